@@ -1,0 +1,1 @@
+"""What a run is: the typed schema, the loader, and the names of a run's files."""

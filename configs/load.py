@@ -1,0 +1,229 @@
+"""YAML to typed config: base files, overrides, and where every value came from.
+
+    config, origins = load_config(RunConfig, Path("configs/demo.yaml"), ["train.epochs=2"])
+
+A file may name a `base:` (a path relative to itself) that it refines; `--set a.b=c` refines both. Unknown keys,
+wrong types and impossible combinations raise `ConfigError` with one line that says what to change.
+"""
+
+import argparse
+import dataclasses
+import difflib
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from omegaconf import OmegaConf
+from omegaconf.errors import ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
+
+from configs.errors import ConfigError, UserError
+from configs.schema import Section
+
+C = TypeVar("C", bound=Section)
+
+MAX_BYTES = 1_000_000
+MAX_BASES = 10
+SECRET = re.compile(r"\$\{\s*oc\.env:[^}]*(key|token|secret|password)", re.IGNORECASE)
+
+
+def load_config(schema: type[C], path: Path, overrides: Sequence[str] = ()) -> tuple[C, dict[str, str]]:
+    """Read `path` and its bases, apply `overrides`, and return the config and `{dotted key: origin}`.
+
+    Raises `ConfigError` for a missing or malformed file, an unknown key, a wrong type or an impossible combination.
+    """
+    layers = [*_file_layers(path), *(_override_layer(text) for text in overrides)]
+    origins = {key: "default" for key in _flatten(_defaults(schema))}
+    merged = OmegaConf.structured(schema)
+    for origin, values in layers:
+        try:
+            merged = OmegaConf.merge(merged, values)
+        except OmegaConfBaseException as error:
+            raise ConfigError(f"{origin}: {_explain(error, schema)}") from error
+        origins |= {key: origin for key in _flatten(values)}
+    return _to_object(merged, path, schema), origins
+
+
+def _to_object(merged: Any, path: Path, schema: type[C]) -> C:
+    try:
+        config = OmegaConf.to_object(merged)
+    except MissingMandatoryValue as error:
+        raise ConfigError(f"{path}: {error.full_key or _first_line(error)} has no value; set it in the file") from error
+    except OmegaConfBaseException as error:
+        cause = error.__cause__
+        text = str(cause) if isinstance(cause, ConfigError) else _explain(error, schema)
+        raise ConfigError(f"{path}: {text}") from error
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
+    assert isinstance(config, schema)
+    return config
+
+
+def _file_layers(path: Path) -> list[tuple[str, dict[str, Any]]]:
+    """The file's values and those of its bases, the most basic first."""
+    layers: list[tuple[str, dict[str, Any]]] = []
+    current: Path | None = path
+    while current is not None:
+        if len(layers) == MAX_BASES:
+            raise ConfigError(f"{path}: more than {MAX_BASES} bases in a row; does a file name itself as its base?")
+        values = _read_yaml(current)
+        base = values.pop("base", None)
+        layers.insert(0, (str(current), values))
+        current = current.parent / base if base is not None else None
+    return layers
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        near = difflib.get_close_matches(path.name, [p.name for p in path.parent.glob("*.yaml")], n=3)
+        hint = f"; did you mean {', '.join(near)}?" if near else ""
+        raise ConfigError(f"no config file {path}{hint}")
+    if path.stat().st_size > MAX_BYTES:
+        raise ConfigError(f"{path} has {path.stat().st_size} bytes; a config has at most {MAX_BYTES}")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} is not UTF-8 (byte {error.start}); save it as UTF-8") from error
+    if SECRET.search(text):
+        raise ConfigError(
+            f"{path} reads a secret from the environment; secrets never belong in a config, which is saved"
+        )
+    if re.search(r"^[^#'\"]*[\s:\[,-]&\w+", text, re.MULTILINE) and re.search(r"[\s\[,]\*\w+", text):
+        raise ConfigError(f"{path} uses YAML aliases (*name); write the values out, or use `base:`")
+    try:
+        values = OmegaConf.to_container(OmegaConf.create(text), resolve=False)
+    except Exception as error:  # yaml and omegaconf raise many types: each becomes one line
+        raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path} holds a {type(values).__name__}; a config is a mapping of settings")
+    return {str(key): value for key, value in values.items()}
+
+
+def _override_layer(text: str) -> tuple[str, dict[str, Any]]:
+    key, equals, _ = text.partition("=")
+    if not equals or not key.strip():
+        raise ConfigError(f"--set {text!r} is not of the form key.subkey=value")
+    try:
+        values = OmegaConf.to_container(OmegaConf.from_dotlist([text]))
+    except Exception as error:  # the value is YAML and can be malformed in many ways
+        raise ConfigError(f"--set {text!r}: {' '.join(str(error).split())}") from error
+    assert isinstance(values, dict)
+    return f"--set {text}", {str(k): v for k, v in values.items()}
+
+
+def _defaults(schema: type[Section]) -> dict[str, Any]:
+    container = OmegaConf.to_container(OmegaConf.structured(schema))
+    assert isinstance(container, dict)
+    return {str(key): value for key, value in container.items()}
+
+
+def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """`{"a": {"b": 1}}` as `{"a.b": 1}`."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping) and value:
+            flat |= _flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def _explain(error: OmegaConfBaseException, schema: type[Section]) -> str:
+    """One line that says what is wrong with which key, and for an unknown key which ones would be right."""
+    key = error.full_key or ""
+    if isinstance(error, ConfigKeyError):
+        parent, _, last = key.rpartition(".")
+        valid = _valid_keys(schema, parent)
+        near = difflib.get_close_matches(last, valid, n=3, cutoff=0.5)
+        everywhere = [name for name in _flatten(_defaults(schema)) if name.rpartition(".")[2] == last]
+        hint = f"did you mean {', '.join(near + everywhere)}? " if near or everywhere else ""
+        return f"unknown key {key!r}; {hint}valid keys{f' of {parent}' if parent else ''}: {', '.join(valid)}"
+    return f"{key}: {_first_line(error)}" if key else _first_line(error)
+
+
+def _valid_keys(schema: type[Section], parent: str) -> list[str]:
+    """Names of the fields of the section at the dotted path `parent`."""
+    section: Any = schema
+    for part in parent.split(".") if parent else ():
+        hints = {spec.name: spec.type for spec in dataclasses.fields(section)}
+        section = hints.get(part, section)
+        arguments = getattr(section, "__args__", ())
+        if arguments and dataclasses.is_dataclass(arguments[-1]):  # dict[str, SourceConfig]: skip the key's name
+            section = arguments[-1]
+            return [spec.name for spec in dataclasses.fields(section)]
+    return [spec.name for spec in dataclasses.fields(section)] if dataclasses.is_dataclass(section) else []
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0]
+
+
+def to_yaml(config: Section) -> str:
+    """The config as YAML that loads back to an equal config."""
+    return OmegaConf.to_yaml(OmegaConf.structured(config))
+
+
+def describe(config: Section, origins: Mapping[str, str]) -> str:
+    """The resolved config, one setting a line, each followed by where its value came from."""
+    values = OmegaConf.to_container(OmegaConf.structured(config))
+    assert isinstance(values, dict)
+    lines = [
+        (f"{key} = {value!r}", origins.get(key, _nearest_origin(key, origins)))
+        for key, value in _flatten({str(k): v for k, v in values.items()}).items()
+    ]
+    width = min(72, max(len(left) for left, _ in lines))
+    return "\n".join(f"{left:<{width}}  # {origin}" for left, origin in lines)
+
+
+def _nearest_origin(key: str, origins: Mapping[str, str]) -> str:
+    while "." in key:
+        key = key.rpartition(".")[0]
+        if key in origins:
+            return origins[key]
+    return "default"
+
+
+def config_parser(purpose: str, schema: type[Section]) -> argparse.ArgumentParser:
+    """The arguments every entry point shares, with a help text that lists all settings of `schema`."""
+    parser = argparse.ArgumentParser(
+        description=purpose,
+        epilog=f"settings for the YAML file and --set:\n{settings_help(schema)}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="YAML file; see configs/")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        dest="overrides",
+        help="override one setting, e.g. --set train.epochs=3 (may be repeated)",
+    )
+    parser.add_argument(
+        "--print-config", action="store_true", help="print the resolved settings with where each came from, and stop"
+    )
+    return parser
+
+
+def settings_help(schema: type[Section], prefix: str = "  ") -> str:
+    """One line a setting: dotted name, default, documentation."""
+    lines = []
+    for spec in dataclasses.fields(schema):
+        kind = spec.type
+        if isinstance(kind, type) and issubclass(kind, Section):
+            lines.append(settings_help(kind, f"{prefix}{spec.name}."))
+            continue
+        default = (
+            spec.default
+            if spec.default is not dataclasses.MISSING
+            else (spec.default_factory() if spec.default_factory is not dataclasses.MISSING else "(required)")
+        )
+        lines.append(f"{prefix}{spec.name} = {default}\n        {spec.metadata['doc']}".replace("%", "%%"))
+    return "\n".join(lines)
+
+
+def exit_on_user_error(error: UserError) -> None:
+    """Print the error as one line and exit with code 2, the code of every mistake a user can mend."""
+    print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+    raise SystemExit(2)

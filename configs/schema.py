@@ -1,0 +1,443 @@
+"""Every setting of a run and of an evaluation: typed, with its unit, and with whether it changes the result.
+
+A YAML file fills these dataclasses (`configs.load`). A field's metadata holds its one-line documentation
+and `changes_result`: two runs whose result-changing fields agree compute the same weights (up to the order of
+floating-point sums); world size, micro-batch, workers, paths and cadences are free to differ, so a run may be
+resumed elsewhere.
+"""
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from configs.errors import ConfigError
+
+NAME_PATTERN = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+
+def setting(
+    default: Any = dataclasses.MISSING,
+    *,
+    doc: str,
+    changes_result: bool = True,
+    choices: tuple[Any, ...] = (),
+    at_least: float | None = None,
+    above: float | None = None,
+    at_most: float | None = None,
+) -> Any:
+    """A documented config field. A callable `default` is a factory; `at_least`, `above`, `at_most` bound numbers."""
+    limits = {"choices": choices, "at_least": at_least, "above": above, "at_most": at_most}
+    metadata = {"doc": doc, "changes_result": changes_result, **limits}
+    if default is dataclasses.MISSING:
+        return field(metadata=metadata)
+    if callable(default):
+        return field(default_factory=default, metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Section:
+    """A group of settings; checks each against its declared choices and limits."""
+
+    def __post_init__(self) -> None:
+        """Raise `ConfigError` naming the field, its value and what is allowed."""
+        for spec in dataclasses.fields(self):
+            _check_limits(spec, getattr(self, spec.name))
+
+
+def _check_limits(spec: "dataclasses.Field[Any]", value: Any) -> None:
+    limits = spec.metadata
+    if limits.get("choices") and value not in limits["choices"]:
+        allowed = ", ".join(map(str, limits["choices"]))
+        raise ConfigError(f"{spec.name} is {value!r}; choose one of: {allowed}")
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return
+    if limits.get("at_least") is not None and value < limits["at_least"]:
+        raise ConfigError(f"{spec.name} is {value}; it must be at least {limits['at_least']}")
+    if limits.get("above") is not None and value <= limits["above"]:
+        raise ConfigError(f"{spec.name} is {value}; it must be above {limits['above']}")
+    if limits.get("at_most") is not None and value > limits["at_most"]:
+        raise ConfigError(f"{spec.name} is {value}; it must be at most {limits['at_most']}")
+
+
+def _check_name(value: str, what: str) -> None:
+    if not NAME_PATTERN.fullmatch(value) or value.startswith("."):
+        raise ConfigError(f"{what} is {value!r}; use 1 to 64 letters, digits, '.', '_' or '-', not starting with '.'")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceConfig(Section):
+    """One raw dataset and the reader that understands it."""
+
+    reader: str = setting(doc="Name of a reader in data_prep/readers (`python -m data_prep.build --list-readers`).")
+    path: str | None = setting(None, doc="File or folder the reader reads.", changes_result=False)
+    options: dict[str, Any] = setting(dict, doc="Keyword options of the reader; unknown ones are refused.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig(Section):
+    """Raw sources and the tar shards made of them."""
+
+    shards: str = setting("shards", doc="Folder of the shard sets, one subfolder a source.", changes_result=False)
+    samples_per_shard: int = setting(1000, doc="Records per tar shard.", at_least=1, changes_result=False)
+    decode_check: bool = setting(True, doc="Decode every image once while building; drop and name what fails.")
+    max_drop_fraction: float = setting(
+        0.001, doc="Largest fraction of records a build may drop before it fails.", at_least=0, at_most=1
+    )
+    sources: dict[str, SourceConfig] = setting(dict, doc="Source name to source; names become folder names.")
+
+    def __post_init__(self) -> None:
+        """Raise `ConfigError` if a source name could not be a folder name."""
+        super().__post_init__()
+        for name in self.sources:
+            _check_name(name, "source name")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoraConfig(Section):
+    """LoRA on the language model's linear layers (paper, Section 4.2: rank 128, alpha 256)."""
+
+    rank: int = setting(128, doc="Rank of the update matrices.", at_least=1)
+    alpha: float = setting(256.0, doc="The update is scaled by alpha / rank.", above=0)
+    dropout: float = setting(0.05, doc="Dropout on the input of the update (LLaVA: 0.05).", at_least=0, at_most=0.99)
+    targets: tuple[str, ...] = setting(
+        lambda: ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
+        doc="Linear layers, by the last part of their name, inside the language model only.",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig(Section):
+    """Which model is trained, and which part of it."""
+
+    base: str = setting(doc="Folder or hub id of a LLaVA-1.5-style model.", changes_result=False)
+    revision: str | None = setting(None, doc="Revision of a hub id; pin it for a run worth repeating.")
+    dtype: str = setting("bf16", doc="Precision of weights and activations.", choices=("bf16", "fp32"))
+    mode: str = setting("projector", doc="What trains beside nothing else.", choices=("projector", "lora", "full"))
+    lora: LoraConfig = setting(LoraConfig, doc="Used by mode `lora`; the projector trains too.")
+    attention: str = setting(
+        "auto",
+        doc="Attention kernel; auto takes flash_attention_2 if installed and on a GPU, else sdpa.",
+        choices=("auto", "sdpa", "flash_attention_2", "flex_attention", "eager"),
+        changes_result=False,
+    )
+    activation_checkpointing: bool = setting(
+        False, doc="Recompute activations in the backward pass: less memory, ~1.4x the work.", changes_result=False
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChatConfig(Section):
+    """How a conversation becomes tokens and an image becomes pixels."""
+
+    markup: str = setting(
+        "llava",
+        doc="`llava` gives LLaVA's own token ids, `hf` those of transformers' processor.",
+        choices=("llava", "hf"),
+    )
+    system_prompt: str = setting(
+        "vicuna_v1", doc="`vicuna_v1`, `none`, or the text itself; it opens every conversation."
+    )
+    max_length: int = setting(
+        2048, doc="Longest sequence in tokens, image tokens included; the rest is cut.", at_least=8
+    )
+    image_mode: str = setting(
+        "pad",
+        doc="`pad` to a square with the mean colour (LLaVA's training) or centre-`crop`.",
+        choices=("pad", "crop"),
+    )
+    unsupervised: str = setting(
+        "error",
+        doc="A sample without a supervised token is an `error`, or a counted `drop`.",
+        choices=("error", "drop"),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimConfig(Section):
+    """AdamW with a cosine schedule; one peak learning rate for each part of the model."""
+
+    lr_projector: float = setting(2e-5, doc="Peak learning rate of the projector (paper: 2e-5).", at_least=0)
+    lr_language: float = setting(
+        2e-4, doc="Peak learning rate of the language model or its LoRA (paper: 2e-4).", at_least=0
+    )
+    lr_vision: float = setting(
+        0.0, doc="Peak learning rate of the vision tower in mode `full`; 0 freezes it.", at_least=0
+    )
+    weight_decay: float = setting(0.0, doc="Decoupled weight decay (paper: 0).", at_least=0)
+    betas: tuple[float, float] = setting((0.9, 0.999), doc="AdamW's decay rates of the two moments.")
+    eps: float = setting(1e-8, doc="AdamW's epsilon.", above=0)
+    clip_norm: float = setting(1.0, doc="Largest global gradient norm; 0 turns clipping off.", at_least=0)
+    schedule: str = setting("cosine", doc="Shape of the rate after warm-up.", choices=("cosine", "constant"))
+    warmup_ratio: float = setting(0.03, doc="Fraction of all steps over which the rate rises.", at_least=0, at_most=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossConfig(Section):
+    """How token losses become one number."""
+
+    normalisation: str = setting(
+        "token",
+        doc="Mean over the global batch's supervised `token`s, mean of `sample` means, or LLaVA's mean of `micro_batch` means.",
+        choices=("token", "sample", "micro_batch"),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig(Section):
+    """Which shards are trained on, for how long, in which batches."""
+
+    sources: tuple[str, ...] = setting(tuple, doc="Names of the sources trained on, concatenated and shuffled.")
+    heldout: tuple[str, ...] = setting(tuple, doc="Names of the sources whose loss is watched, never trained on.")
+    epochs: int = setting(1, doc="Passes over the sources.", at_least=1)
+    max_steps: int | None = setting(
+        None, doc="Stop after this many optimizer steps (the schedule ends there too).", at_least=1
+    )
+    global_batch: int = setting(64, doc="Samples per optimizer step over all ranks.", at_least=1)
+    micro_batch: int | str = setting(
+        "auto", doc="Samples per forward on one rank, or `auto`: the largest that divides.", changes_result=False
+    )
+    micro_batch_cap: int = setting(16, doc="Upper limit of an `auto` micro-batch.", at_least=1, changes_result=False)
+    tail: str = setting(
+        "drop",
+        doc="The incomplete last batch of an epoch: `drop` it or `pad` it with weight 0.",
+        choices=("drop", "pad"),
+    )
+    workers: int = setting(
+        2, doc="Data-loading processes per rank; 0 loads in the training process.", at_least=0, changes_result=False
+    )
+    eval_every: int = setting(
+        0, doc="Steps between held-out losses; 0 measures only at the end.", at_least=0, changes_result=False
+    )
+    eval_samples: int = setting(
+        256, doc="Held-out samples per source and measurement.", at_least=1, changes_result=False
+    )
+    deterministic: bool = setting(False, doc="Ask the GPU for deterministic kernels; slower.", changes_result=False)
+
+    def __post_init__(self) -> None:
+        """Raise `ConfigError` for a micro-batch that is neither a number nor `auto`."""
+        super().__post_init__()
+        if isinstance(self.micro_batch, str) and self.micro_batch != "auto":
+            raise ConfigError(f"micro_batch is {self.micro_batch!r}; give a number of samples or 'auto'")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeepSpeedConfig(Section):
+    """What the generated DeepSpeed configuration contains beside batch sizes and precision."""
+
+    zero_stage: int = setting(
+        0,
+        doc="ZeRO stage: 0 nothing, 1 optimizer, 2 + gradients, 3 + weights sharded.",
+        choices=(0, 1, 2, 3),
+        changes_result=False,
+    )
+    base: str | None = setting(
+        None, doc="Your own DeepSpeed JSON; settings that contradict this file are errors.", changes_result=False
+    )
+    offload_optimizer: str = setting(
+        "none", doc="Where the optimizer state lives.", choices=("none", "cpu", "nvme"), changes_result=False
+    )
+    offload_param: str = setting(
+        "none", doc="Where the weights live (ZeRO-3 only).", choices=("none", "cpu", "nvme"), changes_result=False
+    )
+    nvme_path: str | None = setting(None, doc="Folder on a local disk for nvme offload.", changes_result=False)
+
+    def __post_init__(self) -> None:
+        """Raise `ConfigError` for offloads that the stage does not have."""
+        super().__post_init__()
+        if self.offload_param != "none" and self.zero_stage != 3:
+            raise ConfigError(
+                f"offload_param is {self.offload_param} with zero_stage {self.zero_stage}; it needs zero_stage: 3"
+            )
+        if self.offload_optimizer != "none" and self.zero_stage == 0:
+            raise ConfigError(
+                f"offload_optimizer is {self.offload_optimizer} with zero_stage 0; it needs zero_stage 1, 2 or 3"
+            )
+        if "nvme" in (self.offload_optimizer, self.offload_param) and not self.nvme_path:
+            raise ConfigError("nvme offload needs nvme_path: a folder on a local disk")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MonitorConfig(Section):
+    """The loss-spike monitor: it watches loss and gradient norm per data source and reports."""
+
+    enabled: bool = setting(True, doc="Watch the run. Watching never changes it.", changes_result=False)
+    window: int = setting(128, doc="Healthy steps in the baseline.", at_least=16, changes_result=False)
+    warmup: int = setting(
+        32, doc="Healthy steps before anything is judged an outlier.", at_least=8, changes_result=False
+    )
+    threshold: float = setting(
+        8.0, doc="Robust z-score (median/MAD of logs) that makes an outlier.", above=0, changes_result=False
+    )
+    reseed_after: int = setting(
+        32, doc="Consecutive outliers after which the baseline starts anew.", at_least=2, changes_result=False
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointConfig(Section):
+    """When the training state is saved and how many copies are kept."""
+
+    every: int = setting(
+        500, doc="Optimizer steps between checkpoints; the last step is always saved.", at_least=1, changes_result=False
+    )
+    keep_last: int = setting(3, doc="Newest checkpoints kept.", at_least=1, changes_result=False)
+    keep_every: int = setting(
+        0, doc="Also keep every checkpoint whose step divides by this; 0 keeps none.", at_least=0, changes_result=False
+    )
+    export: bool = setting(True, doc="Write the export folder when training ends.", changes_result=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoggingConfig(Section):
+    """Where metrics go beside metrics.jsonl. Keys come from the environment only, never from here."""
+
+    wandb: str = setting("off", doc="Weights & Biases.", choices=("off", "offline", "online"), changes_result=False)
+    project: str = setting("vlm-classify", doc="W&B project.", changes_result=False)
+    entity: str | None = setting(None, doc="W&B team or user.", changes_result=False)
+    every: int = setting(1, doc="Steps between lines in metrics.jsonl.", at_least=1, changes_result=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SlurmConfig(Section):
+    """What your cluster needs to hear; `launch.submit` writes it into the job scripts."""
+
+    partition: str | None = setting(None, doc="--partition", changes_result=False)
+    account: str | None = setting(None, doc="--account", changes_result=False)
+    qos: str | None = setting(None, doc="--qos", changes_result=False)
+    constraint: str | None = setting(None, doc="--constraint", changes_result=False)
+    cpus_per_task: int = setting(8, doc="CPU cores per rank.", at_least=1, changes_result=False)
+    memory: str | None = setting(None, doc="--mem per node, for example 200G.", changes_result=False)
+    time: str = setting(
+        "24:00:00", doc="--time of the training job, [days-]hours:minutes:seconds.", changes_result=False
+    )
+    prep_tasks: int = setting(1, doc="Array tasks of the data_prep job.", at_least=1, changes_result=False)
+    eval_tasks: int = setting(1, doc="Array tasks of each evaluation job.", at_least=1, changes_result=False)
+    setup: tuple[str, ...] = setting(
+        tuple, doc="Shell lines run first in every job, such as `module load cuda`.", changes_result=False
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig(Section):
+    """One training run: data, model, recipe, and the evaluations that follow it."""
+
+    name: str = setting(doc="Name of the run; its files live in runs_dir/name.", changes_result=False)
+    seed: int = setting(0, doc="Keys every random choice.", at_least=0)
+    runs_dir: str = setting("runs", doc="Folder of all runs.", changes_result=False)
+    data: DataConfig = setting(DataConfig, doc="Raw sources and shards.")
+    model: ModelConfig = setting(doc="The model.")
+    chat: ChatConfig = setting(ChatConfig, doc="Tokens and pixels.")
+    optim: OptimConfig = setting(OptimConfig, doc="Optimizer and schedule.")
+    loss: LossConfig = setting(LossConfig, doc="Loss.")
+    train: TrainConfig = setting(TrainConfig, doc="Length and batches.")
+    deepspeed: DeepSpeedConfig = setting(DeepSpeedConfig, doc="DeepSpeed.")
+    monitor: MonitorConfig = setting(MonitorConfig, doc="Loss-spike monitor.")
+    checkpoint: CheckpointConfig = setting(CheckpointConfig, doc="Checkpoints.")
+    logging: LoggingConfig = setting(LoggingConfig, doc="Metric sinks.")
+    slurm: SlurmConfig = setting(SlurmConfig, doc="Cluster.")
+    evaluate: tuple[str, ...] = setting(
+        tuple, doc="Evaluation configs run on the export by launch.submit.", changes_result=False
+    )
+
+    def __post_init__(self) -> None:
+        """Raise `ConfigError` for combinations that no run could have."""
+        super().__post_init__()
+        _check_name(self.name, "name")
+        if not self.train.sources:
+            raise ConfigError("train.sources is empty; name at least one source of data.sources")
+        _check_sources_exist(self.train.sources + self.train.heldout, self.data.sources)
+        both = sorted(set(self.train.sources) & set(self.train.heldout))
+        if both:
+            raise ConfigError(f"{both[0]!r} stands in train.sources and in train.heldout; keep it in one of them")
+        if self.model.mode == "full" and self.optim.lr_vision == self.optim.lr_language == self.optim.lr_projector == 0:
+            raise ConfigError("mode full with every learning rate 0 trains nothing; set one above 0")
+
+
+def _check_sources_exist(names: tuple[str, ...], sources: Mapping[str, SourceConfig]) -> None:
+    for name in names:
+        if name not in sources:
+            raise ConfigError(f"source {name!r} is not in data.sources; it has: {', '.join(sources) or 'none'}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProtocolConfig(Section):
+    """How a question is put and an answer is judged. Every knob is a field, so any mixture can be run."""
+
+    kind: str = setting("open_world", doc="Which protocol.", choices=("open_world", "multiple_choice"))
+    prompt: str = setting("paper", doc="Classification wording by name (data_prep/prompts.py).")
+    answer_prefix: str = setting("", doc="Text put into the assistant's mouth, such as \"Let's think step by step.\"")
+    markup: str = setting("llava", doc="As chat.markup.", choices=("llava", "hf"))
+    system_prompt: str = setting("vicuna_v1", doc="As chat.system_prompt.")
+    image_mode: str = setting(
+        "pad", doc="As chat.image_mode; `export` takes what the model's folder says.", choices=("pad", "crop", "export")
+    )
+    match: str = setting(
+        "contains",
+        doc="`contains`: label anywhere in the answer; `word`: between word bounds; `exact`: equal, ignoring case.",
+        choices=("contains", "word", "exact"),
+    )
+    synonyms: str | None = setting(
+        None, doc="JSON file {class name: [accepted names]}; without it only the name counts."
+    )
+    max_new_tokens: int = setting(64, doc="Longest answer in tokens (paper's code: 64).", at_least=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalConfig(Section):
+    """One evaluation: a model, a source of test items, a protocol."""
+
+    name: str = setting(doc="Name of the evaluation; its files live in a folder of that name.", changes_result=False)
+    model: str = setting(doc="Run folder, checkpoint folder, export folder, or hub id.", changes_result=False)
+    revision: str | None = setting(None, doc="Revision of a hub id.")
+    checkpoint: str = setting("export", doc="Of a run folder: `export`, `all`, `last`, or a step number.")
+    data: DataConfig = setting(DataConfig, doc="Raw sources and shards.")
+    source: str = setting(doc="Which source of data.sources is asked.")
+    protocol: ProtocolConfig = setting(ProtocolConfig, doc="The protocol.")
+    limit: int | None = setting(None, doc="Ask only this many items, chosen by a seeded hash of their ids.", at_least=1)
+    dtype: str = setting("bf16", doc="Precision of the model.", choices=("bf16", "fp32"))
+    attention: str = setting(
+        "auto",
+        doc="As model.attention.",
+        choices=("auto", "sdpa", "flash_attention_2", "flex_attention", "eager"),
+        changes_result=False,
+    )
+    batch_size: int = setting(16, doc="Questions per forward.", at_least=1, changes_result=False)
+    output: str | None = setting(
+        None,
+        doc="Folder of the results; default: eval/NAME in the run folder, else runs/eval/NAME.",
+        changes_result=False,
+    )
+    frequency_sources: tuple[str, ...] = setting(
+        tuple,
+        doc="Sources whose class histograms give each class's frequency, for the frequency/accuracy figure.",
+        changes_result=False,
+    )
+    paper_row: str | None = setting(None, doc="Row of eval/paper_numbers.json set beside ours.", changes_result=False)
+
+    def __post_init__(self) -> None:
+        """Raise `ConfigError` for an unknown source or an impossible checkpoint."""
+        super().__post_init__()
+        _check_name(self.name, "name")
+        _check_sources_exist((self.source, *self.frequency_sources), self.data.sources)
+        if self.checkpoint not in ("export", "all", "last") and not self.checkpoint.isdigit():
+            raise ConfigError(f"checkpoint is {self.checkpoint!r}; give export, all, last or a step number")
+
+
+def result_fields(config: Section, prefix: str = "") -> dict[str, Any]:
+    """The result-changing settings as `{dotted name: value}`: what must agree for a run to be resumed."""
+    fields: dict[str, Any] = {}
+    for spec in dataclasses.fields(config):
+        value, name = getattr(config, spec.name), f"{prefix}{spec.name}"
+        if not spec.metadata.get("changes_result", True):
+            continue
+        if isinstance(value, Section):
+            fields |= result_fields(value, f"{name}.")
+        elif isinstance(value, dict) and any(isinstance(item, Section) for item in value.values()):
+            for key, item in value.items():
+                fields |= result_fields(item, f"{name}.{key}.")
+        else:
+            fields[name] = value
+    return fields

@@ -1,0 +1,32 @@
+"""What we ask: the same sentence in training data and in the test question.
+
+Sources: the paper, Section 2 and Table 2 (`paper`, `identify`, `main_object`) and the authors' training
+script, whose wording differs by one word (`authors_training`: "the" for "this").
+"""
+
+from configs.errors import ConfigError
+from data_prep.sample import IMAGE_PLACEHOLDER, Turn
+
+CLASSIFICATION_PROMPTS = {
+    "paper": "What type of object is in this photo?",
+    "authors_training": "What type of object is in the photo?",
+    "identify": "Identify the object in this image.",
+    "main_object": "What is the main object depicted in this photograph?",
+}
+
+
+def classification_prompt(name: str) -> str:
+    """The wording called `name`. Raises `ConfigError` that lists the known names."""
+    if name not in CLASSIFICATION_PROMPTS:
+        raise ConfigError(f"unknown prompt {name!r}; known prompts: {', '.join(CLASSIFICATION_PROMPTS)}")
+    return CLASSIFICATION_PROMPTS[name]
+
+
+def image_question(question: str) -> str:
+    """A question about an image, in LLaVA's form: the placeholder on a line of its own, then the words."""
+    return f"{IMAGE_PLACEHOLDER}\n{question}"
+
+
+def classification_turns(prompt: str, class_name: str) -> tuple[Turn, ...]:
+    """The paper's training template (Section 4.2): the question `prompt`, answered by the bare class name."""
+    return (Turn("human", image_question(classification_prompt(prompt))), Turn("gpt", class_name))

@@ -1,0 +1,102 @@
+"""The sample record: what every reader yields, what every shard stores, what training and evaluation read.
+
+A sample keeps *turns* (who said what), never a rendered prompt: markup belongs to the model and is
+added in `train.chat`. The one convention inside a turn's text is the placeholder `<image>`, as in the
+LLaVA instruction files.
+
+    Sample(id="n01440764/n01440764_18", image=Path("….JPEG"), label=0, label_name="tench",
+           turns=(Turn("human", "<image>\\nWhat type of object is in this photo?"), Turn("gpt", "tench")))
+"""
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from configs.errors import DataError
+
+IMAGE_PLACEHOLDER = "<image>"
+
+Speaker = Literal["human", "gpt"]
+ImageOrigin = Path | bytes | Callable[[], bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One utterance of a conversation."""
+
+    speaker: Speaker
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """One conversation with at most one image.
+
+    `id` is unique within its source and stable between builds. `image` is where a reader found the
+    image (a file, bytes, or a function that makes them); in a sample read from a shard it is bytes.
+    `label` indexes the source's class list; `meta` holds whatever JSON values an evaluation needs.
+    """
+
+    id: str
+    turns: tuple[Turn, ...]
+    image: ImageOrigin | None = None
+    label: int | None = None
+    label_name: str | None = None
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> str:
+        """The sample without its image, as one line of JSON: the `.json` member of a shard."""
+        record = {
+            "id": self.id,
+            "turns": [{"from": turn.speaker, "value": turn.text} for turn in self.turns],
+            "label": self.label,
+            "label_name": self.label_name,
+            "meta": dict(self.meta),
+        }
+        return json.dumps(record, ensure_ascii=False, sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str | bytes, image: bytes | None = None) -> "Sample":
+        """Inverse of `to_json`. Raises `DataError` if a field is missing or a speaker is unknown."""
+        record = json.loads(text)
+        try:
+            return cls(
+                id=record["id"],
+                turns=parse_turns(record["turns"]),
+                image=image,
+                label=record["label"],
+                label_name=record["label_name"],
+                meta=record["meta"],
+            )
+        except KeyError as missing:
+            raise DataError(f"sample record without the field {missing}: {text[:200]!r}") from missing
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """A record that cannot become a sample: which one, why, and the file at fault (if any)."""
+
+    id: str
+    reason: str
+    file: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What a reader returns: its class names (empty if it has no classes) and its records, in a fixed order."""
+
+    class_names: tuple[str, ...]
+    records: Iterable[Sample | Drop]
+
+
+def parse_turns(conversations: Iterable[Mapping[str, str]]) -> tuple[Turn, ...]:
+    """LLaVA's `[{"from": "human"|"gpt", "value": text}, …]` as turns. Raises `DataError` on an unknown speaker."""
+    turns = []
+    for utterance in conversations:
+        speaker = utterance["from"]
+        if speaker not in ("human", "gpt"):
+            raise DataError(f"unknown speaker {speaker!r}: a turn is from 'human' or 'gpt'")
+        turns.append(Turn(speaker, utterance["value"]))  # type: ignore[arg-type]
+    return tuple(turns)

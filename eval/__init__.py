@@ -1,0 +1,1 @@
+"""Weights to predictions to scores to report."""

@@ -1,0 +1,1 @@
+"""Starts any stage: locally, by DeepSpeed or by SLURM."""

@@ -1,0 +1,1 @@
+"""Shards to batches to model to weights, with monitors, checkpoints and export."""
