@@ -1,0 +1,137 @@
+"""Raw sources to shards: `python -m data_prep.build --config configs/demo.yaml`.
+
+Works with the configurations of runs and of evaluations alike: both have a section `data`. What is finished is
+kept, so the same command continues a build that was stopped, and does nothing the second time.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from configs.errors import ConfigError, DataError, UserError
+from configs.load import config_parser, describe, exit_on_user_error, load_config
+from configs.run_dir import ShardDir
+from configs.schema import DataConfig, EvalConfig, RunConfig
+from data_prep.finalise import Finished, check_drop_fraction, describe_drops, finalise
+from data_prep.progress import Progress
+from data_prep.records import expected_count
+from data_prep.registry import list_readers, open_source
+from data_prep.shard_writer import Recipe
+from data_prep.workers import Job, Outcome, do_parts
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Build the sources of a configuration. Exits with code 2 on a mistake in configuration or data."""
+    arguments = _parser().parse_args(argv)
+    try:
+        config, origins = load_config(config_schema(arguments.config), arguments.config, arguments.overrides)
+        if arguments.print_config:
+            print(describe(config, origins))
+            return
+        data: DataConfig = config.data
+        for name in _chosen(arguments.sources, data):
+            build_source(name, data, arguments)
+    except UserError as error:
+        exit_on_user_error(error)
+
+
+def build_source(name: str, data: DataConfig, arguments: argparse.Namespace) -> None:
+    """Build one source, or this worker's share of it, and print what came out."""
+    source = open_source(data.sources[name])
+    folder = ShardDir(Path(data.shards) / name)
+    recipe = Recipe.of(name, data, source)
+    job = Job(folder=folder, recipe=recipe, source=source, rebuild=arguments.rebuild, check_only=arguments.check_only)
+    if not job.check_only:
+        _prepare_folder(folder, rebuild=job.rebuild)
+    processes = arguments.processes
+    parts = [arguments.worker * processes + process for process in range(processes)]
+    with Progress(name, expected_count(source)) as progress:
+        outcome = do_parts(job, parts, arguments.workers * processes, progress.add)
+    if job.check_only:
+        print(check_summary(name, outcome))
+        check_drop_fraction(name, outcome.drops, outcome.records, data.max_drop_fraction)
+        return
+    print(summary(folder, outcome, finalise(folder, recipe, outcome.records, data.max_drop_fraction)))
+
+
+def config_schema(path: Path) -> type[RunConfig] | type[EvalConfig]:
+    """Whether `path` describes a run or an evaluation: only an evaluation has a `protocol`, only a run has `train`."""
+    while path.is_file():
+        try:
+            values: Any = OmegaConf.load(path)
+            if "protocol" in values:
+                return EvalConfig
+            if "train" in values or not values.get("base"):
+                return RunConfig
+            path = path.parent / values["base"]
+        except Exception:  # whatever is wrong with the file, load_config says it better
+            return RunConfig
+    return RunConfig
+
+
+def summary(folder: ShardDir, outcome: Outcome, finished: Finished) -> str:
+    """What a build of one source did, in a few lines."""
+    manifest = finished.manifest
+    work = f"{outcome.written} shards written, {outcome.kept} kept"
+    if manifest is None:
+        owed = f"{len(finished.missing)} shards are still to come from other workers; the last one writes the manifest"
+        return f"{folder.root}: {work}; {owed}"
+    lines = [
+        f"{folder.root}: {manifest.samples:,} samples in {len(manifest.shards)} shards,"
+        f" {manifest.bytes / 1e6:,.1f} MB; {work}; {len(manifest.drops):,} of {manifest.records:,} records dropped"
+    ]
+    return "\n".join(lines + [f"    {line}" for line in describe_drops(manifest.drops)])
+
+
+def check_summary(name: str, outcome: Outcome) -> str:
+    """What `--check-only` found, every drop on a line of its own."""
+    lines = [f"{name}: {len(outcome.drops):,} of {outcome.records:,} records would be dropped; nothing was written"]
+    return "\n".join(lines + [f"    {drop.id}: {drop.reason} ({drop.file or 'no file'})" for drop in outcome.drops])
+
+
+def _prepare_folder(folder: ShardDir, *, rebuild: bool) -> None:
+    try:
+        folder.root.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"cannot make the folder {folder.root} ({error.strerror}); set data.shards") from error
+    if rebuild:
+        folder.manifest.unlink(missing_ok=True)
+
+
+def _chosen(names: str | None, data: DataConfig) -> list[str]:
+    if not data.sources:
+        raise ConfigError("data.sources is empty; name at least one source to build")
+    chosen = names.split(",") if names else list(data.sources)
+    for name in chosen:
+        if name not in data.sources:
+            raise ConfigError(f"--sources names {name!r}; data.sources has: {', '.join(data.sources)}")
+    return chosen
+
+
+class _ListReaders(argparse.Action):
+    """`--list-readers`: print and stop, like --help."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        print(list_readers())
+        parser.exit()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = config_parser("Turn raw datasets into tar shards with a manifest and an index.", RunConfig)
+    parser.add_argument("--sources", metavar="A,B", help="only these of data.sources (default: all)")
+    parser.add_argument("--worker", type=int, default=0, metavar="I", help="which of --workers this is, from 0")
+    parser.add_argument("--workers", type=int, default=1, metavar="N", help="how many machines share the build")
+    parser.add_argument("--processes", type=int, default=1, metavar="N", help="processes on this machine")
+    parser.add_argument("--check-only", action="store_true", help="report what would be dropped; write nothing")
+    parser.add_argument("--rebuild", action="store_true", help="replace shards made from other settings or files")
+    parser.add_argument("--list-readers", nargs=0, action=_ListReaders, help="print readers and options, and stop")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+    main()

@@ -1,0 +1,89 @@
+"""Is a record fit to be stored? Its conversation, its label and its image are looked at once, here.
+
+A reason for a drop reads `kind: detail`; reports count by kind.
+"""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from configs.errors import DataError
+from data_prep.images import ImageError, check_image, image_size, true_extension
+from data_prep.records import Record
+from data_prep.sample import IMAGE_PLACEHOLDER, Drop, ImageOrigin, Sample
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """An examined sample: the bytes to store and what the index says of them."""
+
+    extension: str
+    image: bytes
+    text: bytes
+    label: int
+    width: int
+    height: int
+    id: str
+
+
+def examine(record: Record, source: str, classes: int, *, decode: bool) -> Member | Drop:
+    """What a record of `source` becomes: a member to store, or a drop with its reason.
+
+    With `decode` the image is decoded to its last pixel, otherwise only its header is read.
+    Raises `DataError` if the storage fails (rather than dropping records that are fine).
+    """
+    if isinstance(record, Drop):
+        return record
+    file = str(record.image) if isinstance(record.image, Path) else None
+    reason = unusable(record, classes)
+    if reason:
+        return Drop(record.id, reason, file)
+    try:
+        image = read_image(record.image)
+        extension, width, height = "", 0, 0
+        if image is not None:
+            extension = true_extension(image)
+            width, height = check_image(image) if decode else image_size(image)
+    except ImageError as error:
+        return Drop(record.id, str(error), file)
+    stored = Sample(
+        id=f"{source}/{record.id}",
+        turns=record.turns,
+        label=record.label,
+        label_name=record.label_name,
+        meta=record.meta,
+    )
+    label = -1 if record.label is None else record.label
+    return Member(extension, image or b"", stored.to_json().encode(), label, width, height, stored.id)
+
+
+def read_image(origin: ImageOrigin | None) -> bytes | None:
+    """The image's bytes. Raises `ImageError` if the file is not there, `DataError` if it cannot be read."""
+    try:
+        if origin is None or isinstance(origin, bytes):
+            return origin
+        return origin.read_bytes() if isinstance(origin, Path) else origin()
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
+        raise ImageError("missing file: the image file is not there") from error
+    except OSError as error:
+        raise DataError(
+            f"{error.filename or origin!r} cannot be read ({os.strerror(error.errno or 0)}); mend the storage or the"
+            f" permissions and run the same command again: finished shards are kept"
+        ) from error
+
+
+def unusable(sample: Sample, classes: int) -> str | None:
+    """Why a sample cannot be trained on or asked, as `kind: detail`; None if it can."""
+    if sample.label is not None and not 0 <= sample.label < classes:
+        return f"label out of range: {sample.label}; the source has {classes} classes"
+    speakers = [turn.speaker for turn in sample.turns]
+    if not speakers or speakers != [("human", "gpt")[place % 2] for place in range(len(speakers))]:
+        return f"turns do not alternate: {', '.join(speakers) or 'there are none'}"
+    if any(turn.speaker == "gpt" and not turn.text.strip() for turn in sample.turns):
+        return "empty answer: a turn of the assistant has no text"
+    placeholders = sum(turn.text.count(IMAGE_PLACEHOLDER) for turn in sample.turns)
+    if placeholders != (sample.image is not None):
+        return f"wrong number of {IMAGE_PLACEHOLDER}: {placeholders} for {int(sample.image is not None)} image(s)"
+    if any(IMAGE_PLACEHOLDER in turn.text for turn in sample.turns if turn.speaker == "gpt"):
+        return f"misplaced {IMAGE_PLACEHOLDER}: it stands in an answer"
+    return None

@@ -1,0 +1,146 @@
+"""The end of a build: all sidecars together become the index and the manifest, if the whole may be used."""
+
+import hashlib
+import io
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from configs.errors import DataError
+from configs.run_dir import ShardDir
+from data_prep import atomic
+from data_prep.sample import Drop, Sample
+from data_prep.shard_writer import COLUMNS, Recipe, Sidecar
+from data_prep.shards import FORMAT_VERSION, INDEX_DTYPE, Manifest, fingerprint_of
+
+SHOWN_FILES = 3  # examples per reason in messages
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A finalised set, or (without a manifest) the numbers of the shards that other workers still owe."""
+
+    manifest: Manifest | None
+    missing: tuple[int, ...] = ()
+
+
+def finalise(folder: ShardDir, recipe: Recipe, records: int, max_drop_fraction: float) -> Finished:
+    """Write index and manifest if every shard of the `records` records is there.
+
+    Several workers may do this at the same time: they write the same bytes. Raises `DataError` if too many records
+    were dropped, if two samples share an id, or if a shard was built by another recipe.
+    """
+    count = -(-records // recipe.samples_per_shard)
+    sidecars = [Sidecar.read(folder.sidecar(number)) for number in range(count)]
+    missing = tuple(number for number, sidecar in enumerate(sidecars) if sidecar is None)
+    if missing:
+        return Finished(None, missing)
+    whole = [sidecar for sidecar in sidecars if sidecar is not None]
+    for number, sidecar in enumerate(whole):
+        if sidecar.recipe != recipe.settings():
+            raise DataError(f"{folder.shard(number)} was built with other settings; pass --rebuild to replace it")
+    drops = tuple(drop for sidecar in whole for drop in sidecar.drops)
+    check_drop_fraction(recipe.source, drops, records, max_drop_fraction)
+    index = _index(whole)
+    _check_unique_ids(folder, index)
+    return Finished(_write(folder, recipe, records, whole, index, drops))
+
+
+def _write(
+    folder: ShardDir,
+    recipe: Recipe,
+    records: int,
+    sidecars: list[Sidecar],
+    index: NDArray[np.void],
+    drops: tuple[Drop, ...],
+) -> Manifest:
+    entries = tuple(sidecar.entry(folder.shard(number).name) for number, sidecar in enumerate(sidecars))
+    labels = index["label"]
+    buffer = io.BytesIO()
+    np.save(buffer, index)
+    manifest = Manifest(
+        format_version=FORMAT_VERSION,
+        source=recipe.source,
+        reader=recipe.reader,
+        options=recipe.options,
+        samples_per_shard=recipe.samples_per_shard,
+        decode_check=recipe.decode_check,
+        class_names=recipe.class_names,
+        records=records,
+        samples=len(index),
+        bytes=sum(entry.bytes for entry in entries),
+        shards=entries,
+        histogram=tuple(np.bincount(labels[labels >= 0], minlength=len(recipe.class_names)).tolist()),
+        drops=drops,
+        index_sha256=hashlib.sha256(buffer.getvalue()).hexdigest(),
+        fingerprint=fingerprint_of(entries),
+    )
+    _remove_surplus(folder, len(entries))
+    atomic.write_bytes(folder.index, buffer.getvalue())
+    atomic.write_bytes(folder.manifest, manifest.to_json().encode())
+    atomic.remove_leftovers(folder.root)
+    return manifest
+
+
+def _index(sidecars: list[Sidecar]) -> NDArray[np.void]:
+    """All sidecars' rows under each other; dtype INDEX_DTYPE."""
+    index = np.zeros(sum(len(sidecar.rows) for sidecar in sidecars), dtype=INDEX_DTYPE)
+    start = 0
+    for number, sidecar in enumerate(sidecars):
+        rows = index[start : start + len(sidecar.rows)]
+        rows["shard"] = number
+        for name, column in zip(COLUMNS, zip(*sidecar.rows, strict=True), strict=False):
+            rows[name] = column
+        start += len(sidecar.rows)
+    return index
+
+
+def _check_unique_ids(folder: ShardDir, index: NDArray[np.void]) -> None:
+    """Raise `DataError` if an id stands twice: evaluations resume by id, and random choices are keyed by it."""
+    order = np.argsort(index["id_hash"], kind="stable")
+    hashes = index["id_hash"][order]
+    (twins,) = np.nonzero(hashes[1:] == hashes[:-1])
+    if len(twins) == 0:
+        return
+    first, second = sorted((int(order[twins[0]]), int(order[twins[0] + 1])))
+    with folder.shard(int(index[first]["shard"])).open("rb") as file:
+        file.seek(int(index[first]["json_offset"]))
+        name = Sample.from_json(file.read(int(index[first]["json_size"]))).id
+    raise DataError(
+        f"the id {name!r} stands twice or more, first at samples {first} and {second}; a reader must give every sample"
+        f" an id of its own"
+    )
+
+
+def _remove_surplus(folder: ShardDir, count: int) -> None:
+    """Delete shards beyond the last one: left by a build when the source had more records."""
+    for path in folder.root.glob("[0-9]*.tar"):
+        if path.stem.isdigit() and int(path.stem) >= count:
+            folder.sidecar(int(path.stem)).unlink(missing_ok=True)
+            path.unlink()
+
+
+def check_drop_fraction(source: str, drops: Iterable[Drop], records: int, limit: float) -> None:
+    """Raise `DataError` that lists the worst offenders if more than `limit` of the records were dropped."""
+    dropped = list(drops)
+    if len(dropped) > limit * records:
+        raise DataError(
+            f"source {source}: {len(dropped):,} of {records:,} records dropped ({len(dropped) / records:.2%}), more"
+            f" than data.max_drop_fraction = {limit}: {'; '.join(describe_drops(dropped))}. Mend the source or raise"
+            f" the setting; finished shards are kept"
+        )
+
+
+def describe_drops(drops: Iterable[Drop]) -> list[str]:
+    """One text a kind of reason, the most frequent first: `12 x does not decode (a.jpg, b.jpg, c.jpg, ...)`."""
+    dropped = list(drops)
+    kinds = Counter(drop.reason.partition(":")[0] for drop in dropped)
+    lines = []
+    for kind, count in kinds.most_common():
+        examples = [drop.file or drop.id for drop in dropped if drop.reason.partition(":")[0] == kind]
+        more = ", ..." if count > SHOWN_FILES else ""
+        lines.append(f"{count:,} x {kind} ({', '.join(examples[:SHOWN_FILES])}{more})")
+    return lines

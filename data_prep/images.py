@@ -1,0 +1,106 @@
+"""Image files: what they really are, whether they decode, and how they become RGB.
+
+The name of a file says little (ImageNet's n02105855_2933.JPEG is a PNG), so the content decides. Pixels are those
+of `Image.open(file).convert("RGB")`, which is what LLaVA trains on, with one exception: 16-bit greyscale is scaled
+by 1/257, because Pillow's conversion saturates nearly every pixel to white.
+
+EXIF orientation is not applied: LLaVA does not (llava/train/train.py opens and converts), so a model trained there
+has seen photographs as they are stored. Transparency is dropped, animations give their first frame. A flipped bit
+inside a JPEG's scan decodes to wrong pixels without an error; no check of the pixels can find that, checksums do.
+"""
+
+import warnings
+from io import BytesIO
+
+import numpy as np
+from PIL import Image
+
+from configs.errors import DataError
+
+# Pillow warns above this many pixels and refuses only above twice as many; we refuse here, from the file's header,
+# before memory is taken. 89 megapixels of RGB are 268 MB.
+MAX_PIXELS = 89_478_485
+# LLaVA pads to a square of the longer side, so a strip of 1 x 60,000 pixels would become 3.6 gigapixels.
+MAX_SIDE = 16_384
+
+_FORMATS = {"jpg": "JPEG", "png": "PNG", "webp": "WEBP", "gif": "GIF", "bmp": "BMP", "tif": "TIFF"}
+_SIGNATURES = (
+    (b"\xff\xd8\xff", "jpg"),
+    (b"\x89PNG\r\n\x1a\n", "png"),
+    (b"GIF87a", "gif"),
+    (b"GIF89a", "gif"),
+    (b"BM", "bmp"),
+    (b"II*\0", "tif"),
+    (b"MM\0*", "tif"),
+)
+EXTENSIONS = tuple(_FORMATS)
+
+
+class ImageError(DataError):
+    """Bytes that are not an image we read; the text is the reason of a drop, as `kind: detail`."""
+
+
+def true_extension(data: bytes) -> str:
+    """`jpg`, `png`, `webp`, `gif`, `bmp` or `tif`, by the first bytes. Raises `ImageError` for anything else."""
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return "webp"
+    for signature, extension in _SIGNATURES:
+        if data.startswith(signature):
+            return extension
+    if not data:
+        raise ImageError("empty file: 0 bytes")
+    raise ImageError(f"not an image: it starts with {data[:12]!r}; known formats are {', '.join(EXTENSIONS)}")
+
+
+def image_size(data: bytes) -> tuple[int, int]:
+    """(width, height) in pixels, from the header alone. Raises `ImageError` as `check_image` does."""
+    with _opened(data) as image:
+        return image.size
+
+
+def check_image(data: bytes) -> tuple[int, int]:
+    """(width, height) of an image that was decoded to its last pixel.
+
+    `Image.verify()` passes a truncated JPEG, hence the full decode. Raises `ImageError` for bytes that are no
+    image, do not decode, or have more pixels than `MAX_PIXELS` or a side above `MAX_SIDE`.
+    """
+    return decode_rgb(data).size
+
+
+def decode_rgb(data: bytes) -> Image.Image:
+    """The image in mode RGB; see the head of this file for the exact rules. Raises `ImageError` as `check_image`."""
+    with _opened(data) as image:
+        try:
+            return _to_rgb(image)
+        except ImageError:
+            raise
+        except Exception as error:  # decoders raise OSError, ValueError, SyntaxError, struct.error, ...
+            raise ImageError(f"does not decode: {error}") from error
+
+
+def _opened(data: bytes) -> Image.Image:
+    """The image with its header read and nothing decoded."""
+    extension = true_extension(data)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit is the lower one
+            image = Image.open(BytesIO(data), formats=[_FORMATS[extension]])
+    except Image.DecompressionBombError as error:
+        raise ImageError(f"too large: {error}") from error
+    except Exception as error:  # as in decode_rgb
+        raise ImageError(f"does not decode: {error}") from error
+    width, height = image.size
+    if width * height > MAX_PIXELS:
+        raise ImageError(f"too large: {width} x {height} pixels; at most {MAX_PIXELS} are read")
+    if max(width, height) > MAX_SIDE:
+        raise ImageError(f"too large: {width} x {height} pixels; a side has at most {MAX_SIDE}")
+    return image
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I"):  # I;16, I;16B, or I: 16-bit greyscale, and 32-bit TIFF
+        grey = np.clip(np.asarray(image).astype(np.int64), 0, 65535)
+        return Image.fromarray(((grey + 128) // 257).astype(np.uint8)).convert("RGB")
+    if image.mode == "F":
+        raise ImageError("unknown range: floating-point pixels have no agreed white")
+    return image.convert("RGB")

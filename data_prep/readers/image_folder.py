@@ -1,0 +1,138 @@
+"""A tree of images with one folder a class, as ImageNet's training set and most home-made datasets have it.
+
+    cats/a.jpg  cats/more/b.png  dogs/c.jpg   ->   ids cats/a, cats/more/b, dogs/c; classes cats, dogs
+
+Order is that of sorted names. Hidden files, `Thumbs.db` and `desktop.ini` are ignored; every other file that is not
+an image is a drop. Whether a file really is an image, and of which format, its content decides when shards are built.
+"""
+
+import os
+from collections import Counter
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path, PurePosixPath
+
+from configs.errors import ConfigError, DataError
+from data_prep.class_names import load_class_list
+from data_prep.prompts import classification_turns
+from data_prep.records import LazyRecords, Record
+from data_prep.sample import Drop, Sample, Source
+
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"})
+IGNORED = frozenset({"thumbs.db", "desktop.ini", "__macosx"})
+
+
+@dataclass(frozen=True, slots=True)
+class _Item:
+    """One file: where it is under the root, its id, and its class (None: it lies in no class folder)."""
+
+    path: str
+    id: str
+    label: int | None
+
+
+def read(
+    path: Path,
+    *,
+    prompt: str = "paper",
+    class_names: str | None = None,
+    names_by: str | None = None,
+    per_class_limit: int | None = None,
+    seed: int = 0,
+) -> Source:
+    """Class folders under `path`, asked with the wording `prompt`.
+
+    `class_names` is a shipped list (`imagenet`) or a file (see `data_prep.class_names`). `names_by` says how a folder
+    finds its name there: `key` (its name is a key of the list, such as a wnid), `order` (n-th folder, n-th name); or
+    `folder`, without a list: its own name is the class name, `_` read as a space. Default: `key` with a list, else
+    `folder`. `per_class_limit` keeps that many images a class, chosen by a hash of `seed` and id.
+    """
+    folders = _visible_folders(path)
+    if not folders:
+        raise DataError(f"{path} has no class folders; the images of class cat belong into {path / 'cat'}")
+    names, labels = _classes(folders, class_names, names_by or ("key" if class_names else "folder"))
+    classification_turns(prompt, names[0])  # an unknown wording is told before the folders are listed
+    items = [item for folder in folders for item in _items(path, folder, labels[folder], per_class_limit, seed)]
+    items += [_Item(name, name, None) for name in _files_outside(path)]
+
+    def make(index: int) -> Record:
+        item = items[index]
+        file = path / item.path
+        if item.label is None:
+            return Drop(item.id, "outside any class folder: an image belongs into a folder of its class", str(file))
+        if file.suffix.lower() not in IMAGE_SUFFIXES:
+            return Drop(item.id, f"not an image file: its name ends in {file.suffix or 'no suffix'}", str(file))
+        name = names[item.label]
+        return Sample(
+            id=item.id, image=file, label=item.label, label_name=name, turns=classification_turns(prompt, name)
+        )
+
+    return Source(names, LazyRecords(make, len(items)))
+
+
+def _visible(name: str) -> bool:
+    return not name.startswith(".") and name.lower() not in IGNORED
+
+
+def _visible_folders(root: Path) -> list[str]:
+    with os.scandir(root) as entries:
+        return sorted(entry.name for entry in entries if entry.is_dir() and _visible(entry.name))
+
+
+def _files_outside(root: Path) -> list[str]:
+    with os.scandir(root) as entries:
+        return sorted(entry.name for entry in entries if not entry.is_dir() and _visible(entry.name))
+
+
+def _classes(folders: list[str], class_names: str | None, names_by: str) -> tuple[tuple[str, ...], dict[str, int]]:
+    """(class names, label of each folder)."""
+    if names_by == "folder":
+        if class_names is not None:
+            raise ConfigError(
+                "names_by: folder takes names from the folders; leave class_names out, or use key or order"
+            )
+        return tuple(name.replace("_", " ") for name in folders), {name: i for i, name in enumerate(folders)}
+    if names_by not in ("key", "order"):
+        raise ConfigError(f"names_by is {names_by!r}; choose one of: folder, key, order")
+    if class_names is None:
+        raise ConfigError(f"names_by: {names_by} needs class_names: a shipped list such as imagenet, or a file")
+    classes = load_class_list(class_names)
+    if names_by == "order":
+        if len(folders) != len(classes.names):
+            raise DataError(
+                f"{len(folders)} class folders, but class_names {class_names} has {len(classes.names)} names; with"
+                f" names_by: order they must be equally many"
+            )
+        return classes.names, {name: i for i, name in enumerate(folders)}
+    unknown = [name for name in folders if name not in classes.by_key]
+    if unknown:
+        raise DataError(
+            f"{len(unknown)} of {len(folders)} folders are no key of class_names {class_names}:"
+            f" {', '.join(unknown[:3])}; its keys look like"
+            f" {', '.join(classes.keys[:3]) or 'nothing: it has none, use names_by: order'}"
+        )
+    return classes.names, {name: classes.by_key[name] for name in folders}
+
+
+def _items(root: Path, folder: str, label: int, limit: int | None, seed: int) -> list[_Item]:
+    """The files of one class in order, at most `limit` of them images."""
+    files = []
+    for directory, inner, names in os.walk(root / folder):
+        inner[:] = [name for name in inner if _visible(name)]
+        relative = Path(directory).relative_to(root)
+        files += [(relative / name).as_posix() for name in names if _visible(name)]
+    files.sort()
+    stems = Counter(_stem(file) for file in files)
+    items = [_Item(file, _stem(file) if stems[_stem(file)] == 1 else file, label) for file in files]
+    if limit is None:
+        return items
+    images = [item for item in items if PurePosixPath(item.path).suffix.lower() in IMAGE_SUFFIXES]
+    chosen = {
+        id(item) for item in sorted(images, key=lambda item: sha256(f"{seed}:{item.id}".encode()).digest())[:limit]
+    }
+    return [item for item in images if id(item) in chosen]
+
+
+def _stem(path: str) -> str:
+    """The path without its last suffix; the id, unless two files differ by suffix alone."""
+    return path.removesuffix(PurePosixPath(path).suffix)

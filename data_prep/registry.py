@@ -1,0 +1,99 @@
+"""Which readers exist, and how a source of the configuration is opened.
+
+A reader is one function in one file; adding one is writing that file and a line here:
+
+    def read(path: Path, *, option: int = 1) -> Source: ...
+
+Its keyword-only parameters are the source's `options`. `path` may be None only if its default says so.
+"""
+
+import difflib
+import inspect
+import types
+import typing
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from configs.errors import ConfigError, DataError
+from configs.schema import SourceConfig
+from data_prep.sample import Source
+
+Reader = Callable[..., Source]
+
+READERS = {
+    "image_folder": "data_prep.readers.image_folder:read",
+    "imagewikiqa": "data_prep.readers.imagewikiqa:read",
+    "llava": "data_prep.readers.llava:read",
+    "toy_world": "data_prep.readers.toy_world:read",
+}
+
+
+def open_source(config: SourceConfig) -> Source:
+    """The records of a source. Raises `ConfigError` for an unknown reader or option, `DataError` for a missing path."""
+    reader = find_reader(config.reader)
+    parameters = inspect.signature(reader).parameters
+    _check_options(config, reader)
+    if config.path is None:
+        if parameters["path"].default is inspect.Parameter.empty:
+            raise ConfigError(f"reader {config.reader} needs a path; set data.sources.NAME.path")
+        return reader(None, **config.options)
+    path = Path(config.path).expanduser()
+    if not path.exists():
+        raise DataError(f"the path {config.path} of reader {config.reader} does not exist; set data.sources.NAME.path")
+    return reader(path, **config.options)
+
+
+def find_reader(name: str) -> Reader:
+    """The function of the reader `name`. Raises `ConfigError` that lists the known ones."""
+    if name not in READERS:
+        near = difflib.get_close_matches(name, READERS, n=1)
+        hint = f"did you mean {near[0]}? " if near else ""
+        raise ConfigError(f"unknown reader {name!r}; {hint}known readers: {', '.join(READERS)}")
+    module, _, function = READERS[name].partition(":")
+    reader: Reader = getattr(import_module(module), function)
+    return reader
+
+
+def list_readers() -> str:
+    """All readers as text: name, first line of documentation, options with their defaults."""
+    lines = []
+    for name in READERS:
+        reader = find_reader(name)
+        lines.append(f"{name}: {(inspect.getdoc(reader) or '').splitlines()[0]}")
+        lines += [f"    {parameter}" for parameter in _options(reader).values()]
+    return "\n".join(lines)
+
+
+def _options(reader: Reader) -> dict[str, inspect.Parameter]:
+    parameters = inspect.signature(reader).parameters
+    return {name: p for name, p in parameters.items() if p.kind is inspect.Parameter.KEYWORD_ONLY}
+
+
+def _check_options(config: SourceConfig, reader: Reader) -> None:
+    known = _options(reader)
+    valid = f"options of reader {config.reader}: {', '.join(known) or 'none'}"
+    for name in config.options:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]}? " if near else ""
+            raise ConfigError(f"unknown option {name!r}; {hint}{valid}")
+    hints = typing.get_type_hints(reader)
+    for name, parameter in known.items():
+        if name in config.options:
+            _check_type(config.reader, name, config.options[name], hints.get(name, Any))
+        elif parameter.default is inspect.Parameter.empty:
+            raise ConfigError(f"reader {config.reader} needs the option {name!r}; {valid}")
+
+
+def _check_type(reader: str, name: str, value: Any, hint: Any) -> None:
+    """Raise `ConfigError` if `value` is not of the type that the reader's signature declares."""
+    kinds = typing.get_args(hint) if typing.get_origin(hint) in (types.UnionType, typing.Union) else (hint,)
+    classes = tuple(typing.get_origin(kind) or kind for kind in kinds if kind is not Any)
+    if float in classes:
+        classes += (int,)
+    is_bool_for_number = isinstance(value, bool) and bool not in classes
+    if classes and (is_bool_for_number or not isinstance(value, classes)):
+        wanted = " or ".join("nothing" if kind is type(None) else kind.__name__ for kind in classes)
+        raise ConfigError(f"option {name} of reader {reader} is {value!r}; it must be {wanted}")

@@ -1,0 +1,212 @@
+"""Records to shards: each record examined once, each shard written whole or not at all.
+
+What a shard's bytes depend on is listed in its sidecar: the recipe (how the source was read) and a fingerprint of
+its own records. A finished shard is kept only while both agree, so a killed build continues where it was and a
+changed source is noticed. Bytes never depend on which worker writes a shard, or when.
+"""
+
+import hashlib
+import json
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from configs.errors import DataError
+from configs.run_dir import ShardDir
+from configs.schema import DataConfig
+from data_prep import atomic, ustar
+from data_prep.examine import Member, examine
+from data_prep.records import Record
+from data_prep.sample import Drop, ImageOrigin, Source
+from data_prep.shards import FORMAT_VERSION, IMAGE_EXTENSIONS, INDEX_DTYPE, ShardEntry, drop_to_json, id_hash
+
+COLUMNS = tuple(name for name in INDEX_DTYPE.names or () if name != "shard")
+
+Watcher = Callable[[Drop | None], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """How a source becomes shards: everything beside its records that decides the shards' bytes."""
+
+    source: str
+    reader: str
+    options: Mapping[str, Any]
+    samples_per_shard: int
+    decode_check: bool
+    class_names: tuple[str, ...]
+
+    @classmethod
+    def of(cls, name: str, data: DataConfig, source: Source) -> "Recipe":
+        """The recipe of the source `name` of `data`."""
+        config = data.sources[name]
+        return cls(
+            source=name,
+            reader=config.reader,
+            options=config.options,
+            samples_per_shard=data.samples_per_shard,
+            decode_check=data.decode_check,
+            class_names=source.class_names,
+        )
+
+    def settings(self) -> dict[str, str]:
+        """The recipe as short texts, to be compared with and named in messages."""
+        settings = {name: json.dumps(value, sort_keys=True) for name, value in asdict(self).items()}
+        settings["class_names"] = hashlib.sha256(settings["class_names"].encode()).hexdigest()[:16]
+        return {"format_version": str(FORMAT_VERSION), **settings}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sidecar:
+    """What is known of one finished shard; `rows` has one list a sample, in the order of `COLUMNS`."""
+
+    recipe: Mapping[str, str]
+    fingerprint: str
+    records: int
+    bytes: int
+    sha256: str
+    drops: tuple[Drop, ...]
+    rows: list[list[int]]
+
+    def entry(self, name: str) -> ShardEntry:
+        """The manifest's line for this shard."""
+        return ShardEntry(name, len(self.rows), self.bytes, self.sha256)
+
+    def write(self, path: Path) -> None:
+        """Write the sidecar atomically."""
+        values = asdict(self) | {"drops": [drop_to_json(drop) for drop in self.drops], "columns": COLUMNS}
+        atomic.write_bytes(path, json.dumps(values, ensure_ascii=False).encode() + b"\n")
+
+    @classmethod
+    def read(cls, path: Path) -> "Sidecar | None":
+        """The sidecar in `path`, or None if it is missing or unreadable (then its shard counts as unwritten)."""
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+            if tuple(values.pop("columns")) != COLUMNS:
+                return None
+            values["drops"] = tuple(Drop(**drop) for drop in values["drops"])
+            return cls(**values)
+        except (OSError, ValueError, TypeError, KeyError):
+            return None
+
+
+@dataclass(slots=True)
+class _Tar:
+    """A tar under construction, hashed while it is written."""
+
+    file: BinaryIO
+    offset: int = 0
+    sha256: Any = field(default_factory=hashlib.sha256)
+
+    def add(self, name: str, data: bytes) -> int:
+        """Append a member and return the offset of its data."""
+        header = ustar.header(name, len(data))
+        self.append(header)
+        start = self.offset
+        self.append(data)
+        self.append(ustar.padding(len(data)))
+        return start
+
+    def append(self, data: bytes) -> None:
+        self.file.write(data)
+        self.sha256.update(data)
+        self.offset += len(data)
+
+
+def write_shard(folder: ShardDir, number: int, records: Sequence[Record], recipe: Recipe, watch: Watcher) -> Sidecar:
+    """Write shard `number` and its sidecar; `watch` hears of every record, with its drop if it was dropped."""
+    drops: list[Drop] = []
+    rows: list[list[int]] = []
+    first = number * recipe.samples_per_shard
+    fingerprint = records_fingerprint(records)
+    with atomic.atomic_file(folder.shard(number)) as file:
+        tar = _Tar(file)
+        for place, record in enumerate(records):
+            member = examine(record, recipe.source, len(recipe.class_names), decode=recipe.decode_check)
+            if isinstance(member, Drop):
+                drops.append(member)
+            else:
+                rows.append(_add(tar, f"{first + place:09d}", member))
+            watch(member if isinstance(member, Drop) else None)
+        tar.append(ustar.END_OF_ARCHIVE)
+    sidecar = Sidecar(
+        recipe=recipe.settings(),
+        fingerprint=fingerprint,
+        records=len(records),
+        bytes=tar.offset,
+        sha256=tar.sha256.hexdigest(),
+        drops=tuple(drops),
+        rows=rows,
+    )
+    sidecar.write(folder.sidecar(number))
+    return sidecar
+
+
+def _add(tar: _Tar, key: str, member: Member) -> list[int]:
+    """Append a sample's members, image first, and return its row of the index (`COLUMNS`)."""
+    image_offset = tar.add(f"{key}.{member.extension}", member.image) if member.extension else 0
+    json_offset = tar.add(f"{key}.json", member.text)
+    return [
+        IMAGE_EXTENSIONS.index(member.extension),
+        member.label,
+        image_offset,
+        len(member.image),
+        json_offset,
+        len(member.text),
+        member.width,
+        member.height,
+        zlib.crc32(member.text, zlib.crc32(member.image)),
+        id_hash(member.id),
+    ]
+
+
+def finished_shard(
+    folder: ShardDir, number: int, records: Sequence[Record], recipe: Recipe, *, rebuild: bool
+) -> Sidecar | None:
+    """The sidecar of shard `number` if the shard is there and whole; None if it must be written.
+
+    A shard that was made by another recipe or from other records must be written anew with `rebuild`, and otherwise
+    raises `DataError`: sets are never silently mixed.
+    """
+    sidecar = Sidecar.read(folder.sidecar(number))
+    shard = folder.shard(number)
+    if sidecar is None or not shard.is_file() or shard.stat().st_size != sidecar.bytes:
+        return None
+    settings = recipe.settings()
+    changed = [name for name in settings if sidecar.recipe.get(name) != settings[name]]
+    same_records = sidecar.fingerprint == records_fingerprint(records)
+    if rebuild and (changed or not same_records):
+        return None
+    if changed:
+        was = ", ".join(f"{name} {sidecar.recipe.get(name)} -> {settings[name]}" for name in changed)
+        raise DataError(f"{shard} was built with other settings ({was}); pass --rebuild to replace it")
+    if not same_records:
+        raise DataError(
+            f"{shard} was built from other records: files of the source were added, removed or changed;"
+            f" pass --rebuild to replace it"
+        )
+    return sidecar
+
+
+def records_fingerprint(records: Sequence[Record]) -> str:
+    """Identity of a run of records without reading an image: their text, and the size of each image file."""
+    digest = hashlib.sha256()
+    for record in records:
+        if isinstance(record, Drop):
+            line = f"drop {record.id} {record.reason}"
+        else:
+            line = f"{record.to_json()} {_origin_size(record.image)}"
+        digest.update(line.encode() + b"\n")
+    return digest.hexdigest()
+
+
+def _origin_size(origin: ImageOrigin | None) -> int | None:
+    """Bytes of an image file, -1 if it is missing; None for images that are not files."""
+    if isinstance(origin, Path):
+        try:
+            return origin.stat().st_size
+        except (OSError, ValueError):
+            return -1
+    return len(origin) if isinstance(origin, bytes) else None

@@ -1,0 +1,243 @@
+"""The shard set of one source: its files, and reading them at random.
+
+    FOLDER/000000.tar     webdataset-style members in pairs: 000000017.jpg (untouched bytes), 000000017.json
+           000000.json    sidecar: what is known of that shard; written after it
+           index.npy      where each sample's members lie
+           manifest.json  counts, checksums, class histogram, drops; written last: a set without it is unfinished
+
+Shard i holds records [i * samples_per_shard, (i + 1) * samples_per_shard) of the reader's order, less those dropped.
+A member's key is its record's number, zero-padded and without dots (webdataset ends the key at the first dot).
+
+    shards = ShardSet.open(Path("shards/imagenet"))
+    shards.sample(17).label_name
+
+`data_prep.shard_writer` writes what this module reads; both take the layout from here.
+"""
+
+import hashlib
+import json
+import os
+import zlib
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from io import FileIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from configs.errors import DataError
+from configs.run_dir import ShardDir
+from data_prep.sample import Drop, Sample
+
+FORMAT_VERSION = 1
+IMAGE_EXTENSIONS = ("", "jpg", "png", "webp", "gif", "bmp", "tif")  # place 0: the sample has no image
+OPEN_SHARDS = 64  # file handles one reader keeps open
+INDEX_DTYPE = np.dtype(
+    [
+        ("shard", "<u4"),
+        ("extension", "u1"),  # place in IMAGE_EXTENSIONS
+        ("label", "<i4"),  # -1: no label
+        ("image_offset", "<u8"),  # bytes from the start of the shard
+        ("image_size", "<u4"),
+        ("json_offset", "<u8"),
+        ("json_size", "<u4"),
+        ("width", "<u4"),  # pixels
+        ("height", "<u4"),
+        ("checksum", "<u4"),  # crc32 of the image's bytes followed by the json's
+        ("id_hash", "<u8"),  # first 8 bytes of the id's sha256, little-endian
+    ]
+)
+
+
+def id_hash(sample_id: str) -> int:
+    """64 bits that stand for an id, the source's name included: `index["id_hash"]`."""
+    return int.from_bytes(hashlib.sha256(sample_id.encode()).digest()[:8], "little")
+
+
+@dataclass(frozen=True, slots=True)
+class ShardEntry:
+    """One tar of the set: its file name, samples, bytes, and sha256 (hexadecimal)."""
+
+    name: str
+    samples: int
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """What a shard set holds. `histogram[i]` counts samples of class i; `records` = samples + drops."""
+
+    format_version: int
+    source: str
+    reader: str
+    options: Mapping[str, Any]
+    samples_per_shard: int
+    decode_check: bool
+    class_names: tuple[str, ...]
+    records: int
+    samples: int
+    bytes: int
+    shards: tuple[ShardEntry, ...]
+    histogram: tuple[int, ...]
+    drops: tuple[Drop, ...]
+    index_sha256: str
+    fingerprint: str
+
+    def to_json(self) -> str:
+        """The text of manifest.json."""
+        values = {spec.name: getattr(self, spec.name) for spec in fields(self)}
+        values["shards"] = [{spec.name: getattr(e, spec.name) for spec in fields(e)} for e in self.shards]
+        values["drops"] = [drop_to_json(drop) for drop in self.drops]
+        return json.dumps(values, ensure_ascii=False, indent=1) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> "Manifest":
+        """Inverse of `to_json`. Raises `KeyError`, `TypeError` or `ValueError` on anything else."""
+        values = json.loads(text)
+        values["shards"] = tuple(ShardEntry(**entry) for entry in values["shards"])
+        values["drops"] = tuple(Drop(**drop) for drop in values["drops"])
+        for name in ("class_names", "histogram"):
+            values[name] = tuple(values[name])
+        return cls(**values)
+
+
+def drop_to_json(drop: Drop) -> dict[str, str | None]:
+    """A drop as it stands in sidecars and manifests."""
+    return {"id": drop.id, "reason": drop.reason, "file": drop.file}
+
+
+def fingerprint_of(entries: tuple[ShardEntry, ...]) -> str:
+    """The identity of the data: it changes with any byte of any sample and with nothing else."""
+    text = json.dumps([FORMAT_VERSION, [[entry.samples, entry.sha256] for entry in entries]])
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest of the shard set in `folder`. Raises `DataError` if there is none, or none we can read."""
+    path = ShardDir(folder).manifest
+    if not path.is_file():
+        state = "is unfinished: it has no manifest" if any(folder.glob("*.tar")) else "does not exist"
+        raise DataError(f"the shard set {folder} {state}; build it with `python -m data_prep.build --config FILE`")
+    try:
+        text = path.read_text(encoding="utf-8")
+        version = json.loads(text).get("format_version")
+        if version != FORMAT_VERSION:
+            raise DataError(f"{path} has format version {version}; this program reads {FORMAT_VERSION}: build it anew")
+        return Manifest.from_json(text)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"{path} is damaged ({error}); delete it and run data_prep.build again") from error
+
+
+class ShardSet:
+    """Random access to the samples of a finished shard set; may be pickled and shared with worker processes."""
+
+    def __init__(self, folder: Path, manifest: Manifest) -> None:
+        self.folder = folder
+        self.manifest = manifest
+        self.index = _open_index(folder, manifest)
+        self._files: OrderedDict[int, FileIO] = OrderedDict()
+
+    @classmethod
+    def open(cls, folder: Path) -> "ShardSet":
+        """The set in `folder`. Raises `DataError` if it is missing or unfinished, or a shard's size has changed."""
+        manifest = read_manifest(folder)
+        for entry in manifest.shards:
+            path = folder / entry.name
+            size = path.stat().st_size if path.is_file() else None
+            if size != entry.bytes:
+                found = "is missing" if size is None else f"has {size} bytes"
+                raise DataError(
+                    f"{path} {found}; its manifest says {entry.bytes} bytes: run data_prep.build again to rebuild it"
+                )
+        return cls(folder, manifest)
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def __getstate__(self) -> tuple[Path, Manifest]:
+        return (self.folder, self.manifest)
+
+    def __setstate__(self, state: tuple[Path, Manifest]) -> None:
+        self.__init__(*state)  # type: ignore[misc]  # opens index and files anew in this process
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """The class index of every sample, -1 where there is none; shape [len(self)]."""
+        return self.index["label"].astype(np.int64)
+
+    @property
+    def fingerprint(self) -> str:
+        """Hexadecimal identity of the samples' bytes and order."""
+        return self.manifest.fingerprint
+
+    def sample(self, number: int) -> Sample:
+        """Sample `number`, its image as the bytes of the original file (or None).
+
+        Raises `IndexError` outside 0 <= number < len(self), and `DataError` naming shard and sample if the bytes
+        are not those that were written.
+        """
+        if not 0 <= number < len(self):
+            raise IndexError(f"sample {number} of {self.folder}, which has {len(self)}")
+        image, text = self._read(number)
+        try:
+            return Sample.from_json(text, image)
+        except (ValueError, TypeError) as error:
+            raise DataError(f"{self.where(number)} is not a sample record: {error}") from error
+
+    def where(self, number: int) -> str:
+        """Words for an error message: which sample, in which shard, at which byte."""
+        row = self.index[number]
+        name = self.manifest.shards[int(row["shard"])].name
+        return f"sample {number} of {self.folder} (shard {name}, byte {int(row['json_offset'])})"
+
+    def _read(self, number: int) -> tuple[bytes | None, bytes]:
+        """(image, json) of a sample: one read, since the two members are neighbours."""
+        row = self.index[number]
+        image_size, json_size = int(row["image_size"]), int(row["json_size"])
+        json_start = int(row["json_offset"])
+        start = int(row["image_offset"]) if row["extension"] else json_start
+        length = json_start + json_size - start
+        data = os.pread(self._file(int(row["shard"])).fileno(), length, start)
+        text = data[json_start - start :]
+        image = data[:image_size] if row["extension"] else None
+        if len(data) != length or zlib.crc32(text, zlib.crc32(image or b"")) != row["checksum"]:
+            raise DataError(
+                f"{self.where(number)} is damaged: {len(data)} of {length} bytes were read and their checksum differs"
+                f" from the index; delete that shard and run data_prep.build again"
+            )
+        return image, text
+
+    def _file(self, shard: int) -> FileIO:
+        if shard in self._files:
+            self._files.move_to_end(shard)
+            return self._files[shard]
+        path = self.folder / self.manifest.shards[shard].name
+        try:
+            file = FileIO(path)
+        except OSError as error:
+            raise DataError(
+                f"{path} cannot be opened ({error.strerror}); run data_prep.verify {self.folder}"
+            ) from error
+        self._files[shard] = file
+        if len(self._files) > OPEN_SHARDS:
+            self._files.popitem(last=False)[1].close()
+        return file
+
+
+def _open_index(folder: Path, manifest: Manifest) -> NDArray[Any]:
+    """index.npy, mapped into memory so that all processes of a machine share it."""
+    path = ShardDir(folder).index
+    remedy = "run data_prep.build again"
+    try:
+        index = np.load(path, mmap_mode="r" if manifest.samples else None, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be read ({error}); {remedy}") from error
+    if index.dtype != INDEX_DTYPE or index.shape != (manifest.samples,):
+        raise DataError(f"{path} has shape {index.shape}; the manifest counts {manifest.samples} samples; {remedy}")
+    return np.asarray(index)  # without memmap's own, slower indexing
