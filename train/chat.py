@@ -1,0 +1,299 @@
+r"""Turns to tokens: one renderer makes the ids and says which are supervised, so the two cannot disagree.
+
+The Vicuna-v1 markup, as LLaVA-1.5 was trained (shown on one question; `_` are spaces):
+
+    <s>SYSTEM USER:_<image>\nWhat is it? ASSISTANT:_a cat</s>USER:_And here? ASSISTANT:_a dog</s>
+                                                  ~~~~~~~~~~                         ~~~~~~~~~~   supervised
+
+Two ways to turn that text into ids, both in use and not equal:
+
+- `llava`: what LLaVA's own code gives. The text is cut at `<image>` and after `</s>`, and each piece is tokenised by
+  itself, so that with SentencePiece the piece after `</s>` begins with its own word mark ("▁US", "ER").
+- `hf`: the whole text in one call, with `<image>` as a special token, as transformers' `LlavaProcessor` does it (the
+  paper's zero-shot rows used this).
+
+`python -m train.chat --tokenizer DIR --conversations IN.json --output OUT.json --show` renders LLaVA JSON.
+"""
+
+import argparse
+import json
+import shutil
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from transformers import AutoTokenizer, LlamaTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+
+from configs.errors import ConfigError, DataError, UserError
+from configs.load import exit_on_user_error
+from data_prep.sample import IMAGE_PLACEHOLDER, Turn, parse_turns
+
+IMAGE_INDEX = -200  # stands for the image in unexpanded ids, as in LLaVA
+IGNORED = -100  # the label of an unsupervised token, as in PyTorch's cross entropy
+END = "</s>"
+VICUNA_V1 = (
+    "A chat between a curious user and an artificial intelligence assistant. "
+    "The assistant gives helpful, detailed, and polite answers to the user's questions."
+)
+
+Markup = Literal["llava", "hf"]
+
+
+class UnsupervisedError(DataError):
+    """A training sample in which no token is supervised: it would teach nothing."""
+
+
+@dataclass(slots=True)
+class Rendered:
+    """Token ids, one `IMAGE_INDEX` an image, and whether each is supervised. Grown by `add` only."""
+
+    input_ids: list[int] = field(default_factory=list)
+    supervised: list[bool] = field(default_factory=list)
+
+    def add(self, ids: Sequence[int], supervised: Sequence[bool]) -> None:
+        """Append tokens together with their supervision."""
+        assert len(ids) == len(supervised)
+        self.input_ids.extend(ids)
+        self.supervised.extend(supervised)
+
+    @property
+    def labels(self) -> list[int]:
+        """The ids where supervised, `IGNORED` elsewhere."""
+        return [token if on else IGNORED for token, on in zip(self.input_ids, self.supervised, strict=True)]
+
+    @property
+    def images(self) -> int:
+        """Number of images the conversation refers to."""
+        return self.input_ids.count(IMAGE_INDEX)
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """A stretch of the rendered text; characters from `answer_from` on are the assistant's."""
+
+    text: str
+    answer_from: int
+
+
+class ChatRenderer:
+    """Renders conversations for one tokenizer.
+
+    Raises `ConfigError` if the tokenizer lacks what the markup needs.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, markup: str = "llava", system_prompt: str = "vicuna_v1"):
+        """Keep the tokenizer and spell out the system prompt (`vicuna_v1`, `none`, or the text itself)."""
+        if markup not in ("llava", "hf"):
+            raise ConfigError(f"chat.markup is {markup!r}; choose llava or hf")
+        self.tokenizer = tokenizer
+        self.markup = markup
+        self.system = {"vicuna_v1": VICUNA_V1, "none": ""}.get(system_prompt, system_prompt)
+        self.bos, self.eos = _special_ids(tokenizer)
+        if markup == "hf" and IMAGE_PLACEHOLDER not in tokenizer.get_vocab():
+            raise ConfigError(
+                f"markup hf needs a tokenizer that knows {IMAGE_PLACEHOLDER}; this one does not: use llava"
+            )
+
+    def render(self, turns: Sequence[Turn], max_length: int | None = None) -> Rendered:
+        """A whole conversation, each answer and its `</s>` supervised.
+
+        `max_length` cuts conversations without an image; those with one are cut after the image is expanded
+        (`train.batches`), exactly as LLaVA does it. Raises `DataError` for turns that do not alternate.
+        """
+        rendered = Rendered()
+        rendered.add([self.bos], [False])
+        for question, answer in _exchanges(turns):
+            opening = f"{self.system} USER: " if self.system and len(rendered.input_ids) == 1 else "USER: "
+            head = f"{opening}{_image_first(question)} "
+            if answer is None:
+                self._add_text(rendered, head, len(head))
+                continue
+            head += "ASSISTANT:"
+            self._add_text(rendered, f"{head} {answer}", len(head))
+            rendered.add([self.eos], [True])
+        if max_length is not None and not rendered.images:
+            del rendered.input_ids[max_length:], rendered.supervised[max_length:]
+        return rendered
+
+    def render_question(self, turns: Sequence[Turn], answer_prefix: str = "") -> list[int]:
+        """The same conversation up to the answer that is asked for: ids that end in `ASSISTANT:` (and the prefix).
+
+        The last turn is the human's; what a model continues with is what `render` would supervise.
+        """
+        if not turns or turns[-1].speaker != "human":
+            raise DataError("a question must end with a turn of the human; nothing is asked here")
+        asked = self.render((*turns, Turn("gpt", answer_prefix)))
+        last_answer = asked.input_ids[:-1]  # without </s>
+        if answer_prefix:
+            return last_answer
+        while asked.supervised[len(last_answer) - 1]:  # the lone word mark that an empty answer leaves behind
+            last_answer.pop()
+        return last_answer
+
+    def _add_text(self, rendered: Rendered, text: str, answer_from: int) -> None:
+        if END in text:
+            raise DataError(f"the text {text[:80]!r}… contains {END}, which would end the conversation: remove it")
+        if self.markup == "hf":
+            self._add_piece(rendered, _Piece(text, answer_from), first=len(rendered.input_ids) == 1)
+            return
+        start = 0
+        for number, part in enumerate(text.split(IMAGE_PLACEHOLDER)):
+            if number:
+                rendered.add([IMAGE_INDEX], [False])
+            self._add_piece(rendered, _Piece(part, answer_from - start), first=True)
+            start += len(part) + len(IMAGE_PLACEHOLDER)
+
+    def _add_piece(self, rendered: Rendered, piece: _Piece, *, first: bool) -> None:
+        """Tokenise a piece; not `first` means it continues a text after a special token (markup `hf`)."""
+        skip = 0
+        text, answer_from = piece.text, piece.answer_from
+        if not first:  # let the tokenizer see the `</s>` it follows, then take the ids after it
+            text, answer_from, skip = END + text, answer_from + len(END), 1
+        encoded = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+        ids, offsets = encoded["input_ids"][skip:], encoded["offset_mapping"][skip:]
+        if self.markup == "hf":
+            image_id = self.tokenizer.convert_tokens_to_ids(IMAGE_PLACEHOLDER)
+            ids = [IMAGE_INDEX if token == image_id else token for token in ids]
+        rendered.add(ids, [start >= answer_from for start, _ in offsets])
+
+
+def _special_ids(tokenizer: PreTrainedTokenizerBase) -> tuple[int, int]:
+    """Ids of `<s>` and `</s>`."""
+    vocabulary = tokenizer.get_vocab()
+    for token in ("<s>", END):
+        if token not in vocabulary:
+            raise ConfigError(f"the tokenizer has no {token}; the Vicuna v1 markup needs one of the LLaMA family")
+    return vocabulary["<s>"], vocabulary[END]
+
+
+def _exchanges(turns: Sequence[Turn]) -> list[tuple[str, str | None]]:
+    """(question, answer) pairs; a leading answer is skipped as LLaVA does, a trailing question has answer None."""
+    if turns and turns[0].speaker == "gpt":
+        turns = turns[1:]
+    for number, turn in enumerate(turns):
+        expected = ("human", "gpt")[number % 2]
+        if turn.speaker != expected:
+            raise DataError(f"turn {number} is from {turn.speaker!r} where {expected!r} must speak: turns alternate")
+    texts: list[str | None] = [turn.text for turn in turns]
+    if len(texts) % 2:
+        texts.append(None)
+    return [(str(question), answer) for question, answer in zip(texts[::2], texts[1::2], strict=True)]
+
+
+def _image_first(question: str) -> str:
+    """Move `<image>` to the front on a line of its own, wherever the record has it (LLaVA's preprocessing)."""
+    if IMAGE_PLACEHOLDER not in question:
+        return question
+    images = question.count(IMAGE_PLACEHOLDER)
+    words = question.replace(IMAGE_PLACEHOLDER, "").strip()
+    return f"{(IMAGE_PLACEHOLDER + chr(10)) * images}{words}".strip()
+
+
+def expand_image(rendered: Rendered, image_tokens: int, image_token_id: int, max_length: int) -> Rendered:
+    """Replace each `IMAGE_INDEX` by `image_tokens` times `image_token_id`, then cut to `max_length` tokens.
+
+    Raises `DataError` if the cut would go through an image.
+    """
+    expanded = Rendered()
+    for token, supervised in zip(rendered.input_ids, rendered.supervised, strict=True):
+        if token != IMAGE_INDEX:
+            expanded.add([token], [supervised])
+            continue
+        expanded.add([image_token_id] * image_tokens, [False] * image_tokens)
+        if len(expanded.input_ids) > max_length:
+            raise DataError(
+                f"chat.max_length {max_length} cuts through the image's {image_tokens} tokens, which end at "
+                f"{len(expanded.input_ids)}; raise it above that"
+            )
+    del expanded.input_ids[max_length:], expanded.supervised[max_length:]
+    return expanded
+
+
+def coloured(rendered: Rendered, tokenizer: PreTrainedTokenizerBase) -> str:
+    """The conversation as text, supervised tokens in green, images as `<image>` (runs of them counted)."""
+    parts: list[str] = []
+    ids, position = rendered.input_ids, 0
+    while position < len(ids):
+        end, on = position, rendered.supervised[position]
+        image = ids[position] == IMAGE_INDEX
+        while end < len(ids) and rendered.supervised[end] == on and (ids[end] == IMAGE_INDEX) == image:
+            end += 1
+        if image:
+            parts.append(f"<image x{end - position}>" if end - position > 1 else IMAGE_PLACEHOLDER)
+        else:
+            text = str(tokenizer.decode(ids[position:end], skip_special_tokens=False))
+            parts.append(f"\033[32m{text}\033[0m" if on else text)
+        position = end
+    return " ".join(parts)
+
+
+def load_tokenizer(place: str | Path) -> PreTrainedTokenizerBase:
+    """A tokenizer from a folder, a hub id, a `tokenizer.json` or a SentencePiece `tokenizer.model` file.
+
+    Raises `ConfigError` if there is none.
+    """
+    path = Path(place)
+    try:
+        if path.suffix == ".json" and path.is_file():
+            return PreTrainedTokenizerFast(tokenizer_file=str(path), bos_token="<s>", eos_token=END, unk_token="<unk>")
+        if path.suffix == ".model" and path.is_file():
+            return _from_sentencepiece(path)
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(str(place), trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"no tokenizer at {place}: {str(error).splitlines()[0]}") from error
+    return tokenizer
+
+
+def _from_sentencepiece(path: Path) -> PreTrainedTokenizerBase:
+    """A LLaMA tokenizer from its SentencePiece file alone; transformers only takes folders of fixed names."""
+    with tempfile.TemporaryDirectory() as folder:
+        shutil.copy(path, Path(folder) / "tokenizer.model")
+        tokenizer: PreTrainedTokenizerBase = LlamaTokenizer.from_pretrained(folder)
+    return tokenizer
+
+
+def _conversation(record: Any, number: int) -> tuple[Turn, ...]:
+    try:
+        return parse_turns(record["conversations"])
+    except (KeyError, TypeError) as error:
+        raise DataError(f"record {number} has no list 'conversations' of {{from, value}}") from error
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--tokenizer", required=True, help="model folder, tokenizer.json or tokenizer.model")
+    parser.add_argument("--conversations", required=True, type=Path, help='JSON list of {"conversations": [...]}')
+    parser.add_argument("--output", type=Path, help="where to write the list of {input_ids, labels}")
+    parser.add_argument("--max-length", type=int, default=2048, help="cut text-only conversations here (default 2048)")
+    parser.add_argument("--markup", choices=("llava", "hf"), default="llava")
+    parser.add_argument("--system-prompt", default="vicuna_v1", help="vicuna_v1 (default), none, or the text itself")
+    parser.add_argument("--show", action="store_true", help="print each conversation, supervised tokens in green")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Render LLaVA JSON to ids and labels: one output for every record, in order."""
+    arguments = _arguments()
+    try:
+        renderer = ChatRenderer(load_tokenizer(arguments.tokenizer), arguments.markup, arguments.system_prompt)
+        if not arguments.conversations.is_file():
+            raise DataError(f"no file {arguments.conversations}")
+        records = json.loads(arguments.conversations.read_text(encoding="utf-8"))
+        rendered = [renderer.render(_conversation(r, n), arguments.max_length) for n, r in enumerate(records)]
+    except UserError as error:
+        exit_on_user_error(error)
+    if arguments.show:
+        for conversation in rendered:
+            print(coloured(conversation, renderer.tokenizer), end="\n\n")
+    if arguments.output:
+        outputs = [{"input_ids": r.input_ids, "labels": r.labels} for r in rendered]
+        arguments.output.write_text(json.dumps(outputs), encoding="utf-8")
+    silent = sum(not any(r.supervised) for r in rendered)
+    print(f"{len(rendered)} conversations rendered, {silent} without a supervised token", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()

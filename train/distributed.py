@@ -1,0 +1,122 @@
+"""Ranks: who they are, how they find each other, and the few numbers they exchange.
+
+Started by `deepspeed`, `torchrun`, `srun` or nothing at all. Under `srun` the rank and the address come from SLURM's
+own variables, set before DeepSpeed looks for them (without, it would look for MPI).
+"""
+
+import datetime
+import os
+import socket
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.distributed
+
+from configs.errors import ConfigError
+
+TIMEOUT = datetime.timedelta(minutes=30)
+SLURM_PORTS = (20_000, 20_000)  # first port and how many: the job's number picks one, as slurm/finetune.sbatch does
+
+
+@dataclass(frozen=True)
+class World:
+    """This process among all: `rank` of `size`, `local_rank` on its node, and its device."""
+
+    rank: int
+    size: int
+    local_rank: int
+    device: torch.device
+
+    @property
+    def leads(self) -> bool:
+        """True on the rank that writes files."""
+        return self.rank == 0
+
+    def all_sum(self, values: Sequence[float]) -> list[float]:
+        """Element-wise sum over ranks, in double precision."""
+        tensor = torch.tensor(values, dtype=torch.float64, device=self.device)
+        if self.size > 1:
+            torch.distributed.all_reduce(tensor)
+        return [float(value) for value in tensor.tolist()]
+
+    def all_max(self, value: float) -> float:
+        """Largest value over ranks."""
+        tensor = torch.tensor([value], dtype=torch.float64, device=self.device)
+        if self.size > 1:
+            torch.distributed.all_reduce(tensor, op=torch.distributed.ReduceOp.MAX)
+        return float(tensor.item())
+
+    def barrier(self) -> None:
+        """Wait for all ranks."""
+        if self.size > 1:
+            self.all_sum([0.0])
+
+
+def slurm_variables(environment: Mapping[str, str]) -> dict[str, str]:
+    """torch's rendezvous variables from SLURM's, for a task started by `srun`; empty if it was not.
+
+    Raises `ConfigError` if SLURM names the nodes in a form that needs `scontrol` and MASTER_ADDR is not exported.
+    """
+    if "RANK" in environment or "SLURM_PROCID" not in environment or "SLURM_STEP_ID" not in environment:
+        return {}
+    variables = {
+        "RANK": environment["SLURM_PROCID"],
+        "LOCAL_RANK": environment.get("SLURM_LOCALID", "0"),
+        "WORLD_SIZE": environment.get("SLURM_STEP_NUM_TASKS", environment.get("SLURM_NTASKS", "1")),
+    }
+    if "MASTER_ADDR" not in environment:
+        nodes = environment.get("SLURM_STEP_NODELIST", environment.get("SLURM_JOB_NODELIST", "localhost"))
+        if "[" in nodes:
+            raise ConfigError(
+                f"cannot tell the first node of {nodes}; export MASTER_ADDR as slurm/finetune.sbatch does"
+            )
+        variables["MASTER_ADDR"] = nodes.split(",")[0]
+    if "MASTER_PORT" not in environment:
+        first, count = SLURM_PORTS
+        variables["MASTER_PORT"] = str(first + int(environment.get("SLURM_JOB_ID", "0")) % count)
+    return variables
+
+
+def world_size_of_environment(environment: Mapping[str, str]) -> int:
+    """How many ranks the launcher started, known before anything is initialised."""
+    variables = dict(environment) | slurm_variables(environment)
+    return int(variables.get("WORLD_SIZE", "1"))
+
+
+def start_world() -> World:
+    """Join the other ranks: NCCL where there is a GPU, gloo elsewhere."""
+    os.environ.update(slurm_variables(os.environ))
+    if "RANK" not in os.environ:
+        os.environ.update({"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"})
+        os.environ.update({"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port())})
+    local_rank = int(os.environ.get("LOCAL_RANK", "0"))
+    gpu = torch.cuda.is_available()
+    if gpu:
+        torch.cuda.set_device(local_rank % torch.cuda.device_count())
+    import deepspeed
+
+    if not gpu:
+        _switch_off_compiled_collectives()
+    deepspeed.init_distributed(dist_backend="nccl" if gpu else "gloo", timeout=TIMEOUT, verbose=False)
+    device = torch.device("cuda", torch.cuda.current_device()) if gpu else torch.device("cpu")
+    return World(torch.distributed.get_rank(), torch.distributed.get_world_size(), local_rank, device)
+
+
+def stop_world() -> None:
+    """Leave the group of ranks, if one was joined."""
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+
+
+def _switch_off_compiled_collectives() -> None:
+    """Keep DeepSpeed from compiling its shared-memory collectives on a CPU: a minute, and a need for g++."""
+    import deepspeed.ops
+
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])

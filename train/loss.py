@@ -1,0 +1,45 @@
+"""Loss normalisation: from token losses to one number that does not depend on how the batch was split.
+
+The loss is a weighted sum over supervised tokens, and the weights carry everything: the denominators of the *global*
+batch, known before the first backward, and the factor that undoes DeepSpeed's mean over ranks and micro-batches.
+
+    token        w = 1 / (supervised tokens of the global batch)
+    sample       w = 1 / (supervised tokens of the sample x supervised samples of the global batch)
+    micro_batch  w = 1 / (supervised tokens of the micro-batch x micro-batches of the step)        as LLaVA did
+
+Class names have 2 to 6 supervised tokens, conversations 300: which of the three is used decides how much a class name
+weighs beside a conversation.
+"""
+
+from collections.abc import Sequence
+
+import torch
+
+from configs.errors import ConfigError
+from train.model import Batch
+
+
+def local_units(batches: Sequence[Batch], normalisation: str) -> int:
+    """What this rank adds to the global denominator: tokens, samples or micro-batches with something to learn."""
+    counts = [(batch.labels[:, 1:] != -100).sum(dim=1) for batch in batches]  # B each
+    if normalisation == "token":
+        return int(sum(int(count.sum()) for count in counts))
+    if normalisation == "sample":
+        return int(sum(int((count > 0).sum()) for count in counts))
+    if normalisation == "micro_batch":
+        return sum(int(bool(count.sum())) for count in counts)
+    raise ConfigError(f"loss.normalisation is {normalisation!r}; choose token, sample or micro_batch")
+
+
+def weigh(batch: Batch, normalisation: str, units: int, scale: float) -> None:
+    """Set `batch.weights` in place; `units` is the sum of `local_units` over ranks, `scale` is world x accumulation."""
+    supervised = batch.labels != -100  # (B, T)
+    supervised[:, 0] = False  # nothing predicts the first token
+    counts = supervised.sum(dim=1, keepdim=True)  # (B, 1)
+    if normalisation == "sample":
+        denominators = counts * units
+    elif normalisation == "micro_batch":
+        denominators = counts.sum() * units * torch.ones_like(counts)
+    else:
+        denominators = torch.full_like(counts, units)
+    batch.weights = supervised * (scale / denominators.clamp(min=1).float())

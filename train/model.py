@@ -1,0 +1,153 @@
+"""Loading a model folder, and the module that DeepSpeed trains: batch in, weighted loss out.
+
+Tensor shapes: `B` conversations, `T` tokens, `N` images, `S` pixels a side, `H` hidden size, `V` vocabulary,
+`M` supervised tokens of the batch.
+"""
+
+import importlib.util
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - PyTorch's own convention
+from torch import nn
+from transformers import AutoModelForImageTextToText, PreTrainedTokenizerBase
+
+from configs.errors import ConfigError
+from train.chat import load_tokenizer
+from train.families import Family, family_of
+from train.identity import model_identity
+
+DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model with everything needed to talk to it."""
+
+    model: Any
+    tokenizer: PreTrainedTokenizerBase
+    family: Family
+    folder: Path
+    identity: str
+
+
+def resolve_folder(place: str, revision: str | None = None) -> Path:
+    """The local folder of a model: `place` itself, or the hub's snapshot of it.
+
+    Raises `ConfigError` if `place` is neither a folder nor a hub id that can be had.
+    """
+    folder = Path(place)
+    if folder.is_dir():
+        return folder
+    if place.startswith((".", "/", "~")) or place.count("/") != 1:
+        raise ConfigError(f"no model folder {place}; give a folder with a config.json, or a hub id such as owner/name")
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(place, revision=revision, allow_patterns=["*.json", "*.safetensors", "*.model"]))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"{place} is not a folder here, and the hub did not give it: {reason}") from error
+
+
+def resolve_attention(choice: str, device: str) -> str:
+    """The kernel name for transformers. Raises `ConfigError` that names the extra if flash-attn is missing."""
+    installed = importlib.util.find_spec("flash_attn") is not None
+    if choice == "auto":
+        return "flash_attention_2" if installed and device == "cuda" else "sdpa"
+    if choice == "flash_attention_2" and not installed:
+        raise ConfigError(
+            "model.attention is flash_attention_2 but flash-attn is not installed: "
+            "pip install 'vlm-classify[flash-attn]', or set model.attention=sdpa"
+        )
+    if choice == "flash_attention_2" and device != "cuda":
+        raise ConfigError("model.attention is flash_attention_2, which needs a GPU; set model.attention=sdpa")
+    return choice
+
+
+def load_model(place: str, revision: str | None, dtype: str, attention: str, device: str = "cpu") -> LoadedModel:
+    """Load a model folder or hub id in `dtype` (`bf16` or `fp32`) onto `device`, without running code from it.
+
+    Raises `ConfigError` for a missing folder, an unsupported family or a missing attention kernel.
+    """
+    folder = resolve_folder(place, revision)
+    family = family_of(folder)
+    model = AutoModelForImageTextToText.from_pretrained(
+        folder,
+        dtype=DTYPES[dtype],
+        attn_implementation=resolve_attention(attention, device),
+        trust_remote_code=False,
+        local_files_only=True,
+    )
+    model.to(device)
+    return LoadedModel(model, load_tokenizer(folder), family, folder, model_identity(folder))
+
+
+@dataclass
+class Batch:
+    """One micro-batch of one rank, padded on the right.
+
+    `weights` carries the whole loss normalisation: the loss is the sum over tokens of weight x cross entropy, so
+    a padded or unsupervised token has weight 0. `sources` numbers the data source of each conversation.
+    """
+
+    input_ids: torch.Tensor  # (B, T) int64, images expanded
+    attention_mask: torch.Tensor  # (B, T) int64
+    labels: torch.Tensor  # (B, T) int64, -100 where unsupervised
+    weights: torch.Tensor  # (B, T) float32
+    pixels: torch.Tensor  # (N, 3, S, S) uint8
+    sources: torch.Tensor  # (B,) int64
+    ids: tuple[str, ...]
+
+    def to(self, device: torch.device | str) -> "Batch":
+        """The same batch with its tensors on `device`."""
+        moved = {name: value.to(device, non_blocking=True) for name, value in vars(self).items() if name != "ids"}
+        return Batch(ids=self.ids, **moved)
+
+
+class LossModule(nn.Module):
+    """What DeepSpeed wraps: runs tower, projector and decoder on every micro-batch, also on one without images.
+
+    A micro-batch without an image gets a dummy one whose features count zero times: otherwise its loss would have
+    no path to the projector, and ZeRO-3's collectives would wait for the ranks that have one.
+    """
+
+    def __init__(self, model: Any, family: Family, pixels: Any):
+        """`pixels` is the `PixelProcessor` that normalises on the device."""
+        super().__init__()
+        self.model = model
+        self.family = family
+        self.pixels = pixels
+        self.image_token_id = int(model.config.image_token_id)
+
+    def forward(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the weighted loss (scalar, fp32) and each conversation's unweighted sum of cross entropy (B,)."""
+        embeddings = self._embeddings(batch)
+        decoder = self.family.language_model(self.model)
+        hidden = decoder(inputs_embeds=embeddings, attention_mask=batch.attention_mask, use_cache=False)
+        states = hidden.last_hidden_state  # (B, T, H)
+        targets = batch.labels[:, 1:]
+        supervised = targets != -100  # (B, T-1): position t predicts token t + 1
+        rows = supervised.nonzero()[:, 0]  # (M,)
+        logits = self.model.lm_head(states[:, :-1][supervised])  # (M, V): the head runs where it is needed only
+        losses = F.cross_entropy(logits.float(), targets[supervised], reduction="none")  # (M,)
+        loss = (losses * batch.weights[:, 1:][supervised]).sum()
+        by_sample = torch.zeros(len(targets), device=losses.device).index_add_(0, rows, losses.detach())
+        # 0 x states keeps the graph whole where nothing is supervised
+        return loss + 0.0 * states[:, 0].float().sum(), by_sample
+
+    def _embeddings(self, batch: Batch) -> torch.Tensor:
+        """(B, T, H): word embeddings with the image positions replaced by image features."""
+        words: torch.Tensor = self.model.get_input_embeddings()(batch.input_ids)
+        pixels = batch.pixels
+        if not len(pixels):
+            size = self.pixels.size
+            pixels = torch.zeros(1, 3, size, size, dtype=torch.uint8, device=words.device)
+        features = self.family.image_features(self.model, self.pixels.normalise(pixels, words.dtype))  # (N, P, H)
+        if not len(batch.pixels):
+            return words + 0.0 * features.sum()
+        places = (batch.input_ids == self.image_token_id).unsqueeze(-1).expand_as(words)
+        return words.masked_scatter(places, features.to(words.dtype))

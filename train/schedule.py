@@ -1,0 +1,87 @@
+"""How long, how fast, in which batches: pure arithmetic on the numbers of a config.
+
+plan = plan_batches(global_batch=64, world=4, micro_batch="auto", cap=16)     # 16 samples x 1 step of accumulation
+length = Length.of(samples=1_281_167, train=config.train)                     # 20,018 steps, 15 samples in the tail
+rate = peak * lr_factor(step, length.total_steps, optim)
+"""
+
+import math
+from dataclasses import dataclass
+
+from configs.errors import ConfigError
+from configs.schema import OptimConfig, TrainConfig
+
+
+@dataclass(frozen=True)
+class BatchPlan:
+    """How a global batch is split: `world` ranks x `accumulation` micro-batches x `micro_batch` samples."""
+
+    global_batch: int
+    world: int
+    micro_batch: int
+    accumulation: int
+
+
+def plan_batches(global_batch: int, world: int, micro_batch: int | str, cap: int) -> BatchPlan:
+    """Split `global_batch` samples over `world` ranks; `auto` takes the largest divisor up to `cap`.
+
+    Raises `ConfigError` if the batch cannot be split evenly.
+    """
+    if global_batch % world:
+        lower, upper = global_batch // world * world, -(-global_batch // world) * world
+        near = f"{lower} or {upper}" if lower else str(upper)
+        raise ConfigError(f"train.global_batch {global_batch} does not divide by {world} ranks; use {near}")
+    share = global_batch // world
+    if micro_batch == "auto":
+        micro_batch = max(size for size in range(1, min(cap, share) + 1) if share % size == 0)
+    size = int(micro_batch)
+    if size < 1 or share % size:
+        divisors = [str(d) for d in range(1, share + 1) if share % d == 0]
+        raise ConfigError(
+            f"train.micro_batch {size} does not divide a rank's share of {share} samples "
+            f"(global_batch {global_batch} / {world} ranks); use one of {', '.join(divisors)}, or auto"
+        )
+    return BatchPlan(global_batch, world, size, share // size)
+
+
+@dataclass(frozen=True)
+class Length:
+    """Steps of a run. `tail` samples of each epoch are dropped, or padded to a full batch."""
+
+    samples: int
+    steps_per_epoch: int
+    tail: int
+    total_steps: int
+
+    @classmethod
+    def of(cls, samples: int, train: TrainConfig) -> "Length":
+        """Count the steps for `samples` per epoch. Raises `ConfigError` if an epoch has no step."""
+        tail = samples % train.global_batch
+        steps = samples // train.global_batch + (1 if tail and train.tail == "pad" else 0)
+        if steps == 0:
+            raise ConfigError(
+                f"{samples} training samples do not fill one batch of train.global_batch {train.global_batch}; "
+                "lower it, or set train.tail: pad"
+            )
+        total = steps * train.epochs
+        return cls(samples, steps, tail, min(total, train.max_steps or total))
+
+
+def warmup_steps(total_steps: int, warmup_ratio: float) -> int:
+    """Steps of linear warm-up, rounded up as transformers does."""
+    return math.ceil(total_steps * warmup_ratio)
+
+
+def lr_factor(step: int, total_steps: int, optim: OptimConfig) -> float:
+    """What the peak rates are multiplied by in optimizer step `step` (counted from 0).
+
+    Warm-up rises linearly from 0 and the cosine falls to 0 at `total_steps`: the values of transformers'
+    `get_cosine_schedule_with_warmup`, which LLaVA uses, as a pure function of the step.
+    """
+    warmup = warmup_steps(total_steps, optim.warmup_ratio)
+    if step < warmup:
+        return step / warmup
+    if optim.schedule == "constant":
+        return 1.0
+    progress = (step - warmup) / max(1, total_steps - warmup)
+    return max(0.0, 0.5 * (1.0 + math.cos(math.pi * progress)))
