@@ -16,12 +16,14 @@ from configs.errors import ConfigError, DataError, UserError
 from configs.load import config_parser, describe, exit_on_user_error, load_config
 from configs.run_dir import ShardDir
 from configs.schema import DataConfig, EvalConfig, RunConfig
-from data_prep.finalise import Finished, check_drop_fraction, describe_drops, finalise
+from data_prep.drops import check_drop_fraction
+from data_prep.finalise import finalise
 from data_prep.progress import Progress
 from data_prep.records import expected_count
 from data_prep.registry import list_readers, open_source
 from data_prep.shard_writer import Recipe
-from data_prep.workers import Job, Outcome, do_parts
+from data_prep.summary import build_summary, check_summary
+from data_prep.workers import Job, do_parts
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -32,6 +34,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         if arguments.print_config:
             print(describe(config, origins))
             return
+        _check_workers(arguments)
         data: DataConfig = config.data
         for name in _chosen(arguments.sources, data):
             build_source(name, data, arguments)
@@ -55,7 +58,8 @@ def build_source(name: str, data: DataConfig, arguments: argparse.Namespace) -> 
         print(check_summary(name, outcome))
         check_drop_fraction(name, outcome.drops, outcome.records, data.max_drop_fraction)
         return
-    print(summary(folder, outcome, finalise(folder, recipe, outcome.records, data.max_drop_fraction)))
+    finished = finalise(folder, recipe, outcome.records, data.max_drop_fraction)
+    print(build_summary(folder, outcome, finished.manifest, len(finished.missing)))
 
 
 def config_schema(path: Path) -> type[RunConfig] | type[EvalConfig]:
@@ -73,26 +77,6 @@ def config_schema(path: Path) -> type[RunConfig] | type[EvalConfig]:
     return RunConfig
 
 
-def summary(folder: ShardDir, outcome: Outcome, finished: Finished) -> str:
-    """What a build of one source did, in a few lines."""
-    manifest = finished.manifest
-    work = f"{outcome.written} shards written, {outcome.kept} kept"
-    if manifest is None:
-        owed = f"{len(finished.missing)} shards are still to come from other workers; the last one writes the manifest"
-        return f"{folder.root}: {work}; {owed}"
-    lines = [
-        f"{folder.root}: {manifest.samples:,} samples in {len(manifest.shards)} shards,"
-        f" {manifest.bytes / 1e6:,.1f} MB; {work}; {len(manifest.drops):,} of {manifest.records:,} records dropped"
-    ]
-    return "\n".join(lines + [f"    {line}" for line in describe_drops(manifest.drops)])
-
-
-def check_summary(name: str, outcome: Outcome) -> str:
-    """What `--check-only` found, every drop on a line of its own."""
-    lines = [f"{name}: {len(outcome.drops):,} of {outcome.records:,} records would be dropped; nothing was written"]
-    return "\n".join(lines + [f"    {drop.id}: {drop.reason} ({drop.file or 'no file'})" for drop in outcome.drops])
-
-
 def _prepare_folder(folder: ShardDir, *, rebuild: bool) -> None:
     try:
         folder.root.mkdir(parents=True, exist_ok=True)
@@ -100,6 +84,14 @@ def _prepare_folder(folder: ShardDir, *, rebuild: bool) -> None:
         raise DataError(f"cannot make the folder {folder.root} ({error.strerror}); set data.shards") from error
     if rebuild:
         folder.manifest.unlink(missing_ok=True)
+
+
+def _check_workers(arguments: argparse.Namespace) -> None:
+    if arguments.processes < 1 or not 0 <= arguments.worker < arguments.workers:
+        raise ConfigError(
+            f"--worker {arguments.worker} --workers {arguments.workers} --processes {arguments.processes}: a worker is"
+            f" one of 0 to --workers less one, and has at least one process"
+        )
 
 
 def _chosen(names: str | None, data: DataConfig) -> list[str]:

@@ -2,8 +2,6 @@
 
 import hashlib
 import io
-from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,11 +10,10 @@ from numpy.typing import NDArray
 from configs.errors import DataError
 from configs.run_dir import ShardDir
 from data_prep import atomic
+from data_prep.drops import check_drop_fraction
 from data_prep.sample import Drop, Sample
 from data_prep.shard_writer import COLUMNS, Recipe, Sidecar
 from data_prep.shards import FORMAT_VERSION, INDEX_DTYPE, Manifest, fingerprint_of
-
-SHOWN_FILES = 3  # examples per reason in messages
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,26 +118,3 @@ def _remove_surplus(folder: ShardDir, count: int) -> None:
         if path.stem.isdigit() and int(path.stem) >= count:
             folder.sidecar(int(path.stem)).unlink(missing_ok=True)
             path.unlink()
-
-
-def check_drop_fraction(source: str, drops: Iterable[Drop], records: int, limit: float) -> None:
-    """Raise `DataError` that lists the worst offenders if more than `limit` of the records were dropped."""
-    dropped = list(drops)
-    if len(dropped) > limit * records:
-        raise DataError(
-            f"source {source}: {len(dropped):,} of {records:,} records dropped ({len(dropped) / records:.2%}), more"
-            f" than data.max_drop_fraction = {limit}: {'; '.join(describe_drops(dropped))}. Mend the source or raise"
-            f" the setting; finished shards are kept"
-        )
-
-
-def describe_drops(drops: Iterable[Drop]) -> list[str]:
-    """One text a kind of reason, the most frequent first: `12 x does not decode (a.jpg, b.jpg, c.jpg, ...)`."""
-    dropped = list(drops)
-    kinds = Counter(drop.reason.partition(":")[0] for drop in dropped)
-    lines = []
-    for kind, count in kinds.most_common():
-        examples = [drop.file or drop.id for drop in dropped if drop.reason.partition(":")[0] == kind]
-        more = ", ..." if count > SHOWN_FILES else ""
-        lines.append(f"{count:,} x {kind} ({', '.join(examples[:SHOWN_FILES])}{more})")
-    return lines

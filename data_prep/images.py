@@ -103,4 +103,6 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         return Image.fromarray(((grey + 128) // 257).astype(np.uint8)).convert("RGB")
     if image.mode == "F":
         raise ImageError("unknown range: floating-point pixels have no agreed white")
-    return image.convert("RGB")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Palette images with Transparency")  # it is dropped, as the head says
+        return image.convert("RGB")

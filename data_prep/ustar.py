@@ -13,7 +13,7 @@ MAX_NAME = 100
 MAX_SIZE = 8**11 - 1
 
 _CHECKSUM = slice(148, 156)
-_AFTER_SIZE = b"00000000000\0" + b" " * 8 + b"0" + bytes(100) + b"ustar\x0000" + bytes(64) + b"0000000\0" * 2
+_AFTER_SIZE = b"00000000000\0" + b" " * 8 + b"0" + bytes(100) + b"ustar\x0000"
 _TAIL = _AFTER_SIZE + bytes(BLOCK - 136 - len(_AFTER_SIZE))
 
 

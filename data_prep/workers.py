@@ -12,9 +12,9 @@ from multiprocessing.context import ForkProcess
 from configs.errors import DataError
 from configs.run_dir import ShardDir
 from data_prep.examine import examine
-from data_prep.records import Runs
+from data_prep.records import Record, Runs
 from data_prep.sample import Drop, Source
-from data_prep.shard_writer import Recipe, finished_shard, write_shard
+from data_prep.shard_writer import Recipe, Sidecar, finished_shard, write_shard
 
 MAX_DROPS_IN_A_ROW = 100
 REPORT_EVERY = 50  # records between two messages of a process
@@ -88,12 +88,24 @@ def do_part(job: Job, part: int, parts: int, report: Report) -> Outcome:
             outcome.kept += 1
             watch.report(len(records), len(sidecar.drops))
         else:
-            sidecar = write_shard(job.folder, number, records, job.recipe, watch)
+            sidecar = _write(job, number, records, watch)
             outcome.written += 1
         outcome.drops += sidecar.drops
     watch.flush()
     outcome.records = runs.total
     return outcome
+
+
+def _write(job: Job, number: int, records: list[Record], watch: _Watch) -> Sidecar:
+    try:
+        return write_shard(job.folder, number, records, job.recipe, watch)
+    except BrokenPipeError:  # the process that hears of progress is gone
+        raise
+    except OSError as error:
+        raise DataError(
+            f"{job.folder.shard(number)} cannot be written ({error.strerror}); make room, or set data.shards to another"
+            f" disk, and run the same command again: finished shards are kept"
+        ) from error
 
 
 def do_parts(job: Job, parts: list[int], of: int, report: Report) -> Outcome:

@@ -1,0 +1,32 @@
+"""Drops in words: how many of each kind, with examples, and when they are too many."""
+
+from collections import Counter
+from collections.abc import Iterable
+
+from configs.errors import DataError
+from data_prep.sample import Drop
+
+SHOWN_FILES = 3  # examples per reason
+
+
+def check_drop_fraction(source: str, drops: Iterable[Drop], records: int, limit: float) -> None:
+    """Raise `DataError` that lists the worst offenders if more than `limit` of the records were dropped."""
+    dropped = list(drops)
+    if len(dropped) > limit * records:
+        raise DataError(
+            f"source {source}: {len(dropped):,} of {records:,} records dropped ({len(dropped) / records:.2%}), more"
+            f" than data.max_drop_fraction = {limit}: {'; '.join(describe_drops(dropped))}. Mend the source or raise"
+            f" the setting; finished shards are kept"
+        )
+
+
+def describe_drops(drops: Iterable[Drop]) -> list[str]:
+    """One text a kind of reason, the most frequent first: `12 x does not decode (a.jpg, b.jpg, c.jpg, ...)`."""
+    dropped = list(drops)
+    kinds = Counter(drop.reason.partition(":")[0] for drop in dropped)
+    lines = []
+    for kind, count in kinds.most_common():
+        examples = [drop.file or drop.id for drop in dropped if drop.reason.partition(":")[0] == kind]
+        more = ", ..." if count > SHOWN_FILES else ""
+        lines.append(f"{count:,} x {kind} ({', '.join(examples[:SHOWN_FILES])}{more})")
+    return lines

@@ -1,0 +1,25 @@
+"""What a build did, in words: totals, and drops by reason with examples."""
+
+from configs.run_dir import ShardDir
+from data_prep.drops import describe_drops
+from data_prep.shards import Manifest
+from data_prep.workers import Outcome
+
+
+def build_summary(folder: ShardDir, outcome: Outcome, manifest: Manifest | None, missing: int) -> str:
+    """What a build of one source did; without a manifest, how many shards other workers still owe."""
+    work = f"{outcome.written} shards written, {outcome.kept} kept"
+    if manifest is None:
+        owed = f"{missing} shards are still to come from other workers; the last one writes the manifest"
+        return f"{folder.root}: {work}; {owed}"
+    lines = [
+        f"{folder.root}: {manifest.samples:,} samples in {len(manifest.shards)} shards,"
+        f" {manifest.bytes / 1e6:,.1f} MB; {work}; {len(manifest.drops):,} of {manifest.records:,} records dropped"
+    ]
+    return "\n".join(lines + [f"    {line}" for line in describe_drops(manifest.drops)])
+
+
+def check_summary(name: str, outcome: Outcome) -> str:
+    """What `--check-only` found, every drop on a line of its own."""
+    lines = [f"{name}: {len(outcome.drops):,} of {outcome.records:,} records would be dropped; nothing was written"]
+    return "\n".join(lines + [f"    {drop.id}: {drop.reason} ({drop.file or 'no file'})" for drop in outcome.drops])

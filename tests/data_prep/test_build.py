@@ -1,0 +1,336 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from data_prep import build
+from data_prep.shards import ShardSet
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def run(*arguments) -> None:
+    build.main([str(argument) for argument in arguments])
+
+
+def fails(capsys, *arguments) -> str:
+    """The one line of a failing build, which must exit with code 2."""
+    with pytest.raises(SystemExit) as stop:
+        run(*arguments)
+    assert stop.value.code == 2
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1
+    return lines[0]
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+def test_a_second_build_keeps_every_shard(built, class_folders, write_config, capsys):
+    before = contents(built.folder)
+    times = {path: path.stat().st_mtime_ns for path in built.folder.glob("*.tar")}
+    run("--config", write_config(class_folders))
+    assert "0 shards written, 3 kept; 0 of 12 records dropped" in capsys.readouterr().out
+    assert contents(built.folder) == before
+    assert {path: path.stat().st_mtime_ns for path in built.folder.glob("*.tar")} == times
+
+
+KILLED_BUILD = """
+import os, signal, sys
+from data_prep import build, shard_writer
+examine, seen = shard_writer.examine, []
+def examine_and_die(record, *arguments, **options):
+    seen.append(record)
+    if len(seen) == {victim}:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return examine(record, *arguments, **options)
+shard_writer.examine = examine_and_die
+build.main(["--config", sys.argv[1]])
+"""
+
+
+@pytest.mark.parametrize("victim", [1, 8, 12])
+def test_a_build_killed_at_any_record_continues_to_the_same_bytes(victim, built, class_folders, write_config, tmp_path):
+    config = write_config(class_folders, shards=tmp_path / "killed")
+    done = subprocess.run([sys.executable, "-c", KILLED_BUILD.format(victim=victim), str(config)], cwd=ROOT)
+    assert done.returncode == -9
+    folder = tmp_path / "killed" / "pets"
+    assert not (folder / "manifest.json").exists()
+    assert len(list(folder.glob("[0-9]*.tar"))) == (victim - 1) // 5
+    assert list(folder.glob(".*.tmp"))
+    run("--config", config)
+    assert contents(folder) == contents(built.folder)
+
+
+def test_shards_do_not_depend_on_processes_or_workers(built, class_folders, write_config, tmp_path):
+    run("--config", write_config(class_folders, shards=tmp_path / "two"), "--processes", 2)
+    for worker in (2, 0, 1):
+        run("--config", write_config(class_folders, shards=tmp_path / "three"), "--worker", worker, "--workers", 3)
+    assert contents(tmp_path / "two" / "pets") == contents(built.folder)
+    assert contents(tmp_path / "three" / "pets") == contents(built.folder)
+
+
+def test_the_manifest_is_written_by_whoever_finishes_last(class_folders, write_config, tmp_path, capsys):
+    config = write_config(class_folders)
+    run("--config", config, "--worker", 0, "--workers", 2)
+    assert "1 shards are still to come from other workers" in capsys.readouterr().out
+    assert not (tmp_path / "shards/pets/manifest.json").exists()
+    run("--config", config, "--worker", 1, "--workers", 2)
+    assert len(ShardSet.open(tmp_path / "shards/pets")) == 12
+
+
+def test_a_killed_process_of_several_is_named_and_its_work_continues(class_folders, write_config, monkeypatch, capsys):
+    import os
+    import signal
+
+    from data_prep import shard_writer
+
+    config = write_config(class_folders)
+    with monkeypatch.context() as patch:
+        patch.setattr(shard_writer, "examine", lambda *a, **k: os.kill(os.getpid(), signal.SIGKILL))
+        assert "ended with code -9" in fails(capsys, "--config", config, "--processes", 2)
+    run("--config", config, "--processes", 2)
+    assert "12 samples in 3 shards" in capsys.readouterr().out
+
+
+def test_a_damaged_image_is_dropped_with_its_reason_and_the_rest_stays(class_folders, write_config, tmp_path, capsys):
+    victim = class_folders / "cat" / "3.jpg"
+    victim.write_bytes(victim.read_bytes()[:300])
+    run("--config", write_config(class_folders, max_drop_fraction=0.1))
+    shards = ShardSet.open(tmp_path / "shards/pets")
+    (drop,) = shards.manifest.drops
+    assert (drop.id, drop.file) == ("cat/3", str(victim))
+    assert drop.reason.startswith("does not decode: ")
+    assert (shards.manifest.records, len(shards)) == (12, 11)
+    assert [shards.sample(number).id for number in (2, 3)] == ["pets/cat/2", "pets/cat/4"]
+    assert shards.manifest.histogram == (5, 6)
+    out = capsys.readouterr().out
+    assert "1 of 12 records dropped" in out
+    assert f"1 x does not decode ({victim})" in out
+
+
+def test_without_the_decode_check_only_the_header_is_read(class_folders, write_config, tmp_path):
+    victim = class_folders / "cat" / "3.jpg"
+    victim.write_bytes(victim.read_bytes()[:-20])
+    run("--config", write_config(class_folders, decode_check="false"))
+    assert len(ShardSet.open(tmp_path / "shards/pets")) == 12
+
+
+def test_too_many_drops_fail_with_the_setting_and_the_worst_files(class_folders, write_config, tmp_path, capsys):
+    for number in (1, 2):
+        (class_folders / "cat" / f"{number}.jpg").write_bytes(b"<html>")
+    config = write_config(class_folders, max_drop_fraction=0.1)
+    line = fails(capsys, "--config", config)
+    assert "2 of 12 records dropped (16.67%), more than data.max_drop_fraction = 0.1: 2 x not an image" in line
+    assert str(class_folders / "cat" / "1.jpg") in line
+    assert not (tmp_path / "shards/pets/manifest.json").exists()
+    run("--config", config, "--set", "data.max_drop_fraction=0.2")
+    assert "0 shards written, 3 kept; 2 of 12 records dropped" in capsys.readouterr().out
+
+
+def test_a_hundred_drops_in_a_row_stop_the_build(class_folders, write_config, capsys):
+    for number in range(6, 106):
+        (class_folders / "cat" / f"0{number:03d}.jpg").write_bytes(b"")
+    line = fails(capsys, "--config", write_config(class_folders, max_drop_fraction=1))
+    assert "100 records in a row were dropped" in line
+    assert str(class_folders / "cat" / "0105.jpg") in line
+
+
+def test_check_only_reports_every_drop_and_writes_nothing(class_folders, write_config, tmp_path, capsys):
+    (class_folders / "cat" / "1.jpg").write_bytes(b"<html>")
+    config = write_config(class_folders, max_drop_fraction=0.5)
+    run("--config", config, "--check-only")
+    out = capsys.readouterr().out
+    assert "1 of 12 records would be dropped; nothing was written" in out
+    assert "cat/1: not an image" in out
+    assert not (tmp_path / "shards").exists()
+    assert "max_drop_fraction" in fails(capsys, "--config", config, "--check-only", "--set", "data.max_drop_fraction=0")
+
+
+def test_other_settings_or_files_are_refused_until_rebuild(built, class_folders, write_config, picture, capsys):
+    changed = write_config(class_folders, samples_per_shard=4)
+    assert "other settings (samples_per_shard 5 -> 4); pass --rebuild" in fails(capsys, "--config", changed)
+    run("--config", changed, "--rebuild")
+    assert [entry.samples for entry in ShardSet.open(built.folder).manifest.shards] == [4, 4, 4]
+    (class_folders / "cat" / "3.jpg").write_bytes(picture(5) + b"more")
+    assert "from other records" in fails(capsys, "--config", changed)
+    run("--config", changed, "--rebuild")
+    assert "1 shards written, 2 kept" in capsys.readouterr().out
+
+
+def test_fewer_records_than_before_leave_no_old_shards_behind(built, class_folders, write_config):
+    for path in (class_folders / "wild_dog").glob("[2-5].jpg"):
+        path.unlink()
+    run("--config", write_config(class_folders), "--rebuild")
+    assert sorted(path.name for path in built.folder.glob("0*")) == [
+        "000000.json",
+        "000000.tar",
+        "000001.json",
+        "000001.tar",
+    ]
+    assert len(ShardSet.open(built.folder)) == 8
+
+
+def test_a_damaged_or_missing_shard_is_written_again(built, class_folders, write_config, capsys):
+    before = contents(built.folder)
+    (built.folder / "000000.tar").unlink()
+    (built.folder / "000001.tar").write_bytes(b"short")
+    (built.folder / "000002.json").write_text("{")
+    run("--config", write_config(class_folders))
+    assert "3 shards written, 0 kept" in capsys.readouterr().out
+    assert contents(built.folder) == before
+
+
+def test_two_samples_with_one_id_are_an_error(tmp_path, write_config, monkeypatch, capsys):
+    from data_prep import registry
+    from data_prep.sample import Sample, Source, Turn
+
+    twin = Sample(id="twin", turns=(Turn("human", "a?"), Turn("gpt", "b")))
+    monkeypatch.setattr(registry, "find_reader", lambda name: lambda path=None: Source((), iter([twin] * 7)))
+    line = fails(capsys, "--config", write_config(None, samples_per_shard=5))
+    assert "the id 'pets/twin' stands twice or more" in line
+
+
+def test_a_reader_may_be_a_generator_of_unknown_length(tmp_path, write_config, monkeypatch):
+    from data_prep import registry
+    from data_prep.sample import Drop, Sample, Source, Turn
+
+    def records():
+        for number in range(11):
+            yield (
+                Sample(id=str(number), turns=(Turn("human", "a?"), Turn("gpt", "b")))
+                if number
+                else Drop("0", "test: x")
+            )
+
+    monkeypatch.setattr(registry, "find_reader", lambda name: lambda path=None: Source((), records()))
+    for processes in (1, 2):
+        folder = tmp_path / f"by{processes}"
+        run("--config", write_config(None, shards=folder, max_drop_fraction=0.5), "--processes", processes)
+        shards = ShardSet.open(folder / "pets")
+        assert [shards.sample(number).id for number in range(10)] == [f"pets/{number}" for number in range(1, 11)]
+        assert shards.sample(0).image is None
+        assert shards.labels.tolist() == [-1] * 10
+
+
+def test_every_unusable_conversation_is_dropped_with_its_own_reason():
+    from data_prep.examine import unusable
+    from data_prep.sample import Sample, Turn
+
+    def why(*texts: str, image: bytes | None = None, label: int | None = None, speakers: str = "hghg") -> str | None:
+        names = {"h": "human", "g": "gpt"}
+        turns = tuple(Turn(names[speaker], text) for speaker, text in zip(speakers, texts, strict=False))
+        return unusable(Sample(id="x", turns=turns, image=image, label=label), 3)
+
+    assert why("a?", "b") is None
+    assert why("<image>\na?", "b", "c?", "d", image=b"") is None
+    assert why("a?", "b", label=3).startswith("label out of range: 3; the source has 3")
+    assert why("a?", "b", label=-1).startswith("label out of range")
+    assert why().startswith("turns do not alternate: there are none")
+    assert why("a?", "b", speakers="gh").startswith("turns do not alternate: gpt, human")
+    assert why("a?", " \n").startswith("empty answer")
+    assert why("a?", "b", image=b"").startswith("wrong number of <image>: 0 for 1")
+    assert why("<image>a?", "b", "<image>c?", "d", image=b"").startswith("wrong number of <image>: 2 for 1")
+    assert why("<image>a?", "b").startswith("wrong number of <image>: 1 for 0")
+    assert why("a?", "<image>b", image=b"").startswith("misplaced <image>")
+
+
+def test_storage_that_fails_stops_the_build_and_drops_nothing():
+    import errno
+
+    from configs.errors import DataError
+    from data_prep.examine import read_image
+
+    def broken() -> bytes:
+        raise OSError(errno.EIO, "Input/output error", "/data/a.jpg")
+
+    with pytest.raises(DataError, match=r"'/data/a\.jpg' cannot be read"):
+        read_image(broken)
+
+
+def test_a_full_disk_is_told_in_one_line_and_leaves_no_stump(
+    class_folders, write_config, tmp_path, monkeypatch, capsys
+):
+    import errno
+    import os
+
+    from data_prep import atomic
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(atomic.os, "fsync", full)
+    line = fails(capsys, "--config", write_config(class_folders))
+    assert "000000.tar cannot be written (No space left on device); make room" in line
+    assert list((tmp_path / "shards/pets").iterdir()) == []
+
+
+def test_a_worker_number_outside_the_workers_is_refused(class_folders, write_config, capsys):
+    line = fails(capsys, "--config", write_config(class_folders), "--worker", 2, "--workers", 2)
+    assert "--worker 2 --workers 2" in line
+
+
+def test_sources_can_be_chosen_and_a_wrong_name_lists_them(class_folders, write_config, capsys):
+    line = fails(capsys, "--config", write_config(class_folders), "--sources", "pests")
+    assert "'pests'; data.sources has: pets" in line
+
+
+def test_an_evaluation_config_builds_the_same_way(class_folders, tmp_path, built):
+    config = tmp_path / "eval.yaml"
+    config.write_text(
+        f"name: test\nmodel: some/model\nsource: pets\nprotocol: {{kind: open_world}}\n"
+        f"data:\n  shards: {tmp_path}/eval\n  samples_per_shard: 5\n"
+        f"  sources:\n    pets: {{reader: image_folder, path: {class_folders}}}\n"
+    )
+    run("--config", config)
+    assert contents(tmp_path / "eval" / "pets") == contents(built.folder)
+
+
+def test_the_settings_can_be_printed_without_building(class_folders, write_config, tmp_path, capsys):
+    run("--config", write_config(class_folders), "--print-config")
+    assert "data.samples_per_shard = 5" in capsys.readouterr().out
+    assert not (tmp_path / "shards").exists()
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("data.sources.pets.reader=image_foldr", "unknown reader 'image_foldr'; did you mean image_folder? known"),
+        ("data.sources.pets.options.promt=paper", "unknown option 'promt'; did you mean prompt? options of reader"),
+        ("data.sources.pets.options.prompt=papr", "unknown prompt 'papr'; known prompts: paper"),
+        ("data.sources.pets.options.seed=zero", "option seed of reader image_folder is 'zero'; it must be int"),
+        ("data.sources.pets.options.seed=true", "option seed of reader image_folder is True; it must be int"),
+        ("data.sources.pets.path=/no/such/folder", "the path /no/such/folder of reader image_folder does not exist"),
+        ("data.sources.pets.path=null", "reader image_folder needs a path"),
+        ("data.sources.pets.reader=toy_world", "reader toy_world needs the option 'part'"),
+        ("data.shards=/dev/null", "cannot make the folder /dev/null/pets"),
+    ],
+)
+def test_mistakes_are_told_in_one_line_before_anything_is_built(class_folders, write_config, capsys, setting, message):
+    assert message in fails(capsys, "--config", write_config(class_folders), "--set", setting)
+
+
+def test_the_readers_are_listed_with_their_options(capsys):
+    with pytest.raises(SystemExit) as stop:
+        run("--list-readers")
+    assert not stop.value.code
+    out = capsys.readouterr().out
+    assert "image_folder: " in out
+    assert "per_class_limit: int | None = None" in out
+
+
+def test_the_ten_thousand_cifar_photographs_build_and_read_back(shared_data, write_config, tmp_path):
+    import tarfile
+
+    with tarfile.open(shared_data / "cifar10_images.tar") as tar:
+        members = [member for member in tar if member.name.startswith("cifar10/test/")]
+        tar.extractall(tmp_path, members, filter="data")
+    run("--config", write_config(tmp_path / "cifar10/test", samples_per_shard=300))
+    shards = ShardSet.open(tmp_path / "shards/pets")
+    assert (len(shards), shards.manifest.class_names[0]) == (2000, "airplane")
+    assert np.bincount(shards.labels).tolist() == [200] * 10
+    assert json.loads((tmp_path / "shards/pets/manifest.json").read_text())["drops"] == []

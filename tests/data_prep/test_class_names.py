@@ -1,0 +1,86 @@
+import json
+from hashlib import sha256
+
+import pytest
+
+from configs.errors import DataError
+from data_prep.class_names import SHIPPED, load_class_list
+
+# sha256 of the names joined by newlines; refresh with:
+# python -c "import hashlib, sys; from data_prep.class_names import load_class_list as l;
+#            print(hashlib.sha256('\n'.join(l(sys.argv[1]).names).encode()).hexdigest())" imagenet
+LISTS = {
+    "imagenet": (1000, "571ae1c583b4be7da87519494c52bf405a46af05d5815627c7a0dee997068b60"),
+    "flowers102": (102, "5429e1ef6e0e5aa3db2258257b28da08919bf32046a6854cf5f044ff1e8b79fd"),
+    "stanford_cars": (196, "2caca90b5c02b65fcd9542cc2c934aa40c56ded5cb5b72e6e0b8e6b023cf81f9"),
+    "caltech101": (100, "32e75ba1ea076239b816d1ba81a4318d9ed75ae2d7d6d2b5a27269286921c1c8"),
+}
+
+
+def test_every_shipped_list_is_tested():
+    assert {file.stem for file in SHIPPED.glob("*.json")} == set(LISTS)
+
+
+@pytest.mark.parametrize("name", LISTS)
+def test_a_shipped_list_has_its_count_and_its_hash(name):
+    names = load_class_list(name).names
+    assert (len(names), sha256("\n".join(names).encode()).hexdigest()) == LISTS[name]
+
+
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [("imagenet", "imagenet"), ("flowers102", "flowers"), ("stanford_cars", "cars"), ("caltech101", "caltech")],
+)
+def test_the_shipped_names_are_the_authors(shared_data, name, file):
+    authors = json.loads((shared_data / "vlmclassifier" / f"{file}_classes.json").read_text())
+    assert list(load_class_list(name).names) == authors
+
+
+def test_imagenet_has_two_names_twice_and_tells_them_apart_by_index_and_wnid():
+    classes = load_class_list("imagenet")
+    twice = {name: [i for i, other in enumerate(classes.names) if other == name] for name in ("missile", "sunglasses")}
+    assert twice == {"missile": [657, 744], "sunglasses": [836, 837]}
+    assert len(set(classes.names)) == 998
+    assert classes.by_key["n01440764"] == 0
+    assert len(classes.by_key) == len(classes.synonyms) == 1000
+    assert classes.synonyms[0] == ("tench", "Tinca tinca")
+
+
+def test_the_table_of_synsets_reads_as_the_shipped_list(shared_data):
+    assert load_class_list(str(shared_data / "imagenet_synsets.tsv")) == load_class_list("imagenet")
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "names", "keys"),
+    [
+        ("a.json", '["x", "y", "x"]', ("x", "y", "x"), ()),
+        ("a.json", '{"n1": "x", "n0": "y"}', ("x", "y"), ("n1", "n0")),
+        ("a.json", '{"names": ["x"], "keys": ["n1"], "synonyms": [["x", "z"]]}', ("x",), ("n1",)),
+        ("a.txt", "x\ny y\n", ("x", "y y"), ()),
+    ],
+)
+def test_every_form_is_read_in_its_own_order(tmp_path, file, text, names, keys):
+    (tmp_path / file).write_text(text)
+    classes = load_class_list(str(tmp_path / file))
+    assert (classes.names, classes.keys) == (names, keys)
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "message"),
+    [
+        ("a.json", "[]", "no class names"),
+        ("a.json", '["x", ""]', "name of class 1 is ''"),
+        ("a.json", '["x", 3]', "name of class 1 is 3"),
+        ("a.json", '{"names": ["x"], "keys": ["a", "b"]}', "1 names but 2 keys"),
+        ("a.json", '{"names": ["x", "y"], "keys": ["a", "a"]}', "key 'a' stands twice"),
+        ("a.json", '"x"', "not a class list: it holds a str"),
+        ("a.json", "[", "not a class list"),
+        ("a.tsv", "index\twnid\tname_in_paper\twordnet_synonyms\n1\tn\tx\tx\n", "does not count 0, 1, 2"),
+        ("a.tsv", "wnid\n", "no class names"),
+        ("a.txt", "x\n\ny\n", "name of class 1 is ''"),
+    ],
+)
+def test_a_faulty_list_is_refused_with_what_is_wrong(tmp_path, file, text, message):
+    (tmp_path / file).write_text(text)
+    with pytest.raises(DataError, match=message):
+        load_class_list(str(tmp_path / file))

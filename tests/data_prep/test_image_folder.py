@@ -1,0 +1,102 @@
+import tarfile
+from collections import Counter
+
+import pytest
+
+from configs.errors import ConfigError, DataError
+from data_prep.readers import image_folder
+from data_prep.sample import Drop
+
+
+def test_classes_are_the_sorted_folders_and_ids_the_paths_without_suffix(class_folders):
+    source = image_folder.read(class_folders)
+    assert source.class_names == ("cat", "wild dog")
+    assert [record.id for record in source.records][4:8] == ["cat/4", "cat/5", "wild_dog/0", "wild_dog/1"]
+
+
+def test_the_wording_is_chosen_by_name(class_folders):
+    record = next(iter(image_folder.read(class_folders, prompt="authors_training").records))
+    assert record.turns[0].text == "<image>\nWhat type of object is in the photo?"
+
+
+def test_folders_inside_a_class_folder_belong_to_the_class(class_folders):
+    (class_folders / "cat" / "deep" / "er").mkdir(parents=True)
+    (class_folders / "cat" / "0.jpg").rename(class_folders / "cat" / "deep" / "er" / "0.jpg")
+    ids = {record.id: record.label for record in image_folder.read(class_folders).records}
+    assert ids["cat/deep/er/0"] == 0
+
+
+def test_other_files_are_drops_and_hidden_ones_are_ignored(class_folders):
+    for name in ("cat/notes.txt", "cat/.DS_Store", "cat/Thumbs.db", "README.md", ".hidden.jpg", "loose.jpg"):
+        (class_folders / name).write_text("x")
+    (class_folders / ".git").mkdir()
+    drops = {r.id: r.reason.partition(":")[0] for r in image_folder.read(class_folders).records if isinstance(r, Drop)}
+    assert drops == {
+        "cat/notes": "not an image file",
+        "README.md": "outside any class folder",
+        "loose.jpg": "outside any class folder",
+    }
+
+
+def test_two_files_that_differ_by_suffix_alone_keep_it_in_their_ids(class_folders):
+    (class_folders / "cat" / "0.png").write_bytes(b"x")
+    ids = [record.id for record in image_folder.read(class_folders).records]
+    assert ids[:3] == ["cat/0.jpg", "cat/0.png", "cat/1"]
+    assert len(set(ids)) == len(ids)
+
+
+def test_a_limit_keeps_the_same_images_of_each_class_in_order(class_folders):
+    def chosen(**options):
+        return [record.id for record in image_folder.read(class_folders, **options).records]
+
+    few, more = chosen(per_class_limit=2), chosen(per_class_limit=4)
+    assert Counter(name.partition("/")[0] for name in few) == {"cat": 2, "wild_dog": 2}
+    assert few == sorted(few)
+    assert set(few) < set(more) < set(chosen())
+    assert chosen(per_class_limit=2, seed=1) != few
+
+
+def test_names_come_from_a_list_by_key_or_by_order(class_folders, tmp_path):
+    keyed, plain = tmp_path / "keyed.json", tmp_path / "plain.txt"
+    keyed.write_text('{"horse": "a horse", "wild_dog": "dingo", "cat": "house cat"}')
+    plain.write_text("first\nsecond\n")
+    source = image_folder.read(class_folders, class_names=str(keyed))
+    assert source.class_names == ("a horse", "dingo", "house cat")
+    assert {(r.id.partition("/")[0], r.label, r.label_name) for r in source.records} == {
+        ("cat", 2, "house cat"),
+        ("wild_dog", 1, "dingo"),
+    }
+    ordered = image_folder.read(class_folders, class_names=str(plain), names_by="order")
+    assert {record.label_name for record in ordered.records} == {"first", "second"}
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"names_by": "colour"}, ConfigError, "choose one of: folder, key, order"),
+        ({"names_by": "key"}, ConfigError, "needs class_names"),
+        ({"names_by": "folder", "class_names": "imagenet"}, ConfigError, "leave class_names out"),
+        ({"names_by": "order", "class_names": "imagenet"}, DataError, "2 class folders, .* 1000 names"),
+        ({"class_names": "imagenet"}, DataError, "2 of 2 folders are no key .*cat, wild_dog.*n01440764"),
+        ({"class_names": "no_list"}, DataError, "no class list 'no_list'.*imagenet"),
+    ],
+)
+def test_contradictory_names_are_refused(class_folders, options, error, message):
+    with pytest.raises(error, match=message):
+        image_folder.read(class_folders, **options)
+
+
+def test_a_folder_without_class_folders_says_what_was_expected(tmp_path):
+    with pytest.raises(DataError, match="has no class folders"):
+        image_folder.read(tmp_path)
+
+
+def test_the_imagenet_training_layout_takes_names_by_wnid(shared_data, tmp_path):
+    with tarfile.open(shared_data / "imagenet_sample.tar") as tar:
+        tar.extractall(tmp_path, filter="data")
+    source = image_folder.read(tmp_path / "imagenet/train", class_names="imagenet")
+    records = list(source.records)
+    assert len(source.class_names) == 1000
+    assert len(records) == len({record.id for record in records}) == 200
+    assert (records[0].id, records[0].label, records[0].label_name) == ("n01440764/n01440764_1", 0, "tench")
+    assert {record.label_name for record in records} <= set(source.class_names)

@@ -1,0 +1,143 @@
+import json
+
+import pytest
+
+from configs.errors import DataError
+from data_prep.examine import unusable
+from data_prep.readers import llava
+from data_prep.sample import Drop
+
+
+def talk(*texts: str, first: str = "human") -> list[dict[str, str]]:
+    speakers = ("human", "gpt") if first == "human" else ("gpt", "human")
+    return [{"from": speakers[place % 2], "value": text} for place, text in enumerate(texts)]
+
+
+@pytest.fixture
+def read(tmp_path):
+    """Reads one record as the reader does, with pictures under coco/ and vg/."""
+    for name in ("coco/a.jpg", "vg/b.png", "vg/c.gif"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"picture")
+
+    def read(*rows, **options):
+        file = tmp_path / "data.json"
+        file.write_text(json.dumps(list(rows)))
+        return list(llava.read(file, **options).records)
+
+    return read
+
+
+def test_a_conversation_keeps_all_its_turns_its_image_and_their_id(read, tmp_path):
+    turns = talk("<image>\nWhat?", "A cat.", "Where?", "On a mat.")
+    (record,) = read({"id": "000", "image": "coco/a.jpg", "conversations": turns})
+    assert record.image == tmp_path / "coco/a.jpg"
+    assert [turn.text for turn in record.turns] == ["<image>\nWhat?", "A cat.", "Where?", "On a mat."]
+    assert record.meta == {"llava_id": "000", "image": "coco/a.jpg"}
+    assert unusable(record, 0) is None
+
+
+def test_ids_are_places_in_the_file_because_theirs_repeat(read):
+    records = read(*[{"id": "same", "conversations": talk("a?", "b")}] * 3)
+    assert [record.id for record in records] == ["0000000", "0000001", "0000002"]
+
+
+@pytest.mark.parametrize("row", [{}, {"image": None}])
+def test_a_record_without_an_image_is_text_only(read, row):
+    (record,) = read({"conversations": talk("a?", "b"), **row})
+    assert record.image is None
+    assert unusable(record, 0) is None
+
+
+def test_a_conversation_opened_by_the_assistant_loses_that_turn_as_in_llava(read):
+    (record,) = read({"conversations": talk("hello", "a?", "b", first="gpt")})
+    assert [turn.text for turn in record.turns] == ["a?", "b"]
+
+
+@pytest.mark.parametrize(("named", "found"), [("vg/b.jpg", "vg/b.png"), ("vg/c.jpg", "vg/c.gif")])
+def test_a_wrong_extension_finds_the_file_with_the_same_stem(read, tmp_path, named, found):
+    (record,) = read({"image": named, "conversations": talk("<image>\na?", "b")})
+    assert record.image == tmp_path / found
+
+
+def test_several_roots_are_searched_in_order_or_chosen_by_prefix(read, tmp_path):
+    row = {"image": "b.png", "conversations": talk("<image>\na?", "b")}
+    roots = [str(tmp_path / "coco"), str(tmp_path / "vg")]
+    assert read(row, image_roots=roots)[0].image == tmp_path / "vg/b.png"
+    prefixed = {"image": "VG_100K/b.png", "conversations": talk("<image>\na?", "b")}
+    roots = {"": str(tmp_path / "coco"), "VG_100K": str(tmp_path / "vg")}
+    assert read(prefixed, image_roots=roots)[0].image == tmp_path / "vg/b.png"
+
+
+def test_a_root_that_is_no_folder_is_an_error_at_once(read):
+    with pytest.raises(DataError, match="image root /no/such/folder is not a folder"):
+        read(image_roots={"coco": "/no/such/folder"})
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ({"image": ["a", "b"], "conversations": talk("<image>\na?", "b")}, "several images"),
+        ({"image": "../secret.jpg", "conversations": talk("<image>\na?", "b")}, "unsafe image path"),
+        ({"image": "/etc/passwd", "conversations": talk("<image>\na?", "b")}, "unsafe image path"),
+        ({"image": "a\0b", "conversations": talk("<image>\na?", "b")}, "unsafe image path"),
+        ({"image": "", "conversations": talk("<image>\na?", "b")}, "unsafe image path"),
+        ({"image": 7, "conversations": talk("<image>\na?", "b")}, "unsafe image path"),
+        ({"id": "1"}, "malformed record"),
+        ({"conversations": [{"from": "robot", "value": "x"}]}, "malformed record"),
+        ({"conversations": [{"from": "human", "value": 3}]}, "malformed record"),
+        ("text", "malformed record"),
+    ],
+)
+def test_records_that_cannot_be_read_are_drops_with_a_reason(read, row, reason):
+    (record,) = read(row)
+    assert isinstance(record, Drop)
+    assert record.reason.startswith(reason)
+
+
+def test_an_image_outside_every_prefix_is_a_drop(read, tmp_path):
+    row = {"image": "gqa/a.jpg", "conversations": talk("<image>\na?", "b")}
+    (record,) = read(row, image_roots={"coco": str(tmp_path / "coco")})
+    assert record.reason == "no image root: no prefix of image_roots fits; they are coco"
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ({"image": "coco/a.jpg", "conversations": talk("a?", "b")}, "wrong number of <image>: 0 for 1"),
+        ({"image": "coco/a.jpg", "conversations": talk("<image><image>\na?", "b")}, "wrong number of <image>: 2 for 1"),
+        ({"conversations": talk("<image>\na?", "b")}, "wrong number of <image>: 1 for 0"),
+        ({"conversations": talk("a?", "")}, "empty answer"),
+        ({"conversations": []}, "turns do not alternate"),
+    ],
+)
+def test_conversations_that_cannot_be_trained_on_are_named_by_the_build(read, row, reason):
+    (record,) = read(row)
+    assert unusable(record, 0).startswith(reason)
+
+
+def test_a_missing_image_becomes_a_drop_of_the_build(tmp_path, write_config, picture):
+    from data_prep import build
+    from data_prep.shards import ShardSet
+
+    (tmp_path / "a.png").write_bytes(picture())
+    rows = [{"image": f"{name}.jpg", "conversations": talk("<image>\na?", "b")} for name in ("a", "gone")]
+    (tmp_path / "data.json").write_text(json.dumps(rows))
+    build.main(["--config", str(write_config(tmp_path / "data.json", "llava", max_drop_fraction=0.5))])
+    shards = ShardSet.open(tmp_path / "shards/pets")
+    (drop,) = shards.manifest.drops
+    assert (drop.id, drop.file) == ("0000001", str(tmp_path / "gone.jpg"))
+    assert drop.reason.startswith("missing file")
+    assert shards.sample(0).image == picture()
+
+
+def test_lines_of_json_are_read_too_and_half_a_file_is_an_error(tmp_path):
+    row = json.dumps({"conversations": talk("a?", "b")})
+    (tmp_path / "data.jsonl").write_text(f"{row}\n{row}\n")
+    assert len(list(llava.read(tmp_path / "data.jsonl").records)) == 2
+    (tmp_path / "half.json").write_text(f"[{row}, {row[:20]}")
+    with pytest.raises(DataError, match=r"half\.json is not valid JSON"):
+        llava.read(tmp_path / "half.json")
+    (tmp_path / "object.json").write_text(row)
+    with pytest.raises(DataError, match="holds a dict"):
+        llava.read(tmp_path / "object.json")
