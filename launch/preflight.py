@@ -1,0 +1,247 @@
+"""Checks before the queue does: what would fail hours from now on a cluster is said now, all of it at once.
+
+    python -m launch.preflight --config configs/imagenet_llava_mix.yaml --nodes 2 --gpus-per-node 8
+
+Runs on a login node, without torch, and reads nothing large. What it cannot know there (whether a hub id exists,
+whether images decode) is left to the stages. Exit code 2 if anything was found.
+"""
+
+import argparse
+import dataclasses
+import os
+import re
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from configs.errors import ConfigError, UserError
+from configs.load import config_parser, describe, exit_on_user_error, load_config
+from configs.run_dir import RunDir, ShardDir
+from configs.schema import DataConfig, EvalConfig, RunConfig, SlurmConfig
+from launch.commands import FINETUNE, check_printable
+
+STAGES = ("data_prep", "train", "eval")
+SIGNAL_SECONDS = 300
+"""How long before its time limit a training job is told to save; `#SBATCH --signal` in slurm/finetune.sbatch."""
+TIME = re.compile(r"(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?")
+MEMORY = re.compile(r"\d+[KMGT]?")
+ACCOUNTING_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._,:@+-]{0,199}")
+CONSTRAINT = re.compile(r"[A-Za-z0-9_.,:|&*()\[\]=-]{1,200}")
+GIB = 2**30
+UNKNOWN_BASE_BYTES = 14 * 10**9  # a hub id: taken for a 7B model in 16 bits
+TRAINED_FRACTION = {"projector": 0.003, "lora": 0.05, "full": 1.0}  # of LLaVA-1.5-7B's weights, at LoRA rank 128
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """The machines of a training job: `nodes` of `gpus_per_node` GPUs, or of `tasks_per_node` CPU ranks."""
+
+    nodes: int
+    gpus_per_node: int
+    tasks_per_node: int = 1
+
+    @property
+    def ranks_per_node(self) -> int:
+        """One rank per GPU; without GPUs as many as were asked for."""
+        return self.gpus_per_node or self.tasks_per_node
+
+    @property
+    def world(self) -> int:
+        """Ranks of the whole job."""
+        return self.nodes * self.ranks_per_node
+
+
+def problems(config: RunConfig, cluster: Cluster, start: str = "data_prep") -> list[str]:
+    """Everything that would stop the chain from stage `start` on; empty if nothing was found."""
+    found = [*_place(), *slurm_problems(config.slurm), *_batches(config, cluster)]
+    names = config.train.sources + config.train.heldout
+    if start == "eval":
+        if not run_folder(config).config.is_file():
+            found.append(f"{run_folder(config).root} holds no trained run; start from data_prep or train")
+    else:
+        found += [*_data(config.data, names, start), *_base(config), *_disk(config)]
+    return found + list(_evaluations(config, start))
+
+
+def run_folder(config: RunConfig) -> RunDir:
+    """Where the files of this run live."""
+    return RunDir(Path(config.runs_dir) / config.name)
+
+
+def missing_shards(data: DataConfig, names: tuple[str, ...]) -> list[str]:
+    """Those of `names` whose shard set is not whole."""
+    return [name for name in dict.fromkeys(names) if not ShardDir(Path(data.shards) / name).manifest.is_file()]
+
+
+def load_evaluation(path: str, config: RunConfig) -> EvalConfig:
+    """The evaluation config at `path`, set to judge the run's model; raises `ConfigError`."""
+    loaded, _ = load_config(EvalConfig, Path(path), ["model=run"])  # a value for now: a path need not be valid YAML
+    return dataclasses.replace(loaded, model=str(run_folder(config).root))
+
+
+def evaluation_sources(evaluation: EvalConfig) -> tuple[str, ...]:
+    """The sources whose shards an evaluation reads."""
+    return (evaluation.source, *evaluation.frequency_sources)
+
+
+def _place() -> Iterator[str]:
+    if not Path(FINETUNE).is_file():
+        yield f"{Path.cwd()} has no {FINETUNE}; run this in the root folder of the repository"
+
+
+def slurm_problems(slurm: SlurmConfig) -> Iterator[str]:
+    """Values of the `slurm` section that sbatch would refuse, or that do not look like what they should be."""
+    for name, pattern in (
+        ("partition", ACCOUNTING_NAME),
+        ("account", ACCOUNTING_NAME),
+        ("qos", ACCOUNTING_NAME),
+        ("constraint", CONSTRAINT),
+    ):
+        value = getattr(slurm, name)
+        if value is not None and not pattern.fullmatch(value):
+            yield f"slurm.{name} is {value!r}; it must match {pattern.pattern}"
+    if slurm.memory is not None and not MEMORY.fullmatch(slurm.memory):
+        yield f"slurm.memory is {slurm.memory!r}; give a number with K, M, G or T, for example 200G"
+    seconds = time_seconds(slurm.time)
+    if seconds is None:
+        yield f"slurm.time is {slurm.time!r}; give [days-]hours:minutes:seconds, for example 24:00:00"
+    elif seconds < 2 * SIGNAL_SECONDS:
+        least = f"at least {2 * SIGNAL_SECONDS // 60} minutes"
+        yield f"slurm.time is {slurm.time!r}; a job saves {SIGNAL_SECONDS} s before it ends: give {least}"
+    for number, line in enumerate(slurm.setup):
+        try:
+            check_printable(line, f"slurm.setup[{number}]")
+        except ConfigError as error:
+            yield str(error)
+
+
+def time_seconds(text: str) -> int | None:
+    """Seconds of a time as sbatch reads it, or None if it would not.
+
+    >>> [time_seconds(t) for t in ("90", "10:30", "24:00:00", "1-12", "1-12:30", "soon")]
+    [5400, 630, 86400, 129600, 131400, None]
+    """
+    match = TIME.fullmatch(text)
+    if not match:
+        return None
+    days, first, second, third = (None if part is None else int(part) for part in match.groups())
+    if days is not None:  # days-hours[:minutes[:seconds]]
+        hours, minutes, seconds = first or 0, second or 0, third or 0
+    elif third is not None:  # hours:minutes:seconds
+        hours, minutes, seconds = first or 0, second or 0, third
+    else:  # minutes[:seconds]
+        hours, minutes, seconds = 0, first or 0, second or 0
+    return (((days or 0) * 24 + hours) * 60 + minutes) * 60 + seconds
+
+
+def _batches(config: RunConfig, cluster: Cluster) -> Iterator[str]:
+    batch, micro, world = config.train.global_batch, config.train.micro_batch, cluster.world
+    ranks = f"{cluster.nodes} nodes x {cluster.ranks_per_node} ranks = {world}"
+    if batch % world:
+        near = ", ".join(str(value) for value in (batch // world * world, (batch // world + 1) * world) if value)
+        yield f"train.global_batch is {batch}, which {ranks} ranks do not divide; set {near}, or use other nodes"
+    elif isinstance(micro, int) and batch % (micro * world):
+        yield f"train.global_batch is {batch}, no multiple of micro_batch {micro} x {ranks}; set micro_batch: auto"
+
+
+def _data(data: DataConfig, names: tuple[str, ...], start: str) -> Iterator[str]:
+    for name in missing_shards(data, names):
+        folder, raw = Path(data.shards) / name, data.sources[name].path
+        if start != "data_prep":
+            yield f"source {name!r} has no shards in {folder}; start from data_prep"
+        elif raw is not None and not Path(raw).exists():
+            yield f"source {name!r} has neither shards in {folder} nor raw data in {raw}; set data.sources.{name}.path"
+
+
+def _base(config: RunConfig) -> Iterator[str]:
+    base = config.model.base
+    if not is_hub_id(base) and not (Path(base) / "config.json").is_file():
+        yield f"model.base is {base!r}, a folder without config.json; give a model's folder or a hub id (owner/name)"
+
+
+def is_hub_id(base: str) -> bool:
+    """Whether `base` can be a hub id: `owner/name` where no folder `owner` is here (else it is a mistyped path)."""
+    return re.fullmatch(r"\w[\w.-]*/[\w.-]+", base) is not None and not Path(base).parent.is_dir()
+
+
+def _disk(config: RunConfig) -> Iterator[str]:
+    """Room for the export and the kept checkpoints (fp32 master and two moments: 12 bytes a trained weight)."""
+    base = Path(config.model.base)
+    weights = [*base.glob("*.safetensors"), *base.glob("*.bin")] if base.is_dir() else []
+    export_bytes = sum(file.stat().st_size for file in weights) or UNKNOWN_BASE_BYTES
+    trained = export_bytes / 2 * TRAINED_FRACTION[config.model.mode]  # at most this many: 16 bits or more each
+    needed = export_bytes * config.checkpoint.export + 12 * trained * (config.checkpoint.keep_last + 1)
+    folder = Path(config.runs_dir).absolute()
+    while not folder.exists():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        yield (
+            f"runs_dir {config.runs_dir} has {free / GIB:.1f} GiB free, about {needed / GIB:.1f} GiB are needed for "
+            f"{config.checkpoint.keep_last + 1} checkpoints and the export; free some, or lower checkpoint.keep_last"
+        )
+    if not os.access(folder, os.W_OK):
+        yield f"runs_dir {config.runs_dir} cannot be written to ({folder}); set runs_dir"
+
+
+def _evaluations(config: RunConfig, start: str) -> Iterator[str]:
+    seen: dict[str, str] = {}
+    for path in config.evaluate:
+        try:
+            evaluation = load_evaluation(path, config)
+        except ConfigError as error:
+            yield f"evaluate: {error}"
+            continue
+        if evaluation.name in seen:
+            yield f"evaluate: {path} and {seen[evaluation.name]} are both named {evaluation.name!r}; rename one"
+        seen[evaluation.name] = path
+        if evaluation.checkpoint == "export" and not config.checkpoint.export and start != "eval":
+            yield f"evaluate: {path} asks the export, but checkpoint.export is false; set it, or checkpoint: last there"
+        # An evaluation's own data may be built at any time, so also when the chain starts behind data_prep.
+        yield from (f"{path}: {text}" for text in _data(evaluation.data, evaluation_sources(evaluation), "data_prep"))
+
+
+def add_cluster_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments that describe the machines."""
+    parser.add_argument("--nodes", type=int, required=True, metavar="N", help="nodes of the training job")
+    parser.add_argument("--gpus-per-node", type=int, required=True, metavar="G", help="0 for a cluster without GPUs")
+    parser.add_argument("--tasks-per-node", type=int, default=1, metavar="T", help="ranks per node without GPUs")
+    parser.add_argument("--from", choices=STAGES, default="data_prep", dest="start", help="first stage of the chain")
+
+
+def cluster_of(arguments: argparse.Namespace) -> Cluster:
+    """The machines asked for; raises `ConfigError` for numbers that no cluster has."""
+    cluster = Cluster(arguments.nodes, arguments.gpus_per_node, arguments.tasks_per_node)
+    for option, value, least in (
+        ("--nodes", cluster.nodes, 1),
+        ("--gpus-per-node", cluster.gpus_per_node, 0),
+        ("--tasks-per-node", cluster.tasks_per_node, 1),
+    ):
+        if value < least:
+            raise ConfigError(f"{option} is {value}; it must be at least {least}")
+    return cluster
+
+
+def main() -> None:
+    """Print every problem on a line of its own, or that there is none."""
+    parser = config_parser("Check a training chain before it is submitted.", RunConfig)
+    add_cluster_arguments(parser)
+    arguments = parser.parse_args()
+    try:
+        config, origins = load_config(RunConfig, arguments.config, arguments.overrides)
+        found = problems(config, cluster_of(arguments), arguments.start)
+    except UserError as error:
+        exit_on_user_error(error)
+    if arguments.print_config:
+        print(describe(config, origins))
+        return
+    if found:
+        print("\n".join(f"problem: {text}" for text in found), file=sys.stderr)
+        raise SystemExit(2)
+    print(f"no problem found with {arguments.config}")
+
+
+if __name__ == "__main__":
+    main()

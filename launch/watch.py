@@ -1,0 +1,184 @@
+"""Shows how a run is doing, from its files alone: it works while the run trains, after it died, and on any machine.
+
+    python -m launch.watch runs/NAME [--follow]
+
+ETA is (total steps - step) x the median duration of the last steps; the total stands in the newest event that has a
+`total_steps`. With --follow, every new step and event is one more line until Ctrl-C.
+"""
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from configs.errors import RunError, UserError
+from configs.load import exit_on_user_error
+from configs.run_dir import EvalDir, RunDir
+
+Record = Mapping[str, Any]
+
+TAIL_BYTES = 200_000
+MEDIAN_STEPS = 50
+SHOWN_EVENTS = 8
+
+
+def tail(file: Path, start: int | None = None) -> tuple[list[Record], int]:
+    """The whole JSON lines of `file` from byte `start` on (default: its last 200 kB), and the byte after them.
+
+    A line that is still being written is left for the next call; one that is damaged is passed over. A file that has
+    become shorter (a resume cuts metrics back to its checkpoint) is read from its end.
+    """
+    if not file.is_file():
+        return [], 0
+    with file.open("rb") as stream:
+        size = stream.seek(0, 2)
+        first = max(0, size - TAIL_BYTES) if start is None else min(start, size)
+        stream.seek(first)
+        data = stream.read()
+    whole = data[: data.rfind(b"\n") + 1]
+    lines = whole.split(b"\n")
+    if start is None and first > 0:
+        lines = lines[1:]  # the cut may be in the middle of a line
+    return [record for line in lines if (record := _record(line)) is not None], first + len(whole)
+
+
+def _record(line: bytes) -> Record | None:
+    try:
+        value = json.loads(line)
+    except ValueError:
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def step_line(record: Record, eta: str = "") -> str:
+    """One step as one line.
+
+    >>> step_line({"step": 7, "loss": 1.5, "grad_norm": 0.25, "samples_per_s": 12.0}, "0:01:30")
+    'step 7  loss 1.5  grad_norm 0.25  samples/s 12  ETA 0:01:30'
+    """
+    parts = [f"step {record.get('step', '?')}"]
+    for key, label in (("epoch", "epoch"), ("loss", "loss"), ("grad_norm", "grad_norm"), ("lr", "lr")):
+        if key in record:
+            parts.append(f"{label} {_number(record[key])}")
+    if "samples_per_s" in record:
+        parts.append(f"samples/s {_number(record['samples_per_s'])}")
+    sources = record.get("loss_by_source")
+    if isinstance(sources, dict) and len(sources) > 1:
+        parts.append("(" + ", ".join(f"{name} {_number(loss)}" for name, loss in sources.items()) + ")")
+    if eta:
+        parts.append(f"ETA {eta}")
+    return _printable("  ".join(parts))
+
+
+def event_line(record: Record) -> str:
+    """One event as one line: time, step, kind, message."""
+    moment = record.get("time", "")
+    if isinstance(moment, int | float):
+        moment = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(moment))
+    words = (moment, f"step {record.get('step', '-')}", record.get("kind", "?"), record.get("message", ""))
+    return _printable("  ".join(str(word) for word in words))
+
+
+def eta_text(metrics: list[Record], total: int | None) -> str:
+    """Hours, minutes and seconds until step `total`; empty if that is unknown or reached."""
+    durations = [record["step_s"] for record in metrics[-MEDIAN_STEPS:] if _is_number(record.get("step_s"))]
+    if total is None or not durations or not _is_number(metrics[-1].get("step")):
+        return ""
+    left = total - metrics[-1]["step"]
+    if left <= 0:
+        return ""
+    seconds = round(left * statistics.median(durations))
+    return f"{seconds // 3600}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"
+
+
+def total_steps(events: list[Record]) -> int | None:
+    """The run's number of optimizer steps as the newest event tells it."""
+    known = [record["total_steps"] for record in events if _is_number(record.get("total_steps"))]
+    return int(known[-1]) if known else None
+
+
+def state(run: RunDir) -> list[str]:
+    """The lines that describe the run now; raises `RunError` if there is no such folder."""
+    if not run.root.is_dir():
+        raise RunError(f"there is no run folder {run.root}; runs lie in runs_dir (default: runs/)")
+    metrics, _ = tail(run.metrics)
+    events, _ = tail(run.events)
+    total = total_steps(events)
+    lines = [f"run {run.root}"]
+    if metrics:
+        age = time.time() - run.metrics.stat().st_mtime
+        lines += [step_line(metrics[-1], eta_text(metrics, total)) + (f"  of {total} steps" if total else "")]
+        lines += [f"last written {age:.0f} s ago"]
+    else:
+        lines.append("no step yet")
+    steps = sorted(path.name for path in run.checkpoints.glob("step-*") if path.is_dir())
+    lines.append(f"checkpoints: {', '.join(steps) or 'none'}")
+    lines.append(f"export: {run.export if run.export.is_dir() else 'none'}")
+    lines += [f"evaluation {text}" for text in _evaluations(run)]
+    lines += ["events:", *(f"  {event_line(event)}" for event in events[-SHOWN_EVENTS:])] if events else []
+    return [_printable(line) for line in lines]
+
+
+def _evaluations(run: RunDir) -> Iterator[str]:
+    for folder in sorted(run.evaluation("any").parent.glob("*/")):
+        evaluation = EvalDir(folder)
+        if evaluation.report("json").is_file():
+            yield f"{folder.name}: reported in {evaluation.report('md')}"
+        else:
+            answers = sum(file.read_bytes().count(b"\n") for file in evaluation.all_predictions())
+            yield f"{folder.name}: {answers} answers so far"
+
+
+def follow(run: RunDir, interval: float) -> Iterator[str]:
+    """A line for each step and event that is written from now on; never ends."""
+    metrics, metrics_end = tail(run.metrics)
+    events, events_end = tail(run.events)
+    total = total_steps(events)
+    while True:
+        time.sleep(interval)
+        new_events, events_end = tail(run.events, events_end)
+        total = total_steps(new_events) or total
+        yield from (event_line(event) for event in new_events)
+        new_metrics, metrics_end = tail(run.metrics, metrics_end)
+        for record in new_metrics:
+            metrics = [*metrics[-MEDIAN_STEPS:], record]
+            yield step_line(record, eta_text(metrics, total))
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _number(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, int | float) else str(value)
+
+
+def _printable(text: str) -> str:
+    """`text` without what could steer a terminal: messages may quote data."""
+    return "".join(character if character.isprintable() else "?" for character in text)
+
+
+def main() -> None:
+    """Print the state; with --follow go on until Ctrl-C."""
+    parser = argparse.ArgumentParser(description="Show the state of a run from its files.")
+    parser.add_argument("run", type=Path, help="run folder, for example runs/demo")
+    parser.add_argument("--follow", action="store_true", help="go on printing new steps and events")
+    parser.add_argument("--interval", type=float, default=2.0, metavar="SECONDS", help="between looks (default: 2)")
+    arguments = parser.parse_args()
+    run = RunDir(arguments.run)
+    try:
+        print("\n".join(state(run)), flush=True)
+        if arguments.follow:
+            for line in follow(run, arguments.interval):
+                print(line, flush=True)
+    except UserError as error:
+        exit_on_user_error(error)
+    except KeyboardInterrupt:
+        print()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,171 @@
+"""The preflight finds, all at once, what would stop a chain hours later."""
+
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from configs.schema import RunConfig, SlurmConfig
+from launch import preflight
+from launch.preflight import Cluster, problems, slurm_problems, time_seconds
+
+Load = Callable[..., RunConfig]
+GPUS = Cluster(nodes=2, gpus_per_node=8)
+
+
+def test_a_good_chain_has_no_problem(load: Load) -> None:
+    assert problems(load(), GPUS) == []
+
+
+def test_all_problems_are_reported_together(load: Load, project: Path) -> None:
+    (project / "raw/flowers").rmdir()
+    found = problems(load("train.global_batch=60", "slurm.time=soon", "model.base=./nowhere"), GPUS)
+    assert len(found) == 4, found
+    for words in ("slurm.time is 'soon'", "global_batch is 60", "raw data in raw/flowers", "'./nowhere'"):
+        assert any(words in text for text in found), (words, found)
+
+
+def test_the_batch_must_divide_by_the_world_and_the_next_ones_are_named(load: Load) -> None:
+    (found,) = problems(load("train.global_batch=60"), GPUS)
+    assert "2 nodes x 8 ranks = 16" in found
+    assert "set 48, 64" in found
+
+
+def test_a_fixed_micro_batch_must_divide_too(load: Load) -> None:
+    (found,) = problems(load("train.micro_batch=3"), GPUS)
+    assert "micro_batch: auto" in found
+
+
+def test_without_gpus_the_tasks_per_node_are_the_ranks(load: Load) -> None:
+    assert Cluster(nodes=2, gpus_per_node=0, tasks_per_node=3).world == 6
+    assert problems(load("train.global_batch=6"), Cluster(2, 0, 3)) == []
+
+
+def test_shards_stand_in_for_raw_data(load: Load, project: Path, add_shards: Callable[..., None]) -> None:
+    (project / "raw/flowers").rmdir()
+    assert problems(load(), GPUS)
+    add_shards("flowers")
+    assert problems(load(), GPUS) == []
+
+
+def test_starting_at_training_needs_the_shards(load: Load, add_shards: Callable[..., None]) -> None:
+    (found,) = problems(load(), GPUS, "train")
+    assert "no shards in shards/flowers; start from data_prep" in found
+    add_shards("flowers")
+    assert problems(load(), GPUS, "train") == []
+
+
+def test_starting_at_evaluation_needs_a_trained_run(load: Load, project: Path) -> None:
+    (found,) = problems(load(), GPUS, "eval")
+    assert "no trained run" in found
+    (project / "runs/flowers").mkdir(parents=True)
+    (project / "runs/flowers/config.yaml").touch()
+    assert problems(load(), GPUS, "eval") == []
+
+
+def test_evaluation_configs_are_loaded_and_their_data_looked_for(load: Load, project: Path) -> None:
+    (project / "raw/flowers_test").rmdir()
+    found = problems(load("evaluate=[configs/eval/open_world.yaml,configs/eval/none.yaml]"), GPUS)
+    assert len(found) == 2
+    assert "raw/flowers_test" in found[0]
+    assert "no config file configs/eval/none.yaml" in found[1]
+
+
+def test_an_evaluation_of_the_export_needs_an_export(load: Load) -> None:
+    (found,) = problems(load("checkpoint.export=false"), GPUS)
+    assert "checkpoint.export is false" in found
+
+
+def test_two_evaluations_need_two_names(load: Load) -> None:
+    (found,) = problems(load("evaluate=[configs/eval/open_world.yaml,configs/eval/open_world.yaml]"), GPUS)
+    assert "both named 'open_world'" in found
+
+
+@pytest.mark.parametrize(
+    ("base", "hub"), [("owner/name", True), ("owner", False), ("/a/b", False), ("./a", False), ("raw/gone", False)]
+)
+def test_a_hub_id_is_told_from_a_mistyped_path(project: Path, base: str, hub: bool) -> None:
+    assert preflight.is_hub_id(base) is hub
+
+
+def test_a_full_disk_is_seen(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(preflight, "UNKNOWN_BASE_BYTES", 10**18)
+    (found,) = problems(load(), GPUS)
+    assert re.search(r"GiB free, about [\d.]+ GiB are needed for 4 checkpoints and the export", found)
+
+
+def test_another_folder_than_the_root_is_refused(load: Load, project: Path) -> None:
+    (project / "train/finetune.py").unlink()
+    (found,) = problems(load(), GPUS)
+    assert "root folder of the repository" in found
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("90", 5400), ("10:30", 630), ("24:00:00", 86400), ("1-12", 129600), ("1-12:30", 131400), ("2-0:0:1", 172801)],
+)
+def test_times_are_read_as_sbatch_reads_them(text: str, seconds: int) -> None:
+    assert time_seconds(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "soon", "1:2:3:4", "-5", "24h", "10:00\n#SBATCH --x"])
+def test_other_times_are_none(text: str) -> None:
+    assert time_seconds(text) is None
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("partition", "gpu\n#SBATCH --comment=x"),
+        ("partition", "-x"),
+        ("account", "a b"),
+        ("qos", "$(id)"),
+        ("constraint", "a100;id"),
+        ("memory", "200 GB"),
+        ("time", "00:05:00"),
+        ("setup", ("module load cuda\nrm -rf x",)),
+        ("setup", ("echo \x1b[2J",)),
+    ],
+)
+def test_slurm_values_that_are_no_such_values_are_refused(field: str, value: object) -> None:
+    (found,) = slurm_problems(SlurmConfig(**{field: value}))
+    assert field in found
+
+
+def test_slurm_values_in_use_are_accepted() -> None:
+    slurm = SlurmConfig(partition="gpu,gpu-long", account="lab_7", qos="high", constraint="[a100|h100]&ib", memory="0")
+    assert list(slurm_problems(slurm)) == []
+
+
+def test_the_signal_of_the_job_script_is_the_one_the_preflight_counts_with() -> None:
+    script = (Path(preflight.__file__).parents[1] / "slurm/finetune.sbatch").read_text()
+    assert f"#SBATCH --signal=B:USR1@{preflight.SIGNAL_SECONDS}\n" in script
+
+
+def test_the_command_prints_each_problem_and_leaves_with_2(
+    project: Path, run_main: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    where = ["--config", "configs/run.yaml", "--nodes", "3", "--gpus-per-node", "8", "--set", "slurm.memory=lots"]
+    assert run_main(preflight.main, *where) == 2
+    assert capsys.readouterr().err.count("problem: ") == 2
+
+
+def test_the_command_is_content_with_a_good_config(project: Path, run_main: Callable[..., int]) -> None:
+    assert run_main(preflight.main, "--config", "configs/run.yaml", "--nodes", "2", "--gpus-per-node", "8") == 0
+
+
+def test_impossible_machines_are_one_line(
+    project: Path, run_main: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_main(preflight.main, "--config", "configs/run.yaml", "--nodes", "0", "--gpus-per-node", "8") == 2
+    assert capsys.readouterr().err == "error: --nodes is 0; it must be at least 1\n"
+
+
+def test_a_login_node_needs_no_torch() -> None:
+    import subprocess
+
+    code = "import launch.submit, launch.watch, launch.demo, sys; sys.exit('torch' in sys.modules)"
+    root = Path(preflight.__file__).parents[1]
+    assert subprocess.run([sys.executable, "-c", code], cwd=root, check=False).returncode == 0
