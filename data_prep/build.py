@@ -5,7 +5,6 @@ kept, so the same command continues a build that was stopped, and does nothing t
 """
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ from data_prep.records import expected_count
 from data_prep.registry import list_readers, open_source
 from data_prep.shard_writer import Recipe
 from data_prep.summary import build_summary, check_summary
-from data_prep.workers import Job, do_parts
+from data_prep.workers import Job, Outcome, count_shards, do_parts
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -50,16 +49,26 @@ def build_source(name: str, data: DataConfig, arguments: argparse.Namespace) -> 
     job = Job(folder=folder, recipe=recipe, source=source, rebuild=arguments.rebuild, check_only=arguments.check_only)
     if not job.check_only:
         _prepare_folder(folder, rebuild=job.rebuild)
-    processes = arguments.processes
-    parts = [arguments.worker * processes + process for process in range(processes)]
-    with Progress(name, expected_count(source)) as progress:
-        outcome = do_parts(job, parts, arguments.workers * processes, progress.add)
+    outcome = count_shards(job) if arguments.finalise else _do_share(job, arguments)
     if job.check_only:
         print(check_summary(name, outcome))
         check_drop_fraction(name, outcome.drops, outcome.records, data.max_drop_fraction)
         return
     finished = finalise(folder, recipe, outcome.records, data.max_drop_fraction)
+    if arguments.finalise and finished.missing:
+        raise DataError(
+            f"{folder.root} lacks {len(finished.missing)} shards, the first of them {finished.missing[0]:06d}.tar; run"
+            f" the build (or the workers that failed) again before --finalise"
+        )
     print(build_summary(folder, outcome, finished.manifest, len(finished.missing)))
+
+
+def _do_share(job: Job, arguments: argparse.Namespace) -> Outcome:
+    """This worker's shards, on all its processes."""
+    processes = arguments.processes
+    parts = [arguments.worker * processes + process for process in range(processes)]
+    with Progress(job.recipe.source, expected_count(job.source)) as progress:
+        return do_parts(job, parts, arguments.workers * processes, progress.add)
 
 
 def config_schema(path: Path) -> type[RunConfig] | type[EvalConfig]:
@@ -119,11 +128,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--workers", type=int, default=1, metavar="N", help="how many machines share the build")
     parser.add_argument("--processes", type=int, default=1, metavar="N", help="processes on this machine")
     parser.add_argument("--check-only", action="store_true", help="report what would be dropped; write nothing")
+    parser.add_argument("--finalise", action="store_true", help="only write the manifest; every shard must be there")
     parser.add_argument("--rebuild", action="store_true", help="replace shards made from other settings or files")
     parser.add_argument("--list-readers", nargs=0, action=_ListReaders, help="print readers and options, and stop")
     return parser
 
 
 if __name__ == "__main__":
-    sys.path[0] = str(Path(__file__).resolve().parents[1])
     main()

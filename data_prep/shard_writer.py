@@ -9,7 +9,7 @@ import hashlib
 import json
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -53,7 +53,7 @@ class Recipe:
 
     def settings(self) -> dict[str, str]:
         """The recipe as short texts, to be compared with and named in messages."""
-        settings = {name: json.dumps(value, sort_keys=True) for name, value in asdict(self).items()}
+        settings = {spec.name: json.dumps(getattr(self, spec.name), sort_keys=True) for spec in fields(self)}
         settings["class_names"] = hashlib.sha256(settings["class_names"].encode()).hexdigest()[:16]
         return {"format_version": str(FORMAT_VERSION), **settings}
 
@@ -76,7 +76,8 @@ class Sidecar:
 
     def write(self, path: Path) -> None:
         """Write the sidecar atomically."""
-        values = asdict(self) | {"drops": [drop_to_json(drop) for drop in self.drops], "columns": COLUMNS}
+        values = {spec.name: getattr(self, spec.name) for spec in fields(self)}
+        values |= {"drops": [drop_to_json(drop) for drop in self.drops], "columns": COLUMNS}
         atomic.write_bytes(path, json.dumps(values, ensure_ascii=False).encode() + b"\n")
 
     @classmethod

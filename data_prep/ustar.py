@@ -5,6 +5,7 @@ blocks end the archive. Owner, group and time are 0. Every tar tool reads the re
 what makes offsets known without reading the file again, and is several times faster than `tarfile`.
 """
 
+import os
 from dataclasses import dataclass
 
 BLOCK = 512
@@ -42,6 +43,11 @@ def header(name: str, size: int) -> bytes:
 def padding(size: int) -> bytes:
     """The zeros between `size` bytes of data and the next header."""
     return bytes(-size % BLOCK)
+
+
+def read_block(descriptor: int, offset: int) -> bytes:
+    """The block that starts at byte `offset` of an open file; shorter at the file's end."""
+    return os.pread(descriptor, BLOCK, offset)
 
 
 def parse_header(block: bytes) -> Header | None:

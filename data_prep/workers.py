@@ -12,7 +12,7 @@ from multiprocessing.context import ForkProcess
 from configs.errors import DataError
 from configs.run_dir import ShardDir
 from data_prep.examine import examine
-from data_prep.records import Record, Runs
+from data_prep.records import Record, Runs, expected_count
 from data_prep.sample import Drop, Source
 from data_prep.shard_writer import Recipe, Sidecar, finished_shard, write_shard
 
@@ -94,6 +94,13 @@ def do_part(job: Job, part: int, parts: int, report: Report) -> Outcome:
     watch.flush()
     outcome.records = runs.total
     return outcome
+
+
+def count_shards(job: Job) -> Outcome:
+    """As if every shard had been kept, without looking at any: how many records the source has."""
+    records = expected_count(job.source)
+    total = sum(1 for _ in job.source.records) if records is None else records
+    return Outcome(records=total, kept=-(-total // job.recipe.samples_per_shard))
 
 
 def _write(job: Job, number: int, records: list[Record], watch: _Watch) -> Sidecar:

@@ -83,6 +83,16 @@ def test_the_manifest_is_written_by_whoever_finishes_last(class_folders, write_c
     assert len(ShardSet.open(tmp_path / "shards/pets")) == 12
 
 
+def test_finalise_only_writes_the_manifest_and_says_what_is_missing(built, class_folders, write_config, capsys):
+    before = contents(built.folder)
+    config = write_config(class_folders)
+    (built.folder / "manifest.json").unlink()
+    run("--config", config, "--finalise")
+    assert contents(built.folder) == before
+    (built.folder / "000001.json").unlink()
+    assert "lacks 1 shards, the first of them 000001.tar" in fails(capsys, "--config", config, "--finalise")
+
+
 def test_a_killed_process_of_several_is_named_and_its_work_continues(class_folders, write_config, monkeypatch, capsys):
     import os
     import signal

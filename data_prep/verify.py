@@ -1,0 +1,139 @@
+"""Is a shard set still what was written? `python -m data_prep.verify shards/imagenet [--full]`
+
+Quick: manifest, index, and the size of every shard; seconds for a thousand shards. Full: sha256 of every shard,
+every member's header and checksum, and every image decoded. Each finding names the shard, the sample and the byte.
+Exits with 0 if all is well, 1 if something is damaged, 2 if there is no set to look at.
+"""
+
+import argparse
+import hashlib
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from configs.errors import DataError, UserError
+from configs.load import exit_on_user_error
+from configs.run_dir import ShardDir
+from data_prep import ustar
+from data_prep.images import check_image
+from data_prep.shards import IMAGE_EXTENSIONS, Manifest, ShardSet, read_manifest
+
+REMEDY = "delete the damaged shards and run data_prep.build again: it writes the same bytes"
+MAX_FINDINGS = 20  # listed per shard
+READ_BYTES = 1 << 20
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Check one shard set and print what is wrong with it."""
+    parser = argparse.ArgumentParser(description="Check a shard set.")
+    parser.add_argument("folder", type=Path, help="folder of the set, such as shards/imagenet")
+    parser.add_argument("--full", action="store_true", help="also sha256, members and pixels")
+    parser.add_argument("--processes", type=int, default=1, metavar="N", help="processes of a full check")
+    arguments = parser.parse_args(argv)
+    try:
+        manifest = read_manifest(arguments.folder)
+        findings = quick_check(arguments.folder, manifest)
+        if arguments.full and not findings:
+            findings = full_check(arguments.folder, manifest, arguments.processes)
+    except UserError as error:
+        exit_on_user_error(error)
+    for finding in findings:
+        print(finding)
+    depth = "sha256, members and pixels" if arguments.full else "sizes and index; --full also reads every byte"
+    if findings:
+        print(f"{arguments.folder}: {len(findings)} findings; {REMEDY}")
+        raise SystemExit(1)
+    print(f"{arguments.folder}: {manifest.samples:,} samples in {len(manifest.shards)} shards are whole ({depth})")
+
+
+def quick_check(folder: Path, manifest: Manifest) -> list[str]:
+    """Findings from file sizes, the index's sha256, and the counts; reads no shard."""
+    findings = []
+    for entry in manifest.shards:
+        path = folder / entry.name
+        if not path.is_file():
+            findings.append(f"{path}: missing; the manifest says {entry.bytes} bytes")
+        elif path.stat().st_size != entry.bytes:
+            findings.append(f"{path}: {path.stat().st_size} bytes; the manifest says {entry.bytes}")
+    index = ShardDir(folder).index
+    if not index.is_file():
+        findings.append(f"{index}: missing")
+    elif hashlib.sha256(index.read_bytes()).hexdigest() != manifest.index_sha256:
+        findings.append(f"{index}: its sha256 differs from the manifest's")
+    if sum(entry.samples for entry in manifest.shards) != manifest.samples:
+        findings.append(f"{ShardDir(folder).manifest}: the samples of its shards do not add up to {manifest.samples}")
+    return findings
+
+
+def full_check(folder: Path, manifest: Manifest, processes: int = 1) -> list[str]:
+    """Findings from every byte of every shard. Call it on a set that passes the quick check."""
+    numbers = range(len(manifest.shards))
+    check = partial(check_shard, ShardSet(folder, manifest))
+    quiet = not sys.stderr.isatty()
+    if processes == 1:
+        return [
+            text for number in tqdm(numbers, desc="verify", unit=" shards", disable=quiet) for text in check(number)
+        ]
+    with ProcessPoolExecutor(processes, mp_context=get_context("fork")) as pool:
+        shards = tqdm(pool.map(check, numbers), total=len(numbers), desc="verify", unit=" shards", disable=quiet)
+        return [text for findings in shards for text in findings]
+
+
+def check_shard(shards: ShardSet, number: int) -> list[str]:
+    """Findings in shard `number`: its sha256 and, sample by sample, what its bytes and pixels say."""
+    entry = shards.manifest.shards[number]
+    path = shards.folder / entry.name
+    findings = []
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while data := file.read(READ_BYTES):
+            digest.update(data)
+        if digest.hexdigest() != entry.sha256:
+            findings.append(f"{path}: its sha256 differs from the manifest's")
+        for sample in np.flatnonzero(shards.index["shard"] == number):
+            findings += [
+                f"{path}: sample {sample}, {text}" for text in _check_sample(shards, int(sample), file.fileno())
+            ]
+    if len(findings) > MAX_FINDINGS:
+        findings[MAX_FINDINGS:] = [f"{path}: and {len(findings) - MAX_FINDINGS} findings more"]
+    return findings
+
+
+def _check_sample(shards: ShardSet, sample: int, descriptor: int) -> list[str]:
+    """Findings about one sample: the headers of its members, its checksum, its record, its pixels."""
+    row = shards.index[sample]
+    members = [("json", int(row["json_offset"]), int(row["json_size"]))]
+    if row["extension"]:
+        extension = IMAGE_EXTENSIONS[int(row["extension"])]
+        members.insert(0, (extension, int(row["image_offset"]), int(row["image_size"])))
+    findings = [text for member in members if (text := _check_header(descriptor, *member))]
+    try:
+        image = shards.sample(sample).image
+        if isinstance(image, bytes):
+            check_image(image)
+    except DataError as error:
+        findings.append(str(error))
+    return findings
+
+
+def _check_header(descriptor: int, extension: str, offset: int, size: int) -> str | None:
+    start = offset - ustar.BLOCK
+    try:
+        header = ustar.parse_header(ustar.read_block(descriptor, start))
+    except ustar.TarDamage as error:
+        return f"header at byte {start}: {error}"
+    if header is None:
+        return f"header at byte {start}: it is zeroed"
+    if not header.name.endswith(f".{extension}") or header.size != size:
+        return f"header at byte {start}: {header.name} of {header.size} bytes; the index says .{extension} of {size}"
+    return None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,143 @@
+import numpy as np
+import pytest
+
+from configs.errors import DataError
+from data_prep import verify
+from data_prep.shards import ShardSet
+
+SHARD = "000001.tar"
+
+
+def check(capsys, *arguments) -> tuple[int, str]:
+    """(exit code, output) of a verification."""
+    try:
+        verify.main([str(argument) for argument in arguments])
+        return 0, capsys.readouterr().out
+    except SystemExit as stop:
+        return int(stop.code or 0), capsys.readouterr().out
+
+
+def test_a_whole_set_passes_both_checks(built, capsys):
+    assert check(capsys, built.folder) == (
+        0,
+        f"{built.folder}: 12 samples in 3 shards are whole (sizes and index; --full also reads every byte)\n",
+    )
+    assert check(capsys, built.folder, "--full")[0] == 0
+    assert check(capsys, built.folder, "--full", "--processes", 2)[0] == 0
+
+
+def test_no_set_is_a_user_error(tmp_path, capsys):
+    assert check(capsys, tmp_path)[0] == 2
+
+
+def flip(data: bytes, position: int) -> bytes:
+    return data[:position] + bytes([data[position] ^ 4]) + data[position + 1 :]
+
+
+def damages(shards: ShardSet) -> dict[str, bytes | None]:
+    """The ten ways to damage a tar of `design: webdataset loses samples silently`, applied to the second shard."""
+    data = (shards.folder / SHARD).read_bytes()
+    second = shards.index[6]
+    image, text = int(second["image_offset"]), int(second["json_offset"])
+    return {
+        "cut in data": data[: image + 100],
+        "cut in a header": data[: image - 200],
+        "cut at a sample boundary": data[: image - 512],
+        "cut between image and json": data[: text - 512],
+        "bit flip in a header": flip(data, image - 512 + 126),
+        "zeroed blocks": data[: image - 512] + bytes(4 * 512) + data[image + 3 * 512 :],
+        "bit flip in a payload": flip(data, image + int(second["image_size"]) // 2),
+        "empty file": b"",
+        "missing file": None,
+        "garbage of the same size": np.random.default_rng(0).bytes(len(data)),
+    }
+
+
+QUICK = {
+    "cut in data",
+    "cut in a header",
+    "cut at a sample boundary",
+    "cut between image and json",
+    "empty file",
+    "missing file",
+}
+
+
+@pytest.mark.parametrize("number", range(10))
+def test_each_of_ten_damages_is_found_named_and_never_a_shorter_epoch(built, capsys, number):
+    name, data = list(damages(built).items())[number]
+    shard = built.folder / SHARD
+    shard.unlink()
+    if data is not None:
+        shard.write_bytes(data)
+    code, out = check(capsys, built.folder)
+    assert (code == 1) == (name in QUICK)
+    code, out = check(capsys, built.folder, "--full")
+    assert code == 1
+    assert str(shard) in out
+    if name not in QUICK:
+        assert "sha256 differs" in out
+        assert "sample 6, " in out
+    if name in QUICK:
+        with pytest.raises(DataError, match=SHARD):
+            ShardSet.open(built.folder)
+    else:
+        again = ShardSet.open(built.folder)
+        assert len(again) == 12
+        read = 0
+        for sample in range(12):
+            try:
+                assert again.sample(sample).id == built_ids()[sample]
+                read += 1
+            except DataError as error:
+                assert SHARD in str(error)
+        # a header is not needed to read, so its damage loses nothing
+        assert read == {"bit flip in a header": 12, "zeroed blocks": 11, "bit flip in a payload": 11}.get(name, 7)
+
+
+def built_ids() -> list[str]:
+    return [f"pets/{name}/{number}" for name in ("cat", "wild_dog") for number in range(6)]
+
+
+def test_where_the_damage_is_stands_in_the_finding(built, capsys):
+    shard = built.folder / SHARD
+    offset = int(built.index[6]["image_offset"])
+    shard.write_bytes(flip(shard.read_bytes(), offset - 512 + 126))
+    assert (
+        f"sample 6, header at byte {offset - 512}: the header's checksum is" in check(capsys, built.folder, "--full")[1]
+    )
+
+
+def test_a_changed_index_is_found(built, capsys):
+    index = np.load(built.folder / "index.npy")
+    index["label"][3] = 1
+    np.save(built.folder / "index.npy", index)
+    code, out = check(capsys, built.folder)
+    assert code == 1
+    assert "index.npy: its sha256 differs" in out
+
+
+def test_an_image_that_does_not_decode_is_found_although_all_checksums_agree(
+    class_folders, write_config, capsys, tmp_path
+):
+    from data_prep import build
+
+    victim = class_folders / "cat" / "3.jpg"
+    victim.write_bytes(victim.read_bytes()[:-20])
+    build.main(["--config", str(write_config(class_folders, decode_check="false"))])
+    code, out = check(capsys, tmp_path / "shards/pets", "--full")
+    assert code == 1
+    assert "sample 3, does not decode" in out
+
+
+def test_deleting_a_damaged_shard_and_building_again_mends_the_set(built, class_folders, write_config, capsys):
+    from data_prep import build
+
+    shard = built.folder / SHARD
+    whole = shard.read_bytes()
+    shard.write_bytes(flip(whole, 700))
+    assert check(capsys, built.folder, "--full")[0] == 1
+    shard.unlink()
+    build.main(["--config", str(write_config(class_folders))])
+    assert shard.read_bytes() == whole
+    assert check(capsys, built.folder, "--full")[0] == 0
