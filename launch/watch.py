@@ -2,8 +2,8 @@
 
     python -m launch.watch runs/NAME [--follow]
 
-ETA is (total steps - step) x the median duration of the last steps; the total stands in the newest event that has a
-`total_steps`. With --follow, every new step and event is one more line until Ctrl-C.
+ETA is (total steps - step) x the median duration of the last steps; the total follows from the saved config and the
+fraction of an epoch that a step is. With --follow, every new step and event is one more line until Ctrl-C.
 """
 
 import argparse
@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from configs.errors import RunError, UserError
-from configs.load import exit_on_user_error
+from configs.load import exit_on_user_error, load_config
 from configs.run_dir import EvalDir, RunDir
+from configs.schema import RunConfig
 
 Record = Mapping[str, Any]
 
@@ -60,9 +61,7 @@ def step_line(record: Record, eta: str = "") -> str:
     'step 7  loss 1.5  grad_norm 0.25  samples/s 12  ETA 0:01:30'
     """
     parts = [f"step {record.get('step', '?')}"]
-    for key, label in (("epoch", "epoch"), ("loss", "loss"), ("grad_norm", "grad_norm"), ("lr", "lr")):
-        if key in record:
-            parts.append(f"{label} {_number(record[key])}")
+    parts += [f"{key} {_number(record[key])}" for key in ("epoch", "loss", "grad_norm") if key in record]
     if "samples_per_s" in record:
         parts.append(f"samples/s {_number(record['samples_per_s'])}")
     sources = record.get("loss_by_source")
@@ -94,10 +93,20 @@ def eta_text(metrics: list[Record], total: int | None) -> str:
     return f"{seconds // 3600}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"
 
 
-def total_steps(events: list[Record]) -> int | None:
-    """The run's number of optimizer steps as the newest event tells it."""
-    known = [record["total_steps"] for record in events if _is_number(record.get("total_steps"))]
-    return int(known[-1]) if known else None
+def total_steps(run: RunDir, metrics: list[Record]) -> int | None:
+    """The run's number of optimizer steps, or None before its first step.
+
+    A step is the same part of every epoch, so `step / epoch` of any line is the number of steps of one epoch.
+    """
+    done = [record for record in metrics if _is_number(record.get("step")) and _is_number(record.get("epoch"))]
+    if not done or not done[-1]["epoch"] > 0:
+        return None
+    try:
+        train = load_config(RunConfig, run.config)[0].train
+    except UserError:
+        return None  # the run is only shown: a config that is missing or of another version takes the ETA, no more
+    steps: int = train.epochs * round(done[-1]["step"] / done[-1]["epoch"])
+    return min(steps, train.max_steps or steps)
 
 
 def state(run: RunDir) -> list[str]:
@@ -106,7 +115,7 @@ def state(run: RunDir) -> list[str]:
         raise RunError(f"there is no run folder {run.root}; runs lie in runs_dir (default: runs/)")
     metrics, _ = tail(run.metrics)
     events, _ = tail(run.events)
-    total = total_steps(events)
+    total = total_steps(run, metrics)
     lines = [f"run {run.root}"]
     if metrics:
         age = time.time() - run.metrics.stat().st_mtime
@@ -117,6 +126,8 @@ def state(run: RunDir) -> list[str]:
     steps = sorted(path.name for path in run.checkpoints.glob("step-*") if path.is_dir())
     lines.append(f"checkpoints: {', '.join(steps) or 'none'}")
     lines.append(f"export: {run.export if run.export.is_dir() else 'none'}")
+    if run.requeue.exists():
+        lines.append("stopped by a signal, everything is saved; goes on when it is started again")
     lines += [f"evaluation {text}" for text in _evaluations(run)]
     lines += ["events:", *(f"  {event_line(event)}" for event in events[-SHOWN_EVENTS:])] if events else []
     return [_printable(line) for line in lines]
@@ -135,14 +146,13 @@ def _evaluations(run: RunDir) -> Iterator[str]:
 def follow(run: RunDir, interval: float) -> Iterator[str]:
     """A line for each step and event that is written from now on; never ends."""
     metrics, metrics_end = tail(run.metrics)
-    events, events_end = tail(run.events)
-    total = total_steps(events)
+    _, events_end = tail(run.events)
     while True:
         time.sleep(interval)
         new_events, events_end = tail(run.events, events_end)
-        total = total_steps(new_events) or total
         yield from (event_line(event) for event in new_events)
         new_metrics, metrics_end = tail(run.metrics, metrics_end)
+        total = total_steps(run, new_metrics)
         for record in new_metrics:
             metrics = [*metrics[-MEDIAN_STEPS:], record]
             yield step_line(record, eta_text(metrics, total))

@@ -13,8 +13,8 @@ ROOT = Path(__file__).parents[2]
 SCRIPTS = sorted((ROOT / "slurm").glob("*.sbatch"))
 
 SRUN = """#!/bin/bash
-[[ $1 == --cpus-per-task=3 && $2 == --kill-on-bad-exit=1 ]] || exit 99
-shift 2
+[[ $1 == --cpus-per-task=3 && $2 == --kill-on-bad-exit=1 && $3 == --wait=0 ]] || exit 99
+shift 3
 exec "$@"
 """
 SCONTROL = """#!/bin/bash

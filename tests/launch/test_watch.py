@@ -13,6 +13,13 @@ from configs.run_dir import EvalDir, RunDir
 from launch import watch
 from launch.watch import eta_text, follow, state, step_line, tail
 
+CONFIG = """
+name: x
+data: {sources: {toy: {reader: toy_world}}}
+model: {base: x}
+train: {sources: [toy], epochs: 2}
+"""
+
 
 def step(number: int, **more: Any) -> dict[str, Any]:
     return {"step": number, "loss": 2.0 / number, "grad_norm": 0.5, "samples_per_s": 8.0, "step_s": 2.0, **more}
@@ -29,15 +36,26 @@ def run(tmp_path: Path) -> RunDir:
 
 
 def test_a_run_shows_its_last_step_with_the_time_left(run: RunDir) -> None:
-    append(run.events, {"time": 0, "step": 0, "kind": "start", "message": "started", "total_steps": 1900})
-    append(run.metrics, *(step(number) for number in range(1, 101)))
+    run.config.write_text(CONFIG)
+    append(run.metrics, *(step(number, epoch=number / 950) for number in range(1, 101)))
     text = "\n".join(state(run))
-    assert "step 100  loss 0.02  grad_norm 0.5  samples/s 8  ETA 1:00:00  of 1900 steps" in text
+    assert "step 100  epoch 0.1053  loss 0.02  grad_norm 0.5  samples/s 8  ETA 1:00:00  of 1900 steps" in text
     assert "step 99 " not in text
 
 
+def test_a_run_that_stops_early_ends_there(run: RunDir) -> None:
+    run.config.write_text(CONFIG.replace("epochs: 2", "epochs: 2, max_steps: 300"))
+    append(run.metrics, step(100, epoch=100 / 950))
+    assert "of 300 steps" in "\n".join(state(run))
+
+
+def test_a_run_that_saved_for_a_signal_says_that_it_goes_on(run: RunDir) -> None:
+    run.requeue.touch()
+    assert any("stopped by a signal, everything is saved" in line for line in state(run))
+
+
 def test_without_a_known_total_there_is_no_time_left(run: RunDir) -> None:
-    append(run.metrics, step(1))
+    append(run.metrics, step(1, epoch=0.1))
     assert "ETA" not in "\n".join(state(run))
 
 
