@@ -34,14 +34,14 @@ def load_config(schema: type[C], path: Path, overrides: Sequence[str] = ()) -> t
     Raises `ConfigError` for a missing or malformed file, an unknown key, a wrong type or an impossible combination.
     """
     layers = [*_file_layers(path), *(_override_layer(text) for text in overrides)]
-    origins = {key: "default" for key in _flatten(_defaults(schema))}
+    origins = dict.fromkeys(_flatten(_defaults(schema)), "default")
     merged = OmegaConf.structured(schema)
     for origin, values in layers:
         try:
             merged = OmegaConf.merge(merged, values)
         except OmegaConfBaseException as error:
             raise ConfigError(f"{origin}: {_explain(error, schema)}") from error
-        origins |= {key: origin for key in _flatten(values)}
+        origins |= dict.fromkeys(_flatten(values), origin)
     return _to_object(merged, path, schema), origins
 
 

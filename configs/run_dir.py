@@ -58,6 +58,11 @@ class RunDir:
         return self.root / f"export-step-{step:08d}"
 
     @property
+    def requeue(self) -> Path:
+        """Present if a signal stopped the run after saving; a job script that sees it may queue the job again."""
+        return self.root / "requeue"
+
+    @property
     def wandb(self) -> Path:
         """Files of Weights & Biases."""
         return self.root / "wandb"

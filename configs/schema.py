@@ -180,7 +180,7 @@ class LossConfig(Section):
 
     normalisation: str = setting(
         "token",
-        doc="Mean over the global batch's supervised `token`s, mean of `sample` means, or LLaVA's mean of `micro_batch` means.",
+        doc="Mean over the global batch's supervised `token`s, of `sample` means, or of `micro_batch` means (LLaVA).",
         choices=("token", "sample", "micro_batch"),
     )
 
@@ -190,7 +190,9 @@ class TrainConfig(Section):
     """Which shards are trained on, for how long, in which batches."""
 
     sources: tuple[str, ...] = setting(tuple, doc="Names of the sources trained on, concatenated and shuffled.")
-    heldout: tuple[str, ...] = setting(tuple, doc="Names of the sources whose loss is watched, never trained on.")
+    heldout: tuple[str, ...] = setting(
+        tuple, doc="Names of the sources whose loss is watched, never trained on.", changes_result=False
+    )
     epochs: int = setting(1, doc="Passes over the sources.", at_least=1)
     max_steps: int | None = setting(
         None, doc="Stop after this many optimizer steps (the schedule ends there too).", at_least=1
@@ -327,7 +329,11 @@ class RunConfig(Section):
     name: str = setting(doc="Name of the run; its files live in runs_dir/name.", changes_result=False)
     seed: int = setting(0, doc="Keys every random choice.", at_least=0)
     runs_dir: str = setting("runs", doc="Folder of all runs.", changes_result=False)
-    data: DataConfig = setting(DataConfig, doc="Raw sources and shards.")
+    data: DataConfig = setting(
+        DataConfig,
+        doc="Raw sources and shards.",
+        changes_result=False,  # what was read is judged by the shards' fingerprints, not by how they were described
+    )
     model: ModelConfig = setting(doc="The model.")
     chat: ChatConfig = setting(ChatConfig, doc="Tokens and pixels.")
     optim: OptimConfig = setting(OptimConfig, doc="Optimizer and schedule.")

@@ -94,6 +94,9 @@ def start_world() -> World:
     gpu = torch.cuda.is_available()
     if gpu:
         torch.cuda.set_device(local_rank % torch.cuda.device_count())
+    else:
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
+        _share_cores()
     import deepspeed
 
     if not gpu:
@@ -107,6 +110,13 @@ def stop_world() -> None:
     """Leave the group of ranks, if one was joined."""
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
+
+
+def _share_cores() -> None:
+    """Divide the machine's cores among its ranks; without it each would use them all and they would fight."""
+    if "OMP_NUM_THREADS" not in os.environ:
+        ranks = int(os.environ.get("LOCAL_WORLD_SIZE", os.environ.get("LOCAL_SIZE", "1")))
+        torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // ranks))
 
 
 def _switch_off_compiled_collectives() -> None:

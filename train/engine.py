@@ -7,6 +7,7 @@ depend on stage or world size.
 
 import logging
 import math
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -47,6 +48,7 @@ class Engine:
         """`settings` is DeepSpeed's configuration (`train.zero`). Moves the module to the rank's device."""
         import deepspeed
 
+        warnings.filterwarnings("ignore", message=".*all_gather_into_tensor.*", category=FutureWarning)  # DeepSpeed's
         logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
         self.stage = int(settings["zero_optimization"]["stage"])
         self.world = world

@@ -5,14 +5,16 @@ Tensor shapes: `B` conversations, `T` tokens, `N` images, `S` pixels a side, `H`
 """
 
 import importlib.util
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F  # noqa: N812 - PyTorch's own convention
+import torch.nn.functional as F
 from torch import nn
 from transformers import AutoModelForImageTextToText, PreTrainedTokenizerBase
+from transformers.utils import logging as transformers_logging
 
 from configs.errors import ConfigError
 from train.chat import load_tokenizer
@@ -75,6 +77,8 @@ def load_model(place: str, revision: str | None, dtype: str, attention: str, dev
     """
     folder = resolve_folder(place, revision)
     family = family_of(folder)
+    if not sys.stderr.isatty():
+        transformers_logging.disable_progress_bar()
     model = AutoModelForImageTextToText.from_pretrained(
         folder,
         dtype=DTYPES[dtype],

@@ -1,4 +1,4 @@
-"""Images to pixels, exactly as LLaVA trains: pad to a square with the mean colour, bicubic resize, CLIP's normalisation.
+"""Images to pixels, exactly as LLaVA trains: padded to a square with the mean colour, resized, normalised as for CLIP.
 
 Workers hand over uint8; `normalise` runs where the model runs. Both modes equal transformers' PIL processors,
 by name `LlavaImageProcessorPil(do_pad=True)` for `pad` and `CLIPImageProcessorPil` for `crop`: identical bytes before

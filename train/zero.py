@@ -77,7 +77,7 @@ def _merged(base: Mapping[str, Any], ours: Mapping[str, Any], path: str, prefix:
         theirs = base.get(key, "auto")
         if isinstance(value, Mapping) and isinstance(theirs, Mapping):
             merged[key] = _merged(theirs, value, path, f"{name}.")
-        elif theirs == "auto" or key in _OUR_DEFAULTS and key in base:
+        elif theirs == "auto" or (key in _OUR_DEFAULTS and key in base):
             merged[key] = value if theirs == "auto" else theirs
         elif theirs != value:
             raise ConfigError(f"deepspeed.base {path} sets {name} to {theirs!r}, this run needs {value!r}; remove one")

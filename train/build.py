@@ -1,0 +1,63 @@
+"""A plan and a world become a trainer: load, freeze, wrap, restore."""
+
+from collections import Counter
+
+import torch
+
+from train.adapters import choose_trainable, count_parts, freeze_table
+from train.batches import ExampleSet
+from train.checkpoints import CheckpointWriter
+from train.distributed import World
+from train.engine import Engine
+from train.flops import FlopModel
+from train.heldout import HeldOut
+from train.model import LossModule, load_model
+from train.plan import RunPlan
+from train.resume import Start, write_run_files
+from train.sinks import ConsoleSink, JsonlSink, Sink, WandbSink, make_event
+from train.spikes import SpikeMonitor
+from train.trainer import Collaborators, Trainer
+
+
+def build_trainer(plan: RunPlan, world: World, start: Start) -> Trainer:
+    """Everything on its device, at the step the run continues from."""
+    config = plan.config
+    loaded = load_model(str(plan.folder), None, config.model.dtype, config.model.attention, world.device.type)
+    torch.manual_seed(config.seed)  # the same LoRA initialisation on every rank
+    choose_trainable(loaded.model, plan.family, config.model, config.optim)
+    if config.model.activation_checkpointing:
+        loaded.model.gradient_checkpointing_enable({"use_reentrant": False})
+    counts = count_parts(loaded.model, plan.family, config.optim)
+    totals = Counter({row.part: row.total for row in counts})
+    flops = FlopModel.of(plan.model_config, totals, totals["LoRA"], config.model.mode)
+    module = LossModule(loaded.model, plan.family, plan.encoder.pixels)
+    engine = Engine(module, plan.deepspeed, config.optim, world)
+    heldout = HeldOut(ExampleSet(plan.heldout, plan.encoder), config.train.eval_samples, config.seed, plan.batches)
+    sinks: list[Sink] = []
+    if world.leads:
+        write_run_files(plan, start)
+        print(freeze_table(counts), flush=True)
+        sinks = make_sinks(plan, start)
+        sinks[0].event(make_event(start.step, "freeze_table", freeze_table(counts)))
+    parts = Collaborators(
+        engine, SpikeMonitor(config.monitor), CheckpointWriter(plan.run, config.checkpoint), heldout, flops, sinks
+    )
+    trainer = Trainer(plan, world, parts, start.identity)
+    if start.checkpoint:
+        trainer.restore(start.checkpoint)
+    for sink in sinks:
+        for problem in start.problems:
+            sink.event(make_event(start.step, "damaged_checkpoint", f"passed over {problem}"))
+        if start.checkpoint:
+            sink.event(make_event(start.step, "resumed", f"from {start.checkpoint.folder.name}"))
+    return trainer
+
+
+def make_sinks(plan: RunPlan, start: Start) -> list[Sink]:
+    """The leading rank's sinks; the JSONL files come first and are always there."""
+    logging = plan.config.logging
+    sinks: list[Sink] = [JsonlSink(plan.run, start.step), ConsoleSink(plan.length.total_steps, start.step)]
+    if logging.wandb != "off":
+        identity = start.identity
+        sinks.append(WandbSink(logging, plan.run, plan.config.name, identity["wandb_id"], identity["settings"]))
+    return sinks

@@ -1,0 +1,203 @@
+"""Exported models: a folder that plain `LlavaForConditionalGeneration.from_pretrained` loads, and where to find it.
+
+    python -m train.export runs/NAME [--step N] [--base FOLDER] [--keep-adapter] [--output FOLDER]
+
+One CPU process takes the base folder and a checkpoint of any ZeRO stage and world size. LoRA is merged in fp32, or
+kept as a peft adapter beside the base with its trained projector. The base's identity stands in the checkpoint, and
+another base is refused: a merge onto the wrong base gives a model nobody trained.
+"""
+
+import argparse
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForImageTextToText
+
+from configs.errors import ConfigError, RunError, UserError
+from configs.load import exit_on_user_error, load_config
+from configs.run_dir import RunDir
+from configs.schema import RunConfig
+from data_prep.atomic import write_bytes
+from train.adapters import lora_config
+from train.checkpoints import MANIFEST, Checkpoint, newest_checkpoint, open_checkpoint, steps_present
+from train.families import family_of
+from train.identity import model_identity
+from train.model import resolve_folder
+
+RECORD = "export.json"
+ADAPTER = "adapter"
+_TEXT_FILES = ("tokenizer*", "special_tokens_map.json", "added_tokens.json", "chat_template*", "generation_config.json")
+_PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
+
+
+def export_checkpoint(
+    run: RunDir, checkpoint: Checkpoint, output: Path, base: str | None = None, keep_adapter: bool = False
+) -> Path:
+    """Write the model of `checkpoint` to `output` and return it, replacing an older export once the new one is whole.
+
+    Raises `RunError` if `base` (or the run's own) is not the model the run was trained from.
+    """
+    config, _ = load_config(RunConfig, run.config)
+    folder = resolve_folder(base or config.model.base, config.model.revision)
+    expected = checkpoint.state["base_identity"]
+    if model_identity(folder) != expected:
+        raise RunError(
+            f"{folder} is not the base of {run.root}: its weights have identity {model_identity(folder)[:12]}, "
+            f"the run was trained from {expected[:12]}; pass the right one with --base"
+        )
+    model = AutoModelForImageTextToText.from_pretrained(
+        folder, dtype="auto", trust_remote_code=False, local_files_only=True
+    )
+    weights = checkpoint.weights()
+    lora = {name: tensor for name, tensor in weights.items() if "lora_" in name}
+    _set_weights(model, {name: tensor for name, tensor in weights.items() if name not in lora})
+    if lora and not keep_adapter:
+        merge_lora(model, lora, config.model.lora.alpha / config.model.lora.rank)
+    temporary = output.with_name(f".{output.name}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    model.save_pretrained(temporary)
+    _copy_text_files(folder, temporary)
+    _write_processor(folder, temporary, config.chat.image_mode)
+    if lora and keep_adapter:
+        _write_adapter(temporary / ADAPTER, lora, config, folder, output)
+    record = {
+        "run": config.name,
+        "step": checkpoint.step,
+        "mode": config.model.mode,
+        "base": config.model.base,
+        "base_identity": expected,
+        "chat": {"markup": config.chat.markup, "system_prompt": config.chat.system_prompt},
+        "image_mode": config.chat.image_mode,
+        "sources": list(config.train.sources),
+    }
+    write_bytes(temporary / RECORD, json.dumps(record, indent=1).encode())
+    shutil.rmtree(output, ignore_errors=True)
+    temporary.rename(output)
+    return output
+
+
+def _set_weights(model: Any, weights: dict[str, torch.Tensor]) -> None:
+    parameters = dict(model.named_parameters())
+    for name, tensor in weights.items():
+        if name not in parameters:
+            raise RunError(f"the base model has no weight {name}, which the checkpoint trains")
+        parameters[name].data.copy_(tensor)
+
+
+def merge_lora(model: Any, lora: dict[str, torch.Tensor], scale: float) -> None:
+    """Add `scale` x B A to each adapted weight of `model` in place, computed in fp32.
+
+    `lora` maps `LAYER.lora_A.default.weight` (r, in) and `LAYER.lora_B.default.weight` (out, r) to tensors.
+    """
+    parameters = dict(model.named_parameters())
+    for name, down in lora.items():
+        if ".lora_A." not in name:
+            continue
+        layer = name.split(".lora_A.")[0]
+        up = lora[name.replace(".lora_A.", ".lora_B.")]
+        weight = parameters[f"{layer}.weight"]
+        weight.data.copy_(weight.data.float() + scale * (up.float() @ down.float()))
+
+
+def _copy_text_files(base: Path, output: Path) -> None:
+    for pattern in _TEXT_FILES:
+        for file in base.glob(pattern):
+            shutil.copyfile(file, output / file.name)
+
+
+def _write_processor(base: Path, output: Path, image_mode: str) -> None:
+    """Copy the processor's settings, with the image mode of the training written into them."""
+    for name in _PROCESSOR_FILES:
+        if not (base / name).is_file():
+            continue
+        settings = json.loads((base / name).read_text(encoding="utf-8"))
+        target = settings.get("image_processor", settings if "image_mean" in settings else None)
+        if target is not None:
+            target["do_pad"] = image_mode == "pad"
+            if image_mode == "pad":
+                target["image_processor_type"] = "LlavaImageProcessor"  # CLIP's own class cannot pad
+        write_bytes(output / name, json.dumps(settings, indent=2).encode())
+
+
+def _write_adapter(folder: Path, lora: dict[str, torch.Tensor], config: RunConfig, base: Path, exported: Path) -> None:
+    """The LoRA as a peft adapter for the exported folder, whose projector is the trained one."""
+    from safetensors.torch import save_file
+
+    folder.mkdir(parents=True)
+    adapter = lora_config(config.model.lora, family_of(base))
+    adapter.base_model_name_or_path = str(exported)
+    adapter.save_pretrained(str(folder))
+    names = {name: f"base_model.model.{name.replace('.default.', '.')}" for name in lora}
+    save_file({names[name]: tensor.contiguous() for name, tensor in lora.items()}, folder / "adapter_model.safetensors")
+
+
+def model_folders(reference: str, checkpoint: str = "export", revision: str | None = None) -> list[tuple[str, Path]]:
+    """(label, model folder) for a run folder, a checkpoint folder, an export, any model folder or a hub id.
+
+    For a run, `checkpoint` is `export`, `last`, `all` or a step; checkpoints are exported where they are not yet.
+    Raises `RunError` if the run has none, `ConfigError` if `reference` is nothing of these.
+    """
+    place = Path(reference)
+    if (place / MANIFEST).is_file() and (place / "state.json").is_file():
+        run, step = RunDir(place.parent.parent), int(place.name.rpartition("-")[2])
+        return [_exported(run, step)]
+    if not RunDir(place).config.is_file():
+        return [("model", resolve_folder(reference, revision))]
+    run = RunDir(place)
+    if checkpoint == "export" and (run.export / RECORD).is_file():
+        return [("export", run.export)]
+    steps = steps_present(run)
+    if not steps:
+        raise RunError(f"{place} has no export and no checkpoint yet; train it first")
+    if checkpoint == "all":
+        return [_exported(run, step) for step in steps]
+    if checkpoint.isdigit():
+        return [_exported(run, int(checkpoint))]
+    if checkpoint not in ("export", "last"):
+        raise ConfigError(f"checkpoint is {checkpoint!r}; give export, all, last or a step number")
+    return [_exported(run, steps[-1])]
+
+
+def _exported(run: RunDir, step: int) -> tuple[str, Path]:
+    """The export of one checkpoint, made now if it is not there."""
+    output = run.export_of(step)
+    if not (output / RECORD).is_file():
+        export_checkpoint(run, open_checkpoint(run, step), output)
+    return f"step-{step:08d}", output
+
+
+def _checkpoint_to_export(run: RunDir, step: int | None) -> Checkpoint:
+    if not run.config.is_file():
+        raise RunError(f"{run.root} is no run folder: it has no config.yaml")
+    if step is not None:
+        return open_checkpoint(run, step)
+    newest, _ = newest_checkpoint(run)
+    if newest is None:
+        raise RunError(f"{run.root} has no checkpoint yet")
+    return newest
+
+
+def main() -> None:
+    """Export one checkpoint of a run."""
+    parser = argparse.ArgumentParser(description="Build a model folder for plain transformers from a checkpoint.")
+    parser.add_argument("run", type=Path, help="run folder, such as runs/demo_mix")
+    parser.add_argument("--step", type=int, help="which checkpoint (default: the newest whole one)")
+    parser.add_argument("--base", help="the base model, if it is no longer where the run's config says")
+    parser.add_argument("--output", type=Path, help="where to (default: RUN/export)")
+    parser.add_argument("--keep-adapter", action="store_true", help="write LoRA as a peft adapter, unmerged")
+    arguments = parser.parse_args()
+    run = RunDir(arguments.run)
+    try:
+        checkpoint = _checkpoint_to_export(run, arguments.step)
+        default = run.export if arguments.step is None else run.export_of(checkpoint.step)
+        output = export_checkpoint(run, checkpoint, arguments.output or default, arguments.base, arguments.keep_adapter)
+    except UserError as error:
+        exit_on_user_error(error)
+    print(f"exported step {checkpoint.step} to {output}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,94 @@
+"""Fine-tune a vision-language model: `deepspeed train/finetune.py --config configs/imagenet_llava_mix.yaml`.
+
+Started by `deepspeed`, `torchrun`, `srun` or plain `python`. On a CPU `deepspeed` starts one rank unless it is given
+`--num_gpus N`. Exit codes: 0 done, or stopped by a signal with everything saved; 2 something for the user to mend.
+"""
+
+import sys
+from pathlib import Path
+
+sys.path[0] = str(Path(__file__).resolve().parents[1])  # `deepspeed` puts this folder here, not the project's
+
+from train import signals
+
+signals.install()  # before torch is imported: its import takes seconds in which a signal would kill the rank
+
+import os
+
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # data workers are processes already
+
+import argparse
+
+import torch
+
+from configs.errors import UserError
+from configs.load import config_parser, describe, exit_on_user_error, load_config
+from configs.schema import RunConfig
+from train.build import build_trainer
+from train.checkpoints import newest_checkpoint
+from train.distributed import start_world, stop_world, world_size_of_environment
+from train.export import export_checkpoint
+from train.plan import RunPlan, make_plan
+from train.preview import preview
+from train.resume import open_run
+
+
+def parse_arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = config_parser("Fine-tune a vision-language model on tar shards.", RunConfig)
+    parser.add_argument("--dry-run", action="store_true", help="print what the run would be; touches no GPU")
+    parser.add_argument("--world", type=int, help="with --dry-run: number of ranks to plan for")
+    parser.add_argument("--resume", choices=("auto",), help="auto: continue from the newest whole checkpoint, if any")
+    parser.add_argument(
+        "--accept-change", action="append", default=[], metavar="KEY", help="resume although this setting changed"
+    )
+    parser.add_argument("--local_rank", type=int, help=argparse.SUPPRESS)  # given by deepspeed, read from LOCAL_RANK
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Parse, plan, build, run, export."""
+    arguments = parse_arguments()
+    leads = os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")) == "0"
+    try:
+        config, origins = load_config(RunConfig, arguments.config, arguments.overrides)
+        if arguments.print_config:
+            print(describe(config, origins))
+            return
+        world_size = arguments.world or world_size_of_environment(os.environ)
+        plan = make_plan(config, world_size, "cuda" if torch.cuda.is_available() else "cpu")
+        if arguments.dry_run:
+            if leads:
+                print(preview(plan))
+            return
+        train(plan, arguments)
+    except UserError as error:
+        if leads:
+            exit_on_user_error(error)
+        sys.exit(2)
+
+
+def train(plan: RunPlan, arguments: argparse.Namespace) -> None:
+    """Build the trainer, run it to the end or to an agreed stop, export on the leading rank."""
+    start = open_run(plan, resume=arguments.resume == "auto", accepted=arguments.accept_change)
+    world = start_world()
+    trainer = build_trainer(plan, world, start)
+    steps = trainer.run()
+    finished = steps == plan.length.total_steps
+    signals.ignore()
+    for sink in trainer.parts.sinks:
+        sink.close()
+    stop_world()
+    if not world.leads:
+        return
+    if not finished:
+        plan.run.requeue.touch()
+        print(f"stopped by a signal after step {steps}, everything is saved; --resume auto continues")
+    elif plan.config.checkpoint.export:
+        checkpoint, _ = newest_checkpoint(plan.run)
+        assert checkpoint is not None
+        print(f"exported to {export_checkpoint(plan.run, checkpoint, plan.run.export)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,90 @@
+"""Everything that is known before anything is allocated: data, chat, batches, length, DeepSpeed's settings.
+
+Training and `--dry-run` make the same plan: every mistake a config can hold is found here, on a login node, without a
+GPU: missing shards, an unsupported model, a batch that does not divide.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoConfig
+
+from configs.errors import ConfigError
+from configs.run_dir import RunDir
+from configs.schema import RunConfig
+from train.batches import Encoder, ExampleSet, SourceSet, TrainingBatches
+from train.chat import ChatRenderer, load_tokenizer
+from train.families import Family, family_of
+from train.identity import model_identity
+from train.model import resolve_attention, resolve_folder
+from train.pixels import folder_pixels
+from train.schedule import BatchPlan, Length, plan_batches
+from train.zero import deepspeed_config
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """A run, ready to be built."""
+
+    config: RunConfig
+    run: RunDir
+    folder: Path
+    family: Family
+    model_config: Any
+    identity: str
+    encoder: Encoder
+    sources: SourceSet
+    heldout: SourceSet
+    batches: BatchPlan
+    length: Length
+    deepspeed: dict[str, Any]
+
+    def training_batches(self) -> TrainingBatches:
+        """The training data in its order."""
+        examples = ExampleSet(self.sources, self.encoder)
+        return TrainingBatches(examples, self.batches, self.config.seed, self.length.steps_per_epoch)
+
+
+def make_plan(config: RunConfig, world_size: int, device: str) -> RunPlan:
+    """Check a config against the world it will run in; `device` is `cpu` or `cuda`.
+
+    Raises `ConfigError` or `DataError` that says what to change.
+    """
+    batches = plan_batches(
+        config.train.global_batch, world_size, config.train.micro_batch, config.train.micro_batch_cap
+    )
+    settings = deepspeed_config(config, batches)
+    resolve_attention(config.model.attention, device)
+    folder = resolve_folder(config.model.base, config.model.revision)
+    family = family_of(folder)
+    model_config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    shards = Path(config.data.shards)
+    sources = SourceSet(shards, config.train.sources)
+    return RunPlan(
+        config=config,
+        run=RunDir(Path(config.runs_dir) / config.name),
+        folder=folder,
+        family=family,
+        model_config=model_config,
+        identity=model_identity(folder),
+        encoder=_encoder(config, folder, family, model_config),
+        sources=sources,
+        heldout=SourceSet(shards, config.train.heldout),
+        batches=batches,
+        length=Length.of(len(sources), config.train),
+        deepspeed=settings,
+    )
+
+
+def _encoder(config: RunConfig, folder: Path, family: Family, model_config: Any) -> Encoder:
+    tokenizer = load_tokenizer(folder)
+    renderer = ChatRenderer(tokenizer, config.chat.markup, config.chat.system_prompt)
+    tokens = family.image_tokens(model_config)
+    longest = getattr(model_config.text_config, "max_position_embeddings", config.chat.max_length)
+    if tokens >= config.chat.max_length:
+        raise ConfigError(f"chat.max_length {config.chat.max_length} has no room for an image's {tokens} tokens")
+    if config.chat.max_length > longest:
+        raise ConfigError(f"chat.max_length {config.chat.max_length} is more than the model's {longest} positions")
+    pixels = folder_pixels(folder, family.image_size(model_config), config.chat.image_mode)
+    return Encoder(renderer, pixels, tokens, int(model_config.image_token_id), config.chat)

@@ -1,0 +1,158 @@
+"""Where metrics go: a JSONL file, the console, Weights & Biases. All three take the same two kinds of record."""
+
+import json
+import os
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol, TextIO
+
+from tqdm import tqdm
+
+from configs.run_dir import RunDir
+from configs.schema import LoggingConfig
+from data_prep.atomic import write_bytes
+
+Record = Mapping[str, Any]
+
+
+class Sink(Protocol):
+    """Takes one record per step and one per event."""
+
+    def metrics(self, record: Record) -> None:
+        """One optimizer step."""
+        ...
+
+    def event(self, record: Record) -> None:
+        """Something worth a person's attention: a verdict of the monitor, a checkpoint, a resume."""
+        ...
+
+    def close(self) -> None:
+        """Nothing follows."""
+        ...
+
+
+def make_event(step: int, kind: str, message: str, **details: Any) -> dict[str, Any]:
+    """A record for `Sink.event`."""
+    return {"time": time.strftime("%Y-%m-%dT%H:%M:%S"), "step": step, "kind": kind, "message": message, **details}
+
+
+class JsonlSink:
+    """metrics.jsonl and events.jsonl of a run."""
+
+    def __init__(self, run: RunDir, resume_step: int):
+        """Cut metrics.jsonl back to `resume_step`, so that no step stands in it twice."""
+        run.root.mkdir(parents=True, exist_ok=True)
+        cut_back(run.metrics, resume_step)
+        self._metrics: TextIO = run.metrics.open("a", encoding="utf-8")
+        self._events: TextIO = run.events.open("a", encoding="utf-8")
+
+    def metrics(self, record: Record) -> None:
+        """Append a line; flushed, so a killed run keeps it."""
+        self._metrics.write(json.dumps(record) + "\n")
+        self._metrics.flush()
+
+    def event(self, record: Record) -> None:
+        """Append a line."""
+        self._events.write(json.dumps(record) + "\n")
+        self._events.flush()
+
+    def close(self) -> None:
+        """Close both files."""
+        self._metrics.close()
+        self._events.close()
+
+
+def cut_back(metrics: Path, step: int) -> None:
+    """Drop the lines of steps after `step`, and a torn last line."""
+    if not metrics.is_file():
+        return
+    kept = []
+    for line in metrics.read_text(encoding="utf-8").splitlines():
+        try:
+            record = json.loads(line)
+        except json.JSONDecodeError:
+            continue
+        if record["step"] <= step:
+            kept.append(line + "\n")
+    write_bytes(metrics, "".join(kept).encode())
+
+
+class ConsoleSink:
+    """A progress bar on a terminal, a line now and then elsewhere."""
+
+    def __init__(self, total_steps: int, start: int, quiet_every: int = 20):
+        """`quiet_every` is the number of steps between lines where there is no terminal."""
+        self._terminal = sys.stderr.isatty()
+        self._total = total_steps
+        self._quiet_every = max(1, min(quiet_every, total_steps // 10 or 1))
+        self._bar = tqdm(total=total_steps, initial=start, unit="step", disable=not self._terminal, dynamic_ncols=True)
+
+    def metrics(self, record: Record) -> None:
+        """Advance the bar, or print a line."""
+        text = f"loss {record['loss']:.4f}  |grad| {record['grad_norm']:.3f}  {record['samples_per_s']:.1f} samples/s"
+        for source, loss in (record.get("heldout_loss") or {}).items():
+            text += f"  held-out {source} {loss:.4f}"
+        self._bar.set_postfix_str(text, refresh=False)
+        self._bar.update(record["step"] - self._bar.n)
+        step = record["step"]
+        if not self._terminal and (step % self._quiet_every == 0 or step in (1, self._total)):
+            print(f"step {step}/{self._total}  {text}", flush=True)
+
+    def event(self, record: Record) -> None:
+        """Print the event above the bar."""
+        self._bar.write(f"[step {record['step']}] {record['kind']}: {record['message']}", file=sys.stderr)
+
+    def close(self) -> None:
+        """Leave the bar as it stands."""
+        self._bar.close()
+
+
+class WandbSink:
+    """Weights & Biases. The key comes from the environment only; argv, code and console are not uploaded."""
+
+    def __init__(self, config: LoggingConfig, run: RunDir, name: str, run_id: str, settings: Record):
+        """Continue W&B run `run_id`; offline where asked, or where there is no key."""
+        import wandb
+
+        mode = config.wandb
+        if mode == "online" and not os.environ.get("WANDB_API_KEY") and not Path("~/.netrc").expanduser().is_file():
+            print("W&B: no WANDB_API_KEY: logging offline; `wandb sync` uploads it later", file=sys.stderr)
+            mode = "offline"
+        run.wandb.mkdir(parents=True, exist_ok=True)
+        self._run = wandb.init(
+            project=config.project,
+            entity=config.entity,
+            name=name,
+            id=run_id,
+            resume="allow",
+            mode=mode,  # type: ignore[arg-type]
+            dir=str(run.wandb),
+            config=dict(settings),
+            settings=wandb.Settings(x_disable_meta=True, save_code=False, disable_git=True, console="off", silent=True),
+        )
+        self._run.define_metric("step")  # its own axis: W&B drops steps lower than one it has seen, as after a resume
+        self._run.define_metric("*", step_metric="step")
+
+    def metrics(self, record: Record) -> None:
+        """Log the step; nested records become `name/key`."""
+        flat: dict[str, Any] = {}
+        for key, value in record.items():
+            if isinstance(value, Mapping):
+                flat |= {f"{key}/{inner}": number for inner, number in value.items()}
+            else:
+                flat[key] = value
+        self._run.log(flat)
+
+    def event(self, record: Record) -> None:
+        """Verdicts of the monitor become W&B alerts."""
+        if record["kind"] in ALERTS:
+            self._run.alert(title=f"{record['kind']} at step {record['step']}", text=str(record["message"]))
+
+    def close(self) -> None:
+        """Finish the W&B run."""
+        self._run.finish()
+
+
+ALERTS = frozenset(("non_finite", "not_positive", "frozen", "outlier", "lasting_change"))
