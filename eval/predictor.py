@@ -1,0 +1,157 @@
+"""Questions to text: batched greedy generation with any supported model.
+
+The tokens are those that transformers' `generate(do_sample=False)` gives for the same `input_ids` and `pixel_values`;
+a test compares them. Questions of different lengths share a batch by padding on the left, with explicit positions, so
+that a question's answer does not depend on its neighbours (but for the last bit of floating-point sums).
+
+Tensor shapes: `B` questions, `T` tokens, `N` images, `P` tokens an image, `S` pixels a side, `H` hidden size,
+`V` vocabulary.
+"""
+
+import hashlib
+import json
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import DynamicCache
+
+from configs.errors import DataError, RunError
+from configs.schema import ProtocolConfig
+from data_prep.images import decode_rgb
+from data_prep.sample import Turn
+from train.chat import IMAGE_INDEX, ChatRenderer, Rendered, expand_image
+from train.model import LoadedModel
+from train.pixels import folder_pixels
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """A question as the model takes it: token ids with the image expanded, and uint8 pixels (3, S, S) or None."""
+
+    input_ids: list[int]
+    pixels: "np.ndarray[Any, np.dtype[np.uint8]] | None"
+    asked: str
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the model said. `tokens` holds the ids, the end token included if it came; `seconds` is a share."""
+
+    text: str
+    tokens: list[int]
+    stopped: bool
+    seconds: float
+
+
+class Predictor:
+    """Answers questions with one model under one protocol.
+
+    predictor = Predictor(load_model(...), config.protocol)
+    answers = predictor.answer([predictor.prompt(turns, image_bytes)])
+    """
+
+    def __init__(self, loaded: LoadedModel, protocol: ProtocolConfig):
+        """Raises `ConfigError` if the tokenizer lacks what the markup needs, or the pixel settings do not fit."""
+        self.model, self.family = loaded.model.eval(), loaded.family
+        self.config = loaded.model.config
+        self.renderer = ChatRenderer(loaded.tokenizer, protocol.markup, protocol.system_prompt)
+        self.pixels = folder_pixels(loaded.folder, self.family.image_size(self.config), protocol.image_mode)
+        self.answer_prefix = protocol.answer_prefix
+        self.max_new_tokens = protocol.max_new_tokens
+        self.max_length = int(self.config.text_config.max_position_embeddings)
+
+    def prompt(self, turns: Sequence[Turn], image: bytes | None) -> Prompt:
+        """Render, expand and decode one question.
+
+        Raises `DataError` (or `ImageError`) if the image does not decode, a question shows more than one image or one
+        that is not there, or question and answer do not fit into the model's positions.
+        """
+        rendered = self.renderer.render_question(turns, self.answer_prefix)
+        images = rendered.count(IMAGE_INDEX)
+        if images > 1 or (images and image is None):
+            raise DataError(f"the question shows {images} images and the item has {0 if image is None else 1}")
+        tokens = self.family.image_tokens(self.config)
+        unsupervised = Rendered(rendered, [False] * len(rendered))
+        ids = expand_image(unsupervised, tokens, int(self.config.image_token_id), sys.maxsize).input_ids
+        if len(ids) + self.max_new_tokens > self.max_length:
+            raise DataError(
+                f"its question of {len(ids)} tokens and an answer of {self.max_new_tokens} exceed the model's "
+                f"{self.max_length} positions; lower protocol.max_new_tokens"
+            )
+        asked = hashlib.sha256(json.dumps(rendered).encode()).hexdigest()[:16]
+        return Prompt(ids, self.pixels(decode_rgb(image)) if images and image is not None else None, asked)
+
+    @torch.inference_mode()
+    def answer(self, prompts: Sequence[Prompt]) -> list[Answer]:
+        """Greedy answers to all prompts, generated together until each has ended or reached the limit.
+
+        Raises `RunError` that names `batch_size` if the device has not enough memory.
+        """
+        start = time.monotonic()
+        try:
+            rows = self._generate(prompts)
+        except torch.OutOfMemoryError as error:
+            raise RunError(
+                f"the device has not enough memory for {len(prompts)} questions at a time; "
+                f"lower batch_size to {max(1, len(prompts) // 2)}"
+            ) from error
+        seconds = (time.monotonic() - start) / max(1, len(prompts))
+        return [self._answer(tokens, seconds) for tokens in rows]
+
+    def _answer(self, tokens: list[int], seconds: float) -> Answer:
+        stopped = self.renderer.eos in tokens
+        kept = tokens[: tokens.index(self.renderer.eos) + 1] if stopped else tokens
+        text = str(self.renderer.tokenizer.decode(kept, skip_special_tokens=True)).strip()
+        return Answer(text, kept, stopped, seconds)
+
+    def _generate(self, prompts: Sequence[Prompt]) -> list[list[int]]:
+        """New tokens of every prompt; after an end token a row goes on with tokens that mean nothing."""
+        ids, mask = self._padded(prompts)
+        positions = (mask.cumsum(1) - 1).clamp(min=0)  # (B, T): the first real token of each row has position 0
+        decoder, head = self.family.language_model(self.model), self.model.get_output_embeddings()
+        cache = DynamicCache(config=self.config.get_text_config())
+        embeddings = self._embeddings(ids, prompts)
+        new = torch.empty(len(prompts), 0, dtype=torch.long, device=ids.device)
+        ended = torch.zeros(len(prompts), dtype=torch.bool, device=ids.device)
+        while True:
+            states = decoder(
+                inputs_embeds=embeddings,
+                attention_mask=mask,
+                position_ids=positions,
+                past_key_values=cache,
+                use_cache=True,
+            ).last_hidden_state  # (B, T, H)
+            tokens = head(states[:, -1]).float().argmax(-1)  # (B,)
+            new = torch.cat([new, tokens[:, None]], 1)
+            ended |= tokens == self.renderer.eos
+            if new.shape[1] == self.max_new_tokens or bool(ended.all()):
+                return [list(map(int, row)) for row in new.tolist()]
+            embeddings = self.model.get_input_embeddings()(tokens[:, None])  # (B, 1, H)
+            mask = torch.cat([mask, mask.new_ones(len(prompts), 1)], 1)
+            positions = positions[:, -1:] + 1
+
+    def _padded(self, prompts: Sequence[Prompt]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Ids and mask (B, T), the shorter questions filled up on the left with the end token, which the mask hides."""
+        longest = max(len(prompt.input_ids) for prompt in prompts)
+        ids = torch.full((len(prompts), longest), self.renderer.eos, dtype=torch.long)
+        mask = torch.zeros_like(ids)
+        for row, prompt in enumerate(prompts):
+            ids[row, longest - len(prompt.input_ids) :] = torch.tensor(prompt.input_ids)
+            mask[row, longest - len(prompt.input_ids) :] = 1
+        return ids.to(self.model.device), mask.to(self.model.device)
+
+    def _embeddings(self, ids: torch.Tensor, prompts: Sequence[Prompt]) -> torch.Tensor:
+        """(B, T, H): word embeddings, with the image positions replaced by image features in the order of the rows."""
+        words: torch.Tensor = self.model.get_input_embeddings()(ids)
+        pixels = [torch.from_numpy(prompt.pixels) for prompt in prompts if prompt.pixels is not None]
+        if not pixels:
+            return words
+        stacked = torch.stack(pixels).to(ids.device)  # (N, 3, S, S) uint8
+        features = self.family.image_features(self.model, self.pixels.normalise(stacked, words.dtype))  # (N, P, H)
+        places = (ids == int(self.config.image_token_id)).unsqueeze(-1).expand_as(words)
+        return words.masked_scatter(places, features.to(words.dtype))
