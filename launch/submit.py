@@ -14,6 +14,7 @@ The resolved configs are saved beside the scripts and the jobs read those copies
 the original has been edited.
 """
 
+import dataclasses
 import json
 import re
 import shlex
@@ -83,6 +84,22 @@ def submit(config: RunConfig, jobs: list[Job]) -> dict[str, str]:
     return ids
 
 
+def warnings(config: RunConfig, jobs: list[Job]) -> list[str]:
+    """What SLURM itself says against starting these jobs (`sbatch --test-only`): it accepts jobs that no node can run.
+
+    No more than warnings, because it says the same of nodes that are down or drained for an hour.
+    """
+    if shutil.which("sbatch") is None:
+        return []
+    said = []
+    for job in jobs:
+        argv = sbatch_argv(dataclasses.replace(job, after=()), config, {})
+        result = subprocess.run([argv[0], "--test-only", *argv[1:]], capture_output=True, text=True, check=False)
+        if result.returncode:
+            said.append(f"SLURM could not start {job.name} now: {' '.join((result.stderr or result.stdout).split())}")
+    return said
+
+
 def _sbatch(argv: list[str], job: Job, earlier: dict[str, str]) -> str:
     result = subprocess.run(argv, capture_output=True, text=True, check=False)
     match = re.fullmatch(r"(\d+)(;.*)?", result.stdout.strip())  # --parsable: id, or id;cluster
@@ -130,6 +147,8 @@ def main() -> None:
             _refuse(found)
             return
         write_files(config, evaluations, jobs)
+        for text in warnings(config, jobs):
+            print(f"warning: {text}", file=sys.stderr)
         submit(config, jobs)
         print(f"watch it: {shlex.join(['python', '-m', 'launch.watch', str(run_folder(config).root), '--follow'])}")
     except UserError as error:

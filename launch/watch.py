@@ -73,11 +73,12 @@ def step_line(record: Record, eta: str = "") -> str:
 
 
 def event_line(record: Record) -> str:
-    """One event as one line: time, step, kind, message."""
+    """One event as one line: time, step, kind, and the first line of its message."""
+    first, more, _ = str(record.get("message", "")).partition("\n")
     moment = record.get("time", "")
     if isinstance(moment, int | float):
         moment = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(moment))
-    words = (moment, f"step {record.get('step', '-')}", record.get("kind", "?"), record.get("message", ""))
+    words = (moment, f"step {record.get('step', '-')}", record.get("kind", "?"), first + (" ..." if more else ""))
     return _printable("  ".join(str(word) for word in words))
 
 

@@ -33,6 +33,8 @@ source: flowers_test
 FAKE_SBATCH = """#!{python}
 import json, pathlib, sys
 here = pathlib.Path({folder!r})
+if "--test-only" in sys.argv:
+    sys.exit("allocation failure: no such nodes" if (here / "no-nodes").exists() and "--nodes=2" in sys.argv else 0)
 calls = sorted(here.glob("call-*.json"))
 (here / f"call-{{len(calls):03d}}.json").write_text(json.dumps(sys.argv[1:]))
 if (here / "refuse-from").exists() and len(calls) >= int((here / "refuse-from").read_text()):

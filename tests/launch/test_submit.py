@@ -121,6 +121,16 @@ def test_a_refused_job_names_those_already_submitted(
     assert "`scancel 100 101`" in message
 
 
+def test_what_slurm_could_not_start_is_a_warning_since_nodes_come_back(
+    project: Path, run_main: Main, sbatch: Calls, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (project / "fake/no-nodes").touch()
+    assert run_main(submit.main, *GPUS) == 0
+    warning = "warning: SLURM could not start flowers.finetune now: allocation failure: no such nodes\n"
+    assert capsys.readouterr().err == warning
+    assert len(sbatch()) == 5
+
+
 def test_without_sbatch_nothing_is_submitted(
     project: Path, run_main: Main, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -136,6 +136,11 @@ def test_messages_cannot_steer_the_terminal(run: RunDir) -> None:
     assert "?[2Jgone" in text
 
 
+def test_a_message_of_several_lines_shows_its_first(run: RunDir) -> None:
+    append(run.events, {"time": "12:00", "step": 0, "kind": "freeze_table", "message": "part  lr\nprojector  1"})
+    assert state(run)[-1] == "  12:00  step 0  freeze_table  part  lr ..."
+
+
 def test_following_yields_what_is_written_from_now_on(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
     append(run.metrics, step(1))
     writes = iter(
