@@ -19,7 +19,7 @@ from data_prep.drops import check_drop_fraction
 from data_prep.finalise import finalise
 from data_prep.progress import Progress
 from data_prep.records import expected_count
-from data_prep.registry import list_readers, open_source
+from data_prep.registry import check_source, list_readers, open_source
 from data_prep.shard_writer import Recipe
 from data_prep.summary import build_summary, check_summary
 from data_prep.workers import Job, Outcome, count_shards, do_parts
@@ -35,7 +35,10 @@ def main(argv: Sequence[str] | None = None) -> None:
             return
         _check_workers(arguments)
         data: DataConfig = config.data
-        for name in _chosen(arguments.sources, data):
+        chosen = _chosen(arguments.sources, data)
+        for name in chosen:  # a mistake in the last source is told before hours are spent on the first
+            check_source(data.sources[name])
+        for name in chosen:
             build_source(name, data, arguments)
     except UserError as error:
         exit_on_user_error(error)

@@ -23,26 +23,36 @@ from data_prep.sample import Source
 Reader = Callable[..., Source]
 
 READERS = {
+    "caltech101": "data_prep.readers.caltech101:read",
+    "flowers102": "data_prep.readers.flowers102:read",
     "image_folder": "data_prep.readers.image_folder:read",
+    "imagenet_train_tar": "data_prep.readers.imagenet:read_train_tar",
+    "imagenet_validation": "data_prep.readers.imagenet:read_validation",
     "imagewikiqa": "data_prep.readers.imagewikiqa:read",
+    "jsonl": "data_prep.readers.jsonl:read",
     "llava": "data_prep.readers.llava:read",
+    "stanford_cars": "data_prep.readers.stanford_cars:read",
     "toy_world": "data_prep.readers.toy_world:read",
+    "webdataset": "data_prep.readers.webdataset:read",
 }
 
 
 def open_source(config: SourceConfig) -> Source:
     """The records of a source. Raises `ConfigError` for an unknown reader or option, `DataError` for a missing path."""
+    check_source(config)
+    path = None if config.path is None else Path(config.path).expanduser()
+    return find_reader(config.reader)(path, **config.options)
+
+
+def check_source(config: SourceConfig) -> None:
+    """Everything `open_source` can tell without reading: reader, options, path. Raises as it does."""
     reader = find_reader(config.reader)
-    parameters = inspect.signature(reader).parameters
     _check_options(config, reader)
     if config.path is None:
-        if parameters["path"].default is inspect.Parameter.empty:
+        if inspect.signature(reader).parameters["path"].default is inspect.Parameter.empty:
             raise ConfigError(f"reader {config.reader} needs a path; set data.sources.NAME.path")
-        return reader(None, **config.options)
-    path = Path(config.path).expanduser()
-    if not path.exists():
+    elif not Path(config.path).expanduser().exists():
         raise DataError(f"the path {config.path} of reader {config.reader} does not exist; set data.sources.NAME.path")
-    return reader(path, **config.options)
 
 
 def find_reader(name: str) -> Reader:

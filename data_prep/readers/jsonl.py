@@ -1,0 +1,102 @@
+"""Any file of JSON lines (or a JSON list, also gzipped), by telling which field holds what.
+
+- classes:    `label_key: label`; the names are `class_names`, or the distinct labels in sorted order
+- questions:  `question_key: text, answer_key: label` (POPE); without `answer_key` there is no answer (TextVQA)
+- captions:   `question: Describe the image., answer_key: caption`
+
+Lines of another `split` are left out; an id is the line's number in the file, so it does not depend on the split.
+"""
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+from configs.errors import ConfigError, DataError
+from data_prep.class_names import load_class_list
+from data_prep.prompts import classification_turns, image_question
+from data_prep.records import LazyRecords, Record
+from data_prep.sample import Drop, Sample, Source, Turn
+
+
+def read(
+    path: Path,
+    *,
+    image_root: str | None = None,
+    image_key: str = "image",
+    label_key: str | None = None,
+    index_key: str | None = None,
+    class_names: str | None = None,
+    prompt: str = "paper",
+    question: str | None = None,
+    question_key: str | None = None,
+    answer_key: str | None = None,
+    split: str | None = None,
+) -> Source:
+    """One sample a line of `path`; images are relative to `image_root` (default: the file's folder).
+
+    `index_key` names the field with the class index, which a list with a name twice (ImageNet's) needs.
+    """
+    if sum(option is not None for option in (label_key, question, question_key)) != 1:
+        raise ConfigError("give exactly one of label_key (classes), question_key, question (one for all lines)")
+    numbered = [row for row in enumerate(load_rows(path)) if split is None or row[1].get("split") == split]
+    if not numbered:
+        raise DataError(f"{path} has no line of split {split!r}")
+    root = Path(image_root).expanduser() if image_root else path.parent
+    names: tuple[str, ...] = ()
+    if label_key is not None:
+        found = sorted({str(row[label_key]) for _, row in numbered if label_key in row})
+        names = load_class_list(class_names).names if class_names else tuple(found)
+        classification_turns(prompt, "")
+
+    def talk(row: dict[str, Any]) -> tuple[Turn, ...]:
+        asked = question if question is not None else row[str(question_key)]
+        turns = (Turn("human", image_question(asked) if row.get(image_key) else asked),)
+        return turns if answer_key is None else (*turns, Turn("gpt", str(row[answer_key])))
+
+    def make(index: int) -> Record:
+        line, row = numbered[index]
+        number = f"{line:07d}"
+        try:
+            image = root / row[image_key] if row.get(image_key) else None
+            if label_key is None:
+                meta = {key: value for key, value in row.items() if key not in (question_key, image_key)}
+                return Sample(id=number, image=image, turns=talk(row), meta=meta)
+            label = _label(str(row[label_key]), row[index_key] if index_key else None, names)
+        except (KeyError, TypeError, ValueError) as error:
+            return Drop(number, f"malformed line: {type(error).__name__} {error}")
+        turns = classification_turns(prompt, names[label])
+        return Sample(id=number, image=image, label=label, label_name=names[label], turns=turns)
+
+    return Source(names, LazyRecords(make, len(numbered)))
+
+
+def _label(name: str, index: int | None, names: tuple[str, ...]) -> int:
+    """The class index of `name`. Raises `ValueError` if it is unknown, or stands twice and no index tells which."""
+    if index is None:
+        if names.count(name) != 1:
+            raise ValueError(f"the name {name!r} stands {names.count(name)} times among the {len(names)} classes")
+        return names.index(name)
+    if not 0 <= index < len(names) or names[index] != name:
+        raise ValueError(f"class {index} of {len(names)} is not {name!r}")
+    return index
+
+
+def load_rows(path: Path) -> list[dict[str, Any]]:
+    """The objects of a .jsonl or .json file, `.gz` or not. Raises `DataError` that names the faulty line."""
+    if not path.is_file():
+        raise DataError(f"no file {path}")
+    opener = gzip.open if path.suffix == ".gz" else open
+    with opener(path, "rt", encoding="utf-8") as file:
+        text = file.read()
+    rows: list[Any] = []
+    try:
+        if Path(path.name.removesuffix(".gz")).suffix == ".json":
+            rows = json.loads(text)
+        else:
+            rows.extend(json.loads(line) for line in text.splitlines() if line.strip())
+    except ValueError as error:
+        raise DataError(f"{path}, after {len(rows)} good lines: {error}") from error
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise DataError(f"{path} does not hold a list of JSON objects")
+    return rows

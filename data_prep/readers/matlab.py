@@ -1,0 +1,24 @@
+"""MATLAB files, in which several datasets keep their labels and splits."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from configs.errors import DataError
+
+
+def load_mat(path: Path, *names: str) -> tuple[NDArray[Any], ...]:
+    """The arrays `names` of a .mat file, flattened. Raises `DataError` if file or array is missing or unreadable."""
+    from scipy.io import loadmat  # slow to import, needed by these readers only
+
+    if not path.is_file():
+        raise DataError(f"{path} is missing; it belongs to the dataset's download")
+    try:
+        content = loadmat(path, squeeze_me=True)
+        return tuple(np.atleast_1d(content[name]) for name in names)
+    except (KeyError, ValueError, NotImplementedError) as error:
+        raise DataError(
+            f"{path} is not the expected MATLAB file ({error}); it should hold {', '.join(names)}"
+        ) from error

@@ -1,0 +1,153 @@
+import gzip
+import io
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from configs.errors import DataError
+from data_prep import build
+from data_prep.readers import webdataset
+from data_prep.sample import Drop
+from data_prep.shards import ShardSet
+
+
+def write_tar(path: Path, *members: tuple[str, bytes] | tarfile.TarInfo) -> Path:
+    with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as tar:
+        for member in members:
+            if isinstance(member, tarfile.TarInfo):
+                tar.addfile(member)
+                continue
+            info = tarfile.TarInfo(member[0])
+            info.size = len(member[1])
+            tar.addfile(info, io.BytesIO(member[1]))
+    return path
+
+
+def drops(path: Path, **options) -> dict[str, str]:
+    return {r.id: r.reason for r in webdataset.read(path, **options).records if isinstance(r, Drop)}
+
+
+def test_captions_and_class_numbers_are_read_from_tars_in_order(tmp_path, picture):
+    (tmp_path / "names.txt").write_text("cat\ndog\n")
+    write_tar(tmp_path / "b.tar", ("000.jpg", picture(2)), ("000.txt", b"two"), ("000.cls", b"1"))
+    write_tar(tmp_path / "a.tar", ("x/1.PNG", picture(1)), ("x/1.txt", b"one\n"), ("x/1.cls", b"0"))
+    records = list(webdataset.read(tmp_path).records)
+    assert [(record.id, record.turns[1].text) for record in records] == [("a/x/1", "one"), ("b/000", "two")]
+    assert records[1].image() == picture(2)
+    source = webdataset.read(tmp_path, class_names=str(tmp_path / "names.txt"))
+    assert [(record.label, record.label_name) for record in source.records] == [(0, "cat"), (1, "dog")]
+
+
+def test_the_label_may_stand_in_json(tmp_path, picture):
+    (tmp_path / "names.txt").write_text("cat\ndog\n")
+    tar = write_tar(
+        tmp_path / "a.tar", ("1.jpg", picture()), ("1.json", b'{"label": 1}'), ("2.jpg", b""), ("2.json", b"7")
+    )
+    options = {"class_names": str(tmp_path / "names.txt"), "label_field": "json"}
+    assert next(iter(webdataset.read(tar, **options).records)).label_name == "dog"
+    assert drops(tar, **options)["a/2"].startswith("unreadable label: IndexError")
+
+
+def test_our_own_shards_can_be_read_back(built, tmp_path):
+    samples = [
+        record
+        for entry in built.manifest.shards
+        for record in webdataset.read(
+            built.folder / entry.name, label_field="json", class_names=str(names(tmp_path))
+        ).records
+    ]
+    assert [sample.label for sample in samples] == built.labels.tolist()
+
+
+def names(tmp_path: Path) -> Path:
+    (tmp_path / "names.txt").write_text("cat\nwild dog\n")
+    return tmp_path / "names.txt"
+
+
+def link(name: str, target: str) -> tarfile.TarInfo:
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname = tarfile.SYMTYPE, target
+    return info
+
+
+@pytest.mark.parametrize(
+    ("members", "reason"),
+    [
+        ([("1.jpg", b"x"), ("1.jpg", b"y"), ("1.txt", b"t")], "repeated or scattered member"),
+        ([("1.jpg", b"x"), ("2.jpg", b"y"), ("1.txt", b"t"), ("2.txt", b"t")], "repeated or scattered member"),
+        ([("1.jpg", b"x")], "missing or doubled field: it has jpg"),
+        ([("1.txt", b"x")], "missing or doubled field: it has txt"),
+        ([("1.jpg", b"x"), ("1.png", b"y"), ("1.txt", b"t")], "missing or doubled field"),
+        ([("../../1.jpg", b"x"), ("../../1.txt", b"t")], "unsafe name"),
+        ([("/etc/1.jpg", b"x"), ("/etc/1.txt", b"t")], "unsafe name"),
+        ([link("1.jpg", "/etc/passwd"), ("1.txt", b"t")], "not a file"),
+        ([("1.jpg", b"x"), ("1.txt", b"t"), ("1.pyd", b"cos\nsystem\n")], "forbidden field"),
+        ([("1.jpg", b"x"), ("1.txt", b"t"), ("1.a.pickle", b"")], "forbidden field"),
+        ([("1.v1.jpg", b"x"), ("1.txt", b"t")], "ambiguous key"),
+    ],
+)
+def test_a_sample_that_cannot_be_trusted_is_dropped_and_its_neighbour_stays(tmp_path, members, reason):
+    tar = write_tar(tmp_path / "a.tar", *members, ("ok.jpg", b"x"), ("ok.txt", b"t"))
+    found = drops(tar)
+    assert found
+    assert all(text.startswith(reason) for text in found.values())
+    assert [r.id for r in webdataset.read(tar).records if not isinstance(r, Drop)] == ["a/ok"]
+
+
+def test_a_member_above_the_size_limit_is_dropped_without_being_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(webdataset, "MAX_MEMBER", 10)
+    tar = write_tar(tmp_path / "a.tar", ("1.jpg", b"x" * 11), ("1.txt", b"t"))
+    assert drops(tar)["a/1"].startswith("too large: '1.jpg' has 11 bytes")
+
+
+def test_a_compressed_tar_is_refused(tmp_path):
+    tar = write_tar(tmp_path / "a.tar", ("1.jpg", b"x" * 5000))
+    packed = tmp_path / "packed.tar"
+    packed.write_bytes(gzip.compress(tar.read_bytes()))
+    with pytest.raises(DataError, match=r"packed\.tar is damaged or not a plain tar"):
+        webdataset.read(packed)
+
+
+def test_an_url_is_only_a_path_that_does_not_exist(tmp_path, write_config, capsys):
+    with pytest.raises(SystemExit):
+        build.main(["--config", str(write_config(f"'pipe:touch {tmp_path}/made'", "webdataset"))])
+    assert "does not exist" in capsys.readouterr().err
+    assert not (tmp_path / "made").exists()
+
+
+def flip(data: bytes, position: int) -> bytes:
+    return data[:position] + bytes([data[position] ^ 4]) + data[position + 1 :]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda data: data[:2600],  # inside data
+        lambda data: data[:2300],  # inside a header
+        lambda data: data[:4096],  # at a sample boundary
+        lambda data: data[:3072],  # between image and text
+        lambda data: flip(data, 2048 + 126),
+        lambda data: data[:2048] + bytes(2048) + data[4096:],
+        lambda data: b"",
+        lambda data: b"\x5a" * len(data),
+    ],
+    ids=["data", "header", "boundary", "between", "flip", "zeroed", "empty", "garbage"],
+)
+def test_a_damaged_tar_is_an_error_and_never_a_shorter_source(tmp_path, damage):
+    members = [(f"{n}.{field}", b"x" * 200) for n in range(4) for field in ("jpg", "txt")]
+    tar = write_tar(tmp_path / "a.tar", *members)
+    assert len(list(webdataset.read(tar).records)) == 4
+    tar.write_bytes(damage(tar.read_bytes()))
+    with pytest.raises(DataError, match=r"a\.tar"):
+        webdataset.read(tar)
+
+
+def test_an_adopted_tar_builds_into_shards_with_the_same_bytes(tmp_path, picture, write_config):
+    tar = write_tar(
+        tmp_path / "a.tar",
+        *[m for n in range(7) for m in ((f"{n}.jpg", picture(n)), (f"{n}.txt", b"a picture"))],
+    )
+    build.main(["--config", str(write_config(tar, "webdataset")), "--processes", "2"])
+    shards = ShardSet.open(tmp_path / "shards/pets")
+    assert [shards.sample(n).image for n in range(7)] == [picture(n) for n in range(7)]
