@@ -49,6 +49,11 @@ class SlurmDir:
         return self.root / "jobs.json"
 
 
+def slurm_dir(config: RunConfig) -> SlurmDir:
+    """The folder of a run's jobs."""
+    return SlurmDir(run_folder(config).root / "slurm")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Job:
     """One call of sbatch: `tasks` > 1 makes it an array; `after` names the jobs that must have succeeded before."""
@@ -93,7 +98,7 @@ def _preparations(config: RunConfig, evaluations: list[EvalConfig], start: str, 
     wanted = [(f"eval.{one.name}", one.data, evaluation_sources(one)) for one in evaluations]
     if start == "data_prep":
         wanted.insert(0, ("run", config.data, config.train.sources + config.train.heldout))
-    folder, slurm = SlurmDir(run_folder(config).root / "slurm"), config.slurm
+    folder, slurm = slurm_dir(config), config.slurm
     building: set[Path] = set()
     after: tuple[str, ...] = ()
     for what, data, sources in wanted:
@@ -101,22 +106,14 @@ def _preparations(config: RunConfig, evaluations: list[EvalConfig], start: str, 
         if not missing:
             continue
         building |= {Path(data.shards) / name for name in missing}
-        stage = f"data_prep.{what}"
-        settings = folder.config(what)
-        command = tuple(commands.data_prep(python, settings, missing, slurm.prep_tasks, slurm.cpus_per_task))
-        yield Job(
-            run=config.name,
-            stage=stage,
-            script="data_prep",
-            command=command,
-            tasks=slurm.prep_tasks,
-            after=after,
-        )
+        stage, tasks = f"data_prep.{what}", slurm.prep_tasks
+        command = tuple(commands.data_prep(python, folder.config(what), missing, tasks, slurm.cpus_per_task))
+        yield Job(run=config.name, stage=stage, script="data_prep", command=command, tasks=tasks, after=after)
         after = (stage,)
 
 
 def _training(config: RunConfig, cluster: Cluster, after: tuple[str, ...], python: str) -> Job:
-    settings = SlurmDir(run_folder(config).root / "slurm").config("run")
+    settings = slurm_dir(config).config("run")
     options = [f"--nodes={cluster.nodes}", f"--ntasks-per-node={cluster.ranks_per_node}"]
     if cluster.gpus_per_node:
         options.append(f"--gres=gpu:{cluster.gpus_per_node}")
@@ -141,7 +138,7 @@ def _evaluation(
     The saved config names the run as its model, so the commands need no `--set model=`.
     """
     stage = f"eval.{evaluation.name}"
-    settings = SlurmDir(run_folder(config).root / "slurm").config(stage)
+    settings = slurm_dir(config).config(stage)
     gpu = ("--gres=gpu:1",) if cluster.gpus_per_node else ()
     ask = Job(
         run=config.name,

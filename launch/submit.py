@@ -26,7 +26,7 @@ from pathlib import Path
 from configs.errors import ConfigError, RunError, UserError
 from configs.load import config_parser, describe, exit_on_user_error, load_config, to_yaml
 from configs.schema import EvalConfig, RunConfig
-from launch.chain import Job, SlurmDir, plan, sbatch_argv
+from launch.chain import Job, SlurmDir, plan, sbatch_argv, slurm_dir
 from launch.commands import as_typed, check_printable
 from launch.preflight import add_cluster_arguments, cluster_of, load_evaluation, problems, run_folder
 
@@ -55,7 +55,7 @@ def check_folder(config: RunConfig) -> None:
 
 def write_files(config: RunConfig, evaluations: list[EvalConfig], jobs: list[Job]) -> None:
     """Put scripts, setup and configs into runs/NAME/slurm, replacing those of an earlier submission."""
-    folder = SlurmDir(run_folder(config).root / "slurm")
+    folder = slurm_dir(config)
     folder.root.mkdir(parents=True, exist_ok=True)
     for script in sorted({job.script for job in jobs}):
         shutil.copyfile(SCRIPTS.script(script), folder.script(script))
@@ -79,7 +79,7 @@ def submit(config: RunConfig, jobs: list[Job]) -> dict[str, str]:
         ids[job.stage] = _sbatch(argv, job, ids)
         records.append({"stage": job.stage, "id": ids[job.stage], "sbatch": argv})
         print(f"{ids[job.stage]:>10}  {job.name}", flush=True)
-    file = SlurmDir(run_folder(config).root / "slurm").jobs
+    file = slurm_dir(config).jobs
     file.write_text(json.dumps(records, indent=1) + "\n", encoding="utf-8")
     return ids
 
@@ -112,7 +112,7 @@ def _sbatch(argv: list[str], job: Job, earlier: dict[str, str]) -> str:
 
 def dry_run_text(config: RunConfig, jobs: list[Job]) -> str:
     """The scripts and the sbatch commands; JOB1, JOB2 ... stand for the ids that sbatch will give."""
-    folder = SlurmDir(run_folder(config).root / "slurm")
+    folder = slurm_dir(config)
     parts = [f"==> {folder.setup} <==\n{setup_text(config)}"]
     for script in dict.fromkeys(job.script for job in jobs):
         parts.append(f"==> {folder.script(script)} <==\n{SCRIPTS.script(script).read_text(encoding='utf-8')}")
