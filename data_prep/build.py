@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             return
         _check_workers(arguments)
         data: DataConfig = config.data
-        chosen = _chosen(arguments.sources, data)
+        chosen = chosen_sources(arguments.sources, data)
         for name in chosen:  # a mistake in the last source is told before hours are spent on the first
             check_source(data.sources[name])
         for name in chosen:
@@ -106,7 +106,8 @@ def _check_workers(arguments: argparse.Namespace) -> None:
         )
 
 
-def _chosen(names: str | None, data: DataConfig) -> list[str]:
+def chosen_sources(names: str | None, data: DataConfig) -> list[str]:
+    """The sources that `--sources A,B` names, or all. Raises `ConfigError` for one that does not exist."""
     if not data.sources:
         raise ConfigError("data.sources is empty; name at least one source to build")
     chosen = names.split(",") if names else list(data.sources)

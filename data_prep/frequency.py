@@ -1,0 +1,164 @@
+"""How often is each class named in training text? `python -m data_prep.frequency --config FILE --classes imagenet`
+
+The paper's finding is that accuracy on a class follows how often training data mention it. This counts, for each
+source of a configuration (its stages), the occurrences of every class name in all turns: whole words only, upper
+and lower case alike, singular or plural ("wolves" counts for "wolf"; "zebra" never for "bra"). A name inside a longer
+one counts for both ("tiger shark" for "tiger"); of "kite (bird of prey)" the part in brackets is left out; two
+classes of one name get the same count. No image is read and no shard is needed.
+"""
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tqdm import tqdm
+
+from configs.errors import UserError
+from configs.load import config_parser, exit_on_user_error, load_config
+from configs.schema import DataConfig, RunConfig
+from data_prep import atomic
+from data_prep.build import chosen_sources, config_schema
+from data_prep.class_names import load_class_list
+from data_prep.records import expected_count
+from data_prep.registry import open_source
+from data_prep.sample import Drop, Sample
+
+WORD = re.compile(r"[^\W_]+")
+BRACKETS = re.compile(r"\([^)]*\)")
+IRREGULAR = {
+    "mouse": "mice",
+    "goose": "geese",
+    "ox": "oxen",
+    "foot": "feet",
+    "tooth": "teeth",
+    "child": "children",
+    "person": "people",
+    "wolf": "wolves",
+    "leaf": "leaves",
+    "loaf": "loaves",
+    "knife": "knives",
+    "half": "halves",
+    "shelf": "shelves",
+    "calf": "calves",
+    "cactus": "cacti",
+    "fungus": "fungi",
+    "fish": "fish",
+    "sheep": "sheep",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """By class index: how often its name occurs, and in how many records."""
+
+    occurrences: list[int]
+    records: list[int]
+
+
+class NameCounter:
+    """Finds class names in text.
+
+    >>> NameCounter(["wolf", "tiger shark", "tiger"]).find("Two wolves and a Tiger  shark.")
+    [0, 1, 2]
+    """
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self._by_first: dict[str, list[tuple[list[str], list[int]]]] = {}
+        self._size = len(names)
+        forms: dict[tuple[str, ...], list[int]] = {}
+        for index, name in enumerate(names):
+            for form in name_forms(name):
+                forms.setdefault(form, []).append(index)
+        for (first, *rest), indices in forms.items():
+            self._by_first.setdefault(first, []).append((rest, indices))
+
+    def find(self, text: str) -> list[int]:
+        """The class of every occurrence in `text`, sorted."""
+        words = WORD.findall(text.lower())
+        found: list[int] = []
+        for place, word in enumerate(words):
+            for rest, indices in self._by_first.get(word, ()):
+                if not rest or words[place + 1 : place + 1 + len(rest)] == rest:
+                    found += indices
+        return sorted(found)
+
+    def count(self, records: Iterable[Sample | Drop]) -> Counts:
+        """Occurrences in all turns of all samples."""
+        counts = Counts([0] * self._size, [0] * self._size)
+        for record in records:
+            if isinstance(record, Drop):
+                continue
+            found = self.find("\n".join(turn.text for turn in record.turns))
+            for index in found:
+                counts.occurrences[index] += 1
+            for index in set(found):
+                counts.records[index] += 1
+        return counts
+
+
+def name_forms(name: str) -> set[tuple[str, ...]]:
+    """The singular and plural of a class name as tuples of lower-case words."""
+    words = tuple(WORD.findall(BRACKETS.sub("", name).lower())) or tuple(WORD.findall(name.lower()))
+    return {words, (*words[:-1], plural(words[-1]))} if words else set()
+
+
+def plural(word: str) -> str:
+    """The plural of an English noun: `dish` gives `dishes`, `fly` `flies`, `wolf` `wolves`, `snowman` `snowmen`."""
+    if word in IRREGULAR:
+        return IRREGULAR[word]
+    if word.endswith("man") and word not in ("human", "ottoman", "talisman", "caiman"):
+        return f"{word[:-3]}men"
+    if word.endswith(("s", "x", "z", "ch", "sh")):
+        return f"{word}es"
+    if word.endswith("y") and word[-2:-1] not in tuple("aeiou"):
+        return f"{word[:-1]}ies"
+    return f"{word}s"
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Count the names of a class list in the sources of a configuration."""
+    parser = config_parser("Count class names in training text.", RunConfig)
+    parser.add_argument("--classes", required=True, metavar="LIST", help="a shipped list (imagenet, ...) or a file")
+    parser.add_argument("--sources", metavar="A,B", help="only these of data.sources (default: all)")
+    parser.add_argument("--output", type=Path, metavar="JSON", help="write all counts to this file")
+    arguments = parser.parse_args(argv)
+    try:
+        names = load_class_list(arguments.classes).names
+        config, _ = load_config(config_schema(arguments.config), arguments.config, arguments.overrides)
+        counts = _count_sources(config.data, arguments, names)
+    except UserError as error:
+        exit_on_user_error(error)
+    if arguments.output:
+        values = {source: {"occurrences": c.occurrences, "records": c.records} for source, c in counts.items()}
+        text = json.dumps({"class_names": names, "sources": values}, ensure_ascii=False, indent=1)
+        atomic.write_bytes(arguments.output, text.encode() + b"\n")
+    print(table(names, counts))
+
+
+def _count_sources(data: DataConfig, arguments: argparse.Namespace, names: Sequence[str]) -> dict[str, Counts]:
+    counter, counts = NameCounter(names), {}
+    for name in chosen_sources(arguments.sources, data):
+        source = open_source(data.sources[name])
+        quiet = not sys.stderr.isatty()
+        bar = tqdm(source.records, desc=name, total=expected_count(source), unit=" records", disable=quiet)
+        counts[name] = counter.count(bar)
+    return counts
+
+
+def table(names: Sequence[str], counts: Mapping[str, Counts], rows: int = 20) -> str:
+    """The most frequent classes, occurrences by source, and how many classes are never named."""
+    total = [sum(c.occurrences[index] for c in counts.values()) for index in range(len(names))]
+    order = sorted(range(len(names)), key=lambda index: -total[index])
+    lines = [f"{'class':30} {'total':>10} " + " ".join(f"{source[:14]:>14}" for source in counts)]
+    for index in order[:rows]:
+        by_source = " ".join(f"{c.occurrences[index]:14,}" for c in counts.values())
+        lines.append(f"{names[index][:30]:30} {total[index]:10,} {by_source}")
+    return "\n".join([*lines, f"{sum(count == 0 for count in total)} of {len(names)} classes are never named"])
+
+
+if __name__ == "__main__":
+    main()

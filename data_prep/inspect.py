@@ -1,0 +1,125 @@
+# noqa: A005 - named for what a user types: python -m data_prep.inspect
+"""Look into a shard set: `python -m data_prep.inspect shards/imagenet [--samples 5] [--sheet sheet.png] [--classes 20]`
+
+Prints totals, samples as text (chosen by a seed, or by `--number`, `--label`), the class histogram and the drops;
+`--sheet` draws the same samples as a PNG. How a model sees a sample is shown by `train.inspect`.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageOps
+
+from configs.errors import DataError, UserError
+from configs.load import exit_on_user_error
+from data_prep.drops import describe_drops
+from data_prep.images import decode_rgb, image_size, true_extension
+from data_prep.sample import Sample
+from data_prep.shards import Manifest, ShardSet
+
+TILE, CAPTION, COLUMNS = 160, 28, 6  # pixels, pixels, tiles a row
+BAR = 40  # characters of the longest bar
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Print what a shard set holds."""
+    parser = argparse.ArgumentParser(description="Show samples, histogram and drops of a shard set.")
+    parser.add_argument("folder", type=Path, help="folder of the set, such as shards/imagenet")
+    parser.add_argument("--samples", type=int, default=3, metavar="N", help="how many samples (default 3)")
+    parser.add_argument("--seed", type=int, default=0, help="which samples (default 0)")
+    parser.add_argument("--label", type=int, metavar="INDEX", help="only samples of this class")
+    parser.add_argument("--number", type=int, metavar="I", help="exactly this sample")
+    parser.add_argument(
+        "--classes", type=int, default=10, metavar="N", help="classes shown at each end of the histogram"
+    )
+    parser.add_argument("--sheet", type=Path, metavar="PNG", help="draw the samples into this file")
+    arguments = parser.parse_args(argv)
+    try:
+        shards = ShardSet.open(arguments.folder)
+        numbers = choose(shards, arguments.samples, arguments.seed, arguments.label, arguments.number)
+        samples = [shards.sample(number) for number in numbers]
+        print(totals(shards.manifest))
+        for number, sample in zip(numbers, samples, strict=True):
+            print(describe(sample, number))
+        print(histogram(shards.manifest, arguments.classes))
+        if arguments.sheet:
+            contact_sheet(samples).save(arguments.sheet, format="PNG")
+            print(f"{len(samples)} samples drawn into {arguments.sheet}", file=sys.stderr)
+    except UserError as error:
+        exit_on_user_error(error)
+
+
+def choose(shards: ShardSet, count: int, seed: int, label: int | None, number: int | None) -> list[int]:
+    """Numbers of at most `count` samples, chosen by `seed` among those of `label`. Raises `DataError` if none fits."""
+    if number is not None:
+        if not 0 <= number < len(shards):
+            raise DataError(f"--number {number}: {shards.folder} has samples 0 to {len(shards) - 1}")
+        return [number]
+    candidates = np.arange(len(shards)) if label is None else np.flatnonzero(shards.labels == label)
+    if len(candidates) == 0:
+        raise DataError(f"{shards.folder} has no sample" + (f" of class {label}" if label is not None else ""))
+    chosen = np.random.default_rng(seed).permutation(candidates)[:count]
+    return sorted(int(place) for place in chosen)
+
+
+def totals(manifest: Manifest) -> str:
+    """The set in a few lines: source, sizes, identity, drops."""
+    lines = [
+        f"{manifest.source}: {manifest.samples:,} samples of {manifest.records:,} records in {len(manifest.shards)}"
+        f" shards, {manifest.bytes / 1e6:,.1f} MB; reader {manifest.reader}, options {dict(manifest.options)}",
+        f"fingerprint {manifest.fingerprint}",
+    ]
+    return "\n".join(lines + [f"dropped: {line}" for line in describe_drops(manifest.drops)])
+
+
+def describe(sample: Sample, number: int) -> str:
+    """One sample as text."""
+    image = "no image"
+    if isinstance(sample.image, bytes):
+        width, height = image_size(sample.image)
+        image = f"{true_extension(sample.image)}, {width} x {height} pixels, {len(sample.image):,} bytes"
+    lines = [f"\n[{number}] {sample.id}", f"    image: {image}"]
+    if sample.label_name is not None:
+        lines.append(f"    label: {sample.label} {sample.label_name}")
+    lines += [f"    {turn.speaker}: {turn.text!r}" for turn in sample.turns]
+    return "\n".join(lines + ([f"    meta: {dict(sample.meta)}"] if sample.meta else []))
+
+
+def histogram(manifest: Manifest, classes: int) -> str:
+    """Samples of the `classes` most and least frequent classes, as bars."""
+    if not manifest.class_names:
+        return "\nno classes"
+    order = sorted(range(len(manifest.class_names)), key=lambda index: -manifest.histogram[index])
+    most = max(manifest.histogram[order[0]], 1)
+    shown = order if len(order) <= 2 * classes else [*order[:classes], None, *order[-classes:]]
+    lines = [f"\n{len(order)} classes, {sum(count == 0 for count in manifest.histogram)} of them without a sample"]
+    for index in shown:
+        if index is None:
+            lines.append(f"    ... {len(order) - 2 * classes} more")
+        else:
+            bar = "#" * round(BAR * manifest.histogram[index] / most)
+            lines.append(f"    {index:5d} {manifest.class_names[index][:30]:30} {manifest.histogram[index]:8,} {bar}")
+    return "\n".join(lines)
+
+
+def contact_sheet(samples: Sequence[Sample]) -> Image.Image:
+    """The samples' images as tiles, each with its label (or first answer) below."""
+    rows = -(-len(samples) // COLUMNS)
+    sheet = Image.new("RGB", (COLUMNS * TILE, rows * (TILE + CAPTION)), "white")
+    draw = ImageDraw.Draw(sheet)
+    for place, sample in enumerate(samples):
+        x, y = place % COLUMNS * TILE, place // COLUMNS * (TILE + CAPTION)
+        if isinstance(sample.image, bytes):
+            tile = ImageOps.pad(decode_rgb(sample.image), (TILE - 4, TILE - 4), color="lightgrey")
+            sheet.paste(tile, (x + 2, y + 2))
+        answer = next((turn.text for turn in sample.turns if turn.speaker == "gpt"), "")
+        text = " ".join((sample.label_name or answer).split()).encode("latin-1", "replace").decode("latin-1")
+        draw.text((x + 4, y + TILE + 2), text[: TILE // 7], fill="black")
+    return sheet
+
+
+if __name__ == "__main__":
+    main()

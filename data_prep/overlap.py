@@ -1,0 +1,144 @@
+"""Do training images also stand in an evaluation set? `python -m data_prep.overlap shards/train shards/test`
+
+Exact: the same bytes. Perceptual: the signs of the brightness differences between neighbours in an 8 x 8 picture
+(128 bits, "difference hash"), which survive recompression and resizing; images of at most `--distance` different
+bits are reported, for a person to look at. Pictures with next to no contrast have no meaningful hash and are only
+compared byte by byte.
+"""
+
+import argparse
+import hashlib
+import json
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from functools import partial
+from io import BytesIO
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from tqdm import tqdm
+
+from configs.errors import UserError
+from configs.load import exit_on_user_error
+from data_prep import atomic
+from data_prep.images import decode_rgb
+from data_prep.shards import ShardSet
+
+MIN_CONTRAST = 4.0  # standard deviation of grey levels below which a hash means nothing
+DRAFT = (72, 72)  # JPEGs are decoded no larger than needed for this
+COMPARISONS = 20_000_000  # pairs looked at in one step; bounds memory to some 300 MB
+
+
+@dataclass(frozen=True, slots=True)
+class Twin:
+    """An evaluation image and a training image that look alike; `distance` is in bits, -1 for equal bytes."""
+
+    evaluation_id: str
+    training_id: str
+    distance: int
+
+
+@dataclass(frozen=True, slots=True)
+class Hashes:
+    """Of each image of a set: its sample number, its bytes' hash, its two-part difference hash, and if that counts."""
+
+    numbers: NDArray[np.int64]
+    exact: NDArray[np.uint64]
+    looks: NDArray[np.uint64]  # [images, 2]
+    contrast: NDArray[np.bool_]
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Compare two shard sets and print the images that stand in both."""
+    parser = argparse.ArgumentParser(description="Find training images that also stand in an evaluation set.")
+    parser.add_argument("training", type=Path, help="shard set of training images")
+    parser.add_argument("evaluation", type=Path, help="shard set of test images")
+    parser.add_argument("--distance", type=int, default=6, metavar="BITS", help="of 128 bits (default 6)")
+    parser.add_argument("--processes", type=int, default=1, metavar="N")
+    parser.add_argument("--output", type=Path, metavar="JSON", help="write all pairs to this file")
+    arguments = parser.parse_args(argv)
+    try:
+        sets = [ShardSet.open(folder) for folder in (arguments.training, arguments.evaluation)]
+        hashes = [hash_set(shards, arguments.processes) for shards in sets]
+        twins = find_twins(sets[0], hashes[0], sets[1], hashes[1], arguments.distance)
+    except UserError as error:
+        exit_on_user_error(error)
+    for twin in twins:
+        how = "the same bytes" if twin.distance < 0 else f"{twin.distance} of 128 bits differ"
+        print(f"{twin.evaluation_id} = {twin.training_id} ({how})")
+    exact = len({twin.evaluation_id for twin in twins if twin.distance < 0})
+    alike = len({twin.evaluation_id for twin in twins}) - exact
+    print(
+        f"{exact:,} of {len(hashes[1].numbers):,} evaluation images stand byte for byte among"
+        f" {len(hashes[0].numbers):,} training images, {alike:,} more look alike"
+    )
+    if arguments.output:
+        atomic.write_bytes(arguments.output, json.dumps([asdict(twin) for twin in twins], indent=1).encode() + b"\n")
+
+
+def hash_set(shards: ShardSet, processes: int = 1) -> Hashes:
+    """The hashes of all images of a set; text-only samples are left out."""
+    work, numbers = partial(_hash_shard, shards), range(len(shards.manifest.shards))
+    quiet = not sys.stderr.isatty()
+    with ProcessPoolExecutor(processes, mp_context=get_context("fork")) as pool:
+        results = pool.map(work, numbers) if processes > 1 else map(work, numbers)
+        rows = [row for part in tqdm(results, total=len(numbers), unit=" shards", disable=quiet) for row in part]
+    table = np.array(rows, dtype=np.uint64).reshape(-1, 5)
+    return Hashes(table[:, 0].astype(np.int64), table[:, 1], table[:, 2:4], table[:, 4].astype(np.bool_))
+
+
+def _hash_shard(shards: ShardSet, number: int) -> list[tuple[int, int, int, int, int]]:
+    rows = []
+    for sample in np.flatnonzero((shards.index["shard"] == number) & (shards.index["extension"] > 0)):
+        image = shards.sample(int(sample)).image
+        assert isinstance(image, bytes)
+        exact = int.from_bytes(hashlib.sha256(image).digest()[:8], "little")
+        rows.append((int(sample), exact, *difference_hash(image)))
+    return rows
+
+
+def difference_hash(data: bytes) -> tuple[int, int, int]:
+    """(hash of differences along rows, hash along columns, 1 if the image has contrast)."""
+    with Image.open(BytesIO(data)) as image:
+        small = image.format == "JPEG" and image.mode in ("RGB", "L")
+        if small:
+            image.draft("L", DRAFT)
+        grey = (image if small else decode_rgb(data)).convert("L")
+    rows = np.asarray(grey.resize((9, 8), Image.Resampling.BOX)).astype(np.int16)
+    columns = np.asarray(grey.resize((8, 9), Image.Resampling.BOX)).astype(np.int16)
+    bits = (np.diff(rows, axis=1) > 0, np.diff(columns, axis=0) > 0)
+    first, second = (int.from_bytes(np.packbits(half).tobytes(), "little") for half in bits)
+    return first, second, int(rows.std() >= MIN_CONTRAST)
+
+
+def find_twins(
+    training: ShardSet, train_hashes: Hashes, evaluation: ShardSet, eval_hashes: Hashes, distance: int
+) -> list[Twin]:
+    """All pairs of equal bytes, and all pairs of other images at most `distance` bits apart, by evaluation sample."""
+    twins = []
+    step = max(1, COMPARISONS // max(1, len(train_hashes.numbers)))
+    for start in range(0, len(eval_hashes.numbers), step):
+        block = slice(start, start + step)
+        equal = eval_hashes.exact[block, None] == train_hashes.exact[None, :]
+        bits = np.zeros(equal.shape, dtype=np.uint8)
+        for half in (0, 1):
+            bits += np.bitwise_count(eval_hashes.looks[block, None, half] ^ train_hashes.looks[None, :, half])
+        alike = (bits <= distance) & eval_hashes.contrast[block, None] & train_hashes.contrast[None, :]
+        for test, train in np.argwhere(equal | alike):
+            twins.append(
+                Twin(
+                    evaluation.sample(int(eval_hashes.numbers[start + test])).id,
+                    training.sample(int(train_hashes.numbers[train])).id,
+                    -1 if equal[test, train] else int(bits[test, train]),
+                )
+            )
+    return twins
+
+
+if __name__ == "__main__":
+    main()

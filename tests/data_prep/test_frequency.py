@@ -1,0 +1,80 @@
+import json
+import time
+
+import pytest
+
+from data_prep import frequency
+from data_prep.class_names import load_class_list
+from data_prep.frequency import NameCounter, name_forms, plural
+
+
+@pytest.mark.parametrize(
+    ("singular", "many"),
+    [
+        ("dog", "dogs"),
+        ("dish", "dishes"),
+        ("fox", "foxes"),
+        ("fly", "flies"),
+        ("monkey", "monkeys"),
+        ("wolf", "wolves"),
+        ("mouse", "mice"),
+        ("snowman", "snowmen"),
+        ("ottoman", "ottomans"),
+        ("goldfish", "goldfishes"),
+    ],
+)
+def test_plurals_follow_english(singular, many):
+    assert plural(singular) == many
+
+
+def test_whole_words_count_in_any_case_and_number():
+    counter = NameCounter(["bra", "ant", "tiger", "tiger shark"])
+    assert counter.find("A zebra, a GIANT panda and antelopes.") == []
+    assert counter.find("Ants! The ant's nest, two Tiger  Sharks, a tiger-shark.") == [1, 1, 2, 2, 3, 3]
+
+
+def test_a_bracketed_explanation_is_left_out_and_punctuation_does_not_matter():
+    counter = NameCounter(["kite (bird of prey)", "colt's foot", "hard-leaved pocket orchid", "T-shirt"])
+    text = "Kites fly; colt's foot, a hard leaved pocket orchid, t-shirts."
+    assert counter.find(text) == [0, 1, 2, 3]
+
+
+def test_two_classes_of_one_name_get_the_same_count():
+    assert NameCounter(["missile", "x", "missile"]).find("Missiles and a missile") == [0, 0, 2, 2]
+
+
+def test_every_shipped_name_finds_itself():
+    for name in ("imagenet", "flowers102", "stanford_cars", "caltech101"):
+        names = load_class_list(name).names
+        counter = NameCounter(names)
+        assert all(index in counter.find(f"This is a {text}.") for index, text in enumerate(names))
+        assert all(name_forms(text) for text in names)
+
+
+def test_the_command_counts_by_source_and_writes_all_counts(tmp_path, write_config, capsys):
+    talk = [{"from": "human", "value": "Are there cats?"}, {"from": "gpt", "value": "A cat and a wild dog."}]
+    (tmp_path / "a.json").write_text(json.dumps([{"conversations": talk}, {"conversations": talk[:1]}, {}]))
+    (tmp_path / "names.txt").write_text("cat\nwild dog\nbird\n")
+    config = str(write_config(tmp_path / "a.json", "llava"))
+    frequency.main(["--config", config, "--classes", f"{tmp_path}/names.txt", "--output", f"{tmp_path}/counts.json"])
+    written = json.loads((tmp_path / "counts.json").read_text())
+    assert written["sources"] == {"pets": {"occurrences": [3, 1, 0], "records": [2, 1, 0]}}
+    out = capsys.readouterr().out
+    assert "1 of 3 classes are never named" in out
+    assert out.splitlines()[1].split() == ["cat", "3", "3"]
+
+
+def test_an_unknown_list_is_a_user_error(tmp_path, write_config, capsys):
+    with pytest.raises(SystemExit) as stop:
+        frequency.main(["--config", str(write_config(tmp_path)), "--classes", "imagnet"])
+    assert stop.value.code == 2
+    assert "no class list 'imagnet'" in capsys.readouterr().err
+
+
+def test_a_million_words_take_seconds():
+    counter = NameCounter(load_class_list("imagenet").names)
+    text = "The image shows a golden retriever lying on a studio couch near a television and two coffee mugs. " * 1000
+    start = time.perf_counter()
+    for _ in range(55):
+        counter.find(text)
+    assert time.perf_counter() - start < 20
