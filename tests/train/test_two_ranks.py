@@ -1,0 +1,125 @@
+"""Real DeepSpeed on two real ranks: one launch, many claims (see two_ranks.py for what the ranks do)."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from train.adapters import choose_trainable
+from train.batches import collate
+from train.model import LossModule, load_model
+from train.plan import make_plan
+
+SCRIPT = Path(__file__).with_name("two_ranks.py")
+
+
+def deepspeed(*arguments: object) -> list[str]:
+    return [str(Path(sys.executable).with_name("deepspeed")), "--num_gpus", "2", *map(str, arguments)]
+
+
+@pytest.fixture(scope="module")
+def results(workshop, tmp_path_factory) -> dict[str, Any]:
+    output = tmp_path_factory.mktemp("ranks") / "results.json"
+    command = deepspeed(SCRIPT, workshop.config_file("two_ranks"), output)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=500)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return json.loads(output.read_text())
+
+
+RESUME_CELLS = [
+    f"resume {mode} {dtype} zero-{stage}"
+    for mode in ("projector", "lora")
+    for dtype in ("fp32", "bf16")
+    for stage in (0, 1, 2, 3)
+]
+
+
+@pytest.mark.parametrize("cell", RESUME_CELLS)
+def test_a_restored_engine_continues_bit_for_bit(results, cell):
+    straight, resumed = results[cell]["straight"], results[cell]["resumed"]
+    assert resumed == straight[2:]
+    assert straight[2] != straight[3], "two steps differ, so the comparison could have failed"
+
+
+@pytest.mark.parametrize("dtype", ["fp32", "bf16"])
+def test_all_zero_stages_see_the_same_losses(results, dtype):
+    tolerance = 1e-6 if dtype == "fp32" else 5e-3
+    losses = [
+        [float.fromhex(loss) for loss, _ in results[f"resume projector {dtype} zero-{stage}"]["straight"]]
+        for stage in (0, 1, 2, 3)
+    ]
+    for other in losses[1:]:
+        assert other == pytest.approx(losses[0], rel=tolerance)
+
+
+def reference(workshop, normalisation: str) -> tuple[list[tuple[float, float]], dict[str, torch.Tensor]]:
+    """The same two steps in plain PyTorch: one process, one sample at a time, nothing of our loss code."""
+    plan = make_plan(workshop.config("two_ranks"), 1, "cpu")
+    from importlib.util import module_from_spec, spec_from_file_location
+
+    spec = spec_from_file_location("two_ranks", SCRIPT)
+    ranks = module_from_spec(spec)
+    path = list(sys.path)
+    spec.loader.exec_module(ranks)
+    sys.path[:] = path
+    loaded = load_model(str(plan.folder), None, "fp32", "sdpa")
+    choose_trainable(loaded.model, plan.family, plan.config.model, plan.config.optim)
+    module = LossModule(loaded.model, plan.family, plan.encoder.pixels)
+    trained = {name: p for name, p in loaded.model.named_parameters() if p.requires_grad}
+    optimizer = torch.optim.AdamW(trained.values(), lr=plan.config.optim.lr_projector, weight_decay=0.0)
+    examples = plan.training_batches().examples
+    seen = []
+    for positions in ranks.lopsided(plan):
+        token_losses = [sample_losses(module, collate([examples[p]])) for p in positions]
+        if normalisation == "token":
+            loss = torch.cat(token_losses).mean()
+        elif normalisation == "sample":
+            loss = torch.stack([losses.mean() for losses in token_losses]).mean()
+        else:  # micro-batches of 2, dealt as rank 0: 0 2 | 4 6, rank 1: 1 3 | 5 7
+            groups = [(0, 2), (4, 6), (1, 3), (5, 7)]
+            loss = torch.stack([torch.cat([token_losses[i] for i in group]).mean() for group in groups]).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(trained.values(), plan.config.optim.clip_norm)
+        optimizer.step()
+        seen.append((loss.item(), norm.item()))
+    return seen, {name: p.detach() for name, p in trained.items()}
+
+
+def sample_losses(module: LossModule, batch) -> torch.Tensor:
+    """Cross entropy of each supervised token of one conversation, from the full logits."""
+    hidden = module.model.model.language_model(inputs_embeds=module._embeddings(batch)).last_hidden_state
+    logits = module.model.lm_head(hidden)[0, :-1]
+    labels = batch.labels[0, 1:]
+    return F.cross_entropy(logits[labels != -100], labels[labels != -100], reduction="none")
+
+
+@pytest.mark.parametrize("stage", [0, 2, 3])
+@pytest.mark.parametrize("micro_batch", [4, 2])
+def test_ranks_and_accumulation_do_not_change_the_update_even_where_one_rank_has_no_image(
+    results, workshop, stage, micro_batch
+):
+    seen, weights = reference(workshop, "token")
+    cell = results[f"split zero-{stage} micro-{micro_batch} token"]
+    compare(cell, seen, weights)
+
+
+@pytest.mark.parametrize("normalisation", ["sample", "micro_batch"])
+def test_each_normalisation_equals_its_plain_definition(results, workshop, normalisation):
+    seen, weights = reference(workshop, normalisation)
+    compare(results[f"split zero-0 micro-2 {normalisation}"], seen, weights)
+    assert seen != reference(workshop, "token")[0], "the normalisations differ, so the comparison could have failed"
+
+
+def compare(cell: dict[str, Any], seen: list[tuple[float, float]], weights: dict[str, torch.Tensor]) -> None:
+    for (loss, norm), (expected_loss, expected_norm) in zip(cell["seen"], seen, strict=True):
+        assert float.fromhex(loss) == pytest.approx(expected_loss, rel=2e-6)
+        assert float.fromhex(norm) == pytest.approx(expected_norm, rel=2e-5)
+    for name, expected in weights.items():
+        got = torch.tensor(cell["weights"][name]).reshape(expected.shape)
+        torch.testing.assert_close(got, expected, rtol=1e-4, atol=2e-5)

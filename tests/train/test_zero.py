@@ -1,0 +1,68 @@
+"""The generated DeepSpeed configuration."""
+
+import json
+
+import pytest
+
+from configs.errors import ConfigError
+from configs.load import load_config
+from configs.schema import RunConfig
+from train.schedule import plan_batches
+from train.zero import deepspeed_config, memory_estimate
+
+
+def settings(workshop, *overrides):
+    config = workshop.config("zero", "model.dtype=bf16", *overrides)
+    return deepspeed_config(config, plan_batches(config.train.global_batch, 2, config.train.micro_batch, 16))
+
+
+def test_batch_sizes_are_multiplied_once(workshop):
+    made = settings(workshop, "deepspeed.zero_stage=2")
+    assert (made["train_batch_size"], made["train_micro_batch_size_per_gpu"]) == (8, 2)
+    assert made["gradient_accumulation_steps"] == 2
+    assert made["zero_optimization"]["stage"] == 2
+    assert made["bf16"]["enabled"]
+
+
+def test_offload_passes_through(workshop):
+    made = settings(workshop, "deepspeed.zero_stage=3", "deepspeed.offload_param=cpu", "deepspeed.offload_optimizer=cpu")
+    assert made["zero_optimization"]["offload_param"] == {"device": "cpu"}
+    assert made["zero_optimization"]["offload_optimizer"] == {"device": "cpu"}
+
+
+def test_a_users_json_is_the_base_and_its_tuning_wins(workshop, write_json):
+    base = {"train_batch_size": "auto", "zero_optimization": {"reduce_bucket_size": 123}, "wall_clock_breakdown": True}
+    made = settings(
+        workshop, "deepspeed.zero_stage=2", f"deepspeed.base={write_json('ds.json', json.dumps(base))}"
+    )
+    assert made["train_batch_size"] == 8
+    assert made["zero_optimization"]["reduce_bucket_size"] == 123
+    assert made["wall_clock_breakdown"] is True
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ('{"train_batch_size": 99}', "train_batch_size to 99, this run needs 8"),
+        ('{"zero_optimization": {"stage": 1}}', "zero_optimization.stage to 1, this run needs 2"),
+        ('{"optimizer": {}}', "sets 'optimizer'"),
+        ("{", "is not JSON"),
+        ("[]", "holds a list"),
+    ],
+)
+def test_a_users_json_that_contradicts_the_config_is_an_error(workshop, write_json, text, complaint):
+    with pytest.raises(ConfigError, match=complaint):
+        settings(workshop, "deepspeed.zero_stage=2", f"deepspeed.base={write_json('ds.json', text)}")
+
+
+def test_a_missing_json_is_an_error(workshop):
+    with pytest.raises(ConfigError, match="no file nowhere.json"):
+        settings(workshop, "deepspeed.base=nowhere.json")
+
+
+def test_memory_follows_the_stage(workshop):
+    def total(stage: int) -> float:
+        config = load_config(RunConfig, workshop.config_file("m"), [f"deepspeed.zero_stage={stage}"])[0]
+        return memory_estimate(1000, 100, config, plan_batches(8, 4, 2, 16))["total"]
+
+    assert total(0) > total(1) > total(2) > total(3)

@@ -1,0 +1,116 @@
+"""Run by `deepspeed --num_gpus 2`: all cells of the distributed matrix in one pair of ranks. Writes one JSON file.
+
+    deepspeed --num_gpus 2 tests/train/two_ranks.py RUN_CONFIG OUTPUT.json
+"""
+
+import json
+import sys
+from pathlib import Path
+
+sys.path[0] = str(Path(__file__).resolve().parents[2])
+
+import torch
+
+from configs.load import load_config
+from configs.schema import RunConfig
+from train.adapters import choose_trainable
+from train.batches import collate
+from train.distributed import World, start_world, stop_world
+from train.engine import Engine
+from train.loss import local_units, weigh
+from train.model import LossModule, load_model
+from train.order import EpochOrder, rank_share
+from train.plan import RunPlan, make_plan
+
+STEPS = 4
+SAVED = 2
+
+
+def make_engine(plan: RunPlan, world: World) -> Engine:
+    config = plan.config
+    loaded = load_model(str(plan.folder), None, config.model.dtype, "sdpa")
+    torch.manual_seed(config.seed)
+    choose_trainable(loaded.model, plan.family, config.model, config.optim)
+    return Engine(LossModule(loaded.model, plan.family, plan.encoder.pixels), plan.deepspeed, config.optim, world)
+
+
+def run_step(engine: Engine, plan: RunPlan, world: World, positions: list[int], step: int) -> tuple[str, str]:
+    """One update on the samples at `positions`; returns global loss and gradient norm as hex."""
+    torch.manual_seed(1000 * step + world.rank)
+    examples = plan.training_batches().examples
+    batches = [collate([examples[p] for p in mb]) for mb in rank_share(positions, world.rank, plan.batches)]
+    normalisation = plan.config.loss.normalisation
+    units = int(world.all_sum([local_units(batches, normalisation)])[0])
+    for batch in batches:
+        weigh(batch, normalisation, units, world.size * plan.batches.accumulation)
+    result = engine.step(batches, 1.0)
+    return world.all_sum([result.loss])[0].hex(), float(result.grad_norm).hex()
+
+
+def resume_cell(config_file: Path, world: World, stage: int, dtype: str, mode: str) -> dict[str, object]:
+    """Losses and norms of four steps, and of the last two again from the state saved after the second."""
+    overrides = [f"deepspeed.zero_stage={stage}", f"model.dtype={dtype}", f"model.mode={mode}"]
+    plan = make_plan(load_config(RunConfig, config_file, overrides)[0], world.size, "cpu")
+    order = EpochOrder.of(plan.sources.sizes, 0, 0)
+    engine = make_engine(plan, world)
+    straight, saved = [], None
+    for step in range(STEPS):
+        if step == SAVED:
+            saved = list(engine.read_state())
+        straight.append(run_step(engine, plan, world, order.step(step, 8), step))
+    assert saved is not None
+    restored = make_engine(plan, world)
+    restored.write_state(iter(saved), SAVED)
+    again = [run_step(restored, plan, world, order.step(step, 8), step) for step in range(SAVED, STEPS)]
+    return {"straight": straight, "resumed": again}
+
+
+def split_cell(config_file: Path, world: World, stage: int, micro_batch: int, normalisation: str) -> dict[str, object]:
+    """Loss, norm and trained weights after two steps whose images all lie with one rank's micro-batches."""
+    overrides = [
+        f"deepspeed.zero_stage={stage}",
+        f"train.micro_batch={micro_batch}",
+        f"loss.normalisation={normalisation}",
+    ]
+    plan = make_plan(load_config(RunConfig, config_file, overrides)[0], world.size, "cpu")
+    engine = make_engine(plan, world)
+    seen = [run_step(engine, plan, world, positions, step) for step, positions in enumerate(lopsided(plan))]
+    weights = {state.name: state.master.flatten().tolist() for state in engine.read_state()}
+    return {"seen": seen, "weights": weights}
+
+
+def lopsided(plan: RunPlan) -> list[list[int]]:
+    """Two global batches of 8 in which the odd places (rank 1's) are text-only and the even ones have images."""
+    with_image, text_only = [], []
+    for position in range(len(plan.sources)):
+        (text_only if plan.sources.sample(position).image is None else with_image).append(position)
+    assert len(text_only) >= 2, "the mixture has text-only records"
+    batches = []
+    for step in range(2):
+        images, texts = with_image[step * 4 : step * 4 + 4], [text_only[i % len(text_only)] for i in range(4)]
+        batches.append([p for pair in zip(images, texts, strict=True) for p in pair])
+    return batches
+
+
+def main() -> None:
+    config_file, output = Path(sys.argv[-2]), Path(sys.argv[-1])
+    world = start_world()
+    results: dict[str, object] = {}
+    for mode in ("projector", "lora"):
+        for dtype in ("fp32", "bf16"):
+            for stage in (0, 1, 2, 3):
+                results[f"resume {mode} {dtype} zero-{stage}"] = resume_cell(config_file, world, stage, dtype, mode)
+    for stage in (0, 2, 3):
+        for micro_batch in (4, 2):
+            results[f"split zero-{stage} micro-{micro_batch} token"] = split_cell(
+                config_file, world, stage, micro_batch, "token"
+            )
+    for normalisation in ("sample", "micro_batch"):
+        results[f"split zero-0 micro-2 {normalisation}"] = split_cell(config_file, world, 0, 2, normalisation)
+    if world.leads:
+        output.write_text(json.dumps(results))
+    stop_world()
+
+
+if __name__ == "__main__":
+    main()
