@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from configs.errors import DataError
+from data_prep.file_range import FileRange
 from data_prep.images import ImageError, check_image, image_size, true_extension
 from data_prep.records import Record
 from data_prep.sample import IMAGE_PLACEHOLDER, Drop, ImageOrigin, Sample
@@ -24,6 +25,7 @@ class Member:
     width: int
     height: int
     id: str
+    adopted: FileRange | None = None  # where the image stays, if it is not to be copied
 
 
 def examine(record: Record, source: str, classes: int, *, decode: bool) -> Member | Drop:
@@ -54,7 +56,9 @@ def examine(record: Record, source: str, classes: int, *, decode: bool) -> Membe
         meta=record.meta,
     )
     label = -1 if record.label is None else record.label
-    return Member(extension, image or b"", stored.to_json().encode(), label, width, height, stored.id)
+    origin = record.image
+    adopted = origin if isinstance(origin, FileRange) and origin.in_place else None
+    return Member(extension, image or b"", stored.to_json().encode(), label, width, height, stored.id, adopted)
 
 
 def read_image(origin: ImageOrigin | None) -> bytes | None:

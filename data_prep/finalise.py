@@ -56,8 +56,10 @@ def _write(
 ) -> Manifest:
     entries = tuple(sidecar.entry(folder.shard(number).name) for number, sidecar in enumerate(sidecars))
     labels = index["label"]
+    files = tuple(dict.fromkeys(file for sidecar in sidecars for file in sidecar.files))
     buffer = io.BytesIO()
     np.save(buffer, index)
+    index_sha256 = hashlib.sha256(buffer.getvalue()).hexdigest()
     manifest = Manifest(
         format_version=FORMAT_VERSION,
         source=recipe.source,
@@ -70,10 +72,11 @@ def _write(
         samples=len(index),
         bytes=sum(entry.bytes for entry in entries),
         shards=entries,
+        files=files,
         histogram=tuple(np.bincount(labels[labels >= 0], minlength=len(recipe.class_names)).tolist()),
         drops=drops,
-        index_sha256=hashlib.sha256(buffer.getvalue()).hexdigest(),
-        fingerprint=fingerprint_of(entries),
+        index_sha256=index_sha256,
+        fingerprint=fingerprint_of(entries, index_sha256 if files else None),
     )
     _remove_surplus(folder, len(entries))
     atomic.write_bytes(folder.index, buffer.getvalue())
@@ -86,11 +89,14 @@ def _index(sidecars: list[Sidecar]) -> NDArray[np.void]:
     """All sidecars' rows under each other; dtype INDEX_DTYPE."""
     index = np.zeros(sum(len(sidecar.rows) for sidecar in sidecars), dtype=INDEX_DTYPE)
     start = 0
+    files = list(dict.fromkeys(file for sidecar in sidecars for file in sidecar.files))
     for number, sidecar in enumerate(sidecars):
         rows = index[start : start + len(sidecar.rows)]
         rows["shard"] = number
         for name, column in zip(COLUMNS, zip(*sidecar.rows, strict=True), strict=False):
             rows[name] = column
+        places = np.array([0, *(files.index(file) + 1 for file in sidecar.files)], dtype=np.uint32)
+        rows["image_file"] = places[rows["image_file"]]  # from the shard's own list to the whole set's
         start += len(sidecar.rows)
     return index
 

@@ -9,7 +9,7 @@ import hashlib
 import json
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -18,9 +18,10 @@ from configs.run_dir import ShardDir
 from configs.schema import DataConfig
 from data_prep import atomic, ustar
 from data_prep.examine import Member, examine
+from data_prep.file_range import FileRange
 from data_prep.records import Record
 from data_prep.sample import Drop, ImageOrigin, Source
-from data_prep.shards import FORMAT_VERSION, IMAGE_EXTENSIONS, INDEX_DTYPE, ShardEntry, drop_to_json, id_hash
+from data_prep.shards import FORMAT_VERSION, IMAGE_EXTENSIONS, INDEX_DTYPE, AdoptedFile, ShardEntry, id_hash
 
 COLUMNS = tuple(name for name in INDEX_DTYPE.names or () if name != "shard")
 
@@ -68,6 +69,7 @@ class Sidecar:
     bytes: int
     sha256: str
     drops: tuple[Drop, ...]
+    files: tuple[AdoptedFile, ...]
     rows: list[list[int]]
 
     def entry(self, name: str) -> ShardEntry:
@@ -77,7 +79,8 @@ class Sidecar:
     def write(self, path: Path) -> None:
         """Write the sidecar atomically."""
         values = {spec.name: getattr(self, spec.name) for spec in fields(self)}
-        values |= {"drops": [drop_to_json(drop) for drop in self.drops], "columns": COLUMNS}
+        values |= {name: [asdict(entry) for entry in values[name]] for name in ("drops", "files")}
+        values["columns"] = COLUMNS
         atomic.write_bytes(path, json.dumps(values, ensure_ascii=False).encode() + b"\n")
 
     @classmethod
@@ -88,6 +91,7 @@ class Sidecar:
             if tuple(values.pop("columns")) != COLUMNS:
                 return None
             values["drops"] = tuple(Drop(**drop) for drop in values["drops"])
+            values["files"] = tuple(AdoptedFile(**file) for file in values["files"])
             return cls(**values)
         except (OSError, ValueError, TypeError, KeyError):
             return None
@@ -120,6 +124,7 @@ def write_shard(folder: ShardDir, number: int, records: Sequence[Record], recipe
     """Write shard `number` and its sidecar; `watch` hears of every record, with its drop if it was dropped."""
     drops: list[Drop] = []
     rows: list[list[int]] = []
+    adopted: list[Path] = []
     first = number * recipe.samples_per_shard
     fingerprint = records_fingerprint(records)
     with atomic.atomic_file(folder.shard(number)) as file:
@@ -129,7 +134,7 @@ def write_shard(folder: ShardDir, number: int, records: Sequence[Record], recipe
             if isinstance(member, Drop):
                 drops.append(member)
             else:
-                rows.append(_add(tar, f"{first + place:09d}", member))
+                rows.append(_add(tar, f"{first + place:09d}", member, adopted))
             watch(member if isinstance(member, Drop) else None)
         tar.append(ustar.END_OF_ARCHIVE)
     sidecar = Sidecar(
@@ -139,19 +144,30 @@ def write_shard(folder: ShardDir, number: int, records: Sequence[Record], recipe
         bytes=tar.offset,
         sha256=tar.sha256.hexdigest(),
         drops=tuple(drops),
+        files=tuple(AdoptedFile(str(path), path.stat().st_size) for path in adopted),
         rows=rows,
     )
     sidecar.write(folder.sidecar(number))
     return sidecar
 
 
-def _add(tar: _Tar, key: str, member: Member) -> list[int]:
-    """Append a sample's members, image first, and return its row of the index (`COLUMNS`)."""
-    image_offset = tar.add(f"{key}.{member.extension}", member.image) if member.extension else 0
+def _add(tar: _Tar, key: str, member: Member, adopted: list[Path]) -> list[int]:
+    """Append a sample's members, image first, and return its row of the index (`COLUMNS`).
+
+    An image that stays in its own file is not appended; the file joins `adopted`.
+    """
+    image_file = image_offset = 0
+    if member.adopted is not None:
+        if member.adopted.path not in adopted:
+            adopted.append(member.adopted.path)
+        image_file, image_offset = adopted.index(member.adopted.path) + 1, member.adopted.offset
+    elif member.extension:
+        image_offset = tar.add(f"{key}.{member.extension}", member.image)
     json_offset = tar.add(f"{key}.json", member.text)
     return [
         IMAGE_EXTENSIONS.index(member.extension),
         member.label,
+        image_file,
         image_offset,
         len(member.image),
         json_offset,
@@ -198,13 +214,15 @@ def records_fingerprint(records: Sequence[Record]) -> str:
         if isinstance(record, Drop):
             line = f"drop {record.id} {record.reason}"
         else:
-            line = f"{record.to_json()} {_origin_size(record.image)}"
+            line = f"{record.to_json()} {_origin(record.image)}"
         digest.update(line.encode() + b"\n")
     return digest.hexdigest()
 
 
-def _origin_size(origin: ImageOrigin | None) -> int | None:
-    """Bytes of an image file, -1 if it is missing; None for images that are not files."""
+def _origin(origin: ImageOrigin | None) -> int | str | None:
+    """Bytes of an image file, -1 if it is missing; the place of one that is not copied; None if it is made."""
+    if isinstance(origin, FileRange):
+        return f"{origin.path} {origin.offset} {origin.size}" if origin.in_place else origin.size
     if isinstance(origin, Path):
         try:
             return origin.stat().st_size

@@ -5,6 +5,8 @@
            index.npy      where each sample's members lie
            manifest.json  counts, checksums, class histogram, drops; written last: a set without it is unfinished
 
+An adopted set leaves images in the tars they came in: its shards hold the records, and its index points into `files`.
+
 Shard i holds records [i * samples_per_shard, (i + 1) * samples_per_shard) of the reader's order, less those dropped.
 A member's key is its record's number, zero-padded and without dots (webdataset ends the key at the first dot).
 
@@ -20,7 +22,7 @@ import os
 import zlib
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from io import FileIO
 from pathlib import Path
 from typing import Any
@@ -34,13 +36,14 @@ from data_prep.sample import Drop, Sample
 
 FORMAT_VERSION = 1
 IMAGE_EXTENSIONS = ("", "jpg", "png", "webp", "gif", "bmp", "tif")  # place 0: the sample has no image
-OPEN_SHARDS = 64  # file handles one reader keeps open
+OPEN_FILES = 64  # handles one reader keeps open
 INDEX_DTYPE = np.dtype(
     [
         ("shard", "<u4"),
         ("extension", "u1"),  # place in IMAGE_EXTENSIONS
         ("label", "<i4"),  # -1: no label
-        ("image_offset", "<u8"),  # bytes from the start of the shard
+        ("image_file", "<u4"),  # 0: the image is in the shard; n: in file n - 1 of the manifest's files
+        ("image_offset", "<u8"),  # bytes from the start of the shard or file
         ("image_size", "<u4"),
         ("json_offset", "<u8"),
         ("json_size", "<u4"),
@@ -67,6 +70,14 @@ class ShardEntry:
     sha256: str
 
 
+@dataclass(frozen=True, slots=True)
+class AdoptedFile:
+    """A file that holds images of an adopted set: its path and its bytes."""
+
+    path: str
+    bytes: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
     """What a shard set holds. `histogram[i]` counts samples of class i; `records` = samples + drops."""
@@ -82,6 +93,7 @@ class Manifest:
     samples: int
     bytes: int
     shards: tuple[ShardEntry, ...]
+    files: tuple[AdoptedFile, ...]
     histogram: tuple[int, ...]
     drops: tuple[Drop, ...]
     index_sha256: str
@@ -90,8 +102,8 @@ class Manifest:
     def to_json(self) -> str:
         """The text of manifest.json."""
         values = {spec.name: getattr(self, spec.name) for spec in fields(self)}
-        values["shards"] = [{spec.name: getattr(e, spec.name) for spec in fields(e)} for e in self.shards]
-        values["drops"] = [drop_to_json(drop) for drop in self.drops]
+        for name in ("shards", "files", "drops"):
+            values[name] = [asdict(entry) for entry in values[name]]
         return json.dumps(values, ensure_ascii=False, indent=1) + "\n"
 
     @classmethod
@@ -99,20 +111,19 @@ class Manifest:
         """Inverse of `to_json`. Raises `KeyError`, `TypeError` or `ValueError` on anything else."""
         values = json.loads(text)
         values["shards"] = tuple(ShardEntry(**entry) for entry in values["shards"])
+        values["files"] = tuple(AdoptedFile(**file) for file in values["files"])
         values["drops"] = tuple(Drop(**drop) for drop in values["drops"])
         for name in ("class_names", "histogram"):
             values[name] = tuple(values[name])
         return cls(**values)
 
 
-def drop_to_json(drop: Drop) -> dict[str, str | None]:
-    """A drop as it stands in sidecars and manifests."""
-    return {"id": drop.id, "reason": drop.reason, "file": drop.file}
+def fingerprint_of(entries: tuple[ShardEntry, ...], adopted_index: str | None) -> str:
+    """The identity of the data: it changes with any byte of any sample and with nothing else.
 
-
-def fingerprint_of(entries: tuple[ShardEntry, ...]) -> str:
-    """The identity of the data: it changes with any byte of any sample and with nothing else."""
-    text = json.dumps([FORMAT_VERSION, [[entry.samples, entry.sha256] for entry in entries]])
+    Of an adopted set the index's sha256 is part of it, since checksums of images stand there only.
+    """
+    text = json.dumps([FORMAT_VERSION, [[entry.samples, entry.sha256] for entry in entries], adopted_index])
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -134,6 +145,19 @@ def read_manifest(folder: Path) -> Manifest:
         raise DataError(f"{path} is damaged ({error}); delete it and run data_prep.build again") from error
 
 
+def wrong_sizes(folder: Path, manifest: Manifest) -> list[str]:
+    """One text for each shard or adopted file that is missing or has not the size in the manifest."""
+    files = [(folder / entry.name, entry.bytes) for entry in manifest.shards]
+    files += [(Path(file.path), file.bytes) for file in manifest.files]
+    wrong = []
+    for path, size in files:
+        found = path.stat().st_size if path.is_file() else None
+        if found != size:
+            state = "is missing" if found is None else f"has {found} bytes"
+            wrong.append(f"{path} {state}; the manifest says {size} bytes")
+    return wrong
+
+
 class ShardSet:
     """Random access to the samples of a finished shard set; may be pickled and shared with worker processes."""
 
@@ -141,20 +165,15 @@ class ShardSet:
         self.folder = folder
         self.manifest = manifest
         self.index = _open_index(folder, manifest)
-        self._files: OrderedDict[int, FileIO] = OrderedDict()
+        self._files: OrderedDict[Path, FileIO] = OrderedDict()
 
     @classmethod
     def open(cls, folder: Path) -> "ShardSet":
         """The set in `folder`. Raises `DataError` if it is missing or unfinished, or a shard's size has changed."""
         manifest = read_manifest(folder)
-        for entry in manifest.shards:
-            path = folder / entry.name
-            size = path.stat().st_size if path.is_file() else None
-            if size != entry.bytes:
-                found = "is missing" if size is None else f"has {size} bytes"
-                raise DataError(
-                    f"{path} {found}; its manifest says {entry.bytes} bytes: run data_prep.build again to rebuild it"
-                )
+        wrong = wrong_sizes(folder, manifest)
+        if wrong:
+            raise DataError(f"{wrong[0]}; run data_prep.build again to rebuild it")
         return cls(folder, manifest)
 
     def __len__(self) -> int:
@@ -197,37 +216,35 @@ class ShardSet:
         return f"sample {number} of {self.folder} (shard {name}, byte {int(row['json_offset'])})"
 
     def _read(self, number: int) -> tuple[bytes | None, bytes]:
-        """(image, json) of a sample: one read, since the two members are neighbours."""
+        """(image, json) of a sample, checked."""
         row = self.index[number]
-        image_size, json_size = int(row["image_size"]), int(row["json_size"])
-        json_start = int(row["json_offset"])
-        start = int(row["image_offset"]) if row["extension"] else json_start
-        length = json_start + json_size - start
-        data = os.pread(self._file(int(row["shard"])).fileno(), length, start)
-        text = data[json_start - start :]
-        image = data[:image_size] if row["extension"] else None
-        if len(data) != length or zlib.crc32(text, zlib.crc32(image or b"")) != row["checksum"]:
+        shard = self.folder / self.manifest.shards[int(row["shard"])].name
+        image = None
+        if row["extension"]:
+            file = Path(self.manifest.files[int(row["image_file"]) - 1].path) if row["image_file"] else shard
+            image = os.pread(self._descriptor(file), int(row["image_size"]), int(row["image_offset"]))
+        text = os.pread(self._descriptor(shard), int(row["json_size"]), int(row["json_offset"]))
+        if zlib.crc32(text, zlib.crc32(image or b"")) != row["checksum"]:
             raise DataError(
-                f"{self.where(number)} is damaged: {len(data)} of {length} bytes were read and their checksum differs"
-                f" from the index; delete that shard and run data_prep.build again"
+                f"{self.where(number)} is damaged: its bytes have not the checksum in the index; delete that shard and"
+                f" run data_prep.build again"
             )
         return image, text
 
-    def _file(self, shard: int) -> FileIO:
-        if shard in self._files:
-            self._files.move_to_end(shard)
-            return self._files[shard]
-        path = self.folder / self.manifest.shards[shard].name
+    def _descriptor(self, path: Path) -> int:
+        """The file, open; handles are kept, the longest unused is closed when there are too many."""
+        if path in self._files:
+            self._files.move_to_end(path)
+            return self._files[path].fileno()
         try:
-            file = FileIO(path)
+            file = self._files[path] = FileIO(path)
         except OSError as error:
             raise DataError(
                 f"{path} cannot be opened ({error.strerror}); run data_prep.verify {self.folder}"
             ) from error
-        self._files[shard] = file
-        if len(self._files) > OPEN_SHARDS:
+        if len(self._files) > OPEN_FILES:
             self._files.popitem(last=False)[1].close()
-        return file
+        return file.fileno()
 
 
 def _open_index(folder: Path, manifest: Manifest) -> NDArray[Any]:

@@ -22,7 +22,7 @@ from configs.load import exit_on_user_error
 from configs.run_dir import ShardDir
 from data_prep import ustar
 from data_prep.images import check_image
-from data_prep.shards import IMAGE_EXTENSIONS, Manifest, ShardSet, read_manifest
+from data_prep.shards import IMAGE_EXTENSIONS, Manifest, ShardSet, read_manifest, wrong_sizes
 
 REMEDY = "delete the damaged shards and run data_prep.build again: it writes the same bytes"
 MAX_FINDINGS = 20  # listed per shard
@@ -54,13 +54,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def quick_check(folder: Path, manifest: Manifest) -> list[str]:
     """Findings from file sizes, the index's sha256, and the counts; reads no shard."""
-    findings = []
-    for entry in manifest.shards:
-        path = folder / entry.name
-        if not path.is_file():
-            findings.append(f"{path}: missing; the manifest says {entry.bytes} bytes")
-        elif path.stat().st_size != entry.bytes:
-            findings.append(f"{path}: {path.stat().st_size} bytes; the manifest says {entry.bytes}")
+    findings = wrong_sizes(folder, manifest)
     index = ShardDir(folder).index
     if not index.is_file():
         findings.append(f"{index}: missing")
@@ -109,7 +103,7 @@ def _check_sample(shards: ShardSet, sample: int, descriptor: int) -> list[str]:
     """Findings about one sample: the headers of its members, its checksum, its record, its pixels."""
     row = shards.index[sample]
     members = [("json", int(row["json_offset"]), int(row["json_size"]))]
-    if row["extension"]:
+    if row["extension"] and not row["image_file"]:
         extension = IMAGE_EXTENSIONS[int(row["extension"])]
         members.insert(0, (extension, int(row["image_offset"]), int(row["image_size"])))
     findings = [text for member in members if (text := _check_header(descriptor, *member))]

@@ -4,22 +4,24 @@ Ids and order are those of the class folders, so that shards made from either fo
 """
 
 import csv
-import os
 import tarfile
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 
 from configs.errors import DataError
 from data_prep.class_names import load_class_list
+from data_prep.file_range import FileRange
 from data_prep.prompts import classification_turns
 from data_prep.readers.matlab import load_mat
 from data_prep.records import LazyRecords
 from data_prep.sample import Sample, Source
 
 
-def read_train_tar(path: Path, *, prompt: str = "paper") -> Source:
-    """ILSVRC2012_img_train.tar, a tar of one tar a class, read in place: nothing is unpacked."""
+def read_train_tar(path: Path, *, prompt: str = "paper", copy: bool = True) -> Source:
+    """ILSVRC2012_img_train.tar, a tar of one tar a class, read where it is: nothing is unpacked.
+
+    Without `copy` the shards hold no images and the index points into the tar.
+    """
     classes = load_class_list("imagenet")
     images = sorted(_images_of(path, classes.by_key))
 
@@ -28,7 +30,7 @@ def read_train_tar(path: Path, *, prompt: str = "paper") -> Source:
         label = classes.by_key[wnid]
         return Sample(
             id=f"{wnid}/{name}",
-            image=partial(read_at, path, offset, size),
+            image=FileRange(path, offset, size, in_place=not copy),
             label=label,
             label_name=classes.names[label],
             turns=classification_turns(prompt, classes.names[label]),
@@ -59,15 +61,6 @@ def read_validation(path: Path, *, ground_truth: str, synsets: str | None = None
         )
 
     return Source(classes.names, LazyRecords(make, len(names)))
-
-
-def read_at(path: Path, offset: int, size: int) -> bytes:
-    """`size` bytes of a file from byte `offset`. Raises `DataError` if the file ends before."""
-    with path.open("rb") as file:
-        data = os.pread(file.fileno(), size, offset)
-    if len(data) != size:
-        raise DataError(f"{path} ends at byte {offset + len(data)}, inside an image; is the download complete?")
-    return data
 
 
 def _images_of(path: Path, by_key: Mapping[str, int]) -> list[tuple[str, str, int, int]]:

@@ -7,13 +7,13 @@ and scattered members, missing fields, links, absolute or climbing names, archiv
 
 import json
 import tarfile
-from functools import partial
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from configs.errors import DataError
 from data_prep.class_names import load_class_list
+from data_prep.file_range import FileRange
 from data_prep.prompts import classification_turns, image_question
-from data_prep.readers.imagenet import read_at
 from data_prep.records import LazyRecords, Record
 from data_prep.sample import Drop, Sample, Source, Turn
 from data_prep.ustar import END_OF_ARCHIVE
@@ -22,8 +22,7 @@ IMAGES = ("jpg", "jpeg", "png", "webp", "gif", "bmp")
 FORBIDDEN = ("pyd", "pkl", "pickle")
 MAX_MEMBER = 256_000_000  # bytes
 
-Where = tuple[Path, int, int]
-Group = dict[str, Where]
+Group = dict[str, FileRange]
 
 
 def read(
@@ -34,11 +33,13 @@ def read(
     caption_field: str = "txt",
     question: str = "Describe the image concisely.",
     prompt: str = "paper",
+    copy: bool = True,
 ) -> Source:
     """The tar `path`, or all *.tar of a folder in sorted order.
 
     With `class_names`, `label_field` holds the class index (as text, or in JSON under "label"); without, the answer to
-    `question` is the text in `caption_field`.
+    `question` is the text in `caption_field`. Without `copy` the shards hold no images: the index points into the
+    tars, which must stay where they are.
     """
     tars = [path] if path.is_file() else sorted(path.glob("*.tar"))
     if not tars:
@@ -54,12 +55,12 @@ def read(
         field = label_field if names else caption_field
         if len(images) != 1 or field not in group:
             return Drop(key, f"missing or doubled field: it has {', '.join(group)}; one image and {field} are needed")
-        image = partial(read_at, *images[0])
+        image = replace(images[0], in_place=not copy)
         if not names:
-            text = read_at(*group[field]).decode("utf-8", errors="replace").strip()
+            text = group[field]().decode("utf-8", errors="replace").strip()
             return Sample(id=key, image=image, turns=(Turn("human", image_question(question)), Turn("gpt", text)))
         try:
-            value = json.loads(read_at(*group[field]))
+            value = json.loads(group[field]())
             label = int(value["label"] if isinstance(value, dict) else value)
             name = names[label] if label >= 0 else ""
         except (ValueError, KeyError, TypeError, IndexError) as error:
@@ -84,7 +85,7 @@ def scan(tar: Path) -> list[tuple[str, Group | Drop]]:
                     fault = f"repeated or scattered member: {member.name!r} comes after {last!r}"
                 if fault is not None:
                     faults.setdefault(key, fault)
-                group[field.lower()] = (tar, member.offset_data, member.size)
+                group[field.lower()] = FileRange(tar, member.offset_data, member.size)
                 last = key
             _check_end(tar, archive.offset)
     except tarfile.TarError as error:

@@ -83,8 +83,8 @@ def test_reading_shards_does_not_import_torch(built):
     assert done.stdout.strip() == "[]"
 
 
-def test_only_open_shards_are_kept_open_and_all_can_be_read(built, monkeypatch):
-    monkeypatch.setattr("data_prep.shards.OPEN_SHARDS", 1)
+def test_only_so_many_files_are_kept_open_and_all_can_be_read(built, monkeypatch):
+    monkeypatch.setattr("data_prep.shards.OPEN_FILES", 1)
     before = len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0  # noqa: PTH112, PTH208
     assert [built.sample(number).label for number in (0, 11, 4, 6, 0)] == [0, 1, 0, 1, 0]
     if before:

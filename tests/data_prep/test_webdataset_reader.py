@@ -6,13 +6,14 @@ from pathlib import Path
 import pytest
 
 from configs.errors import DataError
-from data_prep import build
+from data_prep import build, verify
 from data_prep.readers import webdataset
 from data_prep.sample import Drop
 from data_prep.shards import ShardSet
 
 
 def write_tar(path: Path, *members: tuple[str, bytes] | tarfile.TarInfo) -> Path:
+    path.parent.mkdir(exist_ok=True)
     with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as tar:
         for member in members:
             if isinstance(member, tarfile.TarInfo):
@@ -151,3 +152,49 @@ def test_an_adopted_tar_builds_into_shards_with_the_same_bytes(tmp_path, picture
     build.main(["--config", str(write_config(tar, "webdataset")), "--processes", "2"])
     shards = ShardSet.open(tmp_path / "shards/pets")
     assert [shards.sample(n).image for n in range(7)] == [picture(n) for n in range(7)]
+
+
+@pytest.fixture
+def in_place(tmp_path, picture, write_config) -> ShardSet:
+    """Two tars of four pictures, adopted without copying."""
+    for name in ("a", "b"):
+        members = [m for n in range(4) for m in ((f"{n}.jpg", picture(n + 4 * (name == "b"))), (f"{n}.txt", b"text"))]
+        write_tar(tmp_path / "foreign" / f"{name}.tar", *members)
+    build.main(
+        ["--config", str(write_config(tmp_path / "foreign", "webdataset", "{copy: false}", samples_per_shard=3))]
+    )
+    return ShardSet.open(tmp_path / "shards/pets")
+
+
+def test_tars_can_be_adopted_without_copying_an_image(in_place, picture, tmp_path, capsys):
+    assert [in_place.sample(n).image for n in range(8)] == [picture(n) for n in range(8)]
+    assert [file.path for file in in_place.manifest.files] == [str(tmp_path / f"foreign/{x}.tar") for x in "ab"]
+    assert in_place.index["image_file"].tolist() == [1, 1, 1, 1, 2, 2, 2, 2]
+    with tarfile.open(in_place.folder / "000001.tar") as tar:
+        assert [name.partition(".")[2] for name in tar.getnames()] == ["json"] * 3
+    verify.main([str(in_place.folder), "--full"])
+    assert "8 samples in 3 shards are whole" in capsys.readouterr().out
+
+
+def test_a_change_in_an_adopted_tar_is_noticed(in_place, tmp_path, write_config, capsys):
+    tar = tmp_path / "foreign" / "b.tar"
+    whole = tar.read_bytes()
+    place = int(in_place.index["image_offset"][5])
+    tar.write_bytes(flip(whole, place + 200))
+    with pytest.raises(DataError, match=r"sample 5 .*damaged"):
+        ShardSet.open(in_place.folder).sample(5)
+    tar.unlink()
+    with pytest.raises(DataError, match=r"foreign/b\.tar is missing"):
+        ShardSet.open(in_place.folder)
+
+
+def test_a_moved_adopted_tar_needs_a_rebuild_and_keeps_the_samples(in_place, tmp_path, write_config, capsys, picture):
+    (tmp_path / "foreign").rename(tmp_path / "moved")
+    config = write_config(tmp_path / "moved", "webdataset", "{copy: false}", samples_per_shard=3)
+    with pytest.raises(SystemExit):
+        build.main(["--config", str(config)])
+    assert "from other records" in capsys.readouterr().err
+    build.main(["--config", str(config), "--rebuild"])
+    again = ShardSet.open(in_place.folder)
+    assert again.sample(7).image == picture(7)
+    assert again.fingerprint == in_place.fingerprint

@@ -1,0 +1,30 @@
+"""An image that is a part of a larger file, such as a member of a tar that somebody else made."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from configs.errors import DataError
+
+
+@dataclass(frozen=True, slots=True)
+class FileRange:
+    """`size` bytes of `path` from byte `offset` on. Calling it reads them, so it may stand as `Sample.image`.
+
+    With `in_place` a build does not copy them: the index then points into `path`, which must stay where it is.
+    """
+
+    path: Path
+    offset: int
+    size: int
+    in_place: bool = False
+
+    def __call__(self) -> bytes:
+        """The bytes. Raises `DataError` if the file ends before."""
+        with self.path.open("rb") as file:
+            data = os.pread(file.fileno(), self.size, self.offset)
+        if len(data) != self.size:
+            raise DataError(
+                f"{self.path} ends at byte {self.offset + len(data)}, inside a member; is the download complete?"
+            )
+        return data
