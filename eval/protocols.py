@@ -103,7 +103,7 @@ PROTOCOLS: Mapping[str, Callable[[ProtocolConfig], EvalProtocol]] = {
 
 
 def make_protocol(config: ProtocolConfig) -> EvalProtocol:
-    """The protocol that `config` describes. Raises `ConfigError` or `DataError` for a wording or file it cannot find."""
+    """The protocol that `config` describes. Raises `ConfigError` or `DataError` for an unknown wording or file."""
     return PROTOCOLS[config.kind](config)
 
 

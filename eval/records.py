@@ -19,6 +19,7 @@ from types import TracebackType
 
 from configs.errors import RunError
 from configs.run_dir import EvalDir
+from data_prep.shards import id_hash
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +58,10 @@ class Prediction:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """An item that could not be asked, and why. It is counted and named, never scored."""
+    """An item that could not be asked, and why. It is counted and named, never scored.
+
+    Where the item cannot even be read, `unread_id` stands for its id.
+    """
 
     id: str
     reason: str
@@ -69,6 +73,11 @@ class Records:
 
     predictions: dict[str, Prediction]
     failures: dict[str, Failure]
+
+
+def unread_id(hashed: int) -> str:
+    """Stands for the id of an item of which only the hash (`data_prep.shards.id_hash`) is known."""
+    return f"unreadable-{hashed:016x}"
 
 
 def to_line(record: Prediction | Failure) -> str:
@@ -99,7 +108,8 @@ def read_records(folder: EvalDir) -> Records:
                 failures[record.id] = record
             else:
                 predictions.setdefault(record.id, record)
-    return Records(predictions, {key: failure for key, failure in failures.items() if key not in predictions})
+    answered = {*predictions, *(unread_id(id_hash(key)) for key in predictions)} if failures else set()
+    return Records(predictions, {key: failure for key, failure in failures.items() if key not in answered})
 
 
 def _read_file(path: Path) -> Iterable[Prediction | Failure]:

@@ -107,7 +107,7 @@ def _declared(text: str, letters: str) -> list[str]:
 
 
 def _openings(text: str, letters: str) -> set[str]:
-    """Letters with a mark after them that open the answer, a line or a sentence, and what else only an opening can be."""
+    """Letters that open the answer, a line or a sentence with a mark after them, or the answer before other words."""
     marked = set(re.findall(rf"(?:^|\n|[.!?:]\s)\s*[(\[*\"'“]*([{letters}])[*]*\s*[.):\]]", text))
     said = rf"[*]*([{letters}])[*]*(?:\s*\n|\s+(?:is|was|because|since)\b)"
     before_text = rf"([{letters.replace('A', '')}])\s+(?!(?:and|or)\b)\w"

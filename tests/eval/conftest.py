@@ -1,19 +1,22 @@
 """A tiny random model and a small shard set that several tests of eval ask."""
 
 import io
-from collections.abc import Callable, Iterable
+import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from data_prep import build
 from train.shapes import write_random_base
 
-WORDS = (
-    "What type of object is in this photo the Identify image A B C D answer Choose or , Let ' s think step by "
-    "tench wild dog cat red moss bark ( )"
-).split()
+SENTENCES = (
+    "What type of object is in this photo the Identify image A B C D answer Choose or , Let ' s think step by",
+    "tench wild dog cat red moss bark ( )",
+)
+WORDS = [word for sentence in SENTENCES for word in sentence.split()]
 
 
 def picture(seed: int = 0, size: tuple[int, int] = (40, 24)) -> bytes:
@@ -34,3 +37,58 @@ def picture_fixture() -> Callable[..., bytes]:
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model folder with random weights."""
     return write_random_base(tmp_path_factory.mktemp("models") / "tiny", "tiny", WORDS)
+
+
+CLASSES = ("tench", "wild_dog", "cat")
+PER_CLASS = 5
+
+
+@pytest.fixture(scope="session")
+def data_section(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The section `data` of a config with built shards: `pets` (15 images, 3 classes) and `quiz` (8 questions)."""
+    root = tmp_path_factory.mktemp("data")
+    for label, name in enumerate(CLASSES):
+        (root / "pets" / name).mkdir(parents=True)
+        for number in range(PER_CLASS):
+            (root / "pets" / name / f"{number}.jpg").write_bytes(picture(10 * label + number))
+    lines = []
+    for number in range(8):
+        text = "What is this object?\nA. red\nB. moss\nC. bark\nD. step\nChoose A, B, C, or D."
+        image = f"pets/{CLASSES[number % 3]}/{number % PER_CLASS}.jpg"
+        row = {"image": image, "text": text, "label": "ABCD"[number % 4], "wiki": "", "classname": CLASSES[number % 3]}
+        lines.append(json.dumps(row))
+    (root / "quiz.jsonl").write_text("\n".join(lines) + "\n")
+    section = (
+        "data:\n"
+        f"  shards: {root / 'shards'}\n"
+        "  samples_per_shard: 4\n"
+        "  sources:\n"
+        f"    pets: {{reader: image_folder, path: {root / 'pets'}}}\n"
+        f"    quiz: {{reader: imagewikiqa, path: {root / 'quiz.jsonl'}}}\n"
+    )
+    config = root / "build.yaml"
+    config.write_text(f"name: build\nmodel: {{base: none}}\ntrain: {{sources: [pets]}}\n{section}")
+    build.main(["--config", str(config)])
+    return section
+
+
+@pytest.fixture
+def write_config(tmp_path: Path, data_section: str, tiny_model: Path) -> Callable[..., Path]:
+    """Writes an evaluation config about `pets`; keyword arguments are settings (`protocol` a dict)."""
+
+    def write(**settings: object) -> Path:
+        protocol = {"kind": "open_world", "max_new_tokens": 6} | dict(settings.pop("protocol", {}))
+        values = {
+            "name": "pets",
+            "model": str(tiny_model),
+            "source": "pets",
+            "dtype": "fp32",
+            "batch_size": 4,
+            "output": str(tmp_path / "answers"),
+        } | settings
+        lines = [f"{key}: {json.dumps(value)}" for key, value in (values | {"protocol": protocol}).items()]
+        file = tmp_path / "evaluation.yaml"
+        file.write_text("\n".join(lines) + "\n" + data_section)
+        return file
+
+    return write

@@ -1,0 +1,188 @@
+"""Several models side by side, as in the paper's Table 5: one row a model, one column an evaluation.
+
+    python -m eval.compare --output runs/table base=runs/demo/base/eval mix=runs/demo_mix/eval
+
+NAME=FOLDER: a folder of evaluations, each with a report.json in it or in a folder for each checkpoint (then `export`
+counts, or the best one that summary.json names). Prints the table; writes report.md, report.json and report.html.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from configs.errors import ConfigError, RunError, UserError
+from configs.load import exit_on_user_error
+from configs.run_dir import EvalDir
+from data_prep.atomic import write_bytes
+from eval.figures import frequency_figure
+from eval.page import Block, Figure, Heading, Page, Table, Text
+from eval.places import Place
+from eval.report import classes_of
+from eval.report_page import correlation, interval, percent, points
+
+Reports = Mapping[str, Mapping[str, Any]]  # evaluation's name to the content of its report.json
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Compare. Exits with code 2 if a folder holds no report."""
+    parser = argparse.ArgumentParser(description="Set the evaluations of several models side by side.")
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder of the report")
+    parser.add_argument("models", nargs="+", metavar="NAME=EVALDIR", help="a model's name and folder of evaluations")
+    arguments = parser.parse_args(argv)
+    try:
+        models = {name: read_reports(folder) for name, folder in map(_named_folder, arguments.models)}
+        if len(models) < len(arguments.models):
+            raise ConfigError(f"two models share a name among {', '.join(arguments.models)}; give each its own")
+        page = comparison_page(models)
+        folder = EvalDir(arguments.output)
+        folder.root.mkdir(parents=True, exist_ok=True)
+        write_bytes(folder.report("md"), page.markdown().encode())
+        write_bytes(folder.report("html"), page.html().encode())
+        write_bytes(
+            folder.report("json"), (json.dumps(comparison(models), indent=1, ensure_ascii=False) + "\n").encode()
+        )
+    except UserError as error:
+        exit_on_user_error(error)
+    print(f"{page.markdown()}\n{folder.report('html')}")
+
+
+def _named_folder(text: str) -> tuple[str, Path]:
+    name, equals, folder = text.partition("=")
+    if not equals or not name or not folder:
+        raise ConfigError(f"{text!r} is not of the form NAME=EVALDIR")
+    return name, Path(folder)
+
+
+def read_reports(folder: Path) -> dict[str, dict[str, Any]]:
+    """Evaluation's name to report, of all evaluations in `folder`. Raises `RunError` if there is none."""
+    if not folder.is_dir():
+        raise RunError(f"no folder {folder}; evaluate the model first with `python -m eval.run --config FILE`")
+    found = [report for path in sorted(folder.glob("*/")) if (report := _read_report(path)) is not None]
+    if not found:
+        raise RunError(f"{folder} holds no evaluation with a report.json; run `python -m eval.run --report-only` first")
+    return {report["name"]: report for report in found}
+
+
+def _read_report(folder: Path) -> dict[str, Any] | None:
+    """The report in `folder`, or that of the label that counts; None if there is none."""
+    if EvalDir(folder).report("json").is_file():
+        return _load(EvalDir(folder).report("json"))
+    labels = {path.name: EvalDir(path).report("json") for path in sorted(folder.glob("*/"))}
+    labels = {name: path for name, path in labels.items() if path.is_file()}
+    if not labels:
+        return None
+    chosen = next(iter(labels)) if len(labels) == 1 else "export"
+    if chosen not in labels:
+        summary = Place(folder, in_run=True).summary("json")
+        chosen = _load(summary)["best"] if summary.is_file() else chosen
+    if chosen not in labels:
+        raise RunError(
+            f"{folder} has reports of {', '.join(labels)}, and no summary.json to say which counts; rerun it"
+        )
+    return _load(labels[chosen])
+
+
+def _load(path: Path) -> dict[str, Any]:
+    try:
+        values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise RunError(f"{path} is damaged ({error}); run eval.run --report-only again") from error
+    return values
+
+
+def comparison(models: Mapping[str, Reports]) -> dict[str, Any]:
+    """The content of report.json: for each model and evaluation the accuracy and the difference to the first model."""
+    first = next(iter(models.values()))
+    rows: dict[str, Any] = {}
+    for name, reports in models.items():
+        rows[name] = {
+            evaluation: {
+                "label": report["label"],
+                "accuracy": report["accuracy"],
+                "no_answer": report["no_answer"],
+                "difference": report["accuracy"]["value"] - first[evaluation]["accuracy"]["value"]
+                if evaluation in first
+                else None,
+                "protocol": report["protocol"]["hash"],
+                "spearman": report["frequency"]["spearman"] if report["frequency"] else None,
+                "pearson": report["frequency"]["pearson"] if report["frequency"] else None,
+            }
+            for evaluation, report in reports.items()
+        }
+    return {"evaluations": evaluation_names(models), "models": rows}
+
+
+def evaluation_names(models: Mapping[str, Reports]) -> list[str]:
+    """All evaluations' names: open questions first, as in the paper, then by name."""
+    kinds = {name: report["protocol"]["kind"] for reports in models.values() for name, report in reports.items()}
+    return sorted(kinds, key=lambda name: (kinds[name] != "open_world", name))
+
+
+def comparison_page(models: Mapping[str, Reports]) -> Page:
+    """The page: the table, what is not comparable in it, and the figure for every evaluation with frequencies."""
+    names = evaluation_names(models)
+    values = comparison(models)["models"]
+    headers = ["model", *(part for name in names for part in (name, "95 % interval", "n", "vs first"))]
+    rows = [[model, *(part for name in names for part in _cells(values[model].get(name)))] for model in models]
+    blocks: list[Block] = [Table(headers, rows, numeric=frozenset(range(1, len(headers))))]
+    blocks += [Text(text, warning=True) for text in _warnings(models, names)]
+    first = next(iter(models))
+    blocks.append(Text(f"Accuracies; the last column of each evaluation is the difference to {first} in points."))
+    for name in names:
+        blocks += _frequency(models, name)
+    return Page("Models side by side", blocks)
+
+
+def _cells(result: Mapping[str, Any] | None) -> list[str]:
+    if result is None:
+        return ["not run", "", "", ""]
+    accuracy = result["accuracy"]
+    return [percent(accuracy["value"]), interval(accuracy), f"{accuracy['n']:,}", points(result["difference"])]
+
+
+def _warnings(models: Mapping[str, Reports], names: Sequence[str]) -> list[str]:
+    """What makes two numbers of a column not comparable."""
+    texts = []
+    for name in names:
+        reports = {model: reports[name] for model, reports in models.items() if name in reports}
+        for what, values in (
+            ("protocols", {model: report["protocol"]["hash"] for model, report in reports.items()}),
+            ("test data", {model: report["protocol"]["data"][:12] for model, report in reports.items()}),
+        ):
+            if len(set(values.values())) > 1:
+                listed = ", ".join(f"{model} {value}" for model, value in values.items())
+                texts.append(f"{name}: the models were asked with different {what} ({listed}).")
+        texts += [f"{name}: {model} is incomplete." for model, report in reports.items() if report["items"]["missing"]]
+    return texts
+
+
+def _frequency(models: Mapping[str, Reports], name: str) -> list[Block]:
+    reports = {model: reports[name] for model, reports in models.items() if name in reports}
+    reports = {model: report for model, report in reports.items() if report["frequency"]}
+    if not reports:
+        return []
+    thirds = {model: report["frequency"]["thirds"] for model, report in reports.items()}
+    headers = ["model", *(part["name"] for part in next(iter(thirds.values()))), "Spearman", "Pearson"]
+    rows = [
+        [
+            model,
+            *(f"{percent(part['mean_accuracy'])} (n = {part['rate']['n']:,})" for part in thirds[model]),
+            correlation(report["frequency"]["spearman"]),
+            correlation(report["frequency"]["pearson"]),
+        ]
+        for model, report in reports.items()
+    ]
+    caption = "Each dot is a class, each line joins the means of bins of the frequency in the training data."
+    return [
+        Heading(f"{name}: frequency in the training data and accuracy"),
+        Figure(frequency_figure({model: classes_of(report) for model, report in reports.items()}), caption),
+        Table(headers, rows, numeric=frozenset(range(1, len(headers)))),
+    ]
+
+
+if __name__ == "__main__":
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+    main()

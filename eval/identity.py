@@ -1,0 +1,148 @@
+"""evaluation.json: what the answers in a folder are answers to. Answers to other questions are never mixed with them.
+
+`asked` is all that changes an answer: model, data, wording, markup, precision. It must agree for a folder to be used
+again. `judged` (matching rule, synonyms) may change: the report is then made anew from the same answers. So may the
+limit: items chosen by a smaller limit are among those of a larger one.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from configs.errors import RunError
+from configs.run_dir import EvalDir
+from configs.schema import EvalConfig, result_fields
+from data_prep.atomic import write_bytes
+
+FORMAT_VERSION = 1
+JUDGING = ("match", "synonyms")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluation:
+    """The content of evaluation.json.
+
+    `model` is the config's words for it and `label` the checkpoint's; `items` counts what is to be asked, out of
+    `source_items`; `config` is the resolved configuration.
+    """
+
+    name: str
+    model: str
+    label: str
+    source: str
+    items: int
+    source_items: int
+    limit: int | None
+    asked: Mapping[str, Any]
+    judged: Mapping[str, Any]
+    config: Mapping[str, Any]
+    format_version: int = FORMAT_VERSION
+
+    @property
+    def protocol_hash(self) -> str:
+        """Names the protocol, whatever the model and the data: 12 hexadecimal digits."""
+        protocol = {key: value for key, value in self.asked.items() if key not in ("model", "data")}
+        text = json.dumps([protocol, dict(self.judged)], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def describe_evaluation(
+    config: EvalConfig, label: str, model_identity: str, fingerprint: str, counts: tuple[int, int]
+) -> Evaluation:
+    """What would be written for `config`; `counts` are the items to ask and those of the source."""
+    protocol = result_fields(config.protocol)
+    asked = {"model": model_identity, "data": fingerprint, "dtype": config.dtype}
+    asked |= {key: value for key, value in protocol.items() if key not in JUDGING}
+    judged = {key: protocol[key] for key in JUDGING}
+    judged["synonyms_sha256"] = _file_hash(config.protocol.synonyms)
+    return Evaluation(
+        name=config.name,
+        model=config.model,
+        label=label,
+        source=config.source,
+        items=counts[0],
+        source_items=counts[1],
+        limit=config.limit,
+        asked=asked,
+        judged=judged,
+        config=asdict(config),
+    )
+
+
+def _file_hash(place: str | None) -> str | None:
+    if place is None or not Path(place).expanduser().is_file():
+        return None
+    return hashlib.sha256(Path(place).expanduser().read_bytes()).hexdigest()
+
+
+def read_evaluation(folder: EvalDir) -> Evaluation | None:
+    """What the folder is for, or None if it is new. Raises `RunError` if its answers or its file cannot be used."""
+    if not folder.config.is_file():
+        if folder.all_predictions():
+            raise RunError(f"{folder.root} has predictions but no evaluation.json; delete them, or set another output")
+        return None
+    try:
+        evaluation = Evaluation(**json.loads(folder.config.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        raise RunError(f"{folder.config} cannot be read ({error}); delete {folder.root} to start anew") from error
+    if evaluation.format_version != FORMAT_VERSION:
+        raise RunError(
+            f"{folder.config} has format version {evaluation.format_version}, this program writes {FORMAT_VERSION}; "
+            f"delete {folder.root} to start anew"
+        )
+    return evaluation
+
+
+def claim(folder: EvalDir, wanted: Evaluation) -> None:
+    """Write evaluation.json, unless the folder holds answers to other questions.
+
+    Raises `RunError` that names every difference and says how to start anew.
+    """
+    present = read_evaluation(folder)
+    if present is not None:
+        _check_same(folder, present.asked, wanted.asked)
+    folder.root.mkdir(parents=True, exist_ok=True)
+    _write(folder, wanted)
+
+
+def rejudge(folder: EvalDir, config: EvalConfig) -> Evaluation:
+    """The folder's evaluation, judged from now on by `config`'s matching rule and synonyms.
+
+    Raises `RunError` if nothing was asked there, or something else than `config` asks.
+    """
+    present = read_evaluation(folder)
+    if present is None:
+        raise RunError(f"{folder.root} has no evaluation yet; run eval.run without --report-only first")
+    known = present.asked["model"], present.asked["data"]
+    wanted = describe_evaluation(config, present.label, *known, (present.items, present.source_items))
+    _check_same(folder, present.asked, wanted.asked)
+    judged = replace(present, judged=wanted.judged)
+    if judged != present:
+        _write(folder, judged)
+    return judged
+
+
+def _check_same(folder: EvalDir, present: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    differences = [
+        f"{key} was {_short(present.get(key))} and is now {_short(wanted.get(key))}"
+        for key in sorted({*present, *wanted})
+        if present.get(key) != wanted.get(key)
+    ]
+    if differences:
+        raise RunError(
+            f"{folder.root} holds answers to other questions: {'; '.join(differences)}. Set output to another "
+            f"folder, or delete {folder.root} to start anew"
+        )
+
+
+def _write(folder: EvalDir, evaluation: Evaluation) -> None:
+    write_bytes(folder.config, (json.dumps(asdict(evaluation), indent=1, ensure_ascii=False) + "\n").encode())
+
+
+def _short(value: object) -> str:
+    """Digests by their first digits, other values as they are."""
+    text = repr(value)
+    return f"{text[1:13]}..." if isinstance(value, str) and len(value) == 64 else text

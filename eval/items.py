@@ -1,0 +1,67 @@
+"""Which items are asked, by which worker, in which batches. Nothing here depends on what is done already.
+
+A batch is fixed by the items, the number of workers and the batch size alone. A rerun after a kill forms the same
+batches again, so that it gives the same answers to the last bit: sums in floating point depend on the neighbours.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+from configs.errors import ConfigError
+from configs.schema import EvalConfig
+from data_prep.shards import ShardSet
+
+SEED = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """Worker `worker` of `workers`: it asks every `workers`-th item. Raises `ConfigError` for an impossible pair."""
+
+    worker: int = 0
+    workers: int = 1
+
+    def __post_init__(self) -> None:
+        """Check that there is such a worker."""
+        if not 0 <= self.worker < self.workers:
+            raise ConfigError(
+                f"--worker {self.worker} with --workers {self.workers}: a worker is one of 0 to --workers less one"
+            )
+
+    def split(self, processes: int) -> "list[Share]":
+        """The shares of this worker's processes; together they ask what it would."""
+        if processes < 1:
+            raise ConfigError(f"--processes is {processes}; give at least 1")
+        return [Share(self.worker * processes + process, self.workers * processes) for process in range(processes)]
+
+
+def open_source(config: EvalConfig) -> ShardSet:
+    """The shard set of the source that is asked. Raises `DataError` if it is not built."""
+    return ShardSet.open(Path(config.data.shards) / config.source)
+
+
+def chosen_items(id_hashes: Sequence[int], limit: int | None) -> list[int]:
+    """Positions of the items to ask, in order: all, or the `limit` that come first in an order drawn from their ids.
+
+    A larger limit keeps the items of a smaller one. `id_hashes[i]` is `data_prep.shards.id_hash` of item i's id.
+    """
+    if limit is None or limit >= len(id_hashes):
+        return list(range(len(id_hashes)))
+    return sorted(sorted(range(len(id_hashes)), key=lambda item: draw(id_hashes[item]))[:limit])
+
+
+def draw(hashed: int) -> bytes:
+    """An item's place in the order from which `limit` takes the first."""
+    return sha256(f"{SEED}:{int(hashed)}".encode()).digest()
+
+
+def batches_of(items: Sequence[int], share: Share, batch_size: int) -> list[list[int]]:
+    """The share's items in rows of `batch_size`.
+
+    >>> batches_of(range(7), Share(1, 2), 2)
+    [[1, 3], [5]]
+    """
+    own = items[share.worker :: share.workers]
+    return [list(own[start : start + batch_size]) for start in range(0, len(own), batch_size)]

@@ -1,0 +1,33 @@
+"""The paper's numbers, to stand beside ours: `paper_numbers.json`, row name to percentage and where it is printed.
+
+table1/open_world/LLaVA1.5-7B/ImageNet    table3/finetuned/LLaVA1.5-7B/projector/Flowers102
+table5/LLaVA1.5-7B finetuned on ImageNet+LLaVA/ImageWikiQA    table8/with_synonyms/LLaVA1.5-7B/ImageNet
+"""
+
+import difflib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from configs.errors import ConfigError
+
+NUMBERS = Path(__file__).with_name("paper_numbers.json")
+
+
+@dataclass(frozen=True, slots=True)
+class PaperNumber:
+    """A number of the paper: accuracy as a fraction (None where it prints N/A or NaN), and the table it stands in."""
+
+    row: str
+    value: float | None
+    source: str
+
+
+def paper_number(row: str) -> PaperNumber:
+    """The number called `row`. Raises `ConfigError` with the nearest names for an unknown one."""
+    rows = json.loads(NUMBERS.read_text(encoding="utf-8"))["rows"]
+    if row not in rows:
+        near = difflib.get_close_matches(row, rows, n=3, cutoff=0.4)
+        raise ConfigError(f"paper_row is {row!r}, which is no row of {NUMBERS.name}; near ones: {', '.join(near)}")
+    percent = rows[row]["value"]
+    return PaperNumber(row, None if percent is None else percent / 100, rows[row]["source"])

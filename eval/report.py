@@ -1,0 +1,151 @@
+"""The report of one evaluation, made from its stored predictions alone: report.json, report.md, report.html.
+
+`build_report` turns answers into numbers (report.json holds them all); `report_page` lays them out. Scores are
+computed here, by the protocol's own rule, so another matching rule needs no new questions.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from configs.run_dir import EvalDir
+from configs.schema import EvalConfig
+from data_prep.atomic import write_bytes
+from data_prep.shards import id_hash, read_manifest
+from eval.identity import Evaluation, rejudge
+from eval.items import draw
+from eval.paper import paper_number
+from eval.protocols import make_protocol
+from eval.records import Prediction, Records, Score, read_records
+from eval.report_page import report_page
+from eval.stats import ClassResult, Rate, log_bins, pearson, per_class, spearman, thirds
+
+EXAMPLES = 8  # of each outcome
+
+
+def write_report(folder: EvalDir, config: EvalConfig) -> dict[str, Any]:
+    """Make the three files from what is in `folder`, and return the content of report.json.
+
+    Raises `RunError` if nothing was asked there, or something else than `config` asks.
+    """
+    report = build_report(rejudge(folder, config), read_records(folder), config)
+    page = report_page(report)
+    write_bytes(folder.report("md"), page.markdown().encode())
+    write_bytes(folder.report("html"), page.html().encode())
+    write_bytes(folder.report("json"), (json.dumps(report, indent=1, ensure_ascii=False) + "\n").encode())
+    return report
+
+
+def build_report(evaluation: Evaluation, records: Records, config: EvalConfig) -> dict[str, Any]:
+    """Everything the report says, as JSON values. Shares are fractions; failed items are in none of them."""
+    predictions = _chosen(records.predictions.values(), evaluation.limit)
+    protocol = make_protocol(config.protocol)
+    scored = [(prediction, protocol.score(prediction)) for prediction in predictions]
+    counts = {value: sum(score.value is value for _, score in scored) for value in (True, False, None)}
+    classes = with_frequency(
+        per_class((p.label, p.label_name or "", s.value) for p, s in scored if p.label_name),
+        class_frequencies(Path(config.data.shards), config.frequency_sources),
+    )
+    accuracy = Rate(counts[True], len(scored))
+    return {
+        "name": evaluation.name,
+        "model": evaluation.model,
+        "label": evaluation.label,
+        "source": evaluation.source,
+        "items": {
+            "expected": evaluation.items,
+            "answered": len(scored),
+            "failed": len(records.failures),
+            "missing": max(0, evaluation.items - len(scored) - len(records.failures)),
+            "source": evaluation.source_items,
+        },
+        "accuracy": accuracy.to_json(),
+        "wrong": Rate(counts[False], len(scored)).to_json(),
+        "no_answer": Rate(counts[None], len(scored)).to_json(),
+        "accuracy_of_answers": Rate(counts[True], counts[True] + counts[False]).to_json(),
+        "paper": _beside_paper(config.paper_row, accuracy),
+        "protocol": {**evaluation.asked, **evaluation.judged, "hash": evaluation.protocol_hash},
+        "answers": _answers(predictions),
+        "frequency": frequency_results(classes) if config.frequency_sources else None,
+        "frequency_sources": list(config.frequency_sources),
+        "classes": [asdict(result) for result in classes],
+        "examples": _examples(scored),
+        "failures": [asdict(failure) for failure in records.failures.values()],
+    }
+
+
+def _chosen(predictions: Iterable[Prediction], limit: int | None) -> list[Prediction]:
+    """The answers the evaluation is about: an earlier, larger limit may have left more of them."""
+    ordered = sorted(predictions, key=lambda prediction: draw(id_hash(prediction.id)))
+    return ordered[:limit]
+
+
+def _beside_paper(row: str | None, accuracy: Rate) -> dict[str, Any] | None:
+    if row is None:
+        return None
+    number = paper_number(row)
+    low, high = accuracy.interval
+    if number.value is None:
+        return {**asdict(number), "difference": None, "inside_interval": None}
+    inside = low <= number.value <= high
+    return {**asdict(number), "difference": accuracy.value - number.value, "inside_interval": inside}
+
+
+def _answers(predictions: Sequence[Prediction]) -> dict[str, Any]:
+    """How long answers were (mean, in tokens), how many were cut at the limit, how long they took (seconds)."""
+    number = max(1, len(predictions))
+    return {
+        "mean_tokens": sum(prediction.tokens for prediction in predictions) / number,
+        "cut": sum(not prediction.stopped for prediction in predictions),
+        "seconds": sum(prediction.seconds for prediction in predictions),
+    }
+
+
+def _examples(scored: Sequence[tuple[Prediction, Score]]) -> list[dict[str, Any]]:
+    """The first few answers of each outcome, in an order drawn from the ids."""
+    examples = []
+    for value in (True, False, None):
+        chosen = [(p, s) for p, s in scored if s.value is value][:EXAMPLES]
+        examples += [
+            {"id": p.id, "target": p.target, "class": p.label_name, "answer": p.answer, **asdict(s)} for p, s in chosen
+        ]
+    return examples
+
+
+def class_frequencies(shards: Path, sources: Sequence[str]) -> dict[str, int] | None:
+    """How often each class name is the label of a sample, summed over the sources; None without sources."""
+    if not sources:
+        return None
+    frequencies: dict[str, int] = {}
+    for source in sources:
+        manifest = read_manifest(shards / source)
+        for name, count in zip(manifest.class_names, manifest.histogram, strict=True):
+            frequencies[name] = frequencies.get(name, 0) + count
+    return frequencies
+
+
+def with_frequency(classes: Sequence[ClassResult], frequencies: Mapping[str, int] | None) -> list[ClassResult]:
+    """The results with each class's frequency; a class that the sources do not name occurs 0 times."""
+    if frequencies is None:
+        return list(classes)
+    return [ClassResult(c.label, c.name, c.right, c.wrong, c.no_answer, frequencies.get(c.name, 0)) for c in classes]
+
+
+def frequency_results(classes: Sequence[ClassResult]) -> dict[str, Any]:
+    """Correlations between a class's frequency and accuracy (the paper's Table 11), and both kinds of bins."""
+    known = [c for c in classes if c.frequency is not None]
+    frequency, accuracy = [float(c.frequency or 0) for c in known], [c.rate.value for c in known]
+    return {
+        "classes": len(known),
+        "spearman": spearman(frequency, accuracy),
+        "pearson": pearson(frequency, accuracy),
+        "thirds": [{**asdict(part), "rate": part.rate.to_json()} for part in thirds(known)],
+        "log_bins": [{**asdict(part), "rate": part.rate.to_json()} for part in log_bins(known)],
+    }
+
+
+def classes_of(report: Mapping[str, Any]) -> list[ClassResult]:
+    """The class results that a report.json holds."""
+    return [ClassResult(**values) for values in report["classes"]]

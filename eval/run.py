@@ -1,0 +1,89 @@
+"""Asks a model the questions of an evaluation and reports: `python -m eval.run --config configs/eval/FILE.yaml`.
+
+Whatever was answered before is kept: the same command goes on after a kill, and asks nothing the second time.
+
+    --processes 4                 four processes on this machine (one GPU each, where there are several)
+    --worker 3 --workers 16       one of sixteen array tasks; `--report-only` makes the report when all have ended
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from configs.errors import ConfigError, UserError
+from configs.load import config_parser, describe, exit_on_user_error, load_config
+from configs.run_dir import EvalDir
+from configs.schema import EvalConfig
+from eval.items import Share
+from eval.paper import paper_number
+from eval.places import place_of
+from eval.preview import preview
+from eval.protocols import make_protocol
+from eval.report import write_report
+from eval.summary import result_line, write_summary
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Evaluate. Exits with code 2 on a mistake in configuration or data."""
+    arguments = _parser().parse_args(argv)
+    try:
+        config, origins = load_config(EvalConfig, arguments.config, arguments.overrides)
+        if arguments.print_config:
+            print(describe(config, origins))
+            return
+        share = Share(arguments.worker or 0, arguments.workers)
+        _check(config, arguments)
+        if arguments.dry_run:
+            print(preview(config, share))
+        elif arguments.report_only:
+            report(config, place_of(config).existing())
+        else:
+            from eval.workers import ask_every_model  # loads torch, which no other branch needs
+
+            folders = ask_every_model(config, share, arguments.processes)
+            if arguments.workers == 1:
+                report(config, folders)
+    except UserError as error:
+        exit_on_user_error(error)
+
+
+def report(config: EvalConfig, folders: Sequence[EvalDir]) -> None:
+    """Make the report of every model that was asked, a summary if there are several, and print one line each."""
+    place = place_of(config)
+    if not folders:
+        raise ConfigError(f"{place.root} holds no answers yet; run the same command without --report-only first")
+    reports = []
+    for folder in folders:
+        reports.append(write_report(folder, config))
+        print(f"{result_line(reports[-1])}\n  {folder.report('html')}")
+    if len(reports) > 1:
+        print(write_summary(place, reports))
+
+
+def _check(config: EvalConfig, arguments: argparse.Namespace) -> None:
+    """What can be wrong is told before a model is loaded."""
+    if arguments.workers > 1 and arguments.worker is None:
+        raise ConfigError(
+            f"--workers {arguments.workers} needs --worker: which of 0 to {arguments.workers - 1} is this?"
+        )
+    make_protocol(config.protocol)
+    if config.paper_row is not None:
+        paper_number(config.paper_row)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = config_parser("Ask a model the questions of an evaluation, and report.", EvalConfig)
+    parser.add_argument(
+        "--worker", type=int, metavar="I", help="which of --workers this is, from 0; it writes no report"
+    )
+    parser.add_argument("--workers", type=int, default=1, metavar="N", help="how many jobs share the questions")
+    parser.add_argument("--processes", type=int, default=1, metavar="P", help="processes on this machine")
+    parser.add_argument("--report-only", action="store_true", help="make the reports from the answers that are there")
+    parser.add_argument("--dry-run", action="store_true", help="show what would be asked; load no model")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+    main()

@@ -1,0 +1,140 @@
+"""Asks a model all questions of an evaluation: items to batches to lines on the disk.
+
+    for every batch of this worker's items:   read and prepare (in a thread, one batch ahead) -> answer -> append
+
+Workers share nothing but the folder; a batch whose items all have answers, in any worker's file, is passed over. One
+that has some is answered whole again and only the rest is kept, so that a batch's composition, and with it every last
+bit of the sums, is that of an uninterrupted run.
+"""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import chain
+
+from configs.errors import DataError
+from configs.run_dir import EvalDir
+from configs.schema import EvalConfig
+from data_prep.sample import Sample
+from data_prep.shards import ShardSet, id_hash
+from eval.identity import claim, describe_evaluation
+from eval.items import Share, batches_of, chosen_items, open_source
+from eval.predictor import Answer, Predictor, Prompt
+from eval.progress import AskProgress
+from eval.protocols import EvalProtocol, Question, make_protocol
+from eval.records import Failure, Prediction, PredictionWriter, Records, read_records, unread_id
+from train.model import LoadedModel
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """An item that can be asked."""
+
+    sample: Sample
+    question: Question
+    prompt: Prompt
+
+
+class Questionnaire:
+    """The items of one source under one protocol, made ready for one model."""
+
+    def __init__(self, shards: ShardSet, protocol: EvalProtocol, predictor: Predictor):
+        """Nothing is read yet."""
+        self.shards, self.protocol, self.predictor = shards, protocol, predictor
+
+    def prepare(self, item: int) -> Ready | Failure:
+        """Read, word and render item number `item`; whatever is wrong with its data makes a `Failure`."""
+        name = unread_id(int(self.shards.index["id_hash"][item]))
+        try:
+            sample = self.shards.sample(item)
+            name = sample.id
+            question = self.protocol.question(sample)
+            image = sample.image if isinstance(sample.image, bytes) else None
+            return Ready(sample, question, self.predictor.prompt(question.turns, image))
+        except DataError as error:
+            return Failure(name, str(error))
+
+
+def ask_all(config: EvalConfig, loaded: LoadedModel, label: str, folder: EvalDir, share: Share) -> None:
+    """Ask what is not answered yet in `folder`. Raises `RunError` if the folder belongs to another evaluation."""
+    shards = open_source(config)
+    items = chosen_items(shards.index["id_hash"].tolist(), config.limit)
+    counts = (len(items), len(shards))
+    claim(folder, describe_evaluation(config, label, loaded.identity, shards.fingerprint, counts))
+    protocol = make_protocol(config.protocol)
+    questionnaire = Questionnaire(shards, protocol, Predictor(loaded, config.protocol))
+    batches = batches_of(items, share, config.batch_size)
+    known = read_records(folder)
+    with (
+        PredictionWriter(folder.predictions(share.worker)) as writer,
+        AskProgress(f"{config.name} {label}", sum(map(len, batches)), share.worker) as progress,
+    ):
+        done = {id_hash(key) for key in known.predictions}
+        for before in _own_predictions(known, shards, batches):
+            progress.add(protocol.score(before).value, old=True)
+        for pending, ready, failures in _prepared_batches(questionnaire, batches, done):
+            records = _answered(questionnaire.predictor, ready, pending)
+            new_failures = [failure for failure in failures if known.failures.get(failure.id) != failure]
+            writer.write([*records, *new_failures])
+            for record in records:
+                progress.add(protocol.score(record).value)
+            progress.add_failures(failures)
+
+
+def _own_predictions(known: Records, shards: ShardSet, batches: Sequence[Sequence[int]]) -> Iterator[Prediction]:
+    """Answers that this worker's items already have."""
+    own = {int(shards.index["id_hash"][item]) for item in chain.from_iterable(batches)}
+    return (prediction for key, prediction in known.predictions.items() if id_hash(key) in own)
+
+
+def _prepared_batches(
+    questionnaire: Questionnaire, batches: Sequence[Sequence[int]], done: set[int]
+) -> Iterator[tuple[set[str], list[Ready], list[Failure]]]:
+    """(ids without an answer, what is asked together, failures) of every batch with something to do.
+
+    One thread reads and decodes the next batch while the model answers the current one.
+    """
+    hashes = questionnaire.shards.index["id_hash"]
+    waiting = [batch for batch in batches if any(int(hashes[item]) not in done for item in batch)]
+
+    def prepare(batch: Sequence[int]) -> tuple[set[str], list[Ready], list[Failure]]:
+        prepared = {item: questionnaire.prepare(item) for item in batch if int(hashes[item]) not in done}
+        pending = {made.sample.id for made in prepared.values() if isinstance(made, Ready)}
+        if pending:  # else nothing is asked, and the answered items of the batch need not be read
+            prepared |= {item: questionnaire.prepare(item) for item in batch if item not in prepared}
+        made_in_order = [prepared[item] for item in batch if item in prepared]
+        ready = [made for made in made_in_order if isinstance(made, Ready)] if pending else []
+        return pending, ready, [made for made in made_in_order if isinstance(made, Failure)]
+
+    with ThreadPoolExecutor(max_workers=1) as thread:
+        ahead: Future[tuple[set[str], list[Ready], list[Failure]]] | None = None
+        for batch in waiting:
+            current, ahead = ahead, thread.submit(prepare, batch)
+            if current is not None:
+                yield current.result()
+        if ahead is not None:
+            yield ahead.result()
+
+
+def _answered(predictor: Predictor, ready: Sequence[Ready], pending: set[str]) -> list[Prediction]:
+    """Answers to all of `ready`, kept for those `pending`."""
+    if not ready:
+        return []
+    answers = predictor.answer([made.prompt for made in ready])
+    pairs = zip(ready, answers, strict=True)
+    return [_prediction(made, answer) for made, answer in pairs if made.sample.id in pending]
+
+
+def _prediction(made: Ready, answer: Answer) -> Prediction:
+    return Prediction(
+        id=made.sample.id,
+        asked=made.prompt.asked,
+        target=made.question.target,
+        label=made.sample.label,
+        label_name=made.sample.label_name,
+        choices=made.question.choices,
+        answer=answer.text,
+        tokens=len(answer.tokens),
+        stopped=answer.stopped,
+        seconds=round(answer.seconds, 4),
+    )

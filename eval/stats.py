@@ -1,0 +1,152 @@
+"""Counts to numbers with their uncertainty. Pure functions; shares are fractions from 0 to 1."""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+Z_95 = 1.959963984540054  # the normal distribution's 97.5 % quantile
+LOG_EDGES = (0, 1, 10, 100, 1_000, 10_000)  # the last bin has no upper end; the paper speaks of < 10 and > 10,000
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """`count` of `total`, with the 95 % Wilson interval (Wilson 1927, JASA 22) of the share behind it."""
+
+    count: int
+    total: int
+
+    @property
+    def value(self) -> float:
+        """The share, 0 of nothing being 0."""
+        return self.count / self.total if self.total else 0.0
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """(low, high); everything is possible of nothing."""
+        return wilson(self.count, self.total)
+
+    def to_json(self) -> dict[str, float | int]:
+        """The rate as it stands in report.json."""
+        low, high = self.interval
+        return {"value": self.value, "low": low, "high": high, "count": self.count, "n": self.total}
+
+
+def wilson(count: int, total: int, z: float = Z_95) -> tuple[float, float]:
+    """The score interval of `count` of `total`: unlike the textbook one it stays within 0 and 1.
+
+    >>> [round(bound, 4) for bound in wilson(8, 10)]
+    [0.4902, 0.9433]
+    """
+    if total == 0:
+        return 0.0, 1.0
+    share = count / total
+    middle = share + z * z / (2 * total)
+    spread = z * math.sqrt(share * (1 - share) / total + z * z / (4 * total * total))
+    scale = 1 + z * z / total
+    low = 0.0 if count == 0 else (middle - spread) / scale  # exact at the ends, where rounding is not
+    high = 1.0 if count == total else (middle + spread) / scale
+    return low, high
+
+
+def ranks(values: Sequence[float]) -> list[float]:
+    """Ranks from 1; equal values share the mean of theirs.
+
+    >>> ranks([10, 20, 20, 30])
+    [1.0, 2.5, 2.5, 4.0]
+    """
+    order = sorted(range(len(values)), key=values.__getitem__)
+    result = [0.0] * len(values)
+    start = 0
+    while start < len(order):
+        end = start
+        while end < len(order) and values[order[end]] == values[order[start]]:
+            end += 1
+        for place in order[start:end]:
+            result[place] = (start + 1 + end) / 2
+        start = end
+    return result
+
+
+def pearson(first: Sequence[float], second: Sequence[float]) -> float | None:
+    """Linear correlation, -1 to 1; None where it is not defined: one of them is constant, or there are under two."""
+    if len(first) < 2 or min(first) == max(first) or min(second) == max(second):
+        return None
+    mean_first, mean_second = math.fsum(first) / len(first), math.fsum(second) / len(second)
+    product = math.fsum((a - mean_first) * (b - mean_second) for a, b in zip(first, second, strict=True))
+    squares_first = math.fsum((a - mean_first) ** 2 for a in first)
+    squares_second = math.fsum((b - mean_second) ** 2 for b in second)
+    return product / math.sqrt(squares_first * squares_second)
+
+
+def spearman(first: Sequence[float], second: Sequence[float]) -> float | None:
+    """Correlation of the ranks; None where `pearson` has none."""
+    return pearson(ranks(first), ranks(second))
+
+
+@dataclass(frozen=True, slots=True)
+class ClassResult:
+    """How the items of one class came out; `frequency` is how often the class occurs in the training data."""
+
+    label: int | None
+    name: str
+    right: int
+    wrong: int
+    no_answer: int
+    frequency: int | None = None
+
+    @property
+    def rate(self) -> Rate:
+        """Right of all."""
+        return Rate(self.right, self.right + self.wrong + self.no_answer)
+
+
+@dataclass(frozen=True, slots=True)
+class Bin:
+    """Classes of frequency `low` to `high`: right of all their items, and the mean of the classes' own accuracies."""
+
+    name: str
+    low: int
+    high: int
+    classes: int
+    rate: Rate
+    mean_accuracy: float
+
+
+def per_class(outcomes: Iterable[tuple[int | None, str, bool | None]]) -> list[ClassResult]:
+    """(label, class name, value of the score) of every item to one result a class, ordered by label, then name.
+
+    Two classes may share a name (ImageNet's "missile"); the label tells them apart.
+    """
+    counts: dict[tuple[int, str, int | None], list[int]] = {}
+    for label, name, value in outcomes:
+        row = counts.setdefault((-1 if label is None else label, name, label), [0, 0, 0])
+        row[0 if value else 1 if value is False else 2] += 1
+    return [ClassResult(key[2], key[1], *counts[key]) for key in sorted(counts, key=lambda key: key[:2])]
+
+
+def thirds(classes: Sequence[ClassResult]) -> list[Bin]:
+    """Three bins of equally many classes, by frequency; classes without one are left out."""
+    known = sorted((c for c in classes if c.frequency is not None), key=lambda c: (c.frequency, c.name))
+    cuts = [len(known) * part // 3 for part in range(4)]
+    parts = [known[cuts[part] : cuts[part + 1]] for part in range(3)]
+    names = ("rarest third", "middle third", "most frequent third")
+    return [_bin(name, part) for name, part in zip(names, parts, strict=True) if part]
+
+
+def log_bins(classes: Sequence[ClassResult]) -> list[Bin]:
+    """Bins by powers of ten of the frequency: never, 1 to 9, 10 to 99, ... ; empty ones are left out."""
+    bins = []
+    for number, low in enumerate(LOG_EDGES):
+        high = LOG_EDGES[number + 1] if number + 1 < len(LOG_EDGES) else None
+        part = [c for c in classes if c.frequency is not None and c.frequency >= low]
+        part = [c for c in part if high is None or (c.frequency or 0) < high]
+        name = "never" if low == 0 else f"{low:,} or more" if high is None else f"{low:,} to {high - 1:,}"
+        bins += [_bin(name, part)] if part else []
+    return bins
+
+
+def _bin(name: str, classes: Sequence[ClassResult]) -> Bin:
+    total = Rate(sum(c.rate.count for c in classes), sum(c.rate.total for c in classes))
+    frequencies = [c.frequency or 0 for c in classes]
+    mean = math.fsum(c.rate.value for c in classes) / len(classes)
+    return Bin(name, min(frequencies), max(frequencies), len(classes), total, mean)

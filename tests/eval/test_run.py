@@ -1,0 +1,283 @@
+"""The entry point: an evaluation from config to report, workers, resuming, and what it refuses."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from configs.run_dir import EvalDir
+from data_prep.shards import ShardSet
+from eval import predictor as predictor_module
+from eval.records import read_records
+from eval.run import main
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def answers(folder: Path) -> dict[str, tuple]:
+    """Everything of every prediction but its time."""
+    records = read_records(EvalDir(folder))
+    return {key: (p.asked, p.target, p.answer, p.tokens, p.stopped) for key, p in records.predictions.items()}
+
+
+def lines(folder: Path) -> list[dict]:
+    """All lines of all workers."""
+    return [json.loads(line) for path in EvalDir(folder).all_predictions() for line in path.read_text().splitlines()]
+
+
+@pytest.fixture
+def counted(monkeypatch):
+    """Counts the questions that reach the model."""
+    asked: list[str] = []
+    original = predictor_module.Predictor.answer
+
+    def answer(self, prompts):
+        asked.extend(prompt.asked for prompt in prompts)
+        return original(self, prompts)
+
+    monkeypatch.setattr(predictor_module.Predictor, "answer", answer)
+    return asked
+
+
+def test_an_evaluation_answers_every_item_and_writes_three_reports(write_config, tmp_path, capsys):
+    main(["--config", str(write_config())])
+    folder = EvalDir(tmp_path / "answers")
+    assert len(answers(folder.root)) == 15
+    report = json.loads(folder.report("json").read_text())
+    assert report["items"] == {"expected": 15, "answered": 15, "failed": 0, "missing": 0, "source": 15}
+    assert sum(report[key]["count"] for key in ("accuracy", "wrong", "no_answer")) == 15
+    assert folder.report("md").is_file()
+    assert "n = 15" in capsys.readouterr().out
+    assert folder.report("html").read_text().startswith("<!DOCTYPE html>")
+
+
+def test_a_second_run_asks_nothing(write_config, tmp_path, counted):
+    config = write_config()
+    main(["--config", str(config)])
+    before = lines(tmp_path / "answers")
+    assert len(counted) == 15
+    main(["--config", str(config)])
+    assert len(counted) == 15
+    assert lines(tmp_path / "answers") == before
+
+
+def test_workers_share_the_items_and_the_report_comes_later(write_config, tmp_path, counted):
+    config = write_config()
+    for worker in range(3):
+        main(["--config", str(config), "--worker", str(worker), "--workers", "3"])
+    folder = EvalDir(tmp_path / "answers")
+    assert len(folder.all_predictions()) == 3
+    assert not folder.report("json").exists()
+    assert len(counted) == len(lines(folder.root)) == 15
+    main(["--config", str(config), "--report-only"])
+    assert json.loads(folder.report("json").read_text())["items"]["missing"] == 0
+    main(["--config", str(config)])  # another number of workers: nothing is asked again
+    assert len(counted) == 15
+
+
+def test_workers_give_the_answers_of_one_process(write_config, tmp_path):
+    main(["--config", str(write_config())])
+    main(["--config", str(write_config(output=str(tmp_path / "two"))), "--processes", "2"])
+    assert len(EvalDir(tmp_path / "two").all_predictions()) == 2
+    assert answers(tmp_path / "two") == answers(tmp_path / "answers")
+
+
+def test_a_run_cut_anywhere_goes_on_to_the_same_answers_and_asks_nothing_twice(write_config, tmp_path):
+    config = write_config()
+    main(["--config", str(config)])
+    file = EvalDir(tmp_path / "answers").predictions(0)
+    whole, expected = file.read_bytes(), answers(tmp_path / "answers")
+    for cut in (0, 1, len(whole) // 3, len(whole) // 2, len(whole) - 1):
+        file.write_bytes(whole[:cut])
+        main(["--config", str(config)])
+        assert answers(tmp_path / "answers") == expected
+        ids = [line["id"] for line in lines(tmp_path / "answers")]
+        assert len(ids) == len(set(ids)) == 15
+
+
+def test_a_killed_evaluation_goes_on_to_the_same_answers(write_config, tmp_path):
+    main(["--config", str(write_config(batch_size=1, protocol={"max_new_tokens": 40}))])
+    expected = answers(tmp_path / "answers")
+    config = write_config(batch_size=1, protocol={"max_new_tokens": 40}, output=str(tmp_path / "killed"))
+    command = [sys.executable, "-m", "eval.run", "--config", str(config)]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    file = EvalDir(tmp_path / "killed").predictions(0)
+    while process.poll() is None and not (file.is_file() and file.stat().st_size):
+        time.sleep(0.002)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    done = answers(tmp_path / "killed")
+    assert 0 < len(done) < 15, "the kill came too late to show anything"
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    assert answers(tmp_path / "killed") == expected
+    ids = [line["id"] for line in lines(tmp_path / "killed")]
+    assert len(ids) == len(set(ids)) == 15
+
+
+def test_multiple_choice_asks_the_stored_question_with_the_answer_prefix(write_config, tmp_path):
+    protocol = {"kind": "multiple_choice", "answer_prefix": "Let's think step by step."}
+    main(["--config", str(write_config(source="quiz", protocol=protocol))])
+    records = read_records(EvalDir(tmp_path / "answers")).predictions
+    assert len(records) == 8
+    assert {p.target for p in records.values()} == set("ABCD")
+    assert all(p.choices == ("red", "moss", "bark", "step") for p in records.values())
+    report = json.loads(EvalDir(tmp_path / "answers").report("json").read_text())
+    assert {row["name"] for row in report["classes"]} == {"tench", "wild_dog", "cat"}
+
+
+def test_a_limit_chooses_the_same_items_every_time_and_a_larger_one_keeps_them(write_config, tmp_path, counted):
+    main(["--config", str(write_config(limit=4))])
+    few = set(answers(tmp_path / "answers"))
+    main(["--config", str(write_config(limit=9))])
+    assert len(few) == 4
+    assert few < set(answers(tmp_path / "answers"))
+    assert len(answers(tmp_path / "answers")) == 9
+    main(["--config", str(write_config(limit=4))])
+    report = json.loads(EvalDir(tmp_path / "answers").report("json").read_text())
+    assert (report["items"]["expected"], report["accuracy"]["n"]) == (4, 4)
+
+
+def test_another_matching_rule_needs_no_new_answers(write_config, tmp_path, counted):
+    main(["--config", str(write_config())])
+    first = json.loads(EvalDir(tmp_path / "answers").report("json").read_text())
+    config = str(write_config(protocol={"match": "exact"}))
+    main(["--config", config, "--report-only"])
+    second = json.loads(EvalDir(tmp_path / "answers").report("json").read_text())
+    assert (first["protocol"]["match"], second["protocol"]["match"]) == ("contains", "exact")
+    assert first["protocol"]["hash"] != second["protocol"]["hash"]
+    main(["--config", config])
+    assert len(counted) == 15
+
+
+@pytest.mark.parametrize("arguments", [[], ["--report-only"]])
+def test_answers_to_other_questions_are_not_mixed(write_config, tmp_path, capsys, arguments):
+    main(["--config", str(write_config())])
+    with pytest.raises(SystemExit) as left:
+        main(["--config", str(write_config(protocol={"prompt": "identify"})), *arguments])
+    error = capsys.readouterr().err
+    assert left.value.code == 2
+    assert "prompt was 'paper' and is now 'identify'" in error
+    assert "delete" in error
+
+
+def test_another_model_is_refused(write_config, tmp_path, tiny_model, capsys):
+    from train.shapes import write_random_base
+
+    main(["--config", str(write_config())])
+    other = write_random_base(tmp_path / "other", "tiny", seed=1)
+    with pytest.raises(SystemExit):
+        main(["--config", str(write_config(model=str(other)))])
+    assert re.search(r"model was \w{12}\.\.\. and is now \w{12}\.\.\.", capsys.readouterr().err)
+
+
+def test_a_failing_item_is_named_and_counted_and_never_scored(write_config, tmp_path, monkeypatch, capsys):
+    original = ShardSet.sample
+
+    def damaged(self, number):
+        if number == 2:
+            raise __import__("configs.errors").errors.DataError("shard 000000.tar is damaged")
+        return original(self, number)
+
+    monkeypatch.setattr(ShardSet, "sample", damaged)
+    config = str(write_config())
+    main(["--config", config])
+    printed = capsys.readouterr()
+    assert "shard 000000.tar is damaged" in printed.err
+    report = json.loads(EvalDir(tmp_path / "answers").report("json").read_text())
+    assert report["items"] == {"expected": 15, "answered": 14, "failed": 1, "missing": 0, "source": 15}
+    assert report["accuracy"]["n"] == 14
+    assert "damaged" in report["failures"][0]["reason"]
+    main(["--config", config])
+    assert len(lines(tmp_path / "answers")) == 15  # the same failure is not written twice
+    monkeypatch.setattr(ShardSet, "sample", original)
+    main(["--config", config])
+    report = json.loads(EvalDir(tmp_path / "answers").report("json").read_text())
+    assert (report["items"]["answered"], report["items"]["failed"]) == (15, 0)
+
+
+def test_an_item_that_fails_once_gets_the_answer_it_would_have_had(write_config, tmp_path, monkeypatch):
+    main(["--config", str(write_config(output=str(tmp_path / "calm")))])
+    original = ShardSet.sample
+
+    def flaky(self, number):
+        if number == 5:
+            raise __import__("configs.errors").errors.DataError("not now")
+        return original(self, number)
+
+    monkeypatch.setattr(ShardSet, "sample", flaky)
+    main(["--config", str(write_config())])
+    monkeypatch.setattr(ShardSet, "sample", original)
+    main(["--config", str(write_config())])
+    assert answers(tmp_path / "answers") == answers(tmp_path / "calm")
+
+
+def test_a_dry_run_shows_the_questions_and_writes_nothing(write_config, tmp_path, capsys):
+    main(["--config", str(write_config(limit=7, model="not/there")), "--dry-run", "--worker", "1", "--workers", "2"])
+    printed = capsys.readouterr().out
+    assert "7 of 15 items, 3 for this worker" in printed
+    assert "What type of object is in this photo?" in printed
+    assert not (tmp_path / "answers").exists()
+
+
+def test_the_resolved_config_can_be_printed(write_config, capsys):
+    main(["--config", str(write_config()), "--set", "protocol.match=word", "--print-config"])
+    assert re.search(r"protocol.match = 'word' +# --set protocol.match=word", capsys.readouterr().out)
+
+
+@pytest.mark.parametrize(
+    ("settings", "arguments", "message"),
+    [
+        ({"model": "./nowhere"}, [], "no model folder ./nowhere"),
+        ({}, ["--workers", "2"], "needs --worker"),
+        ({}, ["--workers", "2", "--worker", "2"], "a worker is one of 0"),
+        ({}, ["--processes", "0"], "--processes is 0"),
+        ({}, ["--report-only"], "holds no answers yet"),
+        ({"paper_row": "table1/open_world/LLaVA1.5-7B/ImageNett"}, [], "table1/open_world/LLaVA1.5-7B/ImageNet"),
+        ({"protocol": {"prompt": "nice"}}, [], "unknown prompt 'nice'"),
+        ({"protocol": {"synonyms": "none.json"}}, [], "no synonyms none.json"),
+        ({"source": "nothing"}, [], "source 'nothing' is not in data.sources"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_2(write_config, capsys, settings, arguments, message):
+    with pytest.raises(SystemExit) as left:
+        main(["--config", str(write_config(**settings)), *arguments])
+    error = capsys.readouterr().err
+    assert left.value.code == 2
+    assert message in error
+    assert error.count("error:") == 1
+
+
+def test_unbuilt_shards_are_told_with_the_command_that_builds_them(write_config, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        main(["--config", str(write_config()), "--set", f"data.shards={tmp_path / 'none'}"])
+    assert "data_prep.build" in capsys.readouterr().err
+
+
+def test_a_file_being_written_by_another_process_is_refused(write_config, tmp_path, capsys):
+    from eval.records import PredictionWriter
+
+    with PredictionWriter(EvalDir(tmp_path / "answers").predictions(0)), pytest.raises(SystemExit):
+        (tmp_path / "answers" / "evaluation.json").unlink(missing_ok=True)
+        main(["--config", str(write_config())])
+    assert "no evaluation.json" in capsys.readouterr().err
+
+
+def test_several_checkpoints_are_evaluated_in_a_row_and_the_best_is_named(
+    write_config, tmp_path, tiny_model, monkeypatch, capsys
+):
+    copies = [(f"step-{step:08d}", tmp_path / f"export-step-{step:08d}") for step in (1, 2)]
+    for _, folder in copies:
+        shutil.copytree(tiny_model, folder)
+    monkeypatch.setattr("eval.workers.model_folders", lambda *_: copies)
+    main(["--config", str(write_config(checkpoint="all"))])
+    summary = json.loads((tmp_path / "answers" / "summary.json").read_text())
+    assert set(summary["models"]) == {"step-00000001", "step-00000002"}
+    assert summary["best"] == "step-00000001"  # of equal ones the first
+    assert "step-00000001 (best)" in capsys.readouterr().out
