@@ -24,7 +24,8 @@ NO_CLASS = "BACKGROUND_Google"
 
 
 def read(path: Path, *, split: str | None = None, split_file: str | None = None, prompt: str = "paper") -> Source:
-    """All images under `path` (the folder of class folders), or those of one `split` of `split_file`."""
+    """All images under `path` (101_ObjectCategories, or the folder that holds it), or one `split` of `split_file`."""
+    path = path / "101_ObjectCategories" if (path / "101_ObjectCategories").is_dir() else path
     if (split is None) != (split_file is None):
         raise ConfigError(f"split is {split!r} and split_file {split_file!r}; give both or neither")
     if split_file is None:

@@ -14,7 +14,10 @@ from data_prep.sample import Drop, Sample, Source, Turn
 
 
 def read(path: Path, *, image_root: str | None = None) -> Source:
-    """The questions of the JSONL file `path`; image paths are relative to `image_root` (default: the file's folder)."""
+    """The questions of the JSONL file `path`; images lie under `image_root` (default: the file's folder).
+
+    The file says `images/ILSVRC2012_val_00000001.JPEG`; ImageNet's flat validation folder, without `images/`, will do.
+    """
     lines = path.read_text(encoding="utf-8").splitlines()
     return Source((), LazyRecords(partial(_record, lines, Path(image_root) if image_root else path.parent), len(lines)))
 
@@ -26,9 +29,11 @@ def _record(lines: list[str], image_root: Path, index: int) -> Record:
         question, answer, name, wiki, image = (row[key] for key in ("text", "label", "classname", "wiki", "image"))
     except (ValueError, KeyError, TypeError) as error:
         return Drop(number, f"malformed line: {type(error).__name__} {error}")
+    file = image_root / image
+    flat = image_root / file.name
     return Sample(
         id=number,
-        image=image_root / image,
+        image=flat if flat.is_file() and not file.is_file() else file,
         label_name=name,
         turns=(Turn("human", image_question(question)), Turn("gpt", answer)),
         meta={"classname": name, "wiki": wiki, "answer": answer},

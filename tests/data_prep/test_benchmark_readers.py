@@ -108,7 +108,10 @@ def test_caltech_without_a_split_takes_every_folder_but_the_background(tmp_path)
     for folder in ("BACKGROUND_Google", "Faces", "Faces_easy", "ceiling_fan", "not_a_class"):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "image_0001.jpg").write_bytes(b"x")
+        (tmp_path / "101_ObjectCategories" / folder).parent.mkdir(exist_ok=True)
+        (tmp_path / folder).rename(tmp_path / "101_ObjectCategories" / folder)
     records = list(caltech101.read(tmp_path).records)
+    assert records == list(caltech101.read(tmp_path / "101_ObjectCategories").records)
     assert [(record.id, record.label_name) for record in records[:3]] == [
         ("Faces/image_0001", "face"),
         ("Faces_easy/image_0001", "face"),

@@ -18,6 +18,13 @@ def test_a_question_keeps_its_letter_its_class_and_the_sentence_behind_it(tmp_pa
     assert record.meta == {"classname": "tench", "wiki": "x.", "answer": "A"}
 
 
+def test_the_flat_validation_folder_of_imagenet_will_do(tmp_path):
+    (tmp_path / "q.jsonl").write_text(json.dumps(ROW) + "\n")
+    (tmp_path / "a.JPEG").write_bytes(b"x")
+    (record,) = imagewikiqa.read(tmp_path / "q.jsonl").records
+    assert record.image == tmp_path / "a.JPEG"
+
+
 def test_a_malformed_line_is_a_drop(tmp_path):
     (tmp_path / "q.jsonl").write_text('{"image": 1}\n{"image\n')
     drops = list(imagewikiqa.read(tmp_path / "q.jsonl").records)
