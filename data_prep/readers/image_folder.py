@@ -122,8 +122,9 @@ def _items(root: Path, folder: str, label: int, limit: int | None, seed: int) ->
         relative = Path(directory).relative_to(root)
         files += [(relative / name).as_posix() for name in names if _visible(name)]
     files.sort()
-    stems = Counter(_stem(file) for file in files)
-    items = [_Item(file, _stem(file) if stems[_stem(file)] == 1 else file, label) for file in files]
+    stems = [_stem(file) for file in files]
+    times = Counter(stems)
+    items = [_Item(file, stem if times[stem] == 1 else file, label) for file, stem in zip(files, stems, strict=True)]
     if limit is None:
         return items
     images = [item for item in items if PurePosixPath(item.path).suffix.lower() in IMAGE_SUFFIXES]
@@ -135,4 +136,6 @@ def _items(root: Path, folder: str, label: int, limit: int | None, seed: int) ->
 
 def _stem(path: str) -> str:
     """The path without its last suffix; the id, unless two files differ by suffix alone."""
-    return path.removesuffix(PurePosixPath(path).suffix)
+    folder, slash, name = path.rpartition("/")
+    stem = name.rpartition(".")[0]
+    return f"{folder}{slash}{stem}" if stem else path
