@@ -39,8 +39,9 @@ def finalise(folder: ShardDir, recipe: Recipe, records: int, max_drop_fraction: 
     if missing:
         return Finished(None, missing)
     whole = [sidecar for sidecar in sidecars if sidecar is not None]
+    settings = recipe.settings()
     for number, sidecar in enumerate(whole):
-        if sidecar.recipe != recipe.settings():
+        if sidecar.recipe != settings:
             raise DataError(f"{folder.shard(number)} was built with other settings; pass --rebuild to replace it")
     drops = tuple(drop for sidecar in whole for drop in sidecar.drops)
     check_drop_fraction(recipe.source, drops, records, max_drop_fraction)
