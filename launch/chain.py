@@ -14,7 +14,8 @@ from pathlib import Path
 from configs.errors import ConfigError
 from configs.schema import EvalConfig, RunConfig
 from launch import commands
-from launch.preflight import Cluster, evaluation_sources, missing_shards, run_folder
+from launch.cluster import Cluster
+from launch.preflight import evaluation_sources, missing_shards, run_folder
 
 JOB_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,199}")
 ONE_TASK = ("--nodes=1", "--ntasks=1")
@@ -133,7 +134,7 @@ def _training(config: RunConfig, cluster: Cluster, after: tuple[str, ...], pytho
 def _evaluation(
     config: RunConfig, evaluation: EvalConfig, cluster: Cluster, after: tuple[str, ...], python: str
 ) -> list[Job]:
-    """The job or array that asks the questions, each task on one GPU, and the report behind it.
+    """The job that asks the questions and reports; or an array, each task on one GPU, and the report job behind it.
 
     The saved config names the run as its model, so the commands need no `--set model=`.
     """
@@ -149,6 +150,8 @@ def _evaluation(
         tasks=config.slurm.eval_tasks,
         after=after,
     )
+    if ask.tasks == 1:
+        return [ask]
     report = Job(
         run=config.name,
         stage=f"{stage}.report",

@@ -107,7 +107,7 @@ def _output(model: Model, config: Path) -> list[str]:
 
 
 def comparison(demo: Demo, python: str) -> list[str]:
-    """The command that sets the models side by side."""
+    """The command that sets the models side by side: it prints the table and writes the report."""
     return commands.compare(python, demo.folder, {model.name: model.evaluations for model in demo.models})
 
 
@@ -123,16 +123,8 @@ def run_step(argv: list[str]) -> None:
         raise SystemExit(code if code > 0 else 128 - code)
 
 
-def tables(demo: Demo) -> str:
-    """The tables of the comparison and where to see more; raises `RunError` if they are not there."""
-    report = EvalDir(demo.folder)
-    if not report.report("md").is_file():
-        raise RunError(f"the comparison wrote no {report.report('md')}; run `python -m eval.compare --help`")
-    return f"\n{report.report('md').read_text(encoding='utf-8')}\nreport: {report.report('html')}"
-
-
 def main() -> None:
-    """Run all steps, then print the tables."""
+    """Run all steps; the last one prints the table."""
     parser = argparse.ArgumentParser(description="Run the demo: shards, two trainings, evaluations, one table.")
     parser.add_argument("--config", type=Path, default=Path("configs/demo.yaml"), help="config of the mix run")
     parser.add_argument("--quick", action="store_true", help="a few steps and questions; the numbers mean nothing")
@@ -144,10 +136,9 @@ def main() -> None:
             raise RunError(f"{Path.cwd()} has no {commands.FINETUNE}; run this in the root folder of the repository")
         for argv in list(steps(demo)):
             run_step(argv)
-        print(tables(demo))
     except UserError as error:
         exit_on_user_error(error)
-    print(f"the demo took {time.monotonic() - start:.0f} s")
+    print(f"\nthe demo took {time.monotonic() - start:.0f} s; its report is {EvalDir(demo.folder).report('html')}")
 
 
 if __name__ == "__main__":

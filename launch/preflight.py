@@ -6,23 +6,22 @@ Runs on a login node, without torch, and reads nothing large. What it cannot kno
 whether images decode) is left to the stages. Exit code 2 if anything was found.
 """
 
-import argparse
 import dataclasses
 import os
 import re
 import shutil
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
-from configs.errors import ConfigError, UserError
+from configs.errors import ConfigError, DataError, UserError
 from configs.load import config_parser, describe, exit_on_user_error, load_config
 from configs.run_dir import RunDir, ShardDir
 from configs.schema import DataConfig, EvalConfig, RunConfig, SlurmConfig
+from data_prep.shards import read_manifest
+from launch.cluster import Cluster, add_cluster_arguments, cluster_of
 from launch.commands import FINETUNE, check_printable
 
-STAGES = ("data_prep", "train", "eval")
 SIGNAL_SECONDS = 300
 """How long before its time limit a training job is told to save; `#SBATCH --signal` in slurm/finetune.sbatch."""
 TIME = re.compile(r"(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?")
@@ -32,25 +31,6 @@ CONSTRAINT = re.compile(r"[A-Za-z0-9_.,:|&*()\[\]=-]{1,200}")
 GIB = 2**30
 UNKNOWN_BASE_BYTES = 14 * 10**9  # a hub id: taken for a 7B model in 16 bits
 TRAINED_FRACTION = {"projector": 0.003, "lora": 0.05, "full": 1.0}  # of LLaVA-1.5-7B's weights, at LoRA rank 128
-
-
-@dataclass(frozen=True)
-class Cluster:
-    """The machines of a training job: `nodes` of `gpus_per_node` GPUs, or of `tasks_per_node` CPU ranks."""
-
-    nodes: int
-    gpus_per_node: int
-    tasks_per_node: int = 1
-
-    @property
-    def ranks_per_node(self) -> int:
-        """One rank per GPU; without GPUs as many as were asked for."""
-        return self.gpus_per_node or self.tasks_per_node
-
-    @property
-    def world(self) -> int:
-        """Ranks of the whole job."""
-        return self.nodes * self.ranks_per_node
 
 
 def problems(config: RunConfig, cluster: Cluster, start: str = "data_prep") -> list[str]:
@@ -147,12 +127,22 @@ def _batches(config: RunConfig, cluster: Cluster) -> Iterator[str]:
 
 
 def _data(data: DataConfig, names: tuple[str, ...], start: str) -> Iterator[str]:
-    for name in missing_shards(data, names):
+    missing = missing_shards(data, names)
+    for name in dict.fromkeys(names):
         folder, raw = Path(data.shards) / name, data.sources[name].path
-        if start != "data_prep":
+        if name not in missing:
+            yield from _manifest(folder)
+        elif start != "data_prep":
             yield f"source {name!r} has no shards in {folder}; start from data_prep"
         elif raw is not None and not Path(raw).exists():
             yield f"source {name!r} has neither shards in {folder} nor raw data in {raw}; set data.sources.{name}.path"
+
+
+def _manifest(folder: Path) -> Iterator[str]:
+    try:
+        read_manifest(folder)
+    except DataError as error:
+        yield str(error)
 
 
 def _base(config: RunConfig) -> Iterator[str]:
@@ -201,27 +191,6 @@ def _evaluations(config: RunConfig, start: str) -> Iterator[str]:
             yield f"evaluate: {path} asks the export, but checkpoint.export is false; set it, or checkpoint: last there"
         # An evaluation's own data may be built at any time, so also when the chain starts behind data_prep.
         yield from (f"{path}: {text}" for text in _data(evaluation.data, evaluation_sources(evaluation), "data_prep"))
-
-
-def add_cluster_arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments that describe the machines."""
-    parser.add_argument("--nodes", type=int, required=True, metavar="N", help="nodes of the training job")
-    parser.add_argument("--gpus-per-node", type=int, required=True, metavar="G", help="0 for a cluster without GPUs")
-    parser.add_argument("--tasks-per-node", type=int, default=1, metavar="T", help="ranks per node without GPUs")
-    parser.add_argument("--from", choices=STAGES, default="data_prep", dest="start", help="first stage of the chain")
-
-
-def cluster_of(arguments: argparse.Namespace) -> Cluster:
-    """The machines asked for; raises `ConfigError` for numbers that no cluster has."""
-    cluster = Cluster(arguments.nodes, arguments.gpus_per_node, arguments.tasks_per_node)
-    for option, value, least in (
-        ("--nodes", cluster.nodes, 1),
-        ("--gpus-per-node", cluster.gpus_per_node, 0),
-        ("--tasks-per-node", cluster.tasks_per_node, 1),
-    ):
-        if value < least:
-            raise ConfigError(f"{option} is {value}; it must be at least {least}")
-    return cluster
 
 
 def main() -> None:

@@ -27,8 +27,9 @@ from configs.errors import ConfigError, RunError, UserError
 from configs.load import config_parser, describe, exit_on_user_error, load_config, to_yaml
 from configs.schema import EvalConfig, RunConfig
 from launch.chain import Job, SlurmDir, plan, sbatch_argv, slurm_dir
+from launch.cluster import add_cluster_arguments, cluster_of
 from launch.commands import as_typed, check_printable
-from launch.preflight import add_cluster_arguments, cluster_of, load_evaluation, problems, run_folder
+from launch.preflight import load_evaluation, problems, run_folder
 
 SCRIPTS = SlurmDir(Path(__file__).resolve().parents[1] / "slurm")
 PATTERN_CHARACTERS = "%\\"

@@ -24,6 +24,7 @@ Record = Mapping[str, Any]
 TAIL_BYTES = 200_000
 MEDIAN_STEPS = 50
 SHOWN_EVENTS = 8
+NEWLINE = b"\n"
 
 
 def tail(file: Path, start: int | None = None) -> tuple[list[Record], int]:
@@ -135,13 +136,16 @@ def state(run: RunDir) -> list[str]:
 
 
 def _evaluations(run: RunDir) -> Iterator[str]:
-    for folder in sorted(run.evaluation("any").parent.glob("*/")):
-        evaluation = EvalDir(folder)
-        if evaluation.report("json").is_file():
-            yield f"{folder.name}: reported in {evaluation.report('md')}"
-        else:
-            answers = sum(file.read_bytes().count(b"\n") for file in evaluation.all_predictions())
-            yield f"{folder.name}: {answers} answers so far"
+    """A line for each evaluation and each of its labels (`export`, `step-00000500`)."""
+    for evaluation in sorted(run.evaluation("any").parent.glob("*/")):
+        for folder in sorted(evaluation.glob("*/")):
+            yield f"{evaluation.name}, {folder.name}: {_progress(EvalDir(folder))}"
+
+
+def _progress(folder: EvalDir) -> str:
+    if folder.report("json").is_file():
+        return f"reported in {folder.report('md')}"
+    return f"{sum(file.read_bytes().count(NEWLINE) for file in folder.all_predictions())} answers so far"
 
 
 def follow(run: RunDir, interval: float) -> Iterator[str]:

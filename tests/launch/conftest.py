@@ -5,12 +5,15 @@ import os
 import stat
 import sys
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from configs.load import load_config
 from configs.schema import RunConfig
+from data_prep.shards import FORMAT_VERSION, Manifest
 
 PYTHON = sys.executable  # kept: tests replace sys.executable
 
@@ -76,12 +79,14 @@ def sbatch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], list
 
 @pytest.fixture
 def add_shards(project: Path) -> Callable[..., None]:
-    """Makes shard sets look whole."""
+    """Makes shard sets look whole: all have a manifest, of no samples."""
+    empty: dict[str, Any] = {spec.name: () for spec in fields(Manifest)}
+    manifest = Manifest(**empty | {"format_version": FORMAT_VERSION, "options": {}})
 
     def add(*names: str) -> None:
         for name in names:
             (project / "shards" / name).mkdir(parents=True)
-            (project / "shards" / name / "manifest.json").write_text("{}")
+            (project / "shards" / name / "manifest.json").write_text(manifest.to_json())
 
     return add
 

@@ -9,7 +9,8 @@ import pytest
 from configs.errors import ConfigError
 from configs.schema import EvalConfig, RunConfig
 from launch.chain import Job, plan, sbatch_argv
-from launch.preflight import Cluster, load_evaluation
+from launch.cluster import Cluster
+from launch.preflight import load_evaluation
 
 Load = Callable[..., RunConfig]
 GPUS = Cluster(nodes=2, gpus_per_node=8)
@@ -65,6 +66,10 @@ def test_evaluations_and_reports_take_one_gpu_and_none(load: Load) -> None:
     assert "--gres=gpu:1" in jobs["eval.open_world"].options
     assert "--gres=gpu:8" in jobs["finetune"].options
     assert not any("gres" in option for option in jobs["eval.open_world.report"].options)
+
+
+def test_a_single_evaluation_task_writes_its_report_itself(load: Load) -> None:
+    assert "eval.open_world.report" not in jobs_of(load("slurm.eval_tasks=1"))
 
 
 def test_a_single_task_is_no_array(load: Load) -> None:

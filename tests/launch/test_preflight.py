@@ -9,7 +9,8 @@ import pytest
 
 from configs.schema import RunConfig, SlurmConfig
 from launch import preflight
-from launch.preflight import Cluster, problems, slurm_problems, time_seconds
+from launch.cluster import Cluster
+from launch.preflight import problems, slurm_problems, time_seconds
 
 Load = Callable[..., RunConfig]
 GPUS = Cluster(nodes=2, gpus_per_node=8)
@@ -48,6 +49,15 @@ def test_shards_stand_in_for_raw_data(load: Load, project: Path, add_shards: Cal
     assert problems(load(), GPUS)
     add_shards("flowers")
     assert problems(load(), GPUS) == []
+
+
+def test_shards_that_the_training_could_not_read_are_found(
+    load: Load, project: Path, add_shards: Callable[..., None]
+) -> None:
+    add_shards("flowers")
+    (project / "shards/flowers/manifest.json").write_text('{"format_version": 1}')
+    (found,) = problems(load(), GPUS)
+    assert "shards/flowers/manifest.json is damaged" in found
 
 
 def test_starting_at_training_needs_the_shards(load: Load, add_shards: Callable[..., None]) -> None:

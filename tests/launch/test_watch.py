@@ -71,16 +71,17 @@ def test_checkpoints_export_and_evaluations_are_listed(run: RunDir) -> None:
     for number in (500, 1000):
         run.checkpoint(number).mkdir(parents=True)
     run.export.mkdir()
-    for name in ("done", "going"):
-        run.evaluation(name).mkdir(parents=True)
-    EvalDir(run.evaluation("done")).report("json").write_text("{}")
+    done, going = (EvalDir(run.evaluation(name) / "export") for name in ("done", "going"))
+    for evaluation in (done, going):
+        evaluation.root.mkdir(parents=True)
+    done.report("json").write_text("{}")
     for worker in (0, 1):
-        EvalDir(run.evaluation("going")).predictions(worker).write_text("{}\n{}\n")
+        going.predictions(worker).write_text("{}\n{}\n")
     text = "\n".join(state(run))
     assert "checkpoints: step-00000500, step-00001000" in text
     assert f"export: {run.export}" in text
-    assert "evaluation done: reported in" in text
-    assert "evaluation going: 4 answers so far" in text
+    assert "evaluation done, export: reported in" in text
+    assert "evaluation going, export: 4 answers so far" in text
 
 
 def test_a_run_that_has_not_begun_says_so(run: RunDir) -> None:
