@@ -23,7 +23,9 @@ def slow_hash(value: int, *keys: int) -> int:
 
 
 def test_the_order_is_fixed_for_ever():
-    assert EpochOrder.of((10,), seed=7, epoch=2).positions.tolist() == sorted(range(10), key=lambda p: slow_hash(p, 7, 2))
+    assert EpochOrder.of((10,), seed=7, epoch=2).positions.tolist() == sorted(
+        range(10), key=lambda p: slow_hash(p, 7, 2)
+    )
     assert [int(h) for h in keyed_hash(np.arange(3, dtype=np.uint64), 5, 6)] == [slow_hash(v, 5, 6) for v in range(3)]
 
 

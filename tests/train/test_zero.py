@@ -25,16 +25,16 @@ def test_batch_sizes_are_multiplied_once(workshop):
 
 
 def test_offload_passes_through(workshop):
-    made = settings(workshop, "deepspeed.zero_stage=3", "deepspeed.offload_param=cpu", "deepspeed.offload_optimizer=cpu")
+    made = settings(
+        workshop, "deepspeed.zero_stage=3", "deepspeed.offload_param=cpu", "deepspeed.offload_optimizer=cpu"
+    )
     assert made["zero_optimization"]["offload_param"] == {"device": "cpu"}
     assert made["zero_optimization"]["offload_optimizer"] == {"device": "cpu"}
 
 
 def test_a_users_json_is_the_base_and_its_tuning_wins(workshop, write_json):
     base = {"train_batch_size": "auto", "zero_optimization": {"reduce_bucket_size": 123}, "wall_clock_breakdown": True}
-    made = settings(
-        workshop, "deepspeed.zero_stage=2", f"deepspeed.base={write_json('ds.json', json.dumps(base))}"
-    )
+    made = settings(workshop, "deepspeed.zero_stage=2", f"deepspeed.base={write_json('ds.json', json.dumps(base))}")
     assert made["train_batch_size"] == 8
     assert made["zero_optimization"]["reduce_bucket_size"] == 123
     assert made["wall_clock_breakdown"] is True

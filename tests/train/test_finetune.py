@@ -1,0 +1,165 @@
+"""The command as a user types it: two ranks, a kill in the middle, resume, export."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoTokenizer, LlavaForConditionalGeneration
+
+from configs.errors import RunError
+from configs.run_dir import RunDir
+from train.checkpoints import newest_checkpoint, open_checkpoint
+from train.export import export_checkpoint, model_folders
+from train.shapes import write_random_base
+
+ROOT = Path(__file__).resolve().parents[2]
+ENTRY = "train/finetune.py"
+
+
+def command(workshop, name: str, *arguments: str, ranks: int = 2, **settings: object) -> list[str]:
+    start = [str(Path(sys.executable).with_name("deepspeed")), "--num_gpus", str(ranks)] if ranks else [sys.executable]
+    sets = [part for key, value in settings.items() for part in ("--set", f"{key.replace('__', '.')}={value}")]
+    return [*start, ENTRY, "--config", str(workshop.config_file(name)), *sets, *arguments]
+
+
+def run(words: list[str], expect: int = 0) -> str:
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    output = done.stdout + done.stderr
+    assert done.returncode == expect, output[-4000:]
+    return output
+
+
+def wait_for(folder: RunDir, text: str, process: "subprocess.Popen[bytes]") -> None:
+    """Return once metrics.jsonl holds `text`, while `process` is running."""
+    deadline = time.monotonic() + 200
+    while not (folder.metrics.is_file() and text in folder.metrics.read_text()):
+        assert time.monotonic() < deadline
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=0.05)
+            raise AssertionError("the run ended before it could be interrupted")
+
+
+def metrics(folder: RunDir) -> list[tuple[int, str, str]]:
+    lines = map(json.loads, folder.metrics.read_text().splitlines())
+    return [(line["step"], line["loss"].hex(), line["grad_norm"].hex()) for line in lines]
+
+
+@pytest.fixture(scope="module")
+def straight(workshop) -> RunDir:
+    """An uninterrupted LoRA run of 12 steps on two ranks, ZeRO 2."""
+    run(command(workshop, "straight", model__mode="lora", deepspeed__zero_stage=2))
+    return RunDir(workshop.root / "runs" / "straight")
+
+
+def test_a_killed_run_continues_with_the_losses_of_one_that_was_not(workshop, straight):
+    folder = RunDir(workshop.root / "runs" / "killed")
+    words = command(workshop, "killed", model__mode="lora", deepspeed__zero_stage=2)
+    process = subprocess.Popen(
+        words, cwd=ROOT, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    wait_for(folder, '"step": 6', process)
+    os.killpg(process.pid, signal.SIGKILL)
+    subprocess.run(["pkill", "-9", "-f", str(workshop.root / "killed.yaml")], check=False)
+    process.wait()
+    assert 6 <= metrics(folder)[-1][0] < 12
+    output = run(command(workshop, "killed", "--resume", "auto", model__mode="lora", deepspeed__zero_stage=2))
+    assert "resumed" in output
+    assert metrics(folder) == metrics(straight)
+
+
+def test_metrics_and_events_say_what_a_dashboard_needs(straight):
+    last = json.loads(straight.metrics.read_text().splitlines()[-1])
+    wanted = {"step", "epoch", "loss", "grad_norm", "lr", "tokens", "supervised_tokens", "samples_per_s"}
+    wanted |= {"tokens_per_s", "data_wait_s", "step_s", "peak_memory_bytes", "loss_by_source", "heldout_loss"}
+    assert wanted <= last.keys()
+    assert set(last["heldout_loss"]) == {"unseen"}
+    kinds = [json.loads(line)["kind"] for line in straight.events.read_text().splitlines()]
+    assert kinds.count("checkpoint") == 3
+
+
+def test_only_what_trains_is_in_a_checkpoint(straight):
+    checkpoint, _ = newest_checkpoint(straight)
+    names = checkpoint.weights().keys()
+    assert any("lora_A" in name for name in names)
+    assert all("lora_" in name or "multi_modal_projector" in name for name in names)
+    assert not any("vision_tower" in name for name in names), "LoRA stays out of the tower"
+
+
+def test_the_export_loads_with_plain_transformers_and_has_lora_merged(workshop, straight):
+    exported = LlavaForConditionalGeneration.from_pretrained(straight.export)
+    AutoTokenizer.from_pretrained(straight.export)
+    base = LlavaForConditionalGeneration.from_pretrained(workshop.root / "base")
+    weights = newest_checkpoint(straight)[0].weights()
+    layer = "model.language_model.layers.0.self_attn.q_proj"
+    delta = weights[f"{layer}.lora_B.default.weight"] @ weights[f"{layer}.lora_A.default.weight"] * (8 / 4)
+    merged, original = exported.state_dict(), base.state_dict()
+    torch.testing.assert_close(merged[f"{layer}.weight"], original[f"{layer}.weight"] + delta)
+    assert delta.abs().max() > 0
+    name = "model.vision_tower.encoder.layers.0.mlp.fc1.weight"
+    key = name if name in merged else next(k for k in merged if "vision_tower" in k and k.endswith("0.mlp.fc1.weight"))
+    assert torch.equal(merged[key], original[key])
+
+
+def test_a_kept_adapter_gives_the_merged_models_logits(straight, tmp_path):
+    from peft import PeftModel
+
+    kept = export_checkpoint(straight, newest_checkpoint(straight)[0], tmp_path / "kept", keep_adapter=True)
+    plain = LlavaForConditionalGeneration.from_pretrained(kept)
+    adapted = PeftModel.from_pretrained(plain, kept / "adapter").eval()
+    merged = LlavaForConditionalGeneration.from_pretrained(straight.export).eval()
+    ids = torch.tensor([[1, 5, 6, 9, 10, 11]])
+    with torch.no_grad():
+        torch.testing.assert_close(adapted(input_ids=ids).logits, merged(input_ids=ids).logits, rtol=1e-4, atol=1e-4)
+
+
+def test_every_kept_checkpoint_can_be_had_as_a_model_folder(straight):
+    labels = [label for label, folder in model_folders(str(straight.root), "all") if (folder / "config.json").is_file()]
+    assert labels == ["step-00000004", "step-00000008", "step-00000012"]
+    assert model_folders(str(straight.root))[0] == ("export", straight.export)
+    assert model_folders(str(straight.checkpoint(8)))[0][0] == "step-00000008"
+
+
+def test_an_export_onto_the_wrong_base_is_refused(straight, tmp_path):
+    other = write_random_base(tmp_path / "other", "tiny", seed=9)
+    with pytest.raises(RunError, match="is not the base of"):
+        export_checkpoint(straight, open_checkpoint(straight, 4), tmp_path / "out", base=str(other))
+
+
+def test_a_folder_that_holds_a_run_is_not_overwritten_without_being_asked(workshop, straight):
+    output = run(command(workshop, "straight", ranks=0, model__mode="lora"), expect=2)
+    assert "already holds a run; continue it with --resume auto" in output
+
+
+def test_a_changed_setting_is_refused_with_the_difference_until_it_is_named(workshop, straight):
+    settings = {"model__mode": "lora", "deepspeed__zero_stage": 0, "optim__lr_projector": 0.02}
+    output = run(command(workshop, "straight", "--resume", "auto", ranks=0, **settings), expect=2)
+    assert "optim.lr_projector 0.01 -> 0.02" in output
+    assert "zero_stage" not in output, "the ZeRO stage may change"
+    accepted = ("--resume", "auto", "--accept-change", "optim.lr_projector")
+    run(command(workshop, "straight", *accepted, ranks=0, **settings))
+
+
+def test_the_dry_run_shows_the_plan_and_writes_nothing(workshop):
+    output = run(command(workshop, "dry", "--dry-run", "--world", "4", ranks=0))
+    for words in ("effective batch   8 = 4 ranks x 1 accumulation x 2 micro-batch", "warm-up", "projector", "frozen"):
+        assert words in output
+    assert "\033[32m" in output
+    assert not (workshop.root / "runs" / "dry").exists()
+
+
+def test_a_signal_stops_the_run_at_a_step_with_everything_saved(workshop):
+    folder = RunDir(workshop.root / "runs" / "stopped")
+    words = command(workshop, "stopped", ranks=0, train__max_steps=100_000, train__epochs=100_000)
+    process = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    wait_for(folder, '"step": 1', process)
+    process.send_signal(signal.SIGUSR1)
+    assert process.wait(timeout=120) == 0
+    assert folder.requeue.is_file()
+    assert newest_checkpoint(folder)[0].step == metrics(folder)[-1][0]
