@@ -1,11 +1,11 @@
-"""The sample record: what every reader yields, what every shard stores, what training and evaluation read.
+r"""The sample record: what every reader yields, what every shard stores, what training and evaluation read.
 
 A sample keeps *turns* (who said what), never a rendered prompt: markup belongs to the model and is
 added in `train.chat`. The one convention inside a turn's text is the placeholder `<image>`, as in the
 LLaVA instruction files.
 
     Sample(id="n01440764/n01440764_18", image=Path("….JPEG"), label=0, label_name="tench",
-           turns=(Turn("human", "<image>\\nWhat type of object is in this photo?"), Turn("gpt", "tench")))
+           turns=(Turn("human", "<image>\nWhat type of object is in this photo?"), Turn("gpt", "tench")))
 """
 
 import json

@@ -79,7 +79,7 @@ def test_a_checkpoint_with_a_lost_file_is_passed_over(run, lost):
 def test_if_none_is_whole_it_is_an_error_and_never_a_start_from_zero(run):
     write(run, 1)
     (run.checkpoint(1) / "state.json").write_text("{}")
-    with pytest.raises(RunError, match="no checkpoint in .* is whole"):
+    with pytest.raises(RunError, match=r"no checkpoint in .* is whole"):
         newest_checkpoint(run)
 
 

@@ -68,7 +68,7 @@ def test_each_source_has_its_own_baseline():
         source, level = (("imagenet", 0.2), ("llava", 2.0))[step % 2]
         value = level * noise(step) * (4 if step == 150 else 1)
         verdicts += monitor.observe(step, {source: value}, None)
-    assert [(v.step, v.signal, v.kind) for v in verdicts][0] == (150, "loss/imagenet", "outlier")
+    assert (verdicts[0].step, verdicts[0].signal, verdicts[0].kind) == (150, "loss/imagenet", "outlier")
     assert {v.kind for v in verdicts} == {"outlier", "recovered"}
 
 

@@ -56,7 +56,7 @@ def test_a_users_json_that_contradicts_the_config_is_an_error(workshop, write_js
 
 
 def test_a_missing_json_is_an_error(workshop):
-    with pytest.raises(ConfigError, match="no file nowhere.json"):
+    with pytest.raises(ConfigError, match=r"no file nowhere\.json"):
         settings(workshop, "deepspeed.base=nowhere.json")
 
 
