@@ -4,7 +4,7 @@
     python -m train.benchmark --shape tiny --mode lora --micro-batch 4 --json out.json          (a CPU will do)
 
 Speed does not depend on the weights. The figures are those of the run's own metrics, after the warm-up steps:
-samples/s, tokens/s, MFU where the device's peak is known, peak memory, and the share of the step spent waiting for data.
+samples/s, tokens/s, MFU where the device's peak is known, peak memory, and the share of a step spent waiting for data.
 """
 
 import argparse
