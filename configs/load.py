@@ -136,10 +136,22 @@ def _explain(error: OmegaConfBaseException, schema: type[Section]) -> str:
         parent, _, last = key.rpartition(".")
         valid = _valid_keys(schema, parent)
         near = difflib.get_close_matches(last, valid, n=3, cutoff=0.5)
-        everywhere = [name for name in _flatten(_defaults(schema)) if name.rpartition(".")[2] == last]
-        hint = f"did you mean {', '.join(near + everywhere)}? " if near or everywhere else ""
+        elsewhere = [name for name in _setting_names(schema) if last in name.split(".")]
+        meant = list(dict.fromkeys((*elsewhere[:3], *near)))
+        hint = f"did you mean {', '.join(meant)}? " if meant else ""
         return f"unknown key {key!r}; {hint}valid keys{f' of {parent}' if parent else ''}: {', '.join(valid)}"
     return f"{key}: {_first_line(error)}" if key else _first_line(error)
+
+
+def _setting_names(schema: type[Section], prefix: str = "") -> list[str]:
+    """Dotted names of all settings."""
+    names = []
+    for spec in dataclasses.fields(schema):
+        if isinstance(spec.type, type) and issubclass(spec.type, Section):
+            names += _setting_names(spec.type, f"{prefix}{spec.name}.")
+        else:
+            names.append(f"{prefix}{spec.name}")
+    return names
 
 
 def _valid_keys(schema: type[Section], parent: str) -> list[str]:

@@ -31,7 +31,7 @@ ANSWER = Turn("gpt", "a red star")
 
 @pytest.fixture
 def tokenizer():
-    return word_tokenizer("USER : ASSISTANT What is it ? a red star and here blue moon".split())
+    return word_tokenizer([*"USER : ASSISTANT What is it ? a red star and here blue moon".split(), "\n"])
 
 
 def words(tokenizer, ids: list[int]) -> list[str]:

@@ -1,0 +1,160 @@
+"""Configs: what is refused and how, where values come from, and that a saved config is the same config."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from configs.errors import ConfigError
+from configs.load import describe, load_config, settings_help, to_yaml
+from configs.schema import EvalConfig, RunConfig, result_fields
+
+ROOT = Path(__file__).resolve().parents[2]
+
+RUN = """
+name: run
+data: {sources: {a: {reader: image_folder, path: x}, b: {reader: image_folder, path: y}}}
+model: {base: some/model}
+train: {sources: [a], heldout: [b]}
+"""
+
+
+@pytest.fixture
+def config_file(tmp_path) -> Path:
+    file = tmp_path / "run.yaml"
+    file.write_text(RUN)
+    return file
+
+
+def error_of(file: Path, *overrides: str) -> str:
+    with pytest.raises(ConfigError) as caught:
+        load_config(RunConfig, file, overrides)
+    assert "\n" not in str(caught.value), "one line"
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda f: f.name)
+def test_every_preset_loads_opens_with_its_command_and_names_evaluations_that_load(file, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    config, _ = load_config(RunConfig, file)
+    assert f"--config configs/{file.name}" in file.read_text().split("base:")[0]
+    assert config.evaluate
+    for evaluation in config.evaluate:
+        load_config(EvalConfig, Path(evaluation))
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "configs/eval").glob("*_*.yaml")), ids=lambda f: f.name)
+def test_every_evaluation_loads_and_opens_with_its_command(file):
+    if file.name == "open_world.yaml":
+        return  # the base of the others
+    load_config(EvalConfig, file)
+    assert f"python -m eval.run --config configs/eval/{file.name}" in file.read_text().split("base:")[0]
+
+
+@pytest.mark.parametrize(
+    ("override", "complaint"),
+    [
+        ("train.epocs=2", "unknown key 'train.epocs'; did you mean epochs"),
+        ("lora.rank=3", "unknown key 'lora'; did you mean model.lora.rank"),
+        ("rank=3", "did you mean model.lora.rank"),
+        ("data.sources.a.pth=z", "valid keys of data.sources.a: reader, path, options"),
+        ("train.epochs=many", "train.epochs: Value 'many' of type 'str' could not be converted to Integer"),
+        ("train.global_batch=0", "global_batch is 0; it must be at least 1"),
+        ("model.dtype=fp8", "dtype is 'fp8'; choose one of: bf16, fp32"),
+        ("model.mode=qlora", "mode is 'qlora'; choose one of: projector, lora, full"),
+        ("train.micro_batch=big", "micro_batch is 'big'; give a number of samples or 'auto'"),
+        ("train.sources=[]", "train.sources is empty"),
+        ("train.sources=[c]", "source 'c' is not in data.sources; it has: a, b"),
+        ("train.heldout=[a]", "'a' stands in train.sources and in train.heldout"),
+        ("deepspeed.offload_param=cpu", "offload_param is cpu with zero_stage 0; it needs zero_stage: 3"),
+        ("deepspeed.offload_optimizer=cpu", "offload_optimizer is cpu with zero_stage 0"),
+        ("optim.warmup_ratio=1.5", "warmup_ratio is 1.5; it must be at most 1"),
+        ("name=../up", "name is '../up'; use 1 to 64 letters"),
+        ("name='a;b'", "use 1 to 64 letters"),
+        ("nonsense", "--set 'nonsense' is not of the form key.subkey=value"),
+    ],
+)
+def test_a_mistake_is_one_line_that_says_what_to_change(config_file, override, complaint):
+    assert complaint in error_of(config_file, override)
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("name: [", "is not valid YAML"),
+        ("- a", "holds a list; a config is a mapping"),
+        ("name: a\nname: b\n", "found duplicate key name"),
+        ("data: {shards: x}\n", "has no value; set it in the file"),
+        ("name: ${oc.env:WANDB_API_KEY}\n", "secrets never belong in a config"),
+        ("a: &x [1]\nb: *x\n", "uses YAML aliases"),
+        ("base: run.yaml\n", "does a file name itself as its base?"),
+    ],
+)
+def test_a_malformed_file_is_one_line(config_file, text, complaint):
+    config_file.write_text(text)
+    assert complaint in error_of(config_file)
+
+
+def test_a_file_that_is_not_utf8_or_too_large_is_refused(config_file):
+    config_file.write_bytes(b"name: \xff\n")
+    assert "is not UTF-8 (byte 6)" in error_of(config_file)
+    config_file.write_text("#" * 1_000_001)
+    assert "a config has at most 1000000" in error_of(config_file)
+
+
+def test_a_missing_file_suggests_its_neighbours(config_file):
+    assert "did you mean run.yaml?" in error_of(config_file.with_name("runn.yaml"))
+
+
+def test_a_file_refines_its_base_and_the_command_line_refines_both(config_file, tmp_path):
+    child = tmp_path / "sub" / "child.yaml"
+    child.parent.mkdir()
+    child.write_text("base: ../run.yaml\nname: child\ntrain: {epochs: 3}\n")
+    config, origins = load_config(RunConfig, child, ["train.epochs=5", "seed=2"])
+    assert (config.name, config.train.epochs, config.train.sources) == ("child", 5, ("a",))
+    assert origins["train.epochs"] == "--set train.epochs=5"
+    assert origins["name"] == str(child)
+    assert origins["optim.betas"] == "default"
+    shown = describe(config, origins)
+    assert "train.sources = ('a',)" in shown or "train.sources = ['a']" in shown
+    assert "--set seed=2" in shown
+
+
+def test_a_saved_config_loads_back_to_an_equal_one(config_file, tmp_path):
+    config, _ = load_config(RunConfig, config_file, ["optim.lr_projector=1e-5", "model.mode=lora"])
+    saved = tmp_path / "saved.yaml"
+    saved.write_text(to_yaml(config))
+    assert load_config(RunConfig, saved)[0] == config
+
+
+def test_world_size_paths_and_cadences_do_not_change_the_result_and_rates_do(config_file):
+    base, _ = load_config(RunConfig, config_file)
+    free = ["train.micro_batch=2", "train.workers=9", "deepspeed.zero_stage=3", "checkpoint.every=1", "runs_dir=/x"]
+    assert result_fields(load_config(RunConfig, config_file, free)[0]) == result_fields(base)
+    bound = load_config(RunConfig, config_file, ["optim.lr_projector=1.0"])[0]
+    assert result_fields(bound) != result_fields(base)
+
+
+def test_the_help_documents_every_setting():
+    text = settings_help(RunConfig)
+    for name in ("optim.warmup_ratio", "model.lora.rank", "deepspeed.zero_stage"):
+        assert name in text
+
+
+def test_configs_load_without_torch():
+    code = "import configs.load, configs.schema, configs.run_dir, sys; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("entry", "module"),
+    [("train/finetune.py", False), ("data_prep.build", True), ("eval.run", True)],
+)
+def test_a_user_error_ends_an_entry_point_with_one_line_and_code_2(config_file, entry, module):
+    config_file.write_text("name: a\nfoo: 1\ntrain: {}\nprotocol: {}\n")
+    command = [sys.executable, *(["-m", entry] if module else [entry]), "--config", str(config_file)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith("error: ")
+    assert "Traceback" not in done.stderr

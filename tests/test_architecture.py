@@ -1,0 +1,120 @@
+"""The house rules, checked: who may import whom, what an __init__ holds, what the README's tree says."""
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+FOLDERS = ("configs", "data_prep", "train", "eval", "launch")
+MAY_IMPORT = {
+    "configs": set(),
+    "data_prep": {"configs"},
+    "train": {"configs", "data_prep"},
+    "eval": {"configs", "data_prep", "train"},
+    "launch": {"configs", "data_prep"},
+}
+EVAL_MAY_IMPORT_OF_TRAIN = {"chat", "pixels", "families", "model", "export", "sinks"}
+MODULES = sorted(file for folder in FOLDERS for file in (ROOT / folder).rglob("*.py"))
+
+
+def imports(file: Path) -> set[str]:
+    """Modules that `file` imports anywhere in it."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+@pytest.mark.parametrize("file", MODULES, ids=lambda f: str(f.relative_to(ROOT)))
+def test_imports_point_back_along_the_data_flow(file):
+    folder = file.relative_to(ROOT).parts[0]
+    for name in imports(file):
+        top = name.split(".")[0]
+        if top in FOLDERS and top != folder:
+            assert top in MAY_IMPORT[folder], f"{folder} may not import {name}"
+        if folder == "eval" and name.startswith("train."):
+            assert name.split(".")[1] in EVAL_MAY_IMPORT_OF_TRAIN, f"eval may not import {name}"
+        if folder in ("configs", "launch"):
+            assert top not in ("torch", "transformers", "deepspeed", "webdataset"), f"{file} must stay light"
+
+
+def test_no_module_imports_itself_in_a_circle():
+    names = {".".join(file.relative_to(ROOT).with_suffix("").parts): file for file in MODULES}
+    edges = {name: {target for target in imports(file) if target in names} for name, file in names.items()}
+    done: set[str] = set()
+
+    def visit(name: str, path: tuple[str, ...]) -> None:
+        assert name not in path, " -> ".join((*path, name))
+        if name not in done:
+            for target in edges[name]:
+                visit(target, (*path, name))
+            done.add(name)
+
+    for name in names:
+        visit(name, ())
+    assert sum(map(len, edges.values())) > 100, "edges were found at all"
+
+
+@pytest.mark.parametrize("file", MODULES, ids=lambda f: str(f.relative_to(ROOT)))
+def test_every_module_says_what_it_is_and_an_init_says_nothing_else(file):
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    assert ast.get_docstring(tree)
+    assert file.stem not in ("utils", "common", "helpers")
+    if file.name == "__init__.py":
+        assert len(tree.body) == 1
+
+
+def test_a_login_node_can_launch_without_torch():
+    code = "import launch.submit, launch.preflight, launch.watch, launch.demo, sys; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+
+
+def test_nothing_runs_code_from_data_or_a_shell():
+    for file in MODULES:
+        text = file.read_text(encoding="utf-8")
+        for banned in ("shell=True", "trust_remote_code=True", "pickle.load", "os.system", "extractall("):
+            assert banned not in text, f"{file} has {banned}"
+        assert "torch.load(" not in text or "weights_only=True" in text
+
+
+def tracked() -> list[Path]:
+    done = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip("not a git checkout")
+    return [Path(line) for line in done.stdout.splitlines()]
+
+
+def test_the_readmes_tree_is_the_tree():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    block = text.split("<!-- tree -->")[1].split("```")[1]
+    told: set[str] = set()
+    folder = ""
+    for line in block.splitlines():
+        if match := re.match(r"(\S+)/(?:\s|$)", line):
+            folder = match.group(1)
+        elif match := re.match(r"  (\S+\.(?:py|sbatch))", line):
+            told.add(f"{folder}/{match.group(1)}")
+        elif match := re.match(r"(\S+\.py)\s", line):
+            told.add(match.group(1))
+    real = {
+        str(file)
+        for file in tracked()
+        if file.parts[0] in (*FOLDERS, "slurm") and file.suffix in (".py", ".sbatch") and file.name != "__init__.py"
+    }
+    assert told == real, f"missing in the README: {sorted(real - told)}; gone from the tree: {sorted(told - real)}"
+
+
+def test_no_file_speaks_of_a_particular_machine():
+    pattern = re.compile("/" + r"(work|root|home/\w+|Users/\w+)/")
+    for file in tracked():
+        if file.suffix in (".safetensors", ".png", ".json"):
+            continue
+        found = pattern.search((ROOT / file).read_text(encoding="utf-8", errors="ignore"))
+        assert not found, f"{file} has {found.group(0)}"
