@@ -125,12 +125,12 @@ def comparison_page(models: Mapping[str, Reports]) -> Page:
     """The page: the table, what is not comparable in it, and the figure for every evaluation with frequencies."""
     names = evaluation_names(models)
     values = comparison(models)["models"]
-    headers = ["model", *(part for name in names for part in (name, "95 % interval", "n", "vs first"))]
+    first = next(iter(models))
+    headers = ["model", *(part for name in names for part in (name, f"vs {first}"))]
     rows = [[model, *(part for name in names for part in _cells(values[model].get(name)))] for model in models]
     blocks: list[Block] = [Table(headers, rows, numeric=frozenset(range(1, len(headers))))]
     blocks += [Text(text, warning=True) for text in _warnings(models, names)]
-    first = next(iter(models))
-    blocks.append(Text(f"Accuracies; the last column of each evaluation is the difference to {first} in points."))
+    blocks.append(Text(f"Accuracy with its 95 % interval and number of items; differences to {first} in points."))
     for name in names:
         blocks += _frequency(models, name)
     return Page("Models side by side", blocks)
@@ -138,9 +138,9 @@ def comparison_page(models: Mapping[str, Reports]) -> Page:
 
 def _cells(result: Mapping[str, Any] | None) -> list[str]:
     if result is None:
-        return ["not run", "", "", ""]
+        return ["not run", ""]
     accuracy = result["accuracy"]
-    return [percent(accuracy["value"]), interval(accuracy), f"{accuracy['n']:,}", points(result["difference"])]
+    return [f"{percent(accuracy['value'])} ({interval(accuracy)}, n = {accuracy['n']:,})", points(result["difference"])]
 
 
 def _warnings(models: Mapping[str, Reports], names: Sequence[str]) -> list[str]:
@@ -155,7 +155,9 @@ def _warnings(models: Mapping[str, Reports], names: Sequence[str]) -> list[str]:
             if len(set(values.values())) > 1:
                 listed = ", ".join(f"{model} {value}" for model, value in values.items())
                 texts.append(f"{name}: the models were asked with different {what} ({listed}).")
-        texts += [f"{name}: {model} is incomplete." for model, report in reports.items() if report["items"]["missing"]]
+        incomplete = [model for model, report in reports.items() if report["items"]["missing"]]
+        if incomplete:
+            texts.append(f"{name}: not all items are asked yet of {', '.join(incomplete)}.")
     return texts
 
 

@@ -84,6 +84,7 @@ def _frequency_axis(axes: Axes, low: int, high: int) -> None:
     ticks = [10.0**power for power in range(8) if _place(low) / 2 <= 10.0**power <= 2 * _place(high)]
     if low == 0:
         ticks.insert(0, NEVER)
+    axes.minorticks_off()
     axes.set_xticks(ticks, [f"{tick:,.0f}" for tick in ticks])
     axes.set_ylim(-0.04, 1.04)
     axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))

@@ -10,7 +10,7 @@ import html
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-LONG_TABLE = 40  # rows; Markdown shows the first of a longer table, HTML folds it
+LONG_TABLE = 60  # rows; Markdown shows the first of a longer table, HTML folds it
 
 STYLE = """
 :root { color-scheme: light; }
@@ -21,7 +21,7 @@ h1 { font-size: 1.6rem; line-height: 1.25; margin: 0 0 .3rem; overflow-wrap: any
 h2 { font-size: 1.15rem; margin: 2.2rem 0 .6rem; padding-top: .6rem; border-top: 1px solid #dde3ea; }
 p { margin: .4rem 0; max-width: 46rem; }
 p.warning { background: #fff4d6; border-left: 4px solid #d79b00; padding: .5rem .8rem; }
-.numbers { display: grid; grid-template-columns: repeat(auto-fit, minmax(10.5rem, 1fr)); gap: .7rem; margin: 1rem 0; }
+.numbers { display: grid; grid-template-columns: repeat(auto-fit, minmax(12rem, 1fr)); gap: .7rem; margin: 1rem 0; }
 .number { border: 1px solid #dde3ea; border-radius: .5rem; padding: .6rem .8rem; }
 .number b { display: block; font-size: 1.5rem; line-height: 1.3; font-variant-numeric: tabular-nums; }
 .number span { display: block; color: #55616e; font-size: .85rem; }

@@ -54,9 +54,8 @@ def _warnings(report: Mapping[str, Any]) -> list[Block]:
         asked = f"{items['expected'] - items['missing']:,} of {items['expected']:,}"
         warnings.append(Text(f"Incomplete: {asked} items asked so far. Run the same command again.", warning=True))
     if items["failed"]:
-        warnings.append(
-            Text(f"{items['failed']:,} items could not be asked; they are in no number below.", warning=True)
-        )
+        failed = "1 item" if items["failed"] == 1 else f"{items['failed']:,} items"
+        warnings.append(Text(f"{failed} could not be asked and counted nowhere below, named at the end.", warning=True))
     return warnings
 
 
@@ -117,7 +116,7 @@ def _frequency(report: Mapping[str, Any]) -> list[Block]:
     )
     rows = []
     for part in (*frequency["thirds"], *frequency["log_bins"]):
-        counts = [f"{part['low']:,} to {part['high']:,}", f"{part['classes']:,}", percent(part["mean_accuracy"])]
+        counts = [_span(part["low"], part["high"]), f"{part['classes']:,}", percent(part["mean_accuracy"])]
         rate = part["rate"]
         rows.append([part["name"], *counts, percent(rate["value"]), interval(rate), f"{rate['n']:,}"])
     headers = (
@@ -134,6 +133,10 @@ def _frequency(report: Mapping[str, Any]) -> list[Block]:
         Figure(frequency_figure({str(report["label"]): results}), caption),
         Table(headers, rows, numeric=frozenset(range(1, 7))),
     ]
+
+
+def _span(low: int, high: int) -> str:
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
 
 
 def _classes(report: Mapping[str, Any]) -> list[Block]:

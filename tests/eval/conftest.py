@@ -2,11 +2,13 @@
 
 import io
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from data_prep import build
@@ -31,6 +33,13 @@ def picture(seed: int = 0, size: tuple[int, int] = (40, 24)) -> bytes:
 @pytest.fixture(name="picture")
 def picture_fixture() -> Callable[..., bytes]:
     return picture
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    """Tiny tensors: several threads would only wait for each other, most of all on a busy machine."""
+    os.environ["OMP_NUM_THREADS"] = "1"
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

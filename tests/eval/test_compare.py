@@ -1,0 +1,144 @@
+"""Several models side by side, and where their evaluations lie."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from configs.errors import RunError
+from configs.run_dir import EvalDir, RunDir
+from configs.schema import DataConfig, EvalConfig, SourceConfig
+from eval.compare import comparison, main, read_reports
+from eval.places import place_of
+from eval.stats import Rate
+
+
+def fake_report(name: str, right: int, *, kind: str = "open_world", protocol: str = "p", label: str = "export") -> dict:
+    classes = [
+        {"label": i, "name": f"c{i}", "right": min(10, right // 10 + i), "wrong": 10 - min(10, right // 10 + i),
+         "no_answer": 0, "frequency": 10**i}
+        for i in range(3)
+    ]  # fmt: skip
+    part = {"name": "rarest third", "mean_accuracy": 0.5, "rate": Rate(5, 10).to_json()}
+    frequency = {"spearman": 0.5, "pearson": None, "thirds": [part], "log_bins": []}
+    return {
+        "name": name,
+        "label": label,
+        "items": {"missing": 0},
+        "accuracy": Rate(right, 100).to_json(),
+        "no_answer": Rate(0, 100).to_json(),
+        "protocol": {"kind": kind, "hash": protocol, "data": "d" * 64},
+        "frequency": frequency if kind == "open_world" else None,
+        "classes": classes,
+    }
+
+
+def put(folder: Path, report: dict) -> None:
+    folder.mkdir(parents=True)
+    EvalDir(folder).report("json").write_text(json.dumps(report))
+
+
+@pytest.fixture
+def models(tmp_path):
+    for model, right, knowledge in (("base", 20, 38), ("mix", 84, 50)):
+        put(tmp_path / model / "a_quiz" / "export", fake_report("a_quiz", knowledge, kind="multiple_choice"))
+        put(tmp_path / model / "open", fake_report("open", right))
+    return [f"{model}={tmp_path / model}" for model in ("base", "mix")]
+
+
+def test_the_table_has_a_row_a_model_and_classification_first(models, tmp_path, capsys):
+    main(["--output", str(tmp_path / "table"), *models])
+    text = EvalDir(tmp_path / "table").report("md").read_text()
+    assert "| model | open | vs base | a_quiz | vs base |" in text
+    assert "| base | 20.0 % (13.3 to 28.9 %, n = 100) | +0.0 | 38.0 %" in text
+    assert "| mix | 84.0 % (75.6 to 89.9 %, n = 100) | +64.0 | 50.0 %" in text
+    assert text in capsys.readouterr().out
+    values = json.loads(EvalDir(tmp_path / "table").report("json").read_text())
+    assert values["evaluations"] == ["open", "a_quiz"]
+    assert values["models"]["mix"]["a_quiz"]["difference"] == pytest.approx(0.12)
+
+
+def test_the_page_draws_all_models_into_one_figure(models, tmp_path):
+    main(["--output", str(tmp_path / "table"), *models])
+    page = EvalDir(tmp_path / "table").report("html").read_text()
+    assert page.count("<svg") == 1
+    assert ">base</text>" in page
+    assert ">mix</text>" in page
+
+
+def test_an_evaluation_that_was_not_run_is_said_to_be(models, tmp_path):
+    put(tmp_path / "other" / "open", fake_report("open", 30))
+    main(["--output", str(tmp_path / "table"), *models, f"other={tmp_path / 'other'}"])
+    assert "| other | 30.0 % (21.9 to 39.6 %, n = 100) | +10.0 | not run |  |" in (
+        EvalDir(tmp_path / "table").report("md").read_text()
+    )
+
+
+def test_numbers_of_different_protocols_are_not_compared_in_silence(models, tmp_path):
+    put(tmp_path / "other" / "open", fake_report("open", 30, protocol="q"))
+    main(["--output", str(tmp_path / "table"), *models, f"other={tmp_path / 'other'}"])
+    text = EvalDir(tmp_path / "table").report("md").read_text()
+    assert "**open: the models were asked with different protocols (base p, mix p, other q).**" in text
+
+
+def test_of_several_checkpoints_the_export_counts_else_the_best(tmp_path):
+    for label, right in (("step-00000001", 10), ("step-00000002", 20)):
+        put(tmp_path / "open" / label, fake_report("open", right, label=label))
+    with pytest.raises(RunError, match=r"step-00000001, step-00000002, and no summary\.json"):
+        read_reports(tmp_path)
+    (tmp_path / "open" / "summary.json").write_text(json.dumps({"best": "step-00000002"}))
+    assert read_reports(tmp_path)["open"]["label"] == "step-00000002"
+    put(tmp_path / "open" / "export", fake_report("open", 15))
+    assert read_reports(tmp_path)["open"]["label"] == "export"
+
+
+def test_the_difference_needs_the_first_model_to_have_the_evaluation():
+    values = comparison({"base": {}, "mix": {"open": fake_report("open", 30)}})
+    assert values["models"]["mix"]["open"]["difference"] is None
+
+
+@pytest.mark.parametrize(
+    ("models", "message"),
+    [
+        (["base"], "not of the form NAME=EVALDIR"),
+        (["a=/nowhere/at/all"], "no folder"),
+        (["a={empty}"], "no evaluation"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_2(tmp_path, capsys, models, message):
+    (tmp_path / "empty").mkdir()
+    texts = [text.format(empty=tmp_path / "empty") for text in models]
+    with pytest.raises(SystemExit) as left:
+        main(["--output", str(tmp_path / "table"), *texts])
+    assert left.value.code == 2
+    assert message in capsys.readouterr().err.replace("holds no evaluation", "no evaluation")
+
+
+def config(model: str, output: str | None = None) -> EvalConfig:
+    sources = {"s": SourceConfig(reader="toy")}
+    return EvalConfig(name="open", model=model, source="s", data=DataConfig(sources=sources), output=output)
+
+
+def test_answers_lie_in_the_run_they_belong_to(tmp_path):
+    run = RunDir(tmp_path / "run")
+    for folder in (run.checkpoint(5), run.export):
+        folder.mkdir(parents=True)
+    run.config.write_text("")
+    home = run.root / "eval" / "open"
+    assert place_of(config(str(run.root))).folder("export", run.export).root == home / "export"
+    assert place_of(config(str(run.export))).folder("model", run.export).root == home / "export"
+    assert (
+        place_of(config(str(run.checkpoint(5)))).folder("step-00000005", run.export_of(5)).root
+        == home / "step-00000005"
+    )
+    assert place_of(config(str(run.root), "out")).folder("export", run.export).root == Path("out/export")
+
+
+def test_answers_of_any_other_model_lie_under_its_name(tmp_path):
+    model = tmp_path / "base"
+    model.mkdir()
+    assert place_of(config(str(model))).folder("model", model).root == Path("runs/eval/open/base")
+    assert place_of(config("llava-hf/llava-1.5-7b-hf")).folder("model", Path("snapshot/ab12")).root == Path(
+        "runs/eval/open/llava-1.5-7b-hf"
+    )
+    assert place_of(config(str(model), "out")).folder("model", model).root == Path("out")
