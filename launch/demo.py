@@ -72,7 +72,7 @@ class Demo:
     def folder(self) -> Path:
         """Where the answers of the base model and the comparison go."""
         mix = run_folder(self.run(self.config)).root
-        return mix.with_name(f"{mix.name}_report")
+        return mix.with_name("demo_report-quick" if self.quick else "demo_report")
 
     @property
     def models(self) -> list[Model]:
