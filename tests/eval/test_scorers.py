@@ -209,8 +209,6 @@ def test_matching_agrees_with_slow_references_on_random_texts():
 @pytest.mark.skipif(not CLASSES.exists(), reason="needs the authors' class list")
 def test_56_imagenet_names_stand_inside_another_and_37_still_do_between_word_bounds():
     names = sorted(set(json.loads(CLASSES.read_text())))
-    inside = {
-        rule: {name for name in names for other in names if other != name and match_label(other, (name,), rule).value}
-        for rule in ("contains", "word")
-    }
-    assert (len(inside["contains"]), len(inside["word"])) == (56, 37)
+    pairs = [(name, other) for name in names for other in names if name != other and name.lower() in other.lower()]
+    assert len({name for name, other in pairs if match_label(other, (name,), "contains").value}) == 56
+    assert len({name for name, other in pairs if match_label(other, (name,), "word").value}) == 37
