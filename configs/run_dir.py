@@ -63,6 +63,16 @@ class RunDir:
         return self.root / "requeue"
 
     @property
+    def slurm(self) -> Path:
+        """Job scripts, their configs and what the jobs print."""
+        return self.root / "slurm"
+
+    @property
+    def export_lock(self) -> Path:
+        """Held by the process that exports, so that evaluation workers do not export the same checkpoint twice."""
+        return self.root / ".export.lock"
+
+    @property
     def wandb(self) -> Path:
         """Files of Weights & Biases."""
         return self.root / "wandb"

@@ -8,7 +8,9 @@ another base is refused: a merge onto the wrong base gives a model nobody traine
 """
 
 import argparse
+import fcntl
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -56,7 +58,7 @@ def export_checkpoint(
     _set_weights(model, {name: tensor for name, tensor in weights.items() if name not in lora})
     if lora and not keep_adapter:
         merge_lora(model, lora, config.model.lora.alpha / config.model.lora.rank)
-    temporary = output.with_name(f".{output.name}.tmp")
+    temporary = output.with_name(f".{output.name}.{os.getpid()}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     model.save_pretrained(temporary)
     _copy_text_files(folder, temporary)
@@ -164,8 +166,10 @@ def model_folders(reference: str, checkpoint: str = "export", revision: str | No
 def _exported(run: RunDir, step: int) -> tuple[str, Path]:
     """The export of one checkpoint, made now if it is not there."""
     output = run.export_of(step)
-    if not (output / RECORD).is_file():
-        export_checkpoint(run, open_checkpoint(run, step), output)
+    with run.export_lock.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # another worker may be exporting it: wait, then find it done
+        if not (output / RECORD).is_file():
+            export_checkpoint(run, open_checkpoint(run, step), output)
     return f"step-{step:08d}", output
 
 
