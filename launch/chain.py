@@ -52,7 +52,7 @@ class SlurmDir:
 
 def slurm_dir(config: RunConfig) -> SlurmDir:
     """The folder of a run's jobs."""
-    return SlurmDir(run_folder(config).root / "slurm")
+    return SlurmDir(run_folder(config).slurm)
 
 
 @dataclass(frozen=True, kw_only=True)
