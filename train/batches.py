@@ -7,25 +7,31 @@ speed. Shapes are those of `train.model`.
 """
 
 import itertools
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
 from configs.errors import DataError
-from configs.schema import ChatConfig
+from configs.schema import ChatConfig, TrainConfig
 from data_prep.images import decode_rgb
 from data_prep.sample import Sample
 from data_prep.shards import ShardSet
+from train import signals
 from train.chat import IGNORED, ChatRenderer, UnsupervisedError, expand_image
+from train.epochs import PADDING, Mixture
 from train.model import Batch
-from train.order import PADDING, data_steps, rank_share
+from train.packing import StepOrder
 from train.pixels import PixelProcessor
-from train.schedule import BatchPlan
+
+E = TypeVar("E")
+B = TypeVar("B")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +68,36 @@ class SourceSet:
         """The sample at a position."""
         source, index = self.locate(position)
         return self.sets[source].sample(index)
+
+    def record(self, position: int) -> Sample:
+        """The sample at a position without its image: only the record is read.
+
+        Raises `DataError` that names shard and sample if it is not the record that was written.
+        """
+        source, index = self.locate(position)
+        shards = self.sets[source]
+        row = shards.index[index]
+        shard = shards.folder / shards.manifest.shards[int(row["shard"])].name
+        try:
+            with shard.open("rb", buffering=0) as file:
+                text = os.pread(file.fileno(), int(row["json_size"]), int(row["json_offset"]))
+            sample = Sample.from_json(text)
+        except (OSError, ValueError, TypeError) as error:
+            raise DataError(f"{shards.where(index)} cannot be read: {error}; run data_prep.verify") from error
+        return sample
+
+    def has_image(self, position: int) -> bool:
+        """Whether the sample at a position has an image; nothing is read."""
+        source, index = self.locate(position)
+        return bool(self.sets[source].index["extension"][index])
+
+    def mixture(self, train: TrainConfig) -> Mixture:
+        """What an epoch of these sources is."""
+        return Mixture(
+            shards=tuple(tuple(entry.samples for entry in shards.manifest.shards) for shards in self.sets),
+            weights=tuple(float(train.weights.get(name, 1.0)) for name in self.names),
+            block=train.shuffle_block,
+        )
 
     def fingerprints(self) -> dict[str, str]:
         """Source name to the fingerprint of its data."""
@@ -144,6 +180,52 @@ def collate(examples: Sequence[Example]) -> Batch:
     )
 
 
+def read_steps(
+    order: StepOrder, dataset: Dataset[E], collate: Callable[[list[E]], B], start: int, rank: int, workers: int
+) -> Iterator[tuple[int, list[B]]]:
+    """(epoch, micro-batches) of `rank` for every step from data step `start` on, read by `workers` processes.
+
+    Training reads examples this way and `train.order` ids: one code path, so what the one prints the other reads.
+    """
+    sampler = _MicroBatchSampler(order, start, rank)
+    ahead = 2 * order.dealing.plan.accumulation
+    batches = iter(
+        DataLoader(
+            dataset,
+            batch_sampler=sampler,
+            collate_fn=collate,
+            num_workers=workers,
+            prefetch_factor=max(2, ahead) if workers else None,
+            pin_memory=torch.cuda.is_available(),
+            worker_init_fn=_leave_signals_to_the_rank,
+        )
+    )
+    while True:
+        first = next(batches)  # the sampler has noted the step's epoch and size by now
+        epoch, count = sampler.steps.popleft()
+        yield epoch, [first, *itertools.islice(batches, count - 1)]
+
+
+def _leave_signals_to_the_rank(worker: int) -> None:  # noqa: ARG001 - the signature is torch's
+    """SLURM sends SIGTERM to every process of a job; a worker that died of it would take the checkpoint along."""
+    signals.ignore()
+
+
+@dataclass
+class _MicroBatchSampler:
+    """The micro-batches of all steps in a row: what torch's DataLoader calls a batch sampler."""
+
+    order: StepOrder
+    start: int
+    rank: int
+    steps: deque[tuple[int, int]] = field(default_factory=deque)  # (epoch, micro-batches) of steps not yet delivered
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for epoch, micro_batches in self.order.positions(self.start, self.rank):
+            self.steps.append((epoch, len(micro_batches)))
+            yield from micro_batches
+
+
 @dataclass(frozen=True)
 class StepData:
     """One optimizer step of one rank: where it stands and its micro-batches."""
@@ -152,45 +234,14 @@ class StepData:
     batches: list[Batch]
 
 
+@dataclass(frozen=True)
 class TrainingBatches:
     """The micro-batches of one rank, step after step, from any data step on."""
 
-    def __init__(self, examples: ExampleSet, plan: BatchPlan, seed: int, steps_per_epoch: int):
-        """`steps_per_epoch` fixes where one epoch's order ends and the next begins."""
-        self.examples = examples
-        self.plan = plan
-        self.seed = seed
-        self.steps_per_epoch = steps_per_epoch
-
-    def positions(self, start: int, rank: int) -> Iterator[tuple[int, list[list[int]]]]:
-        """(epoch, micro-batches as positions) for every step from data step `start` on."""
-        for epoch, step, order in data_steps(self.examples.sources.sizes, self.seed, self.steps_per_epoch, start):
-            yield epoch, rank_share(order.step(step, self.plan.global_batch), rank, self.plan)
+    examples: ExampleSet
+    order: StepOrder
 
     def steps(self, start: int, rank: int, workers: int) -> Iterator[StepData]:
         """Decoded steps; `workers` processes decode ahead without changing the order."""
-        loader = DataLoader(
-            self.examples,
-            batch_sampler=_Flattened(self, start, rank),
-            collate_fn=collate,
-            num_workers=workers,
-            prefetch_factor=max(2, 2 * self.plan.accumulation) if workers else None,
-            pin_memory=torch.cuda.is_available(),
-        )
-        batches = iter(loader)
-        for data_step in itertools.count(start):
-            epoch = data_step // self.steps_per_epoch
-            yield StepData(epoch, [next(batches) for _ in range(self.plan.accumulation)])
-
-
-@dataclass(frozen=True)
-class _Flattened:
-    """The micro-batches of all steps in a row: what torch's DataLoader calls a batch sampler."""
-
-    batches: TrainingBatches
-    start: int
-    rank: int
-
-    def __iter__(self) -> Iterator[list[int]]:
-        for _, micro_batches in self.batches.positions(self.start, self.rank):
-            yield from micro_batches
+        for epoch, batches in read_steps(self.order, self.examples, collate, start, rank, workers):
+            yield StepData(epoch, batches)

@@ -7,7 +7,8 @@ import numpy as np
 from train.batches import ExampleSet, collate
 from train.distributed import World
 from train.engine import Engine
-from train.order import PADDING, keyed_hash, rank_share
+from train.epochs import PADDING, keyed_hash
+from train.packing import rank_share
 from train.schedule import BatchPlan
 
 

@@ -1,91 +1,105 @@
-"""Which samples form which step: a pure function of (sources, seed, epoch), never of rank or worker count.
+"""What training will really read: `python -m train.order --config FILE --world W --workers N --epoch E`.
 
-    order = EpochOrder.of(sizes=(1_281_167, 665_298), seed=0, epoch=0)
-    order.step(7, global_batch=64)                                       # 64 positions in the concatenated sources
-    rank_share(order.step(7, 64), rank=1, plan=plan)                     # [[…micro-batch…], […]] of rank 1
+Goes through the same order, the same dealing and the same data loader with worker processes as training; only, it
+asks for the samples' ids instead of decoding them. No model is loaded.
 
-A position numbers the samples of all sources in a row. Each epoch is a permutation, made by sorting positions by a hash
-of (seed, epoch, position): arithmetic on 64-bit integers that no library version can change.
+    step 0  rank 0: pictures/3 pictures/17  rank 1: talk/4 pictures/8
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+import argparse
+import json
+from collections.abc import Iterator
+from pathlib import Path
 
-import numpy as np
+from torch.utils.data import Dataset
 
-from train.schedule import BatchPlan
-
-PADDING = -1  # a position without a sample: it fills up the last batch and weighs nothing
-
-Positions = np.ndarray[Any, np.dtype[np.int64]]
-
-
-def keyed_hash(values: "np.ndarray[Any, np.dtype[np.uint64]]", *keys: int) -> "np.ndarray[Any, np.dtype[np.uint64]]":
-    """64-bit hash of each value under the integer `keys` (the SplitMix64 finaliser, applied once per key)."""
-    state = values.astype(np.uint64)
-    with np.errstate(over="ignore"):
-        for key in (*keys, 0):
-            state = state + np.uint64(0x9E3779B97F4A7C15) * np.uint64(2 * key + 1)
-            state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-            state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-            state = state ^ (state >> np.uint64(31))
-    return state
+from configs.errors import ConfigError, UserError
+from configs.load import config_parser, describe, exit_on_user_error, load_config
+from configs.schema import RunConfig
+from train.batches import SourceSet, read_steps
+from train.epochs import PADDING
+from train.packing import StepOrder
+from train.plan import plan_order
 
 
-@dataclass(frozen=True)
-class EpochOrder:
-    """The permuted positions of one epoch."""
+class IdSet(Dataset[str]):
+    """The id of the sample at each position; only its record is read."""
 
-    positions: Positions
+    def __init__(self, sources: SourceSet):
+        """Nothing is read before an id is asked for."""
+        self.sources = sources
 
-    @classmethod
-    def of(cls, sizes: Sequence[int], seed: int, epoch: int) -> "EpochOrder":
-        """The order of epoch `epoch` over sources of `sizes` samples."""
-        numbers = np.arange(sum(sizes), dtype=np.uint64)
-        return cls(np.argsort(keyed_hash(numbers, seed, epoch), kind="stable").astype(np.int64))
-
-    def step(self, step: int, global_batch: int) -> list[int]:
-        """Positions of the global batch of step `step` of this epoch; the last one may be filled up with `PADDING`."""
-        chosen = [int(p) for p in self.positions[step * global_batch : (step + 1) * global_batch]]
-        return chosen + [PADDING] * (global_batch - len(chosen))
+    def __getitem__(self, position: int) -> str:
+        """The id, or an empty one for `PADDING`."""
+        return "" if position == PADDING else self.sources.record(position).id
 
 
-def rank_share(batch: Sequence[int], rank: int, plan: BatchPlan) -> list[list[int]]:
-    """Rank `rank`'s micro-batches of a global batch, in the order they are run.
-
-    Sample k of the batch goes to rank k mod world, so padding at the end is spread evenly.
-    """
-    mine = list(batch[rank :: plan.world])
-    return [mine[start : start + plan.micro_batch] for start in range(0, len(mine), plan.micro_batch)]
-
-
-@dataclass(frozen=True)
-class OrderState:
-    """Where a run stands: saved in every checkpoint.
-
-    `step` counts optimizer steps from the start of training; `skipped` lists [first, last) ranges of data steps that
-    a roll-back jumped over, so that data step = optimizer step + the skipped ones before it.
-    """
-
-    step: int = 0
-    skipped: tuple[tuple[int, int], ...] = ()
-
-    def data_step(self, step: int) -> int:
-        """The step of the data order that optimizer step `step` reads."""
-        for first, last in sorted(self.skipped):
-            if step >= first:
-                step += last - first
-        return step
+def ids_of_rank(
+    order: StepOrder, sources: SourceSet, rank: int, workers: int, first: int, last: int
+) -> Iterator[list[str]]:
+    """Ids that `rank` reads in each data step from `first` to before `last`, in the order it reads them."""
+    steps = read_steps(order, IdSet(sources), list, first, rank, workers)
+    for _ in range(first, last):
+        _, micro_batches = next(steps)
+        yield [sample_id for micro_batch in micro_batches for sample_id in micro_batch if sample_id]
 
 
-def data_steps(
-    sizes: Sequence[int], seed: int, steps_per_epoch: int, start: int
-) -> Iterator[tuple[int, int, EpochOrder]]:
-    """Endless (epoch, step in epoch, order) from data step `start` on; each epoch's order is made once."""
-    epoch, first = divmod(start, steps_per_epoch)
-    while True:
-        order = EpochOrder.of(sizes, seed, epoch)
-        for step in range(first, steps_per_epoch):
-            yield epoch, step, order
-        epoch, first = epoch + 1, 0
+def read_epoch(
+    order: StepOrder, sources: SourceSet, workers: int, epoch: int, from_step: int = 0
+) -> Iterator[tuple[int, list[list[str]]]]:
+    """(step within the epoch, ids of each rank) from `from_step` on; one rank's processes run at a time."""
+    first, last = epoch * order.steps_per_epoch + from_step, (epoch + 1) * order.steps_per_epoch
+    ranks = [list(ids_of_rank(order, sources, rank, workers, first, last)) for rank in range(order.dealing.plan.world)]
+    yield from enumerate(map(list, zip(*ranks, strict=True)), from_step)
+
+
+def parse_arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = config_parser("Print which samples each rank will read in each step of an epoch.", RunConfig)
+    parser.add_argument("--world", type=int, default=1, help="number of ranks (default 1)")
+    parser.add_argument("--workers", type=int, help="data-loading processes per rank (default: train.workers)")
+    parser.add_argument("--epoch", type=int, default=0, help="epoch, counted from 0 (default 0)")
+    parser.add_argument("--from-step", type=int, default=0, help="first step, counted within the epoch (default 0)")
+    parser.add_argument(
+        "--json", action="store_true", help='print {"epoch": E, "steps": [{"step": s, "ranks": [...]}]}'
+    )
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Parse, plan the order, read it, print it."""
+    arguments = parse_arguments()
+    try:
+        config, origins = load_config(RunConfig, arguments.config, arguments.overrides)
+        if arguments.print_config:
+            print(describe(config, origins))
+            return
+        _check(arguments)
+        sources = SourceSet(Path(config.data.shards), config.train.sources)
+        order = plan_order(config, sources, arguments.world)
+        if arguments.from_step > order.steps_per_epoch:
+            raise ConfigError(
+                f"--from-step {arguments.from_step} is beyond the epoch's {order.steps_per_epoch} steps; give 0 to "
+                f"{order.steps_per_epoch}"
+            )
+        workers = config.train.workers if arguments.workers is None else arguments.workers
+        steps = read_epoch(order, sources, workers, arguments.epoch, arguments.from_step)
+        if arguments.json:
+            listed = [{"step": step, "ranks": ranks} for step, ranks in steps]
+            print(json.dumps({"epoch": arguments.epoch, "steps": listed}, ensure_ascii=False))
+            return
+        for step, ranks in steps:
+            print(f"step {step}  " + "  ".join(f"rank {rank}: {' '.join(ids)}" for rank, ids in enumerate(ranks)))
+    except UserError as error:
+        exit_on_user_error(error)
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    for name, least in (("world", 1), ("workers", 0), ("epoch", 0), ("from_step", 0)):
+        value = getattr(arguments, name)
+        if value is not None and value < least:
+            raise ConfigError(f"--{name.replace('_', '-')} is {value}; it must be at least {least}")
+
+
+if __name__ == "__main__":
+    main()

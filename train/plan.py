@@ -18,6 +18,7 @@ from train.chat import ChatRenderer, load_tokenizer
 from train.families import Family, family_of
 from train.identity import model_identity
 from train.model import resolve_attention, resolve_folder
+from train.packing import Dealing, StepOrder
 from train.pixels import folder_pixels
 from train.schedule import BatchPlan, Length, plan_batches
 from train.zero import deepspeed_config
@@ -36,14 +37,18 @@ class RunPlan:
     encoder: Encoder
     sources: SourceSet
     heldout: SourceSet
-    batches: BatchPlan
+    order: StepOrder
     length: Length
     deepspeed: dict[str, Any]
 
+    @property
+    def batches(self) -> BatchPlan:
+        """How a global batch is split."""
+        return self.order.dealing.plan
+
     def training_batches(self) -> TrainingBatches:
         """The training data in its order."""
-        examples = ExampleSet(self.sources, self.encoder)
-        return TrainingBatches(examples, self.batches, self.config.seed, self.length.steps_per_epoch)
+        return TrainingBatches(ExampleSet(self.sources, self.encoder), self.order)
 
 
 def make_plan(config: RunConfig, world_size: int, device: str) -> RunPlan:
@@ -51,16 +56,14 @@ def make_plan(config: RunConfig, world_size: int, device: str) -> RunPlan:
 
     Raises `ConfigError` or `DataError` that says what to change.
     """
-    batches = plan_batches(
-        config.train.global_batch, world_size, config.train.micro_batch, config.train.micro_batch_cap
-    )
-    settings = deepspeed_config(config, batches)
+    settings = deepspeed_config(config, split_batch(config, world_size))
     resolve_attention(config.model.attention, device)
     folder = resolve_folder(config.model.base, config.model.revision)
     family = family_of(folder)
     model_config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     shards = Path(config.data.shards)
     sources = SourceSet(shards, config.train.sources)
+    order = plan_order(config, sources, world_size)
     return RunPlan(
         config=config,
         run=RunDir(Path(config.runs_dir) / config.name),
@@ -71,10 +74,23 @@ def make_plan(config: RunConfig, world_size: int, device: str) -> RunPlan:
         encoder=_encoder(config, folder, family, model_config),
         sources=sources,
         heldout=SourceSet(shards, config.train.heldout),
-        batches=batches,
-        length=Length.of(len(sources), config.train),
+        order=order,
+        length=Length.of(order.mixture.size, config.train),
         deepspeed=settings,
     )
+
+
+def split_batch(config: RunConfig, world_size: int) -> BatchPlan:
+    """How the global batch is split over `world_size` ranks. Raises `ConfigError` if it cannot be."""
+    train = config.train
+    return plan_batches(train.global_batch, world_size, train.micro_batch, train.micro_batch_cap)
+
+
+def plan_order(config: RunConfig, sources: SourceSet, world_size: int) -> StepOrder:
+    """What each of `world_size` ranks reads in each step. Raises `ConfigError` if an epoch has no step."""
+    mixture = sources.mixture(config.train)
+    length = Length.of(mixture.size, config.train)
+    return StepOrder(mixture, config.seed, length.steps_per_epoch, Dealing(split_batch(config, world_size)))
 
 
 def _encoder(config: RunConfig, folder: Path, family: Family, model_config: Any) -> Encoder:

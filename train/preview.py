@@ -7,10 +7,10 @@ from transformers import AutoModelForImageTextToText
 
 from configs.schema import RunConfig
 from train.adapters import PartCount, choose_trainable, count_parts, freeze_table
-from train.batches import Encoder, SourceSet
+from train.batches import SourceSet
 from train.chat import coloured, expand_image
+from train.epochs import EpochOrder
 from train.families import Family
-from train.order import EpochOrder
 from train.plan import RunPlan
 from train.schedule import warmup_steps
 from train.zero import memory_estimate
@@ -25,7 +25,7 @@ def preview(plan: RunPlan, samples: int = 3) -> str:
             _steps(plan),
             freeze_table(counts),
             _memory(plan, counts),
-            first_samples(plan.sources, plan.encoder, plan.config.seed, samples),
+            first_samples(plan, samples),
         )
     )
 
@@ -72,9 +72,10 @@ def _memory(plan: RunPlan, counts: list[PartCount]) -> str:
     return f"memory per rank   {gib['total']:.3g} GiB ({parts}), activations come on top"
 
 
-def first_samples(sources: SourceSet, encoder: Encoder, seed: int, samples: int) -> str:
+def first_samples(plan: RunPlan, samples: int) -> str:
     """The first samples of epoch 0 as the model sees them, supervised tokens in green."""
-    order = EpochOrder.of(sources.sizes, seed, 0)
+    sources, encoder = plan.sources, plan.encoder
+    order = EpochOrder.of(plan.order.mixture, plan.config.seed, 0)
     blocks = []
     for position in order.positions[:samples]:
         sample = sources.sample(int(position))

@@ -16,10 +16,10 @@ from train.batches import StepData
 from train.checkpoints import Checkpoint, CheckpointWriter
 from train.distributed import World
 from train.engine import Engine, StepResult
+from train.epochs import OrderState, keyed_hash
 from train.flops import FlopModel, peak_flops
 from train.heldout import HeldOut
 from train.loss import local_units, weigh
-from train.order import OrderState, keyed_hash
 from train.plan import RunPlan
 from train.schedule import lr_factor
 from train.signals import stop_requested

@@ -10,8 +10,8 @@ from configs.errors import DataError
 from data_prep.sample import Sample, Turn
 from train.batches import SourceSet, collate
 from train.chat import IGNORED, UnsupervisedError
+from train.epochs import PADDING
 from train.loss import local_units, weigh
-from train.order import PADDING
 from train.plan import make_plan
 
 
@@ -90,7 +90,7 @@ def test_worker_processes_change_nothing(plan):
 
 def test_steps_know_their_epoch(plan):
     batches = plan.training_batches()
-    per_epoch = batches.steps_per_epoch
+    per_epoch = plan.length.steps_per_epoch
     steps = batches.steps(per_epoch - 1, 0, 0)
     assert [next(steps).epoch for _ in range(2)] == [0, 1]
 

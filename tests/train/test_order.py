@@ -1,14 +1,22 @@
-"""The order of samples, judged by census."""
+"""The order of samples: fixed for ever, the same for every world, near-sequential, mixed as declared."""
 
+import json
+import subprocess
+import sys
+import time
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from train.order import PADDING, EpochOrder, OrderState, data_steps, keyed_hash, rank_share
+from configs.errors import ConfigError
+from train.epochs import PADDING, EpochOrder, Mixture, OrderState, data_steps, keyed_hash
+from train.packing import rank_share
 from train.schedule import plan_batches
 
-SIZES = (30, 17)
+ROOT = Path(__file__).resolve().parents[2]
+PLAIN = Mixture(shards=((10, 10, 10), (10, 7)), weights=(1.0, 1.0), block=1000)
 
 
 def slow_hash(value: int, *keys: int) -> int:
@@ -22,18 +30,76 @@ def slow_hash(value: int, *keys: int) -> int:
     return state
 
 
-def test_the_order_is_fixed_for_ever():
-    assert EpochOrder.of((10,), seed=7, epoch=2).positions.tolist() == sorted(
-        range(10), key=lambda p: slow_hash(p, 7, 2)
-    )
+def slow_order(mixture: Mixture, seed: int, epoch: int) -> list[int]:
+    """The order of whole passes, spelled out on lists."""
+    shards, first = [], 0
+    for sizes, weight in zip(mixture.shards, mixture.weights, strict=True):
+        start = first
+        for _ in range(int(weight)):
+            first = start
+            for size in sizes:
+                shards.append(range(first, first + size))
+                first += size
+    turn = sorted(range(len(shards)), key=lambda n: slow_hash(n, seed, epoch, 1))
+    row = [position for n in turn for position in shards[n]]
+    found = []
+    for start in range(0, len(row), mixture.block):
+        places = range(start, min(start + mixture.block, len(row)))
+        found += [row[place] for place in sorted(places, key=lambda place: slow_hash(place, seed, epoch, 2))]
+    return found
+
+
+@pytest.mark.parametrize("block", [1, 7, 20, 1000])
+@pytest.mark.parametrize("weights", [(1.0, 1.0), (2.0, 1.0)])
+def test_the_order_is_fixed_for_ever(block, weights):
+    mixture = Mixture(PLAIN.shards, weights, block)
+    assert EpochOrder.of(mixture, seed=7, epoch=2).positions.tolist() == slow_order(mixture, 7, 2)
     assert [int(h) for h in keyed_hash(np.arange(3, dtype=np.uint64), 5, 6)] == [slow_hash(v, 5, 6) for v in range(3)]
+
+
+@pytest.mark.parametrize("block", [1, 8, 47, 48])
+def test_every_sample_is_read_exactly_once_whatever_the_block(block):
+    order = EpochOrder.of(Mixture(PLAIN.shards, PLAIN.weights, block), seed=0, epoch=0)
+    assert sorted(order.positions) == list(range(47))
+
+
+def test_a_block_reads_from_few_shards():
+    mixture = Mixture(shards=((100,) * 50, (100,) * 30), weights=(1.0, 1.0), block=500)
+    positions = EpochOrder.of(mixture, seed=0, epoch=0).positions
+    per_block = [len(set(positions[start : start + 500] // 100)) for start in range(0, 8000, 500)]
+    assert max(per_block) == 5
+    sources = [set((positions[start : start + 500] >= 5000).tolist()) for start in range(0, 8000, 500)]
+    assert sum(len(kinds) == 2 for kinds in sources) > 10, "shards of both sources lie between each other"
+
+
+def test_an_epoch_by_weight_is_a_declared_multiset():
+    mixture = Mixture(PLAIN.shards, weights=(2.5, 0.25), block=1000)
+    assert [(p.samples, p.passes, p.extra, p.size) for p in mixture.portions()] == [(30, 2, 15, 75), (17, 0, 4, 4)]
+    counts = Counter(EpochOrder.of(mixture, seed=3, epoch=1).positions.tolist())
+    assert Counter(counts[p] for p in range(30)) == {2: 15, 3: 15}
+    assert Counter(counts[p] for p in range(30, 47)) == {0: 13, 1: 4}
+    assert mixture.size == counts.total() == 79
+
+
+def test_the_fractions_of_successive_epochs_take_turns():
+    mixture = Mixture(PLAIN.shards, weights=(0.5, 1.0), block=1000)
+    first, second = (EpochOrder.of(mixture, 0, epoch).positions for epoch in (0, 1))
+    assert sorted(p for p in np.concatenate([first, second]) if p < 30) == list(range(30))
+
+
+def test_left_out_positions_never_come():
+    kept = np.arange(47) % 3 > 0
+    mixture = Mixture(PLAIN.shards, weights=(1.5, 1.0), block=10, kept=kept)
+    positions = EpochOrder.of(mixture, 0, 0).positions
+    assert set(positions.tolist()) == set(np.flatnonzero(kept).tolist())
+    assert len(positions) == mixture.size
 
 
 @pytest.mark.parametrize("world", [1, 2, 3, 4, 8])
 @pytest.mark.parametrize("micro_batch", [1, "auto"])
 def test_every_sample_is_read_exactly_once_by_some_rank_in_equally_many_steps(world, micro_batch):
     plan = plan_batches(24, world, micro_batch, 16)
-    order = EpochOrder.of(SIZES, seed=0, epoch=0)
+    order = EpochOrder.of(PLAIN, seed=0, epoch=0)
     read: Counter[int] = Counter()
     for step in range(2):  # 47 samples, padded to 48
         batch = order.step(step, 24)
@@ -45,28 +111,64 @@ def test_every_sample_is_read_exactly_once_by_some_rank_in_equally_many_steps(wo
     assert read == Counter(range(47))
 
 
-def test_global_steps_hold_the_same_samples_on_every_world_size():
-    order = EpochOrder.of(SIZES, seed=1, epoch=3)
-    for world in (1, 2, 4):
-        plan = plan_batches(12, world, "auto", 16)
-        shares = [p for rank in range(world) for micro in rank_share(order.step(1, 12), rank, plan) for p in micro]
-        assert sorted(shares) == sorted(order.step(1, 12))
-
-
 def test_epochs_and_seeds_give_different_orders():
-    orders = {tuple(EpochOrder.of(SIZES, s, e).positions) for s in (0, 1) for e in (0, 1)}
+    orders = {tuple(EpochOrder.of(PLAIN, s, e).positions) for s in (0, 1) for e in (0, 1)}
     assert len(orders) == 4
 
 
 @pytest.mark.parametrize("start", range(9))
 def test_starting_anywhere_continues_the_same_sequence(start):
     def take(first: int) -> list[tuple[int, int, list[int]]]:
-        steps = data_steps(SIZES, 0, 4, first)
+        steps = data_steps(PLAIN, 0, 4, first)
         return [(epoch, step, order.step(step, 10)) for epoch, step, order in (next(steps) for _ in range(10 - first))]
 
     assert take(start) == take(0)[start:]
 
 
+def test_two_million_samples_are_ordered_in_two_seconds():
+    mixture = Mixture(shards=((1000,) * 1281 + (167,), (1000,) * 665 + (298,)), weights=(1.0, 1.0), block=262_144)
+    began = time.process_time()
+    order = EpochOrder.of(mixture, seed=0, epoch=3)
+    assert time.process_time() - began < 2
+    assert len(order.positions) == 1_946_465
+
+
 def test_skipped_ranges_shift_the_data_but_not_the_optimizer_step():
     state = OrderState(step=10, skipped=((4, 7), (9, 10)))
     assert [state.data_step(step) for step in range(8)] == [0, 1, 2, 3, 7, 8, 10, 11]
+
+
+@pytest.mark.parametrize(
+    ("weights", "complaint"),
+    [("{nobody: 2}", "'nobody', which is not in train.sources"), ("{talk: 0}", "the weight of 'talk' is 0")],
+)
+def test_impossible_weights_are_refused(workshop, weights, complaint):
+    with pytest.raises(ConfigError, match=complaint):
+        workshop.config("weights", f"train.weights={weights}")
+
+
+def printed(workshop, *arguments: str) -> dict:
+    command = [sys.executable, "-m", "train.order", "--config", str(workshop.config_file("order")), "--json"]
+    done = subprocess.run([*command, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_the_command_prints_what_training_reads(workshop):
+    from train.plan import make_plan
+
+    plan = make_plan(workshop.config("order"), 2, "cpu")
+    shown = printed(workshop, "--world", "2", "--workers", "1", "--epoch", "1", "--from-step", "3")
+    assert list(shown) == ["epoch", "steps"]
+    assert [step["step"] for step in shown["steps"]] == list(range(3, plan.length.steps_per_epoch))
+    for rank in range(2):
+        steps = plan.training_batches().steps(plan.length.steps_per_epoch + 3, rank, workers=0)
+        for step in shown["steps"][:3]:
+            assert step["ranks"][rank] == [name for batch in next(steps).batches for name in batch.ids]
+
+
+def test_the_command_refuses_a_step_beyond_the_epoch(workshop):
+    command = [sys.executable, "-m", "train.order", "--config", str(workshop.config_file("order"))]
+    done = subprocess.run([*command, "--from-step", "999"], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2
+    assert "--from-step 999 is beyond the epoch's" in done.stderr

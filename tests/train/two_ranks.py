@@ -17,9 +17,10 @@ from train.adapters import choose_trainable
 from train.batches import collate
 from train.distributed import World, start_world, stop_world
 from train.engine import Engine
+from train.epochs import EpochOrder
 from train.loss import local_units, weigh
 from train.model import LossModule, load_model
-from train.order import EpochOrder, rank_share
+from train.packing import rank_share
 from train.plan import RunPlan, make_plan
 
 STEPS = 4
@@ -51,7 +52,7 @@ def resume_cell(config_file: Path, world: World, stage: int, dtype: str, mode: s
     """Losses and norms of four steps, and of the last two again from the state saved after the second."""
     overrides = [f"deepspeed.zero_stage={stage}", f"model.dtype={dtype}", f"model.mode={mode}"]
     plan = make_plan(load_config(RunConfig, config_file, overrides)[0], world.size, "cpu")
-    order = EpochOrder.of(plan.sources.sizes, 0, 0)
+    order = EpochOrder.of(plan.order.mixture, 0, 0)
     engine = make_engine(plan, world)
     straight, saved = [], None
     for step in range(STEPS):

@@ -1,0 +1,195 @@
+"""What an epoch is made of and in which order: a pure function of (shards, weights, seed, epoch).
+
+Neither rank nor worker count enters, so global step s holds the same samples wherever it is trained.
+
+    mixture = Mixture(shards=((1000, 1000, 281), (500, 500)), weights=(1.0, 2.5), block=262_144)
+    mixture.size                                              # 2281 + 2 x 1000 + a seeded half of 1000 = 4781
+    order = EpochOrder.of(mixture, seed=0, epoch=0)
+    order.step(7, global_batch=64)                            # 64 positions
+
+A position numbers the samples of all sources in a row. An epoch permutes the shards of all sources together, lays
+their samples in a row, and shuffles each block of that row: reading touches about `block` samples' worth of shards at a
+time. Everything random is a sort by a hash of (seed, epoch, number, purpose): arithmetic on 64-bit integers that no
+library version can change.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+PADDING = -1  # a position without a sample: it fills up the last batch and weighs nothing
+
+SHARDS, SAMPLES, FRACTION = 1, 2, 3  # purposes: each draws its own numbers
+
+Positions = np.ndarray[Any, np.dtype[np.int64]]
+Mask = np.ndarray[Any, np.dtype[np.bool_]]
+_BITS = (1 << 64) - 1
+
+
+def keyed_hash(values: "np.ndarray[Any, np.dtype[np.uint64]]", *keys: int) -> "np.ndarray[Any, np.dtype[np.uint64]]":
+    """64-bit hash of each value under the integer `keys` (the SplitMix64 finaliser, applied once per key)."""
+    state = values.astype(np.uint64)
+    with np.errstate(over="ignore"):
+        for key in (*keys, 0):
+            state = state + np.uint64(0x9E3779B97F4A7C15 * (2 * key + 1) & _BITS)
+            state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+            state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+            state = state ^ (state >> np.uint64(31))
+    return state
+
+
+def _numbers_hash(count: int, *keys: int) -> "np.ndarray[Any, np.dtype[np.uint64]]":
+    return keyed_hash(np.arange(count, dtype=np.uint64), *keys)
+
+
+@dataclass(frozen=True)
+class Portion:
+    """One source's part in an epoch: `passes` times all its `samples`, and `extra` of them once more."""
+
+    samples: int
+    passes: int
+    extra: int
+
+    @property
+    def size(self) -> int:
+        """Entries of the epoch."""
+        return self.passes * self.samples + self.extra
+
+
+@dataclass(frozen=True, eq=False)
+class Mixture:
+    """The multiset that every epoch is. Sources and shards are in the order of the config and of the manifests."""
+
+    shards: tuple[tuple[int, ...], ...]
+    """Samples of each shard, by source."""
+    weights: tuple[float, ...]
+    """Passes over each source: 2.5 is two passes and a seeded half."""
+    block: int
+    """Samples that are shuffled together."""
+    kept: Mask | None = None
+    """Of every position whether it is trained on; None: all are."""
+
+    def bounds(self) -> list[tuple[int, int]]:
+        """[first, last) position of each source."""
+        ends = np.cumsum([0, *(sum(sizes) for sizes in self.shards)])
+        return [(int(first), int(last)) for first, last in pairwise(ends)]
+
+    def portions(self) -> list[Portion]:
+        """Of each source: samples that are trained on, whole passes, and how many come once more."""
+        found = []
+        for (first, last), weight in zip(self.bounds(), self.weights, strict=True):
+            samples = last - first if self.kept is None else int(self.kept[first:last].sum())
+            found.append(Portion(samples, int(weight), round((weight - int(weight)) * samples)))
+        return found
+
+    @property
+    def size(self) -> int:
+        """Entries of an epoch, the same in each."""
+        return sum(portion.size for portion in self.portions())
+
+    def chosen(self, seed: int, epoch: int) -> Mask:
+        """Which positions come once more in `epoch`.
+
+        Each epoch takes up where the one before stopped in a fixed random order, so that two epochs of weight 0.5 see
+        every sample once.
+        """
+        chosen = np.zeros(self.bounds()[-1][1], dtype=np.bool_)
+        for (first, last), portion in zip(self.bounds(), self.portions(), strict=True):
+            if not portion.extra:
+                continue
+            candidates = np.arange(first, last)
+            if self.kept is not None:
+                candidates = candidates[self.kept[first:last]]
+            ranked = candidates[np.argsort(keyed_hash(candidates.astype(np.uint64), seed, FRACTION), kind="stable")]
+            start = epoch * portion.extra % portion.samples
+            chosen[ranked.take(np.arange(start, start + portion.extra), mode="wrap")] = True
+        return chosen
+
+
+@dataclass(frozen=True)
+class EpochOrder:
+    """The positions of one epoch in the order they are trained on."""
+
+    positions: Positions
+
+    @classmethod
+    def of(cls, mixture: Mixture, seed: int, epoch: int) -> "EpochOrder":
+        """The order of epoch `epoch`; under a second for two million samples."""
+        row = _shards_in_a_row(mixture, seed, epoch)
+        return cls(row[_shuffled(len(row), mixture.block, seed, epoch)])
+
+    def step(self, step: int, global_batch: int) -> list[int]:
+        """Positions of the global batch of step `step` of this epoch; the last one may be filled up with `PADDING`."""
+        chosen: list[int] = self.positions[step * global_batch : (step + 1) * global_batch].tolist()
+        return chosen + [PADDING] * (global_batch - len(chosen))
+
+
+def _shards_in_a_row(mixture: Mixture, seed: int, epoch: int) -> Positions:
+    """The epoch's positions shard after shard; a shard stands there once for each pass over it."""
+    firsts: list[Positions] = []
+    sizes: list[Positions] = []
+    partial: list[Mask] = []
+    for (start, _), portion, counts in zip(mixture.bounds(), mixture.portions(), mixture.shards, strict=True):
+        size = np.array(counts, dtype=np.int64)
+        for number in range(portion.passes + (portion.extra > 0)):
+            firsts.append(start + np.cumsum(size) - size)
+            sizes.append(size)
+            partial.append(np.full(len(size), number == portion.passes))
+    first, size, is_partial = np.concatenate(firsts), np.concatenate(sizes), np.concatenate(partial)
+    turn = np.argsort(_numbers_hash(len(size), seed, epoch, SHARDS), kind="stable")
+    first, size, is_partial = first[turn], size[turn], is_partial[turn]
+    ends = np.cumsum(size)
+    row: Positions = np.arange(int(size.sum())) + np.repeat(first - (ends - size), size)
+    keep = np.ones(len(row), dtype=np.bool_) if mixture.kept is None else mixture.kept[row]
+    if is_partial.any():
+        keep &= ~np.repeat(is_partial, size) | mixture.chosen(seed, epoch)[row]
+    return row[keep]
+
+
+def _shuffled(count: int, block: int, seed: int, epoch: int) -> Positions:
+    """0 .. count - 1, shuffled within each `block` consecutive numbers."""
+    hashes = _numbers_hash(count, seed, epoch, SAMPLES)
+    block = min(block, max(count, 1))
+    whole = count // block * block
+    starts = np.arange(0, whole, block)[:, None]
+    blocks = (np.argsort(hashes[:whole].reshape(-1, block), axis=1, kind="stable") + starts).reshape(-1)
+    return np.concatenate([blocks, whole + np.argsort(hashes[whole:], kind="stable")])
+
+
+@dataclass(frozen=True)
+class OrderState:
+    """Where a run stands: saved in every checkpoint.
+
+    `step` counts optimizer steps from the start of training; `skipped` lists [first, last) ranges of data steps that
+    a roll-back jumped over, so that data step = optimizer step + the skipped ones before it.
+    """
+
+    step: int = 0
+    skipped: tuple[tuple[int, int], ...] = ()
+
+    def data_step(self, step: int) -> int:
+        """The step of the data order that optimizer step `step` reads."""
+        for first, last in sorted(self.skipped):
+            if step >= first:
+                step += last - first
+        return step
+
+
+def data_steps(mixture: Mixture, seed: int, steps_per_epoch: int, start: int) -> Iterator[tuple[int, int, EpochOrder]]:
+    """Endless (epoch, step in epoch, order) from data step `start` on; each epoch's order is made once."""
+    epoch, first = divmod(start, steps_per_epoch)
+    while True:
+        order = _remembered_order(mixture, seed, epoch)
+        for step in range(first, steps_per_epoch):
+            yield epoch, step, order
+        epoch, first = epoch + 1, 0
+
+
+@lru_cache(maxsize=2)
+def _remembered_order(mixture: Mixture, seed: int, epoch: int) -> EpochOrder:
+    """The same as `EpochOrder.of`, for one process that plays several ranks."""
+    return EpochOrder.of(mixture, seed, epoch)
