@@ -116,11 +116,11 @@ class WandbSink:
         """Continue W&B run `run_id`; offline where asked, or where there is no key."""
         import wandb
 
+        self._folder = run.wandb
         mode = config.wandb
         if mode == "online" and not os.environ.get("WANDB_API_KEY") and not Path("~/.netrc").expanduser().is_file():
             print("W&B: no WANDB_API_KEY: logging offline; `wandb sync` uploads it later", file=sys.stderr)
             mode = "offline"
-        run.wandb.mkdir(parents=True, exist_ok=True)
         self._run = wandb.init(
             project=config.project,
             entity=config.entity,
@@ -128,7 +128,7 @@ class WandbSink:
             id=run_id,
             resume="allow",
             mode=mode,  # type: ignore[arg-type]
-            dir=str(run.wandb),
+            dir=str(run.root),  # W&B makes the folder `wandb` in it
             config=dict(settings),
             settings=wandb.Settings(x_disable_meta=True, save_code=False, disable_git=True, console="off", silent=True),
         )
@@ -151,8 +151,11 @@ class WandbSink:
             self._run.alert(title=f"{record['kind']} at step {record['step']}", text=str(record["message"]))
 
     def close(self) -> None:
-        """Finish the W&B run."""
+        """Finish the W&B run; say how an offline one is uploaded, all its parts together."""
+        offline = self._run.offline
         self._run.finish()
+        if offline:
+            print(f"W&B, offline: wandb sync --id {self._run.id} {self._folder}/offline-run-*", flush=True)
 
 
 ALERTS = frozenset(("non_finite", "not_positive", "frozen", "outlier", "lasting_change"))
