@@ -24,7 +24,7 @@ from data_prep.images import decode_rgb
 from data_prep.sample import Sample
 from data_prep.shards import ShardSet
 from train import signals
-from train.chat import IGNORED, ChatRenderer, UnsupervisedError, expand_image
+from train.chat import IGNORED, ChatRenderer, Rendered, UnsupervisedError, expand_image
 from train.epochs import PADDING, Mixture
 from train.model import Batch
 from train.packing import StepOrder
@@ -116,20 +116,28 @@ class Encoder:
 
     def encode(self, sample: Sample, source: int) -> Example:
         """Raises `DataError` (or `UnsupervisedError`) that names the sample if it cannot be trained on."""
+        expanded = self.tokens(sample, has_image=sample.image is not None)
+        try:
+            pixels = None if sample.image is None else self.pixels(decode_rgb(_image_bytes(sample)))
+        except DataError as error:
+            raise type(error)(f"sample {sample.id}: {error}") from error
+        return Example(sample.id, source, expanded.input_ids, expanded.supervised, pixels)
+
+    def tokens(self, sample: Sample, *, has_image: bool) -> Rendered:
+        """The ids of a sample, its image expanded, without looking at the image. Raises as `encode` does."""
         try:
             rendered = self.renderer.render(sample.turns, self.chat.max_length)
-            if rendered.images != (0 if sample.image is None else 1):
-                raise DataError(f"{rendered.images} <image> placeholders, {0 if sample.image is None else 1} images")
+            if rendered.images != has_image:
+                raise DataError(f"{rendered.images} <image> placeholders, {int(has_image)} images")
             expanded = expand_image(rendered, self.image_tokens, self.image_token_id, self.chat.max_length)
             if self.chat.unsupervised == "error" and not any(expanded.supervised[1:]):
                 raise UnsupervisedError(
                     f"no token is supervised within chat.max_length {self.chat.max_length}; "
                     "raise it, or set chat.unsupervised: drop"
                 )
-            pixels = None if sample.image is None else self.pixels(decode_rgb(_image_bytes(sample)))
         except DataError as error:
             raise type(error)(f"sample {sample.id}: {error}") from error
-        return Example(sample.id, source, expanded.input_ids, expanded.supervised, pixels)
+        return expanded
 
     def padding(self) -> Example:
         """An example that weighs nothing."""

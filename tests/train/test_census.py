@@ -23,7 +23,9 @@ PER_SHARD = {1: 47, 2: 24, 3: 16, 7: 7}
 
 CONFIG = """
 name: census
-data: {{shards: {root}/shards-{shards}, samples_per_shard: {per_shard}, sources: {{talk: {{reader: llava, path: {raw}}}}}}}
+data:
+  {{shards: {root}/shards-{shards}, samples_per_shard: {per_shard},
+   sources: {{talk: {{reader: llava, path: {raw}}}}}}}
 model: {{base: none}}
 train: {{sources: [talk], global_batch: 24, micro_batch: 1, shuffle_block: {block}, tail: {tail}, epochs: 2}}
 """

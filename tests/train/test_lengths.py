@@ -1,0 +1,84 @@
+"""Token counts: equal to what training makes of a sample, counted once, found again."""
+
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from configs.errors import DataError
+from data_prep.shards import ShardSet
+from train import lengths
+from train.batches import SourceSet
+from train.lengths import Recipe, token_counts
+from train.plan import make_plan
+
+
+@pytest.fixture
+def plan(workshop, tmp_path):
+    """A plan on a copy of the shards, none of them counted."""
+    shutil.copytree(workshop.root / "shards", tmp_path / "shards", ignore=shutil.ignore_patterns("lengths-*"))
+    return make_plan(workshop.config("lengths", f"data.shards={tmp_path / 'shards'}"), 2, "cpu")
+
+
+def recipe_of(plan) -> Recipe:
+    return Recipe.of(plan.folder, plan.config.chat, plan.encoder.image_tokens)
+
+
+def refuse():
+    raise AssertionError("this should have been read from the file")
+
+
+@pytest.mark.parametrize("chunk", [7, 500])
+def test_counts_are_the_lengths_of_the_examples_that_training_reads(plan, chunk, monkeypatch):
+    monkeypatch.setattr(lengths, "CHUNK", chunk)  # 7: several processes
+    counts = token_counts(plan.sources, recipe_of(plan), lambda: plan.encoder)
+    examples = [plan.training_batches().examples[position] for position in range(len(plan.sources))]
+    assert counts["tokens"].tolist() == [len(example.input_ids) for example in examples]
+    assert counts["supervised"].tolist() == [sum(example.supervised) for example in examples]
+    assert len(set(counts["tokens"].tolist())) > 3
+
+
+def test_they_are_counted_once_and_read_without_a_tokenizer_from_then_on(plan):
+    first = token_counts(plan.sources, recipe_of(plan), lambda: plan.encoder)
+    assert np.array_equal(token_counts(plan.sources, recipe_of(plan), refuse), first)
+
+
+def test_another_tokenizer_or_chat_setting_or_data_is_counted_anew(plan):
+    recipe = recipe_of(plan)
+    file = recipe.file(plan.sources.sets[0].folder, "data")
+    others = [replace(recipe, tokenizer="x"), replace(recipe, max_length=9), replace(recipe, image_tokens=2)]
+    names = {file, recipe.file(file.parent, "other data"), *(other.file(file.parent, "data") for other in others)}
+    assert len(names) == 5
+
+
+def test_a_damaged_file_is_counted_anew(plan):
+    first = token_counts(plan.sources, recipe_of(plan), lambda: plan.encoder)
+    for shards in plan.sources.sets:
+        file = recipe_of(plan).file(shards.folder, shards.fingerprint)
+        file.write_bytes(file.read_bytes()[:100])
+    assert np.array_equal(token_counts(plan.sources, recipe_of(plan), lambda: plan.encoder), first)
+
+
+def test_no_image_is_read(plan, monkeypatch):
+    monkeypatch.setattr(ShardSet, "sample", refuse)
+    token_counts(plan.sources, recipe_of(plan), lambda: plan.encoder)
+
+
+@pytest.mark.parametrize("chunk", [7, 500])
+def test_a_sample_that_cannot_be_trained_on_is_named_before_training(plan, chunk, monkeypatch):
+    monkeypatch.setattr(lengths, "CHUNK", chunk)
+    short = replace(plan.encoder, chat=replace(plan.encoder.chat, max_length=plan.encoder.image_tokens + 2))
+    with pytest.raises(DataError, match="sample pictures/"):
+        token_counts(plan.sources, recipe_of(plan), lambda: short)
+
+
+def test_a_damaged_record_is_named(plan):
+    shards = plan.sources.sets[1]
+    tar = shards.folder / shards.manifest.shards[0].name
+    data = bytearray(tar.read_bytes())
+    data[int(shards.index[3]["json_offset"])] = 0
+    tar.write_bytes(data)
+    sources = SourceSet(shards.folder.parent, plan.config.train.sources)
+    with pytest.raises(DataError, match=r"sample 3 of .*talk .*cannot be read"):
+        sources.record(int(sources.starts[1]) + 3)

@@ -1,0 +1,179 @@
+"""How many tokens each sample becomes: counted once for a tokenizer, in parallel, and kept beside the manifest.
+
+    SHARDS/SOURCE/lengths-3f9c….npy      one row a sample: tokens, supervised tokens
+
+The name holds a fingerprint of everything the counts depend on, so a file is either right or not found. Counting reads
+the records only, no image, and finds the samples that training would refuse. Packing deals by these lengths and the dry
+run adds them up.
+
+    counts = token_counts(sources, recipe, make_encoder)      # (samples of all sources,), see COUNTS
+    counts["tokens"][position]
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import multiprocessing
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import transformers
+
+from configs.errors import DataError
+from configs.schema import ChatConfig
+from data_prep.atomic import atomic_file
+from data_prep.progress import Progress
+from train.batches import Encoder, SourceSet
+from train.signals import STOP_SIGNALS
+
+COUNTS = np.dtype([("tokens", "<u4"), ("supervised", "<u4")])
+VERSION = 1  # raise it when `train.chat` renders differently
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "special_tokens_map.json",
+                   "added_tokens.json")  # fmt: skip
+CHUNK = 500  # samples a process counts at a time
+MAX_PROCESSES = 16
+
+Counts = np.ndarray[Any, np.dtype[np.void]]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What the counts depend on beside the data: tokenizer, chat settings, tokens an image becomes."""
+
+    tokenizer: str
+    markup: str
+    system_prompt: str
+    max_length: int
+    image_tokens: int
+    unsupervised: str
+    transformers: str = transformers.__version__
+    version: int = VERSION
+
+    @classmethod
+    def of(cls, folder: Path, chat: ChatConfig, image_tokens: int) -> "Recipe":
+        """Of the tokenizer in the model folder `folder`."""
+        digest = hashlib.sha256()
+        for name in TOKENIZER_FILES:
+            if (folder / name).is_file():
+                digest.update(name.encode() + (folder / name).read_bytes())
+        settings = (chat.markup, chat.system_prompt, chat.max_length, image_tokens, chat.unsupervised)
+        return cls(digest.hexdigest(), *settings)
+
+    def file(self, folder: Path, data_fingerprint: str) -> Path:
+        """Where the counts of the shard set in `folder` are kept."""
+        text = json.dumps([data_fingerprint, asdict(self)], sort_keys=True)
+        return folder / f"lengths-{hashlib.sha256(text.encode()).hexdigest()[:32]}.npy"
+
+
+def token_counts(sources: SourceSet, recipe: Recipe, make_encoder: Callable[[], Encoder]) -> Counts:
+    """Counts of every position; a source that was not counted yet is, with the encoder that `make_encoder` loads.
+
+    Raises `DataError` that names the first sample that cannot be trained on.
+    """
+    counts = [_of_source(sources, number, recipe, make_encoder) for number in range(len(sources.sets))]
+    return np.concatenate(counts) if counts else np.empty(0, COUNTS)
+
+
+def _of_source(sources: SourceSet, number: int, recipe: Recipe, make_encoder: Callable[[], Encoder]) -> Counts:
+    shards = sources.sets[number]
+    file = recipe.file(shards.folder, shards.fingerprint)
+    counts = _read(file, len(shards))
+    if counts is not None:
+        return counts
+    with _alone(shards.folder):  # the ranks of a job start together: one counts, the others wait and read
+        counts = _read(file, len(shards))
+        if counts is None:
+            counts = _count(sources, number, make_encoder())
+            _write(file, counts)
+    return counts
+
+
+def _read(file: Path, samples: int) -> Counts | None:
+    """The counts in `file`, or None if it is missing or not whole."""
+    try:
+        counts: Counts = np.load(file, allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        return None
+    return counts if counts.dtype == COUNTS and counts.shape == (samples,) else None
+
+
+def _write(file: Path, counts: Counts) -> None:
+    try:
+        with atomic_file(file) as stream:
+            np.save(stream, counts)
+    except OSError as error:
+        print(f"{file} cannot be written ({error.strerror}): tokens are counted anew next time", file=sys.stderr)
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Hold the folder's lock, which ends with the process; where there can be none, each process counts for itself."""
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError):
+            fcntl.flock(stack.enter_context((folder / ".lengths.lock").open("wb")), fcntl.LOCK_EX)
+        yield
+
+
+def _count(sources: SourceSet, number: int, encoder: Encoder) -> Counts:
+    first, last = int(sources.starts[number]), int(sources.starts[number + 1])
+    ranges = [(start, min(start + CHUNK, last)) for start in range(first, last, CHUNK)]
+    processes = min(len(os.sched_getaffinity(0)), MAX_PROCESSES, len(ranges))
+    parts = []
+    with Progress(f"counting tokens of {sources.names[number]}", last - first) as progress:
+        for part in _in_processes(_Counter(sources, encoder), ranges, processes):
+            parts.append(part)
+            progress.add(len(part), drops=0)
+    return np.concatenate(parts) if parts else np.empty(0, COUNTS)
+
+
+def _in_processes(counter: "_Counter", ranges: list[tuple[int, int]], processes: int) -> Iterator[Counts]:
+    """The counts of each range, in order; a single process counts here."""
+    if processes <= 1:
+        yield from map(counter, ranges)
+        return
+    context = multiprocessing.get_context("fork")  # the tokenizer, once loaded, is shared
+    try:
+        with ProcessPoolExecutor(processes, context, initializer=_start, initargs=(counter,)) as pool:
+            yield from pool.map(_count_here, ranges)
+    except BrokenProcessPool as error:
+        raise DataError("a process that counted tokens was killed, often for lack of memory; start again") from error
+
+
+@dataclass(frozen=True)
+class _Counter:
+    """Counts a range of positions."""
+
+    sources: SourceSet
+    encoder: Encoder
+
+    def __call__(self, positions: tuple[int, int]) -> Counts:
+        counts = np.empty(positions[1] - positions[0], COUNTS)
+        for row, position in enumerate(range(*positions)):
+            expanded = self.encoder.tokens(self.sources.record(position), has_image=self.sources.has_image(position))
+            counts[row] = (len(expanded.input_ids), sum(expanded.supervised[1:]))
+        return counts
+
+
+_counter: list[
+    _Counter
+] = []  # what a forked process counts with; passing it with every range would cost more than counting
+
+
+def _start(counter: _Counter) -> None:
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    for number in STOP_SIGNALS:  # training's handlers only take note: these processes shall end
+        signal.signal(number, signal.SIG_DFL)
+    _counter.append(counter)
+
+
+def _count_here(positions: tuple[int, int]) -> Counts:
+    return _counter[0](positions)
