@@ -39,6 +39,8 @@ _SIGNATURES = (
     (b"MM\0*", "tif"),
 )
 EXTENSIONS = tuple(_FORMATS)
+# Markers of a JPEG. Skipped are Huffman tables, restart interval, APP0 to APP15 and comments.
+_SCAN, _QUANTISATION, _FRAMES, _SKIPPED = 0xDA, 0xDB, (0xC0, 0xC2), {0xC4, 0xDD, 0xFE, *range(0xE0, 0xF0)}
 
 
 class ImageError(DataError):
@@ -59,8 +61,48 @@ def true_extension(data: bytes) -> str:
 
 def image_size(data: bytes) -> tuple[int, int]:
     """(width, height) in pixels, from the header alone. Raises `ImageError` as `check_image` does."""
+    size = _jpeg_size(data)
+    if size is not None:
+        return size
     with _opened(data) as image:
         return image.size
+
+
+def _jpeg_size(data: bytes) -> tuple[int, int] | None:
+    """The size of an ordinary JPEG within the limits, in a fifth of Pillow's time; None for whatever Pillow must judge.
+
+    A JPEG is segments of marker, length (2 bytes, big-endian, counting themselves) and content; its frame begins with
+    precision, height, width. All are walked up to the scan, since Pillow refuses a file that is cut short before it.
+    """
+    if data[:2] != b"\xff\xd8":
+        return None
+    place, frame = 2, b""
+    try:
+        while (marker := data[place + 1]) != _SCAN:
+            start, length = place + 4, (data[place + 2] << 8) + data[place + 3]
+            known = marker in _SKIPPED or (marker in _FRAMES and not frame) or (marker == _QUANTISATION)
+            if data[place] != 0xFF or not known or length < 2:
+                return None
+            if marker == _QUANTISATION and (length % 65 != 2 or any(b > 15 for b in data[start : place + length : 65])):
+                return None  # tables of 16-bit values, or broken ones
+            if marker in _FRAMES:
+                frame = data[start : place + 2 + length]
+            place += 2 + length
+        scan_end = place + 2 + (data[place + 2] << 8) + data[place + 3]
+        precision, *sides, components = frame[:6]
+    except (IndexError, ValueError):
+        return None
+    height, width = (sides[0] << 8) + sides[1], (sides[2] << 8) + sides[3]
+    if (
+        data[place] != 0xFF
+        or scan_end > len(data)
+        or precision != 8
+        or components not in (1, 3)
+        or len(frame) != 6 + 3 * components
+    ):
+        return None
+    within = 0 < width <= MAX_SIDE and 0 < height <= MAX_SIDE and width * height <= MAX_PIXELS
+    return (width, height) if within else None
 
 
 def check_image(data: bytes) -> tuple[int, int]:

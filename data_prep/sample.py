@@ -17,6 +17,8 @@ from typing import Any, Literal
 from configs.errors import DataError
 
 IMAGE_PLACEHOLDER = "<image>"
+_encode = json.JSONEncoder(ensure_ascii=False, sort_keys=True).encode  # json.dumps makes a new encoder each time
+_decode = json.JSONDecoder().decode
 
 Speaker = Literal["human", "gpt"]
 ImageOrigin = Path | bytes | Callable[[], bytes]
@@ -55,12 +57,12 @@ class Sample:
             "label_name": self.label_name,
             "meta": dict(self.meta),
         }
-        return json.dumps(record, ensure_ascii=False, sort_keys=True)
+        return _encode(record)
 
     @classmethod
     def from_json(cls, text: str | bytes, image: bytes | None = None) -> "Sample":
         """Inverse of `to_json`. Raises `DataError` if a field is missing or a speaker is unknown."""
-        record = json.loads(text)
+        record = _decode(text if isinstance(text, str) else text.decode())
         try:
             return cls(
                 id=record["id"],

@@ -7,7 +7,7 @@ changed source is noticed. Bytes never depend on which worker writes a shard, or
 
 import hashlib
 import json
-import zlib
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -17,6 +17,7 @@ from configs.errors import DataError
 from configs.run_dir import ShardDir
 from configs.schema import DataConfig
 from data_prep import atomic, ustar
+from data_prep.checksum import crc32
 from data_prep.examine import Member, examine
 from data_prep.file_range import FileRange
 from data_prep.records import Record
@@ -105,19 +106,15 @@ class _Tar:
     offset: int = 0
     sha256: Any = field(default_factory=hashlib.sha256)
 
-    def add(self, name: str, data: bytes) -> int:
-        """Append a member and return the offset of its data."""
-        header = ustar.header(name, len(data))
-        self.append(header)
-        start = self.offset
-        self.append(data)
-        self.append(ustar.padding(len(data)))
-        return start
-
-    def append(self, data: bytes) -> None:
-        self.file.write(data)
-        self.sha256.update(data)
-        self.offset += len(data)
+    def append(self, *parts: bytes) -> None:
+        """Append `parts` in one system call."""
+        size = sum(map(len, parts))
+        written = os.writev(self.file.fileno(), parts)
+        while written < size:  # a nearly full disk takes a part before it refuses
+            written += os.write(self.file.fileno(), b"".join(parts)[written:])
+        for part in parts:
+            self.sha256.update(part)
+        self.offset += size
 
 
 def write_shard(folder: ShardDir, number: int, records: Sequence[Record], recipe: Recipe, watch: Watcher) -> Sidecar:
@@ -157,13 +154,19 @@ def _add(tar: _Tar, key: str, member: Member, adopted: list[Path]) -> list[int]:
     An image that stays in its own file is not appended; the file joins `adopted`.
     """
     image_file = image_offset = 0
+    text = b"".join((ustar.header(f"{key}.json", len(member.text)), member.text, ustar.padding(len(member.text))))
     if member.adopted is not None:
         if member.adopted.path not in adopted:
             adopted.append(member.adopted.path)
         image_file, image_offset = adopted.index(member.adopted.path) + 1, member.adopted.offset
+        tar.append(text)
     elif member.extension:
-        image_offset = tar.add(f"{key}.{member.extension}", member.image)
-    json_offset = tar.add(f"{key}.json", member.text)
+        image_offset = tar.offset + ustar.BLOCK
+        header = ustar.header(f"{key}.{member.extension}", len(member.image))
+        tar.append(header, member.image, ustar.padding(len(member.image)) + text)
+    else:
+        tar.append(text)
+    json_offset = tar.offset - len(text) + ustar.BLOCK
     return [
         IMAGE_EXTENSIONS.index(member.extension),
         member.label,
@@ -174,7 +177,7 @@ def _add(tar: _Tar, key: str, member: Member, adopted: list[Path]) -> list[int]:
         len(member.text),
         member.width,
         member.height,
-        zlib.crc32(member.text, zlib.crc32(member.image)),
+        crc32(member.text, crc32(member.image)),
         id_hash(member.id),
     ]
 

@@ -19,7 +19,6 @@ A member's key is its record's number, zero-padded and without dots (webdataset 
 import hashlib
 import json
 import os
-import zlib
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
@@ -32,6 +31,7 @@ from numpy.typing import NDArray
 
 from configs.errors import DataError
 from configs.run_dir import ShardDir
+from data_prep.checksum import crc32
 from data_prep.sample import Drop, Sample
 
 FORMAT_VERSION = 1
@@ -165,7 +165,7 @@ class ShardSet:
         self.folder = folder
         self.manifest = manifest
         self.index = _open_index(folder, manifest)
-        self._files: OrderedDict[Path, FileIO] = OrderedDict()
+        self._files: OrderedDict[int, FileIO] = OrderedDict()
 
     @classmethod
     def open(cls, folder: Path) -> "ShardSet":
@@ -217,27 +217,31 @@ class ShardSet:
 
     def _read(self, number: int) -> tuple[bytes | None, bytes]:
         """(image, json) of a sample, checked."""
-        row = self.index[number]
-        shard = self.folder / self.manifest.shards[int(row["shard"])].name
+        shard, extension, _, file, *places, _, _, checksum, _ = self.index[number].item()  # in the order of INDEX_DTYPE
+        image_offset, image_size, json_offset, json_size = places
         image = None
-        if row["extension"]:
-            file = Path(self.manifest.files[int(row["image_file"]) - 1].path) if row["image_file"] else shard
-            image = os.pread(self._descriptor(file), int(row["image_size"]), int(row["image_offset"]))
-        text = os.pread(self._descriptor(shard), int(row["json_size"]), int(row["json_offset"]))
-        if zlib.crc32(text, zlib.crc32(image or b"")) != row["checksum"]:
+        if extension:
+            image = os.pread(self._descriptor(-file if file else shard), image_size, image_offset)
+        text = os.pread(self._descriptor(shard), json_size, json_offset)
+        if crc32(text, crc32(image or b"")) != checksum:
             raise DataError(
                 f"{self.where(number)} is damaged: its bytes have not the checksum in the index; delete that shard and"
                 f" run data_prep.build again"
             )
         return image, text
 
-    def _descriptor(self, path: Path) -> int:
-        """The file, open; handles are kept, the longest unused is closed when there are too many."""
-        if path in self._files:
-            self._files.move_to_end(path)
-            return self._files[path].fileno()
+    def _descriptor(self, number: int) -> int:
+        """Shard `number`, or file -number of an adopted set (counted from 1), open.
+
+        Handles are kept; the longest unused is closed when there are too many.
+        """
+        file = self._files.get(number)
+        if file is not None:
+            self._files.move_to_end(number)
+            return file.fileno()
+        path = Path(self.manifest.files[-number - 1].path) if number < 0 else self._shard_path(number)
         try:
-            file = self._files[path] = FileIO(path)
+            file = self._files[number] = FileIO(path)
         except OSError as error:
             raise DataError(
                 f"{path} cannot be opened ({error.strerror}); run data_prep.verify {self.folder}"
@@ -245,6 +249,9 @@ class ShardSet:
         if len(self._files) > OPEN_FILES:
             self._files.popitem(last=False)[1].close()
         return file.fileno()
+
+    def _shard_path(self, number: int) -> Path:
+        return self.folder / self.manifest.shards[number].name
 
 
 def _open_index(folder: Path, manifest: Manifest) -> NDArray[Any]:

@@ -16,6 +16,9 @@ MAX_SIZE = 8**11 - 1
 _CHECKSUM = slice(148, 156)
 _AFTER_SIZE = b"00000000000\0" + b" " * 8 + b"0" + bytes(100) + b"ustar\x0000"
 _TAIL = _AFTER_SIZE + bytes(BLOCK - 136 - len(_AFTER_SIZE))
+_BEFORE_SIZE = b"0000644\x000000000\x000000000\0"
+_UP_TO_SUM, _AFTER_SUM = b"\0" + _TAIL[: 148 - 136], _TAIL[156 - 136 :]
+_CONSTANT_SUM = sum(_BEFORE_SIZE) + sum(_TAIL)
 
 
 class TarDamage(ValueError):
@@ -36,8 +39,9 @@ def header(name: str, size: int) -> bytes:
     encoded = name.encode("ascii")
     assert len(encoded) <= MAX_NAME, f"{name!r} is longer than a ustar name"
     assert size <= MAX_SIZE, f"{size} bytes do not fit a ustar header"
-    block = encoded.ljust(MAX_NAME, b"\0") + b"0000644\x000000000\x000000000\0" + b"%011o\0" % size + _TAIL
-    return block[:148] + b"%06o\0 " % sum(block) + block[156:]
+    digits = b"%011o" % size
+    total = _CONSTANT_SUM + sum(encoded) + sum(digits)
+    return b"".join((encoded.ljust(MAX_NAME, b"\0"), _BEFORE_SIZE, digits, _UP_TO_SUM, b"%06o\0 " % total, _AFTER_SUM))
 
 
 def padding(size: int) -> bytes:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from data_prep import images
 from data_prep.images import MAX_PIXELS, ImageError, check_image, decode_rgb, image_size, true_extension
 
 
@@ -35,6 +36,27 @@ def test_the_format_is_known_by_content_and_the_size_by_decoding(picture, kind, 
     data = picture(kind=kind)
     assert true_extension(data) == extension
     assert check_image(data) == image_size(data) == (24, 16)
+
+
+def test_the_size_of_a_jpeg_is_pillows_whatever_its_header_suffered(picture):
+    rng = np.random.default_rng(0)
+    variants = [picture(size=(67, 45), **options) for options in ({}, {"progressive": True}, {"mode": "L"})]
+    agreed = 0
+    for number in range(600):
+        data = bytearray(variants[number % 3])
+        data[int(rng.integers(2, 640))] ^= 1 << int(rng.integers(8))
+        quick = images._jpeg_size(bytes(data))
+        if quick is not None:
+            assert quick == images._opened(bytes(data)).size
+            agreed += 1
+    assert agreed > 100
+
+
+def test_a_jpeg_cut_inside_its_header_is_left_to_pillow(picture):
+    data = picture(size=(64, 64))
+    for length in range(3, data.index(b"\xff\xda") + 14, 3):
+        assert images._jpeg_size(data[:length]) is None
+    assert images._jpeg_size(data) == (64, 64)
 
 
 @pytest.mark.parametrize("mode", ["L", "1", "P", "RGBA", "LA", "RGB"])
