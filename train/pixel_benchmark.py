@@ -22,7 +22,7 @@ from transformers.models.llava.image_processing_pil_llava import LlavaImageProce
 from configs.errors import DataError, UserError
 from configs.load import exit_on_user_error
 from data_prep.images import decode_rgb, true_extension
-from data_prep.measure import best_cpu_seconds
+from data_prep.measure import best_cpu_seconds, made_jpeg
 from train.pixels import PixelProcessor
 
 GOALS = {"exact": 1.7, "fast": 2.5}
@@ -92,18 +92,6 @@ def load_images(path: Path | None, count: int) -> list[bytes]:
     if not images:
         raise DataError(f"{path} has no JPEG; give --images a folder or a tar of photographs")
     return images
-
-
-def made_jpeg(seed: int) -> bytes:
-    """A JPEG of ImageNet's usual size and weight (500 x 375 or 375 x 500, about 110 KB): smooth shapes and grain."""
-    rng = np.random.default_rng(seed)
-    size = (500, 375) if seed % 4 else (375, 500)
-    shapes = Image.fromarray(rng.integers(0, 256, (9, 12, 3), dtype=np.uint8)).resize(size, Image.Resampling.BICUBIC)
-    grain = rng.normal(0, 14, (size[1], size[0], 1))
-    buffer = BytesIO()
-    pixels = np.clip(np.asarray(shapes) + grain, 0, 255).astype(np.uint8)
-    Image.fromarray(pixels).save(buffer, format="JPEG", quality=91)
-    return buffer.getvalue()
 
 
 def _jpegs(files: Iterable[bytes], count: int) -> list[bytes]:

@@ -10,7 +10,8 @@ from transformers.models.clip.image_processing_pil_clip import CLIPImageProcesso
 from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
 
 from configs.errors import ConfigError, DataError
-from train.pixel_benchmark import compare, load_images, made_jpeg
+from data_prep.measure import made_jpeg
+from train.pixel_benchmark import compare, load_images
 from train.pixels import PixelProcessor, folder_pixels
 
 SIZES = [(64, 64), (97, 40), (40, 97), (33, 500), (1, 1), (336, 335)]
