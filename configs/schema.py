@@ -217,6 +217,23 @@ class TrainConfig(Section):
         "auto", doc="Samples per forward on one rank, or `auto`: the largest that divides.", changes_result=False
     )
     micro_batch_cap: int = setting(16, doc="Upper limit of an `auto` micro-batch.", at_least=1, changes_result=False)
+    batching: str = setting(
+        "padded",
+        doc="How a step's samples share forwards: `padded`, `grouped` by length to pad less, or `packed` end to end.",
+        choices=("padded", "grouped", "packed"),
+        changes_result=False,
+    )
+    token_budget: int = setting(
+        8192,
+        doc="Most tokens of a packed forward on one rank (micro_batch has no effect there).",
+        at_least=8,
+        changes_result=False,
+    )
+    text_only: str = setting(
+        "keep",
+        doc="Records without an image, which give no gradient in mode projector: `keep` (as LLaVA does) or `drop`.",
+        choices=("keep", "drop"),
+    )
     tail: str = setting(
         "drop",
         doc="The incomplete last batch of an epoch: `drop` it or `pad` it with weight 0.",
@@ -283,7 +300,7 @@ class DeepSpeedConfig(Section):
 
 @dataclass(frozen=True, kw_only=True)
 class MonitorConfig(Section):
-    """The loss-spike monitor: it watches loss and gradient norm per data source and reports."""
+    """The loss-spike monitor: it watches loss, gradient norm and update size per data source, reports, and may act."""
 
     enabled: bool = setting(True, doc="Watch the run. Watching never changes it.", changes_result=False)
     window: int = setting(128, doc="Healthy steps in the baseline.", at_least=16, changes_result=False)
@@ -294,7 +311,13 @@ class MonitorConfig(Section):
         8.0, doc="Robust z-score (median/MAD of logs) that makes an outlier.", above=0, changes_result=False
     )
     reseed_after: int = setting(
-        32, doc="Consecutive outliers after which the baseline starts anew.", at_least=2, changes_result=False
+        32,
+        doc="Steps out of the baseline after which a spike is named, and values are compared with its own level.",
+        at_least=8,
+        changes_result=False,
+    )
+    accept_after: int = setting(
+        1000, doc="Steps after which a level that never recovered is taken for normal.", at_least=64, changes_result=False
     )
 
 

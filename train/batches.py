@@ -25,7 +25,7 @@ from data_prep.sample import Sample
 from data_prep.shards import ShardSet
 from train import signals
 from train.chat import IGNORED, ChatRenderer, Rendered, UnsupervisedError, expand_image
-from train.epochs import PADDING, Mixture
+from train.epochs import PADDING, Mask, Mixture
 from train.model import Batch
 from train.packing import StepOrder
 from train.pixels import PixelProcessor
@@ -86,18 +86,18 @@ class SourceSet:
             raise DataError(f"{shards.where(index)} cannot be read: {error}; run data_prep.verify") from error
         return sample
 
-    def has_image(self, position: int) -> bool:
-        """Whether the sample at a position has an image; nothing is read."""
-        source, index = self.locate(position)
-        return bool(self.sets[source].index["extension"][index])
-
     def mixture(self, train: TrainConfig) -> Mixture:
         """What an epoch of these sources is."""
         return Mixture(
             shards=tuple(tuple(entry.samples for entry in shards.manifest.shards) for shards in self.sets),
             weights=tuple(float(train.weights.get(name, 1.0)) for name in self.names),
             block=train.shuffle_block,
+            kept=self.with_image() if train.text_only == "drop" else None,
         )
+
+    def with_image(self) -> Mask:
+        """Of every position whether the sample has an image."""
+        return np.concatenate([shards.index["extension"] > 0 for shards in self.sets])
 
     def fingerprints(self) -> dict[str, str]:
         """Source name to the fingerprint of its data."""
@@ -168,20 +168,43 @@ class ExampleSet(Dataset[Example]):
 def collate(examples: Sequence[Example]) -> Batch:
     """Pad examples on the right to the longest. Weights are 0 until `train.loss.weigh` sets them."""
     width = max(len(example.input_ids) for example in examples)
-    shape = (len(examples), width)
-    input_ids, attention = torch.zeros(shape, dtype=torch.long), torch.zeros(shape, dtype=torch.long)
-    labels = torch.full(shape, IGNORED)
+    batch = _blank(examples, (len(examples), width))
     for row, example in enumerate(examples):
-        ids = torch.tensor(example.input_ids)
-        input_ids[row, : len(ids)] = ids
-        attention[row, : len(ids)] = 1
-        labels[row, : len(ids)] = torch.where(torch.tensor(example.supervised), ids, torch.tensor(IGNORED))
+        _write(batch, row, 0, row, example)
+    return batch
+
+
+def pack(examples: Sequence[Example]) -> Batch:
+    """Lay examples end to end in one row; nothing is padded."""
+    batch = _blank(examples, (1, sum(len(example.input_ids) for example in examples)))
+    batch.packed = True
+    start = 0
+    for number, example in enumerate(examples):
+        _write(batch, 0, start, number, example)
+        start += len(example.input_ids)
+    return batch
+
+
+def _write(batch: Batch, row: int, start: int, number: int, example: Example) -> None:
+    """Put example `number` of the batch into its row, from token `start` on."""
+    ids = torch.tensor(example.input_ids)
+    span = slice(start, start + len(ids))
+    batch.input_ids[row, span] = ids
+    batch.attention_mask[row, span] = 1
+    batch.owners[row, span] = number
+    batch.labels[row, span] = torch.where(torch.tensor(example.supervised), ids, torch.tensor(IGNORED))
+    batch.labels[row, start] = IGNORED  # nothing predicts the first token
+
+
+def _blank(examples: Sequence[Example], shape: tuple[int, int]) -> Batch:
+    """A batch of these examples' images, sources and ids without any token."""
     pixels = [torch.from_numpy(example.pixels) for example in examples if example.pixels is not None]
     return Batch(
-        input_ids=input_ids,
-        attention_mask=attention,
-        labels=labels,
+        input_ids=torch.zeros(shape, dtype=torch.long),
+        attention_mask=torch.zeros(shape, dtype=torch.long),
+        labels=torch.full(shape, IGNORED),
         weights=torch.zeros(shape),
+        owners=torch.full(shape, -1),
         pixels=torch.stack(pixels) if pixels else torch.empty(0, 3, 0, 0, dtype=torch.uint8),
         sources=torch.tensor([example.source for example in examples]),
         ids=tuple(example.id for example in examples),
@@ -251,5 +274,6 @@ class TrainingBatches:
 
     def steps(self, start: int, rank: int, workers: int) -> Iterator[StepData]:
         """Decoded steps; `workers` processes decode ahead without changing the order."""
-        for epoch, batches in read_steps(self.order, self.examples, collate, start, rank, workers):
+        join = pack if self.order.dealing.batching == "packed" else collate
+        for epoch, batches in read_steps(self.order, self.examples, join, start, rank, workers):
             yield StepData(epoch, batches)

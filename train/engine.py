@@ -63,12 +63,17 @@ class Engine:
         self._start_moments()
 
     def step(self, batches: Sequence[Batch], factor: float) -> StepResult:
-        """Run the micro-batches and one AdamW update at `factor` times the peak rates."""
+        """Run the micro-batches and one AdamW update at `factor` times the peak rates.
+
+        Their number may differ from step to step, as packing needs it, but not from rank to rank. The loss is scaled
+        by the configured number of them (`train.loss`), so what a step computes does not depend on it.
+        """
         for group in self.optimizer.param_groups:
             group["lr"] = group["peak_lr"] * factor
         self.engine.train()
         total, sums, norm = 0.0, [], math.nan
         for number, batch in enumerate(batches):
+            self.engine.set_gradient_accumulation_boundary(number == len(batches) - 1)
             loss, by_sample = self.engine(batch.to(self.world.device))
             self.engine.backward(loss)
             total += float(loss.detach()) / (self.world.size * self.accumulation)

@@ -33,6 +33,7 @@ from configs.schema import ChatConfig
 from data_prep.atomic import atomic_file
 from data_prep.progress import Progress
 from train.batches import Encoder, SourceSet
+from train.epochs import Mask
 from train.signals import STOP_SIGNALS
 
 COUNTS = np.dtype([("tokens", "<u4"), ("supervised", "<u4")])
@@ -129,7 +130,7 @@ def _count(sources: SourceSet, number: int, encoder: Encoder) -> Counts:
     processes = min(len(os.sched_getaffinity(0)), MAX_PROCESSES, len(ranges))
     parts = []
     with Progress(f"counting tokens of {sources.names[number]}", last - first) as progress:
-        for part in _in_processes(_Counter(sources, encoder), ranges, processes):
+        for part in _in_processes(_Counter(sources, sources.with_image(), encoder), ranges, processes):
             parts.append(part)
             progress.add(len(part), drops=0)
     return np.concatenate(parts) if parts else np.empty(0, COUNTS)
@@ -153,12 +154,13 @@ class _Counter:
     """Counts a range of positions."""
 
     sources: SourceSet
+    with_image: Mask
     encoder: Encoder
 
     def __call__(self, positions: tuple[int, int]) -> Counts:
         counts = np.empty(positions[1] - positions[0], COUNTS)
         for row, position in enumerate(range(*positions)):
-            expanded = self.encoder.tokens(self.sources.record(position), has_image=self.sources.has_image(position))
+            expanded = self.encoder.tokens(self.sources.record(position), has_image=bool(self.with_image[position]))
             counts[row] = (len(expanded.input_ids), sum(expanded.supervised[1:]))
         return counts
 

@@ -21,7 +21,7 @@ from train.model import Batch
 
 def local_units(batches: Sequence[Batch], normalisation: str) -> int:
     """What this rank adds to the global denominator: tokens, samples or micro-batches with something to learn."""
-    counts = [(batch.labels[:, 1:] != -100).sum(dim=1) for batch in batches]  # B each
+    counts = [batch.supervised() for batch in batches]  # C each
     if normalisation == "token":
         return int(sum(int(count.sum()) for count in counts))
     if normalisation == "sample":
@@ -35,11 +35,11 @@ def weigh(batch: Batch, normalisation: str, units: int, scale: float) -> None:
     """Set `batch.weights` in place; `units` is the sum of `local_units` over ranks, `scale` is world x accumulation."""
     supervised = batch.labels != -100  # (B, T)
     supervised[:, 0] = False  # nothing predicts the first token
-    counts = supervised.sum(dim=1, keepdim=True)  # (B, 1)
+    counts = batch.supervised()  # (C,)
     if normalisation == "sample":
-        denominators = counts * units
+        denominators = counts[batch.owners] * units  # padding takes any: its weight is 0
     elif normalisation == "micro_batch":
-        denominators = counts.sum() * units * torch.ones_like(counts)
+        denominators = counts.sum() * units
     else:
-        denominators = torch.full_like(counts, units)
+        denominators = torch.tensor(units)
     batch.weights = supervised * (scale / denominators.clamp(min=1).float())

@@ -1,7 +1,7 @@
 """Loading a model folder, and the module that DeepSpeed trains: batch in, weighted loss out.
 
-Tensor shapes: `B` conversations, `T` tokens, `N` images, `S` pixels a side, `H` hidden size, `V` vocabulary,
-`M` supervised tokens of the batch.
+Tensor shapes: `B` rows, `T` tokens a row, `C` conversations (`B` of them unless packed), `N` images, `S` pixels a side,
+`H` hidden size, `V` vocabulary, `M` supervised tokens of the batch.
 """
 
 import importlib.util
@@ -92,24 +92,37 @@ def load_model(place: str, revision: str | None, dtype: str, attention: str, dev
 
 @dataclass
 class Batch:
-    """One micro-batch of one rank, padded on the right.
+    """One micro-batch of one rank: `C` conversations, one a row padded on the right, or packed into a single row.
 
     `weights` carries the whole loss normalisation: the loss is the sum over tokens of weight x cross entropy, so
     a padded or unsupervised token has weight 0. `sources` numbers the data source of each conversation.
     """
 
     input_ids: torch.Tensor  # (B, T) int64, images expanded
-    attention_mask: torch.Tensor  # (B, T) int64
-    labels: torch.Tensor  # (B, T) int64, -100 where unsupervised
+    attention_mask: torch.Tensor  # (B, T) int64, 0 on padding
+    labels: torch.Tensor  # (B, T) int64, -100 where unsupervised, and at the first token of each conversation
     weights: torch.Tensor  # (B, T) float32
+    owners: torch.Tensor  # (B, T) int64, the conversation (0 to C - 1) that a token belongs to, -1 on padding
     pixels: torch.Tensor  # (N, 3, S, S) uint8
-    sources: torch.Tensor  # (B,) int64
-    ids: tuple[str, ...]
+    sources: torch.Tensor  # (C,) int64
+    ids: tuple[str, ...]  # C
+    packed: bool = False
 
     def to(self, device: torch.device | str) -> "Batch":
         """The same batch with its tensors on `device`."""
-        moved = {name: value.to(device, non_blocking=True) for name, value in vars(self).items() if name != "ids"}
-        return Batch(ids=self.ids, **moved)
+        moved: dict[str, Any] = {
+            name: value.to(device, non_blocking=True) if isinstance(value, torch.Tensor) else value
+            for name, value in vars(self).items()
+        }
+        return Batch(**moved)
+
+    def lengths(self) -> torch.Tensor:
+        """(C,) tokens of each conversation."""
+        return torch.bincount(self.owners[self.owners >= 0], minlength=len(self.ids))
+
+    def supervised(self) -> torch.Tensor:
+        """(C,) supervised tokens of each conversation: those that the token before them predicts."""
+        return torch.bincount(self.owners[:, 1:][self.labels[:, 1:] != -100], minlength=len(self.ids))
 
 
 class LossModule(nn.Module):
@@ -128,18 +141,19 @@ class LossModule(nn.Module):
         self.image_token_id = int(model.config.image_token_id)
 
     def forward(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the weighted loss (scalar, fp32) and each conversation's unweighted sum of cross entropy (B,)."""
+        """Return the weighted loss (scalar, fp32) and each conversation's unweighted sum of cross entropy (C,)."""
         embeddings = self._embeddings(batch)
-        decoder = self.family.language_model(self.model)
-        hidden = decoder(inputs_embeds=embeddings, attention_mask=batch.attention_mask, use_cache=False)
+        decoder: Any = self.family.language_model(self.model)
+        attention = attention_arguments(batch, decoder.config._attn_implementation, embeddings.dtype)
+        hidden = decoder(inputs_embeds=embeddings, use_cache=False, **attention)
         states = hidden.last_hidden_state  # (B, T, H)
         targets = batch.labels[:, 1:]
         supervised = targets != -100  # (B, T-1): position t predicts token t + 1
-        rows = supervised.nonzero()[:, 0]  # (M,)
+        owners = batch.owners[:, 1:][supervised]  # (M,)
         logits = self.model.lm_head(states[:, :-1][supervised])  # (M, V): the head runs where it is needed only
         losses = F.cross_entropy(logits.float(), targets[supervised], reduction="none")  # (M,)
         loss = (losses * batch.weights[:, 1:][supervised]).sum()
-        by_sample = torch.zeros(len(targets), device=losses.device).index_add_(0, rows, losses.detach())
+        by_sample = torch.zeros(len(batch.ids), device=losses.device).index_add_(0, owners, losses.detach())
         # 0 x states keeps the graph whole where nothing is supervised
         return loss + 0.0 * states[:, 0].float().sum(), by_sample
 
@@ -155,3 +169,23 @@ class LossModule(nn.Module):
             return words + 0.0 * features.sum()
         places = (batch.input_ids == self.image_token_id).unsqueeze(-1).expand_as(words)
         return words.masked_scatter(places, features.to(words.dtype))
+
+
+def attention_arguments(batch: Batch, kernel: str, dtype: torch.dtype) -> dict[str, torch.Tensor | None]:
+    """What the decoder needs so that each conversation sees itself only, as if it were alone.
+
+    transformers recognises packed conversations by positions that start anew, but only without a mask; its flash
+    attention then runs each by itself. The other kernels take an additive mask (1, 1, T, T) as it is.
+    """
+    if not batch.packed:
+        return {"attention_mask": batch.attention_mask}
+    owners = batch.owners[0]  # (T,)
+    starts = torch.cumsum(batch.lengths(), 0) - batch.lengths()  # (C,)
+    places = torch.arange(len(owners), device=owners.device)
+    positions = (places - starts[owners]).unsqueeze(0)  # (1, T)
+    if kernel.startswith("flash_attention"):
+        return {"attention_mask": None, "position_ids": positions}
+    visible = (owners[:, None] == owners[None, :]) & (places[:, None] >= places[None, :])  # (T, T)
+    mask = torch.zeros(visible.shape, dtype=dtype, device=owners.device)
+    mask = mask.masked_fill(~visible, torch.finfo(dtype).min)
+    return {"attention_mask": mask[None, None], "position_ids": positions}

@@ -2,16 +2,30 @@
 
 The samples of an optimizer step are given (`train.epochs`); nothing here adds, drops or moves one to another step.
 Every rank computes the whole deal from the same numbers and takes its own share, so ranks need not talk.
+
+    padded    one by one, `micro_batch` at a time, padded to the longest of them
+    grouped   the same, after sorting the global batch by length: neighbours need little padding
+    packed    laid end to end without padding, at most `token_budget` tokens at a time; ranks get equal sums
+
+Example of `packed` for two ranks and a budget of 10, samples named by their lengths 7 6 5 4 2 2: the longest first,
+each to the rank with fewest tokens, gives 7 4 2 | 6 5 2, and each share is put into bins: [7 2] [4] | [6 2] [5].
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from heapq import heapreplace
+from typing import Any
 
-from train.epochs import Mixture, data_steps
+import numpy as np
+
+from train.epochs import PADDING, Mixture, data_steps
 from train.schedule import BatchPlan
 
 MicroBatches = list[list[int]]
 """The micro-batches of one rank and step, in the order they are run, as positions."""
+
+Lengths = np.ndarray[Any, np.dtype[np.uint32]]
+"""Tokens of the sample at each position."""
 
 
 def rank_share(batch: Sequence[int], rank: int, plan: BatchPlan) -> MicroBatches:
@@ -23,15 +37,75 @@ def rank_share(batch: Sequence[int], rank: int, plan: BatchPlan) -> MicroBatches
     return [mine[start : start + plan.micro_batch] for start in range(0, len(mine), plan.micro_batch)]
 
 
+def grouped_shares(batch: Sequence[int], tokens: Sequence[int], plan: BatchPlan) -> list[MicroBatches]:
+    """Every rank's micro-batches, the longest samples first, so that those run at the same time are alike.
+
+    `tokens` are the lengths of the batch's samples. Every second round goes through the ranks backwards: no rank has
+    the longer ones each time.
+    """
+    longest_first = sorted(range(len(batch)), key=lambda k: (-tokens[k], k))
+    shares: list[MicroBatches] = [[] for _ in range(plan.world)]
+    size = plan.micro_batch
+    for turn, start in enumerate(range(0, len(batch), size * plan.world)):
+        for place in range(plan.world):
+            rank = place if turn % 2 == 0 else plan.world - 1 - place
+            first = start + place * size
+            shares[rank].append([batch[k] for k in longest_first[first : first + size]])
+    return shares
+
+
+def packed_shares(batch: Sequence[int], tokens: Sequence[int], world: int, budget: int) -> list[MicroBatches]:
+    """Every rank's micro-batches without padding, equally many on each: `[PADDING]` where a rank has none left.
+
+    A sample longer than `budget` would be a micro-batch of its own.
+    """
+    shares: list[list[int]] = [[] for _ in range(world)]  # places in the batch, the longest first
+    loads = [(0, rank) for rank in range(world)]  # a heap: fewest tokens first, then the lowest rank
+    for k in sorted((k for k in range(len(batch)) if batch[k] != PADDING), key=lambda k: (-tokens[k], k)):
+        load, rank = loads[0]
+        heapreplace(loads, (load + tokens[k], rank))
+        shares[rank].append(k)
+    binned = [_bins(share, tokens, budget) for share in shares]
+    count = max(map(len, binned))
+    return [[[batch[k] for k in places] for places in bins] + [[PADDING]] * (count - len(bins)) for bins in binned]
+
+
+def _bins(share: Sequence[int], tokens: Sequence[int], budget: int) -> list[list[int]]:
+    """First fit: each place of `share` (the longest first) goes to the first bin with room for it."""
+    bins: list[list[int]] = []
+    room: list[int] = []
+    for k in share:
+        number = next((number for number, left in enumerate(room) if tokens[k] <= left), len(bins))
+        if number == len(bins):
+            bins.append([])
+            room.append(budget)
+        bins[number].append(k)
+        room[number] -= tokens[k]
+    return bins
+
+
 @dataclass(frozen=True, eq=False)
 class Dealing:
-    """The rule by which a global batch is dealt."""
+    """The rule by which a global batch is dealt. `grouped` and `packed` need `lengths`."""
 
     plan: BatchPlan
+    batching: str = "padded"
+    token_budget: int = 0
+    lengths: Lengths | None = None
 
     def share(self, batch: Sequence[int], rank: int) -> MicroBatches:
         """Rank `rank`'s micro-batches of a global batch."""
-        return rank_share(batch, rank, self.plan)
+        return rank_share(batch, rank, self.plan) if self.batching == "padded" else self.shares(batch)[rank]
+
+    def shares(self, batch: Sequence[int]) -> list[MicroBatches]:
+        """Every rank's micro-batches of a global batch, equally many on each."""
+        if self.batching == "padded":
+            return [rank_share(batch, rank, self.plan) for rank in range(self.plan.world)]
+        assert self.lengths is not None
+        tokens = np.where(np.equal(batch, PADDING), 1, self.lengths[batch]).tolist()
+        if self.batching == "grouped":
+            return grouped_shares(batch, tokens, self.plan)
+        return packed_shares(batch, tokens, self.plan.world, self.token_budget)
 
 
 @dataclass(frozen=True, eq=False)

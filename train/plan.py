@@ -17,6 +17,7 @@ from train.batches import Encoder, ExampleSet, SourceSet, TrainingBatches
 from train.chat import ChatRenderer, load_tokenizer
 from train.families import Family, family_of
 from train.identity import model_identity
+from train.lengths import Counts, Recipe, token_counts
 from train.model import resolve_attention, resolve_folder
 from train.packing import Dealing, StepOrder
 from train.pixels import folder_pixels
@@ -81,16 +82,49 @@ def make_plan(config: RunConfig, world_size: int, device: str) -> RunPlan:
 
 
 def split_batch(config: RunConfig, world_size: int) -> BatchPlan:
-    """How the global batch is split over `world_size` ranks. Raises `ConfigError` if it cannot be."""
+    """How the global batch is split over `world_size` ranks. Raises `ConfigError` if it cannot be.
+
+    Packing makes its own micro-batches, a different number in each step; DeepSpeed is told the most there can be on
+    average, one a sample, and only uses it as a constant in the scale of the loss.
+    """
     train = config.train
-    return plan_batches(train.global_batch, world_size, train.micro_batch, train.micro_batch_cap)
+    micro_batch = 1 if train.batching == "packed" else train.micro_batch
+    return plan_batches(train.global_batch, world_size, micro_batch, train.micro_batch_cap)
 
 
 def plan_order(config: RunConfig, sources: SourceSet, world_size: int) -> StepOrder:
-    """What each of `world_size` ranks reads in each step. Raises `ConfigError` if an epoch has no step."""
-    mixture = sources.mixture(config.train)
-    length = Length.of(mixture.size, config.train)
-    return StepOrder(mixture, config.seed, length.steps_per_epoch, Dealing(split_batch(config, world_size)))
+    """What each of `world_size` ranks reads in each step.
+
+    Raises `ConfigError` if an epoch has no step, or for a batching that the loss or the longest sample forbids.
+    """
+    train = config.train
+    mixture = sources.mixture(train)
+    length = Length.of(mixture.size, train)
+    split = split_batch(config, world_size)
+    if train.batching == "padded":
+        return StepOrder(mixture, config.seed, length.steps_per_epoch, Dealing(split))
+    if config.loss.normalisation == "micro_batch":
+        raise ConfigError(
+            f"loss.normalisation micro_batch weighs by what shares a micro-batch, and train.batching {train.batching} "
+            "decides that anew for each world; use normalisation token or sample, or batching padded"
+        )
+    if train.batching == "packed" and train.token_budget < config.chat.max_length:
+        raise ConfigError(
+            f"train.token_budget {train.token_budget} has no room for a sample of chat.max_length "
+            f"{config.chat.max_length} tokens; raise it to that at least"
+        )
+    lengths = plan_counts(config, sources)["tokens"]
+    dealing = Dealing(split, train.batching, train.token_budget, lengths)
+    return StepOrder(mixture, config.seed, length.steps_per_epoch, dealing)
+
+
+def plan_counts(config: RunConfig, sources: SourceSet) -> Counts:
+    """Tokens of every sample for the model of `config`; counted now if they never were (`train.lengths`)."""
+    folder = resolve_folder(config.model.base, config.model.revision)
+    family = family_of(folder)
+    model_config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    recipe = Recipe.of(folder, config.chat, family.image_tokens(model_config))
+    return token_counts(sources, recipe, lambda: _encoder(config, folder, family, model_config))
 
 
 def _encoder(config: RunConfig, folder: Path, family: Family, model_config: Any) -> Encoder:

@@ -128,7 +128,7 @@ class Trainer:
             "loss_by_source": totals.by_source,
         }
         if self.peak:
-            lengths = [int(n) for batch in batches for n in batch.attention_mask.sum(dim=1)]
+            lengths = [int(n) for batch in batches for n in batch.lengths()]
             images = sum(len(batch.pixels) for batch in batches)
             record["mfu"] = self.parts.flops.step(lengths, images) / elapsed / self.peak
         if self._measures_heldout(step + 1):
@@ -150,7 +150,7 @@ class Trainer:
         sums, tokens = [0.0] * len(names), [0.0] * len(names)
         supervised = samples = unsupervised = all_tokens = 0
         for batch, by_sample in zip(data.batches, result.sums, strict=True):
-            counts = (batch.labels[:, 1:] != -100).sum(dim=1).tolist()
+            counts = batch.supervised().tolist()
             rows = zip(batch.sources.tolist(), by_sample.double().tolist(), counts, strict=True)
             for source, loss, count in rows:
                 if source < 0:

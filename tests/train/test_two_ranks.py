@@ -123,3 +123,19 @@ def compare(cell: dict[str, Any], seen: list[tuple[float, float]], weights: dict
     for name, expected in weights.items():
         got = torch.tensor(cell["weights"][name]).reshape(expected.shape)
         torch.testing.assert_close(got, expected, rtol=1e-4, atol=2e-5)
+
+
+@pytest.mark.parametrize("mode", ["projector", "lora"])
+@pytest.mark.parametrize("cell", ["grouped {} zero-0", *(f"packed {{}} zero-{stage}" for stage in (0, 1, 2, 3))])
+def test_another_batching_gives_the_same_losses_gradients_and_weights(results, mode, cell):
+    padded, other = results[f"padded {mode} zero-0"], results[cell.format(mode)]
+    for (loss, norm), (expected_loss, expected_norm) in zip(other["seen"], padded["seen"], strict=True):
+        assert float.fromhex(loss) == pytest.approx(float.fromhex(expected_loss), rel=1e-5)
+        assert float.fromhex(norm) == pytest.approx(float.fromhex(expected_norm), rel=1e-5)
+    for name, expected in padded["weights"].items():
+        torch.testing.assert_close(torch.tensor(other["weights"][name]), torch.tensor(expected), rtol=1e-4, atol=2e-5)
+
+
+def test_packed_steps_differ_in_their_number_of_micro_batches(results):
+    first, second = results["packed lora zero-2"]["micro_batches"]
+    assert first < second

@@ -14,13 +14,12 @@ import torch
 from configs.load import load_config
 from configs.schema import RunConfig
 from train.adapters import choose_trainable
-from train.batches import collate
+from train.batches import collate, pack
 from train.distributed import World, start_world, stop_world
 from train.engine import Engine
-from train.epochs import EpochOrder
+from train.epochs import PADDING, EpochOrder
 from train.loss import local_units, weigh
 from train.model import LossModule, load_model
-from train.packing import rank_share
 from train.plan import RunPlan, make_plan
 
 STEPS = 4
@@ -39,7 +38,9 @@ def run_step(engine: Engine, plan: RunPlan, world: World, positions: list[int], 
     """One update on the samples at `positions`; returns global loss and gradient norm as hex."""
     torch.manual_seed(1000 * step + world.rank)
     examples = plan.training_batches().examples
-    batches = [collate([examples[p] for p in mb]) for mb in rank_share(positions, world.rank, plan.batches)]
+    dealing = plan.order.dealing
+    join = pack if dealing.batching == "packed" else collate
+    batches = [join([examples[p] for p in micro_batch]) for micro_batch in dealing.share(positions, world.rank)]
     normalisation = plan.config.loss.normalisation
     units = int(world.all_sum([local_units(batches, normalisation)])[0])
     for batch in batches:
@@ -80,6 +81,20 @@ def split_cell(config_file: Path, world: World, stage: int, micro_batch: int, no
     return {"seen": seen, "weights": weights}
 
 
+def packed_cell(config_file: Path, world: World, stage: int, mode: str, batching: str) -> dict[str, object]:
+    """The same two steps with another batching; packed, the second has more micro-batches than the first."""
+    overrides = [f"deepspeed.zero_stage={stage}", f"model.mode={mode}", "model.lora.dropout=0"]
+    overrides += [f"train.batching={batching}", "chat.max_length=120", "train.token_budget=120"]
+    plan = make_plan(load_config(RunConfig, config_file, overrides)[0], world.size, "cpu")
+    batches = lopsided(plan)
+    batches[0] = batches[0][:2] + [PADDING] * 6
+    engine = make_engine(plan, world)
+    seen = [run_step(engine, plan, world, positions, step) for step, positions in enumerate(batches)]
+    weights = {state.name: state.master.flatten().tolist() for state in engine.read_state()}
+    counts = [len(plan.order.dealing.share(positions, world.rank)) for positions in batches]
+    return {"seen": seen, "weights": weights, "micro_batches": counts}
+
+
 def lopsided(plan: RunPlan) -> list[list[int]]:
     """Two global batches of 8 in which the odd places (rank 1's) are text-only and the even ones have images."""
     with_image, text_only = [], []
@@ -108,6 +123,10 @@ def main() -> None:
             )
     for normalisation in ("sample", "micro_batch"):
         results[f"split zero-0 micro-2 {normalisation}"] = split_cell(config_file, world, 0, 2, normalisation)
+    for mode in ("projector", "lora"):
+        for batching, stages in (("padded", (0,)), ("grouped", (0,)), ("packed", (0, 1, 2, 3))):
+            for stage in stages:
+                results[f"{batching} {mode} zero-{stage}"] = packed_cell(config_file, world, stage, mode, batching)
     if world.leads:
         output.write_text(json.dumps(results))
     stop_world()

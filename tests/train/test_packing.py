@@ -1,0 +1,181 @@
+"""Packing: the same samples, the same loss, the same gradients, without padding."""
+
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from configs.errors import ConfigError
+from train.adapters import choose_trainable
+from train.batches import collate, pack
+from train.epochs import PADDING
+from train.loss import local_units, weigh
+from train.model import LossModule, attention_arguments, load_model
+from train.packing import Dealing, packed_shares, rank_share
+from train.plan import make_plan
+from train.schedule import plan_batches
+
+RNG = np.random.default_rng(0)
+LENGTHS = RNG.integers(5, 200, 500).astype(np.uint32)
+
+
+def dealing(batching: str, world: int, micro_batch: int = 4, budget: int = 256) -> Dealing:
+    size = 1 if batching == "packed" else micro_batch
+    return Dealing(plan_batches(48, world, size, 16), batching, budget, LENGTHS)
+
+
+def batch_of(step: int, padding: int = 0) -> list[int]:
+    return [int(p) for p in RNG.permutation(500)[: 48 - padding]] + [PADDING] * padding
+
+
+def test_the_docstrings_example():
+    assert packed_shares([7, 6, 5, 4, 2, 2], [7, 6, 5, 4, 2, 2], 2, 10) == [[[7, 2], [4]], [[6, 2], [5]]]
+
+
+@pytest.mark.parametrize("batching", ["padded", "grouped", "packed"])
+@pytest.mark.parametrize("world", [1, 2, 3, 4, 12])
+@pytest.mark.parametrize("padding", [0, 5, 47])
+def test_every_sample_of_a_step_is_run_once_in_equally_many_micro_batches(batching, world, padding):
+    batch = batch_of(0, padding)
+    shares = dealing(batching, world).shares(batch)
+    assert len({len(share) for share in shares}) == 1
+    run = Counter(p for share in shares for micro in share for p in micro if p != PADDING)
+    assert run == Counter(p for p in batch if p != PADDING)
+    assert shares == [dealing(batching, world).share(batch, rank) for rank in range(world)]
+
+
+def test_no_packed_micro_batch_exceeds_the_budget_and_ranks_are_balanced():
+    for step in range(20):
+        shares = dealing("packed", 4).shares(batch_of(step))
+        tokens = [[sum(int(LENGTHS[p]) for p in micro if p != PADDING) for micro in share] for share in shares]
+        assert max(max(share) for share in tokens) <= 256
+        sums = [sum(share) for share in tokens]
+        assert max(sums) < 1.06 * np.mean(sums)
+
+
+def padded_tokens(shares) -> int:
+    return sum(len(micro) * max(int(LENGTHS[p]) for p in micro) for share in shares for micro in share)
+
+
+def test_grouping_pads_less_than_dealing_one_by_one():
+    batch = batch_of(0)
+    real = int(LENGTHS[batch].sum())
+    assert padded_tokens(dealing("grouped", 2).shares(batch)) < 1.15 * real
+    assert padded_tokens(dealing("padded", 2).shares(batch)) > 1.3 * real
+
+
+@pytest.fixture(scope="module")
+def plan(workshop):
+    return make_plan(workshop.config("packing"), 1, "cpu")
+
+
+def module_of(plan, mode: str, attention: str) -> tuple[LossModule, dict[str, torch.Tensor]]:
+    torch.manual_seed(0)
+    config = plan.config
+    loaded = load_model(str(plan.folder), None, "fp32", attention)
+    choose_trainable(loaded.model, plan.family, replace(config.model, mode=mode), config.optim)
+    trained = {name: p for name, p in loaded.model.named_parameters() if p.requires_grad}
+    for name, parameter in trained.items():  # LoRA's B starts at zero: its A would get no gradient
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.05)
+    return LossModule(loaded.model, plan.family, plan.encoder.pixels).eval(), trained
+
+
+def gradients(module: LossModule, trained, batches, normalisation: str) -> tuple[float, dict[str, torch.Tensor]]:
+    module.zero_grad()
+    units = local_units(batches, normalisation)
+    total = torch.zeros(())
+    for batch in batches:
+        weigh(batch, normalisation, units, 1.0)
+        loss, _ = module(batch)
+        loss.backward()
+        total = total + loss.detach()
+    return total.item(), {name: p.grad.clone() for name, p in trained.items()}
+
+
+def mixed(plan) -> list[int]:
+    """Seven positions, some with and some without an image."""
+    with_image = plan.sources.with_image()
+    pictures, texts = np.flatnonzero(with_image).tolist(), np.flatnonzero(~with_image).tolist()
+    return [pictures[0], texts[0], pictures[-1], pictures[3], texts[1], texts[2], pictures[7]]
+
+
+@pytest.mark.parametrize("mode", ["projector", "lora"])
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize("normalisation", ["token", "sample"])
+def test_packed_and_padded_loss_and_gradients_are_equal(plan, mode, attention, normalisation):
+    module, trained = module_of(plan, mode, attention)
+    examples = [plan.training_batches().examples[p] for p in mixed(plan)]
+    assert {example.pixels is None for example in examples} == {True, False}
+    alone = [collate([example]) for example in examples]
+    loss, expected = gradients(module, trained, alone, normalisation)
+    packed = [pack(examples[:4]), pack(examples[4:]), pack([plan.encoder.padding()])]
+    packed_loss, got = gradients(module, trained, packed, normalisation)
+    assert packed_loss == pytest.approx(loss, rel=1e-5)
+    for name, gradient in expected.items():
+        assert (got[name] - gradient).norm() <= 1e-5 * gradient.norm(), name
+    assert all(gradient.norm() > 0 for gradient in expected.values())
+
+
+def test_without_the_block_diagonal_mask_the_loss_is_another(plan, monkeypatch):
+    module, trained = module_of(plan, "projector", "sdpa")
+    examples = [plan.training_batches().examples[p] for p in mixed(plan)]
+    loss, _ = gradients(module, trained, [pack(examples)], "token")
+    monkeypatch.setattr("train.model.attention_arguments", lambda *_: {"attention_mask": None})
+    leaking, _ = gradients(module, trained, [pack(examples)], "token")
+    assert abs(leaking - loss) > 1e-4 * loss
+
+
+def test_flash_attention_gets_no_mask_and_positions_that_transformers_takes_for_packed(plan):
+    from transformers.masking_utils import find_packed_sequence_indices
+
+    batch = pack([plan.training_batches().examples[p] for p in mixed(plan)])
+    arguments = attention_arguments(batch, "flash_attention_2", torch.bfloat16)
+    assert arguments["attention_mask"] is None
+    assert torch.equal(find_packed_sequence_indices(arguments["position_ids"]), batch.owners)
+
+
+def test_a_packed_batch_knows_its_conversations(plan):
+    examples = [plan.training_batches().examples[p] for p in mixed(plan)]
+    packed, padded = pack(examples), collate(examples)
+    assert packed.attention_mask.all()
+    assert packed.input_ids.shape == (1, sum(len(example.input_ids) for example in examples))
+    assert torch.equal(packed.lengths(), padded.lengths())
+    assert torch.equal(packed.supervised(), padded.supervised())
+    assert packed.ids == padded.ids
+    assert torch.equal(packed.pixels, padded.pixels)
+
+
+def test_training_batches_follow_the_plan(workshop):
+    plan = make_plan(workshop.config("packed", "train.batching=packed", "train.token_budget=256"), 2, "cpu")
+    steps = [plan.training_batches().steps(0, rank, 0) for rank in range(2)]
+    seen = []
+    for _ in range(3):
+        ranks = [next(step).batches for step in steps]
+        assert len(ranks[0]) == len(ranks[1])
+        assert all(batch.packed and batch.input_ids.shape[1] <= 256 for batches in ranks for batch in batches)
+        seen += [name for batches in ranks for batch in batches for name in batch.ids if name]
+    plain = make_plan(workshop.config("packed"), 2, "cpu")
+    padded = [plain.training_batches().steps(0, rank, 0) for rank in range(2)]
+    expected = [n for _ in range(3) for step in padded for batch in next(step).batches for n in batch.ids]
+    assert sorted(seen) == sorted(expected), "the same samples in the same three steps"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "complaint"),
+    [
+        (["train.batching=packed", "train.token_budget=100"], "token_budget 100 has no room for a sample of .* 256"),
+        (["train.batching=packed", "loss.normalisation=micro_batch"], "use normalisation token or sample"),
+        (["train.batching=grouped", "loss.normalisation=micro_batch"], "use normalisation token or sample"),
+    ],
+)
+def test_impossible_batching_is_refused(workshop, overrides, complaint):
+    with pytest.raises(ConfigError, match=complaint):
+        make_plan(workshop.config("refused", *overrides), 2, "cpu")
+
+
+def test_rank_share_is_what_padded_means():
+    batch = batch_of(0)
+    assert dealing("padded", 2).share(batch, 1) == rank_share(batch, 1, plan_batches(48, 2, 4, 16))
