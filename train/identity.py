@@ -43,7 +43,8 @@ def _sampled_tensors(file: Path) -> dict[str, str]:
             begin, end = entry["data_offsets"]
             digest = hashlib.sha256(f"{entry['dtype']} {entry['shape']}".encode())
             for block in range(BLOCKS):
-                stream.seek(8 + length + begin + (end - begin) * block // BLOCKS)
-                digest.update(stream.read(min(BLOCK_BYTES, end - begin)))
+                start = begin + (end - begin) * block // BLOCKS
+                stream.seek(8 + length + start)
+                digest.update(stream.read(min(BLOCK_BYTES, end - start)))
             digests[name] = digest.hexdigest()
     return digests
