@@ -111,11 +111,11 @@ class Predictor:
 
     def _generate(self, prompts: Sequence[Prompt]) -> list[list[int]]:
         """New tokens of every prompt; after an end token a row goes on with tokens that mean nothing."""
-        ids, mask = self._padded(prompts)
+        ids, mask = self.padded(prompts)
         positions = (mask.cumsum(1) - 1).clamp(min=0)  # (B, T): the first real token of each row has position 0
         decoder, head = self.family.language_model(self.model), self.model.get_output_embeddings()
         cache = DynamicCache(config=self.config.get_text_config())
-        embeddings = self._embeddings(ids, prompts)
+        embeddings = self.embeddings(ids, prompts)
         new = torch.empty(len(prompts), 0, dtype=torch.long, device=ids.device)
         ended = torch.zeros(len(prompts), dtype=torch.bool, device=ids.device)
         while True:
@@ -135,7 +135,7 @@ class Predictor:
             mask = torch.cat([mask, mask.new_ones(len(prompts), 1)], 1)
             positions = positions[:, -1:] + 1
 
-    def _padded(self, prompts: Sequence[Prompt]) -> tuple[torch.Tensor, torch.Tensor]:
+    def padded(self, prompts: Sequence[Prompt]) -> tuple[torch.Tensor, torch.Tensor]:
         """Ids and mask (B, T), the shorter questions filled up on the left with the end token, which the mask hides."""
         longest = max(len(prompt.input_ids) for prompt in prompts)
         ids = torch.full((len(prompts), longest), self.renderer.eos, dtype=torch.long)
@@ -145,7 +145,7 @@ class Predictor:
             mask[row, longest - len(prompt.input_ids) :] = 1
         return ids.to(self.model.device), mask.to(self.model.device)
 
-    def _embeddings(self, ids: torch.Tensor, prompts: Sequence[Prompt]) -> torch.Tensor:
+    def embeddings(self, ids: torch.Tensor, prompts: Sequence[Prompt]) -> torch.Tensor:
         """(B, T, H): word embeddings, with the image positions replaced by image features in the order of the rows."""
         words: torch.Tensor = self.model.get_input_embeddings()(ids)
         pixels = [torch.from_numpy(prompt.pixels) for prompt in prompts if prompt.pixels is not None]
