@@ -13,6 +13,7 @@ from tqdm import tqdm
 from configs.run_dir import RunDir
 from configs.schema import LoggingConfig
 from data_prep.atomic import write_bytes
+from train.episodes import ALARMS
 
 Record = Mapping[str, Any]
 
@@ -158,4 +159,4 @@ class WandbSink:
             print(f"W&B, offline: wandb sync --id {self._run.id} {self._folder}/offline-run-*", flush=True)
 
 
-ALERTS = frozenset(("non_finite", "not_positive", "frozen", "outlier", "lasting_change"))
+ALERTS = frozenset((*ALARMS, "skipped", "rolled_back", "stopped_by_monitor"))

@@ -1,0 +1,148 @@
+"""Two tests of one series of positive numbers: does a value stand out, and does the level creep upwards?
+
+Both work on logs, so that "twice as high" means the same at loss 3 and at loss 0.03. Units of z are robust deviations:
+1.4826 x MAD, at least 0.02; for single values max(that, (95 % quantile - median) / 1.645), which is wider where the
+upper tail is heavy. For a Gaussian both are its standard deviation.
+
+`Baseline` holds the last `window` (128) healthy values. Three rules look at a new value, and at those before it:
+
+    outlier   z > 8                                     one bad batch: at the step itself
+    shift     median of the last 5 z > 4                a jump: 3 steps after z reaches 4
+              mean of the last 8 z, cut to +-4, > 2.6   a ramp
+              mean of the last 32 z, cut to +-4, > 1.5  labels 40 % worse within 15 % of noise: some 25 steps
+
+`Trend` sees what stays within the noise at every step: it compares the mean of the last 128 values with the lowest mean
+of 256 so far; more than 6 standard errors (and 3 %) above it is a slow divergence.
+
+Where the numbers come from: a t3-distributed log (the heaviest tail we expect) exceeds 8 such deviations 7 times in
+10,000, a Gaussian never; 3 of 5 t3 values above 4 happen once in 100,000 steps; a mean of n healthy z above a median of
+128 has the variance 1/n + pi/256, and 2.6 and 1.5 are 7 of its deviations. They are probabilities, not fits to a trace.
+"""
+
+import math
+from bisect import bisect_left, insort
+from collections import deque
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+LEAST_DEVIATION = 0.02
+JUMP_OF, JUMP_Z = 5, 4.0
+MEANS, MEAN_CUT = ((8, 2.6), (32, 1.5)), 4.0
+BLOCK, RECENT_BLOCKS, BEST_BLOCKS = 32, 4, 8
+RISE_ERRORS, LEAST_RISE = 6.0, 0.03
+_RISE_SCALE = math.sqrt(1 / (BLOCK * RECENT_BLOCKS) + 1 / (BLOCK * BEST_BLOCKS))
+
+
+class Baseline:
+    """The last `size` healthy logs, with their median and deviation."""
+
+    def __init__(self, size: int, values: Iterable[float] = ()):
+        """`values` are logs, oldest first; of more than `size` the newest are kept."""
+        self.values = deque(values, maxlen=size)
+        self._sorted = sorted(self.values)
+        self._scale: tuple[float, float, float] | None = None
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def admit(self, log: float) -> None:
+        """Take in a healthy value; the oldest makes room."""
+        if len(self.values) == self.values.maxlen:
+            del self._sorted[bisect_left(self._sorted, self.values[0])]
+        self.values.append(log)
+        insort(self._sorted, log)
+        self._scale = None
+
+    def scale(self) -> tuple[float, float, float]:
+        """(median, deviation of levels, deviation of single values)."""
+        if self._scale is None:
+            ordered, count = self._sorted, len(self._sorted)
+            median = _middle(ordered)
+            mad = _middle(sorted([abs(value - median) for value in ordered]))
+            deviation = max(1.4826 * mad, LEAST_DEVIATION)
+            upper = ordered[round(0.95 * (count - 1))] - median
+            self._scale = median, deviation, max(deviation, upper / 1.645)
+        return self._scale
+
+    def z(self, log: float) -> float:
+        """How far a single value lies above the median."""
+        median, _, deviation = self.scale()
+        return (log - median) / deviation
+
+    def level_z(self, log: float) -> float:
+        """How far a value lies above the median, where it is one of many that will be averaged."""
+        median, deviation, _ = self.scale()
+        return (log - median) / deviation
+
+    def log_at(self, z: float) -> float:
+        """Inverse of `z`."""
+        median, _, deviation = self.scale()
+        return median + z * deviation
+
+
+def _middle(ordered: list[float]) -> float:
+    half = len(ordered) // 2
+    return ordered[half] if len(ordered) % 2 else (ordered[half - 1] + ordered[half]) / 2
+
+
+@dataclass
+class Shift:
+    """Has the level risen although no single value is an outlier?"""
+
+    recent: deque[float] = field(default_factory=lambda: deque(maxlen=MEANS[-1][0]))
+
+    def judge(self, z: float) -> bool:
+        """True if the last 5, 8 or 32 z say so."""
+        self.recent.append(min(max(z, -MEAN_CUT), MEAN_CUT + JUMP_Z))
+        last = list(self.recent)
+        if sum(value > JUMP_Z for value in last[-JUMP_OF:]) > JUMP_OF // 2:
+            return True
+        cut = [min(value, MEAN_CUT) for value in last]
+        return any(len(cut) >= count and sum(cut[-count:]) > limit * count for count, limit in MEANS)
+
+
+@dataclass
+class Trend:
+    """Has the mean of the last 128 values risen clearly above the lowest mean of 256 so far?"""
+
+    total: float = 0.0
+    count: int = 0
+    blocks: deque[float] = field(default_factory=lambda: deque(maxlen=RECENT_BLOCKS + BEST_BLOCKS))
+    best: float = math.inf
+    rising: bool = False
+
+    def judge(self, log: float, baseline: Baseline) -> bool | None:
+        """Take in a value; at the end of each block of 32 say whether the level has risen, otherwise None.
+
+        Values are cut to 3 deviations around the baseline's median, so that single outliers do not carry a mean.
+        A rise ends once half of it is gone.
+        """
+        median, deviation, _ = baseline.scale()
+        self.total += min(max(log, median - 3 * deviation), median + 3 * deviation)
+        self.count += 1
+        if self.count < BLOCK:
+            return None
+        self.blocks.append(self.total / BLOCK)
+        self.total, self.count = 0.0, 0
+        if len(self.blocks) < RECENT_BLOCKS + BEST_BLOCKS:
+            return None
+        ordered = list(self.blocks)
+        self.best = min(self.best, sum(ordered[:BEST_BLOCKS]) / BEST_BLOCKS)
+        rise = sum(ordered[BEST_BLOCKS:]) / RECENT_BLOCKS - self.best
+        limit = max(LEAST_RISE, RISE_ERRORS * deviation * _RISE_SCALE)
+        self.rising = rise > (limit / 2 if self.rising else limit)
+        return self.rising
+
+    def state(self) -> dict[str, Any]:
+        """JSON-able state."""
+        best = None if math.isinf(self.best) else self.best
+        return {**vars(self), "blocks": list(self.blocks), "best": best}
+
+    @classmethod
+    def of(cls, state: Mapping[str, Any]) -> "Trend":
+        """Inverse of `state`."""
+        trend = cls(state["total"], state["count"], rising=state["rising"])
+        trend.blocks.extend(state["blocks"])
+        trend.best = math.inf if state["best"] is None else state["best"]
+        return trend
