@@ -101,11 +101,23 @@ class Dealing:
         """Every rank's micro-batches of a global batch, equally many on each."""
         if self.batching == "padded":
             return [rank_share(batch, rank, self.plan) for rank in range(self.plan.world)]
-        assert self.lengths is not None
-        tokens = np.where(np.equal(batch, PADDING), 1, self.lengths[batch]).tolist()
+        tokens = self._tokens(batch)
         if self.batching == "grouped":
             return grouped_shares(batch, tokens, self.plan)
         return packed_shares(batch, tokens, self.plan.world, self.token_budget)
+
+    def tokens_run(self, batch: Sequence[int]) -> int:
+        """Tokens that all ranks run for a global batch, padding included."""
+        micro_batches = [self._tokens(micro_batch) for share in self.shares(batch) for micro_batch in share]
+        if self.batching == "packed":
+            return sum(map(sum, micro_batches))
+        return sum(len(tokens) * max(tokens) for tokens in micro_batches)
+
+    def _tokens(self, batch: Sequence[int]) -> list[int]:
+        """Length of each sample of `batch`; one that only fills up has one token."""
+        assert self.lengths is not None
+        tokens: list[int] = np.where(np.equal(batch, PADDING), 1, self.lengths[batch]).tolist()
+        return tokens
 
 
 @dataclass(frozen=True, eq=False)

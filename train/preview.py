@@ -1,27 +1,34 @@
 """`--dry-run`: what a run would be, without a GPU and without loading a weight."""
 
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 from transformers import AutoModelForImageTextToText
 
 from configs.schema import RunConfig
 from train.adapters import PartCount, choose_trainable, count_parts, freeze_table
-from train.batches import SourceSet
 from train.chat import coloured, expand_image
-from train.epochs import EpochOrder
+from train.epochs import PADDING, EpochOrder
 from train.families import Family
-from train.plan import RunPlan
-from train.schedule import warmup_steps
+from train.lengths import Counts
+from train.plan import RunPlan, plan_counts
+from train.schedule import plan_batches, warmup_steps
 from train.zero import memory_estimate
 
 
 def preview(plan: RunPlan, samples: int = 3) -> str:
-    """The plan as text: data, steps, batches, trainable parameters, memory, the first samples in colour."""
+    """The plan as text: data, steps, batches, trainable parameters, memory, the first samples in colour.
+
+    Tokens are counted now if they never were.
+    """
+    tokens = plan_counts(plan.config, plan.sources)
     counts = meta_counts(plan.model_config, plan.family, plan.config)
     return "\n\n".join(
         (
-            _data(plan.sources, plan.heldout),
+            _data(plan, tokens),
+            _reading(plan, tokens),
             _steps(plan),
             freeze_table(counts),
             _memory(plan, counts),
@@ -38,27 +45,94 @@ def meta_counts(model_config: Any, family: Family, config: RunConfig) -> list[Pa
     return count_parts(model, family, config.optim)
 
 
-def _data(sources: SourceSet, heldout: SourceSet) -> str:
-    lines = [f"{'source':<28}{'samples':>12}{'classes':>10}{'dropped':>10}"]
-    for group, role in ((sources, ""), (heldout, " (held out)")):
-        for name, shards in zip(group.names, group.sets, strict=True):
+def _data(plan: RunPlan, tokens: Counts) -> str:
+    """One line a source; `per epoch` counts entries of an epoch, tokens are those of one pass."""
+    head = f"{'source':<28}{'samples':>12}{'classes':>10}{'dropped':>10}"
+    lines = [f"{head}{'per epoch':>12}{'tokens':>16}{'supervised':>14}"]
+    for group, role in ((plan.sources, ""), (plan.heldout, " (held out)")):
+        for number, (name, shards) in enumerate(zip(group.names, group.sets, strict=True)):
             manifest = shards.manifest
-            lines.append(
-                f"{name + role:<28}{len(shards):>12,}{len(manifest.class_names):>10,}{len(manifest.drops):>10,}"
-            )
+            line = f"{name + role:<28}{len(shards):>12,}{len(manifest.class_names):>10,}{len(manifest.drops):>10,}"
+            if not role:
+                rows = tokens[group.starts[number] : group.starts[number + 1]]
+                line += f"{plan.order.mixture.portions()[number].size:>12,}"
+                line += f"{rows['tokens'].sum():>16,}{rows['supervised'].sum():>14,}"
+            lines.append(line)
     return "\n".join(lines)
+
+
+def _reading(plan: RunPlan, tokens: Counts) -> str:
+    """How the data is read: shuffling, declared parts, text-only records, padding."""
+    return "\n".join([_shuffling(plan), *_portions(plan), *_text_only(plan, tokens), _padding(plan, tokens)])
+
+
+def _shuffling(plan: RunPlan) -> str:
+    mixture = plan.order.mixture
+    by_source = [shards.labels for shards in plan.sources.sets]
+    labels = np.concatenate([np.where(some < 0, -1, some + (n << 32)) for n, some in enumerate(by_source)])
+    first = labels[EpochOrder.of(mixture, plan.config.seed, 0).positions[: mixture.block]]
+    classes, known = len(np.unique(first[first >= 0])), len(np.unique(labels[labels >= 0]))
+    line = f"shuffled          {sum(map(len, mixture.shards)):,} shards, then samples in blocks of {mixture.block:,}"
+    return f"{line} (the first holds {classes:,} of {known:,} classes)" if known else line
+
+
+def _portions(plan: RunPlan) -> list[str]:
+    """Only where sources are weighted: the multiset that an epoch is."""
+    if not plan.config.train.weights:
+        return []
+    parts = []
+    for name, portion in zip(plan.sources.names, plan.order.mixture.portions(), strict=True):
+        extra = f" + {portion.extra:,} chosen by seed and epoch" if portion.extra else ""
+        parts.append(f"{name} {portion.passes} x {portion.samples:,}{extra}")
+    return [f"an epoch is       {'; '.join(parts)}"]
+
+
+def _text_only(plan: RunPlan, tokens: Counts) -> list[str]:
+    """What records without an image cost, where they give no gradient or are left out."""
+    dropped = plan.config.train.text_only == "drop"
+    if not dropped and plan.config.model.mode != "projector":
+        return []
+    text = ~plan.sources.with_image()
+    weights = np.repeat(plan.order.mixture.weights, plan.sources.sizes)
+    samples, saved = (weights * text).sum(), (weights * text * tokens["tokens"]).sum()
+    share = saved / max(1.0, (weights * tokens["tokens"]).sum())
+    counted = f"{samples:,.0f} samples with {saved:,.0f} tokens an epoch ({share:.1%})"
+    if dropped:
+        return [f"text-only         left out, which saves {counted}"]
+    advice = "; train.text_only: drop would save them" if samples else ""
+    return [f"text-only         kept, without a gradient in mode projector: {counted}{advice}"]
+
+
+def _padding(plan: RunPlan, tokens: Counts) -> str:
+    """Tokens run for each real one in the first steps, by each way of batching."""
+    config, order = plan.config, EpochOrder.of(plan.order.mixture, plan.config.seed, 0)
+    steps = [order.step(step, config.train.global_batch) for step in range(min(plan.length.steps_per_epoch, 64))]
+    real = sum(int(tokens["tokens"][[p for p in step if p != PADDING]].sum()) for step in steps)
+    found = []
+    for batching in ("padded", "grouped", "packed"):
+        chosen = " (train.batching)" if batching == config.train.batching else ""
+        dealing = replace(plan.order.dealing, batching=batching, lengths=tokens["tokens"])
+        if batching != "packed":
+            train = config.train
+            split = plan_batches(train.global_batch, plan.batches.world, train.micro_batch, train.micro_batch_cap)
+            dealing = replace(dealing, plan=split)
+        run = sum(dealing.tokens_run(step) for step in steps)
+        found.append(f"{batching} {run / max(1, real):.2f}{chosen}")
+    return f"tokens run        {', '.join(found)} for each real one, over the first {len(steps)} steps"
 
 
 def _steps(plan: RunPlan) -> str:
     train, batches, length = plan.config.train, plan.batches, plan.length
+    split = f"{batches.world} ranks x {batches.accumulation} accumulation x {batches.micro_batch} micro-batch"
+    if train.batching == "packed":
+        split = f"packed for {batches.world} ranks, at most {train.token_budget:,} tokens a forward"
     tail = f"{length.tail} samples {'dropped' if train.tail == 'drop' else 'in a padded batch'} each epoch"
     return "\n".join(
         (
             f"steps per epoch   {length.steps_per_epoch:,} ({tail})",
             f"epochs            {train.epochs}, {length.total_steps:,} steps in all",
             f"warm-up           {warmup_steps(length.total_steps, plan.config.optim.warmup_ratio):,} steps",
-            f"effective batch   {batches.global_batch} = {batches.world} ranks x {batches.accumulation} accumulation "
-            f"x {batches.micro_batch} micro-batch",
+            f"effective batch   {batches.global_batch} = {split}",
             f"image             {plan.encoder.image_tokens} tokens, {plan.encoder.pixels.size} px, "
             f"mode {plan.encoder.pixels.mode}",
         )

@@ -1,5 +1,6 @@
 """Packing: the same samples, the same loss, the same gradients, without padding."""
 
+import itertools
 from collections import Counter
 from dataclasses import replace
 
@@ -15,6 +16,7 @@ from train.loss import local_units, weigh
 from train.model import LossModule, attention_arguments, load_model
 from train.packing import Dealing, packed_shares, rank_share
 from train.plan import make_plan
+from train.preview import preview
 from train.schedule import plan_batches
 
 RNG = np.random.default_rng(0)
@@ -179,3 +181,26 @@ def test_impossible_batching_is_refused(workshop, overrides, complaint):
 def test_rank_share_is_what_padded_means():
     batch = batch_of(0)
     assert dealing("padded", 2).share(batch, 1) == rank_share(batch, 1, plan_batches(48, 2, 4, 16))
+
+
+def test_the_dry_run_says_what_an_epoch_is_and_what_padding_and_text_cost(workshop):
+    kept = preview(make_plan(workshop.config("dry"), 2, "cpu"), 0)
+    assert "kept, without a gradient in mode projector: 4 samples" in kept
+    assert "packed 1.00 for each real one" in kept
+    overrides = ["train.text_only=drop", "train.weights.pictures=2.5", "train.batching=packed"]
+    plan = make_plan(workshop.config("dry", *overrides), 2, "cpu")
+    shown = preview(plan, 0)
+    assert "left out, which saves 4 samples" in shown
+    assert "pictures 2 x 96 + 48 chosen by seed and epoch; talk 1 x 56" in shown
+    assert "packed 1.00 (train.batching)" in shown
+    assert "packed for 2 ranks, at most 8,192 tokens a forward" in shown
+    with_image = plan.sources.with_image()
+    read = {p for _, micros in itertools.islice(plan.order.positions(0, 0), 30) for micro in micros for p in micro}
+    assert all(with_image[p] for p in read if p != PADDING)
+
+
+def test_text_only_records_give_no_gradient_in_mode_projector(plan):
+    module, trained = module_of(plan, "projector", "sdpa")
+    texts = np.flatnonzero(~plan.sources.with_image())[:3].tolist()
+    _, found = gradients(module, trained, [pack([plan.training_batches().examples[p] for p in texts])], "token")
+    assert all(gradient.eq(0).all() for gradient in found.values())
