@@ -13,6 +13,7 @@ import pytest
 from configs.errors import ConfigError
 from train.epochs import PADDING, EpochOrder, Mixture, OrderState, data_steps, keyed_hash
 from train.packing import rank_share
+from train.plan import make_plan
 from train.schedule import plan_batches
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -154,17 +155,17 @@ def printed(workshop, *arguments: str) -> dict:
     return json.loads(done.stdout)
 
 
-def test_the_command_prints_what_training_reads(workshop):
-    from train.plan import make_plan
-
-    plan = make_plan(workshop.config("order"), 2, "cpu")
-    shown = printed(workshop, "--world", "2", "--workers", "1", "--epoch", "1", "--from-step", "3")
+@pytest.mark.parametrize("batching", ["padded", "packed"])
+def test_the_command_prints_what_training_reads(workshop, batching):
+    chosen = f"train.batching={batching}"
+    plan = make_plan(workshop.config("order", chosen), 2, "cpu")
+    shown = printed(workshop, "--world", "2", "--workers", "1", "--epoch", "1", "--from-step", "3", "--set", chosen)
     assert list(shown) == ["epoch", "steps"]
     assert [step["step"] for step in shown["steps"]] == list(range(3, plan.length.steps_per_epoch))
     for rank in range(2):
         steps = plan.training_batches().steps(plan.length.steps_per_epoch + 3, rank, workers=0)
         for step in shown["steps"][:3]:
-            assert step["ranks"][rank] == [name for batch in next(steps).batches for name in batch.ids]
+            assert step["ranks"][rank] == [name for batch in next(steps).batches for name in batch.ids if name]
 
 
 def test_the_command_refuses_a_step_beyond_the_epoch(workshop):

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from configs.errors import ConfigError
+from train import order_benchmark
 from train.adapters import choose_trainable
 from train.batches import collate, pack
 from train.epochs import PADDING
@@ -204,3 +205,9 @@ def test_text_only_records_give_no_gradient_in_mode_projector(plan):
     texts = np.flatnonzero(~plan.sources.with_image())[:3].tolist()
     _, found = gradients(module, trained, [pack([plan.training_batches().examples[p] for p in texts])], "token")
     assert all(gradient.eq(0).all() for gradient in found.values())
+
+
+def test_packing_pads_nothing_where_llavas_sampler_runs_half_as_much_again():
+    found = order_benchmark.padding(order_benchmark.modelled_lengths(), batch=8, world=4, steps=20)
+    assert found["packed"] <= 1.02
+    assert found["llava"] >= 1.4
