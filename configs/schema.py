@@ -81,7 +81,15 @@ class SourceConfig(Section):
 class DataConfig(Section):
     """Raw sources and the tar shards made of them."""
 
-    shards: str = setting("shards", doc="Folder of the shard sets, one subfolder a source.", changes_result=False)
+    shards: str = setting(
+        "shards",
+        doc="Folder of the shard sets, one subfolder a source; may be an http(s), s3 or gs URL.",
+        changes_result=False,
+    )
+    cache_dir: str = setting(
+        "shard_cache", doc="Folder for local copies of shards behind a URL; on a local disk.", changes_result=False
+    )
+    cache_gib: float = setting(100.0, doc="Most GiB of such copies at any time.", above=0, changes_result=False)
     samples_per_shard: int = setting(1000, doc="Records per tar shard.", at_least=1, changes_result=False)
     decode_check: bool = setting(True, doc="Decode every image once while building; drop and name what fails.")
     max_drop_fraction: float = setting(
@@ -234,6 +242,11 @@ class TrainConfig(Section):
         doc="Records without an image, which give no gradient in mode projector: `keep` (as LLaVA does) or `drop`.",
         choices=("keep", "drop"),
     )
+    unreadable: str = setting(
+        "stop",
+        doc="A sample that went bad after the build makes training `stop`, or `skip` it: it weighs 0 and is counted.",
+        choices=("stop", "skip"),
+    )
     tail: str = setting(
         "drop",
         doc="The incomplete last batch of an epoch: `drop` it or `pad` it with weight 0.",
@@ -317,8 +330,42 @@ class MonitorConfig(Section):
         changes_result=False,
     )
     accept_after: int = setting(
-        1000, doc="Steps after which a level that never recovered is taken for normal.", at_least=64, changes_result=False
+        1000,
+        doc="Steps after which a level that never recovered is taken for normal.",
+        at_least=64,
+        changes_result=False,
     )
+    update_size: bool = setting(
+        True,
+        doc="Also watch the root mean square of AdamW's update (one more pass over the moments).",
+        changes_result=False,
+    )
+    action: str = setting(
+        "log",
+        doc="What follows: `log` only; `skip` outlying steps; on lasting trouble `rollback`, `rollback_lr` (at a lower "
+        "rate) or `stop`; `ladder`: skip, rollback, rollback_lr, stop in turn. Non-finite steps are always skipped.",
+        choices=("log", "skip", "rollback", "rollback_lr", "stop", "ladder"),
+    )
+    max_skips: int = setting(
+        8, doc="Steps skipped in a row before the next measure; after `log` and `skip` that is to stop.", at_least=1
+    )
+    max_rollbacks: int = setting(3, doc="Rollbacks of a run before it is stopped.", at_least=1)
+    rollback_margin: int = setting(
+        100, doc="Steps by which a checkpoint must be older than the trouble, if there is one.", at_least=0
+    )
+    lr_backoff: float = setting(
+        0.5, doc="What `rollback_lr` multiplies all later learning rates by.", above=0, at_most=1
+    )
+    reset_moments: bool = setting(False, doc="Start AdamW's moments from zero after a rollback.")
+    rewarm_steps: int = setting(20, doc="Steps over which the rate rises again after a rollback.", at_least=0)
+
+    def __post_init__(self) -> None:
+        """Raise `ConfigError` for an action without anything to decide it."""
+        super().__post_init__()
+        if self.action != "log" and not self.enabled:
+            raise ConfigError(
+                f"monitor.action is {self.action} but monitor.enabled is false; set it true, or action: log"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

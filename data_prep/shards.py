@@ -18,8 +18,6 @@ A member's key is its record's number, zero-padded and without dots (webdataset 
 
 import hashlib
 import json
-import os
-from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from io import FileIO
@@ -31,12 +29,17 @@ from numpy.typing import NDArray
 
 from configs.errors import DataError
 from configs.run_dir import ShardDir
+from configs.schema import DataConfig
 from data_prep.checksum import crc32
+from data_prep.open_files import OpenFiles
+from data_prep.remote import Remote, as_url
 from data_prep.sample import Drop, Sample
+from data_prep.shard_cache import RemoteShards, ShardCache, check_names
 
 FORMAT_VERSION = 1
 IMAGE_EXTENSIONS = ("", "jpg", "png", "webp", "gif", "bmp", "tif")  # place 0: the sample has no image
 OPEN_FILES = 64  # handles one reader keeps open
+OPEN_REMOTE_FILES = 4  # the same for cached shards, which cannot make room while they are open
 INDEX_DTYPE = np.dtype(
     [
         ("shard", "<u4"),
@@ -128,21 +131,28 @@ def fingerprint_of(entries: tuple[ShardEntry, ...], adopted_index: str | None) -
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """The manifest of the shard set in `folder`. Raises `DataError` if there is none, or none we can read."""
+    """The manifest of the shard set in `folder` or behind a URL. Raises `DataError` if there is none we can read."""
+    url = as_url(folder)
+    if url is not None:
+        return _parse_manifest(f"{url}/manifest.json", Remote(url).read("manifest.json"))
     path = ShardDir(folder).manifest
     if not path.is_file():
         state = "is unfinished: it has no manifest" if any(folder.glob("*.tar")) else "does not exist"
         raise DataError(f"the shard set {folder} {state}; build it with `python -m data_prep.build --config FILE`")
+    return _parse_manifest(str(path), path.read_bytes())
+
+
+def _parse_manifest(name: str, data: bytes) -> Manifest:
     try:
-        text = path.read_text(encoding="utf-8")
+        text = data.decode()
         version = json.loads(text).get("format_version")
         if version != FORMAT_VERSION:
-            raise DataError(f"{path} has format version {version}; this program reads {FORMAT_VERSION}: build it anew")
+            raise DataError(f"{name} has format version {version}; this program reads {FORMAT_VERSION}: build it anew")
         return Manifest.from_json(text)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         if isinstance(error, DataError):
             raise
-        raise DataError(f"{path} is damaged ({error}); delete it and run data_prep.build again") from error
+        raise DataError(f"{name} is damaged ({error}); delete it and run data_prep.build again") from error
 
 
 def wrong_sizes(folder: Path, manifest: Manifest) -> list[str]:
@@ -161,15 +171,23 @@ def wrong_sizes(folder: Path, manifest: Manifest) -> list[str]:
 class ShardSet:
     """Random access to the samples of a finished shard set; may be pickled and shared with worker processes."""
 
-    def __init__(self, folder: Path, manifest: Manifest) -> None:
+    def __init__(self, folder: Path, manifest: Manifest, remote: RemoteShards | None = None) -> None:
         self.folder = folder
         self.manifest = manifest
+        self.remote = remote
         self.index = _open_index(folder, manifest)
-        self._files: OrderedDict[int, FileIO] = OrderedDict()
+        self._files = OpenFiles(self._open_file, OPEN_REMOTE_FILES if remote else OPEN_FILES)
 
     @classmethod
-    def open(cls, folder: Path) -> "ShardSet":
-        """The set in `folder`. Raises `DataError` if it is missing or unfinished, or a shard's size has changed."""
+    def open(cls, folder: Path | str, cache: ShardCache | None = None) -> "ShardSet":
+        """The set in `folder`, or behind a URL: then shards are fetched into `cache` when they are read.
+
+        Raises `DataError` if it is missing or unfinished, or a shard's size has changed.
+        """
+        url = as_url(folder)
+        if url is not None:
+            return _open_remote(url, cache or ShardCache.of(DataConfig()))
+        folder = Path(folder)
         manifest = read_manifest(folder)
         wrong = wrong_sizes(folder, manifest)
         if wrong:
@@ -179,10 +197,10 @@ class ShardSet:
     def __len__(self) -> int:
         return len(self.index)
 
-    def __getstate__(self) -> tuple[Path, Manifest]:
-        return (self.folder, self.manifest)
+    def __getstate__(self) -> tuple[Path, Manifest, RemoteShards | None]:
+        return (self.folder, self.manifest, self.remote)
 
-    def __setstate__(self, state: tuple[Path, Manifest]) -> None:
+    def __setstate__(self, state: tuple[Path, Manifest, RemoteShards | None]) -> None:
         self.__init__(*state)  # type: ignore[misc]  # opens index and files anew in this process
 
     @property
@@ -209,6 +227,16 @@ class ShardSet:
         except (ValueError, TypeError) as error:
             raise DataError(f"{self.where(number)} is not a sample record: {error}") from error
 
+    def record(self, number: int) -> Sample:
+        """Sample `number` without its image, which is not read (so its bytes are not checked). Raises as `sample`."""
+        row = self.index[number]
+        try:
+            return Sample.from_json(
+                self._files.pread(int(row["shard"]), int(row["json_size"]), int(row["json_offset"]))
+            )
+        except (ValueError, TypeError) as error:
+            raise DataError(f"{self.where(number)} is not a sample record: {error}") from error
+
     def where(self, number: int) -> str:
         """Words for an error message: which sample, in which shard, at which byte."""
         row = self.index[number]
@@ -221,37 +249,42 @@ class ShardSet:
         image_offset, image_size, json_offset, json_size = places
         image = None
         if extension:
-            image = os.pread(self._descriptor(-file if file else shard), image_size, image_offset)
-        text = os.pread(self._descriptor(shard), json_size, json_offset)
+            image = self._files.pread(-file if file else shard, image_size, image_offset)
+        text = self._files.pread(shard, json_size, json_offset)
         if crc32(text, crc32(image or b"")) != checksum:
+            again = "open the set again to fetch it anew" if self.remote else "run data_prep.build again"
             raise DataError(
                 f"{self.where(number)} is damaged: its bytes have not the checksum in the index; delete that shard and"
-                f" run data_prep.build again"
+                f" {again}"
             )
         return image, text
 
-    def _descriptor(self, number: int) -> int:
-        """Shard `number`, or file -number of an adopted set (counted from 1), open.
-
-        Handles are kept; the longest unused is closed when there are too many.
-        """
-        file = self._files.get(number)
-        if file is not None:
-            self._files.move_to_end(number)
-            return file.fileno()
-        path = Path(self.manifest.files[-number - 1].path) if number < 0 else self._shard_path(number)
+    def _open_file(self, number: int) -> FileIO:
+        """Shard `number`, or file -number of an adopted set (counted from 1)."""
+        if self.remote is not None:
+            entry = self.manifest.shards[number]
+            return self.remote.open(entry.name, entry.bytes, entry.sha256, release=self._files.close)
+        adopted = Path(self.manifest.files[-number - 1].path) if number < 0 else None
+        path = adopted or self.folder / self.manifest.shards[number].name
         try:
-            file = self._files[number] = FileIO(path)
+            return FileIO(path)
         except OSError as error:
             raise DataError(
                 f"{path} cannot be opened ({error.strerror}); run data_prep.verify {self.folder}"
             ) from error
-        if len(self._files) > OPEN_FILES:
-            self._files.popitem(last=False)[1].close()
-        return file.fileno()
 
-    def _shard_path(self, number: int) -> Path:
-        return self.folder / self.manifest.shards[number].name
+
+def _open_remote(url: str, cache: ShardCache) -> ShardSet:
+    text = Remote(url).read("manifest.json")
+    manifest = _parse_manifest(f"{url}/manifest.json", text)
+    check_names(url, tuple(entry.name for entry in manifest.shards))
+    if manifest.files:
+        raise DataError(
+            f"{url} adopts images where they lie, first {manifest.files[0].path}; to read a set from elsewhere, build"
+            f" it with the option copy: true"
+        )
+    remote = RemoteShards.prepare(url, manifest.source, text, manifest.index_sha256, cache)
+    return ShardSet(remote.folder, manifest, remote)
 
 
 def _open_index(folder: Path, manifest: Manifest) -> NDArray[Any]:

@@ -1,0 +1,126 @@
+"""Files behind a URL, through fsspec: fetched in pieces, taken up again after a cut, checked by their sha256.
+
+Only the kinds of `SCHEMES` are opened. A `pipe:` URL, which other loaders hand to a shell, is refused like any other,
+and so are URLs that hold a password or a key: those belong into the environment or the store's own configuration.
+"""
+
+import hashlib
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, TypeVar
+
+from configs.errors import DataError
+
+SCHEMES = ("http", "https", "s3", "gs", "file")
+PIECE = 8 << 20  # bytes of one request
+ATTEMPTS = 6  # failures in a row before a fetch is given up
+FIRST_PAUSE = 0.5  # seconds before the second attempt; doubled each time
+
+Result = TypeVar("Result")
+
+
+def as_url(place: Path | str) -> str | None:
+    """The URL that `place` stands for, or None if it is a path. Raises `DataError` for a URL that is not opened.
+
+    Joining with `Path` makes one slash of two; they are put back.
+
+    >>> as_url(Path("https://data.example/shards") / "imagenet")
+    'https://data.example/shards/imagenet'
+    """
+    match = re.fullmatch(r"([A-Za-z][A-Za-z0-9+.-]+):(.*)", str(place), re.DOTALL)
+    if match is None or Path(place).exists():
+        return None
+    scheme, rest = match[1].lower(), match[2].lstrip("/").rstrip("/")
+    if scheme not in SCHEMES:
+        why = "it would run a program" if scheme == "pipe" else "of that kind none is"
+        raise DataError(f"{scheme}: URLs are not opened ({why}); use a folder or one of {', '.join(SCHEMES)}")
+    if "@" in rest.partition("/")[0] or "?" in rest:
+        raise DataError(
+            f"the {scheme} URL of the shards holds credentials or a query, which would end up in logs; put them into"
+            f" the environment or the store's configuration and give the bare address"
+        )
+    return f"{scheme}:///{rest}" if scheme == "file" else f"{scheme}://{rest}"
+
+
+@dataclass(frozen=True, slots=True)
+class Remote:
+    """A folder behind a URL. Holds no connection, so it may be pickled and forked."""
+
+    url: str
+
+    def read(self, name: str) -> bytes:
+        """A whole small file. Raises `DataError` if it is not there or cannot be had."""
+        files = _filesystem(self.url)
+        data: bytes = self._persist(name, lambda: files.cat_file(f"{self.url}/{name}"))
+        return data
+
+    def size(self, name: str) -> int:
+        """Bytes of a file. Raises `DataError` as `read` does."""
+        files = _filesystem(self.url)
+        return int(self._persist(name, lambda: files.size(f"{self.url}/{name}")))
+
+    def fetch(self, name: str, file: BinaryIO, size: int, sha256: str) -> None:
+        """Write `size` bytes of a file into `file`, from its beginning on.
+
+        After a cut the rest is asked for. A wrong sha256 is fetched once more, then it is a `DataError`.
+        """
+        for _ in range(2):
+            found = self._fetch_once(name, file, size)
+            if found == sha256:
+                return
+        raise DataError(
+            f"{self.url}/{name} was fetched twice and has the sha256 {found}; its manifest says {sha256}; check it with"
+            f" data_prep.verify where it was built, and upload it again"
+        )
+
+    def _fetch_once(self, name: str, file: BinaryIO, size: int) -> str:
+        """The sha256 of what was written."""
+        files, digest, done = _filesystem(self.url), hashlib.sha256(), 0
+        file.seek(0)
+
+        def piece() -> bytes:
+            end = min(done + PIECE, size)
+            data: bytes = files.cat_file(f"{self.url}/{name}", start=done, end=end)
+            if len(data) == size:  # a server that does not know of ranges sends everything
+                data = data[done:end]
+            if not 0 < len(data) <= end - done:
+                raise OSError(f"{len(data)} bytes came for bytes {done} to {end}")
+            return data
+
+        while done < size:
+            data = self._persist(name, piece)
+            file.write(data)
+            digest.update(data)
+            done += len(data)
+        return digest.hexdigest()
+
+    def _persist(self, name: str, ask: Callable[[], Result]) -> Result:
+        """The answer of `ask`, asked again after failures, with growing pauses."""
+        for attempt in range(ATTEMPTS):
+            try:
+                return ask()
+            except FileNotFoundError as error:
+                raise DataError(
+                    f"there is no {self.url}/{name}; is the address right, and the upload complete?"
+                ) from error
+            except Exception as error:  # every kind of store raises its own
+                if attempt == ATTEMPTS - 1:
+                    raise DataError(
+                        f"{self.url}/{name} cannot be had: {type(error).__name__} {error} ({ATTEMPTS} attempts)"
+                    ) from error
+                time.sleep(FIRST_PAUSE * 2**attempt)
+        raise AssertionError("the last attempt returns or raises")
+
+
+def _filesystem(url: str) -> Any:
+    """fsspec's client for a URL, a new one for each use: they are not to be carried into forked processes."""
+    import fsspec  # not needed where shards lie on a disk
+
+    scheme = url.partition(":")[0]
+    try:
+        return fsspec.filesystem(scheme, skip_instance_cache=True)
+    except ImportError as error:
+        raise DataError(f"{scheme} URLs need a package: pip install 'vlm-classify[remote]' ({error})") from error

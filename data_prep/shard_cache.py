@@ -1,0 +1,180 @@
+"""Remote shard sets on a local disk: shards come when they are read, and the longest unused make room for others.
+
+    CACHE/imagenet-1f0c.../manifest.json, index.npy    fetched when the set is opened
+                           000017.tar                  a shard, whole and checked; readers hold a shared lock on it
+                           .000017.tar.part            one on its way, as large as it will be
+                           .000017.tar.lock            held by the process that fetches it
+
+Any number of processes may share a cache: a shard is fetched by one of them while the others wait, and none is
+deleted while a process has it open. Locks are flock's, which end with their process.
+"""
+
+import fcntl
+import hashlib
+import os
+import re
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from io import FileIO
+from pathlib import Path
+
+from configs.errors import DataError
+from configs.run_dir import ShardDir
+from configs.schema import NAME_PATTERN, DataConfig
+from data_prep import atomic
+from data_prep.remote import Remote
+
+SHARD_NAME = re.compile(r"[0-9]{6,9}\.tar")
+PATIENCE = 120.0  # seconds to wait until other processes are done with enough of the cache
+
+
+@dataclass(frozen=True, slots=True)
+class ShardCache:
+    """A folder for copies of remote shards, which hold at most `limit` bytes; indexes come on top."""
+
+    folder: Path
+    limit: int
+
+    @classmethod
+    def of(cls, data: DataConfig) -> "ShardCache":
+        """The cache that a configuration asks for."""
+        return cls(Path(data.cache_dir).expanduser(), int(data.cache_gib * 2**30))
+
+    def make_room(self, size: int) -> bool:
+        """Delete the longest unused shards until `size` bytes more fit; False if too much is in use.
+
+        Call it with the cache locked. Parts whose process has died are deleted like shards.
+        """
+        files: dict[Path, os.stat_result] = {}
+        for pattern in ("*/.*.part", "*/*.tar"):  # parts first: one that is renamed meanwhile is then found as a shard
+            for path in self.folder.glob(pattern):
+                with suppress(FileNotFoundError):
+                    files[path] = path.stat()
+        used = sum(stat.st_size for stat in files.values())
+        for path in sorted(files, key=lambda path: files[path].st_mtime_ns):
+            if used + size <= self.limit:
+                break
+            if _remove_unless_open(path):
+                used -= files[path].st_size
+        return used + size <= self.limit
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteShards:
+    """A remote shard set and the folder of its local copies."""
+
+    remote: Remote
+    folder: Path
+    cache: ShardCache
+
+    @classmethod
+    def prepare(cls, url: str, source: str, manifest: bytes, index_sha256: str, cache: ShardCache) -> "RemoteShards":
+        """Lay the manifest, which was already fetched and read, and the index into the cache.
+
+        The folder is named after the manifest's content: a set that is built anew has another one.
+        """
+        if not NAME_PATTERN.fullmatch(source):
+            raise DataError(f"{url}/manifest.json names its source {source!r}; that cannot be a folder's name")
+        folder = ShardDir(cache.folder / f"{source}-{hashlib.sha256(manifest).hexdigest()[:16]}")
+        folder.root.mkdir(parents=True, exist_ok=True)
+        remote = Remote(url)
+        with _locked(folder.root / ".open.lock"):
+            if not folder.manifest.is_file():
+                with atomic.atomic_file(folder.index) as file:
+                    remote.fetch(folder.index.name, file, remote.size(folder.index.name), index_sha256)
+                atomic.write_bytes(folder.manifest, manifest)
+        return cls(remote, folder.root, cache)
+
+    def open(self, name: str, size: int, sha256: str, release: Callable[[], None]) -> FileIO:
+        """A shard, fetched if need be, open and locked against deletion until it is closed.
+
+        `release` closes the shards that this reader has open: nobody waits for room while keeping others from it.
+        """
+        path = self.folder / name
+        while True:
+            file = _opened(path)
+            if file is not None:
+                return file
+            release()
+            with _locked(self.folder / f".{name}.lock"):
+                if not path.is_file():
+                    self._fetch(path, size, sha256)
+
+    def _fetch(self, path: Path, size: int, sha256: str) -> None:
+        part = path.with_name(f".{path.name}.part")
+        try:
+            with part.open("w+b") as file:
+                fcntl.flock(file, fcntl.LOCK_EX)
+                self._reserve(file.fileno(), path.name, size)
+                self.remote.fetch(path.name, file, size, sha256)
+                file.flush()
+                os.fsync(file.fileno())
+                part.replace(path)
+        except BaseException as error:
+            part.unlink(missing_ok=True)
+            if isinstance(error, OSError):
+                raise DataError(
+                    f"{path} cannot be written ({error.strerror}); set data.cache_dir to a disk with room, or"
+                    f" data.cache_gib lower"
+                ) from error
+            raise
+
+    def _reserve(self, part: int, name: str, size: int) -> None:
+        """Make room and take it, by giving the part its final size. Raises `DataError` if there is none for long."""
+        limit, until = self.cache.limit, time.monotonic() + PATIENCE
+        while size <= limit:
+            with _locked(self.cache.folder / ".lock"):
+                if self.cache.make_room(size):
+                    os.ftruncate(part, size)
+                    return
+            if time.monotonic() > until:
+                break
+            time.sleep(0.2)
+        raise DataError(
+            f"no room for {self.remote.url}/{name} ({size} bytes) in {self.cache.folder}: it may hold {limit} bytes"
+            f" and all of it is in use; raise data.cache_gib to a few shards for every process of this machine"
+        )
+
+
+def check_names(url: str, names: tuple[str, ...]) -> None:
+    """Raise `DataError` unless every shard's name is one that a build gives: names become paths here."""
+    for name in names:
+        if not SHARD_NAME.fullmatch(name):
+            raise DataError(f"{url}/manifest.json names a shard {name!r}; a shard is called like 000017.tar")
+
+
+def _opened(path: Path) -> FileIO | None:
+    """A cached shard, locked as in use and marked as used just now; None if it is not there (any more)."""
+    try:
+        file = FileIO(path)
+    except FileNotFoundError:
+        return None
+    fcntl.flock(file, fcntl.LOCK_SH)
+    if os.fstat(file.fileno()).st_nlink == 0:  # deleted between opening and locking
+        file.close()
+        return None
+    os.utime(file.fileno())
+    return file
+
+
+def _remove_unless_open(path: Path) -> bool:
+    """Delete a file that no process holds a lock on; True if it is gone."""
+    try:
+        with FileIO(path) as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            path.unlink(missing_ok=True)
+    except FileNotFoundError:
+        return True
+    except BlockingIOError:
+        return False
+    return True
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold the lock of a file that is made for it."""
+    with path.open("wb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
