@@ -29,7 +29,7 @@ from eval.class_rules import Floats, Rule, class_scores
 from eval.class_search import Best
 from eval.class_trie import ClassTrie, answer_tokens
 from eval.predictor import Predictor, Prompt
-from eval.tree_forward import Prefix, TreeForward
+from eval.tree_forward import Prefix, TreeForward, scoring_attention
 from eval.tree_scorer import TreeScorer
 from train.model import load_model
 
@@ -166,7 +166,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             max_new_tokens=1,
         )
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        loaded = load_model(arguments.model, None, arguments.dtype, "sdpa", device)
+        attention = scoring_attention("auto", device, arguments.dtype)
+        loaded = load_model(arguments.model, None, arguments.dtype, attention, device)
         run = best_of_image if arguments.top1 else score_image
         scorer = ClassScorer(Predictor(loaded, protocol))
         result = run(scorer, arguments.prompt, arguments.image.read_bytes(), names, rule)
