@@ -35,37 +35,37 @@ def flip(data: bytes, position: int) -> bytes:
 
 
 def damages(shards: ShardSet) -> dict[str, bytes | None]:
-    """The ten ways to damage a tar of `design: webdataset loses samples silently`, applied to the second shard."""
+    """Ten ways to damage a tar, of which plain streaming readers notice four, applied to the second shard."""
     data = (shards.folder / SHARD).read_bytes()
     second = shards.index[6]
     image, text = int(second["image_offset"]), int(second["json_offset"])
     return {
-        "cut in data": data[: image + 100],
-        "cut in a header": data[: image - 200],
-        "cut at a sample boundary": data[: image - 512],
-        "cut between image and json": data[: text - 512],
-        "bit flip in a header": flip(data, image - 512 + 126),
-        "zeroed blocks": data[: image - 512] + bytes(4 * 512) + data[image + 3 * 512 :],
-        "bit flip in a payload": flip(data, image + int(second["image_size"]) // 2),
-        "empty file": b"",
-        "missing file": None,
-        "garbage of the same size": np.random.default_rng(0).bytes(len(data)),
+        "20 cut in data": data[: image + 100],
+        "21 cut in a header": data[: image - 200],
+        "22 cut at a sample boundary": data[: image - 512],
+        "23 cut between image and json": data[: text - 512],
+        "24 bit flip in a header": flip(data, image - 512 + 126),
+        "25 zeroed blocks": data[: image - 512] + bytes(4 * 512) + data[image + 3 * 512 :],
+        "26 bit flip in a payload": flip(data, image + int(second["image_size"]) // 2),
+        "27 empty file": b"",
+        "28 missing file": None,
+        "29 garbage of the same size": np.random.default_rng(0).bytes(len(data)),
     }
 
 
 QUICK = {
-    "cut in data",
-    "cut in a header",
-    "cut at a sample boundary",
-    "cut between image and json",
-    "empty file",
-    "missing file",
+    "20 cut in data",
+    "21 cut in a header",
+    "22 cut at a sample boundary",
+    "23 cut between image and json",
+    "27 empty file",
+    "28 missing file",
 }
 
 
-@pytest.mark.parametrize("number", range(10))
-def test_each_of_ten_damages_is_found_named_and_never_a_shorter_epoch(built, capsys, number):
-    name, data = list(damages(built).items())[number]
+@pytest.mark.parametrize("row", range(20, 30))
+def test_each_of_ten_damages_is_found_named_and_never_a_shorter_epoch(built, capsys, row):
+    name, data = next(item for item in damages(built).items() if item[0].startswith(str(row)))
     shard = built.folder / SHARD
     shard.unlink()
     if data is not None:
@@ -92,7 +92,7 @@ def test_each_of_ten_damages_is_found_named_and_never_a_shorter_epoch(built, cap
             except DataError as error:
                 assert SHARD in str(error)
         # a header is not needed to read, so its damage loses nothing
-        assert read == {"bit flip in a header": 12, "zeroed blocks": 11, "bit flip in a payload": 11}.get(name, 7)
+        assert read == {24: 12, 25: 11, 26: 11}.get(row, 7)
 
 
 def built_ids() -> list[str]:

@@ -1,6 +1,8 @@
 import gzip
 import io
+import pickle
 import tarfile
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -87,6 +89,19 @@ def link(name: str, target: str) -> tarfile.TarInfo:
         ([("1.jpg", b"x"), ("1.txt", b"t"), ("1.a.pickle", b"")], "forbidden field"),
         ([("1.v1.jpg", b"x"), ("1.txt", b"t")], "ambiguous key"),
     ],
+    ids=[
+        "30-duplicate-member",
+        "31-members-not-adjacent",
+        "32-text-missing",
+        "32-image-missing",
+        "32-image-doubled",
+        "36-climbing-key",
+        "36-absolute-key",
+        "36-symlink",
+        "37-pyd-member",
+        "37-pickle-member",
+        "31-key-with-a-dot",
+    ],
 )
 def test_a_sample_that_cannot_be_trusted_is_dropped_and_its_neighbour_stays(tmp_path, members, reason):
     tar = write_tar(tmp_path / "a.tar", *members, ("ok.jpg", b"x"), ("ok.txt", b"t"))
@@ -100,6 +115,51 @@ def test_a_member_above_the_size_limit_is_dropped_without_being_read(tmp_path, m
     monkeypatch.setattr(webdataset, "MAX_MEMBER", 10)
     tar = write_tar(tmp_path / "a.tar", ("1.jpg", b"x" * 11), ("1.txt", b"t"))
     assert drops(tar)["a/1"].startswith("too large: '1.jpg' has 11 bytes")
+
+
+def test_row_39_a_gz_bomb_is_refused_before_it_unfolds(tmp_path):
+    bomb = tmp_path / "bomb.tar"
+    with tarfile.open(bomb, "w:gz") as tar:
+        info = tarfile.TarInfo("1.jpg")
+        info.size = 200_000_000
+        tar.addfile(info, Zeros())
+    assert bomb.stat().st_size < 1_000_000
+    tracemalloc.start()
+    with pytest.raises(DataError, match=r"bomb\.tar is damaged or not a plain tar.*gunzip"):
+        webdataset.read(bomb)
+    assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    tracemalloc.stop()
+
+
+class Zeros:
+    """As many zero bytes as are asked for."""
+
+    def read(self, size: int) -> bytes:
+        return bytes(size)
+
+
+def test_row_37_a_pickled_member_is_never_unpickled(tmp_path):
+    class Mine:
+        def __reduce__(self):
+            return (Path.touch, (tmp_path / "ran",))
+
+    payload = pickle.dumps(Mine())
+    names = ("1.jpg", "1.txt", "1.pkl", "2.jpg", "2.pyd", "2.txt")
+    tar = write_tar(tmp_path / "a.tar", *[(name, payload if name[2:] in ("pkl", "pyd") else b"x") for name in names])
+    assert {key: text.partition(":")[0] for key, text in drops(tar).items()} == {
+        "a/1": "forbidden field",
+        "a/2": "forbidden field",
+    }
+    assert not (tmp_path / "ran").exists()
+
+
+def test_row_36_nothing_is_written_outside_the_shards(tmp_path, write_config, capsys):
+    members = [("../../out.jpg", b"x"), ("../../out.txt", b"t")]
+    tar = write_tar(tmp_path / "in" / "a.tar", *members)
+    build.main(["--config", str(write_config(tar, "webdataset", max_drop_fraction=1.0))])
+    made = {path.relative_to(tmp_path).parts[0] for path in tmp_path.rglob("*")}
+    assert made == {"in", "shards", "config.yaml"}
+    assert not (tmp_path.parent / "out.jpg").exists()
 
 
 def test_a_compressed_tar_is_refused(tmp_path):
