@@ -234,6 +234,26 @@ def read_all(url: str, cache: ShardCache, seed: int, answers: "multiprocessing.Q
         answers.put(repr(error))
 
 
+def read_given(shards: ShardSet, seed: int, answers: "multiprocessing.Queue") -> None:
+    order = np.random.default_rng(seed).permutation(len(shards))
+    answers.put(sorted(shards.sample(int(number)).id for number in order))
+
+
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # pytest's server is a thread; it does not matter
+def test_a_set_opened_before_a_fork_is_read_after_it(server, built, cache):
+    context = multiprocessing.get_context("fork")
+    answers = context.Queue()
+    shards = ShardSet.open(server.url, ShardCache(cache.folder, built.manifest.shards[0].bytes * 2))
+    shards.sample(0)
+    processes = [context.Process(target=read_given, args=(shards, seed, answers)) for seed in (0, 1)]
+    for process in processes:
+        process.start()
+    expected = sorted(built.sample(number).id for number in range(12))
+    assert [answers.get(timeout=60) for _ in processes] == [expected, expected]
+    for process in processes:
+        process.join()
+
+
 @pytest.mark.parametrize("roomy", [True, False])
 def test_two_processes_at_once_share_one_cache(server, built, cache, roomy):
     limit = cache.limit if roomy else built.manifest.shards[0].bytes + built.manifest.shards[1].bytes
