@@ -4,6 +4,7 @@ from collections import Counter
 
 import torch
 
+from train.actions import Actions
 from train.adapters import choose_trainable, count_parts, freeze_table
 from train.batches import ExampleSet
 from train.checkpoints import CheckpointWriter
@@ -32,6 +33,7 @@ def build_trainer(plan: RunPlan, world: World, start: Start) -> Trainer:
     flops = FlopModel.of(plan.model_config, totals, totals["LoRA"], config.model.mode)
     module = LossModule(loaded.model, plan.family, plan.encoder.pixels)
     engine = Engine(module, plan.deepspeed, config.optim, world)
+    engine.adamw.measure = config.monitor.enabled and config.monitor.update_size
     heldout = HeldOut(ExampleSet(plan.heldout, plan.encoder), config.train.eval_samples, config.seed, plan.batches)
     sinks: list[Sink] = []
     if world.leads:
@@ -40,7 +42,13 @@ def build_trainer(plan: RunPlan, world: World, start: Start) -> Trainer:
         sinks = make_sinks(plan, start)
         sinks[0].event(make_event(start.step, "freeze_table", freeze_table(counts)))
     parts = Collaborators(
-        engine, SpikeMonitor(config.monitor), CheckpointWriter(plan.run, config.checkpoint), heldout, flops, sinks
+        engine=engine,
+        monitor=SpikeMonitor(config.monitor),
+        actions=Actions(config.monitor),
+        checkpoints=CheckpointWriter(plan.run, config.checkpoint),
+        heldout=heldout,
+        flops=flops,
+        sinks=sinks,
     )
     trainer = Trainer(plan, world, parts, start.identity)
     if start.checkpoint:

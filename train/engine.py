@@ -8,7 +8,7 @@ depend on stage or world size.
 import logging
 import math
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,9 +18,13 @@ from torch import nn
 from configs.schema import OptimConfig
 from train.adapters import parameter_groups
 from train.distributed import World
+from train.gated_adamw import GatedAdamW
 from train.model import Batch, LossModule
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
+
+BeforeUpdate = Callable[[float, list[torch.Tensor]], float]
+"""Given this rank's loss and sums, before the update: the largest gradient norm for which it is made."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,8 @@ class StepResult:
     loss: float  # this rank's part of the global loss
     sums: list[torch.Tensor]  # cross-entropy sum of each conversation, (B,) per micro-batch
     grad_norm: float
+    applied: bool  # False: weights, moments and AdamW's step count are as they were
+    update_rms: float | None  # root mean square of the update, if it is measured
 
 
 @dataclass
@@ -54,16 +60,23 @@ class Engine:
         self.world = world
         self.accumulation = int(settings["gradient_accumulation_steps"])
         groups = parameter_groups(module.model, module.family, optim)
-        optimizer = torch.optim.AdamW(groups, betas=optim.betas, eps=optim.eps, weight_decay=optim.weight_decay)
+        optimizer = GatedAdamW(groups, betas=optim.betas, eps=optim.eps, weight_decay=optim.weight_decay)
         self.module = module
         self.engine, self.optimizer, _, _ = deepspeed.initialize(
             model=module, optimizer=optimizer, config=settings, dist_init_required=False
         )
         self.trainable = [(name, p) for name, p in module.model.named_parameters() if p.requires_grad]
+        self.size = sum(getattr(p, "ds_numel", p.numel()) for _, p in self.trainable)  # ZeRO 3 leaves p empty
         self._start_moments()
+        self.adamw = optimizer
+        self._norm = math.nan
+        optimizer.gate.norm = lambda: self._norm if self._plain else self.optimizer._global_grad_norm
 
-    def step(self, batches: Sequence[Batch], factor: float) -> StepResult:
+    def step(self, batches: Sequence[Batch], factor: float, before_update: BeforeUpdate | None = None) -> StepResult:
         """Run the micro-batches and one AdamW update at `factor` times the peak rates.
+
+        The update is not made if the gradient norm is not finite or above what `before_update` returns, which every
+        rank calls after its last backward.
 
         Their number may differ from step to step, as packing needs it, but not from rank to rank. The loss is scaled
         by the configured number of them (`train.loss`), so what a step computes does not depend on it.
@@ -71,19 +84,38 @@ class Engine:
         for group in self.optimizer.param_groups:
             group["lr"] = group["peak_lr"] * factor
         self.engine.train()
-        total, sums, norm = 0.0, [], math.nan
+        total, sums = 0.0, []
         for number, batch in enumerate(batches):
             self.engine.set_gradient_accumulation_boundary(number == len(batches) - 1)
             loss, by_sample = self.engine(batch.to(self.world.device))
             self.engine.backward(loss)
             total += float(loss.detach()) / (self.world.size * self.accumulation)
             sums.append(by_sample.cpu())
-            if number == len(batches) - 1 and self._plain:
-                norm = _gradient_norm(p for _, p in self.trainable)
+            if number == len(batches) - 1:
+                self._prepare_update(before_update(total, sums) if before_update else math.inf)
             self.engine.step()
-        if not self._plain:
-            norm = float(self.engine.get_global_grad_norm())
-        return StepResult(total, sums, norm)
+        return StepResult(total, sums, self._norm_seen(), self.adamw.gate.applied, self._update_rms())
+
+    def _prepare_update(self, limit: float) -> None:
+        if self._plain:  # gradients are summed over the ranks by now, so all find the same norm
+            self._norm = _gradient_norm(p for _, p in self.trainable)
+        self.adamw.squares = 0.0
+        self.adamw.gate.prepare(limit)
+
+    def _norm_seen(self) -> float:
+        """The gradient norm of this step; after a step that DeepSpeed refused itself, ZeRO 3 still holds the last."""
+        gate = self.adamw.gate
+        if self._plain:
+            return self._norm
+        return float(self.engine.get_global_grad_norm()) if gate.asked else math.inf
+
+    def _update_rms(self) -> float | None:
+        if not self.adamw.measure:
+            return None
+        squares = self.adamw.squares
+        if self.stage:  # each rank has updated its shard
+            squares = self.world.all_sum([squares])[0]
+        return math.sqrt(squares / self.size)
 
     @torch.no_grad()
     def measure(self, batch: Batch) -> torch.Tensor:
@@ -159,8 +191,6 @@ class Engine:
         group's first step only, so those of a second group could not be read; and bf16 without ZeRO takes a step
         with zero gradients when it is initialised, which shifts the bias correction and applies weight decay once.
         """
-        if self._plain:
-            return
         if self.stage:
             flat = "fp32_partitioned_groups_flat" if self.stage == 3 else "single_partition_of_fp32_groups"
             for partition in getattr(self.optimizer, flat):
@@ -170,7 +200,8 @@ class Engine:
             return
         for _, parameter in self.trainable:
             owned = self._owned(parameter)
-            owned.data.copy_(parameter.data)
+            if owned is not parameter:
+                owned.data.copy_(parameter.data)
             self._inner.state[owned] = _zero_moments(owned)
 
     def _set_low_precision(self, parameter: nn.Parameter, master: torch.Tensor) -> None:

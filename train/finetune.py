@@ -1,7 +1,8 @@
 """Fine-tune a vision-language model: `deepspeed train/finetune.py --config configs/imagenet_llava_mix.yaml`.
 
 Started by `deepspeed`, `torchrun`, `srun` or plain `python`. On a CPU `deepspeed` starts one rank unless it is given
-`--num_gpus N`. Exit codes: 0 done, or stopped by a signal with everything saved; 2 something for the user to mend.
+`--num_gpus N`. Exit codes: 0 done, or stopped by a signal with everything saved; 2 something for the user to mend; 3
+stopped by the loss-spike monitor (`monitor.action`), nothing exported.
 """
 
 import sys
@@ -24,6 +25,7 @@ import torch
 from configs.errors import UserError
 from configs.load import config_parser, describe, exit_on_user_error, load_config
 from configs.schema import RunConfig
+from train.actions import EXIT_CODE
 from train.build import build_trainer
 from train.checkpoints import newest_checkpoint
 from train.distributed import start_world, stop_world, world_size_of_environment
@@ -79,6 +81,12 @@ def train(plan: RunPlan, arguments: argparse.Namespace) -> None:
     for sink in trainer.parts.sinks:
         sink.close()
     stop_world()
+    if trainer.stopped:
+        if world.leads:
+            print(
+                f"stopped by the monitor after step {steps}: {trainer.stopped}; see {plan.run.events}", file=sys.stderr
+            )
+        sys.exit(EXIT_CODE)
     if not world.leads:
         return
     if not finished:

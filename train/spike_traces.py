@@ -94,7 +94,7 @@ FAULTS: dict[str, Fault] = {
 
 def power_law(step: int) -> float:
     """The loss without noise."""
-    return 0.3 + 2.0 * (1 + step / 50) ** -0.35
+    return 0.3 + 2.0 * math.pow(1 + step / 50, -0.35)
 
 
 @dataclass(frozen=True)

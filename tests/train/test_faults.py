@@ -1,0 +1,61 @@
+"""A NaN on one rank, in every ZeRO stage and precision: one launch, many claims (fault_ranks.py says what ranks do)."""
+
+import json
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+SCRIPT = Path(__file__).with_name("fault_ranks.py")
+CELLS = [f"{kind}-{dtype}-zero-{n}" for kind in ("loss", "gradient") for dtype in ("fp32", "bf16") for n in range(4)]
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def results(workshop, tmp_path_factory) -> dict[str, Any]:
+    output = tmp_path_factory.mktemp("faults") / "results.json"
+    start = [str(Path(sys.executable).with_name("deepspeed")), "--num_gpus", "2", "--master_port", str(free_port())]
+    command = [*start, str(SCRIPT), str(workshop.config_file("faults")), str(output)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=900)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return json.loads(output.read_text())
+
+
+def lines(cell: dict[str, Any], file: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (Path(cell["run"]) / file).read_text().splitlines()]
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_the_step_is_skipped_on_all_ranks_with_weights_moments_and_count_unchanged(results, name):
+    cell = results[name]
+    assert cell["unchanged"]
+    assert cell["on_all_ranks"]
+    assert cell["finite"]
+    assert cell["moved_on"], "the steps after it are made"
+    assert cell["updates"] == [4.0], "5 steps, one of them not"
+    assert cell["missed"] == 1
+
+
+@pytest.mark.parametrize("name", [name for name in CELLS if name.startswith("loss")])
+def test_rank_and_sample_are_named(results, name):
+    skipped = [event for event in lines(results[name], "events.jsonl") if event["kind"] == "skipped"]
+    assert len(skipped) == 1
+    assert skipped[0]["step"] == 3
+    assert list(skipped[0]["suspects"]) == ["1"]
+    assert len(skipped[0]["suspects"]["1"]) == 1
+    assert f"rank 1: {skipped[0]['suspects']['1'][0]}" in skipped[0]["message"]
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_the_monitor_says_non_finite_once_and_the_metrics_say_skipped(results, name):
+    kinds = {event["kind"] for event in lines(results[name], "events.jsonl") if event["step"] == 3}
+    assert {"non_finite", "skipped"} <= kinds
+    assert [line["step"] for line in lines(results[name], "metrics.jsonl") if line.get("skipped")] == [3]

@@ -1,0 +1,78 @@
+"""AdamW with a gate: a step that must not happen leaves weights, moments and step counts as they are.
+
+In ZeRO 1 to 3 the global gradient norm exists only inside DeepSpeed's `step`, just before it calls this optimizer once
+for each shard, so this is the one place where every stage can be stopped. DeepSpeed refuses non-finite norms itself in
+most combinations; plain fp32 (ZeRO 0) does not, and there one rank's NaN would be in every weight after one step.
+"""
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+
+@dataclass
+class Gate:
+    """Open or closed for one optimizer step. `norm` reads the global gradient norm, the same on every rank."""
+
+    norm: Callable[[], Any] | None = None
+    limit: float = math.inf
+    applied: bool = False
+    _passes: bool | None = None
+
+    @property
+    def asked(self) -> bool:
+        """False if DeepSpeed gave the step up before it came here."""
+        return self._passes is not None
+
+    def prepare(self, limit: float) -> None:
+        """A new step begins; it is applied if its norm is finite and at most `limit`."""
+        self.limit, self.applied, self._passes = limit, False, None
+
+    def passes(self) -> bool:
+        """The answer, found once a step: ZeRO asks for every shard."""
+        if self.norm is None:
+            return True  # DeepSpeed initialises
+        if self._passes is None:
+            norm = float(self.norm())
+            self._passes = math.isfinite(norm) and 0 <= norm <= self.limit
+        self.applied = self._passes
+        return self._passes
+
+
+class GatedAdamW(torch.optim.AdamW):
+    """torch's AdamW behind a `Gate`; optionally sums up the squares of its updates."""
+
+    def __init__(self, groups: Iterable[dict[str, Any]], *, measure: bool = False, **settings: Any):
+        """`settings` are AdamW's; with `measure`, `squares` holds this rank's part of the last step's |update|^2."""
+        super().__init__(groups, **settings)
+        self.gate = Gate()
+        self.measure = measure
+        self.squares = 0.0
+
+    def step(self, closure: Any = None) -> Any:
+        """AdamW's step, or nothing."""
+        if not self.gate.passes():
+            return None
+        result = super().step(closure)
+        if self.measure:
+            self.squares += self._squares()
+        return result
+
+    @torch.no_grad()
+    def _squares(self) -> float:
+        """Sum of (rate x m / (1 - b1^t) / (sqrt(v / (1 - b2^t)) + eps))^2 over the parameters stepped just now."""
+        total = 0.0
+        for group in self.param_groups:
+            beta1, beta2 = group["betas"]
+            for parameter in group["params"]:
+                saved = self.state.get(parameter)
+                if parameter.grad is None or not saved:
+                    continue
+                steps = float(saved["step"])
+                root = (saved["exp_avg_sq"] / (1 - beta2**steps)).sqrt_().add_(group["eps"])
+                ratio = float((saved["exp_avg"] / root).square_().sum())
+                total += ratio * (float(group["lr"]) / (1 - beta1**steps)) ** 2
+        return total
