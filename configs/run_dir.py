@@ -40,6 +40,11 @@ class RunDir:
         return self.root / "events.jsonl"
 
     @property
+    def postmortem(self) -> Path:
+        """Loss curve with events and the samples of flagged steps, as one HTML page."""
+        return self.root / "postmortem.html"
+
+    @property
     def checkpoints(self) -> Path:
         """Folder of the checkpoints."""
         return self.root / "checkpoints"
