@@ -6,102 +6,39 @@
 speed. Shapes are those of `train.model`.
 """
 
-import itertools
-import os
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, TypeVar
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset
 
 from configs.errors import DataError
-from configs.schema import ChatConfig, TrainConfig
+from configs.schema import ChatConfig
 from data_prep.images import decode_rgb
 from data_prep.sample import Sample
-from data_prep.shards import ShardSet
-from train import signals
 from train.chat import IGNORED, ChatRenderer, Rendered, UnsupervisedError, expand_image
-from train.epochs import PADDING, Mask, Mixture
+from train.epochs import PADDING
 from train.model import Batch
 from train.packing import StepOrder
 from train.pixels import PixelProcessor
-
-E = TypeVar("E")
-B = TypeVar("B")
+from train.reading import read_steps
+from train.sources import PositionSet, SourceSet
 
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One conversation ready for the model. A padding example has one token, no source (-1) and nothing supervised."""
+    """One conversation ready for the model. A padding example has one token, no source (-1) and nothing supervised.
+
+    `problem` says which sample could not be read and why, where one that weighs nothing stands for it.
+    """
 
     id: str
     source: int
     input_ids: list[int]
     supervised: list[bool]
     pixels: "np.ndarray[Any, np.dtype[np.uint8]] | None"
-
-
-class SourceSet:
-    """Several shard sets in a row: position 0 is the first sample of the first source."""
-
-    def __init__(self, shards_root: Path, names: Sequence[str]):
-        """Open the shard set of every source. Raises `DataError` that names the build command if one is missing."""
-        self.names = tuple(names)
-        self.sets = [ShardSet.open(shards_root / name) for name in names]
-        self.sizes = tuple(len(shards) for shards in self.sets)
-        self.starts = np.cumsum((0, *self.sizes))
-
-    def __len__(self) -> int:
-        """Samples of all sources."""
-        return int(self.starts[-1])
-
-    def locate(self, position: int) -> tuple[int, int]:
-        """(source number, index within it) of a position."""
-        source = int(np.searchsorted(self.starts, position, side="right")) - 1
-        return source, position - int(self.starts[source])
-
-    def sample(self, position: int) -> Sample:
-        """The sample at a position."""
-        source, index = self.locate(position)
-        return self.sets[source].sample(index)
-
-    def record(self, position: int) -> Sample:
-        """The sample at a position without its image: only the record is read.
-
-        Raises `DataError` that names shard and sample if it is not the record that was written.
-        """
-        source, index = self.locate(position)
-        shards = self.sets[source]
-        row = shards.index[index]
-        shard = shards.folder / shards.manifest.shards[int(row["shard"])].name
-        try:
-            with shard.open("rb", buffering=0) as file:
-                text = os.pread(file.fileno(), int(row["json_size"]), int(row["json_offset"]))
-            sample = Sample.from_json(text)
-        except (OSError, ValueError, TypeError) as error:
-            raise DataError(f"{shards.where(index)} cannot be read: {error}; run data_prep.verify") from error
-        return sample
-
-    def mixture(self, train: TrainConfig) -> Mixture:
-        """What an epoch of these sources is."""
-        return Mixture(
-            shards=tuple(tuple(entry.samples for entry in shards.manifest.shards) for shards in self.sets),
-            weights=tuple(float(train.weights.get(name, 1.0)) for name in self.names),
-            block=train.shuffle_block,
-            kept=self.with_image() if train.text_only == "drop" else None,
-        )
-
-    def with_image(self) -> Mask:
-        """Of every position whether the sample has an image."""
-        return np.concatenate([shards.index["extension"] > 0 for shards in self.sets])
-
-    def fingerprints(self) -> dict[str, str]:
-        """Source name to the fingerprint of its data."""
-        return {name: shards.fingerprint for name, shards in zip(self.names, self.sets, strict=True)}
+    problem: str | None = None
 
 
 @dataclass(frozen=True)
@@ -139,9 +76,9 @@ class Encoder:
             raise type(error)(f"sample {sample.id}: {error}") from error
         return expanded
 
-    def padding(self) -> Example:
+    def padding(self, problem: str | None = None) -> Example:
         """An example that weighs nothing."""
-        return Example("", -1, [self.renderer.bos], [False], None)
+        return Example("", -1, [self.renderer.bos], [False], None, problem)
 
 
 def _image_bytes(sample: Sample) -> bytes:
@@ -149,20 +86,33 @@ def _image_bytes(sample: Sample) -> bytes:
     return sample.image
 
 
-class ExampleSet(Dataset[Example]):
+class ExampleSet(PositionSet[Example]):
     """Random access to encoded examples by position."""
 
-    def __init__(self, sources: SourceSet, encoder: Encoder):
-        """Nothing is read before an example is asked for."""
-        self.sources = sources
+    def __init__(self, sources: SourceSet, encoder: Encoder, unreadable: str = "stop"):
+        """`unreadable` is `train.unreadable`."""
+        super().__init__(sources)
         self.encoder = encoder
+        self.unreadable = unreadable
 
     def __getitem__(self, position: int) -> Example:
-        """The example at `position`, or one that weighs nothing for `PADDING`."""
+        """The example at `position`, or one that weighs nothing for `PADDING`.
+
+        Raises `DataError` that names a sample whose bytes or image have become bad since the build, unless they are to
+        be passed over.
+        """
         if position == PADDING:
             return self.encoder.padding()
-        source, _ = self.sources.locate(position)
-        return self.encoder.encode(self.sources.sample(position), source)
+        source, index = self.sources.locate(position)
+        try:
+            return self.encoder.encode(self.sources.sample(position), source)
+        except UnsupervisedError:
+            raise
+        except (DataError, OSError) as error:
+            where = "" if isinstance(error, DataError) else f"{self.sources.sets[source].where(index)}: "
+            if self.unreadable == "stop":
+                raise DataError(f"{where}{error}; repair it, or pass it over with train.unreadable: skip") from error
+            return self.encoder.padding(f"{where}{error}")
 
 
 def collate(examples: Sequence[Example]) -> Batch:
@@ -208,53 +158,8 @@ def _blank(examples: Sequence[Example], shape: tuple[int, int]) -> Batch:
         pixels=torch.stack(pixels) if pixels else torch.empty(0, 3, 0, 0, dtype=torch.uint8),
         sources=torch.tensor([example.source for example in examples]),
         ids=tuple(example.id for example in examples),
+        problems=tuple(example.problem for example in examples if example.problem is not None),
     )
-
-
-def read_steps(
-    order: StepOrder, dataset: Dataset[E], collate: Callable[[list[E]], B], start: int, rank: int, workers: int
-) -> Iterator[tuple[int, list[B]]]:
-    """(epoch, micro-batches) of `rank` for every step from data step `start` on, read by `workers` processes.
-
-    Training reads examples this way and `train.order` ids: one code path, so what the one prints the other reads.
-    """
-    sampler = _MicroBatchSampler(order, start, rank)
-    ahead = 2 * order.dealing.plan.accumulation
-    batches = iter(
-        DataLoader(
-            dataset,
-            batch_sampler=sampler,
-            collate_fn=collate,
-            num_workers=workers,
-            prefetch_factor=max(2, ahead) if workers else None,
-            pin_memory=torch.cuda.is_available(),
-            worker_init_fn=_leave_signals_to_the_rank,
-        )
-    )
-    while True:
-        first = next(batches)  # the sampler has noted the step's epoch and size by now
-        epoch, count = sampler.steps.popleft()
-        yield epoch, [first, *itertools.islice(batches, count - 1)]
-
-
-def _leave_signals_to_the_rank(worker: int) -> None:  # noqa: ARG001 - the signature is torch's
-    """SLURM sends SIGTERM to every process of a job; a worker that died of it would take the checkpoint along."""
-    signals.ignore()
-
-
-@dataclass
-class _MicroBatchSampler:
-    """The micro-batches of all steps in a row: what torch's DataLoader calls a batch sampler."""
-
-    order: StepOrder
-    start: int
-    rank: int
-    steps: deque[tuple[int, int]] = field(default_factory=deque)  # (epoch, micro-batches) of steps not yet delivered
-
-    def __iter__(self) -> Iterator[list[int]]:
-        for epoch, micro_batches in self.order.positions(self.start, self.rank):
-            self.steps.append((epoch, len(micro_batches)))
-            yield from micro_batches
 
 
 @dataclass(frozen=True)

@@ -32,9 +32,10 @@ from configs.errors import DataError
 from configs.schema import ChatConfig
 from data_prep.atomic import atomic_file
 from data_prep.progress import Progress
-from train.batches import Encoder, SourceSet
+from train.batches import Encoder
 from train.epochs import Mask
 from train.signals import STOP_SIGNALS
+from train.sources import SourceSet
 
 COUNTS = np.dtype([("tokens", "<u4"), ("supervised", "<u4")])
 VERSION = 1  # raise it when `train.chat` renders differently

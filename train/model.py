@@ -106,6 +106,7 @@ class Batch:
     pixels: torch.Tensor  # (N, 3, S, S) uint8
     sources: torch.Tensor  # (C,) int64
     ids: tuple[str, ...]  # C
+    problems: tuple[str, ...] = ()  # samples that could not be read, for each of which one stands that weighs nothing
     packed: bool = False
 
     def to(self, device: torch.device | str) -> "Batch":

@@ -11,23 +11,18 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from torch.utils.data import Dataset
-
 from configs.errors import ConfigError, UserError
 from configs.load import config_parser, describe, exit_on_user_error, load_config
 from configs.schema import RunConfig
-from train.batches import SourceSet, read_steps
 from train.epochs import PADDING
 from train.packing import StepOrder
 from train.plan import plan_order
+from train.reading import read_steps
+from train.sources import PositionSet, SourceSet
 
 
-class IdSet(Dataset[str]):
+class IdSet(PositionSet[str]):
     """The id of the sample at each position; only its record is read."""
-
-    def __init__(self, sources: SourceSet):
-        """Nothing is read before an id is asked for."""
-        self.sources = sources
 
     def __getitem__(self, position: int) -> str:
         """The id, or an empty one for `PADDING`."""

@@ -13,7 +13,7 @@ from transformers import AutoConfig
 from configs.errors import ConfigError
 from configs.run_dir import RunDir
 from configs.schema import RunConfig
-from train.batches import Encoder, ExampleSet, SourceSet, TrainingBatches
+from train.batches import Encoder, ExampleSet, TrainingBatches
 from train.chat import ChatRenderer, load_tokenizer
 from train.families import Family, family_of
 from train.identity import model_identity
@@ -22,6 +22,7 @@ from train.model import resolve_attention, resolve_folder
 from train.packing import Dealing, StepOrder
 from train.pixels import folder_pixels
 from train.schedule import BatchPlan, Length, plan_batches
+from train.sources import SourceSet
 from train.zero import deepspeed_config
 
 
@@ -49,7 +50,7 @@ class RunPlan:
 
     def training_batches(self) -> TrainingBatches:
         """The training data in its order."""
-        return TrainingBatches(ExampleSet(self.sources, self.encoder), self.order)
+        return TrainingBatches(ExampleSet(self.sources, self.encoder, self.config.train.unreadable), self.order)
 
 
 def make_plan(config: RunConfig, world_size: int, device: str) -> RunPlan:

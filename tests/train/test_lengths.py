@@ -9,9 +9,9 @@ import pytest
 from configs.errors import DataError
 from data_prep.shards import ShardSet
 from train import lengths
-from train.batches import SourceSet
 from train.lengths import Recipe, token_counts
 from train.plan import make_plan
+from train.sources import SourceSet
 
 
 @pytest.fixture

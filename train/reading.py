@@ -1,0 +1,89 @@
+"""Reading in the order of training: worker processes read ahead, micro-batches come out as they were dealt."""
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import torch
+from torch.utils.data import DataLoader
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
+
+from configs.errors import DataError
+from train import signals
+from train.epochs import PADDING
+from train.packing import MicroBatches, StepOrder
+from train.sources import PositionSet, SourceSet
+
+E = TypeVar("E")
+B = TypeVar("B")
+
+
+def read_steps(
+    order: StepOrder, dataset: PositionSet[E], collate: Callable[[list[E]], B], start: int, rank: int, workers: int
+) -> Iterator[tuple[int, list[B]]]:
+    """(epoch, micro-batches) of `rank` for every step from data step `start` on, read by `workers` processes.
+
+    Training reads examples this way and `train.order` ids: one code path, so what the one prints the other reads.
+    """
+    sampler = _MicroBatchSampler(order, start, rank)
+    ahead = 2 * order.dealing.plan.accumulation
+    batches = iter(
+        DataLoader(
+            dataset,
+            batch_sampler=sampler,
+            collate_fn=collate,
+            num_workers=workers,
+            prefetch_factor=max(2, ahead) if workers else None,
+            pin_memory=torch.cuda.is_available(),
+            worker_init_fn=_leave_signals_to_the_rank,
+        )
+    )
+    try:
+        while True:
+            first = _next(batches, sampler, dataset.sources)
+            epoch, micro_batches = sampler.steps[0]  # noted before the first of them could be read
+            done = [first, *(_next(batches, sampler, dataset.sources) for _ in micro_batches[1:])]
+            sampler.steps.popleft()
+            yield epoch, done
+    finally:  # also after an error, whose traceback would keep the processes: they ignore Python's SIGTERM at exit
+        if isinstance(batches, _MultiProcessingDataLoaderIter):
+            batches._shutdown_workers()
+
+
+def _next(batches: Iterator[B], sampler: "_MicroBatchSampler", sources: SourceSet) -> B:
+    """The next micro-batch. Raises `DataError` that names the rank and the samples when a process failed."""
+    try:
+        return next(batches)
+    except DataError as error:  # torch puts a worker's traceback before the message
+        message = str(error).strip().rpartition("configs.errors.DataError: ")[2]
+        raise DataError(f"rank {sampler.rank}: {message}") from error
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        positions = [p for micro_batch in sampler.steps[0][1] for p in micro_batch if p != PADDING]
+        names = ", ".join(sources.record(position).id for position in positions)
+        raise DataError(
+            f"rank {sampler.rank}: a data-loading process died, often for lack of memory (lower train.workers) or over "
+            f"an image that makes a decoder crash; it was reading, or reading ahead of, {names}"
+        ) from error
+
+
+def _leave_signals_to_the_rank(worker: int) -> None:  # noqa: ARG001 - the signature is torch's
+    """SLURM sends SIGTERM to every process of a job; a worker that died of it would take the checkpoint along."""
+    signals.ignore()
+
+
+@dataclass
+class _MicroBatchSampler:
+    """The micro-batches of all steps in a row: what torch's DataLoader calls a batch sampler."""
+
+    order: StepOrder
+    start: int
+    rank: int
+    steps: deque[tuple[int, MicroBatches]] = field(default_factory=deque)  # (epoch, micro-batches) not yet delivered
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for epoch, micro_batches in self.order.positions(self.start, self.rank):
+            self.steps.append((epoch, micro_batches))
+            yield from micro_batches

@@ -1,0 +1,83 @@
+"""Several shard sets in a row: one number, a position, stands for each sample of all of them."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from torch.utils.data import Dataset
+
+from configs.errors import DataError
+from configs.schema import TrainConfig
+from data_prep.sample import Sample
+from data_prep.shards import ShardSet
+from train.epochs import Mask, Mixture
+
+E = TypeVar("E")
+
+
+class SourceSet:
+    """Several shard sets in a row: position 0 is the first sample of the first source."""
+
+    def __init__(self, shards_root: Path, names: Sequence[str]):
+        """Open the shard set of every source. Raises `DataError` that names the build command if one is missing."""
+        self.names = tuple(names)
+        self.sets = [ShardSet.open(shards_root / name) for name in names]
+        self.sizes = tuple(len(shards) for shards in self.sets)
+        self.starts = np.cumsum((0, *self.sizes))
+
+    def __len__(self) -> int:
+        """Samples of all sources."""
+        return int(self.starts[-1])
+
+    def locate(self, position: int) -> tuple[int, int]:
+        """(source number, index within it) of a position."""
+        source = int(np.searchsorted(self.starts, position, side="right")) - 1
+        return source, position - int(self.starts[source])
+
+    def sample(self, position: int) -> Sample:
+        """The sample at a position."""
+        source, index = self.locate(position)
+        return self.sets[source].sample(index)
+
+    def record(self, position: int) -> Sample:
+        """The sample at a position without its image: only the record is read.
+
+        Raises `DataError` that names shard and sample if it is not the record that was written.
+        """
+        source, index = self.locate(position)
+        shards = self.sets[source]
+        row = shards.index[index]
+        shard = shards.folder / shards.manifest.shards[int(row["shard"])].name
+        try:
+            with shard.open("rb", buffering=0) as file:
+                text = os.pread(file.fileno(), int(row["json_size"]), int(row["json_offset"]))
+            sample = Sample.from_json(text)
+        except (OSError, ValueError, TypeError) as error:
+            raise DataError(f"{shards.where(index)} cannot be read: {error}; run data_prep.verify") from error
+        return sample
+
+    def mixture(self, train: TrainConfig) -> Mixture:
+        """What an epoch of these sources is."""
+        return Mixture(
+            shards=tuple(tuple(entry.samples for entry in shards.manifest.shards) for shards in self.sets),
+            weights=tuple(float(train.weights.get(name, 1.0)) for name in self.names),
+            block=train.shuffle_block,
+            kept=self.with_image() if train.text_only == "drop" else None,
+        )
+
+    def with_image(self) -> Mask:
+        """Of every position whether the sample has an image."""
+        return np.concatenate([shards.index["extension"] > 0 for shards in self.sets])
+
+    def fingerprints(self) -> dict[str, str]:
+        """Source name to the fingerprint of its data."""
+        return {name: shards.fingerprint for name, shards in zip(self.names, self.sets, strict=True)}
+
+
+class PositionSet(Dataset[E]):
+    """Something for every position of some sources. Nothing is read before it is asked for."""
+
+    def __init__(self, sources: SourceSet):
+        self.sources = sources
