@@ -16,8 +16,10 @@ import torch
 from configs.load import load_config
 from configs.schema import RunConfig
 from train.build import build_trainer
+from train.checkpoints import steps_present
 from train.distributed import World, start_world, stop_world
 from train.engine import Engine
+from train.episodes import Verdict
 from train.plan import make_plan
 from train.resume import open_run
 from train.trainer import Trainer
@@ -68,11 +70,8 @@ def poison_gradient(trainer: Trainer, world: World) -> None:
 
 def cell(config_file: Path, world: World, name: str, stage: int, dtype: str, poison: Any) -> dict[str, Any]:
     """A run with one faulty step, watched from outside."""
-    overrides = [f"name={name}", f"deepspeed.zero_stage={stage}", f"model.dtype={dtype}", "model.mode=lora"]
-    overrides += [f"train.max_steps={STEPS}", "train.eval_every=0", "train.heldout=[]", "checkpoint.every=100"]
-    overrides += ["train.micro_batch=2", "checkpoint.export=false"]
-    plan = make_plan(load_config(RunConfig, config_file, overrides)[0], world.size, "cpu")
-    trainer = build_trainer(plan, world, open_run(plan, resume=False))
+    overrides = [f"train.max_steps={STEPS}", "checkpoint.every=100"]
+    trainer = make_trainer(config_file, world, name, stage, dtype, overrides)
     poison(trainer, world)
     states, step, engine = [], trainer._step, trainer.parts.engine
 
@@ -92,7 +91,49 @@ def cell(config_file: Path, world: World, name: str, stage: int, dtype: str, poi
         "finite": all(bool(master.isfinite().all()) for _, master, _ in final[0]),
         "updates": final[1],
         "missed": trainer.parts.actions.memory.missed,
-        "run": str(plan.run.root),
+        "run": str(trainer.plan.run.root),
+    }
+
+
+def make_trainer(config_file: Path, world: World, name: str, stage: int, dtype: str, more: list[str]) -> Trainer:
+    overrides = [f"name={name}", f"deepspeed.zero_stage={stage}", f"model.dtype={dtype}", "model.mode=lora"]
+    overrides += ["train.eval_every=0", "train.heldout=[]", "train.micro_batch=2", "checkpoint.export=false", *more]
+    plan = make_plan(load_config(RunConfig, config_file, overrides)[0], world.size, "cpu")
+    return build_trainer(plan, world, open_run(plan, resume=False))
+
+
+def rollback_cell(config_file: Path, world: World, name: str, stage: int, dtype: str) -> dict[str, Any]:
+    """A run of 12 steps whose monitor cries at steps 7 and 9; one rollback is allowed."""
+    overrides = ["train.max_steps=12", "checkpoint.every=2", "checkpoint.keep_last=10", "monitor.action=rollback_lr"]
+    overrides += ["monitor.max_rollbacks=1", "monitor.rollback_margin=2", "monitor.rewarm_steps=0"]
+    trainer = make_trainer(config_file, world, name, stage, dtype, overrides)
+    cries, monitor, engine, step = [7, 9], trainer.parts.monitor, trainer.parts.engine, trainer._step
+    observe, states, read = monitor.observe, [], []
+
+    def crying(number: int, *rest: Any) -> Any:
+        verdicts = observe(number, *rest)
+        if number in cries:
+            cries.remove(number)
+            verdicts = [Verdict(number, "loss/pictures", "never_recovering", 1.0, since=number - 1)]
+        return verdicts
+
+    def watched(number: int, data: Any, *rest: Any) -> Any:
+        read.append((number, trainer.order.data_step(number)))
+        if number == 4:
+            states.append(state(engine))
+        return step(number, data, *rest)
+
+    monitor.observe, trainer._step = crying, watched  # type: ignore[method-assign]
+    done = trainer.run()
+    return {
+        "restored": world.all_sum([float(len(states) == 2 and same(*states))])[0] == world.size,
+        "read": read,
+        "done": done,
+        "stopped": trainer.stopped,
+        "skipped": trainer.order.skipped,
+        "checkpoints": steps_present(trainer.plan.run),
+        "lr_scale": trainer.parts.actions.lr_scale(9),
+        "run": str(trainer.plan.run.root),
     }
 
 
@@ -107,6 +148,9 @@ def main() -> None:
                 results[name] = cell(config_file, world, name, stage, dtype, poison)
                 everywhere = world.all_sum([float(results[name]["unchanged"]), float(results[name]["finite"])])
                 results[name]["on_all_ranks"] = everywhere == [float(world.size)] * 2
+    for dtype, stage in (("fp32", 0), ("bf16", 0), ("bf16", 2), ("fp32", 3)):
+        name = f"rollback-{dtype}-zero-{stage}"
+        results[name] = rollback_cell(config_file, world, name, stage, dtype)
     if world.leads:
         output.write_text(json.dumps(results))
     stop_world()

@@ -59,3 +59,22 @@ def test_the_monitor_says_non_finite_once_and_the_metrics_say_skipped(results, n
     kinds = {event["kind"] for event in lines(results[name], "events.jsonl") if event["step"] == 3}
     assert {"non_finite", "skipped"} <= kinds
     assert [line["step"] for line in lines(results[name], "metrics.jsonl") if line.get("skipped")] == [3]
+
+
+@pytest.mark.parametrize(
+    "name", [f"rollback-{cell}" for cell in ("fp32-zero-0", "bf16-zero-0", "bf16-zero-2", "fp32-zero-3")]
+)
+def test_a_rollback_restores_the_state_skips_the_data_and_has_a_budget(results, name):
+    """Trouble at steps 6 and 7 goes back to the checkpoint of step 4; that at 8 and 9 finds the budget spent."""
+    cell = results[name]
+    assert cell["restored"], "weights, moments and AdamW's count are those of step 4, on both ranks"
+    assert cell["read"] == [[n, n] for n in range(7)] + [[4, 7], [5, 8], [6, 9], [7, 10], [8, 11]]
+    assert cell["skipped"] == [[4, 7]]
+    assert cell["lr_scale"] == 0.5
+    assert cell["done"] == 9
+    assert "monitor.max_rollbacks 1 are spent" in cell["stopped"]
+    assert cell["checkpoints"] == [0, 2, 4, 6, 8]
+    attempts = [(line["step"], line.get("attempt")) for line in lines(cell, "metrics.jsonl")]
+    assert attempts == [(n, None) for n in range(1, 8)] + [(n, 1) for n in range(5, 10)]
+    back = next(event for event in lines(cell, "events.jsonl") if event["kind"] == "rolled_back")
+    assert "from step 7 to the checkpoint of step 4, skipping data steps 4 to 6" in back["message"]
