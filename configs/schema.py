@@ -462,7 +462,12 @@ def _check_sources_exist(names: tuple[str, ...], sources: Mapping[str, SourceCon
 class ProtocolConfig(Section):
     """How a question is put and an answer is judged. Every knob is a field, so any mixture can be run."""
 
-    kind: str = setting("open_world", doc="Which protocol.", choices=("open_world", "multiple_choice"))
+    name: str = setting("custom", doc="Name of the protocol, printed beside its hash.", changes_result=False)
+    kind: str = setting(
+        "open_world",
+        doc="Which protocol.",
+        choices=("open_world", "closed_world", "class_scoring", "multiple_choice"),
+    )
     prompt: str = setting("paper", doc="Classification wording by name (data_prep/prompts.py).")
     answer_prefix: str = setting("", doc="Text put into the assistant's mouth, such as \"Let's think step by step.\"")
     markup: str = setting("llava", doc="As chat.markup.", choices=("llava", "hf"))
@@ -470,15 +475,69 @@ class ProtocolConfig(Section):
     image_mode: str = setting(
         "pad", doc="As chat.image_mode; `export` takes what the model's folder says.", choices=("pad", "crop", "export")
     )
+    classes: str | None = setting(
+        None, doc="Class list of closed_world and class_scoring: a shipped list's name or a file."
+    )
+    candidates: int | None = setting(
+        None, doc="Classes to choose from, the label among them, drawn by the item's id; null: all.", at_least=2
+    )
+    order: str = setting(
+        "random",
+        doc="Order of the classes in a closed-world question: drawn by the item's id, or the list's.",
+        choices=("random", "fixed"),
+    )
+    class_prefix: str = setting("", doc="Answer's beginning before each scored name (official: The photo features a).")
+    rule: str = setting("sum", doc="How a name's token log-probabilities make a score.", choices=("sum", "mean", "cfg"))
+    guidance: float = setting(1.5, doc="Coefficient t of rule cfg; 1 is no guidance.", at_least=0)
+    cfg_form: str = setting(
+        "probability",
+        doc="`probability`: t p + (1 - t) q (paper); `log`: the same of log-probabilities (authors' code).",
+        choices=("probability", "log"),
+    )
+    cfg_prior: str = setting(
+        "no_image",
+        doc="The prior q: the question without its image (paper), or the mean over all images (authors' code).",
+        choices=("no_image", "dataset_mean"),
+    )
+    cfg_mean: bool = setting(False, doc="Guide means over tokens instead of sums.")
+    terminator: bool = setting(False, doc="Score the end token after each name, so that tiger can lose to tiger shark.")
+    duplicates: str = setting(
+        "any",
+        doc="Of classes that share a name, `any` is right, or only the `first` (authors' code).",
+        choices=("any", "first"),
+    )
+    show_image: bool = setting(True, doc="Multiple choice with its image, or with the words alone.")
+    name_class: bool = setting(False, doc='Tell the class: "this object" is replaced by its name.')
+    refuse_leaks: bool = setting(False, doc="Do not ask questions that name their class.")
+    choice_parser: str = setting(
+        "careful",
+        doc="How a letter is found: eval/scorers.py's rules, or MMMU's as in the authors' code.",
+        choices=("careful", "mmmu"),
+    )
+    unparsed: str = setting(
+        "no_answer",
+        doc="What an answer without a letter is: no answer, or (authors' code) a letter drawn by the item's id.",
+        choices=("no_answer", "random"),
+    )
+    after_last: str | None = setting(
+        None, doc="Only what follows the last occurrence of this text is judged (authors' code for BLIP: Answer:)."
+    )
     match: str = setting(
         "contains",
         doc="`contains`: label anywhere in the answer; `word`: between word bounds; `exact`: equal, ignoring case.",
         choices=("contains", "word", "exact"),
     )
     synonyms: str | None = setting(
-        None, doc="JSON file {class name: [accepted names]}; without it only the name counts."
+        None,
+        doc="JSON file {class name: [accepted names]}, or `auto`: those of the class list; null: only the name counts.",
     )
     max_new_tokens: int = setting(64, doc="Longest answer in tokens (paper's code: 64).", at_least=1)
+
+    def __post_init__(self) -> None:
+        """Raise `ConfigError` if a protocol lacks the class list that it needs."""
+        super().__post_init__()
+        if self.kind in ("closed_world", "class_scoring") and self.classes is None:
+            raise ConfigError(f"protocol.kind {self.kind} needs protocol.classes: a list's name, such as imagenet")
 
 
 @dataclass(frozen=True, kw_only=True)

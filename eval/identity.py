@@ -14,11 +14,13 @@ from typing import Any
 
 from configs.errors import RunError
 from configs.run_dir import EvalDir
-from configs.schema import EvalConfig, result_fields
+from configs.schema import EvalConfig, ProtocolConfig, result_fields
 from data_prep.atomic import write_bytes
 
 FORMAT_VERSION = 1
-JUDGING = ("match", "synonyms")
+JUDGING = ("match", "synonyms", "after_last", "choice_parser", "unparsed", "duplicates")
+SCORING = ("rule", "guidance", "cfg_form", "cfg_prior", "cfg_mean", "candidates", "order")
+"""Judged, too, where all class names are scored: the stored scores serve every rule and candidate set."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,8 +57,9 @@ def describe_evaluation(
     """What would be written for `config`; `counts` are the items to ask and those of the source."""
     protocol = result_fields(config.protocol)
     asked = {"model": model_identity, "data": fingerprint, "dtype": config.dtype}
-    asked |= {key: value for key, value in protocol.items() if key not in JUDGING}
-    judged = {key: protocol[key] for key in JUDGING}
+    judging = judging_fields(config.protocol.kind)
+    asked |= {key: value for key, value in protocol.items() if key not in judging}
+    judged = {key: protocol[key] for key in judging}
     judged["synonyms_sha256"] = _file_hash(config.protocol.synonyms)
     return Evaluation(
         name=config.name,
@@ -70,6 +73,11 @@ def describe_evaluation(
         judged=judged,
         config=asdict(config),
     )
+
+
+def judging_fields(kind: str) -> tuple[str, ...]:
+    """The settings of a protocol that change what answers are worth, but not the answers."""
+    return JUDGING + SCORING if kind == "class_scoring" else JUDGING
 
 
 def _file_hash(place: str | None) -> str | None:
@@ -126,10 +134,13 @@ def rejudge(folder: EvalDir, config: EvalConfig) -> Evaluation:
 
 
 def _check_same(folder: EvalDir, present: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    defaults = result_fields(ProtocolConfig())  # a setting that did not exist had its default's effect
+    judged = judging_fields(str(wanted.get("kind")))
+    present = {**{key: value for key, value in defaults.items() if key not in judged}, **present}
     differences = [
         f"{key} was {_short(present.get(key))} and is now {_short(wanted.get(key))}"
         for key in sorted({*present, *wanted})
-        if present.get(key) != wanted.get(key)
+        if present.get(key) != wanted.get(key) and key not in judged
     ]
     if differences:
         raise RunError(

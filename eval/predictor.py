@@ -40,12 +40,16 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the model said. `tokens` holds the ids, the end token included if it came; `seconds` is a share."""
+    """What the model said. `tokens` holds the ids, the end token included if it came; `seconds` is a share.
+
+    `scores` are those of all class names, where they were scored (`eval.class_sheet`).
+    """
 
     text: str
     tokens: list[int]
     stopped: bool
     seconds: float
+    scores: str | None = None
 
 
 class Predictor:

@@ -41,7 +41,8 @@ class Prediction:
     `asked` is a hash of the question's token ids; `target` is what the answer is held against (a class name or a
     letter) and `choices` are the texts of options A, B, C, ... (empty for an open question). `label` and `label_name`
     say which class the item counts for. `tokens` counts the answer, its end token included; `stopped` is False where
-    the answer was cut at the limit. `seconds` is the item's share of its batch's time.
+    the answer was cut at the limit. `seconds` is the item's share of its batch's time. `scores` are those of all class
+    names where they were scored (`eval.class_sheet`).
     """
 
     id: str
@@ -54,6 +55,7 @@ class Prediction:
     tokens: int
     stopped: bool
     seconds: float
+    scores: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +85,8 @@ def unread_id(hashed: int) -> str:
 def to_line(record: Prediction | Failure) -> str:
     """The record as one line of JSON, with its line end."""
     values = {"id": record.id, "failed": record.reason} if isinstance(record, Failure) else asdict(record)
+    if values.get("scores", "") is None:
+        del values["scores"]
     return json.dumps(values, ensure_ascii=False) + "\n"
 
 

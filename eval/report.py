@@ -30,7 +30,7 @@ def write_report(folder: EvalDir, config: EvalConfig) -> dict[str, Any]:
 
     Raises `RunError` if nothing was asked there, or something else than `config` asks.
     """
-    report = build_report(rejudge(folder, config), read_records(folder), config)
+    report = build_report(rejudge(folder, config), read_records(folder), config, folder)
     page = report_page(report)
     write_bytes(folder.report("md"), page.markdown().encode())
     write_bytes(folder.report("html"), page.html().encode())
@@ -38,10 +38,14 @@ def write_report(folder: EvalDir, config: EvalConfig) -> dict[str, Any]:
     return report
 
 
-def build_report(evaluation: Evaluation, records: Records, config: EvalConfig) -> dict[str, Any]:
+def build_report(
+    evaluation: Evaluation, records: Records, config: EvalConfig, folder: EvalDir | None = None
+) -> dict[str, Any]:
     """Everything the report says, as JSON values. Shares are fractions; failed items are in none of them."""
     predictions = _chosen(records.predictions.values(), evaluation.limit)
     protocol = make_protocol(config.protocol)
+    if folder is not None:
+        protocol.prepare(folder, predictions)
     scored = [(prediction, protocol.score(prediction)) for prediction in predictions]
     counts = {value: sum(score.value is value for _, score in scored) for value in (True, False, None)}
     classes = with_frequency(
@@ -65,8 +69,14 @@ def build_report(evaluation: Evaluation, records: Records, config: EvalConfig) -
         "wrong": Rate(counts[False], len(scored)).to_json(),
         "no_answer": Rate(counts[None], len(scored)).to_json(),
         "accuracy_of_answers": Rate(counts[True], counts[True] + counts[False]).to_json(),
+        "baselines": _baselines(predictions),
         "paper": _beside_paper(config.paper_row, accuracy),
-        "protocol": {**evaluation.asked, **evaluation.judged, "hash": evaluation.protocol_hash},
+        "protocol": {
+            **evaluation.asked,
+            **evaluation.judged,
+            "name": config.protocol.name,
+            "hash": evaluation.protocol_hash,
+        },
         "answers": _answers(predictions),
         "frequency": frequency_results(classes) if config.frequency_sources else None,
         "frequency_sources": list(config.frequency_sources),
@@ -91,6 +101,17 @@ def _beside_paper(row: str | None, accuracy: Rate) -> dict[str, Any] | None:
         return {**asdict(number), "difference": None, "inside_interval": None}
     inside = low <= number.value <= high
     return {**asdict(number), "difference": accuracy.value - number.value, "inside_interval": inside}
+
+
+def _baselines(predictions: Sequence[Prediction]) -> dict[str, float] | None:
+    """What needs no model where there are options: a random letter, and always the most frequent one (Table 5)."""
+    if not predictions or not all(prediction.choices for prediction in predictions):
+        return None
+    targets = [prediction.target for prediction in predictions]
+    return {
+        "random": sum(1 / len(prediction.choices) for prediction in predictions) / len(predictions),
+        "max_frequency": max(map(targets.count, set(targets))) / len(targets),
+    }
 
 
 def _answers(predictions: Sequence[Prediction]) -> dict[str, Any]:

@@ -31,6 +31,12 @@ def interval(rate: Mapping[str, Any]) -> str:
     return f"{100 * rate['low']:.1f} to {100 * rate['high']:.1f} %"
 
 
+def protocol_tag(report: Mapping[str, Any]) -> str:
+    """Name and hash of the protocol, to stand beside a number."""
+    protocol = report["protocol"]
+    return f"{protocol.get('name', 'custom')} {protocol['hash']}"
+
+
 def report_page(report: Mapping[str, Any]) -> Page:
     """The page of one evaluation."""
     blocks: list[Block] = [
@@ -64,7 +70,11 @@ def _numbers(report: Mapping[str, Any]) -> Block:
     part = "" if items["expected"] == items["source"] else f" (of {items['source']:,})"
     return Numbers(
         [
-            ("accuracy", percent(accuracy["value"]), f"95 % interval {interval(accuracy)}"),
+            (
+                "accuracy",
+                percent(accuracy["value"]),
+                f"95 % interval {interval(accuracy)}; protocol {protocol_tag(report)}",
+            ),
             ("items", f"{items['answered']:,}", f"asked and answered{part}"),
             ("wrong", percent(report["wrong"]["value"]), f"{report['wrong']['count']:,} items"),
             (
@@ -73,9 +83,18 @@ def _numbers(report: Mapping[str, Any]) -> Block:
                 f"{report['no_answer']['count']:,}, not counted as wrong",
             ),
             ("right, of those that answer", percent(report["accuracy_of_answers"]["value"]), _n(report)),
+            *_baselines(report),
             ("length of an answer", f"{report['answers']['mean_tokens']:.1f}", _cut(report)),
         ]
     )
+
+
+def _baselines(report: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    baselines = report.get("baselines")
+    if not baselines:
+        return []
+    often = f"{percent(baselines['max_frequency'])} by always giving the most frequent letter"
+    return [("a random letter", percent(baselines["random"]), often)]
 
 
 def _n(report: Mapping[str, Any]) -> str:
@@ -192,6 +211,6 @@ def _protocol(report: Mapping[str, Any]) -> list[Block]:
     rows = [[key, str(value)] for key, value in report["protocol"].items() if key != "hash"]
     return [
         Heading("Protocol"),
-        Text(f"Protocol {report['protocol']['hash']}: two reports with this hash asked and judged in the same way."),
+        Text(f"Protocol {protocol_tag(report)}: two reports with this hash asked and judged in the same way."),
         Table(("setting", "value"), rows, code=frozenset({1})),
     ]

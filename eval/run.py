@@ -3,6 +3,7 @@
 Whatever was answered before is kept: the same command goes on after a kill, and asks nothing the second time.
 
     --processes 4                 four processes on this machine (one GPU each, where there are several)
+    --protocol official           as the authors' code does it; paper, clean: configs/eval/protocols/
     --worker 3 --workers 16       one of sixteen array tasks; `--report-only` makes the report when all have ended
 """
 
@@ -18,6 +19,7 @@ from configs.schema import EvalConfig
 from eval.items import Share
 from eval.paper import paper_number
 from eval.places import place_of
+from eval.presets import preset_names, preset_overrides
 from eval.preview import preview
 from eval.protocols import make_protocol
 from eval.report import write_report
@@ -28,7 +30,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Evaluate. Exits with code 2 on a mistake in configuration or data."""
     arguments = _parser().parse_args(argv)
     try:
-        config, origins = load_config(EvalConfig, arguments.config, arguments.overrides)
+        overrides = [*preset_overrides(arguments.protocol), *arguments.overrides]
+        config, origins = load_config(EvalConfig, arguments.config, overrides)
         if arguments.print_config:
             print(describe(config, origins))
             return
@@ -80,6 +83,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--workers", type=int, default=1, metavar="N", help="how many jobs share the questions")
     parser.add_argument("--processes", type=int, default=1, metavar="P", help="processes on this machine")
     parser.add_argument("--report-only", action="store_true", help="make the reports from the answers that are there")
+    parser.add_argument(
+        "--protocol", metavar="NAME", help=f"how to ask and judge: {', '.join(preset_names())}, or a YAML file"
+    )
     parser.add_argument("--dry-run", action="store_true", help="show what would be asked; load no model")
     return parser
 

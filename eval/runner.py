@@ -17,11 +17,13 @@ from configs.run_dir import EvalDir
 from configs.schema import EvalConfig
 from data_prep.sample import Sample
 from data_prep.shards import ShardSet, id_hash
+from eval.class_predictor import ClassPredictor
 from eval.identity import claim, describe_evaluation
 from eval.items import Share, batches_of, chosen_items, open_source
+from eval.open_world import EvalProtocol, Question
 from eval.predictor import Answer, Predictor, Prompt
 from eval.progress import AskProgress
-from eval.protocols import EvalProtocol, Question, make_protocol
+from eval.protocols import make_protocol
 from eval.records import Failure, Prediction, PredictionWriter, Records, read_records, unread_id
 from train.model import LoadedModel
 
@@ -38,7 +40,7 @@ class Ready:
 class Questionnaire:
     """The items of one source under one protocol, made ready for one model."""
 
-    def __init__(self, shards: ShardSet, protocol: EvalProtocol, predictor: Predictor):
+    def __init__(self, shards: ShardSet, protocol: EvalProtocol, predictor: Predictor | ClassPredictor):
         """Nothing is read yet."""
         self.shards, self.protocol, self.predictor = shards, protocol, predictor
 
@@ -62,7 +64,9 @@ def ask_all(config: EvalConfig, loaded: LoadedModel, label: str, folder: EvalDir
     counts = (len(items), len(shards))
     claim(folder, describe_evaluation(config, label, loaded.identity, shards.fingerprint, counts))
     protocol = make_protocol(config.protocol)
-    questionnaire = Questionnaire(shards, protocol, Predictor(loaded, config.protocol))
+    scoring = config.protocol.kind == "class_scoring"
+    predictor = ClassPredictor(loaded, config.protocol, folder) if scoring else Predictor(loaded, config.protocol)
+    questionnaire = Questionnaire(shards, protocol, predictor)
     batches = batches_of(items, share, config.batch_size)
     known = read_records(folder)
     with (
@@ -116,7 +120,7 @@ def _prepared_batches(
             yield ahead.result()
 
 
-def _answered(predictor: Predictor, ready: Sequence[Ready], pending: set[str]) -> list[Prediction]:
+def _answered(predictor: Predictor | ClassPredictor, ready: Sequence[Ready], pending: set[str]) -> list[Prediction]:
     """Answers to all of `ready`, kept for those `pending`."""
     if not ready:
         return []
@@ -137,4 +141,5 @@ def _prediction(made: Ready, answer: Answer) -> Prediction:
         tokens=len(answer.tokens),
         stopped=answer.stopped,
         seconds=round(answer.seconds, 4),
+        scores=answer.scores,
     )

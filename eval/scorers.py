@@ -93,6 +93,27 @@ def choose_option(answer: str, options: Sequence[str]) -> tuple[str | None, str]
     return None, f"it names several: {', '.join(several)}" if several else "no letter and no option's text is in it"
 
 
+def score_mmmu(answer: str, target: str, options: Sequence[str]) -> Score:
+    """As the authors parse a choice (MMMU's evaluation): `(B)`, else ` B `, else an option's text; the last one counts.
+
+    Its flaws are kept: the article in "a photo of A dog" is choice A, and "B." inside a sentence is not seen. No answer
+    where it would draw a letter.
+    """
+    text = f" {answer.strip(',.!?;:' + chr(39))} "
+    letters = LETTERS[: len(options)]
+    places = {letter: text.rfind(f"({letter})") for letter in letters if f"({letter})" in text}
+    if not places:
+        places = {letter: text.rfind(f" {letter} ") for letter in letters if f" {letter} " in text}
+    if not places and len(text.split()) > 5:
+        lowered = text.lower()
+        texts = zip(letters, options, strict=True)
+        places = {letter: lowered.rfind(option.lower()) for letter, option in texts if option.lower() in lowered}
+    if not places:
+        return Score(None, None, "MMMU's parser finds no letter and no option")
+    chosen = max(places, key=lambda letter: places[letter])
+    return Score(chosen == target, chosen, f"MMMU's parser takes the last of {', '.join(sorted(places))}")
+
+
 def _letter(letters: str) -> str:
     """A pattern for one of `letters`; an A before a word counts only if no article can stand before that word."""
     article = r"A\s+(?!(?:is|was|because|since|as|and|or)\b)\w"

@@ -7,7 +7,7 @@ from typing import Any
 from data_prep.atomic import write_bytes
 from eval.page import Page, Table, Text
 from eval.places import Place
-from eval.report_page import interval, percent
+from eval.report_page import interval, percent, protocol_tag
 
 
 def result_line(report: Mapping[str, Any]) -> str:
@@ -23,7 +23,7 @@ def result_line(report: Mapping[str, Any]) -> str:
     return (
         f"{report['name']} {report['label']}: {percent(accuracy['value'])} right ({interval(accuracy)}, "
         f"n = {accuracy['n']:,}), {percent(report['no_answer']['value'])} without an answer"
-        f"{''.join(f', {text}' for text in rest)}{beside}"
+        f"{''.join(f', {text}' for text in rest)}{beside} [protocol {protocol_tag(report)}]"
     )
 
 

@@ -13,6 +13,7 @@ from configs.schema import EvalConfig
 from eval.items import Share, open_source
 from eval.places import Place, place_of
 from eval.runner import ask_all
+from eval.tree_forward import scoring_attention
 from train.export import model_folders
 from train.model import load_model
 
@@ -50,8 +51,11 @@ def ask_every_model(config: EvalConfig, share: Share, processes: int = 1) -> lis
 def ask_share(config: EvalConfig, models: Models, place: Place, share: Share) -> None:
     """Ask every model in this process."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
+    attention = config.attention
+    if config.protocol.kind == "class_scoring":
+        attention = scoring_attention(attention, device, config.dtype)
     for label, model in models:
-        loaded = load_model(str(model), None, config.dtype, config.attention, device)
+        loaded = load_model(str(model), None, config.dtype, attention, device)
         ask_all(config, loaded, label, place.folder(label, model), share)
 
 

@@ -8,7 +8,8 @@ import pytest
 from configs.errors import ConfigError, DataError
 from configs.schema import ProtocolConfig
 from data_prep.sample import Sample, Turn
-from eval.protocols import load_synonyms, make_protocol, read_options
+from eval.open_world import load_synonyms
+from eval.protocols import make_protocol, read_options, with_class
 from eval.records import Prediction
 
 QUESTIONS = Path(__file__).resolve().parents[3] / "shared" / "data" / "vlmclassifier" / "imagewikiqa.jsonl"
@@ -149,3 +150,98 @@ def test_a_missing_synonyms_file_and_an_unknown_wording_are_refused():
         make_protocol(ProtocolConfig(synonyms="nowhere"))
     with pytest.raises(ConfigError, match="known prompts"):
         make_protocol(ProtocolConfig(prompt="nice"))
+
+
+CLASSES = ["tench", "red fox", "fox", "fox", "ox"]
+
+
+@pytest.fixture
+def classes(tmp_path):
+    file = tmp_path / "classes.json"
+    file.write_text(json.dumps(CLASSES))
+    return str(file)
+
+
+def listed(question) -> list[str]:
+    text = question.turns[0].text
+    return text.split('Choose one from "')[1].removesuffix('".').split(", ")
+
+
+def test_a_closed_world_question_lists_every_name_once(classes):
+    question = make_protocol(ProtocolConfig(kind="closed_world", classes=classes, order="fixed")).question(sample())
+    assert question.turns[0].text == (
+        '<image>\nWhat type of object is in this photo? Choose one from "tench, red fox, fox, ox".'
+    )
+    assert question.target == "tench"
+
+
+def test_random_order_and_candidates_depend_on_the_item_alone(classes):
+    protocol = make_protocol(ProtocolConfig(kind="closed_world", classes=classes, candidates=3))
+    lists = {item: listed(protocol.question(sample(id=item))) for item in "abcdefgh"}
+    assert all(len(set(names)) == 3 and "tench" in names for names in lists.values())
+    assert len(set(map(tuple, lists.values()))) > 3
+    again = make_protocol(ProtocolConfig(kind="closed_world", classes=classes, candidates=3))
+    assert {item: listed(again.question(sample(id=item))) for item in reversed("abcdefgh")} == lists
+
+
+@pytest.mark.parametrize(
+    ("changes", "label", "message"),
+    [({}, "cat", "'cat' is not among the 5"), ({"candidates": 9}, "tench", "candidates is 9, but there are 4")],
+)
+def test_a_closed_world_question_that_cannot_be_put_is_refused(classes, changes, label, message):
+    protocol = make_protocol(ProtocolConfig(kind="closed_world", classes=classes, **changes))
+    with pytest.raises(DataError, match=message):
+        protocol.question(sample(label_name=label))
+
+
+def test_closed_world_without_a_class_list_is_refused():
+    with pytest.raises(ConfigError, match="needs protocol"):
+        ProtocolConfig(kind="closed_world")
+
+
+def test_only_what_follows_the_last_marker_is_judged_if_asked():
+    assert make_protocol(ProtocolConfig()).score(answered("tench. Answer: dog")).value is True
+    assert make_protocol(ProtocolConfig(after_last="Answer:")).score(answered("tench. Answer: dog")).value is False
+
+
+def test_imagewikiqa_without_image_asks_the_words_alone():
+    question = make_protocol(ProtocolConfig(kind="multiple_choice", show_image=False)).question(sample(image=None))
+    assert question.turns[0].text.startswith("Where does it live?")
+
+
+def test_the_class_is_told_in_place_of_this_object():
+    assert with_class("<image>\nWhere does This object live?", "ox") == "<image>\nWhere does ox live?"
+    assert with_class("<image>\nWhere?", "ox") == "<image>\nThe object in this image is ox. Where?"
+    assert with_class("Where?", "ox") == "The object in this image is ox. Where?"
+    protocol = make_protocol(ProtocolConfig(kind="multiple_choice", name_class=True))
+    assert "image is tench. Where" in protocol.question(sample()).turns[0].text
+
+
+def test_a_question_that_names_its_class_is_refused_if_asked():
+    turns = (Turn("human", QUESTION.replace("it", "a Tench")), Turn("gpt", "B"))
+    make_protocol(ProtocolConfig(kind="multiple_choice")).question(sample(turns=turns))
+    with pytest.raises(DataError, match="names its class 'tench'"):
+        make_protocol(ProtocolConfig(kind="multiple_choice", refuse_leaks=True)).question(sample(turns=turns))
+
+
+def test_an_unreadable_choice_is_guessed_only_if_asked_and_the_same_every_time():
+    choices = ("Africa", "Asia", "Europe", "Peru")
+    protocol = make_protocol(ProtocolConfig(kind="multiple_choice", unparsed="random"))
+    scores = [protocol.score(answered("who knows", "B", choices)) for _ in range(3)]
+    assert len({score.extracted for score in scores}) == 1
+    assert "drawn at random" in scores[0].reason
+
+
+@pytest.mark.parametrize(
+    ("answer", "letter"),
+    [("(B)", "B"), ("I say B then C", "C"), ("It is A dog", "A"), ("because B. is it", None),
+     ("well it surely lives far away in Asia today", "B"), ("Asia", None)],
+)  # fmt: skip
+def test_mmmus_parser_reads_what_the_authors_code_reads(answer, letter):
+    protocol = make_protocol(ProtocolConfig(kind="multiple_choice", choice_parser="mmmu"))
+    assert protocol.score(answered(answer, "B", ("Africa", "Asia", "Europe", "Peru"))).extracted == letter
+
+
+def test_auto_synonyms_are_the_class_lists(classes):
+    assert load_synonyms("auto", classes) == {}
+    assert "crampfish" in load_synonyms("auto", "imagenet")["electric ray"]

@@ -1,0 +1,79 @@
+"""Protocols that know the classes: the list in the question (closed world), or every name scored (class scoring).
+
+Both ask one of the wordings of `data_prep/prompts.py`; who may be a candidate is drawn by the item's id.
+"""
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from configs.run_dir import EvalDir
+from configs.schema import ProtocolConfig
+from data_prep.class_names import load_class_list
+from data_prep.prompts import classification_prompt, image_question
+from data_prep.sample import Sample, Turn
+from eval.candidates import candidate_indices, shown_names
+from eval.class_sheet import ClassSheet, decode_scores, read_sheet, rule_of, rule_scores
+from eval.open_world import OpenWorld, Question, class_of
+from eval.records import Prediction, Score
+
+
+class ClosedWorld(OpenWorld):
+    """The paper's closed world: the wording, then `Choose one from "a, b, c".`; right if the label is in the answer."""
+
+    def __init__(self, config: ProtocolConfig):
+        """Read the class list. Raises `ConfigError` or `DataError` if wording, list or synonyms are unknown."""
+        super().__init__(config)
+        self.names = load_class_list(config.classes or "").names
+        self.config = config
+
+    def question(self, sample: Sample) -> Question:
+        """The wording with the item's candidates."""
+        label = class_of(sample, self.config.kind)
+        indices = candidate_indices(self.names, label, self.config.candidates, sample.id)
+        shown = shown_names(self.names, indices, self.config.order, sample.id)
+        text = f'{classification_prompt(self.config.prompt)} Choose one from "{", ".join(shown)}".'
+        return Question((Turn("human", image_question(text)),), label)
+
+
+class ClassScoring(OpenWorld):
+    """Every class name is scored as the answer (Section 3.1, Table 2); the best of the candidates is the prediction."""
+
+    def __init__(self, config: ProtocolConfig):
+        """Read the class list. Raises `ConfigError` or `DataError` if wording or list are unknown."""
+        super().__init__(config)
+        self.names = load_class_list(config.classes or "").names
+        self.config, self.scoring = config, rule_of(config)
+        self._sheet: ClassSheet | None = None
+        self._prior: np.ndarray[tuple[int, ...], np.dtype[np.float64]] | None = None
+
+    def question(self, sample: Sample) -> Question:
+        """The wording alone: what is scored behind it are the class names."""
+        label = class_of(sample, self.config.kind)
+        candidate_indices(self.names, label, self.config.candidates, sample.id)
+        return Question(self.turns, label)
+
+    def prepare(self, folder: EvalDir, predictions: Iterable[Prediction]) -> None:
+        """Look up lengths and prior before scores are asked for; a prior by dataset mean is the mean of these."""
+        self._sheet = read_sheet(folder)
+        self._prior = np.array(self._sheet.prior)
+        if self.config.cfg_prior == "dataset_mean":
+            rows = [decode_scores(p.scores) for p in predictions if p.scores is not None]
+            self._prior = np.mean(rows, axis=0) if rows else self._prior
+
+    def score(self, prediction: Prediction) -> Score:
+        """By the best of the candidates; before `prepare`, by the name that was stored as the answer."""
+        if self._sheet is None or prediction.scores is None:
+            right = prediction.answer == prediction.target
+            return Score(right, prediction.answer, "the best name while asking")
+        config = self.config
+        scores = rule_scores(self.scoring, decode_scores(prediction.scores), self._sheet.lengths, self._prior)
+        if config.candidates is None:
+            allowed = list(range(len(self.names)))
+        else:
+            allowed = candidate_indices(self.names, prediction.target, config.candidates, prediction.id)
+        best = max(allowed, key=lambda index: (scores[index], -index))
+        label = self.names.index(prediction.target)
+        right = self.names[best] == prediction.target if config.duplicates == "any" else best == label
+        rank = 1 + int((scores[allowed] > scores[label]).sum())
+        return Score(right, self.names[best], f"best of {len(allowed)} by {config.rule}; the label is number {rank}")
