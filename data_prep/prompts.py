@@ -4,6 +4,8 @@ Sources: the paper, Section 2 and Table 2 (`paper`, `identify`, `main_object`) a
 script, whose wording differs by one word (`authors_training`: "the" for "this").
 """
 
+from functools import cache
+
 from configs.errors import ConfigError
 from data_prep.sample import IMAGE_PLACEHOLDER, Turn
 
@@ -27,6 +29,7 @@ def image_question(question: str) -> str:
     return f"{IMAGE_PLACEHOLDER}\n{question}"
 
 
+@cache  # a record of each image asks for them, and there are only as many as classes
 def classification_turns(prompt: str, class_name: str) -> tuple[Turn, ...]:
     """The paper's training template (Section 4.2): the question `prompt`, answered by the bare class name."""
     return (Turn("human", image_question(classification_prompt(prompt))), Turn("gpt", class_name))

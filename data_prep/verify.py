@@ -22,6 +22,7 @@ from configs.load import exit_on_user_error
 from configs.run_dir import ShardDir
 from data_prep import ustar
 from data_prep.images import check_image
+from data_prep.remote import as_url
 from data_prep.shards import IMAGE_EXTENSIONS, Manifest, ShardSet, read_manifest, wrong_sizes
 
 REMEDY = "delete the damaged shards and run data_prep.build again: it writes the same bytes"
@@ -37,6 +38,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--processes", type=int, default=1, metavar="N", help="processes of a full check")
     arguments = parser.parse_args(argv)
     try:
+        if as_url(arguments.folder) is not None:
+            raise DataError(
+                f"{as_url(arguments.folder)} is a URL; check it where it lies: shards are checked on arrival"
+            )
         manifest = read_manifest(arguments.folder)
         findings = quick_check(arguments.folder, manifest)
         if arguments.full and not findings:

@@ -4,6 +4,7 @@ Processes never talk to each other, only to the one that started them; what conn
 """
 
 import multiprocessing
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
@@ -17,7 +18,8 @@ from data_prep.sample import Drop, Source
 from data_prep.shard_writer import Recipe, Sidecar, finished_shard, write_shard
 
 MAX_DROPS_IN_A_ROW = 100
-REPORT_EVERY = 50  # records between two messages of a process
+REPORT_EVERY = 50  # records and
+REPORT_SECONDS = 0.2  # seconds that lie at least between two messages of a process
 
 Report = Callable[[int, int], None]
 
@@ -52,6 +54,7 @@ class _Watch:
     records: int = 0
     dropped: int = 0
     in_a_row: int = 0
+    next_report: float = 0.0
 
     def __call__(self, drop: Drop | None) -> None:
         self.records += 1
@@ -62,8 +65,9 @@ class _Watch:
                 f"source {self.source}: {MAX_DROPS_IN_A_ROW} records in a row were dropped, the last one"
                 f" {drop.id} ({drop.reason}; {drop.file or 'no file'}); is the path of the source right?"
             )
-        if self.records >= REPORT_EVERY:
+        if self.records >= REPORT_EVERY and time.monotonic() >= self.next_report:
             self.flush()
+            self.next_report = time.monotonic() + REPORT_SECONDS
 
     def flush(self) -> None:
         self.report(self.records, self.dropped)

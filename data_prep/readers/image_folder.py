@@ -119,8 +119,8 @@ def _items(root: Path, folder: str, label: int, limit: int | None, seed: int) ->
     files = []
     for directory, inner, names in os.walk(root / folder):
         inner[:] = [name for name in inner if _visible(name)]
-        relative = Path(directory).relative_to(root)
-        files += [(relative / name).as_posix() for name in names if _visible(name)]
+        relative = Path(directory).relative_to(root).as_posix()
+        files += [f"{relative}/{name}" for name in names if _visible(name)]  # a million paths joined are 10 s
     files.sort()
     stems = [_stem(file) for file in files]
     times = Counter(stems)
