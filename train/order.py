@@ -9,7 +9,6 @@ asks for the samples' ids instead of decoding them. No model is loaded.
 import argparse
 import json
 from collections.abc import Iterator
-from pathlib import Path
 
 from configs.errors import ConfigError, UserError
 from configs.load import config_parser, describe, exit_on_user_error, load_config
@@ -70,7 +69,7 @@ def main() -> None:
             print(describe(config, origins))
             return
         _check(arguments)
-        sources = SourceSet(Path(config.data.shards), config.train.sources)
+        sources = SourceSet.of(config.data, config.train.sources)
         order = plan_order(config, sources, arguments.world)
         if arguments.from_step > order.steps_per_epoch:
             raise ConfigError(

@@ -63,8 +63,7 @@ def make_plan(config: RunConfig, world_size: int, device: str) -> RunPlan:
     folder = resolve_folder(config.model.base, config.model.revision)
     family = family_of(folder)
     model_config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-    shards = Path(config.data.shards)
-    sources = SourceSet(shards, config.train.sources)
+    sources = SourceSet.of(config.data, config.train.sources)
     order = plan_order(config, sources, world_size)
     return RunPlan(
         config=config,
@@ -75,7 +74,7 @@ def make_plan(config: RunConfig, world_size: int, device: str) -> RunPlan:
         identity=model_identity(folder),
         encoder=_encoder(config, folder, family, model_config),
         sources=sources,
-        heldout=SourceSet(shards, config.train.heldout),
+        heldout=SourceSet.of(config.data, config.train.heldout),
         order=order,
         length=Length.of(order.mixture.size, config.train),
         deepspeed=settings,

@@ -1,6 +1,5 @@
 """Several shard sets in a row: one number, a position, stands for each sample of all of them."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -8,9 +7,9 @@ from typing import TypeVar
 import numpy as np
 from torch.utils.data import Dataset
 
-from configs.errors import DataError
-from configs.schema import TrainConfig
+from configs.schema import DataConfig, TrainConfig
 from data_prep.sample import Sample
+from data_prep.shard_cache import ShardCache
 from data_prep.shards import ShardSet
 from train.epochs import Mask, Mixture
 
@@ -20,12 +19,20 @@ E = TypeVar("E")
 class SourceSet:
     """Several shard sets in a row: position 0 is the first sample of the first source."""
 
-    def __init__(self, shards_root: Path, names: Sequence[str]):
-        """Open the shard set of every source. Raises `DataError` that names the build command if one is missing."""
+    def __init__(self, shards_root: Path, names: Sequence[str], cache: ShardCache | None = None):
+        """Open the shard set of every source, those behind a URL through `cache`.
+
+        Raises `DataError` that names the build command if one is missing.
+        """
         self.names = tuple(names)
-        self.sets = [ShardSet.open(shards_root / name) for name in names]
+        self.sets = [ShardSet.open(shards_root / name, cache) for name in names]
         self.sizes = tuple(len(shards) for shards in self.sets)
         self.starts = np.cumsum((0, *self.sizes))
+
+    @classmethod
+    def of(cls, data: DataConfig, names: Sequence[str]) -> "SourceSet":
+        """The sources `names` where the configuration says that shards are."""
+        return cls(Path(data.shards), names, ShardCache.of(data))
 
     def __len__(self) -> int:
         """Samples of all sources."""
@@ -42,21 +49,9 @@ class SourceSet:
         return self.sets[source].sample(index)
 
     def record(self, position: int) -> Sample:
-        """The sample at a position without its image: only the record is read.
-
-        Raises `DataError` that names shard and sample if it is not the record that was written.
-        """
+        """The sample at a position without its image, which is not read."""
         source, index = self.locate(position)
-        shards = self.sets[source]
-        row = shards.index[index]
-        shard = shards.folder / shards.manifest.shards[int(row["shard"])].name
-        try:
-            with shard.open("rb", buffering=0) as file:
-                text = os.pread(file.fileno(), int(row["json_size"]), int(row["json_offset"]))
-            sample = Sample.from_json(text)
-        except (OSError, ValueError, TypeError) as error:
-            raise DataError(f"{shards.where(index)} cannot be read: {error}; run data_prep.verify") from error
-        return sample
+        return self.sets[source].record(index)
 
     def mixture(self, train: TrainConfig) -> Mixture:
         """What an epoch of these sources is."""

@@ -80,5 +80,5 @@ def test_a_damaged_record_is_named(plan):
     data[int(shards.index[3]["json_offset"])] = 0
     tar.write_bytes(data)
     sources = SourceSet(shards.folder.parent, plan.config.train.sources)
-    with pytest.raises(DataError, match=r"sample 3 of .*talk .*cannot be read"):
+    with pytest.raises(DataError, match=r"sample 3 of .*talk .*is not a sample record"):
         sources.record(int(sources.starts[1]) + 3)
