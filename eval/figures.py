@@ -74,6 +74,36 @@ def accuracy_figure(classes: Sequence[ClassResult]) -> str:
         return _svg(figure)
 
 
+def candidates_figure(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The paper's Figure 2: accuracy over the number of candidate classes, a panel a dataset.
+
+    `rows` are lines of the scoreboard named table9/candidates_K/MODEL/DATASET: the paper's value and perhaps ours.
+    """
+    with matplotlib.rc_context(SETTINGS | {"svg.hashsalt": "candidates"}):
+        figure = Figure(figsize=(9.6, 3.2), layout="constrained")
+        parts = [(str(row["row"]).split("/"), row) for row in rows]
+        datasets = list(dict.fromkeys(names[3] for names, _ in parts))
+        models = list(dict.fromkeys(names[2] for names, _ in parts))
+        panels = figure.subplots(1, len(datasets), sharey=True, squeeze=False)[0]
+        for axes, dataset in zip(panels, datasets, strict=True):
+            for model, colour in zip(models, COLOURS, strict=False):
+                own = [(int(n[1].split("_")[1]), r) for n, r in parts if (n[2], n[3]) == (model, dataset)]
+                paper = [(count, row["paper"]) for count, row in own if row["paper"] is not None]
+                axes.plot(*zip(*paper, strict=True), "o--", color=colour, mfc="white", lw=1, ms=5, label=model)
+                ours = [(count, row["ours"]["value"]) for count, row in own if row["ours"] is not None]
+                if ours:
+                    axes.plot(*zip(*ours, strict=True), "o-", color=colour, lw=2, ms=6)
+            axes.set_xscale("log")
+            axes.minorticks_off()
+            axes.set_xticks([2, 5, 20, 100], ["2", "5", "20", "100"])
+            axes.set_ylim(-0.04, 1.04)
+            axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+            axes.set_title(dataset, fontsize=11)
+        handles, labels = panels[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside upper left", ncols=len(models), frameon=False)
+        return _svg(figure)
+
+
 def _place(frequency: int) -> float:
     """Where a frequency stands on the log axis; 0 stands where 0.3 would."""
     return max(float(frequency), NEVER)

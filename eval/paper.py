@@ -8,6 +8,7 @@ import difflib
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from configs.errors import ConfigError
 
@@ -16,18 +17,33 @@ NUMBERS = Path(__file__).with_name("paper_numbers.json")
 
 @dataclass(frozen=True, slots=True)
 class PaperNumber:
-    """A number of the paper: accuracy as a fraction (None where it prints N/A or NaN), and the table it stands in."""
+    """A number of the paper: accuracy as a fraction (None where it prints N/A or NaN), and the table it stands in.
+
+    A `correlation` stands as it is printed.
+    """
 
     row: str
     value: float | None
     source: str
+    unit: str = "accuracy"
 
 
 def paper_number(row: str) -> PaperNumber:
     """The number called `row`. Raises `ConfigError` with the nearest names for an unknown one."""
-    rows = json.loads(NUMBERS.read_text(encoding="utf-8"))["rows"]
+    rows = paper_numbers()
     if row not in rows:
         near = difflib.get_close_matches(row, rows, n=3, cutoff=0.4)
         raise ConfigError(f"paper_row is {row!r}, which is no row of {NUMBERS.name}; near ones: {', '.join(near)}")
-    percent = rows[row]["value"]
-    return PaperNumber(row, None if percent is None else percent / 100, rows[row]["source"])
+    return rows[row]
+
+
+def paper_numbers() -> dict[str, PaperNumber]:
+    """All numbers, in the order of the paper."""
+    rows = json.loads(NUMBERS.read_text(encoding="utf-8"))["rows"]
+    return {row: _number(row, values) for row, values in rows.items()}
+
+
+def _number(row: str, values: dict[str, Any]) -> PaperNumber:
+    unit, value = values.get("unit", "accuracy"), values["value"]
+    scale = 1 if unit == "correlation" else 100
+    return PaperNumber(row, None if value is None else value / scale, values["source"], unit)

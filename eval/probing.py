@@ -149,7 +149,15 @@ def run(config: EvalConfig, arguments: argparse.Namespace) -> dict[str, Any]:
         best_on_test=arguments.best_on_test,
         precision=arguments.precision,
     )
-    result |= {"name": config.name, "model": config.model, "label": label, "train_source": arguments.train}
+    result |= {
+        "name": config.name,
+        "model": config.model,
+        "label": label,
+        "source": config.source,
+        "paper": None,
+        "train_source": arguments.train,
+    }
+    result["paper"] = {"row": config.paper_row} if config.paper_row else None
     place.mkdir(parents=True, exist_ok=True)
     (place / "probe.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     return result

@@ -5,6 +5,7 @@ computed here, by the protocol's own rule, so another matching rule needs no new
 """
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -14,6 +15,7 @@ from configs.run_dir import EvalDir
 from configs.schema import EvalConfig
 from data_prep.atomic import write_bytes
 from data_prep.shards import id_hash, read_manifest
+from eval.confusion import confusions
 from eval.identity import Evaluation, rejudge
 from eval.items import draw
 from eval.paper import paper_number
@@ -81,6 +83,7 @@ def build_report(
         "frequency": frequency_results(classes) if config.frequency_sources else None,
         "frequency_sources": list(config.frequency_sources),
         "classes": [asdict(result) for result in classes],
+        "confusions": confusions(_taken_for(scored)),
         "examples": _examples(scored),
         "failures": [asdict(failure) for failure in records.failures.values()],
     }
@@ -133,6 +136,21 @@ def _examples(scored: Sequence[tuple[Prediction, Score]]) -> list[dict[str, Any]
             {"id": p.id, "target": p.target, "class": p.label_name, "answer": p.answer, **asdict(s)} for p, s in chosen
         ]
     return examples
+
+
+def _taken_for(scored: Sequence[tuple[Prediction, Score]]) -> list[tuple[str, str]]:
+    """(class, the class that a wrong answer names instead) where it names one; of several the longest name."""
+    names = sorted({p.label_name for p, _ in scored if p.label_name}, key=lambda name: (-len(name), name))
+    if not names or any(prediction.choices for prediction, _ in scored):
+        return []
+    pattern = re.compile(rf"(?<!\w)(?:{'|'.join(re.escape(name.lower()) for name in names)})(?!\w)")
+    by_lower = {name.lower(): name for name in names}
+    pairs = []
+    for prediction, score in scored:
+        if score.value is False and prediction.label_name:
+            found = [by_lower[name] for name in pattern.findall((score.extracted or prediction.answer).lower())]
+            pairs += [(prediction.label_name, max(found, key=len))] if found else []
+    return pairs
 
 
 def class_frequencies(shards: Path, sources: Sequence[str]) -> dict[str, int] | None:

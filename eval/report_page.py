@@ -46,6 +46,7 @@ def report_page(report: Mapping[str, Any]) -> Page:
         *_paper(report),
         *_frequency(report),
         *_classes(report),
+        *_confusions(report),
         *_examples(report),
         *_failures(report),
         *_protocol(report),
@@ -181,6 +182,15 @@ def _classes(report: Mapping[str, Any]) -> list[Block]:
     figure = Figure(accuracy_figure(results), f"{len(results):,} classes by their accuracy.")
     table = Table(headers, rows, numeric=frozenset(range(1, len(headers))))
     return [Heading("Classes, the worst first"), *([figure] if len(results) > 2 else []), table]
+
+
+def _confusions(report: Mapping[str, Any]) -> list[Block]:
+    rows = [
+        [pair["class"], pair["taken_for"], f"{pair['times']:,}", f"{pair['reverse']:,}"]
+        for pair in report.get("confusions", [])
+    ]
+    headers = ("class", "taken for", "times", "the reverse")
+    return [Heading("What is taken for what"), Table(headers, rows, numeric=frozenset({2, 3}))] if rows else []
 
 
 def _examples(report: Mapping[str, Any]) -> list[Block]:

@@ -1,0 +1,147 @@
+"""The scoreboard: every row of the paper is there, and a result finds its row."""
+
+import json
+
+import pytest
+
+from eval.paper import paper_numbers
+from eval.paper_rows import experiments, model_and_dataset, rows_of_correlation, rows_of_probe, rows_of_report
+from eval.scoreboard import main
+
+RATE = {"value": 0.25, "low": 0.2, "high": 0.3, "count": 250, "n": 1000}
+
+
+def report(**changes) -> dict:
+    protocol = {"kind": "open_world", "prompt": "paper", "answer_prefix": "", "hash": "0123456789ab", "name": "clean"}
+    values = {
+        "name": "open", "label": "model", "model": "llava-hf/llava-1.5-7b-hf", "source": "imagenet_val", "paper": None,
+        "accuracy": RATE, "protocol": protocol | changes.pop("protocol", {}), "frequency": None, "classes": [],
+    }  # fmt: skip
+    return values | changes
+
+
+@pytest.fixture
+def board(tmp_path, capsys):
+    """Writes results into a folder, makes the scoreboard and returns its lines by row."""
+
+    def make(*results: dict, name: str = "report.json") -> tuple[dict, dict]:
+        for number, values in enumerate(results):
+            folder = tmp_path / "runs" / str(number)
+            folder.mkdir(parents=True)
+            (folder / name).write_text(json.dumps(values))
+        (tmp_path / "runs").mkdir(exist_ok=True)
+        main([str(tmp_path / "runs"), "--output", str(tmp_path)])
+        content = json.loads((tmp_path / "scoreboard.json").read_text())
+        return content, {line["row"]: line for line in content["rows"]}
+
+    return make
+
+
+def test_every_row_of_the_paper_is_there_and_says_that_it_was_not_run(board, tmp_path):
+    content, lines = board()
+    assert set(lines) == set(paper_numbers())
+    assert len(content["rows"]) == len(paper_numbers()) > 350
+    assert all(line["ours"] is None for line in lines.values())
+    text = (tmp_path / "scoreboard.md").read_text()
+    page = (tmp_path / "scoreboard.html").read_text()
+    assert page.count("not run") == len(lines)
+    assert "not run" in text
+    assert "http" not in page.replace("http://www.w3.org", "")  # nothing is loaded
+
+
+@pytest.mark.parametrize(
+    ("row", "value"),
+    [
+        ("table1/closed_world/IBLIP-13B/Flowers102", 0.20),
+        ("table1/closed_world/IBLIP-13B/Caltech101", 0.595),
+        ("table5/GPT4 with class/ImageWikiQA", 1.0),
+        ("table5/GPT4 without image/ImageWikiQA", 0.0),
+        ("figure3/above_10000/LLaVA1.5-7B/ImageNet", 0.827),
+        ("figure3/below_10/LLaVA1.5-7B/ImageNet", 0.03),
+        ("table2/cfg/BLIP2-2.7B/StanfordCars", 0.692),
+        ("table10/500/LLaVA1.5-7B/Flowers102", 0.237),
+        ("table11/spearman/LLaVA1.5-7B/ImageNet", 0.76),
+        ("table11/pearson/LLaVA1.5-7B/StanfordCars", None),
+        ("table13/after/LLaVA1.5-7B finetuned on ImageNet+LLaVA/MM-Vet", 0.311),
+    ],
+)
+def test_the_papers_numbers_are_the_printed_ones(row, value):
+    assert paper_numbers()[row].value == pytest.approx(value)
+
+
+def test_a_result_stands_beside_its_rows_with_interval_n_and_protocol(board, tmp_path):
+    _, lines = board(report())
+    for row in ("table1/open_world", "table2/base", "table2/direct", "table8/without_synonyms"):
+        line = lines[f"{row}/LLaVA1.5-7B/ImageNet"]
+        assert line["ours"]["n"] == 1000
+        assert line["difference"] == pytest.approx(0.25 - 0.228)
+    text = (tmp_path / "scoreboard.md").read_text()
+    assert "| 22.8 | 25.0 | +2.2 | 20.0 to 30.0 | 1,000 | clean 0123456789ab |" in text
+
+
+@pytest.mark.parametrize(
+    ("protocol", "found"),
+    [
+        ({"kind": "open_world", "prompt": "identify"}, {"table2/identify"}),
+        ({"kind": "open_world", "prompt": "paper", "synonyms": "imagenet"}, {"table8/with_synonyms"}),
+        ({"kind": "closed_world", "prompt": "paper", "order": "fixed"}, {"table2/fixed_order"}),
+        ({"kind": "closed_world", "prompt": "paper"}, {"table1/closed_world", "table2/random_order"}),
+        (
+            {"kind": "closed_world", "prompt": "paper", "answer_prefix": "Let's think step by step."},
+            {"table2/random_order_cot"},
+        ),
+        ({"kind": "closed_world", "prompt": "paper", "candidates": 20}, {"table9/candidates_20"}),
+        ({"kind": "class_scoring", "prompt": "paper", "rule": "mean"}, {"table2/mean"}),
+        ({"kind": "class_scoring", "prompt": "paper", "rule": "mean", "candidates": 20}, set()),
+        ({"kind": "multiple_choice"}, set()),
+    ],
+)
+def test_the_protocol_says_which_experiment_it_is(protocol, found):
+    known = {name.rsplit("/", 2)[0] for name in paper_numbers()}
+    assert set(experiments(protocol)) & known - {name for name in known if "table12" in name} == found
+
+
+def test_a_finetuned_models_result_stands_beside_its_own_row_only():
+    paper = {"row": "table3/finetuned/LLaVA1.5-7B/projector/ImageNet"}
+    assert rows_of_report(report(paper=paper), paper_numbers()) == [paper["row"]]
+
+
+def test_a_model_that_the_paper_does_not_have_is_listed_after_its_rows(board, tmp_path):
+    content, lines = board(report(model="runs/demo", source="toys"))
+    assert all(line["ours"] is None for line in lines.values())
+    assert content["others"][0]["ours"]["value"] == 0.25
+    assert "Results that no row of the paper belongs to" in (tmp_path / "scoreboard.md").read_text()
+
+
+def test_frequencies_and_probes_find_their_rows(board):
+    frequency = {"spearman": 0.7, "pearson": 0.3, "classes": 2, "log_bins": []}
+    classes = [
+        {"right": 1, "wrong": 3, "no_answer": 0, "frequency": 2},
+        {"right": 3, "wrong": 1, "no_answer": 0, "frequency": 90},
+    ]
+    found = rows_of_correlation(report(frequency=frequency, classes=classes), paper_numbers())
+    assert found["table11/spearman/LLaVA1.5-7B/ImageNet"] == 0.7
+    assert found["figure3/below_10/LLaVA1.5-7B/ImageNet"] == 0.25
+    probe = {
+        "model": "llava-hf/llava-1.5-7b-hf", "source": "flowers102_test", "paper": None, "name": "probe", "label": "m",
+        "epochs": 500, "places": {place: {"accuracy": RATE, "epoch": 3} for place in ("0", "-1", "mean")},
+    }  # fmt: skip
+    rows = rows_of_probe(probe, paper_numbers())
+    assert {row.split("/")[0] for row in rows} == {"table3", "table10"}
+    assert len(rows) == 5
+    _, lines = board(probe, name="probe.json")
+    assert lines["table3/probing/LLaVA1.5-7B/average/Flowers102"]["ours"]["value"] == 0.25
+
+
+def test_a_damaged_or_missing_result_is_one_line(tmp_path, capsys):
+    (tmp_path / "report.json").write_text("{")
+    for folder, message in ((tmp_path, "is damaged"), (tmp_path / "nowhere", "no folder")):
+        with pytest.raises(SystemExit) as left:
+            main([str(folder), "--output", str(tmp_path)])
+        assert left.value.code == 2
+        assert message in capsys.readouterr().err
+
+
+def test_names_are_those_of_the_paper_where_it_has_them():
+    assert model_and_dataset(report(source="imagewikiqa")) == ("LLaVA1.5-7B", "ImageWikiQA")
+    assert model_and_dataset(report(model="x/y", source="stanford_cars_test")) == ("x/y", "StanfordCars")
