@@ -39,10 +39,31 @@ def load_config(schema: type[C], path: Path, overrides: Sequence[str] = ()) -> t
     for origin, values in layers:
         try:
             merged = OmegaConf.merge(merged, values)
-        except OmegaConfBaseException as error:
-            raise ConfigError(f"{origin}: {_explain(error, schema)}") from error
+        except (OmegaConfBaseException, TypeError) as error:
+            raise ConfigError(f"{origin}: {_explain(_culprit(schema, values, error), schema)}") from error
         origins |= dict.fromkeys(_flatten(values), origin)
     return _to_object(merged, path, schema), origins
+
+
+def _culprit(schema: type[Section], values: Mapping[str, Any], error: Exception) -> Exception:
+    """`error`, or one that names its key: OmegaConf does not say where a value of another shape stands."""
+    if getattr(error, "full_key", None):
+        return error
+    for key, value in _flatten(values).items():
+        try:
+            OmegaConf.merge(OmegaConf.structured(schema), _nested(key, value))
+        except (OmegaConfBaseException, TypeError) as alone:
+            found = getattr(alone, "full_key", None)
+            return alone if found else ConfigError(f"{key}: {value!r} has another shape than this setting")
+    return error
+
+
+def _nested(key: str, value: Any) -> dict[str, Any]:
+    """`a.b`, 1 as `{"a": {"b": 1}}`."""
+    for part in reversed(key.split(".")):
+        value = {part: value}
+    nested: dict[str, Any] = value
+    return nested
 
 
 def _to_object(merged: Any, path: Path, schema: type[C]) -> C:
@@ -129,9 +150,9 @@ def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _explain(error: OmegaConfBaseException, schema: type[Section]) -> str:
+def _explain(error: Exception, schema: type[Section]) -> str:
     """One line that says what is wrong with which key, and for an unknown key which ones would be right."""
-    key = error.full_key or ""
+    key = getattr(error, "full_key", None) or ""
     if isinstance(error, ConfigKeyError):
         parent, _, last = key.rpartition(".")
         valid = _valid_keys(schema, parent)

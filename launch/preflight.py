@@ -51,7 +51,9 @@ def run_folder(config: RunConfig) -> RunDir:
 
 
 def missing_shards(data: DataConfig, names: tuple[str, ...]) -> list[str]:
-    """Those of `names` whose shard set is not whole."""
+    """Those of `names` whose shard set is not whole; sets behind a URL are somebody else's to build."""
+    if "://" in data.shards:
+        return []
     return [name for name in dict.fromkeys(names) if not ShardDir(Path(data.shards) / name).manifest.is_file()]
 
 

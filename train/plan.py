@@ -136,5 +136,5 @@ def _encoder(config: RunConfig, folder: Path, family: Family, model_config: Any)
         raise ConfigError(f"chat.max_length {config.chat.max_length} has no room for an image's {tokens} tokens")
     if config.chat.max_length > longest:
         raise ConfigError(f"chat.max_length {config.chat.max_length} is more than the model's {longest} positions")
-    pixels = folder_pixels(folder, family.image_size(model_config), config.chat.image_mode)
+    pixels = folder_pixels(folder, family.image_size(model_config), config.chat.image_mode, config.chat.pixels)
     return Encoder(renderer, pixels, tokens, int(model_config.image_token_id), config.chat)

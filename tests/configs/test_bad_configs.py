@@ -78,11 +78,7 @@ def test_the_good_config_loads_or_the_bad_ones_show_nothing(tmp_path):
     assert load_config(RunConfig, written(tmp_path, GOOD))[0].name == "test"
 
 
-UNNAMED = pytest.mark.xfail(reason="OmegaConf's merge names no field for a section or list of another shape")
-SHAPES = ("wrong-type-of-a-section", "wrong-type-of-a-list")
-
-
-@pytest.mark.parametrize("row", [pytest.param(row, marks=UNNAMED) if row in SHAPES else row for row in BAD])
+@pytest.mark.parametrize("row", BAD)
 def test_a_bad_config_is_one_line_that_names_file_and_fault(row, tmp_path):
     data, complaint = BAD[row]
     start = time.perf_counter()
