@@ -1,6 +1,7 @@
 """Real DeepSpeed on two real ranks: one launch, many claims (see two_ranks.py for what the ranks do)."""
 
 import json
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -19,7 +20,11 @@ SCRIPT = Path(__file__).with_name("two_ranks.py")
 
 
 def deepspeed(*arguments: object) -> list[str]:
-    return [str(Path(sys.executable).with_name("deepspeed")), "--num_gpus", "2", *map(str, arguments)]
+    with socket.socket() as listener:  # a port of its own: the default one may be taken by another run
+        listener.bind(("127.0.0.1", 0))
+        port = str(listener.getsockname()[1])
+    start = [str(Path(sys.executable).with_name("deepspeed")), "--num_gpus", "2", "--master_port", port]
+    return [*start, *map(str, arguments)]
 
 
 @pytest.fixture(scope="module")
