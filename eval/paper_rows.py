@@ -40,7 +40,7 @@ def model_and_dataset(result: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def experiments(protocol: Mapping[str, Any]) -> list[str]:
-    """The paper's experiments that a protocol is, of Tables 1, 2, 9 and 12."""
+    """The paper's experiments that a protocol is, of Tables 1, 2, 5, 8, 9 and 12."""
     kind, wording = protocol["kind"], WORDINGS.get(str(protocol.get("prompt")))
     candidates = protocol.get("candidates")
     thinks = CHAIN_OF_THOUGHT in str(protocol.get("answer_prefix", "")).lower()
@@ -55,6 +55,8 @@ def experiments(protocol: Mapping[str, Any]) -> list[str]:
         order = f"{protocol.get('order', 'random')}_order{'_cot' if thinks else ''}"
         closed = ["table1/closed_world"] if order == "random_order" else []
         return [*closed, f"table2/{order}", f"table12/{order}"]
+    if kind == "multiple_choice" and protocol.get("show_image", True):
+        return ["table5"]
     if kind == "class_scoring" and candidates is None:
         return [f"table2/{protocol['rule']}"]
     return []
@@ -69,6 +71,8 @@ def rows_of_report(report: Mapping[str, Any], known: Mapping[str, Any]) -> list[
     if paper and str(paper["row"]).split("/")[0] not in ("table1", "table2", "table9", "table12"):
         return [str(paper["row"])]
     model, dataset = model_and_dataset(report)
+    if report["protocol"].get("name_class") and not model.endswith(" with class"):
+        model = f"{model} with class"
     found = [f"{experiment}/{model}/{dataset}" for experiment in experiments(report["protocol"])]
     return [row for row in found if row in known]
 

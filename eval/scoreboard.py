@@ -19,7 +19,7 @@ from configs.errors import RunError, UserError
 from configs.load import exit_on_user_error
 from data_prep.atomic import write_bytes
 from eval.figures import candidates_figure
-from eval.page import Block, Figure, Heading, Page, Table, Text
+from eval.page import LONG_TABLE, Block, Figure, Heading, Page, Table, Text
 from eval.paper import PaperNumber, paper_numbers
 from eval.paper_rows import rows_of_correlation, rows_of_probe, rows_of_report
 from eval.report_page import points, protocol_tag
@@ -150,14 +150,13 @@ def scoreboard_page(content: Mapping[str, Any]) -> Page:
             "The paper gives no intervals, and its tables mix protocols: the protocol of each of our numbers is named."
         )
     ]
-    sections: dict[str, list[Mapping[str, Any]]] = {}
-    for row in content["rows"]:
-        sections.setdefault(row["row"].split("/")[0], []).append(row)
-    for section, rows in sections.items():
-        blocks.append(Heading(f"{rows[0]['source'].split(',')[0]}{_state(rows)}"))
+    for section, rows in _sections(content["rows"]).items():
+        detail = section.partition("/")[2].replace("_", " ")
+        blocks.append(Heading(f"{rows[0]['source'].split(',')[0]}{f' ({detail})' if detail else ''}{_state(rows)}"))
         if section == "table9":
             blocks.append(Figure(candidates_figure(rows), "Classes to choose from; hollow: the paper, filled: ours."))
-        blocks.append(Table(HEADERS, [_cells(row) for row in rows], numeric=frozenset({1, 2, 3, 5})))
+        lines = [[_short(row["row"], section), *_cells(row)[1:]] for row in rows]
+        blocks.append(Table(HEADERS, lines, numeric=frozenset({1, 2, 3, 5})))
     if content["others"]:
         lines = [
             _cells({"row": other["name"], "paper": None, "difference": None, **other}) for other in content["others"]
@@ -167,6 +166,28 @@ def scoreboard_page(content: Mapping[str, Any]) -> Page:
             Table(HEADERS, lines, numeric=frozenset({1, 2, 3, 5})),
         ]
     return Page("The paper's numbers and ours", blocks)
+
+
+def _sections(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
+    """The lines by table of the paper; one longer than a page shows unfolded is split by experiment."""
+    tables: dict[str, list[Mapping[str, Any]]] = {}
+    for row in rows:
+        tables.setdefault(row["row"].split("/")[0], []).append(row)
+    sections: dict[str, list[Mapping[str, Any]]] = {}
+    for row in rows:
+        parts = row["row"].split("/")
+        long = len(tables[parts[0]]) > LONG_TABLE
+        sections.setdefault("/".join(parts[:2]) if long else parts[0], []).append(row)
+    return sections
+
+
+def _short(row: str, section: str) -> str:
+    """What of a row's name its heading does not say already.
+
+    >>> _short("table1/open_world/LLaVA1.5-7B/ImageNet", "table1/open_world")
+    'LLaVA1.5-7B, ImageNet'
+    """
+    return row.removeprefix(f"{section}/").replace("/", ", ").replace("_", " ")
 
 
 def _state(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -45,7 +45,8 @@ def test_every_row_of_the_paper_is_there_and_says_that_it_was_not_run(board, tmp
     text = (tmp_path / "scoreboard.md").read_text()
     page = (tmp_path / "scoreboard.html").read_text()
     assert page.count("not run") == len(lines)
-    assert "not run" in text
+    assert text.count("not run") == len(lines)  # nothing is cut off or folded
+    assert "show all" not in page
     assert "http" not in page.replace("http://www.w3.org", "")  # nothing is loaded
 
 
@@ -93,11 +94,13 @@ def test_a_result_stands_beside_its_rows_with_interval_n_and_protocol(board, tmp
         ({"kind": "closed_world", "prompt": "paper", "candidates": 20}, {"table9/candidates_20"}),
         ({"kind": "class_scoring", "prompt": "paper", "rule": "mean"}, {"table2/mean"}),
         ({"kind": "class_scoring", "prompt": "paper", "rule": "mean", "candidates": 20}, set()),
-        ({"kind": "multiple_choice"}, set()),
+        ({"kind": "multiple_choice"}, {"table5"}),
+        ({"kind": "multiple_choice", "show_image": False}, set()),
     ],
 )
 def test_the_protocol_says_which_experiment_it_is(protocol, found):
     known = {name.rsplit("/", 2)[0] for name in paper_numbers()}
+    assert "table5" in known
     assert set(experiments(protocol)) & known - {name for name in known if "table12" in name} == found
 
 
