@@ -13,7 +13,7 @@ from tqdm import tqdm
 from configs.run_dir import RunDir
 from configs.schema import LoggingConfig
 from data_prep.atomic import write_bytes
-from train.episodes import ALARMS
+from train.episodes import ALARMS, FAULTS
 
 Record = Mapping[str, Any]
 
@@ -147,8 +147,9 @@ class WandbSink:
         self._run.log(flat)
 
     def event(self, record: Record) -> None:
-        """Verdicts of the monitor become W&B alerts."""
-        if record["kind"] in ALERTS:
+        """Verdicts of the monitor become W&B alerts: of those that come with every step of an episode, the first."""
+        begins = record.get("since") in (None, record["step"])
+        if record["kind"] in ALERTS and (begins or record["kind"] not in EVERY_STEP):
             self._run.alert(title=f"{record['kind']} at step {record['step']}", text=str(record["message"]))
 
     def close(self) -> None:
@@ -159,4 +160,5 @@ class WandbSink:
             print(f"W&B, offline: wandb sync --id {self._run.id} {self._folder}/offline-run-*", flush=True)
 
 
+EVERY_STEP = frozenset((*FAULTS, "outlier"))
 ALERTS = frozenset((*ALARMS, "skipped", "rolled_back", "stopped_by_monitor"))
