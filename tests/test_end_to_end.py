@@ -45,7 +45,7 @@ def run(*words: object) -> str:
 
 
 @pytest.mark.parametrize(("stage", "mode"), [(2, "projector"), (3, "lora")])
-def test_class_folders_become_a_checkpoint_and_an_accuracy_table(tmp_path, stage, mode):
+def test_class_folders_become_a_checkpoint_and_an_accuracy_table(tmp_path, deepspeed, stage, mode):
     photographs(tmp_path / "raw")
     sets = {
         "data.shards": tmp_path / "shards",
@@ -68,9 +68,9 @@ def test_class_folders_become_a_checkpoint_and_an_accuracy_table(tmp_path, stage
         "train.workers": 1,
     }
     training = [part for key, value in train.items() for part in ("--set", f"{key}={value}")]
-    python, deepspeed = sys.executable, Path(sys.executable).with_name("deepspeed")
+    python = sys.executable
     run(python, "-m", "data_prep.build", "--config", "configs/image_folder.yaml", *shared, *training)
-    run(deepspeed, "--num_gpus", 2, "train/finetune.py", "--config", "configs/image_folder.yaml", *shared, *training)
+    run(*deepspeed("train/finetune.py", "--config", "configs/image_folder.yaml", *shared, *training))
     folder = tmp_path / "runs" / "image_folder"
     LlavaForConditionalGeneration.from_pretrained(folder / "export")
     asked = ["--set", f"model={folder}", "--set", "dtype=fp32", "--set", "protocol.system_prompt=none"]

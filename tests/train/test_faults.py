@@ -1,9 +1,7 @@
 """A NaN on one rank, in every ZeRO stage and precision: one launch, many claims (fault_ranks.py says what ranks do)."""
 
 import json
-import socket
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +11,10 @@ SCRIPT = Path(__file__).with_name("fault_ranks.py")
 CELLS = [f"{kind}-{dtype}-zero-{n}" for kind in ("loss", "gradient") for dtype in ("fp32", "bf16") for n in range(4)]
 
 
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
-
-
 @pytest.fixture(scope="module")
-def results(workshop, tmp_path_factory) -> dict[str, Any]:
+def results(workshop, deepspeed, tmp_path_factory) -> dict[str, Any]:
     output = tmp_path_factory.mktemp("faults") / "results.json"
-    start = [str(Path(sys.executable).with_name("deepspeed")), "--num_gpus", "2", "--master_port", str(free_port())]
-    command = [*start, str(SCRIPT), str(workshop.config_file("faults")), str(output)]
+    command = deepspeed(SCRIPT, workshop.config_file("faults"), output)
     done = subprocess.run(command, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     return json.loads(output.read_text())

@@ -23,10 +23,10 @@ ROOT = Path(__file__).resolve().parents[2]
 ENTRY = "train/finetune.py"
 
 
-def command(workshop, name: str, *arguments: str, ranks: int = 2, **settings: object) -> list[str]:
-    start = [str(Path(sys.executable).with_name("deepspeed")), "--num_gpus", str(ranks)] if ranks else [sys.executable]
+def command(workshop, name: str, *arguments: str, start: list[str] | None = None, **settings: object) -> list[str]:
+    """The words of a training, started by `start` (default: plain python, one rank)."""
     sets = [part for key, value in settings.items() for part in ("--set", f"{key.replace('__', '.')}={value}")]
-    return [*start, ENTRY, "--config", str(workshop.config_file(name)), *sets, *arguments]
+    return [*(start or [sys.executable]), ENTRY, "--config", str(workshop.config_file(name)), *sets, *arguments]
 
 
 def run(words: list[str], expect: int = 0) -> str:
@@ -52,15 +52,16 @@ def metrics(folder: RunDir) -> list[tuple[int, str, str]]:
 
 
 @pytest.fixture(scope="module")
-def straight(workshop) -> RunDir:
+def straight(workshop, deepspeed) -> RunDir:
     """An uninterrupted LoRA run of 12 steps on two ranks, ZeRO 2."""
-    run(command(workshop, "straight", model__mode="lora", deepspeed__zero_stage=2))
+    run(command(workshop, "straight", start=deepspeed(), model__mode="lora", deepspeed__zero_stage=2))
     return RunDir(workshop.root / "runs" / "straight")
 
 
-def test_a_killed_run_continues_with_the_losses_of_one_that_was_not(workshop, straight):
+def test_a_killed_run_continues_with_the_losses_of_one_that_was_not(workshop, deepspeed, straight):
     folder = RunDir(workshop.root / "runs" / "killed")
-    words = command(workshop, "killed", model__mode="lora", deepspeed__zero_stage=2)
+    settings = {"model__mode": "lora", "deepspeed__zero_stage": 2}
+    words = command(workshop, "killed", start=deepspeed(), **settings)
     process = subprocess.Popen(
         words, cwd=ROOT, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
@@ -69,7 +70,7 @@ def test_a_killed_run_continues_with_the_losses_of_one_that_was_not(workshop, st
     subprocess.run(["pkill", "-9", "-f", str(workshop.root / "killed.yaml")], check=False)
     process.wait()
     assert 6 <= metrics(folder)[-1][0] < 12
-    output = run(command(workshop, "killed", "--resume", "auto", model__mode="lora", deepspeed__zero_stage=2))
+    output = run(command(workshop, "killed", "--resume", "auto", start=deepspeed(), **settings))
     assert "resumed" in output
     assert metrics(folder) == metrics(straight)
 
@@ -133,21 +134,21 @@ def test_an_export_onto_the_wrong_base_is_refused(straight, tmp_path):
 
 
 def test_a_folder_that_holds_a_run_is_not_overwritten_without_being_asked(workshop, straight):
-    output = run(command(workshop, "straight", ranks=0, model__mode="lora"), expect=2)
+    output = run(command(workshop, "straight", model__mode="lora"), expect=2)
     assert "already holds a run; continue it with --resume auto" in output
 
 
 def test_a_changed_setting_is_refused_with_the_difference_until_it_is_named(workshop, straight):
     settings = {"model__mode": "lora", "deepspeed__zero_stage": 0, "optim__lr_projector": 0.02}
-    output = run(command(workshop, "straight", "--resume", "auto", ranks=0, **settings), expect=2)
+    output = run(command(workshop, "straight", "--resume", "auto", **settings), expect=2)
     assert "optim.lr_projector 0.01 -> 0.02" in output
     assert "zero_stage" not in output, "the ZeRO stage may change"
     accepted = ("--resume", "auto", "--accept-change", "optim.lr_projector")
-    run(command(workshop, "straight", *accepted, ranks=0, **settings))
+    run(command(workshop, "straight", *accepted, **settings))
 
 
 def test_the_dry_run_shows_the_plan_and_writes_nothing(workshop):
-    output = run(command(workshop, "dry", "--dry-run", "--world", "4", ranks=0))
+    output = run(command(workshop, "dry", "--dry-run", "--world", "4"))
     for words in ("effective batch   8 = 4 ranks x 1 accumulation x 2 micro-batch", "warm-up", "projector", "frozen"):
         assert words in output
     assert "\033[32m" in output
@@ -156,7 +157,7 @@ def test_the_dry_run_shows_the_plan_and_writes_nothing(workshop):
 
 def test_a_signal_stops_the_run_at_a_step_with_everything_saved(workshop):
     folder = RunDir(workshop.root / "runs" / "stopped")
-    words = command(workshop, "stopped", ranks=0, train__max_steps=100_000, train__epochs=100_000)
+    words = command(workshop, "stopped", train__max_steps=100_000, train__epochs=100_000)
     process = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     wait_for(folder, '"step": 1', process)
     process.send_signal(signal.SIGUSR1)

@@ -1,7 +1,6 @@
 """Real DeepSpeed on two real ranks: one launch, many claims (see two_ranks.py for what the ranks do)."""
 
 import json
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -19,16 +18,8 @@ from train.plan import make_plan
 SCRIPT = Path(__file__).with_name("two_ranks.py")
 
 
-def deepspeed(*arguments: object) -> list[str]:
-    with socket.socket() as listener:  # a port of its own: the default one may be taken by another run
-        listener.bind(("127.0.0.1", 0))
-        port = str(listener.getsockname()[1])
-    start = [str(Path(sys.executable).with_name("deepspeed")), "--num_gpus", "2", "--master_port", port]
-    return [*start, *map(str, arguments)]
-
-
 @pytest.fixture(scope="module")
-def results(workshop, tmp_path_factory) -> dict[str, Any]:
+def results(workshop, deepspeed, tmp_path_factory) -> dict[str, Any]:
     output = tmp_path_factory.mktemp("ranks") / "results.json"
     command = deepspeed(SCRIPT, workshop.config_file("two_ranks"), output)
     done = subprocess.run(command, capture_output=True, text=True, timeout=500)

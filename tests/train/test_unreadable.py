@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -70,21 +69,10 @@ def test_a_process_that_dies_is_told_with_the_samples_it_read(workshop):
         list(zip(range(19), steps, strict=False))
 
 
-def test_all_ranks_stop_when_one_meets_it_and_its_name_is_printed(workshop, damaged):
+def test_all_ranks_stop_when_one_meets_it_and_its_name_is_printed(workshop, deepspeed, damaged):
     name = "damaged"
-    with socket.socket() as listener:  # a port of its own: the default one may be taken by another run
-        listener.bind(("127.0.0.1", 0))
-        port = str(listener.getsockname()[1])
-    words = [str(Path(sys.executable).with_name("deepspeed")), "--num_gpus", "2", "--master_port", port]
-    words += [
-        "train/finetune.py",
-        "--config",
-        str(workshop.config_file(name)),
-        "--set",
-        damaged,
-        "--set",
-        "train.max_steps=100",
-    ]
+    words = deepspeed("train/finetune.py", "--config", workshop.config_file(name), "--set", damaged)
+    words += ["--set", "train.max_steps=100"]
     words += ["--set", f"runs_dir={damaged.partition('=')[2]}/../runs", "--set", "train.workers=1"]
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=200)
     assert done.returncode != 0
