@@ -64,7 +64,7 @@ class GatedAdamW(torch.optim.AdamW):
     @torch.no_grad()
     def _squares(self) -> float:
         """Sum of (rate x m / (1 - b1^t) / (sqrt(v / (1 - b2^t)) + eps))^2 over the parameters stepped just now."""
-        total = 0.0
+        parts: list[torch.Tensor] = []  # added up at the end: one wait for the GPU, not one for each parameter
         for group in self.param_groups:
             beta1, beta2 = group["betas"]
             for parameter in group["params"]:
@@ -73,6 +73,6 @@ class GatedAdamW(torch.optim.AdamW):
                     continue
                 steps = float(saved["step"])
                 root = (saved["exp_avg_sq"] / (1 - beta2**steps)).sqrt_().add_(group["eps"])
-                ratio = float((saved["exp_avg"] / root).square_().sum())
-                total += ratio * (float(group["lr"]) / (1 - beta1**steps)) ** 2
-        return total
+                ratio = (saved["exp_avg"] / root).square_().sum()
+                parts.append(ratio * (float(group["lr"]) / (1 - beta1**steps)) ** 2)
+        return float(torch.stack(parts).sum()) if parts else 0.0
