@@ -17,6 +17,9 @@ of 256 so far; more than 6 standard errors (and 3 %) above it is a slow divergen
 Where the numbers come from: a t3-distributed log (the heaviest tail we expect) exceeds 8 such deviations 7 times in
 10,000, a Gaussian never; 3 of 5 t3 values above 4 happen once in 100,000 steps; a mean of n healthy z above a median of
 128 has the variance 1/n + pi/256, and 2.6 and 1.5 are 7 of its deviations. They are probabilities, not fits to a trace.
+
+What they cannot see: while the loss still falls steeply (by orders of magnitude within the window, as when a tiny model
+learns its data by heart), that fall is the window's spread, and a rise within it is no alarm.
 """
 
 import math
