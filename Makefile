@@ -27,7 +27,7 @@ check: setup
 	$(BIN)/mypy
 
 test: check
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 clean:
 	rm -rf runs/demo_* shards/demo .pytest_cache .mypy_cache .ruff_cache

@@ -1,11 +1,15 @@
 """What tests of several folders share."""
 
+import os
 import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+# Two test processes and the ranks they start share the cores: more threads than cores would only wait for each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def free_port() -> int:
