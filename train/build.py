@@ -1,5 +1,6 @@
 """A plan and a world become a trainer: load, freeze, wrap, restore."""
 
+import os
 from collections import Counter
 
 import torch
@@ -23,6 +24,9 @@ from train.trainer import Collaborators, Trainer
 def build_trainer(plan: RunPlan, world: World, start: Start) -> Trainer:
     """Everything on its device, at the step the run continues from."""
     config = plan.config
+    if config.train.deterministic:  # asked for before the first kernel runs
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True, warn_only=True)
     loaded = load_model(str(plan.folder), None, config.model.dtype, config.model.attention, world.device.type)
     torch.manual_seed(config.seed)  # the same LoRA initialisation on every rank
     choose_trainable(loaded.model, plan.family, config.model, config.optim)
@@ -34,7 +38,12 @@ def build_trainer(plan: RunPlan, world: World, start: Start) -> Trainer:
     module = LossModule(loaded.model, plan.family, plan.encoder.pixels)
     engine = Engine(module, plan.deepspeed, config.optim, world)
     engine.adamw.measure = config.monitor.enabled and config.monitor.update_size
-    heldout = HeldOut(ExampleSet(plan.heldout, plan.encoder), config.train.eval_samples, config.seed, plan.batches)
+    heldout = HeldOut(
+        ExampleSet(plan.heldout, plan.encoder, config.train.unreadable),
+        config.train.eval_samples,
+        config.seed,
+        plan.batches,
+    )
     sinks: list[Sink] = []
     if world.leads:
         write_run_files(plan, start)

@@ -255,6 +255,23 @@ def _from_sentencepiece(path: Path) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
+def _records(file: Path) -> list[Any]:
+    try:
+        records = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{file} cannot be read as JSON: {error}") from error
+    if not isinstance(records, list):
+        raise DataError(f"{file} holds a {type(records).__name__}; it must be a list of records")
+    return records
+
+
+def _rendered(renderer: ChatRenderer, record: Any, number: int, arguments: argparse.Namespace) -> Rendered:
+    try:
+        return renderer.render(_conversation(record, number), arguments.max_length)
+    except DataError as error:
+        raise DataError(f"record {number}: {error}") from error
+
+
 def _conversation(record: Any, number: int) -> tuple[Turn, ...]:
     try:
         return parse_turns(record["conversations"])
@@ -279,10 +296,10 @@ def main() -> None:
     arguments = _arguments()
     try:
         renderer = ChatRenderer(load_tokenizer(arguments.tokenizer), arguments.markup, arguments.system_prompt)
-        if not arguments.conversations.is_file():
-            raise DataError(f"no file {arguments.conversations}")
-        records = json.loads(arguments.conversations.read_text(encoding="utf-8"))
-        rendered = [renderer.render(_conversation(r, n), arguments.max_length) for n, r in enumerate(records)]
+        if arguments.max_length < 1:
+            raise ConfigError(f"--max-length is {arguments.max_length}; it must be at least 1")
+        records = _records(arguments.conversations)
+        rendered = [_rendered(renderer, record, number, arguments) for number, record in enumerate(records)]
     except UserError as error:
         exit_on_user_error(error)
     if arguments.show:

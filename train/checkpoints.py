@@ -69,6 +69,15 @@ def steps_present(run: RunDir) -> list[int]:
 
 def open_checkpoint(run: RunDir, step: int) -> Checkpoint:
     """Verify and open the checkpoint of `step`. Raises `RunError` that names the damaged or missing file."""
+    try:
+        return _verified(run, step)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        if isinstance(error, RunError):
+            raise
+        raise RunError(f"{run.checkpoint(step)} cannot be read ({type(error).__name__}: {error})") from error
+
+
+def _verified(run: RunDir, step: int) -> Checkpoint:
     folder = run.checkpoint(step)
     if not (folder / MANIFEST).is_file():
         present = ", ".join(map(str, steps_present(run))) or "none"
@@ -94,7 +103,7 @@ def newest_checkpoint(run: RunDir) -> tuple[Checkpoint | None, list[str]]:
     for step in reversed(steps_present(run)):
         try:
             return open_checkpoint(run, step), problems
-        except (RunError, json.JSONDecodeError, KeyError) as error:
+        except RunError as error:
             problems.append(f"{run.checkpoint(step).name}: {error}")
     if problems:
         raise RunError(f"no checkpoint in {run.checkpoints} is whole: {'; '.join(problems)}; remove them to start anew")

@@ -42,7 +42,9 @@ def export_checkpoint(
 
     Raises `RunError` if `base` (or the run's own) is not the model the run was trained from.
     """
+    output = output.resolve()
     config, _ = load_config(RunConfig, run.config)
+    _check_output(output)
     folder = resolve_folder(base or config.model.base, config.model.revision)
     expected = checkpoint.state["base_identity"]
     if model_identity(folder) != expected:
@@ -73,12 +75,19 @@ def export_checkpoint(
         "base_identity": expected,
         "chat": {"markup": config.chat.markup, "system_prompt": config.chat.system_prompt},
         "image_mode": config.chat.image_mode,
+        "adapter": bool(lora) and keep_adapter,
         "sources": list(config.train.sources),
     }
     write_bytes(temporary / RECORD, json.dumps(record, indent=1).encode())
     shutil.rmtree(output, ignore_errors=True)
     temporary.rename(output)
     return output
+
+
+def _check_output(output: Path) -> None:
+    """Never replace a folder that is not an export."""
+    if output.exists() and not (output / RECORD).is_file() and (output.is_file() or any(output.iterdir())):
+        raise RunError(f"{output} exists and is no export (it has no {RECORD}); choose another --output")
 
 
 def _set_weights(model: Any, weights: dict[str, torch.Tensor]) -> None:
@@ -197,6 +206,8 @@ def main() -> None:
     try:
         checkpoint = _checkpoint_to_export(run, arguments.step)
         default = run.export if arguments.step is None else run.export_of(checkpoint.step)
+        if arguments.keep_adapter:  # evaluations take the other folders, which hold the whole model
+            default = default.with_name(f"{default.name}-adapter")
         output = export_checkpoint(run, checkpoint, arguments.output or default, arguments.base, arguments.keep_adapter)
     except UserError as error:
         exit_on_user_error(error)

@@ -22,7 +22,7 @@ import argparse
 
 import torch
 
-from configs.errors import UserError
+from configs.errors import ConfigError, UserError
 from configs.load import config_parser, describe, exit_on_user_error, load_config
 from configs.schema import RunConfig
 from train.actions import EXIT_CODE
@@ -57,6 +57,8 @@ def main() -> None:
         if arguments.print_config:
             print(describe(config, origins))
             return
+        if arguments.world is not None and (arguments.world < 1 or not arguments.dry_run):
+            raise ConfigError(f"--world {arguments.world} plans a dry run for that many ranks: give it with --dry-run")
         world_size = arguments.world or world_size_of_environment(os.environ)
         plan = make_plan(config, world_size, "cuda" if torch.cuda.is_available() else "cpu")
         if arguments.dry_run:
@@ -65,8 +67,8 @@ def main() -> None:
             return
         train(plan, arguments)
     except UserError as error:
-        if leads:
-            exit_on_user_error(error)
+        if leads or os.environ.get("LOCAL_RANK", os.environ.get("SLURM_LOCALID")) == "0":
+            exit_on_user_error(error)  # once a node: what is missing may be missing on this one only
         sys.exit(2)
 
 

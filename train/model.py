@@ -5,6 +5,7 @@ Tensor shapes: `B` rows, `T` tokens a row, `C` conversations (`B` of them unless
 """
 
 import importlib.util
+import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,16 +51,18 @@ def resolve_folder(place: str, revision: str | None = None) -> Path:
 
     try:
         return Path(snapshot_download(place, revision=revision, allow_patterns=["*.json", "*.safetensors", "*.model"]))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise ConfigError(f"{place} is not a folder here, and the hub did not give it: {reason}") from error
 
 
-def resolve_attention(choice: str, device: str) -> str:
+def resolve_attention(choice: str, device: str, dtype: str = "bf16") -> str:
     """The kernel name for transformers. Raises `ConfigError` that names the extra if flash-attn is missing."""
     installed = importlib.util.find_spec("flash_attn") is not None
     if choice == "auto":
-        return "flash_attention_2" if installed and device == "cuda" else "sdpa"
+        return "flash_attention_2" if installed and device == "cuda" and dtype == "bf16" else "sdpa"
+    if choice == "flash_attention_2" and dtype != "bf16":
+        raise ConfigError(f"model.attention is flash_attention_2, which needs bf16, and dtype is {dtype}; use sdpa")
     if choice == "flash_attention_2" and not installed:
         raise ConfigError(
             "model.attention is flash_attention_2 but flash-attn is not installed: "
@@ -70,19 +73,27 @@ def resolve_attention(choice: str, device: str) -> str:
     return choice
 
 
+def _refuse_adapter(folder: Path) -> None:
+    """An export that keeps its LoRA apart is not the trained model until peft puts the two together."""
+    record = folder / "export.json"
+    if record.is_file() and json.loads(record.read_text(encoding="utf-8")).get("adapter"):
+        raise ConfigError(f"{folder} keeps its LoRA in {folder / 'adapter'}; export the run without --keep-adapter")
+
+
 def load_model(place: str, revision: str | None, dtype: str, attention: str, device: str = "cpu") -> LoadedModel:
     """Load a model folder or hub id in `dtype` (`bf16` or `fp32`) onto `device`, without running code from it.
 
     Raises `ConfigError` for a missing folder, an unsupported family or a missing attention kernel.
     """
     folder = resolve_folder(place, revision)
+    _refuse_adapter(folder)
     family = family_of(folder)
     if not sys.stderr.isatty():
         transformers_logging.disable_progress_bar()
     model = AutoModelForImageTextToText.from_pretrained(
         folder,
         dtype=DTYPES[dtype],
-        attn_implementation=resolve_attention(attention, device),
+        attn_implementation=resolve_attention(attention, device, dtype),
         trust_remote_code=False,
         local_files_only=True,
     )
@@ -108,6 +119,13 @@ class Batch:
     ids: tuple[str, ...]  # C
     problems: tuple[str, ...] = ()  # samples that could not be read, for each of which one stands that weighs nothing
     packed: bool = False
+
+    def pin_memory(self) -> "Batch":
+        """The same batch in page-locked memory, from where it is copied to a GPU without waiting (called by torch)."""
+        pinned: dict[str, Any] = {
+            k: v.pin_memory() if isinstance(v, torch.Tensor) else v for k, v in vars(self).items()
+        }
+        return Batch(**pinned)
 
     def to(self, device: torch.device | str) -> "Batch":
         """The same batch with its tensors on `device`."""

@@ -59,7 +59,7 @@ def make_plan(config: RunConfig, world_size: int, device: str) -> RunPlan:
     Raises `ConfigError` or `DataError` that says what to change.
     """
     settings = deepspeed_config(config, split_batch(config, world_size))
-    resolve_attention(config.model.attention, device)
+    resolve_attention(config.model.attention, device, config.model.dtype)
     folder = resolve_folder(config.model.base, config.model.revision)
     family = family_of(folder)
     model_config = AutoConfig.from_pretrained(folder, trust_remote_code=False)

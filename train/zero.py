@@ -59,13 +59,16 @@ def _read_base(path: Path) -> dict[str, Any]:
         raise ConfigError(f"deepspeed.base: no file {path}")
     try:
         base = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
+    except ValueError as error:
         raise ConfigError(f"deepspeed.base {path} is not JSON: {error}") from error
     if not isinstance(base, dict):
         raise ConfigError(f"deepspeed.base {path} holds a {type(base).__name__}; it must be an object")
     for key in ("optimizer", "scheduler"):
         if key in base:
             raise ConfigError(f"deepspeed.base {path} sets {key!r}; the {key} comes from optim.*: remove it there")
+    for key in ("fp16", "amp"):
+        if isinstance(base.get(key), dict) and base[key].get("enabled"):
+            raise ConfigError(f"deepspeed.base {path} turns on {key}; precision is model.dtype (bf16, fp32): remove it")
     return base
 
 

@@ -116,3 +116,12 @@ def test_another_format_is_refused_by_number(run):
     manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"format_version": 99}))
     with pytest.raises(RunError, match="has format 99; this version reads 1"):
         open_checkpoint(run, 1)
+
+
+@pytest.mark.parametrize("damage", [b"\xff\xfe", b"[]", b"garbage", b"{}"])
+def test_a_manifest_of_anything_else_is_passed_over_too(run, damage):
+    write(run, 1, 2)
+    (run.checkpoint(2) / MANIFEST).write_bytes(damage)
+    found, problems = newest_checkpoint(run)
+    assert found.step == 1
+    assert "cannot be read" in problems[0]

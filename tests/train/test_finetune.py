@@ -13,10 +13,11 @@ import pytest
 import torch
 from transformers import AutoTokenizer, LlavaForConditionalGeneration
 
-from configs.errors import RunError
+from configs.errors import ConfigError, RunError
 from configs.run_dir import RunDir
 from train.checkpoints import newest_checkpoint, open_checkpoint
 from train.export import export_checkpoint, model_folders
+from train.model import load_model
 from train.shapes import write_random_base
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -164,3 +165,17 @@ def test_a_signal_stops_the_run_at_a_step_with_everything_saved(workshop):
     assert process.wait(timeout=120) == 0
     assert folder.requeue.is_file()
     assert newest_checkpoint(folder)[0].step == metrics(folder)[-1][0]
+
+
+def test_an_export_never_replaces_a_folder_that_is_not_one(straight, tmp_path):
+    (tmp_path / "precious").mkdir()
+    (tmp_path / "precious" / "file").write_text("keep")
+    with pytest.raises(RunError, match="exists and is no export"):
+        export_checkpoint(straight, open_checkpoint(straight, 4), tmp_path / "precious")
+    assert (tmp_path / "precious" / "file").read_text() == "keep"
+
+
+def test_a_kept_adapter_is_not_taken_for_the_whole_model(straight, tmp_path):
+    kept = export_checkpoint(straight, open_checkpoint(straight, 4), tmp_path / "kept", keep_adapter=True)
+    with pytest.raises(ConfigError, match="keeps its LoRA in"):
+        load_model(str(kept), None, "fp32", "sdpa")

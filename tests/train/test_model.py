@@ -40,6 +40,7 @@ def test_flash_attn_on_a_cpu_is_refused_and_auto_takes_sdpa(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
     assert resolve_attention("auto", "cpu") == "sdpa"
     assert resolve_attention("auto", "cuda") == "flash_attention_2"
+    assert resolve_attention("auto", "cuda", "fp32") == "sdpa", "its kernels take 16 bits only"
     with pytest.raises(ConfigError, match="needs a GPU"):
         resolve_attention("flash_attention_2", "cpu")
 
