@@ -9,6 +9,7 @@ another base is refused: a merge onto the wrong base gives a model nobody traine
 
 import argparse
 import fcntl
+import hashlib
 import json
 import os
 import shutil
@@ -70,6 +71,7 @@ def export_checkpoint(
     record = {
         "run": config.name,
         "step": checkpoint.step,
+        "checkpoint_sha256": _checkpoint_sha256(checkpoint.folder),
         "mode": config.model.mode,
         "base": config.model.base,
         "base_identity": expected,
@@ -177,7 +179,7 @@ def _exported(run: RunDir, step: int) -> tuple[str, Path]:
     output = run.export_of(step)
     with run.export_lock.open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # another worker may be exporting it: wait, then find it done
-        if not (output / RECORD).is_file():
+        if not _is_export_of(output, run.checkpoint(step)):
             export_checkpoint(run, open_checkpoint(run, step), output)
     return f"step-{step:08d}", output
 
@@ -191,6 +193,19 @@ def _checkpoint_to_export(run: RunDir, step: int | None) -> Checkpoint:
     if newest is None:
         raise RunError(f"{run.root} has no checkpoint yet")
     return newest
+
+
+def _checkpoint_sha256(folder: Path) -> str:
+    """What tells a checkpoint from another of the same step, as after a roll-back: its manifest, which has all sums."""
+    return hashlib.sha256((folder / MANIFEST).read_bytes()).hexdigest()
+
+
+def _is_export_of(output: Path, checkpoint: Path) -> bool:
+    """Whether `output` is whole and made of this very checkpoint."""
+    if not (output / RECORD).is_file():
+        return False
+    record = json.loads((output / RECORD).read_text(encoding="utf-8"))
+    return not checkpoint.is_dir() or record.get("checkpoint_sha256") == _checkpoint_sha256(checkpoint)
 
 
 def main() -> None:

@@ -128,6 +128,14 @@ def test_every_kept_checkpoint_can_be_had_as_a_model_folder(straight):
     assert model_folders(str(straight.checkpoint(8)))[0][0] == "step-00000008"
 
 
+def test_an_export_of_a_step_that_was_trained_anew_is_made_anew(straight):
+    (_, folder), manifest = model_folders(str(straight.checkpoint(4)))[0], straight.checkpoint(4) / "manifest.json"
+    (folder / "left").touch()
+    assert (model_folders(str(straight.checkpoint(4)))[0][1] / "left").exists(), "kept while the checkpoint is the same"
+    manifest.write_text(manifest.read_text() + "\n")
+    assert not (model_folders(str(straight.checkpoint(4)))[0][1] / "left").exists()
+
+
 def test_an_export_onto_the_wrong_base_is_refused(straight, tmp_path):
     other = write_random_base(tmp_path / "other", "tiny", seed=9)
     with pytest.raises(RunError, match="is not the base of"):
