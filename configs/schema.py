@@ -570,7 +570,9 @@ class EvalConfig(Section):
         doc="Sources whose class histograms give each class's frequency, for the frequency/accuracy figure.",
         changes_result=False,
     )
-    paper_row: str | None = setting(None, doc="Row of eval/paper_numbers.json set beside ours.", changes_result=False)
+    paper_row: str | None = setting(
+        None, doc="Row of eval/reporting/paper_numbers.json set beside ours.", changes_result=False
+    )
 
     def __post_init__(self) -> None:
         """Raise `ConfigError` for an unknown source or an impossible checkpoint."""

@@ -13,9 +13,9 @@ from data_prep.class_names import load_class_list
 from data_prep.prompts import classification_prompt, image_question
 from data_prep.sample import Sample, Turn
 from eval.candidates import candidate_indices, shown_names
-from eval.class_sheet import ClassSheet, decode_scores, read_sheet, rule_of, rule_scores
 from eval.open_world import OpenWorld, Question, class_of
 from eval.records import Prediction, Score
+from eval.scoring.sheet import ClassSheet, decode_scores, read_sheet, rule_of, rule_scores
 
 
 class ClosedWorld(OpenWorld):

@@ -25,12 +25,12 @@ from configs.schema import ProtocolConfig
 from data_prep.class_names import load_class_list
 from data_prep.prompts import image_question
 from data_prep.sample import IMAGE_PLACEHOLDER, Turn
-from eval.class_rules import Floats, Rule, class_scores
-from eval.class_search import Best
-from eval.class_trie import ClassTrie, answer_tokens
 from eval.predictor import Predictor, Prompt
-from eval.tree_forward import Prefix, TreeForward, scoring_attention
-from eval.tree_scorer import TreeScorer
+from eval.scoring.rules import Floats, Rule, class_scores
+from eval.scoring.search import Best
+from eval.scoring.tree_forward import Prefix, TreeForward, scoring_attention
+from eval.scoring.tree_scorer import TreeScorer
+from eval.scoring.trie import ClassTrie, answer_tokens
 from train.model import load_model
 
 SHOWN = 10  # classes, without --json

@@ -17,11 +17,11 @@ from configs.errors import ConfigError, RunError, UserError
 from configs.load import exit_on_user_error
 from configs.run_dir import EvalDir
 from data_prep.atomic import write_bytes
-from eval.figures import frequency_figure
-from eval.page import Block, Figure, Heading, Page, Table, Text
 from eval.places import Place
 from eval.report import classes_of
-from eval.report_page import correlation, interval, percent, points
+from eval.reporting.figures import frequency_figure
+from eval.reporting.page import Block, Figure, Heading, Page, Table, Text
+from eval.reporting.report_page import correlation, interval, percent, points
 
 Reports = Mapping[str, Mapping[str, Any]]  # evaluation's name to the content of its report.json
 

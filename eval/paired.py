@@ -23,7 +23,7 @@ from configs.schema import ProtocolConfig
 from eval.identity import read_evaluation
 from eval.protocols import make_protocol
 from eval.records import read_records
-from eval.stats import Z_95
+from eval.reporting.stats import Z_95
 
 
 @dataclass(frozen=True, slots=True)

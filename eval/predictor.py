@@ -42,7 +42,7 @@ class Prompt:
 class Answer:
     """What the model said. `tokens` holds the ids, the end token included if it came; `seconds` is a share.
 
-    `scores` are those of all class names, where they were scored (`eval.class_sheet`).
+    `scores` are those of all class names, where they were scored (`eval.scoring.sheet`).
     """
 
     text: str

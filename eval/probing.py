@@ -31,7 +31,7 @@ from eval.open_world import OpenWorld
 from eval.places import place_of
 from eval.predictor import Predictor, Prompt
 from eval.probe_heads import Options, ProbeSet, benchmark, benchmark_text, train_heads
-from eval.stats import Rate
+from eval.reporting.stats import Rate
 from train.export import model_folders
 from train.model import DTYPES, LoadedModel, load_model
 

@@ -42,7 +42,7 @@ class Prediction:
     letter) and `choices` are the texts of options A, B, C, ... (empty for an open question). `label` and `label_name`
     say which class the item counts for. `tokens` counts the answer, its end token included; `stopped` is False where
     the answer was cut at the limit. `seconds` is the item's share of its batch's time. `scores` are those of all class
-    names where they were scored (`eval.class_sheet`).
+    names where they were scored (`eval.scoring.sheet`).
     """
 
     id: str

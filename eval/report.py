@@ -15,14 +15,14 @@ from configs.run_dir import EvalDir
 from configs.schema import EvalConfig
 from data_prep.atomic import write_bytes
 from data_prep.shards import id_hash, read_manifest
-from eval.confusion import confusions
 from eval.identity import Evaluation, rejudge
 from eval.items import draw
-from eval.paper import paper_number
 from eval.protocols import make_protocol
 from eval.records import Prediction, Records, Score, read_records
-from eval.report_page import report_page
-from eval.stats import ClassResult, Rate, log_bins, pearson, per_class, spearman, thirds
+from eval.reporting.confusion import confusions
+from eval.reporting.paper import paper_number
+from eval.reporting.report_page import report_page
+from eval.reporting.stats import ClassResult, Rate, log_bins, pearson, per_class, spearman, thirds
 
 EXAMPLES = 8  # of each outcome
 

@@ -17,13 +17,13 @@ from configs.load import config_parser, describe, exit_on_user_error, load_confi
 from configs.run_dir import EvalDir
 from configs.schema import EvalConfig
 from eval.items import Share
-from eval.paper import paper_number
 from eval.places import place_of
 from eval.presets import preset_names, preset_overrides
 from eval.preview import preview
 from eval.protocols import make_protocol
 from eval.report import write_report
-from eval.summary import result_line, write_summary
+from eval.reporting.paper import paper_number
+from eval.reporting.summary import result_line, write_summary
 
 
 def main(argv: Sequence[str] | None = None) -> None:

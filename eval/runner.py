@@ -17,7 +17,6 @@ from configs.run_dir import EvalDir
 from configs.schema import EvalConfig
 from data_prep.sample import Sample
 from data_prep.shards import ShardSet, id_hash
-from eval.class_predictor import ClassPredictor
 from eval.identity import claim, describe_evaluation
 from eval.items import Share, batches_of, chosen_items, open_source
 from eval.open_world import EvalProtocol, Question
@@ -25,6 +24,7 @@ from eval.predictor import Answer, Predictor, Prompt
 from eval.progress import AskProgress
 from eval.protocols import make_protocol
 from eval.records import Failure, Prediction, PredictionWriter, Records, read_records, unread_id
+from eval.scoring.predictor import ClassPredictor
 from train.model import LoadedModel
 
 

@@ -18,11 +18,11 @@ from typing import Any
 from configs.errors import RunError, UserError
 from configs.load import exit_on_user_error
 from data_prep.atomic import write_bytes
-from eval.figures import candidates_figure
-from eval.page import LONG_TABLE, Block, Figure, Heading, Page, Table, Text
-from eval.paper import PaperNumber, paper_numbers
-from eval.paper_rows import rows_of_correlation, rows_of_probe, rows_of_report
-from eval.report_page import points, protocol_tag
+from eval.reporting.figures import candidates_figure
+from eval.reporting.page import LONG_TABLE, Block, Figure, Heading, Page, Table, Text
+from eval.reporting.paper import PaperNumber, paper_numbers
+from eval.reporting.paper_rows import rows_of_correlation, rows_of_probe, rows_of_report
+from eval.reporting.report_page import points, protocol_tag
 
 HEADERS = ("row", "paper", "ours", "difference", "95 % interval", "n", "protocol", "run")
 NOT_RUN = "not run"

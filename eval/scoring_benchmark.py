@@ -29,12 +29,12 @@ from configs.load import exit_on_user_error
 from data_prep.class_names import load_class_list
 from data_prep.prompts import classification_prompt, image_question
 from data_prep.sample import Turn
-from eval.class_reference import cached_loop, full_forward
-from eval.class_rules import Rule, class_scores
-from eval.class_trie import ClassTrie, answer_tokens
-from eval.peaked_model import train_peaked
-from eval.tree_forward import TreeForward, scoring_attention
-from eval.tree_scorer import TreeScorer
+from eval.scoring.peaked_model import train_peaked
+from eval.scoring.reference import cached_loop, full_forward
+from eval.scoring.rules import Rule, class_scores
+from eval.scoring.tree_forward import TreeForward, scoring_attention
+from eval.scoring.tree_scorer import TreeScorer
+from eval.scoring.trie import ClassTrie, answer_tokens
 from train.chat import ChatRenderer, load_tokenizer
 
 GOALS = {"loop": 30.0, "full": 150.0, "sum": 0.02, "cfg": 0.05}

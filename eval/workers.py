@@ -13,7 +13,7 @@ from configs.schema import EvalConfig
 from eval.items import Share, open_source
 from eval.places import Place, place_of
 from eval.runner import ask_all
-from eval.tree_forward import scoring_attention
+from eval.scoring.tree_forward import scoring_attention
 from train.export import model_folders
 from train.model import load_model
 

@@ -5,7 +5,6 @@ from collections import Counter
 
 import torch
 
-from train.actions import Actions
 from train.adapters import choose_trainable, count_parts, freeze_table
 from train.batches import ExampleSet
 from train.checkpoints import CheckpointWriter
@@ -17,7 +16,8 @@ from train.model import LossModule, load_model
 from train.plan import RunPlan
 from train.resume import Start, write_run_files
 from train.sinks import ConsoleSink, JsonlSink, Sink, WandbSink, make_event
-from train.spikes import SpikeMonitor
+from train.spikes.actions import Actions
+from train.spikes.monitor import SpikeMonitor
 from train.trainer import Collaborators, Trainer
 
 

@@ -25,7 +25,6 @@ import torch
 from configs.errors import ConfigError, UserError
 from configs.load import config_parser, describe, exit_on_user_error, load_config
 from configs.schema import RunConfig
-from train.actions import EXIT_CODE
 from train.build import build_trainer
 from train.checkpoints import newest_checkpoint
 from train.distributed import start_world, stop_world, world_size_of_environment
@@ -33,6 +32,7 @@ from train.export import export_checkpoint
 from train.plan import RunPlan, make_plan
 from train.preview import preview
 from train.resume import open_run
+from train.spikes.actions import EXIT_CODE
 
 
 def parse_arguments() -> argparse.Namespace:

@@ -24,11 +24,11 @@ from configs.schema import RunConfig
 from data_prep.atomic import write_bytes
 from data_prep.inspect import contact_sheet
 from data_prep.sample import Sample
-from train.episodes import ALARMS, NEWS
 from train.epochs import PADDING, data_steps
 from train.plan import plan_order
-from train.postmortem_plot import Curve, Mark, svg
 from train.sources import SourceSet
+from train.spikes.episodes import ALARMS, NEWS
+from train.spikes.plot import Curve, Mark, svg
 
 Record = dict[str, Any]
 MARKED = (*ALARMS, *NEWS, "skipped", "rolled_back", "stopped_by_monitor")

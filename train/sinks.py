@@ -13,7 +13,7 @@ from tqdm import tqdm
 from configs.run_dir import RunDir
 from configs.schema import LoggingConfig
 from data_prep.atomic import write_bytes
-from train.episodes import ALARMS, FAULTS
+from train.spikes.episodes import ALARMS, FAULTS
 
 Record = Mapping[str, Any]
 

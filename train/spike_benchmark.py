@@ -1,9 +1,9 @@
 """How good the loss-spike monitor is: `python -m train.spike_benchmark [--json] [--seeds fixed|fresh|both] [--live]`
 
-14 faults in 4 kinds of noise (`train.spike_traces`), beside published rules (`train.spike_peers`). The fixed seeds are
-0 to 4; fresh ones are drawn anew each time and printed, so that nobody can have fitted a threshold to them. `--live`
-trains a tiny LoRA model with DeepSpeed on two ranks instead, with 6 faults, with and without actions
-(`train.spike_live`). Exit code 1 if a target is missed.
+14 faults in 4 kinds of noise (`train.spikes.traces`), beside published rules (`train.spikes.peers`). The fixed seeds
+are 0 to 4; fresh ones are drawn anew each time and printed, so that nobody can have fitted a threshold to them.
+`--live` trains a tiny LoRA model with DeepSpeed on two ranks instead, with 6 faults, with and without actions
+(`train.spikes.live`). Exit code 1 if a target is missed.
 """
 
 import argparse
@@ -16,11 +16,11 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from configs.schema import MonitorConfig
-from train.spike_live import live_benchmark
-from train.spike_peers import PEERS
-from train.spike_scores import OURS, Score, Scores, score_all
-from train.spike_traces import FAULTS, REGIMES, Trace
-from train.spikes import SpikeMonitor
+from train.spikes.live import live_benchmark
+from train.spikes.monitor import SpikeMonitor
+from train.spikes.peers import PEERS
+from train.spikes.scores import OURS, Score, Scores, score_all
+from train.spikes.traces import FAULTS, REGIMES, Trace
 
 FIXED = (0, 1, 2, 3, 4)
 FALSE_ALARMS = {"gaussian": 1.0, "lognormal": 1.0, "bimodal": 1.0, "heavy": 15.0}

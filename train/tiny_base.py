@@ -2,11 +2,11 @@
 
     python -m train.tiny_base --output train/assets/tiny_llava
 
-1. A CLIP vision tower learns to tell every class of the world apart (`train.tiny_base_vision`).
-2. A Llama learns every name and every fact, from text alone (`train.tiny_base_language`).
+1. A CLIP vision tower learns to tell every class of the world apart (`train.tiny_base_stages.vision`).
+2. A Llama learns every name and every fact, from text alone (`train.tiny_base_stages.language`).
 3. A projector joins them on captions and conversations in which few classes are common and most are rare
-   (`train.tiny_base_projector`).
-4. Letters are added, so that other names than the world's can be spelled (`train.tiny_base_spelling`).
+   (`train.tiny_base_stages.projector`).
+4. Letters are added, so that other names than the world's can be spelled (`train.tiny_base_stages.spelling`).
 
 So the finished model sees the difference between any two classes and knows all about both, but can name only the
 common ones: the paper's finding, by construction of the *data*, as in LLaVA. The folder is in Hugging Face's
@@ -29,12 +29,12 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from train.tiny_base_language import LanguageRecipe, build_language_model, train_language_model
-from train.tiny_base_measures import measure
-from train.tiny_base_projector import ProjectorRecipe, assemble, teach_images
-from train.tiny_base_spelling import teach_letters
-from train.tiny_base_vision import VisionRecipe, build_tower, train_tower
-from train.tiny_base_words import build_tokenizer
+from train.tiny_base_stages.language import LanguageRecipe, build_language_model, train_language_model
+from train.tiny_base_stages.measures import measure
+from train.tiny_base_stages.projector import ProjectorRecipe, assemble, teach_images
+from train.tiny_base_stages.spelling import teach_letters
+from train.tiny_base_stages.vision import VisionRecipe, build_tower, train_tower
+from train.tiny_base_stages.words import build_tokenizer
 
 THREADS = 2  # fixed: the number of threads decides the order of sums, and so the last bits of the weights
 

@@ -16,22 +16,22 @@ import numpy as np
 import torch
 
 from configs.errors import DataError
-from train.actions import Actions, Decision
 from train.batches import StepData
 from train.checkpoints import Checkpoint, CheckpointWriter
 from train.distributed import World
 from train.engine import Engine, ParameterState, StepResult
-from train.episodes import ALARMS
 from train.epochs import OrderState, keyed_hash
 from train.flops import FlopModel, peak_flops
 from train.heldout import HeldOut
 from train.loss import local_units, weigh
 from train.plan import RunPlan
-from train.recovery import roll_back, suspects
 from train.schedule import lr_factor
 from train.signals import stop_requested
 from train.sinks import Sink, make_event
-from train.spikes import SpikeMonitor
+from train.spikes.actions import Actions, Decision
+from train.spikes.episodes import ALARMS
+from train.spikes.monitor import SpikeMonitor
+from train.spikes.recovery import roll_back, suspects
 
 
 @dataclass

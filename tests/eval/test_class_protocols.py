@@ -8,10 +8,10 @@ import pytest
 from configs.run_dir import EvalDir
 from configs.schema import ProtocolConfig
 from eval.candidates import candidate_indices
-from eval.class_sheet import ClassSheet, decode_scores, encode_scores, read_sheet, write_sheet
 from eval.protocols import make_protocol
 from eval.records import Prediction, from_line, read_records, to_line
 from eval.run import main
+from eval.scoring.sheet import ClassSheet, decode_scores, encode_scores, read_sheet, write_sheet
 
 CLASSES = ["tench", "wild dog", "cat", "cat"]
 SUMS = {"x": [-4.0, -3.0, -2.0, -2.0], "y": [-1.0, -6.0, -5.0, -5.0]}

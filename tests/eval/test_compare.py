@@ -10,7 +10,7 @@ from configs.run_dir import EvalDir, RunDir
 from configs.schema import DataConfig, EvalConfig, SourceConfig
 from eval.compare import comparison, main, read_reports
 from eval.places import place_of
-from eval.stats import Rate
+from eval.reporting.stats import Rate
 
 
 def fake_report(name: str, right: int, *, kind: str = "open_world", protocol: str = "p", label: str = "export") -> dict:

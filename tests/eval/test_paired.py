@@ -7,8 +7,8 @@ import pytest
 from scipy.stats import binomtest
 
 from configs.errors import RunError
-from eval.confusion import confusions
 from eval.paired import Paired, compare_right, main, mcnemar
+from eval.reporting.confusion import confusions
 from eval.run import main as evaluate
 
 

@@ -12,10 +12,10 @@ from configs.errors import ConfigError, RunError
 from configs.run_dir import EvalDir
 from configs.schema import DataConfig, EvalConfig, ProtocolConfig, SourceConfig
 from eval.identity import claim, describe_evaluation
-from eval.page import LONG_TABLE, Heading, Numbers, Page, Table, Text
-from eval.paper import NUMBERS, paper_number
 from eval.records import Failure, Prediction, PredictionWriter
 from eval.report import write_report
+from eval.reporting.page import LONG_TABLE, Heading, Numbers, Page, Table, Text
+from eval.reporting.paper import NUMBERS, paper_number
 
 PAPER = Path(__file__).resolve().parents[3] / "shared" / "paper" / "paper.txt"
 VOID = {"meta", "path", "use", "br", "hr", "rect", "line", "circle"}

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from eval.paper import paper_numbers
-from eval.paper_rows import experiments, model_and_dataset, rows_of_correlation, rows_of_probe, rows_of_report
+from eval.reporting.paper import paper_numbers
+from eval.reporting.paper_rows import experiments, model_and_dataset, rows_of_correlation, rows_of_probe, rows_of_report
 from eval.scoreboard import main
 
 RATE = {"value": 0.25, "low": 0.2, "high": 0.3, "count": 250, "n": 1000}

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from eval.peaked_model import train_peaked
+from eval.scoring.peaked_model import train_peaked
 from eval.scoring_benchmark import as_text, count_nodes, main
 
 TOKENIZER = Path(__file__).resolve().parents[3] / "shared" / "data" / "llama2_tokenizer"

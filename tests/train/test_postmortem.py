@@ -9,11 +9,12 @@ import pytest
 from configs.load import to_yaml
 from configs.run_dir import RunDir
 from configs.schema import MonitorConfig
-from train import postmortem, postmortem_plot
+from train import postmortem
 from train.epochs import EpochOrder
 from train.plan import make_plan
 from train.sinks import make_event
-from train.spikes import SpikeMonitor
+from train.spikes import plot
+from train.spikes.monitor import SpikeMonitor
 
 
 def write_run(workshop, name: str, spike_at: int | None) -> RunDir:
@@ -87,11 +88,11 @@ def test_a_folder_without_a_run_is_refused(tmp_path, capsys):
 def test_thinning_keeps_the_spike():
     points = [(step, 1.0) for step in range(100_000)]
     points[54_321] = (54_321, 50.0)
-    thin = postmortem_plot.thinned(points)
-    assert len(thin) <= 2 * postmortem_plot.MOST_POINTS
+    thin = plot.thinned(points)
+    assert len(thin) <= 2 * plot.MOST_POINTS
     assert (54_321, 50.0) in thin
 
 
 def test_the_examples_in_the_docstrings_hold():
-    assert doctest.testmod(postmortem).failed == doctest.testmod(postmortem_plot).failed == 0
-    assert doctest.testmod(postmortem_plot).attempted >= 2
+    assert doctest.testmod(postmortem).failed == doctest.testmod(plot).failed == 0
+    assert doctest.testmod(plot).attempted >= 2

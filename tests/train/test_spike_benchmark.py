@@ -5,10 +5,10 @@ from dataclasses import replace
 import pytest
 
 from train.spike_benchmark import peer_table, targets
-from train.spike_live import judge
-from train.spike_peers import PEERS, LlmFoundry, OlmoCore
-from train.spike_scores import OURS, score_all
-from train.spike_traces import FAULT_AT, FAULTS, REGIMES, Reading, Trace
+from train.spikes.live import judge
+from train.spikes.peers import PEERS, LlmFoundry, OlmoCore
+from train.spikes.scores import OURS, score_all
+from train.spikes.traces import FAULT_AT, FAULTS, REGIMES, Reading, Trace
 
 
 @pytest.fixture(scope="module")

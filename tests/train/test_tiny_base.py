@@ -18,9 +18,9 @@ import train.tiny_base
 from data_prep.readers.toy_world import read
 from data_prep.sample import Sample, Turn
 from train.tiny_base import BaseRecipe, build, dry_run
-from train.tiny_base_measures import accuracy_of_letters, classification, greedy_answers, text_questions
-from train.tiny_base_vision import image_bytes, linear_probe, to_pixels
-from train.tiny_base_words import IGNORED, encode, tokenize
+from train.tiny_base_stages.measures import accuracy_of_letters, classification, greedy_answers, text_questions
+from train.tiny_base_stages.vision import image_bytes, linear_probe, to_pixels
+from train.tiny_base_stages.words import IGNORED, encode, tokenize
 
 SHIPPED = Path(train.tiny_base.__file__).parent / "assets" / "tiny_llava"
 REBUILD = "python -m train.tiny_base --output train/assets/tiny_llava"

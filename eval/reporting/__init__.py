@@ -1,0 +1,1 @@
+"""What reports are made of: statistics, the paper's numbers, drawings, pages."""

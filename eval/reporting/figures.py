@@ -1,0 +1,131 @@
+"""The drawings of reports, as SVG text to be put into a page.
+
+Drawn without pyplot, so that no display and no global state is needed, and without dates or random ids, so that equal
+numbers give equal files.
+"""
+
+import io
+import math
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+from eval.reporting.stats import ClassResult, log_bins, thirds
+
+COLOURS = ("#1f5fa8", "#d1642a", "#3a8f5c", "#8a4fa3", "#b3922e", "#5d6b78")
+NEVER = 0.3  # where classes that never occur are drawn
+SETTINGS: dict[str, Any] = {
+    "svg.fonttype": "none",
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans"],
+    "font.size": 11,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#e6ebf0",
+    "axes.axisbelow": True,
+}
+
+
+def frequency_figure(models: Mapping[str, Sequence[ClassResult]]) -> str:
+    """The paper's Figure 3: each class's accuracy over its frequency in the training data, on a log scale.
+
+    Dots are classes; the line joins the mean accuracies of bins of the frequency: powers of ten, or thirds where the
+    classes span too few of these. One colour a model.
+    """
+    with matplotlib.rc_context(SETTINGS | {"svg.hashsalt": "frequency"}):
+        figure = Figure(figsize=(7.6, 4.4), layout="constrained")
+        axes = figure.subplots()
+        frequencies = [c.frequency for classes in models.values() for c in classes if c.frequency is not None]
+        for number, (name, classes) in enumerate(models.items()):
+            colour = COLOURS[number % len(COLOURS)]
+            known = [c for c in classes if c.frequency is not None]
+            places, accuracies = [_place(c.frequency or 0) for c in known], [c.rate.value for c in known]
+            axes.scatter(places, accuracies, s=26 if len(known) <= 200 else 9, color=colour, alpha=0.4, linewidths=0)
+            bins = log_bins(known) if len(log_bins(known)) > 2 else thirds(known)
+            centres = [math.sqrt(_place(part.low) * _place(part.high)) for part in bins]
+            axes.plot(centres, [part.mean_accuracy for part in bins], "o-", color=colour, lw=2, ms=6, label=name)
+        _frequency_axis(axes, min(frequencies), max(frequencies))
+        if len(models) > 1:
+            figure.legend(loc="outside upper left", ncols=min(3, len(models)), frameon=False)
+        return _svg(figure)
+
+
+def accuracy_figure(classes: Sequence[ClassResult]) -> str:
+    """How many classes have which accuracy: a histogram in steps of ten per cent."""
+    with matplotlib.rc_context(SETTINGS | {"svg.hashsalt": "accuracy"}):
+        figure = Figure(figsize=(7.6, 3.0), layout="constrained")
+        axes = figure.subplots()
+        counts = [0] * 10
+        for result in classes:
+            counts[min(9, int(result.rate.value * 10 + 1e-9))] += 1
+        axes.bar([number / 10 + 0.05 for number in range(10)], counts, width=0.092, color=COLOURS[0])
+        axes.set_xticks([number / 10 for number in range(11)])
+        axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+        axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.grid(visible=False, axis="x")
+        axes.set_xlabel("accuracy of the class")
+        axes.set_ylabel("classes")
+        return _svg(figure)
+
+
+def candidates_figure(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The paper's Figure 2: accuracy over the number of candidate classes, a panel a dataset.
+
+    `rows` are lines of the scoreboard named table9/candidates_K/MODEL/DATASET: the paper's value and perhaps ours.
+    """
+    with matplotlib.rc_context(SETTINGS | {"svg.hashsalt": "candidates"}):
+        figure = Figure(figsize=(9.6, 3.2), layout="constrained")
+        parts = [(str(row["row"]).split("/"), row) for row in rows]
+        datasets = list(dict.fromkeys(names[3] for names, _ in parts))
+        models = list(dict.fromkeys(names[2] for names, _ in parts))
+        panels = figure.subplots(1, len(datasets), sharey=True, squeeze=False)[0]
+        for axes, dataset in zip(panels, datasets, strict=True):
+            for model, colour in zip(models, COLOURS, strict=False):
+                own = [(int(n[1].split("_")[1]), r) for n, r in parts if (n[2], n[3]) == (model, dataset)]
+                paper = [(count, row["paper"]) for count, row in own if row["paper"] is not None]
+                axes.plot(*zip(*paper, strict=True), "o--", color=colour, mfc="white", lw=1, ms=5, label=model)
+                ours = [(count, row["ours"]["value"]) for count, row in own if row["ours"] is not None]
+                if ours:
+                    axes.plot(*zip(*ours, strict=True), "o-", color=colour, lw=2, ms=6)
+            axes.set_xscale("log")
+            axes.minorticks_off()
+            axes.set_xticks([2, 5, 20, 100], ["2", "5", "20", "100"])
+            axes.set_ylim(-0.04, 1.04)
+            axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+            axes.set_title(dataset, fontsize=11)
+        handles, labels = panels[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside upper left", ncols=len(models), frameon=False)
+        return _svg(figure)
+
+
+def _place(frequency: int) -> float:
+    """Where a frequency stands on the log axis; 0 stands where 0.3 would."""
+    return max(float(frequency), NEVER)
+
+
+def _frequency_axis(axes: Axes, low: int, high: int) -> None:
+    axes.set_xscale("log")
+    ticks = [10.0**power for power in range(8) if _place(low) / 2 <= 10.0**power <= 2 * _place(high)]
+    if low == 0:
+        ticks.insert(0, NEVER)
+    axes.minorticks_off()
+    axes.set_xticks(ticks, [f"{tick:,.0f}" for tick in ticks])
+    axes.set_ylim(-0.04, 1.04)
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    axes.set_xlabel("occurrences of the class in the training data")
+    axes.set_ylabel("accuracy of the class")
+
+
+def _svg(figure: Figure) -> str:
+    """The drawing alone, without XML head and metadata, for use inside a page."""
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    text = buffer.getvalue()
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    return text[text.index("<svg") :].strip()

@@ -1,0 +1,1 @@
+"""Class names scored exactly: a tree of names behind one prompt."""

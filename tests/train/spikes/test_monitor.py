@@ -1,0 +1,174 @@
+"""What the monitor says, and what it does not."""
+
+import json
+import math
+import random
+
+import pytest
+
+from configs.schema import MonitorConfig
+from train.spike_benchmark import milliseconds_per_step
+from train.spikes.episodes import Verdict
+from train.spikes.monitor import SpikeMonitor
+
+CONFIG = MonitorConfig(window=64, warmup=16, reseed_after=32)
+
+
+def noise(step: int, spread: float = 0.03) -> float:
+    return math.exp(random.Random(step).gauss(0, spread))
+
+
+def verdicts(values: list[float], monitor: SpikeMonitor | None = None, start: int = 0) -> list[Verdict]:
+    monitor = monitor or SpikeMonitor(CONFIG)
+    seen = []
+    for step, value in enumerate(values, start):
+        seen += monitor.observe(step, {"imagenet": value}, 1.0 + 0.01 * (step % 7))
+    return seen
+
+
+def watch(values: list[float], monitor: SpikeMonitor | None = None, start: int = 0) -> list[tuple[int, str]]:
+    return [(v.step, v.kind) for v in verdicts(values, monitor, start)]
+
+
+def test_a_healthy_run_raises_no_alarm():
+    assert watch([2 * (step + 1) ** -0.1 * noise(step) for step in range(2000)]) == []
+
+
+def test_an_isolated_outlier_is_flagged_at_once_and_named_when_it_is_over():
+    values = [noise(step) for step in range(100)]
+    values[60] *= 3
+    assert watch(values) == [(60, "outlier"), (61, "recovered")]
+    assert [v.nature for v in verdicts(values) if v.kind == "recovered"] == ["isolated"]
+
+
+def test_a_second_spike_is_not_masked_by_a_first():
+    values = [noise(step) for step in range(120)]
+    values[60] *= 8
+    values[80] *= 2
+    assert [kind for step, kind in watch(values) if step in (60, 80)] == ["outlier", "outlier"]
+
+
+@pytest.mark.parametrize(("steps", "nature"), [(2, "isolated"), (10, "spike")])
+def test_an_episode_is_named_by_its_length_and_says_which_steps_it_was(steps, nature):
+    values = [noise(step) * (3 if 60 <= step < 60 + steps else 1) for step in range(150)]
+    end = verdicts(values)[-1]
+    assert (end.kind, end.nature, end.steps) == ("recovered", nature, range(60, 60 + steps))
+
+
+def test_a_spike_that_falls_slowly_is_recovering_and_in_the_end_recovered():
+    values = [noise(step) * (1 + 4 * math.exp((100 - step) / 100) * (step >= 100)) for step in range(900)]
+    kinds = [v.kind for v in verdicts(values) if v.kind != "outlier"]
+    assert "recovering" in kinds
+    assert kinds[-1] == "recovered"
+
+
+def test_a_level_that_never_recovers_keeps_alarming_and_is_one_day_taken_for_normal():
+    values = [noise(step) for step in range(60)] + [6.7 * noise(step) for step in range(60, 1200)]
+    seen = verdicts(values)
+    assert seen[0].step == 60
+    assert [v.step for v in seen if v.kind == "never_recovering"][:3] == [91, 123, 155]
+    assert (seen[-1].kind, seen[-1].nature) == ("accepted", "never_recovering")
+    assert seen[-1].step == 60 + CONFIG.accept_after - 1
+
+
+def test_a_spike_on_top_of_a_spike_is_seen():
+    values = [noise(step) * (5 if step >= 100 else 1) * (4 if step == 180 else 1) for step in range(200)]
+    assert (180, "outlier") in watch(values)
+
+
+def test_a_divergence_too_slow_for_any_step_to_stand_out_is_seen():
+    values = [noise(step, 0.1) * 1.0005 ** max(0, step - 1500) for step in range(3000)]
+    first = verdicts(values, SpikeMonitor(MonitorConfig()))[0]
+    assert first.kind == "slow_divergence"
+    assert first.step < 1500 + 600
+
+
+def test_loss_and_norm_vouch_for_each_other():
+    """Neither reaches 8 deviations alone; together they are an outlier."""
+    monitor = SpikeMonitor(CONFIG)
+    for step in range(100):
+        assert monitor.observe(step, {"a": noise(step, 0.1)}, noise(step + 10**6, 0.1)) == []
+    five, short = (math.exp(monitor.detectors[s].window.log_at(5.0)) for s in ("loss/a", "grad_norm/a"))
+    assert monitor.norm_limit({"a": five}) < short < monitor.norm_limit({"a": 1.0})
+    assert {v.kind for v in monitor.observe(100, {"a": five}, short)} == {"outlier"}
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_non_finite_loss_is_named_and_does_not_blind_the_monitor(value):
+    values = [noise(step) for step in range(100)]
+    values[50], values[51] = value, 9.0
+    assert watch(values) == [(50, "non_finite"), (51, "outlier"), (52, "recovered")]
+    values[51] = 1.0
+    assert watch(values) == [(50, "non_finite"), (51, "recovered")]
+
+
+def test_zero_and_frozen_losses_are_named():
+    values = [noise(step) for step in range(40)]
+    assert (40, "not_positive") in watch([*values, 0.0])
+    frozen = watch([*values, *[1.0] * 60])
+    assert {kind for _, kind in frozen} == {"frozen"}
+    assert frozen[0][0] == 47, "the eighth of the same"
+    assert len(frozen) == 9, "8 in a row, then every 32nd"
+
+
+def test_each_source_has_its_own_baseline():
+    """Alternating sources of losses 0.2 and 2: one detector over both would see outliers or go blind."""
+    monitor, verdicts = SpikeMonitor(CONFIG), []
+    for step in range(200):
+        source, level = (("imagenet", 0.2), ("llava", 2.0))[step % 2]
+        value = level * noise(step) * (4 if step == 150 else 1)
+        verdicts += monitor.observe(step, {source: value}, None)
+    assert (verdicts[0].step, verdicts[0].signal, verdicts[0].kind) == (150, "loss/imagenet", "outlier")
+    assert {v.kind for v in verdicts} == {"outlier", "recovered"}
+    assert monitor.unresolved() == {}
+
+
+def test_the_gradient_norm_is_watched_too():
+    monitor = SpikeMonitor(CONFIG)
+    verdicts = [monitor.observe(step, {}, noise(step) * (50 if step == 90 else 1)) for step in range(100)]
+    assert [v.signal for v in verdicts[90]] == ["grad_norm"]
+
+
+def test_an_update_of_zero_is_no_alarm_and_a_large_one_is():
+    monitor = SpikeMonitor(CONFIG)
+    seen = [monitor.observe(s, {}, None, 0.0 if s == 0 else noise(s) * (50 if s == 90 else 1)) for s in range(91)]
+    assert [v.signal for step in seen for v in step] == ["update_rms"]
+
+
+def test_a_step_can_be_judged_before_it_is_taken_without_changing_anything():
+    monitor = SpikeMonitor(CONFIG)
+    assert monitor.norm_limit({"a": 1.0}) == math.inf
+    for step in range(50):
+        monitor.observe(step, {"a": noise(step)}, noise(step))
+    before = json.dumps(monitor.state())
+    assert monitor.loss_stands_out({"a": 3.0})
+    assert not monitor.loss_stands_out({"a": 1.0})
+    assert 1.1 < monitor.norm_limit({"a": 1.0}) < 2
+    assert json.dumps(monitor.state()) == before
+
+
+def test_a_step_costs_less_than_a_fifth_of_a_millisecond():
+    assert milliseconds_per_step(1000) < 0.2
+
+
+@pytest.mark.parametrize("cut", [71, 75, 130, 180])
+def test_the_state_goes_through_a_checkpoint_at_any_point_of_an_episode(cut):
+    values = [noise(step) for step in range(300)]
+    values[70] *= 4
+    values[73] = math.nan
+    values[110:200] = [3 * value for value in values[110:200]]
+    straight = watch(values)
+    first, second = SpikeMonitor(CONFIG), SpikeMonitor(CONFIG)
+    before = watch(values[:cut], first)
+    second.load(json.loads(json.dumps(first.state(), allow_nan=False)))
+    assert before + watch(values[cut:], second, start=cut) == straight
+    assert second.state() == first_after(values, first, cut)
+
+
+def first_after(values: list[float], monitor: SpikeMonitor, cut: int) -> dict[str, object]:
+    watch(values[cut:], monitor, start=cut)
+    return monitor.state()
+
+
+def test_a_monitor_that_is_off_says_nothing():
+    assert watch([1.0] * 50 + [math.nan], SpikeMonitor(MonitorConfig(enabled=False))) == []

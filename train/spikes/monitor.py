@@ -1,0 +1,112 @@
+"""The loss-spike monitor: pure Python, numbers in, verdicts out, state in the checkpoint.
+
+Each data source has its own detector, since one source may spike alone and since a mixture's sources have different
+losses: one baseline over both would alarm at every change of mixture. The gradient norm and the size of the update have
+one for each set of sources that stood together in a batch, for the same reason. What counts as an outlier, a shift or a
+trend is in `train.spikes.detectors`, what happens after one in `train.spikes.episodes`.
+
+    monitor = SpikeMonitor(config.monitor)
+    for verdict in monitor.observe(step=601, losses={"imagenet": 6.7, "llava": 1.1}, grad_norm=40.2):
+        print(verdict.message())    # loss/imagenet: outlier at step 601: 6.7 (+24.1 robust deviations)
+
+Loss and norm vouch for each other: where both lie half the threshold (4) above their baselines in one step, both are
+outliers; two independent t3 values do so once in 10,000 steps. A norm alone is an outlier at 7/8 of it (7): its log is
+noisier than the loss's, but without its heavy tail.
+
+Background: "Why are Visually-Grounded Language Models Bad at Image Classification?", Section 3.3 and Figure 5.
+"""
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from configs.schema import MonitorConfig
+from train.spikes.episodes import Detector, Verdict
+
+GRAD_NORM = "grad_norm"
+UPDATE = "update_rms"
+JOINT = 0.5
+NORM = 0.875
+
+
+class SpikeMonitor:
+    """The detectors of a run. Every rank has one and feeds it the same all-reduced numbers."""
+
+    def __init__(self, config: MonitorConfig):
+        """Start without a history."""
+        self.config = config
+        self.detectors: dict[str, Detector] = {}
+
+    def observe(
+        self, step: int, losses: Mapping[str, float], grad_norm: float | None, update_rms: float | None = None
+    ) -> list[Verdict]:
+        """Judge one step: mean loss of each source in the batch, global gradient norm, root mean square of the update.
+
+        An update of 0 is not judged: the first step of a warm-up makes one.
+        """
+        if not self.config.enabled:
+            return []
+        values = {f"loss/{source}": loss for source, loss in losses.items()}
+        if grad_norm is not None:
+            values[_of_sources(GRAD_NORM, losses)] = grad_norm
+        if update_rms:
+            values[_of_sources(UPDATE, losses)] = update_rms
+        loud = self._both_stand_out(values)
+        verdicts: list[Verdict] = []
+        for signal, value in values.items():
+            verdicts += self._detector(signal).observe(step, value, self._threshold(signal, loud))
+        return verdicts
+
+    def loss_stands_out(self, losses: Mapping[str, float]) -> bool:
+        """True if a source's loss is an outlier, before anything was learnt from the step. Changes nothing."""
+        return any(self._z(f"loss/{source}", loss) > self.config.threshold for source, loss in losses.items())
+
+    def norm_limit(self, losses: Mapping[str, float]) -> float:
+        """The gradient norm above which the step of these losses is an outlier; infinite while nothing is known."""
+        detector = self.detectors.get(_of_sources(GRAD_NORM, losses))
+        if not self.config.enabled or detector is None or not detector.judges:
+            return math.inf
+        joint = self.config.threshold * JOINT
+        loud = any(self._z(f"loss/{source}", loss) > joint for source, loss in losses.items())
+        return math.exp(detector.window.log_at(self._threshold(GRAD_NORM, loud)))
+
+    def unresolved(self) -> dict[str, str]:
+        """Signal to what is wrong with it now: `never_recovering`, `slow_divergence`, `non_finite` and so on."""
+        return {signal: nature for signal, detector in self.detectors.items() if (nature := detector.unresolved)}
+
+    def state(self) -> dict[str, Any]:
+        """JSON-able state of all detectors, for the checkpoint."""
+        return {signal: detector.state() for signal, detector in self.detectors.items()}
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Inverse of `state`; what was known before is forgotten."""
+        self.detectors.clear()
+        for signal, saved in state.items():
+            self._detector(signal).load(saved)
+
+    def _detector(self, signal: str) -> Detector:
+        if signal not in self.detectors:
+            self.detectors[signal] = Detector(signal, self.config, watches_level=signal.startswith("loss/"))
+        return self.detectors[signal]
+
+    def _threshold(self, signal: str, loud: bool) -> float:
+        """Deviations that make an outlier; `loud`: the norm's, or the loss's, company stands out too."""
+        if signal.startswith("loss/"):
+            return self.config.threshold * (JOINT if loud else 1.0)
+        return self.config.threshold * (JOINT if loud and signal.startswith(GRAD_NORM) else NORM)
+
+    def _both_stand_out(self, values: Mapping[str, float]) -> bool:
+        joint = self.config.threshold * JOINT
+        kinds = {signal.split("/")[0] for signal, value in values.items() if self._z(signal, value) > joint}
+        return {"loss", GRAD_NORM} <= kinds
+
+    def _z(self, signal: str, value: float) -> float:
+        detector = self.detectors.get(signal)
+        if detector is None or not detector.judges or not math.isfinite(value) or value <= 0:
+            return 0.0
+        return detector.window.z(math.log(value))
+
+
+def _of_sources(signal: str, sources: Iterable[str]) -> str:
+    """`grad_norm/imagenet+llava`: batches of different sources have different norms."""
+    return "/".join(filter(None, (signal, "+".join(sorted(sources)))))

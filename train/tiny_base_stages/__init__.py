@@ -1,0 +1,1 @@
+"""The stages in which the demo world's base model is made."""
