@@ -5,7 +5,6 @@ a resumed run draws the same ones.
 """
 
 import math
-import resource
 import sys
 import time
 from collections.abc import Iterator
@@ -26,12 +25,13 @@ from train.heldout import HeldOut
 from train.loss import local_units, weigh
 from train.plan import RunPlan
 from train.schedule import lr_factor
-from train.signals import stop_requested
 from train.sinks import Sink, make_event
 from train.spikes.actions import Actions, Decision
 from train.spikes.episodes import ALARMS
 from train.spikes.monitor import SpikeMonitor
 from train.spikes.recovery import roll_back, suspects
+from train.step_record import peak_memory, skip_message, step_record
+from train.totals import Totals, sum_over_ranks
 
 
 @dataclass
@@ -156,43 +156,31 @@ class Trainer:
         units = int(world.all_sum([local_units(batches, config.loss.normalisation)])[0])
         for batch in batches:
             weigh(batch, config.loss.normalisation, units, world.size * self.plan.batches.accumulation)
-        exchanged: list[_Totals] = []
+        exchanged: list[Totals] = []
 
         def before_update(loss: float, sums: list[torch.Tensor]) -> float:
-            exchanged.append(self._exchange(data, loss, sums))
+            exchanged.append(sum_over_ranks(world, self.plan.sources.names, data.batches, loss, sums))
             return self.parts.actions.norm_limit(self.parts.monitor, exchanged[0].by_source)
 
         result = self.parts.engine.step(batches, factor, before_update)
         totals = exchanged[0]
-        elapsed = time.perf_counter() - clock
         record: dict[str, Any] = {
             "step": step + 1,
             "epoch": (step + 1) / self.plan.length.steps_per_epoch,
-            "loss": totals.loss,
-            "grad_norm": result.grad_norm,
             "lr": {part: rate * factor for part, rate in self._rates().items()},
-            "tokens": totals.tokens,
-            "supervised_tokens": totals.supervised,
-            "samples": totals.samples,
-            "unsupervised_samples": totals.unsupervised,
-            "unreadable_samples": totals.unreadable,
-            "samples_per_s": totals.samples / elapsed,
-            "tokens_per_s": totals.tokens / elapsed,
-            "data_wait_s": waited,
-            "step_s": elapsed,
+            **step_record(totals, result.grad_norm, time.perf_counter() - clock, waited),
             "peak_memory_bytes": peak_memory(world.device),
-            "loss_by_source": totals.by_source,
         }
         record |= self._extras(data, result, totals)
         if self.peak:
             lengths = [int(n) for batch in batches for n in batch.lengths()]
             images = sum(len(batch.pixels) for batch in batches)
-            record["mfu"] = self.parts.flops.step(lengths, images) / elapsed / self.peak
+            record["mfu"] = self.parts.flops.step(lengths, images) / record["step_s"] / self.peak
         if self._measures_heldout(step + 1):
             record["heldout_loss"] = self.parts.heldout.measure(self.parts.engine, world)
         return record, totals.stop
 
-    def _extras(self, data: StepData, result: StepResult, totals: "_Totals") -> dict[str, Any]:
+    def _extras(self, data: StepData, result: StepResult, totals: Totals) -> dict[str, Any]:
         """What not every step has: the update's size, whether it was skipped and because of which samples."""
         extras: dict[str, Any] = {}
         if result.update_rms is not None:
@@ -213,35 +201,6 @@ class Trainer:
         every = self.plan.config.train.eval_every
         due = step == self.plan.length.total_steps or (every > 0 and step % every == 0)
         return due and bool(self.parts.heldout.chosen)
-
-    def _exchange(self, data: StepData, loss: float, by_batch: list[torch.Tensor]) -> "_Totals":
-        """Sum what all ranks saw, in one collective: losses and tokens per source, counts, requests to stop."""
-        names = self.plan.sources.names
-        sums, tokens = [0.0] * len(names), [0.0] * len(names)
-        supervised = samples = unsupervised = unreadable = all_tokens = 0
-        for batch, by_sample in zip(data.batches, by_batch, strict=True):
-            counts = batch.supervised().tolist()
-            rows = zip(batch.sources.tolist(), by_sample.double().tolist(), counts, strict=True)
-            for source, summed, count in rows:
-                if source < 0:
-                    continue
-                sums[source] += summed
-                tokens[source] += count
-                samples += 1
-                unsupervised += count == 0
-            supervised += sum(counts)
-            unreadable += len(batch.problems)
-            all_tokens += int(batch.attention_mask.sum())
-        counted = [supervised, samples, unsupervised, unreadable, all_tokens]
-        loss, stop, *rest = self.world.all_sum([loss, float(stop_requested()), *counted, *sums, *tokens])
-        supervised, samples, unsupervised, unreadable, all_tokens = (int(count) for count in rest[: len(counted)])
-        rest = rest[len(counted) :]
-        by_source = {
-            name: rest[number] / rest[len(names) + number]
-            for number, name in enumerate(names)
-            if rest[len(names) + number]
-        }
-        return _Totals(loss, bool(stop), supervised, samples, unsupervised, unreadable, all_tokens, by_source)
 
     def _report(self, record: dict[str, Any]) -> Decision:
         """Judge the step, tell the sinks, decide. Monitor and actions see the same all-reduced values on every rank."""
@@ -267,34 +226,3 @@ class Trainer:
     def _event(self, kind: str, message: str, **details: Any) -> None:
         for sink in self.parts.sinks:
             sink.event(make_event(self.order.step, kind, message, **details))
-
-
-@dataclass(frozen=True)
-class _Totals:
-    """Sums over all ranks of one step."""
-
-    loss: float
-    stop: bool
-    supervised: int
-    samples: int
-    unsupervised: int
-    unreadable: int
-    tokens: int
-    by_source: dict[str, float]
-
-
-def skip_message(record: dict[str, Any]) -> str:
-    """Why a step's update was not made, for people: the rank and the samples where they are known."""
-    found = record.get("suspects")
-    if found:
-        named = "; ".join(f"rank {rank}: {' '.join(ids)}" for rank, ids in found.items())
-        return f"update not made, weights and moments unchanged; not finite on {named}"
-    norm = f"loss {record['loss']:.4g}, gradient norm {record['grad_norm']:.4g}"
-    return f"update not made, weights and moments unchanged: {norm}"
-
-
-def peak_memory(device: torch.device) -> int:
-    """Most bytes used so far: allocated on a GPU, resident on a CPU."""
-    if device.type == "cuda":
-        return int(torch.cuda.max_memory_allocated(device))
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

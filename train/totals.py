@@ -1,0 +1,59 @@
+"""What all ranks saw in a step, summed in one collective: losses per source, counts, requests to stop."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from train.distributed import World
+from train.model import Batch
+from train.signals import stop_requested
+
+
+@dataclass(frozen=True)
+class Totals:
+    """Sums over all ranks of one step."""
+
+    loss: float
+    stop: bool
+    """Some rank was asked to stop."""
+    supervised: int
+    samples: int
+    unsupervised: int
+    """Samples without a supervised token."""
+    unreadable: int
+    tokens: int
+    by_source: dict[str, float]
+    """Source to the mean loss of its supervised tokens, of those that have some."""
+
+
+def sum_over_ranks(
+    world: World, names: Sequence[str], batches: Sequence[Batch], loss: float, by_batch: Sequence[torch.Tensor]
+) -> Totals:
+    """Sum what all ranks saw. Collective.
+
+    `by_batch` holds the summed token losses of each sample, a tensor (B,) a micro-batch; `loss` is this rank's share.
+    """
+    sums, tokens = [0.0] * len(names), [0.0] * len(names)
+    supervised = samples = unsupervised = unreadable = all_tokens = 0
+    for batch, by_sample in zip(batches, by_batch, strict=True):
+        counts = batch.supervised().tolist()
+        rows = zip(batch.sources.tolist(), by_sample.double().tolist(), counts, strict=True)
+        for source, summed, count in rows:
+            if source < 0:
+                continue
+            sums[source] += summed
+            tokens[source] += count
+            samples += 1
+            unsupervised += count == 0
+        supervised += sum(counts)
+        unreadable += len(batch.problems)
+        all_tokens += int(batch.attention_mask.sum())
+    counted = [supervised, samples, unsupervised, unreadable, all_tokens]
+    loss, stop, *rest = world.all_sum([loss, float(stop_requested()), *counted, *sums, *tokens])
+    supervised, samples, unsupervised, unreadable, all_tokens = (int(count) for count in rest[: len(counted)])
+    rest = rest[len(counted) :]
+    by_source = {
+        name: rest[number] / rest[len(names) + number] for number, name in enumerate(names) if rest[len(names) + number]
+    }
+    return Totals(loss, bool(stop), supervised, samples, unsupervised, unreadable, all_tokens, by_source)
