@@ -27,8 +27,8 @@ from configs.schema import DataConfig, SourceConfig
 from data_prep.finalise import finalise
 from data_prep.measure import best_cpu_seconds, made_jpeg
 from data_prep.registry import open_source
-from data_prep.shard_writer import Recipe
 from data_prep.shards import ShardSet
+from data_prep.sidecar import Recipe
 from data_prep.workers import Job, do_parts
 
 GOALS = {"build": 1.0, "two_processes": 1.8, "read": 2.0}

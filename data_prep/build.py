@@ -20,7 +20,7 @@ from data_prep.finalise import finalise
 from data_prep.progress import Progress
 from data_prep.records import expected_count
 from data_prep.registry import check_source, list_readers, open_source
-from data_prep.shard_writer import Recipe
+from data_prep.sidecar import Recipe
 from data_prep.summary import build_summary, check_summary
 from data_prep.workers import Job, Outcome, count_shards, do_parts
 

@@ -11,9 +11,10 @@ from configs.errors import DataError
 from configs.run_dir import ShardDir
 from data_prep import atomic
 from data_prep.drops import check_drop_fraction
+from data_prep.manifest import FORMAT_VERSION, Manifest, fingerprint_of
 from data_prep.sample import Drop, Sample
-from data_prep.shard_writer import COLUMNS, Recipe, Sidecar
-from data_prep.shards import FORMAT_VERSION, INDEX_DTYPE, Manifest, fingerprint_of
+from data_prep.shard_index import INDEX_DTYPE
+from data_prep.sidecar import COLUMNS, Recipe, Sidecar
 
 
 @dataclass(frozen=True, slots=True)

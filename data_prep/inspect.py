@@ -17,8 +17,9 @@ from configs.errors import DataError, UserError
 from configs.load import exit_on_user_error
 from data_prep.drops import describe_drops
 from data_prep.images import decode_rgb, image_size, true_extension
+from data_prep.manifest import Manifest
 from data_prep.sample import Sample
-from data_prep.shards import Manifest, ShardSet
+from data_prep.shards import ShardSet
 
 TILE, CAPTION, COLUMNS = 160, 28, 6  # pixels, pixels, tiles a row
 BAR = 40  # characters of the longest bar

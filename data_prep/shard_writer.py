@@ -1,101 +1,26 @@
 """Records to shards: each record examined once, each shard written whole or not at all.
 
-What a shard's bytes depend on is listed in its sidecar: the recipe (how the source was read) and a fingerprint of
-its own records. A finished shard is kept only while both agree, so a killed build continues where it was and a
-changed source is noticed. Bytes never depend on which worker writes a shard, or when.
+Bytes never depend on which worker writes a shard, or when.
 """
 
 import hashlib
-import json
 import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from configs.errors import DataError
 from configs.run_dir import ShardDir
-from configs.schema import DataConfig
 from data_prep import atomic, ustar
 from data_prep.checksum import crc32
 from data_prep.examine import Member, examine
-from data_prep.file_range import FileRange
+from data_prep.manifest import AdoptedFile
 from data_prep.records import Record
-from data_prep.sample import Drop, ImageOrigin, Source
-from data_prep.shards import FORMAT_VERSION, IMAGE_EXTENSIONS, INDEX_DTYPE, AdoptedFile, ShardEntry, id_hash
-
-COLUMNS = tuple(name for name in INDEX_DTYPE.names or () if name != "shard")
+from data_prep.sample import Drop
+from data_prep.shard_index import IMAGE_EXTENSIONS, id_hash
+from data_prep.sidecar import Recipe, Sidecar, records_fingerprint
 
 Watcher = Callable[[Drop | None], None]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Recipe:
-    """How a source becomes shards: everything beside its records that decides the shards' bytes."""
-
-    source: str
-    reader: str
-    options: Mapping[str, Any]
-    samples_per_shard: int
-    decode_check: bool
-    class_names: tuple[str, ...]
-
-    @classmethod
-    def of(cls, name: str, data: DataConfig, source: Source) -> "Recipe":
-        """The recipe of the source `name` of `data`."""
-        config = data.sources[name]
-        return cls(
-            source=name,
-            reader=config.reader,
-            options=config.options,
-            samples_per_shard=data.samples_per_shard,
-            decode_check=data.decode_check,
-            class_names=source.class_names,
-        )
-
-    def settings(self) -> dict[str, str]:
-        """The recipe as short texts, to be compared with and named in messages."""
-        settings = {spec.name: json.dumps(getattr(self, spec.name), sort_keys=True) for spec in fields(self)}
-        settings["class_names"] = hashlib.sha256(settings["class_names"].encode()).hexdigest()[:16]
-        return {"format_version": str(FORMAT_VERSION), **settings}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sidecar:
-    """What is known of one finished shard; `rows` has one list a sample, in the order of `COLUMNS`."""
-
-    recipe: Mapping[str, str]
-    fingerprint: str
-    records: int
-    bytes: int
-    sha256: str
-    drops: tuple[Drop, ...]
-    files: tuple[AdoptedFile, ...]
-    rows: list[list[int]]
-
-    def entry(self, name: str) -> ShardEntry:
-        """The manifest's line for this shard."""
-        return ShardEntry(name, len(self.rows), self.bytes, self.sha256)
-
-    def write(self, path: Path) -> None:
-        """Write the sidecar atomically."""
-        values = {spec.name: getattr(self, spec.name) for spec in fields(self)}
-        values |= {name: [asdict(entry) for entry in values[name]] for name in ("drops", "files")}
-        values["columns"] = COLUMNS
-        atomic.write_bytes(path, json.dumps(values, ensure_ascii=False).encode() + b"\n")
-
-    @classmethod
-    def read(cls, path: Path) -> "Sidecar | None":
-        """The sidecar in `path`, or None if it is missing or unreadable (then its shard counts as unwritten)."""
-        try:
-            values = json.loads(path.read_text(encoding="utf-8"))
-            if tuple(values.pop("columns")) != COLUMNS:
-                return None
-            values["drops"] = tuple(Drop(**drop) for drop in values["drops"])
-            values["files"] = tuple(AdoptedFile(**file) for file in values["files"])
-            return cls(**values)
-        except (OSError, ValueError, TypeError, KeyError):
-            return None
 
 
 @dataclass(slots=True)
@@ -180,55 +105,3 @@ def _add(tar: _Tar, key: str, member: Member, adopted: list[Path]) -> list[int]:
         crc32(member.text, crc32(member.image)),
         id_hash(member.id),
     ]
-
-
-def finished_shard(
-    folder: ShardDir, number: int, records: Sequence[Record], recipe: Recipe, *, rebuild: bool
-) -> Sidecar | None:
-    """The sidecar of shard `number` if the shard is there and whole; None if it must be written.
-
-    A shard that was made by another recipe or from other records must be written anew with `rebuild`, and otherwise
-    raises `DataError`: sets are never silently mixed.
-    """
-    sidecar = Sidecar.read(folder.sidecar(number))
-    shard = folder.shard(number)
-    if sidecar is None or not shard.is_file() or shard.stat().st_size != sidecar.bytes:
-        return None
-    settings = recipe.settings()
-    changed = [name for name in settings if sidecar.recipe.get(name) != settings[name]]
-    same_records = sidecar.fingerprint == records_fingerprint(records)
-    if rebuild and (changed or not same_records):
-        return None
-    if changed:
-        was = ", ".join(f"{name} {sidecar.recipe.get(name)} -> {settings[name]}" for name in changed)
-        raise DataError(f"{shard} was built with other settings ({was}); pass --rebuild to replace it")
-    if not same_records:
-        raise DataError(
-            f"{shard} was built from other records: files of the source were added, removed or changed;"
-            f" pass --rebuild to replace it"
-        )
-    return sidecar
-
-
-def records_fingerprint(records: Sequence[Record]) -> str:
-    """Identity of a run of records without reading an image: their text, and the size of each image file."""
-    digest = hashlib.sha256()
-    for record in records:
-        if isinstance(record, Drop):
-            line = f"drop {record.id} {record.reason}"
-        else:
-            line = f"{record.to_json()} {_origin(record.image)}"
-        digest.update(line.encode() + b"\n")
-    return digest.hexdigest()
-
-
-def _origin(origin: ImageOrigin | None) -> int | str | None:
-    """Bytes of an image file, -1 if it is missing; the place of one that is not copied; None if it is made."""
-    if isinstance(origin, FileRange):
-        return f"{origin.path} {origin.offset} {origin.size}" if origin.in_place else origin.size
-    if isinstance(origin, Path):
-        try:
-            return origin.stat().st_size
-        except (OSError, ValueError):
-            return -1
-    return len(origin) if isinstance(origin, bytes) else None

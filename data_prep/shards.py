@@ -13,146 +13,28 @@ A member's key is its record's number, zero-padded and without dots (webdataset 
     shards = ShardSet.open(Path("shards/imagenet"))
     shards.sample(17).label_name
 
-`data_prep.shard_writer` writes what this module reads; both take the layout from here.
+`data_prep.shard_writer` writes what this module reads; both take the layout from `data_prep.manifest` and
+`data_prep.shard_index`.
 """
 
-import hashlib
-import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
 from io import FileIO
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from configs.errors import DataError
-from configs.run_dir import ShardDir
 from configs.schema import DataConfig
 from data_prep.checksum import crc32
+from data_prep.manifest import Manifest, parse_manifest, read_manifest
 from data_prep.open_files import OpenFiles
 from data_prep.remote import Remote, as_url
-from data_prep.sample import Drop, Sample
+from data_prep.sample import Sample
 from data_prep.shard_cache import RemoteShards, ShardCache, check_names
+from data_prep.shard_index import open_index
 
-FORMAT_VERSION = 1
-IMAGE_EXTENSIONS = ("", "jpg", "png", "webp", "gif", "bmp", "tif")  # place 0: the sample has no image
 OPEN_FILES = 64  # handles one reader keeps open
 OPEN_REMOTE_FILES = 4  # the same for cached shards, which cannot make room while they are open
-INDEX_DTYPE = np.dtype(
-    [
-        ("shard", "<u4"),
-        ("extension", "u1"),  # place in IMAGE_EXTENSIONS
-        ("label", "<i4"),  # -1: no label
-        ("image_file", "<u4"),  # 0: the image is in the shard; n: in file n - 1 of the manifest's files
-        ("image_offset", "<u8"),  # bytes from the start of the shard or file
-        ("image_size", "<u4"),
-        ("json_offset", "<u8"),
-        ("json_size", "<u4"),
-        ("width", "<u4"),  # pixels
-        ("height", "<u4"),
-        ("checksum", "<u4"),  # crc32 of the image's bytes followed by the json's
-        ("id_hash", "<u8"),  # first 8 bytes of the id's sha256, little-endian
-    ]
-)
-
-
-def id_hash(sample_id: str) -> int:
-    """64 bits that stand for an id, the source's name included: `index["id_hash"]`."""
-    return int.from_bytes(hashlib.sha256(sample_id.encode()).digest()[:8], "little")
-
-
-@dataclass(frozen=True, slots=True)
-class ShardEntry:
-    """One tar of the set: its file name, samples, bytes, and sha256 (hexadecimal)."""
-
-    name: str
-    samples: int
-    bytes: int
-    sha256: str
-
-
-@dataclass(frozen=True, slots=True)
-class AdoptedFile:
-    """A file that holds images of an adopted set: its path and its bytes."""
-
-    path: str
-    bytes: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Manifest:
-    """What a shard set holds. `histogram[i]` counts samples of class i; `records` = samples + drops."""
-
-    format_version: int
-    source: str
-    reader: str
-    options: Mapping[str, Any]
-    samples_per_shard: int
-    decode_check: bool
-    class_names: tuple[str, ...]
-    records: int
-    samples: int
-    bytes: int
-    shards: tuple[ShardEntry, ...]
-    files: tuple[AdoptedFile, ...]
-    histogram: tuple[int, ...]
-    drops: tuple[Drop, ...]
-    index_sha256: str
-    fingerprint: str
-
-    def to_json(self) -> str:
-        """The text of manifest.json."""
-        values = {spec.name: getattr(self, spec.name) for spec in fields(self)}
-        for name in ("shards", "files", "drops"):
-            values[name] = [asdict(entry) for entry in values[name]]
-        return json.dumps(values, ensure_ascii=False, indent=1) + "\n"
-
-    @classmethod
-    def from_json(cls, text: str) -> "Manifest":
-        """Inverse of `to_json`. Raises `KeyError`, `TypeError` or `ValueError` on anything else."""
-        values = json.loads(text)
-        values["shards"] = tuple(ShardEntry(**entry) for entry in values["shards"])
-        values["files"] = tuple(AdoptedFile(**file) for file in values["files"])
-        values["drops"] = tuple(Drop(**drop) for drop in values["drops"])
-        for name in ("class_names", "histogram"):
-            values[name] = tuple(values[name])
-        return cls(**values)
-
-
-def fingerprint_of(entries: tuple[ShardEntry, ...], adopted_index: str | None) -> str:
-    """The identity of the data: it changes with any byte of any sample and with nothing else.
-
-    Of an adopted set the index's sha256 is part of it, since checksums of images stand there only.
-    """
-    text = json.dumps([FORMAT_VERSION, [[entry.samples, entry.sha256] for entry in entries], adopted_index])
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def read_manifest(folder: Path) -> Manifest:
-    """The manifest of the shard set in `folder` or behind a URL. Raises `DataError` if there is none we can read."""
-    url = as_url(folder)
-    if url is not None:
-        return _parse_manifest(f"{url}/manifest.json", Remote(url).read("manifest.json"))
-    path = ShardDir(folder).manifest
-    if not path.is_file():
-        state = "is unfinished: it has no manifest" if any(folder.glob("*.tar")) else "does not exist"
-        raise DataError(f"the shard set {folder} {state}; build it with `python -m data_prep.build --config FILE`")
-    return _parse_manifest(str(path), path.read_bytes())
-
-
-def _parse_manifest(name: str, data: bytes) -> Manifest:
-    try:
-        text = data.decode()
-        version = json.loads(text).get("format_version")
-        if version != FORMAT_VERSION:
-            raise DataError(f"{name} has format version {version}; this program reads {FORMAT_VERSION}: build it anew")
-        return Manifest.from_json(text)
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        if isinstance(error, DataError):
-            raise
-        raise DataError(f"{name} is damaged ({error}); delete it and run data_prep.build again") from error
 
 
 def wrong_sizes(folder: Path, manifest: Manifest) -> list[str]:
@@ -175,7 +57,7 @@ class ShardSet:
         self.folder = folder
         self.manifest = manifest
         self.remote = remote
-        self.index = _open_index(folder, manifest)
+        self.index = open_index(folder, manifest.samples)
         self._files = OpenFiles(self._open_file, OPEN_REMOTE_FILES if remote else OPEN_FILES)
 
     @classmethod
@@ -276,7 +158,7 @@ class ShardSet:
 
 def _open_remote(url: str, cache: ShardCache) -> ShardSet:
     text = Remote(url).read("manifest.json")
-    manifest = _parse_manifest(f"{url}/manifest.json", text)
+    manifest = parse_manifest(f"{url}/manifest.json", text)
     check_names(url, tuple(entry.name for entry in manifest.shards))
     if manifest.files:
         raise DataError(
@@ -285,16 +167,3 @@ def _open_remote(url: str, cache: ShardCache) -> ShardSet:
         )
     remote = RemoteShards.prepare(url, manifest.source, text, manifest.index_sha256, cache)
     return ShardSet(remote.folder, manifest, remote)
-
-
-def _open_index(folder: Path, manifest: Manifest) -> NDArray[Any]:
-    """index.npy, mapped into memory so that all processes of a machine share it."""
-    path = ShardDir(folder).index
-    remedy = "run data_prep.build again"
-    try:
-        index = np.load(path, mmap_mode="r" if manifest.samples else None, allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read ({error}); {remedy}") from error
-    if index.dtype != INDEX_DTYPE or index.shape != (manifest.samples,):
-        raise DataError(f"{path} has shape {index.shape}; the manifest counts {manifest.samples} samples; {remedy}")
-    return np.asarray(index)  # without memmap's own, slower indexing

@@ -2,7 +2,7 @@
 
 from configs.run_dir import ShardDir
 from data_prep.drops import describe_drops
-from data_prep.shards import Manifest
+from data_prep.manifest import Manifest
 from data_prep.workers import Outcome
 
 

@@ -22,8 +22,10 @@ from configs.load import exit_on_user_error
 from configs.run_dir import ShardDir
 from data_prep import ustar
 from data_prep.images import check_image
+from data_prep.manifest import Manifest, read_manifest
 from data_prep.remote import as_url
-from data_prep.shards import IMAGE_EXTENSIONS, Manifest, ShardSet, read_manifest, wrong_sizes
+from data_prep.shard_index import IMAGE_EXTENSIONS
+from data_prep.shards import ShardSet, wrong_sizes
 
 REMEDY = "delete the damaged shards and run data_prep.build again: it writes the same bytes"
 MAX_FINDINGS = 20  # listed per shard

@@ -15,7 +15,8 @@ from configs.run_dir import ShardDir
 from data_prep.examine import examine
 from data_prep.records import Record, Runs, expected_count
 from data_prep.sample import Drop, Source
-from data_prep.shard_writer import Recipe, Sidecar, finished_shard, write_shard
+from data_prep.shard_writer import write_shard
+from data_prep.sidecar import Recipe, Sidecar, finished_shard
 
 MAX_DROPS_IN_A_ROW = 100
 REPORT_EVERY = 50  # records and

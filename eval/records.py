@@ -19,7 +19,7 @@ from types import TracebackType
 
 from configs.errors import RunError
 from configs.run_dir import EvalDir
-from data_prep.shards import id_hash
+from data_prep.shard_index import id_hash
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,8 @@ from typing import Any
 from configs.run_dir import EvalDir
 from configs.schema import EvalConfig
 from data_prep.atomic import write_bytes
-from data_prep.shards import id_hash, read_manifest
+from data_prep.manifest import read_manifest
+from data_prep.shard_index import id_hash
 from eval.identity import Evaluation, rejudge
 from eval.items import draw
 from eval.protocols import make_protocol

@@ -16,7 +16,8 @@ from configs.errors import DataError
 from configs.run_dir import EvalDir
 from configs.schema import EvalConfig
 from data_prep.sample import Sample
-from data_prep.shards import ShardSet, id_hash
+from data_prep.shard_index import id_hash
+from data_prep.shards import ShardSet
 from eval.identity import claim, describe_evaluation
 from eval.items import Share, batches_of, chosen_items, open_source
 from eval.open_world import EvalProtocol, Question

@@ -18,7 +18,7 @@ from configs.errors import ConfigError, DataError, UserError
 from configs.load import config_parser, describe, exit_on_user_error, load_config
 from configs.run_dir import RunDir, ShardDir
 from configs.schema import DataConfig, EvalConfig, RunConfig, SlurmConfig
-from data_prep.shards import read_manifest
+from data_prep.manifest import read_manifest
 from launch.cluster import Cluster, add_cluster_arguments, cluster_of
 from launch.commands import FINETUNE, check_printable
 

@@ -16,9 +16,10 @@ import pytest
 
 from configs.errors import DataError
 from data_prep import remote, shard_cache
+from data_prep.manifest import read_manifest
 from data_prep.remote import as_url
 from data_prep.shard_cache import ShardCache
-from data_prep.shards import ShardSet, read_manifest
+from data_prep.shards import ShardSet
 
 
 @dataclass

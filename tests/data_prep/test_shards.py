@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 from configs.errors import DataError
-from data_prep.shards import Manifest, ShardSet, id_hash, read_manifest
+from data_prep.manifest import Manifest, read_manifest
+from data_prep.shard_index import id_hash
+from data_prep.shards import ShardSet
 
 
 def test_samples_come_back_with_their_untouched_images_labels_and_turns(built, class_folders):

@@ -5,7 +5,7 @@ from itertools import pairwise
 import pytest
 
 from configs.errors import ConfigError
-from data_prep.shards import id_hash
+from data_prep.shard_index import id_hash
 from eval.items import Share, batches_of, chosen_items
 
 HASHES = [id_hash(f"item {number}") for number in range(100)]

@@ -4,7 +4,7 @@ import pytest
 
 from configs.errors import RunError
 from configs.run_dir import EvalDir
-from data_prep.shards import id_hash
+from data_prep.shard_index import id_hash
 from eval.records import Failure, Prediction, PredictionWriter, from_line, read_records, to_line, unread_id
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from configs.load import load_config
 from configs.schema import RunConfig
-from data_prep.shards import FORMAT_VERSION, Manifest
+from data_prep.manifest import FORMAT_VERSION, Manifest
 
 PYTHON = sys.executable  # kept: tests replace sys.executable
 

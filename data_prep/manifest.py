@@ -1,0 +1,108 @@
+"""manifest.json: what a shard set holds, and by which it is known; written last, read first."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from configs.errors import DataError
+from configs.run_dir import ShardDir
+from data_prep.remote import Remote, as_url
+from data_prep.sample import Drop
+
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class ShardEntry:
+    """One tar of the set: its file name, samples, bytes, and sha256 (hexadecimal)."""
+
+    name: str
+    samples: int
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class AdoptedFile:
+    """A file that holds images of an adopted set: its path and its bytes."""
+
+    path: str
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """What a shard set holds. `histogram[i]` counts samples of class i; `records` = samples + drops."""
+
+    format_version: int
+    source: str
+    reader: str
+    options: Mapping[str, Any]
+    samples_per_shard: int
+    decode_check: bool
+    class_names: tuple[str, ...]
+    records: int
+    samples: int
+    bytes: int
+    shards: tuple[ShardEntry, ...]
+    files: tuple[AdoptedFile, ...]
+    histogram: tuple[int, ...]
+    drops: tuple[Drop, ...]
+    index_sha256: str
+    fingerprint: str
+
+    def to_json(self) -> str:
+        """The text of manifest.json."""
+        values = {spec.name: getattr(self, spec.name) for spec in fields(self)}
+        for name in ("shards", "files", "drops"):
+            values[name] = [asdict(entry) for entry in values[name]]
+        return json.dumps(values, ensure_ascii=False, indent=1) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> "Manifest":
+        """Inverse of `to_json`. Raises `KeyError`, `TypeError` or `ValueError` on anything else."""
+        values = json.loads(text)
+        values["shards"] = tuple(ShardEntry(**entry) for entry in values["shards"])
+        values["files"] = tuple(AdoptedFile(**file) for file in values["files"])
+        values["drops"] = tuple(Drop(**drop) for drop in values["drops"])
+        for name in ("class_names", "histogram"):
+            values[name] = tuple(values[name])
+        return cls(**values)
+
+
+def fingerprint_of(entries: tuple[ShardEntry, ...], adopted_index: str | None) -> str:
+    """The identity of the data: it changes with any byte of any sample and with nothing else.
+
+    Of an adopted set the index's sha256 is part of it, since checksums of images stand there only.
+    """
+    text = json.dumps([FORMAT_VERSION, [[entry.samples, entry.sha256] for entry in entries], adopted_index])
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest of the shard set in `folder` or behind a URL. Raises `DataError` if there is none we can read."""
+    url = as_url(folder)
+    if url is not None:
+        return parse_manifest(f"{url}/manifest.json", Remote(url).read("manifest.json"))
+    path = ShardDir(folder).manifest
+    if not path.is_file():
+        state = "is unfinished: it has no manifest" if any(folder.glob("*.tar")) else "does not exist"
+        raise DataError(f"the shard set {folder} {state}; build it with `python -m data_prep.build --config FILE`")
+    return parse_manifest(str(path), path.read_bytes())
+
+
+def parse_manifest(name: str, data: bytes) -> Manifest:
+    """The manifest in `data`, the bytes of the file `name`. Raises `DataError` if we cannot read it."""
+    try:
+        text = data.decode()
+        version = json.loads(text).get("format_version")
+        if version != FORMAT_VERSION:
+            raise DataError(f"{name} has format version {version}; this program reads {FORMAT_VERSION}: build it anew")
+        return Manifest.from_json(text)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"{name} is damaged ({error}); delete it and run data_prep.build again") from error

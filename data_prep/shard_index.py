@@ -1,0 +1,50 @@
+"""index.npy: where each sample's members lie, one row a sample."""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from configs.errors import DataError
+from configs.run_dir import ShardDir
+
+IMAGE_EXTENSIONS = ("", "jpg", "png", "webp", "gif", "bmp", "tif")  # place 0: the sample has no image
+INDEX_DTYPE = np.dtype(
+    [
+        ("shard", "<u4"),
+        ("extension", "u1"),  # place in IMAGE_EXTENSIONS
+        ("label", "<i4"),  # -1: no label
+        ("image_file", "<u4"),  # 0: the image is in the shard; n: in file n - 1 of the manifest's files
+        ("image_offset", "<u8"),  # bytes from the start of the shard or file
+        ("image_size", "<u4"),
+        ("json_offset", "<u8"),
+        ("json_size", "<u4"),
+        ("width", "<u4"),  # pixels
+        ("height", "<u4"),
+        ("checksum", "<u4"),  # crc32 of the image's bytes followed by the json's
+        ("id_hash", "<u8"),  # first 8 bytes of the id's sha256, little-endian
+    ]
+)
+
+
+def id_hash(sample_id: str) -> int:
+    """64 bits that stand for an id, the source's name included: `index["id_hash"]`."""
+    return int.from_bytes(hashlib.sha256(sample_id.encode()).digest()[:8], "little")
+
+
+def open_index(folder: Path, samples: int) -> NDArray[Any]:
+    """index.npy of a set of `samples`, mapped into memory so that all processes of a machine share it.
+
+    Raises `DataError` if it is missing, damaged, or of another length.
+    """
+    path = ShardDir(folder).index
+    remedy = "run data_prep.build again"
+    try:
+        index = np.load(path, mmap_mode="r" if samples else None, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be read ({error}); {remedy}") from error
+    if index.dtype != INDEX_DTYPE or index.shape != (samples,):
+        raise DataError(f"{path} has shape {index.shape}; the manifest counts {samples} samples; {remedy}")
+    return np.asarray(index)  # without memmap's own, slower indexing
