@@ -1,12 +1,13 @@
 # make demo    the whole path on this machine: raw data to report        make test    the whole suite, lint and types
-# make setup   the environment both rest on, in .venv                    make clean   remove what the demo and tests wrote
+# make setup   the environment both rest on, in .venv                    make faults  every injected fault, with a table
+# make clean   remove what the demo and tests wrote
 
 PYTHON ?= python3
 VENV := .venv
 READY := $(VENV)/.ready
 BIN := $(VENV)/bin
 
-.PHONY: setup demo test check clean
+.PHONY: setup demo test check faults clean
 
 setup: $(READY)
 
@@ -28,6 +29,9 @@ check: setup
 
 test: check
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+faults: setup
+	$(BIN)/python -m pytest tests/train/faults --long-faults --fault-json faults.json
 
 clean:
 	rm -rf runs/demo_* shards/demo .pytest_cache .mypy_cache .ruff_cache

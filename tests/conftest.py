@@ -1,5 +1,6 @@
 """What tests of several folders share."""
 
+import json
 import os
 import socket
 import sys
@@ -27,3 +28,53 @@ def deepspeed() -> Callable[..., list[str]]:
         return [*start, *map(str, arguments)]
 
     return words
+
+
+# The fault suite: tests marked `fault(row, injected, expected, long=False)` inject a fault for real, say with the fixture
+# `seen` what came of it, and stand in a table at the end. `--long-faults` runs the long ones too (`make faults`).
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--long-faults", action="store_true", help="also inject the faults that take minutes")
+    parser.addoption("--fault-json", metavar="FILE", help="write the fault table to FILE")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    text = "fault(row, injected, expected, long=False): a row of the fault table"
+    config.addinivalue_line("markers", text)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    marks = {item: item.get_closest_marker("fault") for item in items}
+    long = [item for item, mark in marks.items() if mark and mark.kwargs.get("long")]
+    for item, mark in marks.items():
+        if mark:
+            item.user_properties.append(("fault", mark.args))
+    if long and not config.getoption("--long-faults"):
+        config.hook.pytest_deselected(items=long)
+        items[:] = [item for item in items if item not in long]
+
+
+@pytest.fixture
+def seen(request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """Write what came of the injected fault into the table."""
+    return lambda text: request.node.user_properties.append(("seen", text))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    rows = []
+    for outcome in ("passed", "failed"):
+        for report in terminalreporter.stats.get(outcome, []):
+            told = dict(report.user_properties) if report.when == "call" or outcome == "failed" else {}
+            if "fault" in told:
+                row, injected, expected = told["fault"]
+                texts = "; ".join(value for key, value in report.user_properties if key == "seen")
+                rows.append({"row": row, "injected": injected, "expected": expected, "seen": texts, "outcome": outcome})
+    rows.sort(key=lambda line: (str(line["row"]).zfill(4), line["injected"]))
+    if file := config.getoption("--fault-json"):
+        Path(file).write_text(json.dumps(rows, indent=1), encoding="utf-8")
+    if rows and (file or config.getoption("--long-faults")):
+        terminalreporter.section("faults")
+        for line in rows:
+            told = f"{line['injected']} | expected: {line['expected']} | seen: {line['seen']}"
+            terminalreporter.write_line(f"{line['row']:>3} {line['outcome']:<6} {told}")
