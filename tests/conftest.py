@@ -30,8 +30,8 @@ def deepspeed() -> Callable[..., list[str]]:
     return words
 
 
-# The fault suite: tests marked `fault(row, injected, expected, long=False)` inject a fault for real, say with the fixture
-# `seen` what came of it, and stand in a table at the end. `--long-faults` runs the long ones too (`make faults`).
+# The fault suite: tests marked `fault(row, injected, expected, long=False)` inject a fault for real, say with the
+# fixture `seen` what came of it, and stand in a table at the end. `--long-faults` runs the long ones (`make faults`).
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
