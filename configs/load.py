@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
 
 from configs.errors import ConfigError, UserError
@@ -42,7 +42,7 @@ def load_config(schema: type[C], path: Path, overrides: Sequence[str] = ()) -> t
         except (OmegaConfBaseException, TypeError) as error:
             raise ConfigError(f"{origin}: {_explain(_culprit(schema, values, error), schema)}") from error
         origins |= dict.fromkeys(_flatten(values), origin)
-    return _to_object(merged, path, schema), origins
+    return _to_object(merged, path, schema, origins), origins
 
 
 def _culprit(schema: type[Section], values: Mapping[str, Any], error: Exception) -> Exception:
@@ -66,19 +66,45 @@ def _nested(key: str, value: Any) -> dict[str, Any]:
     return nested
 
 
-def _to_object(merged: Any, path: Path, schema: type[C]) -> C:
+def _to_object(merged: Any, path: Path, schema: type[C], origins: Mapping[str, str]) -> C:
     try:
         config = OmegaConf.to_object(merged)
     except MissingMandatoryValue as error:
         raise ConfigError(f"{path}: {error.full_key or _first_line(error)} has no value; set it in the file") from error
-    except OmegaConfBaseException as error:
-        cause = error.__cause__
-        text = str(cause) if isinstance(cause, ConfigError) else _explain(error, schema)
-        raise ConfigError(f"{path}: {text}") from error
-    except ConfigError as error:
-        raise ConfigError(f"{path}: {error}") from error
+    except (OmegaConfBaseException, ConfigError) as error:
+        cause = error if isinstance(error, ConfigError) else error.__cause__
+        if not isinstance(cause, ConfigError):
+            raise ConfigError(f"{path}: {_explain(error, schema)}") from error
+        raise ConfigError(_placed(str(cause), _refused_section(merged), path, origins)) from error
     assert isinstance(config, schema)
     return config
+
+
+def _refused_section(node: Any, prefix: str = "") -> str:
+    """Dotted path, with a dot at its end, of the innermost section that does not accept its own values.
+
+    Sections check themselves without knowing where they stand.
+    """
+    for key in node:
+        child = None if OmegaConf.is_missing(node, key) else node[key]
+        if isinstance(child, DictConfig):
+            try:
+                OmegaConf.to_object(child)
+            except (OmegaConfBaseException, ConfigError):
+                return _refused_section(child, f"{prefix}{key}.")
+    return prefix
+
+
+def _placed(text: str, section: str, path: Path, origins: Mapping[str, str]) -> str:
+    """The refusal `text` with the origin of its value and the section before its field's name.
+
+    >>> _placed("epochs is 0; it must be at least 1", "train.", Path("a.yaml"), {"train.epochs": "--set train.epochs=0"})
+    '--set train.epochs=0: train.epochs is 0; it must be at least 1'
+    """
+    key = f"{section}{text.split(' ')[0]}"
+    if key in origins and origins[key] != "default":
+        return f"{origins[key]}: {section}{text}"
+    return f"{path}: {section}{text}" if key in origins else f"{path}: {text}"
 
 
 def _file_layers(path: Path) -> list[tuple[str, dict[str, Any]]]:

@@ -158,3 +158,17 @@ def test_a_user_error_ends_an_entry_point_with_one_line_and_code_2(config_file, 
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1].startswith("error: ")
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("train.epochs=0", "--set train.epochs=0: train.epochs is 0; it must be at least 1"),
+        ("model.lora.rank=0", "--set model.lora.rank=0: model.lora.rank is 0; it must be at least 1"),
+        ("train.micro_batch=many", "--set train.micro_batch=many: train.micro_batch is 'many'"),
+    ],
+)
+def test_a_value_that_its_section_refuses_is_named_with_its_section_and_its_origin(override, message):
+    with pytest.raises(ConfigError) as error:
+        load_config(RunConfig, Path("configs/demo.yaml"), [override])
+    assert str(error.value).startswith(message)
