@@ -98,8 +98,8 @@ def _refused_section(node: Any, prefix: str = "") -> str:
 def _placed(text: str, section: str, path: Path, origins: Mapping[str, str]) -> str:
     """The refusal `text` with the origin of its value and the section before its field's name.
 
-    >>> _placed("epochs is 0; it must be at least 1", "train.", Path("a.yaml"), {"train.epochs": "--set train.epochs=0"})
-    '--set train.epochs=0: train.epochs is 0; it must be at least 1'
+    >>> _placed("epochs is 0; it must be at least 1", "train.", Path("a.yaml"), {"train.epochs": "b.yaml"})
+    'b.yaml: train.epochs is 0; it must be at least 1'
     """
     key = f"{section}{text.split(' ')[0]}"
     if key in origins and origins[key] != "default":

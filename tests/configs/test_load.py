@@ -170,5 +170,5 @@ def test_a_user_error_ends_an_entry_point_with_one_line_and_code_2(config_file, 
 )
 def test_a_value_that_its_section_refuses_is_named_with_its_section_and_its_origin(override, message):
     with pytest.raises(ConfigError) as error:
-        load_config(RunConfig, Path("configs/demo.yaml"), [override])
+        load_config(RunConfig, ROOT / "configs" / "demo.yaml", [override])
     assert str(error.value).startswith(message)
