@@ -15,6 +15,7 @@ from typing import Any
 
 from configs.errors import ConfigError
 
+CATCHABLE = ("SIGTERM", "SIGINT", "SIGUSR1", "SIGUSR2", "SIGHUP", "SIGXCPU")  # what may ask a run to stop
 NAME_PATTERN = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
@@ -73,7 +74,9 @@ class SourceConfig(Section):
     """One raw dataset and the reader that understands it."""
 
     reader: str = setting(doc="Name of a reader in data_prep/readers (`python -m data_prep.build --list-readers`).")
-    path: str | None = setting(None, doc="File or folder the reader reads.", changes_result=False)
+    path: str | None = setting(
+        None, doc="File or folder the reader reads; for tars also a URL or a pattern.", changes_result=False
+    )
     options: dict[str, Any] = setting(dict, doc="Keyword options of the reader; unknown ones are refused.")
 
 
@@ -87,7 +90,7 @@ class DataConfig(Section):
         changes_result=False,
     )
     cache_dir: str = setting(
-        "shard_cache", doc="Folder for local copies of shards behind a URL; on a local disk.", changes_result=False
+        "shard_cache", doc="Folder for local copies of shards and tars behind a URL.", changes_result=False
     )
     cache_gib: float = setting(100.0, doc="Most GiB of such copies at any time.", above=0, changes_result=False)
     samples_per_shard: int = setting(1000, doc="Records per tar shard.", at_least=1, changes_result=False)
@@ -159,7 +162,8 @@ class ChatConfig(Section):
     )
     pixels: str = setting(
         "exact",
-        doc="`exact`: byte for byte transformers' PIL processor; `fast`: within 2 of 255 of it, in half the time.",
+        doc="`exact`: byte for byte transformers' PIL processor; `fast`: within 2 of 255, in half the time."
+        " Evaluations are always exact.",
         choices=("exact", "fast"),
     )
     unsupervised: str = setting(
@@ -261,6 +265,23 @@ class TrainConfig(Section):
     eval_samples: int = setting(
         256, doc="Held-out samples per source and measurement.", at_least=1, changes_result=False
     )
+    step_timeout: float = setting(
+        1800.0,
+        doc="Seconds without progress after which a hanging step is given up: who hangs is named, and every rank ends.",
+        above=0,
+        changes_result=False,
+    )
+    stop_signals: tuple[str, ...] = setting(
+        ("SIGTERM", "SIGINT", "SIGUSR1", "SIGUSR2"),
+        doc="Signals after which a run saves and stops. Take out what a library of yours needs for itself.",
+        changes_result=False,
+    )
+    straggler_factor: float = setting(
+        2.0,
+        doc="A rank that takes this many times as long as the median of the others is reported as a straggler.",
+        above=1,
+        changes_result=False,
+    )
     deterministic: bool = setting(False, doc="Ask the GPU for deterministic kernels; slower.", changes_result=False)
 
     def __post_init__(self) -> None:
@@ -268,6 +289,9 @@ class TrainConfig(Section):
         super().__post_init__()
         if isinstance(self.micro_batch, str) and self.micro_batch != "auto":
             raise ConfigError(f"micro_batch is {self.micro_batch!r}; give a number of samples or 'auto'")
+        for name in self.stop_signals:
+            if name not in CATCHABLE:
+                raise ConfigError(f"stop_signals names {name!r}; choose from: {', '.join(CATCHABLE)}")
         for name, weight in self.weights.items():
             if name not in self.sources:
                 raise ConfigError(f"weights names {name!r}, which is not in train.sources: {', '.join(self.sources)}")
@@ -379,6 +403,12 @@ class CheckpointConfig(Section):
     keep_every: int = setting(
         0, doc="Also keep every checkpoint whose step divides by this; 0 keeps none.", at_least=0, changes_result=False
     )
+    asynchronous: bool = setting(
+        True,
+        doc="Write beside training, which waits only while the state is copied to the leading rank's memory (12 bytes "
+        "a trained weight).",
+        changes_result=False,
+    )
     export: bool = setting(True, doc="Write the export folder when training ends.", changes_result=False)
 
 
@@ -470,10 +500,19 @@ class ProtocolConfig(Section):
     )
     prompt: str = setting("paper", doc="Classification wording by name (data_prep/prompts.py).")
     answer_prefix: str = setting("", doc="Text put into the assistant's mouth, such as \"Let's think step by step.\"")
-    markup: str = setting("llava", doc="As chat.markup.", choices=("llava", "hf"))
-    system_prompt: str = setting("vicuna_v1", doc="As chat.system_prompt.")
+    markup: str = setting(
+        "family",
+        doc="Words and tokens of a turn: `family` as the model was trained, `official` as the authors' code asks it, "
+        "or one by name (train/chat.py); llava and hf as chat.markup.",
+        choices=("family", "official", "llava", "hf", "hf_newline", "mistral", "mistral_tight", "question", "plain"),
+    )
+    system_prompt: str = setting(
+        "family", doc="`family`, `official`, `vicuna_v1`, `vicuna_human`, `none`, or the text itself."
+    )
     image_mode: str = setting(
-        "pad", doc="As chat.image_mode; `export` takes what the model's folder says.", choices=("pad", "crop", "export")
+        "export",
+        doc="As chat.image_mode, for LLaVA-1.5; `export` takes what the model's folder says, and suits every family.",
+        choices=("pad", "crop", "export"),
     )
     classes: str | None = setting(
         None, doc="Class list of closed_world and class_scoring: a shipped list's name or a file."
@@ -486,7 +525,7 @@ class ProtocolConfig(Section):
         doc="Order of the classes in a closed-world question: drawn by the item's id, or the list's.",
         choices=("random", "fixed"),
     )
-    class_prefix: str = setting("", doc="Answer's beginning before each scored name (official: The photo features a).")
+    class_prefix: str = setting("", doc="Answer's beginning before each scored name; `official` is the authors'.")
     rule: str = setting("sum", doc="How a name's token log-probabilities make a score.", choices=("sum", "mean", "cfg"))
     guidance: float = setting(1.5, doc="Coefficient t of rule cfg; 1 is no guidance.", at_least=0)
     cfg_form: str = setting(
@@ -567,8 +606,14 @@ class EvalConfig(Section):
     )
     frequency_sources: tuple[str, ...] = setting(
         tuple,
-        doc="Sources whose class histograms give each class's frequency, for the frequency/accuracy figure.",
+        doc="Stages whose counts give each class's frequency: sources with class histograms, or those of frequency_file.",
         changes_result=False,
+    )
+    frequency_file: str | None = setting(
+        None, doc="Counts of class names by stage, as data_prep.frequency --output writes them.", changes_result=False
+    )
+    probe_source: str | None = setting(
+        None, doc="Source of data.sources on which linear heads are trained (probing).", changes_result=False
     )
     paper_row: str | None = setting(
         None, doc="Row of eval/reporting/paper_numbers.json set beside ours.", changes_result=False
@@ -578,7 +623,9 @@ class EvalConfig(Section):
         """Raise `ConfigError` for an unknown source or an impossible checkpoint."""
         super().__post_init__()
         _check_name(self.name, "name")
-        _check_sources_exist((self.source, *self.frequency_sources), self.data.sources)
+        stages = () if self.frequency_file else self.frequency_sources
+        probed = (self.probe_source,) if self.probe_source else ()
+        _check_sources_exist((self.source, *stages, *probed), self.data.sources)
         if self.checkpoint not in ("export", "all", "last") and not self.checkpoint.isdigit():
             raise ConfigError(f"checkpoint is {self.checkpoint!r}; give export, all, last or a step number")
 

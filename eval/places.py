@@ -1,12 +1,13 @@
 """Where an evaluation's answers and reports go.
 
     a run, one of its checkpoints or exports    RUN/eval/NAME/LABEL/      LABEL: export, step-00000500
-    any other model                             runs/eval/NAME/MODEL/
+    any other model                             runs/eval/NAME/MODEL/     MODEL: see `outside_name`
     with `output: FOLDER`                       FOLDER/LABEL/, or FOLDER/ itself for a model that belongs to no run
 
 The folder above LABEL also gets summary.json and summary.md when several checkpoints were evaluated.
 """
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,7 +47,21 @@ def place_of(config: EvalConfig) -> Place:
         return Place(Path(config.output), run is not None)
     if run is not None:
         return Place(run.evaluation(config.name), True)
-    return Place(RunDir(Path("runs")).evaluation(config.name) / Path(config.model).name, False)
+    return Place(RunDir(Path("runs")).evaluation(config.name) / outside_name(config.model, config.revision), False)
+
+
+def outside_name(model: str, revision: str | None = None) -> str:
+    """The folder name of a model that belongs to no run, its own for each: two models may share their last name.
+
+    >>> outside_name("llava-hf/llava-1.5-7b-hf")
+    'llava-hf--llava-1.5-7b-hf'
+
+    A folder gets a digest of where it lies behind its name: models/a/export and models/b/export are two models.
+    """
+    path = Path(model)
+    if path.is_dir():
+        return f"{path.resolve().name}-{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]}"
+    return "--".join((*path.parts, *([revision] if revision else ())))
 
 
 def run_of(model: str) -> RunDir | None:

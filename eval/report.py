@@ -8,22 +8,23 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from configs.run_dir import EvalDir
 from configs.schema import EvalConfig
 from data_prep.atomic import write_bytes
-from data_prep.manifest import read_manifest
 from data_prep.shard_index import id_hash
+from eval.class_frequency import frequencies_of, frequency_results, stage_results, with_frequency
 from eval.identity import Evaluation, rejudge
 from eval.items import draw
 from eval.protocols import make_protocol
 from eval.records import Prediction, Records, Score, read_records
 from eval.reporting.confusion import confusions
-from eval.reporting.paper import paper_number
+from eval.reporting.paper import paper_number, paper_numbers
+from eval.reporting.paper_rows import own_row
 from eval.reporting.report_page import report_page
-from eval.reporting.stats import ClassResult, Rate, log_bins, pearson, per_class, spearman, thirds
+from eval.reporting.stats import ClassResult, Rate, per_class
+from eval.systems import system_of
 
 EXAMPLES = 8  # of each outcome
 
@@ -51,10 +52,11 @@ def build_report(
         protocol.prepare(folder, predictions)
     scored = [(prediction, protocol.score(prediction)) for prediction in predictions]
     counts = {value: sum(score.value is value for _, score in scored) for value in (True, False, None)}
-    classes = with_frequency(
-        per_class((p.label, p.label_name or "", s.value) for p, s in scored if p.label_name),
-        class_frequencies(Path(config.data.shards), config.frequency_sources),
-    )
+    frequencies = frequencies_of(config)
+    named = per_class((p.label, p.label_name or "", s.value) for p, s in scored if p.label_name)
+    classes = with_frequency(named, frequencies)
+    system = system_of(evaluation.model)
+    told = {**asdict(system), "finetuned": system.finetuned}
     accuracy = Rate(counts[True], len(scored))
     return {
         "name": evaluation.name,
@@ -73,7 +75,8 @@ def build_report(
         "no_answer": Rate(counts[None], len(scored)).to_json(),
         "accuracy_of_answers": Rate(counts[True], counts[True] + counts[False]).to_json(),
         "baselines": _baselines(predictions),
-        "paper": _beside_paper(config.paper_row, accuracy),
+        "system": told,
+        "paper": _beside_paper(own_row(config.paper_row, told, paper_numbers()), accuracy),
         "protocol": {
             **evaluation.asked,
             **evaluation.judged,
@@ -81,8 +84,9 @@ def build_report(
             "hash": evaluation.protocol_hash,
         },
         "answers": _answers(predictions),
-        "frequency": frequency_results(classes) if config.frequency_sources else None,
-        "frequency_sources": list(config.frequency_sources),
+        "frequency": frequency_results(classes) if frequencies else None,
+        "frequency_stages": stage_results(named, frequencies) if frequencies else {},
+        "frequency_sources": list(frequencies.stages) if frequencies else [],
         "classes": [asdict(result) for result in classes],
         "confusions": confusions(_taken_for(scored)),
         "examples": _examples(scored),
@@ -152,38 +156,6 @@ def _taken_for(scored: Sequence[tuple[Prediction, Score]]) -> list[tuple[str, st
             found = [by_lower[name] for name in pattern.findall((score.extracted or prediction.answer).lower())]
             pairs += [(prediction.label_name, max(found, key=len))] if found else []
     return pairs
-
-
-def class_frequencies(shards: Path, sources: Sequence[str]) -> dict[str, int] | None:
-    """How often each class name is the label of a sample, summed over the sources; None without sources."""
-    if not sources:
-        return None
-    frequencies: dict[str, int] = {}
-    for source in sources:
-        manifest = read_manifest(shards / source)
-        for name, count in zip(manifest.class_names, manifest.histogram, strict=True):
-            frequencies[name] = frequencies.get(name, 0) + count
-    return frequencies
-
-
-def with_frequency(classes: Sequence[ClassResult], frequencies: Mapping[str, int] | None) -> list[ClassResult]:
-    """The results with each class's frequency; a class that the sources do not name occurs 0 times."""
-    if frequencies is None:
-        return list(classes)
-    return [ClassResult(c.label, c.name, c.right, c.wrong, c.no_answer, frequencies.get(c.name, 0)) for c in classes]
-
-
-def frequency_results(classes: Sequence[ClassResult]) -> dict[str, Any]:
-    """Correlations between a class's frequency and accuracy (the paper's Table 11), and both kinds of bins."""
-    known = [c for c in classes if c.frequency is not None]
-    frequency, accuracy = [float(c.frequency or 0) for c in known], [c.rate.value for c in known]
-    return {
-        "classes": len(known),
-        "spearman": spearman(frequency, accuracy),
-        "pearson": pearson(frequency, accuracy),
-        "thirds": [{**asdict(part), "rate": part.rate.to_json()} for part in thirds(known)],
-        "log_bins": [{**asdict(part), "rate": part.rate.to_json()} for part in log_bins(known)],
-    }
 
 
 def classes_of(report: Mapping[str, Any]) -> list[ClassResult]:

@@ -1,26 +1,19 @@
 """Which rows of the paper a result belongs beside: pure functions of a report's or a probe's content.
 
-A row's name is EXPERIMENT/MODEL/DATASET (`eval/reporting/paper_numbers.json`). Model and dataset come from the
-evaluation's `paper_row` if it has one, else from a model's well-known id and the source's name; the experiment from the
-protocol, so that a run with other candidates, another order or another rule stands beside its own row unasked.
+A row's name is EXPERIMENT/MODEL/DATASET (`eval/reporting/paper_numbers.json`). Model and dataset come from the model's
+well-known id and the source's name, else from the evaluation's `paper_row`; the experiment from the protocol, so that a
+run with other candidates, another order or another rule stands beside its own row unasked. What a run of ours trained
+stands beside the paper's fine-tuned rows only (`eval/reporting/finetuned_rows.py`), whatever preset asked it.
 """
 
 from collections.abc import Mapping
 from typing import Any
 
-DATASETS = {"imagenet": "ImageNet", "flowers": "Flowers102", "cars": "StanfordCars", "caltech": "Caltech101"}
-MODELS = {
-    "llava-1.5-7b": "LLaVA1.5-7B",
-    "llava-1.5-13b": "LLaVA1.5-13B",
-    "llava-v1.6-vicuna-7b": "LLaVANeXT-V7B",
-    "llava-v1.6-mistral-7b": "LLaVANeXT-M7B",
-    "blip2-opt-2.7b": "BLIP2-2.7B",
-    "instructblip-vicuna-7b": "IBLIP-7B",
-    "instructblip-vicuna-13b": "IBLIP-13B",
-    "clip-vit-large-patch14-336": "CLIP-L",
-}
+from eval.reporting.finetuned_rows import DATASETS, finetuned_rows, is_finetuned_row, paper_model, training_of
+
 WORDINGS = {"paper": "base", "identify": "identify", "main_object": "main_object"}
 CHAIN_OF_THOUGHT = "step by step"
+STAGES = {"pretrain": ("pretrain", "558k", "alignment", "blip_laion"), "instruct": ("instruct", "665k", "mix665")}
 
 
 def model_and_dataset(result: Mapping[str, Any]) -> tuple[str, str]:
@@ -30,13 +23,14 @@ def model_and_dataset(result: Mapping[str, Any]) -> tuple[str, str]:
     ('LLaVA1.5-7B', 'Flowers102')
     """
     paper, source, place = result.get("paper"), str(result["source"]).lower(), str(result["model"])
-    model = next((name for key, name in MODELS.items() if key in place.lower()), place)
     dataset = next((name for key, name in DATASETS.items() if key in source), str(result["source"]))
-    if "imagewikiqa" in source:
-        dataset = "ImageWikiQA"
+    if training_of(result) is not None:
+        return place, dataset
+    model = paper_model(str((result.get("system") or {}).get("base", place)))
     if paper:
-        model, dataset = str(paper["row"]).rsplit("/", 2)[1:]
-    return model, dataset
+        named, dataset = str(paper["row"]).rsplit("/", 2)[1:]
+        model = model or named
+    return model or place, dataset
 
 
 def experiments(protocol: Mapping[str, Any]) -> list[str]:
@@ -57,34 +51,61 @@ def experiments(protocol: Mapping[str, Any]) -> list[str]:
         return [*closed, f"table2/{order}", f"table12/{order}"]
     if kind == "multiple_choice" and protocol.get("show_image", True):
         return ["table5"]
+    if kind == "multiple_choice" and not protocol.get("name_class"):
+        return ["table5 without image"]
     if kind == "class_scoring" and candidates is None:
         return [f"table2/{protocol['rule']}"]
     return []
 
 
 def rows_of_report(report: Mapping[str, Any], known: Mapping[str, Any]) -> list[str]:
-    """Rows of the paper that the accuracy of a report stands beside: the configured one, and those it is by itself.
-
-    A fine-tuned model's report names its own row (table3/finetuned/...) and belongs to no zero-shot row.
-    """
-    paper = report.get("paper")
-    if paper and str(paper["row"]).split("/")[0] not in ("table1", "table2", "table9", "table12"):
-        return [str(paper["row"])]
+    """Rows of the paper that the accuracy of a report stands beside: its experiment's, or its training's."""
+    paper, protocol = report.get("paper"), report["protocol"]
     model, dataset = model_and_dataset(report)
-    if report["protocol"].get("name_class") and not model.endswith(" with class"):
+    training = training_of(report)
+    if paper and (is_finetuned_row(paper["row"]) or str(paper["row"]).startswith("table13/")):
+        return [str(paper["row"])]
+    if training is not None:
+        return [row for row in finetuned_rows(training, protocol, dataset) if row in known]
+    if protocol.get("name_class") and not model.endswith(" with class"):
         model = f"{model} with class"
-    found = [f"{experiment}/{model}/{dataset}" for experiment in experiments(report["protocol"])]
+    found = []
+    for experiment in experiments(protocol):
+        name, _, suffix = experiment.partition(" ")
+        found.append(f"{name}/{model}{f' {suffix}' if suffix else ''}/{dataset}")
     return [row for row in found if row in known]
 
 
+def own_row(row: str | None, system: Mapping[str, Any], known: Mapping[str, Any]) -> str | None:
+    """The row that an evaluation's `paper_row` means for the model that was really asked; None if it has none.
+
+    A preset names the row of the model it was written for. Another well-known model has its own row of that experiment;
+    a fine-tuned one has the row of its training.
+    """
+    if row is None or is_finetuned_row(row):
+        return row
+    experiment, _, dataset = row.rsplit("/", 2)
+    training = training_of({"system": system})
+    if training is not None:
+        kind = {"kind": "multiple_choice"} if experiment == "table5" else {"kind": "open_world", "prompt": "paper"}
+        return next((found for found in finetuned_rows(training, kind, dataset) if found in known), None)
+    model = paper_model(str(system["base"]))
+    if model is None or model in row:
+        return row
+    own = f"{experiment}/{model}/{dataset}"
+    return own if own in known else None
+
+
 def rows_of_correlation(report: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, float | None]:
-    """Rows of Table 11 and Figure 3 that a report with class frequencies has a number for."""
+    """Rows of Table 11, Appendix B.6 and Figure 3 that a report with class frequencies has a number for."""
     frequency = report.get("frequency")
     if not frequency:
         return {}
     model, dataset = model_and_dataset(report)
-    if report.get("paper") and "finetuned" in report["paper"]["row"]:
-        model = f"{model} finetuned"
+    training = training_of(report)
+    if training is not None or (report.get("paper") and is_finetuned_row(report["paper"]["row"])):
+        trained = training.base if training else str(report["paper"]["row"]).rsplit("/", 3)[1]
+        model = f"{paper_model(trained) or trained} finetuned"
     bins = {part["name"]: part["mean_accuracy"] for part in frequency["log_bins"]}
     rare = [_accuracy(c) for c in report["classes"] if c["frequency"] is not None and c["frequency"] < 10]
     values = {
@@ -93,6 +114,9 @@ def rows_of_correlation(report: Mapping[str, Any], known: Mapping[str, Any]) -> 
         f"figure3/above_10000/{model}/{dataset}": bins.get("10,000 or more"),
         f"figure3/below_10/{model}/{dataset}": sum(rare) / len(rare) if rare else None,
     }
+    for stage, result in (report.get("frequency_stages") or {}).items():
+        named = next((name for name, words in STAGES.items() if any(word in stage.lower() for word in words)), None)
+        values |= {f"appendixB6/{key}_{named}/{model}/{dataset}": value for key, value in result.items()}
     return {row: value for row, value in values.items() if row in known}
 
 

@@ -134,11 +134,13 @@ def test_answers_lie_in_the_run_they_belong_to(tmp_path):
     assert place_of(config(str(run.root), "out")).folder("export", run.export).root == Path("out/export")
 
 
-def test_answers_of_any_other_model_lie_under_its_name(tmp_path):
-    model = tmp_path / "base"
-    model.mkdir()
-    assert place_of(config(str(model))).folder("model", model).root == Path("runs/eval/open/base")
-    assert place_of(config("llava-hf/llava-1.5-7b-hf")).folder("model", Path("snapshot/ab12")).root == Path(
-        "runs/eval/open/llava-1.5-7b-hf"
-    )
-    assert place_of(config(str(model), "out")).folder("model", model).root == Path("out")
+def test_answers_of_any_other_model_lie_under_a_name_of_its_own(tmp_path):
+    models = [tmp_path / "a" / "export", tmp_path / "b" / "export"]
+    for model in models:
+        model.mkdir(parents=True)
+    places = [place_of(config(str(model))).folder("model", model).root for model in models]
+    assert places[0] != places[1]
+    assert all(place.parent == Path("runs/eval/open") and place.name.startswith("export-") for place in places)
+    hub = [place_of(config(f"{owner}/llava")).folder("model", Path("snapshot/ab12")).root for owner in ("hub", "mine")]
+    assert hub == [Path("runs/eval/open/hub--llava"), Path("runs/eval/open/mine--llava")]
+    assert place_of(config(str(models[0]), "out")).folder("model", models[0]).root == Path("out")

@@ -5,7 +5,14 @@ import json
 import pytest
 
 from eval.reporting.paper import paper_numbers
-from eval.reporting.paper_rows import experiments, model_and_dataset, rows_of_correlation, rows_of_probe, rows_of_report
+from eval.reporting.paper_rows import (
+    experiments,
+    model_and_dataset,
+    own_row,
+    rows_of_correlation,
+    rows_of_probe,
+    rows_of_report,
+)
 from eval.scoreboard import main
 
 RATE = {"value": 0.25, "low": 0.2, "high": 0.3, "count": 250, "n": 1000}
@@ -107,6 +114,53 @@ def test_the_protocol_says_which_experiment_it_is(protocol, found):
 def test_a_finetuned_models_result_stands_beside_its_own_row_only():
     paper = {"row": "table3/finetuned/LLaVA1.5-7B/projector/ImageNet"}
     assert rows_of_report(report(paper=paper), paper_numbers()) == [paper["row"]]
+
+
+def trained(*sources: str, mode: str = "projector") -> dict:
+    return {"base": "llava-hf/llava-1.5-7b-hf", "mode": mode, "sources": list(sources), "finetuned": True}
+
+
+@pytest.mark.parametrize(
+    ("sources", "protocol", "source", "rows"),
+    [
+        (
+            ["flowers102_train"], {}, "flowers102_test",
+            {"table3/finetuned/LLaVA1.5-7B/projector/Flowers102", "table4/classification/LLaVA1.5-7B/Flowers102"},
+        ),
+        (["flowers102_train"], {}, "caltech101_test", set()),
+        (["flowers102_captions"], {"prompt": "caption"}, "flowers102_test", {"table4/captions/LLaVA1.5-7B/Flowers102"}),
+        (["flowers102_train"], {"kind": "closed_world"}, "flowers102_test", set()),
+        (
+            ["imagenet_train", "llava_instruct"], {}, "imagenet_val",
+            {"section4.3/LLaVA1.5-7B finetuned on ImageNet+LLaVA/ImageNet"},
+        ),
+        (
+            ["imagenet_train", "llava_instruct"], {"kind": "multiple_choice"}, "imagewikiqa",
+            {"table5/LLaVA1.5-7B finetuned on ImageNet+LLaVA/ImageWikiQA"},
+        ),
+        (
+            ["imagenet_train"], {"kind": "multiple_choice"}, "imagewikiqa",
+            {"table5/LLaVA1.5-7B finetuned on ImageNet/ImageWikiQA"},
+        ),
+    ],
+)  # fmt: skip
+def test_what_a_run_trained_never_stands_beside_a_zero_shot_row(sources, protocol, source, rows):
+    own = report(model="runs/x", label="export", source=source, system=trained(*sources), protocol=protocol)
+    assert set(rows_of_report(own, paper_numbers())) == rows
+    kept = own | {"paper": {"row": "table1/open_world/LLaVA1.5-7B/Flowers102"}}  # a preset's row, as older reports have
+    assert set(rows_of_report(kept, paper_numbers())) == rows
+
+
+def test_a_presets_row_becomes_that_of_the_model_that_was_asked():
+    preset, known = "table1/open_world/LLaVA1.5-7B/Flowers102", paper_numbers()
+    published = {"base": "llava-hf/llava-1.5-13b-hf", "mode": None, "sources": [], "finetuned": False}
+    assert own_row(preset, published, known) == "table1/open_world/LLaVA1.5-13B/Flowers102"
+    assert own_row(preset, published | {"base": "llava-hf/llava-1.5-7b-hf"}, known) == preset
+    assert own_row(preset, published | {"base": "mine/other"}, known) == preset
+    lora = trained("flowers102_train", mode="lora")
+    assert own_row(preset, lora, known) == "table3/finetuned/LLaVA1.5-7B/lora/Flowers102"
+    assert own_row(preset, trained("caltech101_train"), known) is None
+    assert own_row("table4/captions/LLaVA1.5-7B/Flowers102", lora, known) == "table4/captions/LLaVA1.5-7B/Flowers102"
 
 
 def test_a_model_that_the_paper_does_not_have_is_listed_after_its_rows(board, tmp_path):

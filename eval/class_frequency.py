@@ -1,0 +1,104 @@
+"""How often training named each class, by stage, and how that goes with its accuracy (Figures 3 and 7, Table 11).
+
+Counts come from `python -m data_prep.frequency --output FILE` (`frequency_file`: names in the text of each source) or
+from shard sets whose samples have classes (`frequency_sources`: their histograms). Each source is a stage; all are
+added up, and each is also set against the accuracies by itself (Appendix B.6).
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from configs.errors import DataError
+from configs.schema import EvalConfig
+from data_prep.manifest import read_manifest
+from eval.reporting.stats import ClassResult, log_bins, pearson, spearman, thirds
+
+
+@dataclass(frozen=True, slots=True)
+class Frequencies:
+    """Occurrences by class name, for every stage."""
+
+    stages: Mapping[str, Mapping[str, int]]
+
+    def of(self, name: str) -> int:
+        """Occurrences in all stages; a class that none of them names occurs 0 times."""
+        return sum(counts.get(name, 0) for counts in self.stages.values())
+
+    def only(self, stage: str) -> "Frequencies":
+        """One stage by itself."""
+        return Frequencies({stage: self.stages[stage]})
+
+
+def frequencies_of(config: EvalConfig) -> Frequencies | None:
+    """What the evaluation says about frequencies, None if nothing. Raises `DataError` for a missing or damaged file."""
+    if config.frequency_file is not None:
+        stages = read_frequencies(Path(config.frequency_file))
+        if unknown := sorted(set(config.frequency_sources) - set(stages)):
+            raise DataError(
+                f"{config.frequency_file} has no counts of {unknown[0]}; frequency_sources may name "
+                f"{', '.join(stages)}, or nothing for all"
+            )
+        return Frequencies({stage: stages[stage] for stage in config.frequency_sources or stages})
+    if not config.frequency_sources:
+        return None
+    shards = Path(config.data.shards)
+    return Frequencies({source: _histogram(shards / source) for source in config.frequency_sources})
+
+
+def read_frequencies(file: Path) -> dict[str, dict[str, int]]:
+    """The counts that `data_prep.frequency --output` wrote: stage to class name to occurrences.
+
+    Classes that share a name share a count. Raises `DataError` that names the file.
+    """
+    try:
+        values = json.loads(file.read_text(encoding="utf-8"))
+        names = values["class_names"]
+        return {
+            stage: dict(zip(names, map(int, counts["occurrences"]), strict=True))
+            for stage, counts in values["sources"].items()
+        }
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(
+            f"{file} cannot be read as counts of class names ({error}); make it with "
+            "`python -m data_prep.frequency --config FILE --classes LIST --output JSON`"
+        ) from error
+
+
+def _histogram(folder: Path) -> dict[str, int]:
+    manifest = read_manifest(folder)
+    counts: dict[str, int] = {}
+    for name, count in zip(manifest.class_names, manifest.histogram, strict=True):
+        counts[name] = counts.get(name, 0) + count
+    return counts
+
+
+def with_frequency(classes: Sequence[ClassResult], frequencies: Frequencies | None) -> list[ClassResult]:
+    """The results with each class's frequency, as they are without any."""
+    if frequencies is None:
+        return list(classes)
+    return [replace(result, frequency=frequencies.of(result.name)) for result in classes]
+
+
+def frequency_results(classes: Sequence[ClassResult]) -> dict[str, Any]:
+    """Correlations between a class's frequency and accuracy (the paper's Table 11), and both kinds of bins."""
+    known = [c for c in classes if c.frequency is not None]
+    return {
+        "classes": len(known),
+        **correlations(known),
+        "thirds": [{**asdict(part), "rate": part.rate.to_json()} for part in thirds(known)],
+        "log_bins": [{**asdict(part), "rate": part.rate.to_json()} for part in log_bins(known)],
+    }
+
+
+def stage_results(classes: Sequence[ClassResult], frequencies: Frequencies) -> dict[str, dict[str, float | None]]:
+    """The correlations with the counts of each stage alone."""
+    return {stage: correlations(with_frequency(classes, frequencies.only(stage))) for stage in frequencies.stages}
+
+
+def correlations(classes: Sequence[ClassResult]) -> dict[str, float | None]:
+    """Spearman's and Pearson's correlation of frequency and accuracy."""
+    frequency, accuracy = [float(c.frequency or 0) for c in classes], [c.rate.value for c in classes]
+    return {"spearman": spearman(frequency, accuracy), "pearson": pearson(frequency, accuracy)}

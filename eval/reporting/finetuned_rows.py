@@ -1,0 +1,86 @@
+"""The paper's rows of fine-tuned models, found by what a model was trained on.
+
+projector on Flowers102             ->  table3/finetuned/LLaVA1.5-7B/projector/Flowers102, table4/classification/...
+projector on captions of Flowers102 ->  table4/captions/LLaVA1.5-7B/Flowers102
+projector on ImageNet and LLaVA     ->  section4.3/..., table5/LLaVA1.5-7B finetuned on ImageNet+LLaVA/ImageWikiQA
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+MODELS = {
+    "llava-1.5-7b": "LLaVA1.5-7B",
+    "llava-1.5-13b": "LLaVA1.5-13B",
+    "llava-v1.6-vicuna-7b": "LLaVANeXT-V7B",
+    "llava-v1.6-mistral-7b": "LLaVANeXT-M7B",
+    "blip2-opt-2.7b": "BLIP2-2.7B",
+    "instructblip-vicuna-7b": "IBLIP-7B",
+    "instructblip-vicuna-13b": "IBLIP-13B",
+    "clip-vit-large-patch14-336": "CLIP-L",
+    "gpt-4-turbo": "GPT4",
+    "gemini-1.0-pro-vision": "GeminiPro",
+    "claude-3-opus": "Claude3",
+}
+DATASETS = {
+    "imagewikiqa": "ImageWikiQA",
+    "imagenet": "ImageNet",
+    "flowers": "Flowers102",
+    "cars": "StanfordCars",
+    "caltech": "Caltech101",
+}
+INSTRUCTION = ("llava", "instruct")
+FINETUNED = ("table3/finetuned/", "table4/captions/", "table4/classification/", "section4.3/", "table13/after/")
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """`base` as the run names it, how it was trained, and the names of the sources."""
+
+    base: str
+    mode: str
+    sources: tuple[str, ...]
+
+
+def training_of(result: Mapping[str, Any]) -> Training | None:
+    """What a result's model was trained on; None for a model as published.
+
+    A report that says nothing of it was made of a run if its label is a run's: `export`, or a step.
+    """
+    system = result.get("system")
+    if system is None:
+        ours = str(result.get("label")).startswith(("export", "step-"))
+        return Training(str(result["model"]), "unknown", ()) if ours else None
+    if not system["finetuned"]:
+        return None
+    return Training(str(system["base"]), str(system["mode"]), tuple(system["sources"]))
+
+
+def paper_model(place: str) -> str | None:
+    """The paper's name of a model folder or hub id, None if the paper has none."""
+    return next((name for key, name in MODELS.items() if key in place.lower()), None)
+
+
+def is_finetuned_row(row: str) -> bool:
+    """Whether the row is about a model that the authors trained."""
+    return row.startswith(FINETUNED) or " finetuned" in row
+
+
+def finetuned_rows(training: Training, protocol: Mapping[str, Any], dataset: str) -> list[str]:
+    """Names of the rows that a model so trained stands beside under this protocol, most particular first."""
+    base = paper_model(training.base) or training.base
+    trained = {name for source in training.sources for key, name in DATASETS.items() if key in source.lower()}
+    mixed = any(word in source.lower() for source in training.sources for word in INSTRUCTION)
+    captions = any("caption" in source.lower() for source in training.sources)
+    if protocol["kind"] == "multiple_choice" and protocol.get("show_image", True) and not protocol.get("name_class"):
+        return [f"table5/{base} finetuned on {'+'.join(sorted(trained))}{'+LLaVA' if mixed else ''}/{dataset}"]
+    if protocol["kind"] != "open_world" or dataset not in trained or protocol.get("synonyms"):
+        return []
+    if captions:
+        return [f"table4/captions/{base}/{dataset}"] if protocol.get("prompt") == "caption" else []
+    if protocol.get("prompt") not in ("paper", "authors_training"):
+        return []
+    if mixed:
+        return [f"section4.3/{base} finetuned on {'+'.join(sorted(trained))}+LLaVA/{dataset}"]
+    rows = [f"table3/finetuned/{base}/{training.mode}/{dataset}"]
+    return rows + ([f"table4/classification/{base}/{dataset}"] if training.mode == "projector" else [])

@@ -1,0 +1,42 @@
+"""What was measured: a model as published, or one that a run of ours trained, and on what.
+
+A fine-tuned model belongs to other rows of the paper than its base, whatever an evaluation's `paper_row` says. An
+export remembers its training (export.json), a run's folder its configuration.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from configs.load import load_config
+from configs.schema import RunConfig
+from eval.places import run_of
+
+EXPORT = "export.json"
+
+
+@dataclass(frozen=True, slots=True)
+class System:
+    """`base` is the model as it was published; `mode` and `sources` are those of its training, None and () without."""
+
+    base: str
+    mode: str | None = None
+    sources: tuple[str, ...] = ()
+
+    @property
+    def finetuned(self) -> bool:
+        """Whether a run of ours changed it."""
+        return self.mode is not None
+
+
+def system_of(model: str) -> System:
+    """The system behind a run folder, a checkpoint, an export, or a model as published (folder or hub id)."""
+    record = Path(model) / EXPORT
+    if record.is_file():
+        values = json.loads(record.read_text(encoding="utf-8"))
+        return System(str(values["base"]), str(values["mode"]), tuple(values["sources"]))
+    run = run_of(model)
+    if run is None:
+        return System(model)
+    config, _ = load_config(RunConfig, run.config)
+    return System(config.model.base, config.model.mode, config.train.sources)
