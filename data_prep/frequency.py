@@ -26,6 +26,7 @@ from data_prep.class_names import load_class_list
 from data_prep.records import expected_count
 from data_prep.registry import open_source
 from data_prep.sample import Drop, Sample
+from data_prep.shard_cache import ShardCache
 
 WORD = re.compile(r"[^\W_]+")
 BRACKETS = re.compile(r"\([^)]*\)")
@@ -142,7 +143,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 def _count_sources(data: DataConfig, arguments: argparse.Namespace, names: Sequence[str]) -> dict[str, Counts]:
     counter, counts = NameCounter(names), {}
     for name in chosen_sources(arguments.sources, data):
-        source = open_source(data.sources[name])
+        source = open_source(data.sources[name], ShardCache.of(data))
         quiet = not sys.stderr.isatty()
         bar = tqdm(source.records, desc=name, total=expected_count(source), unit=" records", disable=quiet)
         counts[name] = counter.count(bar)

@@ -27,10 +27,11 @@ class ShardEntry:
 
 @dataclass(frozen=True, slots=True)
 class AdoptedFile:
-    """A file that holds images of an adopted set: its path and its bytes."""
+    """A file that holds images of an adopted set: its path or URL, its bytes, and the sha256 of a remote one."""
 
     path: str
     bytes: int
+    sha256: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,7 +4,8 @@ A reader is one function in one file; adding one is writing that file and a line
 
     def read(path: Path, *, option: int = 1) -> Source: ...
 
-Its keyword-only parameters are the source's `options`. `path` may be None only if its default says so.
+Its keyword-only parameters are the source's `options`. `path` may be None only if its default says so; a reader that
+declares it as `Places` is given URLs and patterns, too.
 """
 
 import difflib
@@ -18,7 +19,9 @@ from typing import Any
 
 from configs.errors import ConfigError, DataError
 from configs.schema import SourceConfig
+from data_prep.places import Places
 from data_prep.sample import Source
+from data_prep.shard_cache import ShardCache
 
 Reader = Callable[..., Source]
 
@@ -37,11 +40,18 @@ READERS = {
 }
 
 
-def open_source(config: SourceConfig) -> Source:
-    """The records of a source. Raises `ConfigError` for an unknown reader or option, `DataError` for a missing path."""
+def open_source(config: SourceConfig, cache: ShardCache | None = None) -> Source:
+    """The records of a source; files behind URLs are read through `cache`.
+
+    Raises `ConfigError` for an unknown reader or option, `DataError` for a missing path.
+    """
     check_source(config)
-    path = None if config.path is None else Path(config.path).expanduser()
-    return find_reader(config.reader)(path, **config.options)
+    reader = find_reader(config.reader)
+    if config.path is None:
+        return reader(None, **config.options)
+    if _takes_places(reader):
+        return reader(Places(config.path, cache) if cache else Places(config.path), **config.options)
+    return reader(Path(config.path).expanduser(), **config.options)
 
 
 def check_source(config: SourceConfig) -> None:
@@ -51,6 +61,8 @@ def check_source(config: SourceConfig) -> None:
     if config.path is None:
         if inspect.signature(reader).parameters["path"].default is inspect.Parameter.empty:
             raise ConfigError(f"reader {config.reader} needs a path; set data.sources.NAME.path")
+    elif _takes_places(reader):
+        Places(config.path).check()
     elif not Path(config.path).expanduser().exists():
         raise DataError(f"the path {config.path} of reader {config.reader} does not exist; set data.sources.NAME.path")
 
@@ -74,6 +86,10 @@ def list_readers() -> str:
         lines.append(f"{name}: {(inspect.getdoc(reader) or '').splitlines()[0]}")
         lines += [f"    {parameter}" for parameter in _options(reader).values()]
     return "\n".join(lines)
+
+
+def _takes_places(reader: Reader) -> bool:
+    return typing.get_type_hints(reader).get("path") is Places
 
 
 def _options(reader: Reader) -> dict[str, inspect.Parameter]:

@@ -17,6 +17,7 @@ from configs.errors import DataError
 SCHEMES = ("http", "https", "s3", "gs", "file")
 PIECE = 8 << 20  # bytes of one request
 ATTEMPTS = 6  # failures in a row before a fetch is given up
+VERSIONS = ("ETag", "etag", "md5Hash", "Content-MD5", "Last-Modified", "LastModified", "updated", "mtime")
 FIRST_PAUSE = 0.5  # seconds before the second attempt; doubled each time
 
 Result = TypeVar("Result")
@@ -59,8 +60,15 @@ class Remote:
 
     def size(self, name: str) -> int:
         """Bytes of a file. Raises `DataError` as `read` does."""
+        return self.version(name)[0]
+
+    def version(self, name: str) -> tuple[int, str]:
+        """(bytes, what else the store says that changes when the file does). Raises `DataError` as `read` does."""
         files = _filesystem(self.url)
-        return int(self._persist(name, lambda: files.size(f"{self.url}/{name}")))
+        info = self._persist(name, lambda: files.info(f"{self.url}/{name}"))
+        if not isinstance(info.get("size"), int):
+            raise DataError(f"{self.url}/{name}: the server does not tell its size; fetch it by other means")
+        return info["size"], " ".join(str(info[key]) for key in VERSIONS if info.get(key))
 
     def fetch(self, name: str, file: BinaryIO, size: int, sha256: str) -> None:
         """Write `size` bytes of a file into `file`, from its beginning on.
@@ -68,16 +76,16 @@ class Remote:
         After a cut the rest is asked for. A wrong sha256 is fetched once more, then it is a `DataError`.
         """
         for _ in range(2):
-            found = self._fetch_once(name, file, size)
+            found = self.fetch_once(name, file, size)
             if found == sha256:
                 return
         raise DataError(
-            f"{self.url}/{name} was fetched twice and has the sha256 {found}; its manifest says {sha256}; check it with"
-            f" data_prep.verify where it was built, and upload it again"
+            f"{self.url}/{name} was fetched twice and has the sha256 {found}; the manifest says {sha256}: it was"
+            f" damaged or replaced; upload the right file again, or build the set anew"
         )
 
-    def _fetch_once(self, name: str, file: BinaryIO, size: int) -> str:
-        """The sha256 of what was written."""
+    def fetch_once(self, name: str, file: BinaryIO, size: int) -> str:
+        """Write `size` bytes of a file into `file` as `fetch` does, and return their sha256."""
         files, digest, done = _filesystem(self.url), hashlib.sha256(), 0
         file.seek(0)
 
@@ -85,7 +93,7 @@ class Remote:
             end = min(done + PIECE, size)
             data: bytes = files.cat_file(f"{self.url}/{name}", start=done, end=end)
             if len(data) == size:  # a server that does not know of ranges sends everything
-                data = data[done:end]
+                return data[done:]
             if not 0 < len(data) <= end - done:
                 raise OSError(f"{len(data)} bytes came for bytes {done} to {end}")
             return data
@@ -113,6 +121,20 @@ class Remote:
                     ) from error
                 time.sleep(FIRST_PAUSE * 2**attempt)
         raise AssertionError("the last attempt returns or raises")
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteFile:
+    """One file behind a URL as it must be: so many bytes, with that sha256."""
+
+    url: str
+    bytes: int
+    sha256: str
+
+    def fetch(self, file: BinaryIO) -> None:
+        """Write it into `file`; as `Remote.fetch`."""
+        folder, _, name = self.url.rpartition("/")
+        Remote(folder).fetch(name, file, self.bytes, self.sha256)
 
 
 def _filesystem(url: str) -> Any:

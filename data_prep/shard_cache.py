@@ -1,9 +1,10 @@
-"""Remote shard sets on a local disk: shards come when they are read, and the longest unused make room for others.
+"""Remote shards and tars on a local disk: they come when they are read, and the longest unused make room for others.
 
     CACHE/imagenet-1f0c.../manifest.json, index.npy    fetched when the set is opened
                            000017.tar                  a shard, whole and checked; readers hold a shared lock on it
                            .000017.tar.part            one on its way, as large as it will be
                            .000017.tar.lock            held by the process that fetches it
+          tars/                                        tars that others made: see `data_prep.remote_tars`
 
 Any number of processes may share a cache: a shard is fetched by one of them while the others wait, and none is
 deleted while a process has it open. Locks are flock's, which end with their process.
@@ -19,12 +20,13 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
+from typing import BinaryIO
 
 from configs.errors import DataError
 from configs.run_dir import ShardDir
 from configs.schema import NAME_PATTERN, DataConfig
 from data_prep import atomic
-from data_prep.remote import Remote
+from data_prep.remote import Remote, RemoteFile
 
 SHARD_NAME = re.compile(r"[0-9]{6,9}\.tar")
 PATIENCE = 120.0  # seconds to wait until other processes are done with enough of the cache
@@ -60,6 +62,63 @@ class ShardCache:
                 used -= files[path].st_size
         return used + size <= self.limit
 
+    def open(self, path: Path, wanted: RemoteFile, release: Callable[[], None]) -> FileIO:
+        """The copy `path` of `wanted`, fetched if need be, open and locked against deletion until it is closed.
+
+        `release` closes the copies that this reader has open: nobody waits for room while keeping others from it.
+        """
+
+        def fetch(file: BinaryIO) -> Path:
+            wanted.fetch(file)
+            return path
+
+        while True:
+            file = _opened(path)
+            if file is not None:
+                return file
+            release()
+            with locked(path.with_name(f".{path.name}.lock")):
+                if not path.is_file():
+                    self.fill(path.with_name(f".{path.name}.part"), wanted.url, wanted.bytes, fetch)
+
+    def fill(self, part: Path, name: str, size: int, fetch: Callable[[BinaryIO], Path]) -> None:
+        """Make room for `size` bytes in `part`, let `fetch` write them, and give the file the name it returns.
+
+        Raises `DataError` naming `name` if there is no room, or the disk refuses; whatever fails, `part` is gone.
+        """
+        try:
+            with part.open("w+b") as file:
+                fcntl.flock(file, fcntl.LOCK_EX)
+                self._reserve(file.fileno(), name, size)
+                path = fetch(file)
+                file.flush()
+                os.fsync(file.fileno())
+                part.replace(path)
+        except BaseException as error:
+            part.unlink(missing_ok=True)
+            if isinstance(error, OSError):
+                raise DataError(
+                    f"{part} cannot be written ({error.strerror}); set data.cache_dir to a disk with room, or"
+                    f" data.cache_gib lower"
+                ) from error
+            raise
+
+    def _reserve(self, part: int, name: str, size: int) -> None:
+        """Make room and take it, by giving the part its final size. Raises `DataError` if there is none for long."""
+        until = time.monotonic() + PATIENCE
+        while size <= self.limit:
+            with locked(self.folder / ".lock"):
+                if self.make_room(size):
+                    os.ftruncate(part, size)
+                    return
+            if time.monotonic() > until:
+                break
+            time.sleep(0.2)
+        raise DataError(
+            f"no room for {name} ({size} bytes) in {self.folder}: it may hold {self.limit} bytes and all of it is in"
+            f" use; raise data.cache_gib to a few shards for every process of this machine"
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class RemoteShards:
@@ -80,7 +139,7 @@ class RemoteShards:
         folder = ShardDir(cache.folder / f"{source}-{hashlib.sha256(manifest).hexdigest()[:16]}")
         folder.root.mkdir(parents=True, exist_ok=True)
         remote = Remote(url)
-        with _locked(folder.root / ".open.lock"):
+        with locked(folder.root / ".open.lock"):
             if not folder.manifest.is_file():
                 with atomic.atomic_file(folder.index) as file:
                     remote.fetch(folder.index.name, file, remote.size(folder.index.name), index_sha256)
@@ -88,54 +147,9 @@ class RemoteShards:
         return cls(remote, folder.root, cache)
 
     def open(self, name: str, size: int, sha256: str, release: Callable[[], None]) -> FileIO:
-        """A shard, fetched if need be, open and locked against deletion until it is closed.
-
-        `release` closes the shards that this reader has open: nobody waits for room while keeping others from it.
-        """
-        path = self.folder / name
-        while True:
-            file = _opened(path)
-            if file is not None:
-                return file
-            release()
-            with _locked(self.folder / f".{name}.lock"):
-                if not path.is_file():
-                    self._fetch(path, size, sha256)
-
-    def _fetch(self, path: Path, size: int, sha256: str) -> None:
-        part = path.with_name(f".{path.name}.part")
-        try:
-            with part.open("w+b") as file:
-                fcntl.flock(file, fcntl.LOCK_EX)
-                self._reserve(file.fileno(), path.name, size)
-                self.remote.fetch(path.name, file, size, sha256)
-                file.flush()
-                os.fsync(file.fileno())
-                part.replace(path)
-        except BaseException as error:
-            part.unlink(missing_ok=True)
-            if isinstance(error, OSError):
-                raise DataError(
-                    f"{path} cannot be written ({error.strerror}); set data.cache_dir to a disk with room, or"
-                    f" data.cache_gib lower"
-                ) from error
-            raise
-
-    def _reserve(self, part: int, name: str, size: int) -> None:
-        """Make room and take it, by giving the part its final size. Raises `DataError` if there is none for long."""
-        limit, until = self.cache.limit, time.monotonic() + PATIENCE
-        while size <= limit:
-            with _locked(self.cache.folder / ".lock"):
-                if self.cache.make_room(size):
-                    os.ftruncate(part, size)
-                    return
-            if time.monotonic() > until:
-                break
-            time.sleep(0.2)
-        raise DataError(
-            f"no room for {self.remote.url}/{name} ({size} bytes) in {self.cache.folder}: it may hold {limit} bytes"
-            f" and all of it is in use; raise data.cache_gib to a few shards for every process of this machine"
-        )
+        """A shard; as `ShardCache.open`."""
+        file = RemoteFile(f"{self.remote.url}/{name}", size, sha256)
+        return self.cache.open(self.folder / name, file, release)
 
 
 def check_names(url: str, names: tuple[str, ...]) -> None:
@@ -173,8 +187,8 @@ def _remove_unless_open(path: Path) -> bool:
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Hold the lock of a file that is made for it."""
+def locked(path: Path) -> Iterator[None]:
+    """Hold the lock of a file that is made for it; other processes and threads wait."""
     with path.open("wb") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

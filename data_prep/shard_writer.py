@@ -16,6 +16,7 @@ from data_prep.checksum import crc32
 from data_prep.examine import Member, examine
 from data_prep.manifest import AdoptedFile
 from data_prep.records import Record
+from data_prep.remote_tars import RemoteTar
 from data_prep.sample import Drop
 from data_prep.shard_index import IMAGE_EXTENSIONS, id_hash
 from data_prep.sidecar import Recipe, Sidecar, records_fingerprint
@@ -46,7 +47,7 @@ def write_shard(folder: ShardDir, number: int, records: Sequence[Record], recipe
     """Write shard `number` and its sidecar; `watch` hears of every record, with its drop if it was dropped."""
     drops: list[Drop] = []
     rows: list[list[int]] = []
-    adopted: list[Path] = []
+    adopted: list[Path | RemoteTar] = []
     first = number * recipe.samples_per_shard
     fingerprint = records_fingerprint(records)
     with atomic.atomic_file(folder.shard(number)) as file:
@@ -66,14 +67,20 @@ def write_shard(folder: ShardDir, number: int, records: Sequence[Record], recipe
         bytes=tar.offset,
         sha256=tar.sha256.hexdigest(),
         drops=tuple(drops),
-        files=tuple(AdoptedFile(str(path), path.stat().st_size) for path in adopted),
+        files=tuple(map(_adopted_file, adopted)),
         rows=rows,
     )
     sidecar.write(folder.sidecar(number))
     return sidecar
 
 
-def _add(tar: _Tar, key: str, member: Member, adopted: list[Path]) -> list[int]:
+def _adopted_file(file: Path | RemoteTar) -> AdoptedFile:
+    if isinstance(file, Path):
+        return AdoptedFile(str(file), file.stat().st_size)
+    return AdoptedFile(file.file.url, file.file.bytes, file.file.sha256)
+
+
+def _add(tar: _Tar, key: str, member: Member, adopted: list[Path | RemoteTar]) -> list[int]:
     """Append a sample's members, image first, and return its row of the index (`COLUMNS`).
 
     An image that stays in its own file is not appended; the file joins `adopted`.
@@ -81,9 +88,9 @@ def _add(tar: _Tar, key: str, member: Member, adopted: list[Path]) -> list[int]:
     image_file = image_offset = 0
     text = b"".join((ustar.header(f"{key}.json", len(member.text)), member.text, ustar.padding(len(member.text))))
     if member.adopted is not None:
-        if member.adopted.path not in adopted:
-            adopted.append(member.adopted.path)
-        image_file, image_offset = adopted.index(member.adopted.path) + 1, member.adopted.offset
+        if member.adopted.file not in adopted:
+            adopted.append(member.adopted.file)
+        image_file, image_offset = adopted.index(member.adopted.file) + 1, member.adopted.offset
         tar.append(text)
     elif member.extension:
         image_offset = tar.offset + ustar.BLOCK

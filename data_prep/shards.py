@@ -5,7 +5,8 @@
            index.npy      where each sample's members lie
            manifest.json  counts, checksums, class histogram, drops; written last: a set without it is unfinished
 
-An adopted set leaves images in the tars they came in: its shards hold the records, and its index points into `files`.
+An adopted set leaves images in the tars they came in, on a disk or behind URLs: its shards hold the records, and its
+index points into the manifest's `files`.
 
 Shard i holds records [i * samples_per_shard, (i + 1) * samples_per_shard) of the reader's order, less those dropped.
 A member's key is its record's number, zero-padded and without dots (webdataset ends the key at the first dot).
@@ -28,7 +29,8 @@ from configs.schema import DataConfig
 from data_prep.checksum import crc32
 from data_prep.manifest import Manifest, parse_manifest, read_manifest
 from data_prep.open_files import OpenFiles
-from data_prep.remote import Remote, as_url
+from data_prep.remote import Remote, RemoteFile, as_url
+from data_prep.remote_tars import RemoteTar
 from data_prep.sample import Sample
 from data_prep.shard_cache import RemoteShards, ShardCache, check_names
 from data_prep.shard_index import open_index
@@ -38,9 +40,12 @@ OPEN_REMOTE_FILES = 4  # the same for cached shards, which cannot make room whil
 
 
 def wrong_sizes(folder: Path, manifest: Manifest) -> list[str]:
-    """One text for each shard or adopted file that is missing or has not the size in the manifest."""
+    """One text for each shard or adopted file that is missing or has not the size in the manifest.
+
+    Files behind URLs are left out: they are checked when they are fetched.
+    """
     files = [(folder / entry.name, entry.bytes) for entry in manifest.shards]
-    files += [(Path(file.path), file.bytes) for file in manifest.files]
+    files += [(Path(file.path), file.bytes) for file in manifest.files if as_url(file.path) is None]
     wrong = []
     for path, size in files:
         found = path.stat().st_size if path.is_file() else None
@@ -53,16 +58,20 @@ def wrong_sizes(folder: Path, manifest: Manifest) -> list[str]:
 class ShardSet:
     """Random access to the samples of a finished shard set; may be pickled and shared with worker processes."""
 
-    def __init__(self, folder: Path, manifest: Manifest, remote: RemoteShards | None = None) -> None:
+    def __init__(
+        self, folder: Path, manifest: Manifest, remote: RemoteShards | None = None, cache: ShardCache | None = None
+    ) -> None:
         self.folder = folder
         self.manifest = manifest
         self.remote = remote
+        self.cache = cache or ShardCache.of(DataConfig())
         self.index = open_index(folder, manifest.samples)
-        self._files = OpenFiles(self._open_file, OPEN_REMOTE_FILES if remote else OPEN_FILES)
+        some_remote = remote is not None or any(as_url(file.path) for file in manifest.files)
+        self._files = OpenFiles(self._open_file, OPEN_REMOTE_FILES if some_remote else OPEN_FILES)
 
     @classmethod
     def open(cls, folder: Path | str, cache: ShardCache | None = None) -> "ShardSet":
-        """The set in `folder`, or behind a URL: then shards are fetched into `cache` when they are read.
+        """The set in `folder`, or behind a URL; what lies behind URLs is fetched into `cache` when it is read.
 
         Raises `DataError` if it is missing or unfinished, or a shard's size has changed.
         """
@@ -74,15 +83,15 @@ class ShardSet:
         wrong = wrong_sizes(folder, manifest)
         if wrong:
             raise DataError(f"{wrong[0]}; run data_prep.build again to rebuild it")
-        return cls(folder, manifest)
+        return cls(folder, manifest, cache=cache)
 
     def __len__(self) -> int:
         return len(self.index)
 
-    def __getstate__(self) -> tuple[Path, Manifest, RemoteShards | None]:
-        return (self.folder, self.manifest, self.remote)
+    def __getstate__(self) -> tuple[Path, Manifest, RemoteShards | None, ShardCache]:
+        return (self.folder, self.manifest, self.remote, self.cache)
 
-    def __setstate__(self, state: tuple[Path, Manifest, RemoteShards | None]) -> None:
+    def __setstate__(self, state: tuple[Path, Manifest, RemoteShards | None, ShardCache]) -> None:
         self.__init__(*state)  # type: ignore[misc]  # opens index and files anew in this process
 
     @property
@@ -134,20 +143,32 @@ class ShardSet:
             image = self._files.pread(-file if file else shard, image_size, image_offset)
         text = self._files.pread(shard, json_size, json_offset)
         if crc32(text, crc32(image or b"")) != checksum:
-            again = "open the set again to fetch it anew" if self.remote else "run data_prep.build again"
             raise DataError(
-                f"{self.where(number)} is damaged: its bytes have not the checksum in the index; delete that shard and"
-                f" {again}"
+                f"{self.where(number)} is damaged: its bytes have not the checksum in the index; {self._remedy(file)}"
             )
         return image, text
 
+    def _remedy(self, file: int) -> str:
+        """What to do about a damaged sample whose image is in adopted file `file`, or (0) in its shard."""
+        again = "open the set again to fetch it anew" if self.remote else "run data_prep.build again"
+        if not file:
+            return f"delete that shard and {again}"
+        path = self.manifest.files[file - 1].path
+        return f"its image lies in {path}; if that has changed, run data_prep.build --rebuild"
+
     def _open_file(self, number: int) -> FileIO:
         """Shard `number`, or file -number of an adopted set (counted from 1)."""
-        if self.remote is not None:
+        if number < 0:
+            file = self.manifest.files[-number - 1]
+            url = as_url(file.path)
+            if url is not None:
+                return RemoteTar(RemoteFile(url, file.bytes, file.sha256), self.cache).open(self._files.close)
+            path = Path(file.path)
+        else:
             entry = self.manifest.shards[number]
-            return self.remote.open(entry.name, entry.bytes, entry.sha256, release=self._files.close)
-        adopted = Path(self.manifest.files[-number - 1].path) if number < 0 else None
-        path = adopted or self.folder / self.manifest.shards[number].name
+            if self.remote is not None:
+                return self.remote.open(entry.name, entry.bytes, entry.sha256, release=self._files.close)
+            path = self.folder / entry.name
         try:
             return FileIO(path)
         except OSError as error:
@@ -160,10 +181,12 @@ def _open_remote(url: str, cache: ShardCache) -> ShardSet:
     text = Remote(url).read("manifest.json")
     manifest = parse_manifest(f"{url}/manifest.json", text)
     check_names(url, tuple(entry.name for entry in manifest.shards))
-    if manifest.files:
-        raise DataError(
-            f"{url} adopts images where they lie, first {manifest.files[0].path}; to read a set from elsewhere, build"
-            f" it with the option copy: true"
-        )
+    for file in manifest.files:
+        place = as_url(file.path)
+        if place is None or place.startswith("file:"):
+            raise DataError(
+                f"{url} adopts images that lie elsewhere, in {file.path}; to read a set from another machine, build it"
+                f" with the option copy: true, or from tars behind URLs"
+            )
     remote = RemoteShards.prepare(url, manifest.source, text, manifest.index_sha256, cache)
-    return ShardSet(remote.folder, manifest, remote)
+    return ShardSet(remote.folder, manifest, remote, cache)

@@ -137,7 +137,8 @@ def records_fingerprint(records: Sequence[Record]) -> str:
 def _origin(origin: ImageOrigin | None) -> int | str | None:
     """Bytes of an image file, -1 if it is missing; the place of one that is not copied; None if it is made."""
     if isinstance(origin, FileRange):
-        return f"{origin.path} {origin.offset} {origin.size}" if origin.in_place else origin.size
+        version = "" if isinstance(origin.file, Path) else origin.file.file.sha256
+        return f"{origin.file}{version} {origin.offset} {origin.size}" if origin.in_place else origin.size
     if isinstance(origin, Path):
         try:
             return origin.stat().st_size

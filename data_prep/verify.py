@@ -20,10 +20,12 @@ from tqdm import tqdm
 from configs.errors import DataError, UserError
 from configs.load import exit_on_user_error
 from configs.run_dir import ShardDir
+from configs.schema import DataConfig
 from data_prep import ustar
 from data_prep.images import check_image
 from data_prep.manifest import Manifest, read_manifest
 from data_prep.remote import as_url
+from data_prep.shard_cache import ShardCache
 from data_prep.shard_index import IMAGE_EXTENSIONS
 from data_prep.shards import ShardSet, wrong_sizes
 
@@ -38,6 +40,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("folder", type=Path, help="folder of the set, such as shards/imagenet")
     parser.add_argument("--full", action="store_true", help="also sha256, members and pixels")
     parser.add_argument("--processes", type=int, default=1, metavar="N", help="processes of a full check")
+    parser.add_argument("--cache-dir", type=Path, default=Path(DataConfig().cache_dir), help="for tars behind URLs")
     arguments = parser.parse_args(argv)
     try:
         if as_url(arguments.folder) is not None:
@@ -45,9 +48,10 @@ def main(argv: Sequence[str] | None = None) -> None:
                 f"{as_url(arguments.folder)} is a URL; check it where it lies: shards are checked on arrival"
             )
         manifest = read_manifest(arguments.folder)
+        cache = ShardCache.of(DataConfig(cache_dir=str(arguments.cache_dir)))
         findings = quick_check(arguments.folder, manifest)
         if arguments.full and not findings:
-            findings = full_check(arguments.folder, manifest, arguments.processes)
+            findings = full_check(arguments.folder, manifest, arguments.processes, cache)
     except UserError as error:
         exit_on_user_error(error)
     for finding in findings:
@@ -72,10 +76,13 @@ def quick_check(folder: Path, manifest: Manifest) -> list[str]:
     return findings
 
 
-def full_check(folder: Path, manifest: Manifest, processes: int = 1) -> list[str]:
-    """Findings from every byte of every shard. Call it on a set that passes the quick check."""
+def full_check(folder: Path, manifest: Manifest, processes: int = 1, cache: ShardCache | None = None) -> list[str]:
+    """Findings from every byte of every shard. Call it on a set that passes the quick check.
+
+    Adopted tars behind URLs are fetched into `cache`.
+    """
     numbers = range(len(manifest.shards))
-    check = partial(check_shard, ShardSet(folder, manifest))
+    check = partial(check_shard, ShardSet(folder, manifest, cache=cache))
     quiet = not sys.stderr.isatty()
     if processes == 1:
         return [

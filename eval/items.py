@@ -11,6 +11,7 @@ from pathlib import Path
 
 from configs.errors import ConfigError
 from configs.schema import EvalConfig
+from data_prep.shard_cache import ShardCache
 from data_prep.shards import ShardSet
 
 SEED = 0
@@ -39,7 +40,7 @@ class Share:
 
 def open_source(config: EvalConfig) -> ShardSet:
     """The shard set of the source that is asked. Raises `DataError` if it is not built."""
-    return ShardSet.open(Path(config.data.shards) / config.source)
+    return ShardSet.open(Path(config.data.shards) / config.source, ShardCache.of(config.data))
 
 
 def chosen_items(id_hashes: Sequence[int], limit: int | None) -> list[int]:

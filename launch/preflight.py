@@ -19,6 +19,7 @@ from configs.load import config_parser, describe, exit_on_user_error, load_confi
 from configs.run_dir import RunDir, ShardDir
 from configs.schema import DataConfig, EvalConfig, RunConfig, SlurmConfig
 from data_prep.manifest import read_manifest
+from data_prep.registry import check_source
 from launch.cluster import Cluster, add_cluster_arguments, cluster_of
 from launch.commands import FINETUNE, check_printable
 
@@ -131,13 +132,20 @@ def _batches(config: RunConfig, cluster: Cluster) -> Iterator[str]:
 def _data(data: DataConfig, names: tuple[str, ...], start: str) -> Iterator[str]:
     missing = missing_shards(data, names)
     for name in dict.fromkeys(names):
-        folder, raw = Path(data.shards) / name, data.sources[name].path
+        folder = Path(data.shards) / name
         if name not in missing:
             yield from _manifest(folder)
         elif start != "data_prep":
             yield f"source {name!r} has no shards in {folder}; start from data_prep"
-        elif raw is not None and not Path(raw).exists():
-            yield f"source {name!r} has neither shards in {folder} nor raw data in {raw}; set data.sources.{name}.path"
+        else:
+            yield from _raw(name, data)
+
+
+def _raw(name: str, data: DataConfig) -> Iterator[str]:
+    try:
+        check_source(data.sources[name])
+    except UserError as error:
+        yield f"source {name!r} has no shards in {Path(data.shards) / name} and cannot be built: {error}"
 
 
 def _manifest(folder: Path) -> Iterator[str]:

@@ -101,7 +101,7 @@ def flagged_steps(events: Sequence[Record]) -> dict[int, str]:
 def samples_of(run: RunDir, steps: Sequence[int], limit: int) -> dict[int, list[Sample]]:
     """The samples of each data step, at most `limit`. Raises `DataError` if the run's shards are not there."""
     config, _ = load_config(RunConfig, run.config, [])
-    sources = SourceSet(Path(config.data.shards), config.train.sources)
+    sources = SourceSet.of(config.data, config.train.sources)
     order = plan_order(config, sources, 1)
     found = {}
     for step in steps:

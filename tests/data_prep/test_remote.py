@@ -1,14 +1,9 @@
 """Shard sets behind a URL, served by a server on this machine that can cut connections and change bytes."""
 
-import http.server
 import json
 import multiprocessing
 import os
 import pickle
-import threading
-from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -22,78 +17,9 @@ from data_prep.shard_cache import ShardCache
 from data_prep.shards import ShardSet
 
 
-@dataclass
-class Server:
-    """What the server does: `cuts` of the next answers end in the middle; `lies` answers have a bit flipped."""
-
-    folder: Path
-    port: int = 0
-    ranges: bool = True
-    cuts: int = 0
-    lies: int = 0
-    requests: Counter = field(default_factory=Counter)
-    asked: list[str] = field(default_factory=list)
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}/sets/pets"
-
-    def answer(self, handler: http.server.BaseHTTPRequestHandler, *, body: bool) -> None:
-        path = self.folder / handler.path.rpartition("/")[2]
-        if not handler.path.startswith("/sets/pets/") or not path.is_file():
-            handler.send_error(404)
-            return
-        data, wanted = path.read_bytes(), handler.headers.get("Range", "")
-        start, end = 0, len(data)
-        if wanted and self.ranges:
-            first, _, last = wanted.removeprefix("bytes=").partition("-")
-            start, end = int(first), min(int(last) + 1, len(data)) if last else len(data)
-        handler.send_response(206 if wanted and self.ranges else 200)
-        if wanted and self.ranges:
-            handler.send_header("Content-Range", f"bytes {start}-{end - 1}/{len(data)}")
-        handler.send_header("Content-Length", str(end - start))
-        handler.send_header("Accept-Ranges", "bytes" if self.ranges else "none")
-        handler.end_headers()
-        if body:
-            self.requests[path.name] += 1
-            self.asked.append(f"{path.name} {wanted}")
-            handler.wfile.write(self._bytes(handler, path.name, data[start:end]))
-
-    def _bytes(self, handler: http.server.BaseHTTPRequestHandler, name: str, data: bytes) -> bytes:
-        if name.endswith(".tar") and self.lies:
-            self.lies -= 1
-            return bytes([data[0] ^ 1]) + data[1:]
-        if name.endswith(".tar") and self.cuts:
-            self.cuts -= 1
-            handler.close_connection = True
-            return data[: len(data) // 2]
-        return data
-
-
 @pytest.fixture
-def server(built: ShardSet, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    monkeypatch.setattr(remote, "FIRST_PAUSE", 0.01)
-    state = Server(built.folder)
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_GET(self) -> None:
-            state.answer(self, body=True)
-
-        def do_HEAD(self) -> None:
-            state.answer(self, body=False)
-
-        def log_message(self, *arguments: object) -> None:
-            pass
-
-    listening = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    state.port = listening.server_address[1]
-    thread = threading.Thread(target=listening.serve_forever, daemon=True)
-    thread.start()
-    yield state
-    listening.shutdown()
-    listening.server_close()
+def server(built, serve):
+    return serve(built.folder)
 
 
 @pytest.fixture
@@ -170,7 +96,7 @@ def test_a_wrong_checksum_is_fetched_once_more_and_then_an_error(server, built, 
     assert there.sample(0) == built.sample(0)
     assert server.requests["000000.tar"] == 2
     server.lies = 100
-    with pytest.raises(DataError, match=r"000001\.tar was fetched twice and has the sha256 .*its manifest says"):
+    with pytest.raises(DataError, match=r"000001\.tar was fetched twice and has the sha256 .*the manifest says"):
         there.sample(5)
     assert server.requests["000001.tar"] == 2
     assert cached(cache) == ["000000.tar"]
@@ -292,7 +218,7 @@ def test_a_set_that_adopts_local_files_is_refused(server, built, cache):
     values = json.loads(manifest.read_text())
     values["files"] = [{"path": "/data/x.tar", "bytes": 1}]
     manifest.write_text(json.dumps(values))
-    with pytest.raises(DataError, match=r"adopts images where they lie, first /data/x\.tar"):
+    with pytest.raises(DataError, match=r"adopts images that lie elsewhere, in /data/x\.tar"):
         ShardSet.open(server.url, cache)
 
 

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from configs.errors import DataError
-from data_prep import build, verify
+from data_prep import build, tar_index, verify
+from data_prep.places import Places
 from data_prep.readers import webdataset
-from data_prep.sample import Drop
+from data_prep.sample import Drop, Source
 from data_prep.shards import ShardSet
 
 
@@ -27,18 +28,22 @@ def write_tar(path: Path, *members: tuple[str, bytes] | tarfile.TarInfo) -> Path
     return path
 
 
+def read(path: Path, **options) -> Source:
+    return webdataset.read(Places(str(path)), **options)
+
+
 def drops(path: Path, **options) -> dict[str, str]:
-    return {r.id: r.reason for r in webdataset.read(path, **options).records if isinstance(r, Drop)}
+    return {r.id: r.reason for r in read(path, **options).records if isinstance(r, Drop)}
 
 
 def test_captions_and_class_numbers_are_read_from_tars_in_order(tmp_path, picture):
     (tmp_path / "names.txt").write_text("cat\ndog\n")
     write_tar(tmp_path / "b.tar", ("000.jpg", picture(2)), ("000.txt", b"two"), ("000.cls", b"1"))
     write_tar(tmp_path / "a.tar", ("x/1.PNG", picture(1)), ("x/1.txt", b"one\n"), ("x/1.cls", b"0"))
-    records = list(webdataset.read(tmp_path).records)
+    records = list(read(tmp_path).records)
     assert [(record.id, record.turns[1].text) for record in records] == [("a/x/1", "one"), ("b/000", "two")]
     assert records[1].image() == picture(2)
-    source = webdataset.read(tmp_path, class_names=str(tmp_path / "names.txt"))
+    source = read(tmp_path, class_names=str(tmp_path / "names.txt"))
     assert [(record.label, record.label_name) for record in source.records] == [(0, "cat"), (1, "dog")]
 
 
@@ -48,7 +53,7 @@ def test_the_label_may_stand_in_json(tmp_path, picture):
         tmp_path / "a.tar", ("1.jpg", picture()), ("1.json", b'{"label": 1}'), ("2.jpg", b""), ("2.json", b"7")
     )
     options = {"class_names": str(tmp_path / "names.txt"), "label_field": "json"}
-    assert next(iter(webdataset.read(tar, **options).records)).label_name == "dog"
+    assert next(iter(read(tar, **options).records)).label_name == "dog"
     assert drops(tar, **options)["a/2"].startswith("unreadable label: IndexError")
 
 
@@ -56,9 +61,7 @@ def test_our_own_shards_can_be_read_back(built, tmp_path):
     samples = [
         record
         for entry in built.manifest.shards
-        for record in webdataset.read(
-            built.folder / entry.name, label_field="json", class_names=str(names(tmp_path))
-        ).records
+        for record in read(built.folder / entry.name, label_field="json", class_names=str(names(tmp_path))).records
     ]
     assert [sample.label for sample in samples] == built.labels.tolist()
 
@@ -108,11 +111,11 @@ def test_a_sample_that_cannot_be_trusted_is_dropped_and_its_neighbour_stays(tmp_
     found = drops(tar)
     assert found
     assert all(text.startswith(reason) for text in found.values())
-    assert [r.id for r in webdataset.read(tar).records if not isinstance(r, Drop)] == ["a/ok"]
+    assert [r.id for r in read(tar).records if not isinstance(r, Drop)] == ["a/ok"]
 
 
 def test_a_member_above_the_size_limit_is_dropped_without_being_read(tmp_path, monkeypatch):
-    monkeypatch.setattr(webdataset, "MAX_MEMBER", 10)
+    monkeypatch.setattr(tar_index, "MAX_MEMBER", 10)
     tar = write_tar(tmp_path / "a.tar", ("1.jpg", b"x" * 11), ("1.txt", b"t"))
     assert drops(tar)["a/1"].startswith("too large: '1.jpg' has 11 bytes")
 
@@ -126,7 +129,7 @@ def test_row_39_a_gz_bomb_is_refused_before_it_unfolds(tmp_path):
     assert bomb.stat().st_size < 1_000_000
     tracemalloc.start()
     with pytest.raises(DataError, match=r"bomb\.tar is damaged or not a plain tar.*gunzip"):
-        webdataset.read(bomb)
+        read(bomb)
     assert tracemalloc.get_traced_memory()[1] < 1_000_000
     tracemalloc.stop()
 
@@ -167,13 +170,16 @@ def test_a_compressed_tar_is_refused(tmp_path):
     packed = tmp_path / "packed.tar"
     packed.write_bytes(gzip.compress(tar.read_bytes()))
     with pytest.raises(DataError, match=r"packed\.tar is damaged or not a plain tar"):
-        webdataset.read(packed)
+        read(packed)
 
 
-def test_an_url_is_only_a_path_that_does_not_exist(tmp_path, write_config, capsys):
+@pytest.mark.parametrize("path", ["pipe:touch {0}/made", "{0}/a.tar::pipe:touch {0}/made", "{0}/list.txt", "ssh://h/x"])
+def test_row_38_a_pipe_is_refused_and_nothing_runs(tmp_path, write_config, capsys, path):
+    write_tar(tmp_path / "a.tar")
+    (tmp_path / "list.txt").write_text(f"{tmp_path}/a.tar\npipe:touch {tmp_path}/made\n")
     with pytest.raises(SystemExit):
-        build.main(["--config", str(write_config(f"'pipe:touch {tmp_path}/made'", "webdataset"))])
-    assert "does not exist" in capsys.readouterr().err
+        build.main(["--config", str(write_config(f"'{path.format(tmp_path)}'", "webdataset"))])
+    assert "URLs are not opened" in capsys.readouterr().err
     assert not (tmp_path / "made").exists()
 
 
@@ -198,10 +204,10 @@ def flip(data: bytes, position: int) -> bytes:
 def test_a_damaged_tar_is_an_error_and_never_a_shorter_source(tmp_path, damage):
     members = [(f"{n}.{field}", b"x" * 200) for n in range(4) for field in ("jpg", "txt")]
     tar = write_tar(tmp_path / "a.tar", *members)
-    assert len(list(webdataset.read(tar).records)) == 4
+    assert len(list(read(tar).records)) == 4
     tar.write_bytes(damage(tar.read_bytes()))
     with pytest.raises(DataError, match=r"a\.tar"):
-        webdataset.read(tar)
+        read(tar)
 
 
 def test_an_adopted_tar_builds_into_shards_with_the_same_bytes(tmp_path, picture, write_config):

@@ -1,8 +1,10 @@
 """A run's files become a page that names steps, samples and sources."""
 
+import dataclasses
 import doctest
 import json
 import math
+from pathlib import Path
 
 import pytest
 
@@ -52,6 +54,16 @@ def test_the_flagged_steps_samples_are_those_of_the_order(workshop, runs, capsys
     assert "alarms by signal: loss/pictures 1" in output
     listed = output.split("data step 59:")[1]
     assert all(plan.sources.record(position).id in listed for position in positions)
+
+
+def test_samples_behind_a_url_come_through_the_configured_cache(workshop, runs, tmp_path):
+    config = workshop.config("spiky")
+    there = f"file://{Path(config.data.shards).absolute()}"
+    data = dataclasses.replace(config.data, shards=there, cache_dir=str(tmp_path / "cache"))
+    (tmp_path / "config.yaml").write_text(to_yaml(dataclasses.replace(config, data=data)))
+    found = postmortem.samples_of(RunDir(tmp_path), [59], 8)
+    assert found == postmortem.samples_of(runs[0], [59], 8)
+    assert list((tmp_path / "cache").glob("*/*.tar"))
 
 
 def test_the_page_stands_alone_and_shows_curve_marks_and_pictures(runs):
