@@ -200,8 +200,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--image-mode", choices=("export", "pad", "crop"), default="export", help="default: the folder's"
     )
-    parser.add_argument("--markup", choices=("llava", "hf"), default="llava", help="how the turns become tokens")
-    parser.add_argument("--system-prompt", default="vicuna_v1", help="vicuna_v1 (default), none, or the text itself")
+    parser.add_argument("--markup", default="family", help="as protocol.markup (default: the model family's own)")
+    parser.add_argument("--system-prompt", default="family", help="as protocol.system_prompt (default: the family's)")
     parser.add_argument("--dtype", choices=("fp32", "bf16"), default="fp32", help="precision (default fp32)")
     parser.add_argument("--json", action="store_true", help="print JSON")
     return parser

@@ -18,24 +18,31 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import DynamicCache
 
 from configs.errors import DataError, RunError
 from configs.schema import ProtocolConfig
 from data_prep.images import decode_rgb
 from data_prep.sample import Turn
+from eval.generation import Greedy, LanguageModel, Stop
+from eval.wording import words_for
 from train.chat import IMAGE_INDEX, ChatRenderer, Rendered, expand_image
 from train.model import LoadedModel
-from train.pixels import folder_pixels
+from train.pixels import ImageBatch
 
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """A question as the model takes it: token ids with the image expanded, and uint8 pixels (3, S, S) or None."""
+    """A question as the model takes it: token ids with the image expanded, and uint8 pixels or None.
+
+    Pixels are (3, S, S), or (tiles, 3, S, S) of an image of `size` (height, width). `instruction` is what a Q-Former
+    reads of the question, where it does.
+    """
 
     input_ids: list[int]
     pixels: "np.ndarray[Any, np.dtype[np.uint8]] | None"
     asked: str
+    size: tuple[int, int] = (0, 0)
+    instruction: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +70,21 @@ class Predictor:
         """Raises `ConfigError` if the tokenizer lacks what the markup needs, or the pixel settings do not fit."""
         self.model, self.family = loaded.model.eval(), loaded.family
         self.config = loaded.model.config
-        self.renderer = ChatRenderer(loaded.tokenizer, protocol.markup, protocol.system_prompt)
-        self.pixels = folder_pixels(loaded.folder, self.family.image_size(self.config), protocol.image_mode)
-        self.answer_prefix = protocol.answer_prefix
+        self.words = words_for(protocol, self.family, self.config)
+        end = self.family.end_token(self.config)
+        self.renderer = ChatRenderer(loaded.tokenizer, self.words.markup, self.words.system_prompt, end)
+        self.pixels = self.family.pixel_processor(loaded.folder, self.config, protocol.image_mode)
+        self.instruction_tokenizer = loaded.instruction_tokenizer
+        self.answer_prefix = self.words.answer_prefix
         self.max_new_tokens = protocol.max_new_tokens
         self.max_length = int(self.config.text_config.max_position_embeddings)
+        parts = LanguageModel(
+            self.family.language_model(self.model),
+            self.model.get_output_embeddings(),
+            self.model.get_input_embeddings(),
+            self.config.get_text_config(),
+        )
+        self.greedy = Greedy(parts, int(self.config.image_token_id))
 
     def prompt(self, turns: Sequence[Turn], image: bytes | None) -> Prompt:
         """Render, expand and decode one question.
@@ -75,11 +92,15 @@ class Predictor:
         Raises `DataError` (or `ImageError`) if the image does not decode, a question shows more than one image or one
         that is not there, or question and answer do not fit into the model's positions.
         """
+        if self.words.question_suffix and turns:
+            turns = (*turns[:-1], Turn(turns[-1].speaker, f"{turns[-1].text} {self.words.question_suffix}"))
         rendered = self.renderer.render_question(turns, self.answer_prefix)
         images = rendered.count(IMAGE_INDEX)
         if images > 1 or (images and image is None):
             raise DataError(f"the question shows {images} images and the item has {0 if image is None else 1}")
-        tokens = self.family.image_tokens(self.config)
+        picture = decode_rgb(image) if images and image is not None else None
+        size = (0, 0) if picture is None else (picture.height, picture.width)
+        tokens = 0 if picture is None else self.family.image_tokens(self.config, size)
         unsupervised = Rendered(rendered, [False] * len(rendered))
         ids = expand_image(unsupervised, tokens, int(self.config.image_token_id), sys.maxsize).input_ids
         if len(ids) + self.max_new_tokens > self.max_length:
@@ -88,7 +109,22 @@ class Predictor:
                 f"{self.max_length} positions; lower protocol.max_new_tokens"
             )
         asked = hashlib.sha256(json.dumps(rendered).encode()).hexdigest()[:16]
-        return Prompt(ids, self.pixels(decode_rgb(image)) if images and image is not None else None, asked)
+        if picture is None:
+            return Prompt(ids, None, asked)
+        return Prompt(ids, self.pixels(picture), asked, size, self._instruction(turns))
+
+    def _instruction(self, turns: Sequence[Turn]) -> tuple[int, ...]:
+        """What a Q-Former reads: the question's text by its own tokenizer. Raises `DataError` if it is too long."""
+        if self.instruction_tokenizer is None:
+            return ()
+        text = self.renderer.question_text(turns, self.answer_prefix)
+        ids = tuple(self.instruction_tokenizer(text, verbose=False)["input_ids"])
+        longest = int(self.config.qformer_config.max_position_embeddings)
+        if len(ids) > longest:
+            raise DataError(
+                f"its question is {len(ids)} tokens for the Q-Former, which reads {longest}; ask with fewer candidates"
+            )
+        return ids
 
     @torch.inference_mode()
     def answer(self, prompts: Sequence[Prompt]) -> list[Answer]:
@@ -114,30 +150,11 @@ class Predictor:
         return Answer(text, kept, stopped, seconds)
 
     def _generate(self, prompts: Sequence[Prompt]) -> list[list[int]]:
-        """New tokens of every prompt; after an end token a row goes on with tokens that mean nothing."""
+        """New tokens of every prompt, the end token included."""
         ids, mask = self.padded(prompts)
-        positions = (mask.cumsum(1) - 1).clamp(min=0)  # (B, T): the first real token of each row has position 0
-        decoder, head = self.family.language_model(self.model), self.model.get_output_embeddings()
-        cache = DynamicCache(config=self.config.get_text_config())
-        embeddings = self.embeddings(ids, prompts)
-        new = torch.empty(len(prompts), 0, dtype=torch.long, device=ids.device)
-        ended = torch.zeros(len(prompts), dtype=torch.bool, device=ids.device)
-        while True:
-            states = decoder(
-                inputs_embeds=embeddings,
-                attention_mask=mask,
-                position_ids=positions,
-                past_key_values=cache,
-                use_cache=True,
-            ).last_hidden_state  # (B, T, H)
-            tokens = head(states[:, -1]).float().argmax(-1)  # (B,)
-            new = torch.cat([new, tokens[:, None]], 1)
-            ended |= tokens == self.renderer.eos
-            if new.shape[1] == self.max_new_tokens or bool(ended.all()):
-                return [list(map(int, row)) for row in new.tolist()]
-            embeddings = self.model.get_input_embeddings()(tokens[:, None])  # (B, 1, H)
-            mask = torch.cat([mask, mask.new_ones(len(prompts), 1)], 1)
-            positions = positions[:, -1:] + 1
+        stop = Stop(frozenset({self.renderer.eos}), self.max_new_tokens)
+        own = [prompt.input_ids for prompt in prompts]
+        return self.greedy.answers(own, self.embeddings(ids, prompts), mask, stop)
 
     def padded(self, prompts: Sequence[Prompt]) -> tuple[torch.Tensor, torch.Tensor]:
         """Ids and mask (B, T), the shorter questions filled up on the left with the end token, which the mask hides."""
@@ -152,10 +169,14 @@ class Predictor:
     def embeddings(self, ids: torch.Tensor, prompts: Sequence[Prompt]) -> torch.Tensor:
         """(B, T, H): word embeddings, with the image positions replaced by image features in the order of the rows."""
         words: torch.Tensor = self.model.get_input_embeddings()(ids)
-        pixels = [torch.from_numpy(prompt.pixels) for prompt in prompts if prompt.pixels is not None]
-        if not pixels:
+        shown = [prompt for prompt in prompts if prompt.pixels is not None]
+        if not shown:
             return words
-        stacked = torch.stack(pixels).to(ids.device)  # (N, 3, S, S) uint8
-        features = self.family.image_features(self.model, self.pixels.normalise(stacked, words.dtype))  # (N, P, H)
+        size = self.pixels.size
+        tiles = [torch.from_numpy(prompt.pixels).reshape(-1, 3, size, size) for prompt in shown]
+        pixels = self.pixels.normalise(torch.cat(tiles).to(ids.device), words.dtype)  # (sum of tiles, 3, S, S)
+        sizes = tuple(prompt.size for prompt in shown)
+        batch = ImageBatch(pixels, tuple(map(len, tiles)), sizes, tuple(prompt.instruction for prompt in shown))
+        features = self.family.embed(self.model, batch)  # (sum of P, H)
         places = (ids == int(self.config.image_token_id)).unsqueeze(-1).expand_as(words)
         return words.masked_scatter(places, features.to(words.dtype))

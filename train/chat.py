@@ -12,6 +12,8 @@ Two ways to turn that text into ids, both in use and not equal:
 - `hf`: the whole text in one call, with `<image>` as a special token, as transformers' `LlavaProcessor` does it (the
   paper's zero-shot rows used this).
 
+Other words, for evaluation: `MARKUPS`.
+
 `python -m train.chat --tokenizer DIR --conversations IN.json --output OUT.json --show` renders LLaVA JSON.
 """
 
@@ -23,7 +25,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from transformers import AutoTokenizer, LlamaTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
@@ -39,7 +41,50 @@ VICUNA_V1 = (
     "The assistant gives helpful, detailed, and polite answers to the user's questions."
 )
 
-Markup = Literal["llava", "hf"]
+VICUNA_HUMAN = VICUNA_V1.replace("curious user", "curious human").replace("the user's", "the human's")
+SYSTEM_PROMPTS = {"vicuna_v1": VICUNA_V1, "vicuna_human": VICUNA_HUMAN, "none": ""}
+
+
+@dataclass(frozen=True, slots=True)
+class Markup:
+    """The words around a question and its answer: `human` question `human_end` `assistant` space answer.
+
+    `cut` tokenises pieces as LLaVA's own code does, else the whole text in one call. With `image_first` the image's
+    tokens stand before everything, the start token included, and leave nothing in the text. Only some have a place for
+    a `system` prompt, or for several `rounds` of questions.
+    """
+
+    human: str = "USER: "
+    human_end: str = " "
+    assistant: str = "ASSISTANT:"
+    cut: bool = False
+    image_first: bool = False
+    system: bool = True
+    rounds: bool = True
+
+
+MARKUPS = {
+    "llava": Markup(cut=True),
+    "hf": Markup(),
+    "hf_newline": Markup(human_end="\n"),  # llava-hf's model cards, and the authors' zero-shot LLaVA-1.5
+    "mistral": Markup("[INST] ", " ", "[/INST]", system=False),  # transformers' documentation of LLaVA-NeXT
+    "mistral_tight": Markup("[INST] ", "", "[/INST]", system=False),  # the authors' zero-shot LLaVA-NeXT
+    "question": Markup("Question: ", " ", "Answer:", image_first=True, system=False),  # BLIP-2's paper, Section 4.1
+    "plain": Markup("", "", "", image_first=True, system=False, rounds=False),  # transformers' docs of InstructBLIP
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Wording:
+    """What a model is spoken to with: names of a markup and of a system prompt, the beginning before class names.
+
+    `prefix_in_question`: what is put into the assistant's mouth elsewhere ends the question instead.
+    """
+
+    markup: str
+    system_prompt: str = "none"
+    class_prefix: str = ""
+    prefix_in_question: bool = False
 
 
 class UnsupervisedError(DataError):
@@ -81,20 +126,33 @@ class _Piece:
 class ChatRenderer:
     """Renders conversations for one tokenizer.
 
-    Raises `ConfigError` if the tokenizer lacks what the markup needs.
+    Raises `ConfigError` if the tokenizer lacks what the markup needs, or the markup has no place for a system prompt.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, markup: str = "llava", system_prompt: str = "vicuna_v1"):
-        """Keep the tokenizer and spell out the system prompt (`vicuna_v1`, `none`, or the text itself)."""
-        if markup not in ("llava", "hf"):
-            raise ConfigError(f"chat.markup is {markup!r}; choose llava or hf")
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        markup: str = "llava",
+        system_prompt: str = "vicuna_v1",
+        end: int | None = None,
+    ):
+        """Keep the tokenizer and spell out the system prompt (a name of `SYSTEM_PROMPTS`, or the text itself).
+
+        `end` is the token that ends an answer, if it is not the tokenizer's own.
+        """
+        if markup not in MARKUPS:
+            raise ConfigError(f"markup is {markup!r}; choose one of {', '.join(MARKUPS)}")
         self.tokenizer = tokenizer
-        self.markup = markup
-        self.system = {"vicuna_v1": VICUNA_V1, "none": ""}.get(system_prompt, system_prompt)
-        self.bos, self.eos = _special_ids(tokenizer)
-        if markup == "hf" and IMAGE_PLACEHOLDER not in tokenizer.get_vocab():
+        self.markup, self.words = markup, MARKUPS[markup]
+        self.system = SYSTEM_PROMPTS.get(system_prompt, system_prompt)
+        if self.system and not self.words.system:
+            raise ConfigError(f"markup {markup} has no place for a system prompt; set system_prompt to none")
+        self.bos, self.eos = _special_ids(tokenizer, self.words)
+        self.eos = self.eos if end is None else end
+        whole = not self.words.cut and not self.words.image_first
+        if whole and IMAGE_PLACEHOLDER not in tokenizer.get_vocab():
             raise ConfigError(
-                f"markup hf needs a tokenizer that knows {IMAGE_PLACEHOLDER}; this one does not: use llava"
+                f"markup {markup} needs a tokenizer that knows {IMAGE_PLACEHOLDER}; this one does not: use llava"
             )
 
     def render(self, turns: Sequence[Turn], max_length: int | None = None) -> Rendered:
@@ -103,16 +161,20 @@ class ChatRenderer:
         `max_length` cuts conversations without an image; those with one are cut after the image is expanded
         (`train.batches`), exactly as LLaVA does it. Raises `DataError` for turns that do not alternate.
         """
-        rendered = Rendered()
+        rendered, exchanges = Rendered(), _exchanges(turns)
+        if len(exchanges) > 1 and not self.words.rounds:
+            raise DataError(f"markup {self.markup} has one question, and {len(exchanges)} are asked here")
+        if self.words.image_first:
+            images = sum(question.count(IMAGE_PLACEHOLDER) for question, _ in exchanges)
+            rendered.add([IMAGE_INDEX] * images, [False] * images)
         rendered.add([self.bos], [False])
-        for question, answer in _exchanges(turns):
-            opening = f"{self.system} USER: " if self.system and len(rendered.input_ids) == 1 else "USER: "
-            head = f"{opening}{_image_first(question)} "
+        for number, (question, answer) in enumerate(exchanges):
+            head = self._head(question, first=number == 0)
             if answer is None:
-                self._add_text(rendered, head, len(head))
+                self._add_text(rendered, head, len(head), first=number == 0)
                 continue
-            head += "ASSISTANT:"
-            self._add_text(rendered, f"{head} {answer}", len(head))
+            head += self.words.assistant
+            self._add_text(rendered, f"{head} {answer}", len(head), first=number == 0)
             rendered.add([self.eos], [True])
         if max_length is not None and not rendered.images:
             del rendered.input_ids[max_length:], rendered.supervised[max_length:]
@@ -133,11 +195,23 @@ class ChatRenderer:
             last_answer.pop()
         return last_answer
 
-    def _add_text(self, rendered: Rendered, text: str, answer_from: int) -> None:
+    def question_text(self, turns: Sequence[Turn], answer_prefix: str = "") -> str:
+        """The text of a single question up to its answer, the image left out: what a Q-Former reads of it."""
+        question = self._head(turns[-1].text.replace(IMAGE_PLACEHOLDER, "").strip(), first=True) + self.words.assistant
+        return f"{question} {answer_prefix}" if answer_prefix else question
+
+    def _head(self, question: str, *, first: bool) -> str:
+        """The text before the assistant's: the system prompt opens the first question."""
+        if self.words.image_first:
+            question = question.replace(IMAGE_PLACEHOLDER, "").strip() if IMAGE_PLACEHOLDER in question else question
+        opening = f"{self.system} {self.words.human}" if self.system and first else self.words.human
+        return f"{opening}{_image_first(question)}{self.words.human_end}"
+
+    def _add_text(self, rendered: Rendered, text: str, answer_from: int, *, first: bool) -> None:
         if END in text:
             raise DataError(f"the text {text[:80]!r}… contains {END}, which would end the conversation: remove it")
-        if self.markup == "hf":
-            self._add_piece(rendered, _Piece(text, answer_from), first=len(rendered.input_ids) == 1)
+        if not self.words.cut:
+            self._add_piece(rendered, _Piece(text, answer_from), first=first)
             return
         start = 0
         for number, part in enumerate(text.split(IMAGE_PLACEHOLDER)):
@@ -147,25 +221,29 @@ class ChatRenderer:
             start += len(part) + len(IMAGE_PLACEHOLDER)
 
     def _add_piece(self, rendered: Rendered, piece: _Piece, *, first: bool) -> None:
-        """Tokenise a piece; not `first` means it continues a text after a special token (markup `hf`)."""
+        """Tokenise a piece; not `first` means it continues a text after a special token (not `cut`)."""
         skip = 0
         text, answer_from = piece.text, piece.answer_from
         if not first:  # let the tokenizer see the `</s>` it follows, then take the ids after it
             text, answer_from, skip = END + text, answer_from + len(END), 1
         encoded = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
         ids, offsets = encoded["input_ids"][skip:], encoded["offset_mapping"][skip:]
-        if self.markup == "hf":
+        if not self.words.cut and not self.words.image_first:
             image_id = self.tokenizer.convert_tokens_to_ids(IMAGE_PLACEHOLDER)
             ids = [IMAGE_INDEX if token == image_id else token for token in ids]
         rendered.add(ids, [start >= answer_from for start, _ in offsets])
 
 
-def _special_ids(tokenizer: PreTrainedTokenizerBase) -> tuple[int, int]:
-    """Ids of `<s>` and `</s>`."""
+def _special_ids(tokenizer: PreTrainedTokenizerBase, words: Markup) -> tuple[int, int]:
+    """Ids of `<s>` and `</s>`; for markups that are not LLaVA's, of what the tokenizer calls start and end."""
+    if words.image_first:
+        if tokenizer.bos_token_id is None or tokenizer.eos_token_id is None:
+            raise ConfigError("the tokenizer names no bos_token or no eos_token; a question begins with the first")
+        return int(tokenizer.bos_token_id), int(tokenizer.eos_token_id)
     vocabulary = tokenizer.get_vocab()
     for token in ("<s>", END):
         if token not in vocabulary:
-            raise ConfigError(f"the tokenizer has no {token}; the Vicuna v1 markup needs one of the LLaMA family")
+            raise ConfigError(f"the tokenizer has no {token}; this markup needs one of the LLaMA family")
     return vocabulary["<s>"], vocabulary[END]
 
 
@@ -236,6 +314,8 @@ def load_tokenizer(place: str | Path) -> PreTrainedTokenizerBase:
     Raises `ConfigError` if there is none.
     """
     path = Path(place)
+    if not path.exists() and str(place).count("/") != 1:  # a hub id would be asked for, and asked for again
+        raise ConfigError(f"no tokenizer at {place}: no such file or folder, and a hub id has the form owner/name")
     try:
         if path.suffix == ".json" and path.is_file():
             return PreTrainedTokenizerFast(tokenizer_file=str(path), bos_token="<s>", eos_token=END, unk_token="<unk>")
@@ -285,7 +365,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--conversations", required=True, type=Path, help='JSON list of {"conversations": [...]}')
     parser.add_argument("--output", type=Path, help="where to write the list of {input_ids, labels}")
     parser.add_argument("--max-length", type=int, default=2048, help="cut text-only conversations here (default 2048)")
-    parser.add_argument("--markup", choices=("llava", "hf"), default="llava")
+    parser.add_argument("--markup", choices=tuple(MARKUPS), default="llava")
     parser.add_argument("--system-prompt", default="vicuna_v1", help="vicuna_v1 (default), none, or the text itself")
     parser.add_argument("--show", action="store_true", help="print each conversation, supervised tokens in green")
     return parser.parse_args()

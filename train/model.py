@@ -19,9 +19,10 @@ from transformers.utils import logging as transformers_logging
 
 from configs.errors import ConfigError
 from train.chat import load_tokenizer
-from train.families import Family, family_of
+from train.families import Family, TrainableFamily, family_of
 from train.identity import model_identity
 
+MODEL_FILES = ("*.json", "*.safetensors", "*.model", "*.txt")  # of a hub's repository, its sub-folders included
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 
 
@@ -34,6 +35,7 @@ class LoadedModel:
     family: Family
     folder: Path
     identity: str
+    instruction_tokenizer: PreTrainedTokenizerBase | None = None  # of a Q-Former that reads the question
 
 
 def resolve_folder(place: str, revision: str | None = None) -> Path:
@@ -50,7 +52,7 @@ def resolve_folder(place: str, revision: str | None = None) -> Path:
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     try:
-        return Path(snapshot_download(place, revision=revision, allow_patterns=["*.json", "*.safetensors", "*.model"]))
+        return Path(snapshot_download(place, revision=revision, allow_patterns=list(MODEL_FILES)))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise ConfigError(f"{place} is not a folder here, and the hub did not give it: {reason}") from error
@@ -88,17 +90,28 @@ def load_model(place: str, revision: str | None, dtype: str, attention: str, dev
     folder = resolve_folder(place, revision)
     _refuse_adapter(folder)
     family = family_of(folder)
+    instructions = family.instruction_tokenizer(folder)
     if not sys.stderr.isatty():
         transformers_logging.disable_progress_bar()
     model = AutoModelForImageTextToText.from_pretrained(
         folder,
         dtype=DTYPES[dtype],
-        attn_implementation=resolve_attention(attention, device, dtype),
+        attn_implementation=_attention_of(family, attention, device, dtype),
         trust_remote_code=False,
         local_files_only=True,
     )
     model.to(device)
-    return LoadedModel(model, load_tokenizer(folder), family, folder, model_identity(folder))
+    return LoadedModel(model, load_tokenizer(folder), family, folder, model_identity(folder), instructions)
+
+
+def _attention_of(family: Family, choice: str, device: str, dtype: str) -> str:
+    """The kernel, where the family has it. Raises `ConfigError` if it was asked for by name and is not there."""
+    kernel = resolve_attention(choice, device, dtype)
+    if kernel != "flash_attention_2" or family.flash_attention:
+        return kernel
+    if choice != "auto":
+        raise ConfigError(f"attention is {choice}, which {family.name} does not have in transformers; set sdpa")
+    return "sdpa"
 
 
 @dataclass
@@ -151,7 +164,7 @@ class LossModule(nn.Module):
     no path to the projector, and ZeRO-3's collectives would wait for the ranks that have one.
     """
 
-    def __init__(self, model: Any, family: Family, pixels: Any):
+    def __init__(self, model: Any, family: TrainableFamily, pixels: Any):
         """`pixels` is the `PixelProcessor` that normalises on the device."""
         super().__init__()
         self.model = model

@@ -1,7 +1,8 @@
 """Images to pixels, exactly as LLaVA trains: padded to a square with the mean colour, resized, normalised as for CLIP.
 
-Workers hand over uint8; `normalise` runs where the model runs. Both modes equal transformers' PIL processors,
-by name `LlavaImageProcessorPil(do_pad=True)` for `pad` and `CLIPImageProcessorPil` for `crop`: identical bytes before
+Workers hand over uint8; `normalise` runs where the model runs. The modes equal transformers' PIL processors, by name
+`LlavaImageProcessorPil(do_pad=True)` for `pad`, `CLIPImageProcessorPil` for `crop`, and `BlipImageProcessorPil`, which
+resizes to a square whatever the shape, for `squash`: identical bytes before
 normalising, equal to 1e-6 after. (Their torchvision twins resize differently; which of the two a machine would pick
 depends on what is installed, so neither is left to chance here.)
 
@@ -32,7 +33,7 @@ Pixels = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class PixelProcessor:
-    """Turns RGB images into (3, size, size) arrays. `mode` is `pad` or `crop`; `size` in pixels."""
+    """Turns RGB images into (3, size, size) arrays. `mode` is `pad`, `crop` or `squash`; `size` in pixels."""
 
     size: int
     mode: str = "pad"
@@ -42,13 +43,15 @@ class PixelProcessor:
 
     def __post_init__(self) -> None:
         """Raise `ConfigError` for an unknown mode."""
-        if self.mode not in ("pad", "crop"):
+        if self.mode not in ("pad", "crop", "squash"):
             raise ConfigError(f"image_mode is {self.mode!r}; choose pad or crop")
 
     def __call__(self, image: Image.Image) -> Pixels:
         """RGB image of any size to a uint8 array (3, size, size), not yet normalised."""
         if self.mode == "crop":
             square = np.asarray(self._cropped(image))
+        elif self.mode == "squash":
+            square = np.asarray(_resized(image, (self.size, self.size)))
         else:
             square = self._fast_padded(image) if self.fast else np.asarray(self._padded(image))
         return np.ascontiguousarray(square.transpose(2, 0, 1))
@@ -129,18 +132,42 @@ def folder_pixels(folder: Path, image_size: int, mode: str, pixels: str = "exact
     `image_size` is the vision tower's, in pixels; `pixels` is `exact` or `fast`. Raises `ConfigError` if the folder's
     size contradicts the tower's.
     """
-    settings = _processor_settings(folder)
+    settings = processor_settings(folder)
     stated = settings.get("crop_size", image_size)
     size = stated["height"] if isinstance(stated, dict) else stated
     if size != image_size:
         raise ConfigError(f"{folder}: the image processor makes {size} px, the vision tower takes {image_size} px")
     if mode == "export":
         mode = "pad" if settings.get("do_pad") else "crop"
+    return PixelProcessor(image_size, mode, *mean_and_std(settings), pixels == "fast")
+
+
+def squashed_pixels(folder: Path, image_size: int) -> PixelProcessor:
+    """The processor of a BLIP folder. Raises `ConfigError` if the folder's size contradicts the tower's."""
+    settings = processor_settings(folder)
+    stated = settings.get("size", {"height": image_size, "width": image_size})
+    if stated.get("height") != image_size or stated.get("width") != image_size:
+        raise ConfigError(f"{folder}: the image processor makes {stated} px, the vision tower takes {image_size} px")
+    return PixelProcessor(image_size, "squash", *mean_and_std(settings))
+
+
+def mean_and_std(settings: dict[str, Any]) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+    """What pixels are normalised by, CLIP's unless the processor's settings say otherwise."""
     mean, std = settings.get("image_mean") or CLIP_MEAN, settings.get("image_std") or CLIP_STD
-    return PixelProcessor(image_size, mode, (mean[0], mean[1], mean[2]), (std[0], std[1], std[2]), pixels == "fast")
+    return (mean[0], mean[1], mean[2]), (std[0], std[1], std[2])
 
 
-def _processor_settings(folder: Path) -> dict[str, Any]:
+@dataclass(frozen=True)
+class ImageBatch:
+    """The images of several questions: `T` tiles of all of them in a row, `N` images."""
+
+    pixels: torch.Tensor  # (T, 3, S, S), normalised
+    tiles: tuple[int, ...]  # (N) tiles of each image
+    sizes: tuple[tuple[int, int], ...]  # (N) height and width of each image as it was
+    instructions: tuple[tuple[int, ...], ...]  # (N) what a Q-Former that reads the question reads
+
+
+def processor_settings(folder: Path) -> dict[str, Any]:
     """The image processor's settings, in either of the two files transformers keeps them in."""
     for name in ("preprocessor_config.json", "processor_config.json"):
         file = folder / name

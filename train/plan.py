@@ -15,7 +15,7 @@ from configs.run_dir import RunDir
 from configs.schema import RunConfig
 from train.batches import Encoder, ExampleSet, TrainingBatches
 from train.chat import ChatRenderer, load_tokenizer
-from train.families import Family, family_of
+from train.families import TrainableFamily, trainable_family_of
 from train.identity import model_identity
 from train.lengths import Counts, Recipe, token_counts
 from train.model import resolve_attention, resolve_folder
@@ -33,7 +33,7 @@ class RunPlan:
     config: RunConfig
     run: RunDir
     folder: Path
-    family: Family
+    family: TrainableFamily
     model_config: Any
     identity: str
     encoder: Encoder
@@ -61,7 +61,7 @@ def make_plan(config: RunConfig, world_size: int, device: str) -> RunPlan:
     settings = deepspeed_config(config, split_batch(config, world_size))
     resolve_attention(config.model.attention, device, config.model.dtype)
     folder = resolve_folder(config.model.base, config.model.revision)
-    family = family_of(folder)
+    family = trainable_family_of(folder)
     model_config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     sources = SourceSet.of(config.data, config.train.sources)
     order = plan_order(config, sources, world_size)
@@ -121,13 +121,13 @@ def plan_order(config: RunConfig, sources: SourceSet, world_size: int) -> StepOr
 def plan_counts(config: RunConfig, sources: SourceSet) -> Counts:
     """Tokens of every sample for the model of `config`; counted now if they never were (`train.lengths`)."""
     folder = resolve_folder(config.model.base, config.model.revision)
-    family = family_of(folder)
+    family = trainable_family_of(folder)
     model_config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     recipe = Recipe.of(folder, config.chat, family.image_tokens(model_config))
     return token_counts(sources, recipe, lambda: _encoder(config, folder, family, model_config))
 
 
-def _encoder(config: RunConfig, folder: Path, family: Family, model_config: Any) -> Encoder:
+def _encoder(config: RunConfig, folder: Path, family: TrainableFamily, model_config: Any) -> Encoder:
     tokenizer = load_tokenizer(folder)
     renderer = ChatRenderer(tokenizer, config.chat.markup, config.chat.system_prompt)
     tokens = family.image_tokens(model_config)

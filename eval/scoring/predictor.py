@@ -29,7 +29,7 @@ class ClassPredictor:
     def __init__(self, loaded: LoadedModel, protocol: ProtocolConfig, folder: EvalDir):
         """Cut the names into tokens, score them without an image, and write the folder's class sheet."""
         self.predictor = Predictor(loaded, protocol)
-        self.predictor.answer_prefix = protocol.class_prefix
+        self.predictor.answer_prefix = self.predictor.words.class_prefix
         self.scorer, self.rule = ClassScorer(self.predictor), rule_of(protocol)
         self.names = load_class_list(protocol.classes or "").names
         self.turns = (Turn("human", image_question(classification_prompt(protocol.prompt))),)

@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from data_prep import build
+from train.family_shapes import BUILDERS, write_tiny_family
 from train.shapes import write_random_base
 
 SENTENCES = (
@@ -30,7 +31,7 @@ def picture(seed: int = 0, size: tuple[int, int] = (40, 24)) -> bytes:
     return buffer.getvalue()
 
 
-@pytest.fixture(name="picture")
+@pytest.fixture(name="picture", scope="session")
 def picture_fixture() -> Callable[..., bytes]:
     return picture
 
@@ -46,6 +47,13 @@ def one_thread() -> None:
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model folder with random weights."""
     return write_random_base(tmp_path_factory.mktemp("models") / "tiny", "tiny", WORDS)
+
+
+@pytest.fixture(scope="session")
+def families(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A model folder with random weights of each family that is evaluated only."""
+    root = tmp_path_factory.mktemp("families")
+    return {name: write_tiny_family(root / name, name, WORDS) for name in BUILDERS}
 
 
 CLASSES = ("tench", "wild_dog", "cat")

@@ -93,7 +93,7 @@ def test_the_report_says_how_it_was_asked(evaluation):
     text = evaluation[0].report("md").read_text()
     assert report["protocol"]["hash"] in text
     assert "| prompt | paper |" in text
-    assert "| markup | llava |" in text
+    assert "| markup | family |" in text
 
 
 def test_two_reports_of_equal_answers_are_equal_files(evaluation):
