@@ -4,7 +4,8 @@ Two classes may share a name: ImageNet has "missile" and "sunglasses" twice. The
 nothing here turns a name into an index; a key (such as a wnid) is unique and may.
 
 Forms read: a JSON list of names; a JSON object {key: name}, or one of ours with "names", "keys" and "synonyms"; a
-tab-separated table with a header and the columns index, wnid, name_in_paper, wordnet_synonyms; text, a name a line.
+tab-separated table with a header and the columns index, wnid, name_in_paper, wordnet_synonyms; text, a name a line; the
+folder of a shard set, whose manifest holds its classes.
 """
 
 import csv
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from configs.errors import DataError
+from configs.run_dir import ShardDir
 
 SHIPPED = Path(__file__).with_name("class_lists")
 
@@ -44,6 +46,7 @@ def load_class_list(name: str) -> ClassList:
     """
     shipped = SHIPPED / f"{name}.json"
     path = shipped if shipped.is_file() else Path(name).expanduser()
+    path = ShardDir(path).manifest if path.is_dir() else path
     if not path.is_file():
         known = ", ".join(sorted(file.stem for file in SHIPPED.glob("*.json")))
         raise DataError(f"no class list {name!r}: it is neither a file nor a shipped list ({known})")
@@ -79,6 +82,8 @@ def _from_json(values: Any) -> ClassList:
     if "names" in values and isinstance(values["names"], list):
         synonyms = tuple(tuple(others) for others in values.get("synonyms", ()))
         return ClassList(tuple(values["names"]), tuple(values.get("keys", ())), synonyms)
+    if isinstance(values.get("class_names"), list):  # manifest.json of a shard set
+        return ClassList(tuple(values["class_names"]))
     return ClassList(tuple(values.values()), tuple(values))
 
 

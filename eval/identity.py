@@ -121,16 +121,22 @@ def rejudge(folder: EvalDir, config: EvalConfig) -> Evaluation:
 
     Raises `RunError` if nothing was asked there, or something else than `config` asks.
     """
+    present, judged = read_evaluation(folder), judged_as(folder, config)
+    judged = replace(judged, name=present.name if present else judged.name)
+    if judged != present:
+        _write(folder, judged)
+    return judged
+
+
+def judged_as(folder: EvalDir, config: EvalConfig) -> Evaluation:
+    """What the answers in `folder` are under `config`'s name and judgement; nothing is written. Raises as `rejudge`."""
     present = read_evaluation(folder)
     if present is None:
         raise RunError(f"{folder.root} has no evaluation yet; run eval.run without --report-only first")
     known = present.asked["model"], present.asked["data"]
     wanted = describe_evaluation(config, present.label, *known, (present.items, present.source_items))
     _check_same(folder, present.asked, wanted.asked)
-    judged = replace(present, judged=wanted.judged)
-    if judged != present:
-        _write(folder, judged)
-    return judged
+    return replace(present, name=config.name, judged=wanted.judged)
 
 
 def _check_same(folder: EvalDir, present: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:

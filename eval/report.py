@@ -15,7 +15,7 @@ from configs.schema import EvalConfig
 from data_prep.atomic import write_bytes
 from data_prep.shard_index import id_hash
 from eval.class_frequency import frequencies_of, frequency_results, stage_results, with_frequency
-from eval.identity import Evaluation, rejudge
+from eval.identity import Evaluation, judged_as, rejudge
 from eval.items import draw
 from eval.protocols import make_protocol
 from eval.records import Prediction, Records, Score, read_records
@@ -34,7 +34,20 @@ def write_report(folder: EvalDir, config: EvalConfig) -> dict[str, Any]:
 
     Raises `RunError` if nothing was asked there, or something else than `config` asks.
     """
-    report = build_report(rejudge(folder, config), read_records(folder), config, folder)
+    return _write(folder, build_report(rejudge(folder, config), read_records(folder), config, folder))
+
+
+def write_view(answers: EvalDir, folder: EvalDir, config: EvalConfig) -> dict[str, Any]:
+    """The report, in `folder`, of answers that lie elsewhere, judged in another way; the answers stay as they are.
+
+    Raises `RunError` if nothing was asked there, or something else than `config` asks.
+    """
+    folder.root.mkdir(parents=True, exist_ok=True)
+    report = build_report(judged_as(answers, config), read_records(answers), config, answers)
+    return _write(folder, report | {"answers_of": str(answers.root)})
+
+
+def _write(folder: EvalDir, report: dict[str, Any]) -> dict[str, Any]:
     page = report_page(report)
     write_bytes(folder.report("md"), page.markdown().encode())
     write_bytes(folder.report("html"), page.html().encode())

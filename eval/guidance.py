@@ -1,0 +1,196 @@
+"""Classifier-free guidance with its coefficient t swept, on scores that are stored: no forward is needed.
+
+    python -m eval.guidance runs/NAME/eval/flowers102_class_scoring/export [--json]
+
+The authors sweep t from 0 to 8 over the very items that they report (Table 2's row is the best of nine). Here t is
+chosen on one half of the items, drawn by their ids, and the number is that of the other half; theirs is given beside
+it, named. Every form is swept:
+
+    paper       probabilities, the prior of the question without its image, means over tokens
+    official    log-probabilities, the mean over the images as the prior, sums: what the authors' code computes
+    clean       log-probabilities, the prior without the image, sums
+
+A prior over images is the mean over the half that chooses t.
+
+Shapes: `N` items, `K` classes, `T` coefficients.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from configs.errors import RunError, UserError
+from configs.load import exit_on_user_error
+from configs.run_dir import EvalDir
+from data_prep.shard_index import id_hash
+from eval.identity import Evaluation, read_evaluation
+from eval.items import draw
+from eval.records import Prediction, read_records
+from eval.reporting.stats import Rate
+from eval.scoring.rules import Floats, Rule
+from eval.scoring.sheet import ClassSheet, decode_scores, read_sheet, rule_scores
+
+SEED = 0
+AUTHORS = tuple(map(float, range(9)))  # inference_analysis/get_accuracy.ipynb: alpha from 0 to 8
+GRID = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0)
+
+Flags = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """One way to guide: the rule without its coefficient, and what the prior is."""
+
+    form: str
+    prior: str
+    mean: bool
+
+    def rule(self, guidance: float) -> Rule:
+        """The rule with coefficient `guidance`."""
+        return Rule("cfg", guidance, self.form, self.mean)
+
+
+FORMS: Mapping[str, Form] = {
+    "paper": Form("probability", "no_image", True),
+    "official": Form("log", "dataset_mean", False),
+    "clean": Form("log", "no_image", False),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """Stored scores: `sums` (N, K) log-probabilities of names, `right` (N, K) which class is right, `tuning` (N,) which
+    items choose t.
+    """
+
+    sums: Floats
+    right: Flags
+    tuning: Flags
+    sheet: ClassSheet
+
+
+def chooses(item_id: str) -> bool:
+    """Whether an item is of the half on which t is chosen: drawn by its id alone."""
+    return sha256(f"{SEED}:guidance:{item_id}".encode()).digest()[0] % 2 == 0
+
+
+def scored_items(predictions: Sequence[Prediction], sheet: ClassSheet, duplicates: str = "any") -> Scored:
+    """Stored lines as arrays; lines without scores are left out. Raises `RunError` if none has any."""
+    lines = [(p, p.scores) for p in predictions if p.scores is not None]
+    if not lines:
+        raise RunError("no answer has stored scores; run an evaluation of kind class_scoring first")
+    names = np.array(sheet.names)
+    right = np.stack([names == p.target for p, _ in lines])
+    if duplicates == "first":
+        right &= np.arange(len(names)) == right.argmax(1)[:, None]
+    tuning = np.array([chooses(p.id) for p, _ in lines])
+    return Scored(np.stack([decode_scores(scores) for _, scores in lines]), right, tuning, sheet)
+
+
+def correct(scored: Scored, form: Form, grid: Sequence[float], prior_items: Flags) -> NDArray[np.bool_]:
+    """(T, N): is the best class of an item right at each coefficient; `prior_items` make a prior over images."""
+    prior = np.array(scored.sheet.prior)
+    if form.prior == "dataset_mean":
+        prior = scored.sums[prior_items].mean(0)
+    rows = []
+    for guidance in grid:
+        best = rule_scores(form.rule(guidance), scored.sums, scored.sheet.lengths, prior).argmax(1)
+        rows.append(scored.right[np.arange(len(best)), best])
+    return np.stack(rows)
+
+
+def sweep(scored: Scored, form: Form) -> dict[str, Any]:
+    """One form: t chosen on one half and what it gives on the other, and the authors' way on all items."""
+    halves = scored.tuning, ~scored.tuning
+    everything = np.ones(len(scored.tuning), dtype=bool)
+    authors = correct(scored, form, AUTHORS, everything).sum(1)
+    swept: dict[str, Any] = {
+        "form": form.form,
+        "prior": form.prior,
+        "mean": form.mean,
+        "held_out": None,
+        "swept_on_test": {
+            "guidance": AUTHORS[int(authors.argmax())],
+            "accuracy": Rate(int(authors.max()), len(everything)).to_json(),
+        },
+    }
+    if all(half.any() for half in halves):
+        rows = correct(scored, form, GRID, halves[0])
+        best = int(rows[:, halves[0]].sum(1).argmax())  # of equal ones the smallest
+        swept["held_out"] = {
+            "guidance": GRID[best],
+            "chosen_on": int(halves[0].sum()),
+            "accuracy": Rate(int(rows[best, halves[1]].sum()), int(halves[1].sum())).to_json(),
+        }
+        swept["curve"] = [[t, float(row.mean())] for t, row in zip(GRID, rows, strict=True)]
+    return swept
+
+
+def guidance_results(folder: EvalDir) -> dict[str, Any]:
+    """All forms for the answers in `folder`: the content of guidance.json.
+
+    Raises `RunError` if no class scores are stored there.
+    """
+    evaluation = read_evaluation(folder)
+    if evaluation is None:
+        raise RunError(f"{folder.root} has no evaluation.json; give the folder of one model's answers")
+    lines = sorted(read_records(folder).predictions.values(), key=lambda p: draw(id_hash(p.id)))[: evaluation.limit]
+    scored = scored_items(lines, read_sheet(folder), str(evaluation.judged.get("duplicates", "any")))
+    return {
+        "name": evaluation.name,
+        "model": evaluation.model,
+        "label": evaluation.label,
+        "source": evaluation.source,
+        "protocol": _asked(evaluation),
+        "paper": None,
+        "items": len(scored.tuning),
+        "forms": {name: sweep(scored, form) for name, form in FORMS.items()},
+    }
+
+
+def _asked(evaluation: Evaluation) -> dict[str, Any]:
+    name = dict(evaluation.config["protocol"]).get("name", "custom")
+    return {**evaluation.asked, "name": name, "hash": evaluation.protocol_hash}
+
+
+def as_text(results: Mapping[str, Any]) -> str:
+    """Two lines a form."""
+    lines = [f"{results['name']} {results['label']}: {results['items']:,} items with stored scores"]
+    for name, swept in results["forms"].items():
+        lines.append(f"{name:>8}  {_told(swept['held_out'], 't chosen on the other half')}")
+        lines.append(f"{'':>8}  {_told(swept['swept_on_test'], 't swept on these very items, as the authors do')}")
+    return "\n".join(lines)
+
+
+def _told(result: Mapping[str, Any] | None, how: str) -> str:
+    if result is None:
+        return f"too few items for {how}"
+    rate = result["accuracy"]
+    told = f"{rate['value']:.1%} ({rate['low']:.1%} to {rate['high']:.1%}, n = {rate['n']:,})"
+    return f"{told} at t = {result['guidance']:g}, {how}"
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Sweep t on stored scores. Exits with code 2 if there are none."""
+    parser = argparse.ArgumentParser(description="Sweep the coefficient of classifier-free guidance on stored scores.")
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="answers of kind class_scoring of one model")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    arguments = parser.parse_args(argv)
+    try:
+        results = guidance_results(EvalDir(arguments.folder))
+    except UserError as error:
+        exit_on_user_error(error)
+    print(json.dumps(results) if arguments.json else as_text(results))
+
+
+if __name__ == "__main__":
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+    main()

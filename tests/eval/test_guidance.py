@@ -1,0 +1,121 @@
+"""Guidance with a swept coefficient, against a slow reference that follows the formulas name by name."""
+
+import base64
+import json
+import math
+
+import numpy as np
+import pytest
+
+from eval.guidance import AUTHORS, FORMS, GRID, chooses, correct, scored_items, sweep
+from eval.records import Prediction
+from eval.scoring.sheet import ClassSheet, encode_scores
+
+NAMES = ("tench", "wild dog", "cat", "cat", "moss")
+LENGTHS = (1, 3, 2, 2, 1)
+PRIOR = (-1.5, -9.0, -3.0, -3.0, -2.5)
+ITEMS = 40
+
+
+@pytest.fixture(scope="module")
+def lines() -> list[Prediction]:
+    """Random scores that lean towards the right class."""
+    rng = np.random.default_rng(3)
+    made = []
+    for number in range(ITEMS):
+        target = NAMES[int(rng.integers(len(NAMES)))]
+        sums = rng.normal(PRIOR, 2.0) + [1.0 * (name == target) for name in NAMES]
+        sums[3] = sums[2]  # a shared name has a shared score
+        made.append(
+            Prediction(
+                id=f"item/{number}",
+                asked="0",
+                target=target,
+                label=0,
+                label_name=target,
+                answer="",
+                tokens=0,
+                stopped=True,
+                seconds=0.0,
+                scores=encode_scores(np.minimum(sums, -0.01)),
+            )
+        )
+    return made
+
+
+def slow_right(line: Prediction, form: str, t: float, prior: list[float], duplicates: str) -> bool:
+    """The formulas of Section 3.1 (and of the authors' code), one class at a time."""
+    sums = np.frombuffer(base64.b64decode(line.scores), dtype="<f4").tolist()
+    best, best_score = -1, -math.inf
+    for index in range(len(NAMES)):
+        if form == "paper":
+            p, q = math.exp(sums[index] / LENGTHS[index]), math.exp(prior[index] / LENGTHS[index])
+        else:
+            p, q = sums[index], prior[index]
+        if t * p + (1 - t) * q > best_score + 1e-12:
+            best, best_score = index, t * p + (1 - t) * q
+    return best == NAMES.index(line.target) if duplicates == "first" else NAMES[best] == line.target
+
+
+def slow_prior(lines: list[Prediction], form: str) -> list[float]:
+    if form != "official":
+        return list(PRIOR)
+    rows = [np.frombuffer(base64.b64decode(line.scores), dtype="<f4").tolist() for line in lines]
+    return [sum(row[index] for row in rows) / len(rows) for index in range(len(NAMES))]
+
+
+def slow_sweep(lines: list[Prediction], form: str) -> tuple[float, int, int, float, int]:
+    """(t chosen on one half, right on the other, how many, t swept on all, right of all)."""
+    tuning = [line for line in lines if chooses(line.id)]
+    others = [line for line in lines if not chooses(line.id)]
+    prior = slow_prior(tuning, form)
+
+    def right(part: list[Prediction], t: float, prior: list[float]) -> int:
+        return sum(slow_right(line, form, t, prior, "any") for line in part)
+
+    chosen = max(GRID, key=lambda t: (right(tuning, t, prior), -t))
+    whole = slow_prior(lines, form)
+    authors = max(AUTHORS, key=lambda t: (right(lines, t, whole), -t))
+    return chosen, right(others, chosen, prior), len(others), authors, right(lines, authors, whole)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_both_numbers_are_those_of_the_slow_reference(lines, form):
+    found = sweep(scored_items(lines, ClassSheet(NAMES, LENGTHS, PRIOR)), FORMS[form])
+    held, authors = found["held_out"], found["swept_on_test"]
+    told = (
+        held["guidance"], held["accuracy"]["count"], held["accuracy"]["n"],
+        authors["guidance"], authors["accuracy"]["count"],
+    )  # fmt: skip
+    assert told == slow_sweep(lines, form)
+    assert held["chosen_on"] + held["accuracy"]["n"] == authors["accuracy"]["n"] == ITEMS
+
+
+def test_t_one_is_no_guidance_and_only_the_first_of_a_shared_name_may_count(lines):
+    sheet = ClassSheet(NAMES, LENGTHS, PRIOR)
+    scored, first = scored_items(lines, sheet), scored_items(lines, sheet, "first")
+    plain = np.array([slow_right(line, "clean", 1.0, list(PRIOR), "any") for line in lines])
+    everything = np.ones(ITEMS, dtype=bool)
+    assert (correct(scored, FORMS["clean"], [1.0], everything)[0] == plain).all()
+    assert first.right.sum() < scored.right.sum()
+
+
+def test_the_half_that_chooses_is_drawn_by_id_and_the_answers_of_the_other_change_nothing(lines):
+    sheet = ClassSheet(NAMES, LENGTHS, PRIOR)
+    before = sweep(scored_items(lines, sheet), FORMS["official"])["held_out"]
+    spoiled = [line if chooses(line.id) else _spoiled(line) for line in lines]
+    after = sweep(scored_items(spoiled, sheet), FORMS["official"])["held_out"]
+    assert after["guidance"] == before["guidance"]
+    assert after["accuracy"]["count"] != before["accuracy"]["count"]  # they were really changed
+
+
+def _spoiled(line: Prediction) -> Prediction:
+    values = {name: getattr(line, name) for name in Prediction.__slots__}
+    wrong = [0.0 if name != line.target else -50.0 for name in NAMES]
+    return Prediction(**values | {"scores": encode_scores(np.array(wrong))})
+
+
+def test_one_item_has_no_other_half(lines):
+    found = sweep(scored_items(lines[:1], ClassSheet(NAMES, LENGTHS, PRIOR)), FORMS["paper"])
+    assert found["held_out"] is None
+    assert json.dumps(found)
