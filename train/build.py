@@ -7,14 +7,15 @@ import torch
 
 from train.adapters import choose_trainable, count_parts, freeze_table
 from train.batches import ExampleSet
-from train.checkpoints import CheckpointWriter
+from train.checkpoint_writer import CheckpointWriter
 from train.distributed import World
 from train.engine import Engine
 from train.flops import FlopModel
 from train.heldout import HeldOut
 from train.model import LossModule, load_model
 from train.plan import RunPlan
-from train.resume import Start, write_run_files
+from train.resume import Start, refuse_without_room, write_run_files
+from train.saving import Saver
 from train.sinks import ConsoleSink, JsonlSink, Sink, WandbSink, make_event
 from train.spikes.actions import Actions
 from train.spikes.monitor import SpikeMonitor
@@ -37,6 +38,8 @@ def build_trainer(plan: RunPlan, world: World, start: Start) -> Trainer:
     flops = FlopModel.of(plan.model_config, totals, totals["LoRA"], config.model.mode)
     module = LossModule(loaded.model, plan.family, plan.encoder.pixels)
     engine = Engine(module, plan.deepspeed, config.optim, world)
+    writer = CheckpointWriter(plan.run, config.checkpoint)
+    refuse_without_room(writer, engine.state_bytes)
     engine.adamw.measure = config.monitor.enabled and config.monitor.update_size
     heldout = HeldOut(
         ExampleSet(plan.heldout, plan.encoder, config.train.unreadable),
@@ -54,7 +57,7 @@ def build_trainer(plan: RunPlan, world: World, start: Start) -> Trainer:
         engine=engine,
         monitor=SpikeMonitor(config.monitor),
         actions=Actions(config.monitor),
-        checkpoints=CheckpointWriter(plan.run, config.checkpoint),
+        saver=Saver(writer, config.checkpoint.asynchronous),
         heldout=heldout,
         flops=flops,
         sinks=sinks,

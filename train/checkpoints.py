@@ -1,18 +1,17 @@
-"""Checkpoints that are whole or absent, small, and independent of ZeRO stage and world size.
+"""Checkpoints as they lie on the disk: finding them, checking them, reading them.
 
     checkpoints/step-00000500/weights.safetensors      trainable weights, fp32
                               optimizer.safetensors    AdamW's two moments
                               state.json               order, monitor, identities, result-changing settings
-                              manifest.json            sha256 of each file: the completion mark
+                              manifest.json            sha256 of each file and of itself: the completion mark
 
-Written into a temporary folder, fsynced, renamed. What is newest is found by looking, never read from a pointer file;
-every file is checked against its sha256 before use, and a damaged checkpoint is passed over with a warning.
-Frozen weights are not written. Nothing is pickled.
+What is newest is found by looking, never read from a pointer file; every file is checked against its sha256 before
+use, and a damaged checkpoint is passed over with a warning. Frozen weights are not in it. Nothing is pickled, and only
+what `train.checkpoint_writer` wrote is read: no links, no other files.
 """
 
 import hashlib
 import json
-import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping
@@ -22,29 +21,33 @@ from typing import Any
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
 
 from configs.errors import RunError
 from configs.run_dir import RunDir
-from configs.schema import CheckpointConfig
-from data_prep.atomic import write_bytes
 from train.engine import MOMENTS, ParameterState
 
 WEIGHTS = "weights.safetensors"
 OPTIMIZER = "optimizer.safetensors"
 STATE = "state.json"
 MANIFEST = "manifest.json"
-FORMAT_VERSION = 1
+FILES = (WEIGHTS, OPTIMIZER, STATE)
+FORMAT_VERSION = 2
+SELF = "manifest_sha256"
 _STEP = re.compile(r"step-(\d{8})")
+
+
+class OtherFormat(RunError):
+    """A whole checkpoint of another version of this tool: refused, and never passed over for an older one."""
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint that was found whole."""
+    """A checkpoint that was found whole; `digest` tells it from any other, also from one of the same step."""
 
     folder: Path
     step: int
     state: dict[str, Any]
+    digest: str
 
     def parameters(self) -> Iterator[ParameterState]:
         """The saved parameters, in the order they were written."""
@@ -68,30 +71,16 @@ def steps_present(run: RunDir) -> list[int]:
 
 
 def open_checkpoint(run: RunDir, step: int) -> Checkpoint:
-    """Verify and open the checkpoint of `step`. Raises `RunError` that names the damaged or missing file."""
+    """Verify and open the checkpoint of `step`.
+
+    Raises `RunError` that names the damaged or missing file, `OtherFormat` for another version's.
+    """
     try:
         return _verified(run, step)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         if isinstance(error, RunError):
             raise
         raise RunError(f"{run.checkpoint(step)} cannot be read ({type(error).__name__}: {error})") from error
-
-
-def _verified(run: RunDir, step: int) -> Checkpoint:
-    folder = run.checkpoint(step)
-    if not (folder / MANIFEST).is_file():
-        present = ", ".join(map(str, steps_present(run))) or "none"
-        raise RunError(f"{folder} is no complete checkpoint (no {MANIFEST}); steps present: {present}")
-    manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-    if manifest["format_version"] != FORMAT_VERSION:
-        raise RunError(f"{folder} has format {manifest['format_version']}; this version reads {FORMAT_VERSION}")
-    for name, digest in manifest["sha256"].items():
-        file = folder / name
-        if not file.is_file():
-            raise RunError(f"{folder} has lost {name}")
-        if _sha256(file) != digest:
-            raise RunError(f"{file} is damaged: its sha256 is not the one in {MANIFEST}")
-    return Checkpoint(folder, step, json.loads((folder / STATE).read_text(encoding="utf-8")))
 
 
 def newest_checkpoint(run: RunDir) -> tuple[Checkpoint | None, list[str]]:
@@ -103,66 +92,79 @@ def newest_checkpoint(run: RunDir) -> tuple[Checkpoint | None, list[str]]:
     for step in reversed(steps_present(run)):
         try:
             return open_checkpoint(run, step), problems
+        except OtherFormat:
+            raise
         except RunError as error:
             problems.append(f"{run.checkpoint(step).name}: {error}")
     if problems:
-        raise RunError(f"no checkpoint in {run.checkpoints} is whole: {'; '.join(problems)}; remove them to start anew")
+        raise none_is_whole(run, problems)
     return None, problems
 
 
-class CheckpointWriter:
-    """Writes checkpoints on the leading rank and prunes old ones after each commit."""
-
-    def __init__(self, run: RunDir, config: CheckpointConfig):
-        """`run` says where, `config` how many are kept."""
-        self.run = run
-        self.config = config
-
-    def write(self, step: int, parameters: Iterator[ParameterState], state: Mapping[str, Any]) -> Path:
-        """Commit the checkpoint of `step`; returns its folder. The iterator is consumed one tensor at a time."""
-        weights: dict[str, torch.Tensor] = {}
-        moments: dict[str, torch.Tensor] = {}
-        for parameter in parameters:
-            weights[parameter.name] = parameter.master
-            moments |= {f"{parameter.name}.{key}": value for key, value in parameter.moments.items()}
-        folder = self.run.checkpoint(step)
-        temporary = folder.with_name(f".{folder.name}.tmp")
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
-        try:
-            save_file(weights, temporary / WEIGHTS)
-            save_file(moments, temporary / OPTIMIZER)
-            full = {**state, "step": step, "parameters": list(weights)}
-            write_bytes(temporary / STATE, json.dumps(full, indent=1).encode())
-            digests = {name: _sha256(temporary / name, sync=True) for name in (WEIGHTS, OPTIMIZER, STATE)}
-            manifest = {"format_version": FORMAT_VERSION, "sha256": digests}
-            write_bytes(temporary / MANIFEST, json.dumps(manifest, indent=1).encode())
-            shutil.rmtree(folder, ignore_errors=True)
-            temporary.rename(folder)
-        except BaseException:
-            shutil.rmtree(temporary, ignore_errors=True)
-            raise
-        self._prune(step)
-        return folder
-
-    def _prune(self, newest: int) -> None:
-        """Delete what is neither among the last `keep_last` nor a multiple of `keep_every`."""
-        steps = [step for step in steps_present(self.run) if step <= newest]
-        every = self.config.keep_every
-        for step in steps[: -self.config.keep_last]:
-            if every and step % every == 0:
-                continue
-            folder = self.run.checkpoint(step)
-            (folder / MANIFEST).unlink(missing_ok=True)  # first the mark: a half-deleted folder is no checkpoint
-            shutil.rmtree(folder)
+def none_is_whole(run: RunDir, problems: list[str]) -> RunError:
+    """The error for a run that has checkpoints, none of which can be used."""
+    return RunError(f"no checkpoint in {run.checkpoints} is whole: {'; '.join(problems)}; remove them to start anew")
 
 
-def _sha256(file: Path, sync: bool = False) -> str:
-    """Hex digest of a file; `sync` also forces it to disk."""
-    digest = hashlib.sha256()
+def _verified(run: RunDir, step: int) -> Checkpoint:
+    folder = run.checkpoint(step)
+    if not (folder / MANIFEST).is_file():
+        present = ", ".join(map(str, steps_present(run))) or "none"
+        raise RunError(f"{folder} is no complete checkpoint (no {MANIFEST}); steps present: {present}")
+    for place in (folder, *(folder / name for name in (*FILES, MANIFEST))):
+        if place.is_symlink():
+            raise RunError(f"{place} is a link; only what this tool wrote there itself is read")
+    text = (folder / MANIFEST).read_bytes()
+    sums = _sums(folder, json.loads(text))
+    for name in FILES:
+        file = folder / name
+        if not file.is_file():
+            raise RunError(f"{folder} has lost {name}")
+        if sha256_of(file) != sums[name]:
+            raise RunError(f"{file} is damaged: its sha256 is not the one in {MANIFEST}")
+    state = json.loads((folder / STATE).read_text(encoding="utf-8"))
+    if state["step"] != step:
+        raise RunError(f"{folder} holds step {state['step']}: it was renamed")
+    return Checkpoint(folder, step, state, hashlib.sha256(text).hexdigest())
+
+
+def _sums(folder: Path, manifest: dict[str, Any]) -> dict[str, str]:
+    """File to sha256. The manifest's own sum comes first: a flipped bit in it must not read as another format."""
+    version = manifest["format_version"]
+    if version == 1 and set(manifest) == {"format_version", "sha256"}:
+        raise OtherFormat(_other_format(folder, version))
+    if manifest[SELF] != manifest_sum(manifest):
+        raise RunError(f"{folder / MANIFEST} is damaged: its content is not what its own sha256 says")
+    if version != FORMAT_VERSION:
+        raise OtherFormat(_other_format(folder, version))
+    sums: dict[str, str] = manifest["sha256"]
+    if set(sums) != set(FILES):
+        raise RunError(f"{folder} holds {', '.join(sums)}; a checkpoint has {', '.join(FILES)}")
+    return sums
+
+
+def _other_format(folder: Path, version: object) -> str:
+    return (
+        f"{folder} has format {version}; this version reads {FORMAT_VERSION}. Continue the run with the version that "
+        "wrote it, or choose another name"
+    )
+
+
+def manifest_sum(manifest: Mapping[str, Any]) -> str:
+    """sha256 of a manifest's content without the field that holds it."""
+    content = {key: value for key, value in manifest.items() if key != SELF}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def sha256_of(file: Path) -> str:
+    """Hex digest of a file's bytes."""
     with file.open("rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
-        if sync:
-            os.fsync(stream.fileno())
-    return digest.hexdigest()
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def remove_checkpoint(folder: Path) -> None:
+    """Delete a checkpoint, first its completion mark: what is half deleted is no checkpoint. Links are left alone."""
+    if folder.is_symlink():
+        return
+    (folder / MANIFEST).unlink(missing_ok=True)
+    shutil.rmtree(folder)

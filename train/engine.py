@@ -66,7 +66,7 @@ class Engine:
             model=module, optimizer=optimizer, config=settings, dist_init_required=False
         )
         self.trainable = [(name, p) for name, p in module.model.named_parameters() if p.requires_grad]
-        self.size = sum(getattr(p, "ds_numel", p.numel()) for _, p in self.trainable)  # ZeRO 3 leaves p empty
+        self.size: int = sum(getattr(p, "ds_numel", p.numel()) for _, p in self.trainable)  # ZeRO 3 leaves p empty
         self._start_moments()
         self.adamw = optimizer
         self._norm = math.nan
@@ -124,6 +124,11 @@ class Engine:
         _, by_sample = self.engine(batch.to(self.world.device))
         sums: torch.Tensor = by_sample.cpu()
         return sums
+
+    @property
+    def state_bytes(self) -> int:
+        """Bytes of the full training state: weights and moments in fp32."""
+        return self.size * 4 * (1 + len(MOMENTS))
 
     @property
     def _plain(self) -> bool:

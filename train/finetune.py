@@ -74,8 +74,8 @@ def main() -> None:
 
 def train(plan: RunPlan, arguments: argparse.Namespace) -> None:
     """Build the trainer, run it to the end or to an agreed stop, export on the leading rank."""
-    start = open_run(plan, resume=arguments.resume == "auto", accepted=arguments.accept_change)
     world = start_world()
+    start = open_run(plan, resume=arguments.resume == "auto", accepted=arguments.accept_change)
     trainer = build_trainer(plan, world, start)
     steps = trainer.run()
     finished = steps == plan.length.total_steps

@@ -1,21 +1,28 @@
 """Where a run starts: a new folder, or a checkpoint that belongs to this data, this base and these settings.
 
 World size, micro-batch, workers, paths and cadences may change between the two; what changes the result is refused
-with the difference, unless it is named as intended.
+with the difference, unless it is named as intended. All ranks decide together: a checkpoint that one of them cannot
+read, or reads differently, is taken by none.
 """
 
 import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
+
+import torch.distributed
 
 from configs.errors import RunError
 from configs.load import to_yaml
+from configs.run_dir import RunDir
 from configs.schema import result_fields
 from data_prep.atomic import write_bytes
-from train.checkpoints import Checkpoint, newest_checkpoint
+from train.checkpoint_writer import CheckpointWriter, check_writable, tidy
+from train.checkpoints import Checkpoint, OtherFormat, none_is_whole, open_checkpoint, steps_present
 from train.plan import RunPlan
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -34,25 +41,31 @@ class Start:
 
 def run_identity(plan: RunPlan) -> dict[str, Any]:
     """What a checkpoint of this run belongs to."""
+    settings = json.loads(json.dumps(result_fields(plan.config)))
+    if plan.config.loss.normalisation == "micro_batch":  # the mean of means depends on who shares a micro-batch
+        settings |= {"train.micro_batch": plan.batches.micro_batch, "world_size": plan.batches.world}
     return {
         "base_identity": plan.identity,
         "data": plan.sources.fingerprints(),
-        "settings": json.loads(json.dumps(result_fields(plan.config))),
+        "settings": settings,
         "wandb_id": hashlib.sha256(f"{plan.run.root.resolve()} {plan.identity}".encode()).hexdigest()[:12],
     }
 
 
 def open_run(plan: RunPlan, *, resume: bool, accepted: Sequence[str] = ()) -> Start:
-    """Decide where to start. Every rank calls it and, reading the same files, decides the same.
+    """Decide where to start. Collective: every rank calls it, after the ranks have met.
 
-    Raises `RunError` if the folder is not empty without `resume`, or if the checkpoint belongs to something else.
+    Raises `RunError`, the same on every rank, if the folder is not empty without `resume`, if it cannot be written to,
+    if checkpoints are there (or were) but none is whole, or if the checkpoint belongs to something else.
     """
     run, identity = plan.run, run_identity(plan)
     used = run.metrics.is_file() or (run.checkpoints.is_dir() and any(run.checkpoints.iterdir()))
-    if used and not resume:
+    if any(everyone(used)) and not resume:
         raise RunError(f"{run.root} already holds a run; continue it with --resume auto, or choose another name")
-    checkpoint, problems = newest_checkpoint(run)
+    _agree_on(_prepare(run) if _leads() else None)
+    checkpoint, problems = agreed_checkpoint(run, steps_present(run)[::-1])
     if checkpoint is None:
+        _agree_on(_missing(run) if _leads() else None)
         return Start(identity, None, problems)
     differences = _differences(checkpoint.state, identity)
     refused = {key: text for key, text in differences.items() if key not in accepted}
@@ -63,6 +76,98 @@ def open_run(plan: RunPlan, *, resume: bool, accepted: Sequence[str] = ()) -> St
             f"as intended: {' '.join(f'--accept-change {key}' for key in refused)}"
         )
     return Start(identity, checkpoint, problems)
+
+
+def agreed_checkpoint(run: RunDir, steps: Sequence[int]) -> tuple[Checkpoint | None, list[str]]:
+    """The first of `steps` that is whole and the same for every rank, and what was wrong with those before it.
+
+    Collective; a step that only some ranks name is tried by all. Raises `RunError` if none will do, `OtherFormat` for
+    a whole checkpoint of another version. (None, []) if no rank names a step.
+    """
+    named = everyone(list(steps))
+    candidates = list(dict.fromkeys(step for theirs in named for step in theirs))
+    if any(list(steps) != theirs for theirs in named):
+        candidates.sort(reverse=True)
+    problems: list[str] = []
+    for step in candidates:
+        checkpoint, problem, other_format = _try(run, step)
+        seen = everyone((checkpoint.digest if checkpoint else None, problem, other_format))
+        found = [(rank, text) for rank, (_, text, _) in enumerate(seen) if text]
+        if not found and len({digest for digest, _, _ in seen}) == 1:
+            return checkpoint, problems
+        text = f"rank {found[0][0]}: {found[0][1]}" if found else "not the same on all ranks; is the folder shared?"
+        if any(other for _, _, other in seen):
+            raise OtherFormat(text.partition(": ")[2])
+        problems.append(f"{run.checkpoint(step).name}: {text.removeprefix('rank 0: ')}")
+    if problems:
+        raise none_is_whole(run, problems)
+    return None, problems
+
+
+def _try(run: RunDir, step: int) -> tuple[Checkpoint | None, str | None, bool]:
+    """The checkpoint of `step` as this rank sees it, or why it cannot be used, and whether its format is another's."""
+    try:
+        return open_checkpoint(run, step), None, False
+    except RunError as error:
+        return None, str(error), isinstance(error, OtherFormat)
+
+
+def everyone(mine: T) -> list[T]:
+    """What every rank passed, in the order of ranks; just `mine` where ranks have not met. Collective."""
+    if not torch.distributed.is_initialized() or torch.distributed.get_world_size() == 1:
+        return [mine]
+    gathered: list[Any] = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(gathered, mine)
+    return gathered
+
+
+def _leads() -> bool:
+    return not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0
+
+
+def _agree_on(problem: str | None) -> None:
+    """Raise `RunError` on every rank if any of them has a problem."""
+    found = [text for text in everyone(problem) if text]
+    if found:
+        raise RunError(found[0])
+
+
+def _prepare(run: RunDir) -> str | None:
+    """Make the folder ready; why that cannot be done."""
+    try:
+        tidy(run)
+        check_writable(run)
+    except (OSError, RunError) as error:
+        return str(error)
+    return None
+
+
+def _missing(run: RunDir) -> str | None:
+    """Why step 0 would be wrong although there is no checkpoint: the run once had one."""
+    if not run.events.is_file():
+        return None
+    for line in reversed(run.events.read_text(encoding="utf-8").splitlines()):
+        try:
+            event = json.loads(line)
+        except ValueError:
+            continue  # a line torn by a kill
+        if event["kind"] == "checkpoint":
+            return (
+                f"{run.events} tells of a checkpoint of step {event['step']}, but {run.checkpoints} has none; bring it "
+                f"back, or remove {run.root} to start anew"
+            )
+    return None
+
+
+def refuse_without_room(writer: CheckpointWriter, size: int) -> None:
+    """Raise `RunError` on every rank if one checkpoint of `size` bytes would not find room. Collective."""
+    problem = None
+    if _leads():
+        try:
+            writer.require_room(size)
+        except OSError as error:
+            problem = f"no room for a checkpoint in {writer.run.checkpoints}: {error.strerror}; make some, set runs_dir"
+    _agree_on(problem)
 
 
 def _differences(saved: dict[str, Any], now: dict[str, Any]) -> dict[str, str]:

@@ -161,4 +161,4 @@ class WandbSink:
 
 
 EVERY_STEP = frozenset((*FAULTS, "outlier"))
-ALERTS = frozenset((*ALARMS, "skipped", "rolled_back", "stopped_by_monitor"))
+ALERTS = frozenset((*ALARMS, "skipped", "rolled_back", "stopped_by_monitor", "checkpoint_failed"))

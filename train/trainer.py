@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from configs.errors import DataError
+from configs.errors import DataError, RunError
 from train.batches import StepData
-from train.checkpoints import Checkpoint, CheckpointWriter
+from train.checkpoint_writer import Snapshot
+from train.checkpoints import Checkpoint
 from train.distributed import World
 from train.engine import Engine, ParameterState, StepResult
 from train.epochs import OrderState, keyed_hash
@@ -24,6 +25,7 @@ from train.flops import FlopModel, peak_flops
 from train.heldout import HeldOut
 from train.loss import local_units, weigh
 from train.plan import RunPlan
+from train.saving import Saver
 from train.schedule import lr_factor
 from train.sinks import Sink, make_event
 from train.spikes.actions import Actions, Decision
@@ -36,12 +38,12 @@ from train.totals import Totals, sum_over_ranks
 
 @dataclass
 class Collaborators:
-    """What the loop works with. `sinks` is empty and `checkpoints` idle on ranks that do not lead."""
+    """What the loop works with. `sinks` is empty and `saver` idle on ranks that do not lead."""
 
     engine: Engine
     monitor: SpikeMonitor
     actions: Actions
-    checkpoints: CheckpointWriter
+    saver: Saver
     heldout: HeldOut
     flops: FlopModel
     sinks: list[Sink] = field(default_factory=list)
@@ -73,16 +75,35 @@ class Trainer:
         self.parts.engine.write_state(parameters, updates)
 
     def run(self) -> int:
-        """Train to the end, or to an agreed stop; returns the number of steps done. The last step is saved."""
+        """Train to the end, or to an agreed stop; returns the number of steps done. The last step is saved.
+
+        Raises `RunError` on all ranks if that last checkpoint could not be written.
+        """
+        try:
+            self._loop()
+        finally:  # whatever ends the run, a checkpoint that is being written is finished first
+            self._tell_saved(wait=True)
+        failed = self.world.all_max(float(self.parts.saver.failed_step == self.order.step))
+        if failed:
+            raise RunError(
+                f"the last checkpoint, of step {self.order.step}, could not be written to {self.plan.run.checkpoints} "
+                f"(see checkpoint_failed in {self.plan.run.events}); make room and continue with --resume auto"
+            )
+        return self.order.step
+
+    def _loop(self) -> None:
+        """Steps until the end or a reason to stop."""
         total, batches = self.plan.length.total_steps, self._batches()
         if self.order.step == 0 and self.parts.actions.rolls_back:
             self.save()  # so that there is something to go back to
+            self._tell_saved(wait=True)  # processes that read data are forked next: best with no thread at work
         while (step := self.order.step) < total:
             clock = time.perf_counter()
             data = self._read(batches)
             waited = time.perf_counter() - clock
             record, stop = self._step(step, data, waited, clock)
             self.order = OrderState(step + 1, self.order.skipped)
+            self._tell_saved()
             decision = self._report(record)
             if decision.kind == "rollback":
                 decision, batches = self._roll_back(decision), self._batches()
@@ -96,7 +117,6 @@ class Trainer:
                 self.save()
             if stop:
                 break
-        return self.order.step
 
     def _batches(self) -> Iterator[StepData]:
         """The training data from where the run stands."""
@@ -105,31 +125,39 @@ class Trainer:
 
     def _roll_back(self, decision: Decision) -> Decision:
         """Go back and save that; what is left to decide is whether to stop."""
+        self._tell_saved(wait=True)
         done = roll_back(self, self.plan.run, self.parts.actions, decision)
         if isinstance(done, Decision):
             return done
         self._event("rolled_back", done, since=decision.since)
         self.save()
+        self._tell_saved(wait=True)  # as at the start
         return Decision()
 
     def save(self) -> None:
-        """Commit a checkpoint of the current step. All ranks take part."""
+        """Copy the state of the current step to the leading rank's memory and have it written. All ranks take part.
+
+        The line of this step, with the last held-out loss, is in metrics.jsonl before the checkpoint is committed.
+        """
         began = time.perf_counter()
+        self._tell_saved(wait=True)  # one at a time
         states = self.parts.engine.read_state()
         if not self.world.leads:
             for _ in states:  # gathering is collective
                 pass
-        else:
-            order = {"step": self.order.step, "skipped": [list(pair) for pair in self.order.skipped]}
-            rng = {"rule": "torch.manual_seed(hash(seed, data step, rank)) before each step", "seed": self._seed}
-            state = {**self.identity, "order": order, "monitor": self.parts.monitor.state(), "rng": rng}
-            state["actions"] = self.parts.actions.state()
-            folder = self.parts.checkpoints.write(self.order.step, states, state)
-            size = sum(file.stat().st_size for file in folder.iterdir())
-            seconds = time.perf_counter() - began
-            message = f"{folder.name}, {size / 1e6:.1f} MB in {seconds:.2f} s"
-            self._event("checkpoint", message, bytes=size, seconds=seconds)
-        self.world.barrier()
+            return
+        order = {"step": self.order.step, "skipped": [list(pair) for pair in self.order.skipped]}
+        rng = {"rule": "torch.manual_seed(hash(seed, data step, rank)) before each step", "seed": self._seed}
+        state = {**self.identity, "order": order, "monitor": self.parts.monitor.state(), "rng": rng}
+        state["actions"] = self.parts.actions.state()
+        self.parts.saver.begin(Snapshot.take(self.order.step, states, state), began)
+
+    def _tell_saved(self, wait: bool = False) -> None:
+        """An event for a checkpoint that has been committed or has failed since, on the leading rank."""
+        if outcome := self.parts.saver.finished(wait):
+            kind, message, details = outcome.event()
+            for sink in self.parts.sinks:
+                sink.event(make_event(outcome.step, kind, message, **details))
 
     @property
     def _seed(self) -> int:

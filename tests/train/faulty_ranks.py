@@ -1,0 +1,60 @@
+"""train/finetune.py with faults, which the environment variable FAULTS names as JSON:
+
+nan     step (from 0) in which rank 1's loss is NaN in the first micro-batch
+kill    [step, micro-batch]: every rank kills itself with SIGKILL at that forward
+fsync   name of a file whose fsync never returns: a disk that is slower than any patience
+"""
+
+import json
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[0] = str(ROOT / "train")  # what running the real entry would put there
+sys.path.insert(1, str(ROOT))
+
+from train import finetune
+from train.model import LossModule
+from train.trainer import Trainer
+
+faults = json.loads(os.environ.get("FAULTS", "{}"))
+trainers: list[Trainer] = []
+calls: list[int] = []  # the step of each training forward
+
+
+def remembered(self: Trainer, *arguments: Any, original: Any = Trainer.__init__, **named: Any) -> None:
+    original(self, *arguments, **named)
+    trainers.append(self)
+
+
+def forward(self: LossModule, batch: Any, original: Any = LossModule.forward) -> Any:
+    if not self.training:
+        return original(self, batch)
+    step = trainers[0].order.step
+    micro_batch = calls.count(step)
+    calls.append(step)
+    if faults.get("kill") == [step, micro_batch]:
+        os.kill(os.getpid(), signal.SIGKILL)
+    loss, by_sample = original(self, batch)
+    if faults.get("nan") == step and micro_batch == 0 and trainers[0].world.rank == 1:
+        return loss * float("nan"), by_sample * float("nan")
+    return loss, by_sample
+
+
+def fsync(descriptor: int, original: Any = os.fsync) -> None:
+    if Path(f"/proc/self/fd/{descriptor}").readlink().name == faults["fsync"]:
+        threading.Event().wait()
+    original(descriptor)
+
+
+Trainer.__init__ = remembered  # type: ignore[method-assign]
+LossModule.forward = forward  # type: ignore[method-assign]
+if "fsync" in faults:
+    os.fsync = fsync
+
+if __name__ == "__main__":
+    finetune.main()
