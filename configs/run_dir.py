@@ -67,6 +67,10 @@ class RunDir:
         """Present if a signal stopped the run after saving; a job script that sees it may queue the job again."""
         return self.root / "requeue"
 
+    def hang(self, rank: int) -> Path:
+        """The stacks of a rank that hung; absent if it did not."""
+        return self.root / f"hang-rank-{rank}.txt"
+
     @property
     def slurm(self) -> Path:
         """Job scripts, their configs and what the jobs print."""
@@ -130,6 +134,11 @@ class EvalDir:
     def config(self) -> Path:
         """The evaluation's resolved configuration and identity."""
         return self.root / "evaluation.json"
+
+    @property
+    def refused(self) -> Path:
+        """Why these questions could not be put to the model, where that was found out when they were to be asked."""
+        return self.root / "refused.txt"
 
     def report(self, suffix: str) -> Path:
         """`report.json`, `report.md` or `report.html`."""

@@ -1,7 +1,8 @@
 """What we ask: the same sentence in training data and in the test question.
 
 Sources: the paper, Section 2 and Table 2 (`paper`, `identify`, `main_object`) and the authors' training
-script, whose wording differs by one word (`authors_training`: "the" for "this").
+script, whose wording differs by one word (`authors_training`: "the" for "this"); `caption` is what models fine-tuned on
+captions are asked (Section 3.3).
 """
 
 from functools import cache
@@ -14,6 +15,7 @@ CLASSIFICATION_PROMPTS = {
     "authors_training": "What type of object is in the photo?",
     "identify": "Identify the object in this image.",
     "main_object": "What is the main object depicted in this photograph?",
+    "caption": "Generate a short caption for the image.",
 }
 
 

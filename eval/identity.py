@@ -14,11 +14,11 @@ from typing import Any
 
 from configs.errors import RunError
 from configs.run_dir import EvalDir
-from configs.schema import EvalConfig, ProtocolConfig, result_fields
+from configs.schema import EvalConfig, ProtocolConfig, is_api, result_fields
 from data_prep.atomic import write_bytes
 
 FORMAT_VERSION = 1
-JUDGING = ("match", "synonyms", "after_last", "choice_parser", "unparsed", "duplicates")
+JUDGING = ("match", "synonyms", "after_last", "choice_parser", "unparsed", "duplicates", "class_match")
 SCORING = ("rule", "guidance", "cfg_form", "cfg_prior", "cfg_mean", "candidates", "order")
 """Judged, too, where all class names are scored: the stored scores serve every rule and candidate set."""
 
@@ -56,7 +56,9 @@ def describe_evaluation(
 ) -> Evaluation:
     """What would be written for `config`; `counts` are the items to ask and those of the source."""
     protocol = result_fields(config.protocol)
-    asked = {"model": model_identity, "data": fingerprint, "dtype": config.dtype}
+    asked: dict[str, Any] = {"model": model_identity, "data": fingerprint, "dtype": config.dtype}
+    if is_api(config.model):
+        asked |= {"dtype": None, **result_fields(config.api, "api.")}
     judging = judging_fields(config.protocol.kind)
     asked |= {key: value for key, value in protocol.items() if key not in judging}
     judged = {key: protocol[key] for key in judging}
@@ -77,7 +79,7 @@ def describe_evaluation(
 
 def judging_fields(kind: str) -> tuple[str, ...]:
     """The settings of a protocol that change what answers are worth, but not the answers."""
-    return JUDGING + SCORING if kind == "class_scoring" else JUDGING
+    return JUDGING + SCORING if kind in ("class_scoring", "zero_shot") else JUDGING
 
 
 def _file_hash(place: str | None) -> str | None:

@@ -52,6 +52,11 @@ class Trained:
         """(F,) how many of `items` each head has right."""
         return _right(_batches(items, EVAL_BATCH, torch.float32), self.weights, self.biases)
 
+    def correct(self, items: ProbeSet) -> torch.Tensor:
+        """(F, N) which of `items` each head has right."""
+        batches = _batches(items, EVAL_BATCH, torch.float32)
+        return torch.cat([_hits(states, labels, self.weights, self.biases) for states, labels in batches], 1)
+
 
 def train_heads(
     train: ProbeSet, val: ProbeSet, classes: int, epochs: int, seed: int = 0, options: "Options | None" = None
@@ -131,9 +136,14 @@ def _right(batches: Batches, weights: torch.Tensor, biases: torch.Tensor) -> tor
     """(F,) items that each head has right."""
     right = torch.zeros(len(weights), dtype=torch.long, device=weights.device)
     for states, labels in batches:
-        logits = _product(states, weights.to(states.dtype).transpose(1, 2)) + biases
-        right += (logits.argmax(-1) == labels).sum(1)
+        right += _hits(states, labels, weights, biases).sum(1)
     return right
+
+
+def _hits(states: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor, biases: torch.Tensor) -> torch.Tensor:
+    """(F, B) which items of a batch each head has right."""
+    logits = _product(states, weights.to(states.dtype).transpose(1, 2)) + biases
+    return logits.argmax(-1) == labels
 
 
 def authors_loop(train: ProbeSet, test: ProbeSet, head: nn.Linear, epochs: int) -> list[tuple[int, int]]:

@@ -15,8 +15,8 @@ items, `F` places, `H` hidden size, `C` classes.
 import argparse
 import json
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,15 +26,18 @@ from safetensors.torch import load_file, save_file
 from configs.errors import DataError, RunError, UserError
 from configs.load import exit_on_user_error, load_config
 from configs.schema import EvalConfig
+from eval.class_frequency import frequencies_of, frequency_results, with_frequency
 from eval.items import chosen_items, open_source
 from eval.open_world import OpenWorld
 from eval.places import place_of
 from eval.predictor import Predictor, Prompt
 from eval.probe_heads import Options, ProbeSet, benchmark, benchmark_text, train_heads
-from eval.reporting.stats import Rate
+from eval.reporting.stats import ClassResult, Rate
+from eval.systems import described
 from train.export import model_folders
 from train.model import DTYPES, LoadedModel, load_model
 
+BY_CLASS = ("-1", "mean")  # Table 3's two; Figure 7 sets them against the classes' frequency
 PLACES = ("0", "100", "200", "300", "400", "500", "600", "-3", "-2", "-1", "mean")
 
 
@@ -118,16 +121,28 @@ def probe(
     everything = part(test, torch.arange(len(test.labels)))
     options = Options(DTYPES[precision], everything if best_on_test else None)
     trained = train_heads(part(train, kept), part(train, held), classes, epochs, seed, options)
-    right = trained.right(everything).tolist()
-    results = {}
+    correct = trained.correct(everything).cpu()
+    results: dict[str, dict[str, Any]] = {}
     for column, number in enumerate(there):
         results[PLACES[number]] = {
-            "accuracy": Rate(right[column], len(test.labels)).to_json(),
+            "accuracy": Rate(int(correct[column].sum()), len(test.labels)).to_json(),
             "epoch": int(trained.epochs[column]) + 1,
         }
+        if PLACES[number] in BY_CLASS:
+            pairs = zip(test.labels.tolist(), correct[column].tolist(), strict=True)
+            results[PLACES[number]]["right_by_label"] = _by_label(pairs)
         if trained.best_on_test is not None:
             results[PLACES[number]]["best_on_test"] = float(trained.best_on_test[column]) / len(test.labels)
-    return {"places": results, "classes": classes, "train": len(kept), "val": len(held), "epochs": epochs}
+    return {"places": results, "class_count": classes, "train": len(kept), "val": len(held), "epochs": epochs}
+
+
+def _by_label(pairs: Iterable[tuple[int, bool]]) -> dict[int, tuple[int, int]]:
+    """Label to (right, of how many)."""
+    counts: dict[int, tuple[int, int]] = {}
+    for label, right in pairs:
+        before = counts.get(label, (0, 0))
+        counts[label] = before[0] + int(right), before[1] + 1
+    return dict(sorted(counts.items()))
 
 
 def run(config: EvalConfig, arguments: argparse.Namespace) -> dict[str, Any]:
@@ -138,7 +153,7 @@ def run(config: EvalConfig, arguments: argparse.Namespace) -> dict[str, Any]:
     loaded = load_model(str(folder), None, config.dtype, config.attention, device)
     features = {
         source: extract(
-            replace(config, source=source), loaded, place / f"probe-{source}-{loaded.identity[:12]}.safetensors"
+            replace(config, source=source), loaded, place / _feature_file(source, loaded.identity, config.limit)
         )
         for source in (arguments.train, config.source)
     }
@@ -154,13 +169,33 @@ def run(config: EvalConfig, arguments: argparse.Namespace) -> dict[str, Any]:
         "model": config.model,
         "label": label,
         "source": config.source,
+        "system": described(config.model),
         "paper": None,
         "train_source": arguments.train,
+        "folder": str(place),
     }
+    result |= _against_frequency(config, result["places"])
     result["paper"] = {"row": config.paper_row} if config.paper_row else None
     place.mkdir(parents=True, exist_ok=True)
     (place / "probe.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     return result
+
+
+def _feature_file(source: str, identity: str, limit: int | None) -> str:
+    part = "" if limit is None else f"-{limit}"
+    return f"probe-{source}-{identity[:12]}{part}.safetensors"
+
+
+def _against_frequency(config: EvalConfig, places: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Each class's accuracy at the mean over the tokens, and how it goes with the class's frequency (Figure 7)."""
+    counts = places.get("mean", {}).get("right_by_label")
+    names = open_source(config).manifest.class_names
+    frequencies = frequencies_of(config)
+    if counts is None or frequencies is None or not names:
+        return {"classes": [], "frequency": None}
+    results = [ClassResult(label, names[label], right, n - right, 0) for label, (right, n) in counts.items()]
+    results = with_frequency(results, frequencies)
+    return {"classes": [asdict(result) for result in results], "frequency": frequency_results(results)}
 
 
 def as_text(result: dict[str, Any]) -> str:

@@ -24,7 +24,7 @@ from eval.reporting.paper import paper_number, paper_numbers
 from eval.reporting.paper_rows import own_row
 from eval.reporting.report_page import report_page
 from eval.reporting.stats import ClassResult, Rate, per_class
-from eval.systems import system_of
+from eval.systems import described
 
 EXAMPLES = 8  # of each outcome
 
@@ -68,8 +68,7 @@ def build_report(
     frequencies = frequencies_of(config)
     named = per_class((p.label, p.label_name or "", s.value) for p, s in scored if p.label_name)
     classes = with_frequency(named, frequencies)
-    system = system_of(evaluation.model)
-    told = {**asdict(system), "finetuned": system.finetuned}
+    system = described(evaluation.model)
     accuracy = Rate(counts[True], len(scored))
     return {
         "name": evaluation.name,
@@ -88,8 +87,8 @@ def build_report(
         "no_answer": Rate(counts[None], len(scored)).to_json(),
         "accuracy_of_answers": Rate(counts[True], counts[True] + counts[False]).to_json(),
         "baselines": _baselines(predictions),
-        "system": told,
-        "paper": _beside_paper(own_row(config.paper_row, told, paper_numbers()), accuracy),
+        "system": system,
+        "paper": _beside_paper(own_row(config.paper_row, system, paper_numbers()), accuracy),
         "protocol": {
             **evaluation.asked,
             **evaluation.judged,

@@ -5,8 +5,9 @@ export remembers its training (export.json), a run's folder its configuration.
 """
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from configs.load import load_config
 from configs.schema import RunConfig
@@ -40,3 +41,9 @@ def system_of(model: str) -> System:
         return System(model)
     config, _ = load_config(RunConfig, run.config)
     return System(config.model.base, config.model.mode, config.train.sources)
+
+
+def described(model: str) -> dict[str, Any]:
+    """The system behind `model` as it stands in report.json."""
+    system = system_of(model)
+    return {**asdict(system), "finetuned": system.finetuned}

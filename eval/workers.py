@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -10,12 +11,12 @@ from configs.errors import RunError, UserError
 from configs.load import exit_on_user_error
 from configs.run_dir import EvalDir
 from configs.schema import EvalConfig
+from data_prep.atomic import write_bytes
+from eval.asking import Respondent
 from eval.items import Share, open_source
-from eval.places import Place, place_of
+from eval.places import place_of
+from eval.respondents import open_respondent, opening, respondent_folders
 from eval.runner import ask_all
-from eval.scoring.tree_forward import scoring_attention
-from train.export import model_folders
-from train.model import load_model
 
 Models = list[tuple[str, Path]]
 
@@ -25,17 +26,32 @@ def ask_every_model(config: EvalConfig, share: Share, processes: int = 1) -> lis
 
     Raises `UserError` for whatever a user can mend; `RunError` if a process ended badly.
     """
-    shares = share.split(processes)
     open_source(config)  # a missing shard set is told before checkpoints are exported
-    models = model_folders(config.model, config.checkpoint, config.revision)
+    models = respondent_folders(config)
+    _start([config], models, share.split(processes), keep_going=False)
     place = place_of(config)
-    folders = [place.folder(label, model) for label, model in models]
-    if processes == 1:
-        ask_share(config, models, place, share)
-        return folders
+    return [place.folder(label, model) for label, model in models]
+
+
+def ask_evaluations(configs: Sequence[EvalConfig], share: Share, processes: int = 1) -> Models:
+    """Ask one model, loaded once, several evaluations in a row; returns it. All configs name the same model.
+
+    An evaluation that cannot be put to this model is refused by itself (`EvalDir.refused` says why), and the next is
+    asked. Raises `RunError` if a process ended badly.
+    """
+    first = configs[0]
+    models = respondent_folders(first)
+    _start(configs, models, share.split(processes), keep_going=True)
+    return models
+
+
+def _start(configs: Sequence[EvalConfig], models: Models, shares: Sequence[Share], keep_going: bool) -> None:
+    if len(shares) == 1:
+        ask_share(configs, models, shares[0], keep_going)
+        return
     context = multiprocessing.get_context("spawn")
     started = [
-        context.Process(target=_process, args=(config, models, place, part, number, processes), daemon=True)
+        context.Process(target=_process, args=(configs, models, part, (number, len(shares)), keep_going), daemon=True)
         for number, part in enumerate(shares)
     ]
     for process in started:
@@ -45,28 +61,37 @@ def ask_every_model(config: EvalConfig, share: Share, processes: int = 1) -> lis
     failed = [f"process {number} left with code {p.exitcode}" for number, p in enumerate(started) if p.exitcode]
     if failed:
         raise RunError(f"{'; '.join(failed)}; the reason stands above. The same command goes on where they stopped")
-    return folders
 
 
-def ask_share(config: EvalConfig, models: Models, place: Place, share: Share) -> None:
-    """Ask every model in this process."""
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    attention = config.attention
-    if config.protocol.kind == "class_scoring":
-        attention = scoring_attention(attention, device, config.dtype)
+def ask_share(configs: Sequence[EvalConfig], models: Models, share: Share, keep_going: bool = False) -> None:
+    """Ask every model in this process; with `keep_going` a refused evaluation leaves its reason and the next follows."""
     for label, model in models:
-        loaded = load_model(str(model), None, config.dtype, attention, device)
-        ask_all(config, loaded, label, place.folder(label, model), share)
+        opened: dict[tuple[str, str], Respondent] = {}
+        for config in configs:
+            folder = place_of(config).folder(label, model)
+            try:
+                if opening(config) not in opened:
+                    opened = {}  # one model at a time in memory
+                    opened[opening(config)] = open_respondent(config, model)
+                ask_all(config, opened[opening(config)], label, folder, share)
+                folder.refused.unlink(missing_ok=True)
+            except UserError as error:
+                if not keep_going:
+                    raise
+                folder.root.mkdir(parents=True, exist_ok=True)
+                write_bytes(folder.refused, f"{error}\n".encode())
 
 
-def _process(config: EvalConfig, models: Models, place: Place, share: Share, number: int, processes: int) -> None:
-    """One of several processes: its own GPU if there are more than one, else its part of the CPU's cores."""
+def _process(
+    configs: Sequence[EvalConfig], models: Models, share: Share, place: tuple[int, int], keep_going: bool
+) -> None:
+    """Process `place[0]` of `place[1]`: its own GPU if there are more than one, else its part of the CPU's cores."""
     devices = torch.cuda.device_count()
     if devices > 1:
-        torch.cuda.set_device(number % devices)
+        torch.cuda.set_device(place[0] % devices)
     if not devices:
-        torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // processes))
+        torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // place[1]))
     try:
-        ask_share(config, models, place, share)
+        ask_share(configs, models, share, keep_going)
     except UserError as error:
         exit_on_user_error(error)
