@@ -100,12 +100,14 @@ def extract(config: EvalConfig, loaded: LoadedModel, file: Path) -> Features:
 def probe(
     train: Features, test: Features, epochs: int, *, best_on_test: bool = False, precision: str = "fp32", seed: int = 0
 ) -> dict[str, Any]:
-    """Train a head a place on `train`, and say how right each is on `test`; places that the prompt lacks are left out.
+    """Train a head a place on `train`, and say how right each is on `test`.
 
+    Places that a prompt lacks are left out and counted: prompts of BLIP-2 are short, those of LLaVA-NeXT vary.
     `accuracy` is that of the epoch chosen on held-out training items; `best_on_test`, if asked for, is the authors'
     maximum over epochs, which has looked at the answers.
     """
-    there = [number for number in range(len(PLACES)) if not train.states[:, number].isnan().any()]
+    lacking = [int(sum(part.states[:, n].isnan().any(-1).sum() for part in (train, test))) for n in range(len(PLACES))]
+    there = [number for number, prompts in enumerate(lacking) if not prompts]
     drawn = torch.Generator().manual_seed(seed)
     order = torch.randperm(len(train.labels), generator=drawn)
     held = order[: max(1, len(order) // 10)]
@@ -133,7 +135,9 @@ def probe(
             results[PLACES[number]]["right_by_label"] = _by_label(pairs)
         if trained.best_on_test is not None:
             results[PLACES[number]]["best_on_test"] = float(trained.best_on_test[column]) / len(test.labels)
-    return {"places": results, "class_count": classes, "train": len(kept), "val": len(held), "epochs": epochs}
+    left_out = {PLACES[number]: prompts for number, prompts in enumerate(lacking) if prompts}
+    sizes = {"class_count": classes, "train": len(kept), "val": len(held), "epochs": epochs}
+    return {"places": results, "left_out": left_out, **sizes}
 
 
 def _by_label(pairs: Iterable[tuple[int, bool]]) -> dict[int, tuple[int, int]]:
@@ -208,6 +212,7 @@ def as_text(result: dict[str, Any]) -> str:
             f"epoch {row['epoch']}"
             + (f"; best epoch on the test items {row['best_on_test']:.1%}" if "best_on_test" in row else "")
         )
+    lines += [f"{name:>5}  left out: {prompts:,} prompts end before it" for name, prompts in result["left_out"].items()]
     return "\n".join(lines)
 
 

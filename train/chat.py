@@ -235,11 +235,12 @@ class ChatRenderer:
 
 
 def _special_ids(tokenizer: PreTrainedTokenizerBase, words: Markup) -> tuple[int, int]:
-    """Ids of `<s>` and `</s>`; for markups that are not LLaVA's, of what the tokenizer calls start and end."""
+    """Ids of `<s>` and `</s>`; for BLIP's markups, what the tokenizer itself puts before a text, and its end token."""
     if words.image_first:
-        if tokenizer.bos_token_id is None or tokenizer.eos_token_id is None:
+        begin = [*tokenizer("", verbose=False)["input_ids"], tokenizer.bos_token_id][0]  # InstructBLIP's differ
+        if begin is None or tokenizer.eos_token_id is None:
             raise ConfigError("the tokenizer names no bos_token or no eos_token; a question begins with the first")
-        return int(tokenizer.bos_token_id), int(tokenizer.eos_token_id)
+        return int(begin), int(tokenizer.eos_token_id)
     vocabulary = tokenizer.get_vocab()
     for token in ("<s>", END):
         if token not in vocabulary:
@@ -314,7 +315,8 @@ def load_tokenizer(place: str | Path) -> PreTrainedTokenizerBase:
     Raises `ConfigError` if there is none.
     """
     path = Path(place)
-    if not path.exists() and str(place).count("/") != 1:  # a hub id would be asked for, and asked for again
+    hub_id = str(place).count("/") == 1 and not str(place).startswith((".", "/", "~"))
+    if not path.exists() and not hub_id:  # the hub would be asked for it, and asked again
         raise ConfigError(f"no tokenizer at {place}: no such file or folder, and a hub id has the form owner/name")
     try:
         if path.suffix == ".json" and path.is_file():

@@ -48,7 +48,7 @@ class Blip2Family:
     own = Wording("question")
 
     def end_token(self, config: Any) -> int | None:
-        """BLIP-2 with OPT ends an answer with a line break, as its config says, not with OPT's end token."""
+        """As the language model's config says: BLIP-2 with OPT ends an answer with a line break, not with OPT's end."""
         end = config.text_config.eos_token_id
         return end if isinstance(end, int) else None
 
@@ -86,10 +86,6 @@ class InstructBlipFamily(Blip2Family):
     name = "InstructBLIP"
     model_type = "instructblip"
     own = Wording("plain")  # as transformers' documentation asks it; the paper's authors ask it as they ask BLIP-2
-
-    def end_token(self, config: Any) -> int | None:  # noqa: ARG002
-        """The tokenizer's."""
-        return None
 
     def instruction_tokenizer(self, folder: Path) -> PreTrainedTokenizerBase | None:
         """BERT's. Raises `ConfigError` if the folder has none."""

@@ -6,6 +6,7 @@ import pytest
 import torch
 from PIL import Image
 from transformers import (
+    AutoConfig,
     AutoModelForImageTextToText,
     AutoTokenizer,
     Blip2Processor,
@@ -22,11 +23,12 @@ from data_prep.sample import Turn
 from eval.class_scoring import ClassScorer
 from eval.predictor import Predictor
 from eval.probing import PLACES, place_states
+from eval.probing import main as probe
 from eval.run import main as evaluate
 from train.chat import VICUNA_V1
-from train.families import trainable_family_of
+from train.families import family_of, trainable_family_of
 from train.family_shapes import BUILDERS, QUERIES, WINDOW
-from train.model import load_model
+from train.model import _attention_of, load_model
 from train.tiles import tile_tokens
 
 NAMES = tuple(BUILDERS)
@@ -212,6 +214,14 @@ def test_an_evaluation_runs_with_every_preset(family, kind, preset, write_config
     assert report["items"]["failed"] == 0
 
 
+def test_probing_runs_and_says_which_places_are_left_out(family, write_config, capsys):
+    config = write_config(model=str(family.folder), limit=12)
+    probe(["--config", str(config), "--train", "pets", "--epochs", "2"])
+    told = capsys.readouterr().out
+    assert "mean  " in told
+    assert "  500  left out: 24 prompts end before it" in told
+
+
 @pytest.mark.parametrize(
     ("name", "text"),
     [
@@ -247,26 +257,14 @@ def test_official_reasons_in_blips_question_and_in_the_others_answer(families, p
 @pytest.mark.parametrize("size", [(1, 1), (700, 3), (5, 300), (96, 32), (63, 65), (64, 64), (333, 500), (97, 33)])
 def test_tiles_and_their_tokens_are_those_of_transformers(families, size):
     processor = transformers_processor(families["llava_next"], "llava_next")
-    config = load_config(families["llava_next"])
-    family = trainless("llava_next")
+    config = AutoConfig.from_pretrained(families["llava_next"])
+    family = family_of(families["llava_next"])
     image = Image.effect_noise(size, 80).convert("RGB")
     ours = family.pixel_processor(families["llava_next"], config, "export")
     theirs = processor.image_processor(image, return_tensors="pt")["pixel_values"][0]
     torch.testing.assert_close(ours.normalise(torch.from_numpy(ours(image))), theirs, atol=1e-6, rtol=0)
     tokens = tile_tokens(size[::-1], ours.grid, 32, 8)
     assert tokens == processor(text="<image>", images=image)["input_ids"][0].count(config.image_token_id)
-
-
-def load_config(folder):
-    from transformers import AutoConfig
-
-    return AutoConfig.from_pretrained(folder)
-
-
-def trainless(name):
-    from train.families import FAMILIES
-
-    return next(family for family in FAMILIES if family.model_type == name)
 
 
 @pytest.mark.parametrize(
@@ -304,11 +302,9 @@ def test_an_encoder_decoder_is_refused_before_its_weights_are_read(tmp_path, lan
 
 
 def test_flash_attention_is_not_asked_of_a_q_former(families, monkeypatch):
-    from train.model import _attention_of
-
     monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
     blip = load_model(str(families["blip-2"]), None, "fp32", "sdpa").family
     assert _attention_of(blip, "auto", "cuda", "bf16") == "sdpa"
-    assert _attention_of(trainless("llava_next"), "auto", "cuda", "bf16") == "flash_attention_2"
+    assert _attention_of(family_of(families["llava_next"]), "auto", "cuda", "bf16") == "flash_attention_2"
     with pytest.raises(ConfigError, match="BLIP-2 does not have"):
         _attention_of(blip, "flash_attention_2", "cuda", "bf16")

@@ -82,6 +82,15 @@ def test_places_that_the_prompt_lacks_are_left_out():
     result = probe(Features(train.states.half(), train.labels), Features(test.states.half(), test.labels), 3)
     assert set(result["places"]) == set(PLACES) - {"300"}
     assert (result["train"], result["val"]) == (90, 10)
+    assert result["left_out"] == {"300": 100}
+
+
+def test_a_place_that_only_a_test_prompt_lacks_is_left_out_too():
+    train, test = items(100, 1, places=len(PLACES)), items(50, 2, places=len(PLACES))
+    test.states[7, 3] = float("nan")
+    result = probe(Features(train.states.half(), train.labels), Features(test.states.half(), test.labels), 3)
+    assert "300" not in result["places"]
+    assert result["left_out"] == {"300": 1}
 
 
 def test_a_model_is_probed_from_config_to_numbers(write_config, tmp_path, capsys):

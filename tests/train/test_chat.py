@@ -3,22 +3,28 @@
 import json
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
+from transformers import AutoTokenizer
 
 from configs.errors import ConfigError, DataError
+from configs.schema import ProtocolConfig
 from data_prep.sample import Turn, parse_turns
 from train.chat import (
     IGNORED,
     IMAGE_INDEX,
+    MARKUPS,
     VICUNA_V1,
     ChatRenderer,
     Rendered,
     coloured,
     expand_image,
     load_tokenizer,
+    main,
 )
+from train.family_shapes import byte_level_tokenizer
 from train.shapes import word_tokenizer
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
@@ -64,6 +70,53 @@ def test_hf_markup_gives_the_ids_of_one_call_of_the_tokenizer():
     assert rendered.input_ids != ChatRenderer(tokenizer, system_prompt="none").render(turns).input_ids
     green = tokenizer.decode([i for i, on in zip(rendered.input_ids, rendered.supervised, strict=True) if on])
     assert green.replace(" ", "") == "aredstar</s>abluemoon</s>"
+
+
+SPOKEN = {
+    "hf_newline": "USER: <image>\nWhat is it ?\nASSISTANT:",
+    "mistral": "[INST] <image>\nWhat is it ? [/INST]",
+    "mistral_tight": "[INST] <image>\nWhat is it ?[/INST]",
+    "question": "Question: What is it ? Answer:",
+    "plain": "What is it ?",
+}
+
+
+@pytest.mark.parametrize("markup", SPOKEN)
+@pytest.mark.parametrize("kind", [pytest.param("llama", marks=needs_llama), "byte_level"])
+def test_a_markups_question_and_answer_have_the_ids_of_one_call_of_the_tokenizer(markup, kind):
+    tokenizer = load_tokenizer(LLAMA) if kind == "llama" else byte_level_tokenizer("What is it a red star <s>".split())
+    tokenizer.add_tokens(["<image>"], special_tokens=True)
+    image = tokenizer.convert_tokens_to_ids("<image>")
+    renderer = ChatRenderer(tokenizer, markup, "none", end=7)
+    text, first = SPOKEN[markup], renderer.words.image_first
+    start = [IMAGE_INDEX] * first + [renderer.bos]
+    asked = [*start, *(IMAGE_INDEX if i == image else i for i in tokenizer(text, add_special_tokens=False).input_ids)]
+    assert renderer.render_question((QUESTION,)) == asked
+    answered = renderer.render((QUESTION, ANSWER))
+    whole = tokenizer(f"{text} a red star", add_special_tokens=False).input_ids
+    assert answered.input_ids == [*start, *(IMAGE_INDEX if i == image else i for i in whole), 7]
+    assert answered.supervised.index(True) == len(asked)
+    assert not first or [renderer.bos] == tokenizer("").input_ids
+
+
+def test_the_official_prompt_of_llava_differs_from_hfs_by_the_line_break_before_the_assistant():
+    tokenizer = word_tokenizer(["USER", ":", "ASSISTANT", "What", "is", "it", "?", "\n"])
+    hf, newline = (
+        words(tokenizer, ChatRenderer(tokenizer, m, "none").render_question((QUESTION,))) for m in ("hf", "hf_newline")
+    )
+    assert newline == [*hf[:-2], "\n", "ASSISTANT", ":"]
+
+
+def test_a_markup_without_a_place_for_it_refuses_a_system_prompt_and_a_second_question(tokenizer):
+    with pytest.raises(ConfigError, match="question has no place for a system prompt"):
+        ChatRenderer(tokenizer, "question", "vicuna_v1")
+    with pytest.raises(DataError, match="has one question, and 2 are asked"):
+        ChatRenderer(tokenizer, "plain", "none").render((QUESTION, ANSWER, QUESTION))
+
+
+def test_the_schema_offers_every_markup_there_is():
+    choices = next(field for field in fields(ProtocolConfig) if field.name == "markup").metadata["choices"]
+    assert set(choices) == {"family", "official", *MARKUPS}
 
 
 def test_answers_and_their_ends_are_supervised_and_nothing_else(tokenizer):
@@ -166,3 +219,13 @@ def test_the_command_renders_every_record_also_the_silent_one(tokenizer, tmp_pat
     first, second = json.loads(output.read_text())
     assert len(first["input_ids"]) == len(first["labels"])
     assert set(second["labels"]) == {IGNORED}
+
+
+@pytest.mark.parametrize("place", ["nope", "./nope", "/no/where"])
+def test_a_tokenizer_that_is_not_there_is_one_line_and_no_question_to_the_hub(place, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(AutoTokenizer, "from_pretrained", lambda *_, **__: pytest.fail("the hub would be asked"))
+    monkeypatch.setattr(sys, "argv", ["chat", "--tokenizer", place, "--conversations", str(tmp_path / "in.json")])
+    with pytest.raises(SystemExit) as left:
+        main()
+    assert left.value.code == 2
+    assert capsys.readouterr().err.count("\n") == 1
