@@ -4,7 +4,11 @@ Both work on logs, so that "twice as high" means the same at loss 3 and at loss 
 1.4826 x MAD, at least 0.02; for single values max(that, (95 % quantile - median) / 1.645), which is wider where the
 upper tail is heavy. For a Gaussian both are its standard deviation.
 
-`Baseline` holds the last `window` (128) healthy values. Three rules look at a new value, and at those before it:
+`Baseline` holds the last `window` (128) healthy values; z is taken from their median. While the loss falls by orders of
+magnitude, as in a run's first hundreds of steps, that fall is the window's spread. So the baseline also holds how far
+each value lay above the median of the 16 before it; where the deviation of these is less than 3/4 of the window's (in
+plain noise it is 1.05 of it), a single value's z is the larger of the two: in those deviations above the last 16, or as
+before. Three rules look at a new value, and at those before it:
 
     outlier   z > 8                                     one bad batch: at the step itself
     shift     median of the last 5 z > 4                a jump: 3 steps after z reaches 4
@@ -14,12 +18,12 @@ upper tail is heavy. For a Gaussian both are its standard deviation.
 `Trend` sees what stays within the noise at every step: it compares the mean of the last 128 values with the lowest mean
 of 256 so far; more than 6 standard errors (and 3 %) above it is a slow divergence.
 
-Where the numbers come from: a t3-distributed log (the heaviest tail we expect) exceeds 8 such deviations 7 times in
+Where the numbers come from: a t3-distributed log (the heaviest tail we expect) exceeds 8 such deviations 10 times in
 10,000, a Gaussian never; 3 of 5 t3 values above 4 happen once in 100,000 steps; a mean of n healthy z above a median of
 128 has the variance 1/n + pi/256, and 2.6 and 1.5 are 7 of its deviations. They are probabilities, not fits to a trace.
 
-What they cannot see: while the loss still falls steeply (by orders of magnitude within the window, as when a tiny model
-learns its data by heart), that fall is the window's spread, and a rise within it is no alarm.
+What they cannot see: while the loss still falls steeply, a shift or a trend within the window's spread is no alarm; a
+value of 8 deviations above the last 16 is.
 """
 
 import math
@@ -27,9 +31,11 @@ from bisect import bisect_left, insort
 from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 LEAST_DEVIATION = 0.02
+RECENT, LEAST_JUMPS, TRENDING = 16, 32, 0.75
 JUMP_OF, JUMP_Z = 5, 4.0
 MEANS, MEAN_CUT = ((8, 2.6), (32, 1.5)), 4.0
 BLOCK, RECENT_BLOCKS, BEST_BLOCKS = 32, 4, 8
@@ -37,24 +43,24 @@ RISE_ERRORS, LEAST_RISE = 6.0, 0.03
 _RISE_SCALE = math.sqrt(1 / (BLOCK * RECENT_BLOCKS) + 1 / (BLOCK * BEST_BLOCKS))
 
 
-class Baseline:
-    """The last `size` healthy logs, with their median and deviation."""
+class Spread:
+    """The newest `size` of a series, kept sorted, with their median and deviations."""
 
-    def __init__(self, size: int, values: Iterable[float] = ()):
-        """`values` are logs, oldest first; of more than `size` the newest are kept."""
-        self.values = deque(values, maxlen=size)
-        self._sorted = sorted(self.values)
+    def __init__(self, size: int):
+        """Empty."""
+        self.values: deque[float] = deque(maxlen=size)
+        self._sorted: list[float] = []
         self._scale: tuple[float, float, float] | None = None
 
     def __len__(self) -> int:
         return len(self.values)
 
-    def admit(self, log: float) -> None:
-        """Take in a healthy value; the oldest makes room."""
+    def admit(self, value: float) -> None:
+        """Take in a value; the oldest makes room."""
         if len(self.values) == self.values.maxlen:
             del self._sorted[bisect_left(self._sorted, self.values[0])]
-        self.values.append(log)
-        insort(self._sorted, log)
+        self.values.append(value)
+        insort(self._sorted, value)
         self._scale = None
 
     def scale(self) -> tuple[float, float, float]:
@@ -68,20 +74,79 @@ class Baseline:
             self._scale = median, deviation, max(deviation, upper / 1.645)
         return self._scale
 
+
+class Baseline:
+    """The last `size` healthy logs: their spread, and that of their distances from the 16 before each of them."""
+
+    def __init__(self, size: int, values: Iterable[float] = ()):
+        """`values` are logs, oldest first; of more than `size` the newest are kept.
+
+        The first 16 have no 16 before them, so that all of this follows from the values that are kept.
+        """
+        self._levels = Spread(size)
+        self._jumps = Spread(max(1, size - RECENT))
+        self._recent: float | None = None
+        for value in values:
+            self.admit(value)
+
+    def __len__(self) -> int:
+        return len(self._levels)
+
+    @property
+    def values(self) -> deque[float]:
+        """The logs, oldest first."""
+        return self._levels.values
+
+    def admit(self, log: float) -> None:
+        """Take in a healthy value; the oldest makes room."""
+        if len(self) >= RECENT:
+            self._jumps.admit(log - self.recent())
+        self._levels.admit(log)
+        self._recent = None
+
+    def recent(self) -> float:
+        """Median of the last 16."""
+        if self._recent is None:
+            self._recent = _middle(sorted(islice(reversed(self.values), RECENT)))
+        return self._recent
+
+    def scale(self) -> tuple[float, float, float]:
+        """(median, deviation of levels, deviation of single values)."""
+        return self._levels.scale()
+
+    def level(self) -> float:
+        """Where the series stands; while it falls, that is below its median."""
+        median = self.scale()[0]
+        return min(median, self.recent()) if self._trending else median
+
     def z(self, log: float) -> float:
-        """How far a single value lies above the median."""
+        """How far a single value stands out: above the median, or above the last 16, whichever says more."""
         median, _, deviation = self.scale()
-        return (log - median) / deviation
+        z = (log - median) / deviation
+        return max(z, (log - self.recent()) / self._jumps.scale()[2]) if self._trending else z
+
+    def log_at(self, z: float) -> float:
+        """Inverse of `z`, for z > 0."""
+        median, _, deviation = self.scale()
+        log = median + z * deviation
+        return min(log, self.recent() + z * self._jumps.scale()[2]) if self._trending else log
 
     def level_z(self, log: float) -> float:
         """How far a value lies above the median, where it is one of many that will be averaged."""
         median, deviation, _ = self.scale()
         return (log - median) / deviation
 
-    def log_at(self, z: float) -> float:
-        """Inverse of `z`."""
-        median, _, deviation = self.scale()
-        return median + z * deviation
+    def height(self, log: float) -> float:
+        """How far a level lies above the median, or above that of the last 16, whichever says more."""
+        z = self.level_z(log)
+        return max(z, (log - self.recent()) / self._jumps.scale()[1]) if self._trending else z
+
+    @property
+    def _trending(self) -> bool:
+        """True if the window's spread is clearly more than that of single steps: a trend's, not noise."""
+        if len(self._jumps) < LEAST_JUMPS:
+            return False
+        return self._jumps.scale()[2] < TRENDING * self._levels.scale()[2]
 
 
 def _middle(ordered: list[float]) -> float:

@@ -191,12 +191,12 @@ class Detector:
         last = [log for _, log in episode.tail[-needed:]]
         if len(last) < needed or episode.values - episode.out < (0 if episode.nature == "shift" else needed):
             return False
-        return not judged or self.healthy.level_z(statistics.median(last)) < limit
+        return not judged or self.healthy.height(statistics.median(last)) < limit
 
     def _is_still_out(self, episode: Episode) -> bool:
         """False while it may be on its way to being back: a short spike is not to be called a lasting one."""
         last = [log for _, log in episode.tail]
-        settling = self.healthy.level_z(statistics.median(last[-SETTLED[0] :])) < SETTLED_Z[0] if last else True
+        settling = self.healthy.height(statistics.median(last[-SETTLED[0] :])) < SETTLED_Z[0] if last else True
         return len(last) == episode.kept and not settling
 
     def _close(self, episode: Episode, value: float, z: float) -> Verdict:
@@ -213,7 +213,7 @@ class Detector:
 
     def _name(self, episode: Episode, value: float, z: float) -> Verdict:
         """`recovering` if the last 32 values have come down a quarter of the way from the highest 32."""
-        height = statistics.fmean(log for _, log in episode.tail) - self.healthy.scale()[0]
+        height = statistics.fmean(log for _, log in episode.tail) - self.healthy.level()
         episode.peak = max(episode.peak, height)
         falling = height < FALLEN * episode.peak
         if episode.nature not in FAULTS:

@@ -34,6 +34,35 @@ def test_a_healthy_run_raises_no_alarm():
     assert watch([2 * (step + 1) ** -0.1 * noise(step) for step in range(2000)]) == []
 
 
+def falling(step: int, spread: float) -> float:
+    """A tiny model learning by heart: from 8 to 0.01 within 150 steps, then flat."""
+    return max(8 * math.exp(-step / 22), 0.01) * noise(step, spread)
+
+
+@pytest.mark.parametrize("spread", [0.02, 0.1, 0.5])
+def test_a_steep_fall_and_its_sudden_end_raise_no_alarm(spread):
+    assert watch([falling(step, spread) for step in range(600)], SpikeMonitor(MonitorConfig())) == []
+
+
+@pytest.mark.parametrize("at", [60, 100, 140, 200])
+def test_while_the_loss_falls_by_orders_of_magnitude_a_jump_back_up_is_seen_at_once(at):
+    values = [falling(step, 0.1) if step < at else 8 * noise(step, 0.1) for step in range(300)]
+    seen = verdicts(values, SpikeMonitor(MonitorConfig()))
+    assert (seen[0].step, seen[0].kind) == (at, "outlier")
+    assert "recovered" not in {v.kind for v in seen}
+    assert any(v.kind == "never_recovering" for v in seen)
+
+
+def test_back_means_back_at_the_level_of_late_not_at_the_window_s_median():
+    """At step 140 the loss is 0.014, the median of the window 0.3: a loss of 0.2 after a spike is no recovery."""
+    values = [
+        falling(step, 0.1) if step < 140 else (8 if step < 150 else 0.2) * noise(step, 0.1) for step in range(400)
+    ]
+    kinds = [v.kind for v in verdicts(values, SpikeMonitor(MonitorConfig()))]
+    assert "recovered" not in kinds
+    assert "never_recovering" in kinds
+
+
 def test_an_isolated_outlier_is_flagged_at_once_and_named_when_it_is_over():
     values = [noise(step) for step in range(100)]
     values[60] *= 3
