@@ -496,7 +496,7 @@ class ProtocolConfig(Section):
     kind: str = setting(
         "open_world",
         doc="Which protocol.",
-        choices=("open_world", "closed_world", "class_scoring", "multiple_choice"),
+        choices=("open_world", "closed_world", "class_scoring", "zero_shot", "multiple_choice"),
     )
     prompt: str = setting("paper", doc="Classification wording by name (data_prep/prompts.py).")
     answer_prefix: str = setting("", doc="Text put into the assistant's mouth, such as \"Let's think step by step.\"")
@@ -524,6 +524,14 @@ class ProtocolConfig(Section):
         "random",
         doc="Order of the classes in a closed-world question: drawn by the item's id, or the list's.",
         choices=("random", "fixed"),
+    )
+    template: str = setting(
+        "a photo of a {}", doc="Sentence of each class for kind zero_shot, {} its name (official: A photo of a {})."
+    )
+    class_match: str = setting(
+        "equal",
+        doc="When the best class of kind zero_shot is right: `equal` to the label, or by `match` (authors' code).",
+        choices=("equal", "match"),
     )
     class_prefix: str = setting("", doc="Answer's beginning before each scored name; `official` is the authors'.")
     rule: str = setting("sum", doc="How a name's token log-probabilities make a score.", choices=("sum", "mean", "cfg"))
@@ -575,8 +583,41 @@ class ProtocolConfig(Section):
     def __post_init__(self) -> None:
         """Raise `ConfigError` if a protocol lacks the class list that it needs."""
         super().__post_init__()
-        if self.kind in ("closed_world", "class_scoring") and self.classes is None:
+        if self.kind in ("closed_world", "class_scoring", "zero_shot") and self.classes is None:
             raise ConfigError(f"protocol.kind {self.kind} needs protocol.classes: a list's name, such as imagenet")
+        if "{}" not in self.template:
+            raise ConfigError(f"protocol.template is {self.template!r}; write {{}} where the class name belongs")
+        if self.kind == "zero_shot" and self.rule == "cfg":
+            raise ConfigError("protocol.rule is cfg, which guides a language model; kind zero_shot has none: use sum")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ApiConfig(Section):
+    """A model behind an API (`model: api:NAME`). Address and key come from the environment and are stored nowhere."""
+
+    url_env: str = setting(
+        "OPENAI_BASE_URL", doc="Environment variable with the address, such as https://host/v1.", changes_result=False
+    )
+    key_env: str = setting("OPENAI_API_KEY", doc="Environment variable with the key.", changes_result=False)
+    concurrency: int = setting(8, doc="Requests under way at a time.", at_least=1, changes_result=False)
+    timeout: float = setting(120.0, doc="Seconds after which a request is given up.", above=0, changes_result=False)
+    attempts: int = setting(6, doc="How often a question is asked before it fails.", at_least=1, changes_result=False)
+    backoff: float = setting(
+        1.0,
+        doc="Seconds before the second attempt, doubled each time up to 60; a server's Retry-After goes before.",
+        at_least=0,
+        changes_result=False,
+    )
+    give_up_after: int = setting(
+        20, doc="Failed questions in a row after which the evaluation stops.", at_least=1, changes_result=False
+    )
+    temperature: float | None = setting(0.0, doc="Sampling temperature; null leaves it to the server.", at_least=0)
+    length_field: str = setting(
+        "max_tokens",
+        doc="Name under which protocol.max_new_tokens is sent; newer models know only max_completion_tokens.",
+        choices=("max_tokens", "max_completion_tokens", "none"),
+    )
+    image_detail: str | None = setting(None, doc="`detail` of an image, where the server knows it: low, high, auto.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -584,12 +625,16 @@ class EvalConfig(Section):
     """One evaluation: a model, a source of test items, a protocol."""
 
     name: str = setting(doc="Name of the evaluation; its files live in a folder of that name.", changes_result=False)
-    model: str = setting(doc="Run folder, checkpoint folder, export folder, or hub id.", changes_result=False)
+    model: str = setting(
+        doc="Run, checkpoint, export or model folder, or hub id; api:NAME; open_clip:ARCHITECTURE/WEIGHTS.",
+        changes_result=False,
+    )
     revision: str | None = setting(None, doc="Revision of a hub id.")
     checkpoint: str = setting("export", doc="Of a run folder: `export`, `all`, `last`, or a step number.")
     data: DataConfig = setting(DataConfig, doc="Raw sources and shards.")
     source: str = setting(doc="Which source of data.sources is asked.")
     protocol: ProtocolConfig = setting(ProtocolConfig, doc="The protocol.")
+    api: ApiConfig = setting(ApiConfig, doc="How a model behind an API is called.")
     limit: int | None = setting(None, doc="Ask only this many items, chosen by a seeded hash of their ids.", at_least=1)
     dtype: str = setting("bf16", doc="Precision of the model.", choices=("bf16", "fp32"))
     attention: str = setting(
@@ -628,6 +673,11 @@ class EvalConfig(Section):
         _check_sources_exist((self.source, *stages, *probed), self.data.sources)
         if self.checkpoint not in ("export", "all", "last") and not self.checkpoint.isdigit():
             raise ConfigError(f"checkpoint is {self.checkpoint!r}; give export, all, last or a step number")
+
+
+def is_api(model: str) -> bool:
+    """Whether an evaluation's `model` is one behind an API."""
+    return model.startswith("api:")
 
 
 def result_fields(config: Section, prefix: str = "") -> dict[str, Any]:

@@ -15,7 +15,6 @@ import torch.distributed
 
 from configs.errors import ConfigError
 
-TIMEOUT = datetime.timedelta(minutes=30)
 SLURM_PORTS = (20_000, 20_000)  # first port and how many: the job's number picks one, as slurm/finetune.sbatch does
 
 
@@ -84,8 +83,11 @@ def world_size_of_environment(environment: Mapping[str, str]) -> int:
     return int(variables.get("WORLD_SIZE", "1"))
 
 
-def start_world() -> World:
-    """Join the other ranks: NCCL where there is a GPU, gloo elsewhere."""
+def start_world(timeout: float = 1800.0) -> World:
+    """Join the other ranks: NCCL where there is a GPU, gloo elsewhere.
+
+    A collective that a rank does not come to fails on the others after `timeout` seconds.
+    """
     os.environ.update(slurm_variables(os.environ))
     if "RANK" not in os.environ:
         os.environ.update({"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"})
@@ -101,7 +103,9 @@ def start_world() -> World:
 
     if not gpu:
         _switch_off_compiled_collectives()
-    deepspeed.init_distributed(dist_backend="nccl" if gpu else "gloo", timeout=TIMEOUT, verbose=False)
+    deepspeed.init_distributed(
+        dist_backend="nccl" if gpu else "gloo", timeout=datetime.timedelta(seconds=timeout), verbose=False
+    )
     device = torch.device("cuda", torch.cuda.current_device()) if gpu else torch.device("cpu")
     return World(torch.distributed.get_rank(), torch.distributed.get_world_size(), local_rank, device)
 

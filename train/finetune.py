@@ -2,7 +2,7 @@
 
 Started by `deepspeed`, `torchrun`, `srun` or plain `python`. On a CPU `deepspeed` starts one rank unless it is given
 `--num_gpus N`. Exit codes: 0 done, or stopped by a signal with everything saved; 2 something for the user to mend; 3
-stopped by the loss-spike monitor (`monitor.action`), nothing exported.
+stopped by the loss-spike monitor (`monitor.action`), nothing exported; 4 a rank hung or died and was named (its peers).
 """
 
 import sys
@@ -16,6 +16,11 @@ signals.install()  # before torch is imported: its import takes seconds in which
 
 import os
 
+from train import console, launcher_watch
+
+launcher_watch.start(signals.request)
+console.outlive_readers()
+
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # data workers are processes already
 
 import argparse
@@ -26,13 +31,11 @@ from configs.errors import ConfigError, UserError
 from configs.load import config_parser, describe, exit_on_user_error, load_config
 from configs.schema import RunConfig
 from train.build import build_trainer
-from train.checkpoints import newest_checkpoint
-from train.distributed import start_world, stop_world, world_size_of_environment
-from train.export import export_checkpoint
+from train.distributed import start_world, world_size_of_environment
 from train.plan import RunPlan, make_plan
 from train.preview import preview
 from train.resume import open_run
-from train.spikes.actions import EXIT_CODE
+from train.supervised import asked_before_start, end, run_under_watch
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -73,31 +76,16 @@ def main() -> None:
 
 
 def train(plan: RunPlan, arguments: argparse.Namespace) -> None:
-    """Build the trainer, run it to the end or to an agreed stop, export on the leading rank."""
-    world = start_world()
+    """Meet the other ranks, build the trainer, run it to the end or to an agreed stop, export."""
+    config = plan.config.train
+    signals.install(config.stop_signals)
+    world = start_world(config.step_timeout)
     start = open_run(plan, resume=arguments.resume == "auto", accepted=arguments.accept_change)
-    trainer = build_trainer(plan, world, start)
-    steps = trainer.run()
-    finished = steps == plan.length.total_steps
-    signals.ignore()
-    for sink in trainer.parts.sinks:
-        sink.close()
-    stop_world()
-    if trainer.stopped:
-        if world.leads:
-            print(
-                f"stopped by the monitor after step {steps}: {trainer.stopped}; see {plan.run.events}", file=sys.stderr
-            )
-        sys.exit(EXIT_CODE)
-    if not world.leads:
+    if asked_before_start(plan, world):
         return
-    if not finished:
-        plan.run.requeue.touch()
-        print(f"stopped by a signal after step {steps}, everything is saved; --resume auto continues")
-    elif plan.config.checkpoint.export:
-        checkpoint, _ = newest_checkpoint(plan.run)
-        assert checkpoint is not None
-        print(f"exported to {export_checkpoint(plan.run, checkpoint, plan.run.export)}")
+    trainer = build_trainer(plan, world, start)
+    steps = run_under_watch(trainer, world)
+    end(trainer, world, steps)
 
 
 if __name__ == "__main__":

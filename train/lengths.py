@@ -16,7 +16,6 @@ import hashlib
 import json
 import multiprocessing
 import os
-import signal
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -32,9 +31,9 @@ from configs.errors import DataError
 from configs.schema import ChatConfig
 from data_prep.atomic import atomic_file
 from data_prep.progress import Progress
+from train import signals
 from train.batches import Encoder
 from train.epochs import Mask
-from train.signals import STOP_SIGNALS
 from train.sources import SourceSet
 
 COUNTS = np.dtype([("tokens", "<u4"), ("supervised", "<u4")])
@@ -173,8 +172,7 @@ _counter: list[
 
 def _start(counter: _Counter) -> None:
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    for number in STOP_SIGNALS:  # training's handlers only take note: these processes shall end
-        signal.signal(number, signal.SIG_DFL)
+    signals.install(())  # what training only remembers, and data workers ignore, shall end these processes
     _counter.append(counter)
 
 

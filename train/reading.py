@@ -1,5 +1,7 @@
 """Reading in the order of training: worker processes read ahead, micro-batches come out as they were dealt."""
 
+import ctypes
+import signal
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -14,6 +16,8 @@ from train import signals
 from train.epochs import PADDING
 from train.packing import MicroBatches, StepOrder
 from train.sources import PositionSet, SourceSet
+
+_PR_SET_PDEATHSIG = 1  # of Linux: the signal this process gets when its parent is gone
 
 E = TypeVar("E")
 B = TypeVar("B")
@@ -36,7 +40,7 @@ def read_steps(
             num_workers=workers,
             prefetch_factor=max(2, ahead) if workers else None,
             pin_memory=torch.cuda.is_available(),
-            worker_init_fn=_leave_signals_to_the_rank,
+            worker_init_fn=_live_with_the_rank,
         )
     )
     try:
@@ -49,6 +53,9 @@ def read_steps(
     finally:  # also after an error, whose traceback would keep the processes: they ignore Python's SIGTERM at exit
         if isinstance(batches, _MultiProcessingDataLoaderIter):
             batches._shutdown_workers()
+            for process in batches._workers:  # one that reads for ever has not heard of it
+                process.kill()
+                process.join()
 
 
 def _next(batches: Iterator[B], sampler: "_MicroBatchSampler", sources: SourceSet) -> B:
@@ -69,9 +76,16 @@ def _next(batches: Iterator[B], sampler: "_MicroBatchSampler", sources: SourceSe
         ) from error
 
 
-def _leave_signals_to_the_rank(worker: int) -> None:  # noqa: ARG001 - the signature is torch's
-    """SLURM sends SIGTERM to every process of a job; a worker that died of it would take the checkpoint along."""
+def _live_with_the_rank(worker: int) -> None:  # noqa: ARG001 - the signature is torch's
+    """Let this process neither end before its rank nor outlive it.
+
+    SLURM sends SIGTERM to every process of a job; a worker that died of it would take the checkpoint along. Of a rank
+    that was killed, torch's workers hear within 5 s; asked to, Linux tells them at once.
+    """
     signals.ignore()
+    prctl = getattr(ctypes.CDLL(None), "prctl", None)
+    if prctl is not None:
+        prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 @dataclass

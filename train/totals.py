@@ -23,16 +23,24 @@ class Totals:
     """Samples without a supervised token."""
     unreadable: int
     tokens: int
+    own_seconds: tuple[float, ...]
+    """Of each rank: waiting for data, forwards and standing still, which are no waiting for other ranks."""
     by_source: dict[str, float]
     """Source to the mean loss of its supervised tokens, of those that have some."""
 
 
 def sum_over_ranks(
-    world: World, names: Sequence[str], batches: Sequence[Batch], loss: float, by_batch: Sequence[torch.Tensor]
+    world: World,
+    names: Sequence[str],
+    batches: Sequence[Batch],
+    loss: float,
+    by_batch: Sequence[torch.Tensor],
+    own_seconds: float,
 ) -> Totals:
     """Sum what all ranks saw. Collective.
 
-    `by_batch` holds the summed token losses of each sample, a tensor (B,) a micro-batch; `loss` is this rank's share.
+    `by_batch` holds the summed token losses of each sample, a tensor (B,) a micro-batch; `loss` is this rank's share
+    and `own_seconds` what it spent without waiting for others.
     """
     sums, tokens = [0.0] * len(names), [0.0] * len(names)
     supervised = samples = unsupervised = unreadable = all_tokens = 0
@@ -50,10 +58,13 @@ def sum_over_ranks(
         unreadable += len(batch.problems)
         all_tokens += int(batch.attention_mask.sum())
     counted = [supervised, samples, unsupervised, unreadable, all_tokens]
-    loss, stop, *rest = world.all_sum([loss, float(stop_requested()), *counted, *sums, *tokens])
+    seconds = [own_seconds if rank == world.rank else 0.0 for rank in range(world.size)]
+    loss, stop, *rest = world.all_sum([loss, float(stop_requested()), *seconds, *counted, *sums, *tokens])
+    seconds, rest = rest[: world.size], rest[world.size :]
     supervised, samples, unsupervised, unreadable, all_tokens = (int(count) for count in rest[: len(counted)])
     rest = rest[len(counted) :]
     by_source = {
         name: rest[number] / rest[len(names) + number] for number, name in enumerate(names) if rest[len(names) + number]
     }
-    return Totals(loss, bool(stop), supervised, samples, unsupervised, unreadable, all_tokens, by_source)
+    shares = tuple(seconds)
+    return Totals(loss, bool(stop), supervised, samples, unsupervised, unreadable, all_tokens, shares, by_source)

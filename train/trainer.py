@@ -15,7 +15,9 @@ import numpy as np
 import torch
 
 from configs.errors import DataError, RunError
+from train import signals
 from train.batches import StepData
+from train.board import Board
 from train.checkpoint_writer import Snapshot
 from train.checkpoints import Checkpoint
 from train.distributed import World
@@ -25,6 +27,7 @@ from train.flops import FlopModel, peak_flops
 from train.heldout import HeldOut
 from train.loss import local_units, weigh
 from train.plan import RunPlan
+from train.progress import ForwardClock, Progress
 from train.saving import Saver
 from train.schedule import lr_factor
 from train.sinks import Sink, make_event
@@ -33,6 +36,7 @@ from train.spikes.episodes import ALARMS
 from train.spikes.monitor import SpikeMonitor
 from train.spikes.recovery import roll_back, suspects
 from train.step_record import peak_memory, skip_message, step_record
+from train.stragglers import Stragglers
 from train.totals import Totals, sum_over_ranks
 
 
@@ -59,12 +63,18 @@ class Trainer:
         self.parts = parts
         self.identity = identity
         self.order = OrderState()
+        self.progress = Progress()
+        self.board = Board(world.rank, world.size)
+        self.forwards = ForwardClock(parts.engine.module, self.progress, world.device)
+        self.stragglers = Stragglers(plan.config.train.straggler_factor)
+        self.saved: int | None = None  # the step of the last checkpoint
         self.stopped: str | None = None  # why the monitor ended the run
         self.peak = peak_flops(torch.cuda.get_device_name()) if world.device.type == "cuda" else None
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Continue after `checkpoint`."""
         state = checkpoint.state
+        self.saved = checkpoint.step
         self.order = OrderState(checkpoint.step, tuple((a, b) for a, b in state["order"]["skipped"]))
         self.parts.actions.load(state.get("actions", {}))
         self.write_back(checkpoint, checkpoint.parameters(), checkpoint.step - self.parts.actions.memory.missed)
@@ -101,7 +111,12 @@ class Trainer:
             clock = time.perf_counter()
             data = self._read(batches)
             waited = time.perf_counter() - clock
-            record, stop = self._step(step, data, waited, clock)
+            units = self._agree(data)
+            if data is None or units is None:  # a rank was asked to stop: the step is not begun on any
+                if self.saved != step:
+                    self.save()
+                break
+            record, stop = self._step(step, data, units, waited, clock)
             self.order = OrderState(step + 1, self.order.skipped)
             self._tell_saved()
             decision = self._report(record)
@@ -139,6 +154,8 @@ class Trainer:
 
         The line of this step, with the last held-out loss, is in metrics.jsonl before the checkpoint is committed.
         """
+        self.progress.enter("checkpoint", self.order.step)
+        self.saved = self.order.step
         began = time.perf_counter()
         self._tell_saved(wait=True)  # one at a time
         states = self.parts.engine.read_state()
@@ -163,10 +180,25 @@ class Trainer:
     def _seed(self) -> int:
         return self.plan.config.seed
 
-    def _read(self, batches: Iterator[StepData]) -> StepData:
-        """The next step's data. What is wrong with a sample is said by the rank that reads it."""
+    def _agree(self, data: StepData | None) -> int | None:
+        """The units of the next step's loss on all ranks; None if some rank was asked to stop. Collective."""
+        self.progress.enter("agreement")
+        units = local_units(data.batches, self.plan.config.loss.normalisation) if data else 0
+        total, stop = self.world.all_sum([units, float(data is None or signals.stop_requested())])
+        return None if stop else int(total)
+
+    def _read(self, batches: Iterator[StepData]) -> StepData | None:
+        """The next step's data, or None once this rank is asked to stop, as data may keep it waiting for long.
+
+        What is wrong with a sample is said by the rank that reads it.
+        """
+        self.progress.enter("data", self.order.step)
+        self.progress.stalled = 0.0
         try:
-            data = next(batches)
+            with signals.interruptible():
+                data = next(batches)
+        except signals.StopRequested:
+            return None
         except DataError as error:
             if not self.world.leads:  # whose error the entry point prints
                 print(f"error: {error}", file=sys.stderr, flush=True)
@@ -175,22 +207,26 @@ class Trainer:
             print(f"rank {self.world.rank} passes over {problem}", file=sys.stderr, flush=True)
         return data
 
-    def _step(self, step: int, data: StepData, waited: float, clock: float) -> tuple[dict[str, Any], bool]:
+    def _step(self, step: int, data: StepData, units: int, waited: float, clock: float) -> tuple[dict[str, Any], bool]:
         """One optimizer step; returns its metrics record and whether to stop after it."""
         config, world, batches = self.plan.config, self.world, data.batches
         factor = lr_factor(step, self.plan.length.total_steps, config.optim) * self.parts.actions.lr_scale(step)
         seed = keyed_hash(np.array([self.order.data_step(step)], dtype=np.uint64), self._seed, world.rank)
         torch.manual_seed(int(seed[0]) >> 1)
-        units = int(world.all_sum([local_units(batches, config.loss.normalisation)])[0])
         for batch in batches:
             weigh(batch, config.loss.normalisation, units, world.size * self.plan.batches.accumulation)
         exchanged: list[Totals] = []
 
         def before_update(loss: float, sums: list[torch.Tensor]) -> float:
-            exchanged.append(sum_over_ranks(world, self.plan.sources.names, data.batches, loss, sums))
+            self.progress.enter("exchange")
+            own = waited + self.forwards.take() + self.progress.stalled
+            exchanged.append(sum_over_ranks(world, self.plan.sources.names, data.batches, loss, sums, own))
+            self.progress.enter("update")
             return self.parts.actions.norm_limit(self.parts.monitor, exchanged[0].by_source)
 
+        self.progress.enter("forward/backward")
         result = self.parts.engine.step(batches, factor, before_update)
+        self.progress.enter("report", step + 1)
         totals = exchanged[0]
         record: dict[str, Any] = {
             "step": step + 1,
@@ -200,12 +236,15 @@ class Trainer:
             "peak_memory_bytes": peak_memory(world.device),
         }
         record |= self._extras(data, result, totals)
+        self._report_stragglers(totals, record["step_s"])
         if self.peak:
             lengths = [int(n) for batch in batches for n in batch.lengths()]
             images = sum(len(batch.pixels) for batch in batches)
             record["mfu"] = self.parts.flops.step(lengths, images) / record["step_s"] / self.peak
         if self._measures_heldout(step + 1):
+            self.progress.enter("held-out")
             record["heldout_loss"] = self.parts.heldout.measure(self.parts.engine, world)
+            self.progress.enter("report")
         return record, totals.stop
 
     def _extras(self, data: StepData, result: StepResult, totals: Totals) -> dict[str, Any]:
@@ -220,6 +259,14 @@ class Trainer:
         if self.parts.actions.memory.rollbacks:
             extras["attempt"] = self.parts.actions.memory.rollbacks
         return extras
+
+    def _report_stragglers(self, totals: Totals, seconds: float) -> None:
+        for found in self.stragglers.observe(totals.own_seconds, seconds):
+            peer = self.board.peers[found.rank] if self.board.peers else f"rank {found.rank}"
+            message = (
+                f"{peer} takes {found.score:.1f} times as long as the others; it costs {found.seconds:.2f} s a step"
+            )
+            self._event("straggler", message, rank=found.rank, score=found.score, seconds=found.seconds)
 
     def _rates(self) -> dict[str, float]:
         groups = self.parts.engine.optimizer.param_groups

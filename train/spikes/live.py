@@ -74,10 +74,10 @@ class Sabotage:
         step, actions = self.trainer._step, self.trainer.parts.actions
         scale = actions.lr_scale
 
-        def sabotaged(number: int, data: StepData, waited: float, clock: float) -> tuple[dict[str, Any], bool]:
+        def sabotaged(number: int, data: StepData, *rest: Any) -> tuple[dict[str, Any], bool]:
             self._before(self.trainer.order.data_step(number), data)
             self.executed += 1
-            return step(number, data, waited, clock)
+            return step(number, data, *rest)
 
         def rate(number: int) -> float:
             steps = {"rate x50 for 3 steps": 3, "rate x50 for 10 steps": 10}.get(self.fault, 0)

@@ -1,0 +1,166 @@
+"""The board where ranks leave signs of life for each other, beside training and without collectives.
+
+It is the key-value store in which the ranks found each other, on rank 0's node. Once a second every rank's own thread
+writes its place there and reads whether some rank was asked to stop: a rank that waits for data must hear of it. When
+something hangs, what stands there tells who it is. All calls may block for as long as rank 0 does not answer; so only
+this thread makes them, and others read what it saw last.
+"""
+
+import contextlib
+import datetime
+import json
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch._C._distributed_c10d import PrefixStore, Store, TCPStore
+
+from train import signals
+from train.launcher_watch import Process
+from train.progress import STAGES, Progress
+
+PERIOD = 1.0  # seconds between signs of life
+ANSWER = datetime.timedelta(seconds=5)
+SILENT = 10.0  # seconds without a sign of life after which a rank is said to be silent
+
+
+@dataclass(frozen=True)
+class Beat:
+    """A rank's last sign of life: `age` seconds old, in `stage` of the step after `step`, for `idle` seconds."""
+
+    rank: int
+    step: int
+    stage: str
+    idle: float
+    age: float
+
+
+@dataclass(frozen=True)
+class Peer:
+    """Where a rank runs."""
+
+    rank: int
+    host: str
+    process: Process
+
+    def __str__(self) -> str:
+        return f"rank {self.rank} ({self.host}, process {self.process.pid})"
+
+    @property
+    def gone(self) -> bool:
+        """Whether it has ended, which can be seen on this host only."""
+        return self.host == socket.gethostname() and not self.process.lives
+
+
+def culprits(beats: Sequence[Beat]) -> list[Beat]:
+    """Who keeps the others waiting: the silent ranks, or else those furthest back; nobody if all are at one place.
+
+    >>> culprits([Beat(0, 7, "agreement", 60, 1), Beat(1, 7, "data", 61, 1)])
+    [Beat(rank=1, step=7, stage='data', idle=61, age=1)]
+    """
+    silent = [beat for beat in beats if beat.age > SILENT]
+    if silent:
+        return silent
+    places = [(beat.step, STAGES.index(beat.stage)) for beat in beats]
+    behind = [beat for beat, place in zip(beats, places, strict=True) if place == min(places)]
+    return behind if len(behind) < len(beats) else []
+
+
+@dataclass
+class Board:
+    """This rank's view of all ranks; `peers` is complete once `join` returned."""
+
+    rank: int
+    size: int
+    peers: list[Peer] = field(default_factory=list)
+    answered: float = field(default_factory=time.monotonic)  # when rank 0's store last answered
+    tell: Callable[[str], None] = print  # called from the thread
+    _beats: dict[int, tuple[Any, float]] = field(default_factory=dict)  # what a rank wrote last, and when it was new
+    _ended: threading.Event = field(default_factory=threading.Event)
+    _silent: set[int] = field(default_factory=set)
+
+    def join(self, progress: Progress) -> None:
+        """Exchange who runs where with all ranks, then show signs of life from a thread. Collective."""
+        me = Process.of(os.getpid())
+        assert me is not None
+        self.peers = [Peer(self.rank, socket.gethostname(), me)]
+        if self.size == 1:
+            return
+        store = self._connect()
+        store.set(f"peer/{self.rank}", json.dumps([socket.gethostname(), me.pid, me.start]))
+        if self.rank == 0:  # reads everybody once, so that each of many ranks reads one value
+            found = [json.loads(store.get(f"peer/{rank}")) for rank in range(self.size)]
+            store.set("peers", json.dumps(found))
+            store.set("stop", "")
+        store.wait(["peers"], datetime.timedelta(minutes=10))
+        roster = json.loads(store.get("peers"))
+        self.peers = [Peer(rank, host, Process(pid, start)) for rank, (host, pid, start) in enumerate(roster)]
+        threading.Thread(target=self._run, args=(store, progress), name="board", daemon=True).start()
+
+    def _connect(self) -> Store:
+        """A connection of its own: the process group's may be busy."""
+        host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+        store = TCPStore(host, port, is_master=False, timeout=datetime.timedelta(minutes=10))
+        attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+        return PrefixStore(f"board/{attempt}", store)
+
+    def leave(self) -> None:
+        """No more signs of life."""
+        self._ended.set()
+
+    def _run(self, store: Store, progress: Progress) -> None:
+        store.set_timeout(ANSWER)
+        asked = False
+        while not self._ended.wait(PERIOD):
+            place = progress.place
+            with contextlib.suppress(RuntimeError):  # no answer: `answered` says since when
+                text = json.dumps([time.time(), place.step, place.stage, progress.age()])
+                store.set(f"beat/{self.rank}", text)
+                if signals.stop_requested() and not asked:
+                    store.set("stop", f"rank {self.rank} was asked to stop: {signals.reason()}")
+                    asked = True
+                elif (told := store.get("stop").decode()) and not signals.stop_requested():
+                    signals.request(told)
+                if self.rank == 0 or progress.age() > SILENT / 2:  # others only when they wait for something
+                    self._read(store)
+                self.answered = time.monotonic()
+            self._name_the_silent()
+
+    def _read(self, store: Store) -> None:
+        now = time.monotonic()
+        for peer in self.peers:
+            key = f"beat/{peer.rank}"
+            if store.check([key]):
+                beat = json.loads(store.get(key))
+                if peer.rank not in self._beats or self._beats[peer.rank][0] != beat:
+                    self._beats[peer.rank] = (beat, now)
+
+    def _name_the_silent(self) -> None:
+        """Tell once of each rank that went silent, and once when it is back."""
+        silent = {beat.rank: beat for beat in self.beats() if beat.age > SILENT and beat.rank != self.rank}
+        for rank in silent.keys() - self._silent:
+            self.tell(f"{self.peers[rank]} gives no sign of life; {describe(silent[rank])}")
+        for rank in self._silent - silent.keys():
+            self.tell(f"{self.peers[rank]} is back")
+        self._silent = set(silent)
+
+    def beats(self) -> list[Beat]:
+        """The last signs of life this rank knows of; rank 0 alone, if it holds the store and does not answer."""
+        now = time.monotonic()
+        if self.rank != 0 and now - self.answered > SILENT:
+            return [Beat(0, -1, "unknown", now - self.answered, now - self.answered)]
+        return [
+            Beat(rank, beat[1], beat[2], beat[3] + now - new, now - new)
+            for rank, (beat, new) in sorted(self._beats.items())
+        ]
+
+
+def describe(beat: Beat) -> str:
+    """A beat in words."""
+    if beat.stage == "unknown":
+        return f"its store has not answered for {beat.age:.0f} s"
+    return f"last seen {beat.age:.0f} s ago after step {beat.step} in stage {beat.stage}"

@@ -1,0 +1,89 @@
+"""Watches the launchers above a rank, `deepspeed` or `torchrun`: when one is gone, the rank is asked to stop.
+
+`deepspeed` dies of SIGTERM, and its launch.py of SIGUSR1, without a word to the ranks, which would train on unseen.
+The kernel can tell a process only of its parent's death (PR_SET_PDEATHSIG), and `deepspeed` is two steps up; so a
+thread looks twice a second whether each of them is still there. It imports nothing slow: it starts before torch is.
+"""
+
+import os
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+PERIOD = 0.5  # seconds between looks
+PROGRAMS = frozenset({"deepspeed", "deepspeed.pt", "torchrun"})
+MODULES = frozenset({"deepspeed.launcher.launch", "torch.distributed.run", "torch.distributed.launch"})
+LEADING_WORDS = 4  # `python -u -m deepspeed.launcher.launch`: further words are the training's own arguments
+
+
+@dataclass(frozen=True)
+class Process:
+    """A process that another one cannot be taken for: process ids are given out again, with another start."""
+
+    pid: int
+    start: int
+    """When it started, in the kernel's clock ticks since boot."""
+    parent: int = 0
+
+    @classmethod
+    def of(cls, pid: int) -> "Process | None":
+        """The living process `pid`; None if there is none, or if it has ended and waits to be collected."""
+        try:
+            text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            return None
+        state, parent, *rest = text.rpartition(")")[2].split()  # the name before it may hold anything
+        return None if state in "ZX" else cls(pid, int(rest[17]), int(parent))
+
+    @property
+    def lives(self) -> bool:
+        """Whether it is still there."""
+        now = Process.of(self.pid)
+        return now is not None and now.start == self.start
+
+
+def is_launcher(words: Sequence[str]) -> bool:
+    """Whether a command line is that of a launcher.
+
+    >>> is_launcher(["python", "/usr/bin/deepspeed", "train/finetune.py"])
+    True
+    >>> is_launcher(["python", "-m", "launch.demo"])
+    False
+    """
+    leading = words[:LEADING_WORDS]
+    return any(Path(word).name in PROGRAMS or word in MODULES for word in leading)
+
+
+def launchers() -> list[tuple[Process, str]]:
+    """The launchers among this process' ancestors with their command lines' first words, the nearest first."""
+    found = []
+    process = Process.of(os.getppid())
+    while process is not None and process.pid > 1:
+        words = _words(process.pid)
+        if is_launcher(words):
+            found.append((process, " ".join(Path(word).name for word in words[:LEADING_WORDS])))
+        process = Process.of(process.parent)
+    return found
+
+
+def _words(pid: int) -> list[str]:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")[:-1]
+    except OSError:
+        return []
+
+
+def start(request: Callable[[str], None]) -> None:
+    """Call `request` once, with a reason for people, when a launcher of this process is gone."""
+    watched = launchers()
+    if watched:
+        threading.Thread(target=_watch, args=(watched, request), name="launcher watch", daemon=True).start()
+
+
+def _watch(watched: list[tuple[Process, str]], request: Callable[[str], None]) -> None:
+    while all(process.lives for process, _ in watched):
+        time.sleep(PERIOD)
+    gone = next((process.pid, name) for process, name in watched if not process.lives)
+    request("the launcher {1} (process {0}) is gone".format(*gone))

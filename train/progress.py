@@ -1,0 +1,92 @@
+"""Where a rank is, for those who watch it: step, stage, since when, and how much of the step was its own work."""
+
+import time
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+from torch import nn
+
+STAGES = (
+    "start",
+    "report",
+    "data",
+    "agreement",
+    "forward/backward",
+    "exchange",
+    "update",
+    "held-out",
+    "checkpoint",
+    "leaving",
+    "export",
+)
+"""In the order of a step, so that of two ranks the one further back is known. In `agreement` and `exchange` ranks only
+wait for each other."""
+
+
+class Place(NamedTuple):
+    """A rank's place at one moment; one tuple, so that another thread never sees half of it."""
+
+    step: int  # optimizer steps done
+    stage: str  # one of STAGES
+    since: float  # seconds, time.monotonic(): the last sign of progress
+
+
+@dataclass
+class Progress:
+    """Written by the training loop, read by the watching thread."""
+
+    place: Place = field(default_factory=lambda: Place(0, "start", time.monotonic()))
+    stalled: float = 0.0
+    """Seconds in which this process did not run at all (stopped, swapped out) since the step began."""
+
+    def enter(self, stage: str, step: int | None = None) -> None:
+        """Go on to `stage`, or show a sign of progress in it; `step` where it changes."""
+        self.place = Place(self.place.step if step is None else step, stage, time.monotonic())
+
+    def age(self) -> float:
+        """Seconds since the last sign of progress."""
+        return time.monotonic() - self.place.since
+
+
+class ForwardClock:
+    """Seconds a rank spent in its own forwards of a step: what can be compared between ranks.
+
+    The backward cannot: its last part waits for the slowest rank, so it takes equally long on all. Under ZeRO 3 the
+    forward waits as well, and what is left to compare is waiting for data and standing still.
+    """
+
+    def __init__(self, module: nn.Module, progress: Progress, device: torch.device):
+        """Measure `module`'s forwards while it trains; each of them is a sign of progress."""
+        self._progress = progress
+        self._gpu = device.type == "cuda"
+        self._marks: list[tuple[float | torch.cuda.Event, float | torch.cuda.Event]] = []
+        self._began: float | torch.cuda.Event = 0.0
+        module.register_forward_pre_hook(self._before)
+        module.register_forward_hook(self._after)
+
+    def _before(self, module: nn.Module, inputs: object) -> None:  # noqa: ARG002 - the signature is torch's
+        self._progress.enter(self._progress.place.stage)
+        self._began = self._mark()
+
+    def _after(self, module: nn.Module, inputs: object, output: object) -> None:  # noqa: ARG002
+        if module.training:
+            self._marks.append((self._began, self._mark()))
+
+    def _mark(self) -> float | torch.cuda.Event:
+        if not self._gpu:
+            return time.perf_counter()
+        event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+        event.record()
+        return event
+
+    def take(self) -> float:
+        """Seconds since the last call. On a GPU the forwards must be done, as they are once a loss was read."""
+        total = 0.0
+        for began, ended in self._marks:
+            if isinstance(began, float) and isinstance(ended, float):
+                total += ended - began
+            elif isinstance(began, torch.cuda.Event) and isinstance(ended, torch.cuda.Event):
+                total += began.elapsed_time(ended) / 1e3
+        self._marks.clear()
+        return total

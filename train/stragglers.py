@@ -1,0 +1,57 @@
+"""Who slows the others down: pure rule on each rank's own seconds of every step.
+
+    >>> rule = Stragglers(factor=2.0)
+    >>> for step in range(4):
+    ...     assert rule.observe([1.0, 1.0, 3.0, 1.0], step_s=3.5) == []
+    >>> rule.observe([1.0, 1.0, 3.0, 1.0], step_s=3.5)
+    [Straggler(rank=2, score=3.0, seconds=2.0)]
+
+Own seconds are waiting for data, forwards, and standing still. All ranks judge the same numbers and agree.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from statistics import median
+
+STEPS = 5  # slow steps in a row that make a straggler, and normal ones that end it: single ones happen to everybody
+SHARE = 0.1  # of the step's time that must be lost to it
+AT_ONCE = 10.0  # seconds lost in a single step that are told without waiting for more
+
+
+@dataclass(frozen=True)
+class Straggler:
+    """A rank that began to lag: how many times the others' median it takes, and the seconds it costs a step."""
+
+    rank: int
+    score: float
+    seconds: float
+
+
+@dataclass
+class Stragglers:
+    """Judges step after step; reports each straggler once, and again after it had been normal for a while."""
+
+    factor: float
+    slow: dict[int, int] = field(default_factory=dict)  # rank: slow steps in a row
+    normal: dict[int, int] = field(default_factory=dict)  # reported rank: normal steps in a row
+
+    def observe(self, seconds: Sequence[float], step_s: float) -> list[Straggler]:
+        """Ranks found to be stragglers with this step; `seconds` holds each rank's own, `step_s` all of the step's."""
+        found = []
+        for rank, own in enumerate(seconds):
+            others = [other for number, other in enumerate(seconds) if number != rank]
+            usual = median(others) if others else own
+            lost = own - usual
+            is_slow = own >= self.factor * usual and lost >= SHARE * step_s
+            self.slow[rank] = self.slow.get(rank, 0) + 1 if is_slow else 0
+            if rank in self.normal:
+                self._forget_when_normal(rank, is_slow)
+            elif self.slow[rank] >= STEPS or (is_slow and lost >= AT_ONCE):
+                self.normal[rank] = 0
+                found.append(Straggler(rank, own / max(usual, 1e-9), lost))
+        return found
+
+    def _forget_when_normal(self, rank: int, is_slow: bool) -> None:
+        self.normal[rank] = 0 if is_slow else self.normal[rank] + 1
+        if self.normal[rank] >= STEPS:
+            del self.normal[rank]

@@ -1,0 +1,96 @@
+"""From a trainer to its end under watch: who hangs or died is named, what was asked for is saved, marked, exported."""
+
+import contextlib
+import sys
+
+from configs.errors import UserError
+from train import signals
+from train.board import Board
+from train.checkpoints import newest_checkpoint
+from train.distributed import World, stop_world
+from train.export import export_checkpoint
+from train.plan import RunPlan
+from train.sinks import make_event
+from train.spikes.actions import EXIT_CODE
+from train.trainer import Trainer
+from train.watchdog import Watchdog
+
+
+def asked_before_start(plan: RunPlan, world: World) -> bool:
+    """Whether some rank was asked to stop while it started; then the run is marked as to be continued. Collective."""
+    asked = world.all_max(float(signals.stop_requested())) > 0
+    if asked:
+        signals.ignore()
+        stop_world()
+        if world.leads:
+            plan.run.root.mkdir(parents=True, exist_ok=True)
+            plan.run.requeue.touch()
+            print("stopped by a signal before the first step; --resume auto starts again", flush=True)
+    return asked
+
+
+def run_under_watch(trainer: Trainer, world: World) -> int:
+    """`trainer.run()` with a board and a watchdog; returns the steps done.
+
+    An error that is not the user's to mend ends the process here, as orderly leaving would wait for lost ranks.
+    """
+
+    def tell(kind: str, message: str) -> None:
+        if kind == "silent":
+            with contextlib.suppress(OSError):
+                print(f"rank {world.rank}: {message}", file=sys.stderr, flush=True)
+        for sink in trainer.parts.sinks[:1]:  # the JSONL files: the only sink that any thread may use
+            sink.event(make_event(trainer.progress.place.step, kind, message))
+
+    board = Board(world.rank, world.size, tell=lambda message: tell("silent", message))
+    trainer.board = board
+    board.join(trainer.progress)
+    timeout = trainer.plan.config.train.step_timeout
+    watchdog = Watchdog(trainer.plan.run, board, trainer.progress, timeout, tell)
+    try:
+        with watchdog.watching():
+            return trainer.run()
+    except UserError:
+        raise
+    except Exception as error:
+        watchdog.fail(error)
+
+
+def end(trainer: Trainer, world: World, steps: int) -> None:
+    """What follows the last step: leave the other ranks, then mark a stopped run, or export. Exits for the monitor."""
+    plan, leads = trainer.plan, world.leads
+    exports = leads and steps == plan.length.total_steps and plan.config.checkpoint.export and not trainer.stopped
+    if not exports:
+        signals.ignore()
+    trainer.progress.enter("leaving")
+    for sink in trainer.parts.sinks:
+        sink.close()
+    stop_world()
+    if trainer.stopped:
+        if leads:
+            told = f"stopped by the monitor after step {steps}: {trainer.stopped}; see {plan.run.events}"
+            print(told, file=sys.stderr, flush=True)
+        sys.exit(EXIT_CODE)
+    if exports:
+        _export(trainer)
+    elif leads and steps < plan.length.total_steps:
+        plan.run.requeue.touch()
+        print(f"stopped by a signal after step {steps}, everything is saved; --resume auto continues", flush=True)
+
+
+def _export(trainer: Trainer) -> None:
+    """Export, unless asked to stop: that leaves the mark of an unfinished run, which exports when it is continued."""
+    plan = trainer.plan
+    try:
+        with signals.interruptible():
+            trainer.progress.enter("export")
+            checkpoint, _ = newest_checkpoint(plan.run)
+            assert checkpoint is not None
+            exported = export_checkpoint(plan.run, checkpoint, plan.run.export)
+    except signals.StopRequested:
+        signals.ignore()
+        plan.run.requeue.touch()
+        print("stopped by a signal before the export was done; --resume auto exports", flush=True)
+    else:
+        signals.ignore()
+        print(f"exported to {exported}", flush=True)

@@ -1,0 +1,141 @@
+"""Ends a run that hangs and says who, where and in which stage; names a lost rank. One thread a rank.
+
+A step that shows no progress for `train.step_timeout` seconds is given up: the stacks of all threads go to
+runs/NAME/hang-rank-N.txt, the stuck rank is named, it is killed if it is on this host, and the process ends at once
+with `EXIT_CODE`. The same happens a few seconds after a rank on this host has died, as collectives on a GPU would wait
+for their timeout. Should Python itself be stuck, its fault handler, which needs no interpreter, writes the stacks and
+ends the process.
+"""
+
+import contextlib
+import faulthandler
+import os
+import re
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import IO, NoReturn
+
+from configs.run_dir import RunDir
+from train.board import Beat, Board, culprits, describe
+from train.progress import Progress
+
+EXIT_CODE = 4  # a rank hangs or died
+NOTICE = 2.0  # seconds in which a rank that failed looks for one that died before it
+GRACE = 5.0  # seconds from a rank's death to the end of the others that did not notice
+SLACK = 3.0  # seconds the thread may be late before the fault handler acts in its place
+STANDSTILL = 2.0  # seconds the thread must be late for the process to have stood still
+
+
+@dataclass
+class Watchdog:
+    """Watches `progress`; `tell` gets (kind, message) of what it finds, from its thread."""
+
+    run: RunDir
+    board: Board
+    progress: Progress
+    timeout: float
+    """Seconds."""
+    tell: Callable[[str, str], None]
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Watch while the block runs. An error that leaves it ends the process, after saying where this rank was."""
+        ended = threading.Event()
+        self.run.root.mkdir(parents=True, exist_ok=True)
+        with open(self.run.hang(self.board.rank), "w", opener=_private, encoding="utf-8") as file:
+            threading.Thread(target=self._watch, args=(ended, file), name="watchdog", daemon=True).start()
+            try:
+                yield
+            finally:
+                ended.set()
+                self.board.leave()
+                faulthandler.cancel_dump_traceback_later()
+                self.run.hang(self.board.rank).unlink(missing_ok=True)
+
+    def _watch(self, ended: threading.Event, file: IO[str]) -> None:
+        period = min(1.0, self.timeout / 10)
+        before, lost_since = time.monotonic(), None
+        while not ended.wait(period):
+            now = time.monotonic()
+            if now - before > period + STANDSTILL:
+                self.progress.stalled += now - before - period
+            before = now
+            faulthandler.dump_traceback_later(self.timeout + SLACK, exit=True, file=file)
+            if self.progress.age() > self.timeout:
+                self._give_up(file, self._hang())
+            if not any(peer.gone for peer in self.board.peers):
+                lost_since = None
+            elif lost_since is None:
+                lost_since = now
+            elif now - lost_since > GRACE and not ended.is_set():
+                self._give_up(file, self._loss())
+
+    def _place(self) -> str:
+        place = self.progress.place
+        return f"rank {self.board.rank}, after step {place.step}, stage {place.stage}"
+
+    def _hang(self) -> str:
+        return f"{self._place()}: no progress for {self.progress.age():.0f} s (train.step_timeout {self.timeout:g})"
+
+    def _loss(self) -> str:
+        return f"{self._place()}: {self.lost()}"
+
+    def fail(self, error: Exception) -> NoReturn:
+        """Say where this rank was when `error` ended its run, and end its process without waiting for anything."""
+        traceback.print_exception(error)
+        noticed = time.monotonic() + NOTICE
+        while not self.lost() and time.monotonic() < noticed and self.board.size > 1:
+            time.sleep(0.1)  # of a rank that was killed, the broken connection is seen before its end is
+        text = f"{self._place()}: {type(error).__name__}: {_first_words(error)}"
+        text += f"; {self.lost()}" if self.lost() else ""
+        self.tell("failed", text)
+        with contextlib.suppress(OSError):
+            print(f"error: {text}", file=sys.stderr, flush=True)
+        os._exit(1)
+
+    def lost(self) -> str:
+        """The ranks of this host that have died, in words; empty if none has."""
+        gone = [str(peer) for peer in self.board.peers if peer.gone]
+        return f"{', '.join(gone)} has died" if gone else ""
+
+    def _give_up(self, file: IO[str], message: str) -> None:
+        blamed = culprits(self.board.beats()) or self._own_fault()
+        stuck = "; ".join(f"{self.board.peers[beat.rank]} is stuck, {describe(beat)}" for beat in blamed)
+        text = f"{message}; {stuck or 'all ranks are at the same place'}; stacks in {file.name}"
+        faulthandler.dump_traceback(file, all_threads=True)
+        file.flush()
+        self.tell("hang", text)
+        with contextlib.suppress(OSError):
+            print(f"error: {text}", file=sys.stderr, flush=True)
+        if self.board.rank == 0 and self.board.size > 1:
+            time.sleep(1.0)  # rank 0 holds the store in which the others look up who is stuck
+        for beat in blamed:
+            peer = self.board.peers[beat.rank]
+            here = peer.host == self.board.peers[self.board.rank].host
+            if here and beat.rank != self.board.rank and peer.process.lives:
+                os.kill(peer.process.pid, signal.SIGKILL)  # stopped, it would outlive the launcher's SIGTERM
+        os._exit(EXIT_CODE)
+
+    def _own_fault(self) -> list[Beat]:
+        """This rank alone, unless it waits for others."""
+        place = self.progress.place
+        if self.board.size > 1 and place.stage in ("agreement", "exchange", "update", "forward/backward"):
+            return []
+        return [Beat(self.board.rank, place.step, place.stage, self.progress.age(), 0.0)]
+
+
+def _first_words(error: Exception, most: int = 200) -> str:
+    """What an error says, without the place in somebody else's source with which gloo begins."""
+    said = re.sub(r"^\[[^\]]*:\d+\] ", "", (str(error).splitlines() or [""])[0])
+    return said if len(said) <= most else f"{said[:most]}..."
+
+
+def _private(path: str, flags: int) -> int:
+    """Opens a file that nobody else may read: stacks are for the run's owner."""
+    return os.open(path, flags, 0o600)
