@@ -4,6 +4,7 @@ Both ask one of the wordings of `data_prep/prompts.py`; who may be a candidate i
 """
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 import numpy as np
 
@@ -77,3 +78,22 @@ class ClassScoring(OpenWorld):
         right = self.names[best] == prediction.target if config.duplicates == "any" else best == label
         rank = 1 + int((scores[allowed] > scores[label]).sum())
         return Score(right, self.names[best], f"best of {len(allowed)} by {config.rule}; the label is number {rank}")
+
+
+class ZeroShot(ClassScoring):
+    """The class whose sentence is nearest to the image (Table 1's CLIP rows); the cosines are the stored scores.
+
+    With `class_match: match` the best name is judged as an answer is, as the authors do: for "bra" a "zebra" is right.
+    """
+
+    def question(self, sample: Sample) -> Question:
+        """Nothing but the image is put to the model."""
+        return Question((), super().question(sample).target)
+
+    def score(self, prediction: Prediction) -> Score:
+        """By the best of the candidates."""
+        best = super().score(prediction)
+        if self.config.class_match == "equal" or best.value or best.extracted is None:
+            return best
+        matched = OpenWorld.score(self, replace(prediction, answer=best.extracted))
+        return Score(matched.value, best.extracted, f"{best.reason}; {matched.reason}")

@@ -17,7 +17,7 @@ from configs.errors import DataError
 from configs.run_dir import EvalDir
 from configs.schema import ProtocolConfig
 from data_prep.sample import IMAGE_PLACEHOLDER, Sample, Turn
-from eval.class_protocols import ClassScoring, ClosedWorld
+from eval.class_protocols import ClassScoring, ClosedWorld, ZeroShot
 from eval.open_world import EvalProtocol, OpenWorld, Question, judged_text
 from eval.records import Prediction, Score
 from eval.scorers import LETTERS, score_choice, score_mmmu
@@ -93,6 +93,7 @@ PROTOCOLS: Mapping[str, Callable[[ProtocolConfig], EvalProtocol]] = {
     "open_world": OpenWorld,
     "closed_world": ClosedWorld,
     "class_scoring": ClassScoring,
+    "zero_shot": ZeroShot,
     "multiple_choice": MultipleChoice,
 }
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain
+from typing import Any
 
 from configs.errors import DataError
 from configs.run_dir import EvalDir
@@ -18,15 +19,16 @@ from configs.schema import EvalConfig
 from data_prep.sample import Sample
 from data_prep.shard_index import id_hash
 from data_prep.shards import ShardSet
+from eval.asking import Answerer, Respondent, Stream, Unanswered
 from eval.identity import claim, describe_evaluation
 from eval.items import Share, batches_of, chosen_items, open_source
 from eval.open_world import EvalProtocol, Question
-from eval.predictor import Answer, Predictor, Prompt
+from eval.predictor import Answer
 from eval.progress import AskProgress
 from eval.protocols import make_protocol
 from eval.records import Failure, Prediction, PredictionWriter, Records, read_records, unread_id
-from eval.scoring.predictor import ClassPredictor
-from train.model import LoadedModel
+
+Record = Prediction | Failure
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,15 +37,15 @@ class Ready:
 
     sample: Sample
     question: Question
-    prompt: Prompt
+    prompt: Any
 
 
 class Questionnaire:
     """The items of one source under one protocol, made ready for one model."""
 
-    def __init__(self, shards: ShardSet, protocol: EvalProtocol, predictor: Predictor | ClassPredictor):
+    def __init__(self, shards: ShardSet, protocol: EvalProtocol, answerer: Answerer):
         """Nothing is read yet."""
-        self.shards, self.protocol, self.predictor = shards, protocol, predictor
+        self.shards, self.protocol, self.answerer = shards, protocol, answerer
 
     def prepare(self, item: int) -> Ready | Failure:
         """Read, word and render item number `item`; whatever is wrong with its data makes a `Failure`."""
@@ -53,21 +55,20 @@ class Questionnaire:
             name = sample.id
             question = self.protocol.question(sample)
             image = sample.image if isinstance(sample.image, bytes) else None
-            return Ready(sample, question, self.predictor.prompt(question.turns, image))
+            return Ready(sample, question, self.answerer.prompt(question.turns, image))
         except DataError as error:
             return Failure(name, str(error))
 
 
-def ask_all(config: EvalConfig, loaded: LoadedModel, label: str, folder: EvalDir, share: Share) -> None:
+def ask_all(config: EvalConfig, respondent: Respondent, label: str, folder: EvalDir, share: Share) -> None:
     """Ask what is not answered yet in `folder`. Raises `RunError` if the folder belongs to another evaluation."""
     shards = open_source(config)
-    items = chosen_items(shards.index["id_hash"].tolist(), config.limit)
+    hashes = shards.index["id_hash"]
+    items = chosen_items(hashes.tolist(), config.limit)
     counts = (len(items), len(shards))
-    claim(folder, describe_evaluation(config, label, loaded.identity, shards.fingerprint, counts))
+    claim(folder, describe_evaluation(config, label, respondent.identity, shards.fingerprint, counts))
     protocol = make_protocol(config.protocol)
-    scoring = config.protocol.kind == "class_scoring"
-    predictor = ClassPredictor(loaded, config.protocol, folder) if scoring else Predictor(loaded, config.protocol)
-    questionnaire = Questionnaire(shards, protocol, predictor)
+    questionnaire = Questionnaire(shards, protocol, respondent.answerer(config, folder))
     batches = batches_of(items, share, config.batch_size)
     known = read_records(folder)
     with (
@@ -75,15 +76,17 @@ def ask_all(config: EvalConfig, loaded: LoadedModel, label: str, folder: EvalDir
         AskProgress(f"{config.name} {label}", sum(map(len, batches)), share.worker) as progress,
     ):
         done = {id_hash(key) for key in known.predictions}
+        if isinstance(questionnaire.answerer, Stream):
+            questionnaire.answerer.begin(sum(int(hashes[item]) not in done for batch in batches for item in batch))
         for before in _own_predictions(known, shards, batches):
             progress.add(protocol.score(before).value, old=True)
         for pending, ready, failures in _prepared_batches(questionnaire, batches, done):
-            records = _answered(questionnaire.predictor, ready, pending)
-            new_failures = [failure for failure in failures if known.failures.get(failure.id) != failure]
-            writer.write([*records, *new_failures])
-            for record in records:
-                progress.add(protocol.score(record).value)
-            progress.add_failures(failures)
+            for records in chain([failures], _answered(questionnaire.answerer, ready, pending)):
+                writer.write(record for record in records if known.failures.get(record.id) != record)
+                for record in records:
+                    if isinstance(record, Prediction):
+                        progress.add(protocol.score(record).value)
+                progress.add_failures([record for record in records if isinstance(record, Failure)])
 
 
 def _own_predictions(known: Records, shards: ShardSet, batches: Sequence[Sequence[int]]) -> Iterator[Prediction]:
@@ -121,13 +124,19 @@ def _prepared_batches(
             yield ahead.result()
 
 
-def _answered(predictor: Predictor | ClassPredictor, ready: Sequence[Ready], pending: set[str]) -> list[Prediction]:
-    """Answers to all of `ready`, kept for those `pending`."""
-    if not ready:
-        return []
-    answers = predictor.answer([made.prompt for made in ready])
-    pairs = zip(ready, answers, strict=True)
-    return [_prediction(made, answer) for made, answer in pairs if made.sample.id in pending]
+def _answered(answerer: Answerer, ready: Sequence[Ready], pending: set[str]) -> Iterator[Sequence[Record]]:
+    """Answers to all of `ready`, kept for those `pending`; a `Stream` is asked these alone, and gives one at a time."""
+    if isinstance(answerer, Stream):
+        wanted = [made for made in ready if made.sample.id in pending]
+        for number, answer in answerer.answers([made.prompt for made in wanted]):
+            made = wanted[number]
+            yield [
+                Failure(made.sample.id, answer.reason) if isinstance(answer, Unanswered) else _prediction(made, answer)
+            ]
+    elif ready:
+        answers = answerer.answer([made.prompt for made in ready])
+        pairs = zip(ready, answers, strict=True)
+        yield [_prediction(made, answer) for made, answer in pairs if made.sample.id in pending]
 
 
 def _prediction(made: Ready, answer: Answer) -> Prediction:

@@ -18,6 +18,7 @@ MODELS = {
     "instructblip-vicuna-7b": "IBLIP-7B",
     "instructblip-vicuna-13b": "IBLIP-13B",
     "clip-vit-large-patch14-336": "CLIP-L",
+    "eva01-g-14-plus": "EVA-G",
     "gpt-4-turbo": "GPT4",
     "gemini-1.0-pro-vision": "GeminiPro",
     "claude-3-opus": "Claude3",

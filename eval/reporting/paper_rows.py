@@ -53,6 +53,8 @@ def experiments(protocol: Mapping[str, Any]) -> list[str]:
         return ["table5"]
     if kind == "multiple_choice" and not protocol.get("name_class"):
         return ["table5 without image"]
+    if kind == "zero_shot":
+        return ["table1/closed_world" if candidates is None else f"table9/candidates_{candidates}"]
     if kind == "class_scoring" and candidates is None:
         return [f"table2/{protocol['rule']}"]
     return []

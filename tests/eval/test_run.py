@@ -276,7 +276,7 @@ def test_several_checkpoints_are_evaluated_in_a_row_and_the_best_is_named(
     copies = [(f"step-{step:08d}", tmp_path / f"export-step-{step:08d}") for step in (1, 2)]
     for _, folder in copies:
         shutil.copytree(tiny_model, folder)
-    monkeypatch.setattr("eval.workers.model_folders", lambda *_: copies)
+    monkeypatch.setattr("eval.respondents.model_folders", lambda *_: copies)
     main(["--config", str(write_config(checkpoint="all"))])
     summary = json.loads((tmp_path / "answers" / "summary.json").read_text())
     assert set(summary["models"]) == {"step-00000001", "step-00000002"}

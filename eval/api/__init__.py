@@ -1,0 +1,1 @@
+"""Models behind an API that speaks the OpenAI wire format."""

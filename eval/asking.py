@@ -1,0 +1,57 @@
+"""What the runner needs of whoever it asks: a loaded model, a CLIP, a model behind an API.
+
+A `Respondent` is opened once (`eval.respondents`) and makes an `Answerer` for an evaluation. Most answerers answer a
+batch together; one that is a `Stream` answers each question by itself, whenever it is done, and may fail at some.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+from configs.run_dir import EvalDir
+from configs.schema import EvalConfig
+from data_prep.sample import Turn
+from eval.predictor import Answer
+
+
+@dataclass(frozen=True, slots=True)
+class Unanswered:
+    """A question that was asked and got no answer, and why: the item is counted as failed, never scored."""
+
+    reason: str
+
+
+class Answerer(Protocol):
+    """Turns questions into prompts and prompts into answers. What a prompt is, only the answerer knows."""
+
+    def prompt(self, turns: Sequence[Turn], image: bytes | None) -> Any:
+        """The question as it is put; its `asked` is a hash of it. Raises `DataError` if it cannot be put."""
+        ...
+
+    def answer(self, prompts: Sequence[Any]) -> Sequence[Answer]:
+        """Answers to all prompts, in their order."""
+        ...
+
+
+@runtime_checkable
+class Stream(Protocol):
+    """An answerer whose answers do not depend on what is asked beside them."""
+
+    def begin(self, questions: int) -> None:
+        """Say what is about to happen: so many questions are not answered yet."""
+        ...
+
+    def answers(self, prompts: Sequence[Any]) -> Iterator[tuple[int, Answer | Unanswered]]:
+        """(number of the prompt, its answer) as they come."""
+        ...
+
+
+class Respondent(Protocol):
+    """A model that can be asked."""
+
+    identity: str
+    """Names its weights, or what stands for them."""
+
+    def answerer(self, config: EvalConfig, folder: EvalDir) -> Answerer:
+        """Who answers the questions of `config`. Raises `ConfigError` if it cannot be asked under that protocol."""
+        ...

@@ -1,0 +1,1 @@
+"""CLIP and other encoders: zero-shot classification and features for linear heads."""

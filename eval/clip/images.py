@@ -1,0 +1,113 @@
+"""Image encoders: images to one normalised vector each, through the model folder's own processor.
+
+    clip            CLIP's projected image embedding (`image_embeds`): what zero-shot compares with texts, and what the
+                    authors put their linear head on (training_analysis/clip: `encode_image`, then normalised)
+    blip-2          the ViT-g of BLIP-2 (EVA-CLIP's, without its last block): the class token after the last norm. The
+                    paper calls its EVA-G "as used by BLIP-2"; its code used EVA01-CLIP-g-14-plus, projected.
+
+Shapes: `N` images, `H` size of the vector, `S` side of the encoder's input in pixels.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch.nn import functional
+from transformers import AutoImageProcessor, Blip2VisionModel, CLIPModel
+
+from configs.errors import ConfigError
+from data_prep.images import decode_rgb
+from train.identity import model_identity
+from train.model import DTYPES
+
+WEIGHTS = "pytorch_model.bin"  # the only form in which some published CLIPs come
+ENCODERS = ("clip", "blip-2")
+
+
+class ImageEncoder(Protocol):
+    """What a linear head stands on."""
+
+    @property
+    def identity(self) -> str:
+        """Names its weights."""
+        ...
+
+    @property
+    def feature(self) -> str:
+        """The feature's name, as a probe's result calls it."""
+        ...
+
+    def pixels(self, image: bytes) -> Any:
+        """An image as the encoder takes it. Raises `ImageError` if it does not decode."""
+        ...
+
+    def embed(self, pixels: list[Any]) -> torch.Tensor:
+        """(N, H) fp32 vectors of length 1."""
+        ...
+
+
+@dataclass(frozen=True)
+class TransformersEncoder:
+    """The image half of a model in a transformers folder; `model` stands on its device."""
+
+    model: Any
+    processor: Any
+    identity: str
+    feature: str
+
+    def pixels(self, image: bytes) -> "np.ndarray[Any, np.dtype[np.float32]]":
+        """(3, S, S) as the folder's processor makes it, with Pillow."""
+        made = self.processor(images=decode_rgb(image), return_tensors="np")["pixel_values"][0]
+        return np.asarray(made, dtype=np.float32)
+
+    @torch.inference_mode()
+    def embed(self, pixels: list[Any]) -> torch.Tensor:
+        """(N, H) fp32 vectors of length 1."""
+        weight = next(self.model.parameters())
+        images = torch.from_numpy(np.stack(pixels)).to(weight.device, weight.dtype)
+        if self.feature == "image_embeds":
+            vectors = self.model.get_image_features(pixel_values=images).pooler_output
+        else:
+            vectors = self.model(pixel_values=images).pooler_output
+        return functional.normalize(vectors.float(), dim=-1)
+
+
+def model_type(folder: Path) -> str | None:
+    """`model_type` of the config.json in `folder`, None without one."""
+    file = folder / "config.json"
+    return json.loads(file.read_text(encoding="utf-8")).get("model_type") if file.is_file() else None
+
+
+def load_image_encoder(folder: Path, dtype: str, device: str) -> TransformersEncoder:
+    """The encoder in `folder`. Raises `ConfigError` for a folder without one that is supported."""
+    kind = model_type(folder)
+    if kind not in ENCODERS:
+        raise ConfigError(f"{folder} holds a model of type {kind!r}; encoders: {', '.join(ENCODERS)}")
+    known: Any = CLIPModel if kind == "clip" else Blip2VisionModel
+    model = known.from_pretrained(folder, dtype=DTYPES[dtype], local_files_only=True).eval().to(device)
+    feature = "image_embeds" if kind == "clip" else "vision_pooled"
+    return TransformersEncoder(model, own_processor(folder), weights_identity(folder), feature)
+
+
+def own_processor(folder: Path) -> Any:
+    """The folder's image processor, by Pillow wherever it runs: its torchvision twin resizes differently.
+
+    Raises `ConfigError` if the folder has none.
+    """
+    try:
+        return AutoImageProcessor.from_pretrained(folder, backend="pil", local_files_only=True)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{folder} has no image processor that can be read: {str(error).splitlines()[0]}") from error
+
+
+def weights_identity(folder: Path) -> str:
+    """`model_identity`, or the digest of the whole file where weights come as pytorch_model.bin alone."""
+    whole = folder / WEIGHTS
+    if any(folder.glob("*.safetensors")) or not whole.is_file():
+        return model_identity(folder)
+    with whole.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,0 +1,86 @@
+"""Who is asked, by what an evaluation's `model` says.
+
+run, checkpoint or export, folder or hub id     a LLaVA, BLIP-2, ... that generates, or a CLIP (by its config.json)
+open_clip:ARCHITECTURE/WEIGHTS                  a CLIP that open_clip loads (optional extra `eva`)
+api:NAME                                        the model NAME behind an API (`eval.api.client`)
+"""
+
+from pathlib import Path
+
+import torch
+
+from configs.errors import ConfigError
+from configs.run_dir import EvalDir
+from configs.schema import EvalConfig, is_api
+from eval.api.questions import ApiRespondent
+from eval.asking import Answerer, Respondent
+from eval.clip.eva import OpenClipRespondent, is_open_clip
+from eval.clip.images import WEIGHTS, model_type
+from eval.clip.zero_shot import ClipRespondent
+from eval.predictor import Predictor
+from eval.scoring.predictor import ClassPredictor
+from eval.scoring.tree_forward import scoring_attention
+from train.export import model_folders
+from train.model import LoadedModel, load_model
+
+
+class LocalModel:
+    """A model that generates text, on this machine."""
+
+    def __init__(self, loaded: LoadedModel):
+        """Keep the loaded model."""
+        self.loaded, self.identity = loaded, loaded.identity
+
+    def answerer(self, config: EvalConfig, folder: EvalDir) -> Answerer:
+        """One that generates, or one that scores class names. Raises `ConfigError` for kind zero_shot."""
+        if config.protocol.kind == "zero_shot":
+            raise ConfigError(
+                f"protocol.kind zero_shot compares images with texts as a CLIP does, and {self.loaded.folder} holds a "
+                f"{self.loaded.family.name} model; kind class_scoring scores all class names"
+            )
+        scoring = config.protocol.kind == "class_scoring"
+        return (
+            ClassPredictor(self.loaded, config.protocol, folder) if scoring else Predictor(self.loaded, config.protocol)
+        )
+
+
+def respondent_folders(config: EvalConfig) -> list[tuple[str, Path]]:
+    """(label, model folder) of every model that `config` asks; a name stands for the folder of one that has none."""
+    if is_api(config.model) or is_open_clip(config.model):
+        return [("model", Path(config.model))]
+    return model_folders(config.model, config.checkpoint, config.revision)
+
+
+def opening(config: EvalConfig) -> tuple[str, str]:
+    """(precision, attention): evaluations of one model that agree in it share what was opened."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    scoring = config.protocol.kind == "class_scoring"
+    attention = scoring_attention(config.attention, device, config.dtype) if scoring else config.attention
+    return config.dtype, attention
+
+
+def open_respondent(config: EvalConfig, folder: Path) -> Respondent:
+    """Load the model in `folder`, or make ready to call it. Raises `ConfigError` if it cannot be had."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    if is_api(config.model):
+        return ApiRespondent(config)
+    if is_open_clip(config.model):
+        return OpenClipRespondent(config.model, config.dtype, device)
+    if model_type(folder) == "clip":
+        with_weights(folder, config)
+        return ClipRespondent(folder, config.dtype, device)
+    return LocalModel(load_model(str(folder), None, *opening(config), device))
+
+
+def with_weights(folder: Path, config: EvalConfig) -> None:
+    """Fetch pytorch_model.bin of a hub id that has no safetensors, as some published CLIPs have not."""
+    if Path(config.model).is_dir() or any(folder.glob("*.safetensors")) or (folder / WEIGHTS).is_file():
+        return
+    import huggingface_hub
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        huggingface_hub.hf_hub_download(config.model, WEIGHTS, revision=config.revision)
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"{config.model} has neither safetensors nor {WEIGHTS} that can be had: {reason}") from error
