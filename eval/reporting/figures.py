@@ -40,20 +40,25 @@ def frequency_figure(models: Mapping[str, Sequence[ClassResult]]) -> str:
     """
     with matplotlib.rc_context(SETTINGS | {"svg.hashsalt": "frequency"}):
         figure = Figure(figsize=(7.6, 4.4), layout="constrained")
-        axes = figure.subplots()
-        frequencies = [c.frequency for classes in models.values() for c in classes if c.frequency is not None]
-        for number, (name, classes) in enumerate(models.items()):
-            colour = COLOURS[number % len(COLOURS)]
-            known = [c for c in classes if c.frequency is not None]
-            places, accuracies = [_place(c.frequency or 0) for c in known], [c.rate.value for c in known]
-            axes.scatter(places, accuracies, s=26 if len(known) <= 200 else 9, color=colour, alpha=0.4, linewidths=0)
-            bins = log_bins(known) if len(log_bins(known)) > 2 else thirds(known)
-            centres = [math.sqrt(_place(part.low) * _place(part.high)) for part in bins]
-            axes.plot(centres, [part.mean_accuracy for part in bins], "o-", color=colour, lw=2, ms=6, label=name)
-        _frequency_axis(axes, min(frequencies), max(frequencies))
+        draw_frequency(figure.subplots(), models)
         if len(models) > 1:
             figure.legend(loc="outside upper left", ncols=min(3, len(models)), frameon=False)
-        return _svg(figure)
+        return svg_of(figure)
+
+
+def draw_frequency(axes: Axes, models: Mapping[str, Sequence[ClassResult]], others: Sequence[float] = ()) -> None:
+    """Draw the dots and lines of all models into `axes`; the axis also spans the frequencies `others`."""
+    frequencies = [c.frequency for classes in models.values() for c in classes if c.frequency is not None]
+    for number, (name, classes) in enumerate(models.items()):
+        colour = COLOURS[number % len(COLOURS)]
+        known = [c for c in classes if c.frequency is not None]
+        places, accuracies = [_place(c.frequency or 0) for c in known], [c.rate.value for c in known]
+        axes.scatter(places, accuracies, s=26 if len(known) <= 200 else 9, color=colour, alpha=0.4, linewidths=0)
+        bins = log_bins(known) if len(log_bins(known)) > 2 else thirds(known)
+        centres = [math.sqrt(_place(part.low) * _place(part.high)) for part in bins]
+        axes.plot(centres, [part.mean_accuracy for part in bins], "o-", color=colour, lw=2, ms=6, label=name)
+    span = [*frequencies, *map(int, others)]
+    _frequency_axis(axes, min(span), max(span))
 
 
 def accuracy_figure(classes: Sequence[ClassResult]) -> str:
@@ -71,37 +76,22 @@ def accuracy_figure(classes: Sequence[ClassResult]) -> str:
         axes.grid(visible=False, axis="x")
         axes.set_xlabel("accuracy of the class")
         axes.set_ylabel("classes")
-        return _svg(figure)
+        return svg_of(figure)
 
 
-def candidates_figure(rows: Sequence[Mapping[str, Any]]) -> str:
-    """The paper's Figure 2: accuracy over the number of candidate classes, a panel a dataset.
-
-    `rows` are lines of the scoreboard named table9/candidates_K/MODEL/DATASET: the paper's value and perhaps ours.
-    """
-    with matplotlib.rc_context(SETTINGS | {"svg.hashsalt": "candidates"}):
-        figure = Figure(figsize=(9.6, 3.2), layout="constrained")
-        parts = [(str(row["row"]).split("/"), row) for row in rows]
-        datasets = list(dict.fromkeys(names[3] for names, _ in parts))
-        models = list(dict.fromkeys(names[2] for names, _ in parts))
-        panels = figure.subplots(1, len(datasets), sharey=True, squeeze=False)[0]
-        for axes, dataset in zip(panels, datasets, strict=True):
-            for model, colour in zip(models, COLOURS, strict=False):
-                own = [(int(n[1].split("_")[1]), r) for n, r in parts if (n[2], n[3]) == (model, dataset)]
-                paper = [(count, row["paper"]) for count, row in own if row["paper"] is not None]
-                axes.plot(*zip(*paper, strict=True), "o--", color=colour, mfc="white", lw=1, ms=5, label=model)
-                ours = [(count, row["ours"]["value"]) for count, row in own if row["ours"] is not None]
-                if ours:
-                    axes.plot(*zip(*ours, strict=True), "o-", color=colour, lw=2, ms=6)
-            axes.set_xscale("log")
-            axes.minorticks_off()
-            axes.set_xticks([2, 5, 20, 100], ["2", "5", "20", "100"])
-            axes.set_ylim(-0.04, 1.04)
-            axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-            axes.set_title(dataset, fontsize=11)
-        handles, labels = panels[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside upper left", ncols=len(models), frameon=False)
-        return _svg(figure)
+def guidance_figure(curves: Mapping[str, Sequence[Sequence[float]]]) -> str:
+    """Accuracy over the coefficient t of classifier-free guidance: (t, accuracy) pairs of each form."""
+    with matplotlib.rc_context(SETTINGS | {"svg.hashsalt": "guidance"}):
+        figure = Figure(figsize=(7.6, 3.2), layout="constrained")
+        axes = figure.subplots()
+        for (name, points), colour in zip(curves.items(), COLOURS, strict=False):
+            axes.plot(*zip(*points, strict=True), "o-", color=colour, lw=2, ms=5, label=name)
+        axes.axvline(1.0, color="#8894a0", lw=1, ls=":")
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+        axes.set_xlabel("t")
+        axes.set_ylabel("accuracy")
+        figure.legend(loc="outside upper left", ncols=len(curves), frameon=False)
+        return svg_of(figure)
 
 
 def _place(frequency: int) -> float:
@@ -122,7 +112,7 @@ def _frequency_axis(axes: Axes, low: int, high: int) -> None:
     axes.set_ylabel("accuracy of the class")
 
 
-def _svg(figure: Figure) -> str:
+def svg_of(figure: Figure) -> str:
     """The drawing alone, without XML head and metadata, for use inside a page."""
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})

@@ -19,7 +19,7 @@ NUMBERS = Path(__file__).with_name("paper_numbers.json")
 class PaperNumber:
     """A number of the paper: accuracy as a fraction (None where it prints N/A or NaN), and the table it stands in.
 
-    A `correlation` stands as it is printed.
+    `points` are fractions, too; a `correlation`, a `ratio` and a `count` stand as they are printed.
     """
 
     row: str
@@ -45,5 +45,5 @@ def paper_numbers() -> dict[str, PaperNumber]:
 
 def _number(row: str, values: dict[str, Any]) -> PaperNumber:
     unit, value = values.get("unit", "accuracy"), values["value"]
-    scale = 1 if unit == "correlation" else 100
+    scale = 100 if unit in ("accuracy", "points") else 1
     return PaperNumber(row, None if value is None else value / scale, values["source"], unit)

@@ -1,0 +1,130 @@
+"""The paper's Figures 2 to 7, drawn from our results beside the points that the paper prints.
+
+Hollow marks and dashed lines are the paper's, filled and solid ones ours.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
+
+from eval.reporting.figures import COLOURS, SETTINGS, draw_frequency, svg_of
+from eval.reporting.loss_curves import LossCurve
+from eval.reporting.stats import ClassResult
+
+Row = Mapping[str, Any]  # a line of scoreboard.json
+COUNTS = (2, 5, 20, 100)
+SHADES = {"lora": ("#8a4fa3", "#d1642a", "#3a8f5c", "#b3922e"), "projector": ("#1b8a8f", "#1f5fa8", "#5d6b78")}
+
+
+def candidates_figure(rows: Sequence[Row]) -> str:
+    """Figure 2: accuracy over the number of candidate classes, a panel a dataset.
+
+    `rows` are lines of the scoreboard named table9/candidates_K/MODEL/DATASET.
+    """
+    with matplotlib.rc_context(SETTINGS | {"svg.hashsalt": "candidates"}):
+        figure, panels, table = _panels(rows)
+        models = list(dict.fromkeys(model for _, model, _ in table))
+        for dataset, axes in panels.items():
+            for model, colour in zip(models, COLOURS, strict=False):
+                own = {count: table[count, model, dataset] for count in COUNTS if (count, model, dataset) in table}
+                _line(axes, {k: row["paper"] for k, row in own.items()}, "o--", colour, model)
+                _line(axes, {k: _value(row) for k, row in own.items()}, "o-", colour, None)
+            axes.set_ylim(-0.04, 1.04)
+            axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+        _legend(figure, panels, len(models))
+        return svg_of(figure)
+
+
+def error_figure(rows: Sequence[Row], model: str = "LLaVA1.5-7B", other: str = "CLIP-L") -> str:
+    """Figure 4: how many times the error of `other` the error of `model` is, over the number of candidates."""
+    with matplotlib.rc_context(SETTINGS | {"svg.hashsalt": "errors"}):
+        figure, panels, table = _panels(rows)
+        for dataset, axes in panels.items():
+            pairs = {k: (table.get((k, model, dataset)), table.get((k, other, dataset))) for k in COUNTS}
+            paper = {k: _ratio(a["paper"], b["paper"]) for k, (a, b) in pairs.items() if a and b}
+            ours = {k: _ratio(_value(a), _value(b)) for k, (a, b) in pairs.items() if a and b}
+            _line(axes, paper, "o--", COLOURS[0], f"error of {model} / error of {other}")
+            _line(axes, ours, "o-", COLOURS[0], None)
+            axes.set_ylim(bottom=0)
+        _legend(figure, panels, 1)
+        return svg_of(figure)
+
+
+def _panels(rows: Sequence[Row]) -> tuple[Figure, dict[str, Axes], dict[tuple[int, str, str], Row]]:
+    """A panel a dataset, and the lines by (candidates, model, dataset)."""
+    table: dict[tuple[int, str, str], Row] = {}
+    for row in rows:
+        _, experiment, model, dataset = str(row["row"]).split("/")
+        table.setdefault((int(experiment.split("_")[1]), model, dataset), row)
+    datasets = list(dict.fromkeys(dataset for _, _, dataset in table))
+    figure = Figure(figsize=(9.6, 3.2), layout="constrained")
+    panels = figure.subplots(1, len(datasets), sharey=True, squeeze=False)[0]
+    for axes, dataset in zip(panels, datasets, strict=True):
+        axes.set_xscale("log")
+        axes.minorticks_off()
+        axes.set_xticks(COUNTS, list(map(str, COUNTS)))
+        axes.set_title(dataset, fontsize=11)
+    return figure, dict(zip(datasets, panels, strict=True)), table
+
+
+def _line(axes: Axes, points: Mapping[int, float | None], style: str, colour: str, label: str | None) -> None:
+    known = [(count, value) for count, value in points.items() if value is not None]
+    if known:
+        hollow = "white" if "--" in style else colour
+        axes.plot(*zip(*known, strict=True), style, color=colour, mfc=hollow, ms=5, lw=1 if label else 2, label=label)
+
+
+def _value(row: Row) -> float | None:
+    ours: float | None = None if row["ours"] is None else row["ours"]["value"]
+    return ours
+
+
+def _ratio(first: float | None, second: float | None) -> float | None:
+    return None if first is None or second is None or second == 1 else (1 - first) / (1 - second)
+
+
+def _legend(figure: Figure, panels: Mapping[str, Axes], columns: int) -> None:
+    handles, labels = next(iter(panels.values())).get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper left", ncols=columns, frameon=False)
+
+
+def frequency_and_paper(models: Mapping[str, Sequence[ClassResult]], paper: Mapping[str, float | None]) -> str:
+    """Figures 3 and 7: accuracy over class frequency of every model; the paper's two printed points as diamonds.
+
+    `paper` holds `below_10` and `above_10000`, the accuracies that Section 3.3 prints, where it does.
+    """
+    with matplotlib.rc_context(SETTINGS | {"svg.hashsalt": "paper-frequency"}):
+        figure = Figure(figsize=(7.6, 4.4), layout="constrained")
+        axes = figure.subplots()
+        printed = [(x, paper[key]) for key, x in (("below_10", 3.0), ("above_10000", 20_000.0)) if key in paper]
+        draw_frequency(axes, models, [x for x, _ in printed])
+        if printed:
+            xs, ys = zip(*printed, strict=True)
+            axes.plot(xs, ys, "D", color="#1c2530", mfc="white", ms=9, label="paper, LLaVA1.5-7B")
+        figure.legend(loc="outside upper left", ncols=2, frameon=False)
+        return svg_of(figure)
+
+
+def loss_figure(curves: Sequence[LossCurve]) -> str:
+    """Figure 5: the loss of runs that train projector and LoRA (above), and of those that train the projector."""
+    with matplotlib.rc_context(SETTINGS | {"svg.hashsalt": "losses"}):
+        groups = {mode: [curve for curve in curves if curve.mode == mode] for mode in ("lora", "projector")}
+        figure = Figure(figsize=(7.6, 4.6), layout="constrained")
+        panels = figure.subplots(2, 1, sharey=True)
+        for axes, (mode, group) in zip(panels, groups.items(), strict=True):
+            for number, curve in enumerate(group):
+                shade = SHADES[mode][number % len(SHADES[mode])]
+                axes.plot(*zip(*curve.points, strict=True), color=shade, lw=1.2, label=curve.run)
+            axes.set_title({"lora": "projector and LoRA", "projector": "projector only"}[mode], fontsize=11, loc="left")
+            axes.set_yscale("log")
+            axes.set_ylabel("loss")
+            if group:
+                axes.legend(loc="upper right", fontsize=9, frameon=False)
+            else:
+                axes.text(0.5, 0.5, "no such run", ha="center", transform=axes.transAxes, color="#55616e")
+        panels[-1].set_xlabel("step")
+        return svg_of(figure)

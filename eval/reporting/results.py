@@ -1,0 +1,181 @@
+"""What lies in folders of runs and evaluations, sorted by the rows of the paper.
+
+    found = collect([Path("runs")], paper_numbers())
+    found.rows["table1/open_world/LLaVA1.5-7B/ImageNet"]        # results, each with interval, n, protocol and folder
+
+Reads report.json, probe.json, guidance.json, reproduction-*.json, and the metrics.jsonl of runs (their loss curves).
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from configs.errors import RunError
+from eval.reporting.loss_curves import LossCurve, read_loss_curves
+from eval.reporting.paper import PaperNumber
+from eval.reporting.paper_rows import model_and_dataset, rows_of_correlation, rows_of_probe, rows_of_report
+from eval.reporting.report_page import protocol_tag
+from eval.reporting.stats import ClassResult
+
+FILES = ("report.json", "probe.json", "guidance.json")
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One number of ours: a share (or in its row's unit), its interval, how many items, by which protocol, whence."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+    n: int | None
+    protocol: str
+    run: str
+    model: str = ""
+
+
+@dataclass(slots=True)
+class Found:
+    """Everything that was found.
+
+    `rows`: results by row of the paper. `others`: (name, result) that belong to none. `by_class`: data set to model to
+    class results with frequencies. `reproductions`: the content of reproduction-*.json.
+    """
+
+    rows: dict[str, list[Result]] = field(default_factory=dict)
+    others: list[tuple[str, Result]] = field(default_factory=list)
+    by_class: dict[str, dict[str, list[ClassResult]]] = field(default_factory=dict)
+    reproductions: list[dict[str, Any]] = field(default_factory=list)
+    curves: list[LossCurve] = field(default_factory=list)
+
+
+def collect(folders: Sequence[Path], known: Mapping[str, PaperNumber]) -> Found:
+    """Sort all results below `folders`. Raises `RunError` for a folder that is not there or a damaged file."""
+    for folder in folders:
+        if not folder.exists():
+            raise RunError(f"no folder {folder}; give runs, or folders of evaluations")
+    places = [folder for folder in folders if folder.is_dir()]
+    found = Found(curves=read_loss_curves(places))
+    for file in sorted({file for folder in places for file in folder.rglob("reproduction-*.json")}):
+        found.reproductions.append(_load(file))
+    told = {row["folder"] for values in found.reproductions for row in values["rows"]}
+    for file in sorted({file for folder in places for name in FILES for file in folder.rglob(name)}):
+        values = _load(file)
+        for row, result in _results(values, known, file.name):
+            if row is not None:
+                found.rows.setdefault(row, []).append(result)
+            elif result.run not in told:
+                found.others.append((f"{values['name']} {values['label']}", result))
+        _add_classes(found, values, file.name)
+    for row, result in derived(found.rows, known):
+        found.rows.setdefault(row, []).append(result)
+    return found
+
+
+def _load(file: Path) -> dict[str, Any]:
+    try:
+        values: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise RunError(f"{file} is damaged ({error}); make it again, or delete it") from error
+    return values | {"file": str(file.parent)}
+
+
+def _results(
+    values: Mapping[str, Any], known: Mapping[str, PaperNumber], name: str
+) -> Iterator[tuple[str | None, Result]]:
+    if name == "probe.json":
+        yield from _of_probe(values, known)
+    elif name == "guidance.json":
+        yield from _of_guidance(values, known)
+    elif "accuracy" in values:  # a comparison of several models has a report.json of another form
+        yield from _of_report(values, known)
+
+
+def _rated(rate: Mapping[str, Any], protocol: str, values: Mapping[str, Any]) -> Result:
+    return Result(rate["value"], rate["low"], rate["high"], rate["n"], protocol, values["file"], str(values["model"]))
+
+
+def _of_report(report: Mapping[str, Any], known: Mapping[str, PaperNumber]) -> Iterator[tuple[str | None, Result]]:
+    tag, accuracy = protocol_tag(report), _rated(report["accuracy"], protocol_tag(report), report)
+    rows = rows_of_report(report, known)
+    yield from ((row, accuracy) for row in rows)
+    yield from _plain(rows_of_correlation(report, known), (report.get("frequency") or {}).get("classes"), tag, report)
+    baselines = report.get("baselines") or {}
+    if "imagewikiqa" in str(report["source"]).lower():
+        named = {"random": "table5/Random/ImageWikiQA", "max_frequency": "table5/MaxFreq/ImageWikiQA"}
+        yield from _plain({named[key]: value for key, value in baselines.items()}, accuracy.n, tag, report)
+    _, dataset = model_and_dataset(report)
+    counts = {f"table7/validation/items/{dataset}": report["items"]["source"]} if "items" in report else {}
+    yield from _plain({row: n for row, n in counts.items() if row in known}, None, "shard set", report)
+    if not rows:
+        yield None, accuracy
+
+
+def _plain(
+    values: Mapping[str, float | None], n: int | None, protocol: str, source: Mapping[str, Any]
+) -> Iterator[tuple[str, Result]]:
+    """Numbers without an interval."""
+    for row, value in values.items():
+        yield row, Result(value, None, None, n, protocol, source["file"], str(source["model"]))
+
+
+def _of_probe(probe: Mapping[str, Any], known: Mapping[str, PaperNumber]) -> Iterator[tuple[str | None, Result]]:
+    rows = rows_of_probe(probe, known)
+    for row, rate in rows.items() if rows else ((None, probe["places"]["-1"]["accuracy"]),):
+        yield row, _rated(rate, f"probe, {probe['epochs']} epochs", probe)
+
+
+def _of_guidance(results: Mapping[str, Any], known: Mapping[str, PaperNumber]) -> Iterator[tuple[str | None, Result]]:
+    model, dataset = model_and_dataset(results)
+    row = f"table2/cfg/{model}/{dataset}"
+    for name, swept in results["forms"].items():
+        for key, how in (("held_out", "from the other half"), ("swept_on_test", "swept on these items")):
+            if swept[key] is not None:
+                tag = f"{name} {results['protocol']['hash']}, t = {swept[key]['guidance']:g} {how}"
+                yield (row if row in known else None), _rated(swept[key]["accuracy"], tag, results)
+
+
+def _add_classes(found: Found, values: Mapping[str, Any], name: str) -> None:
+    """Keep the class results of an open question, and of a probe, for the figures of frequency."""
+    if not values.get("frequency") or (name == "report.json" and not _plainly_open(values)):
+        return
+    _, dataset = model_and_dataset(values)
+    model = f"{_model_name(values)}{', probed' if name == 'probe.json' else ''}"
+    found.by_class.setdefault(dataset, {})[model] = [ClassResult(**result) for result in values["classes"]]
+
+
+def _plainly_open(report: Mapping[str, Any]) -> bool:
+    protocol = report["protocol"]
+    return protocol["kind"] == "zero_shot" or (protocol["kind"], protocol.get("prompt")) == ("open_world", "paper")
+
+
+def _model_name(values: Mapping[str, Any]) -> str:
+    system = values.get("system") or {"finetuned": False}
+    return f"{Path(str(values['model'])).name}{' (fine-tuned)' if system['finetuned'] else ''}"
+
+
+def derived(rows: Mapping[str, Sequence[Result]], known: Mapping[str, PaperNumber]) -> list[tuple[str, Result]]:
+    """Numbers the paper takes from two others: Table 8's improvement, and Figure 4's ratio of two models' errors."""
+    made = []
+    for row, number in known.items():
+        experiment, model, dataset = row.rsplit("/", 2)
+        if number.unit == "points":
+            pair = [f"table8/{key}_synonyms/{model}/{dataset}" for key in ("without", "with")]
+        elif number.unit == "ratio":
+            candidates = experiment.removeprefix("figure4/")
+            pair = [f"table9/{candidates}/{name}/{dataset}" for name in (model, "CLIP-L")]
+        else:
+            continue
+        first, second = (rows.get(name, ()) for name in pair)
+        if first and second and (value := _combined(number.unit, first[0].value, second[0].value)) is not None:
+            made.append((row, Result(value, None, None, first[0].n, first[0].protocol, first[0].run, first[0].model)))
+    return made
+
+
+def _combined(unit: str, first: float | None, second: float | None) -> float | None:
+    if first is None or second is None:
+        return None
+    if unit == "points":
+        return second - first
+    return (1 - first) / (1 - second) if second < 1 else None

@@ -1,0 +1,151 @@
+"""How the scoreboard looks: a section a table of the paper with its figure, then other models and data sets."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from eval.reporting.page import LONG_TABLE, Block, Figure, Heading, Page, Table, Text
+from eval.reporting.paper_figures import candidates_figure, error_figure, frequency_and_paper, loss_figure
+from eval.reporting.report_page import points
+from eval.reporting.results import Found
+from eval.reporting.stats import ClassResult
+
+HEADERS = ("row", "paper", "ours", "difference", "95 % interval", "n", "protocol", "run")
+NUMERIC = frozenset({1, 2, 3, 5})
+NOT_RUN = "not run"
+Line = Mapping[str, Any]
+
+
+def scoreboard_page(content: Mapping[str, Any], found: Found) -> Page:
+    """The whole page; `content` is that of scoreboard.json."""
+    run, rows = sum(row["ours"] is not None for row in content["rows"]), len(content["rows"])
+    blocks: list[Block] = [
+        Text(
+            f"{run} of {rows} lines of the paper have a number of ours. Shares in per cent with 95 % intervals and "
+            "sample sizes; differences in points, ours less the paper's. The paper gives no intervals, and its tables "
+            "mix protocols: the protocol of each of our numbers is named."
+        )
+    ]
+    for section, lines in sections(content["rows"]).items():
+        detail = section.partition("/")[2].replace("_", " ")
+        title = lines[0]["source"].split(",")[0].split(" and ")[0].split(" (")[0]
+        blocks.append(Heading(f"{title}{f' ({detail})' if detail else ''}{_state(lines)}"))
+        blocks += _figures(section, lines, found)
+        shown = [[_short(line["row"], section), *_cells(line)[1:]] for line in lines]
+        blocks.append(Table(HEADERS, shown, numeric=NUMERIC))
+    blocks += [
+        Heading("Figure 5"),
+        Figure(loss_figure(found.curves), "Loss of our runs; a thinned curve keeps the highest of each stretch."),
+        Text(
+            "The paper prints no numbers with its Figure 5: LoRA's loss spikes, the projector's alone falls steadily."
+        ),
+    ]
+    blocks += _reproductions(found.reproductions)
+    if content["others"]:
+        lines = [
+            _cells({"row": other["name"], "paper": None, "difference": None, **other}) for other in content["others"]
+        ]
+        blocks += [Heading("Results that no row of the paper belongs to"), Table(HEADERS, others, numeric=NUMERIC)]
+    return Page("The paper's numbers and ours", blocks)
+
+
+def _figures(section: str, lines: Sequence[Line], found: Found) -> list[Block]:
+    """The drawings that belong above a section's table, and what the paper does not print in numbers."""
+    if section == "table9":
+        return [
+            Figure(candidates_figure(lines), "Figure 2: classes to choose from; hollow: the paper, filled: ours."),
+            Figure(error_figure(lines), "Figure 4: relative error; hollow: from the paper's Table 9, filled: ours."),
+            Text("Figure 6 is Figure 2 with a line of GPT4, whose points the paper does not print."),
+        ]
+    if section == "figure3":
+        printed = {str(line["row"]).split("/")[1]: line["paper"] for line in lines}
+        datasets: dict[str, dict[str, list[ClassResult]]] = {"ImageNet": {}} | found.by_class
+        blocks: list[Block] = [
+            Figure(frequency_and_paper(models, printed if dataset == "ImageNet" else {}), _frequency_caption(dataset))
+            for dataset, models in datasets.items()
+        ]
+        told = (
+            "The paper prints two points of Figure 3 and none of Figure 7 (linear probes, which go with no frequency)."
+        )
+        return [*blocks, Text(told)]
+    return []
+
+
+def _frequency_caption(dataset: str) -> str:
+    told = "dots are classes, lines join the means of bins of the frequency in the training data."
+    return f"Figures 3 and 7, {dataset}: {told}"
+
+
+def _reproductions(records: Sequence[Mapping[str, Any]]) -> list[Block]:
+    """Every row that was planned, a table a data set and protocol, a column a model; or why it was not run."""
+    tables: dict[tuple[str, str], dict[str, dict[str, Mapping[str, Any]]]] = {}
+    for record in records:
+        for row in record["rows"]:
+            table = tables.setdefault((row["dataset"], record["protocol"]), {})
+            table.setdefault(row["title"], {})[record["model"]] = row
+    blocks: list[Block] = []
+    for (dataset, protocol), titles in tables.items():
+        models = list(dict.fromkeys(model for by_model in titles.values() for model in by_model))
+        rows = [[title, *(_outcome(by_model.get(model)) for model in models)] for title, by_model in titles.items()]
+        blocks += [Heading(f"All rows on {dataset}, protocol {protocol}"), Table(("row", *models), rows)]
+    return blocks
+
+
+def _outcome(row: Mapping[str, Any] | None) -> str:
+    if row is None:
+        return ""
+    if row["reason"] is not None:
+        return f"{NOT_RUN}: {row['reason']}"
+    rate = row["accuracy"]
+    if rate is None:
+        return str(row["note"])
+    told = f"{100 * rate['value']:.1f} ({100 * rate['low']:.1f} to {100 * rate['high']:.1f}), n = {rate['n']:,}"
+    return f"{told}; {row['note']}" if row["note"] else told
+
+
+def sections(rows: Sequence[Line]) -> dict[str, list[Line]]:
+    """The lines by table of the paper; one longer than a page shows unfolded is split by experiment."""
+    tables: dict[str, list[Line]] = {}
+    for row in rows:
+        tables.setdefault(row["row"].split("/")[0], []).append(row)
+    split: dict[str, list[Line]] = {}
+    for row in rows:
+        parts = row["row"].split("/")
+        long = len(tables[parts[0]]) > LONG_TABLE
+        split.setdefault("/".join(parts[:2]) if long else parts[0], []).append(row)
+    return split
+
+
+def _short(row: str, section: str) -> str:
+    """What of a row's name its heading does not say already.
+
+    >>> _short("table1/open_world/LLaVA1.5-7B/ImageNet", "table1/open_world")
+    'LLaVA1.5-7B, ImageNet'
+    """
+    return row.removeprefix(f"{section}/").replace("/", ", ").replace("_", " ")
+
+
+def _state(rows: Sequence[Line]) -> str:
+    return f": {sum(row['ours'] is not None for row in rows)} of {len(rows)} run"
+
+
+def _cells(row: Line) -> list[str]:
+    ours, unit = row["ours"], row.get("unit", "accuracy")
+    paper = "n/a" if row["paper"] is None else _number(row["paper"], unit)
+    if ours is None:
+        return [row["row"], paper, NOT_RUN, "", "", "", "", ""]
+    number = "n/a" if ours["value"] is None else _number(ours["value"], unit)
+    interval = "" if ours["low"] is None else f"{100 * ours['low']:.1f} to {100 * ours['high']:.1f}"
+    n = "" if ours["n"] is None else f"{ours['n']:,}"
+    return [row["row"], paper, number, _difference(row["difference"], unit), interval, n, ours["protocol"], ours["run"]]
+
+
+def _number(value: float, unit: str) -> str:
+    formats = {"correlation": f"{value:.2f}", "ratio": f"{value:.1f}x", "count": f"{value:,.0f}"}
+    return formats.get(unit, f"{100 * value:.1f}")
+
+
+def _difference(value: float | None, unit: str) -> str:
+    if value is None:
+        return ""
+    formats = {"correlation": f"{value:+.2f}", "ratio": f"{value:+.1f}", "count": f"{value:+,.0f}"}
+    return formats.get(unit, points(value))

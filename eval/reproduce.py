@@ -1,0 +1,108 @@
+"""Reruns the paper's experiments on one model and sets them beside the paper's numbers.
+
+    python -m eval.reproduce --model runs/flowers102_projector --datasets flowers102 imagewikiqa --dry-run
+    python -m eval.reproduce --model llava-hf/llava-1.5-7b-hf --protocol official --processes 8
+    python -m eval.reproduce --model runs/demo_mix --datasets demo demo_knowledge --limit 100
+    ... --worker 3 --workers 16       one of sixteen array tasks; `--report-only` finishes when all have ended
+
+Every row of every data set is asked, judged anew from stored answers, or listed with the reason why it cannot be run.
+What was answered before is kept: the same command goes on after a kill, and asks nothing the second time. At the end
+`scoreboard.html` in the folder of all runs has the results of this model and of all others that lie there.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from configs.errors import ConfigError, UserError
+from configs.load import exit_on_user_error
+from eval.items import Share
+from eval.places import run_of
+from eval.presets import preset_names
+from eval.reproduction.carry_out import Effort, ask, finish, write_record
+from eval.reproduction.plan import Request, dataset_names, open_dataset, plan
+from eval.reproduction.tables import outcome_table, plan_table
+from eval.scoreboard import write_scoreboard
+
+PAPER_DATASETS = ("imagenet", "flowers102", "stanford_cars", "caltech101", "imagewikiqa")
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Rerun the paper's experiments. Exits with code 2 on a mistake in arguments or data."""
+    arguments = _parser().parse_args(argv)
+    try:
+        reproduce(arguments)
+    except UserError as error:
+        exit_on_user_error(error)
+
+
+def reproduce(arguments: argparse.Namespace) -> None:
+    """Plan, ask, finish, write the scoreboard."""
+    if arguments.workers > 1 and arguments.worker is None and not arguments.report_only:
+        raise ConfigError(
+            f"--workers {arguments.workers} needs --worker: which of 0 to {arguments.workers - 1} is this?"
+        )
+    if arguments.checkpoint == "all":
+        raise ConfigError("--checkpoint all names several models; give export, last or a step number")
+    request = Request(
+        arguments.model,
+        arguments.protocol,
+        tuple(arguments.overrides),
+        tuple(arguments.rows),
+        arguments.limit,
+        arguments.checkpoint,
+    )
+    planned = plan([open_dataset(name, request) for name in arguments.datasets], request)
+    if arguments.dry_run:
+        print(plan_table(planned))
+        return
+    effort = Effort(Share(arguments.worker or 0, arguments.workers), arguments.processes, arguments.probe_epochs)
+    if not arguments.report_only:
+        ask(planned, effort)
+        if arguments.workers > 1:
+            return
+    outcomes = finish(planned, effort)
+    record = write_record(planned[0].config, Path(request.protocol).stem, outcomes)
+    print(f"{outcome_table(outcomes)}\n{record}")
+    run = run_of(arguments.model)
+    output = Path(arguments.output) if arguments.output else Path("runs") if run is None else run.root.parent
+    print(write_scoreboard([output], output))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description="Rerun the paper's experiments on one model.")
+    parser.add_argument("--model", required=True, metavar="DIR", help="run, checkpoint, export, model folder or hub id")
+    parser.add_argument(
+        "--datasets",
+        nargs="+",
+        default=list(PAPER_DATASETS),
+        metavar="NAME",
+        help=f"{', '.join(dataset_names())}, or evaluation YAML files (default: the paper's five)",
+    )
+    parser.add_argument("--rows", nargs="+", default=[], metavar="ROW", help="only these (default: all; see --dry-run)")
+    parser.add_argument("--limit", type=int, metavar="N", help="ask only N items of each data set, drawn by their ids")
+    parser.add_argument("--protocol", default="paper", metavar="NAME", help=f"{', '.join(preset_names())}, or a file")
+    parser.add_argument("--checkpoint", default="export", help="of a run: export, last or a step number")
+    parser.add_argument(
+        "--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE", help="of every row"
+    )
+    parser.add_argument("--processes", type=int, default=1, metavar="P", help="processes on this machine")
+    parser.add_argument("--worker", type=int, metavar="I", help="which of --workers this is; it only asks")
+    parser.add_argument("--workers", type=int, default=1, metavar="N", help="how many jobs share the questions")
+    parser.add_argument(
+        "--probe-epochs", type=int, default=500, metavar="N", help="epochs of linear heads (paper: 500)"
+    )
+    parser.add_argument(
+        "--output", metavar="DIR", help="folder of the scoreboard and of all runs in it (default: runs)"
+    )
+    parser.add_argument(
+        "--report-only", action="store_true", help="ask nothing; finish from the answers that are there"
+    )
+    parser.add_argument("--dry-run", action="store_true", help="list rows, questions, forwards and what is reused")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+    main()

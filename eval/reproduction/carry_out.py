@@ -1,0 +1,175 @@
+"""Carries a plan out: asks what is not answered yet, judges stored answers again, sweeps, probes, tells the outcome.
+
+    ask(planned, effort)
+    outcomes = finish(planned, effort)
+    write_record(planned[0].config, protocol, outcomes)           # reproduction-PROTOCOL.json beside the evaluations
+
+A row that cannot be run stays in the list with its reason; so does one of which no item could be asked.
+"""
+
+import json
+from argparse import Namespace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from configs.errors import UserError
+from configs.run_dir import EvalDir
+from configs.schema import EvalConfig
+from data_prep.atomic import write_bytes
+from eval.guidance import guidance_results
+from eval.items import Share
+from eval.places import place_of
+from eval.report import write_report, write_view
+from eval.reporting.guidance_page import write_guidance
+from eval.reproduction.plan import Planned
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """This job's share of the questions, by how many processes, and how long heads are trained."""
+
+    share: Share = Share()
+    processes: int = 1
+    probe_epochs: int = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a row: `accuracy` as in report.json, or the `reason` why there is none."""
+
+    dataset: str
+    row: str
+    title: str
+    tables: str
+    accuracy: Mapping[str, Any] | None = None
+    note: str = ""
+    reason: str | None = None
+    folder: str | None = None
+
+
+def ask(planned: Sequence[Planned], effort: Effort) -> None:
+    """Put every question that has no answer yet to the model, which is loaded once."""
+    configs = [row.config for row in planned if row.asks]
+    if configs:
+        from eval.workers import ask_evaluations  # loads torch, which a dry run does not need
+
+        ask_evaluations(configs, effort.share, effort.processes)
+
+
+def finish(planned: Sequence[Planned], effort: Effort) -> list[Outcome]:
+    """Reports, views, sweeps and probes of all rows, from the answers that are there; one outcome a row, in order."""
+    answers = {(row.dataset, row.row.key): row for row in planned}
+    outcomes = []
+    for row in planned:
+        base = answers.get((row.dataset, row.row.answers or ""))
+        try:
+            outcomes.append(_cannot(row, row.reason) if row.reason else _finish(row, base, effort))
+        except UserError as error:
+            outcomes.append(_cannot(row, str(error)))
+    return outcomes
+
+
+def _finish(row: Planned, base: Planned | None, effort: Effort) -> Outcome:
+    if row.row.kind == "probe":
+        return _probed(row, effort)
+    source = row if base is None else base
+    folder = _answers(source)
+    if folder is None:
+        return _cannot(row, "nothing was asked yet")
+    if folder.refused.is_file():
+        return _cannot(row, folder.refused.read_text(encoding="utf-8").strip())
+    if row.row.kind == "guidance":
+        return _guided(row, folder)
+    target = _sibling(row, folder) if row.row.kind == "view" else folder
+    report = write_view(folder, target, row.config) if row.row.kind == "view" else write_report(folder, source.config)
+    if not report["items"]["answered"]:
+        reason = report["failures"][0]["reason"] if report["failures"] else "nothing was asked yet"
+        return _cannot(row, reason)
+    return _reported(row, report, target)
+
+
+def _reported(row: Planned, report: Mapping[str, Any], folder: EvalDir) -> Outcome:
+    items = report["items"]
+    notes = [f"{items[key]:,} {key}" for key in ("failed", "missing") if items[key]]
+    accuracy: Mapping[str, Any] | None = report["accuracy"]
+    if row.row.key == "frequency":
+        found = report["frequency"]
+        values = [f"{name.title()} {_correlation(found[name])}" for name in ("spearman", "pearson")]
+        accuracy, notes = None, [f"{', '.join(values)} over {found['classes']:,} classes"]
+    if row.row.key in ("random", "max_frequency"):
+        accuracy, notes = None, [f"{report['baselines'][row.row.key]:.1%} of {report['accuracy']['n']:,}"]
+    return _outcome(row, accuracy, "; ".join(notes), folder)
+
+
+def _correlation(value: float | None) -> str:
+    return "not defined" if value is None else f"{value:.2f}"
+
+
+def _guided(row: Planned, answers: EvalDir) -> Outcome:
+    results = guidance_results(answers) | {"name": row.config.name}
+    folder = _sibling(row, answers)
+    write_guidance(folder, results)
+    name = row.config.protocol.name if row.config.protocol.name in results["forms"] else "paper"
+    held = results["forms"][name]["held_out"]
+    if held is None:
+        return _cannot(row, f"{results['items']} items are too few to choose t on one half of them")
+    return _outcome(row, held["accuracy"], f"t = {held['guidance']:g} chosen on {held['chosen_on']:,} others", folder)
+
+
+def _probed(row: Planned, effort: Effort) -> Outcome:
+    from eval.probing import run  # loads torch
+
+    arguments = Namespace(
+        train=row.config.probe_source, epochs=effort.probe_epochs, best_on_test=True, precision="fp32"
+    )
+    result = run(row.config, arguments)
+    places = result["places"]
+    best = max(places, key=lambda place: places[place]["accuracy"]["value"])
+    told = ", ".join(f"{place} {places[place]['accuracy']['value']:.1%}" for place in ("-1", "mean") if place in places)
+    return _outcome(row, places[best]["accuracy"], f"best place {best}; {told}", Path(result["folder"]))
+
+
+def _answers(row: Planned) -> EvalDir | None:
+    """The folder with the row's answers or its refusal, None if there is neither."""
+    root = place_of(row.config).root
+    folders = [EvalDir(root), *(EvalDir(path) for path in sorted(root.glob("*/")))]
+    return next((folder for folder in folders if folder.config.is_file() or folder.refused.is_file()), None)
+
+
+def _sibling(row: Planned, answers: EvalDir) -> EvalDir:
+    """Where a view of `answers` goes: the same label in the row's own place."""
+    place = place_of(row.config)
+    return EvalDir(place.root / answers.root.name if place.in_run else place.root)
+
+
+def _outcome(row: Planned, accuracy: Mapping[str, Any] | None, note: str, folder: EvalDir | Path) -> Outcome:
+    place = str(folder.root if isinstance(folder, EvalDir) else folder)
+    return Outcome(row.dataset, row.row.key, row.row.title, row.row.tables, accuracy, note, None, place)
+
+
+def _cannot(row: Planned, reason: str | None) -> Outcome:
+    return Outcome(row.dataset, row.row.key, row.row.title, row.row.tables, reason=reason)
+
+
+def record_file(config: EvalConfig, protocol: str) -> Path:
+    """Where the outcomes of one model under one protocol stand: beside the folders of its evaluations."""
+    place = place_of(config)
+    if place.in_run:
+        return place.root.parent / f"reproduction-{protocol}.json"
+    return place.root.parent.parent / f"reproduction-{protocol}-{place.root.name}.json"
+
+
+def write_record(config: EvalConfig, protocol: str, outcomes: Sequence[Outcome]) -> Path:
+    """Write the outcomes, those of other data sets or rows of an earlier call kept; returns the file."""
+    file = record_file(config, protocol)
+    values: dict[str, Any] = {"rows": []}
+    if file.is_file():
+        values = json.loads(file.read_text(encoding="utf-8"))
+    kept = {(row["dataset"], row["row"]): row for row in values["rows"]}
+    kept |= {(outcome.dataset, outcome.row): asdict(outcome) for outcome in outcomes}
+    content = {"model": config.model, "protocol": protocol, "rows": list(kept.values())}
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_bytes(file, (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
+    return file

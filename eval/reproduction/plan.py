@@ -1,0 +1,179 @@
+"""What will be run: every row of every data set with its evaluation, or with the reason why it cannot be run.
+
+A data set is an evaluation config: `configs/eval/reproduce/NAME.yaml` or any other file. The protocol's name, its own
+and the row's make the name of an evaluation (`paper_flowers102_closed`), so that protocols never share a folder.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from configs.errors import ConfigError
+from configs.load import load_config
+from configs.run_dir import RunDir
+from configs.schema import EvalConfig
+from data_prep.class_names import load_class_list
+from data_prep.shards import ShardSet
+from eval.items import chosen_items, open_source
+from eval.open_world import load_synonyms
+from eval.places import place_of
+from eval.presets import preset_overrides
+from eval.reproduction.rows import Row, rows_of
+from eval.systems import system_of
+
+DATASETS = Path(__file__).resolve().parents[2] / "configs" / "eval" / "reproduce"
+LONG_ANSWER = 512  # tokens of an answer that thinks step by step
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What the command line asks for: a model, a protocol, settings over everything, and perhaps a part of the rows."""
+
+    model: str
+    protocol: str = "paper"
+    overrides: Sequence[str] = ()
+    rows: Sequence[str] = ()
+    limit: int | None = None
+    checkpoint: str = "export"
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A row of a data set: its evaluation, or the `reason` why it cannot be run. `items` is how many there are."""
+
+    dataset: str
+    row: Row
+    config: EvalConfig
+    items: int
+    reason: str | None = None
+
+    @property
+    def asks(self) -> bool:
+        """Whether questions are put to the model for it."""
+        return self.row.kind == "ask" and self.reason is None
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A data set under a request: its config, its shard set, and its class list where its rows need one."""
+
+    name: str
+    config: EvalConfig
+    shards: ShardSet = field(repr=False)
+
+    @property
+    def items(self) -> int:
+        """How many items are asked."""
+        return len(chosen_items(self.shards.index["id_hash"].tolist(), self.config.limit))
+
+
+def dataset_names() -> list[str]:
+    """The data sets that are shipped."""
+    return sorted(file.stem for file in DATASETS.glob("*.yaml"))
+
+
+def open_dataset(name: str, request: Request) -> Dataset:
+    """The data set called `name`, or the one that the YAML file `name` describes.
+
+    Raises `ConfigError` for an unknown one, `DataError` if its shards are not built.
+    """
+    shipped = DATASETS / f"{name}.yaml"
+    file = shipped if shipped.is_file() else Path(name)
+    if not file.is_file():
+        raise ConfigError(f"no data set {name!r}; choose among {', '.join(dataset_names())}, or give a YAML file")
+    settings = [f"model={request.model}", f"checkpoint={request.checkpoint}", "paper_row=null"]
+    settings += [f"limit={request.limit}"] if request.limit is not None else []
+    config, _ = load_config(EvalConfig, file, [*settings, *preset_overrides(request.protocol), *request.overrides])
+    shards = open_source(config)
+    protocol = config.protocol
+    if protocol.kind != "multiple_choice" and protocol.classes is None and any(shards.manifest.class_names):
+        protocol = replace(protocol, classes=str(Path(config.data.shards) / config.source))
+    return Dataset(file.stem, replace(config, protocol=protocol), shards)
+
+
+def plan(datasets: Sequence[Dataset], request: Request) -> list[Planned]:
+    """Every row of every data set, in the order of the paper. Raises `ConfigError` for a row that is not there."""
+    rows = [(dataset, row) for dataset in datasets for row in rows_of(dataset.config.protocol.kind)]
+    known = list(dict.fromkeys(row.key for _, row in rows))
+    if unknown := [key for key in request.rows if key not in known]:
+        raise ConfigError(f"no row {unknown[0]!r}; choose among {', '.join(known)}")
+    wanted = set(request.rows or known)
+    wanted |= {row.answers for _, row in rows if row.key in wanted and row.answers}  # what they take answers from
+    return [_planned(dataset, row, request) for dataset, row in rows if row.key in wanted]
+
+
+def _planned(dataset: Dataset, row: Row, request: Request) -> Planned:
+    settings: dict[str, Any] = dict(row.settings)
+    if row.long_answer or settings.get("kind") == "multiple_choice":
+        settings["max_new_tokens"] = _answer_length(dataset.config, row, request)
+    if row.key == "synonyms":
+        settings["synonyms"] = dataset.config.protocol.classes
+    name = f"{_protocol_name(request.protocol)}_{dataset.name}_{row.key}"
+    base = dataset.config.protocol
+    config = replace(dataset.config, name=name)
+    reason = _impossible(dataset, row)
+    if reason is None:
+        config = replace(config, protocol=replace(base, **settings))
+    frequency = config.frequency_file
+    if frequency is not None and not Path(frequency).is_file():
+        config = replace(config, frequency_file=None, frequency_sources=())
+    return Planned(dataset.name, row, config, dataset.items, reason)
+
+
+def _protocol_name(protocol: str) -> str:
+    return Path(protocol).stem
+
+
+def _impossible(dataset: Dataset, row: Row) -> str | None:
+    """Why the row cannot be run on this data set, None if it can."""
+    config = dataset.config
+    classes = config.protocol.classes
+    kind = row.settings.get("kind")
+    if (kind in ("closed_world", "class_scoring") or row.answers == "scores") and classes is None:
+        return "no class list: the shard set has no classes, set protocol.classes"
+    count = row.settings.get("candidates")
+    if isinstance(count, int) and classes is not None and count > len(set(load_class_list(classes).names)):
+        return f"there are only {len(set(load_class_list(classes).names))} classes"
+    if row.key == "synonyms" and (classes is None or not load_synonyms("auto", classes)):
+        return "the class list has no synonyms"
+    if row.key == "probe" and config.probe_source is None:
+        return "no training items: set probe_source"
+    if row.key == "frequency":
+        return _no_frequency(config)
+    return None
+
+
+def _no_frequency(config: EvalConfig) -> str | None:
+    if config.frequency_file is not None and not Path(config.frequency_file).is_file():
+        return f"no counts {config.frequency_file}; make them with python -m data_prep.frequency --output"
+    if config.frequency_file is None and not config.frequency_sources:
+        return "no class frequencies: set frequency_file or frequency_sources"
+    return None
+
+
+def _answer_length(config: EvalConfig, row: Row, request: Request) -> int:
+    """Tokens of a reasoned answer: at most a quarter of the model's positions, to leave room for questions."""
+    if any(text.startswith("protocol.max_new_tokens=") for text in request.overrides):
+        return config.protocol.max_new_tokens
+    wanted = LONG_ANSWER if row.long_answer else config.protocol.max_new_tokens
+    positions = _positions(request.model)
+    return wanted if positions is None else min(wanted, max(1, positions // 4))
+
+
+def _positions(model: str) -> int | None:
+    """The positions of the language model, by the model's config.json; None where that is not on this machine."""
+    for folder in (Path(model), RunDir(Path(model)).export, Path(system_of(model).base)):
+        if (folder / "config.json").is_file():
+            values = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+            found = values.get("text_config", {}).get("max_position_embeddings")
+            return None if found is None else int(found)
+    return None
+
+
+def answered(planned: Planned) -> int:
+    """How many of the row's questions have an answer already (or failed), by the files alone."""
+    folders = place_of(planned.config).existing()
+    lines = sum(path.read_bytes().count(b"\n") for folder in folders[:1] for path in folder.all_predictions())
+    return min(lines, planned.items)

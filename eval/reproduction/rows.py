@@ -1,0 +1,88 @@
+"""The paper's experiments as rows: what is asked, what is only judged anew, and what no program of ours can run.
+
+A row of kind `ask` puts questions to the model. A `view` judges answers of another row in another way (synonyms, a rule
+over stored class scores, a candidate set). `guidance` sweeps classifier-free guidance on stored scores, `probe` trains
+linear heads on the model's states, `part` is a number that stands in another row's report.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+THINK = "Let's think step by step."
+COUNTS = (2, 5, 20, 100)  # Table 9's numbers of candidates
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One experiment: `tables` of the paper it belongs to, `settings` of the protocol, and whose answers."""
+
+    key: str
+    title: str
+    tables: str
+    kind: str = "ask"
+    settings: Mapping[str, object] = field(default_factory=dict)
+    answers: str | None = None
+
+    @property
+    def long_answer(self) -> bool:
+        """Whether the model thinks before it answers."""
+        return self.settings.get("answer_prefix") == THINK
+
+
+def _closed(key: str, title: str, tables: str, **settings: object) -> Row:
+    return Row(key, title, tables, settings={"kind": "closed_world", "candidates": None, **settings})
+
+
+def _scored(key: str, title: str, tables: str, **settings: object) -> Row:
+    return Row(key, title, tables, "view", {"kind": "class_scoring", "candidates": None, **settings}, "scores")
+
+
+CLASSIFICATION = (
+    Row("open", "open world", "Tables 1, 2, 4, 8", settings={"kind": "open_world", "prompt": "paper"}),
+    Row("identify", "second wording", "Table 2", settings={"kind": "open_world", "prompt": "identify"}),
+    Row("main_object", "third wording", "Table 2", settings={"kind": "open_world", "prompt": "main_object"}),
+    Row("synonyms", "synonyms accepted", "Table 8", "view", {"kind": "open_world", "prompt": "paper"}, "open"),
+    Row("frequency", "class frequency against accuracy", "Figure 3, Table 11", "part", answers="open"),
+    _closed("closed", "closed world, random order", "Tables 1, 2, 12", order="random"),
+    _closed("closed_fixed", "closed world, fixed order", "Tables 2, 12", order="fixed"),
+    _closed("closed_cot", "closed world, step by step", "Tables 2, 12", order="random", answer_prefix=THINK),
+    *(
+        _closed(f"candidates_{count}", f"{count} candidates in the question", "Table 9, Figure 2", candidates=count)
+        for count in COUNTS
+    ),
+    Row("scores", "class names scored, sum of tokens", "Table 2", settings={"kind": "class_scoring", "rule": "sum"}),
+    _scored("scores_mean", "class names scored, mean of tokens", "Table 2", rule="mean"),
+    Row("guidance", "classifier-free guidance, t swept", "Table 2", "guidance", answers="scores"),
+    *(
+        _scored(f"scores_{count}", f"{count} candidates by score", "beside Table 9", rule="sum", candidates=count)
+        for count in COUNTS
+    ),
+    Row("caption", "a caption that names the class", "Table 4", settings={"kind": "open_world", "prompt": "caption"}),
+    Row("probe", "linear probing of all places", "Tables 3, 10, Figure 7", "probe"),
+)
+
+QUESTIONS = (
+    Row("questions", "with the image", "Table 5", settings={"kind": "multiple_choice"}),
+    Row("random", "a random letter", "Table 5", "part", answers="questions"),
+    Row("max_frequency", "always the most frequent letter", "Table 5", "part", answers="questions"),
+    Row("with_class", "the class told", "Table 5", settings={"kind": "multiple_choice", "name_class": True}),
+    Row(
+        "without_image",
+        "without the image",
+        "Table 5",
+        settings={"kind": "multiple_choice", "show_image": False},
+    ),
+)
+
+NOT_OURS = {
+    "table12/GPT4": "a chat API answers it, not a checkpoint: Tables 1, 2, 5, 8 and 12 of GPT4, GeminiPro and Claude3",
+    "table5/human": "needs people",
+    "table13": "TextVQA, POPE and MM-Vet have their own graders; run lmms-eval on the export",
+    "figure5": "loss curves: drawn on the scoreboard from the metrics.jsonl of the runs it is given",
+}
+"""Experiments of the paper that are no evaluation of one model, and what to do instead."""
+
+
+def rows_of(kind: str) -> tuple[Row, ...]:
+    """The rows of a data set whose evaluation is of `kind`: questions with options, or images with a class."""
+    return QUESTIONS if kind == "multiple_choice" else CLASSIFICATION
