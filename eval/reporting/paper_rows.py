@@ -127,10 +127,15 @@ def _accuracy(result: Mapping[str, Any]) -> float:
 
 
 def rows_of_probe(probe: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    """Rows of Tables 3 and 10 to the rate that a probe has for them."""
+    """Rows of Tables 3, 4 and 10 to the rate that a probe has for them."""
     model, dataset = model_and_dataset(probe)
     found: dict[str, Mapping[str, Any]] = {}
     for place, result in probe["places"].items():
+        if place in ("image_embeds", "vision_pooled"):  # BLIP-2's ViT-g is what the paper calls EVA-G
+            encoder = "EVA-G" if place == "vision_pooled" else model
+            heads = (f"table3/finetuned/{encoder}/linear/{dataset}", f"table4/linear/{encoder}/{dataset}")
+            found |= {row: result["accuracy"] for row in heads if row in known}
+            continue
         named = {"-1": "last", "mean": "average"}.get(place)
         rows = [f"table10/{place}/{model}/{dataset}", f"table3/probing/{model}/{named}/{dataset}"]
         found |= {row: result["accuracy"] for row in rows if row in known}

@@ -41,7 +41,7 @@ def scoreboard_page(content: Mapping[str, Any], found: Found) -> Page:
     ]
     blocks += _reproductions(found.reproductions)
     if content["others"]:
-        lines = [
+        others = [
             _cells({"row": other["name"], "paper": None, "difference": None, **other}) for other in content["others"]
         ]
         blocks += [Heading("Results that no row of the paper belongs to"), Table(HEADERS, others, numeric=NUMERIC)]

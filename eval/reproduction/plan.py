@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from configs.errors import ConfigError
+from configs.errors import ConfigError, DataError
 from configs.load import load_config
 from configs.run_dir import RunDir
 from configs.schema import EvalConfig
@@ -57,15 +57,18 @@ class Planned:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A data set under a request: its config, its shard set, and its class list where its rows need one."""
+    """A data set under a request: its config, and its shard set, or the `problem` why there is none."""
 
     name: str
     config: EvalConfig
-    shards: ShardSet = field(repr=False)
+    shards: ShardSet | None = field(repr=False)
+    problem: str | None = None
 
     @property
     def items(self) -> int:
         """How many items are asked."""
+        if self.shards is None:
+            return 0
         return len(chosen_items(self.shards.index["id_hash"].tolist(), self.config.limit))
 
 
@@ -77,7 +80,7 @@ def dataset_names() -> list[str]:
 def open_dataset(name: str, request: Request) -> Dataset:
     """The data set called `name`, or the one that the YAML file `name` describes.
 
-    Raises `ConfigError` for an unknown one, `DataError` if its shards are not built.
+    One whose shards are not built has a problem. Raises `ConfigError` for an unknown one.
     """
     shipped = DATASETS / f"{name}.yaml"
     file = shipped if shipped.is_file() else Path(name)
@@ -86,7 +89,10 @@ def open_dataset(name: str, request: Request) -> Dataset:
     settings = [f"model={request.model}", f"checkpoint={request.checkpoint}", "paper_row=null"]
     settings += [f"limit={request.limit}"] if request.limit is not None else []
     config, _ = load_config(EvalConfig, file, [*settings, *preset_overrides(request.protocol), *request.overrides])
-    shards = open_source(config)
+    try:
+        shards = open_source(config)
+    except DataError as error:
+        return Dataset(file.stem, config, None, str(error))
     protocol = config.protocol
     if protocol.kind != "multiple_choice" and protocol.classes is None and any(shards.manifest.class_names):
         protocol = replace(protocol, classes=str(Path(config.data.shards) / config.source))
@@ -129,6 +135,8 @@ def _protocol_name(protocol: str) -> str:
 def _impossible(dataset: Dataset, row: Row) -> str | None:
     """Why the row cannot be run on this data set, None if it can."""
     config = dataset.config
+    if dataset.problem is not None:
+        return dataset.problem
     classes = config.protocol.classes
     kind = row.settings.get("kind")
     if (kind in ("closed_world", "class_scoring") or row.answers == "scores") and classes is None:
