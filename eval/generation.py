@@ -22,7 +22,7 @@ import torch
 from torch import nn
 from transformers import DynamicCache
 
-from eval.cpu_products import FastProducts
+from eval.cpu_products import fast_products
 from eval.llama_steps import Keys, LlamaSteps
 
 
@@ -64,7 +64,7 @@ class Greedy:
         `ids` are the questions' own, `embeddings` (B, T, H) what the decoder takes for them, padded on the left where
         `mask` (B, T) is 0.
         """
-        with FastProducts():
+        with fast_products(embeddings):
             if self.steps is None:
                 return self._plainly(embeddings, mask, stop)
             return self._stepwise(self.steps, ids, embeddings, stop)

@@ -17,11 +17,9 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
@@ -111,7 +109,7 @@ def _compare(
         return made[-1].answers(ids, embeddings, mask, Stop(frozenset({END}), limit))
 
     def plain() -> list[list[int]]:
-        with _default_products():
+        with cpu_products.default_products():
             return ours()
 
     def theirs() -> list[list[int]]:
@@ -188,13 +186,6 @@ class _Heard(torch.nn.Module):
         self.states.append(states)
         logits: torch.Tensor = self.head(states)
         return logits
-
-
-@contextmanager
-def _default_products() -> Iterator[None]:
-    """As on a processor where PyTorch's own choice of matrix code is the faster one."""
-    with mock.patch.object(cpu_products, "onednn_is_faster", lambda: False):
-        yield
 
 
 def _seconds(side: Callable[[], Any], device: str) -> float:

@@ -6,7 +6,8 @@ A random LLaMA of hidden size 512 (speed does not depend on weights), a prompt o
 class names as the given tokenizer cuts them, one thread, CPU seconds, all in one process. The slow sides take hours on
 1,000 names, so they are timed on a few names, spread over the lengths, and scaled by tokens (the loop) or by names;
 the output says so. Both precisions are measured: fp32, in which all three ways agree to 1e-4, and bf16, in which the
-authors run. The loop is bound by memory, ours by arithmetic, so their ratio differs much between machines.
+authors run. The loop is bound by memory, ours by arithmetic, so their ratio differs much between machines; on AMD
+processors ours is also measured with PyTorch's default matrix code (`eval.cpu_products`), which the slow sides use.
 
 The nodes that an exact top-1 needs are counted on a small LLaMA that is trained here to name noisy features, as they
 depend on how sure the model is.
@@ -29,6 +30,7 @@ from configs.load import exit_on_user_error
 from data_prep.class_names import load_class_list
 from data_prep.prompts import classification_prompt, image_question
 from data_prep.sample import Turn
+from eval.cpu_products import default_products
 from eval.scoring.peaked_model import train_peaked
 from eval.scoring.reference import cached_loop, full_forward
 from eval.scoring.rules import Rule, class_scores
@@ -38,7 +40,7 @@ from eval.scoring.trie import ClassTrie, answer_tokens
 from train.chat import ChatRenderer, load_tokenizer
 
 GOALS = {"loop": 30.0, "full": 150.0, "sum": 0.02, "cfg": 0.05}
-RUNS = 3  # of our side; the least counts
+RUNS = 3  # of every side in turn; the least counts
 IMAGES = 100  # for top-1
 RULES = {"sum": Rule("sum"), "mean": Rule("mean"), "cfg": Rule("cfg", 3.0)}
 
@@ -122,40 +124,64 @@ def cpu_seconds(work: Callable[[], Any]) -> tuple[float, Any]:
 
 
 def measure_speed(tree: TreeForward, names: list[list[int]], arguments: argparse.Namespace) -> dict[str, Any]:
-    """One image, all names: our CPU seconds, those of the two slow ways, and that all three agree."""
+    """One image, all names: our CPU seconds, those of the two slow ways, and that all three agree.
+
+    The sides take turns, `RUNS` times, and the least of each counts.
+    """
     trie, prompt = ClassTrie(names), _prompt(tree, arguments.prefix)
-    ours = []
-    tree.config._attn_implementation = scoring_attention(
-        "auto", "cpu", "bf16" if prompt.dtype == torch.bfloat16 else "fp32"
-    )
-    for _ in range(RUNS):
-        seconds, (log_probs, _) = cpu_seconds(lambda: _score_all(tree, trie, prompt))
-        ours.append(seconds)
-    tree.config._attn_implementation = "sdpa"  # transformers' default, for the slow sides
-    prefill, _ = cpu_seconds(lambda: cached_loop(tree, prompt, []))
+    kernel = scoring_attention("auto", "cpu", "bf16" if prompt.dtype == torch.bfloat16 else "fp32")
     by_length = sorted(range(len(names)), key=lambda index: len(names[index]))
     some = [by_length[int(place)] for place in np.linspace(0, len(names) - 1, arguments.loop_classes)]
     few = [by_length[int(place)] for place in np.linspace(0, len(names) - 1, arguments.full_classes)]
-    loop, looped = cpu_seconds(lambda: cached_loop(tree, prompt, [names[index] for index in some]))
-    full, forwarded = cpu_seconds(lambda: [full_forward(tree, prompt, names[index]) for index in few])
+
+    def ours() -> Any:
+        return _with_kernel(tree, kernel, lambda: _score_all(tree, trie, prompt)[0])
+
+    def default() -> Any:
+        with default_products():
+            return ours()
+
+    sides: dict[str, Callable[[], Any]] = {
+        "ours": ours,
+        "default_products": default,
+        "prefill": lambda: cached_loop(tree, prompt, []),
+        "loop": lambda: cached_loop(tree, prompt, [names[index] for index in some]),
+        "full": lambda: [full_forward(tree, prompt, names[index]) for index in few],
+    }
+    rounds = [{name: cpu_seconds(side) for name, side in sides.items()} for _ in range(RUNS)]
+    least = {name: min(made[name][0] for made in rounds) for name in sides}
+    results = {name: rounds[0][name][1] for name in sides}
     share = sum(len(names[index]) for index in some) / sum(map(len, names))
-    loop_all, full_all = prefill + (loop - prefill) / share, full / len(few) * len(names)
+    loop = least["prefill"] + (least["loop"] - least["prefill"]) / share
+    full = least["full"] / len(few) * len(names)
+    pairs = [*zip(some, results["loop"], strict=True), *zip(few, results["full"], strict=True)]
     differences = [
-        abs(log_probs[node] - value)
-        for index, values in (*zip(some, looped, strict=True), *zip(few, forwarded, strict=True))
+        abs(results["ours"][node] - value)
+        for index, values in pairs
         for node, value in zip(trie.paths[index], values, strict=True)
     ]
     return {
-        "ours_seconds": min(ours),
-        "prefill_seconds": prefill,
-        "loop_seconds": loop_all,
-        "full_seconds": full_all,
+        "ours_seconds": least["ours"],
+        "ours_default_products_seconds": least["default_products"],
+        "prefill_seconds": least["prefill"],
+        "loop_seconds": loop,
+        "full_seconds": full,
         "loop_scaled_from": len(some),
         "full_scaled_from": len(few),
-        "loop_over_ours": loop_all / min(ours),
-        "full_over_ours": full_all / min(ours),
+        "loop_over_ours": loop / least["ours"],
+        "loop_over_ours_default_products": loop / least["default_products"],
+        "full_over_ours": full / least["ours"],
         "largest_difference": max(differences),
     }
+
+
+def _with_kernel(tree: TreeForward, kernel: str, work: Callable[[], Any]) -> Any:
+    """`work` with another attention kernel than transformers' default, which the slow sides use."""
+    tree.config._attn_implementation = kernel
+    try:
+        return work()
+    finally:
+        tree.config._attn_implementation = "sdpa"
 
 
 def count_nodes(names: list[list[int]], steps: int = 500) -> dict[str, Any]:
@@ -191,6 +217,8 @@ def as_text(result: dict[str, Any]) -> str:
             f"  {dtype}: ours {speed['ours_seconds']:.2f} s; the prompt alone {speed['prefill_seconds']:.2f} s",
             f"    authors' loop {speed['loop_seconds']:.1f} s (scaled from {speed['loop_scaled_from']} names): "
             f"{speed['loop_over_ours']:.1f} x ours; goal {GOALS['loop']:.0f} x",
+            f"    (with PyTorch's default products ours takes {speed['ours_default_products_seconds']:.2f} s: "
+            f"{speed['loop_over_ours_default_products']:.1f} x; see eval/cpu_products.py)",
             f"    one forward a name {speed['full_seconds']:.0f} s (scaled from {speed['full_scaled_from']} names): "
             f"{speed['full_over_ours']:.1f} x ours; goal {GOALS['full']:.0f} x",
             f"    largest difference of a log-probability {speed['largest_difference']:.1e}"

@@ -29,26 +29,29 @@ def full_forward(tree: TreeForward, embeddings: torch.Tensor, name: Sequence[int
 
 @torch.inference_mode()
 def cached_loop(tree: TreeForward, embeddings: torch.Tensor, names: Sequence[Sequence[int]]) -> list[list[float]]:
-    """The same of all names over one cache of the prompt: a forward a token, the last one's result unused."""
+    """The same of all names over one cache of the prompt: a forward a token, the last one's result unused.
+
+    As theirs, every step gets a mask of ones. Restoring the cache is free, as it was in their transformers, where a
+    step left the prompt's keys as they were and made longer copies.
+    """
     cache = DynamicCache()
     states = tree.decoder(inputs_embeds=embeddings, past_key_values=cache, use_cache=True).last_hidden_state
-    first = tree.head(states[:, -1])
+    first, length = tree.head(states[:, -1]), embeddings.shape[1]
+    prompt = [(layer.keys, layer.values) for layer in cache.layers]
+    ones = torch.ones(1, length + max(map(len, names), default=0), dtype=torch.long, device=embeddings.device)
     results = []
     for name in names:
-        restored = _restored(cache)
+        for layer, (own_keys, own_values) in zip(cache.layers, prompt, strict=True):
+            layer.keys, layer.values = own_keys, own_values
         logits, values = first, []
-        for token in name:
+        for place, token in enumerate(name):
             values.append(float(logits.float().log_softmax(-1)[0, token]))
-            step = tree.words(torch.tensor([[token]], device=embeddings.device))
-            states = tree.decoder(inputs_embeds=step, past_key_values=restored, use_cache=True).last_hidden_state
+            states = tree.decoder(
+                inputs_embeds=tree.words(torch.tensor([[token]], device=embeddings.device)),
+                attention_mask=ones[:, : length + place + 1],
+                past_key_values=cache,
+                use_cache=True,
+            ).last_hidden_state
             logits = tree.head(states[:, -1])
         results.append(values)
     return results
-
-
-def _restored(cache: DynamicCache) -> DynamicCache:
-    """A fresh container around the same keys: a step appends by making new tensors, so these stay as they are."""
-    fresh = DynamicCache()
-    for number, layer in enumerate(cache.layers):
-        fresh.update(layer.keys, layer.values, number)
-    return fresh

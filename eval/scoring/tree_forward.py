@@ -21,8 +21,9 @@ from torch import nn
 from transformers import DynamicCache
 
 from configs.errors import ConfigError
+from eval.cpu_products import fast_products
 
-HEAD_ROWS = 1024  # positions whose logits are held at a time: 128 MiB in fp32 at 32,000 tokens
+HEAD_ROWS = {"cuda": 1024, "cpu": 128}  # positions whose logits are held at a time: 16 MiB fit a cache
 
 
 class SlotCache:
@@ -127,14 +128,16 @@ class TreeForward:
         """
         cache = DynamicCache()  # without a config it keeps all keys, also beyond a sliding window
         positions = (mask.cumsum(1) - 1).clamp(min=0)
-        states = self.decoder(
-            inputs_embeds=embeddings,
-            attention_mask=mask,
-            position_ids=positions,
-            past_key_values=cache,
-            use_cache=True,
-        ).last_hidden_state
-        return Prefix(SlotCache(cache, room), mask.bool(), self.head(states[:, -1]).float())
+        with fast_products(embeddings):
+            states = self.decoder(
+                inputs_embeds=embeddings,
+                attention_mask=mask,
+                position_ids=positions,
+                past_key_values=cache,
+                use_cache=True,
+            ).last_hidden_state
+            logits = self.head(states[:, -1]).float()
+        return Prefix(SlotCache(cache, room), mask.bool(), logits)
 
     def extend(self, prefix: Prefix, tokens: torch.Tensor, depths: torch.Tensor, visible: torch.Tensor) -> torch.Tensor:
         """Hidden states (B, N, H) of nodes with `tokens` and `depths` (B, N), kept in the next N slots.
@@ -146,13 +149,15 @@ class TreeForward:
         positions = lengths[:, None] + depths - 1  # (B, N)
         if self.window is not None:
             sees = sees & self._inside_window(prefix, positions, visible)
-        states: torch.Tensor = self.decoder(
-            inputs_embeds=self.words(tokens),
-            attention_mask=_additive(sees[:, None], prefix.cache.buffers[0][0].dtype),
-            position_ids=positions,
-            past_key_values=cache,
-            use_cache=True,
-        ).last_hidden_state
+        words = self.words(tokens)
+        with fast_products(words):
+            states: torch.Tensor = self.decoder(
+                inputs_embeds=words,
+                attention_mask=_additive(sees[:, None], prefix.cache.buffers[0][0].dtype),
+                position_ids=positions,
+                past_key_values=cache,
+                use_cache=True,
+            ).last_hidden_state
         cache.commit()
         return states
 
@@ -169,12 +174,20 @@ class TreeForward:
     def log_probs(self, states: torch.Tensor, rows: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
         """(M,) fp32 log-probabilities of `tokens` (M,) after the positions `rows` (M,) of `states` (R, H)."""
         results = torch.empty(len(rows), dtype=torch.float32, device=states.device)
-        for start in range(0, len(states), HEAD_ROWS):
-            logits = self.head(states[start : start + HEAD_ROWS]).float()  # (<= HEAD_ROWS, V)
-            here = ((rows >= start) & (rows < start + HEAD_ROWS)).nonzero()[:, 0]
+        size = HEAD_ROWS.get(states.device.type, HEAD_ROWS["cuda"])
+        for start in range(0, len(states), size):
+            with fast_products(states):
+                logits = self.head(states[start : start + size]).float()  # (<= size, V)
+            here = ((rows >= start) & (rows < start + size)).nonzero()[:, 0]
             chosen = logits[rows[here] - start, tokens[here]]
-            results[here] = chosen - logits.logsumexp(-1)[rows[here] - start]
+            results[here] = chosen - _log_normaliser(logits)[rows[here] - start]
         return results
+
+
+def _log_normaliser(logits: torch.Tensor) -> torch.Tensor:
+    """(R,) log of the sum of exponentials of `logits` (R, V), which are used up: the copies would cost more time."""
+    largest = logits.amax(-1, keepdim=True)
+    return logits.sub_(largest).exp_().sum(-1).log_() + largest[:, 0]
 
 
 def scoring_attention(choice: str, device: str, dtype: str) -> str:

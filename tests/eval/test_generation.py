@@ -13,7 +13,6 @@ from transformers import (
     OPTForCausalLM,
 )
 
-from eval.cpu_products import FastProducts, linear
 from eval.generation import Greedy, LanguageModel, Stop, common_beginning
 from eval.generation_benchmark import _parser, as_text, benchmark
 from eval.llama_steps import LlamaSteps
@@ -168,23 +167,6 @@ def test_a_run_with_another_system_prompt_does_not_see_the_old_one():
 )
 def test_what_all_questions_begin_with(ids, expected):
     assert common_beginning(ids, image_token=9) == expected
-
-
-def test_products_of_either_library_agree():
-    states, weight, bias = torch.randn(5, 7, 64), torch.randn(40, 64), torch.randn(40)
-    expected = (states.double() @ weight.double().T + bias).float()
-    with torch.inference_mode():
-        assert linear(states, weight, bias) == pytest.approx(expected, abs=1e-4)
-        with FastProducts():
-            assert torch.nn.functional.linear(states, weight, bias) == pytest.approx(expected, abs=1e-4)
-            assert torch.nn.functional.linear(states.bfloat16(), weight.bfloat16()).dtype == torch.bfloat16
-
-
-def test_gradients_are_left_to_pytorch():
-    weight = torch.randn(3, 4, requires_grad=True)
-    with FastProducts():
-        torch.nn.functional.linear(torch.randn(2, 4), weight).sum().backward()
-    assert weight.grad is not None
 
 
 def test_both_sides_of_the_benchmark_say_the_same():
