@@ -8,9 +8,11 @@
     rollback_lr   -                     the same, rates x `lr_backoff`  stop after `max_rollbacks`
     ladder        skipped               rollback, then rollback_lr      stop after `max_rollbacks`
 
-A step whose loss or gradient is not finite is skipped in all of them. Lasting trouble is a source's loss that is called
-never recovering, slowly diverging, frozen or not positive, or more than `max_skips` skips in a row: a skipped step
-cannot mend weights that are already damaged, and skipping for ever freezes the run.
+A step whose loss or gradient is not finite is skipped in all of them. Outliers are skipped `max_skips` times within
+`window` steps; after that one is skipped only next to another, so that a sample that always stands out is learnt one
+day. Lasting trouble is a source's loss that is called never recovering, slowly diverging, frozen or not positive, or
+more than `max_skips` skips in a row: a skipped step cannot mend weights that are already damaged, and skipping for ever
+freezes the run.
 
 Why this order: clipped isolated outliers need nothing; damage to the state needs a rollback, and other data (as PaLM
 did); a cause that stays, as too high a rate does, needs a lower rate (OPT; LLaVA's LoRA), and a budget.
@@ -18,7 +20,7 @@ did); a cause that stays, as too high a rate does, needs a lower rate (OPT; LLaV
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from configs.schema import MonitorConfig
@@ -46,6 +48,7 @@ class Memory:
 
     skips_in_a_row: int = 0
     first_skip: int = 0
+    lately: list[int] = field(default_factory=list)  # steps skipped among the last `window`
     missed: int = 0  # steps of this run's history whose update was not applied: AdamW has counted so many fewer
     rollbacks: int = 0
     lr_scale: float = 1.0
@@ -69,9 +72,13 @@ class Actions:
         """The largest gradient norm whose step is applied; `CLOSED` if none is. A norm of NaN never passes."""
         if not all(math.isfinite(loss) for loss in losses.values()):
             return CLOSED
-        if self.config.action not in ("skip", "ladder"):
+        if self.config.action not in ("skip", "ladder") or self._has_skipped_enough:
             return math.inf
         return CLOSED if monitor.loss_stands_out(losses) else monitor.norm_limit(losses)
+
+    @property
+    def _has_skipped_enough(self) -> bool:
+        return len(self.memory.lately) >= self.config.max_skips and self.memory.skips_in_a_row == 0
 
     def lr_scale(self, step: int) -> float:
         """Factor on the schedule's rate in optimizer step `step` (from 0): 1.0 unless there was a rollback."""
@@ -83,11 +90,13 @@ class Actions:
     def decide(self, step: int, verdicts: Sequence[Verdict], applied: bool) -> Decision:
         """What follows from the verdicts on `step` (counted from 1), and from whether its update was applied."""
         memory = self.memory
+        memory.lately = [skipped for skipped in memory.lately if skipped > step - self.config.window]
         if applied:
             memory.skips_in_a_row = 0
         else:
             memory.first_skip = step if memory.skips_in_a_row == 0 else memory.first_skip
             memory.skips_in_a_row += 1
+            memory.lately.append(step)
             memory.missed += 1
         if memory.skips_in_a_row > self.config.max_skips:
             return self._answer(f"{memory.skips_in_a_row} steps in a row were skipped", memory.first_skip)
@@ -108,7 +117,7 @@ class Actions:
         """Note that the run stands at `step` again, with `missed` updates fewer than steps."""
         self.memory.rollbacks += 1
         self.memory.missed = missed
-        self.memory.skips_in_a_row = 0
+        self.memory.skips_in_a_row, self.memory.lately = 0, []
         self.memory.rewarm_from = step
         if decision.lower_rate:
             self.memory.lr_scale *= self.config.lr_backoff

@@ -11,7 +11,9 @@ trend is in `train.spikes.detectors`, what happens after one in `train.spikes.ep
 
 Loss and norm vouch for each other: where both lie half the threshold (4) above their baselines in one step, both are
 outliers; two independent t3 values do so once in 10,000 steps. A norm alone is an outlier at 7/8 of it (7): its log is
-noisier than the loss's, but without its heavy tail.
+noisier than the loss's, but without its heavy tail. What is asked before an update (`loss_stands_out`, `norm_limit`) is
+stricter: one of the two must be an outlier by itself. A sample that is hard, not bad, raises both a little, and skipped
+each time it would never be learnt.
 
 Background: "Why are Visually-Grounded Language Models Bad at Image Classification?", Section 3.3 and Figure 5.
 """
@@ -62,13 +64,11 @@ class SpikeMonitor:
         return any(self._z(f"loss/{source}", loss) > self.config.threshold for source, loss in losses.items())
 
     def norm_limit(self, losses: Mapping[str, float]) -> float:
-        """The gradient norm above which the step of these losses is an outlier; infinite while nothing is known."""
+        """The gradient norm of a batch of these sources that is an outlier by itself; infinite while none is known."""
         detector = self.detectors.get(_of_sources(GRAD_NORM, losses))
         if not self.config.enabled or detector is None or not detector.judges:
             return math.inf
-        joint = self.config.threshold * JOINT
-        loud = any(self._z(f"loss/{source}", loss) > joint for source, loss in losses.items())
-        return math.exp(detector.window.log_at(self._threshold(GRAD_NORM, loud)))
+        return math.exp(detector.window.log_at(self._threshold(GRAD_NORM, loud=False)))
 
     def unresolved(self) -> dict[str, str]:
         """Signal to what is wrong with it now: `never_recovering`, `slow_divergence`, `non_finite` and so on."""

@@ -67,6 +67,24 @@ def test_skips_in_a_row_have_a_limit_and_other_skips_have_none(action, then):
     assert kinds[-1].since == 19
 
 
+def test_a_batch_that_always_stands_out_is_learnt_in_the_end():
+    """Every tenth batch holds a hard sample: skipped 3 times, then made; outliers in a row are still all skipped."""
+    acts, watching = acting("skip", max_skips=3), monitor()
+    hard = []
+    for step in range(64, 124):
+        stands_out = step % 10 == 0
+        limit = acts.norm_limit(watching, {"a": 99.0 if stands_out else 1.2})
+        hard += [limit] if stands_out else []
+        acts.decide(step, [], applied=limit > 2)
+    assert hard == [CLOSED] * 3 + [math.inf] * 3
+    assert acts.norm_limit(watching, {"a": math.nan}) == CLOSED
+    acts.decide(124, [], applied=False)
+    assert acts.norm_limit(watching, {"a": 99.0}) == CLOSED, "next to another"
+    acts.decide(125, [], applied=True)
+    acts.decide(260, [], applied=True)
+    assert acts.norm_limit(watching, {"a": 99.0}) == CLOSED, "those skips are long ago"
+
+
 def test_only_skipping_actions_close_the_gate_on_outliers_and_all_close_it_on_nan():
     watching = monitor()
     for action in ("log", "rollback", "stop"):

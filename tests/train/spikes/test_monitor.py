@@ -118,7 +118,7 @@ def test_loss_and_norm_vouch_for_each_other():
     for step in range(100):
         assert monitor.observe(step, {"a": noise(step, 0.1)}, noise(step + 10**6, 0.1)) == []
     five, short = (math.exp(monitor.detectors[s].window.log_at(5.0)) for s in ("loss/a", "grad_norm/a"))
-    assert monitor.norm_limit({"a": five}) < short < monitor.norm_limit({"a": 1.0})
+    assert short < monitor.norm_limit({"a": five}), "that is said, but no reason to skip the step"
     assert {v.kind for v in monitor.observe(100, {"a": five}, short)} == {"outlier"}
 
 
