@@ -81,6 +81,7 @@ def _from_json(values: Any) -> ClassList:
         raise ValueError(f"it holds a {type(values).__name__}, not a list or an object")
     if "names" in values and isinstance(values["names"], list):
         synonyms = tuple(tuple(others) for others in values.get("synonyms", ()))
+        synonyms = synonyms if any(synonyms) else ()  # WordNet was asked, and knows none of the classes
         return ClassList(tuple(values["names"]), tuple(values.get("keys", ())), synonyms)
     if isinstance(values.get("class_names"), list):  # manifest.json of a shard set
         return ClassList(tuple(values["class_names"]))

@@ -17,8 +17,44 @@ LISTS = {
 }
 
 
+# classes with a synset, with synonyms beside their own name, and sha256 of the synonyms; refresh the last with:
+# python -c "import hashlib, json, sys; from data_prep.class_names import load_class_list as l;
+#            print(hashlib.sha256(json.dumps(l(sys.argv[1]).synonyms).encode()).hexdigest())" imagenet
+SYNONYMS = {
+    "imagenet": (1000, 573, "5ec8d03d56dc5a11ea860d9fe785b486a0a86fb0b3404869711fb43e35f3c9c5"),
+    "flowers102": (76, 57, "1400b522bb99cba074900e4f94a6543d4567c96b990e1c7fd7506f2270ea8ea9"),
+    "stanford_cars": (0, 0, "4f53cda18c2baa0c0354bb5f9a3ecbe5ed12ab4d8e11ba873c2f11161202b945"),
+    "caltech101": (91, 55, "ad3ebabefeff073f4fe4814864d18b60542f3c6617206d26779fbc0590595389"),
+}
+
+
 def test_every_shipped_list_is_tested():
-    assert {file.stem for file in SHIPPED.glob("*.json")} == set(LISTS)
+    assert {file.stem for file in SHIPPED.glob("*.json")} == set(LISTS) == set(SYNONYMS)
+
+
+@pytest.mark.parametrize("name", SYNONYMS)
+def test_the_synonyms_of_a_shipped_list_have_their_counts_and_hash(name):
+    classes = load_class_list(name)
+    assert len(classes.synonyms) in (0, len(classes.names))
+    others = [
+        any(other.lower() != name.lower() for other in synonyms)
+        for name, synonyms in zip(classes.names, classes.synonyms, strict=bool(classes.synonyms))
+    ]
+    found = sha256(json.dumps(classes.synonyms).encode()).hexdigest()
+    assert (sum(map(bool, classes.synonyms)), sum(others), found) == SYNONYMS[name]
+
+
+def test_synonyms_are_those_of_the_thing_in_the_picture():
+    synonyms = {
+        name: dict(zip(load_class_list(name).names, load_class_list(name).synonyms, strict=True))
+        for name in ("flowers102", "caltech101")
+    }
+    assert synonyms["flowers102"]["artichoke"] == ("artichoke", "globe artichoke", "artichoke plant", "Cynara scolymus")
+    assert "Strelitzia reginae" in synonyms["flowers102"]["bird of paradise"], "the plant, not the bird"
+    assert synonyms["flowers102"]["balloon flower"] == (), "WordNet's is another plant"
+    assert synonyms["caltech101"]["crab"] == ("crab",), "neither the louse nor the sign of the zodiac"
+    assert "motorcycle" in synonyms["caltech101"]["motorbike"]
+    assert synonyms["caltech101"]["garfield"] == (), "not the president"
 
 
 @pytest.mark.parametrize("name", LISTS)

@@ -245,3 +245,5 @@ def test_mmmus_parser_reads_what_the_authors_code_reads(answer, letter):
 def test_auto_synonyms_are_the_class_lists(classes):
     assert load_synonyms("auto", classes) == {}
     assert "crampfish" in load_synonyms("auto", "imagenet")["electric ray"]
+    assert "gladiolus" in load_synonyms("auto", "flowers102")["sword lily"]
+    assert load_synonyms("auto", "caltech101")["platypus"][:2] == ("duckbill", "duckbilled platypus")

@@ -1,0 +1,117 @@
+"""Synonyms of the shipped class lists, taken from WordNet's own files.
+
+    python -m data_prep.wordnet_synonyms --wordnet /usr/share/wordnet flowers102           is it what WordNet says?
+    python -m data_prep.wordnet_synonyms --wordnet /usr/share/wordnet flowers102 --write   make it so
+    python -m data_prep.wordnet_synonyms --wordnet /usr/share/wordnet flowers102 --find    senses of the names without
+
+A list's `synsets` say, by hand, which noun of WordNet 3.0 each class is (its offset, as in ImageNet's wnids), or null
+where there is none; its `synonyms` are the lemmas of that noun and nothing else. Exits with 1 if they differ.
+"""
+
+import argparse
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from configs.errors import DataError, UserError
+from configs.load import exit_on_user_error
+from data_prep import atomic
+from data_prep.class_names import SHIPPED
+
+NOTE = "synsets, synonyms: WordNet 3.0, Copyright 2006 by Princeton University (LICENSE.WordNet)"
+
+
+@dataclass(frozen=True, slots=True)
+class Nouns:
+    """WordNet's nouns: synset to (lemmas, gloss), and name in lower case to synsets, the most frequent first."""
+
+    synsets: dict[str, tuple[tuple[str, ...], str]]
+    senses: dict[str, list[str]]
+
+    @classmethod
+    def read(cls, folder: Path) -> "Nouns":
+        """The files data.noun and index.noun, as wndb(5WN) describes them. Raises `DataError` if they are not there."""
+        try:
+            lines = [(folder / name).read_text(encoding="latin-1").splitlines() for name in ("data.noun", "index.noun")]
+        except OSError as error:
+            raise DataError(
+                f"{folder} has no data.noun and index.noun ({error.strerror}); they are in the package wordnet-base of"
+                f" Debian and in WordNet-3.0.tar.gz of wordnet.princeton.edu"
+            ) from error
+        data, index = ([line for line in file if not line.startswith(" ")] for file in lines)  # a licence comes first
+        synsets = {}
+        for line in data:
+            words, _, gloss = line.partition(" | ")
+            offset, _, _, count, *rest = words.split()
+            lemmas = rest[: 2 * int(count, 16) : 2]
+            synsets[f"n{offset}"] = tuple(lemma.replace("_", " ") for lemma in lemmas), gloss.strip()
+        senses = {}
+        for line in index:
+            name, _, count, *rest = line.split()
+            senses[name.replace("_", " ")] = [f"n{offset}" for offset in rest[-int(count) :]]
+        return cls(synsets, senses)
+
+    def synonyms(self, synsets: Sequence[str | None]) -> list[list[str]]:
+        """The lemmas of each synset, none for None. Raises `DataError` for one that is not in these files."""
+        for synset in synsets:
+            if synset is not None and synset not in self.synsets:
+                raise DataError(f"the synset {synset} is not in these files; synsets are those of WordNet 3.0")
+        return [list(self.synsets[synset][0]) if synset else [] for synset in synsets]
+
+    def find(self, name: str) -> list[str]:
+        """Lines that tell the senses of a name, also written with or without hyphens, apostrophes and plural."""
+        plain = name.lower()
+        forms = dict.fromkeys((plain, plain.replace("-", " "), plain.replace(" ", "-"), plain.replace(" ", "")))
+        forms |= dict.fromkeys([*(form.removesuffix("s") for form in forms), plain.replace("'", "")])
+        found = dict.fromkeys(synset for form in forms for synset in self.senses.get(form, ()))
+        return [f"{synset}  {', '.join(self.synsets[synset][0])}: {self.synsets[synset][1]}" for synset in found]
+
+
+def with_synonyms(values: dict[str, Any], nouns: Nouns) -> dict[str, Any]:
+    """The class list `values` with the synonyms that its `synsets` have."""
+    return values | {"_wordnet": NOTE, "synonyms": nouns.synonyms(values["synsets"])}
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Compare, write or find."""
+    parser = argparse.ArgumentParser(description="Take the synonyms of shipped class lists from WordNet.")
+    parser.add_argument("lists", nargs="+", choices=("flowers102", "caltech101", "stanford_cars"), metavar="LIST")
+    parser.add_argument("--wordnet", type=Path, required=True, help="folder with data.noun and index.noun")
+    parser.add_argument("--write", action="store_true", help="write the lists")
+    parser.add_argument("--find", action="store_true", help="print the senses of names without a synset")
+    arguments = parser.parse_args(argv)
+    try:
+        nouns = Nouns.read(arguments.wordnet)
+        same = [_do(SHIPPED / f"{name}.json", nouns, arguments) for name in arguments.lists]
+    except UserError as error:
+        exit_on_user_error(error)
+    raise SystemExit(not all(same))
+
+
+def _do(path: Path, nouns: Nouns, arguments: argparse.Namespace) -> bool:
+    """Treat one list; whether it is (now) what WordNet says."""
+    values = json.loads(path.read_text(encoding="utf-8"))
+    made = with_synonyms(values, nouns)
+    if arguments.find:
+        for name, synset in zip(values["names"], values["synsets"], strict=True):
+            if synset is None:
+                print(f"{name}\n" + "".join(f"    {line}\n" for line in nouns.find(name)), end="")
+    if arguments.write:
+        atomic.write_bytes(path, json.dumps(made, ensure_ascii=False, indent=1).encode() + b"\n")
+    known = sum(synset is not None for synset in made["synsets"])
+    more = sum(
+        any(lemma.lower() != name.lower() for lemma in lemmas)
+        for name, lemmas in zip(made["names"], made["synonyms"], strict=True)
+    )
+    same: bool = arguments.write or made == values
+    print(
+        f"{path.stem}: {known} of {len(made['names'])} classes are in WordNet, {more} have another name there; "
+        f"{'as shipped' if same else 'NOT as shipped'}"
+    )
+    return same
+
+
+if __name__ == "__main__":
+    main()
