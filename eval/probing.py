@@ -1,6 +1,7 @@
 """Linear probing: how much of the class stands in the language model's last layer (the paper's Tables 3 and 10).
 
     python -m eval.probing --config FILE.yaml --train SOURCE [--epochs 500]     extract, train, report
+    python -m eval.probing --config FILE.yaml --train SOURCE --encoder   the image encoder instead (eval/clip/linear.py)
     python -m eval.probing --benchmark [--json]                          our training against the authors' loop
 
 One pass over the images stores the last layer's states at all places of Table 10 (0, 100, ... 600, the last three, and
@@ -27,17 +28,20 @@ from configs.errors import DataError, RunError, UserError
 from configs.load import exit_on_user_error, load_config
 from configs.schema import EvalConfig
 from eval.class_frequency import frequencies_of, frequency_results, with_frequency
+from eval.clip.images import ImageEncoder
+from eval.clip.linear import EPOCHS as HEAD_EPOCHS
+from eval.clip.linear import FEATURES, encoded, is_encoder, open_encoder
 from eval.items import chosen_items, open_source
 from eval.open_world import OpenWorld
 from eval.places import place_of
 from eval.predictor import Predictor, Prompt
-from eval.probe_heads import Options, ProbeSet, benchmark, benchmark_text, train_heads
+from eval.probe_heads import EPOCHS, Options, ProbeSet, benchmark, benchmark_text, train_heads
 from eval.reporting.stats import ClassResult, Rate
+from eval.respondents import respondent_folders
 from eval.systems import described
-from train.export import model_folders
 from train.model import DTYPES, LoadedModel, load_model
 
-BY_CLASS = ("-1", "mean")  # Table 3's two; Figure 7 sets them against the classes' frequency
+BY_CLASS = ("-1", "mean", *FEATURES)  # Table 3's two; Figure 7 sets them against the classes' frequency
 PLACES = ("0", "100", "200", "300", "400", "500", "600", "-3", "-2", "-1", "mean")
 
 
@@ -97,8 +101,26 @@ def extract(config: EvalConfig, loaded: LoadedModel, file: Path) -> Features:
     return features
 
 
+def encoder_features(config: EvalConfig, encoder: ImageEncoder, file: Path) -> Features:
+    """As `extract`, of an image encoder: one place."""
+    if file.is_file():
+        stored = load_file(file)
+        return Features(stored["states"], stored["labels"])
+    states, labels = encoded(config, encoder)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    save_file({"states": states.contiguous(), "labels": labels}, file)
+    return Features(states, labels)
+
+
 def probe(
-    train: Features, test: Features, epochs: int, *, best_on_test: bool = False, precision: str = "fp32", seed: int = 0
+    train: Features,
+    test: Features,
+    epochs: int,
+    *,
+    places: Sequence[str] = PLACES,
+    best_on_test: bool = False,
+    precision: str = "fp32",
+    seed: int = 0,
 ) -> dict[str, Any]:
     """Train a head a place on `train`, and say how right each is on `test`.
 
@@ -106,7 +128,7 @@ def probe(
     `accuracy` is that of the epoch chosen on held-out training items; `best_on_test`, if asked for, is the authors'
     maximum over epochs, which has looked at the answers.
     """
-    lacking = [int(sum(part.states[:, n].isnan().any(-1).sum() for part in (train, test))) for n in range(len(PLACES))]
+    lacking = [int(sum(part.states[:, n].isnan().any(-1).sum() for part in (train, test))) for n in range(len(places))]
     there = [number for number, prompts in enumerate(lacking) if not prompts]
     drawn = torch.Generator().manual_seed(seed)
     order = torch.randperm(len(train.labels), generator=drawn)
@@ -126,16 +148,16 @@ def probe(
     correct = trained.correct(everything).cpu()
     results: dict[str, dict[str, Any]] = {}
     for column, number in enumerate(there):
-        results[PLACES[number]] = {
+        results[places[number]] = {
             "accuracy": Rate(int(correct[column].sum()), len(test.labels)).to_json(),
             "epoch": int(trained.epochs[column]) + 1,
         }
-        if PLACES[number] in BY_CLASS:
+        if places[number] in BY_CLASS:
             pairs = zip(test.labels.tolist(), correct[column].tolist(), strict=True)
-            results[PLACES[number]]["right_by_label"] = _by_label(pairs)
+            results[places[number]]["right_by_label"] = _by_label(pairs)
         if trained.best_on_test is not None:
-            results[PLACES[number]]["best_on_test"] = float(trained.best_on_test[column]) / len(test.labels)
-    left_out = {PLACES[number]: prompts for number, prompts in enumerate(lacking) if prompts}
+            results[places[number]]["best_on_test"] = float(trained.best_on_test[column]) / len(test.labels)
+    left_out = {places[number]: prompts for number, prompts in enumerate(lacking) if prompts}
     sizes = {"class_count": classes, "train": len(kept), "val": len(held), "epochs": epochs}
     return {"places": results, "left_out": left_out, **sizes}
 
@@ -151,20 +173,27 @@ def _by_label(pairs: Iterable[tuple[int, bool]]) -> dict[int, tuple[int, int]]:
 
 def run(config: EvalConfig, arguments: argparse.Namespace) -> dict[str, Any]:
     """Extract features of both sources, train, write probe.json in the evaluation's folder, and return its content."""
-    label, folder = model_folders(config.model, config.checkpoint, config.revision)[0]
+    label, folder = respondent_folders(config)[0]
     place = place_of(config).folder(label, folder).root
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    loaded = load_model(str(folder), None, config.dtype, config.attention, device)
-    features = {
-        source: extract(
-            replace(config, source=source), loaded, place / _feature_file(source, loaded.identity, config.limit)
-        )
-        for source in (arguments.train, config.source)
-    }
+    sources = {source: replace(config, source=source) for source in (arguments.train, config.source)}
+    alone = is_encoder(config, folder) or getattr(arguments, "encoder", False)
+    if alone:
+        encoder = open_encoder(config, folder)
+        places: tuple[str, ...] = (encoder.feature,)
+        place = place / "encoder"  # beside what stands in the language model
+        files = {source: place / _feature_file(source, encoder.identity, config.limit) for source in sources}
+        features = {source: encoder_features(sources[source], encoder, files[source]) for source in sources}
+    else:
+        places = PLACES
+        loaded = load_model(str(folder), None, config.dtype, config.attention, device)
+        files = {source: place / _feature_file(source, loaded.identity, config.limit) for source in sources}
+        features = {source: extract(sources[source], loaded, files[source]) for source in sources}
     result = probe(
         features[arguments.train],
         features[config.source],
-        arguments.epochs,
+        arguments.epochs or (HEAD_EPOCHS if alone else EPOCHS),
+        places=places,
         best_on_test=arguments.best_on_test,
         precision=arguments.precision,
     )
@@ -221,7 +250,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="Linear probing of the last layer at several places.")
     parser.add_argument("--config", type=Path, metavar="FILE", help="evaluation whose model and source are probed")
     parser.add_argument("--train", metavar="SOURCE", help="source of data.sources that heads are trained on")
-    parser.add_argument("--epochs", type=int, default=500, help="epochs of training (default 500, as the paper)")
+    parser.add_argument("--epochs", type=int, help="epochs of training (default, as the paper: 500; encoders 300)")
+    parser.add_argument("--encoder", action="store_true", help="probe the image encoder; a CLIP has nothing else")
     parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument(
         "--precision", choices=("fp32", "bf16"), default="fp32", help="of the products; bf16 is 3 times as fast"

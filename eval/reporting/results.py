@@ -122,7 +122,8 @@ def _plain(
 
 def _of_probe(probe: Mapping[str, Any], known: Mapping[str, PaperNumber]) -> Iterator[tuple[str | None, Result]]:
     rows = rows_of_probe(probe, known)
-    for row, rate in rows.items() if rows else ((None, probe["places"]["-1"]["accuracy"]),):
+    main = probe["places"].get("-1") or next(iter(probe["places"].values()))  # an encoder has one place
+    for row, rate in rows.items() if rows else ((None, main["accuracy"]),):
         yield row, _rated(rate, f"probe, {probe['epochs']} epochs", probe)
 
 
