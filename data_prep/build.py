@@ -55,10 +55,10 @@ def build_source(name: str, data: DataConfig, arguments: argparse.Namespace) -> 
         _prepare_folder(folder, rebuild=job.rebuild)
     outcome = count_shards(job) if arguments.finalise else _do_share(job, arguments)
     if job.check_only:
-        print(check_summary(name, outcome))
+        print(check_summary(name, outcome, source.ignored))
         check_drop_fraction(name, outcome.drops, outcome.records, data.max_drop_fraction)
         return
-    finished = finalise(folder, recipe, outcome.records, data.max_drop_fraction)
+    finished = finalise(folder, recipe, outcome.records, data.max_drop_fraction, source.ignored)
     if arguments.finalise and finished.missing:
         raise DataError(
             f"{folder.root} lacks {len(finished.missing)} shards, the first of them {finished.missing[0]:06d}.tar; run"

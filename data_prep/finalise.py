@@ -11,7 +11,7 @@ from configs.errors import DataError
 from configs.run_dir import ShardDir
 from data_prep import atomic
 from data_prep.drops import check_drop_fraction
-from data_prep.manifest import FORMAT_VERSION, Manifest, fingerprint_of
+from data_prep.manifest import FORMAT_VERSION, MOST_IGNORED, Manifest, fingerprint_of
 from data_prep.sample import Drop, Sample
 from data_prep.shard_index import INDEX_DTYPE
 from data_prep.sidecar import COLUMNS, Recipe, Sidecar
@@ -25,8 +25,10 @@ class Finished:
     missing: tuple[int, ...] = ()
 
 
-def finalise(folder: ShardDir, recipe: Recipe, records: int, max_drop_fraction: float) -> Finished:
-    """Write index and manifest if every shard of the `records` records is there.
+def finalise(
+    folder: ShardDir, recipe: Recipe, records: int, max_drop_fraction: float, ignored: tuple[str, ...] = ()
+) -> Finished:
+    """Write index and manifest, which lists what was `ignored`, if every shard of the `records` records is there.
 
     Several workers may do this at the same time: they write the same bytes. Raises `DataError` if too many records
     were dropped, if two samples share an id, or if a shard was built by another recipe.
@@ -44,11 +46,10 @@ def finalise(folder: ShardDir, recipe: Recipe, records: int, max_drop_fraction: 
     for number, sidecar in enumerate(whole):
         if sidecar.recipe != settings:
             raise DataError(f"{folder.shard(number)} was built with other settings; pass --rebuild to replace it")
-    drops = tuple(drop for sidecar in whole for drop in sidecar.drops)
-    check_drop_fraction(recipe.source, drops, records, max_drop_fraction)
+    check_drop_fraction(recipe.source, _drops(whole), records, max_drop_fraction)
     index = _index(whole)
     _check_unique_ids(folder, index)
-    return Finished(_write(folder, recipe, records, whole, index, drops))
+    return Finished(_write(folder, recipe, records, whole, index, ignored))
 
 
 def _write(
@@ -57,7 +58,7 @@ def _write(
     records: int,
     sidecars: list[Sidecar],
     index: NDArray[np.void],
-    drops: tuple[Drop, ...],
+    ignored: tuple[str, ...],
 ) -> Manifest:
     entries = tuple(sidecar.entry(folder.shard(number).name) for number, sidecar in enumerate(sidecars))
     labels = index["label"]
@@ -79,15 +80,20 @@ def _write(
         shards=entries,
         files=files,
         histogram=tuple(np.bincount(labels[labels >= 0], minlength=len(recipe.class_names)).tolist()),
-        drops=drops,
+        drops=_drops(sidecars),
         index_sha256=index_sha256,
         fingerprint=fingerprint_of(entries, index_sha256 if files else None),
+        ignored=ignored[:MOST_IGNORED],
     )
     _remove_surplus(folder, len(entries))
     atomic.write_bytes(folder.index, buffer.getvalue())
     atomic.write_bytes(folder.manifest, manifest.to_json().encode())
     atomic.remove_leftovers(folder.root)
     return manifest
+
+
+def _drops(sidecars: list[Sidecar]) -> tuple[Drop, ...]:
+    return tuple(drop for sidecar in sidecars for drop in sidecar.drops)
 
 
 def _index(sidecars: list[Sidecar]) -> NDArray[np.void]:

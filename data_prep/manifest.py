@@ -13,6 +13,7 @@ from data_prep.remote import Remote, as_url
 from data_prep.sample import Drop
 
 FORMAT_VERSION = 1
+MOST_IGNORED = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,10 @@ class AdoptedFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
-    """What a shard set holds. `histogram[i]` counts samples of class i; `records` = samples + drops."""
+    """What a shard set holds. `histogram[i]` counts samples of class i; `records` = samples + drops.
+
+    `ignored` names files beside the records (see `Source`), the first `MOST_IGNORED` of them.
+    """
 
     format_version: int
     source: str
@@ -54,6 +58,7 @@ class Manifest:
     drops: tuple[Drop, ...]
     index_sha256: str
     fingerprint: str
+    ignored: tuple[str, ...] = ()
 
     def to_json(self) -> str:
         """The text of manifest.json."""
@@ -69,8 +74,8 @@ class Manifest:
         values["shards"] = tuple(ShardEntry(**entry) for entry in values["shards"])
         values["files"] = tuple(AdoptedFile(**file) for file in values["files"])
         values["drops"] = tuple(Drop(**drop) for drop in values["drops"])
-        for name in ("class_names", "histogram"):
-            values[name] = tuple(values[name])
+        for name in ("class_names", "histogram", "ignored"):
+            values[name] = tuple(values.get(name, ()))
         return cls(**values)
 
 

@@ -87,10 +87,14 @@ class Drop:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """What a reader returns: its class names (empty if it has no classes) and its records, in a fixed order."""
+    """What a reader returns: its class names (empty if it has no classes) and its records, in a fixed order.
+
+    `ignored` names files that were seen and are no records at all, such as `Thumbs.db`: listed, not counted as drops.
+    """
 
     class_names: tuple[str, ...]
     records: Iterable[Sample | Drop]
+    ignored: tuple[str, ...] = ()
 
 
 def parse_turns(conversations: Iterable[Mapping[str, str]]) -> tuple[Turn, ...]:

@@ -1,7 +1,7 @@
 """What a build did, in words: totals, and drops by reason with examples."""
 
 from configs.run_dir import ShardDir
-from data_prep.drops import describe_drops
+from data_prep.drops import SHOWN_FILES, describe_drops
 from data_prep.manifest import Manifest
 from data_prep.workers import Outcome
 
@@ -16,10 +16,19 @@ def build_summary(folder: ShardDir, outcome: Outcome, manifest: Manifest | None,
         f"{folder.root}: {manifest.samples:,} samples in {len(manifest.shards)} shards,"
         f" {manifest.bytes / 1e6:,.1f} MB; {work}; {len(manifest.drops):,} of {manifest.records:,} records dropped"
     ]
+    lines += _ignored(manifest.ignored)
     return "\n".join(lines + [f"    {line}" for line in describe_drops(manifest.drops)])
 
 
-def check_summary(name: str, outcome: Outcome) -> str:
+def check_summary(name: str, outcome: Outcome, ignored: tuple[str, ...] = ()) -> str:
     """What `--check-only` found, every drop on a line of its own."""
     lines = [f"{name}: {len(outcome.drops):,} of {outcome.records:,} records would be dropped; nothing was written"]
+    lines += _ignored(ignored)
     return "\n".join(lines + [f"    {drop.id}: {drop.reason} ({drop.file or 'no file'})" for drop in outcome.drops])
+
+
+def _ignored(files: tuple[str, ...]) -> list[str]:
+    if not files:
+        return []
+    more = ", ..." if len(files) > SHOWN_FILES else ""
+    return [f"    {len(files):,} other files ignored ({', '.join(files[:SHOWN_FILES])}{more})"]

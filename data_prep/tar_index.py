@@ -42,7 +42,7 @@ def index_tar(tar: Path, name: str, *, keep_text: bool = False) -> list[Entry]:
     try:
         with tarfile.open(tar, "r:") as archive:
             for member in archive:
-                if member.isdir():  # `tar cf x.tar folder` writes one; it holds nothing
+                if member.isdir() or _left_by_a_system(member.name):  # `tar cf x.tar folder` writes them
                     continue
                 key, field = _key(member.name)
                 group = groups.setdefault(key, {})
@@ -58,6 +58,11 @@ def index_tar(tar: Path, name: str, *, keep_text: bool = False) -> list[Entry]:
     except tarfile.TarError as error:
         raise DataError(f"{name} is damaged or not a plain tar: {error}; fetch it again, or gunzip it") from error
     return [(key, faults.get(key, group)) for key, group in groups.items()]
+
+
+def _left_by_a_system(name: str) -> bool:
+    last = name.rpartition("/")[2]
+    return last.startswith("._") or last == ".DS_Store"
 
 
 def _key(name: str) -> tuple[str, str]:

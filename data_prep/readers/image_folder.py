@@ -2,8 +2,9 @@
 
     cats/a.jpg  cats/more/b.png  dogs/c.jpg   ->   ids cats/a, cats/more/b, dogs/c; classes cats, dogs
 
-Order is that of sorted names. Hidden files, `Thumbs.db` and `desktop.ini` are ignored; every other file that is not
-an image is a drop. Whether a file really is an image, and of which format, its content decides when shards are built.
+Order is that of sorted names. What systems and people leave beside images (hidden files, `Thumbs.db`, `desktop.ini`,
+texts and tables) is ignored, and listed; every other file that is not an image by its name is a drop, since it may be
+one that we cannot read, such as .heic. Whether a file really is an image its content decides when shards are built.
 """
 
 import os
@@ -19,7 +20,8 @@ from data_prep.records import LazyRecords, Record
 from data_prep.sample import Drop, Sample, Source
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"})
-IGNORED = frozenset({"thumbs.db", "desktop.ini", "__macosx"})
+IGNORED = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "__macosx", "@eadir", "lost+found"})
+TEXT_SUFFIXES = frozenset({".txt", ".md", ".csv", ".tsv", ".json", ".jsonl", ".xml", ".html"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +54,10 @@ def read(
         raise DataError(f"{path} has no class folders; the images of class cat belong into {path / 'cat'}")
     names, labels = _classes(folders, class_names, names_by or ("key" if class_names else "folder"))
     classification_turns(prompt, names[0])  # an unknown wording is told before the folders are listed
-    items = [item for folder in folders for item in _items(path, folder, labels[folder], per_class_limit, seed)]
+    ignored = _ignored_in(path)
+    items = [
+        item for folder in folders for item in _items(path, folder, labels[folder], per_class_limit, seed, ignored)
+    ]
     items += [_Item(name, name, None) for name in _files_outside(path)]
 
     def make(index: int) -> Record:
@@ -67,11 +72,22 @@ def read(
             id=item.id, image=file, label=item.label, label_name=name, turns=classification_turns(prompt, name)
         )
 
-    return Source(names, LazyRecords(make, len(items)))
+    return Source(names, LazyRecords(make, len(items)), tuple(sorted(ignored)))
 
 
 def _visible(name: str) -> bool:
     return not name.startswith(".") and name.lower() not in IGNORED
+
+
+def _counts(file: str) -> bool:
+    """Whether a file has to be an image: those that need not be are ignored."""
+    return _visible(file) and PurePosixPath(file).suffix.lower() not in TEXT_SUFFIXES
+
+
+def _ignored_in(root: Path) -> list[str]:
+    """Names beside the class folders that are ignored."""
+    with os.scandir(root) as entries:
+        return [entry.name for entry in entries if not (_visible if entry.is_dir() else _counts)(entry.name)]
 
 
 def _visible_folders(root: Path) -> list[str]:
@@ -81,7 +97,7 @@ def _visible_folders(root: Path) -> list[str]:
 
 def _files_outside(root: Path) -> list[str]:
     with os.scandir(root) as entries:
-        return sorted(entry.name for entry in entries if not entry.is_dir() and _visible(entry.name))
+        return sorted(entry.name for entry in entries if not entry.is_dir() and _counts(entry.name))
 
 
 def _classes(folders: list[str], class_names: str | None, names_by: str) -> tuple[tuple[str, ...], dict[str, int]]:
@@ -114,13 +130,15 @@ def _classes(folders: list[str], class_names: str | None, names_by: str) -> tupl
     return classes.names, {name: classes.by_key[name] for name in folders}
 
 
-def _items(root: Path, folder: str, label: int, limit: int | None, seed: int) -> list[_Item]:
-    """The files of one class in order, at most `limit` of them images."""
+def _items(root: Path, folder: str, label: int, limit: int | None, seed: int, ignored: list[str]) -> list[_Item]:
+    """The files of one class in order, at most `limit` of them images; what does not count joins `ignored`."""
     files = []
     for directory, inner, names in os.walk(root / folder):
-        inner[:] = [name for name in inner if _visible(name)]
         relative = Path(directory).relative_to(root).as_posix()
-        files += [f"{relative}/{name}" for name in names if _visible(name)]  # a million paths joined are 10 s
+        ignored += [f"{relative}/{name}" for name in inner if not _visible(name)]
+        ignored += [f"{relative}/{name}" for name in names if not _counts(name)]
+        inner[:] = [name for name in inner if _visible(name)]
+        files += [f"{relative}/{name}" for name in names if _counts(name)]  # a million paths joined are 10 s
     files.sort()
     stems = [_stem(file) for file in files]
     times = Counter(stems)

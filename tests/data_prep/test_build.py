@@ -123,6 +123,23 @@ def test_a_damaged_image_is_dropped_with_its_reason_and_the_rest_stays(class_fol
     assert f"1 x does not decode ({victim})" in out
 
 
+def test_a_small_build_does_not_fail_over_what_a_system_left_but_lists_it(
+    class_folders, write_config, tmp_path, capsys
+):
+    config = write_config(class_folders)
+    for name in ("cat/Thumbs.db", "cat/.DS_Store", "notes.txt", "wild_dog/labels.csv"):
+        (class_folders / name).write_bytes(b"x")
+    run("--config", config, "--check-only")
+    assert "4 other files ignored (cat/.DS_Store, cat/Thumbs.db, notes.txt, ...)" in capsys.readouterr().out
+    run("--config", config)
+    assert "4 other files ignored (cat/.DS_Store, cat/Thumbs.db, notes.txt, ...)" in capsys.readouterr().out
+    manifest = ShardSet.open(tmp_path / "shards/pets").manifest
+    assert manifest.ignored == ("cat/.DS_Store", "cat/Thumbs.db", "notes.txt", "wild_dog/labels.csv")
+    assert (manifest.samples, manifest.records, manifest.drops) == (12, 12, ())
+    (class_folders / "cat" / "phone.heic").write_bytes(b"x")
+    assert "1 of 13 records dropped" in fails(capsys, "--config", config, "--rebuild")
+
+
 def test_without_the_decode_check_only_the_header_is_read(class_folders, write_config, tmp_path):
     victim = class_folders / "cat" / "3.jpg"
     victim.write_bytes(victim.read_bytes()[:-20])

@@ -26,16 +26,21 @@ def test_folders_inside_a_class_folder_belong_to_the_class(class_folders):
     assert ids["cat/deep/er/0"] == 0
 
 
-def test_other_files_are_drops_and_hidden_ones_are_ignored(class_folders):
-    for name in ("cat/notes.txt", "cat/.DS_Store", "cat/Thumbs.db", "README.md", ".hidden.jpg", "loose.jpg"):
-        (class_folders / name).write_text("x")
+def test_a_file_that_may_be_an_image_is_a_drop_and_what_cannot_be_one_is_ignored_and_listed(class_folders):
     (class_folders / ".git").mkdir()
-    drops = {r.id: r.reason.partition(":")[0] for r in image_folder.read(class_folders).records if isinstance(r, Drop)}
+    (class_folders / "cat" / "@eaDir").mkdir()
+    ignored = ["cat/notes.txt", "cat/.DS_Store", "cat/Thumbs.db", "README.md", ".hidden.jpg", "cat/._0.jpg", "Icon\r"]
+    for name in (*ignored, "cat/phone.heic", "cat/noextension", "loose.jpg", "cat/@eaDir/0.jpg"):
+        (class_folders / name).write_text("x")
+    source = image_folder.read(class_folders)
+    drops = {r.id: r.reason.partition(":")[0] for r in source.records if isinstance(r, Drop)}
     assert drops == {
-        "cat/notes": "not an image file",
-        "README.md": "outside any class folder",
+        "cat/phone": "not an image file",
+        "cat/noextension": "not an image file",
         "loose.jpg": "outside any class folder",
     }
+    assert source.ignored == tuple(sorted([*ignored, ".git", "cat/@eaDir"]))
+    assert len(source.records) == 12 + 3
 
 
 def test_two_files_that_differ_by_suffix_alone_keep_it_in_their_ids(class_folders):

@@ -246,7 +246,7 @@ def test_samples_are_those_the_webdataset_package_reads(tmp_path, picture):
         folder = tarfile.TarInfo("some.dir")
         folder.type = tarfile.DIRTYPE
         file.addfile(folder)
-        for name in ("some.dir/1.JPG", "some.dir/1.txt", "2.jpg", "2.json", "2.cls"):
+        for name in ("some.dir/1.JPG", "some.dir/._1.JPG", "some.dir/1.txt", ".DS_Store", "2.jpg", "2.json", "2.cls"):
             add(file, name, json.dumps(name).encode())
     ours = index_tar(tar, "x")
     theirs = list(webdataset.WebDataset(str(tar), shardshuffle=False))
