@@ -1,6 +1,7 @@
 """LLaVA-NeXT, BLIP-2 and InstructBLIP: what we compute is what transformers' own processors and models compute."""
 
 import json
+from dataclasses import asdict
 
 import pytest
 import torch
@@ -24,7 +25,10 @@ from eval.class_scoring import ClassScorer
 from eval.predictor import Predictor
 from eval.probing import PLACES, place_states
 from eval.probing import main as probe
+from eval.reporting.paper import paper_numbers
+from eval.reporting.paper_rows import own_row, rows_of_report
 from eval.run import main as evaluate
+from eval.systems import System
 from train.chat import VICUNA_V1
 from train.families import family_of, trainable_family_of
 from train.family_shapes import BUILDERS, QUERIES, WINDOW
@@ -308,3 +312,24 @@ def test_flash_attention_is_not_asked_of_a_q_former(families, monkeypatch):
     assert _attention_of(family_of(families["llava_next"]), "auto", "cuda", "bf16") == "flash_attention_2"
     with pytest.raises(ConfigError, match="BLIP-2 does not have"):
         _attention_of(blip, "flash_attention_2", "cuda", "bf16")
+
+
+@pytest.mark.parametrize(
+    ("place", "model"),
+    [
+        ("llava-hf/llava-1.5-13b-hf", "LLaVA1.5-13B"),
+        ("llava-hf/llava-v1.6-vicuna-7b-hf", "LLaVANeXT-V7B"),
+        ("llava-hf/llava-v1.6-mistral-7b-hf", "LLaVANeXT-M7B"),
+        ("Salesforce/blip2-opt-2.7b", "BLIP2-2.7B"),
+        ("Salesforce/instructblip-vicuna-7b", "IBLIP-7B"),
+        ("Salesforce/instructblip-vicuna-13b", "IBLIP-13B"),
+    ],
+)
+def test_a_model_by_its_hub_id_stands_beside_its_own_rows_of_the_paper(place, model):
+    known = {row: number.value for row, number in paper_numbers().items()}
+    preset = "table1/open_world/LLaVA1.5-7B/ImageNet"
+    assert own_row(preset, asdict(System(place)) | {"finetuned": False}, known) == f"table1/open_world/{model}/ImageNet"
+    report = {"model": place, "source": "flowers102_test", "paper": {"row": preset.replace("ImageNet", "Flowers102")}}
+    rows = rows_of_report(report | {"protocol": {"kind": "closed_world", "prompt": "paper"}}, known)
+    assert f"table1/closed_world/{model}/Flowers102" in rows
+    assert not any("LLaVA1.5-7B" in row for row in rows)
