@@ -188,6 +188,11 @@ class OptimConfig(Section):
     betas: tuple[float, float] = setting((0.9, 0.999), doc="AdamW's decay rates of the two moments.")
     eps: float = setting(1e-8, doc="AdamW's epsilon.", above=0)
     clip_norm: float = setting(1.0, doc="Largest global gradient norm; 0 turns clipping off.", at_least=0)
+    update_clip: str = setting(
+        "none",
+        doc="`stable`: a parameter whose gradient outgrows AdamW's second moment takes a smaller step (StableAdamW).",
+        choices=("none", "stable"),
+    )
     schedule: str = setting("cosine", doc="Shape of the rate after warm-up.", choices=("cosine", "constant"))
     warmup_ratio: float = setting(0.03, doc="Fraction of all steps over which the rate rises.", at_least=0, at_most=1)
 
@@ -215,9 +220,10 @@ class TrainConfig(Section):
         dict, doc="Source name to passes over it in an epoch: 2.5 is two and a seeded half; sources not named count 1."
     )
     shuffle_block: int = setting(
-        262_144,
-        doc="Samples shuffled together after the shards were permuted; small blocks read few shards at a time, but mix "
-        "badly where shards are sorted by class (the dry run counts classes).",
+        2_097_152,
+        doc="Samples shuffled together after the shards were permuted; by default all of ImageNet and 665K. Small blocks "
+        "read few shards at a time, as a small cache needs, but mix badly where shards are sorted by class: 262,144 of "
+        "ImageNet hold 300 of its classes (the dry run counts them).",
         at_least=1,
     )
     epochs: int = setting(1, doc="Epochs: passes over the sources, or over what `weights` makes of them.", at_least=1)

@@ -104,6 +104,12 @@ class ShardSet:
         """Hexadecimal identity of the samples' bytes and order."""
         return self.manifest.fingerprint
 
+    @property
+    def remote_bytes(self) -> int:
+        """Bytes of all files that are read through the cache."""
+        adopted = sum(file.bytes for file in self.manifest.files if as_url(file.path))
+        return adopted + (self.manifest.bytes if self.remote else 0)
+
     def sample(self, number: int) -> Sample:
         """Sample `number`, its image as the bytes of the original file (or None).
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from configs.schema import TrainConfig
 from train.epochs import EpochOrder, Mixture
 from train.packing import Dealing, Lengths, StepOrder
 from train.schedule import plan_batches
@@ -33,7 +34,7 @@ PARTS = (  # of the 665K mixture: thousands of samples, median and log-spread of
     (48, 380, 0.50, True),  # RefCOCO
     (86, 400, 0.45, True),  # Visual Genome
 )
-BLOCK = 262_144
+BLOCK = TrainConfig().shuffle_block
 WORLD, BUDGET = 8, 8192
 
 

@@ -17,6 +17,8 @@ from train.plan import RunPlan, plan_counts
 from train.schedule import plan_batches, warmup_steps
 from train.zero import memory_estimate
 
+FEW_CLASSES = 0.9  # of all: fewer in a block are told
+
 
 def preview(plan: RunPlan, samples: int = 3) -> str:
     """The plan as text: data, steps, batches, trainable parameters, memory, the first samples in colour.
@@ -73,7 +75,24 @@ def _shuffling(plan: RunPlan) -> str:
     first = labels[EpochOrder.of(mixture, plan.config.seed, 0).positions[: mixture.block]]
     classes, known = len(np.unique(first[first >= 0])), len(np.unique(labels[labels >= 0]))
     line = f"shuffled          {sum(map(len, mixture.shards)):,} shards, then samples in blocks of {mixture.block:,}"
-    return f"{line} (the first holds {classes:,} of {known:,} classes)" if known else line
+    line += f" (the first holds {classes:,} of {known:,} classes)" if known else ""
+    if classes < FEW_CLASSES * known:
+        line += "; parts of an epoch would be about few classes each: raise train.shuffle_block"
+    return line + _cache_advice(plan)
+
+
+def _cache_advice(plan: RunPlan) -> str:
+    """A block of samples behind URLs that does not fit the cache is fetched again and again."""
+    sets = plan.sources.sets
+    remote = sum(shards.remote_bytes for shards in sets) / max(1, len(plan.sources))  # bytes a sample
+    block, room = min(plan.order.mixture.block, len(plan.sources)), plan.config.data.cache_gib * 2**30
+    if block * remote <= room:
+        return ""
+    needed, fits = block * remote / 2**30, int(room / remote)
+    return (
+        f"; a block reads {needed:,.0f} GiB behind URLs through a cache of {plan.config.data.cache_gib:,.0f}: raise"
+        f" data.cache_gib, or set train.shuffle_block to {fits:,} or less"
+    )
 
 
 def _portions(plan: RunPlan) -> list[str]:

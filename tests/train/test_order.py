@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 
 from configs.errors import ConfigError
+from configs.schema import TrainConfig
 from train.epochs import PADDING, EpochOrder, Mixture, OrderState, data_steps, keyed_hash
 from train.packing import rank_share
 from train.plan import make_plan
+from train.preview import preview
 from train.schedule import plan_batches
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -126,8 +128,35 @@ def test_starting_anywhere_continues_the_same_sequence(start):
     assert take(start) == take(0)[start:]
 
 
-def test_two_million_samples_are_ordered_in_two_seconds():
-    mixture = Mixture(shards=((1000,) * 1281 + (167,), (1000,) * 665 + (298,)), weights=(1.0, 1.0), block=262_144)
+def test_by_default_batches_of_imagenet_in_the_order_of_its_folders_hold_many_classes():
+    count = 1_281_167
+    mixture = Mixture(((2000,) * (count // 2000) + (count % 2000,),), (1.0,), TrainConfig().shuffle_block)
+    classes = np.arange(count) * 1000 // count
+    positions = EpochOrder.of(mixture, seed=0, epoch=0).positions
+    found = [len(np.unique(classes[positions[at : at + 256]])) for at in range(0, count - 256, 100_000)]
+    assert min(found) > 200, "of 256 independent draws 226 differ"
+
+
+def test_the_dry_run_tells_of_blocks_of_few_classes_and_of_a_cache_too_small_for_a_block(workshop, tmp_path):
+    def shuffled(*overrides: str) -> str:
+        (line,) = [
+            line
+            for line in preview(make_plan(workshop.config("dry", *overrides), 1, "cpu"), 0).splitlines()
+            if line.startswith("shuffled ")
+        ]
+        return line
+
+    assert shuffled().endswith("classes)")
+    assert "few classes each: raise train.shuffle_block" in shuffled("train.shuffle_block=4")
+    there = (f"data.shards=file://{workshop.root}/shards", f"data.cache_dir={tmp_path}")
+    assert shuffled(*there).endswith("classes)")
+    small = (*there, "data.cache_gib=1.0e-5")
+    assert "through a cache of 0: raise data.cache_gib, or set train.shuffle_block to" in shuffled(*small)
+
+
+@pytest.mark.parametrize("block", [262_144, TrainConfig().shuffle_block])
+def test_two_million_samples_are_ordered_in_two_seconds(block):
+    mixture = Mixture(shards=((1000,) * 1281 + (167,), (1000,) * 665 + (298,)), weights=(1.0, 1.0), block=block)
     began = time.process_time()
     order = EpochOrder.of(mixture, seed=0, epoch=3)
     assert time.process_time() - began < 2
