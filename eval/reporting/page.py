@@ -7,6 +7,7 @@ The page loads nothing: styles are inline, figures are SVG. Whatever comes from 
 """
 
 import html
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -20,6 +21,8 @@ body { margin: 0 auto; padding: 1.5rem 1rem 4rem; max-width: 60rem; background: 
 h1 { font-size: 1.6rem; line-height: 1.25; margin: 0 0 .3rem; overflow-wrap: anywhere; }
 h2 { font-size: 1.15rem; margin: 2.2rem 0 .6rem; padding-top: .6rem; border-top: 1px solid #dde3ea; }
 p { margin: .4rem 0; max-width: 46rem; }
+nav ul { columns: 17rem; padding-left: 1.1rem; font-size: .9rem; margin: .8rem 0; }
+a { color: #1f5fa8; }
 p.warning { background: #fff4d6; border-left: 4px solid #d79b00; padding: .5rem .8rem; }
 .numbers { display: grid; grid-template-columns: repeat(auto-fit, minmax(12rem, 1fr)); gap: .7rem; margin: 1rem 0; }
 .number { border: 1px solid #dde3ea; border-radius: .5rem; padding: .6rem .8rem; }
@@ -81,7 +84,12 @@ class Figure:
     caption: str
 
 
-Block = Heading | Text | Numbers | Table | Figure
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """Links to all headings of a page too long to be looked through."""
+
+
+Block = Heading | Text | Numbers | Table | Figure | Contents
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +101,9 @@ class Page:
 
     def html(self) -> str:
         """The whole page, UTF-8, without anything to load."""
-        body = "\n".join(_html(block) for block in self.blocks)
+        headings = [block.text for block in self.blocks if isinstance(block, Heading)]
+        parts = [_contents(headings) if isinstance(block, Contents) else _html(block) for block in self.blocks]
+        body = "\n".join(parts)
         title = html.escape(self.title)
         return (
             '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
@@ -103,12 +113,13 @@ class Page:
 
     def markdown(self) -> str:
         """The page as Markdown; figures by their captions."""
-        return "\n\n".join([f"# {_cell(self.title)}", *(_markdown(block) for block in self.blocks)]) + "\n"
+        blocks = [block for block in self.blocks if not isinstance(block, Contents)]
+        return "\n\n".join([f"# {_cell(self.title)}", *(_markdown(block) for block in blocks)]) + "\n"
 
 
-def _html(block: Block) -> str:
+def _html(block: Heading | Text | Numbers | Table | Figure) -> str:
     if isinstance(block, Heading):
-        return f"<h2>{html.escape(block.text)}</h2>"
+        return f'<h2 id="{_anchor(block.text)}">{html.escape(block.text)}</h2>'
     if isinstance(block, Text):
         opening = '<p class="warning">' if block.warning else "<p>"
         return f"{opening}{html.escape(block.text)}</p>"
@@ -125,6 +136,20 @@ def _html(block: Block) -> str:
     return _html_table(block)
 
 
+def _contents(headings: Sequence[str]) -> str:
+    items = "".join(f'<li><a href="#{_anchor(text)}">{html.escape(text)}</a></li>' for text in headings)
+    return f"<nav><ul>{items}</ul></nav>"
+
+
+def _anchor(text: str) -> str:
+    """A heading's place in the page.
+
+    >>> _anchor("Table 1 (open world): 3 of 48 run")
+    'table-1-open-world-3-of-48-run'
+    """
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
+
+
 def _html_table(table: Table) -> str:
     def cells(row: Sequence[str], tag: str) -> str:
         kinds = ["n" if i in table.numeric else "code" if i in table.code else "t" for i in range(len(row))]
@@ -138,7 +163,7 @@ def _html_table(table: Table) -> str:
     return f"<details><summary>show all {len(table.rows):,} rows</summary>{text}</details>"
 
 
-def _markdown(block: Block) -> str:
+def _markdown(block: Heading | Text | Numbers | Table | Figure) -> str:
     if isinstance(block, Heading):
         return f"## {_cell(block.text)}"
     if isinstance(block, Text):

@@ -49,7 +49,8 @@ def error_figure(rows: Sequence[Row], model: str = "LLaVA1.5-7B", other: str = "
             ours = {k: _ratio(_value(a), _value(b)) for k, (a, b) in pairs.items() if a and b}
             _line(axes, paper, "o--", COLOURS[0], f"error of {model} / error of {other}")
             _line(axes, ours, "o-", COLOURS[0], None)
-            axes.set_ylim(bottom=0)
+            axes.set_yscale("log")
+            axes.set_yticks((1, 10, 100), ("1", "10", "100"))
         _legend(figure, panels, 1)
         return svg_of(figure)
 

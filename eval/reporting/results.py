@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from configs.errors import RunError
+from eval.reporting.finetuned_rows import training_of
 from eval.reporting.loss_curves import LossCurve, read_loss_curves
 from eval.reporting.paper import PaperNumber
 from eval.reporting.paper_rows import model_and_dataset, rows_of_correlation, rows_of_probe, rows_of_report
@@ -152,8 +153,7 @@ def _plainly_open(report: Mapping[str, Any]) -> bool:
 
 
 def _model_name(values: Mapping[str, Any]) -> str:
-    system = values.get("system") or {"finetuned": False}
-    return f"{Path(str(values['model'])).name}{' (fine-tuned)' if system['finetuned'] else ''}"
+    return f"{Path(str(values['model'])).name}{' (fine-tuned)' if training_of(values) else ''}"
 
 
 def derived(rows: Mapping[str, Sequence[Result]], known: Mapping[str, PaperNumber]) -> list[tuple[str, Result]]:

@@ -1,9 +1,10 @@
 """How the scoreboard looks: a section a table of the paper with its figure, then other models and data sets."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from eval.reporting.page import LONG_TABLE, Block, Figure, Heading, Page, Table, Text
+from eval.reporting.page import LONG_TABLE, Block, Contents, Figure, Heading, Page, Table, Text
 from eval.reporting.paper_figures import candidates_figure, error_figure, frequency_and_paper, loss_figure
 from eval.reporting.report_page import points
 from eval.reporting.results import Found
@@ -11,6 +12,7 @@ from eval.reporting.stats import ClassResult
 
 HEADERS = ("row", "paper", "ours", "difference", "95 % interval", "n", "protocol", "run")
 NUMERIC = frozenset({1, 2, 3, 5})
+PATHS = frozenset({7})
 NOT_RUN = "not run"
 Line = Mapping[str, Any]
 
@@ -23,7 +25,8 @@ def scoreboard_page(content: Mapping[str, Any], found: Found) -> Page:
             f"{run} of {rows} lines of the paper have a number of ours. Shares in per cent with 95 % intervals and "
             "sample sizes; differences in points, ours less the paper's. The paper gives no intervals, and its tables "
             "mix protocols: the protocol of each of our numbers is named."
-        )
+        ),
+        Contents(),
     ]
     for section, lines in sections(content["rows"]).items():
         detail = section.partition("/")[2].replace("_", " ")
@@ -31,7 +34,7 @@ def scoreboard_page(content: Mapping[str, Any], found: Found) -> Page:
         blocks.append(Heading(f"{title}{f' ({detail})' if detail else ''}{_state(lines)}"))
         blocks += _figures(section, lines, found)
         shown = [[_short(line["row"], section), *_cells(line)[1:]] for line in lines]
-        blocks.append(Table(HEADERS, shown, numeric=NUMERIC))
+        blocks.append(Table(HEADERS, shown, numeric=NUMERIC, code=PATHS))
     blocks += [
         Heading("Figure 5"),
         Figure(loss_figure(found.curves), "Loss of our runs; a thinned curve keeps the highest of each stretch."),
@@ -44,7 +47,10 @@ def scoreboard_page(content: Mapping[str, Any], found: Found) -> Page:
         others = [
             _cells({"row": other["name"], "paper": None, "difference": None, **other}) for other in content["others"]
         ]
-        blocks += [Heading("Results that no row of the paper belongs to"), Table(HEADERS, others, numeric=NUMERIC)]
+        blocks += [
+            Heading("Results that no row of the paper belongs to"),
+            Table(HEADERS, others, numeric=NUMERIC, code=PATHS),
+        ]
     return Page("The paper's numbers and ours", blocks)
 
 
@@ -86,7 +92,8 @@ def _reproductions(records: Sequence[Mapping[str, Any]]) -> list[Block]:
     for (dataset, protocol), titles in tables.items():
         models = list(dict.fromkeys(model for by_model in titles.values() for model in by_model))
         rows = [[title, *(_outcome(by_model.get(model)) for model in models)] for title, by_model in titles.items()]
-        blocks += [Heading(f"All rows on {dataset}, protocol {protocol}"), Table(("row", *models), rows)]
+        heads = [Path(model).name for model in models]
+        blocks += [Heading(f"All rows on {dataset}, protocol {protocol}"), Table(("row", *heads), rows)]
     return blocks
 
 

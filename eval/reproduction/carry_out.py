@@ -72,7 +72,7 @@ def finish(planned: Sequence[Planned], effort: Effort) -> list[Outcome]:
 
 
 def _finish(row: Planned, base: Planned | None, effort: Effort) -> Outcome:
-    if row.row.kind == "probe":
+    if row.row.kind in ("probe", "linear"):
         return _probed(row, effort)
     source = row if base is None else base
     folder = _answers(source)
@@ -94,7 +94,7 @@ def _reported(row: Planned, report: Mapping[str, Any], folder: EvalDir) -> Outco
     items = report["items"]
     notes = [f"{items[key]:,} {key}" for key in ("failed", "missing") if items[key]]
     accuracy: Mapping[str, Any] | None = report["accuracy"]
-    if row.row.key == "frequency":
+    if row.row.key.startswith("frequency"):
         found = report["frequency"]
         values = [f"{name.title()} {_correlation(found[name])}" for name in ("spearman", "pearson")]
         accuracy, notes = None, [f"{', '.join(values)} over {found['classes']:,} classes"]
@@ -115,20 +115,29 @@ def _guided(row: Planned, answers: EvalDir) -> Outcome:
     held = results["forms"][name]["held_out"]
     if held is None:
         return _cannot(row, f"{results['items']} items are too few to choose t on one half of them")
-    return _outcome(row, held["accuracy"], f"t = {held['guidance']:g} chosen on {held['chosen_on']:,} others", folder)
+    swept = results["forms"][name]["swept_on_test"]
+    authors = f"swept on all {swept['accuracy']['n']:,}: {swept['accuracy']['value']:.1%} at t = {swept['guidance']:g}"
+    note = f"t = {held['guidance']:g} chosen on {held['chosen_on']:,} others ({authors})"
+    return _outcome(row, held["accuracy"], note, folder)
 
 
 def _probed(row: Planned, effort: Effort) -> Outcome:
     from eval.probing import run  # loads torch
 
     arguments = Namespace(
-        train=row.config.probe_source, epochs=effort.probe_epochs, best_on_test=True, precision="fp32"
+        train=row.config.probe_source,
+        epochs=effort.probe_epochs,
+        best_on_test=True,
+        precision="fp32",
+        encoder=row.row.kind == "linear",
     )
     result = run(row.config, arguments)
-    places = result["places"]
-    best = max(places, key=lambda place: places[place]["accuracy"]["value"])
-    told = ", ".join(f"{place} {places[place]['accuracy']['value']:.1%}" for place in ("-1", "mean") if place in places)
-    return _outcome(row, places[best]["accuracy"], f"best place {best}; {told}", Path(result["folder"]))
+    places, folder = result["places"], Path(result["folder"])
+    if row.row.kind == "linear":
+        (name, place), *_ = places.items()
+        return _outcome(row, place["accuracy"], f"head on {name.replace('_', ' ')}", folder)
+    told = f"mean over the tokens; last token {places['-1']['accuracy']['value']:.1%}; {len(places)} places"
+    return _outcome(row, places["mean"]["accuracy"], told, folder)
 
 
 def _answers(row: Planned) -> EvalDir | None:

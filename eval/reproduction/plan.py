@@ -13,13 +13,14 @@ from typing import Any
 from configs.errors import ConfigError, DataError
 from configs.load import load_config
 from configs.run_dir import RunDir
-from configs.schema import EvalConfig
+from configs.schema import EvalConfig, is_api
 from data_prep.class_names import load_class_list
 from data_prep.shards import ShardSet
 from eval.items import chosen_items, open_source
 from eval.open_world import load_synonyms
 from eval.places import place_of
 from eval.presets import preset_overrides
+from eval.reporting.finetuned_rows import paper_model
 from eval.reproduction.rows import Row, rows_of
 from eval.systems import system_of
 
@@ -137,20 +138,43 @@ def _impossible(dataset: Dataset, row: Row) -> str | None:
     config = dataset.config
     if dataset.problem is not None:
         return dataset.problem
+    if (unable := _unable(config.model, row)) is not None:
+        return unable
     classes = config.protocol.classes
     kind = row.settings.get("kind")
-    if (kind in ("closed_world", "class_scoring") or row.answers == "scores") and classes is None:
+    listed = kind in ("closed_world", "class_scoring", "zero_shot") or row.answers in ("scores", "zero_shot")
+    if listed and classes is None:
         return "no class list: the shard set has no classes, set protocol.classes"
     count = row.settings.get("candidates")
     if isinstance(count, int) and classes is not None and count > len(set(load_class_list(classes).names)):
         return f"there are only {len(set(load_class_list(classes).names))} classes"
     if row.key == "synonyms" and (classes is None or not load_synonyms("auto", classes)):
         return "the class list has no synonyms"
-    if row.key == "probe" and config.probe_source is None:
+    if row.kind in ("probe", "linear") and config.probe_source is None:
         return "no training items: set probe_source"
-    if row.key == "frequency":
+    if row.tables.endswith("Table 11"):
         return _no_frequency(config)
     return None
+
+
+def _unable(model: str, row: Row) -> str | None:
+    """Why this kind of model cannot do the row, None if it can."""
+    if is_api(model) and (row.kind in ("probe", "linear") or row.key == "scores" or row.answers == "scores"):
+        return "an API gives neither the scores of class names nor a model's states"
+    compares = _compares(model)
+    if row.by == "clip" and not compares:
+        return "a CLIP does it: give one as --model"
+    if row.by == "text" and compares:
+        return "a CLIP compares, it does not write"
+    return None
+
+
+def _compares(model: str) -> bool:
+    """Whether the model is a CLIP: by its config.json, or by a name that is well known."""
+    file = Path(model) / "config.json"
+    if file.is_file():
+        return bool(json.loads(file.read_text(encoding="utf-8")).get("model_type") == "clip")
+    return model.startswith("open_clip:") or paper_model(model) in ("CLIP-L", "EVA-G")
 
 
 def _no_frequency(config: EvalConfig) -> str | None:

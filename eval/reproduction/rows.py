@@ -2,7 +2,8 @@
 
 A row of kind `ask` puts questions to the model. A `view` judges answers of another row in another way (synonyms, a rule
 over stored class scores, a candidate set). `guidance` sweeps classifier-free guidance on stored scores, `probe` trains
-linear heads on the model's states, `part` is a number that stands in another row's report.
+linear heads on the language model's states and `linear` one on the image encoder, `part` is a number that stands in
+another row's report.
 """
 
 from collections.abc import Mapping
@@ -14,7 +15,10 @@ COUNTS = (2, 5, 20, 100)  # Table 9's numbers of candidates
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One experiment: `tables` of the paper it belongs to, `settings` of the protocol, and whose answers."""
+    """One experiment: `tables` of the paper it belongs to, `settings` of the protocol, and whose answers it takes.
+
+    `by` says which models can do it: those that generate `text`, those that compare (`clip`), or `any`.
+    """
 
     key: str
     title: str
@@ -22,6 +26,7 @@ class Row:
     kind: str = "ask"
     settings: Mapping[str, object] = field(default_factory=dict)
     answers: str | None = None
+    by: str = "text"
 
     @property
     def long_answer(self) -> bool:
@@ -37,12 +42,20 @@ def _scored(key: str, title: str, tables: str, **settings: object) -> Row:
     return Row(key, title, tables, "view", {"kind": "class_scoring", "candidates": None, **settings}, "scores")
 
 
+def _compared(key: str, title: str, kind: str = "view", **settings: object) -> Row:
+    answers = "zero_shot" if kind == "view" else None
+    return Row(key, title, "Tables 1, 9", kind, {"kind": "zero_shot", "candidates": None, **settings}, answers, "clip")
+
+
 CLASSIFICATION = (
     Row("open", "open world", "Tables 1, 2, 4, 8", settings={"kind": "open_world", "prompt": "paper"}),
     Row("identify", "second wording", "Table 2", settings={"kind": "open_world", "prompt": "identify"}),
     Row("main_object", "third wording", "Table 2", settings={"kind": "open_world", "prompt": "main_object"}),
     Row("synonyms", "synonyms accepted", "Table 8", "view", {"kind": "open_world", "prompt": "paper"}, "open"),
     Row("frequency", "class frequency against accuracy", "Figure 3, Table 11", "part", answers="open"),
+    _compared("zero_shot", "CLIP zero-shot", "ask"),
+    *(_compared(f"zero_shot_{count}", f"CLIP, {count} candidates", candidates=count) for count in COUNTS),
+    Row("frequency_clip", "frequency, CLIP", "Table 11", "part", answers="zero_shot", by="clip"),
     _closed("closed", "closed world, random order", "Tables 1, 2, 12", order="random"),
     _closed("closed_fixed", "closed world, fixed order", "Tables 2, 12", order="fixed"),
     _closed("closed_cot", "closed world, step by step", "Tables 2, 12", order="random", answer_prefix=THINK),
@@ -59,6 +72,7 @@ CLASSIFICATION = (
     ),
     Row("caption", "a caption that names the class", "Table 4", settings={"kind": "open_world", "prompt": "caption"}),
     Row("probe", "linear probing of all places", "Tables 3, 10, Figure 7", "probe"),
+    Row("linear", "linear head on the image encoder", "Tables 3, 4", "linear", by="any"),
 )
 
 QUESTIONS = (
@@ -75,7 +89,7 @@ QUESTIONS = (
 )
 
 NOT_OURS = {
-    "table12/GPT4": "a chat API answers it, not a checkpoint: Tables 1, 2, 5, 8 and 12 of GPT4, GeminiPro and Claude3",
+    "GPT4 and others": "models behind an API: a call each with --model api:NAME",
     "table5/human": "needs people",
     "table13": "TextVQA, POPE and MM-Vet have their own graders; run lmms-eval on the export",
     "figure5": "loss curves: drawn on the scoreboard from the metrics.jsonl of the runs it is given",

@@ -30,7 +30,7 @@ def plan_table(planned: Sequence[Planned]) -> str:
 
 def _separately(row: Planned) -> int:
     """Forwards if nothing were shared: class names are scored one by one, views are asked anew."""
-    if row.reason is not None or row.row.kind in ("part", "probe"):
+    if row.reason is not None or row.row.kind in ("part", "probe", "linear"):
         return 0
     if row.row.settings.get("kind") != "class_scoring" and row.row.kind != "guidance":
         return row.items
@@ -41,10 +41,10 @@ def _separately(row: Planned) -> int:
 def _how(row: Planned) -> str:
     if row.reason is not None:
         return f"not run: {row.reason}"
-    if row.row.kind == "probe":
-        return f"one pass over {row.config.probe_source} and {row.config.source}, heads of all places together"
+    if row.row.kind in ("probe", "linear"):
+        return f"one pass over {row.config.probe_source} and {row.config.source}, all heads together"
     if row.row.answers is not None:
-        return f"from the {'scores' if row.row.answers == 'scores' else 'answers'} of {row.row.answers}, no forward"
+        return f"from the answers of {row.row.answers}, no forward"
     if row.row.settings.get("kind") == "class_scoring":
         return "one prompt and one tree of all names an image"
     return f"answers of up to {row.config.protocol.max_new_tokens} tokens"
