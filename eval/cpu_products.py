@@ -34,8 +34,13 @@ def fast_products(states: torch.Tensor) -> AbstractContextManager[Any]:
 
     with fast_products(embeddings): states = decoder(inputs_embeds=embeddings)
     """
+    return OneDnnProducts() if prefers_onednn(states) else nullcontext()
+
+
+def prefers_onednn(states: torch.Tensor) -> bool:
+    """Whether `linear` is the faster product for inputs like `states`."""
     wanted = states.device.type == "cpu" and states.dtype == torch.float32 and not _DEFAULT.get()
-    return OneDnnProducts() if wanted and onednn_is_faster() else nullcontext()
+    return wanted and onednn_is_faster()
 
 
 @contextmanager

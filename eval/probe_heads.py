@@ -18,10 +18,13 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from eval.cpu_products import default_products, linear, prefers_onednn
+
 BATCH = 512
 RATE = 1e-3
 EVAL_BATCH = 4096
 EPOCHS = 500
+ROUNDS = 3  # of the benchmark
 PLACES = 11  # of Table 10; its last two are Table 3's
 
 T = TypeVar("T")
@@ -106,6 +109,8 @@ def _batches(items: ProbeSet, size: int, dtype: torch.dtype) -> Batches:
 
 def _product(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
     """A batched product as fp32; on a CPU in fp32, single ones are faster than PyTorch's batched one."""
+    if prefers_onednn(left):
+        return torch.stack([linear(a, b.t()) for a, b in zip(left, right, strict=True)])
     if left.dtype == torch.float32 and left.device.type == "cpu":
         return torch.stack([a @ b for a, b in zip(left, right, strict=True)])
     return torch.bmm(left, right).float()
@@ -173,35 +178,53 @@ def authors_loop(train: ProbeSet, test: ProbeSet, head: nn.Linear, epochs: int) 
 def benchmark(items: int = 2040, tests: int = 6149, size: int = 1024, classes: int = 102) -> dict[str, Any]:
     """Seconds of an epoch of 11 heads, ours and the authors', on random features of Flowers102's counts.
 
-    CPU seconds with one thread, or wall seconds on a GPU. Ours in fp32 and in bf16; the test items are evaluated once
-    at the end, whose time is part of ours as if there were `EPOCHS` epochs.
+    CPU seconds with one thread, or wall seconds on a GPU; the sides take turns and the least of `ROUNDS` counts. Ours is
+    timed in fp32, in fp32 by the matrix code of the authors' side, and in bf16. Counted in products, ours does 3.9
+    times less than theirs; the rest is faster code. Our one look at the test items is part of ours.
     """
     torch.set_num_threads(1)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    drawn = torch.Generator().manual_seed(0)
-    train = ProbeSet(
-        torch.randn(items, PLACES, size, generator=drawn), torch.randint(classes, (items,), generator=drawn)
-    )
-    test = ProbeSet(
-        torch.randn(tests, PLACES, size, generator=drawn), torch.randint(classes, (tests,), generator=drawn)
-    )
-    result: dict[str, Any] = {"heads": PLACES, "device": device, "epochs": EPOCHS}
-    for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
-        moved = [ProbeSet(made.states.to(device), made.labels.to(device)) for made in (train, test)]
-        tenth = items // 10
-        val = ProbeSet(moved[0].states[:tenth], moved[0].labels[:tenth])
-        kept = ProbeSet(moved[0].states[tenth:], moved[0].labels[tenth:])
-        train_heads(kept, val, classes, 1, options=Options(dtype))  # the first call chooses kernels
-        few, trained = _seconds(lambda: train_heads(kept, val, classes, 2, options=Options(dtype)), device)  # noqa: B023
-        more, trained = _seconds(lambda: train_heads(kept, val, classes, 6, options=Options(dtype)), device)  # noqa: B023
-        final, _ = _seconds(lambda: trained.right(moved[1]), device)  # noqa: B023
-        result[f"ours_{name}"] = (more - few) / 4 + final / EPOCHS
+    train, test = (_random_set(count, size, classes, seed) for seed, count in enumerate((items, tests)))
     head = nn.Linear(size, classes).to(device)
     column = [ProbeSet(made.states[:, :1].contiguous(), made.labels) for made in (train, test)]
-    authors_loop(column[0], column[1], head, 1)
-    loop, _ = _seconds(lambda: authors_loop(column[0], column[1], head, 2), device)
-    result["loop"] = loop / 2 * PLACES
-    return result | {f"ratio_{name}": result["loop"] / result[f"ours_{name}"] for name in ("fp32", "bf16")}
+    moved = [ProbeSet(made.states.to(device), made.labels.to(device)) for made in (train, test)]
+    sides: dict[str, Callable[[], float]] = {
+        "loop": lambda: _seconds(lambda: authors_loop(column[0], column[1], head, 2), device)[0] / 2 * PLACES,
+        "ours_fp32": lambda: _epoch_seconds(moved, classes, torch.float32),
+        "ours_default_products": lambda: _by_default(moved, classes),
+        "ours_bf16": lambda: _epoch_seconds(moved, classes, torch.bfloat16),
+    }
+    rounds = [{name: side() for name, side in sides.items()} for _ in range(1 + ROUNDS)][
+        1:
+    ]  # the first chooses kernels
+    least = {name: min(made[name] for made in rounds) for name in sides}
+    ratios = {
+        name.replace("ours", "ratio"): least["loop"] / seconds for name, seconds in least.items() if name != "loop"
+    }
+    return {"heads": PLACES, "device": device, "epochs": EPOCHS} | least | ratios
+
+
+def _random_set(items: int, size: int, classes: int, seed: int) -> ProbeSet:
+    drawn = torch.Generator().manual_seed(seed)
+    states = torch.randn(items, PLACES, size, generator=drawn)
+    return ProbeSet(states, torch.randint(classes, (items,), generator=drawn))
+
+
+def _epoch_seconds(moved: list[ProbeSet], classes: int, dtype: torch.dtype) -> float:
+    """Our seconds an epoch: six epochs less two, which leaves out what is done once, and a share of the final look."""
+    train, test = moved
+    tenth, device = len(train.labels) // 10, train.states.device.type
+    val = ProbeSet(train.states[:tenth], train.labels[:tenth])
+    kept = ProbeSet(train.states[tenth:], train.labels[tenth:])
+    few, _ = _seconds(lambda: train_heads(kept, val, classes, 2, options=Options(dtype)), device)
+    more, trained = _seconds(lambda: train_heads(kept, val, classes, 6, options=Options(dtype)), device)
+    final, _ = _seconds(lambda: trained.right(test), device)
+    return (more - few) / 4 + final / EPOCHS
+
+
+def _by_default(moved: list[ProbeSet], classes: int) -> float:
+    with default_products():
+        return _epoch_seconds(moved, classes, torch.float32)
 
 
 def _seconds(work: Callable[[], T], device: str) -> tuple[float, T]:
@@ -217,6 +240,7 @@ def benchmark_text(result: dict[str, Any]) -> str:
     """The result in a line a precision, with the goal."""
     what = "CPU s" if result["device"] == "cpu" else "s on the GPU"
     lines = [f"{result['heads']} heads, an epoch; the authors' loop {result['loop']:.3f} {what} (scaled from one head)"]
-    for name in ("fp32", "bf16"):
-        lines.append(f"  ours {name} {result[f'ours_{name}']:.4f} {what}: {result[f'ratio_{name}']:.1f} x; goal 10 x")
+    names = {"fp32": "fp32", "default_products": "fp32 by the loop's matrix code", "bf16": "bf16"}
+    for name, said in names.items():
+        lines.append(f"  ours {said} {result[f'ours_{name}']:.4f} {what}: {result[f'ratio_{name}']:.1f} x; goal 10 x")
     return "\n".join(lines)

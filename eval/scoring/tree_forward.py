@@ -23,7 +23,7 @@ from transformers import DynamicCache
 from configs.errors import ConfigError
 from eval.cpu_products import fast_products
 
-HEAD_ROWS = {"cuda": 1024, "cpu": 128}  # positions whose logits are held at a time: 16 MiB fit a cache
+HEAD_ROWS = {"cuda": 1024, "cpu": 256}  # positions whose logits are held at a time: 32 MiB at 32,000 tokens
 
 
 class SlotCache:
