@@ -20,6 +20,7 @@ from train.adapters import parameter_groups
 from train.distributed import World
 from train.gated_adamw import GatedAdamW
 from train.model import Batch, LossModule
+from train.update_clip import UpdateClip, find_parts
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
 
@@ -69,6 +70,11 @@ class Engine:
         self.size: int = sum(getattr(p, "ds_numel", p.numel()) for _, p in self.trainable)  # ZeRO 3 leaves p empty
         self._start_moments()
         self.adamw = optimizer
+        if optim.update_clip == "stable":
+            parameters = [parameter for _, parameter in self.trainable]
+            sizes = [getattr(parameter, "ds_numel", parameter.numel()) for parameter in parameters]
+            parts = find_parts(parameters, self.optimizer, self.stage, self._owned)
+            optimizer.clip = UpdateClip(parts, sizes, world, sharded=self.stage > 0)
         self._norm = math.nan
         optimizer.gate.norm = lambda: self._norm if self._plain else self.optimizer._global_grad_norm
 

@@ -12,6 +12,8 @@ from typing import Any
 
 import torch
 
+from train.update_clip import UpdateClip, shrink
+
 
 @dataclass
 class Gate:
@@ -49,6 +51,7 @@ class GatedAdamW(torch.optim.AdamW):
         """`settings` are AdamW's; with `measure`, `squares` holds this rank's part of the last step's |update|^2."""
         super().__init__(groups, **settings)
         self.gate = Gate()
+        self.clip: UpdateClip | None = None
         self.measure = measure
         self.squares = 0.0
 
@@ -56,7 +59,9 @@ class GatedAdamW(torch.optim.AdamW):
         """AdamW's step, or nothing."""
         if not self.gate.passes():
             return None
+        prepared = self.clip.prepare(self) if self.clip else []
         result = super().step(closure)
+        shrink(prepared)
         if self.measure:
             self.squares += self._squares()
         return result
@@ -73,6 +78,8 @@ class GatedAdamW(torch.optim.AdamW):
                     continue
                 steps = float(saved["step"])
                 root = (saved["exp_avg_sq"] / (1 - beta2**steps)).sqrt_().add_(group["eps"])
-                ratio = (saved["exp_avg"] / root).square_().sum()
-                parts.append(ratio * (float(group["lr"]) / (1 - beta1**steps)) ** 2)
+                ratio = (saved["exp_avg"] / root).square_()
+                for part, factor in self.clip.held(parameter) if self.clip else ():
+                    part.of(ratio).mul_(factor**2)
+                parts.append(ratio.sum() * (float(group["lr"]) / (1 - beta1**steps)) ** 2)
         return float(torch.stack(parts).sum()) if parts else 0.0

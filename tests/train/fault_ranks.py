@@ -137,6 +137,42 @@ def rollback_cell(config_file: Path, world: World, name: str, stage: int, dtype:
     }
 
 
+def clip_cell(config_file: Path, world: World, name: str, stage: int, dtype: str) -> dict[str, Any]:
+    """A run whose update is clipped, judged from its full state before and after each step."""
+    overrides = ["train.max_steps=4", "checkpoint.every=100", "optim.update_clip=stable", "optim.weight_decay=0.1"]
+    trainer = make_trainer(config_file, world, name, stage, dtype, overrides)
+    engine, step, errors, factors = trainer.parts.engine, trainer._step, [], []
+    engine.trainable[0][1].register_hook(lambda gradient: gradient * (1000 if trainer.order.step == 3 else 1))
+
+    def watched(number: int, *rest: Any) -> Any:
+        before = list(engine.read_state())
+        done = step(number, *rest)
+        rate = engine.optimizer.param_groups[0]["lr"]
+        for old, new in zip(before, engine.read_state(), strict=True):
+            factor, error = clip_error(old, new, rate, number + 1)
+            factors.append(factor)
+            errors.append(error)
+        return done
+
+    trainer._step = watched  # type: ignore[method-assign]
+    trainer.run()
+    return {"error": max(errors), "least": min(factors), "untouched": factors.count(1.0), "steps": 4}
+
+
+def clip_error(old: Any, new: Any, rate: float, t: int) -> tuple[float, float]:
+    """(1 / max(1, RMS), largest distance from where StableAdamW puts the weights, in learning rates); in double."""
+    m, v = new.moments["exp_avg"].double(), new.moments["exp_avg_sq"].double() / (1 - 0.999**t)
+    gradient = (m - 0.9 * old.moments["exp_avg"].double()) / (1 - 0.9)
+    rms = math.sqrt(
+        sum(g * g / max(s, 1e-16) for g, s in zip(gradient.flatten().tolist(), v.flatten().tolist(), strict=True))
+        / v.numel()
+    )
+    factor = 1 / max(1.0, rms)
+    step = 0.1 * old.master.double() + m / (1 - 0.9**t) / (v.sqrt() + 1e-8)
+    error = (new.master.double() - (old.master.double() - rate * factor * step)).abs().max()
+    return factor, float(error) / max(rate, 1e-12) if rate else 0.0
+
+
 def main() -> None:
     config_file, output = Path(sys.argv[-2]), Path(sys.argv[-1])
     world = start_world()
@@ -151,6 +187,8 @@ def main() -> None:
     for dtype, stage in (("fp32", 0), ("bf16", 0), ("bf16", 2), ("fp32", 3)):
         name = f"rollback-{dtype}-zero-{stage}"
         results[name] = rollback_cell(config_file, world, name, stage, dtype)
+    for dtype, stage in (("fp32", 0), ("bf16", 0), ("fp32", 1), ("bf16", 2), ("fp32", 3)):
+        results[f"clip-{dtype}-zero-{stage}"] = clip_cell(config_file, world, f"clip-{dtype}-{stage}", stage, dtype)
     if world.leads:
         output.write_text(json.dumps(results))
     stop_world()

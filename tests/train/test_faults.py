@@ -24,6 +24,21 @@ def lines(cell: dict[str, Any], file: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (Path(cell["run"]) / file).read_text().splitlines()]
 
 
+@pytest.mark.fault(28, "NaN on one rank, ZeRO 0-3 x fp32, bf16", "skipped on all, weights finite, counted, rank named")
+def test_all_cells_stand_in_the_fault_table(results, seen):
+    cells = [results[name] for name in CELLS]
+    kept = sum(cell["unchanged"] and cell["on_all_ranks"] and cell["finite"] and cell["missed"] == 1 for cell in cells)
+    named = [
+        list(event["suspects"])
+        for name in CELLS
+        if name.startswith("loss")
+        for event in lines(results[name], "events.jsonl")
+        if event["kind"] == "skipped"
+    ]
+    seen(f"{kept}/{len(CELLS)} skipped on both ranks, state unchanged and finite; rank named in {named.count(['1'])}/8")
+    assert (kept, named) == (len(CELLS), [["1"]] * 8)
+
+
 @pytest.mark.parametrize("name", CELLS)
 def test_the_step_is_skipped_on_all_ranks_with_weights_moments_and_count_unchanged(results, name):
     cell = results[name]
@@ -50,6 +65,14 @@ def test_the_monitor_says_non_finite_once_and_the_metrics_say_skipped(results, n
     kinds = {event["kind"] for event in lines(results[name], "events.jsonl") if event["step"] == 3}
     assert {"non_finite", "skipped"} <= kinds
     assert [line["step"] for line in lines(results[name], "metrics.jsonl") if line.get("skipped")] == [3]
+
+
+@pytest.mark.parametrize("cell", ["fp32-zero-0", "bf16-zero-0", "fp32-zero-1", "bf16-zero-2", "fp32-zero-3"])
+def test_the_update_clip_takes_whole_parameters_in_every_stage(results, cell):
+    """Recomputed from the full state before and after each step; in the last, one gradient grew a thousandfold."""
+    seen = results[f"clip-{cell}"]
+    assert seen["error"] < 1e-4, "of a learning rate"
+    assert seen["least"] < 0.6
 
 
 @pytest.mark.parametrize(
