@@ -99,6 +99,8 @@ class Board:
         store.wait(["peers"], datetime.timedelta(minutes=10))
         roster = json.loads(store.get("peers"))
         self.peers = [Peer(rank, host, Process(pid, start)) for rank, (host, pid, start) in enumerate(roster)]
+        first = [0.0, progress.place.step, "start", 0.0]  # until a rank writes
+        self._beats = {peer.rank: (first, time.monotonic()) for peer in self.peers}
         threading.Thread(target=self._run, args=(store, progress), name="board", daemon=True).start()
 
     def _connect(self) -> Store:

@@ -15,6 +15,7 @@ import torch.distributed
 
 from configs.errors import ConfigError
 
+COLLECTIVE_SLACK = 30.0  # seconds
 SLURM_PORTS = (20_000, 20_000)  # first port and how many: the job's number picks one, as slurm/finetune.sbatch does
 
 
@@ -86,7 +87,8 @@ def world_size_of_environment(environment: Mapping[str, str]) -> int:
 def start_world(timeout: float = 1800.0) -> World:
     """Join the other ranks: NCCL where there is a GPU, gloo elsewhere.
 
-    A collective that a rank does not come to fails on the others after `timeout` seconds.
+    A collective that a rank does not come to fails on the others `COLLECTIVE_SLACK` after `timeout` seconds: the
+    watchdog, which names the rank, comes first.
     """
     os.environ.update(slurm_variables(os.environ))
     if "RANK" not in os.environ:
@@ -104,7 +106,7 @@ def start_world(timeout: float = 1800.0) -> World:
     if not gpu:
         _switch_off_compiled_collectives()
     deepspeed.init_distributed(
-        dist_backend="nccl" if gpu else "gloo", timeout=datetime.timedelta(seconds=timeout), verbose=False
+        dist_backend="nccl" if gpu else "gloo", timeout=datetime.timedelta(seconds=timeout + COLLECTIVE_SLACK), verbose=False
     )
     device = torch.device("cuda", torch.cuda.current_device()) if gpu else torch.device("cpu")
     return World(torch.distributed.get_rank(), torch.distributed.get_world_size(), local_rank, device)

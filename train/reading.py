@@ -66,7 +66,7 @@ def _next(batches: Iterator[B], sampler: "_MicroBatchSampler", sources: SourceSe
         message = str(error).strip().rpartition("configs.errors.DataError: ")[2]
         raise DataError(f"rank {sampler.rank}: {message}") from error
     except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
+        if "DataLoader worker" not in str(error) or str(error).startswith("Caught"):  # it lives, and raised
             raise
         positions = [p for micro_batch in sampler.steps[0][1] for p in micro_batch if p != PADDING]
         names = ", ".join(sources.record(position).id for position in positions)

@@ -59,7 +59,7 @@ def install(names: Sequence[str] = STOP_SIGNALS) -> None:
 
 
 def _listen() -> None:
-    """Remember signals at once also while the main thread, which alone runs Python's handlers, waits for other ranks."""
+    """Remember signals also while the main thread, which alone runs handlers in Python, waits for other ranks."""
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
     signal.set_wakeup_fd(writing, warn_on_full_buffer=False)

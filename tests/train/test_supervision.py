@@ -1,0 +1,127 @@
+"""The pure rules of supervision: who lags, who keeps the others waiting, who is a launcher."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from configs.schema import TrainConfig
+from train.board import Beat, culprits
+from train.launcher_watch import Process, is_launcher
+from train.signals import STOP_SIGNALS
+from train.stragglers import STEPS, Straggler, Stragglers
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def observe(rule: Stragglers, seconds: list[float], steps: int) -> list[Straggler]:
+    return [found for _ in range(steps) for found in rule.observe(seconds, step_s=max(seconds))]
+
+
+def test_a_straggler_is_told_once_and_again_after_it_had_been_normal():
+    rule = Stragglers(2.0)
+    assert observe(rule, [1.0, 1.1, 2.5, 0.9], STEPS - 1) == []
+    assert [found.rank for found in observe(rule, [1.0, 1.1, 2.5, 0.9], 20)] == [2]
+    assert observe(rule, [1.0] * 4, STEPS) == []
+    assert [found.rank for found in observe(rule, [1.0, 1.1, 2.5, 0.9], STEPS)] == [2]
+
+
+def test_single_slow_steps_of_many_ranks_are_no_stragglers():
+    rule = Stragglers(2.0)
+    for step in range(100):
+        seconds = [1.0] * 8
+        seconds[step % 8] = 4.0
+        assert rule.observe(seconds, step_s=4.0) == []
+
+
+def test_of_two_ranks_the_slow_one_is_compared_with_the_other_and_not_with_itself():
+    assert observe(Stragglers(2.0), [1.0, 3.0], STEPS) == [Straggler(1, 3.0, 2.0)]
+
+
+def test_twice_as_long_does_not_matter_where_it_is_a_small_part_of_the_step():
+    rule = Stragglers(2.0)
+    assert [found for _ in range(50) for found in rule.observe([0.01, 0.05], step_s=1.0)] == []
+
+
+def test_a_long_standstill_is_told_at_once():
+    assert [found.rank for found in observe(Stragglers(2.0), [21.0, 0.5], 1)] == [0]
+    assert observe(Stragglers(2.0), [21.0], 20) == [], "alone, nobody waits"
+
+
+@pytest.mark.parametrize(
+    ("beats", "blamed"),
+    [
+        ([("agreement", 7, 1), ("data", 7, 1)], [1]),
+        ([("exchange", 7, 1), ("exchange", 7, 1)], []),
+        ([("exchange", 7, 1), ("exchange", 7, 30)], [1]),
+        ([("report", 7, 1), ("update", 6, 1), ("report", 7, 1)], [1]),
+        ([("data", 7, 30), ("exchange", 7, 1), ("data", 7, 1)], [0]),
+    ],
+)
+def test_who_keeps_the_others_waiting(beats, blamed):
+    made = [Beat(rank, step, stage, 60.0, age) for rank, (stage, step, age) in enumerate(beats)]
+    assert [beat.rank for beat in culprits(made)] == blamed
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("/venv/bin/python3|/venv/bin/deepspeed|--num_gpus|2|train/finetune.py", True),
+        ("/venv/bin/python3|-u|-m|deepspeed.launcher.launch|--world_info=x", True),
+        ("/venv/bin/python|/venv/bin/torchrun|--nproc_per_node|2", True),
+        ("bash|-c|deepspeed train/finetune.py", False),
+        ("python|-m|launch.demo", False),
+        ("slurmstepd: [7.0]", False),
+    ],
+)
+def test_launchers_are_known_by_their_command_lines(line, expected):
+    assert is_launcher(line.split("|")) is expected
+
+
+def test_a_process_that_ended_and_waits_to_be_collected_does_not_live():
+    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    process = Process.of(child.pid)
+    assert process is not None
+    assert process.lives
+    assert process.parent == os.getpid()
+    child.kill()
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+    assert not process.lives
+    child.wait()
+    assert not process.lives
+
+
+def test_before_the_config_is_read_its_default_signals_are_caught():
+    assert TrainConfig.stop_signals == STOP_SIGNALS
+
+
+SCRIPT = """
+import os, signal, sys
+sys.path.insert(0, ".")
+from train import signals
+signals.install()
+signals.install(["SIGTERM"])
+os.kill(os.getpid(), signal.SIGTERM)
+assert signals.stop_requested() and signals.reason() == "SIGTERM"
+child = os.fork()
+if child == 0:
+    os.kill(os.getpid(), signal.SIGTERM)  # left to the rank
+    os._exit(7)
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+try:
+    with signals.interruptible():
+        print("not reached")
+except signals.StopRequested:
+    print("interrupted")
+os.kill(os.getpid(), signal.SIGUSR1)
+print("not reached")
+"""
+
+
+def test_a_signal_taken_out_of_the_list_has_its_usual_effect_again():
+    done = subprocess.run([sys.executable, "-c", SCRIPT], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == -signal.SIGUSR1, done.stderr
+    assert done.stdout in ("interrupted\n", ""), "killed by the signal, Python may not flush"
