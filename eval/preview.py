@@ -1,10 +1,14 @@
 """What an evaluation would ask, without a model: for `python -m eval.run --dry-run`."""
 
+from pathlib import Path
+
 from configs.errors import DataError
-from configs.schema import EvalConfig
+from configs.schema import EvalConfig, is_api
+from data_prep.shard_index import id_hash
 from eval.items import Share, batches_of, chosen_items, open_source
-from eval.places import place_of
+from eval.places import NO_RUN, place_of
 from eval.protocols import make_protocol
+from eval.records import read_records
 
 SHOWN = 3  # questions
 
@@ -15,11 +19,13 @@ def preview(config: EvalConfig, share: Share) -> str:
     items = chosen_items(shards.index["id_hash"].tolist(), config.limit)
     own = sum(map(len, batches_of(items, share, config.batch_size)))
     protocol = make_protocol(config.protocol)
+    api = [_requests(config, share)] if is_api(config.model) else []
     lines = [
         f"model       {config.model} (checkpoint: {config.checkpoint})",
         f"source      {config.source}: {len(items):,} of {len(shards):,} items, {own:,} for this worker",
         f"protocol    {config.protocol.kind}, answers of up to {config.protocol.max_new_tokens} tokens",
         f"answers in  {place_of(config).root}",
+        *api,
     ]
     for item in items[:SHOWN]:
         sample = shards.sample(item)
@@ -32,3 +38,17 @@ def preview(config: EvalConfig, share: Share) -> str:
         prefix = f"\n  gpt: {config.protocol.answer_prefix} ..." if config.protocol.answer_prefix else ""
         lines.append(f"\n{sample.id}, right is {question.target!r}:\n{turns}{prefix}")
     return "\n".join(lines)
+
+
+def _requests(config: EvalConfig, share: Share) -> str:
+    """How much a model behind an API would be asked."""
+    hashes = open_source(config).index["id_hash"]
+    items = chosen_items(hashes.tolist(), config.limit)
+    answered = read_records(place_of(config).folder(NO_RUN, Path(config.model))).predictions
+    done = {id_hash(key) for key in answered}
+    own = [item for batch in batches_of(items, share, config.batch_size) for item in batch]
+    left = sum(int(hashes[item]) not in done for item in own)
+    return (
+        f"requests    {left:,} of {len(own):,} questions not answered yet, each sent up to {config.api.attempts} "
+        "times; --set limit=N asks fewer"
+    )

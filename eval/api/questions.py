@@ -131,25 +131,30 @@ class ApiAnswerer:
         Raises `RunError` if no question can be answered any more, after giving out the answers that were on their way.
         """
         client = ApiClient(self.config.api, self.endpoint)
-        pool = ThreadPoolExecutor(max_workers=min(self.config.api.concurrency, max(1, len(prompts))))
-        numbers = {pool.submit(self._ask, client, prompt): number for number, prompt in enumerate(prompts)}
+        limit = self.config.api.concurrency
+        rest = iter(enumerate(prompts))
+        running: dict[Future[Answer | Unanswered], int] = {}
+        stop: RunError | None = None
+        pool = ThreadPoolExecutor(max_workers=limit)
         try:
-            waiting: set[Future[Answer | Unanswered]] = set(numbers)
-            stop: RunError | None = None
-            while waiting:
-                done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-                for future in sorted((f for f in done if not f.cancelled()), key=lambda future: numbers[future]):
+            while True:
+                while stop is None and len(running) < limit and (following := next(rest, None)) is not None:
+                    running[pool.submit(self._ask, client, following[1])] = following[0]
+                if not running:
+                    break
+                done, _ = wait(running, return_when=FIRST_COMPLETED)
+                for future in sorted(done, key=lambda future: running[future]):
+                    number = running.pop(future)
                     try:
                         answer = future.result()
                     except RunError as error:
                         stop = stop or error
                         continue
-                    stop = stop or self._exhausted(answer)
                     if stop is None or isinstance(answer, Answer):  # what was cut short by stopping did not fail
-                        yield numbers[future], answer
+                        yield number, answer  # stored before the next question is asked in its place
+                    stop = stop or self._exhausted(answer)
                 if stop is not None:
                     client.stopped.set()
-                    waiting = {future for future in waiting if not future.cancel()}
             if stop is not None:
                 raise stop
         finally:

@@ -1,4 +1,4 @@
-"""CLIP zero-shot: cosines are transformers' logits, candidates need no new forward, and what is not a CLIP is refused."""
+"""CLIP zero-shot: cosines are transformers' logits, fewer candidates need no new forward, and others are refused."""
 
 import json
 from pathlib import Path
