@@ -1,0 +1,153 @@
+"""The paper's rows on one model: planned, asked once, judged many times, resumed, listed where they cannot be run."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from configs.run_dir import EvalDir
+from eval import predictor as predictor_module
+from eval.records import read_records
+from eval.reproduce import main
+from eval.reproduction.plan import Request, dataset_names, open_dataset, plan
+
+ASKED = ("open", "identify", "main_object", "closed", "closed_fixed", "closed_cot", "candidates_2", "scores", "caption")
+
+
+@pytest.fixture
+def counted(monkeypatch):
+    """Counts the questions that reach the model."""
+    asked: list[str] = []
+    original = predictor_module.Predictor.answer
+
+    def answer(self, prompts):
+        asked.extend(prompt.asked for prompt in prompts)
+        return original(self, prompts)
+
+    monkeypatch.setattr(predictor_module.Predictor, "answer", answer)
+    return asked
+
+
+@pytest.fixture
+def world(tmp_path, data_section, monkeypatch):
+    """Data sets `pets` and `quiz` as YAML files, in an empty working folder."""
+    monkeypatch.chdir(tmp_path)
+    for name, kind in (("pets", "open_world"), ("quiz", "multiple_choice")):
+        lines = [f"name: {name}", "model: none", f"source: {name}", "dtype: fp32", "batch_size: 4"]
+        lines += [f"protocol: {{kind: {kind}, max_new_tokens: 4}}", data_section]
+        lines += ["probe_source: pets", "frequency_sources: [pets]"] if name == "pets" else []
+        (tmp_path / f"{name}.yaml").write_text("\n".join(lines))
+    return tmp_path
+
+
+def run(model: Path, *arguments: str) -> dict[tuple[str, str], dict]:
+    """Reproduce on pets and quiz; the outcomes by data set and row."""
+    settings = ["--set", "protocol.system_prompt=none", "--set", "protocol.max_new_tokens=4"]
+    main(["--model", str(model), "--datasets", "pets.yaml", "quiz.yaml", *settings, "--probe-epochs", "2", *arguments])
+    (record,) = Path("runs/eval").glob("reproduction-paper-*.json")
+    return {(row["dataset"], row["row"]): row for row in json.loads(record.read_text())["rows"]}
+
+
+def test_every_row_has_a_result_or_a_reason_and_nothing_is_asked_twice(world, tiny_model, counted):
+    rows = run(tiny_model)
+    unable = {key[1]: row["reason"] for key, row in rows.items() if row["reason"]}
+    assert set(unable) == {
+        "synonyms", "candidates_5", "candidates_20", "candidates_100", "scores_5", "scores_20", "scores_100", "linear",
+        "frequency_clip", "zero_shot", "zero_shot_2", "zero_shot_5", "zero_shot_20", "zero_shot_100",
+    }  # fmt: skip
+    assert unable["candidates_20"] == "there are only 3 classes"
+    assert rows["pets", "scores_2"]["accuracy"]["n"] == rows["pets", "open"]["accuracy"]["n"] == 15
+    assert rows["quiz", "max_frequency"]["note"] == "25.0% of 8"
+    assert len(rows) == 28 + 5
+    first = len(counted)
+    assert first == (len(ASKED) - 1) * 15 + 3 * 8  # class scores do not go through `answer`
+    assert run(tiny_model) == rows
+    assert len(counted) == first
+
+
+def test_views_do_not_touch_the_answers_and_a_lost_answer_alone_is_asked_again(world, tiny_model, counted):
+    run(tiny_model, "--rows", "open", "scores_2")
+    (folder,) = Path("runs/eval/paper_pets_open").glob("*/")
+    file = EvalDir(folder).predictions(0)
+    lines = file.read_text().splitlines(keepends=True)
+    before = read_records(EvalDir(folder))
+    file.write_text("".join(lines[:-1]))
+    counted.clear()
+    run(tiny_model, "--rows", "open")
+    assert 1 <= len(counted) <= 4  # the lost one's batch
+    after = read_records(EvalDir(folder))
+    assert {k: p.answer for k, p in after.predictions.items()} == {k: p.answer for k, p in before.predictions.items()}
+    (view,) = Path("runs/eval/paper_pets_scores_2").glob("*/")
+    assert not EvalDir(view).config.is_file()  # no answers of its own
+    assert json.loads(EvalDir(view).report("json").read_text())["answers_of"].startswith("runs/eval/paper_pets_scores/")
+
+
+def test_workers_share_the_questions_and_a_last_call_finishes(world, tiny_model):
+    whole = run(tiny_model, "--rows", "open", "closed", "questions")
+    shutil.rmtree("runs")
+    for worker in range(2):
+        arguments = ["--rows", "open", "closed", "questions", "--worker", str(worker), "--workers", "2"]
+        settings = ["--set", "protocol.system_prompt=none", "--set", "protocol.max_new_tokens=4"]
+        main(["--model", str(tiny_model), "--datasets", "pets.yaml", "quiz.yaml", *settings, *arguments])
+    shared = run(tiny_model, "--rows", "open", "closed", "questions", "--report-only")
+    assert {key: row["accuracy"] for key, row in shared.items()} == {k: row["accuracy"] for k, row in whole.items()}
+
+
+def test_the_dry_run_counts_what_is_left_and_loads_no_model(world, tiny_model, capsys):
+    run(tiny_model, "--rows", "open")
+    capsys.readouterr()
+    main(["--model", str(tiny_model), "--datasets", "pets.yaml", "imagenet", "--dry-run"])
+    text = capsys.readouterr().out
+    lines = {tuple(line.split()[:2]): line for line in text.splitlines()}
+    assert " 15 " in lines["pets", "open"]
+    assert " 0  answers" in lines["pets", "open"]
+    assert "from the answers of scores, no forward" in lines["pets", "scores_mean"]
+    assert "does not exist; build it" in lines["imagenet", "open"]
+    assert not Path("runs/eval/paper_pets_closed").exists()
+
+
+def test_a_question_too_long_for_the_model_is_a_reason_not_an_end(world, tiny_model):
+    names = world / "names.txt"
+    names.write_text("\n".join(["tench", "wild dog", "cat", *(f"red {number}" for number in range(4000))]))
+    rows = run(tiny_model, "--rows", "open", "closed", "--set", f"protocol.classes={names}")
+    assert "exceed the model's" in rows["pets", "closed"]["reason"]
+    assert rows["pets", "open"]["accuracy"]["n"] == 15
+
+
+def test_a_clip_and_an_api_are_told_which_rows_they_cannot_do(world):
+    def reasons(model: str) -> dict[str, str | None]:
+        request = Request(model)
+        return {row.row.key: row.reason for row in plan([open_dataset("pets.yaml", request)], request)}
+
+    clip, api = reasons("openai/clip-vit-large-patch14-336"), reasons("api:gpt-4-turbo-2024-04-09")
+    assert clip["zero_shot"] is clip["linear"] is None
+    assert "does not write" in clip["open"]
+    assert api["open"] is api["closed"] is None
+    assert "API" in api["scores"]
+    assert "API" in api["probe"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--datasets", "nowhere"], "no data set 'nowhere'"),
+        (["--datasets", "pets.yaml", "--rows", "opem"], "no row 'opem'"),
+        (["--datasets", "pets.yaml", "--workers", "3"], "needs --worker"),
+        (["--datasets", "pets.yaml", "--checkpoint", "all"], "names several models"),
+    ],
+)
+def test_a_mistake_ends_with_one_line(world, tiny_model, capsys, arguments, message):
+    with pytest.raises(SystemExit) as left:
+        main(["--model", str(tiny_model), *arguments])
+    assert left.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_every_shipped_data_set_is_an_evaluation(monkeypatch):
+    monkeypatch.chdir(Path(__file__).resolve().parents[3])
+    request = Request("llava-hf/llava-1.5-7b-hf")
+    for name in dataset_names():
+        dataset = open_dataset(name, request)
+        assert dataset.config.paper_row is None
+        assert plan([dataset], request)
