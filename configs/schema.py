@@ -288,7 +288,12 @@ class TrainConfig(Section):
         above=1,
         changes_result=False,
     )
-    deterministic: bool = setting(False, doc="Ask the GPU for deterministic kernels; slower.", changes_result=False)
+    deterministic: bool = setting(
+        False,
+        doc="Resume bit-identically on a GPU too: deterministic kernels and attention, which are slower, ~24 MiB more, "
+        "and an error where a kernel has no deterministic form.",
+        changes_result=False,
+    )
 
     def __post_init__(self) -> None:
         """Raise `ConfigError` for a micro-batch that is neither a number nor `auto`."""

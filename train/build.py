@@ -1,6 +1,5 @@
 """A plan and a world become a trainer: load, freeze, wrap, restore."""
 
-import os
 from collections import Counter
 
 import torch
@@ -8,6 +7,7 @@ import torch
 from train.adapters import choose_trainable, count_parts, freeze_table
 from train.batches import ExampleSet
 from train.checkpoint_writer import CheckpointWriter
+from train.determinism import COST, make_deterministic
 from train.distributed import World
 from train.engine import Engine
 from train.flops import FlopModel
@@ -26,8 +26,7 @@ def build_trainer(plan: RunPlan, world: World, start: Start) -> Trainer:
     """Everything on its device, at the step the run continues from."""
     config = plan.config
     if config.train.deterministic:  # asked for before the first kernel runs
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        torch.use_deterministic_algorithms(True, warn_only=True)
+        make_deterministic()
     loaded = load_model(str(plan.folder), None, config.model.dtype, config.model.attention, world.device.type)
     torch.manual_seed(config.seed)  # the same LoRA initialisation on every rank
     choose_trainable(loaded.model, plan.family, config.model, config.optim)
@@ -53,6 +52,8 @@ def build_trainer(plan: RunPlan, world: World, start: Start) -> Trainer:
         print(freeze_table(counts), flush=True)
         sinks = make_sinks(plan, start)
         sinks[0].event(make_event(start.step, "freeze_table", freeze_table(counts)))
+        if config.train.deterministic:
+            sinks[0].event(make_event(start.step, "deterministic", COST))
     parts = Collaborators(
         engine=engine,
         monitor=SpikeMonitor(config.monitor),

@@ -10,6 +10,7 @@ from transformers import AutoModelForImageTextToText
 from configs.schema import RunConfig
 from train.adapters import PartCount, choose_trainable, count_parts, freeze_table
 from train.chat import coloured, expand_image
+from train.determinism import COST
 from train.epochs import PADDING, EpochOrder
 from train.families import Family
 from train.lengths import Counts
@@ -161,8 +162,18 @@ def _steps(plan: RunPlan) -> str:
 def _memory(plan: RunPlan, counts: list[PartCount]) -> str:
     total, trainable = sum(row.total for row in counts), sum(row.trainable for row in counts)
     gib = memory_estimate(total, trainable, plan.config, plan.batches)
-    parts = ", ".join(f"{name} {value:.3g}" for name, value in gib.items() if name != "total")
-    return f"memory per rank   {gib['total']:.3g} GiB ({parts}), activations come on top"
+    parts = ", ".join(f"{name} {gib[name]:.3g}" for name in ("weights", "gradients", "optimizer"))
+    lines = [f"memory per rank   {gib['total']:.3g} GiB ({parts}), activations come on top"]
+    if gib["loading"] > gib["total"]:
+        lines.append(f"                  {gib['loading']:.3g} GiB while loading: every rank reads the whole model")
+    if plan.config.checkpoint.asynchronous:
+        copy = trainable * 12 / 1024**3
+        lines.append(
+            f"                  {copy:.3g} GiB of the leading rank's host memory while a checkpoint is written"
+        )
+    if plan.config.train.deterministic:
+        lines.append(f"deterministic     {COST}")
+    return "\n".join(lines)
 
 
 def first_samples(plan: RunPlan, samples: int) -> str:

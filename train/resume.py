@@ -63,7 +63,10 @@ def open_run(plan: RunPlan, *, resume: bool, accepted: Sequence[str] = ()) -> St
     if any(everyone(used)) and not resume:
         raise RunError(f"{run.root} already holds a run; continue it with --resume auto, or choose another name")
     _agree_on(_prepare(run) if _leads() else None)
-    checkpoint, problems = agreed_checkpoint(run, steps_present(run)[::-1])
+    present = {step for theirs in everyone(steps_present(run)) for step in theirs}
+    checkpoint, problems = agreed_checkpoint(run, sorted(present, reverse=True))
+    if problems and not checkpoint:
+        raise none_is_whole(run, problems)
     if checkpoint is None:
         _agree_on(_missing(run) if _leads() else None)
         return Start(identity, None, problems)
@@ -81,15 +84,11 @@ def open_run(plan: RunPlan, *, resume: bool, accepted: Sequence[str] = ()) -> St
 def agreed_checkpoint(run: RunDir, steps: Sequence[int]) -> tuple[Checkpoint | None, list[str]]:
     """The first of `steps` that is whole and the same for every rank, and what was wrong with those before it.
 
-    Collective; a step that only some ranks name is tried by all. Raises `RunError` if none will do, `OtherFormat` for
-    a whole checkpoint of another version. (None, []) if no rank names a step.
+    Collective; `steps` must be the same on all ranks. None if none will do. Raises `OtherFormat` for a whole checkpoint
+    of another version.
     """
-    named = everyone(list(steps))
-    candidates = list(dict.fromkeys(step for theirs in named for step in theirs))
-    if any(list(steps) != theirs for theirs in named):
-        candidates.sort(reverse=True)
     problems: list[str] = []
-    for step in candidates:
+    for step in steps:
         checkpoint, problem, other_format = _try(run, step)
         seen = everyone((checkpoint.digest if checkpoint else None, problem, other_format))
         found = [(rank, text) for rank, (_, text, _) in enumerate(seen) if text]
@@ -99,8 +98,6 @@ def agreed_checkpoint(run: RunDir, steps: Sequence[int]) -> tuple[Checkpoint | N
         if any(other for _, _, other in seen):
             raise OtherFormat(text.partition(": ")[2])
         problems.append(f"{run.checkpoint(step).name}: {text.removeprefix('rank 0: ')}")
-    if problems:
-        raise none_is_whole(run, problems)
     return None, problems
 
 

@@ -93,20 +93,22 @@ _OUR_DEFAULTS = frozenset(
 
 
 def memory_estimate(total: int, trainable: int, config: RunConfig, plan: BatchPlan) -> dict[str, float]:
-    """GiB per rank for weights, gradients and optimizer state (activations are not counted).
+    """GiB per rank for weights, gradients and optimizer state in the update (activations are not counted).
 
-    In bf16 the optimizer keeps fp32 master weights, gradients are reduced in bf16; ZeRO 1 shards the optimizer,
-    2 also gradients, 3 also weights.
+    Bytes a trained weight, counted in DeepSpeed 0.19.8 as living tensors (W ranks; 2 or 4 for bf16 or fp32):
+
+        optimizer   12 / W: fp32 master and two moments, in fp32 too; ZeRO 0 in fp32 has no copy, 8
+        gradients   2 or 4, which ZeRO 2 and 3 shard, and 4 / W for the update's fp32 copy (ZeRO 0 in fp32 has none)
+
+    `loading` is what a rank holds before anything is sharded: every rank reads the whole model, in ZeRO 3 as well.
     """
     width = 2 if config.model.dtype == "bf16" else 4
     stage, world = config.deepspeed.zero_stage, plan.world
+    plain = stage == 0 and width == 4  # torch's own AdamW on the model's own weights
+    sharded = world if stage else 1
     weights = total * width / (world if stage == 3 else 1)
-    gradients = trainable * 4 / (world if stage >= 2 else 1)
-    optimizer = trainable * (12 if width == 2 else 8) / (world if stage >= 1 else 1)
-    gib = 1024**3
-    return {
-        "weights": weights / gib,
-        "gradients": gradients / gib,
-        "optimizer": optimizer / gib,
-        "total": (weights + gradients + optimizer) / gib,
-    }
+    gradients = trainable * (width / (world if stage >= 2 else 1) + (0 if plain else 4 / sharded))
+    optimizer = trainable * (8 if plain else 12 / sharded)
+    parts = {"weights": weights, "gradients": gradients, "optimizer": optimizer}
+    parts |= {"total": sum(parts.values()), "loading": float(total * width)}
+    return {name: size / 1024**3 for name, size in parts.items()}

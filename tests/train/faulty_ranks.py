@@ -1,10 +1,13 @@
-"""train/finetune.py with faults, which the environment variable FAULTS names as JSON:
+"""train/finetune.py with faults, which the environment variable FAULTS names as JSON.
 
 nan     step (from 0) in which rank 1's loss is NaN in the first micro-batch
 kill    [step, micro-batch]: every rank kills itself with SIGKILL at that forward
-fsync   name of a file whose fsync never returns: a disk that is slower than any patience
+full    [[first, last], ...]: the disk of the checkpoints is full from step `first` on and has room again from `last` on
+fill    step whose save finds room, on a disk that another process fills up while it writes
+hang    name of a file whose fsync never returns once the run was asked to stop; `hanging` in the run's folder says so
 """
 
+import contextlib
 import json
 import os
 import signal
@@ -17,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[0] = str(ROOT / "train")  # what running the real entry would put there
 sys.path.insert(1, str(ROOT))
 
-from train import finetune
+from train import finetune, signals
 from train.model import LossModule
 from train.trainer import Trainer
 
@@ -37,6 +40,8 @@ def forward(self: LossModule, batch: Any, original: Any = LossModule.forward) ->
     step = trainers[0].order.step
     micro_batch = calls.count(step)
     calls.append(step)
+    if micro_batch == 0:
+        fill_or_empty(step)
     if faults.get("kill") == [step, micro_batch]:
         os.kill(os.getpid(), signal.SIGKILL)
     loss, by_sample = original(self, batch)
@@ -45,15 +50,43 @@ def forward(self: LossModule, batch: Any, original: Any = LossModule.forward) ->
     return loss, by_sample
 
 
+def fill_or_empty(step: int) -> None:
+    """A neighbour on the disk that takes all the room, and gives it back."""
+    for first, last in faults.get("full", []):
+        if step == first:
+            fill()
+        elif step == last:
+            ballast().unlink()
+
+
+def ballast() -> Path:
+    return trainers[0].plan.run.checkpoints / "ballast"
+
+
+def fill() -> None:
+    with contextlib.suppress(OSError), ballast().open("ab", buffering=0) as stream:
+        while stream.write(bytes(4096)):
+            pass
+
+
+def before_opening(event: str, arguments: tuple[Any, ...]) -> None:
+    if event == "open" and str(arguments[0]).endswith(f"{faults['fill']:08d}.tmp/optimizer.safetensors"):
+        fill()
+
+
 def fsync(descriptor: int, original: Any = os.fsync) -> None:
-    if Path(f"/proc/self/fd/{descriptor}").readlink().name == faults["fsync"]:
+    name = Path(f"/proc/self/fd/{descriptor}").readlink().name
+    if name == faults["hang"] and signals.stop_requested():
+        (trainers[0].plan.run.root / "hanging").touch()
         threading.Event().wait()
     original(descriptor)
 
 
 Trainer.__init__ = remembered  # type: ignore[method-assign]
 LossModule.forward = forward  # type: ignore[method-assign]
-if "fsync" in faults:
+if "fill" in faults:
+    sys.addaudithook(before_opening)
+if "hang" in faults:
     os.fsync = fsync
 
 if __name__ == "__main__":

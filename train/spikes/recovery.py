@@ -1,24 +1,21 @@
 """What the trainer does about trouble: name the samples behind a NaN, go back to a checkpoint from before.
 
-Every rank calls these together; the leading rank chooses the checkpoint, since it alone may have deleted one.
+Every rank calls these together; the leading rank names the candidates, since it alone may have deleted one.
 """
 
-import json
-import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Protocol
 
 import torch
-import torch.distributed
 
-from configs.errors import RunError
 from configs.run_dir import RunDir
 from train.batches import StepData
-from train.checkpoints import Checkpoint, open_checkpoint, steps_present
+from train.checkpoints import Checkpoint, remove_checkpoint, steps_present
 from train.distributed import World
 from train.engine import ParameterState
 from train.epochs import OrderState
+from train.resume import agreed_checkpoint, everyone
 from train.spikes.actions import Actions, Decision, choose_checkpoint, skip_data
 
 
@@ -41,11 +38,8 @@ def suspects(world: World, data: StepData, sums: Sequence[torch.Tensor]) -> dict
         for sample_id, finite in zip(batch.ids, torch.isfinite(by_sample).tolist(), strict=True)
         if not finite
     ]
-    everyone: list[list[str]] = [mine]
-    if world.size > 1:
-        everyone = [[] for _ in range(world.size)]
-        torch.distributed.all_gather_object(everyone, mine)
-    return {rank: ids for rank, ids in enumerate(everyone) if ids}
+    everywhere = everyone(mine) if world.size > 1 else [mine]
+    return {rank: ids for rank, ids in enumerate(everywhere) if ids}
 
 
 def roll_back(trainer: Restorable, run: RunDir, actions: Actions, decision: Decision) -> Decision | str:
@@ -54,11 +48,11 @@ def roll_back(trainer: Restorable, run: RunDir, actions: Actions, decision: Deci
     Returns what was done in words, or the decision to stop where there is no such checkpoint. Checkpoints after that
     one are deleted: they hold the trouble, and a resume must not find them.
     """
-    step = _agreed_step(trainer.world, run, decision, actions.config.rollback_margin)
-    if step is None:
+    candidates = choose_checkpoint(steps_present(run), decision.since, actions.config.rollback_margin)
+    checkpoint, _ = agreed_checkpoint(run, everyone(candidates)[0])
+    if checkpoint is None:
         return Decision("stop", f"{decision.reason}; no checkpoint from before step {decision.since}", decision.since)
-    checkpoint = open_checkpoint(run, step)
-    here = trainer.order
+    here, step = trainer.order, checkpoint.step
     saved = checkpoint.state.get("actions") or {"missed": 0}
     missed = step if actions.config.reset_moments else int(saved["missed"])
     parameters = checkpoint.parameters()
@@ -72,26 +66,12 @@ def roll_back(trainer: Restorable, run: RunDir, actions: Actions, decision: Deci
     if trainer.world.leads:
         for later in steps_present(run):
             if later > step:
-                shutil.rmtree(run.checkpoint(later))
+                remove_checkpoint(run.checkpoint(later))
     trainer.world.barrier()
     return (
         f"from step {here.step} to the checkpoint of step {step}, skipping data steps {first} to {last - 1}, "
         f"learning rates x {actions.memory.lr_scale:g}: {decision.reason}"
     )
-
-
-def _agreed_step(world: World, run: RunDir, decision: Decision, margin: int) -> int | None:
-    """The leading rank's choice: the best candidate that is whole."""
-    chosen = -1
-    if world.leads:
-        for step in choose_checkpoint(steps_present(run), decision.since, margin):
-            try:
-                chosen = open_checkpoint(run, step).step
-            except (RunError, json.JSONDecodeError, KeyError):
-                continue
-            break
-    agreed = int(world.all_max(chosen))
-    return None if agreed < 0 else agreed
 
 
 def _without_moments(parameters: Iterator[ParameterState]) -> Iterator[ParameterState]:

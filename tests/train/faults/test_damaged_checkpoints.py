@@ -1,0 +1,173 @@
+"""Checkpoints that are damaged, lost, foreign or belong to something else: found out, said, agreed by all ranks."""
+
+import json
+import random
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from configs.errors import RunError
+from configs.run_dir import RunDir
+from configs.schema import CheckpointConfig
+from train.checkpoint_writer import CheckpointWriter, Snapshot
+from train.checkpoints import FILES, MANIFEST, newest_checkpoint
+from train.engine import ParameterState
+from train.plan import make_plan
+from train.resume import open_run
+
+LOADING = Path(__file__).with_name("loading_ranks.py")
+
+
+def states(step: int) -> list[ParameterState]:
+    torch.manual_seed(step)
+    moments = [{"exp_avg": torch.randn(32, 64), "exp_avg_sq": torch.rand(32, 64)} for _ in range(2)]
+    return [ParameterState(f"layer.{n}", torch.randn(32, 64), moments[n]) for n in range(2)]
+
+
+def write(run: RunDir, *steps: int, **state: object) -> RunDir:
+    for step in steps:
+        CheckpointWriter(run, CheckpointConfig()).write(Snapshot.take(step, iter(states(step)), state))
+    return run
+
+
+@pytest.mark.fault(9, "200 bit flips over all files of a checkpoint", "200 detected, the one before is used, said")
+def test_every_flipped_bit_is_noticed(tmp_path, seen):
+    run = write(RunDir(tmp_path), 1, 2)
+    files = [run.checkpoint(2) / name for name in (*FILES, MANIFEST)]
+    random_numbers, detected = random.Random(17), {file.name: 0 for file in files}
+    for flip in range(200):
+        file = files[flip % len(files)]
+        whole = file.read_bytes()
+        position = random_numbers.randrange(len(whole) * 8)
+        broken = bytearray(whole)
+        broken[position // 8] ^= 1 << position % 8
+        file.write_bytes(broken)
+        found, problems = newest_checkpoint(run)
+        assert found is not None
+        assert found.step == 1
+        assert "step-00000002" in problems[0]
+        detected[file.name] += 1
+        file.write_bytes(whole)
+    assert newest_checkpoint(run)[0].step == 2, "the undamaged one is accepted, so the check can pass"
+    seen(f"{sum(detected.values())} of 200 detected ({detected}), step 1 used each time")
+
+
+@pytest.fixture(scope="module")
+def decisions(tmp_path_factory) -> tuple[dict, dict]:
+    """What two ranks decide that see checkpoints 1 to 3, each damaged in its own way."""
+    folder = tmp_path_factory.mktemp("views")
+    whole = write(RunDir(folder / "whole"), 1, 2, 3)
+
+    def cut(name: str):
+        def damage(run: RunDir) -> None:
+            file = run.checkpoint(3) / name
+            file.write_bytes(file.read_bytes()[:-1])
+
+        return damage
+
+    def lose(run: RunDir) -> None:
+        (run.checkpoint(3) / "optimizer.safetensors").unlink()
+
+    def lose_all(run: RunDir) -> None:
+        for step in (1, 2, 3):
+            (run.checkpoint(step) / "state.json").unlink()
+
+    def rewrite(run: RunDir) -> None:
+        shutil.rmtree(run.checkpoint(3))
+        write(run, 3, other=True)
+
+    damages = {
+        "intact": (None, None),
+        "truncated": (cut("weights.safetensors"),) * 2,
+        "missing": (lose, lose),
+        "only-rank-1-truncated": (None, cut("weights.safetensors")),
+        "only-rank-0-missing": (lose, None),
+        "another-of-the-same-step": (None, rewrite),
+        "none-whole-for-rank-1": (None, lose_all),
+    }
+    for cell, both in damages.items():
+        for rank, damage in enumerate(both):
+            shutil.copytree(whole.root, folder / f"{cell}-{rank}")
+            if damage:
+                damage(RunDir(folder / f"{cell}-{rank}"))
+    command = [sys.executable, str(LOADING), str(folder), *damages]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return tuple(json.loads(done.stdout.splitlines()[-1]))
+
+
+EXPECTED = {
+    "intact": (3, []),
+    "truncated": (2, ["weights.safetensors is damaged"]),
+    "missing": (2, ["has lost optimizer.safetensors"]),
+    "only-rank-1-truncated": (2, ["rank 1: ", "weights.safetensors is damaged"]),
+    "only-rank-0-missing": (2, ["has lost optimizer.safetensors"]),
+    "another-of-the-same-step": (2, ["not the same on all ranks"]),
+    "none-whole-for-rank-1": (None, ["step-00000001: rank 1: ", "has lost state.json"]),
+}
+
+
+@pytest.mark.fault(
+    10, "truncated or missing file, on one rank or both", "all ranks load the same older one, and say why"
+)
+def test_all_ranks_load_the_same_checkpoint(decisions, seen):
+    for cell, (step, words) in EXPECTED.items():
+        zero, one = decisions[0][cell], decisions[1][cell]
+        assert zero == one, "no rank decides for itself"
+        assert zero["step"] == step
+        for word in words:
+            assert any(word in problem for problem in zero["problems"]), zero
+    seen(f"{len(EXPECTED)} cells: {', '.join(f'{cell} -> {step}' for cell, (step, _) in EXPECTED.items())}")
+
+
+@pytest.mark.fault(11, "a file `latest`: empty, garbage, missing", "newest whole checkpoint found")
+@pytest.mark.parametrize("content", [b"", b"garbage", b"step-00000001", None])
+def test_a_pointer_file_means_nothing(tmp_path, seen, content):
+    run = write(RunDir(tmp_path), 1, 2)
+    if content is not None:
+        (run.checkpoints / "latest").write_bytes(content)
+    assert newest_checkpoint(run)[0].step == 2
+    seen("step 2 of 1, 2 found")
+
+
+@pytest.mark.fault(14, "checkpoint of another format, config, data or split", "refused with the difference")
+def test_what_belongs_to_something_else_is_refused_with_the_difference(workshop, seen):
+    plan = make_plan(workshop.config("other", "loss.normalisation=micro_batch"), 2, "cpu")
+    identity = open_run(plan, resume=False).identity
+    write(plan.run, 5, **identity)
+    assert open_run(plan, resume=True).step == 5, "it can be accepted"
+    refusals = {}
+    for override, words in (
+        ("optim.lr_projector=0.5", "optim.lr_projector 0.01 -> 0.5"),
+        ("train.micro_batch=4", "train.micro_batch 2 -> 4"),
+        ("loss.normalisation=token", "loss.normalisation 'micro_batch' -> 'token'"),
+        ("train.sources=[talk]", "data.pictures"),
+    ):
+        changed = make_plan(workshop.config("other", "loss.normalisation=micro_batch", override), 2, "cpu")
+        with pytest.raises(RunError, match="belongs to another run") as refused:
+            open_run(changed, resume=True)
+        assert words in str(refused.value)
+        refusals[override] = words
+    elsewhere = make_plan(workshop.config("other", "loss.normalisation=micro_batch"), 4, "cpu")
+    with pytest.raises(RunError, match=r"world_size 2 -> 4.*--accept-change world_size"):
+        open_run(elsewhere, resume=True)
+    assert open_run(elsewhere, resume=True, accepted=["world_size"]).step == 5
+    manifest = plan.run.checkpoint(5) / MANIFEST
+    manifest.write_text(json.dumps({"format_version": 1, "sha256": json.loads(manifest.read_text())["sha256"]}))
+    with pytest.raises(RunError, match="has format 1; this version reads 2"):
+        open_run(plan, resume=True)
+    seen(f"refused: {'; '.join(refusals.values())}; world_size 2 -> 4 (micro_batch mean); format 1")
+
+
+def test_checkpoints_that_were_there_and_are_gone_are_no_reason_to_start_from_zero(workshop):
+    plan = make_plan(workshop.config("gone"), 1, "cpu")
+    plan.run.root.mkdir(parents=True)
+    plan.run.metrics.write_text("")
+    assert open_run(plan, resume=True).step == 0, "killed before its first checkpoint"
+    plan.run.events.write_text('{"step": 4, "kind": "checkpoint"}\n{"step": 5, "ki')
+    with pytest.raises(RunError, match=r"tells of a checkpoint of step 4, but .*checkpoints has none"):
+        open_run(plan, resume=True)

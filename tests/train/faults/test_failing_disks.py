@@ -1,0 +1,143 @@
+"""Rows 12, 13 and 19: disks that are full, read-only or slower than the grace of a signal."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from configs.errors import RunError
+from configs.run_dir import RunDir
+from train.checkpoints import newest_checkpoint, steps_present
+from train.plan import make_plan
+from train.resume import open_run
+
+ROOT = Path(__file__).resolve().parents[3]
+FAULTY = ROOT / "tests" / "train" / "faulty_ranks.py"
+
+
+@contextmanager
+def mounted(folder: Path, *options: str) -> Iterator[None]:
+    """A tmpfs at `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    done = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", ",".join(options), "none", str(folder)], capture_output=True, text=True
+    )
+    if done.returncode:
+        pytest.skip(f"this machine lets nobody mount a tmpfs: {done.stderr.strip()}")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+def start(
+    workshop, name: str, *arguments: str, faults: dict[str, object], **settings: object
+) -> "subprocess.Popen[str]":
+    """One rank that trains, with the faults of faulty_ranks.py."""
+    sets = [part for key, value in settings.items() for part in ("--set", f"{key.replace('__', '.')}={value}")]
+    words = [sys.executable, str(FAULTY), "--config", str(workshop.config_file(name)), *sets, *arguments]
+    environment = {**os.environ, "FAULTS": json.dumps(faults), "OMP_NUM_THREADS": "1"}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    return subprocess.Popen(words, cwd=ROOT, text=True, env=environment, **pipes)
+
+
+def finished(process: "subprocess.Popen[str]", code: int) -> str:
+    output, _ = process.communicate(timeout=200)
+    assert process.returncode == code, output[-3000:]
+    return output
+
+
+def wait_for(condition: Callable[[], object], process: "subprocess.Popen[str]") -> None:
+    """Return as soon as `condition` holds, while `process` is running."""
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert time.monotonic() < deadline
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=0.05)
+            raise AssertionError(process.communicate()[0][-3000:])
+
+
+def lines(file: Path) -> list[dict[str, object]]:
+    return [json.loads(line) for line in file.read_text().splitlines()]
+
+
+def hexes(run: RunDir) -> list[tuple[object, str]]:
+    return [(line["step"], line["loss"].hex()) for line in lines(run.metrics)]
+
+
+@pytest.mark.fault(
+    12, "4 MB tmpfs: full before a save, filled within one, full at the end", "alert, stump gone, goes on"
+)
+def test_a_full_disk_costs_a_checkpoint_and_not_the_run(workshop, seen):
+    """Saves at steps 4 (well), 8 (no room), 12 (filled while it is written), 16 (well) and 18, the last (no room)."""
+    run, name = RunDir(workshop.root / "runs" / "full"), "full"
+    settings = {"train__max_steps": 18, "checkpoint__export": "false", "train__deterministic": "true"}
+    with mounted(run.checkpoints, "size=4m"):
+        faults = {"full": [[6, 9], [-1, 13], [17, 99]], "fill": 12}
+        output = finished(start(workshop, name, faults=faults, **settings), code=2)
+        assert "the last checkpoint, of step 18, could not be written" in output
+        told = [(event["kind"], event["step"]) for event in lines(run.events) if event["kind"].startswith("checkpoint")]
+        failed = [("checkpoint_failed", step) for step in (8, 12, 18)]
+        assert told == [("checkpoint", 4), *failed[:2], ("checkpoint", 16), failed[2]]
+        words = [event["message"] for event in lines(run.events) if event["kind"] == "checkpoint_failed"]
+        assert "must be free" in words[0]
+        assert "No space left on device" in words[1]
+        assert sorted(place.name for place in run.checkpoints.iterdir()) == [
+            "ballast",
+            "step-00000004",
+            "step-00000016",
+        ]
+        assert newest_checkpoint(run)[0].step == 16
+        first = hexes(run)
+        assert [step for step, _ in first] == list(range(1, 19)), "training went on to the end"
+        (run.checkpoints / "ballast").unlink()
+        finished(start(workshop, name, "--resume", "auto", faults={}, **settings), code=0)
+        assert hexes(run) == first
+        assert steps_present(run) == [4, 16, 18]
+    assert any(event["kind"] == "deterministic" for event in lines(run.events))
+    seen("4 saved, 8 no room, 12 ENOSPC within, 16 saved, 18 (last) failed: exit 2 names it; 4, 16 whole; resumed")
+
+
+@pytest.mark.fault(13, "read-only folder, and a quota of 512 KiB, at start", "refused before training")
+@pytest.mark.parametrize(("option", "words"), [("ro", "Read-only file system"), ("size=512k", "No space left")])
+def test_a_place_that_cannot_be_written_is_refused_before_training(workshop, seen, option, words):
+    plan = make_plan(workshop.config("unwritable"), 1, "cpu")
+    with mounted(plan.run.checkpoints, option):
+        with pytest.raises(RunError, match=f"cannot write checkpoints to .*{words}") as refused:
+            open_run(plan, resume=False)
+        assert "mend that, or set runs_dir" in str(refused.value)
+        assert not any(place.name != ".probe" for place in plan.run.checkpoints.iterdir())
+    seen(f"refused: {words}")
+
+
+@pytest.mark.fault(19, "SIGTERM, and SIGKILL while the save it asks for is not done", "old checkpoint valid")
+def test_a_save_longer_than_the_grace_leaves_the_old_checkpoint(workshop, seen):
+    """The save that the signal asks for waits for ever in the fsync of its second file: a disk that hangs."""
+    run = RunDir(workshop.root / "runs" / "grace")
+    settings = {"train__max_steps": 3000, "train__epochs": 3000, "checkpoint__every": 5, "train__eval_every": 0}
+    process = start(workshop, "grace", faults={"hang": "optimizer.safetensors"}, **settings)
+    wait_for(lambda: steps_present(run), process)
+    process.send_signal(signal.SIGTERM)
+    wait_for((run.root / "hanging").exists, process)
+    process.kill()
+    process.communicate()
+    (stump,) = run.checkpoints.glob(".step-*.tmp")
+    interrupted = int(stump.name[len(".step-") : -len(".tmp")])
+    found, problems = newest_checkpoint(run)
+    assert found is not None
+    assert 0 < found.step < interrupted
+    assert problems == []
+    resumed = start(workshop, "grace", "--resume", "auto", faults={}, **settings)
+    wait_for(lambda: newest_checkpoint(run)[0].step > interrupted, resumed)
+    resumed.send_signal(signal.SIGTERM)
+    finished(resumed, code=0)
+    assert not stump.exists()
+    seen(f"killed within the save of step {interrupted}: step {found.step} loads, the resume removes the stump")
