@@ -39,7 +39,8 @@ def experiments(protocol: Mapping[str, Any]) -> list[str]:
     candidates = protocol.get("candidates")
     thinks = CHAIN_OF_THOUGHT in str(protocol.get("answer_prefix", "")).lower()
     if kind == "open_world" and protocol.get("synonyms"):
-        return ["table8/with_synonyms"]
+        plain = wording == "base" and protocol.get("name") == "clean"  # our own protocol always accepts synonyms
+        return ["table8/with_synonyms", *(["table1/open_world", "table2/base", "table2/direct"] if plain else [])]
     if kind == "open_world" and wording and not thinks:
         first = ["table1/open_world", "table8/without_synonyms", "table2/direct", "table4/zero_shot"]
         return [*(first if wording == "base" else []), f"table2/{wording}", f"table12/{wording}"]

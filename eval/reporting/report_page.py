@@ -134,6 +134,13 @@ def _frequency(report: Mapping[str, Any]) -> list[Block]:
         f"{correlation(frequency['spearman'])}, Pearson {correlation(frequency['pearson'])}. Frequency: samples of the "
         f"class in {', '.join(report['frequency_sources'])}."
     )
+    stages = report.get("frequency_stages") or {}
+    if len(stages) > 1:
+        told = (
+            f"{name} {correlation(found['spearman'])} and {correlation(found['pearson'])}"
+            for name, found in stages.items()
+        )
+        caption += f" Spearman and Pearson with one stage alone: {'; '.join(told)}."
     rows = []
     for part in (*frequency["thirds"], *frequency["log_bins"]):
         counts = [_span(part["low"], part["high"]), f"{part['classes']:,}", percent(part["mean_accuracy"])]

@@ -96,11 +96,17 @@ def _reported(row: Planned, report: Mapping[str, Any], folder: EvalDir) -> Outco
     accuracy: Mapping[str, Any] | None = report["accuracy"]
     if row.row.key.startswith("frequency"):
         found = report["frequency"]
-        values = [f"{name.title()} {_correlation(found[name])}" for name in ("spearman", "pearson")]
-        accuracy, notes = None, [f"{', '.join(values)} over {found['classes']:,} classes"]
+        told = [f"{_correlations(found)} over {found['classes']:,} classes"]
+        stages = report["frequency_stages"]
+        told += [f"{stage} alone {_correlations(values)}" for stage, values in stages.items() if len(stages) > 1]
+        accuracy, notes = None, told
     if row.row.key in ("random", "max_frequency"):
         accuracy, notes = None, [f"{report['baselines'][row.row.key]:.1%} of {report['accuracy']['n']:,}"]
     return _outcome(row, accuracy, "; ".join(notes), folder)
+
+
+def _correlations(found: Mapping[str, Any]) -> str:
+    return f"Spearman {_correlation(found['spearman'])}, Pearson {_correlation(found['pearson'])}"
 
 
 def _correlation(value: float | None) -> str:

@@ -91,7 +91,14 @@ def test_a_result_stands_beside_its_rows_with_interval_n_and_protocol(board, tmp
     ("protocol", "found"),
     [
         ({"kind": "open_world", "prompt": "identify"}, {"table2/identify"}),
-        ({"kind": "open_world", "prompt": "paper", "synonyms": "imagenet"}, {"table8/with_synonyms"}),
+        (
+            {"kind": "open_world", "prompt": "paper", "synonyms": "imagenet", "name": "paper"},
+            {"table8/with_synonyms"},
+        ),
+        (
+            {"kind": "open_world", "prompt": "paper", "synonyms": "auto", "name": "clean"},
+            {"table8/with_synonyms", "table1/open_world", "table2/base", "table2/direct"},
+        ),
         ({"kind": "closed_world", "prompt": "paper", "order": "fixed"}, {"table2/fixed_order"}),
         ({"kind": "closed_world", "prompt": "paper"}, {"table1/closed_world", "table2/random_order"}),
         (
