@@ -27,8 +27,8 @@ from data_prep.sample import Sample
 from train.epochs import PADDING, data_steps
 from train.plan import plan_order
 from train.sources import SourceSet
-from train.spikes.episodes import ALARMS, NEWS
 from train.spikes.plot import Curve, Mark, svg
+from train.spikes.verdicts import ALARMS, NEWS
 
 Record = dict[str, Any]
 MARKED = (*ALARMS, *NEWS, "skipped", "rolled_back", "stopped_by_monitor")

@@ -32,9 +32,10 @@ from train.saving import Saver
 from train.schedule import lr_factor
 from train.sinks import Sink, make_event
 from train.spikes.actions import Actions, Decision
-from train.spikes.episodes import ALARMS
+from train.spikes.involved import Witness
 from train.spikes.monitor import SpikeMonitor
 from train.spikes.recovery import roll_back, suspects
+from train.spikes.verdicts import Verdict
 from train.step_record import peak_memory, skip_message, step_record
 from train.stragglers import Stragglers
 from train.totals import Totals, sum_over_ranks
@@ -63,6 +64,7 @@ class Trainer:
         self.parts = parts
         self.identity = identity
         self.order = OrderState()
+        self.witness = Witness(plan.sources, plan.order, plan.config.train.global_batch)
         self.progress = Progress()
         self.board = Board(world.rank, world.size)
         self.forwards = ForwardClock(parts.engine.module, self.progress, world.device)
@@ -289,14 +291,24 @@ class Trainer:
             count = record["unreadable_samples"]
             self._event("unreadable_samples", f"{count} samples weigh nothing; the ranks that read them name them")
         for verdict in verdicts:
-            details = {"signal": verdict.signal, "value": verdict.value, "since": verdict.since}
-            if verdict.kind in ALARMS:
-                steps = (verdict.steps.start, verdict.steps[-1])
-                details["data_steps"] = [self.order.data_step(max(0, step - 1)) for step in steps]
-            self._event(verdict.kind, verdict.message(), nature=verdict.nature, **details)
+            self._event(verdict.kind, verdict.message(), **self._details(verdict))
         if not applied:
             self._event("skipped", skip_message(record), suspects=record.get("suspects"))
         return self.parts.actions.decide(step, verdicts, applied)
+
+    def _details(self, verdict: Verdict) -> dict[str, Any]:
+        """What an event says of a verdict beside its message; nothing on ranks that write none."""
+        if not self.parts.sinks:
+            return {}
+        steps = (verdict.steps.start, verdict.steps[-1])
+        return {
+            "signal": verdict.signal,
+            "value": verdict.value,
+            "since": verdict.since,
+            "nature": verdict.nature,
+            "data_steps": [self.order.data_step(max(0, step - 1)) for step in steps],
+            "samples": self.witness.of(verdict, self.order.data_step),
+        }
 
     def _event(self, kind: str, message: str, **details: Any) -> None:
         for sink in self.parts.sinks:

@@ -21,7 +21,7 @@ from train.distributed import World, start_world, stop_world
 from train.engine import Engine
 from train.plan import make_plan
 from train.resume import open_run
-from train.spikes.episodes import Verdict
+from train.spikes.verdicts import Verdict
 from train.trainer import Trainer
 
 STEPS, FAULT = 5, 2  # optimizer steps, and which of them (from 0) is faulty on rank 1

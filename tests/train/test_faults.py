@@ -60,6 +60,14 @@ def test_rank_and_sample_are_named(results, name):
     assert f"rank 1: {skipped[0]['suspects']['1'][0]}" in skipped[0]["message"]
 
 
+@pytest.mark.parametrize("name", [name for name in CELLS if name.startswith("loss")])
+def test_the_verdict_s_line_holds_the_step_s_samples(results, name):
+    events = lines(results[name], "events.jsonl")
+    suspect = next(event for event in events if event["kind"] == "skipped")["suspects"]["1"][0]
+    verdicts = [event for event in events if event["kind"] == "non_finite" and event["signal"].startswith("loss/")]
+    assert any(suspect in event["samples"]["2"] for event in verdicts), "data step 2 is optimizer step 3"
+
+
 @pytest.mark.parametrize("name", CELLS)
 def test_the_monitor_says_non_finite_once_and_the_metrics_say_skipped(results, name):
     kinds = {event["kind"] for event in lines(results[name], "events.jsonl") if event["step"] == 3}

@@ -24,8 +24,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from configs.schema import MonitorConfig
-from train.spikes.episodes import Verdict
 from train.spikes.monitor import SpikeMonitor
+from train.spikes.verdicts import Verdict
 
 EXIT_CODE = 3  # of a run that was stopped by `stop` or by a spent budget
 LASTING = ("never_recovering", "slow_divergence", "frozen", "not_positive")

@@ -3,7 +3,7 @@
 Each data source has its own detector, since one source may spike alone and since a mixture's sources have different
 losses: one baseline over both would alarm at every change of mixture. The gradient norm and the size of the update have
 one for each set of sources that stood together in a batch, for the same reason. What counts as an outlier, a shift or a
-trend is in `train.spikes.detectors`, what happens after one in `train.spikes.episodes`.
+trend is in `train.spikes.detectors`, what happens after one in `train.spikes.series` and `train.spikes.episodes`.
 
     monitor = SpikeMonitor(config.monitor)
     for verdict in monitor.observe(step=601, losses={"imagenet": 6.7, "llava": 1.1}, grad_norm=40.2):
@@ -23,7 +23,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from configs.schema import MonitorConfig
-from train.spikes.episodes import Detector, Verdict
+from train.spikes.series import Detector
+from train.spikes.verdicts import Verdict
 
 GRAD_NORM = "grad_norm"
 UPDATE = "update_rms"

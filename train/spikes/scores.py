@@ -12,10 +12,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from configs.schema import MonitorConfig
-from train.spikes.episodes import ALARMS, Verdict
 from train.spikes.monitor import SpikeMonitor
 from train.spikes.peers import PEERS, Rule
 from train.spikes.traces import FAULT_AT, FAULTS, REGIMES, Fault, Reading, Trace
+from train.spikes.verdicts import ALARMS, Verdict
 
 OURS = "ours"
 PLATEAU = range(300, 364)  # ages at which a level that never recovers must still be reported

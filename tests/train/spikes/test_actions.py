@@ -10,8 +10,8 @@ from configs.errors import ConfigError
 from configs.schema import MonitorConfig
 from train.spikes import actions
 from train.spikes.actions import CLOSED, Actions, Decision
-from train.spikes.episodes import Verdict
 from train.spikes.monitor import SpikeMonitor
+from train.spikes.verdicts import Verdict
 
 BAD = [Verdict(200, "loss/a", "never_recovering", 6.7, 9.0, since=168)]
 NOISE = [Verdict(200, "loss/a", "outlier", 6.7, 9.0, since=200), Verdict(200, "grad_norm/a", "never_recovering", 1.0)]

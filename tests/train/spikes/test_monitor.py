@@ -8,8 +8,8 @@ import pytest
 
 from configs.schema import MonitorConfig
 from train.spike_benchmark import milliseconds_per_step
-from train.spikes.episodes import Verdict
 from train.spikes.monitor import SpikeMonitor
+from train.spikes.verdicts import Verdict
 
 CONFIG = MonitorConfig(window=64, warmup=16, reseed_after=32)
 

@@ -1,0 +1,158 @@
+"""One watched series, value by value: flags what stands out, follows the episode, admits what is healthy."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from configs.schema import MonitorConfig
+from train.spikes.detectors import Baseline, Shift, Trend
+from train.spikes.episodes import SETTLED, Episode
+from train.spikes.verdicts import Verdict
+
+FROZEN_AFTER = 8
+TREND_SAID_EVERY = 8  # blocks of 32 steps
+
+
+@dataclass
+class Detector:
+    """Watches one series. `watches_level`: shifts and trends count, not outliers alone (losses)."""
+
+    signal: str
+    config: MonitorConfig
+    watches_level: bool
+    last: float | None = None
+    same: int = 0
+    episode: Episode | None = None
+    trend: Trend = field(default_factory=Trend)
+    rising_since: int | None = None
+    blocks_said: int = 0
+
+    def __post_init__(self) -> None:
+        """Empty windows."""
+        self.window = Baseline(self.config.window)
+        self.healthy = self.window  # another object only while an episode has a window of its own
+        self.shift = Shift()
+
+    @property
+    def judges(self) -> bool:
+        """False during the first `warmup` values."""
+        return len(self.window) >= self.config.warmup
+
+    @property
+    def unresolved(self) -> str | None:
+        """What is wrong now."""
+        if self.episode:
+            return self.episode.nature or "outlier"
+        return "slow_divergence" if self.rising_since is not None else None
+
+    def observe(self, step: int, value: float, threshold: float) -> list[Verdict]:
+        """Judge one value; an outlier lies more than `threshold` deviations above the baseline."""
+        self.same = self.same + 1 if value == self.last else 1
+        self.last = value if math.isfinite(value) else None
+        fault = self._fault(value)
+        if fault:
+            return self._take_fault(step, value, fault)
+        log = math.log(value)
+        if not self.judges and not self.episode:
+            self.window.admit(log)
+            return []
+        z = self.window.z(log) if self.judges else 0.0
+        if self.episode:
+            return self._continue(self.episode, step, value, z > threshold)
+        shifted = self.watches_level and self.shift.judge(self.window.level_z(log) if self.judges else 0.0)
+        if z > threshold or shifted:
+            kind = "outlier" if z > threshold else "shift"
+            self.episode = Episode(step, None if kind == "outlier" else "shift", list(self.window.values), self._kept)
+            self.episode.add(step, log, True)
+            return [Verdict(step, self.signal, kind, value, z, step)]
+        self.window.admit(log)
+        return self._judge_trend(step, value) if self.watches_level else []
+
+    @property
+    def _kept(self) -> int:
+        return max(self.config.reseed_after, SETTLED[1])
+
+    def _fault(self, value: float) -> str | None:
+        if not math.isfinite(value):
+            return "non_finite"
+        if value <= 0:
+            return "not_positive"
+        return "frozen" if self.same >= FROZEN_AFTER else None
+
+    def _take_fault(self, step: int, value: float, fault: str) -> list[Verdict]:
+        """Every step of a fault is reported, up to 8 in a row; after that each 32nd."""
+        if self.episode is None:
+            self.episode = Episode(step, fault, list(self.window.values), self._kept)
+        self.episode.fault(fault)
+        lasted = self.episode.values
+        if lasted > FROZEN_AFTER and lasted % self.config.reseed_after:
+            return []
+        return [Verdict(step, self.signal, fault, value, since=self.episode.since)]
+
+    def _continue(self, episode: Episode, step: int, value: float, outlier: bool) -> list[Verdict]:
+        """Judge a finite value inside an episode."""
+        log = math.log(value)
+        judged = len(self.healthy) >= self.config.warmup
+        z = self.healthy.z(log) if judged else 0.0
+        episode.add(step, log, outlier or z > self.config.threshold)
+        verdicts = [Verdict(step, self.signal, "outlier", value, z, episode.since)] if outlier else []
+        if episode.is_back(self.healthy, judged):
+            return [*verdicts, self._close(episode, value, z)]
+        if episode.values >= self.config.accept_after * (2 if episode.nature == "recovering" else 1):
+            self.episode, self.healthy = None, self.window
+            self.trend, self.rising_since, self.shift = Trend(), None, Shift()
+            return [*verdicts, Verdict(step, self.signal, "accepted", value, z, episode.since, episode.nature)]
+        if episode.values % self.config.reseed_after == 0 and episode.is_still_out(self.healthy):
+            verdicts.append(Verdict(step, self.signal, episode.name(self.healthy), value, z, episode.since))
+            self.window = Baseline(self.config.window, (log for _, log in episode.tail))
+        return verdicts
+
+    def _close(self, episode: Episode, value: float, z: float) -> Verdict:
+        """Admit the values since it ended, and say at which step that was."""
+        self.window = self.healthy
+        for _, log in episode.settled:
+            self.window.admit(log)
+        self.episode, self.shift = None, Shift()
+        ended, nature = episode.settled[0][0], episode.whole_nature()
+        return Verdict(ended, self.signal, "recovered", value, z, episode.since, nature)
+
+    def _judge_trend(self, step: int, value: float) -> list[Verdict]:
+        rising = self.trend.judge(math.log(value), self.window)
+        if rising is None or (not rising and self.rising_since is None):
+            return []
+        if not rising:
+            since, self.rising_since = self.rising_since, None
+            return [Verdict(step, self.signal, "recovered", value, None, since, "slow_divergence")]
+        self.blocks_said = 0 if self.rising_since is None else self.blocks_said + 1
+        self.rising_since = step if self.rising_since is None else self.rising_since
+        if self.blocks_said % TREND_SAID_EVERY:
+            return []
+        return [Verdict(step, self.signal, "slow_divergence", value, None, self.rising_since)]
+
+    def state(self) -> dict[str, Any]:
+        """JSON-able state."""
+        return {
+            "window": list(self.window.values),
+            "recent": list(self.shift.recent),
+            "last": self.last,
+            "same": self.same,
+            "episode": self.episode.state() if self.episode else None,
+            "own_window": self.healthy is not self.window,
+            "trend": self.trend.state(),
+            "rising_since": self.rising_since,
+            "blocks_said": self.blocks_said,
+        }
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Inverse of `state`."""
+        self.window = self.healthy = Baseline(self.config.window, state["window"])
+        self.shift = Shift()
+        self.shift.recent.extend(state["recent"])
+        self.last, self.same = state["last"], state["same"]
+        self.trend = Trend.of(state["trend"])
+        self.rising_since, self.blocks_said = state["rising_since"], state["blocks_said"]
+        saved = state["episode"]
+        self.episode = None if saved is None else Episode.of(saved)
+        if saved is not None and state["own_window"]:
+            self.healthy = Baseline(self.config.window, saved["healthy"])

@@ -1,0 +1,39 @@
+"""What the monitor says: a verdict on one step or one episode of one signal, and the kinds there are."""
+
+from dataclasses import dataclass
+
+FAULTS = ("non_finite", "not_positive", "frozen")
+EVERY_STEP = (*FAULTS, "outlier")  # said of each value; the others are about a level
+ALARMS = (*EVERY_STEP, "shift", "never_recovering", "slow_divergence")
+NEWS = ("recovering", "recovered", "accepted")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One thing the monitor has to say. `kind` is one of `ALARMS` or `NEWS`, `signal` such as `loss/imagenet`.
+
+    `score` is in robust deviations. `since` is the step at which the episode began; `nature` names a whole episode:
+    `recovered` at step 640 since 601 by nature `spike` means that steps 601 to 639 were out and 640 was not.
+    """
+
+    step: int
+    signal: str
+    kind: str
+    value: float
+    score: float | None = None
+    since: int | None = None
+    nature: str | None = None
+
+    @property
+    def steps(self) -> range:
+        """The steps involved, whose samples are worth a look."""
+        first = self.step if self.since is None else self.since
+        return range(first, max(self.step + (self.kind != "recovered"), first + 1))
+
+    def message(self) -> str:
+        """One line for people."""
+        score = f" ({self.score:+.1f} robust deviations)" if self.score is not None else ""
+        since = f", since step {self.since}" if self.since is not None and self.since != self.step else ""
+        nature = f" from: {self.nature.replace('_', ' ')}" if self.nature else ""
+        kind = self.kind.replace("_", " ")
+        return f"{self.signal}: {kind}{nature} at step {self.step}: {self.value:.6g}{score}{since}"
