@@ -2,8 +2,10 @@
 
 import ctypes
 import signal
+import threading
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -32,17 +34,17 @@ def read_steps(
     """
     sampler = _MicroBatchSampler(order, start, rank)
     ahead = 2 * order.dealing.plan.accumulation
-    batches = iter(
-        DataLoader(
-            dataset,
-            batch_sampler=sampler,
-            collate_fn=collate,
-            num_workers=workers,
-            prefetch_factor=max(2, ahead) if workers else None,
-            pin_memory=torch.cuda.is_available(),
-            worker_init_fn=_live_with_the_rank,
-        )
+    loader = DataLoader(
+        dataset,
+        batch_sampler=sampler,
+        collate_fn=collate,
+        num_workers=workers,
+        prefetch_factor=max(2, ahead) if workers else None,
+        pin_memory=torch.cuda.is_available(),
+        worker_init_fn=_live_with_the_rank,
     )
+    with _own_handler_of_dead_children():
+        batches = iter(loader)
     try:
         while True:
             first = _next(batches, sampler, dataset.sources)
@@ -74,6 +76,18 @@ def _next(batches: Iterator[B], sampler: "_MicroBatchSampler", sources: SourceSe
             f"rank {sampler.rank}: a data-loading process died, often for lack of memory (lower train.workers) or over "
             f"an image that makes a decoder crash; it was reading, or reading ahead of, {names}"
         ) from error
+
+
+@contextmanager
+def _own_handler_of_dead_children() -> Iterator[None]:
+    """Undo that torch's DataLoader sets a handler which raises in the middle of whatever runs when a worker dies.
+
+    Without it a dead process is found where its batch is missing, which is where we know what it was reading.
+    """
+    handler = signal.getsignal(signal.SIGCHLD)
+    yield
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL if handler is None else handler)
 
 
 def _live_with_the_rank(worker: int) -> None:  # noqa: ARG001 - the signature is torch's

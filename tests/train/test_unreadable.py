@@ -1,5 +1,6 @@
 """A sample that went bad after the build, and a data-loading process that dies: named, on every rank."""
 
+import multiprocessing
 import os
 import shutil
 import subprocess
@@ -67,6 +68,17 @@ def test_a_process_that_dies_is_told_with_the_samples_it_read(workshop):
     steps = read_steps(plan.order, Deadly(plan.sources), list, 0, 1, workers=1)
     with pytest.raises(DataError, match=r"rank 1: a data-loading process died.*(talk|pictures)/"):
         list(zip(range(19), steps, strict=False))
+
+
+def test_a_process_that_is_killed_does_not_interrupt_a_step_but_stops_the_next_read_with_names(workshop):
+    plan = make_plan(workshop.config("killed", "train.max_steps=100", "train.epochs=100"), 1, "cpu")
+    steps = plan.training_batches().steps(0, 0, 1)
+    next(steps)
+    (worker,) = multiprocessing.active_children()
+    worker.kill()
+    os.waitid(os.P_PID, worker.pid, os.WEXITED | os.WNOWAIT)  # in a step that runs torch's handler would raise here
+    with pytest.raises(DataError, match=r"rank 0: a data-loading process died.*(talk|pictures)/"):
+        list(zip(range(1000), steps, strict=False))
 
 
 def test_all_ranks_stop_when_one_meets_it_and_its_name_is_printed(workshop, deepspeed, damaged):
