@@ -11,6 +11,7 @@ import datetime
 import json
 import os
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -30,12 +31,12 @@ SILENT = 10.0  # seconds without a sign of life after which a rank is said to be
 
 @dataclass(frozen=True)
 class Beat:
-    """A rank's last sign of life: `age` seconds old, in `stage` of the step after `step`, for `idle` seconds."""
+    """A rank's last sign of life: `age` seconds old, in `stage` of the step after `step`; `waits` in a collective."""
 
     rank: int
     step: int
     stage: str
-    idle: float
+    waits: bool
     age: float
 
 
@@ -57,14 +58,18 @@ class Peer:
 
 
 def culprits(beats: Sequence[Beat]) -> list[Beat]:
-    """Who keeps the others waiting: the silent ranks, or else those furthest back; nobody if all are at one place.
+    """Who keeps the others waiting: the silent ranks; those in no collective while others are; those furthest back.
 
-    >>> culprits([Beat(0, 7, "agreement", 60, 1), Beat(1, 7, "data", 61, 1)])
-    [Beat(rank=1, step=7, stage='data', idle=61, age=1)]
+    Nobody if all are at one place. On a GPU only waiting for the CPU's collectives is seen.
+
+    >>> culprits([Beat(0, 7, "agreement", True, 1), Beat(1, 7, "data", False, 1)])
+    [Beat(rank=1, step=7, stage='data', waits=False, age=1)]
     """
     silent = [beat for beat in beats if beat.age > SILENT]
     if silent:
         return silent
+    if any(beat.waits for beat in beats) and not all(beat.waits for beat in beats):
+        return [beat for beat in beats if not beat.waits]
     places = [(beat.step, STAGES.index(beat.stage)) for beat in beats]
     behind = [beat for beat, place in zip(beats, places, strict=True) if place == min(places)]
     return behind if len(behind) < len(beats) else []
@@ -99,7 +104,7 @@ class Board:
         store.wait(["peers"], datetime.timedelta(minutes=10))
         roster = json.loads(store.get("peers"))
         self.peers = [Peer(rank, host, Process(pid, start)) for rank, (host, pid, start) in enumerate(roster)]
-        first = [0.0, progress.place.step, "start", 0.0]  # until a rank writes
+        first = [0.0, progress.place.step, "start", False]  # until a rank writes
         self._beats = {peer.rank: (first, time.monotonic()) for peer in self.peers}
         threading.Thread(target=self._run, args=(store, progress), name="board", daemon=True).start()
 
@@ -120,7 +125,7 @@ class Board:
         while not self._ended.wait(PERIOD):
             place = progress.place
             with contextlib.suppress(RuntimeError):  # no answer: `answered` says since when
-                text = json.dumps([time.time(), place.step, place.stage, progress.age()])
+                text = json.dumps([time.time(), place.step, place.stage, in_collective()])
                 store.set(f"beat/{self.rank}", text)
                 if signals.stop_requested() and not asked:
                     store.set("stop", f"rank {self.rank} was asked to stop: {signals.reason()}")
@@ -154,11 +159,18 @@ class Board:
         """The last signs of life this rank knows of; rank 0 alone, if it holds the store and does not answer."""
         now = time.monotonic()
         if self.rank != 0 and now - self.answered > SILENT:
-            return [Beat(0, -1, "unknown", now - self.answered, now - self.answered)]
-        return [
-            Beat(rank, beat[1], beat[2], beat[3] + now - new, now - new)
-            for rank, (beat, new) in sorted(self._beats.items())
-        ]
+            return [Beat(0, -1, "unknown", False, now - self.answered)]
+        return [Beat(rank, beat[1], beat[2], beat[3], now - new) for rank, (beat, new) in sorted(self._beats.items())]
+
+
+def in_collective() -> bool:
+    """Whether this process' main thread waits in a call of torch.distributed."""
+    frame = sys._current_frames().get(threading.main_thread().ident or 0)
+    while frame is not None:
+        if frame.f_code.co_filename.endswith("distributed_c10d.py"):
+            return True
+        frame = frame.f_back
+    return False
 
 
 def describe(beat: Beat) -> str:

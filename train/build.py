@@ -16,10 +16,11 @@ from train.model import LossModule, load_model
 from train.plan import RunPlan
 from train.resume import Start, refuse_without_room, write_run_files
 from train.saving import Saver
-from train.sinks import ConsoleSink, JsonlSink, Sink, WandbSink, make_event
+from train.sinks import ConsoleSink, JsonlSink, Sink, make_event
 from train.spikes.actions import Actions
 from train.spikes.monitor import SpikeMonitor
 from train.trainer import Collaborators, Trainer
+from train.wandb_sink import WandbRun, WandbSink
 
 
 def build_trainer(plan: RunPlan, world: World, start: Start) -> Trainer:
@@ -79,6 +80,6 @@ def make_sinks(plan: RunPlan, start: Start) -> list[Sink]:
     logging = plan.config.logging
     sinks: list[Sink] = [JsonlSink(plan.run, start.step), ConsoleSink(plan.length.total_steps, start.step)]
     if logging.wandb != "off":
-        identity = start.identity
-        sinks.append(WandbSink(logging, plan.run, plan.config.name, identity["wandb_id"], identity["settings"]))
+        told = WandbRun(plan.config.name, start.identity["wandb_id"], start.identity["settings"])
+        sinks.append(WandbSink(logging, plan.run, told, sinks[0].event))
     return sinks

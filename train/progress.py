@@ -10,13 +10,13 @@ from torch import nn
 STAGES = (
     "start",
     "report",
+    "held-out",
+    "checkpoint",
     "data",
     "agreement",
     "forward/backward",
     "exchange",
     "update",
-    "held-out",
-    "checkpoint",
     "leaving",
     "export",
 )

@@ -1,8 +1,8 @@
-"""Where metrics go: a JSONL file, the console, Weights & Biases. All three take the same two kinds of record."""
+"""Where metrics go: a JSONL file and the console here, Weights & Biases beside; all take two kinds of record."""
 
 import json
-import os
 import sys
+import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,9 +11,7 @@ from typing import Any, Protocol, TextIO
 from tqdm import tqdm
 
 from configs.run_dir import RunDir
-from configs.schema import LoggingConfig
 from data_prep.atomic import write_bytes
-from train.spikes.episodes import ALARMS, FAULTS
 
 Record = Mapping[str, Any]
 
@@ -48,6 +46,7 @@ class JsonlSink:
         cut_back(run.metrics, resume_step)
         self._metrics: TextIO = run.metrics.open("a", encoding="utf-8")
         self._events: TextIO = run.events.open("a", encoding="utf-8")
+        self._lock = threading.Lock()
 
     def metrics(self, record: Record) -> None:
         """Append a line; flushed, so a killed run keeps it."""
@@ -55,9 +54,10 @@ class JsonlSink:
         self._metrics.flush()
 
     def event(self, record: Record) -> None:
-        """Append a line."""
-        self._events.write(json.dumps(record) + "\n")
-        self._events.flush()
+        """Append a line; from any thread."""
+        with self._lock:
+            self._events.write(json.dumps(record) + "\n")
+            self._events.flush()
 
     def close(self) -> None:
         """Close both files."""
@@ -108,57 +108,3 @@ class ConsoleSink:
     def close(self) -> None:
         """Leave the bar as it stands."""
         self._bar.close()
-
-
-class WandbSink:
-    """Weights & Biases. The key comes from the environment only; argv, code and console are not uploaded."""
-
-    def __init__(self, config: LoggingConfig, run: RunDir, name: str, run_id: str, settings: Record):
-        """Continue W&B run `run_id`; offline where asked, or where there is no key."""
-        import wandb
-
-        self._folder = run.wandb
-        mode = config.wandb
-        if mode == "online" and not os.environ.get("WANDB_API_KEY") and not Path("~/.netrc").expanduser().is_file():
-            print("W&B: no WANDB_API_KEY: logging offline; `wandb sync` uploads it later", file=sys.stderr)
-            mode = "offline"
-        self._run = wandb.init(
-            project=config.project,
-            entity=config.entity,
-            name=name,
-            id=run_id,
-            resume="allow",
-            mode=mode,  # type: ignore[arg-type]
-            dir=str(run.root),  # W&B makes the folder `wandb` in it
-            config=dict(settings),
-            settings=wandb.Settings(x_disable_meta=True, save_code=False, disable_git=True, console="off", silent=True),
-        )
-        self._run.define_metric("step")  # its own axis: W&B drops steps lower than one it has seen, as after a resume
-        self._run.define_metric("*", step_metric="step")
-
-    def metrics(self, record: Record) -> None:
-        """Log the step; nested records become `name/key`."""
-        flat: dict[str, Any] = {}
-        for key, value in record.items():
-            if isinstance(value, Mapping):
-                flat |= {f"{key}/{inner}": number for inner, number in value.items()}
-            else:
-                flat[key] = value
-        self._run.log(flat)
-
-    def event(self, record: Record) -> None:
-        """Verdicts of the monitor become W&B alerts: of those that come with every step of an episode, the first."""
-        begins = record.get("since") in (None, record["step"])
-        if record["kind"] in ALERTS and (begins or record["kind"] not in EVERY_STEP):
-            self._run.alert(title=f"{record['kind']} at step {record['step']}", text=str(record["message"]))
-
-    def close(self) -> None:
-        """Finish the W&B run; say how an offline one is uploaded, all its parts together."""
-        offline = self._run.offline
-        self._run.finish()
-        if offline:
-            print(f"W&B, offline: wandb sync --id {self._run.id} {self._folder}/offline-run-*", flush=True)
-
-
-EVERY_STEP = frozenset((*FAULTS, "outlier"))
-ALERTS = frozenset((*ALARMS, "skipped", "rolled_back", "stopped_by_monitor", "checkpoint_failed"))

@@ -60,6 +60,9 @@ def end(trainer: Trainer, world: World, steps: int) -> None:
     """What follows the last step: leave the other ranks, then mark a stopped run, or export. Exits for the monitor."""
     plan, leads = trainer.plan, world.leads
     exports = leads and steps == plan.length.total_steps and plan.config.checkpoint.export and not trainer.stopped
+    unfinished = steps < plan.length.total_steps and not trainer.stopped
+    if leads and unfinished:  # before anything that takes time: after a signal there is little
+        plan.run.requeue.touch()
     if not exports:
         signals.ignore()
     trainer.progress.enter("leaving")
@@ -73,8 +76,7 @@ def end(trainer: Trainer, world: World, steps: int) -> None:
         sys.exit(EXIT_CODE)
     if exports:
         _export(trainer)
-    elif leads and steps < plan.length.total_steps:
-        plan.run.requeue.touch()
+    elif leads and unfinished:
         print(f"stopped by a signal after step {steps}, everything is saved; --resume auto continues", flush=True)
 
 

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from typing import IO, NoReturn
 
 from configs.run_dir import RunDir
-from train.board import Beat, Board, culprits, describe
+from train.board import Beat, Board, culprits, describe, in_collective
 from train.progress import Progress
 
 EXIT_CODE = 4  # a rank hangs or died
@@ -125,9 +125,9 @@ class Watchdog:
     def _own_fault(self) -> list[Beat]:
         """This rank alone, unless it waits for others."""
         place = self.progress.place
-        if self.board.size > 1 and place.stage in ("agreement", "exchange", "update", "forward/backward"):
+        if self.board.size > 1 and (in_collective() or place.stage in ("agreement", "exchange")):
             return []
-        return [Beat(self.board.rank, place.step, place.stage, self.progress.age(), 0.0)]
+        return [Beat(self.board.rank, place.step, place.stage, False, 0.0)]
 
 
 def _first_words(error: Exception, most: int = 200) -> str:

@@ -1,0 +1,127 @@
+"""W&B that cannot be reached, never answers or only fails: training goes on at its speed, a copy is kept, one event."""
+
+import http.server
+import json
+import socket
+import statistics
+import struct
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from wandb.proto.wandb_internal_pb2 import Record
+
+import train.wandb_sink as wandb_sink
+from configs.run_dir import RunDir
+from configs.schema import LoggingConfig
+from train.wandb_sink import WandbRun, WandbSink
+
+KEY = "canary0123456789012345678901234567890123"  # 40 characters, as a real one
+
+
+@pytest.fixture
+def silent() -> Iterator[str]:
+    """A server that accepts and never answers."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(50)
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+
+class Failing(http.server.BaseHTTPRequestHandler):
+    def do_POST(self) -> None:
+        self.send_error(500)
+
+    do_GET = do_PUT = do_POST
+
+    def log_message(self, *args: object) -> None: ...
+
+
+@pytest.fixture
+def failing() -> Iterator[str]:
+    """A server that answers 500."""
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Failing) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.fixture
+def unreachable() -> str:
+    """An address where nobody listens."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+
+def records_of(file: Path) -> list[Record]:
+    """The records of a .wandb file: LevelDB's log format, blocks of 32 KiB, after a header of 7 bytes."""
+    data, place, records, parts = file.read_bytes(), 7, [], b""
+    while place + 7 < len(data):
+        if 32768 - place % 32768 < 7:
+            place += 32768 - place % 32768
+            continue
+        _, size, kind = struct.unpack_from("<IHB", data, place)
+        parts += data[place + 7 : place + 7 + size]
+        place += 7 + size
+        if kind in (1, 4):  # whole, or its last part
+            records.append(Record.FromString(parts))
+            parts = b""
+    return records
+
+
+def cells():
+    for name, what in (("silent", "never answers"), ("failing", "answers 500"), ("unreachable", "is not there")):
+        mark = pytest.mark.fault(
+            30, f"a W&B server that {what}", "trained, offline copy, one event", long=name != "silent"
+        )
+        yield pytest.param(name, marks=mark, id=name)
+
+
+@pytest.mark.parametrize("server", list(cells()))
+def test_a_run_is_trained_and_kept_offline(request, server, tmp_path, monkeypatch, seen):
+    monkeypatch.setenv("WANDB_BASE_URL", request.getfixturevalue(server))
+    monkeypatch.setenv("WANDB_API_KEY", KEY)
+    monkeypatch.setattr(wandb_sink, "START_TIMEOUT", 5.0)
+    events, run = [], RunDir(tmp_path)
+    sink = WandbSink(LoggingConfig(wandb="online"), run, WandbRun("name", "abc123", {"a": 1}), events.append)
+    for step in range(50):
+        sink.metrics({"step": step, "loss": 1.0, "lr": {"projector": 0.1}})
+    sink.event({"kind": "straggler", "step": 50, "message": "rank 1"})
+    sink._thread.join(0.0)
+    sink.close()
+    assert [event["kind"] for event in events] == ["wandb_offline"]
+    kept = list(run.wandb.glob("offline-run-*/run-abc123.wandb"))
+    assert len(kept) == 1
+    records = records_of(kept[0])
+    steps = [
+        item.value_json for record in records for item in record.history.item if "step" in (item.key, *item.nested_key)
+    ]
+    assert steps == [str(step) for step in range(50)]
+    assert [record.alert.title for record in records if record.HasField("alert")] == ["straggler at step 50"]
+    everything = b"".join(file.read_bytes() for file in run.wandb.rglob("*") if file.is_file())
+    assert KEY.encode() not in everything
+    seen(f"offline copy of {kept[0].stat().st_size} bytes with all 50 steps, one event")
+
+
+@pytest.mark.fault(30, "a W&B server that never answers, a live run", "< 1 % slower, same losses", long=True)
+def test_training_is_as_fast_as_without(forge, silent, seen):
+    """CPU seconds of the training thread would hide waiting; the median step is free of a busy machine's outliers."""
+    settings = {"train__max_steps": 400, "train__epochs": 1000, "checkpoint__every": 1000}
+    runs, environment = {}, {"WANDB_BASE_URL": silent, "WANDB_API_KEY": KEY}
+    for attempt in range(3):
+        for mode in ("off", "online"):
+            ranks = forge.start(f"wandb-{mode}-{attempt}", **settings, logging__wandb=mode, env=environment, ranks=1)
+            ranks.ended(200)
+            assert ranks.codes == {0: 0}, ranks.text()
+            runs[mode, attempt] = ranks
+    seconds = {
+        mode: min(statistics.median(line["step_s"] for line in runs[mode, n].metrics()[50:]) for n in range(3))
+        for mode in ("off", "online")
+    }
+    assert runs["off", 0].hexes() == runs["online", 0].hexes()
+    ratio = seconds["online"] / seconds["off"]
+    seen(f"median step {seconds['off'] * 1e3:.2f} ms without, {seconds['online'] * 1e3:.2f} ms with: {ratio:.3f}")
+    assert len(runs["online", 0].events("wandb_offline")) == 1
+    assert json.dumps(runs["online", 0].events("wandb_offline")).find(KEY) < 0
