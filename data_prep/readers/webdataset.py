@@ -41,7 +41,8 @@ def read(
         images = [fields[extension] for extension in IMAGES if extension in fields]
         field = label_field if names else caption_field
         if len(images) != 1 or field not in fields:
-            return Drop(key, f"missing or doubled field: it has {', '.join(fields)}; one image and {field} are needed")
+            has = ", ".join(fields)
+            return Drop(key, f"missing or doubled field: it has {has}; one image and {field} are needed", str(tar))
         image = FileRange(tar, images[0].offset, images[0].size, in_place=not copy)
         text = text_of(tar, fields[field])
         if not names:
@@ -51,7 +52,7 @@ def read(
             label = int(value["label"] if isinstance(value, dict) else value)
             name = names[label] if label >= 0 else ""
         except (ValueError, KeyError, TypeError, IndexError) as error:
-            return Drop(key, f"unreadable label: {type(error).__name__} {error}")
+            return Drop(key, f"unreadable label: {type(error).__name__} {error}", str(tar))
         return Sample(id=key, image=image, label=label, label_name=name, turns=classification_turns(prompt, name))
 
     return Source(names, LazyRecords(make, len(tars)))
