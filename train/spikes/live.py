@@ -1,9 +1,12 @@
 """The live half of the spike benchmark: a tiny LoRA model, real DeepSpeed, two ranks, six faults, two answers.
 
-Each fault strikes at step 100 of 200, once with nothing done about it (even the gate against NaN is open) and once with
+Each fault strikes at step 300 of 600, once with nothing done about it (even the gate against NaN is open) and once with
 `monitor.action: ladder`. What counts is the loss over all training samples in the end, beside that of a clean run: at
 most 1.3 x wherever doing nothing gives more than 20 x or NaN. All 14 runs share one pair of ranks; DeepSpeed starts
 this file itself (`deepspeed --num_gpus 2 train/spikes/live.py CONFIG OUTPUT`). Minutes on two cores.
+
+600 steps, because the clean run must have learnt its 96 samples by the end: of 200 steps on 48, the 30 that a rollback
+costs and the luck of one hard sample were as large as the limit of 1.3.
 """
 
 import sys
@@ -40,7 +43,7 @@ from train.shapes import write_random_base
 from train.spikes.actions import Actions
 from train.trainer import Trainer
 
-STEPS, STRIKES = 200, 100
+STEPS, STRIKES = 600, 300
 FAULTS = ("none", "3 poison batches", "40 batches of random labels", "NaN gradient once", "rate x50 for 3 steps",
           "rate x50 for 10 steps", "LoRA weights x30")  # fmt: skip
 MOST_RATIO, RUINED = 1.3, 20.0
@@ -48,8 +51,9 @@ WORDS = "this is a . Describe the object USER ASSISTANT :"
 
 CONFIG = """
 name: live
+seed: {seed}
 runs_dir: {root}/runs
-data: {{shards: {root}/shards, sources: {{pictures: {{reader: toy_world, options: {{part: alignment, records: 48}}}}}}}}
+data: {{shards: {root}/shards, sources: {{pictures: {{reader: toy_world, options: {{part: alignment, records: 96}}}}}}}}
 model:
   {{base: {root}/base, dtype: fp32, mode: lora, lora: {{rank: 16, alpha: 32, dropout: 0.0}}}}
 chat: {{system_prompt: none, max_length: 64}}
@@ -139,11 +143,14 @@ def run_cell(config_file: Path, world: World, fault: str, acts: bool) -> dict[st
     }
 
 
-def live_benchmark() -> tuple[str, dict[str, Any], bool]:
-    """(table, data, all targets reached). Raises `RunError` with the output if the ranks fail."""
+def live_benchmark(seed: int) -> tuple[str, dict[str, Any], bool]:
+    """(table, data, all targets reached) of the run of `seed`.
+
+    Raises `RunError` with the output if the ranks fail.
+    """
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        config = prepare(root)
+        config = prepare(root, seed)
         with socket.socket() as listener:
             listener.bind(("127.0.0.1", 0))
             port = listener.getsockname()[1]
@@ -153,13 +160,14 @@ def live_benchmark() -> tuple[str, dict[str, Any], bool]:
         done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
         if done.returncode:
             raise RunError(f"the live benchmark's ranks ended with {done.returncode}: {done.stderr[-2000:]}")
-        return judge(json.loads((root / "output.json").read_text()))
+        table, results, reached = judge(json.loads((root / "output.json").read_text()))
+        return f"seed {seed}, {table}", results | {"seed": seed}, reached
 
 
-def prepare(root: Path) -> Path:
+def prepare(root: Path, seed: int) -> Path:
     """Shards, base model and config under `root`; returns the config's file."""
     config = root / "live.yaml"
-    config.write_text(CONFIG.format(root=root, steps=STEPS), encoding="utf-8")
+    config.write_text(CONFIG.format(root=root, steps=STEPS, seed=seed), encoding="utf-8")
     build.main(["--config", str(config)])
     names = ShardSet.open(root / "shards" / "pictures").manifest.class_names
     write_random_base(root / "base", "tiny", [*WORDS.split(), *" ".join(names).split()])
