@@ -1,0 +1,97 @@
+"""What lies in folders of runs, sorted by the paper's rows; loss curves; the page in all its parts."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from configs.run_dir import RunDir
+from eval.reporting.loss_curves import read_loss_curves, thinned
+from eval.reporting.paper import paper_numbers
+from eval.reporting.results import collect
+from eval.scoreboard import main
+
+RATE = {"value": 0.25, "low": 0.2, "high": 0.3, "count": 250, "n": 1000}
+PROTOCOL = {"kind": "open_world", "prompt": "paper", "answer_prefix": "", "hash": "0123456789ab", "name": "paper"}
+MODEL = {"model": "llava-hf/llava-1.5-7b-hf", "label": "model", "source": "imagenet_val", "paper": None}
+
+
+def rate(value: float) -> dict:
+    return RATE | {"value": value}
+
+
+def write(folder: Path, name: str, values: dict) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_text(json.dumps(values))
+
+
+def write_report(folder: Path, value: float, model: dict = MODEL, **changes: object) -> None:
+    protocol = PROTOCOL | changes.pop("protocol", {})
+    base = {"name": "x", "accuracy": rate(value), "protocol": protocol, "frequency": None, "classes": []}
+    write(folder, "report.json", base | model | changes)
+
+
+def test_improvement_and_relative_error_are_derived_from_two_results(tmp_path):
+    write_report(tmp_path / "a", 0.20)
+    write_report(tmp_path / "b", 0.23, protocol={"synonyms": "imagenet"})
+    closed = {"kind": "closed_world", "candidates": 20}
+    write_report(tmp_path / "c", 0.80, protocol=closed)
+    clip = MODEL | {"model": "openai/clip-vit-large-patch14-336"}
+    write_report(tmp_path / "d", 0.95, model=clip, protocol=closed | {"kind": "zero_shot"})
+    rows = collect([tmp_path], paper_numbers()).rows
+    assert rows["table8/improvement/LLaVA1.5-7B/ImageNet"][0].value == pytest.approx(0.03)
+    assert rows["figure4/candidates_20/LLaVA1.5-7B/ImageNet"][0].value == pytest.approx(4.0)
+
+
+def test_both_numbers_of_every_form_of_guidance_stand_beside_the_row_and_are_named(tmp_path):
+    swept = {"held_out": {"guidance": 1.5, "accuracy": rate(0.4)}, "swept_on_test": {"guidance": 3, "accuracy": RATE}}
+    forms = {"paper": swept, "official": swept | {"held_out": None}}
+    write(tmp_path / "g", "guidance.json", {"name": "g", "forms": forms, "protocol": PROTOCOL} | MODEL)
+    found = collect([tmp_path], paper_numbers()).rows["table2/cfg/LLaVA1.5-7B/ImageNet"]
+    assert [result.protocol for result in found] == [
+        "paper 0123456789ab, t = 1.5 from the other half",
+        "paper 0123456789ab, t = 3 swept on these items",
+        "official 0123456789ab, t = 3 swept on these items",
+    ]
+
+
+def test_a_loss_curve_keeps_its_spike_and_a_repeated_step_counts_once(tmp_path):
+    run = RunDir(tmp_path / "runs" / "x")
+    run.root.mkdir(parents=True)
+    run.config.write_text("name: x\nmodel: {base: b, mode: lora}\ndata: {sources: {a: {reader: toy_world}}}\n"
+                          "train: {sources: [a]}\n")  # fmt: skip
+    losses = [{"step": step, "loss": 9.0 if step == 500 else 1.0} for step in range(1, 1001)]
+    lines = [json.dumps(line) for line in [*losses, {"step": 1000, "loss": 0.5}]]
+    run.metrics.write_text("\n".join(lines) + '\n{"step": 1001, "lo')
+    (curve,) = read_loss_curves([tmp_path])
+    assert (curve.run, curve.mode) == ("x", "lora")
+    assert (500, 9.0) in curve.points
+    assert len(curve.points) == 300
+    assert curve.points[-1][0] > 990
+    assert thinned([(1, 2.0)], 5) == [(1, 2.0)]
+
+
+def test_the_page_shows_figures_curves_and_the_rows_of_a_reproduction(tmp_path, capsys):
+    classes = [
+        {"label": n, "name": f"c{n}", "right": n, "wrong": 4 - n, "no_answer": 0, "frequency": 10**n} for n in range(5)
+    ]
+    frequency = {"spearman": 0.7, "pearson": 0.3, "classes": 5, "log_bins": []}
+    folder = tmp_path / "runs" / "eval" / "paper_x_open"
+    write_report(folder, 0.5, frequency=frequency, classes=classes, frequency_stages={"pretrain": {"spearman": 0.6}})
+    row = {"dataset": "x", "row": "open", "title": "open <world>", "accuracy": RATE, "note": "", "reason": None}
+    lost = row | {"row": "closed", "title": "closed world", "accuracy": None, "reason": "too long", "folder": None}
+    record = {"model": "runs/a", "protocol": "paper", "rows": [row | {"folder": str(folder)}, lost]}
+    write(tmp_path / "runs", "reproduction-paper.json", record)
+    main([str(tmp_path / "runs"), "--output", str(tmp_path)])
+    page = (tmp_path / "scoreboard.html").read_text()
+    content = json.loads((tmp_path / "scoreboard.json").read_text())
+    lines = {line["row"]: line for line in content["rows"]}
+    assert lines["appendixB6/spearman_pretrain/LLaVA1.5-7B/ImageNet"]["ours"]["value"] == 0.6
+    assert lines["table11/spearman/LLaVA1.5-7B/ImageNet"]["difference"] == pytest.approx(-0.06)
+    assert page.count("<svg") == page.count("</svg>") == 4  # Figures 3, 2, 4, 5
+    assert "open &lt;world&gt;" in page
+    assert "not run: too long" in page
+    anchors = set(re.findall(r'<h2 id="([^"]+)"', page))
+    assert set(re.findall(r'<a href="#([^"]+)"', page)) == anchors
+    assert "2 rows of reproductions" in capsys.readouterr().out
