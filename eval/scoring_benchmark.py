@@ -217,8 +217,8 @@ def as_text(result: dict[str, Any]) -> str:
             f"  {dtype}: ours {speed['ours_seconds']:.2f} s; the prompt alone {speed['prefill_seconds']:.2f} s",
             f"    authors' loop {speed['loop_seconds']:.1f} s (scaled from {speed['loop_scaled_from']} names): "
             f"{speed['loop_over_ours']:.1f} x ours; goal {GOALS['loop']:.0f} x",
-            f"    (with PyTorch's default products ours takes {speed['ours_default_products_seconds']:.2f} s: "
-            f"{speed['loop_over_ours_default_products']:.1f} x; see eval/cpu_products.py)",
+            f"    ours by the loop's matrix code {speed['ours_default_products_seconds']:.2f} s: "
+            f"{speed['loop_over_ours_default_products']:.1f} x (bf16 has but one; see eval/cpu_products.py)",
             f"    one forward a name {speed['full_seconds']:.0f} s (scaled from {speed['full_scaled_from']} names): "
             f"{speed['full_over_ours']:.1f} x ours; goal {GOALS['full']:.0f} x",
             f"    largest difference of a log-probability {speed['largest_difference']:.1e}"
