@@ -68,7 +68,7 @@ def build_report(
     frequencies = frequencies_of(config)
     named = per_class((p.label, p.label_name or "", s.value) for p, s in scored if p.label_name)
     classes = with_frequency(named, frequencies)
-    system = described(evaluation.model)
+    system = described(config.model)
     accuracy = Rate(counts[True], len(scored))
     return {
         "name": evaluation.name,

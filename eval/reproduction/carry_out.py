@@ -143,6 +143,8 @@ def _probed(row: Planned, effort: Effort) -> Outcome:
         (name, place), *_ = places.items()
         return _outcome(row, place["accuracy"], f"head on {name.replace('_', ' ')}", folder)
     told = f"mean over the tokens; last token {places['-1']['accuracy']['value']:.1%}; {len(places)} places"
+    if result["frequency"]:
+        told += f"; frequency: {_correlations(result['frequency'])}"
     return _outcome(row, places["mean"]["accuracy"], told, folder)
 
 

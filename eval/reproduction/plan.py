@@ -12,7 +12,7 @@ from typing import Any
 
 from configs.errors import ConfigError, DataError
 from configs.load import load_config
-from configs.run_dir import RunDir
+from configs.run_dir import RunDir, ShardDir
 from configs.schema import EvalConfig, is_api
 from data_prep.class_names import load_class_list
 from data_prep.shards import ShardSet
@@ -93,11 +93,11 @@ def open_dataset(name: str, request: Request) -> Dataset:
     try:
         shards = open_source(config)
     except DataError as error:
-        return Dataset(file.stem, config, None, str(error))
+        return Dataset(config.name, config, None, str(error))
     protocol = config.protocol
     if protocol.kind != "multiple_choice" and protocol.classes is None and any(shards.manifest.class_names):
         protocol = replace(protocol, classes=str(Path(config.data.shards) / config.source))
-    return Dataset(file.stem, replace(config, protocol=protocol), shards)
+    return Dataset(config.name, replace(config, protocol=protocol), shards)
 
 
 def plan(datasets: Sequence[Dataset], request: Request) -> list[Planned]:
@@ -123,8 +123,7 @@ def _planned(dataset: Dataset, row: Row, request: Request) -> Planned:
     reason = _impossible(dataset, row)
     if reason is None:
         config = replace(config, protocol=replace(base, **settings))
-    frequency = config.frequency_file
-    if frequency is not None and not Path(frequency).is_file():
+    if _no_frequency(config) is not None:  # the other rows do without
         config = replace(config, frequency_file=None, frequency_sources=())
     return Planned(dataset.name, row, config, dataset.items, reason)
 
@@ -182,6 +181,10 @@ def _no_frequency(config: EvalConfig) -> str | None:
         return f"no counts {config.frequency_file}; make them with python -m data_prep.frequency --output"
     if config.frequency_file is None and not config.frequency_sources:
         return "no class frequencies: set frequency_file or frequency_sources"
+    if config.frequency_file is None:
+        folders = [ShardDir(Path(config.data.shards) / source) for source in config.frequency_sources]
+        missing = next((folder.root for folder in folders if not folder.manifest.is_file()), None)
+        return None if missing is None else f"no shard set {missing}, which frequency_sources names"
     return None
 
 

@@ -115,6 +115,18 @@ def test_a_question_too_long_for_the_model_is_a_reason_not_an_end(world, tiny_mo
     assert rows["pets", "open"]["accuracy"]["n"] == 15
 
 
+def test_without_the_counted_shards_only_the_frequency_is_missing(world, tiny_model):
+    file = world / "pets.yaml"
+    file.write_text(file.read_text().replace("frequency_sources: [pets]", "frequency_sources: [quiz]"))
+    (world / "gone.yaml").write_text(file.read_text() + "\n")
+    shards = Path(next(line for line in file.read_text().splitlines() if "shards:" in line).split(": ")[1])
+    copy = shutil.copytree(shards, world / "shards")
+    shutil.rmtree(copy / "quiz")
+    rows = run(tiny_model, "--rows", "open", "frequency", "--datasets", "gone.yaml", "--set", f"data.shards={copy}")
+    assert "no shard set" in rows["pets", "frequency"]["reason"]
+    assert rows["pets", "open"]["accuracy"]["n"] == 15
+
+
 def test_a_clip_and_an_api_are_told_which_rows_they_cannot_do(world):
     def reasons(model: str) -> dict[str, str | None]:
         request = Request(model)
