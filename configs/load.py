@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
 
+from configs.credentials import refuse_secrets
 from configs.errors import ConfigError, UserError
 from configs.schema import Section
 
@@ -144,11 +145,14 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(values, dict):
         raise ConfigError(f"{path} holds a {type(values).__name__}; a config is a mapping of settings")
-    return {str(key): value for key, value in values.items()}
+    named = {str(key): value for key, value in values.items()}
+    refuse_secrets(_flatten(named), str(path))
+    return named
 
 
 def _override_layer(text: str) -> tuple[str, dict[str, Any]]:
     key, equals, _ = text.partition("=")
+    refuse_secrets({key: text[len(key) + 1 :]}, "--set")  # before the text stands in any message
     if not equals or not key.strip():
         raise ConfigError(f"--set {text!r} is not of the form key.subkey=value")
     try:

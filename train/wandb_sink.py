@@ -20,7 +20,8 @@ from train.sinks import Record, make_event
 from train.spikes.verdicts import ALARMS, EVERY_STEP, NEWS
 
 START_TIMEOUT = 60.0  # seconds for the server to open the run
-FINISH_TIMEOUT = 20.0  # seconds for the last uploads: SLURM kills 30 s after SIGTERM
+FINISH_TIMEOUT = 20.0  # seconds for the last uploads
+CLOSE_TIMEOUT = 45.0  # seconds for them and for records that still wait; the checkpoint is saved before
 ALERTS = frozenset((*ALARMS, *NEWS, "skipped", "rolled_back", "stopped_by_monitor", "checkpoint_failed", "straggler"))
 
 
@@ -67,9 +68,9 @@ class WandbSink:
             self._queue.put(("alert", (title, text)))
 
     def close(self) -> None:
-        """Finish the W&B run, for which it has `FINISH_TIMEOUT`; say how an offline one is uploaded."""
+        """Finish the W&B run, for which it has `CLOSE_TIMEOUT`; say how an offline one is uploaded."""
         self._queue.put(("finish", None))
-        self._thread.join(START_TIMEOUT if self._mode == "offline" else FINISH_TIMEOUT + 5)
+        self._thread.join(CLOSE_TIMEOUT)
         if self._thread.is_alive() or self._mode == "offline":
             kind = "offline-run" if self._mode == "offline" else "run"
             print(f"W&B, offline: wandb sync --id {self._told.id} {self._folder.wandb}/{kind}-*", flush=True)

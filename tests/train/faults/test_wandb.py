@@ -80,7 +80,7 @@ def cells():
 
 
 @pytest.mark.parametrize("server", list(cells()))
-def test_a_run_is_trained_and_kept_offline(request, server, tmp_path, monkeypatch, seen):
+def test_a_run_is_trained_and_kept_offline(request, server, tmp_path, monkeypatch, seen, until):
     monkeypatch.setenv("WANDB_BASE_URL", request.getfixturevalue(server))
     monkeypatch.setenv("WANDB_API_KEY", KEY)
     monkeypatch.setattr(wandb_sink, "START_TIMEOUT", 5.0)
@@ -89,11 +89,11 @@ def test_a_run_is_trained_and_kept_offline(request, server, tmp_path, monkeypatc
     for step in range(50):
         sink.metrics({"step": step, "loss": 1.0, "lr": {"projector": 0.1}})
     sink.event({"kind": "straggler", "step": 50, "message": "rank 1"})
-    sink._thread.join(0.0)
     sink.close()
     assert [event["kind"] for event in events] == ["wandb_offline"]
     kept = list(run.wandb.glob("offline-run-*/run-abc123.wandb"))
     assert len(kept) == 1
+    until(lambda: any(record.HasField("exit") for record in records_of(kept[0])), 30, "W&B's process does not finish")
     records = records_of(kept[0])
     steps = [
         item.value_json for record in records for item in record.history.item if "step" in (item.key, *item.nested_key)

@@ -1,0 +1,220 @@
+"""A run as a SLURM job on a cluster of two virtual nodes, one rank on each: what ends it, and that nothing is lost."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from configs.run_dir import RunDir
+from train.checkpoints import newest_checkpoint
+
+ROOT = Path(__file__).resolve().parents[3]
+LAB = Path(__file__).with_name("slurm_lab.sh")
+STEPS = 3000
+pytestmark = pytest.mark.skipif(
+    shutil.which("slurmctld") is None or os.geteuid() != 0, reason="needs slurmctld, slurmd and root"
+)
+
+
+@dataclass
+class Cluster:
+    """The cluster and a maker of jobs on it."""
+
+    folder: Path
+    workshop: Any
+    until: Callable[..., None]
+
+    def up(self) -> None:
+        subprocess.run(["bash", str(LAB), "up", str(self.folder)], check=True, timeout=60)
+
+    def slurm(self, *words: str) -> str:
+        environment = {**os.environ, "SLURM_CONF": str(self.folder / "slurm.conf")}
+        done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=60, cwd=ROOT)
+        assert done.returncode == 0, f"{words}: {done.stderr}"
+        return done.stdout
+
+    def submit(self, name: str, script: Path | None = None) -> "Job":
+        run = RunDir(self.workshop.root / "runs" / name)
+        run.slurm.mkdir(parents=True, exist_ok=True)
+        (run.slurm / "setup.sh").write_text("export DS_ACCELERATOR=cpu\n")
+        options = ["--parsable", "--nodes=2", "--ntasks-per-node=1", "--cpus-per-task=1", f"--job-name={name}"]
+        options += [f"--output={run.slurm}/log.out", f"--chdir={ROOT}"]
+        settings = {"train.max_steps": STEPS, "train.epochs": 10_000, "train.eval_every": 0, "checkpoint.every": 50}
+        settings |= {"checkpoint.export": "false", "train.workers": 1}
+        words = [
+            sys.executable,
+            "train/finetune.py",
+            "--config",
+            str(self.workshop.config_file(name)),
+            "--resume",
+            "auto",
+        ]
+        words += [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
+        number = self.slurm("sbatch", *options, str(script or ROOT / "slurm/finetune.sbatch"), str(run.root), *words)
+        return Job(self, number.strip(), run)
+
+
+@dataclass
+class Job:
+    """A submitted job."""
+
+    cluster: Cluster
+    number: str
+    run: RunDir
+
+    def state(self) -> str:
+        text = self.cluster.slurm("scontrol", "show", "job", self.number)
+        return re.search(r"JobState=(\w+)", text)[1]
+
+    def log(self) -> str:
+        file = self.run.slurm / "log.out"
+        return file.read_text(errors="replace") if file.exists() else ""
+
+    def step(self) -> int:
+        if not self.run.metrics.exists():
+            return 0
+        return max(map(int, re.findall(r'"step": (\d+)', self.run.metrics.read_text())), default=0)
+
+    def wait_for_step(self, step: int, seconds: float = 150) -> None:
+        self.cluster.until(lambda: self.step() >= step, seconds, f"step {step}; {self.state()}\n{self.log()[-3000:]}")
+
+    def wait_for(self, *states: str, seconds: float = 120) -> None:
+        self.cluster.until(lambda: self.state() in states, seconds, f"{states}\n{self.log()[-3000:]}")
+
+    def start_now(self) -> None:
+        """A requeued job would wait for two minutes."""
+        self.wait_for("PENDING", "RUNNING")
+        if self.state() == "PENDING":
+            self.cluster.slurm("scontrol", "update", f"JobId={self.number}", "StartTime=now")
+
+    def hexes(self) -> list[tuple[str, str]]:
+        return re.findall(r'"step": (\d+).*?"loss": ([^,]+), "grad_norm": ([^,]+)', self.run.metrics.read_text())
+
+
+@pytest.fixture(scope="module")
+def cluster(workshop, until, tmp_path_factory) -> Iterator[Cluster]:
+    made = Cluster(tmp_path_factory.mktemp("slurm"), workshop, until)
+    made.up()
+    yield made
+    subprocess.run(["bash", str(LAB), "down", str(made.folder)], check=False)
+
+
+@pytest.fixture(scope="module")
+def whole(cluster) -> Job:
+    """A job that nothing happened to."""
+    job = cluster.submit("slurm-whole")
+    job.wait_for("COMPLETED", "FAILED", seconds=400)
+    assert job.state() == "COMPLETED", job.log()[-3000:]
+    return job
+
+
+def check_equal(job: Job, whole: Job) -> None:
+    """The same losses and the same weights as a run that was not interrupted."""
+    job.wait_for("COMPLETED", "FAILED", seconds=400)
+    assert job.state() == "COMPLETED", job.log()[-3000:]
+    assert job.hexes() == whole.hexes()
+    assert len(job.hexes()) == STEPS
+    files = [(one.run.checkpoint(STEPS) / "weights.safetensors").read_bytes() for one in (job, whole)]
+    assert files[0] == files[1]
+    assert not job.run.requeue.exists()
+
+
+@pytest.mark.fault(20, "USR1 as before the time limit, on 2 nodes", "saved, requeued, resumed, same weights", long=True)
+def test_before_the_time_limit_a_job_saves_requeues_itself_and_resumes(cluster, whole, seen):
+    job = cluster.submit("slurm-limit")
+    stopped = []
+    for step in (60, 400):
+        job.wait_for_step(step)
+        cluster.slurm("scancel", "--signal=USR1", "--batch", job.number)
+        cluster.until(
+            lambda: f"restart {len(stopped)}" in job.log() and "requeueing" in job.log(), 60, job.log()[-2000:]
+        )
+        stopped.append(newest_checkpoint(job.run)[0].step)
+        job.wait_for("PENDING")
+        job.start_now()
+        cluster.until(lambda: f"restart {len(stopped)}:" in job.log(), 60, job.log()[-2000:])
+    check_equal(job, whole)
+    seen(f"saved at {stopped}, requeued twice, COMPLETED; weights and losses bit-equal")
+
+
+@pytest.mark.fault(
+    21, "node n2 dies: slurmd, its steps and the rank, kill -9", "requeued by SLURM, same weights", long=True
+)
+def test_a_job_on_a_node_that_dies_is_requeued_and_resumes(cluster, whole, seen):
+    job = cluster.submit("slurm-node")
+    job.wait_for_step(70)
+    for pid in processes_of_node(cluster, "n2", job):
+        os.kill(pid, signal.SIGKILL)
+    job.wait_for("PENDING", "FAILED", seconds=150)
+    assert job.state() == "PENDING", f"{job.state()}\n{job.log()[-2000:]}"
+    environment = {**os.environ, "SLURM_CONF": str(cluster.folder / "slurm.conf")}
+    subprocess.run(["slurmd", "-N", "n2"], env=environment, check=True)
+    job.start_now()
+    check_equal(job, whole)
+    named = [line for line in job.log().splitlines() if "error: rank 0, after step" in line]
+    seen(f"rank 0: {named[0][7:90] if named else 'killed with the job'}...; requeued; bit-equal")
+
+
+def processes_of_node(cluster: Cluster, node: str, job: Job) -> list[int]:
+    """The node's slurmd, the step daemons below it and their tasks."""
+    daemon = int((cluster.folder / f"slurmd-{node}.pid").read_text())
+    found = [daemon]
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                words = (entry / "environ").read_bytes()
+                line = (entry / "cmdline").read_bytes()
+            except OSError:
+                continue
+            mine = f"SLURM_JOB_ID={job.number}\0".encode() in words and str(cluster.folder).encode() in words
+            if mine and f"SLURMD_NODENAME={node}\0".encode() in words and b"finetune.sbatch" not in line:
+                found.append(int(entry.name))
+    return found
+
+
+@pytest.mark.fault(22, "scontrol requeue by somebody else", "saved within KillWait, resumed, same weights", long=True)
+def test_an_external_requeue_saves_and_resumes(cluster, whole, seen):
+    job = cluster.submit("slurm-requeue")
+    job.wait_for_step(70)
+    cluster.slurm("scontrol", "requeue", job.number)
+    job.wait_for("PENDING", seconds=90)
+    step = newest_checkpoint(job.run)[0].step
+    job.start_now()
+    check_equal(job, whole)
+    seen(f"saved at step {step}, requeued by SLURM, COMPLETED; weights and losses bit-equal")
+
+
+@pytest.mark.fault(23, "scancel", "saved, not requeued; submitted again it goes on", long=True)
+def test_a_cancelled_job_saves_is_over_and_can_be_submitted_again(cluster, whole, seen):
+    job = cluster.submit("slurm-cancel")
+    job.wait_for_step(70)
+    cluster.slurm("scancel", job.number)
+    job.wait_for("CANCELLED", seconds=90)
+    cluster.until(lambda: "everything is saved" in job.log(), 60, job.log()[-2000:])
+    step = newest_checkpoint(job.run)[0].step
+    assert job.state() == "CANCELLED"
+    again = cluster.submit("slurm-cancel")
+    check_equal(again, whole)
+    seen(f"saved at step {step}, CANCELLED, not requeued; submitted again: bit-equal")
+
+
+@pytest.mark.fault(24, "the requeue limit is reached", "saved, job FAILED with the reason, resumable", long=True)
+def test_at_the_requeue_limit_the_job_ends_and_says_so(cluster, whole, seen, tmp_path):
+    script = tmp_path / "finetune.sbatch"
+    script.write_text((ROOT / "slurm/finetune.sbatch").read_text().replace("MAX_RESTARTS=50", "MAX_RESTARTS=0"))
+    job = cluster.submit("slurm-often", script)
+    job.wait_for_step(70)
+    cluster.slurm("scancel", "--signal=USR1", "--batch", job.number)
+    job.wait_for("FAILED", seconds=90)
+    assert "already restarted 0 times (limit 0)" in job.log()
+    again = cluster.submit("slurm-often")
+    check_equal(again, whole)
+    seen("saved, FAILED and said why; submitted again: bit-equal")
