@@ -171,7 +171,7 @@ def model_folders(reference: str, checkpoint: str = "export", revision: str | No
         return [_exported(run, int(checkpoint))]
     if checkpoint not in ("export", "last"):
         raise ConfigError(f"checkpoint is {checkpoint!r}; give export, all, last or a step number")
-    return [_exported(run, steps[-1])]
+    return [_exported(run, _checkpoint_to_export(run, None).step)]
 
 
 def _exported(run: RunDir, step: int) -> tuple[str, Path]:

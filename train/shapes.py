@@ -31,6 +31,12 @@ SHAPES: dict[str, dict[str, dict[str, Any]]] = {
         "text": {"hidden_size": 48, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4,
                  "num_key_value_heads": 4, "vocab_size": 256, "max_position_embeddings": 512},
     },
+    "small": {
+        "vision": {"hidden_size": 256, "intermediate_size": 1024, "num_hidden_layers": 6, "num_attention_heads": 4,
+                   "image_size": 224, "patch_size": 14, "projection_dim": 256},
+        "text": {"hidden_size": 512, "intermediate_size": 1376, "num_hidden_layers": 12, "num_attention_heads": 8,
+                 "num_key_value_heads": 8, "vocab_size": 32064, "max_position_embeddings": 2048},
+    },
     "llava-1.5-7b": {
         "vision": {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24, "num_attention_heads": 16,
                    "image_size": 336, "patch_size": 14, "projection_dim": 768},

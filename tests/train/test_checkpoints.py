@@ -1,8 +1,10 @@
 """Checkpoints that are whole or absent."""
 
 import json
+import os
 import threading
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -205,6 +207,24 @@ def test_tensors_are_written_as_safetensors_reads_them(tmp_path):
     with safe_open(tmp_path / "file", "pt") as opened:
         assert set(opened.keys()) == set(tensors)
         assert all(torch.equal(opened.get_tensor(name), tensor) for name, tensor in tensors.items())
+
+
+def test_the_lines_of_its_steps_are_on_the_disk_before_a_checkpoint_is(run, monkeypatch):
+    """A power cut between the two must not lose the last held-out loss: a resume does not measure it again."""
+    write(run, 1)
+    run.metrics.write_text('{"step": 2, "heldout_loss": {"unseen": 1.0}}\n')
+    synced: list[tuple[str, bool]] = []
+    real = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        name = Path(f"/proc/self/fd/{descriptor}").readlink().name
+        synced.append((name, run.checkpoint(2).exists()))
+        real(descriptor)
+
+    monkeypatch.setattr("os.fsync", fsync)
+    write(run, 2)
+    assert ("metrics.jsonl", False) in synced
+    assert synced[-1] == ("checkpoints", True), "and the new name is made safe last"
 
 
 class HeldBack(CheckpointWriter):

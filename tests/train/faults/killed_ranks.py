@@ -182,6 +182,12 @@ def is_right(phase: str, checkpoint: Any) -> bool:
     )
 
 
+def is_half(run: RunDir, step: int) -> bool:
+    """Whether the kill has left a half-written or half-deleted checkpoint, as it should now and then."""
+    written = run.checkpoint(step).with_name(f".step-{step:08d}.tmp").exists()
+    return written or any(not (folder / MANIFEST).exists() for folder in run.checkpoints.glob("step-*"))
+
+
 def import_everything(plan: Any) -> None:
     """Once here, and not in every process."""
     import deepspeed  # noqa: F401
@@ -205,9 +211,10 @@ def kills(phase: str, trials: int, seed: int, folder: Path, config_file: Path) -
         step += 1
         told = trial(phase, start(phase, run, plan, step), None)
     duration = told[ENDS[phase]] - told[BEGINS[phase]]
-    results, random_numbers = {"trials": trials, "broken": 0, "new": 0, "previous": 0}, random.Random(seed)
+    results, random_numbers = {"trials": trials, "broken": 0, "new": 0, "previous": 0, "half": 0}, random.Random(seed)
     for _ in range(trials):
         trial(phase, start(phase, run, plan, step + 1), random_numbers.random() * duration)
+        results["half"] += is_half(run, step + 1)
         try:
             found, _ = newest_checkpoint(run)
             assert found is not None

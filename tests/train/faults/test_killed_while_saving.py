@@ -38,7 +38,8 @@ def many(workshop, tmp_path_factory) -> dict[str, dict[str, float]]:
 
 def judge(found: dict[str, float], seen) -> None:
     text = f"{found['trials']:.0f} kills: {found['previous']:.0f} x previous, {found['new']:.0f} x new"
-    seen(f"{text}, {found['broken']:.0f} broken (phase of {found['phase_ms']:.0f} ms)")
+    text += f", {found['half']:.0f} left halves behind"
+    seen(f"{text}, {found['broken']:.0f} broken (phase of {found['phase_ms']:.1f} ms)")
     assert found["broken"] == 0
     assert found["previous"] + found["new"] == found["trials"]
 
@@ -63,3 +64,4 @@ def test_a_few_kills(few, seen, phase):
 )
 def test_many_kills(many, seen, phase):
     judge(many[phase], seen)
+    assert phase == "gather" or many[phase]["half"] > 0, "kills do strike within the phase"
