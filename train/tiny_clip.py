@@ -5,7 +5,7 @@
 A `CLIPModel` (vision and text transformer, projections, temperature) learns from nothing which images and sentences
 belong together, where the sentence is the class name in a few templates. So the rows of the paper that need a CLIP can
 be run where none can be downloaded, and a linear head or a small LLaVA can stand on its vision tower. Trained again on
-the same machine it is the same bit for bit.
+the same machine with as many threads (OMP_NUM_THREADS) it is the same bit for bit.
 """
 
 import argparse
@@ -13,6 +13,7 @@ import json
 import math
 import os
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -32,8 +33,8 @@ from data_prep.shards import ShardSet
 from train.pixels import PixelProcessor
 from train.tiny_clip_parts import TEMPLATES, ClipRecipe, build_model, build_tokenizer, contrastive_loss, varied
 
-THREADS = 2
 RECORD = "tiny_clip.json"
+LOG_SECONDS = 30.0
 
 
 def read_images(shards: ShardSet, size: int) -> tuple[Tensor, Tensor]:
@@ -80,6 +81,7 @@ def train_clip(
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, steps))
     normalise = PixelProcessor(recipe.image_size).normalise
     losses: list[float] = []
+    last = time.monotonic()
     progress = tqdm(batches(len(labels), recipe, draw), total=steps, desc="CLIP", disable=not sys.stderr.isatty())
     for rows in progress:
         text = texts[int(torch.randint(len(TEMPLATES), (), generator=draw))]
@@ -97,6 +99,9 @@ def train_clip(
         model.logit_scale.data.clamp_(max=math.log(100))  # as CLIP does it
         losses = [*losses[-99:], loss.item()]
         progress.set_postfix(loss=f"{losses[-1]:.3f}")
+        if time.monotonic() - last > LOG_SECONDS:
+            last = time.monotonic()
+            print(f"step {schedule.last_epoch:,} of {steps:,}: loss {sum(losses) / len(losses):.3f}", file=sys.stderr)
     return sum(losses) / len(losses)
 
 
@@ -111,7 +116,6 @@ def build(shards: ShardSet, recipe: ClipRecipe, output: Path) -> float:
     names = shards.manifest.class_names
     if len(set(names)) < 2:
         raise DataError(f"{shards.folder} has {len(set(names))} classes; CLIP needs at least 2 to tell apart")
-    torch.set_num_threads(THREADS)
     torch.use_deterministic_algorithms(True)
     torch.manual_seed(recipe.seed)
     tokenizer = build_tokenizer(names, recipe)

@@ -29,8 +29,8 @@ class ClipRecipe:
 
     image_size: int = 32
     patch_size: int = 8
-    vision_hidden: int = 128
-    vision_layers: int = 5
+    vision_hidden: int = 96
+    vision_layers: int = 4
     text_hidden: int = 64
     text_layers: int = 2
     text_tokens: int = 48

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 from transformers import AutoImageProcessor, Blip2VisionModel, CLIPModel
+from transformers.utils import logging as transformers_logging
 
 from configs.errors import ConfigError
 from data_prep.images import decode_rgb
@@ -87,10 +88,31 @@ def load_image_encoder(folder: Path, dtype: str, device: str) -> TransformersEnc
     kind = model_type(folder)
     if kind not in ENCODERS:
         raise ConfigError(f"{folder} holds a model of type {kind!r}; encoders: {', '.join(ENCODERS)}")
-    known: Any = CLIPModel if kind == "clip" else Blip2VisionModel
-    model = known.from_pretrained(folder, dtype=DTYPES[dtype], local_files_only=True).eval().to(device)
+    model = _load(folder, kind, dtype).eval().to(device)
     feature = "image_embeds" if kind == "clip" else "vision_pooled"
     return TransformersEncoder(model, own_processor(folder), weights_identity(folder), feature)
+
+
+def _load(folder: Path, kind: str, dtype: str) -> Any:
+    """The model with every weight from the folder: what transformers does not find there it draws at random."""
+    known: Any = CLIPModel if kind == "clip" else Blip2VisionModel
+    loud = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()  # all of BLIP-2's other weights would be listed as unexpected
+    try:
+        model, told = known.from_pretrained(
+            folder,
+            dtype=DTYPES[dtype],
+            local_files_only=True,
+            key_mapping=None if kind == "clip" else {r"^vision_model\.": ""},
+            output_loading_info=True,
+        )
+    except OSError as error:
+        raise ConfigError(f"{folder} cannot be loaded: {str(error).splitlines()[0]}") from error
+    finally:
+        transformers_logging.set_verbosity(loud)
+    if missing := sorted(told["missing_keys"]):
+        raise ConfigError(f"{folder} lacks {len(missing)} weights of its {kind} encoder, such as {missing[0]}")
+    return model
 
 
 def own_processor(folder: Path) -> Any:
