@@ -34,7 +34,7 @@ from train.sinks import Sink, make_event
 from train.spikes.actions import Actions, Decision
 from train.spikes.involved import Witness
 from train.spikes.monitor import SpikeMonitor
-from train.spikes.recovery import roll_back, suspects
+from train.spikes.recovery import roll_back, suspects, with_advice
 from train.spikes.verdicts import Verdict
 from train.step_record import peak_memory, skip_message, step_record
 from train.stragglers import Stragglers
@@ -127,8 +127,8 @@ class Trainer:
                 if decision.kind == "none":
                     continue
             if decision.kind == "stop":
-                self.stopped = decision.reason
-                self._event("stopped_by_monitor", decision.reason, since=decision.since)
+                self.stopped = with_advice(self.plan.run, decision)
+                self._event("stopped_by_monitor", self.stopped, since=decision.since)
                 break
             if stop or step + 1 == total or (step + 1) % self.plan.config.checkpoint.every == 0:
                 self.save()
