@@ -64,7 +64,7 @@ def _start(configs: Sequence[EvalConfig], models: Models, shares: Sequence[Share
 
 
 def ask_share(configs: Sequence[EvalConfig], models: Models, share: Share, keep_going: bool = False) -> None:
-    """Ask every model in this process; with `keep_going` a refused evaluation leaves its reason and the next follows."""
+    """Ask every model in this process; with `keep_going` one that is refused leaves its reason."""
     for label, model in models:
         opened: dict[tuple[str, str], Respondent] = {}
         for config in configs:
