@@ -81,13 +81,13 @@ def _without_moments(parameters: Iterator[ParameterState]) -> Iterator[Parameter
 
 
 def with_advice(run: RunDir, decision: Decision) -> str:
-    """Why a run is stopped; where checkpoints were written since the trouble began, also which one is from before it."""
+    """Why a run is stopped; where checkpoints were written since the trouble began, which one is from before it."""
     present = steps_present(run)
     before = [step for step in present if step < decision.since]
     if not before or before == present:
         return decision.reason
     good = run.checkpoint(max(before)).name
     return (
-        f"{decision.reason}; the newest checkpoint from before step {decision.since} is {good}: --resume auto takes the "
-        "newest of all, so move later ones away first"
+        f"{decision.reason}; the newest checkpoint from before step {decision.since} is {good}: --resume auto takes "
+        "the newest of all, so move later ones away first"
     )
