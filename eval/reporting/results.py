@@ -103,7 +103,8 @@ def _of_report(report: Mapping[str, Any], known: Mapping[str, PaperNumber]) -> I
     yield from ((row, accuracy) for row in rows)
     yield from _plain(rows_of_correlation(report, known), (report.get("frequency") or {}).get("classes"), tag, report)
     baselines = report.get("baselines") or {}
-    if "imagewikiqa" in str(report["source"]).lower():
+    plain = report["protocol"].get("show_image", True) and not report["protocol"].get("name_class")
+    if plain and "imagewikiqa" in str(report["source"]).lower():  # its variants have the same questions
         named = {"random": "table5/Random/ImageWikiQA", "max_frequency": "table5/MaxFreq/ImageWikiQA"}
         yield from _plain({named[key]: value for key, value in baselines.items()}, accuracy.n, tag, report)
     _, dataset = model_and_dataset(report)
