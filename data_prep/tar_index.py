@@ -7,7 +7,7 @@ absolute or climbing names, archives cut short.
 
 import tarfile
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 from configs.errors import DataError
 from data_prep.ustar import END_OF_ARCHIVE
@@ -54,7 +54,8 @@ def index_tar(tar: Path, name: str, *, keep_text: bool = False) -> list[Entry]:
                 text = _text(archive, member) if keep_text and field not in IMAGES and key not in faults else None
                 group[field] = Field(member.offset_data, member.size, text)
                 last = key
-            _check_end(tar, name, archive.offset)
+            with tar.open("rb") as file:
+                check_end(file, name, archive.offset)
     except tarfile.TarError as error:
         raise DataError(f"{name} is damaged or not a plain tar: {error}; fetch it again, or gunzip it") from error
     return [(key, faults.get(key, group)) for key, group in groups.items()]
@@ -95,17 +96,16 @@ def _fault(member: tarfile.TarInfo, field: str) -> str | None:
     return f"too large: {member.name!r} has {member.size} bytes" if member.size > MAX_MEMBER else None
 
 
-def _check_end(tar: Path, name: str, offset: int) -> None:
+def check_end(file: IO[bytes], name: str, offset: int) -> None:
     """Raise `DataError` unless the archive ends, at `offset`, with two zero blocks and nothing after them.
 
     Readers of tars take a damaged header, a zeroed block and a missing rest for the end, without an error.
     """
     zeros = 0
-    with tar.open("rb") as file:
-        file.seek(offset)
-        while data := file.read(1 << 20):
-            if any(data):
-                raise DataError(f"{name} is damaged: byte {offset + zeros} begins no member and is not the end")
-            zeros += len(data)
+    file.seek(offset)
+    while data := file.read(1 << 20):
+        if any(data):
+            raise DataError(f"{name} is damaged: byte {offset + zeros} begins no member and is not the end")
+        zeros += len(data)
     if zeros < len(END_OF_ARCHIVE):
         raise DataError(f"{name} is cut short: it has no end-of-archive mark at byte {offset}; fetch it again")

@@ -10,6 +10,7 @@ import pytest
 
 from configs.errors import ConfigError, DataError
 from data_prep import build
+from data_prep.examine import examine
 from data_prep.readers import caltech101, flowers102, imagenet, jsonl, stanford_cars
 from data_prep.sample import Drop
 from data_prep.shards import ShardSet
@@ -160,6 +161,51 @@ def test_half_a_download_of_the_tar_of_tars_is_an_error(imagenet_sample, tmp_pat
         [record.image() for record in imagenet.read_train_tar(tar).records]
 
 
+@pytest.fixture
+def small_tar_of_tars(tmp_path, picture) -> Path:
+    """Three classes of three pictures each; every inner tar has 10,240 bytes, its members 1,024 each."""
+    for wnid in ("n01440764", "n01443537", "n01484850"):
+        (tmp_path / "train" / wnid).mkdir(parents=True)
+        for number in range(3):
+            (tmp_path / "train" / wnid / f"{wnid}_{number}.JPEG").write_bytes(picture(number, (8, 8), "L"))
+    tar = tar_of_tars(tmp_path / "train", tmp_path / "train.tar")
+    assert len(list(imagenet.read_train_tar(tar).records)) == 9
+    return tar
+
+
+def cut(at: int):
+    return lambda data: data[:at]
+
+
+def flipped(at: int):
+    return lambda data: data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
+
+
+def zeroed(at: int):
+    return lambda data: data[:at] + bytes(512) + data[at + 512 :]
+
+
+SECOND = 512 + 10_240  # where the header of the second class's tar begins
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        pytest.param(cut(SECOND), id="cut between two classes"),
+        pytest.param(cut(SECOND + 100), id="cut in the header of a class"),
+        pytest.param(cut(SECOND + 3000), id="cut in the tar of a class"),
+        pytest.param(flipped(SECOND + 2), id="a bit of a class's header"),
+        pytest.param(zeroed(SECOND), id="the header of a class zeroed"),
+        pytest.param(flipped(SECOND + 512 + 1024 + 2), id="a bit of an image's header"),
+        pytest.param(zeroed(SECOND + 512 + 1024), id="the header of an image zeroed"),
+    ],
+)
+def test_a_damaged_tar_of_tars_is_an_error_and_never_fewer_images(damage, small_tar_of_tars):
+    small_tar_of_tars.write_bytes(damage(small_tar_of_tars.read_bytes()))
+    with pytest.raises(DataError, match=r"train\.tar.* (is damaged|is cut short|is not a tar of tars)"):
+        imagenet.read_train_tar(small_tar_of_tars)
+
+
 def test_validation_labels_come_from_any_of_three_ground_truths(tmp_path):
     (tmp_path / "truth.txt").write_text("490\n361\n")
     (tmp_path / "caffe.txt").write_text("ILSVRC2012_val_00000001.JPEG 65\nILSVRC2012_val_00000002.JPEG 970\n")
@@ -197,6 +243,34 @@ def test_a_flat_validation_folder_builds_with_the_labels_of_its_ground_truth(ima
     truth.write_text("".join(f"{name} {label}\n" for name, label in zip(names, labels, strict=True)))
     build.main(["--config", str(write_config(flat, "imagenet_validation", f"{{ground_truth: {truth}}}"))])
     assert ShardSet.open(tmp_path / "shards/pets").labels.tolist() == labels
+
+
+def test_images_and_ground_truths_that_do_not_match_are_named_drops(tmp_path, picture):
+    for number in (1, 3):
+        (tmp_path / f"ILSVRC2012_val_{number:08d}.JPEG").write_bytes(picture(number))
+    (tmp_path / "truth.txt").write_text("ILSVRC2012_val_00000001.JPEG 65\nILSVRC2012_val_00000002.JPEG 970\n")
+    records = list(imagenet.read_validation(tmp_path, ground_truth=str(tmp_path / "truth.txt")).records)
+    found = [examine(record, "val", 1000, decode=True) for record in records]
+    assert [(f.id, f.reason.partition(":")[0]) if isinstance(f, Drop) else f.label for f in found] == [
+        65,
+        ("ILSVRC2012_val_00000002", "missing file"),
+        ("ILSVRC2012_val_00000003", "no ground truth"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "truth, message",
+    [
+        ("a.JPEG 65\nb.JPEG 1000\n", "gives b the label 1000; labels are 0 to 999, not from 1"),
+        ("a.JPEG 65\nb.JPEG -1\n", "gives b the label -1"),
+        ("a.JPEG 65\na.JPEG 66\n", "names the image a twice"),
+        ("\n", "is empty"),
+    ],
+)
+def test_a_ground_truth_of_something_else_is_refused(truth, message, tmp_path):
+    (tmp_path / "truth.txt").write_text(truth)
+    with pytest.raises(DataError, match=message):
+        imagenet.read_validation(tmp_path, ground_truth=str(tmp_path / "truth.txt"))
 
 
 def test_devkit_numbers_without_the_synsets_are_refused(tmp_path):
