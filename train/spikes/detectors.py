@@ -159,15 +159,22 @@ class Shift:
     """Has the level risen although no single value is an outlier?"""
 
     recent: deque[float] = field(default_factory=lambda: deque(maxlen=MEANS[-1][0]))
+    steps: deque[int] = field(default_factory=lambda: deque(maxlen=JUMP_OF))  # of the last 5
 
-    def judge(self, z: float) -> bool:
+    def judge(self, step: int, z: float) -> bool:
         """True if the last 5, 8 or 32 z say so."""
         self.recent.append(min(max(z, -MEAN_CUT), MEAN_CUT + JUMP_Z))
+        self.steps.append(step)
         last = list(self.recent)
         if sum(value > JUMP_Z for value in last[-JUMP_OF:]) > JUMP_OF // 2:
             return True
         cut = [min(value, MEAN_CUT) for value in last]
         return any(len(cut) >= count and sum(cut[-count:]) > limit * count for count, limit in MEANS)
+
+    def began(self) -> int:
+        """The first step among the last 5 whose z is above 4; the last, if it is a mean that has risen."""
+        high = [step for step, z in zip(reversed(self.steps), reversed(self.recent), strict=False) if z > JUMP_Z]
+        return min(high, default=self.steps[-1])
 
 
 @dataclass

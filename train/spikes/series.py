@@ -60,12 +60,13 @@ class Detector:
         z = self.window.z(log) if self.judges else 0.0
         if self.episode:
             return self._continue(self.episode, step, value, z > threshold)
-        shifted = self.watches_level and self.shift.judge(self.window.level_z(log) if self.judges else 0.0)
+        shifted = self.watches_level and self.shift.judge(step, self.window.level_z(log) if self.judges else 0.0)
         if z > threshold or shifted:
             kind = "outlier" if z > threshold else "shift"
-            self.episode = Episode(step, None if kind == "outlier" else "shift", list(self.window.values), self._kept)
+            since = step if kind == "outlier" else self.shift.began()
+            self.episode = Episode(since, None if kind == "outlier" else "shift", list(self.window.values), self._kept)
             self.episode.add(step, log, True)
-            return [Verdict(step, self.signal, kind, value, z, step)]
+            return [Verdict(step, self.signal, kind, value, z, since)]
         self.window.admit(log)
         return self._judge_trend(step, value) if self.watches_level else []
 
@@ -135,6 +136,7 @@ class Detector:
         return {
             "window": list(self.window.values),
             "recent": list(self.shift.recent),
+            "recent_steps": list(self.shift.steps),
             "last": self.last,
             "same": self.same,
             "episode": self.episode.state() if self.episode else None,
@@ -149,6 +151,7 @@ class Detector:
         self.window = self.healthy = Baseline(self.config.window, state["window"])
         self.shift = Shift()
         self.shift.recent.extend(state["recent"])
+        self.shift.steps.extend(state.get("recent_steps", []))
         self.last, self.same = state["last"], state["same"]
         self.trend = Trend.of(state["trend"])
         self.rising_since, self.blocks_said = state["rising_since"], state["blocks_said"]

@@ -84,6 +84,12 @@ def test_an_episode_is_named_by_its_length_and_says_which_steps_it_was(steps, na
     assert (end.kind, end.nature, end.steps) == ("recovered", nature, range(60, 60 + steps))
 
 
+def test_a_shift_is_dated_from_its_first_step_although_it_is_said_at_the_third():
+    values = [noise(step, 0.1) * (1.9 if step >= 100 else 1) for step in range(140)]
+    first = verdicts(values, SpikeMonitor(MonitorConfig()))[0]
+    assert (first.kind, first.step, first.since, first.steps) == ("shift", 102, 100, range(100, 103))
+
+
 def test_a_spike_that_falls_slowly_is_recovering_and_in_the_end_recovered():
     values = [noise(step) * (1 + 4 * math.exp((100 - step) / 100) * (step >= 100)) for step in range(900)]
     kinds = [v.kind for v in verdicts(values) if v.kind != "outlier"]
