@@ -30,3 +30,8 @@ def describe_drops(drops: Iterable[Drop]) -> list[str]:
         more = ", ..." if count > SHOWN_FILES else ""
         lines.append(f"{count:,} x {kind} ({', '.join(examples[:SHOWN_FILES])}{more})")
     return lines
+
+
+def printable(text: str) -> str:
+    r"""`text` with what is no character, such as a byte of a file name that is not UTF-8, as an escape: `caf\udce9`."""
+    return text.encode(errors="backslashreplace").decode()

@@ -3,15 +3,19 @@
 A reason for a drop reads `kind: detail`; reports count by kind.
 """
 
+import errno
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from configs.errors import DataError
+from data_prep.drops import printable
 from data_prep.file_range import FileRange
 from data_prep.images import ImageError, check_image, image_size, true_extension
 from data_prep.records import Record
 from data_prep.sample import IMAGE_PLACEHOLDER, Drop, ImageOrigin, Sample
+
+NO_NAME = "missing file: no file can have such a name"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +39,11 @@ def examine(record: Record, source: str, classes: int, *, decode: bool) -> Membe
     Raises `DataError` if the storage fails (rather than dropping records that are fine).
     """
     if isinstance(record, Drop):
-        return record
+        return _drop(record.id, record.reason, record.file)
     file = str(record.image) if isinstance(record.image, Path) else None
     reason = unusable(record, classes)
     if reason:
-        return Drop(record.id, reason, file)
+        return _drop(record.id, reason, file)
     try:
         image = read_image(record.image)
         extension, width, height = "", 0, 0
@@ -47,7 +51,7 @@ def examine(record: Record, source: str, classes: int, *, decode: bool) -> Membe
             extension = true_extension(image)
             width, height = check_image(image) if decode else image_size(image)
     except ImageError as error:
-        return Drop(record.id, str(error), file)
+        return _drop(record.id, str(error), file)
     stored = Sample(
         id=f"{source}/{record.id}",
         turns=record.turns,
@@ -55,10 +59,19 @@ def examine(record: Record, source: str, classes: int, *, decode: bool) -> Membe
         label_name=record.label_name,
         meta=record.meta,
     )
+    try:
+        text = stored.to_json().encode()
+    except UnicodeEncodeError:
+        return _drop(record.id, "not Unicode: its name or text holds a byte or surrogate that is no character", file)
     label = -1 if record.label is None else record.label
     origin = record.image
     adopted = origin if isinstance(origin, FileRange) and origin.in_place else None
-    return Member(extension, image or b"", stored.to_json().encode(), label, width, height, stored.id, adopted)
+    return Member(extension, image or b"", text, label, width, height, stored.id, adopted)
+
+
+def _drop(record_id: str, reason: str, file: str | None) -> Drop:
+    """A drop that can be written and printed: half characters, as in names that are not UTF-8, as escapes."""
+    return Drop(printable(record_id), printable(reason), None if file is None else printable(file))
 
 
 def read_image(origin: ImageOrigin | None) -> bytes | None:
@@ -70,6 +83,8 @@ def read_image(origin: ImageOrigin | None) -> bytes | None:
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
         raise ImageError("missing file: the image file is not there") from error
     except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise ImageError(NO_NAME) from error
         raise DataError(
             f"{error.filename or origin!r} cannot be read ({os.strerror(error.errno or 0)}); mend the storage or the"
             f" permissions and run the same command again: finished shards are kept"
@@ -95,7 +110,10 @@ def unusable(sample: Sample, classes: int) -> str | None:
 
 def _read_file(path: Path) -> bytes:
     """All bytes of a file, without the layers of `Path.read_bytes`: a build spends its time here."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except ValueError as error:  # a zero byte, or half a character
+        raise ImageError(NO_NAME) from error
     try:
         size = os.fstat(descriptor).st_size
         data = os.read(descriptor, size + 1)

@@ -130,7 +130,7 @@ def records_fingerprint(records: Sequence[Record]) -> str:
             line = f"drop {record.id} {record.reason}"
         else:
             line = f"{record.to_json()} {_origin(record.image)}"
-        digest.update(line.encode() + b"\n")
+        digest.update(line.encode(errors="surrogatepass") + b"\n")
     return digest.hexdigest()
 
 

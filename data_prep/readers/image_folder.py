@@ -15,6 +15,7 @@ from pathlib import Path, PurePosixPath
 
 from configs.errors import ConfigError, DataError
 from data_prep.class_names import load_class_list
+from data_prep.drops import printable
 from data_prep.prompts import classification_turns
 from data_prep.records import LazyRecords, Record
 from data_prep.sample import Drop, Sample, Source
@@ -52,6 +53,9 @@ def read(
     folders = _visible_folders(path)
     if not folders:
         raise DataError(f"{path} has no class folders; the images of class cat belong into {path / 'cat'}")
+    wrong = next((name for name in folders if printable(name) != name), None)
+    if wrong is not None:
+        raise DataError(f"the name of the class folder {path / printable(wrong)} is not UTF-8; rename it")
     names, labels = _classes(folders, class_names, names_by or ("key" if class_names else "folder"))
     classification_turns(prompt, names[0])  # an unknown wording is told before the folders are listed
     ignored = _ignored_in(path)
@@ -65,6 +69,8 @@ def read(
         file = path / item.path
         if item.label is None:
             return Drop(item.id, "outside any class folder: an image belongs into a folder of its class", str(file))
+        if file.suffix.lower() not in IMAGE_SUFFIXES and file.is_dir():
+            return Drop(item.id, "a link to a folder: links are not followed, move the images here", str(file))
         if file.suffix.lower() not in IMAGE_SUFFIXES:
             return Drop(item.id, f"not an image file: its name ends in {file.suffix or 'no suffix'}", str(file))
         name = names[item.label]
@@ -72,7 +78,7 @@ def read(
             id=item.id, image=file, label=item.label, label_name=name, turns=classification_turns(prompt, name)
         )
 
-    return Source(names, LazyRecords(make, len(items)), tuple(sorted(ignored)))
+    return Source(names, LazyRecords(make, len(items)), tuple(sorted(map(printable, ignored))))
 
 
 def _visible(name: str) -> bool:
@@ -133,11 +139,12 @@ def _classes(folders: list[str], class_names: str | None, names_by: str) -> tupl
 def _items(root: Path, folder: str, label: int, limit: int | None, seed: int, ignored: list[str]) -> list[_Item]:
     """The files of one class in order, at most `limit` of them images; what does not count joins `ignored`."""
     files = []
-    for directory, inner, names in os.walk(root / folder):
+    for directory, inner, names in os.walk(root / folder, onerror=_refuse):
         relative = Path(directory).relative_to(root).as_posix()
         ignored += [f"{relative}/{name}" for name in inner if not _visible(name)]
         ignored += [f"{relative}/{name}" for name in names if not _counts(name)]
         inner[:] = [name for name in inner if _visible(name)]
+        files += [f"{relative}/{name}" for name in inner if os.path.islink(f"{directory}/{name}")]  # noqa: PTH114
         files += [f"{relative}/{name}" for name in names if _counts(name)]  # a million paths joined are 10 s
     files.sort()
     stems = [_stem(file) for file in files]
@@ -150,6 +157,13 @@ def _items(root: Path, folder: str, label: int, limit: int | None, seed: int, ig
         id(item) for item in sorted(images, key=lambda item: sha256(f"{seed}:{item.id}".encode()).digest())[:limit]
     }
     return [item for item in images if id(item) in chosen]
+
+
+def _refuse(error: OSError) -> None:
+    """Stop at a folder that cannot be listed; `os.walk` by itself would pass over its images."""
+    raise DataError(
+        f"the folder {error.filename} cannot be listed ({error.strerror}); mend the storage or the permissions"
+    ) from error
 
 
 def _stem(path: str) -> str:

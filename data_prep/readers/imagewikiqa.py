@@ -5,10 +5,12 @@ that answers it) and classname; no question id. 1,961 images serve 2,000 questio
 """
 
 import json
+import os
 from functools import partial
 from pathlib import Path
 
 from data_prep.prompts import image_question
+from data_prep.readers.jsonl import lines_of, read_text
 from data_prep.records import LazyRecords, Record
 from data_prep.sample import Drop, Sample, Source, Turn
 
@@ -18,7 +20,7 @@ def read(path: Path, *, image_root: str | None = None) -> Source:
 
     The file says `images/ILSVRC2012_val_00000001.JPEG`; ImageNet's flat validation folder, without `images/`, will do.
     """
-    lines = path.read_text(encoding="utf-8").splitlines()
+    lines = lines_of(read_text(path))
     return Source((), LazyRecords(partial(_record, lines, Path(image_root) if image_root else path.parent), len(lines)))
 
 
@@ -33,7 +35,7 @@ def _record(lines: list[str], image_root: Path, index: int) -> Record:
     flat = image_root / file.name
     return Sample(
         id=number,
-        image=flat if flat.is_file() and not file.is_file() else file,
+        image=flat if os.path.isfile(flat) and not os.path.isfile(file) else file,  # noqa: PTH113 - as in llava
         label_name=name,
         turns=(Turn("human", image_question(question)), Turn("gpt", answer)),
         meta={"classname": name, "wiki": wiki, "answer": answer},

@@ -9,6 +9,7 @@ Lines of another `split` are left out; an id is the line's number in the file, s
 
 import gzip
 import json
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -45,14 +46,14 @@ def read(
     root = Path(image_root).expanduser() if image_root else path.parent
     names: tuple[str, ...] = ()
     if label_key is not None:
-        found = sorted({str(row[label_key]) for _, row in numbered if label_key in row})
+        found = sorted({_text(row[label_key]) for _, row in numbered if row.get(label_key) is not None})
         names = load_class_list(class_names).names if class_names else tuple(found)
         classification_turns(prompt, "")
 
     def talk(row: dict[str, Any]) -> tuple[Turn, ...]:
-        asked = question if question is not None else row[str(question_key)]
+        asked = question if question is not None else _text(row[str(question_key)])
         turns = (Turn("human", image_question(asked) if row.get(image_key) else asked),)
-        return turns if answer_key is None else (*turns, Turn("gpt", str(row[answer_key])))
+        return turns if answer_key is None else (*turns, Turn("gpt", _text(row[answer_key])))
 
     def make(index: int) -> Record:
         line, row = numbered[index]
@@ -62,13 +63,20 @@ def read(
             if label_key is None:
                 meta = {key: value for key, value in row.items() if key not in (question_key, image_key)}
                 return Sample(id=number, image=image, turns=talk(row), meta=meta)
-            label = _label(str(row[label_key]), row[index_key] if index_key else None, names)
+            label = _label(_text(row[label_key]), row[index_key] if index_key else None, names)
         except (KeyError, TypeError, ValueError) as error:
             return Drop(number, f"malformed line: {type(error).__name__} {error}")
         turns = classification_turns(prompt, names[label])
         return Sample(id=number, image=image, label=label, label_name=names[label], turns=turns)
 
     return Source(names, LazyRecords(make, len(numbered)))
+
+
+def _text(value: object) -> str:
+    """A text, or a number as text. Raises `TypeError` for null and lists, which `str` would turn into nonsense."""
+    if not isinstance(value, str | int | float):
+        raise TypeError(f"{value!r} is not a text")
+    return str(value)
 
 
 def _label(name: str, index: int | None, names: tuple[str, ...]) -> int:
@@ -84,19 +92,35 @@ def _label(name: str, index: int | None, names: tuple[str, ...]) -> int:
 
 def load_rows(path: Path) -> list[dict[str, Any]]:
     """The objects of a .jsonl or .json file, `.gz` or not. Raises `DataError` that names the faulty line."""
-    if not path.is_file():
-        raise DataError(f"no file {path}")
-    opener = gzip.open if path.suffix == ".gz" else open
-    with opener(path, "rt", encoding="utf-8") as file:
-        text = file.read()
+    text = read_text(path)
     rows: list[Any] = []
     try:
         if Path(path.name.removesuffix(".gz")).suffix == ".json":
             rows = json.loads(text)
         else:
-            rows.extend(json.loads(line) for line in text.splitlines() if line.strip())
+            rows.extend(json.loads(line) for line in lines_of(text) if line.strip())
     except ValueError as error:
         raise DataError(f"{path}, after {len(rows)} good lines: {error}") from error
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise DataError(f"{path} does not hold a list of JSON objects")
     return rows
+
+
+def read_text(path: Path) -> str:
+    """All of a UTF-8 file, `.gz` or not. Raises `DataError` if it is not there, cut short, or in another encoding."""
+    if not path.is_file():
+        raise DataError(f"no file {path}")
+    opener = gzip.open if path.suffix == ".gz" else open
+    try:
+        with opener(path, "rt", encoding="utf-8") as file:
+            text: str = file.read()
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not UTF-8: {error}; convert it (iconv -t utf-8)") from error
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise DataError(f"{path} is damaged or no gzip file: {error}; is the download complete?") from error
+    return text
+
+
+def lines_of(text: str) -> list[str]:
+    """Its lines as JSON means them: `str.splitlines` also breaks at U+2028 and others that stand within texts."""
+    return text.removesuffix("\n").split("\n")

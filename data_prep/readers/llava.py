@@ -10,12 +10,14 @@ text only. Their irregularities, and what becomes of them:
 """
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from configs.errors import DataError
+from data_prep.readers.jsonl import lines_of, read_text
 from data_prep.records import LazyRecords, Record
 from data_prep.sample import Drop, Sample, Source, Turn, parse_turns
 
@@ -29,9 +31,13 @@ def read(path: Path, *, image_roots: dict[str, str] | list[str] | str | None = N
     `image_roots` is a folder, a list of folders, or {prefix: folder} where the longest matching prefix counts and
     is replaced by the folder; by default the file's own folder.
     """
-    text = path.read_text(encoding="utf-8")
+    text = read_text(path)
     try:
-        rows = [json.loads(line) for line in text.splitlines()] if path.suffix == ".jsonl" else json.loads(text)
+        rows = (
+            [json.loads(line) for line in lines_of(text) if line.strip()]
+            if path.suffix == ".jsonl"
+            else json.loads(text)
+        )
     except ValueError as error:
         raise DataError(f"{path} is not valid JSON: {error}; is the download complete?") from error
     if not isinstance(rows, list):
@@ -90,6 +96,7 @@ def _with_image(number: str, image: Any, turns: tuple[Turn, ...], roots: Roots, 
 
 def existing(file: Path) -> Path | None:
     """`file`, or the file beside it that differs by extension alone, or None."""
-    if file.is_file():
+    if os.path.isfile(file):  # noqa: PTH113 - Path.is_file raises over names that no file can have
         return file
-    return next((other for suffix in OTHER_SUFFIXES if (other := file.with_suffix(suffix)).is_file()), None)
+    others = (file.with_suffix(suffix) for suffix in OTHER_SUFFIXES)
+    return next((other for other in others if os.path.isfile(other)), None)  # noqa: PTH113

@@ -341,3 +341,39 @@ def test_a_line_without_the_field_is_a_drop_and_a_broken_file_an_error(tmp_path)
     file.write_text("[]\n")
     with pytest.raises(DataError, match="does not hold a list of JSON objects"):
         jsonl.read(file, question_key="text")
+
+
+def test_null_and_lists_are_no_texts_and_no_class(tmp_path):
+    rows = [{"image": "1.jpg", "text": value} for value in (None, ["a", "b"], {"a": 1}, "cat", 7)]
+    file = write_lines(tmp_path / "a.jsonl", *rows)
+    for options in ({"question": "Describe it.", "answer_key": "text"}, {"question_key": "text"}):
+        made = [record for record in jsonl.read(file, **options).records if not isinstance(record, Drop)]
+        assert [record.turns[-1].text.removeprefix("<image>\n") for record in made] == ["cat", "7"]
+    write_lines(file, {"image": "1.jpg", "text": None}, {"image": "2.jpg", "text": "cat"}, {"text": 7})
+    source = jsonl.read(file, label_key="text")
+    assert source.class_names == ("7", "cat")
+    assert [isinstance(record, Drop) for record in source.records] == [True, False, False]
+
+
+def test_line_separators_within_a_text_do_not_end_its_line(tmp_path):
+    text = "one\u2028two\x85three\u2029"
+    file = tmp_path / "a.jsonl"
+    file.write_text(json.dumps({"image": "1.jpg", "text": text}, ensure_ascii=False) + "\n", encoding="utf-8")
+    (sample,) = jsonl.read(file, question="Describe it.", answer_key="text").records
+    assert sample.turns[1].text == text
+
+
+@pytest.mark.parametrize(
+    "name, data, message",
+    [
+        ("a.jsonl", b'{"text": "caf\xe9"}\n', "is not UTF-8"),
+        ("a.jsonl.gz", gzip.compress(b'{"text": "a"}\n')[:-9], "is damaged or no gzip file"),
+        ("a.jsonl.gz", b'{"text": "a"}\n', "is damaged or no gzip file"),
+    ],
+)
+def test_a_file_that_is_no_text_is_an_error_in_one_line(name, data, message, tmp_path):
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(DataError, match=message):
+        jsonl.read(tmp_path / name, question_key="text")
+    with pytest.raises(DataError, match="no file"):
+        jsonl.read(tmp_path, question_key="text")

@@ -1,9 +1,12 @@
+import os
 import tarfile
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
 from configs.errors import ConfigError, DataError
+from data_prep import build
 from data_prep.readers import image_folder
 from data_prep.sample import Drop
 
@@ -105,3 +108,38 @@ def test_the_imagenet_training_layout_takes_names_by_wnid(shared_data, tmp_path)
     assert len(records) == len({record.id for record in records}) == 200
     assert (records[0].id, records[0].label, records[0].label_name) == ("n01440764/n01440764_1", 0, "tench")
     assert {record.label_name for record in records} <= set(source.class_names)
+
+
+def test_a_folder_that_cannot_be_listed_is_an_error_and_not_an_empty_class(class_folders, monkeypatch):
+    real = os.scandir
+
+    def scandir(path):
+        if str(path).endswith("wild_dog"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    with pytest.raises(DataError, match=r"wild_dog cannot be listed \(Permission denied\)"):
+        image_folder.read(class_folders)
+
+
+def test_a_link_to_a_folder_within_a_class_is_a_named_drop(class_folders, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (class_folders / "cat" / "more").symlink_to(tmp_path / "elsewhere")
+    (drop,) = [record for record in image_folder.read(class_folders).records if isinstance(record, Drop)]
+    assert (drop.id, drop.reason.partition(":")[0]) == ("cat/more", "a link to a folder")
+
+
+def test_names_that_are_not_utf_8_are_drops_that_can_be_written_and_printed(
+    class_folders, write_config, picture, capsys
+):
+    cat = os.fsencode(class_folders / "cat")
+    for name in (b"caf\xe9.jpg", b"caf\xe9.heic", b"caf\xe9.txt"):
+        Path(os.fsdecode(cat + b"/" + name)).write_bytes(picture())
+    build.main(["--config", str(write_config(class_folders, max_drop_fraction=0.2))])
+    printed = capsys.readouterr().out
+    assert "2 of 14 records dropped" in printed
+    assert "1 other files ignored (cat/caf\\udce9.txt)" in printed
+    (class_folders / "cat").rename(os.fsdecode(cat + b"\xe9"))
+    with pytest.raises(DataError, match=r"cat\\udce9 is not UTF-8; rename it"):
+        image_folder.read(class_folders)

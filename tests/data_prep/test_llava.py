@@ -141,3 +141,27 @@ def test_lines_of_json_are_read_too_and_half_a_file_is_an_error(tmp_path):
     (tmp_path / "object.json").write_text(row)
     with pytest.raises(DataError, match="holds a dict"):
         llava.read(tmp_path / "object.json")
+
+
+def test_half_characters_and_impossible_names_are_named_drops_of_the_build(tmp_path, write_config, picture, capsys):
+    from data_prep import build
+    from data_prep.shards import ShardSet
+
+    (tmp_path / "a.jpg").write_bytes(picture())
+    half = "\ud83d"  # an emoji that was cut in two, as texts from the web have it
+    rows = [{"image": "a.jpg", "conversations": talk("<image>\na?", "b")}]
+    rows += [{"image": "a.jpg", "conversations": talk("<image>\na?", half)}]
+    rows += [{"image": name, "conversations": talk("<image>\na?", "b")} for name in (f"{half}.jpg", "x" * 300 + ".jpg")]
+    (tmp_path / "data.json").write_text(json.dumps(rows))
+    build.main(["--config", str(write_config(tmp_path / "data.json", "llava", max_drop_fraction=0.8))])
+    shards = ShardSet.open(tmp_path / "shards/pets")
+    assert len(shards) == 1
+    reasons = [drop.reason.partition(":")[0] for drop in shards.manifest.drops]
+    assert reasons == ["not Unicode", "missing file", "missing file"]
+    assert "\\ud83d.jpg" in capsys.readouterr().out
+
+
+def test_a_file_in_another_encoding_is_an_error_in_one_line(tmp_path):
+    (tmp_path / "data.json").write_bytes(b'[{"caption": "caf\xe9"}]')
+    with pytest.raises(DataError, match="is not UTF-8"):
+        llava.read(tmp_path / "data.json")
