@@ -77,6 +77,11 @@ class RunDir:
         return self.root / "slurm"
 
     @property
+    def lock(self) -> Path:
+        """Held by the process that writes the run."""
+        return self.root / ".lock"
+
+    @property
     def export_lock(self) -> Path:
         """Held by the process that exports, so that evaluation workers do not export the same checkpoint twice."""
         return self.root / ".export.lock"

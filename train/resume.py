@@ -5,8 +5,11 @@ with the difference, unless it is named as intended. All ranks decide together: 
 read, or reads differently, is taken by none.
 """
 
+import fcntl
 import hashlib
 import json
+import os
+import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -132,11 +135,31 @@ def _agree_on(problem: str | None) -> None:
 def _prepare(run: RunDir) -> str | None:
     """Make the folder ready; why that cannot be done."""
     try:
-        tidy(run)
         check_writable(run)
+        claim(run)
+        tidy(run)
     except (OSError, RunError) as error:
         return str(error)
     return None
+
+
+def claim(run: RunDir) -> None:
+    """Make this process the only one that writes `run`, until it ends. Raises `RunError` that names the one that does.
+
+    The lock is POSIX's: it ends with its process however that dies, holds on network file systems that have locks, and
+    lets a process take up its own run again. Its descriptor stays open for that long on purpose.
+    """
+    descriptor = os.open(run.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError) as error:
+        holder = os.pread(descriptor, 200, 0).decode(errors="replace").strip() or "another process"
+        os.close(descriptor)
+        raise RunError(
+            f"{run.root} is being trained by {holder}; wait for it, stop it, or choose another name"
+        ) from error
+    os.truncate(descriptor, 0)
+    os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
 
 
 def _missing(run: RunDir) -> str | None:

@@ -1,12 +1,13 @@
 """Where metrics go: a JSONL file and the console here, Weights & Biases beside; all take two kinds of record."""
 
 import json
+import os
 import sys
 import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol, TextIO
+from typing import Any, Protocol
 
 from tqdm import tqdm
 
@@ -44,25 +45,58 @@ class JsonlSink:
         """Cut metrics.jsonl back to `resume_step`, so that no step stands in it twice."""
         run.root.mkdir(parents=True, exist_ok=True)
         cut_back(run.metrics, resume_step)
-        self._metrics: TextIO = run.metrics.open("a", encoding="utf-8")
-        self._events: TextIO = run.events.open("a", encoding="utf-8")
-        self._lock = threading.Lock()
+        self._metrics, self._events = Lines(run.metrics), Lines(run.events)
 
     def metrics(self, record: Record) -> None:
-        """Append a line; flushed, so a killed run keeps it."""
-        self._metrics.write(json.dumps(record) + "\n")
-        self._metrics.flush()
+        """Append a line; a killed run keeps it."""
+        self._metrics.append(json.dumps(record))
 
     def event(self, record: Record) -> None:
         """Append a line; from any thread."""
-        with self._lock:
-            self._events.write(json.dumps(record) + "\n")
-            self._events.flush()
+        self._events.append(json.dumps(record))
 
     def close(self) -> None:
         """Close both files."""
         self._metrics.close()
         self._events.close()
+
+
+class Lines:
+    """A text file that grows by whole lines. What a full disk does not take waits in memory for the next line."""
+
+    def __init__(self, path: Path):
+        """Open `path` for appending."""
+        self._path = path
+        self._file = path.open("ab", buffering=0)
+        self._waiting: list[bytes] = []
+        self._lock = threading.Lock()
+
+    def append(self, line: str) -> None:
+        """Write `line` and what waits before it, or none of them; from any thread."""
+        with self._lock:
+            self._waiting.append(f"{line}\n".encode())
+            self._write()
+
+    def close(self) -> None:
+        """Try a last time and close; lines that find no room are counted on stderr."""
+        with self._lock:
+            self._write()
+            self._file.close()
+            if self._waiting:
+                print(f"{self._path} lacks its last {len(self._waiting)} lines: no room for them", file=sys.stderr)
+
+    def _write(self) -> None:
+        text, before = b"".join(self._waiting), os.fstat(self._file.fileno()).st_size
+        try:
+            done = 0
+            while done < len(text):
+                done += self._file.write(text[done:])
+        except OSError as error:
+            os.ftruncate(self._file.fileno(), before)  # not half a line
+            if len(self._waiting) == 1:
+                print(f"{self._path}: {error.strerror}; its lines wait in memory for room", file=sys.stderr, flush=True)
+            return
+        self._waiting.clear()
 
 
 def cut_back(metrics: Path, step: int) -> None:

@@ -17,7 +17,8 @@ from configs.errors import RunError
 from configs.run_dir import RunDir
 from train.checkpoints import newest_checkpoint, steps_present
 from train.plan import make_plan
-from train.resume import open_run
+from train.resume import claim, open_run
+from train.sinks import Lines
 
 ROOT = Path(__file__).resolve().parents[3]
 FAULTY = ROOT / "tests" / "train" / "faulty_ranks.py"
@@ -122,9 +123,11 @@ def test_a_place_that_cannot_be_written_is_refused_before_training(workshop, see
 def test_a_save_longer_than_the_grace_leaves_the_old_checkpoint(workshop, seen):
     """The save that the signal asks for waits for ever in the fsync of its second file: a disk that hangs."""
     run = RunDir(workshop.root / "runs" / "grace")
-    settings = {"train__max_steps": 3000, "train__epochs": 3000, "checkpoint__every": 5, "train__eval_every": 0}
+    settings = {"train__max_steps": 3000, "train__epochs": 3000, "checkpoint__every": 20, "train__eval_every": 0}
     process = start(workshop, "grace", faults={"hang": "optimizer.safetensors"}, **settings)
-    wait_for(lambda: steps_present(run), process)
+    wait_for(
+        lambda: steps_present(run) and '"step": 23,' in run.metrics.read_text(), process
+    )  # saved, and well past it
     process.send_signal(signal.SIGTERM)
     wait_for((run.root / "hanging").exists, process)
     process.kill()
@@ -141,3 +144,46 @@ def test_a_save_longer_than_the_grace_leaves_the_old_checkpoint(workshop, seen):
     finished(resumed, code=0)
     assert not stump.exists()
     seen(f"killed within the save of step {interrupted}: step {found.step} loads, the resume removes the stump")
+
+
+@pytest.mark.fault(12, "disk full under metrics.jsonl", "training goes on, every line is there once there is room")
+def test_lines_wait_in_memory_for_room(tmp_path, seen, capsys):
+    with mounted(tmp_path / "small", "size=64k"):
+        lines_file, filler = tmp_path / "small" / "metrics.jsonl", tmp_path / "small" / "filler"
+        metrics = Lines(lines_file)
+        metrics.append("0")
+        filler.write_bytes(bytes(os.statvfs(tmp_path / "small").f_bavail * os.statvfs(tmp_path / "small").f_bsize))
+        long = [str(number) * 3000 for number in range(1, 4)]
+        for line in long:
+            metrics.append(line)
+        assert all(line in ("0", *long) for line in lines_file.read_text().splitlines()), "never half a line"
+        assert len(lines_file.read_text().splitlines()) < 4, "the disk was full"
+        assert "No space left on device; its lines wait in memory" in capsys.readouterr().err
+        filler.unlink()
+        metrics.append("4")
+        metrics.close()
+        assert lines_file.read_text().splitlines() == ["0", *long, "4"]
+    seen("lines written while it was full stood whole and in order after room was made")
+
+
+def test_a_second_process_is_kept_out_of_a_run(tmp_path):
+    run = RunDir(tmp_path)
+    code = f"""
+from pathlib import Path
+from configs.run_dir import RunDir
+from train.resume import claim
+claim(RunDir(Path({str(tmp_path)!r})))
+print("claimed", flush=True)
+input()
+"""
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    holder = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, text=True, **pipes)
+    assert holder.stdout.readline() == "claimed\n"
+    with pytest.raises(RunError, match=f"is being trained by process {holder.pid} on"):
+        claim(run)
+    holder.kill()
+    holder.wait()
+    holder.stdout.close()
+    holder.stdin.close()
+    claim(run)
+    claim(run)  # the same process may take its run up again
