@@ -5,12 +5,14 @@ A reader never sees a half-written file, and after a power cut the name holds th
 
 import os
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
 TEMPORARY_SUFFIX = ".tmp"
+OLD = 86_400.0  # seconds without a write after which the writer, on whichever machine, is taken for dead
 
 
 @contextmanager
@@ -39,9 +41,26 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Delete temporary files of writers that were killed. Call it only when no writer is at work in `folder`."""
+    """Delete temporary files of writers that were killed. Files of processes that are still at work stay."""
     for leftover in folder.glob(f".*{TEMPORARY_SUFFIX}"):
-        leftover.unlink(missing_ok=True)
+        if _is_left_over(leftover):
+            leftover.unlink(missing_ok=True)
+
+
+def _is_left_over(temporary: Path) -> bool:
+    """Whether its writer is gone: told by its process on this machine, and by the file's age on another."""
+    writer, _, process = temporary.name.removesuffix(TEMPORARY_SUFFIX).rpartition(".")
+    if writer.endswith(f".{socket.gethostname()}") and process.isdigit():
+        try:
+            os.kill(int(process), 0)
+        except ProcessLookupError:
+            return True
+        except PermissionError:  # it lives, and is another user's
+            return False
+    try:
+        return time.time() - temporary.stat().st_mtime > OLD
+    except FileNotFoundError:  # it took its name meanwhile
+        return False
 
 
 def sync_folder(folder: Path) -> None:

@@ -137,7 +137,7 @@ class Bench:
         folder.root.mkdir(exist_ok=True)
         job = Job(folder=folder, recipe=recipe, source=source)
         outcome = do_parts(job, list(range(processes)), processes, _nobody)
-        finalise(folder, recipe, outcome.records, data.max_drop_fraction)
+        finalise(job, outcome.records, data.max_drop_fraction)
         return ShardSet.open(folder.root)
 
     def _write_webdataset(self, texts: Sequence[bytes], images: Sequence[bytes] | None = None) -> None:

@@ -58,7 +58,8 @@ def build_source(name: str, data: DataConfig, arguments: argparse.Namespace) -> 
         print(check_summary(name, outcome, source.ignored))
         check_drop_fraction(name, outcome.drops, outcome.records, data.max_drop_fraction)
         return
-    finished = finalise(folder, recipe, outcome.records, data.max_drop_fraction, source.ignored)
+    shared = arguments.workers > 1 or arguments.finalise
+    finished = finalise(job, outcome.records, data.max_drop_fraction, shared=shared)
     if arguments.finalise and finished.missing:
         raise DataError(
             f"{folder.root} lacks {len(finished.missing)} shards, the first of them {finished.missing[0]:06d}.tar; run"

@@ -12,9 +12,11 @@ from configs.run_dir import ShardDir
 from data_prep import atomic
 from data_prep.drops import check_drop_fraction
 from data_prep.manifest import FORMAT_VERSION, MOST_IGNORED, Manifest, fingerprint_of
+from data_prep.records import Runs
 from data_prep.sample import Drop, Sample
 from data_prep.shard_index import INDEX_DTYPE
-from data_prep.sidecar import COLUMNS, Recipe, Sidecar
+from data_prep.sidecar import COLUMNS, Sidecar, texts_fingerprint
+from data_prep.workers import Job
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,14 +27,15 @@ class Finished:
     missing: tuple[int, ...] = ()
 
 
-def finalise(
-    folder: ShardDir, recipe: Recipe, records: int, max_drop_fraction: float, ignored: tuple[str, ...] = ()
-) -> Finished:
-    """Write index and manifest, which lists what was `ignored`, if every shard of the `records` records is there.
+def finalise(job: Job, records: int, max_drop_fraction: float, *, shared: bool = False) -> Finished:
+    """Write index and manifest, if every shard of the `records` records is there.
 
-    Several workers may do this at the same time: they write the same bytes. Raises `DataError` if too many records
-    were dropped, if two samples share an id, or if a shard was built by another recipe.
+    Several workers may do this at the same time: they write the same bytes. A `shared` build has shards that this one
+    did not look at: they must be of the same records, or some could be lost or doubled between two shards; with
+    `rebuild`, those that are not yet are missing. Raises `DataError` if too many records were dropped, if two samples
+    share an id, or if a shard was built by another recipe or from other records.
     """
+    folder, recipe = job.folder, job.recipe
     count = -(-records // recipe.samples_per_shard)
     missing = tuple(number for number in range(count) if not folder.sidecar(number).is_file())
     if missing:  # told without reading the others: most workers of a large array end here
@@ -42,24 +45,30 @@ def finalise(
     if missing:
         return Finished(None, missing)
     whole = [sidecar for sidecar in sidecars if sidecar is not None]
-    settings = recipe.settings()
-    for number, sidecar in enumerate(whole):
-        if sidecar.recipe != settings:
-            raise DataError(f"{folder.shard(number)} was built with other settings; pass --rebuild to replace it")
+    outdated = _outdated(job, whole, shared=shared)
+    if outdated and job.rebuild:
+        return Finished(None, tuple(outdated))
+    for number, why in outdated.items():
+        raise DataError(f"{folder.shard(number)} was built {why}; pass --rebuild to replace it")
     check_drop_fraction(recipe.source, _drops(whole), records, max_drop_fraction)
     index = _index(whole)
     _check_unique_ids(folder, index)
-    return Finished(_write(folder, recipe, records, whole, index, ignored))
+    return Finished(_write(job, records, whole, index))
 
 
-def _write(
-    folder: ShardDir,
-    recipe: Recipe,
-    records: int,
-    sidecars: list[Sidecar],
-    index: NDArray[np.void],
-    ignored: tuple[str, ...],
-) -> Manifest:
+def _outdated(job: Job, sidecars: list[Sidecar], *, shared: bool) -> dict[int, str]:
+    """Shards that do not belong to this job, and from what they were built."""
+    settings = job.recipe.settings()
+    outdated = {number: "with other settings" for number, old in enumerate(sidecars) if old.recipe != settings}
+    if shared and not outdated:
+        for number, records in Runs(job.source, job.recipe.samples_per_shard):
+            if sidecars[number].texts != texts_fingerprint(records):
+                outdated[number] = "from other records (by another worker, or before the source was changed)"
+    return outdated
+
+
+def _write(job: Job, records: int, sidecars: list[Sidecar], index: NDArray[np.void]) -> Manifest:
+    folder, recipe = job.folder, job.recipe
     entries = tuple(sidecar.entry(folder.shard(number).name) for number, sidecar in enumerate(sidecars))
     labels = index["label"]
     files = tuple(dict.fromkeys(file for sidecar in sidecars for file in sidecar.files))
@@ -83,7 +92,7 @@ def _write(
         drops=_drops(sidecars),
         index_sha256=index_sha256,
         fingerprint=fingerprint_of(entries, index_sha256 if files else None),
-        ignored=ignored[:MOST_IGNORED],
+        ignored=job.source.ignored[:MOST_IGNORED],
     )
     _remove_surplus(folder, len(entries))
     atomic.write_bytes(folder.index, buffer.getvalue())

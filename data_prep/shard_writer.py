@@ -49,7 +49,7 @@ def write_shard(folder: ShardDir, number: int, records: Sequence[Record], recipe
     rows: list[list[int]] = []
     adopted: list[Path | RemoteTar] = []
     first = number * recipe.samples_per_shard
-    fingerprint = records_fingerprint(records)
+    fingerprint, texts = records_fingerprint(records)
     with atomic.atomic_file(folder.shard(number)) as file:
         tar = _Tar(file)
         for place, record in enumerate(records):
@@ -69,6 +69,7 @@ def write_shard(folder: ShardDir, number: int, records: Sequence[Record], recipe
         drops=tuple(drops),
         files=tuple(map(_adopted_file, adopted)),
         rows=rows,
+        texts=texts,
     )
     sidecar.write(folder.sidecar(number))
     return sidecar

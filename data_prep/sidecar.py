@@ -58,7 +58,10 @@ class Recipe:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sidecar:
-    """What is known of one finished shard; `rows` has one list a sample, in the order of `COLUMNS`."""
+    """What is known of one finished shard; `rows` has one list a sample, in the order of `COLUMNS`.
+
+    `fingerprint` and `texts` are `records_fingerprint` with and without what the images are.
+    """
 
     recipe: Mapping[str, str]
     fingerprint: str
@@ -68,6 +71,7 @@ class Sidecar:
     drops: tuple[Drop, ...]
     files: tuple[AdoptedFile, ...]
     rows: list[list[int]]
+    texts: str = ""
 
     def entry(self, name: str) -> ShardEntry:
         """The manifest's line for this shard."""
@@ -108,7 +112,7 @@ def finished_shard(
         return None
     settings = recipe.settings()
     changed = [name for name in settings if sidecar.recipe.get(name) != settings[name]]
-    same_records = sidecar.fingerprint == records_fingerprint(records)
+    same_records = sidecar.fingerprint == records_fingerprint(records)[0]
     if rebuild and (changed or not same_records):
         return None
     if changed:
@@ -122,16 +126,28 @@ def finished_shard(
     return sidecar
 
 
-def records_fingerprint(records: Sequence[Record]) -> str:
-    """Identity of a run of records without reading an image: their text, and the size of each image file."""
+def records_fingerprint(records: Sequence[Record]) -> tuple[str, str]:
+    """Identity of a run of records without reading an image: (text and size of each image file, text alone)."""
+    whole, texts = hashlib.sha256(), hashlib.sha256()
+    for record in records:
+        line = _line(record)
+        texts.update(line + b"\n")
+        origin = "" if isinstance(record, Drop) else f" {_origin(record.image)}"
+        whole.update(line + origin.encode() + b"\n")
+    return whole.hexdigest(), texts.hexdigest()
+
+
+def texts_fingerprint(records: Sequence[Record]) -> str:
+    """The second of `records_fingerprint`, for which no file system is asked."""
     digest = hashlib.sha256()
     for record in records:
-        if isinstance(record, Drop):
-            line = f"drop {record.id} {record.reason}"
-        else:
-            line = f"{record.to_json()} {_origin(record.image)}"
-        digest.update(line.encode(errors="surrogatepass") + b"\n")
+        digest.update(_line(record) + b"\n")
     return digest.hexdigest()
+
+
+def _line(record: Record) -> bytes:
+    text = f"drop {record.id} {record.reason}" if isinstance(record, Drop) else record.to_json()
+    return text.encode(errors="surrogatepass")
 
 
 def _origin(origin: ImageOrigin | None) -> int | str | None:

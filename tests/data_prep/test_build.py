@@ -1,4 +1,6 @@
 import json
+import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -6,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_prep import build
+from data_prep import atomic, build
 from data_prep.shards import ShardSet
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -83,6 +85,60 @@ def test_the_manifest_is_written_by_whoever_finishes_last(class_folders, write_c
     assert len(ShardSet.open(tmp_path / "shards/pets")) == 12
 
 
+def test_two_workers_may_finish_at_the_same_time(class_folders, write_config, tmp_path, monkeypatch):
+    config = write_config(class_folders)
+    run("--config", config, "--worker", 0, "--workers", 2)
+    code = f"from data_prep import build; build.main(['--config', '{config}', '--worker', '1', '--workers', '2'])"
+    real = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        """Before the manifest's temporary file takes its name, another worker does all that remains."""
+        real(descriptor)
+        if ".manifest.json" in str(Path(f"/proc/self/fd/{descriptor}").readlink()):
+            subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    run("--config", config, "--worker", 1, "--workers", 2)
+    assert len(ShardSet.open(tmp_path / "shards/pets")) == 12
+
+
+def test_leftovers_are_those_of_processes_that_are_gone(tmp_path):
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    names = {
+        "mine": f".a.tar.{socket.gethostname()}.{os.getpid()}.tmp",
+        "gone": f".b.tar.{socket.gethostname()}.{gone.pid}.tmp",
+        "elsewhere": f".c.tar.other-machine.{gone.pid}.tmp",
+        "elsewhere, long ago": f".d.tar.other-machine.{gone.pid}.tmp",
+    }
+    for name in names.values():
+        (tmp_path / name).write_bytes(b"x")
+    os.utime(tmp_path / names["elsewhere, long ago"], (0, 0))
+    atomic.remove_leftovers(tmp_path)
+    assert {what for what, name in names.items() if (tmp_path / name).exists()} == {"mine", "elsewhere"}
+
+
+def test_an_array_of_workers_rebuilds_in_any_order(built, class_folders, write_config, capsys):
+    config = write_config(class_folders, options="{prompt: identify}")
+    for worker in (2, 0):
+        run("--config", config, "--rebuild", "--worker", worker, "--workers", 3)
+        assert "still to come from other workers" in capsys.readouterr().out
+        assert not (built.folder / "manifest.json").exists()
+    run("--config", config, "--rebuild", "--worker", 1, "--workers", 3)
+    assert "Identify" in ShardSet.open(built.folder).sample(11).turns[0].text
+
+
+def test_workers_that_see_different_records_do_not_make_a_set(class_folders, write_config, capsys):
+    config = write_config(class_folders, samples_per_shard=6)
+    run("--config", config, "--worker", 0, "--workers", 2)
+    (class_folders / "cat" / "2.jpg").unlink()  # now wild_dog/0 would stand in neither shard
+    line = fails(capsys, "--config", config, "--worker", 1, "--workers", 2)
+    assert "000000.tar was built from other records (by another worker" in line
+    assert "other records" in fails(capsys, "--config", config, "--finalise")
+    run("--config", config, "--rebuild")
+    assert "11 samples in 2 shards" in capsys.readouterr().out
+
+
 def test_finalise_only_writes_the_manifest_and_says_what_is_missing(built, class_folders, write_config, capsys):
     before = contents(built.folder)
     config = write_config(class_folders)
@@ -94,7 +150,6 @@ def test_finalise_only_writes_the_manifest_and_says_what_is_missing(built, class
 
 
 def test_a_killed_process_of_several_is_named_and_its_work_continues(class_folders, write_config, monkeypatch, capsys):
-    import os
     import signal
 
     from data_prep import shard_writer
