@@ -102,10 +102,12 @@ def make_trainer(config_file: Path, world: World, name: str, stage: int, dtype: 
     return build_trainer(plan, world, open_run(plan, resume=False))
 
 
-def rollback_cell(config_file: Path, world: World, name: str, stage: int, dtype: str) -> dict[str, Any]:
+def rollback_cell(
+    config_file: Path, world: World, name: str, stage: int, dtype: str, more: tuple[str, ...] = ()
+) -> dict[str, Any]:
     """A run of 12 steps whose monitor cries at steps 7 and 9; one rollback is allowed."""
     overrides = ["train.max_steps=12", "checkpoint.every=2", "checkpoint.keep_last=10", "monitor.action=rollback_lr"]
-    overrides += ["monitor.max_rollbacks=1", "monitor.rollback_margin=2", "monitor.rewarm_steps=0"]
+    overrides += ["monitor.max_rollbacks=1", "monitor.rollback_margin=2", "monitor.rewarm_steps=0", *more]
     trainer = make_trainer(config_file, world, name, stage, dtype, overrides)
     cries, monitor, engine, step = [7, 9], trainer.parts.monitor, trainer.parts.engine, trainer._step
     observe, states, read = monitor.observe, [], []
@@ -127,6 +129,7 @@ def rollback_cell(config_file: Path, world: World, name: str, stage: int, dtype:
     done = trainer.run()
     return {
         "restored": world.all_sum([float(len(states) == 2 and same(*states))])[0] == world.size,
+        "reset": [is_reset(*states), world.all_sum([float(is_reset(*states))])[0] == world.size],
         "read": read,
         "done": done,
         "stopped": trainer.stopped,
@@ -173,6 +176,15 @@ def clip_error(old: Any, new: Any, rate: float, t: int) -> tuple[float, float]:
     return factor, float(error) / max(rate, 1e-12) if rate else 0.0
 
 
+def is_reset(before: list[Any], after: list[Any]) -> bool:
+    """The weights of before, moments that were not 0 and are, a count of updates that begins anew."""
+    weights = all(torch.equal(a[1], b[1]) for a, b in zip(before[0], after[0], strict=True))
+    moments = [
+        any(bool(moment.any()) for _, _, pair in found[0] for moment in pair.values()) for found in (before, after)
+    ]
+    return weights and moments == [True, False] and after[1] == [0.0]
+
+
 def main() -> None:
     config_file, output = Path(sys.argv[-2]), Path(sys.argv[-1])
     world = start_world()
@@ -187,6 +199,9 @@ def main() -> None:
     for dtype, stage in (("fp32", 0), ("bf16", 0), ("bf16", 2), ("fp32", 3)):
         name = f"rollback-{dtype}-zero-{stage}"
         results[name] = rollback_cell(config_file, world, name, stage, dtype)
+    for dtype, stage in (("fp32", 0), ("bf16", 2), ("fp32", 3)):
+        name, more = f"reset-{dtype}-zero-{stage}", ("monitor.reset_moments=true", "monitor.rewarm_steps=4")
+        results[name] = rollback_cell(config_file, world, name, stage, dtype, more)
     for dtype, stage in (("fp32", 0), ("bf16", 0), ("fp32", 1), ("bf16", 2), ("fp32", 3)):
         results[f"clip-{dtype}-zero-{stage}"] = clip_cell(config_file, world, f"clip-{dtype}-{stage}", stage, dtype)
     if world.leads:

@@ -100,3 +100,14 @@ def test_a_rollback_restores_the_state_skips_the_data_and_has_a_budget(results, 
     assert attempts == [(n, None) for n in range(1, 8)] + [(n, 1) for n in range(5, 10)]
     back = next(event for event in lines(cell, "events.jsonl") if event["kind"] == "rolled_back")
     assert "from step 7 to the checkpoint of step 4, skipping data steps 4 to 6" in back["message"]
+
+
+@pytest.mark.parametrize("cell", ["fp32-zero-0", "bf16-zero-2", "fp32-zero-3"])
+def test_moments_can_start_anew_after_a_rollback_and_the_rate_rises_again(results, cell):
+    reset, kept = results[f"reset-{cell}"], results["rollback-fp32-zero-0"]
+    assert reset["reset"] == [True, True], "weights of step 4, moments 0, AdamW counts from 0, on both ranks"
+    assert kept["reset"] == [False, False], "unless it is asked for"
+    rates, usual = ([line["lr"] for line in lines(results[name], "metrics.jsonl") if line.get("attempt") == 1]
+                    for name in (f"reset-{cell}", "rollback-fp32-zero-0"))  # fmt: skip
+    factors = [{part: rate[part] / full[part] for part in full} for rate, full in zip(rates, usual, strict=True)]
+    assert [{round(part, 6) for part in factor.values()} for factor in factors] == [{0.25}, {0.5}, {0.75}, {1.0}, {1.0}]
