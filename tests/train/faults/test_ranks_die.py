@@ -9,7 +9,7 @@ PLACES = {  # where the rank is killed: the fault, and the stage its peer then f
     "optimizer step": ({"stage": "update", "step": 5, "do": "kill"}, ""),
 }
 ROWS = {"forward": 1, "all-reduce": 2, "optimizer step": 3, "data wait": 4}
-QUICK = {("forward", 0), ("all-reduce", 1)}
+QUICK = {("all-reduce", 1)}
 
 
 def cells():

@@ -97,7 +97,7 @@ def test_a_stop_while_exporting_leaves_the_mark_and_resuming_exports(forge, seen
     seen("rc 0, marker, no half export; the resumed run exported and removed the marker")
 
 
-@pytest.mark.fault(17, "SIGTERM to both ranks during tear-down", "finished, rc 0, no marker")
+@pytest.mark.fault(17, "SIGTERM to both ranks during tear-down", "finished, rc 0, no marker", long=True)
 def test_a_signal_during_tear_down_does_not_spoil_a_finished_run(forge, seen):
     holds = [{"rank": rank, "stage": "leaving", "step": 12, "do": "hold"} for rank in (0, 1)]
     ranks = forge.start("leaving", *holds)
@@ -130,7 +130,7 @@ def catches(pid: int, number: int) -> bool:
     return bool(mask and int(mask[1], 16) >> (number - 1) & 1)
 
 
-@pytest.mark.fault(17, "SIGTERM while torch is imported", "no step, marker, rc 0")
+@pytest.mark.fault(17, "SIGTERM while torch is imported", "no step, marker, rc 0", long=True)
 def test_a_signal_during_the_imports_is_remembered(workshop, seen, until):
     process, run, log = start_command(workshop, "importing", sys.executable)
     until(lambda: catches(process.pid, signal.SIGTERM), 20, "no handler")
@@ -197,7 +197,7 @@ def command_line(pid: int) -> bytes:
         return b""
 
 
-@pytest.mark.fault(16, "the reader of the output goes away, then SIGTERM", SAVED)
+@pytest.mark.fault(16, "the reader of the output goes away, then SIGTERM", SAVED, long=True)
 def test_a_run_outlives_the_reader_of_its_output(workshop, seen, until):
     sets = [part for key, value in ENDLESS.items() for part in ("--set", f"{key.replace('__', '.')}={value}")]
     words = [sys.executable, "-u", "train/finetune.py", "--config", str(workshop.config_file("unread")), *sets]

@@ -167,20 +167,22 @@ def test_a_job_on_a_node_that_dies_is_requeued_and_resumes(cluster, whole, seen)
 
 
 def processes_of_node(cluster: Cluster, node: str, job: Job) -> list[int]:
-    """The node's slurmd, the step daemons below it and their tasks."""
-    daemon = int((cluster.folder / f"slurmd-{node}.pid").read_text())
-    found = [daemon]
+    """The node's slurmd, the daemon of the job's step and what runs below it, in an order in which none reports."""
+    tasks, daemons = [], [int((cluster.folder / f"slurmd-{node}.pid").read_text())]
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             try:
-                words = (entry / "environ").read_bytes()
-                line = (entry / "cmdline").read_bytes()
+                words = (entry / "environ").read_bytes().split(b"\0")
+                parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+                above = Path(f"/proc/{parent}/cmdline").read_bytes()
             except OSError:
                 continue
-            mine = f"SLURM_JOB_ID={job.number}\0".encode() in words and str(cluster.folder).encode() in words
-            if mine and f"SLURMD_NODENAME={node}\0".encode() in words and b"finetune.sbatch" not in line:
-                found.append(int(entry.name))
-    return found
+            if f"SLURM_JOB_ID={job.number}".encode() in words and f"SLURMD_NODENAME={node}".encode() in words:
+                tasks.append(int(entry.name))
+                if above.startswith(b"slurmstepd"):
+                    daemons.append(parent)
+    assert len(daemons) > 1, "the step's daemon was found"
+    return [*daemons, *tasks]
 
 
 @pytest.mark.fault(22, "scontrol requeue by somebody else", "saved within KillWait, resumed, same weights", long=True)
