@@ -4,6 +4,7 @@ import ast
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -69,6 +70,16 @@ def test_every_module_says_what_it_is_and_an_init_says_nothing_else(file):
     assert file.stem not in ("utils", "common", "helpers")
     if file.name == "__init__.py":
         assert len(tree.body) == 1
+
+
+def test_an_installed_copy_has_every_package_and_every_data_file():
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
+    inits = [file.relative_to(ROOT).parent for folder in FOLDERS for file in (ROOT / folder).rglob("__init__.py")]
+    assert sorted(settings["packages"]) == sorted(".".join(folder.parts) for folder in inits)
+    patterns = [(name.replace(".", "/"), p) for name, found in settings["package-data"].items() for p in found]
+    matched = {file for folder, pattern in patterns for file in (ROOT / folder).glob(pattern)}
+    kept = {file for folder in FOLDERS for file in (ROOT / folder).rglob("*") if file.is_file()}
+    assert {f for f in kept - matched if f.suffix not in (".py", ".pyc")} == set()
 
 
 def test_a_login_node_can_launch_without_torch():
