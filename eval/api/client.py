@@ -122,7 +122,7 @@ class ApiClient:
 
     def _pause(self, attempt: int, after: float | None) -> None:
         """Before another attempt; what the server asks for holds for every thread."""
-        if after is not None:
+        if after:  # 0 says nothing
             with self._lock:
                 self._not_before = max(self._not_before, time.monotonic() + after)
             return

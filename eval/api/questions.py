@@ -29,6 +29,7 @@ from eval.predictor import Answer
 MEDIA = {"jpg": "image/jpeg", "png": "image/png", "webp": "image/webp", "gif": "image/gif"}
 NAMED_SYSTEMS = ("family", "official", "vicuna_v1", "vicuna_human", "none")
 ROLES = {"human": "user", "gpt": "assistant"}
+MOST_TOKENS = 1_000_000  # a server may tell what it likes
 KINDS = ("open_world", "closed_world", "multiple_choice")
 
 
@@ -188,7 +189,7 @@ def answer_of(values: dict[str, Any], seconds: float) -> Answer:
         content = "".join(str(part.get("text", "")) for part in content if isinstance(part, dict))
     usage = values.get("usage")
     told = usage.get("completion_tokens") if isinstance(usage, dict) else None
-    count = told if isinstance(told, int) and told > 0 else 0
+    count = min(max(told, 0), MOST_TOKENS) if isinstance(told, int) else 0
     ids = [-1] * count  # how many there are is told, which they are is not
     return Answer(str(content).strip(), ids, choice.get("finish_reason") != "length", seconds)
 

@@ -81,9 +81,10 @@ def test_what_holds_for_every_question_ends_the_evaluation(serve, reply):
     assert len(server.requests) == 1
 
 
-def test_a_redirect_is_not_followed_so_the_key_stays(serve):
+@pytest.mark.parametrize("status", [301, 302, 307])
+def test_a_redirect_is_not_followed_so_the_key_stays(serve, status):
     other = serve(completion())
-    server = serve((307, {"Location": other.url}, b""))
+    server = serve((status, {"Location": other.url}, b""))
     with pytest.raises(RunError, match="sends calls elsewhere"):
         client(server).ask(b"{}")
     assert not other.requests

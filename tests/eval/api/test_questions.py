@@ -205,6 +205,11 @@ def test_what_the_model_said(message, text):
     assert (answer.text, answer.stopped, answer.tokens) == (text, False, [])
 
 
+def test_a_server_that_tells_absurd_numbers_takes_no_memory():
+    values = {"choices": [{"message": {"content": "a"}}], "usage": {"completion_tokens": 10**12}}
+    assert len(answer_of(values, 0.0).tokens) == 10**6
+
+
 def test_images_are_sent_as_stored_or_as_png(picture):
     assert sendable(picture(1)) == ("image/jpeg", picture(1))
     buffer = io.BytesIO()
