@@ -1,5 +1,6 @@
 import json
 import time
+from pathlib import Path
 
 import pytest
 
@@ -78,3 +79,16 @@ def test_a_million_words_take_seconds():
     for _ in range(55):
         counter.find(text)
     assert time.perf_counter() - start < 20
+
+
+def test_the_stages_of_llava_are_counted_from_their_json_files_alone(tmp_path, monkeypatch, capsys):
+    preset = Path(__file__).resolve().parents[2] / "configs/llava_stages.yaml"
+    (tmp_path / "data/llava").mkdir(parents=True)
+    turns = [{"from": "human", "value": "<image>\nWhat?"}, {"from": "gpt", "value": "Two tench."}]
+    for name in ("blip_laion_cc_sbu_558k.json", "llava_v1_5_mix665k.json"):
+        row = {"id": "0", "image": "coco/train2017/0.jpg", "conversations": turns}
+        (tmp_path / "data/llava" / name).write_text(json.dumps([row]))
+    monkeypatch.chdir(tmp_path)
+    frequency.main(["--config", str(preset), "--classes", "imagenet", "--output", "counts.json"])
+    found = json.loads(Path("counts.json").read_text())["sources"]
+    assert {stage: counts["occurrences"][0] for stage, counts in found.items()} == {"pretrain": 1, "instruct": 1}
