@@ -2,7 +2,8 @@
 
     isolated          back at its level within 2 steps                            one bad batch
     spike             back within 32
-    recovering        still out after 32 steps, but a quarter of the way down (in logs); becomes `recovered`
+    recovering        still out, but a quarter of the way down (in logs) from where it was within the last 128 values;
+                      becomes `recovered`
     never_recovering  still out and not falling; said again every `reseed_after` (32) steps until it ends
     slow_divergence   a trend, without any value that stands out
     non_finite, not_positive, frozen                                              at once
@@ -13,9 +14,8 @@ episode lasts. So that a second spike on top of the first is seen, values are me
 last 32. After `accept_after` steps (twice that while it is recovering) the new level is taken for normal.
 """
 
-import math
 import statistics
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from train.spikes.detectors import Baseline
@@ -41,7 +41,7 @@ class Episode:
     tail: list[tuple[int, float]] = field(default_factory=list)  # (step, log) of the last `kept` finite values
     values: int = 0
     out: int = 0  # values from the first to the last that stood out
-    peak: float = -math.inf
+    heights: list[float] = field(default_factory=list)  # of the last 4 times it was named
 
     def add(self, step: int, log: float, stands_out: bool) -> None:
         """Take in one finite value."""
@@ -86,20 +86,20 @@ class Episode:
         return self.nature or ("isolated" if length <= ISOLATED else "spike")
 
     def name(self, healthy: Baseline) -> str:
-        """`recovering` if the last 32 values have come down a quarter of the way from the highest 32."""
+        """`recovering` if the last 32 values have come down a quarter of the way from the highest 32 lately."""
         height = statistics.fmean(log for _, log in self.tail) - healthy.level()
-        self.peak = max(self.peak, height)
-        kind = "recovering" if height < FALLEN * self.peak else "never_recovering"
+        kind = "recovering" if height < FALLEN * max([*self.heights, height]) else "never_recovering"
+        self.heights = [*self.heights[-3:], height]
         if self.nature not in FAULTS:
             self.nature = kind
         return kind
 
     def state(self) -> dict[str, Any]:
         """JSON-able state."""
-        return asdict(self) | {"peak": None if math.isinf(self.peak) else self.peak}
+        return asdict(self)
 
     @classmethod
     def of(cls, state: dict[str, Any]) -> "Episode":
         """Inverse of `state`."""
-        peak = -math.inf if state["peak"] is None else state["peak"]
-        return cls(**{**state, "peak": peak, "tail": [(step, log) for step, log in state["tail"]]})
+        known = {each.name: state[each.name] for each in fields(cls) if each.name in state}
+        return cls(**{**known, "tail": [(step, log) for step, log in state["tail"]]})

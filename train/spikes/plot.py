@@ -5,7 +5,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-WIDTH, HEIGHT, LEFT, BOTTOM = 960, 360, 60, 40
+WIDTH, HEIGHT, LEFT, RIGHT, BOTTOM = 960, 360, 60, 24, 40
 COLOURS = ("#1f77b4", "#d62728", "#2ca02c", "#9467bd", "#ff7f0e", "#8c564b")
 MARKS = {"recovered": "#2ca02c", "accepted": "#888", "recovering": "#ff7f0e", "rolled_back": "#9467bd"}
 ALARM = "#d62728"
@@ -95,14 +95,14 @@ def svg(curves: Sequence[Curve], marks: Sequence[Mark], label: str) -> str:
     first, last = min(steps), max(max(steps), min(steps) + 1)
 
     def x(step: float) -> float:
-        return LEFT + (step - first) / (last - first) * (WIDTH - LEFT - 10)
+        return LEFT + (step - first) / (last - first) * (WIDTH - LEFT - RIGHT)
 
     def y(value: float) -> float:
         return 10 + (high - math.log10(value)) / (high - low) * (HEIGHT - BOTTOM - 10)
 
     parts = [f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" font-family="sans-serif" font-size="12">']
     for level in levels_between(low, high):
-        parts.append(f'<line x1="{LEFT}" x2="{WIDTH - 10}" y1="{y(level):.1f}" y2="{y(level):.1f}" stroke="#ddd"/>')
+        parts.append(f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y(level):.1f}" y2="{y(level):.1f}" stroke="#ddd"/>')
         parts.append(f'<text x="{LEFT - 6}" y="{y(level) + 4:.1f}" text-anchor="end">{level:g}</text>')
     for step in steps_between(first, last):
         parts.append(f'<text x="{x(step):.1f}" y="{HEIGHT - BOTTOM + 18}" text-anchor="middle">{step}</text>')
@@ -118,7 +118,7 @@ def svg(curves: Sequence[Curve], marks: Sequence[Mark], label: str) -> str:
         for line in lines:
             path = " ".join(f"{x(step):.1f},{y(value):.1f}" for step, value in line)
             parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="1.3"/>')
-        parts.append(f'<text x="{WIDTH - 14}" y="{24 + 16 * number}" text-anchor="end" fill="{colour}">')
+        parts.append(f'<text x="{WIDTH - RIGHT - 4}" y="{24 + 16 * number}" text-anchor="end" fill="{colour}">')
         parts.append(f"{html.escape(name)}</text>")
     shown = {mark.kind if mark.kind in MARKS else "alarm" for mark in marks}
     for number, kind in enumerate(kind for kind in ("alarm", *MARKS) if kind in shown):

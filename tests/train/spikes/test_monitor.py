@@ -97,6 +97,13 @@ def test_a_spike_that_falls_slowly_is_recovering_and_in_the_end_recovered():
     assert kinds[-1] == "recovered"
 
 
+def test_a_fall_that_ends_above_the_old_level_is_never_recovering_again():
+    values = [noise(step) * (1.5 + 6 * math.exp((100 - step) / 40) if step >= 100 else 1) for step in range(700)]
+    named = [v.kind for v in verdicts(values) if v.kind in ("recovering", "never_recovering", "recovered")]
+    assert named[:2] == ["never_recovering", "recovering"]
+    assert named[-3:] == ["never_recovering"] * 3
+
+
 def test_a_level_that_never_recovers_keeps_alarming_and_is_one_day_taken_for_normal():
     values = [noise(step) for step in range(60)] + [6.7 * noise(step) for step in range(60, 1200)]
     seen = verdicts(values)
