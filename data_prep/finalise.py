@@ -53,7 +53,13 @@ def finalise(job: Job, records: int, max_drop_fraction: float, *, shared: bool =
     check_drop_fraction(recipe.source, _drops(whole), records, max_drop_fraction)
     index = _index(whole)
     _check_unique_ids(folder, index)
-    return Finished(_write(job, records, whole, index))
+    try:
+        return Finished(_write(job, records, whole, index))
+    except OSError as error:
+        raise DataError(
+            f"index and manifest of {folder.root} cannot be written ({error.strerror}); make room and run the same"
+            f" command again: finished shards are kept"
+        ) from error
 
 
 def _outdated(job: Job, sidecars: list[Sidecar], *, shared: bool) -> dict[int, str]:

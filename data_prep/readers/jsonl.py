@@ -1,7 +1,8 @@
 """Any file of JSON lines (or a JSON list, also gzipped), by telling which field holds what.
 
 - classes:    `label_key: label`; the names are `class_names`, or the distinct labels in sorted order
-- questions:  `question_key: text, answer_key: label` (POPE); without `answer_key` there is no answer (TextVQA)
+- questions:  `question_key: text, answer_key: label` (POPE, whose .json files hold lines, too); without `answer_key`
+              there is no answer (TextVQA in LLaVA's form)
 - captions:   `question: Describe the image., answer_key: caption`
 
 Lines of another `split` are left out; an id is the line's number in the file, so it does not depend on the split.
@@ -95,7 +96,7 @@ def load_rows(path: Path) -> list[dict[str, Any]]:
     text = read_text(path)
     rows: list[Any] = []
     try:
-        if Path(path.name.removesuffix(".gz")).suffix == ".json":
+        if Path(path.name.removesuffix(".gz")).suffix == ".json" and not _has_lines(text):
             rows = json.loads(text)
         else:
             rows.extend(json.loads(line) for line in lines_of(text) if line.strip())
@@ -104,6 +105,12 @@ def load_rows(path: Path) -> list[dict[str, Any]]:
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise DataError(f"{path} does not hold a list of JSON objects")
     return rows
+
+
+def _has_lines(text: str) -> bool:
+    """Whether a .json file holds JSON lines, as POPE's do: an object ends where its line ends, and another follows."""
+    first, _, rest = text.partition("\n")
+    return first.startswith("{") and first.rstrip().endswith("}") and rest.startswith("{")
 
 
 def read_text(path: Path) -> str:

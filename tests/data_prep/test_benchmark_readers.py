@@ -343,6 +343,13 @@ def test_a_line_without_the_field_is_a_drop_and_a_broken_file_an_error(tmp_path)
         jsonl.read(file, question_key="text")
 
 
+def test_popes_json_files_hold_lines(tmp_path):
+    row = {"question_id": 1, "image": "COCO_val2014_000000310196.jpg", "text": "Is there a snowboard?", "label": "yes"}
+    file = write_lines(tmp_path / "coco_pope_random.json", row, row | {"label": "no"})
+    answers = [sample.turns[1].text for sample in jsonl.read(file, question_key="text", answer_key="label").records]
+    assert answers == ["yes", "no"]
+
+
 def test_null_and_lists_are_no_texts_and_no_class(tmp_path):
     rows = [{"image": "1.jpg", "text": value} for value in (None, ["a", "b"], {"a": 1}, "cat", 7)]
     file = write_lines(tmp_path / "a.jsonl", *rows)

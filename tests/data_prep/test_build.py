@@ -351,6 +351,22 @@ def test_a_full_disk_is_told_in_one_line_and_leaves_no_stump(
     assert list((tmp_path / "shards/pets").iterdir()) == []
 
 
+def test_a_disk_that_is_full_at_the_end_is_told_in_one_line(class_folders, write_config, monkeypatch, capsys):
+    real = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        if ".manifest.json" in str(Path(f"/proc/self/fd/{descriptor}").readlink()):
+            raise OSError(28, "No space left on device")
+        real(descriptor)
+
+    config = write_config(class_folders)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fsync)
+        assert "cannot be written (No space left on device); make room" in fails(capsys, "--config", config)
+    run("--config", config)
+    assert "0 shards written, 3 kept" in capsys.readouterr().out
+
+
 def test_a_worker_number_outside_the_workers_is_refused(class_folders, write_config, capsys):
     line = fails(capsys, "--config", write_config(class_folders), "--worker", 2, "--workers", 2)
     assert "--worker 2 --workers 2" in line
