@@ -81,12 +81,13 @@ class ForwardClock:
         return event
 
     def take(self) -> float:
-        """Seconds since the last call. On a GPU the forwards must be done, as they are once a loss was read."""
+        """Seconds since the last call. On a GPU this waits for them, as reading the loss does."""
         total = 0.0
         for began, ended in self._marks:
             if isinstance(began, float) and isinstance(ended, float):
                 total += ended - began
             elif isinstance(began, torch.cuda.Event) and isinstance(ended, torch.cuda.Event):
+                ended.synchronize()
                 total += began.elapsed_time(ended) / 1e3
         self._marks.clear()
         return total
