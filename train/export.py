@@ -13,6 +13,8 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -61,29 +63,40 @@ def export_checkpoint(
     _set_weights(model, {name: tensor for name, tensor in weights.items() if name not in lora})
     if lora and not keep_adapter:
         merge_lora(model, lora, config.model.lora.alpha / config.model.lora.rank)
+    with _whole_or_absent(output) as temporary:
+        model.save_pretrained(temporary)
+        _copy_text_files(folder, temporary)
+        _write_processor(folder, temporary, config.chat.image_mode)
+        if lora and keep_adapter:
+            _write_adapter(temporary / ADAPTER, lora, config, folder, output)
+        record = {
+            "run": config.name,
+            "step": checkpoint.step,
+            "checkpoint_sha256": _checkpoint_sha256(checkpoint.folder),
+            "mode": config.model.mode,
+            "base": config.model.base,
+            "base_identity": expected,
+            "chat": {"markup": config.chat.markup, "system_prompt": config.chat.system_prompt},
+            "image_mode": config.chat.image_mode,
+            "adapter": bool(lora) and keep_adapter,
+            "sources": list(config.train.sources),
+        }
+        write_bytes(temporary / RECORD, json.dumps(record, indent=1).encode())
+    return output
+
+
+@contextmanager
+def _whole_or_absent(output: Path) -> Iterator[Path]:
+    """A folder to write to, which takes the name `output` when the block ends; after an error or a stop it is gone."""
     temporary = output.with_name(f".{output.name}.{os.getpid()}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
-    model.save_pretrained(temporary)
-    _copy_text_files(folder, temporary)
-    _write_processor(folder, temporary, config.chat.image_mode)
-    if lora and keep_adapter:
-        _write_adapter(temporary / ADAPTER, lora, config, folder, output)
-    record = {
-        "run": config.name,
-        "step": checkpoint.step,
-        "checkpoint_sha256": _checkpoint_sha256(checkpoint.folder),
-        "mode": config.model.mode,
-        "base": config.model.base,
-        "base_identity": expected,
-        "chat": {"markup": config.chat.markup, "system_prompt": config.chat.system_prompt},
-        "image_mode": config.chat.image_mode,
-        "adapter": bool(lora) and keep_adapter,
-        "sources": list(config.train.sources),
-    }
-    write_bytes(temporary / RECORD, json.dumps(record, indent=1).encode())
-    shutil.rmtree(output, ignore_errors=True)
-    temporary.rename(output)
-    return output
+    try:
+        yield temporary
+        shutil.rmtree(output, ignore_errors=True)
+        temporary.rename(output)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
 
 
 def _check_output(output: Path) -> None:

@@ -3,10 +3,12 @@
 import contextlib
 import sys
 
-from configs.errors import UserError
+from safetensors import SafetensorError
+
+from configs.errors import RunError, UserError
 from train import signals
 from train.board import Board
-from train.checkpoints import newest_checkpoint
+from train.checkpoints import open_checkpoint
 from train.distributed import World, stop_world
 from train.export import export_checkpoint
 from train.plan import RunPlan
@@ -46,7 +48,8 @@ def run_under_watch(trainer: Trainer, world: World) -> int:
     trainer.board = board
     board.join(trainer.progress)
     timeout = trainer.plan.config.train.step_timeout
-    watchdog = Watchdog(trainer.plan.run, board, trainer.progress, timeout, tell)
+    saver = trainer.parts.saver
+    watchdog = Watchdog(trainer.plan.run, board, trainer.progress, timeout, tell, saves=lambda: saver.under_way)
     try:
         with watchdog.watching():
             return trainer.run()
@@ -81,18 +84,24 @@ def end(trainer: Trainer, world: World, steps: int) -> None:
 
 
 def _export(trainer: Trainer) -> None:
-    """Export, unless asked to stop: that leaves the mark of an unfinished run, which exports when it is continued."""
+    """Export, unless asked to stop: that leaves the mark of an unfinished run, which exports when it is continued.
+
+    Raises `RunError` if the last checkpoint is damaged, as an older one is not what was trained, or the disk fails.
+    """
     plan = trainer.plan
     try:
         with signals.interruptible():
             trainer.progress.enter("export")
-            checkpoint, _ = newest_checkpoint(plan.run)
-            assert checkpoint is not None
+            checkpoint = open_checkpoint(plan.run, plan.length.total_steps)
             exported = export_checkpoint(plan.run, checkpoint, plan.run.export)
     except signals.StopRequested:
         signals.ignore()
         plan.run.requeue.touch()
         print("stopped by a signal before the export was done; --resume auto exports", flush=True)
+    except (RunError, OSError, SafetensorError) as error:  # safetensors' own stands for a full disk as well
+        raise RunError(
+            f"nothing was exported to {plan.run.export}: {error}; then continue with --resume auto"
+        ) from error
     else:
         signals.ignore()
         print(f"exported to {exported}", flush=True)
