@@ -57,13 +57,21 @@ class Saver:
             self._running.exception()  # waits; what went wrong is raised by `finished`
         self._waited = time.perf_counter() - began
 
+    @property
+    def under_way(self) -> bool:
+        """Whether a checkpoint is being written, also while `finished` waits for it; from any thread."""
+        running = self._running
+        return running is not None and not running.done()
+
     def finished(self, wait: bool = False) -> Outcome | None:
         """What came of the save under way, once: None while it runs, unless told to `wait`, or if there is none."""
         running = self._running
         if running is None or not (wait or running.done()):
             return None
-        self._running = None
-        outcome = running.result()
+        try:
+            outcome = running.result()
+        finally:
+            self._running = None
         self.failed_step = outcome.step if outcome.error else None
         return Outcome(**{**vars(outcome), "waited": self._waited})
 

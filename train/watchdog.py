@@ -27,7 +27,7 @@ from train.progress import Progress
 
 EXIT_CODE = 4  # a rank hangs or died
 NOTICE = 2.0  # seconds in which a rank that failed looks for one that died before it
-GRACE = 5.0  # seconds from a rank's death to the end of the others that did not notice
+GRACE = 5.0  # seconds from a rank's death to the end of the others that did not notice; longer for one that writes
 SLACK = 3.0  # seconds the thread may be late before the fault handler acts in its place
 STANDSTILL = 2.0  # seconds the thread must be late for the process to have stood still
 
@@ -42,6 +42,8 @@ class Watchdog:
     timeout: float
     """Seconds."""
     tell: Callable[[str, str], None]
+    saves: Callable[[], bool] = lambda: False
+    """Whether a checkpoint is being written: it is whole in memory, and the next to be lost if the process ends."""
 
     @contextmanager
     def watching(self) -> Iterator[None]:
@@ -73,8 +75,13 @@ class Watchdog:
                 lost_since = None
             elif lost_since is None:
                 lost_since = now
-            elif now - lost_since > GRACE and not ended.is_set():
+            elif now - lost_since > self.grace and not ended.is_set():
                 self._give_up(file, self._loss())
+
+    @property
+    def grace(self) -> float:
+        """Seconds after a rank's death at which this one ends: a checkpoint under way has `timeout` to be finished."""
+        return max(GRACE, self.timeout) if self.saves() else GRACE
 
     def _place(self) -> str:
         place = self.progress.place
@@ -105,6 +112,13 @@ class Watchdog:
         return f"{', '.join(gone)} has died" if gone else ""
 
     def _give_up(self, file: IO[str], message: str) -> None:
+        """Say who is to blame and end this process, whatever goes wrong in between: nobody else would end it."""
+        try:
+            self._accuse(file, message)
+        finally:
+            os._exit(EXIT_CODE)
+
+    def _accuse(self, file: IO[str], message: str) -> None:
         blamed = culprits(self.board.beats()) or self._own_fault()
         stuck = "; ".join(f"{self.board.peers[beat.rank]} is stuck, {describe(beat)}" for beat in blamed)
         text = f"{message}; {stuck or 'all ranks are at the same place'}; stacks in {file.name}"
@@ -119,8 +133,8 @@ class Watchdog:
             peer = self.board.peers[beat.rank]
             here = peer.host == self.board.peers[self.board.rank].host
             if here and beat.rank != self.board.rank and peer.process.lives:
-                os.kill(peer.process.pid, signal.SIGKILL)  # stopped, it would outlive the launcher's SIGTERM
-        os._exit(EXIT_CODE)
+                with contextlib.suppress(ProcessLookupError):  # another rank was quicker
+                    os.kill(peer.process.pid, signal.SIGKILL)  # stopped, it would outlive the launcher's SIGTERM
 
     def _own_fault(self) -> list[Beat]:
         """This rank alone, unless it waits for others."""

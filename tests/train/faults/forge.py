@@ -27,6 +27,7 @@ import torch
 import train.finetune
 from train import signals
 from train.batches import ExampleSet
+from train.checkpoint_writer import CheckpointWriter
 from train.progress import Progress
 
 NEVER = 100_000
@@ -54,6 +55,8 @@ def arm(fault: dict[str, Any], rank: int) -> None:
         return
     if fault["stage"] == "reading":  # in the process that reads: blocks or raises at the nth sample it is asked for
         _arm_reading(fault)
+    elif fault["stage"] == "writing":  # in the thread that writes the checkpoint of `step`, before its commit
+        _arm_writing(fault)
     elif fault["stage"] == "forward":
         _arm_forward(fault)
     else:
@@ -83,6 +86,17 @@ def _arm_reading(fault: dict[str, Any]) -> None:
         return read(self, position)
 
     ExampleSet.__getitem__ = reading  # type: ignore[method-assign]
+
+
+def _arm_writing(fault: dict[str, Any]) -> None:
+    write = CheckpointWriter._write_files
+
+    def writing(self: CheckpointWriter, folder: Path, snapshot: Any) -> None:
+        write(self, folder, snapshot)
+        if snapshot.step == fault["step"]:
+            strike(fault)
+
+    CheckpointWriter._write_files = writing  # type: ignore[method-assign]
 
 
 def _arm_forward(fault: dict[str, Any]) -> None:

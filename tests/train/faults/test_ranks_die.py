@@ -2,6 +2,8 @@
 
 import pytest
 
+from train.checkpoints import newest_checkpoint
+
 PLACES = {  # where the rank is killed: the fault, and the stage its peer then finds itself in
     "data wait": ({"stage": "reading", "nth": 30, "do": "kill"}, "agreement"),
     "forward": ({"stage": "forward/backward", "step": 5, "nth": 2, "do": "kill"}, "forward/backward"),
@@ -46,3 +48,17 @@ def test_a_killed_rank_ends_all_and_nothing_is_lost(forge, straight, seen, place
     assert resumed.hexes() == straight.hexes()
     seen(f"died at step {done}; peer: rc {ranks.codes[1 - rank]} {named[0][7:60]}...; all gone; resumed bit-equal")
     assert seconds < 25
+
+
+@pytest.mark.fault(
+    3, "kill -9 rank 1 while rank 0 writes for 8 s beside training", "the checkpoint is finished", long=True
+)
+def test_a_checkpoint_that_is_being_written_when_a_rank_dies_is_finished(forge, seen):
+    slow = {"rank": 0, "stage": "writing", "step": 6, "do": "hold", "seconds": 8.0}
+    dies = {"rank": 1, "stage": "forward/backward", "step": 7, "do": "kill"}
+    ranks = forge.start("writes-on", slow, dies, train__step_timeout=30)
+    seconds = ranks.ended(40)
+    assert ranks.codes[1] == -9
+    assert ranks.codes[0] not in (0, -9)
+    assert newest_checkpoint(ranks.run)[0].step == 6
+    seen(f"rank 0 ended {seconds:.1f} s after its start, the checkpoint of step 6 is whole")

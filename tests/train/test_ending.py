@@ -1,0 +1,101 @@
+"""The end of a run: what is exported is what was trained, and half an export is none."""
+
+import errno
+import threading
+import time
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+import train.export
+from configs.errors import RunError
+from configs.load import to_yaml
+from configs.run_dir import RunDir
+from configs.schema import CheckpointConfig
+from train import signals, supervised
+from train.checkpoint_writer import CheckpointWriter, Snapshot
+from train.engine import ParameterState
+from train.identity import model_identity
+from train.progress import Progress
+from train.saving import Saver
+
+
+def write_checkpoint(run: RunDir, step: int, identity: str) -> None:
+    name = "model.multi_modal_projector.linear_1.bias"
+    zeros = torch.zeros(4)
+    state = ParameterState(name, zeros, {"exp_avg": zeros, "exp_avg_sq": zeros})
+    CheckpointWriter(run, CheckpointConfig()).write(Snapshot.take(step, [state], {"base_identity": identity}))
+
+
+@pytest.fixture
+def trainer(workshop, tmp_path):
+    """As far as the end of a run of 8 steps, with checkpoints of steps 4 and 8, needs one."""
+    run = RunDir(tmp_path / "run")
+    identity = model_identity(workshop.root / "base")
+    for step in (4, 8):
+        write_checkpoint(run, step, identity)
+    run.config.write_text(to_yaml(workshop.config("ending")))
+    plan = SimpleNamespace(run=run, length=SimpleNamespace(total_steps=8))
+    return SimpleNamespace(plan=plan, progress=Progress())
+
+
+@pytest.fixture(autouse=True)
+def _signals_stay(monkeypatch):
+    monkeypatch.setattr(signals, "ignore", lambda: None)
+
+
+def test_an_older_checkpoint_is_not_exported_in_place_of_a_damaged_last_one(trainer, monkeypatch):
+    exported = []
+    monkeypatch.setattr(supervised, "export_checkpoint", lambda run, checkpoint, output: exported.append(checkpoint))
+    supervised._export(trainer)
+    assert [checkpoint.step for checkpoint in exported] == [8]
+    file = trainer.plan.run.checkpoint(8) / "weights.safetensors"
+    data = bytearray(file.read_bytes())
+    data[-1] ^= 1
+    file.write_bytes(data)
+    with pytest.raises(RunError, match=r"nothing was exported to .*step-00000008.* is damaged.*--resume auto"):
+        supervised._export(trainer)
+    assert len(exported) == 1
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), signals.StopRequested()])
+def test_half_an_export_is_removed_and_a_full_disk_is_said_in_words(trainer, monkeypatch, capsys, error):
+    def fails(base, output):
+        assert list(output.iterdir()), "half of it was written"
+        raise error
+
+    monkeypatch.setattr(train.export, "_copy_text_files", fails)
+    monkeypatch.setattr(train.export, "_set_weights", lambda model, weights: None)
+    if isinstance(error, OSError):
+        with pytest.raises(RunError, match=r"nothing was exported to .*No space left on device.*--resume auto"):
+            supervised._export(trainer)
+    else:
+        supervised._export(trainer)
+        assert trainer.plan.run.requeue.is_file()
+    assert not trainer.plan.run.export.exists()
+    assert not list(trainer.plan.run.root.glob(".export.*.tmp"))
+
+
+def test_a_checkpoint_is_under_way_also_while_the_run_waits_for_it(tmp_path):
+    """The watchdog asks this when a rank has died, and the main thread waits for the writer by then."""
+    told: list[bool] = []
+    waits = threading.Event()
+    writer = CheckpointWriter(RunDir(tmp_path), CheckpointConfig())
+    saver = Saver(writer, asynchronous=True)
+    write = writer.write
+
+    def asks(snapshot: Snapshot):
+        assert waits.wait(30)
+        told.append(saver.under_way)
+        return write(snapshot)
+
+    writer.write = asks  # type: ignore[method-assign]
+    saver.begin(Snapshot.take(1, [], {}), time.perf_counter())
+    result = saver._running.result
+    saver._running.result = lambda: waits.set() or result()  # type: ignore[method-assign]
+    outcome = saver.finished(wait=True)
+    assert outcome is not None
+    assert outcome.error is None
+    assert told == [True]
+    assert not saver.under_way
