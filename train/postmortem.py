@@ -129,7 +129,8 @@ def as_text(story: Story, said: dict[int, str], samples: dict[int, list[Sample]]
     """The same as the page, without the pictures."""
     losses = [line["loss"] for line in story.metrics if math.isfinite(line["loss"])]
     last = story.metrics[-1]["step"] if story.metrics else 0
-    lines = [f"{story.run.root}: {last} steps; lowest loss {min(losses, default=math.nan):.4g}, last {losses[-1]:.4g}"]
+    lowest, newest = (min(losses), losses[-1]) if losses else (math.nan, math.nan)
+    lines = [f"{story.run.root}: {last} steps; lowest loss {lowest:.4g}, last {newest:.4g}"]
     lines.append(blame(story.events))
     lines += [f"step {event['step']:6}  {event['message']}" for event in story.marked]
     for step, message in said.items():

@@ -5,11 +5,13 @@ with the difference, unless it is named as intended. All ranks decide together: 
 read, or reads differently, is taken by none.
 """
 
+import errno
 import fcntl
 import hashlib
 import json
 import os
 import socket
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -26,6 +28,8 @@ from train.checkpoints import Checkpoint, OtherFormat, none_is_whole, open_check
 from train.plan import RunPlan
 
 T = TypeVar("T")
+
+WITHOUT_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK)
 
 
 @dataclass(frozen=True)
@@ -147,7 +151,8 @@ def claim(run: RunDir) -> None:
     """Make this process the only one that writes `run`, until it ends. Raises `RunError` that names the one that does.
 
     The lock is POSIX's: it ends with its process however that dies, holds on network file systems that have locks, and
-    lets a process take up its own run again. Its descriptor stays open for that long on purpose.
+    lets a process take up its own run again. Its descriptor stays open for that long on purpose. On a file system
+    without locks (Lustre's default mount, some NFS) the run goes on unguarded, which is said.
     """
     descriptor = os.open(run.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
@@ -158,6 +163,11 @@ def claim(run: RunDir) -> None:
         raise RunError(
             f"{run.root} is being trained by {holder}; wait for it, stop it, or choose another name"
         ) from error
+    except OSError as error:
+        if error.errno not in WITHOUT_LOCKS:
+            raise
+        told = f"{run.root} is on a file system without locks: see to it that no second process trains this run"
+        print(told, file=sys.stderr, flush=True)
     os.truncate(descriptor, 0)
     os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
 

@@ -108,3 +108,17 @@ def test_thinning_keeps_the_spike():
 def test_the_examples_in_the_docstrings_hold():
     assert doctest.testmod(postmortem).failed == doctest.testmod(plot).failed == 0
     assert doctest.testmod(plot).attempted >= 2
+
+
+@pytest.mark.parametrize("losses", [[], [math.nan, math.nan]])
+def test_a_run_without_a_finite_loss_has_a_page_too(workshop, capsys, losses):
+    run = RunDir(workshop.root / "runs" / f"never-{len(losses)}")
+    run.root.mkdir(parents=True)
+    run.config.write_text(to_yaml(workshop.config(run.root.name)))
+    lines = [{"step": n + 1, "loss": x, "grad_norm": x, "loss_by_source": {"talk": x}} for n, x in enumerate(losses)]
+    run.metrics.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    events = [make_event(n + 1, "skipped", "update not made") for n in range(len(losses))]
+    run.events.write_text("".join(json.dumps(event) + "\n" for event in events))
+    postmortem.main([str(run.root)])
+    assert f"{len(losses)} steps; lowest loss nan" in capsys.readouterr().out
+    assert run.postmortem.is_file()

@@ -1,6 +1,8 @@
 """Rows 12, 13 and 19: disks that are full, read-only or slower than the grace of a signal."""
 
 import contextlib
+import errno
+import fcntl
 import json
 import os
 import signal
@@ -187,3 +189,12 @@ input()
     holder.stdin.close()
     claim(run)
     claim(run)  # the same process may take its run up again
+
+
+def test_a_file_system_without_locks_does_not_keep_a_run_from_training(tmp_path, monkeypatch, capsys):
+    def without(descriptor: int, how: int) -> None:
+        raise OSError(errno.ENOSYS, "Function not implemented")  # what Linux says on Lustre without the option flock
+
+    monkeypatch.setattr(fcntl, "lockf", without)
+    claim(RunDir(tmp_path))
+    assert "without locks" in capsys.readouterr().err
