@@ -106,7 +106,9 @@ def start_world(timeout: float = 1800.0) -> World:
     if not gpu:
         _switch_off_compiled_collectives()
     deepspeed.init_distributed(
-        dist_backend="nccl" if gpu else "gloo", timeout=datetime.timedelta(seconds=timeout + COLLECTIVE_SLACK), verbose=False
+        dist_backend="nccl" if gpu else "gloo",
+        timeout=datetime.timedelta(seconds=timeout + COLLECTIVE_SLACK),
+        verbose=False,
     )
     device = torch.device("cuda", torch.cuda.current_device()) if gpu else torch.device("cpu")
     return World(torch.distributed.get_rank(), torch.distributed.get_world_size(), local_rank, device)
