@@ -30,10 +30,9 @@ from numpy.typing import NDArray
 from configs.errors import RunError, UserError
 from configs.load import exit_on_user_error
 from configs.run_dir import EvalDir
-from data_prep.shard_index import id_hash
+from configs.schema import ProtocolConfig
 from eval.identity import Evaluation, read_evaluation
-from eval.items import draw
-from eval.records import Prediction, read_records
+from eval.records import Prediction, chosen_records, read_records
 from eval.reporting.stats import Rate
 from eval.scoring.rules import Floats, Rule
 from eval.scoring.sheet import ClassSheet, decode_scores, read_sheet, rule_scores
@@ -63,6 +62,12 @@ FORMS: Mapping[str, Form] = {
     "official": Form("log", "dataset_mean", False),
     "clean": Form("log", "no_image", False),
 }
+
+
+def form_of(protocol: ProtocolConfig) -> str:
+    """The form that a protocol's settings describe, whatever it is called; the paper's if they are none of them."""
+    wanted = Form(protocol.cfg_form, protocol.cfg_prior, protocol.cfg_mean)
+    return next((name for name, form in FORMS.items() if form == wanted), "paper")
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +147,7 @@ def guidance_results(folder: EvalDir) -> dict[str, Any]:
     evaluation = read_evaluation(folder)
     if evaluation is None:
         raise RunError(f"{folder.root} has no evaluation.json; give the folder of one model's answers")
-    lines = sorted(read_records(folder).predictions.values(), key=lambda p: draw(id_hash(p.id)))[: evaluation.limit]
+    lines = list(chosen_records(read_records(folder), evaluation.limit).predictions.values())
     scored = scored_items(lines, read_sheet(folder), str(evaluation.judged.get("duplicates", "any")))
     return {
         "name": evaluation.name,

@@ -22,7 +22,7 @@ from configs.run_dir import EvalDir
 from configs.schema import ProtocolConfig
 from eval.identity import read_evaluation
 from eval.protocols import make_protocol
-from eval.records import read_records
+from eval.records import chosen_records, read_records
 from eval.reporting.stats import Z_95
 
 
@@ -94,7 +94,7 @@ def read_right(folder: EvalDir) -> dict[str, bool]:
     if evaluation is None:
         raise RunError(f"{folder.root} has no evaluation.json; give the folder of one model's answers")
     protocol = make_protocol(ProtocolConfig(**evaluation.config["protocol"]))
-    predictions = list(read_records(folder).predictions.values())
+    predictions = list(chosen_records(read_records(folder), evaluation.limit).predictions.values())
     protocol.prepare(folder, predictions)
     return {prediction.id: protocol.score(prediction).value is True for prediction in predictions}
 

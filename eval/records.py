@@ -12,6 +12,7 @@ a line end is a kill's, and is cut off when the file is opened again. A failed i
 import fcntl
 import json
 import os
+import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,6 +21,9 @@ from types import TracebackType
 from configs.errors import RunError
 from configs.run_dir import EvalDir
 from data_prep.shard_index import id_hash
+from eval.items import draw
+
+UNREAD = "unreadable-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +83,7 @@ class Records:
 
 def unread_id(hashed: int) -> str:
     """Stands for the id of an item of which only the hash (`data_prep.shards.id_hash`) is known."""
-    return f"unreadable-{hashed:016x}"
+    return f"{UNREAD}{hashed:016x}"
 
 
 def to_line(record: Prediction | Failure) -> str:
@@ -112,8 +116,27 @@ def read_records(folder: EvalDir) -> Records:
                 failures[record.id] = record
             else:
                 predictions.setdefault(record.id, record)
-    answered = {*predictions, *(unread_id(id_hash(key)) for key in predictions)} if failures else set()
+    read = (*predictions, *failures)
+    answered = {*predictions, *(unread_id(id_hash(key)) for key in read)} if failures else set()
     return Records(predictions, {key: failure for key, failure in failures.items() if key not in answered})
+
+
+def chosen_records(records: Records, limit: int | None) -> Records:
+    """The records of the items that `limit` chooses, in its order: a larger limit before may have left more of them.
+
+    A failed item keeps its place: no other answer stands in for it.
+    """
+    names = sorted([*records.predictions, *records.failures], key=lambda name: draw(hash_of(name)))[:limit]
+    return Records(
+        {name: records.predictions[name] for name in names if name in records.predictions},
+        {name: records.failures[name] for name in names if name in records.failures},
+    )
+
+
+def hash_of(name: str) -> int:
+    """The hash of an item's id, also where `unread_id` stands for the id."""
+    unread = re.fullmatch(rf"{UNREAD}([0-9a-f]{{16}})", name)
+    return int(unread[1], 16) if unread else id_hash(name)
 
 
 def _read_file(path: Path) -> Iterable[Prediction | Failure]:

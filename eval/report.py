@@ -6,19 +6,17 @@ computed here, by the protocol's own rule, so another matching rule needs no new
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from configs.run_dir import EvalDir
 from configs.schema import EvalConfig
 from data_prep.atomic import write_bytes
-from data_prep.shard_index import id_hash
 from eval.class_frequency import frequencies_of, frequency_results, stage_results, with_frequency
 from eval.identity import Evaluation, judged_as, rejudge
-from eval.items import draw
 from eval.protocols import make_protocol
-from eval.records import Prediction, Records, Score, read_records
+from eval.records import Prediction, Records, Score, chosen_records, read_records
 from eval.reporting.confusion import confusions
 from eval.reporting.paper import paper_number, paper_numbers
 from eval.reporting.paper_rows import own_row
@@ -59,7 +57,8 @@ def build_report(
     evaluation: Evaluation, records: Records, config: EvalConfig, folder: EvalDir | None = None
 ) -> dict[str, Any]:
     """Everything the report says, as JSON values. Shares are fractions; failed items are in none of them."""
-    predictions = _chosen(records.predictions.values(), evaluation.limit)
+    records = chosen_records(records, evaluation.limit)
+    predictions = list(records.predictions.values())
     protocol = make_protocol(config.protocol)
     if folder is not None:
         protocol.prepare(folder, predictions)
@@ -104,12 +103,6 @@ def build_report(
         "examples": _examples(scored),
         "failures": [asdict(failure) for failure in records.failures.values()],
     }
-
-
-def _chosen(predictions: Iterable[Prediction], limit: int | None) -> list[Prediction]:
-    """The answers the evaluation is about: an earlier, larger limit may have left more of them."""
-    ordered = sorted(predictions, key=lambda prediction: draw(id_hash(prediction.id)))
-    return ordered[:limit]
 
 
 def _beside_paper(row: str | None, accuracy: Rate) -> dict[str, Any] | None:

@@ -7,7 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from eval.guidance import AUTHORS, FORMS, GRID, chooses, correct, scored_items, sweep
+from configs.schema import ProtocolConfig
+from eval.guidance import AUTHORS, FORMS, GRID, chooses, correct, form_of, scored_items, sweep
 from eval.records import Prediction
 from eval.scoring.sheet import ClassSheet, encode_scores
 
@@ -119,3 +120,10 @@ def test_one_item_has_no_other_half(lines):
     found = sweep(scored_items(lines[:1], ClassSheet(NAMES, LENGTHS, PRIOR)), FORMS["paper"])
     assert found["held_out"] is None
     assert json.dumps(found)
+
+
+def test_the_form_of_a_protocol_is_told_by_its_settings_whatever_it_is_called():
+    authors = ProtocolConfig(name="official_finetuned", cfg_form="log", cfg_prior="dataset_mean")
+    assert form_of(authors) == "official"
+    assert form_of(ProtocolConfig(name="official", cfg_mean=True)) == "paper"
+    assert form_of(ProtocolConfig(cfg_form="log")) == "clean"

@@ -5,7 +5,18 @@ import pytest
 from configs.errors import RunError
 from configs.run_dir import EvalDir
 from data_prep.shard_index import id_hash
-from eval.records import Failure, Prediction, PredictionWriter, from_line, read_records, to_line, unread_id
+from eval.items import draw
+from eval.records import (
+    Failure,
+    Prediction,
+    PredictionWriter,
+    Records,
+    chosen_records,
+    from_line,
+    read_records,
+    to_line,
+    unread_id,
+)
 
 
 def prediction(name: str, answer: str = "tench") -> Prediction:
@@ -74,3 +85,25 @@ def test_two_writers_of_one_file_are_refused(tmp_path):
         PredictionWriter(path)
     with PredictionWriter(path) as writer:  # and once the first has ended, all is well
         writer.write([prediction("a")])
+
+
+def test_an_item_that_fails_unread_and_then_read_fails_once(tmp_path):
+    folder = EvalDir(tmp_path)
+    for worker, failure in enumerate([Failure(unread_id(id_hash("a")), "no shard"), Failure("a", "no image")]):
+        with PredictionWriter(folder.predictions(worker)) as writer:
+            writer.write([failure])
+    assert set(read_records(folder).failures) == {"a"}
+
+
+def test_no_answer_of_a_larger_limit_stands_in_for_a_failed_item():
+    names = sorted((f"item/{number}" for number in range(20)), key=lambda name: draw(id_hash(name)))
+    failed, unread, *answered = names
+    failures = {
+        failed: Failure(failed, "no image"),
+        unread_id(id_hash(unread)): Failure(unread_id(id_hash(unread)), "x"),
+    }
+    records = Records({name: prediction(name) for name in answered}, failures)
+    chosen = chosen_records(records, 5)
+    assert list(chosen.predictions) == answered[:3]
+    assert chosen.failures == failures
+    assert set(chosen_records(records, None).predictions) == set(answered)
