@@ -18,7 +18,7 @@ from configs.errors import UserError
 from configs.run_dir import EvalDir
 from configs.schema import EvalConfig
 from data_prep.atomic import write_bytes
-from eval.guidance import guidance_results
+from eval.guidance import form_of, guidance_results
 from eval.items import Share
 from eval.places import place_of
 from eval.report import write_report, write_view
@@ -117,7 +117,7 @@ def _guided(row: Planned, answers: EvalDir) -> Outcome:
     results = guidance_results(answers) | {"name": row.config.name}
     folder = _sibling(row, answers)
     write_guidance(folder, results)
-    name = row.config.protocol.name if row.config.protocol.name in results["forms"] else "paper"
+    name = form_of(row.config.protocol)
     held = results["forms"][name]["held_out"]
     if held is None:
         return _cannot(row, f"{results['items']} items are too few to choose t on one half of them")
@@ -150,9 +150,13 @@ def _probed(row: Planned, effort: Effort) -> Outcome:
 
 def _answers(row: Planned) -> EvalDir | None:
     """The folder with the row's answers or its refusal, None if there is neither."""
-    root = place_of(row.config).root
-    folders = [EvalDir(root), *(EvalDir(path) for path in sorted(root.glob("*/")))]
-    return next((folder for folder in folders if folder.config.is_file() or folder.refused.is_file()), None)
+    place = place_of(row.config)
+    folder = EvalDir(place.root)
+    if place.in_run:  # answers of other checkpoints lie beside those of the one that is asked for
+        from eval.respondents import respondent_folders  # loads torch
+
+        folder = place.folder(*respondent_folders(row.config)[0])
+    return folder if folder.config.is_file() or folder.refused.is_file() else None
 
 
 def _sibling(row: Planned, answers: EvalDir) -> EvalDir:
@@ -174,7 +178,8 @@ def record_file(config: EvalConfig, protocol: str) -> Path:
     """Where the outcomes of one model under one protocol stand: beside the folders of its evaluations."""
     place = place_of(config)
     if place.in_run:
-        return place.root.parent / f"reproduction-{protocol}.json"
+        checkpoint = "" if config.checkpoint == "export" else f"-{config.checkpoint}"
+        return place.root.parent / f"reproduction-{protocol}{checkpoint}.json"
     return place.root.parent.parent / f"reproduction-{protocol}-{place.root.name}.json"
 
 

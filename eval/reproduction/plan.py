@@ -209,6 +209,19 @@ def _positions(model: str) -> int | None:
 
 def answered(planned: Planned) -> int:
     """How many of the row's questions have an answer already (or failed), by the files alone."""
-    folders = place_of(planned.config).existing()
+    place, label = place_of(planned.config), _label(planned.config)
+    folders = [folder for folder in place.existing() if not place.in_run or folder.root.name == label]
     lines = sum(path.read_bytes().count(b"\n") for folder in folders[:1] for path in folder.all_predictions())
     return min(lines, planned.items)
+
+
+def _label(config: EvalConfig) -> str:
+    """The name of the answers' folder of a run's model, told by the run's files, of which none is made or opened."""
+    run = RunDir(Path(config.model))
+    if not run.config.is_file():
+        return run.root.name  # a checkpoint or an export by itself
+    if config.checkpoint.isdigit():
+        return run.checkpoint(int(config.checkpoint)).name
+    if config.checkpoint == "export" and run.export.is_dir():
+        return "export"
+    return max((folder.name for folder in run.checkpoints.glob("step-*")), default="export")

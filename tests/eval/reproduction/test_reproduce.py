@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from configs.run_dir import EvalDir
+from configs.run_dir import EvalDir, RunDir
 from eval import predictor as predictor_module
 from eval.records import read_records
 from eval.reproduce import main
 from eval.reproduction.plan import Request, dataset_names, open_dataset, plan
+from train.shapes import write_random_base
 
 ASKED = ("open", "identify", "main_object", "closed", "closed_fixed", "closed_cot", "candidates_2", "scores", "caption")
 
@@ -163,3 +164,29 @@ def test_every_shipped_data_set_is_an_evaluation(monkeypatch):
         dataset = open_dataset(name, request)
         assert dataset.config.paper_row is None
         assert plan([dataset], request)
+
+
+def test_a_checkpoint_is_told_by_its_own_answers(world, tiny_model, monkeypatch, capsys):
+    """Those of the export, asked before, lie beside them."""
+    trained = RunDir(world / "runs" / "x")
+    shutil.copytree(tiny_model, trained.export)
+    other = write_random_base(trained.export_of(5), "tiny", ["tench", "photo"], seed=1)
+    places = {"export": ("export", trained.export), "5": ("step-00000005", other)}
+    monkeypatch.setattr("eval.respondents.model_folders", lambda _, checkpoint, __: [places[checkpoint]])
+    trained.config.write_text("name: x\ndata: {sources: {a: {reader: image_folder, path: a}}}\nmodel: {base: b}\n")
+    arguments = ["--model", str(trained.root), "--datasets", "pets.yaml", "--rows", "open", "scores_2"]
+    arguments += ["--set", "protocol.max_new_tokens=4"]
+
+    def folders(*more: str) -> list[str]:
+        main([*arguments, *more])
+        record = trained.root / "eval" / f"reproduction-paper{'-5' if more else ''}.json"
+        return [row["folder"] for row in json.loads(record.read_text())["rows"] if row["accuracy"]]
+
+    export = folders()
+    capsys.readouterr()
+    main([*arguments, "--checkpoint", "5", "--dry-run"])
+    assert " 15       15 " in capsys.readouterr().out  # nothing of it is answered yet
+    assert folders("--checkpoint", "5") == [folder.replace("/export", "/step-00000005") for folder in export]
+    assert folders() == export
+    main([*arguments, "--checkpoint", "5", "--dry-run"])
+    assert " 15        0 " in capsys.readouterr().out
