@@ -14,7 +14,9 @@ items, `F` places, `H` hidden size, `C` classes.
 """
 
 import argparse
+import hashlib
 import json
+import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -27,10 +29,12 @@ from safetensors.torch import load_file, save_file
 from configs.errors import DataError, RunError, UserError
 from configs.load import exit_on_user_error, load_config
 from configs.schema import EvalConfig
+from data_prep.atomic import TEMPORARY_SUFFIX
 from eval.class_frequency import frequencies_of, frequency_results, with_frequency
 from eval.clip.images import ImageEncoder
 from eval.clip.linear import EPOCHS as HEAD_EPOCHS
 from eval.clip.linear import FEATURES, encoded, is_encoder, open_encoder
+from eval.identity import describe_evaluation
 from eval.items import chosen_items, open_source
 from eval.open_world import OpenWorld
 from eval.places import place_of
@@ -95,10 +99,7 @@ def extract(config: EvalConfig, loaded: LoadedModel, file: Path) -> Features:
         prompts = [predictor.prompt(asked, image) for asked, image in zip(turns, images, strict=True)]
         states.append(place_states(predictor, prompts).half().cpu())
         labels += [int(sample.label or 0) for sample in samples]
-    features = Features(torch.cat(states), torch.tensor(labels))
-    file.parent.mkdir(parents=True, exist_ok=True)
-    save_file({"states": features.states.contiguous(), "labels": features.labels}, file)
-    return features
+    return _stored(Features(torch.cat(states), torch.tensor(labels)), file)
 
 
 def encoder_features(config: EvalConfig, encoder: ImageEncoder, file: Path) -> Features:
@@ -106,10 +107,16 @@ def encoder_features(config: EvalConfig, encoder: ImageEncoder, file: Path) -> F
     if file.is_file():
         stored = load_file(file)
         return Features(stored["states"], stored["labels"])
-    states, labels = encoded(config, encoder)
+    return _stored(Features(*encoded(config, encoder)), file)
+
+
+def _stored(features: Features, file: Path) -> Features:
+    """Write features, whole or not at all: half a file would be in the way of the next run."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    save_file({"states": states.contiguous(), "labels": labels}, file)
-    return Features(states, labels)
+    temporary = file.with_name(f".{file.name}.{os.getpid()}{TEMPORARY_SUFFIX}")
+    save_file({"states": features.states.contiguous(), "labels": features.labels}, temporary)
+    temporary.replace(file)
+    return features
 
 
 def probe(
@@ -182,12 +189,12 @@ def run(config: EvalConfig, arguments: argparse.Namespace) -> dict[str, Any]:
         encoder = open_encoder(config, folder)
         places: tuple[str, ...] = (encoder.feature,)
         place = place / "encoder"  # beside what stands in the language model
-        files = {source: place / _feature_file(source, encoder.identity, config.limit) for source in sources}
+        files = {source: place / _feature_file(part, encoder.identity) for source, part in sources.items()}
         features = {source: encoder_features(sources[source], encoder, files[source]) for source in sources}
     else:
         places = PLACES
         loaded = load_model(str(folder), None, config.dtype, config.attention, device)
-        files = {source: place / _feature_file(source, loaded.identity, config.limit) for source in sources}
+        files = {source: place / _feature_file(part, loaded.identity) for source, part in sources.items()}
         features = {source: extract(sources[source], loaded, files[source]) for source in sources}
     result = probe(
         features[arguments.train],
@@ -214,9 +221,13 @@ def run(config: EvalConfig, arguments: argparse.Namespace) -> dict[str, Any]:
     return result
 
 
-def _feature_file(source: str, identity: str, limit: int | None) -> str:
-    part = "" if limit is None else f"-{limit}"
-    return f"probe-{source}-{identity[:12]}{part}.safetensors"
+def _feature_file(config: EvalConfig, identity: str) -> str:
+    """A name for the features of `config.source`: another model, data set, question or precision has another."""
+    fingerprint = open_source(config).fingerprint
+    asked = describe_evaluation(config, "", identity, fingerprint, (0, 0)).asked
+    digest = hashlib.sha256(json.dumps(dict(asked), sort_keys=True).encode()).hexdigest()
+    part = "" if config.limit is None else f"-{config.limit}"
+    return f"probe-{config.source}-{digest[:12]}{part}.safetensors"
 
 
 def _against_frequency(config: EvalConfig, places: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

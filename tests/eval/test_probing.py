@@ -1,9 +1,11 @@
 """Linear probing: heads trained together are those trained alone, and features are the last layer's."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import nn
 from transformers import LlavaForConditionalGeneration
 
@@ -117,3 +119,27 @@ def test_probing_needs_its_arguments(capsys):
         main([])
     assert left.value.code == 2
     assert "--benchmark" in capsys.readouterr().err
+
+
+def test_stored_states_serve_the_question_they_were_made_with_alone(write_config, tmp_path, capsys):
+    arguments = ["--train", "pets", "--epochs", "1"]
+    main(["--config", str(write_config()), *arguments])
+    main(["--config", str(write_config(protocol={"prompt": "identify"})), *arguments])
+    files = sorted((tmp_path / "answers").glob("probe-pets-*.safetensors"))
+    first, second = (load_file(file)["states"] for file in files)
+    assert not torch.equal(first.nan_to_num(), second.nan_to_num())
+    assert not list((tmp_path / "answers").glob(".probe*"))
+
+
+def test_a_kill_while_states_are_stored_leaves_nothing_in_the_way(write_config, tmp_path, monkeypatch, capsys):
+    def killed(tensors, file):
+        Path(file).write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    arguments = ["--config", str(write_config()), "--train", "pets", "--epochs", "1"]
+    with monkeypatch.context() as patch:
+        patch.setattr("eval.probing.save_file", killed)
+        with pytest.raises(KeyboardInterrupt):
+            main(arguments)
+    main(arguments)
+    assert "items to train on" in capsys.readouterr().out
