@@ -7,7 +7,7 @@ limit: items chosen by a smaller limit are among those of a larger one.
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,14 @@ from configs.errors import RunError
 from configs.run_dir import EvalDir
 from configs.schema import EvalConfig, ProtocolConfig, is_api, result_fields
 from data_prep.atomic import write_bytes
+from data_prep.class_names import load_class_list
 
 FORMAT_VERSION = 1
 JUDGING = ("match", "synonyms", "after_last", "choice_parser", "unparsed", "duplicates", "class_match")
 SCORING = ("rule", "guidance", "cfg_form", "cfg_prior", "cfg_mean", "candidates", "order")
 """Judged, too, where all class names are scored: the stored scores serve every rule and candidate set."""
+LISTED = ("closed_world", "class_scoring", "zero_shot")
+"""Kinds whose questions or scores are about all names of protocol.classes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +64,8 @@ def describe_evaluation(
         asked |= {"dtype": None, **result_fields(config.api, "api.")}
     judging = judging_fields(config.protocol.kind)
     asked |= {key: value for key, value in protocol.items() if key not in judging}
+    if config.protocol.classes is not None and config.protocol.kind in LISTED:
+        asked["classes_sha256"] = _names_hash(load_class_list(config.protocol.classes).names)
     judged = {key: protocol[key] for key in judging}
     judged["synonyms_sha256"] = _file_hash(config.protocol.synonyms)
     return Evaluation(
@@ -80,6 +85,11 @@ def describe_evaluation(
 def judging_fields(kind: str) -> tuple[str, ...]:
     """The settings of a protocol that change what answers are worth, but not the answers."""
     return JUDGING + SCORING if kind in ("class_scoring", "zero_shot") else JUDGING
+
+
+def _names_hash(names: Sequence[str]) -> str:
+    """Tells one class list from another that lies at the same place."""
+    return hashlib.sha256(json.dumps(list(names)).encode()).hexdigest()
 
 
 def _file_hash(place: str | None) -> str | None:
@@ -144,7 +154,8 @@ def judged_as(folder: EvalDir, config: EvalConfig) -> Evaluation:
 def _check_same(folder: EvalDir, present: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
     defaults = result_fields(ProtocolConfig())  # a setting that did not exist had its default's effect
     judged = judging_fields(str(wanted.get("kind")))
-    present = {**{key: value for key, value in defaults.items() if key not in judged}, **present}
+    assumed = {"classes_sha256": wanted.get("classes_sha256")}  # older folders do not say
+    present = {**assumed, **{key: value for key, value in defaults.items() if key not in judged}, **present}
     differences = [
         f"{key} was {_short(present.get(key))} and is now {_short(wanted.get(key))}"
         for key in sorted({*present, *wanted})

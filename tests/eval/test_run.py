@@ -282,3 +282,14 @@ def test_several_checkpoints_are_evaluated_in_a_row_and_the_best_is_named(
     assert set(summary["models"]) == {"step-00000001", "step-00000002"}
     assert summary["best"] == "step-00000001"  # of equal ones the first
     assert "step-00000001 (best)" in capsys.readouterr().out
+
+
+def test_a_class_list_that_changed_at_its_place_is_refused(write_config, tmp_path, capsys):
+    names = tmp_path / "names.txt"
+    names.write_text("tench\nwild dog\ncat\n")
+    config = str(write_config(protocol={"kind": "class_scoring", "classes": str(names)}))
+    main(["--config", config])
+    names.write_text("tench\nwild dog\ncat\nred moss\n")
+    with pytest.raises(SystemExit):
+        main(["--config", config])
+    assert "classes_sha256 was" in capsys.readouterr().err
