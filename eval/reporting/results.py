@@ -158,7 +158,11 @@ def _model_name(values: Mapping[str, Any]) -> str:
 
 
 def derived(rows: Mapping[str, Sequence[Result]], known: Mapping[str, PaperNumber]) -> list[tuple[str, Result]]:
-    """Numbers the paper takes from two others: Table 8's improvement, and Figure 4's ratio of two models' errors."""
+    """Numbers the paper takes from two others: Table 8's improvement, and Figure 4's ratio of two models' errors.
+
+    Both are of one protocol, and an improvement is of one model: two ways of judging would make a difference by
+    themselves.
+    """
     made = []
     for row, number in known.items():
         experiment, model, dataset = row.rsplit("/", 2)
@@ -169,10 +173,19 @@ def derived(rows: Mapping[str, Sequence[Result]], known: Mapping[str, PaperNumbe
             pair = [f"table9/{candidates}/{name}/{dataset}" for name in (model, "CLIP-L")]
         else:
             continue
-        first, second = (rows.get(name, ()) for name in pair)
-        if first and second and (value := _combined(number.unit, first[0].value, second[0].value)) is not None:
-            made.append((row, Result(value, None, None, first[0].n, first[0].protocol, first[0].run, first[0].model)))
+        firsts, seconds = (rows.get(name, ()) for name in pair)
+        for first in firsts:
+            second = next((other for other in seconds if _belong_together(number.unit, first, other)), None)
+            value = None if second is None else _combined(number.unit, first.value, second.value)
+            if value is not None:
+                made.append((row, Result(value, None, None, first.n, first.protocol, first.run, first.model)))
     return made
+
+
+def _belong_together(unit: str, first: Result, second: Result) -> bool:
+    """Whether both were judged by protocols of one name, and, but for a ratio of two models, are of one model."""
+    same_protocol = first.protocol.split(" ")[0] == second.protocol.split(" ")[0]
+    return same_protocol and (unit == "ratio" or first.model == second.model)
 
 
 def _combined(unit: str, first: float | None, second: float | None) -> float | None:

@@ -95,3 +95,14 @@ def test_the_page_shows_figures_curves_and_the_rows_of_a_reproduction(tmp_path, 
     anchors = set(re.findall(r'<h2 id="([^"]+)"', page))
     assert set(re.findall(r'<a href="#([^"]+)"', page)) == anchors
     assert "2 rows of reproductions" in capsys.readouterr().out
+
+
+def test_nothing_is_derived_from_two_protocols_or_two_models(tmp_path):
+    write_report(tmp_path / "a", 0.20, protocol={"name": "official"})
+    other = MODEL | {"model": "copies/llava-1.5-7b-hf"}
+    write_report(tmp_path / "b", 0.23, model=other, protocol={"synonyms": "imagenet", "name": "official"})
+    write_report(tmp_path / "c", 0.40, protocol={"synonyms": "imagenet", "name": "clean"})
+    row = "table8/improvement/LLaVA1.5-7B/ImageNet"
+    assert row not in collect([tmp_path], paper_numbers()).rows
+    write_report(tmp_path / "d", 0.21, protocol={"synonyms": "imagenet", "name": "official"})
+    assert [result.value for result in collect([tmp_path], paper_numbers()).rows[row]] == [pytest.approx(0.01)]
