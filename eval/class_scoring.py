@@ -53,7 +53,7 @@ class ClassScorer:
         words, head = model.get_input_embeddings(), model.get_output_embeddings()
         self.scorer = TreeScorer(TreeForward(decoder, head, words, model.config.get_text_config()))
         self._tries: dict[object, ClassTrie] = {}
-        self._priors: dict[object, Floats] = {}
+        self._priors: dict[object, tuple[ClassTrie, Floats]] = {}
         self._prompt_tokens = 0
 
     @property
@@ -80,10 +80,10 @@ class ClassScorer:
 
     def prior_without_image(self, turns: tuple[Turn, ...], trie: ClassTrie) -> Floats:
         """(nodes,): log-probabilities of the names after the question alone; one more pass for all images."""
-        if turns not in self._priors:
+        if turns not in self._priors or self._priors[turns][0] is not trie:
             alone = tuple(Turn(turn.speaker, turn.text.replace(IMAGE_PLACEHOLDER, "").strip()) for turn in turns)
-            self._priors = {turns: self.log_probs([self.predictor.prompt(alone, None)], trie)[0]}
-        return self._priors[turns]
+            self._priors = {turns: (trie, self.log_probs([self.predictor.prompt(alone, None)], trie)[0])}
+        return self._priors[turns][1]
 
     @torch.inference_mode()
     def _prefill(self, prompts: Sequence[Prompt], trie: ClassTrie) -> Prefix:

@@ -7,6 +7,7 @@ import torch
 from transformers import LlavaForConditionalGeneration
 
 from configs.schema import ProtocolConfig
+from data_prep.sample import Turn
 from eval.class_scoring import ClassScorer, main
 from eval.predictor import Predictor
 from train.model import load_model
@@ -89,3 +90,13 @@ def test_a_mistake_is_one_line_and_exit_code_2(run, capsys, extra, message):
         run(*extra)
     assert left.value.code == 2
     assert message in capsys.readouterr().err
+
+
+def test_a_prior_belongs_to_its_names(tiny_model):
+    scorer = ClassScorer(Predictor(load_model(str(tiny_model), None, "fp32", "sdpa"), ProtocolConfig()))
+    turns = (Turn("human", f"<image>\n{PROMPT}"),)
+    fresh = ClassScorer(scorer.predictor)
+    tries = [scorer.trie(turns, names) for names in (("tench", "wild dog"), ("cat", "red moss"))]
+    priors = [scorer.prior_without_image(turns, trie) for trie in tries]
+    assert priors[1] == pytest.approx(fresh.prior_without_image(turns, tries[1]))
+    assert priors[0] != pytest.approx(priors[1])
