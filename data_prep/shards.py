@@ -127,10 +127,9 @@ class ShardSet:
     def record(self, number: int) -> Sample:
         """Sample `number` without its image, which is not read (so its bytes are not checked). Raises as `sample`."""
         row = self.index[number]
+        text = self._files.pread(int(row["shard"]), int(row["json_size"]), int(row["json_offset"]))
         try:
-            return Sample.from_json(
-                self._files.pread(int(row["shard"]), int(row["json_size"]), int(row["json_offset"]))
-            )
+            return Sample.from_json(text)
         except (ValueError, TypeError) as error:
             raise DataError(f"{self.where(number)} is not a sample record: {error}") from error
 
