@@ -26,6 +26,7 @@ from train.progress import STAGES, Progress
 
 PERIOD = 1.0  # seconds between signs of life
 ANSWER = datetime.timedelta(seconds=5)
+UNKNOWN = "unknown"  # the stage of a rank 0 that does not answer
 SILENT = 10.0  # seconds without a sign of life after which a rank is said to be silent
 
 
@@ -148,7 +149,8 @@ class Board:
 
     def _name_the_silent(self) -> None:
         """Tell once of each rank that went silent, and once when it is back."""
-        silent = {beat.rank: beat for beat in self.beats() if beat.age > SILENT and beat.rank != self.rank}
+        known = [beat for beat in self.beats() if self.rank == 0 or beat.stage == UNKNOWN]  # others read now and then
+        silent = {beat.rank: beat for beat in known if beat.age > SILENT and beat.rank != self.rank}
         for rank in silent.keys() - self._silent:
             self.tell(f"{self.peers[rank]} gives no sign of life; {describe(silent[rank])}")
         for rank in self._silent - silent.keys():
@@ -159,7 +161,7 @@ class Board:
         """The last signs of life this rank knows of; rank 0 alone, if it holds the store and does not answer."""
         now = time.monotonic()
         if self.rank != 0 and now - self.answered > SILENT:
-            return [Beat(0, -1, "unknown", False, now - self.answered)]
+            return [Beat(0, -1, UNKNOWN, False, now - self.answered)]
         return [Beat(rank, beat[1], beat[2], beat[3], now - new) for rank, (beat, new) in sorted(self._beats.items())]
 
 
@@ -175,6 +177,6 @@ def in_collective() -> bool:
 
 def describe(beat: Beat) -> str:
     """A beat in words."""
-    if beat.stage == "unknown":
+    if beat.stage == UNKNOWN:
         return f"its store has not answered for {beat.age:.0f} s"
     return f"last seen {beat.age:.0f} s ago after step {beat.step} in stage {beat.stage}"

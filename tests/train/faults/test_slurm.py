@@ -91,11 +91,17 @@ class Job:
     def wait_for(self, *states: str, seconds: float = 120) -> None:
         self.cluster.until(lambda: self.state() in states, seconds, f"{states}\n{self.log()[-3000:]}")
 
-    def start_now(self) -> None:
-        """A requeued job would wait for two minutes."""
-        self.wait_for("PENDING", "RUNNING")
-        if self.state() == "PENDING":
-            self.cluster.slurm("scontrol", "update", f"JobId={self.number}", "StartTime=now")
+    def start_now(self, attempt: int = 1) -> None:
+        """Wait for restart `attempt`; by itself a requeued job would wait for two minutes."""
+
+        def started() -> bool:
+            if f"restart {attempt}:" in self.log():
+                return True
+            if self.state() == "PENDING":
+                self.cluster.slurm("scontrol", "update", f"JobId={self.number}", "StartTime=now")
+            return False
+
+        self.cluster.until(started, 120, f"restart {attempt}; {self.state()}\n{self.log()[-2000:]}")
 
     def hexes(self) -> list[tuple[str, str]]:
         return re.findall(r'"step": (\d+).*?"loss": ([^,]+), "grad_norm": ([^,]+)', self.run.metrics.read_text())
@@ -134,16 +140,12 @@ def check_equal(job: Job, whole: Job) -> None:
 def test_before_the_time_limit_a_job_saves_requeues_itself_and_resumes(cluster, whole, seen):
     job = cluster.submit("slurm-limit")
     stopped = []
-    for step in (60, 300):
+    for attempt, step in enumerate((60, 300), 1):
         job.wait_for_step(step)
         cluster.slurm("scancel", "--signal=USR1", "--batch", job.number)
-        cluster.until(
-            lambda: f"restart {len(stopped)}" in job.log() and "requeueing" in job.log(), 60, job.log()[-2000:]
-        )
+        cluster.until(lambda attempt=attempt: job.log().count("requeueing job") == attempt, 60, job.log()[-2000:])
         stopped.append(newest_checkpoint(job.run)[0].step)
-        job.wait_for("PENDING")
-        job.start_now()
-        cluster.until(lambda: f"restart {len(stopped)}:" in job.log(), 60, job.log()[-2000:])
+        job.start_now(attempt)
     check_equal(job, whole)
     seen(f"saved at {stopped}, requeued twice, COMPLETED; weights and losses bit-equal")
 
