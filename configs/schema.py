@@ -221,8 +221,8 @@ class TrainConfig(Section):
     )
     shuffle_block: int = setting(
         2_097_152,
-        doc="Samples shuffled together after the shards were permuted; by default all of ImageNet and 665K. Small blocks "
-        "read few shards at a time, as a small cache needs, but mix badly where shards are sorted by class: 262,144 of "
+        doc="Samples shuffled together after the shards were permuted; by default all of ImageNet and 665K. Small "
+        "blocks read few shards at a time, as a small cache needs, but mix badly where shards are sorted by class: 262,144 of "
         "ImageNet hold 300 of its classes (the dry run counts them).",
         at_least=1,
     )
@@ -273,7 +273,8 @@ class TrainConfig(Section):
     )
     step_timeout: float = setting(
         1800.0,
-        doc="Seconds without progress after which a hanging step is given up: who hangs is named, and every rank ends.",
+        doc="Seconds without progress after which a hanging step is given up: who hangs is named, and every rank ends. "
+        "A checkpoint for which training waits, before the next one or at the end, must be on the disk by then.",
         above=0,
         changes_result=False,
     )
@@ -662,7 +663,8 @@ class EvalConfig(Section):
     )
     frequency_sources: tuple[str, ...] = setting(
         tuple,
-        doc="Stages whose counts give each class's frequency: sources with class histograms, or those of frequency_file.",
+        doc="Stages whose counts give each class's frequency: sources with class histograms, or those of "
+        "frequency_file.",
         changes_result=False,
     )
     frequency_file: str | None = setting(

@@ -1,5 +1,6 @@
 """Where metrics go: a JSONL file and the console here, Weights & Biases beside; all take two kinds of record."""
 
+import contextlib
 import json
 import os
 import sys
@@ -86,13 +87,15 @@ class Lines:
                 print(f"{self._path} lacks its last {len(self._waiting)} lines: no room for them", file=sys.stderr)
 
     def _write(self) -> None:
-        text, before = b"".join(self._waiting), os.fstat(self._file.fileno()).st_size
+        text, done = b"".join(self._waiting), 0
         try:
-            done = 0
+            before = os.fstat(self._file.fileno()).st_size
             while done < len(text):
                 done += self._file.write(text[done:])
         except OSError as error:
-            os.ftruncate(self._file.fileno(), before)  # not half a line
+            if done:  # not half a line; a disk that fails altogether may refuse this as well
+                with contextlib.suppress(OSError):
+                    os.ftruncate(self._file.fileno(), before)
             if len(self._waiting) == 1:
                 print(f"{self._path}: {error.strerror}; its lines wait in memory for room", file=sys.stderr, flush=True)
             return

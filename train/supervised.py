@@ -5,7 +5,7 @@ import sys
 
 from safetensors import SafetensorError
 
-from configs.errors import RunError, UserError
+from configs.errors import DataError, RunError, UserError
 from train import signals
 from train.board import Board
 from train.checkpoints import open_checkpoint
@@ -53,6 +53,10 @@ def run_under_watch(trainer: Trainer, world: World) -> int:
     try:
         with watchdog.watching():
             return trainer.run()
+    except DataError as error:  # in training or held-out data: only the rank that reads a sample can name it
+        if not world.leads:  # whose error the entry point prints
+            print(f"error: {error}", file=sys.stderr, flush=True)
+        raise
     except UserError:
         raise
     except Exception as error:

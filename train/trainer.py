@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from configs.errors import DataError, RunError
+from configs.errors import RunError
 from train import signals
 from train.batches import StepData
 from train.board import Board
@@ -192,7 +192,7 @@ class Trainer:
     def _read(self, batches: Iterator[StepData]) -> StepData | None:
         """The next step's data, or None once this rank is asked to stop, as data may keep it waiting for long.
 
-        What is wrong with a sample is said by the rank that reads it.
+        A sample that is passed over is named by the rank that reads it.
         """
         self.progress.enter("data", self.order.step)
         self.progress.stalled = 0.0
@@ -201,10 +201,6 @@ class Trainer:
                 data = next(batches)
         except signals.StopRequested:
             return None
-        except DataError as error:
-            if not self.world.leads:  # whose error the entry point prints
-                print(f"error: {error}", file=sys.stderr, flush=True)
-            raise
         for problem in (problem for batch in data.batches for problem in batch.problems):
             print(f"rank {self.world.rank} passes over {problem}", file=sys.stderr, flush=True)
         return data

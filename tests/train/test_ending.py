@@ -9,12 +9,13 @@ import pytest
 import torch
 
 import train.export
-from configs.errors import RunError
+from configs.errors import DataError, RunError
 from configs.load import to_yaml
 from configs.run_dir import RunDir
 from configs.schema import CheckpointConfig
 from train import signals, supervised
 from train.checkpoint_writer import CheckpointWriter, Snapshot
+from train.distributed import World
 from train.engine import ParameterState
 from train.identity import model_identity
 from train.progress import Progress
@@ -99,3 +100,20 @@ def test_a_checkpoint_is_under_way_also_while_the_run_waits_for_it(tmp_path):
     assert outcome.error is None
     assert told == [True]
     assert not saver.under_way
+
+
+def test_a_rank_names_what_is_wrong_with_a_sample_that_only_it_reads(tmp_path, capsys):
+    """Whether it is read to train on or to measure the held-out loss."""
+
+    def run() -> int:
+        raise DataError("rank 1: sample 5 of somewhere is damaged")
+
+    plan = SimpleNamespace(run=RunDir(tmp_path), config=SimpleNamespace(train=SimpleNamespace(step_timeout=60.0)))
+    parts = SimpleNamespace(saver=None, sinks=[])
+    trainer = SimpleNamespace(plan=plan, progress=Progress(), parts=parts, run=run)
+    with pytest.raises(DataError):
+        supervised.run_under_watch(trainer, World(1, 1, 1, torch.device("cpu")))
+    assert capsys.readouterr().err == "error: rank 1: sample 5 of somewhere is damaged\n"
+    with pytest.raises(DataError):
+        supervised.run_under_watch(trainer, World(0, 1, 0, torch.device("cpu")))
+    assert capsys.readouterr().err == "", "the entry point prints what the leading rank has to say"

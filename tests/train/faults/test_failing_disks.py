@@ -198,3 +198,17 @@ def test_a_file_system_without_locks_does_not_keep_a_run_from_training(tmp_path,
     monkeypatch.setattr(fcntl, "lockf", without)
     claim(RunDir(tmp_path))
     assert "without locks" in capsys.readouterr().err
+
+
+def test_a_disk_that_turns_read_only_under_metrics_jsonl_does_not_end_the_run(tmp_path, capsys):
+    metrics = Lines(tmp_path / "metrics.jsonl")
+    metrics.append("1")
+    healthy = metrics._file
+    with metrics._path.open("rb", buffering=0) as refusing:  # takes nothing, and cannot be cut either
+        metrics._file = refusing
+        metrics.append("2")
+    assert "wait in memory" in capsys.readouterr().err
+    metrics._file = healthy
+    metrics.append("3")
+    metrics.close()
+    assert (tmp_path / "metrics.jsonl").read_text() == "1\n2\n3\n"

@@ -124,5 +124,6 @@ def test_training_is_as_fast_as_without(forge, silent, seen):
     assert runs["off", 0].hexes() == runs["online", 0].hexes()
     ratio = seconds["online"] / seconds["off"]
     seen(f"median step {seconds['off'] * 1e3:.2f} ms without, {seconds['online'] * 1e3:.2f} ms with: {ratio:.3f}")
+    assert ratio < 1.5, "1 % cannot be told from noise on a busy machine; waiting for the server would be a hundredfold"
     assert len(runs["online", 0].events("wandb_offline")) == 1
     assert json.dumps(runs["online", 0].events("wandb_offline")).find(KEY) < 0
