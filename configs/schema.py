@@ -222,8 +222,8 @@ class TrainConfig(Section):
     shuffle_block: int = setting(
         2_097_152,
         doc="Samples shuffled together after the shards were permuted; by default all of ImageNet and 665K. Small "
-        "blocks read few shards at a time, as a small cache needs, but mix badly where shards are sorted by class: 262,144 of "
-        "ImageNet hold 300 of its classes (the dry run counts them).",
+        "blocks read few shards at a time, as a small cache needs, but mix badly where shards are sorted by class: "
+        "262,144 of ImageNet hold 300 of its classes (the dry run counts them).",
         at_least=1,
     )
     epochs: int = setting(1, doc="Epochs: passes over the sources, or over what `weights` makes of them.", at_least=1)
