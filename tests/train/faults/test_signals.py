@@ -175,7 +175,9 @@ def test_a_signal_to_the_launcher_saves_and_leaves_nothing(workshop, deepspeed, 
         target = next(pid for pid in session_members({process.pid}) if b"launcher.launch" in command_line(pid))
     os.kill(target, number)
     code = process.wait(60)
-    until(lambda: not session_members({process.pid}), 35, f"processes are left behind\n{log.read_text()[-2000:]}")
+    config = str(workshop.config_file(name)).encode()
+    until(lambda: not trainings(config), 35, f"ranks are left behind\n{log.read_text()[-2000:]}")
+    until(lambda: not session_members({process.pid}), 5, "processes are left behind")
     assert run.requeue.is_file(), log.read_text()[-3000:]
     step = newest_checkpoint(run)[0].step
     assert steps_present(run) == [step]
@@ -188,6 +190,12 @@ def test_a_signal_to_the_launcher_saves_and_leaves_nothing(workshop, deepspeed, 
 @pytest.fixture
 def tools(until, session_members, free_port):
     return until, session_members, free_port
+
+
+def trainings(config: bytes) -> list[int]:
+    """Processes that train by this config: `torchrun` gives each rank a session of its own."""
+    numbers = [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
+    return [pid for pid in numbers if config in command_line(pid)]
 
 
 def command_line(pid: int) -> bytes:
