@@ -5,6 +5,7 @@ deepspeed --num_gpus 2 tests/train/fault_ranks.py RUN_CONFIG OUTPUT.json
 
 import json
 import math
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -95,11 +96,13 @@ def cell(config_file: Path, world: World, name: str, stage: int, dtype: str, poi
     }
 
 
-def make_trainer(config_file: Path, world: World, name: str, stage: int, dtype: str, more: list[str]) -> Trainer:
+def make_trainer(
+    config_file: Path, world: World, name: str, stage: int, dtype: str, more: list[str], resume: bool = False
+) -> Trainer:
     overrides = [f"name={name}", f"deepspeed.zero_stage={stage}", f"model.dtype={dtype}", "model.mode=lora"]
     overrides += ["train.eval_every=0", "train.heldout=[]", "train.micro_batch=2", "checkpoint.export=false", *more]
     plan = make_plan(load_config(RunConfig, config_file, overrides)[0], world.size, "cpu")
-    return build_trainer(plan, world, open_run(plan, resume=False))
+    return build_trainer(plan, world, open_run(plan, resume=resume))
 
 
 def rollback_cell(
@@ -176,6 +179,28 @@ def clip_error(old: Any, new: Any, rate: float, t: int) -> tuple[float, float]:
     return factor, float(error) / max(rate, 1e-12) if rate else 0.0
 
 
+def resumed_cell(config_file: Path, world: World, name: str, stage: int, dtype: str) -> dict[str, Any]:
+    """8 steps with a NaN in the third; then again from the checkpoint of step 4, all later files gone."""
+    overrides = ["train.max_steps=8", "checkpoint.every=4", "checkpoint.keep_last=10"]
+    trainer = make_trainer(config_file, world, name, stage, dtype, overrides)
+    poison_gradient(trainer, world)
+    curves = []
+    for part in ("whole", "resumed"):
+        if part == "resumed":
+            if world.leads:
+                shutil.rmtree(trainer.plan.run.checkpoint(8))
+            world.barrier()
+            trainer = make_trainer(config_file, world, name, stage, dtype, overrides, resume=True)
+        started = trainer.order.step
+        trainer.run()
+        for sink in trainer.parts.sinks:
+            sink.close()
+        lines = trainer.plan.run.metrics.read_text().splitlines() if world.leads else []
+        curves.append([(r["step"], r["loss"].hex(), r["grad_norm"].hex()) for r in map(json.loads, lines)])
+    updates = sorted({float(saved["step"]) for saved in trainer.parts.engine._inner.state.values()})
+    return {"curves": curves, "started": started, "updates": updates, "missed": trainer.parts.actions.memory.missed}
+
+
 def is_reset(before: list[Any], after: list[Any]) -> bool:
     """The weights of before, moments that were not 0 and are, a count of updates that begins anew."""
     weights = all(torch.equal(a[1], b[1]) for a, b in zip(before[0], after[0], strict=True))
@@ -202,6 +227,9 @@ def main() -> None:
     for dtype, stage in (("fp32", 0), ("bf16", 2), ("fp32", 3)):
         name, more = f"reset-{dtype}-zero-{stage}", ("monitor.reset_moments=true", "monitor.rewarm_steps=4")
         results[name] = rollback_cell(config_file, world, name, stage, dtype, more)
+    for dtype, stage in (("fp32", 0), ("bf16", 1), ("fp32", 3)):
+        name = f"resumed-{dtype}-zero-{stage}"
+        results[name] = resumed_cell(config_file, world, name, stage, dtype)
     for dtype, stage in (("fp32", 0), ("bf16", 0), ("fp32", 1), ("bf16", 2), ("fp32", 3)):
         results[f"clip-{dtype}-zero-{stage}"] = clip_cell(config_file, world, f"clip-{dtype}-{stage}", stage, dtype)
     if world.leads:

@@ -111,3 +111,13 @@ def test_moments_can_start_anew_after_a_rollback_and_the_rate_rises_again(result
                     for name in (f"reset-{cell}", "rollback-fp32-zero-0"))  # fmt: skip
     factors = [{part: rate[part] / full[part] for part in full} for rate, full in zip(rates, usual, strict=True)]
     assert [{round(part, 6) for part in factor.values()} for factor in factors] == [{0.25}, {0.5}, {0.75}, {1.0}, {1.0}]
+
+
+@pytest.mark.parametrize("cell", ["fp32-zero-0", "bf16-zero-1", "fp32-zero-3"])
+def test_a_run_with_a_skipped_step_resumes_bit_for_bit(results, cell):
+    """AdamW has counted one update fewer than there were steps, which the checkpoint has to know."""
+    seen = results[f"resumed-{cell}"]
+    whole, resumed = seen["curves"]
+    assert whole == resumed
+    assert [step for step, *_ in whole] == list(range(1, 9))
+    assert (seen["started"], seen["updates"], seen["missed"]) == (4, [7.0], 1)
