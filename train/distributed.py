@@ -97,7 +97,9 @@ def start_world(timeout: float = 1800.0) -> World:
     local_rank = int(os.environ.get("LOCAL_RANK", "0"))
     gpu = torch.cuda.is_available()
     if gpu:
-        torch.cuda.set_device(local_rank % torch.cuda.device_count())
+        local_rank %= torch.cuda.device_count()  # 0 where the scheduler shows each rank nothing but its own GPU
+        torch.cuda.set_device(local_rank)
+        os.environ["LOCAL_RANK"] = str(local_rank)  # where DeepSpeed looks for the device's number
     else:
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
         _share_cores()

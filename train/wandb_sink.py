@@ -40,7 +40,7 @@ class WandbSink:
     def __init__(self, config: LoggingConfig, run: RunDir, told: WandbRun, tell: Callable[[Record], None]):
         """Begin to continue W&B run `told.id`, or to open it; offline where asked, or where there is no key.
 
-        `tell` gets at most one event, from another thread, if the server does not answer.
+        `tell` gets an event, from another thread, if the server does not answer, and one if W&B itself fails.
         """
         import wandb
 
@@ -76,7 +76,19 @@ class WandbSink:
             print(f"W&B, offline: wandb sync --id {self._told.id} {self._folder.wandb}/{kind}-*", flush=True)
 
     def _work(self) -> None:
-        """The thread: open the run, then do what is asked."""
+        """The thread: whatever W&B raises neither ends training nor lets the queue grow for the rest of it."""
+        try:
+            self._serve()
+        except Exception as error:  # its own errors have no common base: a lost service, a closed mailbox, a full disk
+            said = (str(error).splitlines() or [""])[0]
+            message = f"W&B gets nothing from here on, the run's own files do: {type(error).__name__}: {said}"
+            print(f"W&B: {message}", file=sys.stderr, flush=True)
+            self._tell(make_event(self._step, "wandb_failed", message))
+            while self._queue.get()[0] != "finish":
+                pass
+
+    def _serve(self) -> None:
+        """Open the run, then do what is asked."""
         run = self._open()
         run.define_metric("step")  # its own axis: W&B drops steps lower than one it has seen, as after a resume
         run.define_metric("*", step_metric="step")

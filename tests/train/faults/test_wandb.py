@@ -105,6 +105,25 @@ def test_a_run_is_trained_and_kept_offline(request, server, tmp_path, monkeypatc
     seen(f"offline copy of {kept[0].stat().st_size} bytes with all 50 steps, one event")
 
 
+def test_a_wandb_that_fails_later_is_told_once_and_closing_does_not_wait_for_it(tmp_path, monkeypatch):
+    class Broken:
+        def define_metric(self, *names: str, **more: str) -> None: ...
+
+        def log(self, record: dict[str, object]) -> None:
+            raise RuntimeError("the service is gone\nwith a long story")
+
+    monkeypatch.setattr(WandbSink, "_open", lambda self: Broken())
+    events: list[dict[str, object]] = []
+    sink = WandbSink(LoggingConfig(wandb="offline"), RunDir(tmp_path), WandbRun("name", "abc123", {}), events.append)
+    for step in range(1000):
+        sink.metrics({"step": step, "loss": 1.0})
+    sink.close()
+    assert not sink._thread.is_alive()
+    assert sink._queue.empty(), "records do not pile up"
+    assert [event["kind"] for event in events] == ["wandb_failed"]
+    assert str(events[0]["message"]).endswith("RuntimeError: the service is gone")
+
+
 @pytest.mark.fault(30, "a W&B server that never answers, a live run", "< 1 % slower, same losses", long=True)
 def test_training_is_as_fast_as_without(forge, silent, seen):
     """CPU seconds of the training thread would hide waiting; the median step is free of a busy machine's outliers."""
