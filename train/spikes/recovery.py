@@ -49,9 +49,11 @@ def roll_back(trainer: Restorable, run: RunDir, actions: Actions, decision: Deci
     one are deleted: they hold the trouble, and a resume must not find them.
     """
     candidates = choose_checkpoint(steps_present(run), decision.since, actions.config.rollback_margin)
-    checkpoint, _ = agreed_checkpoint(run, everyone(candidates)[0])
+    checkpoint, problems = agreed_checkpoint(run, everyone(candidates)[0])
+    passed_over = "".join(f"; passed over {problem}" for problem in problems)
     if checkpoint is None:
-        return Decision("stop", f"{decision.reason}; no checkpoint from before step {decision.since}", decision.since)
+        reason = f"{decision.reason}; no whole checkpoint from before step {decision.since}{passed_over}"
+        return Decision("stop", reason, decision.since)
     here, step = trainer.order, checkpoint.step
     saved = checkpoint.state.get("actions") or {"missed": 0}
     missed = step if actions.config.reset_moments else int(saved["missed"])
@@ -70,7 +72,7 @@ def roll_back(trainer: Restorable, run: RunDir, actions: Actions, decision: Deci
     trainer.world.barrier()
     return (
         f"from step {here.step} to the checkpoint of step {step}, skipping data steps {first} to {last - 1}, "
-        f"learning rates x {actions.memory.lr_scale:g}: {decision.reason}"
+        f"learning rates x {actions.memory.lr_scale:g}: {decision.reason}{passed_over}"
     )
 
 
