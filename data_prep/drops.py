@@ -10,8 +10,13 @@ SHOWN_FILES = 3  # examples per reason
 
 
 def check_drop_fraction(source: str, drops: Iterable[Drop], records: int, limit: float) -> None:
-    """Raise `DataError` that lists the worst offenders if more than `limit` of the records were dropped."""
+    """Raise `DataError` that lists the worst offenders if more than `limit` of the records were dropped.
+
+    A source without any record is an error, too: a path one folder too high or too deep looks like that.
+    """
     dropped = list(drops)
+    if not records:
+        raise DataError(f"source {source} has no records; is data.sources.{source}.path the right folder or file?")
     if len(dropped) > limit * records:
         raise DataError(
             f"source {source}: {len(dropped):,} of {records:,} records dropped ({len(dropped) / records:.2%}), more"

@@ -377,6 +377,7 @@ def test_line_separators_within_a_text_do_not_end_its_line(tmp_path):
         ("a.jsonl.gz", gzip.compress(b'{"text": "a"}\n')[:-9], "is damaged or no gzip file"),
         ("a.jsonl.gz", b'{"text": "a"}\n', "is damaged or no gzip file"),
     ],
+    ids=["latin-1", "cut", "not packed"],  # else the time within the gzip data, another in each test process
 )
 def test_a_file_that_is_no_text_is_an_error_in_one_line(name, data, message, tmp_path):
     (tmp_path / name).write_bytes(data)

@@ -432,3 +432,9 @@ def test_the_ten_thousand_cifar_photographs_build_and_read_back(shared_data, wri
     assert (len(shards), shards.manifest.class_names[0]) == (2000, "airplane")
     assert np.bincount(shards.labels).tolist() == [200] * 10
     assert json.loads((tmp_path / "shards/pets/manifest.json").read_text())["drops"] == []
+
+
+def test_a_source_without_records_is_an_error(write_config, tmp_path, capsys):
+    (tmp_path / "empty.json").write_text("[]")
+    config = write_config(tmp_path / "empty.json", "llava", f"{{image_roots: {tmp_path}}}")
+    assert "source pets has no records; is data.sources.pets.path the right" in fails(capsys, "--config", config)
