@@ -537,6 +537,7 @@ class ProtocolConfig(Section):
         doc="Order of the classes in a closed-world question: drawn by the item's id, or the list's.",
         choices=("random", "fixed"),
     )
+    class_quotes: bool = setting(True, doc="Quotes around the classes of a closed-world question, as in authors' code.")
     template: str = setting(
         "a photo of a {}", doc="Sentence of each class for kind zero_shot, {} its name (official: A photo of a {})."
     )

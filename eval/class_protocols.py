@@ -20,7 +20,10 @@ from eval.scoring.sheet import ClassSheet, decode_scores, read_sheet, rule_of, r
 
 
 class ClosedWorld(OpenWorld):
-    """The paper's closed world: the wording, then `Choose one from "a, b, c".`; right if the label is in the answer."""
+    """The paper's closed world: the wording, then `Choose one from a, b, c.`; right if the label is in the answer.
+
+    The authors' code puts quotes around the list (`class_quotes`), of which the paper's text (Section 2.3) has none.
+    """
 
     def __init__(self, config: ProtocolConfig):
         """Read the class list. Raises `ConfigError` or `DataError` if wording, list or synonyms are unknown."""
@@ -33,7 +36,8 @@ class ClosedWorld(OpenWorld):
         label = class_of(sample, self.config.kind)
         indices = candidate_indices(self.names, label, self.config.candidates, sample.id)
         shown = shown_names(self.names, indices, self.config.order, sample.id)
-        text = f'{classification_prompt(self.config.prompt)} Choose one from "{", ".join(shown)}".'
+        quote = '"' if self.config.class_quotes else ""
+        text = f"{classification_prompt(self.config.prompt)} Choose one from {quote}{', '.join(shown)}{quote}."
         return Question((Turn("human", image_question(text)),), label)
 
 

@@ -99,7 +99,9 @@ def score_mmmu(answer: str, target: str, options: Sequence[str]) -> Score:
     Its flaws are kept: the article in "a photo of A dog" is choice A, and "B." inside a sentence is not seen. No answer
     where it would draw a letter.
     """
-    text = f" {answer.strip(',.!?;:' + chr(39))} "
+    for mark in ",.!?;:'":  # one after the other, as there: of "B.'" the full stop stays
+        answer = answer.strip(mark)
+    text = f" {answer} "
     letters = LETTERS[: len(options)]
     places = {letter: text.rfind(f"({letter})") for letter in letters if f"({letter})" in text}
     if not places:

@@ -4,11 +4,13 @@ import json
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
 from configs.errors import ConfigError, DataError
 from configs.schema import ProtocolConfig
 from data_prep.sample import Sample, Turn
 from eval.open_world import load_synonyms
+from eval.presets import PRESETS
 from eval.protocols import make_protocol, read_options, with_class
 from eval.records import Prediction
 
@@ -175,6 +177,13 @@ def test_a_closed_world_question_lists_every_name_once(classes):
     assert question.target == "tench"
 
 
+def test_the_papers_own_words_have_no_quotes_around_the_list(classes):
+    settings = OmegaConf.load(PRESETS / "paper.yaml").protocol
+    config = ProtocolConfig(kind="closed_world", classes=classes, order="fixed", class_quotes=settings.class_quotes)
+    asked = make_protocol(config).question(sample()).turns[0].text
+    assert asked.endswith(" Choose one from tench, red fox, fox, ox.")
+
+
 def test_random_order_and_candidates_depend_on_the_item_alone(classes):
     protocol = make_protocol(ProtocolConfig(kind="closed_world", classes=classes, candidates=3))
     lists = {item: listed(protocol.question(sample(id=item))) for item in "abcdefgh"}
@@ -235,7 +244,7 @@ def test_an_unreadable_choice_is_guessed_only_if_asked_and_the_same_every_time()
 @pytest.mark.parametrize(
     ("answer", "letter"),
     [("(B)", "B"), ("I say B then C", "C"), ("It is A dog", "A"), ("because B. is it", None),
-     ("well it surely lives far away in Asia today", "B"), ("Asia", None)],
+     ("well it surely lives far away in Asia today", "B"), ("Asia", None), ("B.'", None), ("B!.", "B")],
 )  # fmt: skip
 def test_mmmus_parser_reads_what_the_authors_code_reads(answer, letter):
     protocol = make_protocol(ProtocolConfig(kind="multiple_choice", choice_parser="mmmu"))
