@@ -49,6 +49,15 @@ class Peer:
     host: str
     process: Process
 
+    @classmethod
+    def seen_from_here(cls, rank: int, host: str, process: Process) -> "Peer":
+        """A rank that has just said where it runs; containers that share a host's name see only their own processes.
+
+        Without the distinction a rank in the next container would count as dead from the first second on.
+        """
+        hidden = host == socket.gethostname() and not process.lives
+        return cls(rank, f"{host}, another container" if hidden else host, process)
+
     def __str__(self) -> str:
         return f"rank {self.rank} ({self.host}, process {self.process.pid})"
 
@@ -104,7 +113,9 @@ class Board:
             store.set("stop", "")
         store.wait(["peers"], datetime.timedelta(minutes=10))
         roster = json.loads(store.get("peers"))
-        self.peers = [Peer(rank, host, Process(pid, start)) for rank, (host, pid, start) in enumerate(roster)]
+        self.peers = [
+            Peer.seen_from_here(rank, host, Process(pid, start)) for rank, (host, pid, start) in enumerate(roster)
+        ]
         first = [0.0, progress.place.step, "start", False]  # until a rank writes
         self._beats = {peer.rank: (first, time.monotonic()) for peer in self.peers}
         threading.Thread(target=self._run, args=(store, progress), name="board", daemon=True).start()
