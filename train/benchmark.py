@@ -90,7 +90,7 @@ def measure(config_file: Path) -> dict[str, Any]:
     plan = make_plan(config, world.size, world.device.type)
     trainer = build_trainer(plan, world, open_run(plan, resume=False))
     trainer.run()
-    for sink in trainer.parts.sinks:
+    for sink in reversed(trainer.parts.sinks):
         sink.close()
     stop_world()
     lines = [json.loads(line) for line in plan.run.metrics.read_text().splitlines()]

@@ -73,7 +73,7 @@ def end(trainer: Trainer, world: World, steps: int) -> None:
     if not exports:
         signals.ignore()
     trainer.progress.enter("leaving")
-    for sink in trainer.parts.sinks:
+    for sink in reversed(trainer.parts.sinks):  # the first takes what the others have to say at their end
         sink.close()
     stop_world()
     if trainer.stopped:

@@ -19,7 +19,7 @@ from configs.schema import LoggingConfig
 from train.sinks import Record, make_event
 from train.spikes.verdicts import ALARMS, EVERY_STEP, NEWS
 
-START_TIMEOUT = 60.0  # seconds for the server to open the run
+START_TIMEOUT = 30.0  # seconds for the server to open the run; less than CLOSE_TIMEOUT, for runs that end before
 FINISH_TIMEOUT = 20.0  # seconds for the last uploads
 CLOSE_TIMEOUT = 45.0  # seconds for them and for records that still wait; the checkpoint is saved before
 ALERTS = frozenset((*ALARMS, *NEWS, "skipped", "rolled_back", "stopped_by_monitor", "checkpoint_failed", "straggler"))
