@@ -3,8 +3,9 @@ r"""EVA-CLIP zero-shot through the package open_clip, an optional extra.
     python -m eval.run --config configs/eval/imagenet_clip.yaml \
         --set model=open_clip:EVA01-g-14-plus/merged2b_s11b_b114k
 
-`model: open_clip:ARCHITECTURE/WEIGHTS` names it; `pip install 'vlm-classify[eva]'` brings the package, with torchvision, which must fit the installed torch (a torch for CPUs only
-does not load it). The weights are those of the authors' EVA-G (its 1,024 projected features).
+`model: open_clip:ARCHITECTURE/WEIGHTS` names it; `pip install 'vlm-classify[eva]'` brings the package, with
+torchvision, which must fit the installed torch (a torch for CPUs only does not load it). The weights are those of the
+authors' EVA-G (its 1,024 projected features).
 """
 
 import hashlib
