@@ -15,6 +15,7 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parents[2])
 
+import contextlib
 import json
 import math
 import os
@@ -150,7 +151,8 @@ def live_benchmark(seed: int) -> tuple[str, dict[str, Any], bool]:
     """
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        config = prepare(root, seed)
+        with contextlib.redirect_stdout(sys.stderr):  # what building says is no part of the tables, or of --json
+            config = prepare(root, seed)
         with socket.socket() as listener:
             listener.bind(("127.0.0.1", 0))
             port = listener.getsockname()[1]
