@@ -28,7 +28,7 @@ from eval.scoring.tree_forward import Prefix, TreeForward
 from eval.scoring.tree_scorer import TreeScorer
 from eval.scoring.trie import ClassTrie
 from eval.scoring_benchmark import class_tokens
-from train.families import LlavaFamily
+from train.families.interface import LlavaFamily
 from train.shapes import SHAPES, random_model
 
 SYSTEM, QUESTION, ANSWER = 35, 17, 5  # tokens

@@ -12,7 +12,7 @@ from typing import Any
 
 from configs.errors import ConfigError
 from configs.schema import ProtocolConfig
-from train.families import Family
+from train.families.interface import Family
 
 RELATIVE = ("family", "official")
 

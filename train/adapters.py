@@ -14,7 +14,7 @@ from torch import nn
 
 from configs.errors import ConfigError
 from configs.schema import LoraConfig, ModelConfig, OptimConfig
-from train.families import Family, part_of
+from train.families.interface import Family, part_of
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,8 @@ import torch
 
 from train.adapters import choose_trainable, count_parts, freeze_table
 from train.batches import ExampleSet
-from train.checkpoint_writer import CheckpointWriter
+from train.checkpoints.saving import Saver
+from train.checkpoints.writing import CheckpointWriter
 from train.determinism import COST, make_deterministic
 from train.distributed import World
 from train.engine import Engine
@@ -15,7 +16,6 @@ from train.heldout import HeldOut
 from train.model import LossModule, load_model
 from train.plan import RunPlan
 from train.resume import Start, refuse_without_room, write_run_files
-from train.saving import Saver
 from train.sinks import ConsoleSink, JsonlSink, Sink, make_event
 from train.spikes.actions import Actions
 from train.spikes.monitor import SpikeMonitor

@@ -25,13 +25,13 @@ from configs.load import load_config
 from configs.run_dir import RunDir
 from configs.schema import CheckpointConfig, RunConfig
 from train.adapters import choose_trainable
-from train.checkpoint_writer import CheckpointWriter, Snapshot
+from train.checkpoints.saving import Saver
+from train.checkpoints.writing import CheckpointWriter, Snapshot
 from train.distributed import World, start_world, stop_world
 from train.engine import Engine
-from train.families import trainable_family_of
+from train.families.interface import trainable_family_of
 from train.model import LossModule, load_model
 from train.plan import split_batch
-from train.saving import Saver
 from train.shapes import SHAPES, write_random_base
 from train.zero import deepspeed_config
 

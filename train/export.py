@@ -27,8 +27,8 @@ from configs.run_dir import RunDir
 from configs.schema import RunConfig
 from data_prep.atomic import write_bytes
 from train.adapters import lora_config
-from train.checkpoints import MANIFEST, Checkpoint, newest_checkpoint, open_checkpoint, steps_present
-from train.families import family_of
+from train.checkpoints.reading import MANIFEST, Checkpoint, newest_checkpoint, open_checkpoint, steps_present
+from train.families.interface import family_of
 from train.identity import model_identity
 from train.model import resolve_folder
 

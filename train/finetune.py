@@ -10,13 +10,13 @@ from pathlib import Path
 
 sys.path[0] = str(Path(__file__).resolve().parents[1])  # `deepspeed` puts this folder here, not the project's
 
-from train import signals
+from train.supervision import signals
 
 signals.install()  # before torch is imported: its import takes seconds in which a signal would kill the rank
 
 import os
 
-from train import console, launcher_watch
+from train.supervision import console, launcher_watch
 
 launcher_watch.start(signals.request)
 console.outlive_readers()
@@ -35,7 +35,7 @@ from train.distributed import start_world, world_size_of_environment
 from train.plan import RunPlan, make_plan
 from train.preview import preview
 from train.resume import open_run
-from train.supervised import asked_before_start, end, run_under_watch
+from train.supervision.run import asked_before_start, end, run_under_watch
 
 
 def parse_arguments() -> argparse.Namespace:

@@ -19,7 +19,7 @@ from transformers.utils import logging as transformers_logging
 
 from configs.errors import ConfigError
 from train.chat import load_tokenizer
-from train.families import Family, TrainableFamily, family_of
+from train.families.interface import Family, TrainableFamily, family_of
 from train.identity import model_identity
 
 MODEL_FILES = ("*.json", "*.safetensors", "*.model", "*.txt")  # of a hub's repository, its sub-folders included

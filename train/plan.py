@@ -15,7 +15,7 @@ from configs.run_dir import RunDir
 from configs.schema import RunConfig
 from train.batches import Encoder, ExampleSet, TrainingBatches
 from train.chat import ChatRenderer, load_tokenizer
-from train.families import TrainableFamily, trainable_family_of
+from train.families.interface import TrainableFamily, trainable_family_of
 from train.identity import model_identity
 from train.lengths import Counts, Recipe, token_counts
 from train.model import resolve_attention, resolve_folder

@@ -12,7 +12,7 @@ from train.adapters import PartCount, choose_trainable, count_parts, freeze_tabl
 from train.chat import coloured, expand_image
 from train.determinism import COST
 from train.epochs import PADDING, EpochOrder
-from train.families import Family
+from train.families.interface import Family
 from train.lengths import Counts
 from train.plan import RunPlan, plan_counts
 from train.schedule import plan_batches, warmup_steps

@@ -23,8 +23,8 @@ from configs.load import to_yaml
 from configs.run_dir import RunDir
 from configs.schema import result_fields
 from data_prep.atomic import write_bytes
-from train.checkpoint_writer import CheckpointWriter, check_writable, tidy
-from train.checkpoints import Checkpoint, OtherFormat, none_is_whole, open_checkpoint, steps_present
+from train.checkpoints.reading import Checkpoint, OtherFormat, none_is_whole, open_checkpoint, steps_present
+from train.checkpoints.writing import CheckpointWriter, check_writable, tidy
 from train.plan import RunPlan
 
 T = TypeVar("T")

@@ -7,7 +7,7 @@ import torch
 
 from train.distributed import World
 from train.model import Batch
-from train.signals import stop_requested
+from train.supervision.signals import stop_requested
 
 
 @dataclass(frozen=True)

@@ -15,11 +15,10 @@ import numpy as np
 import torch
 
 from configs.errors import RunError
-from train import signals
 from train.batches import StepData
-from train.board import Board
-from train.checkpoint_writer import Snapshot
-from train.checkpoints import Checkpoint
+from train.checkpoints.reading import Checkpoint
+from train.checkpoints.saving import Saver
+from train.checkpoints.writing import Snapshot
 from train.distributed import World
 from train.engine import Engine, ParameterState, StepResult
 from train.epochs import OrderState, keyed_hash
@@ -27,8 +26,6 @@ from train.flops import FlopModel, peak_flops
 from train.heldout import HeldOut
 from train.loss import local_units, weigh
 from train.plan import RunPlan
-from train.progress import ForwardClock, Progress
-from train.saving import Saver
 from train.schedule import lr_factor
 from train.sinks import Sink, make_event
 from train.spikes.actions import Actions, Decision
@@ -37,7 +34,10 @@ from train.spikes.monitor import SpikeMonitor
 from train.spikes.recovery import roll_back, suspects, with_advice
 from train.spikes.verdicts import Verdict
 from train.step_record import peak_memory, skip_message, step_record
-from train.stragglers import Stragglers
+from train.supervision import signals
+from train.supervision.board import Board
+from train.supervision.progress import ForwardClock, Progress
+from train.supervision.stragglers import Stragglers
 from train.totals import Totals, sum_over_ranks
 
 

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from data_prep import build
-from train.family_shapes import BUILDERS, write_tiny_family
+from train.families.shapes import BUILDERS, write_tiny_family
 from train.shapes import write_random_base
 
 SENTENCES = (

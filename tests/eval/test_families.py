@@ -30,10 +30,10 @@ from eval.reporting.paper_rows import own_row, rows_of_report
 from eval.run import main as evaluate
 from eval.systems import System
 from train.chat import VICUNA_V1
-from train.families import family_of, trainable_family_of
-from train.family_shapes import BUILDERS, QUERIES, WINDOW
+from train.families.interface import family_of, trainable_family_of
+from train.families.shapes import BUILDERS, QUERIES, WINDOW
+from train.families.tiles import tile_tokens
 from train.model import _attention_of, load_model
-from train.tiles import tile_tokens
 
 NAMES = tuple(BUILDERS)
 MARKUP = {"llava_next": "hf"}  # transformers' own ids; the others' default has them

@@ -17,7 +17,7 @@ import torch
 from configs.load import load_config
 from configs.schema import RunConfig
 from train.build import build_trainer
-from train.checkpoints import steps_present
+from train.checkpoints.reading import steps_present
 from train.distributed import World, start_world, stop_world
 from train.engine import Engine
 from train.plan import make_plan

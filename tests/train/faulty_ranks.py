@@ -20,8 +20,9 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[0] = str(ROOT / "train")  # what running the real entry would put there
 sys.path.insert(1, str(ROOT))
 
-from train import finetune, signals
+from train import finetune
 from train.model import LossModule
+from train.supervision import signals
 from train.trainer import Trainer
 
 faults = json.loads(os.environ.get("FAULTS", "{}"))

@@ -24,7 +24,7 @@ from train.chat import (
     load_tokenizer,
     main,
 )
-from train.family_shapes import byte_level_tokenizer
+from train.families.shapes import byte_level_tokenizer
 from train.shapes import word_tokenizer
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"

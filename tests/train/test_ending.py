@@ -13,13 +13,14 @@ from configs.errors import DataError, RunError
 from configs.load import to_yaml
 from configs.run_dir import RunDir
 from configs.schema import CheckpointConfig
-from train import signals, supervised
-from train.checkpoint_writer import CheckpointWriter, Snapshot
+from train.checkpoints.saving import Saver
+from train.checkpoints.writing import CheckpointWriter, Snapshot
 from train.distributed import World
 from train.engine import ParameterState
 from train.identity import model_identity
-from train.progress import Progress
-from train.saving import Saver
+from train.supervision import run as supervised
+from train.supervision import signals
+from train.supervision.progress import Progress
 
 
 def write_checkpoint(run: RunDir, step: int, identity: str) -> None:

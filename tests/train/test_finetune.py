@@ -15,7 +15,7 @@ from transformers import AutoTokenizer, LlavaForConditionalGeneration
 
 from configs.errors import ConfigError, RunError
 from configs.run_dir import RunDir
-from train.checkpoints import newest_checkpoint, open_checkpoint
+from train.checkpoints.reading import newest_checkpoint, open_checkpoint
 from train.export import export_checkpoint, model_folders
 from train.model import load_model
 from train.shapes import write_random_base

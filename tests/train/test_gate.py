@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from configs.run_dir import RunDir
-from train.checkpoints import newest_checkpoint
+from train.checkpoints.reading import newest_checkpoint
 from train.gated_adamw import GatedAdamW
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -10,7 +10,7 @@ from transformers import LlavaForConditionalGeneration
 from configs.errors import ConfigError
 from configs.schema import ModelConfig, OptimConfig
 from train.adapters import choose_trainable, count_parts, freeze_table
-from train.families import LlavaFamily, family_of
+from train.families.interface import LlavaFamily, family_of
 from train.identity import model_identity
 from train.model import load_model, resolve_attention, resolve_folder
 from train.preview import meta_counts

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from configs.run_dir import RunDir
-from train.checkpoints import open_checkpoint
+from train.checkpoints.reading import open_checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -11,7 +11,7 @@ import torch
 
 from configs.run_dir import RunDir
 from train.batches import StepData
-from train.checkpoints import Checkpoint, remove_checkpoint, steps_present
+from train.checkpoints.reading import Checkpoint, remove_checkpoint, steps_present
 from train.distributed import World
 from train.engine import ParameterState
 from train.epochs import OrderState

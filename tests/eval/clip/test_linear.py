@@ -13,7 +13,7 @@ from eval.clip.images import load_image_encoder, own_processor
 from eval.probing import main as probe
 from eval.reporting.paper import paper_numbers
 from eval.reporting.paper_rows import rows_of_probe
-from train.family_shapes import write_tiny_family
+from train.families.shapes import write_tiny_family
 from train.tiny_clip import save
 from train.tiny_clip_parts import ClipRecipe, build_model, build_tokenizer
 

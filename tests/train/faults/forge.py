@@ -25,10 +25,10 @@ import deepspeed  # noqa: F401 - imported once, here
 import torch
 
 import train.finetune
-from train import signals
 from train.batches import ExampleSet
-from train.checkpoint_writer import CheckpointWriter
-from train.progress import Progress
+from train.checkpoints.writing import CheckpointWriter
+from train.supervision import signals
+from train.supervision.progress import Progress
 
 NEVER = 100_000
 

@@ -30,11 +30,11 @@ import torch
 from configs.load import load_config
 from configs.run_dir import RunDir
 from configs.schema import CheckpointConfig, RunConfig
-from train.checkpoint_writer import CheckpointWriter, Snapshot, tidy
-from train.checkpoints import MANIFEST, newest_checkpoint
+from train.checkpoints.reading import MANIFEST, newest_checkpoint
+from train.checkpoints.saving import Saver
+from train.checkpoints.writing import CheckpointWriter, Snapshot, tidy
 from train.engine import ParameterState
 from train.plan import make_plan
-from train.saving import Saver
 
 ROWS, COLUMNS, MATRICES = 1024, 64, 16  # 12.6 MB with the moments
 BEGINS = {"payload": "payload", "commit": "commit", "prune": "prune", "gather": "gather"}

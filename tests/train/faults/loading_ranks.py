@@ -16,7 +16,7 @@ import torch.distributed
 
 from configs.errors import RunError
 from configs.run_dir import RunDir
-from train.checkpoints import steps_present
+from train.checkpoints.reading import steps_present
 from train.resume import agreed_checkpoint
 
 

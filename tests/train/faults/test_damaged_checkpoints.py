@@ -13,8 +13,8 @@ import torch
 from configs.errors import RunError
 from configs.run_dir import RunDir
 from configs.schema import CheckpointConfig
-from train.checkpoint_writer import CheckpointWriter, Snapshot
-from train.checkpoints import FILES, MANIFEST, newest_checkpoint
+from train.checkpoints.reading import FILES, MANIFEST, newest_checkpoint
+from train.checkpoints.writing import CheckpointWriter, Snapshot
 from train.engine import ParameterState
 from train.plan import make_plan
 from train.resume import open_run

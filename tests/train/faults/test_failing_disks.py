@@ -17,7 +17,7 @@ import pytest
 
 from configs.errors import RunError
 from configs.run_dir import RunDir
-from train.checkpoints import newest_checkpoint, steps_present
+from train.checkpoints.reading import newest_checkpoint, steps_present
 from train.plan import make_plan
 from train.resume import claim, open_run
 from train.sinks import Lines

@@ -2,7 +2,7 @@
 
 import pytest
 
-from train.checkpoints import newest_checkpoint
+from train.checkpoints.reading import newest_checkpoint
 
 PLACES = {  # where the rank is killed: the fault, and the stage its peer then finds itself in
     "data wait": ({"stage": "reading", "nth": 30, "do": "kill"}, "agreement"),

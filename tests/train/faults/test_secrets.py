@@ -13,7 +13,7 @@ from configs.errors import ConfigError, RunError
 from configs.load import load_config
 from configs.run_dir import RunDir
 from configs.schema import RunConfig
-from train.checkpoints import newest_checkpoint, open_checkpoint
+from train.checkpoints.reading import newest_checkpoint, open_checkpoint
 
 ROOT = Path(__file__).resolve().parents[3]
 CANARY = "canary5ecretf00dfeedbeefcafe0123456789ab"  # 40 characters, as a W&B key

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from configs.run_dir import RunDir
-from train.checkpoints import newest_checkpoint, steps_present
+from train.checkpoints.reading import newest_checkpoint, steps_present
 
 ROOT = Path(__file__).resolve().parents[3]
 ENDLESS = {"train__max_steps": 100_000, "train__epochs": 100_000, "checkpoint__every": 100_000}

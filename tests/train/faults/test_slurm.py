@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from configs.run_dir import RunDir
-from train.checkpoints import newest_checkpoint
+from train.checkpoints.reading import newest_checkpoint
 
 ROOT = Path(__file__).resolve().parents[3]
 LAB = Path(__file__).with_name("slurm_lab.sh")

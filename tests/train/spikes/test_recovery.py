@@ -7,8 +7,8 @@ import torch
 
 from configs.run_dir import RunDir
 from configs.schema import CheckpointConfig, MonitorConfig
-from train.checkpoint_writer import CheckpointWriter, Snapshot
-from train.checkpoints import Checkpoint, steps_present
+from train.checkpoints.reading import Checkpoint, steps_present
+from train.checkpoints.writing import CheckpointWriter, Snapshot
 from train.distributed import World
 from train.engine import ParameterState
 from train.epochs import OrderState

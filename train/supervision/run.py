@@ -6,16 +6,16 @@ import sys
 from safetensors import SafetensorError
 
 from configs.errors import DataError, RunError, UserError
-from train import signals
-from train.board import Board
-from train.checkpoints import open_checkpoint
+from train.checkpoints.reading import open_checkpoint
 from train.distributed import World, stop_world
 from train.export import export_checkpoint
 from train.plan import RunPlan
 from train.sinks import make_event
 from train.spikes.actions import EXIT_CODE
+from train.supervision import signals
+from train.supervision.board import Board
+from train.supervision.watchdog import Watchdog
 from train.trainer import Trainer
-from train.watchdog import Watchdog
 
 
 def asked_before_start(plan: RunPlan, world: World) -> bool:

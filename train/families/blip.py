@@ -13,9 +13,9 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from configs.errors import ConfigError
 from train.chat import Wording
-from train.family_next import only_own_pixels
+from train.families.llava_next import only_own_pixels
+from train.families.tiles import Size
 from train.pixels import ImageBatch, PixelProcessor, squashed_pixels
-from train.tiles import Size
 
 QFORMER_TOKENIZER = "qformer_tokenizer"  # the sub-folder of transformers' `InstructBlipProcessor`
 

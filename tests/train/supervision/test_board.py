@@ -5,8 +5,8 @@ import socket
 import subprocess
 import sys
 
-from train.board import Peer
-from train.launcher_watch import Process
+from train.supervision.board import Peer
+from train.supervision.launcher_watch import Process
 
 
 def test_a_rank_of_this_host_that_ends_is_gone():

@@ -22,7 +22,7 @@ from configs.errors import RunError
 from configs.run_dir import RunDir
 from configs.schema import CheckpointConfig
 from data_prep.atomic import sync_folder, write_bytes
-from train.checkpoints import (
+from train.checkpoints.reading import (
     FILES,
     FORMAT_VERSION,
     MANIFEST,
@@ -34,8 +34,8 @@ from train.checkpoints import (
     remove_checkpoint,
     steps_present,
 )
+from train.checkpoints.tensor_file import write_tensors
 from train.engine import ParameterState
-from train.tensor_file import write_tensors
 
 MARGIN = 1.2  # of the bytes to be written, what must be free before the first is: others write to the disk as well
 

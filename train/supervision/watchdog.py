@@ -22,8 +22,8 @@ from dataclasses import dataclass
 from typing import IO, NoReturn
 
 from configs.run_dir import RunDir
-from train.board import Beat, Board, culprits, describe, in_collective
-from train.progress import Progress
+from train.supervision.board import Beat, Board, culprits, describe, in_collective
+from train.supervision.progress import Progress
 
 EXIT_CODE = 4  # a rank hangs or died
 NOTICE = 2.0  # seconds in which a rank that failed looks for one that died before it

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from configs.schema import TrainConfig
-from train.board import Beat, culprits
-from train.launcher_watch import Process, is_launcher
-from train.signals import STOP_SIGNALS
-from train.stragglers import STEPS, Straggler, Stragglers
+from train.supervision.board import Beat, culprits
+from train.supervision.launcher_watch import Process, is_launcher
+from train.supervision.signals import STOP_SIGNALS
+from train.supervision.stragglers import STEPS, Straggler, Stragglers
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def observe(rule: Stragglers, seconds: list[float], steps: int) -> list[Straggler]:
@@ -102,7 +102,7 @@ def test_before_the_config_is_read_its_default_signals_are_caught():
 SCRIPT = """
 import os, signal, sys, time
 sys.path.insert(0, ".")
-from train import signals
+from train.supervision import signals
 signals.install()
 signals.install(["SIGTERM"])
 child = os.fork()

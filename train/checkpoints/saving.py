@@ -11,7 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from train.checkpoint_writer import CheckpointWriter, Snapshot
+from train.checkpoints.writing import CheckpointWriter, Snapshot
 
 
 @dataclass(frozen=True)

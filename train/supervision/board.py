@@ -20,9 +20,9 @@ from typing import Any
 
 from torch._C._distributed_c10d import PrefixStore, Store, TCPStore
 
-from train import signals
-from train.launcher_watch import Process
-from train.progress import STAGES, Progress
+from train.supervision import signals
+from train.supervision.launcher_watch import Process
+from train.supervision.progress import STAGES, Progress
 
 PERIOD = 1.0  # seconds between signs of life
 ANSWER = datetime.timedelta(seconds=5)

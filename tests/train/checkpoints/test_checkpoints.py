@@ -13,11 +13,11 @@ from safetensors import safe_open
 from configs.errors import RunError
 from configs.run_dir import RunDir
 from configs.schema import CheckpointConfig
-from train.checkpoint_writer import CheckpointWriter, Snapshot, tidy
-from train.checkpoints import MANIFEST, SELF, manifest_sum, newest_checkpoint, open_checkpoint, steps_present
+from train.checkpoints.reading import MANIFEST, SELF, manifest_sum, newest_checkpoint, open_checkpoint, steps_present
+from train.checkpoints.saving import Saver
+from train.checkpoints.tensor_file import write_tensors
+from train.checkpoints.writing import CheckpointWriter, Snapshot, tidy
 from train.engine import ParameterState
-from train.saving import Saver
-from train.tensor_file import write_tensors
 
 NAMES = ("model.a", "model.b")
 
@@ -87,7 +87,7 @@ def test_an_interrupted_write_leaves_the_old_checkpoint_and_no_litter(run, monke
     def dying(*_: object) -> str:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("train.checkpoint_writer.write_bytes", dying)
+    monkeypatch.setattr("train.checkpoints.writing.write_bytes", dying)
     with pytest.raises(KeyboardInterrupt):
         CheckpointWriter(run, CheckpointConfig()).write(snapshot(2))
     assert [folder.name for folder in run.checkpoints.iterdir()] == ["step-00000001"]
@@ -266,7 +266,7 @@ def test_a_disk_without_room_is_an_outcome_and_the_next_save_is_tried(run, monke
     write(run, 1)
     saver = Saver(CheckpointWriter(run, CheckpointConfig()), asynchronous=True)
     with monkeypatch.context() as full:
-        full.setattr("train.checkpoint_writer.shutil.disk_usage", lambda _: Full())
+        full.setattr("train.checkpoints.writing.shutil.disk_usage", lambda _: Full())
         saver.begin(snapshot(2), time.perf_counter())
         outcome = saver.finished(wait=True)
     assert outcome.event()[0] == "checkpoint_failed"

@@ -1,7 +1,7 @@
 """What differs between model families: where the parts are, how many tokens an image takes, how features are made.
 
-One small object a family. LLaVA-1.5 is here; LLaVA-NeXT (`train.family_next`), BLIP-2 and InstructBLIP
-(`train.family_blip`) are evaluated only, and say so when a training asks.
+One small object a family. LLaVA-1.5 is here; LLaVA-NeXT (`train.families.llava_next`), BLIP-2 and InstructBLIP
+(`train.families.blip`) are evaluated only, and say so when a training asks.
 Tensor shapes: `N` images, `P` tokens an image, `H` hidden size of the language model, `S` pixels a side.
 """
 
@@ -15,10 +15,10 @@ from transformers import PreTrainedTokenizerBase
 
 from configs.errors import ConfigError
 from train.chat import Wording
-from train.family_blip import Blip2Family, InstructBlipFamily
-from train.family_next import LlavaNextFamily
+from train.families.blip import Blip2Family, InstructBlipFamily
+from train.families.llava_next import LlavaNextFamily
+from train.families.tiles import TileProcessor
 from train.pixels import ImageBatch, PixelProcessor, folder_pixels
-from train.tiles import TileProcessor
 
 Size = tuple[int, int]  # height and width of an image file, in pixels
 

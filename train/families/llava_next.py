@@ -12,8 +12,8 @@ from transformers import PreTrainedTokenizerBase
 
 from configs.errors import ConfigError
 from train.chat import Wording
+from train.families.tiles import Size, TileProcessor, tile_processor, tile_tokens
 from train.pixels import ImageBatch
-from train.tiles import Size, TileProcessor, tile_processor, tile_tokens
 
 
 class LlavaNextFamily:

@@ -7,7 +7,7 @@
 
 What is newest is found by looking, never read from a pointer file; every file is checked against its sha256 before
 use, and a damaged checkpoint is passed over with a warning. Frozen weights are not in it. Nothing is pickled, and only
-what `train.checkpoint_writer` wrote is read: no links, no other files.
+what `train.checkpoints.writing` wrote is read: no links, no other files.
 """
 
 import hashlib

@@ -1,0 +1,1 @@
+"""Signals, launchers, hangs, lost and lagging ranks: what watches over a run."""
