@@ -13,7 +13,7 @@ import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
@@ -286,7 +286,12 @@ def settings_help(schema: type[Section], prefix: str = "  ") -> str:
     return "\n".join(lines)
 
 
-def exit_on_user_error(error: UserError) -> None:
+def tell_user_error(error: UserError) -> None:
+    """Print the error as one line."""
+    print(f"error: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
+
+
+def exit_on_user_error(error: UserError) -> NoReturn:
     """Print the error as one line and exit with code 2, the code of every mistake a user can mend."""
-    print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+    tell_user_error(error)
     raise SystemExit(2)

@@ -28,7 +28,7 @@ import argparse
 import torch
 
 from configs.errors import ConfigError, UserError
-from configs.load import config_parser, describe, exit_on_user_error, load_config
+from configs.load import config_parser, describe, load_config, tell_user_error
 from configs.schema import RunConfig
 from train.build import build_trainer
 from train.distributed import start_world, world_size_of_environment
@@ -71,7 +71,10 @@ def main() -> None:
         train(plan, arguments)
     except UserError as error:
         if leads or os.environ.get("LOCAL_RANK", os.environ.get("SLURM_LOCALID")) == "0":
-            exit_on_user_error(error)  # once a node: what is missing may be missing on this one only
+            tell_user_error(error)  # once a node: what is missing may be missing on this one only
+        if torch.distributed.is_initialized():
+            sys.stdout.flush()
+            os._exit(2)  # gloo's threads abort an interpreter that ends while the other ranks are leaving
         sys.exit(2)
 
 

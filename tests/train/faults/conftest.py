@@ -157,7 +157,7 @@ def forge(workshop, tmp_path_factory) -> Iterator[Forge]:
 @pytest.fixture(scope="session")
 def straight(forge) -> Ranks:
     """The uninterrupted run that resumed ones are compared with: 12 steps, two ranks."""
-    ranks = forge.start("straight", ranks=2)
+    ranks = forge.start("unharmed", ranks=2)
     ranks.ended()
     assert ranks.codes == {0: 0, 1: 0}, ranks.text()
     return ranks
