@@ -8,13 +8,14 @@ thread looks twice a second whether each of them is still there. It imports noth
 import os
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 PERIOD = 0.5  # seconds between looks
 PROGRAMS = frozenset({"deepspeed", "deepspeed.pt", "torchrun"})
-MODULES = frozenset({"deepspeed.launcher.launch", "torch.distributed.run", "torch.distributed.launch"})
+DEEPSPEED_LAUNCH = "deepspeed.launcher.launch"
+MODULES = frozenset({DEEPSPEED_LAUNCH, "torch.distributed.run", "torch.distributed.launch"})
 LEADING_WORDS = 4  # `python -u -m deepspeed.launcher.launch`: further words are the training's own arguments
 
 
@@ -56,16 +57,33 @@ def is_launcher(words: Sequence[str]) -> bool:
     return any(Path(word).name in PROGRAMS or word in MODULES for word in leading)
 
 
-def launchers() -> list[tuple[Process, str]]:
-    """The launchers among this process' ancestors with their command lines' first words, the nearest first."""
+def launchers() -> list[tuple[Process, list[str]]]:
+    """The launchers among this process' ancestors with their command lines, the nearest first."""
     found = []
     process = Process.of(os.getppid())
     while process is not None and process.pid > 1:
         words = _words(process.pid)
         if is_launcher(words):
-            found.append((process, " ".join(Path(word).name for word in words[:LEADING_WORDS])))
+            found.append((process, words))
         process = Process.of(process.parent)
     return found
+
+
+def gone_already(
+    found: Sequence[tuple[Process, Sequence[str]]], environment: Mapping[str, str], first: Sequence[str]
+) -> str | None:
+    """The launcher that was gone before this process could look, or None; `first` is process 1's command line.
+
+    DeepSpeed's launch.py gives each rank CROSS_RANK; on one node `deepspeed` starts it, without --node_rank, and
+    process 1 adopts it once `deepspeed` is gone.
+    """
+    if is_launcher(first):
+        return None  # a container's entry point
+    if not found:
+        return "that started this rank" if "CROSS_RANK" in environment else None
+    top, words = found[-1]
+    alone = DEEPSPEED_LAUNCH in words[:LEADING_WORDS] and not any(word.startswith("--node_rank") for word in words)
+    return f"above process {top.pid}" if alone and top.parent == 1 else None
 
 
 def _words(pid: int) -> list[str]:
@@ -78,12 +96,15 @@ def _words(pid: int) -> list[str]:
 def start(request: Callable[[str], None]) -> None:
     """Call `request` once, with a reason for people, when a launcher of this process is gone."""
     watched = launchers()
-    if watched:
+    if gone := gone_already(watched, os.environ, _words(1)):
+        request(f"the launcher {gone} is gone")
+    elif watched:
         threading.Thread(target=_watch, args=(watched, request), name="launcher watch", daemon=True).start()
 
 
-def _watch(watched: list[tuple[Process, str]], request: Callable[[str], None]) -> None:
+def _watch(watched: Sequence[tuple[Process, Sequence[str]]], request: Callable[[str], None]) -> None:
     while all(process.lives for process, _ in watched):
         time.sleep(PERIOD)
-    gone = next((process.pid, name) for process, name in watched if not process.lives)
-    request("the launcher {1} (process {0}) is gone".format(*gone))
+    process, words = next((process, words) for process, words in watched if not process.lives)
+    name = " ".join(Path(word).name for word in words[:LEADING_WORDS])
+    request(f"the launcher {name} (process {process.pid}) is gone")

@@ -10,7 +10,7 @@ import pytest
 
 from configs.schema import TrainConfig
 from train.supervision.board import Beat, culprits
-from train.supervision.launcher_watch import Process, is_launcher
+from train.supervision.launcher_watch import Process, gone_already, is_launcher
 from train.supervision.signals import STOP_SIGNALS
 from train.supervision.stragglers import STEPS, Straggler, Stragglers
 
@@ -128,3 +128,23 @@ def test_a_signal_taken_out_of_the_list_has_its_usual_effect_again():
     done = subprocess.run([sys.executable, "-c", SCRIPT], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == -signal.SIGUSR1, done.stderr
     assert done.stdout in ("interrupted\n", ""), "killed by the signal, Python may not flush"
+
+
+LAUNCH = ["python", "-u", "-m", "deepspeed.launcher.launch", "--world_info=e30="]
+
+
+@pytest.mark.parametrize(
+    ("found", "environment", "first", "gone"),
+    [
+        ([(Process(9, 5, parent=1), LAUNCH)], {"CROSS_RANK": "0"}, ["/sbin/init"], "above process 9"),
+        ([], {"CROSS_RANK": "0"}, ["/sbin/init"], "that started this rank"),
+        ([(Process(9, 5, parent=8), LAUNCH), (Process(8, 4, parent=1), ["python", "deepspeed"])], {}, ["init"], None),
+        ([(Process(9, 5, parent=1), LAUNCH)], {}, ["python", "/usr/bin/deepspeed", "train/finetune.py"], None),
+        ([(Process(9, 5, parent=1), [*LAUNCH, "--node_rank=1"])], {}, ["/sbin/init"], None),
+        ([(Process(9, 5, parent=1), ["torchrun", "train/finetune.py"])], {}, ["/sbin/init"], None),
+        ([], {}, ["/sbin/init"], None),
+    ],
+    ids=["adopted", "both gone", "complete", "entry point", "one of many nodes", "torchrun", "plain python"],
+)
+def test_a_launcher_that_was_gone_before_the_rank_looked_is_noticed(found, environment, first, gone):
+    assert gone_already(found, environment, first) == gone
