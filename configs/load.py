@@ -37,13 +37,27 @@ def load_config(schema: type[C], path: Path, overrides: Sequence[str] = ()) -> t
     layers = [*_file_layers(path), *(_override_layer(text) for text in overrides)]
     origins = dict.fromkeys(_flatten(_defaults(schema)), "default")
     merged = OmegaConf.structured(schema)
-    for origin, values in layers:
+    for origin, read in layers:
+        values = _with_off(read, schema)
         try:
             merged = OmegaConf.merge(merged, values)
         except (OmegaConfBaseException, TypeError) as error:
             raise ConfigError(f"{origin}: {_explain(_culprit(schema, values, error), schema)}") from error
         origins |= dict.fromkeys(_flatten(values), origin)
     return _to_object(merged, path, schema, origins), origins
+
+
+def _with_off(values: dict[str, Any], schema: Any) -> dict[str, Any]:
+    """`values` with `off` where YAML has read it as false and the setting has `off` among its choices."""
+    specs = {spec.name: spec for spec in dataclasses.fields(schema)}
+    settled = dict(values)
+    for key, value in values.items():
+        spec = specs.get(key)
+        if spec and value is False and "off" in spec.metadata.get("choices", ()):
+            settled[key] = "off"
+        elif spec and isinstance(value, dict) and dataclasses.is_dataclass(spec.type):
+            settled[key] = _with_off(value, spec.type)
+    return settled
 
 
 def _culprit(schema: type[Section], values: Mapping[str, Any], error: Exception) -> Exception:

@@ -173,3 +173,9 @@ def test_a_value_that_its_section_refuses_is_named_with_its_section_and_its_orig
     with pytest.raises(ConfigError) as error:
         load_config(RunConfig, ROOT / "configs" / "demo.yaml", [override])
     assert str(error.value).startswith(message)
+
+
+def test_a_bare_off_is_off_where_it_is_a_choice_and_false_elsewhere():
+    config, _ = load_config(RunConfig, ROOT / "configs" / "demo.yaml", ["logging.wandb=off", "train.deterministic=off"])
+    assert config.logging.wandb == "off"
+    assert config.train.deterministic is False
