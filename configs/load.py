@@ -6,20 +6,18 @@ A file may name a `base:` (a path relative to itself) that it refines; `--set a.
 wrong types and impossible combinations raise `ConfigError` with one line that says what to change.
 """
 
-import argparse
 import dataclasses
 import difflib
 import re
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
 
 from configs.credentials import refuse_secrets
-from configs.errors import ConfigError, UserError
+from configs.errors import ConfigError
 from configs.schema import Section
 
 C = TypeVar("C", bound=Section)
@@ -259,53 +257,3 @@ def _nearest_origin(key: str, origins: Mapping[str, str]) -> str:
         if key in origins:
             return origins[key]
     return "default"
-
-
-def config_parser(purpose: str, schema: type[Section]) -> argparse.ArgumentParser:
-    """The arguments every entry point shares, with a help text that lists all settings of `schema`."""
-    parser = argparse.ArgumentParser(
-        description=purpose,
-        epilog=f"settings for the YAML file and --set:\n{settings_help(schema)}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="YAML file; see configs/")
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        dest="overrides",
-        help="override one setting, e.g. --set train.epochs=3 (may be repeated)",
-    )
-    parser.add_argument(
-        "--print-config", action="store_true", help="print the resolved settings with where each came from, and stop"
-    )
-    return parser
-
-
-def settings_help(schema: type[Section], prefix: str = "  ") -> str:
-    """One line a setting: dotted name, default, documentation."""
-    lines = []
-    for spec in dataclasses.fields(schema):
-        kind = spec.type
-        if isinstance(kind, type) and issubclass(kind, Section):
-            lines.append(settings_help(kind, f"{prefix}{spec.name}."))
-            continue
-        default = (
-            spec.default
-            if spec.default is not dataclasses.MISSING
-            else (spec.default_factory() if spec.default_factory is not dataclasses.MISSING else "(required)")
-        )
-        lines.append(f"{prefix}{spec.name} = {default}\n        {spec.metadata['doc']}".replace("%", "%%"))
-    return "\n".join(lines)
-
-
-def tell_user_error(error: UserError) -> None:
-    """Print the error as one line."""
-    print(f"error: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
-
-
-def exit_on_user_error(error: UserError) -> NoReturn:
-    """Print the error as one line and exit with code 2, the code of every mistake a user can mend."""
-    tell_user_error(error)
-    raise SystemExit(2)

@@ -11,7 +11,6 @@ Both sides run in this process, in turn, on one thread, with the same images; CP
 Pixels are measured by `python -m train.pixel_benchmark`.
 """
 
-import argparse
 import json
 import shutil
 import tempfile
@@ -22,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
+from configs.command_line import command_parser
 from configs.run_dir import ShardDir
 from configs.schema import DataConfig, SourceConfig
 from data_prep.finalise import finalise
@@ -50,7 +50,7 @@ CASES = (Case("110KB", 2000, 500), Case("6KB", 10_000, 96))
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Print rates and ratios of the chosen benchmarks; exit with 1 if one is below its goal."""
-    parser = argparse.ArgumentParser(description="Writing and reading shards, against webdataset.")
+    parser = command_parser(__doc__)
     parser.add_argument("what", choices=("build", "read", "all"), nargs="?", default="all")
     parser.add_argument("--folder", type=Path, help="where to work (default: the system's temporary folder)")
     parser.add_argument("--rounds", type=int, default=4, help="rounds; the best counts (default 4)")

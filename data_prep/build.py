@@ -11,8 +11,9 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from configs.command_line import config_parser, exit_on_user_error
 from configs.errors import ConfigError, DataError, UserError
-from configs.load import config_parser, describe, exit_on_user_error, load_config
+from configs.load import describe, load_config
 from configs.run_dir import ShardDir
 from configs.schema import DataConfig, EvalConfig, RunConfig
 from data_prep.drops import check_drop_fraction
@@ -128,7 +129,7 @@ class _ListReaders(argparse.Action):
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = config_parser("Turn raw datasets into tar shards with a manifest and an index.", RunConfig)
+    parser = config_parser(__doc__, RunConfig)
     parser.add_argument("--sources", metavar="A,B", help="only these of data.sources (default: all)")
     parser.add_argument("--worker", type=int, default=0, metavar="I", help="which of --workers this is, from 0")
     parser.add_argument("--workers", type=int, default=1, metavar="N", help="how many machines share the build")

@@ -17,8 +17,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from configs.command_line import config_parser, exit_on_user_error
 from configs.errors import UserError
-from configs.load import config_parser, exit_on_user_error, load_config
+from configs.load import load_config
 from configs.schema import DataConfig, RunConfig
 from data_prep import atomic
 from data_prep.build import chosen_sources, config_schema
@@ -122,7 +123,7 @@ def plural(word: str) -> str:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Count the names of a class list in the sources of a configuration."""
-    parser = config_parser("Count class names in training text.", RunConfig)
+    parser = config_parser(__doc__, RunConfig)
     parser.add_argument("--classes", required=True, metavar="LIST", help="a shipped list (imagenet, ...) or a file")
     parser.add_argument("--sources", metavar="A,B", help="only these of data.sources (default: all)")
     parser.add_argument("--output", type=Path, metavar="JSON", help="write all counts to this file")

@@ -5,7 +5,6 @@ Prints totals, samples as text (chosen by a seed, or by `--number`, `--label`), 
 `--sheet` draws the same samples as a PNG. How a model sees a sample is shown by `train.inspect`.
 """
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,8 +12,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageOps
 
+from configs.command_line import command_parser, exit_on_user_error
 from configs.errors import DataError, UserError
-from configs.load import exit_on_user_error
 from data_prep.drops import describe_drops
 from data_prep.images import decode_rgb, image_size, true_extension
 from data_prep.manifest import Manifest
@@ -27,7 +26,7 @@ BAR = 40  # characters of the longest bar
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Print what a shard set holds."""
-    parser = argparse.ArgumentParser(description="Show samples, histogram and drops of a shard set.")
+    parser = command_parser(__doc__)
     parser.add_argument("folder", type=Path, help="folder of the set, such as shards/imagenet")
     parser.add_argument("--samples", type=int, default=3, metavar="N", help="how many samples (default 3)")
     parser.add_argument("--seed", type=int, default=0, help="which samples (default 0)")

@@ -6,7 +6,6 @@ bits are reported, for a person to look at. Pictures with next to no contrast ha
 compared byte by byte.
 """
 
-import argparse
 import hashlib
 import json
 import sys
@@ -23,8 +22,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
 
+from configs.command_line import command_parser, exit_on_user_error
 from configs.errors import UserError
-from configs.load import exit_on_user_error
 from data_prep import atomic
 from data_prep.images import decode_rgb
 from data_prep.shards import ShardSet
@@ -55,7 +54,7 @@ class Hashes:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Compare two shard sets and print the images that stand in both."""
-    parser = argparse.ArgumentParser(description="Find training images that also stand in an evaluation set.")
+    parser = command_parser(__doc__)
     parser.add_argument("training", type=Path, help="shard set of training images")
     parser.add_argument("evaluation", type=Path, help="shard set of test images")
     parser.add_argument("--distance", type=int, default=6, metavar="BITS", help="of 128 bits (default 6)")

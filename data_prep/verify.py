@@ -5,7 +5,6 @@ every member's header and checksum, and every image decoded. Each finding names 
 Exits with 0 if all is well, 1 if something is damaged, 2 if there is no set to look at.
 """
 
-import argparse
 import hashlib
 import sys
 from collections.abc import Sequence
@@ -17,8 +16,8 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from configs.command_line import command_parser, exit_on_user_error
 from configs.errors import DataError, UserError
-from configs.load import exit_on_user_error
 from configs.run_dir import ShardDir
 from configs.schema import DataConfig
 from data_prep import ustar
@@ -36,7 +35,7 @@ READ_BYTES = 1 << 20
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Check one shard set and print what is wrong with it."""
-    parser = argparse.ArgumentParser(description="Check a shard set.")
+    parser = command_parser(__doc__)
     parser.add_argument("folder", type=Path, help="folder of the set, such as shards/imagenet")
     parser.add_argument("--full", action="store_true", help="also sha256, members and pixels")
     parser.add_argument("--processes", type=int, default=1, metavar="N", help="processes of a full check")

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from configs.command_line import command_parser, exit_on_user_error
 from configs.errors import DataError, UserError
-from configs.load import exit_on_user_error
 from data_prep import atomic
 from data_prep.class_names import SHIPPED
 
@@ -76,7 +76,7 @@ def with_synonyms(values: dict[str, Any], nouns: Nouns) -> dict[str, Any]:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Compare, write or find."""
-    parser = argparse.ArgumentParser(description="Take the synonyms of shipped class lists from WordNet.")
+    parser = command_parser(__doc__)
     parser.add_argument("lists", nargs="+", choices=("flowers102", "caltech101", "stanford_cars"), metavar="LIST")
     parser.add_argument("--wordnet", type=Path, required=True, help="folder with data.noun and index.noun")
     parser.add_argument("--write", action="store_true", help="write the lists")

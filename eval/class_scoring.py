@@ -1,4 +1,4 @@
-"""Scores every class name of an image, exactly, for little more than one forward over the distinct beginnings of names.
+r"""Scores every class name of an image, exactly, for little more than one forward over names' distinct beginnings.
 
     python -m eval.class_scoring --model DIR --image FILE --prompt "What type of object is in this photo?" \
         --answer-prefix "The photo features a" --classes FILE.json [--rule sum|mean|cfg] [--top1] --json
@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from configs.command_line import command_parser, exit_on_user_error
 from configs.errors import ConfigError, DataError, UserError
-from configs.load import exit_on_user_error
 from configs.schema import ProtocolConfig
 from data_prep.class_names import load_class_list
 from data_prep.prompts import image_question
@@ -185,7 +185,7 @@ def _as_text(result: dict[str, Any]) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description="Score every class name of an image.")
+    parser = command_parser(__doc__)
     parser.add_argument("--model", required=True, metavar="DIR", help="model folder or hub id")
     parser.add_argument("--image", required=True, type=Path, metavar="FILE", help="a picture")
     parser.add_argument("--prompt", required=True, metavar="TEXT", help="the question; the image is put before it")

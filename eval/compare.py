@@ -6,15 +6,14 @@ NAME=FOLDER: a folder of evaluations, each with a report.json in it or in a fold
 counts, or the best one that summary.json names). Prints the table; writes report.md, report.json and report.html.
 """
 
-import argparse
 import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from configs.command_line import command_parser, exit_on_user_error
 from configs.errors import ConfigError, RunError, UserError
-from configs.load import exit_on_user_error
 from configs.run_dir import EvalDir
 from data_prep.atomic import write_bytes
 from eval.places import Place
@@ -28,7 +27,7 @@ Reports = Mapping[str, Mapping[str, Any]]  # evaluation's name to the content of
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Compare. Exits with code 2 if a folder holds no report."""
-    parser = argparse.ArgumentParser(description="Set the evaluations of several models side by side.")
+    parser = command_parser(__doc__)
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder of the report")
     parser.add_argument("models", nargs="+", metavar="NAME=EVALDIR", help="a model's name and folder of evaluations")
     arguments = parser.parse_args(argv)

@@ -24,6 +24,7 @@ from typing import Any
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from configs.command_line import command_parser
 from eval import cpu_products
 from eval.generation import Greedy, LanguageModel, Stop
 
@@ -219,7 +220,7 @@ def as_text(result: dict[str, Any]) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description="Measure greedy answers against transformers' generate.")
+    parser = command_parser(__doc__)
     parser.add_argument("--shape", choices=tuple(SHAPES), default="hidden-512", help="default hidden-512")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="cpu in fp32 (default), cuda in bf16")
     parser.add_argument("--batch", type=int, default=8, help="questions at a time (default 8)")

@@ -15,7 +15,6 @@ A prior over images is the mean over the half that chooses t.
 Shapes: `N` items, `K` classes, `T` coefficients.
 """
 
-import argparse
 import json
 import sys
 from collections.abc import Mapping, Sequence
@@ -27,8 +26,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from configs.command_line import command_parser, exit_on_user_error
 from configs.errors import RunError, UserError
-from configs.load import exit_on_user_error
 from configs.run_dir import EvalDir
 from configs.schema import ProtocolConfig
 from eval.identity import Evaluation, read_evaluation
@@ -185,7 +184,7 @@ def _told(result: Mapping[str, Any] | None, how: str) -> str:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Sweep t on stored scores. Exits with code 2 if there are none."""
-    parser = argparse.ArgumentParser(description="Sweep the coefficient of classifier-free guidance on stored scores.")
+    parser = command_parser(__doc__)
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="answers of kind class_scoring of one model")
     parser.add_argument("--json", action="store_true", help="print JSON")
     arguments = parser.parse_args(argv)

@@ -20,8 +20,8 @@ from typing import Any
 
 import torch
 
+from configs.command_line import command_parser, exit_on_user_error
 from configs.errors import UserError
-from configs.load import exit_on_user_error
 from eval.generation import Greedy, LanguageModel, Stop
 from eval.scoring.rules import Rule
 from eval.scoring.tree_forward import Prefix, TreeForward
@@ -133,7 +133,7 @@ def as_text(result: dict[str, Any]) -> str:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Measure and print. Exits with code 2 on a mistake in the arguments."""
-    parser = argparse.ArgumentParser(description="Images a second of a whole LLaVA with random weights.")
+    parser = command_parser(__doc__)
     parser.add_argument("--shape", choices=tuple(SHAPES), default="llava-1.5-7b", help="default llava-1.5-7b")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cuda", help="default cuda")
     parser.add_argument("--tokenizer", default="llava-hf/llava-1.5-7b-hf", help="folder, file or hub id (LLaMA's)")

@@ -6,7 +6,6 @@ Accuracies of two runs on the same items are not independent: only the items on 
 McNemar's test asks whether these fall evenly to both sides, exactly (binomial), at any number of items.
 """
 
-import argparse
 import json
 import math
 import sys
@@ -16,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from configs.command_line import command_parser, exit_on_user_error
 from configs.errors import RunError, UserError
-from configs.load import exit_on_user_error
 from configs.run_dir import EvalDir
 from configs.schema import ProtocolConfig
 from eval.identity import read_evaluation
@@ -101,7 +100,7 @@ def read_right(folder: EvalDir) -> dict[str, bool]:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Compare two folders of answers. Exits with code 2 if they cannot be compared."""
-    parser = argparse.ArgumentParser(description="Test whether two runs on the same items differ.")
+    parser = command_parser(__doc__)
     parser.add_argument("first", type=Path, metavar="FOLDER", help="one model's answers (with evaluation.json)")
     parser.add_argument("second", type=Path, metavar="FOLDER", help="the other's")
     parser.add_argument("--json", action="store_true", help="print JSON")

@@ -26,8 +26,9 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
+from configs.command_line import command_parser, exit_on_user_error
 from configs.errors import DataError, RunError, UserError
-from configs.load import exit_on_user_error, load_config
+from configs.load import load_config
 from configs.schema import EvalConfig
 from data_prep.atomic import TEMPORARY_SUFFIX
 from eval.class_frequency import frequencies_of, frequency_results, with_frequency
@@ -258,7 +259,7 @@ def as_text(result: dict[str, Any]) -> str:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Probe a model, or measure the training of heads. Exits with code 2 on a mistake."""
-    parser = argparse.ArgumentParser(description="Linear probing of the last layer at several places.")
+    parser = command_parser(__doc__)
     parser.add_argument("--config", type=Path, metavar="FILE", help="evaluation whose model and source are probed")
     parser.add_argument("--train", metavar="SOURCE", help="source of data.sources that heads are trained on")
     parser.add_argument("--epochs", type=int, help="epochs of training (default, as the paper: 500; encoders 300)")

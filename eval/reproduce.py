@@ -15,8 +15,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from configs.command_line import command_parser, exit_on_user_error
 from configs.errors import ConfigError, UserError
-from configs.load import exit_on_user_error
 from eval.items import Share
 from eval.places import run_of
 from eval.presets import preset_names
@@ -71,7 +71,7 @@ def reproduce(arguments: argparse.Namespace) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description="Rerun the paper's experiments on one model.")
+    parser = command_parser(__doc__)
     parser.add_argument("--model", required=True, metavar="DIR", help="run, checkpoint, export, model folder or hub id")
     parser.add_argument(
         "--datasets",

@@ -12,8 +12,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from configs.command_line import config_parser, exit_on_user_error
 from configs.errors import ConfigError, UserError
-from configs.load import config_parser, describe, exit_on_user_error, load_config
+from configs.load import describe, load_config
 from configs.run_dir import EvalDir
 from configs.schema import EvalConfig
 from eval.items import Share
@@ -76,7 +77,7 @@ def _check(config: EvalConfig, arguments: argparse.Namespace) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = config_parser("Ask a model the questions of an evaluation, and report.", EvalConfig)
+    parser = config_parser(__doc__, EvalConfig)
     parser.add_argument(
         "--worker", type=int, metavar="I", help="which of --workers this is, from 0; it writes no report"
     )

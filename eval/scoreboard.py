@@ -7,7 +7,6 @@ loss curves of runs. A row that nothing was run for says so; results that no row
 after them. Every number of ours has its interval, sample size and the name and hash of its protocol.
 """
 
-import argparse
 import json
 import sys
 from collections.abc import Mapping, Sequence
@@ -15,8 +14,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from configs.command_line import command_parser, exit_on_user_error
 from configs.errors import UserError
-from configs.load import exit_on_user_error
 from data_prep.atomic import write_bytes
 from eval.reporting.paper import PaperNumber, paper_numbers
 from eval.reporting.results import Found, Result, collect
@@ -25,7 +24,7 @@ from eval.reporting.scoreboard_page import scoreboard_page
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Make the scoreboard. Exits with code 2 if a result cannot be read."""
-    parser = argparse.ArgumentParser(description="Set every number of the paper beside ours.")
+    parser = command_parser(__doc__)
     parser.add_argument("folders", nargs="+", type=Path, metavar="FOLDER", help="runs, or folders of evaluations")
     parser.add_argument("--output", type=Path, default=Path("runs"), metavar="DIR", help="where to (default: runs)")
     arguments = parser.parse_args(argv)

@@ -25,8 +25,8 @@ import numpy as np
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from configs.command_line import command_parser, exit_on_user_error
 from configs.errors import UserError
-from configs.load import exit_on_user_error
 from data_prep.class_names import load_class_list
 from data_prep.prompts import classification_prompt, image_question
 from data_prep.sample import Turn
@@ -239,7 +239,7 @@ def as_text(result: dict[str, Any]) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description="Measure class scoring against the slow ways.")
+    parser = command_parser(__doc__)
     parser.add_argument("--tokenizer", default="llava-hf/llava-1.5-7b-hf", help="folder, file or hub id (LLaMA's)")
     parser.add_argument("--prefix", type=int, default=628, help="tokens of the prompt (default 628)")
     parser.add_argument("--hidden", type=int, default=512, help="hidden size (default 512)")

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import torch
 
+from configs.command_line import exit_on_user_error
 from configs.errors import RunError, UserError
-from configs.load import exit_on_user_error
 from configs.run_dir import EvalDir
 from configs.schema import EvalConfig
 from data_prep.atomic import write_bytes

@@ -7,7 +7,6 @@ Shards -> projector-only training on classification alone and on the mix (2 rank
 base model and to both results -> one table and `report.html`. Nothing is computed here.
 """
 
-import argparse
 import subprocess
 import sys
 import time
@@ -15,8 +14,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from configs.command_line import command_parser, exit_on_user_error
 from configs.errors import RunError, UserError
-from configs.load import exit_on_user_error, load_config
+from configs.load import load_config
 from configs.run_dir import EvalDir, RunDir
 from configs.schema import EvalConfig, RunConfig
 from launch import commands
@@ -125,7 +125,7 @@ def run_step(argv: list[str]) -> None:
 
 def main() -> None:
     """Run all steps; the last one prints the table."""
-    parser = argparse.ArgumentParser(description="Run the demo: shards, two trainings, evaluations, one table.")
+    parser = command_parser(__doc__)
     parser.add_argument("--config", type=Path, default=Path("configs/demo.yaml"), help="config of the mix run")
     parser.add_argument("--quick", action="store_true", help="a few steps and questions; the numbers mean nothing")
     arguments = parser.parse_args()

@@ -14,8 +14,9 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from configs.command_line import config_parser, exit_on_user_error
 from configs.errors import ConfigError, DataError, UserError
-from configs.load import config_parser, describe, exit_on_user_error, load_config
+from configs.load import describe, load_config
 from configs.run_dir import RunDir, ShardDir
 from configs.schema import DataConfig, EvalConfig, RunConfig, SlurmConfig
 from data_prep.manifest import read_manifest
@@ -205,7 +206,7 @@ def _evaluations(config: RunConfig, start: str) -> Iterator[str]:
 
 def main() -> None:
     """Print every problem on a line of its own, or that there is none."""
-    parser = config_parser("Check a training chain before it is submitted.", RunConfig)
+    parser = config_parser(__doc__, RunConfig)
     add_cluster_arguments(parser)
     arguments = parser.parse_args()
     try:

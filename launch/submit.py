@@ -6,10 +6,6 @@ The scripts in slurm/ are complete programs of fixed text. They are copied uncha
 from run to run reaches them as options and arguments of sbatch, called with a list. No value is ever pasted into shell
 text, so none can become shell. Only `slurm.setup`, which *is* shell, gets a file of its own (setup.sh).
 
-Rejected: templates whose `#SBATCH` lines and command are filled in. One finished script per job is pleasant to read,
-but a job name with a newline then adds lines to it, each value needs its own quoting, and a template with
-placeholders is a script that an admin can neither run nor check with `bash -n`.
-
 The resolved configs are saved beside the scripts and the jobs read those copies: a job may start days from now, when
 the original has been edited.
 """
@@ -23,14 +19,18 @@ import subprocess
 import sys
 from pathlib import Path
 
+from configs.command_line import config_parser, exit_on_user_error
 from configs.errors import ConfigError, RunError, UserError
-from configs.load import config_parser, describe, exit_on_user_error, load_config, to_yaml
+from configs.load import describe, load_config, to_yaml
 from configs.schema import EvalConfig, RunConfig
 from launch.chain import Job, SlurmDir, plan, sbatch_argv, slurm_dir
 from launch.cluster import add_cluster_arguments, cluster_of
 from launch.commands import as_typed, check_printable
 from launch.preflight import load_evaluation, problems, run_folder
 
+# Rejected: templates whose `#SBATCH` lines and command are filled in. One finished script per job is pleasant to read,
+# but a job name with a newline then adds lines to it, each value needs its own quoting, and a template with
+# placeholders is a script that an admin can neither run nor check with `bash -n`.
 SCRIPTS = SlurmDir(Path(__file__).resolve().parents[1] / "slurm")
 PATTERN_CHARACTERS = "%\\"
 
@@ -127,7 +127,7 @@ def dry_run_text(config: RunConfig, jobs: list[Job]) -> str:
 
 def main() -> None:
     """Check, then print (--dry-run) or submit the chain."""
-    parser = config_parser("Submit a run to SLURM: data_prep, fine-tuning, evaluations, reports.", RunConfig)
+    parser = config_parser(__doc__, RunConfig)
     add_cluster_arguments(parser)
     parser.add_argument("--dry-run", action="store_true", help="print scripts and commands, submit nothing")
     arguments = parser.parse_args()

@@ -6,7 +6,6 @@ ETA is (total steps - step) x the median duration of the last steps; the total f
 fraction of an epoch that a step is. With --follow, every new step and event is one more line until Ctrl-C.
 """
 
-import argparse
 import json
 import statistics
 import time
@@ -14,8 +13,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from configs.command_line import command_parser, exit_on_user_error
 from configs.errors import RunError, UserError
-from configs.load import exit_on_user_error, load_config
+from configs.load import load_config
 from configs.run_dir import EvalDir, RunDir
 from configs.schema import RunConfig
 
@@ -178,7 +178,7 @@ def _printable(text: str) -> str:
 
 def main() -> None:
     """Print the state; with --follow go on until Ctrl-C."""
-    parser = argparse.ArgumentParser(description="Show the state of a run from its files.")
+    parser = command_parser(__doc__)
     parser.add_argument("run", type=Path, help="run folder, for example runs/demo")
     parser.add_argument("--follow", action="store_true", help="go on printing new steps and events")
     parser.add_argument("--interval", type=float, default=2.0, metavar="SECONDS", help="between looks (default: 2)")

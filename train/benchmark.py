@@ -20,8 +20,9 @@ import numpy as np
 import torch
 from PIL import Image
 
+from configs.command_line import command_parser, exit_on_user_error
 from configs.errors import UserError
-from configs.load import exit_on_user_error, load_config
+from configs.load import load_config
 from configs.schema import RunConfig
 from data_prep import build
 from train.build import build_trainer
@@ -112,7 +113,7 @@ def measure(config_file: Path) -> dict[str, Any]:
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Measure training speed on randomly initialised weights.")
+    parser = command_parser(__doc__)
     parser.add_argument("--shape", choices=tuple(SHAPES), default="tiny")
     parser.add_argument("--mode", choices=("projector", "lora", "full"), default="projector")
     parser.add_argument("--micro-batch", type=int, default=8, help="samples per forward")

@@ -29,8 +29,8 @@ from typing import Any
 
 from transformers import AutoTokenizer, LlamaTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
+from configs.command_line import command_parser, exit_on_user_error
 from configs.errors import ConfigError, DataError, UserError
-from configs.load import exit_on_user_error
 from data_prep.sample import IMAGE_PLACEHOLDER, Turn, parse_turns
 
 IMAGE_INDEX = -200  # stands for the image in unexpanded ids, as in LLaVA
@@ -362,7 +362,7 @@ def _conversation(record: Any, number: int) -> tuple[Turn, ...]:
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = command_parser(__doc__)
     parser.add_argument("--tokenizer", required=True, help="model folder, tokenizer.json or tokenizer.model")
     parser.add_argument("--conversations", required=True, type=Path, help='JSON list of {"conversations": [...]}')
     parser.add_argument("--output", type=Path, help="where to write the list of {input_ids, labels}")

@@ -21,6 +21,7 @@ from typing import Any
 
 import torch
 
+from configs.command_line import command_parser
 from configs.load import load_config
 from configs.run_dir import RunDir
 from configs.schema import CheckpointConfig, RunConfig
@@ -125,7 +126,7 @@ def table(result: dict[str, Any]) -> str:
 
 def main() -> None:
     """Measure in a temporary folder and print."""
-    parser = argparse.ArgumentParser(description="What a checkpoint costs, ours and DeepSpeed's.")
+    parser = command_parser(__doc__)
     parser.add_argument("--shape", choices=tuple(SHAPES), default="small")
     parser.add_argument("--rank", type=int, default=128, help="rank of the LoRA")
     parser.add_argument("--zero-stage", type=int, choices=(0, 1, 2, 3), default=2)

@@ -7,7 +7,6 @@ kept as a peft adapter beside the base with its trained projector. The base's id
 another base is refused: a merge onto the wrong base gives a model nobody trained.
 """
 
-import argparse
 import fcntl
 import hashlib
 import json
@@ -21,8 +20,9 @@ from typing import Any
 import torch
 from transformers import AutoModelForImageTextToText
 
+from configs.command_line import command_parser, exit_on_user_error
 from configs.errors import ConfigError, RunError, UserError
-from configs.load import exit_on_user_error, load_config
+from configs.load import load_config
 from configs.run_dir import RunDir
 from configs.schema import RunConfig
 from data_prep.atomic import write_bytes
@@ -223,7 +223,7 @@ def _is_export_of(output: Path, checkpoint: Path) -> bool:
 
 def main() -> None:
     """Export one checkpoint of a run."""
-    parser = argparse.ArgumentParser(description="Build a model folder for plain transformers from a checkpoint.")
+    parser = command_parser(__doc__)
     parser.add_argument("run", type=Path, help="run folder, such as runs/demo_mix")
     parser.add_argument("--step", type=int, help="which checkpoint (default: the newest whole one)")
     parser.add_argument("--base", help="the base model, if it is no longer where the run's config says")

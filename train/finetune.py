@@ -27,8 +27,9 @@ import argparse
 
 import torch
 
+from configs.command_line import config_parser, tell_user_error
 from configs.errors import ConfigError, UserError
-from configs.load import config_parser, describe, load_config, tell_user_error
+from configs.load import describe, load_config
 from configs.schema import RunConfig
 from train.build import build_trainer
 from train.distributed import start_world, world_size_of_environment
@@ -40,7 +41,7 @@ from train.supervision.run import asked_before_start, end, run_under_watch
 
 def parse_arguments() -> argparse.Namespace:
     """The command line."""
-    parser = config_parser("Fine-tune a vision-language model on tar shards.", RunConfig)
+    parser = config_parser(__doc__, RunConfig)
     parser.add_argument("--dry-run", action="store_true", help="print what the run would be; touches no GPU")
     parser.add_argument("--world", type=int, help="with --dry-run: number of ranks to plan for")
     parser.add_argument("--resume", choices=("auto",), help="auto: continue from the newest whole checkpoint, if any")

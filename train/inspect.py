@@ -10,8 +10,9 @@ import argparse
 from collections.abc import Sequence
 from dataclasses import replace
 
+from configs.command_line import config_parser, exit_on_user_error
 from configs.errors import ConfigError, DataError, UserError
-from configs.load import config_parser, exit_on_user_error, load_config
+from configs.load import load_config
 from configs.schema import RunConfig
 from data_prep.inspect import choose
 from data_prep.remote import as_url
@@ -81,7 +82,7 @@ def _open(config: RunConfig, name: str) -> ShardSet:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = config_parser("Show samples as a model reads them, supervised tokens in green.", RunConfig)
+    parser = config_parser(__doc__, RunConfig)
     parser.add_argument("--source", metavar="NAME", help="only this source (default: all that are trained on)")
     parser.add_argument("--samples", type=int, default=3, metavar="N", help="how many of each source (default 3)")
     parser.add_argument("--seed", type=int, default=0, help="which samples (default 0)")

@@ -10,8 +10,9 @@ import argparse
 import json
 from collections.abc import Iterator
 
+from configs.command_line import config_parser, exit_on_user_error
 from configs.errors import ConfigError, UserError
-from configs.load import config_parser, describe, exit_on_user_error, load_config
+from configs.load import describe, load_config
 from configs.schema import RunConfig
 from train.epochs import PADDING
 from train.packing import StepOrder
@@ -49,7 +50,7 @@ def read_epoch(
 
 def parse_arguments() -> argparse.Namespace:
     """The command line."""
-    parser = config_parser("Print which samples each rank will read in each step of an epoch.", RunConfig)
+    parser = config_parser(__doc__, RunConfig)
     parser.add_argument("--world", type=int, default=1, help="number of ranks (default 1)")
     parser.add_argument("--workers", type=int, help="data-loading processes per rank (default: train.workers)")
     parser.add_argument("--epoch", type=int, default=0, help="epoch, counted from 0 (default 0)")

@@ -5,7 +5,6 @@ ImageNet conversation has 576 image tokens, 57 of prompt and a name; the parts o
 LLaVA-1.5's table and log-normal texts of guessed medians. Both sides see the same lengths in the same process.
 """
 
-import argparse
 import json
 import resource
 import time
@@ -15,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from configs.command_line import command_parser
 from configs.schema import TrainConfig
 from train.epochs import EpochOrder, Mixture
 from train.packing import Dealing, Lengths, StepOrder
@@ -151,7 +151,7 @@ def padding(data: Modelled, batch: int, world: int, steps: int) -> dict[str, flo
 
 def main() -> None:
     """Measure and print; the plan comes first, so that the peak of memory is its own."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = command_parser(__doc__)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--steps", type=int, default=1000, help="steps over which padding is measured (default 1000)")
     arguments = parser.parse_args()

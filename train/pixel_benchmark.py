@@ -5,7 +5,6 @@ One core, the same JPEGs on both sides, both sides taking turns in this process.
 `expand2square` in PIL and then `CLIPImageProcessorPil`. Ours gives uint8, which is normalised on the device.
 """
 
-import argparse
 import json
 import tarfile
 from collections.abc import Callable, Iterable, Sequence
@@ -19,8 +18,8 @@ from PIL import Image
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
 
+from configs.command_line import command_parser, exit_on_user_error
 from configs.errors import DataError, UserError
-from configs.load import exit_on_user_error
 from data_prep.images import decode_rgb, true_extension
 from data_prep.measure import best_cpu_seconds, made_jpeg
 from train.pixels import PixelProcessor
@@ -31,7 +30,7 @@ TOLERANCE = {"exact": 0, "fast": 2}  # of 255
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Print images a second of each side, the ratios and the largest difference; exit with 1 below a goal."""
-    parser = argparse.ArgumentParser(description="Preprocessing speed, one core, against transformers.")
+    parser = command_parser(__doc__)
     parser.add_argument("--images", type=Path, help="folder or tar of JPEGs (default: pictures made for the purpose)")
     parser.add_argument("--count", type=int, default=100, help="how many images (default 100)")
     parser.add_argument("--size", type=int, default=336, help="side of the result in pixels (default 336)")

@@ -6,7 +6,6 @@ second run, the paper's Figure 5: both losses in one plot, LoRA against projecto
 the samples come from the shards, since the order is a pure function of the step.
 """
 
-import argparse
 import base64
 import html
 import io
@@ -17,8 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from configs.command_line import command_parser, exit_on_user_error
 from configs.errors import DataError, RunError, UserError
-from configs.load import exit_on_user_error, load_config
+from configs.load import load_config
 from configs.run_dir import RunDir
 from configs.schema import RunConfig
 from data_prep.atomic import write_bytes
@@ -175,7 +175,7 @@ def _picture(samples: Sequence[Sample]) -> str:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Read, look the samples up, print, write the page."""
-    parser = argparse.ArgumentParser(description="Show what the loss-spike monitor saw in a run.")
+    parser = command_parser(__doc__)
     parser.add_argument("run", type=Path, help="folder of the run, such as runs/imagenet_lora")
     parser.add_argument("other", type=Path, nargs="?", help="a run to draw beside it, such as runs/imagenet_projector")
     parser.add_argument("--samples", type=int, default=12, metavar="N", help="samples shown of each step (default 12)")

@@ -7,7 +7,6 @@ with the first of the fixed and once with the first of the fresh seeds (`train.s
 is missed.
 """
 
-import argparse
 import json
 import random
 import statistics
@@ -16,6 +15,7 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from configs.command_line import command_parser
 from configs.schema import MonitorConfig
 from train.spikes.live import live_benchmark
 from train.spikes.monitor import SpikeMonitor
@@ -122,7 +122,7 @@ def traces_benchmark(seeds: Sequence[int], label: str) -> tuple[str, dict[str, A
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the halves that were asked for."""
-    parser = argparse.ArgumentParser(description="Score the loss-spike monitor against known faults.")
+    parser = command_parser(__doc__)
     parser.add_argument("--json", action="store_true", help="print data instead of tables")
     parser.add_argument(
         "--seeds", choices=("fixed", "fresh", "both"), default="both", help="which noise (default both)"

@@ -11,9 +11,11 @@
 So the finished model sees the difference between any two classes and knows all about both, but can name only the
 common ones: the paper's finding, by construction of the *data*, as in LLaVA. The folder is in Hugging Face's
 format; `measures.json` says what the model can do, measured at the end of the build.
+
+A build takes about ten minutes on two CPU cores; built twice on one machine with the same package versions, it is the
+same bit for bit. `--dry-run` does two steps per stage (seconds) to prove that it runs.
 """
 
-import argparse
 import json
 import os
 import sys
@@ -29,6 +31,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from configs.command_line import command_parser
 from train.tiny_base_stages.language import LanguageRecipe, build_language_model, train_language_model
 from train.tiny_base_stages.measures import measure
 from train.tiny_base_stages.projector import ProjectorRecipe, assemble, teach_images
@@ -107,13 +110,7 @@ def save(
 
 def main(arguments: list[str] | None = None) -> int:
     """The command line. Returns the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m train.tiny_base",
-        description="Build the demo's base model: a vision tower that tells all classes apart, a language model that "
-        "knows them all from text, and a projector that learned to name only the common ones.",
-        epilog="A build takes about ten minutes on two CPU cores; built twice on one machine with the same package "
-        "versions, it is the same bit for bit. `--dry-run` does two steps per stage (seconds) to prove that it runs.",
-    )
+    parser = command_parser(__doc__)
     parser.add_argument("--output", type=Path, required=True, help="folder to write, e.g. train/assets/tiny_llava")
     parser.add_argument("--dry-run", action="store_true", help="two steps per stage; the model will know nothing")
     options = parser.parse_args(arguments)

@@ -8,7 +8,6 @@ be run where none can be downloaded, and a linear head or a small LLaVA can stan
 the same machine with as many threads (OMP_NUM_THREADS) it is the same bit for bit.
 """
 
-import argparse
 import json
 import math
 import os
@@ -25,8 +24,9 @@ from torch.nn import functional
 from tqdm import tqdm
 from transformers import CLIPImageProcessorPil, CLIPModel, CLIPProcessor, PreTrainedTokenizerFast
 
+from configs.command_line import command_parser, exit_on_user_error
 from configs.errors import ConfigError, DataError, UserError
-from configs.load import exit_on_user_error, load_config
+from configs.load import load_config
 from data_prep.build import config_schema
 from data_prep.images import decode_rgb
 from data_prep.shards import ShardSet
@@ -137,7 +137,7 @@ def save(model: CLIPModel, tokenizer: PreTrainedTokenizerFast, recipe: ClipRecip
 def main(argv: Sequence[str] | None = None) -> None:
     """The command line. Exits with code 2 on a mistake in configuration or data."""
     recipe = ClipRecipe()
-    parser = argparse.ArgumentParser(description="Train a tiny CLIP from a labelled shard set.")
+    parser = command_parser(__doc__)
     parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="a run or an evaluation")
     parser.add_argument("--source", required=True, help="source of data.sources to learn from; its shards are built")
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder to write")

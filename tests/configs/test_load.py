@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from configs.command_line import settings_help
 from configs.errors import ConfigError
-from configs.load import describe, load_config, settings_help, to_yaml
+from configs.load import describe, load_config, to_yaml
 from configs.schema import EvalConfig, RunConfig, result_fields
 
 ROOT = Path(__file__).resolve().parents[2]

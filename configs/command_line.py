@@ -1,0 +1,67 @@
+"""Command lines: parsers whose help teaches, and mistakes told in one line."""
+
+import argparse
+import dataclasses
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+from configs.errors import UserError
+from configs.schema import Section
+
+
+def command_parser(doc: str | None) -> argparse.ArgumentParser:
+    """A parser whose `--help` begins with `doc`, a program's module docstring: what it does, and commands to copy."""
+    spec = getattr(sys.modules["__main__"], "__spec__", None)  # None for a file that is started by its path
+    return argparse.ArgumentParser(
+        prog=f"python -m {spec.name}" if spec else None,
+        description=doc,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+
+
+def config_parser(doc: str | None, schema: type[Section]) -> argparse.ArgumentParser:
+    """The arguments every program with a config has; its help lists all settings of `schema`."""
+    parser = command_parser(doc)
+    parser.epilog = f"settings for the YAML file and --set:\n{settings_help(schema)}"
+    parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="YAML file; see configs/")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        dest="overrides",
+        help="override one setting, e.g. --set train.epochs=3 (may be repeated)",
+    )
+    parser.add_argument(
+        "--print-config", action="store_true", help="print the resolved settings with where each came from, and stop"
+    )
+    return parser
+
+
+def settings_help(schema: type[Section], prefix: str = "  ") -> str:
+    """One line a setting: dotted name, default, documentation."""
+    lines = []
+    for spec in dataclasses.fields(schema):
+        kind = spec.type
+        if isinstance(kind, type) and issubclass(kind, Section):
+            lines.append(settings_help(kind, f"{prefix}{spec.name}."))
+            continue
+        default = (
+            spec.default
+            if spec.default is not dataclasses.MISSING
+            else (spec.default_factory() if spec.default_factory is not dataclasses.MISSING else "(required)")
+        )
+        lines.append(f"{prefix}{spec.name} = {default}\n        {spec.metadata['doc']}")
+    return "\n".join(lines)
+
+
+def tell_user_error(error: UserError) -> None:
+    """Print the error as one line."""
+    print(f"error: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
+
+
+def exit_on_user_error(error: UserError) -> NoReturn:
+    """Print the error as one line and exit with code 2, the code of every mistake a user can mend."""
+    tell_user_error(error)
+    raise SystemExit(2)

@@ -1,0 +1,46 @@
+"""The help of every program."""
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from configs.command_line import command_parser, settings_help
+from configs.schema import EvalConfig, RunConfig
+
+ROOT = Path(__file__).resolve().parents[2]
+PROGRAMS = sorted(
+    str(path.relative_to(ROOT))
+    for folder in ("data_prep", "train", "eval", "launch")
+    for path in (ROOT / folder).rglob("*.py")
+    if re.search(r"(command|config)_parser\(", path.read_text(encoding="utf-8"))
+)
+
+
+def test_help_begins_with_what_the_module_says_of_itself_line_for_line() -> None:
+    doc = "Does a thing, 95 % of the time.\n\n    python -m a.thing   # first\n    python -m a.other   # second\n"
+    assert doc.strip() in command_parser(doc).format_help()
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_a_program_tells_in_its_docstring_a_command_to_copy(program: str) -> None:
+    doc = ast.get_docstring(ast.parse((ROOT / program).read_text(encoding="utf-8"))) or ""
+    module = program.removesuffix(".py").replace("/", ".")
+    assert f"python -m {module}" in doc or f"deepspeed {program}" in doc
+
+
+@pytest.mark.parametrize("schema", [RunConfig, EvalConfig])
+def test_settings_are_shown_as_they_are_written_percent_signs_too(schema: type) -> None:
+    shown = settings_help(schema)
+    assert "%%" not in shown
+    assert "data.shards = " in shown
+
+
+def test_a_real_program_calls_itself_what_one_types() -> None:
+    shown = subprocess.run(
+        [sys.executable, "-m", "launch.watch", "--help"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
+    assert shown.startswith("usage: python -m launch.watch")
