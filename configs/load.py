@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
 
@@ -32,7 +33,7 @@ def load_config(schema: type[C], path: Path, overrides: Sequence[str] = ()) -> t
 
     Raises `ConfigError` for a missing or malformed file, an unknown key, a wrong type or an impossible combination.
     """
-    layers = [*_file_layers(path), *(_override_layer(text) for text in overrides)]
+    layers = [*file_layers(path), *(_override_layer(text) for text in overrides)]
     origins = dict.fromkeys(_flatten(_defaults(schema)), "default")
     merged = OmegaConf.structured(schema)
     for origin, read in layers:
@@ -120,8 +121,8 @@ def _placed(text: str, section: str, path: Path, origins: Mapping[str, str]) -> 
     return f"{path}: {section}{text}" if key in origins else f"{path}: {text}"
 
 
-def _file_layers(path: Path) -> list[tuple[str, dict[str, Any]]]:
-    """The file's values and those of its bases, the most basic first."""
+def file_layers(path: Path) -> list[tuple[str, dict[str, Any]]]:
+    """(file, its values) of the file and its bases, the most basic first. Raises `ConfigError` as `load_config`."""
     layers: list[tuple[str, dict[str, Any]]] = []
     current: Path | None = path
     while current is not None:
@@ -149,12 +150,13 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         raise ConfigError(
             f"{path} reads a secret from the environment; secrets never belong in a config, which is saved"
         )
-    if re.search(r"^[^#'\"]*[\s:\[,-]&\w+", text, re.MULTILINE) and re.search(r"[\s\[,]\*\w+", text):
-        raise ConfigError(f"{path} uses YAML aliases (*name); write the values out, or use `base:`")
     try:
-        values = OmegaConf.to_container(OmegaConf.create(text), resolve=False)
+        has_aliases = any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=yaml.SafeLoader))
+        values = None if has_aliases else OmegaConf.to_container(OmegaConf.create(text), resolve=False)
     except Exception as error:  # yaml and omegaconf raise many types: each becomes one line
         raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+    if has_aliases:  # a few lines of them unfold to gigabytes
+        raise ConfigError(f"{path} uses YAML aliases (*name); write the values out, or use `base:`")
     if not isinstance(values, dict):
         raise ConfigError(f"{path} holds a {type(values).__name__}; a config is a mapping of settings")
     named = {str(key): value for key, value in values.items()}

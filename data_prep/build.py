@@ -7,13 +7,10 @@ kept, so the same command continues a build that was stopped, and does nothing t
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
-
-from omegaconf import OmegaConf
 
 from configs.command_line import config_parser, exit_on_user_error
 from configs.errors import ConfigError, DataError, UserError
-from configs.load import describe, load_config
+from configs.load import describe, file_layers, load_config
 from configs.run_dir import ShardDir
 from configs.schema import DataConfig, EvalConfig, RunConfig
 from data_prep.drops import check_drop_fraction
@@ -78,18 +75,9 @@ def _do_share(job: Job, arguments: argparse.Namespace) -> Outcome:
 
 
 def config_schema(path: Path) -> type[RunConfig] | type[EvalConfig]:
-    """Whether `path` describes a run or an evaluation: only an evaluation has a `protocol`, only a run has `train`."""
-    while path.is_file():
-        try:
-            values: Any = OmegaConf.load(path)
-            if "protocol" in values:
-                return EvalConfig
-            if "train" in values or not values.get("base"):
-                return RunConfig
-            path = path.parent / values["base"]
-        except Exception:  # whatever is wrong with the file, load_config says it better
-            return RunConfig
-    return RunConfig
+    """Whether `path` describes a run or an evaluation: only an evaluation has a `protocol`, in it or in a base."""
+    keys = {key for _, values in file_layers(path) for key in values}
+    return EvalConfig if "protocol" in keys else RunConfig
 
 
 def _prepare_folder(folder: ShardDir, *, rebuild: bool) -> None:

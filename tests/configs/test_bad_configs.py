@@ -31,6 +31,7 @@ BAD = {
     "duplicate-key": (GOOD + b"seed: 1\nseed: 2\n", r"duplicate key.*seed"),
     "duplicate-key-inside": (GOOD + b"optim: {eps: 1.0e-8, eps: 1.0e-9}\n", r"duplicate key.*eps"),
     "alias": (GOOD + b"optim: &a {eps: 1.0e-8}\nloss: *a\n", r"uses YAML aliases"),
+    "alias-after-quotes": (GOOD + b"'optim': &a {eps: 1.0e-8}\nloss: *a\n", r"uses YAML aliases"),
     "object-tag": (
         GOOD + b"seed: !!python/object/apply:os.system ['touch ran']\n",
         r"could not determine a constructor",
@@ -44,6 +45,7 @@ BAD = {
     "too-large": (b"#" * (MAX_BYTES + 1), rf"at most {MAX_BYTES}"),
     "secret-from-the-environment": (GOOD + b"notes: ${oc.env:WANDB_API_KEY}\n", r"secrets never belong in a config"),
     "base-of-itself": (b"base: bad.yaml\n" + GOOD, r"bases in a row"),
+    "base-of-itself-and-nothing-else": (b"base: bad.yaml\n", r"bases in a row"),
     "base-missing": (b"base: nowhere.yaml\n" + GOOD, r"no config file .*nowhere\.yaml"),
 }
 
@@ -100,6 +102,12 @@ def test_an_alias_bomb_is_refused_before_it_unfolds(tmp_path):
     assert time.perf_counter() - start < 1
 
 
+def test_an_ampersand_and_an_asterisk_in_texts_are_no_aliases(tmp_path):
+    options = b"reader: toy_world, options: {question: [R &and D], prompt: a *bold word}"
+    config, _ = load_config(RunConfig, written(tmp_path, GOOD.replace(b"reader: toy_world", options)))
+    assert config.data.sources["pets"].options == {"question": ["R &and D"], "prompt": "a *bold word"}
+
+
 @pytest.mark.parametrize("row", NAMES)
 @pytest.mark.parametrize("field", ["name", "source"])
 def test_a_name_that_could_reach_a_shell_or_a_path_is_refused(row, field, tmp_path):
@@ -124,7 +132,9 @@ def test_a_bad_override_is_named_like_a_bad_file(override, tmp_path):
     assert "\n" not in str(error.value).strip()
 
 
-@pytest.mark.parametrize("row", ["unknown-key", "duplicate-key", "not-utf-8", "object-tag"])
+@pytest.mark.parametrize(
+    "row", ["unknown-key", "duplicate-key", "not-utf-8", "object-tag", "base-of-itself-and-nothing-else"]
+)
 def test_the_command_leaves_with_2_and_one_line_and_never_imports_torch(row, tmp_path):
     config = written(tmp_path, BAD[row][0])
     code = (
@@ -132,7 +142,7 @@ def test_the_command_leaves_with_2_and_one_line_and_never_imports_torch(row, tmp
         f"try: main(['--config', {str(config)!r}])\n"
         "finally: print('torch' in sys.modules)"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert done.returncode == 2
     assert re.fullmatch(r"error: [^\n]*bad\.yaml[^\n]*\n", done.stderr), done.stderr
     assert done.stdout == "False\n"
