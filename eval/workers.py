@@ -2,7 +2,9 @@
 
 import multiprocessing
 import os
+import threading
 from collections.abc import Sequence
+from multiprocessing.connection import wait
 from pathlib import Path
 
 import torch
@@ -86,6 +88,7 @@ def _process(
     configs: Sequence[EvalConfig], models: Models, share: Share, place: tuple[int, int], keep_going: bool
 ) -> None:
     """Process `place[0]` of `place[1]`: its own GPU if there are more than one, else its part of the CPU's cores."""
+    threading.Thread(target=_end_with_the_command, daemon=True).start()
     devices = torch.cuda.device_count()
     if devices > 1:
         torch.cuda.set_device(place[0] % devices)
@@ -95,3 +98,15 @@ def _process(
         ask_share(configs, models, share, keep_going)
     except UserError as error:
         exit_on_user_error(error)
+
+
+def _end_with_the_command() -> None:
+    """End this process when the one that started it is gone, however it went.
+
+    A daemon is ended by a parent that leaves, not by one that is killed: it would go on asking, and hold its file
+    against the same command started again.
+    """
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    wait([parent.sentinel])
+    os._exit(1)
