@@ -34,7 +34,7 @@ def load_config(schema: type[C], path: Path, overrides: Sequence[str] = ()) -> t
     Raises `ConfigError` for a missing or malformed file, an unknown key, a wrong type or an impossible combination.
     """
     layers = [*file_layers(path), *(_override_layer(text) for text in overrides)]
-    origins = dict.fromkeys(_flatten(_defaults(schema)), "default")
+    origins = dict.fromkeys(_setting_names(schema), "default")
     merged = OmegaConf.structured(schema)
     for origin, read in layers:
         values = _with_off(read, schema)
@@ -64,20 +64,14 @@ def _culprit(schema: type[Section], values: Mapping[str, Any], error: Exception)
     if getattr(error, "full_key", None):
         return error
     for key, value in _flatten(values).items():
+        single = OmegaConf.create()
+        OmegaConf.update(single, key, value)
         try:
-            OmegaConf.merge(OmegaConf.structured(schema), _nested(key, value))
+            OmegaConf.merge(OmegaConf.structured(schema), single)
         except (OmegaConfBaseException, TypeError) as alone:
             found = getattr(alone, "full_key", None)
             return alone if found else ConfigError(f"{key}: {value!r} has another shape than this setting")
     return error
-
-
-def _nested(key: str, value: Any) -> dict[str, Any]:
-    """`a.b`, 1 as `{"a": {"b": 1}}`."""
-    for part in reversed(key.split(".")):
-        value = {part: value}
-    nested: dict[str, Any] = value
-    return nested
 
 
 def _to_object(merged: Any, path: Path, schema: type[C], origins: Mapping[str, str]) -> C:
@@ -177,12 +171,6 @@ def _override_layer(text: str) -> tuple[str, dict[str, Any]]:
     return f"--set {text}", {str(k): v for k, v in values.items()}
 
 
-def _defaults(schema: type[Section]) -> dict[str, Any]:
-    container = OmegaConf.to_container(OmegaConf.structured(schema))
-    assert isinstance(container, dict)
-    return {str(key): value for key, value in container.items()}
-
-
 def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """`{"a": {"b": 1}}` as `{"a.b": 1}`."""
     flat: dict[str, Any] = {}
@@ -197,9 +185,9 @@ def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def _explain(error: Exception, schema: type[Section]) -> str:
     """One line that says what is wrong with which key, and for an unknown key which ones would be right."""
     key = getattr(error, "full_key", None) or ""
-    if isinstance(error, ConfigKeyError):
+    if isinstance(error, ConfigKeyError) and error.object_type is not None:
         parent, _, last = key.rpartition(".")
-        valid = _valid_keys(schema, parent)
+        valid = [spec.name for spec in dataclasses.fields(error.object_type)]
         near = difflib.get_close_matches(last, valid, n=3, cutoff=0.5)
         elsewhere = [name for name in _setting_names(schema) if last in name.split(".")]
         meant = list(dict.fromkeys((*elsewhere[:3], *near)))
@@ -217,19 +205,6 @@ def _setting_names(schema: type[Section], prefix: str = "") -> list[str]:
         else:
             names.append(f"{prefix}{spec.name}")
     return names
-
-
-def _valid_keys(schema: type[Section], parent: str) -> list[str]:
-    """Names of the fields of the section at the dotted path `parent`."""
-    section: Any = schema
-    for part in parent.split(".") if parent else ():
-        hints = {spec.name: spec.type for spec in dataclasses.fields(section)}
-        section = hints.get(part, section)
-        arguments = getattr(section, "__args__", ())
-        if arguments and dataclasses.is_dataclass(arguments[-1]):  # dict[str, SourceConfig]: skip the key's name
-            section = arguments[-1]
-            return [spec.name for spec in dataclasses.fields(section)]
-    return [spec.name for spec in dataclasses.fields(section)] if dataclasses.is_dataclass(section) else []
 
 
 def _first_line(error: Exception) -> str:
