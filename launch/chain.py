@@ -6,77 +6,19 @@
 A data_prep job is only there for shard sets that are missing, and builds only them. These jobs run one after the other.
 """
 
-import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
-from configs.errors import ConfigError
 from configs.schema import EvalConfig, RunConfig
 from launch import commands
 from launch.cluster import Cluster
 from launch.preflight import evaluation_sources, missing_shards, run_folder
-
-JOB_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,199}")
-ONE_TASK = ("--nodes=1", "--ntasks=1")
-
-
-@dataclass(frozen=True)
-class SlurmDir:
-    """runs/NAME/slurm: what was submitted, and what the jobs print."""
-
-    root: Path
-
-    def script(self, kind: str) -> Path:
-        """The copied job script `data_prep`, `finetune` or `evaluate`."""
-        return self.root / f"{kind}.sbatch"
-
-    @property
-    def setup(self) -> Path:
-        """`slurm.setup`, sourced by every script."""
-        return self.root / "setup.sh"
-
-    def config(self, name: str) -> Path:
-        """The resolved config of the run (`run`) or of an evaluation (`eval.NAME`)."""
-        return self.root / f"{name}.yaml"
-
-    def log(self, job: "Job") -> str:
-        """What a job prints, as a pattern of sbatch: %j and %A_%a are SLURM's job and array ids."""
-        return str(self.root / f"{job.stage}-{'%A_%a' if job.tasks > 1 else '%j'}.out")
-
-    @property
-    def jobs(self) -> Path:
-        """The submitted jobs: id, name and sbatch command of each."""
-        return self.root / "jobs.json"
+from launch.slurm_queue import ONE_TASK, Job, SlurmDir
 
 
 def slurm_dir(config: RunConfig) -> SlurmDir:
     """The folder of a run's jobs."""
     return SlurmDir(run_folder(config).slurm)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Job:
-    """One call of sbatch: `tasks` > 1 makes it an array; `after` names the jobs that must have succeeded before."""
-
-    run: str
-    stage: str
-    script: str
-    command: tuple[str, ...]
-    options: tuple[str, ...] = ONE_TASK
-    tasks: int = 1
-    after: tuple[str, ...] = ()
-
-    @property
-    def name(self) -> str:
-        """The name squeue shows."""
-        return f"{self.run}.{self.stage}"
-
-    def __post_init__(self) -> None:
-        """Raise `ConfigError` for a name that could be anything but a name, or an argument nobody could see."""
-        if not JOB_NAME.fullmatch(self.name):
-            raise ConfigError(f"job name is {self.name!r}; use at most 200 letters, digits, '.', '_' or '-'")
-        commands.checked([*self.options, *self.command])
 
 
 def plan(config: RunConfig, evaluations: list[EvalConfig], cluster: Cluster, start: str, python: str) -> list[Job]:
@@ -160,22 +102,3 @@ def _evaluation(
         after=(stage,),
     )
     return [ask, report]
-
-
-def sbatch_argv(job: Job, config: RunConfig, ids: dict[str, str]) -> list[str]:
-    """The sbatch call of `job`; `ids` gives the job ids of the stages submitted before it."""
-    run, slurm = run_folder(config).root, config.slurm
-    folder = SlurmDir(run / "slurm")
-    argv = ["sbatch", "--parsable", f"--job-name={job.name}", f"--output={folder.log(job)}"]
-    waits = [":".join(["afterok", *(ids[stage] for stage in job.after)])] if job.after else []
-    if job.stage == "finetune":
-        waits.append("singleton")  # two trainings of one run would write into the same folder: the second one waits
-    if waits:
-        argv += [f"--dependency={','.join(waits)}", "--kill-on-invalid-dep=yes"]
-    for option in ("partition", "account", "qos", "constraint"):
-        if value := getattr(slurm, option):
-            argv.append(f"--{option}={value}")
-    argv += [*job.options, f"--cpus-per-task={slurm.cpus_per_task}"]
-    if job.tasks > 1:
-        argv.append(f"--array=0-{job.tasks - 1}")
-    return commands.checked([*argv, str(folder.script(job.script)), str(run), *job.command])

@@ -55,6 +55,11 @@ def report(python: str, config: Path, overrides: Sequence[str] = ()) -> list[str
     return checked([python, "-m", "eval.run", *_settings(config, overrides), "--report-only"])
 
 
+def reproduce(python: str, arguments: Sequence[str], workers: int = 1) -> list[str]:
+    """Asks every row of the paper's experiments. For `workers` > 1 the array's script appends `--worker i`."""
+    return checked([python, "-m", "eval.reproduce", *arguments, *_workers(workers)])
+
+
 def compare(python: str, output: Path, models: Mapping[str, Path]) -> list[str]:
     """One table and `report.html` in `output` from the evaluations of several models, `{name: folder of them}`."""
     folders = [f"{name}={folder}" for name, folder in models.items()]

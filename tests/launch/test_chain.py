@@ -8,9 +8,10 @@ import pytest
 
 from configs.errors import ConfigError
 from configs.schema import EvalConfig, RunConfig
-from launch.chain import Job, plan, sbatch_argv
+from launch.chain import plan
 from launch.cluster import Cluster
-from launch.preflight import load_evaluation
+from launch.preflight import load_evaluation, run_folder
+from launch.slurm_queue import Job, Queue
 
 Load = Callable[..., RunConfig]
 GPUS = Cluster(nodes=2, gpus_per_node=8)
@@ -19,6 +20,10 @@ GPUS = Cluster(nodes=2, gpus_per_node=8)
 def jobs_of(config: RunConfig, start: str = "data_prep", cluster: Cluster = GPUS) -> dict[str, Job]:
     evaluations = [load_evaluation(path, config) for path in config.evaluate]
     return {job.stage: job for job in plan(config, evaluations, cluster, start, "python")}
+
+
+def queue_of(config: RunConfig) -> Queue:
+    return Queue(run_folder(config).root, config.slurm)
 
 
 def test_the_whole_chain_waits_in_the_right_places(load: Load) -> None:
@@ -74,7 +79,7 @@ def test_a_single_evaluation_task_writes_its_report_itself(load: Load) -> None:
 
 def test_a_single_task_is_no_array(load: Load) -> None:
     config = load("slurm.prep_tasks=1")
-    argv = sbatch_argv(jobs_of(config)["data_prep.run"], config, {})
+    argv = queue_of(config).argv(jobs_of(config)["data_prep.run"], {})
     assert not any("--array" in argument for argument in argv)
     assert "--workers" not in argv
     assert "--output=runs/flowers/slurm/data_prep.run-%j.out" in argv
@@ -82,8 +87,8 @@ def test_a_single_task_is_no_array(load: Load) -> None:
 
 def test_two_trainings_of_one_run_never_run_together(load: Load) -> None:
     config = load()
-    assert "--dependency=afterok:7,singleton" in sbatch_argv(
-        jobs_of(config)["finetune"], config, {"data_prep.run": "7"}
+    assert "--dependency=afterok:7,singleton" in queue_of(config).argv(
+        jobs_of(config)["finetune"], {"data_prep.run": "7"}
     )
 
 
@@ -113,7 +118,7 @@ def test_an_evaluation_name_is_a_name(load: Load, name: str) -> None:
 @pytest.mark.parametrize("value", ["$(touch x)", "`id`", "a'b\"c", "a b"])
 def test_a_value_with_shell_characters_is_one_argument_of_sbatch(load: Load, value: str) -> None:
     config = dataclasses.replace(load(), runs_dir=value)
-    argv = sbatch_argv(jobs_of(config)["finetune"], config, {"data_prep.run": "7"})
+    argv = queue_of(config).argv(jobs_of(config)["finetune"], {"data_prep.run": "7"})
     assert f"{value}/flowers" in argv
     assert f"{value}/flowers/slurm/run.yaml" in argv
 
@@ -122,4 +127,4 @@ def test_a_value_with_a_control_character_reaches_no_command(load: Load) -> None
     slurm = dataclasses.replace(load().slurm, partition="gpu\n#SBATCH --comment=x")
     config = dataclasses.replace(load(), slurm=slurm)
     with pytest.raises(ConfigError, match="unprintable"):
-        sbatch_argv(jobs_of(config)["finetune"], config, {"data_prep.run": "7"})
+        queue_of(config).argv(jobs_of(config)["finetune"], {"data_prep.run": "7"})

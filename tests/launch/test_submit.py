@@ -12,6 +12,7 @@ import pytest
 from configs.load import load_config
 from configs.schema import EvalConfig, RunConfig
 from launch import submit
+from launch.commands import as_typed
 
 GOLDEN = Path(__file__).parent / "golden"
 REFRESH = "REFRESH_GOLDEN=1 python -m pytest tests/launch/test_submit.py"
@@ -70,7 +71,7 @@ def test_the_submitted_jobs_are_those_of_the_dry_run(
     for number in range(1, 6):
         announced = announced.replace(f"JOB{number}", str(99 + number))
     for call in sbatch():
-        assert submit.as_typed(["sbatch", *call]) + "\n" in announced
+        assert as_typed(["sbatch", *call]) + "\n" in announced
     assert len(sbatch()) == announced.count("sbatch --parsable") == 5
 
 

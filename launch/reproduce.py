@@ -1,0 +1,99 @@
+r"""Submits the paper's experiments on one model to SLURM: an array that asks, then one job for probes and scoreboard.
+
+    python -m launch.reproduce --config configs/imagenet_llava_mix.yaml --gpus-per-task 1 --dry-run -- \
+        --model llava-hf/llava-1.5-7b-hf --protocol official
+
+What follows `--` are the arguments of `python -m eval.reproduce`; it is run here first with --dry-run, which prints the
+rows and refuses what cannot be. Partition, account, setup lines and the number of array tasks (`slurm.eval_tasks`) are
+those of the config, of which nothing else is read. A task that is killed or requeued goes on where it stopped, and so
+does the whole, submitted again: no question is asked twice.
+"""
+
+import argparse
+import re
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from configs.command_line import config_parser, exit_on_user_error
+from configs.errors import ConfigError, UserError
+from configs.load import describe, load_config
+from configs.schema import RunConfig
+from launch import commands
+from launch.slurm_queue import ONE_TASK, Job, Queue
+
+OURS = ("--worker", "--workers", "--report-only", "--dry-run")  # what the jobs are told by this program
+
+
+def plan(arguments: Sequence[str], tasks: int, gpus: int, python: str) -> list[Job]:
+    """The array that asks, and the job that finishes; a single task does both. `arguments` are eval.reproduce's."""
+    name = f"reproduce.{label(arguments)}"
+    options = (*ONE_TASK, *((f"--gres=gpu:{gpus}",) if gpus else ()))
+    ask = Job(
+        run=name,
+        stage="ask",
+        script="evaluate",
+        command=tuple(commands.reproduce(python, arguments, tasks)),
+        options=options,
+        tasks=tasks,
+    )
+    if tasks == 1:
+        return [ask]
+    finish = Job(
+        run=name,
+        stage="finish",
+        script="evaluate",
+        command=tuple(commands.reproduce(python, [*arguments, "--report-only"])),
+        options=options,
+        after=("ask",),
+    )
+    return [ask, finish]
+
+
+def label(arguments: Sequence[str]) -> str:
+    """A name for model and protocol, fit for a folder and a job."""
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("--model")
+    parser.add_argument("--protocol", default="paper")
+    known, _ = parser.parse_known_args(arguments)
+    if known.model is None:
+        raise ConfigError("no --model among the arguments after `--`; give eval.reproduce's: -- --model DIR")
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", f"{known.model}.{Path(known.protocol).stem}").strip("-.")
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Check by a dry run of eval.reproduce, then print (--dry-run) or submit. Exits with code 2 on a mistake."""
+    parser = config_parser(__doc__, RunConfig)
+    parser.add_argument("--gpus-per-task", type=int, default=1, metavar="G", help="0 for a cluster without GPUs")
+    parser.add_argument("--dry-run", action="store_true", help="print rows, scripts and commands, submit nothing")
+    parser.add_argument("reproduce", nargs="*", metavar="ARGUMENT", help="arguments of eval.reproduce, after `--`")
+    arguments = parser.parse_args(argv)
+    try:
+        config, origins = load_config(RunConfig, arguments.config, arguments.overrides)
+        if arguments.print_config:
+            print(describe(config, origins))
+            return
+        if taken := [word for word in arguments.reproduce if word.partition("=")[0] in OURS]:
+            raise ConfigError(f"{taken[0]} after `--` is given to the jobs by this program; leave it away")
+        if arguments.gpus_per_task < 0:
+            raise ConfigError(f"--gpus-per-task is {arguments.gpus_per_task}; it must be at least 0")
+        jobs = plan(arguments.reproduce, config.slurm.eval_tasks, arguments.gpus_per_task, sys.executable)
+        queue = Queue(Path(config.runs_dir) / "reproduce" / label(arguments.reproduce), config.slurm)
+        checked = subprocess.run([*commands.reproduce(sys.executable, arguments.reproduce), "--dry-run"], check=False)
+        if checked.returncode:
+            raise SystemExit(checked.returncode)
+        if arguments.dry_run:
+            print(queue.dry_run_text(jobs), end="")
+            return
+        queue.write_scripts(jobs)
+        for text in queue.warnings(jobs):
+            print(f"warning: {text}", file=sys.stderr)
+        queue.submit(jobs)
+        print(f"their output: {queue.folder.root}/*.out")
+    except UserError as error:
+        exit_on_user_error(error)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,201 @@
+"""SLURM's queue: the jobs of one folder with the scripts they run, submitted or only shown.
+
+    queue = Queue(Path("runs/flowers"), config.slurm)
+    print(queue.dry_run_text(jobs))
+    queue.write_scripts(jobs)
+    ids = queue.submit(jobs)
+
+The scripts in slurm/ are complete programs of fixed text. They are copied unchanged to FOLDER/slurm/; what differs
+from run to run reaches them as options and arguments of sbatch, called with a list. No value is ever pasted into shell
+text, so none can become shell. Only `slurm.setup`, which *is* shell, gets a file of its own (setup.sh).
+"""
+
+import dataclasses
+import json
+import re
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from configs.errors import ConfigError, RunError
+from configs.schema import SlurmConfig
+from launch import commands
+from launch.commands import as_typed, check_printable
+
+JOB_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,199}")
+ONE_TASK = ("--nodes=1", "--ntasks=1")
+
+
+@dataclass(frozen=True)
+class SlurmDir:
+    """runs/NAME/slurm: what was submitted, and what the jobs print."""
+
+    root: Path
+
+    def script(self, kind: str) -> Path:
+        """The copied job script `data_prep`, `finetune` or `evaluate`."""
+        return self.root / f"{kind}.sbatch"
+
+    @property
+    def setup(self) -> Path:
+        """`slurm.setup`, sourced by every script."""
+        return self.root / "setup.sh"
+
+    def config(self, name: str) -> Path:
+        """The resolved config of the run (`run`) or of an evaluation (`eval.NAME`)."""
+        return self.root / f"{name}.yaml"
+
+    def log(self, job: "Job") -> str:
+        """What a job prints, as a pattern of sbatch: %j and %A_%a are SLURM's job and array ids."""
+        return str(self.root / f"{job.stage}-{'%A_%a' if job.tasks > 1 else '%j'}.out")
+
+    @property
+    def jobs(self) -> Path:
+        """The submitted jobs: id, name and sbatch command of each."""
+        return self.root / "jobs.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One call of sbatch: `tasks` > 1 makes it an array; `after` names the jobs that must have succeeded before."""
+
+    run: str
+    stage: str
+    script: str
+    command: tuple[str, ...]
+    options: tuple[str, ...] = ONE_TASK
+    tasks: int = 1
+    after: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The name squeue shows."""
+        return f"{self.run}.{self.stage}"
+
+    def __post_init__(self) -> None:
+        """Raise `ConfigError` for a name that could be anything but a name, or an argument nobody could see."""
+        if not JOB_NAME.fullmatch(self.name):
+            raise ConfigError(f"job name is {self.name!r}; use at most 200 letters, digits, '.', '_' or '-'")
+        commands.checked([*self.options, *self.command])
+
+
+# Rejected: templates whose `#SBATCH` lines and command are filled in. One finished script per job is pleasant to read,
+# but a job name with a newline then adds lines to it, each value needs its own quoting, and a template with
+# placeholders is a script that an admin can neither run nor check with `bash -n`.
+SCRIPTS = SlurmDir(Path(__file__).resolve().parents[1] / "slurm")
+PATTERN_CHARACTERS = "%\\"
+
+
+@dataclass(frozen=True)
+class Queue:
+    """Jobs whose scripts and logs lie in `root`/slurm, queued as `slurm` says.
+
+    Raises `ConfigError` for a folder that sbatch would not take literally as the place of its logs, and for setup
+    lines that hold more than one can see.
+    """
+
+    root: Path
+    slurm: SlurmConfig
+
+    def __post_init__(self) -> None:
+        """Check the folder's name and the setup lines."""
+        text = str(self.root)
+        check_printable(text, "run folder")
+        for character in PATTERN_CHARACTERS:
+            if character in text:
+                raise ConfigError(
+                    f"run folder {text!r} has a {character!r}, which sbatch replaces; choose another runs_dir"
+                )
+        for number, line in enumerate(self.slurm.setup):
+            check_printable(line, f"slurm.setup[{number}]")
+
+    @property
+    def folder(self) -> SlurmDir:
+        """Where scripts, configs and logs lie."""
+        return SlurmDir(self.root / "slurm")
+
+    @property
+    def setup_text(self) -> str:
+        """The text of setup.sh."""
+        first = "# slurm.setup of the config; every job script of this run sources this file first"
+        return "\n".join([first, *self.slurm.setup]) + "\n"
+
+    def argv(self, job: Job, ids: dict[str, str]) -> list[str]:
+        """The sbatch call of `job`; `ids` gives the job ids of the stages submitted before it."""
+        argv = ["sbatch", "--parsable", f"--job-name={job.name}", f"--output={self.folder.log(job)}"]
+        waits = [":".join(["afterok", *(ids[stage] for stage in job.after)])] if job.after else []
+        if job.stage == "finetune":
+            waits.append("singleton")  # two trainings of one run would write into the same folder: the second one waits
+        if waits:
+            argv += [f"--dependency={','.join(waits)}", "--kill-on-invalid-dep=yes"]
+        for option in ("partition", "account", "qos", "constraint"):
+            if value := getattr(self.slurm, option):
+                argv.append(f"--{option}={value}")
+        argv += [*job.options, f"--cpus-per-task={self.slurm.cpus_per_task}"]
+        if job.tasks > 1:
+            argv.append(f"--array=0-{job.tasks - 1}")
+        return commands.checked([*argv, str(self.folder.script(job.script)), str(self.root), *job.command])
+
+    def dry_run_text(self, jobs: list[Job]) -> str:
+        """The scripts and the sbatch commands; JOB1, JOB2 ... stand for the ids that sbatch will give."""
+        parts = [f"==> {self.folder.setup} <==\n{self.setup_text}"]
+        for script in dict.fromkeys(job.script for job in jobs):
+            text = SCRIPTS.script(script).read_text(encoding="utf-8")
+            parts.append(f"==> {self.folder.script(script)} <==\n{text}")
+        ids: dict[str, str] = {}
+        lines = ["==> commands <=="]
+        for number, job in enumerate(jobs, 1):
+            lines += [f"# JOB{number}: {job.stage}", as_typed(self.argv(job, ids))]
+            ids[job.stage] = f"JOB{number}"
+        return "\n".join([*parts, *lines]) + "\n"
+
+    def write_scripts(self, jobs: list[Job]) -> None:
+        """Put scripts and setup into the folder, replacing those of an earlier submission."""
+        self.folder.root.mkdir(parents=True, exist_ok=True)
+        for script in sorted({job.script for job in jobs}):
+            shutil.copyfile(SCRIPTS.script(script), self.folder.script(script))
+        self.folder.setup.write_text(self.setup_text, encoding="utf-8")
+
+    def warnings(self, jobs: list[Job]) -> list[str]:
+        """What SLURM itself says against starting these jobs (`sbatch --test-only`): it accepts jobs nobody can run.
+
+        No more than warnings, because it says the same of nodes that are down or drained for an hour.
+        """
+        if shutil.which("sbatch") is None:
+            return []
+        said = []
+        for job in jobs:
+            argv = self.argv(dataclasses.replace(job, after=()), {})
+            result = subprocess.run([argv[0], "--test-only", *argv[1:]], capture_output=True, text=True, check=False)
+            if result.returncode:
+                words = " ".join((result.stderr or result.stdout).split())
+                said.append(f"SLURM could not start {job.name} now: {words}")
+        return said
+
+    def submit(self, jobs: list[Job]) -> dict[str, str]:
+        """Call sbatch for each job in order and return `{stage: job id}`, which is also kept in jobs.json.
+
+        Raises `RunError` if sbatch is missing or refuses; jobs submitted before stay and are named in the message.
+        """
+        if shutil.which("sbatch") is None:
+            raise RunError("there is no sbatch on PATH; submit from a login node of the cluster, or use --dry-run")
+        ids: dict[str, str] = {}
+        records = []
+        for job in jobs:
+            argv = self.argv(job, ids)
+            ids[job.stage] = _sbatch(argv, job, ids)
+            records.append({"stage": job.stage, "id": ids[job.stage], "sbatch": argv})
+            print(f"{ids[job.stage]:>10}  {job.name}", flush=True)
+        self.folder.jobs.write_text(json.dumps(records, indent=1) + "\n", encoding="utf-8")
+        return ids
+
+
+def _sbatch(argv: list[str], job: Job, earlier: dict[str, str]) -> str:
+    result = subprocess.run(argv, capture_output=True, text=True, check=False)
+    match = re.fullmatch(r"(\d+)(;.*)?", result.stdout.strip())  # --parsable: id, or id;cluster
+    if result.returncode == 0 and match:
+        return match[1]
+    undo = f"; already submitted: take back with `scancel {' '.join(earlier.values())}`" if earlier else ""
+    said = " ".join((result.stderr or result.stdout).split()) or "nothing"
+    raise RunError(f"sbatch refused {job.name} (exit code {result.returncode}), saying: {said}{undo}")
