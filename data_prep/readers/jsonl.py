@@ -92,18 +92,32 @@ def _label(name: str, index: int | None, names: tuple[str, ...]) -> int:
 
 
 def load_rows(path: Path) -> list[dict[str, Any]]:
-    """The objects of a .jsonl or .json file, `.gz` or not. Raises `DataError` that names the faulty line."""
+    """The objects of a .jsonl or .json file, `.gz` or not. Raises `DataError` as `load_values`, or for other values."""
+    rows = load_values(path)
+    if not all(isinstance(row, dict) for row in rows):
+        raise DataError(f"{path} does not hold a list of JSON objects")
+    return rows
+
+
+def load_values(path: Path) -> list[Any]:
+    """The JSON list in a file, or its lines, `.gz` or not. Raises `DataError` that says where the fault is."""
     text = read_text(path)
-    rows: list[Any] = []
+    values: Any = []
     try:
         if Path(path.name.removesuffix(".gz")).suffix == ".json" and not _has_lines(text):
-            rows = json.loads(text)
+            values = json.loads(text)
         else:
-            rows.extend(json.loads(line) for line in lines_of(text) if line.strip())
+            values.extend(json.loads(line) for line in lines_of(text) if line.strip())
     except ValueError as error:
-        raise DataError(f"{path}, after {len(rows)} good lines: {error}") from error
-    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise DataError(f"{path} does not hold a list of JSON objects")
+        after = f", after {len(values)} good lines" if values else ""
+        raise DataError(f"{path} is not valid JSON{after}: {error}; is the download complete?") from error
+    if isinstance(values, dict):
+        inner = next((key for key, value in values.items() if isinstance(value, list)), None)
+        list_in = f"; its list stands under {inner!r}: write that list to a file of its own" if inner else ""
+        raise DataError(f"{path} holds one object, not a list of records{list_in}")
+    if not isinstance(values, list):
+        raise DataError(f"{path} holds a {type(values).__name__}, not a list of records")
+    rows: list[Any] = values
     return rows
 
 

@@ -9,7 +9,6 @@ text only. Their irregularities, and what becomes of them:
 - missing files, paths that lead out of their folder, <image> missing or doubled, several images: named drops.
 """
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -17,7 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from configs.errors import DataError
-from data_prep.readers.jsonl import lines_of, read_text
+from data_prep.readers.jsonl import load_values
 from data_prep.records import LazyRecords, Record
 from data_prep.sample import Drop, Sample, Source, Turn, parse_turns
 
@@ -31,17 +30,7 @@ def read(path: Path, *, image_roots: dict[str, str] | list[str] | str | None = N
     `image_roots` is a folder, a list of folders, or {prefix: folder} where the longest matching prefix counts and
     is replaced by the folder; by default the file's own folder.
     """
-    text = read_text(path)
-    try:
-        rows = (
-            [json.loads(line) for line in lines_of(text) if line.strip()]
-            if path.suffix == ".jsonl"
-            else json.loads(text)
-        )
-    except ValueError as error:
-        raise DataError(f"{path} is not valid JSON: {error}; is the download complete?") from error
-    if not isinstance(rows, list):
-        raise DataError(f"{path} holds a {type(rows).__name__}; LLaVA's files hold a list of records")
+    rows = load_values(path)
     return Source((), LazyRecords(partial(_record, rows, _roots(path, image_roots)), len(rows)))
 
 

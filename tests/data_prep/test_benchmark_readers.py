@@ -350,6 +350,12 @@ def test_popes_json_files_hold_lines(tmp_path):
     assert answers == ["yes", "no"]
 
 
+def test_a_list_that_stands_within_an_object_is_named_with_the_way_out(tmp_path):
+    (tmp_path / "TextVQA_0.5.1_val.json").write_text('{"dataset_type": "val", "data": [{"question": "a?"}]}')
+    with pytest.raises(DataError, match="its list stands under 'data': write that list to a file of its own"):
+        jsonl.read(tmp_path / "TextVQA_0.5.1_val.json", question_key="question")
+
+
 def test_null_and_lists_are_no_texts_and_no_class(tmp_path):
     rows = [{"image": "1.jpg", "text": value} for value in (None, ["a", "b"], {"a": 1}, "cat", 7)]
     file = write_lines(tmp_path / "a.jsonl", *rows)

@@ -1,3 +1,4 @@
+import gzip
 import json
 
 import pytest
@@ -134,12 +135,14 @@ def test_a_missing_image_becomes_a_drop_of_the_build(tmp_path, write_config, pic
 def test_lines_of_json_are_read_too_and_half_a_file_is_an_error(tmp_path):
     row = json.dumps({"conversations": talk("a?", "b")})
     (tmp_path / "data.jsonl").write_text(f"{row}\n{row}\n")
-    assert len(list(llava.read(tmp_path / "data.jsonl").records)) == 2
+    (tmp_path / "data.jsonl.gz").write_bytes(gzip.compress(f"{row}\n{row}\n".encode()))
+    for name in ("data.jsonl", "data.jsonl.gz"):
+        assert len(list(llava.read(tmp_path / name).records)) == 2
     (tmp_path / "half.json").write_text(f"[{row}, {row[:20]}")
     with pytest.raises(DataError, match=r"half\.json is not valid JSON"):
         llava.read(tmp_path / "half.json")
     (tmp_path / "object.json").write_text(row)
-    with pytest.raises(DataError, match="holds a dict"):
+    with pytest.raises(DataError, match="holds one object, not a list of records"):
         llava.read(tmp_path / "object.json")
 
 
