@@ -77,7 +77,9 @@ def with_synonyms(values: dict[str, Any], nouns: Nouns) -> dict[str, Any]:
 def main(argv: Sequence[str] | None = None) -> None:
     """Compare, write or find."""
     parser = command_parser(__doc__)
-    parser.add_argument("lists", nargs="+", choices=("flowers102", "caltech101", "stanford_cars"), metavar="LIST")
+    parser.add_argument(
+        "lists", nargs="+", choices=("flowers102", "caltech101", "stanford_cars", "cifar10"), metavar="LIST"
+    )
     parser.add_argument("--wordnet", type=Path, required=True, help="folder with data.noun and index.noun")
     parser.add_argument("--write", action="store_true", help="write the lists")
     parser.add_argument("--find", action="store_true", help="print the senses of names without a synset")

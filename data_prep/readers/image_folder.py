@@ -41,6 +41,7 @@ def read(
     class_names: str | None = None,
     names_by: str | None = None,
     per_class_limit: int | None = None,
+    imbalance: float | None = None,
     seed: int = 0,
 ) -> Source:
     """Class folders under `path`, asked with the wording `prompt`.
@@ -48,8 +49,14 @@ def read(
     `class_names` is a shipped list (`imagenet`) or a file (see `data_prep.class_names`). `names_by` says how a folder
     finds its name there: `key` (its name is a key of the list, such as a wnid), `order` (n-th folder, n-th name); or
     `folder`, without a list: its own name is the class name, `_` read as a space. Default: `key` with a list, else
-    `folder`. `per_class_limit` keeps that many images a class, chosen by a hash of `seed` and id.
+    `folder`. `per_class_limit` keeps that many images a class, chosen by a hash of `seed` and id. `imbalance`
+    then makes a long tail, as in CIFAR-10-LT (Cui et al. 2019, arXiv 1901.05555): of K folders the k-th keeps its
+    share imbalance^(-(k-1)/(K-1)), so the first keeps all and the last, with 100, one in a hundred.
     """
+    if imbalance is not None and imbalance < 1:
+        raise ConfigError(
+            f"imbalance is {imbalance}; the first class has that many times the images of the last: give 1 or more"
+        )
     folders = _visible_folders(path)
     if not folders:
         raise DataError(f"{path} has no class folders; the images of class cat belong into {path / 'cat'}")
@@ -59,9 +66,10 @@ def read(
     names, labels = _classes(folders, class_names, names_by or ("key" if class_names else "folder"))
     classification_turns(prompt, names[0])  # an unknown wording is told before the folders are listed
     ignored = _ignored_in(path)
-    items = [
-        item for folder in folders for item in _items(path, folder, labels[folder], per_class_limit, seed, ignored)
-    ]
+    items = []
+    for place, folder in enumerate(folders):
+        share = (imbalance or 1.0) ** (-place / max(1, len(folders) - 1))
+        items += _kept(_items(path, folder, labels[folder], ignored), per_class_limit, share, seed)
     items += [_Item(name, name, None) for name in _files_outside(path)]
 
     def make(index: int) -> Record:
@@ -136,8 +144,8 @@ def _classes(folders: list[str], class_names: str | None, names_by: str) -> tupl
     return classes.names, {name: classes.by_key[name] for name in folders}
 
 
-def _items(root: Path, folder: str, label: int, limit: int | None, seed: int, ignored: list[str]) -> list[_Item]:
-    """The files of one class in order, at most `limit` of them images; what does not count joins `ignored`."""
+def _items(root: Path, folder: str, label: int, ignored: list[str]) -> list[_Item]:
+    """The files of one class in order; what does not count joins `ignored`."""
     files = []
     for directory, inner, names in os.walk(root / folder, onerror=_refuse):
         relative = Path(directory).relative_to(root).as_posix()
@@ -149,13 +157,17 @@ def _items(root: Path, folder: str, label: int, limit: int | None, seed: int, ig
     files.sort()
     stems = [_stem(file) for file in files]
     times = Counter(stems)
-    items = [_Item(file, stem if times[stem] == 1 else file, label) for file, stem in zip(files, stems, strict=True)]
-    if limit is None:
+    return [_Item(file, stem if times[stem] == 1 else file, label) for file, stem in zip(files, stems, strict=True)]
+
+
+def _kept(items: list[_Item], limit: int | None, share: float, seed: int) -> list[_Item]:
+    """All items, or the images among them that the limit and the share of a class leave."""
+    if limit is None and share == 1.0:
         return items
     images = [item for item in items if PurePosixPath(item.path).suffix.lower() in IMAGE_SUFFIXES]
-    chosen = {
-        id(item) for item in sorted(images, key=lambda item: sha256(f"{seed}:{item.id}".encode()).digest())[:limit]
-    }
+    count = round(share * min(limit or len(images), len(images)))
+    ranked = sorted(images, key=lambda item: sha256(f"{seed}:{item.id}".encode()).digest())
+    chosen = {id(item) for item in ranked[:count]}
     return [item for item in images if id(item) in chosen]
 
 

@@ -6,37 +6,62 @@ that answers it) and classname; no question id. 1,961 images serve 2,000 questio
 
 import json
 import os
+from collections.abc import Sequence
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
 
+from configs.errors import DataError
 from data_prep.prompts import image_question
 from data_prep.readers.jsonl import lines_of, read_text
 from data_prep.records import LazyRecords, Record
 from data_prep.sample import Drop, Sample, Source, Turn
 
 
-def read(path: Path, *, image_root: str | None = None) -> Source:
+def read(path: Path, *, image_root: str | None = None, stand_ins: str | None = None) -> Source:
     """The questions of the JSONL file `path`; images lie under `image_root` (default: the file's folder).
 
     The file says `images/ILSVRC2012_val_00000001.JPEG`; ImageNet's flat validation folder, without `images/`, will do.
+    Where there is no ImageNet, an image of the folder `stand_ins`, chosen by a hash of the name, is shown in place of
+    each: then everything runs, and what was seen tells nothing. Raises `DataError` if that folder has no image.
     """
     lines = lines_of(read_text(path))
-    return Source((), LazyRecords(partial(_record, lines, Path(image_root) if image_root else path.parent), len(lines)))
+    root = Path(image_root).expanduser() if image_root else path.parent
+    others = [] if stand_ins is None else _images(Path(stand_ins).expanduser())
+    return Source((), LazyRecords(partial(_record, lines, root, others), len(lines)))
 
 
-def _record(lines: list[str], image_root: Path, index: int) -> Record:
+def _images(folder: Path) -> list[Path]:
+    found = sorted(file for file in folder.rglob("*") if file.suffix.lower() in (".jpg", ".jpeg", ".png"))
+    if not found:
+        raise DataError(f"{folder} has no .jpg, .jpeg or .png to stand in for the images of the questions")
+    return found
+
+
+def _record(lines: list[str], image_root: Path, stand_ins: Sequence[Path], index: int) -> Record:
     number = f"{index:04d}"
     try:
         row = json.loads(lines[index])
         question, answer, name, wiki, image = (row[key] for key in ("text", "label", "classname", "wiki", "image"))
     except (ValueError, KeyError, TypeError) as error:
         return Drop(number, f"malformed line: {type(error).__name__} {error}")
-    file = image_root / image
-    flat = image_root / file.name
+    meta = {"classname": name, "wiki": wiki, "answer": answer}
+    if stand_ins:
+        file = stand_ins[int.from_bytes(sha256(image.encode()).digest()) % len(stand_ins)]
+        meta["stand_in"] = file.name
+    else:
+        file = _found(image_root, image)
     return Sample(
         id=number,
-        image=flat if os.path.isfile(flat) and not os.path.isfile(file) else file,  # noqa: PTH113 - as in llava
+        image=file,
         label_name=name,
         turns=(Turn("human", image_question(question)), Turn("gpt", answer)),
-        meta={"classname": name, "wiki": wiki, "answer": answer},
+        meta=meta,
     )
+
+
+def _found(image_root: Path, image: str) -> Path:
+    """Where the image lies, in the folder that the file names or in the flat one."""
+    file = image_root / image
+    flat = image_root / file.name
+    return flat if os.path.isfile(flat) and not os.path.isfile(file) else file  # noqa: PTH113 - as in llava

@@ -14,6 +14,7 @@ LISTS = {
     "flowers102": (102, "5429e1ef6e0e5aa3db2258257b28da08919bf32046a6854cf5f044ff1e8b79fd"),
     "stanford_cars": (196, "2caca90b5c02b65fcd9542cc2c934aa40c56ded5cb5b72e6e0b8e6b023cf81f9"),
     "caltech101": (100, "32e75ba1ea076239b816d1ba81a4318d9ed75ae2d7d6d2b5a27269286921c1c8"),
+    "cifar10": (10, "bb3914949cecedee6d1257f7f5fdb8f43fa3b2c8095fd1763161caf1b873fe59"),
 }
 
 
@@ -25,6 +26,7 @@ SYNONYMS = {
     "flowers102": (76, 57, "1400b522bb99cba074900e4f94a6543d4567c96b990e1c7fd7506f2270ea8ea9"),
     "stanford_cars": (0, 0, "4f53cda18c2baa0c0354bb5f9a3ecbe5ed12ab4d8e11ba873c2f11161202b945"),
     "caltech101": (91, 55, "ad3ebabefeff073f4fe4814864d18b60542f3c6617206d26779fbc0590595389"),
+    "cifar10": (10, 8, "5d36732e1501b9af25eacf2d51d307c33b0e51d9dd317508bbc2362b51297a19"),
 }
 
 

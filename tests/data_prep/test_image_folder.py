@@ -64,6 +64,26 @@ def test_a_limit_keeps_the_same_images_of_each_class_in_order(class_folders):
     assert chosen(per_class_limit=2, seed=1) != few
 
 
+def test_an_imbalance_makes_a_long_tail_in_the_order_of_the_folders(tmp_path):
+    for name in "abcde":
+        (tmp_path / name).mkdir()
+        for number in range(80):
+            (tmp_path / name / f"{number}.jpg").write_bytes(b"x")
+
+    def chosen(**options):
+        return [record.id for record in image_folder.read(tmp_path, **options).records]
+
+    tail = chosen(imbalance=16)
+    assert Counter(name[0] for name in tail) == {"a": 80, "b": 40, "c": 20, "d": 10, "e": 5}
+    assert tail == sorted(tail, key=chosen().index)
+    limited = Counter(name[0] for name in chosen(imbalance=16, per_class_limit=32))
+    assert limited == {"a": 32, "b": 16, "c": 8, "d": 4, "e": 2}
+    assert chosen(imbalance=16, seed=1) != tail
+    assert chosen(imbalance=1) == chosen()
+    with pytest.raises(ConfigError, match="imbalance is 0"):
+        chosen(imbalance=0.5)
+
+
 def test_names_come_from_a_list_by_key_or_by_order(class_folders, tmp_path):
     keyed, plain = tmp_path / "keyed.json", tmp_path / "plain.txt"
     keyed.write_text('{"horse": "a horse", "wild_dog": "dingo", "cat": "house cat"}')

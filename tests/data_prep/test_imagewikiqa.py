@@ -1,6 +1,9 @@
 import json
 from collections import Counter
 
+import pytest
+
+from configs.errors import DataError
 from data_prep import build
 from data_prep.readers import imagewikiqa
 from data_prep.sample import Drop
@@ -25,6 +28,30 @@ def test_the_flat_validation_folder_of_imagenet_will_do(tmp_path):
     assert record.image == tmp_path / "a.JPEG"
 
 
+def test_stand_ins_are_spread_over_the_images_and_named(tmp_path, picture):
+    rows = [ROW | {"image": f"images/{number}.JPEG"} for number in (*range(60), 7)]
+    (tmp_path / "q.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n")
+    (tmp_path / "7.JPEG").write_bytes(b"the image itself is not looked for")
+    (tmp_path / "others" / "deep").mkdir(parents=True)
+    for name in ("a.jpg", "deep/b.png", "deep/c.JPEG", "notes.txt"):
+        (tmp_path / "others" / name).write_bytes(picture())
+
+    def shown():
+        return list(imagewikiqa.read(tmp_path / "q.jsonl", stand_ins=str(tmp_path / "others")).records)
+
+    records = shown()
+    assert {record.image.name for record in records} == {"a.jpg", "b.png", "c.JPEG"}
+    assert all(record.meta["stand_in"] == record.image.name for record in records)
+    assert records[7].image == records[60].image
+    assert records == shown()
+
+
+def test_a_folder_without_images_cannot_stand_in(tmp_path):
+    (tmp_path / "q.jsonl").write_text(json.dumps(ROW) + "\n")
+    with pytest.raises(DataError, match=r"no \.jpg, \.jpeg or \.png to stand in"):
+        imagewikiqa.read(tmp_path / "q.jsonl", stand_ins=str(tmp_path))
+
+
 def test_a_malformed_line_is_a_drop(tmp_path):
     (tmp_path / "q.jsonl").write_text('{"image": 1}\n{"image\n')
     drops = list(imagewikiqa.read(tmp_path / "q.jsonl").records)
@@ -34,15 +61,11 @@ def test_a_malformed_line_is_a_drop(tmp_path):
 
 def test_the_two_thousand_published_questions_build_with_stand_in_images(shared_data, tmp_path, write_config, picture):
     file = shared_data / "vlmclassifier" / "imagewikiqa.jsonl"
-    names = {json.loads(line)["image"] for line in file.read_text().splitlines()}
-    (tmp_path / "images").mkdir()
-    for name in names:
-        (tmp_path / name).write_bytes(picture(size=(6, 4)))
-    build.main(
-        ["--config", str(write_config(file, "imagewikiqa", f"{{image_root: {tmp_path}}}", samples_per_shard=500))]
-    )
+    (tmp_path / "one.jpg").write_bytes(picture(size=(6, 4)))
+    options = f"{{stand_ins: {tmp_path}}}"
+    build.main(["--config", str(write_config(file, "imagewikiqa", options, samples_per_shard=500))])
     shards = ShardSet.open(tmp_path / "shards/pets")
     samples = [shards.sample(number) for number in range(len(shards))]
-    assert (len(samples), len(names), len({sample.id for sample in samples})) == (2000, 1961, 2000)
+    assert len({sample.id for sample in samples}) == len(samples) == 2000
     assert Counter(sample.meta["answer"] for sample in samples) == {"A": 526, "B": 522, "C": 445, "D": 507}
     assert len({sample.label_name for sample in samples}) == 527

@@ -64,11 +64,11 @@ def test_the_shipped_lists_are_what_wordnet_says(capsys):
     if not (folder / "data.noun").is_file():
         pytest.skip("the package wordnet-base is not installed")
     with pytest.raises(SystemExit) as ended:
-        wordnet_synonyms.main(["--wordnet", str(folder), "flowers102", "caltech101", "stanford_cars"])
+        wordnet_synonyms.main(["--wordnet", str(folder), "flowers102", "caltech101", "stanford_cars", "cifar10"])
     assert ended.value.code == 0, capsys.readouterr().out
 
 
-@pytest.mark.parametrize("name", ["flowers102", "caltech101", "stanford_cars"])
+@pytest.mark.parametrize("name", ["flowers102", "caltech101", "stanford_cars", "cifar10"])
 def test_a_shipped_list_says_of_every_class_which_synset_it_is(name):
     values = json.loads((SHIPPED / f"{name}.json").read_text())
     assert len(values["names"]) == len(values["synsets"]) == len(values["synonyms"])
