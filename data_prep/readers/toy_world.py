@@ -12,8 +12,7 @@
     read(None, part="classification", images_per_class=40).records   # 1920 samples, images drawn when asked for
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
@@ -35,6 +34,7 @@ from data_prep.readers.toy_facts import (
     toy_classes,
 )
 from data_prep.readers.toy_render import render
+from data_prep.records import LazyRecords
 from data_prep.sample import Sample, Source, Turn
 
 UNEVEN_RECORDS = 2000  # default size of `alignment` and of `instruct`
@@ -43,20 +43,6 @@ ZIPF_OFFSET, ZIPF_POWER = 6.0, 2.6  # a class of rank r (from 1) has weight (r +
 LESSONS = ("recall", "choice", "match", "stand_in", "stand_in")  # of the part `text`, in turn
 
 Exchange = tuple[str, str, str]  # question, answer, and the value the question's own last word calls for ("" if none)
-
-
-@dataclass(frozen=True, slots=True)
-class Records:
-    """`count` samples, each made from its index when it is asked for; may be iterated over any number of times."""
-
-    make: Callable[[int], Sample]
-    count: int
-
-    def __len__(self) -> int:
-        return self.count
-
-    def __iter__(self) -> Iterator[Sample]:
-        return (self.make(index) for index in range(self.count))
 
 
 def read(
@@ -74,13 +60,13 @@ def read(
     the others. The shipped base model knows the world of seed 0 drawn at 32 pixels.
     """
     balanced = CLASSES * images_per_class
-    known: Mapping[str, Records] = {
-        "classification": Records(partial(_classification, "classification", seed, image_size), balanced),
-        "classification_test": Records(partial(_classification, "classification_test", seed, image_size), balanced),
-        "alignment": Records(partial(_alignment, seed, image_size, records), records),
-        "instruct": Records(partial(_instruct, seed, image_size, records), records),
-        "knowledge_test": Records(partial(_knowledge, seed, image_size), balanced),
-        "text": Records(partial(_text, seed), records),
+    known: Mapping[str, LazyRecords] = {
+        "classification": LazyRecords(partial(_classification, "classification", seed, image_size), balanced),
+        "classification_test": LazyRecords(partial(_classification, "classification_test", seed, image_size), balanced),
+        "alignment": LazyRecords(partial(_alignment, seed, image_size, records), records),
+        "instruct": LazyRecords(partial(_instruct, seed, image_size, records), records),
+        "knowledge_test": LazyRecords(partial(_knowledge, seed, image_size), balanced),
+        "text": LazyRecords(partial(_text, seed), records),
     }
     if part not in known:
         raise ConfigError(f"unknown part {part!r} of the demo world; known parts: {', '.join(known)}")
