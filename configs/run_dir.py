@@ -140,10 +140,13 @@ class EvalDir:
         """The evaluation's resolved configuration and identity."""
         return self.root / "evaluation.json"
 
-    @property
-    def refused(self) -> Path:
-        """Why these questions could not be put to the model, where that was found out when they were to be asked."""
-        return self.root / "refused.txt"
+    def refusal(self, worker: int) -> Path:
+        """Why worker `worker` could not put its questions to the model, or not all of them; absent if it could."""
+        return self.root / f"refused-{worker:05d}.txt"
+
+    def refusals(self) -> dict[int, Path]:
+        """Every worker's refusal that exists, by worker."""
+        return {int(path.stem.rpartition("-")[2]): path for path in sorted(self.root.glob("refused-*.txt"))}
 
     def report(self, suffix: str) -> Path:
         """`report.json`, `report.md` or `report.html`."""

@@ -15,12 +15,16 @@ from typing import Any
 from configs.errors import RunError
 from configs.run_dir import EvalDir
 from configs.schema import EvalConfig, ProtocolConfig, is_api, result_fields
-from data_prep.atomic import write_bytes
+from data_prep.atomic import remove_leftovers, write_bytes
 from data_prep.class_names import load_class_list
 
 FORMAT_VERSION = 1
-JUDGING = ("match", "synonyms", "after_last", "choice_parser", "unparsed", "duplicates", "class_match")
-SCORING = ("rule", "guidance", "cfg_form", "cfg_prior", "cfg_mean", "candidates", "order")
+JUDGING = (
+    *("match", "synonyms", "after_last", "label_without", "answer_without", "choice_parser", "unparsed"),
+    *("duplicates", "class_match", "frequency_total", "frequency_names", "frequency_bins"),
+)
+SCORING = ("token_scores", "rule", "guidance", "cfg_form", "cfg_prior", "cfg_mean")
+SCORING += ("candidates", "candidate_draw", "order")
 """Judged, too, where all class names are scored: the stored scores serve every rule and candidate set."""
 LISTED = ("closed_world", "class_scoring", "zero_shot")
 """Kinds whose questions or scores are about all names of protocol.classes."""
@@ -31,7 +35,8 @@ class Evaluation:
     """The content of evaluation.json.
 
     `model` is the config's words for it and `label` the checkpoint's; `items` counts what is to be asked, out of
-    `source_items`; `config` is the resolved configuration.
+    `source_items`; `config` is the resolved configuration. `answer_mark` is what protocol.after_last `official` means
+    for this model; None in files that are older.
     """
 
     name: str
@@ -45,12 +50,21 @@ class Evaluation:
     judged: Mapping[str, Any]
     config: Mapping[str, Any]
     format_version: int = FORMAT_VERSION
+    answer_mark: str | None = None
 
     @property
     def protocol_hash(self) -> str:
-        """Names the protocol, whatever the model and the data: 12 hexadecimal digits."""
-        protocol = {key: value for key, value in self.asked.items() if key not in ("model", "data")}
-        text = json.dumps([protocol, dict(self.judged)], sort_keys=True)
+        """Names the protocol, whatever the model and the data: 12 hexadecimal digits.
+
+        A setting at its default is left out, so that a new setting renames no protocol.
+        """
+        defaults = result_fields(ProtocolConfig())
+        parts = [
+            {key: value for key, value in part.items() if key not in defaults or value != defaults[key]}
+            for part in (self.asked, self.judged)
+        ]
+        protocol = {key: value for key, value in parts[0].items() if key not in ("model", "data")}
+        text = json.dumps([protocol, parts[1]], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
@@ -116,15 +130,18 @@ def read_evaluation(folder: EvalDir) -> Evaluation | None:
     return evaluation
 
 
-def claim(folder: EvalDir, wanted: Evaluation) -> None:
-    """Write evaluation.json, unless the folder holds answers to other questions.
-
-    Raises `RunError` that names every difference and says how to start anew.
-    """
+def check_answers(folder: EvalDir, wanted: Evaluation) -> None:
+    """Raise `RunError` if the folder holds answers to other questions: it names every difference and the way out."""
     present = read_evaluation(folder)
     if present is not None:
         _check_same(folder, present.asked, wanted.asked)
+
+
+def claim(folder: EvalDir, wanted: Evaluation) -> None:
+    """Write evaluation.json. Raises `RunError` as `check_answers` does."""
+    check_answers(folder, wanted)
     folder.root.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(folder.root)
     _write(folder, wanted)
 
 

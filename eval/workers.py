@@ -1,7 +1,9 @@
 """Starts the work: every model of an evaluation in a row, by one process or by several that share nothing."""
 
+import errno
 import multiprocessing
 import os
+import sys
 import threading
 from collections.abc import Sequence
 from multiprocessing.connection import wait
@@ -21,6 +23,7 @@ from eval.respondents import open_respondent, opening, respondent_folders
 from eval.runner import ask_all
 
 Models = list[tuple[str, Path]]
+DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 def ask_every_model(config: EvalConfig, share: Share, processes: int = 1) -> list[EvalDir]:
@@ -38,7 +41,7 @@ def ask_every_model(config: EvalConfig, share: Share, processes: int = 1) -> lis
 def ask_evaluations(configs: Sequence[EvalConfig], share: Share, processes: int = 1) -> Models:
     """Ask one model, loaded once, several evaluations in a row; returns it. All configs name the same model.
 
-    An evaluation that cannot be put to this model is refused by itself (`EvalDir.refused` says why), and the next is
+    An evaluation that cannot be put to this model is refused by itself (`EvalDir.refusal` says why), and the next is
     asked. Raises `RunError` if a process ended badly.
     """
     first = configs[0]
@@ -76,12 +79,27 @@ def ask_share(configs: Sequence[EvalConfig], models: Models, share: Share, keep_
                     opened = {}  # one model at a time in memory
                     opened[opening(config)] = open_respondent(config, model)
                 ask_all(config, opened[opening(config)], label, folder, share)
-                folder.refused.unlink(missing_ok=True)
+                _settle(folder, share)
             except UserError as error:
                 if not keep_going:
                     raise
+                print(f"{config.name} {label}: {error}", file=sys.stderr, flush=True)
                 folder.root.mkdir(parents=True, exist_ok=True)
-                write_bytes(folder.refused, f"{error}\n".encode())
+                write_bytes(folder.refusal(share.worker), f"{error}\n".encode())
+            except OSError as error:  # no evaluation can go on where nothing can be written
+                if error.errno not in DISK:
+                    raise
+                raise RunError(
+                    f"{folder.root} cannot be written ({error.strerror}); make room: the same command goes on, and no "
+                    "answer is lost"
+                ) from error
+
+
+def _settle(folder: EvalDir, share: Share) -> None:
+    """Take back what this share said of a refusal, and what workers said that there are no more."""
+    for worker, file in folder.refusals().items():
+        if worker == share.worker or worker >= share.workers:
+            file.unlink(missing_ok=True)
 
 
 def _process(

@@ -19,7 +19,8 @@ from configs.run_dir import EvalDir
 from configs.schema import EvalConfig
 from data_prep.atomic import write_bytes
 from eval.guidance import form_of, guidance_results
-from eval.items import Share
+from eval.identity import check_answers, describe_evaluation
+from eval.items import Share, open_source
 from eval.places import place_of
 from eval.report import write_report, write_view
 from eval.reporting.guidance_page import write_guidance
@@ -76,23 +77,22 @@ def _finish(row: Planned, base: Planned | None, effort: Effort) -> Outcome:
         return _probed(row, effort)
     source = row if base is None else base
     folder = _answers(source)
-    if folder is None:
-        return _cannot(row, "nothing was asked yet")
-    if folder.refused.is_file():
-        return _cannot(row, folder.refused.read_text(encoding="utf-8").strip())
+    refused = [file.read_text(encoding="utf-8").strip() for file in folder.refusals().values()]
+    if not any(file.stat().st_size for file in folder.all_predictions()):
+        return _cannot(row, refused[0] if refused else "nothing was asked yet")
     if row.row.kind == "guidance":
         return _guided(row, folder)
     target = _sibling(row, folder) if row.row.kind == "view" else folder
     report = write_view(folder, target, row.config) if row.row.kind == "view" else write_report(folder, source.config)
     if not report["items"]["answered"]:
-        reason = report["failures"][0]["reason"] if report["failures"] else "nothing was asked yet"
-        return _cannot(row, reason)
-    return _reported(row, report, target)
+        return _cannot(row, report["failures"][0]["reason"])
+    return _reported(row, report, target, refused)
 
 
-def _reported(row: Planned, report: Mapping[str, Any], folder: EvalDir) -> Outcome:
+def _reported(row: Planned, report: Mapping[str, Any], folder: EvalDir, refused: Sequence[str]) -> Outcome:
     items = report["items"]
     notes = [f"{items[key]:,} {key}" for key in ("failed", "missing") if items[key]]
+    notes += refused[:1] if items["missing"] else []
     accuracy: Mapping[str, Any] | None = report["accuracy"]
     if row.row.key.startswith("frequency"):
         found = report["frequency"]
@@ -148,15 +148,22 @@ def _probed(row: Planned, effort: Effort) -> Outcome:
     return _outcome(row, places["mean"]["accuracy"], told, folder)
 
 
-def _answers(row: Planned) -> EvalDir | None:
-    """The folder with the row's answers or its refusal, None if there is neither."""
-    place = place_of(row.config)
-    folder = EvalDir(place.root)
-    if place.in_run:  # answers of other checkpoints lie beside those of the one that is asked for
-        from eval.respondents import respondent_folders  # loads torch
+def _answers(row: Planned) -> EvalDir:
+    """The folder of the row's answers, if there are any.
 
-        folder = place.folder(*respondent_folders(row.config)[0])
-    return folder if folder.config.is_file() or folder.refused.is_file() else None
+    Raises `RunError` if they are those of other weights or about other items than the row's: a folder of weights may
+    hold others since.
+    """
+    place = place_of(row.config)
+    if not Path(row.config.model).is_dir():
+        return EvalDir(place.root)
+    from eval.clip.images import weights_identity  # these load torch
+    from eval.respondents import respondent_folders
+
+    label, model = respondent_folders(row.config)[0]
+    folder, data = place.folder(label, model), open_source(row.config).fingerprint
+    check_answers(folder, describe_evaluation(row.config, label, weights_identity(model), data, (0, 0)))
+    return folder
 
 
 def _sibling(row: Planned, answers: EvalDir) -> EvalDir:

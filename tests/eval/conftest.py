@@ -3,7 +3,7 @@
 import io
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from data_prep import build
+from eval.predictor import Answer, Predictor, Prompt
 from train.families.shapes import BUILDERS, write_tiny_family
 from train.shapes import write_random_base
 
@@ -54,6 +55,33 @@ def families(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A model folder with random weights of each family that is evaluated only."""
     root = tmp_path_factory.mktemp("families")
     return {name: write_tiny_family(root / name, name, WORDS) for name in BUILDERS}
+
+
+@pytest.fixture(scope="session")
+def widened() -> Callable[[torch.nn.Module, float], torch.nn.Module]:
+    """Gives a random model weights of so large a standard deviation that its answers differ much."""
+
+    def widen(model: torch.nn.Module, deviation: float) -> torch.nn.Module:
+        for weight in model.parameters():
+            if weight.dim() > 1:
+                torch.nn.init.normal_(weight, std=deviation)
+        return model.eval()
+
+    return widen
+
+
+@pytest.fixture
+def counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The questions that reach the model, one after another."""
+    asked: list[str] = []
+    original = Predictor.answer
+
+    def answer(self: Predictor, prompts: Sequence[Prompt]) -> list[Answer]:
+        asked.extend(prompt.asked for prompt in prompts)
+        return original(self, prompts)
+
+    monkeypatch.setattr(Predictor, "answer", answer)
+    return asked
 
 
 CLASSES = ("tench", "wild_dog", "cat")

@@ -39,13 +39,9 @@ STEPWISE = {"llama", "llama, grouped heads", "mistral"}
 
 
 @pytest.fixture(scope="module", params=MODELS)
-def made(request):
+def made(request, widened):
     torch.manual_seed(0)
-    model = MODELS[request.param]().eval()
-    for weight in model.parameters():
-        if weight.dim() > 1:
-            torch.nn.init.normal_(weight, std=0.25)  # answers that differ much
-    return request.param, model
+    return request.param, widened(MODELS[request.param](), 0.25)
 
 
 def greedy_of(model) -> Greedy:

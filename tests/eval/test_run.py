@@ -15,7 +15,6 @@ import pytest
 from configs.errors import DataError
 from configs.run_dir import EvalDir
 from data_prep.shards import ShardSet
-from eval import predictor as predictor_module
 from eval.records import read_records
 from eval.run import main
 
@@ -31,20 +30,6 @@ def answers(folder: Path) -> dict[str, tuple]:
 def lines(folder: Path) -> list[dict]:
     """All lines of all workers."""
     return [json.loads(line) for path in EvalDir(folder).all_predictions() for line in path.read_text().splitlines()]
-
-
-@pytest.fixture
-def counted(monkeypatch):
-    """Counts the questions that reach the model."""
-    asked: list[str] = []
-    original = predictor_module.Predictor.answer
-
-    def answer(self, prompts):
-        asked.extend(prompt.asked for prompt in prompts)
-        return original(self, prompts)
-
-    monkeypatch.setattr(predictor_module.Predictor, "answer", answer)
-    return asked
 
 
 def test_an_evaluation_answers_every_item_and_writes_three_reports(write_config, tmp_path, capsys):

@@ -1,33 +1,19 @@
 """The paper's rows on one model: planned, asked once, judged many times, resumed, listed where they cannot be run."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
 import pytest
 
 from configs.run_dir import EvalDir, RunDir
-from eval import predictor as predictor_module
-from eval.records import read_records
+from eval.records import PredictionWriter, read_records
 from eval.reproduce import main
 from eval.reproduction.plan import Request, dataset_names, open_dataset, plan
 from train.shapes import write_random_base
 
 ASKED = ("open", "identify", "main_object", "closed", "closed_fixed", "closed_cot", "candidates_2", "scores", "caption")
-
-
-@pytest.fixture
-def counted(monkeypatch):
-    """Counts the questions that reach the model."""
-    asked: list[str] = []
-    original = predictor_module.Predictor.answer
-
-    def answer(self, prompts):
-        asked.extend(prompt.asked for prompt in prompts)
-        return original(self, prompts)
-
-    monkeypatch.setattr(predictor_module.Predictor, "answer", answer)
-    return asked
 
 
 @pytest.fixture
@@ -93,6 +79,41 @@ def test_workers_share_the_questions_and_a_last_call_finishes(world, tiny_model)
         main(["--model", str(tiny_model), "--datasets", "pets.yaml", "quiz.yaml", *settings, *arguments])
     shared = run(tiny_model, "--rows", "open", "closed", "questions", "--report-only")
     assert {key: row["accuracy"] for key, row in shared.items()} == {k: row["accuracy"] for k, row in whole.items()}
+
+
+def test_a_process_that_cannot_ask_its_share_is_told_beside_what_the_others_got(world, tiny_model):
+    """Process 1's file is held by someone else; process 0 asks its own items meanwhile, before it or after."""
+    run(tiny_model, "--rows", "open", "--processes", "2")
+    (folder,) = map(EvalDir, Path("runs/eval/paper_pets_open").glob("*/"))
+    for worker in range(2):
+        folder.predictions(worker).write_text("")
+    with PredictionWriter(folder.predictions(1)):
+        row = run(tiny_model, "--rows", "open", "--processes", "2")["pets", "open"]
+    assert row["accuracy"]["n"] == 8
+    assert re.fullmatch(r"7 missing; .*predictions-00001.jsonl is being written by another process.*", row["note"])
+    row = run(tiny_model, "--rows", "open")["pets", "open"]
+    assert (row["accuracy"]["n"], row["note"], folder.refusals()) == (15, "", {})
+
+
+def test_a_refusal_of_a_worker_does_not_hide_the_answers_that_came_later(world, tiny_model):
+    run(tiny_model, "--rows", "open")
+    (folder,) = map(EvalDir, Path("runs/eval/paper_pets_open").glob("*/"))
+    folder.refusal(3).write_text("the device has not enough memory\n")
+    row = run(tiny_model, "--rows", "open", "--report-only")["pets", "open"]
+    assert (row["accuracy"]["n"], row["note"]) == (15, "")
+    folder.predictions(0).write_text("")
+    row = run(tiny_model, "--rows", "open", "--report-only")["pets", "open"]
+    assert row["reason"] == "the device has not enough memory"
+
+
+def test_answers_of_weights_that_were_replaced_since_are_not_reported(world, tiny_model):
+    model = shutil.copytree(tiny_model, world / "model")
+    assert run(model, "--rows", "scores_mean")["pets", "scores_mean"]["accuracy"]["n"] == 15
+    (changed,) = write_random_base(world / "changed", "tiny", seed=1).glob("*.safetensors")
+    shutil.copy(changed, model)
+    for more in (["--report-only"], []):
+        rows = run(model, "--rows", "scores_mean", *more)
+        assert all("holds answers to other questions: model was" in row["reason"] for row in rows.values())
 
 
 def test_the_dry_run_counts_what_is_left_and_loads_no_model(world, tiny_model, capsys):

@@ -40,12 +40,9 @@ def names() -> list[list[int]]:
 
 
 @pytest.fixture(scope="module", params=MODELS)
-def tree(request):
+def tree(request, widened):
     torch.manual_seed(0)
-    model = MODELS[request.param]().eval()
-    for weight in model.parameters():
-        if weight.dim() > 1:
-            torch.nn.init.normal_(weight, std=0.3)  # answers that differ much
+    model = widened(MODELS[request.param](), 0.3)
     decoder = model.model.decoder if request.param == "opt" else model.model
     return TreeForward(decoder, model.get_output_embeddings(), model.get_input_embeddings(), model.config)
 
