@@ -1,8 +1,6 @@
 import io
 import tarfile
 
-import pytest
-
 from data_prep import ustar
 
 
@@ -23,20 +21,3 @@ def test_a_header_is_the_same_bytes_as_tarfile_writes_for_an_ownerless_file_with
     info.size, info.mode = 12345, 0o644
     ours, theirs = ustar.header("000000017.jpg", 12345), info.tobuf(tarfile.USTAR_FORMAT)
     assert ours == theirs
-
-
-def test_a_header_parses_back_to_its_name_size_and_kind():
-    assert ustar.parse_header(ustar.header("a.json", 99)) == ustar.Header("a.json", 99, "0")
-    assert ustar.parse_header(bytes(512)) is None
-
-
-def test_every_flipped_bit_of_a_header_is_noticed():
-    block = ustar.header("000000017.jpg", 12345)
-    for position in range(0, 512 * 8, 7):
-        flipped = bytearray(block)
-        flipped[position // 8] ^= 1 << position % 8
-        if 148 <= position // 8 < 156 and position // 8 >= 154:
-            continue  # the two bytes that end the checksum field carry nothing
-        with pytest.raises(ustar.TarDamage):
-            assert ustar.parse_header(bytes(flipped)) == ustar.parse_header(block)
-            raise ustar.TarDamage("the same header")

@@ -1,3 +1,5 @@
+import os
+
 import numpy as np
 import pytest
 
@@ -109,9 +111,21 @@ def test_where_the_damage_is_stands_in_the_finding(built, capsys):
     shard = built.folder / SHARD
     offset = int(built.index[6]["image_offset"])
     shard.write_bytes(flip(shard.read_bytes(), offset - 512 + 126))
-    assert (
-        f"sample 6, header at byte {offset - 512}: the header's checksum is" in check(capsys, built.folder, "--full")[1]
-    )
+    out = check(capsys, built.folder, "--full")[1]
+    size = int(built.index[6]["image_size"])
+    assert f"sample 6, header at byte {offset - 512}: it is not that of a .jpg of {size} bytes" in out
+
+
+def test_every_flipped_bit_of_a_header_is_found(built):
+    offset, size = int(built.index[6]["image_offset"]), int(built.index[6]["image_size"])
+    with (built.folder / SHARD).open("r+b", buffering=0) as shard:
+        assert verify._check_header(shard.fileno(), "jpg", offset, size) is None
+        for bit in range(512 * 8):
+            place = offset - 512 + bit // 8
+            (byte,) = os.pread(shard.fileno(), 1, place)
+            os.pwrite(shard.fileno(), bytes([byte ^ 1 << bit % 8]), place)
+            assert verify._check_header(shard.fileno(), "jpg", offset, size), bit
+            os.pwrite(shard.fileno(), bytes([byte]), place)
 
 
 def test_a_changed_index_is_found(built, capsys):
