@@ -13,6 +13,7 @@ a little sooner. It is used only if it agrees with this machine's Pillow; whatev
 """
 
 import warnings
+from collections.abc import Callable
 from functools import cache
 from io import BytesIO
 from typing import Any
@@ -116,9 +117,25 @@ def check_image(data: bytes) -> tuple[int, int]:
 
 def decode_rgb(data: bytes) -> Image.Image:
     """The image in mode RGB; see the head of this file for the exact rules. Raises `ImageError` as `check_image`."""
+    return _decoded(data, lambda image: _turbo_decoded(data, image) or _to_rgb(image))
+
+
+def decode_grey(data: bytes, size: tuple[int, int]) -> Image.Image:
+    """The image in mode L; a JPEG no larger than `size` needs, which is fast. Raises `ImageError` as `check_image`."""
+
+    def decode(image: Image.Image) -> Image.Image:
+        if image.format != "JPEG" or image.mode not in ("RGB", "L"):
+            return _to_rgb(image).convert("L")
+        image.draft("L", size)
+        return image.convert("L")
+
+    return _decoded(data, decode)
+
+
+def _decoded(data: bytes, decode: Callable[[Image.Image], Image.Image]) -> Image.Image:
     with _opened(data) as image:
         try:
-            return _turbo_decoded(data, image) or _to_rgb(image)
+            return decode(image)
         except ImageError:
             raise
         except Exception as error:  # decoders raise OSError, ValueError, SyntaxError, struct.error, ...
@@ -134,7 +151,7 @@ def _opened(data: bytes) -> Image.Image:
             image = Image.open(BytesIO(data), formats=[_FORMATS[extension]])
     except Image.DecompressionBombError as error:
         raise ImageError(f"too large: {error}") from error
-    except Exception as error:  # as in decode_rgb
+    except Exception as error:  # as in _decoded
         raise ImageError(f"does not decode: {error}") from error
     width, height = image.size
     if width * height > MAX_PIXELS:

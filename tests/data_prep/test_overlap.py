@@ -29,7 +29,7 @@ def shard_set(tmp_path, write_config):
         folder.mkdir(parents=True)
         for key, data in images.items():
             (folder / f"{key}.jpg").write_bytes(data)
-        build.main(["--config", str(write_config(folder.parent, shards=tmp_path / name))])
+        build.main(["--config", str(write_config(folder.parent, shards=tmp_path / name, decode_check="false"))])
         return ShardSet.open(tmp_path / name / "pets")
 
     return make
@@ -64,6 +64,18 @@ def test_pictures_without_contrast_are_compared_byte_by_byte_only(shard_set):
     assert not hashes[0].contrast.any()
     twins = overlap.find_twins(train, hashes[0], evaluation, hashes[1], 6)
     assert [(twin.evaluation_id, twin.distance) for twin in twins] == [("pets/thing/a", -1)]
+
+
+def test_pictures_that_do_not_decode_are_named_and_compared_byte_by_byte(shard_set, picture, capsys):
+    broken = picture(size=(64, 64))[:-30]
+    train = shard_set("train", {"a": broken, "b": picture(1)})
+    evaluation = shard_set("test", {"a": broken, "b": picture(2)})
+    overlap.main([str(train.folder), str(evaluation.folder)])
+    out, err = capsys.readouterr()
+    assert "pets/thing/a = pets/thing/a (the same bytes)" in out
+    assert "1 of 2 evaluation images stand byte for byte among 2 training images, 0 more look alike" in out
+    assert err.count("does not decode: ") == 2
+    assert "sample 0 of " in err
 
 
 def test_steps_and_processes_do_not_change_what_is_found(photographs, shard_set, monkeypatch):
