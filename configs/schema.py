@@ -517,7 +517,18 @@ class ProtocolConfig(Section):
         doc="Words and tokens of a turn: `family` as the model was trained, `official` as the authors' code asks it, "
         "or one by name (train/chat.py); llava and hf as chat.markup; llava_doubled is llava but for answer_prefix, "
         "which opens a second turn: ASSISTANT:ASSISTANT: (authors' fine-tuned ImageWikiQA).",
-        choices=("family", "official", "llava", "llava_doubled", "hf", "hf_newline", "mistral", "mistral_tight", "question", "plain"),
+        choices=(
+            "family",
+            "official",
+            "llava",
+            "llava_doubled",
+            "hf",
+            "hf_newline",
+            "mistral",
+            "mistral_tight",
+            "question",
+            "plain",
+        ),
     )
     system_prompt: str = setting(
         "family", doc="`family`, `official`, `vicuna_v1`, `vicuna_human`, `none`, or the text itself."
@@ -696,8 +707,12 @@ class ProbeConfig(Section):
         doc="Tokens of the question whose states are stored and get a head each, counted from 0 or, from the end, -1; "
         "`mean` over all. Default: Table 10's; Table 3 needs [-1, mean], a fifth of the disk.",
     )
-    epochs: int = setting(500, doc="Passes over the training items (paper: 500; authors' code: ImageNet 100).", at_least=1)
-    encoder_epochs: int = setting(300, doc="As epochs, of heads on an image encoder (paper: 300, ImageNet 40).", at_least=1)
+    epochs: int = setting(
+        500, doc="Passes over the training items (paper: 500; authors' code: ImageNet 100).", at_least=1
+    )
+    encoder_epochs: int = setting(
+        300, doc="As epochs, of heads on an image encoder (paper: 300, ImageNet 40).", at_least=1
+    )
     batch_size: int = setting(512, doc="Training items a step (paper: 512).", at_least=1)
     learning_rate: float = setting(1e-3, doc="Of Adam, without decay (paper: 1e-3).", above=0)
     shuffle: bool = setting(

@@ -2,7 +2,7 @@
 
 Sources: the paper, Section 2 and Table 2 (`paper`, `identify`, `main_object`) and the authors' training
 script, whose wording differs by one word (`authors_training`: "the" for "this"); `caption` is what models fine-tuned on
-captions are asked (Section 3.3).
+captions are asked (Section 3.3); `photo_of` begins the caption that the authors' fine-tuned BLIP-2 goes on with.
 """
 
 from functools import cache
@@ -15,6 +15,7 @@ CLASSIFICATION_PROMPTS = {
     "authors_training": "What type of object is in the photo?",
     "identify": "Identify the object in this image.",
     "main_object": "What is the main object depicted in this photograph?",
+    "photo_of": "a photo of",
     "caption": "Generate a short caption for the image.",
 }
 

@@ -51,6 +51,8 @@ class Respondent(Protocol):
 
     identity: str
     """Names its weights, or what stands for them."""
+    answer_mark: str
+    """The text behind which the authors' code looks for this model's answer (protocol.after_last `official`)."""
 
     def answerer(self, config: EvalConfig, folder: EvalDir) -> Answerer:
         """Who answers the questions of `config`. Raises `ConfigError` if it cannot be asked under that protocol."""

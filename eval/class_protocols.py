@@ -29,7 +29,6 @@ class ClosedWorld(OpenWorld):
         """Read the class list. Raises `ConfigError` or `DataError` if wording, list or synonyms are unknown."""
         super().__init__(config)
         self.names = load_class_list(config.classes or "").names
-        self.config = config
 
     def question(self, sample: Sample) -> Question:
         """The wording with the item's candidates."""
@@ -48,7 +47,7 @@ class ClassScoring(OpenWorld):
         """Read the class list. Raises `ConfigError` or `DataError` if wording or list are unknown."""
         super().__init__(config)
         self.names = load_class_list(config.classes or "").names
-        self.config, self.scoring = config, rule_of(config)
+        self.scoring = rule_of(config)
         self._sheet: ClassSheet | None = None
         self._prior: np.ndarray[tuple[int, ...], np.dtype[np.float64]] | None = None
 

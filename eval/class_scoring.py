@@ -202,7 +202,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--markup", default="family", help="as protocol.markup (default: the model family's own)")
     parser.add_argument("--system-prompt", default="family", help="as protocol.system_prompt (default: the family's)")
-    parser.add_argument("--dtype", choices=("fp32", "bf16"), default="fp32", help="precision (default fp32)")
+    parser.add_argument("--dtype", choices=("fp32", "bf16", "fp16"), default="fp32", help="precision (default fp32)")
     parser.add_argument("--json", action="store_true", help="print JSON")
     return parser
 

@@ -23,8 +23,10 @@ JUDGING = (
     *("match", "synonyms", "after_last", "label_without", "answer_without", "choice_parser", "unparsed"),
     *("duplicates", "class_match", "frequency_total", "frequency_names", "frequency_bins"),
 )
-SCORING = ("token_scores", "rule", "guidance", "cfg_form", "cfg_prior", "cfg_mean")
-SCORING += ("candidates", "candidate_draw", "order")
+SCORING = (
+    *("token_scores", "rule", "guidance", "cfg_form", "cfg_prior", "cfg_mean"),
+    *("candidates", "candidate_draw", "order"),
+)
 """Judged, too, where all class names are scored: the stored scores serve every rule and candidate set."""
 LISTED = ("closed_world", "class_scoring", "zero_shot")
 """Kinds whose questions or scores are about all names of protocol.classes."""

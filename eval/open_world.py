@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from configs.errors import DataError
+from configs.errors import DataError, RunError
 from configs.run_dir import EvalDir
 from configs.schema import ProtocolConfig
 from data_prep.class_names import SHIPPED, load_class_list
@@ -14,6 +14,8 @@ from data_prep.prompts import classification_prompt, image_question
 from data_prep.sample import Sample, Turn
 from eval.records import Prediction, Score
 from eval.scorers import match_label
+
+OFFICIAL = "official"  # after_last: the model's family says which text
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,13 +43,27 @@ class EvalProtocol(Protocol):
         ...
 
 
-def judged_text(answer: str, after_last: str | None) -> str:
-    """What of an answer is judged: all, or what follows the last `after_last`.
+def judged_text(answer: str, config: ProtocolConfig) -> str:
+    """What of an answer is judged: all, or what follows the last `after_last`; less the characters `answer_without`.
 
-    >>> judged_text("a dog Answer: a cat", "Answer:")
-    'a cat'
+    >>> judged_text("a dog Answer: a (big) cat", ProtocolConfig(after_last="Answer:", answer_without="()"))
+    'a big cat'
+
+    Raises `RunError` if `after_last` is still `official`: nobody has said of which family the model is.
     """
-    return answer if after_last is None else answer.rsplit(after_last, 1)[-1].strip()
+    mark = config.after_last
+    if mark == OFFICIAL:
+        raise RunError(
+            "protocol.after_last is official, and evaluation.json is older than that and does not say the model's "
+            "family; run the same command without --report-only: it asks nothing again and notes it"
+        )
+    text = answer if mark is None else answer.rsplit(mark, 1)[-1].strip()
+    return without(text, config.answer_without)
+
+
+def without(text: str, characters: str) -> str:
+    """The text with every one of `characters` deleted."""
+    return text.translate(dict.fromkeys(map(ord, characters)))
 
 
 def class_of(sample: Sample, kind: str) -> str:
@@ -68,9 +84,8 @@ class OpenWorld:
     def __init__(self, config: ProtocolConfig):
         """Look up wording and synonyms. Raises `ConfigError` or `DataError` if there are none of that name."""
         self.turns = (Turn("human", image_question(classification_prompt(config.prompt))),)
-        self.rule = config.match
+        self.config = config
         self.synonyms = load_synonyms(config.synonyms, config.classes) if config.synonyms else {}
-        self.after_last = config.after_last
 
     def question(self, sample: Sample) -> Question:
         """The wording, held against the item's class name."""
@@ -82,7 +97,8 @@ class OpenWorld:
     def score(self, prediction: Prediction) -> Score:
         """By the matching rule, synonyms accepted."""
         names = (prediction.target, *self.synonyms.get(prediction.target, ()))
-        return match_label(judged_text(prediction.answer, self.after_last), names, self.rule)
+        wanted = [without(name, self.config.label_without) for name in names]
+        return match_label(judged_text(prediction.answer, self.config), wanted, self.config.match)
 
 
 def load_synonyms(place: str, classes: str | None = None) -> dict[str, tuple[str, ...]]:

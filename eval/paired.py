@@ -92,7 +92,7 @@ def read_right(folder: EvalDir) -> dict[str, bool]:
     evaluation = read_evaluation(folder)
     if evaluation is None:
         raise RunError(f"{folder.root} has no evaluation.json; give the folder of one model's answers")
-    protocol = make_protocol(ProtocolConfig(**evaluation.config["protocol"]))
+    protocol = make_protocol(ProtocolConfig(**evaluation.config["protocol"]), evaluation.answer_mark)
     predictions = list(chosen_records(read_records(folder), evaluation.limit).predictions.values())
     protocol.prepare(folder, predictions)
     return {prediction.id: protocol.score(prediction).value is True for prediction in predictions}

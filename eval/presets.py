@@ -3,7 +3,8 @@
     python -m eval.run --config configs/eval/imagenet_open_world.yaml --protocol official
 
 What is asked about (kind, wording, class list, candidates) stays the evaluation's; how it is asked and judged becomes
-the preset's. `--set protocol.KEY=VALUE` still refines both, and the hash beside every number says what was used.
+the preset's; `dtype:` beside `protocol:` sets the precision, where that is part of it. `--set protocol.KEY=VALUE`
+still refines both, and the hash beside every number says what was used.
 """
 
 import json
@@ -23,7 +24,7 @@ def preset_names() -> list[str]:
 
 
 def preset_overrides(name: str | None) -> list[str]:
-    """The settings of preset `name` (or of a YAML file) as `protocol.KEY=VALUE`; none for None.
+    """The settings of preset `name` (or of a YAML file) as `protocol.KEY=VALUE`, and `dtype=VALUE`; none for None.
 
     Raises `ConfigError` for an unknown preset or another form.
     """
@@ -36,4 +37,9 @@ def preset_overrides(name: str | None) -> list[str]:
     values = OmegaConf.to_container(OmegaConf.load(file))
     if not isinstance(values, Mapping) or not isinstance(values.get("protocol"), Mapping):
         raise ConfigError(f"{file} holds no section `protocol:`; see {PRESETS.name}/paper.yaml")
-    return [f"protocol.{key}={json.dumps(value)}" for key, value in values["protocol"].items()]  # JSON is YAML
+    if unknown := [key for key in values if key not in ("protocol", "dtype")]:
+        raise ConfigError(
+            f"{file} sets {unknown[0]!r}; a protocol holds the section `protocol:`, and `dtype:` beside it"
+        )
+    settings = [f"protocol.{key}={json.dumps(value)}" for key, value in values["protocol"].items()]  # JSON is YAML
+    return settings + ([f"dtype={values['dtype']}"] if "dtype" in values else [])

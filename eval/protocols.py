@@ -9,85 +9,13 @@ A protocol sees no model and a scorer sees no item, so all three can be mixed. A
 three methods, and a line in `PROTOCOLS`.
 """
 
-import random
-import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 
-from configs.errors import DataError
-from configs.run_dir import EvalDir
 from configs.schema import ProtocolConfig
-from data_prep.sample import IMAGE_PLACEHOLDER, Sample, Turn
 from eval.class_protocols import ClassScoring, ClosedWorld, ZeroShot
-from eval.open_world import EvalProtocol, OpenWorld, Question, judged_text
-from eval.records import Prediction, Score
-from eval.scorers import LETTERS, score_choice, score_mmmu
-
-OPTION = re.compile(r"^\(?([A-J])[.):]\s*(\S.*?)\s*$", re.MULTILINE)
-
-
-class MultipleChoice:
-    """Questions with lettered options, asked as they are stored (ImageWikiQA): the last turn is the right letter.
-
-    `show_image` off asks the words alone; `name_class` tells the class, as the paper's "w/ GT Class" rows.
-    """
-
-    def __init__(self, config: ProtocolConfig):
-        """Keep the protocol; the answer prefix is the predictor's."""
-        self.config = config
-
-    def question(self, sample: Sample) -> Question:
-        """The stored turns less the last answer, which is the letter that the reply is held against."""
-        if len(sample.turns) < 2 or sample.turns[-1].speaker != "gpt" or sample.turns[-2].speaker != "human":
-            raise DataError("its turns do not end with a question and a letter; multiple_choice needs both")
-        turns, target = sample.turns[:-1], sample.turns[-1].text.strip().strip("().").upper()
-        choices = read_options(turns[-1].text)
-        if target not in LETTERS[: len(choices)] or not target:
-            raise DataError(f"its answer {sample.turns[-1].text[:40]!r} is none of its {len(choices)} options' letters")
-        if self.config.refuse_leaks and sample.label_name and _names(turns, sample.label_name):
-            raise DataError(f"its question names its class {sample.label_name!r} (protocol.refuse_leaks)")
-        if self.config.name_class:
-            turns = (*turns[:-1], Turn("human", with_class(turns[-1].text, sample.label_name)))
-        if not self.config.show_image:
-            turns = tuple(Turn(turn.speaker, turn.text.replace(IMAGE_PLACEHOLDER, "").strip()) for turn in turns)
-        elif sample.image is None and any(IMAGE_PLACEHOLDER in turn.text for turn in turns):
-            raise DataError("it asks about an image and has none")
-        return Question(turns, target, choices)
-
-    def prepare(self, folder: EvalDir, predictions: Iterable[Prediction]) -> None:
-        """Nothing: each answer stands for itself."""
-
-    def score(self, prediction: Prediction) -> Score:
-        """By the letter, or the option's text, that is found in the answer."""
-        text = judged_text(prediction.answer, self.config.after_last)
-        careful = self.config.choice_parser == "careful"
-        score = (score_choice if careful else score_mmmu)(text, prediction.target, prediction.choices)
-        if score.value is None and self.config.unparsed == "random":
-            letter = random.Random(f"unparsed:{prediction.id}").choice(LETTERS[: len(prediction.choices)])
-            return Score(letter == prediction.target, letter, f"drawn at random: {score.reason}")
-        return score
-
-
-def _names(turns: Sequence[Turn], name: str) -> bool:
-    pattern = re.compile(rf"(?<!\w){re.escape(name)}(?!\w)", re.IGNORECASE)
-    return any(pattern.search(turn.text) for turn in turns)
-
-
-def with_class(question: str, name: str | None) -> str:
-    r"""The question with the class told: in place of "this object", or before it where that does not stand.
-
-    >>> with_class("<image>\nWhere does this object live?", "guinea pig")
-    '<image>\nWhere does guinea pig live?'
-
-    Raises `DataError` if the item has no class.
-    """
-    if not name:
-        raise DataError("it has no label_name; protocol.name_class tells the class")
-    told = re.sub(r"\bthis object\b", lambda _: name, question, flags=re.IGNORECASE)
-    if told != question:
-        return told
-    image, _, words = question.rpartition(f"{IMAGE_PLACEHOLDER}\n")
-    return f"{IMAGE_PLACEHOLDER if _ else image}{chr(10) if _ else ''}The object in this image is {name}. {words}"
-
+from eval.multiple_choice import MultipleChoice
+from eval.open_world import OFFICIAL, EvalProtocol, OpenWorld
 
 PROTOCOLS: Mapping[str, Callable[[ProtocolConfig], EvalProtocol]] = {
     "open_world": OpenWorld,
@@ -98,21 +26,12 @@ PROTOCOLS: Mapping[str, Callable[[ProtocolConfig], EvalProtocol]] = {
 }
 
 
-def make_protocol(config: ProtocolConfig) -> EvalProtocol:
-    """The protocol that `config` describes. Raises `ConfigError` or `DataError` for an unknown wording or file."""
-    return PROTOCOLS[config.kind](config)
+def make_protocol(config: ProtocolConfig, answer_mark: str | None = None) -> EvalProtocol:
+    """The protocol that `config` describes. Raises `ConfigError` or `DataError` for an unknown wording or file.
 
-
-def read_options(question: str) -> tuple[str, ...]:
-    r"""The texts of options A, B, C, ... on lines of their own; the last run that begins with A counts.
-
-    >>> read_options("Where does it live?\nA. Africa\nB. Asia\nChoose A or B.")
-    ('Africa', 'Asia')
+    `answer_mark` is what after_last `official` means for the model that answered ("": nothing); without it such a
+    protocol asks and does not score.
     """
-    options: list[str] = []
-    for letter, text in OPTION.findall(question):
-        if letter == "A":
-            options = []
-        if letter == LETTERS[len(options)]:
-            options.append(text)
-    return tuple(options)
+    if config.after_last == OFFICIAL and answer_mark is not None:
+        config = replace(config, after_last=answer_mark or None)
+    return PROTOCOLS[config.kind](config)

@@ -59,7 +59,7 @@ def build_report(
     """Everything the report says, as JSON values. Shares are fractions; failed items are in none of them."""
     records = chosen_records(records, evaluation.limit)
     predictions = list(records.predictions.values())
-    protocol = make_protocol(config.protocol)
+    protocol = make_protocol(config.protocol, evaluation.answer_mark)
     if folder is not None:
         protocol.prepare(folder, predictions)
     scored = [(prediction, protocol.score(prediction)) for prediction in predictions]

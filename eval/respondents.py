@@ -30,6 +30,7 @@ class LocalModel:
     def __init__(self, loaded: LoadedModel):
         """Keep the loaded model."""
         self.loaded, self.identity = loaded, loaded.identity
+        self.answer_mark = loaded.family.wording("official", loaded.model.config).answer_mark
 
     def answerer(self, config: EvalConfig, folder: EvalDir) -> Answerer:
         """One that generates, or one that scores class names. Raises `ConfigError` for kind zero_shot."""

@@ -9,7 +9,7 @@ bit of the sums, is that of an uninterrupted run.
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any
 
@@ -66,8 +66,9 @@ def ask_all(config: EvalConfig, respondent: Respondent, label: str, folder: Eval
     hashes = shards.index["id_hash"]
     items = chosen_items(hashes.tolist(), config.limit)
     counts = (len(items), len(shards))
-    claim(folder, describe_evaluation(config, label, respondent.identity, shards.fingerprint, counts))
-    protocol = make_protocol(config.protocol)
+    evaluation = describe_evaluation(config, label, respondent.identity, shards.fingerprint, counts)
+    claim(folder, replace(evaluation, answer_mark=respondent.answer_mark))
+    protocol = make_protocol(config.protocol, respondent.answer_mark)
     questionnaire = Questionnaire(shards, protocol, respondent.answerer(config, folder))
     batches = batches_of(items, share, config.batch_size)
     known = read_records(folder)

@@ -3,6 +3,7 @@
     protocol.markup          family: as the model was trained; official: as the authors' code asks it; or one by name
     protocol.system_prompt   likewise
     protocol.class_prefix    official: "The photo features a" for LLaVA, "A" for BLIP; or the text itself
+    protocol.class_ids       official: those in context for LLaVA, shifted for BLIP (`eval.scoring.shifted`)
 
 `evaluation.json` keeps the protocol's words: with the model beside them they say the same of every model.
 """
@@ -15,6 +16,7 @@ from configs.schema import ProtocolConfig
 from train.families.interface import Family
 
 RELATIVE = ("family", "official")
+DOUBLED = "llava_doubled"
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +27,7 @@ class Words:
     system_prompt: str
     answer_prefix: str
     class_prefix: str
+    class_ids: str = "in_context"
     question_suffix: str = ""
 
 
@@ -38,11 +41,14 @@ def words_for(protocol: ProtocolConfig, family: Family, config: Any) -> Words:
             f"protocol.markup {markup} is none of {family.name}'s: {', '.join(family.markups)}; "
             "`family` takes the one it was trained with"
         )
-    system, class_prefix = protocol.system_prompt, protocol.class_prefix
+    system, official = protocol.system_prompt, family.wording("official", config)
     if system in RELATIVE:
         system = family.wording(system, config).system_prompt
-    if class_prefix == "official":
-        class_prefix = family.wording("official", config).class_prefix
+    class_prefix = official.class_prefix if protocol.class_prefix == "official" else protocol.class_prefix
+    class_ids = official.class_ids if protocol.class_ids == "official" else protocol.class_ids
     if own.prefix_in_question and choice == "official":
-        return Words(markup, system, "", class_prefix, protocol.answer_prefix)
-    return Words(markup, system, protocol.answer_prefix, class_prefix)
+        return Words(markup, system, "", class_prefix, class_ids, protocol.answer_prefix)
+    prefix = protocol.answer_prefix
+    if markup == DOUBLED:  # LLaVA's conversation puts a space behind a message
+        markup, prefix = (DOUBLED, f"{prefix} ") if prefix else ("llava", "")
+    return Words(markup, system, prefix, class_prefix, class_ids)

@@ -65,6 +65,7 @@ class Markup:
 
 MARKUPS = {
     "llava": Markup(cut=True),
+    "llava_doubled": Markup(assistant="ASSISTANT:ASSISTANT:", cut=True),  # authors' fine-tuned ImageWikiQA, by LLaVA's
     "hf": Markup(),
     "hf_newline": Markup(human_end="\n"),  # llava-hf's model cards, and the authors' zero-shot LLaVA-1.5
     "mistral": Markup("[INST] ", " ", "[/INST]", system=False),  # transformers' documentation of LLaVA-NeXT
@@ -78,13 +79,16 @@ MARKUPS = {
 class Wording:
     """What a model is spoken to with: names of a markup and of a system prompt, the beginning before class names.
 
-    `prefix_in_question`: what is put into the assistant's mouth elsewhere ends the question instead.
+    `prefix_in_question`: what is put into the assistant's mouth elsewhere ends the question instead. `answer_mark`:
+    the text behind which an answer is looked for. `class_ids`: which tokens of a class name are scored.
     """
 
     markup: str
     system_prompt: str = "none"
     class_prefix: str = ""
     prefix_in_question: bool = False
+    answer_mark: str = "ASSISTANT:"
+    class_ids: str = "in_context"
 
 
 class UnsupervisedError(DataError):

@@ -45,6 +45,8 @@ class ApiPrompt:
 class ApiRespondent:
     """The model NAME of `model: api:NAME`."""
 
+    answer_mark = ""
+
     def __init__(self, config: EvalConfig):
         """Raises `ConfigError` if there is no name, or the environment holds no address."""
         self.identity = config.model

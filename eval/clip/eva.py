@@ -73,6 +73,8 @@ class OpenClipTexts:
 class OpenClipRespondent:
     """A model of open_clip."""
 
+    answer_mark = ""
+
     def __init__(self, model: str, dtype: str, device: str):
         """Load it. Raises `ConfigError` that says what to install if open_clip is missing or does not load."""
         architecture, _, weights = model.removeprefix(PREFIX).partition("/")

@@ -105,6 +105,8 @@ class ZeroShot:
 class ClipRespondent:
     """A CLIP in a transformers folder."""
 
+    answer_mark = ""
+
     def __init__(self, folder: Path, dtype: str, device: str):
         """Load both halves."""
         self.encoder: TransformersEncoder = load_image_encoder(folder, dtype, device)

@@ -30,7 +30,7 @@ def test_presets_differ_and_none_changes_nothing(write_config):
     hashes = {
         str(result_fields(load_config(EvalConfig, write_config(), preset_overrides(n))[0])) for n in preset_names()
     }
-    assert len(hashes) == len(preset_names()) == 4
+    assert len(hashes) == len(preset_names()) == 5
 
 
 def test_an_unknown_preset_is_refused():
@@ -44,3 +44,13 @@ def test_the_protocols_name_and_hash_stand_beside_the_number(write_config, tmp_p
     assert report["protocol"]["name"] == "paper"
     assert f"[protocol paper {report['protocol']['hash']}]" in capsys.readouterr().out
     assert f"protocol paper {report['protocol']['hash']}" in EvalDir(tmp_path / "answers").report("md").read_text()
+
+
+def test_a_preset_may_set_the_precision_and_nothing_else_beside_the_protocol(tmp_path, write_config):
+    file = tmp_path / "own.yaml"
+    file.write_text("dtype: fp16\nprotocol: {match: word}\n")
+    config, _ = load_config(EvalConfig, write_config(), preset_overrides(str(file)))
+    assert (config.dtype, config.protocol.match) == ("fp16", "word")
+    file.write_text("limit: 3\nprotocol: {match: word}\n")
+    with pytest.raises(ConfigError, match="sets 'limit'"):
+        preset_overrides(str(file))

@@ -6,12 +6,13 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from configs.errors import ConfigError, DataError
+from configs.errors import ConfigError, DataError, RunError
 from configs.schema import ProtocolConfig
 from data_prep.sample import Sample, Turn
+from eval.multiple_choice import read_options, with_class
 from eval.open_world import load_synonyms
 from eval.presets import PRESETS
-from eval.protocols import make_protocol, read_options, with_class
+from eval.protocols import make_protocol
 from eval.records import Prediction
 
 QUESTIONS = Path(__file__).resolve().parents[3] / "shared" / "data" / "vlmclassifier" / "imagewikiqa.jsonl"
@@ -256,3 +257,41 @@ def test_auto_synonyms_are_the_class_lists(classes):
     assert "crampfish" in load_synonyms("auto", "imagenet")["electric ray"]
     assert "gladiolus" in load_synonyms("auto", "flowers102")["sword lily"]
     assert load_synonyms("auto", "caltech101")["platypus"][:2] == ("duckbill", "duckbilled platypus")
+
+
+@pytest.mark.parametrize("answer", ["AB", "ABCD", "BC", "E"])
+def test_several_letters_are_no_right_answer(answer):
+    turns = (Turn("human", QUESTION), Turn("gpt", answer))
+    with pytest.raises(DataError, match=f"its answer '{answer}' is none of its 4 options' letters"):
+        make_protocol(ProtocolConfig(kind="multiple_choice")).question(sample(turns=turns))
+
+
+def authors_caption_match(label: str, caption: str) -> bool:
+    """training_analysis/blip/eval.ipynb, in other words."""
+    for mark in "()":
+        label = "".join(label.split(mark))
+    return caption.lower().find(label.lower()) >= 0
+
+
+@pytest.mark.parametrize("label", ["kite (bird of prey)", "St. Bernard", "tench"])
+@pytest.mark.parametrize("caption", ["a kite bird of prey", "a kite (bird of prey)", "st bernard", "a Tench"])
+def test_marks_deleted_from_the_label_match_as_the_authors_captions_do(label, caption):
+    score = make_protocol(ProtocolConfig(label_without="()")).score(answered(caption, label))
+    assert score.value is authors_caption_match(label, caption)
+
+
+def test_marks_deleted_on_both_sides_find_what_captions_lost():
+    both = ProtocolConfig(label_without='.!"()*#:;~', answer_without='.!"()*#:;~')
+    assert make_protocol(both).score(answered("st bernard", "St. Bernard")).value is True
+    assert make_protocol(both).score(answered("a kite (bird of prey)", "kite (bird of prey)")).value is True
+
+
+@pytest.mark.parametrize(("mark", "expected"), [("Answer:", False), ("ASSISTANT:", True), ("", True)])
+def test_after_last_official_is_the_text_of_the_models_family(mark, expected):
+    protocol = make_protocol(ProtocolConfig(after_last="official"), mark)
+    assert protocol.score(answered("tench. Answer: dog")).value is expected
+
+
+def test_after_last_official_scores_nothing_before_the_family_is_known():
+    with pytest.raises(RunError, match="run the same command without --report-only"):
+        make_protocol(ProtocolConfig(after_last="official")).score(answered("tench"))

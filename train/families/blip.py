@@ -43,9 +43,12 @@ class Blip2Family:
 
     def wording(self, choice: str, config: Any) -> Wording:  # noqa: ARG002
         """BLIP-2's own question form; the authors score class names after "A", and reason in the question."""
-        return Wording("question", class_prefix="A", prefix_in_question=True) if choice == "official" else self.own
+        return self.official if choice == "official" else self.own
 
     own = Wording("question")
+    official = Wording(
+        "question", class_prefix="A", prefix_in_question=True, answer_mark="Answer:", class_ids="shifted"
+    )
 
     def end_token(self, config: Any) -> int | None:
         """As the language model's config says: BLIP-2 with OPT ends an answer with a line break, not with OPT's end."""

@@ -93,7 +93,7 @@ class LlavaFamily:
         "vision": ("model.vision_tower.",),
     }
     flash_attention = True
-    markups: tuple[str, ...] = ("llava", "hf", "hf_newline")
+    markups: tuple[str, ...] = ("llava", "llava_doubled", "hf", "hf_newline")
 
     def refuse(self, config: dict[str, Any]) -> str | None:  # noqa: ARG002
         """Nothing is refused."""

@@ -27,7 +27,7 @@ class LlavaNextFamily:
         "vision": ("model.vision_tower.",),
     }
     flash_attention = True
-    markups: tuple[str, ...] = ("llava", "hf", "hf_newline", "mistral", "mistral_tight")
+    markups: tuple[str, ...] = ("llava", "llava_doubled", "hf", "hf_newline", "mistral", "mistral_tight")
 
     def refuse(self, config: dict[str, Any]) -> str | None:
         """The class token has no place in a grid of tiles (transformers' model would fail on it, too)."""
@@ -40,7 +40,7 @@ class LlavaNextFamily:
         """Vicuna's markup as LLaVA trains it, or Mistral's; the authors' `main_results/main.py`."""
         mistral = config.text_config.model_type == "mistral"
         if choice == "official":
-            return Wording("mistral_tight") if mistral else Wording("hf", "vicuna_human")
+            return Wording("mistral_tight", answer_mark="[/INST]") if mistral else Wording("hf", "vicuna_human")
         return Wording("mistral") if mistral else Wording("llava", "vicuna_v1")
 
     def end_token(self, config: Any) -> int | None:  # noqa: ARG002
