@@ -26,7 +26,7 @@ def data_prep(
     """
     only = ["--sources", ",".join(sources)] if sources else []
     parallel = ["--processes", str(processes)] if processes > 1 else []
-    return checked([python, "-m", "data_prep.build", *_settings(config, ()), *only, *parallel, *_workers(workers)])
+    return checked([python, "-m", "data_prep.build", *_settings(config), *only, *parallel, *_workers(workers)])
 
 
 def finetune_local(deepspeed: str, config: Path, overrides: Sequence[str] = (), ranks: int | None = None) -> list[str]:
@@ -35,14 +35,9 @@ def finetune_local(deepspeed: str, config: Path, overrides: Sequence[str] = (), 
     return checked([deepspeed, *count, FINETUNE, *_settings(config, overrides), "--resume", "auto"])
 
 
-def finetune_rank(python: str, config: Path, overrides: Sequence[str] = ()) -> list[str]:
+def finetune_rank(python: str, config: Path) -> list[str]:
     """What srun starts once per rank."""
-    return checked([python, FINETUNE, *_settings(config, overrides), "--resume", "auto"])
-
-
-def export(python: str, run: Path) -> list[str]:
-    """Builds the exported model of a run's last checkpoint."""
-    return checked([python, "-m", "train.export", str(run)])
+    return checked([python, FINETUNE, *_settings(config), "--resume", "auto"])
 
 
 def evaluate(python: str, config: Path, overrides: Sequence[str] = (), workers: int = 1) -> list[str]:
@@ -50,9 +45,9 @@ def evaluate(python: str, config: Path, overrides: Sequence[str] = (), workers: 
     return checked([python, "-m", "eval.run", *_settings(config, overrides), *_workers(workers)])
 
 
-def report(python: str, config: Path, overrides: Sequence[str] = ()) -> list[str]:
+def report(python: str, config: Path) -> list[str]:
     """Merges all workers' answers into the report of one evaluation."""
-    return checked([python, "-m", "eval.run", *_settings(config, overrides), "--report-only"])
+    return checked([python, "-m", "eval.run", *_settings(config), "--report-only"])
 
 
 def reproduce(python: str, arguments: Sequence[str], workers: int = 1) -> list[str]:
@@ -95,7 +90,7 @@ def check_printable(text: str, what: str) -> None:
             )
 
 
-def _settings(config: Path, overrides: Sequence[str]) -> list[str]:
+def _settings(config: Path, overrides: Sequence[str] = ()) -> list[str]:
     return ["--config", str(config), *(part for override in overrides for part in ("--set", override))]
 
 

@@ -121,7 +121,8 @@ def time_seconds(text: str) -> int | None:
 
 
 def _batches(config: RunConfig, cluster: Cluster) -> Iterator[str]:
-    batch, micro, world = config.train.global_batch, config.train.micro_batch, cluster.world
+    batch, world = config.train.global_batch, cluster.world
+    micro = "auto" if config.train.batching == "packed" else config.train.micro_batch  # packing has none
     ranks = f"{cluster.nodes} nodes x {cluster.ranks_per_node} ranks = {world}"
     if batch % world:
         near = ", ".join(str(value) for value in (batch // world * world, (batch // world + 1) * world) if value)
@@ -211,16 +212,20 @@ def main() -> None:
     arguments = parser.parse_args()
     try:
         config, origins = load_config(RunConfig, arguments.config, arguments.overrides)
-        found = problems(config, cluster_of(arguments), arguments.start)
+        if arguments.print_config:
+            print(describe(config, origins))
+            return
+        refuse(problems(config, cluster_of(arguments), arguments.start))
     except UserError as error:
         exit_on_user_error(error)
-    if arguments.print_config:
-        print(describe(config, origins))
-        return
+    print(f"no problem found with {arguments.config}")
+
+
+def refuse(found: list[str]) -> None:
+    """Print the problems and exit with code 2, if there are any."""
     if found:
         print("\n".join(f"problem: {text}" for text in found), file=sys.stderr)
         raise SystemExit(2)
-    print(f"no problem found with {arguments.config}")
 
 
 if __name__ == "__main__":

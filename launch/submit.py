@@ -15,7 +15,7 @@ from configs.load import describe, load_config, to_yaml
 from configs.schema import EvalConfig, RunConfig
 from launch.chain import plan
 from launch.cluster import add_cluster_arguments, cluster_of
-from launch.preflight import load_evaluation, problems, run_folder
+from launch.preflight import load_evaluation, problems, refuse, run_folder
 from launch.slurm_queue import Queue
 
 
@@ -40,13 +40,13 @@ def main() -> None:
         cluster = cluster_of(arguments)
         queue = Queue(run_folder(config).root, config.slurm)
         found = problems(config, cluster, arguments.start)
-        if found and not arguments.dry_run:
-            _refuse(found)
+        if not arguments.dry_run:
+            refuse(found)
         evaluations = [load_evaluation(path, config) for path in config.evaluate]
         jobs = plan(config, evaluations, cluster, arguments.start, sys.executable)
         if arguments.dry_run:
             print(queue.dry_run_text(jobs), end="", flush=True)
-            _refuse(found)
+            refuse(found)
             return
         queue.write_scripts(jobs)
         write_configs(queue, config, evaluations)
@@ -56,13 +56,6 @@ def main() -> None:
         print(f"watch it: {shlex.join(['python', '-m', 'launch.watch', str(run_folder(config).root), '--follow'])}")
     except UserError as error:
         exit_on_user_error(error)
-
-
-def _refuse(found: list[str]) -> None:
-    """Print the problems and exit with code 2, if there are any."""
-    if found:
-        print("\n".join(f"problem: {text}" for text in found), file=sys.stderr)
-        raise SystemExit(2)
 
 
 if __name__ == "__main__":

@@ -38,7 +38,7 @@ def test_a_build_can_be_of_some_sources_and_in_several_processes() -> None:
 
 
 def test_a_report_asks_no_question() -> None:
-    assert commands.report("python", CONFIG, ["model=runs/a"])[-1] == "--report-only"
+    assert commands.report("python", CONFIG)[-1] == "--report-only"
 
 
 def test_a_comparison_names_each_model_with_its_folder() -> None:
