@@ -23,18 +23,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
-from transformers import (
-    CLIPImageProcessorPil,
-    GenerationConfig,
-    LlavaForConditionalGeneration,
-    LlavaProcessor,
-    PreTrainedTokenizerFast,
-)
 
 from configs.command_line import command_parser
 from train.tiny_base_stages.language import LanguageRecipe, build_language_model, train_language_model
 from train.tiny_base_stages.measures import measure
-from train.tiny_base_stages.projector import ProjectorRecipe, assemble, teach_images
+from train.tiny_base_stages.projector import ProjectorRecipe, assemble, save, teach_images
 from train.tiny_base_stages.spelling import teach_letters
 from train.tiny_base_stages.vision import VisionRecipe, build_tower, train_tower
 from train.tiny_base_stages.words import build_tokenizer
@@ -83,29 +76,10 @@ def build(recipe: BaseRecipe, output: Path) -> dict[str, float]:
     measures = measure(
         model, tokenizer, seed=recipe.seed, records=recipe.projector.records, per_class=recipe.measured_per_class
     )
-    save(model, tokenizer, measures, output)
-    return measures
-
-
-def save(
-    model: LlavaForConditionalGeneration, tokenizer: PreTrainedTokenizerFast, measures: dict[str, float], output: Path
-) -> None:
-    """Write the model, its processor and its measures as one Hugging Face folder, in float32."""
-    size = model.config.vision_config.image_size
-    model.generation_config = GenerationConfig(
-        bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id
-    )
-    model.save_pretrained(output)
-    images = CLIPImageProcessorPil(size={"shortest_edge": size}, crop_size={"height": size, "width": size}, do_pad=True)
-    LlavaProcessor(
-        image_processor=images,
-        tokenizer=tokenizer,
-        patch_size=model.config.vision_config.patch_size,
-        vision_feature_select_strategy="default",
-        num_additional_image_tokens=1,
-    ).save_pretrained(output)
+    save(model, tokenizer, output)
     text = json.dumps({name: round(value, 4) for name, value in measures.items()}, indent=2) + "\n"
     (output / "measures.json").write_text(text, encoding="utf-8")
+    return measures
 
 
 def main(arguments: list[str] | None = None) -> int:

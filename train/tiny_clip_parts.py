@@ -80,10 +80,7 @@ def build_model(tokenizer: PreTrainedTokenizerFast, recipe: ClipRecipe) -> CLIPM
     """An untrained CLIP: the architecture of the published ones, smaller."""
     text = CLIPTextConfig(
         vocab_size=len(tokenizer),
-        hidden_size=recipe.text_hidden,
-        intermediate_size=2 * recipe.text_hidden,
-        num_hidden_layers=recipe.text_layers,
-        num_attention_heads=recipe.text_hidden // 32,
+        **_sizes(recipe.text_hidden, recipe.text_layers),
         max_position_embeddings=recipe.text_tokens,
         projection_dim=recipe.shared,
         bos_token_id=tokenizer.bos_token_id,
@@ -91,10 +88,7 @@ def build_model(tokenizer: PreTrainedTokenizerFast, recipe: ClipRecipe) -> CLIPM
         pad_token_id=tokenizer.pad_token_id,
     )
     vision = CLIPVisionConfig(
-        hidden_size=recipe.vision_hidden,
-        intermediate_size=2 * recipe.vision_hidden,
-        num_hidden_layers=recipe.vision_layers,
-        num_attention_heads=recipe.vision_hidden // 32,
+        **_sizes(recipe.vision_hidden, recipe.vision_layers),
         image_size=recipe.image_size,
         patch_size=recipe.patch_size,
         projection_dim=recipe.shared,
@@ -102,6 +96,16 @@ def build_model(tokenizer: PreTrainedTokenizerFast, recipe: ClipRecipe) -> CLIPM
     return CLIPModel(
         CLIPConfig(text_config=text.to_dict(), vision_config=vision.to_dict(), projection_dim=recipe.shared)
     )
+
+
+def _sizes(hidden: int, layers: int) -> dict[str, int]:
+    """A transformer's sizes, as both towers' configs name them: heads of 32 units."""
+    return {
+        "hidden_size": hidden,
+        "intermediate_size": 2 * hidden,
+        "num_hidden_layers": layers,
+        "num_attention_heads": hidden // 32,
+    }
 
 
 def contrastive_loss(similarities: Tensor, owners: Tensor) -> Tensor:

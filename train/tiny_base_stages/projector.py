@@ -8,16 +8,20 @@ B: rows, T: tokens, P: patches, D: hidden size.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from tqdm import tqdm
 from transformers import (
+    CLIPImageProcessorPil,
     CLIPVisionModel,
+    GenerationConfig,
     LlamaForCausalLM,
     LlavaConfig,
     LlavaForConditionalGeneration,
+    LlavaProcessor,
     PreTrainedTokenizerFast,
 )
 
@@ -67,6 +71,23 @@ def assemble(
     model.model.language_model.load_state_dict(language_model.model.state_dict())
     model.tie_weights()
     return model.requires_grad_(False).eval()
+
+
+def save(model: LlavaForConditionalGeneration, tokenizer: PreTrainedTokenizerFast, output: Path) -> None:
+    """Write the model and its processor as one Hugging Face folder, in float32."""
+    size = model.config.vision_config.image_size
+    model.generation_config = GenerationConfig(
+        bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id
+    )
+    model.save_pretrained(output)
+    images = CLIPImageProcessorPil(size={"shortest_edge": size}, crop_size={"height": size, "width": size}, do_pad=True)
+    LlavaProcessor(
+        image_processor=images,
+        tokenizer=tokenizer,
+        patch_size=model.config.vision_config.patch_size,
+        vision_feature_select_strategy="default",
+        num_additional_image_tokens=1,
+    ).save_pretrained(output)
 
 
 def projector_loss(
