@@ -7,7 +7,8 @@ Tensor shapes: `B` rows, `T` tokens a row, `C` conversations (`B` of them unless
 import importlib.util
 import json
 import sys
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,12 @@ from transformers import AutoModelForImageTextToText, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
 from configs.errors import ConfigError
-from train.chat import load_tokenizer
+from train.chat import IGNORED, load_tokenizer
 from train.families.interface import Family, TrainableFamily, family_of
 from train.identity import model_identity
 
 MODEL_FILES = ("*.json", "*.safetensors", "*.model", "*.txt")  # of a hub's repository, its sub-folders included
-DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
 
 @dataclass(frozen=True)
@@ -62,9 +63,9 @@ def resolve_attention(choice: str, device: str, dtype: str = "bf16") -> str:
     """The kernel name for transformers. Raises `ConfigError` that names the extra if flash-attn is missing."""
     installed = importlib.util.find_spec("flash_attn") is not None
     if choice == "auto":
-        return "flash_attention_2" if installed and device == "cuda" and dtype == "bf16" else "sdpa"
-    if choice == "flash_attention_2" and dtype != "bf16":
-        raise ConfigError(f"model.attention is flash_attention_2, which needs bf16, and dtype is {dtype}; use sdpa")
+        return "flash_attention_2" if installed and device == "cuda" and dtype != "fp32" else "sdpa"
+    if choice == "flash_attention_2" and dtype == "fp32":
+        raise ConfigError("model.attention is flash_attention_2, which needs 16 bits, and dtype is fp32; use sdpa")
     if choice == "flash_attention_2" and not installed:
         raise ConfigError(
             "model.attention is flash_attention_2 but flash-attn is not installed: "
@@ -83,7 +84,7 @@ def _refuse_adapter(folder: Path) -> None:
 
 
 def load_model(place: str, revision: str | None, dtype: str, attention: str, device: str = "cpu") -> LoadedModel:
-    """Load a model folder or hub id in `dtype` (`bf16` or `fp32`) onto `device`, without running code from it.
+    """Load a model folder or hub id in `dtype` (`bf16`, `fp16` or `fp32`) onto `device`, without running code from it.
 
     Raises `ConfigError` for a missing folder, an unsupported family or a missing attention kernel.
     """
@@ -135,18 +136,17 @@ class Batch:
 
     def pin_memory(self) -> "Batch":
         """The same batch in page-locked memory, from where it is copied to a GPU without waiting (called by torch)."""
-        pinned: dict[str, Any] = {
-            k: v.pin_memory() if isinstance(v, torch.Tensor) else v for k, v in vars(self).items()
-        }
-        return Batch(**pinned)
+        return self._with(torch.Tensor.pin_memory)
 
     def to(self, device: torch.device | str) -> "Batch":
         """The same batch with its tensors on `device`."""
-        moved: dict[str, Any] = {
-            name: value.to(device, non_blocking=True) if isinstance(value, torch.Tensor) else value
-            for name, value in vars(self).items()
+        return self._with(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def _with(self, change: Callable[[torch.Tensor], torch.Tensor]) -> "Batch":
+        tensors: dict[str, Any] = {
+            name: change(value) for name, value in vars(self).items() if isinstance(value, torch.Tensor)
         }
-        return Batch(**moved)
+        return replace(self, **tensors)
 
     def lengths(self) -> torch.Tensor:
         """(C,) tokens of each conversation."""
@@ -154,7 +154,7 @@ class Batch:
 
     def supervised(self) -> torch.Tensor:
         """(C,) supervised tokens of each conversation: those that the token before them predicts."""
-        return torch.bincount(self.owners[:, 1:][self.labels[:, 1:] != -100], minlength=len(self.ids))
+        return torch.bincount(self.owners[:, 1:][self.labels[:, 1:] != IGNORED], minlength=len(self.ids))
 
 
 class LossModule(nn.Module):
@@ -179,13 +179,13 @@ class LossModule(nn.Module):
         attention = attention_arguments(batch, decoder.config._attn_implementation, embeddings.dtype)
         hidden = decoder(inputs_embeds=embeddings, use_cache=False, **attention)
         states = hidden.last_hidden_state  # (B, T, H)
-        targets = batch.labels[:, 1:]
-        supervised = targets != -100  # (B, T-1): position t predicts token t + 1
-        owners = batch.owners[:, 1:][supervised]  # (M,)
-        logits = self.model.lm_head(states[:, :-1][supervised])  # (M, V): the head runs where it is needed only
-        losses = F.cross_entropy(logits.float(), targets[supervised], reduction="none")  # (M,)
-        loss = (losses * batch.weights[:, 1:][supervised]).sum()
-        by_sample = torch.zeros(len(batch.ids), device=losses.device).index_add_(0, owners, losses.detach())
+        rows, places = (batch.labels[:, 1:] != IGNORED).nonzero(as_tuple=True)  # (M,): place t predicts token t + 1
+        predicted = (rows, places + 1)
+        logits = self.model.lm_head(states[rows, places])  # (M, V): the head runs where it is needed only
+        losses = F.cross_entropy(logits.float(), batch.labels[predicted], reduction="none")  # (M,)
+        loss = (losses * batch.weights[predicted]).sum()
+        by_sample = torch.zeros(len(batch.ids), device=losses.device)
+        by_sample.index_add_(0, batch.owners[predicted], losses.detach())
         # 0 x states keeps the graph whole where nothing is supervised
         return loss + 0.0 * states[:, 0].float().sum(), by_sample
 
