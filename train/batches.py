@@ -163,22 +163,13 @@ def _blank(examples: Sequence[Example], shape: tuple[int, int]) -> Batch:
 
 
 @dataclass(frozen=True)
-class StepData:
-    """One optimizer step of one rank: where it stands and its micro-batches."""
-
-    epoch: int
-    batches: list[Batch]
-
-
-@dataclass(frozen=True)
 class TrainingBatches:
     """The micro-batches of one rank, step after step, from any data step on."""
 
     examples: ExampleSet
     order: StepOrder
 
-    def steps(self, start: int, rank: int, workers: int) -> Iterator[StepData]:
+    def steps(self, start: int, rank: int, workers: int) -> Iterator[list[Batch]]:
         """Decoded steps; `workers` processes decode ahead without changing the order."""
         join = pack if self.order.dealing.batching == "packed" else collate
-        for epoch, batches in read_steps(self.order, self.examples, join, start, rank, workers):
-            yield StepData(epoch, batches)
+        return read_steps(self.order, self.examples, join, start, rank, workers)

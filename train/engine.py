@@ -1,4 +1,4 @@
-"""DeepSpeed behind four verbs: accumulate and step, read the full training state, set it, measure a loss.
+"""DeepSpeed behind five verbs: accumulate gradients, update, read the full training state, set it, measure a loss.
 
 The state of a parameter is its fp32 master copy and AdamW's two moments. Reading and setting go through DeepSpeed's
 `safe_get_full_*` / `safe_set_full_*` in ZeRO 1 to 3 and through the plain optimizer in ZeRO 0, so a checkpoint does not
@@ -8,7 +8,7 @@ depend on stage or world size.
 import logging
 import math
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,19 +24,22 @@ from train.update_clip import UpdateClip, find_parts
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
 
-BeforeUpdate = Callable[[float, list[torch.Tensor]], float]
-"""Given this rank's loss and sums, before the update: the largest gradient norm for which it is made."""
+
+@dataclass(frozen=True)
+class Losses:
+    """What the micro-batches of a step had on this rank."""
+
+    mean: float  # this rank's part of the global loss
+    sums: list[torch.Tensor]  # cross-entropy sum of each conversation, (C,) per micro-batch, on the CPU
 
 
 @dataclass(frozen=True)
-class StepResult:
-    """What one optimizer step saw on this rank; `grad_norm` is global and taken before clipping."""
+class Update:
+    """What became of a step; `grad_norm` is global and taken before clipping."""
 
-    loss: float  # this rank's part of the global loss
-    sums: list[torch.Tensor]  # cross-entropy sum of each conversation, (B,) per micro-batch
     grad_norm: float
     applied: bool  # False: weights, moments and AdamW's step count are as they were
-    update_rms: float | None  # root mean square of the update, if it is measured
+    rms: float | None  # root mean square of the update, if it is measured
 
 
 @dataclass
@@ -78,35 +81,39 @@ class Engine:
         self._norm = math.nan
         optimizer.gate.norm = lambda: self._norm if self._plain else self.optimizer._global_grad_norm
 
-    def step(self, batches: Sequence[Batch], factor: float, before_update: BeforeUpdate | None = None) -> StepResult:
-        """Run the micro-batches and one AdamW update at `factor` times the peak rates.
-
-        The update is not made if the gradient norm is not finite or above what `before_update` returns, which every
-        rank calls after its last backward.
+    def accumulate(self, batches: Sequence[Batch]) -> Losses:
+        """Forward and backward of a step's micro-batches. `update` must follow.
 
         Their number may differ from step to step, as packing needs it, but not from rank to rank. The loss is scaled
         by the configured number of them (`train.loss`), so what a step computes does not depend on it.
         """
-        for group in self.optimizer.param_groups:
-            group["lr"] = group["peak_lr"] * factor
         self.engine.train()
-        total, sums = 0.0, []
+        losses, sums = [], []
         for number, batch in enumerate(batches):
+            if number:
+                self.engine.step()  # counts the micro-batch before; the last one's is the update
             self.engine.set_gradient_accumulation_boundary(number == len(batches) - 1)
             loss, by_sample = self.engine(batch.to(self.world.device))
             self.engine.backward(loss)
-            total += float(loss.detach()) / (self.world.size * self.accumulation)
-            sums.append(by_sample.cpu())
-            if number == len(batches) - 1:
-                self._prepare_update(before_update(total, sums) if before_update else math.inf)
-            self.engine.step()
-        return StepResult(total, sums, self._norm_seen(), self.adamw.gate.applied, self._update_rms())
+            losses.append(loss.detach())
+            sums.append(by_sample)
+        parts = torch.stack(losses).tolist()  # here at the end: a GPU is waited for once a step
+        mean = sum(part / (self.world.size * self.accumulation) for part in parts)
+        return Losses(mean, [by_sample.cpu() for by_sample in sums])
 
-    def _prepare_update(self, limit: float) -> None:
+    def update(self, factor: float, limit: float = math.inf) -> Update:
+        """One AdamW update at `factor` times the peak rates, unless the gradient norm is not finite or above `limit`.
+
+        All ranks must pass the same.
+        """
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["peak_lr"] * factor
         if self._plain:  # gradients are summed over the ranks by now, so all find the same norm
             self._norm = _gradient_norm(p for _, p in self.trainable)
         self.adamw.squares = 0.0
         self.adamw.gate.prepare(limit)
+        self.engine.step()
+        return Update(self._norm_seen(), self.adamw.gate.applied, self._update_rms())
 
     def _norm_seen(self) -> float:
         """The gradient norm of this step; after a step that DeepSpeed refused itself, ZeRO 3 still holds the last."""
@@ -142,7 +149,12 @@ class Engine:
         return isinstance(self.optimizer, torch.optim.Optimizer)
 
     def read_state(self) -> Iterator[ParameterState]:
-        """Every trainable parameter's full state, one at a time. All ranks must iterate together."""
+        """Every trainable parameter's full state, one at a time. All ranks must iterate this, or `gather`, together."""
+        for name, master, moments in self.gather():
+            yield ParameterState(name, _copied(master), {key: _copied(value) for key, value in moments.items()})
+
+    def gather(self) -> Iterator[tuple[str, torch.Tensor, dict[str, torch.Tensor]]]:
+        """(name, master, moments) where they lie, maybe as views: for ranks that only help another to read them."""
         from deepspeed.utils import safe_get_full_fp32_param, safe_get_full_optimizer_state
 
         for name, parameter in self.trainable:
@@ -152,10 +164,8 @@ class Engine:
             else:
                 owned = self._owned(parameter)
                 master = owned.detach()
-                saved = self._inner.state[owned]
-                moments = {key: saved[key] for key in MOMENTS}
-            cpu = {key: value.detach().float().cpu().reshape(master.shape).clone() for key, value in moments.items()}
-            yield ParameterState(name, master.detach().float().cpu().clone(), cpu)
+                moments = {key: self._inner.state[owned][key] for key in MOMENTS}
+            yield name, master, {key: value.reshape(master.shape) for key, value in moments.items()}
 
     def write_state(self, states: Iterator[ParameterState], step: int) -> None:
         """Set every trainable parameter's state; `step` is AdamW's own step count. All ranks must call it together."""
@@ -225,6 +235,11 @@ class Engine:
 
 def _zero_moments(parameter: torch.Tensor) -> dict[str, torch.Tensor]:
     return {"step": torch.tensor(0.0)} | {key: torch.zeros_like(parameter) for key in MOMENTS}
+
+
+def _copied(tensor: torch.Tensor) -> torch.Tensor:
+    """An fp32 copy on the CPU, made in one go."""
+    return tensor.detach().to("cpu", torch.float32, copy=True)
 
 
 def _partition(parameter: Any, full: torch.Tensor) -> torch.Tensor:

@@ -34,7 +34,7 @@ class HeldOut:
             for micro_batch in self._micro_batches(positions, world.rank):
                 batch = collate([self.examples[position] for position in micro_batch])
                 total += float(engine.measure(batch).double().sum())
-                tokens += int((batch.labels[:, 1:] != -100).sum())
+                tokens += int(batch.supervised().sum())
             total, count = world.all_sum([total, tokens])
             losses[name] = total / max(1.0, count)
         return losses

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 import torch
 
 from configs.errors import ConfigError
+from train.chat import IGNORED
 from train.model import Batch
 
 
@@ -33,8 +34,7 @@ def local_units(batches: Sequence[Batch], normalisation: str) -> int:
 
 def weigh(batch: Batch, normalisation: str, units: int, scale: float) -> None:
     """Set `batch.weights` in place; `units` is the sum of `local_units` over ranks, `scale` is world x accumulation."""
-    supervised = batch.labels != -100  # (B, T)
-    supervised[:, 0] = False  # nothing predicts the first token
+    supervised = batch.labels != IGNORED  # (B, T)
     counts = batch.supervised()  # (C,)
     if normalisation == "sample":
         denominators = counts[batch.owners] * units  # padding takes any: its weight is 0

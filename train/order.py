@@ -35,8 +35,7 @@ def ids_of_rank(
     """Ids that `rank` reads in each data step from `first` to before `last`, in the order it reads them."""
     steps = read_steps(order, IdSet(sources), list, first, rank, workers)
     for _ in range(first, last):
-        _, micro_batches = next(steps)
-        yield [sample_id for micro_batch in micro_batches for sample_id in micro_batch if sample_id]
+        yield [sample_id for micro_batch in next(steps) for sample_id in micro_batch if sample_id]
 
 
 def read_epoch(

@@ -99,7 +99,7 @@ def ranks_read_their_own(lengths: Lengths, ranks: int = 512, steps: int = 3) -> 
     shares = [order.positions(start, rank) for rank in range(ranks)]
     epoch, largest = EpochOrder.of(order.mixture, 0, 0), 0
     for step in range(start, start + steps):
-        read = [[p for micro_batch in next(share)[1] for p in micro_batch if p >= 0] for share in shares]
+        read = [[p for micro_batch in next(share) for p in micro_batch if p >= 0] for share in shares]
         assert sorted(p for mine in read for p in mine) == sorted(epoch.step(step, 4 * ranks)), "not the global batch"
         largest = max(largest, *map(len, read))
     return {"ranks": ranks, "samples_of_a_step": 4 * ranks, "most_read_by_one_rank": largest}

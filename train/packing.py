@@ -129,7 +129,12 @@ class StepOrder:
     steps_per_epoch: int
     dealing: Dealing
 
-    def positions(self, start: int, rank: int) -> Iterator[tuple[int, MicroBatches]]:
-        """(epoch, micro-batches) of `rank` for every step from data step `start` on, without end."""
-        for epoch, step, order in data_steps(self.mixture, self.seed, self.steps_per_epoch, start):
-            yield epoch, self.dealing.share(order.step(step, self.dealing.plan.global_batch), rank)
+    def batches(self, start: int) -> Iterator[list[int]]:
+        """The global batch of every step from data step `start` on, without end."""
+        for _, step, order in data_steps(self.mixture, self.seed, self.steps_per_epoch, start):
+            yield order.step(step, self.dealing.plan.global_batch)
+
+    def positions(self, start: int, rank: int) -> Iterator[MicroBatches]:
+        """The micro-batches of `rank` in the same steps."""
+        for batch in self.batches(start):
+            yield self.dealing.share(batch, rank)

@@ -24,7 +24,7 @@ from configs.schema import RunConfig
 from data_prep.atomic import write_bytes
 from data_prep.inspect import contact_sheet
 from data_prep.sample import Sample
-from train.epochs import PADDING, data_steps
+from train.epochs import PADDING
 from train.plan import plan_order
 from train.sources import SourceSet
 from train.spikes.plot import Curve, Mark, svg
@@ -105,9 +105,8 @@ def samples_of(run: RunDir, steps: Sequence[int], limit: int) -> dict[int, list[
     order = plan_order(config, sources, 1)
     found = {}
     for step in steps:
-        _, in_epoch, epoch_order = next(data_steps(order.mixture, order.seed, order.steps_per_epoch, step))
-        positions = epoch_order.step(in_epoch, config.train.global_batch)
-        found[step] = [sources.sample(position) for position in positions[:limit] if position != PADDING]
+        positions = next(order.batches(step))[:limit]
+        found[step] = [sources.sample(position) for position in positions if position != PADDING]
     return found
 
 

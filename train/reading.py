@@ -27,8 +27,8 @@ B = TypeVar("B")
 
 def read_steps(
     order: StepOrder, dataset: PositionSet[E], collate: Callable[[list[E]], B], start: int, rank: int, workers: int
-) -> Iterator[tuple[int, list[B]]]:
-    """(epoch, micro-batches) of `rank` for every step from data step `start` on, read by `workers` processes.
+) -> Iterator[list[B]]:
+    """The micro-batches of `rank` for every step from data step `start` on, read by `workers` processes.
 
     Training reads examples this way and `train.order` ids: one code path, so what the one prints the other reads.
     """
@@ -48,10 +48,10 @@ def read_steps(
     try:
         while True:
             first = _next(batches, sampler, dataset.sources)
-            epoch, micro_batches = sampler.steps[0]  # noted before the first of them could be read
+            micro_batches = sampler.steps[0]  # noted before the first of them could be read
             done = [first, *(_next(batches, sampler, dataset.sources) for _ in micro_batches[1:])]
             sampler.steps.popleft()
-            yield epoch, done
+            yield done
     finally:  # also after an error, whose traceback would keep the processes: they ignore Python's SIGTERM at exit
         if isinstance(batches, _MultiProcessingDataLoaderIter):
             batches._shutdown_workers()
@@ -70,7 +70,7 @@ def _next(batches: Iterator[B], sampler: "_MicroBatchSampler", sources: SourceSe
     except RuntimeError as error:
         if "DataLoader worker" not in str(error) or str(error).startswith("Caught"):  # it lives, and raised
             raise
-        positions = [p for micro_batch in sampler.steps[0][1] for p in micro_batch if p != PADDING]
+        positions = [p for micro_batch in sampler.steps[0] for p in micro_batch if p != PADDING]
         names = ", ".join(sources.record(position).id for position in positions)
         raise DataError(
             f"rank {sampler.rank}: a data-loading process died, often for lack of memory (lower train.workers) or over "
@@ -109,9 +109,9 @@ class _MicroBatchSampler:
     order: StepOrder
     start: int
     rank: int
-    steps: deque[tuple[int, MicroBatches]] = field(default_factory=deque)  # (epoch, micro-batches) not yet delivered
+    steps: deque[MicroBatches] = field(default_factory=deque)  # not yet delivered
 
     def __iter__(self) -> Iterator[list[int]]:
-        for epoch, micro_batches in self.order.positions(self.start, self.rank):
-            self.steps.append((epoch, micro_batches))
+        for micro_batches in self.order.positions(self.start, self.rank):
+            self.steps.append(micro_batches)
             yield from micro_batches

@@ -3,9 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
-
 from train.distributed import World
+from train.engine import Losses
 from train.model import Batch
 from train.supervision.signals import stop_requested
 
@@ -30,21 +29,15 @@ class Totals:
 
 
 def sum_over_ranks(
-    world: World,
-    names: Sequence[str],
-    batches: Sequence[Batch],
-    loss: float,
-    by_batch: Sequence[torch.Tensor],
-    own_seconds: float,
+    world: World, names: Sequence[str], batches: Sequence[Batch], losses: Losses, own_seconds: float
 ) -> Totals:
     """Sum what all ranks saw. Collective.
 
-    `by_batch` holds the summed token losses of each sample, a tensor (B,) a micro-batch; `loss` is this rank's share
-    and `own_seconds` what it spent without waiting for others.
+    `losses` are this rank's for its `batches`, `own_seconds` is what it spent without waiting for others.
     """
     sums, tokens = [0.0] * len(names), [0.0] * len(names)
     supervised = samples = unsupervised = unreadable = all_tokens = 0
-    for batch, by_sample in zip(batches, by_batch, strict=True):
+    for batch, by_sample in zip(batches, losses.sums, strict=True):
         counts = batch.supervised().tolist()
         rows = zip(batch.sources.tolist(), by_sample.double().tolist(), counts, strict=True)
         for source, summed, count in rows:
@@ -59,7 +52,7 @@ def sum_over_ranks(
         all_tokens += int(batch.attention_mask.sum())
     counted = [supervised, samples, unsupervised, unreadable, all_tokens]
     seconds = [own_seconds if rank == world.rank else 0.0 for rank in range(world.size)]
-    loss, stop, *rest = world.all_sum([loss, float(stop_requested()), *seconds, *counted, *sums, *tokens])
+    loss, stop, *rest = world.all_sum([losses.mean, float(stop_requested()), *seconds, *counted, *sums, *tokens])
     seconds, rest = rest[: world.size], rest[world.size :]
     supervised, samples, unsupervised, unreadable, all_tokens = (int(count) for count in rest[: len(counted)])
     rest = rest[len(counted) :]

@@ -15,16 +15,16 @@ import numpy as np
 import torch
 
 from configs.errors import RunError
-from train.batches import StepData
 from train.checkpoints.reading import Checkpoint
 from train.checkpoints.saving import Saver
 from train.checkpoints.writing import Snapshot
 from train.distributed import World
-from train.engine import Engine, ParameterState, StepResult
+from train.engine import Engine, Losses, ParameterState, Update
 from train.epochs import OrderState, keyed_hash
 from train.flops import FlopModel, peak_flops
 from train.heldout import HeldOut
 from train.loss import local_units, weigh
+from train.model import Batch
 from train.plan import RunPlan
 from train.schedule import lr_factor
 from train.sinks import Sink, make_event
@@ -64,7 +64,7 @@ class Trainer:
         self.parts = parts
         self.identity = identity
         self.order = OrderState()
-        self.witness = Witness(plan.sources, plan.order, plan.config.train.global_batch)
+        self.witness = Witness(plan.sources, plan.order)
         self.progress = Progress()
         self.board = Board(world.rank, world.size)
         self.forwards = ForwardClock(parts.engine.module, self.progress, world.device)
@@ -135,7 +135,7 @@ class Trainer:
             if stop:
                 break
 
-    def _batches(self) -> Iterator[StepData]:
+    def _batches(self) -> Iterator[list[Batch]]:
         """The training data from where the run stands."""
         data_step = self.order.data_step(self.order.step)
         return self.plan.training_batches().steps(data_step, self.world.rank, self.plan.config.train.workers)
@@ -160,11 +160,11 @@ class Trainer:
         self.saved = self.order.step
         began = time.perf_counter()
         self._tell_saved(wait=True)  # one at a time
-        states = self.parts.engine.read_state()
         if not self.world.leads:
-            for _ in states:  # gathering is collective
+            for _ in self.parts.engine.gather():  # collective
                 pass
             return
+        states = self.parts.engine.read_state()
         order = {"step": self.order.step, "skipped": [list(pair) for pair in self.order.skipped]}
         rng = {"rule": "torch.manual_seed(hash(seed, data step, rank)) before each step", "seed": self._seed}
         state = {**self.identity, "order": order, "monitor": self.parts.monitor.state(), "rng": rng}
@@ -182,14 +182,14 @@ class Trainer:
     def _seed(self) -> int:
         return self.plan.config.seed
 
-    def _agree(self, data: StepData | None) -> int | None:
+    def _agree(self, data: list[Batch] | None) -> int | None:
         """The units of the next step's loss on all ranks; None if some rank was asked to stop. Collective."""
         self.progress.enter("agreement")
-        units = local_units(data.batches, self.plan.config.loss.normalisation) if data else 0
+        units = local_units(data, self.plan.config.loss.normalisation) if data else 0
         total, stop = self.world.all_sum([units, float(data is None or signals.stop_requested())])
         return None if stop else int(total)
 
-    def _read(self, batches: Iterator[StepData]) -> StepData | None:
+    def _read(self, batches: Iterator[list[Batch]]) -> list[Batch] | None:
         """The next step's data, or None once this rank is asked to stop, as data may keep it waiting for long.
 
         A sample that is passed over is named by the rank that reads it.
@@ -201,39 +201,37 @@ class Trainer:
                 data = next(batches)
         except signals.StopRequested:
             return None
-        for problem in (problem for batch in data.batches for problem in batch.problems):
+        for problem in (problem for batch in data for problem in batch.problems):
             print(f"rank {self.world.rank} passes over {problem}", file=sys.stderr, flush=True)
         return data
 
-    def _step(self, step: int, data: StepData, units: int, waited: float, clock: float) -> tuple[dict[str, Any], bool]:
+    def _step(
+        self, step: int, batches: list[Batch], units: int, waited: float, clock: float
+    ) -> tuple[dict[str, Any], bool]:
         """One optimizer step; returns its metrics record and whether to stop after it."""
-        config, world, batches = self.plan.config, self.world, data.batches
+        config, world = self.plan.config, self.world
         factor = lr_factor(step, self.plan.length.total_steps, config.optim) * self.parts.actions.lr_scale(step)
         seed = keyed_hash(np.array([self.order.data_step(step)], dtype=np.uint64), self._seed, world.rank)
         torch.manual_seed(int(seed[0]) >> 1)
         for batch in batches:
             weigh(batch, config.loss.normalisation, units, world.size * self.plan.batches.accumulation)
-        exchanged: list[Totals] = []
-
-        def before_update(loss: float, sums: list[torch.Tensor]) -> float:
-            self.progress.enter("exchange")
-            own = waited + self.forwards.take() + self.progress.stalled
-            exchanged.append(sum_over_ranks(world, self.plan.sources.names, data.batches, loss, sums, own))
-            self.progress.enter("update")
-            return self.parts.actions.norm_limit(self.parts.monitor, exchanged[0].by_source)
-
         self.progress.enter("forward/backward")
-        result = self.parts.engine.step(batches, factor, before_update)
+        losses = self.parts.engine.accumulate(batches)
+        self.progress.enter("exchange")
+        own = waited + self.forwards.take() + self.progress.stalled
+        totals = sum_over_ranks(world, self.plan.sources.names, batches, losses, own)
+        self.progress.enter("update")
+        limit = self.parts.actions.norm_limit(self.parts.monitor, totals.by_source)
+        update = self.parts.engine.update(factor, limit)
         self.progress.enter("report", step + 1)
-        totals = exchanged[0]
         record: dict[str, Any] = {
             "step": step + 1,
             "epoch": (step + 1) / self.plan.length.steps_per_epoch,
             "lr": {part: rate * factor for part, rate in self._rates().items()},
-            **step_record(totals, result.grad_norm, time.perf_counter() - clock, waited),
+            **step_record(totals, update.grad_norm, time.perf_counter() - clock, waited),
             "peak_memory_bytes": peak_memory(world.device),
         }
-        record |= self._extras(data, result, totals)
+        record |= self._extras(batches, losses, update, totals.loss)
         self._report_stragglers(totals, record["step_s"])
         if self.peak:
             lengths = [int(n) for batch in batches for n in batch.lengths()]
@@ -245,15 +243,15 @@ class Trainer:
             self.progress.enter("report")
         return record, totals.stop
 
-    def _extras(self, data: StepData, result: StepResult, totals: Totals) -> dict[str, Any]:
+    def _extras(self, batches: list[Batch], losses: Losses, update: Update, loss: float) -> dict[str, Any]:
         """What not every step has: the update's size, whether it was skipped and because of which samples."""
         extras: dict[str, Any] = {}
-        if result.update_rms is not None:
-            extras["update_rms"] = result.update_rms
-        if not result.applied:
+        if update.rms is not None:
+            extras["update_rms"] = update.rms
+        if not update.applied:
             extras["skipped"] = True
-            if not math.isfinite(totals.loss):
-                extras["suspects"] = suspects(self.world, data, result.sums)
+            if not math.isfinite(loss):
+                extras["suspects"] = suspects(batches, losses.sums)
         if self.parts.actions.memory.rollbacks:
             extras["attempt"] = self.parts.actions.memory.rollbacks
         return extras

@@ -162,7 +162,7 @@ def clip_cell(config_file: Path, world: World, name: str, stage: int, dtype: str
 
     trainer._step = watched  # type: ignore[method-assign]
     trainer.run()
-    return {"error": max(errors), "least": min(factors), "untouched": factors.count(1.0), "steps": 4}
+    return {"error": max(errors), "least": min(factors)}
 
 
 def clip_error(old: Any, new: Any, rate: float, t: int) -> tuple[float, float]:

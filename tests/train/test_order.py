@@ -194,7 +194,7 @@ def test_the_command_prints_what_training_reads(workshop, batching):
     for rank in range(2):
         steps = plan.training_batches().steps(plan.length.steps_per_epoch + 3, rank, workers=0)
         for step in shown["steps"][:3]:
-            assert step["ranks"][rank] == [name for batch in next(steps).batches for name in batch.ids if name]
+            assert step["ranks"][rank] == [name for batch in next(steps) for name in batch.ids if name]
 
 
 def test_the_command_refuses_a_step_beyond_the_epoch(workshop):

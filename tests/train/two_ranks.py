@@ -45,8 +45,8 @@ def run_step(engine: Engine, plan: RunPlan, world: World, positions: list[int], 
     units = int(world.all_sum([local_units(batches, normalisation)])[0])
     for batch in batches:
         weigh(batch, normalisation, units, world.size * plan.batches.accumulation)
-    result = engine.step(batches, 1.0)
-    return world.all_sum([result.loss])[0].hex(), float(result.grad_norm).hex()
+    loss = engine.accumulate(batches).mean
+    return world.all_sum([loss])[0].hex(), engine.update(1.0).grad_norm.hex()
 
 
 def resume_cell(config_file: Path, world: World, stage: int, dtype: str, mode: str) -> dict[str, object]:

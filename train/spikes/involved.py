@@ -7,7 +7,7 @@ first 8 steps; of a loss only the samples of its source.
 from collections.abc import Callable, Sequence
 
 from configs.errors import DataError
-from train.epochs import PADDING, data_steps
+from train.epochs import PADDING
 from train.packing import StepOrder
 from train.sources import SourceSet
 from train.spikes.verdicts import EVERY_STEP, Verdict
@@ -18,25 +18,18 @@ MOST_STEPS = 8
 class Witness:
     """Names the samples of data steps."""
 
-    def __init__(self, sources: SourceSet, order: StepOrder, global_batch: int):
+    def __init__(self, sources: SourceSet, order: StepOrder):
         """`order` of any world: it is the same samples for each."""
         self.sources = sources
         self.order = order
-        self.global_batch = global_batch
-
-    def positions(self, data_step: int) -> list[int]:
-        """Where the samples of a data step are, without the padding of a last batch."""
-        order = self.order
-        _, step, epoch_order = next(data_steps(order.mixture, order.seed, order.steps_per_epoch, data_step))
-        return [int(position) for position in epoch_order.step(step, self.global_batch) if position != PADDING]
 
     def ids(self, data_step: int, source: str | None = None) -> list[str]:
         """Ids of a data step's samples, of `source` alone if it is given. Raises `DataError` if a shard is gone."""
         names = self.sources.names
         return [
             self.sources.record(position).id
-            for position in self.positions(data_step)
-            if source is None or names[self.sources.locate(position)[0]] == source
+            for position in next(self.order.batches(data_step))
+            if position != PADDING and (source is None or names[self.sources.locate(position)[0]] == source)
         ]
 
     def of(self, verdict: Verdict, data_step: Callable[[int], int]) -> dict[str, list[str] | str]:

@@ -34,10 +34,12 @@ from configs.load import load_config
 from configs.schema import RunConfig
 from data_prep import build
 from data_prep.shards import ShardSet
-from train.batches import ExampleSet, StepData
+from train.batches import ExampleSet
 from train.build import build_trainer
+from train.chat import IGNORED
 from train.distributed import World, start_world, stop_world
 from train.heldout import HeldOut
+from train.model import Batch
 from train.plan import make_plan
 from train.resume import open_run
 from train.shapes import write_random_base
@@ -79,10 +81,10 @@ class Sabotage:
         step, actions = self.trainer._step, self.trainer.parts.actions
         scale = actions.lr_scale
 
-        def sabotaged(number: int, data: StepData, *rest: Any) -> tuple[dict[str, Any], bool]:
-            self._before(self.trainer.order.data_step(number), data)
+        def sabotaged(number: int, batches: list[Batch], *rest: Any) -> tuple[dict[str, Any], bool]:
+            self._before(self.trainer.order.data_step(number), batches)
             self.executed += 1
-            return step(number, data, *rest)
+            return step(number, batches, *rest)
 
         def rate(number: int) -> float:
             steps = {"rate x50 for 3 steps": 3, "rate x50 for 10 steps": 10}.get(self.fault, 0)
@@ -96,12 +98,12 @@ class Sabotage:
         actions.lr_scale = rate  # type: ignore[method-assign, assignment]
         self.trainer.parts.engine.trainable[0][1].register_hook(gradient)
 
-    def _before(self, data_step: int, data: StepData) -> None:
-        batches = {"3 poison batches": 3, "40 batches of random labels": 40}.get(self.fault, 0)
-        if STRIKES <= data_step < STRIKES + batches:
+    def _before(self, data_step: int, batches: list[Batch]) -> None:
+        faulty = {"3 poison batches": 3, "40 batches of random labels": 40}.get(self.fault, 0)
+        if STRIKES <= data_step < STRIKES + faulty:
             generator = torch.Generator().manual_seed(data_step)
-            for batch in data.batches:
-                chosen = batch.labels != -100
+            for batch in batches:
+                chosen = batch.labels != IGNORED
                 batch.labels[chosen] = torch.randint(4, 60, (int(chosen.sum()),), generator=generator)
         if self.fault == "LoRA weights x30" and self.executed == STRIKES:
             engine = self.trainer.parts.engine

@@ -10,11 +10,11 @@ from typing import Protocol
 import torch
 
 from configs.run_dir import RunDir
-from train.batches import StepData
 from train.checkpoints.reading import Checkpoint, remove_checkpoint, steps_present
 from train.distributed import World
 from train.engine import ParameterState
 from train.epochs import OrderState
+from train.model import Batch
 from train.resume import agreed_checkpoint, everyone
 from train.spikes.actions import Actions, Decision, choose_checkpoint, skip_data
 
@@ -30,16 +30,15 @@ class Restorable(Protocol):
         ...
 
 
-def suspects(world: World, data: StepData, sums: Sequence[torch.Tensor]) -> dict[int, list[str]]:
+def suspects(batches: Sequence[Batch], sums: Sequence[torch.Tensor]) -> dict[int, list[str]]:
     """Rank to the ids of its samples whose loss is not finite. Collective; called only when there are some."""
     mine = [
         sample_id
-        for batch, by_sample in zip(data.batches, sums, strict=True)
+        for batch, by_sample in zip(batches, sums, strict=True)
         for sample_id, finite in zip(batch.ids, torch.isfinite(by_sample).tolist(), strict=True)
         if not finite
     ]
-    everywhere = everyone(mine) if world.size > 1 else [mine]
-    return {rank: ids for rank, ids in enumerate(everywhere) if ids}
+    return {rank: ids for rank, ids in enumerate(everyone(mine)) if ids}
 
 
 def roll_back(trainer: Restorable, run: RunDir, actions: Actions, decision: Decision) -> Decision | str:

@@ -94,16 +94,16 @@ def save_together(pipe: int, rank: int, port: int, plan: Any, step: int) -> None
     trainer = build_trainer(plan, world, open_run(plan, resume=True))
     trainer.parts.sinks.clear()
     trainer.order = type(trainer.order)(step)
-    read = trainer.parts.engine.read_state
+    gather = trainer.parts.engine.gather
 
     def marked() -> Any:
         if rank == 1:
             mark(pipe, "gather")
-        yield from read()
+        yield from gather()
         if rank == 1:
             mark(pipe, "gathered")
 
-    trainer.parts.engine.read_state = marked  # type: ignore[method-assign]
+    trainer.parts.engine.gather = marked  # type: ignore[method-assign]
     try:
         trainer.save()
     finally:
