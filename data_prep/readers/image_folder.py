@@ -11,7 +11,8 @@ import os
 from collections import Counter
 from dataclasses import dataclass
 from hashlib import sha256
-from pathlib import Path, PurePosixPath
+from pathlib import Path
+from typing import NoReturn
 
 from configs.errors import ConfigError, DataError
 from data_prep.class_names import load_class_list
@@ -20,9 +21,9 @@ from data_prep.prompts import classification_turns
 from data_prep.records import LazyRecords, Record
 from data_prep.sample import Drop, Sample, Source
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"})
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 IGNORED = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "__macosx", "@eadir", "lost+found"})
-TEXT_SUFFIXES = frozenset({".txt", ".md", ".csv", ".tsv", ".json", ".jsonl", ".xml", ".html"})
+TEXT_SUFFIXES = (".txt", ".md", ".csv", ".tsv", ".json", ".jsonl", ".xml", ".html")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +58,7 @@ def read(
         raise ConfigError(
             f"imbalance is {imbalance}; the first class has that many times the images of the last: give 1 or more"
         )
-    folders = _visible_folders(path)
+    folders, outside, ignored = _listing(path)
     if not folders:
         raise DataError(f"{path} has no class folders; the images of class cat belong into {path / 'cat'}")
     wrong = next((name for name in folders if printable(name) != name), None)
@@ -65,21 +66,20 @@ def read(
         raise DataError(f"the name of the class folder {path / printable(wrong)} is not UTF-8; rename it")
     names, labels = _classes(folders, class_names, names_by or ("key" if class_names else "folder"))
     classification_turns(prompt, names[0])  # an unknown wording is told before the folders are listed
-    ignored = _ignored_in(path)
     items = []
     for place, folder in enumerate(folders):
         share = (imbalance or 1.0) ** (-place / max(1, len(folders) - 1))
         items += _kept(_items(path, folder, labels[folder], ignored), per_class_limit, share, seed)
-    items += [_Item(name, name, None) for name in _files_outside(path)]
+    items += [_Item(name, name, None) for name in outside]
 
     def make(index: int) -> Record:
         item = items[index]
         file = path / item.path
         if item.label is None:
             return Drop(item.id, "outside any class folder: an image belongs into a folder of its class", str(file))
-        if file.suffix.lower() not in IMAGE_SUFFIXES and file.is_dir():
-            return Drop(item.id, "a link to a folder: links are not followed, move the images here", str(file))
-        if file.suffix.lower() not in IMAGE_SUFFIXES:
+        if not _is_image(item.path):
+            if file.is_dir():
+                return Drop(item.id, "a link to a folder: links are not followed, move the images here", str(file))
             return Drop(item.id, f"not an image file: its name ends in {file.suffix or 'no suffix'}", str(file))
         name = names[item.label]
         return Sample(
@@ -93,25 +93,26 @@ def _visible(name: str) -> bool:
     return not name.startswith(".") and name.lower() not in IGNORED
 
 
+def _is_image(file: str) -> bool:
+    return file.lower().endswith(IMAGE_SUFFIXES)
+
+
 def _counts(file: str) -> bool:
     """Whether a file has to be an image: those that need not be are ignored."""
-    return _visible(file) and PurePosixPath(file).suffix.lower() not in TEXT_SUFFIXES
+    return _visible(file) and not file.lower().endswith(TEXT_SUFFIXES)
 
 
-def _ignored_in(root: Path) -> list[str]:
-    """Names beside the class folders that are ignored."""
-    with os.scandir(root) as entries:
-        return [entry.name for entry in entries if not (_visible if entry.is_dir() else _counts)(entry.name)]
-
-
-def _visible_folders(root: Path) -> list[str]:
-    with os.scandir(root) as entries:
-        return sorted(entry.name for entry in entries if entry.is_dir() and _visible(entry.name))
-
-
-def _files_outside(root: Path) -> list[str]:
-    with os.scandir(root) as entries:
-        return sorted(entry.name for entry in entries if not entry.is_dir() and _counts(entry.name))
+def _listing(root: Path) -> tuple[list[str], list[str], list[str]]:
+    """(class folders, files beside them that should lie in one, what is ignored), each in sorted order."""
+    try:
+        with os.scandir(root) as entries:
+            listed = sorted((entry.name, entry.is_dir()) for entry in entries)
+    except OSError as error:
+        _refuse(error)
+    folders = [name for name, is_folder in listed if is_folder and _visible(name)]
+    outside = [name for name, is_folder in listed if not is_folder and _counts(name)]
+    kept = {*folders, *outside}
+    return folders, outside, [name for name, _ in listed if name not in kept]
 
 
 def _classes(folders: list[str], class_names: str | None, names_by: str) -> tuple[tuple[str, ...], dict[str, int]]:
@@ -150,10 +151,10 @@ def _items(root: Path, folder: str, label: int, ignored: list[str]) -> list[_Ite
     for directory, inner, names in os.walk(root / folder, onerror=_refuse):
         relative = Path(directory).relative_to(root).as_posix()
         ignored += [f"{relative}/{name}" for name in inner if not _visible(name)]
-        ignored += [f"{relative}/{name}" for name in names if not _counts(name)]
         inner[:] = [name for name in inner if _visible(name)]
         files += [f"{relative}/{name}" for name in inner if os.path.islink(f"{directory}/{name}")]  # noqa: PTH114
-        files += [f"{relative}/{name}" for name in names if _counts(name)]  # a million paths joined are 10 s
+        for name in names:
+            (files if _counts(name) else ignored).append(f"{relative}/{name}")  # a million paths joined are 10 s
     files.sort()
     stems = [_stem(file) for file in files]
     times = Counter(stems)
@@ -164,17 +165,17 @@ def _kept(items: list[_Item], limit: int | None, share: float, seed: int) -> lis
     """All items, or the images among them that the limit and the share of a class leave."""
     if limit is None and share == 1.0:
         return items
-    images = [item for item in items if PurePosixPath(item.path).suffix.lower() in IMAGE_SUFFIXES]
+    images = [item for item in items if _is_image(item.path)]
     count = round(share * min(limit or len(images), len(images)))
     ranked = sorted(images, key=lambda item: sha256(f"{seed}:{item.id}".encode()).digest())
     chosen = {id(item) for item in ranked[:count]}
     return [item for item in images if id(item) in chosen]
 
 
-def _refuse(error: OSError) -> None:
+def _refuse(error: OSError) -> NoReturn:
     """Stop at a folder that cannot be listed; `os.walk` by itself would pass over its images."""
     raise DataError(
-        f"the folder {error.filename} cannot be listed ({error.strerror}); mend the storage or the permissions"
+        f"the folder {error.filename} cannot be listed ({error.strerror}); mend the path, the storage or the permissions"
     ) from error
 
 

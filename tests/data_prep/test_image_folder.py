@@ -119,6 +119,11 @@ def test_a_folder_without_class_folders_says_what_was_expected(tmp_path):
         image_folder.read(tmp_path)
 
 
+def test_a_file_in_place_of_the_folder_is_told_in_one_line(class_folders):
+    with pytest.raises(DataError, match=r"cat/0\.jpg cannot be listed \(Not a directory\); mend the path"):
+        image_folder.read(class_folders / "cat" / "0.jpg")
+
+
 def test_the_imagenet_training_layout_takes_names_by_wnid(shared_data, tmp_path):
     with tarfile.open(shared_data / "imagenet_sample.tar") as tar:
         tar.extractall(tmp_path, filter="data")
