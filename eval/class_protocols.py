@@ -16,7 +16,7 @@ from data_prep.sample import Sample, Turn
 from eval.candidates import candidate_indices, shown_names
 from eval.open_world import OpenWorld, Question, class_of
 from eval.records import Prediction, Score
-from eval.scoring.sheet import ClassSheet, decode_scores, read_sheet, rule_of, rule_scores
+from eval.scoring.sheet import ClassSheet, read_sheet, rule_of, rule_scores, stored_sums
 
 
 class ClosedWorld(OpenWorld):
@@ -60,9 +60,9 @@ class ClassScoring(OpenWorld):
     def prepare(self, folder: EvalDir, predictions: Iterable[Prediction]) -> None:
         """Look up lengths and prior before scores are asked for; a prior by dataset mean is the mean of these."""
         self._sheet = read_sheet(folder)
-        self._prior = np.array(self._sheet.prior)
+        self._prior = self._sheet.prior_of(self.scoring)
         if self.config.cfg_prior == "dataset_mean":
-            rows = [decode_scores(p.scores) for p in predictions if p.scores is not None]
+            rows = [stored_sums(p, self.scoring) for p in predictions if p.scores is not None]
             self._prior = np.mean(rows, axis=0) if rows else self._prior
 
     def score(self, prediction: Prediction) -> Score:
@@ -71,7 +71,7 @@ class ClassScoring(OpenWorld):
             right = prediction.answer == prediction.target
             return Score(right, prediction.answer, "the best name while asking")
         config = self.config
-        scores = rule_scores(self.scoring, decode_scores(prediction.scores), self._sheet.lengths, self._prior)
+        scores = rule_scores(self.scoring, stored_sums(prediction, self.scoring), self._sheet.lengths, self._prior)
         if config.candidates is None:
             allowed = list(range(len(self.names)))
         else:

@@ -156,7 +156,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         if not arguments.image.is_file():
             raise ConfigError(f"no image {arguments.image}; give the path of a picture")
-        rule = Rule(arguments.rule, arguments.guidance, arguments.cfg_form)
+        rule = Rule(arguments.rule, arguments.guidance, arguments.cfg_form, tokens=arguments.token_scores)
         names = load_class_list(arguments.classes).names
         protocol = ProtocolConfig(
             answer_prefix=arguments.answer_prefix,
@@ -192,6 +192,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--answer-prefix", default="", metavar="TEXT", help="the answer's beginning, before each name")
     parser.add_argument("--classes", required=True, metavar="FILE", help="class list: a file, or a shipped list's name")
     parser.add_argument("--rule", choices=("sum", "mean", "cfg"), default="sum", help="how tokens make a score")
+    parser.add_argument(
+        "--token-scores", choices=("log_probability", "probability"), default="log_probability", help="what is summed"
+    )
     parser.add_argument("--guidance", type=float, default=1.5, metavar="T", help="coefficient of cfg (default 1.5)")
     parser.add_argument(
         "--cfg-form", choices=("probability", "log"), default="probability", help="paper's, or official"

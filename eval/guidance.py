@@ -9,8 +9,10 @@ it, named. Every form is swept:
     paper       probabilities, the prior of the question without its image, means over tokens
     official    log-probabilities, the mean over the images as the prior, sums: what the authors' code computes
     clean       log-probabilities, the prior without the image, sums
+    literal     as paper, of the tokens' probabilities themselves (where protocol.token_scores had them stored)
 
-A prior over images is the mean over the half that chooses t.
+In the first three, a name's probability is its tokens' product, or their geometric mean. A prior over images is the
+mean over the half that chooses t.
 
 Shapes: `N` items, `K` classes, `T` coefficients.
 """
@@ -34,7 +36,7 @@ from eval.identity import Evaluation, read_evaluation
 from eval.records import Prediction, chosen_records, read_records
 from eval.reporting.stats import Rate
 from eval.scoring.rules import Floats, Rule
-from eval.scoring.sheet import ClassSheet, decode_scores, read_sheet, rule_scores
+from eval.scoring.sheet import ClassSheet, read_sheet, rule_scores, stored_sums
 
 SEED = 0
 AUTHORS = tuple(map(float, range(9)))  # inference_analysis/get_accuracy.ipynb: alpha from 0 to 8
@@ -50,32 +52,35 @@ class Form:
     form: str
     prior: str
     mean: bool
+    tokens: str = "log_probability"
 
     def rule(self, guidance: float) -> Rule:
         """The rule with coefficient `guidance`."""
-        return Rule("cfg", guidance, self.form, self.mean)
+        return Rule("cfg", guidance, self.form, self.mean, self.tokens)
 
 
 FORMS: Mapping[str, Form] = {
     "paper": Form("probability", "no_image", True),
     "official": Form("log", "dataset_mean", False),
     "clean": Form("log", "no_image", False),
+    "literal": Form("probability", "no_image", True, "probability"),
 }
 
 
 def form_of(protocol: ProtocolConfig) -> str:
     """The form that a protocol's settings describe, whatever it is called; the paper's if they are none of them."""
-    wanted = Form(protocol.cfg_form, protocol.cfg_prior, protocol.cfg_mean)
+    wanted = Form(protocol.cfg_form, protocol.cfg_prior, protocol.cfg_mean, protocol.token_scores)
     return next((name for name, form in FORMS.items() if form == wanted), "paper")
 
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """Stored scores: `sums` (N, K) log-probabilities of names, `right` (N, K) which class is right, `tuning` (N,) which
-    items choose t.
+    """Stored scores: `sums` (N, K) of log-probabilities by name, `literal` (N, K) of probabilities if they are stored,
+    `right` (N, K) which class is right, `tuning` (N,) which items choose t.
     """
 
     sums: Floats
+    literal: Floats | None
     right: Flags
     tuning: Flags
     sheet: ClassSheet
@@ -88,25 +93,29 @@ def chooses(item_id: str) -> bool:
 
 def scored_items(predictions: Sequence[Prediction], sheet: ClassSheet, duplicates: str = "any") -> Scored:
     """Stored lines as arrays; lines without scores are left out. Raises `RunError` if none has any."""
-    lines = [(p, p.scores) for p in predictions if p.scores is not None]
+    lines = [p for p in predictions if p.scores is not None]
     if not lines:
         raise RunError("no answer has stored scores; run an evaluation of kind class_scoring first")
     names = np.array(sheet.names)
-    right = np.stack([names == p.target for p, _ in lines])
+    right = np.stack([names == p.target for p in lines])
     if duplicates == "first":
         right &= np.arange(len(names)) == right.argmax(1)[:, None]
-    tuning = np.array([chooses(p.id) for p, _ in lines])
-    return Scored(np.stack([decode_scores(scores) for _, scores in lines]), right, tuning, sheet)
+    tuning = np.array([chooses(p.id) for p in lines])
+    both = sheet.prior_probabilities and all(p.probabilities is not None for p in lines)
+    literal = np.stack([stored_sums(p, Rule(tokens="probability")) for p in lines]) if both else None
+    return Scored(np.stack([stored_sums(p, Rule()) for p in lines]), literal, right, tuning, sheet)
 
 
 def correct(scored: Scored, form: Form, grid: Sequence[float], prior_items: Flags) -> NDArray[np.bool_]:
     """(T, N): is the best class of an item right at each coefficient; `prior_items` make a prior over images."""
-    prior = np.array(scored.sheet.prior)
+    sums = scored.literal if form.tokens == "probability" else scored.sums
+    assert sums is not None  # `guidance_results` sweeps what is stored
+    prior = scored.sheet.prior_of(form.rule(1.0))
     if form.prior == "dataset_mean":
-        prior = scored.sums[prior_items].mean(0)
+        prior = sums[prior_items].mean(0)
     rows = []
     for guidance in grid:
-        best = rule_scores(form.rule(guidance), scored.sums, scored.sheet.lengths, prior).argmax(1)
+        best = rule_scores(form.rule(guidance), sums, scored.sheet.lengths, prior).argmax(1)
         rows.append(scored.right[np.arange(len(best)), best])
     return np.stack(rows)
 
@@ -156,7 +165,11 @@ def guidance_results(folder: EvalDir) -> dict[str, Any]:
         "protocol": _asked(evaluation),
         "paper": None,
         "items": len(scored.tuning),
-        "forms": {name: sweep(scored, form) for name, form in FORMS.items()},
+        "forms": {
+            name: sweep(scored, form)
+            for name, form in FORMS.items()
+            if form.tokens == "log_probability" or scored.literal is not None
+        },
     }
 
 

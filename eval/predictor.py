@@ -49,7 +49,8 @@ class Prompt:
 class Answer:
     """What the model said. `tokens` holds the ids, the end token included if it came; `seconds` is a share.
 
-    `scores` are those of all class names, where they were scored (`eval.scoring.sheet`).
+    `scores` are those of all class names, where they were scored, `probabilities` those of the paper's words
+    (`eval.scoring.sheet`).
     """
 
     text: str
@@ -57,6 +58,7 @@ class Answer:
     stopped: bool
     seconds: float
     scores: str | None = None
+    probabilities: str | None = None
 
 
 class Predictor:
@@ -78,13 +80,13 @@ class Predictor:
         self.answer_prefix = self.words.answer_prefix
         self.max_new_tokens = protocol.max_new_tokens
         self.max_length = int(self.config.text_config.max_position_embeddings)
-        parts = LanguageModel(
+        self.parts = LanguageModel(
             self.family.language_model(self.model),
             self.model.get_output_embeddings(),
             self.model.get_input_embeddings(),
             self.config.get_text_config(),
         )
-        self.greedy = Greedy(parts, int(self.config.image_token_id))
+        self.greedy = Greedy(self.parts, int(self.config.image_token_id))
 
     def prompt(self, turns: Sequence[Turn], image: bytes | None) -> Prompt:
         """Render, expand and decode one question.

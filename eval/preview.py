@@ -4,6 +4,7 @@ from pathlib import Path
 
 from configs.errors import DataError
 from configs.schema import EvalConfig, is_api
+from data_prep.class_names import load_class_list
 from data_prep.shard_index import id_hash
 from eval.items import Share, batches_of, chosen_items, open_source
 from eval.places import NO_RUN, place_of
@@ -26,6 +27,7 @@ def preview(config: EvalConfig, share: Share) -> str:
         f"protocol    {config.protocol.kind}, answers of up to {config.protocol.max_new_tokens} tokens",
         f"answers in  {place_of(config).root}",
         *api,
+        *_shifted_cost(config, own),
     ]
     for item in items[:SHOWN]:
         sample = shards.sample(item)
@@ -38,6 +40,19 @@ def preview(config: EvalConfig, share: Share) -> str:
         prefix = f"\n  gpt: {config.protocol.answer_prefix} ..." if config.protocol.answer_prefix else ""
         lines.append(f"\n{sample.id}, right is {question.target!r}:\n{turns}{prefix}")
     return "\n".join(lines)
+
+
+def _shifted_cost(config: EvalConfig, items: int) -> list[str]:
+    """What class names by shifted ids take: they share no tree."""
+    protocol = config.protocol
+    if protocol.kind != "class_scoring" or protocol.class_ids == "in_context":
+        return []
+    names = len(load_class_list(protocol.classes or "").names)
+    who = " with a BLIP" if protocol.class_ids == "official" else ""
+    return [
+        f"cost        class_ids {protocol.class_ids}: {items * names:,} forwards of prompt and name{who}, one for each "
+        f"of {names:,} names of every image; protocol.class_ids=in_context takes one of all"
+    ]
 
 
 def _requests(config: EvalConfig, share: Share) -> str:

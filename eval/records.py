@@ -46,7 +46,8 @@ class Prediction:
     letter) and `choices` are the texts of options A, B, C, ... (empty for an open question). `label` and `label_name`
     say which class the item counts for. `tokens` counts the answer, its end token included; `stopped` is False where
     the answer was cut at the limit. `seconds` is the item's share of its batch's time. `scores` are those of all class
-    names where they were scored (`eval.scoring.sheet`).
+    names where they were scored (`eval.scoring.sheet`), `probabilities` those of the paper's words. `place` is the
+    item's number in its source and how many there are, where a stream drew its candidates.
     """
 
     id: str
@@ -60,6 +61,12 @@ class Prediction:
     stopped: bool
     seconds: float
     scores: str | None = None
+    probabilities: str | None = None
+    place: tuple[int, int] | None = None
+
+
+OPTIONAL = ("scores", "probabilities", "place")
+"""Left out of a line where there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +96,7 @@ def unread_id(hashed: int) -> str:
 def to_line(record: Prediction | Failure) -> str:
     """The record as one line of JSON, with its line end."""
     values = {"id": record.id, "failed": record.reason} if isinstance(record, Failure) else asdict(record)
-    if values.get("scores", "") is None:
-        del values["scores"]
+    values = {key: value for key, value in values.items() if value is not None or key not in OPTIONAL}
     return json.dumps(values, ensure_ascii=False) + "\n"
 
 
@@ -100,6 +106,8 @@ def from_line(line: str) -> Prediction | Failure:
     if "failed" in values:
         return Failure(values["id"], values["failed"])
     values["choices"] = tuple(values["choices"])
+    if "place" in values:
+        values["place"] = (int(values["place"][0]), int(values["place"][1]))
     return Prediction(**values)
 
 

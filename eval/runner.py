@@ -131,16 +131,16 @@ def _answered(answerer: Answerer, ready: Sequence[Ready], pending: set[str]) -> 
         wanted = [made for made in ready if made.sample.id in pending]
         for number, answer in answerer.answers([made.prompt for made in wanted]):
             made = wanted[number]
-            yield [
-                Failure(made.sample.id, answer.reason) if isinstance(answer, Unanswered) else _prediction(made, answer)
-            ]
+            yield [_record(made, answer)]
     elif ready:
         answers = answerer.answer([made.prompt for made in ready])
         pairs = zip(ready, answers, strict=True)
-        yield [_prediction(made, answer) for made, answer in pairs if made.sample.id in pending]
+        yield [_record(made, answer) for made, answer in pairs if made.sample.id in pending]
 
 
-def _prediction(made: Ready, answer: Answer) -> Prediction:
+def _record(made: Ready, answer: Answer | Unanswered) -> Record:
+    if isinstance(answer, Unanswered):
+        return Failure(made.sample.id, answer.reason)
     return Prediction(
         id=made.sample.id,
         asked=made.prompt.asked,
@@ -153,4 +153,5 @@ def _prediction(made: Ready, answer: Answer) -> Prediction:
         stopped=answer.stopped,
         seconds=round(answer.seconds, 4),
         scores=answer.scores,
+        probabilities=answer.probabilities,
     )

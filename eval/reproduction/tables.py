@@ -46,6 +46,8 @@ def _how(row: Planned) -> str:
     if row.row.answers is not None:
         return f"from the answers of {row.row.answers}, no forward"
     if row.row.settings.get("kind") == "class_scoring":
+        if row.config.protocol.class_ids != "in_context":
+            return f"one tree of all names an image; class_ids {row.config.protocol.class_ids}: a BLIP, a forward a name"
         return "one prompt and one tree of all names an image"
     return f"answers of up to {row.config.protocol.max_new_tokens} tokens"
 

@@ -2,8 +2,8 @@
 
 import time
 from collections.abc import Sequence
+from typing import Protocol
 
-import numpy as np
 import torch
 
 from configs.errors import RunError
@@ -11,33 +11,68 @@ from configs.run_dir import EvalDir
 from configs.schema import ProtocolConfig
 from data_prep.class_names import load_class_list
 from data_prep.prompts import classification_prompt, image_question
-from data_prep.sample import Turn
+from data_prep.sample import IMAGE_PLACEHOLDER, Turn
 from eval.class_scoring import ClassScorer
 from eval.predictor import Answer, Predictor, Prompt
-from eval.scoring.rules import path_sums
+from eval.scoring.rules import Floats, Rule, path_sums
 from eval.scoring.sheet import ClassSheet, encode_scores, rule_of, rule_scores, write_sheet
+from eval.scoring.shifted import ShiftedNames
 from train.model import LoadedModel
+
+LOG, LITERAL = Rule(), Rule(tokens="probability")
+
+
+class NameSums(Protocol):
+    """Scores all names behind prompts."""
+
+    lengths: tuple[int, ...]
+    """Tokens that are scored of each name."""
+
+    def sums(self, prompts: Sequence[Prompt], rules: Sequence[Rule]) -> list[Floats]:
+        """For each rule (images, names): what it sums of the names' tokens."""
+        ...
+
+
+class TreeNames:
+    """The names' own tokens in context, by one forward over their tree."""
+
+    def __init__(self, predictor: Predictor, turns: tuple[Turn, ...], names: tuple[str, ...], terminator: bool):
+        """Cut the names into tokens."""
+        self.scorer = ClassScorer(predictor)
+        self.trie = self.scorer.trie(turns, names, terminator)
+        self.lengths = tuple(map(len, self.trie.paths))
+
+    def sums(self, prompts: Sequence[Prompt], rules: Sequence[Rule]) -> list[Floats]:
+        """As `NameSums`."""
+        log_probs = self.scorer.log_probs(prompts, self.trie)
+        return [path_sums(self.trie, rule.of_tokens(log_probs))[:, self.trie.ends] for rule in rules]
 
 
 class ClassPredictor:
     """Scores every class name of each image; the answer's text is the best name by the protocol's rule.
 
-    Where the prior is the mean over all images, which nobody knows yet, that text is the best by the sum; reports use
-    the stored scores.
+    Where the prior is the mean over all images, which nobody knows yet, that text is the best by the prior without the
+    image; reports use the stored scores.
     """
 
     def __init__(self, loaded: LoadedModel, protocol: ProtocolConfig, folder: EvalDir):
         """Cut the names into tokens, score them without an image, and write the folder's class sheet."""
         self.predictor = Predictor(loaded, protocol)
         self.predictor.answer_prefix = self.predictor.words.class_prefix
-        self.scorer, self.rule = ClassScorer(self.predictor), rule_of(protocol)
+        self.rule = rule_of(protocol)
+        self.rules = [LOG, LITERAL] if self.rule.literal else [LOG]
         self.names = load_class_list(protocol.classes or "").names
-        self.turns = (Turn("human", image_question(classification_prompt(protocol.prompt))),)
-        self.trie = self.scorer.trie(self.turns, self.names, protocol.terminator)
-        prior = path_sums(self.trie, self.scorer.prior_without_image(self.turns, self.trie))
-        self.prior = prior[np.array(self.trie.ends)]
-        self.lengths = tuple(map(len, self.trie.paths))
-        write_sheet(folder, ClassSheet(self.names, self.lengths, tuple(map(float, self.prior))))
+        turns = (Turn("human", image_question(classification_prompt(protocol.prompt))),)
+        self.scored: NameSums
+        if self.predictor.words.class_ids == "shifted":
+            self.scored = ShiftedNames(self.predictor, turns, self.names, protocol.terminator)
+        else:
+            self.scored = TreeNames(self.predictor, turns, self.names, protocol.terminator)
+        alone = tuple(Turn(turn.speaker, turn.text.replace(IMAGE_PLACEHOLDER, "").strip()) for turn in turns)
+        priors = [sums[0] for sums in self.scored.sums([self.predictor.prompt(alone, None)], self.rules)]
+        self.prior = priors[-1]
+        stored = [tuple(map(float, prior)) for prior in priors]
+        write_sheet(folder, ClassSheet(self.names, self.scored.lengths, *stored))
 
     def prompt(self, turns: Sequence[Turn], image: bytes | None) -> Prompt:
         """As `Predictor.prompt`."""
@@ -47,16 +82,13 @@ class ClassPredictor:
         """The scores of all names for all prompts. Raises `RunError` that names `batch_size` if memory runs out."""
         start = time.monotonic()
         try:
-            log_probs = self.scorer.log_probs(prompts, self.trie)
+            sums = self.scored.sums(prompts, self.rules)  # by rule, (images, classes)
         except torch.OutOfMemoryError as error:
             raise RunError(
                 f"the device has not enough memory to score {len(self.names)} names of {len(prompts)} images at a "
                 f"time; lower batch_size to {max(1, len(prompts) // 2)}"
             ) from error
-        sums = path_sums(self.trie, log_probs)[:, np.array(self.trie.ends)]  # (images, classes)
-        best = rule_scores(self.rule, sums, self.lengths, self.prior).argmax(1)
+        best = rule_scores(self.rule, sums[-1], self.scored.lengths, self.prior).argmax(1)
         seconds = (time.monotonic() - start) / max(1, len(prompts))
-        return [
-            Answer(self.names[index], [], True, seconds, encode_scores(row))
-            for index, row in zip(best, sums, strict=True)
-        ]
+        stored = [tuple(map(encode_scores, rows)) for rows in zip(*sums, strict=True)]
+        return [Answer(self.names[index], [], True, seconds, *texts) for index, texts in zip(best, stored, strict=True)]

@@ -2,6 +2,7 @@
 
     sum    log p(name | image, prompt): the sum over the name's tokens
     mean   the same over the number of tokens (the paper's "average of probabilities" is this, in its code)
+           (both may be taken of the tokens' probabilities themselves, as the paper's words say: `Rule.tokens`)
     cfg    guided by a prior q, with coefficient t:
              probability   t p + (1 - t) q               the paper's formula (Section 3.1)
              log           t log p + (1 - t) log q       what the authors' code computes, summed over the tokens
@@ -9,8 +10,9 @@
 The prior is log q(name | prompt) without the image (`no_image`, the paper's text), or each token's mean log-probability
 over all evaluated images (`dataset_mean`, the authors' code).
 
-All rules are sums of a part that falls along a name's path and a part that is known before the image is seen, so the
-best name below a node can be bounded (`bounds`), and an exact arg-max need not look at every name.
+With log-probabilities all rules are sums of a part that falls along a name's path and a part that is known before the
+image is seen, so the best name below a node can be bounded (`Bounds`), and an exact arg-max need not look at every
+name. A sum of probabilities rises along a path: nothing is bounded, and every name is scored.
 """
 
 import math
@@ -29,13 +31,15 @@ Floats = NDArray[np.float64]
 class Rule:
     """`kind` is `sum`, `mean` or `cfg`; `guidance` (t) and `form` (`probability`, `log`) belong to `cfg`.
 
-    `guided_mean` guides means instead of sums: the paper's row says "(Avg) w/ CFG", its code sums.
+    `guided_mean` guides means instead of sums: the paper's row says "(Avg) w/ CFG", its code sums. `tokens` says what
+    of each token is summed: its `log_probability` or its `probability`.
     """
 
     kind: str = "sum"
     guidance: float = 1.0
     form: str = "log"
     guided_mean: bool = False
+    tokens: str = "log_probability"
 
     def __post_init__(self) -> None:
         """Raise `ConfigError` for an unknown rule or a negative coefficient."""
@@ -56,15 +60,27 @@ class Rule:
         """Whether sums are divided by the number of tokens."""
         return self.kind == "mean" or (self.kind == "cfg" and self.guided_mean)
 
-    def falling(self, log_p: Floats) -> Floats:
-        """The part of a score that the image decides; it never rises along a path."""
-        if not self.guided:
-            return log_p
-        return self.guidance * (np.exp(log_p) if self.form == "probability" else log_p)
+    @property
+    def literal(self) -> bool:
+        """Whether probabilities are summed, not their logarithms."""
+        return self.tokens == "probability"
 
-    def fixed(self, log_q: Floats) -> Floats:
+    def of_tokens(self, log_probs: Floats) -> Floats:
+        """What of each token is summed."""
+        return np.exp(log_probs) if self.literal else log_probs
+
+    def falling(self, total: Floats) -> Floats:
+        """The part of a score that the image decides; of log-probabilities it never rises along a path."""
+        return self.guidance * self._guided_form(total) if self.guided else total
+
+    def fixed(self, total: Floats) -> Floats:
         """The part that the prior decides."""
-        return (1 - self.guidance) * (np.exp(log_q) if self.form == "probability" else log_q)
+        return (1 - self.guidance) * self._guided_form(total)
+
+    def _guided_form(self, total: Floats) -> Floats:
+        if self.literal == (self.form == "probability"):
+            return total
+        return np.log(total) if self.literal else np.exp(total)
 
 
 def path_sums(trie: ClassTrie, log_probs: Floats) -> Floats:
@@ -83,18 +99,18 @@ def class_scores(trie: ClassTrie, rule: Rule, log_probs: Floats, prior: Floats |
     """
     ends = np.array(trie.ends)
     lengths = np.array([len(path) for path in trie.paths]) if rule.mean else 1
-    scores = rule.falling(path_sums(trie, log_probs)[..., ends] / lengths)
+    scores = rule.falling(path_sums(trie, rule.of_tokens(log_probs))[..., ends] / lengths)
     return scores + rule.fixed(_prior_sums(trie, rule, prior)[ends] / lengths) if rule.guided else scores
 
 
 def _prior_sums(trie: ClassTrie, rule: Rule, prior: Floats | None) -> Floats:
     if prior is None:
         raise ConfigError(f"rule {rule.kind} needs a prior: the names' log-probabilities without the image")
-    return path_sums(trie, prior)
+    return path_sums(trie, rule.of_tokens(prior))
 
 
 class Bounds:
-    """Upper bounds of the scores below each node, by what is known of the path to it."""
+    """Upper bounds of the scores below each node, by what is known of the path to it; for log-probabilities only."""
 
     def __init__(self, trie: ClassTrie, rule: Rule, prior: Floats | None = None):
         """Look up, for every node, the longest name and the best prior part below it."""

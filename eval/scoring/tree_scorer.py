@@ -59,7 +59,11 @@ class TreeScorer:
         """The best class of every image, by branch and bound, or by the whole tree where that does not pay.
 
         The same arg-max as `class_scores(trie, rule, log_probs(prefix, trie), prior)`, of equal scores the first.
+        Sums of probabilities cannot be bounded: they take the whole tree.
         """
+        if rule.literal:
+            scores = class_scores(trie, rule, self.log_probs(prefix, trie), prior)
+            return [_best(row, len(trie.inner)) for row in scores]
         index, bounds = self.index(trie), Bounds(trie, rule, prior)
         searches = [Search(index, bounds) for _ in range(len(prefix.mask))]
         for search, values in zip(searches, self._after_prompt(prefix, index), strict=True):
@@ -71,9 +75,7 @@ class TreeScorer:
             prefix.cache.keep([])
             scores = class_scores(trie, rule, self.log_probs(prefix.rows(given_up), trie), prior)
             for row, values in zip(given_up, scores, strict=True):
-                best = int(values.argmax())
-                expanded = searches[row].expanded + len(trie.inner)
-                found[row] = Best(best, float(values[best]), expanded, whole_tree=True)
+                found[row] = _best(values, searches[row].expanded + len(trie.inner))
         return found
 
     def _search(self, prefix: Prefix, index: TreeIndex, searches: list[Search]) -> None:
@@ -121,6 +123,12 @@ class TreeScorer:
         tokens = torch.tensor([trie.tokens[child] for _, _, child in where], device=device)
         values = self.tree.log_probs(states.flatten(0, 1), positions, tokens)
         results[[row for row, _, _ in where], [child for _, _, child in where]] = values.double().cpu().numpy()
+
+
+def _best(scores: Floats, expanded: int) -> Best:
+    """The best of all classes' scores (K,)."""
+    best = int(scores.argmax())
+    return Best(best, float(scores[best]), expanded, whole_tree=True)
 
 
 def _visible(trie: ClassTrie, nodes: Sequence[int], held: Sequence[int]) -> NDArray[np.bool_]:

@@ -104,3 +104,42 @@ def test_other_questions_are_not_mixed_with_stored_scores(write_config, tmp_path
     with pytest.raises(SystemExit):
         main(["--config", str(write_config(protocol=protocol | {"class_prefix": "the photo"}, limit=2))])
     assert "class_prefix was ''" in capsys.readouterr().err
+
+
+def test_answers_asked_for_probabilities_serve_both_readings_and_others_say_what_is_missing(
+    write_config, tmp_path, capsys
+):
+    classes = tmp_path / "pets.json"
+    classes.write_text(json.dumps(["tench", "wild dog", "cat", "red moss bark"]))
+    protocol = {"kind": "class_scoring", "classes": str(classes)}
+    literal = ["--set", "protocol.token_scores=probability", "--set", "protocol.rule=sum"]
+    main(["--config", str(write_config(protocol=protocol)), *literal])
+    folder = EvalDir(tmp_path / "answers")
+    names = read_sheet(folder).names
+    for line in read_records(folder).predictions.values():
+        logs, sums = decode_scores(line.scores), decode_scores(line.probabilities)
+        assert np.all(sums > np.exp(logs) - 1e-6)  # a sum of probabilities exceeds their product
+        assert sums[0] == pytest.approx(np.exp(logs[0]), rel=1e-5)  # one token
+        assert line.answer == names[int(sums.argmax())]
+    by_words = json.loads(folder.report("json").read_text())
+    main(["--config", str(write_config(protocol=protocol)), "--report-only"])  # the same answers, the other reading
+    by_logs = json.loads(folder.report("json").read_text())
+    assert by_words["protocol"]["hash"] != by_logs["protocol"]["hash"]
+    assert by_logs["accuracy"]["n"] == 15
+    output = str(tmp_path / "logs")
+    main(["--config", str(write_config(protocol=protocol, output=output))])
+    assert all("probabilities" not in line for line in EvalDir(tmp_path / "logs").predictions(0).open())
+    capsys.readouterr()
+    with pytest.raises(SystemExit):
+        main(["--config", str(write_config(protocol=protocol, output=output)), "--report-only", *literal])
+    assert "ask again: such answers serve both" in capsys.readouterr().err
+
+
+def test_a_dry_run_tells_what_shifted_ids_cost(write_config, tmp_path, capsys):
+    classes = tmp_path / "pets.json"
+    classes.write_text(json.dumps(["tench", "wild dog", "cat", "red moss"]))
+    config = str(write_config(protocol={"kind": "class_scoring", "classes": str(classes)}))
+    main(["--config", config, "--dry-run"])
+    assert "forwards" not in capsys.readouterr().out
+    main(["--config", config, "--dry-run", "--set", "protocol.class_ids=shifted"])
+    assert "60 forwards of prompt and name, one for each of 4 names" in capsys.readouterr().out

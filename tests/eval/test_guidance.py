@@ -15,6 +15,7 @@ from eval.scoring.sheet import ClassSheet, encode_scores
 NAMES = ("tench", "wild dog", "cat", "cat", "moss")
 LENGTHS = (1, 3, 2, 2, 1)
 PRIOR = (-1.5, -9.0, -3.0, -3.0, -2.5)
+LITERAL_PRIOR = (0.3, 1.1, 0.6, 0.6, 0.2)
 ITEMS = 40
 
 
@@ -26,7 +27,8 @@ def lines() -> list[Prediction]:
     for number in range(ITEMS):
         target = NAMES[int(rng.integers(len(NAMES)))]
         sums = rng.normal(PRIOR, 2.0) + [1.0 * (name == target) for name in NAMES]
-        sums[3] = sums[2]  # a shared name has a shared score
+        literal = rng.uniform(0.05, 1.0, len(NAMES)) * LENGTHS
+        sums[3], literal[3] = sums[2], literal[2]  # a shared name has a shared score
         made.append(
             Prediction(
                 id=f"item/{number}",
@@ -39,6 +41,7 @@ def lines() -> list[Prediction]:
                 stopped=True,
                 seconds=0.0,
                 scores=encode_scores(np.minimum(sums, -0.01)),
+                probabilities=encode_scores(literal),
             )
         )
     return made
@@ -46,11 +49,14 @@ def lines() -> list[Prediction]:
 
 def slow_right(line: Prediction, form: str, t: float, prior: list[float], duplicates: str) -> bool:
     """The formulas of Section 3.1 (and of the authors' code), one class at a time."""
-    sums = np.frombuffer(base64.b64decode(line.scores), dtype="<f4").tolist()
+    stored = line.probabilities if form == "literal" else line.scores
+    sums = np.frombuffer(base64.b64decode(stored), dtype="<f4").tolist()
     best, best_score = -1, -math.inf
     for index in range(len(NAMES)):
         if form == "paper":
             p, q = math.exp(sums[index] / LENGTHS[index]), math.exp(prior[index] / LENGTHS[index])
+        elif form == "literal":  # the mean of the tokens' probabilities
+            p, q = sums[index] / LENGTHS[index], prior[index] / LENGTHS[index]
         else:
             p, q = sums[index], prior[index]
         if t * p + (1 - t) * q > best_score + 1e-12:
@@ -60,7 +66,7 @@ def slow_right(line: Prediction, form: str, t: float, prior: list[float], duplic
 
 def slow_prior(lines: list[Prediction], form: str) -> list[float]:
     if form != "official":
-        return list(PRIOR)
+        return list(LITERAL_PRIOR if form == "literal" else PRIOR)
     rows = [np.frombuffer(base64.b64decode(line.scores), dtype="<f4").tolist() for line in lines]
     return [sum(row[index] for row in rows) / len(rows) for index in range(len(NAMES))]
 
@@ -82,7 +88,7 @@ def slow_sweep(lines: list[Prediction], form: str) -> tuple[float, int, int, flo
 
 @pytest.mark.parametrize("form", FORMS)
 def test_both_numbers_are_those_of_the_slow_reference(lines, form):
-    found = sweep(scored_items(lines, ClassSheet(NAMES, LENGTHS, PRIOR)), FORMS[form])
+    found = sweep(scored_items(lines, ClassSheet(NAMES, LENGTHS, PRIOR, LITERAL_PRIOR)), FORMS[form])
     held, authors = found["held_out"], found["swept_on_test"]
     told = (
         held["guidance"], held["accuracy"]["count"], held["accuracy"]["n"],
@@ -93,7 +99,7 @@ def test_both_numbers_are_those_of_the_slow_reference(lines, form):
 
 
 def test_t_one_is_no_guidance_and_only_the_first_of_a_shared_name_may_count(lines):
-    sheet = ClassSheet(NAMES, LENGTHS, PRIOR)
+    sheet = ClassSheet(NAMES, LENGTHS, PRIOR, LITERAL_PRIOR)
     scored, first = scored_items(lines, sheet), scored_items(lines, sheet, "first")
     plain = np.array([slow_right(line, "clean", 1.0, list(PRIOR), "any") for line in lines])
     everything = np.ones(ITEMS, dtype=bool)
@@ -102,7 +108,7 @@ def test_t_one_is_no_guidance_and_only_the_first_of_a_shared_name_may_count(line
 
 
 def test_the_half_that_chooses_is_drawn_by_id_and_the_answers_of_the_other_change_nothing(lines):
-    sheet = ClassSheet(NAMES, LENGTHS, PRIOR)
+    sheet = ClassSheet(NAMES, LENGTHS, PRIOR, LITERAL_PRIOR)
     before = sweep(scored_items(lines, sheet), FORMS["official"])["held_out"]
     spoiled = [line if chooses(line.id) else _spoiled(line) for line in lines]
     after = sweep(scored_items(spoiled, sheet), FORMS["official"])["held_out"]
@@ -117,7 +123,7 @@ def _spoiled(line: Prediction) -> Prediction:
 
 
 def test_one_item_has_no_other_half(lines):
-    found = sweep(scored_items(lines[:1], ClassSheet(NAMES, LENGTHS, PRIOR)), FORMS["paper"])
+    found = sweep(scored_items(lines[:1], ClassSheet(NAMES, LENGTHS, PRIOR, LITERAL_PRIOR)), FORMS["paper"])
     assert found["held_out"] is None
     assert json.dumps(found)
 

@@ -19,6 +19,12 @@ RULES = [
     Rule("cfg", 2.0, guided_mean=True),
 ]
 
+LITERAL = [
+    Rule("sum", tokens="probability"),
+    Rule("mean", tokens="probability"),
+    *(Rule("cfg", 1.5, form, mean, "probability") for form in ("probability", "log") for mean in (True, False)),
+]
+
 
 @pytest.fixture
 def numbers():
@@ -29,6 +35,11 @@ def numbers():
 
 def by_hand(rule, p, q):
     """One class's score from its tokens' log-probabilities `p` and the prior's `q`."""
+    if rule.tokens == "probability":  # the paper's words: probabilities are summed, or averaged
+        p, q = [float(np.exp(value)) for value in p], [float(np.exp(value)) for value in q]
+        p, q = sum(p) / (len(p) if rule.mean else 1), sum(q) / (len(q) if rule.mean else 1)
+        p, q = (p, q) if rule.form == "probability" or rule.kind != "cfg" else (np.log(p), np.log(q))
+        return p if rule.kind != "cfg" else rule.guidance * p + (1 - rule.guidance) * q
     p, q = (np.mean(p), np.mean(q)) if rule.mean else (np.sum(p), np.sum(q))
     if rule.kind != "cfg":
         return p
@@ -37,7 +48,7 @@ def by_hand(rule, p, q):
     return rule.guidance * np.exp(p) + (1 - rule.guidance) * np.exp(q)
 
 
-@pytest.mark.parametrize("rule", RULES, ids=str)
+@pytest.mark.parametrize("rule", [*RULES, *LITERAL], ids=str)
 def test_scores_are_those_of_the_formula(numbers, rule):
     trie, log_p, log_q = numbers
     expected = [by_hand(rule, log_p[path], log_q[path]) for path in trie.paths]

@@ -23,7 +23,14 @@ from eval.scoring.trie import ClassTrie
 
 SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 64}
 PROMPTS = (9, 5, 9)  # tokens
-RULES = [Rule("sum"), Rule("mean"), Rule("cfg", 3.0), Rule("cfg", 1.5, "probability")]
+RULES = [
+    Rule("sum"),
+    Rule("mean"),
+    Rule("cfg", 3.0),
+    Rule("cfg", 1.5, "probability"),
+    Rule("sum", tokens="probability"),
+    Rule("cfg", 2.0, "probability", True, "probability"),
+]
 MODELS = {
     "llama": lambda: LlamaForCausalLM(LlamaConfig(**SIZES, intermediate_size=48, num_key_value_heads=2)),
     "mistral": lambda: MistralForCausalLM(MistralConfig(**SIZES, intermediate_size=48, num_key_value_heads=2)),
