@@ -9,7 +9,7 @@ from train.batches import ExampleSet
 from train.checkpoints.saving import Saver
 from train.checkpoints.writing import CheckpointWriter
 from train.determinism import COST, make_deterministic
-from train.distributed import World
+from train.distributed import World, by_leader
 from train.engine import Engine
 from train.flops import FlopModel
 from train.heldout import HeldOut
@@ -39,7 +39,7 @@ def build_trainer(plan: RunPlan, world: World, start: Start) -> Trainer:
     module = LossModule(loaded.model, plan.family, plan.encoder.pixels)
     engine = Engine(module, plan.deepspeed, config.optim, world)
     writer = CheckpointWriter(plan.run, config.checkpoint)
-    refuse_without_room(writer, engine.state_bytes)
+    by_leader(lambda: refuse_without_room(writer, engine.state_bytes))
     engine.adamw.measure = config.monitor.enabled and config.monitor.update_size
     heldout = HeldOut(
         ExampleSet(plan.heldout, plan.encoder, config.train.unreadable),
@@ -47,14 +47,7 @@ def build_trainer(plan: RunPlan, world: World, start: Start) -> Trainer:
         config.seed,
         plan.batches,
     )
-    sinks: list[Sink] = []
-    if world.leads:
-        write_run_files(plan, start)
-        print(freeze_table(counts), flush=True)
-        sinks = make_sinks(plan, start)
-        sinks[0].event(make_event(start.step, "freeze_table", freeze_table(counts)))
-        if config.train.deterministic:
-            sinks[0].event(make_event(start.step, "deterministic", COST))
+    sinks = by_leader(lambda: start_telling(plan, start, freeze_table(counts))) or []
     parts = Collaborators(
         engine=engine,
         monitor=SpikeMonitor(config.monitor),
@@ -67,19 +60,25 @@ def build_trainer(plan: RunPlan, world: World, start: Start) -> Trainer:
     trainer = Trainer(plan, world, parts, start.identity)
     if start.checkpoint:
         trainer.restore(start.checkpoint)
-    for sink in sinks:
-        for problem in start.problems:
-            sink.event(make_event(start.step, "damaged_checkpoint", f"passed over {problem}"))
-        if start.checkpoint:
+        for sink in sinks:
             sink.event(make_event(start.step, "resumed", f"from {start.checkpoint.folder.name}"))
     return trainer
 
 
-def make_sinks(plan: RunPlan, start: Start) -> list[Sink]:
-    """The leading rank's sinks; the JSONL files come first and are always there."""
+def start_telling(plan: RunPlan, start: Start, freeze_table: str) -> list[Sink]:
+    """The run's own files and the leading rank's sinks; the JSONL files come first and are always there."""
     logging = plan.config.logging
-    sinks: list[Sink] = [JsonlSink(plan.run, start.step), ConsoleSink(plan.length.total_steps, start.step)]
+    write_run_files(plan, start)
+    files = JsonlSink(plan.run, start.step)
+    sinks: list[Sink] = [files, ConsoleSink(plan.length.total_steps, start.step)]
     if logging.wandb != "off":
         told = WandbRun(plan.config.name, start.identity["wandb_id"], start.identity["settings"])
-        sinks.append(WandbSink(logging, plan.run, told, sinks[0].event))
+        sinks.append(WandbSink(logging, plan.run, told, files.event))
+    print(freeze_table, flush=True)
+    files.event(make_event(start.step, "freeze_table", freeze_table))
+    if plan.config.train.deterministic:
+        files.event(make_event(start.step, "deterministic", COST))
+    for problem in start.problems:
+        for sink in sinks:
+            sink.event(make_event(start.step, "damaged_checkpoint", f"passed over {problem}"))
     return sinks

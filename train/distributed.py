@@ -7,13 +7,16 @@ own variables, set before DeepSpeed looks for them (without, it would look for M
 import datetime
 import os
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed
 
-from configs.errors import ConfigError
+from configs.errors import ConfigError, RunError, UserError
+
+T = TypeVar("T")
 
 COLLECTIVE_SLACK = 30.0  # seconds
 SLURM_PORTS = (20_000, 20_000)  # first port and how many: the job's number picks one, as slurm/finetune.sbatch does
@@ -51,6 +54,31 @@ class World:
         """Wait for all ranks."""
         if self.size > 1:
             self.all_sum([0.0])
+
+
+def everyone(mine: T) -> list[T]:
+    """What every rank passed, in the order of ranks; just `mine` where ranks have not met. Collective."""
+    if not torch.distributed.is_initialized() or torch.distributed.get_world_size() == 1:
+        return [mine]
+    gathered: list[Any] = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(gathered, mine)
+    return gathered
+
+
+def by_leader(work: Callable[[], T]) -> T | None:
+    """What `work` gives on the leading rank, None on the others. Collective.
+
+    Raises `RunError` on every rank if a disk or the user is to blame that it failed: nobody waits for a rank that left.
+    """
+    done, problem = None, None
+    if not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0:
+        try:
+            done = work()
+        except (OSError, UserError) as error:
+            problem = str(error)
+    if problem := everyone(problem)[0]:
+        raise RunError(problem)
+    return done
 
 
 def slurm_variables(environment: Mapping[str, str]) -> dict[str, str]:

@@ -14,9 +14,7 @@ import socket
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
-
-import torch.distributed
+from typing import Any
 
 from configs.errors import RunError
 from configs.load import to_yaml
@@ -25,9 +23,8 @@ from configs.schema import result_fields
 from data_prep.atomic import write_bytes
 from train.checkpoints.reading import Checkpoint, OtherFormat, none_is_whole, open_checkpoint, steps_present
 from train.checkpoints.writing import CheckpointWriter, check_writable, tidy
+from train.distributed import by_leader, everyone
 from train.plan import RunPlan
-
-T = TypeVar("T")
 
 WITHOUT_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK)
 
@@ -69,13 +66,13 @@ def open_run(plan: RunPlan, *, resume: bool, accepted: Sequence[str] = ()) -> St
     used = run.metrics.is_file() or (run.checkpoints.is_dir() and any(run.checkpoints.iterdir()))
     if any(everyone(used)) and not resume:
         raise RunError(f"{run.root} already holds a run; continue it with --resume auto, or choose another name")
-    _agree_on(_prepare(run) if _leads() else None)
+    by_leader(lambda: _prepare(run))
     present = {step for theirs in everyone(steps_present(run)) for step in theirs}
     checkpoint, problems = agreed_checkpoint(run, sorted(present, reverse=True))
     if problems and not checkpoint:
         raise none_is_whole(run, problems)
     if checkpoint is None:
-        _agree_on(_missing(run) if _leads() else None)
+        by_leader(lambda: _refuse_if_lost(run))
         return Start(identity, None, problems)
     differences = _differences(checkpoint.state, identity)
     refused = {key: text for key, text in differences.items() if key not in accepted}
@@ -116,35 +113,11 @@ def _try(run: RunDir, step: int) -> tuple[Checkpoint | None, str | None, bool]:
         return None, str(error), isinstance(error, OtherFormat)
 
 
-def everyone(mine: T) -> list[T]:
-    """What every rank passed, in the order of ranks; just `mine` where ranks have not met. Collective."""
-    if not torch.distributed.is_initialized() or torch.distributed.get_world_size() == 1:
-        return [mine]
-    gathered: list[Any] = [None] * torch.distributed.get_world_size()
-    torch.distributed.all_gather_object(gathered, mine)
-    return gathered
-
-
-def _leads() -> bool:
-    return not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0
-
-
-def _agree_on(problem: str | None) -> None:
-    """Raise `RunError` on every rank if any of them has a problem."""
-    found = [text for text in everyone(problem) if text]
-    if found:
-        raise RunError(found[0])
-
-
-def _prepare(run: RunDir) -> str | None:
-    """Make the folder ready; why that cannot be done."""
-    try:
-        check_writable(run)
-        claim(run)
-        tidy(run)
-    except (OSError, RunError) as error:
-        return str(error)
-    return None
+def _prepare(run: RunDir) -> None:
+    """Make the folder ready."""
+    check_writable(run)
+    claim(run)
+    tidy(run)
 
 
 def claim(run: RunDir) -> None:
@@ -172,32 +145,29 @@ def claim(run: RunDir) -> None:
     os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
 
 
-def _missing(run: RunDir) -> str | None:
-    """Why step 0 would be wrong although there is no checkpoint: the run once had one."""
+def _refuse_if_lost(run: RunDir) -> None:
+    """Raise `RunError` where step 0 would be wrong although there is no checkpoint: the run once had one."""
     if not run.events.is_file():
-        return None
+        return
     for line in reversed(run.events.read_text(encoding="utf-8").splitlines()):
         try:
             event = json.loads(line)
         except ValueError:
             continue  # a line torn by a kill
         if event["kind"] == "checkpoint":
-            return (
+            raise RunError(
                 f"{run.events} tells of a checkpoint of step {event['step']}, but {run.checkpoints} has none; bring it "
                 f"back, or remove {run.root} to start anew"
             )
-    return None
 
 
 def refuse_without_room(writer: CheckpointWriter, size: int) -> None:
-    """Raise `RunError` on every rank if one checkpoint of `size` bytes would not find room. Collective."""
-    problem = None
-    if _leads():
-        try:
-            writer.require_room(size)
-        except OSError as error:
-            problem = f"no room for a checkpoint in {writer.run.checkpoints}: {error.strerror}; make some, set runs_dir"
-    _agree_on(problem)
+    """Raise `RunError` if one checkpoint of `size` bytes would not find room."""
+    try:
+        writer.require_room(size)
+    except OSError as error:
+        text = f"no room for a checkpoint in {writer.run.checkpoints}: {error.strerror}; make some, or set runs_dir"
+        raise RunError(text) from error
 
 
 def _differences(saved: dict[str, Any], now: dict[str, Any]) -> dict[str, str]:

@@ -5,9 +5,11 @@ python tests/train/faults/loading_ranks.py FOLDER CELL...       FOLDER/CELL-RANK
 The ranks are forked from one process and meet by gloo.
 """
 
+import errno
 import json
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 sys.path[0] = str(Path(__file__).resolve().parents[3])
@@ -17,6 +19,7 @@ import torch.distributed
 from configs.errors import RunError
 from configs.run_dir import RunDir
 from train.checkpoints.reading import steps_present
+from train.distributed import by_leader
 from train.resume import agreed_checkpoint
 
 
@@ -30,9 +33,22 @@ def decide(folder: Path, cell: str, rank: int) -> dict[str, object]:
     return {"step": checkpoint and checkpoint.step, "problems": problems, "present": steps_present(run)}
 
 
+def fail() -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def end_of(work: Callable[[], int | None]) -> object:
+    """What work of the leading rank comes to on this one."""
+    try:
+        return by_leader(work)
+    except RunError as error:
+        return str(error)
+
+
 def be_rank(folder: Path, cells: list[str], rank: int) -> None:
     torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
     decided = {cell: decide(folder, cell, rank) for cell in cells}
+    decided |= {"led": end_of(lambda: 7), "failing leader": end_of(fail)}
     (folder / f"decided-{rank}.json").write_text(json.dumps(decided))
     torch.distributed.destroy_process_group()
 

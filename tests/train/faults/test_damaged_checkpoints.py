@@ -124,6 +124,11 @@ def test_all_ranks_load_the_same_checkpoint(decisions, seen):
     seen(f"{len(EXPECTED)} cells: {', '.join(f'{cell} -> {step}' for cell, (step, _) in EXPECTED.items())}")
 
 
+def test_what_fails_on_the_leading_rank_alone_ends_all_with_its_words(decisions):
+    assert [rank["led"] for rank in decisions] == [7, None]
+    assert [rank["failing leader"] for rank in decisions] == ["[Errno 28] No space left on device"] * 2
+
+
 @pytest.mark.fault(11, "a file `latest`: empty, garbage, missing", "newest whole checkpoint found")
 @pytest.mark.parametrize("content", [b"", b"garbage", b"step-00000001", None])
 def test_a_pointer_file_means_nothing(tmp_path, seen, content):

@@ -121,6 +121,14 @@ def test_a_place_that_cannot_be_written_is_refused_before_training(workshop, see
     seen(f"refused: {words}")
 
 
+def test_a_file_of_the_run_that_cannot_be_opened_is_one_line_and_no_traceback(workshop):
+    run = RunDir(workshop.root / "runs" / "in-the-way")
+    run.metrics.mkdir(parents=True)
+    output = finished(start(workshop, "in-the-way", faults={}), code=2)
+    assert f"error: [Errno 21] Is a directory: '{run.metrics}'" in output
+    assert "Traceback" not in output
+
+
 @pytest.mark.fault(19, "SIGTERM, and SIGKILL while the save it asks for is not done", "old checkpoint valid")
 def test_a_save_longer_than_the_grace_leaves_the_old_checkpoint(workshop, seen):
     """The save that the signal asks for waits for ever in the fsync of its second file: a disk that hangs."""
