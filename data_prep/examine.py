@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from configs.errors import DataError
+from data_prep.checksum import crc32
 from data_prep.drops import printable
 from data_prep.file_range import FileRange
 from data_prep.images import ImageError, check_image, image_size, true_extension
@@ -30,6 +31,11 @@ class Member:
     height: int
     id: str
     adopted: FileRange | None = None  # where the image stays, if it is not to be copied
+
+    @property
+    def checksum(self) -> int:
+        """crc32 of the image's bytes followed by the json's, as the index holds it."""
+        return crc32(self.text, crc32(self.image))
 
 
 def examine(record: Record, source: str, classes: int, *, decode: bool) -> Member | Drop:

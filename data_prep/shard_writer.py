@@ -12,7 +12,6 @@ from typing import Any, BinaryIO
 
 from configs.run_dir import ShardDir
 from data_prep import atomic, ustar
-from data_prep.checksum import crc32
 from data_prep.examine import Member, examine
 from data_prep.manifest import AdoptedFile
 from data_prep.records import Record
@@ -110,6 +109,6 @@ def _add(tar: _Tar, key: str, member: Member, adopted: list[Path | RemoteTar]) -
         len(member.text),
         member.width,
         member.height,
-        crc32(member.text, crc32(member.image)),
+        member.checksum,
         id_hash(member.id),
     ]

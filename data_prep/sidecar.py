@@ -7,7 +7,9 @@ changed source is noticed.
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -16,10 +18,11 @@ from configs.errors import DataError
 from configs.run_dir import ShardDir
 from configs.schema import DataConfig
 from data_prep import atomic
+from data_prep.examine import examine
 from data_prep.file_range import FileRange
 from data_prep.manifest import FORMAT_VERSION, AdoptedFile, ShardEntry
 from data_prep.records import Record
-from data_prep.sample import Drop, ImageOrigin, Source
+from data_prep.sample import Drop, ImageOrigin, Sample, Source
 from data_prep.shard_index import INDEX_DTYPE
 
 COLUMNS = tuple(name for name in INDEX_DTYPE.names or () if name != "shard")
@@ -104,15 +107,21 @@ def finished_shard(
     """The sidecar of shard `number` if the shard is there and whole; None if it must be written.
 
     A shard that was made by another recipe or from other records must be written anew with `rebuild`, and otherwise
-    raises `DataError`: sets are never silently mixed.
+    raises `DataError`: sets are never silently mixed. Image files that were touched since then are read again, once.
     """
-    sidecar = Sidecar.read(folder.sidecar(number))
+    path = folder.sidecar(number)
+    sidecar = Sidecar.read(path)
     shard = folder.shard(number)
     if sidecar is None or not shard.is_file() or shard.stat().st_size != sidecar.bytes:
         return None
     settings = recipe.settings()
     changed = [name for name in settings if sidecar.recipe.get(name) != settings[name]]
     same_records = sidecar.fingerprint == records_fingerprint(records)[0]
+    if same_records and not changed and _touched_since(records, path.stat().st_mtime_ns):
+        same_records = _same_images(records, sidecar, recipe)
+        if same_records:
+            with suppress(PermissionError):  # of another user: they are read again next time
+                os.utime(path)
     if rebuild and (changed or not same_records):
         return None
     if changed:
@@ -124,6 +133,29 @@ def finished_shard(
             f" pass --rebuild to replace it"
         )
     return sidecar
+
+
+def _touched_since(records: Sequence[Record], time_ns: int) -> bool:
+    """Whether an image file was written, moved or replaced after `time_ns`: size and name may be the old ones."""
+    for record in records:
+        if isinstance(record, Sample) and isinstance(record.image, Path):
+            with suppress(OSError, ValueError):  # missing then and now, or no name that a file can have
+                if record.image.stat().st_ctime_ns >= time_ns:
+                    return True
+    return False
+
+
+def _same_images(records: Sequence[Record], sidecar: Sidecar, recipe: Recipe) -> bool:
+    """Whether records of the same texts still become the samples and drops in the sidecar."""
+    drops, checksums = [], []
+    for record in records:
+        member = examine(record, recipe.source, len(recipe.class_names), decode=recipe.decode_check)
+        if isinstance(member, Drop):
+            drops.append(member.id)
+        else:
+            checksums.append(member.checksum)
+    place = COLUMNS.index("checksum")
+    return drops == [drop.id for drop in sidecar.drops] and checksums == [row[place] for row in sidecar.rows]
 
 
 def records_fingerprint(records: Sequence[Record]) -> tuple[str, str]:

@@ -175,7 +175,7 @@ def _kept(items: list[_Item], limit: int | None, share: float, seed: int) -> lis
 def _refuse(error: OSError) -> NoReturn:
     """Stop at a folder that cannot be listed; `os.walk` by itself would pass over its images."""
     raise DataError(
-        f"the folder {error.filename} cannot be listed ({error.strerror}); mend the path, the storage or the permissions"
+        f"the folder {error.filename} cannot be listed ({error.strerror}); mend the path, the storage or its rights"
     ) from error
 
 

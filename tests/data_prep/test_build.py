@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from data_prep import atomic, build
+from data_prep.examine import examine
 from data_prep.shards import ShardSet
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -242,6 +243,38 @@ def test_other_settings_or_files_are_refused_until_rebuild(built, class_folders,
     assert "from other records" in fails(capsys, "--config", changed)
     run("--config", changed, "--rebuild")
     assert "1 shards written, 2 kept" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("how", ["written", "moved there, and old"])
+def test_an_image_replaced_by_one_of_its_size_is_noticed(built, class_folders, write_config, tmp_path, how, capsys):
+    image = class_folders / "cat" / "3.jpg"
+    data = bytearray(image.read_bytes())
+    data[-30] ^= 1  # in the scan: it still decodes
+    other = image if how == "written" else tmp_path / "other.jpg"
+    other.write_bytes(data)
+    os.utime(other, (0, 0))
+    other.rename(image)
+    config = write_config(class_folders)
+    assert "000000.tar was built from other records" in fails(capsys, "--config", config)
+    run("--config", config, "--rebuild")
+    assert "1 shards written, 2 kept" in capsys.readouterr().out
+    assert ShardSet.open(built.folder).sample(3).image == data
+
+
+def test_images_that_were_only_copied_anew_keep_their_shards_and_are_read_once(
+    built, class_folders, write_config, monkeypatch, capsys
+):
+    from data_prep import sidecar
+
+    for image in class_folders.glob("*/*.jpg"):
+        image.write_bytes(image.read_bytes())
+    config = write_config(class_folders)
+    for reads in (12, 0):
+        seen = []
+        monkeypatch.setattr(sidecar, "examine", lambda *a, seen=seen, **k: seen.append(a[0].id) or examine(*a, **k))
+        run("--config", config)
+        assert "0 shards written, 3 kept" in capsys.readouterr().out
+        assert len(seen) == reads
 
 
 def test_fewer_records_than_before_leave_no_old_shards_behind(built, class_folders, write_config):
