@@ -16,12 +16,18 @@ from configs.command_line import command_parser, exit_on_user_error
 from configs.errors import ConfigError, RunError, UserError
 from configs.run_dir import EvalDir
 from data_prep.atomic import write_bytes
+from eval.paired import compare_right, read_right
 from eval.places import Place
 from eval.report import classes_of
 from eval.reporting.figures import frequency_figure
 from eval.reporting.page import Block, Figure, Heading, Page, Table, Text
 from eval.reporting.report_page import correlation, interval, percent, points
 
+TOLD = (
+    "Accuracy with its 95 % interval and number of items. Differences to {first} in points: over the items that both "
+    "answered, with the 95 % interval of paired samples and the p-value of McNemar's exact test (not adjusted for their "
+    "number); without these where the answers do not lie beside the reports."
+)
 Reports = Mapping[str, Mapping[str, Any]]  # evaluation's name to the content of its report.json
 
 
@@ -35,14 +41,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         models = {name: read_reports(folder) for name, folder in map(_named_folder, arguments.models)}
         if len(models) < len(arguments.models):
             raise ConfigError(f"two models share a name among {', '.join(arguments.models)}; give each its own")
-        page = comparison_page(models)
+        values = comparison(models)
+        page = comparison_page(models, values["models"])
         folder = EvalDir(arguments.output)
         folder.root.mkdir(parents=True, exist_ok=True)
         write_bytes(folder.report("md"), page.markdown().encode())
         write_bytes(folder.report("html"), page.html().encode())
-        write_bytes(
-            folder.report("json"), (json.dumps(comparison(models), indent=1, ensure_ascii=False) + "\n").encode()
-        )
+        write_bytes(folder.report("json"), (json.dumps(values, indent=1, ensure_ascii=False) + "\n").encode())
     except UserError as error:
         exit_on_user_error(error)
     print(f"{page.markdown()}\n{folder.report('html')}")
@@ -89,29 +94,59 @@ def _load(path: Path) -> dict[str, Any]:
         values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise RunError(f"{path} is damaged ({error}); run eval.run --report-only again") from error
-    return values
+    return values | {"folder": str(path.parent)}
 
 
 def comparison(models: Mapping[str, Reports]) -> dict[str, Any]:
-    """The content of report.json: for each model and evaluation the accuracy and the difference to the first model."""
-    first = next(iter(models.values()))
-    rows: dict[str, Any] = {}
-    for name, reports in models.items():
-        rows[name] = {
-            evaluation: {
-                "label": report["label"],
-                "accuracy": report["accuracy"],
-                "no_answer": report["no_answer"],
-                "difference": report["accuracy"]["value"] - first[evaluation]["accuracy"]["value"]
-                if evaluation in first
-                else None,
-                "protocol": report["protocol"]["hash"],
-                "spearman": report["frequency"]["spearman"] if report["frequency"] else None,
-                "pearson": report["frequency"]["pearson"] if report["frequency"] else None,
-            }
-            for evaluation, report in reports.items()
-        }
+    """The content of report.json: for each model and evaluation the accuracy and the difference to the first model.
+
+    `paired` has its interval and p-value, from the items that both answered, where the answers lie beside the reports.
+    """
+    rows = {name: {key: _told(report) for key, report in reports.items()} for name, reports in models.items()}
+    first, *others = models
+    for evaluation, report in models[first].items():
+        right = _right(report)
+        for name in others:
+            other = models[name].get(evaluation)
+            if other is not None:
+                paired = _paired(right, _right(other)) if _same_items(report, other) else None
+                difference = other["accuracy"]["value"] - report["accuracy"]["value"]
+                rows[name][evaluation] |= {
+                    "difference": paired["difference"] if paired else difference,
+                    "paired": paired,
+                }
     return {"evaluations": evaluation_names(models), "models": rows}
+
+
+def _told(report: Mapping[str, Any]) -> dict[str, Any]:
+    """What the comparison says of a report by itself."""
+    frequency = report["frequency"] or {"spearman": None, "pearson": None}
+    return {
+        "label": report["label"],
+        "accuracy": report["accuracy"],
+        "no_answer": report["no_answer"],
+        "difference": None,
+        "paired": None,
+        "protocol": report["protocol"]["hash"],
+        "spearman": frequency["spearman"],
+        "pearson": frequency["pearson"],
+    }
+
+
+def _same_items(first: Mapping[str, Any], second: Mapping[str, Any]) -> bool:
+    return bool(first["protocol"]["data"] == second["protocol"]["data"])
+
+
+def _right(report: Mapping[str, Any]) -> dict[str, bool] | None:
+    """Which items are right, None where the answers do not lie beside the report."""
+    folder = EvalDir(Path(report["folder"]))
+    return read_right(folder) if folder.config.is_file() or "answers_of" in report else None
+
+
+def _paired(first: Mapping[str, bool] | None, second: Mapping[str, bool] | None) -> dict[str, Any] | None:
+    if first is None or second is None or not first.keys() & second.keys():
+        return None
+    return compare_right(first, second).to_json()
 
 
 def evaluation_names(models: Mapping[str, Reports]) -> list[str]:
@@ -120,16 +155,15 @@ def evaluation_names(models: Mapping[str, Reports]) -> list[str]:
     return sorted(kinds, key=lambda name: (kinds[name] != "open_world", name))
 
 
-def comparison_page(models: Mapping[str, Reports]) -> Page:
-    """The page: the table, what is not comparable in it, and the figure for every evaluation with frequencies."""
+def comparison_page(models: Mapping[str, Reports], values: Mapping[str, Any]) -> Page:
+    """The page: the table of `values` (the rows of `comparison`), what is not comparable in it, and figures."""
     names = evaluation_names(models)
-    values = comparison(models)["models"]
     first = next(iter(models))
     headers = ["model", *(part for name in names for part in (name, f"vs {first}"))]
     rows = [[model, *(part for name in names for part in _cells(values[model].get(name)))] for model in models]
     blocks: list[Block] = [Table(headers, rows, numeric=frozenset(range(1, len(headers))))]
     blocks += [Text(text, warning=True) for text in _warnings(models, names)]
-    blocks.append(Text(f"Accuracy with its 95 % interval and number of items; differences to {first} in points."))
+    blocks.append(Text(TOLD.format(first=first)))
     for name in names:
         blocks += _frequency(models, name)
     return Page("Models side by side", blocks)
@@ -139,7 +173,15 @@ def _cells(result: Mapping[str, Any] | None) -> list[str]:
     if result is None:
         return ["not run", ""]
     accuracy = result["accuracy"]
-    return [f"{percent(accuracy['value'])} ({interval(accuracy)}, n = {accuracy['n']:,})", points(result["difference"])]
+    return [f"{percent(accuracy['value'])} ({interval(accuracy)}, n = {accuracy['n']:,})", _difference(result)]
+
+
+def _difference(result: Mapping[str, Any]) -> str:
+    paired = result["paired"]
+    if paired is None:
+        return "" if result["difference"] is None else points(result["difference"])
+    p_value = "p < 0.001" if paired["p_value"] < 0.001 else f"p = {paired['p_value']:.2g}"
+    return f"{points(paired['difference'])} ({points(paired['low'])} to {points(paired['high'])}, {p_value})"
 
 
 def _warnings(models: Mapping[str, Reports], names: Sequence[str]) -> list[str]:

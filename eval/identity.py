@@ -8,7 +8,7 @@ limit: items chosen by a smaller limit are among those of a larger one.
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from configs.run_dir import EvalDir
 from configs.schema import EvalConfig, ProtocolConfig, is_api, result_fields
 from data_prep.atomic import remove_leftovers, write_bytes
 from data_prep.class_names import load_class_list
+from eval.items import neighbours_matter
 
 FORMAT_VERSION = 1
 JUDGING = (
@@ -80,8 +81,13 @@ def describe_evaluation(
         asked |= {"dtype": None, **result_fields(config.api, "api.")}
     judging = judging_fields(config.protocol.kind)
     asked |= {key: value for key, value in protocol.items() if key not in judging}
+    if neighbours_matter(config.protocol):
+        asked |= {"batch_size": config.batch_size, "limit": config.limit}
     if config.protocol.classes is not None and config.protocol.kind in LISTED:
         asked["classes_sha256"] = _names_hash(load_class_list(config.protocol.classes).names)
+    if config.protocol.kind == "features":
+        encoder = config.probe.part == "encoder"
+        asked |= {"part": config.probe.part, "places": None if encoder else list(config.probe.places)}
     judged = {key: protocol[key] for key in judging}
     judged["synonyms_sha256"] = _file_hash(config.protocol.synonyms)
     return Evaluation(
@@ -101,6 +107,12 @@ def describe_evaluation(
 def judging_fields(kind: str) -> tuple[str, ...]:
     """The settings of a protocol that change what answers are worth, but not the answers."""
     return JUDGING + SCORING if kind in ("class_scoring", "zero_shot") else JUDGING
+
+
+def protocol_of(settings: Mapping[str, Any]) -> ProtocolConfig:
+    """The protocol in the `asked` and `judged` of an evaluation, or in a report; what is not said has its default."""
+    known = {field.name for field in fields(ProtocolConfig)}
+    return ProtocolConfig(**{key: value for key, value in settings.items() if key in known})
 
 
 def _names_hash(names: Sequence[str]) -> str:

@@ -1,7 +1,9 @@
 """Two runs on the same items: do they differ by more than chance?
 
-    python -m eval.paired runs/a/eval/open_world/export runs/b/eval/open_world/export
+    python -m eval.paired runs/a/eval/open_world/export runs/b/eval/open_world/export        # every pair of folders
+    python -m eval.paired runs/a/eval/open_world/export --judged match=word synonyms=auto    # one run, judged twice
 
+Folders are those of answers, or of views that judge answers anew (`eval.reproduce`: synonyms, rules, candidate sets).
 Accuracies of two runs on the same items are not independent: only the items on which they disagree say anything.
 McNemar's test asks whether these fall evenly to both sides, exactly (binomial), at any number of items.
 """
@@ -12,16 +14,18 @@ import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from configs.command_line import command_parser, exit_on_user_error
-from configs.errors import RunError, UserError
+from configs.errors import ConfigError, RunError, UserError
 from configs.run_dir import EvalDir
-from configs.schema import ProtocolConfig
-from eval.identity import read_evaluation
-from eval.protocols import make_protocol
+from eval.identity import judging_fields, protocol_of, read_evaluation
 from eval.records import chosen_records, read_records
+from eval.report import scored_answers
 from eval.reporting.stats import Z_95
 
 
@@ -47,10 +51,14 @@ class Paired:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """95 % interval of the difference, from the disagreements (Wald)."""
-        total = self.first_only + self.second_only
-        spread = Z_95 * math.sqrt(max(0.0, total - (self.second_only - self.first_only) ** 2 / self.items)) / self.items
-        return self.difference - spread, self.difference + spread
+        """95 % interval of the difference, with half an item more in each of the four cells.
+
+        Agresti and Min 2005, Statistics in Medicine 24: without them, two runs that never disagree would have an
+        interval of no width, and few items one that is too narrow.
+        """
+        items, gained = self.items + 2, self.second_only - self.first_only
+        spread = Z_95 * math.sqrt(self.first_only + self.second_only + 1 - gained**2 / items) / items
+        return max(-1.0, gained / items - spread), min(1.0, gained / items + spread)
 
     def to_json(self) -> dict[str, Any]:
         """All numbers by name."""
@@ -84,42 +92,88 @@ def compare_right(first: Mapping[str, bool], second: Mapping[str, bool]) -> Pair
     )
 
 
-def read_right(folder: EvalDir) -> dict[str, bool]:
-    """Item id to whether its answer is right, by the protocol the folder was judged with. No answer is not right.
+def read_right(folder: EvalDir, changes: Mapping[str, Any] | None = None) -> dict[str, bool]:
+    """Item id to whether its answer is right, as the folder's report judges, but for `changes` of the protocol.
 
-    Raises `RunError` if nothing was asked there.
+    A folder of a view takes the answers that it judges from where they lie. No answer is not right. Raises `RunError`
+    if nothing was asked there, `ConfigError` for a change that needs other answers.
     """
-    evaluation = read_evaluation(folder)
+    answers, settings = _judged_answers(folder)
+    evaluation = read_evaluation(answers)
     if evaluation is None:
-        raise RunError(f"{folder.root} has no evaluation.json; give the folder of one model's answers")
-    protocol = make_protocol(ProtocolConfig(**evaluation.config["protocol"]), evaluation.answer_mark)
-    predictions = list(chosen_records(read_records(folder), evaluation.limit).predictions.values())
-    protocol.prepare(folder, predictions)
-    return {prediction.id: protocol.score(prediction).value is True for prediction in predictions}
+        raise RunError(f"{folder.root} has no evaluation.json; give the folder of one model's answers, or of a view")
+    settings = settings or {**evaluation.asked, **evaluation.judged}
+    known = judging_fields(str(settings["kind"]))
+    if other := [key for key in changes or () if key not in known]:
+        raise ConfigError(f"protocol.{other[0]} needs other answers; stored ones can be judged by {', '.join(known)}")
+    records = chosen_records(read_records(answers), evaluation.limit)
+    protocol = protocol_of({**settings, **(changes or {})})
+    scored = scored_answers(answers, list(records.predictions.values()), protocol, evaluation.answer_mark)
+    return {prediction.id: score.value is True for prediction, score in scored}
+
+
+def _judged_answers(folder: EvalDir) -> tuple[EvalDir, Mapping[str, Any]]:
+    """(folder of the answers, the settings by which a view judges them, none where answers and report lie together)."""
+    if folder.config.is_file() or not folder.report("json").is_file():
+        return folder, {}
+    report = json.loads(folder.report("json").read_text(encoding="utf-8"))
+    if "answers_of" not in report:
+        return folder, {}
+    return EvalDir(folder.root / report["answers_of"]), report["protocol"]
+
+
+def compared(rights: Mapping[str, Mapping[str, bool]]) -> list[dict[str, Any]]:
+    """Every pair of `rights` (name to item id to whether it is right), in order. Raises as `compare_right`."""
+    return [
+        {"first": first, "second": second, **compare_right(rights[first], rights[second]).to_json()}
+        for first, second in combinations(rights, 2)
+    ]
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Compare two folders of answers. Exits with code 2 if they cannot be compared."""
+    """Compare folders of answers. Exits with code 2 if they cannot be compared."""
     parser = command_parser(__doc__)
-    parser.add_argument("first", type=Path, metavar="FOLDER", help="one model's answers (with evaluation.json)")
-    parser.add_argument("second", type=Path, metavar="FOLDER", help="the other's")
+    parser.add_argument(
+        "folders", nargs="+", type=Path, metavar="FOLDER", help="one model's answers, or a view of them"
+    )
+    parser.add_argument(
+        "--judged", nargs="+", action="append", default=[], metavar="KEY=VALUE", help="the first's answers, judged so"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON")
     arguments = parser.parse_args(argv)
     try:
-        paired = compare_right(read_right(EvalDir(arguments.first)), read_right(EvalDir(arguments.second)))
+        rights = {str(folder): read_right(EvalDir(folder)) for folder in arguments.folders}
+        for settings in arguments.judged:
+            changes = read_settings(settings)
+            rights[", ".join(settings)] = read_right(EvalDir(arguments.folders[0]), changes)
+        if len(rights) < 2:
+            raise ConfigError(f"there is only {next(iter(rights))}; give another folder, or --judged KEY=VALUE")
+        pairs = compared(rights)
     except UserError as error:
         exit_on_user_error(error)
-    print(json.dumps(paired.to_json()) if arguments.json else as_text(paired))
+    print(json.dumps(pairs) if arguments.json else as_text(pairs))
 
 
-def as_text(paired: Paired) -> str:
-    """The comparison in two lines."""
-    low, high = paired.interval
-    return (
-        f"right {paired.first_right:,} and {paired.second_right:,} of the same {paired.items:,} items: difference "
-        f"{100 * paired.difference:+.1f} points (95 %: {100 * low:+.1f} to {100 * high:+.1f})\n"
-        f"only the first is right on {paired.first_only:,}, only the second on {paired.second_only:,}: McNemar's exact "
-        f"test p = {paired.p_value:.2g}"
+def read_settings(settings: Sequence[str]) -> dict[str, Any]:
+    """KEY=VALUE of a protocol, values as YAML has them. Raises `ConfigError` for another form."""
+    changes: dict[str, Any] = {}
+    for setting in settings:
+        key, equals, value = setting.removeprefix("protocol.").partition("=")
+        if not equals:
+            raise ConfigError(f"--judged {setting!r} is not of the form KEY=VALUE")
+        changes[key] = yaml.safe_load(value)
+    return changes
+
+
+def as_text(pairs: Sequence[Mapping[str, Any]]) -> str:
+    """Three lines a pair."""
+    return "\n".join(
+        f"{pair['first']} and {pair['second']}:\n"
+        f"  right {pair['first_right']:,} and {pair['second_right']:,} of the same {pair['items']:,} items: difference "
+        f"{100 * pair['difference']:+.1f} points (95 %: {100 * pair['low']:+.1f} to {100 * pair['high']:+.1f})\n"
+        f"  only the first is right on {pair['first_only']:,}, only the second on {pair['second_only']:,}: McNemar's "
+        f"exact test p = {pair['p_value']:.2g}"
+        for pair in pairs
     )
 
 

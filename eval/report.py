@@ -5,18 +5,19 @@ computed here, by the protocol's own rule, so another matching rule needs no new
 """
 
 import json
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from configs.run_dir import EvalDir
-from configs.schema import EvalConfig
+from configs.schema import EvalConfig, ProtocolConfig
 from data_prep.atomic import write_bytes
 from eval.class_frequency import frequencies_of, frequency_results, stage_results, with_frequency
 from eval.identity import Evaluation, judged_as, rejudge
 from eval.protocols import make_protocol
-from eval.records import Prediction, Records, Score, chosen_records, read_records
+from eval.records import Prediction, Score, chosen_records, read_records
 from eval.reporting.confusion import confusions
 from eval.reporting.paper import paper_number, paper_numbers
 from eval.reporting.paper_rows import own_row
@@ -32,7 +33,7 @@ def write_report(folder: EvalDir, config: EvalConfig) -> dict[str, Any]:
 
     Raises `RunError` if nothing was asked there, or something else than `config` asks.
     """
-    return _write(folder, build_report(rejudge(folder, config), read_records(folder), config, folder))
+    return _write(folder, build_report(rejudge(folder, config), folder, config))
 
 
 def write_view(answers: EvalDir, folder: EvalDir, config: EvalConfig) -> dict[str, Any]:
@@ -41,8 +42,8 @@ def write_view(answers: EvalDir, folder: EvalDir, config: EvalConfig) -> dict[st
     Raises `RunError` if nothing was asked there, or something else than `config` asks.
     """
     folder.root.mkdir(parents=True, exist_ok=True)
-    report = build_report(judged_as(answers, config), read_records(answers), config, answers)
-    return _write(folder, report | {"answers_of": str(answers.root)})
+    report = build_report(judged_as(answers, config), answers, config)
+    return _write(folder, report | {"answers_of": os.path.relpath(answers.root, folder.root)})
 
 
 def _write(folder: EvalDir, report: dict[str, Any]) -> dict[str, Any]:
@@ -53,16 +54,20 @@ def _write(folder: EvalDir, report: dict[str, Any]) -> dict[str, Any]:
     return report
 
 
-def build_report(
-    evaluation: Evaluation, records: Records, config: EvalConfig, folder: EvalDir | None = None
-) -> dict[str, Any]:
+def scored_answers(
+    folder: EvalDir, predictions: Sequence[Prediction], config: ProtocolConfig, answer_mark: str | None
+) -> list[tuple[Prediction, Score]]:
+    """The answers that lie in `folder`, each with what it is worth under `config`."""
+    protocol = make_protocol(config, answer_mark)
+    protocol.prepare(folder, predictions)
+    return [(prediction, protocol.score(prediction)) for prediction in predictions]
+
+
+def build_report(evaluation: Evaluation, folder: EvalDir, config: EvalConfig) -> dict[str, Any]:
     """Everything the report says, as JSON values. Shares are fractions; failed items are in none of them."""
-    records = chosen_records(records, evaluation.limit)
+    records = chosen_records(read_records(folder), evaluation.limit)
     predictions = list(records.predictions.values())
-    protocol = make_protocol(config.protocol, evaluation.answer_mark)
-    if folder is not None:
-        protocol.prepare(folder, predictions)
-    scored = [(prediction, protocol.score(prediction)) for prediction in predictions]
+    scored = scored_answers(folder, predictions, config.protocol, evaluation.answer_mark)
     counts = {value: sum(score.value is value for _, score in scored) for value in (True, False, None)}
     frequencies = frequencies_of(config)
     named = per_class((p.label, p.label_name or "", s.value) for p, s in scored if p.label_name)

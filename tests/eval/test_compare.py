@@ -11,6 +11,7 @@ from configs.schema import DataConfig, EvalConfig, SourceConfig
 from eval.compare import comparison, main, read_reports
 from eval.places import place_of
 from eval.reporting.stats import Rate
+from eval.run import main as evaluate
 
 
 def fake_report(name: str, right: int, *, kind: str = "open_world", protocol: str = "p", label: str = "export") -> dict:
@@ -50,12 +51,31 @@ def test_the_table_has_a_row_a_model_and_classification_first(models, tmp_path, 
     main(["--output", str(tmp_path / "table"), *models])
     text = EvalDir(tmp_path / "table").report("md").read_text()
     assert "| model | open | vs base | a_quiz | vs base |" in text
-    assert "| base | 20.0 % (13.3 to 28.9 %, n = 100) | +0.0 | 38.0 %" in text
+    assert "| base | 20.0 % (13.3 to 28.9 %, n = 100) |  | 38.0 %" in text
     assert "| mix | 84.0 % (75.6 to 89.9 %, n = 100) | +64.0 | 50.0 %" in text
     assert text in capsys.readouterr().out
     values = json.loads(EvalDir(tmp_path / "table").report("json").read_text())
     assert values["evaluations"] == ["open", "a_quiz"]
     assert values["models"]["mix"]["a_quiz"]["difference"] == pytest.approx(0.12)
+
+
+def test_a_difference_on_the_same_items_has_the_paired_interval_and_p_value(write_config, tmp_path, capsys):
+    right = {"base": 3, "mix": 12}
+    for model, count in right.items():
+        output = tmp_path / model / "open"
+        evaluate(["--config", str(write_config(output=str(output), name="open"))])
+        file = EvalDir(output).predictions(0)
+        lines = [json.loads(line) for line in file.read_text().splitlines()]
+        told = [line | {"answer": line["target"] if number < count else "moss"} for number, line in enumerate(lines)]
+        file.write_text("".join(f"{json.dumps(line)}\n" for line in told))
+        evaluate(["--config", str(write_config(output=str(output), name="open")), "--report-only"])
+    capsys.readouterr()
+    main(["--output", str(tmp_path / "table"), *(f"{model}={tmp_path / model}" for model in right)])
+    assert "| 80.0 % (54.8 to 93.0 %, n = 15) | +60.0 (+26.6 to +79.3, p = 0.0039) |" in capsys.readouterr().out
+    values = json.loads(EvalDir(tmp_path / "table").report("json").read_text())["models"]
+    assert values["base"]["open"]["paired"] is values["base"]["open"]["difference"] is None
+    paired = values["mix"]["open"]["paired"]
+    assert (paired["first_only"], paired["second_only"], paired["items"]) == (0, 9, 15)
 
 
 def test_the_page_draws_all_models_into_one_figure(models, tmp_path):

@@ -2,12 +2,18 @@
 
 import itertools
 import json
+import math
+import shutil
 
 import pytest
 from scipy.stats import binomtest
 
 from configs.errors import RunError
+from configs.load import load_config
+from configs.run_dir import EvalDir
+from configs.schema import EvalConfig
 from eval.paired import Paired, compare_right, main, mcnemar
+from eval.report import write_view
 from eval.reporting.confusion import confusions
 from eval.run import main as evaluate
 
@@ -42,14 +48,81 @@ def test_confusions_are_ordered_and_know_their_reverse():
     ]
 
 
-def test_two_evaluations_are_compared_by_their_folders(write_config, tmp_path, capsys):
+@pytest.mark.parametrize(("first_only", "second_only"), [(0, 0), (0, 3), (4, 1)])
+def test_the_interval_is_agresti_and_mins(first_only, second_only):
+    """Written out with all four cells: half an item more in each."""
+    cells = [10 - first_only + 0.5, first_only + 0.5, second_only + 0.5, 10 - second_only + 0.5]
+    total = sum(cells)
+    gained, lost = cells[2] / total, cells[1] / total
+    spread = 1.959964 * math.sqrt((gained + lost - (gained - lost) ** 2) / total)
+    found = Paired(20, 10, 10 + second_only - first_only, first_only, second_only).interval
+    assert found == pytest.approx((gained - lost - spread, gained - lost + spread), abs=1e-6)
+    assert found[0] < found[1]
+
+
+@pytest.fixture
+def asked(write_config, tmp_path, capsys):
+    """Two runs of other wordings, the first with answers that say the class, in half of them within a word."""
     evaluate(["--config", str(write_config())])
     evaluate(["--config", str(write_config(output=str(tmp_path / "other"), protocol={"prompt": "identify"}))])
+    file = EvalDir(tmp_path / "answers").predictions(0)
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    told = [line | {"answer": f"{line['target']}{'s' * (number % 2)}"} for number, line in enumerate(lines)]
+    file.write_text("".join(f"{json.dumps(line)}\n" for line in told))
     capsys.readouterr()
-    main([str(tmp_path / "answers"), str(tmp_path / "other"), "--json"])
-    assert json.loads(capsys.readouterr().out)["items"] == 15
-    main([str(tmp_path / "answers"), str(tmp_path / "other")])
-    assert "McNemar" in capsys.readouterr().out
-    with pytest.raises(SystemExit):
-        main([str(tmp_path / "answers"), str(tmp_path / "nowhere")])
-    assert "has no evaluation.json" in capsys.readouterr().err
+    return tmp_path / "answers", tmp_path / "other"
+
+
+def pairs(capsys, *arguments: object) -> list[dict]:
+    main([*map(str, arguments), "--json"])
+    return json.loads(capsys.readouterr().out)
+
+
+def test_every_pair_of_folders_is_compared(asked, tmp_path, capsys):
+    shutil.copytree(asked[0], tmp_path / "copy")
+    found = pairs(capsys, *asked, tmp_path / "copy")
+    assert [(pair["first_right"], pair["second_right"], pair["items"]) for pair in found] == [
+        (15, 0, 15), (15, 15, 15), (0, 15, 15),
+    ]  # fmt: skip
+    assert found[0]["first"] == str(asked[0])
+    main([*map(str, asked)])
+    assert "McNemar's exact test p = 6.1e-05" in capsys.readouterr().out
+
+
+def test_one_runs_answers_are_compared_under_two_ways_of_judging(asked, capsys):
+    (pair,) = pairs(capsys, asked[0], "--judged", "match=word")
+    assert (pair["first_right"], pair["second_right"], pair["second"]) == (15, 8, "match=word")
+    (pair,) = pairs(capsys, asked[0], "--judged", "protocol.match=contains", "synonyms=null")
+    assert pair["first_right"] == pair["second_right"] == 15
+
+
+def test_a_folder_judged_anew_counts_as_it_was_judged_last(asked, write_config, capsys):
+    """evaluation.json keeps the configuration of the asking."""
+    evaluate(["--config", str(write_config(protocol={"match": "word"})), "--report-only"])
+    capsys.readouterr()
+    (pair,) = pairs(capsys, *asked)
+    assert pair["first_right"] == 8
+
+
+def test_a_view_counts_as_it_judges_the_answers_of_another_folder(asked, write_config, tmp_path, capsys):
+    config, _ = load_config(EvalConfig, write_config(protocol={"match": "word"}), [])
+    write_view(EvalDir(asked[0]), EvalDir(tmp_path / "views" / "word"), config)
+    (pair,) = pairs(capsys, asked[0], tmp_path / "views" / "word")
+    assert (pair["first_right"], pair["second_right"]) == (15, 8)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["{answers}", "nowhere"], "nowhere has no evaluation.json"),
+        (["{answers}"], "give another folder, or --judged"),
+        (["{answers}", "--judged", "prompt=identify"], "protocol.prompt needs other answers"),
+        (["{answers}", "--judged", "match"], "not of the form KEY=VALUE"),
+        (["{answers}", "--judged", "match=fuzzy"], "match is 'fuzzy'"),
+    ],
+)
+def test_what_cannot_be_compared_is_one_line(asked, capsys, arguments, message):
+    with pytest.raises(SystemExit) as left:
+        main([text.format(answers=asked[0]) for text in arguments])
+    assert left.value.code == 2
+    assert message in capsys.readouterr().err
