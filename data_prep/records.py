@@ -1,6 +1,6 @@
 """A reader's records, made one by one when asked for, so that a worker pays only for those it owns."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 
@@ -29,6 +29,16 @@ class LazyRecords:
 
     def __iter__(self) -> Iterator[Record]:
         return (self.make(index) for index in range(self.count))
+
+
+@dataclass(frozen=True, slots=True)
+class AgainRecords:
+    """Records of a generator, which ends when it was read once: `make` makes it anew for every reading."""
+
+    make: Callable[[], Iterable[Record]]
+
+    def __iter__(self) -> Iterator[Record]:
+        return iter(self.make())
 
 
 @dataclass(slots=True)

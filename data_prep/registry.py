@@ -12,7 +12,8 @@ import difflib
 import inspect
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from typing import Any
 from configs.errors import ConfigError, DataError
 from configs.schema import SourceConfig
 from data_prep.places import Places
+from data_prep.records import AgainRecords
 from data_prep.sample import Source
 from data_prep.shard_cache import ShardCache
 
@@ -47,11 +49,13 @@ def open_source(config: SourceConfig, cache: ShardCache | None = None) -> Source
     """
     check_source(config)
     reader = find_reader(config.reader)
-    if config.path is None:
-        return reader(None, **config.options)
-    if _takes_places(reader):
-        return reader(Places(config.path, cache) if cache else Places(config.path), **config.options)
-    return reader(Path(config.path).expanduser(), **config.options)
+    path: Path | Places | None = Path(config.path).expanduser() if config.path is not None else None
+    if config.path is not None and _takes_places(reader):
+        path = Places(config.path, cache) if cache else Places(config.path)
+    source = reader(path, **config.options)
+    if isinstance(source.records, Iterator):  # a build of several workers reads them twice
+        return replace(source, records=AgainRecords(lambda: reader(path, **config.options).records))
+    return source
 
 
 def check_source(config: SourceConfig) -> None:

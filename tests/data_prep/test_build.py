@@ -332,6 +332,23 @@ def test_a_reader_may_be_a_generator_of_unknown_length(tmp_path, write_config, m
         assert shards.labels.tolist() == [-1] * 10
 
 
+def test_workers_of_a_generator_that_see_different_records_do_not_make_a_set(write_config, monkeypatch, capsys):
+    from data_prep import registry
+    from data_prep.sample import Sample, Source, Turn
+
+    names = list("abcdefgh")
+
+    def read(path=None) -> Source:
+        return Source((), (Sample(id=name, turns=(Turn("human", "a?"), Turn("gpt", "b"))) for name in names))
+
+    monkeypatch.setattr(registry, "find_reader", lambda name: read)
+    config = write_config(None, samples_per_shard=4)
+    run("--config", config, "--worker", 0, "--workers", 2)
+    del names[2]  # now e would stand in neither shard
+    for last in (("--worker", 1, "--workers", 2), ("--finalise",)):
+        assert "000000.tar was built from other records (by another" in fails(capsys, "--config", config, *last)
+
+
 def test_every_unusable_conversation_is_dropped_with_its_own_reason():
     from data_prep.examine import unusable
     from data_prep.sample import Sample, Turn
