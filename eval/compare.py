@@ -25,8 +25,8 @@ from eval.reporting.report_page import correlation, interval, percent, points
 
 TOLD = (
     "Accuracy with its 95 % interval and number of items. Differences to {first} in points: over the items that both "
-    "answered, with the 95 % interval of paired samples and the p-value of McNemar's exact test (not adjusted for their "
-    "number); without these where the answers do not lie beside the reports."
+    "answered, with the 95 % interval of paired samples and the p-value of McNemar's exact test (not adjusted for how "
+    "many there are); without these where the answers do not lie beside the reports."
 )
 Reports = Mapping[str, Mapping[str, Any]]  # evaluation's name to the content of its report.json
 
