@@ -11,6 +11,7 @@ Lines of another `split` are left out; an id is the line's number in the file, s
 import gzip
 import json
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,10 @@ def read(
     if label_key is not None:
         found = sorted({_text(row[label_key]) for _, row in numbered if row.get(label_key) is not None})
         names = load_class_list(class_names).names if class_names else tuple(found)
-        classification_turns(prompt, "")
+        classification_turns(prompt, "")  # an unknown wording is told now
+    labels: dict[str, list[int]] = {}
+    for place, name in enumerate(names):
+        labels.setdefault(name, []).append(place)
 
     def talk(row: dict[str, Any]) -> tuple[Turn, ...]:
         asked = question if question is not None else _text(row[str(question_key)])
@@ -64,7 +68,7 @@ def read(
             if label_key is None:
                 meta = {key: value for key, value in row.items() if key not in (question_key, image_key)}
                 return Sample(id=number, image=image, turns=talk(row), meta=meta)
-            label = _label(_text(row[label_key]), row[index_key] if index_key else None, names)
+            label = _label(_text(row[label_key]), row[index_key] if index_key else None, labels)
         except (KeyError, TypeError, ValueError) as error:
             return Drop(number, f"malformed line: {type(error).__name__} {error}")
         turns = classification_turns(prompt, names[label])
@@ -80,15 +84,14 @@ def _text(value: object) -> str:
     return str(value)
 
 
-def _label(name: str, index: int | None, names: tuple[str, ...]) -> int:
+def _label(name: str, index: int | None, labels: Mapping[str, list[int]]) -> int:
     """The class index of `name`. Raises `ValueError` if it is unknown, or stands twice and no index tells which."""
-    if index is None:
-        if names.count(name) != 1:
-            raise ValueError(f"the name {name!r} stands {names.count(name)} times among the {len(names)} classes")
-        return names.index(name)
-    if not 0 <= index < len(names) or names[index] != name:
-        raise ValueError(f"class {index} of {len(names)} is not {name!r}")
-    return index
+    known = labels.get(name, [])
+    if index is None and len(known) != 1:
+        raise ValueError(f"the name {name!r} stands {len(known)} times among the classes")
+    if index is not None and index not in known:
+        raise ValueError(f"class {index} is not {name!r}")
+    return known[0] if index is None else index
 
 
 def load_rows(path: Path) -> list[dict[str, Any]]:

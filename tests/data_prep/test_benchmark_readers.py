@@ -305,9 +305,12 @@ def test_a_name_that_stands_twice_needs_its_index(tmp_path, shared_data):
     file = write_lines(tmp_path / "a.jsonl", {"image": "1.jpg", "label": "missile", "label_idx": 744})
     (drop,) = jsonl.read(file, label_key="label", class_names="imagenet").records
     assert isinstance(drop, Drop)
-    assert "'missile' stands 2 times among the 1000 classes" in drop.reason
+    assert "'missile' stands 2 times among the classes" in drop.reason
     (sample,) = jsonl.read(file, label_key="label", index_key="label_idx", class_names="imagenet").records
     assert sample.label == 744
+    write_lines(file, {"image": "1.jpg", "label": "missile", "label_idx": 743})
+    (drop,) = jsonl.read(file, label_key="label", index_key="label_idx", class_names="imagenet").records
+    assert "class 743 is not 'missile'" in drop.reason
     small = jsonl.read(
         shared_data / "vlmclassifier/imagenet_small.jsonl",
         label_key="label",
