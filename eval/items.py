@@ -1,7 +1,7 @@
 """Which items are asked, by which worker, in which batches. Nothing here depends on what is done already.
 
-A batch is fixed by the items, the number of workers and the batch size alone. A rerun after a kill forms the same
-batches again, so that it gives the same answers to the last bit: sums in floating point depend on the neighbours.
+A batch is fixed by the items and the batch size alone. A rerun after a kill, or by another number of workers, forms the
+same batches again, so that it gives the same answers to the last bit: sums in floating point depend on the neighbours.
 """
 
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from configs.errors import ConfigError
-from configs.schema import EvalConfig
+from configs.schema import EvalConfig, ProtocolConfig
 from data_prep.shard_cache import ShardCache
 from data_prep.shards import ShardSet
 
@@ -19,7 +19,7 @@ SEED = 0
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """Worker `worker` of `workers`: it asks every `workers`-th item. Raises `ConfigError` for an impossible pair."""
+    """Worker `worker` of `workers`: it asks every `workers`-th batch. Raises `ConfigError` for an impossible pair."""
 
     worker: int = 0
     workers: int = 1
@@ -53,16 +53,21 @@ def chosen_items(id_hashes: Sequence[int], limit: int | None) -> list[int]:
     return sorted(sorted(range(len(id_hashes)), key=lambda item: draw(id_hashes[item]))[:limit])
 
 
+def neighbours_matter(protocol: ProtocolConfig) -> bool:
+    """Whether an answer depends on what is asked beside it: padding on the right moves where shorter questions end."""
+    return protocol.padding_side != "left" and protocol.kind in ("open_world", "closed_world", "multiple_choice")
+
+
 def draw(hashed: int) -> bytes:
     """An item's place in the order from which `limit` takes the first."""
     return sha256(f"{SEED}:{int(hashed)}".encode()).digest()
 
 
 def batches_of(items: Sequence[int], share: Share, batch_size: int) -> list[list[int]]:
-    """The share's items in rows of `batch_size`.
+    """The share's rows of `batch_size` items.
 
     >>> batches_of(range(7), Share(1, 2), 2)
-    [[1, 3], [5]]
+    [[2, 3], [6]]
     """
-    own = items[share.worker :: share.workers]
-    return [list(own[start : start + batch_size]) for start in range(0, len(own), batch_size)]
+    starts = range(0, len(items), batch_size)[share.worker :: share.workers]
+    return [list(items[start : start + batch_size]) for start in starts]

@@ -24,6 +24,7 @@ from configs.schema import ProtocolConfig
 from data_prep.images import decode_rgb
 from data_prep.sample import Turn
 from eval.generation import Greedy, LanguageModel, Stop
+from eval.right_padding import generate, padded_right, padding_of
 from eval.wording import words_for
 from train.chat import IMAGE_INDEX, ChatRenderer, Rendered, expand_image
 from train.model import LoadedModel
@@ -76,6 +77,9 @@ class Predictor:
         end = self.family.end_token(self.config)
         self.renderer = ChatRenderer(loaded.tokenizer, self.words.markup, self.words.system_prompt, end)
         self.pixels = self.family.pixel_processor(loaded.folder, self.config, protocol.image_mode)
+        if protocol.image_size is not None:
+            self.pixels = self.family.resized(self.pixels, self.config, protocol.image_size)
+        self.padding = padding_of(protocol.padding_side, loaded.tokenizer)
         self.instruction_tokenizer = loaded.instruction_tokenizer
         self.answer_prefix = self.words.answer_prefix
         self.max_new_tokens = protocol.max_new_tokens
@@ -153,9 +157,13 @@ class Predictor:
 
     def _generate(self, prompts: Sequence[Prompt]) -> list[list[int]]:
         """New tokens of every prompt, the end token included."""
+        own = [prompt.input_ids for prompt in prompts]
+        if self.padding is not None:
+            ids, mask = (tensor.to(self.model.device) for tensor in padded_right(own, self.padding))
+            limits = {"max_new_tokens": self.max_new_tokens, "eos_token_id": self.renderer.eos}
+            return generate(self.model, self.embeddings(ids, prompts), mask, limits | {"pad_token_id": self.padding})
         ids, mask = self.padded(prompts)
         stop = Stop(frozenset({self.renderer.eos}), self.max_new_tokens)
-        own = [prompt.input_ids for prompt in prompts]
         return self.greedy.answers(own, self.embeddings(ids, prompts), mask, stop)
 
     def padded(self, prompts: Sequence[Prompt]) -> tuple[torch.Tensor, torch.Tensor]:

@@ -4,6 +4,7 @@
 Tensor shapes: `N` images, `Q` query tokens, `L` tokens of the longest instruction, `S` pixels a side, `H` hidden size.
 """
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -72,9 +73,21 @@ class Blip2Family:
         only_own_pixels(self.name, mode)
         return squashed_pixels(folder, self.image_size(config))
 
+    def resized(self, pixels: PixelProcessor, config: Any, size: int) -> PixelProcessor:
+        """The tower's position embeddings are interpolated (`embed`); the Q-Former makes as many tokens of any size."""
+        patch = int(config.vision_config.patch_size)
+        if size % patch:
+            raise ConfigError(f"image_size is {size}; {self.name} cuts images into patches of {patch} pixels a side")
+        return replace(pixels, size=size)
+
+    def _interpolates(self, model: Any, images: ImageBatch) -> bool:
+        return bool(images.pixels.shape[-1] != self.image_size(model.config))
+
     def embed(self, model: Any, images: ImageBatch) -> torch.Tensor:
         """transformers' own (N, Q, H), in a row."""
-        features: torch.Tensor = model.get_image_features(images.pixels, return_dict=True).pooler_output
+        features: torch.Tensor = model.get_image_features(
+            images.pixels, interpolate_pos_encoding=self._interpolates(model, images), return_dict=True
+        ).pooler_output
         return features.flatten(0, 1)
 
     def language_model(self, model: Any) -> nn.Module:
@@ -108,6 +121,10 @@ class InstructBlipFamily(Blip2Family):
             mask[row, : len(instruction)] = 1
         device = images.pixels.device
         features: torch.Tensor = model.get_image_features(
-            images.pixels, qformer_input_ids=ids.to(device), qformer_attention_mask=mask.to(device), return_dict=True
+            images.pixels,
+            qformer_input_ids=ids.to(device),
+            qformer_attention_mask=mask.to(device),
+            interpolate_pos_encoding=self._interpolates(model, images),
+            return_dict=True,
         ).pooler_output
         return features.flatten(0, 1)

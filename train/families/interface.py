@@ -16,7 +16,7 @@ from transformers import PreTrainedTokenizerBase
 from configs.errors import ConfigError
 from train.chat import Wording
 from train.families.blip import Blip2Family, InstructBlipFamily
-from train.families.llava_next import LlavaNextFamily
+from train.families.llava_next import LlavaNextFamily, own_size_only
 from train.families.tiles import TileProcessor
 from train.pixels import ImageBatch, PixelProcessor, folder_pixels
 
@@ -63,6 +63,10 @@ class Family(Protocol):
 
     def pixel_processor(self, folder: Path, config: Any, mode: str) -> PixelProcessor | TileProcessor:
         """How images become uint8 pixels for an evaluation. Raises `ConfigError` for a mode that it does not have."""
+        ...
+
+    def resized(self, pixels: Any, config: Any, size: int) -> Any:
+        """`pixels`, of `pixel_processor`, made `size` pixels a side. Raises `ConfigError` if the tower cannot."""
         ...
 
     def embed(self, model: Any, images: ImageBatch) -> torch.Tensor:
@@ -126,6 +130,10 @@ class LlavaFamily:
     def pixel_processor(self, folder: Path, config: Any, mode: str) -> PixelProcessor:
         """Padded or cropped to the tower's square; `export` is what the folder says."""
         return folder_pixels(folder, self.image_size(config), mode)
+
+    def resized(self, pixels: PixelProcessor, config: Any, size: int) -> PixelProcessor:  # noqa: ARG002
+        """Refused: an image of another size becomes another number of tokens."""
+        return own_size_only(self.name, pixels.size, size, pixels)
 
     def image_features(self, model: Any, pixels: torch.Tensor) -> torch.Tensor:
         """Hidden states of the chosen tower layer, class token removed for `default`, through the projector."""

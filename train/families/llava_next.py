@@ -4,7 +4,7 @@ Tensor shapes: `T` tiles of all images, `N` images, `P` tokens of an image, `S` 
 """
 
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -67,6 +67,10 @@ class LlavaNextFamily:
         only_own_pixels(self.name, mode)
         return tile_processor(folder, self.image_size(config), config.image_grid_pinpoints)
 
+    def resized(self, pixels: TileProcessor, config: Any, size: int) -> TileProcessor:  # noqa: ARG002
+        """Refused: a tile of another size becomes another number of tokens."""
+        return own_size_only(self.name, pixels.size, size, pixels)
+
     def embed(self, model: Any, images: ImageBatch) -> torch.Tensor:
         """transformers' own: tower and projector over all tiles, padding dropped, line-end tokens put in."""
         sizes = torch.tensor(images.sizes, device=images.pixels.device)  # (N, 2)
@@ -77,6 +81,19 @@ class LlavaNextFamily:
         """The LLaMA or Mistral decoder."""
         decoder: nn.Module = model.model.language_model
         return decoder
+
+
+P = TypeVar("P")
+
+
+def own_size_only(name: str, own: int, size: int, pixels: P) -> P:
+    """`pixels` where `size` is the tower's `own`. Raises `ConfigError` for another, which only a Q-Former takes."""
+    if size != own:
+        raise ConfigError(
+            f"image_size is {size} and {name}'s tower takes {own}: only BLIP-2 and InstructBLIP, whose Q-Former makes "
+            "as many tokens of an image of any size, take another; set image_size to null"
+        )
+    return pixels
 
 
 def only_own_pixels(name: str, mode: str) -> None:

@@ -96,5 +96,5 @@ def test_official_scores_blip_by_shifted_ids_and_its_sheet_counts_them(families,
 
 
 def test_an_end_token_is_not_scored_by_shifted_ids(predictor):
-    with pytest.raises(ConfigError, match="protocol.terminator=false"):
+    with pytest.raises(ConfigError, match=r"protocol\.terminator=false"):
         ShiftedNames(predictor, TURNS, NAMES, terminator=True)
