@@ -13,9 +13,12 @@ from pathlib import Path
 
 from configs.errors import DataError
 from data_prep.prompts import image_question
-from data_prep.readers.jsonl import lines_of, read_text
+from data_prep.readers.image_folder import IMAGE_SUFFIXES
+from data_prep.readers.jsonl import lines_of, read_text, text_in
 from data_prep.records import LazyRecords, Record
 from data_prep.sample import Drop, Sample, Source, Turn
+
+KEYS = ("text", "label", "classname", "wiki", "image")
 
 
 def read(path: Path, *, image_root: str | None = None, stand_ins: str | None = None) -> Source:
@@ -32,9 +35,9 @@ def read(path: Path, *, image_root: str | None = None, stand_ins: str | None = N
 
 
 def _images(folder: Path) -> list[Path]:
-    found = sorted(file for file in folder.rglob("*") if file.suffix.lower() in (".jpg", ".jpeg", ".png"))
+    found = sorted(file for file in folder.rglob("*") if file.name.lower().endswith(IMAGE_SUFFIXES))
     if not found:
-        raise DataError(f"{folder} has no .jpg, .jpeg or .png to stand in for the images of the questions")
+        raise DataError(f"{folder} has no image to stand in for those of the questions")
     return found
 
 
@@ -42,7 +45,7 @@ def _record(lines: list[str], image_root: Path, stand_ins: Sequence[Path], index
     number = f"{index:04d}"
     try:
         row = json.loads(lines[index])
-        question, answer, name, wiki, image = (row[key] for key in ("text", "label", "classname", "wiki", "image"))
+        question, answer, name, wiki, image = (text_in(row[key]) for key in KEYS)
     except (ValueError, KeyError, TypeError) as error:
         return Drop(number, f"malformed line: {type(error).__name__} {error}")
     meta = {"classname": name, "wiki": wiki, "answer": answer}

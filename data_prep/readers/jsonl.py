@@ -48,7 +48,7 @@ def read(
     root = Path(image_root).expanduser() if image_root else path.parent
     names: tuple[str, ...] = ()
     if label_key is not None:
-        found = sorted({_text(row[label_key]) for _, row in numbered if row.get(label_key) is not None})
+        found = sorted({text_in(row[label_key]) for _, row in numbered if row.get(label_key) is not None})
         names = load_class_list(class_names).names if class_names else tuple(found)
         classification_turns(prompt, "")  # an unknown wording is told now
     labels: dict[str, list[int]] = {}
@@ -56,9 +56,9 @@ def read(
         labels.setdefault(name, []).append(place)
 
     def talk(row: dict[str, Any]) -> tuple[Turn, ...]:
-        asked = question if question is not None else _text(row[str(question_key)])
+        asked = question if question is not None else text_in(row[str(question_key)])
         turns = (Turn("human", image_question(asked) if row.get(image_key) else asked),)
-        return turns if answer_key is None else (*turns, Turn("gpt", _text(row[answer_key])))
+        return turns if answer_key is None else (*turns, Turn("gpt", text_in(row[answer_key])))
 
     def make(index: int) -> Record:
         line, row = numbered[index]
@@ -68,7 +68,7 @@ def read(
             if label_key is None:
                 meta = {key: value for key, value in row.items() if key not in (question_key, image_key)}
                 return Sample(id=number, image=image, turns=talk(row), meta=meta)
-            label = _label(_text(row[label_key]), row[index_key] if index_key else None, labels)
+            label = _label(text_in(row[label_key]), row[index_key] if index_key else None, labels)
         except (KeyError, TypeError, ValueError) as error:
             return Drop(number, f"malformed line: {type(error).__name__} {error}")
         turns = classification_turns(prompt, names[label])
@@ -77,7 +77,7 @@ def read(
     return Source(names, LazyRecords(make, len(numbered)))
 
 
-def _text(value: object) -> str:
+def text_in(value: object) -> str:
     """A text, or a number as text. Raises `TypeError` for null and lists, which `str` would turn into nonsense."""
     if not isinstance(value, str | int | float):
         raise TypeError(f"{value!r} is not a text")

@@ -48,15 +48,16 @@ def test_stand_ins_are_spread_over_the_images_and_named(tmp_path, picture):
 
 def test_a_folder_without_images_cannot_stand_in(tmp_path):
     (tmp_path / "q.jsonl").write_text(json.dumps(ROW) + "\n")
-    with pytest.raises(DataError, match=r"no \.jpg, \.jpeg or \.png to stand in"):
+    with pytest.raises(DataError, match="has no image to stand in"):
         imagewikiqa.read(tmp_path / "q.jsonl", stand_ins=str(tmp_path))
 
 
 def test_a_malformed_line_is_a_drop(tmp_path):
-    (tmp_path / "q.jsonl").write_text('{"image": 1}\n{"image\n')
+    nulls = json.dumps(ROW | {"text": None}) + "\n" + json.dumps(ROW | {"image": ["a.jpg"]})
+    (tmp_path / "q.jsonl").write_text(f'{{"image": 1}}\n{{"image\n{nulls}\n')
     drops = list(imagewikiqa.read(tmp_path / "q.jsonl").records)
     assert all(isinstance(drop, Drop) and drop.reason.startswith("malformed line") for drop in drops)
-    assert len(drops) == 2
+    assert len(drops) == 4
 
 
 def test_the_two_thousand_published_questions_build_with_stand_in_images(shared_data, tmp_path, write_config, picture):
