@@ -1,14 +1,38 @@
 """Which classes an item is to choose from: drawn by its id alone, so a resumed or split run draws the same.
 
-(The authors draw from one running stream and skip what is done after a kill: other candidates from there on.)
+The authors draw from one stream instead, over a shuffled data set, and seed it anew when they resume, where what is done
+is skipped: other candidates from there on. `stream_indices` are those of a run that was never interrupted, whatever
+is asked here, by how many workers, and how often it is resumed. What a resumed run of theirs drew hangs on the item at
+which it was killed, which nobody knows.
 """
 
 import random
 from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
 
-from configs.errors import DataError
+import numpy as np
+from numpy.typing import NDArray
+
+from configs.errors import DataError, RunError
+from configs.schema import ProtocolConfig
 
 SEED = 0
+AUTHORS_SEED = 1234  # the default of main_results/main.py, which its scripts leave
+Place = tuple[int, int]  # an item's number in its source, and how many items that has
+
+
+def shown_candidates(
+    config: ProtocolConfig, names: Sequence[str], label: str, item_id: str, place: Place | None
+) -> list[int]:
+    """Indices of an item's candidates, in the order in which a question lists them. Raises as `candidate_indices`."""
+    indices = candidate_indices(names, label, config.candidates, item_id)
+    if config.candidate_draw == "stream":
+        indices = stream_indices(names, label, config.candidates, place)
+        return sorted(indices) if config.order == "fixed" else indices
+    if config.order == "random":
+        random.Random(f"{SEED}:order:{item_id}").shuffle(indices)
+    return indices
 
 
 def candidate_indices(names: Sequence[str], label: str, count: int | None, item_id: str) -> list[int]:
@@ -17,7 +41,7 @@ def candidate_indices(names: Sequence[str], label: str, count: int | None, item_
     Of classes that share a name only the first is a candidate. Raises `DataError` if no class is called `label`, or
     there are fewer than `count`.
     """
-    first = {name: index for index, name in reversed(list(enumerate(names)))}
+    first = _first_indices(names)
     if label not in first:
         raise DataError(f"its class {label!r} is not among the {len(names)} of protocol.classes; name the right list")
     if count is None:
@@ -29,9 +53,39 @@ def candidate_indices(names: Sequence[str], label: str, count: int | None, item_
     return sorted(first[name] for name in (label, *drawn))
 
 
-def shown_names(names: Sequence[str], indices: Sequence[int], order: str, item_id: str) -> list[str]:
-    """The candidates' names as a question lists them: in the list's order (`fixed`) or drawn by the item's id."""
-    shown = [names[index] for index in indices]
-    if order == "random":
-        random.Random(f"{SEED}:order:{item_id}").shuffle(shown)
-    return shown
+def stream_indices(names: Sequence[str], label: str, count: int | None, place: Place | None) -> list[int]:
+    """Indices of the candidates that the authors' stream draws for the item at `place`, in the order they are shown.
+
+    Raises `RunError` if the place is not known: answers asked under another candidate_draw do not say it.
+    """
+    if place is None:
+        raise RunError(
+            "protocol.candidate_draw is stream, and these answers do not say where their items stand in the data set; "
+            "set output to another folder and ask again, or set it to item"
+        )
+    first = _first_indices(names)
+    others = sorted(name for name in first if name != label)
+    drawn = _stream(place[1], len(first), count or len(first))[place[0]]
+    return [first[label if other < 0 else others[other]] for other in drawn.tolist()]
+
+
+@lru_cache(maxsize=4)
+def _stream(items: int, classes: int, count: int) -> NDArray[np.signedinteger[Any]]:
+    """(items, count) by number in the data set: -1 for the label, else which of the other classes, sorted by name.
+
+    What is drawn does not depend on the labels. ImageNet's 50,000 items with 100 candidates take seconds, with all
+    1,000 most of a minute and 100 MB, once a process.
+    """
+    stream = random.Random(AUTHORS_SEED)
+    order = list(range(items))
+    stream.shuffle(order)
+    rows = np.empty((items, count), dtype=np.min_scalar_type(-classes))
+    for item in order:
+        drawn = [-1, *stream.sample(range(classes - 1), count - 1)]
+        stream.shuffle(drawn)
+        rows[item] = drawn
+    return rows
+
+
+def _first_indices(names: Sequence[str]) -> dict[str, int]:
+    return {name: index for index, name in reversed(list(enumerate(names)))}

@@ -13,7 +13,7 @@ from configs.schema import ProtocolConfig
 from data_prep.class_names import load_class_list
 from data_prep.prompts import classification_prompt, image_question
 from data_prep.sample import Sample, Turn
-from eval.candidates import candidate_indices, shown_names
+from eval.candidates import Place, candidate_indices, shown_candidates
 from eval.open_world import OpenWorld, Question, class_of
 from eval.records import Prediction, Score
 from eval.scoring.sheet import ClassSheet, read_sheet, rule_of, rule_scores, stored_sums
@@ -30,13 +30,13 @@ class ClosedWorld(OpenWorld):
         super().__init__(config)
         self.names = load_class_list(config.classes or "").names
 
-    def question(self, sample: Sample) -> Question:
+    def question(self, sample: Sample, place: Place | None = None) -> Question:
         """The wording with the item's candidates."""
         label = class_of(sample, self.config.kind)
-        indices = candidate_indices(self.names, label, self.config.candidates, sample.id)
-        shown = shown_names(self.names, indices, self.config.order, sample.id)
+        shown = shown_candidates(self.config, self.names, label, sample.id, place)
         quote = '"' if self.config.class_quotes else ""
-        text = f"{classification_prompt(self.config.prompt)} Choose one from {quote}{', '.join(shown)}{quote}."
+        names = ", ".join(self.names[index] for index in shown)
+        text = f"{classification_prompt(self.config.prompt)} Choose one from {quote}{names}{quote}."
         return Question((Turn("human", image_question(text)),), label)
 
 
@@ -51,11 +51,11 @@ class ClassScoring(OpenWorld):
         self._sheet: ClassSheet | None = None
         self._prior: np.ndarray[tuple[int, ...], np.dtype[np.float64]] | None = None
 
-    def question(self, sample: Sample) -> Question:
+    def question(self, sample: Sample, place: Place | None = None) -> Question:
         """The wording alone: what is scored behind it are the class names."""
         label = class_of(sample, self.config.kind)
         candidate_indices(self.names, label, self.config.candidates, sample.id)
-        return Question(self.turns, label)
+        return Question(self.turns, label, place=place if self.config.candidate_draw == "stream" else None)
 
     def prepare(self, folder: EvalDir, predictions: Iterable[Prediction]) -> None:
         """Look up lengths and prior before scores are asked for; a prior by dataset mean is the mean of these."""
@@ -75,7 +75,8 @@ class ClassScoring(OpenWorld):
         if config.candidates is None:
             allowed = list(range(len(self.names)))
         else:
-            allowed = candidate_indices(self.names, prediction.target, config.candidates, prediction.id)
+            drawn = shown_candidates(config, self.names, prediction.target, prediction.id, prediction.place)
+            allowed = sorted(drawn)
         best = max(allowed, key=lambda index: (scores[index], -index))
         label = self.names.index(prediction.target)
         right = self.names[best] == prediction.target if config.duplicates == "any" else best == label
@@ -89,9 +90,9 @@ class ZeroShot(ClassScoring):
     With `class_match: match` the best name is judged as an answer is, as the authors do: for "bra" a "zebra" is right.
     """
 
-    def question(self, sample: Sample) -> Question:
+    def question(self, sample: Sample, place: Place | None = None) -> Question:
         """Nothing but the image is put to the model."""
-        return Question((), super().question(sample).target)
+        return replace(super().question(sample, place), turns=())
 
     def score(self, prediction: Prediction) -> Score:
         """By the best of the candidates."""

@@ -8,6 +8,7 @@ from configs.errors import DataError
 from configs.run_dir import EvalDir
 from configs.schema import ProtocolConfig
 from data_prep.sample import IMAGE_PLACEHOLDER, Sample, Turn
+from eval.candidates import Place
 from eval.open_world import Question, judged_text
 from eval.records import Prediction, Score
 from eval.scorers import LETTERS, score_choice, score_mmmu
@@ -25,7 +26,7 @@ class MultipleChoice:
         """Keep the protocol; the answer prefix is the predictor's."""
         self.config = config
 
-    def question(self, sample: Sample) -> Question:
+    def question(self, sample: Sample, place: Place | None = None) -> Question:  # noqa: ARG002
         """The stored turns less the last answer, which is the letter that the reply is held against."""
         if len(sample.turns) < 2 or sample.turns[-1].speaker != "gpt" or sample.turns[-2].speaker != "human":
             raise DataError("its turns do not end with a question and a letter; multiple_choice needs both")

@@ -12,6 +12,7 @@ from configs.schema import ProtocolConfig
 from data_prep.class_names import SHIPPED, load_class_list
 from data_prep.prompts import classification_prompt, image_question
 from data_prep.sample import Sample, Turn
+from eval.candidates import Place
 from eval.records import Prediction, Score
 from eval.scorers import match_label
 
@@ -20,18 +21,25 @@ OFFICIAL = "official"  # after_last: the model's family says which text
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What is asked: turns that end with the human's, what the answer is held against, and the options if there are."""
+    """What is asked: turns that end with the human's, what the answer is held against, and the options if there are.
+
+    `place` is the item's, where candidates are drawn by it.
+    """
 
     turns: tuple[Turn, ...]
     target: str
     choices: tuple[str, ...] = ()
+    place: Place | None = None
 
 
 class EvalProtocol(Protocol):
     """What the runner and the report know of a protocol."""
 
-    def question(self, sample: Sample) -> Question:
-        """The question about `sample`. Raises `DataError` if this item cannot be asked that way."""
+    def question(self, sample: Sample, place: Place | None = None) -> Question:
+        """The question about `sample`, which is number `place[0]` of the `place[1]` items of its source.
+
+        Raises `DataError` if this item cannot be asked that way.
+        """
         ...
 
     def prepare(self, folder: EvalDir, predictions: Iterable[Prediction]) -> None:
@@ -87,7 +95,7 @@ class OpenWorld:
         self.config = config
         self.synonyms = load_synonyms(config.synonyms, config.classes) if config.synonyms else {}
 
-    def question(self, sample: Sample) -> Question:
+    def question(self, sample: Sample, place: Place | None = None) -> Question:  # noqa: ARG002
         """The wording, held against the item's class name."""
         return Question(self.turns, class_of(sample, "open_world"))
 
@@ -99,6 +107,20 @@ class OpenWorld:
         names = (prediction.target, *self.synonyms.get(prediction.target, ()))
         wanted = [without(name, self.config.label_without) for name in names]
         return match_label(judged_text(prediction.answer, self.config), wanted, self.config.match)
+
+
+class OpenStates(OpenWorld):
+    """The same question, of which states are stored and no answer is judged (`eval.probing`)."""
+
+    def question(self, sample: Sample, place: Place | None = None) -> Question:  # noqa: ARG002
+        """The wording. Raises `DataError` for an item without a label, from which no head learns."""
+        if sample.label is None:
+            raise DataError("it has no label; a linear head learns from labels")
+        return Question(self.turns, class_of(sample, "features"))
+
+    def score(self, prediction: Prediction) -> Score:  # noqa: ARG002
+        """Nothing was answered."""
+        return Score(None, None, "states are stored, not judged")
 
 
 def load_synonyms(place: str, classes: str | None = None) -> dict[str, tuple[str, ...]]:

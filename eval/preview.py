@@ -32,7 +32,7 @@ def preview(config: EvalConfig, share: Share) -> str:
     for item in items[:SHOWN]:
         sample = shards.sample(item)
         try:
-            question = protocol.question(sample)
+            question = protocol.question(sample, (item, len(shards)))
         except DataError as error:
             lines.append(f"\n{sample.id}: cannot be asked: {error}")
             continue

@@ -53,7 +53,7 @@ class Questionnaire:
         try:
             sample = self.shards.sample(item)
             name = sample.id
-            question = self.protocol.question(sample)
+            question = self.protocol.question(sample, (item, len(self.shards)))
             image = sample.image if isinstance(sample.image, bytes) else None
             return Ready(sample, question, self.answerer.prompt(question.turns, image))
         except DataError as error:
@@ -154,4 +154,5 @@ def _record(made: Ready, answer: Answer | Unanswered) -> Record:
         seconds=round(answer.seconds, 4),
         scores=answer.scores,
         probabilities=answer.probabilities,
+        place=made.question.place,
     )
