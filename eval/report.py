@@ -72,13 +72,17 @@ def build_report(evaluation: Evaluation, folder: EvalDir, config: EvalConfig) ->
     frequencies = frequencies_of(config)
     named = per_class((p.label, p.label_name or "", s.value) for p, s in scored if p.label_name)
     classes = with_frequency(named, frequencies)
-    system = described(config.model)
     accuracy = Rate(counts[True], len(scored))
-    return {
+    protocol = {**evaluation.asked, **evaluation.judged}
+    asked = {
         "name": evaluation.name,
         "model": evaluation.model,
         "label": evaluation.label,
         "source": evaluation.source,
+        "system": described(config.model),
+        "protocol": protocol | {"name": config.protocol.name, "hash": evaluation.protocol_hash},
+    }
+    return asked | {
         "items": {
             "expected": evaluation.items,
             "answered": len(scored),
@@ -91,14 +95,7 @@ def build_report(evaluation: Evaluation, folder: EvalDir, config: EvalConfig) ->
         "no_answer": Rate(counts[None], len(scored)).to_json(),
         "accuracy_of_answers": Rate(counts[True], counts[True] + counts[False]).to_json(),
         "baselines": _baselines(predictions),
-        "system": system,
-        "paper": _beside_paper(own_row(config.paper_row, system, paper_numbers()), accuracy),
-        "protocol": {
-            **evaluation.asked,
-            **evaluation.judged,
-            "name": config.protocol.name,
-            "hash": evaluation.protocol_hash,
-        },
+        "paper": _beside_paper(own_row(config.paper_row, asked, paper_numbers()), accuracy),
         "answers": _answers(predictions),
         "frequency": frequency_results(classes) if frequencies else None,
         "frequency_stages": stage_results(named, frequencies) if frequencies else {},

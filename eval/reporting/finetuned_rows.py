@@ -73,15 +73,24 @@ def finetuned_rows(training: Training, protocol: Mapping[str, Any], dataset: str
     trained = {name for source in training.sources for key, name in DATASETS.items() if key in source.lower()}
     mixed = any(word in source.lower() for source in training.sources for word in INSTRUCTION)
     captions = any("caption" in source.lower() for source in training.sources)
-    if protocol["kind"] == "multiple_choice" and protocol.get("show_image", True) and not protocol.get("name_class"):
-        return [f"table5/{base} finetuned on {'+'.join(sorted(trained))}{'+LLaVA' if mixed else ''}/{dataset}"]
-    if protocol["kind"] != "open_world" or dataset not in trained or protocol.get("synonyms"):
-        return []
-    if captions:
-        return [f"table4/captions/{base}/{dataset}"] if protocol.get("prompt") == "caption" else []
-    if protocol.get("prompt") not in ("paper", "authors_training"):
-        return []
-    if mixed:
-        return [f"section4.3/{base} finetuned on {'+'.join(sorted(trained))}+LLaVA/{dataset}"]
-    rows = [f"table3/finetuned/{base}/{training.mode}/{dataset}"]
-    return rows + ([f"table4/classification/{base}/{dataset}"] if training.mode == "projector" else [])
+    if protocol["kind"] == "multiple_choice":
+        rows = [f"table5/{base} finetuned on {'+'.join(sorted(trained))}{'+LLaVA' if mixed else ''}/{dataset}"]
+    elif dataset not in trained:
+        rows = []
+    elif captions:
+        rows = [f"table4/captions/{base}/{dataset}"]
+    elif mixed:
+        rows = [f"section4.3/{base} finetuned on {'+'.join(sorted(trained))}+LLaVA/{dataset}"]
+    else:
+        rows = [f"table3/finetuned/{base}/{training.mode}/{dataset}"]
+        rows += [f"table4/classification/{base}/{dataset}"] if training.mode == "projector" else []
+    return [row for row in rows if suits(row, protocol)]
+
+
+def suits(row: str, protocol: Mapping[str, Any]) -> bool:
+    """Whether a row of a fine-tuned model was asked as this protocol asks."""
+    if row.startswith("table5/"):
+        plain = protocol.get("show_image", True) and not protocol.get("name_class")
+        return bool(protocol["kind"] == "multiple_choice" and plain)
+    wordings = ("caption",) if row.startswith("table4/captions/") else ("paper", "authors_training")
+    return protocol["kind"] == "open_world" and protocol.get("prompt") in wordings and not protocol.get("synonyms")

@@ -6,12 +6,21 @@ run with other candidates, another order or another rule stands beside its own r
 stands beside the paper's fine-tuned rows only (`eval/reporting/finetuned_rows.py`), whatever preset asked it.
 """
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
-from eval.reporting.finetuned_rows import DATASETS, finetuned_rows, is_finetuned_row, paper_model, training_of
+from eval.reporting.finetuned_rows import (
+    DATASETS,
+    finetuned_rows,
+    is_finetuned_row,
+    paper_model,
+    suits,
+    training_of,
+)
 
 WORDINGS = {"paper": "base", "identify": "identify", "main_object": "main_object"}
+VARIANT = re.compile(r" (with class|without image)$")  # of a model in Table 5's rows
 CHAIN_OF_THOUGHT = "step by step"
 STAGES = {"pretrain": ("pretrain", "558k", "alignment", "blip_laion"), "instruct": ("instruct", "665k", "mix665")}
 
@@ -70,33 +79,41 @@ def rows_of_report(report: Mapping[str, Any], known: Mapping[str, Any]) -> list[
         return [str(paper["row"])]
     if training is not None:
         return [row for row in finetuned_rows(training, protocol, dataset) if row in known]
+    return [row for row in published_rows(protocol, model, dataset) if row in known]
+
+
+def published_rows(protocol: Mapping[str, Any], model: str, dataset: str) -> list[str]:
+    """Names of the rows that a model as published stands beside under this protocol, if the paper has them."""
     if protocol.get("name_class") and not model.endswith(" with class"):
         model = f"{model} with class"
-    found = []
+    rows = []
     for experiment in experiments(protocol):
         name, _, suffix = experiment.partition(" ")
-        found.append(f"{name}/{model}{f' {suffix}' if suffix else ''}/{dataset}")
-    return [row for row in found if row in known]
+        rows.append(f"{name}/{model}{f' {suffix}' if suffix else ''}/{dataset}")
+    return rows
 
 
-def own_row(row: str | None, system: Mapping[str, Any], known: Mapping[str, Any]) -> str | None:
-    """The row that an evaluation's `paper_row` means for the model that was really asked; None if it has none.
+def own_row(row: str | None, report: Mapping[str, Any], known: Mapping[str, Any]) -> str | None:
+    """The row that an evaluation's `paper_row` means for what a report's `protocol` really asked, and of whom, if any.
 
-    A preset names the row of the model it was written for. Another well-known model has its own row of that experiment;
-    a fine-tuned one has the row of its training.
+    A preset names the row of the model and the protocol it was written for. Another well-known model, or a protocol
+    that is another experiment (other candidates, another order or rule), has a row of its own; a fine-tuned model has
+    that of its training; other images have none.
     """
-    if row is None or is_finetuned_row(row):
+    if row is None or row.startswith("table13/"):  # whose data sets have protocols of their own
         return row
-    experiment, _, dataset = row.rsplit("/", 2)
-    training = training_of({"system": system})
+    _, named, dataset = row.rsplit("/", 2)
+    source = str(report["source"]).lower()
+    if dataset != next((name for key, name in DATASETS.items() if key in source), dataset):
+        return None
+    if is_finetuned_row(row):
+        return row if suits(row, report["protocol"]) else None
+    training, model = training_of(report), paper_model(str(report["system"]["base"]))
     if training is not None:
-        kind = {"kind": "multiple_choice"} if experiment == "table5" else {"kind": "open_world", "prompt": "paper"}
-        return next((found for found in finetuned_rows(training, kind, dataset) if found in known), None)
-    model = paper_model(str(system["base"]))
-    if model is None or model in row:
-        return row
-    own = f"{experiment}/{model}/{dataset}"
-    return own if own in known else None
+        rows = finetuned_rows(training, report["protocol"], dataset)
+    else:
+        rows = published_rows(report["protocol"], model or VARIANT.sub("", named), dataset)
+    return row if row in rows else next((own for own in rows if own in known), None)
 
 
 def rows_of_correlation(report: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, float | None]:

@@ -328,7 +328,9 @@ def test_flash_attention_is_not_asked_of_a_q_former(families, monkeypatch):
 def test_a_model_by_its_hub_id_stands_beside_its_own_rows_of_the_paper(place, model):
     known = {row: number.value for row, number in paper_numbers().items()}
     preset = "table1/open_world/LLaVA1.5-7B/ImageNet"
-    assert own_row(preset, asdict(System(place)) | {"finetuned": False}, known) == f"table1/open_world/{model}/ImageNet"
+    asked = {"source": "imagenet_val", "protocol": {"kind": "open_world", "prompt": "paper"}}
+    asked["system"] = asdict(System(place)) | {"finetuned": False}
+    assert own_row(preset, asked, known) == f"table1/open_world/{model}/ImageNet"
     report = {"model": place, "source": "flowers102_test", "paper": {"row": preset.replace("ImageNet", "Flowers102")}}
     rows = rows_of_report(report | {"protocol": {"kind": "closed_world", "prompt": "paper"}}, known)
     assert f"table1/closed_world/{model}/Flowers102" in rows

@@ -158,16 +158,57 @@ def test_what_a_run_trained_never_stands_beside_a_zero_shot_row(sources, protoco
     assert set(rows_of_report(kept, paper_numbers())) == rows
 
 
+PUBLISHED = {"base": "llava-hf/llava-1.5-7b-hf", "mode": None, "sources": [], "finetuned": False}
+
+
+def row_of(preset: str, system: dict = PUBLISHED, source: str = "flowers102_test", **protocol: object) -> str | None:
+    return own_row(preset, report(system=system, source=source, protocol=protocol), paper_numbers())
+
+
 def test_a_presets_row_becomes_that_of_the_model_that_was_asked():
-    preset, known = "table1/open_world/LLaVA1.5-7B/Flowers102", paper_numbers()
-    published = {"base": "llava-hf/llava-1.5-13b-hf", "mode": None, "sources": [], "finetuned": False}
-    assert own_row(preset, published, known) == "table1/open_world/LLaVA1.5-13B/Flowers102"
-    assert own_row(preset, published | {"base": "llava-hf/llava-1.5-7b-hf"}, known) == preset
-    assert own_row(preset, published | {"base": "mine/other"}, known) == preset
+    preset = "table1/open_world/LLaVA1.5-7B/Flowers102"
+    assert row_of(preset, PUBLISHED | {"base": "llava-hf/llava-1.5-13b-hf"}) == preset.replace("7B", "13B")
+    assert row_of(preset) == preset
+    assert row_of(preset, PUBLISHED | {"base": "mine/other"}) == preset
     lora = trained("flowers102_train", mode="lora")
-    assert own_row(preset, lora, known) == "table3/finetuned/LLaVA1.5-7B/lora/Flowers102"
-    assert own_row(preset, trained("caltech101_train"), known) is None
-    assert own_row("table4/captions/LLaVA1.5-7B/Flowers102", lora, known) == "table4/captions/LLaVA1.5-7B/Flowers102"
+    assert row_of(preset, lora) == "table3/finetuned/LLaVA1.5-7B/lora/Flowers102"
+    assert row_of(preset, trained("caltech101_train")) is None
+    captions = "table4/captions/LLaVA1.5-7B/Flowers102"
+    assert row_of(captions, lora, prompt="caption") == captions
+    assert row_of(captions, lora) is None
+
+
+@pytest.mark.parametrize(
+    ("preset", "protocol", "expected"),
+    [
+        ("table1/closed_world", {"kind": "closed_world", "candidates": 20}, "table9/candidates_20/LLaVA1.5-7B"),
+        ("table1/closed_world", {"kind": "closed_world", "candidates": 7}, None),
+        ("table1/closed_world", {"kind": "closed_world", "order": "fixed"}, "table2/fixed_order/LLaVA1.5-7B"),
+        ("table1/open_world", {"prompt": "identify"}, "table2/identify/LLaVA1.5-7B"),
+        ("table1/open_world", {"prompt": "caption"}, None),
+        ("table1/open_world", {"kind": "class_scoring", "rule": "mean"}, "table2/mean/LLaVA1.5-7B"),
+        ("table2/base", {}, "table2/base/LLaVA1.5-7B"),
+    ],
+)
+def test_a_presets_row_becomes_that_of_the_experiment_that_was_made(preset, protocol, expected):
+    found = row_of(f"{preset}/LLaVA1.5-7B/Flowers102", **protocol)
+    assert found == (expected and f"{expected}/Flowers102")
+
+
+def test_the_class_told_and_the_image_hidden_have_rows_of_their_own():
+    with_class, quiz = "table5/LLaVA1.5-7B with class/ImageWikiQA", "table5/LLaVA1.5-7B/ImageWikiQA"
+    asked = {"source": "imagewikiqa", "kind": "multiple_choice"}
+    assert row_of(quiz, **asked, name_class=True) == row_of(with_class, **asked, name_class=True) == with_class
+    assert row_of(with_class, **asked) == quiz
+    assert row_of(quiz, **asked, show_image=False) is None  # the paper has GPT4's alone
+    assert row_of("table5/GPT4/ImageWikiQA", PUBLISHED | {"base": "api:gpt-4-turbo"}, **asked, show_image=False) == (
+        "table5/GPT4 without image/ImageWikiQA"
+    )
+
+
+def test_a_presets_row_is_not_that_of_other_images():
+    assert row_of("table1/open_world/LLaVA1.5-7B/Flowers102", source="caltech101_test") is None
+    assert row_of("table1/open_world/LLaVA1.5-7B/Flowers102", source="my_own") is not None
 
 
 def test_a_model_that_the_paper_does_not_have_is_listed_after_its_rows(board, tmp_path):
