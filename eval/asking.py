@@ -28,7 +28,7 @@ class Answerer(Protocol):
         """The question as it is put; its `asked` is a hash of it. Raises `DataError` if it cannot be put."""
         ...
 
-    def answer(self, prompts: Sequence[Any]) -> Sequence[Answer]:
+    def answer(self, prompts: Sequence[Any]) -> Sequence[Answer | Unanswered]:
         """Answers to all prompts, in their order."""
         ...
 

@@ -38,7 +38,7 @@ def fast_products(states: torch.Tensor) -> AbstractContextManager[Any]:
 
 
 def prefers_onednn(states: torch.Tensor) -> bool:
-    """Whether `linear` is the faster product for inputs like `states`."""
+    """Whether `linear` is the faster product for fp32 inputs like `states`."""
     wanted = states.device.type == "cpu" and states.dtype == torch.float32 and not _DEFAULT.get()
     return wanted and onednn_is_faster()
 
@@ -72,6 +72,15 @@ def linear(states: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None
     """`F.linear` of (..., H) and (C, H) by oneDNN; for fp32 on a CPU without gradients."""
     multiplied: torch.Tensor = torch.ops.mkldnn._linear_pointwise(states, weight, bias, "none", [], "")
     return multiplied
+
+
+def packed(weight: torch.Tensor) -> torch.Tensor:
+    """`weight` (C, H) in the order in which `linear` reads it; worth its time for a matrix of many products.
+
+    What comes back is good for nothing else.
+    """
+    ordered: torch.Tensor = torch.ops.mkldnn._reorder_linear_weight(weight)
+    return ordered
 
 
 def attention(queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, **options: Any) -> torch.Tensor:

@@ -2,233 +2,128 @@
 
     python -m eval.probing --config FILE.yaml --train SOURCE [--epochs 500]     extract, train, report
     python -m eval.probing --config FILE.yaml --train SOURCE --encoder   the image encoder instead (eval/clip/linear.py)
+    python -m eval.probing --config FILE.yaml --train SOURCE --dry-run   what it needs of disk and memory
     python -m eval.probing --benchmark [--json]                          our training against the authors' loop
 
-One pass over the images stores the last layer's states at all places of Table 10 (0, 100, ... 600, the last three, and
-the mean over all tokens; the last is Table 3's "Last Tok", the mean its "Avg Tok"). One linear layer a place is trained
-on them, all at once, as the paper does (batch 512, Adam 1e-3, 500 epochs). The authors report the best epoch *on the
-test items*; here the epoch is chosen on a tenth of the training items, and --best-on-test adds the authors' number.
+    --processes 4               states extracted by four processes (one GPU each, where there are several)
+    --worker 3 --workers 16     one of sixteen array tasks that extract; the same command without them trains
 
-Files in the evaluation's folder: probe-SOURCE.safetensors (features, fp16), probe.json (the results). Shapes: `N`
-items, `F` places, `H` hidden size, `C` classes.
+One pass over the images stores the last layer's states at `probe.places`; the same command goes on after a kill. One
+linear layer a place is trained on them, all at once. `--set probe.KEY=VALUE` sets epochs, rate, order, precision and
+which epoch counts; `--protocol official` sets what the authors do, who report the best epoch *on the test items*.
+
+Files in the evaluation's folder: features/SOURCE-DIGEST/ (`eval.probe.store`), probe.json (the results).
 """
 
 import argparse
 import hashlib
 import json
-import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors.torch import load_file, save_file
-
 from configs.command_line import command_parser, exit_on_user_error
-from configs.errors import DataError, RunError, UserError
+from configs.errors import ConfigError, RunError, UserError
 from configs.load import load_config
-from configs.schema import EvalConfig
-from data_prep.atomic import TEMPORARY_SUFFIX
+from configs.schema import EvalConfig, ProtocolConfig, is_api
+from data_prep.atomic import write_bytes
 from eval.class_frequency import frequencies_of, frequency_results, with_frequency
-from eval.clip.images import ImageEncoder
-from eval.clip.linear import EPOCHS as HEAD_EPOCHS
-from eval.clip.linear import FEATURES, encoded, is_encoder, open_encoder
-from eval.identity import describe_evaluation
-from eval.items import chosen_items, open_source
-from eval.open_world import OpenWorld
+from eval.clip.linear import is_encoder
+from eval.identity import JUDGING, SCORING, describe_evaluation
+from eval.items import Share, open_source
 from eval.places import place_of
-from eval.predictor import Predictor, Prompt
-from eval.probe_heads import EPOCHS, Options, ProbeSet, benchmark, benchmark_text, train_heads
-from eval.reporting.stats import ClassResult, Rate
+from eval.presets import preset_names, preset_overrides
+from eval.probe.accuracy import as_text, probe
+from eval.probe.benchmark import benchmark, benchmark_text
+from eval.probe.needs import check_disk, needs_of, needs_text
+from eval.probe.store import open_states
+from eval.reporting.stats import ClassResult
 from eval.respondents import respondent_folders
 from eval.systems import described
-from train.model import DTYPES, LoadedModel, load_model
+from eval.workers import ask_evaluations
 
-BY_CLASS = ("-1", "mean", *FEATURES)  # Table 3's two; Figure 7 sets them against the classes' frequency
-PLACES = ("0", "100", "200", "300", "400", "500", "600", "-3", "-2", "-1", "mean")
+NO_STATE = (  # settings of a protocol that no state depends on: they are judged, or asked by other kinds
+    *(*JUDGING, *SCORING, "name", "classes", "class_quotes", "template", "class_prefix", "class_ids", "terminator"),
+    *("show_image", "name_class", "refuse_leaks", "max_new_tokens"),
+)
 
 
-@torch.inference_mode()
-def place_states(predictor: Predictor, prompts: Sequence[Prompt]) -> torch.Tensor:
-    """(N, F, H) last-layer states at `PLACES`; a place beyond the prompt's end is NaN.
+def extract(config: EvalConfig, share: Share, processes: int = 1) -> None:
+    """Store this share of the states of `config.probe_source` and `config.source` that are not stored yet.
 
-    The pass ends after the last layer's norm: what the head would see, without the head.
+    What the model refuses is told by `report`. Raises `UserError` for whatever else a user can mend.
     """
-    ids, mask = predictor.padded(prompts)
-    decoder = predictor.family.language_model(predictor.model)
-    positions = (mask.cumsum(1) - 1).clamp(min=0)
-    embeddings = predictor.embeddings(ids, prompts)
-    states = decoder(inputs_embeds=embeddings, attention_mask=mask, position_ids=positions).last_hidden_state.float()
-    rows = []
-    for own, real in zip(states, mask.bool(), strict=True):
-        tokens = own[real]  # (T, H) without padding
-        missing = tokens.new_full(tokens.shape[1:], float("nan"))
-        chosen = [tokens.mean(0) if place == "mean" else _at(tokens, int(place), missing) for place in PLACES]
-        rows.append(torch.stack(chosen))
-    return torch.stack(rows)
+    sources = states_configs(config)
+    check_disk([needs_of(source) for source in sources])
+    ask_evaluations(sources, share, processes)
 
 
-def _at(tokens: torch.Tensor, place: int, missing: torch.Tensor) -> torch.Tensor:
-    return tokens[place] if -len(tokens) <= place < len(tokens) else missing
+def report(config: EvalConfig) -> dict[str, Any]:
+    """Train heads on the stored states, write probe.json in the evaluation's folder, and return its content.
 
-
-@dataclass(frozen=True)
-class Features:
-    """States of all items of one source, with their classes."""
-
-    states: torch.Tensor  # (N, F, H) fp16
-    labels: torch.Tensor  # (N,)
-
-
-def extract(config: EvalConfig, loaded: LoadedModel, file: Path) -> Features:
-    """Features of `config.source`, from `file` if they are there. Raises `DataError` for items without a class."""
-    if file.is_file():
-        stored = load_file(file)
-        return Features(stored["states"], stored["labels"])
-    shards = open_source(config)
-    predictor, protocol = Predictor(loaded, config.protocol), OpenWorld(config.protocol)
-    states, labels = [], []
-    items = chosen_items(shards.index["id_hash"].tolist(), config.limit)
-    for start in range(0, len(items), config.batch_size):
-        samples = [shards.sample(item) for item in items[start : start + config.batch_size]]
-        if nameless := [sample.id for sample in samples if sample.label is None]:
-            raise DataError(f"{nameless[0]} of {config.source} has no label; probing needs one for every item")
-        images = [sample.image if isinstance(sample.image, bytes) else None for sample in samples]
-        turns = [protocol.question(sample).turns for sample in samples]
-        prompts = [predictor.prompt(asked, image) for asked, image in zip(turns, images, strict=True)]
-        states.append(place_states(predictor, prompts).half().cpu())
-        labels += [int(sample.label or 0) for sample in samples]
-    return _stored(Features(torch.cat(states), torch.tensor(labels)), file)
-
-
-def encoder_features(config: EvalConfig, encoder: ImageEncoder, file: Path) -> Features:
-    """As `extract`, of an image encoder: one place."""
-    if file.is_file():
-        stored = load_file(file)
-        return Features(stored["states"], stored["labels"])
-    return _stored(Features(*encoded(config, encoder)), file)
-
-
-def _stored(features: Features, file: Path) -> Features:
-    """Write features, whole or not at all: half a file would be in the way of the next run."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = file.with_name(f".{file.name}.{os.getpid()}{TEMPORARY_SUFFIX}")
-    save_file({"states": features.states.contiguous(), "labels": features.labels}, temporary)
-    temporary.replace(file)
-    return features
-
-
-def probe(
-    train: Features,
-    test: Features,
-    epochs: int,
-    *,
-    places: Sequence[str] = PLACES,
-    best_on_test: bool = False,
-    precision: str = "fp32",
-    seed: int = 0,
-) -> dict[str, Any]:
-    """Train a head a place on `train`, and say how right each is on `test`.
-
-    Places that a prompt lacks are left out and counted: prompts of BLIP-2 are short, those of LLaVA-NeXT vary.
-    `accuracy` is that of the epoch chosen on held-out training items; `best_on_test`, if asked for, is the authors'
-    maximum over epochs, which has looked at the answers.
+    Raises `RunError` if states are missing.
     """
-    lacking = [int(sum(part.states[:, n].isnan().any(-1).sum() for part in (train, test))) for n in range(len(places))]
-    there = [number for number, prompts in enumerate(lacking) if not prompts]
-    drawn = torch.Generator().manual_seed(seed)
-    order = torch.randperm(len(train.labels), generator=drawn)
-    held = order[: max(1, len(order) // 10)]
-    kept = order[max(1, len(order) // 10) :]
-    if not len(kept):
-        raise RunError(f"probing needs at least 2 training items; there are {len(train.labels)}")
-    classes = int(max(train.labels.max(), test.labels.max())) + 1
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-
-    def part(features: Features, rows: torch.Tensor) -> ProbeSet:
-        return ProbeSet(features.states[rows][:, there].float().to(device), features.labels[rows].to(device))
-
-    everything = part(test, torch.arange(len(test.labels)))
-    options = Options(DTYPES[precision], everything if best_on_test else None)
-    trained = train_heads(part(train, kept), part(train, held), classes, epochs, seed, options)
-    correct = trained.correct(everything).cpu()
-    results: dict[str, dict[str, Any]] = {}
-    for column, number in enumerate(there):
-        results[places[number]] = {
-            "accuracy": Rate(int(correct[column].sum()), len(test.labels)).to_json(),
-            "epoch": int(trained.epochs[column]) + 1,
-        }
-        if places[number] in BY_CLASS:
-            pairs = zip(test.labels.tolist(), correct[column].tolist(), strict=True)
-            results[places[number]]["right_by_label"] = _by_label(pairs)
-        if trained.best_on_test is not None:
-            results[places[number]]["best_on_test"] = float(trained.best_on_test[column]) / len(test.labels)
-    left_out = {places[number]: prompts for number, prompts in enumerate(lacking) if prompts}
-    sizes = {"class_count": classes, "train": len(kept), "val": len(held), "epochs": epochs}
-    return {"places": results, "left_out": left_out, **sizes}
-
-
-def _by_label(pairs: Iterable[tuple[int, bool]]) -> dict[int, tuple[int, int]]:
-    """Label to (right, of how many)."""
-    counts: dict[int, tuple[int, int]] = {}
-    for label, right in pairs:
-        before = counts.get(label, (0, 0))
-        counts[label] = before[0] + int(right), before[1] + 1
-    return dict(sorted(counts.items()))
-
-
-def run(config: EvalConfig, arguments: argparse.Namespace) -> dict[str, Any]:
-    """Extract features of both sources, train, write probe.json in the evaluation's folder, and return its content."""
-    label, folder = respondent_folders(config)[0]
-    place = place_of(config).folder(label, folder).root
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    sources = {source: replace(config, source=source) for source in (arguments.train, config.source)}
-    alone = is_encoder(config, folder) or getattr(arguments, "encoder", False)
-    if alone:
-        encoder = open_encoder(config, folder)
-        places: tuple[str, ...] = (encoder.feature,)
-        place = place / "encoder"  # beside what stands in the language model
-        files = {source: place / _feature_file(part, encoder.identity) for source, part in sources.items()}
-        features = {source: encoder_features(sources[source], encoder, files[source]) for source in sources}
-    else:
-        places = PLACES
-        loaded = load_model(str(folder), None, config.dtype, config.attention, device)
-        files = {source: place / _feature_file(part, loaded.identity) for source, part in sources.items()}
-        features = {source: extract(sources[source], loaded, files[source]) for source in sources}
-    result = probe(
-        features[arguments.train],
-        features[config.source],
-        arguments.epochs or (HEAD_EPOCHS if alone else EPOCHS),
-        places=places,
-        best_on_test=arguments.best_on_test,
-        precision=arguments.precision,
-    )
+    sources = states_configs(config)
+    label, model = respondent_folders(config)[0]
+    needs = [needs_of(source) for source in sources]
+    for refusal in needs[0].folder.refusals().values():
+        raise RunError(refusal.read_text(encoding="utf-8").strip())
+    stored = [open_states(need.folder, need.config.limit, need.items) for need in needs]
+    settings = sources[0].probe
+    result = probe(stored[0], stored[1], settings)
+    folder = place_of(config).folder(label, model).root / ("encoder" if settings.part == "encoder" else "")
     result |= {
         "name": config.name,
         "model": config.model,
         "label": label,
         "source": config.source,
         "system": described(config.model),
-        "paper": None,
-        "train_source": arguments.train,
-        "folder": str(place),
+        "paper": {"row": config.paper_row} if config.paper_row else None,
+        "train_source": config.probe_source,
+        "folder": str(folder),
+        "protocol": config.protocol.name,
+        "settings": asdict(settings),
+        "failures": {
+            source.source: [asdict(failure) for failure in part.failures]
+            for source, part in zip(sources, stored, strict=True)
+        },
     }
     result |= _against_frequency(config, result["places"])
-    result["paper"] = {"row": config.paper_row} if config.paper_row else None
-    place.mkdir(parents=True, exist_ok=True)
-    (place / "probe.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    folder.mkdir(parents=True, exist_ok=True)
+    write_bytes(folder / "probe.json", (json.dumps(result, indent=1) + "\n").encode())
     return result
 
 
-def _feature_file(config: EvalConfig, identity: str) -> str:
-    """A name for the features of `config.source`: another model, data set, question or precision has another."""
-    fingerprint = open_source(config).fingerprint
-    asked = describe_evaluation(config, "", identity, fingerprint, (0, 0)).asked
-    digest = hashlib.sha256(json.dumps(dict(asked), sort_keys=True).encode()).hexdigest()
-    part = "" if config.limit is None else f"-{config.limit}"
-    return f"probe-{config.source}-{digest[:12]}{part}.safetensors"
+def states_configs(config: EvalConfig) -> list[EvalConfig]:
+    """The evaluations that store the states of the training source and of `config.source`.
+
+    Raises `ConfigError` for a model without states, and without `probe_source`.
+    """
+    trained_on = config.probe_source
+    if trained_on is None:
+        raise ConfigError("probe_source is not set; name the source of data.sources that heads learn from, or --train")
+    if is_api(config.model):
+        raise ConfigError(f"{config.model} shows no states; probing needs a model on this machine")
+    alone = is_encoder(config, respondent_folders(config)[0][1])
+    if alone and config.probe.part == "language_model":
+        raise ConfigError(f"probe.part is language_model, and {config.model} has none; leave it at auto")
+    part = config.probe.part if config.probe.part != "auto" else "encoder" if alone else "language_model"
+    epochs = config.probe.encoder_epochs if part == "encoder" else config.probe.epochs
+    config = replace(config, probe=replace(config.probe, part=part, epochs=epochs))
+    return [_storing(config, source) for source in (trained_on, config.source)]
+
+
+def _storing(config: EvalConfig, source: str) -> EvalConfig:
+    """The evaluation that stores the states of `source`, in a folder of its own for each question and place."""
+    usual = asdict(ProtocolConfig())
+    kept = usual if config.probe.part == "encoder" else asdict(config.protocol)
+    protocol = ProtocolConfig(**{**kept, **{name: usual[name] for name in NO_STATE}, "kind": "features"})
+    storing = replace(config, name=source, source=source, protocol=protocol, paper_row=None)
+    asked = describe_evaluation(storing, "", "", open_source(storing).fingerprint, (0, 0)).asked
+    digest = hashlib.sha256(json.dumps(dict(asked), sort_keys=True).encode()).hexdigest()[:12]
+    return replace(storing, output=str(place_of(config).root / "features" / f"{source}-{digest}"))
 
 
 def _against_frequency(config: EvalConfig, places: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
@@ -243,47 +138,69 @@ def _against_frequency(config: EvalConfig, places: Mapping[str, Mapping[str, Any
     return {"classes": [asdict(result) for result in results], "frequency": frequency_results(results)}
 
 
-def as_text(result: dict[str, Any]) -> str:
-    """A line a place."""
-    lines = [f"{result['name']}: {result['train']:,} items to train on, {result['val']:,} to choose the epoch"]
-    for name, row in result["places"].items():
-        rate = row["accuracy"]
-        lines.append(
-            f"{name:>5}  {rate['value']:.1%} ({rate['low']:.1%} to {rate['high']:.1%}, n = {rate['n']:,}), "
-            f"epoch {row['epoch']}"
-            + (f"; best epoch on the test items {row['best_on_test']:.1%}" if "best_on_test" in row else "")
-        )
-    lines += [f"{name:>5}  left out: {prompts:,} prompts end before it" for name, prompts in result["left_out"].items()]
-    return "\n".join(lines)
-
-
 def main(argv: Sequence[str] | None = None) -> None:
     """Probe a model, or measure the training of heads. Exits with code 2 on a mistake."""
-    parser = command_parser(__doc__)
-    parser.add_argument("--config", type=Path, metavar="FILE", help="evaluation whose model and source are probed")
-    parser.add_argument("--train", metavar="SOURCE", help="source of data.sources that heads are trained on")
-    parser.add_argument("--epochs", type=int, help="epochs of training (default, as the paper: 500; encoders 300)")
-    parser.add_argument("--encoder", action="store_true", help="probe the image encoder; a CLIP has nothing else")
-    parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE")
-    parser.add_argument(
-        "--precision", choices=("fp32", "bf16"), default="fp32", help="of the products; bf16 is 3 times as fast"
-    )
-    parser.add_argument("--best-on-test", action="store_true", help="also the authors' number: the best test epoch")
-    parser.add_argument("--benchmark", action="store_true", help="time the training of heads on random features")
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser = _parser()
     arguments = parser.parse_args(argv)
     if arguments.benchmark:
         measured = benchmark()
         print(json.dumps(measured) if arguments.json else benchmark_text(measured))
         return
-    if arguments.config is None or arguments.train is None:
-        parser.error("give --config and --train, or --benchmark")
+    if arguments.config is None:
+        parser.error("give --config, or --benchmark")
     try:
-        config, _ = load_config(EvalConfig, arguments.config, arguments.overrides)
-        result = run(config, arguments)
+        config, _ = load_config(EvalConfig, arguments.config, _overrides(arguments))
+        share = Share(arguments.worker or 0, arguments.workers)
+        if arguments.workers > 1 and arguments.worker is None:
+            raise ConfigError(f"--workers {arguments.workers} needs --worker: which of 0 to {arguments.workers - 1}?")
+        if arguments.dry_run:
+            print(needs_text([needs_of(source) for source in states_configs(config)]))
+            return
+        if not arguments.report_only:
+            extract(config, share, arguments.processes)
+        if arguments.workers == 1:
+            result = report(config)
+            print(json.dumps(result) if arguments.json else as_text(result))
     except UserError as error:
         exit_on_user_error(error)
-    print(json.dumps(result) if arguments.json else as_text(result))
+
+
+def _overrides(arguments: argparse.Namespace) -> list[str]:
+    """The flags as the settings they are short for; `--set` refines them all."""
+    settings = list(preset_overrides(arguments.protocol))
+    if arguments.train is not None:
+        settings.append(f"probe_source={arguments.train}")
+    if arguments.epochs is not None:
+        settings += [f"probe.epochs={arguments.epochs}", f"probe.encoder_epochs={arguments.epochs}"]
+    if arguments.precision is not None:
+        settings.append(f"probe.precision={arguments.precision}")
+    if arguments.best_on_test:
+        settings.append("probe.choose_epoch=best_on_test")
+    if arguments.encoder:
+        settings.append("probe.part=encoder")
+    return [*settings, *arguments.overrides]
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = command_parser(__doc__)
+    parser.add_argument("--config", type=Path, metavar="FILE", help="evaluation whose model and source are probed")
+    parser.add_argument("--train", metavar="SOURCE", help="source that heads are trained on (default: probe_source)")
+    parser.add_argument("--epochs", type=int, help="probe.epochs and probe.encoder_epochs")
+    parser.add_argument("--encoder", action="store_true", help="probe.part=encoder; a CLIP has nothing else")
+    parser.add_argument("--precision", choices=("fp32", "bf16", "auto"), help="probe.precision")
+    parser.add_argument("--best-on-test", action="store_true", help="probe.choose_epoch=best_on_test, as the authors")
+    parser.add_argument("--protocol", metavar="NAME", help=f"{', '.join(preset_names())}, or a YAML file")
+    parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE")
+    parser.add_argument("--worker", type=int, metavar="I", help="which of --workers this is, from 0; it only extracts")
+    parser.add_argument("--workers", type=int, default=1, metavar="N", help="how many jobs share the extraction")
+    parser.add_argument("--processes", type=int, default=1, metavar="P", help="processes on this machine")
+    parser.add_argument(
+        "--report-only", action="store_true", help="extract nothing; train on the states that are there"
+    )
+    parser.add_argument("--dry-run", action="store_true", help="say what it needs of disk and memory; load no model")
+    parser.add_argument("--benchmark", action="store_true", help="time the training of heads on random features")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    return parser
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ class AskProgress:
 
     def __init__(self, name: str, total: int, worker: int):
         self._name, self._total, self._worker = name, total, worker
-        self._answers = self._right = self._old = self._failed = 0
+        self._answers = self._right = self._judged = self._old = self._failed = 0
         self._start = self._last = time.monotonic()
         self._bar = (
             tqdm(total=total, desc=name, unit=" items", file=sys.stderr, position=worker)
@@ -34,6 +34,7 @@ class AskProgress:
         """One more answer, right if `value`; `old` was there before and does not count for the rate."""
         self._answers += 1
         self._right += value is True
+        self._judged += value is not None
         self._old += old
         if self._bar is not None:
             self._bar.set_postfix_str(self._accuracy(), refresh=False)
@@ -64,7 +65,7 @@ class AskProgress:
         return f"{self._name}{who}: {answered}, {rate:.1f}/s{left}, {self._accuracy()}{failed}"
 
     def _accuracy(self) -> str:
-        return f"accuracy {self._right / self._answers:.1%}" if self._answers else "no answer yet"
+        return f"accuracy {self._right / self._answers:.1%}" if self._judged else "nothing judged"
 
     def __enter__(self) -> "AskProgress":
         return self

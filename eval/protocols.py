@@ -15,7 +15,7 @@ from dataclasses import replace
 from configs.schema import ProtocolConfig
 from eval.class_protocols import ClassScoring, ClosedWorld, ZeroShot
 from eval.multiple_choice import MultipleChoice
-from eval.open_world import OFFICIAL, EvalProtocol, OpenWorld
+from eval.open_world import OFFICIAL, EvalProtocol, OpenStates, OpenWorld
 
 PROTOCOLS: Mapping[str, Callable[[ProtocolConfig], EvalProtocol]] = {
     "open_world": OpenWorld,
@@ -23,6 +23,7 @@ PROTOCOLS: Mapping[str, Callable[[ProtocolConfig], EvalProtocol]] = {
     "class_scoring": ClassScoring,
     "zero_shot": ZeroShot,
     "multiple_choice": MultipleChoice,
+    "features": OpenStates,
 }
 
 

@@ -20,7 +20,7 @@ from configs.errors import ConfigError, UserError
 from eval.items import Share
 from eval.places import run_of
 from eval.presets import preset_names
-from eval.reproduction.carry_out import Effort, ask, finish, write_record
+from eval.reproduction.carry_out import ask, finish, write_record
 from eval.reproduction.plan import Request, dataset_names, open_dataset, plan
 from eval.reproduction.tables import outcome_table, plan_table
 from eval.scoreboard import write_scoreboard
@@ -45,10 +45,11 @@ def reproduce(arguments: argparse.Namespace) -> None:
         )
     if arguments.checkpoint == "all":
         raise ConfigError("--checkpoint all names several models; give export, last or a step number")
+    epochs = [f"probe.{key}={arguments.probe_epochs}" for key in ("epochs", "encoder_epochs")]
     request = Request(
         arguments.model,
         arguments.protocol,
-        tuple(arguments.overrides),
+        (*(epochs if arguments.probe_epochs is not None else ()), *arguments.overrides),
         tuple(arguments.rows),
         arguments.limit,
         arguments.checkpoint,
@@ -57,12 +58,11 @@ def reproduce(arguments: argparse.Namespace) -> None:
     if arguments.dry_run:
         print(plan_table(planned))
         return
-    effort = Effort(Share(arguments.worker or 0, arguments.workers), arguments.processes, arguments.probe_epochs)
     if not arguments.report_only:
-        ask(planned, effort)
+        ask(planned, Share(arguments.worker or 0, arguments.workers), arguments.processes)
         if arguments.workers > 1:
             return
-    outcomes = finish(planned, effort)
+    outcomes = finish(planned)
     record = write_record(planned[0].config, Path(request.protocol).stem, outcomes)
     print(f"{outcome_table(outcomes)}\n{record}")
     run = run_of(arguments.model)
@@ -91,7 +91,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--worker", type=int, metavar="I", help="which of --workers this is; it only asks")
     parser.add_argument("--workers", type=int, default=1, metavar="N", help="how many jobs share the questions")
     parser.add_argument(
-        "--probe-epochs", type=int, default=500, metavar="N", help="epochs of linear heads (paper: 500)"
+        "--probe-epochs", type=int, metavar="N", help="probe.epochs and probe.encoder_epochs of every row"
     )
     parser.add_argument(
         "--output", metavar="DIR", help="folder of the scoreboard and of all runs in it (default: runs)"

@@ -15,9 +15,11 @@ from configs.schema import EvalConfig, is_api
 from eval.api.questions import ApiRespondent
 from eval.asking import Answerer, Respondent
 from eval.clip.eva import OpenClipRespondent, is_open_clip
-from eval.clip.images import WEIGHTS, model_type
+from eval.clip.images import model_type, with_weights
+from eval.clip.linear import EncoderRespondent
 from eval.clip.zero_shot import ClipRespondent
 from eval.predictor import Predictor
+from eval.probe.states import LanguageStates, StateAnswerer
 from eval.scoring.predictor import ClassPredictor
 from eval.scoring.tree_forward import scoring_attention
 from train.export import model_folders
@@ -33,12 +35,14 @@ class LocalModel:
         self.answer_mark = loaded.family.wording("official", loaded.model.config).answer_mark
 
     def answerer(self, config: EvalConfig, folder: EvalDir) -> Answerer:
-        """One that generates, or one that scores class names. Raises `ConfigError` for kind zero_shot."""
+        """One that generates, scores class names, or stores states. Raises `ConfigError` for kind zero_shot."""
         if config.protocol.kind == "zero_shot":
             raise ConfigError(
                 f"protocol.kind zero_shot compares images with texts as a CLIP does, and {self.loaded.folder} holds a "
                 f"{self.loaded.family.name} model; kind class_scoring scores all class names"
             )
+        if config.protocol.kind == "features":
+            return StateAnswerer(LanguageStates(self.loaded, config), folder)
         scoring = config.protocol.kind == "class_scoring"
         return (
             ClassPredictor(self.loaded, config.protocol, folder) if scoring else Predictor(self.loaded, config.protocol)
@@ -65,23 +69,11 @@ def open_respondent(config: EvalConfig, folder: Path) -> Respondent:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     if is_api(config.model):
         return ApiRespondent(config)
+    if config.protocol.kind == "features" and config.probe.part == "encoder":
+        return EncoderRespondent(config, folder, device)
     if is_open_clip(config.model):
         return OpenClipRespondent(config.model, config.dtype, device)
     if model_type(folder) == "clip":
         with_weights(folder, config)
         return ClipRespondent(folder, config.dtype, device)
     return LocalModel(load_model(str(folder), None, *opening(config), device))
-
-
-def with_weights(folder: Path, config: EvalConfig) -> None:
-    """Fetch pytorch_model.bin of a hub id that has no safetensors, as some published CLIPs have not."""
-    if Path(config.model).is_dir() or any(folder.glob("*.safetensors")) or (folder / WEIGHTS).is_file():
-        return
-    import huggingface_hub
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-
-    try:
-        huggingface_hub.hf_hub_download(config.model, WEIGHTS, revision=config.revision)
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise ConfigError(f"{config.model} has neither safetensors nor {WEIGHTS} that can be had: {reason}") from error

@@ -41,6 +41,11 @@ class OpenClipImages:
     identity: str
     feature: str = "image_embeds"
 
+    @property
+    def size(self) -> int:
+        """How many numbers a vector has."""
+        return int(self.model.visual.output_dim)
+
     def pixels(self, image: bytes) -> torch.Tensor:
         """(3, S, S) as open_clip's transform makes it."""
         made: torch.Tensor = self.preprocess(decode_rgb(image))

@@ -21,6 +21,7 @@ from transformers import AutoImageProcessor, Blip2VisionModel, CLIPModel
 from transformers.utils import logging as transformers_logging
 
 from configs.errors import ConfigError
+from configs.schema import EvalConfig
 from data_prep.images import decode_rgb
 from train.identity import model_identity
 from train.model import DTYPES
@@ -42,6 +43,11 @@ class ImageEncoder(Protocol):
         """The feature's name, as a probe's result calls it."""
         ...
 
+    @property
+    def size(self) -> int:
+        """How many numbers a vector has."""
+        ...
+
     def pixels(self, image: bytes) -> Any:
         """An image as the encoder takes it. Raises `ImageError` if it does not decode."""
         ...
@@ -59,6 +65,12 @@ class TransformersEncoder:
     processor: Any
     identity: str
     feature: str
+
+    @property
+    def size(self) -> int:
+        """How many numbers a vector has."""
+        config = self.model.config
+        return int(config.projection_dim if self.feature == "image_embeds" else config.hidden_size)
 
     def pixels(self, image: bytes) -> "np.ndarray[Any, np.dtype[np.float32]]":
         """(3, S, S) as the folder's processor makes it, with Pillow."""
@@ -133,3 +145,17 @@ def weights_identity(folder: Path) -> str:
         return model_identity(folder)
     with whole.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def with_weights(folder: Path, config: EvalConfig) -> None:
+    """Fetch pytorch_model.bin of a hub id that has no safetensors, as some published CLIPs have not."""
+    if Path(config.model).is_dir() or any(folder.glob("*.safetensors")) or (folder / WEIGHTS).is_file():
+        return
+    import huggingface_hub
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        huggingface_hub.hf_hub_download(config.model, WEIGHTS, revision=config.revision)
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"{config.model} has neither safetensors nor {WEIGHTS} that can be had: {reason}") from error

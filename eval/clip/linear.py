@@ -5,22 +5,26 @@ r"""Features for the linear heads of Table 3 ("Linear"): frozen image encoders, 
         --encoder --train flowers102_train
 
 A CLIP is probed this way unasked, the ViT-g of a BLIP-2 (the paper's EVA-G) with `--encoder`; `open_clip:` models as
-CLIPs are. Heads train as the paper says: batch 512, Adam at 1e-3, 300 epochs (`--epochs 40` for ImageNet). As in the
-authors' code the vectors are normalised; unlike there, the order of the items stays the same in all epochs.
+CLIPs are. As in the authors' code the vectors are normalised.
 """
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from configs.errors import ConfigError, DataError
+from configs.errors import DataError
+from configs.run_dir import EvalDir
 from configs.schema import EvalConfig
+from data_prep.sample import Turn
 from eval.clip.eva import OpenClipRespondent, is_open_clip
-from eval.clip.images import ImageEncoder, load_image_encoder, model_type
-from eval.items import chosen_items, open_source
-from eval.respondents import with_weights
+from eval.clip.images import ImageEncoder, load_image_encoder, model_type, with_weights
+from eval.clip.zero_shot import ClipPrompt
+from eval.probe.states import StateAnswerer
+from eval.probe.store import RowForm
 
-EPOCHS = 300
 FEATURES = ("image_embeds", "vision_pooled")  # the names of places of such a probe
 
 
@@ -29,29 +33,43 @@ def is_encoder(config: EvalConfig, folder: Path) -> bool:
     return is_open_clip(config.model) or model_type(folder) == "clip"
 
 
-def open_encoder(config: EvalConfig, folder: Path) -> ImageEncoder:
-    """The image encoder of an evaluation's model. Raises `ConfigError` if it has none that is supported."""
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    if is_open_clip(config.model):
-        return OpenClipRespondent(config.model, config.dtype, device).images
-    with_weights(folder, config)
-    return load_image_encoder(folder, config.dtype, device)
+@dataclass(frozen=True)
+class EncoderStates:
+    """One state an image: the encoder's vector, at a place called after it."""
+
+    encoder: ImageEncoder
+    form: RowForm
+
+    def prompt(self, turns: Sequence[Turn], image: bytes | None) -> ClipPrompt:  # noqa: ARG002
+        """The image; nothing is said to an encoder. Raises `DataError` if there is none, or it does not decode."""
+        if image is None:
+            raise DataError("it has no image; an image encoder sees nothing else")
+        return ClipPrompt(self.encoder.pixels(image), "")
+
+    def tokens(self, prompt: ClipPrompt) -> Sequence[int]:  # noqa: ARG002
+        """None."""
+        return ()
+
+    def states(self, prompts: Sequence[ClipPrompt]) -> torch.Tensor:
+        """(N, 1, H) vectors of length 1."""
+        return self.encoder.embed([prompt.pixels for prompt in prompts])[:, None]
 
 
-def encoded(config: EvalConfig, encoder: ImageEncoder) -> tuple[torch.Tensor, torch.Tensor]:
-    """(N, 1, H) fp16 vectors and (N,) labels of `config.source`. Raises `DataError` for an item that lacks either."""
-    shards = open_source(config)
-    items = chosen_items(shards.index["id_hash"].tolist(), config.limit)
-    if not items:
-        raise ConfigError(f"{config.source} has no items; a head has nothing to learn from")
-    vectors, labels = [], []
-    for start in range(0, len(items), config.batch_size):
-        pixels = []
-        for item in items[start : start + config.batch_size]:
-            sample = shards.sample(item)
-            if sample.label is None or not isinstance(sample.image, bytes):
-                raise DataError(f"{sample.id} of {config.source} has no label or no image; a linear head needs both")
-            pixels.append(encoder.pixels(sample.image))
-            labels.append(sample.label)
-        vectors.append(encoder.embed(pixels)[:, None].half().cpu())
-    return torch.cat(vectors), torch.tensor(labels)
+class EncoderRespondent:
+    """The image encoder of an evaluation's model."""
+
+    answer_mark = ""
+
+    def __init__(self, config: EvalConfig, folder: Path, device: str):
+        """Load it. Raises `ConfigError` if the model has none that is supported."""
+        if is_open_clip(config.model):
+            self.encoder: Any = OpenClipRespondent(config.model, config.dtype, device).images
+        else:
+            with_weights(folder, config)
+            self.encoder = load_image_encoder(folder, config.dtype, device)
+        self.identity = str(self.encoder.identity)
+
+    def answerer(self, config: EvalConfig, folder: EvalDir) -> StateAnswerer:  # noqa: ARG002
+        """Who stores its vectors."""
+        form = RowForm((self.encoder.feature,), self.encoder.size)
+        return StateAnswerer(EncoderStates(self.encoder, form), folder)

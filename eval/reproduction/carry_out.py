@@ -1,16 +1,16 @@
 """Carries a plan out: asks what is not answered yet, judges stored answers again, sweeps, probes, tells the outcome.
 
-    ask(planned, effort)
-    outcomes = finish(planned, effort)
+    ask(planned, share, processes)
+    outcomes = finish(planned)
     write_record(planned[0].config, protocol, outcomes)           # reproduction-PROTOCOL.json beside the evaluations
 
 A row that cannot be run stays in the list with its reason; so does one of which no item could be asked.
 """
 
 import json
-from argparse import Namespace
+import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +26,7 @@ from eval.report import write_report, write_view
 from eval.reporting.guidance_page import write_guidance
 from eval.reproduction.plan import Planned
 
-
-@dataclass(frozen=True, slots=True)
-class Effort:
-    """This job's share of the questions, by how many processes, and how long heads are trained."""
-
-    share: Share = Share()
-    processes: int = 1
-    probe_epochs: int = 500
+PROBES = ("probe", "linear")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,31 +43,39 @@ class Outcome:
     folder: str | None = None
 
 
-def ask(planned: Sequence[Planned], effort: Effort) -> None:
-    """Put every question that has no answer yet to the model, which is loaded once."""
+def ask(planned: Sequence[Planned], share: Share, processes: int = 1) -> None:
+    """Put this share of the questions that have no answer yet to the model, and store the states that heads need."""
     configs = [row.config for row in planned if row.asks]
     if configs:
         from eval.workers import ask_evaluations  # loads torch, which a dry run does not need
 
-        ask_evaluations(configs, effort.share, effort.processes)
+        ask_evaluations(configs, share, processes)
+    for row in planned:
+        if row.row.kind in PROBES and row.reason is None:
+            from eval.probing import extract
+
+            try:
+                extract(_probing(row), share, processes)
+            except UserError as error:  # the other rows go on; the outcome says that states are missing
+                print(f"{row.config.name}: {error}", file=sys.stderr, flush=True)
 
 
-def finish(planned: Sequence[Planned], effort: Effort) -> list[Outcome]:
+def finish(planned: Sequence[Planned]) -> list[Outcome]:
     """Reports, views, sweeps and probes of all rows, from the answers that are there; one outcome a row, in order."""
     answers = {(row.dataset, row.row.key): row for row in planned}
     outcomes = []
     for row in planned:
         base = answers.get((row.dataset, row.row.answers or ""))
         try:
-            outcomes.append(_cannot(row, row.reason) if row.reason else _finish(row, base, effort))
+            outcomes.append(_cannot(row, row.reason) if row.reason else _finish(row, base))
         except UserError as error:
             outcomes.append(_cannot(row, str(error)))
     return outcomes
 
 
-def _finish(row: Planned, base: Planned | None, effort: Effort) -> Outcome:
-    if row.row.kind in ("probe", "linear"):
-        return _probed(row, effort)
+def _finish(row: Planned, base: Planned | None) -> Outcome:
+    if row.row.kind in PROBES:
+        return _probed(row)
     source = row if base is None else base
     folder = _answers(source)
     refused = [file.read_text(encoding="utf-8").strip() for file in folder.refusals().values()]
@@ -127,25 +128,28 @@ def _guided(row: Planned, answers: EvalDir) -> Outcome:
     return _outcome(row, held["accuracy"], note, folder)
 
 
-def _probed(row: Planned, effort: Effort) -> Outcome:
-    from eval.probing import run  # loads torch
+def _probing(row: Planned) -> EvalConfig:
+    """A `linear` row is about the image encoder; a CLIP, which is nothing else, has no `probe` row."""
+    part = "encoder" if row.row.kind == "linear" else "language_model"
+    return replace(row.config, probe=replace(row.config.probe, part=part))
 
-    arguments = Namespace(
-        train=row.config.probe_source,
-        epochs=effort.probe_epochs,
-        best_on_test=True,
-        precision="fp32",
-        encoder=row.row.kind == "linear",
-    )
-    result = run(row.config, arguments)
+
+def _probed(row: Planned) -> Outcome:
+    from eval.probing import report  # loads torch
+
+    result = report(_probing(row))
     places, folder = result["places"], Path(result["folder"])
+    failed = sum(map(len, result["failures"].values()))
+    told = result["chosen"] + (f"; {failed:,} items failed" if failed else "")
     if row.row.kind == "linear":
         (name, place), *_ = places.items()
-        return _outcome(row, place["accuracy"], f"head on {name.replace('_', ' ')}", folder)
-    told = f"mean over the tokens; last token {places['-1']['accuracy']['value']:.1%}; {len(places)} places"
+        return _outcome(row, place["accuracy"], f"head on {name.replace('_', ' ')}; {told}", folder)
+    name = next((place for place in ("mean", "-1") if place in places), next(iter(places)))
+    others = [f"{place} {found['accuracy']['value']:.1%}" for place, found in places.items() if place != name]
+    told = f"place {name}; {told}; " + (f"others: {', '.join(others)}" if others else "no other place")
     if result["frequency"]:
         told += f"; frequency: {_correlations(result['frequency'])}"
-    return _outcome(row, places["mean"]["accuracy"], told, folder)
+    return _outcome(row, places[name]["accuracy"], told, folder)
 
 
 def _answers(row: Planned) -> EvalDir:

@@ -1,0 +1,1 @@
+"""Linear probing: states of a frozen model, stored once, and the heads that are trained on them."""

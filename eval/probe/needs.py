@@ -1,0 +1,100 @@
+"""What a probe needs of disk and memory, told before a model is loaded: for `--dry-run`, and to refuse a small disk."""
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from transformers import AutoConfig
+
+from configs.errors import RunError
+from configs.run_dir import EvalDir
+from configs.schema import EvalConfig
+from eval.clip.eva import is_open_clip
+from eval.clip.images import model_type
+from eval.items import chosen_items, open_source
+from eval.places import place_of
+from eval.probe.accuracy import Maker
+from eval.probe.store import RowForm
+from eval.records import chosen_records, read_records
+from eval.respondents import respondent_folders
+
+GIB = 2**30
+OPEN_CLIP = 1024  # numbers of EVA01-g-14-plus's vector; which model has another, only its package knows
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """What one source takes: `items`, of which `stored` have their states in `folder` already."""
+
+    config: EvalConfig
+    folder: EvalDir
+    items: int
+    stored: int
+    form: RowForm
+
+    @property
+    def disk(self) -> int:
+        """Bytes that extraction still writes."""
+        return (self.items - self.stored) * self.form.row_bytes
+
+
+def needs_of(config: EvalConfig) -> Needs:
+    """What the evaluation `config`, which stores states, takes. Raises `DataError` if its source is not built."""
+    label, model = respondent_folders(config)[0]
+    folder = place_of(config).folder(label, model)
+    items = len(chosen_items(open_source(config).index["id_hash"].tolist(), config.limit))
+    stored = len(chosen_records(read_records(folder), config.limit).predictions)
+    return Needs(config, folder, items, stored, _form(config, model))
+
+
+def _form(config: EvalConfig, model: Path) -> RowForm:
+    """What a row will be like."""
+    if is_open_clip(config.model):
+        return RowForm(("image_embeds",), OPEN_CLIP)
+    known = AutoConfig.from_pretrained(model, local_files_only=True)
+    if config.probe.part == "language_model":
+        return RowForm(config.probe.places, int(known.get_text_config().hidden_size))
+    if model_type(model) == "clip":
+        return RowForm(("image_embeds",), int(known.projection_dim))
+    return RowForm(("vision_pooled",), int(known.vision_config.hidden_size))
+
+
+def check_disk(needs: Sequence[Needs]) -> None:
+    """Raise `RunError` if the states that are not stored yet do not fit on the disk."""
+    wanted, free = sum(need.disk for need in needs), _free(needs[0].folder.root)
+    if wanted > free:
+        raise RunError(
+            f"the states of {sum(need.items - need.stored for need in needs):,} items take {wanted / GIB:,.1f} GiB and "
+            f"{needs[0].folder.root} has {free / GIB:,.1f} GiB free; store fewer places (probe.places=[-1,mean] are "
+            "those of Table 3), set output to another disk, or lower limit"
+        )
+
+
+def _free(folder: Path) -> int:
+    """Bytes free on the disk that `folder` is or will be on."""
+    there = next(path for path in (folder, *folder.absolute().parents) if path.is_dir())
+    return shutil.disk_usage(there).free
+
+
+def needs_text(needs: Sequence[Needs]) -> str:
+    """Disk and memory, a line each; the first of `needs` is the source that heads are trained on."""
+    lines = []
+    for need in needs:
+        form = need.form
+        lines.append(
+            f"{need.config.source}: {need.items:,} items, {need.stored:,} stored; {len(form.places)} x {form.size:,} "
+            f"numbers an item, {need.items * form.row_bytes / GIB:,.2f} GiB, in {need.folder.root}"
+        )
+    first, settings = needs[0], needs[0].config.probe
+    maker = Maker(settings, ())
+    numbers = first.items * len(first.form.places) * first.form.size
+    memory = maker.layout(learning=True).bytes(numbers)
+    fits = memory <= settings.memory_gib * GIB and not settings.shuffle
+    lines += [
+        f"disk        {sum(need.disk for need in needs) / GIB:,.2f} GiB to write, "
+        f"{_free(first.folder.root) / GIB:,.1f} GiB free",
+        f"memory      training lays out {memory / GIB:,.2f} GiB; probe.memory_gib is {settings.memory_gib:g}: "
+        + ("kept in memory" if fits else "read anew from the disk in every epoch"),
+    ]
+    return "\n".join(lines)
