@@ -5,6 +5,10 @@ source of a configuration (its stages), the occurrences of every class name in a
 and lower case alike, singular or plural ("wolves" counts for "wolf"; "zebra" never for "bra"). A name inside a longer
 one counts for both ("tiger shark" for "tiger"); of "kite (bird of prey)" the part in brackets is left out; two
 classes of one name get the same count. No image is read and no shard is needed.
+
+`--rule official` counts as the paper's authors do (data_analysis): turns that hold the name's tokens (`treebank`), each
+turn once, the singular only, never at a turn's beginning or end; and as they look names up unchanged that were joined
+from tokens, one with brackets or a possessive is never found.
 """
 
 import argparse
@@ -19,7 +23,7 @@ from tqdm import tqdm
 
 from configs.command_line import config_parser, exit_on_user_error
 from configs.errors import UserError
-from configs.load import load_config
+from configs.load import describe, load_config
 from configs.schema import DataConfig, RunConfig
 from data_prep import atomic
 from data_prep.build import chosen_sources, config_schema
@@ -27,9 +31,10 @@ from data_prep.class_names import load_class_list
 from data_prep.records import expected_count
 from data_prep.registry import open_source
 from data_prep.sample import Drop, Sample
-from data_prep.shard_cache import ShardCache
+from data_prep.treebank import tokens
 
 WORD = re.compile(r"[^\W_]+")
+SHOWN = 20  # classes in the table; the file has all
 BRACKETS = re.compile(r"\([^)]*\)")
 IRREGULAR = {
     "mouse": "mice",
@@ -66,27 +71,31 @@ class NameCounter:
 
     >>> NameCounter(["wolf", "tiger shark", "tiger"]).find("Two wolves and a Tiger  shark.")
     [0, 1, 2]
+    >>> NameCounter(["wolf", "tiger"], official=True).find("Tiger and wolf, a wolf and a tiger")
+    [0]
     """
 
-    def __init__(self, names: Sequence[str]) -> None:
+    def __init__(self, names: Sequence[str], *, official: bool = False) -> None:
         self._by_first: dict[str, list[tuple[list[str], list[int]]]] = {}
-        self._size = len(names)
+        self._size, self._official = len(names), official
         forms: dict[tuple[str, ...], list[int]] = {}
         for index, name in enumerate(names):
-            for form in name_forms(name):
+            for form in official_forms(name) if official else name_forms(name):
                 forms.setdefault(form, []).append(index)
         for (first, *rest), indices in forms.items():
             self._by_first.setdefault(first, []).append((rest, indices))
 
     def find(self, text: str) -> list[int]:
-        """The class of every occurrence in `text`, sorted."""
-        words = WORD.findall(text.lower())
+        """The class of every occurrence in `text`, sorted; by the official rule, every class once."""
+        words = tokens(text) if self._official else WORD.findall(text.lower())
         found: list[int] = []
         for place, word in enumerate(words):
             for rest, indices in self._by_first.get(word, ()):
-                if not rest or words[place + 1 : place + 1 + len(rest)] == rest:
+                if words[place + 1 : place + 1 + len(rest)] != rest:
+                    continue
+                if not self._official or 0 < place < len(words) - 1 - len(rest):
                     found += indices
-        return sorted(found)
+        return sorted(set(found) if self._official else found)
 
     def count(self, records: Iterable[Sample | Drop]) -> Counts:
         """Occurrences in all turns of all samples."""
@@ -94,7 +103,8 @@ class NameCounter:
         for record in records:
             if isinstance(record, Drop):
                 continue
-            found = self.find("\n".join(turn.text for turn in record.turns))
+            texts = [turn.text for turn in record.turns]
+            found = [index for text in (texts if self._official else ["\n".join(texts)]) for index in self.find(text)]
             for index in found:
                 counts.occurrences[index] += 1
             for index in set(found):
@@ -106,6 +116,12 @@ def name_forms(name: str) -> set[tuple[str, ...]]:
     """The singular and plural of a class name as tuples of lower-case words."""
     words = tuple(WORD.findall(BRACKETS.sub("", name).lower())) or tuple(WORD.findall(name.lower()))
     return {words, (*words[:-1], plural(words[-1]))} if words else set()
+
+
+def official_forms(name: str) -> set[tuple[str, ...]]:
+    """The name's tokens where they, joined by spaces, are the name again; else nothing, as it is never looked up so."""
+    words = tuple(tokens(name))
+    return {words} if " ".join(words) == name.lower() else set()
 
 
 def plural(word: str) -> str:
@@ -127,37 +143,42 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--classes", required=True, metavar="LIST", help="a shipped list (imagenet, ...) or a file")
     parser.add_argument("--sources", metavar="A,B", help="only these of data.sources (default: all)")
     parser.add_argument("--output", type=Path, metavar="JSON", help="write all counts to this file")
+    parser.add_argument("--rule", choices=("words", "official"), default="words", help="what counts (default: words)")
     arguments = parser.parse_args(argv)
     try:
         names = load_class_list(arguments.classes).names
-        config, _ = load_config(config_schema(arguments.config), arguments.config, arguments.overrides)
+        config, origins = load_config(config_schema(arguments.config), arguments.config, arguments.overrides)
+        if arguments.print_config:
+            print(describe(config, origins))
+            return
         counts = _count_sources(config.data, arguments, names)
     except UserError as error:
         exit_on_user_error(error)
     if arguments.output:
         values = {source: {"occurrences": c.occurrences, "records": c.records} for source, c in counts.items()}
-        text = json.dumps({"class_names": names, "sources": values}, ensure_ascii=False, indent=1)
+        content = {"class_names": names, "rule": arguments.rule, "sources": values}
+        text = json.dumps(content, ensure_ascii=False, indent=1)
         atomic.write_bytes(arguments.output, text.encode() + b"\n")
     print(table(names, counts))
 
 
 def _count_sources(data: DataConfig, arguments: argparse.Namespace, names: Sequence[str]) -> dict[str, Counts]:
-    counter, counts = NameCounter(names), {}
+    counter, counts = NameCounter(names, official=arguments.rule == "official"), {}
     for name in chosen_sources(arguments.sources, data):
-        source = open_source(data.sources[name], ShardCache.of(data))
+        source = open_source(data, name)
         quiet = not sys.stderr.isatty()
         bar = tqdm(source.records, desc=name, total=expected_count(source), unit=" records", disable=quiet)
         counts[name] = counter.count(bar)
     return counts
 
 
-def table(names: Sequence[str], counts: Mapping[str, Counts], rows: int = 20) -> str:
+def table(names: Sequence[str], counts: Mapping[str, Counts]) -> str:
     """The most frequent classes, occurrences by source, and how many classes are never named."""
     total = [sum(c.occurrences[index] for c in counts.values()) for index in range(len(names))]
     order = sorted(range(len(names)), key=lambda index: -total[index])
-    lines = [f"{'class':30} {'total':>10} " + " ".join(f"{source[:14]:>14}" for source in counts)]
-    for index in order[:rows]:
-        by_source = " ".join(f"{c.occurrences[index]:14,}" for c in counts.values())
+    lines = [f"{'class':30} {'total':>10} " + " ".join(f"{source:>14}" for source in counts)]
+    for index in order[:SHOWN]:
+        by_source = " ".join(f"{c.occurrences[index]:{max(14, len(source))},}" for source, c in counts.items())
         lines.append(f"{names[index][:30]:30} {total[index]:10,} {by_source}")
     return "\n".join([*lines, f"{sum(count == 0 for count in total)} of {len(names)} classes are never named"])
 

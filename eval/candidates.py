@@ -1,9 +1,9 @@
 """Which classes an item is to choose from: drawn by its id alone, so a resumed or split run draws the same.
 
-The authors draw from one stream instead, over a shuffled data set, and seed it anew when they resume, where what is done
-is skipped: other candidates from there on. `stream_indices` are those of a run that was never interrupted, whatever
-is asked here, by how many workers, and how often it is resumed. What a resumed run of theirs drew hangs on the item at
-which it was killed, which nobody knows.
+The authors draw from one stream instead, over a shuffled data set, and seed it anew when they resume, where what is
+done is skipped: other candidates from there on. `stream_indices` are those of a run that was never interrupted,
+whatever is asked here, by how many workers, and how often it is resumed. What a resumed run of theirs drew hangs on the
+item at which it was killed, which nobody knows.
 """
 
 import random

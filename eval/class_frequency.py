@@ -2,11 +2,13 @@
 
 Counts come from `python -m data_prep.frequency --output FILE` (`frequency_file`: names in the text of each source) or
 from shard sets whose samples have classes (`frequency_sources`: their histograms). Each source is a stage; all are
-added up, and each is also set against the accuracies by itself (Appendix B.6).
+added up, and each is also set against the accuracies by itself (Appendix B.6). What the authors' notebook does in
+another way (data_analysis/correlation.ipynb) are settings: protocol.frequency_total, _names, _bins, and the counts
+themselves (`data_prep.frequency --rule official`). The first stage is the pretraining.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,18 +16,21 @@ from typing import Any
 from configs.errors import DataError
 from configs.schema import EvalConfig
 from data_prep.manifest import read_manifest
-from eval.reporting.stats import ClassResult, log_bins, pearson, spearman, thirds
+from eval.records import Prediction, Score
+from eval.reporting.stats import ClassResult, log_bins, pearson, per_class, spearman, thirds
 
 
 @dataclass(frozen=True, slots=True)
 class Frequencies:
-    """Occurrences by class name, for every stage."""
+    """Occurrences by class name, for every stage; with `if_in_first`, of what the first stage names."""
 
     stages: Mapping[str, Mapping[str, int]]
+    if_in_first: bool = False
 
     def of(self, name: str) -> int:
         """Occurrences in all stages; a class that none of them names occurs 0 times."""
-        return sum(counts.get(name, 0) for counts in self.stages.values())
+        counts = [stage.get(name, 0) for stage in self.stages.values()]
+        return 0 if self.if_in_first and not counts[0] else sum(counts)
 
     def only(self, stage: str) -> "Frequencies":
         """One stage by itself."""
@@ -34,6 +39,7 @@ class Frequencies:
 
 def frequencies_of(config: EvalConfig) -> Frequencies | None:
     """What the evaluation says about frequencies, None if nothing. Raises `DataError` for a missing or damaged file."""
+    if_in_first = config.protocol.frequency_total == "if_in_first"
     if config.frequency_file is not None:
         stages = read_frequencies(Path(config.frequency_file))
         if unknown := sorted(set(config.frequency_sources) - set(stages)):
@@ -41,11 +47,11 @@ def frequencies_of(config: EvalConfig) -> Frequencies | None:
                 f"{config.frequency_file} has no counts of {unknown[0]}; frequency_sources may name "
                 f"{', '.join(stages)}, or nothing for all"
             )
-        return Frequencies({stage: stages[stage] for stage in config.frequency_sources or stages})
+        return Frequencies({stage: stages[stage] for stage in config.frequency_sources or stages}, if_in_first)
     if not config.frequency_sources:
         return None
     shards = Path(config.data.shards)
-    return Frequencies({source: _histogram(shards / source) for source in config.frequency_sources})
+    return Frequencies({source: _histogram(shards / source) for source in config.frequency_sources}, if_in_first)
 
 
 def read_frequencies(file: Path) -> dict[str, dict[str, int]]:
@@ -82,14 +88,30 @@ def with_frequency(classes: Sequence[ClassResult], frequencies: Frequencies | No
     return [replace(result, frequency=frequencies.of(result.name)) for result in classes]
 
 
-def frequency_results(classes: Sequence[ClassResult]) -> dict[str, Any]:
-    """Correlations between a class's frequency and accuracy (the paper's Table 11), and both kinds of bins."""
+def compared_classes(scored: Iterable[tuple[Prediction, Score]], names: str = "whole") -> list[ClassResult]:
+    """One result a class, for the comparison with frequencies; `names` is protocol.frequency_names.
+
+    With `before_hyphen` as the authors have it for fine-tuned models: a label read from "17-black-eyed susan" ends at
+    its first hyphen, so that an answer which contains "black" is right, and the frequency is that of "black".
+    """
+    named = [(prediction, score) for prediction, score in scored if prediction.label_name]
+    if names == "whole":
+        return per_class((p.label, p.label_name or "", score.value) for p, score in named)
+    cut = [(str(p.label_name).split("-")[0], p.answer) for p, _ in named]
+    return per_class((None, name, name.lower() in answer.lower()) for name, answer in cut)
+
+
+def frequency_results(classes: Sequence[ClassResult], edges: str = "open") -> dict[str, Any]:
+    """Correlations between a class's frequency and accuracy (the paper's Table 11), and both kinds of bins.
+
+    `edges` is protocol.frequency_bins.
+    """
     known = [c for c in classes if c.frequency is not None]
     return {
         "classes": len(known),
         **correlations(known),
         "thirds": [{**asdict(part), "rate": part.rate.to_json()} for part in thirds(known)],
-        "log_bins": [{**asdict(part), "rate": part.rate.to_json()} for part in log_bins(known)],
+        "log_bins": [{**asdict(part), "rate": part.rate.to_json()} for part in log_bins(known, edges)],
     }
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from configs.run_dir import EvalDir
 from configs.schema import EvalConfig, ProtocolConfig
 from data_prep.atomic import write_bytes
-from eval.class_frequency import frequencies_of, frequency_results, stage_results, with_frequency
+from eval.class_frequency import compared_classes, frequencies_of, frequency_results, stage_results, with_frequency
 from eval.identity import Evaluation, judged_as, rejudge
 from eval.protocols import make_protocol
 from eval.records import Prediction, Score, chosen_records, read_records
@@ -22,7 +22,7 @@ from eval.reporting.confusion import confusions
 from eval.reporting.paper import paper_number, paper_numbers
 from eval.reporting.paper_rows import own_row
 from eval.reporting.report_page import report_page
-from eval.reporting.stats import ClassResult, Rate, per_class
+from eval.reporting.stats import ClassResult, Rate
 from eval.systems import described
 
 EXAMPLES = 8  # of each outcome
@@ -70,8 +70,8 @@ def build_report(evaluation: Evaluation, folder: EvalDir, config: EvalConfig) ->
     scored = scored_answers(folder, predictions, config.protocol, evaluation.answer_mark)
     counts = {value: sum(score.value is value for _, score in scored) for value in (True, False, None)}
     frequencies = frequencies_of(config)
-    named = per_class((p.label, p.label_name or "", s.value) for p, s in scored if p.label_name)
-    classes = with_frequency(named, frequencies)
+    classes = with_frequency(compared_classes(scored), frequencies)
+    compared = compared_classes(scored, config.protocol.frequency_names)
     accuracy = Rate(counts[True], len(scored))
     protocol = {**evaluation.asked, **evaluation.judged}
     asked = {
@@ -97,8 +97,10 @@ def build_report(evaluation: Evaluation, folder: EvalDir, config: EvalConfig) ->
         "baselines": _baselines(predictions),
         "paper": _beside_paper(own_row(config.paper_row, asked, paper_numbers()), accuracy),
         "answers": _answers(predictions),
-        "frequency": frequency_results(classes) if frequencies else None,
-        "frequency_stages": stage_results(named, frequencies) if frequencies else {},
+        "frequency": frequency_results(with_frequency(compared, frequencies), config.protocol.frequency_bins)
+        if frequencies
+        else None,
+        "frequency_stages": stage_results(compared, frequencies) if frequencies else {},
         "frequency_sources": list(frequencies.stages) if frequencies else [],
         "classes": [asdict(result) for result in classes],
         "confusions": confusions(_taken_for(scored)),

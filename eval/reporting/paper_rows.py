@@ -131,7 +131,7 @@ def rows_of_correlation(report: Mapping[str, Any], known: Mapping[str, Any]) -> 
     values = {
         f"table11/spearman/{model}/{dataset}": frequency["spearman"],
         f"table11/pearson/{model}/{dataset}": frequency["pearson"],
-        f"figure3/above_10000/{model}/{dataset}": bins.get("10,000 or more"),
+        f"figure3/above_10000/{model}/{dataset}": bins.get("10,000 or more", bins.get("10,000 to 99,999")),
         f"figure3/below_10/{model}/{dataset}": sum(rare) / len(rare) if rare else None,
     }
     for stage, result in (report.get("frequency_stages") or {}).items():

@@ -3,9 +3,11 @@
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 Z_95 = 1.959963984540054  # the normal distribution's 97.5 % quantile
 LOG_EDGES = (0, 1, 10, 100, 1_000, 10_000)  # the last bin has no upper end; the paper speaks of < 10 and > 10,000
+AUTHORS_EDGES = (*range(0, 100, 10), 100, 1_000, 10_000, 100_000)  # correlation.ipynb; from the last on, no bin
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,8 +135,17 @@ def thirds(classes: Sequence[ClassResult]) -> list[Bin]:
     return [_bin(name, part) for name, part in zip(names, parts, strict=True) if part]
 
 
-def log_bins(classes: Sequence[ClassResult]) -> list[Bin]:
-    """Bins by powers of ten of the frequency: never, 1 to 9, 10 to 99, ... ; empty ones are left out."""
+def log_bins(classes: Sequence[ClassResult], edges: str = "open") -> list[Bin]:
+    """Bins by powers of ten of the frequency: never, 1 to 9, 10 to 99, ... ; empty ones are left out.
+
+    With `edges` `official` those of the authors: tens below 100, and none from 100,000 on.
+    """
+    if edges == "official":
+        return [
+            _bin(f"{low:,} to {high - 1:,}", part)
+            for low, high in pairwise(AUTHORS_EDGES)
+            if (part := [c for c in classes if c.frequency is not None and low <= c.frequency < high])
+        ]
     bins = []
     for number, low in enumerate(LOG_EDGES):
         high = LOG_EDGES[number + 1] if number + 1 < len(LOG_EDGES) else None

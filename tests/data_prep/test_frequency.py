@@ -7,6 +7,8 @@ import pytest
 from data_prep import frequency
 from data_prep.class_names import load_class_list
 from data_prep.frequency import NameCounter, name_forms, plural
+from data_prep.sample import Sample, Turn
+from data_prep.treebank import tokens
 
 
 @pytest.mark.parametrize(
@@ -92,3 +94,32 @@ def test_the_stages_of_llava_are_counted_from_their_json_files_alone(tmp_path, m
     frequency.main(["--config", str(preset), "--classes", "imagenet", "--output", "counts.json"])
     found = json.loads(Path("counts.json").read_text())["sources"]
     assert {stage: counts["occurrences"][0] for stage, counts in found.items()} == {"pretrain": 1, "instruct": 1}
+
+
+NAMES = ["dog", "wild dog", "tench", "kite (bird of prey)", "lady's slipper", "black-eyed susan", "dog"]
+TEXTS = (
+    "A dog sits. The Wild Dog barks at a wild dog, and dogs do.",
+    "dog and tench",
+    "It is a black-eyed susan (flower), a lady's slipper, a kite (bird of prey) there.",
+    "the tench's pond",
+)
+
+
+def authors_counts(names: list[str], sentences: list[str]) -> list[int]:
+    """data_analysis in other words: joined tokens found in joined tokens, then looked up by the name as it is."""
+    found: dict[str, int] = {}
+    for sentence in sentences:
+        joined = "##".join(tokens(sentence))
+        for name in {tuple(tokens(name)) for name in names}:
+            if f"##{'##'.join(name)}##" in joined:
+                found[" ".join(name)] = found.get(" ".join(name), 0) + 1
+    return [found.get(name.lower(), 0) for name in names]
+
+
+def test_the_official_rule_counts_what_the_authors_notebooks_count():
+    record = Sample(id="a", image=None, label=None, label_name=None, turns=tuple(Turn("gpt", text) for text in TEXTS))
+    counts = NameCounter(NAMES, official=True).count([record, record])
+    expected = [2 * count for count in authors_counts(NAMES, list(TEXTS))]
+    assert counts.occurrences == expected
+    assert expected == [2, 2, 2, 0, 0, 2, 2]  # once a text, none in brackets, none at a text's ends
+    assert NameCounter(NAMES).count([record, record]).occurrences != expected

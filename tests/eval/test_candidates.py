@@ -24,7 +24,7 @@ def authors_choices(labels: list[str], classes: list[str], n_labels: int) -> lis
     for number, label in data:
         rest = set(classes)
         rest.discard(label)
-        shown = [label] + random.sample(sorted(rest), n_labels - 1)
+        shown = [label, *random.sample(sorted(rest), n_labels - 1)]
         random.shuffle(shown)
         choices[number] = shown
     return [choices[number] for number in range(len(labels))]

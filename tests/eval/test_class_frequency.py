@@ -7,9 +7,19 @@ import pytest
 from scipy import stats
 
 from configs.errors import DataError
+from configs.run_dir import EvalDir
 from configs.schema import DataConfig, EvalConfig, SourceConfig
-from eval.class_frequency import frequencies_of, frequency_results, stage_results, with_frequency
+from eval.class_frequency import (
+    Frequencies,
+    compared_classes,
+    frequencies_of,
+    frequency_results,
+    stage_results,
+    with_frequency,
+)
+from eval.records import Prediction, Score
 from eval.reporting.stats import ClassResult
+from eval.run import main
 
 NAMES = ["tench", "missile", "missile", "cat"]
 COUNTS = {"pretrain": [5, 7, 7, 0], "instruct": [1, 0, 0, 900]}
@@ -57,3 +67,54 @@ def test_a_damaged_file_and_a_stage_it_lacks_are_named(counted, tmp_path):
 
 def test_without_either_nothing_is_known():
     assert frequencies_of(config()) is None
+
+
+def answered(name: str, answer: str) -> tuple[Prediction, Score]:
+    line = Prediction(
+        id=answer, asked="0", target=name, label=7, label_name=name, answer=answer, tokens=1, stopped=True, seconds=0.0
+    )
+    return line, Score(answer == name, None, "")
+
+
+def test_names_cut_at_the_hyphen_are_other_classes_with_other_accuracies():
+    scored = [
+        answered("black-eyed susan", "black"), answered("black-eyed susan", "a Black bird"),
+        answered("black-crowned crane", "a crane"), answered("ox", "ox"),
+    ]  # fmt: skip
+    assert [(c.name, c.right, c.wrong) for c in compared_classes(scored)] == [
+        ("black-crowned crane", 0, 1), ("black-eyed susan", 0, 2), ("ox", 1, 0)
+    ]  # fmt: skip
+    reference: dict[str, list[bool]] = {}
+    for line, _ in scored:
+        label = f"17-{line.label_name}".split("-")[1]  # correlation.ipynb
+        reference.setdefault(label, []).append(label.lower() in line.answer.lower())
+    cut = compared_classes(scored, "before_hyphen")
+    assert {c.name: (c.right, c.right + c.wrong) for c in cut} == {
+        name: (sum(right), len(right)) for name, right in reference.items()
+    }
+    counts = Frequencies({"pretrain": {"black-eyed susan": 5, "ox": 3}})
+    assert [c.frequency for c in with_frequency(cut, counts)] == [0, 3]
+
+
+def test_what_the_first_stage_does_not_name_counts_nothing_if_so_asked():
+    stages = {"pretrain": {"a": 2, "b": 0}, "instruct": {"a": 5, "b": 9, "c": 4}}
+    assert [Frequencies(stages).of(name) for name in "abc"] == [7, 9, 4]
+    assert [Frequencies(stages, if_in_first=True).of(name) for name in "abc"] == [7, 0, 0]
+
+
+def test_a_report_takes_the_protocols_frequency_settings(write_config, tmp_path):
+    counts = {"class_names": ["tench", "wild dog", "cat"], "sources": {
+        "pretrain": {"occurrences": [0, 4, 200_000]}, "instruct": {"occurrences": [50, 1, 1]}}}  # fmt: skip
+    file = tmp_path / "counts.json"
+    file.write_text(json.dumps(counts))
+    config = str(write_config(frequency_file=str(file)))
+    main(["--config", config])
+    report = EvalDir(tmp_path / "answers").report("json")
+    plain = json.loads(report.read_text())
+    changed = ("frequency_total=if_in_first", "frequency_bins=official")
+    main(["--config", config, "--report-only", *(part for text in changed for part in ("--set", f"protocol.{text}"))])
+    official = json.loads(report.read_text())
+    assert {c["name"]: c["frequency"] for c in plain["classes"]} == {"tench": 50, "wild dog": 5, "cat": 200_001}
+    assert {c["name"]: c["frequency"] for c in official["classes"]} == {"tench": 0, "wild dog": 5, "cat": 200_001}
+    assert [part["name"] for part in official["frequency"]["log_bins"]] == ["0 to 9"]
+    assert plain["protocol"]["hash"] != official["protocol"]["hash"]

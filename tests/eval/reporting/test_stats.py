@@ -93,3 +93,13 @@ def test_bins_of_too_few_classes_are_left_out():
     assert [part.classes for part in thirds(classes_of_frequencies(3, 5))] == [1, 1]
     assert thirds([]) == []
     assert log_bins([ClassResult(0, "a", 1, 0, 0)]) == []
+
+
+def test_the_authors_bins_are_tens_and_then_powers_of_ten_and_end():
+    classes = classes_of_frequencies(0, 9, 10, 19, 95, 100, 999, 10_000, 99_999, 100_000, 2_000_000)
+    bins = log_bins(classes, "official")
+    expected = []
+    for low, high in ((0, 10), (10, 20), (90, 100), (100, 1_000), (10_000, 100_000)):
+        expected.append((f"{low:,} to {high - 1:,}", sum(low <= c.frequency < high for c in classes)))
+    assert [(part.name, part.classes) for part in bins] == expected
+    assert sum(part.classes for part in bins) == len(classes) - 2
