@@ -132,7 +132,7 @@ class Bench:
         config = SourceConfig(reader="image_folder", path=str(self.raw))
         per_shard = self.case.images // 4
         data = DataConfig(samples_per_shard=per_shard, decode_check=decode, sources={"shapes": config})
-        source = open_source(config)
+        source = open_source(data, "shapes")
         recipe, folder = Recipe.of("shapes", data, source), ShardDir(self.ours)
         folder.root.mkdir(exist_ok=True)
         job = Job(folder=folder, recipe=recipe, source=source)

@@ -18,7 +18,6 @@ from data_prep.finalise import finalise
 from data_prep.progress import Progress
 from data_prep.records import expected_count
 from data_prep.registry import check_source, list_readers, open_source
-from data_prep.shard_cache import ShardCache
 from data_prep.sidecar import Recipe
 from data_prep.summary import build_summary, check_summary
 from data_prep.workers import Job, Outcome, count_shards, do_parts
@@ -36,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         data: DataConfig = config.data
         chosen = chosen_sources(arguments.sources, data)
         for name in chosen:  # a mistake in the last source is told before hours are spent on the first
-            check_source(data.sources[name])
+            check_source(data, name)
         for name in chosen:
             build_source(name, data, arguments)
     except UserError as error:
@@ -45,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def build_source(name: str, data: DataConfig, arguments: argparse.Namespace) -> None:
     """Build one source, or this worker's share of it, and print what came out."""
-    source = open_source(data.sources[name], ShardCache.of(data))
+    source = open_source(data, name)
     folder = ShardDir(Path(data.shards) / name)
     recipe = Recipe.of(name, data, source)
     job = Job(folder=folder, recipe=recipe, source=source, rebuild=arguments.rebuild, check_only=arguments.check_only)

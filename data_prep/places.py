@@ -66,7 +66,7 @@ def _checked(place: str) -> Path | str:
     url = as_url(place)
     path = Path(place).expanduser()
     if url is None and not path.exists():
-        raise DataError(f"the path {place} does not exist; set data.sources.NAME.path")
+        raise DataError(f"the path {place} does not exist; set it to where the tars lie")
     return url or path
 
 

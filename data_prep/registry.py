@@ -13,13 +13,14 @@ import inspect
 import types
 import typing
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from configs.errors import ConfigError, DataError
-from configs.schema import SourceConfig
+from configs.errors import ConfigError, DataError, UserError
+from configs.schema import DataConfig, SourceConfig
 from data_prep.places import Places
 from data_prep.records import AgainRecords
 from data_prep.sample import Source
@@ -42,33 +43,49 @@ READERS = {
 }
 
 
-def open_source(config: SourceConfig, cache: ShardCache | None = None) -> Source:
-    """The records of a source; files behind URLs are read through `cache`.
+def open_source(data: DataConfig, name: str) -> Source:
+    """The records of the source `name`; files behind URLs are read through the cache of `data`.
 
-    Raises `ConfigError` for an unknown reader or option, `DataError` for a missing path.
+    Raises `ConfigError` for an unknown reader or option, `DataError` for a missing path; both name the source.
     """
-    check_source(config)
-    reader = find_reader(config.reader)
-    path: Path | Places | None = Path(config.path).expanduser() if config.path is not None else None
-    if config.path is not None and _takes_places(reader):
-        path = Places(config.path, cache) if cache else Places(config.path)
-    source = reader(path, **config.options)
+    config = data.sources[name]
+    with _told_of(name):
+        reader = _checked_reader(config)
+        path: Path | Places | None = Path(config.path).expanduser() if config.path is not None else None
+        if config.path is not None and _takes_places(reader):
+            path = Places(config.path, ShardCache.of(data))
+        source = reader(path, **config.options)
     if isinstance(source.records, Iterator):  # a build of several workers reads them twice
         return replace(source, records=AgainRecords(lambda: reader(path, **config.options).records))
     return source
 
 
-def check_source(config: SourceConfig) -> None:
+def check_source(data: DataConfig, name: str) -> None:
     """Everything `open_source` can tell without reading: reader, options, path. Raises as it does."""
+    with _told_of(name):
+        _checked_reader(data.sources[name])
+
+
+@contextmanager
+def _told_of(name: str) -> Iterator[None]:
+    """Errors within say which source they are about."""
+    try:
+        yield
+    except UserError as error:
+        raise type(error)(f"data.sources.{name}: {error}") from error
+
+
+def _checked_reader(config: SourceConfig) -> Reader:
     reader = find_reader(config.reader)
     _check_options(config, reader)
     if config.path is None:
         if inspect.signature(reader).parameters["path"].default is inspect.Parameter.empty:
-            raise ConfigError(f"reader {config.reader} needs a path; set data.sources.NAME.path")
+            raise ConfigError(f"reader {config.reader} needs a path; set it")
     elif _takes_places(reader):
         Places(config.path).check()
     elif not Path(config.path).expanduser().exists():
-        raise DataError(f"the path {config.path} of reader {config.reader} does not exist; set data.sources.NAME.path")
+        raise DataError(f"the path {config.path} does not exist; set it to where the data of {config.reader} lie")
+    return reader
 
 
 def find_reader(name: str) -> Reader:

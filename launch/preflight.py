@@ -145,9 +145,9 @@ def _data(data: DataConfig, names: tuple[str, ...], start: str) -> Iterator[str]
 
 def _raw(name: str, data: DataConfig) -> Iterator[str]:
     try:
-        check_source(data.sources[name])
+        check_source(data, name)
     except UserError as error:
-        yield f"source {name!r} has no shards in {Path(data.shards) / name} and cannot be built: {error}"
+        yield f"no shards in {Path(data.shards) / name}, and they cannot be built: {error}"
 
 
 def _manifest(folder: Path) -> Iterator[str]:

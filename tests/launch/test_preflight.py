@@ -23,7 +23,12 @@ def test_all_problems_are_reported_together(load: Load, project: Path) -> None:
     (project / "raw/flowers").rmdir()
     found = problems(load("train.global_batch=60", "slurm.time=soon", "model.base=./nowhere"), GPUS)
     assert len(found) == 4, found
-    for words in ("slurm.time is 'soon'", "global_batch is 60", "the path raw/flowers of reader", "'./nowhere'"):
+    for words in (
+        "slurm.time is 'soon'",
+        "global_batch is 60",
+        "data.sources.flowers: the path raw/flowers",
+        "'./nowhere'",
+    ):
         assert any(words in text for text in found), (words, found)
 
 
