@@ -115,6 +115,11 @@ class Engine:
         self.engine.step()
         return Update(self._norm_seen(), self.adamw.gate.applied, self._update_rms())
 
+    @property
+    def rates(self) -> dict[str, float]:
+        """Part of the model to the learning rate of its last update."""
+        return {group["name"]: group["lr"] for group in self.optimizer.param_groups}
+
     def _norm_seen(self) -> float:
         """The gradient norm of this step; after a step that DeepSpeed refused itself, ZeRO 3 still holds the last."""
         gate = self.adamw.gate

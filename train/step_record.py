@@ -5,14 +5,18 @@ from typing import Any
 
 import torch
 
+from train.engine import Update
 from train.totals import Totals
 
 
-def step_record(totals: Totals, grad_norm: float, seconds: float, waited: float) -> dict[str, Any]:
-    """What every step's line holds beside its place and its rates; `waited` of its `seconds` went into data."""
+def step_record(totals: Totals, update: Update, seconds: float, waited: float) -> dict[str, Any]:
+    """What a step's line holds beside its place and its rates; `waited` of its `seconds` went into data."""
+    extras: dict[str, Any] = {} if update.rms is None else {"update_rms": update.rms}
+    if not update.applied:
+        extras["skipped"] = True
     return {
         "loss": totals.loss,
-        "grad_norm": grad_norm,
+        "grad_norm": update.grad_norm,
         "tokens": totals.tokens,
         "supervised_tokens": totals.supervised,
         "samples": totals.samples,
@@ -23,6 +27,7 @@ def step_record(totals: Totals, grad_norm: float, seconds: float, waited: float)
         "data_wait_s": waited,
         "step_s": seconds,
         "loss_by_source": totals.by_source,
+        **extras,
     }
 
 

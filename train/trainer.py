@@ -19,26 +19,24 @@ from train.checkpoints.reading import Checkpoint
 from train.checkpoints.saving import Saver
 from train.checkpoints.writing import Snapshot
 from train.distributed import World
-from train.engine import Engine, Losses, ParameterState, Update
+from train.engine import Engine, ParameterState
 from train.epochs import OrderState, keyed_hash
 from train.flops import FlopModel, peak_flops
 from train.heldout import HeldOut
 from train.loss import local_units, weigh
 from train.model import Batch
 from train.plan import RunPlan
+from train.reporting import Reporter
 from train.schedule import lr_factor
-from train.sinks import Sink, make_event
+from train.sinks import Sink
 from train.spikes.actions import Actions, Decision
-from train.spikes.involved import Witness
 from train.spikes.monitor import SpikeMonitor
 from train.spikes.recovery import roll_back, suspects, with_advice
-from train.spikes.verdicts import Verdict
-from train.step_record import peak_memory, skip_message, step_record
+from train.step_record import peak_memory, step_record
 from train.supervision import signals
 from train.supervision.board import Board
 from train.supervision.progress import ForwardClock, Progress
-from train.supervision.stragglers import Stragglers
-from train.totals import Totals, sum_over_ranks
+from train.totals import sum_over_ranks
 
 
 @dataclass
@@ -64,11 +62,10 @@ class Trainer:
         self.parts = parts
         self.identity = identity
         self.order = OrderState()
-        self.witness = Witness(plan.sources, plan.order)
         self.progress = Progress()
         self.board = Board(world.rank, world.size)
+        self.reporter = Reporter(plan, parts.sinks, self.board)
         self.forwards = ForwardClock(parts.engine.module, self.progress, world.device)
-        self.stragglers = Stragglers(plan.config.train.straggler_factor)
         self.saved: int | None = None  # the step of the last checkpoint
         self.stopped: str | None = None  # why the monitor ended the run
         self.peak = peak_flops(torch.cuda.get_device_name()) if world.device.type == "cuda" else None
@@ -78,7 +75,7 @@ class Trainer:
         state = checkpoint.state
         self.saved = checkpoint.step
         self.order = OrderState(checkpoint.step, tuple((a, b) for a, b in state["order"]["skipped"]))
-        self.parts.actions.load(state.get("actions", {}))
+        self.parts.actions.load(state["actions"])
         self.write_back(checkpoint, checkpoint.parameters(), checkpoint.step - self.parts.actions.memory.missed)
 
     def write_back(self, checkpoint: Checkpoint, parameters: Iterator[ParameterState], updates: int) -> None:
@@ -121,14 +118,15 @@ class Trainer:
             record, stop = self._step(step, data, units, waited, clock)
             self.order = OrderState(step + 1, self.order.skipped)
             self._tell_saved()
-            decision = self._report(record)
+            decision = self._judge(record)
             if decision.kind == "rollback":
                 decision, batches = self._roll_back(decision), self._batches()
                 if decision.kind == "none":
                     continue
             if decision.kind == "stop":
+                self._tell_saved(wait=True)  # the advice counts a checkpoint that is still being written
                 self.stopped = with_advice(self.plan.run, decision)
-                self._event("stopped_by_monitor", self.stopped, since=decision.since)
+                self.reporter.event(step + 1, "stopped_by_monitor", self.stopped, since=decision.since)
                 break
             if stop or step + 1 == total or (step + 1) % self.plan.config.checkpoint.every == 0:
                 self.save()
@@ -146,7 +144,7 @@ class Trainer:
         done = roll_back(self, self.plan.run, self.parts.actions, decision)
         if isinstance(done, Decision):
             return done
-        self._event("rolled_back", done, since=decision.since)
+        self.reporter.event(self.order.step, "rolled_back", done, since=decision.since)
         self.save()
         self._tell_saved(wait=True)  # as at the start
         return Decision()
@@ -164,19 +162,16 @@ class Trainer:
             for _ in self.parts.engine.gather():  # collective
                 pass
             return
-        states = self.parts.engine.read_state()
         order = {"step": self.order.step, "skipped": [list(pair) for pair in self.order.skipped]}
         rng = {"rule": "torch.manual_seed(hash(seed, data step, rank)) before each step", "seed": self._seed}
-        state = {**self.identity, "order": order, "monitor": self.parts.monitor.state(), "rng": rng}
-        state["actions"] = self.parts.actions.state()
-        self.parts.saver.begin(Snapshot.take(self.order.step, states, state), began)
+        monitor, actions = self.parts.monitor.state(), self.parts.actions.state()
+        state = {**self.identity, "order": order, "monitor": monitor, "rng": rng, "actions": actions}
+        self.parts.saver.begin(Snapshot.take(self.order.step, self.parts.engine.read_state(), state), began)
 
     def _tell_saved(self, wait: bool = False) -> None:
         """An event for a checkpoint that has been committed or has failed since, on the leading rank."""
         if outcome := self.parts.saver.finished(wait):
-            kind, message, details = outcome.event()
-            for sink in self.parts.sinks:
-                sink.event(make_event(outcome.step, kind, message, **details))
+            self.reporter.saved(outcome)
 
     @property
     def _seed(self) -> int:
@@ -224,86 +219,40 @@ class Trainer:
         limit = self.parts.actions.norm_limit(self.parts.monitor, totals.by_source)
         update = self.parts.engine.update(factor, limit)
         self.progress.enter("report", step + 1)
+        seconds = time.perf_counter() - clock
         record: dict[str, Any] = {
             "step": step + 1,
             "epoch": (step + 1) / self.plan.length.steps_per_epoch,
-            "lr": {part: rate * factor for part, rate in self._rates().items()},
-            **step_record(totals, update.grad_norm, time.perf_counter() - clock, waited),
+            "lr": self.parts.engine.rates,
+            **step_record(totals, update, seconds, waited),
             "peak_memory_bytes": peak_memory(world.device),
         }
-        record |= self._extras(batches, losses, update, totals.loss)
-        self._report_stragglers(totals, record["step_s"])
+        if not update.applied and not math.isfinite(totals.loss):
+            record["suspects"] = suspects(batches, losses.sums)
+        if self.parts.actions.memory.rollbacks:
+            record["attempt"] = self.parts.actions.memory.rollbacks
         if self.peak:
-            lengths = [int(n) for batch in batches for n in batch.lengths()]
-            images = sum(len(batch.pixels) for batch in batches)
-            record["mfu"] = self.parts.flops.step(lengths, images) / record["step_s"] / self.peak
+            record["mfu"] = self._flops(batches) / seconds / self.peak
+        self.reporter.lagging(step + 1, totals.own_seconds, seconds)
         if self._measures_heldout(step + 1):
             self.progress.enter("held-out")
             record["heldout_loss"] = self.parts.heldout.measure(self.parts.engine, world)
             self.progress.enter("report")
         return record, totals.stop
 
-    def _extras(self, batches: list[Batch], losses: Losses, update: Update, loss: float) -> dict[str, Any]:
-        """What not every step has: the update's size, whether it was skipped and because of which samples."""
-        extras: dict[str, Any] = {}
-        if update.rms is not None:
-            extras["update_rms"] = update.rms
-        if not update.applied:
-            extras["skipped"] = True
-            if not math.isfinite(loss):
-                extras["suspects"] = suspects(batches, losses.sums)
-        if self.parts.actions.memory.rollbacks:
-            extras["attempt"] = self.parts.actions.memory.rollbacks
-        return extras
-
-    def _report_stragglers(self, totals: Totals, seconds: float) -> None:
-        for found in self.stragglers.observe(totals.own_seconds, seconds):
-            peer = self.board.peers[found.rank] if self.board.peers else f"rank {found.rank}"
-            message = (
-                f"{peer} takes {found.score:.1f} times as long as the others; it costs {found.seconds:.2f} s a step"
-            )
-            self._event("straggler", message, rank=found.rank, score=found.score, seconds=found.seconds)
-
-    def _rates(self) -> dict[str, float]:
-        groups = self.parts.engine.optimizer.param_groups
-        return {group["name"]: group["peak_lr"] for group in groups}
+    def _flops(self, batches: list[Batch]) -> float:
+        """What this rank's part of the step takes."""
+        lengths = [int(length) for batch in batches for length in batch.lengths()]
+        return self.parts.flops.step(lengths, sum(len(batch.pixels) for batch in batches))
 
     def _measures_heldout(self, step: int) -> bool:
         every = self.plan.config.train.eval_every
         due = step == self.plan.length.total_steps or (every > 0 and step % every == 0)
         return due and bool(self.parts.heldout.chosen)
 
-    def _report(self, record: dict[str, Any]) -> Decision:
-        """Judge the step, tell the sinks, decide. Monitor and actions see the same all-reduced values on every rank."""
-        step, applied = record["step"], not record.get("skipped")
+    def _judge(self, record: dict[str, Any]) -> Decision:
+        """Judge the step, tell of it, decide. Monitor and actions see the same all-reduced values on every rank."""
         values = (record["loss_by_source"], record["grad_norm"], record.get("update_rms"))
-        verdicts = self.parts.monitor.observe(step, *values)
-        due = step % self.plan.config.logging.every == 0 or verdicts or not applied or "heldout_loss" in record
-        for sink in self.parts.sinks if due else ():
-            sink.metrics(record)
-        if record["unreadable_samples"]:
-            count = record["unreadable_samples"]
-            self._event("unreadable_samples", f"{count} samples weigh nothing; the ranks that read them name them")
-        for verdict in verdicts:
-            self._event(verdict.kind, verdict.message(), **self._details(verdict))
-        if not applied:
-            self._event("skipped", skip_message(record), suspects=record.get("suspects"))
-        return self.parts.actions.decide(step, verdicts, applied)
-
-    def _details(self, verdict: Verdict) -> dict[str, Any]:
-        """What an event says of a verdict beside its message; nothing on ranks that write none."""
-        if not self.parts.sinks:
-            return {}
-        steps = (verdict.steps.start, verdict.steps[-1])
-        return {
-            "signal": verdict.signal,
-            "value": verdict.value,
-            "since": verdict.since,
-            "nature": verdict.nature,
-            "data_steps": [self.order.data_step(max(0, step - 1)) for step in steps],
-            "samples": self.witness.of(verdict, self.order.data_step),
-        }
-
-    def _event(self, kind: str, message: str, **details: Any) -> None:
-        for sink in self.parts.sinks:
-            sink.event(make_event(self.order.step, kind, message, **details))
+        verdicts = self.parts.monitor.observe(record["step"], *values)
+        self.reporter.step(record, verdicts, self.order)
+        return self.parts.actions.decide(record["step"], verdicts, applied=not record.get("skipped"))

@@ -46,6 +46,11 @@ class Workshop:
         file.write_text(RUN.format(root=self.root, name=name))
         return file
 
+    def arguments(self, name: str, **settings: object) -> list[str]:
+        """`--config` of that run and a `--set` of each setting: `train__workers=1` for train.workers."""
+        sets = [part for key, value in settings.items() for part in ("--set", f"{key.replace('__', '.')}={value}")]
+        return ["--config", str(self.config_file(name)), *sets]
+
     def config(self, name: str = "run", *overrides: str) -> RunConfig:
         """The same, loaded, with `overrides` of the form key=value."""
         return load_config(RunConfig, self.config_file(name), overrides)[0]

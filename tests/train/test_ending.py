@@ -20,6 +20,7 @@ from train.engine import ParameterState
 from train.identity import model_identity
 from train.supervision import run as supervised
 from train.supervision import signals
+from train.supervision.board import Board
 from train.supervision.progress import Progress
 
 
@@ -109,12 +110,14 @@ def test_a_rank_names_what_is_wrong_with_a_sample_that_only_it_reads(tmp_path, c
     def run() -> int:
         raise DataError("rank 1: sample 5 of somewhere is damaged")
 
+    def watched(rank: int) -> None:
+        trainer = SimpleNamespace(plan=plan, progress=Progress(), parts=parts, run=run, board=Board(rank, 1))
+        with pytest.raises(DataError):
+            supervised.run_under_watch(trainer, World(rank, 1, rank, torch.device("cpu")))
+
     plan = SimpleNamespace(run=RunDir(tmp_path), config=SimpleNamespace(train=SimpleNamespace(step_timeout=60.0)))
     parts = SimpleNamespace(saver=None, sinks=[])
-    trainer = SimpleNamespace(plan=plan, progress=Progress(), parts=parts, run=run)
-    with pytest.raises(DataError):
-        supervised.run_under_watch(trainer, World(1, 1, 1, torch.device("cpu")))
+    watched(rank=1)
     assert capsys.readouterr().err == "error: rank 1: sample 5 of somewhere is damaged\n"
-    with pytest.raises(DataError):
-        supervised.run_under_watch(trainer, World(0, 1, 0, torch.device("cpu")))
+    watched(rank=0)
     assert capsys.readouterr().err == "", "the entry point prints what the leading rank has to say"

@@ -54,8 +54,7 @@ def roll_back(trainer: Restorable, run: RunDir, actions: Actions, decision: Deci
         reason = f"{decision.reason}; no whole checkpoint from before step {decision.since}{passed_over}"
         return Decision("stop", reason, decision.since)
     here, step = trainer.order, checkpoint.step
-    saved = checkpoint.state.get("actions") or {"missed": 0}
-    missed = step if actions.config.reset_moments else int(saved["missed"])
+    missed = step if actions.config.reset_moments else int(checkpoint.state["actions"]["missed"])
     parameters = checkpoint.parameters()
     trainer.write_back(
         checkpoint, _without_moments(parameters) if actions.config.reset_moments else parameters, step - missed

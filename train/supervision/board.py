@@ -127,6 +127,10 @@ class Board:
         attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
         return PrefixStore(f"board/{attempt}", store)
 
+    def name(self, rank: int) -> str:
+        """The rank, and where it runs once `join` has returned."""
+        return str(self.peers[rank]) if self.peers else f"rank {rank}"
+
     def leave(self) -> None:
         """No more signs of life."""
         self._ended.set()

@@ -13,7 +13,6 @@ from train.plan import RunPlan
 from train.sinks import make_event
 from train.spikes.actions import EXIT_CODE
 from train.supervision import signals
-from train.supervision.board import Board
 from train.supervision.watchdog import Watchdog
 from train.trainer import Trainer
 
@@ -44,8 +43,8 @@ def run_under_watch(trainer: Trainer, world: World) -> int:
         for sink in trainer.parts.sinks[:1]:  # the JSONL files: the only sink that any thread may use
             sink.event(make_event(trainer.progress.place.step, kind, message))
 
-    board = Board(world.rank, world.size, tell=lambda message: tell("silent", message))
-    trainer.board = board
+    board = trainer.board
+    board.tell = lambda message: tell("silent", message)
     board.join(trainer.progress)
     timeout = trainer.plan.config.train.step_timeout
     saver = trainer.parts.saver

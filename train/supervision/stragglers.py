@@ -6,12 +6,12 @@
     >>> rule.observe([1.0, 1.0, 3.0, 1.0], step_s=3.5)
     [Straggler(rank=2, score=3.0, seconds=2.0)]
 
-Own seconds are waiting for data, forwards, and standing still. All ranks judge the same numbers and agree.
+Own seconds are waiting for data, forwards, and standing still.
 """
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from statistics import median
 
 STEPS = 5  # slow steps in a row that make a straggler, and normal ones that end it: single ones happen to everybody
 SHARE = 0.1  # of the step's time that must be lost to it
@@ -37,10 +37,9 @@ class Stragglers:
 
     def observe(self, seconds: Sequence[float], step_s: float) -> list[Straggler]:
         """Ranks found to be stragglers with this step; `seconds` holds each rank's own, `step_s` all of the step's."""
-        found = []
+        found, ordered = [], sorted(seconds)
         for rank, own in enumerate(seconds):
-            others = [other for number, other in enumerate(seconds) if number != rank]
-            usual = median(others) if others else own
+            usual = _median_without(own, ordered)
             lost = own - usual
             is_slow = own >= self.factor * usual and lost >= SHARE * step_s
             self.slow[rank] = self.slow.get(rank, 0) + 1 if is_slow else 0
@@ -55,3 +54,14 @@ class Stragglers:
         self.normal[rank] = 0 if is_slow else self.normal[rank] + 1
         if self.normal[rank] >= STEPS:
             del self.normal[rank]
+
+
+def _median_without(value: float, ordered: Sequence[float]) -> float:
+    """The median of sorted numbers, one `value` left out; the value itself where it stands alone.
+
+    >>> _median_without(5.0, [1.0, 2.0, 5.0, 7.0])
+    2.0
+    """
+    gone, left = bisect_left(ordered, value), len(ordered) - 1
+    middle = [ordered[place + (place >= gone)] for place in ((left - 1) // 2, left // 2) if left]
+    return sum(middle) / 2 if middle else value

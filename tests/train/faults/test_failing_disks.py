@@ -45,8 +45,7 @@ def start(
     workshop, name: str, *arguments: str, faults: dict[str, object], **settings: object
 ) -> "subprocess.Popen[str]":
     """One rank that trains, with the faults of faulty_ranks.py."""
-    sets = [part for key, value in settings.items() for part in ("--set", f"{key.replace('__', '.')}={value}")]
-    words = [sys.executable, str(FAULTY), "--config", str(workshop.config_file(name)), *sets, *arguments]
+    words = [sys.executable, str(FAULTY), *workshop.arguments(name, **settings), *arguments]
     environment = {**os.environ, "FAULTS": json.dumps(faults), "OMP_NUM_THREADS": "1"}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
     return subprocess.Popen(words, cwd=ROOT, text=True, env=environment, **pipes)
@@ -154,6 +153,17 @@ def test_a_save_longer_than_the_grace_leaves_the_old_checkpoint(workshop, seen):
     finished(resumed, code=0)
     assert not stump.exists()
     seen(f"killed within the save of step {interrupted}: step {found.step} loads, the resume removes the stump")
+
+
+def test_a_run_that_is_stopped_while_a_checkpoint_is_written_warns_of_it(forge):
+    """Every step from the third on is NaN; the checkpoint of step 4 holds that and takes longer than what is left."""
+    slow = {"rank": 0, "stage": "writing", "step": 4, "do": "hold", "seconds": 2.0}
+    settings = {"monitor__action": "stop", "monitor__max_skips": 2, "optim__lr_projector": 1e30, "checkpoint__every": 2}
+    ranks = forge.start("slow-advice", slow, **settings, train__heldout="[]")
+    ranks.ended()
+    assert ranks.codes == {0: 3, 1: 3}, ranks.text()[-3000:]
+    assert steps_present(ranks.run) == [2, 4]
+    assert "the newest checkpoint from before step 3 is step-00000002" in ranks.text()
 
 
 @pytest.mark.fault(12, "disk full under metrics.jsonl", "training goes on, every line is there once there is room")

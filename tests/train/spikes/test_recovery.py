@@ -34,7 +34,8 @@ def run(tmp_path) -> RunDir:
     run = RunDir(tmp_path)
     writer = CheckpointWriter(run, CheckpointConfig(keep_last=9))
     for step in (10, 20, 28):
-        writer.write(Snapshot.take(step, [], {"order": {"step": step, "skipped": []}, "monitor": {}}))
+        state = {"order": {"step": step, "skipped": []}, "monitor": {}, "actions": {"missed": 0}}
+        writer.write(Snapshot.take(step, [], state))
     return run
 
 

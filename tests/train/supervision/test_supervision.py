@@ -1,7 +1,9 @@
 """The pure rules of supervision: who lags, who keeps the others waiting, who is a launcher."""
 
 import os
+import random
 import signal
+import statistics
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +14,7 @@ from configs.schema import TrainConfig
 from train.supervision.board import Beat, culprits
 from train.supervision.launcher_watch import Process, gone_already, is_launcher
 from train.supervision.signals import STOP_SIGNALS
-from train.supervision.stragglers import STEPS, Straggler, Stragglers
+from train.supervision.stragglers import AT_ONCE, STEPS, Straggler, Stragglers
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -39,6 +41,18 @@ def test_single_slow_steps_of_many_ranks_are_no_stragglers():
 
 def test_of_two_ranks_the_slow_one_is_compared_with_the_other_and_not_with_itself():
     assert observe(Stragglers(2.0), [1.0, 3.0], STEPS) == [Straggler(1, 3.0, 2.0)]
+
+
+@pytest.mark.parametrize("ranks", range(2, 9))
+def test_each_rank_is_compared_with_the_median_of_the_others(ranks):
+    draw = random.Random(ranks)
+    for _ in range(20):
+        seconds = [draw.choice((0.0, 0.1, 1.0, 30.0, 50.0)) for _ in range(ranks)]
+        usual = [statistics.median(seconds[:rank] + seconds[rank + 1 :]) for rank in range(ranks)]
+        lost = {rank: own - usual[rank] for rank, own in enumerate(seconds)}
+        expected = {rank: seconds for rank, seconds in lost.items() if seconds >= AT_ONCE}
+        found = Stragglers(1.0).observe(seconds, step_s=50.0)
+        assert {straggler.rank: straggler.seconds for straggler in found} == expected
 
 
 def test_twice_as_long_does_not_matter_where_it_is_a_small_part_of_the_step():
