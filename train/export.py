@@ -1,10 +1,11 @@
 """Exported models: a folder that plain `LlavaForConditionalGeneration.from_pretrained` loads, and where to find it.
 
-    python -m train.export runs/NAME [--step N] [--base FOLDER] [--keep-adapter] [--output FOLDER]
+    python -m train.export runs/NAME [--step N] [--base FOLDER] [--keep-adapter] [--lora-onto FOLDER] [--output FOLDER]
 
 One CPU process takes the base folder and a checkpoint of any ZeRO stage and world size. LoRA is merged in fp32, or
 kept as a peft adapter beside the base with its trained projector. The base's identity stands in the checkpoint, and
-another base is refused: a merge onto the wrong base gives a model nobody trained.
+another base is refused: a merge onto the wrong base gives a model nobody trained. `--lora-onto` asks for just that, to
+measure what the paper's authors did (`train.other_language`); it goes into a folder of its own.
 """
 
 import fcntl
@@ -31,6 +32,7 @@ from train.checkpoints.reading import MANIFEST, Checkpoint, newest_checkpoint, o
 from train.families.interface import family_of
 from train.identity import model_identity
 from train.model import resolve_folder
+from train.other_language import take_language
 
 RECORD = "export.json"
 ADAPTER = "adapter"
@@ -39,11 +41,17 @@ _PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
 
 
 def export_checkpoint(
-    run: RunDir, checkpoint: Checkpoint, output: Path, base: str | None = None, keep_adapter: bool = False
+    run: RunDir,
+    checkpoint: Checkpoint,
+    output: Path,
+    base: str | None = None,
+    keep_adapter: bool = False,
+    lora_onto: str | None = None,
 ) -> Path:
     """Write the model of `checkpoint` to `output` and return it, replacing an older export once the new one is whole.
 
-    Raises `RunError` if `base` (or the run's own) is not the model the run was trained from.
+    `lora_onto` names a model whose language weights the LoRA is merged onto, in place of the base's. Raises `RunError`
+    if `base` (or the run's own) is not the model the run was trained from, or `lora_onto` has nothing to take.
     """
     output = output.resolve()
     config, _ = load_config(RunConfig, run.config)
@@ -60,6 +68,10 @@ def export_checkpoint(
     )
     weights = checkpoint.weights()
     lora = {name: tensor for name, tensor in weights.items() if "lora_" in name}
+    if lora_onto is not None and not lora:
+        raise RunError(f"{run.root} trained no LoRA (model.mode is {config.model.mode}); leave --lora-onto out")
+    onto = None if lora_onto is None else resolve_folder(lora_onto)
+    taken = None if onto is None else take_language(model, family_of(folder), onto)
     _set_weights(model, {name: tensor for name, tensor in weights.items() if name not in lora})
     if lora and not keep_adapter:
         merge_lora(model, lora, config.model.lora.alpha / config.model.lora.rank)
@@ -81,6 +93,8 @@ def export_checkpoint(
             "adapter": bool(lora) and keep_adapter,
             "sources": list(config.train.sources),
         }
+        if taken is not None:
+            record["lora_onto"] = {"model": lora_onto, "identity": taken}
         write_bytes(temporary / RECORD, json.dumps(record, indent=1).encode())
     return output
 
@@ -229,6 +243,7 @@ def main() -> None:
     parser.add_argument("--base", help="the base model, if it is no longer where the run's config says")
     parser.add_argument("--output", type=Path, help="where to (default: RUN/export)")
     parser.add_argument("--keep-adapter", action="store_true", help="write LoRA as a peft adapter, unmerged")
+    parser.add_argument("--lora-onto", metavar="FOLDER", help="merge LoRA onto this model's language weights instead")
     arguments = parser.parse_args()
     run = RunDir(arguments.run)
     try:
@@ -236,7 +251,10 @@ def main() -> None:
         default = run.export if arguments.step is None else run.export_of(checkpoint.step)
         if arguments.keep_adapter:  # evaluations take the other folders, which hold the whole model
             default = default.with_name(f"{default.name}-adapter")
-        output = export_checkpoint(run, checkpoint, arguments.output or default, arguments.base, arguments.keep_adapter)
+        if arguments.lora_onto is not None:
+            default = default.with_name(f"{default.name}-onto-{Path(arguments.lora_onto).name}")
+        how = {"keep_adapter": arguments.keep_adapter, "lora_onto": arguments.lora_onto}
+        output = export_checkpoint(run, checkpoint, arguments.output or default, arguments.base, **how)
     except UserError as error:
         exit_on_user_error(error)
     print(f"exported step {checkpoint.step} to {output}")

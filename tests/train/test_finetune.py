@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoTokenizer, LlavaForConditionalGeneration
+from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, LlavaForConditionalGeneration
 
 from configs.errors import ConfigError, RunError
 from configs.run_dir import RunDir
@@ -27,8 +27,7 @@ SKIPPED = 4  # the step, from 0, that the gate skips: before the kill and after 
 
 def command(workshop, name: str, *arguments: str, start: list[str] | None = None, **settings: object) -> list[str]:
     """The words of a training, started by `start` (default: plain python, one rank)."""
-    sets = [part for key, value in settings.items() for part in ("--set", f"{key.replace('__', '.')}={value}")]
-    return [*(start or [sys.executable]), ENTRY, "--config", str(workshop.config_file(name)), *sets, *arguments]
+    return [*(start or [sys.executable]), ENTRY, *workshop.arguments(name, **settings), *arguments]
 
 
 def run(words: list[str], expect: int | None = 0, **faults: object) -> str:
@@ -145,6 +144,47 @@ def test_an_export_onto_the_wrong_base_is_refused(straight, tmp_path):
     other = write_random_base(tmp_path / "other", "tiny", seed=9)
     with pytest.raises(RunError, match="is not the base of"):
         export_checkpoint(straight, open_checkpoint(straight, 4), tmp_path / "out", base=str(other))
+
+
+@pytest.mark.parametrize("kind", ["language model", "llava"])
+def test_lora_may_be_merged_onto_another_models_language_weights(workshop, straight, tmp_path, kind):
+    other = LlavaForConditionalGeneration.from_pretrained(write_random_base(tmp_path / "other", "tiny", seed=9))
+    folder = tmp_path / "other"
+    if kind == "language model":
+        config = other.config.text_config
+        language = LlamaForCausalLM(config)
+        language.model.load_state_dict(other.model.language_model.state_dict())
+        language.lm_head.load_state_dict(other.lm_head.state_dict())
+        language.resize_token_embeddings(config.vocab_size - 3)  # Vicuna knows 64 words fewer than LLaVA's folder
+        language.save_pretrained(tmp_path / "vicuna")
+        folder = tmp_path / "vicuna"
+    checkpoint = newest_checkpoint(straight)[0]
+    export_checkpoint(straight, checkpoint, tmp_path / "onto", lora_onto=str(folder))
+    ours = LlavaForConditionalGeneration.from_pretrained(tmp_path / "onto").state_dict()
+    trained = LlavaForConditionalGeneration.from_pretrained(straight.export).state_dict()
+    base = LlavaForConditionalGeneration.from_pretrained(workshop.root / "base").state_dict()
+    for name, tensor in ours.items():
+        expected = trained[name]
+        if "language_model" in name or name.startswith("lm_head"):  # the other's weights and the same LoRA
+            theirs = other.state_dict()[name].clone()
+            if kind == "language model" and ("embed_tokens" in name or name.startswith("lm_head")):
+                theirs[-3:] = base[name][-3:]
+            expected = theirs + trained[name] - base[name]
+        torch.testing.assert_close(tensor, expected, rtol=1e-4, atol=1e-5)
+    layer = "model.language_model.layers.0.self_attn.q_proj.weight"
+    assert not torch.equal(ours[layer], trained[layer])
+    record = json.loads((tmp_path / "onto" / "export.json").read_text())
+    assert record["lora_onto"]["model"] == str(folder)
+    assert model_folders(str(straight.root))[0] == ("export", straight.export)
+
+
+def test_language_weights_of_another_shape_are_refused_by_name(straight, tmp_path):
+    language = LlamaForCausalLM(
+        LlamaConfig(hidden_size=32, intermediate_size=64, num_hidden_layers=1, num_attention_heads=2, vocab_size=64)
+    )
+    language.save_pretrained(tmp_path / "small")
+    with pytest.raises(RunError, match="--lora-onto takes a language model of the base's own shape"):
+        export_checkpoint(straight, newest_checkpoint(straight)[0], tmp_path / "o", lora_onto=str(tmp_path / "small"))
 
 
 def test_a_folder_that_holds_a_run_is_not_overwritten_without_being_asked(workshop, straight):
