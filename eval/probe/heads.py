@@ -51,7 +51,10 @@ def train_heads(train: Batches, check: Batches | None, classes: int, settings: P
     device = train.layout.device
     initial = [tensor.to(device) for tensor in initial_heads(places, size, classes, settings.seed)]
     together = train.layout.group(places)
-    heads: Heads = [(w.clone(), b.clone()) for w, b in zip(*(part.split(together) for part in initial), strict=True)]
+    heads: Heads = [
+        (initial[0][start : start + together].clone(), initial[1][start : start + together].clone())
+        for start in range(0, places, together)
+    ]
     adam = torch.optim.Adam([part for head in heads for part in head], lr=settings.learning_rate, fused=True)
     best = torch.full((places,), -1, device=device)
     chosen, right, kept = best.clone(), best, initial
@@ -67,10 +70,10 @@ def train_heads(train: Batches, check: Batches | None, classes: int, settings: P
         for place in better.nonzero().flatten().tolist():
             group, number = divmod(place, together)
             kept[0][place], kept[1][place] = heads[group][0][number], heads[group][1][number]
-    if check is None:
-        last = (torch.cat([head[part] for head in heads]) for part in (0, 1))
-        return Trained(torch.full_like(chosen, settings.epochs - 1), *last, None, None)
-    return Trained(chosen, *kept, best, right)
+    if check is not None:
+        return Trained(chosen, kept[0], kept[1], best, right)
+    weights, biases = (torch.cat([head[part] for head in heads]) for part in (0, 1))
+    return Trained(torch.full_like(chosen, settings.epochs - 1), weights, biases, None, None)
 
 
 def initial_heads(places: int, size: int, classes: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:

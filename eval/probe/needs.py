@@ -65,10 +65,20 @@ def check_disk(needs: Sequence[Needs]) -> None:
     wanted, free = sum(need.disk for need in needs), _free(needs[0].folder.root)
     if wanted > free:
         raise RunError(
-            f"the states of {sum(need.items - need.stored for need in needs):,} items take {wanted / GIB:,.1f} GiB and "
-            f"{needs[0].folder.root} has {free / GIB:,.1f} GiB free; store fewer places (probe.places=[-1,mean] are "
+            f"the states of {sum(need.items - need.stored for need in needs):,} items take {size(wanted)} and "
+            f"{needs[0].folder.root} has {size(free)} free; store fewer places (probe.places=[-1,mean] are "
             "those of Table 3), set output to another disk, or lower limit"
         )
+
+
+def size(count: int) -> str:
+    """Bytes in words.
+
+    >>> size(1000), size(90_112), size(115 * 2**30)
+    ('1,000 bytes', '88.0 KiB', '115.0 GiB')
+    """
+    units = [(2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB")]
+    return next((f"{count / unit:,.1f} {name}" for unit, name in units if count >= unit), f"{count:,} bytes")
 
 
 def _free(folder: Path) -> int:
@@ -84,7 +94,7 @@ def needs_text(needs: Sequence[Needs]) -> str:
         form = need.form
         lines.append(
             f"{need.config.source}: {need.items:,} items, {need.stored:,} stored; {len(form.places)} x {form.size:,} "
-            f"numbers an item, {need.items * form.row_bytes / GIB:,.2f} GiB, in {need.folder.root}"
+            f"numbers an item, {size(need.items * form.row_bytes)}, in {need.folder.root}"
         )
     first, settings = needs[0], needs[0].config.probe
     maker = Maker(settings, ())
@@ -92,9 +102,8 @@ def needs_text(needs: Sequence[Needs]) -> str:
     memory = maker.layout(learning=True).bytes(numbers)
     fits = memory <= settings.memory_gib * GIB and not settings.shuffle
     lines += [
-        f"disk        {sum(need.disk for need in needs) / GIB:,.2f} GiB to write, "
-        f"{_free(first.folder.root) / GIB:,.1f} GiB free",
-        f"memory      training lays out {memory / GIB:,.2f} GiB; probe.memory_gib is {settings.memory_gib:g}: "
+        f"disk        {size(sum(need.disk for need in needs))} to write, {size(_free(first.folder.root))} free",
+        f"memory      training lays out {size(memory)}; probe.memory_gib is {settings.memory_gib:g}: "
         + ("kept in memory" if fits else "read anew from the disk in every epoch"),
     ]
     return "\n".join(lines)

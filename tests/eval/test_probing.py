@@ -1,73 +1,69 @@
-"""Linear probing: heads trained together are those trained alone, and features are the last layer's."""
+"""Linear probing from config to numbers: states are the last layer's; no kill, split or bad image changes them."""
 
 import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import namedtuple
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
-from torch import nn
 from transformers import LlavaForConditionalGeneration
 
-from configs.schema import ProtocolConfig
+from configs.load import load_config
+from configs.run_dir import EvalDir
+from configs.schema import EvalConfig, ProbeConfig
 from data_prep.sample import Turn
-from eval.predictor import Predictor
-from eval.probe_heads import Options, ProbeSet, authors_loop, benchmark, benchmark_text, initial_heads, train_heads
-from eval.probing import PLACES, Features, main, place_states, probe
+from eval.probe.accuracy import probe
+from eval.probe.states import LanguageStates, StateAnswerer
+from eval.probe.store import RowForm, RowWriter, StoredStates, open_states
+from eval.probing import main, states_configs
+from eval.records import read_records
 from train.model import load_model
 
+ROOT = Path(__file__).resolve().parents[2]
 QUESTION = (Turn("human", "<image>\nWhat type of object is in this photo?"),)
+PLACES = ProbeConfig().places
 
 
-def items(count: int, seed: int, places: int = 3, noise: float = 2.0) -> ProbeSet:
-    """Features of four classes that differ, in the last place the most."""
+def stored(count, seed, tokens=700):
+    """States of four classes that differ, in memory, at all places."""
     drawn = torch.Generator().manual_seed(seed)
     labels = torch.randint(4, (count,), generator=drawn)
-    centres = torch.randn(4, places, 8, generator=torch.Generator().manual_seed(9))
-    return ProbeSet(centres[labels] + noise * torch.randn(count, places, 8, generator=drawn), labels)
+    centres = torch.randn(4, len(PLACES), 8, generator=torch.Generator().manual_seed(9))
+    states = (centres[labels] + 2 * torch.randn(count, len(PLACES), 8, generator=drawn)).half()
+    hashes = np.random.default_rng(seed).integers(0, 2**63, count, dtype=np.uint64)
+    numbers = np.arange(count)
+    return StoredStates(
+        RowForm(PLACES, 8), labels, hashes, np.full(count, tokens), [states.numpy()], 0 * numbers, numbers, []
+    )
 
 
-def test_heads_trained_together_are_those_of_the_authors_loop():
-    train, test = items(700, 1), items(300, 2)  # two batches, the second not full
-    together = train_heads(train, test, 4, 5, options=Options(test=test))
-    weights, biases = initial_heads(3, 8, 4, 0)
-    for place in range(3):
-        head = nn.Linear(8, 4)
-        head.load_state_dict({"weight": weights[place], "bias": biases[place, 0]})
-        one = slice(place, place + 1)
-        history = authors_loop(
-            ProbeSet(train.states[:, one], train.labels), ProbeSet(test.states[:, one], test.labels), head, 5
-        )
-        right = [on_test for _, on_test in history]
-        assert right.index(max(right)) == int(together.epochs[place])
-        assert max(right) == int(together.best_on_test[place]) == int(together.right(test)[place])
+def features(config_file, overrides=()):
+    """(ids, states, labels) of the training source, as training reads them."""
+    config, _ = load_config(EvalConfig, config_file, ["probe_source=pets", *overrides])
+    source = states_configs(config)[0]
+    found = open_states(EvalDir(Path(source.output)), source.limit, 15)
+    return found.hashes, found.read(torch.arange(len(found)), range(len(found.form.places))), found.labels
 
 
-def test_the_epoch_is_chosen_on_the_validation_items_alone():
-    train, val, test = items(600, 1), items(60, 2), items(300, 3)
-    first = train_heads(train, val, 4, 30, options=Options(test=test))
-    assert (first.right(test) <= first.best_on_test).all()
-    assert torch.equal(train_heads(train, val, 4, 30).weights, first.weights)
-
-
-def test_bf16_products_learn_as_much():
-    train, val, test = items(600, 1, noise=0.7), items(60, 2, noise=0.7), items(300, 3, noise=0.7)
-    exact, fast = (train_heads(train, val, 4, 60, options=Options(dtype=d)) for d in (torch.float32, torch.bfloat16))
-    assert (exact.right(test) - fast.right(test)).abs().max() <= 12
-    assert exact.right(test).min() > 150  # chance is 75
-
-
-def test_features_are_the_states_that_plain_transformers_gives(tiny_model, picture):
-    predictor = Predictor(load_model(str(tiny_model), None, "fp32", "sdpa"), ProtocolConfig())
-    prompts = [predictor.prompt(QUESTION, picture(1)), predictor.prompt((Turn("human", "Identify"),), None)]
-    ours = place_states(predictor, prompts)
+def test_features_are_the_states_that_plain_transformers_gives(tiny_model, picture, write_config, tmp_path):
+    config, _ = load_config(EvalConfig, write_config())
+    source = LanguageStates(load_model(str(tiny_model), None, "fp32", "sdpa"), config)
+    prompts = [source.prompt(QUESTION, picture(1)), source.prompt((Turn("human", "Identify"),), None)]
+    ours = source.states(prompts)
     model = LlavaForConditionalGeneration.from_pretrained(tiny_model, dtype=torch.float32)
     for row, prompt in enumerate(prompts):
-        ids = torch.tensor([prompt.input_ids])
         image = {}
         if prompt.pixels is not None:
-            image["pixel_values"] = predictor.pixels.normalise(torch.from_numpy(prompt.pixels)[None])
+            image["pixel_values"] = source.predictor.pixels.normalise(torch.from_numpy(prompt.pixels)[None])
         with torch.inference_mode():
+            ids = torch.tensor([prompt.input_ids])
             states = model(input_ids=ids, **image, output_hidden_states=True).hidden_states[-1][0]
         for place, name in enumerate(PLACES):
             if name == "mean":
@@ -75,43 +71,207 @@ def test_features_are_the_states_that_plain_transformers_gives(tiny_model, pictu
             elif -len(states) <= int(name) < len(states):
                 assert ours[row, place] == pytest.approx(states[int(name)], abs=1e-4)
             else:
-                assert ours[row, place].isnan().all()
+                assert not ours[row, place].any()
 
 
-def test_places_that_the_prompt_lacks_are_left_out():
-    train, test = items(100, 1, places=len(PLACES)), items(50, 2, places=len(PLACES))
-    train.states[:, 3] = float("nan")
-    result = probe(Features(train.states.half(), train.labels), Features(test.states.half(), test.labels), 3)
-    assert set(result["places"]) == set(PLACES) - {"300"}
+@pytest.mark.parametrize(("short", "count"), [(0, 100), (1, 50)])
+def test_places_that_a_question_of_either_source_lacks_are_left_out_and_counted(short, count):
+    parts = [stored(100, 1), stored(50, 2)]
+    parts[short].tokens[:] = 450
+    result = probe(*parts, ProbeConfig(epochs=3))
+    assert set(result["places"]) == set(PLACES) - {"500", "600"}
+    assert result["left_out"] == {"500": count, "600": count}
     assert (result["train"], result["val"]) == (90, 10)
-    assert result["left_out"] == {"300": 100}
 
 
-def test_a_place_that_only_a_test_prompt_lacks_is_left_out_too():
-    train, test = items(100, 1, places=len(PLACES)), items(50, 2, places=len(PLACES))
-    test.states[7, 3] = float("nan")
-    result = probe(Features(train.states.half(), train.labels), Features(test.states.half(), test.labels), 3)
-    assert "300" not in result["places"]
-    assert result["left_out"] == {"300": 1}
+def test_streamed_from_the_disk_heads_are_those_of_memory():
+    train, test = stored(1300, 1), stored(50, 2)
+    kept, streamed = (probe(train, test, ProbeConfig(epochs=3, memory_gib=gib)) for gib in (1, 1e-6))
+    assert (kept.pop("kept_in_memory"), streamed.pop("kept_in_memory")) == (True, False)
+    assert kept == streamed
 
 
-def test_a_model_is_probed_from_config_to_numbers(write_config, tmp_path, capsys):
+def test_the_authors_number_says_that_it_looked_at_the_test_items():
+    train, test = stored(200, 1), stored(50, 2)
+    authors, ours, last = (
+        probe(train, test, ProbeConfig(epochs=9, choose_epoch=how)) for how in ("best_on_test", "held_out", "last")
+    )
+    assert authors["chosen"] == "best epoch on the test items themselves"
+    assert "test" not in ours["chosen"]
+    assert (authors["train"], authors["val"], ours["val"]) == (200, 0, 20)
+    for place in PLACES:
+        best = authors["places"][place]
+        assert best["last_epoch"] == last["places"][place]["accuracy"]
+        assert best["accuracy"]["value"] >= best["last_epoch"]["value"]
+    assert any(found["accuracy"] != found["last_epoch"] for found in authors["places"].values())
+    assert {found["epoch"] for found in last["places"].values()} == {9}
+
+
+def test_what_is_held_out_depends_on_ids_and_seed_and_not_on_the_order_of_storing():
+    train, test = stored(200, 1), stored(50, 2)
+    turned = StoredStates(
+        train.form, train.labels.flip(0), train.hashes[::-1].copy(), train.tokens, train.files, train.file_of,
+        train.rows[::-1].copy(), [],
+    )  # fmt: skip
+    first, second, third = (
+        probe(part, test, ProbeConfig(epochs=5, seed=seed)) for part, seed in ((train, 0), (turned, 0), (train, 1))
+    )
+    assert first == second != third
+
+
+def test_a_model_is_probed_from_config_to_numbers_and_asked_once(write_config, tmp_path, capsys):
     config = str(write_config())
     arguments = ["--config", config, "--train", "pets", "--epochs", "2", "--best-on-test"]
     main([*arguments, "--json"])
     result = json.loads(capsys.readouterr().out)
     assert {"0", "-1", "mean"} <= set(result["places"])
     assert result["places"]["-1"]["accuracy"]["n"] == 15
-    assert len(list((tmp_path / "answers").glob("probe-pets-*.safetensors"))) == 1
-    main(arguments)  # from the stored features
-    assert "best epoch on the test items" in capsys.readouterr().out
+    main(arguments)  # from the stored states
+    printed = capsys.readouterr()
+    assert "epoch 1 of 2, best epoch on the test items themselves" in printed.out
+    assert "answered" not in printed.err
     assert json.loads((tmp_path / "answers" / "probe.json").read_text())["places"] == result["places"]
+    assert len(list((tmp_path / "answers" / "features").glob("pets-*"))) == 1
 
 
-def test_the_benchmark_times_both_sides():
-    result = benchmark(items=600, tests=300, size=16, classes=5)
-    assert min(result["ratio_fp32"], result["ratio_bf16"], result["loop"]) > 0
-    assert "11 heads" in benchmark_text(result)
+def test_two_killed_processes_go_on_to_the_states_of_an_uninterrupted_run(write_config, tmp_path):
+    main(["--config", str(write_config(batch_size=2)), "--train", "pets", "--epochs", "2"])
+    expected = features(write_config(batch_size=2))
+    config = write_config(batch_size=2, output=str(tmp_path / "killed"))
+    command = [sys.executable, "-m", "eval.probing", "--config", str(config), "--train", "pets", "--epochs", "2"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(
+        [*command, "--processes", "2"], cwd=ROOT, env=environment, stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    folder = EvalDir(Path(states_configs(load_config(EvalConfig, config, ["probe_source=pets"])[0])[0].output))
+    while process.poll() is None and not sum(file.stat().st_size for file in folder.all_predictions()):
+        time.sleep(0.002)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    done = read_records(folder).predictions
+    assert 0 < len(done) < 15, "the kill came too late to show anything"
+    subprocess.run([*command, "--processes", "2"], cwd=ROOT, env=environment, check=True, capture_output=True)
+    found = features(config)
+    assert len(folder.all_predictions()) == 2
+    assert all(np.array_equal(ours, theirs) for ours, theirs in zip(found, expected, strict=True))
+    first, second = (
+        json.loads((tmp_path / name / "probe.json").read_text())["places"] for name in ("killed", "answers")
+    )
+    assert first == second
+
+
+def test_array_tasks_share_the_items_and_one_command_trains(write_config, tmp_path, capsys):
+    arguments = ["--config", str(write_config(batch_size=2)), "--train", "pets", "--epochs", "1"]
+    main([*arguments, "--worker", "1", "--workers", "2"])
+    assert not (tmp_path / "answers" / "probe.json").exists()
+    with pytest.raises(SystemExit):
+        main([*arguments, "--report-only"])
+    assert "lacks the states of 8 of 15 items" in capsys.readouterr().err
+    main([*arguments, "--worker", "0", "--workers", "2"])
+    main([*arguments, "--report-only"])
+    assert "14 items to train on, 1 held out" in capsys.readouterr().out
+
+
+def test_a_broken_image_is_named_and_counted_and_never_scored(write_config, tmp_path, capsys):
+    config = write_config()
+    shards = Path(load_config(EvalConfig, config)[0].data.shards)
+    shutil.copytree(shards, tmp_path / "shards")
+    tar = sorted((tmp_path / "shards" / "pets").glob("*.tar"))[0]
+    whole = bytearray(tar.read_bytes())
+    start = whole.index(b"\xff\xd8\xff")
+    whole[start : start + 300] = bytes(300)
+    tar.write_bytes(whole)
+    arguments = ["--config", str(config), "--set", f"data.shards={tmp_path / 'shards'}", "--train", "pets"]
+    main([*arguments, "--epochs", "1"])
+    printed = capsys.readouterr()
+    result = json.loads((tmp_path / "answers" / "probe.json").read_text())
+    assert [len(failures) for failures in result["failures"].values()] == [1]  # pets are both sources here
+    assert result["failures"]["pets"][0]["id"] in printed.out
+    assert "1 items have no states and count nowhere" in printed.out
+    assert result["places"]["-1"]["accuracy"]["n"] == 14
+    assert result["train"] + result["val"] == 14
+
+
+def test_a_state_that_fp16_cannot_hold_fails_by_name(tmp_path):
+    class Source:
+        form = RowForm(("-1", "9"), 2)
+
+        def tokens(self, prompt):
+            return prompt
+
+        def states(self, prompts):
+            return torch.tensor([[[1.0, 2.0], [0.0, torch.nan]], [[1e6, 2.0], [0.0, 0.0]]])
+
+    answers = StateAnswerer(Source(), EvalDir(tmp_path)).answer([[7, 8], [7]])
+    assert answers[0].scores.endswith(":0")  # place 9 is not there, and not looked at
+    assert answers[1].reason == "its state at place -1 is not finite in fp16"
+
+
+def test_states_serve_the_question_they_were_made_with_alone(write_config, tmp_path, capsys):
+    arguments = ["--train", "pets", "--epochs", "1"]
+    main(["--config", str(write_config()), *arguments])
+    first = features(write_config())[1]
+    main(["--config", str(write_config(protocol={"match": "exact", "max_new_tokens": 3})), *arguments])
+    assert len(list((tmp_path / "answers" / "features").glob("pets-*"))) == 1, "no state depends on these"
+    other = write_config(protocol={"prompt": "identify"})
+    main(["--config", str(other), *arguments])
+    second = features(other)[1]
+    assert not torch.equal(first, second)
+    main(["--config", str(write_config()), *arguments, "--set", "probe.places=[-1,mean]"])
+    assert torch.equal(features(write_config(), ["probe.places=[-1,mean]"])[1], first[:, -2:])
+
+
+def test_rows_of_a_torn_write_are_read_by_nobody(tmp_path):
+    folder = EvalDir(tmp_path)
+    writer = RowWriter(folder, RowForm(("-1", "mean"), 3))
+    names = writer.append(torch.arange(12.0).reshape(2, 2, 3).half())
+    file = tmp_path / names[0].split(":")[0]
+    with file.open("ab") as stream:
+        stream.write(b"half a row")
+    lines = [
+        {"id": f"item {n}", "asked": "", "target": "cat", "label": n, "label_name": "cat", "choices": []}
+        | {"answer": "", "tokens": 9, "stopped": True, "seconds": 0.1, "scores": name}
+        for n, name in enumerate(names)
+    ]
+    folder.predictions(0).write_text("".join(json.dumps(line) + "\n" for line in lines))
+    found = open_states(folder, None, 2)
+    order = found.labels.argsort()
+    assert torch.equal(found.read(order, [0, 1]), torch.arange(12.0).reshape(2, 2, 3).half())
+    assert torch.equal(found.read(order, [1]), torch.arange(12.0).reshape(2, 2, 3)[:, 1:].half())
+
+
+def test_a_disk_that_is_too_small_is_refused_with_both_figures(write_config, tmp_path, capsys, monkeypatch):
+    usage = namedtuple("usage", "total used free")
+    arguments = ["--config", str(write_config()), "--train", "pets"]
+    main([*arguments, "--dry-run"])
+    told = capsys.readouterr().out
+    assert "15 items, 0 stored; 11 x 48 numbers an item, 15.5 KiB" in told
+    assert "kept in memory" in told
+    main([*arguments, "--dry-run", "--set", "probe.memory_gib=1e-6"])
+    assert "read anew from the disk in every epoch" in capsys.readouterr().out
+    assert not (tmp_path / "answers").exists()
+    monkeypatch.setattr("eval.probe.needs.shutil.disk_usage", lambda path: usage(10, 9, 1000))
+    with pytest.raises(SystemExit):
+        main(arguments)
+    error = capsys.readouterr().err
+    assert "the states of 30 items take 30.9 KiB" in error
+    assert "has 1,000 bytes free" in error
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "probe_source is not set"),
+        (["--train", "pets", "--workers", "2"], "--workers 2 needs --worker"),
+        (["--train", "pets", "--set", "model=api:gpt"], "shows no states"),
+        (["--train", "pets", "--set", "probe.places=[first]"], "'first'"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_2(write_config, capsys, arguments, message):
+    with pytest.raises(SystemExit) as left:
+        main(["--config", str(write_config()), *arguments])
+    assert left.value.code == 2
+    assert message in capsys.readouterr().err
 
 
 def test_probing_needs_its_arguments(capsys):
@@ -119,27 +279,3 @@ def test_probing_needs_its_arguments(capsys):
         main([])
     assert left.value.code == 2
     assert "--benchmark" in capsys.readouterr().err
-
-
-def test_stored_states_serve_the_question_they_were_made_with_alone(write_config, tmp_path, capsys):
-    arguments = ["--train", "pets", "--epochs", "1"]
-    main(["--config", str(write_config()), *arguments])
-    main(["--config", str(write_config(protocol={"prompt": "identify"})), *arguments])
-    files = sorted((tmp_path / "answers").glob("probe-pets-*.safetensors"))
-    first, second = (load_file(file)["states"] for file in files)
-    assert not torch.equal(first.nan_to_num(), second.nan_to_num())
-    assert not list((tmp_path / "answers").glob(".probe*"))
-
-
-def test_a_kill_while_states_are_stored_leaves_nothing_in_the_way(write_config, tmp_path, monkeypatch, capsys):
-    def killed(tensors, file):
-        Path(file).write_bytes(b"half")
-        raise KeyboardInterrupt
-
-    arguments = ["--config", str(write_config()), "--train", "pets", "--epochs", "1"]
-    with monkeypatch.context() as patch:
-        patch.setattr("eval.probing.save_file", killed)
-        with pytest.raises(KeyboardInterrupt):
-            main(arguments)
-    main(arguments)
-    assert "items to train on" in capsys.readouterr().out
