@@ -127,6 +127,10 @@ def _of_probe(probe: Mapping[str, Any], known: Mapping[str, PaperNumber]) -> Ite
     main = probe["places"].get("-1") or next(iter(probe["places"].values()))  # an encoder has one place
     for row, rate in rows.items() if rows else ((None, main["accuracy"]),):
         yield row, _rated(rate, f"probe, {probe['epochs']} epochs", probe)
+    _, dataset = model_and_dataset(probe)
+    counts = {"train": probe["train"] + probe["val"], "classes": probe["class_count"]}  # some may be held out
+    sizes = {f"table7/{what}/items/{dataset}": float(count) for what, count in counts.items()}
+    yield from _plain({row: size for row, size in sizes.items() if row in known}, None, "shard set", probe)
 
 
 def _of_guidance(results: Mapping[str, Any], known: Mapping[str, PaperNumber]) -> Iterator[tuple[str | None, Result]]:

@@ -229,7 +229,8 @@ def test_frequencies_and_probes_find_their_rows(board):
     assert found["figure3/below_10/LLaVA1.5-7B/ImageNet"] == 0.25
     probe = {
         "model": "llava-hf/llava-1.5-7b-hf", "source": "flowers102_test", "paper": None, "name": "probe", "label": "m",
-        "epochs": 500, "places": {place: {"accuracy": RATE, "epoch": 3} for place in ("0", "-1", "mean")},
+        "epochs": 500, "train": 9, "val": 1, "class_count": 2,
+        "places": {place: {"accuracy": RATE, "epoch": 3} for place in ("0", "-1", "mean")},
     }  # fmt: skip
     rows = rows_of_probe(probe, paper_numbers())
     assert {row.split("/")[0] for row in rows} == {"table3", "table10"}

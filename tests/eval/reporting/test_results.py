@@ -106,3 +106,12 @@ def test_nothing_is_derived_from_two_protocols_or_two_models(tmp_path):
     assert row not in collect([tmp_path], paper_numbers()).rows
     write_report(tmp_path / "d", 0.21, protocol={"synonyms": "imagenet", "name": "official"})
     assert [result.value for result in collect([tmp_path], paper_numbers()).rows[row]] == [pytest.approx(0.01)]
+
+
+def test_the_sizes_of_a_data_set_come_from_its_test_items_and_its_linear_heads(tmp_path):
+    write_report(tmp_path / "a", 0.2, items={"source": 50_000})
+    probe = {"places": {"mean": {"accuracy": RATE}}, "train": 1_152_000, "val": 128_000, "class_count": 1000}
+    write(tmp_path / "p", "probe.json", {"name": "p", "epochs": 500, "frequency": None} | probe | MODEL)
+    rows = collect([tmp_path], paper_numbers()).rows
+    sizes = {what: rows[f"table7/{what}/items/ImageNet"][0].value for what in ("train", "validation", "classes")}
+    assert sizes == {"train": 1_280_000, "validation": 50_000, "classes": 1000}
