@@ -4,10 +4,13 @@ import argparse
 import dataclasses
 import sys
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, TypeVar
 
 from configs.errors import UserError
+from configs.load import describe, load_config
 from configs.schema import Section
+
+C = TypeVar("C", bound=Section)
 
 
 def command_parser(doc: str | None) -> argparse.ArgumentParser:
@@ -37,6 +40,18 @@ def config_parser(doc: str | None, schema: type[Section]) -> argparse.ArgumentPa
         "--print-config", action="store_true", help="print the resolved settings with where each came from, and stop"
     )
     return parser
+
+
+def config_of(arguments: argparse.Namespace, schema: type[C]) -> C:
+    """The config that `--config` and `--set` ask for; with `--print-config` the program prints it and ends.
+
+    Raises `ConfigError` as `load_config`.
+    """
+    config, origins = load_config(schema, arguments.config, arguments.overrides)
+    if arguments.print_config:
+        print(describe(config, origins))
+        raise SystemExit(0)
+    return config
 
 
 def settings_help(schema: type[Section], prefix: str = "  ") -> str:

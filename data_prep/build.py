@@ -8,9 +8,9 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from configs.command_line import config_parser, exit_on_user_error
+from configs.command_line import config_of, config_parser, exit_on_user_error
 from configs.errors import ConfigError, DataError, UserError
-from configs.load import describe, file_layers, load_config
+from configs.load import file_layers
 from configs.run_dir import ShardDir
 from configs.schema import DataConfig, EvalConfig, RunConfig
 from data_prep.drops import check_drop_fraction
@@ -27,10 +27,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Build the sources of a configuration. Exits with code 2 on a mistake in configuration or data."""
     arguments = _parser().parse_args(argv)
     try:
-        config, origins = load_config(config_schema(arguments.config), arguments.config, arguments.overrides)
-        if arguments.print_config:
-            print(describe(config, origins))
-            return
+        config = config_of(arguments, config_schema(arguments.config))
         _check_workers(arguments)
         data: DataConfig = config.data
         chosen = chosen_sources(arguments.sources, data)

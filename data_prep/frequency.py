@@ -21,9 +21,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from configs.command_line import config_parser, exit_on_user_error
+from configs.command_line import config_of, config_parser, exit_on_user_error
 from configs.errors import UserError
-from configs.load import describe, load_config
 from configs.schema import DataConfig, RunConfig
 from data_prep import atomic
 from data_prep.build import chosen_sources, config_schema
@@ -147,10 +146,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = parser.parse_args(argv)
     try:
         names = load_class_list(arguments.classes).names
-        config, origins = load_config(config_schema(arguments.config), arguments.config, arguments.overrides)
-        if arguments.print_config:
-            print(describe(config, origins))
-            return
+        config = config_of(arguments, config_schema(arguments.config))
         counts = _count_sources(config.data, arguments, names)
     except UserError as error:
         exit_on_user_error(error)

@@ -12,9 +12,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from configs.command_line import config_parser, exit_on_user_error
+from configs.command_line import config_of, config_parser, exit_on_user_error
 from configs.errors import ConfigError, UserError
-from configs.load import describe, load_config
 from configs.run_dir import EvalDir
 from configs.schema import EvalConfig
 from eval.items import Share
@@ -31,11 +30,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Evaluate. Exits with code 2 on a mistake in configuration or data."""
     arguments = _parser().parse_args(argv)
     try:
-        overrides = [*preset_overrides(arguments.protocol), *arguments.overrides]
-        config, origins = load_config(EvalConfig, arguments.config, overrides)
-        if arguments.print_config:
-            print(describe(config, origins))
-            return
+        arguments.overrides = [*preset_overrides(arguments.protocol), *arguments.overrides]
+        config = config_of(arguments, EvalConfig)
         share = Share(arguments.worker or 0, arguments.workers)
         _check(config, arguments)
         if arguments.dry_run:

@@ -14,9 +14,9 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from configs.command_line import config_parser, exit_on_user_error
+from configs.command_line import config_of, config_parser, exit_on_user_error
 from configs.errors import ConfigError, DataError, UserError
-from configs.load import describe, load_config
+from configs.load import load_config
 from configs.run_dir import RunDir, ShardDir
 from configs.schema import DataConfig, EvalConfig, RunConfig, SlurmConfig
 from data_prep.manifest import read_manifest
@@ -211,10 +211,7 @@ def main() -> None:
     add_cluster_arguments(parser)
     arguments = parser.parse_args()
     try:
-        config, origins = load_config(RunConfig, arguments.config, arguments.overrides)
-        if arguments.print_config:
-            print(describe(config, origins))
-            return
+        config = config_of(arguments, RunConfig)
         refuse(problems(config, cluster_of(arguments), arguments.start))
     except UserError as error:
         exit_on_user_error(error)

@@ -16,9 +16,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from configs.command_line import config_parser, exit_on_user_error
+from configs.command_line import config_of, config_parser, exit_on_user_error
 from configs.errors import ConfigError, UserError
-from configs.load import describe, load_config
 from configs.schema import RunConfig
 from launch import commands
 from launch.slurm_queue import ONE_TASK, Job, Queue
@@ -70,10 +69,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("reproduce", nargs="*", metavar="ARGUMENT", help="arguments of eval.reproduce, after `--`")
     arguments = parser.parse_args(argv)
     try:
-        config, origins = load_config(RunConfig, arguments.config, arguments.overrides)
-        if arguments.print_config:
-            print(describe(config, origins))
-            return
+        config = config_of(arguments, RunConfig)
         if taken := [word for word in arguments.reproduce if word.partition("=")[0] in OURS]:
             raise ConfigError(f"{taken[0]} after `--` is given to the jobs by this program; leave it away")
         if arguments.gpus_per_task < 0:

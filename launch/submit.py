@@ -9,9 +9,9 @@ beside the scripts and the jobs read those copies: a job may start days from now
 import shlex
 import sys
 
-from configs.command_line import config_parser, exit_on_user_error
+from configs.command_line import config_of, config_parser, exit_on_user_error
 from configs.errors import UserError
-from configs.load import describe, load_config, to_yaml
+from configs.load import to_yaml
 from configs.schema import EvalConfig, RunConfig
 from launch.chain import plan
 from launch.cluster import add_cluster_arguments, cluster_of
@@ -33,10 +33,7 @@ def main() -> None:
     parser.add_argument("--dry-run", action="store_true", help="print scripts and commands, submit nothing")
     arguments = parser.parse_args()
     try:
-        config, origins = load_config(RunConfig, arguments.config, arguments.overrides)
-        if arguments.print_config:
-            print(describe(config, origins))
-            return
+        config = config_of(arguments, RunConfig)
         cluster = cluster_of(arguments)
         queue = Queue(run_folder(config).root, config.slurm)
         found = problems(config, cluster, arguments.start)

@@ -27,9 +27,8 @@ import argparse
 
 import torch
 
-from configs.command_line import config_parser, tell_user_error
+from configs.command_line import config_of, config_parser, tell_user_error
 from configs.errors import ConfigError, UserError
-from configs.load import describe, load_config
 from configs.schema import RunConfig
 from train.build import build_trainer
 from train.distributed import start_world, world_size_of_environment
@@ -57,10 +56,7 @@ def main() -> None:
     arguments = parse_arguments()
     leads = os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")) == "0"
     try:
-        config, origins = load_config(RunConfig, arguments.config, arguments.overrides)
-        if arguments.print_config:
-            print(describe(config, origins))
-            return
+        config = config_of(arguments, RunConfig)
         if arguments.world is not None and (arguments.world < 1 or not arguments.dry_run):
             raise ConfigError(f"--world {arguments.world} plans a dry run for that many ranks: give it with --dry-run")
         world_size = arguments.world or world_size_of_environment(os.environ)

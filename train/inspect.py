@@ -10,9 +10,8 @@ import argparse
 from collections.abc import Sequence
 from dataclasses import replace
 
-from configs.command_line import config_parser, exit_on_user_error
+from configs.command_line import config_of, config_parser, exit_on_user_error
 from configs.errors import ConfigError, DataError, UserError
-from configs.load import load_config
 from configs.schema import RunConfig
 from data_prep.inspect import choose
 from data_prep.remote import as_url
@@ -28,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Print samples of one source, or of every source that is trained on. Exits with code 2 on a user's mistake."""
     arguments = _parser().parse_args(argv)
     try:
-        config, _ = load_config(RunConfig, arguments.config, arguments.overrides)
+        config = config_of(arguments, RunConfig)
         names = (arguments.source,) if arguments.source else config.train.sources
         sets = [_open(config, name) for name in names]  # before the tokenizer: a wrong name is told at once
         encoder = load_encoder(config)

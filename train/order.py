@@ -10,9 +10,8 @@ import argparse
 import json
 from collections.abc import Iterator
 
-from configs.command_line import config_parser, exit_on_user_error
+from configs.command_line import config_of, config_parser, exit_on_user_error
 from configs.errors import ConfigError, UserError
-from configs.load import describe, load_config
 from configs.schema import RunConfig
 from train.epochs import PADDING
 from train.packing import StepOrder
@@ -64,10 +63,7 @@ def main() -> None:
     """Parse, plan the order, read it, print it."""
     arguments = parse_arguments()
     try:
-        config, origins = load_config(RunConfig, arguments.config, arguments.overrides)
-        if arguments.print_config:
-            print(describe(config, origins))
-            return
+        config = config_of(arguments, RunConfig)
         _check(arguments)
         sources = SourceSet.of(config.data, config.train.sources)
         order = plan_order(config, sources, arguments.world)

@@ -44,3 +44,8 @@ def test_a_real_program_calls_itself_what_one_types() -> None:
         [sys.executable, "-m", "launch.watch", "--help"], cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout
     assert shown.startswith("usage: python -m launch.watch")
+
+
+@pytest.mark.parametrize("program", [p for p in PROGRAMS if "config_parser(" in (ROOT / p).read_text()])
+def test_a_program_that_takes_a_config_heeds_every_argument_that_comes_with_it(program: str) -> None:
+    assert re.search(r"\bconfig_of\(", (ROOT / program).read_text()), "or --print-config is offered and ignored"

@@ -439,7 +439,8 @@ def test_an_evaluation_config_builds_the_same_way(class_folders, tmp_path, built
 
 
 def test_the_settings_can_be_printed_without_building(class_folders, write_config, tmp_path, capsys):
-    run("--config", write_config(class_folders), "--print-config")
+    with pytest.raises(SystemExit, match="0"):
+        run("--config", write_config(class_folders), "--print-config")
     assert "data.samples_per_shard = 5" in capsys.readouterr().out
     assert not (tmp_path / "shards").exists()
 

@@ -213,7 +213,8 @@ def test_a_dry_run_shows_the_questions_and_writes_nothing(write_config, tmp_path
 
 
 def test_the_resolved_config_can_be_printed(write_config, capsys):
-    main(["--config", str(write_config()), "--set", "protocol.match=word", "--print-config"])
+    with pytest.raises(SystemExit, match="0"):
+        main(["--config", str(write_config()), "--set", "protocol.match=word", "--print-config"])
     assert re.search(r"protocol.match = 'word' +# --set protocol.match=word", capsys.readouterr().out)
 
 
