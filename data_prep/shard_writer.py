@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 
 from configs.run_dir import ShardDir
 from data_prep import atomic, ustar
-from data_prep.examine import Member, examine
+from data_prep.examine import Member
 from data_prep.manifest import AdoptedFile
 from data_prep.records import Record
 from data_prep.remote_tars import RemoteTar
@@ -52,7 +52,7 @@ def write_shard(folder: ShardDir, number: int, records: Sequence[Record], recipe
     with atomic.atomic_file(folder.shard(number)) as file:
         tar = _Tar(file)
         for place, record in enumerate(records):
-            member = examine(record, recipe.source, len(recipe.class_names), decode=recipe.decode_check)
+            member = recipe.examine(record)
             if isinstance(member, Drop):
                 drops.append(member)
             else:

@@ -18,7 +18,7 @@ from configs.errors import DataError
 from configs.run_dir import ShardDir
 from configs.schema import DataConfig
 from data_prep import atomic
-from data_prep.examine import examine
+from data_prep.examine import Member, examine
 from data_prep.file_range import FileRange
 from data_prep.manifest import FORMAT_VERSION, AdoptedFile, ShardEntry
 from data_prep.records import Record
@@ -51,6 +51,10 @@ class Recipe:
             decode_check=data.decode_check,
             class_names=source.class_names,
         )
+
+    def examine(self, record: Record) -> Member | Drop:
+        """What a record becomes: a member to store, or a drop with its reason. Raises as `data_prep.examine`."""
+        return examine(record, self.source, len(self.class_names), decode=self.decode_check)
 
     def settings(self) -> dict[str, str]:
         """The recipe as short texts, to be compared with and named in messages."""
@@ -149,7 +153,7 @@ def _same_images(records: Sequence[Record], sidecar: Sidecar, recipe: Recipe) ->
     """Whether records of the same texts still become the samples and drops in the sidecar."""
     drops, checksums = [], []
     for record in records:
-        member = examine(record, recipe.source, len(recipe.class_names), decode=recipe.decode_check)
+        member = recipe.examine(record)
         if isinstance(member, Drop):
             drops.append(member.id)
         else:

@@ -12,7 +12,6 @@ from multiprocessing.context import ForkProcess
 
 from configs.errors import DataError
 from configs.run_dir import ShardDir
-from data_prep.examine import examine
 from data_prep.records import Record, Runs, expected_count
 from data_prep.sample import Drop, Source
 from data_prep.shard_writer import write_shard
@@ -83,7 +82,7 @@ def do_part(job: Job, part: int, parts: int, report: Report) -> Outcome:
     for number, records in runs:
         if job.check_only:
             for record in records:
-                seen = examine(record, job.recipe.source, len(job.recipe.class_names), decode=job.recipe.decode_check)
+                seen = job.recipe.examine(record)
                 drop = seen if isinstance(seen, Drop) else None
                 outcome.drops += [drop] if drop else []
                 watch(drop)

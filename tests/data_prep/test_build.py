@@ -44,14 +44,14 @@ def test_a_second_build_keeps_every_shard(built, class_folders, write_config, ca
 
 KILLED_BUILD = """
 import os, signal, sys
-from data_prep import build, shard_writer
-examine, seen = shard_writer.examine, []
+from data_prep import build, sidecar
+examine, seen = sidecar.examine, []
 def examine_and_die(record, *arguments, **options):
     seen.append(record)
     if len(seen) == {victim}:
         os.kill(os.getpid(), signal.SIGKILL)
     return examine(record, *arguments, **options)
-shard_writer.examine = examine_and_die
+sidecar.examine = examine_and_die
 build.main(["--config", sys.argv[1]])
 """
 
@@ -153,11 +153,11 @@ def test_finalise_only_writes_the_manifest_and_says_what_is_missing(built, class
 def test_a_killed_process_of_several_is_named_and_its_work_continues(class_folders, write_config, monkeypatch, capsys):
     import signal
 
-    from data_prep import shard_writer
+    from data_prep import sidecar
 
     config = write_config(class_folders)
     with monkeypatch.context() as patch:
-        patch.setattr(shard_writer, "examine", lambda *a, **k: os.kill(os.getpid(), signal.SIGKILL))
+        patch.setattr(sidecar, "examine", lambda *a, **k: os.kill(os.getpid(), signal.SIGKILL))
         assert "ended with code -9" in fails(capsys, "--config", config, "--processes", 2)
     run("--config", config, "--processes", 2)
     assert "12 samples in 3 shards" in capsys.readouterr().out
