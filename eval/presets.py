@@ -9,11 +9,14 @@ still refines both, and the hash beside every number says what was used.
 
 import json
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 from omegaconf import OmegaConf
 
 from configs.errors import ConfigError
+from configs.schema import ProtocolConfig
 
 PRESETS = Path(__file__).resolve().parents[1] / "configs" / "eval" / "protocols"
 
@@ -26,10 +29,17 @@ def preset_names() -> list[str]:
 def preset_overrides(name: str | None) -> list[str]:
     """The settings of preset `name` (or of a YAML file) as `protocol.KEY=VALUE`, and `dtype=VALUE`; none for None.
 
-    Raises `ConfigError` for an unknown preset or another form.
+    Raises as `preset_settings`.
     """
-    if name is None:
-        return []
+    settings = {} if name is None else preset_settings(name)
+    return [f"{key}={json.dumps(value)}" for key, value in settings.items()]  # JSON is YAML
+
+
+def preset_settings(name: str) -> dict[str, Any]:
+    """The settings of preset `name`, or of a YAML file, by name: protocol.KEY, and dtype.
+
+    Raises `ConfigError` for an unknown preset or setting, and for another form.
+    """
     shipped = PRESETS / f"{name}.yaml"
     file = shipped if shipped.is_file() else Path(name)
     if not file.is_file():
@@ -41,5 +51,8 @@ def preset_overrides(name: str | None) -> list[str]:
         raise ConfigError(
             f"{file} sets {unknown[0]!r}; a protocol holds the section `protocol:`, and `dtype:` beside it"
         )
-    settings = [f"protocol.{key}={json.dumps(value)}" for key, value in values["protocol"].items()]  # JSON is YAML
-    return settings + ([f"dtype={values['dtype']}"] if "dtype" in values else [])
+    known = {spec.name for spec in fields(ProtocolConfig)}
+    if unknown := [key for key in values["protocol"] if key not in known]:
+        raise ConfigError(f"{file} sets protocol.{unknown[0]}, which is none of: {', '.join(sorted(known))}")
+    settings = {f"protocol.{key}": value for key, value in values["protocol"].items()}
+    return settings | ({"dtype": values["dtype"]} if "dtype" in values else {})

@@ -7,15 +7,27 @@
 
 A protocol sees no model and a scorer sees no item, so all three can be mixed. Adding a protocol: a class with these
 three methods, and a line in `PROTOCOLS`.
+
+    python -m eval.protocols [NAME or YAML ...] [--json]
+
+prints the shipped protocols (or those given) side by side, a line a setting: what differs is marked, and what the
+setting decides in the authors' code is named by its number in `eval.audit`, whose list stands below.
 """
 
-from collections.abc import Callable, Mapping
+import json
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 
+from configs.command_line import command_parser, exit_on_user_error
+from configs.errors import UserError
 from configs.schema import ProtocolConfig
 from eval.class_protocols import ClassScoring, ClosedWorld, ZeroShot
 from eval.multiple_choice import MultipleChoice
 from eval.open_world import OFFICIAL, EvalProtocol, OpenStates, OpenWorld
+from eval.presets import preset_names
+from eval.reporting.protocol_table import as_json, as_text, protocol_lines
 
 PROTOCOLS: Mapping[str, Callable[[ProtocolConfig], EvalProtocol]] = {
     "open_world": OpenWorld,
@@ -36,3 +48,22 @@ def make_protocol(config: ProtocolConfig, answer_mark: str | None = None) -> Eva
     if config.after_last == OFFICIAL and answer_mark is not None:
         config = replace(config, after_last=answer_mark or None)
     return PROTOCOLS[config.kind](config)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Print protocols side by side. Exits with code 2 for an unknown one."""
+    parser = command_parser(__doc__)
+    parser.add_argument("protocols", nargs="*", metavar="NAME", help="shipped protocols or YAML files (default: all)")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    arguments = parser.parse_args(argv)
+    names = arguments.protocols or preset_names()
+    try:
+        lines = protocol_lines(names)
+    except UserError as error:
+        exit_on_user_error(error)
+    print(json.dumps(as_json(names, lines)) if arguments.json else as_text(names, lines))
+
+
+if __name__ == "__main__":
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+    main()
