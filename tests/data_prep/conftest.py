@@ -155,3 +155,21 @@ def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Path], Server]]
     for server in servers:
         server.shutdown()
         server.server_close()
+
+
+def run(*arguments) -> None:
+    build.main([str(argument) for argument in arguments])
+
+
+def fails(capsys, *arguments) -> str:
+    """The one line of a failing build, which must exit with code 2."""
+    with pytest.raises(SystemExit) as stop:
+        run(*arguments)
+    assert stop.value.code == 2
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1
+    return lines[0]
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}

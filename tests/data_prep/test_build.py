@@ -1,166 +1,21 @@
+"""What a build makes of its records, what it drops, and what it tells."""
+
+import errno
 import json
 import os
-import socket
-import subprocess
-import sys
+import tarfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from data_prep import atomic, build
-from data_prep.examine import examine
+from configs.errors import DataError
+from data_prep import atomic, registry
+from data_prep.examine import read_image, unusable
+from data_prep.sample import Drop, Sample, Source, Turn
 from data_prep.shards import ShardSet
 
-ROOT = Path(__file__).resolve().parents[2]
-
-
-def run(*arguments) -> None:
-    build.main([str(argument) for argument in arguments])
-
-
-def fails(capsys, *arguments) -> str:
-    """The one line of a failing build, which must exit with code 2."""
-    with pytest.raises(SystemExit) as stop:
-        run(*arguments)
-    assert stop.value.code == 2
-    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
-    assert len(lines) == 1
-    return lines[0]
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
-
-
-def test_a_second_build_keeps_every_shard(built, class_folders, write_config, capsys):
-    before = contents(built.folder)
-    times = {path: path.stat().st_mtime_ns for path in built.folder.glob("*.tar")}
-    run("--config", write_config(class_folders))
-    assert "0 shards written, 3 kept; 0 of 12 records dropped" in capsys.readouterr().out
-    assert contents(built.folder) == before
-    assert {path: path.stat().st_mtime_ns for path in built.folder.glob("*.tar")} == times
-
-
-KILLED_BUILD = """
-import os, signal, sys
-from data_prep import build, sidecar
-examine, seen = sidecar.examine, []
-def examine_and_die(record, *arguments, **options):
-    seen.append(record)
-    if len(seen) == {victim}:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return examine(record, *arguments, **options)
-sidecar.examine = examine_and_die
-build.main(["--config", sys.argv[1]])
-"""
-
-
-@pytest.mark.parametrize("victim", [1, 8, 12])
-def test_a_build_killed_at_any_record_continues_to_the_same_bytes(victim, built, class_folders, write_config, tmp_path):
-    config = write_config(class_folders, shards=tmp_path / "killed")
-    done = subprocess.run([sys.executable, "-c", KILLED_BUILD.format(victim=victim), str(config)], cwd=ROOT)
-    assert done.returncode == -9
-    folder = tmp_path / "killed" / "pets"
-    assert not (folder / "manifest.json").exists()
-    assert len(list(folder.glob("[0-9]*.tar"))) == (victim - 1) // 5
-    assert list(folder.glob(".*.tmp"))
-    run("--config", config)
-    assert contents(folder) == contents(built.folder)
-
-
-def test_shards_do_not_depend_on_processes_or_workers(built, class_folders, write_config, tmp_path):
-    run("--config", write_config(class_folders, shards=tmp_path / "two"), "--processes", 2)
-    for worker in (2, 0, 1):
-        run("--config", write_config(class_folders, shards=tmp_path / "three"), "--worker", worker, "--workers", 3)
-    assert contents(tmp_path / "two" / "pets") == contents(built.folder)
-    assert contents(tmp_path / "three" / "pets") == contents(built.folder)
-
-
-def test_the_manifest_is_written_by_whoever_finishes_last(class_folders, write_config, tmp_path, capsys):
-    config = write_config(class_folders)
-    run("--config", config, "--worker", 0, "--workers", 2)
-    assert "1 shards are still to come from other workers" in capsys.readouterr().out
-    assert not (tmp_path / "shards/pets/manifest.json").exists()
-    run("--config", config, "--worker", 1, "--workers", 2)
-    assert len(ShardSet.open(tmp_path / "shards/pets")) == 12
-
-
-def test_two_workers_may_finish_at_the_same_time(class_folders, write_config, tmp_path, monkeypatch):
-    config = write_config(class_folders)
-    run("--config", config, "--worker", 0, "--workers", 2)
-    code = f"from data_prep import build; build.main(['--config', '{config}', '--worker', '1', '--workers', '2'])"
-    real = os.fsync
-
-    def fsync(descriptor: int) -> None:
-        """Before the manifest's temporary file takes its name, another worker does all that remains."""
-        real(descriptor)
-        if ".manifest.json" in str(Path(f"/proc/self/fd/{descriptor}").readlink()):
-            subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
-
-    monkeypatch.setattr(os, "fsync", fsync)
-    run("--config", config, "--worker", 1, "--workers", 2)
-    assert len(ShardSet.open(tmp_path / "shards/pets")) == 12
-
-
-def test_leftovers_are_those_of_processes_that_are_gone(tmp_path):
-    gone = subprocess.Popen(["true"])
-    gone.wait()
-    names = {
-        "mine": f".a.tar.{socket.gethostname()}.{os.getpid()}.tmp",
-        "gone": f".b.tar.{socket.gethostname()}.{gone.pid}.tmp",
-        "elsewhere": f".c.tar.other-machine.{gone.pid}.tmp",
-        "elsewhere, long ago": f".d.tar.other-machine.{gone.pid}.tmp",
-    }
-    for name in names.values():
-        (tmp_path / name).write_bytes(b"x")
-    os.utime(tmp_path / names["elsewhere, long ago"], (0, 0))
-    atomic.remove_leftovers(tmp_path)
-    assert {what for what, name in names.items() if (tmp_path / name).exists()} == {"mine", "elsewhere"}
-
-
-def test_an_array_of_workers_rebuilds_in_any_order(built, class_folders, write_config, capsys):
-    config = write_config(class_folders, options="{prompt: identify}")
-    for worker in (2, 0):
-        run("--config", config, "--rebuild", "--worker", worker, "--workers", 3)
-        assert "still to come from other workers" in capsys.readouterr().out
-        assert not (built.folder / "manifest.json").exists()
-    run("--config", config, "--rebuild", "--worker", 1, "--workers", 3)
-    assert "Identify" in ShardSet.open(built.folder).sample(11).turns[0].text
-
-
-def test_workers_that_see_different_records_do_not_make_a_set(class_folders, write_config, capsys):
-    config = write_config(class_folders, samples_per_shard=6)
-    run("--config", config, "--worker", 0, "--workers", 2)
-    (class_folders / "cat" / "2.jpg").unlink()  # now wild_dog/0 would stand in neither shard
-    line = fails(capsys, "--config", config, "--worker", 1, "--workers", 2)
-    assert "000000.tar was built from other records (by another worker" in line
-    assert "other records" in fails(capsys, "--config", config, "--finalise")
-    run("--config", config, "--rebuild")
-    assert "11 samples in 2 shards" in capsys.readouterr().out
-
-
-def test_finalise_only_writes_the_manifest_and_says_what_is_missing(built, class_folders, write_config, capsys):
-    before = contents(built.folder)
-    config = write_config(class_folders)
-    (built.folder / "manifest.json").unlink()
-    run("--config", config, "--finalise")
-    assert contents(built.folder) == before
-    (built.folder / "000001.json").unlink()
-    assert "lacks 1 shards, the first of them 000001.tar" in fails(capsys, "--config", config, "--finalise")
-
-
-def test_a_killed_process_of_several_is_named_and_its_work_continues(class_folders, write_config, monkeypatch, capsys):
-    import signal
-
-    from data_prep import sidecar
-
-    config = write_config(class_folders)
-    with monkeypatch.context() as patch:
-        patch.setattr(sidecar, "examine", lambda *a, **k: os.kill(os.getpid(), signal.SIGKILL))
-        assert "ended with code -9" in fails(capsys, "--config", config, "--processes", 2)
-    run("--config", config, "--processes", 2)
-    assert "12 samples in 3 shards" in capsys.readouterr().out
+from .conftest import contents, fails, run
 
 
 def test_a_damaged_image_is_dropped_with_its_reason_and_the_rest_stays(class_folders, write_config, tmp_path, capsys):
@@ -234,76 +89,7 @@ def test_check_only_reports_every_drop_and_writes_nothing(class_folders, write_c
     assert "max_drop_fraction" in fails(capsys, "--config", config, "--check-only", "--set", "data.max_drop_fraction=0")
 
 
-def test_other_settings_or_files_are_refused_until_rebuild(built, class_folders, write_config, picture, capsys):
-    changed = write_config(class_folders, samples_per_shard=4)
-    assert "other settings (samples_per_shard 5 -> 4); pass --rebuild" in fails(capsys, "--config", changed)
-    run("--config", changed, "--rebuild")
-    assert [entry.samples for entry in ShardSet.open(built.folder).manifest.shards] == [4, 4, 4]
-    (class_folders / "cat" / "3.jpg").write_bytes(picture(5) + b"more")
-    assert "from other records" in fails(capsys, "--config", changed)
-    run("--config", changed, "--rebuild")
-    assert "1 shards written, 2 kept" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize("how", ["written", "moved there, and old"])
-def test_an_image_replaced_by_one_of_its_size_is_noticed(built, class_folders, write_config, tmp_path, how, capsys):
-    image = class_folders / "cat" / "3.jpg"
-    data = bytearray(image.read_bytes())
-    data[-30] ^= 1  # in the scan: it still decodes
-    other = image if how == "written" else tmp_path / "other.jpg"
-    other.write_bytes(data)
-    os.utime(other, (0, 0))
-    other.rename(image)
-    config = write_config(class_folders)
-    assert "000000.tar was built from other records" in fails(capsys, "--config", config)
-    run("--config", config, "--rebuild")
-    assert "1 shards written, 2 kept" in capsys.readouterr().out
-    assert ShardSet.open(built.folder).sample(3).image == data
-
-
-def test_images_that_were_only_copied_anew_keep_their_shards_and_are_read_once(
-    built, class_folders, write_config, monkeypatch, capsys
-):
-    from data_prep import sidecar
-
-    for image in class_folders.glob("*/*.jpg"):
-        image.write_bytes(image.read_bytes())
-    config = write_config(class_folders)
-    for reads in (12, 0):
-        seen = []
-        monkeypatch.setattr(sidecar, "examine", lambda *a, seen=seen, **k: seen.append(a[0].id) or examine(*a, **k))
-        run("--config", config)
-        assert "0 shards written, 3 kept" in capsys.readouterr().out
-        assert len(seen) == reads
-
-
-def test_fewer_records_than_before_leave_no_old_shards_behind(built, class_folders, write_config):
-    for path in (class_folders / "wild_dog").glob("[2-5].jpg"):
-        path.unlink()
-    run("--config", write_config(class_folders), "--rebuild")
-    assert sorted(path.name for path in built.folder.glob("0*")) == [
-        "000000.json",
-        "000000.tar",
-        "000001.json",
-        "000001.tar",
-    ]
-    assert len(ShardSet.open(built.folder)) == 8
-
-
-def test_a_damaged_or_missing_shard_is_written_again(built, class_folders, write_config, capsys):
-    before = contents(built.folder)
-    (built.folder / "000000.tar").unlink()
-    (built.folder / "000001.tar").write_bytes(b"short")
-    (built.folder / "000002.json").write_text("{")
-    run("--config", write_config(class_folders))
-    assert "3 shards written, 0 kept" in capsys.readouterr().out
-    assert contents(built.folder) == before
-
-
 def test_two_samples_with_one_id_are_an_error(tmp_path, write_config, monkeypatch, capsys):
-    from data_prep import registry
-    from data_prep.sample import Sample, Source, Turn
-
     twin = Sample(id="twin", turns=(Turn("human", "a?"), Turn("gpt", "b")))
     monkeypatch.setattr(registry, "find_reader", lambda name: lambda path=None: Source((), iter([twin] * 7)))
     line = fails(capsys, "--config", write_config(None, samples_per_shard=5))
@@ -311,9 +97,6 @@ def test_two_samples_with_one_id_are_an_error(tmp_path, write_config, monkeypatc
 
 
 def test_a_reader_may_be_a_generator_of_unknown_length(tmp_path, write_config, monkeypatch):
-    from data_prep import registry
-    from data_prep.sample import Drop, Sample, Source, Turn
-
     def records():
         for number in range(11):
             yield (
@@ -332,27 +115,7 @@ def test_a_reader_may_be_a_generator_of_unknown_length(tmp_path, write_config, m
         assert shards.labels.tolist() == [-1] * 10
 
 
-def test_workers_of_a_generator_that_see_different_records_do_not_make_a_set(write_config, monkeypatch, capsys):
-    from data_prep import registry
-    from data_prep.sample import Sample, Source, Turn
-
-    names = list("abcdefgh")
-
-    def read(path=None) -> Source:
-        return Source((), (Sample(id=name, turns=(Turn("human", "a?"), Turn("gpt", "b"))) for name in names))
-
-    monkeypatch.setattr(registry, "find_reader", lambda name: read)
-    config = write_config(None, samples_per_shard=4)
-    run("--config", config, "--worker", 0, "--workers", 2)
-    del names[2]  # now e would stand in neither shard
-    for last in (("--worker", 1, "--workers", 2), ("--finalise",)):
-        assert "000000.tar was built from other records (by another" in fails(capsys, "--config", config, *last)
-
-
 def test_every_unusable_conversation_is_dropped_with_its_own_reason():
-    from data_prep.examine import unusable
-    from data_prep.sample import Sample, Turn
-
     def why(*texts: str, image: bytes | None = None, label: int | None = None, speakers: str = "hghg") -> str | None:
         names = {"h": "human", "g": "gpt"}
         turns = tuple(Turn(names[speaker], text) for speaker, text in zip(speakers, texts, strict=False))
@@ -372,11 +135,6 @@ def test_every_unusable_conversation_is_dropped_with_its_own_reason():
 
 
 def test_storage_that_fails_stops_the_build_and_drops_nothing():
-    import errno
-
-    from configs.errors import DataError
-    from data_prep.examine import read_image
-
     def broken() -> bytes:
         raise OSError(errno.EIO, "Input/output error", "/data/a.jpg")
 
@@ -387,11 +145,6 @@ def test_storage_that_fails_stops_the_build_and_drops_nothing():
 def test_a_full_disk_is_told_in_one_line_and_leaves_no_stump(
     class_folders, write_config, tmp_path, monkeypatch, capsys
 ):
-    import errno
-    import os
-
-    from data_prep import atomic
-
     def full(descriptor: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -415,11 +168,6 @@ def test_a_disk_that_is_full_at_the_end_is_told_in_one_line(class_folders, write
         assert "cannot be written (No space left on device); make room" in fails(capsys, "--config", config)
     run("--config", config)
     assert "0 shards written, 3 kept" in capsys.readouterr().out
-
-
-def test_a_worker_number_outside_the_workers_is_refused(class_folders, write_config, capsys):
-    line = fails(capsys, "--config", write_config(class_folders), "--worker", 2, "--workers", 2)
-    assert "--worker 2 --workers 2" in line
 
 
 def test_sources_can_be_chosen_and_a_wrong_name_lists_them(class_folders, write_config, capsys):
@@ -473,8 +221,6 @@ def test_the_readers_are_listed_with_their_options(capsys):
 
 
 def test_the_ten_thousand_cifar_photographs_build_and_read_back(shared_data, write_config, tmp_path):
-    import tarfile
-
     with tarfile.open(shared_data / "cifar10_images.tar") as tar:
         members = [member for member in tar if member.name.startswith("cifar10/test/")]
         tar.extractall(tmp_path, members, filter="data")
