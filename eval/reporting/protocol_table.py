@@ -66,9 +66,7 @@ def as_text(names: Sequence[str], lines: Sequence[Line]) -> str:
     for line in lines:
         name, told = line.setting.removeprefix("protocol."), [_told(value) for value in line.values]
         rows.append(_row("*" if line.differs else "", name, longest, line.audit, told, columns))
-    rows.append(
-        f"\n* the protocols differ; {OWN} the evaluation's own; audit: what the setting decides in the authors' code\n"
-    )
+    rows.append(f"\n* the protocols differ; {OWN} the evaluation's own; audit: what it decides, of the list below\n")
     for difference in AUDIT:
         settings = ", ".join(difference.settings)
         chosen = "; ".join(part for part in (settings, difference.reason) if part)
