@@ -13,14 +13,20 @@ import pytest
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
+@pytest.fixture(scope="session")
+def free_port() -> Callable[[], int]:
+    """A port that nobody listens at."""
+
+    def port() -> int:
+        with socket.socket() as listener:
+            listener.bind(("127.0.0.1", 0))
+            return int(listener.getsockname()[1])
+
+    return port
 
 
 @pytest.fixture(scope="session")
-def deepspeed() -> Callable[..., list[str]]:
+def deepspeed(free_port: Callable[[], int]) -> Callable[..., list[str]]:
     """`deepspeed --num_gpus 2 …` as words, meeting at a port of its own: the default one may be another run's."""
 
     def words(*arguments: object) -> list[str]:

@@ -75,20 +75,12 @@ def test_the_size_of_the_update_is_what_the_weights_moved():
         assert ours.squares == pytest.approx(moved, rel=1e-4)
 
 
-def train(workshop, name: str, *arguments: str, expect: int = 0, **settings: object) -> tuple[RunDir, str]:
-    sets = [part for key, value in settings.items() for part in ("--set", f"{key.replace('__', '.')}={value}")]
-    config = [
-        "--config",
-        str(workshop.config_file(name)),
-        "--set",
-        "checkpoint.export=false",
-        "--set",
-        "train.heldout=[]",
-    ]
-    command = [sys.executable, "train/finetune.py", *config, *sets, *arguments]
+def train(workshop, name: str, **settings: object) -> RunDir:
+    arguments = workshop.arguments(name, checkpoint__export="false", train__heldout="[]", **settings)
+    command = [sys.executable, "train/finetune.py", *arguments]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
-    assert done.returncode == expect, (done.stdout + done.stderr)[-4000:]
-    return RunDir(workshop.root / "runs" / name), done.stdout + done.stderr
+    assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
+    return RunDir(workshop.root / "runs" / name)
 
 
 def metrics(folder: RunDir) -> list[tuple[int, str, str]]:
@@ -97,8 +89,8 @@ def metrics(folder: RunDir) -> list[tuple[int, str, str]]:
 
 
 def test_a_watched_run_is_bit_identical_to_one_without_a_monitor(workshop):
-    watched, _ = train(workshop, "watched", model__mode="lora")
-    alone, _ = train(workshop, "alone", model__mode="lora", monitor__enabled="false")
+    watched = train(workshop, "watched", model__mode="lora")
+    alone = train(workshop, "alone", model__mode="lora", monitor__enabled="false")
     assert metrics(watched) == metrics(alone)
     one, other = (newest_checkpoint(run)[0].weights() for run in (watched, alone))
     assert all(torch.equal(one[name], other[name]) for name in one)

@@ -20,8 +20,7 @@ from train.plan import make_plan
 from train.preview import preview
 from train.schedule import plan_batches
 
-RNG = np.random.default_rng(0)
-LENGTHS = RNG.integers(5, 200, 500).astype(np.uint32)
+LENGTHS = np.random.default_rng(0).integers(5, 200, 500).astype(np.uint32)
 
 
 def dealing(batching: str, world: int, micro_batch: int = 4, budget: int = 256) -> Dealing:
@@ -30,7 +29,7 @@ def dealing(batching: str, world: int, micro_batch: int = 4, budget: int = 256) 
 
 
 def batch_of(step: int, padding: int = 0) -> list[int]:
-    return [int(p) for p in RNG.permutation(500)[: 48 - padding]] + [PADDING] * padding
+    return [*np.random.default_rng(step).permutation(500)[: 48 - padding].tolist(), *[PADDING] * padding]
 
 
 def test_the_docstrings_example():
@@ -179,9 +178,8 @@ def test_impossible_batching_is_refused(workshop, overrides, complaint):
         make_plan(workshop.config("refused", *overrides), 2, "cpu")
 
 
-def test_rank_share_is_what_padded_means():
-    batch = batch_of(0)
-    assert dealing("padded", 2).share(batch, 1) == rank_share(batch, 1, plan_batches(48, 2, 4, 16))
+def test_padded_batches_are_dealt_one_by_one():
+    assert rank_share(list("abcdefgh"), 1, plan_batches(8, 2, 2, 16)) == [["b", "d"], ["f", "h"]]
 
 
 def test_the_dry_run_says_what_an_epoch_is_and_what_padding_and_text_cost(workshop):

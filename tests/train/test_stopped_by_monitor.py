@@ -14,10 +14,9 @@ ROOT = Path(__file__).resolve().parents[2]
 def ruined_run(workshop, deepspeed, action: str) -> tuple[subprocess.CompletedProcess[str], RunDir, list[Any]]:
     """Two ranks whose weights overflow in step 2, the first of a rate above 0: every loss after that is NaN."""
     name = f"ruined-{action}"
-    settings = [f"monitor.action={action}", "monitor.max_skips=2", "monitor.max_rollbacks=1", "optim.lr_projector=1e30"]
-    settings += ["train.heldout=[]", "train.max_steps=12"]
-    sets = [word for setting in settings for word in ("--set", setting)]
-    command = deepspeed("train/finetune.py", "--config", workshop.config_file(name), *sets)
+    settings = {"monitor__action": action, "monitor__max_skips": 2, "monitor__max_rollbacks": 1}
+    arguments = workshop.arguments(name, **settings, optim__lr_projector=1e30, train__heldout="[]")
+    command = deepspeed("train/finetune.py", *arguments)
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
     run = RunDir(workshop.root / "runs" / name)
     return done, run, [json.loads(line) for line in run.events.read_text().splitlines()]

@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -18,12 +17,6 @@ from configs.run_dir import RunDir
 
 FORGE = Path(__file__).with_name("forge.py")
 ROOT = Path(__file__).resolve().parents[3]
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 def wait_until(condition: Callable[[], object], seconds: float, what: str) -> None:
@@ -106,6 +99,7 @@ class Forge:
     process: "subprocess.Popen[str]"
     workshop: Any
     folder: Path
+    free_port: Callable[[], int]
     started: list[int] = field(default_factory=list)
 
     def ask(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -121,26 +115,25 @@ class Forge:
         """Ranks that train run `name`, with `faults`; `more` are settings (`train__workers=1`) and `env`."""
         environment = more.pop("env", {})
         settings = {"train__eval_every": 0, "checkpoint__every": 3, "checkpoint__export": "false", **more}
-        sets = [part for key, value in settings.items() for part in ("--set", f"{key.replace('__', '.')}={value}")]
         attempt = len(self.started)
         folder = self.folder / f"{name}-{attempt}"
         folder.mkdir(parents=True)
         for number, fault in enumerate(faults):
             fault["reached"], fault["release"] = str(folder / f"reached-{number}"), str(folder / f"release-{number}")
-        argv = ["--config", str(self.workshop.config_file(name)), *sets, *(["--resume", "auto"] if resume else [])]
-        request = {"argv": argv, "ranks": ranks, "log": str(folder / "log"), "faults": faults, "port": free_port()}
+        argv = [*self.workshop.arguments(name, **settings), *(["--resume", "auto"] if resume else [])]
+        request = {"argv": argv, "ranks": ranks, "log": str(folder / "log"), "faults": faults, "port": self.free_port()}
         pids = self.ask({**request, "env": environment})["pids"]
         self.started += pids
         return Ranks(self, pids, RunDir(self.workshop.root / "runs" / name), folder / "log", folder)
 
 
 @pytest.fixture(scope="session")
-def forge(workshop, tmp_path_factory) -> Iterator[Forge]:
+def forge(workshop, tmp_path_factory, free_port) -> Iterator[Forge]:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu"}
     errors = (tmp_path_factory.mktemp("forge") / "stderr").open("w")
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": errors}
     process = subprocess.Popen([sys.executable, str(FORGE)], cwd=ROOT, env=environment, text=True, **pipes)
-    made = Forge(process, workshop, tmp_path_factory.mktemp("ranks"))
+    made = Forge(process, workshop, tmp_path_factory.mktemp("ranks"), free_port)
     assert process.stdout
     answer = process.stdout.readline()
     while answer and not answer.startswith("{"):  # libraries talk while they are imported
@@ -171,8 +164,3 @@ def _until() -> Callable[..., None]:
 @pytest.fixture(name="session_members", scope="session")
 def _session_members() -> Callable[[set[int]], list[int]]:
     return session_members
-
-
-@pytest.fixture(name="free_port", scope="session")
-def _free_port() -> Callable[[], int]:
-    return free_port

@@ -117,8 +117,7 @@ def test_a_signal_during_tear_down_does_not_spoil_a_finished_run(forge, seen):
 def start_command(workshop, name: str, *launcher: str) -> tuple["subprocess.Popen[bytes]", RunDir, Path]:
     """The training as users start it, in a session of its own, its output in a file."""
     log = workshop.root / f"{name}.log"
-    sets = [part for key, value in ENDLESS.items() for part in ("--set", f"{key.replace('__', '.')}={value}")]
-    words = [*launcher, "train/finetune.py", "--config", str(workshop.config_file(name)), *sets]
+    words = [*launcher, "train/finetune.py", *workshop.arguments(name, **ENDLESS)]
     with log.open("wb") as file:
         process = subprocess.Popen(words, cwd=ROOT, stdout=file, stderr=file, start_new_session=True)
     return process, RunDir(workshop.root / "runs" / name), log
@@ -207,8 +206,7 @@ def command_line(pid: int) -> bytes:
 
 @pytest.mark.fault(16, "the reader of the output goes away, then SIGTERM", SAVED, long=True)
 def test_a_run_outlives_the_reader_of_its_output(workshop, seen, until):
-    sets = [part for key, value in ENDLESS.items() for part in ("--set", f"{key.replace('__', '.')}={value}")]
-    words = [sys.executable, "-u", "train/finetune.py", "--config", str(workshop.config_file("unread")), *sets]
+    words = [sys.executable, "-u", "train/finetune.py", *workshop.arguments("unread", **ENDLESS)]
     process = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     run = RunDir(workshop.root / "runs" / "unread")
     until(lambda: run.metrics.exists() and '"step": 2' in run.metrics.read_text(), 60, "no step 2")

@@ -9,7 +9,6 @@ of the run FROM. The ranks stay together for all cells.
 import json
 import os
 import shutil
-import socket
 import sys
 from collections import defaultdict
 from pathlib import Path
@@ -24,7 +23,7 @@ from configs.load import load_config
 from configs.run_dir import RunDir
 from configs.schema import RunConfig
 from train.build import build_trainer
-from train.distributed import start_world, stop_world
+from train.distributed import free_port, start_world, stop_world
 from train.plan import RunPlan, make_plan
 from train.resume import open_run
 
@@ -83,10 +82,7 @@ def prepare(config_file: Path, cell: str, world: int) -> tuple[RunPlan, bool]:
 def main() -> None:
     world, folder, config_file, cells = int(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]), sys.argv[4:]
     torch.set_num_threads(1)
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port = listener.getsockname()[1]
-    done = {}
+    done, port = {}, free_port()
     plans = [prepare(config_file, cell, world) for cell in cells]
     pids = []
     for rank in range(world):
