@@ -17,7 +17,7 @@ from configs.errors import DataError
 from configs.schema import EvalConfig
 from data_prep.manifest import read_manifest
 from eval.records import Prediction, Score
-from eval.reporting.stats import ClassResult, log_bins, pearson, per_class, spearman, thirds
+from eval.reporting.stats import ClassResult, correlation_interval, log_bins, pearson, per_class, spearman, thirds
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,9 +107,12 @@ def frequency_results(classes: Sequence[ClassResult], edges: str = "open") -> di
     `edges` is protocol.frequency_bins.
     """
     known = [c for c in classes if c.frequency is not None]
+    found = correlations(known)
     return {
         "classes": len(known),
-        **correlations(known),
+        **found,
+        "spearman_interval": correlation_interval(found["spearman"], len(known), ranked=True),
+        "pearson_interval": correlation_interval(found["pearson"], len(known), ranked=False),
         "thirds": [{**asdict(part), "rate": part.rate.to_json()} for part in thirds(known)],
         "log_bins": [{**asdict(part), "rate": part.rate.to_json()} for part in log_bins(known, edges)],
     }

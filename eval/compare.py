@@ -16,7 +16,7 @@ from configs.command_line import command_parser, exit_on_user_error
 from configs.errors import ConfigError, RunError, UserError
 from configs.run_dir import EvalDir
 from data_prep.atomic import write_bytes
-from eval.paired import compare_right, read_right
+from eval.paired import compare_right, judged_answers, read_right
 from eval.places import Place
 from eval.report import classes_of
 from eval.reporting.figures import frequency_figure
@@ -28,6 +28,7 @@ TOLD = (
     "answered, with the 95 % interval of paired samples and the p-value of McNemar's exact test (not adjusted for how "
     "many there are); without these where the answers do not lie beside the reports."
 )
+BESIDE = 2  # evaluations that fit beside each other on a page
 Reports = Mapping[str, Mapping[str, Any]]  # evaluation's name to the content of its report.json
 
 
@@ -140,7 +141,7 @@ def _same_items(first: Mapping[str, Any], second: Mapping[str, Any]) -> bool:
 def _right(report: Mapping[str, Any]) -> dict[str, bool] | None:
     """Which items are right, None where the answers do not lie beside the report."""
     folder = EvalDir(Path(report["folder"]))
-    return read_right(folder) if folder.config.is_file() or "answers_of" in report else None
+    return read_right(folder) if judged_answers(folder)[0].config.is_file() else None
 
 
 def _paired(first: Mapping[str, bool] | None, second: Mapping[str, bool] | None) -> dict[str, Any] | None:
@@ -159,14 +160,27 @@ def comparison_page(models: Mapping[str, Reports], values: Mapping[str, Any]) ->
     """The page: the table of `values` (the rows of `comparison`), what is not comparable in it, and figures."""
     names = evaluation_names(models)
     first = next(iter(models))
-    headers = ["model", *(part for name in names for part in (name, f"vs {first}"))]
-    rows = [[model, *(part for name in names for part in _cells(values[model].get(name)))] for model in models]
-    blocks: list[Block] = [Table(headers, rows, numeric=frozenset(range(1, len(headers))))]
+    blocks: list[Block] = [_table(values, names) if len(names) <= BESIDE else _long_table(values, names)]
     blocks += [Text(text, warning=True) for text in _warnings(models, names)]
     blocks.append(Text(TOLD.format(first=first)))
     for name in names:
         blocks += _frequency(models, name)
     return Page("Models side by side", blocks)
+
+
+def _table(values: Mapping[str, Any], names: Sequence[str]) -> Table:
+    """A row a model, as in the paper's Table 5."""
+    first = next(iter(values))
+    headers = ["model", *(part for name in names for part in (name, f"vs {first}"))]
+    rows = [[model, *(part for name in names for part in _cells(values[model].get(name)))] for model in values]
+    return Table(headers, rows, numeric=frozenset(range(1, len(headers))))
+
+
+def _long_table(values: Mapping[str, Any], names: Sequence[str]) -> Table:
+    """A row an evaluation and model, where a column an evaluation would make the table too wide."""
+    headers = ("evaluation", "model", "accuracy", f"vs {next(iter(values))}")
+    rows = [[name, model, *_cells(values[model].get(name))] for name in names for model in values]
+    return Table(headers, rows, numeric=frozenset({2, 3}))
 
 
 def _cells(result: Mapping[str, Any] | None) -> list[str]:
@@ -218,7 +232,7 @@ def _frequency(models: Mapping[str, Reports], name: str) -> list[Block]:
         ]
         for model, report in reports.items()
     ]
-    caption = "Each dot is a class, each line joins the means of bins of the frequency in the training data."
+    caption = "Each small mark is a class, each line joins the means of bins of the frequency in the training data."
     return [
         Heading(f"{name}: frequency in the training data and accuracy"),
         Figure(frequency_figure({model: classes_of(report) for model, report in reports.items()}), caption),

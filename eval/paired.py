@@ -98,10 +98,10 @@ def read_right(folder: EvalDir, changes: Mapping[str, Any] | None = None) -> dic
     A folder of a view takes the answers that it judges from where they lie. No answer is not right. Raises `RunError`
     if nothing was asked there, `ConfigError` for a change that needs other answers.
     """
-    answers, settings = _judged_answers(folder)
+    answers, settings = judged_answers(folder)
     evaluation = read_evaluation(answers)
     if evaluation is None:
-        raise RunError(f"{folder.root} has no evaluation.json; give the folder of one model's answers, or of a view")
+        raise RunError(f"{answers.root} has no evaluation.json; give the folder of one model's answers, or of a view")
     settings = settings or {**evaluation.asked, **evaluation.judged}
     known = judging_fields(str(settings["kind"]))
     if other := [key for key in changes or () if key not in known]:
@@ -112,7 +112,7 @@ def read_right(folder: EvalDir, changes: Mapping[str, Any] | None = None) -> dic
     return {prediction.id: score.value is True for prediction, score in scored}
 
 
-def _judged_answers(folder: EvalDir) -> tuple[EvalDir, Mapping[str, Any]]:
+def judged_answers(folder: EvalDir) -> tuple[EvalDir, Mapping[str, Any]]:
     """(folder of the answers, the settings by which a view judges them, none where answers and report lie together)."""
     if folder.config.is_file() or not folder.report("json").is_file():
         return folder, {}

@@ -7,6 +7,7 @@ computed here, by the protocol's own rule, so another matching rule needs no new
 import json
 import os
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 from configs.run_dir import EvalDir
 from configs.schema import EvalConfig, ProtocolConfig
 from data_prep.atomic import write_bytes
+from data_prep.class_names import load_class_list
 from eval.class_frequency import compared_classes, frequencies_of, frequency_results, stage_results, with_frequency
 from eval.identity import Evaluation, judged_as, rejudge
 from eval.protocols import make_protocol
@@ -73,6 +75,7 @@ def build_report(evaluation: Evaluation, folder: EvalDir, config: EvalConfig) ->
     classes = with_frequency(compared_classes(scored), frequencies)
     compared = compared_classes(scored, config.protocol.frequency_names)
     accuracy = Rate(counts[True], len(scored))
+    totals = Counter(prediction.label_name for prediction in predictions if prediction.label_name)
     protocol = {**evaluation.asked, **evaluation.judged}
     asked = {
         "name": evaluation.name,
@@ -103,7 +106,7 @@ def build_report(evaluation: Evaluation, folder: EvalDir, config: EvalConfig) ->
         "frequency_stages": stage_results(compared, frequencies) if frequencies else {},
         "frequency_sources": list(frequencies.stages) if frequencies else [],
         "classes": [asdict(result) for result in classes],
-        "confusions": confusions(_taken_for(scored)),
+        "confusions": confusions(_taken_for(scored, config.protocol.classes), totals),
         "examples": _examples(scored),
         "failures": [asdict(failure) for failure in records.failures.values()],
     }
@@ -152,9 +155,14 @@ def _examples(scored: Sequence[tuple[Prediction, Score]]) -> list[dict[str, Any]
     return examples
 
 
-def _taken_for(scored: Sequence[tuple[Prediction, Score]]) -> list[tuple[str, str]]:
-    """(class, the class that a wrong answer names instead) where it names one; of several the longest name."""
-    names = sorted({p.label_name for p, _ in scored if p.label_name}, key=lambda name: (-len(name), name))
+def _taken_for(scored: Sequence[tuple[Prediction, Score]], listed: str | None) -> list[tuple[str, str]]:
+    """(class, the class that a wrong answer names instead) where it names one; of several the longest name.
+
+    Classes are those of the items and of `listed`, the protocol's list, of which the items may have a part.
+    """
+    known = {p.label_name for p, _ in scored if p.label_name}
+    known |= set(load_class_list(listed).names) if listed and known else set()
+    names = sorted(known, key=lambda name: (-len(name), name))
     if not names or any(prediction.choices for prediction, _ in scored):
         return []
     pattern = re.compile(rf"(?<!\w)(?:{'|'.join(re.escape(name.lower()) for name in names)})(?!\w)")

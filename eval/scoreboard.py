@@ -19,7 +19,7 @@ from configs.errors import UserError
 from data_prep.atomic import write_bytes
 from eval.reporting.paper import PaperNumber, paper_numbers
 from eval.reporting.results import Found, Result, collect
-from eval.reporting.scoreboard_page import scoreboard_page
+from eval.reporting.scoreboard_page import how_many_run, scoreboard_page
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -50,11 +50,10 @@ def write_scoreboard(folders: Sequence[Path], output: Path) -> str:
         ("json", json.dumps(content, indent=1, ensure_ascii=False) + "\n"),
     ):
         write_bytes(output / f"scoreboard.{suffix}", text.encode())
-    run, others = sum(row["ours"] is not None for row in content["rows"]), len(content["others"])
     planned = sum(len(record["rows"]) for record in found.reproductions)
-    told = f"{run} of {len(content['rows'])} lines of the paper have a number of ours"
+    told = f"{how_many_run(content['rows'])} of the paper's numbers have one of ours beside them"
     told += f"; {planned} rows of reproductions" if planned else ""
-    return f"{told}, {others} other results\n{output / 'scoreboard.html'}"
+    return f"{told}, {len(content['others'])} other results\n{output / 'scoreboard.html'}"
 
 
 def scoreboard(found: Found, known: Mapping[str, PaperNumber]) -> dict[str, Any]:

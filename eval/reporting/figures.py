@@ -18,6 +18,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from eval.reporting.stats import ClassResult, log_bins, thirds
 
 COLOURS = ("#1f5fa8", "#d1642a", "#3a8f5c", "#8a4fa3", "#b3922e", "#5d6b78")
+MARKERS = "os^vPX"  # so that lines are told apart without colour
 NEVER = 0.3  # where classes that never occur are drawn
 SETTINGS: dict[str, Any] = {
     "svg.fonttype": "none",
@@ -29,6 +30,8 @@ SETTINGS: dict[str, Any] = {
     "axes.grid": True,
     "grid.color": "#e6ebf0",
     "axes.axisbelow": True,
+    "savefig.facecolor": "none",  # the page shows through
+    "axes.facecolor": "none",
 }
 
 
@@ -36,7 +39,7 @@ def frequency_figure(models: Mapping[str, Sequence[ClassResult]]) -> str:
     """The paper's Figure 3: each class's accuracy over its frequency in the training data, on a log scale.
 
     Dots are classes; the line joins the mean accuracies of bins of the frequency: powers of ten, or thirds where the
-    classes span too few of these. One colour a model.
+    classes span too few of these. One colour and one mark a model.
     """
     with matplotlib.rc_context(SETTINGS | {"svg.hashsalt": "frequency"}):
         figure = Figure(figsize=(7.6, 4.4), layout="constrained")
@@ -50,13 +53,14 @@ def draw_frequency(axes: Axes, models: Mapping[str, Sequence[ClassResult]], othe
     """Draw the dots and lines of all models into `axes`; the axis also spans the frequencies `others`."""
     frequencies = [c.frequency for classes in models.values() for c in classes if c.frequency is not None]
     for number, (name, classes) in enumerate(models.items()):
-        colour = COLOURS[number % len(COLOURS)]
+        colour, mark = COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)]
         known = [c for c in classes if c.frequency is not None]
         places, accuracies = [_place(c.frequency or 0) for c in known], [c.rate.value for c in known]
-        axes.scatter(places, accuracies, s=26 if len(known) <= 200 else 9, color=colour, alpha=0.4, linewidths=0)
+        size = 26 if len(known) <= 200 else 9
+        axes.scatter(places, accuracies, s=size, marker=mark, color=colour, alpha=0.4, linewidths=0)
         bins = log_bins(known) if len(log_bins(known)) > 2 else thirds(known)
         centres = [math.sqrt(_place(part.low) * _place(part.high)) for part in bins]
-        axes.plot(centres, [part.mean_accuracy for part in bins], "o-", color=colour, lw=2, ms=6, label=name)
+        axes.plot(centres, [part.mean_accuracy for part in bins], f"{mark}-", color=colour, lw=2, ms=7, label=name)
     span = [*frequencies, *map(int, others)]
     _frequency_axis(axes, min(span), max(span))
 
@@ -84,11 +88,11 @@ def guidance_figure(curves: Mapping[str, Sequence[Sequence[float]]]) -> str:
     with matplotlib.rc_context(SETTINGS | {"svg.hashsalt": "guidance"}):
         figure = Figure(figsize=(7.6, 3.2), layout="constrained")
         axes = figure.subplots()
-        for (name, points), colour in zip(curves.items(), COLOURS, strict=False):
-            axes.plot(*zip(*points, strict=True), "o-", color=colour, lw=2, ms=5, label=name)
+        for (name, points), colour, mark in zip(curves.items(), COLOURS, MARKERS, strict=False):
+            axes.plot(*zip(*points, strict=True), f"{mark}-", color=colour, lw=2, ms=5, label=name)
         axes.axvline(1.0, color="#8894a0", lw=1, ls=":")
         axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-        axes.set_xlabel("t")
+        axes.set_xlabel("coefficient t")
         axes.set_ylabel("accuracy")
         figure.legend(loc="outside upper left", ncols=len(curves), frameon=False)
         return svg_of(figure)

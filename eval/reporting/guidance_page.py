@@ -44,5 +44,5 @@ def guidance_page(results: Mapping[str, Any]) -> Page:
     ]
     if any("curve" in swept for swept in results["forms"].values()):
         figure = guidance_figure({name: swept["curve"] for name, swept in results["forms"].items() if "curve" in swept})
-        blocks.append(Figure(figure, "Accuracy of all items over t; 1 is no guidance."))
+        blocks.append(Figure(figure, f"Accuracy of all {results['items']:,} items over t; dotted: t = 1, no guidance."))
     return Page(f"{results['name']}: classifier-free guidance", blocks)

@@ -16,7 +16,7 @@ LONG_TABLE = 60  # rows; Markdown shows the first of a longer table, HTML folds 
 STYLE = """
 :root { color-scheme: light; }
 * { box-sizing: border-box; }
-body { margin: 0 auto; padding: 1.5rem 1rem 4rem; max-width: 60rem; background: #fff; color: #1c2530;
+body { margin: 0 auto; padding: 1.5rem 1rem 4rem; max-width: 72rem; background: #fff; color: #1c2530;
   font: 16px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "Liberation Sans", sans-serif; }
 h1 { font-size: 1.6rem; line-height: 1.25; margin: 0 0 .3rem; overflow-wrap: anywhere; }
 h2 { font-size: 1.15rem; margin: 2.2rem 0 .6rem; padding-top: .6rem; border-top: 1px solid #dde3ea; }
@@ -28,18 +28,22 @@ p.warning { background: #fff4d6; border-left: 4px solid #d79b00; padding: .5rem 
 .number { border: 1px solid #dde3ea; border-radius: .5rem; padding: .6rem .8rem; }
 .number b { display: block; font-size: 1.5rem; line-height: 1.3; font-variant-numeric: tabular-nums; }
 .number span { display: block; color: #55616e; font-size: .85rem; }
-.scroll { overflow-x: auto; }
+.scroll { overflow-x: auto; background:  /* a shadow at an edge behind which there is more */
+  linear-gradient(to right, #fff 40%, #fff0) left / 2.5rem 100% no-repeat local,
+  linear-gradient(to left, #fff 40%, #fff0) right / 2.5rem 100% no-repeat local,
+  linear-gradient(to right, #1c253066, #1c253000) left / .8rem 100% no-repeat scroll,
+  linear-gradient(to left, #1c253066, #1c253000) right / .8rem 100% no-repeat scroll; }
 table { border-collapse: collapse; font-size: .9rem; margin: .5rem 0; }
 th, td { text-align: left; vertical-align: top; padding: .3rem .7rem; border-bottom: 1px solid #e6ebf0; }
-th { background: #f4f7fa; font-weight: 600; white-space: nowrap; }
+th { border-bottom: 2px solid #c9d2dc; font-weight: 600; white-space: nowrap; }
 td { overflow-wrap: break-word; font-variant-numeric: tabular-nums; }
 td.n, th.n { text-align: right; white-space: nowrap; }
 td.t { min-width: 8rem; }
 td.code { font-family: ui-monospace, "Liberation Mono", monospace; font-size: .82rem; overflow-wrap: anywhere; }
-tbody tr:hover { background: #f8fafc; }
+tbody tr:hover { background: #1f5fa80d; }
 details > summary { cursor: pointer; color: #1f5fa8; margin: .4rem 0; }
 figure { margin: 1rem 0; }
-figure svg { width: 100%; height: auto; max-width: 48rem; display: block; }
+figure svg { width: 100%; min-width: 36rem; height: auto; max-width: 52rem; display: block; }
 figcaption, .note { color: #55616e; font-size: .88rem; max-width: 46rem; }
 """
 
@@ -104,7 +108,7 @@ class Page:
         headings = [block.text for block in self.blocks if isinstance(block, Heading)]
         parts = [_contents(headings) if isinstance(block, Contents) else _html(block) for block in self.blocks]
         body = "\n".join(parts)
-        title = html.escape(self.title)
+        title = _escaped(self.title)
         return (
             '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
             '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
@@ -119,25 +123,30 @@ class Page:
 
 def _html(block: Heading | Text | Numbers | Table | Figure) -> str:
     if isinstance(block, Heading):
-        return f'<h2 id="{_anchor(block.text)}">{html.escape(block.text)}</h2>'
+        return f'<h2 id="{_anchor(block.text)}">{_escaped(block.text)}</h2>'
     if isinstance(block, Text):
         opening = '<p class="warning">' if block.warning else "<p>"
-        return f"{opening}{html.escape(block.text)}</p>"
+        return f"{opening}{_escaped(block.text)}</p>"
     if isinstance(block, Figure):
-        caption = html.escape(block.caption)
-        return f"<figure>{block.svg}<figcaption>{caption}</figcaption></figure>"
+        caption = _escaped(block.caption)
+        return f'<figure><div class="scroll">{block.svg}</div><figcaption>{caption}</figcaption></figure>'
     if isinstance(block, Numbers):
         cards = [
-            f'<div class="number"><span>{html.escape(what)}</span><b>{html.escape(value)}</b>'
-            f"<span>{html.escape(note)}</span></div>"
+            f'<div class="number"><span>{_escaped(what)}</span><b>{_escaped(value)}</b>'
+            f"<span>{_escaped(note)}</span></div>"
             for what, value, note in block.numbers
         ]
         return f'<div class="numbers">{"".join(cards)}</div>'
     return _html_table(block)
 
 
+def _escaped(text: str) -> str:
+    """For HTML; no line begins with a per cent sign."""
+    return html.escape(text).replace(" %", "\u00a0%")
+
+
 def _contents(headings: Sequence[str]) -> str:
-    items = "".join(f'<li><a href="#{_anchor(text)}">{html.escape(text)}</a></li>' for text in headings)
+    items = "".join(f'<li><a href="#{_anchor(text)}">{_escaped(text)}</a></li>' for text in headings)
     return f"<nav><ul>{items}</ul></nav>"
 
 
@@ -153,7 +162,7 @@ def _anchor(text: str) -> str:
 def _html_table(table: Table) -> str:
     def cells(row: Sequence[str], tag: str) -> str:
         kinds = ["n" if i in table.numeric else "code" if i in table.code else "t" for i in range(len(row))]
-        return "".join(f'<{tag} class="{k}">{html.escape(c)}</{tag}>' for k, c in zip(kinds, row, strict=True))
+        return "".join(f'<{tag} class="{k}">{_escaped(c)}</{tag}>' for k, c in zip(kinds, row, strict=True))
 
     body = "\n".join(f"<tr>{cells(row, 'td')}</tr>" for row in table.rows)
     head = f"<thead><tr>{cells(table.headers, 'th')}</tr></thead>"

@@ -1,6 +1,6 @@
 """The paper's Figures 2 to 7, drawn from our results beside the points that the paper prints.
 
-Hollow marks and dashed lines are the paper's, filled and solid ones ours.
+Hollow marks and dashed lines are the paper's, filled and solid ones ours; marks tell models apart, and colours do.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,14 +9,16 @@ from typing import Any
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import PercentFormatter
 
-from eval.reporting.figures import COLOURS, SETTINGS, draw_frequency, svg_of
+from eval.reporting.figures import COLOURS, MARKERS, SETTINGS, draw_frequency, svg_of
 from eval.reporting.loss_curves import LossCurve
 from eval.reporting.stats import ClassResult
 
 Row = Mapping[str, Any]  # a line of scoreboard.json
 COUNTS = (2, 5, 20, 100)
+DASHES = ("-", "--", "-.", ":")
 SHADES = {"lora": ("#8a4fa3", "#d1642a", "#3a8f5c", "#b3922e"), "projector": ("#1b8a8f", "#1f5fa8", "#5d6b78")}
 
 
@@ -29,13 +31,14 @@ def candidates_figure(rows: Sequence[Row]) -> str:
         figure, panels, table = _panels(rows)
         models = list(dict.fromkeys(model for _, model, _ in table))
         for dataset, axes in panels.items():
-            for model, colour in zip(models, COLOURS, strict=False):
+            for model, colour, mark in zip(models, COLOURS, MARKERS, strict=False):
                 own = {count: table[count, model, dataset] for count in COUNTS if (count, model, dataset) in table}
-                _line(axes, {k: row["paper"] for k, row in own.items()}, "o--", colour, model)
-                _line(axes, {k: _value(row) for k, row in own.items()}, "o-", colour, None)
+                _line(axes, {k: row["paper"] for k, row in own.items()}, f"{mark}--", colour)
+                _line(axes, {k: _value(row) for k, row in own.items()}, f"{mark}-", colour)
             axes.set_ylim(-0.04, 1.04)
             axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-        _legend(figure, panels, len(models))
+        figure.supylabel("accuracy", fontsize=11)
+        _legend(figure, dict(zip(models, COLOURS, strict=False)))
         return svg_of(figure)
 
 
@@ -47,11 +50,12 @@ def error_figure(rows: Sequence[Row], model: str = "LLaVA1.5-7B", other: str = "
             pairs = {k: (table.get((k, model, dataset)), table.get((k, other, dataset))) for k in COUNTS}
             paper = {k: _ratio(a["paper"], b["paper"]) for k, (a, b) in pairs.items() if a and b}
             ours = {k: _ratio(_value(a), _value(b)) for k, (a, b) in pairs.items() if a and b}
-            _line(axes, paper, "o--", COLOURS[0], f"error of {model} / error of {other}")
-            _line(axes, ours, "o-", COLOURS[0], None)
+            _line(axes, paper, "o--", COLOURS[0])
+            _line(axes, ours, "o-", COLOURS[0])
             axes.set_yscale("log")
             axes.set_yticks((1, 10, 100), ("1", "10", "100"))
-        _legend(figure, panels, 1)
+        figure.supylabel("times as many errors", fontsize=11)
+        _legend(figure, {f"errors of {model} / errors of {other}": COLOURS[0]})
         return svg_of(figure)
 
 
@@ -69,14 +73,16 @@ def _panels(rows: Sequence[Row]) -> tuple[Figure, dict[str, Axes], dict[tuple[in
         axes.minorticks_off()
         axes.set_xticks(COUNTS, list(map(str, COUNTS)))
         axes.set_title(dataset, fontsize=11)
+    figure.supxlabel("classes to choose from", fontsize=11)
     return figure, dict(zip(datasets, panels, strict=True)), table
 
 
-def _line(axes: Axes, points: Mapping[int, float | None], style: str, colour: str, label: str | None) -> None:
+def _line(axes: Axes, points: Mapping[int, float | None], style: str, colour: str) -> None:
     known = [(count, value) for count, value in points.items() if value is not None]
     if known:
-        hollow = "white" if "--" in style else colour
-        axes.plot(*zip(*known, strict=True), style, color=colour, mfc=hollow, ms=5, lw=1 if label else 2, label=label)
+        paper = "--" in style
+        fill = "white" if paper else colour
+        axes.plot(*zip(*known, strict=True), style, color=colour, mfc=fill, ms=6, lw=1 if paper else 2)
 
 
 def _value(row: Row) -> float | None:
@@ -88,9 +94,18 @@ def _ratio(first: float | None, second: float | None) -> float | None:
     return None if first is None or second is None or second == 1 else (1 - first) / (1 - second)
 
 
-def _legend(figure: Figure, panels: Mapping[str, Axes], columns: int) -> None:
-    handles, labels = next(iter(panels.values())).get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper left", ncols=columns, frameon=False)
+def _legend(figure: Figure, lines: Mapping[str, str]) -> None:
+    """Names with their colours (and, in that order, their marks), and whose numbers which style shows."""
+    handles = [
+        Line2D([], [], color=colour, marker=mark, lw=2, label=name)
+        for (name, colour), mark in zip(lines.items(), MARKERS, strict=False)
+    ]
+    grey: dict[str, Any] = {"color": "#55616e", "marker": "o"}
+    handles += [
+        Line2D([], [], ls="--", lw=1, mfc="white", label="the paper", **grey),
+        Line2D([], [], lw=2, label="ours", **grey),
+    ]
+    figure.legend(handles=handles, loc="outside upper left", ncols=len(handles), frameon=False)
 
 
 def frequency_and_paper(models: Mapping[str, Sequence[ClassResult]], paper: Mapping[str, float | None]) -> str:
@@ -114,18 +129,20 @@ def loss_figure(curves: Sequence[LossCurve]) -> str:
     """Figure 5: the loss of runs that train projector and LoRA (above), and of those that train the projector."""
     with matplotlib.rc_context(SETTINGS | {"svg.hashsalt": "losses"}):
         groups = {mode: [curve for curve in curves if curve.mode == mode] for mode in ("lora", "projector")}
-        figure = Figure(figsize=(7.6, 4.6), layout="constrained")
+        figure = Figure(figsize=(8.6, 5.0), layout="constrained")
         panels = figure.subplots(2, 1, sharey=True)
         for axes, (mode, group) in zip(panels, groups.items(), strict=True):
             for number, curve in enumerate(group):
                 shade = SHADES[mode][number % len(SHADES[mode])]
-                axes.plot(*zip(*curve.points, strict=True), color=shade, lw=1.2, label=curve.run)
+                style = DASHES[number % len(DASHES)]
+                axes.plot(*zip(*curve.points, strict=True), color=shade, ls=style, lw=1.2, label=curve.run)
             axes.set_title({"lora": "projector and LoRA", "projector": "projector only"}[mode], fontsize=11, loc="left")
             axes.set_yscale("log")
+            axes.yaxis.set_major_formatter("{x:g}")
             axes.set_ylabel("loss")
             if group:
-                axes.legend(loc="upper right", fontsize=9, frameon=False)
+                axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=9, frameon=False)
             else:
                 axes.text(0.5, 0.5, "no such run", ha="center", transform=axes.transAxes, color="#55616e")
-        panels[-1].set_xlabel("step")
+        panels[-1].set_xlabel("optimizer step")
         return svg_of(figure)

@@ -74,16 +74,16 @@ def _numbers(report: Mapping[str, Any]) -> Block:
             (
                 "accuracy",
                 percent(accuracy["value"]),
-                f"95 % interval {interval(accuracy)}; protocol {protocol_tag(report)}",
+                f"95 % interval {interval(accuracy)}, n = {accuracy['n']:,}; protocol {protocol_tag(report)}",
             ),
             ("items", f"{items['answered']:,}", f"asked and answered{part}"),
-            ("wrong", percent(report["wrong"]["value"]), f"{report['wrong']['count']:,} items"),
+            ("wrong", percent(report["wrong"]["value"]), _of(report["wrong"])),
+            ("no answer", percent(report["no_answer"]["value"]), f"{_of(report['no_answer'])}; not counted as wrong"),
             (
-                "no answer",
-                percent(report["no_answer"]["value"]),
-                f"{report['no_answer']['count']:,}, not counted as wrong",
+                "right, of those that answer",
+                percent(report["accuracy_of_answers"]["value"]),
+                _of(report["accuracy_of_answers"]),
             ),
-            ("right, of those that answer", percent(report["accuracy_of_answers"]["value"]), _n(report)),
             *_baselines(report),
             ("length of an answer", f"{report['answers']['mean_tokens']:.1f}", _cut(report)),
         ]
@@ -94,16 +94,20 @@ def _baselines(report: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     baselines = report.get("baselines")
     if not baselines:
         return []
-    often = f"{percent(baselines['max_frequency'])} by always giving the most frequent letter"
+    often = f"{percent(baselines['max_frequency'])} by always giving the most frequent letter, n = {_n(report)}"
     return [("a random letter", percent(baselines["random"]), often)]
 
 
+def _of(rate: Mapping[str, Any]) -> str:
+    return f"{rate['count']:,} of {rate['n']:,}; {interval(rate)}"
+
+
 def _n(report: Mapping[str, Any]) -> str:
-    return f"n = {report['accuracy_of_answers']['n']:,}"
+    return f"{report['accuracy']['n']:,}"
 
 
 def _cut(report: Mapping[str, Any]) -> str:
-    return f"tokens; {report['answers']['cut']:,} cut at the limit"
+    return f"tokens, the mean of {_n(report)}; {report['answers']['cut']:,} cut at the limit"
 
 
 def _paper(report: Mapping[str, Any]) -> list[Block]:
@@ -131,8 +135,8 @@ def _frequency(report: Mapping[str, Any]) -> list[Block]:
     results = [ClassResult(**values) for values in report["classes"]]
     caption = (
         f"Each dot is one of {frequency['classes']:,} classes, the line joins the means of bins. Spearman "
-        f"{correlation(frequency['spearman'])}, Pearson {correlation(frequency['pearson'])}. Frequency: samples of the "
-        f"class in {', '.join(report['frequency_sources'])}."
+        f"{_correlated(frequency, 'spearman')}, Pearson {_correlated(frequency, 'pearson')}; 95 % intervals. "
+        f"Frequency: samples of the class in {', '.join(report['frequency_sources'])}."
     )
     stages = report.get("frequency_stages") or {}
     if len(stages) > 1:
@@ -160,6 +164,12 @@ def _frequency(report: Mapping[str, Any]) -> list[Block]:
         Figure(frequency_figure({str(report["label"]): results}), caption),
         Table(headers, rows, numeric=frozenset(range(1, 7))),
     ]
+
+
+def _correlated(frequency: Mapping[str, Any], kind: str) -> str:
+    bounds = frequency[f"{kind}_interval"]
+    told = f" ({correlation(bounds[0])} to {correlation(bounds[1])})" if bounds else ""
+    return f"{correlation(frequency[kind])}{told}"
 
 
 def _span(low: int, high: int) -> str:
@@ -193,11 +203,11 @@ def _classes(report: Mapping[str, Any]) -> list[Block]:
 
 def _confusions(report: Mapping[str, Any]) -> list[Block]:
     rows = [
-        [pair["class"], pair["taken_for"], f"{pair['times']:,}", f"{pair['reverse']:,}"]
-        for pair in report.get("confusions", [])
+        [pair["class"], pair["taken_for"], *(f"{pair[key]:,}" for key in ("times", "n", "reverse", "reverse_n"))]
+        for pair in report["confusions"]
     ]
-    headers = ("class", "taken for", "times", "the reverse")
-    return [Heading("What is taken for what"), Table(headers, rows, numeric=frozenset({2, 3}))] if rows else []
+    headers = ("class", "taken for", "times", "of", "the reverse", "of")
+    return [Heading("What is taken for what"), Table(headers, rows, numeric=frozenset(range(2, 6)))] if rows else []
 
 
 def _examples(report: Mapping[str, Any]) -> list[Block]:

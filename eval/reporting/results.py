@@ -18,9 +18,11 @@ from eval.reporting.loss_curves import LossCurve, read_loss_curves
 from eval.reporting.paper import PaperNumber
 from eval.reporting.paper_rows import model_and_dataset, rows_of_correlation, rows_of_probe, rows_of_report
 from eval.reporting.report_page import protocol_tag
-from eval.reporting.stats import ClassResult
+from eval.reporting.stats import ClassResult, correlation_interval
 
+SIZES = "table7/validation/items/"
 FILES = ("report.json", "probe.json", "guidance.json")
+HELD_OUT = "best epoch on held-out training items"  # of a probe.json from before it said so
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,13 +62,16 @@ def collect(folders: Sequence[Path], known: Mapping[str, PaperNumber]) -> Found:
     found = Found(curves=read_loss_curves(places))
     for file in sorted({file for folder in places for file in folder.rglob("reproduction-*.json")}):
         found.reproductions.append(_load(file))
-    told = {row["folder"] for values in found.reproductions for row in values["rows"]}
+    rows = [row for values in found.reproductions for row in values["rows"]]
+    told = {Path(row["folder"]).resolve() for row in rows if row["folder"]}
     for file in sorted({file for folder in places for name in FILES for file in folder.rglob(name)}):
         values = _load(file)
         for row, result in _results(values, known, file.name):
             if row is not None:
-                found.rows.setdefault(row, []).append(result)
-            elif result.run not in told:
+                same = row.startswith(SIZES) and result.value in [other.value for other in found.rows.get(row, ())]
+                if not same:  # every evaluation of a data set says its size again
+                    found.rows.setdefault(row, []).append(result)
+            elif Path(result.run).resolve() not in told:
                 found.others.append((f"{values['name']} {values['label']}", result))
         _add_classes(found, values, file.name)
     for row, result in derived(found.rows, known):
@@ -108,7 +113,8 @@ def _of_report(report: Mapping[str, Any], known: Mapping[str, PaperNumber]) -> I
         named = {"random": "table5/Random/ImageWikiQA", "max_frequency": "table5/MaxFreq/ImageWikiQA"}
         yield from _plain({named[key]: value for key, value in baselines.items()}, accuracy.n, tag, report)
     _, dataset = model_and_dataset(report)
-    counts = {f"table7/validation/items/{dataset}": report["items"]["source"]} if "items" in report else {}
+    _, dataset = model_and_dataset(report)
+    counts = {f"{SIZES}{dataset}": report["items"]["source"]} if "items" in report else {}
     yield from _plain({row: n for row, n in counts.items() if row in known}, None, "shard set", report)
     if not rows:
         yield None, accuracy
@@ -117,16 +123,19 @@ def _of_report(report: Mapping[str, Any], known: Mapping[str, PaperNumber]) -> I
 def _plain(
     values: Mapping[str, float | None], n: int | None, protocol: str, source: Mapping[str, Any]
 ) -> Iterator[tuple[str, Result]]:
-    """Numbers without an interval."""
+    """Numbers without an interval, but for correlations over `n` classes."""
     for row, value in values.items():
-        yield row, Result(value, None, None, n, protocol, source["file"], str(source["model"]))
+        correlated = n is not None and ("spearman" in row or "pearson" in row)
+        bounds = correlation_interval(value, n or 0, ranked="spearman" in row) if correlated else None
+        low, high = bounds or (None, None)
+        yield row, Result(value, low, high, n, protocol, source["file"], str(source["model"]))
 
 
 def _of_probe(probe: Mapping[str, Any], known: Mapping[str, PaperNumber]) -> Iterator[tuple[str | None, Result]]:
     rows = rows_of_probe(probe, known)
     main = probe["places"].get("-1") or next(iter(probe["places"].values()))  # an encoder has one place
     for row, rate in rows.items() if rows else ((None, main["accuracy"]),):
-        yield row, _rated(rate, f"probe, {probe['epochs']} epochs", probe)
+        yield row, _rated(rate, f"probe, {probe['epochs']} epochs, {probe.get('chosen', HELD_OUT)}", probe)
     _, dataset = model_and_dataset(probe)
     counts = {"train": probe["train"] + probe["val"], "classes": probe["class_count"]}  # some may be held out
     sizes = {f"table7/{what}/items/{dataset}": float(count) for what, count in counts.items()}

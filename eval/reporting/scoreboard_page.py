@@ -19,25 +19,27 @@ Line = Mapping[str, Any]
 
 def scoreboard_page(content: Mapping[str, Any], found: Found) -> Page:
     """The whole page; `content` is that of scoreboard.json."""
-    run, rows = sum(row["ours"] is not None for row in content["rows"]), len(content["rows"])
     blocks: list[Block] = [
         Text(
-            f"{run} of {rows} lines of the paper have a number of ours. Shares in per cent with 95 % intervals and "
-            "sample sizes; differences in points, ours less the paper's. The paper gives no intervals, and its tables "
-            "mix protocols: the protocol of each of our numbers is named."
+            f"{how_many_run(content['rows'])} of the paper's numbers have one of ours beside them. Shares in per cent "
+            "with 95 % intervals and sample sizes (correlations: numbers of classes); differences in points, ours less "
+            "the paper's. The paper gives no intervals, and its tables mix protocols: the protocol of each of our "
+            "numbers is named."
         ),
         Contents(),
     ]
     for section, lines in sections(content["rows"]).items():
         detail = section.partition("/")[2].replace("_", " ")
         title = lines[0]["source"].split(",")[0].split(" and ")[0].split(" (")[0]
-        blocks.append(Heading(f"{title}{f' ({detail})' if detail else ''}{_state(lines)}"))
+        blocks.append(Heading(f"{title}{f' ({detail})' if detail else ''}: {how_many_run(lines)} run"))
         blocks += _figures(section, lines, found)
         shown = [[_short(line["row"], section), *_cells(line)[1:]] for line in lines]
         blocks.append(Table(HEADERS, shown, numeric=NUMERIC, code=PATHS))
     blocks += [
         Heading("Figure 5"),
-        Figure(loss_figure(found.curves), "Loss of our runs; a thinned curve keeps the highest of each stretch."),
+        Figure(
+            loss_figure(found.curves), "Figure 5: loss of our runs; a thinned curve keeps the highest of each stretch."
+        ),
         Text(
             "The paper prints no numbers with its Figure 5: LoRA's loss spikes, the projector's alone falls steadily."
         ),
@@ -58,8 +60,14 @@ def _figures(section: str, lines: Sequence[Line], found: Found) -> list[Block]:
     """The drawings that belong above a section's table, and what the paper does not print in numbers."""
     if section == "table9":
         return [
-            Figure(candidates_figure(lines), "Figure 2: classes to choose from; hollow: the paper, filled: ours."),
-            Figure(error_figure(lines), "Figure 4: relative error; hollow: from the paper's Table 9, filled: ours."),
+            Figure(
+                candidates_figure(lines),
+                "Figure 2: accuracy over the number of classes to choose from; hollow and dashed: the paper.",
+            ),
+            Figure(
+                error_figure(lines),
+                "Figure 4: errors of LLaVA1.5-7B over those of CLIP-L; hollow and dashed: from the paper's Table 9.",
+            ),
             Text("Figure 6 is Figure 2 with a line of GPT4, whose points the paper does not print."),
         ]
     if section == "figure3":
@@ -77,8 +85,9 @@ def _figures(section: str, lines: Sequence[Line], found: Found) -> list[Block]:
 
 
 def _frequency_caption(dataset: str) -> str:
-    told = "dots are classes, lines join the means of bins of the frequency in the training data."
-    return f"Figures 3 and 7, {dataset}: {told}"
+    told = "small marks are classes, lines join the means of bins of the frequency in the training data"
+    paper = "; diamonds are the paper's means of all classes below 10 and of all above 10,000 occurrences"
+    return f"Figures 3 and 7, {dataset}: {told}{paper if dataset == 'ImageNet' else ''}."
 
 
 def _reproductions(records: Sequence[Mapping[str, Any]]) -> list[Block]:
@@ -131,8 +140,10 @@ def _short(row: str, section: str) -> str:
     return row.removeprefix(f"{section}/").replace("/", ", ").replace("_", " ")
 
 
-def _state(rows: Sequence[Line]) -> str:
-    return f": {sum(row['ours'] is not None for row in rows)} of {len(rows)} run"
+def how_many_run(lines: Sequence[Line]) -> str:
+    """How many rows of the paper have a number of ours, of how many; a row may have several lines."""
+    run = {line["row"] for line in lines if line["ours"] is not None}
+    return f"{len(run)} of {len({line['row'] for line in lines})}"
 
 
 def _cells(row: Line) -> list[str]:
@@ -141,7 +152,7 @@ def _cells(row: Line) -> list[str]:
     if ours is None:
         return [row["row"], paper, NOT_RUN, "", "", "", "", ""]
     number = "n/a" if ours["value"] is None else _number(ours["value"], unit)
-    interval = "" if ours["low"] is None else f"{100 * ours['low']:.1f} to {100 * ours['high']:.1f}"
+    interval = "" if ours["low"] is None else f"{_number(ours['low'], unit)} to {_number(ours['high'], unit)}"
     n = "" if ours["n"] is None else f"{ours['n']:,}"
     return [row["row"], paper, number, _difference(row["difference"], unit), interval, n, ours["protocol"], ours["run"]]
 

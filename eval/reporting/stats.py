@@ -85,6 +85,20 @@ def spearman(first: Sequence[float], second: Sequence[float]) -> float | None:
     return pearson(ranks(first), ranks(second))
 
 
+def correlation_interval(value: float | None, n: int, *, ranked: bool) -> tuple[float, float] | None:
+    """95 % interval of a correlation over `n` pairs by Fisher's z; None where there is none.
+
+    For ranks (Spearman) with the variance of Bonett and Wright 2000, Psychometrika 65.
+
+    >>> [round(bound, 4) for bound in correlation_interval(0.5, 28, ranked=False)]
+    [0.156, 0.7357]
+    """
+    if value is None or n <= 3 or abs(value) >= 1:
+        return None
+    spread = Z_95 * math.sqrt((1 + value**2 / 2 if ranked else 1) / (n - 3))
+    return math.tanh(math.atanh(value) - spread), math.tanh(math.atanh(value) + spread)
+
+
 @dataclass(frozen=True, slots=True)
 class ClassResult:
     """How the items of one class came out; `frequency` is how often the class occurs in the training data."""

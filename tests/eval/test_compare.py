@@ -86,6 +86,15 @@ def test_the_page_draws_all_models_into_one_figure(models, tmp_path):
     assert ">mix</text>" in page
 
 
+def test_many_evaluations_stand_below_each_other(models, tmp_path):
+    put(tmp_path / "mix" / "third", fake_report("third", 30))
+    main(["--output", str(tmp_path / "table"), *models])
+    text = EvalDir(tmp_path / "table").report("md").read_text()
+    assert "| evaluation | model | accuracy | vs base |" in text
+    assert "| open | mix | 84.0 % (75.6 to 89.9 %, n = 100) | +64.0 |" in text
+    assert "| third | base | not run |  |" in text
+
+
 def test_an_evaluation_that_was_not_run_is_said_to_be(models, tmp_path):
     put(tmp_path / "other" / "open", fake_report("open", 30))
     main(["--output", str(tmp_path / "table"), *models, f"other={tmp_path / 'other'}"])

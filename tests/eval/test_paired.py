@@ -42,9 +42,9 @@ def test_runs_without_a_common_item_are_refused():
 
 def test_confusions_are_ordered_and_know_their_reverse():
     pairs = [("fox", "dog"), ("fox", "dog"), ("dog", "fox"), ("ox", "ox"), ("cat", "dog")]
-    assert confusions(pairs, most=2) == [
-        {"class": "fox", "taken_for": "dog", "times": 2, "reverse": 1},
-        {"class": "cat", "taken_for": "dog", "times": 1, "reverse": 0},
+    assert confusions(pairs, {"fox": 3, "dog": 4, "cat": 5}, most=2) == [
+        {"class": "fox", "taken_for": "dog", "times": 2, "n": 3, "reverse": 1, "reverse_n": 4},
+        {"class": "cat", "taken_for": "dog", "times": 1, "n": 5, "reverse": 0, "reverse_n": 4},
     ]
 
 

@@ -96,6 +96,40 @@ def test_the_report_says_how_it_was_asked(evaluation):
     assert "| markup | family |" in text
 
 
+def test_a_class_of_the_list_that_no_item_has_is_known_where_it_is_named_instead(evaluation, tmp_path):
+    folder, config = evaluation
+    assert write_report(folder, config)["confusions"] == [
+        {"class": "tench", "taken_for": "cat", "times": 1, "n": 6, "reverse": 0, "reverse_n": 4}
+    ]
+    names = tmp_path / "names.txt"
+    names.write_text("tench\ncat\nrat\n")
+    protocol = ProtocolConfig(classes=str(names))
+    listed = EvalDir(tmp_path / "listed")
+    claim(listed, describe_evaluation(replace(config, protocol=protocol), "export", "a" * 64, "b" * 64, (12, 20)))
+    listed.predictions(0).write_bytes(folder.predictions(0).read_bytes())
+    found = write_report(listed, replace(config, protocol=protocol))["confusions"]
+    assert {"class": "cat", "taken_for": "rat", "times": 1, "n": 4, "reverse": 0, "reverse_n": 0} in found
+    assert "| class | taken for | times | of | the reverse | of |" in listed.report("md").read_text()
+
+
+def test_every_share_has_its_interval_and_its_number_of_items(evaluation):
+    write_report(*evaluation)
+    text = evaluation[0].report("md").read_text()
+    for line in (
+        "| accuracy | 60.0 % | 95 % interval 31.3 to 83.2 %, n = 10;",
+        "| wrong | 30.0 % | 3 of 10; 10.8 to 60.3 % |",
+        "| no answer | 10.0 % | 1 of 10; 1.8 to 40.4 %; not counted as wrong |",
+        "| right, of those that answer | 66.7 % | 6 of 9; 35.4 to 87.9 % |",
+        "| length of an answer | 3.0 | tokens, the mean of 10; 5 cut at the limit |",
+    ):
+        assert line in text
+
+
+def test_no_line_of_the_page_begins_with_a_per_cent_sign(evaluation):
+    write_report(*evaluation)
+    assert " %" not in evaluation[0].report("html").read_text().partition("</style>")[2]
+
+
 def test_two_reports_of_equal_answers_are_equal_files(evaluation):
     folder, config = evaluation
     write_report(folder, config)
@@ -148,7 +182,7 @@ def test_the_html_report_is_whole_loads_nothing_and_escapes_answers(evaluation):
     assert all(load.partition("=")[2].startswith("#") for load in page.loads), page.loads
     assert "script" not in page.tags
     assert "@import" not in text and "url(http" not in text
-    words = " ".join(page.words)
+    words = " ".join(page.words).replace("\u00a0", " ")
     for expected in (
         "60.0 %",
         "22.8 %",

@@ -90,11 +90,46 @@ def test_the_page_shows_figures_curves_and_the_rows_of_a_reproduction(tmp_path, 
     assert lines["appendixB6/spearman_pretrain/LLaVA1.5-7B/ImageNet"]["ours"]["value"] == 0.6
     assert lines["table11/spearman/LLaVA1.5-7B/ImageNet"]["difference"] == pytest.approx(-0.06)
     assert page.count("<svg") == page.count("</svg>") == 4  # Figures 3, 2, 4, 5
+    assert len(re.findall(r"<figcaption>Figures? \d", page)) == 4
+    for name in ("classes to choose from", "times as many errors", "accuracy", "optimizer step", "loss", "ours"):
+        assert f">{name}</text>" in page
     assert "open &lt;world&gt;" in page
     assert "not run: too long" in page
     anchors = set(re.findall(r'<h2 id="([^"]+)"', page))
     assert set(re.findall(r'<a href="#([^"]+)"', page)) == anchors
     assert "2 rows of reproductions" in capsys.readouterr().out
+
+
+def test_a_row_of_several_results_counts_once_and_a_data_sets_size_is_said_once(tmp_path, capsys):
+    for name in ("paper", "official", "clean"):
+        write_report(tmp_path / "runs" / name, 0.2, protocol={"name": name}, items={"source": 50_000})
+    main([str(tmp_path / "runs"), "--output", str(tmp_path)])
+    assert "6 of 417 of the paper's numbers" in capsys.readouterr().out
+    lines = [line for line in json.loads((tmp_path / "scoreboard.json").read_text())["rows"] if line["ours"]]
+    sizes = [line for line in lines if line["row"] == "table7/validation/items/ImageNet"]
+    assert (len(sizes), len(lines)) == (1, 3 * 5 + 1)
+    assert "Table 1 (open world): 1 of 48 run" in (tmp_path / "scoreboard.md").read_text()
+
+
+def test_correlations_have_an_interval_from_their_number_of_classes(tmp_path, capsys):
+    frequency = {"spearman": 0.7, "pearson": 0.3, "classes": 1000, "log_bins": []}
+    write_report(tmp_path / "runs", 0.2, frequency=frequency)
+    main([str(tmp_path / "runs"), "--output", str(tmp_path)])
+    text = (tmp_path / "scoreboard.md").read_text()
+    assert "| pearson, LLaVA1.5-7B, ImageNet | 0.35 | 0.30 | -0.05 | 0.24 to 0.36 | 1,000 |" in text
+    assert "| spearman, LLaVA1.5-7B, ImageNet | 0.76 | 0.70 | -0.06 | 0.66 to 0.73 | 1,000 |" in text
+
+
+def test_a_result_that_a_reproduction_tells_is_no_other_result(tmp_path, monkeypatch, capsys):
+    """Also where one names the folder from here, and the other from the root."""
+    monkeypatch.chdir(tmp_path)
+    folder = Path("runs/eval/x")
+    write_report(folder, 0.5, model=MODEL | {"model": "mine", "source": "toys"})
+    row = {"dataset": "x", "row": "open", "title": "open", "accuracy": RATE, "note": "", "reason": None}
+    rows = [row | {"folder": str(folder)}]
+    write(tmp_path / "runs", "reproduction-paper.json", {"model": "mine", "protocol": "paper", "rows": rows})
+    main([str(tmp_path / "runs"), "--output", str(tmp_path)])
+    assert "0 other results" in capsys.readouterr().out
 
 
 def test_nothing_is_derived_from_two_protocols_or_two_models(tmp_path):

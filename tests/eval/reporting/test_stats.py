@@ -8,7 +8,18 @@ import pytest
 from scipy import stats as scipy_stats
 from scipy.optimize import brentq
 
-from eval.reporting.stats import ClassResult, Rate, log_bins, pearson, per_class, ranks, spearman, thirds, wilson
+from eval.reporting.stats import (
+    ClassResult,
+    Rate,
+    correlation_interval,
+    log_bins,
+    pearson,
+    per_class,
+    ranks,
+    spearman,
+    thirds,
+    wilson,
+)
 
 
 def slow_wilson(count: int, total: int) -> tuple[float, float]:
@@ -34,6 +45,24 @@ def test_the_interval_of_none_all_or_nothing_stays_within_its_bounds():
     assert wilson(10, 10)[1] == 1.0
     assert wilson(0, 0) == (0.0, 1.0)
     assert Rate(0, 0).value == 0.0
+
+
+def test_a_correlations_interval_is_fishers_and_wider_for_ranks():
+    drawn = random.Random(3)
+    first = [drawn.random() for _ in range(40)]
+    second = [value + drawn.random() for value in first]
+    value = pearson(first, second)
+    expected = scipy_stats.pearsonr(first, second).confidence_interval()
+    assert correlation_interval(value, 40, ranked=False) == pytest.approx((expected.low, expected.high), abs=1e-9)
+    low, high = correlation_interval(value, 40, ranked=True)
+    assert low < expected.low < expected.high < high < 1
+    spread = math.atanh(high) - math.atanh(value)
+    assert spread == pytest.approx(1.959964 * math.sqrt((1 + value**2 / 2) / 37), abs=1e-6)
+
+
+@pytest.mark.parametrize(("value", "n"), [(None, 40), (0.5, 3), (1.0, 40)])
+def test_a_correlation_that_says_nothing_of_its_uncertainty_has_no_interval(value, n):
+    assert correlation_interval(value, n, ranked=False) is None
 
 
 def slow_ranks(values: list[float]) -> list[float]:
