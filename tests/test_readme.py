@@ -1,13 +1,20 @@
 """The README's commands exist: their files, their modules, their options."""
 
+import ast
 import json
 import re
 import shlex
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import pytest
+from PIL import Image
+
+from data_prep import build
+from data_prep.registry import READERS
+from data_prep.shards import ShardSet
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -79,3 +86,18 @@ def test_make_targets_of_the_readme_exist():
 def test_links_to_files_resolve():
     for link in re.findall(r"\]\((?!https?:)([^)#]+)\)", README):
         assert (ROOT / link).exists(), link
+
+
+def test_the_reader_that_the_readme_shows_builds_a_shard_set(tmp_path, monkeypatch):
+    (code, line) = re.findall(r"```python\n((?:from|    \"my_format).*?)```", README, re.DOTALL)
+    monkeypatch.setitem(READERS, *ast.literal_eval(f"{{{line}}}").popitem())
+    module = types.ModuleType("data_prep.readers.my_format")
+    exec(compile(code, "README.md", "exec"), module.__dict__)
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    (tmp_path / "raw").mkdir()
+    Image.new("RGB", (8, 8), "red").save(tmp_path / "raw" / "tom.jpg")
+    source = {"sources": {"cats": {"reader": "my_format", "path": str(tmp_path / "raw")}}, "shards": str(tmp_path)}
+    run = {"name": "x", "model": {"base": "none"}, "train": {"sources": ["cats"]}, "data": source}
+    (tmp_path / "run.yaml").write_text(json.dumps(run))
+    build.main(["--config", str(tmp_path / "run.yaml")])
+    assert ShardSet.open(tmp_path / "cats").sample(0).turns[1].text == "cat"
