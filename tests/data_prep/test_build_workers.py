@@ -149,6 +149,12 @@ def test_finalise_only_writes_the_manifest_and_says_what_is_missing(built, class
     assert "lacks 1 shards, the first of them 000001.tar" in fails(capsys, "--config", config, "--finalise")
 
 
+def test_a_check_that_would_look_at_nothing_is_refused(built, class_folders, write_config, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        run("--config", write_config(class_folders), "--check-only", "--finalise")
+    assert "argument --finalise: not allowed with argument --check-only" in capsys.readouterr().err
+
+
 def test_a_worker_number_outside_the_workers_is_refused(class_folders, write_config, capsys):
     line = fails(capsys, "--config", write_config(class_folders), "--worker", 2, "--workers", 2)
     assert "--worker 2 --workers 2" in line
