@@ -31,6 +31,7 @@ from train.model import DTYPES
 from train.plan import make_plan
 from train.resume import open_run
 from train.shapes import SHAPES, write_random_base
+from train.sinks import records
 
 WARMUP_STEPS = 3
 CLASSES = 10
@@ -94,8 +95,7 @@ def measure(config_file: Path) -> dict[str, Any]:
     for sink in reversed(trainer.parts.sinks):
         sink.close()
     stop_world()
-    lines = [json.loads(line) for line in plan.run.metrics.read_text().splitlines()]
-    steps = lines[WARMUP_STEPS:]
+    steps = records(plan.run.metrics)[WARMUP_STEPS:]
     seconds = statistics.median(line["step_s"] for line in steps)
     result = {
         "device": torch.cuda.get_device_name() if world.device.type == "cuda" else "CPU",
@@ -114,15 +114,18 @@ def measure(config_file: Path) -> dict[str, Any]:
 
 def _arguments() -> argparse.Namespace:
     parser = command_parser(__doc__)
-    parser.add_argument("--shape", choices=tuple(SHAPES), default="tiny")
-    parser.add_argument("--mode", choices=("projector", "lora", "full"), default="projector")
+    parser.add_argument("--shape", choices=tuple(SHAPES), default="tiny", help="of the random model (default tiny)")
+    modes = ("projector", "lora", "full")
+    parser.add_argument("--mode", choices=modes, default="projector", help="what trains, as model.mode")
     parser.add_argument("--micro-batch", type=int, default=8, help="samples per forward")
     parser.add_argument("--accumulation", type=int, default=1, help="micro-batches per optimizer step")
     parser.add_argument("--steps", type=int, default=10, help=f"measured steps, after {WARMUP_STEPS} to warm up")
-    parser.add_argument("--dtype", choices=("bf16", "fp32"), default="bf16")
-    parser.add_argument("--zero-stage", type=int, choices=(0, 1, 2, 3), default=0)
-    parser.add_argument("--attention", default="auto")
-    parser.add_argument("--activation-checkpointing", action="store_true")
+    parser.add_argument("--dtype", choices=("bf16", "fp32"), default="bf16", help="as model.dtype (default bf16)")
+    parser.add_argument("--zero-stage", type=int, choices=(0, 1, 2, 3), default=0, help="as deepspeed.zero_stage")
+    parser.add_argument("--attention", default="auto", help="kernel, as model.attention (default auto)")
+    parser.add_argument(
+        "--activation-checkpointing", action="store_true", help="recompute activations: less memory, more work"
+    )
     parser.add_argument("--workers", type=int, default=4, help="data-loading processes")
     parser.add_argument(
         "--json", nargs="?", const="-", metavar="FILE", help="write the figures as JSON (default: stdout)"

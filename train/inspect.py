@@ -14,13 +14,12 @@ from configs.command_line import config_of, config_parser, exit_on_user_error
 from configs.errors import ConfigError, DataError, UserError
 from configs.schema import RunConfig
 from data_prep.inspect import choose
-from data_prep.remote import as_url
 from data_prep.sample import Sample
-from data_prep.shard_cache import ShardCache
 from data_prep.shards import ShardSet
 from train.batches import Encoder
 from train.chat import IMAGE_INDEX, coloured, expand_image
 from train.plan import make_plan
+from train.sources import SourceSet
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -76,8 +75,7 @@ def describe(sample: Sample, encoder: Encoder, image: bool) -> str:
 def _open(config: RunConfig, name: str) -> ShardSet:
     if name not in config.data.sources:
         raise ConfigError(f"--source {name}: the sources of this config are {', '.join(config.data.sources)}")
-    folder = as_url(config.data.shards) or config.data.shards
-    return ShardSet.open(f"{folder}/{name}", ShardCache.of(config.data))
+    return SourceSet.of(config.data, (name,)).sets[0]
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -165,9 +165,8 @@ class _Counter:
         return counts
 
 
-_counter: list[
-    _Counter
-] = []  # what a forked process counts with; passing it with every range would cost more than counting
+_counter: list[_Counter] = []
+"""What a forked process counts with: passing it with every range would cost more than counting."""
 
 
 def _start(counter: _Counter) -> None:

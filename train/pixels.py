@@ -2,9 +2,9 @@
 
 Workers hand over uint8; `normalise` runs where the model runs. The modes equal transformers' PIL processors, by name
 `LlavaImageProcessorPil(do_pad=True)` for `pad`, `CLIPImageProcessorPil` for `crop`, and `BlipImageProcessorPil`, which
-resizes to a square whatever the shape, for `squash`: identical bytes before
-normalising, equal to 1e-6 after. (Their torchvision twins resize differently; which of the two a machine would pick
-depends on what is installed, so neither is left to chance here.)
+resizes to a square whatever the shape, for `squash`: identical bytes before normalising, equal to 1e-6 after. (Their
+torchvision twins resize differently; which of the two a machine would pick depends on what is installed, so neither is
+left to chance here.)
 
 `fast` pads and resizes with PyTorch's antialiased bicubic kernel (torchvision's, too): every value is within 2 of 255
 of the exact one, in about half the time; `crop` stays exact. `python -m train.pixel_benchmark` measures both against
@@ -98,9 +98,8 @@ class PixelProcessor:
         if width != height:
             columns = self.size if width > height else side
             square = np.empty((side, columns, 3), dtype=np.uint8)
-            square[:] = np.full(
-                (columns, 3), self._padding, dtype=np.uint8
-            )  # whole rows: single pixels take 5x as long
+            row = np.full((columns, 3), self._padding, dtype=np.uint8)
+            square[:] = row  # by rows: single pixels take 5x as long
             top, left = (side - height) // 2, (columns - pixels.shape[1]) // 2
             square[top : top + height, left : left + pixels.shape[1]] = pixels
             pixels = square

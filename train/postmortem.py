@@ -9,7 +9,6 @@ the samples come from the shards, since the order is a pure function of the step
 import base64
 import html
 import io
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from data_prep.inspect import contact_sheet
 from data_prep.sample import Sample
 from train.epochs import PADDING
 from train.plan import plan_order
+from train.sinks import records
 from train.sources import SourceSet
 from train.spikes.plot import Curve, Mark, svg
 from train.spikes.verdicts import ALARMS, NEWS
@@ -49,8 +49,7 @@ class Story:
         run = RunDir(folder)
         if not run.metrics.is_file():
             raise RunError(f"{folder} holds no run: there is no {run.metrics.name}; give a folder such as runs/NAME")
-        events = _lines(run.events) if run.events.is_file() else []
-        return cls(run, _lines(run.metrics), events)
+        return cls(run, records(run.metrics), records(run.events))
 
     @property
     def marked(self) -> list[Record]:
@@ -68,16 +67,6 @@ class Story:
             Curve(name, [(m["step"], m["loss_by_source"][name]) for m in self.metrics if name in m["loss_by_source"]])
             for name in names
         ]
-
-
-def _lines(file: Path) -> list[Record]:
-    lines = []
-    for line in file.read_text(encoding="utf-8").splitlines():
-        try:
-            lines.append(json.loads(line))
-        except json.JSONDecodeError:  # a run that was killed leaves a torn last line
-            continue
-    return lines
 
 
 def flagged_steps(events: Sequence[Record]) -> dict[int, str]:

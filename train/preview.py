@@ -182,7 +182,7 @@ def first_samples(plan: RunPlan, samples: int) -> str:
     order = EpochOrder.of(plan.order.mixture, plan.config.seed, 0)
     blocks = []
     for position in order.positions[:samples]:
-        sample = sources.sample(int(position))
+        sample = sources.record(int(position))
         rendered = encoder.renderer.render(sample.turns, encoder.chat.max_length)
         expanded = expand_image(rendered, encoder.image_tokens, encoder.image_token_id, encoder.chat.max_length)
         supervised = sum(expanded.supervised)

@@ -25,6 +25,7 @@ from train.checkpoints.reading import Checkpoint, OtherFormat, none_is_whole, op
 from train.checkpoints.writing import CheckpointWriter, check_writable, tidy
 from train.distributed import by_leader, everyone
 from train.plan import RunPlan
+from train.sinks import records
 
 WITHOUT_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK)
 
@@ -147,13 +148,7 @@ def claim(run: RunDir) -> None:
 
 def _refuse_if_lost(run: RunDir) -> None:
     """Raise `RunError` where step 0 would be wrong although there is no checkpoint: the run once had one."""
-    if not run.events.is_file():
-        return
-    for line in reversed(run.events.read_text(encoding="utf-8").splitlines()):
-        try:
-            event = json.loads(line)
-        except ValueError:
-            continue  # a line torn by a kill
+    for event in reversed(records(run.events)):
         if event["kind"] == "checkpoint":
             raise RunError(
                 f"{run.events} tells of a checkpoint of step {event['step']}, but {run.checkpoints} has none; bring it "

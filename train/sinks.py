@@ -17,6 +17,8 @@ from data_prep.atomic import write_bytes
 
 Record = Mapping[str, Any]
 
+QUIET_EVERY = 20  # steps between lines where there is no terminal; fewer in a short run
+
 
 class Sink(Protocol):
     """Takes one record per step and one per event."""
@@ -102,29 +104,30 @@ class Lines:
         self._waiting.clear()
 
 
+def records(file: Path) -> list[dict[str, Any]]:
+    """The lines of metrics.jsonl or events.jsonl, none if there is no such file; one torn by a kill is passed over."""
+    found = []
+    for line in file.read_text(encoding="utf-8").splitlines() if file.is_file() else ():
+        with contextlib.suppress(json.JSONDecodeError):
+            found.append(json.loads(line))
+    return found
+
+
 def cut_back(metrics: Path, step: int) -> None:
     """Drop the lines of steps after `step`, and a torn last line."""
-    if not metrics.is_file():
-        return
-    kept = []
-    for line in metrics.read_text(encoding="utf-8").splitlines():
-        try:
-            record = json.loads(line)
-        except json.JSONDecodeError:
-            continue
-        if record["step"] <= step:
-            kept.append(line + "\n")
-    write_bytes(metrics, "".join(kept).encode())
+    if metrics.is_file():
+        kept = [json.dumps(record) + "\n" for record in records(metrics) if record["step"] <= step]
+        write_bytes(metrics, "".join(kept).encode())
 
 
 class ConsoleSink:
     """A progress bar on a terminal, a line now and then elsewhere."""
 
-    def __init__(self, total_steps: int, start: int, quiet_every: int = 20):
-        """`quiet_every` is the number of steps between lines where there is no terminal."""
+    def __init__(self, total_steps: int, start: int):
+        """The bar stands at step `start`."""
         self._terminal = sys.stderr.isatty()
         self._total = total_steps
-        self._quiet_every = max(1, min(quiet_every, total_steps // 10 or 1))
+        self._quiet_every = max(1, min(QUIET_EVERY, total_steps // 10))
         self._bar = tqdm(total=total_steps, initial=start, unit="step", disable=not self._terminal, dynamic_ncols=True)
 
     def metrics(self, record: Record) -> None:

@@ -14,12 +14,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 
-STOP_SIGNALS = (
-    "SIGTERM",
-    "SIGINT",
-    "SIGUSR1",
-    "SIGUSR2",
-)  # until the config is read: the default of train.stop_signals
+STOP_SIGNALS = ("SIGTERM", "SIGINT", "SIGUSR1", "SIGUSR2")
+"""Until the config is read: the default of train.stop_signals."""
 
 
 class StopRequested(BaseException):
