@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn, TypeVar
 
@@ -40,6 +41,29 @@ def config_parser(doc: str | None, schema: type[Section]) -> argparse.ArgumentPa
         "--print-config", action="store_true", help="print the resolved settings with where each came from, and stop"
     )
     return parser
+
+
+def output_file(text: str) -> Path:
+    """For `type=`: a file to write when the work is done; its folder is made now, so that the work is not lost then."""
+    path = Path(text).expanduser()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise argparse.ArgumentTypeError(f"cannot make the folder {path.parent} ({error.strerror})") from error
+    if path.is_dir():
+        raise argparse.ArgumentTypeError(f"{path} is a folder; name a file in it")
+    return path
+
+
+def at_least(least: int) -> Callable[[str], int]:
+    """For `type=`: a whole number that is not below `least`."""
+
+    def number(text: str) -> int:
+        if int(text) < least:
+            raise argparse.ArgumentTypeError(f"{text} is below {least}")
+        return int(text)
+
+    return number
 
 
 def config_of(arguments: argparse.Namespace, schema: type[C]) -> C:

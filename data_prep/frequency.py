@@ -17,11 +17,10 @@ import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from tqdm import tqdm
 
-from configs.command_line import config_of, config_parser, exit_on_user_error
+from configs.command_line import config_of, config_parser, exit_on_user_error, output_file
 from configs.errors import UserError
 from configs.schema import DataConfig, RunConfig
 from data_prep import atomic
@@ -141,7 +140,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = config_parser(__doc__, RunConfig)
     parser.add_argument("--classes", required=True, metavar="LIST", help="a shipped list (imagenet, ...) or a file")
     parser.add_argument("--sources", metavar="A,B", help="only these of data.sources (default: all)")
-    parser.add_argument("--output", type=Path, metavar="JSON", help="write all counts to this file")
+    parser.add_argument("--output", type=output_file, metavar="JSON", help="write all counts to this file")
     parser.add_argument("--rule", choices=("words", "official"), default="words", help="what counts (default: words)")
     arguments = parser.parse_args(argv)
     try:

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageOps
 
-from configs.command_line import command_parser, exit_on_user_error
+from configs.command_line import at_least, command_parser, exit_on_user_error, output_file
 from configs.errors import DataError, UserError
 from data_prep.drops import describe_drops
 from data_prep.images import decode_rgb, image_size, true_extension
@@ -28,14 +28,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Print what a shard set holds."""
     parser = command_parser(__doc__)
     parser.add_argument("folder", type=Path, help="folder of the set, such as shards/imagenet")
-    parser.add_argument("--samples", type=int, default=3, metavar="N", help="how many samples (default 3)")
+    parser.add_argument("--samples", type=at_least(0), default=3, metavar="N", help="how many samples (default 3)")
     parser.add_argument("--seed", type=int, default=0, help="which samples (default 0)")
     parser.add_argument("--label", type=int, metavar="INDEX", help="only samples of this class")
     parser.add_argument("--number", type=int, metavar="I", help="exactly this sample")
     parser.add_argument(
         "--classes", type=int, default=10, metavar="N", help="classes shown at each end of the histogram"
     )
-    parser.add_argument("--sheet", type=Path, metavar="PNG", help="draw the samples into this file")
+    parser.add_argument("--sheet", type=output_file, metavar="PNG", help="draw the samples into this file")
     arguments = parser.parse_args(argv)
     try:
         shards = ShardSet.open(arguments.folder)
@@ -107,7 +107,7 @@ def histogram(manifest: Manifest, classes: int) -> str:
 
 def contact_sheet(samples: Sequence[Sample]) -> Image.Image:
     """The samples' images as tiles, each with its label (or first answer) below."""
-    rows = -(-len(samples) // COLUMNS)
+    rows = max(1, -(-len(samples) // COLUMNS))
     sheet = Image.new("RGB", (COLUMNS * TILE, rows * (TILE + CAPTION)), "white")
     draw = ImageDraw.Draw(sheet)
     for place, sample in enumerate(samples):

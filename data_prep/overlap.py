@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
 
-from configs.command_line import command_parser, exit_on_user_error
+from configs.command_line import at_least, command_parser, exit_on_user_error, output_file
 from configs.errors import UserError
 from data_prep import atomic
 from data_prep.images import ImageError, decode_grey
@@ -56,9 +56,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = command_parser(__doc__)
     parser.add_argument("training", type=Path, help="shard set of training images")
     parser.add_argument("evaluation", type=Path, help="shard set of test images")
-    parser.add_argument("--distance", type=int, default=6, metavar="BITS", help="of 128 bits (default 6)")
-    parser.add_argument("--processes", type=int, default=1, metavar="N", help="processes that hash (default 1)")
-    parser.add_argument("--output", type=Path, metavar="JSON", help="write all pairs to this file")
+    parser.add_argument("--distance", type=at_least(0), default=6, metavar="BITS", help="of 128 bits (default 6)")
+    parser.add_argument("--processes", type=at_least(1), default=1, metavar="N", help="processes that hash (default 1)")
+    parser.add_argument("--output", type=output_file, metavar="JSON", help="write all pairs to this file")
     arguments = parser.parse_args(argv)
     try:
         sets = [ShardSet.open(folder) for folder in (arguments.training, arguments.evaluation)]

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from configs.command_line import command_parser, exit_on_user_error
+from configs.command_line import at_least, command_parser, exit_on_user_error
 from configs.errors import DataError, UserError
 from configs.run_dir import ShardDir
 from configs.schema import DataConfig
@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = command_parser(__doc__)
     parser.add_argument("folder", type=Path, help="folder of the set, such as shards/imagenet")
     parser.add_argument("--full", action="store_true", help="also sha256, members and pixels")
-    parser.add_argument("--processes", type=int, default=1, metavar="N", help="processes of a full check")
+    parser.add_argument("--processes", type=at_least(1), default=1, metavar="N", help="processes of a full check")
     parser.add_argument("--cache-dir", type=Path, default=Path(DataConfig().cache_dir), help="for tars behind URLs")
     arguments = parser.parse_args(argv)
     try:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from configs.command_line import command_parser, settings_help
+from configs.command_line import at_least, command_parser, output_file, settings_help
 from configs.schema import EvalConfig, RunConfig
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -37,6 +37,29 @@ def test_settings_are_shown_as_they_are_written_percent_signs_too(schema: type) 
     shown = settings_help(schema)
     assert "%%" not in shown
     assert "data.shards = " in shown
+
+
+def refusal(argument: list[str], capsys: pytest.CaptureFixture[str], **options: object) -> str:
+    parser = command_parser("Does a thing.")
+    parser.add_argument("--it", **options)
+    with pytest.raises(SystemExit, match="2"):
+        parser.parse_args(argument)
+    return capsys.readouterr().err.splitlines()[-1]
+
+
+def test_where_results_go_is_prepared_or_refused_before_the_work(tmp_path: Path, capsys) -> None:
+    assert output_file(str(tmp_path / "a" / "b" / "c.json")) == tmp_path / "a" / "b" / "c.json"
+    assert (tmp_path / "a" / "b").is_dir()
+    told = refusal(["--it", str(tmp_path / "a")], capsys, type=output_file)
+    assert told.endswith(f"argument --it: {tmp_path}/a is a folder; name a file in it")
+    (tmp_path / "file").touch()
+    told = refusal(["--it", str(tmp_path / "file" / "c.json")], capsys, type=output_file)
+    assert f"cannot make the folder {tmp_path}/file" in told
+
+
+@pytest.mark.parametrize(("text", "told"), [("0", "0 is below 1"), ("-3", "-3 is below 1"), ("x", "invalid")])
+def test_a_number_below_its_limit_is_refused_with_both(text: str, told: str, capsys) -> None:
+    assert told in refusal([f"--it={text}"], capsys, type=at_least(1))
 
 
 def test_a_real_program_calls_itself_what_one_types() -> None:

@@ -91,8 +91,8 @@ def test_the_stages_of_llava_are_counted_from_their_json_files_alone(tmp_path, m
         row = {"id": "0", "image": "coco/train2017/0.jpg", "conversations": turns}
         (tmp_path / "data/llava" / name).write_text(json.dumps([row]))
     monkeypatch.chdir(tmp_path)
-    frequency.main(["--config", str(preset), "--classes", "imagenet", "--output", "counts.json"])
-    found = json.loads(Path("counts.json").read_text())["sources"]
+    frequency.main(["--config", str(preset), "--classes", "imagenet", "--output", "new/counts.json"])
+    found = json.loads(Path("new/counts.json").read_text())["sources"]
     assert {stage: counts["occurrences"][0] for stage, counts in found.items()} == {"pretrain": 1, "instruct": 1}
 
 
