@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-from configs.command_line import command_parser
+from configs.command_line import at_least, command_parser
 from configs.run_dir import ShardDir
 from configs.schema import DataConfig, SourceConfig
 from data_prep.finalise import finalise
@@ -53,8 +53,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = command_parser(__doc__)
     parser.add_argument("what", choices=("build", "read", "all"), nargs="?", default="all")
     parser.add_argument("--folder", type=Path, help="where to work (default: the system's temporary folder)")
-    parser.add_argument("--rounds", type=int, default=4, help="rounds; the best counts (default 4)")
-    parser.add_argument("--images", type=int, help="images of each size (default 2000 large, 10000 small)")
+    parser.add_argument("--rounds", type=at_least(1), default=4, help="rounds; the best counts (default 4)")
+    parser.add_argument("--images", type=at_least(4), help="images of each size (default 2000 large, 10000 small)")
     parser.add_argument("--json", action="store_true", help="print the figures as one JSON object")
     arguments = parser.parse_args(argv)
     figures: dict[str, Figures] = {}
