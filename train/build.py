@@ -39,7 +39,7 @@ def build_trainer(plan: RunPlan, world: World, start: Start) -> Trainer:
     module = LossModule(loaded.model, plan.family, plan.encoder.pixels)
     engine = Engine(module, plan.deepspeed, config.optim, world)
     writer = CheckpointWriter(plan.run, config.checkpoint)
-    by_leader(lambda: refuse_without_room(writer, engine.state_bytes))
+    by_leader(lambda: refuse_without_room(writer, engine.state.nbytes))
     engine.adamw.measure = config.monitor.enabled and config.monitor.update_size
     heldout = HeldOut(
         ExampleSet(plan.heldout, plan.encoder, config.train.unreadable),

@@ -63,7 +63,7 @@ def save_ours(engine: Engine, folder: Path, step: int) -> Figures:
     """Our save, in a thread as in training."""
     saver = Saver(CheckpointWriter(RunDir(folder), CheckpointConfig(keep_last=1)), asynchronous=True)
     began = time.perf_counter()
-    saver.begin(Snapshot.take(step, engine.read_state(), {}), began)
+    saver.begin(Snapshot.take(step, engine.state.read(), {}), began)
     outcome = saver.finished(wait=True)
     assert outcome is not None and outcome.error is None, outcome
     return {"stopped_s": outcome.waited, "safe_s": outcome.seconds, "bytes": float(outcome.size)}
@@ -103,9 +103,9 @@ def measure(root: Path, arguments: argparse.Namespace) -> dict[str, Any]:
         if name != "ours"
     }
     total = sum(getattr(p, "ds_numel", p.numel()) for p in engine.module.model.parameters())
-    about = {"parameters": total, "trainable": engine.size, "zero_stage": engine.stage, "repeats": arguments.repeats}
+    about = {"parameters": total, "trainable": engine.state.size, "zero_stage": engine.stage}
     stop_world()
-    return {**about, "figures": figures, "ratio_to_ours": ratios}
+    return {**about, "repeats": arguments.repeats, "figures": figures, "ratio_to_ours": ratios}
 
 
 def table(result: dict[str, Any]) -> str:
@@ -127,9 +127,9 @@ def table(result: dict[str, Any]) -> str:
 def main() -> None:
     """Measure in a temporary folder and print."""
     parser = command_parser(__doc__)
-    parser.add_argument("--shape", choices=tuple(SHAPES), default="small")
+    parser.add_argument("--shape", choices=tuple(SHAPES), default="small", help="of the random base (default small)")
     parser.add_argument("--rank", type=int, default=128, help="rank of the LoRA")
-    parser.add_argument("--zero-stage", type=int, choices=(0, 1, 2, 3), default=2)
+    parser.add_argument("--zero-stage", type=int, choices=(0, 1, 2, 3), default=2, help="(default 2)")
     parser.add_argument("--repeats", type=int, default=5, help="measured rounds, after one to warm up")
     parser.add_argument("--folder", help="where to write (default: the system's temporary folder)")
     parser.add_argument("--json", nargs="?", const="-", metavar="FILE", help="the figures as JSON (default: stdout)")

@@ -1,7 +1,10 @@
 """Counted floating-point operations of a training step, and the peak rates to compare them with."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from train.model import Batch
 
 PEAK_BF16 = {  # dense bf16 FLOP/s by the vendors' datasheets
     "H200": 989e12,
@@ -37,13 +40,14 @@ class FlopModel:
             mode=mode,
         )
 
-    def step(self, lengths: list[int], images: int) -> float:
-        """FLOPs of forward and backward over conversations of `lengths` tokens with `images` images in all.
+    def step(self, batches: Sequence[Batch]) -> float:
+        """FLOPs of forward and backward over micro-batches.
 
         A frozen language model costs forward + gradients of activations (2 + 2 per parameter and token), a trained
         one 2 more for gradients of weights. Causal attention costs 2 x 2 x length^2 x hidden / 2 forward per layer.
         """
-        tokens = sum(lengths)
+        lengths = [int(length) for batch in batches for length in batch.lengths()]
+        tokens, images = sum(lengths), sum(len(batch.pixels) for batch in batches)
         passes = 3 if self.mode == "full" else 2
         linear = 2 * passes * self.language_parameters * tokens + 6 * self.lora_parameters * tokens
         attention = 3 * sum(2 * length * length for length in lengths) * self.hidden * self.layers

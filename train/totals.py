@@ -50,14 +50,12 @@ def sum_over_ranks(
         supervised += sum(counts)
         unreadable += len(batch.problems)
         all_tokens += int(batch.attention_mask.sum())
-    counted = [supervised, samples, unsupervised, unreadable, all_tokens]
+    scalars = [losses.mean, float(stop_requested()), supervised, samples, unsupervised, unreadable, all_tokens]
     seconds = [own_seconds if rank == world.rank else 0.0 for rank in range(world.size)]
-    loss, stop, *rest = world.all_sum([losses.mean, float(stop_requested()), *seconds, *counted, *sums, *tokens])
-    seconds, rest = rest[: world.size], rest[world.size :]
-    supervised, samples, unsupervised, unreadable, all_tokens = (int(count) for count in rest[: len(counted)])
-    rest = rest[len(counted) :]
-    by_source = {
-        name: rest[number] / rest[len(names) + number] for number, name in enumerate(names) if rest[len(names) + number]
-    }
-    shares = tuple(seconds)
-    return Totals(loss, bool(stop), supervised, samples, unsupervised, unreadable, all_tokens, shares, by_source)
+    summed = world.all_sum([*scalars, *seconds, *sums, *tokens])
+    (loss, stop, *counts), rest = summed[: len(scalars)], summed[len(scalars) :]
+    seconds, sums, tokens = rest[: world.size], rest[world.size : -len(names)], rest[-len(names) :]
+    by_source = {name: total / count for name, total, count in zip(names, sums, tokens, strict=True) if count}
+    supervised, samples, unsupervised, unreadable, all_tokens = map(int, counts)
+    own = tuple(seconds)
+    return Totals(loss, bool(stop), supervised, samples, unsupervised, unreadable, all_tokens, own, by_source)

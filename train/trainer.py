@@ -19,9 +19,10 @@ from train.checkpoints.reading import Checkpoint
 from train.checkpoints.saving import Saver
 from train.checkpoints.writing import Snapshot
 from train.distributed import World
-from train.engine import Engine, ParameterState
+from train.engine import Engine
 from train.epochs import OrderState, keyed_hash
 from train.flops import FlopModel, peak_flops
+from train.full_state import ParameterState
 from train.heldout import HeldOut
 from train.loss import local_units, weigh
 from train.model import Batch
@@ -81,7 +82,7 @@ class Trainer:
     def write_back(self, checkpoint: Checkpoint, parameters: Iterator[ParameterState], updates: int) -> None:
         """Set weights and moments to `parameters`, AdamW's count to `updates`, and the monitor to `checkpoint`'s."""
         self.parts.monitor.load(checkpoint.state["monitor"])
-        self.parts.engine.write_state(parameters, updates)
+        self.parts.engine.state.write(parameters, updates)
 
     def run(self) -> int:
         """Train to the end, or to an agreed stop; returns the number of steps done. The last step is saved.
@@ -159,23 +160,19 @@ class Trainer:
         began = time.perf_counter()
         self._tell_saved(wait=True)  # one at a time
         if not self.world.leads:
-            for _ in self.parts.engine.gather():  # collective
+            for _ in self.parts.engine.state.gather():  # collective
                 pass
             return
         order = {"step": self.order.step, "skipped": [list(pair) for pair in self.order.skipped]}
-        rng = {"rule": "torch.manual_seed(hash(seed, data step, rank)) before each step", "seed": self._seed}
+        rng = {"rule": "torch.manual_seed(hash(seed, data step, rank)) before each step", "seed": self.plan.config.seed}
         monitor, actions = self.parts.monitor.state(), self.parts.actions.state()
         state = {**self.identity, "order": order, "monitor": monitor, "rng": rng, "actions": actions}
-        self.parts.saver.begin(Snapshot.take(self.order.step, self.parts.engine.read_state(), state), began)
+        self.parts.saver.begin(Snapshot.take(self.order.step, self.parts.engine.state.read(), state), began)
 
     def _tell_saved(self, wait: bool = False) -> None:
         """An event for a checkpoint that has been committed or has failed since, on the leading rank."""
         if outcome := self.parts.saver.finished(wait):
             self.reporter.saved(outcome)
-
-    @property
-    def _seed(self) -> int:
-        return self.plan.config.seed
 
     def _agree(self, data: list[Batch] | None) -> int | None:
         """The units of the next step's loss on all ranks; None if some rank was asked to stop. Collective."""
@@ -206,7 +203,7 @@ class Trainer:
         """One optimizer step; returns its metrics record and whether to stop after it."""
         config, world = self.plan.config, self.world
         factor = lr_factor(step, self.plan.length.total_steps, config.optim) * self.parts.actions.lr_scale(step)
-        seed = keyed_hash(np.array([self.order.data_step(step)], dtype=np.uint64), self._seed, world.rank)
+        seed = keyed_hash(np.array([self.order.data_step(step)], dtype=np.uint64), config.seed, world.rank)
         torch.manual_seed(int(seed[0]) >> 1)
         for batch in batches:
             weigh(batch, config.loss.normalisation, units, world.size * self.plan.batches.accumulation)
@@ -232,18 +229,13 @@ class Trainer:
         if self.parts.actions.memory.rollbacks:
             record["attempt"] = self.parts.actions.memory.rollbacks
         if self.peak:
-            record["mfu"] = self._flops(batches) / seconds / self.peak
+            record["mfu"] = self.parts.flops.step(batches) / seconds / self.peak
         self.reporter.lagging(step + 1, totals.own_seconds, seconds)
         if self._measures_heldout(step + 1):
             self.progress.enter("held-out")
             record["heldout_loss"] = self.parts.heldout.measure(self.parts.engine, world)
             self.progress.enter("report")
         return record, totals.stop
-
-    def _flops(self, batches: list[Batch]) -> float:
-        """What this rank's part of the step takes."""
-        lengths = [int(length) for batch in batches for length in batch.lengths()]
-        return self.parts.flops.step(lengths, sum(len(batch.pixels) for batch in batches))
 
     def _measures_heldout(self, step: int) -> bool:
         every = self.plan.config.train.eval_every

@@ -30,8 +30,8 @@ STEPS, FAULT = 5, 2  # optimizer steps, and which of them (from 0) is faulty on 
 
 def state(engine: Engine) -> list[Any]:
     """Weights, moments and AdamW's count of updates."""
-    counts = sorted({float(saved["step"]) for saved in engine._inner.state.values()})
-    return [[(s.name, s.master, s.moments) for s in engine.read_state()], counts]
+    counts = sorted({float(saved["step"]) for saved in engine.adamw.state.values()})
+    return [[(s.name, s.master, s.moments) for s in engine.state.read()], counts]
 
 
 def same(one: list[Any], other: list[Any]) -> bool:
@@ -151,10 +151,10 @@ def clip_cell(config_file: Path, world: World, name: str, stage: int, dtype: str
     engine.trainable[0][1].register_hook(lambda gradient: gradient * (1000 if trainer.order.step == 3 else 1))
 
     def watched(number: int, *rest: Any) -> Any:
-        before = list(engine.read_state())
+        before = list(engine.state.read())
         done = step(number, *rest)
         rate = engine.optimizer.param_groups[0]["lr"]
-        for old, new in zip(before, engine.read_state(), strict=True):
+        for old, new in zip(before, engine.state.read(), strict=True):
             factor, error = clip_error(old, new, rate, number + 1)
             factors.append(factor)
             errors.append(error)
@@ -197,7 +197,7 @@ def resumed_cell(config_file: Path, world: World, name: str, stage: int, dtype: 
             sink.close()
         lines = trainer.plan.run.metrics.read_text().splitlines() if world.leads else []
         curves.append([(r["step"], r["loss"].hex(), r["grad_norm"].hex()) for r in map(json.loads, lines)])
-    updates = sorted({float(saved["step"]) for saved in trainer.parts.engine._inner.state.values()})
+    updates = sorted({float(saved["step"]) for saved in trainer.parts.engine.adamw.state.values()})
     return {"curves": curves, "started": started, "updates": updates, "missed": trainer.parts.actions.memory.missed}
 
 

@@ -1,8 +1,9 @@
 """Real DeepSpeed on two real ranks: one launch, many claims (see two_ranks.py for what the ranks do)."""
 
+import functools
 import json
 import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import torch.nn.functional as F
 from train.adapters import choose_trainable
 from train.batches import collate
 from train.model import LossModule, load_model
-from train.plan import make_plan
+from train.plan import RunPlan, make_plan
 
 SCRIPT = Path(__file__).with_name("two_ranks.py")
 
@@ -53,16 +54,18 @@ def test_all_zero_stages_see_the_same_losses(results, dtype):
         assert other == pytest.approx(losses[0], rel=tolerance)
 
 
-def reference(workshop, normalisation: str) -> tuple[list[tuple[float, float]], dict[str, torch.Tensor]]:
-    """The same two steps in plain PyTorch: one process, one sample at a time, nothing of our loss code."""
-    plan = make_plan(workshop.config("two_ranks"), 1, "cpu")
-    from importlib.util import module_from_spec, spec_from_file_location
+Reference = tuple[list[tuple[float, float]], dict[str, torch.Tensor]]  # losses and norms, weights
 
-    spec = spec_from_file_location("two_ranks", SCRIPT)
-    ranks = module_from_spec(spec)
-    path = list(sys.path)
-    spec.loader.exec_module(ranks)
-    sys.path[:] = path
+
+@pytest.fixture(scope="module")
+def reference(workshop, results) -> Callable[[str], Reference]:
+    """What plain PyTorch makes of a normalisation, each worked out once."""
+    plan = make_plan(workshop.config("two_ranks"), 1, "cpu")
+    return functools.cache(lambda normalisation: plain_steps(plan, results["lopsided"], normalisation))
+
+
+def plain_steps(plan: RunPlan, batches: list[list[int]], normalisation: str) -> Reference:
+    """The same two steps in one process, one sample at a time, with nothing of our loss code."""
     loaded = load_model(str(plan.folder), None, "fp32", "sdpa")
     choose_trainable(loaded.model, plan.family, plan.config.model, plan.config.optim)
     module = LossModule(loaded.model, plan.family, plan.encoder.pixels)
@@ -70,7 +73,7 @@ def reference(workshop, normalisation: str) -> tuple[list[tuple[float, float]], 
     optimizer = torch.optim.AdamW(trained.values(), lr=plan.config.optim.lr_projector, weight_decay=0.0)
     examples = plan.training_batches().examples
     seen = []
-    for positions in ranks.lopsided(plan):
+    for positions in batches:
         token_losses = [sample_losses(module, collate([examples[p]])) for p in positions]
         if normalisation == "token":
             loss = torch.cat(token_losses).mean()
@@ -98,18 +101,17 @@ def sample_losses(module: LossModule, batch) -> torch.Tensor:
 @pytest.mark.parametrize("stage", [0, 2, 3])
 @pytest.mark.parametrize("micro_batch", [4, 2])
 def test_ranks_and_accumulation_do_not_change_the_update_even_where_one_rank_has_no_image(
-    results, workshop, stage, micro_batch
+    results, reference, stage, micro_batch
 ):
-    seen, weights = reference(workshop, "token")
-    cell = results[f"split zero-{stage} micro-{micro_batch} token"]
-    compare(cell, seen, weights)
+    compare(results[f"split zero-{stage} micro-{micro_batch} token"], *reference("token"))
 
 
 @pytest.mark.parametrize("normalisation", ["sample", "micro_batch"])
-def test_each_normalisation_equals_its_plain_definition(results, workshop, normalisation):
-    seen, weights = reference(workshop, normalisation)
-    compare(results[f"split zero-0 micro-2 {normalisation}"], seen, weights)
-    assert seen != reference(workshop, "token")[0], "the normalisations differ, so the comparison could have failed"
+def test_each_normalisation_equals_its_plain_definition(results, reference, normalisation):
+    compare(results[f"split zero-0 micro-2 {normalisation}"], *reference(normalisation))
+    assert reference(normalisation)[0] != reference("token")[0], (
+        "the normalisations differ, so the comparison could have failed"
+    )
 
 
 def compare(cell: dict[str, Any], seen: list[tuple[float, float]], weights: dict[str, torch.Tensor]) -> None:

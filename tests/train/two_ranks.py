@@ -58,11 +58,11 @@ def resume_cell(config_file: Path, world: World, stage: int, dtype: str, mode: s
     straight, saved = [], None
     for step in range(STEPS):
         if step == SAVED:
-            saved = list(engine.read_state())
+            saved = list(engine.state.read())
         straight.append(run_step(engine, plan, world, order.step(step, 8), step))
     assert saved is not None
     restored = make_engine(plan, world)
-    restored.write_state(iter(saved), SAVED)
+    restored.state.write(iter(saved), SAVED)
     again = [run_step(restored, plan, world, order.step(step, 8), step) for step in range(SAVED, STEPS)]
     return {"straight": straight, "resumed": again}
 
@@ -77,7 +77,7 @@ def split_cell(config_file: Path, world: World, stage: int, micro_batch: int, no
     plan = make_plan(load_config(RunConfig, config_file, overrides)[0], world.size, "cpu")
     engine = make_engine(plan, world)
     seen = [run_step(engine, plan, world, positions, step) for step, positions in enumerate(lopsided(plan))]
-    weights = {state.name: state.master.flatten().tolist() for state in engine.read_state()}
+    weights = {state.name: state.master.flatten().tolist() for state in engine.state.read()}
     return {"seen": seen, "weights": weights}
 
 
@@ -90,7 +90,7 @@ def packed_cell(config_file: Path, world: World, stage: int, mode: str, batching
     batches[0] = batches[0][:2] + [PADDING] * 6
     engine = make_engine(plan, world)
     seen = [run_step(engine, plan, world, positions, step) for step, positions in enumerate(batches)]
-    weights = {state.name: state.master.flatten().tolist() for state in engine.read_state()}
+    weights = {state.name: state.master.flatten().tolist() for state in engine.state.read()}
     counts = [len(plan.order.dealing.share(positions, world.rank)) for positions in batches]
     return {"seen": seen, "weights": weights, "micro_batches": counts}
 
@@ -111,7 +111,7 @@ def lopsided(plan: RunPlan) -> list[list[int]]:
 def main() -> None:
     config_file, output = Path(sys.argv[-2]), Path(sys.argv[-1])
     world = start_world()
-    results: dict[str, object] = {}
+    results: dict[str, object] = {"lopsided": lopsided(make_plan(load_config(RunConfig, config_file)[0], 1, "cpu"))}
     for mode in ("projector", "lora"):
         for dtype in ("fp32", "bf16"):
             for stage in (0, 1, 2, 3):

@@ -20,7 +20,6 @@ import json
 import math
 import os
 import shutil
-import socket
 import subprocess
 import tempfile
 from dataclasses import dataclass, replace
@@ -37,7 +36,7 @@ from data_prep.shards import ShardSet
 from train.batches import ExampleSet
 from train.build import build_trainer
 from train.chat import IGNORED
-from train.distributed import World, start_world, stop_world
+from train.distributed import World, free_port, start_world, stop_world
 from train.heldout import HeldOut
 from train.model import Batch
 from train.plan import make_plan
@@ -109,9 +108,9 @@ class Sabotage:
             engine = self.trainer.parts.engine
             states = [
                 replace(state, master=state.master * (30 if "lora_B" in state.name else 1))
-                for state in engine.read_state()
+                for state in engine.state.read()
             ]
-            engine.write_state(iter(states), self.executed)
+            engine.state.write(iter(states), self.executed)
 
 
 def _do_nothing(actions: Actions, gate: Any) -> None:
@@ -155,10 +154,7 @@ def live_benchmark(seed: int) -> tuple[str, dict[str, Any], bool]:
         root = Path(folder)
         with contextlib.redirect_stdout(sys.stderr):  # what building says is no part of the tables, or of --json
             config = prepare(root, seed)
-        with socket.socket() as listener:
-            listener.bind(("127.0.0.1", 0))
-            port = listener.getsockname()[1]
-        start = [str(Path(sys.executable).with_name("deepspeed")), "--num_gpus", "2", "--master_port", str(port)]
+        start = [str(Path(sys.executable).with_name("deepspeed")), "--num_gpus", "2", "--master_port", str(free_port())]
         command = [*start, str(Path(__file__)), str(config), str(root / "output.json")]
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}  # two ranks with more would fight for the cores
         done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)

@@ -12,8 +12,8 @@ import torch
 from configs.run_dir import RunDir
 from train.checkpoints.reading import Checkpoint, remove_checkpoint, steps_present
 from train.distributed import World, everyone
-from train.engine import ParameterState
 from train.epochs import OrderState
+from train.full_state import ParameterState
 from train.model import Batch
 from train.resume import agreed_checkpoint
 from train.spikes.actions import Actions, Decision, choose_checkpoint, skip_data

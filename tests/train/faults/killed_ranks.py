@@ -16,7 +16,6 @@ import os
 import random
 import select
 import signal
-import socket
 import sys
 import time
 from collections.abc import Callable
@@ -33,7 +32,8 @@ from configs.schema import CheckpointConfig, RunConfig
 from train.checkpoints.reading import MANIFEST, newest_checkpoint
 from train.checkpoints.saving import Saver
 from train.checkpoints.writing import CheckpointWriter, Snapshot, tidy
-from train.engine import ParameterState
+from train.distributed import free_port
+from train.full_state import ParameterState
 from train.plan import make_plan
 
 ROWS, COLUMNS, MATRICES = 1024, 64, 16  # 12.6 MB with the moments
@@ -94,7 +94,7 @@ def save_together(pipe: int, rank: int, port: int, plan: Any, step: int) -> None
     trainer = build_trainer(plan, world, open_run(plan, resume=True))
     trainer.parts.sinks.clear()
     trainer.order = type(trainer.order)(step)
-    gather = trainer.parts.engine.gather
+    gather = trainer.parts.engine.state.gather
 
     def marked() -> Any:
         if rank == 1:
@@ -103,7 +103,7 @@ def save_together(pipe: int, rank: int, port: int, plan: Any, step: int) -> None
         if rank == 1:
             mark(pipe, "gathered")
 
-    trainer.parts.engine.gather = marked  # type: ignore[method-assign]
+    trainer.parts.engine.state.gather = marked  # type: ignore[method-assign]
     try:
         trainer.save()
     finally:
@@ -156,12 +156,6 @@ def trial(phase: str, processes: list[tuple[int, Any]], delay: float | None) -> 
         os.waitpid(process, 0)
         its_pipe.close()
     return told
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 def start(phase: str, run: RunDir, plan: Any, step: int) -> list[tuple[int, Any]]:

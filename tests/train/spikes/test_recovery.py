@@ -10,8 +10,8 @@ from configs.schema import CheckpointConfig, MonitorConfig
 from train.checkpoints.reading import Checkpoint, steps_present
 from train.checkpoints.writing import CheckpointWriter, Snapshot
 from train.distributed import World
-from train.engine import ParameterState
 from train.epochs import OrderState
+from train.full_state import ParameterState
 from train.spikes.actions import Actions, Decision
 from train.spikes.recovery import roll_back
 
