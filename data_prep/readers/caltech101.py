@@ -33,8 +33,11 @@ def read(path: Path, *, split: str | None = None, split_file: str | None = None,
             file.relative_to(path).as_posix() for file in path.glob("*/*.jpg") if file.parent.name != NO_CLASS
         )
     else:
-        rows = [row for row in load_rows(Path(split_file)) if row["split"] == split]
-        files = ["/".join(PurePosixPath(row["image"]).parts[-2:]) for row in rows]
+        try:
+            images = [row["image"] for row in load_rows(Path(split_file)) if row["split"] == split]
+        except KeyError as missing:
+            raise DataError(f"{split_file} has a line without {missing}; each has image, label and split") from missing
+        files = ["/".join(PurePosixPath(image).parts[-2:]) for image in images]
     if not files:
         raise DataError(
             f"no image of split {split!r} under {path}; it should hold folders such as {path / 'accordion'}"

@@ -101,6 +101,12 @@ def test_caltechs_101_folders_become_100_names_by_the_authors_list(shared_data, 
     assert len({name.split("/")[0] for name, _, _ in seen}) == 101
 
 
+def test_a_split_list_of_another_form_says_which_field_is_missing(tmp_path):
+    (tmp_path / "split.jsonl").write_text('{"image": "a/b.jpg", "set": "train"}\n')
+    with pytest.raises(DataError, match="has a line without 'split'; each has image, label and split"):
+        caltech101.read(tmp_path, split="train", split_file=str(tmp_path / "split.jsonl"))
+
+
 def test_caltech_without_a_split_takes_every_folder_but_the_background(tmp_path):
     for folder in ("BACKGROUND_Google", "Faces", "Faces_easy", "ceiling_fan", "not_a_class"):
         (tmp_path / folder).mkdir()
