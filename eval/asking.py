@@ -53,6 +53,8 @@ class Respondent(Protocol):
     """Names its weights, or what stands for them."""
     answer_mark: str
     """The text behind which the authors' code looks for this model's answer (protocol.after_last `official`)."""
+    pads_right: bool
+    """Whether this model's folder pads on the right (protocol.padding_side `processor`)."""
 
     def answerer(self, config: EvalConfig, folder: EvalDir) -> Answerer:
         """Who answers the questions of `config`. Raises `ConfigError` if it cannot be asked under that protocol."""

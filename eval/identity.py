@@ -17,7 +17,6 @@ from configs.run_dir import EvalDir
 from configs.schema import EvalConfig, ProtocolConfig, is_api, result_fields
 from data_prep.atomic import remove_leftovers, write_bytes
 from data_prep.class_names import load_class_list
-from eval.items import neighbours_matter
 
 FORMAT_VERSION = 1
 JUDGING = (
@@ -81,8 +80,6 @@ def describe_evaluation(
         asked |= {"dtype": None, **result_fields(config.api, "api.")}
     judging = judging_fields(config.protocol.kind)
     asked |= {key: value for key, value in protocol.items() if key not in judging}
-    if neighbours_matter(config.protocol):
-        asked |= {"batch_size": config.batch_size, "limit": config.limit}
     if config.protocol.classes is not None and config.protocol.kind in LISTED:
         asked["classes_sha256"] = _names_hash(load_class_list(config.protocol.classes).names)
     if config.protocol.kind == "features":
@@ -102,6 +99,11 @@ def describe_evaluation(
         judged=judged,
         config=asdict(config),
     )
+
+
+def in_fixed_batches(evaluation: Evaluation, config: EvalConfig) -> Evaluation:
+    """The same where an answer depends on those beside it: the batches are part of what is asked."""
+    return replace(evaluation, asked={**evaluation.asked, "batch_size": config.batch_size, "limit": config.limit})
 
 
 def judging_fields(kind: str) -> tuple[str, ...]:
@@ -178,7 +180,8 @@ def judged_as(folder: EvalDir, config: EvalConfig) -> Evaluation:
         raise RunError(f"{folder.root} has no evaluation yet; run eval.run without --report-only first")
     known = present.asked["model"], present.asked["data"]
     wanted = describe_evaluation(config, present.label, *known, (present.items, present.source_items))
-    _check_same(folder, present.asked, wanted.asked)
+    batches = {key: present.asked[key] for key in ("batch_size", "limit") if key in present.asked}
+    _check_same(folder, present.asked, {**wanted.asked, **batches})
     return replace(present, name=config.name, judged=wanted.judged)
 
 

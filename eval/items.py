@@ -53,9 +53,13 @@ def chosen_items(id_hashes: Sequence[int], limit: int | None) -> list[int]:
     return sorted(sorted(range(len(id_hashes)), key=lambda item: draw(id_hashes[item]))[:limit])
 
 
-def neighbours_matter(protocol: ProtocolConfig) -> bool:
-    """Whether an answer depends on what is asked beside it: padding on the right moves where shorter questions end."""
-    return protocol.padding_side != "left" and protocol.kind in ("open_world", "closed_world", "multiple_choice")
+def neighbours_matter(protocol: ProtocolConfig, pads_right: bool) -> bool:
+    """Whether an answer depends on what is asked beside it: padding on the right moves where shorter questions end.
+
+    `pads_right` is what the model's folder says.
+    """
+    right = protocol.padding_side == "right" or (protocol.padding_side == "processor" and pads_right)
+    return right and protocol.kind in ("open_world", "closed_world", "multiple_choice")
 
 
 def draw(hashed: int) -> bytes:

@@ -33,6 +33,7 @@ class LocalModel:
         """Keep the loaded model."""
         self.loaded, self.identity = loaded, loaded.identity
         self.answer_mark = loaded.family.wording("official", loaded.model.config).answer_mark
+        self.pads_right = loaded.tokenizer.padding_side == "right"
 
     def answerer(self, config: EvalConfig, folder: EvalDir) -> Answerer:
         """One that generates, scores class names, or stores states. Raises `ConfigError` for kind zero_shot."""

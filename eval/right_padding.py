@@ -3,7 +3,8 @@
 A processor that pads on the right (BLIP-2's, unless told otherwise) makes `generate` go on from the padding: the first
 word of every question but the longest is chosen where a padding token stands. The authors ask closed-world questions
 in such batches of 8. How much of a number that explains can be measured here (protocol.padding_side); an answer then
-depends on what is asked beside it, so a batch is the same whoever asks it (`eval.items`).
+depends on what is asked beside it, so a batch is the same whoever asks it (`eval.items`), and batch_size and limit are
+part of what is asked. (Their batches follow a shuffled data set, ours its order.)
 """
 
 from collections.abc import Sequence

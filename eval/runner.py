@@ -20,8 +20,8 @@ from data_prep.sample import Sample
 from data_prep.shard_index import id_hash
 from data_prep.shards import ShardSet
 from eval.asking import Answerer, Respondent, Stream, Unanswered
-from eval.identity import claim, describe_evaluation
-from eval.items import Share, batches_of, chosen_items, open_source
+from eval.identity import claim, describe_evaluation, in_fixed_batches
+from eval.items import Share, batches_of, chosen_items, neighbours_matter, open_source
 from eval.open_world import EvalProtocol, Question
 from eval.predictor import Answer
 from eval.progress import AskProgress
@@ -67,6 +67,8 @@ def ask_all(config: EvalConfig, respondent: Respondent, label: str, folder: Eval
     items = chosen_items(hashes.tolist(), config.limit)
     counts = (len(items), len(shards))
     evaluation = describe_evaluation(config, label, respondent.identity, shards.fingerprint, counts)
+    if neighbours_matter(config.protocol, respondent.pads_right):
+        evaluation = in_fixed_batches(evaluation, config)
     claim(folder, replace(evaluation, answer_mark=respondent.answer_mark))
     protocol = make_protocol(config.protocol, respondent.answer_mark)
     questionnaire = Questionnaire(shards, protocol, respondent.answerer(config, folder))

@@ -67,9 +67,8 @@ def word_tokenizer(words: Sequence[str]) -> PreTrainedTokenizerFast:
     backend = Tokenizer(WordLevel(vocabulary, unk_token="<unk>"))
     backend.pre_tokenizer = Split(Regex(r"\n|[^\w\s]|\w+"), behavior="removed", invert=True)
     backend.add_special_tokens([AddedToken(token, normalized=False) for token in SPECIAL_TOKENS])
-    return PreTrainedTokenizerFast(
-        tokenizer_object=backend, bos_token="<s>", eos_token="</s>", unk_token="<unk>", pad_token="<pad>"
-    )
+    tokens = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<pad>"}
+    return PreTrainedTokenizerFast(tokenizer_object=backend, padding_side="left", **tokens)  # as llava-hf's folders say
 
 
 def random_model(

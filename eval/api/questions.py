@@ -46,6 +46,7 @@ class ApiRespondent:
     """The model NAME of `model: api:NAME`."""
 
     answer_mark = ""
+    pads_right = False
 
     def __init__(self, config: EvalConfig):
         """Raises `ConfigError` if there is no name, or the environment holds no address."""

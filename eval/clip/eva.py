@@ -79,6 +79,7 @@ class OpenClipRespondent:
     """A model of open_clip."""
 
     answer_mark = ""
+    pads_right = False
 
     def __init__(self, model: str, dtype: str, device: str):
         """Load it. Raises `ConfigError` that says what to install if open_clip is missing or does not load."""

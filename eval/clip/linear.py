@@ -59,6 +59,7 @@ class EncoderRespondent:
     """The image encoder of an evaluation's model."""
 
     answer_mark = ""
+    pads_right = False
 
     def __init__(self, config: EvalConfig, folder: Path, device: str):
         """Load it. Raises `ConfigError` if the model has none that is supported."""

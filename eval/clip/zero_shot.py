@@ -106,6 +106,7 @@ class ClipRespondent:
     """A CLIP in a transformers folder."""
 
     answer_mark = ""
+    pads_right = False
 
     def __init__(self, folder: Path, dtype: str, device: str):
         """Load both halves."""

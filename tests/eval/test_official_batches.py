@@ -1,5 +1,6 @@
 """What the authors' pipelines do to pixels and batches of BLIP-2, against transformers' own processors and models."""
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -107,9 +108,12 @@ def test_processor_is_the_left_where_the_folder_pads_there(families):
 
 
 def test_only_answers_that_are_written_depend_on_their_neighbours():
-    assert neighbours_matter(ProtocolConfig(padding_side="right"))
-    assert not neighbours_matter(ProtocolConfig())
-    assert not neighbours_matter(ProtocolConfig(kind="class_scoring", classes="imagenet", padding_side="right"))
+    assert neighbours_matter(ProtocolConfig(padding_side="right"), pads_right=False)
+    assert neighbours_matter(ProtocolConfig(padding_side="processor"), pads_right=True)
+    assert not neighbours_matter(ProtocolConfig(padding_side="processor"), pads_right=False)
+    assert not neighbours_matter(ProtocolConfig(), pads_right=True)
+    scoring = ProtocolConfig(kind="class_scoring", classes="imagenet", padding_side="right")
+    assert not neighbours_matter(scoring, pads_right=True)
 
 
 @torch.inference_mode()
@@ -173,3 +177,33 @@ def test_answers_of_right_padded_batches_are_the_same_cut_short_and_shared_out(
         run("whole", batch_size=3)
     assert "batch_size was 4 and is now 3" in capsys.readouterr().err
     assert run("other", batch_size=3) != expected
+    assert run("other", "--report-only", batch_size=4) == run("other", batch_size=3)
+
+
+def test_a_family_that_pads_on_the_left_may_change_its_batches_under_official(write_config, tmp_path):
+    main(["--config", str(write_config(limit=3)), "--protocol", "official"])
+    main(["--config", str(write_config(batch_size=2)), "--protocol", "official"])
+    assert len(read_records(EvalDir(tmp_path / "answers")).predictions) == 15
+
+
+@pytest.mark.parametrize(
+    ("preset", "model", "settings"),
+    [
+        ("official", "blip-2", ["batch_size=2"]),
+        ("official", "instructblip", []),
+        ("official", "llava_next_mistral", []),
+        ("official_finetuned_blip", "blip-2", ["protocol.image_size=48"]),
+        ("official_finetuned", "llava", []),
+        ("clean", "blip-2", []),
+    ],
+)
+def test_every_preset_asks_the_families_it_is_for(
+    write_config, tmp_path, families, tiny_model, preset, model, settings
+):
+    folder = tiny_model if model == "llava" else families[model]
+    config = str(write_config(model=str(folder), limit=4))
+    short = [*settings, "protocol.max_new_tokens=6"]
+    main(["--config", config, "--protocol", preset, *(part for text in short for part in ("--set", text))])
+    report = json.loads(EvalDir(tmp_path / "answers").report("json").read_text())
+    assert report["items"]["answered"] == 4, report["failures"]
+    assert report["protocol"]["dtype"] == ("fp16" if "finetuned" in preset else "fp32")

@@ -80,7 +80,7 @@ def build_tokenizer(seed: int) -> PreTrainedTokenizerFast:
         additional_special_tokens=[IMAGE_PLACEHOLDER],
         clean_up_tokenization_spaces=False,
         model_max_length=512,
-        padding_side="right",
+        padding_side="left",  # as llava-hf's folders say
     )
 
 
