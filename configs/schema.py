@@ -715,13 +715,16 @@ class ProbeConfig(Section):
     )
     batch_size: int = setting(512, doc="Training items a step (paper: 512).", at_least=1)
     learning_rate: float = setting(1e-3, doc="Of Adam, without decay (paper: 1e-3).", above=0)
-    shuffle: bool = setting(
-        False, doc="Another order in every epoch. The authors' code draws one order for all epochs, and so does false."
+    shuffle: str = setting(
+        "once",
+        doc="Order of the training items: drawn `once` for all epochs, in `every_epoch`, or `official`: as in authors' "
+        "code, every epoch for heads on an image encoder, once for those on a language model.",
+        choices=("once", "every_epoch", "official"),
     )
     choose_epoch: str = setting(
         "held_out",
-        doc="The epoch whose head counts: best on a `held_out` share of the training items; `best_on_test`: best on the "
-        "test items themselves (paper, authors' code), and every report says so; or the `last`.",
+        doc="The epoch whose head counts: best on a `held_out` share of the training items; `best_on_test`: best on "
+        "the test items themselves (paper, authors' code), and every report says so; or the `last`.",
         choices=("held_out", "best_on_test", "last"),
     )
     held_out: float = setting(

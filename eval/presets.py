@@ -3,8 +3,8 @@
     python -m eval.run --config configs/eval/imagenet_open_world.yaml --protocol official
 
 What is asked about (kind, wording, class list, candidates) stays the evaluation's; how it is asked and judged becomes
-the preset's; `dtype:` beside `protocol:` sets the precision, where that is part of it. `--set protocol.KEY=VALUE`
-still refines both, and the hash beside every number says what was used.
+the preset's; beside `protocol:`, `dtype:` sets the precision where that is part of it, and `probe:` how linear heads
+are trained. `--set protocol.KEY=VALUE` still refines both, and the hash beside every number says what was used.
 """
 
 import json
@@ -16,9 +16,10 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from configs.errors import ConfigError
-from configs.schema import ProtocolConfig
+from configs.schema import ProbeConfig, ProtocolConfig, Section
 
 PRESETS = Path(__file__).resolve().parents[1] / "configs" / "eval" / "protocols"
+SECTIONS: Mapping[str, type[Section]] = {"protocol": ProtocolConfig, "probe": ProbeConfig}
 
 
 def preset_names() -> list[str]:
@@ -47,12 +48,14 @@ def preset_settings(name: str) -> dict[str, Any]:
     values = OmegaConf.to_container(OmegaConf.load(file))
     if not isinstance(values, Mapping) or not isinstance(values.get("protocol"), Mapping):
         raise ConfigError(f"{file} holds no section `protocol:`; see {PRESETS.name}/paper.yaml")
-    if unknown := [key for key in values if key not in ("protocol", "dtype")]:
+    if unknown := [key for key in values if key not in (*SECTIONS, "dtype")]:
         raise ConfigError(
-            f"{file} sets {unknown[0]!r}; a protocol holds the section `protocol:`, and `dtype:` beside it"
+            f"{file} sets {unknown[0]!r}; a protocol holds the section `protocol:`, and `probe:` and `dtype:` beside it"
         )
-    known = {spec.name for spec in fields(ProtocolConfig)}
-    if unknown := [key for key in values["protocol"] if key not in known]:
-        raise ConfigError(f"{file} sets protocol.{unknown[0]}, which is none of: {', '.join(sorted(known))}")
-    settings = {f"protocol.{key}": value for key, value in values["protocol"].items()}
+    settings: dict[str, Any] = {}
+    for section, schema in SECTIONS.items():
+        known, chosen = {spec.name for spec in fields(schema)}, values.get(section) or {}
+        if unknown := [key for key in chosen if key not in known]:
+            raise ConfigError(f"{file} sets {section}.{unknown[0]}, which is none of: {', '.join(sorted(known))}")
+        settings |= {f"{section}.{key}": value for key, value in chosen.items()}
     return settings | ({"dtype": values["dtype"]} if "dtype" in values else {})

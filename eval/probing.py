@@ -111,7 +111,9 @@ def states_configs(config: EvalConfig) -> list[EvalConfig]:
         raise ConfigError(f"probe.part is language_model, and {config.model} has none; leave it at auto")
     part = config.probe.part if config.probe.part != "auto" else "encoder" if alone else "language_model"
     epochs = config.probe.encoder_epochs if part == "encoder" else config.probe.epochs
-    config = replace(config, probe=replace(config.probe, part=part, epochs=epochs))
+    authors = "every_epoch" if part == "encoder" else "once"
+    shuffle = authors if config.probe.shuffle == "official" else config.probe.shuffle
+    config = replace(config, probe=replace(config.probe, part=part, epochs=epochs, shuffle=shuffle))
     return [_storing(config, source) for source in (trained_on, config.source)]
 
 

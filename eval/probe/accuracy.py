@@ -105,7 +105,7 @@ class Maker:
         needed = layout.bytes(len(items) * len(self.columns) * stored.form.size)
         keep = needed <= self.left
         self.left -= needed if keep else 0
-        shuffled = self.settings.seed if self.settings.shuffle and layout.learning else None
+        shuffled = self.settings.seed if self.settings.shuffle == "every_epoch" and layout.learning else None
         read = Items(stored.labels[items], lambda part: stored.read(items[part], self.columns))
         return Batches(read, layout, size, keep=keep, shuffle_seed=shuffled)
 

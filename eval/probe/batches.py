@@ -94,7 +94,7 @@ class Layout:
         """A batch of (B, F, H) states and (B,) labels."""
         places = states.transpose(0, 1).to(self.device, self.dtype).contiguous()
         if not self.packs:
-            return PlainBatch(places.split(self.group(len(places))), labels.to(self.device))
+            return PlainBatch(torch.split(places, self.group(len(places))), labels.to(self.device))
         columns = [packed(own.t().contiguous()) for own in places] if self.learning else []
         return PackedBatch([packed(own) for own in places], columns, labels, self.dtype)
 

@@ -39,8 +39,7 @@ class Trained:
 
     def hits(self, items: Batches) -> torch.Tensor:
         """(F, N) which of `items` each head has right, on the CPU."""
-        together = items.layout.group(len(self.weights))
-        heads = list(zip(self.weights.split(together), self.biases.split(together), strict=True))
+        heads = _grouped(self.weights, self.biases, items.layout.group(len(self.weights)))
         return torch.cat([_hits(batch, heads).cpu() for batch in items.epoch(0)], 1)
 
 
@@ -50,11 +49,8 @@ def train_heads(train: Batches, check: Batches | None, classes: int, settings: P
     places, size = train.items.read(torch.arange(1)).shape[1:]
     device = train.layout.device
     initial = [tensor.to(device) for tensor in initial_heads(places, size, classes, settings.seed)]
-    together = train.layout.group(places)
-    heads: Heads = [
-        (initial[0][start : start + together].clone(), initial[1][start : start + together].clone())
-        for start in range(0, places, together)
-    ]
+    weights, biases = (part.clone() for part in initial)
+    heads = _grouped(weights, biases, train.layout.group(places))
     adam = torch.optim.Adam([part for head in heads for part in head], lr=settings.learning_rate, fused=True)
     best = torch.full((places,), -1, device=device)
     chosen, right, kept = best.clone(), best, initial
@@ -68,12 +64,16 @@ def train_heads(train: Batches, check: Batches | None, classes: int, settings: P
         better = right > best
         best, chosen = torch.where(better, right, best), torch.where(better, epoch, chosen)
         for place in better.nonzero().flatten().tolist():
-            group, number = divmod(place, together)
-            kept[0][place], kept[1][place] = heads[group][0][number], heads[group][1][number]
+            kept[0][place], kept[1][place] = weights[place], biases[place]
     if check is not None:
         return Trained(chosen, kept[0], kept[1], best, right)
-    weights, biases = (torch.cat([head[part] for head in heads]) for part in (0, 1))
     return Trained(torch.full_like(chosen, settings.epochs - 1), weights, biases, None, None)
+
+
+def _grouped(weights: torch.Tensor, biases: torch.Tensor, together: int) -> Heads:
+    """The heads in groups of `together`; the groups are parts of the tensors, not copies."""
+    starts = range(0, len(weights), together)
+    return [(weights[start : start + together], biases[start : start + together]) for start in starts]
 
 
 def initial_heads(places: int, size: int, classes: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:

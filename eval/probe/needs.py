@@ -100,7 +100,7 @@ def needs_text(needs: Sequence[Needs]) -> str:
     maker = Maker(settings, ())
     numbers = first.items * len(first.form.places) * first.form.size
     memory = maker.layout(learning=True).bytes(numbers)
-    fits = memory <= settings.memory_gib * GIB and not settings.shuffle
+    fits = memory <= settings.memory_gib * GIB and settings.shuffle == "once"
     lines += [
         f"disk        {size(sum(need.disk for need in needs))} to write, {size(_free(first.folder.root))} free",
         f"memory      training lays out {size(memory)}; probe.memory_gib is {settings.memory_gib:g}: "

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from configs.schema import EvalConfig, ProtocolConfig
+from configs.schema import EvalConfig, ProbeConfig, ProtocolConfig
 from eval.audit import AUDIT, numbers_of
 from eval.presets import preset_settings
 
@@ -32,6 +32,8 @@ def protocol_lines(names: Sequence[str]) -> list[Line]:
     """Every setting that a protocol may make. Raises `ConfigError` for an unknown protocol or setting."""
     protocols = [preset_settings(name) for name in names]
     specs = {f"protocol.{spec.name}": spec for spec in dataclasses.fields(ProtocolConfig) if spec.name != "name"}
+    probing = {f"probe.{spec.name}": spec for spec in dataclasses.fields(ProbeConfig)}
+    specs |= {name: spec for name, spec in probing.items() if any(name in made for made in protocols)}
     specs["dtype"] = next(spec for spec in dataclasses.fields(EvalConfig) if spec.name == "dtype")
     return [
         Line(setting, numbers_of(setting), spec.metadata["doc"], tuple(made.get(setting, OWN) for made in protocols))

@@ -158,7 +158,14 @@ def _add_classes(found: Found, values: Mapping[str, Any], name: str) -> None:
         return
     _, dataset = model_and_dataset(values)
     model = f"{_model_name(values)}{', probed' if name == 'probe.json' else ''}"
-    found.by_class.setdefault(dataset, {})[model] = [ClassResult(**result) for result in values["classes"]]
+    results = [ClassResult(**result) for result in values["classes"]]
+    known = found.by_class.setdefault(dataset, {})
+    if _items(results) >= _items(known.get(model, [])):  # of several results of one model the one of most items
+        known[model] = results
+
+
+def _items(results: Sequence[ClassResult]) -> int:
+    return sum(result.rate.total for result in results)
 
 
 def _plainly_open(report: Mapping[str, Any]) -> bool:

@@ -43,7 +43,8 @@ def test_what_paper_and_official_choose_otherwise_has_a_number():
     assert {line.setting for line in lines if line.differs and not line.audit} == set()
     assert sum(line.differs for line in lines) > 15
     assert {line.setting for line in lines} == {
-        "dtype", *(f"protocol.{spec.name}" for spec in dataclasses.fields(ProtocolConfig) if spec.name != "name")
+        *("dtype", "probe.choose_epoch", "probe.shuffle"),
+        *(f"protocol.{spec.name}" for spec in dataclasses.fields(ProtocolConfig) if spec.name != "name"),
     }  # fmt: skip
 
 

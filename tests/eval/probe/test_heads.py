@@ -23,7 +23,7 @@ def trained(train, check, epochs, dtype=torch.float32, keep=True, **settings):
     def batches(rows, size, learning):
         states, labels = rows
         read = Items(labels, lambda part: states[part])
-        shuffled = settings.get("seed", 0) if settings.get("shuffle") and learning else None
+        shuffled = settings.get("seed", 0) if settings.get("shuffle") == "every_epoch" and learning else None
         return Batches(read, Layout(dtype, "cpu", learning), size, keep=keep, shuffle_seed=shuffled)
 
     checked = None if check is None else batches(check, 4096, False)
@@ -92,7 +92,7 @@ def test_a_shuffled_training_has_its_own_order_in_each_epoch_and_the_same_when_r
     assert torch.equal(orders[0], orders[2])
     assert not torch.equal(orders[0], orders[1])
     assert torch.equal(orders[0].bincount(), rows[1].bincount())
-    plain, shuffled = (trained(rows, None, 2, shuffle=shuffle) for shuffle in (False, True))
+    plain, shuffled = (trained(rows, None, 2, shuffle=shuffle) for shuffle in ("once", "every_epoch"))
     assert not torch.equal(plain.weights, shuffled.weights)
 
 
