@@ -5,15 +5,15 @@ from collections import Counter
 import torch
 
 from train.adapters import choose_trainable, count_parts, freeze_table
-from train.batches import ExampleSet
 from train.checkpoints.saving import Saver
 from train.checkpoints.writing import CheckpointWriter
+from train.data.batches import ExampleSet
 from train.determinism import COST, make_deterministic
 from train.distributed import World, by_leader
-from train.engine import Engine
 from train.flops import FlopModel
 from train.heldout import HeldOut
 from train.model import LossModule, load_model
+from train.optimization.engine import Engine
 from train.plan import RunPlan
 from train.resume import Start, refuse_without_room, write_run_files
 from train.sinks import ConsoleSink, JsonlSink, Sink, make_event

@@ -163,7 +163,7 @@ class ChatRenderer:
         """A whole conversation, each answer and its `</s>` supervised.
 
         `max_length` cuts conversations without an image; those with one are cut after the image is expanded
-        (`train.batches`), exactly as LLaVA does it. Raises `DataError` for turns that do not alternate.
+        (`train.data.batches`), exactly as LLaVA does it. Raises `DataError` for turns that do not alternate.
         """
         rendered, exchanges = Rendered(), _exchanges(turns)
         if len(exchanges) > 1 and not self.words.rounds:

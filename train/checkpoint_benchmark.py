@@ -29,12 +29,12 @@ from train.adapters import choose_trainable
 from train.checkpoints.saving import Saver
 from train.checkpoints.writing import CheckpointWriter, Snapshot
 from train.distributed import World, start_world, stop_world
-from train.engine import Engine
 from train.families.interface import trainable_family_of
 from train.model import LossModule, load_model
+from train.optimization.engine import Engine
+from train.optimization.zero import deepspeed_config
 from train.plan import split_batch
 from train.shapes import SHAPES, write_random_base
-from train.zero import deepspeed_config
 
 Figures = dict[str, float]
 

@@ -4,11 +4,11 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from train.batches import ExampleSet, collate
+from train.data.batches import ExampleSet, collate
+from train.data.epochs import PADDING, keyed_hash
+from train.data.packing import rank_share
 from train.distributed import World
-from train.engine import Engine
-from train.epochs import PADDING, keyed_hash
-from train.packing import rank_share
+from train.optimization.engine import Engine
 from train.schedule import BatchPlan
 
 

@@ -13,11 +13,11 @@ from collections.abc import Iterator
 from configs.command_line import config_of, config_parser, exit_on_user_error
 from configs.errors import ConfigError, UserError
 from configs.schema import RunConfig
-from train.epochs import PADDING
-from train.packing import StepOrder
+from train.data.epochs import PADDING
+from train.data.packing import StepOrder
+from train.data.reading import read_steps
+from train.data.sources import PositionSet, SourceSet
 from train.plan import plan_order
-from train.reading import read_steps
-from train.sources import PositionSet, SourceSet
 
 
 class IdSet(PositionSet[str]):

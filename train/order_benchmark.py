@@ -16,8 +16,8 @@ import numpy as np
 
 from configs.command_line import command_parser
 from configs.schema import TrainConfig
-from train.epochs import EpochOrder, Mixture
-from train.packing import Dealing, Lengths, StepOrder
+from train.data.epochs import EpochOrder, Mixture
+from train.data.packing import Dealing, Lengths, StepOrder
 from train.schedule import plan_batches
 
 IMAGENET, MIX = 1_281_167, 665_298

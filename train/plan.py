@@ -13,17 +13,17 @@ from transformers import AutoConfig
 from configs.errors import ConfigError
 from configs.run_dir import RunDir
 from configs.schema import RunConfig
-from train.batches import Encoder, ExampleSet, TrainingBatches
 from train.chat import ChatRenderer, load_tokenizer
+from train.data.batches import Encoder, ExampleSet, TrainingBatches
+from train.data.lengths import Counts, Recipe, token_counts
+from train.data.packing import Dealing, StepOrder
+from train.data.sources import SourceSet
 from train.families.interface import TrainableFamily, trainable_family_of
 from train.identity import model_identity
-from train.lengths import Counts, Recipe, token_counts
 from train.model import resolve_attention, resolve_folder
-from train.packing import Dealing, StepOrder
+from train.optimization.zero import deepspeed_config
 from train.pixels import folder_pixels
 from train.schedule import BatchPlan, Length, plan_batches
-from train.sources import SourceSet
-from train.zero import deepspeed_config
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ def plan_order(config: RunConfig, sources: SourceSet, world_size: int) -> StepOr
 
 
 def plan_counts(config: RunConfig, sources: SourceSet) -> Counts:
-    """Tokens of every sample for the model of `config`; counted now if they never were (`train.lengths`)."""
+    """Tokens of every sample for the model of `config`; counted now if they never were (`train.data.lengths`)."""
     folder = resolve_folder(config.model.base, config.model.revision)
     family = trainable_family_of(folder)
     model_config = AutoConfig.from_pretrained(folder, trust_remote_code=False)

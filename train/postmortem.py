@@ -23,10 +23,10 @@ from configs.schema import RunConfig
 from data_prep.atomic import write_bytes
 from data_prep.inspect import contact_sheet
 from data_prep.sample import Sample
-from train.epochs import PADDING
+from train.data.epochs import PADDING
+from train.data.sources import SourceSet
 from train.plan import plan_order
 from train.sinks import records
-from train.sources import SourceSet
 from train.spikes.plot import Curve, Mark, svg
 from train.spikes.verdicts import ALARMS, NEWS
 

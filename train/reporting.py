@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from train.checkpoints.saving import Outcome
-from train.epochs import OrderState
+from train.data.epochs import OrderState
 from train.plan import RunPlan
 from train.sinks import Sink, make_event
 from train.spikes.involved import Witness

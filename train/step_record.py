@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from train.engine import Update
+from train.optimization.engine import Update
 from train.totals import Totals
 
 

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from train.distributed import World
-from train.engine import Losses
 from train.model import Batch
+from train.optimization.engine import Losses
 from train.supervision.signals import stop_requested
 
 

@@ -18,14 +18,14 @@ from configs.errors import RunError
 from train.checkpoints.reading import Checkpoint
 from train.checkpoints.saving import Saver
 from train.checkpoints.writing import Snapshot
+from train.data.epochs import OrderState, keyed_hash
 from train.distributed import World
-from train.engine import Engine
-from train.epochs import OrderState, keyed_hash
 from train.flops import FlopModel, peak_flops
-from train.full_state import ParameterState
 from train.heldout import HeldOut
 from train.loss import local_units, weigh
 from train.model import Batch
+from train.optimization.engine import Engine
+from train.optimization.full_state import ParameterState
 from train.plan import RunPlan
 from train.reporting import Reporter
 from train.schedule import lr_factor

@@ -19,7 +19,7 @@ from configs.schema import RunConfig
 from train.build import build_trainer
 from train.checkpoints.reading import steps_present
 from train.distributed import World, start_world, stop_world
-from train.engine import Engine
+from train.optimization.engine import Engine
 from train.plan import make_plan
 from train.resume import open_run
 from train.spikes.verdicts import Verdict

@@ -16,8 +16,8 @@ from configs.schema import CheckpointConfig
 from train.checkpoints.saving import Saver
 from train.checkpoints.writing import CheckpointWriter, Snapshot
 from train.distributed import World
-from train.full_state import ParameterState
 from train.identity import model_identity
+from train.optimization.full_state import ParameterState
 from train.supervision import run as supervised
 from train.supervision import signals
 from train.supervision.board import Board

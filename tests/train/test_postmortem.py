@@ -12,7 +12,7 @@ from configs.load import to_yaml
 from configs.run_dir import RunDir
 from configs.schema import MonitorConfig
 from train import postmortem
-from train.epochs import EpochOrder
+from train.data.epochs import EpochOrder
 from train.plan import make_plan
 from train.sinks import make_event
 from train.spikes import plot

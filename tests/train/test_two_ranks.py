@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 
 from train.adapters import choose_trainable
-from train.batches import collate
+from train.data.batches import collate
 from train.model import LossModule, load_model
 from train.plan import RunPlan, make_plan
 

@@ -14,12 +14,12 @@ import torch
 from configs.load import load_config
 from configs.schema import RunConfig
 from train.adapters import choose_trainable
-from train.batches import collate, pack
+from train.data.batches import collate, pack
+from train.data.epochs import PADDING, EpochOrder
 from train.distributed import World, start_world, stop_world
-from train.engine import Engine
-from train.epochs import PADDING, EpochOrder
 from train.loss import local_units, weigh
 from train.model import LossModule, load_model
+from train.optimization.engine import Engine
 from train.plan import RunPlan, make_plan
 
 STEPS = 4

@@ -24,7 +24,7 @@ from safetensors import safe_open
 
 from configs.errors import RunError
 from configs.run_dir import RunDir
-from train.full_state import MOMENTS, ParameterState
+from train.optimization.full_state import MOMENTS, ParameterState
 
 WEIGHTS = "weights.safetensors"
 OPTIMIZER = "optimizer.safetensors"

@@ -35,7 +35,7 @@ from train.checkpoints.reading import (
     steps_present,
 )
 from train.checkpoints.tensor_file import write_tensors
-from train.full_state import ParameterState
+from train.optimization.full_state import ParameterState
 
 MARGIN = 1.2  # of the bytes to be written, what must be free before the first is: others write to the disk as well
 

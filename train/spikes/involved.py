@@ -7,9 +7,9 @@ first 8 steps; of a loss only the samples of its source.
 from collections.abc import Callable, Sequence
 
 from configs.errors import DataError
-from train.epochs import PADDING
-from train.packing import StepOrder
-from train.sources import SourceSet
+from train.data.epochs import PADDING
+from train.data.packing import StepOrder
+from train.data.sources import SourceSet
 from train.spikes.verdicts import EVERY_STEP, Verdict
 
 MOST_STEPS = 8

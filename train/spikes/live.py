@@ -33,9 +33,9 @@ from configs.load import load_config
 from configs.schema import RunConfig
 from data_prep import build
 from data_prep.shards import ShardSet
-from train.batches import ExampleSet
 from train.build import build_trainer
 from train.chat import IGNORED
+from train.data.batches import ExampleSet
 from train.distributed import World, free_port, start_world, stop_world
 from train.heldout import HeldOut
 from train.model import Batch

@@ -17,7 +17,7 @@ from train.checkpoints.reading import MANIFEST, SELF, manifest_sum, newest_check
 from train.checkpoints.saving import Saver
 from train.checkpoints.tensor_file import write_tensors
 from train.checkpoints.writing import CheckpointWriter, Snapshot, tidy
-from train.full_state import ParameterState
+from train.optimization.full_state import ParameterState
 
 NAMES = ("model.a", "model.b")
 

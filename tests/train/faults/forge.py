@@ -25,8 +25,8 @@ import deepspeed  # noqa: F401 - imported once, here
 import torch
 
 import train.finetune
-from train.batches import ExampleSet
 from train.checkpoints.writing import CheckpointWriter
+from train.data.batches import ExampleSet
 from train.supervision import signals
 from train.supervision.progress import Progress
 

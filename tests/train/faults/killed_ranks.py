@@ -33,7 +33,7 @@ from train.checkpoints.reading import MANIFEST, newest_checkpoint
 from train.checkpoints.saving import Saver
 from train.checkpoints.writing import CheckpointWriter, Snapshot, tidy
 from train.distributed import free_port
-from train.full_state import ParameterState
+from train.optimization.full_state import ParameterState
 from train.plan import make_plan
 
 ROWS, COLUMNS, MATRICES = 1024, 64, 16  # 12.6 MB with the moments

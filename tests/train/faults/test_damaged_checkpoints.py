@@ -15,7 +15,7 @@ from configs.run_dir import RunDir
 from configs.schema import CheckpointConfig
 from train.checkpoints.reading import FILES, MANIFEST, newest_checkpoint
 from train.checkpoints.writing import CheckpointWriter, Snapshot
-from train.full_state import ParameterState
+from train.optimization.full_state import ParameterState
 from train.plan import make_plan
 from train.resume import open_run
 

@@ -9,9 +9,9 @@ from configs.run_dir import RunDir
 from configs.schema import CheckpointConfig, MonitorConfig
 from train.checkpoints.reading import Checkpoint, steps_present
 from train.checkpoints.writing import CheckpointWriter, Snapshot
+from train.data.epochs import OrderState
 from train.distributed import World
-from train.epochs import OrderState
-from train.full_state import ParameterState
+from train.optimization.full_state import ParameterState
 from train.spikes.actions import Actions, Decision
 from train.spikes.recovery import roll_back
 

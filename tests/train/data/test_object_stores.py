@@ -21,10 +21,10 @@ from configs.schema import DataConfig, SourceConfig
 from data_prep import build, remote
 from data_prep.shard_cache import ShardCache
 from data_prep.shards import ShardSet
-from train.epochs import PADDING
+from train.data.epochs import PADDING
+from train.data.reading import read_steps
+from train.data.sources import PositionSet, SourceSet
 from train.plan import plan_order
-from train.reading import read_steps
-from train.sources import PositionSet, SourceSet
 
 fsspec = pytest.importorskip("fsspec")
 

@@ -8,10 +8,10 @@ import pytest
 
 from configs.errors import DataError
 from data_prep.shards import ShardSet
-from train import lengths
-from train.lengths import Recipe, token_counts
+from train.data import lengths
+from train.data.lengths import Recipe, token_counts
+from train.data.sources import SourceSet
 from train.plan import make_plan
-from train.sources import SourceSet
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from configs.schema import DataConfig, TrainConfig
 from data_prep.sample import Sample
 from data_prep.shard_cache import ShardCache
 from data_prep.shards import ShardSet
-from train.epochs import Mask, Mixture
+from train.data.epochs import Mask, Mixture
 
 E = TypeVar("E")
 

@@ -11,11 +11,11 @@ import torch
 from configs.errors import ConfigError
 from train import order_benchmark
 from train.adapters import choose_trainable
-from train.batches import collate, pack
-from train.epochs import PADDING
+from train.data.batches import collate, pack
+from train.data.epochs import PADDING
+from train.data.packing import Dealing, packed_shares, rank_share
 from train.loss import local_units, weigh
 from train.model import LossModule, attention_arguments, load_model
-from train.packing import Dealing, packed_shares, rank_share
 from train.plan import make_plan
 from train.preview import preview
 from train.schedule import plan_batches

@@ -12,11 +12,11 @@ import pytest
 from configs.load import load_config
 from configs.schema import RunConfig
 from data_prep import build
-from train.epochs import EpochOrder
+from train.data.epochs import EpochOrder
+from train.data.sources import SourceSet
 from train.order import ids_of_rank
 from train.plan import plan_order
 from train.schedule import Length
-from train.sources import SourceSet
 
 SAMPLES = 47
 PER_SHARD = {1: 47, 2: 24, 3: 16, 7: 7}

@@ -11,9 +11,9 @@ import torch
 
 from configs.run_dir import RunDir
 from train.checkpoints.reading import newest_checkpoint
-from train.gated_adamw import GatedAdamW
+from train.optimization.gated_adamw import GatedAdamW
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def optimizers(**settings: object) -> tuple[list[torch.nn.Parameter], GatedAdamW, torch.optim.AdamW]:

@@ -13,10 +13,10 @@ from torch import nn
 from configs.schema import OptimConfig
 from train.adapters import parameter_groups
 from train.distributed import World
-from train.full_state import FullState
-from train.gated_adamw import GatedAdamW
 from train.model import Batch, LossModule
-from train.update_clip import UpdateClip, find_parts
+from train.optimization.full_state import FullState
+from train.optimization.gated_adamw import GatedAdamW
+from train.optimization.update_clip import UpdateClip, find_parts
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Engine:
     """A DeepSpeed engine around the loss module."""
 
     def __init__(self, module: LossModule, settings: dict[str, Any], optim: OptimConfig, world: World):
-        """`settings` is DeepSpeed's configuration (`train.zero`). Moves the module to the rank's device."""
+        """`settings` is DeepSpeed's configuration (`zero.py`). Moves the module to the rank's device."""
         import deepspeed
 
         warnings.filterwarnings("ignore", message=".*all_gather_into_tensor.*", category=FutureWarning)  # DeepSpeed's

@@ -14,9 +14,9 @@ from torch.utils.data import DataLoader
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from configs.errors import DataError
-from train.epochs import PADDING
-from train.packing import MicroBatches, StepOrder
-from train.sources import PositionSet, SourceSet
+from train.data.epochs import PADDING
+from train.data.packing import MicroBatches, StepOrder
+from train.data.sources import PositionSet, SourceSet
 from train.supervision import signals
 
 _PR_SET_PDEATHSIG = 1  # of Linux: the signal this process gets when its parent is gone

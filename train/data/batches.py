@@ -18,12 +18,12 @@ from configs.schema import ChatConfig
 from data_prep.images import decode_rgb
 from data_prep.sample import Sample
 from train.chat import IGNORED, ChatRenderer, Rendered, UnsupervisedError, expand_image
-from train.epochs import PADDING
+from train.data.epochs import PADDING
+from train.data.packing import StepOrder
+from train.data.reading import read_steps
+from train.data.sources import PositionSet, SourceSet
 from train.model import Batch
-from train.packing import StepOrder
 from train.pixels import PixelProcessor
-from train.reading import read_steps
-from train.sources import PositionSet, SourceSet
 
 
 @dataclass(frozen=True, slots=True)

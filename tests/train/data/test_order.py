@@ -12,13 +12,13 @@ import pytest
 
 from configs.errors import ConfigError
 from configs.schema import TrainConfig
-from train.epochs import PADDING, EpochOrder, Mixture, OrderState, data_steps, keyed_hash
-from train.packing import rank_share
+from train.data.epochs import PADDING, EpochOrder, Mixture, OrderState, data_steps, keyed_hash
+from train.data.packing import rank_share
 from train.plan import make_plan
 from train.preview import preview
 from train.schedule import plan_batches
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 PLAIN = Mixture(shards=((10, 10, 10), (10, 7)), weights=(1.0, 1.0), block=1000)
 
 

@@ -31,9 +31,9 @@ from configs.errors import DataError
 from configs.schema import ChatConfig
 from data_prep.atomic import atomic_file
 from data_prep.progress import Progress
-from train.batches import Encoder
-from train.epochs import Mask
-from train.sources import SourceSet
+from train.data.batches import Encoder
+from train.data.epochs import Mask
+from train.data.sources import SourceSet
 from train.supervision import signals
 
 COUNTS = np.dtype([("tokens", "<u4"), ("supervised", "<u4")])

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from train.update_clip import UpdateClip, shrink
+from train.optimization.update_clip import UpdateClip, shrink
 
 
 @dataclass

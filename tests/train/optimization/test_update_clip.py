@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from train.distributed import World
-from train.gated_adamw import GatedAdamW
-from train.update_clip import Part, UpdateClip
+from train.optimization.gated_adamw import GatedAdamW
+from train.optimization.update_clip import Part, UpdateClip
 
 LR, BETAS, EPS, DECAY = 0.01, (0.9, 0.99), 1e-6, 0.1
 ALONE = World(0, 1, 0, torch.device("cpu"))

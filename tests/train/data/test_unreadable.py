@@ -12,13 +12,13 @@ import pytest
 from configs.errors import DataError
 from configs.load import load_config
 from configs.schema import RunConfig
-from train.batches import collate
+from train.data.batches import collate
+from train.data.reading import read_steps
+from train.data.sources import PositionSet
 from train.loss import local_units
 from train.plan import make_plan
-from train.reading import read_steps
-from train.sources import PositionSet
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture

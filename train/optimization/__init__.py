@@ -1,0 +1,1 @@
+"""DeepSpeed, AdamW behind a gate, and the full training state inside them."""
