@@ -143,6 +143,7 @@ def loss_figure(curves: Sequence[LossCurve]) -> str:
             if group:
                 axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=9, frameon=False)
             else:
+                axes.set_xticks([])
                 axes.text(0.5, 0.5, "no such run", ha="center", transform=axes.transAxes, color="#55616e")
         panels[-1].set_xlabel("optimizer step")
         return svg_of(figure)

@@ -26,6 +26,16 @@ def correlation(value: float | None) -> str:
     return "not defined" if value is None else f"{value:.2f}"
 
 
+def correlated(frequency: Mapping[str, Any]) -> str:
+    """Both correlations of a report's frequencies with their 95 % intervals, where they have one."""
+    told = []
+    for kind in ("spearman", "pearson"):
+        bounds = frequency.get(f"{kind}_interval")
+        within = f" ({correlation(bounds[0])} to {correlation(bounds[1])})" if bounds else ""
+        told.append(f"{kind.capitalize()} {correlation(frequency[kind])}{within}")
+    return ", ".join(told)
+
+
 def interval(rate: Mapping[str, Any]) -> str:
     """The 95 % interval of a rate from report.json."""
     return f"{100 * rate['low']:.1f} to {100 * rate['high']:.1f} %"
@@ -134,17 +144,14 @@ def _frequency(report: Mapping[str, Any]) -> list[Block]:
         return []
     results = [ClassResult(**values) for values in report["classes"]]
     caption = (
-        f"Each dot is one of {frequency['classes']:,} classes, the line joins the means of bins. Spearman "
-        f"{_correlated(frequency, 'spearman')}, Pearson {_correlated(frequency, 'pearson')}; 95 % intervals. "
-        f"Frequency: samples of the class in {', '.join(report['frequency_sources'])}."
+        f"Each small mark is one of {frequency['classes']:,} classes, the line joins the means of bins. "
+        f"{correlated(frequency)}; 95 % intervals. Frequency: samples of the class in "
+        f"{', '.join(report['frequency_sources'])}."
     )
     stages = report.get("frequency_stages") or {}
     if len(stages) > 1:
-        told = (
-            f"{name} {correlation(found['spearman'])} and {correlation(found['pearson'])}"
-            for name, found in stages.items()
-        )
-        caption += f" Spearman and Pearson with one stage alone: {'; '.join(told)}."
+        told = (f"{name} {correlated(found)}" for name, found in stages.items())
+        caption += f" With one stage alone: {'; '.join(told)}."
     rows = []
     for part in (*frequency["thirds"], *frequency["log_bins"]):
         counts = [_span(part["low"], part["high"]), f"{part['classes']:,}", percent(part["mean_accuracy"])]
@@ -164,12 +171,6 @@ def _frequency(report: Mapping[str, Any]) -> list[Block]:
         Figure(frequency_figure({str(report["label"]): results}), caption),
         Table(headers, rows, numeric=frozenset(range(1, 7))),
     ]
-
-
-def _correlated(frequency: Mapping[str, Any], kind: str) -> str:
-    bounds = frequency[f"{kind}_interval"]
-    told = f" ({correlation(bounds[0])} to {correlation(bounds[1])})" if bounds else ""
-    return f"{correlation(frequency[kind])}{told}"
 
 
 def _span(low: int, high: int) -> str:

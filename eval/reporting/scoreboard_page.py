@@ -49,10 +49,10 @@ def scoreboard_page(content: Mapping[str, Any], found: Found) -> Page:
         others = [
             _cells({"row": other["name"], "paper": None, "difference": None, **other}) for other in content["others"]
         ]
-        blocks += [
-            Heading("Results that no row of the paper belongs to"),
-            Table(HEADERS, others, numeric=NUMERIC, code=PATHS),
-        ]
+        shown = [[name, ours, *rest] for name, _, ours, _, *rest in others]
+        headers = ("result", "ours", *HEADERS[4:])
+        table = Table(headers, shown, numeric=frozenset({1, 3}), code=frozenset({5}))
+        blocks += [Heading("Results that no row of the paper belongs to"), table]
     return Page("The paper's numbers and ours", blocks)
 
 
@@ -115,7 +115,8 @@ def _outcome(row: Mapping[str, Any] | None) -> str:
     if rate is None:
         return str(row["note"])
     told = f"{100 * rate['value']:.1f} ({100 * rate['low']:.1f} to {100 * rate['high']:.1f}), n = {rate['n']:,}"
-    return f"{told}; {row['note']}" if row["note"] else told
+    parts = [told, row.get("protocol"), row["note"]]
+    return "; ".join(part for part in parts if part)
 
 
 def sections(rows: Sequence[Line]) -> dict[str, list[Line]]:

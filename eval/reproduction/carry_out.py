@@ -24,6 +24,7 @@ from eval.items import Share, open_source
 from eval.places import place_of
 from eval.report import write_report, write_view
 from eval.reporting.guidance_page import write_guidance
+from eval.reporting.report_page import correlated, protocol_tag
 from eval.reproduction.plan import Planned
 
 PROBES = ("probe", "linear")
@@ -31,7 +32,9 @@ PROBES = ("probe", "linear")
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a row: `accuracy` as in report.json, or the `reason` why there is none."""
+    """What became of a row: `accuracy` as in report.json, under which `protocol` (name and hash), or the `reason` why
+    there is none.
+    """
 
     dataset: str
     row: str
@@ -41,6 +44,7 @@ class Outcome:
     note: str = ""
     reason: str | None = None
     folder: str | None = None
+    protocol: str | None = None
 
 
 def ask(planned: Sequence[Planned], share: Share, processes: int = 1) -> None:
@@ -97,21 +101,13 @@ def _reported(row: Planned, report: Mapping[str, Any], folder: EvalDir, refused:
     accuracy: Mapping[str, Any] | None = report["accuracy"]
     if row.row.key.startswith("frequency"):
         found = report["frequency"]
-        told = [f"{_correlations(found)} over {found['classes']:,} classes"]
+        told = [f"{correlated(found)} over {found['classes']:,} classes"]
         stages = report["frequency_stages"]
-        told += [f"{stage} alone {_correlations(values)}" for stage, values in stages.items() if len(stages) > 1]
+        told += [f"{stage} alone {correlated(values)}" for stage, values in stages.items() if len(stages) > 1]
         accuracy, notes = None, told
     if row.row.key in ("random", "max_frequency"):
         accuracy, notes = None, [f"{report['baselines'][row.row.key]:.1%} of {report['accuracy']['n']:,}"]
-    return _outcome(row, accuracy, "; ".join(notes), folder)
-
-
-def _correlations(found: Mapping[str, Any]) -> str:
-    return f"Spearman {_correlation(found['spearman'])}, Pearson {_correlation(found['pearson'])}"
-
-
-def _correlation(value: float | None) -> str:
-    return "not defined" if value is None else f"{value:.2f}"
+    return _outcome(row, accuracy, "; ".join(notes), folder, protocol_tag(report))
 
 
 def _guided(row: Planned, answers: EvalDir) -> Outcome:
@@ -125,7 +121,7 @@ def _guided(row: Planned, answers: EvalDir) -> Outcome:
     swept = results["forms"][name]["swept_on_test"]
     authors = f"swept on all {swept['accuracy']['n']:,}: {swept['accuracy']['value']:.1%} at t = {swept['guidance']:g}"
     note = f"t = {held['guidance']:g} chosen on {held['chosen_on']:,} others ({authors})"
-    return _outcome(row, held["accuracy"], note, folder)
+    return _outcome(row, held["accuracy"], note, folder, protocol_tag(results))
 
 
 def _probing(row: Planned) -> EvalConfig:
@@ -148,7 +144,7 @@ def _probed(row: Planned) -> Outcome:
     others = [f"{place} {found['accuracy']['value']:.1%}" for place, found in places.items() if place != name]
     told = f"place {name}; {told}; " + (f"others: {', '.join(others)}" if others else "no other place")
     if result["frequency"]:
-        told += f"; frequency: {_correlations(result['frequency'])}"
+        told += f"; frequency: {correlated(result['frequency'])}"
     return _outcome(row, places[name]["accuracy"], told, folder)
 
 
@@ -176,9 +172,11 @@ def _sibling(row: Planned, answers: EvalDir) -> EvalDir:
     return EvalDir(place.root / answers.root.name if place.in_run else place.root)
 
 
-def _outcome(row: Planned, accuracy: Mapping[str, Any] | None, note: str, folder: EvalDir | Path) -> Outcome:
+def _outcome(
+    row: Planned, accuracy: Mapping[str, Any] | None, note: str, folder: EvalDir | Path, protocol: str | None = None
+) -> Outcome:
     place = str(folder.root if isinstance(folder, EvalDir) else folder)
-    return Outcome(row.dataset, row.row.key, row.row.title, row.row.tables, accuracy, note, None, place)
+    return Outcome(row.dataset, row.row.key, row.row.title, row.row.tables, accuracy, note, None, place, protocol)
 
 
 def _cannot(row: Planned, reason: str | None) -> Outcome:

@@ -47,15 +47,19 @@ def _how(row: Planned) -> str:
         return f"from the answers of {row.row.answers}, no forward"
     if row.row.settings.get("kind") == "class_scoring":
         if row.config.protocol.class_ids != "in_context":
-            return f"one tree of all names an image; class_ids {row.config.protocol.class_ids}: a BLIP, a forward a name"
+            return (
+                f"one tree of all names an image; class_ids {row.config.protocol.class_ids}: a BLIP, a forward a name"
+            )
         return "one prompt and one tree of all names an image"
     return f"answers of up to {row.config.protocol.max_new_tokens} tokens"
 
 
 def outcome_table(outcomes: Sequence[Outcome]) -> str:
     """Each row's accuracy with its interval, or why there is none."""
-    lines = [f"{'data set':<16} {'row':<15} {'accuracy':>9}  {'95 % interval':<15} {'n':>7}  note"]
-    lines += [f"{o.dataset:<16} {o.row:<15} {_numbers(o.accuracy)}  {_note(o)}" for o in outcomes]
+    lines = [f"{'data set':<16} {'row':<15} {'accuracy':>9}  {'95 % interval':<15} {'n':>7}  {'protocol':<21}  note"]
+    lines += [
+        f"{o.dataset:<16} {o.row:<15} {_numbers(o.accuracy)}  {o.protocol or '':<21}  {_note(o)}" for o in outcomes
+    ]
     run = sum(outcome.reason is None for outcome in outcomes)
     return "\n".join([*lines, f"{run} of {len(outcomes)} rows have a result"])
 

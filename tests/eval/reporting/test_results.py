@@ -80,6 +80,7 @@ def test_the_page_shows_figures_curves_and_the_rows_of_a_reproduction(tmp_path, 
     folder = tmp_path / "runs" / "eval" / "paper_x_open"
     write_report(folder, 0.5, frequency=frequency, classes=classes, frequency_stages={"pretrain": {"spearman": 0.6}})
     row = {"dataset": "x", "row": "open", "title": "open <world>", "accuracy": RATE, "note": "", "reason": None}
+    row["protocol"] = "paper 0123456789ab"
     lost = row | {"row": "closed", "title": "closed world", "accuracy": None, "reason": "too long", "folder": None}
     record = {"model": "runs/a", "protocol": "paper", "rows": [row | {"folder": str(folder)}, lost]}
     write(tmp_path / "runs", "reproduction-paper.json", record)
@@ -94,6 +95,7 @@ def test_the_page_shows_figures_curves_and_the_rows_of_a_reproduction(tmp_path, 
     for name in ("classes to choose from", "times as many errors", "accuracy", "optimizer step", "loss", "ours"):
         assert f">{name}</text>" in page
     assert "open &lt;world&gt;" in page
+    assert "25.0 (20.0 to 30.0), n = 1,000; paper 0123456789ab</td>" in page
     assert "not run: too long" in page
     anchors = set(re.findall(r'<h2 id="([^"]+)"', page))
     assert set(re.findall(r'<a href="#([^"]+)"', page)) == anchors
@@ -118,6 +120,17 @@ def test_correlations_have_an_interval_from_their_number_of_classes(tmp_path, ca
     text = (tmp_path / "scoreboard.md").read_text()
     assert "| pearson, LLaVA1.5-7B, ImageNet | 0.35 | 0.30 | -0.05 | 0.24 to 0.36 | 1,000 |" in text
     assert "| spearman, LLaVA1.5-7B, ImageNet | 0.76 | 0.70 | -0.06 | 0.66 to 0.73 | 1,000 |" in text
+
+
+def test_of_several_results_of_one_model_the_figure_has_that_of_most_items(tmp_path):
+    def classes(right: int) -> list[dict]:
+        return [{"label": 0, "name": "c", "right": right, "wrong": 0, "no_answer": 0, "frequency": 5}]
+
+    frequency = {"spearman": None, "pearson": None, "classes": 1, "log_bins": []}
+    for name, right in (("a", 3), ("b", 9), ("c", 6)):
+        write_report(tmp_path / name, 1.0, frequency=frequency, classes=classes(right))
+    (drawn,) = collect([tmp_path], paper_numbers()).by_class["ImageNet"].values()
+    assert [result.right for result in drawn] == [9]
 
 
 def test_a_result_that_a_reproduction_tells_is_no_other_result(tmp_path, monkeypatch, capsys):

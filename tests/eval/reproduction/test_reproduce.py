@@ -46,6 +46,9 @@ def test_every_row_has_a_result_or_a_reason_and_nothing_is_asked_twice(world, ti
     assert unable["candidates_20"] == "there are only 3 classes"
     assert rows["pets", "scores_2"]["accuracy"]["n"] == rows["pets", "open"]["accuracy"]["n"] == 15
     assert rows["quiz", "max_frequency"]["note"] == "25.0% of 8"
+    told = {row["protocol"] for key, row in rows.items() if row["accuracy"] and key[1] != "probe"}
+    assert all(re.fullmatch("paper [0-9a-f]{12}", tag) for tag in told)
+    assert rows["pets", "scores"]["protocol"] != rows["pets", "scores_mean"]["protocol"]
     assert len(rows) == 28 + 5
     first = len(counted)
     assert first == (len(ASKED) - 1) * 15 + 3 * 8  # class scores do not go through `answer`
