@@ -26,9 +26,10 @@ from data_prep.sample import Turn
 from eval.generation import Greedy, LanguageModel, Stop
 from eval.right_padding import generate, padded_right, padding_of
 from eval.wording import words_for
-from train.chat import IMAGE_INDEX, ChatRenderer, Rendered, expand_image
+from train.chat import ChatRenderer
 from train.model import LoadedModel
 from train.pixels import ImageBatch
+from train.rendered import IMAGE_INDEX, Rendered, expand_image
 
 
 @dataclass(frozen=True, slots=True)

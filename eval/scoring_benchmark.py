@@ -37,7 +37,8 @@ from eval.scoring.rules import Rule, class_scores
 from eval.scoring.tree_forward import TreeForward, scoring_attention
 from eval.scoring.tree_scorer import TreeScorer
 from eval.scoring.trie import ClassTrie, answer_tokens
-from train.chat import ChatRenderer, load_tokenizer
+from train.chat import ChatRenderer
+from train.tokenizer import load_tokenizer
 
 GOALS = {"loop": 30.0, "full": 150.0, "sum": 0.02, "cfg": 0.05}
 RUNS = 3  # of every side in turn; the least counts

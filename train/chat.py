@@ -12,119 +12,26 @@ Two ways to turn that text into ids, both in use and not equal:
 - `hf`: the whole text in one call, with `<image>` as a special token, as transformers' `LlavaProcessor` does it (the
   paper's zero-shot rows used this).
 
-Other words, for evaluation: `MARKUPS`.
+Other words, for evaluation: `train.markups`.
 
 `python -m train.chat --tokenizer DIR --conversations IN.json --output OUT.json --show` renders LLaVA JSON.
 """
 
 import argparse
 import json
-import shutil
 import sys
-import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoTokenizer, LlamaTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerBase
 
 from configs.command_line import command_parser, exit_on_user_error
 from configs.errors import ConfigError, DataError, UserError
 from data_prep.sample import IMAGE_PLACEHOLDER, Turn, parse_turns
-
-IMAGE_INDEX = -200  # stands for the image in unexpanded ids, as in LLaVA
-IGNORED = -100  # the label of an unsupervised token, as in PyTorch's cross entropy
-END = "</s>"
-VICUNA_V1 = (
-    "A chat between a curious user and an artificial intelligence assistant. "
-    "The assistant gives helpful, detailed, and polite answers to the user's questions."
-)
-
-VICUNA_HUMAN = VICUNA_V1.replace("curious user", "curious human").replace("the user's", "the human's")
-SYSTEM_PROMPTS = {"vicuna_v1": VICUNA_V1, "vicuna_human": VICUNA_HUMAN, "none": ""}
-
-
-@dataclass(frozen=True, slots=True)
-class Markup:
-    """The words around a question and its answer: `human` question `human_end` `assistant` space answer.
-
-    `cut` tokenises pieces as LLaVA's own code does, else the whole text in one call. With `image_first` the image's
-    tokens stand before everything, the start token included, and leave nothing in the text. Only some have a place for
-    a `system` prompt, or for several `rounds` of questions.
-    """
-
-    human: str = "USER: "
-    human_end: str = " "
-    assistant: str = "ASSISTANT:"
-    cut: bool = False
-    image_first: bool = False
-    system: bool = True
-    rounds: bool = True
-
-
-MARKUPS = {
-    "llava": Markup(cut=True),
-    "llava_doubled": Markup(assistant="ASSISTANT:ASSISTANT:", cut=True),  # authors' fine-tuned ImageWikiQA, by LLaVA's
-    "hf": Markup(),
-    "hf_newline": Markup(human_end="\n"),  # llava-hf's model cards, and the authors' zero-shot LLaVA-1.5
-    "mistral": Markup("[INST] ", " ", "[/INST]", system=False),  # transformers' documentation of LLaVA-NeXT
-    "mistral_tight": Markup("[INST] ", "", "[/INST]", system=False),  # the authors' zero-shot LLaVA-NeXT
-    "question": Markup("Question: ", " ", "Answer:", image_first=True, system=False),  # BLIP-2's paper, Section 4.1
-    "plain": Markup("", "", "", image_first=True, system=False, rounds=False),  # transformers' docs of InstructBLIP
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Wording:
-    """What a model is spoken to with: names of a markup and of a system prompt, the beginning before class names.
-
-    `prefix_in_question`: what is put into the assistant's mouth elsewhere ends the question instead. `answer_mark`:
-    the text behind which an answer is looked for. `class_ids`: which tokens of a class name are scored.
-    """
-
-    markup: str
-    system_prompt: str = "none"
-    class_prefix: str = ""
-    prefix_in_question: bool = False
-    answer_mark: str = "ASSISTANT:"
-    class_ids: str = "in_context"
-
-
-class UnsupervisedError(DataError):
-    """A training sample in which no token is supervised: it would teach nothing."""
-
-
-@dataclass(slots=True)
-class Rendered:
-    """Token ids, one `IMAGE_INDEX` an image, and whether each is supervised. Grown by `add` only."""
-
-    input_ids: list[int] = field(default_factory=list)
-    supervised: list[bool] = field(default_factory=list)
-
-    def add(self, ids: Sequence[int], supervised: Sequence[bool]) -> None:
-        """Append tokens together with their supervision."""
-        assert len(ids) == len(supervised)
-        self.input_ids.extend(ids)
-        self.supervised.extend(supervised)
-
-    @property
-    def labels(self) -> list[int]:
-        """The ids where supervised, `IGNORED` elsewhere."""
-        return [token if on else IGNORED for token, on in zip(self.input_ids, self.supervised, strict=True)]
-
-    @property
-    def images(self) -> int:
-        """Number of images the conversation refers to."""
-        return self.input_ids.count(IMAGE_INDEX)
-
-
-@dataclass(frozen=True, slots=True)
-class _Piece:
-    """A stretch of the rendered text; characters from `answer_from` on are the assistant's."""
-
-    text: str
-    answer_from: int
+from train.markups import END, MARKUPS, SYSTEM_PROMPTS, Markup
+from train.rendered import IMAGE_INDEX, Rendered, coloured
+from train.tokenizer import load_tokenizer
 
 
 class ChatRenderer:
@@ -215,19 +122,21 @@ class ChatRenderer:
         if END in text:
             raise DataError(f"the text {text[:80]!r}… contains {END}, which would end the conversation: remove it")
         if not self.words.cut:
-            self._add_piece(rendered, _Piece(text, answer_from), first=first)
+            self._add_piece(rendered, text, answer_from, first=first)
             return
         start = 0
         for number, part in enumerate(text.split(IMAGE_PLACEHOLDER)):
             if number:
                 rendered.add([IMAGE_INDEX], [False])
-            self._add_piece(rendered, _Piece(part, answer_from - start), first=True)
+            self._add_piece(rendered, part, answer_from - start, first=True)
             start += len(part) + len(IMAGE_PLACEHOLDER)
 
-    def _add_piece(self, rendered: Rendered, piece: _Piece, *, first: bool) -> None:
-        """Tokenise a piece; not `first` means it continues a text after a special token (not `cut`)."""
+    def _add_piece(self, rendered: Rendered, text: str, answer_from: int, *, first: bool) -> None:
+        """Tokenise a piece, whose characters from `answer_from` on are the assistant's.
+
+        Not `first` means it continues a text after a special token (not `cut`).
+        """
         skip = 0
-        text, answer_from = piece.text, piece.answer_from
         if not first:  # let the tokenizer see the `</s>` it follows, then take the ids after it
             text, answer_from, skip = END + text, answer_from + len(END), 1
         encoded = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
@@ -273,72 +182,6 @@ def _image_first(question: str) -> str:
     images = question.count(IMAGE_PLACEHOLDER)
     words = question.replace(IMAGE_PLACEHOLDER, "").strip()
     return f"{(IMAGE_PLACEHOLDER + chr(10)) * images}{words}".strip()
-
-
-def expand_image(rendered: Rendered, image_tokens: int, image_token_id: int, max_length: int) -> Rendered:
-    """Replace each `IMAGE_INDEX` by `image_tokens` times `image_token_id`, then cut to `max_length` tokens.
-
-    Raises `DataError` if the cut would go through an image.
-    """
-    expanded = Rendered()
-    for token, supervised in zip(rendered.input_ids, rendered.supervised, strict=True):
-        if token != IMAGE_INDEX:
-            expanded.add([token], [supervised])
-            continue
-        expanded.add([image_token_id] * image_tokens, [False] * image_tokens)
-        if len(expanded.input_ids) > max_length:
-            raise DataError(
-                f"chat.max_length {max_length} cuts through the image's {image_tokens} tokens, which end at "
-                f"{len(expanded.input_ids)}; raise it above that"
-            )
-    del expanded.input_ids[max_length:], expanded.supervised[max_length:]
-    return expanded
-
-
-def coloured(rendered: Rendered, tokenizer: PreTrainedTokenizerBase) -> str:
-    """The conversation as text, supervised tokens in green, images as `<image>` (runs of them counted)."""
-    parts: list[str] = []
-    ids, position = rendered.input_ids, 0
-    while position < len(ids):
-        end, on = position, rendered.supervised[position]
-        image = ids[position] == IMAGE_INDEX
-        while end < len(ids) and rendered.supervised[end] == on and (ids[end] == IMAGE_INDEX) == image:
-            end += 1
-        if image:
-            parts.append(f"<image x{end - position}>" if end - position > 1 else IMAGE_PLACEHOLDER)
-        else:
-            text = str(tokenizer.decode(ids[position:end], skip_special_tokens=False))
-            parts.append(f"\033[32m{text}\033[0m" if on else text)
-        position = end
-    return " ".join(parts)
-
-
-def load_tokenizer(place: str | Path) -> PreTrainedTokenizerBase:
-    """A tokenizer from a folder, a hub id, a `tokenizer.json` or a SentencePiece `tokenizer.model` file.
-
-    Raises `ConfigError` if there is none.
-    """
-    path = Path(place)
-    hub_id = str(place).count("/") == 1 and not str(place).startswith((".", "/", "~"))
-    if not path.exists() and not hub_id:  # the hub would be asked for it, and asked again
-        raise ConfigError(f"no tokenizer at {place}: no such file or folder, and a hub id has the form owner/name")
-    try:
-        if path.suffix == ".json" and path.is_file():
-            return PreTrainedTokenizerFast(tokenizer_file=str(path), bos_token="<s>", eos_token=END, unk_token="<unk>")
-        if path.suffix == ".model" and path.is_file():
-            return _from_sentencepiece(path)
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(str(place), trust_remote_code=False)
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"no tokenizer at {place}: {str(error).splitlines()[0]}") from error
-    return tokenizer
-
-
-def _from_sentencepiece(path: Path) -> PreTrainedTokenizerBase:
-    """A LLaMA tokenizer from its SentencePiece file alone; transformers only takes folders of fixed names."""
-    with tempfile.TemporaryDirectory() as folder:
-        shutil.copy(path, Path(folder) / "tokenizer.model")
-        tokenizer: PreTrainedTokenizerBase = LlamaTokenizer.from_pretrained(folder)
-    return tokenizer
 
 
 def _records(file: Path) -> list[Any]:

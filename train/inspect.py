@@ -16,10 +16,10 @@ from configs.schema import RunConfig
 from data_prep.inspect import choose
 from data_prep.sample import Sample
 from data_prep.shards import ShardSet
-from train.chat import IMAGE_INDEX, coloured, expand_image
 from train.data.batches import Encoder
 from train.data.sources import SourceSet
 from train.plan import make_plan
+from train.rendered import IMAGE_INDEX, coloured, expand_image
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -16,8 +16,8 @@ from collections.abc import Sequence
 import torch
 
 from configs.errors import ConfigError
-from train.chat import IGNORED
 from train.model import Batch
+from train.rendered import IGNORED
 
 
 def local_units(batches: Sequence[Batch], normalisation: str) -> int:

@@ -19,9 +19,10 @@ from transformers import AutoModelForImageTextToText, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
 from configs.errors import ConfigError
-from train.chat import IGNORED, load_tokenizer
 from train.families.interface import Family, TrainableFamily, family_of
 from train.identity import model_identity
+from train.rendered import IGNORED
+from train.tokenizer import load_tokenizer
 
 MODEL_FILES = ("*.json", "*.safetensors", "*.model", "*.txt")  # of a hub's repository, its sub-folders included
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}

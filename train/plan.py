@@ -13,7 +13,7 @@ from transformers import AutoConfig
 from configs.errors import ConfigError
 from configs.run_dir import RunDir
 from configs.schema import RunConfig
-from train.chat import ChatRenderer, load_tokenizer
+from train.chat import ChatRenderer
 from train.data.batches import Encoder, ExampleSet, TrainingBatches
 from train.data.lengths import Counts, Recipe, token_counts
 from train.data.packing import Dealing, StepOrder
@@ -24,6 +24,7 @@ from train.model import resolve_attention, resolve_folder
 from train.optimization.zero import deepspeed_config
 from train.pixels import folder_pixels
 from train.schedule import BatchPlan, Length, plan_batches
+from train.tokenizer import load_tokenizer
 
 
 @dataclass(frozen=True)

@@ -9,13 +9,13 @@ from transformers import AutoModelForImageTextToText
 
 from configs.schema import RunConfig
 from train.adapters import PartCount, choose_trainable, count_parts, freeze_table
-from train.chat import coloured, expand_image
 from train.data.epochs import PADDING, EpochOrder
 from train.data.lengths import Counts
 from train.determinism import COST
 from train.families.interface import Family
 from train.optimization.zero import memory_estimate
 from train.plan import RunPlan, plan_counts
+from train.rendered import coloured, expand_image
 from train.schedule import plan_batches, warmup_steps
 
 FEW_CLASSES = 0.9  # of all: fewer in a block are told

@@ -29,10 +29,10 @@ from eval.reporting.paper import paper_numbers
 from eval.reporting.paper_rows import own_row, rows_of_report
 from eval.run import main as evaluate
 from eval.systems import System
-from train.chat import VICUNA_V1
 from train.families.interface import family_of, trainable_family_of
 from train.families.shapes import BUILDERS, QUERIES, WINDOW
 from train.families.tiles import tile_tokens
+from train.markups import VICUNA_V1
 from train.model import _attention_of, load_model
 
 NAMES = tuple(BUILDERS)

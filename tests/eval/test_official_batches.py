@@ -24,8 +24,8 @@ from eval.items import neighbours_matter
 from eval.predictor import Predictor
 from eval.records import read_records
 from eval.run import main
-from train.chat import VICUNA_V1
 from train.families.shapes import QUERIES
+from train.markups import VICUNA_V1
 from train.model import load_model
 
 QUESTIONS = (

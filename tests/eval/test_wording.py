@@ -6,9 +6,10 @@ from configs.schema import ProtocolConfig
 from data_prep.sample import Turn
 from eval.predictor import Predictor
 from eval.wording import words_for
-from train.chat import IMAGE_INDEX, load_tokenizer
 from train.families.interface import family_of
 from train.model import load_model
+from train.rendered import IMAGE_INDEX
+from train.tokenizer import load_tokenizer
 
 THINK = "Let ' s think step by step"
 TURNS = (Turn("human", "<image>\nWhat type of object is in this photo ?"),)

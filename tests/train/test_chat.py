@@ -12,20 +12,12 @@ from transformers import AutoTokenizer
 from configs.errors import ConfigError, DataError
 from configs.schema import ProtocolConfig
 from data_prep.sample import Turn, parse_turns
-from train.chat import (
-    IGNORED,
-    IMAGE_INDEX,
-    MARKUPS,
-    VICUNA_V1,
-    ChatRenderer,
-    Rendered,
-    coloured,
-    expand_image,
-    load_tokenizer,
-    main,
-)
+from train.chat import ChatRenderer, main
 from train.families.shapes import byte_level_tokenizer
+from train.markups import MARKUPS, VICUNA_V1
+from train.rendered import IGNORED, IMAGE_INDEX, Rendered, coloured, expand_image
 from train.shapes import word_tokenizer
+from train.tokenizer import load_tokenizer
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
 LLAMA, EXAMPLES = SHARED / "llama2_tokenizer", SHARED / "llava_v1_token_examples.json"

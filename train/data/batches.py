@@ -17,13 +17,18 @@ from configs.errors import DataError
 from configs.schema import ChatConfig
 from data_prep.images import decode_rgb
 from data_prep.sample import Sample
-from train.chat import IGNORED, ChatRenderer, Rendered, UnsupervisedError, expand_image
+from train.chat import ChatRenderer
 from train.data.epochs import PADDING
 from train.data.packing import StepOrder
 from train.data.reading import read_steps
 from train.data.sources import PositionSet, SourceSet
 from train.model import Batch
 from train.pixels import PixelProcessor
+from train.rendered import IGNORED, Rendered, expand_image
+
+
+class UnsupervisedError(DataError):
+    """A training sample in which no token is supervised: it would teach nothing."""
 
 
 @dataclass(frozen=True, slots=True)

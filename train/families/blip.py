@@ -13,9 +13,9 @@ from torch import nn
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from configs.errors import ConfigError
-from train.chat import Wording
 from train.families.llava_next import only_own_pixels
 from train.families.tiles import Size
+from train.markups import Wording
 from train.pixels import ImageBatch, PixelProcessor, squashed_pixels
 
 QFORMER_TOKENIZER = "qformer_tokenizer"  # the sub-folder of transformers' `InstructBlipProcessor`

@@ -14,10 +14,10 @@ from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from configs.errors import ConfigError
-from train.chat import Wording
 from train.families.blip import Blip2Family, InstructBlipFamily
 from train.families.llava_next import LlavaNextFamily, own_size_only
 from train.families.tiles import TileProcessor
+from train.markups import Wording
 from train.pixels import ImageBatch, PixelProcessor, folder_pixels
 
 Size = tuple[int, int]  # height and width of an image file, in pixels
@@ -35,7 +35,7 @@ class Family(Protocol):
     flash_attention: bool
     """Whether transformers runs it with flash attention."""
     markups: tuple[str, ...]
-    """The markups (`train.chat.MARKUPS`) it understands."""
+    """The markups (`train.markups.MARKUPS`) it understands."""
 
     def refuse(self, config: dict[str, Any]) -> str | None:
         """Why a model with this config.json is not supported, or None."""

@@ -11,8 +11,8 @@ from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from configs.errors import ConfigError
-from train.chat import Wording
 from train.families.tiles import Size, TileProcessor, tile_processor, tile_tokens
+from train.markups import Wording
 from train.pixels import ImageBatch
 
 

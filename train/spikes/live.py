@@ -34,12 +34,12 @@ from configs.schema import RunConfig
 from data_prep import build
 from data_prep.shards import ShardSet
 from train.build import build_trainer
-from train.chat import IGNORED
 from train.data.batches import ExampleSet
 from train.distributed import World, free_port, start_world, stop_world
 from train.heldout import HeldOut
 from train.model import Batch
 from train.plan import make_plan
+from train.rendered import IGNORED
 from train.resume import open_run
 from train.shapes import write_random_base
 from train.spikes.actions import Actions

@@ -8,7 +8,8 @@ from configs.errors import DataError
 from data_prep.class_names import load_class_list
 from data_prep.sample import Turn
 from eval.scoring.trie import ROOT, ClassTrie, answer_tokens
-from train.chat import ChatRenderer, load_tokenizer
+from train.chat import ChatRenderer
+from train.tokenizer import load_tokenizer
 
 TOKENIZER = Path(__file__).resolve().parents[4] / "shared" / "data" / "llama2_tokenizer"
 QUESTION = (Turn("human", "<image>\nWhat type of object is in this photo?"),)

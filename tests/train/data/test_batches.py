@@ -7,12 +7,12 @@ import torch
 
 from configs.errors import DataError
 from data_prep.sample import Sample, Turn
-from train.chat import IGNORED, UnsupervisedError
-from train.data.batches import collate
+from train.data.batches import UnsupervisedError, collate
 from train.data.epochs import PADDING
 from train.data.sources import SourceSet
 from train.loss import local_units, weigh
 from train.plan import make_plan
+from train.rendered import IGNORED
 
 
 @pytest.fixture(scope="module")

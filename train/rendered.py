@@ -1,0 +1,74 @@
+"""A rendered conversation: token ids and their supervision, grown together; its image expanded, its text coloured."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from transformers import PreTrainedTokenizerBase
+
+from configs.errors import DataError
+from data_prep.sample import IMAGE_PLACEHOLDER
+
+IMAGE_INDEX = -200  # stands for the image in unexpanded ids, as in LLaVA
+IGNORED = -100  # the label of an unsupervised token, as in PyTorch's cross entropy
+
+
+@dataclass(slots=True)
+class Rendered:
+    """Token ids, one `IMAGE_INDEX` an image, and whether each is supervised. Grown by `add` only."""
+
+    input_ids: list[int] = field(default_factory=list)
+    supervised: list[bool] = field(default_factory=list)
+
+    def add(self, ids: Sequence[int], supervised: Sequence[bool]) -> None:
+        """Append tokens together with their supervision."""
+        assert len(ids) == len(supervised)
+        self.input_ids.extend(ids)
+        self.supervised.extend(supervised)
+
+    @property
+    def labels(self) -> list[int]:
+        """The ids where supervised, `IGNORED` elsewhere."""
+        return [token if on else IGNORED for token, on in zip(self.input_ids, self.supervised, strict=True)]
+
+    @property
+    def images(self) -> int:
+        """Number of images the conversation refers to."""
+        return self.input_ids.count(IMAGE_INDEX)
+
+
+def expand_image(rendered: Rendered, image_tokens: int, image_token_id: int, max_length: int) -> Rendered:
+    """Replace each `IMAGE_INDEX` by `image_tokens` times `image_token_id`, then cut to `max_length` tokens.
+
+    Raises `DataError` if the cut would go through an image.
+    """
+    expanded = Rendered()
+    for token, supervised in zip(rendered.input_ids, rendered.supervised, strict=True):
+        if token != IMAGE_INDEX:
+            expanded.add([token], [supervised])
+            continue
+        expanded.add([image_token_id] * image_tokens, [False] * image_tokens)
+        if len(expanded.input_ids) > max_length:
+            raise DataError(
+                f"chat.max_length {max_length} cuts through the image's {image_tokens} tokens, which end at "
+                f"{len(expanded.input_ids)}; raise it above that"
+            )
+    del expanded.input_ids[max_length:], expanded.supervised[max_length:]
+    return expanded
+
+
+def coloured(rendered: Rendered, tokenizer: PreTrainedTokenizerBase) -> str:
+    """The conversation as text, supervised tokens in green, images as `<image>` (runs of them counted)."""
+    parts: list[str] = []
+    ids, position = rendered.input_ids, 0
+    while position < len(ids):
+        end, on = position, rendered.supervised[position]
+        image = ids[position] == IMAGE_INDEX
+        while end < len(ids) and rendered.supervised[end] == on and (ids[end] == IMAGE_INDEX) == image:
+            end += 1
+        if image:
+            parts.append(f"<image x{end - position}>" if end - position > 1 else IMAGE_PLACEHOLDER)
+        else:
+            text = str(tokenizer.decode(ids[position:end], skip_special_tokens=False))
+            parts.append(f"\033[32m{text}\033[0m" if on else text)
+        position = end
+    return " ".join(parts)
