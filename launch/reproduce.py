@@ -83,8 +83,6 @@ def main(argv: Sequence[str] | None = None) -> None:
             print(queue.dry_run_text(jobs), end="")
             return
         queue.write_scripts(jobs)
-        for text in queue.warnings(jobs):
-            print(f"warning: {text}", file=sys.stderr)
         queue.submit(jobs)
         print(f"their output: {queue.folder.root}/*.out")
     except UserError as error:

@@ -15,6 +15,7 @@ import json
 import re
 import shutil
 import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -157,29 +158,26 @@ class Queue:
             shutil.copyfile(SCRIPTS.script(script), self.folder.script(script))
         self.folder.setup.write_text(self.setup_text, encoding="utf-8")
 
-    def warnings(self, jobs: list[Job]) -> list[str]:
-        """What SLURM itself says against starting these jobs (`sbatch --test-only`): it accepts jobs nobody can run.
+    def _warn(self, jobs: list[Job]) -> None:
+        """Tell what SLURM says against starting these jobs (`sbatch --test-only`): it accepts jobs that nobody can run.
 
         No more than warnings, because it says the same of nodes that are down or drained for an hour.
         """
-        if shutil.which("sbatch") is None:
-            return []
-        said = []
         for job in jobs:
             argv = self.argv(dataclasses.replace(job, after=()), {})
             result = subprocess.run([argv[0], "--test-only", *argv[1:]], capture_output=True, text=True, check=False)
             if result.returncode:
                 words = " ".join((result.stderr or result.stdout).split())
-                said.append(f"SLURM could not start {job.name} now: {words}")
-        return said
+                print(f"warning: SLURM could not start {job.name} now: {words}", file=sys.stderr)
 
-    def submit(self, jobs: list[Job]) -> dict[str, str]:
-        """Call sbatch for each job in order and return `{stage: job id}`, which is also kept in jobs.json.
+    def submit(self, jobs: list[Job]) -> None:
+        """Call sbatch for each job in order; their ids are printed and kept in jobs.json.
 
         Raises `RunError` if sbatch is missing or refuses; jobs submitted before stay and are named in the message.
         """
         if shutil.which("sbatch") is None:
             raise RunError("there is no sbatch on PATH; submit from a login node of the cluster, or use --dry-run")
+        self._warn(jobs)
         ids: dict[str, str] = {}
         records = []
         for job in jobs:
@@ -188,7 +186,6 @@ class Queue:
             records.append({"stage": job.stage, "id": ids[job.stage], "sbatch": argv})
             print(f"{ids[job.stage]:>10}  {job.name}", flush=True)
         self.folder.jobs.write_text(json.dumps(records, indent=1) + "\n", encoding="utf-8")
-        return ids
 
 
 def _sbatch(argv: list[str], job: Job, earlier: dict[str, str]) -> str:

@@ -47,8 +47,6 @@ def main() -> None:
             return
         queue.write_scripts(jobs)
         write_configs(queue, config, evaluations)
-        for text in queue.warnings(jobs):
-            print(f"warning: {text}", file=sys.stderr)
         queue.submit(jobs)
         print(f"watch it: {shlex.join(['python', '-m', 'launch.watch', str(run_folder(config).root), '--follow'])}")
     except UserError as error:
