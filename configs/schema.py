@@ -732,8 +732,9 @@ class ProbeConfig(Section):
     )
     seed: int = setting(0, doc="Keys the heads' first weights, the items' order and which are held out.", at_least=0)
     precision: str = setting(
-        "fp32",
-        doc="Of the products; weights and moments stay fp32. `auto`: bf16 where the hardware multiplies it, else fp32.",
+        "auto",
+        doc="Of the products; weights and moments stay fp32 (authors' code: fp32). `auto`: bf16 where the hardware "
+        "multiplies it, else fp32: 1.7 times as fast, accuracies 0.2 points apart at most (480 and 2,000 test items).",
         choices=("fp32", "bf16", "auto"),
     )
     memory_gib: float = setting(

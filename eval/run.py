@@ -67,6 +67,8 @@ def _check(config: EvalConfig, arguments: argparse.Namespace) -> None:
         raise ConfigError(
             f"--workers {arguments.workers} needs --worker: which of 0 to {arguments.workers - 1} is this?"
         )
+    if config.protocol.kind == "features":
+        raise ConfigError("protocol.kind features has no answers to report; python -m eval.probing stores and uses it")
     make_protocol(config.protocol)
     if config.paper_row is not None:
         paper_number(config.paper_row)

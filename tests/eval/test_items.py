@@ -18,6 +18,13 @@ def test_workers_divide_the_items_without_rest_or_overlap(workers):
     assert sorted(asked) == items
 
 
+@pytest.mark.parametrize("workers", [2, 3, 7])
+def test_batches_are_the_same_however_many_workers_share_them(workers):
+    items = chosen_items(HASHES, 50)
+    shared = [batch for w in range(workers) for batch in batches_of(items, Share(w, workers), 4)]
+    assert sorted(shared) == batches_of(items, Share(), 4)
+
+
 def test_the_processes_of_all_workers_divide_the_items_too():
     shares = [part for worker in range(3) for part in Share(worker, 3).split(2)]
     assert sorted(share.worker for share in shares) == list(range(6))

@@ -225,6 +225,7 @@ def test_the_resolved_config_can_be_printed(write_config, capsys):
         ({}, ["--workers", "2"], "needs --worker"),
         ({}, ["--workers", "2", "--worker", "2"], "a worker is one of 0"),
         ({}, ["--processes", "0"], "--processes is 0"),
+        ({"protocol": {"kind": "features"}}, [], "python -m eval.probing stores and uses it"),
         ({}, ["--report-only"], "holds no answers yet"),
         ({"paper_row": "table1/open_world/LLaVA1.5-7B/ImageNett"}, [], "table1/open_world/LLaVA1.5-7B/ImageNet"),
         ({"protocol": {"prompt": "nice"}}, [], "unknown prompt 'nice'"),
