@@ -1,4 +1,5 @@
 from collections import Counter
+from hashlib import sha256
 from itertools import chain
 
 import pytest
@@ -24,6 +25,15 @@ def test_a_part_read_twice_is_the_same_to_the_byte(part: str) -> None:
     first, second = samples(part, images_per_class=1, records=60), samples(part, images_per_class=1, records=60)
     assert [s.to_json() for s in first] == [s.to_json() for s in second]
     assert [s.image() for s in first if s.image] == [s.image() for s in second if s.image]
+
+
+# sha256 of the first 300 records of the part `text`, from which the shipped base model was made; a change here asks for
+# python -m train.tiny_base --output train/assets/tiny_llava
+TEXTS = "5c40675eacff187f5cec6f9c413ceae2b1e64aee02955ebc7e1dedecc6f37002"
+
+
+def test_the_texts_are_those_that_the_shipped_model_was_made_of() -> None:
+    assert sha256("".join(s.to_json() for s in samples("text", records=300)).encode()).hexdigest() == TEXTS
 
 
 def test_a_record_does_not_depend_on_the_records_before_it() -> None:

@@ -14,8 +14,8 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Split
 from transformers import PreTrainedTokenizerFast
 
-from data_prep.prompts import CLASSIFICATION_PROMPTS
 from data_prep.readers.toy_facts import ALL_FACTS, COLOURS, LETTERS, SHAPES, TEXTURES, toy_classes
+from data_prep.readers.toy_world import WORDINGS
 from data_prep.sample import IMAGE_PLACEHOLDER, Turn
 
 SPECIAL = ("<unk>", "<s>", "</s>", "<pad>", IMAGE_PLACEHOLDER)
@@ -62,7 +62,7 @@ class Tokens:
 def build_tokenizer(seed: int) -> PreTrainedTokenizerFast:
     """The word-level tokenizer of the world `seed`: ids 0 to 4 are special, the words follow in alphabetical order."""
     split = Split(Regex(PIECES), behavior="removed", invert=True)
-    texts = [USER, ASSISTANT, SPARE_WORDS, PHRASES, *CLASSIFICATION_PROMPTS.values(), *COLOURS, *TEXTURES, *SHAPES]
+    texts = [USER, ASSISTANT, SPARE_WORDS, PHRASES, *WORDINGS, *COLOURS, *TEXTURES, *SHAPES]
     texts += [*LETTERS, *(toy_class.name for toy_class in toy_classes(seed))]
     for fact in ALL_FACTS.values():
         texts += [fact.question.format(thing="this object"), *fact.values]
