@@ -21,7 +21,7 @@ from train.model import load_model
 from train.shapes import write_random_base
 
 ROOT = Path(__file__).resolve().parents[2]
-ENTRY, FAULTY = "train/finetune.py", "tests/train/faulty_ranks.py"
+ENTRY, FAULTY = "train/finetune.py", "tests/train/sabotaged_ranks.py"
 SKIPPED = 4  # the step, from 0, that the gate skips: before the kill and after the last checkpoint before it
 
 
@@ -31,7 +31,7 @@ def command(workshop, name: str, *arguments: str, start: list[str] | None = None
 
 
 def run(words: list[str], expect: int | None = 0, **faults: object) -> str:
-    """What the command printed; `faults` are those of faulty_ranks.py."""
+    """What the command printed; `faults` are those of sabotaged_ranks.py."""
     if faults:
         words = [FAULTY if word == ENTRY else word for word in words]
     environment = {**os.environ, "FAULTS": json.dumps(faults)}

@@ -23,7 +23,7 @@ from train.resume import claim, open_run
 from train.sinks import Lines
 
 ROOT = Path(__file__).resolve().parents[3]
-FAULTY = ROOT / "tests" / "train" / "faulty_ranks.py"
+FAULTY = ROOT / "tests" / "train" / "sabotaged_ranks.py"
 
 
 @contextmanager
@@ -44,7 +44,7 @@ def mounted(folder: Path, *options: str) -> Iterator[None]:
 def start(
     workshop, name: str, *arguments: str, faults: dict[str, object], **settings: object
 ) -> "subprocess.Popen[str]":
-    """One rank that trains, with the faults of faulty_ranks.py."""
+    """One rank that trains, with the faults of sabotaged_ranks.py."""
     words = [sys.executable, str(FAULTY), *workshop.arguments(name, **settings), *arguments]
     environment = {**os.environ, "FAULTS": json.dumps(faults), "OMP_NUM_THREADS": "1"}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}

@@ -1,4 +1,4 @@
-"""The update clip of StableAdamW against a slow reference; its ZeRO stages are in test_faults.py."""
+"""The update clip of StableAdamW against a slow reference; its ZeRO stages are in faults/test_skipped_steps.py."""
 
 import math
 

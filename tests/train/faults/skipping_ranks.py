@@ -1,6 +1,6 @@
-"""Run by `deepspeed --num_gpus 2`: what a NaN on one rank does in every ZeRO stage and precision. Writes one JSON file.
+"""Run by `deepspeed --num_gpus 2`: steps skipped, rolled back or clipped, in every ZeRO stage. Writes one JSON file.
 
-deepspeed --num_gpus 2 tests/train/fault_ranks.py RUN_CONFIG OUTPUT.json
+deepspeed --num_gpus 2 tests/train/faults/skipping_ranks.py RUN_CONFIG OUTPUT.json
 """
 
 import json
@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-sys.path[0] = str(Path(__file__).resolve().parents[2])
+sys.path[0] = str(Path(__file__).resolve().parents[3])
 
 import torch
 

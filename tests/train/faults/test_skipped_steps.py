@@ -1,4 +1,4 @@
-"""A NaN on one rank, in every ZeRO stage and precision: one launch, many claims (fault_ranks.py says what ranks do)."""
+"""Row 28, a NaN on one rank, and what else the gate, a rollback and the clip do: one launch (see skipping_ranks.py)."""
 
 import json
 import subprocess
@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-SCRIPT = Path(__file__).with_name("fault_ranks.py")
+SCRIPT = Path(__file__).with_name("skipping_ranks.py")
 CELLS = [f"{kind}-{dtype}-zero-{n}" for kind in ("loss", "gradient") for dtype in ("fp32", "bf16") for n in range(4)]
 
 
