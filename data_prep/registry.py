@@ -74,9 +74,7 @@ def _told_of(name: str) -> Iterator[None]:
     except UserError as error:
         raise type(error)(f"data.sources.{name}: {error}") from error
     except OSError as error:
-        raise DataError(
-            f"data.sources.{name}: {error.filename} cannot be read ({error.strerror}); mend its path or permissions"
-        ) from error
+        raise DataError(f"data.sources.{name} cannot be read: {error}; mend its path or permissions") from error
 
 
 def _checked_reader(config: SourceConfig) -> Reader:
