@@ -1,12 +1,16 @@
 """A protocol's words for one family."""
 
+from pathlib import Path
+
 import pytest
 
 from configs.schema import ProtocolConfig
 from data_prep.sample import Turn
 from eval.predictor import Predictor
 from eval.wording import words_for
-from train.families.interface import family_of
+from train.chat import ChatRenderer
+from train.families.interface import LlavaFamily, family_of
+from train.markups import VICUNA_V1
 from train.model import load_model
 from train.rendered import IMAGE_INDEX
 from train.tokenizer import load_tokenizer
@@ -62,3 +66,17 @@ def test_every_family_names_the_text_that_the_authors_split_at(tiny_model, famil
         loaded = load_model(str(families[name]), None, "fp32", "sdpa")
         assert loaded.family.wording("official", loaded.model.config).answer_mark == mark
     assert family_of(tiny_model).wording("official", None).answer_mark == "ASSISTANT:"
+
+
+def test_the_doubled_turn_in_llamas_tokens_ends_with_the_space_of_the_authors_text():
+    place = Path(__file__).resolve().parents[3] / "shared" / "data" / "llama2_tokenizer"
+    if not place.exists():
+        pytest.skip("needs the LLaMA tokenizer")
+    tokenizer, think = load_tokenizer(place), "Let's think step by step."
+    protocol = ProtocolConfig(markup="llava_doubled", system_prompt="vicuna_v1", answer_prefix=think)
+    words = words_for(protocol, LlavaFamily(), None)
+    ids = ChatRenderer(tokenizer, words.markup, words.system_prompt).render_question(TURNS, words.answer_prefix)
+    before, after = authors_prompt(VICUNA_V1, TURNS[0].text, think).split("<image>")
+    expected = [1, *tokenizer(before, add_special_tokens=False)["input_ids"], IMAGE_INDEX]
+    assert ids == [*expected, *tokenizer(after, add_special_tokens=False)["input_ids"]]
+    assert tokenizer.convert_ids_to_tokens(ids[-1:]) == ["\u2581"]
