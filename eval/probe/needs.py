@@ -20,6 +20,7 @@ from eval.records import chosen_records, read_records
 from eval.respondents import respondent_folders
 
 GIB = 2**30
+RECORD_BYTES = 1540  # of a prediction line in memory, measured with 100,000 of them
 OPEN_CLIP = 1024  # numbers of EVA01-g-14-plus's vector; which model has another, only its package knows
 
 
@@ -103,7 +104,8 @@ def needs_text(needs: Sequence[Needs]) -> str:
     fits = memory <= settings.memory_gib * GIB and settings.shuffle == "once"
     lines += [
         f"disk        {size(sum(need.disk for need in needs))} to write, {size(_free(first.folder.root))} free",
-        f"memory      training lays out {size(memory)}; probe.memory_gib is {settings.memory_gib:g}: "
+        f"memory      {size(max(need.items for need in needs) * RECORD_BYTES)} of records in every process that extracts",
+        f"            training lays out {size(memory)}; probe.memory_gib is {settings.memory_gib:g}: "
         + ("kept in memory" if fits else "read anew from the disk in every epoch"),
     ]
     return "\n".join(lines)

@@ -16,8 +16,8 @@ from configs.errors import RunError
 from configs.run_dir import EvalDir
 from configs.schema import EvalConfig
 from data_prep.sample import Turn
-from eval.asking import Unanswered
-from eval.predictor import Answer, Predictor, Prompt
+from eval.asking import Answer, Unanswered
+from eval.predictor import Predictor, Prompt
 from eval.probe.store import RowForm, RowWriter
 from train.model import LoadedModel
 
