@@ -92,5 +92,5 @@ def suits(row: str, protocol: Mapping[str, Any]) -> bool:
     if row.startswith("table5/"):
         plain = protocol.get("show_image", True) and not protocol.get("name_class")
         return bool(protocol["kind"] == "multiple_choice" and plain)
-    wordings = ("caption",) if row.startswith("table4/captions/") else ("paper", "authors_training")
+    wordings = ("caption",) if row.startswith("table4/captions/") else ("paper", "authors_training", "photo_of")
     return protocol["kind"] == "open_world" and protocol.get("prompt") in wordings and not protocol.get("synonyms")

@@ -19,7 +19,7 @@ from data_prep.shards import ShardSet
 from eval.items import chosen_items, open_source
 from eval.open_world import load_synonyms
 from eval.places import place_of
-from eval.presets import preset_overrides
+from eval.presets import preset_overrides, preset_settings
 from eval.reporting.finetuned_rows import paper_model
 from eval.reproduction.rows import Row, rows_of
 from eval.systems import system_of
@@ -113,6 +113,9 @@ def plan(datasets: Sequence[Dataset], request: Request) -> list[Planned]:
 
 def _planned(dataset: Dataset, row: Row, request: Request) -> Planned:
     settings: dict[str, Any] = dict(row.settings)
+    wording = preset_settings(request.protocol).get("protocol.prompt")
+    if settings.get("prompt") == "paper" and wording:  # the authors' fine-tuned models are asked in other words
+        settings["prompt"] = wording
     if row.long_answer or settings.get("kind") == "multiple_choice":
         settings["max_new_tokens"] = _answer_length(dataset.config, row, request)
     if row.key == "synonyms":

@@ -152,6 +152,14 @@ def test_without_the_counted_shards_only_the_frequency_is_missing(world, tiny_mo
     assert rows["pets", "open"]["accuracy"]["n"] == 15
 
 
+def test_a_protocols_own_wording_is_that_of_the_open_question_and_of_its_views(world, tiny_model):
+    for protocol, wording in (("paper", "paper"), ("official_finetuned", "authors_training")):
+        request = Request(str(tiny_model), protocol)
+        rows = {row.row.key: row.config.protocol for row in plan([open_dataset("pets.yaml", request)], request)}
+        assert (rows["open"].prompt, rows["identify"].prompt) == (wording, "identify")
+        assert rows["closed"].prompt == ("paper" if protocol == "paper" else wording)
+
+
 def test_a_clip_and_an_api_are_told_which_rows_they_cannot_do(world):
     def reasons(model: str) -> dict[str, str | None]:
         request = Request(model)
