@@ -11,7 +11,24 @@ from typing import Any, Protocol, runtime_checkable
 from configs.run_dir import EvalDir
 from configs.schema import EvalConfig
 from data_prep.sample import Turn
-from eval.predictor import Answer
+
+NOT_FINITE = "the model's output is not finite: set dtype=fp32, and let nothing write to its weights meanwhile"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the model said. `tokens` holds the ids, the end token included if it came; `seconds` is a share.
+
+    `scores` are those of all class names, where they were scored, `probabilities` those of the paper's words
+    (`eval.scoring.sheet`).
+    """
+
+    text: str
+    tokens: list[int]
+    stopped: bool
+    seconds: float
+    scores: str | None = None
+    probabilities: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,8 @@ from transformers import DynamicCache
 from eval.cpu_products import fast_products
 from eval.llama_steps import Keys, LlamaSteps
 
+LOST = -1  # stands for a token where logits are not finite
+
 
 @dataclass(frozen=True)
 class LanguageModel:
@@ -58,8 +60,8 @@ class Greedy:
     @torch.inference_mode()
     def answers(
         self, ids: Sequence[Sequence[int]], embeddings: torch.Tensor, mask: torch.Tensor, stop: Stop
-    ) -> list[list[int]]:
-        """New tokens of every question, the end token included.
+    ) -> list[list[int] | None]:
+        """New tokens of every question, the end token included; None where the head's output was not finite.
 
         `ids` are the questions' own, `embeddings` (B, T, H) what the decoder takes for them, padded on the left where
         `mask` (B, T) is 0.
@@ -71,7 +73,7 @@ class Greedy:
 
     def _stepwise(
         self, steps: LlamaSteps, ids: Sequence[Sequence[int]], embeddings: torch.Tensor, stop: Stop
-    ) -> list[list[int]]:
+    ) -> list[list[int] | None]:
         shared = self._share(steps, ids, embeddings)
         before = shared.lengths[0] if shared else 0
         lengths = [len(row) - before for row in ids]
@@ -81,7 +83,7 @@ class Greedy:
         states = steps.prefill(_padded_right(embeddings, lengths), lengths, keys)
         rows = _Rows(len(ids), stop)
         while True:
-            tokens = self.model.head(states).float().argmax(-1)  # (B,)
+            tokens = _best(self.model.head(states))
             for place in rows.take(tokens.tolist()):
                 keys.drop(place)
                 tokens[place] = tokens[len(keys.lengths)]
@@ -104,7 +106,7 @@ class Greedy:
                 steps.prefill(embeddings[:1, start : start + held], [held], self._shared_keys)
         return self._shared_keys
 
-    def _plainly(self, embeddings: torch.Tensor, mask: torch.Tensor, stop: Stop) -> list[list[int]]:
+    def _plainly(self, embeddings: torch.Tensor, mask: torch.Tensor, stop: Stop) -> list[list[int] | None]:
         """The same with transformers' cache: rows that have ended go when they are half of the batch."""
         positions = (mask.cumsum(1) - 1).clamp(min=0)  # (B, T): the first real token of each row has position 0
         cache, rows = DynamicCache(config=self.model.config), _Rows(len(mask), stop, patient=True)
@@ -116,7 +118,7 @@ class Greedy:
                 past_key_values=cache,
                 use_cache=True,
             ).last_hidden_state  # (B, T, H)
-            tokens = self.model.head(states[:, -1]).float().argmax(-1)  # (B,)
+            tokens = _best(self.model.head(states[:, -1]))
             rows.take(tokens.tolist())
             kept = rows.keep()
             if not rows.waiting:
@@ -126,7 +128,7 @@ class Greedy:
                 cache.batch_select_indices(chosen)
                 tokens, mask, positions = tokens[chosen], mask[chosen], positions[chosen]
             self.row_steps += len(tokens)
-            embeddings = self.model.words(tokens[:, None])  # (B, 1, H)
+            embeddings = self.model.words(tokens[:, None].clamp(min=0))  # (B, 1, H)
             mask = torch.cat([mask, mask.new_ones(len(mask), 1)], 1)
             positions = positions[:, -1:] + 1
 
@@ -135,13 +137,18 @@ class _Rows:
     """Which question stands in which row of the batch, and what was said to it."""
 
     def __init__(self, count: int, stop: Stop, *, patient: bool = False):
-        self.answers: list[list[int]] = [[] for _ in range(count)]
+        self._said: list[list[int]] = [[] for _ in range(count)]
         self.stop, self.patient = stop, patient
         self._owners = list(range(count))  # the question of each row
 
     def _ended(self, owner: int) -> bool:
-        said = self.answers[owner]
-        return len(said) >= self.stop.limit or bool(said and said[-1] in self.stop.ends)
+        said = self._said[owner]
+        return len(said) >= self.stop.limit or bool(said and (said[-1] in self.stop.ends or said[-1] == LOST))
+
+    @property
+    def answers(self) -> list[list[int] | None]:
+        """What was said to each question, None where it was lost."""
+        return [None if said and said[-1] == LOST else said for said in self._said]
 
     @property
     def waiting(self) -> bool:
@@ -152,7 +159,7 @@ class _Rows:
         """Append a token a row. Returns the rows to drop one by one, the last row taking each one's place."""
         for owner, token in zip(self._owners, tokens, strict=True):
             if not self._ended(owner):
-                self.answers[owner].append(token)
+                self._said[owner].append(token)
         if self.patient:
             return []
         dropped = [row for row, owner in enumerate(self._owners) if self._ended(owner)][::-1]
@@ -168,6 +175,12 @@ class _Rows:
             return None
         self._owners = [self._owners[row] for row in open_rows]
         return open_rows
+
+
+def _best(logits: torch.Tensor) -> torch.Tensor:
+    """(B,) the most probable token of each row of (B, V); `LOST` where the largest logit is no number."""
+    values, tokens = logits.float().max(-1)
+    return torch.where(values.isfinite(), tokens, LOST)
 
 
 def common_beginning(ids: Sequence[Sequence[int]], image_token: int) -> list[int]:

@@ -107,7 +107,7 @@ def _compare(
 
     def ours(limit: int = 64) -> list[list[int]]:
         made.append(_greedy(model))
-        return made[-1].answers(ids, embeddings, mask, Stop(frozenset({END}), limit))
+        return [row or [] for row in made[-1].answers(ids, embeddings, mask, Stop(frozenset({END}), limit))]
 
     def plain() -> list[list[int]]:
         with cpu_products.default_products():

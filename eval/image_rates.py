@@ -85,7 +85,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         with torch.inference_mode():
             return scorer.tree.prefill(embeddings, _ones(ids, embeddings), scorer.group + trie.depth)
 
-    def answers() -> list[list[int]]:
+    def answers() -> list[list[int] | None]:
         ids, embeddings = pictures.asked(arguments.answer_batch)
         return greedy.answers(ids, embeddings, _ones(ids, embeddings), Stop(frozenset(), ANSWER))
 

@@ -48,11 +48,14 @@ class Keys:
         self.lengths = [length] * len(self.lengths)
 
     def drop(self, row: int) -> None:
-        """Forget a row: the last one takes its place, which copies one row and leaves the others where they are."""
-        last = len(self.lengths) - 1
+        """Forget a row: the last one takes its place, which copies one row and leaves the others where they are.
+
+        Also what stands behind its end is copied: the forgotten row may hold NaN there, which a mask does not hide.
+        """
+        last, longest = len(self.lengths) - 1, max(self.lengths)
         if row != last:
             for buffer in (tensor for pair in self.buffers for tensor in pair):
-                buffer[row, :, : self.lengths[last]] = buffer[last, :, : self.lengths[last]]
+                buffer[row, :, :longest] = buffer[last, :, :longest]
             self.lengths[row] = self.lengths[last]
         self.lengths.pop()
 

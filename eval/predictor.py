@@ -23,6 +23,7 @@ from configs.errors import DataError, RunError
 from configs.schema import ProtocolConfig
 from data_prep.images import decode_rgb
 from data_prep.sample import Turn
+from eval.asking import NOT_FINITE, Answer, Unanswered
 from eval.generation import Greedy, LanguageModel, Stop
 from eval.right_padding import generate, padded_right, padding_of
 from eval.wording import words_for
@@ -45,22 +46,6 @@ class Prompt:
     asked: str
     size: tuple[int, int] = (0, 0)
     instruction: tuple[int, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What the model said. `tokens` holds the ids, the end token included if it came; `seconds` is a share.
-
-    `scores` are those of all class names, where they were scored, `probabilities` those of the paper's words
-    (`eval.scoring.sheet`).
-    """
-
-    text: str
-    tokens: list[int]
-    stopped: bool
-    seconds: float
-    scores: str | None = None
-    probabilities: str | None = None
 
 
 class Predictor:
@@ -134,7 +119,7 @@ class Predictor:
         return ids
 
     @torch.inference_mode()
-    def answer(self, prompts: Sequence[Prompt]) -> list[Answer]:
+    def answer(self, prompts: Sequence[Prompt]) -> list[Answer | Unanswered]:
         """Greedy answers to all prompts, generated together until each has ended or reached the limit.
 
         Raises `RunError` that names `batch_size` if the device has not enough memory.
@@ -148,7 +133,7 @@ class Predictor:
                 f"lower batch_size to {max(1, len(prompts) // 2)}"
             ) from error
         seconds = (time.monotonic() - start) / max(1, len(prompts))
-        return [self._answer(tokens, seconds) for tokens in rows]
+        return [Unanswered(NOT_FINITE) if row is None else self._answer(row, seconds) for row in rows]
 
     def _answer(self, tokens: list[int], seconds: float) -> Answer:
         stopped = self.renderer.eos in tokens
@@ -156,8 +141,8 @@ class Predictor:
         text = str(self.renderer.tokenizer.decode(kept, skip_special_tokens=True)).strip()
         return Answer(text, kept, stopped, seconds)
 
-    def _generate(self, prompts: Sequence[Prompt]) -> list[list[int]]:
-        """New tokens of every prompt, the end token included."""
+    def _generate(self, prompts: Sequence[Prompt]) -> Sequence[list[int] | None]:
+        """New tokens of every prompt, the end token included; None where the model's output was not finite."""
         own = [prompt.input_ids for prompt in prompts]
         if self.padding is not None:
             ids, mask = (tensor.to(self.model.device) for tensor in padded_right(own, self.padding))

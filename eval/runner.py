@@ -19,11 +19,10 @@ from configs.schema import EvalConfig
 from data_prep.sample import Sample
 from data_prep.shard_index import id_hash
 from data_prep.shards import ShardSet
-from eval.asking import Answerer, Respondent, Stream, Unanswered
+from eval.asking import Answer, Answerer, Respondent, Stream, Unanswered
 from eval.identity import claim, describe_evaluation, in_fixed_batches
 from eval.items import Share, batches_of, chosen_items, neighbours_matter, open_source
 from eval.open_world import EvalProtocol, Question
-from eval.predictor import Answer
 from eval.progress import AskProgress
 from eval.protocols import make_protocol
 from eval.records import Failure, Prediction, PredictionWriter, Records, read_records, unread_id

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch.nn import functional
 from transformers import AutoTokenizer, CLIPModel
@@ -24,8 +25,8 @@ from configs.run_dir import EvalDir
 from configs.schema import EvalConfig, ProtocolConfig
 from data_prep.class_names import load_class_list
 from data_prep.sample import Turn
+from eval.asking import NOT_FINITE, Answer, Unanswered
 from eval.clip.images import ImageEncoder, TransformersEncoder, load_image_encoder
-from eval.predictor import Answer
 from eval.scoring.sheet import ClassSheet, encode_scores, write_sheet
 
 TEXTS = 256  # sentences embedded at a time
@@ -87,7 +88,7 @@ class ZeroShot:
             raise DataError("it has no image; CLIP sees nothing else")
         return ClipPrompt(self.images.pixels(image), self.asked)
 
-    def answer(self, prompts: Sequence[ClipPrompt]) -> list[Answer]:
+    def answer(self, prompts: Sequence[ClipPrompt]) -> list[Answer | Unanswered]:
         """The cosines of all classes for all images. Raises `RunError` that names `batch_size` if memory runs out."""
         start = time.monotonic()
         try:
@@ -99,7 +100,12 @@ class ZeroShot:
             ) from error
         rows = cosines.cpu().double().numpy()
         seconds = (time.monotonic() - start) / max(1, len(prompts))
-        return [Answer(self.names[int(row.argmax())], [], True, seconds, encode_scores(row)) for row in rows]
+        return [
+            Answer(self.names[int(row.argmax())], [], True, seconds, encode_scores(row))
+            if np.isfinite(row).all()
+            else Unanswered(NOT_FINITE)
+            for row in rows
+        ]
 
 
 class ClipRespondent:

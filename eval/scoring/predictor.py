@@ -4,6 +4,7 @@ import time
 from collections.abc import Sequence
 from typing import Protocol
 
+import numpy as np
 import torch
 
 from configs.errors import RunError
@@ -12,8 +13,9 @@ from configs.schema import ProtocolConfig
 from data_prep.class_names import load_class_list
 from data_prep.prompts import classification_prompt, image_question
 from data_prep.sample import IMAGE_PLACEHOLDER, Turn
+from eval.asking import NOT_FINITE, Answer, Unanswered
 from eval.class_scoring import ClassScorer
-from eval.predictor import Answer, Predictor, Prompt
+from eval.predictor import Predictor, Prompt
 from eval.scoring.rules import Floats, Rule, path_sums
 from eval.scoring.sheet import ClassSheet, encode_scores, rule_of, rule_scores, write_sheet
 from eval.scoring.shifted import ShiftedNames
@@ -71,6 +73,8 @@ class ClassPredictor:
         alone = tuple(Turn(turn.speaker, turn.text.replace(IMAGE_PLACEHOLDER, "").strip()) for turn in turns)
         priors = [sums[0] for sums in self.scored.sums([self.predictor.prompt(alone, None)], self.rules)]
         self.prior = priors[-1]
+        if not all(np.isfinite(prior).all() for prior in priors):
+            raise RunError(f"{loaded.folder}: {NOT_FINITE}")
         stored = [tuple(map(float, prior)) for prior in priors]
         write_sheet(folder, ClassSheet(self.names, self.scored.lengths, *stored))
 
@@ -78,7 +82,7 @@ class ClassPredictor:
         """As `Predictor.prompt`."""
         return self.predictor.prompt(turns, image)
 
-    def answer(self, prompts: Sequence[Prompt]) -> list[Answer]:
+    def answer(self, prompts: Sequence[Prompt]) -> list[Answer | Unanswered]:
         """The scores of all names for all prompts. Raises `RunError` that names `batch_size` if memory runs out."""
         start = time.monotonic()
         try:
@@ -91,4 +95,8 @@ class ClassPredictor:
         best = rule_scores(self.rule, sums[-1], self.scored.lengths, self.prior).argmax(1)
         seconds = (time.monotonic() - start) / max(1, len(prompts))
         stored = [tuple(map(encode_scores, rows)) for rows in zip(*sums, strict=True)]
-        return [Answer(self.names[index], [], True, seconds, *texts) for index, texts in zip(best, stored, strict=True)]
+        whole = np.all([np.isfinite(rows).all(1) for rows in sums], 0)
+        return [
+            Answer(self.names[index], [], True, seconds, *texts) if finite else Unanswered(NOT_FINITE)
+            for index, texts, finite in zip(best, stored, whole, strict=True)
+        ]

@@ -3,8 +3,9 @@
 import io
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,8 @@ import torch
 from PIL import Image
 
 from data_prep import build
-from eval.predictor import Answer, Predictor, Prompt
+from eval.asking import Answer, Unanswered
+from eval.predictor import Predictor, Prompt
 from train.families.shapes import BUILDERS, write_tiny_family
 from train.shapes import write_random_base
 
@@ -71,12 +73,30 @@ def widened() -> Callable[[torch.nn.Module, float], torch.nn.Module]:
 
 
 @pytest.fixture
+def unwritten_is_nan(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Memory that nobody has written holds NaN, in torch's new tensors and numpy's, so that reading it shows."""
+    original = np.empty
+
+    def empty(*arguments: Any, **settings: Any) -> Any:
+        made = original(*arguments, **settings)
+        if made.dtype.kind == "f":
+            made.fill(np.nan)
+        return made
+
+    monkeypatch.setattr(np, "empty", empty)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    assert torch.empty(3).isnan().all(), "torch.utils.deterministic.fill_uninitialized_memory is off"
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+@pytest.fixture
 def counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The questions that reach the model, one after another."""
     asked: list[str] = []
     original = Predictor.answer
 
-    def answer(self: Predictor, prompts: Sequence[Prompt]) -> list[Answer]:
+    def answer(self: Predictor, prompts: Sequence[Prompt]) -> list[Answer | Unanswered]:
         asked.extend(prompt.asked for prompt in prompts)
         return original(self, prompts)
 

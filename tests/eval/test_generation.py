@@ -17,6 +17,7 @@ from eval.generation import Greedy, LanguageModel, Stop, common_beginning
 from eval.generation_benchmark import _parser, as_text, benchmark
 from eval.llama_steps import LlamaSteps
 
+pytestmark = pytest.mark.usefixtures("unwritten_is_nan")
 IMAGE = 63  # the token that stands for the image
 LIMIT = 14
 SIZES = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "vocab_size": 64, "eos_token_id": 2}
@@ -118,6 +119,17 @@ def test_a_row_that_has_ended_is_not_decoded_on(made):
     held = 8 * (max(map(len, ours)) - 1)  # without dropping rows
     assert needed < held
     assert greedy.row_steps == needed if name in STEPWISE else needed <= greedy.row_steps < held
+
+
+@pytest.mark.parametrize("lost", range(1, 5))
+def test_a_row_whose_output_is_no_number_is_lost_alone(made, lost):
+    """The first row's beginning is everybody's."""
+    _, model = made
+    ids, embeddings = questions(model, 5)
+    stop = some_ends(model, embeddings)
+    expected = [None if row == lost else plain_answer(model, states, stop) for row, states in enumerate(embeddings)]
+    embeddings[lost][-3:] = torch.nan
+    assert answers(greedy_of(model), ids, embeddings, stop) == expected
 
 
 def test_the_common_beginning_goes_through_the_model_once_a_run(monkeypatch):

@@ -15,6 +15,7 @@ import pytest
 from configs.errors import DataError
 from configs.run_dir import EvalDir
 from data_prep.shards import ShardSet
+from eval.predictor import Predictor
 from eval.records import read_records
 from eval.run import main
 
@@ -202,6 +203,24 @@ def test_an_item_that_fails_once_gets_the_answer_it_would_have_had(write_config,
     monkeypatch.setattr(ShardSet, "sample", original)
     main(["--config", str(write_config())])
     assert answers(tmp_path / "answers") == answers(tmp_path / "calm")
+
+
+@pytest.mark.parametrize("kind", ["open_world", "class_scoring"])
+def test_an_item_whose_output_is_no_number_is_counted_and_never_scored(write_config, tmp_path, monkeypatch, kind):
+    original = Predictor.embeddings
+
+    def broken(self, ids, prompts):
+        states = original(self, ids, prompts)
+        states[1:, -1] = float("nan")  # of a batch all but the first
+        return states
+
+    monkeypatch.setattr(Predictor, "embeddings", broken)
+    names = tmp_path / "names.txt"
+    names.write_text("tench\nwild dog\ncat\n")
+    main(["--config", str(write_config(protocol={"kind": kind, "classes": str(names)}))])
+    report = json.loads(EvalDir(tmp_path / "answers").report("json").read_text())
+    assert (report["items"]["answered"], report["items"]["failed"]) == (4, 11)  # batches of 4, 4, 4, 3
+    assert "is not finite" in report["failures"][0]["reason"]
 
 
 def test_a_dry_run_shows_the_questions_and_writes_nothing(write_config, tmp_path, capsys):

@@ -21,6 +21,7 @@ from eval.scoring.tree_forward import TreeForward
 from eval.scoring.tree_scorer import TreeScorer
 from eval.scoring.trie import ClassTrie
 
+pytestmark = pytest.mark.usefixtures("unwritten_is_nan")
 SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 64}
 PROMPTS = (9, 5, 9)  # tokens
 RULES = [
