@@ -45,19 +45,17 @@ def probe(train: StoredStates, test: StoredStates, settings: ProbeConfig) -> dic
             f"{len(columns)}; see probe.places and the failures named above"
         )
     kept, held = _split(train, settings)
-    everything = torch.arange(len(test))
     maker = Maker(settings, columns)
     learned = maker.batches(train, kept, maker.layout(learning=True), settings.batch_size)
-    check = None
-    if settings.choose_epoch != "last":
-        source, items = (train, held) if settings.choose_epoch == "held_out" else (test, everything)
-        check = maker.batches(source, items, maker.layout(), CHECK_BATCH)
+    check = maker.batches(train, held, maker.layout(), CHECK_BATCH) if len(held) else None
+    looked = maker.batches(test, torch.arange(len(test)), maker.layout(), CHECK_BATCH)
+    if settings.choose_epoch == "best_on_test":
+        check = looked
     classes = int(max(train.labels.max(), test.labels.max())) + 1
     trained = train_heads(learned, check, classes, settings)
-    final = maker.batches(test, everything, Layout(torch.float32, maker.device, learning=False), CHECK_BATCH)
     named = [train.form.places[column] for column in columns]
     return {
-        "places": _places(named, trained, trained.hits(final), test.labels, settings),
+        "places": _places(named, trained, trained.hits(looked), test.labels, settings),
         "left_out": {place: prompts for place, prompts in lacking.items() if prompts},
         "class_count": classes,
         "train": len(kept),

@@ -56,7 +56,9 @@ def benchmark(items: int = 2040, tests: int = 6149, size: int = 1024, classes: i
     is timed in fp32, in fp32 by the matrix code of the authors' side, in bf16, and in fp32 with the epoch chosen on the
     test items. Counted in products an item, theirs takes 12,269 an epoch (three of each training item, one of each test
     item) and ours 3,876, 3.2 times less; 10,229 where the test items choose the epoch. The rest is a matter of matrix
-    code. Our one look at the test items is part of ours.
+    code: on an AMD EPYC with AVX-512 theirs runs at 97 GFLOP/s (MKL), ours at 273 in fp32 and 520 in bf16 (oneDNN,
+    packed, from the cache). So fp32's products can be 8.9 times as fast there, and no more; 7.6 were seen, and 12.6 in
+    bf16. Our one look at the test items is part of ours.
     """
     torch.set_num_threads(1)
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -97,7 +99,7 @@ def _epoch_seconds(train: Rows, test: Rows, dtype: torch.dtype, *, on_test: bool
     looked = test if on_test else (train[0][:tenth], train[1][:tenth])
     check = kept_batches(looked, 4096, dtype, device)
     learned = kept_batches((train[0][tenth:], train[1][tenth:]), BATCH, dtype, device, learning=True)
-    final = kept_batches(test, 4096, torch.float32, device)
+    final = kept_batches(test, 4096, dtype, device)
     classes = int(train[1].max()) + 1
 
     def trained(epochs: int) -> Any:

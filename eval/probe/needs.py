@@ -104,7 +104,7 @@ def needs_text(needs: Sequence[Needs]) -> str:
     fits = memory <= settings.memory_gib * GIB and settings.shuffle == "once"
     lines += [
         f"disk        {size(sum(need.disk for need in needs))} to write, {size(_free(first.folder.root))} free",
-        f"memory      {size(max(need.items for need in needs) * RECORD_BYTES)} of records in every process that extracts",
+        f"memory      {size(max(need.items for need in needs) * RECORD_BYTES)} of records in every extracting process",
         f"            training lays out {size(memory)}; probe.memory_gib is {settings.memory_gib:g}: "
         + ("kept in memory" if fits else "read anew from the disk in every epoch"),
     ]
