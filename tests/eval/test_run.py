@@ -1,5 +1,6 @@
 """The entry point: an evaluation from config to report, workers, resuming, and what it refuses."""
 
+import errno
 import json
 import os
 import re
@@ -105,6 +106,26 @@ def test_a_killed_evaluation_goes_on_to_the_same_answers(write_config, tmp_path)
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
     assert answers(tmp_path / "killed") == expected
     ids = [line["id"] for line in lines(tmp_path / "killed")]
+    assert len(ids) == len(set(ids)) == 15
+
+
+def test_a_full_disk_is_one_line_and_the_same_command_goes_on(write_config, tmp_path, monkeypatch, capsys):
+    original, config = os.write, str(write_config())
+
+    def full(file, data):
+        if not bytes(data).startswith(b'{"id"') or len(lines(tmp_path / "answers")) < 4:
+            return original(file, data)
+        original(file, bytes(data)[: len(data) // 2])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "write", full)
+    with pytest.raises(SystemExit) as left:
+        main(["--config", config])
+    assert left.value.code == 2
+    assert "cannot be written (No space left on device); make room" in capsys.readouterr().err
+    monkeypatch.setattr(os, "write", original)
+    main(["--config", config])
+    ids = [line["id"] for line in lines(tmp_path / "answers")]
     assert len(ids) == len(set(ids)) == 15
 
 
