@@ -9,7 +9,7 @@ from typing import NoReturn, TypeVar
 
 from configs.errors import UserError
 from configs.load import describe, load_config
-from configs.schema import Section
+from configs.section import Section
 
 C = TypeVar("C", bound=Section)
 

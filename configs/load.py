@@ -19,7 +19,7 @@ from omegaconf.errors import ConfigKeyError, MissingMandatoryValue, OmegaConfBas
 
 from configs.credentials import refuse_secrets
 from configs.errors import ConfigError
-from configs.schema import Section
+from configs.section import Section
 
 C = TypeVar("C", bound=Section)
 

@@ -22,8 +22,8 @@ from pathlib import Path
 import numpy as np
 
 from configs.command_line import at_least, command_parser
+from configs.data import DataConfig, SourceConfig
 from configs.run_dir import ShardDir
-from configs.schema import DataConfig, SourceConfig
 from data_prep.finalise import finalise
 from data_prep.measure import best_cpu_seconds, made_jpeg
 from data_prep.registry import open_source

@@ -9,10 +9,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from configs.command_line import config_of, config_parser, exit_on_user_error
+from configs.data import DataConfig
 from configs.errors import ConfigError, DataError, UserError
+from configs.evaluation import EvalConfig
 from configs.load import file_layers
+from configs.run import RunConfig
 from configs.run_dir import ShardDir
-from configs.schema import DataConfig, EvalConfig, RunConfig
 from data_prep.drops import check_drop_fraction
 from data_prep.finalise import finalise
 from data_prep.progress import Progress

@@ -21,8 +21,9 @@ from dataclasses import dataclass
 from tqdm import tqdm
 
 from configs.command_line import config_of, config_parser, exit_on_user_error, output_file
+from configs.data import DataConfig
 from configs.errors import UserError
-from configs.schema import DataConfig, RunConfig
+from configs.run import RunConfig
 from data_prep import atomic
 from data_prep.build import chosen_sources, config_schema
 from data_prep.class_names import load_class_list

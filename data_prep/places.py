@@ -10,8 +10,8 @@ from pathlib import Path, PurePosixPath
 
 from braceexpand import braceexpand
 
+from configs.data import DataConfig
 from configs.errors import DataError
-from configs.schema import DataConfig
 from data_prep.remote import Remote, as_url
 from data_prep.shard_cache import ShardCache
 

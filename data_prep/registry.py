@@ -19,8 +19,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from configs.data import DataConfig, SourceConfig
 from configs.errors import ConfigError, DataError, UserError
-from configs.schema import DataConfig, SourceConfig
 from data_prep.places import Places
 from data_prep.records import AgainRecords
 from data_prep.sample import Source

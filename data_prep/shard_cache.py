@@ -22,9 +22,10 @@ from io import FileIO
 from pathlib import Path
 from typing import BinaryIO
 
+from configs.data import DataConfig
 from configs.errors import DataError
 from configs.run_dir import ShardDir
-from configs.schema import NAME_PATTERN, DataConfig
+from configs.section import NAME_PATTERN
 from data_prep import atomic
 from data_prep.remote import Remote, RemoteFile
 

@@ -24,8 +24,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from configs.data import DataConfig
 from configs.errors import DataError
-from configs.schema import DataConfig
 from data_prep.checksum import crc32
 from data_prep.manifest import Manifest, parse_manifest, read_manifest
 from data_prep.open_files import OpenFiles

@@ -14,9 +14,9 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from configs.data import DataConfig
 from configs.errors import DataError
 from configs.run_dir import ShardDir
-from configs.schema import DataConfig
 from data_prep import atomic
 from data_prep.examine import Member, examine
 from data_prep.file_range import FileRange

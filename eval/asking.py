@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
+from configs.evaluation import EvalConfig
 from configs.run_dir import EvalDir
-from configs.schema import EvalConfig
 from data_prep.sample import Turn
 
 NOT_FINITE = "the model's output is not finite: set dtype=fp32, and let nothing write to its weights meanwhile"

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from configs.errors import DataError, RunError
-from configs.schema import ProtocolConfig
+from configs.protocol import ProtocolConfig
 
 SEED = 0
 AUTHORS_SEED = 1234  # the default of main_results/main.py, which its scripts leave

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from configs.errors import DataError
-from configs.schema import EvalConfig
+from configs.evaluation import EvalConfig
 from data_prep.manifest import read_manifest
 from eval.records import Prediction, Score
 from eval.reporting.stats import ClassResult, correlation_interval, log_bins, pearson, per_class, spearman, thirds

@@ -8,8 +8,8 @@ from dataclasses import replace
 
 import numpy as np
 
+from configs.protocol import ProtocolConfig
 from configs.run_dir import EvalDir
-from configs.schema import ProtocolConfig
 from data_prep.class_names import load_class_list
 from data_prep.prompts import classification_prompt, image_question
 from data_prep.sample import Sample, Turn

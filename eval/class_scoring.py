@@ -21,7 +21,7 @@ import torch
 
 from configs.command_line import command_parser, exit_on_user_error
 from configs.errors import ConfigError, DataError, UserError
-from configs.schema import ProtocolConfig
+from configs.protocol import ProtocolConfig
 from data_prep.class_names import load_class_list
 from data_prep.prompts import image_question
 from data_prep.sample import IMAGE_PLACEHOLDER, Turn

@@ -30,8 +30,8 @@ from numpy.typing import NDArray
 
 from configs.command_line import command_parser, exit_on_user_error
 from configs.errors import RunError, UserError
+from configs.protocol import ProtocolConfig
 from configs.run_dir import EvalDir
-from configs.schema import ProtocolConfig
 from eval.identity import Evaluation, read_evaluation
 from eval.records import Prediction, chosen_records, read_records
 from eval.reporting.stats import Rate

@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from configs.errors import RunError
+from configs.evaluation import EvalConfig, is_api
+from configs.protocol import ProtocolConfig
 from configs.run_dir import EvalDir
-from configs.schema import EvalConfig, ProtocolConfig, is_api, result_fields
+from configs.section import result_fields
 from data_prep.atomic import remove_leftovers, write_bytes
 from data_prep.class_names import load_class_list
 

@@ -10,7 +10,8 @@ from hashlib import sha256
 from pathlib import Path
 
 from configs.errors import ConfigError
-from configs.schema import EvalConfig, ProtocolConfig
+from configs.evaluation import EvalConfig
+from configs.protocol import ProtocolConfig
 from data_prep.shard_cache import ShardCache
 from data_prep.shards import ShardSet
 

@@ -5,8 +5,8 @@ import re
 from collections.abc import Iterable, Sequence
 
 from configs.errors import DataError
+from configs.protocol import ProtocolConfig
 from configs.run_dir import EvalDir
-from configs.schema import ProtocolConfig
 from data_prep.sample import IMAGE_PLACEHOLDER, Sample, Turn
 from eval.candidates import Place
 from eval.open_world import Question, judged_text

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Protocol
 
 from configs.errors import DataError, RunError
+from configs.protocol import ProtocolConfig
 from configs.run_dir import EvalDir
-from configs.schema import ProtocolConfig
 from data_prep.class_names import SHIPPED, load_class_list
 from data_prep.prompts import classification_prompt, image_question
 from data_prep.sample import Sample, Turn

@@ -11,8 +11,8 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
+from configs.evaluation import EvalConfig
 from configs.run_dir import EvalDir, RunDir
-from configs.schema import EvalConfig
 
 NO_RUN = "model"  # the label train.export gives to a model that belongs to no run
 

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from configs.errors import DataError, RunError
-from configs.schema import ProtocolConfig
+from configs.protocol import ProtocolConfig
 from data_prep.images import decode_rgb
 from data_prep.sample import Turn
 from eval.asking import NOT_FINITE, Answer, Unanswered

@@ -16,7 +16,8 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from configs.errors import ConfigError
-from configs.schema import ProbeConfig, ProtocolConfig, Section
+from configs.protocol import ProbeConfig, ProtocolConfig
+from configs.section import Section
 
 PRESETS = Path(__file__).resolve().parents[1] / "configs" / "eval" / "protocols"
 SECTIONS: Mapping[str, type[Section]] = {"protocol": ProtocolConfig, "probe": ProbeConfig}

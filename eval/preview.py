@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from configs.errors import DataError
-from configs.schema import EvalConfig, is_api
+from configs.evaluation import EvalConfig, is_api
 from data_prep.class_names import load_class_list
 from data_prep.shard_index import id_hash
 from eval.items import Share, batches_of, chosen_items, open_source

@@ -26,8 +26,9 @@ from typing import Any
 
 from configs.command_line import command_parser, exit_on_user_error
 from configs.errors import ConfigError, RunError, UserError
+from configs.evaluation import EvalConfig, is_api
 from configs.load import load_config
-from configs.schema import EvalConfig, ProtocolConfig, is_api
+from configs.protocol import ProtocolConfig
 from data_prep.atomic import write_bytes
 from eval.class_frequency import frequencies_of, frequency_results, with_frequency
 from eval.clip.linear import is_encoder

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from configs.command_line import command_parser, exit_on_user_error
 from configs.errors import UserError
-from configs.schema import ProtocolConfig
+from configs.protocol import ProtocolConfig
 from eval.class_protocols import ClassScoring, ClosedWorld, ZeroShot
 from eval.multiple_choice import MultipleChoice
 from eval.open_world import OFFICIAL, EvalProtocol, OpenStates, OpenWorld

@@ -12,8 +12,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from configs.evaluation import EvalConfig
+from configs.protocol import ProtocolConfig
 from configs.run_dir import EvalDir
-from configs.schema import EvalConfig, ProtocolConfig
 from data_prep.atomic import write_bytes
 from data_prep.class_names import load_class_list
 from eval.class_frequency import compared_classes, frequencies_of, frequency_results, stage_results, with_frequency

@@ -10,8 +10,8 @@ from pathlib import Path
 import torch
 
 from configs.errors import ConfigError
+from configs.evaluation import EvalConfig, is_api
 from configs.run_dir import EvalDir
-from configs.schema import EvalConfig, is_api
 from eval.api.questions import ApiRespondent
 from eval.asking import Answerer, Respondent
 from eval.clip.eva import OpenClipRespondent, is_open_clip

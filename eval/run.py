@@ -14,8 +14,8 @@ from pathlib import Path
 
 from configs.command_line import config_of, config_parser, exit_on_user_error
 from configs.errors import ConfigError, UserError
+from configs.evaluation import EvalConfig
 from configs.run_dir import EvalDir
-from configs.schema import EvalConfig
 from eval.items import Share
 from eval.places import place_of
 from eval.presets import preset_names, preset_overrides

@@ -14,8 +14,8 @@ from itertools import chain
 from typing import Any
 
 from configs.errors import DataError
+from configs.evaluation import EvalConfig
 from configs.run_dir import EvalDir
-from configs.schema import EvalConfig
 from data_prep.sample import Sample
 from data_prep.shard_index import id_hash
 from data_prep.shards import ShardSet

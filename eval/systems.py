@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from configs.load import load_config
-from configs.schema import RunConfig
+from configs.run import RunConfig
 from eval.places import run_of
 
 EXPORT = "export.json"

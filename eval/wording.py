@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from configs.errors import ConfigError
-from configs.schema import ProtocolConfig
+from configs.protocol import ProtocolConfig
 from train.families.interface import Family
 
 RELATIVE = ("family", "official")

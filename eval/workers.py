@@ -13,8 +13,8 @@ import torch
 
 from configs.command_line import exit_on_user_error
 from configs.errors import RunError, UserError
+from configs.evaluation import EvalConfig
 from configs.run_dir import EvalDir
-from configs.schema import EvalConfig
 from data_prep.atomic import write_bytes
 from eval.asking import Respondent
 from eval.items import Share, open_source

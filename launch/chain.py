@@ -9,7 +9,8 @@ A data_prep job is only there for shard sets that are missing, and builds only t
 from collections.abc import Iterator
 from pathlib import Path
 
-from configs.schema import EvalConfig, RunConfig
+from configs.evaluation import EvalConfig
+from configs.run import RunConfig
 from launch import commands
 from launch.cluster import Cluster
 from launch.preflight import evaluation_sources, missing_shards, run_folder

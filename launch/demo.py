@@ -16,9 +16,10 @@ from pathlib import Path
 
 from configs.command_line import command_parser, exit_on_user_error
 from configs.errors import RunError, UserError
+from configs.evaluation import EvalConfig
 from configs.load import load_config
+from configs.run import RunConfig
 from configs.run_dir import EvalDir, RunDir
-from configs.schema import EvalConfig, RunConfig
 from launch import commands
 from launch.preflight import run_folder
 

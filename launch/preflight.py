@@ -15,10 +15,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from configs.command_line import config_of, config_parser, exit_on_user_error
+from configs.data import DataConfig
 from configs.errors import ConfigError, DataError, UserError
+from configs.evaluation import EvalConfig
 from configs.load import load_config
+from configs.run import RunConfig, SlurmConfig
 from configs.run_dir import RunDir, ShardDir
-from configs.schema import DataConfig, EvalConfig, RunConfig, SlurmConfig
 from data_prep.manifest import read_manifest
 from data_prep.registry import check_source
 from launch.cluster import Cluster, add_cluster_arguments, cluster_of

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from configs.command_line import config_of, config_parser, exit_on_user_error
 from configs.errors import ConfigError, UserError
-from configs.schema import RunConfig
+from configs.run import RunConfig
 from launch import commands
 from launch.slurm_queue import ONE_TASK, Job, Queue
 

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from configs.errors import ConfigError, RunError
-from configs.schema import SlurmConfig
+from configs.run import SlurmConfig
 from launch import commands
 from launch.commands import as_typed, check_printable
 

@@ -11,8 +11,9 @@ import sys
 
 from configs.command_line import config_of, config_parser, exit_on_user_error
 from configs.errors import UserError
+from configs.evaluation import EvalConfig
 from configs.load import to_yaml
-from configs.schema import EvalConfig, RunConfig
+from configs.run import RunConfig
 from launch.chain import plan
 from launch.cluster import add_cluster_arguments, cluster_of
 from launch.preflight import load_evaluation, problems, refuse, run_folder

@@ -16,8 +16,8 @@ from typing import Any
 from configs.command_line import command_parser, exit_on_user_error
 from configs.errors import RunError, UserError
 from configs.load import load_config
+from configs.run import RunConfig
 from configs.run_dir import EvalDir, RunDir
-from configs.schema import RunConfig
 
 Record = Mapping[str, Any]
 

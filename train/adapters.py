@@ -13,7 +13,8 @@ import peft
 from torch import nn
 
 from configs.errors import ConfigError
-from configs.schema import LoraConfig, ModelConfig, OptimConfig
+from configs.model import LoraConfig, ModelConfig
+from configs.training import OptimConfig
 from train.families.interface import Family, part_of
 
 

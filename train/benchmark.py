@@ -23,7 +23,7 @@ from PIL import Image
 from configs.command_line import command_parser, exit_on_user_error
 from configs.errors import UserError
 from configs.load import load_config
-from configs.schema import RunConfig
+from configs.run import RunConfig
 from data_prep import build
 from train.build import build_trainer
 from train.distributed import start_world, stop_world

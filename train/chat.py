@@ -152,9 +152,7 @@ def _special_ids(tokenizer: PreTrainedTokenizerBase, words: Markup) -> tuple[int
     if words.image_first:
         begin = [*tokenizer("", verbose=False)["input_ids"], tokenizer.bos_token_id][0]  # InstructBLIP's differ
         if begin is None or tokenizer.eos_token_id is None:
-            raise ConfigError(
-                "the tokenizer names no bos_token or eos_token; name both in tokenizer_config.json"
-            )
+            raise ConfigError("the tokenizer names no bos_token or eos_token; name both in tokenizer_config.json")
         return int(begin), int(tokenizer.eos_token_id)
     vocabulary = tokenizer.get_vocab()
     for token in ("<s>", END):

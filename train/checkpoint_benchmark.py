@@ -23,8 +23,9 @@ import torch
 
 from configs.command_line import command_parser
 from configs.load import load_config
+from configs.run import RunConfig
 from configs.run_dir import RunDir
-from configs.schema import CheckpointConfig, RunConfig
+from configs.training import CheckpointConfig
 from train.adapters import choose_trainable
 from train.checkpoints.saving import Saver
 from train.checkpoints.writing import CheckpointWriter, Snapshot

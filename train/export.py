@@ -24,8 +24,8 @@ from transformers import AutoModelForImageTextToText
 from configs.command_line import command_parser, exit_on_user_error
 from configs.errors import ConfigError, RunError, UserError
 from configs.load import load_config
+from configs.run import RunConfig
 from configs.run_dir import RunDir
-from configs.schema import RunConfig
 from data_prep.atomic import write_bytes
 from train.adapters import lora_config
 from train.checkpoints.reading import MANIFEST, Checkpoint, newest_checkpoint, open_checkpoint, steps_present

@@ -29,7 +29,7 @@ import torch
 
 from configs.command_line import config_of, config_parser, tell_user_error
 from configs.errors import ConfigError, UserError
-from configs.schema import RunConfig
+from configs.run import RunConfig
 from train.build import build_trainer
 from train.distributed import start_world, world_size_of_environment
 from train.plan import RunPlan, make_plan

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from configs.command_line import config_of, config_parser, exit_on_user_error
 from configs.errors import ConfigError, DataError, UserError
-from configs.schema import RunConfig
+from configs.run import RunConfig
 from data_prep.inspect import choose
 from data_prep.sample import Sample
 from data_prep.shards import ShardSet

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 from configs.command_line import config_of, config_parser, exit_on_user_error
 from configs.errors import ConfigError, UserError
-from configs.schema import RunConfig
+from configs.run import RunConfig
 from train.data.epochs import PADDING
 from train.data.packing import StepOrder
 from train.data.reading import read_steps

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from configs.command_line import command_parser
-from configs.schema import TrainConfig
+from configs.training import TrainConfig
 from train.data.epochs import EpochOrder, Mixture
 from train.data.packing import Dealing, Lengths, StepOrder
 from train.schedule import plan_batches

@@ -11,8 +11,8 @@ from typing import Any
 from transformers import AutoConfig
 
 from configs.errors import ConfigError
+from configs.run import RunConfig
 from configs.run_dir import RunDir
-from configs.schema import RunConfig
 from train.chat import ChatRenderer
 from train.data.batches import Encoder, ExampleSet, TrainingBatches
 from train.data.lengths import Counts, Recipe, token_counts

@@ -18,8 +18,8 @@ from typing import Any
 from configs.command_line import command_parser, exit_on_user_error
 from configs.errors import DataError, RunError, UserError
 from configs.load import load_config
+from configs.run import RunConfig
 from configs.run_dir import RunDir
-from configs.schema import RunConfig
 from data_prep.atomic import write_bytes
 from data_prep.inspect import contact_sheet
 from data_prep.sample import Sample

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from transformers import AutoModelForImageTextToText
 
-from configs.schema import RunConfig
+from configs.run import RunConfig
 from train.adapters import PartCount, choose_trainable, count_parts, freeze_table
 from train.data.epochs import PADDING, EpochOrder
 from train.data.lengths import Counts

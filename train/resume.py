@@ -19,7 +19,7 @@ from typing import Any
 from configs.errors import RunError
 from configs.load import to_yaml
 from configs.run_dir import RunDir
-from configs.schema import result_fields
+from configs.section import result_fields
 from data_prep.atomic import write_bytes
 from train.checkpoints.reading import Checkpoint, OtherFormat, none_is_whole, open_checkpoint, steps_present
 from train.checkpoints.writing import CheckpointWriter, check_writable, tidy

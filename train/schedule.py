@@ -9,7 +9,7 @@ import math
 from dataclasses import dataclass
 
 from configs.errors import ConfigError
-from configs.schema import OptimConfig, TrainConfig
+from configs.training import OptimConfig, TrainConfig
 
 
 @dataclass(frozen=True)

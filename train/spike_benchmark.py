@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from configs.command_line import command_parser
-from configs.schema import MonitorConfig
+from configs.training import MonitorConfig
 from train.spikes.live import live_benchmark
 from train.spikes.monitor import SpikeMonitor
 from train.spikes.peers import PEERS

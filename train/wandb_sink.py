@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from configs.run_dir import RunDir
-from configs.schema import LoggingConfig
+from configs.training import LoggingConfig
 from train.sinks import Record, make_event
 from train.spikes.verdicts import ALARMS, EVERY_STEP, NEWS
 

@@ -27,7 +27,7 @@ from typing import IO, Any
 from urllib.parse import urlsplit
 
 from configs.errors import ConfigError, RunError
-from configs.schema import ApiConfig
+from configs.evaluation import ApiConfig
 
 AGAIN = frozenset({408, 409, 425, 429, *range(500, 600)})
 FATAL = frozenset({401, 402, 404})

@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from configs.errors import ConfigError, DataError, RunError
+from configs.evaluation import EvalConfig
 from configs.run_dir import EvalDir
-from configs.schema import EvalConfig
 from data_prep.images import decode_rgb, true_extension
 from data_prep.sample import IMAGE_PLACEHOLDER, Turn
 from eval.api.client import ApiClient, Endpoint, QuestionError

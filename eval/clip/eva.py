@@ -17,8 +17,8 @@ import torch
 from torch.nn import functional
 
 from configs.errors import ConfigError
+from configs.evaluation import EvalConfig
 from configs.run_dir import EvalDir
-from configs.schema import EvalConfig
 from data_prep.images import decode_rgb
 from eval.clip.zero_shot import ZeroShot, check_zero_shot
 from train.model import DTYPES

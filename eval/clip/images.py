@@ -21,7 +21,7 @@ from transformers import AutoImageProcessor, Blip2VisionModel, CLIPModel
 from transformers.utils import logging as transformers_logging
 
 from configs.errors import ConfigError
-from configs.schema import EvalConfig
+from configs.evaluation import EvalConfig
 from data_prep.images import decode_rgb
 from train.identity import model_identity
 from train.model import DTYPES

@@ -16,8 +16,8 @@ from typing import Any
 import torch
 
 from configs.errors import DataError
+from configs.evaluation import EvalConfig
 from configs.run_dir import EvalDir
-from configs.schema import EvalConfig
 from data_prep.sample import Turn
 from eval.clip.eva import OpenClipRespondent, is_open_clip
 from eval.clip.images import ImageEncoder, load_image_encoder, model_type, with_weights

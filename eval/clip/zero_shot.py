@@ -21,8 +21,9 @@ from torch.nn import functional
 from transformers import AutoTokenizer, CLIPModel
 
 from configs.errors import ConfigError, DataError, RunError
+from configs.evaluation import EvalConfig
+from configs.protocol import ProtocolConfig
 from configs.run_dir import EvalDir
-from configs.schema import EvalConfig, ProtocolConfig
 from data_prep.class_names import load_class_list
 from data_prep.sample import Turn
 from eval.asking import NOT_FINITE, Answer, Unanswered

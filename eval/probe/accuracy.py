@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from configs.errors import RunError
-from configs.schema import ProbeConfig
+from configs.protocol import ProbeConfig
 from eval.probe.batches import Batches, Items, Layout, multiplies_bf16
 from eval.probe.heads import Trained, train_heads
 from eval.probe.states import has

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from configs.schema import ProbeConfig
+from configs.protocol import ProbeConfig
 from eval.probe.batches import Batch, Batches
 
 Heads = Sequence[tuple[torch.Tensor, torch.Tensor]]  # of each group: weights (G, C, H), biases (G, C, 1)

@@ -8,8 +8,8 @@ from pathlib import Path
 from transformers import AutoConfig
 
 from configs.errors import RunError
+from configs.evaluation import EvalConfig
 from configs.run_dir import EvalDir
-from configs.schema import EvalConfig
 from eval.clip.eva import is_open_clip
 from eval.clip.images import model_type
 from eval.items import chosen_items, open_source

@@ -13,8 +13,8 @@ from typing import Any, Protocol
 import torch
 
 from configs.errors import RunError
+from configs.evaluation import EvalConfig
 from configs.run_dir import EvalDir
-from configs.schema import EvalConfig
 from data_prep.sample import Turn
 from eval.asking import Answer, Unanswered
 from eval.predictor import Predictor, Prompt

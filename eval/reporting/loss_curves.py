@@ -8,8 +8,8 @@ from pathlib import Path
 
 from configs.errors import UserError
 from configs.load import load_config
+from configs.run import RunConfig
 from configs.run_dir import RunDir
-from configs.schema import RunConfig
 
 POINTS = 300  # of a drawn curve
 

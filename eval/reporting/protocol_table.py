@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from configs.schema import EvalConfig, ProbeConfig, ProtocolConfig
+from configs.evaluation import EvalConfig
+from configs.protocol import ProbeConfig, ProtocolConfig
 from eval.audit import AUDIT, numbers_of
 from eval.presets import preset_settings
 

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from configs.errors import UserError
+from configs.evaluation import EvalConfig
 from configs.run_dir import EvalDir
-from configs.schema import EvalConfig
 from data_prep.atomic import write_bytes
 from eval.guidance import form_of, guidance_results
 from eval.identity import check_answers, describe_evaluation

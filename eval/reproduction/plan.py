@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from configs.errors import ConfigError, DataError
+from configs.evaluation import EvalConfig, is_api
 from configs.load import load_config
 from configs.run_dir import RunDir, ShardDir
-from configs.schema import EvalConfig, is_api
 from data_prep.class_names import load_class_list
 from data_prep.shards import ShardSet
 from eval.items import chosen_items, open_source

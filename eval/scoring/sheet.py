@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 
 from configs.errors import RunError
+from configs.protocol import ProtocolConfig
 from configs.run_dir import EvalDir
-from configs.schema import ProtocolConfig
 from data_prep.atomic import write_bytes
 from eval.records import Prediction
 from eval.scoring.rules import Floats, Rule

@@ -10,7 +10,7 @@ import pytest
 
 from configs.errors import ConfigError
 from configs.load import MAX_BYTES, load_config
-from configs.schema import RunConfig
+from configs.run import RunConfig
 
 ROOT = Path(__file__).resolve().parents[2]
 GOOD = b"name: test\nmodel: {base: none}\ntrain: {sources: [pets]}\ndata: {sources: {pets: {reader: toy_world}}}\n"

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from configs.command_line import at_least, command_parser, output_file, settings_help
-from configs.schema import EvalConfig, RunConfig
+from configs.evaluation import EvalConfig
+from configs.run import RunConfig
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAMS = sorted(

@@ -8,8 +8,10 @@ import pytest
 
 from configs.command_line import settings_help
 from configs.errors import ConfigError
+from configs.evaluation import EvalConfig
 from configs.load import describe, load_config, to_yaml
-from configs.schema import EvalConfig, RunConfig, result_fields
+from configs.run import RunConfig
+from configs.section import result_fields
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -148,7 +150,9 @@ def test_the_help_documents_every_setting(config_file):
 
 
 def test_configs_load_without_torch():
-    code = "import configs.load, configs.schema, configs.run_dir, sys; sys.exit('torch' in sys.modules)"
+    code = (
+        "import configs.load, configs.run, configs.evaluation, sys; sys.exit('torch' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
 
 

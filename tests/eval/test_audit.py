@@ -7,7 +7,10 @@ import re
 
 import pytest
 
-from configs.schema import EvalConfig, ProtocolConfig, RunConfig, Section
+from configs.evaluation import EvalConfig
+from configs.protocol import ProtocolConfig
+from configs.run import RunConfig
+from configs.section import Section
 from eval.audit import AUDIT, numbers_of
 from eval.protocols import main
 from eval.reporting.protocol_table import protocol_lines

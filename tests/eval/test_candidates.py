@@ -6,8 +6,8 @@ import random
 import pytest
 
 from configs.errors import RunError
+from configs.protocol import ProtocolConfig
 from configs.run_dir import EvalDir
-from configs.schema import ProtocolConfig
 from eval.candidates import shown_candidates
 from eval.records import read_records
 from eval.run import main

@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 from scipy import stats
 
+from configs.data import DataConfig, SourceConfig
 from configs.errors import DataError
+from configs.evaluation import EvalConfig
 from configs.run_dir import EvalDir
-from configs.schema import DataConfig, EvalConfig, SourceConfig
 from eval.class_frequency import (
     Frequencies,
     compared_classes,

@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 
+from configs.protocol import ProtocolConfig
 from configs.run_dir import EvalDir
-from configs.schema import ProtocolConfig
 from eval.candidates import candidate_indices
 from eval.protocols import make_protocol
 from eval.records import Prediction, from_line, read_records, to_line

@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import LlavaForConditionalGeneration
 
-from configs.schema import ProtocolConfig
+from configs.protocol import ProtocolConfig
 from data_prep.sample import Turn
 from eval.class_scoring import ClassScorer, main
 from eval.predictor import Predictor

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from configs.data import DataConfig, SourceConfig
 from configs.errors import RunError
+from configs.evaluation import EvalConfig
 from configs.run_dir import EvalDir, RunDir
-from configs.schema import DataConfig, EvalConfig, SourceConfig
 from eval.compare import comparison, main, read_reports
 from eval.places import place_of
 from eval.reporting.stats import Rate

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from configs.schema import ProtocolConfig
+from configs.protocol import ProtocolConfig
 from eval.guidance import AUTHORS, FORMS, GRID, chooses, correct, form_of, scored_items, sweep
 from eval.records import Prediction
 from eval.scoring.sheet import ClassSheet, encode_scores

@@ -2,8 +2,11 @@
 
 import json
 
+from configs.data import DataConfig, SourceConfig
+from configs.evaluation import EvalConfig
+from configs.protocol import ProtocolConfig
 from configs.run_dir import EvalDir
-from configs.schema import DataConfig, EvalConfig, ProtocolConfig, SourceConfig, result_fields
+from configs.section import result_fields
 from eval.identity import describe_evaluation
 from eval.run import main
 

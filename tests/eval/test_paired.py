@@ -9,9 +9,9 @@ import pytest
 from scipy.stats import binomtest
 
 from configs.errors import RunError
+from configs.evaluation import EvalConfig
 from configs.load import load_config
 from configs.run_dir import EvalDir
-from configs.schema import EvalConfig
 from eval.paired import Paired, compare_right, main, mcnemar
 from eval.report import write_view
 from eval.reporting.confusion import confusions

@@ -8,7 +8,7 @@ import torch
 from transformers import LlavaForConditionalGeneration
 
 from configs.errors import DataError
-from configs.schema import ProtocolConfig
+from configs.protocol import ProtocolConfig
 from data_prep.sample import Turn
 from eval.predictor import Predictor
 from train.model import load_model

@@ -5,9 +5,10 @@ import json
 import pytest
 
 from configs.errors import ConfigError
+from configs.evaluation import EvalConfig
 from configs.load import load_config
 from configs.run_dir import EvalDir
-from configs.schema import EvalConfig, result_fields
+from configs.section import result_fields
 from eval.presets import PRESETS, preset_names, preset_overrides
 from eval.run import main
 

@@ -15,9 +15,10 @@ import pytest
 import torch
 from transformers import LlavaForConditionalGeneration
 
+from configs.evaluation import EvalConfig
 from configs.load import load_config
+from configs.protocol import ProbeConfig
 from configs.run_dir import EvalDir
-from configs.schema import EvalConfig, ProbeConfig
 from data_prep.sample import Turn
 from eval.probe.accuracy import probe
 from eval.probe.states import LanguageStates, StateAnswerer

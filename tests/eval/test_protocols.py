@@ -7,7 +7,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from configs.errors import ConfigError, DataError, RunError
-from configs.schema import ProtocolConfig
+from configs.protocol import ProtocolConfig
 from data_prep.sample import Sample, Turn
 from eval.multiple_choice import read_options, with_class
 from eval.open_world import load_synonyms

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from configs.data import DataConfig, SourceConfig
 from configs.errors import ConfigError, RunError
+from configs.evaluation import EvalConfig
+from configs.protocol import ProtocolConfig
 from configs.run_dir import EvalDir
-from configs.schema import DataConfig, EvalConfig, ProtocolConfig, SourceConfig
 from eval.identity import claim, describe_evaluation
 from eval.records import Failure, Prediction, PredictionWriter
 from eval.report import write_report

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from configs.schema import ProtocolConfig
+from configs.protocol import ProtocolConfig
 from data_prep.sample import Turn
 from eval.predictor import Predictor
 from eval.wording import words_for

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from configs.load import load_config
-from configs.schema import RunConfig
+from configs.run import RunConfig
 from data_prep.manifest import FORMAT_VERSION, Manifest
 
 PYTHON = sys.executable  # kept: tests replace sys.executable

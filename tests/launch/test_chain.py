@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from configs.errors import ConfigError
-from configs.schema import EvalConfig, RunConfig
+from configs.evaluation import EvalConfig
+from configs.run import RunConfig
 from launch.chain import plan
 from launch.cluster import Cluster
 from launch.preflight import load_evaluation, run_folder

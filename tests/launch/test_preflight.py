@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from configs.schema import RunConfig, SlurmConfig
+from configs.run import RunConfig, SlurmConfig
 from launch import preflight
 from launch.cluster import Cluster
 from launch.preflight import problems, slurm_problems, time_seconds

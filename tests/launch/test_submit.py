@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from configs.evaluation import EvalConfig
 from configs.load import load_config
-from configs.schema import EvalConfig, RunConfig
+from configs.run import RunConfig
 from launch import submit
 from launch.commands import as_typed
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from configs.load import load_config
-from configs.schema import RunConfig
+from configs.run import RunConfig
 from data_prep import build
 from train.shapes import write_random_base
 

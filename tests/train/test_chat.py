@@ -10,7 +10,7 @@ import pytest
 from transformers import AutoTokenizer
 
 from configs.errors import ConfigError, DataError
-from configs.schema import ProtocolConfig
+from configs.protocol import ProtocolConfig
 from data_prep.sample import Turn, parse_turns
 from train.chat import ChatRenderer, main
 from train.families.shapes import byte_level_tokenizer

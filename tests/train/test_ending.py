@@ -12,7 +12,7 @@ import train.export
 from configs.errors import DataError, RunError
 from configs.load import to_yaml
 from configs.run_dir import RunDir
-from configs.schema import CheckpointConfig
+from configs.training import CheckpointConfig
 from train.checkpoints.saving import Saver
 from train.checkpoints.writing import CheckpointWriter, Snapshot
 from train.distributed import World

@@ -8,7 +8,8 @@ import torch
 from transformers import LlavaForConditionalGeneration
 
 from configs.errors import ConfigError
-from configs.schema import ModelConfig, OptimConfig
+from configs.model import ModelConfig
+from configs.training import OptimConfig
 from train.adapters import choose_trainable, count_parts, freeze_table
 from train.families.interface import LlavaFamily, family_of
 from train.identity import model_identity

@@ -10,7 +10,7 @@ import pytest
 
 from configs.load import to_yaml
 from configs.run_dir import RunDir
-from configs.schema import MonitorConfig
+from configs.training import MonitorConfig
 from train import postmortem
 from train.data.epochs import EpochOrder
 from train.plan import make_plan

@@ -5,7 +5,7 @@ import torch
 from transformers import get_cosine_schedule_with_warmup
 
 from configs.errors import ConfigError
-from configs.schema import OptimConfig, TrainConfig
+from configs.training import OptimConfig, TrainConfig
 from train.schedule import Length, lr_factor, plan_batches, warmup_steps
 
 

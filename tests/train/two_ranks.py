@@ -12,7 +12,7 @@ sys.path[0] = str(Path(__file__).resolve().parents[2])
 import torch
 
 from configs.load import load_config
-from configs.schema import RunConfig
+from configs.run import RunConfig
 from train.adapters import choose_trainable
 from train.data.batches import collate, pack
 from train.data.epochs import PADDING, EpochOrder

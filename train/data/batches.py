@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from configs.errors import DataError
-from configs.schema import ChatConfig
+from configs.model import ChatConfig
 from data_prep.images import decode_rgb
 from data_prep.sample import Sample
 from train.chat import ChatRenderer

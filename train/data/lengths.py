@@ -28,7 +28,7 @@ import numpy as np
 import transformers
 
 from configs.errors import DataError
-from configs.schema import ChatConfig
+from configs.model import ChatConfig
 from data_prep.atomic import atomic_file
 from data_prep.progress import Progress
 from train.data.batches import Encoder

@@ -7,7 +7,8 @@ from typing import TypeVar
 import numpy as np
 from torch.utils.data import Dataset
 
-from configs.schema import DataConfig, TrainConfig
+from configs.data import DataConfig
+from configs.training import TrainConfig
 from data_prep.sample import Sample
 from data_prep.shard_cache import ShardCache
 from data_prep.shards import ShardSet

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from configs.schema import OptimConfig
+from configs.training import OptimConfig
 from train.adapters import parameter_groups
 from train.distributed import World
 from train.model import Batch, LossModule

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from configs.errors import ConfigError
-from configs.schema import RunConfig
+from configs.run import RunConfig
 from train.schedule import BatchPlan
 
 BUCKET_ELEMENTS = 50_000_000

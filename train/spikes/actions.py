@@ -23,7 +23,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from configs.schema import MonitorConfig
+from configs.training import MonitorConfig
 from train.spikes.monitor import SpikeMonitor
 from train.spikes.verdicts import Verdict
 

@@ -30,7 +30,7 @@ from transformers import LlavaForConditionalGeneration
 
 from configs.errors import RunError
 from configs.load import load_config
-from configs.schema import RunConfig
+from configs.run import RunConfig
 from data_prep import build
 from data_prep.shards import ShardSet
 from train.build import build_trainer

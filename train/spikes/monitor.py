@@ -22,7 +22,7 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from configs.schema import MonitorConfig
+from configs.training import MonitorConfig
 from train.spikes.series import Detector
 from train.spikes.verdicts import Verdict
 

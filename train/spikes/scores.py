@@ -11,7 +11,7 @@ import copy
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from configs.schema import MonitorConfig
+from configs.training import MonitorConfig
 from train.spikes.monitor import SpikeMonitor
 from train.spikes.peers import PEERS, Rule
 from train.spikes.traces import FAULT_AT, FAULTS, REGIMES, Fault, Reading, Trace

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from configs.schema import MonitorConfig
+from configs.training import MonitorConfig
 from train.spikes.detectors import Baseline, Shift, Trend
 from train.spikes.episodes import SETTLED, Episode
 from train.spikes.verdicts import Verdict

@@ -7,7 +7,7 @@ import pytest
 from chat_api_server import completion, failure
 
 from configs.errors import ConfigError, RunError
-from configs.schema import ApiConfig
+from configs.evaluation import ApiConfig
 from eval.api.client import ApiClient, Endpoint, QuestionError, retry_after
 
 KEY = "sk-canary-71c8b1d2"

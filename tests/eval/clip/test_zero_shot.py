@@ -8,8 +8,8 @@ import torch
 from PIL import Image
 from transformers import CLIPModel, CLIPProcessor
 
+from configs.protocol import ProtocolConfig
 from configs.run_dir import EvalDir
-from configs.schema import ProtocolConfig
 from eval import respondents
 from eval.clip import zero_shot
 from eval.clip.images import load_image_encoder, own_processor, weights_identity

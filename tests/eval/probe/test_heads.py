@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from configs.schema import ProbeConfig
+from configs.protocol import ProbeConfig
 from eval.cpu_products import default_products, onednn_is_faster
 from eval.probe.batches import Batches, Items, Layout, PackedBatch, PlainBatch
 from eval.probe.benchmark import authors_loop, benchmark, benchmark_text, kept_batches

@@ -6,8 +6,8 @@ import torch
 from transformers import AutoModelForImageTextToText, AutoTokenizer
 
 from configs.errors import ConfigError
+from configs.protocol import ProtocolConfig
 from configs.run_dir import EvalDir
-from configs.schema import ProtocolConfig
 from data_prep.sample import Turn
 from eval.predictor import Predictor
 from eval.scoring import shifted

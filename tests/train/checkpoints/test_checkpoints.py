@@ -12,7 +12,7 @@ from safetensors import safe_open
 
 from configs.errors import RunError
 from configs.run_dir import RunDir
-from configs.schema import CheckpointConfig
+from configs.training import CheckpointConfig
 from train.checkpoints.reading import MANIFEST, SELF, manifest_sum, newest_checkpoint, open_checkpoint, steps_present
 from train.checkpoints.saving import Saver
 from train.checkpoints.tensor_file import write_tensors

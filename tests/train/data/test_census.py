@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from configs.load import load_config
-from configs.schema import RunConfig
+from configs.run import RunConfig
 from data_prep import build
 from train.data.epochs import EpochOrder
 from train.data.sources import SourceSet

@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 
+from configs.data import DataConfig, SourceConfig
 from configs.errors import DataError
-from configs.schema import DataConfig, SourceConfig
 from data_prep import build, remote
 from data_prep.shard_cache import ShardCache
 from data_prep.shards import ShardSet

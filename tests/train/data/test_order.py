@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from configs.errors import ConfigError
-from configs.schema import TrainConfig
+from configs.training import TrainConfig
 from train.data.epochs import PADDING, EpochOrder, Mixture, OrderState, data_steps, keyed_hash
 from train.data.packing import rank_share
 from train.plan import make_plan

@@ -11,7 +11,7 @@ import pytest
 
 from configs.errors import DataError
 from configs.load import load_config
-from configs.schema import RunConfig
+from configs.run import RunConfig
 from train.data.batches import collate
 from train.data.reading import read_steps
 from train.data.sources import PositionSet

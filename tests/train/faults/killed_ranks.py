@@ -27,8 +27,9 @@ sys.path[0] = str(Path(__file__).resolve().parents[3])
 import torch
 
 from configs.load import load_config
+from configs.run import RunConfig
 from configs.run_dir import RunDir
-from configs.schema import CheckpointConfig, RunConfig
+from configs.training import CheckpointConfig
 from train.checkpoints.reading import MANIFEST, newest_checkpoint
 from train.checkpoints.saving import Saver
 from train.checkpoints.writing import CheckpointWriter, Snapshot, tidy

@@ -15,7 +15,7 @@ sys.path[0] = str(Path(__file__).resolve().parents[3])
 import torch
 
 from configs.load import load_config
-from configs.schema import RunConfig
+from configs.run import RunConfig
 from train.build import build_trainer
 from train.checkpoints.reading import steps_present
 from train.distributed import World, start_world, stop_world

@@ -12,7 +12,7 @@ import torch
 
 from configs.errors import RunError
 from configs.run_dir import RunDir
-from configs.schema import CheckpointConfig
+from configs.training import CheckpointConfig
 from train.checkpoints.reading import FILES, MANIFEST, newest_checkpoint
 from train.checkpoints.writing import CheckpointWriter, Snapshot
 from train.optimization.full_state import ParameterState

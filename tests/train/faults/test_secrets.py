@@ -11,8 +11,8 @@ import pytest
 
 from configs.errors import ConfigError, RunError
 from configs.load import load_config
+from configs.run import RunConfig
 from configs.run_dir import RunDir
-from configs.schema import RunConfig
 from train.checkpoints.reading import newest_checkpoint, open_checkpoint
 
 ROOT = Path(__file__).resolve().parents[3]

@@ -14,7 +14,7 @@ from wandb.proto.wandb_internal_pb2 import Record
 
 import train.wandb_sink as wandb_sink
 from configs.run_dir import RunDir
-from configs.schema import LoggingConfig
+from configs.training import LoggingConfig
 from train.wandb_sink import WandbRun, WandbSink
 
 KEY = "canary0123456789012345678901234567890123"  # 40 characters, as a real one

@@ -20,8 +20,8 @@ import deepspeed  # noqa: F401 - imported once, before the ranks are forked
 import torch
 
 from configs.load import load_config
+from configs.run import RunConfig
 from configs.run_dir import RunDir
-from configs.schema import RunConfig
 from train.build import build_trainer
 from train.distributed import free_port, start_world, stop_world
 from train.plan import RunPlan, make_plan

@@ -6,7 +6,7 @@ import pytest
 
 from configs.errors import ConfigError
 from configs.load import load_config
-from configs.schema import RunConfig
+from configs.run import RunConfig
 from train.optimization.zero import deepspeed_config, memory_estimate
 from train.schedule import plan_batches
 

@@ -7,7 +7,7 @@ import math
 import pytest
 
 from configs.errors import ConfigError
-from configs.schema import MonitorConfig
+from configs.training import MonitorConfig
 from train.spikes import actions
 from train.spikes.actions import CLOSED, Actions, Decision
 from train.spikes.monitor import SpikeMonitor

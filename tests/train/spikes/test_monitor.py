@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from configs.schema import MonitorConfig
+from configs.training import MonitorConfig
 from train.spike_benchmark import milliseconds_per_step
 from train.spikes.monitor import SpikeMonitor
 from train.spikes.verdicts import Verdict

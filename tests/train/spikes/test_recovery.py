@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from configs.run_dir import RunDir
-from configs.schema import CheckpointConfig, MonitorConfig
+from configs.training import CheckpointConfig, MonitorConfig
 from train.checkpoints.reading import Checkpoint, steps_present
 from train.checkpoints.writing import CheckpointWriter, Snapshot
 from train.data.epochs import OrderState

@@ -1,0 +1,99 @@
+"""Settings of an evaluation: a model, a source of test items, a protocol."""
+
+from dataclasses import dataclass
+
+from configs.data import DataConfig, check_sources_exist
+from configs.errors import ConfigError
+from configs.protocol import ProbeConfig, ProtocolConfig
+from configs.section import Section, check_name, setting
+
+
+@dataclass(frozen=True, kw_only=True)
+class ApiConfig(Section):
+    """A model behind an API (`model: api:NAME`). Address and key come from the environment and are stored nowhere."""
+
+    url_env: str = setting(
+        "OPENAI_BASE_URL", doc="Environment variable with the address, such as https://host/v1.", changes_result=False
+    )
+    key_env: str = setting("OPENAI_API_KEY", doc="Environment variable with the key.", changes_result=False)
+    concurrency: int = setting(8, doc="Requests under way at a time.", at_least=1, changes_result=False)
+    timeout: float = setting(120.0, doc="Seconds after which a request is given up.", above=0, changes_result=False)
+    attempts: int = setting(6, doc="How often a question is asked before it fails.", at_least=1, changes_result=False)
+    backoff: float = setting(
+        1.0,
+        doc="Seconds before the second attempt, doubled each time up to 60; a server's Retry-After goes before.",
+        at_least=0,
+        changes_result=False,
+    )
+    give_up_after: int = setting(
+        20, doc="Failed questions in a row after which the evaluation stops.", at_least=1, changes_result=False
+    )
+    temperature: float | None = setting(0.0, doc="Sampling temperature; null leaves it to the server.", at_least=0)
+    length_field: str = setting(
+        "max_tokens",
+        doc="Name under which protocol.max_new_tokens is sent; newer models know only max_completion_tokens.",
+        choices=("max_tokens", "max_completion_tokens", "none"),
+    )
+    image_detail: str | None = setting(None, doc="`detail` of an image, where the server knows it: low, high, auto.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalConfig(Section):
+    """One evaluation: a model, a source of test items, a protocol."""
+
+    name: str = setting(doc="Name of the evaluation; its files live in a folder of that name.", changes_result=False)
+    model: str = setting(
+        doc="Run, checkpoint, export or model folder, or hub id; api:NAME; open_clip:ARCHITECTURE/WEIGHTS.",
+        changes_result=False,
+    )
+    revision: str | None = setting(None, doc="Revision of a hub id.")
+    checkpoint: str = setting("export", doc="Of a run folder: `export`, `all`, `last`, or a step number.")
+    data: DataConfig = setting(DataConfig, doc="Raw sources and shards.")
+    source: str = setting(doc="Which source of data.sources is asked.")
+    protocol: ProtocolConfig = setting(ProtocolConfig, doc="The protocol.")
+    api: ApiConfig = setting(ApiConfig, doc="How a model behind an API is called.")
+    probe: ProbeConfig = setting(ProbeConfig, doc="Linear heads, for eval.probing.")
+    limit: int | None = setting(None, doc="Ask only this many items, chosen by a seeded hash of their ids.", at_least=1)
+    dtype: str = setting("bf16", doc="Precision of the model.", choices=("bf16", "fp16", "fp32"))
+    attention: str = setting(
+        "auto",
+        doc="As model.attention.",
+        choices=("auto", "sdpa", "flash_attention_2", "flex_attention", "eager"),
+        changes_result=False,
+    )
+    batch_size: int = setting(16, doc="Questions per forward.", at_least=1, changes_result=False)
+    output: str | None = setting(
+        None,
+        doc="Folder of the results; default: eval/NAME in the run folder, else runs/eval/NAME.",
+        changes_result=False,
+    )
+    frequency_sources: tuple[str, ...] = setting(
+        tuple,
+        doc="Stages whose counts give each class's frequency: sources with class histograms, or those of "
+        "frequency_file.",
+        changes_result=False,
+    )
+    frequency_file: str | None = setting(
+        None, doc="Counts of class names by stage, as data_prep.frequency --output writes them.", changes_result=False
+    )
+    probe_source: str | None = setting(
+        None, doc="Source of data.sources on which linear heads are trained (probing).", changes_result=False
+    )
+    paper_row: str | None = setting(
+        None, doc="Row of eval/reporting/paper_numbers.json set beside ours.", changes_result=False
+    )
+
+    def __post_init__(self) -> None:
+        """Raise `ConfigError` for an unknown source or an impossible checkpoint."""
+        super().__post_init__()
+        check_name(self.name, "name")
+        stages = () if self.frequency_file else self.frequency_sources
+        probed = (self.probe_source,) if self.probe_source else ()
+        check_sources_exist((self.source, *stages, *probed), self.data.sources)
+        if self.checkpoint not in ("export", "all", "last") and not self.checkpoint.isdigit():
+            raise ConfigError(f"checkpoint is {self.checkpoint!r}; give export, all, last or a step number")
+
+
+def is_api(model: str) -> bool:
+    """Whether an evaluation's `model` is one behind an API."""
+    return model.startswith("api:")

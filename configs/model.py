@@ -1,0 +1,71 @@
+"""Settings of a model: its base, what of it is trained, and how it is talked to."""
+
+from dataclasses import dataclass
+
+from configs.section import Section, setting
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoraConfig(Section):
+    """LoRA on the language model's linear layers (paper, Section 4.2: rank 128, alpha 256)."""
+
+    rank: int = setting(128, doc="Rank of the update matrices.", at_least=1)
+    alpha: float = setting(256.0, doc="The update is scaled by alpha / rank.", above=0)
+    dropout: float = setting(0.05, doc="Dropout on the input of the update (LLaVA: 0.05).", at_least=0, at_most=0.99)
+    targets: tuple[str, ...] = setting(
+        lambda: ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
+        doc="Linear layers, by the last part of their name, inside the language model only.",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig(Section):
+    """Which model is trained, and which part of it."""
+
+    base: str = setting(doc="Folder or hub id of a LLaVA-1.5-style model.", changes_result=False)
+    revision: str | None = setting(None, doc="Revision of a hub id; pin it for a run worth repeating.")
+    dtype: str = setting("bf16", doc="Precision of weights and activations.", choices=("bf16", "fp32"))
+    mode: str = setting("projector", doc="What trains beside nothing else.", choices=("projector", "lora", "full"))
+    lora: LoraConfig = setting(LoraConfig, doc="Used by mode `lora`; the projector trains too.")
+    attention: str = setting(
+        "auto",
+        doc="Attention kernel; auto takes flash_attention_2 if installed and on a GPU, else sdpa.",
+        choices=("auto", "sdpa", "flash_attention_2", "flex_attention", "eager"),
+        changes_result=False,
+    )
+    activation_checkpointing: bool = setting(
+        False, doc="Recompute activations in the backward pass: less memory, ~1.4x the work.", changes_result=False
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChatConfig(Section):
+    """How a conversation becomes tokens and an image becomes pixels."""
+
+    markup: str = setting(
+        "llava",
+        doc="`llava` gives LLaVA's own token ids, `hf` those of transformers' processor.",
+        choices=("llava", "hf"),
+    )
+    system_prompt: str = setting(
+        "vicuna_v1", doc="`vicuna_v1`, `none`, or the text itself; it opens every conversation."
+    )
+    max_length: int = setting(
+        2048, doc="Longest sequence in tokens, image tokens included; the rest is cut.", at_least=8
+    )
+    image_mode: str = setting(
+        "pad",
+        doc="`pad` to a square with the mean colour (LLaVA's training) or centre-`crop`.",
+        choices=("pad", "crop"),
+    )
+    pixels: str = setting(
+        "exact",
+        doc="`exact`: byte for byte transformers' PIL processor; `fast`: within 2 of 255, in half the time."
+        " Evaluations are always exact.",
+        choices=("exact", "fast"),
+    )
+    unsupervised: str = setting(
+        "error",
+        doc="A sample without a supervised token is an `error`, or a counted `drop`.",
+        choices=("error", "drop"),
+    )

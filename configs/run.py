@@ -1,0 +1,77 @@
+"""Settings of a run, and of the cluster that it is for."""
+
+from dataclasses import dataclass
+
+from configs.data import DataConfig, check_sources_exist
+from configs.errors import ConfigError
+from configs.model import ChatConfig, ModelConfig
+from configs.section import Section, check_name, setting
+from configs.training import (
+    CheckpointConfig,
+    DeepSpeedConfig,
+    LoggingConfig,
+    LossConfig,
+    MonitorConfig,
+    OptimConfig,
+    TrainConfig,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SlurmConfig(Section):
+    """What your cluster needs to hear; `launch.submit` writes it into the job scripts."""
+
+    partition: str | None = setting(None, doc="--partition", changes_result=False)
+    account: str | None = setting(None, doc="--account", changes_result=False)
+    qos: str | None = setting(None, doc="--qos", changes_result=False)
+    constraint: str | None = setting(None, doc="--constraint", changes_result=False)
+    cpus_per_task: int = setting(8, doc="CPU cores per rank.", at_least=1, changes_result=False)
+    memory: str | None = setting(None, doc="--mem per node, for example 200G.", changes_result=False)
+    time: str = setting(
+        "24:00:00", doc="--time of the training job, [days-]hours:minutes:seconds.", changes_result=False
+    )
+    prep_tasks: int = setting(1, doc="Array tasks of the data_prep job.", at_least=1, changes_result=False)
+    eval_tasks: int = setting(1, doc="Array tasks of each evaluation job.", at_least=1, changes_result=False)
+    setup: tuple[str, ...] = setting(
+        tuple, doc="Shell lines run first in every job, such as `module load cuda`.", changes_result=False
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig(Section):
+    """One training run: data, model, recipe, and the evaluations that follow it."""
+
+    name: str = setting(doc="Name of the run; its files live in runs_dir/name.", changes_result=False)
+    seed: int = setting(0, doc="Keys every random choice.", at_least=0)
+    runs_dir: str = setting("runs", doc="Folder of all runs.", changes_result=False)
+    data: DataConfig = setting(
+        DataConfig,
+        doc="Raw sources and shards.",
+        changes_result=False,  # what was read is judged by the shards' fingerprints, not by how they were described
+    )
+    model: ModelConfig = setting(doc="The model.")
+    chat: ChatConfig = setting(ChatConfig, doc="Tokens and pixels.")
+    optim: OptimConfig = setting(OptimConfig, doc="Optimizer and schedule.")
+    loss: LossConfig = setting(LossConfig, doc="Loss.")
+    train: TrainConfig = setting(TrainConfig, doc="Length and batches.")
+    deepspeed: DeepSpeedConfig = setting(DeepSpeedConfig, doc="DeepSpeed.")
+    monitor: MonitorConfig = setting(MonitorConfig, doc="Loss-spike monitor.")
+    checkpoint: CheckpointConfig = setting(CheckpointConfig, doc="Checkpoints.")
+    logging: LoggingConfig = setting(LoggingConfig, doc="Metric sinks.")
+    slurm: SlurmConfig = setting(SlurmConfig, doc="Cluster.")
+    evaluate: tuple[str, ...] = setting(
+        tuple, doc="Evaluation configs run on the export by launch.submit.", changes_result=False
+    )
+
+    def __post_init__(self) -> None:
+        """Raise `ConfigError` for combinations that no run could have."""
+        super().__post_init__()
+        check_name(self.name, "name")
+        if not self.train.sources:
+            raise ConfigError("train.sources is empty; name at least one source of data.sources")
+        check_sources_exist(self.train.sources + self.train.heldout, self.data.sources)
+        both = sorted(set(self.train.sources) & set(self.train.heldout))
+        if both:
+            raise ConfigError(f"{both[0]!r} stands in train.sources and in train.heldout; keep it in one of them")
+        if self.model.mode == "full" and self.optim.lr_vision == self.optim.lr_language == self.optim.lr_projector == 0:
+            raise ConfigError("mode full with every learning rate 0 trains nothing; set one above 0")
