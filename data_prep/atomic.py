@@ -1,9 +1,10 @@
-"""Files that are either whole or absent: temporary name, fsync, rename.
+"""Files and folders that are either whole or absent: temporary name, fsync, rename.
 
 A reader never sees a half-written file, and after a power cut the name holds the old content or the new one.
 """
 
 import os
+import shutil
 import socket
 import time
 from collections.abc import Iterator
@@ -21,7 +22,7 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
 
     The temporary name holds machine and process, so two writers of the same file never share one.
     """
-    temporary = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}{TEMPORARY_SUFFIX}")
+    temporary = _temporary(path)
     try:
         with temporary.open("wb") as file:
             yield file
@@ -40,10 +41,38 @@ def write_bytes(path: Path, data: bytes) -> None:
         file.write(data)
 
 
-def remove_leftovers(folder: Path) -> None:
-    """Delete temporary files of writers that were killed. Files of processes that are still at work stay."""
-    for leftover in folder.glob(f".*{TEMPORARY_SUFFIX}"):
-        if _is_left_over(leftover):
+@contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """A new folder to write to, which takes the name `path`, and the place of an older one, when the block ends well.
+
+    What killed writers of the same folder left beside it is removed first.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(path.parent, path.name)
+    temporary = _temporary(path)
+    temporary.mkdir()
+    try:
+        yield temporary
+        shutil.rmtree(path, ignore_errors=True)
+        temporary.rename(path)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    sync_folder(path.parent)
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}{TEMPORARY_SUFFIX}")
+
+
+def remove_leftovers(folder: Path, name: str = "*") -> None:
+    """Delete what killed writers of `name`, a pattern, left in `folder`. What living processes write stays."""
+    for leftover in folder.glob(f".{name}.*{TEMPORARY_SUFFIX}"):
+        if not _is_left_over(leftover):
+            continue
+        if leftover.is_dir():
+            shutil.rmtree(leftover, ignore_errors=True)
+        else:
             leftover.unlink(missing_ok=True)
 
 

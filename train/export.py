@@ -11,10 +11,7 @@ measure what the paper's authors did (`train.other_language`); it goes into a fo
 import fcntl
 import hashlib
 import json
-import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +23,7 @@ from configs.errors import ConfigError, RunError, UserError
 from configs.load import load_config
 from configs.run import RunConfig
 from configs.run_dir import RunDir
-from data_prep.atomic import write_bytes
+from data_prep.atomic import atomic_folder, write_bytes
 from train.adapters import lora_config
 from train.checkpoints.reading import MANIFEST, Checkpoint, newest_checkpoint, open_checkpoint, steps_present
 from train.families.interface import family_of
@@ -75,7 +72,7 @@ def export_checkpoint(
     _set_weights(model, {name: tensor for name, tensor in weights.items() if name not in lora})
     if lora and not keep_adapter:
         merge_lora(model, lora, config.model.lora.alpha / config.model.lora.rank)
-    with _whole_or_absent(output) as temporary:
+    with atomic_folder(output) as temporary:
         model.save_pretrained(temporary)
         _copy_text_files(folder, temporary)
         _write_processor(folder, temporary, config.chat.image_mode)
@@ -97,20 +94,6 @@ def export_checkpoint(
             record["lora_onto"] = {"model": lora_onto, "identity": taken}
         write_bytes(temporary / RECORD, json.dumps(record, indent=1).encode())
     return output
-
-
-@contextmanager
-def _whole_or_absent(output: Path) -> Iterator[Path]:
-    """A folder to write to, which takes the name `output` when the block ends; after an error or a stop it is gone."""
-    temporary = output.with_name(f".{output.name}.{os.getpid()}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    try:
-        yield temporary
-        shutil.rmtree(output, ignore_errors=True)
-        temporary.rename(output)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
 
 
 def _check_output(output: Path) -> None:
