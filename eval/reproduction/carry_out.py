@@ -7,6 +7,7 @@
 A row that cannot be run stays in the list with its reason; so does one of which no item could be asked.
 """
 
+import fcntl
 import json
 import sys
 from collections.abc import Mapping, Sequence
@@ -195,12 +196,12 @@ def record_file(config: EvalConfig, protocol: str) -> Path:
 def write_record(config: EvalConfig, protocol: str, outcomes: Sequence[Outcome]) -> Path:
     """Write the outcomes, those of other data sets or rows of an earlier call kept; returns the file."""
     file = record_file(config, protocol)
-    values: dict[str, Any] = {"rows": []}
-    if file.is_file():
-        values = json.loads(file.read_text(encoding="utf-8"))
-    kept = {(row["dataset"], row["row"]): row for row in values["rows"]}
-    kept |= {(outcome.dataset, outcome.row): asdict(outcome) for outcome in outcomes}
-    content = {"model": config.model, "protocol": protocol, "rows": list(kept.values())}
     file.parent.mkdir(parents=True, exist_ok=True)
-    write_bytes(file, (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
+    with file.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # a call for other data sets may end at the same time
+        rows = json.loads(file.read_text(encoding="utf-8"))["rows"] if file.is_file() else []
+        kept = {(row["dataset"], row["row"]): row for row in rows}
+        kept |= {(outcome.dataset, outcome.row): asdict(outcome) for outcome in outcomes}
+        content = {"model": config.model, "protocol": protocol, "rows": list(kept.values())}
+        write_bytes(file, (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
     return file

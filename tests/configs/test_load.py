@@ -150,9 +150,7 @@ def test_the_help_documents_every_setting(config_file):
 
 
 def test_configs_load_without_torch():
-    code = (
-        "import configs.load, configs.run, configs.evaluation, sys; sys.exit('torch' in sys.modules)"
-    )
+    code = "import configs.load, configs.run, configs.evaluation, sys; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
 
 

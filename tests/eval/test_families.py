@@ -18,12 +18,14 @@ from transformers.models.blip.image_processing_pil_blip import BlipImageProcesso
 from transformers.models.llava_next.image_processing_pil_llava_next import LlavaNextImageProcessorPil
 
 from configs.errors import ConfigError, DataError
+from configs.evaluation import EvalConfig
+from configs.load import load_config
 from configs.protocol import ProtocolConfig
 from data_prep.images import decode_rgb
 from data_prep.sample import Turn
 from eval.class_scoring import ClassScorer
 from eval.predictor import Predictor
-from eval.probing import PLACES, place_states
+from eval.probe.states import LanguageStates, has
 from eval.probing import main as probe
 from eval.reporting.paper import paper_numbers
 from eval.reporting.paper_rows import own_row, rows_of_report
@@ -179,21 +181,27 @@ def test_a_names_tokens_are_those_it_has_after_the_prompt(family):
             assert tokenizer(name, add_special_tokens=False)["input_ids"] != whole[len(before) :]
 
 
-@torch.inference_mode()
-def test_probed_states_are_the_last_layers_and_a_place_beyond_the_prompt_is_none(family):
+def test_probed_states_are_the_last_layers_and_a_place_beyond_the_prompt_is_none(family, write_config):
+    protocol = {"markup": MARKUP.get(family.name, "family"), "max_new_tokens": 8}
+    config, _ = load_config(EvalConfig, write_config(model=str(family.folder), source="pets", protocol=protocol))
     prompts = [family.prompt(number) for number in range(len(QUESTIONS))]
-    found = place_states(family.predictor, prompts)
+    found = LanguageStates(family.loaded, config).states(prompts)
+    beyond = 0
     for number, prompt in enumerate(prompts):
-        outputs = family.model(**family.inputs(number), output_hidden_states=True)
+        with torch.inference_mode():
+            outputs = family.model(**family.inputs(number), output_hidden_states=True)
         outputs = outputs.language_model_outputs if "blip" in family.name else outputs
         states = outputs.hidden_states[-1][0]
         scale = float(states.abs().max())
-        for place, ours in zip(PLACES, found[number], strict=True):
-            if place != "mean" and not -len(prompt.input_ids) <= int(place) < len(prompt.input_ids):
-                assert ours.isnan().all()
+        for place, ours in zip(config.probe.places, found[number], strict=True):
+            length = len(prompt.input_ids)
+            assert has(place, length) == (place == "mean" or -length <= int(place) < length)
+            if not has(place, length):
+                beyond += 1
                 continue
             expected = states.mean(0) if place == "mean" else states[int(place)]
             assert (ours - expected).abs().max() <= 1e-5 * max(1.0, scale)
+    assert beyond, "some prompt is shorter than the last place"
 
 
 def test_a_question_without_its_image_goes_through_the_language_model_alone(family):
@@ -203,11 +211,14 @@ def test_a_question_without_its_image_goes_through_the_language_model_alone(fami
     assert family.predictor.answer([prompt])[0].tokens == family.predictor.answer([prompt, family.prompt(1)])[0].tokens
 
 
-@pytest.mark.parametrize("kind", ["open_world", "class_scoring", "multiple_choice"])
-@pytest.mark.parametrize("preset", [None, "official", "paper", "clean"])
+@pytest.mark.parametrize(
+    ("kind", "preset"),
+    [
+        *((kind, None) for kind in ("open_world", "class_scoring", "multiple_choice")),
+        *(("class_scoring", preset) for preset in ("official", "paper", "clean")),
+    ],
+)
 def test_an_evaluation_runs_with_every_preset(family, kind, preset, write_config, tmp_path, capsys):
-    if preset is not None and kind != "class_scoring":
-        pytest.skip("one kind with all presets, all kinds with none")
     (tmp_path / "classes.json").write_text(json.dumps(["tench", "wild dog", "cat"]))
     protocol = {"kind": kind, "classes": str(tmp_path / "classes.json")}
     source = "quiz" if kind == "multiple_choice" else "pets"
@@ -223,7 +234,7 @@ def test_probing_runs_and_says_which_places_are_left_out(family, write_config, c
     probe(["--config", str(config), "--train", "pets", "--epochs", "2"])
     told = capsys.readouterr().out
     assert "mean  " in told
-    assert "  500  left out: 24 prompts end before it" in told
+    assert "  500  left out: 24 questions end before it" in told
 
 
 @pytest.mark.parametrize(

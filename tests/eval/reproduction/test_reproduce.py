@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from configs.run_dir import EvalDir, RunDir
 from eval.records import PredictionWriter, read_records
 from eval.reproduce import main
+from eval.reproduction.carry_out import Outcome, write_record
 from eval.reproduction.plan import Request, dataset_names, open_dataset, plan
 from train.shapes import write_random_base
 
@@ -222,3 +224,12 @@ def test_a_checkpoint_is_told_by_its_own_answers(world, tiny_model, monkeypatch,
     assert folders() == export
     main([*arguments, "--checkpoint", "5", "--dry-run"])
     assert " 15        0 " in capsys.readouterr().out
+
+
+def test_two_calls_that_end_together_keep_each_others_rows(world):
+    config = open_dataset("pets.yaml", Request(model="none")).config
+    outcomes = [Outcome(f"set{number}", "open", "title", "Table 1", reason="none") for number in range(40)]
+    with ThreadPoolExecutor(8) as calls:
+        files = set(calls.map(lambda outcome: write_record(config, "paper", [outcome]), outcomes))
+    (file,) = files
+    assert {row["dataset"] for row in json.loads(file.read_text())["rows"]} == {outcome.dataset for outcome in outcomes}
