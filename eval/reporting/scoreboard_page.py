@@ -1,4 +1,4 @@
-"""How the scoreboard looks: a section a table of the paper with its figure, then other models and data sets."""
+"""How the scoreboard looks: all rows that were planned, then a section a table of the paper, with its figure."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -27,6 +27,7 @@ def scoreboard_page(content: Mapping[str, Any], found: Found) -> Page:
             "numbers is named."
         ),
         Contents(),
+        *_reproductions(found.reproductions),
     ]
     for section, lines in sections(content["rows"]).items():
         detail = section.partition("/")[2].replace("_", " ")
@@ -44,7 +45,6 @@ def scoreboard_page(content: Mapping[str, Any], found: Found) -> Page:
             "The paper prints no numbers with its Figure 5: LoRA's loss spikes, the projector's alone falls steadily."
         ),
     ]
-    blocks += _reproductions(found.reproductions)
     if content["others"]:
         others = [
             _cells({"row": other["name"], "paper": None, "difference": None, **other}) for other in content["others"]
