@@ -17,8 +17,8 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from eval.reporting.stats import ClassResult, log_bins, thirds
 
-COLOURS = ("#1f5fa8", "#d1642a", "#3a8f5c", "#8a4fa3", "#b3922e", "#5d6b78")
-MARKERS = "os^vPX"  # so that lines are told apart without colour
+COLOURS = ("#1f5fa8", "#d1642a", "#3a8f5c", "#8a4fa3", "#b3922e", "#5d6b78", "#a63d57", "#0f8b8d")
+MARKERS = "os^vPX*<>"  # told apart without colour; one more than colours, so that pairs of both repeat late
 NEVER = 0.3  # where classes that never occur are drawn
 SETTINGS: dict[str, Any] = {
     "svg.fonttype": "none",
