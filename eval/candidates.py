@@ -41,14 +41,14 @@ def candidate_indices(names: Sequence[str], label: str, count: int | None, item_
     Of classes that share a name only the first is a candidate. Raises `DataError` if no class is called `label`, or
     there are fewer than `count`.
     """
-    first = _first_indices(names)
+    first, ordered = _known(tuple(names))
     if label not in first:
         raise DataError(f"its class {label!r} is not among the {len(names)} of protocol.classes; name the right list")
     if count is None:
         return sorted(first.values())
     if count > len(first):
         raise DataError(f"protocol.candidates is {count}, but there are {len(first)} classes; lower it")
-    others = sorted(name for name in first if name != label)
+    others = [name for name in ordered if name != label]
     drawn = random.Random(f"{SEED}:candidates:{item_id}").sample(others, count - 1)
     return sorted(first[name] for name in (label, *drawn))
 
@@ -63,8 +63,8 @@ def stream_indices(names: Sequence[str], label: str, count: int | None, place: P
             "protocol.candidate_draw is stream, and these answers do not say where their items stand in the data set; "
             "set output to another folder and ask again, or set it to item"
         )
-    first = _first_indices(names)
-    others = sorted(name for name in first if name != label)
+    first, ordered = _known(tuple(names))
+    others = [name for name in ordered if name != label]
     drawn = _stream(place[1], len(first), count or len(first))[place[0]]
     return [first[label if other < 0 else others[other]] for other in drawn.tolist()]
 
@@ -87,5 +87,8 @@ def _stream(items: int, classes: int, count: int) -> NDArray[np.signedinteger[An
     return rows
 
 
-def _first_indices(names: Sequence[str]) -> dict[str, int]:
-    return {name: index for index, name in reversed(list(enumerate(names)))}
+@lru_cache(maxsize=4)
+def _known(names: tuple[str, ...]) -> tuple[dict[str, int], list[str]]:
+    """(name to the first index that has it, the names sorted), looked up once for all items."""
+    first = {name: index for index, name in reversed(list(enumerate(names)))}
+    return first, sorted(first)

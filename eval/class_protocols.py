@@ -72,12 +72,11 @@ class ClassScoring(OpenWorld):
             return Score(right, prediction.answer, "the best name while asking")
         config = self.config
         scores = rule_scores(self.scoring, stored_sums(prediction, self.scoring), self._sheet.lengths, self._prior)
-        if config.candidates is None:
-            allowed = list(range(len(self.names)))
-        else:
+        allowed = np.arange(len(self.names))
+        if config.candidates is not None:
             drawn = shown_candidates(config, self.names, prediction.target, prediction.id, prediction.place)
-            allowed = sorted(drawn)
-        best = max(allowed, key=lambda index: (scores[index], -index))
+            allowed = np.sort(drawn)
+        best = int(allowed[scores[allowed].argmax()])  # of equal ones the first in the list
         label = self.names.index(prediction.target)
         right = self.names[best] == prediction.target if config.duplicates == "any" else best == label
         rank = 1 + int((scores[allowed] > scores[label]).sum())
