@@ -25,8 +25,6 @@ from eval.clip.zero_shot import ClipPrompt
 from eval.probe.states import StateAnswerer
 from eval.probe.store import RowForm
 
-FEATURES = ("image_embeds", "vision_pooled")  # the names of places of such a probe
-
 
 def is_encoder(config: EvalConfig, folder: Path) -> bool:
     """Whether the model has nothing but an encoder to put a head on."""

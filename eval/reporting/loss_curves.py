@@ -1,6 +1,5 @@
 """The loss curves of runs, for the paper's Figure 5: read from metrics.jsonl, thinned so that no spike is lost."""
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -10,6 +9,7 @@ from configs.errors import UserError
 from configs.load import load_config
 from configs.run import RunConfig
 from configs.run_dir import RunDir
+from train.sinks import records
 
 POINTS = 300  # of a drawn curve
 
@@ -29,8 +29,7 @@ def read_loss_curves(folders: Iterable[Path]) -> list[LossCurve]:
     found = []
     for file in sorted(files):
         run = RunDir(file.parent)
-        points = _read(file)
-        if not run.config.is_file() or not points:
+        if not run.config.is_file() or not (points := _read(file)):
             continue
         try:
             config, _ = load_config(RunConfig, run.config)
@@ -41,15 +40,8 @@ def read_loss_curves(folders: Iterable[Path]) -> list[LossCurve]:
 
 
 def _read(file: Path) -> list[tuple[int, float]]:
-    points: dict[int, float] = {}
-    for line in file.read_text(encoding="utf-8").splitlines():
-        try:
-            values = json.loads(line)
-        except ValueError:
-            continue  # the last line of a run that writes just now
-        if isinstance(values.get("loss"), float) and isinstance(values.get("step"), int):
-            points[values["step"]] = values["loss"]  # a step that was repeated counts as it came out at last
-    return sorted(points.items())
+    lines = [line for line in records(file) if isinstance(line.get("loss"), float)]
+    return sorted({int(line["step"]): line["loss"] for line in lines}.items())  # a repeated step as it came out at last
 
 
 def thinned(points: Sequence[tuple[int, float]], most: int = POINTS) -> list[tuple[int, float]]:

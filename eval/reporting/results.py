@@ -113,7 +113,6 @@ def _of_report(report: Mapping[str, Any], known: Mapping[str, PaperNumber]) -> I
         named = {"random": "table5/Random/ImageWikiQA", "max_frequency": "table5/MaxFreq/ImageWikiQA"}
         yield from _plain({named[key]: value for key, value in baselines.items()}, accuracy.n, tag, report)
     _, dataset = model_and_dataset(report)
-    _, dataset = model_and_dataset(report)
     counts = {f"{SIZES}{dataset}": report["items"]["source"]} if "items" in report else {}
     yield from _plain({row: n for row, n in counts.items() if row in known}, None, "shard set", report)
     if not rows:
