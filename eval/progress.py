@@ -1,4 +1,7 @@
-"""Progress of an evaluation: a bar with running accuracy on a terminal, a line now and then in a log file."""
+"""Progress of an evaluation: a bar with running accuracy on a terminal, a line now and then in a log file.
+
+Items are asked in their source's order, which is mostly by class: the accuracy so far is that of the first classes.
+"""
 
 import sys
 import time
@@ -65,7 +68,8 @@ class AskProgress:
         return f"{self._name}{who}: {answered}, {rate:.1f}/s{left}, {self._accuracy()}{failed}"
 
     def _accuracy(self) -> str:
-        return f"accuracy {self._right / self._answers:.1%}" if self._judged else "nothing judged"
+        part = " so far, in the source's order" if self._answers + self._failed < self._total else ""
+        return f"accuracy {self._right / self._answers:.1%}{part}" if self._judged else "nothing judged"
 
     def __enter__(self) -> "AskProgress":
         return self
