@@ -14,6 +14,7 @@ from configs.run import RunConfig
 from eval.places import run_of
 
 EXPORT = "export.json"
+ENCODERS = ("clip", "blip-2")  # model types whose image encoder stands by itself (`eval.clip.images`)
 
 
 @dataclass(frozen=True, slots=True)

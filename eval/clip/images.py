@@ -23,11 +23,11 @@ from transformers.utils import logging as transformers_logging
 from configs.errors import ConfigError
 from configs.evaluation import EvalConfig
 from data_prep.images import decode_rgb
+from eval.systems import ENCODERS
 from train.identity import model_identity
 from train.model import DTYPES
 
 WEIGHTS = "pytorch_model.bin"  # the only form in which some published CLIPs come
-ENCODERS = ("clip", "blip-2")
 
 
 class ImageEncoder(Protocol):

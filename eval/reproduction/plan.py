@@ -22,7 +22,7 @@ from eval.places import place_of
 from eval.presets import preset_overrides, preset_settings
 from eval.reporting.finetuned_rows import paper_model
 from eval.reproduction.rows import Row, rows_of
-from eval.systems import system_of
+from eval.systems import ENCODERS, system_of
 
 DATASETS = Path(__file__).resolve().parents[2] / "configs" / "eval" / "reproduce"
 LONG_ANSWER = 512  # tokens of an answer that thinks step by step
@@ -168,15 +168,25 @@ def _unable(model: str, row: Row) -> str | None:
         return "a CLIP does it: give one as --model"
     if row.by == "text" and compares:
         return "a CLIP compares, it does not write"
+    if row.by == "encoder" and not compares and not _has_encoder(model):
+        return f"its image encoder does not stand by itself; model types that do: {', '.join(ENCODERS)}"
     return None
 
 
 def _compares(model: str) -> bool:
     """Whether the model is a CLIP: by its config.json, or by a name that is well known."""
-    file = Path(model) / "config.json"
-    if file.is_file():
-        return bool(json.loads(file.read_text(encoding="utf-8")).get("model_type") == "clip")
+    config = _model_config(model)
+    if config is not None:
+        return bool(config.get("model_type") == "clip")
     return model.startswith("open_clip:") or paper_model(model) in ("CLIP-L", "EVA-G")
+
+
+def _has_encoder(model: str) -> bool:
+    """Whether a head can stand on its image encoder, likewise; of a name that nobody knows only loading tells."""
+    config = _model_config(model)
+    if config is not None:
+        return config.get("model_type") in ENCODERS
+    return paper_model(system_of(model).base) in (None, "BLIP2-2.7B")
 
 
 def _no_frequency(config: EvalConfig) -> str | None:
@@ -201,13 +211,17 @@ def _answer_length(config: EvalConfig, row: Row, request: Request) -> int:
 
 
 def _positions(model: str) -> int | None:
-    """The positions of the language model, by the model's config.json; None where that is not on this machine."""
-    for folder in (Path(model), RunDir(Path(model)).export, Path(system_of(model).base)):
-        if (folder / "config.json").is_file():
-            values = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-            found = values.get("text_config", {}).get("max_position_embeddings")
-            return None if found is None else int(found)
-    return None
+    """The positions of the language model, None where nobody says."""
+    found = (_model_config(model) or {}).get("text_config", {}).get("max_position_embeddings")
+    return None if found is None else int(found)
+
+
+def _model_config(model: str) -> dict[str, Any] | None:
+    """The config.json of a model, a run's export or its base; None where none is on this machine."""
+    own = [folder / "config.json" for folder in (Path(model), RunDir(Path(model)).export)]
+    file = next(filter(Path.is_file, own), None) or Path(system_of(model).base) / "config.json"
+    values: dict[str, Any] | None = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
+    return values
 
 
 def answered(planned: Planned) -> int:

@@ -17,7 +17,8 @@ COUNTS = (2, 5, 20, 100)  # Table 9's numbers of candidates
 class Row:
     """One experiment: `tables` of the paper it belongs to, `settings` of the protocol, and whose answers it takes.
 
-    `by` says which models can do it: those that generate `text`, those that compare (`clip`), or `any`.
+    `by` says which models can do it: those that generate `text`, those that compare (`clip`), or those whose image
+    `encoder` stands by itself.
     """
 
     key: str
@@ -72,7 +73,7 @@ CLASSIFICATION = (
     ),
     Row("caption", "a caption that names the class", "Table 4", settings={"kind": "open_world", "prompt": "caption"}),
     Row("probe", "linear probing of all places", "Tables 3, 10, Figure 7", "probe"),
-    Row("linear", "linear head on the image encoder", "Tables 3, 4", "linear", by="any"),
+    Row("linear", "linear head on the image encoder", "Tables 3, 4", "linear", by="encoder"),
 )
 
 QUESTIONS = (

@@ -130,8 +130,17 @@ def test_the_dry_run_counts_what_is_left_and_loads_no_model(world, tiny_model, c
     assert " 15 " in lines["pets", "open"]
     assert " 0  answers" in lines["pets", "open"]
     assert "from the answers of scores, no forward" in lines["pets", "scores_mean"]
+    assert "not run: its image encoder does not stand by itself" in lines["pets", "linear"]
     assert "does not exist; build it" in lines["imagenet", "open"]
     assert not Path("runs/eval/paper_pets_closed").exists()
+
+
+def test_a_head_on_the_image_encoder_is_planned_for_models_that_have_one_by_itself(world, families):
+    for model, able in ((families["blip-2"], True), (families["instructblip"], False), ("openai/clip-vit", True),
+                        ("llava-hf/llava-1.5-7b-hf", False), ("Salesforce/blip2-opt-2.7b", True)):  # fmt: skip
+        request = Request(model=str(model), rows=("linear",))
+        (row,) = plan([open_dataset("pets.yaml", request)], request)
+        assert (row.reason is None) == able, model
 
 
 def test_a_question_too_long_for_the_model_is_a_reason_not_an_end(world, tiny_model):
