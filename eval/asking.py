@@ -5,9 +5,13 @@ batch together; one that is a `Stream` answers each question by itself, whenever
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
+import torch
+
+from configs.errors import RunError
 from configs.evaluation import EvalConfig
 from configs.run_dir import EvalDir
 from data_prep.sample import Turn
@@ -36,6 +40,17 @@ class Unanswered:
     """A question that was asked and got no answer, and why: the item is counted as failed, never scored."""
 
     reason: str
+
+
+@contextmanager
+def within_memory(number: int, what: str) -> Iterator[None]:
+    """Raises `RunError` that names `batch_size` where the device has not enough memory for `number` of `what`."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise RunError(
+            f"the device has not enough memory for {number} {what} at a time; lower batch_size to {max(1, number // 2)}"
+        ) from error
 
 
 class Answerer(Protocol):

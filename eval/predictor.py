@@ -19,11 +19,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from configs.errors import DataError, RunError
+from configs.errors import DataError
 from configs.protocol import ProtocolConfig
 from data_prep.images import decode_rgb
 from data_prep.sample import Turn
-from eval.asking import NOT_FINITE, Answer, Unanswered
+from eval.asking import NOT_FINITE, Answer, Unanswered, within_memory
 from eval.generation import Greedy, LanguageModel, Stop
 from eval.right_padding import generate, padded_right, padding_of
 from eval.wording import words_for
@@ -125,13 +125,8 @@ class Predictor:
         Raises `RunError` that names `batch_size` if the device has not enough memory.
         """
         start = time.monotonic()
-        try:
+        with within_memory(len(prompts), "questions"):
             rows = self._generate(prompts)
-        except torch.OutOfMemoryError as error:
-            raise RunError(
-                f"the device has not enough memory for {len(prompts)} questions at a time; "
-                f"lower batch_size to {max(1, len(prompts) // 2)}"
-            ) from error
         seconds = (time.monotonic() - start) / max(1, len(prompts))
         return [Unanswered(NOT_FINITE) if row is None else self._answer(row, seconds) for row in rows]
 

@@ -20,13 +20,13 @@ import torch
 from torch.nn import functional
 from transformers import AutoTokenizer, CLIPModel
 
-from configs.errors import ConfigError, DataError, RunError
+from configs.errors import ConfigError, DataError
 from configs.evaluation import EvalConfig
 from configs.protocol import ProtocolConfig
 from configs.run_dir import EvalDir
 from data_prep.class_names import load_class_list
 from data_prep.sample import Turn
-from eval.asking import NOT_FINITE, Answer, Unanswered
+from eval.asking import NOT_FINITE, Answer, Unanswered, within_memory
 from eval.clip.images import ImageEncoder, TransformersEncoder, load_image_encoder
 from eval.scoring.sheet import ClassSheet, encode_scores, write_sheet
 
@@ -92,13 +92,8 @@ class ZeroShot:
     def answer(self, prompts: Sequence[ClipPrompt]) -> list[Answer | Unanswered]:
         """The cosines of all classes for all images. Raises `RunError` that names `batch_size` if memory runs out."""
         start = time.monotonic()
-        try:
+        with within_memory(len(prompts), "images"):
             cosines = self.images.embed([prompt.pixels for prompt in prompts]) @ self.texts.T  # (N, C)
-        except torch.OutOfMemoryError as error:
-            raise RunError(
-                f"the device has not enough memory for {len(prompts)} images at a time; "
-                f"lower batch_size to {max(1, len(prompts) // 2)}"
-            ) from error
         rows = cosines.cpu().double().numpy()
         seconds = (time.monotonic() - start) / max(1, len(prompts))
         return [

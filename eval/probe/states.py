@@ -12,11 +12,10 @@ from typing import Any, Protocol
 
 import torch
 
-from configs.errors import RunError
 from configs.evaluation import EvalConfig
 from configs.run_dir import EvalDir
 from data_prep.sample import Turn
-from eval.asking import Answer, Unanswered
+from eval.asking import Answer, Unanswered, within_memory
 from eval.predictor import Predictor, Prompt
 from eval.probe.store import RowForm, RowWriter
 from train.model import LoadedModel
@@ -60,13 +59,8 @@ class StateAnswerer:
         Raises `RunError` that names `batch_size` if the device has not enough memory.
         """
         start = time.monotonic()
-        try:
+        with within_memory(len(prompts), "items"):
             states = self.source.states(prompts).half().cpu()
-        except torch.OutOfMemoryError as error:
-            raise RunError(
-                f"the device has not enough memory for {len(prompts)} items at a time; "
-                f"lower batch_size to {max(1, len(prompts) // 2)}"
-            ) from error
         rows = self.writer.append(states)
         seconds = (time.monotonic() - start) / max(1, len(prompts))
         answers: list[Answer | Unanswered] = []

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
-import torch
 
 from configs.errors import RunError
 from configs.protocol import ProtocolConfig
@@ -13,7 +12,7 @@ from configs.run_dir import EvalDir
 from data_prep.class_names import load_class_list
 from data_prep.prompts import classification_prompt, image_question
 from data_prep.sample import IMAGE_PLACEHOLDER, Turn
-from eval.asking import NOT_FINITE, Answer, Unanswered
+from eval.asking import NOT_FINITE, Answer, Unanswered, within_memory
 from eval.class_scoring import ClassScorer
 from eval.predictor import Predictor, Prompt
 from eval.scoring.rules import Floats, Rule, path_sums
@@ -85,13 +84,8 @@ class ClassPredictor:
     def answer(self, prompts: Sequence[Prompt]) -> list[Answer | Unanswered]:
         """The scores of all names for all prompts. Raises `RunError` that names `batch_size` if memory runs out."""
         start = time.monotonic()
-        try:
+        with within_memory(len(prompts), f"images with {len(self.names)} names each"):
             sums = self.scored.sums(prompts, self.rules)  # by rule, (images, classes)
-        except torch.OutOfMemoryError as error:
-            raise RunError(
-                f"the device has not enough memory to score {len(self.names)} names of {len(prompts)} images at a "
-                f"time; lower batch_size to {max(1, len(prompts) // 2)}"
-            ) from error
         best = rule_scores(self.rule, sums[-1], self.scored.lengths, self.prior).argmax(1)
         seconds = (time.monotonic() - start) / max(1, len(prompts))
         stored = [tuple(map(encode_scores, rows)) for rows in zip(*sums, strict=True)]
