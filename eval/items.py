@@ -32,6 +32,13 @@ class Share:
                 f"--worker {self.worker} with --workers {self.workers}: a worker is one of 0 to --workers less one"
             )
 
+    @classmethod
+    def of(cls, worker: int | None, workers: int) -> "Share":
+        """That of job `worker`. Raises `ConfigError` if there are several jobs and this one has no number."""
+        if workers > 1 and worker is None:
+            raise ConfigError(f"--workers {workers} needs --worker: which of 0 to {workers - 1} is this?")
+        return cls(worker or 0, workers)
+
     def split(self, processes: int) -> "list[Share]":
         """The shares of this worker's processes; together they ask what it would."""
         if processes < 1:

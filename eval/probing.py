@@ -38,7 +38,7 @@ from eval.places import place_of
 from eval.presets import preset_names, preset_overrides
 from eval.probe.accuracy import as_text, probe
 from eval.probe.benchmark import benchmark, benchmark_text
-from eval.probe.needs import check_disk, needs_of, needs_text
+from eval.probe.needs import check_disk, complete, needs_of, needs_text, states_place
 from eval.probe.store import open_states
 from eval.reporting.stats import ClassResult
 from eval.respondents import respondent_folders
@@ -56,9 +56,10 @@ def extract(config: EvalConfig, share: Share, processes: int = 1) -> None:
 
     What the model refuses is told by `report`. Raises `UserError` for whatever else a user can mend.
     """
-    sources = states_configs(config)
-    check_disk([needs_of(source) for source in sources])
-    ask_evaluations(sources, share, processes)
+    needs = [needs_of(source) for source in states_configs(config)]
+    check_disk(needs)
+    if unfinished := [need.config for need in needs if not complete(need)]:
+        ask_evaluations(unfinished, share, processes)
 
 
 def report(config: EvalConfig) -> dict[str, Any]:
@@ -68,10 +69,10 @@ def report(config: EvalConfig) -> dict[str, Any]:
     """
     sources = states_configs(config)
     label, model = respondent_folders(config)[0]
-    needs = [needs_of(source) for source in sources]
-    for refusal in needs[0].folder.refusals().values():
+    (train, _), _ = places = [states_place(source) for source in sources]
+    for refusal in train.refusals().values():
         raise RunError(refusal.read_text(encoding="utf-8").strip())
-    stored = [open_states(need.folder, need.config.limit, need.items) for need in needs]
+    stored = [open_states(states, config.limit, items) for states, items in places]
     settings = sources[0].probe
     result = probe(stored[0], stored[1], settings)
     folder = place_of(config).folder(label, model).root / ("encoder" if settings.part == "encoder" else "")
@@ -153,9 +154,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         parser.error("give --config, or --benchmark")
     try:
         config, _ = load_config(EvalConfig, arguments.config, _overrides(arguments))
-        share = Share(arguments.worker or 0, arguments.workers)
-        if arguments.workers > 1 and arguments.worker is None:
-            raise ConfigError(f"--workers {arguments.workers} needs --worker: which of 0 to {arguments.workers - 1}?")
+        share = Share.of(arguments.worker, arguments.workers)
         if arguments.dry_run:
             print(needs_text([needs_of(source) for source in states_configs(config)]))
             return

@@ -39,10 +39,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def reproduce(arguments: argparse.Namespace) -> None:
     """Plan, ask, finish, write the scoreboard."""
-    if arguments.workers > 1 and arguments.worker is None and not arguments.report_only:
-        raise ConfigError(
-            f"--workers {arguments.workers} needs --worker: which of 0 to {arguments.workers - 1} is this?"
-        )
+    share = Share() if arguments.report_only else Share.of(arguments.worker, arguments.workers)
     if arguments.checkpoint == "all":
         raise ConfigError("--checkpoint all names several models; give export, last or a step number")
     epochs = [f"probe.{key}={arguments.probe_epochs}" for key in ("epochs", "encoder_epochs")]
@@ -59,7 +56,7 @@ def reproduce(arguments: argparse.Namespace) -> None:
         print(plan_table(planned))
         return
     if not arguments.report_only:
-        ask(planned, Share(arguments.worker or 0, arguments.workers), arguments.processes)
+        ask(planned, share, arguments.processes)
         if arguments.workers > 1:
             return
     outcomes = finish(planned)

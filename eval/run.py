@@ -32,8 +32,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         arguments.overrides = [*preset_overrides(arguments.protocol), *arguments.overrides]
         config = config_of(arguments, EvalConfig)
-        share = Share(arguments.worker or 0, arguments.workers)
-        _check(config, arguments)
+        share = Share.of(arguments.worker, arguments.workers)
+        _check(config)
         if arguments.dry_run:
             print(preview(config, share))
         elif arguments.report_only:
@@ -61,12 +61,8 @@ def report(config: EvalConfig, folders: Sequence[EvalDir]) -> None:
         print(write_summary(place, reports))
 
 
-def _check(config: EvalConfig, arguments: argparse.Namespace) -> None:
+def _check(config: EvalConfig) -> None:
     """What can be wrong is told before a model is loaded."""
-    if arguments.workers > 1 and arguments.worker is None:
-        raise ConfigError(
-            f"--workers {arguments.workers} needs --worker: which of 0 to {arguments.workers - 1} is this?"
-        )
     if config.protocol.kind == "features":
         raise ConfigError("protocol.kind features has no answers to report; python -m eval.probing stores and uses it")
     make_protocol(config.protocol)

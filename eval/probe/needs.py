@@ -11,7 +11,8 @@ from configs.errors import RunError
 from configs.evaluation import EvalConfig
 from configs.run_dir import EvalDir
 from eval.clip.eva import is_open_clip
-from eval.clip.images import model_type
+from eval.clip.images import model_type, weights_identity
+from eval.identity import read_evaluation
 from eval.items import chosen_items, open_source
 from eval.places import place_of
 from eval.probe.accuracy import Maker
@@ -42,11 +43,26 @@ class Needs:
 
 def needs_of(config: EvalConfig) -> Needs:
     """What the evaluation `config`, which stores states, takes. Raises `DataError` if its source is not built."""
-    label, model = respondent_folders(config)[0]
-    folder = place_of(config).folder(label, model)
-    items = len(chosen_items(open_source(config).index["id_hash"].tolist(), config.limit))
+    (_, model), *_ = respondent_folders(config)
+    folder, items = states_place(config)
     stored = len(chosen_records(read_records(folder), config.limit).predictions)
     return Needs(config, folder, items, stored, _form(config, model))
+
+
+def states_place(config: EvalConfig) -> tuple[EvalDir, int]:
+    """(folder of the states, how many items there are). Raises `DataError` if the source is not built."""
+    label, model = respondent_folders(config)[0]
+    items = chosen_items(open_source(config).index["id_hash"].tolist(), config.limit)
+    return place_of(config).folder(label, model), len(items)
+
+
+def complete(needs: Needs) -> bool:
+    """Whether all states are stored, and are those of the weights that lie there now: then no model need be loaded."""
+    present = read_evaluation(needs.folder)
+    if present is None or needs.stored < needs.items or needs.folder.refusals() or is_open_clip(needs.config.model):
+        return False  # of an open_clip model only loading tells the weights
+    (_, model), *_ = respondent_folders(needs.config)
+    return bool(present.asked["model"] == weights_identity(model))
 
 
 def _form(config: EvalConfig, model: Path) -> RowForm:

@@ -120,19 +120,35 @@ def test_what_is_held_out_depends_on_ids_and_seed_and_not_on_the_order_of_storin
     assert first == second != third
 
 
-def test_a_model_is_probed_from_config_to_numbers_and_asked_once(write_config, tmp_path, capsys):
+def test_a_model_is_probed_from_config_to_numbers_and_loaded_once(write_config, tmp_path, capsys, monkeypatch):
     config = str(write_config())
     arguments = ["--config", config, "--train", "pets", "--epochs", "2", "--best-on-test"]
     main([*arguments, "--json"])
     result = json.loads(capsys.readouterr().out)
     assert {"0", "-1", "mean"} <= set(result["places"])
     assert result["places"]["-1"]["accuracy"]["n"] == 15
-    main(arguments)  # from the stored states
+    with monkeypatch.context() as patched:
+        patched.setattr("eval.respondents.load_model", None)
+        main(arguments)  # from the stored states
     printed = capsys.readouterr()
     assert "epoch 1 of 2, best epoch on the test items themselves" in printed.out
     assert "answered" not in printed.err
     assert json.loads((tmp_path / "answers" / "probe.json").read_text())["places"] == result["places"]
     assert len(list((tmp_path / "answers" / "features").glob("pets-*"))) == 1
+
+
+def test_stored_states_do_not_stand_for_weights_that_were_put_in_their_models_place(
+    write_config, tiny_model, tmp_path, capsys
+):
+    model = shutil.copytree(tiny_model, tmp_path / "model")
+    arguments = ["--config", str(write_config(model=str(model))), "--train", "pets", "--epochs", "1"]
+    main(arguments)
+    loaded = LlavaForConditionalGeneration.from_pretrained(model)
+    loaded.lm_head.weight.data += 1
+    loaded.save_pretrained(model)
+    with pytest.raises(SystemExit):
+        main(arguments)
+    assert "holds answers to other questions: model was" in capsys.readouterr().err
 
 
 def test_two_killed_processes_go_on_to_the_states_of_an_uninterrupted_run(write_config, tmp_path):

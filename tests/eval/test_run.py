@@ -17,7 +17,7 @@ from configs.errors import DataError
 from configs.run_dir import EvalDir
 from data_prep.shards import ShardSet
 from eval.predictor import Predictor
-from eval.records import read_records
+from eval.records import PredictionWriter, read_records
 from eval.run import main
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -289,11 +289,19 @@ def test_unbuilt_shards_are_told_with_the_command_that_builds_them(write_config,
 
 
 def test_a_file_being_written_by_another_process_is_refused(write_config, tmp_path, capsys):
-    from eval.records import PredictionWriter
-
+    config = str(write_config())
+    main(["--config", config])
     with PredictionWriter(EvalDir(tmp_path / "answers").predictions(0)), pytest.raises(SystemExit):
-        (tmp_path / "answers" / "evaluation.json").unlink(missing_ok=True)
-        main(["--config", str(write_config())])
+        main(["--config", config])
+    assert "is being written by another process" in capsys.readouterr().err
+
+
+def test_answers_that_do_not_say_to_what_are_refused(write_config, tmp_path, capsys):
+    config = str(write_config())
+    main(["--config", config])
+    EvalDir(tmp_path / "answers").config.unlink()
+    with pytest.raises(SystemExit):
+        main(["--config", config])
     assert "no evaluation.json" in capsys.readouterr().err
 
 
