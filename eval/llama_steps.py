@@ -11,6 +11,7 @@ attention needs no mask: what stands behind a row's end is seen by nothing that 
 Tensor shapes: `B` rows, `R` tokens of the longest row, `K` keys so far, `H` hidden size, `h` heads, `d` head size.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,16 +60,20 @@ class Keys:
             self.lengths[row] = self.lengths[last]
         self.lengths.pop()
 
-    def write(self, layer: int, keys: torch.Tensor, values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Put new keys and values (B, h, R, d) behind each row's own, and return all (B, h, K, d)."""
-        rows, count, end = len(self.lengths), keys.shape[2], max(self.lengths) + keys.shape[2]
-        even = len(set(self.lengths)) == 1
-        for buffer, new in zip(self.buffers[layer], (keys, values), strict=True):
-            if even:
-                buffer[:rows, :, end - count : end] = new
+    def write(
+        self, layer: int, new: Sequence[torch.Tensor], ends: tuple[torch.Tensor, torch.Tensor] | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Put `new` keys and values (B, h, R, d) behind each row's own, and return all (B, h, K, d).
+
+        Rows of different lengths grow by one token; `ends` are then their numbers and lengths (B,).
+        """
+        rows, count = len(self.lengths), new[0].shape[2]
+        end = max(self.lengths) + count
+        for buffer, part in zip(self.buffers[layer], new, strict=True):
+            if ends is None or len(set(self.lengths)) == 1:
+                buffer[:rows, :, end - count : end] = part
             else:
-                assert count == 1, "rows of different lengths grow token by token"
-                buffer[torch.arange(rows), :, self.lengths] = new[:, :, 0]
+                buffer[ends[0], :, ends[1]] = part[:, :, 0]
         all_keys, all_values = self.buffers[layer]
         return all_keys[:rows, :, :end], all_values[:rows, :, :end]
 
@@ -98,23 +103,26 @@ class LlamaSteps:
         angles = self._angles(states, torch.arange(before, before + count, device=states.device)[None])
         for number, layer in enumerate(self.layers[:-1]):
             queries, *new = self._project(layer, states, angles)
-            attended = _causal(layer.self_attn, queries, *keys.write(number, *new))
+            attended = _causal(layer.self_attn, queries, *keys.write(number, new))
             states = _close(layer, states, attended)
         layer, last = self.layers[-1], torch.tensor(lengths, device=states.device) - 1
         queries, *new = self._project(layer, states, angles, (torch.arange(rows, device=states.device), last))
-        written = keys.write(len(self.layers) - 1, *new)
+        written = keys.write(len(self.layers) - 1, new)
         keys.lengths = [before + length for length in lengths]
         own = states[torch.arange(rows, device=states.device), last][:, None]  # (B, 1, H)
-        closed = _close(layer, own, _newest(layer.self_attn, queries, *written, keys.lengths))
+        closed = _close(layer, own, _newest(layer.self_attn, queries, *written, _seen(keys.lengths, states.device)))
         return self._normed(closed)
 
     def step(self, states: torch.Tensor, keys: Keys) -> torch.Tensor:
         """(B, H) after the norm for one more token (B, 1, H) of every row."""
-        angles = self._angles(states, torch.tensor(keys.lengths, device=states.device)[:, None])
+        lengths = torch.tensor(keys.lengths, device=states.device)
+        ends = torch.arange(len(lengths), device=states.device), lengths
+        angles = self._angles(states, lengths[:, None])
         grown = [length + 1 for length in keys.lengths]
+        mask = _seen(grown, states.device)
         for number, layer in enumerate(self.layers):
             queries, *new = self._project(layer, states, angles)
-            attended = _newest(layer.self_attn, queries, *keys.write(number, *new), grown)
+            attended = _newest(layer.self_attn, queries, *keys.write(number, new, ends), mask)
             states = _close(layer, states, attended)
         keys.lengths = grown
         return self._normed(states)
@@ -169,22 +177,25 @@ def _causal(attention: Any, queries: torch.Tensor, keys: torch.Tensor, values: t
 
 
 def _newest(
-    attention: Any, queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, lengths: list[int]
+    attention: Any, queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, mask: torch.Tensor | None
 ) -> torch.Tensor:
-    """One query a row (B, h, 1, d) sees the row's first `lengths[r]` keys, itself the last of them."""
-    longest = max(lengths)
-    mask = None
-    if len(set(lengths)) > 1:
-        places = torch.arange(longest, device=queries.device)
-        mask = (places < torch.tensor(lengths, device=queries.device)[:, None])[:, None, None]  # (B, 1, 1, K)
+    """One query a row (B, h, 1, d) sees the row's keys, itself the last of them."""
     return F.scaled_dot_product_attention(
         queries,
-        keys[:, :, :longest],
-        values[:, :, :longest],
+        keys,
+        values,
         attn_mask=mask,
         scale=attention.scaling,
         enable_gqa=attention.num_key_value_groups > 1,
     )
+
+
+def _seen(lengths: list[int], device: torch.device) -> torch.Tensor | None:
+    """(B, 1, 1, K) whether a key is among the first `lengths[r]` of its row; None where all are. One for all layers."""
+    if len(set(lengths)) == 1:
+        return None
+    places = torch.arange(max(lengths), device=device)
+    return (places < torch.tensor(lengths, device=device)[:, None])[:, None, None]
 
 
 def _close(layer: Any, states: torch.Tensor, attended: torch.Tensor) -> torch.Tensor:
