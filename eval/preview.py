@@ -1,5 +1,6 @@
 """What an evaluation would ask, without a model: for `python -m eval.run --dry-run`."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from configs.errors import DataError
@@ -18,16 +19,16 @@ def preview(config: EvalConfig, share: Share) -> str:
     """Model, items, folder, and the first questions with what their answers are held against."""
     shards = open_source(config)
     items = chosen_items(shards.index["id_hash"].tolist(), config.limit)
-    own = sum(map(len, batches_of(items, share, config.batch_size)))
+    own = [item for batch in batches_of(items, share, config.batch_size) for item in batch]
     protocol = make_protocol(config.protocol)
-    api = [_requests(config, share)] if is_api(config.model) else []
+    api = [_requests(config, shards.index["id_hash"][own].tolist())] if is_api(config.model) else []
     lines = [
         f"model       {config.model} (checkpoint: {config.checkpoint})",
-        f"source      {config.source}: {len(items):,} of {len(shards):,} items, {own:,} for this worker",
+        f"source      {config.source}: {len(items):,} of {len(shards):,} items, {len(own):,} for this worker",
         f"protocol    {config.protocol.kind}, answers of up to {config.protocol.max_new_tokens} tokens",
         f"answers in  {place_of(config).root}",
         *api,
-        *_shifted_cost(config, own),
+        *_shifted_cost(config, len(own)),
     ]
     for item in items[:SHOWN]:
         sample = shards.sample(item)
@@ -55,15 +56,12 @@ def _shifted_cost(config: EvalConfig, items: int) -> list[str]:
     ]
 
 
-def _requests(config: EvalConfig, share: Share) -> str:
-    """How much a model behind an API would be asked."""
-    hashes = open_source(config).index["id_hash"]
-    items = chosen_items(hashes.tolist(), config.limit)
+def _requests(config: EvalConfig, hashes: Sequence[int]) -> str:
+    """How much a model behind an API would be asked; `hashes` are those of this worker's items."""
     answered = read_records(place_of(config).folder(NO_RUN, Path(config.model))).predictions
     done = {id_hash(key) for key in answered}
-    own = [item for batch in batches_of(items, share, config.batch_size) for item in batch]
-    left = sum(int(hashes[item]) not in done for item in own)
+    left = sum(hashed not in done for hashed in hashes)
     return (
-        f"requests    {left:,} of {len(own):,} questions not answered yet, each sent up to {config.api.attempts} "
+        f"requests    {left:,} of {len(hashes):,} questions not answered yet, each sent up to {config.api.attempts} "
         "times; --set limit=N asks fewer"
     )

@@ -42,8 +42,9 @@ def candidates_figure(rows: Sequence[Row]) -> str:
         return svg_of(figure)
 
 
-def error_figure(rows: Sequence[Row], model: str = "LLaVA1.5-7B", other: str = "CLIP-L") -> str:
-    """Figure 4: how many times the error of `other` the error of `model` is, over the number of candidates."""
+def error_figure(rows: Sequence[Row]) -> str:
+    """Figure 4: how many times CLIP's error LLaVA's is, over the number of candidates."""
+    model, other = "LLaVA1.5-7B", "CLIP-L"
     with matplotlib.rc_context(SETTINGS | {"svg.hashsalt": "errors"}):
         figure, panels, table = _panels(rows)
         for dataset, axes in panels.items():

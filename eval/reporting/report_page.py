@@ -11,9 +11,9 @@ OUTCOMES = {True: "right", False: "wrong", None: "no answer"}
 SHOWN_ANSWER = 160  # characters
 
 
-def percent(share: float | None, digits: int = 1) -> str:
+def percent(share: float | None) -> str:
     """A fraction as the tables print it."""
-    return "n/a" if share is None else f"{100 * share:.{digits}f} %"
+    return "n/a" if share is None else f"{100 * share:.1f} %"
 
 
 def points(difference: float | None) -> str:

@@ -33,15 +33,15 @@ class Rate:
         return {"value": self.value, "low": low, "high": high, "count": self.count, "n": self.total}
 
 
-def wilson(count: int, total: int, z: float = Z_95) -> tuple[float, float]:
-    """The score interval of `count` of `total`: unlike the textbook one it stays within 0 and 1.
+def wilson(count: int, total: int) -> tuple[float, float]:
+    """The 95 % score interval of `count` of `total`: unlike the textbook one it stays within 0 and 1.
 
     >>> [round(bound, 4) for bound in wilson(8, 10)]
     [0.4902, 0.9433]
     """
     if total == 0:
         return 0.0, 1.0
-    share = count / total
+    share, z = count / total, Z_95
     middle = share + z * z / (2 * total)
     spread = z * math.sqrt(share * (1 - share) / total + z * z / (4 * total * total))
     scale = 1 + z * z / total

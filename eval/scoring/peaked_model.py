@@ -44,11 +44,11 @@ def _prompts(features: torch.Tensor, start: torch.Tensor, labels: torch.Tensor, 
     return torch.stack([start.expand_as(noisy), noisy], 1)
 
 
-def train_peaked(names: Sequence[Sequence[int]], steps: int = 500, seed: int = 0) -> PeakedModel:
+def train_peaked(names: Sequence[Sequence[int]], steps: int = 500) -> PeakedModel:
     """Train on `names` (token ids a class) for `steps` batches; about 20 CPU seconds for ImageNet's."""
     used = {token: number for number, token in enumerate(sorted({token for name in names for token in name}))}
     small = [[used[token] for token in name] for name in names]
-    torch.manual_seed(seed)
+    torch.manual_seed(0)
     config = LlamaConfig(
         hidden_size=HIDDEN,
         intermediate_size=2 * HIDDEN,
@@ -59,7 +59,7 @@ def train_peaked(names: Sequence[Sequence[int]], steps: int = 500, seed: int = 0
         attn_implementation="sdpa",
     )
     model = LlamaForCausalLM(config)
-    drawn = torch.Generator().manual_seed(seed)
+    drawn = torch.Generator().manual_seed(0)
     features, start = torch.randn(len(names), HIDDEN, generator=drawn), torch.randn(HIDDEN, generator=drawn)
     tree = TreeForward(model.model, model.lm_head, model.model.embed_tokens, model.config)
     tokens, mask = _padded(small)
