@@ -118,7 +118,7 @@ class ProtocolConfig(Section):
     refuse_leaks: bool = setting(False, doc="Do not ask questions that name their class.")
     choice_parser: str = setting(
         "careful",
-        doc="How a letter is found: eval/scorers.py's rules, or MMMU's as in the authors' code.",
+        doc="How a letter is found: eval/judging/scorers.py's rules, or MMMU's as in the authors' code.",
         choices=("careful", "mmmu"),
     )
     unparsed: str = setting(

@@ -16,7 +16,7 @@ from typing import Any
 from configs.errors import DataError
 from configs.evaluation import EvalConfig
 from data_prep.manifest import read_manifest
-from eval.records import Prediction, Score
+from eval.asking.records import Prediction, Score
 from eval.reporting.stats import ClassResult, correlation_interval, log_bins, pearson, per_class, spearman, thirds
 
 

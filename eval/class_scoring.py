@@ -25,7 +25,7 @@ from configs.protocol import ProtocolConfig
 from data_prep.class_names import load_class_list
 from data_prep.prompts import image_question
 from data_prep.sample import IMAGE_PLACEHOLDER, Turn
-from eval.predictor import Predictor, Prompt
+from eval.answering.predictor import Predictor, Prompt
 from eval.scoring.rules import Floats, Rule, class_scores
 from eval.scoring.search import Best
 from eval.scoring.tree_forward import Prefix, TreeForward, scoring_attention

@@ -16,8 +16,8 @@ from configs.command_line import command_parser, exit_on_user_error
 from configs.errors import ConfigError, RunError, UserError
 from configs.run_dir import EvalDir
 from data_prep.atomic import write_bytes
+from eval.asking.places import Place
 from eval.paired import compare_right, judged_answers, read_right
-from eval.places import Place
 from eval.report import classes_of
 from eval.reporting.figures import frequency_figure
 from eval.reporting.page import Block, Figure, Heading, Page, Table, Text

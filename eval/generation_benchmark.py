@@ -10,7 +10,7 @@ that row shall end, and nowhere before. Both sides run this one model and must g
 
 Ours begins every time without a stored system prompt. The sides take turns; the least of the runs counts: CPU seconds
 with one thread, or wall seconds on a GPU. On an AMD processor ours is also measured without oneDNN's products
-(`eval.cpu_products`), that is by the same matrix code as transformers.
+(`eval.answering.cpu_products`), that is by the same matrix code as transformers.
 """
 
 import argparse
@@ -25,8 +25,8 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from configs.command_line import command_parser
-from eval import cpu_products
-from eval.generation import Greedy, LanguageModel, Stop
+from eval.answering import cpu_products
+from eval.answering.greedy import Greedy, LanguageModel, Stop
 
 SYSTEM, IMAGE, QUESTION = 35, 576, 17  # tokens
 IMAGE_TOKEN = 31999

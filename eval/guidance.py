@@ -32,8 +32,8 @@ from configs.command_line import command_parser, exit_on_user_error
 from configs.errors import RunError, UserError
 from configs.protocol import ProtocolConfig
 from configs.run_dir import EvalDir
-from eval.identity import Evaluation, read_evaluation
-from eval.records import Prediction, chosen_records, read_records
+from eval.asking.identity import Evaluation, read_evaluation
+from eval.asking.records import Prediction, chosen_records, read_records
 from eval.reporting.stats import Rate
 from eval.scoring.rules import Floats, Rule
 from eval.scoring.sheet import ClassSheet, read_sheet, rule_scores, stored_sums

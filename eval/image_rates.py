@@ -22,7 +22,7 @@ import torch
 
 from configs.command_line import command_parser, exit_on_user_error
 from configs.errors import UserError
-from eval.generation import Greedy, LanguageModel, Stop
+from eval.answering.greedy import Greedy, LanguageModel, Stop
 from eval.scoring.rules import Rule
 from eval.scoring.tree_forward import Prefix, TreeForward
 from eval.scoring.tree_scorer import TreeScorer

@@ -23,8 +23,8 @@ import yaml
 from configs.command_line import command_parser, exit_on_user_error
 from configs.errors import ConfigError, RunError, UserError
 from configs.run_dir import EvalDir
-from eval.identity import judging_fields, protocol_of, read_evaluation
-from eval.records import chosen_records, read_records
+from eval.asking.identity import judging_fields, protocol_of, read_evaluation
+from eval.asking.records import chosen_records, read_records
 from eval.report import scored_answers
 from eval.reporting.stats import Z_95
 

@@ -30,20 +30,20 @@ from configs.evaluation import EvalConfig, is_api
 from configs.load import load_config
 from configs.protocol import ProtocolConfig
 from data_prep.atomic import write_bytes
+from eval.asking.identity import JUDGING, SCORING, describe_evaluation
+from eval.asking.items import Share, open_source
+from eval.asking.places import place_of
+from eval.asking.respondents import check_current, respondent_folders
+from eval.asking.workers import ask_evaluations
 from eval.class_frequency import frequencies_of, frequency_results, with_frequency
 from eval.clip.linear import is_encoder
-from eval.identity import JUDGING, SCORING, describe_evaluation
-from eval.items import Share, open_source
-from eval.places import place_of
 from eval.presets import preset_names, preset_overrides
 from eval.probe.accuracy import as_text, probe
 from eval.probe.benchmark import benchmark, benchmark_text
 from eval.probe.needs import check_disk, complete, needs_of, needs_text, states_place
 from eval.probe.store import open_states
 from eval.reporting.stats import ClassResult
-from eval.respondents import respondent_folders
 from eval.systems import described
-from eval.workers import ask_evaluations
 
 NO_STATE = (  # settings of a protocol that no state depends on: they are judged, or asked by other kinds
     *(*JUDGING, *SCORING, "name", "classes", "class_quotes", "template", "class_prefix", "class_ids", "terminator"),
@@ -65,13 +65,14 @@ def extract(config: EvalConfig, share: Share, processes: int = 1) -> None:
 def report(config: EvalConfig) -> dict[str, Any]:
     """Train heads on the stored states, write probe.json in the evaluation's folder, and return its content.
 
-    Raises `RunError` if states are missing.
+    Raises `RunError` if states are missing, of either source, or are those of other weights than lie there now.
     """
     sources = states_configs(config)
     label, model = respondent_folders(config)[0]
-    (train, _), _ = places = [states_place(source) for source in sources]
-    for refusal in train.refusals().values():
-        raise RunError(refusal.read_text(encoding="utf-8").strip())
+    places = [states_place(source) for source in sources]
+    for source in sources:
+        for refusal in check_current(source).refusals().values():
+            raise RunError(refusal.read_text(encoding="utf-8").strip())
     stored = [open_states(states, config.limit, items) for states, items in places]
     settings = sources[0].probe
     result = probe(stored[0], stored[1], settings)

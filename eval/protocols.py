@@ -23,9 +23,9 @@ from pathlib import Path
 from configs.command_line import command_parser, exit_on_user_error
 from configs.errors import UserError
 from configs.protocol import ProtocolConfig
-from eval.class_protocols import ClassScoring, ClosedWorld, ZeroShot
-from eval.multiple_choice import MultipleChoice
-from eval.open_world import OFFICIAL, EvalProtocol, OpenStates, OpenWorld
+from eval.judging.class_protocols import ClassScoring, ClosedWorld, ZeroShot
+from eval.judging.multiple_choice import MultipleChoice
+from eval.judging.open_world import OFFICIAL, EvalProtocol, OpenStates, OpenWorld
 from eval.presets import preset_names
 from eval.reporting.protocol_table import as_json, as_text, protocol_lines
 

@@ -17,10 +17,10 @@ from configs.protocol import ProtocolConfig
 from configs.run_dir import EvalDir
 from data_prep.atomic import write_bytes
 from data_prep.class_names import load_class_list
+from eval.asking.identity import Evaluation, judged_as, rejudge
+from eval.asking.records import Prediction, Score, chosen_records, read_records
 from eval.class_frequency import compared_classes, frequencies_of, frequency_results, stage_results, with_frequency
-from eval.identity import Evaluation, judged_as, rejudge
 from eval.protocols import make_protocol
-from eval.records import Prediction, Score, chosen_records, read_records
 from eval.reporting.confusion import confusions
 from eval.reporting.paper import paper_number, paper_numbers
 from eval.reporting.paper_rows import own_row

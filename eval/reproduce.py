@@ -17,8 +17,8 @@ from pathlib import Path
 
 from configs.command_line import command_parser, exit_on_user_error
 from configs.errors import ConfigError, UserError
-from eval.items import Share
-from eval.places import run_of
+from eval.asking.items import Share
+from eval.asking.places import run_of
 from eval.presets import preset_names
 from eval.reproduction.carry_out import ask, finish, write_record
 from eval.reproduction.plan import Request, dataset_names, open_dataset, plan
@@ -55,6 +55,12 @@ def reproduce(arguments: argparse.Namespace) -> None:
     if arguments.dry_run:
         print(plan_table(planned))
         return
+    run = run_of(arguments.model)
+    output = Path(arguments.output) if arguments.output else Path("runs") if run is None else run.root.parent
+    try:
+        output.mkdir(parents=True, exist_ok=True)  # now, so that no work is lost
+    except OSError as error:
+        raise ConfigError(f"cannot make the folder {output} ({error.strerror}); set --output to another") from error
     if not arguments.report_only:
         ask(planned, share, arguments.processes)
         if arguments.workers > 1:
@@ -62,8 +68,6 @@ def reproduce(arguments: argparse.Namespace) -> None:
     outcomes = finish(planned)
     record = write_record(planned[0].config, Path(request.protocol).stem, outcomes)
     print(f"{outcome_table(outcomes)}\n{record}")
-    run = run_of(arguments.model)
-    output = Path(arguments.output) if arguments.output else Path("runs") if run is None else run.root.parent
     print(write_scoreboard([output], output))
 
 

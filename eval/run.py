@@ -16,10 +16,10 @@ from configs.command_line import config_of, config_parser, exit_on_user_error
 from configs.errors import ConfigError, UserError
 from configs.evaluation import EvalConfig
 from configs.run_dir import EvalDir
-from eval.items import Share
-from eval.places import place_of
+from eval.asking.items import Share
+from eval.asking.places import place_of
+from eval.asking.preview import preview
 from eval.presets import preset_names, preset_overrides
-from eval.preview import preview
 from eval.protocols import make_protocol
 from eval.report import write_report
 from eval.reporting.paper import paper_number
@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         elif arguments.report_only:
             report(config, place_of(config).existing())
         else:
-            from eval.workers import ask_every_model  # loads torch, which no other branch needs
+            from eval.asking.workers import ask_every_model  # loads torch, which no other branch needs
 
             folders = ask_every_model(config, share, arguments.processes)
             if arguments.workers == 1:

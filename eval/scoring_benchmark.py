@@ -7,7 +7,8 @@ class names as the given tokenizer cuts them, one thread, CPU seconds, all in on
 1,000 names, so they are timed on a few names, spread over the lengths, and scaled by tokens (the loop) or by names;
 the output says so. Both precisions are measured: fp32, in which all three ways agree to 1e-4, and bf16, in which the
 authors run. The loop is bound by memory, ours by arithmetic, so their ratio differs much between machines; on AMD
-processors ours is also measured with PyTorch's default matrix code (`eval.cpu_products`), which the slow sides use.
+processors ours is also measured with PyTorch's default matrix code (`eval.answering.cpu_products`), which the
+slow sides use.
 
 The nodes that an exact top-1 needs are counted on a small LLaMA that is trained here to name noisy features, as they
 depend on how sure the model is.
@@ -30,7 +31,7 @@ from configs.errors import UserError
 from data_prep.class_names import load_class_list
 from data_prep.prompts import classification_prompt, image_question
 from data_prep.sample import Turn
-from eval.cpu_products import default_products
+from eval.answering.cpu_products import default_products
 from eval.scoring.peaked_model import train_peaked
 from eval.scoring.reference import cached_loop, full_forward
 from eval.scoring.rules import Rule, class_scores
@@ -219,7 +220,7 @@ def as_text(result: dict[str, Any]) -> str:
             f"    authors' loop {speed['loop_seconds']:.1f} s (scaled from {speed['loop_scaled_from']} names): "
             f"{speed['loop_over_ours']:.1f} x ours; goal {GOALS['loop']:.0f} x",
             f"    ours by the loop's matrix code {speed['ours_default_products_seconds']:.2f} s: "
-            f"{speed['loop_over_ours_default_products']:.1f} x (bf16 has but one; see eval/cpu_products.py)",
+            f"{speed['loop_over_ours_default_products']:.1f} x (bf16 has but one; see eval/answering/cpu_products.py)",
             f"    one forward a name {speed['full_seconds']:.0f} s (scaled from {speed['full_scaled_from']} names): "
             f"{speed['full_over_ours']:.1f} x ours; goal {GOALS['full']:.0f} x",
             f"    largest difference of a log-probability {speed['largest_difference']:.1e}"

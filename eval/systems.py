@@ -11,7 +11,7 @@ from typing import Any
 
 from configs.load import load_config
 from configs.run import RunConfig
-from eval.places import run_of
+from eval.asking.places import run_of
 
 EXPORT = "export.json"
 ENCODERS = ("clip", "blip-2")  # model types whose image encoder stands by itself (`eval.clip.images`)

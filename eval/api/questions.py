@@ -23,7 +23,7 @@ from configs.run_dir import EvalDir
 from data_prep.images import decode_rgb, true_extension
 from data_prep.sample import IMAGE_PLACEHOLDER, Turn
 from eval.api.client import ApiClient, Endpoint, QuestionError
-from eval.asking import Answer, Unanswered
+from eval.asking.interface import Answer, Unanswered
 
 MEDIA = {"jpg": "image/jpeg", "png": "image/png", "webp": "image/webp", "gif": "image/gif"}
 NAMED_SYSTEMS = ("family", "official", "vicuna_v1", "vicuna_human", "none")

@@ -26,7 +26,7 @@ from configs.protocol import ProtocolConfig
 from configs.run_dir import EvalDir
 from data_prep.class_names import load_class_list
 from data_prep.sample import Turn
-from eval.asking import NOT_FINITE, Answer, Unanswered, within_memory
+from eval.asking.interface import NOT_FINITE, Answer, Unanswered, within_memory
 from eval.clip.images import ImageEncoder, TransformersEncoder, load_image_encoder
 from eval.scoring.sheet import ClassSheet, encode_scores, write_sheet
 

@@ -1,7 +1,7 @@
 """Batches of stored states, laid out for the two products of a head: kept in memory where they fit, else read anew.
 
-A head's product on a CPU that oneDNN serves better (`eval.cpu_products`) takes the states as that library's packed
-matrix, once as they are and once transposed: packed once, they serve every epoch.
+A head's product on a CPU that oneDNN serves better (`eval.answering.cpu_products`) takes the states as that library's
+packed matrix, once as they are and once transposed: packed once, they serve every epoch.
 
 Shapes: `N` items, `F` places, `G` places of a group, `B` batch, `H` size of a state, `C` classes.
 """
@@ -15,7 +15,7 @@ from typing import Protocol
 
 import torch
 
-from eval.cpu_products import linear, packed, prefers_onednn
+from eval.answering.cpu_products import linear, packed, prefers_onednn
 
 
 class Batch(Protocol):

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from configs.protocol import ProbeConfig
-from eval.cpu_products import default_products
+from eval.answering.cpu_products import default_products
 from eval.probe.batches import Batches, Items, Layout
 from eval.probe.heads import train_heads
 

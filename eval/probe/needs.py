@@ -10,15 +10,15 @@ from transformers import AutoConfig
 from configs.errors import RunError
 from configs.evaluation import EvalConfig
 from configs.run_dir import EvalDir
+from eval.asking.identity import read_evaluation
+from eval.asking.items import chosen_items, open_source
+from eval.asking.places import place_of
+from eval.asking.records import chosen_records, read_records
+from eval.asking.respondents import respondent_folders
 from eval.clip.eva import is_open_clip
 from eval.clip.images import model_type, weights_identity
-from eval.identity import read_evaluation
-from eval.items import chosen_items, open_source
-from eval.places import place_of
 from eval.probe.accuracy import Maker
 from eval.probe.store import RowForm
-from eval.records import chosen_records, read_records
-from eval.respondents import respondent_folders
 
 GIB = 2**30
 RECORD_BYTES = 1540  # of a prediction line in memory, measured with 100,000 of them

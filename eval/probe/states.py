@@ -15,8 +15,8 @@ import torch
 from configs.evaluation import EvalConfig
 from configs.run_dir import EvalDir
 from data_prep.sample import Turn
-from eval.asking import Answer, Unanswered, within_memory
-from eval.predictor import Predictor, Prompt
+from eval.answering.predictor import Predictor, Prompt
+from eval.asking.interface import Answer, Unanswered, within_memory
 from eval.probe.store import RowForm, RowWriter
 from train.model import LoadedModel
 

@@ -26,7 +26,7 @@ import torch
 from configs.errors import RunError
 from configs.run_dir import EvalDir
 from data_prep.atomic import sync_folder, write_bytes
-from eval.records import Failure, chosen_records, hash_of, read_records
+from eval.asking.records import Failure, chosen_records, hash_of, read_records
 
 ITEM_BYTES = 2  # of a number
 

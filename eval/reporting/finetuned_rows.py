@@ -5,6 +5,7 @@ projector on captions of Flowers102 ->  table4/captions/LLaVA1.5-7B/Flowers102
 projector on ImageNet and LLaVA     ->  section4.3/..., table5/LLaVA1.5-7B finetuned on ImageNet+LLaVA/ImageWikiQA
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -23,14 +24,22 @@ MODELS = {
     "gemini-1.0-pro-vision": "GeminiPro",
     "claude-3-opus": "Claude3",
 }
-DATASETS = {
+VERSION = re.compile(r"-(hf|latest|00\d|\d{8}|\d{4}-\d\d-\d\d)$")  # a copy or a version of the same model
+TEST_SOURCES = {
     "imagewikiqa": "ImageWikiQA",
-    "imagenet": "ImageNet",
-    "flowers": "Flowers102",
-    "cars": "StanfordCars",
-    "caltech": "Caltech101",
+    "imagenet_val": "ImageNet",
+    "flowers102_test": "Flowers102",
+    "stanford_cars_test": "StanfordCars",
+    "caltech101_test": "Caltech101",
+}
+TRAINING_SOURCES = {"imagenet": "ImageNet"} | {
+    f"{source.rpartition('_')[0]}_{part}": dataset
+    for source, dataset in TEST_SOURCES.items()
+    for part in ("train", "captions")
+    if "_" in source
 }
 INSTRUCTION = ("llava", "instruct")
+CHAIN_OF_THOUGHT = "step by step"
 FINETUNED = ("table3/finetuned/", "table4/captions/", "table4/classification/", "section4.3/", "table13/after/")
 
 
@@ -58,8 +67,16 @@ def training_of(result: Mapping[str, Any]) -> Training | None:
 
 
 def paper_model(place: str) -> str | None:
-    """The paper's name of a model folder or hub id, None if the paper has none."""
-    return next((name for key, name in MODELS.items() if key in place.lower()), None)
+    """The paper's name of a model folder or hub id, None if the paper has none.
+
+    Only the whole last name counts: a model tuned further is called after its base.
+
+    >>> paper_model("Salesforce/blip2-opt-2.7b"), paper_model("Salesforce/blip2-opt-2.7b-coco")
+    ('BLIP2-2.7B', None)
+    """
+    path = place.removeprefix("api:").lower().rstrip("/")
+    name = path.removeprefix("open_clip:").split("/")[0] if path.startswith("open_clip:") else path.split("/")[-1]
+    return MODELS.get(VERSION.sub("", name))
 
 
 def is_finetuned_row(row: str) -> bool:
@@ -68,19 +85,25 @@ def is_finetuned_row(row: str) -> bool:
 
 
 def finetuned_rows(training: Training, protocol: Mapping[str, Any], dataset: str) -> list[str]:
-    """Names of the rows that a model so trained stands beside under this protocol, most particular first."""
+    """Names of the rows that a model so trained stands beside under this protocol, most particular first.
+
+    None for one that was trained on other sources, too: the paper trains on one data set, or on it and LLaVA's data.
+    """
     base = paper_model(training.base) or training.base
-    trained = {name for source in training.sources for key, name in DATASETS.items() if key in source.lower()}
-    mixed = any(word in source.lower() for source in training.sources for word in INSTRUCTION)
-    captions = any("caption" in source.lower() for source in training.sources)
+    sources = [source.lower() for source in training.sources]
+    others = [source for source in sources if source not in TRAINING_SOURCES]
+    trained = {TRAINING_SOURCES[source] for source in sources if source in TRAINING_SOURCES}
+    mixed, captions = bool(others), any(source.endswith("_captions") for source in sources)
+    if not all(any(word in source for word in INSTRUCTION) for source in others):
+        return []
     if protocol["kind"] == "multiple_choice":
         rows = [f"table5/{base} finetuned on {'+'.join(sorted(trained))}{'+LLaVA' if mixed else ''}/{dataset}"]
-    elif dataset not in trained:
+    elif trained != {dataset}:
         rows = []
     elif captions:
-        rows = [f"table4/captions/{base}/{dataset}"]
+        rows = [] if mixed else [f"table4/captions/{base}/{dataset}"]
     elif mixed:
-        rows = [f"section4.3/{base} finetuned on {'+'.join(sorted(trained))}+LLaVA/{dataset}"]
+        rows = [f"section4.3/{base} finetuned on {dataset}+LLaVA/{dataset}"]
     else:
         rows = [f"table3/finetuned/{base}/{training.mode}/{dataset}"]
         rows += [f"table4/classification/{base}/{dataset}"] if training.mode == "projector" else []
@@ -93,4 +116,10 @@ def suits(row: str, protocol: Mapping[str, Any]) -> bool:
         plain = protocol.get("show_image", True) and not protocol.get("name_class")
         return bool(protocol["kind"] == "multiple_choice" and plain)
     wordings = ("caption",) if row.startswith("table4/captions/") else ("paper", "authors_training", "photo_of")
-    return protocol["kind"] == "open_world" and protocol.get("prompt") in wordings and not protocol.get("synonyms")
+    plain = not protocol.get("synonyms") and not thinks(protocol)
+    return bool(protocol["kind"] == "open_world" and protocol.get("prompt") in wordings and plain)
+
+
+def thinks(protocol: Mapping[str, Any]) -> bool:
+    """Whether the model is made to think step by step before it answers."""
+    return CHAIN_OF_THOUGHT in str(protocol.get("answer_prefix", "")).lower()

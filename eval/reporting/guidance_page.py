@@ -27,6 +27,7 @@ def guidance_page(results: Mapping[str, Any]) -> Page:
     rows = []
     for name, swept in results["forms"].items():
         what = f"{swept['form']}, prior {swept['prior'].replace('_', ' ')}, {'means' if swept['mean'] else 'sums'}"
+        what += " of the tokens' probabilities" if swept["tokens"] == "probability" else ""
         for key, how in (("held_out", "chosen on the other half"), ("swept_on_test", "swept on these items")):
             found = swept[key]
             if found is not None:

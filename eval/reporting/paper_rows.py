@@ -1,27 +1,25 @@
 """Which rows of the paper a result belongs beside: pure functions of a report's or a probe's content.
 
 A row's name is EXPERIMENT/MODEL/DATASET (`eval/reporting/paper_numbers.json`). Model and dataset come from the model's
-well-known id and the source's name, else from the evaluation's `paper_row`; the experiment from the protocol, so that a
-run with other candidates, another order or another rule stands beside its own row unasked. What a run of ours trained
-stands beside the paper's fine-tuned rows only (`eval/reporting/finetuned_rows.py`), whatever preset asked it.
+well-known id and the source's name, whole both of them: others have no row, whatever preset asked them. The experiment
+comes from the protocol, so that a run with other candidates, another order or another rule stands beside its own row
+unasked. What a run of ours trained stands beside the paper's fine-tuned rows only (`eval/reporting/finetuned_rows.py`).
 """
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
 from eval.reporting.finetuned_rows import (
-    DATASETS,
+    TEST_SOURCES,
+    TRAINING_SOURCES,
     finetuned_rows,
     is_finetuned_row,
     paper_model,
-    suits,
+    thinks,
     training_of,
 )
 
 WORDINGS = {"paper": "base", "identify": "identify", "main_object": "main_object"}
-VARIANT = re.compile(r" (with class|without image)$")  # of a model in Table 5's rows
-CHAIN_OF_THOUGHT = "step by step"
 STAGES = {"pretrain": ("pretrain", "558k", "alignment", "blip_laion"), "instruct": ("instruct", "665k", "mix665")}
 
 
@@ -31,32 +29,30 @@ def model_and_dataset(result: Mapping[str, Any]) -> tuple[str, str]:
     >>> model_and_dataset({"model": "llava-hf/llava-1.5-7b-hf", "source": "flowers102_test", "paper": None})
     ('LLaVA1.5-7B', 'Flowers102')
     """
-    paper, source, place = result.get("paper"), str(result["source"]).lower(), str(result["model"])
-    dataset = next((name for key, name in DATASETS.items() if key in source), str(result["source"]))
+    source, place = str(result["source"]), str(result["model"])
+    dataset = TEST_SOURCES.get(source.lower(), source)
     if training_of(result) is not None:
         return place, dataset
-    model = paper_model(str((result.get("system") or {}).get("base", place)))
-    if paper:
-        named, dataset = str(paper["row"]).rsplit("/", 2)[1:]
-        model = model or named
-    return model or place, dataset
+    return paper_model(str((result.get("system") or {}).get("base", place))) or place, dataset
 
 
 def experiments(protocol: Mapping[str, Any]) -> list[str]:
     """The paper's experiments that a protocol is, of Tables 1, 2, 5, 8, 9 and 12."""
     kind, wording = protocol["kind"], WORDINGS.get(str(protocol.get("prompt")))
     candidates = protocol.get("candidates")
-    thinks = CHAIN_OF_THOUGHT in str(protocol.get("answer_prefix", "")).lower()
+    reasons = thinks(protocol)
     if kind == "open_world" and protocol.get("synonyms"):
-        plain = wording == "base" and protocol.get("name") == "clean"  # our own protocol always accepts synonyms
+        if wording != "base" or reasons:
+            return []
+        plain = protocol.get("name") == "clean"  # our own protocol always accepts synonyms
         return ["table8/with_synonyms", *(["table1/open_world", "table2/base", "table2/direct"] if plain else [])]
-    if kind == "open_world" and wording and not thinks:
+    if kind == "open_world" and wording and not reasons:
         first = ["table1/open_world", "table8/without_synonyms", "table2/direct", "table4/zero_shot"]
         return [*(first if wording == "base" else []), f"table2/{wording}", f"table12/{wording}"]
     if kind == "closed_world" and wording == "base":
+        order = f"{protocol.get('order', 'random')}_order{'_cot' if reasons else ''}"
         if candidates is not None:
-            return [f"table9/candidates_{candidates}"]
-        order = f"{protocol.get('order', 'random')}_order{'_cot' if thinks else ''}"
+            return [f"table9/candidates_{candidates}"] if order == "random_order" else []
         closed = ["table1/closed_world"] if order == "random_order" else []
         return [*closed, f"table2/{order}", f"table12/{order}"]
     if kind == "multiple_choice" and protocol.get("show_image", True):
@@ -65,7 +61,7 @@ def experiments(protocol: Mapping[str, Any]) -> list[str]:
         return ["table5 without image"]
     if kind == "zero_shot":
         return ["table1/closed_world" if candidates is None else f"table9/candidates_{candidates}"]
-    if kind == "class_scoring" and candidates is None:
+    if kind == "class_scoring" and candidates is None and wording == "base" and not reasons:
         return [f"table2/{protocol['rule']}"]
     return []
 
@@ -75,7 +71,7 @@ def rows_of_report(report: Mapping[str, Any], known: Mapping[str, Any]) -> list[
     paper, protocol = report.get("paper"), report["protocol"]
     model, dataset = model_and_dataset(report)
     training = training_of(report)
-    if paper and (is_finetuned_row(paper["row"]) or str(paper["row"]).startswith("table13/")):
+    if paper and str(paper["row"]).startswith("table13/"):
         return [str(paper["row"])]
     if training is not None:
         return [row for row in finetuned_rows(training, protocol, dataset) if row in known]
@@ -98,21 +94,20 @@ def own_row(row: str | None, report: Mapping[str, Any], known: Mapping[str, Any]
 
     A preset names the row of the model and the protocol it was written for. Another well-known model, or a protocol
     that is another experiment (other candidates, another order or rule), has a row of its own; a fine-tuned model has
-    that of its training; other images have none.
+    that of its training; a model or images that the paper does not have, none.
     """
-    if row is None or row.startswith("table13/"):  # whose data sets have protocols of their own
-        return row
-    _, named, dataset = row.rsplit("/", 2)
-    source = str(report["source"]).lower()
-    if dataset != next((name for key, name in DATASETS.items() if key in source), dataset):
+    if row is None:
         return None
-    if is_finetuned_row(row):
-        return row if suits(row, report["protocol"]) else None
     training, model = training_of(report), paper_model(str(report["system"]["base"]))
-    if training is not None:
-        rows = finetuned_rows(training, report["protocol"], dataset)
-    else:
-        rows = published_rows(report["protocol"], model or VARIANT.sub("", named), dataset)
+    dataset = row.rsplit("/", 1)[1]
+    if model is None:
+        return None
+    if row.startswith("table13/"):  # whose data sets have protocols of their own
+        return row if model in row and is_finetuned_row(row) == (training is not None) else None
+    if TEST_SOURCES.get(str(report["source"]).lower()) != dataset:
+        return None
+    asked = report["protocol"]
+    rows = finetuned_rows(training, asked, dataset) if training else published_rows(asked, model, dataset)
     return row if row in rows else next((own for own in rows if own in known), None)
 
 
@@ -123,9 +118,17 @@ def rows_of_correlation(report: Mapping[str, Any], known: Mapping[str, Any]) -> 
         return {}
     model, dataset = model_and_dataset(report)
     training = training_of(report)
-    if training is not None or (report.get("paper") and is_finetuned_row(report["paper"]["row"])):
-        trained = training.base if training else str(report["paper"]["row"]).rsplit("/", 3)[1]
-        model = f"{paper_model(trained) or trained} finetuned"
+    asked = report["protocol"]
+    if (
+        training is None
+        and asked["kind"] != "zero_shot"
+        and "table2/base" not in experiments({**asked, "synonyms": None})
+    ):
+        return {}
+    if training is not None:
+        if not any(row.startswith("table3/") for row in finetuned_rows(training, asked, dataset)):
+            return {}
+        model = f"{paper_model(training.base) or training.base} finetuned"
     bins = {part["name"]: part["mean_accuracy"] for part in frequency["log_bins"]}
     rare = [_accuracy(c) for c in report["classes"] if c["frequency"] is not None and c["frequency"] < 10]
     values = {
@@ -147,10 +150,13 @@ def _accuracy(result: Mapping[str, Any]) -> float:
 def rows_of_probe(probe: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     """Rows of Tables 3, 4 and 10 to the rate that a probe has for them."""
     model, dataset = model_and_dataset(probe)
+    learned = probe.get("train_source")  # older files do not say
+    if learned is not None and TRAINING_SOURCES.get(str(learned).lower()) != dataset:
+        return {}
     found: dict[str, Mapping[str, Any]] = {}
     for place, result in probe["places"].items():
-        if place in ("image_embeds", "vision_pooled"):  # BLIP-2's ViT-g is what the paper calls EVA-G
-            encoder = "EVA-G" if place == "vision_pooled" else model
+        if place in ("image_embeds", "vision_pooled"):
+            encoder = "EVA-G" if (place, model) == ("vision_pooled", "BLIP2-2.7B") else model  # the paper's name for it
             heads = (f"table3/finetuned/{encoder}/linear/{dataset}", f"table4/linear/{encoder}/{dataset}")
             found |= {row: result["accuracy"] for row in heads if row in known}
             continue

@@ -16,7 +16,13 @@ from configs.errors import RunError
 from eval.reporting.finetuned_rows import training_of
 from eval.reporting.loss_curves import LossCurve, read_loss_curves
 from eval.reporting.paper import PaperNumber
-from eval.reporting.paper_rows import model_and_dataset, rows_of_correlation, rows_of_probe, rows_of_report
+from eval.reporting.paper_rows import (
+    model_and_dataset,
+    published_rows,
+    rows_of_correlation,
+    rows_of_probe,
+    rows_of_report,
+)
 from eval.reporting.report_page import protocol_tag
 from eval.reporting.stats import ClassResult, correlation_interval
 
@@ -109,10 +115,10 @@ def _of_report(report: Mapping[str, Any], known: Mapping[str, PaperNumber]) -> I
     yield from _plain(rows_of_correlation(report, known), (report.get("frequency") or {}).get("classes"), tag, report)
     baselines = report.get("baselines") or {}
     plain = report["protocol"].get("show_image", True) and not report["protocol"].get("name_class")
-    if plain and "imagewikiqa" in str(report["source"]).lower():  # its variants have the same questions
+    _, dataset = model_and_dataset(report)
+    if plain and dataset == "ImageWikiQA":  # its variants have the same questions
         named = {"random": "table5/Random/ImageWikiQA", "max_frequency": "table5/MaxFreq/ImageWikiQA"}
         yield from _plain({named[key]: value for key, value in baselines.items()}, accuracy.n, tag, report)
-    _, dataset = model_and_dataset(report)
     counts = {f"{SIZES}{dataset}": report["items"]["source"]} if "items" in report else {}
     yield from _plain({row: n for row, n in counts.items() if row in known}, None, "shard set", report)
     if not rows:
@@ -143,12 +149,16 @@ def _of_probe(probe: Mapping[str, Any], known: Mapping[str, PaperNumber]) -> Ite
 
 def _of_guidance(results: Mapping[str, Any], known: Mapping[str, PaperNumber]) -> Iterator[tuple[str | None, Result]]:
     model, dataset = model_and_dataset(results)
-    row = f"table2/cfg/{model}/{dataset}"
-    for name, swept in results["forms"].items():
+    row = next(
+        iter(published_rows({**results["protocol"], "kind": "class_scoring", "rule": "cfg"}, model, dataset)), ""
+    )
+    own = results.get("own")  # an older file does not say
+    for name, swept in sorted(results["forms"].items(), key=lambda form: form[0] != own):
+        beside = row in known and name in (own, "paper", "official")  # the paper's words, and its code
         for key, how in (("held_out", "from the other half"), ("swept_on_test", "swept on these items")):
             if swept[key] is not None:
-                tag = f"{name} {results['protocol']['hash']}, t = {swept[key]['guidance']:g} {how}"
-                yield (row if row in known else None), _rated(swept[key]["accuracy"], tag, results)
+                tag = f"{protocol_tag(results)}, form {name}, t = {swept[key]['guidance']:g} {how}"
+                yield (row if beside else None), _rated(swept[key]["accuracy"], tag, results)
 
 
 def _add_classes(found: Found, values: Mapping[str, Any], name: str) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from data_prep.atomic import write_bytes
-from eval.places import Place
+from eval.asking.places import Place
 from eval.reporting.page import Page, Table, Text
 from eval.reporting.report_page import interval, percent, protocol_tag
 

@@ -19,16 +19,19 @@ from configs.errors import UserError
 from configs.evaluation import EvalConfig
 from configs.run_dir import EvalDir
 from data_prep.atomic import write_bytes
-from eval.guidance import form_of, guidance_results
-from eval.identity import check_answers, describe_evaluation
-from eval.items import Share, open_source
-from eval.places import place_of
+from eval.asking.identity import OtherAnswersError
+from eval.asking.items import Share
+from eval.asking.places import place_of
+from eval.guidance import guidance_results
 from eval.report import write_report, write_view
 from eval.reporting.guidance_page import write_guidance
 from eval.reporting.report_page import correlated, protocol_tag
+from eval.reporting.results import FILES
 from eval.reproduction.plan import Planned
+from eval.scoring.sheet import NOT_STORED
 
 PROBES = ("probe", "linear")
+NOTHING = "nothing was asked yet"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +55,7 @@ def ask(planned: Sequence[Planned], share: Share, processes: int = 1) -> None:
     """Put this share of the questions that have no answer yet to the model, and store the states that heads need."""
     configs = [row.config for row in planned if row.asks]
     if configs:
-        from eval.workers import ask_evaluations  # loads torch, which a dry run does not need
+        from eval.asking.workers import ask_evaluations  # loads torch, which a dry run does not need
 
         ask_evaluations(configs, share, processes)
     for row in planned:
@@ -74,24 +77,42 @@ def finish(planned: Sequence[Planned]) -> list[Outcome]:
         try:
             outcomes.append(_cannot(row, row.reason) if row.reason else _finish(row, base))
         except UserError as error:
+            if isinstance(error, OtherAnswersError):
+                _put_aside(row)
             outcomes.append(_cannot(row, str(error)))
     return outcomes
+
+
+def _put_aside(row: Planned) -> None:
+    """Rename the row's results of other weights or items: no scoreboard is to show them beside "not run"."""
+    from eval.asking.respondents import answers_folder  # loads torch
+
+    folder = answers_folder(row.config)[0].root / ("encoder" if row.row.kind == "linear" else "")
+    for file in (folder / name for name in FILES):
+        if file.is_file():
+            file.rename(file.with_name(f"{file.name}.outdated"))
 
 
 def _finish(row: Planned, base: Planned | None) -> Outcome:
     if row.row.kind in PROBES:
         return _probed(row)
+    from eval.asking.respondents import check_current  # these load torch
+    from eval.clip.eva import is_open_clip
+
     source = row if base is None else base
-    folder = _answers(source)
+    folder = check_current(source.config)
     refused = [file.read_text(encoding="utf-8").strip() for file in folder.refusals().values()]
+    if refused and is_open_clip(row.config.model):  # loading, which alone tells its weights, may be what refused
+        raise OtherAnswersError(refused[0])
     if not any(file.stat().st_size for file in folder.all_predictions()):
-        return _cannot(row, refused[0] if refused else "nothing was asked yet")
+        return _cannot(row, [*refused, NOTHING][0])
     if row.row.kind == "guidance":
         return _guided(row, folder)
     target = _sibling(row, folder) if row.row.kind == "view" else folder
     report = write_view(folder, target, row.config) if row.row.kind == "view" else write_report(folder, source.config)
     if not report["items"]["answered"]:
-        return _cannot(row, report["failures"][0]["reason"])
+        reasons = [failure["reason"] for failure in report["failures"]] or [*refused, NOTHING]  # a kill left no line
+        return _cannot(row, reasons[0])
     return _reported(row, report, target, refused)
 
 
@@ -115,13 +136,14 @@ def _guided(row: Planned, answers: EvalDir) -> Outcome:
     results = guidance_results(answers) | {"name": row.config.name}
     folder = _sibling(row, answers)
     write_guidance(folder, results)
-    name = form_of(row.config.protocol)
-    held = results["forms"][name]["held_out"]
+    own = results["forms"].get(results["own"])
+    if own is None:
+        return _cannot(row, NOT_STORED)
+    held, swept = own["held_out"], own["swept_on_test"]
     if held is None:
         return _cannot(row, f"{results['items']} items are too few to choose t on one half of them")
-    swept = results["forms"][name]["swept_on_test"]
     authors = f"swept on all {swept['accuracy']['n']:,}: {swept['accuracy']['value']:.1%} at t = {swept['guidance']:g}"
-    note = f"t = {held['guidance']:g} chosen on {held['chosen_on']:,} others ({authors})"
+    note = f"form {results['own']}, t = {held['guidance']:g} chosen on {held['chosen_on']:,} others ({authors})"
     return _outcome(row, held["accuracy"], note, folder, protocol_tag(results))
 
 
@@ -147,24 +169,6 @@ def _probed(row: Planned) -> Outcome:
     if result["frequency"]:
         told += f"; frequency: {correlated(result['frequency'])}"
     return _outcome(row, places[name]["accuracy"], told, folder)
-
-
-def _answers(row: Planned) -> EvalDir:
-    """The folder of the row's answers, if there are any.
-
-    Raises `RunError` if they are those of other weights or about other items than the row's: a folder of weights may
-    hold others since.
-    """
-    place = place_of(row.config)
-    if not Path(row.config.model).is_dir():
-        return EvalDir(place.root)
-    from eval.clip.images import weights_identity  # these load torch
-    from eval.respondents import respondent_folders
-
-    label, model = respondent_folders(row.config)[0]
-    folder, data = place.folder(label, model), open_source(row.config).fingerprint
-    check_answers(folder, describe_evaluation(row.config, label, weights_identity(model), data, (0, 0)))
-    return folder
 
 
 def _sibling(row: Planned, answers: EvalDir) -> EvalDir:

@@ -16,9 +16,9 @@ from configs.load import load_config
 from configs.run_dir import RunDir, ShardDir
 from data_prep.class_names import load_class_list
 from data_prep.shards import ShardSet
-from eval.items import chosen_items, open_source
-from eval.open_world import load_synonyms
-from eval.places import place_of
+from eval.asking.items import chosen_items, open_source
+from eval.asking.places import place_of
+from eval.judging.open_world import load_synonyms
 from eval.presets import preset_overrides, preset_settings
 from eval.reporting.finetuned_rows import paper_model
 from eval.reproduction.rows import Row, rows_of
@@ -81,7 +81,7 @@ def dataset_names() -> list[str]:
 def open_dataset(name: str, request: Request) -> Dataset:
     """The data set called `name`, or the one that the YAML file `name` describes.
 
-    One whose shards are not built has a problem. Raises `ConfigError` for an unknown one.
+    One whose shards are not built has a problem. Raises `ConfigError` for an unknown one, and for `output`.
     """
     shipped = DATASETS / f"{name}.yaml"
     file = shipped if shipped.is_file() else Path(name)
@@ -90,6 +90,11 @@ def open_dataset(name: str, request: Request) -> Dataset:
     settings = [f"model={request.model}", f"checkpoint={request.checkpoint}", "paper_row=null"]
     settings += [f"limit={request.limit}"] if request.limit is not None else []
     config, _ = load_config(EvalConfig, file, [*settings, *preset_overrides(request.protocol), *request.overrides])
+    if config.output is not None:
+        raise ConfigError(
+            f"output is {config.output}, and every row of a reproduction has a folder of its own; leave output out. "
+            "Where the scoreboard goes is --output"
+        )
     try:
         shards = open_source(config)
     except DataError as error:

@@ -12,9 +12,9 @@ from configs.run_dir import EvalDir
 from data_prep.class_names import load_class_list
 from data_prep.prompts import classification_prompt, image_question
 from data_prep.sample import IMAGE_PLACEHOLDER, Turn
-from eval.asking import NOT_FINITE, Answer, Unanswered, within_memory
+from eval.answering.predictor import Predictor, Prompt
+from eval.asking.interface import NOT_FINITE, Answer, Unanswered, within_memory
 from eval.class_scoring import ClassScorer
-from eval.predictor import Predictor, Prompt
 from eval.scoring.rules import Floats, Rule, path_sums
 from eval.scoring.sheet import ClassSheet, encode_scores, rule_of, rule_scores, write_sheet
 from eval.scoring.shifted import ShiftedNames

@@ -21,7 +21,7 @@ from configs.errors import RunError
 from configs.protocol import ProtocolConfig
 from configs.run_dir import EvalDir
 from data_prep.atomic import write_bytes
-from eval.records import Prediction
+from eval.asking.records import Prediction
 from eval.scoring.rules import Floats, Rule
 
 
@@ -42,8 +42,8 @@ class ClassSheet:
 
 
 NOT_STORED = (
-    "protocol.token_scores is probability, and these answers hold sums of log-probabilities alone; set output to "
-    "another folder and ask again: such answers serve both"
+    "protocol.token_scores is probability, and some of these answers hold sums of log-probabilities alone; delete "
+    "their folder, or set output to another, and ask again: such answers serve both"
 )
 
 

@@ -20,8 +20,8 @@ import torch
 
 from configs.errors import ConfigError
 from data_prep.sample import Turn
-from eval.cpu_products import fast_products
-from eval.predictor import Predictor, Prompt
+from eval.answering.cpu_products import fast_products
+from eval.answering.predictor import Predictor, Prompt
 from eval.scoring.rules import Floats, Rule
 from eval.scoring.trie import answer_tokens
 

@@ -21,7 +21,7 @@ from torch import nn
 from transformers import DynamicCache
 
 from configs.errors import ConfigError
-from eval.cpu_products import fast_products
+from eval.answering.cpu_products import fast_products
 
 HEAD_ROWS = {"cuda": 1024, "cpu": 256}  # positions whose logits are held at a time: 32 MiB at 32,000 tokens
 

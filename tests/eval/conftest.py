@@ -13,8 +13,8 @@ import torch
 from PIL import Image
 
 from data_prep import build
-from eval.asking import Answer, Unanswered
-from eval.predictor import Predictor, Prompt
+from eval.answering.predictor import Predictor, Prompt
+from eval.asking.interface import Answer, Unanswered
 from train.families.shapes import BUILDERS, write_tiny_family
 from train.shapes import write_random_base
 

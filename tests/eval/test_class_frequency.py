@@ -10,6 +10,7 @@ from configs.data import DataConfig, SourceConfig
 from configs.errors import DataError
 from configs.evaluation import EvalConfig
 from configs.run_dir import EvalDir
+from eval.asking.records import Prediction, Score
 from eval.class_frequency import (
     Frequencies,
     compared_classes,
@@ -18,7 +19,6 @@ from eval.class_frequency import (
     stage_results,
     with_frequency,
 )
-from eval.records import Prediction, Score
 from eval.reporting.stats import ClassResult
 from eval.run import main
 

@@ -8,8 +8,8 @@ from transformers import LlavaForConditionalGeneration
 
 from configs.protocol import ProtocolConfig
 from data_prep.sample import Turn
+from eval.answering.predictor import Predictor
 from eval.class_scoring import ClassScorer, main
-from eval.predictor import Predictor
 from train.model import load_model
 
 CLASSES = ["tench", "wild dog", "wild cat", "cat", "red moss", "wild dog", "red moss bark"]

@@ -9,8 +9,8 @@ from configs.data import DataConfig, SourceConfig
 from configs.errors import RunError
 from configs.evaluation import EvalConfig
 from configs.run_dir import EvalDir, RunDir
+from eval.asking.places import place_of
 from eval.compare import comparison, main, read_reports
-from eval.places import place_of
 from eval.reporting.stats import Rate
 from eval.run import main as evaluate
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from configs.protocol import ProtocolConfig
+from eval.asking.records import Prediction
 from eval.guidance import AUTHORS, FORMS, GRID, chooses, correct, form_of, scored_items, sweep
-from eval.records import Prediction
 from eval.scoring.sheet import ClassSheet, encode_scores
 
 NAMES = ("tench", "wild dog", "cat", "cat", "moss")

@@ -20,11 +20,11 @@ from configs.load import load_config
 from configs.protocol import ProbeConfig
 from configs.run_dir import EvalDir
 from data_prep.sample import Turn
+from eval.asking.records import read_records
 from eval.probe.accuracy import probe
 from eval.probe.states import LanguageStates, StateAnswerer
 from eval.probe.store import RowForm, RowWriter, StoredStates, open_states
 from eval.probing import main, states_configs
-from eval.records import read_records
 from train.model import load_model
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -128,7 +128,7 @@ def test_a_model_is_probed_from_config_to_numbers_and_loaded_once(write_config, 
     assert {"0", "-1", "mean"} <= set(result["places"])
     assert result["places"]["-1"]["accuracy"]["n"] == 15
     with monkeypatch.context() as patched:
-        patched.setattr("eval.respondents.load_model", None)
+        patched.setattr("eval.asking.respondents.load_model", None)
         main(arguments)  # from the stored states
     printed = capsys.readouterr()
     assert "epoch 1 of 2, best epoch on the test items themselves" in printed.out
@@ -146,9 +146,30 @@ def test_stored_states_do_not_stand_for_weights_that_were_put_in_their_models_pl
     loaded = LlavaForConditionalGeneration.from_pretrained(model)
     loaded.lm_head.weight.data += 1
     loaded.save_pretrained(model)
-    with pytest.raises(SystemExit):
-        main(arguments)
-    assert "holds answers to other questions: model was" in capsys.readouterr().err
+    for more in (["--report-only"], []):
+        with pytest.raises(SystemExit):
+            main([*arguments, *more])
+        assert "holds answers to other questions: model was" in capsys.readouterr().err
+
+
+def test_heads_are_not_trained_on_one_models_states_and_tested_on_anothers(write_config, tiny_model, tmp_path, capsys):
+    model = shutil.copytree(tiny_model, tmp_path / "model")
+    config = write_config(model=str(model), source="others")
+    shards = shutil.copytree(load_config(EvalConfig, config)[0].data.shards, tmp_path / "shards")
+    shutil.copytree(shards / "pets", shards / "others")
+    arguments = ["--config", str(config), "--set", f"data.shards={shards}", "--train", "pets", "--epochs", "1"]
+    main(arguments)
+    loaded = LlavaForConditionalGeneration.from_pretrained(model)
+    loaded.lm_head.weight.data += 1
+    loaded.save_pretrained(model)
+    for source in ("pets", "others"):
+        capsys.readouterr()
+        with pytest.raises(SystemExit):
+            main(arguments)
+        (folder,) = (tmp_path / "answers" / "features").glob(f"{source}-*")
+        assert f"{folder} holds answers to other questions: model was" in capsys.readouterr().err
+        shutil.rmtree(folder)
+    main(arguments)
 
 
 def test_two_killed_processes_go_on_to_the_states_of_an_uninterrupted_run(write_config, tmp_path):

@@ -13,8 +13,8 @@ from configs.errors import ConfigError, RunError
 from configs.evaluation import EvalConfig
 from configs.protocol import ProtocolConfig
 from configs.run_dir import EvalDir
-from eval.identity import claim, describe_evaluation
-from eval.records import Failure, Prediction, PredictionWriter
+from eval.asking.identity import claim, describe_evaluation
+from eval.asking.records import Failure, Prediction, PredictionWriter
 from eval.report import write_report
 from eval.reporting.page import LONG_TABLE, Heading, Numbers, Page, Table, Text
 from eval.reporting.paper import NUMBERS, paper_number
@@ -34,11 +34,11 @@ def prediction(number: int, name: str, answer: str, label: int | None = 0) -> Pr
 def evaluation(tmp_path, data_section):
     """Ten answers about two classes: six right, three wrong, one empty; one item failed; one of twelve is missing."""
     shards = re.search(r"shards: (.+)", data_section)[1]
-    sources = {"pets": SourceConfig(reader="image_folder")}
+    sources = {name: SourceConfig(reader="image_folder") for name in ("imagenet_val", "pets")}
     config = EvalConfig(
         name="pets",
-        model="base",
-        source="pets",
+        model="llava-hf/llava-1.5-7b-hf",
+        source="imagenet_val",
         data=DataConfig(shards=shards, sources=sources),
         paper_row="table1/open_world/LLaVA1.5-7B/ImageNet",
     )

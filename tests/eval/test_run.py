@@ -16,8 +16,8 @@ import pytest
 from configs.errors import DataError
 from configs.run_dir import EvalDir
 from data_prep.shards import ShardSet
-from eval.predictor import Predictor
-from eval.records import PredictionWriter, read_records
+from eval.answering.predictor import Predictor
+from eval.asking.records import PredictionWriter, read_records
 from eval.run import main
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -311,7 +311,7 @@ def test_several_checkpoints_are_evaluated_in_a_row_and_the_best_is_named(
     copies = [(f"step-{step:08d}", tmp_path / f"export-step-{step:08d}") for step in (1, 2)]
     for _, folder in copies:
         shutil.copytree(tiny_model, folder)
-    monkeypatch.setattr("eval.respondents.model_folders", lambda *_: copies)
+    monkeypatch.setattr("eval.asking.respondents.model_folders", lambda *_: copies)
     main(["--config", str(write_config(checkpoint="all"))])
     summary = json.loads((tmp_path / "answers" / "summary.json").read_text())
     assert set(summary["models"]) == {"step-00000001", "step-00000002"}

@@ -108,6 +108,13 @@ def test_a_result_stands_beside_its_rows_with_interval_n_and_protocol(board, tmp
         ({"kind": "closed_world", "prompt": "paper", "candidates": 20}, {"table9/candidates_20"}),
         ({"kind": "class_scoring", "prompt": "paper", "rule": "mean"}, {"table2/mean"}),
         ({"kind": "class_scoring", "prompt": "paper", "rule": "mean", "candidates": 20}, set()),
+        ({"kind": "class_scoring", "prompt": "identify", "rule": "sum"}, set()),
+        ({"kind": "class_scoring", "prompt": "paper", "rule": "sum", "answer_prefix": "Think step by step."}, set()),
+        (
+            {"kind": "closed_world", "prompt": "paper", "candidates": 20, "answer_prefix": "Think step by step."},
+            set(),
+        ),
+        ({"kind": "open_world", "prompt": "identify", "synonyms": "auto"}, set()),
         ({"kind": "multiple_choice"}, {"table5"}),
         ({"kind": "multiple_choice", "show_image": False}, set()),
     ],
@@ -116,11 +123,6 @@ def test_the_protocol_says_which_experiment_it_is(protocol, found):
     known = {name.rsplit("/", 2)[0] for name in paper_numbers()}
     assert "table5" in known
     assert set(experiments(protocol)) & known - {name for name in known if "table12" in name} == found
-
-
-def test_a_finetuned_models_result_stands_beside_its_own_row_only():
-    paper = {"row": "table3/finetuned/LLaVA1.5-7B/projector/ImageNet"}
-    assert rows_of_report(report(paper=paper), paper_numbers()) == [paper["row"]]
 
 
 def trained(*sources: str, mode: str = "projector") -> dict:
@@ -169,13 +171,12 @@ def test_a_presets_row_becomes_that_of_the_model_that_was_asked():
     preset = "table1/open_world/LLaVA1.5-7B/Flowers102"
     assert row_of(preset, PUBLISHED | {"base": "llava-hf/llava-1.5-13b-hf"}) == preset.replace("7B", "13B")
     assert row_of(preset) == preset
-    assert row_of(preset, PUBLISHED | {"base": "mine/other"}) == preset
     lora = trained("flowers102_train", mode="lora")
     assert row_of(preset, lora) == "table3/finetuned/LLaVA1.5-7B/lora/Flowers102"
     assert row_of(preset, trained("caltech101_train")) is None
     captions = "table4/captions/LLaVA1.5-7B/Flowers102"
-    assert row_of(captions, lora, prompt="caption") == captions
-    assert row_of(captions, lora) is None
+    assert row_of(captions, trained("flowers102_captions"), prompt="caption") == captions
+    assert row_of(captions, lora, prompt="caption") is None
 
 
 @pytest.mark.parametrize(
@@ -208,7 +209,57 @@ def test_the_class_told_and_the_image_hidden_have_rows_of_their_own():
 
 def test_a_presets_row_is_not_that_of_other_images():
     assert row_of("table1/open_world/LLaVA1.5-7B/Flowers102", source="caltech101_test") is None
-    assert row_of("table1/open_world/LLaVA1.5-7B/Flowers102", source="my_own") is not None
+    for source in ("flowers102_train", "my_own"):
+        assert row_of("table1/open_world/LLaVA1.5-7B/Flowers102", source=source) is None
+
+
+@pytest.mark.parametrize("model", ["models/my-own-vlm", "Salesforce/blip2-opt-6.7b", "openai/clip-vit-base-patch32",
+                                   "Salesforce/blip2-opt-2.7b-coco", "me/llava-1.5-7b-hf-pets"])  # fmt: skip
+def test_a_model_that_the_paper_does_not_have_stands_beside_none_of_its_rows(model):
+    """Whatever preset asked it, and also where an older report names the preset's row."""
+    preset = "table1/open_world/LLaVA1.5-7B/Flowers102"
+    assert row_of(preset, PUBLISHED | {"base": model}) is None
+    older = report(model=model, source="flowers102_test", paper={"row": preset})
+    assert rows_of_report(older, paper_numbers()) == []
+
+
+@pytest.mark.parametrize("source", ["flowers102_train", "imagenet_sketch", "imagenet", "stanford_cars_tiny"])
+def test_other_images_stand_beside_no_row_of_the_papers_test_sets(source):
+    assert rows_of_report(report(source=source), paper_numbers()) == []
+
+
+@pytest.mark.parametrize("place", ["llava-hf/llava-1.5-7b-hf", "models/llava-1.5-7b-hf/", "models/LLaVA-1.5-7b",
+                                   "api:gpt-4-turbo-2024-04-09", "api:claude-3-opus-20240229",
+                                   "api:google/gemini-1.0-pro-vision-001", "openai/clip-vit-large-patch14-336",
+                                   "open_clip:EVA01-g-14-plus/merged2b_s11b_b114k"])  # fmt: skip
+def test_a_copy_or_a_dated_version_of_a_model_is_that_model(place):
+    (row, *_) = rows_of_report(report(model=place), paper_numbers())
+    assert row.startswith("table1/open_world/")
+
+
+@pytest.mark.parametrize(
+    "sources", [["flowers102_test"], ["flowers102_train", "my_own"], ["flowers102_train", "caltech101_train"]]
+)
+def test_training_on_other_data_than_the_papers_has_no_row(sources):
+    own = report(model="runs/x", label="export", source="flowers102_test", system=trained(*sources))
+    assert rows_of_report(own, paper_numbers()) == []
+
+
+def test_a_finetuned_model_that_thinks_step_by_step_has_no_row():
+    own = report(model="runs/x", label="export", source="flowers102_test", system=trained("flowers102_train"))
+    thinking = own | {"protocol": own["protocol"] | {"answer_prefix": "Let's think step by step."}}
+    assert rows_of_report(own, paper_numbers())
+    assert rows_of_report(thinking, paper_numbers()) == []
+
+
+def test_a_row_of_trained_models_is_not_that_of_a_published_one():
+    assert row_of("table3/finetuned/LLaVA1.5-7B/projector/Flowers102") == "table1/open_world/LLaVA1.5-7B/Flowers102"
+    before, after = (f"table13/{name}/MM-Vet" for name in
+                     ("before/LLaVA1.5-7B", "after/LLaVA1.5-7B finetuned on ImageNet+LLaVA"))  # fmt: skip
+    mixed = trained("imagenet", "llava665k")
+    assert [row_of(row, system, source="mm_vet") for row in (before, after) for system in (PUBLISHED, mixed)] == [
+        before, None, None, after,
+    ]  # fmt: skip
 
 
 def test_a_model_that_the_paper_does_not_have_is_listed_after_its_rows(board, tmp_path):
@@ -237,6 +288,23 @@ def test_frequencies_and_probes_find_their_rows(board):
     assert len(rows) == 5
     _, lines = board(probe, name="probe.json")
     assert lines["table3/probing/LLaVA1.5-7B/average/Flowers102"]["ours"]["value"] == 0.25
+
+
+def test_a_tower_or_states_of_a_trained_model_or_by_other_items_are_beside_no_row():
+    place, model = {"vision_pooled": {"accuracy": RATE}}, "Salesforce/blip2-opt-2.7b"
+    probe = {"model": model, "source": "flowers102_test", "train_source": "flowers102_train", "places": place}
+    probe |= {"system": PUBLISHED | {"base": model}}
+    assert set(rows_of_probe(probe, paper_numbers())) == {"table3/finetuned/EVA-G/linear/Flowers102"}
+    own = {"system": trained("flowers102_train") | {"base": model}}
+    other = {"system": PUBLISHED | {"base": "Salesforce/blip2-opt-2.7b-coco"}}
+    for change in (own, other, {"train_source": "caltech101_train"}, {"train_source": "flowers102_test"}):
+        assert rows_of_probe(probe | change, paper_numbers()) == {}, change
+
+
+def test_the_frequency_of_another_question_is_beside_no_row():
+    frequency = {"spearman": 0.7, "pearson": 0.3, "classes": 2, "log_bins": []}
+    for protocol in ({"prompt": "identify"}, {"kind": "closed_world"}):
+        assert rows_of_correlation(report(frequency=frequency, protocol=protocol), paper_numbers()) == {}
 
 
 def test_a_damaged_or_missing_result_is_one_line(tmp_path, capsys):

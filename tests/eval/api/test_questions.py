@@ -17,7 +17,7 @@ from PIL import Image
 from configs.errors import DataError
 from configs.run_dir import EvalDir
 from eval.api.questions import answer_of, sendable
-from eval.records import read_records
+from eval.asking.records import read_records
 from eval.run import main
 
 CANARY = "sk-canary-71c8b1d2"

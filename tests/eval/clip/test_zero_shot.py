@@ -10,12 +10,12 @@ from transformers import CLIPModel, CLIPProcessor
 
 from configs.protocol import ProtocolConfig
 from configs.run_dir import EvalDir
-from eval import respondents
+from eval.asking import respondents
+from eval.asking.records import Prediction, read_records
 from eval.clip import zero_shot
 from eval.clip.images import load_image_encoder, own_processor, weights_identity
 from eval.clip.zero_shot import ClipRespondent
 from eval.protocols import make_protocol
-from eval.records import Prediction, read_records
 from eval.run import main
 from eval.scoring.sheet import decode_scores
 from train.tiny_clip import save

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from configs.protocol import ProbeConfig
-from eval.cpu_products import default_products, onednn_is_faster
+from eval.answering.cpu_products import default_products, onednn_is_faster
 from eval.probe.batches import Batches, Items, Layout, PackedBatch, PlainBatch
 from eval.probe.benchmark import authors_loop, benchmark, benchmark_text, kept_batches
 from eval.probe.heads import initial_heads, train_heads

@@ -44,16 +44,21 @@ def test_improvement_and_relative_error_are_derived_from_two_results(tmp_path):
     assert rows["figure4/candidates_20/LLaVA1.5-7B/ImageNet"][0].value == pytest.approx(4.0)
 
 
-def test_both_numbers_of_every_form_of_guidance_stand_beside_the_row_and_are_named(tmp_path):
+def test_guidance_is_told_by_the_protocol_that_asked_and_by_its_form(tmp_path):
+    """Beside the paper's row stand the protocol's own form and the paper's two: its text's and its code's."""
     swept = {"held_out": {"guidance": 1.5, "accuracy": rate(0.4)}, "swept_on_test": {"guidance": 3, "accuracy": RATE}}
-    forms = {"paper": swept, "official": swept | {"held_out": None}}
-    write(tmp_path / "g", "guidance.json", {"name": "g", "forms": forms, "protocol": PROTOCOL} | MODEL)
-    found = collect([tmp_path], paper_numbers()).rows["table2/cfg/LLaVA1.5-7B/ImageNet"]
-    assert [result.protocol for result in found] == [
-        "paper 0123456789ab, t = 1.5 from the other half",
-        "paper 0123456789ab, t = 3 swept on these items",
-        "official 0123456789ab, t = 3 swept on these items",
+    forms = {name: swept | {"held_out": None} for name in ("paper", "official", "clean", "literal")} | {"own": swept}
+    values = {"name": "g", "forms": forms, "own": "own", "protocol": PROTOCOL | {"name": "mine"}} | MODEL
+    write(tmp_path / "g", "guidance.json", values)
+    found = collect([tmp_path], paper_numbers())
+    told = [result.protocol for result in found.rows["table2/cfg/LLaVA1.5-7B/ImageNet"]]
+    assert told == [
+        "mine 0123456789ab, form own, t = 1.5 from the other half",
+        "mine 0123456789ab, form own, t = 3 swept on these items",
+        "mine 0123456789ab, form paper, t = 3 swept on these items",
+        "mine 0123456789ab, form official, t = 3 swept on these items",
     ]
+    assert [result.protocol.split(", ")[1] for _, result in found.others] == ["form clean", "form literal"]
 
 
 def test_a_loss_curve_keeps_its_spike_and_a_repeated_step_counts_once(tmp_path):

@@ -7,7 +7,7 @@ import pytest
 
 from configs.run_dir import EvalDir
 from data_prep import build
-from eval.records import read_records
+from eval.asking.records import read_records
 from eval.reproduce import main
 
 ROOT = Path(__file__).resolve().parents[3]

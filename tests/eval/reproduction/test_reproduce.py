@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from configs.run_dir import EvalDir, RunDir
-from eval.records import PredictionWriter, read_records
+from eval.asking.records import PredictionWriter, read_records
+from eval.reporting.results import FILES
 from eval.reproduce import main
 from eval.reproduction.carry_out import Outcome, write_record
 from eval.reproduction.plan import Request, dataset_names, open_dataset, plan
@@ -75,6 +76,54 @@ def test_views_do_not_touch_the_answers_and_a_lost_answer_alone_is_asked_again(w
     assert json.loads(EvalDir(view).report("json").read_text())["answers_of"].startswith("../../paper_pets_scores/")
 
 
+def test_the_guidance_of_a_mixture_is_the_number_of_its_own_form(world, tiny_model):
+    def guided(*arguments: str) -> tuple[dict, dict]:
+        row = run(tiny_model, "--rows", "scores", "guidance", *arguments)["pets", "guidance"]
+        return row, json.loads((Path(row["folder"]) / "guidance.json").read_text())
+
+    plain, results = guided()
+    assert results["own"] == "paper"
+    assert set(results["forms"]) == {"paper", "official", "clean"}
+    mixed, results = guided("--set", "protocol.cfg_form=log")
+    own = results["forms"]["own"]
+    assert (own["form"], own["prior"], own["mean"]) == ("log", "no_image", True)
+    assert mixed["accuracy"] == own["held_out"]["accuracy"]
+    assert mixed["note"].startswith(f"form own, t = {own['held_out']['guidance']:g} chosen on ")
+    assert mixed["protocol"] != plain["protocol"]
+    assert mixed["protocol"].split()[1] == results["protocol"]["hash"]
+    assert results["protocol"]["cfg_form"] == "log"
+
+
+@pytest.mark.parametrize("lost", [0, 4])
+def test_a_guidance_that_needs_what_was_not_stored_says_so_and_the_other_rows_go_on(world, tiny_model, lost):
+    """All lines lack the probabilities, or all but some do: those of a call that was cut short."""
+    literal = ("--set", "protocol.token_scores=probability")
+    run(tiny_model, "--rows", "scores", "guidance")
+    if lost:
+        (folder,) = map(EvalDir, Path("runs/eval/paper_pets_scores").glob("*/"))
+        kept = folder.predictions(0).read_text().splitlines(keepends=True)[lost:]
+        folder.predictions(0).write_text("".join(kept))
+    rows = run(tiny_model, "--rows", "open", "scores", "guidance", *literal)
+    for key in ("scores", "guidance"):
+        assert "protocol.token_scores is probability" in rows["pets", key]["reason"]
+        assert "delete their folder" in rows["pets", key]["reason"]
+    assert rows["pets", "open"]["accuracy"]["n"] == 15
+    shutil.rmtree("runs/eval/paper_pets_scores")
+    rows = run(tiny_model, "--rows", "scores", "guidance", *literal)
+    assert rows["pets", "guidance"]["note"].startswith("form literal, ")
+
+
+def test_answers_of_which_a_kill_left_no_whole_line_are_a_reason_and_the_other_rows_go_on(world, tiny_model):
+    run(tiny_model, "--rows", "open", "identify", "main_object")
+    for row, left in (("open", b'{"id": "to'), ("identify", b'{"id": "\xff"}\n')):
+        (folder,) = map(EvalDir, Path(f"runs/eval/paper_pets_{row}").glob("*/"))
+        folder.predictions(0).write_bytes(left)
+    rows = run(tiny_model, "--rows", "open", "identify", "main_object", "--report-only")
+    assert rows["pets", "open"]["reason"] == "nothing was asked yet"
+    assert "line 1 is not a prediction" in rows["pets", "identify"]["reason"]
+    assert rows["pets", "main_object"]["accuracy"]["n"] == 15
+
+
 def test_workers_share_the_questions_and_a_last_call_finishes(world, tiny_model):
     whole = run(tiny_model, "--rows", "open", "closed", "questions")
     shutil.rmtree("runs")
@@ -118,6 +167,78 @@ def test_answers_of_weights_that_were_replaced_since_are_not_reported(world, tin
     for more in (["--report-only"], []):
         rows = run(model, "--rows", "scores_mean", *more)
         assert all("holds answers to other questions: model was" in row["reason"] for row in rows.values())
+
+
+@pytest.fixture
+def snapshot(world, tiny_model, monkeypatch):
+    """The folder that the hub id `owner/tiny` stands for."""
+    folder = shutil.copytree(tiny_model, world / "snapshot")
+    monkeypatch.setattr("eval.asking.respondents.model_folders", lambda *_: [("model", folder)])
+    return folder
+
+
+def test_a_hub_id_whose_weights_or_items_changed_is_not_reported(world, snapshot):
+    run("owner/tiny", "--rows", "open")
+    file = world / "pets.yaml"
+    shards = Path(next(line for line in file.read_text().splitlines() if "shards:" in line).split(": ")[1])
+    built = shutil.copytree(shards, world / "shards")
+    manifest = json.loads((built / "pets" / "manifest.json").read_text())
+    manifest["fingerprint"] = "0" * 64
+    (built / "pets" / "manifest.json").write_text(json.dumps(manifest))
+    rows = run("owner/tiny", "--rows", "open", "--report-only", "--set", f"data.shards={built}")
+    assert "data was" in rows["pets", "open"]["reason"]
+    (changed,) = write_random_base(world / "changed", "tiny", seed=1).glob("*.safetensors")
+    shutil.copy(changed, snapshot)
+    for more in (["--report-only"], []):
+        rows = run("owner/tiny", "--rows", "open", *more)
+        assert "holds answers to other questions: model was" in rows["pets", "open"]["reason"]
+
+
+def test_what_the_table_says_is_not_run_is_not_on_the_scoreboard(world, tiny_model):
+    model = shutil.copytree(tiny_model, world / "model")
+    rows = ["--rows", "scores", "scores_mean", "guidance", "probe"]
+    run(model, *rows)
+    results = [file for name in FILES for file in Path("runs").rglob(name)]
+    assert len(results) == 4
+    (changed,) = write_random_base(world / "changed", "tiny", seed=1).glob("*.safetensors")
+    shutil.copy(changed, model)
+    assert all(row["reason"] for row in run(model, *rows, "--report-only").values())
+    board = json.loads(Path("runs/scoreboard.json").read_text())
+    assert not board["others"]
+    assert not any(row["ours"] for row in board["rows"])
+    assert all(file.with_name(f"{file.name}.outdated").is_file() for file in results)
+    assert list(Path("runs").rglob("predictions-*.jsonl"))
+
+
+def test_answers_of_a_model_that_pads_right_are_reported_for_their_own_batches_alone(world, families):
+    def row(*arguments: str) -> dict:
+        settings = ["--set", "protocol.system_prompt=none", "--set", "protocol.max_new_tokens=4"]
+        model = ["--model", str(families["blip-2"]), "--datasets", "pets.yaml", "--protocol", "official"]
+        main([*model, "--rows", "open", *settings, *arguments])
+        (record,) = Path("runs/eval").glob("reproduction-official-*.json")
+        (found,) = json.loads(record.read_text())["rows"]
+        return found
+
+    for more in ([], ["--report-only"]):
+        found = row("--limit", "9", *more)
+        assert (found["reason"], found["accuracy"]["n"]) == (None, 9)
+    for more in (["--limit", "8"], ["--limit", "9", "--set", "batch_size=3"]):
+        assert "and is now" in row(*more, "--report-only")["reason"]
+
+
+def test_rows_do_not_share_a_folder_and_the_scoreboards_folder_is_made_before_the_work(
+    world, tiny_model, capsys, monkeypatch
+):
+    with pytest.raises(SystemExit):
+        run(tiny_model, "--set", f"output={world / 'x'}")
+    assert "--output" in capsys.readouterr().err
+    (world / "file").write_text("")
+    with monkeypatch.context() as patched, pytest.raises(SystemExit):
+        patched.setattr("eval.reproduce.ask", None)
+        run(tiny_model, "--output", "file/board")
+    assert "cannot make the folder file/board" in capsys.readouterr().err
+    run(tiny_model, "--rows", "open", "--output", "new/board")
+    assert Path("new/board/scoreboard.html").is_file()
 
 
 def test_the_dry_run_counts_what_is_left_and_loads_no_model(world, tiny_model, capsys):
@@ -214,7 +335,7 @@ def test_a_checkpoint_is_told_by_its_own_answers(world, tiny_model, monkeypatch,
     shutil.copytree(tiny_model, trained.export)
     other = write_random_base(trained.export_of(5), "tiny", ["tench", "photo"], seed=1)
     places = {"export": ("export", trained.export), "5": ("step-00000005", other)}
-    monkeypatch.setattr("eval.respondents.model_folders", lambda _, checkpoint, __: [places[checkpoint]])
+    monkeypatch.setattr("eval.asking.respondents.model_folders", lambda _, checkpoint, __: [places[checkpoint]])
     trained.config.write_text("name: x\ndata: {sources: {a: {reader: image_folder, path: a}}}\nmodel: {base: b}\n")
     arguments = ["--model", str(trained.root), "--datasets", "pets.yaml", "--rows", "open", "scores_2"]
     arguments += ["--set", "protocol.max_new_tokens=4"]

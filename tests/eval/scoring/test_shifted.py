@@ -9,7 +9,7 @@ from configs.errors import ConfigError
 from configs.protocol import ProtocolConfig
 from configs.run_dir import EvalDir
 from data_prep.sample import Turn
-from eval.predictor import Predictor
+from eval.answering.predictor import Predictor
 from eval.scoring import shifted
 from eval.scoring.predictor import LITERAL, LOG, ClassPredictor
 from eval.scoring.sheet import decode_scores

@@ -1,0 +1,1 @@
+"""Questions to text: greedy answers of any supported model."""

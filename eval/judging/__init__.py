@@ -1,0 +1,1 @@
+"""What a question is and what an answer is worth, by the protocol."""
