@@ -168,6 +168,8 @@ def _add_classes(found: Found, values: Mapping[str, Any], name: str) -> None:
     _, dataset = model_and_dataset(values)
     model = f"{_model_name(values)}{', probed' if name == 'probe.json' else ''}"
     results = [ClassResult(**result) for result in values["classes"]]
+    if all(result.frequency is None for result in results):
+        return  # nothing to draw: of no item is there an answer
     known = found.by_class.setdefault(dataset, {})
     if _items(results) >= _items(known.get(model, [])):  # of several results of one model the one of most items
         known[model] = results
