@@ -10,6 +10,7 @@ it, named. Every form is swept:
     official    log-probabilities, the mean over the images as the prior, sums: what the authors' code computes
     clean       log-probabilities, the prior without the image, sums
     literal     as paper, of the tokens' probabilities themselves (where protocol.token_scores had them stored)
+    own         what the answers' protocol says, where that is none of these
 
 In the first three, a name's probability is its tokens' product, or their geometric mean. A prior over images is the
 mean over the half that chooses t.
@@ -32,7 +33,7 @@ from configs.command_line import command_parser, exit_on_user_error
 from configs.errors import RunError, UserError
 from configs.protocol import ProtocolConfig
 from configs.run_dir import EvalDir
-from eval.asking.identity import Evaluation, read_evaluation
+from eval.asking.identity import Evaluation, protocol_of, read_evaluation
 from eval.asking.records import Prediction, chosen_records, read_records
 from eval.reporting.stats import Rate
 from eval.scoring.rules import Floats, Rule
@@ -67,10 +68,10 @@ FORMS: Mapping[str, Form] = {
 }
 
 
-def form_of(protocol: ProtocolConfig) -> str:
-    """The form that a protocol's settings describe, whatever it is called; the paper's if they are none of them."""
-    wanted = Form(protocol.cfg_form, protocol.cfg_prior, protocol.cfg_mean, protocol.token_scores)
-    return next((name for name, form in FORMS.items() if form == wanted), "paper")
+def form_of(protocol: ProtocolConfig) -> tuple[str, Form]:
+    """The form that a protocol's settings describe, whatever it is called, and its name here: `own` for a mixture."""
+    own = Form(protocol.cfg_form, protocol.cfg_prior, protocol.cfg_mean, protocol.token_scores)
+    return next((name for name, form in FORMS.items() if form == own), "own"), own
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +130,7 @@ def sweep(scored: Scored, form: Form) -> dict[str, Any]:
         "form": form.form,
         "prior": form.prior,
         "mean": form.mean,
+        "tokens": form.tokens,
         "held_out": None,
         "swept_on_test": {
             "guidance": AUTHORS[int(authors.argmax())],
@@ -150,6 +152,8 @@ def sweep(scored: Scored, form: Form) -> dict[str, Any]:
 def guidance_results(folder: EvalDir) -> dict[str, Any]:
     """All forms for the answers in `folder`: the content of guidance.json.
 
+    `own` names the form of their protocol; it is not among the `forms` if what it sums was not stored.
+
     Raises `RunError` if no class scores are stored there.
     """
     evaluation = read_evaluation(folder)
@@ -157,25 +161,27 @@ def guidance_results(folder: EvalDir) -> dict[str, Any]:
         raise RunError(f"{folder.root} has no evaluation.json; give the folder of one model's answers")
     lines = list(chosen_records(read_records(folder), evaluation.limit).predictions.values())
     scored = scored_items(lines, read_sheet(folder), str(evaluation.judged.get("duplicates", "any")))
+    settings = {**evaluation.asked, **evaluation.judged}
+    own, form = form_of(protocol_of(settings))
     return {
         "name": evaluation.name,
         "model": evaluation.model,
         "label": evaluation.label,
         "source": evaluation.source,
-        "protocol": _asked(evaluation),
+        "protocol": settings | {"name": _name(evaluation), "hash": evaluation.protocol_hash},
         "paper": None,
         "items": len(scored.tuning),
+        "own": own,
         "forms": {
             name: sweep(scored, form)
-            for name, form in FORMS.items()
+            for name, form in {**FORMS, own: form}.items()
             if form.tokens == "log_probability" or scored.literal is not None
         },
     }
 
 
-def _asked(evaluation: Evaluation) -> dict[str, Any]:
-    name = dict(evaluation.config["protocol"]).get("name", "custom")
-    return {**evaluation.asked, "name": name, "hash": evaluation.protocol_hash}
+def _name(evaluation: Evaluation) -> str:
+    return str(dict(evaluation.config["protocol"]).get("name", "custom"))
 
 
 def as_text(results: Mapping[str, Any]) -> str:

@@ -49,14 +49,16 @@ def lines() -> list[Prediction]:
 
 def slow_right(line: Prediction, form: str, t: float, prior: list[float], duplicates: str) -> bool:
     """The formulas of Section 3.1 (and of the authors' code), one class at a time."""
-    stored = line.probabilities if form == "literal" else line.scores
+    stored = line.probabilities if "literal" in form else line.scores
     sums = np.frombuffer(base64.b64decode(stored), dtype="<f4").tolist()
     best, best_score = -1, -math.inf
     for index in range(len(NAMES)):
         if form == "paper":
             p, q = math.exp(sums[index] / LENGTHS[index]), math.exp(prior[index] / LENGTHS[index])
-        elif form == "literal":  # the mean of the tokens' probabilities
+        elif form in ("literal", "mixed"):  # the mean of the tokens' probabilities, or of their logarithms
             p, q = sums[index] / LENGTHS[index], prior[index] / LENGTHS[index]
+        elif form == "mixed literal":  # the logarithm of summed probabilities
+            p, q = math.log(sums[index]), math.log(prior[index])
         else:
             p, q = sums[index], prior[index]
         if t * p + (1 - t) * q > best_score + 1e-12:
@@ -65,6 +67,9 @@ def slow_right(line: Prediction, form: str, t: float, prior: list[float], duplic
 
 
 def slow_prior(lines: list[Prediction], form: str) -> list[float]:
+    if form == "mixed literal":
+        rows = [np.frombuffer(base64.b64decode(line.probabilities), dtype="<f4").tolist() for line in lines]
+        return [sum(row[index] for row in rows) / len(rows) for index in range(len(NAMES))]
     if form != "official":
         return list(LITERAL_PRIOR if form == "literal" else PRIOR)
     rows = [np.frombuffer(base64.b64decode(line.scores), dtype="<f4").tolist() for line in lines]
@@ -86,9 +91,16 @@ def slow_sweep(lines: list[Prediction], form: str) -> tuple[float, int, int, flo
     return chosen, right(others, chosen, prior), len(others), authors, right(lines, authors, whole)
 
 
-@pytest.mark.parametrize("form", FORMS)
+MIXED = {
+    "mixed": ProtocolConfig(name="clean", cfg_form="log", cfg_mean=True),
+    "mixed literal": ProtocolConfig(cfg_form="log", cfg_prior="dataset_mean", token_scores="probability"),
+}
+
+
+@pytest.mark.parametrize("form", [*FORMS, *MIXED])
 def test_both_numbers_are_those_of_the_slow_reference(lines, form):
-    found = sweep(scored_items(lines, ClassSheet(NAMES, LENGTHS, PRIOR, LITERAL_PRIOR)), FORMS[form])
+    swept = FORMS[form] if form in FORMS else form_of(MIXED[form])[1]
+    found = sweep(scored_items(lines, ClassSheet(NAMES, LENGTHS, PRIOR, LITERAL_PRIOR)), swept)
     held, authors = found["held_out"], found["swept_on_test"]
     told = (
         held["guidance"], held["accuracy"]["count"], held["accuracy"]["n"],
@@ -130,6 +142,16 @@ def test_one_item_has_no_other_half(lines):
 
 def test_the_form_of_a_protocol_is_told_by_its_settings_whatever_it_is_called():
     authors = ProtocolConfig(name="official_finetuned", cfg_form="log", cfg_prior="dataset_mean")
-    assert form_of(authors) == "official"
-    assert form_of(ProtocolConfig(name="official", cfg_mean=True)) == "paper"
-    assert form_of(ProtocolConfig(cfg_form="log")) == "clean"
+    assert form_of(authors) == ("official", FORMS["official"])
+    assert form_of(ProtocolConfig(name="official", cfg_mean=True))[0] == "paper"
+    assert form_of(ProtocolConfig(cfg_form="log"))[0] == "clean"
+
+
+@pytest.mark.parametrize("protocol", [*MIXED.values(), ProtocolConfig()])
+def test_a_mixture_is_a_form_of_its_own(protocol):
+    name, form = form_of(protocol)
+    assert name == "own"
+    assert form not in FORMS.values()
+    rule = form.rule(2.0)
+    assert (rule.form, rule.guided_mean, rule.tokens) == (protocol.cfg_form, protocol.cfg_mean, protocol.token_scores)
+    assert form.prior == protocol.cfg_prior
