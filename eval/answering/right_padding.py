@@ -47,12 +47,11 @@ class LostRows(LogitsProcessor):  # type: ignore[misc]  # transformers' base is 
     def __init__(self, end: int):
         """`end` is the token that ends an answer."""
         self.end = end
-        self.lost: torch.Tensor | None = None
+        self.lost = torch.tensor(False)
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         """Look at the logits (B, V) that follow the tokens (B, T) said so far."""
-        now = ~scores.amax(-1).isfinite() & ~(input_ids == self.end).any(-1)
-        self.lost = now if self.lost is None else self.lost | now
+        self.lost = self.lost | (~scores.amax(-1).isfinite() & ~(input_ids == self.end).any(-1))
         return scores
 
 
@@ -68,5 +67,4 @@ def generate(
     watched = LostRows(limits["eos_token_id"])
     greedy = {"do_sample": False, "num_beams": 1, "logits_processor": [watched]}
     tokens = writer.generate(inputs_embeds=embeddings, attention_mask=mask, **greedy, **limits)
-    lost = [] if watched.lost is None else watched.lost.tolist()
-    return [None if gone else row for row, gone in zip(tokens.tolist(), lost, strict=True)]
+    return [None if lost else row for row, lost in zip(tokens.tolist(), watched.lost.tolist(), strict=True)]
