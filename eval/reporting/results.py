@@ -7,7 +7,8 @@ Reads report.json, probe.json, guidance.json, reproduction-*.json, and the metri
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,9 @@ from eval.reporting.stats import ClassResult, correlation_interval
 SIZES = "table7/validation/items/"
 FILES = ("report.json", "probe.json", "guidance.json")
 HELD_OUT = "best epoch on held-out training items"  # of a probe.json from before it said so
+
+
+Model = tuple[str, str]  # a run or a model, and which of its checkpoints: `export`, a step, last
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +74,7 @@ def collect(folders: Sequence[Path], known: Mapping[str, PaperNumber]) -> Found:
         found.reproductions.append(_load(file))
     rows = [row for values in found.reproductions for row in values["rows"]]
     told = {Path(row["folder"]).resolve() for row in rows if row["folder"]}
+    by_class: dict[str, dict[tuple[Model, str], list[ClassResult]]] = {}
     for file in sorted({file for folder in places for name in FILES for file in folder.rglob(name)}):
         values = _load(file)
         for row, result in _results(values, known, file.name):
@@ -79,7 +84,10 @@ def collect(folders: Sequence[Path], known: Mapping[str, PaperNumber]) -> Found:
                     found.rows.setdefault(row, []).append(result)
             elif Path(result.run).resolve() not in told:
                 found.others.append((f"{values['name']} {values['label']}", result))
-        _add_classes(found, values, file.name)
+        _add_classes(by_class, values, file.name)
+    names = model_names(model for models in by_class.values() for model, _ in models)
+    for dataset, models in by_class.items():
+        found.by_class[dataset] = {f"{names[model]}{how}": results for (model, how), results in models.items()}
     for row, result in derived(found.rows, known):
         found.rows.setdefault(row, []).append(result)
     return found
@@ -161,16 +169,19 @@ def _of_guidance(results: Mapping[str, Any], known: Mapping[str, PaperNumber]) -
                 yield (row if beside else None), _rated(swept[key]["accuracy"], tag, results)
 
 
-def _add_classes(found: Found, values: Mapping[str, Any], name: str) -> None:
+def _add_classes(
+    by_class: dict[str, dict[tuple[Model, str], list[ClassResult]]], values: Mapping[str, Any], name: str
+) -> None:
     """Keep the class results of an open question, and of a probe, for the figures of frequency."""
     if not values.get("frequency") or (name == "report.json" and not _plainly_open(values)):
         return
     _, dataset = model_and_dataset(values)
-    model = f"{_model_name(values)}{', probed' if name == 'probe.json' else ''}"
+    how = f"{' (fine-tuned)' if training_of(values) else ''}{', probed' if name == 'probe.json' else ''}"
+    model = _model_of_result(values), how
     results = [ClassResult(**result) for result in values["classes"]]
     if all(result.frequency is None for result in results):
         return  # nothing to draw: of no item is there an answer
-    known = found.by_class.setdefault(dataset, {})
+    known = by_class.setdefault(dataset, {})
     if _items(results) >= _items(known.get(model, [])):  # of several results of one model the one of most items
         known[model] = results
 
@@ -184,8 +195,37 @@ def _plainly_open(report: Mapping[str, Any]) -> bool:
     return protocol["kind"] == "zero_shot" or (protocol["kind"], protocol.get("prompt")) == ("open_world", "paper")
 
 
-def _model_name(values: Mapping[str, Any]) -> str:
-    return f"{Path(str(values['model'])).name}{' (fine-tuned)' if training_of(values) else ''}"
+def _model_of_result(values: Mapping[str, Any]) -> Model:
+    place, step = Path(str(values["model"])), re.fullmatch(r"step-(\d+)", str(values["label"]))
+    run = place.parent.parent if place.parent.name == "checkpoints" else place
+    return str(run), str(int(step[1])) if step else "export"
+
+
+def model_of_record(record: Mapping[str, Any]) -> Model:
+    """Whose rows the content of a reproduction-*.json is; an older one does not say of which checkpoint."""
+    return str(record["model"]), str(record.get("checkpoint", "export"))
+
+
+def model_names(models: Iterable[Model]) -> dict[Model, str]:
+    """Short names: the last of the place, as many before it as tell two of one name apart, and the checkpoint.
+
+    >>> list(model_names([("a/x", "export"), ("a/x", "500"), ("b/y", "export")]).values())
+    ['x', 'x step 500', 'y']
+    """
+    known = dict.fromkeys(models)
+    places = {place for place, _ in known}
+    return {(place, checkpoint): f"{_end(place, places)}{_told(checkpoint)}" for place, checkpoint in known}
+
+
+def _end(place: str, places: Iterable[str]) -> str:
+    others = [f"/{Path(other).as_posix()}" for other in places if other != place]
+    parts = Path(place).parts
+    ends = ("/".join(parts[-count:]) for count in range(1, len(parts)))
+    return next((end for end in ends if not any(other.endswith(f"/{end}") for other in others)), place)
+
+
+def _told(checkpoint: str) -> str:
+    return "" if checkpoint == "export" else f" {'step ' if checkpoint.isdigit() else ''}{checkpoint}"
 
 
 def derived(rows: Mapping[str, Sequence[Result]], known: Mapping[str, PaperNumber]) -> list[tuple[str, Result]]:

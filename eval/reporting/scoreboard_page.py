@@ -1,13 +1,12 @@
 """How the scoreboard looks: all rows that were planned, then a section a table of the paper, with its figure."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from eval.reporting.page import LONG_TABLE, Block, Contents, Figure, Heading, Page, Table, Text
 from eval.reporting.paper_figures import candidates_figure, error_figure, frequency_and_paper, loss_figure
 from eval.reporting.report_page import points
-from eval.reporting.results import Found
+from eval.reporting.results import Found, Model, model_names, model_of_record
 from eval.reporting.stats import ClassResult
 
 HEADERS = ("row", "paper", "ours", "difference", "95 % interval", "n", "protocol", "run")
@@ -92,16 +91,17 @@ def _frequency_caption(dataset: str) -> str:
 
 def _reproductions(records: Sequence[Mapping[str, Any]]) -> list[Block]:
     """Every row that was planned, a table a data set and protocol, a column a model; or why it was not run."""
-    tables: dict[tuple[str, str], dict[str, dict[str, Mapping[str, Any]]]] = {}
+    tables: dict[tuple[str, str], dict[str, dict[Model, Mapping[str, Any]]]] = {}
     for record in records:
         for row in record["rows"]:
             table = tables.setdefault((row["dataset"], record["protocol"]), {})
-            table.setdefault(row["title"], {})[record["model"]] = row
+            table.setdefault(row["title"], {})[model_of_record(record)] = row
+    names = model_names(map(model_of_record, records))
     blocks: list[Block] = []
     for (dataset, protocol), titles in tables.items():
         models = list(dict.fromkeys(model for by_model in titles.values() for model in by_model))
         rows = [[title, *(_outcome(by_model.get(model)) for model in models)] for title, by_model in titles.items()]
-        heads = [Path(model).name for model in models]
+        heads = [names[model] for model in models]
         blocks += [Heading(f"All rows on {dataset}, protocol {protocol}"), Table(("row", *heads), rows)]
     return blocks
 

@@ -9,6 +9,7 @@ A row that cannot be run stays in the list with its reason; so does one of which
 
 import fcntl
 import json
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -21,7 +22,7 @@ from configs.run_dir import EvalDir
 from data_prep.atomic import write_bytes
 from eval.asking.identity import OtherAnswersError
 from eval.asking.items import Share
-from eval.asking.places import place_of
+from eval.asking.places import place_of, run_of
 from eval.guidance import guidance_results
 from eval.report import write_report, write_view
 from eval.reporting.guidance_page import write_guidance
@@ -190,11 +191,20 @@ def _cannot(row: Planned, reason: str | None) -> Outcome:
 
 def record_file(config: EvalConfig, protocol: str) -> Path:
     """Where the outcomes of one model under one protocol stand: beside the folders of its evaluations."""
-    place = place_of(config)
+    place, (_, checkpoint) = place_of(config), _which(config)
     if place.in_run:
-        checkpoint = "" if config.checkpoint == "export" else f"-{config.checkpoint}"
-        return place.root.parent / f"reproduction-{protocol}{checkpoint}.json"
+        which = "" if checkpoint == "export" else f"-{checkpoint}"
+        return place.root.parent / f"reproduction-{protocol}{which}.json"
     return place.root.parent.parent / f"reproduction-{protocol}-{place.root.name}.json"
+
+
+def _which(config: EvalConfig) -> tuple[str, str]:
+    """(model, checkpoint): the run and which of its models, also where `config.model` is that model's own folder."""
+    run, place = run_of(config.model), Path(config.model)
+    if run is None or run.root == place:
+        return config.model, config.checkpoint
+    step = re.fullmatch(r"(?:export-)?step-(\d+)", place.name)
+    return str(run.root), str(int(step[1])) if step else place.name
 
 
 def write_record(config: EvalConfig, protocol: str, outcomes: Sequence[Outcome]) -> Path:
@@ -206,6 +216,8 @@ def write_record(config: EvalConfig, protocol: str, outcomes: Sequence[Outcome])
         rows = json.loads(file.read_text(encoding="utf-8"))["rows"] if file.is_file() else []
         kept = {(row["dataset"], row["row"]): row for row in rows}
         kept |= {(outcome.dataset, outcome.row): asdict(outcome) for outcome in outcomes}
-        content = {"model": config.model, "protocol": protocol, "rows": list(kept.values())}
+        model, checkpoint = _which(config)
+        told = {"model": model, "checkpoint": checkpoint, "protocol": protocol}
+        content = told | {"rows": list(kept.values())}
         write_bytes(file, (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
     return file

@@ -150,6 +150,35 @@ def test_a_result_that_a_reproduction_tells_is_no_other_result(tmp_path, monkeyp
     assert "0 other results" in capsys.readouterr().out
 
 
+def test_every_model_and_checkpoint_of_a_reproduction_has_a_column(tmp_path):
+    for number, (model, checkpoint) in enumerate(
+        [("runs/a", "export"), ("runs/a", "500"), ("runs/a", "last"), ("one/b", "export"), ("two/b", "export")]
+    ):
+        row = {"dataset": "x", "row": "open", "title": "open", "note": f"told {number}", "reason": None}
+        rows = [row | {"accuracy": None, "folder": None}]
+        record = {"model": model, "checkpoint": checkpoint, "protocol": "paper", "rows": rows}
+        write(tmp_path / str(number), "reproduction-paper.json", record)
+    main([str(tmp_path), "--output", str(tmp_path)])
+    text = (tmp_path / "scoreboard.md").read_text()
+    assert "| row | a | a step 500 | a last | one/b | two/b |" in text
+    assert "| open | told 0 | told 1 | told 2 | told 3 | told 4 |" in text
+
+
+def test_the_figure_of_frequency_has_a_curve_for_every_model_and_checkpoint(tmp_path):
+    classes = [{"label": 0, "name": "c", "right": 3, "wrong": 0, "no_answer": 0, "frequency": 5}]
+    frequency = {"spearman": None, "pearson": None, "classes": 1, "log_bins": []}
+    for number, (model, label) in enumerate(
+        [("runs/a", "export"), ("runs/a", "step-00000500"), ("runs/a/checkpoints/step-00000600", "step-00000600"),
+         ("one/b", "model"), ("two/b", "model")]
+    ):  # fmt: skip
+        values = MODEL | {"model": model, "label": label}
+        write_report(tmp_path / str(number), 1.0, model=values, frequency=frequency, classes=classes)
+    drawn = collect([tmp_path], paper_numbers()).by_class["ImageNet"]
+    assert set(drawn) == {
+        "a (fine-tuned)", "a step 500 (fine-tuned)", "a step 600 (fine-tuned)", "one/b", "two/b",
+    }  # fmt: skip
+
+
 def test_nothing_is_derived_from_two_protocols_or_two_models(tmp_path):
     write_report(tmp_path / "a", 0.20, protocol={"name": "official"})
     other = MODEL | {"model": "copies/llava-1.5-7b-hf"}

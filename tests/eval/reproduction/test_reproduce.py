@@ -336,7 +336,8 @@ def test_a_checkpoint_is_told_by_its_own_answers(world, tiny_model, monkeypatch,
     other = write_random_base(trained.export_of(5), "tiny", ["tench", "photo"], seed=1)
     places = {"export": ("export", trained.export), "5": ("step-00000005", other)}
     monkeypatch.setattr("eval.asking.respondents.model_folders", lambda _, checkpoint, __: [places[checkpoint]])
-    trained.config.write_text("name: x\ndata: {sources: {a: {reader: image_folder, path: a}}}\nmodel: {base: b}\n")
+    sources = "data: {sources: {a: {reader: image_folder, path: a}}}\ntrain: {sources: [a]}"
+    trained.config.write_text(f"name: x\nmodel: {{base: b}}\n{sources}\n")
     arguments = ["--model", str(trained.root), "--datasets", "pets.yaml", "--rows", "open", "scores_2"]
     arguments += ["--set", "protocol.max_new_tokens=4"]
 
@@ -346,13 +347,44 @@ def test_a_checkpoint_is_told_by_its_own_answers(world, tiny_model, monkeypatch,
         return [row["folder"] for row in json.loads(record.read_text())["rows"] if row["accuracy"]]
 
     export = folders()
+    assert len(export) == 3
     capsys.readouterr()
     main([*arguments, "--checkpoint", "5", "--dry-run"])
     assert " 15       15 " in capsys.readouterr().out  # nothing of it is answered yet
     assert folders("--checkpoint", "5") == [folder.replace("/export", "/step-00000005") for folder in export]
     assert folders() == export
+    heads = re.findall(r"^[|] row [|](.*)", Path("runs/scoreboard.md").read_text(), re.MULTILINE)
+    assert " x step 5 | x |" in heads
     main([*arguments, "--checkpoint", "5", "--dry-run"])
     assert " 15        0 " in capsys.readouterr().out
+
+
+def test_the_record_of_a_checkpoints_own_folder_is_that_of_the_checkpoint(world):
+    run = RunDir(world / "runs" / "x")
+    run.checkpoint(5).mkdir(parents=True)
+    run.export.mkdir()
+    run.config.write_text("name: x\n")
+    models = [(run.root, "export"), (run.root, "5"), (run.checkpoint(5), "export"), (run.export, "export")]
+    configs = [open_dataset("pets.yaml", Request(model=str(m), checkpoint=c)).config for m, c in models]
+    files = [write_record(config, "paper", []) for config in configs]
+    assert [file.name for file in files] == [f"reproduction-paper{more}.json" for more in ("", "-5", "-5", "")]
+    told = [json.loads(file.read_text()) for file in files]
+    assert [(record["model"], record["checkpoint"]) for record in told] == [
+        (str(run.root), checkpoint) for checkpoint in ("export", "5", "5", "export")
+    ]
+
+
+def test_a_damaged_record_is_named_after_the_table_is_told(world, tiny_model, capsys):
+    run(tiny_model, "--rows", "open")
+    (record,) = Path("runs/eval").glob("reproduction-paper-*.json")
+    for content in ("", "[]"):
+        record.write_text(content)
+        capsys.readouterr()
+        with pytest.raises(SystemExit):
+            run(tiny_model, "--rows", "open", "--report-only")
+        told = capsys.readouterr()
+        assert "1 of 1 rows have a result" in told.out
+        assert f"{record} is damaged" in told.err
 
 
 def test_two_calls_that_end_together_keep_each_others_rows(world):
