@@ -10,20 +10,23 @@ Whatever was answered before is kept: the same command goes on after a kill, and
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from configs.command_line import config_of, config_parser, exit_on_user_error
 from configs.errors import ConfigError, UserError
 from configs.evaluation import EvalConfig
 from configs.run_dir import EvalDir
+from eval.asking.identity import check_answers, read_evaluation
 from eval.asking.items import Share
-from eval.asking.places import place_of
+from eval.asking.places import NO_RUN, place_of, run_of
 from eval.asking.preview import preview
 from eval.presets import preset_names, preset_overrides
 from eval.protocols import make_protocol
 from eval.report import write_report
 from eval.reporting.paper import paper_number
 from eval.reporting.summary import result_line, write_summary
+from train.identity import model_identity
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -37,7 +40,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         if arguments.dry_run:
             print(preview(config, share))
         elif arguments.report_only:
-            report(config, place_of(config).existing())
+            folders = place_of(config).existing()
+            for folder in folders:
+                check_weights(config, folder)
+            report(config, folders)
         else:
             from eval.asking.workers import ask_every_model  # loads torch, which no other branch needs
 
@@ -46,6 +52,20 @@ def main(argv: Sequence[str] | None = None) -> None:
                 report(config, folders)
     except UserError as error:
         exit_on_user_error(error)
+
+
+def check_weights(config: EvalConfig, folder: EvalDir) -> None:
+    """Raise `RunError` if `folder` holds answers of other weights than lie in the model's folder now.
+
+    A model that is not here (any more) is not looked for: what it answered can be reported without it.
+    """
+    present, run = read_evaluation(folder), run_of(config.model)
+    if present is None:
+        return
+    exports = {NO_RUN: folder.root.name, "export": "export"}
+    model = Path(config.model) if run is None else run.root / exports.get(present.label, f"export-{present.label}")
+    if any(model.glob("*.safetensors")):
+        check_answers(folder, replace(present, asked={**present.asked, "model": model_identity(model)}))
 
 
 def report(config: EvalConfig, folders: Sequence[EvalDir]) -> None:

@@ -185,6 +185,30 @@ def test_another_model_is_refused(write_config, tmp_path, tiny_model, capsys):
     assert re.search(r"model was \w{12}\.\.\. and is now \w{12}\.\.\.", capsys.readouterr().err)
 
 
+@pytest.mark.parametrize("inside_run", [False, True])
+def test_no_report_is_made_of_answers_of_weights_that_were_replaced(
+    write_config, tmp_path, tiny_model, capsys, inside_run
+):
+    from train.shapes import write_random_base
+
+    model = shutil.copytree(tiny_model, tmp_path / "run" / "export")
+    if inside_run:
+        (tmp_path / "run" / "config.yaml").write_text(
+            "name: x\ndata: {sources: {a: {reader: image_folder, path: a}}}\nmodel: {base: b}\ntrain: {sources: [a]}\n"
+        )
+    arguments = ["--config", str(write_config(model=str(model)))]
+    main(arguments)
+    main([*arguments, "--report-only"])
+    (changed,) = write_random_base(tmp_path / "other", "tiny", seed=1).glob("*.safetensors")
+    shutil.copy(changed, model)
+    with pytest.raises(SystemExit):
+        main([*arguments, "--report-only"])
+    assert "holds answers to other questions: model was" in capsys.readouterr().err
+    shutil.rmtree(model)
+    if not inside_run:  # a folder that is gone is in no run
+        main([*arguments, "--report-only"])
+
+
 def test_a_failing_item_is_named_and_counted_and_never_scored(write_config, tmp_path, monkeypatch, capsys):
     original = ShardSet.sample
 
