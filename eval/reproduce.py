@@ -66,8 +66,8 @@ def reproduce(arguments: argparse.Namespace) -> None:
         if arguments.workers > 1:
             return
     outcomes = finish(planned)
-    record = write_record(planned[0].config, Path(request.protocol).stem, outcomes)
-    print(f"{outcome_table(outcomes)}\n{record}")
+    print(outcome_table(outcomes))
+    print(write_record(planned[0].config, Path(request.protocol).stem, outcomes))
     print(write_scoreboard([output], output))
 
 

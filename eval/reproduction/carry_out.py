@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from configs.errors import UserError
+from configs.errors import RunError, UserError
 from configs.evaluation import EvalConfig
 from configs.run_dir import EvalDir
 from data_prep.atomic import write_bytes
@@ -208,13 +208,21 @@ def _which(config: EvalConfig) -> tuple[str, str]:
 
 
 def write_record(config: EvalConfig, protocol: str, outcomes: Sequence[Outcome]) -> Path:
-    """Write the outcomes, those of other data sets or rows of an earlier call kept; returns the file."""
+    """Write the outcomes, those of other data sets or rows of an earlier call kept; returns the file.
+
+    Raises `RunError` if that earlier call's file is damaged.
+    """
     file = record_file(config, protocol)
     file.parent.mkdir(parents=True, exist_ok=True)
     with file.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # a call for other data sets may end at the same time
-        rows = json.loads(file.read_text(encoding="utf-8"))["rows"] if file.is_file() else []
-        kept = {(row["dataset"], row["row"]): row for row in rows}
+        try:
+            rows = json.loads(file.read_text(encoding="utf-8"))["rows"] if file.is_file() else []
+            kept = {(row["dataset"], row["row"]): row for row in rows}
+        except (ValueError, KeyError, TypeError) as error:
+            raise RunError(
+                f"{file} is damaged ({error}); delete it: rows of other calls are told again by them"
+            ) from error
         kept |= {(outcome.dataset, outcome.row): asdict(outcome) for outcome in outcomes}
         model, checkpoint = _which(config)
         told = {"model": model, "checkpoint": checkpoint, "protocol": protocol}
