@@ -19,11 +19,15 @@ ENCODERS = ("clip", "blip-2")  # model types whose image encoder stands by itsel
 
 @dataclass(frozen=True, slots=True)
 class System:
-    """`base` is the model as it was published; `mode` and `sources` are those of its training, None and () without."""
+    """`base` is the model as it was published; `mode` and `sources` are those of its training, None and () without.
+
+    `lora_onto` is the model whose language weights its LoRA was merged onto, if not the base's (`train.export`).
+    """
 
     base: str
     mode: str | None = None
     sources: tuple[str, ...] = ()
+    lora_onto: str | None = None
 
     @property
     def finetuned(self) -> bool:
@@ -36,7 +40,8 @@ def system_of(model: str) -> System:
     record = Path(model) / EXPORT
     if record.is_file():
         values = json.loads(record.read_text(encoding="utf-8"))
-        return System(str(values["base"]), str(values["mode"]), tuple(values["sources"]))
+        onto = (values.get("lora_onto") or {}).get("model")
+        return System(str(values["base"]), str(values["mode"]), tuple(values["sources"]), onto)
     run = run_of(model)
     if run is None:
         return System(model)

@@ -218,6 +218,17 @@ def _is_export_of(output: Path, checkpoint: Path) -> bool:
     return not checkpoint.is_dir() or record.get("checkpoint_sha256") == _checkpoint_sha256(checkpoint)
 
 
+def default_output(run: RunDir, step: int | None, keep_adapter: bool = False, lora_onto: str | None = None) -> Path:
+    """Where an export goes unasked: the run's export folder, or one of its own for each step, form and other model."""
+    output = run.export if step is None else run.export_of(step)
+    if keep_adapter:  # evaluations take the other folders, which hold the whole model
+        output = output.with_name(f"{output.name}-adapter")
+    if lora_onto is not None:  # folders of one name, such as two exports, are different models
+        place = hashlib.sha256(str(resolve_folder(lora_onto).resolve()).encode()).hexdigest()[:8]
+        output = output.with_name(f"{output.name}-onto-{Path(lora_onto).name}-{place}")
+    return output
+
+
 def main() -> None:
     """Export one checkpoint of a run."""
     parser = command_parser(__doc__)
@@ -231,13 +242,9 @@ def main() -> None:
     run = RunDir(arguments.run)
     try:
         checkpoint = _checkpoint_to_export(run, arguments.step)
-        default = run.export if arguments.step is None else run.export_of(checkpoint.step)
-        if arguments.keep_adapter:  # evaluations take the other folders, which hold the whole model
-            default = default.with_name(f"{default.name}-adapter")
-        if arguments.lora_onto is not None:
-            default = default.with_name(f"{default.name}-onto-{Path(arguments.lora_onto).name}")
         how = {"keep_adapter": arguments.keep_adapter, "lora_onto": arguments.lora_onto}
-        output = export_checkpoint(run, checkpoint, arguments.output or default, arguments.base, **how)
+        output = arguments.output or default_output(run, arguments.step, **how)
+        output = export_checkpoint(run, checkpoint, output, arguments.base, **how)
     except UserError as error:
         exit_on_user_error(error)
     print(f"exported step {checkpoint.step} to {output}")

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from eval.reporting.figures import accuracy_figure, frequency_figure
+from eval.reporting.finetuned_rows import merged_onto
 from eval.reporting.page import Block, Figure, Heading, Numbers, Page, Table, Text
 from eval.reporting.stats import ClassResult
 
@@ -50,7 +51,7 @@ def protocol_tag(report: Mapping[str, Any]) -> str:
 def report_page(report: Mapping[str, Any]) -> Page:
     """The page of one evaluation."""
     blocks: list[Block] = [
-        Text(f"{report['model']} ({report['label']}), asked about {report['source']}"),
+        Text(f"{report['model']} ({report['label']}{merged_onto(report)}), asked about {report['source']}"),
         *_warnings(report),
         _numbers(report),
         *_paper(report),

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from configs.errors import RunError
-from eval.reporting.finetuned_rows import training_of
+from eval.reporting.finetuned_rows import merged_onto, training_of
 from eval.reporting.loss_curves import LossCurve, read_loss_curves
 from eval.reporting.paper import PaperNumber
 from eval.reporting.paper_rows import (
@@ -117,7 +117,8 @@ def _rated(rate: Mapping[str, Any], protocol: str, values: Mapping[str, Any]) ->
 
 
 def _of_report(report: Mapping[str, Any], known: Mapping[str, PaperNumber]) -> Iterator[tuple[str | None, Result]]:
-    tag, accuracy = protocol_tag(report), _rated(report["accuracy"], protocol_tag(report), report)
+    tag = f"{protocol_tag(report)}{merged_onto(report)}"
+    accuracy = _rated(report["accuracy"], tag, report)
     rows = rows_of_report(report, known)
     yield from ((row, accuracy) for row in rows)
     yield from _plain(rows_of_correlation(report, known), (report.get("frequency") or {}).get("classes"), tag, report)
@@ -176,7 +177,10 @@ def _add_classes(
     if not values.get("frequency") or (name == "report.json" and not _plainly_open(values)):
         return
     _, dataset = model_and_dataset(values)
-    how = f"{' (fine-tuned)' if training_of(values) else ''}{', probed' if name == 'probe.json' else ''}"
+    how = f"{' (fine-tuned)' if training_of(values) else ''}{merged_onto(values)}"
+    if name == "probe.json":  # the authors choose the epoch on the test items (D17)
+        on_test = "best epoch on the test items" in str(values.get("chosen"))
+        how += f", probed{' (epoch chosen on the test items)' if on_test else ''}"
     model = _model_of_result(values), how
     results = [ClassResult(**result) for result in values["classes"]]
     if all(result.frequency is None for result in results):

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from configs.run_dir import RunDir
-from eval.systems import System, system_of
+from eval.systems import System, described, system_of
 
 CONFIG = """
 name: x
@@ -39,3 +39,10 @@ def test_an_export_that_was_moved_away_remembers_its_training(tmp_path):
 def test_any_other_model_is_as_it_was_published(tmp_path):
     assert not system_of(str(tmp_path)).finetuned
     assert system_of("llava-hf/llava-1.5-7b-hf") == System("llava-hf/llava-1.5-7b-hf")
+
+
+def test_a_lora_merged_onto_other_weights_is_told_from_one_on_its_base(tmp_path):
+    values = {"base": "hub/model", "mode": "lora", "sources": ["imagenet"], "lora_onto": {"model": "hub/vicuna"}}
+    (tmp_path / "export.json").write_text(json.dumps(values))
+    assert system_of(str(tmp_path)).lora_onto == "hub/vicuna"
+    assert described(str(tmp_path))["lora_onto"] == "hub/vicuna"

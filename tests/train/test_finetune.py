@@ -16,7 +16,7 @@ from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, LlavaForC
 from configs.errors import ConfigError, RunError
 from configs.run_dir import RunDir
 from train.checkpoints.reading import newest_checkpoint, open_checkpoint
-from train.export import export_checkpoint, model_folders
+from train.export import default_output, export_checkpoint, model_folders
 from train.model import load_model
 from train.shapes import write_random_base
 
@@ -176,6 +176,17 @@ def test_lora_may_be_merged_onto_another_models_language_weights(workshop, strai
     record = json.loads((tmp_path / "onto" / "export.json").read_text())
     assert record["lora_onto"]["model"] == str(folder)
     assert model_folders(str(straight.root))[0] == ("export", straight.export)
+
+
+def test_merges_onto_two_folders_of_one_name_do_not_replace_each_other(tmp_path):
+    run, places = RunDir(tmp_path / "x"), [tmp_path / name / "export" for name in "ab"]
+    for place in places:
+        place.mkdir(parents=True)
+    outputs = {default_output(run, None, lora_onto=str(place)) for place in places}
+    assert len(outputs) == 2
+    assert all(output.name.startswith("export-onto-export-") for output in outputs)
+    assert default_output(run, None) == run.export
+    assert default_output(run, 5, keep_adapter=True).name == "export-step-00000005-adapter"
 
 
 def test_language_weights_of_another_shape_are_refused_by_name(straight, tmp_path):

@@ -179,6 +179,18 @@ def test_the_figure_of_frequency_has_a_curve_for_every_model_and_checkpoint(tmp_
     }  # fmt: skip
 
 
+def test_both_merges_of_one_lora_share_a_row_and_are_told_apart(tmp_path):
+    system = {"base": MODEL["model"], "mode": "lora", "sources": ["flowers102_train"], "finetuned": True}
+    for name, onto in (("export", None), ("onto", "lmsys/vicuna-7b-v1.5")):
+        model = {"model": f"runs/x/{name}", "source": "flowers102_test", "system": system | {"lora_onto": onto}}
+        write_report(tmp_path / name, 0.5, model=MODEL | model)
+    row = "table3/finetuned/LLaVA1.5-7B/lora/Flowers102"
+    assert [result.protocol for result in collect([tmp_path], paper_numbers()).rows[row]] == [
+        "paper 0123456789ab",
+        "paper 0123456789ab, LoRA merged onto lmsys/vicuna-7b-v1.5",
+    ]
+
+
 def test_nothing_is_derived_from_two_protocols_or_two_models(tmp_path):
     write_report(tmp_path / "a", 0.20, protocol={"name": "official"})
     other = MODEL | {"model": "copies/llava-1.5-7b-hf"}
