@@ -148,8 +148,11 @@ def _plain(
 def _of_probe(probe: Mapping[str, Any], known: Mapping[str, PaperNumber]) -> Iterator[tuple[str | None, Result]]:
     rows = rows_of_probe(probe, known)
     main = probe["places"].get("-1") or next(iter(probe["places"].values()))  # an encoder has one place
+    tag = f"probe, {probe['epochs']} epochs, {probe.get('chosen', HELD_OUT)}"
+    tag += f", {probe['precision']} products" if "precision" in probe else ""
+    tag = f"{probe['protocol']} {tag}" if "protocol" in probe else tag
     for row, rate in rows.items() if rows else ((None, main["accuracy"]),):
-        yield row, _rated(rate, f"probe, {probe['epochs']} epochs, {probe.get('chosen', HELD_OUT)}", probe)
+        yield row, _rated(rate, tag, probe)
     _, dataset = model_and_dataset(probe)
     counts = {"train": probe["train"] + probe["val"], "classes": probe["class_count"]}  # some may be held out
     sizes = {f"table7/{what}/items/{dataset}": float(count) for what, count in counts.items()}
