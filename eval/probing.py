@@ -28,9 +28,11 @@ from configs.command_line import command_parser, exit_on_user_error
 from configs.errors import ConfigError, RunError, UserError
 from configs.evaluation import EvalConfig, is_api
 from configs.load import load_config
-from configs.protocol import ProtocolConfig
+from configs.protocol import ProbeConfig, ProtocolConfig
+from configs.run_dir import EvalDir
+from configs.section import result_fields
 from data_prep.atomic import write_bytes
-from eval.asking.identity import JUDGING, SCORING, describe_evaluation
+from eval.asking.identity import JUDGING, SCORING, describe_evaluation, read_evaluation
 from eval.asking.items import Share, open_source
 from eval.asking.places import place_of
 from eval.asking.respondents import check_current, respondent_folders
@@ -86,7 +88,7 @@ def report(config: EvalConfig) -> dict[str, Any]:
         "paper": {"row": config.paper_row} if config.paper_row else None,
         "train_source": config.probe_source,
         "folder": str(folder),
-        "protocol": config.protocol.name,
+        "protocol": {"name": config.protocol.name, "hash": _protocol_hash(places[1][0], settings)},
         "settings": asdict(settings),
         "failures": {
             source.source: [asdict(failure) for failure in part.failures]
@@ -97,6 +99,13 @@ def report(config: EvalConfig) -> dict[str, Any]:
     folder.mkdir(parents=True, exist_ok=True)
     write_bytes(folder / "probe.json", (json.dumps(result, indent=1) + "\n").encode())
     return result
+
+
+def _protocol_hash(states: EvalDir, settings: ProbeConfig) -> str:
+    """Names how the states were asked for and how heads were trained on them: 12 hexadecimal digits."""
+    evaluation = read_evaluation(states)
+    asked = None if evaluation is None else evaluation.protocol_hash
+    return hashlib.sha256(json.dumps([asked, result_fields(settings)], sort_keys=True).encode()).hexdigest()[:12]
 
 
 def states_configs(config: EvalConfig) -> list[EvalConfig]:

@@ -150,7 +150,8 @@ def _of_probe(probe: Mapping[str, Any], known: Mapping[str, PaperNumber]) -> Ite
     main = probe["places"].get("-1") or next(iter(probe["places"].values()))  # an encoder has one place
     tag = f"probe, {probe['epochs']} epochs, {probe.get('chosen', HELD_OUT)}"
     tag += f", {probe['precision']} products" if "precision" in probe else ""
-    tag = f"{probe['protocol']} {tag}" if "protocol" in probe else tag
+    if isinstance(probe.get("protocol"), Mapping):  # an older file has its name alone, or nothing
+        tag = f"{protocol_tag(probe)} {tag}"
     for row, rate in rows.items() if rows else ((None, main["accuracy"]),):
         yield row, _rated(rate, tag, probe)
     _, dataset = model_and_dataset(probe)

@@ -158,18 +158,18 @@ def _probed(row: Planned) -> Outcome:
     from eval.probing import report  # loads torch
 
     result = report(_probing(row))
-    places, folder = result["places"], Path(result["folder"])
+    places, folder, tag = result["places"], Path(result["folder"]), protocol_tag(result)
     failed = sum(map(len, result["failures"].values()))
     told = result["chosen"] + (f"; {failed:,} items failed" if failed else "")
     if row.row.kind == "linear":
         (name, place), *_ = places.items()
-        return _outcome(row, place["accuracy"], f"head on {name.replace('_', ' ')}; {told}", folder)
+        return _outcome(row, place["accuracy"], f"head on {name.replace('_', ' ')}; {told}", folder, tag)
     name = next((place for place in ("mean", "-1") if place in places), next(iter(places)))
     others = [f"{place} {found['accuracy']['value']:.1%}" for place, found in places.items() if place != name]
     told = f"place {name}; {told}; " + (f"others: {', '.join(others)}" if others else "no other place")
     if result["frequency"]:
         told += f"; frequency: {correlated(result['frequency'])}"
-    return _outcome(row, places[name]["accuracy"], told, folder)
+    return _outcome(row, places[name]["accuracy"], told, folder, tag)
 
 
 def _sibling(row: Planned, answers: EvalDir) -> EvalDir:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -135,6 +136,10 @@ def test_a_model_is_probed_from_config_to_numbers_and_loaded_once(write_config, 
     assert "answered" not in printed.err
     assert json.loads((tmp_path / "answers" / "probe.json").read_text())["places"] == result["places"]
     assert len(list((tmp_path / "answers" / "features").glob("pets-*"))) == 1
+    main([*arguments[:-1], "--json"])
+    held_out = json.loads(capsys.readouterr().out)["protocol"]
+    assert re.fullmatch("[0-9a-f]{12}", held_out["hash"])
+    assert result["protocol"]["name"] == held_out["name"] and result["protocol"]["hash"] != held_out["hash"]
 
 
 def test_stored_states_do_not_stand_for_weights_that_were_put_in_their_models_place(

@@ -213,7 +213,14 @@ def test_the_sizes_of_a_data_set_come_from_its_test_items_and_its_linear_heads(t
 
 def test_a_heads_number_names_its_protocol_precision_and_how_the_epoch_was_chosen(tmp_path):
     probe = {"places": {"mean": {"accuracy": RATE}}, "train": 9, "val": 0, "class_count": 2, "frequency": None}
-    probe |= {"protocol": "official", "precision": "fp32", "chosen": "best epoch on the test items themselves"}
+    probe |= {
+        "protocol": {"name": "official", "hash": "0123456789ab"},
+        "precision": "fp32",
+        "chosen": "best epoch on the test items themselves",
+    }
     write(tmp_path, "probe.json", {"name": "p", "epochs": 500} | probe | MODEL)
     (result,) = collect([tmp_path], paper_numbers()).rows["table3/probing/LLaVA1.5-7B/average/ImageNet"]
-    assert result.protocol == "official probe, 500 epochs, best epoch on the test items themselves, fp32 products"
+    assert (
+        result.protocol
+        == "official 0123456789ab probe, 500 epochs, best epoch on the test items themselves, fp32 products"
+    )
