@@ -198,7 +198,8 @@ def _check_same(folder: EvalDir, present: Mapping[str, Any], wanted: Mapping[str
     defaults = result_fields(ProtocolConfig())  # a setting that did not exist had its default's effect
     judged = judging_fields(str(wanted.get("kind")))
     assumed = {"classes_sha256": wanted.get("classes_sha256")}  # older folders do not say
-    present = {**assumed, **{key: value for key, value in defaults.items() if key not in judged}, **present}
+    unsaid = {key: value for key, value in defaults.items() if key not in judged}
+    present, wanted = {**assumed, **unsaid, **present}, {**unsaid, **wanted}
     differences = [
         f"{key} was {_short(present.get(key))} and is now {_short(wanted.get(key))}"
         for key in sorted({*present, *wanted})
