@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from statistics import correlation
 
 Z_95 = 1.959963984540054  # the normal distribution's 97.5 % quantile
 LOG_EDGES = (0, 1, 10, 100, 1_000, 10_000)  # the last bin has no upper end; the paper speaks of < 10 and > 10,000
@@ -50,39 +51,18 @@ def wilson(count: int, total: int) -> tuple[float, float]:
     return low, high
 
 
-def ranks(values: Sequence[float]) -> list[float]:
-    """Ranks from 1; equal values share the mean of theirs.
-
-    >>> ranks([10, 20, 20, 30])
-    [1.0, 2.5, 2.5, 4.0]
-    """
-    order = sorted(range(len(values)), key=values.__getitem__)
-    result = [0.0] * len(values)
-    start = 0
-    while start < len(order):
-        end = start
-        while end < len(order) and values[order[end]] == values[order[start]]:
-            end += 1
-        for place in order[start:end]:
-            result[place] = (start + 1 + end) / 2
-        start = end
-    return result
-
-
 def pearson(first: Sequence[float], second: Sequence[float]) -> float | None:
     """Linear correlation, -1 to 1; None where it is not defined: one of them is constant, or there are under two."""
     if len(first) < 2 or min(first) == max(first) or min(second) == max(second):
         return None
-    mean_first, mean_second = math.fsum(first) / len(first), math.fsum(second) / len(second)
-    product = math.fsum((a - mean_first) * (b - mean_second) for a, b in zip(first, second, strict=True))
-    squares_first = math.fsum((a - mean_first) ** 2 for a in first)
-    squares_second = math.fsum((b - mean_second) ** 2 for b in second)
-    return product / math.sqrt(squares_first * squares_second)
+    return correlation(first, second)
 
 
 def spearman(first: Sequence[float], second: Sequence[float]) -> float | None:
-    """Correlation of the ranks; None where `pearson` has none."""
-    return pearson(ranks(first), ranks(second))
+    """Correlation of the ranks, equal values sharing the mean of theirs; None where `pearson` has none."""
+    from scipy.stats import rankdata  # slow to import, needed by few reports
+
+    return pearson(rankdata(first).tolist(), rankdata(second).tolist())
 
 
 def correlation_interval(value: float | None, n: int, *, ranked: bool) -> tuple[float, float] | None:
