@@ -38,6 +38,7 @@ class Paired:
     second_right: int
     first_only: int
     second_only: int
+    left_out: int = 0
 
     @property
     def p_value(self) -> float:
@@ -73,23 +74,21 @@ def mcnemar(first_only: int, second_only: int) -> float:
     >>> round(mcnemar(2, 8), 4)
     0.1094
     """
-    total, fewer = first_only + second_only, min(first_only, second_only)
-    if first_only == second_only:
-        return 1.0
-    logs = [math.lgamma(total + 1) - math.lgamma(k + 1) - math.lgamma(total - k + 1) for k in range(fewer + 1)]
-    return min(1.0, 2 * math.fsum(math.exp(value - total * math.log(2)) for value in logs))
+    from scipy.stats import binomtest  # slow to import, needed by comparisons only
+
+    total = first_only + second_only
+    return float(binomtest(first_only, total).pvalue) if total else 1.0
 
 
 def compare_right(first: Mapping[str, bool], second: Mapping[str, bool]) -> Paired:
-    """Compare by item id; items of one run alone are left out. Raises `RunError` if none is in both."""
+    """Compare by item id; items of one run alone are left out, and counted. Raises `RunError` if none is in both."""
     both = sorted(first.keys() & second.keys())
     if not both:
         raise RunError("the two runs have no item in common; compare evaluations of one source")
     pairs = Counter((first[item], second[item]) for item in both)
     agree = pairs[True, True]
-    return Paired(
-        len(both), agree + pairs[True, False], agree + pairs[False, True], pairs[True, False], pairs[False, True]
-    )
+    right = agree + pairs[True, False], agree + pairs[False, True]
+    return Paired(len(both), *right, pairs[True, False], pairs[False, True], len(first.keys() ^ second.keys()))
 
 
 def read_right(folder: EvalDir, changes: Mapping[str, Any] | None = None) -> dict[str, bool]:
@@ -166,13 +165,14 @@ def read_settings(settings: Sequence[str]) -> dict[str, Any]:
 
 
 def as_text(pairs: Sequence[Mapping[str, Any]]) -> str:
-    """Three lines a pair."""
+    """Three lines a pair, and a fourth if items are left out."""
     return "\n".join(
         f"{pair['first']} and {pair['second']}:\n"
         f"  right {pair['first_right']:,} and {pair['second_right']:,} of the same {pair['items']:,} items: difference "
         f"{100 * pair['difference']:+.1f} points (95 %: {100 * pair['low']:+.1f} to {100 * pair['high']:+.1f})\n"
         f"  only the first is right on {pair['first_only']:,}, only the second on {pair['second_only']:,}: McNemar's "
         f"exact test p = {pair['p_value']:.2g}"
+        + (f"\n  left out: {pair['left_out']:,} items that only one of them answered" if pair["left_out"] else "")
         for pair in pairs
     )
 

@@ -4,15 +4,15 @@ import itertools
 import json
 import math
 import shutil
+from fractions import Fraction
 
 import pytest
-from scipy.stats import binomtest
 
 from configs.errors import RunError
 from configs.evaluation import EvalConfig
 from configs.load import load_config
 from configs.run_dir import EvalDir
-from eval.paired import Paired, compare_right, main, mcnemar
+from eval.paired import Paired, as_text, compare_right, compared, main, mcnemar
 from eval.report import write_view
 from eval.reporting.confusion import confusions
 from eval.run import main as evaluate
@@ -21,18 +21,24 @@ from eval.run import main as evaluate
 @pytest.mark.parametrize(("first", "second"), [*itertools.product(range(5), repeat=2), (2, 8), (40, 61), (500, 700)])
 def test_the_p_value_is_the_exact_binomial_one(first, second):
     total = first + second
-    expected = binomtest(min(first, second), total, 0.5).pvalue if total else 1.0
-    assert mcnemar(first, second) == pytest.approx(expected)
+    tail = sum(Fraction(math.comb(total, number), 2**total) for number in range(min(first, second) + 1))
+    assert mcnemar(first, second) == pytest.approx(float(min(1, 2 * tail)))
 
 
 def test_only_items_of_both_runs_count_and_only_disagreements_decide():
     first = {"a": True, "b": True, "c": False, "d": False, "only": True}
     second = {"a": True, "b": False, "c": True, "d": True}
     paired = compare_right(first, second)
-    assert paired == Paired(4, 2, 3, 1, 2)
+    assert paired == Paired(4, 2, 3, 1, 2, left_out=1)
     assert paired.difference == pytest.approx(0.25)
     assert paired.interval[0] < 0.25 < paired.interval[1]
     assert paired.to_json()["p_value"] == mcnemar(1, 2) == 1.0
+
+
+def test_items_that_only_one_run_answered_are_counted_in_what_is_told():
+    rights = {"a": {"x": True, "y": False, "z": True}, "b": {"x": False, "w": True}}
+    assert "left out: 3 items that only one of them answered" in as_text(compared(rights))
+    assert "left out" not in as_text(compared({"a": {"x": True}, "b": {"x": False}}))
 
 
 def test_runs_without_a_common_item_are_refused():
