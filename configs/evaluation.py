@@ -79,9 +79,7 @@ class EvalConfig(Section):
     probe_source: str | None = setting(
         None, doc="Source of data.sources on which linear heads are trained (probing).", changes_result=False
     )
-    paper_row: str | None = setting(
-        None, doc="Row of eval/reporting/paper_numbers.json set beside ours.", changes_result=False
-    )
+    paper_row: str | None = setting(None, doc="Row of eval/paper/numbers.json set beside ours.", changes_result=False)
 
     def __post_init__(self) -> None:
         """Raise `ConfigError` for an unknown source or an impossible checkpoint."""

@@ -22,8 +22,8 @@ class ProtocolConfig(Section):
     markup: str = setting(
         "family",
         doc="Words and tokens of a turn: `family` as the model was trained, `official` as the authors' code asks it, "
-        "or one by name (train/chat.py); llava and hf as chat.markup; llava_doubled is llava but for answer_prefix, "
-        "which opens a second turn: ASSISTANT:ASSISTANT: (authors' fine-tuned ImageWikiQA).",
+        "or one by name (train/chat/templates.py); llava and hf as chat.markup; llava_doubled is llava but for "
+        "answer_prefix, which opens a second turn: ASSISTANT:ASSISTANT: (authors' fine-tuned ImageWikiQA).",
         choices=(
             "family",
             "official",
@@ -118,7 +118,7 @@ class ProtocolConfig(Section):
     refuse_leaks: bool = setting(False, doc="Do not ask questions that name their class.")
     choice_parser: str = setting(
         "careful",
-        doc="How a letter is found: eval/judging/scorers.py's rules, or MMMU's as in the authors' code.",
+        doc="How a letter is found: eval/scorers/match.py's rules, or MMMU's as in the authors' code.",
         choices=("careful", "mmmu"),
     )
     unparsed: str = setting(

@@ -2,7 +2,7 @@
 """Look into a shard set: `python -m data_prep.inspect shards/imagenet [--samples 5] [--sheet sheet.png] [--classes 20]`
 
 Prints totals, samples as text (chosen by a seed, or by `--number`, `--label`), the class histogram and the drops;
-`--sheet` draws the same samples as a PNG. How a model sees a sample is shown by `train.inspect`.
+`--sheet` draws the same samples as a PNG. How a model sees a sample is shown by `train.tools.inspect`.
 """
 
 import sys

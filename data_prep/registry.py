@@ -38,7 +38,7 @@ READERS = {
     "jsonl": "data_prep.readers.jsonl:read",
     "llava": "data_prep.readers.llava:read",
     "stanford_cars": "data_prep.readers.stanford_cars:read",
-    "toy_world": "data_prep.readers.toy_world:read",
+    "toy_world": "data_prep.toy_world.reader:read",
     "webdataset": "data_prep.readers.webdataset:read",
 }
 

@@ -1,7 +1,7 @@
 r"""The sample record: what every reader yields, what every shard stores, what training and evaluation read.
 
 A sample keeps *turns* (who said what), never a rendered prompt: markup belongs to the model and is
-added in `train.chat`. The one convention inside a turn's text is the placeholder `<image>`, as in the
+added in `train.chat.render`. The one convention inside a turn's text is the placeholder `<image>`, as in the
 LLaVA instruction files.
 
     Sample(id="n01440764/n01440764_18", image=Path("….JPEG"), label=0, label_name="tench",

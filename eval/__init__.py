@@ -1,1 +1,1 @@
-"""Weights to predictions to scores to report."""
+"""Model weights to predictions, scores and reports."""

@@ -25,13 +25,13 @@ from configs.protocol import ProtocolConfig
 from data_prep.class_names import load_class_list
 from data_prep.prompts import image_question
 from data_prep.sample import IMAGE_PLACEHOLDER, Turn
-from eval.answering.predictor import Predictor, Prompt
-from eval.scoring.rules import Floats, Rule, class_scores
-from eval.scoring.search import Best
-from eval.scoring.tree_forward import Prefix, TreeForward, scoring_attention
-from eval.scoring.tree_scorer import TreeScorer
-from eval.scoring.trie import ClassTrie, answer_tokens
-from train.model import load_model
+from eval.class_scores.rules import Floats, Rule, class_scores
+from eval.class_scores.trie import ClassTrie, answer_tokens
+from eval.models.class_likelihood.search import Best
+from eval.models.class_likelihood.tree_forward import Prefix, TreeForward, scoring_attention
+from eval.models.class_likelihood.tree_scorer import TreeScorer
+from eval.models.generate import Predictor, Prompt
+from train.models.loading import load_model
 
 SHOWN = 10  # classes, without --json
 

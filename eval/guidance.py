@@ -33,11 +33,11 @@ from configs.command_line import command_parser, exit_on_user_error
 from configs.errors import RunError, UserError
 from configs.protocol import ProtocolConfig
 from configs.run_dir import EvalDir
-from eval.asking.identity import Evaluation, protocol_of, read_evaluation
-from eval.asking.records import Prediction, chosen_records, read_records
-from eval.reporting.stats import Rate
-from eval.scoring.rules import Floats, Rule
-from eval.scoring.sheet import ClassSheet, read_sheet, rule_scores, stored_sums
+from eval.class_scores.rules import Floats, Rule
+from eval.class_scores.table import ClassSheet, read_sheet, rule_scores, stored_sums
+from eval.metrics.accuracy import Rate
+from eval.runner.fingerprint import Evaluation, protocol_of, read_evaluation
+from eval.runner.predictions import Prediction, chosen_records, read_records
 
 SEED = 0
 AUTHORS = tuple(map(float, range(9)))  # inference_analysis/get_accuracy.ipynb: alpha from 0 to 8

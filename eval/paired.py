@@ -23,10 +23,10 @@ import yaml
 from configs.command_line import command_parser, exit_on_user_error
 from configs.errors import ConfigError, RunError, UserError
 from configs.run_dir import EvalDir
-from eval.asking.identity import judging_fields, protocol_of, read_evaluation
-from eval.asking.records import chosen_records, read_records
-from eval.report import scored_answers
-from eval.reporting.stats import Z_95
+from eval.metrics.accuracy import Z_95
+from eval.reports.evaluation import scored_answers
+from eval.runner.fingerprint import judging_fields, protocol_of, read_evaluation
+from eval.runner.predictions import chosen_records, read_records
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """Linear probing: how much of the class stands in the language model's last layer (the paper's Tables 3 and 10).
 
     python -m eval.probing --config FILE.yaml --train SOURCE [--epochs 500]     extract, train, report
-    python -m eval.probing --config FILE.yaml --train SOURCE --encoder   the image encoder instead (eval/clip/linear.py)
+    python -m eval.probing --config FILE.yaml --train SOURCE --encoder   the image encoder instead
     python -m eval.probing --config FILE.yaml --train SOURCE --dry-run   what it needs of disk and memory
     python -m eval.probing --benchmark [--json]                          our training against the authors' loop
 
@@ -12,7 +12,7 @@ One pass over the images stores the last layer's states at `probe.places`; the s
 linear layer a place is trained on them, all at once. `--set probe.KEY=VALUE` sets epochs, rate, order, precision and
 which epoch counts; `--protocol official` sets what the authors do, who report the best epoch *on the test items*.
 
-Files in the evaluation's folder: features/SOURCE-DIGEST/ (`eval.probe.store`), probe.json (the results).
+Files in the evaluation's folder: features/SOURCE-DIGEST/ (`eval.probes.store`), probe.json (the results).
 """
 
 import argparse
@@ -32,20 +32,20 @@ from configs.protocol import ProbeConfig, ProtocolConfig
 from configs.run_dir import EvalDir
 from configs.section import result_fields
 from data_prep.atomic import write_bytes
-from eval.asking.identity import JUDGING, SCORING, describe_evaluation, read_evaluation
-from eval.asking.items import Share, open_source
-from eval.asking.places import place_of
-from eval.asking.respondents import check_current, respondent_folders
-from eval.asking.workers import ask_evaluations
-from eval.class_frequency import frequencies_of, frequency_results, with_frequency
-from eval.clip.linear import is_encoder
-from eval.presets import preset_names, preset_overrides
-from eval.probe.accuracy import as_text, probe
-from eval.probe.benchmark import benchmark, benchmark_text
-from eval.probe.needs import check_disk, complete, needs_of, needs_text, states_place
-from eval.probe.store import open_states
-from eval.reporting.stats import ClassResult
-from eval.systems import described
+from eval.benchmarks.probe_heads import benchmark, benchmark_text
+from eval.metrics.accuracy import ClassResult
+from eval.metrics.frequency import frequencies_of, frequency_results, with_frequency
+from eval.models.encoder_features import is_encoder
+from eval.models.factory import check_current, respondent_folders
+from eval.probes.accuracy import as_text, probe
+from eval.probes.requirements import check_disk, complete, needs_of, needs_text, states_place
+from eval.probes.store import open_states
+from eval.runner.batching import Share, open_source
+from eval.runner.evaluated_model import described
+from eval.runner.fingerprint import JUDGING, SCORING, describe_evaluation, read_evaluation
+from eval.runner.output_paths import place_of
+from eval.runner.workers import ask_evaluations
+from eval.tasks.presets import preset_names, preset_overrides
 
 NO_STATE = (  # settings of a protocol that no state depends on: they are judged, or asked by other kinds
     *(*JUDGING, *SCORING, "name", "classes", "class_quotes", "template", "class_prefix", "class_ids", "terminator"),

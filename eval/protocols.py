@@ -11,7 +11,7 @@ three methods, and a line in `PROTOCOLS`.
     python -m eval.protocols [NAME or YAML ...] [--json]
 
 prints the shipped protocols (or those given) side by side, a line a setting: what differs is marked, and what the
-setting decides in the authors' code is named by its number in `eval.audit`, whose list stands below.
+setting decides in the authors' code is named by its number in `eval.paper.audit`, whose list stands below.
 """
 
 import json
@@ -23,11 +23,11 @@ from pathlib import Path
 from configs.command_line import command_parser, exit_on_user_error
 from configs.errors import UserError
 from configs.protocol import ProtocolConfig
-from eval.judging.class_protocols import ClassScoring, ClosedWorld, ZeroShot
-from eval.judging.multiple_choice import MultipleChoice
-from eval.judging.open_world import OFFICIAL, EvalProtocol, OpenStates, OpenWorld
-from eval.presets import preset_names
-from eval.reporting.protocol_table import as_json, as_text, protocol_lines
+from eval.paper.protocol_table import as_json, as_text, protocol_lines
+from eval.tasks.closed_world import ClassScoring, ClosedWorld, ZeroShot
+from eval.tasks.multiple_choice import MultipleChoice
+from eval.tasks.open_world import OFFICIAL, EvalProtocol, OpenStates, OpenWorld
+from eval.tasks.presets import preset_names
 
 PROTOCOLS: Mapping[str, Callable[[ProtocolConfig], EvalProtocol]] = {
     "open_world": OpenWorld,

@@ -17,13 +17,13 @@ from pathlib import Path
 
 from configs.command_line import command_parser, exit_on_user_error
 from configs.errors import ConfigError, UserError
-from eval.asking.items import Share
-from eval.asking.places import run_of
-from eval.presets import preset_names
-from eval.reproduction.carry_out import ask, finish, write_record
-from eval.reproduction.plan import Request, dataset_names, open_dataset, plan
-from eval.reproduction.tables import outcome_table, plan_table
+from eval.paper.execute import ask, finish, write_record
+from eval.paper.plan import Request, dataset_names, open_dataset, plan
+from eval.paper.plan_table import outcome_table, plan_table
+from eval.runner.batching import Share
+from eval.runner.output_paths import run_of
 from eval.scoreboard import write_scoreboard
+from eval.tasks.presets import preset_names
 
 PAPER_DATASETS = ("imagenet", "flowers102", "stanford_cars", "caltech101", "imagewikiqa")
 

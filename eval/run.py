@@ -17,16 +17,16 @@ from configs.command_line import config_of, config_parser, exit_on_user_error
 from configs.errors import ConfigError, UserError
 from configs.evaluation import EvalConfig
 from configs.run_dir import EvalDir
-from eval.asking.identity import check_answers, read_evaluation
-from eval.asking.items import Share
-from eval.asking.places import NO_RUN, place_of, run_of
-from eval.asking.preview import preview
-from eval.presets import preset_names, preset_overrides
+from eval.paper.published import paper_number
 from eval.protocols import make_protocol
-from eval.report import write_report
-from eval.reporting.paper import paper_number
-from eval.reporting.summary import result_line, write_summary
-from train.identity import model_identity
+from eval.reports.evaluation import write_report
+from eval.reports.summary import result_line, write_summary
+from eval.runner.batching import Share
+from eval.runner.dry_run import preview
+from eval.runner.fingerprint import check_answers, read_evaluation
+from eval.runner.output_paths import NO_RUN, place_of, run_of
+from eval.tasks.presets import preset_names, preset_overrides
+from train.models.fingerprint import model_identity
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                 check_weights(config, folder)
             report(config, folders)
         else:
-            from eval.asking.workers import ask_every_model  # loads torch, which no other branch needs
+            from eval.runner.workers import ask_every_model  # loads torch, which no other branch needs
 
             folders = ask_every_model(config, share, arguments.processes)
             if arguments.workers == 1:

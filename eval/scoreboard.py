@@ -17,9 +17,9 @@ from typing import Any
 from configs.command_line import command_parser, exit_on_user_error
 from configs.errors import UserError
 from data_prep.atomic import write_bytes
-from eval.reporting.paper import PaperNumber, paper_numbers
-from eval.reporting.results import Found, Result, collect
-from eval.reporting.scoreboard_page import how_many_run, scoreboard_page
+from eval.paper.published import PaperNumber, paper_numbers
+from eval.paper.results import Found, Result, collect
+from eval.paper.scoreboard_page import how_many_run, scoreboard_page
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -13,7 +13,7 @@ from transformers import LlavaForConditionalGeneration
 
 from data_prep.class_names import load_class_list
 from eval import reproduce
-from train import tiny_clip, tiny_llava
+from train.toy import tiny_clip, tiny_llava
 
 ROOT = Path(__file__).resolve().parents[1]
 WORDS = ROOT / "train" / "assets" / "tiny_llava"

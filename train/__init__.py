@@ -1,1 +1,1 @@
-"""Shards to batches to model to weights, with monitors, checkpoints and export."""
+"""Shards to batches to a fine-tuned model: DeepSpeed training, checkpoints, the loss-spike monitor, export."""

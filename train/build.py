@@ -4,23 +4,23 @@ from collections import Counter
 
 import torch
 
-from train.adapters import choose_trainable, count_parts, freeze_table
-from train.checkpoints.saving import Saver
+from train.checkpoints.async_checkpointer import Saver
 from train.checkpoints.writing import CheckpointWriter
-from train.data.batches import ExampleSet
-from train.determinism import COST, make_deterministic
-from train.distributed import World, by_leader
-from train.flops import FlopModel
+from train.data.collate import ExampleSet
+from train.distributed.determinism import COST, make_deterministic
+from train.distributed.world import World, by_leader
 from train.heldout import HeldOut
-from train.model import LossModule, load_model
+from train.loggers.metrics_log import ConsoleSink, JsonlSink, Sink, make_event
+from train.loggers.wandb_logger import WandbRun, WandbSink
+from train.models.loading import LossModule, load_model
+from train.models.trainable import choose_trainable, count_parts, freeze_table
 from train.optimization.engine import Engine
+from train.optimization.flops import FlopModel
 from train.plan import RunPlan
 from train.resume import Start, refuse_without_room, write_run_files
-from train.sinks import ConsoleSink, JsonlSink, Sink, make_event
-from train.spikes.actions import Actions
 from train.spikes.monitor import SpikeMonitor
+from train.spikes.policy import Actions
 from train.trainer import Collaborators, Trainer
-from train.wandb_sink import WandbRun, WandbSink
 
 
 def build_trainer(plan: RunPlan, world: World, start: Start) -> Trainer:

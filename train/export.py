@@ -5,7 +5,7 @@
 One CPU process takes the base folder and a checkpoint of any ZeRO stage and world size. LoRA is merged in fp32, or
 kept as a peft adapter beside the base with its trained projector. The base's identity stands in the checkpoint, and
 another base is refused: a merge onto the wrong base gives a model nobody trained. `--lora-onto` asks for just that, to
-measure what the paper's authors did (`train.other_language`); it goes into a folder of its own.
+measure what the paper's authors did (`train.models.language_weights`); it goes into a folder of its own.
 """
 
 import fcntl
@@ -24,12 +24,12 @@ from configs.load import load_config
 from configs.run import RunConfig
 from configs.run_dir import RunDir
 from data_prep.atomic import atomic_folder, write_bytes
-from train.adapters import lora_config
 from train.checkpoints.reading import MANIFEST, Checkpoint, newest_checkpoint, open_checkpoint, steps_present
-from train.families.interface import family_of
-from train.identity import model_identity
-from train.model import resolve_folder
-from train.other_language import take_language
+from train.models.families import family_of
+from train.models.fingerprint import model_identity
+from train.models.language_weights import take_language
+from train.models.loading import resolve_folder
+from train.models.trainable import lora_config
 
 RECORD = "export.json"
 ADAPTER = "adapter"

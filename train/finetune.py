@@ -31,11 +31,11 @@ from configs.command_line import config_of, config_parser, tell_user_error
 from configs.errors import ConfigError, UserError
 from configs.run import RunConfig
 from train.build import build_trainer
-from train.distributed import start_world, world_size_of_environment
+from train.distributed.world import start_world, world_size_of_environment
 from train.plan import RunPlan, make_plan
-from train.preview import preview
 from train.resume import open_run
 from train.supervision.run import asked_before_start, end, run_under_watch
+from train.tools.preview import preview
 
 
 def parse_arguments() -> argparse.Namespace:

@@ -4,10 +4,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from train.data.batches import ExampleSet, collate
-from train.data.epochs import PADDING, keyed_hash
+from train.data.collate import ExampleSet, collate
+from train.data.order import PADDING, keyed_hash
 from train.data.packing import rank_share
-from train.distributed import World
+from train.distributed.world import World
 from train.optimization.engine import Engine
 from train.schedule import BatchPlan
 

@@ -16,8 +16,8 @@ from collections.abc import Sequence
 import torch
 
 from configs.errors import ConfigError
-from train.model import Batch
-from train.rendered import IGNORED
+from train.chat.conversation import IGNORED
+from train.models.loading import Batch
 
 
 def local_units(batches: Sequence[Batch], normalisation: str) -> int:

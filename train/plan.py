@@ -13,18 +13,18 @@ from transformers import AutoConfig
 from configs.errors import ConfigError
 from configs.run import RunConfig
 from configs.run_dir import RunDir
-from train.chat import ChatRenderer
-from train.data.batches import Encoder, ExampleSet, TrainingBatches
+from train.chat.render import ChatRenderer
+from train.chat.tokenizer import load_tokenizer
+from train.data.collate import Encoder, ExampleSet, TrainingBatches
 from train.data.lengths import Counts, Recipe, token_counts
 from train.data.packing import Dealing, StepOrder
 from train.data.sources import SourceSet
-from train.families.interface import TrainableFamily, trainable_family_of
-from train.identity import model_identity
-from train.model import resolve_attention, resolve_folder
+from train.models.families import TrainableFamily, trainable_family_of
+from train.models.fingerprint import model_identity
+from train.models.loading import resolve_attention, resolve_folder
+from train.models.pixels import folder_pixels
 from train.optimization.zero import deepspeed_config
-from train.pixels import folder_pixels
 from train.schedule import BatchPlan, Length, plan_batches
-from train.tokenizer import load_tokenizer
 
 
 @dataclass(frozen=True)

@@ -23,9 +23,9 @@ from configs.section import result_fields
 from data_prep.atomic import write_bytes
 from train.checkpoints.reading import Checkpoint, OtherFormat, none_is_whole, open_checkpoint, steps_present
 from train.checkpoints.writing import CheckpointWriter, check_writable, tidy
-from train.distributed import by_leader, everyone
+from train.distributed.world import by_leader, everyone
+from train.loggers.metrics_log import records
 from train.plan import RunPlan
-from train.sinks import records
 
 WITHOUT_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK)
 

@@ -15,29 +15,29 @@ import numpy as np
 import torch
 
 from configs.errors import RunError
+from train.checkpoints.async_checkpointer import Saver
 from train.checkpoints.reading import Checkpoint
-from train.checkpoints.saving import Saver
 from train.checkpoints.writing import Snapshot
-from train.data.epochs import OrderState, keyed_hash
-from train.distributed import World
-from train.flops import FlopModel, peak_flops
+from train.data.order import OrderState, keyed_hash
+from train.distributed.world import World
 from train.heldout import HeldOut
+from train.loggers.metrics_log import Sink
+from train.loggers.run_reporter import Reporter
+from train.loggers.step_record import peak_memory, step_record
 from train.loss import local_units, weigh
-from train.model import Batch
+from train.models.loading import Batch
 from train.optimization.engine import Engine
+from train.optimization.flops import FlopModel, peak_flops
 from train.optimization.full_state import ParameterState
+from train.optimization.step_totals import sum_over_ranks
 from train.plan import RunPlan
-from train.reporting import Reporter
 from train.schedule import lr_factor
-from train.sinks import Sink
-from train.spikes.actions import Actions, Decision
 from train.spikes.monitor import SpikeMonitor
+from train.spikes.policy import Actions, Decision
 from train.spikes.recovery import roll_back, suspects, with_advice
-from train.step_record import peak_memory, step_record
 from train.supervision import signals
-from train.supervision.board import Board
+from train.supervision.heartbeats import Board
 from train.supervision.progress import ForwardClock, Progress
-from train.totals import sum_over_ranks
 
 
 @dataclass

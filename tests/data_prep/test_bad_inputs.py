@@ -2,7 +2,7 @@
 
 Rows 20-29 (damaged shards) are in test_verify.py and test_webdataset_reader.py, 30-32, 36, 37 and 39 (hostile and
 disorderly tars) in test_webdataset_reader.py, 38 (`pipe:`) in test_remote.py, 35 (nothing left to supervise) in
-tests/train/data/test_batches.py, and 40 in tests/configs/test_bad_configs.py.
+tests/train/data/test_collate.py, and 40 in tests/configs/test_bad_configs.py.
 """
 
 import io

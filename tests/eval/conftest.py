@@ -13,10 +13,10 @@ import torch
 from PIL import Image
 
 from data_prep import build
-from eval.answering.predictor import Predictor, Prompt
-from eval.asking.interface import Answer, Unanswered
-from train.families.shapes import BUILDERS, write_tiny_family
-from train.shapes import write_random_base
+from eval.models.generate import Predictor, Prompt
+from eval.types import Answer, Unanswered
+from train.toy.random_models import write_random_base
+from train.toy.tiny_families import BUILDERS, write_tiny_family
 
 SENTENCES = (
     "What type of object is in this photo the Identify image A B C D answer Choose or , Let ' s think step by",

@@ -8,9 +8,9 @@ from transformers import LlavaForConditionalGeneration
 
 from configs.protocol import ProtocolConfig
 from data_prep.sample import Turn
-from eval.answering.predictor import Predictor
 from eval.class_scoring import ClassScorer, main
-from train.model import load_model
+from eval.models.generate import Predictor
+from train.models.loading import load_model
 
 CLASSES = ["tench", "wild dog", "wild cat", "cat", "red moss", "wild dog", "red moss bark"]
 PROMPT = "What type of object is in this photo?"

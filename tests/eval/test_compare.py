@@ -9,10 +9,10 @@ from configs.data import DataConfig, SourceConfig
 from configs.errors import RunError
 from configs.evaluation import EvalConfig
 from configs.run_dir import EvalDir, RunDir
-from eval.asking.places import place_of
 from eval.compare import comparison, main, read_reports
-from eval.reporting.stats import Rate
+from eval.metrics.accuracy import Rate
 from eval.run import main as evaluate
+from eval.runner.output_paths import place_of
 
 
 def fake_report(name: str, right: int, *, kind: str = "open_world", protocol: str = "p", label: str = "export") -> dict:

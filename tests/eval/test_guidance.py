@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from configs.protocol import ProtocolConfig
-from eval.asking.records import Prediction
+from eval.class_scores.table import ClassSheet, encode_scores
 from eval.guidance import AUTHORS, FORMS, GRID, chooses, correct, form_of, scored_items, sweep
-from eval.scoring.sheet import ClassSheet, encode_scores
+from eval.runner.predictions import Prediction
 
 NAMES = ("tench", "wild dog", "cat", "cat", "moss")
 LENGTHS = (1, 3, 2, 2, 1)

@@ -12,9 +12,9 @@ from configs.errors import RunError
 from configs.evaluation import EvalConfig
 from configs.load import load_config
 from configs.run_dir import EvalDir
+from eval.metrics.confusion import confusions
 from eval.paired import Paired, as_text, compare_right, compared, main, mcnemar
-from eval.report import write_view
-from eval.reporting.confusion import confusions
+from eval.reports.evaluation import write_view
 from eval.run import main as evaluate
 
 

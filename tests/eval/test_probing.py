@@ -21,12 +21,12 @@ from configs.load import load_config
 from configs.protocol import ProbeConfig
 from configs.run_dir import EvalDir
 from data_prep.sample import Turn
-from eval.asking.records import read_records
-from eval.probe.accuracy import probe
-from eval.probe.states import LanguageStates, StateAnswerer
-from eval.probe.store import RowForm, RowWriter, StoredStates, open_states
+from eval.models.hidden_states import LanguageStates, StateAnswerer
+from eval.probes.accuracy import probe
+from eval.probes.store import RowForm, RowWriter, StoredStates, open_states
 from eval.probing import main, states_configs
-from train.model import load_model
+from eval.runner.predictions import read_records
+from train.models.loading import load_model
 
 ROOT = Path(__file__).resolve().parents[2]
 QUESTION = (Turn("human", "<image>\nWhat type of object is in this photo?"),)
@@ -129,7 +129,7 @@ def test_a_model_is_probed_from_config_to_numbers_and_loaded_once(write_config, 
     assert {"0", "-1", "mean"} <= set(result["places"])
     assert result["places"]["-1"]["accuracy"]["n"] == 15
     with monkeypatch.context() as patched:
-        patched.setattr("eval.asking.respondents.load_model", None)
+        patched.setattr("eval.models.factory.load_model", None)
         main(arguments)  # from the stored states
     printed = capsys.readouterr()
     assert "epoch 1 of 2, best epoch on the test items themselves" in printed.out
@@ -293,7 +293,7 @@ def test_a_disk_that_is_too_small_is_refused_with_both_figures(write_config, tmp
     main([*arguments, "--dry-run", "--set", "probe.memory_gib=1e-6"])
     assert "read anew from the disk in every epoch" in capsys.readouterr().out
     assert not (tmp_path / "answers").exists()
-    monkeypatch.setattr("eval.probe.needs.shutil.disk_usage", lambda path: usage(10, 9, 1000))
+    monkeypatch.setattr("eval.probes.requirements.shutil.disk_usage", lambda path: usage(10, 9, 1000))
     with pytest.raises(SystemExit):
         main(arguments)
     error = capsys.readouterr().err

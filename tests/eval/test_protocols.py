@@ -9,11 +9,11 @@ from omegaconf import OmegaConf
 from configs.errors import ConfigError, DataError, RunError
 from configs.protocol import ProtocolConfig
 from data_prep.sample import Sample, Turn
-from eval.asking.records import Prediction
-from eval.judging.multiple_choice import read_options, with_class
-from eval.judging.open_world import load_synonyms
-from eval.presets import PRESETS
 from eval.protocols import make_protocol
+from eval.runner.predictions import Prediction
+from eval.tasks.multiple_choice import read_options, with_class
+from eval.tasks.open_world import load_synonyms
+from eval.tasks.presets import PRESETS
 
 QUESTIONS = Path(__file__).resolve().parents[3] / "shared" / "data" / "vlmclassifier" / "imagewikiqa.jsonl"
 QUESTION = "<image>\nWhere does it live?\nA. Africa\nB. Asia\nC. Europe\nD. Peru\nChoose A, B, C, or D."

@@ -16,9 +16,9 @@ import pytest
 from configs.errors import DataError
 from configs.run_dir import EvalDir
 from data_prep.shards import ShardSet
-from eval.answering.predictor import Predictor
-from eval.asking.records import PredictionWriter, read_records
+from eval.models.generate import Predictor
 from eval.run import main
+from eval.runner.predictions import PredictionWriter, read_records
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -176,7 +176,7 @@ def test_answers_to_other_questions_are_not_mixed(write_config, tmp_path, capsys
 
 
 def test_another_model_is_refused(write_config, tmp_path, tiny_model, capsys):
-    from train.shapes import write_random_base
+    from train.toy.random_models import write_random_base
 
     main(["--config", str(write_config())])
     other = write_random_base(tmp_path / "other", "tiny", seed=1)
@@ -189,7 +189,7 @@ def test_another_model_is_refused(write_config, tmp_path, tiny_model, capsys):
 def test_no_report_is_made_of_answers_of_weights_that_were_replaced(
     write_config, tmp_path, tiny_model, capsys, inside_run
 ):
-    from train.shapes import write_random_base
+    from train.toy.random_models import write_random_base
 
     model = shutil.copytree(tiny_model, tmp_path / "run" / "export")
     if inside_run:
@@ -335,7 +335,7 @@ def test_several_checkpoints_are_evaluated_in_a_row_and_the_best_is_named(
     copies = [(f"step-{step:08d}", tmp_path / f"export-step-{step:08d}") for step in (1, 2)]
     for _, folder in copies:
         shutil.copytree(tiny_model, folder)
-    monkeypatch.setattr("eval.asking.respondents.model_folders", lambda *_: copies)
+    monkeypatch.setattr("eval.models.factory.model_folders", lambda *_: copies)
     main(["--config", str(write_config(checkpoint="all"))])
     summary = json.loads((tmp_path / "answers" / "summary.json").read_text())
     assert set(summary["models"]) == {"step-00000001", "step-00000002"}

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from eval.reporting.paper import paper_numbers
-from eval.reporting.paper_rows import (
+from eval.paper.published import paper_numbers
+from eval.paper.rows import (
     experiments,
     model_and_dataset,
     own_row,

@@ -9,7 +9,7 @@ import pytest
 from configs.load import load_config
 from configs.run import RunConfig
 from data_prep import build
-from train.shapes import write_random_base
+from train.toy.random_models import write_random_base
 
 WORDS = "What type of object is in this photo a b c d e f A B C D eats red blue . , Choose or the made".split()
 

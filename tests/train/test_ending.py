@@ -13,14 +13,14 @@ from configs.errors import DataError, RunError
 from configs.load import to_yaml
 from configs.run_dir import RunDir
 from configs.training import CheckpointConfig
-from train.checkpoints.saving import Saver
+from train.checkpoints.async_checkpointer import Saver
 from train.checkpoints.writing import CheckpointWriter, Snapshot
-from train.distributed import World
-from train.identity import model_identity
+from train.distributed.world import World
+from train.models.fingerprint import model_identity
 from train.optimization.full_state import ParameterState
 from train.supervision import run as supervised
 from train.supervision import signals
-from train.supervision.board import Board
+from train.supervision.heartbeats import Board
 from train.supervision.progress import Progress
 
 

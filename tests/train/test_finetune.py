@@ -17,8 +17,8 @@ from configs.errors import ConfigError, RunError
 from configs.run_dir import RunDir
 from train.checkpoints.reading import newest_checkpoint, open_checkpoint
 from train.export import default_output, export_checkpoint, model_folders
-from train.model import load_model
-from train.shapes import write_random_base
+from train.models.loading import load_model
+from train.toy.random_models import write_random_base
 
 ROOT = Path(__file__).resolve().parents[2]
 ENTRY, FAULTY = "train/finetune.py", "tests/train/sabotaged_ranks.py"

@@ -11,9 +11,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from train.adapters import choose_trainable
-from train.data.batches import collate
-from train.model import LossModule, load_model
+from train.data.collate import collate
+from train.models.loading import LossModule, load_model
+from train.models.trainable import choose_trainable
 from train.plan import RunPlan, make_plan
 
 SCRIPT = Path(__file__).with_name("two_ranks.py")

@@ -13,12 +13,12 @@ import torch
 
 from configs.load import load_config
 from configs.run import RunConfig
-from train.adapters import choose_trainable
-from train.data.batches import collate, pack
-from train.data.epochs import PADDING, EpochOrder
-from train.distributed import World, start_world, stop_world
+from train.data.collate import collate, pack
+from train.data.order import PADDING, EpochOrder
+from train.distributed.world import World, start_world, stop_world
 from train.loss import local_units, weigh
-from train.model import LossModule, load_model
+from train.models.loading import LossModule, load_model
+from train.models.trainable import choose_trainable
 from train.optimization.engine import Engine
 from train.plan import RunPlan, make_plan
 

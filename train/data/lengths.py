@@ -31,13 +31,13 @@ from configs.errors import DataError
 from configs.model import ChatConfig
 from data_prep.atomic import atomic_file
 from data_prep.progress import Progress
-from train.data.batches import Encoder
-from train.data.epochs import Mask
+from train.data.collate import Encoder
+from train.data.order import Mask
 from train.data.sources import SourceSet
 from train.supervision import signals
 
 COUNTS = np.dtype([("tokens", "<u4"), ("supervised", "<u4")])
-VERSION = 1  # raise it when `train.chat` renders differently
+VERSION = 1  # raise it when `train.chat.render` renders differently
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "special_tokens_map.json",
                    "added_tokens.json")  # fmt: skip
 CHUNK = 500  # samples a process counts at a time

@@ -1,6 +1,6 @@
 """A global batch dealt to ranks and micro-batches: which rank runs what, and together with what.
 
-The samples of an optimizer step are given (`train.data.epochs`); nothing here adds, drops or moves one to another step.
+The samples of an optimizer step are given (`train.data.order`); nothing here adds, drops or moves one to another step.
 Every rank computes the whole deal from the same numbers and takes its own share, so ranks need not talk.
 
     padded    one by one, `micro_batch` at a time, padded to the longest of them
@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from train.data.epochs import PADDING, Mixture, data_steps
+from train.data.order import PADDING, Mixture, data_steps
 from train.schedule import BatchPlan
 
 MicroBatches = list[list[int]]

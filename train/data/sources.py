@@ -12,7 +12,7 @@ from configs.training import TrainConfig
 from data_prep.sample import Sample
 from data_prep.shard_cache import ShardCache
 from data_prep.shards import ShardSet
-from train.data.epochs import Mask, Mixture
+from train.data.order import Mask, Mixture
 
 E = TypeVar("E")
 

@@ -11,9 +11,9 @@ import torch
 from torch import nn
 
 from configs.training import OptimConfig
-from train.adapters import parameter_groups
-from train.distributed import World
-from train.model import Batch, LossModule
+from train.distributed.world import World
+from train.models.loading import Batch, LossModule
+from train.models.trainable import parameter_groups
 from train.optimization.full_state import FullState
 from train.optimization.gated_adamw import GatedAdamW
 from train.optimization.update_clip import UpdateClip, find_parts

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from train.distributed import World
+from train.distributed.world import World
 
 
 @dataclass(frozen=True)

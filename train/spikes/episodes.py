@@ -18,8 +18,8 @@ import statistics
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
+from train.spikes.alerts import FAULTS
 from train.spikes.detectors import Baseline
-from train.spikes.verdicts import FAULTS
 
 SETTLED, SETTLED_Z = (8, 32), (1.5, 1.0)  # values and deviations: after a short, after a long episode
 ISOLATED, SHORT = 2, 8

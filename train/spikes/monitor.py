@@ -23,8 +23,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from configs.training import MonitorConfig
+from train.spikes.alerts import Verdict
 from train.spikes.series import Detector
-from train.spikes.verdicts import Verdict
 
 GRAD_NORM = "grad_norm"
 UPDATE = "update_rms"

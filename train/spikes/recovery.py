@@ -11,12 +11,12 @@ import torch
 
 from configs.run_dir import RunDir
 from train.checkpoints.reading import Checkpoint, remove_checkpoint, steps_present
-from train.data.epochs import OrderState
-from train.distributed import World, everyone
-from train.model import Batch
+from train.data.order import OrderState
+from train.distributed.world import World, everyone
+from train.models.loading import Batch
 from train.optimization.full_state import ParameterState
 from train.resume import agreed_checkpoint
-from train.spikes.actions import Actions, Decision, choose_checkpoint, skip_data
+from train.spikes.policy import Actions, Decision, choose_checkpoint, skip_data
 
 
 class Restorable(Protocol):

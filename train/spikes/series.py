@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from configs.training import MonitorConfig
+from train.spikes.alerts import Verdict
 from train.spikes.detectors import Baseline, Shift, Trend
 from train.spikes.episodes import SETTLED, Episode
-from train.spikes.verdicts import Verdict
 
 FROZEN_AFTER = 8
 TREND_SAID_EVERY = 8  # blocks of 32 steps

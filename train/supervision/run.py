@@ -7,11 +7,11 @@ from safetensors import SafetensorError
 
 from configs.errors import DataError, RunError, UserError
 from train.checkpoints.reading import open_checkpoint
-from train.distributed import World, stop_world
+from train.distributed.world import World, stop_world
 from train.export import export_checkpoint
+from train.loggers.metrics_log import make_event
 from train.plan import RunPlan
-from train.sinks import make_event
-from train.spikes.actions import EXIT_CODE
+from train.spikes.policy import EXIT_CODE
 from train.supervision import signals
 from train.supervision.watchdog import Watchdog
 from train.trainer import Trainer

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from typing import IO, NoReturn
 
 from configs.run_dir import RunDir
-from train.supervision.board import Beat, Board, culprits, describe, in_collective
+from train.supervision.heartbeats import Beat, Board, culprits, describe, in_collective
 from train.supervision.progress import Progress
 
 EXIT_CODE = 4  # a rank hangs or died

@@ -13,8 +13,8 @@ from safetensors import safe_open
 from configs.errors import RunError
 from configs.run_dir import RunDir
 from configs.training import CheckpointConfig
+from train.checkpoints.async_checkpointer import Saver
 from train.checkpoints.reading import MANIFEST, SELF, manifest_sum, newest_checkpoint, open_checkpoint, steps_present
-from train.checkpoints.saving import Saver
 from train.checkpoints.tensor_file import write_tensors
 from train.checkpoints.writing import CheckpointWriter, Snapshot, tidy
 from train.optimization.full_state import ParameterState

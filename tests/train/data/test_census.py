@@ -12,11 +12,11 @@ import pytest
 from configs.load import load_config
 from configs.run import RunConfig
 from data_prep import build
-from train.data.epochs import EpochOrder
+from train.data.order import EpochOrder
 from train.data.sources import SourceSet
-from train.order import ids_of_rank
 from train.plan import plan_order
 from train.schedule import Length
+from train.tools.order import ids_of_rank
 
 SAMPLES = 47
 PER_SHARD = {1: 47, 2: 24, 3: 16, 7: 7}

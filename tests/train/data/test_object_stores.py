@@ -21,8 +21,8 @@ from configs.errors import DataError
 from data_prep import build, remote
 from data_prep.shard_cache import ShardCache
 from data_prep.shards import ShardSet
-from train.data.epochs import PADDING
-from train.data.reading import read_steps
+from train.data.loader import read_steps
+from train.data.order import PADDING
 from train.data.sources import PositionSet, SourceSet
 from train.plan import plan_order
 

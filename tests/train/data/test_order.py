@@ -12,11 +12,11 @@ import pytest
 
 from configs.errors import ConfigError
 from configs.training import TrainConfig
-from train.data.epochs import PADDING, EpochOrder, Mixture, OrderState, data_steps, keyed_hash
+from train.data.order import PADDING, EpochOrder, Mixture, OrderState, data_steps, keyed_hash
 from train.data.packing import rank_share
 from train.plan import make_plan
-from train.preview import preview
 from train.schedule import plan_batches
+from train.tools.preview import preview
 
 ROOT = Path(__file__).resolve().parents[3]
 PLAIN = Mixture(shards=((10, 10, 10), (10, 7)), weights=(1.0, 1.0), block=1000)
@@ -178,7 +178,7 @@ def test_impossible_weights_are_refused(workshop, weights, complaint):
 
 
 def printed(workshop, *arguments: str) -> dict:
-    command = [sys.executable, "-m", "train.order", "--config", str(workshop.config_file("order")), "--json"]
+    command = [sys.executable, "-m", "train.tools.order", "--config", str(workshop.config_file("order")), "--json"]
     done = subprocess.run([*command, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
@@ -198,7 +198,7 @@ def test_the_command_prints_what_training_reads(workshop, batching):
 
 
 def test_the_command_refuses_a_step_beyond_the_epoch(workshop):
-    command = [sys.executable, "-m", "train.order", "--config", str(workshop.config_file("order"))]
+    command = [sys.executable, "-m", "train.tools.order", "--config", str(workshop.config_file("order"))]
     done = subprocess.run([*command, "--from-step", "999"], cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert done.returncode == 2
     assert "--from-step 999 is beyond the epoch's" in done.stderr

@@ -9,16 +9,16 @@ import pytest
 import torch
 
 from configs.errors import ConfigError
-from train import order_benchmark
-from train.adapters import choose_trainable
-from train.data.batches import collate, pack
-from train.data.epochs import PADDING
+from train.benchmarks import order
+from train.data.collate import collate, pack
+from train.data.order import PADDING
 from train.data.packing import Dealing, packed_shares, rank_share
 from train.loss import local_units, weigh
-from train.model import LossModule, attention_arguments, load_model
+from train.models.loading import LossModule, attention_arguments, load_model
+from train.models.trainable import choose_trainable
 from train.plan import make_plan
-from train.preview import preview
 from train.schedule import plan_batches
+from train.tools.preview import preview
 
 LENGTHS = np.random.default_rng(0).integers(5, 200, 500).astype(np.uint32)
 
@@ -125,7 +125,7 @@ def test_without_the_block_diagonal_mask_the_loss_is_another(plan, monkeypatch):
     module, trained = module_of(plan, "projector", "sdpa")
     examples = [plan.training_batches().examples[p] for p in mixed(plan)]
     loss, _ = gradients(module, trained, [pack(examples)], "token")
-    monkeypatch.setattr("train.model.attention_arguments", lambda *_: {"attention_mask": None})
+    monkeypatch.setattr("train.models.loading.attention_arguments", lambda *_: {"attention_mask": None})
     leaking, _ = gradients(module, trained, [pack(examples)], "token")
     assert abs(leaking - loss) > 1e-4 * loss
 
@@ -206,6 +206,6 @@ def test_text_only_records_give_no_gradient_in_mode_projector(plan):
 
 
 def test_packing_pads_nothing_where_llavas_sampler_runs_half_as_much_again():
-    found = order_benchmark.padding(order_benchmark.modelled_lengths(), batch=8, world=4, steps=20)
+    found = order.padding(order.modelled_lengths(), batch=8, world=4, steps=20)
     assert found["packed"] <= 1.02
     assert found["llava"] >= 1.4

@@ -12,8 +12,8 @@ import pytest
 from configs.errors import DataError
 from configs.load import load_config
 from configs.run import RunConfig
-from train.data.batches import collate
-from train.data.reading import read_steps
+from train.data.collate import collate
+from train.data.loader import read_steps
 from train.data.sources import PositionSet
 from train.loss import local_units
 from train.plan import make_plan

@@ -26,7 +26,7 @@ import torch
 
 import train.finetune
 from train.checkpoints.writing import CheckpointWriter
-from train.data.batches import ExampleSet
+from train.data.collate import ExampleSet
 from train.supervision import signals
 from train.supervision.progress import Progress
 
@@ -101,7 +101,7 @@ def _arm_writing(fault: dict[str, Any]) -> None:
 
 def _arm_forward(fault: dict[str, Any]) -> None:
     """The forwards of this rank take `factor` times as long."""
-    from train.model import LossModule
+    from train.models.loading import LossModule
 
     forward = LossModule.forward
 

@@ -30,10 +30,10 @@ from configs.load import load_config
 from configs.run import RunConfig
 from configs.run_dir import RunDir
 from configs.training import CheckpointConfig
+from train.checkpoints.async_checkpointer import Saver
 from train.checkpoints.reading import MANIFEST, newest_checkpoint
-from train.checkpoints.saving import Saver
 from train.checkpoints.writing import CheckpointWriter, Snapshot, tidy
-from train.distributed import free_port
+from train.distributed.world import free_port
 from train.optimization.full_state import ParameterState
 from train.plan import make_plan
 
@@ -85,7 +85,7 @@ def save_alone(pipe: int, run: RunDir, step: int) -> None:
 def save_together(pipe: int, rank: int, port: int, plan: Any, step: int) -> None:
     """What each of two ranks does: the real trainer gathers, the leading one writes."""
     from train.build import build_trainer
-    from train.distributed import start_world
+    from train.distributed.world import start_world
     from train.resume import open_run
 
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
@@ -188,8 +188,8 @@ def import_everything(plan: Any) -> None:
     import deepspeed  # noqa: F401
 
     import train.build  # noqa: F401
-    from train.adapters import choose_trainable
-    from train.model import load_model
+    from train.models.loading import load_model
+    from train.models.trainable import choose_trainable
 
     config = plan.config
     choose_trainable(load_model(str(plan.folder), None, "fp32", "sdpa").model, plan.family, config.model, config.optim)

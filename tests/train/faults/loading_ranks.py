@@ -19,7 +19,7 @@ import torch.distributed
 from configs.errors import RunError
 from configs.run_dir import RunDir
 from train.checkpoints.reading import steps_present
-from train.distributed import by_leader
+from train.distributed.world import by_leader
 from train.resume import agreed_checkpoint
 
 

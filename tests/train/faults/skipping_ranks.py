@@ -18,11 +18,11 @@ from configs.load import load_config
 from configs.run import RunConfig
 from train.build import build_trainer
 from train.checkpoints.reading import steps_present
-from train.distributed import World, start_world, stop_world
+from train.distributed.world import World, start_world, stop_world
 from train.optimization.engine import Engine
 from train.plan import make_plan
 from train.resume import open_run
-from train.spikes.verdicts import Verdict
+from train.spikes.alerts import Verdict
 from train.trainer import Trainer
 
 STEPS, FAULT = 5, 2  # optimizer steps, and which of them (from 0) is faulty on rank 1

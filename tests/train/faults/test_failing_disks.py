@@ -18,9 +18,9 @@ import pytest
 from configs.errors import RunError
 from configs.run_dir import RunDir
 from train.checkpoints.reading import newest_checkpoint, steps_present
+from train.loggers.metrics_log import Lines
 from train.plan import make_plan
 from train.resume import claim, open_run
-from train.sinks import Lines
 
 ROOT = Path(__file__).resolve().parents[3]
 FAULTY = ROOT / "tests" / "train" / "sabotaged_ranks.py"

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 from wandb.proto.wandb_internal_pb2 import Record
 
-import train.wandb_sink as wandb_sink
+import train.loggers.wandb_logger as wandb_sink
 from configs.run_dir import RunDir
 from configs.training import LoggingConfig
-from train.wandb_sink import WandbRun, WandbSink
+from train.loggers.wandb_logger import WandbRun, WandbSink
 
 KEY = "canary0123456789012345678901234567890123"  # 40 characters, as a real one
 

@@ -23,7 +23,7 @@ from configs.load import load_config
 from configs.run import RunConfig
 from configs.run_dir import RunDir
 from train.build import build_trainer
-from train.distributed import free_port, start_world, stop_world
+from train.distributed.world import free_port, start_world, stop_world
 from train.plan import RunPlan, make_plan
 from train.resume import open_run
 

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from train.distributed import World
+from train.distributed.world import World
 from train.optimization.gated_adamw import GatedAdamW
 from train.optimization.update_clip import Part, UpdateClip
 

@@ -7,9 +7,9 @@ import random
 import pytest
 
 from configs.training import MonitorConfig
-from train.spike_benchmark import milliseconds_per_step
+from train.benchmarks.spikes import milliseconds_per_step
+from train.spikes.alerts import Verdict
 from train.spikes.monitor import SpikeMonitor
-from train.spikes.verdicts import Verdict
 
 CONFIG = MonitorConfig(window=64, warmup=16, reseed_after=32)
 

@@ -9,10 +9,10 @@ from configs.run_dir import RunDir
 from configs.training import CheckpointConfig, MonitorConfig
 from train.checkpoints.reading import Checkpoint, steps_present
 from train.checkpoints.writing import CheckpointWriter, Snapshot
-from train.data.epochs import OrderState
-from train.distributed import World
+from train.data.order import OrderState
+from train.distributed.world import World
 from train.optimization.full_state import ParameterState
-from train.spikes.actions import Actions, Decision
+from train.spikes.policy import Actions, Decision
 from train.spikes.recovery import roll_back
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from configs.training import TrainConfig
-from train.supervision.board import Beat, culprits
+from train.supervision.heartbeats import Beat, culprits
 from train.supervision.launcher_watch import Process, gone_already, is_launcher
 from train.supervision.signals import STOP_SIGNALS
 from train.supervision.stragglers import AT_ONCE, STEPS, Straggler, Stragglers

@@ -1,0 +1,1 @@
+"""The demo world: a data set rendered from a seed, in which the paper's finding shows."""

@@ -1,1 +1,0 @@
-"""Questions to text: greedy answers of any supported model."""

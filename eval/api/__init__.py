@@ -1,1 +1,0 @@
-"""Models behind an API that speaks the OpenAI wire format."""

@@ -1,0 +1,1 @@
+"""Programs that measure evaluation and its parts."""

@@ -1,0 +1,101 @@
+"""classes.json of a class-scoring evaluation, and the scores in its prediction lines: enough to redo every rule.
+
+    {"names": ["tench", ...], "lengths": [2, ...], "prior": [-8.1, ...], "prior_probabilities": [0.3, ...]}
+
+`lengths` counts each name's tokens (terminator included); `prior` is its log-probability after the question without
+the image. A prediction line's `scores` holds the log-probability of every name, summed over its tokens: float32, little
+endian, base64, 5.3 KB for 1,000 names. Sums are all that sum, mean and guidance need, so rules, guidance and candidate
+sets are chosen when the report is made. Where protocol.token_scores is `probability`, the sums of the tokens'
+probabilities stand beside both (`probabilities`, as much again), so that one asking serves both readings.
+"""
+
+import base64
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from configs.errors import RunError
+from configs.protocol import ProtocolConfig
+from configs.run_dir import EvalDir
+from data_prep.atomic import write_bytes
+from eval.class_scores.rules import Floats, Rule
+from eval.runner.predictions import Prediction
+
+
+@dataclass(frozen=True, slots=True)
+class ClassSheet:
+    """What all items of a class-scoring evaluation share."""
+
+    names: tuple[str, ...]
+    lengths: tuple[int, ...]
+    prior: tuple[float, ...]
+    prior_probabilities: tuple[float, ...] = ()
+
+    def prior_of(self, rule: Rule) -> Floats:
+        """(classes,) what `rule` sums of the prior's tokens. Raises `RunError` if it was not stored."""
+        if rule.literal and not self.prior_probabilities:
+            raise RunError(NOT_STORED)
+        return np.array(self.prior_probabilities if rule.literal else self.prior)
+
+
+NOT_STORED = (
+    "protocol.token_scores is probability, and some of these answers hold sums of log-probabilities alone; delete "
+    "their folder, or set output to another, and ask again: such answers serve both"
+)
+
+
+def sheet_file(folder: EvalDir) -> Path:
+    """Where the sheet of an evaluation lies."""
+    return folder.root / "classes.json"
+
+
+def write_sheet(folder: EvalDir, sheet: ClassSheet) -> None:
+    """Write the sheet; every worker writes the same."""
+    folder.root.mkdir(parents=True, exist_ok=True)
+    write_bytes(sheet_file(folder), (json.dumps(asdict(sheet), ensure_ascii=False) + "\n").encode())
+
+
+def read_sheet(folder: EvalDir) -> ClassSheet:
+    """The sheet of an evaluation. Raises `RunError` if it is missing or damaged."""
+    try:
+        values = json.loads(sheet_file(folder).read_text(encoding="utf-8"))
+        literal = tuple(values.get("prior_probabilities", ()))
+        return ClassSheet(tuple(values["names"]), tuple(values["lengths"]), tuple(values["prior"]), literal)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RunError(
+            f"{sheet_file(folder)} cannot be read ({error}); run the evaluation again to write it"
+        ) from error
+
+
+def encode_scores(scores: Floats) -> str:
+    """(classes,) to text; -1e3 and 0 keep seven digits."""
+    return base64.b64encode(np.asarray(scores, dtype="<f4").tobytes()).decode()
+
+
+def decode_scores(text: str) -> Floats:
+    """Inverse of `encode_scores`."""
+    return np.frombuffer(base64.b64decode(text), dtype="<f4").astype(np.float64)
+
+
+def stored_sums(prediction: Prediction, rule: Rule) -> Floats:
+    """(classes,) what `rule` sums of each name's tokens. Raises `RunError` if it was not stored."""
+    stored = prediction.probabilities if rule.literal else prediction.scores
+    if stored is None:
+        raise RunError(NOT_STORED)
+    return decode_scores(stored)
+
+
+def rule_of(config: ProtocolConfig) -> Rule:
+    """The rule that a protocol asks for. The cosines of kind zero_shot have no tokens."""
+    tokens = "log_probability" if config.kind == "zero_shot" else config.token_scores
+    return Rule(config.rule, config.guidance, config.cfg_form, config.cfg_mean, tokens)
+
+
+def rule_scores(rule: Rule, sums: Floats, lengths: Sequence[int], prior: Floats | None) -> Floats:
+    """(..., classes) scores of names from what the rule sums of their tokens; `class_scores` without the tree."""
+    divide = np.asarray(lengths, dtype=np.float64) if rule.mean else 1.0
+    scores = rule.falling(sums / divide)
+    return scores + rule.fixed(prior / divide) if rule.guided and prior is not None else scores

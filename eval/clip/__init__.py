@@ -1,1 +1,0 @@
-"""CLIP and other encoders: zero-shot classification and features for linear heads."""

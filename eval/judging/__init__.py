@@ -1,1 +1,0 @@
-"""What a question is and what an answer is worth, by the protocol."""

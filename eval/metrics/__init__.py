@@ -1,0 +1,1 @@
+"""Predictions to numbers with their uncertainty: accuracy, frequency, confusion."""

@@ -1,0 +1,1 @@
+"""Models that can be evaluated: local VLMs, CLIPs, models behind an API."""

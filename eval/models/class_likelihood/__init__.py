@@ -1,0 +1,1 @@
+"""Log-likelihoods of all class names by one forward over their prefix tree."""

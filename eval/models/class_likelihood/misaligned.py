@@ -1,0 +1,73 @@
+"""Class names scored by the ids and at the places of the authors' code for BLIP: a fault, kept to be measured.
+
+The authors score "Question: ... Answer: A tench" whole, but gather the ids that "tench" has by itself. A byte-level
+tokenizer writes a name without its leading space in other tokens, and often in another number of them, so that the
+last places of the sentence are read for ids that do not stand there:
+
+    sentence       ... Answer :  A  ▁guinea ▁pig          the name in context: 2 tokens
+    alone                     gu inea ▁pig                by itself: 3
+    read at             after :, after A, after ▁guinea   the last 3 places, the end not counted
+
+What is read depends on the whole name's length, so there is no tree: every name is a forward of its own, `GROUP` names
+at a time. For a tokenizer that writes a name alike in both places (SentencePiece's) the scores are those in context.
+Tensor shapes: `G` names, `P` tokens of the prompt, `T` of prompt and longest name, `H` hidden size, `V` vocabulary.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from configs.errors import ConfigError
+from data_prep.sample import Turn
+from eval.class_scores.rules import Floats, Rule
+from eval.class_scores.trie import answer_tokens
+from eval.models.cpu_matmul import fast_products
+from eval.models.generate import Predictor, Prompt
+
+GROUP = 32  # names forwarded at a time behind one prompt
+
+
+class ShiftedNames:
+    """Names after `turns`, by the ids they have alone."""
+
+    def __init__(self, predictor: Predictor, turns: tuple[Turn, ...], names: tuple[str, ...], terminator: bool):
+        """Cut the names into tokens, in context and alone. Raises `ConfigError` where an end token is asked for."""
+        if terminator:
+            raise ConfigError("protocol.class_ids shifted scores no end token; set protocol.terminator=false")
+        self.predictor = predictor
+        self.inside = answer_tokens(predictor.renderer, turns, predictor.answer_prefix, names)
+        tokenizer = predictor.renderer.tokenizer
+        self.alone = [list(tokenizer(name, add_special_tokens=False, verbose=False)["input_ids"]) for name in names]
+        self.lengths = tuple(map(len, self.alone))
+
+    @torch.inference_mode()
+    def sums(self, prompts: Sequence[Prompt], rules: Sequence[Rule]) -> list[Floats]:
+        """For each rule (images, names): what it sums of the log-probabilities of the names' ids."""
+        results = [np.zeros((len(prompts), len(self.alone))) for _ in rules]
+        for row, prompt in enumerate(prompts):
+            ids, _ = self.predictor.padded([prompt])
+            embeddings = self.predictor.embeddings(ids, [prompt])  # (1, P, H)
+            for start in range(0, len(self.alone), GROUP):
+                for place, values in enumerate(self._group(embeddings, start), start=start):
+                    for result, rule in zip(results, rules, strict=True):
+                        result[row, place] = rule.of_tokens(values).sum()
+        return results
+
+    def _group(self, prompt: torch.Tensor, start: int) -> list[Floats]:
+        """The log-probabilities of the ids of `GROUP` names from `start` on, behind `prompt` (1, P, H)."""
+        inside, alone = self.inside[start : start + GROUP], self.alone[start : start + GROUP]
+        parts = self.predictor.parts
+        longest = max(map(len, inside))
+        tokens = torch.tensor([[*name, *name[-1:] * (longest - len(name))] for name in inside], device=prompt.device)
+        whole = torch.cat([prompt.expand(len(inside), -1, -1), parts.words(tokens)], 1)  # (G, T, H)
+        with fast_products(whole):  # what stands behind a shorter name is not seen from before it
+            states = parts.decoder(inputs_embeds=whole, use_cache=False).last_hidden_state
+        found = []
+        for row, (own, ids) in enumerate(zip(inside, alone, strict=True)):
+            end = prompt.shape[1] + len(own)
+            logits = parts.head(states[row, end - len(ids) - 1 : end - 1]).float().log_softmax(-1)  # (len(ids), V)
+            chosen = logits.gather(1, torch.tensor(ids, device=logits.device)[:, None])[:, 0]
+            values: Floats = chosen.double().cpu().numpy()
+            found.append(values)
+        return found

@@ -1,0 +1,96 @@
+"""What the runner asks when a protocol scores class names: the same calls as `Predictor`, other answers."""
+
+import time
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+
+from configs.errors import RunError
+from configs.protocol import ProtocolConfig
+from configs.run_dir import EvalDir
+from data_prep.class_names import load_class_list
+from data_prep.prompts import classification_prompt, image_question
+from data_prep.sample import IMAGE_PLACEHOLDER, Turn
+from eval.class_scores.rules import Floats, Rule, path_sums
+from eval.class_scores.table import ClassSheet, encode_scores, rule_of, rule_scores, write_sheet
+from eval.class_scoring import ClassScorer
+from eval.models.class_likelihood.misaligned import ShiftedNames
+from eval.models.generate import Predictor, Prompt
+from eval.types import NOT_FINITE, Answer, Unanswered, within_memory
+from train.models.loading import LoadedModel
+
+LOG, LITERAL = Rule(), Rule(tokens="probability")
+
+
+class NameSums(Protocol):
+    """Scores all names behind prompts."""
+
+    lengths: tuple[int, ...]
+    """Tokens that are scored of each name."""
+
+    def sums(self, prompts: Sequence[Prompt], rules: Sequence[Rule]) -> list[Floats]:
+        """For each rule (images, names): what it sums of the names' tokens."""
+        ...
+
+
+class TreeNames:
+    """The names' own tokens in context, by one forward over their tree."""
+
+    def __init__(self, predictor: Predictor, turns: tuple[Turn, ...], names: tuple[str, ...], terminator: bool):
+        """Cut the names into tokens."""
+        self.scorer = ClassScorer(predictor)
+        self.trie = self.scorer.trie(turns, names, terminator)
+        self.lengths = tuple(map(len, self.trie.paths))
+
+    def sums(self, prompts: Sequence[Prompt], rules: Sequence[Rule]) -> list[Floats]:
+        """As `NameSums`."""
+        log_probs = self.scorer.log_probs(prompts, self.trie)
+        return [path_sums(self.trie, rule.of_tokens(log_probs))[:, self.trie.ends] for rule in rules]
+
+
+class ClassPredictor:
+    """Scores every class name of each image; the answer's text is the best name by the protocol's rule.
+
+    Where the prior is the mean over all images, which nobody knows yet, that text is the best by the prior without the
+    image; reports use the stored scores.
+    """
+
+    def __init__(self, loaded: LoadedModel, protocol: ProtocolConfig, folder: EvalDir):
+        """Cut the names into tokens, score them without an image, and write the folder's class sheet."""
+        self.predictor = Predictor(loaded, protocol)
+        self.predictor.answer_prefix = self.predictor.words.class_prefix
+        self.rule = rule_of(protocol)
+        self.rules = [LOG, LITERAL] if self.rule.literal else [LOG]
+        self.names = load_class_list(protocol.classes or "").names
+        turns = (Turn("human", image_question(classification_prompt(protocol.prompt))),)
+        self.scored: NameSums
+        if self.predictor.words.class_ids == "shifted":
+            self.scored = ShiftedNames(self.predictor, turns, self.names, protocol.terminator)
+        else:
+            self.scored = TreeNames(self.predictor, turns, self.names, protocol.terminator)
+        alone = tuple(Turn(turn.speaker, turn.text.replace(IMAGE_PLACEHOLDER, "").strip()) for turn in turns)
+        priors = [sums[0] for sums in self.scored.sums([self.predictor.prompt(alone, None)], self.rules)]
+        self.prior = priors[-1]
+        if not all(np.isfinite(prior).all() for prior in priors):
+            raise RunError(f"{loaded.folder}: {NOT_FINITE}")
+        stored = [tuple(map(float, prior)) for prior in priors]
+        write_sheet(folder, ClassSheet(self.names, self.scored.lengths, *stored))
+
+    def prompt(self, turns: Sequence[Turn], image: bytes | None) -> Prompt:
+        """As `Predictor.prompt`."""
+        return self.predictor.prompt(turns, image)
+
+    def answer(self, prompts: Sequence[Prompt]) -> list[Answer | Unanswered]:
+        """The scores of all names for all prompts. Raises `RunError` that names `batch_size` if memory runs out."""
+        start = time.monotonic()
+        with within_memory(len(prompts), f"images with {len(self.names)} names each"):
+            sums = self.scored.sums(prompts, self.rules)  # by rule, (images, classes)
+        best = rule_scores(self.rule, sums[-1], self.scored.lengths, self.prior).argmax(1)
+        seconds = (time.monotonic() - start) / max(1, len(prompts))
+        stored = [tuple(map(encode_scores, rows)) for rows in zip(*sums, strict=True)]
+        whole = np.all([np.isfinite(rows).all(1) for rows in sums], 0)
+        return [
+            Answer(self.names[index], [], True, seconds, *texts) if finite else Unanswered(NOT_FINITE)
+            for index, texts, finite in zip(best, stored, whole, strict=True)
+        ]

@@ -1,0 +1,130 @@
+"""CLIP's zero-shot classification: the class whose sentence is nearest to the image, by cosine (Tables 1 and 9).
+
+One sentence a class ("a photo of a X"), no ensembling. Sentences are embedded once; an image costs one forward of the
+vision tower. The cosines of all classes go into the prediction's line as the scores of names do, so any candidate set
+is judged later from the same answers. `logit_scale` times a cosine is transformers' `logits_per_image`.
+
+Shapes: `N` images, `C` classes, `H` size of the shared space.
+"""
+
+import hashlib
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch.nn import functional
+from transformers import AutoTokenizer, CLIPModel
+
+from configs.errors import ConfigError, DataError
+from configs.evaluation import EvalConfig
+from configs.protocol import ProtocolConfig
+from configs.run_dir import EvalDir
+from data_prep.class_names import load_class_list
+from data_prep.sample import Turn
+from eval.class_scores.table import ClassSheet, encode_scores, write_sheet
+from eval.models.image_encoders import ImageEncoder, TransformersEncoder, load_image_encoder
+from eval.types import NOT_FINITE, Answer, Unanswered, within_memory
+
+TEXTS = 256  # sentences embedded at a time
+
+
+class TextEncoder(Protocol):
+    """The text half."""
+
+    def embed(self, texts: Sequence[str]) -> torch.Tensor:
+        """(C, H) fp32 vectors of length 1."""
+        ...
+
+
+@dataclass(frozen=True)
+class ClipTexts:
+    """The text half of a `CLIPModel`, with the folder's tokenizer."""
+
+    model: CLIPModel
+    tokenizer: Any
+
+    @torch.inference_mode()
+    def embed(self, texts: Sequence[str]) -> torch.Tensor:
+        """(C, H) fp32 vectors of length 1. Raises `ConfigError` for a sentence that does not fit."""
+        positions = int(self.model.config.text_config.max_position_embeddings)
+        rows = []
+        for start in range(0, len(texts), TEXTS):
+            tokens = self.tokenizer(list(texts[start : start + TEXTS]), padding=True, return_tensors="pt")
+            if tokens["input_ids"].shape[1] > positions:
+                longest = max(texts[start : start + TEXTS], key=len)
+                raise ConfigError(f"{longest!r} is longer than CLIP's {positions} tokens; shorten protocol.template")
+            inputs = {key: tokens[key].to(self.model.device) for key in ("input_ids", "attention_mask")}
+            rows.append(self.model.get_text_features(**inputs).pooler_output.float())
+        return functional.normalize(torch.cat(rows), dim=-1)
+
+
+@dataclass(frozen=True, slots=True)
+class ClipPrompt:
+    """An image as the encoder takes it, and a hash of the sentences it is compared with."""
+
+    pixels: Any
+    asked: str
+
+
+class ZeroShot:
+    """Compares images with the sentences of all classes; the answer's text is the nearest class's name."""
+
+    def __init__(self, images: ImageEncoder, texts: TextEncoder, protocol: ProtocolConfig, folder: EvalDir):
+        """Embed the sentences and write the folder's class sheet."""
+        self.images = images
+        self.names = load_class_list(protocol.classes or "").names
+        sentences = [protocol.template.replace("{}", name) for name in self.names]
+        self.texts = texts.embed(sentences)  # (C, H)
+        self.asked = hashlib.sha256(json.dumps(sentences).encode()).hexdigest()[:16]
+        write_sheet(folder, ClassSheet(self.names, (1,) * len(self.names), (0.0,) * len(self.names)))
+
+    def prompt(self, turns: Sequence[Turn], image: bytes | None) -> ClipPrompt:  # noqa: ARG002
+        """The image; nothing is said to CLIP. Raises `DataError` if there is none, or it does not decode."""
+        if image is None:
+            raise DataError("it has no image; CLIP sees nothing else")
+        return ClipPrompt(self.images.pixels(image), self.asked)
+
+    def answer(self, prompts: Sequence[ClipPrompt]) -> list[Answer | Unanswered]:
+        """The cosines of all classes for all images. Raises `RunError` that names `batch_size` if memory runs out."""
+        start = time.monotonic()
+        with within_memory(len(prompts), "images"):
+            cosines = self.images.embed([prompt.pixels for prompt in prompts]) @ self.texts.T  # (N, C)
+        rows = cosines.cpu().double().numpy()
+        seconds = (time.monotonic() - start) / max(1, len(prompts))
+        return [
+            Answer(self.names[int(row.argmax())], [], True, seconds, encode_scores(row))
+            if np.isfinite(row).all()
+            else Unanswered(NOT_FINITE)
+            for row in rows
+        ]
+
+
+class ClipRespondent:
+    """A CLIP in a transformers folder."""
+
+    answer_mark = ""
+    pads_right = False
+
+    def __init__(self, folder: Path, dtype: str, device: str):
+        """Load both halves."""
+        self.encoder: TransformersEncoder = load_image_encoder(folder, dtype, device)
+        self.identity = self.encoder.identity
+        self.texts = ClipTexts(self.encoder.model, AutoTokenizer.from_pretrained(folder, local_files_only=True))
+
+    def answerer(self, config: EvalConfig, folder: EvalDir) -> ZeroShot:
+        """Zero-shot; what generates text is refused by `check_zero_shot`."""
+        check_zero_shot(config)
+        return ZeroShot(self.encoder, self.texts, config.protocol, folder)
+
+
+def check_zero_shot(config: EvalConfig) -> None:
+    """Raise `ConfigError` if the protocol asks for words, which an encoder cannot give."""
+    if config.protocol.kind != "zero_shot":
+        raise ConfigError(
+            f"{config.model} is a CLIP, which answers nothing but protocol.kind zero_shot; it is {config.protocol.kind}"
+        )

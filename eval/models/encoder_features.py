@@ -1,0 +1,74 @@
+r"""Features for the linear heads of Table 3 ("Linear"): frozen image encoders, one normalised vector an image.
+
+    python -m eval.probing --config configs/eval/flowers102_clip.yaml --train flowers102_train
+    python -m eval.probing --config configs/eval/flowers102_open_world.yaml --set model=Salesforce/blip2-opt-2.7b \
+        --encoder --train flowers102_train
+
+A CLIP is probed this way unasked, the ViT-g of a BLIP-2 (the paper's EVA-G) with `--encoder`; `open_clip:` models as
+CLIPs are. As in the authors' code the vectors are normalised.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from configs.errors import DataError
+from configs.evaluation import EvalConfig
+from configs.run_dir import EvalDir
+from data_prep.sample import Turn
+from eval.models.clip import ClipPrompt
+from eval.models.hidden_states import StateAnswerer
+from eval.models.image_encoders import ImageEncoder, load_image_encoder, model_type, with_weights
+from eval.models.open_clip import OpenClipRespondent, is_open_clip
+from eval.probes.store import RowForm
+
+
+def is_encoder(config: EvalConfig, folder: Path) -> bool:
+    """Whether the model has nothing but an encoder to put a head on."""
+    return is_open_clip(config.model) or model_type(folder) == "clip"
+
+
+@dataclass(frozen=True)
+class EncoderStates:
+    """One state an image: the encoder's vector, at a place called after it."""
+
+    encoder: ImageEncoder
+    form: RowForm
+
+    def prompt(self, turns: Sequence[Turn], image: bytes | None) -> ClipPrompt:  # noqa: ARG002
+        """The image; nothing is said to an encoder. Raises `DataError` if there is none, or it does not decode."""
+        if image is None:
+            raise DataError("it has no image; an image encoder sees nothing else")
+        return ClipPrompt(self.encoder.pixels(image), "")
+
+    def tokens(self, prompt: ClipPrompt) -> Sequence[int]:  # noqa: ARG002
+        """None."""
+        return ()
+
+    def states(self, prompts: Sequence[ClipPrompt]) -> torch.Tensor:
+        """(N, 1, H) vectors of length 1."""
+        return self.encoder.embed([prompt.pixels for prompt in prompts])[:, None]
+
+
+class EncoderRespondent:
+    """The image encoder of an evaluation's model."""
+
+    answer_mark = ""
+    pads_right = False
+
+    def __init__(self, config: EvalConfig, folder: Path, device: str):
+        """Load it. Raises `ConfigError` if the model has none that is supported."""
+        if is_open_clip(config.model):
+            self.encoder: Any = OpenClipRespondent(config.model, config.dtype, device).images
+        else:
+            with_weights(folder, config)
+            self.encoder = load_image_encoder(folder, config.dtype, device)
+        self.identity = str(self.encoder.identity)
+
+    def answerer(self, config: EvalConfig, folder: EvalDir) -> StateAnswerer:  # noqa: ARG002
+        """Who stores its vectors."""
+        form = RowForm((self.encoder.feature,), self.encoder.size)
+        return StateAnswerer(EncoderStates(self.encoder, form), folder)

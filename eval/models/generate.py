@@ -1,0 +1,173 @@
+"""Questions to text: batched greedy generation with any supported model.
+
+The tokens are those that transformers' `generate(do_sample=False)` gives for the same `input_ids` and `pixel_values`;
+a test compares them. Questions of different lengths share a batch by padding on the left, with explicit positions, so
+that a question's answer does not depend on its neighbours (but for the last bit of floating-point sums).
+
+Tensor shapes: `B` questions, `T` tokens, `N` images, `P` tokens an image, `S` pixels a side, `H` hidden size,
+`V` vocabulary.
+"""
+
+import hashlib
+import json
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from configs.errors import DataError
+from configs.protocol import ProtocolConfig
+from data_prep.images import decode_rgb
+from data_prep.sample import Turn
+from eval.models.greedy import Greedy, LanguageModel, Stop
+from eval.models.prompt_style import words_for
+from eval.models.right_padding import generate, padded_right, padding_of
+from eval.types import NOT_FINITE, Answer, Unanswered, within_memory
+from train.chat.conversation import IMAGE_INDEX, Rendered, expand_image
+from train.chat.render import ChatRenderer
+from train.models.loading import LoadedModel
+from train.models.pixels import ImageBatch
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """A question as the model takes it: token ids with the image expanded, and uint8 pixels or None.
+
+    Pixels are (3, S, S), or (tiles, 3, S, S) of an image of `size` (height, width). `instruction` is what a Q-Former
+    reads of the question, where it does.
+    """
+
+    input_ids: list[int]
+    pixels: "np.ndarray[Any, np.dtype[np.uint8]] | None"
+    asked: str
+    size: tuple[int, int] = (0, 0)
+    instruction: tuple[int, ...] = ()
+
+
+class Predictor:
+    """Answers questions with one model under one protocol.
+
+    predictor = Predictor(load_model(...), config.protocol)
+    answers = predictor.answer([predictor.prompt(turns, image_bytes)])
+    """
+
+    def __init__(self, loaded: LoadedModel, protocol: ProtocolConfig):
+        """Raises `ConfigError` if the tokenizer lacks what the markup needs, or the pixel settings do not fit."""
+        self.model, self.family = loaded.model.eval(), loaded.family
+        self.config = loaded.model.config
+        self.words = words_for(protocol, self.family, self.config)
+        end = self.family.end_token(self.config)
+        self.renderer = ChatRenderer(loaded.tokenizer, self.words.markup, self.words.system_prompt, end)
+        self.pixels = self.family.pixel_processor(loaded.folder, self.config, protocol.image_mode)
+        if protocol.image_size is not None:
+            self.pixels = self.family.resized(self.pixels, self.config, protocol.image_size)
+        self.padding = padding_of(protocol.padding_side, loaded.tokenizer)
+        self.instruction_tokenizer = loaded.instruction_tokenizer
+        self.answer_prefix = self.words.answer_prefix
+        self.max_new_tokens = protocol.max_new_tokens
+        self.max_length = int(self.config.text_config.max_position_embeddings)
+        self.parts = LanguageModel(
+            self.family.language_model(self.model),
+            self.model.get_output_embeddings(),
+            self.model.get_input_embeddings(),
+            self.config.get_text_config(),
+        )
+        self.greedy = Greedy(self.parts, int(self.config.image_token_id))
+
+    def prompt(self, turns: Sequence[Turn], image: bytes | None) -> Prompt:
+        """Render, expand and decode one question.
+
+        Raises `DataError` (or `ImageError`) if the image does not decode, a question shows more than one image or one
+        that is not there, or question and answer do not fit into the model's positions.
+        """
+        if self.words.question_suffix and turns:
+            turns = (*turns[:-1], Turn(turns[-1].speaker, f"{turns[-1].text} {self.words.question_suffix}"))
+        rendered = self.renderer.render_question(turns, self.answer_prefix)
+        images = rendered.count(IMAGE_INDEX)
+        if images > 1 or (images and image is None):
+            raise DataError(f"the question shows {images} images and the item has {0 if image is None else 1}")
+        picture = decode_rgb(image) if images and image is not None else None
+        size = (0, 0) if picture is None else (picture.height, picture.width)
+        tokens = 0 if picture is None else self.family.image_tokens(self.config, size)
+        unsupervised = Rendered(rendered, [False] * len(rendered))
+        ids = expand_image(unsupervised, tokens, int(self.config.image_token_id), sys.maxsize).input_ids
+        if len(ids) + self.max_new_tokens > self.max_length:
+            raise DataError(
+                f"its question of {len(ids)} tokens and an answer of {self.max_new_tokens} exceed the model's "
+                f"{self.max_length} positions; lower protocol.max_new_tokens"
+            )
+        asked = hashlib.sha256(json.dumps(rendered).encode()).hexdigest()[:16]
+        if picture is None:
+            return Prompt(ids, None, asked)
+        return Prompt(ids, self.pixels(picture), asked, size, self._instruction(turns))
+
+    def _instruction(self, turns: Sequence[Turn]) -> tuple[int, ...]:
+        """What a Q-Former reads: the question's text by its own tokenizer. Raises `DataError` if it is too long."""
+        if self.instruction_tokenizer is None:
+            return ()
+        text = self.renderer.question_text(turns, self.answer_prefix)
+        ids = tuple(self.instruction_tokenizer(text, verbose=False)["input_ids"])
+        longest = int(self.config.qformer_config.max_position_embeddings)
+        if len(ids) > longest:
+            raise DataError(
+                f"its question is {len(ids)} tokens for the Q-Former, which reads {longest}; ask with fewer candidates"
+            )
+        return ids
+
+    @torch.inference_mode()
+    def answer(self, prompts: Sequence[Prompt]) -> list[Answer | Unanswered]:
+        """Greedy answers to all prompts, generated together until each has ended or reached the limit.
+
+        Raises `RunError` that names `batch_size` if the device has not enough memory.
+        """
+        start = time.monotonic()
+        with within_memory(len(prompts), "questions"):
+            rows = self._generate(prompts)
+        seconds = (time.monotonic() - start) / max(1, len(prompts))
+        return [Unanswered(NOT_FINITE) if row is None else self._answer(row, seconds) for row in rows]
+
+    def _answer(self, tokens: list[int], seconds: float) -> Answer:
+        stopped = self.renderer.eos in tokens
+        kept = tokens[: tokens.index(self.renderer.eos) + 1] if stopped else tokens
+        text = str(self.renderer.tokenizer.decode(kept, skip_special_tokens=True)).strip()
+        return Answer(text, kept, stopped, seconds)
+
+    def _generate(self, prompts: Sequence[Prompt]) -> Sequence[list[int] | None]:
+        """New tokens of every prompt, the end token included; None where the model's output was not finite."""
+        own = [prompt.input_ids for prompt in prompts]
+        if self.padding is not None:
+            ids, mask = (tensor.to(self.model.device) for tensor in padded_right(own, self.padding))
+            limits = {"max_new_tokens": self.max_new_tokens, "eos_token_id": self.renderer.eos}
+            return generate(self.model, self.embeddings(ids, prompts), mask, limits | {"pad_token_id": self.padding})
+        ids, mask = self.padded(prompts)
+        stop = Stop(frozenset({self.renderer.eos}), self.max_new_tokens)
+        return self.greedy.answers(own, self.embeddings(ids, prompts), mask, stop)
+
+    def padded(self, prompts: Sequence[Prompt]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Ids and mask (B, T), the shorter questions filled up on the left with the end token, which the mask hides."""
+        longest = max(len(prompt.input_ids) for prompt in prompts)
+        ids = torch.full((len(prompts), longest), self.renderer.eos, dtype=torch.long)
+        mask = torch.zeros_like(ids)
+        for row, prompt in enumerate(prompts):
+            ids[row, longest - len(prompt.input_ids) :] = torch.tensor(prompt.input_ids)
+            mask[row, longest - len(prompt.input_ids) :] = 1
+        return ids.to(self.model.device), mask.to(self.model.device)
+
+    def embeddings(self, ids: torch.Tensor, prompts: Sequence[Prompt]) -> torch.Tensor:
+        """(B, T, H): word embeddings, with the image positions replaced by image features in the order of the rows."""
+        words: torch.Tensor = self.model.get_input_embeddings()(ids)
+        shown = [prompt for prompt in prompts if prompt.pixels is not None]
+        if not shown:
+            return words
+        size = self.pixels.size
+        tiles = [torch.from_numpy(prompt.pixels).reshape(-1, 3, size, size) for prompt in shown]
+        pixels = self.pixels.normalise(torch.cat(tiles).to(ids.device), words.dtype)  # (sum of tiles, 3, S, S)
+        sizes = tuple(prompt.size for prompt in shown)
+        batch = ImageBatch(pixels, tuple(map(len, tiles)), sizes, tuple(prompt.instruction for prompt in shown))
+        features = self.family.embed(self.model, batch)  # (sum of P, H)
+        places = (ids == int(self.config.image_token_id)).unsqueeze(-1).expand_as(words)
+        return words.masked_scatter(places, features.to(words.dtype))

@@ -1,0 +1,161 @@
+"""Image encoders: images to one normalised vector each, through the model folder's own processor.
+
+    clip            CLIP's projected image embedding (`image_embeds`): what zero-shot compares with texts, and what the
+                    authors put their linear head on (training_analysis/clip: `encode_image`, then normalised)
+    blip-2          the ViT-g of BLIP-2 (EVA-CLIP's, without its last block): the class token after the last norm. The
+                    paper calls its EVA-G "as used by BLIP-2"; its code used EVA01-CLIP-g-14-plus, projected.
+
+Shapes: `N` images, `H` size of the vector, `S` side of the encoder's input in pixels.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch.nn import functional
+from transformers import AutoImageProcessor, Blip2VisionModel, CLIPModel
+from transformers.utils import logging as transformers_logging
+
+from configs.errors import ConfigError
+from configs.evaluation import EvalConfig
+from data_prep.images import decode_rgb
+from eval.runner.evaluated_model import ENCODERS
+from train.models.fingerprint import model_identity
+from train.models.loading import DTYPES
+
+WEIGHTS = "pytorch_model.bin"  # the only form in which some published CLIPs come
+
+
+class ImageEncoder(Protocol):
+    """What a linear head stands on."""
+
+    @property
+    def identity(self) -> str:
+        """Names its weights."""
+        ...
+
+    @property
+    def feature(self) -> str:
+        """The feature's name, as a probe's result calls it."""
+        ...
+
+    @property
+    def size(self) -> int:
+        """How many numbers a vector has."""
+        ...
+
+    def pixels(self, image: bytes) -> Any:
+        """An image as the encoder takes it. Raises `ImageError` if it does not decode."""
+        ...
+
+    def embed(self, pixels: list[Any]) -> torch.Tensor:
+        """(N, H) fp32 vectors of length 1."""
+        ...
+
+
+@dataclass(frozen=True)
+class TransformersEncoder:
+    """The image half of a model in a transformers folder; `model` stands on its device."""
+
+    model: Any
+    processor: Any
+    identity: str
+    feature: str
+
+    @property
+    def size(self) -> int:
+        """How many numbers a vector has."""
+        config = self.model.config
+        return int(config.projection_dim if self.feature == "image_embeds" else config.hidden_size)
+
+    def pixels(self, image: bytes) -> "np.ndarray[Any, np.dtype[np.float32]]":
+        """(3, S, S) as the folder's processor makes it, with Pillow."""
+        made = self.processor(images=decode_rgb(image), return_tensors="np")["pixel_values"][0]
+        return np.asarray(made, dtype=np.float32)
+
+    @torch.inference_mode()
+    def embed(self, pixels: list[Any]) -> torch.Tensor:
+        """(N, H) fp32 vectors of length 1."""
+        weight = next(self.model.parameters())
+        images = torch.from_numpy(np.stack(pixels)).to(weight.device, weight.dtype)
+        if self.feature == "image_embeds":
+            vectors = self.model.get_image_features(pixel_values=images).pooler_output
+        else:
+            vectors = self.model(pixel_values=images).pooler_output
+        return functional.normalize(vectors.float(), dim=-1)
+
+
+def model_type(folder: Path) -> str | None:
+    """`model_type` of the config.json in `folder`, None without one."""
+    file = folder / "config.json"
+    return json.loads(file.read_text(encoding="utf-8")).get("model_type") if file.is_file() else None
+
+
+def load_image_encoder(folder: Path, dtype: str, device: str) -> TransformersEncoder:
+    """The encoder in `folder`. Raises `ConfigError` for a folder without one that is supported."""
+    kind = model_type(folder)
+    if kind not in ENCODERS:
+        raise ConfigError(f"{folder} holds a model of type {kind!r}; encoders: {', '.join(ENCODERS)}")
+    model = _load(folder, kind, dtype).eval().to(device)
+    feature = "image_embeds" if kind == "clip" else "vision_pooled"
+    return TransformersEncoder(model, own_processor(folder), weights_identity(folder), feature)
+
+
+def _load(folder: Path, kind: str, dtype: str) -> Any:
+    """The model with every weight from the folder: what transformers does not find there it draws at random."""
+    known: Any = CLIPModel if kind == "clip" else Blip2VisionModel
+    loud = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()  # all of BLIP-2's other weights would be listed as unexpected
+    try:
+        model, told = known.from_pretrained(
+            folder,
+            dtype=DTYPES[dtype],
+            local_files_only=True,
+            key_mapping=None if kind == "clip" else {r"^vision_model\.": ""},
+            output_loading_info=True,
+        )
+    except OSError as error:
+        raise ConfigError(f"{folder} cannot be loaded: {str(error).splitlines()[0]}") from error
+    finally:
+        transformers_logging.set_verbosity(loud)
+    if missing := sorted(told["missing_keys"]):
+        raise ConfigError(f"{folder} lacks {len(missing)} weights of its {kind} encoder, such as {missing[0]}")
+    return model
+
+
+def own_processor(folder: Path) -> Any:
+    """The folder's image processor, by Pillow wherever it runs: its torchvision twin resizes differently.
+
+    Raises `ConfigError` if the folder has none.
+    """
+    try:
+        return AutoImageProcessor.from_pretrained(folder, backend="pil", local_files_only=True)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{folder} has no image processor that can be read: {str(error).splitlines()[0]}") from error
+
+
+def weights_identity(folder: Path) -> str:
+    """`model_identity`, or the digest of the whole file where weights come as pytorch_model.bin alone."""
+    whole = folder / WEIGHTS
+    if any(folder.glob("*.safetensors")) or not whole.is_file():
+        return model_identity(folder)
+    with whole.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def with_weights(folder: Path, config: EvalConfig) -> None:
+    """Fetch pytorch_model.bin of a hub id that has no safetensors, as some published CLIPs have not."""
+    if Path(config.model).is_dir() or any(folder.glob("*.safetensors")) or (folder / WEIGHTS).is_file():
+        return
+    import huggingface_hub
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        huggingface_hub.hf_hub_download(config.model, WEIGHTS, revision=config.revision)
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"{config.model} has neither safetensors nor {WEIGHTS} that can be had: {reason}") from error

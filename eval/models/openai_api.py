@@ -1,0 +1,210 @@
+"""Questions to a model behind an API: a protocol's turns as chat messages, answers as they come, failures by name.
+
+No markup is involved: the words of the protocol are what is sent, text first, then the image as a data URI, as in the
+authors' calls of GPT-4 (main_results/main_api.py). An answer cannot be begun for such a model, so `answer_prefix` ends
+the question instead (imagewikiqa/main_api.py: "... Let's think step by step."). `system_prompt` is sent if it is a text
+of its own; the named ones belong to LLaVA.
+"""
+
+import base64
+import hashlib
+import io
+import json
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from typing import Any
+
+from configs.errors import ConfigError, DataError, RunError
+from configs.evaluation import EvalConfig
+from configs.run_dir import EvalDir
+from data_prep.images import decode_rgb, true_extension
+from data_prep.sample import IMAGE_PLACEHOLDER, Turn
+from eval.models.api_client import ApiClient, Endpoint, QuestionError
+from eval.types import Answer, Unanswered
+
+MEDIA = {"jpg": "image/jpeg", "png": "image/png", "webp": "image/webp", "gif": "image/gif"}
+NAMED_SYSTEMS = ("family", "official", "vicuna_v1", "vicuna_human", "none")
+ROLES = {"human": "user", "gpt": "assistant"}
+MOST_TOKENS = 1_000_000  # a server may tell what it likes
+KINDS = ("open_world", "closed_world", "multiple_choice")
+
+
+@dataclass(frozen=True, slots=True)
+class ApiPrompt:
+    """A question: (role, text, whether the image follows) of each message, and the image's bytes with their type."""
+
+    messages: tuple[tuple[str, str, bool], ...]
+    image: tuple[str, bytes] | None
+    asked: str
+
+
+class ApiRespondent:
+    """The model NAME of `model: api:NAME`."""
+
+    answer_mark = ""
+    pads_right = False
+
+    def __init__(self, config: EvalConfig):
+        """Raises `ConfigError` if there is no name, or the environment holds no address."""
+        self.identity = config.model
+        self.name = config.model.removeprefix("api:")
+        if not self.name:
+            raise ConfigError("model is 'api:'; write api:NAME, with the name that the server knows the model by")
+        self.endpoint = Endpoint.of(config.api)
+
+    def answerer(self, config: EvalConfig, folder: EvalDir) -> "ApiAnswerer":  # noqa: ARG002
+        """Raises `ConfigError` for a protocol that needs more than words."""
+        if config.protocol.kind not in KINDS:
+            raise ConfigError(
+                f"protocol.kind {config.protocol.kind} needs scores of class names, which {config.model} does not "
+                f"give; choose one of: {', '.join(KINDS)}"
+            )
+        return ApiAnswerer(self.name, config, self.endpoint)
+
+
+class ApiAnswerer:
+    """Asks the questions of one evaluation, several at a time."""
+
+    def __init__(self, name: str, config: EvalConfig, endpoint: Endpoint):
+        """Nothing is sent yet."""
+        self.name, self.config, self.endpoint = name, config, endpoint
+        self.protocol = config.protocol
+        self.failed_in_a_row = 0
+
+    def begin(self, questions: int) -> None:
+        """Say how many requests follow, at most, before the first is sent."""
+        if questions:
+            api = self.config.api
+            print(
+                f"{self.config.name}: {questions:,} questions to {self.name} at {self.endpoint.host}, up to "
+                f"{questions * api.attempts:,} requests if each took all {api.attempts} attempts, answers of up to "
+                f"{self.protocol.max_new_tokens} tokens; --set limit=N asks fewer",
+                file=sys.stderr,
+                flush=True,
+            )
+
+    def prompt(self, turns: Sequence[Turn], image: bytes | None) -> ApiPrompt:
+        """The messages. Raises `DataError` (or `ImageError`) if the image is missing or does not decode."""
+        system = self.protocol.system_prompt
+        messages = [("system", system, False)] if system not in NAMED_SYSTEMS else []
+        for number, turn in enumerate(turns):
+            text = turn.text.replace(IMAGE_PLACEHOLDER, "").strip()
+            if number == len(turns) - 1 and self.protocol.answer_prefix:
+                text = f"{text} {self.protocol.answer_prefix}"
+            messages.append((ROLES[turn.speaker], text, IMAGE_PLACEHOLDER in turn.text))
+        shown = sum(with_image for _, _, with_image in messages)
+        if shown > 1 or (shown and image is None):
+            raise DataError(f"the question shows {shown} images and the item has {0 if image is None else 1}")
+        asked = hashlib.sha256(json.dumps(messages).encode()).hexdigest()[:16]
+        return ApiPrompt(tuple(messages), sendable(image) if shown and image is not None else None, asked)
+
+    def body(self, prompt: ApiPrompt) -> bytes:
+        """The request's JSON."""
+        api = self.config.api
+        values: dict[str, Any] = {"model": self.name, "messages": [self._message(prompt, *m) for m in prompt.messages]}
+        if api.length_field != "none":
+            values[api.length_field] = self.protocol.max_new_tokens
+        if api.temperature is not None:
+            values["temperature"] = api.temperature
+        return json.dumps(values).encode()
+
+    def _message(self, prompt: ApiPrompt, role: str, text: str, with_image: bool) -> dict[str, Any]:
+        if not with_image or prompt.image is None:
+            return {"role": role, "content": text}
+        media, data = prompt.image
+        image = {"url": f"data:{media};base64,{base64.b64encode(data).decode()}"}
+        if self.config.api.image_detail is not None:
+            image["detail"] = self.config.api.image_detail
+        return {"role": role, "content": [{"type": "text", "text": text}, {"type": "image_url", "image_url": image}]}
+
+    def answer(self, prompts: Sequence[ApiPrompt]) -> Sequence[Answer]:
+        """All answers in order. Raises `RunError` at a question that has none."""
+        found = dict(self.answers(prompts))
+        unanswered = [answer.reason for answer in found.values() if isinstance(answer, Unanswered)]
+        if unanswered:
+            raise RunError(f"{self.name} did not answer: {unanswered[0]}")
+        return [answer for _, answer in sorted(found.items()) if isinstance(answer, Answer)]
+
+    def answers(self, prompts: Sequence[ApiPrompt]) -> Iterator[tuple[int, Answer | Unanswered]]:
+        """(number of the prompt, its answer) as they come.
+
+        Raises `RunError` if no question can be answered any more, after giving out the answers that were on their way.
+        """
+        client = ApiClient(self.config.api, self.endpoint)
+        limit = self.config.api.concurrency
+        rest = iter(enumerate(prompts))
+        running: dict[Future[Answer | Unanswered], int] = {}
+        stop: RunError | None = None
+        pool = ThreadPoolExecutor(max_workers=limit)
+        try:
+            while True:
+                while stop is None and len(running) < limit and (following := next(rest, None)) is not None:
+                    running[pool.submit(self._ask, client, following[1])] = following[0]
+                if not running:
+                    break
+                done, _ = wait(running, return_when=FIRST_COMPLETED)
+                for future in sorted(done, key=lambda future: running[future]):
+                    number = running.pop(future)
+                    try:
+                        answer = future.result()
+                    except RunError as error:
+                        stop = stop or error
+                        continue
+                    if stop is None or isinstance(answer, Answer):  # what was cut short by stopping did not fail
+                        yield number, answer  # stored before the next question is asked in its place
+                    stop = stop or self._exhausted(answer)
+                if stop is not None:
+                    client.stopped.set()
+            if stop is not None:
+                raise stop
+        finally:
+            client.stopped.set()
+            pool.shutdown(wait=True, cancel_futures=True)
+
+    def _exhausted(self, answer: Answer | Unanswered) -> RunError | None:
+        """Whether too many questions in a row had no answer."""
+        self.failed_in_a_row = self.failed_in_a_row + 1 if isinstance(answer, Unanswered) else 0
+        if not isinstance(answer, Unanswered) or self.failed_in_a_row < self.config.api.give_up_after:
+            return None
+        return RunError(
+            f"{self.failed_in_a_row} questions in a row had no answer from {self.name} (the last: {answer.reason}); "
+            "the same command goes on where this one stopped"
+        )
+
+    def _ask(self, client: ApiClient, prompt: ApiPrompt) -> Answer | Unanswered:
+        start = time.monotonic()
+        try:
+            values = client.ask(self.body(prompt))
+        except QuestionError as error:
+            return Unanswered(str(error))
+        return answer_of(values, time.monotonic() - start)
+
+
+def answer_of(values: dict[str, Any], seconds: float) -> Answer:
+    """The first choice of a chat completion; a refusal is what the model said, and nothing said is an empty answer."""
+    choice = values["choices"][0]
+    content = choice["message"].get("content") or choice["message"].get("refusal") or ""
+    if isinstance(content, list):  # some servers send parts
+        content = "".join(str(part.get("text", "")) for part in content if isinstance(part, dict))
+    usage = values.get("usage")
+    told = usage.get("completion_tokens") if isinstance(usage, dict) else None
+    count = min(max(told, 0), MOST_TOKENS) if isinstance(told, int) else 0
+    ids = [-1] * count  # how many there are is told, which they are is not
+    return Answer(str(content).strip(), ids, choice.get("finish_reason") != "length", seconds)
+
+
+def sendable(image: bytes) -> tuple[str, bytes]:
+    """(media type, bytes): the file as it is stored, or as PNG where an API would not take its format.
+
+    Raises `ImageError` if it does not decode: nobody pays for a question about nothing.
+    """
+    decoded = decode_rgb(image)
+    extension = true_extension(image)
+    if extension in MEDIA:
+        return MEDIA[extension], image
+    buffer = io.BytesIO()
+    decoded.save(buffer, format="PNG")
+    return MEDIA["png"], buffer.getvalue()

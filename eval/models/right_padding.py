@@ -1,0 +1,70 @@
+"""Greedy answers of a batch padded on the right: transformers' own, with what that does to the shorter questions.
+
+A processor that pads on the right (BLIP-2's, unless told otherwise) makes `generate` go on from the padding: the first
+word of every question but the longest is chosen where a padding token stands. The authors ask closed-world questions in
+such batches of 8. How much of a number that explains can be measured here (protocol.padding_side); an answer then
+depends on what is asked beside it, so a batch is the same whoever asks it (`eval.runner.batching`), and batch_size and
+limit are part of what is asked. (Their batches follow a shuffled data set, ours its order.)
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from transformers import GenerationMixin, LogitsProcessor, PreTrainedTokenizerBase
+
+from configs.errors import ConfigError
+
+
+def padding_of(choice: str, tokenizer: PreTrainedTokenizerBase) -> int | None:
+    """The id to pad with on the right where `choice` (protocol.padding_side) means that, None for the left.
+
+    Raises `ConfigError` if the tokenizer has no padding token, whose embedding decides what is answered.
+    """
+    side = tokenizer.padding_side if choice == "processor" else choice
+    if side == "left":
+        return None
+    if tokenizer.pad_token_id is None:
+        raise ConfigError("protocol.padding_side is right and the tokenizer has no padding token; set it to left")
+    return int(tokenizer.pad_token_id)
+
+
+def padded_right(rows: Sequence[Sequence[int]], padding: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Ids and mask (B, T), the shorter rows filled up with `padding`, which the mask hides.
+
+    >>> padded_right([[5, 6], [7]], 1)[0].tolist()
+    [[5, 6], [7, 1]]
+    """
+    longest = max(map(len, rows))
+    ids = torch.tensor([[*row, *[padding] * (longest - len(row))] for row in rows])
+    mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in rows])
+    return ids, mask
+
+
+class LostRows(LogitsProcessor):  # type: ignore[misc]  # transformers' base is untyped
+    """Notes in `lost` (B,) the rows whose largest logit is no number before their answer has ended; changes nothing."""
+
+    def __init__(self, end: int):
+        """`end` is the token that ends an answer."""
+        self.end = end
+        self.lost = torch.tensor(False)
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        """Look at the logits (B, V) that follow the tokens (B, T) said so far."""
+        self.lost = self.lost | (~scores.amax(-1).isfinite() & ~(input_ids == self.end).any(-1))
+        return scores
+
+
+def generate(
+    model: Any, embeddings: torch.Tensor, mask: torch.Tensor, limits: dict[str, int]
+) -> list[list[int] | None]:
+    """New tokens of every row, by the `generate` of `model` or of the language model in a BLIP; None for lost rows.
+
+    `embeddings` (B, T, H) with `mask` (B, T); `limits` are generate's max_new_tokens, eos_token_id, pad_token_id.
+    """
+    inner = getattr(model, "language_model", None)
+    writer = inner if isinstance(inner, GenerationMixin) else model
+    watched = LostRows(limits["eos_token_id"])
+    greedy = {"do_sample": False, "num_beams": 1, "logits_processor": [watched]}
+    tokens = writer.generate(inputs_embeds=embeddings, attention_mask=mask, **greedy, **limits)
+    return [None if lost else row for row, lost in zip(tokens.tolist(), watched.lost.tolist(), strict=True)]

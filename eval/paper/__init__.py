@@ -1,0 +1,1 @@
+"""The paper's experiments as rows: its numbers, the plan, its execution, the scoreboard."""

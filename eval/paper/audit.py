@@ -1,0 +1,139 @@
+"""Where the authors' released code does otherwise than the paper says: each difference, and the setting that chooses.
+
+Read in github.com/yuhui-zh15/VLMClassifier. A setting stands by its name in an evaluation's or a training's YAML; a
+difference without one says why. `python -m eval.protocols` prints the table beside the protocols.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """`number` names it, `told` says what it is; `settings` choose between both, or a `reason` says why none does."""
+
+    number: str
+    told: str
+    settings: tuple[str, ...] = ()
+    reason: str = ""
+
+
+def _chosen(prefix: str, *names: str) -> tuple[str, ...]:
+    return tuple(f"{prefix}.{name}" for name in names)
+
+
+AUDIT = (
+    Difference(
+        "D1",
+        "LoRA trained on LLaVA is merged onto Vicuna's language model before it is measured",
+        reason="a model, not a protocol: python -m train.export RUN --lora-onto FOLDER builds it",
+    ),
+    Difference(
+        "D2",
+        "base and fine-tuned LLaVA go through two pipelines: other tokens, pixels, precision, wording and matching",
+        ("dtype", *_chosen("protocol", "prompt", "markup", "system_prompt", "image_mode", "match", "max_new_tokens")),
+    ),
+    Difference(
+        "D3",
+        "guidance by the mean over the test images, in log space, with sums, its coefficient swept on the test items",
+        _chosen("protocol", "guidance", "cfg_form", "cfg_prior", "cfg_mean"),
+    ),
+    Difference(
+        "D4",
+        "log-probabilities of a name's tokens are summed or averaged where the paper says probabilities",
+        _chosen("protocol", "token_scores", "rule"),
+    ),
+    Difference("D5", "words are put before the class names that are scored", ("protocol.class_prefix",)),
+    Difference(
+        "D6",
+        "BLIP-2's names are scored by the ids they have alone, at places that need not be theirs",
+        ("protocol.class_ids",),
+    ),
+    Difference(
+        "D7",
+        "the loop over names relies on a cache that no step changes, as in transformers of early 2024",
+        reason="fails or scores wrongly in today's transformers; eval.benchmarks.class_scoring restores the cache",
+    ),
+    Difference(
+        "D8",
+        "fine-tuned BLIP-2 goes through a third pipeline: 364 pixels, 'a photo of', marks deleted from labels",
+        _chosen("protocol", "image_size", "prompt", "markup", "label_without", "answer_without"),
+    ),
+    Difference(
+        "D9",
+        "an image that does not decode is trained on as a black square",
+        ("data.decode_check", "data.max_drop_fraction"),
+        "black squares are not offered: such records are dropped, named, and bounded",
+    ),
+    Difference(
+        "D10",
+        "fine-tuned ImageWikiQA answers open a second turn: ASSISTANT:ASSISTANT:",
+        _chosen("protocol", "markup", "answer_prefix"),
+    ),
+    Difference(
+        "D11",
+        "ImageWikiQA as released has no question_id, and names the class in 54 of 2,000 questions",
+        ("protocol.refuse_leaks",),
+        "a question's id is its number in the file",
+    ),
+    Difference(
+        "D12",
+        "choices are read by MMMU's parser, and drawn at random where it finds none; API runs resume by image path",
+        _chosen("protocol", "choice_parser", "unparsed"),
+        "runs resume by item here: resuming by path drops questions that share an image",
+    ),
+    Difference(
+        "D13",
+        "a label inside another word counts, synonyms do not, and of two classes of one name the first is right",
+        _chosen("protocol", "match", "synonyms", "duplicates", "class_match"),
+    ),
+    Difference(
+        "D14",
+        "what follows the last mark of an answer is judged, and BLIP-2's batches of 8 are padded on the right",
+        ("protocol.after_last", "protocol.padding_side", "batch_size"),
+    ),
+    Difference(
+        "D15",
+        "epochs, global batches and rates of the scripts differ from the paper's",
+        ("train.epochs", "train.global_batch", "optim.lr_projector", "optim.lr_language"),
+    ),
+    Difference("D16", "the mix of ImageNet and LLaVA is filtered by rules that are not released", ("train.sources",)),
+    Difference(
+        "D17",
+        "linear heads report their best epoch on the test items, and see them in one order",
+        _chosen("probe", "choose_epoch", "epochs", "encoder_epochs", "shuffle"),
+    ),
+    Difference("D18", "EVA's rows use another EVA-CLIP (g-14-plus) than BLIP-2's tower", ("model",)),
+    Difference(
+        "D19",
+        "API rows ask 100 items unless told otherwise, and every success three times",
+        ("limit", "api.attempts"),
+        "a question that was answered is not asked again: the second answer costs and changes nothing",
+    ),
+    Difference(
+        "D20",
+        "Caltech-101's 101 folders are 100 names; quotes around the list, and a capital in CLIP's sentence",
+        _chosen("protocol", "classes", "candidates", "class_quotes", "template"),
+    ),
+    Difference(
+        "D21",
+        "class frequencies: names looked up raw, 0 without pretraining, cut at hyphens, binned below 100,000",
+        ("frequency_file", *_chosen("protocol", "frequency_total", "frequency_names", "frequency_bins")),
+        "how names are counted: python -m data_prep.frequency --rule official",
+    ),
+    Difference(
+        "D22",
+        "candidates come from one random stream, which starts anew when a run is resumed",
+        ("protocol.candidate_draw", "protocol.order"),
+        "a resumed stream hangs on where the run was killed",
+    ),
+    Difference(
+        "D23",
+        "three environments, with transformers from 4.33 to 4.40",
+        reason="a fact of the machine: constraints.txt pins ours, and tests compare it with today's transformers",
+    ),
+)
+
+
+def numbers_of(setting: str) -> str:
+    """The differences that `setting` chooses in, such as "D2 D13"."""
+    return " ".join(difference.number for difference in AUDIT if setting in difference.settings)

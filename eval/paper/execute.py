@@ -1,0 +1,231 @@
+"""Carries a plan out: asks what is not answered yet, judges stored answers again, sweeps, probes, tells the outcome.
+
+    ask(planned, share, processes)
+    outcomes = finish(planned)
+    write_record(planned[0].config, protocol, outcomes)           # reproduction-PROTOCOL.json beside the evaluations
+
+A row that cannot be run stays in the list with its reason; so does one of which no item could be asked.
+"""
+
+import fcntl
+import json
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from configs.errors import RunError, UserError
+from configs.evaluation import EvalConfig
+from configs.run_dir import EvalDir
+from data_prep.atomic import write_bytes
+from eval.class_scores.table import NOT_STORED
+from eval.guidance import guidance_results
+from eval.paper.plan import Planned
+from eval.paper.results import FILES
+from eval.reports.evaluation import write_report, write_view
+from eval.reports.evaluation_page import correlated, protocol_tag
+from eval.reports.guidance_page import write_guidance
+from eval.runner.batching import Share
+from eval.runner.fingerprint import OtherAnswersError
+from eval.runner.output_paths import place_of, run_of
+
+PROBES = ("probe", "linear")
+NOTHING = "nothing was asked yet"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a row: `accuracy` as in report.json, under which `protocol` (name and hash), or the `reason` why
+    there is none.
+    """
+
+    dataset: str
+    row: str
+    title: str
+    tables: str
+    accuracy: Mapping[str, Any] | None = None
+    note: str = ""
+    reason: str | None = None
+    folder: str | None = None
+    protocol: str | None = None
+
+
+def ask(planned: Sequence[Planned], share: Share, processes: int = 1) -> None:
+    """Put this share of the questions that have no answer yet to the model, and store the states that heads need."""
+    configs = [row.config for row in planned if row.asks]
+    if configs:
+        from eval.runner.workers import ask_evaluations  # loads torch, which a dry run does not need
+
+        ask_evaluations(configs, share, processes)
+    for row in planned:
+        if row.row.kind in PROBES and row.reason is None:
+            from eval.probing import extract
+
+            try:
+                extract(_probing(row), share, processes)
+            except UserError as error:  # the other rows go on; the outcome says that states are missing
+                print(f"{row.config.name}: {error}", file=sys.stderr, flush=True)
+
+
+def finish(planned: Sequence[Planned]) -> list[Outcome]:
+    """Reports, views, sweeps and probes of all rows, from the answers that are there; one outcome a row, in order."""
+    answers = {(row.dataset, row.row.key): row for row in planned}
+    outcomes = []
+    for row in planned:
+        base = answers.get((row.dataset, row.row.answers or ""))
+        try:
+            outcomes.append(_cannot(row, row.reason) if row.reason else _finish(row, base))
+        except UserError as error:
+            if isinstance(error, OtherAnswersError):
+                _put_aside(row)
+            outcomes.append(_cannot(row, str(error)))
+    return outcomes
+
+
+def _put_aside(row: Planned) -> None:
+    """Rename the row's results of other weights or items: no scoreboard is to show them beside "not run"."""
+    from eval.models.factory import answers_folder  # loads torch
+
+    folder = answers_folder(row.config)[0].root / ("encoder" if row.row.kind == "linear" else "")
+    for file in (folder / name for name in FILES):
+        if file.is_file():
+            file.rename(file.with_name(f"{file.name}.outdated"))
+
+
+def _finish(row: Planned, base: Planned | None) -> Outcome:
+    if row.row.kind in PROBES:
+        return _probed(row)
+    from eval.models.factory import check_current  # these load torch
+    from eval.models.open_clip import is_open_clip
+
+    source = row if base is None else base
+    folder = check_current(source.config)
+    refused = [file.read_text(encoding="utf-8").strip() for file in folder.refusals().values()]
+    if refused and is_open_clip(row.config.model):  # loading, which alone tells its weights, may be what refused
+        raise OtherAnswersError(refused[0])
+    if not any(file.stat().st_size for file in folder.all_predictions()):
+        return _cannot(row, [*refused, NOTHING][0])
+    if row.row.kind == "guidance":
+        return _guided(row, folder)
+    target = _sibling(row, folder) if row.row.kind == "view" else folder
+    report = write_view(folder, target, row.config) if row.row.kind == "view" else write_report(folder, source.config)
+    if not report["items"]["answered"]:
+        reasons = [failure["reason"] for failure in report["failures"]] or [*refused, NOTHING]  # a kill left no line
+        return _cannot(row, reasons[0])
+    return _reported(row, report, target, refused)
+
+
+def _reported(row: Planned, report: Mapping[str, Any], folder: EvalDir, refused: Sequence[str]) -> Outcome:
+    items = report["items"]
+    notes = [f"{items[key]:,} {key}" for key in ("failed", "missing") if items[key]]
+    notes += refused[:1] if items["missing"] else []
+    accuracy: Mapping[str, Any] | None = report["accuracy"]
+    if row.row.key.startswith("frequency"):
+        found = report["frequency"]
+        told = [f"{correlated(found)} over {found['classes']:,} classes"]
+        stages = report["frequency_stages"]
+        told += [f"{stage} alone {correlated(values)}" for stage, values in stages.items() if len(stages) > 1]
+        accuracy, notes = None, told
+    if row.row.key in ("random", "max_frequency"):
+        accuracy, notes = None, [f"{report['baselines'][row.row.key]:.1%} of {report['accuracy']['n']:,}"]
+    return _outcome(row, accuracy, "; ".join(notes), folder, protocol_tag(report))
+
+
+def _guided(row: Planned, answers: EvalDir) -> Outcome:
+    results = guidance_results(answers) | {"name": row.config.name}
+    folder = _sibling(row, answers)
+    write_guidance(folder, results)
+    own = results["forms"].get(results["own"])
+    if own is None:
+        return _cannot(row, NOT_STORED)
+    held, swept = own["held_out"], own["swept_on_test"]
+    if held is None:
+        return _cannot(row, f"{results['items']} items are too few to choose t on one half of them")
+    authors = f"swept on all {swept['accuracy']['n']:,}: {swept['accuracy']['value']:.1%} at t = {swept['guidance']:g}"
+    note = f"form {results['own']}, t = {held['guidance']:g} chosen on {held['chosen_on']:,} others ({authors})"
+    return _outcome(row, held["accuracy"], note, folder, protocol_tag(results))
+
+
+def _probing(row: Planned) -> EvalConfig:
+    """A `linear` row is about the image encoder; a CLIP, which is nothing else, has no `probe` row."""
+    part = "encoder" if row.row.kind == "linear" else "language_model"
+    return replace(row.config, probe=replace(row.config.probe, part=part))
+
+
+def _probed(row: Planned) -> Outcome:
+    from eval.probing import report  # loads torch
+
+    result = report(_probing(row))
+    places, folder, tag = result["places"], Path(result["folder"]), protocol_tag(result)
+    failed = sum(map(len, result["failures"].values()))
+    told = result["chosen"] + (f"; {failed:,} items failed" if failed else "")
+    if row.row.kind == "linear":
+        (name, place), *_ = places.items()
+        return _outcome(row, place["accuracy"], f"head on {name.replace('_', ' ')}; {told}", folder, tag)
+    name = next((place for place in ("mean", "-1") if place in places), next(iter(places)))
+    others = [f"{place} {found['accuracy']['value']:.1%}" for place, found in places.items() if place != name]
+    told = f"place {name}; {told}; " + (f"others: {', '.join(others)}" if others else "no other place")
+    if result["frequency"]:
+        told += f"; frequency: {correlated(result['frequency'])}"
+    return _outcome(row, places[name]["accuracy"], told, folder, tag)
+
+
+def _sibling(row: Planned, answers: EvalDir) -> EvalDir:
+    """Where a view of `answers` goes: the same label in the row's own place."""
+    place = place_of(row.config)
+    return EvalDir(place.root / answers.root.name if place.in_run else place.root)
+
+
+def _outcome(
+    row: Planned, accuracy: Mapping[str, Any] | None, note: str, folder: EvalDir | Path, protocol: str | None = None
+) -> Outcome:
+    place = str(folder.root if isinstance(folder, EvalDir) else folder)
+    return Outcome(row.dataset, row.row.key, row.row.title, row.row.tables, accuracy, note, None, place, protocol)
+
+
+def _cannot(row: Planned, reason: str | None) -> Outcome:
+    return Outcome(row.dataset, row.row.key, row.row.title, row.row.tables, reason=reason)
+
+
+def record_file(config: EvalConfig, protocol: str) -> Path:
+    """Where the outcomes of one model under one protocol stand: beside the folders of its evaluations."""
+    place, (_, checkpoint) = place_of(config), _which(config)
+    if place.in_run:
+        which = "" if checkpoint == "export" else f"-{checkpoint}"
+        return place.root.parent / f"reproduction-{protocol}{which}.json"
+    return place.root.parent.parent / f"reproduction-{protocol}-{place.root.name}.json"
+
+
+def _which(config: EvalConfig) -> tuple[str, str]:
+    """(model, checkpoint): the run and which of its models, also where `config.model` is that model's own folder."""
+    run, place = run_of(config.model), Path(config.model)
+    if run is None or run.root == place:
+        return config.model, config.checkpoint
+    step = re.fullmatch(r"(?:export-)?step-(\d+)", place.name)
+    return str(run.root), str(int(step[1])) if step else place.name
+
+
+def write_record(config: EvalConfig, protocol: str, outcomes: Sequence[Outcome]) -> Path:
+    """Write the outcomes, those of other data sets or rows of an earlier call kept; returns the file.
+
+    Raises `RunError` if that earlier call's file is damaged.
+    """
+    file = record_file(config, protocol)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # a call for other data sets may end at the same time
+        try:
+            rows = json.loads(file.read_text(encoding="utf-8"))["rows"] if file.is_file() else []
+            kept = {(row["dataset"], row["row"]): row for row in rows}
+        except (ValueError, KeyError, TypeError) as error:
+            raise RunError(
+                f"{file} is damaged ({error}); delete it: rows of other calls are told again by them"
+            ) from error
+        kept |= {(outcome.dataset, outcome.row): asdict(outcome) for outcome in outcomes}
+        model, checkpoint = _which(config)
+        told = {"model": model, "checkpoint": checkpoint, "protocol": protocol}
+        content = told | {"rows": list(kept.values())}
+        write_bytes(file, (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
+    return file

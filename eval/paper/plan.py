@@ -1,0 +1,249 @@
+"""What will be run: every row of every data set with its evaluation, or with the reason why it cannot be run.
+
+A data set is an evaluation config: `configs/eval/reproduce/NAME.yaml` or any other file. The protocol's name, its own
+and the row's make the name of an evaluation (`paper_flowers102_closed`), so that protocols never share a folder.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from configs.errors import ConfigError, DataError
+from configs.evaluation import EvalConfig, is_api
+from configs.load import load_config
+from configs.run_dir import RunDir, ShardDir
+from data_prep.class_names import load_class_list
+from data_prep.shards import ShardSet
+from eval.paper.experiments import Row, rows_of
+from eval.paper.finetuned_rows import paper_model
+from eval.runner.batching import chosen_items, open_source
+from eval.runner.evaluated_model import ENCODERS, system_of
+from eval.runner.output_paths import place_of
+from eval.tasks.open_world import load_synonyms
+from eval.tasks.presets import preset_overrides, preset_settings
+
+DATASETS = Path(__file__).resolve().parents[2] / "configs" / "eval" / "reproduce"
+LONG_ANSWER = 512  # tokens of an answer that thinks step by step
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What the command line asks for: a model, a protocol, settings over everything, and perhaps a part of the rows."""
+
+    model: str
+    protocol: str = "paper"
+    overrides: Sequence[str] = ()
+    rows: Sequence[str] = ()
+    limit: int | None = None
+    checkpoint: str = "export"
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A row of a data set: its evaluation, or the `reason` why it cannot be run. `items` is how many there are."""
+
+    dataset: str
+    row: Row
+    config: EvalConfig
+    items: int
+    reason: str | None = None
+
+    @property
+    def asks(self) -> bool:
+        """Whether questions are put to the model for it."""
+        return self.row.kind == "ask" and self.reason is None
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A data set under a request: its config, and its shard set, or the `problem` why there is none."""
+
+    name: str
+    config: EvalConfig
+    shards: ShardSet | None = field(repr=False)
+    problem: str | None = None
+
+    @property
+    def items(self) -> int:
+        """How many items are asked."""
+        if self.shards is None:
+            return 0
+        return len(chosen_items(self.shards.index["id_hash"].tolist(), self.config.limit))
+
+
+def dataset_names() -> list[str]:
+    """The data sets that are shipped."""
+    return sorted(file.stem for file in DATASETS.glob("*.yaml"))
+
+
+def open_dataset(name: str, request: Request) -> Dataset:
+    """The data set called `name`, or the one that the YAML file `name` describes.
+
+    One whose shards are not built has a problem. Raises `ConfigError` for an unknown one, and for `output`.
+    """
+    shipped = DATASETS / f"{name}.yaml"
+    file = shipped if shipped.is_file() else Path(name)
+    if not file.is_file():
+        raise ConfigError(f"no data set {name!r}; choose among {', '.join(dataset_names())}, or give a YAML file")
+    settings = [f"model={request.model}", f"checkpoint={request.checkpoint}", "paper_row=null"]
+    settings += [f"limit={request.limit}"] if request.limit is not None else []
+    config, _ = load_config(EvalConfig, file, [*settings, *preset_overrides(request.protocol), *request.overrides])
+    if config.output is not None:
+        raise ConfigError(
+            f"output is {config.output}, and every row of a reproduction has a folder of its own; leave output out. "
+            "Where the scoreboard goes is --output"
+        )
+    try:
+        shards = open_source(config)
+    except DataError as error:
+        return Dataset(config.name, config, None, str(error))
+    protocol = config.protocol
+    if protocol.kind != "multiple_choice" and protocol.classes is None and any(shards.manifest.class_names):
+        protocol = replace(protocol, classes=str(Path(config.data.shards) / config.source))
+    return Dataset(config.name, replace(config, protocol=protocol), shards)
+
+
+def plan(datasets: Sequence[Dataset], request: Request) -> list[Planned]:
+    """Every row of every data set, in the order of the paper. Raises `ConfigError` for a row that is not there."""
+    rows = [(dataset, row) for dataset in datasets for row in rows_of(dataset.config.protocol.kind)]
+    known = list(dict.fromkeys(row.key for _, row in rows))
+    if unknown := [key for key in request.rows if key not in known]:
+        raise ConfigError(f"no row {unknown[0]!r}; choose among {', '.join(known)}")
+    wanted = set(request.rows or known)
+    wanted |= {row.answers for _, row in rows if row.key in wanted and row.answers}  # what they take answers from
+    return [_planned(dataset, row, request) for dataset, row in rows if row.key in wanted]
+
+
+def _planned(dataset: Dataset, row: Row, request: Request) -> Planned:
+    settings: dict[str, Any] = dict(row.settings)
+    wording = preset_settings(request.protocol).get("protocol.prompt")
+    if settings.get("prompt") == "paper" and wording:  # the authors' fine-tuned models are asked in other words
+        settings["prompt"] = wording
+    if row.long_answer or settings.get("kind") == "multiple_choice":
+        settings["max_new_tokens"] = _answer_length(dataset.config, row, request)
+    if row.key == "synonyms":
+        settings["synonyms"] = dataset.config.protocol.classes
+    name = f"{_protocol_name(request.protocol)}_{dataset.name}_{row.key}"
+    base = dataset.config.protocol
+    config = replace(dataset.config, name=name)
+    reason = _impossible(dataset, row)
+    if reason is None:
+        config = replace(config, protocol=replace(base, **settings))
+    if _no_frequency(config) is not None:  # the other rows do without
+        config = replace(config, frequency_file=None, frequency_sources=())
+    return Planned(dataset.name, row, config, dataset.items, reason)
+
+
+def _protocol_name(protocol: str) -> str:
+    return Path(protocol).stem
+
+
+def _impossible(dataset: Dataset, row: Row) -> str | None:
+    """Why the row cannot be run on this data set, None if it can."""
+    config = dataset.config
+    if dataset.problem is not None:
+        return dataset.problem
+    if (unable := _unable(config.model, row)) is not None:
+        return unable
+    classes = config.protocol.classes
+    kind = row.settings.get("kind")
+    listed = kind in ("closed_world", "class_scoring", "zero_shot") or row.answers in ("scores", "zero_shot")
+    if listed and classes is None:
+        return "no class list: the shard set has no classes, set protocol.classes"
+    count = row.settings.get("candidates")
+    if isinstance(count, int) and classes is not None and count > len(set(load_class_list(classes).names)):
+        return f"there are only {len(set(load_class_list(classes).names))} classes"
+    if row.key == "synonyms" and (classes is None or not load_synonyms("auto", classes)):
+        return "the class list has no synonyms"
+    if row.kind in ("probe", "linear") and config.probe_source is None:
+        return "no training items: set probe_source"
+    if row.tables.endswith("Table 11"):
+        return _no_frequency(config)
+    return None
+
+
+def _unable(model: str, row: Row) -> str | None:
+    """Why this kind of model cannot do the row, None if it can."""
+    if is_api(model) and (row.kind in ("probe", "linear") or row.key == "scores" or row.answers == "scores"):
+        return "an API gives neither the scores of class names nor a model's states"
+    compares = _compares(model)
+    if row.by == "clip" and not compares:
+        return "a CLIP does it: give one as --model"
+    if row.by == "text" and compares:
+        return "a CLIP compares, it does not write"
+    if row.by == "encoder" and not compares and not _has_encoder(model):
+        return f"its image encoder does not stand by itself; model types that do: {', '.join(ENCODERS)}"
+    return None
+
+
+def _compares(model: str) -> bool:
+    """Whether the model is a CLIP: by its config.json, or by a name that is well known."""
+    config = _model_config(model)
+    if config is not None:
+        return bool(config.get("model_type") == "clip")
+    return model.startswith("open_clip:") or paper_model(model) in ("CLIP-L", "EVA-G")
+
+
+def _has_encoder(model: str) -> bool:
+    """Whether a head can stand on its image encoder, likewise; of a name that nobody knows only loading tells."""
+    config = _model_config(model)
+    if config is not None:
+        return config.get("model_type") in ENCODERS
+    return paper_model(system_of(model).base) in (None, "BLIP2-2.7B")
+
+
+def _no_frequency(config: EvalConfig) -> str | None:
+    if config.frequency_file is not None and not Path(config.frequency_file).is_file():
+        return f"no counts {config.frequency_file}; make them with python -m data_prep.frequency --output"
+    if config.frequency_file is None and not config.frequency_sources:
+        return "no class frequencies: set frequency_file or frequency_sources"
+    if config.frequency_file is None:
+        folders = [ShardDir(Path(config.data.shards) / source) for source in config.frequency_sources]
+        missing = next((folder.root for folder in folders if not folder.manifest.is_file()), None)
+        return None if missing is None else f"no shard set {missing}, which frequency_sources names"
+    return None
+
+
+def _answer_length(config: EvalConfig, row: Row, request: Request) -> int:
+    """Tokens of a reasoned answer: at most a quarter of the model's positions, to leave room for questions."""
+    if any(text.startswith("protocol.max_new_tokens=") for text in request.overrides):
+        return config.protocol.max_new_tokens
+    wanted = LONG_ANSWER if row.long_answer else config.protocol.max_new_tokens
+    positions = _positions(request.model)
+    return wanted if positions is None else min(wanted, max(1, positions // 4))
+
+
+def _positions(model: str) -> int | None:
+    """The positions of the language model, None where nobody says."""
+    found = (_model_config(model) or {}).get("text_config", {}).get("max_position_embeddings")
+    return None if found is None else int(found)
+
+
+def _model_config(model: str) -> dict[str, Any] | None:
+    """The config.json of a model, a run's export or its base; None where none is on this machine."""
+    own = [folder / "config.json" for folder in (Path(model), RunDir(Path(model)).export)]
+    file = next(filter(Path.is_file, own), None) or Path(system_of(model).base) / "config.json"
+    values: dict[str, Any] | None = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
+    return values
+
+
+def answered(planned: Planned) -> int:
+    """How many of the row's questions have an answer already (or failed), by the files alone."""
+    place, label = place_of(planned.config), _label(planned.config)
+    folders = [folder for folder in place.existing() if not place.in_run or folder.root.name == label]
+    lines = sum(path.read_bytes().count(b"\n") for folder in folders[:1] for path in folder.all_predictions())
+    return min(lines, planned.items)
+
+
+def _label(config: EvalConfig) -> str:
+    """The name of the answers' folder of a run's model, told by the run's files, of which none is made or opened."""
+    run = RunDir(Path(config.model))
+    if not run.config.is_file():
+        return run.root.name  # a checkpoint or an export by itself
+    if config.checkpoint.isdigit():
+        return run.checkpoint(int(config.checkpoint)).name
+    if config.checkpoint == "export" and run.export.is_dir():
+        return "export"
+    return max((folder.name for folder in run.checkpoints.glob("step-*")), default="export")

@@ -1,0 +1,75 @@
+"""The plan and its outcome as text: a line a row."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from data_prep.class_names import load_class_list
+from eval.paper.execute import Outcome
+from eval.paper.experiments import NOT_OURS
+from eval.paper.plan import Planned, answered
+
+
+def plan_table(planned: Sequence[Planned]) -> str:
+    """Rows, questions, what is left to ask, and what needs no forward because answers or scores are stored."""
+    lines = [f"{'data set':<16} {'row':<15} {'of the paper':<26} {'questions':>9} {'to ask':>8}  how"]
+    forwards = separate = 0
+    for row in planned:
+        left = row.items - answered(row) if row.asks else 0
+        forwards += left
+        separate += _separately(row)
+        questions = f"{row.items:,}" if row.asks else ""
+        asked = f"{left:,}" if row.asks else ""
+        lines.append(f"{row.dataset:<16} {row.row.key:<15} {row.row.tables:<26} {questions:>9} {asked:>8}  {_how(row)}")
+    lines += [f"{'':<16} {name:<15} {'':<26} {'':>9} {'':>8}  not run: {why}" for name, why in NOT_OURS.items()]
+    lines.append(
+        f"{forwards:,} forwards of an image to make (probing not counted); asking every row by itself, and every class "
+        f"name of a scored one in a forward of its own, would take {separate:,}"
+    )
+    return "\n".join(lines)
+
+
+def _separately(row: Planned) -> int:
+    """Forwards if nothing were shared: class names are scored one by one, views are asked anew."""
+    if row.reason is not None or row.row.kind in ("part", "probe", "linear"):
+        return 0
+    if row.row.settings.get("kind") != "class_scoring" and row.row.kind != "guidance":
+        return row.items
+    count = row.row.settings.get("candidates") or len(load_class_list(row.config.protocol.classes or "").names)
+    return row.items * int(str(count))
+
+
+def _how(row: Planned) -> str:
+    if row.reason is not None:
+        return f"not run: {row.reason}"
+    if row.row.kind in ("probe", "linear"):
+        return f"one pass over {row.config.probe_source} and {row.config.source}, all heads together"
+    if row.row.answers is not None:
+        return f"from the answers of {row.row.answers}, no forward"
+    if row.row.settings.get("kind") == "class_scoring":
+        if row.config.protocol.class_ids != "in_context":
+            return (
+                f"one tree of all names an image; class_ids {row.config.protocol.class_ids}: a BLIP, a forward a name"
+            )
+        return "one prompt and one tree of all names an image"
+    return f"answers of up to {row.config.protocol.max_new_tokens} tokens"
+
+
+def outcome_table(outcomes: Sequence[Outcome]) -> str:
+    """Each row's accuracy with its interval, or why there is none."""
+    lines = [f"{'data set':<16} {'row':<15} {'accuracy':>9}  {'95 % interval':<15} {'n':>7}  {'protocol':<21}  note"]
+    lines += [
+        f"{o.dataset:<16} {o.row:<15} {_numbers(o.accuracy)}  {o.protocol or '':<21}  {_note(o)}" for o in outcomes
+    ]
+    run = sum(outcome.reason is None for outcome in outcomes)
+    return "\n".join([*lines, f"{run} of {len(outcomes)} rows have a result"])
+
+
+def _numbers(rate: Mapping[str, Any] | None) -> str:
+    if rate is None:
+        return f"{'':>9}  {'':<15} {'':>7}"
+    interval = f"{100 * rate['low']:.1f} to {100 * rate['high']:.1f}"
+    return f"{100 * rate['value']:>7.1f} %  {interval:<15} {rate['n']:>7,}"
+
+
+def _note(outcome: Outcome) -> str:
+    return outcome.note if outcome.reason is None else f"not run: {outcome.reason}"

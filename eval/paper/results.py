@@ -1,0 +1,275 @@
+"""What lies in folders of runs and evaluations, sorted by the rows of the paper.
+
+    found = collect([Path("runs")], paper_numbers())
+    found.rows["table1/open_world/LLaVA1.5-7B/ImageNet"]        # results, each with interval, n, protocol and folder
+
+Reads report.json, probe.json, guidance.json, reproduction-*.json, and the metrics.jsonl of runs (their loss curves).
+"""
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from configs.errors import RunError
+from eval.metrics.accuracy import ClassResult, correlation_interval
+from eval.paper.finetuned_rows import merged_onto, training_of
+from eval.paper.loss_curves import LossCurve, read_loss_curves
+from eval.paper.published import PaperNumber
+from eval.paper.rows import (
+    model_and_dataset,
+    published_rows,
+    rows_of_correlation,
+    rows_of_probe,
+    rows_of_report,
+)
+from eval.reports.evaluation_page import protocol_tag
+
+SIZES = "table7/validation/items/"
+FILES = ("report.json", "probe.json", "guidance.json")
+HELD_OUT = "best epoch on held-out training items"  # of a probe.json from before it said so
+
+
+Model = tuple[str, str]  # a run or a model, and which of its checkpoints: `export`, a step, last
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One number of ours: a share (or in its row's unit), its interval, how many items, by which protocol, whence."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+    n: int | None
+    protocol: str
+    run: str
+    model: str = ""
+
+
+@dataclass(slots=True)
+class Found:
+    """Everything that was found.
+
+    `rows`: results by row of the paper. `others`: (name, result) that belong to none. `by_class`: data set to model to
+    class results with frequencies. `reproductions`: the content of reproduction-*.json.
+    """
+
+    rows: dict[str, list[Result]] = field(default_factory=dict)
+    others: list[tuple[str, Result]] = field(default_factory=list)
+    by_class: dict[str, dict[str, list[ClassResult]]] = field(default_factory=dict)
+    reproductions: list[dict[str, Any]] = field(default_factory=list)
+    curves: list[LossCurve] = field(default_factory=list)
+
+
+def collect(folders: Sequence[Path], known: Mapping[str, PaperNumber]) -> Found:
+    """Sort all results below `folders`. Raises `RunError` for a folder that is not there or a damaged file."""
+    for folder in folders:
+        if not folder.exists():
+            raise RunError(f"no folder {folder}; give runs, or folders of evaluations")
+    places = [folder for folder in folders if folder.is_dir()]
+    found = Found(curves=read_loss_curves(places))
+    for file in sorted({file for folder in places for file in folder.rglob("reproduction-*.json")}):
+        found.reproductions.append(_load(file))
+    rows = [row for values in found.reproductions for row in values["rows"]]
+    told = {Path(row["folder"]).resolve() for row in rows if row["folder"]}
+    by_class: dict[str, dict[tuple[Model, str], list[ClassResult]]] = {}
+    for file in sorted({file for folder in places for name in FILES for file in folder.rglob(name)}):
+        values = _load(file)
+        for row, result in _results(values, known, file.name):
+            if row is not None:
+                same = row.startswith(SIZES) and result.value in [other.value for other in found.rows.get(row, ())]
+                if not same:  # every evaluation of a data set says its size again
+                    found.rows.setdefault(row, []).append(result)
+            elif Path(result.run).resolve() not in told:
+                found.others.append((f"{values['name']} {values['label']}", result))
+        _add_classes(by_class, values, file.name)
+    names = model_names(model for models in by_class.values() for model, _ in models)
+    for dataset, models in by_class.items():
+        found.by_class[dataset] = {f"{names[model]}{how}": results for (model, how), results in models.items()}
+    for row, result in derived(found.rows, known):
+        found.rows.setdefault(row, []).append(result)
+    return found
+
+
+def _load(file: Path) -> dict[str, Any]:
+    try:
+        values: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise RunError(f"{file} is damaged ({error}); make it again, or delete it") from error
+    return values | {"file": str(file.parent)}
+
+
+def _results(
+    values: Mapping[str, Any], known: Mapping[str, PaperNumber], name: str
+) -> Iterator[tuple[str | None, Result]]:
+    if name == "probe.json":
+        yield from _of_probe(values, known)
+    elif name == "guidance.json":
+        yield from _of_guidance(values, known)
+    elif "accuracy" in values:  # a comparison of several models has a report.json of another form
+        yield from _of_report(values, known)
+
+
+def _rated(rate: Mapping[str, Any], protocol: str, values: Mapping[str, Any]) -> Result:
+    return Result(rate["value"], rate["low"], rate["high"], rate["n"], protocol, values["file"], str(values["model"]))
+
+
+def _of_report(report: Mapping[str, Any], known: Mapping[str, PaperNumber]) -> Iterator[tuple[str | None, Result]]:
+    tag = f"{protocol_tag(report)}{merged_onto(report)}"
+    accuracy = _rated(report["accuracy"], tag, report)
+    rows = rows_of_report(report, known)
+    yield from ((row, accuracy) for row in rows)
+    yield from _plain(rows_of_correlation(report, known), (report.get("frequency") or {}).get("classes"), tag, report)
+    baselines = report.get("baselines") or {}
+    plain = report["protocol"].get("show_image", True) and not report["protocol"].get("name_class")
+    _, dataset = model_and_dataset(report)
+    if plain and dataset == "ImageWikiQA":  # its variants have the same questions
+        named = {"random": "table5/Random/ImageWikiQA", "max_frequency": "table5/MaxFreq/ImageWikiQA"}
+        yield from _plain({named[key]: value for key, value in baselines.items()}, accuracy.n, tag, report)
+    counts = {f"{SIZES}{dataset}": report["items"]["source"]} if "items" in report else {}
+    yield from _plain({row: n for row, n in counts.items() if row in known}, None, "shard set", report)
+    if not rows:
+        yield None, accuracy
+
+
+def _plain(
+    values: Mapping[str, float | None], n: int | None, protocol: str, source: Mapping[str, Any]
+) -> Iterator[tuple[str, Result]]:
+    """Numbers without an interval, but for correlations over `n` classes."""
+    for row, value in values.items():
+        correlated = n is not None and ("spearman" in row or "pearson" in row)
+        bounds = correlation_interval(value, n or 0, ranked="spearman" in row) if correlated else None
+        low, high = bounds or (None, None)
+        yield row, Result(value, low, high, n, protocol, source["file"], str(source["model"]))
+
+
+def _of_probe(probe: Mapping[str, Any], known: Mapping[str, PaperNumber]) -> Iterator[tuple[str | None, Result]]:
+    rows = rows_of_probe(probe, known)
+    main = probe["places"].get("-1") or next(iter(probe["places"].values()))  # an encoder has one place
+    tag = f"probe, {probe['epochs']} epochs, {probe.get('chosen', HELD_OUT)}"
+    tag += f", {probe['precision']} products" if "precision" in probe else ""
+    if isinstance(probe.get("protocol"), Mapping):  # an older file has its name alone, or nothing
+        tag = f"{protocol_tag(probe)} {tag}"
+    for row, rate in rows.items() if rows else ((None, main["accuracy"]),):
+        yield row, _rated(rate, tag, probe)
+    _, dataset = model_and_dataset(probe)
+    counts = {"train": probe["train"] + probe["val"], "classes": probe["class_count"]}  # some may be held out
+    sizes = {f"table7/{what}/items/{dataset}": float(count) for what, count in counts.items()}
+    yield from _plain({row: size for row, size in sizes.items() if row in known}, None, "shard set", probe)
+
+
+def _of_guidance(results: Mapping[str, Any], known: Mapping[str, PaperNumber]) -> Iterator[tuple[str | None, Result]]:
+    model, dataset = model_and_dataset(results)
+    row = next(
+        iter(published_rows({**results["protocol"], "kind": "class_scoring", "rule": "cfg"}, model, dataset)), ""
+    )
+    own = results.get("own")  # an older file does not say
+    for name, swept in sorted(results["forms"].items(), key=lambda form: form[0] != own):
+        beside = row in known and name in (own, "paper", "official")  # the paper's words, and its code
+        for key, how in (("held_out", "from the other half"), ("swept_on_test", "swept on these items")):
+            if swept[key] is not None:
+                tag = f"{protocol_tag(results)}, form {name}, t = {swept[key]['guidance']:g} {how}"
+                yield (row if beside else None), _rated(swept[key]["accuracy"], tag, results)
+
+
+def _add_classes(
+    by_class: dict[str, dict[tuple[Model, str], list[ClassResult]]], values: Mapping[str, Any], name: str
+) -> None:
+    """Keep the class results of an open question, and of a probe, for the figures of frequency."""
+    if not values.get("frequency") or (name == "report.json" and not _plainly_open(values)):
+        return
+    _, dataset = model_and_dataset(values)
+    how = f"{' (fine-tuned)' if training_of(values) else ''}{merged_onto(values)}"
+    if name == "probe.json":  # the authors choose the epoch on the test items (D17)
+        on_test = "best epoch on the test items" in str(values.get("chosen"))
+        how += f", probed{' (epoch chosen on the test items)' if on_test else ''}"
+    model = _model_of_result(values), how
+    results = [ClassResult(**result) for result in values["classes"]]
+    if all(result.frequency is None for result in results):
+        return  # nothing to draw: of no item is there an answer
+    known = by_class.setdefault(dataset, {})
+    if _items(results) >= _items(known.get(model, [])):  # of several results of one model the one of most items
+        known[model] = results
+
+
+def _items(results: Sequence[ClassResult]) -> int:
+    return sum(result.rate.total for result in results)
+
+
+def _plainly_open(report: Mapping[str, Any]) -> bool:
+    protocol = report["protocol"]
+    return protocol["kind"] == "zero_shot" or (protocol["kind"], protocol.get("prompt")) == ("open_world", "paper")
+
+
+def _model_of_result(values: Mapping[str, Any]) -> Model:
+    place, step = Path(str(values["model"])), re.fullmatch(r"step-(\d+)", str(values["label"]))
+    run = place.parent.parent if place.parent.name == "checkpoints" else place
+    return str(run), str(int(step[1])) if step else "export"
+
+
+def model_of_record(record: Mapping[str, Any]) -> Model:
+    """Whose rows the content of a reproduction-*.json is; an older one does not say of which checkpoint."""
+    return str(record["model"]), str(record.get("checkpoint", "export"))
+
+
+def model_names(models: Iterable[Model]) -> dict[Model, str]:
+    """Short names: the last of the place, as many before it as tell two of one name apart, and the checkpoint.
+
+    >>> list(model_names([("a/x", "export"), ("a/x", "500"), ("b/y", "export")]).values())
+    ['x', 'x step 500', 'y']
+    """
+    known = dict.fromkeys(models)
+    places = {place for place, _ in known}
+    return {(place, checkpoint): f"{_end(place, places)}{_told(checkpoint)}" for place, checkpoint in known}
+
+
+def _end(place: str, places: Iterable[str]) -> str:
+    others = [f"/{Path(other).as_posix()}" for other in places if other != place]
+    parts = Path(place).parts
+    ends = ("/".join(parts[-count:]) for count in range(1, len(parts)))
+    return next((end for end in ends if not any(other.endswith(f"/{end}") for other in others)), place)
+
+
+def _told(checkpoint: str) -> str:
+    return "" if checkpoint == "export" else f" {'step ' if checkpoint.isdigit() else ''}{checkpoint}"
+
+
+def derived(rows: Mapping[str, Sequence[Result]], known: Mapping[str, PaperNumber]) -> list[tuple[str, Result]]:
+    """Numbers the paper takes from two others: Table 8's improvement, and Figure 4's ratio of two models' errors.
+
+    Both are of one protocol, and an improvement is of one model: two ways of judging would make a difference by
+    themselves.
+    """
+    made = []
+    for row, number in known.items():
+        experiment, model, dataset = row.rsplit("/", 2)
+        if number.unit == "points":
+            pair = [f"table8/{key}_synonyms/{model}/{dataset}" for key in ("without", "with")]
+        elif number.unit == "ratio":
+            candidates = experiment.removeprefix("figure4/")
+            pair = [f"table9/{candidates}/{name}/{dataset}" for name in (model, "CLIP-L")]
+        else:
+            continue
+        firsts, seconds = (rows.get(name, ()) for name in pair)
+        for first in firsts:
+            second = next((other for other in seconds if _belong_together(number.unit, first, other)), None)
+            value = None if second is None else _combined(number.unit, first.value, second.value)
+            if value is not None:
+                made.append((row, Result(value, None, None, first.n, first.protocol, first.run, first.model)))
+    return made
+
+
+def _belong_together(unit: str, first: Result, second: Result) -> bool:
+    """Whether both were judged by protocols of one name, and, but for a ratio of two models, are of one model."""
+    same_protocol = first.protocol.split(" ")[0] == second.protocol.split(" ")[0]
+    return same_protocol and (unit == "ratio" or first.model == second.model)
+
+
+def _combined(unit: str, first: float | None, second: float | None) -> float | None:
+    if first is None or second is None:
+        return None
+    if unit == "points":
+        return second - first
+    return (1 - first) / (1 - second) if second < 1 else None

@@ -1,0 +1,166 @@
+"""Which rows of the paper a result belongs beside: pure functions of a report's or a probe's content.
+
+A row's name is EXPERIMENT/MODEL/DATASET (`eval/paper/numbers.json`). Model and dataset come from the model's
+well-known id and the source's name, whole both of them: others have no row, whatever preset asked them. The experiment
+comes from the protocol, so that a run with other candidates, another order or another rule stands beside its own row
+unasked. What a run of ours trained stands beside the paper's fine-tuned rows only (`eval/paper/finetuned_rows.py`).
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from eval.paper.finetuned_rows import (
+    TEST_SOURCES,
+    TRAINING_SOURCES,
+    finetuned_rows,
+    is_finetuned_row,
+    paper_model,
+    thinks,
+    training_of,
+)
+
+WORDINGS = {"paper": "base", "identify": "identify", "main_object": "main_object"}
+STAGES = {"pretrain": ("pretrain", "558k", "alignment", "blip_laion"), "instruct": ("instruct", "665k", "mix665")}
+
+
+def model_and_dataset(result: Mapping[str, Any]) -> tuple[str, str]:
+    """The paper's names of a result's model and dataset; its own where the paper has none.
+
+    >>> model_and_dataset({"model": "llava-hf/llava-1.5-7b-hf", "source": "flowers102_test", "paper": None})
+    ('LLaVA1.5-7B', 'Flowers102')
+    """
+    source, place = str(result["source"]), str(result["model"])
+    dataset = TEST_SOURCES.get(source.lower(), source)
+    if training_of(result) is not None:
+        return place, dataset
+    return paper_model(str((result.get("system") or {}).get("base", place))) or place, dataset
+
+
+def experiments(protocol: Mapping[str, Any]) -> list[str]:
+    """The paper's experiments that a protocol is, of Tables 1, 2, 5, 8, 9 and 12."""
+    kind, wording = protocol["kind"], WORDINGS.get(str(protocol.get("prompt")))
+    candidates = protocol.get("candidates")
+    reasons = thinks(protocol)
+    if kind == "open_world" and protocol.get("synonyms"):
+        if wording != "base" or reasons:
+            return []
+        plain = protocol.get("name") == "clean"  # our own protocol always accepts synonyms
+        return ["table8/with_synonyms", *(["table1/open_world", "table2/base", "table2/direct"] if plain else [])]
+    if kind == "open_world" and wording and not reasons:
+        first = ["table1/open_world", "table8/without_synonyms", "table2/direct", "table4/zero_shot"]
+        return [*(first if wording == "base" else []), f"table2/{wording}", f"table12/{wording}"]
+    if kind == "closed_world" and wording == "base":
+        order = f"{protocol.get('order', 'random')}_order{'_cot' if reasons else ''}"
+        if candidates is not None:
+            return [f"table9/candidates_{candidates}"] if order == "random_order" else []
+        closed = ["table1/closed_world"] if order == "random_order" else []
+        return [*closed, f"table2/{order}", f"table12/{order}"]
+    if kind == "multiple_choice" and protocol.get("show_image", True):
+        return ["table5"]
+    if kind == "multiple_choice" and not protocol.get("name_class"):
+        return ["table5 without image"]
+    if kind == "zero_shot":
+        return ["table1/closed_world" if candidates is None else f"table9/candidates_{candidates}"]
+    if kind == "class_scoring" and candidates is None and wording == "base" and not reasons:
+        return [f"table2/{protocol['rule']}"]
+    return []
+
+
+def rows_of_report(report: Mapping[str, Any], known: Mapping[str, Any]) -> list[str]:
+    """Rows of the paper that the accuracy of a report stands beside: its experiment's, or its training's."""
+    paper, protocol = report.get("paper"), report["protocol"]
+    model, dataset = model_and_dataset(report)
+    training = training_of(report)
+    if paper and str(paper["row"]).startswith("table13/"):
+        return [str(paper["row"])]
+    if training is not None:
+        return [row for row in finetuned_rows(training, protocol, dataset) if row in known]
+    return [row for row in published_rows(protocol, model, dataset) if row in known]
+
+
+def published_rows(protocol: Mapping[str, Any], model: str, dataset: str) -> list[str]:
+    """Names of the rows that a model as published stands beside under this protocol, if the paper has them."""
+    if protocol.get("name_class") and not model.endswith(" with class"):
+        model = f"{model} with class"
+    rows = []
+    for experiment in experiments(protocol):
+        name, _, suffix = experiment.partition(" ")
+        rows.append(f"{name}/{model}{f' {suffix}' if suffix else ''}/{dataset}")
+    return rows
+
+
+def own_row(row: str | None, report: Mapping[str, Any], known: Mapping[str, Any]) -> str | None:
+    """The row that an evaluation's `paper_row` means for what a report's `protocol` really asked, and of whom, if any.
+
+    A preset names the row of the model and the protocol it was written for. Another well-known model, or a protocol
+    that is another experiment (other candidates, another order or rule), has a row of its own; a fine-tuned model has
+    that of its training; a model or images that the paper does not have, none.
+    """
+    if row is None:
+        return None
+    training, model = training_of(report), paper_model(str(report["system"]["base"]))
+    dataset = row.rsplit("/", 1)[1]
+    if model is None:
+        return None
+    if row.startswith("table13/"):  # whose data sets have protocols of their own
+        return row if model in row and is_finetuned_row(row) == (training is not None) else None
+    if TEST_SOURCES.get(str(report["source"]).lower()) != dataset:
+        return None
+    asked = report["protocol"]
+    rows = finetuned_rows(training, asked, dataset) if training else published_rows(asked, model, dataset)
+    return row if row in rows else next((own for own in rows if own in known), None)
+
+
+def rows_of_correlation(report: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, float | None]:
+    """Rows of Table 11, Appendix B.6 and Figure 3 that a report with class frequencies has a number for."""
+    frequency = report.get("frequency")
+    if not frequency:
+        return {}
+    model, dataset = model_and_dataset(report)
+    training = training_of(report)
+    asked = report["protocol"]
+    if (
+        training is None
+        and asked["kind"] != "zero_shot"
+        and "table2/base" not in experiments({**asked, "synonyms": None})
+    ):
+        return {}
+    if training is not None:
+        if not any(row.startswith("table3/") for row in finetuned_rows(training, asked, dataset)):
+            return {}
+        model = f"{paper_model(training.base) or training.base} finetuned"
+    bins = {part["name"]: part["mean_accuracy"] for part in frequency["log_bins"]}
+    rare = [_accuracy(c) for c in report["classes"] if c["frequency"] is not None and c["frequency"] < 10]
+    values = {
+        f"table11/spearman/{model}/{dataset}": frequency["spearman"],
+        f"table11/pearson/{model}/{dataset}": frequency["pearson"],
+        f"figure3/above_10000/{model}/{dataset}": bins.get("10,000 or more", bins.get("10,000 to 99,999")),
+        f"figure3/below_10/{model}/{dataset}": sum(rare) / len(rare) if rare else None,
+    }
+    for stage, result in (report.get("frequency_stages") or {}).items():
+        named = next((name for name, words in STAGES.items() if any(word in stage.lower() for word in words)), None)
+        values |= {f"appendixB6/{key}_{named}/{model}/{dataset}": value for key, value in result.items()}
+    return {row: value for row, value in values.items() if row in known}
+
+
+def _accuracy(result: Mapping[str, Any]) -> float:
+    return float(result["right"] / max(1, result["right"] + result["wrong"] + result["no_answer"]))
+
+
+def rows_of_probe(probe: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """Rows of Tables 3, 4 and 10 to the rate that a probe has for them."""
+    model, dataset = model_and_dataset(probe)
+    learned = probe.get("train_source")  # older files do not say
+    if learned is not None and TRAINING_SOURCES.get(str(learned).lower()) != dataset:
+        return {}
+    found: dict[str, Mapping[str, Any]] = {}
+    for place, result in probe["places"].items():
+        if place in ("image_embeds", "vision_pooled"):
+            encoder = "EVA-G" if (place, model) == ("vision_pooled", "BLIP2-2.7B") else model  # the paper's name for it
+            heads = (f"table3/finetuned/{encoder}/linear/{dataset}", f"table4/linear/{encoder}/{dataset}")
+            found |= {row: result["accuracy"] for row in heads if row in known}
+            continue
+        named = {"-1": "last", "mean": "average"}.get(place)
+        rows = [f"table10/{place}/{model}/{dataset}", f"table3/probing/{model}/{named}/{dataset}"]
+        found |= {row: result["accuracy"] for row in rows if row in known}
+    return found

@@ -1,0 +1,1 @@
+"""Linear probing: stored hidden states, the heads trained on them, their accuracy."""

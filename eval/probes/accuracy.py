@@ -1,0 +1,152 @@
+"""From stored states to a probe's numbers: heads trained on one source and looked at on another.
+
+Which items are held out and the order of training are drawn by `probe.seed` and the items' ids, so they do not depend
+on who stored what, nor on items that failed.
+
+Shapes: `N` items, `F` places.
+"""
+
+from collections.abc import Mapping, Sequence
+from hashlib import sha256
+from typing import Any
+
+import numpy as np
+import torch
+
+from configs.errors import RunError
+from configs.protocol import ProbeConfig
+from eval.metrics.accuracy import Rate
+from eval.models.hidden_states import has
+from eval.probes.batches import Batches, Items, Layout, multiplies_bf16
+from eval.probes.heads import Trained, train_heads
+from eval.probes.store import StoredStates
+
+CHECK_BATCH = 4096
+SHOWN_FAILURES = 5
+BY_CLASS = ("-1", "mean", "image_embeds", "vision_pooled")  # Table 3's; Figure 7 sets them against classes' frequency
+CHOSEN = {
+    "held_out": "best epoch on held-out training items",
+    "best_on_test": "best epoch on the test items themselves",
+    "last": "last epoch",
+}
+
+
+def probe(train: StoredStates, test: StoredStates, settings: ProbeConfig) -> dict[str, Any]:
+    """Train a head a place on `train`, and say how right each is on `test`, as JSON values.
+
+    Places that a prompt lacks are left out and counted: prompts of BLIP-2 are short, those of LLaVA-NeXT vary. Raises
+    `RunError` for too few training items.
+    """
+    lacking = {place: sum(_lacking(place, part) for part in (train, test)) for place in train.form.places}
+    columns = [number for number, prompts in enumerate(lacking.values()) if not prompts]
+    if not columns or not len(test):
+        raise RunError(
+            f"nothing to probe: {len(test)} test items have states, and of {len(lacking)} places all questions have "
+            f"{len(columns)}; see probe.places and the failures named above"
+        )
+    kept, held = _split(train, settings)
+    maker = Maker(settings, columns)
+    learned = maker.batches(train, kept, maker.layout(learning=True), settings.batch_size)
+    check = maker.batches(train, held, maker.layout(), CHECK_BATCH) if len(held) else None
+    looked = maker.batches(test, torch.arange(len(test)), maker.layout(), CHECK_BATCH)
+    if settings.choose_epoch == "best_on_test":
+        check = looked
+    classes = int(max(train.labels.max(), test.labels.max())) + 1
+    trained = train_heads(learned, check, classes, settings)
+    named = [train.form.places[column] for column in columns]
+    return {
+        "places": _places(named, trained, trained.hits(looked), test.labels, settings),
+        "left_out": {place: prompts for place, prompts in lacking.items() if prompts},
+        "class_count": classes,
+        "train": len(kept),
+        "val": len(held),
+        "epochs": settings.epochs,
+        "chosen": CHOSEN[settings.choose_epoch],
+        "precision": maker.precision,
+        "kept_in_memory": learned.keep,
+    }
+
+
+def _lacking(place: str, stored: StoredStates) -> int:
+    """How many of the stored questions end before `place`."""
+    lengths = zip(*np.unique(stored.tokens, return_counts=True), strict=True)
+    return sum(int(count) for tokens, count in lengths if not has(place, int(tokens)))
+
+
+def _split(train: StoredStates, settings: ProbeConfig) -> tuple[torch.Tensor, torch.Tensor]:
+    """(items to learn from, held-out items), in the order of training."""
+    drawn = [sha256(f"probe:{settings.seed}:{item}".encode()).digest() for item in train.hashes.tolist()]
+    order = torch.tensor(sorted(range(len(drawn)), key=drawn.__getitem__), dtype=torch.long)
+    held = max(1, int(len(order) * settings.held_out)) if settings.choose_epoch == "held_out" else 0
+    if len(order) <= held:
+        raise RunError(f"probing needs at least {held + 1} training items; {len(order)} have states")
+    return order[held:], order[:held]
+
+
+class Maker:
+    """Makes batches of stored states, and keeps them in memory while `probe.memory_gib` lasts."""
+
+    def __init__(self, settings: ProbeConfig, columns: Sequence[int]):
+        self.settings, self.columns = settings, columns
+        self.device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.precision = settings.precision
+        if self.precision == "auto":
+            self.precision = "bf16" if multiplies_bf16(self.device) else "fp32"
+        self.left = settings.memory_gib * 2**30
+
+    def layout(self, *, learning: bool = False) -> Layout:
+        """For products in the precision of training."""
+        return Layout(torch.bfloat16 if self.precision == "bf16" else torch.float32, self.device, learning)
+
+    def batches(self, stored: StoredStates, items: torch.Tensor, layout: Layout, size: int) -> Batches:
+        """Batches of the states of `items`."""
+        needed = layout.bytes(len(items) * len(self.columns) * stored.form.size)
+        keep = needed <= self.left
+        self.left -= needed if keep else 0
+        shuffled = self.settings.seed if self.settings.shuffle == "every_epoch" and layout.learning else None
+        read = Items(stored.labels[items], lambda part: stored.read(items[part], self.columns))
+        return Batches(read, layout, size, keep=keep, shuffle_seed=shuffled)
+
+
+def _places(
+    names: Sequence[str], trained: Trained, hits: torch.Tensor, labels: torch.Tensor, settings: ProbeConfig
+) -> dict[str, dict[str, Any]]:
+    """What each place's head is worth; with `best_on_test` also what it was worth after the last epoch."""
+    results: dict[str, dict[str, Any]] = {}
+    for place, name in enumerate(names):
+        found = results[name] = {
+            "accuracy": Rate(int(hits[place].sum()), len(labels)).to_json(),
+            "epoch": int(trained.epochs[place]) + 1,
+        }
+        if settings.choose_epoch == "best_on_test" and trained.right_at_the_end is not None:
+            found["last_epoch"] = Rate(int(trained.right_at_the_end[place]), len(labels)).to_json()
+        if name in BY_CLASS:
+            found["right_by_label"] = _by_label(labels, hits[place])
+    return results
+
+
+def _by_label(labels: torch.Tensor, right: torch.Tensor) -> dict[int, tuple[int, int]]:
+    """Label to (right, of how many)."""
+    counts, rights = labels.bincount().tolist(), labels[right].bincount(minlength=int(labels.max()) + 1).tolist()
+    return {label: (rights[label], count) for label, count in enumerate(counts) if count}
+
+
+def as_text(result: Mapping[str, Any]) -> str:
+    """A line a place, what was left out, and how the epoch was chosen."""
+    held = f", {result['val']:,} held out to choose the epoch" if result["val"] else ""
+    lines = [f"{result['name']}: {result['train']:,} items to train on{held}; {result['precision']} products"]
+    for name, row in result["places"].items():
+        rate = row["accuracy"]
+        lines.append(
+            f"{name:>5}  {rate['value']:.1%} ({rate['low']:.1%} to {rate['high']:.1%}, n = {rate['n']:,}), "
+            f"epoch {row['epoch']} of {result['epochs']}, {result['chosen']}"
+            + (f"; after the last {row['last_epoch']['value']:.1%}" if "last_epoch" in row else "")
+        )
+    lines += [
+        f"{name:>5}  left out: {prompts:,} questions end before it" for name, prompts in result["left_out"].items()
+    ]
+    for source, failures in result["failures"].items():
+        if failures:
+            first = "; ".join(f"{failure['id']}: {failure['reason']}" for failure in failures[:SHOWN_FAILURES])
+            lines.append(f"{source}: {len(failures):,} items have no states and count nowhere: {first}")
+    return "\n".join(lines)

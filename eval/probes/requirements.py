@@ -1,0 +1,127 @@
+"""What a probe needs of disk and memory, told before a model is loaded: for `--dry-run`, and to refuse a small disk."""
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from transformers import AutoConfig
+
+from configs.errors import RunError
+from configs.evaluation import EvalConfig
+from configs.run_dir import EvalDir
+from eval.models.factory import respondent_folders
+from eval.models.image_encoders import model_type, weights_identity
+from eval.models.open_clip import is_open_clip
+from eval.probes.accuracy import Maker
+from eval.probes.store import RowForm
+from eval.runner.batching import chosen_items, open_source
+from eval.runner.fingerprint import read_evaluation
+from eval.runner.output_paths import place_of
+from eval.runner.predictions import chosen_records, read_records
+
+GIB = 2**30
+RECORD_BYTES = 1540  # of a prediction line in memory, measured with 100,000 of them
+OPEN_CLIP = 1024  # numbers of EVA01-g-14-plus's vector; which model has another, only its package knows
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """What one source takes: `items`, of which `stored` have their states in `folder` already."""
+
+    config: EvalConfig
+    folder: EvalDir
+    items: int
+    stored: int
+    form: RowForm
+
+    @property
+    def disk(self) -> int:
+        """Bytes that extraction still writes."""
+        return (self.items - self.stored) * self.form.row_bytes
+
+
+def needs_of(config: EvalConfig) -> Needs:
+    """What the evaluation `config`, which stores states, takes. Raises `DataError` if its source is not built."""
+    (_, model), *_ = respondent_folders(config)
+    folder, items = states_place(config)
+    stored = len(chosen_records(read_records(folder), config.limit).predictions)
+    return Needs(config, folder, items, stored, _form(config, model))
+
+
+def states_place(config: EvalConfig) -> tuple[EvalDir, int]:
+    """(folder of the states, how many items there are). Raises `DataError` if the source is not built."""
+    label, model = respondent_folders(config)[0]
+    items = chosen_items(open_source(config).index["id_hash"].tolist(), config.limit)
+    return place_of(config).folder(label, model), len(items)
+
+
+def complete(needs: Needs) -> bool:
+    """Whether all states are stored, and are those of the weights that lie there now: then no model need be loaded."""
+    present = read_evaluation(needs.folder)
+    if present is None or needs.stored < needs.items or needs.folder.refusals() or is_open_clip(needs.config.model):
+        return False  # of an open_clip model only loading tells the weights
+    (_, model), *_ = respondent_folders(needs.config)
+    return bool(present.asked["model"] == weights_identity(model))
+
+
+def _form(config: EvalConfig, model: Path) -> RowForm:
+    """What a row will be like."""
+    if is_open_clip(config.model):
+        return RowForm(("image_embeds",), OPEN_CLIP)
+    known = AutoConfig.from_pretrained(model, local_files_only=True)
+    if config.probe.part == "language_model":
+        return RowForm(config.probe.places, int(known.get_text_config().hidden_size))
+    if model_type(model) == "clip":
+        return RowForm(("image_embeds",), int(known.projection_dim))
+    return RowForm(("vision_pooled",), int(known.vision_config.hidden_size))
+
+
+def check_disk(needs: Sequence[Needs]) -> None:
+    """Raise `RunError` if the states that are not stored yet do not fit on the disk."""
+    wanted, free = sum(need.disk for need in needs), _free(needs[0].folder.root)
+    if wanted > free:
+        raise RunError(
+            f"the states of {sum(need.items - need.stored for need in needs):,} items take {size(wanted)} and "
+            f"{needs[0].folder.root} has {size(free)} free; store fewer places (probe.places=[-1,mean] are "
+            "those of Table 3), set output to another disk, or lower limit"
+        )
+
+
+def size(count: int) -> str:
+    """Bytes in words.
+
+    >>> size(1000), size(90_112), size(115 * 2**30)
+    ('1,000 bytes', '88.0 KiB', '115.0 GiB')
+    """
+    units = [(2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB")]
+    return next((f"{count / unit:,.1f} {name}" for unit, name in units if count >= unit), f"{count:,} bytes")
+
+
+def _free(folder: Path) -> int:
+    """Bytes free on the disk that `folder` is or will be on."""
+    there = next(path for path in (folder, *folder.absolute().parents) if path.is_dir())
+    return shutil.disk_usage(there).free
+
+
+def needs_text(needs: Sequence[Needs]) -> str:
+    """Disk and memory, a line each; the first of `needs` is the source that heads are trained on."""
+    lines = []
+    for need in needs:
+        form = need.form
+        lines.append(
+            f"{need.config.source}: {need.items:,} items, {need.stored:,} stored; {len(form.places)} x {form.size:,} "
+            f"numbers an item, {size(need.items * form.row_bytes)}, in {need.folder.root}"
+        )
+    first, settings = needs[0], needs[0].config.probe
+    maker = Maker(settings, ())
+    numbers = first.items * len(first.form.places) * first.form.size
+    memory = maker.layout(learning=True).bytes(numbers)
+    fits = memory <= settings.memory_gib * GIB and settings.shuffle == "once"
+    lines += [
+        f"disk        {size(sum(need.disk for need in needs))} to write, {size(_free(first.folder.root))} free",
+        f"memory      {size(max(need.items for need in needs) * RECORD_BYTES)} of records in every extracting process",
+        f"            training lays out {size(memory)}; probe.memory_gib is {settings.memory_gib:g}: "
+        + ("kept in memory" if fits else "read anew from the disk in every epoch"),
+    ]
+    return "\n".join(lines)

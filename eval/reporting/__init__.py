@@ -1,1 +1,0 @@
-"""What reports are made of: statistics, the paper's numbers, drawings, pages."""

@@ -1,0 +1,1 @@
+"""Reports as pages: blocks, figures, the report of an evaluation."""

@@ -1,0 +1,181 @@
+"""The report of one evaluation, made from its stored predictions alone: report.json, report.md, report.html.
+
+`build_report` turns answers into numbers (report.json holds them all); `report_page` lays them out. Scores are
+computed here, by the protocol's own rule, so another matching rule needs no new questions.
+"""
+
+import json
+import os
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from configs.evaluation import EvalConfig
+from configs.protocol import ProtocolConfig
+from configs.run_dir import EvalDir
+from data_prep.atomic import write_bytes
+from data_prep.class_names import load_class_list
+from eval.metrics.accuracy import ClassResult, Rate
+from eval.metrics.confusion import confusions
+from eval.metrics.frequency import compared_classes, frequencies_of, frequency_results, stage_results, with_frequency
+from eval.paper.published import paper_number, paper_numbers
+from eval.paper.rows import own_row
+from eval.protocols import make_protocol
+from eval.reports.evaluation_page import report_page
+from eval.runner.evaluated_model import described
+from eval.runner.fingerprint import Evaluation, judged_as, rejudge
+from eval.runner.predictions import Prediction, Score, chosen_records, read_records
+
+EXAMPLES = 8  # of each outcome
+
+
+def write_report(folder: EvalDir, config: EvalConfig) -> dict[str, Any]:
+    """Make the three files from what is in `folder`, and return the content of report.json.
+
+    Raises `RunError` if nothing was asked there, or something else than `config` asks.
+    """
+    return _write(folder, build_report(rejudge(folder, config), folder, config))
+
+
+def write_view(answers: EvalDir, folder: EvalDir, config: EvalConfig) -> dict[str, Any]:
+    """The report, in `folder`, of answers that lie elsewhere, judged in another way; the answers stay as they are.
+
+    Raises `RunError` if nothing was asked there, or something else than `config` asks.
+    """
+    folder.root.mkdir(parents=True, exist_ok=True)
+    report = build_report(judged_as(answers, config), answers, config)
+    return _write(folder, report | {"answers_of": os.path.relpath(answers.root, folder.root)})
+
+
+def _write(folder: EvalDir, report: dict[str, Any]) -> dict[str, Any]:
+    page = report_page(report)
+    write_bytes(folder.report("md"), page.markdown().encode())
+    write_bytes(folder.report("html"), page.html().encode())
+    write_bytes(folder.report("json"), (json.dumps(report, indent=1, ensure_ascii=False) + "\n").encode())
+    return report
+
+
+def scored_answers(
+    folder: EvalDir, predictions: Sequence[Prediction], config: ProtocolConfig, answer_mark: str | None
+) -> list[tuple[Prediction, Score]]:
+    """The answers that lie in `folder`, each with what it is worth under `config`."""
+    protocol = make_protocol(config, answer_mark)
+    protocol.prepare(folder, predictions)
+    return [(prediction, protocol.score(prediction)) for prediction in predictions]
+
+
+def build_report(evaluation: Evaluation, folder: EvalDir, config: EvalConfig) -> dict[str, Any]:
+    """Everything the report says, as JSON values. Shares are fractions; failed items are in none of them."""
+    records = chosen_records(read_records(folder), evaluation.limit)
+    predictions = list(records.predictions.values())
+    scored = scored_answers(folder, predictions, config.protocol, evaluation.answer_mark)
+    counts = {value: sum(score.value is value for _, score in scored) for value in (True, False, None)}
+    frequencies = frequencies_of(config)
+    classes = with_frequency(compared_classes(scored), frequencies)
+    compared = compared_classes(scored, config.protocol.frequency_names)
+    accuracy = Rate(counts[True], len(scored))
+    totals = Counter(prediction.label_name for prediction in predictions if prediction.label_name)
+    protocol = {**evaluation.asked, **evaluation.judged}
+    asked = {
+        "name": evaluation.name,
+        "model": evaluation.model,
+        "label": evaluation.label,
+        "source": evaluation.source,
+        "system": described(config.model),
+        "protocol": protocol | {"name": config.protocol.name, "hash": evaluation.protocol_hash},
+    }
+    return asked | {
+        "items": {
+            "expected": evaluation.items,
+            "answered": len(scored),
+            "failed": len(records.failures),
+            "missing": max(0, evaluation.items - len(scored) - len(records.failures)),
+            "source": evaluation.source_items,
+        },
+        "accuracy": accuracy.to_json(),
+        "wrong": Rate(counts[False], len(scored)).to_json(),
+        "no_answer": Rate(counts[None], len(scored)).to_json(),
+        "accuracy_of_answers": Rate(counts[True], counts[True] + counts[False]).to_json(),
+        "baselines": _baselines(predictions),
+        "paper": _beside_paper(own_row(config.paper_row, asked, paper_numbers()), accuracy),
+        "answers": _answers(predictions),
+        "frequency": frequency_results(with_frequency(compared, frequencies), config.protocol.frequency_bins)
+        if frequencies
+        else None,
+        "frequency_stages": stage_results(compared, frequencies) if frequencies else {},
+        "frequency_sources": list(frequencies.stages) if frequencies else [],
+        "classes": [asdict(result) for result in classes],
+        "confusions": confusions(_taken_for(scored, config.protocol.classes), totals),
+        "examples": _examples(scored),
+        "failures": [asdict(failure) for failure in records.failures.values()],
+    }
+
+
+def _beside_paper(row: str | None, accuracy: Rate) -> dict[str, Any] | None:
+    if row is None:
+        return None
+    number = paper_number(row)
+    low, high = accuracy.interval
+    if number.value is None:
+        return {**asdict(number), "difference": None, "inside_interval": None}
+    inside = low <= number.value <= high
+    return {**asdict(number), "difference": accuracy.value - number.value, "inside_interval": inside}
+
+
+def _baselines(predictions: Sequence[Prediction]) -> dict[str, float] | None:
+    """What needs no model where there are options: a random letter, and always the most frequent one (Table 5)."""
+    if not predictions or not all(prediction.choices for prediction in predictions):
+        return None
+    targets = [prediction.target for prediction in predictions]
+    return {
+        "random": sum(1 / len(prediction.choices) for prediction in predictions) / len(predictions),
+        "max_frequency": max(map(targets.count, set(targets))) / len(targets),
+    }
+
+
+def _answers(predictions: Sequence[Prediction]) -> dict[str, Any]:
+    """How long answers were (mean, in tokens), how many were cut at the limit, how long they took (seconds)."""
+    number = max(1, len(predictions))
+    return {
+        "mean_tokens": sum(prediction.tokens for prediction in predictions) / number,
+        "cut": sum(not prediction.stopped for prediction in predictions),
+        "seconds": sum(prediction.seconds for prediction in predictions),
+    }
+
+
+def _examples(scored: Sequence[tuple[Prediction, Score]]) -> list[dict[str, Any]]:
+    """The first few answers of each outcome, in an order drawn from the ids."""
+    examples = []
+    for value in (True, False, None):
+        chosen = [(p, s) for p, s in scored if s.value is value][:EXAMPLES]
+        examples += [
+            {"id": p.id, "target": p.target, "class": p.label_name, "answer": p.answer, **asdict(s)} for p, s in chosen
+        ]
+    return examples
+
+
+def _taken_for(scored: Sequence[tuple[Prediction, Score]], listed: str | None) -> list[tuple[str, str]]:
+    """(class, the class that a wrong answer names instead) where it names one; of several the longest name.
+
+    Classes are those of the items and of `listed`, the protocol's list, of which the items may have a part.
+    """
+    known = {p.label_name for p, _ in scored if p.label_name}
+    known |= set(load_class_list(listed).names) if listed and known else set()
+    names = sorted(known, key=lambda name: (-len(name), name))
+    if not names or any(prediction.choices for prediction, _ in scored):
+        return []
+    pattern = re.compile(rf"(?<!\w)(?:{'|'.join(re.escape(name.lower()) for name in names)})(?!\w)")
+    by_lower = {name.lower(): name for name in names}
+    pairs = []
+    for prediction, score in scored:
+        if score.value is False and prediction.label_name:
+            found = [by_lower[name] for name in pattern.findall((score.extracted or prediction.answer).lower())]
+            pairs += [(prediction.label_name, max(found, key=len))] if found else []
+    return pairs
+
+
+def classes_of(report: Mapping[str, Any]) -> list[ClassResult]:
+    """The class results that a report.json holds."""
+    return [ClassResult(**values) for values in report["classes"]]

@@ -1,0 +1,245 @@
+"""How a report looks: the content of report.json laid out as a page."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from eval.metrics.accuracy import ClassResult
+from eval.paper.finetuned_rows import merged_onto
+from eval.reports.figures import accuracy_figure, frequency_figure
+from eval.reports.page import Block, Figure, Heading, Numbers, Page, Table, Text
+
+OUTCOMES = {True: "right", False: "wrong", None: "no answer"}
+SHOWN_ANSWER = 160  # characters
+
+
+def percent(share: float | None) -> str:
+    """A fraction as the tables print it."""
+    return "n/a" if share is None else f"{100 * share:.1f} %"
+
+
+def points(difference: float | None) -> str:
+    """A difference of two shares, in percentage points."""
+    return "n/a" if difference is None else f"{100 * difference:+.1f}"
+
+
+def correlation(value: float | None) -> str:
+    """A correlation; none is defined where all classes are equally frequent or equally accurate."""
+    return "not defined" if value is None else f"{value:.2f}"
+
+
+def correlated(frequency: Mapping[str, Any]) -> str:
+    """Both correlations of a report's frequencies with their 95 % intervals, where they have one."""
+    told = []
+    for kind in ("spearman", "pearson"):
+        bounds = frequency.get(f"{kind}_interval")
+        within = f" ({correlation(bounds[0])} to {correlation(bounds[1])})" if bounds else ""
+        told.append(f"{kind.capitalize()} {correlation(frequency[kind])}{within}")
+    return ", ".join(told)
+
+
+def interval(rate: Mapping[str, Any]) -> str:
+    """The 95 % interval of a rate from report.json."""
+    return f"{100 * rate['low']:.1f} to {100 * rate['high']:.1f} %"
+
+
+def protocol_tag(report: Mapping[str, Any]) -> str:
+    """Name and hash of the protocol, to stand beside a number."""
+    protocol = report["protocol"]
+    return f"{protocol.get('name', 'custom')} {protocol['hash']}"
+
+
+def report_page(report: Mapping[str, Any]) -> Page:
+    """The page of one evaluation."""
+    blocks: list[Block] = [
+        Text(f"{report['model']} ({report['label']}{merged_onto(report)}), asked about {report['source']}"),
+        *_warnings(report),
+        _numbers(report),
+        *_paper(report),
+        *_frequency(report),
+        *_classes(report),
+        *_confusions(report),
+        *_examples(report),
+        *_failures(report),
+        *_protocol(report),
+    ]
+    return Page(f"{report['name']}: {percent(report['accuracy']['value'])} right", blocks)
+
+
+def _warnings(report: Mapping[str, Any]) -> list[Block]:
+    items = report["items"]
+    warnings: list[Block] = []
+    if items["missing"]:
+        asked = f"{items['expected'] - items['missing']:,} of {items['expected']:,}"
+        warnings.append(Text(f"Incomplete: {asked} items asked so far. Run the same command again.", warning=True))
+    if items["failed"]:
+        failed = "1 item" if items["failed"] == 1 else f"{items['failed']:,} items"
+        warnings.append(Text(f"{failed} could not be asked and counted nowhere below, named at the end.", warning=True))
+    return warnings
+
+
+def _numbers(report: Mapping[str, Any]) -> Block:
+    items, accuracy = report["items"], report["accuracy"]
+    part = "" if items["expected"] == items["source"] else f" (of {items['source']:,})"
+    return Numbers(
+        [
+            (
+                "accuracy",
+                percent(accuracy["value"]),
+                f"95 % interval {interval(accuracy)}, n = {accuracy['n']:,}; protocol {protocol_tag(report)}",
+            ),
+            ("items", f"{items['answered']:,}", f"asked and answered{part}"),
+            ("wrong", percent(report["wrong"]["value"]), _of(report["wrong"])),
+            ("no answer", percent(report["no_answer"]["value"]), f"{_of(report['no_answer'])}; not counted as wrong"),
+            (
+                "right, of those that answer",
+                percent(report["accuracy_of_answers"]["value"]),
+                _of(report["accuracy_of_answers"]),
+            ),
+            *_baselines(report),
+            ("length of an answer", f"{report['answers']['mean_tokens']:.1f}", _cut(report)),
+        ]
+    )
+
+
+def _baselines(report: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    baselines = report.get("baselines")
+    if not baselines:
+        return []
+    often = f"{percent(baselines['max_frequency'])} by always giving the most frequent letter, n = {_n(report)}"
+    return [("a random letter", percent(baselines["random"]), often)]
+
+
+def _of(rate: Mapping[str, Any]) -> str:
+    return f"{rate['count']:,} of {rate['n']:,}; {interval(rate)}"
+
+
+def _n(report: Mapping[str, Any]) -> str:
+    return f"{report['accuracy']['n']:,}"
+
+
+def _cut(report: Mapping[str, Any]) -> str:
+    return f"tokens, the mean of {_n(report)}; {report['answers']['cut']:,} cut at the limit"
+
+
+def _paper(report: Mapping[str, Any]) -> list[Block]:
+    paper = report["paper"]
+    if paper is None:
+        return []
+    inside = {True: "yes", False: "no", None: "n/a"}[paper["inside_interval"]]
+    row = [
+        f"{paper['row']} ({paper['source']})",
+        percent(paper["value"]),
+        percent(report["accuracy"]["value"]),
+        points(paper["difference"]),
+        interval(report["accuracy"]),
+        f"{report['accuracy']['n']:,}",
+        inside,
+    ]
+    headers = ("row", "paper", "ours", "difference", "our 95 % interval", "n", "paper inside it")
+    return [Heading("Beside the paper"), Table(headers, [row], numeric=frozenset(range(1, 6)))]
+
+
+def _frequency(report: Mapping[str, Any]) -> list[Block]:
+    frequency = report["frequency"]
+    if frequency is None or not frequency["classes"]:
+        return []
+    results = [ClassResult(**values) for values in report["classes"]]
+    caption = (
+        f"Each small mark is one of {frequency['classes']:,} classes, the line joins the means of bins. "
+        f"{correlated(frequency)}; 95 % intervals. Frequency: samples of the class in "
+        f"{', '.join(report['frequency_sources'])}."
+    )
+    stages = report.get("frequency_stages") or {}
+    if len(stages) > 1:
+        told = (f"{name} {correlated(found)}" for name, found in stages.items())
+        caption += f" With one stage alone: {'; '.join(told)}."
+    rows = []
+    for part in (*frequency["thirds"], *frequency["log_bins"]):
+        counts = [_span(part["low"], part["high"]), f"{part['classes']:,}", percent(part["mean_accuracy"])]
+        rate = part["rate"]
+        rows.append([part["name"], *counts, percent(rate["value"]), interval(rate), f"{rate['n']:,}"])
+    headers = (
+        "classes by frequency",
+        "occurrences",
+        "classes",
+        "mean of classes",
+        "of all items",
+        "95 % interval",
+        "n",
+    )
+    return [
+        Heading("Frequency in the training data and accuracy"),
+        Figure(frequency_figure({str(report["label"]): results}), caption),
+        Table(headers, rows, numeric=frozenset(range(1, 7))),
+    ]
+
+
+def _span(low: int, high: int) -> str:
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
+
+
+def _classes(report: Mapping[str, Any]) -> list[Block]:
+    results = [ClassResult(**values) for values in report["classes"]]
+    if not results:
+        return []
+    known = any(result.frequency is not None for result in results)
+    headers = [
+        "class",
+        "right",
+        "n",
+        "accuracy",
+        "95 % interval",
+        "wrong",
+        "no answer",
+        *(["frequency"] if known else []),
+    ]
+    rows = []
+    for result in sorted(results, key=lambda c: (c.rate.value, c.name)):
+        numbers = [f"{result.right:,}", f"{result.rate.total:,}", percent(result.rate.value)]
+        others = [interval(result.rate.to_json()), f"{result.wrong:,}", f"{result.no_answer:,}"]
+        rows.append([result.name, *numbers, *others, *([f"{result.frequency:,}"] if known else [])])
+    figure = Figure(accuracy_figure(results), f"{len(results):,} classes by their accuracy.")
+    table = Table(headers, rows, numeric=frozenset(range(1, len(headers))))
+    return [Heading("Classes, the worst first"), *([figure] if len(results) > 2 else []), table]
+
+
+def _confusions(report: Mapping[str, Any]) -> list[Block]:
+    rows = [
+        [pair["class"], pair["taken_for"], *(f"{pair[key]:,}" for key in ("times", "n", "reverse", "reverse_n"))]
+        for pair in report["confusions"]
+    ]
+    headers = ("class", "taken for", "times", "of", "the reverse", "of")
+    return [Heading("What is taken for what"), Table(headers, rows, numeric=frozenset(range(2, 6)))] if rows else []
+
+
+def _examples(report: Mapping[str, Any]) -> list[Block]:
+    rows = [
+        [
+            OUTCOMES[example["value"]],
+            example["target"] + (f" ({example['class']})" if example["class"] not in (None, example["target"]) else ""),
+            _cut_text(example["answer"]),
+            example["reason"],
+            example["id"],
+        ]
+        for example in report["examples"]
+    ]
+    headers = ("outcome", "expected", "answer", "why", "item")
+    return [Heading("Some answers"), Table(headers, rows, code=frozenset({4}))] if rows else []
+
+
+def _cut_text(text: str) -> str:
+    return text if len(text) <= SHOWN_ANSWER else f"{text[:SHOWN_ANSWER]}…"
+
+
+def _failures(report: Mapping[str, Any]) -> list[Block]:
+    rows = [[failure["id"], failure["reason"]] for failure in report["failures"]]
+    return [Heading("Items that could not be asked"), Table(("item", "why"), rows)] if rows else []
+
+
+def _protocol(report: Mapping[str, Any]) -> list[Block]:
+    rows = [[key, str(value)] for key, value in report["protocol"].items() if key != "hash"]
+    return [
+        Heading("Protocol"),
+        Text(f"Protocol {protocol_tag(report)}: two reports with this hash asked and judged in the same way."),
+        Table(("setting", "value"), rows, code=frozenset({1})),
+    ]

@@ -1,0 +1,49 @@
+"""The page of a guidance sweep: both ways to choose t, for every form."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from configs.run_dir import EvalDir
+from data_prep.atomic import write_bytes
+from eval.reports.evaluation_page import interval, percent
+from eval.reports.figures import guidance_figure
+from eval.reports.page import Block, Figure, Page, Table, Text
+
+FILE = "guidance.json"
+
+
+def write_guidance(folder: EvalDir, results: Mapping[str, Any]) -> None:
+    """Write guidance.json, report.md and report.html into `folder`."""
+    folder.root.mkdir(parents=True, exist_ok=True)
+    page = guidance_page(results)
+    write_bytes(folder.report("md"), page.markdown().encode())
+    write_bytes(folder.report("html"), page.html().encode())
+    write_bytes(folder.root / FILE, (json.dumps(results, indent=1, ensure_ascii=False) + "\n").encode())
+
+
+def guidance_page(results: Mapping[str, Any]) -> Page:
+    """The page: a line for each form and way to choose t, and accuracy over t."""
+    rows = []
+    for name, swept in results["forms"].items():
+        what = f"{swept['form']}, prior {swept['prior'].replace('_', ' ')}, {'means' if swept['mean'] else 'sums'}"
+        what += " of the tokens' probabilities" if swept["tokens"] == "probability" else ""
+        for key, how in (("held_out", "chosen on the other half"), ("swept_on_test", "swept on these items")):
+            found = swept[key]
+            if found is not None:
+                rate = found["accuracy"]
+                numbers = [percent(rate["value"]), interval(rate), f"{rate['n']:,}", f"{found['guidance']:g}"]
+                rows.append([name, what, how, *numbers])
+    headers = ("form", "guided", "t", "accuracy", "95 % interval", "n", "t taken")
+    blocks: list[Block] = [
+        Text(f"{results['model']} ({results['label']}), asked about {results['source']}"),
+        Text(
+            "The authors sweep t on the items they report. Here it is chosen on one half of the items, and the number "
+            "is that of the other half; theirs stands below it."
+        ),
+        Table(headers, rows, numeric=frozenset({3, 4, 5, 6})),
+    ]
+    if any("curve" in swept for swept in results["forms"].values()):
+        figure = guidance_figure({name: swept["curve"] for name, swept in results["forms"].items() if "curve" in swept})
+        blocks.append(Figure(figure, f"Accuracy of all {results['items']:,} items over t; dotted: t = 1, no guidance."))
+    return Page(f"{results['name']}: classifier-free guidance", blocks)

@@ -1,0 +1,53 @@
+"""Several checkpoints of one run under one evaluation: a table, and which of them is the best."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from data_prep.atomic import write_bytes
+from eval.reports.evaluation_page import interval, percent, protocol_tag
+from eval.reports.page import Page, Table, Text
+from eval.runner.output_paths import Place
+
+
+def result_line(report: Mapping[str, Any]) -> str:
+    """The result of one evaluation in one line."""
+    items, accuracy = report["items"], report["accuracy"]
+    rest = [
+        f"{items[what]:,} {words}"
+        for what, words in (("failed", "failed"), ("missing", "not asked yet"))
+        if items[what]
+    ]
+    paper = report["paper"]
+    beside = f"; the paper has {percent(paper['value'])} ({paper['source']})" if paper else ""
+    return (
+        f"{report['name']} {report['label']}: {percent(accuracy['value'])} right ({interval(accuracy)}, "
+        f"n = {accuracy['n']:,}), {percent(report['no_answer']['value'])} without an answer"
+        f"{''.join(f', {text}' for text in rest)}{beside} [protocol {protocol_tag(report)}]"
+    )
+
+
+def write_summary(place: Place, reports: Sequence[Mapping[str, Any]]) -> str:
+    """Write summary.json and summary.md beside the reports' folders, and return the table as Markdown."""
+    best = max(reports, key=lambda report: report["accuracy"]["value"])
+    rows = [
+        [
+            report["label"] + (" (best)" if report is best else ""),
+            percent(report["accuracy"]["value"]),
+            interval(report["accuracy"]),
+            f"{report['accuracy']['n']:,}",
+            percent(report["no_answer"]["value"]),
+        ]
+        for report in reports
+    ]
+    table = Table(("model", "accuracy", "95 % interval", "n", "no answer"), rows, numeric=frozenset(range(1, 5)))
+    note = "The best was chosen on these items, so its accuracy here is a little too high; report it on others."
+    text = Page(f"{best['name']}: {best['label']} is the best of {len(reports)}", [table, Text(note)]).markdown()
+    values = {
+        "name": best["name"],
+        "best": best["label"],
+        "models": {report["label"]: report["accuracy"] for report in reports},
+    }
+    write_bytes(place.summary("json"), (json.dumps(values, indent=1) + "\n").encode())
+    write_bytes(place.summary("md"), text.encode())
+    return text

@@ -1,0 +1,67 @@
+"""What an evaluation would ask, without a model: for `python -m eval.run --dry-run`."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from configs.errors import DataError
+from configs.evaluation import EvalConfig, is_api
+from data_prep.class_names import load_class_list
+from data_prep.shard_index import id_hash
+from eval.protocols import make_protocol
+from eval.runner.batching import Share, batches_of, chosen_items, open_source
+from eval.runner.output_paths import NO_RUN, place_of
+from eval.runner.predictions import read_records
+
+SHOWN = 3  # questions
+
+
+def preview(config: EvalConfig, share: Share) -> str:
+    """Model, items, folder, and the first questions with what their answers are held against."""
+    shards = open_source(config)
+    items = chosen_items(shards.index["id_hash"].tolist(), config.limit)
+    own = [item for batch in batches_of(items, share, config.batch_size) for item in batch]
+    protocol = make_protocol(config.protocol)
+    api = [_requests(config, shards.index["id_hash"][own].tolist())] if is_api(config.model) else []
+    lines = [
+        f"model       {config.model} (checkpoint: {config.checkpoint})",
+        f"source      {config.source}: {len(items):,} of {len(shards):,} items, {len(own):,} for this worker",
+        f"protocol    {config.protocol.kind}, answers of up to {config.protocol.max_new_tokens} tokens",
+        f"answers in  {place_of(config).root}",
+        *api,
+        *_shifted_cost(config, len(own)),
+    ]
+    for item in items[:SHOWN]:
+        sample = shards.sample(item)
+        try:
+            question = protocol.question(sample, (item, len(shards)))
+        except DataError as error:
+            lines.append(f"\n{sample.id}: cannot be asked: {error}")
+            continue
+        turns = "\n".join(f"  {turn.speaker}: {turn.text}" for turn in question.turns)
+        prefix = f"\n  gpt: {config.protocol.answer_prefix} ..." if config.protocol.answer_prefix else ""
+        lines.append(f"\n{sample.id}, right is {question.target!r}:\n{turns}{prefix}")
+    return "\n".join(lines)
+
+
+def _shifted_cost(config: EvalConfig, items: int) -> list[str]:
+    """What class names by shifted ids take: they share no tree."""
+    protocol = config.protocol
+    if protocol.kind != "class_scoring" or protocol.class_ids == "in_context":
+        return []
+    names = len(load_class_list(protocol.classes or "").names)
+    who = " with a BLIP" if protocol.class_ids == "official" else ""
+    return [
+        f"cost        class_ids {protocol.class_ids}: {items * names:,} forwards of prompt and name{who}, one for each "
+        f"of {names:,} names of every image; protocol.class_ids=in_context takes one of all"
+    ]
+
+
+def _requests(config: EvalConfig, hashes: Sequence[int]) -> str:
+    """How much a model behind an API would be asked; `hashes` are those of this worker's items."""
+    answered = read_records(place_of(config).folder(NO_RUN, Path(config.model))).predictions
+    done = {id_hash(key) for key in answered}
+    left = sum(hashed not in done for hashed in hashes)
+    return (
+        f"requests    {left:,} of {len(hashes):,} questions not answered yet, each sent up to {config.api.attempts} "
+        "times; --set limit=N asks fewer"
+    )

@@ -1,0 +1,55 @@
+"""What was measured: a model as published, or one that a run of ours trained, and on what.
+
+A fine-tuned model belongs to other rows of the paper than its base, whatever an evaluation's `paper_row` says. An
+export remembers its training (export.json), a run's folder its configuration.
+"""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from configs.load import load_config
+from configs.run import RunConfig
+from eval.runner.output_paths import run_of
+
+EXPORT = "export.json"
+ENCODERS = ("clip", "blip-2")  # model types whose image encoder stands by itself (`eval.models.image_encoders`)
+
+
+@dataclass(frozen=True, slots=True)
+class System:
+    """`base` is the model as it was published; `mode` and `sources` are those of its training, None and () without.
+
+    `lora_onto` is the model whose language weights its LoRA was merged onto, if not the base's (`train.export`).
+    """
+
+    base: str
+    mode: str | None = None
+    sources: tuple[str, ...] = ()
+    lora_onto: str | None = None
+
+    @property
+    def finetuned(self) -> bool:
+        """Whether a run of ours changed it."""
+        return self.mode is not None
+
+
+def system_of(model: str) -> System:
+    """The system behind a run folder, a checkpoint, an export, or a model as published (folder or hub id)."""
+    record = Path(model) / EXPORT
+    if record.is_file():
+        values = json.loads(record.read_text(encoding="utf-8"))
+        onto = (values.get("lora_onto") or {}).get("model")
+        return System(str(values["base"]), str(values["mode"]), tuple(values["sources"]), onto)
+    run = run_of(model)
+    if run is None:
+        return System(model)
+    config, _ = load_config(RunConfig, run.config)
+    return System(config.model.base, config.model.mode, config.train.sources)
+
+
+def described(model: str) -> dict[str, Any]:
+    """The system behind `model` as it stands in report.json."""
+    system = system_of(model)
+    return {**asdict(system), "finetuned": system.finetuned}

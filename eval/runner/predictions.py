@@ -1,0 +1,201 @@
+"""What is kept of every question asked: one JSON line an item, in a file per worker that survives a kill.
+
+    {"id": "n01440764/n01440764_18", "asked": "5d41402abc4b2a76", "target": "tench", "label": 0, "label_name": "tench",
+     "choices": [], "answer": "a fish", "tokens": 3, "stopped": true, "seconds": 0.21}
+    {"id": "n01440764/n01440764_31", "failed": "does not decode: image file is truncated"}
+
+A line holds what happened, not what it is worth: scores are computed from the lines when a report is made
+(`eval.protocols`), so another matching rule needs no new questions. Lines are only ever appended; a last line without
+a line end is a kill's, and is cut off when the file is opened again. A failed item may be asked again later.
+"""
+
+import fcntl
+import json
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import TracebackType
+
+from configs.errors import RunError
+from configs.run_dir import EvalDir
+from data_prep.shard_index import id_hash
+from eval.runner.batching import draw
+
+UNREAD = "unreadable-"
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """What an answer is worth: `value` True is right, False wrong, None no answer at all.
+
+    `extracted` is what was understood as the answer, `reason` says where it was found or why nothing was.
+    """
+
+    value: bool | None
+    extracted: str | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prediction:
+    """One item's answer.
+
+    `asked` is a hash of the question's token ids; `target` is what the answer is held against (a class name or a
+    letter) and `choices` are the texts of options A, B, C, ... (empty for an open question). `label` and `label_name`
+    say which class the item counts for. `tokens` counts the answer, its end token included; `stopped` is False where
+    the answer was cut at the limit. `seconds` is the item's share of its batch's time. `scores` are those of all class
+    names where they were scored (`eval.class_scores.table`), `probabilities` those of the paper's words. `place` is the
+    item's number in its source and how many there are, where a stream drew its candidates.
+    """
+
+    id: str
+    asked: str
+    target: str
+    label: int | None
+    label_name: str | None
+    choices: tuple[str, ...] = ()
+    answer: str
+    tokens: int
+    stopped: bool
+    seconds: float
+    scores: str | None = None
+    probabilities: str | None = None
+    place: tuple[int, int] | None = None
+
+
+OPTIONAL = ("scores", "probabilities", "place")
+"""Left out of a line where there is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """An item that could not be asked, and why. It is counted and named, never scored.
+
+    Where the item cannot even be read, `unread_id` stands for its id.
+    """
+
+    id: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Records:
+    """All that is known of one evaluation, by item id: answers, and failures of items without an answer."""
+
+    predictions: dict[str, Prediction]
+    failures: dict[str, Failure]
+
+
+def unread_id(hashed: int) -> str:
+    """Stands for the id of an item of which only the hash (`data_prep.shards.id_hash`) is known."""
+    return f"{UNREAD}{hashed:016x}"
+
+
+def to_line(record: Prediction | Failure) -> str:
+    """The record as one line of JSON, with its line end."""
+    values = {"id": record.id, "failed": record.reason} if isinstance(record, Failure) else asdict(record)
+    values = {key: value for key, value in values.items() if value is not None or key not in OPTIONAL}
+    return json.dumps(values, ensure_ascii=False) + "\n"
+
+
+def from_line(line: str) -> Prediction | Failure:
+    """Inverse of `to_line`. Raises `ValueError`, `KeyError` or `TypeError` on anything else."""
+    values = json.loads(line)
+    if "failed" in values:
+        return Failure(values["id"], values["failed"])
+    values["choices"] = tuple(values["choices"])
+    if "place" in values:
+        values["place"] = (int(values["place"][0]), int(values["place"][1]))
+    return Prediction(**values)
+
+
+def read_records(folder: EvalDir) -> Records:
+    """Every worker's lines together; of two answers to one item the first counts. A torn last line is left out.
+
+    Raises `RunError` that names file and line if a whole line is not a record.
+    """
+    predictions: dict[str, Prediction] = {}
+    failures: dict[str, Failure] = {}
+    for path in folder.all_predictions():
+        for record in _read_file(path):
+            if isinstance(record, Failure):
+                failures[record.id] = record
+            else:
+                predictions.setdefault(record.id, record)
+    read = (*predictions, *failures)
+    answered = {*predictions, *(unread_id(id_hash(key)) for key in read)} if failures else set()
+    return Records(predictions, {key: failure for key, failure in failures.items() if key not in answered})
+
+
+def chosen_records(records: Records, limit: int | None) -> Records:
+    """The records of the items that `limit` chooses, in its order: a larger limit before may have left more of them.
+
+    A failed item keeps its place: no other answer stands in for it.
+    """
+    names = sorted([*records.predictions, *records.failures], key=lambda name: draw(hash_of(name)))[:limit]
+    return Records(
+        {name: records.predictions[name] for name in names if name in records.predictions},
+        {name: records.failures[name] for name in names if name in records.failures},
+    )
+
+
+def hash_of(name: str) -> int:
+    """The hash of an item's id, also where `unread_id` stands for the id."""
+    unread = re.fullmatch(rf"{UNREAD}([0-9a-f]{{16}})", name)
+    return int(unread[1], 16) if unread else id_hash(name)
+
+
+def _read_file(path: Path) -> Iterable[Prediction | Failure]:
+    text = path.read_bytes()
+    whole = text[: text.rfind(b"\n") + 1]
+    for number, line in enumerate(whole.split(b"\n")[:-1], start=1):
+        try:
+            yield from_line(line.decode())
+        except (ValueError, KeyError, TypeError) as error:
+            raise RunError(
+                f"{path}, line {number} is not a prediction ({error}); delete that line, and its item is asked again"
+            ) from error
+
+
+class PredictionWriter:
+    """Appends records to one worker's file; when `write` returns they are on the disk.
+
+    with PredictionWriter(folder.predictions(0)) as writer:
+        writer.write(records)
+
+    Raises `RunError` if another process is writing the same file.
+    """
+
+    def __init__(self, path: Path):
+        """Open `path` for appending, make it if need be, and cut off a torn last line."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            os.close(self._file)
+            raise RunError(
+                f"{path} is being written by another process; wait for it, or give this one another --worker"
+            ) from error
+        except OSError:
+            pass  # a file system without locks: nothing is lost but the check
+        end = path.read_bytes().rfind(b"\n") + 1
+        os.ftruncate(self._file, end)
+        os.lseek(self._file, end, os.SEEK_SET)
+
+    def write(self, records: Iterable[Prediction | Failure]) -> None:
+        """Append the records and wait until the disk has them."""
+        data = "".join(to_line(record) for record in records).encode()
+        while data:
+            data = data[os.write(self._file, data) :]
+        os.fsync(self._file)
+
+    def __enter__(self) -> "PredictionWriter":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        os.close(self._file)

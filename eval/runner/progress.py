@@ -1,0 +1,83 @@
+"""Progress of an evaluation: a bar with running accuracy on a terminal, a line now and then in a log file.
+
+Items are asked in their source's order, which is mostly by class: the accuracy so far is that of the first classes.
+"""
+
+import sys
+import time
+from collections.abc import Sequence
+from types import TracebackType
+
+from tqdm import tqdm
+
+from eval.runner.predictions import Failure
+
+LOG_SECONDS = 30.0
+SHOWN_FAILURES = 5
+
+
+class AskProgress:
+    """Counts answers with rate, remaining time and the accuracy so far; `total` items, `worker` places the bar.
+
+    with AskProgress("open_world export", 50_000, worker=0) as progress:
+        progress.add(True)
+    """
+
+    def __init__(self, name: str, total: int, worker: int):
+        self._name, self._total, self._worker = name, total, worker
+        self._answers = self._right = self._judged = self._old = self._failed = 0
+        self._start = self._last = time.monotonic()
+        self._bar = (
+            tqdm(total=total, desc=name, unit=" items", file=sys.stderr, position=worker)
+            if sys.stderr.isatty()
+            else None
+        )
+
+    def add(self, value: bool | None, *, old: bool = False) -> None:
+        """One more answer, right if `value`; `old` was there before and does not count for the rate."""
+        self._answers += 1
+        self._right += value is True
+        self._judged += value is not None
+        self._old += old
+        if self._bar is not None:
+            self._bar.set_postfix_str(self._accuracy(), refresh=False)
+            if old:
+                self._bar.initial += 1
+            self._bar.update(1)
+        elif time.monotonic() - self._last > LOG_SECONDS:
+            self._last = time.monotonic()
+            print(self.line(), file=sys.stderr, flush=True)
+
+    def add_failures(self, failures: Sequence[Failure]) -> None:
+        """Items that could not be asked; the first few are named at once."""
+        for failure in failures:
+            self._failed += 1
+            if self._failed <= SHOWN_FAILURES:
+                tqdm.write(f"{self._name}: not asked: {failure.id}: {failure.reason}", file=sys.stderr)
+        if self._bar is not None:
+            self._bar.update(len(failures))
+
+    def line(self) -> str:
+        """The state in one line."""
+        rate = (self._answers - self._old) / max(time.monotonic() - self._start, 1e-9)
+        rest = self._total - self._answers - self._failed
+        left = f", {rest / rate / 60:.1f} min left" if rate and rest else ""
+        failed = f", {self._failed:,} could not be asked" if self._failed else ""
+        who = f" (worker {self._worker})" if self._worker else ""
+        answered = f"{self._answers:,} of {self._total:,} answered"
+        return f"{self._name}{who}: {answered}, {rate:.1f}/s{left}, {self._accuracy()}{failed}"
+
+    def _accuracy(self) -> str:
+        part = " so far, in the source's order" if self._answers + self._failed < self._total else ""
+        return f"accuracy {self._right / self._answers:.1%}{part}" if self._judged else "nothing judged"
+
+    def __enter__(self) -> "AskProgress":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.close()
+        elif kind is None and (self._answers > self._old or self._failed):
+            print(self.line(), file=sys.stderr, flush=True)

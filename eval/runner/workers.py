@@ -1,0 +1,130 @@
+"""Starts the work: every model of an evaluation in a row, by one process or by several that share nothing."""
+
+import errno
+import multiprocessing
+import os
+import sys
+import threading
+from collections.abc import Sequence
+from multiprocessing.connection import wait
+from pathlib import Path
+
+import torch
+
+from configs.command_line import exit_on_user_error
+from configs.errors import RunError, UserError
+from configs.evaluation import EvalConfig
+from configs.run_dir import EvalDir
+from data_prep.atomic import write_bytes
+from eval.models.factory import open_respondent, opening, respondent_folders
+from eval.runner.batching import Share, open_source
+from eval.runner.evaluate import ask_all
+from eval.runner.output_paths import place_of
+from eval.types import Respondent
+
+Models = list[tuple[str, Path]]
+DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+
+
+def ask_every_model(config: EvalConfig, share: Share, processes: int = 1) -> list[EvalDir]:
+    """Ask all models of `config` this share of the questions, in `processes` processes; returns the answers' folders.
+
+    Raises `UserError` for whatever a user can mend; `RunError` if a process ended badly.
+    """
+    open_source(config)  # a missing shard set is told before checkpoints are exported
+    models = respondent_folders(config)
+    _start([config], models, share.split(processes), keep_going=False)
+    place = place_of(config)
+    return [place.folder(label, model) for label, model in models]
+
+
+def ask_evaluations(configs: Sequence[EvalConfig], share: Share, processes: int = 1) -> Models:
+    """Ask one model, loaded once, several evaluations in a row; returns it. All configs name the same model.
+
+    An evaluation that cannot be put to this model is refused by itself (`EvalDir.refusal` says why), and the next is
+    asked. Raises `RunError` if a process ended badly.
+    """
+    first = configs[0]
+    models = respondent_folders(first)
+    _start(configs, models, share.split(processes), keep_going=True)
+    return models
+
+
+def _start(configs: Sequence[EvalConfig], models: Models, shares: Sequence[Share], keep_going: bool) -> None:
+    if len(shares) == 1:
+        ask_share(configs, models, shares[0], keep_going)
+        return
+    context = multiprocessing.get_context("spawn")
+    started = [
+        context.Process(target=_process, args=(configs, models, part, (number, len(shares)), keep_going), daemon=True)
+        for number, part in enumerate(shares)
+    ]
+    for process in started:
+        process.start()
+    for process in started:
+        process.join()
+    failed = [f"process {number} left with code {p.exitcode}" for number, p in enumerate(started) if p.exitcode]
+    if failed:
+        raise RunError(f"{'; '.join(failed)}; the reason stands above. The same command goes on where they stopped")
+
+
+def ask_share(configs: Sequence[EvalConfig], models: Models, share: Share, keep_going: bool = False) -> None:
+    """Ask every model in this process; with `keep_going` one that is refused leaves its reason."""
+    for label, model in models:
+        opened: dict[tuple[str, str], Respondent] = {}
+        for config in configs:
+            folder = place_of(config).folder(label, model)
+            try:
+                if opening(config) not in opened:
+                    opened = {}  # one model at a time in memory
+                    opened[opening(config)] = open_respondent(config, model)
+                ask_all(config, opened[opening(config)], label, folder, share)
+                _settle(folder, share)
+            except UserError as error:
+                if not keep_going:
+                    raise
+                print(f"{config.name} {label}: {error}", file=sys.stderr, flush=True)
+                folder.root.mkdir(parents=True, exist_ok=True)
+                write_bytes(folder.refusal(share.worker), f"{error}\n".encode())
+            except OSError as error:  # no evaluation can go on where nothing can be written
+                if error.errno not in DISK:
+                    raise
+                raise RunError(
+                    f"{folder.root} cannot be written ({error.strerror}); make room: the same command goes on, and no "
+                    "answer is lost"
+                ) from error
+
+
+def _settle(folder: EvalDir, share: Share) -> None:
+    """Take back what this share said of a refusal, and what workers said that there are no more."""
+    for worker, file in folder.refusals().items():
+        if worker == share.worker or worker >= share.workers:
+            file.unlink(missing_ok=True)
+
+
+def _process(
+    configs: Sequence[EvalConfig], models: Models, share: Share, place: tuple[int, int], keep_going: bool
+) -> None:
+    """Process `place[0]` of `place[1]`: its own GPU if there are more than one, else its part of the CPU's cores."""
+    threading.Thread(target=_end_with_the_command, daemon=True).start()
+    devices = torch.cuda.device_count()
+    if devices > 1:
+        torch.cuda.set_device(place[0] % devices)
+    if not devices:
+        torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // place[1]))
+    try:
+        ask_share(configs, models, share, keep_going)
+    except UserError as error:
+        exit_on_user_error(error)
+
+
+def _end_with_the_command() -> None:
+    """End this process when the one that started it is gone, however it went.
+
+    A daemon is ended by a parent that leaves, not by one that is killed: it would go on asking, and hold its file
+    against the same command started again.
+    """
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    wait([parent.sentinel])
+    os._exit(1)

@@ -1,0 +1,1 @@
+"""Answer and reference to a score that says what was extracted and why. Pure functions."""

@@ -1,1 +1,0 @@
-"""Class names scored exactly: a tree of names behind one prompt."""

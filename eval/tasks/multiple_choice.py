@@ -1,0 +1,95 @@
+"""Questions with lettered options, asked as they are stored (ImageWikiQA)."""
+
+import random
+import re
+from collections.abc import Iterable, Sequence
+
+from configs.errors import DataError
+from configs.protocol import ProtocolConfig
+from configs.run_dir import EvalDir
+from data_prep.sample import IMAGE_PLACEHOLDER, Sample, Turn
+from eval.runner.predictions import Prediction, Score
+from eval.scorers.match import LETTERS, score_choice, score_mmmu
+from eval.tasks.candidates import Place
+from eval.tasks.open_world import Question, judged_text
+
+OPTION = re.compile(r"^\(?([A-J])[.):]\s*(\S.*?)\s*$", re.MULTILINE)
+
+
+class MultipleChoice:
+    """The last stored turn is the right letter.
+
+    `show_image` off asks the words alone; `name_class` tells the class, as the paper's "w/ GT Class" rows.
+    """
+
+    def __init__(self, config: ProtocolConfig):
+        """Keep the protocol; the answer prefix is the predictor's."""
+        self.config = config
+
+    def question(self, sample: Sample, place: Place | None = None) -> Question:  # noqa: ARG002
+        """The stored turns less the last answer, which is the letter that the reply is held against."""
+        if len(sample.turns) < 2 or sample.turns[-1].speaker != "gpt" or sample.turns[-2].speaker != "human":
+            raise DataError("its turns do not end with a question and a letter; multiple_choice needs both")
+        turns, target = sample.turns[:-1], sample.turns[-1].text.strip().strip("().").upper()
+        choices = read_options(turns[-1].text)
+        if target not in tuple(LETTERS[: len(choices)]):
+            raise DataError(f"its answer {sample.turns[-1].text[:40]!r} is none of its {len(choices)} options' letters")
+        if self.config.refuse_leaks and sample.label_name and _names(turns, sample.label_name):
+            raise DataError(f"its question names its class {sample.label_name!r} (protocol.refuse_leaks)")
+        if self.config.name_class:
+            turns = (*turns[:-1], Turn("human", with_class(turns[-1].text, sample.label_name)))
+        if not self.config.show_image:
+            turns = tuple(Turn(turn.speaker, turn.text.replace(IMAGE_PLACEHOLDER, "").strip()) for turn in turns)
+        elif sample.image is None and any(IMAGE_PLACEHOLDER in turn.text for turn in turns):
+            raise DataError("it asks about an image and has none")
+        return Question(turns, target, choices)
+
+    def prepare(self, folder: EvalDir, predictions: Iterable[Prediction]) -> None:
+        """Nothing: each answer stands for itself."""
+
+    def score(self, prediction: Prediction) -> Score:
+        """By the letter, or the option's text, that is found in the answer."""
+        text = judged_text(prediction.answer, self.config)
+        careful = self.config.choice_parser == "careful"
+        score = (score_choice if careful else score_mmmu)(text, prediction.target, prediction.choices)
+        if score.value is None and self.config.unparsed == "random":
+            letter = random.Random(f"unparsed:{prediction.id}").choice(LETTERS[: len(prediction.choices)])
+            return Score(letter == prediction.target, letter, f"drawn at random: {score.reason}")
+        return score
+
+
+def _names(turns: Sequence[Turn], name: str) -> bool:
+    pattern = re.compile(rf"(?<!\w){re.escape(name)}(?!\w)", re.IGNORECASE)
+    return any(pattern.search(turn.text) for turn in turns)
+
+
+def with_class(question: str, name: str | None) -> str:
+    r"""The question with the class told: in place of "this object", or before it where that does not stand.
+
+    >>> with_class("<image>\nWhere does this object live?", "guinea pig")
+    '<image>\nWhere does guinea pig live?'
+
+    Raises `DataError` if the item has no class.
+    """
+    if not name:
+        raise DataError("it has no label_name; protocol.name_class tells the class")
+    told = re.sub(r"\bthis object\b", lambda _: name, question, flags=re.IGNORECASE)
+    if told != question:
+        return told
+    image, _, words = question.rpartition(f"{IMAGE_PLACEHOLDER}\n")
+    return f"{IMAGE_PLACEHOLDER if _ else image}{chr(10) if _ else ''}The object in this image is {name}. {words}"
+
+
+def read_options(question: str) -> tuple[str, ...]:
+    r"""The texts of options A, B, C, ... on lines of their own; the last run that begins with A counts.
+
+    >>> read_options("Where does it live?\nA. Africa\nB. Asia\nChoose A or B.")
+    ('Africa', 'Asia')
+    """
+    options: list[str] = []
+    for letter, text in OPTION.findall(question):
+        if letter == "A":
+            options = []
+        if letter == LETTERS[len(options)]:
+            options.append(text)
+    return tuple(options)

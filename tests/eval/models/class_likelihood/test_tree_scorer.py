@@ -1,0 +1,146 @@
+"""The tree of names gives what one forward a name gives, on three kinds of language models, and the same best name."""
+
+import random
+
+import numpy as np
+import pytest
+import torch
+from transformers import (
+    LlamaConfig,
+    LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+    OPTConfig,
+    OPTForCausalLM,
+)
+
+from configs.errors import ConfigError
+from eval.benchmarks.reference_scoring import cached_loop, full_forward
+from eval.class_scores.rules import Rule, class_scores
+from eval.class_scores.trie import ClassTrie
+from eval.models.class_likelihood.tree_forward import TreeForward
+from eval.models.class_likelihood.tree_scorer import TreeScorer
+
+pytestmark = pytest.mark.usefixtures("unwritten_is_nan")
+SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 64}
+PROMPTS = (9, 5, 9)  # tokens
+RULES = [
+    Rule("sum"),
+    Rule("mean"),
+    Rule("cfg", 3.0),
+    Rule("cfg", 1.5, "probability"),
+    Rule("sum", tokens="probability"),
+    Rule("cfg", 2.0, "probability", True, "probability"),
+]
+MODELS = {
+    "llama": lambda: LlamaForCausalLM(LlamaConfig(**SIZES, intermediate_size=48, num_key_value_heads=2)),
+    "mistral": lambda: MistralForCausalLM(MistralConfig(**SIZES, intermediate_size=48, num_key_value_heads=2)),
+    "mistral, window of 7": lambda: MistralForCausalLM(
+        MistralConfig(**SIZES, intermediate_size=48, num_key_value_heads=2, sliding_window=7)
+    ),
+    "opt": lambda: OPTForCausalLM(OPTConfig(**SIZES, ffn_dim=48, word_embed_proj_dim=32)),
+}
+
+
+def names() -> list[list[int]]:
+    drawn = random.Random(0)
+    return [[drawn.randrange(5, 12) for _ in range(drawn.randrange(1, 6))] for _ in range(30)]
+
+
+@pytest.fixture(scope="module", params=MODELS)
+def tree(request, widened):
+    torch.manual_seed(0)
+    model = widened(MODELS[request.param](), 0.3)
+    decoder = model.model.decoder if request.param == "opt" else model.model
+    return TreeForward(decoder, model.get_output_embeddings(), model.get_input_embeddings(), model.config)
+
+
+@pytest.fixture(scope="module")
+def prompts(tree):
+    torch.manual_seed(1)
+    longest = max(PROMPTS)
+    mask = torch.tensor([[int(place >= longest - length) for place in range(longest)] for length in PROMPTS])
+    return tree.words(torch.randint(5, 60, mask.shape)).detach(), mask
+
+
+def scored(tree, prompts, trie, group):
+    scorer = TreeScorer(tree, group)
+    with torch.inference_mode():
+        values = scorer.log_probs(tree.prefill(*prompts, room=2), trie)
+    assert scorer.tokens_forwarded == len(PROMPTS) * len(trie.inner)
+    return values
+
+
+@pytest.mark.parametrize("group", [1, 4, 1000])
+def test_every_name_has_the_log_probabilities_of_a_forward_of_its_own(tree, prompts, group):
+    trie = ClassTrie(names())
+    ours = scored(tree, prompts, trie, group)
+    for row, length in enumerate(PROMPTS):
+        alone = prompts[0][row : row + 1, -length:]
+        for name, path in zip(names(), trie.paths, strict=True):
+            assert ours[row, path] == pytest.approx(full_forward(tree, alone, name), abs=1e-4)
+
+
+def test_the_authors_loop_with_a_restored_cache_agrees(tree, prompts):
+    if tree.window is not None:
+        pytest.skip("its cache of today keeps no more than the window")
+    trie = ClassTrie(names())
+    ours = scored(tree, prompts, trie, 1000)[0]
+    for path, values in zip(trie.paths, cached_loop(tree, prompts[0][:1], names()), strict=True):
+        assert ours[path] == pytest.approx(values, abs=1e-4)
+
+
+def test_a_terminator_is_scored_as_one_more_token(tree, prompts):
+    trie = ClassTrie(names(), terminator=2)
+    ours = scored(tree, prompts, trie, 1000)[0]
+    assert ours[trie.paths[3]] == pytest.approx(full_forward(tree, prompts[0][:1], [*names()[3], 2]), abs=1e-4)
+
+
+@pytest.mark.parametrize("rule", RULES, ids=str)
+@pytest.mark.parametrize("sharpness", [1.0, 0.05], ids=["peaked", "flat"])
+def test_the_best_name_is_that_of_the_full_scores(tree, prompts, rule, sharpness):
+    trie = ClassTrie(names())
+    calm = TreeForward(tree.decoder, _Scaled(tree.head, sharpness), tree.words, tree.decoder.config)
+    log_probs = scored(calm, prompts, trie, 1000)
+    prior = log_probs.mean(0)
+    expected = class_scores(trie, rule, log_probs, prior)
+    scorer = TreeScorer(calm, 4)
+    found = scorer.top1(calm.prefill(*prompts, room=2), trie, rule, prior)
+    assert [best.index for best in found] == list(expected.argmax(1))
+    assert [best.score for best in found] == pytest.approx(list(expected.max(1)), abs=1e-5)
+    assert scorer.tokens_forwarded == sum(best.nodes_expanded for best in found)
+
+
+def test_the_search_falls_back_where_it_does_not_pay(tree, prompts):
+    trie = ClassTrie(names())
+    flat = TreeForward(tree.decoder, _Scaled(tree.head, 0.0), tree.words, tree.decoder.config)
+    found = TreeScorer(flat, 100).top1(flat.prefill(*prompts, room=2), trie, Rule("mean"))
+    assert all(best.whole_tree for best in found)
+
+
+class _Scaled(torch.nn.Module):
+    """A head whose logits are `scale` times another's: small scales make all names alike."""
+
+    def __init__(self, head, scale):
+        super().__init__()
+        self.head, self.scale = head, scale
+
+    def forward(self, states):
+        return self.head(states) * self.scale
+
+
+def test_models_that_the_tree_does_not_fit_are_refused():
+    model = MODELS["llama"]()
+    parts = model.model, model.lm_head, model.model.embed_tokens
+    model.config._attn_implementation = "flash_attention_2"
+    with pytest.raises(ConfigError, match="set attention=sdpa"):
+        TreeForward(*parts, model.config)
+    model.config._attn_implementation = "sdpa"
+    model.config.layer_types = ["full_attention", "sliding_attention"]
+    with pytest.raises(ConfigError, match="mixes kinds"):
+        TreeForward(*parts, model.config)
+
+
+def test_the_search_prefers_the_first_of_equal_names():
+    trie = ClassTrie([[6], [5], [5]])
+    assert np.argmax(class_scores(trie, Rule("sum"), np.array([-1.0, -1.0]))) == 0

@@ -1,0 +1,155 @@
+"""CLIP zero-shot: cosines are transformers' logits, fewer candidates need no new forward, and others are refused."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from transformers import CLIPModel, CLIPProcessor
+
+from configs.protocol import ProtocolConfig
+from configs.run_dir import EvalDir
+from eval.class_scores.table import decode_scores
+from eval.models import clip, factory
+from eval.models.clip import ClipRespondent
+from eval.models.image_encoders import load_image_encoder, own_processor, weights_identity
+from eval.protocols import make_protocol
+from eval.run import main
+from eval.runner.predictions import Prediction, read_records
+from train.toy.tiny_clip import save
+from train.toy.tiny_clip_parts import ClipRecipe, build_model, build_tokenizer
+
+NAMES = ["tench", "wild dog", "cat"]
+
+
+@pytest.fixture(scope="session")
+def tiny_clip(tmp_path_factory) -> Path:
+    """A CLIP folder with random weights, its text half not the same for all texts."""
+    recipe = ClipRecipe(vision_hidden=32, vision_layers=1, text_hidden=32, text_layers=1, shared=16)
+    torch.manual_seed(3)
+    tokenizer = build_tokenizer(NAMES, recipe)
+    folder = tmp_path_factory.mktemp("clip") / "tiny"
+    save(build_model(tokenizer, recipe), tokenizer, recipe, folder)
+    return folder
+
+
+@pytest.fixture
+def clip_config(write_config, tiny_clip, tmp_path):
+    """An evaluation of the tiny CLIP on `pets`; the list holds one name twice."""
+    classes = tmp_path / "names.json"
+    classes.write_text(json.dumps([*NAMES, "cat"]))
+
+    def write(model=tiny_clip, **protocol):
+        return write_config(model=str(model), protocol={"kind": "zero_shot", "classes": str(classes)} | protocol)
+
+    return write
+
+
+def test_scores_times_the_temperature_are_the_logits_of_plain_transformers(clip_config, tiny_clip, tmp_path, picture):
+    main(["--config", str(clip_config())])
+    model, processor = CLIPModel.from_pretrained(tiny_clip).eval(), CLIPProcessor.from_pretrained(tiny_clip)
+    records = read_records(EvalDir(tmp_path / "answers"))
+    predictions = {key.removeprefix("pets/"): prediction for key, prediction in records.predictions.items()}
+    assert len(predictions) == 15
+    for place, folder in enumerate(("tench", "wild_dog", "cat")):
+        for number in range(5):
+            (tmp_path / "one.jpg").write_bytes(picture(10 * place + number))
+            image = Image.open(tmp_path / "one.jpg").convert("RGB")
+            texts = [f"a photo of a {name}" for name in [*NAMES, "cat"]]
+            with torch.inference_mode():
+                logits = model(**processor(text=texts, images=image, padding=True, return_tensors="pt"))
+            stored = decode_scores(predictions[f"{folder}/{number}"].scores)
+            ours = model.logit_scale.exp().item() * torch.from_numpy(stored.copy())
+            assert ours.tolist() == pytest.approx(logits.logits_per_image[0].tolist(), abs=1e-4)
+            assert predictions[f"{folder}/{number}"].answer == texts[int(logits.logits_per_image.argmax())][13:]
+    assert len({prediction.scores for prediction in predictions.values()}) == 15, "images differ at all"
+
+
+def test_fewer_candidates_are_judged_from_the_same_answers(clip_config, tmp_path, monkeypatch):
+    main(["--config", str(clip_config())])
+    monkeypatch.setattr(clip.ZeroShot, "answer", lambda *_: pytest.fail("asked again"))
+    path = tmp_path / "answers" / "report.json"
+    everything = json.loads(path.read_text())["accuracy"]["count"]
+    config = clip_config(candidates=2)
+    main(["--config", str(config), "--report-only"])
+    two = json.loads(path.read_text())
+    assert two["protocol"]["candidates"] == 2
+    assert two["accuracy"]["count"] >= everything  # the label stays, rivals go
+    main(["--config", str(config)])  # neither does a run ask them
+
+
+def test_sentences_are_embedded_once_for_all_images(clip_config, monkeypatch):
+    calls = []
+    original = clip.ClipTexts.embed
+    monkeypatch.setattr(clip.ClipTexts, "embed", lambda self, texts: calls.append(texts) or original(self, texts))
+    main(["--config", str(clip_config(template="{} in a photo"))])
+    assert calls == [[f"{name} in a photo" for name in [*NAMES, "cat"]]]
+
+
+def test_a_resumed_run_gives_the_same_scores(clip_config, tmp_path):
+    main(["--config", str(clip_config())])
+    file = EvalDir(tmp_path / "answers").predictions(0)
+    before = {key: p.scores for key, p in read_records(EvalDir(tmp_path / "answers")).predictions.items()}
+    file.write_text("".join(file.read_text().splitlines(keepends=True)[:6]))
+    main(["--config", str(clip_config())])
+    after = {key: p.scores for key, p in read_records(EvalDir(tmp_path / "answers")).predictions.items()}
+    assert before == after
+
+
+def test_another_template_is_another_evaluation(clip_config, capsys):
+    main(["--config", str(clip_config())])
+    with pytest.raises(SystemExit):
+        main(["--config", str(clip_config(template="{}"))])
+    assert "template was 'a photo of a {}'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("class_match", "value"), [("equal", False), ("match", True)])
+def test_the_authors_take_a_zebra_for_a_bra(class_match, value, tmp_path):
+    classes = tmp_path / "names.json"
+    classes.write_text(json.dumps(["bra", "zebra"]))
+    config = ProtocolConfig(kind="zero_shot", classes=str(classes), class_match=class_match, match="contains")
+    fields = {"id": "a", "asked": "", "label": 0, "label_name": "bra", "tokens": 0, "stopped": True, "seconds": 0.0}
+    score = make_protocol(config).score(Prediction(**fields, target="bra", answer="zebra"))
+    assert (score.value, score.extracted) == (value, "zebra")
+
+
+def test_a_clip_says_that_it_answers_no_question(write_config, tiny_clip, capsys):
+    with pytest.raises(SystemExit):
+        main(["--config", str(write_config(model=str(tiny_clip)))])
+    assert "protocol.kind zero_shot; it is open_world" in capsys.readouterr().err
+
+
+def test_a_llava_is_told_that_class_scoring_is_its_kind(clip_config, tiny_model, capsys):
+    with pytest.raises(SystemExit):
+        main(["--config", str(clip_config(model=tiny_model))])
+    assert "kind class_scoring scores all class names" in capsys.readouterr().err
+
+
+def test_a_name_that_does_not_fit_is_named(clip_config, tiny_clip, tmp_path):
+    respondent = ClipRespondent(tiny_clip, "fp32", "cpu")
+    with pytest.raises(Exception, match=r"longer than CLIP's 48 tokens; shorten protocol\.template"):
+        respondent.texts.embed(["qx" * 60])
+
+
+def test_a_folder_with_nothing_but_a_bin_file_can_be_asked(tiny_clip, tmp_path):
+    model = CLIPModel.from_pretrained(tiny_clip)
+    for file in tiny_clip.iterdir():
+        if file.suffix != ".safetensors":
+            (tmp_path / file.name).write_bytes(file.read_bytes())
+    torch.save(model.state_dict(), tmp_path / "pytorch_model.bin")
+    assert len(weights_identity(tmp_path)) == 64
+    again = load_image_encoder(tmp_path, "fp32", "cpu")
+    assert torch.equal(again.model.visual_projection.weight, model.visual_projection.weight)
+
+
+def test_the_bin_file_of_a_hub_id_is_fetched_where_there_are_no_safetensors(monkeypatch, tmp_path):
+    asked = []
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", lambda *words, **more: asked.append((words, more)))
+    config = type("Config", (), {"model": "openai/some-clip", "revision": "main"})()
+    factory.with_weights(tmp_path, config)
+    assert asked == [(("openai/some-clip", "pytorch_model.bin"), {"revision": "main"})]
+
+
+def test_pixels_are_pillows_whatever_else_is_installed(tiny_clip):
+    assert type(own_processor(tiny_clip)).__name__ == "CLIPImageProcessorPil"

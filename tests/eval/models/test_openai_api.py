@@ -1,0 +1,241 @@
+"""Evaluations of a model behind an API: what is sent, nothing asked twice, failures by name, and the key nowhere."""
+
+import base64
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from chat_api_server import completion, failure
+from PIL import Image
+
+from configs.errors import DataError
+from configs.run_dir import EvalDir
+from eval.models.openai_api import answer_of, sendable
+from eval.run import main
+from eval.runner.predictions import read_records
+
+CANARY = "sk-canary-71c8b1d2"
+ROOT = Path(__file__).resolve().parents[3]
+OPEN = "What type of object is in this photo?"
+
+
+def records(folder):
+    return read_records(EvalDir(folder))
+
+
+def report(folder):
+    return json.loads((folder / "report.json").read_text())
+
+
+def test_every_item_is_asked_once_in_words_and_with_its_file(serve, ask, picture):
+    server = serve(lambda request: completion("It is a cat."))
+    folder = ask()
+    assert len(server.requests) == 15
+    assert set(server.texts()) == {OPEN}
+    assert {request["model"] for request in server.requests} == {"some-model"}
+    assert {(r["max_tokens"], r["temperature"]) for r in server.requests} == {(6, 0.0)}
+    sent = {base64.b64decode(url.removeprefix("data:image/jpeg;base64,")) for url in server.images()}
+    assert sent == {picture(10 * label + number) for label in range(3) for number in range(5)}
+    assert report(folder)["accuracy"]["count"] == 5
+    assert all(p.tokens == 3 and p.stopped for p in records(folder).predictions.values())
+
+
+def test_a_resumed_run_asks_nothing_twice(serve, ask):
+    server = serve(completion("a cat"))
+    folder = ask()
+    file = EvalDir(folder).predictions(0)
+    kept = file.read_text().splitlines(keepends=True)[:7]
+    file.write_text("".join(kept) + '{"id": "torn')
+    ask()
+    assert len(server.requests) == 15 + 8
+    ask()
+    assert len(server.requests) == 23
+    assert len(file.read_text().splitlines()) == 15
+
+
+def test_an_answer_is_on_the_disk_before_the_batch_is_done(serve, ask, tmp_path):
+    seen = []
+
+    def reply(request):
+        file = EvalDir(tmp_path / "answers").predictions(0)
+        seen.append(len(file.read_text().splitlines()))
+        return completion("a cat")
+
+    serve(reply)
+    ask(api={"concurrency": 1}, batch_size=15)
+    assert seen == list(range(15))
+
+
+def test_failed_questions_are_named_never_scored_and_asked_again_next_time(serve, ask, capsys):
+    broken = {"left": 3}
+
+    def reply(request):
+        broken["left"] -= 1
+        return failure(400, "flagged by the filter") if broken["left"] >= 0 else completion("a cat")
+
+    server = serve(reply)
+    folder = ask()
+    items = report(folder)["items"]
+    assert (items["answered"], items["failed"], report(folder)["accuracy"]["n"]) == (12, 3, 12)
+    assert {f.reason for f in records(folder).failures.values()} == {"status 400: flagged by the filter"}
+    assert "flagged by the filter" in capsys.readouterr().err
+    ask()
+    assert len(server.requests) == 15 + 3
+    assert report(folder)["items"]["failed"] == 0
+
+
+def test_429_and_500_on_the_way_change_nothing(serve, ask):
+    bad = [failure(429, Retry_After="0.01"), failure(500), (200, {}, b"{")]
+    serve(*bad, *bad, completion("a cat"))
+    folder = ask(api={"attempts": 8})
+    assert report(folder)["items"] == {"expected": 15, "answered": 15, "failed": 0, "missing": 0, "source": 15}
+
+
+def test_a_server_that_is_down_stops_the_evaluation_and_the_same_command_goes_on(serve, ask, capsys):
+    server = serve(completion("a cat"), completion("a cat"), failure(500))
+    with pytest.raises(SystemExit):
+        ask(api={"attempts": 1, "give_up_after": 4, "concurrency": 1})
+    assert "4 questions in a row had no answer from some-model" in capsys.readouterr().err
+    assert len(server.requests) == 6
+    server.replies = [completion("a cat")]
+    folder = ask(api={"concurrency": 1})
+    assert len(server.requests) == 6 + 13
+    assert report(folder)["items"]["answered"] == 15
+
+
+def test_answers_on_their_way_are_kept_when_the_key_is_refused(serve, ask, tmp_path, capsys):
+    serve(completion("a cat"), completion("a cat"), failure(401))
+    with pytest.raises(SystemExit):
+        ask()
+    assert len(records(tmp_path / "answers").predictions) == 2
+    assert "refuses every question" in capsys.readouterr().err
+
+
+def test_the_key_is_nowhere_but_in_the_header(serve, ask, capfd):
+    server = serve(failure(400, f"bad key {CANARY}"), failure(500, CANARY), (200, {}, CANARY.encode()), completion())
+    folder = ask()
+    assert all(headers["Authorization"] == f"Bearer {CANARY}" for headers in server.headers)
+    written = [file for file in folder.rglob("*") if file.is_file()]
+    assert len(written) >= 5
+    for file in written:
+        assert CANARY not in file.read_text()
+        assert server.url not in file.read_text()
+    seen = capfd.readouterr()
+    assert CANARY not in seen.out + seen.err
+    assert "15 questions to some-model at 127.0.0.1" in seen.err
+
+
+def test_the_count_is_told_before_the_first_request(serve, ask, capsys):
+    told = []
+    server = serve(lambda request: told.append(capsys.readouterr().err) or completion("a cat"))
+    ask(limit=4, api={"concurrency": 1, "attempts": 3})
+    assert len(server.requests) == 4
+    assert "4 questions to some-model" in told[0]
+    assert "up to 12 requests" in told[0]
+
+
+def test_a_dry_run_sends_nothing_and_needs_no_key(ask, capsys, monkeypatch):
+    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
+    ask("--dry-run", limit=4)
+    assert "4 of 4 questions not answered yet" in capsys.readouterr().out
+
+
+def test_without_an_address_nothing_is_asked(ask, capsys, monkeypatch):
+    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
+    with pytest.raises(SystemExit):
+        ask()
+    assert "OPENAI_BASE_URL" in capsys.readouterr().err
+
+
+def test_the_closed_world_lists_the_candidates_and_reasoning_ends_the_question(serve, ask, tmp_path):
+    server = serve(completion("a cat"))
+    (tmp_path / "names.txt").write_text("tench\nwild dog\ncat\n")
+    protocol = {"kind": "closed_world", "classes": str(tmp_path / "names.txt"), "candidates": 2}
+    ask(protocol=protocol | {"answer_prefix": "Let's think step by step.", "system_prompt": "Be brief."})
+    for request, text in zip(server.requests, server.texts(), strict=True):
+        assert text.startswith(f'{OPEN} Choose one from "')
+        assert text.endswith("\". Let's think step by step.")
+        assert text.count(", ") == 1
+        assert request["messages"][0] == {"role": "system", "content": "Be brief."}
+
+
+def test_multiple_choice_with_and_without_the_image(serve, ask):
+    server = serve(completion("The answer is B."))
+    folder = ask(source="quiz", protocol={"kind": "multiple_choice"})
+    assert report(folder)["accuracy"]["count"] == 2
+    assert all(text.startswith("What is this object?\nA. red") for text in server.texts())
+    assert len(server.images()) == 8
+    server.requests.clear()
+    ask(source="quiz", output=str(folder / "blind"), protocol={"kind": "multiple_choice", "show_image": False})
+    assert {type(r["messages"][0]["content"]) for r in server.requests} == {str}
+
+
+def test_class_scoring_needs_more_than_words(serve, ask, capsys):
+    serve(completion())
+    with pytest.raises(SystemExit):
+        ask(protocol={"kind": "class_scoring", "classes": "flowers102"})
+    assert "needs scores of class names" in capsys.readouterr().err
+
+
+def test_another_temperature_is_another_evaluation_and_another_timeout_is_not(serve, ask, capsys):
+    serve(completion("a cat"))
+    ask()
+    ask(api={"timeout": 5, "concurrency": 1})
+    with pytest.raises(SystemExit):
+        ask(api={"temperature": 1.0})
+    assert "api.temperature was 0.0 and is now 1.0" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("message", "text"),
+    [
+        ({"content": " a cat "}, "a cat"),
+        ({"content": None, "refusal": "I cannot say."}, "I cannot say."),
+        ({"content": None}, ""),
+        ({"content": [{"type": "text", "text": "a "}, {"type": "text", "text": "cat"}]}, "a cat"),
+    ],
+)
+def test_what_the_model_said(message, text):
+    answer = answer_of({"choices": [{"message": message, "finish_reason": "length"}]}, 0.5)
+    assert (answer.text, answer.stopped, answer.tokens) == (text, False, [])
+
+
+def test_a_server_that_tells_absurd_numbers_takes_no_memory():
+    values = {"choices": [{"message": {"content": "a"}}], "usage": {"completion_tokens": 10**12}}
+    assert len(answer_of(values, 0.0).tokens) == 10**6
+
+
+def test_images_are_sent_as_stored_or_as_png(picture):
+    assert sendable(picture(1)) == ("image/jpeg", picture(1))
+    buffer = io.BytesIO()
+    Image.new("RGB", (4, 4), (250, 0, 0)).save(buffer, format="BMP")
+    media, data = sendable(buffer.getvalue())
+    assert media == "image/png"
+    assert Image.open(io.BytesIO(data)).getpixel((0, 0)) == (250, 0, 0)
+    with pytest.raises(DataError):
+        sendable(picture(1)[:40])
+
+
+def test_a_killed_run_goes_on_and_only_the_question_under_way_is_asked_again(serve, write_config, tmp_path):
+    started = []
+
+    def reply(request):
+        if len(server.requests) == 6:
+            os.kill(started[0].pid, signal.SIGKILL)
+        return completion("a cat")
+
+    server = serve(reply)
+    config = str(write_config(model="api:some-model", api={"concurrency": 1}))
+    command = [sys.executable, "-m", "eval.run", "--config", config]
+    started.append(subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL))
+    assert started[0].wait(timeout=120) == -signal.SIGKILL
+    main(["--config", config])
+    times = Counter(server.images())
+    assert sorted(times.values()) == [1] * 14 + [2]
+    assert report(tmp_path / "answers")["items"]["answered"] == 15

@@ -1,0 +1,82 @@
+"""A protocol's words for one family."""
+
+from pathlib import Path
+
+import pytest
+
+from configs.protocol import ProtocolConfig
+from data_prep.sample import Turn
+from eval.models.generate import Predictor
+from eval.models.prompt_style import words_for
+from train.chat.conversation import IMAGE_INDEX
+from train.chat.render import ChatRenderer
+from train.chat.templates import VICUNA_V1
+from train.chat.tokenizer import load_tokenizer
+from train.models.families import LlavaFamily, family_of
+from train.models.loading import load_model
+
+THINK = "Let ' s think step by step"
+TURNS = (Turn("human", "<image>\nWhat type of object is in this photo ?"),)
+
+
+def words(folder, **protocol):
+    loaded = load_model(str(folder), None, "fp32", "sdpa")
+    return words_for(ProtocolConfig(**protocol), loaded.family, loaded.model.config)
+
+
+def authors_prompt(system: str, question: str, answer: str | None) -> str:
+    """LLaVA's conversation with the authors' messages of the assistant, None and then `answer` (model_vqa.py)."""
+    messages = [("USER", question), ("ASSISTANT", None), *([("ASSISTANT", answer)] if answer else [])]
+    text = f"{system} "
+    for number, (role, message) in enumerate(messages):
+        text += f"{role}: {message}{(' ', '</s>')[number % 2]}" if message else f"{role}:"
+    return text.replace("</s>", "")
+
+
+@pytest.mark.parametrize("answer", [None, THINK])
+def test_the_doubled_turn_is_the_authors_text_and_only_where_an_answer_is_begun(tiny_model, answer):
+    predictor = Predictor(
+        load_model(str(tiny_model), None, "fp32", "sdpa"),
+        ProtocolConfig(markup="llava_doubled", system_prompt="the photo", answer_prefix=answer or ""),
+    )
+    ids = predictor.renderer.render_question(TURNS, predictor.answer_prefix)
+    before, after = authors_prompt("the photo", TURNS[0].text, answer).split("<image>")
+    tokenizer = load_tokenizer(tiny_model)
+    expected = [tokenizer.convert_tokens_to_ids("<s>"), *tokenizer(before, add_special_tokens=False)["input_ids"]]
+    expected += [IMAGE_INDEX, *tokenizer(after, add_special_tokens=False)["input_ids"]]
+    assert ids == expected
+    assert ("ASSISTANT:ASSISTANT:" in after) is (answer is not None)
+
+
+def test_official_ids_are_shifted_for_blip_and_those_in_context_elsewhere(tiny_model, families):
+    assert words(tiny_model, class_ids="official").class_ids == "in_context"
+    assert words(families["blip-2"], class_ids="official").class_ids == "shifted"
+    assert words(families["blip-2"]).class_ids == "in_context"
+    assert words(tiny_model, class_ids="shifted").class_ids == "shifted"
+
+
+def test_every_family_names_the_text_that_the_authors_split_at(tiny_model, families):
+    marks = {
+        "llava_next": "ASSISTANT:",
+        "llava_next_mistral": "[/INST]",
+        "blip-2": "Answer:",
+        "instructblip": "Answer:",
+    }
+    for name, mark in marks.items():
+        loaded = load_model(str(families[name]), None, "fp32", "sdpa")
+        assert loaded.family.wording("official", loaded.model.config).answer_mark == mark
+    assert family_of(tiny_model).wording("official", None).answer_mark == "ASSISTANT:"
+
+
+def test_the_doubled_turn_in_llamas_tokens_ends_with_the_space_of_the_authors_text():
+    place = Path(__file__).resolve().parents[4] / "shared" / "data" / "llama2_tokenizer"
+    if not place.exists():
+        pytest.skip("needs the LLaMA tokenizer")
+    tokenizer, think = load_tokenizer(place), "Let's think step by step."
+    protocol = ProtocolConfig(markup="llava_doubled", system_prompt="vicuna_v1", answer_prefix=think)
+    words = words_for(protocol, LlavaFamily(), None)
+    ids = ChatRenderer(tokenizer, words.markup, words.system_prompt).render_question(TURNS, words.answer_prefix)
+    before, after = authors_prompt(VICUNA_V1, TURNS[0].text, think).split("<image>")
+    expected = [1, *tokenizer(before, add_special_tokens=False)["input_ids"], IMAGE_INDEX]
+    assert ids == [*expected, *tokenizer(after, add_special_tokens=False)["input_ids"]]
+    assert tokenizer.convert_ids_to_tokens(ids[-1:]) == ["\u2581"]

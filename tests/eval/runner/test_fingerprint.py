@@ -1,0 +1,79 @@
+"""What a folder of answers remembers: older ones stay usable, and a protocol's hash outlives new settings."""
+
+import json
+
+from configs.data import DataConfig, SourceConfig
+from configs.evaluation import EvalConfig
+from configs.protocol import ProtocolConfig
+from configs.run_dir import EvalDir
+from configs.section import result_fields
+from eval.run import main
+from eval.runner.fingerprint import describe_evaluation
+
+
+def described(**protocol):
+    data = DataConfig(sources={"pets": SourceConfig(reader="image_folder")})
+    config = EvalConfig(name="pets", model="m", source="pets", data=data, protocol=ProtocolConfig(**protocol))
+    return describe_evaluation(config, "export", "a" * 64, "b" * 64, (12, 20))
+
+
+def make_older(folder: EvalDir, *settings: str) -> None:
+    """evaluation.json as it was before the protocol had `settings`."""
+    values = json.loads(folder.config.read_text())
+    for name in settings:
+        for part in (values["asked"], values["judged"], values["config"]["protocol"]):
+            part.pop(name, None)
+    values.pop("answer_mark", None)
+    folder.config.write_text(json.dumps(values))
+
+
+NEW = ("image_size", "padding_side", "class_ids", "token_scores", "candidate_draw", "label_without", "frequency_bins")
+
+
+def test_answers_asked_before_a_setting_existed_are_used_and_reported_as_ever(write_config, tmp_path, counted):
+    config = str(write_config())
+    main(["--config", config])
+    folder = EvalDir(tmp_path / "answers")
+    before = json.loads(folder.report("json").read_text())
+    make_older(folder, *NEW)
+    main(["--config", config, "--report-only"])
+    after = json.loads(folder.report("json").read_text())
+    assert (after["accuracy"], after["protocol"]["hash"]) == (before["accuracy"], before["protocol"]["hash"])
+    make_older(folder, *NEW)
+    main(["--config", config])
+    assert len(counted) == 15
+
+
+def test_the_hash_leaves_out_defaults_and_tells_everything_else():
+    plain = described()
+    fewer = {key: value for key, value in plain.asked.items() if key not in NEW}
+    assert described(match="contains").protocol_hash == plain.protocol_hash
+    assert type(plain)(**{**vars_of(plain), "asked": fewer}).protocol_hash == plain.protocol_hash
+    hashes = {described(**change).protocol_hash for change in ({}, {"match": "word"}, {"label_without": "()"})}
+    assert len(hashes) == 3
+
+
+def vars_of(evaluation):
+    return {name: getattr(evaluation, name) for name in evaluation.__dataclass_fields__}
+
+
+def test_every_setting_of_a_protocol_is_asked_or_judged():
+    evaluation = described()
+    assert set(result_fields(ProtocolConfig())) <= {*evaluation.asked, *evaluation.judged}
+
+
+def test_the_text_before_an_answer_is_noted_for_the_models_family(write_config, tmp_path, families, capsys):
+    protocol = {"after_last": "official"}
+    for name, mark in (("blip-2", "Answer:"), ("llava_next_mistral", "[/INST]")):
+        config = str(write_config(model=str(families[name]), limit=2, output=str(tmp_path / name), protocol=protocol))
+        main(["--config", config])
+        folder = EvalDir(tmp_path / name)
+        assert json.loads(folder.config.read_text())["answer_mark"] == mark
+        make_older(folder)
+        try:
+            main(["--config", config, "--report-only"])
+        except SystemExit as left:
+            assert left.code == 2
+        assert "without --report-only" in capsys.readouterr().err
+        main(["--config", config])
+        main(["--config", config, "--report-only"])

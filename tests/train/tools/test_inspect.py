@@ -1,0 +1,83 @@
+"""Samples as the model reads them."""
+
+from dataclasses import replace
+
+import pytest
+
+from data_prep import inspect as inspect_shards
+from data_prep.sample import Sample, Turn
+from data_prep.shards import ShardSet
+from train.tools import inspect
+from train.tools.inspect import describe, load_encoder
+
+GREEN, PLAIN = "\033[32m", "\033[0m"
+
+
+@pytest.fixture(scope="module")
+def encoder(workshop):
+    return load_encoder(workshop.config("inspect"))
+
+
+def shown(workshop, capsys, *arguments: str) -> str:
+    inspect.main(["--config", str(workshop.config_file("inspect")), *arguments])
+    return capsys.readouterr().out
+
+
+def test_the_samples_are_those_of_data_prep_inspect(workshop, capsys):
+    ours = shown(workshop, capsys, "--source", "pictures", "--samples", "4", "--seed", "7")
+    inspect_shards.main([str(workshop.root / "shards" / "pictures"), "--samples", "4", "--seed", "7"])
+    theirs = capsys.readouterr().out
+    heads = [line for line in ours.splitlines() if line.startswith("[")]
+    assert len(heads) == 4
+    assert heads == [line for line in theirs.splitlines() if line.startswith("[")]
+
+
+def test_the_counts_are_those_of_training_and_the_answer_is_green(workshop, encoder, capsys):
+    text = shown(workshop, capsys, "--source", "pictures", "--number", "0")
+    sample = ShardSet.open(workshop.root / "shards" / "pictures").sample(0)
+    example = encoder.encode(sample, 0)
+    assert f"{len(example.input_ids)} tokens, {sum(example.supervised)} supervised" in text
+    assert f"{encoder.image_tokens} of the image" in text
+    assert f"<image x{encoder.image_tokens}>" in text
+    assert text.count(GREEN) == text.count(PLAIN) == 1
+    green = text.partition(GREEN)[2].partition(PLAIN)[0]
+    assert green.replace("</s>", "").split(), "something is supervised"
+    assert sample.turns[0].text.splitlines()[-1].split()[0] not in green
+
+
+def test_without_a_source_all_that_are_trained_on_are_shown(workshop, capsys):
+    text = shown(workshop, capsys, "--samples", "1")
+    assert [line.partition(":")[0] for line in text.splitlines() if " of " in line and line[0] != " "] == [
+        "pictures",
+        "talk",
+    ]
+
+
+def test_packed_batches_do_not_make_it_count_every_token(workshop, capsys, monkeypatch):
+    monkeypatch.setattr("train.plan.token_counts", lambda *arguments: pytest.fail("all tokens were counted"))
+    assert "supervised" in shown(workshop, capsys, "--samples", "1", "--set", "train.batching=packed")
+
+
+def sample(question: str, answer: str) -> Sample:
+    return Sample(id="x/1", turns=(Turn("human", question), Turn("gpt", answer)))
+
+
+def test_a_cut_and_a_sample_that_teaches_nothing_are_said(encoder):
+    text = describe(sample("a " * 400, "b"), encoder, image=False)
+    assert "256 tokens, 0 supervised (0%), cut at chat.max_length 256: " in text
+    assert "nothing is supervised (chat.unsupervised: error)" in text
+
+
+def test_a_sample_that_cannot_be_rendered_is_shown_with_its_reason(encoder):
+    assert "cannot be trained on: 1 <image> placeholders, 0 images" in describe(
+        sample("<image>\nWhat?", "a"), encoder, image=False
+    )
+    tight = replace(encoder, chat=replace(encoder.chat, max_length=8), image_tokens=16)
+    assert "max_length 8 cuts through the image" in describe(sample("<image>\nWhat?", "a"), tight, image=True)
+
+
+def test_an_unknown_source_is_a_mistake_that_names_the_known_ones(workshop, capsys):
+    with pytest.raises(SystemExit) as stop:
+        shown(workshop, capsys, "--source", "pictured")
+    assert stop.value.code == 2
+    assert "--source pictured: the sources of this config are pictures, talk" in capsys.readouterr().err

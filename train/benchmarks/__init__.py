@@ -1,0 +1,1 @@
+"""Programs that measure training and its parts."""

@@ -1,0 +1,222 @@
+"""The live half of the spike benchmark: a tiny LoRA model, real DeepSpeed, two ranks, six faults, two answers.
+
+Each fault strikes at step 300 of 600, once with nothing done about it (even the gate against NaN is open) and once with
+`monitor.action: ladder`. What counts is the loss over all training samples in the end, beside that of a clean run: at
+most 1.3 x wherever doing nothing gives more than 20 x or NaN. All 14 runs share one pair of ranks; DeepSpeed starts
+this file itself (`deepspeed --num_gpus 2 train/benchmarks/spikes_live.py CONFIG OUTPUT`). Minutes on two cores.
+
+600 steps, because the clean run must have learnt its 96 samples by the end: of 200 steps on 48, the 30 that a rollback
+costs and the luck of one hard sample were as large as the limit of 1.3.
+"""
+
+import sys
+from pathlib import Path
+
+if __name__ == "__main__":
+    sys.path[0] = str(Path(__file__).resolve().parents[2])
+
+import contextlib
+import json
+import math
+import os
+import shutil
+import subprocess
+import tempfile
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from transformers import LlavaForConditionalGeneration
+
+from configs.errors import RunError
+from configs.load import load_config
+from configs.run import RunConfig
+from data_prep import build
+from data_prep.shards import ShardSet
+from train.build import build_trainer
+from train.chat.conversation import IGNORED
+from train.data.collate import ExampleSet
+from train.distributed.world import World, free_port, start_world, stop_world
+from train.heldout import HeldOut
+from train.models.loading import Batch
+from train.plan import make_plan
+from train.resume import open_run
+from train.spikes.policy import Actions
+from train.toy.random_models import write_random_base
+from train.trainer import Trainer
+
+STEPS, STRIKES = 600, 300
+FAULTS = ("none", "3 poison batches", "40 batches of random labels", "NaN gradient once", "rate x50 for 3 steps",
+          "rate x50 for 10 steps", "LoRA weights x30")  # fmt: skip
+MOST_RATIO, RUINED = 1.3, 20.0
+WORDS = "this is a . Describe the object USER ASSISTANT :"
+
+CONFIG = """
+name: live
+seed: {seed}
+runs_dir: {root}/runs
+data: {{shards: {root}/shards, sources: {{pictures: {{reader: toy_world, options: {{part: alignment, records: 96}}}}}}}}
+model:
+  {{base: {root}/base, dtype: fp32, mode: lora, lora: {{rank: 16, alpha: 32, dropout: 0.0}}}}
+chat: {{system_prompt: none, max_length: 64}}
+optim: {{lr_projector: 4.0e-3, lr_language: 4.0e-3, warmup_ratio: 0.03}}
+train: {{sources: [pictures], global_batch: 8, micro_batch: 4, epochs: 1000, max_steps: {steps}, workers: 0}}
+checkpoint: {{every: 20, keep_last: 10, export: false}}
+monitor: {{rollback_margin: 20, rewarm_steps: 10, max_rollbacks: 3}}
+"""
+
+
+@dataclass
+class Sabotage:
+    """One fault, put into a trainer. `executed` counts steps that ran: a rollback does not bring a past fault back."""
+
+    fault: str
+    trainer: Trainer
+    world: World
+    executed: int = 0
+
+    def install(self) -> None:
+        """Wrap the trainer's step, its rate, and the gradient of one parameter."""
+        step, actions = self.trainer._step, self.trainer.parts.actions
+        scale = actions.lr_scale
+
+        def sabotaged(number: int, batches: list[Batch], *rest: Any) -> tuple[dict[str, Any], bool]:
+            self._before(self.trainer.order.data_step(number), batches)
+            self.executed += 1
+            return step(number, batches, *rest)
+
+        def rate(number: int) -> float:
+            steps = {"rate x50 for 3 steps": 3, "rate x50 for 10 steps": 10}.get(self.fault, 0)
+            return scale(number) * (50 if STRIKES < self.executed <= STRIKES + steps else 1)
+
+        def gradient(value: torch.Tensor) -> torch.Tensor:
+            strikes = self.fault == "NaN gradient once" and self.world.rank == 1 and self.executed == STRIKES + 1
+            return torch.full_like(value, math.nan) if strikes else value
+
+        self.trainer._step = sabotaged  # type: ignore[method-assign, assignment]
+        actions.lr_scale = rate  # type: ignore[method-assign, assignment]
+        self.trainer.parts.engine.trainable[0][1].register_hook(gradient)
+
+    def _before(self, data_step: int, batches: list[Batch]) -> None:
+        faulty = {"3 poison batches": 3, "40 batches of random labels": 40}.get(self.fault, 0)
+        if STRIKES <= data_step < STRIKES + faulty:
+            generator = torch.Generator().manual_seed(data_step)
+            for batch in batches:
+                chosen = batch.labels != IGNORED
+                batch.labels[chosen] = torch.randint(4, 60, (int(chosen.sum()),), generator=generator)
+        if self.fault == "LoRA weights x30" and self.executed == STRIKES:
+            engine = self.trainer.parts.engine
+            states = [
+                replace(state, master=state.master * (30 if "lora_B" in state.name else 1))
+                for state in engine.state.read()
+            ]
+            engine.state.write(iter(states), self.executed)
+
+
+def _do_nothing(actions: Actions, gate: Any) -> None:
+    """Open the gate for good: what a trainer without any of this would do."""
+    gate.norm = lambda: 0.0
+    actions.norm_limit = lambda *_: math.inf  # type: ignore[method-assign]
+
+
+def run_cell(config_file: Path, world: World, fault: str, acts: bool) -> dict[str, Any]:
+    """One run; the loss it ends with and what was done on the way."""
+    name = f"{fault}-{'ladder' if acts else 'nothing'}".replace(" ", "-")
+    overrides = [f"name={name}", f"monitor.action={'ladder' if acts else 'log'}"]
+    plan = make_plan(load_config(RunConfig, config_file, overrides)[0], world.size, "cpu")
+    trainer = build_trainer(plan, world, open_run(plan, resume=False))
+    trainer.parts.sinks[1:] = []  # no console
+    if not acts:
+        _do_nothing(trainer.parts.actions, trainer.parts.engine.adamw.gate)
+    Sabotage(fault, trainer, world).install()
+    trainer.run()
+    everything = HeldOut(ExampleSet(plan.sources, plan.encoder), len(plan.sources), 0, plan.batches)
+    loss = everything.measure(trainer.parts.engine, world)["pictures"]
+    memory = trainer.parts.actions.memory
+    for sink in trainer.parts.sinks:
+        sink.close()
+    if world.leads:
+        shutil.rmtree(plan.run.checkpoints)
+    return {
+        "loss": loss if math.isfinite(loss) else None,
+        "missed": memory.missed,
+        "rollbacks": memory.rollbacks,
+        "stopped": trainer.stopped,
+    }
+
+
+def live_benchmark(seed: int) -> tuple[str, dict[str, Any], bool]:
+    """(table, data, all targets reached) of the run of `seed`.
+
+    Raises `RunError` with the output if the ranks fail.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        with contextlib.redirect_stdout(sys.stderr):  # what building says is no part of the tables, or of --json
+            config = prepare(root, seed)
+        start = [str(Path(sys.executable).with_name("deepspeed")), "--num_gpus", "2", "--master_port", str(free_port())]
+        command = [*start, str(Path(__file__)), str(config), str(root / "output.json")]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}  # two ranks with more would fight for the cores
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+        if done.returncode:
+            raise RunError(f"the live benchmark's ranks ended with {done.returncode}: {done.stderr[-2000:]}")
+        table, results, reached = judge(json.loads((root / "output.json").read_text()))
+        return f"seed {seed}, {table}", results | {"seed": seed}, reached
+
+
+def prepare(root: Path, seed: int) -> Path:
+    """Shards, base model and config under `root`; returns the config's file."""
+    config = root / "live.yaml"
+    config.write_text(CONFIG.format(root=root, steps=STEPS, seed=seed), encoding="utf-8")
+    build.main(["--config", str(config)])
+    names = ShardSet.open(root / "shards" / "pictures").manifest.class_names
+    write_random_base(root / "base", "tiny", [*WORDS.split(), *" ".join(names).split()])
+    _sharpen(root / "base")
+    return config
+
+
+def _sharpen(base: Path) -> None:
+    """A random output layer has logits near 0, which no LoRA can make large: scaled, it can be learnt."""
+    model = LlavaForConditionalGeneration.from_pretrained(base)
+    with torch.no_grad():
+        model.lm_head.weight *= 20
+    model.save_pretrained(base)
+
+
+def judge(results: dict[str, dict[str, dict[str, Any]]]) -> tuple[str, dict[str, Any], bool]:
+    """The table, and whether every ruined run was saved."""
+    clean = results["none"]["nothing"]["loss"]
+    lines = [f"clean run: loss {clean:.4f} after {STEPS} steps", ""]
+    lines.append(f"{'fault':30}{'nothing done':>14}{'ladder':>10}  {'what the ladder did':44}")
+    reached = True
+    for fault, arms in results.items():
+        ratios = {arm: math.inf if cell["loss"] is None else cell["loss"] / clean for arm, cell in arms.items()}
+        ruined = ratios["nothing"] > RUINED
+        passed = not ruined or ratios["ladder"] <= MOST_RATIO
+        reached = reached and passed
+        cell = arms["ladder"]
+        did = f"{cell['missed']} steps not applied, {cell['rollbacks']} rollbacks"
+        did += f", stopped: {cell['stopped'][:40]}" if cell["stopped"] else ""
+        verdict = ("pass" if passed else "FAIL") if ruined else ""
+        lines.append(f"{fault:30}{_ratio(ratios['nothing']):>14}{_ratio(ratios['ladder']):>10}  {did:44}{verdict}")
+    return "\n".join(lines) + "\n", results, reached
+
+
+def _ratio(value: float) -> str:
+    return "NaN" if math.isinf(value) else f"{value:.2f} x"
+
+
+def main() -> None:
+    """What each rank does."""
+    config_file, output = Path(sys.argv[-2]), Path(sys.argv[-1])
+    world = start_world()
+    results = {}
+    for fault in FAULTS:
+        results[fault] = {arm: run_cell(config_file, world, fault, arm == "ladder") for arm in ("nothing", "ladder")}
+    if world.leads:
+        output.write_text(json.dumps(results), encoding="utf-8")
+    stop_world()
+
+
+if __name__ == "__main__":
+    main()

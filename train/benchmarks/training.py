@@ -1,0 +1,160 @@
+"""How fast training is: the real loader on JPEGs it makes, the real loop, a randomly initialised model.
+
+    python -m train.benchmarks.training --shape llava-1.5-7b --mode projector --micro-batch 16            (one GPU)
+    python -m train.benchmarks.training --shape tiny --mode lora --micro-batch 4 --json out.json     (a CPU will do)
+
+Speed does not depend on the weights. The figures are those of the run's own metrics, after the warm-up steps:
+samples/s, tokens/s, MFU where the device's peak is known, peak memory, and the share of a step spent waiting for data.
+"""
+
+import argparse
+import io
+import json
+import statistics
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from configs.command_line import command_parser, exit_on_user_error
+from configs.errors import UserError
+from configs.load import load_config
+from configs.run import RunConfig
+from data_prep import build
+from train.build import build_trainer
+from train.distributed.world import start_world, stop_world
+from train.loggers.metrics_log import records
+from train.models.loading import DTYPES
+from train.plan import make_plan
+from train.resume import open_run
+from train.toy.random_models import SHAPES, write_random_base
+
+WARMUP_STEPS = 3
+CLASSES = 10
+IMAGE_SIZE = (500, 375)  # pixels: ImageNet's median
+
+
+def make_images(root: Path, count: int) -> None:
+    """Write `count` JPEGs of smooth noise, about 100 kB each like ImageNet's, into class folders."""
+    for number in range(count):
+        rng = np.random.default_rng(number)
+        coarse = rng.integers(0, 256, (60, 80, 3), dtype=np.uint8)
+        image = Image.fromarray(coarse).resize(IMAGE_SIZE, Image.Resampling.BICUBIC)
+        noisy = np.asarray(image, dtype=np.int16) + rng.integers(-12, 13, (IMAGE_SIZE[1], IMAGE_SIZE[0], 3))
+        folder = root / f"class {number % CLASSES}"
+        folder.mkdir(parents=True, exist_ok=True)
+        buffer = io.BytesIO()
+        Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(buffer, "JPEG", quality=92)
+        (folder / f"{number:06d}.jpg").write_bytes(buffer.getvalue())
+
+
+def run_config(arguments: argparse.Namespace, root: Path) -> Path:
+    """A run config like the paper's ImageNet run, for the benchmark's model and data."""
+    config = {
+        "name": "benchmark",
+        "runs_dir": str(root / "runs"),
+        "data": {
+            "shards": str(root / "shards"),
+            "sources": {"images": {"reader": "image_folder", "path": str(root / "raw")}},
+        },
+        "model": {
+            "base": str(root / "base"),
+            "dtype": arguments.dtype,
+            "mode": arguments.mode,
+            "attention": arguments.attention,
+            "activation_checkpointing": arguments.activation_checkpointing,
+        },
+        "chat": {"system_prompt": "vicuna_v1", "max_length": 2048 if arguments.shape != "tiny" else 512},
+        "train": {
+            "sources": ["images"],
+            "global_batch": arguments.micro_batch * arguments.accumulation,
+            "micro_batch": arguments.micro_batch,
+            "max_steps": WARMUP_STEPS + arguments.steps,
+            "epochs": WARMUP_STEPS + arguments.steps,
+            "workers": arguments.workers,
+        },
+        "deepspeed": {"zero_stage": arguments.zero_stage},
+        "checkpoint": {"every": 1_000_000, "export": False},
+    }
+    file = root / "benchmark.yaml"
+    file.write_text(json.dumps(config))  # JSON is YAML
+    return file
+
+
+def measure(config_file: Path) -> dict[str, Any]:
+    """Train the config and summarise its metrics."""
+    config, _ = load_config(RunConfig, config_file)
+    world = start_world()
+    plan = make_plan(config, world.size, world.device.type)
+    trainer = build_trainer(plan, world, open_run(plan, resume=False))
+    trainer.run()
+    for sink in reversed(trainer.parts.sinks):
+        sink.close()
+    stop_world()
+    steps = records(plan.run.metrics)[WARMUP_STEPS:]
+    seconds = statistics.median(line["step_s"] for line in steps)
+    result = {
+        "device": torch.cuda.get_device_name() if world.device.type == "cuda" else "CPU",
+        "torch": torch.__version__,
+        "samples_per_s": statistics.median(line["samples_per_s"] for line in steps),
+        "tokens_per_s": statistics.median(line["tokens_per_s"] for line in steps),
+        "tokens_per_sample": steps[0]["tokens"] / steps[0]["samples"],
+        "step_s": seconds,
+        "data_wait_share": statistics.median(line["data_wait_s"] for line in steps) / seconds,
+        "peak_memory_gib": max(line["peak_memory_bytes"] for line in steps) / 1024**3,
+    }
+    if "mfu" in steps[0]:
+        result["mfu"] = statistics.median(line["mfu"] for line in steps)
+    return result
+
+
+def _arguments() -> argparse.Namespace:
+    parser = command_parser(__doc__)
+    parser.add_argument("--shape", choices=tuple(SHAPES), default="tiny", help="of the random model (default tiny)")
+    modes = ("projector", "lora", "full")
+    parser.add_argument("--mode", choices=modes, default="projector", help="what trains, as model.mode")
+    parser.add_argument("--micro-batch", type=int, default=8, help="samples per forward")
+    parser.add_argument("--accumulation", type=int, default=1, help="micro-batches per optimizer step")
+    parser.add_argument("--steps", type=int, default=10, help=f"measured steps, after {WARMUP_STEPS} to warm up")
+    parser.add_argument("--dtype", choices=("bf16", "fp32"), default="bf16", help="as model.dtype (default bf16)")
+    parser.add_argument("--zero-stage", type=int, choices=(0, 1, 2, 3), default=0, help="as deepspeed.zero_stage")
+    parser.add_argument("--attention", default="auto", help="kernel, as model.attention (default auto)")
+    parser.add_argument(
+        "--activation-checkpointing", action="store_true", help="recompute activations: less memory, more work"
+    )
+    parser.add_argument("--workers", type=int, default=4, help="data-loading processes")
+    parser.add_argument(
+        "--json", nargs="?", const="-", metavar="FILE", help="write the figures as JSON (default: stdout)"
+    )
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Make data and model in a temporary folder, train, print the figures."""
+    arguments = _arguments()
+    with tempfile.TemporaryDirectory(prefix="vlm-benchmark-") as folder:
+        root = Path(folder)
+        make_images(root / "raw", arguments.micro_batch * arguments.accumulation * 4)
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        write_random_base(root / "base", arguments.shape, dtype=DTYPES[arguments.dtype], device=device)
+        config_file = run_config(arguments, root)
+        try:
+            build.main(["--config", str(config_file)])
+            result = {"shape": arguments.shape, "mode": arguments.mode, "micro_batch": arguments.micro_batch}
+            result |= measure(config_file)
+        except UserError as error:
+            exit_on_user_error(error)
+    for name, value in result.items():
+        print(f"{name:<20}{value:.4g}" if isinstance(value, float) else f"{name:<20}{value}", file=sys.stderr)
+    if arguments.json == "-":
+        print(json.dumps(result, indent=1))
+    elif arguments.json:
+        Path(arguments.json).write_text(json.dumps(result, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,38 @@
+"""Tokenizers from wherever they lie: a model folder, a hub id, a tokenizer.json, a SentencePiece file."""
+
+import shutil
+import tempfile
+from pathlib import Path
+
+from transformers import AutoTokenizer, LlamaTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+
+from configs.errors import ConfigError
+from train.chat.templates import END
+
+
+def load_tokenizer(place: str | Path) -> PreTrainedTokenizerBase:
+    """A tokenizer from a folder, a hub id, a `tokenizer.json` or a SentencePiece `tokenizer.model` file.
+
+    Raises `ConfigError` if there is none.
+    """
+    path = Path(place)
+    hub_id = str(place).count("/") == 1 and not str(place).startswith((".", "/", "~"))
+    if not path.exists() and not hub_id:  # the hub would be asked for it, and asked again
+        raise ConfigError(f"no tokenizer at {place}: no such file or folder, and a hub id has the form owner/name")
+    try:
+        if path.suffix == ".json" and path.is_file():
+            return PreTrainedTokenizerFast(tokenizer_file=str(path), bos_token="<s>", eos_token=END, unk_token="<unk>")
+        if path.suffix == ".model" and path.is_file():
+            return _from_sentencepiece(path)
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(str(place), trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"no tokenizer at {place}: {str(error).splitlines()[0]}") from error
+    return tokenizer
+
+
+def _from_sentencepiece(path: Path) -> PreTrainedTokenizerBase:
+    """A LLaMA tokenizer from its SentencePiece file alone; transformers only takes folders of fixed names."""
+    with tempfile.TemporaryDirectory() as folder:
+        shutil.copy(path, Path(folder) / "tokenizer.model")
+        tokenizer: PreTrainedTokenizerBase = LlamaTokenizer.from_pretrained(folder)
+    return tokenizer

@@ -1,0 +1,1 @@
+"""Ranks: how they find each other, what they exchange, deterministic kernels."""

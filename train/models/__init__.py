@@ -1,0 +1,1 @@
+"""Model families: what differs between them, loading, pixels, and which parameters train."""

@@ -1,0 +1,50 @@
+"""Another model's language weights under a trained LoRA: what the paper's authors measured as "Proj+LM".
+
+They train LoRA on LLaVA-1.5 and merge it onto Vicuna, from which LLaVA began (process_model.ipynb: `--model-base
+lmsys/vicuna-7b-v1.5`): LLaVA's own change of the language model is lost, its tower and the trained projector stay.
+`python -m train.export RUN --lora-onto FOLDER` builds that model; everything else merges onto the run's base.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
+
+from configs.errors import RunError
+from train.models.families import Family, part_of
+from train.models.fingerprint import model_identity
+
+
+def take_language(model: Any, family: Family, folder: Path) -> str:
+    """Put the language weights of the model in `folder` into `model` in place; returns that model's identity.
+
+    `folder` holds a language model or another model of the family. Where it knows fewer words, as Vicuna does, the
+    rows of the others stay. Raises `RunError` if a weight is missing or has another shape.
+    """
+    found = _language_weights(folder, family)
+    words = (model.get_input_embeddings().weight, model.get_output_embeddings().weight)
+    for name, parameter in model.named_parameters():
+        if part_of(name, family) != "language":
+            continue
+        other = found.get(name)
+        told = "no such weight" if other is None else f"{tuple(other.shape)} for {tuple(parameter.shape)}"
+        rows = len(parameter) if other is None or not any(parameter is weight for weight in words) else len(other)
+        if other is None or rows > len(parameter) or other.shape != (rows, *parameter.shape[1:]):
+            raise RunError(f"{folder} has {told}: {name}; --lora-onto takes a language model of the base's own shape")
+        parameter.data[:rows].copy_(other)
+    return model_identity(folder)
+
+
+def _language_weights(folder: Path, family: Family) -> dict[str, torch.Tensor]:
+    """The weights in `folder` by the names that they have in a model of `family`."""
+    kind = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True).model_type
+    loader = AutoModelForImageTextToText if kind == family.model_type else AutoModelForCausalLM
+    other = loader.from_pretrained(folder, dtype="auto", trust_remote_code=False, local_files_only=True)
+    weights: dict[str, torch.Tensor] = other.state_dict()
+    if loader is AutoModelForImageTextToText:
+        return weights
+    language = family.parts["language"][0]
+    return {
+        name.replace("model.", language, 1) if name.startswith("model.") else name: w for name, w in weights.items()
+    }

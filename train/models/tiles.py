@@ -1,0 +1,101 @@
+"""Images to tiles, as LLaVA-NeXT sees them: the whole image squashed to a square, then a grid of squares in its shape.
+
+    640 x 480 pixels, tower of 336:  the whole, resized to 336 x 336; then, resized to 672 x 504 and padded with black
+                                     to 672 x 672, its upper left, upper right, lower left, lower right: 5 tiles
+
+The grid is the one of the model's resolutions that keeps most of the image. The uint8 tiles equal those of
+transformers' `LlavaNextImageProcessorPil` before normalising, byte for byte. After the tower, rows and columns that
+show padding only are dropped again and a line-end token follows each row: the number of tokens depends on the shape.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from transformers.image_processing_utils import select_best_resolution
+
+from configs.errors import ConfigError
+from train.models.pixels import PixelProcessor, Pixels, mean_and_std, processor_settings
+
+Size = tuple[int, int]  # height and width, in pixels
+
+
+@dataclass(frozen=True)
+class TileProcessor:
+    """Turns RGB images into (tiles, 3, size, size) arrays; `grid` lists resolutions, `square` makes the first tile."""
+
+    square: PixelProcessor
+    grid: tuple[Size, ...]
+
+    @property
+    def size(self) -> int:
+        """S, the side of a tile in pixels."""
+        return self.square.size
+
+    def __call__(self, image: Image.Image) -> Pixels:
+        """RGB image of any size to uint8 tiles (tiles, 3, size, size): the whole image, then the grid row by row."""
+        height, width = best_resolution((image.height, image.width), self.grid)
+        canvas = np.zeros((height, width, 3), dtype=np.uint8)  # black, as in transformers (not the mean colour)
+        new_height, new_width = _fitting((image.height, image.width), (height, width))
+        top, left = (height - new_height) // 2, (width - new_width) // 2
+        resized = image.resize((new_width, new_height), Image.Resampling.BICUBIC)
+        canvas[top : top + new_height, left : left + new_width] = np.asarray(resized)
+        tiles = [self.square(image)]
+        for row in range(0, height, self.size):
+            for column in range(0, width, self.size):
+                tile = canvas[row : row + self.size, column : column + self.size]
+                tiles.append(np.ascontiguousarray(tile.transpose(2, 0, 1)))
+        return np.stack(tiles)
+
+    def normalise(self, pixels: torch.Tensor, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+        """(T, 3, size, size) uint8 to normalised pixels of `dtype`, on the device they are on."""
+        return self.square.normalise(pixels, dtype)
+
+
+def best_resolution(size: Size, grid: Sequence[Size]) -> Size:
+    """The resolution of `grid` that keeps most of an image of `size`, then wastes least."""
+    height, width = select_best_resolution(size, list(grid))
+    return int(height), int(width)
+
+
+def tile_tokens(size: Size, grid: Sequence[Size], image_size: int, patch_size: int) -> int:
+    """P of an image of `size`: patches of the whole, patches of the grid without padding, an end for each of its rows.
+
+    The same arithmetic as the model's own unpadding (`LlavaNextModel.pack_image_features`), which cuts feature rows.
+    """
+    side = image_size // patch_size
+    height, width = best_resolution(size, grid)
+    rows, columns = height // image_size * side, width // image_size * side
+    if size[1] / size[0] > columns / rows:
+        rows -= 2 * ((rows - int(round(size[0] * (columns / size[1]), 7))) // 2)
+    else:
+        columns -= 2 * ((columns - int(round(size[1] * (rows / size[0]), 7))) // 2)
+    return side * side + rows * columns + rows
+
+
+def tile_processor(folder: Path, image_size: int, grid: Sequence[Sequence[int]]) -> TileProcessor:
+    """The processor of a LLaVA-NeXT folder, with the model's own grid of (height, width).
+
+    Raises `ConfigError` where the folder's processor makes other tiles than the model takes.
+    """
+    settings = processor_settings(folder)
+    sides = {int(side) for key in ("crop_size", "size") for side in settings.get(key, {}).values() if side}
+    if sides - {image_size}:
+        raise ConfigError(f"{folder}: the image processor makes {sides} px, the vision tower takes {image_size} px")
+    resolutions = tuple((int(height), int(width)) for height, width in grid)
+    stated = settings.get("image_grid_pinpoints")
+    if stated is not None and tuple(map(tuple, stated)) != resolutions:  # the first wins where two fit alike
+        raise ConfigError(f"{folder}: image_grid_pinpoints of the image processor and of config.json differ")
+    return TileProcessor(PixelProcessor(image_size, "squash", *mean_and_std(settings)), resolutions)
+
+
+def _fitting(size: Size, target: Size) -> Size:
+    """Height and width of an image of `size` that fills `target` as far as its shape allows."""
+    scale_height, scale_width = target[0] / size[0], target[1] / size[1]
+    if scale_width < scale_height:
+        return min(math.ceil(size[0] * scale_width), target[0]), target[1]
+    return target[0], min(math.ceil(size[1] * scale_height), target[1])

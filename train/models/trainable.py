@@ -1,0 +1,104 @@
+"""Which weights train: the projector alone, the projector and LoRA on the language model, or everything.
+
+The seven usual LoRA names (`q_proj`, …) also match the vision tower, so targets are anchored to the language model's
+prefix. The freeze table says what came out, part by part.
+"""
+
+import re
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+import peft
+from torch import nn
+
+from configs.errors import ConfigError
+from configs.model import LoraConfig, ModelConfig
+from configs.training import OptimConfig
+from train.models.families import Family, part_of
+
+
+@dataclass(frozen=True)
+class PartCount:
+    """Parameters of one part of the model."""
+
+    part: str
+    total: int
+    trainable: int
+    learning_rate: float
+
+
+def lora_config(config: LoraConfig, family: Family) -> Any:
+    """peft's configuration of our LoRA, limited to the language model."""
+    language = re.escape(family.parts["language"][0])
+    names = "|".join(map(re.escape, config.targets))
+    return peft.LoraConfig(
+        r=config.rank,
+        lora_alpha=config.alpha,
+        lora_dropout=config.dropout,
+        target_modules=rf".*{language}.*\.({names})",
+        bias="none",
+    )
+
+
+def choose_trainable(model: Any, family: Family, config: ModelConfig, optim: OptimConfig) -> None:
+    """Freeze and unfreeze the parameters of `model` in place; mode `lora` adds the adapters.
+
+    A part whose learning rate is 0 is frozen. Raises `ConfigError` if nothing would train.
+    """
+    model.requires_grad_(False)
+    rates = learning_rates(optim)
+    parts = {"projector": ("projector",), "lora": ("projector",), "full": ("projector", "language", "vision")}
+    for name, parameter in model.named_parameters():
+        part = part_of(name, family)
+        parameter.requires_grad = part in parts[config.mode] and rates[part] > 0
+    if config.mode == "lora" and optim.lr_language > 0:
+        peft.inject_adapter_in_model(lora_config(config.lora, family), model)
+        for name, parameter in model.named_parameters():
+            if "lora_" in name:
+                parameter.requires_grad = True
+            elif part_of(name, family) == "projector":
+                parameter.requires_grad = optim.lr_projector > 0
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise ConfigError(f"mode {config.mode} with these learning rates trains nothing; set one of optim.lr_* above 0")
+
+
+def learning_rates(optim: OptimConfig) -> dict[str, float]:
+    """Peak learning rate of each part."""
+    return {"projector": optim.lr_projector, "language": optim.lr_language, "vision": optim.lr_vision, "other": 0.0}
+
+
+def count_parts(model: nn.Module, family: Family, optim: OptimConfig) -> list[PartCount]:
+    """The freeze table. ZeRO-3 parameters are counted by their full size."""
+    total: Counter[str] = Counter()
+    trainable: Counter[str] = Counter()
+    for name, parameter in model.named_parameters():
+        part = "LoRA" if "lora_" in name else part_of(name, family)
+        size = int(getattr(parameter, "ds_numel", parameter.numel()))
+        total[part] += size
+        trainable[part] += size if parameter.requires_grad else 0
+    rates = learning_rates(optim) | {"LoRA": optim.lr_language}
+    return [PartCount(part, total[part], trainable[part], rates.get(part, 0.0)) for part in sorted(total)]
+
+
+def freeze_table(counts: list[PartCount]) -> str:
+    """The freeze table as text."""
+    lines = [f"{'part':<12}{'parameters':>16}{'trainable':>16}  learning rate"]
+    for row in counts:
+        rate = f"{row.learning_rate:g}" if row.trainable else "frozen"
+        lines.append(f"{row.part:<12}{row.total:>16,}{row.trainable:>16,}  {rate}")
+    lines.append(f"{'all':<12}{sum(r.total for r in counts):>16,}{sum(r.trainable for r in counts):>16,}")
+    return "\n".join(lines)
+
+
+def parameter_groups(model: nn.Module, family: Family, optim: OptimConfig) -> list[dict[str, Any]]:
+    """AdamW's groups, one a part, each with its name and peak rate (`peak_lr`)."""
+    rates = learning_rates(optim)
+    groups: dict[str, list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            groups.setdefault(part_of(name, family), []).append(parameter)
+    return [
+        {"params": parameters, "name": part, "lr": rates[part], "peak_lr": rates[part]}
+        for part, parameters in groups.items()
+    ]

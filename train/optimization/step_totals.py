@@ -1,0 +1,61 @@
+"""What all ranks saw in a step, summed in one collective: losses per source, counts, requests to stop."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from train.distributed.world import World
+from train.models.loading import Batch
+from train.optimization.engine import Losses
+from train.supervision.signals import stop_requested
+
+
+@dataclass(frozen=True)
+class Totals:
+    """Sums over all ranks of one step."""
+
+    loss: float
+    stop: bool
+    """Some rank was asked to stop."""
+    supervised: int
+    samples: int
+    unsupervised: int
+    """Samples without a supervised token."""
+    unreadable: int
+    tokens: int
+    own_seconds: tuple[float, ...]
+    """Of each rank: waiting for data, forwards and standing still, which are no waiting for other ranks."""
+    by_source: dict[str, float]
+    """Source to the mean loss of its supervised tokens, of those that have some."""
+
+
+def sum_over_ranks(
+    world: World, names: Sequence[str], batches: Sequence[Batch], losses: Losses, own_seconds: float
+) -> Totals:
+    """Sum what all ranks saw. Collective.
+
+    `losses` are this rank's for its `batches`, `own_seconds` is what it spent without waiting for others.
+    """
+    sums, tokens = [0.0] * len(names), [0.0] * len(names)
+    supervised = samples = unsupervised = unreadable = all_tokens = 0
+    for batch, by_sample in zip(batches, losses.sums, strict=True):
+        counts = batch.supervised().tolist()
+        rows = zip(batch.sources.tolist(), by_sample.double().tolist(), counts, strict=True)
+        for source, summed, count in rows:
+            if source < 0:
+                continue
+            sums[source] += summed
+            tokens[source] += count
+            samples += 1
+            unsupervised += count == 0
+        supervised += sum(counts)
+        unreadable += len(batch.problems)
+        all_tokens += int(batch.attention_mask.sum())
+    scalars = [losses.mean, float(stop_requested()), supervised, samples, unsupervised, unreadable, all_tokens]
+    seconds = [own_seconds if rank == world.rank else 0.0 for rank in range(world.size)]
+    summed = world.all_sum([*scalars, *seconds, *sums, *tokens])
+    (loss, stop, *counts), rest = summed[: len(scalars)], summed[len(scalars) :]
+    seconds, sums, tokens = rest[: world.size], rest[world.size : -len(names)], rest[-len(names) :]
+    by_source = {name: total / count for name, total, count in zip(names, sums, tokens, strict=True) if count}
+    supervised, samples, unsupervised, unreadable, all_tokens = map(int, counts)
+    own = tuple(seconds)
+    return Totals(loss, bool(stop), supervised, samples, unsupervised, unreadable, all_tokens, own, by_source)

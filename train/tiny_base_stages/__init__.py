@@ -1,1 +1,0 @@
-"""The stages in which the demo world's base model is made."""

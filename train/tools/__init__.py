@@ -1,0 +1,1 @@
+"""Programs that look at a run or its data and do not train."""

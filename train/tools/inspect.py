@@ -1,0 +1,94 @@
+# noqa: A005 - named for what a user types: python -m train.tools.inspect
+"""Samples as a model reads them.
+
+`python -m train.tools.inspect --config configs/demo.yaml [--source NAME] [--samples 3]`
+
+The samples are those that `data_prep.inspect` shows for the same `--seed`, `--label` or `--number`, rendered with the
+tokenizer and the chat settings of a run: supervised tokens in green, an image as what it takes, tokens counted, and
+said where a conversation is cut. Opens no weights and needs no GPU.
+"""
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import replace
+
+from configs.command_line import config_of, config_parser, exit_on_user_error
+from configs.errors import ConfigError, DataError, UserError
+from configs.run import RunConfig
+from data_prep.inspect import choose
+from data_prep.sample import Sample
+from data_prep.shards import ShardSet
+from train.chat.conversation import IMAGE_INDEX, coloured, expand_image
+from train.data.collate import Encoder
+from train.data.sources import SourceSet
+from train.plan import make_plan
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Print samples of one source, or of every source that is trained on. Exits with code 2 on a user's mistake."""
+    arguments = _parser().parse_args(argv)
+    try:
+        config = config_of(arguments, RunConfig)
+        names = (arguments.source,) if arguments.source else config.train.sources
+        sets = [_open(config, name) for name in names]  # before the tokenizer: a wrong name is told at once
+        encoder = load_encoder(config)
+        for name, shards in zip(names, sets, strict=True):
+            chosen = choose(shards, arguments.samples, arguments.seed, arguments.label, arguments.number)
+            print(f"{name}: {len(chosen)} of {len(shards):,} samples")
+            for number in chosen:
+                print(f"\n[{number}] {describe(shards.record(number), encoder, with_image(shards, number))}")
+            print()
+    except UserError as error:
+        exit_on_user_error(error)
+
+
+def load_encoder(config: RunConfig) -> Encoder:
+    """The encoder of a run on one process. The way of batching does not matter here, and some ways count all tokens."""
+    return make_plan(replace(config, train=replace(config.train, batching="padded")), 1, "cpu").encoder
+
+
+def with_image(shards: ShardSet, number: int) -> bool:
+    """Whether a sample has an image, from the index."""
+    return bool(shards.index["extension"][number])
+
+
+def describe(sample: Sample, encoder: Encoder, image: bool) -> str:
+    """A sample as text: what it costs, what of it is supervised, and every token in order, the supervised in green."""
+    limit = encoder.chat.max_length
+    try:
+        whole = encoder.renderer.render(sample.turns)
+        if whole.images != image:
+            raise DataError(f"{whole.images} <image> placeholders, {int(image)} images")
+        kept = expand_image(whole, encoder.image_tokens, IMAGE_INDEX, limit)  # shown as <image xN>
+    except DataError as error:
+        return f"{sample.id}\n    cannot be trained on: {error}"
+    tokens, supervised = len(kept.input_ids), sum(kept.supervised)
+    lost = len(whole.input_ids) + image * (encoder.image_tokens - 1) - tokens
+    parts = [f"{tokens:,} tokens", f"{supervised:,} supervised ({supervised / tokens:.0%})"]
+    if image:
+        parts.append(f"{encoder.image_tokens:,} of the image")
+    if lost:
+        parts.append(f"cut at chat.max_length {limit:,}: {lost:,} more are lost")
+    if not any(kept.supervised[1:]):
+        parts.append(f"nothing is supervised (chat.unsupervised: {encoder.chat.unsupervised})")
+    return f"{sample.id}\n    {', '.join(parts)}\n{coloured(kept, encoder.renderer.tokenizer)}"
+
+
+def _open(config: RunConfig, name: str) -> ShardSet:
+    if name not in config.data.sources:
+        raise ConfigError(f"--source {name}: the sources of this config are {', '.join(config.data.sources)}")
+    return SourceSet.of(config.data, (name,)).sets[0]
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = config_parser(__doc__, RunConfig)
+    parser.add_argument("--source", metavar="NAME", help="only this source (default: all that are trained on)")
+    parser.add_argument("--samples", type=int, default=3, metavar="N", help="how many of each source (default 3)")
+    parser.add_argument("--seed", type=int, default=0, help="which samples (default 0)")
+    parser.add_argument("--label", type=int, metavar="INDEX", help="only samples of this class")
+    parser.add_argument("--number", type=int, metavar="I", help="exactly this sample")
+    return parser
+
+
+if __name__ == "__main__":
+    main()

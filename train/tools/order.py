@@ -1,0 +1,95 @@
+"""What training will really read: `python -m train.tools.order --config FILE --world W --workers N --epoch E`.
+
+Goes through the same order, the same dealing and the same data loader with worker processes as training; only, it
+asks for the samples' ids instead of decoding them. No model is loaded.
+
+    step 0  rank 0: pictures/3 pictures/17  rank 1: talk/4 pictures/8
+"""
+
+import argparse
+import json
+from collections.abc import Iterator
+
+from configs.command_line import config_of, config_parser, exit_on_user_error
+from configs.errors import ConfigError, UserError
+from configs.run import RunConfig
+from train.data.loader import read_steps
+from train.data.order import PADDING
+from train.data.packing import StepOrder
+from train.data.sources import PositionSet, SourceSet
+from train.plan import plan_order
+
+
+class IdSet(PositionSet[str]):
+    """The id of the sample at each position; only its record is read."""
+
+    def __getitem__(self, position: int) -> str:
+        """The id, or an empty one for `PADDING`."""
+        return "" if position == PADDING else self.sources.record(position).id
+
+
+def ids_of_rank(
+    order: StepOrder, sources: SourceSet, rank: int, workers: int, first: int, last: int
+) -> Iterator[list[str]]:
+    """Ids that `rank` reads in each data step from `first` to before `last`, in the order it reads them."""
+    steps = read_steps(order, IdSet(sources), list, first, rank, workers)
+    for _ in range(first, last):
+        yield [sample_id for micro_batch in next(steps) for sample_id in micro_batch if sample_id]
+
+
+def read_epoch(
+    order: StepOrder, sources: SourceSet, workers: int, epoch: int, from_step: int = 0
+) -> Iterator[tuple[int, list[list[str]]]]:
+    """(step within the epoch, ids of each rank) from `from_step` on; one rank's processes run at a time."""
+    first, last = epoch * order.steps_per_epoch + from_step, (epoch + 1) * order.steps_per_epoch
+    ranks = [list(ids_of_rank(order, sources, rank, workers, first, last)) for rank in range(order.dealing.plan.world)]
+    yield from enumerate(map(list, zip(*ranks, strict=True)), from_step)
+
+
+def parse_arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = config_parser(__doc__, RunConfig)
+    parser.add_argument("--world", type=int, default=1, help="number of ranks (default 1)")
+    parser.add_argument("--workers", type=int, help="data-loading processes per rank (default: train.workers)")
+    parser.add_argument("--epoch", type=int, default=0, help="epoch, counted from 0 (default 0)")
+    parser.add_argument("--from-step", type=int, default=0, help="first step, counted within the epoch (default 0)")
+    parser.add_argument(
+        "--json", action="store_true", help='print {"epoch": E, "steps": [{"step": s, "ranks": [...]}]}'
+    )
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Parse, plan the order, read it, print it."""
+    arguments = parse_arguments()
+    try:
+        config = config_of(arguments, RunConfig)
+        _check(arguments)
+        sources = SourceSet.of(config.data, config.train.sources)
+        order = plan_order(config, sources, arguments.world)
+        if arguments.from_step > order.steps_per_epoch:
+            raise ConfigError(
+                f"--from-step {arguments.from_step} is beyond the epoch's {order.steps_per_epoch} steps; give 0 to "
+                f"{order.steps_per_epoch}"
+            )
+        workers = config.train.workers if arguments.workers is None else arguments.workers
+        steps = read_epoch(order, sources, workers, arguments.epoch, arguments.from_step)
+        if arguments.json:
+            listed = [{"step": step, "ranks": ranks} for step, ranks in steps]
+            print(json.dumps({"epoch": arguments.epoch, "steps": listed}, ensure_ascii=False))
+            return
+        for step, ranks in steps:
+            print(f"step {step}  " + "  ".join(f"rank {rank}: {' '.join(ids)}" for rank, ids in enumerate(ranks)))
+    except UserError as error:
+        exit_on_user_error(error)
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    for name, least in (("world", 1), ("workers", 0), ("epoch", 0), ("from_step", 0)):
+        value = getattr(arguments, name)
+        if value is not None and value < least:
+            raise ConfigError(f"--{name.replace('_', '-')} is {value}; it must be at least {least}")
+
+
+if __name__ == "__main__":
+    main()

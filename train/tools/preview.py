@@ -1,0 +1,191 @@
+"""`--dry-run`: what a run would be, without a GPU and without loading a weight."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import AutoModelForImageTextToText
+
+from configs.run import RunConfig
+from train.chat.conversation import coloured, expand_image
+from train.data.lengths import Counts
+from train.data.order import PADDING, EpochOrder
+from train.distributed.determinism import COST
+from train.models.families import Family
+from train.models.trainable import PartCount, choose_trainable, count_parts, freeze_table
+from train.optimization.zero import memory_estimate
+from train.plan import RunPlan, plan_counts
+from train.schedule import plan_batches, warmup_steps
+
+FEW_CLASSES = 0.9  # of all: fewer in a block are told
+
+
+def preview(plan: RunPlan, samples: int = 3) -> str:
+    """The plan as text: data, steps, batches, trainable parameters, memory, the first samples in colour.
+
+    Tokens are counted now if they never were.
+    """
+    tokens = plan_counts(plan.config, plan.sources)
+    counts = meta_counts(plan.model_config, plan.family, plan.config)
+    return "\n\n".join(
+        (
+            _data(plan, tokens),
+            _reading(plan, tokens),
+            _steps(plan),
+            freeze_table(counts),
+            _memory(plan, counts),
+            first_samples(plan, samples),
+        )
+    )
+
+
+def meta_counts(model_config: Any, family: Family, config: RunConfig) -> list[PartCount]:
+    """The freeze table from a model without storage (PyTorch's meta device): exact, and free at any size."""
+    with torch.device("meta"):
+        model = AutoModelForImageTextToText.from_config(model_config)
+        choose_trainable(model, family, config.model, config.optim)
+    return count_parts(model, family, config.optim)
+
+
+def _data(plan: RunPlan, tokens: Counts) -> str:
+    """One line a source; `per epoch` counts entries of an epoch, tokens are those of one pass."""
+    head = f"{'source':<28}{'samples':>12}{'classes':>10}{'dropped':>10}"
+    lines = [f"{head}{'per epoch':>12}{'tokens':>16}{'supervised':>14}"]
+    for group, role in ((plan.sources, ""), (plan.heldout, " (held out)")):
+        for number, (name, shards) in enumerate(zip(group.names, group.sets, strict=True)):
+            manifest = shards.manifest
+            line = f"{name + role:<28}{len(shards):>12,}{len(manifest.class_names):>10,}{len(manifest.drops):>10,}"
+            if not role:
+                rows = tokens[group.starts[number] : group.starts[number + 1]]
+                line += f"{plan.order.mixture.portions()[number].size:>12,}"
+                line += f"{rows['tokens'].sum():>16,}{rows['supervised'].sum():>14,}"
+            lines.append(line)
+    return "\n".join(lines)
+
+
+def _reading(plan: RunPlan, tokens: Counts) -> str:
+    """How the data is read: shuffling, declared parts, text-only records, padding."""
+    return "\n".join([_shuffling(plan), *_portions(plan), *_text_only(plan, tokens), _padding(plan, tokens)])
+
+
+def _shuffling(plan: RunPlan) -> str:
+    mixture = plan.order.mixture
+    by_source = [shards.labels for shards in plan.sources.sets]
+    labels = np.concatenate([np.where(some < 0, -1, some + (n << 32)) for n, some in enumerate(by_source)])
+    first = labels[EpochOrder.of(mixture, plan.config.seed, 0).positions[: mixture.block]]
+    classes, known = len(np.unique(first[first >= 0])), len(np.unique(labels[labels >= 0]))
+    line = f"shuffled          {sum(map(len, mixture.shards)):,} shards, then samples in blocks of {mixture.block:,}"
+    line += f" (the first holds {classes:,} of {known:,} classes)" if known else ""
+    if classes < FEW_CLASSES * known:
+        line += "; parts of an epoch would be about few classes each: raise train.shuffle_block"
+    return line + _cache_advice(plan)
+
+
+def _cache_advice(plan: RunPlan) -> str:
+    """A block of samples behind URLs that does not fit the cache is fetched again and again."""
+    sets = plan.sources.sets
+    remote = sum(shards.remote_bytes for shards in sets) / max(1, len(plan.sources))  # bytes a sample
+    block, room = min(plan.order.mixture.block, len(plan.sources)), plan.config.data.cache_gib * 2**30
+    if block * remote <= room:
+        return ""
+    needed, fits = block * remote / 2**30, int(room / remote)
+    return (
+        f"; a block reads {needed:,.0f} GiB behind URLs through a cache of {plan.config.data.cache_gib:,.0f}: raise"
+        f" data.cache_gib, or set train.shuffle_block to {fits:,} or less"
+    )
+
+
+def _portions(plan: RunPlan) -> list[str]:
+    """Only where sources are weighted: the multiset that an epoch is."""
+    if not plan.config.train.weights:
+        return []
+    parts = []
+    for name, portion in zip(plan.sources.names, plan.order.mixture.portions(), strict=True):
+        extra = f" + {portion.extra:,} chosen by seed and epoch" if portion.extra else ""
+        parts.append(f"{name} {portion.passes} x {portion.samples:,}{extra}")
+    return [f"an epoch is       {'; '.join(parts)}"]
+
+
+def _text_only(plan: RunPlan, tokens: Counts) -> list[str]:
+    """What records without an image cost, where they give no gradient or are left out."""
+    dropped = plan.config.train.text_only == "drop"
+    if not dropped and plan.config.model.mode != "projector":
+        return []
+    text = ~plan.sources.with_image()
+    weights = np.repeat(plan.order.mixture.weights, plan.sources.sizes)
+    samples, saved = (weights * text).sum(), (weights * text * tokens["tokens"]).sum()
+    share = saved / max(1.0, (weights * tokens["tokens"]).sum())
+    counted = f"{samples:,.0f} samples with {saved:,.0f} tokens an epoch ({share:.1%})"
+    if dropped:
+        return [f"text-only         left out, which saves {counted}"]
+    advice = "; train.text_only: drop would save them" if samples else ""
+    return [f"text-only         kept, without a gradient in mode projector: {counted}{advice}"]
+
+
+def _padding(plan: RunPlan, tokens: Counts) -> str:
+    """Tokens run for each real one in the first steps, by each way of batching."""
+    config, order = plan.config, EpochOrder.of(plan.order.mixture, plan.config.seed, 0)
+    steps = [order.step(step, config.train.global_batch) for step in range(min(plan.length.steps_per_epoch, 64))]
+    real = sum(int(tokens["tokens"][[p for p in step if p != PADDING]].sum()) for step in steps)
+    found = []
+    for batching in ("padded", "grouped", "packed"):
+        chosen = " (train.batching)" if batching == config.train.batching else ""
+        dealing = replace(plan.order.dealing, batching=batching, lengths=tokens["tokens"])
+        if batching != "packed":
+            train = config.train
+            split = plan_batches(train.global_batch, plan.batches.world, train.micro_batch, train.micro_batch_cap)
+            dealing = replace(dealing, plan=split)
+        run = sum(dealing.tokens_run(step) for step in steps)
+        found.append(f"{batching} {run / max(1, real):.2f}{chosen}")
+    return f"tokens run        {', '.join(found)} for each real one, over the first {len(steps)} steps"
+
+
+def _steps(plan: RunPlan) -> str:
+    train, batches, length = plan.config.train, plan.batches, plan.length
+    split = f"{batches.world} ranks x {batches.accumulation} accumulation x {batches.micro_batch} micro-batch"
+    if train.batching == "packed":
+        split = f"packed for {batches.world} ranks, at most {train.token_budget:,} tokens a forward"
+    tail = f"{length.tail} samples {'dropped' if train.tail == 'drop' else 'in a padded batch'} each epoch"
+    return "\n".join(
+        (
+            f"steps per epoch   {length.steps_per_epoch:,} ({tail})",
+            f"epochs            {train.epochs}, {length.total_steps:,} steps in all",
+            f"warm-up           {warmup_steps(length.total_steps, plan.config.optim.warmup_ratio):,} steps",
+            f"effective batch   {batches.global_batch} = {split}",
+            f"image             {plan.encoder.image_tokens} tokens, {plan.encoder.pixels.size} px, "
+            f"mode {plan.encoder.pixels.mode}",
+        )
+    )
+
+
+def _memory(plan: RunPlan, counts: list[PartCount]) -> str:
+    total, trainable = sum(row.total for row in counts), sum(row.trainable for row in counts)
+    gib = memory_estimate(total, trainable, plan.config, plan.batches)
+    parts = ", ".join(f"{name} {gib[name]:.3g}" for name in ("weights", "gradients", "optimizer"))
+    lines = [f"memory per rank   {gib['total']:.3g} GiB ({parts}), activations come on top"]
+    if gib["loading"] > gib["total"]:
+        lines.append(f"                  {gib['loading']:.3g} GiB while loading: every rank reads the whole model")
+    if plan.config.checkpoint.asynchronous:
+        copy = trainable * 12 / 1024**3
+        lines.append(
+            f"                  {copy:.3g} GiB of the leading rank's host memory while a checkpoint is written"
+        )
+    if plan.config.train.deterministic:
+        lines.append(f"deterministic     {COST}")
+    return "\n".join(lines)
+
+
+def first_samples(plan: RunPlan, samples: int) -> str:
+    """The first samples of epoch 0 as the model sees them, supervised tokens in green."""
+    sources, encoder = plan.sources, plan.encoder
+    order = EpochOrder.of(plan.order.mixture, plan.config.seed, 0)
+    blocks = []
+    for position in order.positions[:samples]:
+        sample = sources.record(int(position))
+        rendered = encoder.renderer.render(sample.turns, encoder.chat.max_length)
+        expanded = expand_image(rendered, encoder.image_tokens, encoder.image_token_id, encoder.chat.max_length)
+        supervised = sum(expanded.supervised)
+        text = coloured(rendered, encoder.renderer.tokenizer)
+        blocks.append(f"{sample.id}: {len(expanded.input_ids)} tokens, {supervised} supervised\n{text}")
+    return "\n\n".join(blocks)

@@ -1,0 +1,175 @@
+"""Stage 3 of the tiny base: assemble the LLaVA model and teach its projector, first captions, then conversations.
+
+Tower and language model stay as they are. The data are as uneven as LLaVA's: common classes get a name, rare ones
+do not, although the tower tells them all apart and the language model knows everything about them.
+
+B: rows, T: tokens, P: patches, D: hidden size.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from tqdm import tqdm
+from transformers import (
+    CLIPImageProcessorPil,
+    CLIPVisionModel,
+    GenerationConfig,
+    LlamaForCausalLM,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
+    LlavaProcessor,
+    PreTrainedTokenizerFast,
+)
+
+from data_prep.sample import IMAGE_PLACEHOLDER, Sample
+from data_prep.toy_world.facts import keyed_rng
+from data_prep.toy_world.reader import read
+from train.toy.base_tokenizer import IGNORED, Tokens, tokenize
+from train.toy.base_vision import FEATURE_LAYER, image_bytes, patch_features, to_pixels
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProjectorRecipe:
+    """Training of the projector: `alignment_epochs` passes over the captions, then `instruct_epochs` over the talk."""
+
+    records: int = 2000
+    alignment_epochs: int = 4
+    instruct_epochs: int = 3
+    learning_rate: float = 2e-3
+    rows: int = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """One conversation ready for training: its tokens, and the row of its image's features (None: no image)."""
+
+    tokens: Tokens
+    image: int | None
+
+
+def assemble(
+    tower: CLIPVisionModel, language_model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, image_tokens: int
+) -> LlavaForConditionalGeneration:
+    """The LLaVA model of the two, with a new projector."""
+    model = LlavaForConditionalGeneration(
+        LlavaConfig(
+            vision_config=tower.config,
+            text_config=language_model.config,
+            image_token_id=tokenizer.convert_tokens_to_ids(IMAGE_PLACEHOLDER),
+            image_seq_length=image_tokens,
+            projector_hidden_act="gelu",
+            vision_feature_select_strategy="default",
+            vision_feature_layer=FEATURE_LAYER,
+            tie_word_embeddings=True,
+        )
+    )
+    model.model.vision_tower.load_state_dict(tower.state_dict())
+    model.model.language_model.load_state_dict(language_model.model.state_dict())
+    model.tie_weights()
+    return model.requires_grad_(False).eval()
+
+
+def save(model: LlavaForConditionalGeneration, tokenizer: PreTrainedTokenizerFast, output: Path) -> None:
+    """Write the model and its processor as one Hugging Face folder, in float32."""
+    size = model.config.vision_config.image_size
+    model.generation_config = GenerationConfig(
+        bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id
+    )
+    model.save_pretrained(output)
+    images = CLIPImageProcessorPil(size={"shortest_edge": size}, crop_size={"height": size, "width": size}, do_pad=True)
+    LlavaProcessor(
+        image_processor=images,
+        tokenizer=tokenizer,
+        patch_size=model.config.vision_config.patch_size,
+        vision_feature_select_strategy="default",
+        num_additional_image_tokens=1,
+    ).save_pretrained(output)
+
+
+def projector_loss(
+    model: LlavaForConditionalGeneration, lessons: Sequence[Lesson], features: Tensor, pad_id: int
+) -> Tensor:
+    """Mean cross-entropy of the answers' tokens. features: [images, P, D_vision], of the frozen tower."""
+    width = max(len(lesson.tokens.ids) for lesson in lessons)
+    ids = torch.tensor([lesson.tokens.ids + [pad_id] * (width - len(lesson.tokens.ids)) for lesson in lessons])
+    labels = torch.tensor(
+        [lesson.tokens.labels + [IGNORED] * (width - len(lesson.tokens.labels)) for lesson in lessons]
+    )
+    vectors = model.get_input_embeddings()(ids)
+    shown = [lesson.image for lesson in lessons if lesson.image is not None]
+    places = (ids == model.config.image_token_id)[..., None]
+    projected = model.model.multi_modal_projector(features[shown])
+    vectors = vectors.masked_scatter(places, projected.to(vectors.dtype))
+    hidden = model.model.language_model(inputs_embeds=vectors).last_hidden_state
+    wanted = labels != IGNORED
+    return functional.cross_entropy(model.lm_head(hidden[wanted]).float(), labels[wanted])
+
+
+def train_projector(
+    model: LlavaForConditionalGeneration,
+    tokenizer: PreTrainedTokenizerFast,
+    samples: Sequence[Sample],
+    *,
+    epochs: int,
+    learning_rate: float,
+    rows: int,
+    seed: int,
+    title: str,
+) -> None:
+    """Train the projector in place on `samples`: AdamW, 3 % warm-up, cosine to zero."""
+    vision = model.config.vision_config
+    image_tokens = (vision.image_size // vision.patch_size) ** 2
+    pngs = [image_bytes(sample) for sample in samples if sample.image is not None]
+    features = patch_features(model.model.vision_tower, to_pixels(pngs))
+    numbers = iter(range(len(pngs)))
+    lessons = [
+        Lesson(tokenize(tokenizer, s.turns, image_tokens=image_tokens), next(numbers) if s.image is not None else None)
+        for s in samples
+    ]
+    projector = model.model.multi_modal_projector.requires_grad_(True)
+    optimizer = torch.optim.AdamW(projector.parameters(), lr=learning_rate, weight_decay=0.0)
+    order = [int(i) for epoch in range(epochs) for i in keyed_rng(seed, f"{title} {epoch}").permutation(len(samples))]
+    steps = max(1, len(order) // rows)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: cosine(step, steps))
+    progress = tqdm(range(steps), desc=title, unit="step")
+    for step in progress:
+        batch = [lessons[i] for i in order[step * rows : (step + 1) * rows]]
+        loss = projector_loss(model, batch, features, tokenizer.pad_token_id)
+        torch.autograd.backward(loss)
+        nn.utils.clip_grad_norm_(projector.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        optimizer.zero_grad()
+        progress.set_postfix(loss=f"{loss.item():.3f}")
+    projector.requires_grad_(False)
+
+
+def cosine(step: int, steps: int, warm_up: float = 0.03) -> float:
+    """The learning rate's factor: up from 0 over the first `warm_up` of the steps, then down a half cosine to 0."""
+    rise = max(1, round(warm_up * steps))
+    if step < rise:
+        return (step + 1) / rise
+    return 0.5 * (1 + float(torch.cos(torch.tensor(torch.pi * (step - rise) / max(1, steps - rise)))))
+
+
+def teach_images(
+    model: LlavaForConditionalGeneration, tokenizer: PreTrainedTokenizerFast, recipe: ProjectorRecipe, *, seed: int
+) -> None:
+    """Both halves of the stage, on the parts `alignment` and `instruct` of the world `seed`."""
+    size = model.config.vision_config.image_size
+    for part, epochs in (("alignment", recipe.alignment_epochs), ("instruct", recipe.instruct_epochs)):
+        source = read(None, part=part, seed=seed, records=recipe.records, image_size=size)
+        train_projector(
+            model,
+            tokenizer,
+            [sample for sample in source.records if isinstance(sample, Sample)],
+            epochs=epochs,
+            learning_rate=recipe.learning_rate,
+            rows=recipe.rows,
+            seed=seed,
+            title=part,
+        )

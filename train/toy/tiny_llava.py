@@ -1,0 +1,74 @@
+"""Put a CLIP's vision tower before the language model of a LLaVA: a new LLaVA, its projector untrained.
+
+    python -m train.toy.tiny_llava --clip runs/cifar10_clip --language train/assets/tiny_llava --output runs/start
+
+So LLaVA itself began: CLIP's tower, Vicuna's language model, and a projector that knows nothing yet. What joins them is
+an ordinary training, as configs/cifar10_base.yaml. The same folders and seed give the same bytes.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from transformers import AutoTokenizer, CLIPModel, LlamaForCausalLM, LlavaForConditionalGeneration
+
+from configs.command_line import command_parser, exit_on_user_error
+from configs.errors import ConfigError, UserError
+from train.toy.base_projector import assemble, save
+
+
+def join(clip: Path, language: Path, output: Path, *, seed: int) -> LlavaForConditionalGeneration:
+    """Write the LLaVA of the two to `output`, in float32, and return it.
+
+    Raises `ConfigError` for a folder of another model, or of a LLaVA whose head is not its embeddings.
+    """
+    _check(clip, "clip", "python -m train.toy.tiny_clip makes one")
+    _check(language, "llava", "train/assets/tiny_llava is one")
+    tower = CLIPModel.from_pretrained(clip).vision_model
+    base = LlavaForConditionalGeneration.from_pretrained(language)
+    if not base.config.text_config.tie_word_embeddings:
+        raise ConfigError(f"{language} has a head beside its embeddings; give a LLaVA such as train/assets/tiny_llava")
+    language_model = LlamaForCausalLM(base.config.text_config)
+    language_model.model.load_state_dict(base.model.language_model.state_dict())
+    tokenizer = AutoTokenizer.from_pretrained(language)
+    torch.manual_seed(seed)  # of the projector
+    places = (tower.config.image_size // tower.config.patch_size) ** 2
+    model = assemble(tower, language_model, tokenizer, places)
+    save(model, tokenizer, output)
+    return model
+
+
+def _check(folder: Path, kind: str, advice: str) -> None:
+    """Raise `ConfigError` unless `folder` holds a model of that kind."""
+    file = folder / "config.json"
+    found = json.loads(file.read_text(encoding="utf-8")).get("model_type") if file.is_file() else None
+    if found != kind:
+        raise ConfigError(f"{folder} holds {f'a {found}' if found else 'no model'}, not a {kind}; {advice}")
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """The command line. Exits with code 2 on a mistake."""
+    parser = command_parser(__doc__)
+    parser.add_argument(
+        "--clip", type=Path, required=True, metavar="DIR", help="a CLIP, as train.toy.tiny_clip makes it"
+    )
+    parser.add_argument("--language", type=Path, required=True, metavar="DIR", help="a LLaVA: its words are kept")
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder to write")
+    parser.add_argument("--seed", type=int, default=0, help="of the new projector")
+    options = parser.parse_args(argv)
+    try:
+        model = join(options.clip, options.language, options.output, seed=options.seed)
+    except UserError as error:
+        exit_on_user_error(error)
+    print(
+        f"wrote {options.output}: {model.num_parameters():,} weights, {model.config.image_seq_length} places an image"
+    )
+
+
+if __name__ == "__main__":
+    sys.path[0] = str(Path(__file__).resolve().parents[2])
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    main()
