@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 NAME = "chat_api_server"
-spec = importlib.util.spec_from_file_location(NAME, Path(__file__).with_name("server.py"))
+spec = importlib.util.spec_from_file_location(NAME, Path(__file__).with_name("api_server.py"))
 assert spec and spec.loader
 module = importlib.util.module_from_spec(spec)
 sys.modules[NAME] = module
