@@ -4,12 +4,12 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from configs.batch_plan import BatchPlan
 from train.data.collate import ExampleSet, collate
 from train.data.order import PADDING, keyed_hash
 from train.data.packing import rank_share
 from train.distributed.world import World
 from train.optimization.engine import Engine
-from train.schedule import BatchPlan
 
 
 class HeldOut:

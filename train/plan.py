@@ -10,6 +10,7 @@ from typing import Any
 
 from transformers import AutoConfig
 
+from configs.batch_plan import BatchPlan, Length, plan_batches
 from configs.errors import ConfigError
 from configs.run import RunConfig
 from configs.run_dir import RunDir
@@ -24,7 +25,6 @@ from train.models.fingerprint import model_identity
 from train.models.loading import resolve_attention, resolve_folder
 from train.models.pixels import folder_pixels
 from train.optimization.zero import deepspeed_config
-from train.schedule import BatchPlan, Length, plan_batches
 
 
 @dataclass(frozen=True)

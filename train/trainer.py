@@ -29,9 +29,9 @@ from train.models.loading import Batch
 from train.optimization.engine import Engine
 from train.optimization.flops import FlopModel, peak_flops
 from train.optimization.full_state import ParameterState
+from train.optimization.schedule import lr_factor
 from train.optimization.step_totals import sum_over_ranks
 from train.plan import RunPlan
-from train.schedule import lr_factor
 from train.spikes.monitor import SpikeMonitor
 from train.spikes.policy import Actions, Decision
 from train.spikes.recovery import roll_back, suspects, with_advice

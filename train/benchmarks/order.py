@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 
+from configs.batch_plan import plan_batches
 from configs.command_line import command_parser
 from configs.training import TrainConfig
 from train.data.order import EpochOrder, Mixture
 from train.data.packing import Dealing, Lengths, StepOrder
-from train.schedule import plan_batches
 
 IMAGENET, MIX = 1_281_167, 665_298
 IMAGE_TOKENS, LONGEST = 576, 2048

@@ -18,8 +18,8 @@ from typing import Any
 
 import numpy as np
 
+from configs.batch_plan import BatchPlan
 from train.data.order import PADDING, Mixture, data_steps
-from train.schedule import BatchPlan
 
 MicroBatches = list[list[int]]
 """The micro-batches of one rank and step, in the order they are run, as positions."""

@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from configs.batch_plan import BatchPlan
 from configs.errors import ConfigError
 from configs.run import RunConfig
-from train.schedule import BatchPlan
 
 BUCKET_ELEMENTS = 50_000_000
 

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from transformers import AutoModelForImageTextToText
 
+from configs.batch_plan import plan_batches
 from configs.run import RunConfig
 from train.chat.conversation import coloured, expand_image
 from train.data.lengths import Counts
@@ -14,9 +15,9 @@ from train.data.order import PADDING, EpochOrder
 from train.distributed.determinism import COST
 from train.models.families import Family
 from train.models.trainable import PartCount, choose_trainable, count_parts, freeze_table
+from train.optimization.schedule import warmup_steps
 from train.optimization.zero import memory_estimate
 from train.plan import RunPlan, plan_counts
-from train.schedule import plan_batches, warmup_steps
 
 FEW_CLASSES = 0.9  # of all: fewer in a block are told
 

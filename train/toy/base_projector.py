@@ -28,6 +28,7 @@ from transformers import (
 from data_prep.sample import IMAGE_PLACEHOLDER, Sample
 from data_prep.toy_world.facts import keyed_rng
 from data_prep.toy_world.reader import read
+from train.optimization.schedule import half_cosine
 from train.toy.base_tokenizer import IGNORED, Tokens, tokenize
 from train.toy.base_vision import FEATURE_LAYER, image_bytes, patch_features, to_pixels
 
@@ -149,11 +150,11 @@ def train_projector(
 
 
 def cosine(step: int, steps: int, warm_up: float = 0.03) -> float:
-    """The learning rate's factor: up from 0 over the first `warm_up` of the steps, then down a half cosine to 0."""
+    """Factor on the learning rate: linear warm-up over the first `warm_up` of the steps, then a half cosine to 0."""
     rise = max(1, round(warm_up * steps))
     if step < rise:
         return (step + 1) / rise
-    return 0.5 * (1 + float(torch.cos(torch.tensor(torch.pi * (step - rise) / max(1, steps - rise)))))
+    return half_cosine((step - rise) / max(1, steps - rise))
 
 
 def teach_images(

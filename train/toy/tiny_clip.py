@@ -31,6 +31,7 @@ from data_prep.build import config_schema
 from data_prep.images import decode_rgb
 from data_prep.shards import ShardSet
 from train.models.pixels import PixelProcessor
+from train.optimization.schedule import half_cosine
 from train.toy.tiny_clip_parts import TEMPLATES, ClipRecipe, build_model, build_tokenizer, contrastive_loss, varied
 
 RECORD = "tiny_clip.json"
@@ -106,9 +107,9 @@ def train_clip(
 
 
 def _rate(step: int, steps: int) -> float:
-    """Share of the learning rate: up over the first twentieth, then down a cosine."""
+    """Factor on the learning rate: a half cosine, with a linear warm-up over the first twentieth of the steps."""
     warm = max(1, steps // 20)
-    return min((step + 1) / warm, 0.5 * (1 + math.cos(math.pi * step / steps)))
+    return min((step + 1) / warm, half_cosine(step / steps))
 
 
 def build(shards: ShardSet, recipe: ClipRecipe, output: Path) -> float:

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from configs.batch_plan import Length
 from configs.load import load_config
 from configs.run import RunConfig
 from data_prep import build
 from train.data.order import EpochOrder
 from train.data.sources import SourceSet
 from train.plan import plan_order
-from train.schedule import Length
 from train.tools.order import ids_of_rank
 
 SAMPLES = 47

@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from configs.batch_plan import plan_batches
 from configs.errors import ConfigError
 from configs.training import TrainConfig
 from train.data.order import PADDING, EpochOrder, Mixture, OrderState, data_steps, keyed_hash
 from train.data.packing import rank_share
 from train.plan import make_plan
-from train.schedule import plan_batches
 from train.tools.preview import preview
 
 ROOT = Path(__file__).resolve().parents[3]

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from configs.batch_plan import plan_batches
 from configs.errors import ConfigError
 from train.benchmarks import order
 from train.data.collate import collate, pack
@@ -17,7 +18,6 @@ from train.loss import local_units, weigh
 from train.models.loading import LossModule, attention_arguments, load_model
 from train.models.trainable import choose_trainable
 from train.plan import make_plan
-from train.schedule import plan_batches
 from train.tools.preview import preview
 
 LENGTHS = np.random.default_rng(0).integers(5, 200, 500).astype(np.uint32)

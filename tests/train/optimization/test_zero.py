@@ -4,11 +4,11 @@ import json
 
 import pytest
 
+from configs.batch_plan import plan_batches
 from configs.errors import ConfigError
 from configs.load import load_config
 from configs.run import RunConfig
 from train.optimization.zero import deepspeed_config, memory_estimate
-from train.schedule import plan_batches
 
 
 def settings(workshop, *overrides):

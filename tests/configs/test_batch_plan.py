@@ -1,12 +1,10 @@
-"""Batches, lengths and rates."""
+"""Batches and the length of a run."""
 
 import pytest
-import torch
-from transformers import get_cosine_schedule_with_warmup
 
+from configs.batch_plan import Length, plan_batches
 from configs.errors import ConfigError
-from configs.training import OptimConfig, TrainConfig
-from train.schedule import Length, lr_factor, plan_batches, warmup_steps
+from configs.training import TrainConfig
 
 
 @pytest.mark.parametrize(
@@ -49,20 +47,3 @@ def test_max_steps_ends_the_run_early():
 def test_too_few_samples_for_one_batch_is_an_error():
     with pytest.raises(ConfigError, match="5 training samples do not fill one batch"):
         Length.of(5, TrainConfig(global_batch=8))
-
-
-@pytest.mark.parametrize("total", [1, 10, 333])
-@pytest.mark.parametrize("ratio", [0.0, 0.03, 0.5])
-def test_the_rate_is_transformers_cosine_with_warm_up(total, ratio):
-    optim = OptimConfig(warmup_ratio=ratio)
-    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
-    theirs = get_cosine_schedule_with_warmup(optimizer, warmup_steps(total, ratio), total)
-    for step in range(total):
-        assert lr_factor(step, total, optim) == pytest.approx(theirs.get_last_lr()[0], abs=1e-12)
-        optimizer.step()
-        theirs.step()
-
-
-def test_a_constant_schedule_stays_at_its_peak_after_warm_up():
-    optim = OptimConfig(schedule="constant", warmup_ratio=0.1)
-    assert [lr_factor(step, 20, optim) for step in (0, 1, 2, 19)] == [0.0, 0.5, 1.0, 1.0]

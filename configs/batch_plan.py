@@ -1,15 +1,13 @@
-"""How long, how fast, in which batches: pure arithmetic on the numbers of a config.
+"""How many steps a run has and how each global batch is split: pure arithmetic on the numbers of a config.
 
 plan = plan_batches(global_batch=64, world=4, micro_batch="auto", cap=16)     # 16 samples x 1 step of accumulation
 length = Length.of(samples=1_281_167, train=config.train)                     # 20,018 steps, 15 samples in the tail
-rate = peak * lr_factor(step, length.total_steps, optim)
 """
 
-import math
 from dataclasses import dataclass
 
 from configs.errors import ConfigError
-from configs.training import OptimConfig, TrainConfig
+from configs.training import TrainConfig
 
 
 @dataclass(frozen=True)
@@ -65,23 +63,3 @@ class Length:
             )
         total = steps * train.epochs
         return cls(samples, steps, tail, min(total, train.max_steps or total))
-
-
-def warmup_steps(total_steps: int, warmup_ratio: float) -> int:
-    """Steps of linear warm-up, rounded up as transformers does."""
-    return math.ceil(total_steps * warmup_ratio)
-
-
-def lr_factor(step: int, total_steps: int, optim: OptimConfig) -> float:
-    """What the peak rates are multiplied by in optimizer step `step` (counted from 0).
-
-    Warm-up rises linearly from 0 and the cosine falls to 0 at `total_steps`: the values of transformers'
-    `get_cosine_schedule_with_warmup`, which LLaVA uses, as a pure function of the step.
-    """
-    warmup = warmup_steps(total_steps, optim.warmup_ratio)
-    if step < warmup:
-        return step / warmup
-    if optim.schedule == "constant":
-        return 1.0
-    progress = (step - warmup) / max(1, total_steps - warmup)
-    return max(0.0, 0.5 * (1.0 + math.cos(math.pi * progress)))
