@@ -1,7 +1,28 @@
-"""The names of every file of a run. Nobody else builds these paths."""
+"""The names of all files and folders of runs, models and evaluations. No other module spells them."""
 
 from dataclasses import dataclass
 from pathlib import Path
+
+MODEL_CONFIG = "config.json"  # of a model folder, as transformers writes it
+
+
+def step_name(step: int) -> str:
+    """The name of the checkpoint written after optimizer step `step`, as a folder and as a label.
+
+    >>> step_name(500)
+    'step-00000500'
+    """
+    return f"step-{step:08d}"
+
+
+def step_of(name: str) -> int | None:
+    """Inverse of `step_name`; None for any other name.
+
+    >>> step_of("step-00000500"), step_of("export")
+    (500, None)
+    """
+    digits = name.removeprefix("step-")
+    return int(digits) if digits.isdecimal() and step_name(int(digits)) == name else None
 
 
 @dataclass(frozen=True)
@@ -10,14 +31,19 @@ class RunDir:
 
     runs/NAME/config.yaml            the resolved configuration
               identity.json          base model, data and W&B identity of the run
-              metrics.jsonl          one line a step
-              events.jsonl           one line a verdict of the monitor, a checkpoint, a resume
+              metrics.jsonl          one line per optimizer step
+              events.jsonl           one line per alert, checkpoint, resume ...
               checkpoints/step-00000500/
-              export/                a folder plain transformers loads
-              eval/EVALUATION/
+              export/                a model folder that transformers loads
+              eval/EVALUATION/LABEL/
     """
 
     root: Path
+
+    @classmethod
+    def below(cls, folder: Path) -> list["RunDir"]:
+        """Every run below `folder` that has metrics, sorted by path."""
+        return sorted((cls(file.parent) for file in folder.rglob(cls(folder).metrics.name)), key=lambda run: run.root)
 
     @property
     def config(self) -> Path:
@@ -51,7 +77,12 @@ class RunDir:
 
     def checkpoint(self, step: int) -> Path:
         """The checkpoint written after optimizer step `step`."""
-        return self.checkpoints / f"step-{step:08d}"
+        return self.checkpoints / step_name(step)
+
+    def steps(self) -> list[int]:
+        """Steps that have a checkpoint folder, complete or not, oldest first."""
+        names = (folder.name for folder in self.checkpoints.iterdir()) if self.checkpoints.is_dir() else ()
+        return sorted(step for name in names if (step := step_of(name)) is not None)
 
     @property
     def export(self) -> Path:
@@ -60,20 +91,20 @@ class RunDir:
 
     def export_of(self, step: int) -> Path:
         """The exported model of one checkpoint."""
-        return self.root / f"export-step-{step:08d}"
+        return self.root / f"export-{step_name(step)}"
 
     @property
     def requeue(self) -> Path:
-        """Present if a signal stopped the run after saving; a job script that sees it may queue the job again."""
+        """Present if a signal stopped the run after it saved; a job script that finds it may requeue the job."""
         return self.root / "requeue"
 
     def hang(self, rank: int) -> Path:
-        """The stacks of a rank that hung; absent if it did not."""
+        """Stack traces of a rank that hung; absent if it did not."""
         return self.root / f"hang-rank-{rank}.txt"
 
     @property
     def slurm(self) -> Path:
-        """Job scripts, their configs and what the jobs print."""
+        """Job scripts, their configs and the jobs' output: a `SlurmDir`."""
         return self.root / "slurm"
 
     @property
@@ -91,34 +122,92 @@ class RunDir:
         """Files of Weights & Biases."""
         return self.root / "wandb"
 
+    @property
+    def evaluations(self) -> Path:
+        """Folder of the evaluations."""
+        return self.root / "eval"
+
     def evaluation(self, name: str) -> Path:
         """Folder of one evaluation's predictions and reports."""
-        return self.root / "eval" / name
+        return self.evaluations / name
 
 
 @dataclass(frozen=True)
-class ShardDir:
-    """The folder of one source's shards: tars, their sidecars, the manifest and the index."""
+class CheckpointDir:
+    """One checkpoint: `RunDir.checkpoint(step)`."""
 
     root: Path
 
     @property
-    def manifest(self) -> Path:
-        """Counts, checksums, histogram and drops; written last, so its presence means the set is whole."""
-        return self.root / "manifest.json"
+    def weights(self) -> Path:
+        """Trainable weights, fp32."""
+        return self.root / "weights.safetensors"
 
     @property
-    def index(self) -> Path:
-        """Where each sample's members lie, as a NumPy array."""
-        return self.root / "index.npy"
+    def optimizer(self) -> Path:
+        """AdamW's two moments."""
+        return self.root / "optimizer.safetensors"
 
-    def shard(self, number: int) -> Path:
-        """Tar file `number`."""
-        return self.root / f"{number:06d}.tar"
+    @property
+    def state(self) -> Path:
+        """Data order, monitor, identities, result-changing settings."""
+        return self.root / "state.json"
 
-    def sidecar(self, number: int) -> Path:
-        """What is known of shard `number`; written after it, so its presence means the shard is whole."""
-        return self.root / f"{number:06d}.json"
+    @property
+    def manifest(self) -> Path:
+        """sha256 of each file and of itself; written last, so its presence means the checkpoint is complete."""
+        return self.root / "manifest.json"
+
+
+@dataclass(frozen=True)
+class ExportDir:
+    """An exported model: a model folder of transformers, and a record of the run that it comes from."""
+
+    root: Path
+
+    @property
+    def record(self) -> Path:
+        """Run, step, base model, chat template and image mode of the training."""
+        return self.root / "export.json"
+
+    @property
+    def adapter(self) -> Path:
+        """The unmerged LoRA as a peft adapter."""
+        return self.root / "adapter"
+
+    @property
+    def adapter_weights(self) -> Path:
+        """The adapter's weights, under peft's name."""
+        return self.adapter / "adapter_model.safetensors"
+
+
+@dataclass(frozen=True)
+class SlurmDir:
+    """Job scripts, their configs, and the jobs' output: `RunDir.slurm`."""
+
+    root: Path
+
+    def script(self, kind: str) -> Path:
+        """The copied job script `data_prep`, `finetune` or `evaluate`."""
+        return self.root / f"{kind}.sbatch"
+
+    @property
+    def setup(self) -> Path:
+        """`slurm.setup`, sourced by every script."""
+        return self.root / "setup.sh"
+
+    def config(self, name: str) -> Path:
+        """The resolved config of the run (`run`) or of an evaluation (`eval.NAME`)."""
+        return self.root / f"{name}.yaml"
+
+    def log(self, stage: str, *, array: bool) -> Path:
+        """Output of a job, as a pattern for sbatch: %j and %A_%a are SLURM's job and array ids."""
+        return self.root / f"{stage}-{'%A_%a' if array else '%j'}.out"
+
+    @property
+    def jobs(self) -> Path:
+        """The submitted jobs: id, name and sbatch command of each."""
+        return self.root / "jobs.json"
 
 
 @dataclass(frozen=True)
@@ -128,7 +217,7 @@ class EvalDir:
     root: Path
 
     def predictions(self, worker: int) -> Path:
-        """Answers of worker `worker`, one JSON line an item."""
+        """Answers of worker `worker`, one JSON line per item."""
         return self.root / f"predictions-{worker:05d}.jsonl"
 
     def all_predictions(self) -> list[Path]:
@@ -141,7 +230,7 @@ class EvalDir:
         return self.root / "evaluation.json"
 
     def refusal(self, worker: int) -> Path:
-        """Why worker `worker` could not put its questions to the model, or not all of them; absent if it could."""
+        """Why worker `worker` could not evaluate its items, or not all of them; absent if it could."""
         return self.root / f"refused-{worker:05d}.txt"
 
     def refusals(self) -> dict[int, Path]:
@@ -151,3 +240,59 @@ class EvalDir:
     def report(self, suffix: str) -> Path:
         """`report.json`, `report.md` or `report.html`."""
         return self.root / f"report.{suffix}"
+
+    @property
+    def class_scores(self) -> Path:
+        """Class names, token counts and prior of a class-scoring evaluation; the scores are in the predictions."""
+        return self.root / "classes.json"
+
+    @property
+    def features(self) -> Path:
+        """Token positions and size of the hidden states stored for linear probes."""
+        return self.root / "features.json"
+
+    def hidden_states(self, key: str) -> Path:
+        """Hidden states that one process stored, fp16; `key` is random."""
+        return self.root / f"states-{key}.f16"
+
+    @property
+    def probe(self) -> Path:
+        """Results of the linear probes."""
+        return self.root / "probe.json"
+
+    @property
+    def guidance(self) -> Path:
+        """Results of a sweep over classifier-free guidance."""
+        return self.root / "guidance.json"
+
+    def result_files(self) -> tuple[Path, ...]:
+        """The JSON files that hold results."""
+        return (self.report("json"), self.probe, self.guidance)
+
+
+@dataclass(frozen=True)
+class ResultsDir:
+    """A folder above evaluations: what combines several of them."""
+
+    root: Path
+
+    def summary(self, suffix: str) -> Path:
+        """`summary.json` or `summary.md`: all checkpoints of one evaluation in one table."""
+        return self.root / f"summary.{suffix}"
+
+    def scoreboard(self, suffix: str) -> Path:
+        """`scoreboard.json`, `scoreboard.md` or `scoreboard.html`: our numbers beside the paper's."""
+        return self.root / f"scoreboard.{suffix}"
+
+    def reproduction(self, name: str) -> Path:
+        """The planned rows of one `eval.reproduce` and the evaluation of each; `name` has protocol and model."""
+        return self.root / f"reproduction-{name}.json"
+
+    def reproductions(self) -> list[Path]:
+        """Every reproduction's record in the folders below this one, sorted."""
+        return sorted(self.root.rglob("reproduction-*.json"))
+
+    def results(self) -> list[Path]:
+        """Every file with results of an evaluation in the folders below this one, sorted."""
+        names = [file.name for file in EvalDir(self.root).result_files()]
+        return sorted(file for name in names for file in self.root.rglob(name))

@@ -14,7 +14,7 @@ from configs.errors import ConfigError, DataError, UserError
 from configs.evaluation import EvalConfig
 from configs.load import file_layers
 from configs.run import RunConfig
-from configs.run_dir import ShardDir
+from configs.shard_dir import ShardDir
 from data_prep.drops import check_drop_fraction
 from data_prep.finalise import finalise
 from data_prep.progress import Progress

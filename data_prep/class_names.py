@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from configs.errors import DataError
-from configs.run_dir import ShardDir
+from configs.shard_dir import ShardDir
 
 SHIPPED = Path(__file__).with_name("class_lists")
 

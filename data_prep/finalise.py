@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from configs.errors import DataError
-from configs.run_dir import ShardDir
+from configs.shard_dir import ShardDir
 from data_prep import atomic
 from data_prep.drops import check_drop_fraction
 from data_prep.manifest import FORMAT_VERSION, MOST_IGNORED, Manifest, fingerprint_of
@@ -146,7 +146,7 @@ def _check_unique_ids(folder: ShardDir, index: NDArray[np.void]) -> None:
 
 def _remove_surplus(folder: ShardDir, count: int) -> None:
     """Delete shards beyond the last one: left by a build when the source had more records."""
-    for path in folder.root.glob("[0-9]*.tar"):
+    for path in folder.shards():
         if path.stem.isdigit() and int(path.stem) >= count:
             folder.sidecar(int(path.stem)).unlink(missing_ok=True)
             path.unlink()

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from configs.errors import DataError
-from configs.run_dir import ShardDir
+from configs.shard_dir import ShardDir
 from data_prep.remote import Remote, as_url
 from data_prep.sample import Drop
 
@@ -92,10 +92,11 @@ def read_manifest(folder: Path) -> Manifest:
     """The manifest of the shard set in `folder` or behind a URL. Raises `DataError` if there is none we can read."""
     url = as_url(folder)
     if url is not None:
-        return parse_manifest(f"{url}/manifest.json", Remote(url).read("manifest.json"))
+        name = ShardDir(folder).manifest.name
+        return parse_manifest(f"{url}/{name}", Remote(url).read(name))
     path = ShardDir(folder).manifest
     if not path.is_file():
-        state = "is unfinished: it has no manifest" if any(folder.glob("*.tar")) else "does not exist"
+        state = "is unfinished: it has no manifest" if ShardDir(folder).shards() else "does not exist"
         raise DataError(f"the shard set {folder} {state}; build it with `python -m data_prep.build --config FILE`")
     return parse_manifest(str(path), path.read_bytes())
 

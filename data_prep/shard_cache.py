@@ -24,8 +24,8 @@ from typing import BinaryIO
 
 from configs.data import DataConfig
 from configs.errors import DataError
-from configs.run_dir import ShardDir
 from configs.section import NAME_PATTERN
+from configs.shard_dir import ShardDir
 from data_prep import atomic
 from data_prep.remote import Remote, RemoteFile
 
@@ -136,7 +136,7 @@ class RemoteShards:
         The folder is named after the manifest's content: a set that is built anew has another one.
         """
         if not NAME_PATTERN.fullmatch(source):
-            raise DataError(f"{url}/manifest.json names its source {source!r}; that cannot be a folder's name")
+            raise DataError(f"the manifest of {url} names its source {source!r}; that cannot be a folder's name")
         folder = ShardDir(cache.folder / f"{source}-{hashlib.sha256(manifest).hexdigest()[:16]}")
         folder.root.mkdir(parents=True, exist_ok=True)
         remote = Remote(url)
@@ -157,7 +157,7 @@ def check_names(url: str, names: tuple[str, ...]) -> None:
     """Raise `DataError` unless every shard's name is one that a build gives: names become paths here."""
     for name in names:
         if not SHARD_NAME.fullmatch(name):
-            raise DataError(f"{url}/manifest.json names a shard {name!r}; a shard is called like 000017.tar")
+            raise DataError(f"the manifest of {url} names a shard {name!r}; a shard is called like 000017.tar")
 
 
 def _opened(path: Path) -> FileIO | None:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from configs.errors import DataError
-from configs.run_dir import ShardDir
+from configs.shard_dir import ShardDir
 
 IMAGE_EXTENSIONS = ("", "jpg", "png", "webp", "gif", "bmp", "tif")  # place 0: the sample has no image
 INDEX_DTYPE = np.dtype(

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from configs.run_dir import ShardDir
+from configs.shard_dir import ShardDir
 from data_prep import atomic, ustar
 from data_prep.examine import Member
 from data_prep.manifest import AdoptedFile

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from configs.data import DataConfig
 from configs.errors import DataError
+from configs.shard_dir import ShardDir
 from data_prep.checksum import crc32
 from data_prep.manifest import Manifest, parse_manifest, read_manifest
 from data_prep.open_files import OpenFiles
@@ -183,8 +184,9 @@ class ShardSet:
 
 
 def _open_remote(url: str, cache: ShardCache) -> ShardSet:
-    text = Remote(url).read("manifest.json")
-    manifest = parse_manifest(f"{url}/manifest.json", text)
+    name = ShardDir(Path(url)).manifest.name
+    text = Remote(url).read(name)
+    manifest = parse_manifest(f"{url}/{name}", text)
     check_names(url, tuple(entry.name for entry in manifest.shards))
     for file in manifest.files:
         place = as_url(file.path)

@@ -16,7 +16,7 @@ from typing import Any
 
 from configs.data import DataConfig
 from configs.errors import DataError
-from configs.run_dir import ShardDir
+from configs.shard_dir import ShardDir
 from data_prep import atomic
 from data_prep.examine import Member, examine
 from data_prep.file_range import FileRange

@@ -1,6 +1,6 @@
 """What a build did, in words: totals, and drops by reason with examples."""
 
-from configs.run_dir import ShardDir
+from configs.shard_dir import ShardDir
 from data_prep.drops import SHOWN_FILES, describe_drops
 from data_prep.manifest import Manifest
 from data_prep.workers import Outcome

@@ -20,7 +20,7 @@ from tqdm import tqdm
 from configs.command_line import at_least, command_parser, exit_on_user_error
 from configs.data import DataConfig
 from configs.errors import DataError, UserError
-from configs.run_dir import ShardDir
+from configs.shard_dir import ShardDir
 from data_prep import ustar
 from data_prep.images import check_image
 from data_prep.manifest import Manifest, read_manifest

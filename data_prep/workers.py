@@ -11,7 +11,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkProcess
 
 from configs.errors import DataError
-from configs.run_dir import ShardDir
+from configs.shard_dir import ShardDir
 from data_prep.records import Record, Runs, expected_count
 from data_prep.sample import Drop, Source
 from data_prep.shard_writer import write_shard

@@ -11,10 +11,11 @@ from pathlib import Path
 
 from configs.evaluation import EvalConfig
 from configs.run import RunConfig
+from configs.run_dir import SlurmDir
 from launch import commands
 from launch.cluster import Cluster
 from launch.preflight import evaluation_sources, missing_shards, run_folder
-from launch.slurm_queue import ONE_TASK, Job, SlurmDir
+from launch.slurm_queue import ONE_TASK, Job
 
 
 def slurm_dir(config: RunConfig) -> SlurmDir:

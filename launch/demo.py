@@ -78,11 +78,11 @@ class Demo:
     @property
     def models(self) -> list[Model]:
         """The untouched base and the two results."""
-        base = Model(BASE, self.run(self.config).model.base, RunDir(self.folder / "base").evaluation("any").parent)
+        base = Model(BASE, self.run(self.config).model.base, RunDir(self.folder / "base").evaluations)
         runs = {name: run_folder(self.run(config)) for name, config in self.trained.items()}
         return [
             base,
-            *(Model(name, str(run.root), run.evaluation("any").parent) for name, run in runs.items()),
+            *(Model(name, str(run.root), run.evaluations) for name, run in runs.items()),
         ]
 
 

@@ -20,7 +20,8 @@ from configs.errors import ConfigError, DataError, UserError
 from configs.evaluation import EvalConfig
 from configs.load import load_config
 from configs.run import RunConfig, SlurmConfig
-from configs.run_dir import RunDir, ShardDir
+from configs.run_dir import MODEL_CONFIG, RunDir
+from configs.shard_dir import ShardDir
 from data_prep.manifest import read_manifest
 from data_prep.registry import check_source
 from launch.cluster import Cluster, add_cluster_arguments, cluster_of
@@ -161,8 +162,8 @@ def _manifest(folder: Path) -> Iterator[str]:
 
 def _base(config: RunConfig) -> Iterator[str]:
     base = config.model.base
-    if not is_hub_id(base) and not (Path(base) / "config.json").is_file():
-        yield f"model.base is {base!r}, a folder without config.json; give a model's folder or a hub id (owner/name)"
+    if not is_hub_id(base) and not (Path(base) / MODEL_CONFIG).is_file():
+        yield f"model.base is {base!r}, a folder without {MODEL_CONFIG}; give a model's folder or a hub id (owner/name)"
 
 
 def is_hub_id(base: str) -> bool:

@@ -21,40 +21,12 @@ from pathlib import Path
 
 from configs.errors import ConfigError, RunError
 from configs.run import SlurmConfig
+from configs.run_dir import RunDir, SlurmDir
 from launch import commands
 from launch.commands import as_typed, check_printable
 
 JOB_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,199}")
 ONE_TASK = ("--nodes=1", "--ntasks=1")
-
-
-@dataclass(frozen=True)
-class SlurmDir:
-    """runs/NAME/slurm: what was submitted, and what the jobs print."""
-
-    root: Path
-
-    def script(self, kind: str) -> Path:
-        """The copied job script `data_prep`, `finetune` or `evaluate`."""
-        return self.root / f"{kind}.sbatch"
-
-    @property
-    def setup(self) -> Path:
-        """`slurm.setup`, sourced by every script."""
-        return self.root / "setup.sh"
-
-    def config(self, name: str) -> Path:
-        """The resolved config of the run (`run`) or of an evaluation (`eval.NAME`)."""
-        return self.root / f"{name}.yaml"
-
-    def log(self, job: "Job") -> str:
-        """What a job prints, as a pattern of sbatch: %j and %A_%a are SLURM's job and array ids."""
-        return str(self.root / f"{job.stage}-{'%A_%a' if job.tasks > 1 else '%j'}.out")
-
-    @property
-    def jobs(self) -> Path:
-        """The submitted jobs: id, name and sbatch command of each."""
-        return self.root / "jobs.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,7 +86,7 @@ class Queue:
     @property
     def folder(self) -> SlurmDir:
         """Where scripts, configs and logs lie."""
-        return SlurmDir(self.root / "slurm")
+        return SlurmDir(RunDir(self.root).slurm)
 
     @property
     def setup_text(self) -> str:
@@ -124,7 +96,12 @@ class Queue:
 
     def argv(self, job: Job, ids: dict[str, str]) -> list[str]:
         """The sbatch call of `job`; `ids` gives the job ids of the stages submitted before it."""
-        argv = ["sbatch", "--parsable", f"--job-name={job.name}", f"--output={self.folder.log(job)}"]
+        argv = [
+            "sbatch",
+            "--parsable",
+            f"--job-name={job.name}",
+            f"--output={self.folder.log(job.stage, array=job.tasks > 1)}",
+        ]
         waits = [":".join(["afterok", *(ids[stage] for stage in job.after)])] if job.after else []
         if job.stage == "finetune":
             waits.append("singleton")  # two trainings of one run would write into the same folder: the second one waits

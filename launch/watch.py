@@ -125,7 +125,7 @@ def state(run: RunDir) -> list[str]:
         lines += [f"last written {age:.0f} s ago"]
     else:
         lines.append("no step yet")
-    steps = sorted(path.name for path in run.checkpoints.glob("step-*") if path.is_dir())
+    steps = [run.checkpoint(step).name for step in run.steps()]
     lines.append(f"checkpoints: {', '.join(steps) or 'none'}")
     lines.append(f"export: {run.export if run.export.is_dir() else 'none'}")
     if run.requeue.exists():
@@ -137,7 +137,7 @@ def state(run: RunDir) -> list[str]:
 
 def _evaluations(run: RunDir) -> Iterator[str]:
     """A line for each evaluation and each of its labels (`export`, `step-00000500`)."""
-    for evaluation in sorted(run.evaluation("any").parent.glob("*/")):
+    for evaluation in sorted(run.evaluations.glob("*/")):
         for folder in sorted(evaluation.glob("*/")):
             yield f"{evaluation.name}, {folder.name}: {_progress(EvalDir(folder))}"
 

@@ -23,7 +23,7 @@ import numpy as np
 
 from configs.command_line import at_least, command_parser
 from configs.data import DataConfig, SourceConfig
-from configs.run_dir import ShardDir
+from configs.shard_dir import ShardDir
 from data_prep.benchmarks.timing import best_cpu_seconds, made_jpeg
 from data_prep.finalise import finalise
 from data_prep.registry import open_source

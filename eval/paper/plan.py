@@ -13,7 +13,8 @@ from typing import Any
 from configs.errors import ConfigError, DataError
 from configs.evaluation import EvalConfig, is_api
 from configs.load import load_config
-from configs.run_dir import RunDir, ShardDir
+from configs.run_dir import RunDir
+from configs.shard_dir import ShardDir
 from data_prep.class_names import load_class_list
 from data_prep.shards import ShardSet
 from eval.paper.experiments import Row, rows_of
