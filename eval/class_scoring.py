@@ -30,7 +30,7 @@ from eval.class_scores.trie import ClassTrie, answer_tokens
 from eval.models.class_likelihood.search import Best
 from eval.models.class_likelihood.tree_forward import Prefix, TreeForward, scoring_attention
 from eval.models.class_likelihood.tree_scorer import TreeScorer
-from eval.models.generate import Predictor, Prompt
+from eval.models.generate import Prompt, TextPredictor
 from train.models.loading import load_model
 
 SHOWN = 10  # classes, without --json
@@ -45,7 +45,7 @@ class ClassScorer:
     scores = class_scores(trie, Rule("mean"), log_probs)                      # (images, classes)
     """
 
-    def __init__(self, predictor: Predictor):
+    def __init__(self, predictor: TextPredictor):
         """Raises `ConfigError` for an attention kernel or a model that the tree does not fit."""
         self.predictor = predictor
         model = predictor.model
@@ -169,7 +169,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         attention = scoring_attention("auto", device, arguments.dtype)
         loaded = load_model(arguments.model, None, arguments.dtype, attention, device)
         run = best_of_image if arguments.top1 else score_image
-        scorer = ClassScorer(Predictor(loaded, protocol))
+        scorer = ClassScorer(TextPredictor(loaded, protocol))
         result = run(scorer, arguments.prompt, arguments.image.read_bytes(), names, rule)
     except UserError as error:
         exit_on_user_error(error)

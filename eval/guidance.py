@@ -37,7 +37,8 @@ from eval.class_scores.rules import Floats, Rule
 from eval.class_scores.table import ClassSheet, read_sheet, rule_scores, stored_sums
 from eval.metrics.accuracy import Rate
 from eval.runner.fingerprint import Evaluation, protocol_of, read_evaluation
-from eval.runner.predictions import Prediction, chosen_records, read_records
+from eval.runner.predictions import chosen_records, read_records
+from eval.types import Prediction
 
 SEED = 0
 AUTHORS = tuple(map(float, range(9)))  # inference_analysis/get_accuracy.ipynb: alpha from 0 to 8

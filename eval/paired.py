@@ -107,7 +107,7 @@ def read_right(folder: EvalDir, changes: Mapping[str, Any] | None = None) -> dic
         raise ConfigError(f"protocol.{other[0]} needs other answers; stored ones can be judged by {', '.join(known)}")
     records = chosen_records(read_records(answers), evaluation.limit)
     protocol = protocol_of({**settings, **(changes or {})})
-    scored = scored_answers(answers, list(records.predictions.values()), protocol, evaluation.answer_mark)
+    scored = scored_answers(answers, list(records.predictions.values()), protocol, evaluation.answer_delimiter)
     return {prediction.id: score.value is True for prediction, score in scored}
 
 

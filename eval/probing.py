@@ -36,7 +36,7 @@ from eval.benchmarks.probe_heads import benchmark, benchmark_text
 from eval.metrics.accuracy import ClassResult
 from eval.metrics.frequency import frequencies_of, frequency_results, with_frequency
 from eval.models.encoder_features import is_encoder
-from eval.models.factory import check_current, respondent_folders
+from eval.models.factory import check_current, evaluated_folders
 from eval.probes.accuracy import as_text, probe
 from eval.probes.requirements import check_disk, complete, needs_of, needs_text, states_place
 from eval.probes.store import open_states
@@ -70,7 +70,7 @@ def report(config: EvalConfig) -> dict[str, Any]:
     Raises `RunError` if states are missing, of either source, or are those of other weights than lie there now.
     """
     sources = states_configs(config)
-    label, model = respondent_folders(config)[0]
+    label, model = evaluated_folders(config)[0]
     places = [states_place(source) for source in sources]
     for source in sources:
         for refusal in check_current(source).refusals().values():
@@ -118,7 +118,7 @@ def states_configs(config: EvalConfig) -> list[EvalConfig]:
         raise ConfigError("probe_source is not set; name the source of data.sources that heads learn from, or --train")
     if is_api(config.model):
         raise ConfigError(f"{config.model} shows no states; probing needs a model on this machine")
-    alone = is_encoder(config, respondent_folders(config)[0][1])
+    alone = is_encoder(config, evaluated_folders(config)[0][1])
     if alone and config.probe.part == "language_model":
         raise ConfigError(f"probe.part is language_model, and {config.model} has none; leave it at auto")
     part = config.probe.part if config.probe.part != "auto" else "encoder" if alone else "language_model"

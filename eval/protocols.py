@@ -26,27 +26,28 @@ from configs.protocol import ProtocolConfig
 from eval.paper.protocol_table import as_json, as_text, protocol_lines
 from eval.tasks.closed_world import ClassScoring, ClosedWorld, ZeroShot
 from eval.tasks.multiple_choice import MultipleChoice
-from eval.tasks.open_world import OFFICIAL, EvalProtocol, OpenStates, OpenWorld
+from eval.tasks.open_world import OFFICIAL, HiddenStates, OpenWorld
 from eval.tasks.presets import preset_names
+from eval.types import Task
 
-PROTOCOLS: Mapping[str, Callable[[ProtocolConfig], EvalProtocol]] = {
+PROTOCOLS: Mapping[str, Callable[[ProtocolConfig], Task]] = {
     "open_world": OpenWorld,
     "closed_world": ClosedWorld,
     "class_scoring": ClassScoring,
     "zero_shot": ZeroShot,
     "multiple_choice": MultipleChoice,
-    "features": OpenStates,
+    "features": HiddenStates,
 }
 
 
-def make_protocol(config: ProtocolConfig, answer_mark: str | None = None) -> EvalProtocol:
+def make_protocol(config: ProtocolConfig, answer_delimiter: str | None = None) -> Task:
     """The protocol that `config` describes. Raises `ConfigError` or `DataError` for an unknown wording or file.
 
-    `answer_mark` is what after_last `official` means for the model that answered ("": nothing); without it such a
+    `answer_delimiter` is what after_last `official` means for the model that answered ("": nothing); without it such a
     protocol asks and does not score.
     """
-    if config.after_last == OFFICIAL and answer_mark is not None:
-        config = replace(config, after_last=answer_mark or None)
+    if config.after_last == OFFICIAL and answer_delimiter is not None:
+        config = replace(config, after_last=answer_delimiter or None)
     return PROTOCOLS[config.kind](config)
 
 

@@ -1,31 +1,48 @@
-"""What the runner needs of whoever it asks: a loaded model, a CLIP, a model behind an API.
+"""The types that all of `eval` shares: question, answer, stored prediction, score, and what a model and a task must do.
 
-A `Respondent` is opened once (`eval.models.factory`) and makes an `Answerer` for an evaluation. Most answerers
-answer a batch together; one that is a `Stream` answers each question by itself, whenever it is done, and may fail at
-some.
+    task.question(sample) -> Question          eval.tasks
+    predictor.prompt(turns, image) -> prompt   eval.models
+    predictor.predict(prompts) -> Answer | Failure
+    task.score(prediction) -> Score            eval.tasks with eval.scorers
+
+An `EvalModel` is loaded once (`eval.models.factory`) and makes one `Predictor` for each evaluation. This module
+imports nothing of `eval`, and no torch.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
-import torch
-
-from configs.errors import RunError
 from configs.evaluation import EvalConfig
 from configs.run_dir import EvalDir
-from data_prep.sample import Turn
+from data_prep.sample import Sample, Turn
 
-NOT_FINITE = "the model's output is not finite: set dtype=fp32, and let nothing write to its weights meanwhile"
+SourceIndex = tuple[int, int]
+"""An item's index in its source, and the number of items of that source."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What a task asks about one item.
+
+    `turns` end with the human's. `target` is the expected answer: a class name or an option's letter. `choices` are
+    the texts of options A, B, C, ... (empty for an open question). `source_index` is the item's, where a random stream
+    over the whole source draws the candidates.
+    """
+
+    turns: tuple[Turn, ...]
+    target: str
+    choices: tuple[str, ...] = ()
+    source_index: SourceIndex | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the model said. `tokens` holds the ids, the end token included if it came; `seconds` is a share.
+    """A model's output for one question.
 
-    `scores` are those of all class names, where they were scored, `probabilities` those of the paper's words
-    (`eval.class_scores.table`).
+    `tokens` are the generated ids, the end token included; `stopped` is False where the length limit cut the answer;
+    `seconds` is the question's share of its batch's time. Where all class names were scored, `scores` holds their
+    log-probabilities and `probabilities` their summed token probabilities, encoded by `eval.class_scores.table`.
     """
 
     text: str
@@ -37,58 +54,110 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
-class Unanswered:
-    """A question that was asked and got no answer, and why: the item is counted as failed, never scored."""
+class Failure:
+    """A model gave no answer to a question, and why. The item is counted as failed and never scored."""
 
     reason: str
 
 
-@contextmanager
-def within_memory(number: int, what: str) -> Iterator[None]:
-    """Raises `RunError` that names `batch_size` where the device has not enough memory for `number` of `what`."""
-    try:
-        yield
-    except torch.OutOfMemoryError as error:
-        raise RunError(
-            f"the device has not enough memory for {number} {what} at a time; lower batch_size to {max(1, number // 2)}"
-        ) from error
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prediction:
+    """One item's answer, as it is stored: one JSON line (`eval.runner.predictions`).
+
+    `prompt_hash` is a hash of the prompt's token ids. `target`, `choices` and `source_index` are the question's.
+    `label` and `label_name` are the class that the item counts for. `tokens` is the answer's length, its end token
+    included. The other fields are the answer's.
+    """
+
+    id: str
+    prompt_hash: str
+    target: str
+    label: int | None
+    label_name: str | None
+    choices: tuple[str, ...] = ()
+    answer: str
+    tokens: int
+    stopped: bool
+    seconds: float
+    scores: str | None = None
+    probabilities: str | None = None
+    source_index: SourceIndex | None = None
 
 
-class Answerer(Protocol):
-    """Turns questions into prompts and prompts into answers. What a prompt is, only the answerer knows."""
+@dataclass(frozen=True, slots=True)
+class FailedItem:
+    """An item without an answer, as it is stored: its data is broken or the model failed. Counted, never scored.
+
+    Where the item cannot even be read, `eval.runner.predictions.unread_id` stands for its id.
+    """
+
+    id: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """What an answer is worth: `value` is True for right, False for wrong, None for no answer.
+
+    `extracted` is the part of the answer that was scored; `reason` says where it was found, or why nothing was.
+    """
+
+    value: bool | None
+    extracted: str | None
+    reason: str
+
+
+class Predictor(Protocol):
+    """Renders questions as prompts and predicts answers to them. Only the predictor knows what a prompt is."""
 
     def prompt(self, turns: Sequence[Turn], image: bytes | None) -> Any:
-        """The question as it is put; its `asked` is a hash of it. Raises `DataError` if it cannot be put."""
+        """The prompt; its attribute `prompt_hash` identifies it. Raises `DataError` for a question it cannot render."""
         ...
 
-    def answer(self, prompts: Sequence[Any]) -> Sequence[Answer | Unanswered]:
+    def predict(self, prompts: Sequence[Any]) -> Sequence[Answer | Failure]:
         """Answers to all prompts, in their order."""
         ...
 
 
 @runtime_checkable
-class Stream(Protocol):
-    """An answerer whose answers do not depend on what is asked beside them."""
+class StreamingPredictor(Protocol):
+    """A predictor that yields each answer as soon as it is done, independent of the other prompts (an API)."""
 
     def begin(self, questions: int) -> None:
-        """Say what is about to happen: so many questions are not answered yet."""
+        """Called once, with the number of questions that have no answer yet."""
         ...
 
-    def answers(self, prompts: Sequence[Any]) -> Iterator[tuple[int, Answer | Unanswered]]:
-        """(number of the prompt, its answer) as they come."""
+    def stream(self, prompts: Sequence[Any]) -> Iterator[tuple[int, Answer | Failure]]:
+        """(index of the prompt, its answer), in order of completion."""
         ...
 
 
-class Respondent(Protocol):
-    """A model that can be asked."""
+class EvalModel(Protocol):
+    """A model that can be evaluated: loaded weights, or a client of an API."""
 
     identity: str
-    """Names its weights, or what stands for them."""
-    answer_mark: str
-    """The text behind which the authors' code looks for this model's answer (protocol.after_last `official`)."""
+    """A hash of its weights, or the name of a model behind an API."""
+    answer_delimiter: str
+    """The text after which the paper's code looks for this model's answer (protocol.after_last `official`)."""
     pads_right: bool
-    """Whether this model's folder pads on the right (protocol.padding_side `processor`)."""
+    """Whether the processor in this model's folder pads on the right (protocol.padding_side `processor`)."""
 
-    def answerer(self, config: EvalConfig, folder: EvalDir) -> Answerer:
-        """Who answers the questions of `config`. Raises `ConfigError` if it cannot be asked under that protocol."""
+    def predictor(self, config: EvalConfig, folder: EvalDir) -> Predictor:
+        """The predictor for `config`. Raises `ConfigError` if the model cannot run this task."""
+        ...
+
+
+class Task(Protocol):
+    """What is asked about an item, and how the answer is scored."""
+
+    def question(self, sample: Sample, source_index: SourceIndex | None = None) -> Question:
+        """The question about `sample`. Raises `DataError` if the item lacks what the task needs."""
+        ...
+
+    def prepare(self, folder: EvalDir, predictions: Iterable[Prediction]) -> None:
+        """Called with all answers of an evaluation before the first is scored, for scores that depend on others."""
+        ...
+
+    def score(self, prediction: Prediction) -> Score:
+        """What a stored answer is worth; a pure function of the stored line."""
         ...

@@ -22,7 +22,7 @@ from configs.protocol import ProtocolConfig
 from configs.run_dir import EvalDir
 from data_prep.atomic import write_bytes
 from eval.class_scores.rules import Floats, Rule
-from eval.runner.predictions import Prediction
+from eval.types import Prediction
 
 
 @dataclass(frozen=True, slots=True)

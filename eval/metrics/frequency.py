@@ -17,7 +17,7 @@ from configs.errors import DataError
 from configs.evaluation import EvalConfig
 from data_prep.manifest import read_manifest
 from eval.metrics.accuracy import ClassResult, correlation_interval, log_bins, pearson, per_class, spearman, thirds
-from eval.runner.predictions import Prediction, Score
+from eval.types import Prediction, Score
 
 
 @dataclass(frozen=True, slots=True)

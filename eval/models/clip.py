@@ -28,7 +28,8 @@ from data_prep.class_names import load_class_list
 from data_prep.sample import Turn
 from eval.class_scores.table import ClassSheet, encode_scores, write_sheet
 from eval.models.image_encoders import ImageEncoder, TransformersEncoder, load_image_encoder
-from eval.types import NOT_FINITE, Answer, Unanswered, within_memory
+from eval.models.memory import NOT_FINITE, within_memory
+from eval.types import Answer, Failure
 
 TEXTS = 256  # sentences embedded at a time
 
@@ -68,7 +69,7 @@ class ClipPrompt:
     """An image as the encoder takes it, and a hash of the sentences it is compared with."""
 
     pixels: Any
-    asked: str
+    prompt_hash: str
 
 
 class ZeroShot:
@@ -80,16 +81,16 @@ class ZeroShot:
         self.names = load_class_list(protocol.classes or "").names
         sentences = [protocol.template.replace("{}", name) for name in self.names]
         self.texts = texts.embed(sentences)  # (C, H)
-        self.asked = hashlib.sha256(json.dumps(sentences).encode()).hexdigest()[:16]
+        self.prompt_hash = hashlib.sha256(json.dumps(sentences).encode()).hexdigest()[:16]
         write_sheet(folder, ClassSheet(self.names, (1,) * len(self.names), (0.0,) * len(self.names)))
 
     def prompt(self, turns: Sequence[Turn], image: bytes | None) -> ClipPrompt:  # noqa: ARG002
         """The image; nothing is said to CLIP. Raises `DataError` if there is none, or it does not decode."""
         if image is None:
             raise DataError("it has no image; CLIP sees nothing else")
-        return ClipPrompt(self.images.pixels(image), self.asked)
+        return ClipPrompt(self.images.pixels(image), self.prompt_hash)
 
-    def answer(self, prompts: Sequence[ClipPrompt]) -> list[Answer | Unanswered]:
+    def predict(self, prompts: Sequence[ClipPrompt]) -> list[Answer | Failure]:
         """The cosines of all classes for all images. Raises `RunError` that names `batch_size` if memory runs out."""
         start = time.monotonic()
         with within_memory(len(prompts), "images"):
@@ -99,15 +100,15 @@ class ZeroShot:
         return [
             Answer(self.names[int(row.argmax())], [], True, seconds, encode_scores(row))
             if np.isfinite(row).all()
-            else Unanswered(NOT_FINITE)
+            else Failure(NOT_FINITE)
             for row in rows
         ]
 
 
-class ClipRespondent:
+class ClipEvalModel:
     """A CLIP in a transformers folder."""
 
-    answer_mark = ""
+    answer_delimiter = ""
     pads_right = False
 
     def __init__(self, folder: Path, dtype: str, device: str):
@@ -116,7 +117,7 @@ class ClipRespondent:
         self.identity = self.encoder.identity
         self.texts = ClipTexts(self.encoder.model, AutoTokenizer.from_pretrained(folder, local_files_only=True))
 
-    def answerer(self, config: EvalConfig, folder: EvalDir) -> ZeroShot:
+    def predictor(self, config: EvalConfig, folder: EvalDir) -> ZeroShot:
         """Zero-shot; what generates text is refused by `check_zero_shot`."""
         check_zero_shot(config)
         return ZeroShot(self.encoder, self.texts, config.protocol, folder)

@@ -20,9 +20,9 @@ from configs.evaluation import EvalConfig
 from configs.run_dir import EvalDir
 from data_prep.sample import Turn
 from eval.models.clip import ClipPrompt
-from eval.models.hidden_states import StateAnswerer
+from eval.models.hidden_states import HiddenStatePredictor
 from eval.models.image_encoders import ImageEncoder, load_image_encoder, model_type, with_weights
-from eval.models.open_clip import OpenClipRespondent, is_open_clip
+from eval.models.open_clip import OpenClipEvalModel, is_open_clip
 from eval.probes.store import RowForm
 
 
@@ -53,22 +53,22 @@ class EncoderStates:
         return self.encoder.embed([prompt.pixels for prompt in prompts])[:, None]
 
 
-class EncoderRespondent:
+class EncoderEvalModel:
     """The image encoder of an evaluation's model."""
 
-    answer_mark = ""
+    answer_delimiter = ""
     pads_right = False
 
     def __init__(self, config: EvalConfig, folder: Path, device: str):
         """Load it. Raises `ConfigError` if the model has none that is supported."""
         if is_open_clip(config.model):
-            self.encoder: Any = OpenClipRespondent(config.model, config.dtype, device).images
+            self.encoder: Any = OpenClipEvalModel(config.model, config.dtype, device).images
         else:
             with_weights(folder, config)
             self.encoder = load_image_encoder(folder, config.dtype, device)
         self.identity = str(self.encoder.identity)
 
-    def answerer(self, config: EvalConfig, folder: EvalDir) -> StateAnswerer:  # noqa: ARG002
+    def predictor(self, config: EvalConfig, folder: EvalDir) -> HiddenStatePredictor:  # noqa: ARG002
         """Who stores its vectors."""
         form = RowForm((self.encoder.feature,), self.encoder.size)
-        return StateAnswerer(EncoderStates(self.encoder, form), folder)
+        return HiddenStatePredictor(EncoderStates(self.encoder, form), folder)

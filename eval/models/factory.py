@@ -12,33 +12,33 @@ import torch
 from configs.errors import ConfigError
 from configs.evaluation import EvalConfig, is_api
 from configs.run_dir import EvalDir
-from eval.models.class_likelihood.predictor import ClassPredictor
+from eval.models.class_likelihood.predictor import ClassLikelihoodPredictor
 from eval.models.class_likelihood.tree_forward import scoring_attention
-from eval.models.clip import ClipRespondent
-from eval.models.encoder_features import EncoderRespondent
-from eval.models.generate import Predictor
-from eval.models.hidden_states import LanguageStates, StateAnswerer
+from eval.models.clip import ClipEvalModel
+from eval.models.encoder_features import EncoderEvalModel
+from eval.models.generate import TextPredictor
+from eval.models.hidden_states import HiddenStatePredictor, LanguageModelStates
 from eval.models.image_encoders import model_type, weights_identity, with_weights
-from eval.models.open_clip import OpenClipRespondent, is_open_clip
-from eval.models.openai_api import ApiRespondent
+from eval.models.open_clip import OpenClipEvalModel, is_open_clip
+from eval.models.openai_api import ApiEvalModel
 from eval.runner.batching import open_source
 from eval.runner.fingerprint import check_answers, describe_evaluation, in_fixed_batches, read_evaluation
 from eval.runner.output_paths import NO_RUN, place_of
-from eval.types import Answerer, Respondent
+from eval.types import EvalModel, Predictor
 from train.export import model_folders
 from train.models.loading import LoadedModel, load_model
 
 
-class LocalModel:
+class GenerativeEvalModel:
     """A model that generates text, on this machine."""
 
     def __init__(self, loaded: LoadedModel):
         """Keep the loaded model."""
         self.loaded, self.identity = loaded, loaded.identity
-        self.answer_mark = loaded.family.wording("official", loaded.model.config).answer_mark
+        self.answer_delimiter = loaded.family.wording("official", loaded.model.config).answer_delimiter
         self.pads_right = loaded.tokenizer.padding_side == "right"
 
-    def answerer(self, config: EvalConfig, folder: EvalDir) -> Answerer:
+    def predictor(self, config: EvalConfig, folder: EvalDir) -> Predictor:
         """One that generates, scores class names, or stores states. Raises `ConfigError` for kind zero_shot."""
         if config.protocol.kind == "zero_shot":
             raise ConfigError(
@@ -46,14 +46,16 @@ class LocalModel:
                 f"{self.loaded.family.name} model; kind class_scoring scores all class names"
             )
         if config.protocol.kind == "features":
-            return StateAnswerer(LanguageStates(self.loaded, config), folder)
+            return HiddenStatePredictor(LanguageModelStates(self.loaded, config), folder)
         scoring = config.protocol.kind == "class_scoring"
         return (
-            ClassPredictor(self.loaded, config.protocol, folder) if scoring else Predictor(self.loaded, config.protocol)
+            ClassLikelihoodPredictor(self.loaded, config.protocol, folder)
+            if scoring
+            else TextPredictor(self.loaded, config.protocol)
         )
 
 
-def respondent_folders(config: EvalConfig) -> list[tuple[str, Path]]:
+def evaluated_folders(config: EvalConfig) -> list[tuple[str, Path]]:
     """(label, model folder) of every model that `config` asks; a name stands for the folder of one that has none."""
     if is_api(config.model) or is_open_clip(config.model):
         return [("model", Path(config.model))]
@@ -66,7 +68,7 @@ def answers_folder(config: EvalConfig) -> tuple[EvalDir, Path]:
     A model that is not on this machine (any more) stands for itself: what it answered can be reported without it.
     """
     try:
-        label, model = respondent_folders(config)[0]
+        label, model = evaluated_folders(config)[0]
     except ConfigError:
         label, model = NO_RUN, Path(config.model)
     return place_of(config).folder(label, model), model
@@ -96,16 +98,16 @@ def opening(config: EvalConfig) -> tuple[str, str]:
     return config.dtype, attention
 
 
-def open_respondent(config: EvalConfig, folder: Path) -> Respondent:
+def load_eval_model(config: EvalConfig, folder: Path) -> EvalModel:
     """Load the model in `folder`, or make ready to call it. Raises `ConfigError` if it cannot be had."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     if is_api(config.model):
-        return ApiRespondent(config)
+        return ApiEvalModel(config)
     if config.protocol.kind == "features" and config.probe.part == "encoder":
-        return EncoderRespondent(config, folder, device)
+        return EncoderEvalModel(config, folder, device)
     if is_open_clip(config.model):
-        return OpenClipRespondent(config.model, config.dtype, device)
+        return OpenClipEvalModel(config.model, config.dtype, device)
     if model_type(folder) == "clip":
         with_weights(folder, config)
-        return ClipRespondent(folder, config.dtype, device)
-    return LocalModel(load_model(str(folder), None, *opening(config), device))
+        return ClipEvalModel(folder, config.dtype, device)
+    return GenerativeEvalModel(load_model(str(folder), None, *opening(config), device))

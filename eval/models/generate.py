@@ -24,9 +24,10 @@ from configs.protocol import ProtocolConfig
 from data_prep.images import decode_rgb
 from data_prep.sample import Turn
 from eval.models.greedy import Greedy, LanguageModel, Stop
+from eval.models.memory import NOT_FINITE, within_memory
 from eval.models.prompt_style import words_for
 from eval.models.right_padding import generate, padded_right, padding_of
-from eval.types import NOT_FINITE, Answer, Unanswered, within_memory
+from eval.types import Answer, Failure
 from train.chat.conversation import IMAGE_INDEX, Rendered, expand_image
 from train.chat.render import ChatRenderer
 from train.models.loading import LoadedModel
@@ -43,16 +44,16 @@ class Prompt:
 
     input_ids: list[int]
     pixels: "np.ndarray[Any, np.dtype[np.uint8]] | None"
-    asked: str
+    prompt_hash: str
     size: tuple[int, int] = (0, 0)
     instruction: tuple[int, ...] = ()
 
 
-class Predictor:
+class TextPredictor:
     """Answers questions with one model under one protocol.
 
-    predictor = Predictor(load_model(...), config.protocol)
-    answers = predictor.answer([predictor.prompt(turns, image_bytes)])
+    predictor = TextPredictor(load_model(...), config.protocol)
+    answers = predictor.predict([predictor.prompt(turns, image_bytes)])
     """
 
     def __init__(self, loaded: LoadedModel, protocol: ProtocolConfig):
@@ -100,10 +101,10 @@ class Predictor:
                 f"its question of {len(ids)} tokens and an answer of {self.max_new_tokens} exceed the model's "
                 f"{self.max_length} positions; lower protocol.max_new_tokens"
             )
-        asked = hashlib.sha256(json.dumps(rendered).encode()).hexdigest()[:16]
+        prompt_hash = hashlib.sha256(json.dumps(rendered).encode()).hexdigest()[:16]
         if picture is None:
-            return Prompt(ids, None, asked)
-        return Prompt(ids, self.pixels(picture), asked, size, self._instruction(turns))
+            return Prompt(ids, None, prompt_hash)
+        return Prompt(ids, self.pixels(picture), prompt_hash, size, self._instruction(turns))
 
     def _instruction(self, turns: Sequence[Turn]) -> tuple[int, ...]:
         """What a Q-Former reads: the question's text by its own tokenizer. Raises `DataError` if it is too long."""
@@ -119,7 +120,7 @@ class Predictor:
         return ids
 
     @torch.inference_mode()
-    def answer(self, prompts: Sequence[Prompt]) -> list[Answer | Unanswered]:
+    def predict(self, prompts: Sequence[Prompt]) -> list[Answer | Failure]:
         """Greedy answers to all prompts, generated together until each has ended or reached the limit.
 
         Raises `RunError` that names `batch_size` if the device has not enough memory.
@@ -128,7 +129,7 @@ class Predictor:
         with within_memory(len(prompts), "questions"):
             rows = self._generate(prompts)
         seconds = (time.monotonic() - start) / max(1, len(prompts))
-        return [Unanswered(NOT_FINITE) if row is None else self._answer(row, seconds) for row in rows]
+        return [Failure(NOT_FINITE) if row is None else self._answer(row, seconds) for row in rows]
 
     def _answer(self, tokens: list[int], seconds: float) -> Answer:
         stopped = self.renderer.eos in tokens

@@ -1,6 +1,6 @@
 """The states that heads stand on: a frozen model asked the open question, and what stands at chosen tokens.
 
-To the runner this is an answerer like any other (protocol.kind `features`): its answer to an item is where its states
+To the runner this is an predictor like any other (protocol.kind `features`): its answer to an item is where its states
 were stored. So items are shared out, resumed, counted and refused as in every evaluation.
 
 Shapes: `N` items, `T` tokens, `F` places, `H` size of a state.
@@ -15,9 +15,10 @@ import torch
 from configs.evaluation import EvalConfig
 from configs.run_dir import EvalDir
 from data_prep.sample import Turn
-from eval.models.generate import Predictor, Prompt
+from eval.models.generate import Prompt, TextPredictor
+from eval.models.memory import within_memory
 from eval.probes.store import RowForm, RowWriter
-from eval.types import Answer, Unanswered, within_memory
+from eval.types import Answer, Failure
 from train.models.loading import LoadedModel
 
 
@@ -30,7 +31,7 @@ class StateSource(Protocol):
         ...
 
     def prompt(self, turns: Sequence[Turn], image: bytes | None) -> Any:
-        """As `Answerer.prompt`."""
+        """As `Predictor.prompt`."""
         ...
 
     def tokens(self, prompt: Any) -> Sequence[int]:
@@ -42,7 +43,7 @@ class StateSource(Protocol):
         ...
 
 
-class StateAnswerer:
+class HiddenStatePredictor:
     """Answers each item with the name of the row that holds its states."""
 
     def __init__(self, source: StateSource, folder: EvalDir):
@@ -53,7 +54,7 @@ class StateAnswerer:
         """As the source's."""
         return self.source.prompt(turns, image)
 
-    def answer(self, prompts: Sequence[Any]) -> list[Answer | Unanswered]:
+    def predict(self, prompts: Sequence[Any]) -> list[Answer | Failure]:
         """Store the states of all prompts; one with a state that is no number, or too large for fp16, gets no answer.
 
         Raises `RunError` that names `batch_size` if the device has not enough memory.
@@ -63,28 +64,28 @@ class StateAnswerer:
             states = self.source.states(prompts).half().cpu()
         rows = self.writer.append(states)
         seconds = (time.monotonic() - start) / max(1, len(prompts))
-        answers: list[Answer | Unanswered] = []
+        answers: list[Answer | Failure] = []
         for prompt, own, row in zip(prompts, states, rows, strict=True):
             tokens, pairs = self.source.tokens(prompt), zip(self.source.form.places, own, strict=True)
             bad = [place for place, state in pairs if has(place, len(tokens)) and not state.isfinite().all()]
             if bad:
-                answers.append(Unanswered(f"its state at place {bad[0]} is not finite in fp16"))
+                answers.append(Failure(f"its state at place {bad[0]} is not finite in fp16"))
             else:
                 answers.append(Answer("", list(tokens), True, seconds, row))
         return answers
 
 
-class LanguageStates:
+class LanguageModelStates:
     """States of a language model's last layer, after its norm: what its head would see."""
 
     def __init__(self, loaded: LoadedModel, config: EvalConfig):
         """Of the question that `config.protocol` asks, at `config.probe.places`."""
-        self.predictor = Predictor(loaded, config.protocol)
+        self.predictor = TextPredictor(loaded, config.protocol)
         size = int(self.predictor.config.get_text_config().hidden_size)
         self.form = RowForm(config.probe.places, size)
 
     def prompt(self, turns: Sequence[Turn], image: bytes | None) -> Prompt:
-        """As `Predictor.prompt`."""
+        """As `TextPredictor.prompt`."""
         return self.predictor.prompt(turns, image)
 
     def tokens(self, prompt: Prompt) -> Sequence[int]:

@@ -75,10 +75,10 @@ class OpenClipTexts:
         return functional.normalize(torch.cat(rows), dim=-1)
 
 
-class OpenClipRespondent:
+class OpenClipEvalModel:
     """A model of open_clip."""
 
-    answer_mark = ""
+    answer_delimiter = ""
     pads_right = False
 
     def __init__(self, model: str, dtype: str, device: str):
@@ -104,7 +104,7 @@ class OpenClipRespondent:
         self.images = OpenClipImages(loaded, preprocess, self.identity)
         self.texts = OpenClipTexts(loaded, open_clip.get_tokenizer(architecture))
 
-    def answerer(self, config: EvalConfig, folder: EvalDir) -> ZeroShot:
+    def predictor(self, config: EvalConfig, folder: EvalDir) -> ZeroShot:
         """Zero-shot, the only thing it can."""
         check_zero_shot(config)
         return ZeroShot(self.images, self.texts, config.protocol, folder)

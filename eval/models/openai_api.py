@@ -23,7 +23,7 @@ from configs.run_dir import EvalDir
 from data_prep.images import decode_rgb, true_extension
 from data_prep.sample import IMAGE_PLACEHOLDER, Turn
 from eval.models.api_client import ApiClient, Endpoint, QuestionError
-from eval.types import Answer, Unanswered
+from eval.types import Answer, Failure
 
 MEDIA = {"jpg": "image/jpeg", "png": "image/png", "webp": "image/webp", "gif": "image/gif"}
 NAMED_SYSTEMS = ("family", "official", "vicuna_v1", "vicuna_human", "none")
@@ -38,13 +38,13 @@ class ApiPrompt:
 
     messages: tuple[tuple[str, str, bool], ...]
     image: tuple[str, bytes] | None
-    asked: str
+    prompt_hash: str
 
 
-class ApiRespondent:
+class ApiEvalModel:
     """The model NAME of `model: api:NAME`."""
 
-    answer_mark = ""
+    answer_delimiter = ""
     pads_right = False
 
     def __init__(self, config: EvalConfig):
@@ -55,17 +55,17 @@ class ApiRespondent:
             raise ConfigError("model is 'api:'; write api:NAME, with the name that the server knows the model by")
         self.endpoint = Endpoint.of(config.api)
 
-    def answerer(self, config: EvalConfig, folder: EvalDir) -> "ApiAnswerer":  # noqa: ARG002
+    def predictor(self, config: EvalConfig, folder: EvalDir) -> "ApiPredictor":  # noqa: ARG002
         """Raises `ConfigError` for a protocol that needs more than words."""
         if config.protocol.kind not in KINDS:
             raise ConfigError(
                 f"protocol.kind {config.protocol.kind} needs scores of class names, which {config.model} does not "
                 f"give; choose one of: {', '.join(KINDS)}"
             )
-        return ApiAnswerer(self.name, config, self.endpoint)
+        return ApiPredictor(self.name, config, self.endpoint)
 
 
-class ApiAnswerer:
+class ApiPredictor:
     """Asks the questions of one evaluation, several at a time."""
 
     def __init__(self, name: str, config: EvalConfig, endpoint: Endpoint):
@@ -98,8 +98,8 @@ class ApiAnswerer:
         shown = sum(with_image for _, _, with_image in messages)
         if shown > 1 or (shown and image is None):
             raise DataError(f"the question shows {shown} images and the item has {0 if image is None else 1}")
-        asked = hashlib.sha256(json.dumps(messages).encode()).hexdigest()[:16]
-        return ApiPrompt(tuple(messages), sendable(image) if shown and image is not None else None, asked)
+        prompt_hash = hashlib.sha256(json.dumps(messages).encode()).hexdigest()[:16]
+        return ApiPrompt(tuple(messages), sendable(image) if shown and image is not None else None, prompt_hash)
 
     def body(self, prompt: ApiPrompt) -> bytes:
         """The request's JSON."""
@@ -120,15 +120,15 @@ class ApiAnswerer:
             image["detail"] = self.config.api.image_detail
         return {"role": role, "content": [{"type": "text", "text": text}, {"type": "image_url", "image_url": image}]}
 
-    def answer(self, prompts: Sequence[ApiPrompt]) -> Sequence[Answer]:
+    def predict(self, prompts: Sequence[ApiPrompt]) -> Sequence[Answer]:
         """All answers in order. Raises `RunError` at a question that has none."""
-        found = dict(self.answers(prompts))
-        unanswered = [answer.reason for answer in found.values() if isinstance(answer, Unanswered)]
+        found = dict(self.stream(prompts))
+        unanswered = [answer.reason for answer in found.values() if isinstance(answer, Failure)]
         if unanswered:
             raise RunError(f"{self.name} did not answer: {unanswered[0]}")
         return [answer for _, answer in sorted(found.items()) if isinstance(answer, Answer)]
 
-    def answers(self, prompts: Sequence[ApiPrompt]) -> Iterator[tuple[int, Answer | Unanswered]]:
+    def stream(self, prompts: Sequence[ApiPrompt]) -> Iterator[tuple[int, Answer | Failure]]:
         """(number of the prompt, its answer) as they come.
 
         Raises `RunError` if no question can be answered any more, after giving out the answers that were on their way.
@@ -136,7 +136,7 @@ class ApiAnswerer:
         client = ApiClient(self.config.api, self.endpoint)
         limit = self.config.api.concurrency
         rest = iter(enumerate(prompts))
-        running: dict[Future[Answer | Unanswered], int] = {}
+        running: dict[Future[Answer | Failure], int] = {}
         stop: RunError | None = None
         pool = ThreadPoolExecutor(max_workers=limit)
         try:
@@ -164,22 +164,22 @@ class ApiAnswerer:
             client.stopped.set()
             pool.shutdown(wait=True, cancel_futures=True)
 
-    def _exhausted(self, answer: Answer | Unanswered) -> RunError | None:
+    def _exhausted(self, answer: Answer | Failure) -> RunError | None:
         """Whether too many questions in a row had no answer."""
-        self.failed_in_a_row = self.failed_in_a_row + 1 if isinstance(answer, Unanswered) else 0
-        if not isinstance(answer, Unanswered) or self.failed_in_a_row < self.config.api.give_up_after:
+        self.failed_in_a_row = self.failed_in_a_row + 1 if isinstance(answer, Failure) else 0
+        if not isinstance(answer, Failure) or self.failed_in_a_row < self.config.api.give_up_after:
             return None
         return RunError(
             f"{self.failed_in_a_row} questions in a row had no answer from {self.name} (the last: {answer.reason}); "
             "the same command goes on where this one stopped"
         )
 
-    def _ask(self, client: ApiClient, prompt: ApiPrompt) -> Answer | Unanswered:
+    def _ask(self, client: ApiClient, prompt: ApiPrompt) -> Answer | Failure:
         start = time.monotonic()
         try:
             values = client.ask(self.body(prompt))
         except QuestionError as error:
-            return Unanswered(str(error))
+            return Failure(str(error))
         return answer_of(values, time.monotonic() - start)
 
 

@@ -10,7 +10,7 @@ from transformers import AutoConfig
 from configs.errors import RunError
 from configs.evaluation import EvalConfig
 from configs.run_dir import EvalDir
-from eval.models.factory import respondent_folders
+from eval.models.factory import evaluated_folders
 from eval.models.image_encoders import model_type, weights_identity
 from eval.models.open_clip import is_open_clip
 from eval.probes.accuracy import Maker
@@ -43,7 +43,7 @@ class Needs:
 
 def needs_of(config: EvalConfig) -> Needs:
     """What the evaluation `config`, which stores states, takes. Raises `DataError` if its source is not built."""
-    (_, model), *_ = respondent_folders(config)
+    (_, model), *_ = evaluated_folders(config)
     folder, items = states_place(config)
     stored = len(chosen_records(read_records(folder), config.limit).predictions)
     return Needs(config, folder, items, stored, _form(config, model))
@@ -51,7 +51,7 @@ def needs_of(config: EvalConfig) -> Needs:
 
 def states_place(config: EvalConfig) -> tuple[EvalDir, int]:
     """(folder of the states, how many items there are). Raises `DataError` if the source is not built."""
-    label, model = respondent_folders(config)[0]
+    label, model = evaluated_folders(config)[0]
     items = chosen_items(open_source(config).index["id_hash"].tolist(), config.limit)
     return place_of(config).folder(label, model), len(items)
 
@@ -61,7 +61,7 @@ def complete(needs: Needs) -> bool:
     present = read_evaluation(needs.folder)
     if present is None or needs.stored < needs.items or needs.folder.refusals() or is_open_clip(needs.config.model):
         return False  # of an open_clip model only loading tells the weights
-    (_, model), *_ = respondent_folders(needs.config)
+    (_, model), *_ = evaluated_folders(needs.config)
     return bool(present.asked["model"] == weights_identity(model))
 
 

@@ -26,7 +26,8 @@ import torch
 from configs.errors import RunError
 from configs.run_dir import EvalDir
 from data_prep.atomic import sync_folder, write_bytes
-from eval.runner.predictions import Failure, chosen_records, hash_of, read_records
+from eval.runner.predictions import chosen_records, hash_of, read_records
+from eval.types import FailedItem
 
 ITEM_BYTES = 2  # of a number
 
@@ -88,7 +89,7 @@ class StoredStates:
     files: Sequence["np.ndarray[tuple[int, ...], np.dtype[np.float16]]"]
     file_of: "np.ndarray[tuple[int], np.dtype[np.int64]]"
     rows: "np.ndarray[tuple[int], np.dtype[np.int64]]"
-    failures: Sequence[Failure]
+    failures: Sequence[FailedItem]
 
     def __len__(self) -> int:
         """How many items have a row."""

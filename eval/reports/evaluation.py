@@ -26,7 +26,8 @@ from eval.protocols import make_protocol
 from eval.reports.evaluation_page import report_page
 from eval.runner.evaluated_model import described
 from eval.runner.fingerprint import Evaluation, judged_as, rejudge
-from eval.runner.predictions import Prediction, Score, chosen_records, read_records
+from eval.runner.predictions import chosen_records, read_records
+from eval.types import Prediction, Score
 
 EXAMPLES = 8  # of each outcome
 
@@ -58,10 +59,10 @@ def _write(folder: EvalDir, report: dict[str, Any]) -> dict[str, Any]:
 
 
 def scored_answers(
-    folder: EvalDir, predictions: Sequence[Prediction], config: ProtocolConfig, answer_mark: str | None
+    folder: EvalDir, predictions: Sequence[Prediction], config: ProtocolConfig, answer_delimiter: str | None
 ) -> list[tuple[Prediction, Score]]:
     """The answers that lie in `folder`, each with what it is worth under `config`."""
-    protocol = make_protocol(config, answer_mark)
+    protocol = make_protocol(config, answer_delimiter)
     protocol.prepare(folder, predictions)
     return [(prediction, protocol.score(prediction)) for prediction in predictions]
 
@@ -70,7 +71,7 @@ def build_report(evaluation: Evaluation, folder: EvalDir, config: EvalConfig) ->
     """Everything the report says, as JSON values. Shares are fractions; failed items are in none of them."""
     records = chosen_records(read_records(folder), evaluation.limit)
     predictions = list(records.predictions.values())
-    scored = scored_answers(folder, predictions, config.protocol, evaluation.answer_mark)
+    scored = scored_answers(folder, predictions, config.protocol, evaluation.answer_delimiter)
     counts = {value: sum(score.value is value for _, score in scored) for value in (True, False, None)}
     frequencies = frequencies_of(config)
     classes = with_frequency(compared_classes(scored), frequencies)

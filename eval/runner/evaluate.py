@@ -22,12 +22,11 @@ from data_prep.shards import ShardSet
 from eval.protocols import make_protocol
 from eval.runner.batching import Share, batches_of, chosen_items, neighbours_matter, open_source
 from eval.runner.fingerprint import claim, describe_evaluation, in_fixed_batches
-from eval.runner.predictions import Failure, Prediction, PredictionWriter, Records, read_records, unread_id
+from eval.runner.predictions import PredictionWriter, Records, read_records, unread_id
 from eval.runner.progress import AskProgress
-from eval.tasks.open_world import EvalProtocol, Question
-from eval.types import Answer, Answerer, Respondent, Stream, Unanswered
+from eval.types import Answer, EvalModel, FailedItem, Failure, Prediction, Predictor, Question, StreamingPredictor, Task
 
-Record = Prediction | Failure
+Record = Prediction | FailedItem
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,27 +38,27 @@ class Ready:
     prompt: Any
 
 
-class Questionnaire:
+class PromptBuilder:
     """The items of one source under one protocol, made ready for one model."""
 
-    def __init__(self, shards: ShardSet, protocol: EvalProtocol, answerer: Answerer):
+    def __init__(self, shards: ShardSet, protocol: Task, predictor: Predictor):
         """Nothing is read yet."""
-        self.shards, self.protocol, self.answerer = shards, protocol, answerer
+        self.shards, self.protocol, self.predictor = shards, protocol, predictor
 
-    def prepare(self, item: int) -> Ready | Failure:
-        """Read, word and render item number `item`; whatever is wrong with its data makes a `Failure`."""
+    def prepare(self, item: int) -> Ready | FailedItem:
+        """Read, word and render item number `item`; whatever is wrong with its data makes a `FailedItem`."""
         name = unread_id(int(self.shards.index["id_hash"][item]))
         try:
             sample = self.shards.sample(item)
             name = sample.id
             question = self.protocol.question(sample, (item, len(self.shards)))
             image = sample.image if isinstance(sample.image, bytes) else None
-            return Ready(sample, question, self.answerer.prompt(question.turns, image))
+            return Ready(sample, question, self.predictor.prompt(question.turns, image))
         except DataError as error:
-            return Failure(name, str(error))
+            return FailedItem(name, str(error))
 
 
-def ask_all(config: EvalConfig, respondent: Respondent, label: str, folder: EvalDir, share: Share) -> None:
+def ask_all(config: EvalConfig, respondent: EvalModel, label: str, folder: EvalDir, share: Share) -> None:
     """Ask what is not answered yet in `folder`. Raises `RunError` if the folder belongs to another evaluation."""
     shards = open_source(config)
     hashes = shards.index["id_hash"]
@@ -68,9 +67,9 @@ def ask_all(config: EvalConfig, respondent: Respondent, label: str, folder: Eval
     evaluation = describe_evaluation(config, label, respondent.identity, shards.fingerprint, counts)
     if neighbours_matter(config.protocol, respondent.pads_right):
         evaluation = in_fixed_batches(evaluation, config)
-    claim(folder, replace(evaluation, answer_mark=respondent.answer_mark))
-    protocol = make_protocol(config.protocol, respondent.answer_mark)
-    questionnaire = Questionnaire(shards, protocol, respondent.answerer(config, folder))
+    claim(folder, replace(evaluation, answer_delimiter=respondent.answer_delimiter))
+    protocol = make_protocol(config.protocol, respondent.answer_delimiter)
+    builder = PromptBuilder(shards, protocol, respondent.predictor(config, folder))
     batches = batches_of(items, share, config.batch_size)
     known = read_records(folder)
     with (
@@ -78,17 +77,17 @@ def ask_all(config: EvalConfig, respondent: Respondent, label: str, folder: Eval
         AskProgress(f"{config.name} {label}", sum(map(len, batches)), share.worker) as progress,
     ):
         done = {id_hash(key) for key in known.predictions}
-        if isinstance(questionnaire.answerer, Stream):
-            questionnaire.answerer.begin(sum(int(hashes[item]) not in done for batch in batches for item in batch))
+        if isinstance(builder.predictor, StreamingPredictor):
+            builder.predictor.begin(sum(int(hashes[item]) not in done for batch in batches for item in batch))
         for before in _own_predictions(known, shards, batches):
             progress.add(protocol.score(before).value, old=True)
-        for pending, ready, failures in _prepared_batches(questionnaire, batches, done):
-            for records in chain([failures], _answered(questionnaire.answerer, ready, pending)):
+        for pending, ready, failures in _prepared_batches(builder, batches, done):
+            for records in chain([failures], _answered(builder.predictor, ready, pending)):
                 writer.write(record for record in records if known.failures.get(record.id) != record)
                 for record in records:
                     if isinstance(record, Prediction):
                         progress.add(protocol.score(record).value)
-                progress.add_failures([record for record in records if isinstance(record, Failure)])
+                progress.add_failures([record for record in records if isinstance(record, FailedItem)])
 
 
 def _own_predictions(known: Records, shards: ShardSet, batches: Sequence[Sequence[int]]) -> Iterator[Prediction]:
@@ -98,26 +97,26 @@ def _own_predictions(known: Records, shards: ShardSet, batches: Sequence[Sequenc
 
 
 def _prepared_batches(
-    questionnaire: Questionnaire, batches: Sequence[Sequence[int]], done: set[int]
-) -> Iterator[tuple[set[str], list[Ready], list[Failure]]]:
+    builder: PromptBuilder, batches: Sequence[Sequence[int]], done: set[int]
+) -> Iterator[tuple[set[str], list[Ready], list[FailedItem]]]:
     """(ids without an answer, what is asked together, failures) of every batch with something to do.
 
     One thread reads and decodes the next batch while the model answers the current one.
     """
-    hashes = questionnaire.shards.index["id_hash"]
+    hashes = builder.shards.index["id_hash"]
     waiting = [batch for batch in batches if any(int(hashes[item]) not in done for item in batch)]
 
-    def prepare(batch: Sequence[int]) -> tuple[set[str], list[Ready], list[Failure]]:
-        prepared = {item: questionnaire.prepare(item) for item in batch if int(hashes[item]) not in done}
+    def prepare(batch: Sequence[int]) -> tuple[set[str], list[Ready], list[FailedItem]]:
+        prepared = {item: builder.prepare(item) for item in batch if int(hashes[item]) not in done}
         pending = {made.sample.id for made in prepared.values() if isinstance(made, Ready)}
         if pending:  # else nothing is asked, and the answered items of the batch need not be read
-            prepared |= {item: questionnaire.prepare(item) for item in batch if item not in prepared}
+            prepared |= {item: builder.prepare(item) for item in batch if item not in prepared}
         made_in_order = [prepared[item] for item in batch if item in prepared]
         ready = [made for made in made_in_order if isinstance(made, Ready)] if pending else []
-        return pending, ready, [made for made in made_in_order if isinstance(made, Failure)]
+        return pending, ready, [made for made in made_in_order if isinstance(made, FailedItem)]
 
     with ThreadPoolExecutor(max_workers=1) as thread:
-        ahead: Future[tuple[set[str], list[Ready], list[Failure]]] | None = None
+        ahead: Future[tuple[set[str], list[Ready], list[FailedItem]]] | None = None
         for batch in waiting:
             current, ahead = ahead, thread.submit(prepare, batch)
             if current is not None:
@@ -126,25 +125,25 @@ def _prepared_batches(
             yield ahead.result()
 
 
-def _answered(answerer: Answerer, ready: Sequence[Ready], pending: set[str]) -> Iterator[Sequence[Record]]:
-    """Answers to all of `ready`, kept for those `pending`; a `Stream` is asked these alone, and gives one at a time."""
-    if isinstance(answerer, Stream):
+def _answered(predictor: Predictor, ready: Sequence[Ready], pending: set[str]) -> Iterator[Sequence[Record]]:
+    """Answers to the `pending` of `ready`. Batched predictors run all of `ready`; streaming ones only the pending."""
+    if isinstance(predictor, StreamingPredictor):
         wanted = [made for made in ready if made.sample.id in pending]
-        for number, answer in answerer.answers([made.prompt for made in wanted]):
+        for number, answer in predictor.stream([made.prompt for made in wanted]):
             made = wanted[number]
             yield [_record(made, answer)]
     elif ready:
-        answers = answerer.answer([made.prompt for made in ready])
+        answers = predictor.predict([made.prompt for made in ready])
         pairs = zip(ready, answers, strict=True)
         yield [_record(made, answer) for made, answer in pairs if made.sample.id in pending]
 
 
-def _record(made: Ready, answer: Answer | Unanswered) -> Record:
-    if isinstance(answer, Unanswered):
-        return Failure(made.sample.id, answer.reason)
+def _record(made: Ready, answer: Answer | Failure) -> Record:
+    if isinstance(answer, Failure):
+        return FailedItem(made.sample.id, answer.reason)
     return Prediction(
         id=made.sample.id,
-        asked=made.prompt.asked,
+        prompt_hash=made.prompt.prompt_hash,
         target=made.question.target,
         label=made.sample.label,
         label_name=made.sample.label_name,
@@ -155,5 +154,5 @@ def _record(made: Ready, answer: Answer | Unanswered) -> Record:
         seconds=round(answer.seconds, 4),
         scores=answer.scores,
         probabilities=answer.probabilities,
-        place=made.question.place,
+        source_index=made.question.source_index,
     )

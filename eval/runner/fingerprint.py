@@ -43,8 +43,8 @@ class Evaluation:
     """The content of evaluation.json.
 
     `model` is the config's words for it and `label` the checkpoint's; `items` counts what is to be asked, out of
-    `source_items`; `config` is the resolved configuration. `answer_mark` is what protocol.after_last `official` means
-    for this model; None in files that are older.
+    `source_items`; `config` is the resolved configuration. `answer_delimiter` is what protocol.after_last
+    `official` means for this model; None in files that are older.
     """
 
     name: str
@@ -58,7 +58,7 @@ class Evaluation:
     judged: Mapping[str, Any]
     config: Mapping[str, Any]
     format_version: int = FORMAT_VERSION
-    answer_mark: str | None = None
+    answer_delimiter: str | None = None
 
     @property
     def protocol_hash(self) -> str:

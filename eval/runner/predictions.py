@@ -1,7 +1,7 @@
 """What is kept of every question asked: one JSON line an item, in a file per worker that survives a kill.
 
-    {"id": "n01440764/n01440764_18", "asked": "5d41402abc4b2a76", "target": "tench", "label": 0, "label_name": "tench",
-     "choices": [], "answer": "a fish", "tokens": 3, "stopped": true, "seconds": 0.21}
+    {"id": "n01440764/n01440764_18", "prompt_hash": "5d41402abc4b2a76", "target": "tench", "label": 0,
+     "label_name": "tench", "choices": [], "answer": "a fish", "tokens": 3, "stopped": true, "seconds": 0.21}
     {"id": "n01440764/n01440764_31", "failed": "does not decode: image file is truncated"}
 
 A line holds what happened, not what it is worth: scores are computed from the lines when a report is made
@@ -22,62 +22,13 @@ from configs.errors import RunError
 from configs.run_dir import EvalDir
 from data_prep.shard_index import id_hash
 from eval.runner.batching import draw
+from eval.types import FailedItem, Prediction
 
 UNREAD = "unreadable-"
 
 
-@dataclass(frozen=True, slots=True)
-class Score:
-    """What an answer is worth: `value` True is right, False wrong, None no answer at all.
-
-    `extracted` is what was understood as the answer, `reason` says where it was found or why nothing was.
-    """
-
-    value: bool | None
-    extracted: str | None
-    reason: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Prediction:
-    """One item's answer.
-
-    `asked` is a hash of the question's token ids; `target` is what the answer is held against (a class name or a
-    letter) and `choices` are the texts of options A, B, C, ... (empty for an open question). `label` and `label_name`
-    say which class the item counts for. `tokens` counts the answer, its end token included; `stopped` is False where
-    the answer was cut at the limit. `seconds` is the item's share of its batch's time. `scores` are those of all class
-    names where they were scored (`eval.class_scores.table`), `probabilities` those of the paper's words. `place` is the
-    item's number in its source and how many there are, where a stream drew its candidates.
-    """
-
-    id: str
-    asked: str
-    target: str
-    label: int | None
-    label_name: str | None
-    choices: tuple[str, ...] = ()
-    answer: str
-    tokens: int
-    stopped: bool
-    seconds: float
-    scores: str | None = None
-    probabilities: str | None = None
-    place: tuple[int, int] | None = None
-
-
-OPTIONAL = ("scores", "probabilities", "place")
+OPTIONAL = ("scores", "probabilities", "source_index")
 """Left out of a line where there is none."""
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """An item that could not be asked, and why. It is counted and named, never scored.
-
-    Where the item cannot even be read, `unread_id` stands for its id.
-    """
-
-    id: str
-    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +36,7 @@ class Records:
     """All that is known of one evaluation, by item id: answers, and failures of items without an answer."""
 
     predictions: dict[str, Prediction]
-    failures: dict[str, Failure]
+    failures: dict[str, FailedItem]
 
 
 def unread_id(hashed: int) -> str:
@@ -93,21 +44,21 @@ def unread_id(hashed: int) -> str:
     return f"{UNREAD}{hashed:016x}"
 
 
-def to_line(record: Prediction | Failure) -> str:
+def to_line(record: Prediction | FailedItem) -> str:
     """The record as one line of JSON, with its line end."""
-    values = {"id": record.id, "failed": record.reason} if isinstance(record, Failure) else asdict(record)
+    values = {"id": record.id, "failed": record.reason} if isinstance(record, FailedItem) else asdict(record)
     values = {key: value for key, value in values.items() if value is not None or key not in OPTIONAL}
     return json.dumps(values, ensure_ascii=False) + "\n"
 
 
-def from_line(line: str) -> Prediction | Failure:
+def from_line(line: str) -> Prediction | FailedItem:
     """Inverse of `to_line`. Raises `ValueError`, `KeyError` or `TypeError` on anything else."""
     values = json.loads(line)
     if "failed" in values:
-        return Failure(values["id"], values["failed"])
+        return FailedItem(values["id"], values["failed"])
     values["choices"] = tuple(values["choices"])
-    if "place" in values:
-        values["place"] = (int(values["place"][0]), int(values["place"][1]))
+    if "source_index" in values:
+        values["source_index"] = (int(values["source_index"][0]), int(values["source_index"][1]))
     return Prediction(**values)
 
 
@@ -117,10 +68,10 @@ def read_records(folder: EvalDir) -> Records:
     Raises `RunError` that names file and line if a whole line is not a record.
     """
     predictions: dict[str, Prediction] = {}
-    failures: dict[str, Failure] = {}
+    failures: dict[str, FailedItem] = {}
     for path in folder.all_predictions():
         for record in _read_file(path):
-            if isinstance(record, Failure):
+            if isinstance(record, FailedItem):
                 failures[record.id] = record
             else:
                 predictions.setdefault(record.id, record)
@@ -147,7 +98,7 @@ def hash_of(name: str) -> int:
     return int(unread[1], 16) if unread else id_hash(name)
 
 
-def _read_file(path: Path) -> Iterable[Prediction | Failure]:
+def _read_file(path: Path) -> Iterable[Prediction | FailedItem]:
     text = path.read_bytes()
     whole = text[: text.rfind(b"\n") + 1]
     for number, line in enumerate(whole.split(b"\n")[:-1], start=1):
@@ -185,7 +136,7 @@ class PredictionWriter:
         os.ftruncate(self._file, end)
         os.lseek(self._file, end, os.SEEK_SET)
 
-    def write(self, records: Iterable[Prediction | Failure]) -> None:
+    def write(self, records: Iterable[Prediction | FailedItem]) -> None:
         """Append the records and wait until the disk has them."""
         data = "".join(to_line(record) for record in records).encode()
         while data:

@@ -10,7 +10,7 @@ from types import TracebackType
 
 from tqdm import tqdm
 
-from eval.runner.predictions import Failure
+from eval.types import FailedItem
 
 LOG_SECONDS = 30.0
 SHOWN_FAILURES = 5
@@ -48,7 +48,7 @@ class AskProgress:
             self._last = time.monotonic()
             print(self.line(), file=sys.stderr, flush=True)
 
-    def add_failures(self, failures: Sequence[Failure]) -> None:
+    def add_failures(self, failures: Sequence[FailedItem]) -> None:
         """Items that could not be asked; the first few are named at once."""
         for failure in failures:
             self._failed += 1

@@ -16,11 +16,11 @@ from configs.errors import RunError, UserError
 from configs.evaluation import EvalConfig
 from configs.run_dir import EvalDir
 from data_prep.atomic import write_bytes
-from eval.models.factory import open_respondent, opening, respondent_folders
+from eval.models.factory import evaluated_folders, load_eval_model, opening
 from eval.runner.batching import Share, open_source
 from eval.runner.evaluate import ask_all
 from eval.runner.output_paths import place_of
-from eval.types import Respondent
+from eval.types import EvalModel
 
 Models = list[tuple[str, Path]]
 DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
@@ -32,7 +32,7 @@ def ask_every_model(config: EvalConfig, share: Share, processes: int = 1) -> lis
     Raises `UserError` for whatever a user can mend; `RunError` if a process ended badly.
     """
     open_source(config)  # a missing shard set is told before checkpoints are exported
-    models = respondent_folders(config)
+    models = evaluated_folders(config)
     _start([config], models, share.split(processes), keep_going=False)
     place = place_of(config)
     return [place.folder(label, model) for label, model in models]
@@ -45,7 +45,7 @@ def ask_evaluations(configs: Sequence[EvalConfig], share: Share, processes: int 
     asked. Raises `RunError` if a process ended badly.
     """
     first = configs[0]
-    models = respondent_folders(first)
+    models = evaluated_folders(first)
     _start(configs, models, share.split(processes), keep_going=True)
     return models
 
@@ -71,13 +71,13 @@ def _start(configs: Sequence[EvalConfig], models: Models, shares: Sequence[Share
 def ask_share(configs: Sequence[EvalConfig], models: Models, share: Share, keep_going: bool = False) -> None:
     """Ask every model in this process; with `keep_going` one that is refused leaves its reason."""
     for label, model in models:
-        opened: dict[tuple[str, str], Respondent] = {}
+        opened: dict[tuple[str, str], EvalModel] = {}
         for config in configs:
             folder = place_of(config).folder(label, model)
             try:
                 if opening(config) not in opened:
                     opened = {}  # one model at a time in memory
-                    opened[opening(config)] = open_respondent(config, model)
+                    opened[opening(config)] = load_eval_model(config, model)
                 ask_all(config, opened[opening(config)], label, folder, share)
                 _settle(folder, share)
             except UserError as error:

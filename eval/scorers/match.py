@@ -15,7 +15,7 @@ import re
 from collections.abc import Sequence
 
 from configs.errors import ConfigError
-from eval.runner.predictions import Score
+from eval.types import Score
 
 MATCH_RULES = ("contains", "word", "exact")
 LETTERS = "ABCDEFGHIJ"

@@ -14,9 +14,9 @@ from data_prep.class_names import load_class_list
 from data_prep.prompts import classification_prompt, image_question
 from data_prep.sample import Sample, Turn
 from eval.class_scores.table import ClassSheet, read_sheet, rule_of, rule_scores, stored_sums
-from eval.runner.predictions import Prediction, Score
-from eval.tasks.candidates import Place, candidate_indices, shown_candidates
-from eval.tasks.open_world import OpenWorld, Question, class_of
+from eval.tasks.candidates import candidate_indices, shown_candidates
+from eval.tasks.open_world import OpenWorld, class_of
+from eval.types import Prediction, Question, Score, SourceIndex
 
 
 class ClosedWorld(OpenWorld):
@@ -30,10 +30,10 @@ class ClosedWorld(OpenWorld):
         super().__init__(config)
         self.names = load_class_list(config.classes or "").names
 
-    def question(self, sample: Sample, place: Place | None = None) -> Question:
+    def question(self, sample: Sample, source_index: SourceIndex | None = None) -> Question:
         """The wording with the item's candidates."""
         label = class_of(sample, self.config.kind)
-        shown = shown_candidates(self.config, self.names, label, sample.id, place)
+        shown = shown_candidates(self.config, self.names, label, sample.id, source_index)
         quote = '"' if self.config.class_quotes else ""
         names = ", ".join(self.names[index] for index in shown)
         text = f"{classification_prompt(self.config.prompt)} Choose one from {quote}{names}{quote}."
@@ -51,11 +51,13 @@ class ClassScoring(OpenWorld):
         self._sheet: ClassSheet | None = None
         self._prior: np.ndarray[tuple[int, ...], np.dtype[np.float64]] | None = None
 
-    def question(self, sample: Sample, place: Place | None = None) -> Question:
+    def question(self, sample: Sample, source_index: SourceIndex | None = None) -> Question:
         """The wording alone: what is scored behind it are the class names."""
         label = class_of(sample, self.config.kind)
         candidate_indices(self.names, label, self.config.candidates, sample.id)
-        return Question(self.turns, label, place=place if self.config.candidate_draw == "stream" else None)
+        return Question(
+            self.turns, label, source_index=source_index if self.config.candidate_draw == "stream" else None
+        )
 
     def prepare(self, folder: EvalDir, predictions: Iterable[Prediction]) -> None:
         """Look up lengths and prior before scores are asked for; a prior by dataset mean is the mean of these."""
@@ -74,7 +76,7 @@ class ClassScoring(OpenWorld):
         scores = rule_scores(self.scoring, stored_sums(prediction, self.scoring), self._sheet.lengths, self._prior)
         allowed = np.arange(len(self.names))
         if config.candidates is not None:
-            drawn = shown_candidates(config, self.names, prediction.target, prediction.id, prediction.place)
+            drawn = shown_candidates(config, self.names, prediction.target, prediction.id, prediction.source_index)
             allowed = np.sort(drawn)
         best = int(allowed[scores[allowed].argmax()])  # of equal ones the first in the list
         label = self.names.index(prediction.target)
@@ -89,9 +91,9 @@ class ZeroShot(ClassScoring):
     With `class_match: match` the best name is judged as an answer is, as the authors do: for "bra" a "zebra" is right.
     """
 
-    def question(self, sample: Sample, place: Place | None = None) -> Question:
+    def question(self, sample: Sample, source_index: SourceIndex | None = None) -> Question:
         """Nothing but the image is put to the model."""
-        return replace(super().question(sample, place), turns=())
+        return replace(super().question(sample, source_index), turns=())
 
     def score(self, prediction: Prediction) -> Score:
         """By the best of the candidates."""

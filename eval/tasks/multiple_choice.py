@@ -8,10 +8,9 @@ from configs.errors import DataError
 from configs.protocol import ProtocolConfig
 from configs.run_dir import EvalDir
 from data_prep.sample import IMAGE_PLACEHOLDER, Sample, Turn
-from eval.runner.predictions import Prediction, Score
 from eval.scorers.match import LETTERS, score_choice, score_mmmu
-from eval.tasks.candidates import Place
-from eval.tasks.open_world import Question, judged_text
+from eval.tasks.open_world import judged_text
+from eval.types import Prediction, Question, Score, SourceIndex
 
 OPTION = re.compile(r"^\(?([A-J])[.):]\s*(\S.*?)\s*$", re.MULTILINE)
 
@@ -26,7 +25,7 @@ class MultipleChoice:
         """Keep the protocol; the answer prefix is the predictor's."""
         self.config = config
 
-    def question(self, sample: Sample, place: Place | None = None) -> Question:  # noqa: ARG002
+    def question(self, sample: Sample, source_index: SourceIndex | None = None) -> Question:  # noqa: ARG002
         """The stored turns less the last answer, which is the letter that the reply is held against."""
         if len(sample.turns) < 2 or sample.turns[-1].speaker != "gpt" or sample.turns[-2].speaker != "human":
             raise DataError("its turns do not end with a question and a letter; multiple_choice needs both")

@@ -2,9 +2,7 @@
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 from configs.errors import DataError, RunError
 from configs.protocol import ProtocolConfig
@@ -12,43 +10,10 @@ from configs.run_dir import EvalDir
 from data_prep.class_names import SHIPPED, load_class_list
 from data_prep.prompts import classification_prompt, image_question
 from data_prep.sample import Sample, Turn
-from eval.runner.predictions import Prediction, Score
 from eval.scorers.match import match_label
-from eval.tasks.candidates import Place
+from eval.types import Prediction, Question, Score, SourceIndex
 
 OFFICIAL = "official"  # after_last: the model's family says which text
-
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    """What is asked: turns that end with the human's, what the answer is held against, and the options if there are.
-
-    `place` is the item's, where candidates are drawn by it.
-    """
-
-    turns: tuple[Turn, ...]
-    target: str
-    choices: tuple[str, ...] = ()
-    place: Place | None = None
-
-
-class EvalProtocol(Protocol):
-    """What the runner and the report know of a protocol."""
-
-    def question(self, sample: Sample, place: Place | None = None) -> Question:
-        """The question about `sample`, which is number `place[0]` of the `place[1]` items of its source.
-
-        Raises `DataError` if this item cannot be asked that way.
-        """
-        ...
-
-    def prepare(self, folder: EvalDir, predictions: Iterable[Prediction]) -> None:
-        """Look at all answers of an evaluation before the first is scored, where a score depends on the others."""
-        ...
-
-    def score(self, prediction: Prediction) -> Score:
-        """What a stored answer is worth; a function of the line that was stored."""
-        ...
 
 
 def judged_text(answer: str, config: ProtocolConfig) -> str:
@@ -95,7 +60,7 @@ class OpenWorld:
         self.config = config
         self.synonyms = load_synonyms(config.synonyms, config.classes) if config.synonyms else {}
 
-    def question(self, sample: Sample, place: Place | None = None) -> Question:  # noqa: ARG002
+    def question(self, sample: Sample, source_index: SourceIndex | None = None) -> Question:  # noqa: ARG002
         """The wording, held against the item's class name."""
         return Question(self.turns, class_of(sample, "open_world"))
 
@@ -109,10 +74,10 @@ class OpenWorld:
         return match_label(judged_text(prediction.answer, self.config), wanted, self.config.match)
 
 
-class OpenStates(OpenWorld):
+class HiddenStates(OpenWorld):
     """The same question, of which states are stored and no answer is judged (`eval.probing`)."""
 
-    def question(self, sample: Sample, place: Place | None = None) -> Question:  # noqa: ARG002
+    def question(self, sample: Sample, source_index: SourceIndex | None = None) -> Question:  # noqa: ARG002
         """The wording. Raises `DataError` for an item without a label, from which no head learns."""
         if sample.label is None:
             raise DataError("it has no label; a linear head learns from labels")

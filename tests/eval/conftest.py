@@ -13,8 +13,8 @@ import torch
 from PIL import Image
 
 from data_prep import build
-from eval.models.generate import Predictor, Prompt
-from eval.types import Answer, Unanswered
+from eval.models.generate import Prompt, TextPredictor
+from eval.types import Answer, Failure
 from train.toy.random_models import write_random_base
 from train.toy.tiny_families import BUILDERS, write_tiny_family
 
@@ -94,13 +94,13 @@ def unwritten_is_nan(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The questions that reach the model, one after another."""
     asked: list[str] = []
-    original = Predictor.answer
+    original = TextPredictor.predict
 
-    def answer(self: Predictor, prompts: Sequence[Prompt]) -> list[Answer | Unanswered]:
-        asked.extend(prompt.asked for prompt in prompts)
+    def predict(self: TextPredictor, prompts: Sequence[Prompt]) -> list[Answer | Failure]:
+        asked.extend(prompt.prompt_hash for prompt in prompts)
         return original(self, prompts)
 
-    monkeypatch.setattr(Predictor, "answer", answer)
+    monkeypatch.setattr(TextPredictor, "predict", predict)
     return asked
 
 

@@ -9,7 +9,7 @@ from transformers import LlavaForConditionalGeneration
 from configs.protocol import ProtocolConfig
 from data_prep.sample import Turn
 from eval.class_scoring import ClassScorer, main
-from eval.models.generate import Predictor
+from eval.models.generate import TextPredictor
 from train.models.loading import load_model
 
 CLASSES = ["tench", "wild dog", "wild cat", "cat", "red moss", "wild dog", "red moss bark"]
@@ -33,7 +33,7 @@ def run(tiny_model, picture, tmp_path, capsys):
 @pytest.mark.parametrize("prefix", ["", "the photo is a"])
 def test_every_class_has_the_log_probabilities_of_a_full_forward(run, tiny_model, picture, prefix):
     result = run("--answer-prefix", prefix)
-    predictor = Predictor(load_model(str(tiny_model), None, "fp32", "sdpa"), ProtocolConfig(image_mode="export"))
+    predictor = TextPredictor(load_model(str(tiny_model), None, "fp32", "sdpa"), ProtocolConfig(image_mode="export"))
     from data_prep.images import decode_rgb
 
     pixels = predictor.pixels.normalise(torch.from_numpy(predictor.pixels(decode_rgb(picture(3))))[None])
@@ -62,7 +62,7 @@ def test_top1_is_the_best_of_all_scores(run, rule):
 
 
 def test_several_images_at_a_time_score_as_alone(tiny_model, picture):
-    predictor = Predictor(load_model(str(tiny_model), None, "fp32", "sdpa"), ProtocolConfig())
+    predictor = TextPredictor(load_model(str(tiny_model), None, "fp32", "sdpa"), ProtocolConfig())
     scorer = ClassScorer(predictor)
     from eval.class_scoring import _turns
 
@@ -93,7 +93,7 @@ def test_a_mistake_is_one_line_and_exit_code_2(run, capsys, extra, message):
 
 
 def test_a_prior_belongs_to_its_names(tiny_model):
-    scorer = ClassScorer(Predictor(load_model(str(tiny_model), None, "fp32", "sdpa"), ProtocolConfig()))
+    scorer = ClassScorer(TextPredictor(load_model(str(tiny_model), None, "fp32", "sdpa"), ProtocolConfig()))
     turns = (Turn("human", f"<image>\n{PROMPT}"),)
     fresh = ClassScorer(scorer.predictor)
     tries = [scorer.trie(turns, names) for names in (("tench", "wild dog"), ("cat", "red moss"))]

@@ -10,7 +10,7 @@ import pytest
 from configs.protocol import ProtocolConfig
 from eval.class_scores.table import ClassSheet, encode_scores
 from eval.guidance import AUTHORS, FORMS, GRID, chooses, correct, form_of, scored_items, sweep
-from eval.runner.predictions import Prediction
+from eval.types import Prediction
 
 NAMES = ("tench", "wild dog", "cat", "cat", "moss")
 LENGTHS = (1, 3, 2, 2, 1)
@@ -32,7 +32,7 @@ def lines() -> list[Prediction]:
         made.append(
             Prediction(
                 id=f"item/{number}",
-                asked="0",
+                prompt_hash="0",
                 target=target,
                 label=0,
                 label_name=target,

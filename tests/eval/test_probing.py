@@ -21,7 +21,7 @@ from configs.load import load_config
 from configs.protocol import ProbeConfig
 from configs.run_dir import EvalDir
 from data_prep.sample import Turn
-from eval.models.hidden_states import LanguageStates, StateAnswerer
+from eval.models.hidden_states import HiddenStatePredictor, LanguageModelStates
 from eval.probes.accuracy import probe
 from eval.probes.store import RowForm, RowWriter, StoredStates, open_states
 from eval.probing import main, states_configs
@@ -56,7 +56,7 @@ def features(config_file, overrides=()):
 
 def test_features_are_the_states_that_plain_transformers_gives(tiny_model, picture, write_config, tmp_path):
     config, _ = load_config(EvalConfig, write_config())
-    source = LanguageStates(load_model(str(tiny_model), None, "fp32", "sdpa"), config)
+    source = LanguageModelStates(load_model(str(tiny_model), None, "fp32", "sdpa"), config)
     prompts = [source.prompt(QUESTION, picture(1)), source.prompt((Turn("human", "Identify"),), None)]
     ours = source.states(prompts)
     model = LlavaForConditionalGeneration.from_pretrained(tiny_model, dtype=torch.float32)
@@ -245,7 +245,7 @@ def test_a_state_that_fp16_cannot_hold_fails_by_name(tmp_path):
         def states(self, prompts):
             return torch.tensor([[[1.0, 2.0], [0.0, torch.nan]], [[1e6, 2.0], [0.0, 0.0]]])
 
-    answers = StateAnswerer(Source(), EvalDir(tmp_path)).answer([[7, 8], [7]])
+    answers = HiddenStatePredictor(Source(), EvalDir(tmp_path)).predict([[7, 8], [7]])
     assert answers[0].scores.endswith(":0")  # place 9 is not there, and not looked at
     assert answers[1].reason == "its state at place -1 is not finite in fp16"
 
@@ -272,7 +272,7 @@ def test_rows_of_a_torn_write_are_read_by_nobody(tmp_path):
     with file.open("ab") as stream:
         stream.write(b"half a row")
     lines = [
-        {"id": f"item {n}", "asked": "", "target": "cat", "label": n, "label_name": "cat", "choices": []}
+        {"id": f"item {n}", "prompt_hash": "", "target": "cat", "label": n, "label_name": "cat", "choices": []}
         | {"answer": "", "tokens": 9, "stopped": True, "seconds": 0.1, "scores": name}
         for n, name in enumerate(names)
     ]

@@ -10,10 +10,10 @@ from configs.errors import ConfigError, DataError, RunError
 from configs.protocol import ProtocolConfig
 from data_prep.sample import Sample, Turn
 from eval.protocols import make_protocol
-from eval.runner.predictions import Prediction
 from eval.tasks.multiple_choice import read_options, with_class
 from eval.tasks.open_world import load_synonyms
 from eval.tasks.presets import PRESETS
+from eval.types import Prediction
 
 QUESTIONS = Path(__file__).resolve().parents[3] / "shared" / "data" / "vlmclassifier" / "imagewikiqa.jsonl"
 QUESTION = "<image>\nWhere does it live?\nA. Africa\nB. Asia\nC. Europe\nD. Peru\nChoose A, B, C, or D."
@@ -32,7 +32,7 @@ def sample(**changes) -> Sample:
 
 def answered(answer: str, target: str = "tench", choices=()) -> Prediction:
     return Prediction(
-        id="a", asked="0", target=target, label=3, label_name="tench", choices=choices, answer=answer, tokens=1,
+        id="a", prompt_hash="0", target=target, label=3, label_name="tench", choices=choices, answer=answer, tokens=1,
         stopped=True, seconds=0.0,
     )  # fmt: skip
 

@@ -16,7 +16,7 @@ import pytest
 from configs.errors import DataError
 from configs.run_dir import EvalDir
 from data_prep.shards import ShardSet
-from eval.models.generate import Predictor
+from eval.models.generate import TextPredictor
 from eval.run import main
 from eval.runner.predictions import PredictionWriter, read_records
 
@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parents[2]
 def answers(folder: Path) -> dict[str, tuple]:
     """Everything of every prediction but its time."""
     records = read_records(EvalDir(folder))
-    return {key: (p.asked, p.target, p.answer, p.tokens, p.stopped) for key, p in records.predictions.items()}
+    return {key: (p.prompt_hash, p.target, p.answer, p.tokens, p.stopped) for key, p in records.predictions.items()}
 
 
 def lines(folder: Path) -> list[dict]:
@@ -252,14 +252,14 @@ def test_an_item_that_fails_once_gets_the_answer_it_would_have_had(write_config,
 
 @pytest.mark.parametrize("kind", ["open_world", "class_scoring"])
 def test_an_item_whose_output_is_no_number_is_counted_and_never_scored(write_config, tmp_path, monkeypatch, kind):
-    original = Predictor.embeddings
+    original = TextPredictor.embeddings
 
     def broken(self, ids, prompts):
         states = original(self, ids, prompts)
         states[1:, -1] = float("nan")  # of a batch all but the first
         return states
 
-    monkeypatch.setattr(Predictor, "embeddings", broken)
+    monkeypatch.setattr(TextPredictor, "embeddings", broken)
     names = tmp_path / "names.txt"
     names.write_text("tench\nwild dog\ncat\n")
     main(["--config", str(write_config(protocol={"kind": kind, "classes": str(names)}))])

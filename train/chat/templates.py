@@ -45,13 +45,14 @@ MARKUPS = {
 class Wording:
     """What a model is spoken to with: names of a markup and of a system prompt, the beginning before class names.
 
-    `prefix_in_question`: what is put into the assistant's mouth elsewhere ends the question instead. `answer_mark`:
-    the text behind which an answer is looked for. `class_ids`: which tokens of a class name are scored.
+    `prefix_in_question`: what is put into the assistant's mouth elsewhere ends the question instead.
+    `answer_delimiter`: the text behind which an answer is looked for. `class_ids`: which tokens of a class name are
+    scored.
     """
 
     markup: str
     system_prompt: str = "none"
     class_prefix: str = ""
     prefix_in_question: bool = False
-    answer_mark: str = "ASSISTANT:"
+    answer_delimiter: str = "ASSISTANT:"
     class_ids: str = "in_context"

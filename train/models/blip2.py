@@ -48,7 +48,7 @@ class Blip2Family:
 
     own = Wording("question")
     official = Wording(
-        "question", class_prefix="A", prefix_in_question=True, answer_mark="Answer:", class_ids="shifted"
+        "question", class_prefix="A", prefix_in_question=True, answer_delimiter="Answer:", class_ids="shifted"
     )
 
     def end_token(self, config: Any) -> int | None:

@@ -40,7 +40,7 @@ class LlavaNextFamily:
         """Vicuna's markup as LLaVA trains it, or Mistral's; the authors' `main_results/main.py`."""
         mistral = config.text_config.model_type == "mistral"
         if choice == "official":
-            return Wording("mistral_tight", answer_mark="[/INST]") if mistral else Wording("hf", "vicuna_human")
+            return Wording("mistral_tight", answer_delimiter="[/INST]") if mistral else Wording("hf", "vicuna_human")
         return Wording("mistral") if mistral else Wording("llava", "vicuna_v1")
 
     def end_token(self, config: Any) -> int | None:  # noqa: ARG002

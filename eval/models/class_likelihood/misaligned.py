@@ -23,7 +23,7 @@ from data_prep.sample import Turn
 from eval.class_scores.rules import Floats, Rule
 from eval.class_scores.trie import answer_tokens
 from eval.models.cpu_matmul import fast_products
-from eval.models.generate import Predictor, Prompt
+from eval.models.generate import Prompt, TextPredictor
 
 GROUP = 32  # names forwarded at a time behind one prompt
 
@@ -31,7 +31,7 @@ GROUP = 32  # names forwarded at a time behind one prompt
 class ShiftedNames:
     """Names after `turns`, by the ids they have alone."""
 
-    def __init__(self, predictor: Predictor, turns: tuple[Turn, ...], names: tuple[str, ...], terminator: bool):
+    def __init__(self, predictor: TextPredictor, turns: tuple[Turn, ...], names: tuple[str, ...], terminator: bool):
         """Cut the names into tokens, in context and alone. Raises `ConfigError` where an end token is asked for."""
         if terminator:
             raise ConfigError("protocol.class_ids shifted scores no end token; set protocol.terminator=false")

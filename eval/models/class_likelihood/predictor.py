@@ -1,4 +1,4 @@
-"""What the runner asks when a protocol scores class names: the same calls as `Predictor`, other answers."""
+"""What the runner asks when a protocol scores class names: the same calls as `TextPredictor`, other answers."""
 
 import time
 from collections.abc import Sequence
@@ -16,8 +16,9 @@ from eval.class_scores.rules import Floats, Rule, path_sums
 from eval.class_scores.table import ClassSheet, encode_scores, rule_of, rule_scores, write_sheet
 from eval.class_scoring import ClassScorer
 from eval.models.class_likelihood.misaligned import ShiftedNames
-from eval.models.generate import Predictor, Prompt
-from eval.types import NOT_FINITE, Answer, Unanswered, within_memory
+from eval.models.generate import Prompt, TextPredictor
+from eval.models.memory import NOT_FINITE, within_memory
+from eval.types import Answer, Failure
 from train.models.loading import LoadedModel
 
 LOG, LITERAL = Rule(), Rule(tokens="probability")
@@ -37,7 +38,7 @@ class NameSums(Protocol):
 class TreeNames:
     """The names' own tokens in context, by one forward over their tree."""
 
-    def __init__(self, predictor: Predictor, turns: tuple[Turn, ...], names: tuple[str, ...], terminator: bool):
+    def __init__(self, predictor: TextPredictor, turns: tuple[Turn, ...], names: tuple[str, ...], terminator: bool):
         """Cut the names into tokens."""
         self.scorer = ClassScorer(predictor)
         self.trie = self.scorer.trie(turns, names, terminator)
@@ -49,7 +50,7 @@ class TreeNames:
         return [path_sums(self.trie, rule.of_tokens(log_probs))[:, self.trie.ends] for rule in rules]
 
 
-class ClassPredictor:
+class ClassLikelihoodPredictor:
     """Scores every class name of each image; the answer's text is the best name by the protocol's rule.
 
     Where the prior is the mean over all images, which nobody knows yet, that text is the best by the prior without the
@@ -58,7 +59,7 @@ class ClassPredictor:
 
     def __init__(self, loaded: LoadedModel, protocol: ProtocolConfig, folder: EvalDir):
         """Cut the names into tokens, score them without an image, and write the folder's class sheet."""
-        self.predictor = Predictor(loaded, protocol)
+        self.predictor = TextPredictor(loaded, protocol)
         self.predictor.answer_prefix = self.predictor.words.class_prefix
         self.rule = rule_of(protocol)
         self.rules = [LOG, LITERAL] if self.rule.literal else [LOG]
@@ -78,10 +79,10 @@ class ClassPredictor:
         write_sheet(folder, ClassSheet(self.names, self.scored.lengths, *stored))
 
     def prompt(self, turns: Sequence[Turn], image: bytes | None) -> Prompt:
-        """As `Predictor.prompt`."""
+        """As `TextPredictor.prompt`."""
         return self.predictor.prompt(turns, image)
 
-    def answer(self, prompts: Sequence[Prompt]) -> list[Answer | Unanswered]:
+    def predict(self, prompts: Sequence[Prompt]) -> list[Answer | Failure]:
         """The scores of all names for all prompts. Raises `RunError` that names `batch_size` if memory runs out."""
         start = time.monotonic()
         with within_memory(len(prompts), f"images with {len(self.names)} names each"):
@@ -91,6 +92,6 @@ class ClassPredictor:
         stored = [tuple(map(encode_scores, rows)) for rows in zip(*sums, strict=True)]
         whole = np.all([np.isfinite(rows).all(1) for rows in sums], 0)
         return [
-            Answer(self.names[index], [], True, seconds, *texts) if finite else Unanswered(NOT_FINITE)
+            Answer(self.names[index], [], True, seconds, *texts) if finite else Failure(NOT_FINITE)
             for index, texts, finite in zip(best, stored, whole, strict=True)
         ]

@@ -20,7 +20,7 @@ from eval.metrics.frequency import (
     with_frequency,
 )
 from eval.run import main
-from eval.runner.predictions import Prediction, Score
+from eval.types import Prediction, Score
 
 NAMES = ["tench", "missile", "missile", "cat"]
 COUNTS = {"pretrain": [5, 7, 7, 0], "instruct": [1, 0, 0, 900]}
@@ -72,7 +72,15 @@ def test_without_either_nothing_is_known():
 
 def answered(name: str, answer: str) -> tuple[Prediction, Score]:
     line = Prediction(
-        id=answer, asked="0", target=name, label=7, label_name=name, answer=answer, tokens=1, stopped=True, seconds=0.0
+        id=answer,
+        prompt_hash="0",
+        target=name,
+        label=7,
+        label_name=name,
+        answer=answer,
+        tokens=1,
+        stopped=True,
+        seconds=0.0,
     )
     return line, Score(answer == name, None, "")
 

@@ -12,11 +12,12 @@ from configs.protocol import ProtocolConfig
 from configs.run_dir import EvalDir
 from eval.class_scores.table import decode_scores
 from eval.models import clip, factory
-from eval.models.clip import ClipRespondent
+from eval.models.clip import ClipEvalModel
 from eval.models.image_encoders import load_image_encoder, own_processor, weights_identity
 from eval.protocols import make_protocol
 from eval.run import main
-from eval.runner.predictions import Prediction, read_records
+from eval.runner.predictions import read_records
+from eval.types import Prediction
 from train.toy.tiny_clip import save
 from train.toy.tiny_clip_parts import ClipRecipe, build_model, build_tokenizer
 
@@ -68,7 +69,7 @@ def test_scores_times_the_temperature_are_the_logits_of_plain_transformers(clip_
 
 def test_fewer_candidates_are_judged_from_the_same_answers(clip_config, tmp_path, monkeypatch):
     main(["--config", str(clip_config())])
-    monkeypatch.setattr(clip.ZeroShot, "answer", lambda *_: pytest.fail("asked again"))
+    monkeypatch.setattr(clip.ZeroShot, "predict", lambda *_: pytest.fail("asked again"))
     path = tmp_path / "answers" / "report.json"
     everything = json.loads(path.read_text())["accuracy"]["count"]
     config = clip_config(candidates=2)
@@ -109,7 +110,15 @@ def test_the_authors_take_a_zebra_for_a_bra(class_match, value, tmp_path):
     classes = tmp_path / "names.json"
     classes.write_text(json.dumps(["bra", "zebra"]))
     config = ProtocolConfig(kind="zero_shot", classes=str(classes), class_match=class_match, match="contains")
-    fields = {"id": "a", "asked": "", "label": 0, "label_name": "bra", "tokens": 0, "stopped": True, "seconds": 0.0}
+    fields = {
+        "id": "a",
+        "prompt_hash": "",
+        "label": 0,
+        "label_name": "bra",
+        "tokens": 0,
+        "stopped": True,
+        "seconds": 0.0,
+    }
     score = make_protocol(config).score(Prediction(**fields, target="bra", answer="zebra"))
     assert (score.value, score.extracted) == (value, "zebra")
 
@@ -127,7 +136,7 @@ def test_a_llava_is_told_that_class_scoring_is_its_kind(clip_config, tiny_model,
 
 
 def test_a_name_that_does_not_fit_is_named(clip_config, tiny_clip, tmp_path):
-    respondent = ClipRespondent(tiny_clip, "fp32", "cpu")
+    respondent = ClipEvalModel(tiny_clip, "fp32", "cpu")
     with pytest.raises(Exception, match=r"longer than CLIP's 48 tokens; shorten protocol\.template"):
         respondent.texts.embed(["qx" * 60])
 

@@ -24,8 +24,8 @@ from configs.protocol import ProtocolConfig
 from data_prep.images import decode_rgb
 from data_prep.sample import Turn
 from eval.class_scoring import ClassScorer
-from eval.models.generate import Predictor
-from eval.models.hidden_states import LanguageStates, has
+from eval.models.generate import TextPredictor
+from eval.models.hidden_states import LanguageModelStates, has
 from eval.paper.published import paper_numbers
 from eval.paper.rows import own_row, rows_of_report
 from eval.probing import main as probe
@@ -61,7 +61,7 @@ class Family:
         self.processor = transformers_processor(folder, name)
 
     def under(self, **protocol):
-        return Predictor(self.loaded, ProtocolConfig(**{"markup": MARKUP.get(self.name, "family")} | protocol))
+        return TextPredictor(self.loaded, ProtocolConfig(**{"markup": MARKUP.get(self.name, "family")} | protocol))
 
     def prompt(self, number):
         return self.predictor.prompt((Turn("human", f"<image>\n{QUESTIONS[number]}"),), self.pictures[number])
@@ -136,7 +136,7 @@ def test_greedy_tokens_are_those_of_generate(family, batch_size):
     prompts = [family.prompt(number) for number in range(len(QUESTIONS))]
     ours = []
     for start in range(0, len(prompts), batch_size):
-        ours += [answer.tokens for answer in family.predictor.answer(prompts[start : start + batch_size])]
+        ours += [answer.tokens for answer in family.predictor.predict(prompts[start : start + batch_size])]
     for number, tokens in enumerate(ours):
         inputs = family.inputs(number)
         output = family.model.generate(**inputs, do_sample=False, max_new_tokens=8)
@@ -185,7 +185,7 @@ def test_probed_states_are_the_last_layers_and_a_place_beyond_the_prompt_is_none
     protocol = {"markup": MARKUP.get(family.name, "family"), "max_new_tokens": 8}
     config, _ = load_config(EvalConfig, write_config(model=str(family.folder), source="pets", protocol=protocol))
     prompts = [family.prompt(number) for number in range(len(QUESTIONS))]
-    found = LanguageStates(family.loaded, config).states(prompts)
+    found = LanguageModelStates(family.loaded, config).states(prompts)
     beyond = 0
     for number, prompt in enumerate(prompts):
         with torch.inference_mode():
@@ -208,7 +208,9 @@ def test_a_question_without_its_image_goes_through_the_language_model_alone(fami
     prompt = family.predictor.prompt((Turn("human", QUESTIONS[0]),), None)
     assert prompt.pixels is None
     assert int(family.loaded.model.config.image_token_id) not in prompt.input_ids
-    assert family.predictor.answer([prompt])[0].tokens == family.predictor.answer([prompt, family.prompt(1)])[0].tokens
+    assert (
+        family.predictor.predict([prompt])[0].tokens == family.predictor.predict([prompt, family.prompt(1)])[0].tokens
+    )
 
 
 @pytest.mark.parametrize(
@@ -293,7 +295,7 @@ def test_tiles_and_their_tokens_are_those_of_transformers(families, size):
 )
 def test_what_a_family_does_not_have_is_refused_by_name(families, name, protocol, message):
     with pytest.raises(ConfigError, match=message):
-        Predictor(load_model(str(families[name]), None, "fp32", "sdpa"), ProtocolConfig(**protocol))
+        TextPredictor(load_model(str(families[name]), None, "fp32", "sdpa"), ProtocolConfig(**protocol))
 
 
 def test_a_question_too_long_for_the_q_former_is_refused(families, picture):

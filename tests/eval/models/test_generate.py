@@ -10,7 +10,7 @@ from transformers import LlavaForConditionalGeneration
 from configs.errors import DataError
 from configs.protocol import ProtocolConfig
 from data_prep.sample import Turn
-from eval.models.generate import Predictor
+from eval.models.generate import TextPredictor
 from train.models.loading import load_model
 
 QUESTIONS = (
@@ -29,7 +29,7 @@ def loaded(tiny_model):
 
 @pytest.fixture(scope="module")
 def predictor(loaded):
-    return Predictor(loaded, ProtocolConfig(max_new_tokens=12))
+    return TextPredictor(loaded, ProtocolConfig(max_new_tokens=12))
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ def plain_answer(folder, predictor, prompt):
 def test_tokens_equal_those_of_plain_transformers(tiny_model, predictor, prompts, batch_size):
     ours = []
     for start in range(0, len(prompts), batch_size):
-        ours += [answer.tokens for answer in predictor.answer(prompts[start : start + batch_size])]
+        ours += [answer.tokens for answer in predictor.predict(prompts[start : start + batch_size])]
     expected = [plain_answer(tiny_model, predictor, prompt) for prompt in prompts]
     assert ours == expected
     assert len({len(prompt.input_ids) for prompt in prompts}) == len(prompts)  # lengths do differ
@@ -71,39 +71,39 @@ def test_tokens_equal_those_of_plain_transformers(tiny_model, predictor, prompts
 
 
 def test_the_answer_prefix_is_part_of_the_question(loaded, prompts):
-    prefixed = Predictor(loaded, ProtocolConfig(max_new_tokens=12, answer_prefix="Let's think step by step."))
+    prefixed = TextPredictor(loaded, ProtocolConfig(max_new_tokens=12, answer_prefix="Let's think step by step."))
     asked = prefixed.prompt((Turn("human", QUESTIONS[1]),), None)
     assert len(asked.input_ids) > len(prompts[1].input_ids)
     assert asked.input_ids[: len(prompts[1].input_ids)] == prompts[1].input_ids
 
 
 def test_an_answer_ends_with_the_end_token_and_does_not_show_it(loaded, predictor, prompts, monkeypatch):
-    tokens = predictor.answer(prompts[:2])[0].tokens
+    tokens = predictor.predict(prompts[:2])[0].tokens
     monkeypatch.setattr(predictor.renderer, "eos", tokens[2])  # as if the third token were </s>
-    ended, other = predictor.answer(prompts[:2])
+    ended, other = predictor.predict(prompts[:2])
     assert ended.tokens == tokens[: tokens.index(tokens[2]) + 1]
     assert ended.stopped
     assert other.stopped is (tokens[2] in other.tokens)
 
 
 def test_a_question_of_no_length_limit_is_cut_at_max_new_tokens(predictor, prompts):
-    answers = predictor.answer(prompts)
+    answers = predictor.predict(prompts)
     assert all(len(answer.tokens) <= 12 for answer in answers)
     assert any(not answer.stopped for answer in answers)
 
 
 def test_a_batch_of_text_only_questions_needs_no_image(predictor, prompts):
-    alone = predictor.answer([prompts[1]])[0].tokens
-    together = predictor.answer([prompts[1], prompts[3]])[0].tokens
+    alone = predictor.predict([prompts[1]])[0].tokens
+    together = predictor.predict([prompts[1], prompts[3]])[0].tokens
     assert alone == together
 
 
 def test_the_question_hash_names_the_tokens_and_nothing_else(predictor, picture):
     turns = (Turn("human", QUESTIONS[0]),)
     first, second = predictor.prompt(turns, picture(1)), predictor.prompt(turns, picture(2))
-    assert first.asked == second.asked
+    assert first.prompt_hash == second.prompt_hash
     ids = predictor.renderer.render_question(turns)
-    assert first.asked == hashlib.sha256(json.dumps(ids).encode()).hexdigest()[:16]
+    assert first.prompt_hash == hashlib.sha256(json.dumps(ids).encode()).hexdigest()[:16]
 
 
 def test_a_question_with_an_image_that_is_not_there_is_refused(predictor):

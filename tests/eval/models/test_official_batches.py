@@ -20,12 +20,13 @@ from configs.protocol import ProtocolConfig
 from configs.run_dir import EvalDir
 from data_prep.images import decode_rgb
 from data_prep.sample import Turn
-from eval.models.generate import Predictor
+from eval.models.generate import TextPredictor
+from eval.models.memory import NOT_FINITE
 from eval.models.right_padding import LostRows
 from eval.run import main
 from eval.runner.batching import neighbours_matter
 from eval.runner.predictions import read_records
-from eval.types import NOT_FINITE, Answer, Unanswered
+from eval.types import Answer, Failure
 from train.chat.templates import VICUNA_V1
 from train.models.loading import load_model
 from train.toy.tiny_families import QUERIES
@@ -77,7 +78,7 @@ def loaded_with_padding(folder):
 def test_a_batch_padded_on_the_right_answers_as_transformers_processor_and_generate_do(families, picture, name, side):
     loaded = loaded_with_padding(families[name])
     config = ProtocolConfig(markup="hf" if name == "llava_next" else "family", padding_side=side, max_new_tokens=6)
-    predictor = Predictor(loaded, config)
+    predictor = TextPredictor(loaded, config)
     pictures = [picture(number, size) for number, size in enumerate(SIZES)]
     prompts = [predictor.prompt(turns(q), image) for q, image in zip(QUESTIONS, pictures, strict=True)]
     assert len({len(prompt.input_ids) for prompt in prompts}) > 1
@@ -93,38 +94,40 @@ def test_a_batch_padded_on_the_right_answers_as_transformers_processor_and_gener
     if expected.shape[1] > inputs["input_ids"].shape[1]:
         expected = expected[:, inputs["input_ids"].shape[1] :]
     assert predictor._generate(prompts) == expected.tolist()
-    left = Predictor(loaded, replace(config, padding_side="left"))
-    answers = [[answer.text for answer in asked.answer(prompts)] for asked in (predictor, left)]
+    left = TextPredictor(loaded, replace(config, padding_side="left"))
+    answers = [[answer.text for answer in asked.predict(prompts)] for asked in (predictor, left)]
     assert answers[0] != answers[1]  # the neighbours do matter
-    alone = [left.answer([prompt])[0].text for prompt in prompts]
+    alone = [left.predict([prompt])[0].text for prompt in prompts]
     assert answers[1] == alone
 
 
 def test_processor_is_the_left_where_the_folder_pads_there(families):
     loaded = loaded_with_padding(families["blip-2"])
     loaded.tokenizer.padding_side = "left"
-    assert Predictor(loaded, ProtocolConfig(padding_side="processor")).padding is None
+    assert TextPredictor(loaded, ProtocolConfig(padding_side="processor")).padding is None
     loaded.tokenizer.pad_token = None
     with pytest.raises(ConfigError, match="has no padding token"):
-        Predictor(loaded, ProtocolConfig(padding_side="right"))
+        TextPredictor(loaded, ProtocolConfig(padding_side="right"))
 
 
 @torch.inference_mode()
 @pytest.mark.parametrize("name", TEXTS)
 def test_a_row_whose_output_is_no_number_is_lost_alone(families, picture, name, monkeypatch):
-    predictor = Predictor(loaded_with_padding(families[name]), ProtocolConfig(padding_side="right", max_new_tokens=6))
+    predictor = TextPredictor(
+        loaded_with_padding(families[name]), ProtocolConfig(padding_side="right", max_new_tokens=6)
+    )
     prompts = [predictor.prompt(turns(q), picture(number)) for number, q in enumerate(QUESTIONS)]
-    expected = [answer.text for answer in predictor.answer(prompts)]
-    original = Predictor.embeddings
+    expected = [answer.text for answer in predictor.predict(prompts)]
+    original = TextPredictor.embeddings
 
     def broken(self, ids, prompts):
         states = original(self, ids, prompts)
         states[2, -1] = torch.nan
         return states
 
-    monkeypatch.setattr(Predictor, "embeddings", broken)
-    answers = predictor.answer(prompts)
-    assert answers[2] == Unanswered(NOT_FINITE)
+    monkeypatch.setattr(TextPredictor, "embeddings", broken)
+    answers = predictor.predict(prompts)
+    assert answers[2] == Failure(NOT_FINITE)
     assert [answer.text for answer in answers if isinstance(answer, Answer)] == [*expected[:2], *expected[3:]]
 
 
@@ -151,7 +154,7 @@ def test_only_answers_that_are_written_depend_on_their_neighbours():
 @pytest.mark.parametrize("name", ["blip-2", "instructblip"])
 def test_a_larger_image_gives_transformers_logits_with_interpolated_positions(families, picture, name):
     loaded = load_model(str(families[name]), None, "fp32", "sdpa")
-    predictor = Predictor(loaded, ProtocolConfig(image_size=48))
+    predictor = TextPredictor(loaded, ProtocolConfig(image_size=48))
     image = picture(3, (64, 40))
     prompt = predictor.prompt(turns(QUESTIONS[0]), image)
     inputs = own_processor(families[name], name)(
@@ -166,7 +169,7 @@ def test_a_larger_image_gives_transformers_logits_with_interpolated_positions(fa
     ids, mask = predictor.padded([prompt])
     states = predictor.parts.decoder(inputs_embeds=predictor.embeddings(ids, [prompt]), attention_mask=mask)
     assert predictor.parts.head(states.last_hidden_state[0, -1]) == pytest.approx(expected, abs=1e-4)
-    assert Predictor(loaded, ProtocolConfig()).prompt(turns("What"), image).pixels.shape[-1] == 32
+    assert TextPredictor(loaded, ProtocolConfig()).prompt(turns("What"), image).pixels.shape[-1] == 32
 
 
 @pytest.mark.parametrize(
@@ -175,15 +178,15 @@ def test_a_larger_image_gives_transformers_logits_with_interpolated_positions(fa
 )
 def test_an_image_size_that_a_family_cannot_take_is_refused(families, name, size, message):
     with pytest.raises(ConfigError, match=message):
-        Predictor(load_model(str(families[name]), None, "fp32", "sdpa"), ProtocolConfig(image_size=size))
+        TextPredictor(load_model(str(families[name]), None, "fp32", "sdpa"), ProtocolConfig(image_size=size))
 
 
 def test_llava_takes_its_own_image_size_alone(tiny_model):
     loaded = load_model(str(tiny_model), None, "fp32", "sdpa")
-    own = Predictor(loaded, ProtocolConfig()).pixels.size
-    assert Predictor(loaded, ProtocolConfig(image_size=own)).pixels.size == own
+    own = TextPredictor(loaded, ProtocolConfig()).pixels.size
+    assert TextPredictor(loaded, ProtocolConfig(image_size=own)).pixels.size == own
     with pytest.raises(ConfigError, match="set image_size to null"):
-        Predictor(loaded, ProtocolConfig(image_size=2 * own))
+        TextPredictor(loaded, ProtocolConfig(image_size=2 * own))
 
 
 def test_answers_of_right_padded_batches_are_the_same_cut_short_and_shared_out(

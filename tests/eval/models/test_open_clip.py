@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from configs.errors import ConfigError
-from eval.models.open_clip import OpenClipRespondent
+from eval.models.open_clip import OpenClipEvalModel
 from eval.run import main
 
 
@@ -21,7 +21,7 @@ def test_without_the_package_one_line_says_what_to_install(write_config, capsys,
 
 def test_weights_must_be_named():
     with pytest.raises(ConfigError, match="open_clip:ARCHITECTURE/WEIGHTS"):
-        OpenClipRespondent("open_clip:EVA01-g-14", "fp32", "cpu")
+        OpenClipEvalModel("open_clip:EVA01-g-14", "fp32", "cpu")
 
 
 class Stub(torch.nn.Module):

@@ -6,7 +6,7 @@ import pytest
 
 from configs.protocol import ProtocolConfig
 from data_prep.sample import Turn
-from eval.models.generate import Predictor
+from eval.models.generate import TextPredictor
 from eval.models.prompt_style import words_for
 from train.chat.conversation import IMAGE_INDEX
 from train.chat.render import ChatRenderer
@@ -35,7 +35,7 @@ def authors_prompt(system: str, question: str, answer: str | None) -> str:
 
 @pytest.mark.parametrize("answer", [None, THINK])
 def test_the_doubled_turn_is_the_authors_text_and_only_where_an_answer_is_begun(tiny_model, answer):
-    predictor = Predictor(
+    predictor = TextPredictor(
         load_model(str(tiny_model), None, "fp32", "sdpa"),
         ProtocolConfig(markup="llava_doubled", system_prompt="the photo", answer_prefix=answer or ""),
     )
@@ -64,8 +64,8 @@ def test_every_family_names_the_text_that_the_authors_split_at(tiny_model, famil
     }
     for name, mark in marks.items():
         loaded = load_model(str(families[name]), None, "fp32", "sdpa")
-        assert loaded.family.wording("official", loaded.model.config).answer_mark == mark
-    assert family_of(tiny_model).wording("official", None).answer_mark == "ASSISTANT:"
+        assert loaded.family.wording("official", loaded.model.config).answer_delimiter == mark
+    assert family_of(tiny_model).wording("official", None).answer_delimiter == "ASSISTANT:"
 
 
 def test_the_doubled_turn_in_llamas_tokens_ends_with_the_space_of_the_authors_text():

@@ -46,4 +46,4 @@ def test_every_row_of_table_5_comes_out(tmp_path, monkeypatch, picture):
 
 def _asked(folder: str) -> dict[str, str]:
     """Item to the hash of what the model was asked."""
-    return {key: prediction.asked for key, prediction in read_records(EvalDir(Path(folder))).predictions.items()}
+    return {key: prediction.prompt_hash for key, prediction in read_records(EvalDir(Path(folder))).predictions.items()}

@@ -17,7 +17,8 @@ from eval.paper.published import NUMBERS, paper_number
 from eval.reports.evaluation import write_report
 from eval.reports.page import LONG_TABLE, Heading, Numbers, Page, Table, Text
 from eval.runner.fingerprint import claim, describe_evaluation
-from eval.runner.predictions import Failure, Prediction, PredictionWriter
+from eval.runner.predictions import PredictionWriter
+from eval.types import FailedItem, Prediction
 
 PAPER = Path(__file__).resolve().parents[4] / "shared" / "paper" / "paper.txt"
 VOID = {"meta", "path", "use", "br", "hr", "rect", "line", "circle"}
@@ -25,7 +26,7 @@ VOID = {"meta", "path", "use", "br", "hr", "rect", "line", "circle"}
 
 def prediction(number: int, name: str, answer: str, label: int | None = 0) -> Prediction:
     return Prediction(
-        id=f"{name}/{number}", asked="0", target=name, label=label, label_name=name, answer=answer, tokens=3,
+        id=f"{name}/{number}", prompt_hash="0", target=name, label=label, label_name=name, answer=answer, tokens=3,
         stopped=number % 2 == 0, seconds=0.5,
     )  # fmt: skip
 
@@ -60,7 +61,7 @@ def evaluation(tmp_path, data_section):
     with PredictionWriter(folder.predictions(0)) as writer:
         for number, (name, answer) in enumerate(zip(names, answers, strict=True)):
             writer.write([prediction(number, name, answer, label=int(name == "cat"))])
-        writer.write([Failure("tench/99", "does not decode: truncated")])
+        writer.write([FailedItem("tench/99", "does not decode: truncated")])
     return folder, config
 
 

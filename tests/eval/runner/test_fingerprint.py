@@ -23,7 +23,7 @@ def make_older(folder: EvalDir, *settings: str) -> None:
     for name in settings:
         for part in (values["asked"], values["judged"], values["config"]["protocol"]):
             part.pop(name, None)
-    values.pop("answer_mark", None)
+    values.pop("answer_delimiter", None)
     folder.config.write_text(json.dumps(values))
 
 
@@ -68,7 +68,7 @@ def test_the_text_before_an_answer_is_noted_for_the_models_family(write_config, 
         config = str(write_config(model=str(families[name]), limit=2, output=str(tmp_path / name), protocol=protocol))
         main(["--config", config])
         folder = EvalDir(tmp_path / name)
-        assert json.loads(folder.config.read_text())["answer_mark"] == mark
+        assert json.loads(folder.config.read_text())["answer_delimiter"] == mark
         make_older(folder)
         try:
             main(["--config", config, "--report-only"])

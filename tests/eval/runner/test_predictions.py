@@ -7,8 +7,6 @@ from configs.run_dir import EvalDir
 from data_prep.shard_index import id_hash
 from eval.runner.batching import draw
 from eval.runner.predictions import (
-    Failure,
-    Prediction,
     PredictionWriter,
     Records,
     chosen_records,
@@ -17,12 +15,13 @@ from eval.runner.predictions import (
     to_line,
     unread_id,
 )
+from eval.types import FailedItem, Prediction
 
 
 def prediction(name: str, answer: str = "tench") -> Prediction:
     return Prediction(
         id=name,
-        asked="0",
+        prompt_hash="0",
         target="tench",
         label=0,
         label_name="tench",
@@ -33,7 +32,7 @@ def prediction(name: str, answer: str = "tench") -> Prediction:
     )
 
 
-@pytest.mark.parametrize("record", [prediction("a", 'line\nend, "quotes", ünïcode'), Failure("b", "no\nimage")])
+@pytest.mark.parametrize("record", [prediction("a", 'line\nend, "quotes", ünïcode'), FailedItem("b", "no\nimage")])
 def test_a_record_is_one_line_and_comes_back_equal(record):
     assert to_line(record).count("\n") == 1
     assert from_line(to_line(record)) == record
@@ -65,7 +64,7 @@ def test_of_two_answers_to_one_item_the_first_counts(tmp_path):
 
 def test_a_failure_is_forgotten_once_there_is_an_answer(tmp_path):
     folder = EvalDir(tmp_path)
-    lines = [Failure("a", "busy"), Failure(unread_id(id_hash("b")), "unreadable"), Failure("c", "damaged")]
+    lines = [FailedItem("a", "busy"), FailedItem(unread_id(id_hash("b")), "unreadable"), FailedItem("c", "damaged")]
     lines += [prediction("a"), prediction("b")]
     folder.predictions(0).write_text("".join(map(to_line, lines)))
     records = read_records(folder)
@@ -89,7 +88,7 @@ def test_two_writers_of_one_file_are_refused(tmp_path):
 
 def test_an_item_that_fails_unread_and_then_read_fails_once(tmp_path):
     folder = EvalDir(tmp_path)
-    for worker, failure in enumerate([Failure(unread_id(id_hash("a")), "no shard"), Failure("a", "no image")]):
+    for worker, failure in enumerate([FailedItem(unread_id(id_hash("a")), "no shard"), FailedItem("a", "no image")]):
         with PredictionWriter(folder.predictions(worker)) as writer:
             writer.write([failure])
     assert set(read_records(folder).failures) == {"a"}
@@ -99,8 +98,8 @@ def test_no_answer_of_a_larger_limit_stands_in_for_a_failed_item():
     names = sorted((f"item/{number}" for number in range(20)), key=lambda name: draw(id_hash(name)))
     failed, unread, *answered = names
     failures = {
-        failed: Failure(failed, "no image"),
-        unread_id(id_hash(unread)): Failure(unread_id(id_hash(unread)), "x"),
+        failed: FailedItem(failed, "no image"),
+        unread_id(id_hash(unread)): FailedItem(unread_id(id_hash(unread)), "x"),
     }
     records = Records({name: prediction(name) for name in answered}, failures)
     chosen = chosen_records(records, 5)

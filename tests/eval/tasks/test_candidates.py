@@ -78,12 +78,12 @@ def test_stored_scores_are_judged_by_the_stream_without_the_data(write_config, t
     main(["--config", config])
     folder = EvalDir(tmp_path / "answers")
     records = read_records(folder).predictions.values()
-    assert sorted(record.place for record in records) == [(number, 15) for number in range(15)]
+    assert sorted(record.source_index for record in records) == [(number, 15) for number in range(15)]
     main(["--config", config, "--report-only", "--set", "protocol.candidates=2"])
     assert json.loads(folder.report("json").read_text())["accuracy"]["n"] == 15
     older = {"kind": "class_scoring", "classes": classes, "candidates": 2}
     main(["--config", str(write_config(protocol=older, output=str(tmp_path / "older")))])
-    assert "place" not in EvalDir(tmp_path / "older").predictions(0).read_text()
+    assert "source_index" not in EvalDir(tmp_path / "older").predictions(0).read_text()
     stream = ["--set", "protocol.candidate_draw=stream"]
     with pytest.raises(SystemExit):
         main(["--config", str(write_config(protocol=older, output=str(tmp_path / "older"))), "--report-only", *stream])
@@ -95,12 +95,12 @@ def test_what_is_asked_under_the_stream_survives_a_cut(write_config, tmp_path, c
     config = str(write_config(protocol=protocol))
     main(["--config", config])
     folder = EvalDir(tmp_path / "answers")
-    whole = {key: (line.asked, line.answer) for key, line in read_records(folder).predictions.items()}
+    whole = {key: (line.prompt_hash, line.answer) for key, line in read_records(folder).predictions.items()}
     file = folder.predictions(0)
     file.write_bytes(file.read_bytes()[: len(file.read_bytes()) // 3])
     main(["--config", config])
-    assert {key: (line.asked, line.answer) for key, line in read_records(folder).predictions.items()} == whole
+    assert {key: (line.prompt_hash, line.answer) for key, line in read_records(folder).predictions.items()} == whole
     item = str(write_config(protocol=protocol | {"candidate_draw": "item"}, output=str(tmp_path / "item")))
     main(["--config", item])
     other = read_records(EvalDir(tmp_path / "item")).predictions
-    assert any(other[key].asked != asked for key, (asked, _) in whole.items())
+    assert any(other[key].prompt_hash != asked for key, (asked, _) in whole.items())

@@ -10,8 +10,9 @@ from configs.run_dir import EvalDir
 from eval.class_scores.table import ClassSheet, decode_scores, encode_scores, read_sheet, write_sheet
 from eval.protocols import make_protocol
 from eval.run import main
-from eval.runner.predictions import Prediction, from_line, read_records, to_line
+from eval.runner.predictions import from_line, read_records, to_line
 from eval.tasks.candidates import candidate_indices
+from eval.types import Prediction
 
 CLASSES = ["tench", "wild dog", "cat", "cat"]
 SUMS = {"x": [-4.0, -3.0, -2.0, -2.0], "y": [-1.0, -6.0, -5.0, -5.0]}
@@ -20,7 +21,7 @@ SHEET = ClassSheet(tuple(CLASSES), (1, 3, 1, 1), (-1.0, -9.0, -2.0, -2.0))
 
 def stored(item: str, target: str) -> Prediction:
     return Prediction(
-        id=item, asked="0", target=target, label=0, label_name=target, answer="cat", tokens=0, stopped=True,
+        id=item, prompt_hash="0", target=target, label=0, label_name=target, answer="cat", tokens=0, stopped=True,
         seconds=0.0, scores=encode_scores(np.array(SUMS[item])),
     )  # fmt: skip
 

@@ -12,8 +12,8 @@ from data_prep.sample import Turn
 from eval.class_scores.table import decode_scores
 from eval.models.class_likelihood import misaligned
 from eval.models.class_likelihood.misaligned import ShiftedNames
-from eval.models.class_likelihood.predictor import LITERAL, LOG, ClassPredictor
-from eval.models.generate import Predictor
+from eval.models.class_likelihood.predictor import LITERAL, LOG, ClassLikelihoodPredictor
+from eval.models.generate import TextPredictor
 from train.models.loading import load_model
 
 NAMES = ("tench", "wild dog", "cat", "wildcat dog", "red moss", "bark")
@@ -27,7 +27,7 @@ def predictor(families):
 
 
 def made(folder):
-    made = Predictor(load_model(str(folder), None, "fp32", "sdpa"), ProtocolConfig(markup="family"))
+    made = TextPredictor(load_model(str(folder), None, "fp32", "sdpa"), ProtocolConfig(markup="family"))
     made.answer_prefix = "A"
     return made
 
@@ -78,8 +78,8 @@ def test_where_a_name_is_written_alike_the_scores_are_those_in_context(families,
     rows = []
     for ids in ("in_context", "shifted"):
         config = ProtocolConfig(kind="class_scoring", classes=str(classes), class_ids=ids)
-        asked = ClassPredictor(loaded, config, EvalDir(tmp_path))
-        rows.append(decode_scores(asked.answer([asked.prompt(TURNS, picture(3))])[0].scores))
+        asked = ClassLikelihoodPredictor(loaded, config, EvalDir(tmp_path))
+        rows.append(decode_scores(asked.predict([asked.prompt(TURNS, picture(3))])[0].scores))
     assert rows[0] == pytest.approx(rows[1], abs=1e-4)
 
 
@@ -89,9 +89,11 @@ def test_official_scores_blip_by_shifted_ids_and_its_sheet_counts_them(families,
     config = ProtocolConfig(
         kind="class_scoring", classes=str(classes), class_ids="official", class_prefix="official", markup="official"
     )
-    asked = ClassPredictor(load_model(str(families["blip-2"]), None, "fp32", "sdpa"), config, EvalDir(tmp_path))
+    asked = ClassLikelihoodPredictor(
+        load_model(str(families["blip-2"]), None, "fp32", "sdpa"), config, EvalDir(tmp_path)
+    )
     assert isinstance(asked.scored, ShiftedNames)
-    answer = asked.answer([asked.prompt(TURNS, picture(1))])[0]
+    answer = asked.predict([asked.prompt(TURNS, picture(1))])[0]
     assert answer.text == NAMES[int(decode_scores(answer.scores).argmax())]
 
 
