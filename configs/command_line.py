@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -53,6 +54,53 @@ def output_file(text: str) -> Path:
     if path.is_dir():
         raise argparse.ArgumentTypeError(f"{path} is a folder; name a file in it")
     return path
+
+
+STDOUT = Path("-")  # what `--json` without a file means
+
+
+def add_json(parser: argparse.ArgumentParser, what: str = "the results") -> None:
+    """`--json [FILE]`: print `what` as JSON in place of text, or write it to FILE. Pass its value to `emit_json`."""
+    parser.add_argument(
+        "--json",
+        nargs="?",
+        type=output_file,
+        const=STDOUT,
+        metavar="FILE",
+        help=f"print {what} as JSON in place of text, or write it to FILE",
+    )
+
+
+def emit_json(target: Path | None, values: object) -> bool:
+    """Print `values` as JSON, or write them to the file `target`; True if they were printed, in place of text."""
+    text = json.dumps(values, indent=1, ensure_ascii=False) + "\n"
+    if target == STDOUT:
+        sys.stdout.write(text)
+    elif target is not None:
+        target.write_text(text, encoding="utf-8")
+    return target == STDOUT
+
+
+def add_output_file(parser: argparse.ArgumentParser, what: str) -> None:
+    """`--output FILE`: write `what` to FILE; its folder is created before the work starts."""
+    parser.add_argument("--output", type=output_file, metavar="FILE", help=f"write {what} to FILE")
+
+
+def add_output_folder(parser: argparse.ArgumentParser, what: str, default: Path | str | None = None) -> None:
+    """`--output FOLDER`: write `what` to FOLDER; required unless there is a `default`, a folder or a description."""
+    parser.add_argument(
+        "--output",
+        type=Path,
+        required=default is None,
+        default=default if isinstance(default, Path) else None,
+        metavar="FOLDER",
+        help=f"write {what} to FOLDER" + (f" (default: {default})" if default is not None else ""),
+    )
+
+
+def add_dry_run(parser: argparse.ArgumentParser, shown: str) -> None:
+    """`--dry-run`: print `shown` and stop; nothing is started, loaded or written."""
+    parser.add_argument("--dry-run", action="store_true", help=f"print {shown} and stop")
 
 
 def at_least(least: int) -> Callable[[str], int]:

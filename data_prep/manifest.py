@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from configs.errors import DataError
+from configs.locations import as_url
 from configs.shard_dir import ShardDir
-from data_prep.remote import Remote, as_url
+from data_prep.remote import Remote
 from data_prep.sample import Drop
 
 FORMAT_VERSION = 1

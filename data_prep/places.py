@@ -12,7 +12,8 @@ from braceexpand import braceexpand
 
 from configs.data import DataConfig
 from configs.errors import DataError
-from data_prep.remote import Remote, as_url
+from configs.locations import as_url
+from data_prep.remote import Remote
 from data_prep.shard_cache import ShardCache
 
 SEVERAL = ("{", "::")

@@ -1,49 +1,22 @@
 """Files behind a URL, through fsspec: fetched in pieces, taken up again after a cut, checked by their sha256.
 
-Only the kinds of `SCHEMES` are opened. A `pipe:` URL, which other loaders hand to a shell, is refused like any other,
-and so are URLs that hold a password or a key: those belong into the environment or the store's own configuration.
+`configs.locations` says which URLs are opened.
 """
 
 import hashlib
-import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
 from configs.errors import DataError
 
-SCHEMES = ("http", "https", "s3", "gs", "file")
 PIECE = 8 << 20  # bytes of one request
 ATTEMPTS = 6  # failures in a row before a fetch is given up
 VERSIONS = ("ETag", "etag", "md5Hash", "Content-MD5", "Last-Modified", "LastModified", "updated", "mtime")
 FIRST_PAUSE = 0.5  # seconds before the second attempt; doubled each time
 
 Result = TypeVar("Result")
-
-
-def as_url(place: Path | str) -> str | None:
-    """The URL that `place` stands for, or None if it is a path. Raises `DataError` for a URL that is not opened.
-
-    Joining with `Path` makes one slash of two; they are put back.
-
-    >>> as_url(Path("https://data.example/shards") / "imagenet")
-    'https://data.example/shards/imagenet'
-    """
-    match = re.fullmatch(r"([A-Za-z][A-Za-z0-9+.-]+):(.*)", str(place), re.DOTALL)
-    if match is None or Path(place).exists():
-        return None
-    scheme, rest = match[1].lower(), match[2].lstrip("/").rstrip("/")
-    if scheme not in SCHEMES:
-        why = "it would run a program" if scheme == "pipe" else "of that kind none is"
-        raise DataError(f"{scheme}: URLs are not opened ({why}); use a folder or one of {', '.join(SCHEMES)}")
-    if "@" in rest.partition("/")[0] or "?" in rest:
-        raise DataError(
-            f"the {scheme} URL of the shards holds credentials or a query, which would end up in logs; put them into"
-            f" the environment or the store's configuration and give the bare address"
-        )
-    return f"{scheme}:///{rest}" if scheme == "file" else f"{scheme}://{rest}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,9 +20,10 @@ from typing import BinaryIO
 
 from configs.errors import DataError
 from data_prep import atomic
+from data_prep.file_lock import locked
 from data_prep.progress import Progress
 from data_prep.remote import Remote, RemoteFile
-from data_prep.shard_cache import ShardCache, locked
+from data_prep.shard_cache import ShardCache
 from data_prep.tar_index import Entry, Field, index_tar
 
 FOLDER = "tars"

@@ -10,13 +10,12 @@ Any number of processes may share a cache: a shard is fetched by one of them whi
 deleted while a process has it open. Locks are flock's, which end with their process.
 """
 
-import fcntl
 import hashlib
 import os
 import re
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
@@ -27,6 +26,7 @@ from configs.errors import DataError
 from configs.section import NAME_PATTERN
 from configs.shard_dir import ShardDir
 from data_prep import atomic
+from data_prep.file_lock import lock_file, locked, try_lock_file
 from data_prep.remote import Remote, RemoteFile
 
 SHARD_NAME = re.compile(r"[0-9]{6,9}\.tar")
@@ -89,7 +89,7 @@ class ShardCache:
         """
         try:
             with part.open("w+b") as file:
-                fcntl.flock(file, fcntl.LOCK_EX)
+                lock_file(file.fileno())
                 self._reserve(file.fileno(), name, size)
                 path = fetch(file)
                 file.flush()
@@ -166,7 +166,7 @@ def _opened(path: Path) -> FileIO | None:
         file = FileIO(path)
     except FileNotFoundError:
         return None
-    fcntl.flock(file, fcntl.LOCK_SH)
+    lock_file(file.fileno(), shared=True)
     if os.fstat(file.fileno()).st_nlink == 0:  # deleted between opening and locking
         file.close()
         return None
@@ -178,18 +178,9 @@ def _remove_unless_open(path: Path) -> bool:
     """Delete a file that no process holds a lock on; True if it is gone."""
     try:
         with FileIO(path) as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not try_lock_file(file.fileno()):
+                return False
             path.unlink(missing_ok=True)
     except FileNotFoundError:
-        return True
-    except BlockingIOError:
-        return False
+        pass
     return True
-
-
-@contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold the lock of a file that is made for it; other processes and threads wait."""
-    with path.open("wb") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield

@@ -26,11 +26,12 @@ from numpy.typing import NDArray
 
 from configs.data import DataConfig
 from configs.errors import DataError
+from configs.locations import as_url
 from configs.shard_dir import ShardDir
 from data_prep.checksum import crc32
 from data_prep.manifest import Manifest, parse_manifest, read_manifest
 from data_prep.open_files import OpenFiles
-from data_prep.remote import Remote, RemoteFile, as_url
+from data_prep.remote import Remote, RemoteFile
 from data_prep.remote_tars import RemoteTar
 from data_prep.sample import Sample
 from data_prep.shard_cache import RemoteShards, ShardCache, check_names

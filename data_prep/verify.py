@@ -20,11 +20,11 @@ from tqdm import tqdm
 from configs.command_line import at_least, command_parser, exit_on_user_error
 from configs.data import DataConfig
 from configs.errors import DataError, UserError
+from configs.locations import as_url
 from configs.shard_dir import ShardDir
 from data_prep import ustar
 from data_prep.images import check_image
 from data_prep.manifest import Manifest, read_manifest
-from data_prep.remote import as_url
 from data_prep.shard_cache import ShardCache
 from data_prep.shard_index import IMAGE_EXTENSIONS
 from data_prep.shards import ShardSet, wrong_sizes

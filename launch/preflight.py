@@ -19,6 +19,7 @@ from configs.data import DataConfig
 from configs.errors import ConfigError, DataError, UserError
 from configs.evaluation import EvalConfig
 from configs.load import load_config
+from configs.locations import as_url, is_hub_id
 from configs.run import RunConfig, SlurmConfig
 from configs.run_dir import MODEL_CONFIG, RunDir
 from configs.shard_dir import ShardDir
@@ -57,7 +58,7 @@ def run_folder(config: RunConfig) -> RunDir:
 
 def missing_shards(data: DataConfig, names: tuple[str, ...]) -> list[str]:
     """Those of `names` whose shard set is not whole; sets behind a URL are somebody else's to build."""
-    if "://" in data.shards:
+    if as_url(data.shards) is not None:
         return []
     return [name for name in dict.fromkeys(names) if not ShardDir(Path(data.shards) / name).manifest.is_file()]
 
@@ -164,11 +165,6 @@ def _base(config: RunConfig) -> Iterator[str]:
     base = config.model.base
     if not is_hub_id(base) and not (Path(base) / MODEL_CONFIG).is_file():
         yield f"model.base is {base!r}, a folder without {MODEL_CONFIG}; give a model's folder or a hub id (owner/name)"
-
-
-def is_hub_id(base: str) -> bool:
-    """Whether `base` can be a hub id: `owner/name` where no folder `owner` is here (else it is a mistyped path)."""
-    return re.fullmatch(r"\w[\w.-]*/[\w.-]+", base) is not None and not Path(base).parent.is_dir()
 
 
 def _disk(config: RunConfig) -> Iterator[str]:

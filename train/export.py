@@ -8,7 +8,6 @@ another base is refused: a merge onto the wrong base gives a model nobody traine
 measure what the paper's authors did (`train.models.language_weights`); it goes into a folder of its own.
 """
 
-import fcntl
 import hashlib
 import json
 import shutil
@@ -24,6 +23,7 @@ from configs.load import load_config
 from configs.run import RunConfig
 from configs.run_dir import RunDir
 from data_prep.atomic import atomic_folder, write_bytes
+from data_prep.file_lock import locked
 from train.checkpoints.reading import MANIFEST, Checkpoint, newest_checkpoint, open_checkpoint, steps_present
 from train.models.families import family_of
 from train.models.fingerprint import model_identity
@@ -187,8 +187,7 @@ def model_folders(reference: str, checkpoint: str = "export", revision: str | No
 def _exported(run: RunDir, step: int) -> tuple[str, Path]:
     """The export of one checkpoint, made now if it is not there."""
     output = run.export_of(step)
-    with run.export_lock.open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # another worker may be exporting it: wait, then find it done
+    with locked(run.export_lock):  # another worker may be exporting it: wait, then find it done
         if not _is_export_of(output, run.checkpoint(step)):
             export_checkpoint(run, open_checkpoint(run, step), output)
     return f"step-{step:08d}", output

@@ -5,12 +5,8 @@ with the difference, unless it is named as intended. All ranks decide together: 
 read, or reads differently, is taken by none.
 """
 
-import errno
-import fcntl
 import hashlib
 import json
-import os
-import socket
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,13 +17,12 @@ from configs.load import to_yaml
 from configs.run_dir import RunDir
 from configs.section import result_fields
 from data_prep.atomic import write_bytes
+from data_prep.file_lock import LockHeldError, NoLocksError, hold_until_exit
 from train.checkpoints.reading import Checkpoint, OtherFormat, none_is_whole, open_checkpoint, steps_present
 from train.checkpoints.writing import CheckpointWriter, check_writable, tidy
 from train.distributed.world import by_leader, everyone
 from train.loggers.metrics_log import records
 from train.plan import RunPlan
-
-WITHOUT_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK)
 
 
 @dataclass(frozen=True)
@@ -124,26 +119,17 @@ def _prepare(run: RunDir) -> None:
 def claim(run: RunDir) -> None:
     """Make this process the only one that writes `run`, until it ends. Raises `RunError` that names the one that does.
 
-    The lock is POSIX's: it ends with its process however that dies, holds on network file systems that have locks, and
-    lets a process take up its own run again. Its descriptor stays open for that long on purpose. On a file system
-    without locks (Lustre's default mount, some NFS) the run goes on unguarded, which is said.
+    On a file system without locks (Lustre's default mount, some NFS) the run goes on unprotected and says so.
     """
-    descriptor = os.open(run.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
-        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except (BlockingIOError, PermissionError) as error:
-        holder = os.pread(descriptor, 200, 0).decode(errors="replace").strip() or "another process"
-        os.close(descriptor)
+        hold_until_exit(run.lock)
+    except LockHeldError as error:
         raise RunError(
-            f"{run.root} is being trained by {holder}; wait for it, stop it, or choose another name"
+            f"{run.root} is being trained by {error.holder}; wait for it, stop it, or choose another name"
         ) from error
-    except OSError as error:
-        if error.errno not in WITHOUT_LOCKS:
-            raise
-        told = f"{run.root} is on a file system without locks: see to it that no second process trains this run"
-        print(told, file=sys.stderr, flush=True)
-    os.truncate(descriptor, 0)
-    os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
+    except NoLocksError:
+        warning = f"{run.root} is on a file system without locks: make sure that no second process trains this run"
+        print(warning, file=sys.stderr, flush=True)
 
 
 def _refuse_if_lost(run: RunDir) -> None:

@@ -7,7 +7,6 @@
 A row that cannot be run stays in the list with its reason; so does one of which no item could be asked.
 """
 
-import fcntl
 import json
 import re
 import sys
@@ -20,6 +19,7 @@ from configs.errors import RunError, UserError
 from configs.evaluation import EvalConfig
 from configs.run_dir import EvalDir
 from data_prep.atomic import write_bytes
+from data_prep.file_lock import locked
 from eval.class_scores.table import NOT_STORED
 from eval.guidance import guidance_results
 from eval.paper.plan import Planned
@@ -214,8 +214,7 @@ def write_record(config: EvalConfig, protocol: str, outcomes: Sequence[Outcome])
     """
     file = record_file(config, protocol)
     file.parent.mkdir(parents=True, exist_ok=True)
-    with file.with_suffix(".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # a call for other data sets may end at the same time
+    with locked(file.with_suffix(".lock")):  # a call for other data sets may end at the same time
         try:
             rows = json.loads(file.read_text(encoding="utf-8"))["rows"] if file.is_file() else []
             kept = {(row["dataset"], row["row"]): row for row in rows}

@@ -9,17 +9,18 @@ A line holds what happened, not what it is worth: scores are computed from the l
 a line end is a kill's, and is cut off when the file is opened again. A failed item may be asked again later.
 """
 
-import fcntl
 import json
 import os
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
 
 from configs.errors import RunError
 from configs.run_dir import EvalDir
+from data_prep.file_lock import try_lock_file
 from data_prep.shard_index import id_hash
 from eval.runner.batching import draw
 from eval.types import FailedItem, Prediction
@@ -123,15 +124,14 @@ class PredictionWriter:
         """Open `path` for appending, make it if need be, and cut off a torn last line."""
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
+        alone = True
+        with suppress(OSError):  # a file system without locks: nothing is lost but the check
+            alone = try_lock_file(self._file)
+        if not alone:
             os.close(self._file)
             raise RunError(
                 f"{path} is being written by another process; wait for it, or give this one another --worker"
-            ) from error
-        except OSError:
-            pass  # a file system without locks: nothing is lost but the check
+            )
         end = path.read_bytes().rfind(b"\n") + 1
         os.ftruncate(self._file, end)
         os.lseek(self._file, end, os.SEEK_SET)

@@ -8,7 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from configs.command_line import at_least, command_parser, output_file, settings_help
+from configs.command_line import (
+    add_json,
+    add_output_folder,
+    at_least,
+    command_parser,
+    emit_json,
+    output_file,
+    settings_help,
+)
 from configs.evaluation import EvalConfig
 from configs.run import RunConfig
 
@@ -73,3 +81,25 @@ def test_a_real_program_calls_itself_what_one_types() -> None:
 @pytest.mark.parametrize("program", [p for p in PROGRAMS if "config_parser(" in (ROOT / p).read_text()])
 def test_a_program_that_takes_a_config_heeds_every_argument_that_comes_with_it(program: str) -> None:
     assert re.search(r"\bconfig_of\(", (ROOT / program).read_text()), "or --print-config is offered and ignored"
+
+
+def test_json_is_printed_or_written_to_a_file(tmp_path: Path, capsys) -> None:
+    parser = command_parser("Does a thing.")
+    add_json(parser)
+    assert not emit_json(parser.parse_args([]).json, {"a": 1})
+    assert capsys.readouterr().out == ""
+    assert emit_json(parser.parse_args(["--json"]).json, {"a": 1})
+    assert capsys.readouterr().out == '{\n "a": 1\n}\n'
+    assert not emit_json(parser.parse_args(["--json", str(tmp_path / "x" / "a.json")]).json, {"a": "ä"})
+    assert (tmp_path / "x" / "a.json").read_text(encoding="utf-8") == '{\n "a": "ä"\n}\n'
+
+
+def test_an_output_folder_is_required_unless_there_is_a_default(capsys) -> None:
+    parser = command_parser("Does a thing.")
+    add_output_folder(parser, "the report")
+    with pytest.raises(SystemExit, match="2"):
+        parser.parse_args([])
+    parser = command_parser("Does a thing.")
+    add_output_folder(parser, "the report", Path("runs"))
+    assert parser.parse_args([]).output == Path("runs")
+    assert "write the report to FOLDER (default: runs)" in parser.format_help()

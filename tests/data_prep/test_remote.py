@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from configs.errors import DataError
+from configs.locations import as_url
 from data_prep import remote, shard_cache
 from data_prep.manifest import read_manifest
-from data_prep.remote import as_url
 from data_prep.shard_cache import ShardCache
 from data_prep.shards import ShardSet
 

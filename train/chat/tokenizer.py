@@ -7,6 +7,7 @@ from pathlib import Path
 from transformers import AutoTokenizer, LlamaTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from configs.errors import ConfigError
+from configs.locations import is_hub_id
 from train.chat.templates import END
 
 
@@ -16,8 +17,7 @@ def load_tokenizer(place: str | Path) -> PreTrainedTokenizerBase:
     Raises `ConfigError` if there is none.
     """
     path = Path(place)
-    hub_id = str(place).count("/") == 1 and not str(place).startswith((".", "/", "~"))
-    if not path.exists() and not hub_id:  # the hub would be asked for it, and asked again
+    if not path.exists() and not is_hub_id(str(place)):  # the hub would be asked for it, and asked again
         raise ConfigError(f"no tokenizer at {place}: no such file or folder, and a hub id has the form owner/name")
     try:
         if path.suffix == ".json" and path.is_file():

@@ -10,8 +10,6 @@ run adds them up.
     counts["tokens"][position]
 """
 
-import contextlib
-import fcntl
 import hashlib
 import json
 import multiprocessing
@@ -29,7 +27,9 @@ import transformers
 
 from configs.errors import DataError
 from configs.model import ChatConfig
+from configs.shard_dir import ShardDir
 from data_prep.atomic import atomic_file
+from data_prep.file_lock import locked
 from data_prep.progress import Progress
 from train.data.collate import Encoder
 from train.data.order import Mask
@@ -90,7 +90,9 @@ def _of_source(sources: SourceSet, number: int, recipe: Recipe, make_encoder: Ca
     counts = _read(file, len(shards))
     if counts is not None:
         return counts
-    with _alone(shards.folder):  # the ranks of a job start together: one counts, the others wait and read
+    with locked(
+        ShardDir(shards.folder).token_counts_lock, required=False
+    ):  # the ranks of a job start together: one counts, the others wait and read
         counts = _read(file, len(shards))
         if counts is None:
             counts = _count(sources, number, make_encoder())
@@ -113,15 +115,6 @@ def _write(file: Path, counts: Counts) -> None:
             np.save(stream, counts)
     except OSError as error:
         print(f"{file} cannot be written ({error.strerror}): tokens are counted anew next time", file=sys.stderr)
-
-
-@contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Hold the folder's lock, which ends with the process; where there can be none, each process counts for itself."""
-    with contextlib.ExitStack() as stack:
-        with contextlib.suppress(OSError):
-            fcntl.flock(stack.enter_context((folder / ".lengths.lock").open("wb")), fcntl.LOCK_EX)
-        yield
 
 
 def _count(sources: SourceSet, number: int, encoder: Encoder) -> Counts:

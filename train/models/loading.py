@@ -19,6 +19,7 @@ from transformers import AutoModelForImageTextToText, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
 from configs.errors import ConfigError
+from configs.locations import is_hub_id
 from train.chat.conversation import IGNORED
 from train.chat.tokenizer import load_tokenizer
 from train.models.families import Family, TrainableFamily, family_of
@@ -48,7 +49,7 @@ def resolve_folder(place: str, revision: str | None = None) -> Path:
     folder = Path(place)
     if folder.is_dir():
         return folder
-    if place.startswith((".", "/", "~")) or place.count("/") != 1:
+    if not is_hub_id(place):
         raise ConfigError(f"no model folder {place}; give a folder with a config.json, or a hub id such as owner/name")
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
