@@ -46,6 +46,44 @@ def test_imports_point_back_along_the_data_flow(file):
             assert top not in ("torch", "transformers", "deepspeed", "webdataset"), f"{file} must stay light"
 
 
+TRAIN_LEVELS = (
+    {"supervision", "distributed", "chat"},  # signals and heartbeats; collectives; turns to tokens
+    {"models"},
+    {"data"},  # batches for a model
+    {"optimization"},  # a model and its batches become updates
+    {"checkpoints"},  # stores the optimization state
+    {"spikes"},  # watches updates, goes back to checkpoints
+    {"loggers"},  # reports all of the above
+    {"recipes"},  # the modules directly in train/: plan, build, trainer, ...
+    {"tools", "toy"},
+    {"benchmarks"},
+    {"finetune"},  # the entry point: --dry-run prints the preview of tools
+)
+
+
+def train_folder(module: str) -> str:
+    """Folder of a module of `train`; those directly in it are `recipes`, but for the entry point."""
+    name = module.split(".")[1]
+    if (ROOT / "train" / name).is_dir():
+        return name
+    return "finetune" if name == "finetune" else "recipes"
+
+
+def test_folders_of_train_import_only_those_listed_before_them():
+    level = {folder: number for number, folders in enumerate(TRAIN_LEVELS) for folder in folders}
+    modules = {".".join(file.relative_to(ROOT).with_suffix("").parts): file for file in MODULES}
+    pairs: set[tuple[str, str]] = set()
+    for name, file in modules.items():
+        if not name.startswith("train.") or file.name == "__init__.py":
+            continue
+        for target in imports(file) & modules.keys():
+            here, there = train_folder(name), train_folder(target) if target.startswith("train.") else ""
+            if there and here != there:
+                pairs.add((here, there))
+                assert level[there] < level[here], f"{name} may not import {target}"
+    assert len(pairs) > 20, "imports between folders were found at all"
+
+
 def test_no_module_imports_itself_in_a_circle():
     names = {".".join(file.relative_to(ROOT).with_suffix("").parts): file for file in MODULES}
     edges = {name: {target for target in imports(file) if target in names} for name, file in names.items()}

@@ -4,14 +4,16 @@ from collections import Counter
 
 import torch
 
-from train.checkpoints.async_checkpointer import Saver
+from train.checkpoints.async_checkpointer import AsyncCheckpointer
 from train.checkpoints.writing import CheckpointWriter
 from train.data.collate import ExampleSet
 from train.distributed.determinism import COST, make_deterministic
-from train.distributed.world import World, by_leader
+from train.distributed.world import World, run_on_main
 from train.heldout import HeldOut
-from train.loggers.metrics_log import ConsoleSink, JsonlSink, Sink, make_event
-from train.loggers.wandb_logger import WandbRun, WandbSink
+from train.loggers.console import ConsoleLogger
+from train.loggers.jsonl import JsonlLogger
+from train.loggers.types import MetricLogger, make_event
+from train.loggers.wandb_logger import WandbLogger, WandbRun
 from train.models.loading import LossModule, load_model
 from train.models.trainable import choose_trainable, count_parts, freeze_table
 from train.optimization.engine import Engine
@@ -19,8 +21,8 @@ from train.optimization.flops import FlopModel
 from train.plan import RunPlan
 from train.resume import Start, refuse_without_room, write_run_files
 from train.spikes.monitor import SpikeMonitor
-from train.spikes.policy import Actions
-from train.trainer import Collaborators, Trainer
+from train.spikes.policy import SpikePolicy
+from train.trainer import Trainer, TrainerComponents
 
 
 def build_trainer(plan: RunPlan, world: World, start: Start) -> Trainer:
@@ -39,7 +41,7 @@ def build_trainer(plan: RunPlan, world: World, start: Start) -> Trainer:
     module = LossModule(loaded.model, plan.family, plan.encoder.pixels)
     engine = Engine(module, plan.deepspeed, config.optim, world)
     writer = CheckpointWriter(plan.run, config.checkpoint)
-    by_leader(lambda: refuse_without_room(writer, engine.state.nbytes))
+    run_on_main(lambda: refuse_without_room(writer, engine.state.nbytes))
     engine.adamw.measure = config.monitor.enabled and config.monitor.update_size
     heldout = HeldOut(
         ExampleSet(plan.heldout, plan.encoder, config.train.unreadable),
@@ -47,38 +49,38 @@ def build_trainer(plan: RunPlan, world: World, start: Start) -> Trainer:
         config.seed,
         plan.batches,
     )
-    sinks = by_leader(lambda: start_telling(plan, start, freeze_table(counts))) or []
-    parts = Collaborators(
+    loggers = run_on_main(lambda: create_loggers(plan, start, freeze_table(counts))) or []
+    parts = TrainerComponents(
         engine=engine,
         monitor=SpikeMonitor(config.monitor),
-        actions=Actions(config.monitor),
-        saver=Saver(writer, config.checkpoint.asynchronous),
+        policy=SpikePolicy(config.monitor),
+        checkpointer=AsyncCheckpointer(writer, config.checkpoint.asynchronous),
         heldout=heldout,
         flops=flops,
-        sinks=sinks,
+        loggers=loggers,
     )
     trainer = Trainer(plan, world, parts, start.identity)
     if start.checkpoint:
         trainer.restore(start.checkpoint)
-        for sink in sinks:
-            sink.event(make_event(start.step, "resumed", f"from {start.checkpoint.folder.name}"))
+        for logger in loggers:
+            logger.log_event(make_event(start.step, "resumed", f"from {start.checkpoint.folder.name}"))
     return trainer
 
 
-def start_telling(plan: RunPlan, start: Start, freeze_table: str) -> list[Sink]:
-    """The run's own files and the leading rank's sinks; the JSONL files come first and are always there."""
+def create_loggers(plan: RunPlan, start: Start, freeze_table: str) -> list[MetricLogger]:
+    """The run's own files and the leading rank's loggers; the JSONL files come first and are always there."""
     logging = plan.config.logging
     write_run_files(plan, start)
-    files = JsonlSink(plan.run, start.step)
-    sinks: list[Sink] = [files, ConsoleSink(plan.length.total_steps, start.step)]
+    files = JsonlLogger(plan.run, start.step)
+    loggers: list[MetricLogger] = [files, ConsoleLogger(plan.length.total_steps, start.step)]
     if logging.wandb != "off":
         told = WandbRun(plan.config.name, start.identity["wandb_id"], start.identity["settings"])
-        sinks.append(WandbSink(logging, plan.run, told, files.event))
+        loggers.append(WandbLogger(logging, plan.run, told, files.log_event))
     print(freeze_table, flush=True)
-    files.event(make_event(start.step, "freeze_table", freeze_table))
+    files.log_event(make_event(start.step, "freeze_table", freeze_table))
     if plan.config.train.deterministic:
-        files.event(make_event(start.step, "deterministic", COST))
+        files.log_event(make_event(start.step, "deterministic", COST))
     for problem in start.problems:
-        for sink in sinks:
-            sink.event(make_event(start.step, "damaged_checkpoint", f"passed over {problem}"))
-    return sinks
+        for logger in loggers:
+            logger.log_event(make_event(start.step, "damaged_checkpoint", f"passed over {problem}"))
+    return loggers

@@ -19,7 +19,7 @@ import os
 from train.supervision import console, launcher_watch
 
 launcher_watch.start(signals.request)
-console.outlive_readers()
+console.ignore_broken_pipe()
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # data workers are processes already
 
@@ -32,9 +32,9 @@ from configs.errors import ConfigError, UserError
 from configs.run import RunConfig
 from train.build import build_trainer
 from train.distributed.world import start_world, world_size_of_environment
+from train.lifecycle import finish, run_supervised, stopped_before_start
 from train.plan import RunPlan, make_plan
 from train.resume import open_run
-from train.supervision.run import asked_before_start, end, run_under_watch
 from train.tools.preview import preview
 
 
@@ -54,7 +54,7 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     """Parse, plan, build, run, export."""
     arguments = parse_arguments()
-    leads = os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")) == "0"
+    is_main_process = os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")) == "0"
     try:
         config = config_of(arguments, RunConfig)
         if arguments.world is not None and (arguments.world < 1 or not arguments.dry_run):
@@ -62,12 +62,12 @@ def main() -> None:
         world_size = arguments.world or world_size_of_environment(os.environ)
         plan = make_plan(config, world_size, "cuda" if torch.cuda.is_available() else "cpu")
         if arguments.dry_run:
-            if leads:
+            if is_main_process:
                 print(preview(plan))
             return
         train(plan, arguments)
     except UserError as error:
-        if leads or os.environ.get("LOCAL_RANK", os.environ.get("SLURM_LOCALID")) == "0":
+        if is_main_process or os.environ.get("LOCAL_RANK", os.environ.get("SLURM_LOCALID")) == "0":
             tell_user_error(error)  # once a node: what is missing may be missing on this one only
         if torch.distributed.is_initialized():
             sys.stdout.flush()
@@ -81,11 +81,11 @@ def train(plan: RunPlan, arguments: argparse.Namespace) -> None:
     signals.install(config.stop_signals)
     world = start_world(config.step_timeout)
     start = open_run(plan, resume=arguments.resume == "auto", accepted=arguments.accept_change)
-    if asked_before_start(plan, world):
+    if stopped_before_start(plan, world):
         return
     trainer = build_trainer(plan, world, start)
-    steps = run_under_watch(trainer, world)
-    end(trainer, world, steps)
+    steps = run_supervised(trainer, world)
+    finish(trainer, world, steps)
 
 
 if __name__ == "__main__":

@@ -18,10 +18,11 @@ from configs.run_dir import RunDir
 from configs.section import result_fields
 from data_prep.atomic import write_bytes
 from data_prep.file_lock import LockHeldError, NoLocksError, hold_until_exit
-from train.checkpoints.reading import Checkpoint, OtherFormat, none_is_whole, open_checkpoint, steps_present
-from train.checkpoints.writing import CheckpointWriter, check_writable, tidy
-from train.distributed.world import by_leader, everyone
-from train.loggers.metrics_log import records
+from train.checkpoints.agreement import agreed_checkpoint
+from train.checkpoints.reading import Checkpoint, none_is_whole, steps_present
+from train.checkpoints.writing import CheckpointWriter, check_writable, cleanup_partial
+from train.distributed.world import all_gather_objects, run_on_main
+from train.loggers.jsonl import read_records
 from train.plan import RunPlan
 
 
@@ -60,15 +61,15 @@ def open_run(plan: RunPlan, *, resume: bool, accepted: Sequence[str] = ()) -> St
     """
     run, identity = plan.run, run_identity(plan)
     used = run.metrics.is_file() or (run.checkpoints.is_dir() and any(run.checkpoints.iterdir()))
-    if any(everyone(used)) and not resume:
+    if any(all_gather_objects(used)) and not resume:
         raise RunError(f"{run.root} already holds a run; continue it with --resume auto, or choose another name")
-    by_leader(lambda: _prepare(run))
-    present = {step for theirs in everyone(steps_present(run)) for step in theirs}
+    run_on_main(lambda: _prepare(run))
+    present = {step for theirs in all_gather_objects(steps_present(run)) for step in theirs}
     checkpoint, problems = agreed_checkpoint(run, sorted(present, reverse=True))
     if problems and not checkpoint:
         raise none_is_whole(run, problems)
     if checkpoint is None:
-        by_leader(lambda: _refuse_if_lost(run))
+        run_on_main(lambda: _refuse_if_lost(run))
         return Start(identity, None, problems)
     differences = _differences(checkpoint.state, identity)
     refused = {key: text for key, text in differences.items() if key not in accepted}
@@ -81,39 +82,11 @@ def open_run(plan: RunPlan, *, resume: bool, accepted: Sequence[str] = ()) -> St
     return Start(identity, checkpoint, problems)
 
 
-def agreed_checkpoint(run: RunDir, steps: Sequence[int]) -> tuple[Checkpoint | None, list[str]]:
-    """The first of `steps` that is whole and the same for every rank, and what was wrong with those before it.
-
-    Collective; `steps` must be the same on all ranks. None if none will do. Raises `OtherFormat` for a whole checkpoint
-    of another version.
-    """
-    problems: list[str] = []
-    for step in steps:
-        checkpoint, problem, other_format = _try(run, step)
-        seen = everyone((checkpoint.digest if checkpoint else None, problem, other_format))
-        found = [(rank, text) for rank, (_, text, _) in enumerate(seen) if text]
-        if not found and len({digest for digest, _, _ in seen}) == 1:
-            return checkpoint, problems
-        text = f"rank {found[0][0]}: {found[0][1]}" if found else "not the same on all ranks; is the folder shared?"
-        if any(other for _, _, other in seen):
-            raise OtherFormat(text.partition(": ")[2])
-        problems.append(f"{run.checkpoint(step).name}: {text.removeprefix('rank 0: ')}")
-    return None, problems
-
-
-def _try(run: RunDir, step: int) -> tuple[Checkpoint | None, str | None, bool]:
-    """The checkpoint of `step` as this rank sees it, or why it cannot be used, and whether its format is another's."""
-    try:
-        return open_checkpoint(run, step), None, False
-    except RunError as error:
-        return None, str(error), isinstance(error, OtherFormat)
-
-
 def _prepare(run: RunDir) -> None:
     """Make the folder ready."""
     check_writable(run)
     claim(run)
-    tidy(run)
+    cleanup_partial(run)
 
 
 def claim(run: RunDir) -> None:
@@ -134,7 +107,7 @@ def claim(run: RunDir) -> None:
 
 def _refuse_if_lost(run: RunDir) -> None:
     """Raise `RunError` where step 0 would be wrong although there is no checkpoint: the run once had one."""
-    for event in reversed(records(run.events)):
+    for event in reversed(read_records(run.events)):
         if event["kind"] == "checkpoint":
             raise RunError(
                 f"{run.events} tells of a checkpoint of step {event['step']}, but {run.checkpoints} has none; bring it "

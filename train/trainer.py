@@ -1,4 +1,4 @@
-"""The training loop: next batch, engine step, monitor's verdict, sinks, checkpoint if due.
+"""The training loop: next batch, engine step, monitor's alert, loggers, checkpoint if due.
 
 Random numbers (dropout) are keyed by (seed, data step, rank) and set anew before each step, so they need no saving and
 a resumed run draws the same ones.
@@ -15,15 +15,15 @@ import numpy as np
 import torch
 
 from configs.errors import RunError
-from train.checkpoints.async_checkpointer import Saver
+from train.checkpoints.async_checkpointer import AsyncCheckpointer
 from train.checkpoints.reading import Checkpoint
 from train.checkpoints.writing import Snapshot
 from train.data.order import OrderState, keyed_hash
 from train.distributed.world import World
 from train.heldout import HeldOut
-from train.loggers.metrics_log import Sink
-from train.loggers.run_reporter import Reporter
+from train.loggers.run_reporter import RunReporter
 from train.loggers.step_record import peak_memory, step_record
+from train.loggers.types import MetricLogger
 from train.loss import local_units, weigh
 from train.models.loading import Batch
 from train.optimization.engine import Engine
@@ -32,40 +32,41 @@ from train.optimization.full_state import ParameterState
 from train.optimization.schedule import lr_factor
 from train.optimization.step_totals import sum_over_ranks
 from train.plan import RunPlan
+from train.spikes.flagged_samples import SampleLookup
 from train.spikes.monitor import SpikeMonitor
-from train.spikes.policy import Actions, Decision
-from train.spikes.recovery import roll_back, suspects, with_advice
+from train.spikes.policy import Decision, SpikePolicy
+from train.spikes.recovery import nonfinite_samples, roll_back, with_advice
 from train.supervision import signals
-from train.supervision.heartbeats import Board
+from train.supervision.heartbeats import HeartbeatStore
 from train.supervision.progress import ForwardClock, Progress
 
 
 @dataclass
-class Collaborators:
-    """What the loop works with. `sinks` is empty and `saver` idle on ranks that do not lead."""
+class TrainerComponents:
+    """What the loop works with. `loggers` is empty and `checkpointer` idle on ranks that do not lead."""
 
     engine: Engine
     monitor: SpikeMonitor
-    actions: Actions
-    saver: Saver
+    policy: SpikePolicy
+    checkpointer: AsyncCheckpointer
     heldout: HeldOut
     flops: FlopModel
-    sinks: list[Sink] = field(default_factory=list)
+    loggers: list[MetricLogger] = field(default_factory=list)
 
 
 class Trainer:
     """Runs a plan from wherever it stands to its last step."""
 
-    def __init__(self, plan: RunPlan, world: World, parts: Collaborators, identity: dict[str, Any]):
+    def __init__(self, plan: RunPlan, world: World, parts: TrainerComponents, identity: dict[str, Any]):
         """`identity` is stored in every checkpoint and says what it belongs to."""
         self.plan = plan
         self.world = world
-        self.parts = parts
+        self.components = parts
         self.identity = identity
         self.order = OrderState()
         self.progress = Progress()
-        self.board = Board(world.rank, world.size)
-        self.reporter = Reporter(plan, parts.sinks, self.board)
+        self.heartbeats = HeartbeatStore(world.rank, world.size)
+        self.reporter = RunReporter(plan.config, SampleLookup(plan.sources, plan.order), parts.loggers, self.heartbeats)
         self.forwards = ForwardClock(parts.engine.module, self.progress, world.device)
         self.saved: int | None = None  # the step of the last checkpoint
         self.stopped: str | None = None  # why the monitor ended the run
@@ -76,13 +77,13 @@ class Trainer:
         state = checkpoint.state
         self.saved = checkpoint.step
         self.order = OrderState(checkpoint.step, tuple((a, b) for a, b in state["order"]["skipped"]))
-        self.parts.actions.load(state["actions"])
-        self.write_back(checkpoint, checkpoint.parameters(), checkpoint.step - self.parts.actions.memory.missed)
+        self.components.policy.load_state_dict(state["policy"])
+        self.write_back(checkpoint, checkpoint.parameters(), checkpoint.step - self.components.policy.state.missed)
 
     def write_back(self, checkpoint: Checkpoint, parameters: Iterator[ParameterState], updates: int) -> None:
         """Set weights and moments to `parameters`, AdamW's count to `updates`, and the monitor to `checkpoint`'s."""
-        self.parts.monitor.load(checkpoint.state["monitor"])
-        self.parts.engine.state.write(parameters, updates)
+        self.components.monitor.load_state_dict(checkpoint.state["monitor"])
+        self.components.engine.state.write(parameters, updates)
 
     def run(self) -> int:
         """Train to the end, or to an agreed stop; returns the number of steps done. The last step is saved.
@@ -93,7 +94,7 @@ class Trainer:
             self._loop()
         finally:  # whatever ends the run, a checkpoint that is being written is finished first
             self._tell_saved(wait=True)
-        failed = self.world.all_max(float(self.parts.saver.failed_step == self.order.step))
+        failed = self.world.all_max(float(self.components.checkpointer.failed_step == self.order.step))
         if failed:
             raise RunError(
                 f"the last checkpoint, of step {self.order.step}, could not be written to {self.plan.run.checkpoints} "
@@ -104,7 +105,7 @@ class Trainer:
     def _loop(self) -> None:
         """Steps until the end or a reason to stop."""
         total, batches = self.plan.length.total_steps, self._batches()
-        if self.order.step == 0 and self.parts.actions.rolls_back:
+        if self.order.step == 0 and self.components.policy.rolls_back:
             self.save()  # so that there is something to go back to
             self._tell_saved(wait=True)  # processes that read data are forked next: best with no thread at work
         while (step := self.order.step) < total:
@@ -142,7 +143,7 @@ class Trainer:
     def _roll_back(self, decision: Decision) -> Decision:
         """Go back and save that; what is left to decide is whether to stop."""
         self._tell_saved(wait=True)
-        done = roll_back(self, self.plan.run, self.parts.actions, decision)
+        done = roll_back(self, self.plan.run, self.components.policy, decision)
         if isinstance(done, Decision):
             return done
         self.reporter.event(self.order.step, "rolled_back", done, since=decision.since)
@@ -159,19 +160,21 @@ class Trainer:
         self.saved = self.order.step
         began = time.perf_counter()
         self._tell_saved(wait=True)  # one at a time
-        if not self.world.leads:
-            for _ in self.parts.engine.state.gather():  # collective
+        if not self.world.is_main_process:
+            for _ in self.components.engine.state.iter_full_state():  # collective
                 pass
             return
         order = {"step": self.order.step, "skipped": [list(pair) for pair in self.order.skipped]}
         rng = {"rule": "torch.manual_seed(hash(seed, data step, rank)) before each step", "seed": self.plan.config.seed}
-        monitor, actions = self.parts.monitor.state(), self.parts.actions.state()
-        state = {**self.identity, "order": order, "monitor": monitor, "rng": rng, "actions": actions}
-        self.parts.saver.begin(Snapshot.take(self.order.step, self.parts.engine.state.read(), state), began)
+        monitor, policy = self.components.monitor.state_dict(), self.components.policy.state_dict()
+        state = {**self.identity, "order": order, "monitor": monitor, "rng": rng, "policy": policy}
+        self.components.checkpointer.begin(
+            Snapshot.take(self.order.step, self.components.engine.state.read(), state), began
+        )
 
     def _tell_saved(self, wait: bool = False) -> None:
         """An event for a checkpoint that has been committed or has failed since, on the leading rank."""
-        if outcome := self.parts.saver.finished(wait):
+        if outcome := self.components.checkpointer.finished(wait):
             self.reporter.saved(outcome)
 
     def _agree(self, data: list[Batch] | None) -> int | None:
@@ -202,49 +205,49 @@ class Trainer:
     ) -> tuple[dict[str, Any], bool]:
         """One optimizer step; returns its metrics record and whether to stop after it."""
         config, world = self.plan.config, self.world
-        factor = lr_factor(step, self.plan.length.total_steps, config.optim) * self.parts.actions.lr_scale(step)
+        factor = lr_factor(step, self.plan.length.total_steps, config.optim) * self.components.policy.lr_scale(step)
         seed = keyed_hash(np.array([self.order.data_step(step)], dtype=np.uint64), config.seed, world.rank)
         torch.manual_seed(int(seed[0]) >> 1)
         for batch in batches:
             weigh(batch, config.loss.normalisation, units, world.size * self.plan.batches.accumulation)
         self.progress.enter("forward/backward")
-        losses = self.parts.engine.accumulate(batches)
+        losses = self.components.engine.accumulate(batches)
         self.progress.enter("exchange")
         own = waited + self.forwards.take() + self.progress.stalled
         totals = sum_over_ranks(world, self.plan.sources.names, batches, losses, own)
         self.progress.enter("update")
-        limit = self.parts.actions.norm_limit(self.parts.monitor, totals.by_source)
-        update = self.parts.engine.update(factor, limit)
+        limit = self.components.policy.norm_limit(self.components.monitor, totals.by_source)
+        update = self.components.engine.update(factor, limit)
         self.progress.enter("report", step + 1)
         seconds = time.perf_counter() - clock
         record: dict[str, Any] = {
             "step": step + 1,
             "epoch": (step + 1) / self.plan.length.steps_per_epoch,
-            "lr": self.parts.engine.rates,
+            "lr": self.components.engine.rates,
             **step_record(totals, update, seconds, waited),
             "peak_memory_bytes": peak_memory(world.device),
         }
         if not update.applied and not math.isfinite(totals.loss):
-            record["suspects"] = suspects(batches, losses.sums)
-        if self.parts.actions.memory.rollbacks:
-            record["attempt"] = self.parts.actions.memory.rollbacks
+            record["nonfinite_samples"] = nonfinite_samples(batches, losses.sums)
+        if self.components.policy.state.rollbacks:
+            record["attempt"] = self.components.policy.state.rollbacks
         if self.peak:
-            record["mfu"] = self.parts.flops.step(batches) / seconds / self.peak
+            record["mfu"] = self.components.flops.step(batches) / seconds / self.peak
         self.reporter.lagging(step + 1, totals.own_seconds, seconds)
         if self._measures_heldout(step + 1):
             self.progress.enter("held-out")
-            record["heldout_loss"] = self.parts.heldout.measure(self.parts.engine, world)
+            record["heldout_loss"] = self.components.heldout.measure(self.components.engine, world)
             self.progress.enter("report")
         return record, totals.stop
 
     def _measures_heldout(self, step: int) -> bool:
         every = self.plan.config.train.eval_every
         due = step == self.plan.length.total_steps or (every > 0 and step % every == 0)
-        return due and bool(self.parts.heldout.chosen)
+        return due and bool(self.components.heldout.chosen)
 
     def _judge(self, record: dict[str, Any]) -> Decision:
-        """Judge the step, tell of it, decide. Monitor and actions see the same all-reduced values on every rank."""
+        """Judge the step, tell of it, decide. Monitor and policy see the same all-reduced values on every rank."""
         values = (record["loss_by_source"], record["grad_norm"], record.get("update_rms"))
-        verdicts = self.parts.monitor.observe(record["step"], *values)
-        self.reporter.step(record, verdicts, self.order)
-        return self.parts.actions.decide(record["step"], verdicts, applied=not record.get("skipped"))
+        alerts = self.components.monitor.observe(record["step"], *values)
+        self.reporter.step(record, alerts, self.order)
+        return self.components.policy.decide(record["step"], alerts, applied=not record.get("skipped"))

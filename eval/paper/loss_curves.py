@@ -9,7 +9,7 @@ from configs.errors import UserError
 from configs.load import load_config
 from configs.run import RunConfig
 from configs.run_dir import RunDir
-from train.loggers.metrics_log import records
+from train.loggers.jsonl import read_records
 
 POINTS = 300  # of a drawn curve
 
@@ -40,7 +40,7 @@ def read_loss_curves(folders: Iterable[Path]) -> list[LossCurve]:
 
 
 def _read(file: Path) -> list[tuple[int, float]]:
-    lines = [line for line in records(file) if isinstance(line.get("loss"), float)]
+    lines = [line for line in read_records(file) if isinstance(line.get("loss"), float)]
     return sorted({int(line["step"]): line["loss"] for line in lines}.items())  # a repeated step as it came out at last
 
 

@@ -13,14 +13,14 @@ from configs.errors import DataError, RunError
 from configs.load import to_yaml
 from configs.run_dir import RunDir
 from configs.training import CheckpointConfig
-from train.checkpoints.async_checkpointer import Saver
+from train import lifecycle
+from train.checkpoints.async_checkpointer import AsyncCheckpointer
 from train.checkpoints.writing import CheckpointWriter, Snapshot
 from train.distributed.world import World
 from train.models.fingerprint import model_identity
 from train.optimization.full_state import ParameterState
-from train.supervision import run as supervised
 from train.supervision import signals
-from train.supervision.heartbeats import Board
+from train.supervision.heartbeats import HeartbeatStore
 from train.supervision.progress import Progress
 
 
@@ -50,15 +50,15 @@ def _signals_stay(monkeypatch):
 
 def test_an_older_checkpoint_is_not_exported_in_place_of_a_damaged_last_one(trainer, monkeypatch):
     exported = []
-    monkeypatch.setattr(supervised, "export_checkpoint", lambda run, checkpoint, output: exported.append(checkpoint))
-    supervised._export(trainer)
+    monkeypatch.setattr(lifecycle, "export_checkpoint", lambda run, checkpoint, output: exported.append(checkpoint))
+    lifecycle._export(trainer)
     assert [checkpoint.step for checkpoint in exported] == [8]
     file = trainer.plan.run.checkpoint(8) / "weights.safetensors"
     data = bytearray(file.read_bytes())
     data[-1] ^= 1
     file.write_bytes(data)
     with pytest.raises(RunError, match=r"nothing was exported to .*step-00000008.* is damaged.*--resume auto"):
-        supervised._export(trainer)
+        lifecycle._export(trainer)
     assert len(exported) == 1
 
 
@@ -72,9 +72,9 @@ def test_half_an_export_is_removed_and_a_full_disk_is_said_in_words(trainer, mon
     monkeypatch.setattr(train.export, "_set_weights", lambda model, weights: None)
     if isinstance(error, OSError):
         with pytest.raises(RunError, match=r"nothing was exported to .*No space left on device.*--resume auto"):
-            supervised._export(trainer)
+            lifecycle._export(trainer)
     else:
-        supervised._export(trainer)
+        lifecycle._export(trainer)
         assert trainer.plan.run.requeue.is_file()
     assert not trainer.plan.run.export.exists()
     assert not list(trainer.plan.run.root.glob(".export.*.tmp"))
@@ -85,23 +85,23 @@ def test_a_checkpoint_is_under_way_also_while_the_run_waits_for_it(tmp_path):
     told: list[bool] = []
     waits = threading.Event()
     writer = CheckpointWriter(RunDir(tmp_path), CheckpointConfig())
-    saver = Saver(writer, asynchronous=True)
+    checkpointer = AsyncCheckpointer(writer, asynchronous=True)
     write = writer.write
 
     def asks(snapshot: Snapshot):
         assert waits.wait(30)
-        told.append(saver.under_way)
+        told.append(checkpointer.is_writing)
         return write(snapshot)
 
     writer.write = asks  # type: ignore[method-assign]
-    saver.begin(Snapshot.take(1, [], {}), time.perf_counter())
-    result = saver._running.result
-    saver._running.result = lambda: waits.set() or result()  # type: ignore[method-assign]
-    outcome = saver.finished(wait=True)
+    checkpointer.begin(Snapshot.take(1, [], {}), time.perf_counter())
+    result = checkpointer._running.result
+    checkpointer._running.result = lambda: waits.set() or result()  # type: ignore[method-assign]
+    outcome = checkpointer.finished(wait=True)
     assert outcome is not None
     assert outcome.error is None
     assert told == [True]
-    assert not saver.under_way
+    assert not checkpointer.is_writing
 
 
 def test_a_rank_names_what_is_wrong_with_a_sample_that_only_it_reads(tmp_path, capsys):
@@ -111,12 +111,14 @@ def test_a_rank_names_what_is_wrong_with_a_sample_that_only_it_reads(tmp_path, c
         raise DataError("rank 1: sample 5 of somewhere is damaged")
 
     def watched(rank: int) -> None:
-        trainer = SimpleNamespace(plan=plan, progress=Progress(), parts=parts, run=run, board=Board(rank, 1))
+        trainer = SimpleNamespace(
+            plan=plan, progress=Progress(), components=components, run=run, heartbeats=HeartbeatStore(rank, 1)
+        )
         with pytest.raises(DataError):
-            supervised.run_under_watch(trainer, World(rank, 1, rank, torch.device("cpu")))
+            lifecycle.run_supervised(trainer, World(rank, 1, rank, torch.device("cpu")))
 
     plan = SimpleNamespace(run=RunDir(tmp_path), config=SimpleNamespace(train=SimpleNamespace(step_timeout=60.0)))
-    parts = SimpleNamespace(saver=None, sinks=[])
+    components = SimpleNamespace(checkpointer=None, loggers=[])
     watched(rank=1)
     assert capsys.readouterr().err == "error: rank 1: sample 5 of somewhere is damaged\n"
     watched(rank=0)

@@ -70,7 +70,7 @@ def test_a_run_killed_within_an_accumulation_after_a_skipped_step_continues_bit_
     words = command(workshop, "killed", start=deepspeed(), **settings)
     run(words, expect=None, nan=SKIPPED, kill=[9, 1])
     assert metrics(folder)[-1][0] == 9
-    assert newest_checkpoint(folder)[0].state["actions"]["missed"] == 1
+    assert newest_checkpoint(folder)[0].state["policy"]["missed"] == 1
     output = run(command(workshop, "killed", "--resume", "auto", start=deepspeed(), **settings), nan=SKIPPED)
     assert "resumed" in output
     assert metrics(folder) == metrics(straight)

@@ -127,7 +127,7 @@ def main() -> None:
         for batching, stages in (("padded", (0,)), ("grouped", (0,)), ("packed", (0, 1, 2, 3))):
             for stage in stages:
                 results[f"{batching} {mode} zero-{stage}"] = packed_cell(config_file, world, stage, mode, batching)
-    if world.leads:
+    if world.is_main_process:
         output.write_text(json.dumps(results))
     stop_world()
 

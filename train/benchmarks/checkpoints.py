@@ -26,7 +26,7 @@ from configs.load import load_config
 from configs.run import RunConfig
 from configs.run_dir import RunDir
 from configs.training import CheckpointConfig
-from train.checkpoints.async_checkpointer import Saver
+from train.checkpoints.async_checkpointer import AsyncCheckpointer
 from train.checkpoints.writing import CheckpointWriter, Snapshot
 from train.distributed.world import World, start_world, stop_world
 from train.models.families import trainable_family_of
@@ -62,10 +62,10 @@ def make_engine(root: Path, arguments: argparse.Namespace, world: World) -> Engi
 
 def save_ours(engine: Engine, folder: Path, step: int) -> Figures:
     """Our save, in a thread as in training."""
-    saver = Saver(CheckpointWriter(RunDir(folder), CheckpointConfig(keep_last=1)), asynchronous=True)
+    checkpointer = AsyncCheckpointer(CheckpointWriter(RunDir(folder), CheckpointConfig(keep_last=1)), asynchronous=True)
     began = time.perf_counter()
-    saver.begin(Snapshot.take(step, engine.state.read(), {}), began)
-    outcome = saver.finished(wait=True)
+    checkpointer.begin(Snapshot.take(step, engine.state.read(), {}), began)
+    outcome = checkpointer.finished(wait=True)
     assert outcome is not None and outcome.error is None, outcome
     return {"stopped_s": outcome.waited, "safe_s": outcome.seconds, "bytes": float(outcome.size)}
 

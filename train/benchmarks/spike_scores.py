@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from configs.training import MonitorConfig
 from train.benchmarks.spike_peers import PEERS, Rule
 from train.benchmarks.spike_traces import FAULT_AT, FAULTS, REGIMES, Fault, Reading, Trace
-from train.spikes.alerts import ALARMS, Verdict
+from train.spikes.alerts import ALARMS, Alert
 from train.spikes.monitor import SpikeMonitor
 
 OURS = "ours"
@@ -27,21 +27,21 @@ class Ours:
     """Our monitor in the form of a rule; remembers what it said."""
 
     monitor: SpikeMonitor = field(default_factory=lambda: SpikeMonitor(MonitorConfig()))
-    said: list[Verdict] = field(default_factory=list)
+    said: list[Alert] = field(default_factory=list)
 
     def alarms(self, reading: Reading) -> bool:
-        """True if the step brought a verdict that is an alarm."""
-        verdicts = self.monitor.observe(reading.step, reading.losses, reading.grad_norm)
-        self.said += verdicts
-        return any(verdict.kind in ALARMS for verdict in verdicts)
+        """True if the step brought an alert that is an alarm."""
+        alerts = self.monitor.observe(reading.step, reading.losses, reading.grad_norm)
+        self.said += alerts
+        return any(alert.kind in ALARMS for alert in alerts)
 
     def level_alarms(self) -> list[int]:
         """Steps of the alarms that speak of a level, not of one value."""
-        return [verdict.step for verdict in self.said if verdict.kind in ALARMS and verdict.kind != "outlier"]
+        return [alert.step for alert in self.said if alert.kind in ALARMS and alert.kind != "outlier"]
 
     def recovered(self) -> bool:
         """What it believes in the end: nothing is open, and no new level had to be taken for normal."""
-        return not self.monitor.unresolved() and all(verdict.kind != "accepted" for verdict in self.said)
+        return not self.monitor.unresolved() and all(alert.kind != "accepted" for alert in self.said)
 
 
 def horizon(fault: Fault) -> int:
@@ -117,7 +117,7 @@ def _score_fault(score: Score, name: str, rule: Rule, alarms: list[int], by_chan
     fault = FAULTS[name]
     seen = alarms
     if isinstance(rule, Ours):
-        rule.said = [verdict for verdict in rule.said if verdict.step >= FAULT_AT]
+        rule.said = [alert for alert in rule.said if alert.step >= FAULT_AT]
         seen = rule.level_alarms() if fault.creeping else alarms
         score.named += 1
         score.named_right += rule.recovered() == fault.recovers

@@ -42,7 +42,7 @@ class Fault:
     norm: Callable[[int], float]
     recovers: bool
     most_delay: int | None
-    creeping: bool = False  # only a verdict on the level counts as seeing it, not one on a single value
+    creeping: bool = False  # only an alert on the level counts as seeing it, not one on a single value
     at: tuple[int, ...] = (0,)  # ages at which an alarm is due
 
 

@@ -41,7 +41,7 @@ from train.heldout import HeldOut
 from train.models.loading import Batch
 from train.plan import make_plan
 from train.resume import open_run
-from train.spikes.policy import Actions
+from train.spikes.policy import SpikePolicy
 from train.toy.random_models import write_random_base
 from train.trainer import Trainer
 
@@ -77,8 +77,8 @@ class Sabotage:
 
     def install(self) -> None:
         """Wrap the trainer's step, its rate, and the gradient of one parameter."""
-        step, actions = self.trainer._step, self.trainer.parts.actions
-        scale = actions.lr_scale
+        step, policy = self.trainer._step, self.trainer.components.policy
+        scale = policy.lr_scale
 
         def sabotaged(number: int, batches: list[Batch], *rest: Any) -> tuple[dict[str, Any], bool]:
             self._before(self.trainer.order.data_step(number), batches)
@@ -94,8 +94,8 @@ class Sabotage:
             return torch.full_like(value, math.nan) if strikes else value
 
         self.trainer._step = sabotaged  # type: ignore[method-assign, assignment]
-        actions.lr_scale = rate  # type: ignore[method-assign, assignment]
-        self.trainer.parts.engine.trainable[0][1].register_hook(gradient)
+        policy.lr_scale = rate  # type: ignore[method-assign, assignment]
+        self.trainer.components.engine.trainable[0][1].register_hook(gradient)
 
     def _before(self, data_step: int, batches: list[Batch]) -> None:
         faulty = {"3 poison batches": 3, "40 batches of random labels": 40}.get(self.fault, 0)
@@ -105,7 +105,7 @@ class Sabotage:
                 chosen = batch.labels != IGNORED
                 batch.labels[chosen] = torch.randint(4, 60, (int(chosen.sum()),), generator=generator)
         if self.fault == "LoRA weights x30" and self.executed == STRIKES:
-            engine = self.trainer.parts.engine
+            engine = self.trainer.components.engine
             states = [
                 replace(state, master=state.master * (30 if "lora_B" in state.name else 1))
                 for state in engine.state.read()
@@ -113,10 +113,10 @@ class Sabotage:
             engine.state.write(iter(states), self.executed)
 
 
-def _do_nothing(actions: Actions, gate: Any) -> None:
+def _do_nothing(policy: SpikePolicy, gate: Any) -> None:
     """Open the gate for good: what a trainer without any of this would do."""
     gate.norm = lambda: 0.0
-    actions.norm_limit = lambda *_: math.inf  # type: ignore[method-assign]
+    policy.norm_limit = lambda *_: math.inf  # type: ignore[method-assign]
 
 
 def run_cell(config_file: Path, world: World, fault: str, acts: bool) -> dict[str, Any]:
@@ -125,22 +125,22 @@ def run_cell(config_file: Path, world: World, fault: str, acts: bool) -> dict[st
     overrides = [f"name={name}", f"monitor.action={'ladder' if acts else 'log'}"]
     plan = make_plan(load_config(RunConfig, config_file, overrides)[0], world.size, "cpu")
     trainer = build_trainer(plan, world, open_run(plan, resume=False))
-    trainer.parts.sinks[1:] = []  # no console
+    trainer.components.loggers[1:] = []  # no console
     if not acts:
-        _do_nothing(trainer.parts.actions, trainer.parts.engine.adamw.gate)
+        _do_nothing(trainer.components.policy, trainer.components.engine.adamw.gate)
     Sabotage(fault, trainer, world).install()
     trainer.run()
     everything = HeldOut(ExampleSet(plan.sources, plan.encoder), len(plan.sources), 0, plan.batches)
-    loss = everything.measure(trainer.parts.engine, world)["pictures"]
-    memory = trainer.parts.actions.memory
-    for sink in trainer.parts.sinks:
-        sink.close()
-    if world.leads:
+    loss = everything.measure(trainer.components.engine, world)["pictures"]
+    state = trainer.components.policy.state
+    for logger in trainer.components.loggers:
+        logger.close()
+    if world.is_main_process:
         shutil.rmtree(plan.run.checkpoints)
     return {
         "loss": loss if math.isfinite(loss) else None,
-        "missed": memory.missed,
-        "rollbacks": memory.rollbacks,
+        "missed": state.missed,
+        "rollbacks": state.rollbacks,
         "stopped": trainer.stopped,
     }
 
@@ -197,8 +197,8 @@ def judge(results: dict[str, dict[str, dict[str, Any]]]) -> tuple[str, dict[str,
         cell = arms["ladder"]
         did = f"{cell['missed']} steps not applied, {cell['rollbacks']} rollbacks"
         did += f", stopped: {cell['stopped'][:40]}" if cell["stopped"] else ""
-        verdict = ("pass" if passed else "FAIL") if ruined else ""
-        lines.append(f"{fault:30}{_ratio(ratios['nothing']):>14}{_ratio(ratios['ladder']):>10}  {did:44}{verdict}")
+        outcome = ("pass" if passed else "FAIL") if ruined else ""
+        lines.append(f"{fault:30}{_ratio(ratios['nothing']):>14}{_ratio(ratios['ladder']):>10}  {did:44}{outcome}")
     return "\n".join(lines) + "\n", results, reached
 
 
@@ -213,7 +213,7 @@ def main() -> None:
     results = {}
     for fault in FAULTS:
         results[fault] = {arm: run_cell(config_file, world, fault, arm == "ladder") for arm in ("nothing", "ladder")}
-    if world.leads:
+    if world.is_main_process:
         output.write_text(json.dumps(results), encoding="utf-8")
     stop_world()
 

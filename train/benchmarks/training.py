@@ -27,7 +27,7 @@ from configs.run import RunConfig
 from data_prep import build
 from train.build import build_trainer
 from train.distributed.world import start_world, stop_world
-from train.loggers.metrics_log import records
+from train.loggers.jsonl import read_records
 from train.models.loading import DTYPES
 from train.plan import make_plan
 from train.resume import open_run
@@ -92,10 +92,10 @@ def measure(config_file: Path) -> dict[str, Any]:
     plan = make_plan(config, world.size, world.device.type)
     trainer = build_trainer(plan, world, open_run(plan, resume=False))
     trainer.run()
-    for sink in reversed(trainer.parts.sinks):
-        sink.close()
+    for logger in reversed(trainer.components.loggers):
+        logger.close()
     stop_world()
-    steps = records(plan.run.metrics)[WARMUP_STEPS:]
+    steps = read_records(plan.run.metrics)[WARMUP_STEPS:]
     seconds = statistics.median(line["step_s"] for line in steps)
     result = {
         "device": torch.cuda.get_device_name() if world.device.type == "cuda" else "CPU",

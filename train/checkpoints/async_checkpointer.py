@@ -15,7 +15,7 @@ from train.checkpoints.writing import CheckpointWriter, Snapshot
 
 
 @dataclass(frozen=True)
-class Outcome:
+class SaveResult:
     """What came of a save."""
 
     step: int
@@ -26,7 +26,7 @@ class Outcome:
     unpruned: str | None = None  # why old checkpoints were not deleted
 
     def event(self) -> tuple[str, str, dict[str, Any]]:
-        """Kind, message and details for the sinks."""
+        """Kind, message and details for the loggers."""
         details = {"bytes": self.size, "stopped_s": self.waited, "seconds": self.seconds}
         if self.error:
             return "checkpoint_failed", f"step {self.step} is not saved, older checkpoints are intact: {self.error}", {}
@@ -37,7 +37,7 @@ class Outcome:
         return "checkpoint", message, details
 
 
-class Saver:
+class AsyncCheckpointer:
     """Hands snapshots to the writer, in a thread if `asynchronous`. Used by the leading rank alone."""
 
     def __init__(self, writer: CheckpointWriter, asynchronous: bool):
@@ -46,7 +46,7 @@ class Saver:
         self.asynchronous = asynchronous
         self.failed_step: int | None = None  # of the last save, if it failed
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
-        self._running: Future[Outcome] | None = None
+        self._running: Future[SaveResult] | None = None
         self._waited = 0.0
 
     def begin(self, snapshot: Snapshot, began: float) -> None:
@@ -58,12 +58,12 @@ class Saver:
         self._waited = time.perf_counter() - began
 
     @property
-    def under_way(self) -> bool:
+    def is_writing(self) -> bool:
         """Whether a checkpoint is being written, also while `finished` waits for it; from any thread."""
         running = self._running
         return running is not None and not running.done()
 
-    def finished(self, wait: bool = False) -> Outcome | None:
+    def finished(self, wait: bool = False) -> SaveResult | None:
         """What came of the save under way, once: None while it runs, unless told to `wait`, or if there is none."""
         running = self._running
         if running is None or not (wait or running.done()):
@@ -73,18 +73,18 @@ class Saver:
         finally:
             self._running = None
         self.failed_step = outcome.step if outcome.error else None
-        return Outcome(**{**vars(outcome), "waited": self._waited})
+        return SaveResult(**{**vars(outcome), "waited": self._waited})
 
-    def _write(self, snapshot: Snapshot, began: float) -> Outcome:
+    def _write(self, snapshot: Snapshot, began: float) -> SaveResult:
         """What the thread does."""
         try:
             folder = self.writer.write(snapshot)
             size = sum(file.stat().st_size for file in folder.iterdir())
         except OSError as error:
-            return Outcome(snapshot.step, snapshot.nbytes, error=str(error))
+            return SaveResult(snapshot.step, snapshot.nbytes, error=str(error))
         seconds, unpruned = time.perf_counter() - began, None
         try:
             self.writer.prune(snapshot.step)
         except OSError as error:
             unpruned = str(error)
-        return Outcome(snapshot.step, size, seconds=seconds, unpruned=unpruned)
+        return SaveResult(snapshot.step, size, seconds=seconds, unpruned=unpruned)

@@ -2,7 +2,7 @@
 
 Temporary folder, every file forced to the disk, the manifest last, the folder renamed, the name forced to the disk;
 only then are old checkpoints deleted. Of a checkpoint of the same step (as after a rollback) the old one is moved
-aside first and comes back if the writer dies between the two renames. One process writes: the leading rank.
+backup first and comes back if the writer dies between the two renames. One process writes: the leading rank.
 """
 
 import contextlib
@@ -79,7 +79,7 @@ class CheckpointWriter:
         Raises `OSError` if the disk is full or fails; what was written by then is removed, older ones are untouched.
         """
         folder = self.run.checkpoint(snapshot.step)
-        temporary, aside = _temporary(folder), _aside(folder)
+        temporary, backup = _temporary(folder), _backup(folder)
         shutil.rmtree(temporary, ignore_errors=True)
         self.require_room(snapshot.nbytes)
         try:
@@ -87,14 +87,14 @@ class CheckpointWriter:
             self._write_files(temporary, snapshot)
             self._sync_metrics()
             if folder.exists():
-                folder.rename(aside)
+                folder.rename(backup)
             temporary.rename(folder)
             sync_folder(self.run.checkpoints)
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
-            _settle_aside(folder)
+            _settle_backup(folder)
             raise
-        _settle_aside(folder)
+        _settle_backup(folder)
         return folder
 
     def _write_files(self, folder: Path, snapshot: Snapshot) -> None:
@@ -143,12 +143,12 @@ class CheckpointWriter:
                 remove_checkpoint(self.run.checkpoint(step))
 
 
-def tidy(run: RunDir) -> None:
+def cleanup_partial(run: RunDir) -> None:
     """Remove what a killed writer left behind. Call it only where no writer is at work."""
     if not run.checkpoints.is_dir():
         return
     for leftover in run.checkpoints.glob(".step-*.old"):
-        _settle_aside(leftover.with_name(leftover.name[1 : -len(".old")]))
+        _settle_backup(leftover.with_name(leftover.name[1 : -len(".old")]))
     for leftover in run.checkpoints.glob(".step-*.tmp"):
         shutil.rmtree(leftover, ignore_errors=True)
 
@@ -171,18 +171,18 @@ def _temporary(folder: Path) -> Path:
     return folder.with_name(f".{folder.name}.tmp")
 
 
-def _aside(folder: Path) -> Path:
+def _backup(folder: Path) -> Path:
     """Where an older checkpoint of the same step waits until its successor stands."""
     return folder.with_name(f".{folder.name}.old")
 
 
-def _settle_aside(folder: Path) -> None:
-    """After both renames the one aside is rubbish; between them it is the checkpoint and goes back."""
-    aside = _aside(folder)
+def _settle_backup(folder: Path) -> None:
+    """After both renames the one backup is rubbish; between them it is the checkpoint and goes back."""
+    backup = _backup(folder)
     if folder.exists():
-        shutil.rmtree(aside, ignore_errors=True)
-    elif aside.exists():
-        aside.rename(folder)
+        shutil.rmtree(backup, ignore_errors=True)
+    elif backup.exists():
+        backup.rename(folder)
 
 
 def _is_ours(folder: Path) -> bool:

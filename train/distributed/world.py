@@ -32,7 +32,7 @@ class World:
     device: torch.device
 
     @property
-    def leads(self) -> bool:
+    def is_main_process(self) -> bool:
         """True on the rank that writes files."""
         return self.rank == 0
 
@@ -56,7 +56,7 @@ class World:
             self.all_sum([0.0])
 
 
-def everyone(mine: T) -> list[T]:
+def all_gather_objects(mine: T) -> list[T]:
     """What every rank passed, in the order of ranks; just `mine` where ranks have not met. Collective."""
     if not torch.distributed.is_initialized() or torch.distributed.get_world_size() == 1:
         return [mine]
@@ -65,7 +65,7 @@ def everyone(mine: T) -> list[T]:
     return gathered
 
 
-def by_leader(work: Callable[[], T]) -> T | None:
+def run_on_main(work: Callable[[], T]) -> T | None:
     """What `work` gives on the leading rank, None on the others. Collective.
 
     Raises `RunError` on every rank if a disk or the user is to blame that it failed: nobody waits for a rank that left.
@@ -76,7 +76,7 @@ def by_leader(work: Callable[[], T]) -> T | None:
             done = work()
         except (OSError, UserError) as error:
             problem = str(error)
-    if problem := everyone(problem)[0]:
+    if problem := all_gather_objects(problem)[0]:
         raise RunError(problem)
     return done
 

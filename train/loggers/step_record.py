@@ -33,7 +33,7 @@ def step_record(totals: Totals, update: Update, seconds: float, waited: float) -
 
 def skip_message(record: dict[str, Any]) -> str:
     """Why a step's update was not made, for people: the rank and the samples where they are known."""
-    found = record.get("suspects")
+    found = record.get("nonfinite_samples")
     if found:
         named = "; ".join(f"rank {rank}: {' '.join(ids)}" for rank, ids in found.items())
         return f"update not made, weights and moments unchanged; not finite on {named}"

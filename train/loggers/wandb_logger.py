@@ -16,7 +16,7 @@ from typing import Any
 
 from configs.run_dir import RunDir
 from configs.training import LoggingConfig
-from train.loggers.metrics_log import Record, make_event
+from train.loggers.types import Record, make_event
 from train.spikes.alerts import ALARMS, EVERY_STEP, NEWS
 
 START_TIMEOUT = 30.0  # seconds for the server to open the run; less than CLOSE_TIMEOUT, for runs that end before
@@ -34,7 +34,7 @@ class WandbRun:
     settings: Mapping[str, Any]
 
 
-class WandbSink:
+class WandbLogger:
     """Weights & Biases. The key comes from the environment only; argv, code and console are not uploaded."""
 
     def __init__(self, config: LoggingConfig, run: RunDir, told: WandbRun, tell: Callable[[Record], None]):
@@ -55,12 +55,12 @@ class WandbSink:
         self._thread = threading.Thread(target=self._work, name="wandb", daemon=True)
         self._thread.start()
 
-    def metrics(self, record: Record) -> None:
+    def log_step(self, record: Record) -> None:
         """Log the step; nested records become `name/key`."""
         self._step = record["step"]
         self._queue.put(("log", flattened(record)))
 
-    def event(self, record: Record) -> None:
+    def log_event(self, record: Record) -> None:
         """Verdicts of the monitor become W&B alerts: of those that come with every step of an episode, the first."""
         begins = record.get("since") in (None, record["step"])
         if record["kind"] in ALERTS and (begins or record["kind"] not in EVERY_STEP):

@@ -65,11 +65,11 @@ class FullState:
         return self._owned.get(parameter, parameter)
 
     def read(self) -> Iterator[ParameterState]:
-        """Every parameter's state, one at a time. All ranks must iterate this, or `gather`, together."""
-        for name, master, moments in self.gather():
+        """Every parameter's state, one at a time. All ranks must iterate this, or `iter_full_state`, together."""
+        for name, master, moments in self.iter_full_state():
             yield ParameterState(name, _copied(master), {key: _copied(value) for key, value in moments.items()})
 
-    def gather(self) -> Iterator[tuple[str, torch.Tensor, dict[str, torch.Tensor]]]:
+    def iter_full_state(self) -> Iterator[tuple[str, torch.Tensor, dict[str, torch.Tensor]]]:
         """(name, master, moments) where they lie, maybe as views: for ranks that only help another to read them."""
         from deepspeed.utils import safe_get_full_fp32_param, safe_get_full_optimizer_state
 

@@ -1,4 +1,4 @@
-"""What the monitor says: a verdict on one step or one episode of one signal, and the kinds there are."""
+"""What the monitor says: an alert on one step or one episode of one signal, and the kinds there are."""
 
 from dataclasses import dataclass
 
@@ -9,11 +9,11 @@ NEWS = ("recovering", "recovered", "accepted")
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Alert:
     """One thing the monitor has to say. `kind` is one of `ALARMS` or `NEWS`, `signal` such as `loss/imagenet`.
 
-    `score` is in robust deviations. `since` is the step at which the episode began; `nature` names a whole episode:
-    `recovered` at step 640 since 601 by nature `spike` means that steps 601 to 639 were out and 640 was not.
+    `score` is in robust deviations. `since` is the step at which the episode began; `episode` names a whole episode:
+    `recovered` at step 640 since 601 by episode `spike` means that steps 601 to 639 were out and 640 was not.
     """
 
     step: int
@@ -22,11 +22,11 @@ class Verdict:
     value: float
     score: float | None = None
     since: int | None = None
-    nature: str | None = None
+    episode_kind: str | None = None
 
     @property
     def steps(self) -> range:
-        """The steps involved, whose samples are worth a look."""
+        """The steps flagged_steps, whose samples are worth a look."""
         first = self.step if self.since is None else self.since
         return range(first, max(self.step + (self.kind != "recovered"), first + 1))
 
@@ -34,6 +34,6 @@ class Verdict:
         """One line for people."""
         score = f" ({self.score:+.1f} robust deviations)" if self.score is not None else ""
         since = f", since step {self.since}" if self.since is not None and self.since != self.step else ""
-        nature = f" from: {self.nature.replace('_', ' ')}" if self.nature else ""
+        episode = f" from: {self.episode_kind.replace('_', ' ')}" if self.episode_kind else ""
         kind = self.kind.replace("_", " ")
-        return f"{self.signal}: {kind}{nature} at step {self.step}: {self.value:.6g}{score}{since}"
+        return f"{self.signal}: {kind}{episode} at step {self.step}: {self.value:.6g}{score}{since}"

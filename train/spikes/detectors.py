@@ -209,14 +209,14 @@ class Trend:
         self.rising = rise > (limit / 2 if self.rising else limit)
         return self.rising
 
-    def state(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Any]:
         """JSON-able state."""
         best = None if math.isinf(self.best) else self.best
         return {**vars(self), "blocks": list(self.blocks), "best": best}
 
     @classmethod
-    def of(cls, state: Mapping[str, Any]) -> "Trend":
-        """Inverse of `state`."""
+    def from_state_dict(cls, state: Mapping[str, Any]) -> "Trend":
+        """Inverse of `state_dict`."""
         trend = cls(state["total"], state["count"], rising=state["rising"])
         trend.blocks.extend(state["blocks"])
         trend.best = math.inf if state["best"] is None else state["best"]

@@ -24,7 +24,7 @@ from train.spikes.detectors import Baseline
 SETTLED, SETTLED_Z = (8, 32), (1.5, 1.0)  # values and deviations: after a short, after a long episode
 ISOLATED, SHORT = 2, 8
 FALLEN = 0.75
-LEVELS = ("shift", "recovering", "never_recovering")  # natures of episodes that count as long whatever their length
+LEVELS = ("shift", "recovering", "never_recovering")  # kinds of episodes that count as long whatever their length
 
 
 @dataclass
@@ -35,7 +35,7 @@ class Episode:
     """
 
     since: int
-    nature: str | None
+    kind: str | None
     healthy: list[float]
     kept: int = 32
     tail: list[tuple[int, float]] = field(default_factory=list)  # (step, log) of the last `kept` finite values
@@ -50,9 +50,9 @@ class Episode:
         if stands_out:
             self.out = self.values
 
-    def fault(self, nature: str) -> None:
+    def fault(self, kind: str) -> None:
         """Take in a value without a logarithm."""
-        self.nature = nature
+        self.kind = kind
         self.tail = []
         self.values += 1
         self.out = self.values
@@ -60,7 +60,7 @@ class Episode:
     @property
     def long(self) -> bool:
         """True if the end of it takes more to be believed."""
-        return self.out > SHORT or self.nature in LEVELS
+        return self.out > SHORT or self.kind in LEVELS
 
     @property
     def settled(self) -> list[tuple[int, float]]:
@@ -70,7 +70,7 @@ class Episode:
     def is_back(self, healthy: Baseline, judged: bool) -> bool:
         """True if enough values in a row lie at the healthy level; `judged`: there is one."""
         needed, last = SETTLED[self.long], [log for _, log in self.settled]
-        if len(last) < needed or self.values - self.out < (0 if self.nature == "shift" else needed):
+        if len(last) < needed or self.values - self.out < (0 if self.kind == "shift" else needed):
             return False
         return not judged or healthy.height(statistics.median(last)) < SETTLED_Z[self.long]
 
@@ -80,26 +80,26 @@ class Episode:
         settling = healthy.height(statistics.median(last[-SETTLED[0] :])) < SETTLED_Z[0] if last else True
         return len(last) == self.kept and not settling
 
-    def whole_nature(self) -> str:
+    def final_kind(self) -> str:
         """What it was, now that it has ended."""
         length = self.values - len(self.settled)
-        return self.nature or ("isolated" if length <= ISOLATED else "spike")
+        return self.kind or ("isolated" if length <= ISOLATED else "spike")
 
     def name(self, healthy: Baseline) -> str:
         """`recovering` if the last 32 values have come down a quarter of the way from the highest 32 lately."""
         height = statistics.fmean(log for _, log in self.tail) - healthy.level()
         kind = "recovering" if height < FALLEN * max([*self.heights, height]) else "never_recovering"
         self.heights = [*self.heights[-3:], height]
-        if self.nature not in FAULTS:
-            self.nature = kind
+        if self.kind not in FAULTS:
+            self.kind = kind
         return kind
 
-    def state(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Any]:
         """JSON-able state."""
         return asdict(self)
 
     @classmethod
-    def of(cls, state: dict[str, Any]) -> "Episode":
-        """Inverse of `state`."""
+    def from_state_dict(cls, state: dict[str, Any]) -> "Episode":
+        """Inverse of `state_dict`."""
         known = {each.name: state[each.name] for each in fields(cls) if each.name in state}
         return cls(**{**known, "tail": [(step, log) for step, log in state["tail"]]})

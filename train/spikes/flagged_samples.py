@@ -1,6 +1,6 @@
-"""The samples a verdict speaks of: found from the order and read from the shards only when there is a verdict.
+"""The samples an alert speaks of: found from the order and read from the shards only when there is an alert.
 
-Healthy steps cost nothing. A verdict about one value names its own step's samples, one about an episode those of its
+Healthy steps cost nothing. An alert about one value names its own step's samples, one about an episode those of its
 first 8 steps; of a loss only the samples of its source.
 """
 
@@ -10,12 +10,12 @@ from configs.errors import DataError
 from train.data.order import PADDING
 from train.data.packing import StepOrder
 from train.data.sources import SourceSet
-from train.spikes.alerts import EVERY_STEP, Verdict
+from train.spikes.alerts import EVERY_STEP, Alert
 
 MOST_STEPS = 8
 
 
-class Witness:
+class SampleLookup:
     """Names the samples of data steps."""
 
     def __init__(self, sources: SourceSet, order: StepOrder):
@@ -32,11 +32,11 @@ class Witness:
             if position != PADDING and (source is None or names[self.sources.locate(position)[0]] == source)
         ]
 
-    def of(self, verdict: Verdict, data_step: Callable[[int], int]) -> dict[str, list[str] | str]:
+    def of(self, alert: Alert, data_step: Callable[[int], int]) -> dict[str, list[str] | str]:
         """Data step to ids. `data_step` maps optimizer steps from 0. Shards that cannot be read do not end a run."""
-        source = verdict.signal.removeprefix("loss/") if verdict.signal.startswith("loss/") else None
+        source = alert.signal.removeprefix("loss/") if alert.signal.startswith("loss/") else None
         found: dict[str, list[str] | str] = {}
-        for step in involved(verdict):
+        for step in flagged_steps(alert):
             place = data_step(step - 1)
             try:
                 found[str(place)] = self.ids(place, source)
@@ -45,14 +45,14 @@ class Witness:
         return found
 
 
-def involved(verdict: Verdict) -> Sequence[int]:
+def flagged_steps(alert: Alert) -> Sequence[int]:
     """The steps whose samples are named.
 
-    >>> involved(Verdict(640, "loss/a", "outlier", 6.7, since=601))
+    >>> flagged_steps(Alert(640, "loss/a", "outlier", 6.7, since=601))
     [640]
-    >>> involved(Verdict(640, "loss/a", "recovered", 1.0, since=601))
+    >>> flagged_steps(Alert(640, "loss/a", "recovered", 1.0, since=601))
     [601, 602, 603, 604, 605, 606, 607, 608]
     """
-    if verdict.kind in EVERY_STEP:
-        return [verdict.step]
-    return [step for step in verdict.steps if step > 0][:MOST_STEPS]
+    if alert.kind in EVERY_STEP:
+        return [alert.step]
+    return [step for step in alert.steps if step > 0][:MOST_STEPS]

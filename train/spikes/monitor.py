@@ -1,4 +1,4 @@
-"""The loss-spike monitor: pure Python, numbers in, verdicts out, state in the checkpoint.
+"""The loss-spike monitor: pure Python, numbers in, alerts out, state in the checkpoint.
 
 Each data source has its own detector, since one source may spike alone and since a mixture's sources have different
 losses: one baseline over both would alarm at every change of mixture. The gradient norm and the size of the update have
@@ -6,8 +6,8 @@ one for each set of sources that stood together in a batch, for the same reason.
 trend is in `train.spikes.detectors`, what happens after one in `train.spikes.series` and `train.spikes.episodes`.
 
     monitor = SpikeMonitor(config.monitor)
-    for verdict in monitor.observe(step=601, losses={"imagenet": 6.7, "llava": 1.1}, grad_norm=40.2):
-        print(verdict.message())    # loss/imagenet: outlier at step 601: 6.7 (+24.1 robust deviations)
+    for alert in monitor.observe(step=601, losses={"imagenet": 6.7, "llava": 1.1}, grad_norm=40.2):
+        print(alert.message())    # loss/imagenet: outlier at step 601: 6.7 (+24.1 robust deviations)
 
 Loss and norm vouch for each other: where both lie half the threshold (4) above their baselines in one step, both are
 outliers; two independent t3 values do so once in 10,000 steps. A norm alone is an outlier at 7/8 of it (7): its log is
@@ -23,7 +23,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from configs.training import MonitorConfig
-from train.spikes.alerts import Verdict
+from train.spikes.alerts import Alert
 from train.spikes.series import Detector
 
 GRAD_NORM = "grad_norm"
@@ -42,7 +42,7 @@ class SpikeMonitor:
 
     def observe(
         self, step: int, losses: Mapping[str, float], grad_norm: float | None, update_rms: float | None = None
-    ) -> list[Verdict]:
+    ) -> list[Alert]:
         """Judge one step: mean loss of each source in the batch, global gradient norm, root mean square of the update.
 
         An update of 0 is not judged: the first step of a warm-up makes one.
@@ -55,10 +55,10 @@ class SpikeMonitor:
         if update_rms:
             values[_of_sources(UPDATE, losses)] = update_rms
         loud = self._both_stand_out(values)
-        verdicts: list[Verdict] = []
+        alerts: list[Alert] = []
         for signal, value in values.items():
-            verdicts += self._detector(signal).observe(step, value, self._threshold(signal, loud))
-        return verdicts
+            alerts += self._detector(signal).observe(step, value, self._threshold(signal, loud))
+        return alerts
 
     def loss_stands_out(self, losses: Mapping[str, float]) -> bool:
         """True if a source's loss is an outlier, before anything was learnt from the step. Changes nothing."""
@@ -73,17 +73,17 @@ class SpikeMonitor:
 
     def unresolved(self) -> dict[str, str]:
         """Signal to what is wrong with it now: `never_recovering`, `slow_divergence`, `non_finite` and so on."""
-        return {signal: nature for signal, detector in self.detectors.items() if (nature := detector.unresolved)}
+        return {signal: kind for signal, detector in self.detectors.items() if (kind := detector.unresolved)}
 
-    def state(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Any]:
         """JSON-able state of all detectors, for the checkpoint."""
-        return {signal: detector.state() for signal, detector in self.detectors.items()}
+        return {signal: detector.state_dict() for signal, detector in self.detectors.items()}
 
-    def load(self, state: Mapping[str, Any]) -> None:
-        """Inverse of `state`; what was known before is forgotten."""
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Inverse of `state_dict`; what was known before is forgotten."""
         self.detectors.clear()
         for signal, saved in state.items():
-            self._detector(signal).load(saved)
+            self._detector(signal).load_state_dict(saved)
 
     def _detector(self, signal: str) -> Detector:
         if signal not in self.detectors:

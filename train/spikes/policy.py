@@ -1,4 +1,4 @@
-"""What follows from the monitor's verdicts: a pure decision, the same on every rank, its memory in the checkpoint.
+"""What follows from the monitor's alerts: a pure decision, the same on every rank, its memory in the checkpoint.
 
     action        an outlying step      lasting trouble                 budget spent
     log           -                     -                               stop after `max_skips` non-finite steps in a row
@@ -10,9 +10,9 @@
 
 A step whose loss or gradient is not finite is skipped in all of them. Outliers are skipped `max_skips` times within
 `window` steps; after that one is skipped only next to another, so that a sample that always stands out is learnt one
-day. Lasting trouble is a source's loss that is called never recovering, slowly diverging, frozen or not positive, or
-more than `max_skips` skips in a row: a skipped step cannot mend weights that are already damaged, and skipping for ever
-freezes the run.
+day. Lasting trouble is a source's loss that is never recovering, slowly diverging, frozen or not positive, or more than
+`max_skips` skips in a row: skipping a step cannot repair weights that are already damaged, and skipping for ever stops
+all learning.
 
 Why this order: clipped isolated outliers need nothing; damage to the state needs a rollback, and other data (as PaLM
 did); a cause that stays, as too high a rate does, needs a lower rate (OPT; LLaVA's LoRA), and a budget.
@@ -24,7 +24,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from configs.training import MonitorConfig
-from train.spikes.alerts import Verdict
+from train.spikes.alerts import Alert
 from train.spikes.monitor import SpikeMonitor
 
 EXIT_CODE = 3  # of a run that was stopped by `stop` or by a spent budget
@@ -43,7 +43,7 @@ class Decision:
 
 
 @dataclass
-class Memory:
+class PolicyState:
     """What the checkpoint keeps."""
 
     skips_in_a_row: int = 0
@@ -55,13 +55,13 @@ class Memory:
     rewarm_from: int | None = None
 
 
-class Actions:
+class SpikePolicy:
     """Decides before an update whether it may happen, and after it whether to go on."""
 
     def __init__(self, config: MonitorConfig):
         """Nothing has happened yet."""
         self.config = config
-        self.memory = Memory()
+        self.state = PolicyState()
 
     @property
     def rolls_back(self) -> bool:
@@ -78,57 +78,57 @@ class Actions:
 
     @property
     def _has_skipped_enough(self) -> bool:
-        return len(self.memory.lately) >= self.config.max_skips and self.memory.skips_in_a_row == 0
+        return len(self.state.lately) >= self.config.max_skips and self.state.skips_in_a_row == 0
 
     def lr_scale(self, step: int) -> float:
         """Factor on the schedule's rate in optimizer step `step` (from 0): 1.0 unless there was a rollback."""
-        start, warm = self.memory.rewarm_from, self.config.rewarm_steps
+        start, warm = self.state.rewarm_from, self.config.rewarm_steps
         if start is None or step - start >= warm:
-            return self.memory.lr_scale
-        return self.memory.lr_scale * (step - start + 1) / warm
+            return self.state.lr_scale
+        return self.state.lr_scale * (step - start + 1) / warm
 
-    def decide(self, step: int, verdicts: Sequence[Verdict], applied: bool) -> Decision:
-        """What follows from the verdicts on `step` (counted from 1), and from whether its update was applied."""
-        memory = self.memory
-        memory.lately = [skipped for skipped in memory.lately if skipped > step - self.config.window]
+    def decide(self, step: int, alerts: Sequence[Alert], applied: bool) -> Decision:
+        """What follows from the alerts on `step` (counted from 1), and from whether its update was applied."""
+        state = self.state
+        state.lately = [skipped for skipped in state.lately if skipped > step - self.config.window]
         if applied:
-            memory.skips_in_a_row = 0
+            state.skips_in_a_row = 0
         else:
-            memory.first_skip = step if memory.skips_in_a_row == 0 else memory.first_skip
-            memory.skips_in_a_row += 1
-            memory.lately.append(step)
-            memory.missed += 1
-        if memory.skips_in_a_row > self.config.max_skips:
-            return self._answer(f"{memory.skips_in_a_row} steps in a row were skipped", memory.first_skip)
-        lasting = [verdict for verdict in verdicts if verdict.kind in LASTING and verdict.signal.startswith("loss/")]
+            state.first_skip = step if state.skips_in_a_row == 0 else state.first_skip
+            state.skips_in_a_row += 1
+            state.lately.append(step)
+            state.missed += 1
+        if state.skips_in_a_row > self.config.max_skips:
+            return self._answer(f"{state.skips_in_a_row} steps in a row were skipped", state.first_skip)
+        lasting = [alert for alert in alerts if alert.kind in LASTING and alert.signal.startswith("loss/")]
         if not lasting or self.config.action in ("log", "skip"):
             return Decision()
-        return self._answer(lasting[0].message(), min(verdict.steps.start for verdict in lasting))
+        return self._answer(lasting[0].message(), min(alert.steps.start for alert in lasting))
 
     def _answer(self, reason: str, since: int) -> Decision:
         if not self.rolls_back:
             return Decision("stop", reason, since)
-        if self.memory.rollbacks >= self.config.max_rollbacks:
+        if self.state.rollbacks >= self.config.max_rollbacks:
             return Decision("stop", f"{reason}; monitor.max_rollbacks {self.config.max_rollbacks} are spent", since)
-        lower = self.config.action == "rollback_lr" or (self.config.action == "ladder" and self.memory.rollbacks > 0)
+        lower = self.config.action == "rollback_lr" or (self.config.action == "ladder" and self.state.rollbacks > 0)
         return Decision("rollback", reason, since, lower)
 
     def rolled_back(self, step: int, decision: Decision, missed: int) -> None:
         """Note that the run stands at `step` again, with `missed` updates fewer than steps."""
-        self.memory.rollbacks += 1
-        self.memory.missed = missed
-        self.memory.skips_in_a_row, self.memory.lately = 0, []
-        self.memory.rewarm_from = step
+        self.state.rollbacks += 1
+        self.state.missed = missed
+        self.state.skips_in_a_row, self.state.lately = 0, []
+        self.state.rewarm_from = step
         if decision.lower_rate:
-            self.memory.lr_scale *= self.config.lr_backoff
+            self.state.lr_scale *= self.config.lr_backoff
 
-    def state(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Any]:
         """JSON-able state, for the checkpoint."""
-        return asdict(self.memory)
+        return asdict(self.state)
 
-    def load(self, state: Mapping[str, Any]) -> None:
-        """Inverse of `state`."""
-        self.memory = Memory(**state)
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Inverse of `state_dict`."""
+        self.state = PolicyState(**state)
 
 
 def choose_checkpoint(steps: Sequence[int], since: int, margin: int) -> list[int]:

@@ -10,13 +10,13 @@ from typing import Protocol
 import torch
 
 from configs.run_dir import RunDir
+from train.checkpoints.agreement import agreed_checkpoint
 from train.checkpoints.reading import Checkpoint, remove_checkpoint, steps_present
 from train.data.order import OrderState
-from train.distributed.world import World, everyone
+from train.distributed.world import World, all_gather_objects
 from train.models.loading import Batch
 from train.optimization.full_state import ParameterState
-from train.resume import agreed_checkpoint
-from train.spikes.policy import Actions, Decision, choose_checkpoint, skip_data
+from train.spikes.policy import Decision, SpikePolicy, choose_checkpoint, skip_data
 
 
 class Restorable(Protocol):
@@ -30,7 +30,7 @@ class Restorable(Protocol):
         ...
 
 
-def suspects(batches: Sequence[Batch], sums: Sequence[torch.Tensor]) -> dict[int, list[str]]:
+def nonfinite_samples(batches: Sequence[Batch], sums: Sequence[torch.Tensor]) -> dict[int, list[str]]:
     """Rank to the ids of its samples whose loss is not finite. Collective; called only when there are some."""
     mine = [
         sample_id
@@ -38,39 +38,39 @@ def suspects(batches: Sequence[Batch], sums: Sequence[torch.Tensor]) -> dict[int
         for sample_id, finite in zip(batch.ids, torch.isfinite(by_sample).tolist(), strict=True)
         if not finite
     ]
-    return {rank: ids for rank, ids in enumerate(everyone(mine)) if ids}
+    return {rank: ids for rank, ids in enumerate(all_gather_objects(mine)) if ids}
 
 
-def roll_back(trainer: Restorable, run: RunDir, actions: Actions, decision: Decision) -> Decision | str:
+def roll_back(trainer: Restorable, run: RunDir, policy: SpikePolicy, decision: Decision) -> Decision | str:
     """Go back to a checkpoint from before the trouble and skip the data seen since.
 
     Returns what was done in words, or the decision to stop where there is no such checkpoint. Checkpoints after that
     one are deleted: they hold the trouble, and a resume must not find them.
     """
-    candidates = choose_checkpoint(steps_present(run), decision.since, actions.config.rollback_margin)
-    checkpoint, problems = agreed_checkpoint(run, everyone(candidates)[0])
+    candidates = choose_checkpoint(steps_present(run), decision.since, policy.config.rollback_margin)
+    checkpoint, problems = agreed_checkpoint(run, all_gather_objects(candidates)[0])
     passed_over = "".join(f"; passed over {problem}" for problem in problems)
     if checkpoint is None:
         reason = f"{decision.reason}; no whole checkpoint from before step {decision.since}{passed_over}"
         return Decision("stop", reason, decision.since)
     here, step = trainer.order, checkpoint.step
-    missed = step if actions.config.reset_moments else int(checkpoint.state["actions"]["missed"])
+    missed = step if policy.config.reset_moments else int(checkpoint.state["policy"]["missed"])
     parameters = checkpoint.parameters()
     trainer.write_back(
-        checkpoint, _without_moments(parameters) if actions.config.reset_moments else parameters, step - missed
+        checkpoint, _without_moments(parameters) if policy.config.reset_moments else parameters, step - missed
     )
     before = OrderState(step, tuple((first, last) for first, last in checkpoint.state["order"]["skipped"]))
     first, last = before.data_step(step), here.data_step(here.step)
     trainer.order = OrderState(step, skip_data(here.skipped, first, last))
-    actions.rolled_back(step, decision, missed)
-    if trainer.world.leads:
+    policy.rolled_back(step, decision, missed)
+    if trainer.world.is_main_process:
         for later in steps_present(run):
             if later > step:
                 remove_checkpoint(run.checkpoint(later))
     trainer.world.barrier()
     return (
         f"from step {here.step} to the checkpoint of step {step}, skipping data steps {first} to {last - 1}, "
-        f"learning rates x {actions.memory.lr_scale:g}: {decision.reason}{passed_over}"
+        f"learning rates x {policy.state.lr_scale:g}: {decision.reason}{passed_over}"
     )
 
 

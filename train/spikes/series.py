@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from configs.training import MonitorConfig
-from train.spikes.alerts import Verdict
+from train.spikes.alerts import Alert
 from train.spikes.detectors import Baseline, Shift, Trend
 from train.spikes.episodes import SETTLED, Episode
 
@@ -43,10 +43,10 @@ class Detector:
     def unresolved(self) -> str | None:
         """What is wrong now."""
         if self.episode:
-            return self.episode.nature or "outlier"
+            return self.episode.kind or "outlier"
         return "slow_divergence" if self.rising_since is not None else None
 
-    def observe(self, step: int, value: float, threshold: float) -> list[Verdict]:
+    def observe(self, step: int, value: float, threshold: float) -> list[Alert]:
         """Judge one value; an outlier lies more than `threshold` deviations above the baseline."""
         self.same = self.same + 1 if value == self.last else 1
         self.last = value if math.isfinite(value) else None
@@ -66,7 +66,7 @@ class Detector:
             since = step if kind == "outlier" else self.shift.began()
             self.episode = Episode(since, None if kind == "outlier" else "shift", list(self.window.values), self._kept)
             self.episode.add(step, log, True)
-            return [Verdict(step, self.signal, kind, value, z, since)]
+            return [Alert(step, self.signal, kind, value, z, since)]
         self.window.admit(log)
         return self._judge_trend(step, value) if self.watches_level else []
 
@@ -81,7 +81,7 @@ class Detector:
             return "not_positive"
         return "frozen" if self.same >= FROZEN_AFTER else None
 
-    def _take_fault(self, step: int, value: float, fault: str) -> list[Verdict]:
+    def _take_fault(self, step: int, value: float, fault: str) -> list[Alert]:
         """Every step of a fault is reported, up to 8 in a row; after that each 32nd."""
         if self.episode is None:
             self.episode = Episode(step, fault, list(self.window.values), self._kept)
@@ -89,49 +89,49 @@ class Detector:
         lasted = self.episode.values
         if lasted > FROZEN_AFTER and lasted % self.config.reseed_after:
             return []
-        return [Verdict(step, self.signal, fault, value, since=self.episode.since)]
+        return [Alert(step, self.signal, fault, value, since=self.episode.since)]
 
-    def _continue(self, episode: Episode, step: int, value: float, outlier: bool) -> list[Verdict]:
+    def _continue(self, episode: Episode, step: int, value: float, outlier: bool) -> list[Alert]:
         """Judge a finite value inside an episode."""
         log = math.log(value)
         judged = len(self.healthy) >= self.config.warmup
         z = self.healthy.z(log) if judged else 0.0
         episode.add(step, log, outlier or z > self.config.threshold)
-        verdicts = [Verdict(step, self.signal, "outlier", value, z, episode.since)] if outlier else []
+        alerts = [Alert(step, self.signal, "outlier", value, z, episode.since)] if outlier else []
         if episode.is_back(self.healthy, judged):
-            return [*verdicts, self._close(episode, value, z)]
-        if episode.values >= self.config.accept_after * (2 if episode.nature == "recovering" else 1):
+            return [*alerts, self._close(episode, value, z)]
+        if episode.values >= self.config.accept_after * (2 if episode.kind == "recovering" else 1):
             self.episode, self.healthy = None, self.window
             self.trend, self.rising_since, self.shift = Trend(), None, Shift()
-            return [*verdicts, Verdict(step, self.signal, "accepted", value, z, episode.since, episode.nature)]
+            return [*alerts, Alert(step, self.signal, "accepted", value, z, episode.since, episode.kind)]
         if episode.values % self.config.reseed_after == 0 and episode.is_still_out(self.healthy):
-            verdicts.append(Verdict(step, self.signal, episode.name(self.healthy), value, z, episode.since))
+            alerts.append(Alert(step, self.signal, episode.name(self.healthy), value, z, episode.since))
             self.window = Baseline(self.config.window, (log for _, log in episode.tail))
-        return verdicts
+        return alerts
 
-    def _close(self, episode: Episode, value: float, z: float) -> Verdict:
+    def _close(self, episode: Episode, value: float, z: float) -> Alert:
         """Admit the values since it ended, and say at which step that was."""
         self.window = self.healthy
         for _, log in episode.settled:
             self.window.admit(log)
         self.episode, self.shift = None, Shift()
-        ended, nature = episode.settled[0][0], episode.whole_nature()
-        return Verdict(ended, self.signal, "recovered", value, z, episode.since, nature)
+        ended, kind = episode.settled[0][0], episode.final_kind()
+        return Alert(ended, self.signal, "recovered", value, z, episode.since, kind)
 
-    def _judge_trend(self, step: int, value: float) -> list[Verdict]:
+    def _judge_trend(self, step: int, value: float) -> list[Alert]:
         rising = self.trend.judge(math.log(value), self.window)
         if rising is None or (not rising and self.rising_since is None):
             return []
         if not rising:
             since, self.rising_since = self.rising_since, None
-            return [Verdict(step, self.signal, "recovered", value, None, since, "slow_divergence")]
+            return [Alert(step, self.signal, "recovered", value, None, since, "slow_divergence")]
         self.blocks_said = 0 if self.rising_since is None else self.blocks_said + 1
         self.rising_since = step if self.rising_since is None else self.rising_since
         if self.blocks_said % TREND_SAID_EVERY:
             return []
-        return [Verdict(step, self.signal, "slow_divergence", value, None, self.rising_since)]
+        return [Alert(step, self.signal, "slow_divergence", value, None, self.rising_since)]
 
-    def state(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Any]:
         """JSON-able state."""
         return {
             "window": list(self.window.values),
@@ -139,23 +139,23 @@ class Detector:
             "recent_steps": list(self.shift.steps),
             "last": self.last,
             "same": self.same,
-            "episode": self.episode.state() if self.episode else None,
+            "episode": self.episode.state_dict() if self.episode else None,
             "own_window": self.healthy is not self.window,
-            "trend": self.trend.state(),
+            "trend": self.trend.state_dict(),
             "rising_since": self.rising_since,
             "blocks_said": self.blocks_said,
         }
 
-    def load(self, state: Mapping[str, Any]) -> None:
-        """Inverse of `state`."""
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Inverse of `state_dict`."""
         self.window = self.healthy = Baseline(self.config.window, state["window"])
         self.shift = Shift()
         self.shift.recent.extend(state["recent"])
         self.shift.steps.extend(state.get("recent_steps", []))
         self.last, self.same = state["last"], state["same"]
-        self.trend = Trend.of(state["trend"])
+        self.trend = Trend.from_state_dict(state["trend"])
         self.rising_since, self.blocks_said = state["rising_since"], state["blocks_said"]
         saved = state["episode"]
-        self.episode = None if saved is None else Episode.of(saved)
+        self.episode = None if saved is None else Episode.from_state_dict(saved)
         if saved is not None and state["own_window"]:
             self.healthy = Baseline(self.config.window, saved["healthy"])

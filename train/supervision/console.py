@@ -9,7 +9,7 @@ import sys
 from typing import Any, TextIO, cast
 
 
-class Lasting:
+class PipeSafeStream:
     """A text stream that turns to /dev/null when nobody is left to read it."""
 
     def __init__(self, stream: TextIO):
@@ -40,7 +40,7 @@ class Lasting:
         return getattr(self._stream, name)
 
 
-def outlive_readers() -> None:
+def ignore_broken_pipe() -> None:
     """Make this process' standard output and standard error last."""
-    sys.stdout = cast(TextIO, Lasting(sys.stdout))
-    sys.stderr = cast(TextIO, Lasting(sys.stderr))
+    sys.stdout = cast(TextIO, PipeSafeStream(sys.stdout))
+    sys.stderr = cast(TextIO, PipeSafeStream(sys.stderr))

@@ -31,7 +31,7 @@ SILENT = 10.0  # seconds without a sign of life after which a rank is said to be
 
 
 @dataclass(frozen=True)
-class Beat:
+class Heartbeat:
     """A rank's last sign of life: `age` seconds old, in `stage` of the step after `step`; `waits` in a collective."""
 
     rank: int
@@ -67,34 +67,34 @@ class Peer:
         return self.host == socket.gethostname() and not self.process.lives
 
 
-def culprits(beats: Sequence[Beat]) -> list[Beat]:
+def stuck_ranks(heartbeats: Sequence[Heartbeat]) -> list[Heartbeat]:
     """Who keeps the others waiting: the silent ranks; those in no collective while others are; those furthest back.
 
     Nobody if all are at one place. On a GPU only waiting for the CPU's collectives is seen.
 
-    >>> culprits([Beat(0, 7, "agreement", True, 1), Beat(1, 7, "data", False, 1)])
-    [Beat(rank=1, step=7, stage='data', waits=False, age=1)]
+    >>> stuck_ranks([Heartbeat(0, 7, "agreement", True, 1), Heartbeat(1, 7, "data", False, 1)])
+    [Heartbeat(rank=1, step=7, stage='data', waits=False, age=1)]
     """
-    silent = [beat for beat in beats if beat.age > SILENT]
+    silent = [heartbeat for heartbeat in heartbeats if heartbeat.age > SILENT]
     if silent:
         return silent
-    if any(beat.waits for beat in beats) and not all(beat.waits for beat in beats):
-        return [beat for beat in beats if not beat.waits]
-    places = [(beat.step, STAGES.index(beat.stage)) for beat in beats]
-    behind = [beat for beat, place in zip(beats, places, strict=True) if place == min(places)]
-    return behind if len(behind) < len(beats) else []
+    if any(heartbeat.waits for heartbeat in heartbeats) and not all(heartbeat.waits for heartbeat in heartbeats):
+        return [heartbeat for heartbeat in heartbeats if not heartbeat.waits]
+    places = [(heartbeat.step, STAGES.index(heartbeat.stage)) for heartbeat in heartbeats]
+    behind = [heartbeat for heartbeat, place in zip(heartbeats, places, strict=True) if place == min(places)]
+    return behind if len(behind) < len(heartbeats) else []
 
 
 @dataclass
-class Board:
+class HeartbeatStore:
     """This rank's view of all ranks; `peers` is complete once `join` returned."""
 
     rank: int
     size: int
     peers: list[Peer] = field(default_factory=list)
     answered: float = field(default_factory=time.monotonic)  # when rank 0's store last answered
-    tell: Callable[[str], None] = print  # called from the thread
-    _beats: dict[int, tuple[Any, float]] = field(default_factory=dict)  # what a rank wrote last, and when it was new
+    report: Callable[[str], None] = print  # called from the thread
+    _latest: dict[int, tuple[Any, float]] = field(default_factory=dict)  # what a rank wrote last, and when it was new
     _ended: threading.Event = field(default_factory=threading.Event)
     _silent: set[int] = field(default_factory=set)
 
@@ -117,15 +117,15 @@ class Board:
             Peer.seen_from_here(rank, host, Process(pid, start)) for rank, (host, pid, start) in enumerate(roster)
         ]
         first = [0.0, progress.place.step, "start", False]  # until a rank writes
-        self._beats = {peer.rank: (first, time.monotonic()) for peer in self.peers}
-        threading.Thread(target=self._run, args=(store, progress), name="board", daemon=True).start()
+        self._latest = {peer.rank: (first, time.monotonic()) for peer in self.peers}
+        threading.Thread(target=self._run, args=(store, progress), name="heartbeats", daemon=True).start()
 
     def _connect(self) -> Store:
         """A connection of its own: the process group's may be busy."""
         host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
         store = TCPStore(host, port, is_master=False, timeout=datetime.timedelta(minutes=10))
         attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
-        return PrefixStore(f"board/{attempt}", store)
+        return PrefixStore(f"heartbeats/{attempt}", store)
 
     def name(self, rank: int) -> str:
         """The rank, and where it runs once `join` has returned."""
@@ -142,7 +142,7 @@ class Board:
             place = progress.place
             with contextlib.suppress(RuntimeError):  # no answer: `answered` says since when
                 text = json.dumps([time.time(), place.step, place.stage, in_collective()])
-                store.set(f"beat/{self.rank}", text)
+                store.set(f"heartbeat/{self.rank}", text)
                 if signals.stop_requested() and not asked:
                     store.set("stop", f"rank {self.rank} was asked to stop: {signals.reason()}")
                     asked = True
@@ -156,28 +156,35 @@ class Board:
     def _read(self, store: Store) -> None:
         now = time.monotonic()
         for peer in self.peers:
-            key = f"beat/{peer.rank}"
+            key = f"heartbeat/{peer.rank}"
             if store.check([key]):
-                beat = json.loads(store.get(key))
-                if peer.rank not in self._beats or self._beats[peer.rank][0] != beat:
-                    self._beats[peer.rank] = (beat, now)
+                heartbeat = json.loads(store.get(key))
+                if peer.rank not in self._latest or self._latest[peer.rank][0] != heartbeat:
+                    self._latest[peer.rank] = (heartbeat, now)
 
     def _name_the_silent(self) -> None:
         """Tell once of each rank that went silent, and once when it is back."""
-        known = [beat for beat in self.beats() if self.rank == 0 or beat.stage == UNKNOWN]  # others read now and then
-        silent = {beat.rank: beat for beat in known if beat.age > SILENT and beat.rank != self.rank}
+        known = [
+            heartbeat for heartbeat in self.latest() if self.rank == 0 or heartbeat.stage == UNKNOWN
+        ]  # others read now and then
+        silent = {
+            heartbeat.rank: heartbeat for heartbeat in known if heartbeat.age > SILENT and heartbeat.rank != self.rank
+        }
         for rank in silent.keys() - self._silent:
-            self.tell(f"{self.peers[rank]} gives no sign of life; {describe(silent[rank])}")
+            self.report(f"{self.peers[rank]} gives no sign of life; {describe(silent[rank])}")
         for rank in self._silent - silent.keys():
-            self.tell(f"{self.peers[rank]} is back")
+            self.report(f"{self.peers[rank]} is back")
         self._silent = set(silent)
 
-    def beats(self) -> list[Beat]:
+    def latest(self) -> list[Heartbeat]:
         """The last signs of life this rank knows of; rank 0 alone, if it holds the store and does not answer."""
         now = time.monotonic()
         if self.rank != 0 and now - self.answered > SILENT:
-            return [Beat(0, -1, UNKNOWN, False, now - self.answered)]
-        return [Beat(rank, beat[1], beat[2], beat[3], now - new) for rank, (beat, new) in sorted(self._beats.items())]
+            return [Heartbeat(0, -1, UNKNOWN, False, now - self.answered)]
+        return [
+            Heartbeat(rank, heartbeat[1], heartbeat[2], heartbeat[3], now - new)
+            for rank, (heartbeat, new) in sorted(self._latest.items())
+        ]
 
 
 def in_collective() -> bool:
@@ -190,8 +197,8 @@ def in_collective() -> bool:
     return False
 
 
-def describe(beat: Beat) -> str:
-    """A beat in words."""
-    if beat.stage == UNKNOWN:
-        return f"its store has not answered for {beat.age:.0f} s"
-    return f"last seen {beat.age:.0f} s ago after step {beat.step} in stage {beat.stage}"
+def describe(heartbeat: Heartbeat) -> str:
+    """A heartbeat in words."""
+    if heartbeat.stage == UNKNOWN:
+        return f"its store has not answered for {heartbeat.age:.0f} s"
+    return f"last seen {heartbeat.age:.0f} s ago after step {heartbeat.step} in stage {heartbeat.stage}"

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from typing import IO, NoReturn
 
 from configs.run_dir import RunDir
-from train.supervision.heartbeats import Beat, Board, culprits, describe, in_collective
+from train.supervision.heartbeats import Heartbeat, HeartbeatStore, describe, in_collective, stuck_ranks
 from train.supervision.progress import Progress
 
 EXIT_CODE = 4  # a rank hangs or died
@@ -37,12 +37,12 @@ class Watchdog:
     """Watches `progress`; `tell` gets (kind, message) of what it finds, from its thread."""
 
     run: RunDir
-    board: Board
+    heartbeats: HeartbeatStore
     progress: Progress
     timeout: float
     """Seconds."""
     tell: Callable[[str, str], None]
-    saves: Callable[[], bool] = lambda: False
+    is_saving: Callable[[], bool] = lambda: False
     """Whether a checkpoint is being written: it is whole in memory, and the next to be lost if the process ends."""
 
     @contextmanager
@@ -50,15 +50,15 @@ class Watchdog:
         """Watch while the block runs. An error that leaves it ends the process, after saying where this rank was."""
         ended = threading.Event()
         self.run.root.mkdir(parents=True, exist_ok=True)
-        with open(self.run.hang(self.board.rank), "w", opener=_private, encoding="utf-8") as file:
+        with open(self.run.hang(self.heartbeats.rank), "w", opener=_private, encoding="utf-8") as file:
             threading.Thread(target=self._watch, args=(ended, file), name="watchdog", daemon=True).start()
             try:
                 yield
             finally:
                 ended.set()
-                self.board.leave()
+                self.heartbeats.leave()
                 faulthandler.cancel_dump_traceback_later()
-                self.run.hang(self.board.rank).unlink(missing_ok=True)
+                self.run.hang(self.heartbeats.rank).unlink(missing_ok=True)
 
     def _watch(self, ended: threading.Event, file: IO[str]) -> None:
         period = min(1.0, self.timeout / 10)
@@ -71,7 +71,7 @@ class Watchdog:
             faulthandler.dump_traceback_later(self.timeout + SLACK, exit=True, file=file)
             if self.progress.age() > self.timeout:
                 self._give_up(file, self._hang())
-            if not any(peer.gone for peer in self.board.peers):
+            if not any(peer.gone for peer in self.heartbeats.peers):
                 lost_since = None
             elif lost_since is None:
                 lost_since = now
@@ -81,11 +81,11 @@ class Watchdog:
     @property
     def grace(self) -> float:
         """Seconds after a rank's death at which this one ends: a checkpoint under way has `timeout` to be finished."""
-        return max(GRACE, self.timeout) if self.saves() else GRACE
+        return max(GRACE, self.timeout) if self.is_saving() else GRACE
 
     def _place(self) -> str:
         place = self.progress.place
-        return f"rank {self.board.rank}, after step {place.step}, stage {place.stage}"
+        return f"rank {self.heartbeats.rank}, after step {place.step}, stage {place.stage}"
 
     def _hang(self) -> str:
         return f"{self._place()}: no progress for {self.progress.age():.0f} s (train.step_timeout {self.timeout:g})"
@@ -97,7 +97,7 @@ class Watchdog:
         """Say where this rank was when `error` ended its run, and end its process without waiting for anything."""
         traceback.print_exception(error)
         noticed = time.monotonic() + NOTICE
-        while not self.lost() and time.monotonic() < noticed and self.board.size > 1:
+        while not self.lost() and time.monotonic() < noticed and self.heartbeats.size > 1:
             time.sleep(0.1)  # of a rank that was killed, the broken connection is seen before its end is
         text = f"{self._place()}: {type(error).__name__}: {_first_words(error)}"
         text += f"; {self.lost()}" if self.lost() else ""
@@ -108,7 +108,7 @@ class Watchdog:
 
     def lost(self) -> str:
         """The ranks of this host that have died, in words; empty if none has."""
-        gone = [str(peer) for peer in self.board.peers if peer.gone]
+        gone = [str(peer) for peer in self.heartbeats.peers if peer.gone]
         return f"{', '.join(gone)} has died" if gone else ""
 
     def _give_up(self, file: IO[str], message: str) -> None:
@@ -119,29 +119,31 @@ class Watchdog:
             os._exit(EXIT_CODE)
 
     def _accuse(self, file: IO[str], message: str) -> None:
-        blamed = culprits(self.board.beats()) or self._own_fault()
-        stuck = "; ".join(f"{self.board.peers[beat.rank]} is stuck, {describe(beat)}" for beat in blamed)
+        blamed = stuck_ranks(self.heartbeats.latest()) or self._own_fault()
+        stuck = "; ".join(
+            f"{self.heartbeats.peers[heartbeat.rank]} is stuck, {describe(heartbeat)}" for heartbeat in blamed
+        )
         text = f"{message}; {stuck or 'all ranks are at the same place'}; stacks in {file.name}"
         faulthandler.dump_traceback(file, all_threads=True)
         file.flush()
         self.tell("hang", text)
         with contextlib.suppress(OSError):
             print(f"error: {text}", file=sys.stderr, flush=True)
-        if self.board.rank == 0 and self.board.size > 1:
+        if self.heartbeats.rank == 0 and self.heartbeats.size > 1:
             time.sleep(1.0)  # rank 0 holds the store in which the others look up who is stuck
-        for beat in blamed:
-            peer = self.board.peers[beat.rank]
-            here = peer.host == self.board.peers[self.board.rank].host
-            if here and beat.rank != self.board.rank and peer.process.lives:
+        for heartbeat in blamed:
+            peer = self.heartbeats.peers[heartbeat.rank]
+            here = peer.host == self.heartbeats.peers[self.heartbeats.rank].host
+            if here and heartbeat.rank != self.heartbeats.rank and peer.process.lives:
                 with contextlib.suppress(ProcessLookupError):  # another rank was quicker
                     os.kill(peer.process.pid, signal.SIGKILL)  # stopped, it would outlive the launcher's SIGTERM
 
-    def _own_fault(self) -> list[Beat]:
+    def _own_fault(self) -> list[Heartbeat]:
         """This rank alone, unless it waits for others."""
         place = self.progress.place
-        if self.board.size > 1 and (in_collective() or place.stage in ("agreement", "exchange")):
+        if self.heartbeats.size > 1 and (in_collective() or place.stage in ("agreement", "exchange")):
             return []
-        return [Beat(self.board.rank, place.step, place.stage, False, 0.0)]
+        return [Heartbeat(self.heartbeats.rank, place.step, place.stage, False, 0.0)]
 
 
 def _first_words(error: Exception, most: int = 200) -> str:

@@ -25,7 +25,7 @@ from data_prep.inspect import contact_sheet
 from data_prep.sample import Sample
 from train.data.order import PADDING
 from train.data.sources import SourceSet
-from train.loggers.metrics_log import records
+from train.loggers.jsonl import read_records
 from train.plan import plan_order
 from train.spikes.alerts import ALARMS, NEWS
 from train.spikes.plot import Curve, Mark, svg
@@ -49,7 +49,7 @@ class Story:
         run = RunDir(folder)
         if not run.metrics.is_file():
             raise RunError(f"{folder} holds no run: there is no {run.metrics.name}; give a folder such as runs/NAME")
-        return cls(run, records(run.metrics), records(run.events))
+        return cls(run, read_records(run.metrics), read_records(run.events))
 
     @property
     def marked(self) -> list[Record]:

@@ -13,10 +13,10 @@ from safetensors import safe_open
 from configs.errors import RunError
 from configs.run_dir import RunDir
 from configs.training import CheckpointConfig
-from train.checkpoints.async_checkpointer import Saver
+from train.checkpoints.async_checkpointer import AsyncCheckpointer
 from train.checkpoints.reading import MANIFEST, SELF, manifest_sum, newest_checkpoint, open_checkpoint, steps_present
 from train.checkpoints.tensor_file import write_tensors
-from train.checkpoints.writing import CheckpointWriter, Snapshot, tidy
+from train.checkpoints.writing import CheckpointWriter, Snapshot, cleanup_partial
 from train.optimization.full_state import ParameterState
 
 NAMES = ("model.a", "model.b")
@@ -188,7 +188,7 @@ def test_a_writer_killed_between_the_two_renames_has_lost_nothing(run):
     write(run, 1)
     run.checkpoint(1).rename(run.checkpoints / ".step-00000001.old")
     (run.checkpoints / ".step-00000001.tmp").mkdir()
-    tidy(run)
+    cleanup_partial(run)
     assert newest_checkpoint(run)[0].step == 1
     assert [folder.name for folder in run.checkpoints.iterdir()] == ["step-00000001"]
 
@@ -241,41 +241,41 @@ class HeldBack(CheckpointWriter):
 
 def test_training_goes_on_while_a_checkpoint_is_written(run):
     writer = HeldBack(run)
-    saver = Saver(writer, asynchronous=True)
-    saver.begin(snapshot(5), time.perf_counter())
-    assert saver.finished() is None
+    checkpointer = AsyncCheckpointer(writer, asynchronous=True)
+    checkpointer.begin(snapshot(5), time.perf_counter())
+    assert checkpointer.finished() is None
     assert steps_present(run) == []
     writer.go.set()
-    outcome = saver.finished(wait=True)
+    outcome = checkpointer.finished(wait=True)
     assert outcome.error is None
     assert outcome.waited < outcome.seconds
     assert outcome.size == sum(file.stat().st_size for file in run.checkpoint(5).iterdir())
-    assert saver.finished(wait=True) is None, "told once"
+    assert checkpointer.finished(wait=True) is None, "told once"
     assert newest_checkpoint(run)[0].step == 5
 
 
 def test_a_mistake_in_the_writer_ends_the_run(run, monkeypatch):
-    saver = Saver(CheckpointWriter(run, CheckpointConfig()), asynchronous=True)
-    monkeypatch.setattr(saver.writer, "_write_files", lambda *_: {}["missing"])
-    saver.begin(snapshot(5), time.perf_counter())
+    checkpointer = AsyncCheckpointer(CheckpointWriter(run, CheckpointConfig()), asynchronous=True)
+    monkeypatch.setattr(checkpointer.writer, "_write_files", lambda *_: {}["missing"])
+    checkpointer.begin(snapshot(5), time.perf_counter())
     with pytest.raises(KeyError):
-        saver.finished(wait=True)
+        checkpointer.finished(wait=True)
 
 
 def test_a_disk_without_room_is_an_outcome_and_the_next_save_is_tried(run, monkeypatch):
     write(run, 1)
-    saver = Saver(CheckpointWriter(run, CheckpointConfig()), asynchronous=True)
+    checkpointer = AsyncCheckpointer(CheckpointWriter(run, CheckpointConfig()), asynchronous=True)
     with monkeypatch.context() as full:
         full.setattr("train.checkpoints.writing.shutil.disk_usage", lambda _: Full())
-        saver.begin(snapshot(2), time.perf_counter())
-        outcome = saver.finished(wait=True)
+        checkpointer.begin(snapshot(2), time.perf_counter())
+        outcome = checkpointer.finished(wait=True)
     assert outcome.event()[0] == "checkpoint_failed"
     assert "must be free (the state x 1.2) and 0.0 MB are" in outcome.error
-    assert saver.failed_step == 2
+    assert checkpointer.failed_step == 2
     assert steps_present(run) == [1]
-    saver.begin(snapshot(3), time.perf_counter())
-    assert saver.finished(wait=True).event()[0] == "checkpoint"
-    assert saver.failed_step is None
+    checkpointer.begin(snapshot(3), time.perf_counter())
+    assert checkpointer.finished(wait=True).event()[0] == "checkpoint"
+    assert checkpointer.failed_step is None
 
 
 class Full:

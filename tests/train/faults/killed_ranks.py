@@ -30,9 +30,9 @@ from configs.load import load_config
 from configs.run import RunConfig
 from configs.run_dir import RunDir
 from configs.training import CheckpointConfig
-from train.checkpoints.async_checkpointer import Saver
+from train.checkpoints.async_checkpointer import AsyncCheckpointer
 from train.checkpoints.reading import MANIFEST, newest_checkpoint
-from train.checkpoints.writing import CheckpointWriter, Snapshot, tidy
+from train.checkpoints.writing import CheckpointWriter, Snapshot, cleanup_partial
 from train.distributed.world import free_port
 from train.optimization.full_state import ParameterState
 from train.plan import make_plan
@@ -71,12 +71,12 @@ def mark_file_operations(pipe: int, run: RunDir) -> None:
 
 def save_alone(pipe: int, run: RunDir, step: int) -> None:
     """What the leading rank does at a save: the thread writes while 'training' goes on."""
-    tidy(run)
+    cleanup_partial(run)
     states = state_of(step)
     mark_file_operations(pipe, run)
-    saver = Saver(CheckpointWriter(run, CheckpointConfig(keep_last=2)), asynchronous=True)
-    saver.begin(Snapshot.take(step, iter(states), {}), time.perf_counter())
-    while (outcome := saver.finished()) is None:
+    checkpointer = AsyncCheckpointer(CheckpointWriter(run, CheckpointConfig(keep_last=2)), asynchronous=True)
+    checkpointer.begin(Snapshot.take(step, iter(states), {}), time.perf_counter())
+    while (outcome := checkpointer.finished()) is None:
         states[0].master @ states[1].master.t()
     assert outcome.error is None, outcome.error
     mark(pipe, "done")
@@ -93,9 +93,9 @@ def save_together(pipe: int, rank: int, port: int, plan: Any, step: int) -> None
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     world = start_world()
     trainer = build_trainer(plan, world, open_run(plan, resume=True))
-    trainer.parts.sinks.clear()
+    trainer.components.loggers.clear()
     trainer.order = type(trainer.order)(step)
-    gather = trainer.parts.engine.state.gather
+    gather = trainer.components.engine.state.iter_full_state
 
     def marked() -> Any:
         if rank == 1:
@@ -104,11 +104,11 @@ def save_together(pipe: int, rank: int, port: int, plan: Any, step: int) -> None
         if rank == 1:
             mark(pipe, "gathered")
 
-    trainer.parts.engine.state.gather = marked  # type: ignore[method-assign]
+    trainer.components.engine.state.iter_full_state = marked  # type: ignore[method-assign]
     try:
         trainer.save()
     finally:
-        trainer.parts.saver.finished(wait=True)
+        trainer.components.checkpointer.finished(wait=True)
     mark(pipe, "done")
 
 

@@ -19,7 +19,7 @@ import torch.distributed
 from configs.errors import RunError
 from configs.run_dir import RunDir
 from train.checkpoints.reading import steps_present
-from train.distributed.world import by_leader
+from train.distributed.world import run_on_main
 from train.resume import agreed_checkpoint
 
 
@@ -40,7 +40,7 @@ def fail() -> None:
 def end_of(work: Callable[[], int | None]) -> object:
     """What work of the leading rank comes to on this one."""
     try:
-        return by_leader(work)
+        return run_on_main(work)
     except RunError as error:
         return str(error)
 

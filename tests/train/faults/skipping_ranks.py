@@ -22,7 +22,7 @@ from train.distributed.world import World, start_world, stop_world
 from train.optimization.engine import Engine
 from train.plan import make_plan
 from train.resume import open_run
-from train.spikes.alerts import Verdict
+from train.spikes.alerts import Alert
 from train.trainer import Trainer
 
 STEPS, FAULT = 5, 2  # optimizer steps, and which of them (from 0) is faulty on rank 1
@@ -43,7 +43,7 @@ def same(one: list[Any], other: list[Any]) -> bool:
 
 def poison_loss(trainer: Trainer, world: World) -> None:
     """One weight of the second sample of rank 1's first micro-batch becomes NaN in the loss of step `FAULT`."""
-    module, original = trainer.parts.engine.module, type(trainer.parts.engine.module).forward
+    module, original = trainer.components.engine.module, type(trainer.components.engine.module).forward
     calls = {"steps": 0}
 
     def forward(self: Any, batch: Any) -> Any:
@@ -60,7 +60,7 @@ def poison_loss(trainer: Trainer, world: World) -> None:
 
 def poison_gradient(trainer: Trainer, world: World) -> None:
     """The loss is fine; rank 1's gradient of one parameter is infinite."""
-    parameter = trainer.parts.engine.trainable[0][1]
+    parameter = trainer.components.engine.trainable[0][1]
 
     def hook(gradient: torch.Tensor) -> torch.Tensor:
         bad = world.rank == 1 and trainer.order.step == FAULT
@@ -74,7 +74,7 @@ def cell(config_file: Path, world: World, name: str, stage: int, dtype: str, poi
     overrides = [f"train.max_steps={STEPS}", "checkpoint.every=100"]
     trainer = make_trainer(config_file, world, name, stage, dtype, overrides)
     poison(trainer, world)
-    states, step, engine = [], trainer._step, trainer.parts.engine
+    states, step, engine = [], trainer._step, trainer.components.engine
 
     def watched(number: int, *rest: Any) -> Any:
         if number in (FAULT, FAULT + 1):
@@ -84,14 +84,14 @@ def cell(config_file: Path, world: World, name: str, stage: int, dtype: str, poi
     trainer._step = watched  # type: ignore[method-assign]
     trainer.run()
     final = state(engine)
-    for sink in trainer.parts.sinks:
-        sink.close()
+    for logger in trainer.components.loggers:
+        logger.close()
     return {
         "unchanged": same(*states),
         "moved_on": not same(states[1], final),
         "finite": all(bool(master.isfinite().all()) for _, master, _ in final[0]),
         "updates": final[1],
-        "missed": trainer.parts.actions.memory.missed,
+        "missed": trainer.components.policy.state.missed,
         "run": str(trainer.plan.run.root),
     }
 
@@ -112,15 +112,15 @@ def rollback_cell(
     overrides = ["train.max_steps=12", "checkpoint.every=2", "checkpoint.keep_last=10", "monitor.action=rollback_lr"]
     overrides += ["monitor.max_rollbacks=1", "monitor.rollback_margin=2", "monitor.rewarm_steps=0", *more]
     trainer = make_trainer(config_file, world, name, stage, dtype, overrides)
-    cries, monitor, engine, step = [7, 9], trainer.parts.monitor, trainer.parts.engine, trainer._step
+    cries, monitor, engine, step = [7, 9], trainer.components.monitor, trainer.components.engine, trainer._step
     observe, states, read = monitor.observe, [], []
 
     def crying(number: int, *rest: Any) -> Any:
-        verdicts = observe(number, *rest)
+        alerts = observe(number, *rest)
         if number in cries:
             cries.remove(number)
-            verdicts = [Verdict(number, "loss/pictures", "never_recovering", 1.0, since=number - 1)]
-        return verdicts
+            alerts = [Alert(number, "loss/pictures", "never_recovering", 1.0, since=number - 1)]
+        return alerts
 
     def watched(number: int, data: Any, *rest: Any) -> Any:
         read.append((number, trainer.order.data_step(number)))
@@ -138,7 +138,7 @@ def rollback_cell(
         "stopped": trainer.stopped,
         "skipped": trainer.order.skipped,
         "checkpoints": steps_present(trainer.plan.run),
-        "lr_scale": trainer.parts.actions.lr_scale(9),
+        "lr_scale": trainer.components.policy.lr_scale(9),
         "run": str(trainer.plan.run.root),
     }
 
@@ -147,7 +147,7 @@ def clip_cell(config_file: Path, world: World, name: str, stage: int, dtype: str
     """A run whose update is clipped, judged from its full state before and after each step."""
     overrides = ["train.max_steps=4", "checkpoint.every=100", "optim.update_clip=stable", "optim.weight_decay=0.1"]
     trainer = make_trainer(config_file, world, name, stage, dtype, overrides)
-    engine, step, errors, factors = trainer.parts.engine, trainer._step, [], []
+    engine, step, errors, factors = trainer.components.engine, trainer._step, [], []
     engine.trainable[0][1].register_hook(lambda gradient: gradient * (1000 if trainer.order.step == 3 else 1))
 
     def watched(number: int, *rest: Any) -> Any:
@@ -187,18 +187,18 @@ def resumed_cell(config_file: Path, world: World, name: str, stage: int, dtype: 
     curves = []
     for part in ("whole", "resumed"):
         if part == "resumed":
-            if world.leads:
+            if world.is_main_process:
                 shutil.rmtree(trainer.plan.run.checkpoint(8))
             world.barrier()
             trainer = make_trainer(config_file, world, name, stage, dtype, overrides, resume=True)
         started = trainer.order.step
         trainer.run()
-        for sink in trainer.parts.sinks:
-            sink.close()
-        lines = trainer.plan.run.metrics.read_text().splitlines() if world.leads else []
+        for logger in trainer.components.loggers:
+            logger.close()
+        lines = trainer.plan.run.metrics.read_text().splitlines() if world.is_main_process else []
         curves.append([(r["step"], r["loss"].hex(), r["grad_norm"].hex()) for r in map(json.loads, lines)])
-    updates = sorted({float(saved["step"]) for saved in trainer.parts.engine.adamw.state.values()})
-    return {"curves": curves, "started": started, "updates": updates, "missed": trainer.parts.actions.memory.missed}
+    updates = sorted({float(saved["step"]) for saved in trainer.components.engine.adamw.state.values()})
+    return {"curves": curves, "started": started, "updates": updates, "missed": trainer.components.policy.state.missed}
 
 
 def is_reset(before: list[Any], after: list[Any]) -> bool:
@@ -232,7 +232,7 @@ def main() -> None:
         results[name] = resumed_cell(config_file, world, name, stage, dtype)
     for dtype, stage in (("fp32", 0), ("bf16", 0), ("fp32", 1), ("bf16", 2), ("fp32", 3)):
         results[f"clip-{dtype}-zero-{stage}"] = clip_cell(config_file, world, f"clip-{dtype}-{stage}", stage, dtype)
-    if world.leads:
+    if world.is_main_process:
         output.write_text(json.dumps(results))
     stop_world()
 

@@ -18,7 +18,7 @@ import pytest
 from configs.errors import RunError
 from configs.run_dir import RunDir
 from train.checkpoints.reading import newest_checkpoint, steps_present
-from train.loggers.metrics_log import Lines
+from train.loggers.jsonl import LineFile
 from train.plan import make_plan
 from train.resume import claim, open_run
 
@@ -170,7 +170,7 @@ def test_a_run_that_is_stopped_while_a_checkpoint_is_written_warns_of_it(forge):
 def test_lines_wait_in_memory_for_room(tmp_path, seen, capsys):
     with mounted(tmp_path / "small", "size=64k"):
         lines_file, filler = tmp_path / "small" / "metrics.jsonl", tmp_path / "small" / "filler"
-        metrics = Lines(lines_file)
+        metrics = LineFile(lines_file)
         metrics.append("0")
         filler.write_bytes(bytes(os.statvfs(tmp_path / "small").f_bavail * os.statvfs(tmp_path / "small").f_bsize))
         long = [str(number) * 3000 for number in range(1, 4)]
@@ -219,7 +219,7 @@ def test_a_file_system_without_locks_does_not_keep_a_run_from_training(tmp_path,
 
 
 def test_a_disk_that_turns_read_only_under_metrics_jsonl_does_not_end_the_run(tmp_path, capsys):
-    metrics = Lines(tmp_path / "metrics.jsonl")
+    metrics = LineFile(tmp_path / "metrics.jsonl")
     metrics.append("1")
     healthy = metrics._file
     with metrics._path.open("rb", buffering=0) as refusing:  # takes nothing, and cannot be cut either

@@ -29,7 +29,7 @@ def test_all_cells_stand_in_the_fault_table(results, seen):
     cells = [results[name] for name in CELLS]
     kept = sum(cell["unchanged"] and cell["on_all_ranks"] and cell["finite"] and cell["missed"] == 1 for cell in cells)
     named = [
-        list(event["suspects"])
+        list(event["nonfinite_samples"])
         for name in CELLS
         if name.startswith("loss")
         for event in lines(results[name], "events.jsonl")
@@ -55,17 +55,17 @@ def test_rank_and_sample_are_named(results, name):
     skipped = [event for event in lines(results[name], "events.jsonl") if event["kind"] == "skipped"]
     assert len(skipped) == 1
     assert skipped[0]["step"] == 3
-    assert list(skipped[0]["suspects"]) == ["1"]
-    assert len(skipped[0]["suspects"]["1"]) == 1
-    assert f"rank 1: {skipped[0]['suspects']['1'][0]}" in skipped[0]["message"]
+    assert list(skipped[0]["nonfinite_samples"]) == ["1"]
+    assert len(skipped[0]["nonfinite_samples"]["1"]) == 1
+    assert f"rank 1: {skipped[0]['nonfinite_samples']['1'][0]}" in skipped[0]["message"]
 
 
 @pytest.mark.parametrize("name", [name for name in CELLS if name.startswith("loss")])
 def test_the_verdict_s_line_holds_the_step_s_samples(results, name):
     events = lines(results[name], "events.jsonl")
-    suspect = next(event for event in events if event["kind"] == "skipped")["suspects"]["1"][0]
-    verdicts = [event for event in events if event["kind"] == "non_finite" and event["signal"].startswith("loss/")]
-    assert any(suspect in event["samples"]["2"] for event in verdicts), "data step 2 is optimizer step 3"
+    nonfinite_sample = next(event for event in events if event["kind"] == "skipped")["nonfinite_samples"]["1"][0]
+    alerts = [event for event in events if event["kind"] == "non_finite" and event["signal"].startswith("loss/")]
+    assert any(nonfinite_sample in event["samples"]["2"] for event in alerts), "data step 2 is optimizer step 3"
 
 
 @pytest.mark.parametrize("name", CELLS)

@@ -15,7 +15,7 @@ from wandb.proto.wandb_internal_pb2 import Record
 import train.loggers.wandb_logger as wandb_sink
 from configs.run_dir import RunDir
 from configs.training import LoggingConfig
-from train.loggers.wandb_logger import WandbRun, WandbSink
+from train.loggers.wandb_logger import WandbLogger, WandbRun
 
 KEY = "canary0123456789012345678901234567890123"  # 40 characters, as a real one
 
@@ -85,11 +85,11 @@ def test_a_run_is_trained_and_kept_offline(request, server, tmp_path, monkeypatc
     monkeypatch.setenv("WANDB_API_KEY", KEY)
     monkeypatch.setattr(wandb_sink, "START_TIMEOUT", 5.0)
     events, run = [], RunDir(tmp_path)
-    sink = WandbSink(LoggingConfig(wandb="online"), run, WandbRun("name", "abc123", {"a": 1}), events.append)
+    logger = WandbLogger(LoggingConfig(wandb="online"), run, WandbRun("name", "abc123", {"a": 1}), events.append)
     for step in range(50):
-        sink.metrics({"step": step, "loss": 1.0, "lr": {"projector": 0.1}})
-    sink.event({"kind": "straggler", "step": 50, "message": "rank 1"})
-    sink.close()
+        logger.log_step({"step": step, "loss": 1.0, "lr": {"projector": 0.1}})
+    logger.log_event({"kind": "straggler", "step": 50, "message": "rank 1"})
+    logger.close()
     assert [event["kind"] for event in events] == ["wandb_offline"]
     kept = list(run.wandb.glob("offline-run-*/run-abc123.wandb"))
     assert len(kept) == 1
@@ -112,14 +112,16 @@ def test_a_wandb_that_fails_later_is_told_once_and_closing_does_not_wait_for_it(
         def log(self, record: dict[str, object]) -> None:
             raise RuntimeError("the service is gone\nwith a long story")
 
-    monkeypatch.setattr(WandbSink, "_open", lambda self: Broken())
+    monkeypatch.setattr(WandbLogger, "_open", lambda self: Broken())
     events: list[dict[str, object]] = []
-    sink = WandbSink(LoggingConfig(wandb="offline"), RunDir(tmp_path), WandbRun("name", "abc123", {}), events.append)
+    logger = WandbLogger(
+        LoggingConfig(wandb="offline"), RunDir(tmp_path), WandbRun("name", "abc123", {}), events.append
+    )
     for step in range(1000):
-        sink.metrics({"step": step, "loss": 1.0})
-    sink.close()
-    assert not sink._thread.is_alive()
-    assert sink._queue.empty(), "records do not pile up"
+        logger.log_step({"step": step, "loss": 1.0})
+    logger.close()
+    assert not logger._thread.is_alive()
+    assert logger._queue.empty(), "records do not pile up"
     assert [event["kind"] for event in events] == ["wandb_failed"]
     assert str(events[0]["message"]).endswith("RuntimeError: the service is gone")
 

@@ -40,7 +40,7 @@ def plan_of(config_file: Path, name: str, stage: int, world: int) -> RunPlan:
 def run_cell(plan: RunPlan, world: Any, resumes: bool) -> dict[int, list[str]]:
     """Train; step to the ids that this rank's forwards had."""
     trainer = build_trainer(plan, world, open_run(plan, resume=resumes))
-    module, read = trainer.parts.engine.module, defaultdict(list)
+    module, read = trainer.components.engine.module, defaultdict(list)
     original = type(module).forward
 
     def forward(batch: Any) -> Any:
@@ -52,8 +52,8 @@ def run_cell(plan: RunPlan, world: Any, resumes: bool) -> dict[int, list[str]]:
 
     module.forward = forward
     trainer.run()
-    for sink in trainer.parts.sinks:
-        sink.close()
+    for logger in trainer.components.loggers:
+        logger.close()
     return read
 
 

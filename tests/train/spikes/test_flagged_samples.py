@@ -1,4 +1,4 @@
-"""A verdict names the samples of its steps."""
+"""An alert names the samples of its steps."""
 
 import doctest
 
@@ -7,19 +7,19 @@ import pytest
 from configs.errors import DataError
 from train.plan import make_plan
 from train.spikes import flagged_samples
-from train.spikes.alerts import Verdict
-from train.spikes.flagged_samples import Witness
+from train.spikes.alerts import Alert
+from train.spikes.flagged_samples import SampleLookup
 from train.tools.order import ids_of_rank
 
 
 @pytest.fixture(scope="module")
 def plan(workshop):
-    return make_plan(workshop.config("involved"), 2, "cpu")
+    return make_plan(workshop.config("flagged_steps"), 2, "cpu")
 
 
 @pytest.fixture
-def witness(plan) -> Witness:
-    return Witness(plan.sources, plan.order)
+def sample_lookup(plan) -> SampleLookup:
+    return SampleLookup(plan.sources, plan.order)
 
 
 def read_by_ranks(plan, step: int) -> set[str]:
@@ -32,34 +32,34 @@ def read_by_ranks(plan, step: int) -> set[str]:
 
 
 @pytest.mark.parametrize("step", [0, 7, 40])
-def test_the_ids_are_those_the_ranks_read(plan, witness, step):
-    assert set(witness.ids(step)) == read_by_ranks(plan, step)
-    assert len(witness.ids(step)) == 8
+def test_the_ids_are_those_the_ranks_read(plan, sample_lookup, step):
+    assert set(sample_lookup.ids(step)) == read_by_ranks(plan, step)
+    assert len(sample_lookup.ids(step)) == 8
 
 
-def test_a_source_s_loss_names_that_source_s_samples_and_the_norm_names_all(plan, witness):
-    steps = [Verdict(step + 1, "loss/talk", "outlier", 9.0) for step in range(10)]
-    for verdict in steps:
-        (ids,) = witness.of(verdict, lambda step: step).values()
-        assert set(ids) <= read_by_ranks(plan, verdict.step - 1)
-        talk = {sample for sample in witness.ids(verdict.step - 1) if sample.startswith("talk/")}
+def test_a_source_s_loss_names_that_source_s_samples_and_the_norm_names_all(plan, sample_lookup):
+    steps = [Alert(step + 1, "loss/talk", "outlier", 9.0) for step in range(10)]
+    for alert in steps:
+        (ids,) = sample_lookup.of(alert, lambda step: step).values()
+        assert set(ids) <= read_by_ranks(plan, alert.step - 1)
+        talk = {sample for sample in sample_lookup.ids(alert.step - 1) if sample.startswith("talk/")}
         assert set(ids) == talk
     assert 0 < len(talk) < 8
-    assert len(witness.of(Verdict(3, "grad_norm/pictures+talk", "outlier", 9.0), lambda step: step)["2"]) == 8
+    assert len(sample_lookup.of(Alert(3, "grad_norm/pictures+talk", "outlier", 9.0), lambda step: step)["2"]) == 8
 
 
-def test_an_episode_names_its_first_steps_where_a_rollback_has_put_them(witness):
-    found = witness.of(Verdict(50, "loss/talk", "recovered", 1.0, since=40), lambda step: step + 1000)
+def test_an_episode_names_its_first_steps_where_a_rollback_has_put_them(sample_lookup):
+    found = sample_lookup.of(Alert(50, "loss/talk", "recovered", 1.0, since=40), lambda step: step + 1000)
     assert list(found) == [str(1000 + step) for step in range(39, 47)]
-    assert found["1039"] == witness.of(Verdict(40, "loss/talk", "outlier", 9.0), lambda step: step + 1000)["1039"]
+    assert found["1039"] == sample_lookup.of(Alert(40, "loss/talk", "outlier", 9.0), lambda step: step + 1000)["1039"]
 
 
-def test_a_shard_that_is_gone_does_not_end_the_run(witness, monkeypatch):
+def test_a_shard_that_is_gone_does_not_end_the_run(sample_lookup, monkeypatch):
     def gone(_: int) -> None:
         raise DataError("shard 3 is gone")
 
-    monkeypatch.setattr(witness.sources, "record", gone)
-    assert witness.of(Verdict(3, "grad_norm/a", "outlier", 9.0), lambda step: step) == {
+    monkeypatch.setattr(sample_lookup.sources, "record", gone)
+    assert sample_lookup.of(Alert(3, "grad_norm/a", "outlier", 9.0), lambda step: step) == {
         "2": "not read: shard 3 is gone"
     }
 

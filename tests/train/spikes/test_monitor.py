@@ -8,7 +8,7 @@ import pytest
 
 from configs.training import MonitorConfig
 from train.benchmarks.spikes import milliseconds_per_step
-from train.spikes.alerts import Verdict
+from train.spikes.alerts import Alert
 from train.spikes.monitor import SpikeMonitor
 
 CONFIG = MonitorConfig(window=64, warmup=16, reseed_after=32)
@@ -18,7 +18,7 @@ def noise(step: int, spread: float = 0.03) -> float:
     return math.exp(random.Random(step).gauss(0, spread))
 
 
-def verdicts(values: list[float], monitor: SpikeMonitor | None = None, start: int = 0) -> list[Verdict]:
+def alerts(values: list[float], monitor: SpikeMonitor | None = None, start: int = 0) -> list[Alert]:
     monitor = monitor or SpikeMonitor(CONFIG)
     seen = []
     for step, value in enumerate(values, start):
@@ -27,7 +27,7 @@ def verdicts(values: list[float], monitor: SpikeMonitor | None = None, start: in
 
 
 def watch(values: list[float], monitor: SpikeMonitor | None = None, start: int = 0) -> list[tuple[int, str]]:
-    return [(v.step, v.kind) for v in verdicts(values, monitor, start)]
+    return [(v.step, v.kind) for v in alerts(values, monitor, start)]
 
 
 def test_a_healthy_run_raises_no_alarm():
@@ -47,7 +47,7 @@ def test_a_steep_fall_and_its_sudden_end_raise_no_alarm(spread):
 @pytest.mark.parametrize("at", [60, 100, 140, 200])
 def test_while_the_loss_falls_by_orders_of_magnitude_a_jump_back_up_is_seen_at_once(at):
     values = [falling(step, 0.1) if step < at else 8 * noise(step, 0.1) for step in range(300)]
-    seen = verdicts(values, SpikeMonitor(MonitorConfig()))
+    seen = alerts(values, SpikeMonitor(MonitorConfig()))
     assert (seen[0].step, seen[0].kind) == (at, "outlier")
     assert "recovered" not in {v.kind for v in seen}
     assert any(v.kind == "never_recovering" for v in seen)
@@ -58,7 +58,7 @@ def test_back_means_back_at_the_level_of_late_not_at_the_window_s_median():
     values = [
         falling(step, 0.1) if step < 140 else (8 if step < 150 else 0.2) * noise(step, 0.1) for step in range(400)
     ]
-    kinds = [v.kind for v in verdicts(values, SpikeMonitor(MonitorConfig()))]
+    kinds = [v.kind for v in alerts(values, SpikeMonitor(MonitorConfig()))]
     assert "recovered" not in kinds
     assert "never_recovering" in kinds
 
@@ -67,7 +67,7 @@ def test_an_isolated_outlier_is_flagged_at_once_and_named_when_it_is_over():
     values = [noise(step) for step in range(100)]
     values[60] *= 3
     assert watch(values) == [(60, "outlier"), (61, "recovered")]
-    assert [v.nature for v in verdicts(values) if v.kind == "recovered"] == ["isolated"]
+    assert [v.episode_kind for v in alerts(values) if v.kind == "recovered"] == ["isolated"]
 
 
 def test_a_second_spike_is_not_masked_by_a_first():
@@ -77,39 +77,39 @@ def test_a_second_spike_is_not_masked_by_a_first():
     assert [kind for step, kind in watch(values) if step in (60, 80)] == ["outlier", "outlier"]
 
 
-@pytest.mark.parametrize(("steps", "nature"), [(2, "isolated"), (10, "spike")])
-def test_an_episode_is_named_by_its_length_and_says_which_steps_it_was(steps, nature):
+@pytest.mark.parametrize(("steps", "kind"), [(2, "isolated"), (10, "spike")])
+def test_an_episode_is_named_by_its_length_and_says_which_steps_it_was(steps, kind):
     values = [noise(step) * (3 if 60 <= step < 60 + steps else 1) for step in range(150)]
-    end = verdicts(values)[-1]
-    assert (end.kind, end.nature, end.steps) == ("recovered", nature, range(60, 60 + steps))
+    end = alerts(values)[-1]
+    assert (end.kind, end.episode_kind, end.steps) == ("recovered", kind, range(60, 60 + steps))
 
 
 def test_a_shift_is_dated_from_its_first_step_although_it_is_said_at_the_third():
     values = [noise(step, 0.1) * (1.9 if step >= 100 else 1) for step in range(140)]
-    first = verdicts(values, SpikeMonitor(MonitorConfig()))[0]
+    first = alerts(values, SpikeMonitor(MonitorConfig()))[0]
     assert (first.kind, first.step, first.since, first.steps) == ("shift", 102, 100, range(100, 103))
 
 
 def test_a_spike_that_falls_slowly_is_recovering_and_in_the_end_recovered():
     values = [noise(step) * (1 + 4 * math.exp((100 - step) / 100) * (step >= 100)) for step in range(900)]
-    kinds = [v.kind for v in verdicts(values) if v.kind != "outlier"]
+    kinds = [v.kind for v in alerts(values) if v.kind != "outlier"]
     assert "recovering" in kinds
     assert kinds[-1] == "recovered"
 
 
 def test_a_fall_that_ends_above_the_old_level_is_never_recovering_again():
     values = [noise(step) * (1.5 + 6 * math.exp((100 - step) / 40) if step >= 100 else 1) for step in range(700)]
-    named = [v.kind for v in verdicts(values) if v.kind in ("recovering", "never_recovering", "recovered")]
+    named = [v.kind for v in alerts(values) if v.kind in ("recovering", "never_recovering", "recovered")]
     assert named[:2] == ["never_recovering", "recovering"]
     assert named[-3:] == ["never_recovering"] * 3
 
 
 def test_a_level_that_never_recovers_keeps_alarming_and_is_one_day_taken_for_normal():
     values = [noise(step) for step in range(60)] + [6.7 * noise(step) for step in range(60, 1200)]
-    seen = verdicts(values)
+    seen = alerts(values)
     assert seen[0].step == 60
     assert [v.step for v in seen if v.kind == "never_recovering"][:3] == [91, 123, 155]
-    assert (seen[-1].kind, seen[-1].nature) == ("accepted", "never_recovering")
+    assert (seen[-1].kind, seen[-1].episode_kind) == ("accepted", "never_recovering")
     assert seen[-1].step == 60 + CONFIG.accept_after - 1
 
 
@@ -120,7 +120,7 @@ def test_a_spike_on_top_of_a_spike_is_seen():
 
 def test_a_divergence_too_slow_for_any_step_to_stand_out_is_seen():
     values = [noise(step, 0.1) * 1.0005 ** max(0, step - 1500) for step in range(3000)]
-    first = verdicts(values, SpikeMonitor(MonitorConfig()))[0]
+    first = alerts(values, SpikeMonitor(MonitorConfig()))[0]
     assert first.kind == "slow_divergence"
     assert first.step < 1500 + 600
 
@@ -155,20 +155,20 @@ def test_zero_and_frozen_losses_are_named():
 
 def test_each_source_has_its_own_baseline():
     """Alternating sources of losses 0.2 and 2: one detector over both would see outliers or go blind."""
-    monitor, verdicts = SpikeMonitor(CONFIG), []
+    monitor, alerts = SpikeMonitor(CONFIG), []
     for step in range(200):
         source, level = (("imagenet", 0.2), ("llava", 2.0))[step % 2]
         value = level * noise(step) * (4 if step == 150 else 1)
-        verdicts += monitor.observe(step, {source: value}, None)
-    assert (verdicts[0].step, verdicts[0].signal, verdicts[0].kind) == (150, "loss/imagenet", "outlier")
-    assert {v.kind for v in verdicts} == {"outlier", "recovered"}
+        alerts += monitor.observe(step, {source: value}, None)
+    assert (alerts[0].step, alerts[0].signal, alerts[0].kind) == (150, "loss/imagenet", "outlier")
+    assert {v.kind for v in alerts} == {"outlier", "recovered"}
     assert monitor.unresolved() == {}
 
 
 def test_the_gradient_norm_is_watched_too():
     monitor = SpikeMonitor(CONFIG)
-    verdicts = [monitor.observe(step, {}, noise(step) * (50 if step == 90 else 1)) for step in range(100)]
-    assert [v.signal for v in verdicts[90]] == ["grad_norm"]
+    alerts = [monitor.observe(step, {}, noise(step) * (50 if step == 90 else 1)) for step in range(100)]
+    assert [v.signal for v in alerts[90]] == ["grad_norm"]
 
 
 def test_an_update_of_zero_is_no_alarm_and_a_large_one_is():
@@ -182,11 +182,11 @@ def test_a_step_can_be_judged_before_it_is_taken_without_changing_anything():
     assert monitor.norm_limit({"a": 1.0}) == math.inf
     for step in range(50):
         monitor.observe(step, {"a": noise(step)}, noise(step))
-    before = json.dumps(monitor.state())
+    before = json.dumps(monitor.state_dict())
     assert monitor.loss_stands_out({"a": 3.0})
     assert not monitor.loss_stands_out({"a": 1.0})
     assert 1.1 < monitor.norm_limit({"a": 1.0}) < 2
-    assert json.dumps(monitor.state()) == before
+    assert json.dumps(monitor.state_dict()) == before
 
 
 def test_a_step_costs_less_than_a_fifth_of_a_millisecond():
@@ -202,14 +202,14 @@ def test_the_state_goes_through_a_checkpoint_at_any_point_of_an_episode(cut):
     straight = watch(values)
     first, second = SpikeMonitor(CONFIG), SpikeMonitor(CONFIG)
     before = watch(values[:cut], first)
-    second.load(json.loads(json.dumps(first.state(), allow_nan=False)))
+    second.load_state_dict(json.loads(json.dumps(first.state_dict(), allow_nan=False)))
     assert before + watch(values[cut:], second, start=cut) == straight
-    assert second.state() == first_after(values, first, cut)
+    assert second.state_dict() == first_after(values, first, cut)
 
 
 def first_after(values: list[float], monitor: SpikeMonitor, cut: int) -> dict[str, object]:
     watch(values[cut:], monitor, start=cut)
-    return monitor.state()
+    return monitor.state_dict()
 
 
 def test_a_monitor_that_is_off_says_nothing():

@@ -1,4 +1,4 @@
-"""What follows from which verdict."""
+"""What follows from which alert."""
 
 import doctest
 import json
@@ -9,16 +9,16 @@ import pytest
 from configs.errors import ConfigError
 from configs.training import MonitorConfig
 from train.spikes import policy
-from train.spikes.alerts import Verdict
+from train.spikes.alerts import Alert
 from train.spikes.monitor import SpikeMonitor
-from train.spikes.policy import CLOSED, Actions, Decision
+from train.spikes.policy import CLOSED, Decision, SpikePolicy
 
-BAD = [Verdict(200, "loss/a", "never_recovering", 6.7, 9.0, since=168)]
-NOISE = [Verdict(200, "loss/a", "outlier", 6.7, 9.0, since=200), Verdict(200, "grad_norm/a", "never_recovering", 1.0)]
+BAD = [Alert(200, "loss/a", "never_recovering", 6.7, 9.0, since=168)]
+NOISE = [Alert(200, "loss/a", "outlier", 6.7, 9.0, since=200), Alert(200, "grad_norm/a", "never_recovering", 1.0)]
 
 
-def acting(action: str, **settings: object) -> Actions:
-    return Actions(MonitorConfig(action=action, **settings))
+def acting(action: str, **settings: object) -> SpikePolicy:
+    return SpikePolicy(MonitorConfig(action=action, **settings))
 
 
 def monitor() -> SpikeMonitor:
@@ -103,13 +103,13 @@ def test_the_rate_rises_again_after_a_rollback():
     assert [acts.lr_scale(step) for step in (100, 101, 103, 104, 900)] == [0.125, 0.25, 0.5, 0.5, 0.5]
 
 
-def test_the_memory_goes_through_a_checkpoint():
+def test_the_state_goes_through_a_checkpoint():
     acts = acting("ladder", rewarm_steps=4)
     acts.decide(7, [], applied=False)
     acts.rolled_back(100, Decision("rollback", lower_rate=True), 2)
     other = acting("ladder", rewarm_steps=4)
-    other.load(json.loads(json.dumps(acts.state())))
-    assert (other.memory, other.lr_scale(101)) == (acts.memory, acts.lr_scale(101))
+    other.load_state_dict(json.loads(json.dumps(acts.state_dict())))
+    assert (other.state, other.lr_scale(101)) == (acts.state, acts.lr_scale(101))
 
 
 def test_an_action_needs_a_monitor():

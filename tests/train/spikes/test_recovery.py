@@ -12,7 +12,7 @@ from train.checkpoints.writing import CheckpointWriter, Snapshot
 from train.data.order import OrderState
 from train.distributed.world import World
 from train.optimization.full_state import ParameterState
-from train.spikes.policy import Actions, Decision
+from train.spikes.policy import Decision, SpikePolicy
 from train.spikes.recovery import roll_back
 
 
@@ -34,7 +34,7 @@ def run(tmp_path) -> RunDir:
     run = RunDir(tmp_path)
     writer = CheckpointWriter(run, CheckpointConfig(keep_last=9))
     for step in (10, 20, 28):
-        state = {"order": {"step": step, "skipped": []}, "monitor": {}, "actions": {"missed": 0}}
+        state = {"order": {"step": step, "skipped": []}, "monitor": {}, "policy": {"missed": 0}}
         writer.write(Snapshot.take(step, [], state))
     return run
 
@@ -51,7 +51,7 @@ DECISION = Decision("rollback", "loss/a: never recovering", since=25)
 def test_a_damaged_checkpoint_is_passed_over_and_said_so(run):
     damage(run, 20)
     trainer = Stands()
-    done = roll_back(trainer, run, Actions(MonitorConfig(rollback_margin=5)), DECISION)
+    done = roll_back(trainer, run, SpikePolicy(MonitorConfig(rollback_margin=5)), DECISION)
     assert isinstance(done, str)
     assert "from step 30 to the checkpoint of step 10, skipping data steps 10 to 29" in done
     assert "passed over step-00000020: " in done
@@ -63,7 +63,7 @@ def test_a_damaged_checkpoint_is_passed_over_and_said_so(run):
 def test_where_none_is_whole_the_run_stops_and_says_why(run):
     damage(run, 10, 20)
     trainer = Stands()
-    done = roll_back(trainer, run, Actions(MonitorConfig(rollback_margin=5)), DECISION)
+    done = roll_back(trainer, run, SpikePolicy(MonitorConfig(rollback_margin=5)), DECISION)
     assert isinstance(done, Decision)
     assert done.kind == "stop"
     assert "no whole checkpoint from before step 25; passed over step-00000020: " in done.reason

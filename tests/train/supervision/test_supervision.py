@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from configs.training import TrainConfig
-from train.supervision.heartbeats import Beat, culprits
+from train.supervision.heartbeats import Heartbeat, stuck_ranks
 from train.supervision.launcher_watch import Process, gone_already, is_launcher
 from train.supervision.signals import STOP_SIGNALS
 from train.supervision.stragglers import AT_ONCE, STEPS, Straggler, Stragglers
@@ -66,7 +66,7 @@ def test_a_long_standstill_is_told_at_once():
 
 
 @pytest.mark.parametrize(
-    ("beats", "blamed"),
+    ("heartbeats", "blamed"),
     [
         ([("agreement", 7, 1), ("data", 7, 1)], [1]),
         ([("exchange", 7, 1), ("exchange", 7, 1)], []),
@@ -76,9 +76,11 @@ def test_a_long_standstill_is_told_at_once():
         ([("data", 7, 30), ("exchange", 7, 1), ("data", 7, 1)], [0]),
     ],
 )
-def test_who_keeps_the_others_waiting(beats, blamed):
-    made = [Beat(rank, step, stage.strip("*"), "*" in stage, age) for rank, (stage, step, age) in enumerate(beats)]
-    assert [beat.rank for beat in culprits(made)] == blamed
+def test_who_keeps_the_others_waiting(heartbeats, blamed):
+    made = [
+        Heartbeat(rank, step, stage.strip("*"), "*" in stage, age) for rank, (stage, step, age) in enumerate(heartbeats)
+    ]
+    assert [heartbeat.rank for heartbeat in stuck_ranks(made)] == blamed
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from configs.load import to_yaml
 from configs.run_dir import RunDir
 from configs.training import MonitorConfig
 from train.data.order import EpochOrder
-from train.loggers.metrics_log import make_event
+from train.loggers.types import make_event
 from train.plan import make_plan
 from train.spikes import plot
 from train.spikes.monitor import SpikeMonitor
@@ -30,9 +30,9 @@ def write_run(workshop, name: str, spike_at: int | None) -> RunDir:
         loss = (2 + 0.1 * math.sin(step)) * (9 if step == spike_at else 1)
         by_source = {"pictures": loss, "talk": 1.0 + 0.01 * (step % 9)}
         metrics.append({"step": step, "loss": loss, "grad_norm": 1 + 0.1 * (step % 5), "loss_by_source": by_source})
-        for verdict in monitor.observe(step, by_source, None):
-            steps = {"data_steps": [verdict.steps.start - 1, verdict.steps[-1] - 1]}
-            events.append(make_event(step, verdict.kind, verdict.message(), signal=verdict.signal, **steps))
+        for alert in monitor.observe(step, by_source, None):
+            steps = {"data_steps": [alert.steps.start - 1, alert.steps[-1] - 1]}
+            events.append(make_event(step, alert.kind, alert.message(), signal=alert.signal, **steps))
     run.metrics.write_text("".join(json.dumps(line) + "\n" for line in metrics) + '{"step": 10')
     run.events.write_text("".join(json.dumps(event) + "\n" for event in events))
     return run
