@@ -14,11 +14,8 @@ from tokens, one with brackets or a possessive is never found.
 import argparse
 import json
 import re
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-
-from tqdm import tqdm
 
 from configs.command_line import config_of, config_parser, exit_on_user_error, output_file
 from configs.data import DataConfig
@@ -27,6 +24,7 @@ from configs.run import RunConfig
 from data_prep import atomic
 from data_prep.build import chosen_sources, config_schema
 from data_prep.class_names import load_class_list
+from data_prep.progress import progress_bar
 from data_prep.records import expected_count
 from data_prep.registry import open_source
 from data_prep.sample import Drop, Sample
@@ -162,8 +160,7 @@ def _count_sources(data: DataConfig, arguments: argparse.Namespace, names: Seque
     counter, counts = NameCounter(names, official=arguments.rule == "official"), {}
     for name in chosen_sources(arguments.sources, data):
         source = open_source(data, name)
-        quiet = not sys.stderr.isatty()
-        bar = tqdm(source.records, desc=name, total=expected_count(source), unit=" records", disable=quiet)
+        bar = progress_bar(source.records, name=name, unit="records", total=expected_count(source))
         counts[name] = counter.count(bar)
     return counts
 

@@ -8,23 +8,21 @@ hash and are only compared byte by byte.
 
 import hashlib
 import json
-import sys
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from tqdm import tqdm
 
 from configs.command_line import at_least, command_parser, exit_on_user_error, output_file
 from configs.errors import UserError
 from data_prep import atomic
 from data_prep.images import ImageError, decode_grey
+from data_prep.processes import parallel_map
+from data_prep.progress import print_above_bar, progress_bar
 from data_prep.shards import ShardSet
 
 MIN_CONTRAST = 4.0  # standard deviation of grey levels below which a hash means nothing
@@ -82,10 +80,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 def hash_set(shards: ShardSet, processes: int = 1) -> Hashes:
     """The hashes of all images of a set; text-only samples are left out."""
     work, numbers = partial(_hash_shard, shards), range(len(shards.manifest.shards))
-    quiet = not sys.stderr.isatty()
-    with ProcessPoolExecutor(processes, mp_context=get_context("fork")) as pool:
-        results = pool.map(work, numbers) if processes > 1 else map(work, numbers)
-        rows = [row for part in tqdm(results, total=len(numbers), unit=" shards", disable=quiet) for row in part]
+    parts = progress_bar(parallel_map(work, numbers, processes), name="hashes", unit="shards", total=len(numbers))
+    rows = [row for part in parts for row in part]
     table = np.array(rows, dtype=np.uint64).reshape(-1, 5)
     return Hashes(table[:, 0].astype(np.int64), table[:, 1], table[:, 2:4], table[:, 4].astype(np.bool_))
 
@@ -99,7 +95,7 @@ def _hash_shard(shards: ShardSet, number: int) -> list[tuple[int, int, int, int,
         try:
             look = difference_hash(image)
         except ImageError as error:  # a set that was built with decode_check: false may hold it
-            tqdm.write(f"{shards.where(int(sample))}: {error}; only its bytes are compared", file=sys.stderr)
+            print_above_bar(f"{shards.where(int(sample))}: {error}; only its bytes are compared")
             look = (0, 0, 0)
         rows.append((int(sample), exact, *look))
     return rows

@@ -1,12 +1,50 @@
-"""Progress of a build: a bar on a terminal, a line every few seconds in a log file."""
+"""Progress: a bar on a terminal, nothing or a line every few seconds in a log file. Every bar is made here."""
 
 import sys
 import time
+from collections.abc import Iterable
 from types import TracebackType
+from typing import Any, TypeVar
 
 from tqdm import tqdm
 
 LOG_SECONDS = 10.0
+Item = TypeVar("Item")
+
+
+def progress_bar(
+    items: Iterable[Item] | None = None,
+    *,
+    name: str,
+    unit: str,
+    total: int | None = None,
+    keep: bool = True,
+    position: int = 0,
+    initial: int = 0,
+) -> "tqdm[Item]":
+    """A bar over `items`, or one that is advanced by `update`; disabled where stderr is no terminal.
+
+    `total` is needed where `items` do not know their length; without `keep` the bar is erased at the end.
+    `position` counts lines when several processes show bars, `initial` is where the count starts.
+    """
+    bar: tqdm[Any] = tqdm(
+        items,
+        desc=name,
+        unit=f" {unit}",
+        total=total,
+        leave=keep,
+        position=position,
+        initial=initial,
+        file=sys.stderr,
+        disable=not sys.stderr.isatty(),
+        dynamic_ncols=True,
+    )
+    return bar
+
+
+def print_above_bar(text: str) -> None:
+    """Print a line to stderr without breaking a bar that is shown there."""
+    tqdm.write(text, file=sys.stderr)
 
 
 class Progress:
@@ -20,13 +58,13 @@ class Progress:
         self._name, self._total, self._unit = name, total, unit
         self._done = self._drops = 0
         self._start = self._last = time.monotonic()
-        self._bar = tqdm(total=total, desc=name, unit=f" {unit}", file=sys.stderr) if sys.stderr.isatty() else None
+        self._bar: tqdm[object] = progress_bar(name=name, unit=unit, total=total)
 
     def add(self, records: int, drops: int) -> None:
         """`records` more are done, of which `drops` were dropped."""
         self._done += records
         self._drops += drops
-        if self._bar is not None:
+        if not self._bar.disable:
             self._bar.set_postfix(dropped=self._drops, refresh=False)
             self._bar.update(records)
         elif time.monotonic() - self._last > LOG_SECONDS:
@@ -45,5 +83,4 @@ class Progress:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._bar is not None:
-            self._bar.close()
+        self._bar.close()

@@ -20,7 +20,7 @@ from data_prep.sample import Drop
 from data_prep.shard_index import IMAGE_EXTENSIONS, id_hash
 from data_prep.sidecar import Recipe, Sidecar, records_fingerprint
 
-Watcher = Callable[[Drop | None], None]
+ProgressCallback = Callable[[Drop | None], None]  # called for every record, with its drop if it was dropped
 
 
 @dataclass(slots=True)
@@ -42,8 +42,10 @@ class _Tar:
         self.offset += size
 
 
-def write_shard(folder: ShardDir, number: int, records: Sequence[Record], recipe: Recipe, watch: Watcher) -> Sidecar:
-    """Write shard `number` and its sidecar; `watch` hears of every record, with its drop if it was dropped."""
+def write_shard(
+    folder: ShardDir, number: int, records: Sequence[Record], recipe: Recipe, progress: ProgressCallback
+) -> Sidecar:
+    """Write shard `number` and its sidecar."""
     drops: list[Drop] = []
     rows: list[list[int]] = []
     adopted: list[Path | RemoteTar] = []
@@ -57,7 +59,7 @@ def write_shard(folder: ShardDir, number: int, records: Sequence[Record], recipe
                 drops.append(member)
             else:
                 rows.append(_add(tar, f"{first + place:09d}", member, adopted))
-            watch(member if isinstance(member, Drop) else None)
+            progress(member if isinstance(member, Drop) else None)
         tar.append(ustar.END_OF_ARCHIVE)
     sidecar = Sidecar(
         recipe=recipe.settings(),

@@ -7,15 +7,11 @@ Exits with 0 if all is well, 1 if something is damaged, 2 if there is no set to 
 
 import hashlib
 import os
-import sys
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from configs.command_line import at_least, command_parser, exit_on_user_error
 from configs.data import DataConfig
@@ -25,6 +21,8 @@ from configs.shard_dir import ShardDir
 from data_prep import ustar
 from data_prep.images import check_image
 from data_prep.manifest import Manifest, read_manifest
+from data_prep.processes import parallel_map
+from data_prep.progress import progress_bar
 from data_prep.shard_cache import ShardCache
 from data_prep.shard_index import IMAGE_EXTENSIONS
 from data_prep.shards import ShardSet, wrong_sizes
@@ -83,14 +81,8 @@ def full_check(folder: Path, manifest: Manifest, processes: int = 1, cache: Shar
     """
     numbers = range(len(manifest.shards))
     check = partial(check_shard, ShardSet(folder, manifest, cache=cache))
-    quiet = not sys.stderr.isatty()
-    if processes == 1:
-        return [
-            text for number in tqdm(numbers, desc="verify", unit=" shards", disable=quiet) for text in check(number)
-        ]
-    with ProcessPoolExecutor(processes, mp_context=get_context("fork")) as pool:
-        shards = tqdm(pool.map(check, numbers), total=len(numbers), desc="verify", unit=" shards", disable=quiet)
-        return [text for findings in shards for text in findings]
+    shards = progress_bar(parallel_map(check, numbers, processes), name="verify", unit="shards", total=len(numbers))
+    return [text for findings in shards for text in findings]
 
 
 def check_shard(shards: ShardSet, number: int) -> list[str]:

@@ -1,17 +1,16 @@
 """One source built by several processes, of one machine or of many: worker i of n owns shards i, i + n, i + 2n, ...
 
-Processes never talk to each other, only to the one that started them; what connects machines is the folder.
+Processes never communicate with each other, only with the one that started them; machines share the folder alone.
 """
 
-import multiprocessing
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from multiprocessing.connection import Connection, wait
-from multiprocessing.context import ForkProcess
+from functools import partial
 
 from configs.errors import DataError
 from configs.shard_dir import ShardDir
+from data_prep.processes import Ended, Send, WorkerProcesses
 from data_prep.records import Record, Runs, expected_count
 from data_prep.sample import Drop, Source
 from data_prep.shard_writer import write_shard
@@ -46,8 +45,8 @@ class Outcome:
 
 
 @dataclass(slots=True)
-class _Watch:
-    """Hears of every record: passes counts on, and stops a build in which nothing is any good."""
+class _BuildProgress:
+    """Called for every record: reports counts, and stops a build that drops one record after another."""
 
     source: str
     report: Report
@@ -77,7 +76,7 @@ class _Watch:
 def do_part(job: Job, part: int, parts: int, report: Report) -> Outcome:
     """Do the shards of worker `part` of `parts` in this process; `report(records, drops)` hears of progress."""
     outcome = Outcome()
-    watch = _Watch(job.recipe.source, report)
+    progress = _BuildProgress(job.recipe.source, report)
     runs = Runs(job.source, job.recipe.samples_per_shard, part, parts)
     for number, records in runs:
         if job.check_only:
@@ -85,17 +84,17 @@ def do_part(job: Job, part: int, parts: int, report: Report) -> Outcome:
                 seen = job.recipe.examine(record)
                 drop = seen if isinstance(seen, Drop) else None
                 outcome.drops += [drop] if drop else []
-                watch(drop)
+                progress(drop)
             continue
         sidecar = finished_shard(job.folder, number, records, job.recipe, rebuild=job.rebuild)
         if sidecar is not None:
             outcome.kept += 1
-            watch.report(len(records), len(sidecar.drops))
+            progress.report(len(records), len(sidecar.drops))
         else:
-            sidecar = _write(job, number, records, watch)
+            sidecar = _write(job, number, records, progress)
             outcome.written += 1
         outcome.drops += sidecar.drops
-    watch.flush()
+    progress.flush()
     outcome.records = runs.total
     return outcome
 
@@ -107,10 +106,10 @@ def count_shards(job: Job) -> Outcome:
     return Outcome(records=total, kept=-(-total // job.recipe.samples_per_shard))
 
 
-def _write(job: Job, number: int, records: list[Record], watch: _Watch) -> Sidecar:
+def _write(job: Job, number: int, records: list[Record], progress: _BuildProgress) -> Sidecar:
     try:
-        return write_shard(job.folder, number, records, job.recipe, watch)
-    except BrokenPipeError:  # the process that hears of progress is gone
+        return write_shard(job.folder, number, records, job.recipe, progress)
+    except BrokenPipeError:  # the process that reads the progress is gone
         raise
     except OSError as error:
         raise DataError(
@@ -126,55 +125,35 @@ def do_parts(job: Job, parts: list[int], of: int, report: Report) -> Outcome:
     """
     if len(parts) == 1:
         return do_part(job, parts[0], of, report)
-    context = multiprocessing.get_context("fork")  # the source, once read, is shared
-    pipes: dict[Connection, ForkProcess] = {}
-    try:
-        for part in parts:
-            receiver, sender = context.Pipe(duplex=False)
-            process = context.Process(target=_child, args=(job, part, of, sender, [*pipes, receiver]), daemon=True)
-            process.start()
-            sender.close()
-            pipes[receiver] = process
-        return _collect(pipes, report)
-    finally:
-        for process in pipes.values():
-            process.terminate()
-            process.join()
-
-
-def _collect(pipes: dict[Connection, ForkProcess], report: Report) -> Outcome:
-    whole = Outcome()
-    waiting = dict(pipes)
-    while waiting:
-        for ready in wait(list(waiting)):
-            assert isinstance(ready, Connection)
-            try:
-                message = ready.recv()
-            except EOFError:
-                waiting[ready].join()
-                raise DataError(
-                    f"a build process ended with code {waiting[ready].exitcode} (negative: killed by that signal; -9 is"
-                    f" often a lack of memory); run the same command again: finished shards are kept"
-                ) from None
+    total = Outcome()
+    # Forked: the source, once read, is shared.
+    with WorkerProcesses(partial(_send_part, job, of), parts, "fork") as workers:
+        for _, message in workers.messages():
             if isinstance(message, DataError):
                 raise message
             if isinstance(message, Outcome):
-                whole.records = message.records
-                whole.written += message.written
-                whole.kept += message.kept
-                whole.drops += message.drops
-                del waiting[ready]
-            else:
+                total.records = message.records
+                total.written += message.written
+                total.kept += message.kept
+                total.drops += message.drops
+            elif isinstance(message, Ended):
+                _check_ended(message)
+            elif isinstance(message, tuple):
                 report(*message)
-    return whole
+    return total
 
 
-def _child(job: Job, part: int, of: int, sender: Connection, inherited: list[Connection]) -> None:
-    for connection in inherited:  # else a pipe stays open when the process that reads it is gone
-        connection.close()
+def _send_part(job: Job, of: int, part: int, send: Send) -> None:
+    """Send (records, drops) now and then, and at the end the outcome or the error."""
     try:
-        sender.send(do_part(job, part, of, lambda records, drops: sender.send((records, drops))))
+        send(do_part(job, part, of, lambda records, drops: send((records, drops))))
     except DataError as error:
-        sender.send(DataError(str(error)))
-    except BrokenPipeError:
-        return  # the process that started us is gone
+        send(DataError(str(error)))
+
+
+def _check_ended(ended: Ended) -> None:
+    if ended.code:
+        raise DataError(
+            f"a build process ended with code {ended.code} (negative: killed by that signal; -9 is often a lack of"
+            f" memory); run the same command again: finished shards are kept"
+        )

@@ -8,15 +8,14 @@ the same batches the heads are the same: a test compares them.
 Shapes: `N` items, `F` places (heads), `G` of a group, `B` batch, `H` size of a state, `C` classes.
 """
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import nn
-from tqdm import tqdm
 
 from configs.protocol import ProbeConfig
+from data_prep.progress import progress_bar
 from eval.probes.batches import Batch, Batches
 
 Heads = Sequence[tuple[torch.Tensor, torch.Tensor]]  # of each group: weights (G, C, H), biases (G, C, 1)
@@ -54,7 +53,7 @@ def train_heads(train: Batches, check: Batches | None, classes: int, settings: P
     adam = torch.optim.Adam([part for head in heads for part in head], lr=settings.learning_rate, fused=True)
     best = torch.full((places,), -1, device=device)
     chosen, right, kept = best.clone(), best, initial
-    for epoch in tqdm(range(settings.epochs), "heads", disable=not sys.stderr.isatty(), unit=" epochs", leave=False):
+    for epoch in progress_bar(range(settings.epochs), name="heads", unit="epochs", keep=False):
         for batch in train.epoch(epoch):
             head_gradients(batch, heads)
             adam.step()

@@ -10,6 +10,7 @@ from types import TracebackType
 
 from tqdm import tqdm
 
+from data_prep.progress import print_above_bar, progress_bar
 from eval.types import FailedItem
 
 LOG_SECONDS = 30.0
@@ -27,11 +28,7 @@ class AskProgress:
         self._name, self._total, self._worker = name, total, worker
         self._answers = self._right = self._judged = self._old = self._failed = 0
         self._start = self._last = time.monotonic()
-        self._bar = (
-            tqdm(total=total, desc=name, unit=" items", file=sys.stderr, position=worker)
-            if sys.stderr.isatty()
-            else None
-        )
+        self._bar: tqdm[object] = progress_bar(name=name, unit="items", total=total, position=worker)
 
     def add(self, value: bool | None, *, old: bool = False) -> None:
         """One more answer, right if `value`; `old` was there before and does not count for the rate."""
@@ -39,7 +36,7 @@ class AskProgress:
         self._right += value is True
         self._judged += value is not None
         self._old += old
-        if self._bar is not None:
+        if not self._bar.disable:
             self._bar.set_postfix_str(self._accuracy(), refresh=False)
             if old:
                 self._bar.initial += 1
@@ -53,9 +50,8 @@ class AskProgress:
         for failure in failures:
             self._failed += 1
             if self._failed <= SHOWN_FAILURES:
-                tqdm.write(f"{self._name}: not asked: {failure.id}: {failure.reason}", file=sys.stderr)
-        if self._bar is not None:
-            self._bar.update(len(failures))
+                print_above_bar(f"{self._name}: not asked: {failure.id}: {failure.reason}")
+        self._bar.update(len(failures))
 
     def line(self) -> str:
         """The state in one line."""
@@ -77,7 +73,6 @@ class AskProgress:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._bar is not None:
-            self._bar.close()
-        elif kind is None and (self._answers > self._old or self._failed):
+        self._bar.close()
+        if self._bar.disable and kind is None and (self._answers > self._old or self._failed):
             print(self.line(), file=sys.stderr, flush=True)

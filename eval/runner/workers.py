@@ -1,12 +1,10 @@
 """Starts the work: every model of an evaluation in a row, by one process or by several that share nothing."""
 
 import errno
-import multiprocessing
 import os
 import sys
-import threading
 from collections.abc import Sequence
-from multiprocessing.connection import wait
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -16,6 +14,7 @@ from configs.errors import RunError, UserError
 from configs.evaluation import EvalConfig
 from configs.run_dir import EvalDir
 from data_prep.atomic import write_bytes
+from data_prep.processes import Ended, Send, WorkerProcesses
 from eval.models.factory import evaluated_folders, load_eval_model, opening
 from eval.runner.batching import Share, open_source
 from eval.runner.evaluate import ask_all
@@ -54,16 +53,12 @@ def _start(configs: Sequence[EvalConfig], models: Models, shares: Sequence[Share
     if len(shares) == 1:
         ask_share(configs, models, shares[0], keep_going)
         return
-    context = multiprocessing.get_context("spawn")
-    started = [
-        context.Process(target=_process, args=(configs, models, part, (number, len(shares)), keep_going), daemon=True)
-        for number, part in enumerate(shares)
-    ]
-    for process in started:
-        process.start()
-    for process in started:
-        process.join()
-    failed = [f"process {number} left with code {p.exitcode}" for number, p in enumerate(started) if p.exitcode]
+    tasks = [(part, (number, len(shares))) for number, part in enumerate(shares)]
+    failed = []
+    with WorkerProcesses(partial(_process, configs, models, keep_going), tasks, "spawn") as workers:
+        for number, message in workers.messages():
+            if isinstance(message, Ended) and message.code:
+                failed.append(f"process {number} left with code {message.code}")
     if failed:
         raise RunError(f"{'; '.join(failed)}; the reason stands above. The same command goes on where they stopped")
 
@@ -103,10 +98,14 @@ def _settle(folder: EvalDir, share: Share) -> None:
 
 
 def _process(
-    configs: Sequence[EvalConfig], models: Models, share: Share, place: tuple[int, int], keep_going: bool
+    configs: Sequence[EvalConfig],
+    models: Models,
+    keep_going: bool,
+    task: tuple[Share, tuple[int, int]],
+    _send: Send,
 ) -> None:
-    """Process `place[0]` of `place[1]`: its own GPU if there are more than one, else its part of the CPU's cores."""
-    threading.Thread(target=_end_with_the_command, daemon=True).start()
+    """Process i of n with its share, (share, (i, n)): its own GPU if there are several, else its part of the cores."""
+    share, place = task
     devices = torch.cuda.device_count()
     if devices > 1:
         torch.cuda.set_device(place[0] % devices)
@@ -116,15 +115,3 @@ def _process(
         ask_share(configs, models, share, keep_going)
     except UserError as error:
         exit_on_user_error(error)
-
-
-def _end_with_the_command() -> None:
-    """End this process when the one that started it is gone, however it went.
-
-    A daemon is ended by a parent that leaves, not by one that is killed: it would go on asking, and hold its file
-    against the same command started again.
-    """
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    wait([parent.sentinel])
-    os._exit(1)

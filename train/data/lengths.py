@@ -12,12 +12,9 @@ run adds them up.
 
 import hashlib
 import json
-import multiprocessing
 import os
 import sys
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -25,11 +22,11 @@ from typing import Any
 import numpy as np
 import transformers
 
-from configs.errors import DataError
 from configs.model import ChatConfig
 from configs.shard_dir import ShardDir
 from data_prep.atomic import atomic_file
 from data_prep.file_lock import locked
+from data_prep.processes import parallel_map
 from data_prep.progress import Progress
 from train.data.collate import Encoder
 from train.data.order import Mask
@@ -123,23 +120,10 @@ def _count(sources: SourceSet, number: int, encoder: Encoder) -> Counts:
     processes = min(len(os.sched_getaffinity(0)), MAX_PROCESSES, len(ranges))
     parts = []
     with Progress(f"counting tokens of {sources.names[number]}", last - first) as progress:
-        for part in _in_processes(_Counter(sources, sources.with_image(), encoder), ranges, processes):
+        for part in parallel_map(_Counter(sources, sources.with_image(), encoder), ranges, processes, _set_up):
             parts.append(part)
             progress.add(len(part), drops=0)
     return np.concatenate(parts) if parts else np.empty(0, COUNTS)
-
-
-def _in_processes(counter: "_Counter", ranges: list[tuple[int, int]], processes: int) -> Iterator[Counts]:
-    """The counts of each range, in order; a single process counts here."""
-    if processes <= 1:
-        yield from map(counter, ranges)
-        return
-    context = multiprocessing.get_context("fork")  # the tokenizer, once loaded, is shared
-    try:
-        with ProcessPoolExecutor(processes, context, initializer=_start, initargs=(counter,)) as pool:
-            yield from pool.map(_count_here, ranges)
-    except BrokenProcessPool as error:
-        raise DataError("a process that counted tokens was killed, often for lack of memory; start again") from error
 
 
 @dataclass(frozen=True)
@@ -158,15 +142,7 @@ class _Counter:
         return counts
 
 
-_counter: list[_Counter] = []
-"""What a forked process counts with: passing it with every range would cost more than counting."""
-
-
-def _start(counter: _Counter) -> None:
+def _set_up() -> None:
+    """In a counting process: the tokenizer has no threads, and signals that training only notes end the process."""
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    signals.install(())  # what training only remembers, and data workers ignore, shall end these processes
-    _counter.append(counter)
-
-
-def _count_here(positions: tuple[int, int]) -> Counts:
-    return _counter[0](positions)
+    signals.install(())

@@ -2,8 +2,7 @@
 
 import sys
 
-from tqdm import tqdm
-
+from data_prep.progress import print_above_bar, progress_bar
 from train.loggers.types import Record
 
 QUIET_EVERY = 20  # steps between lines where there is no terminal; fewer in a short run
@@ -13,11 +12,11 @@ class ConsoleLogger:
     """A progress bar on a terminal, a line now and then elsewhere."""
 
     def __init__(self, total_steps: int, start: int):
-        """The bar stands at step `start`."""
+        """The bar starts at step `start`."""
         self._terminal = sys.stderr.isatty()
         self._total = total_steps
         self._quiet_every = max(1, min(QUIET_EVERY, total_steps // 10))
-        self._bar = tqdm(total=total_steps, initial=start, unit="step", disable=not self._terminal, dynamic_ncols=True)
+        self._bar = progress_bar(name="train", unit="steps", total=total_steps, initial=start)
 
     def log_step(self, record: Record) -> None:
         """Advance the bar, or print a line."""
@@ -32,8 +31,8 @@ class ConsoleLogger:
 
     def log_event(self, record: Record) -> None:
         """Print the event above the bar."""
-        self._bar.write(f"[step {record['step']}] {record['kind']}: {record['message']}", file=sys.stderr)
+        print_above_bar(f"[step {record['step']}] {record['kind']}: {record['message']}")
 
     def close(self) -> None:
-        """Leave the bar as it stands."""
+        """Leave the bar on the terminal."""
         self._bar.close()

@@ -14,10 +14,10 @@ from itertools import islice
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from tqdm import tqdm
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
+from data_prep.progress import progress_bar
 from data_prep.sample import IMAGE_PLACEHOLDER, Sample
 from data_prep.toy_world.reader import read
 from train.toy.base_tokenizer import ASSISTANT, IGNORED, tokenize
@@ -193,7 +193,7 @@ def train_language_model(
         torch.optim.AdamW(others, lr=recipe.learning_rate, betas=(0.9, 0.98), weight_decay=0.0),
     ]
     batches = text_batches(tokenizer, seed=seed, steps=recipe.steps, rows=recipe.rows, image_tokens=image_tokens)
-    progress = tqdm(batches, total=recipe.steps, desc="language model", unit="step")
+    progress = progress_bar(batches, name="language model", unit="steps", total=recipe.steps)
     for step, batch in enumerate(progress):
         factor = min((step + 1) / recipe.warm_up, (recipe.steps - step) / recipe.steps)
         with torch.autocast("cpu", torch.bfloat16):

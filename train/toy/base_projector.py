@@ -13,7 +13,6 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from tqdm import tqdm
 from transformers import (
     CLIPImageProcessorPil,
     CLIPVisionModel,
@@ -25,6 +24,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from data_prep.progress import progress_bar
 from data_prep.sample import IMAGE_PLACEHOLDER, Sample
 from data_prep.toy_world.facts import keyed_rng
 from data_prep.toy_world.reader import read
@@ -136,7 +136,7 @@ def train_projector(
     order = [int(i) for epoch in range(epochs) for i in keyed_rng(seed, f"{title} {epoch}").permutation(len(samples))]
     steps = max(1, len(order) // rows)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: cosine(step, steps))
-    progress = tqdm(range(steps), desc=title, unit="step")
+    progress = progress_bar(range(steps), name=title, unit="steps")
     for step in progress:
         batch = [lessons[i] for i in order[step * rows : (step + 1) * rows]]
         loss = projector_loss(model, batch, features, tokenizer.pad_token_id)

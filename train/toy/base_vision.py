@@ -15,10 +15,10 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
-from tqdm import tqdm
 from transformers import CLIPVisionConfig, CLIPVisionModel
 from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
+from data_prep.progress import progress_bar
 from data_prep.sample import Sample
 from data_prep.toy_world.facts import COLOURS, SHAPES, TEXTURES, toy_classes
 from data_prep.toy_world.reader import read
@@ -89,7 +89,7 @@ def train_tower(tower: CLIPVisionModel, recipe: VisionRecipe, *, seed: int) -> N
     targets = torch.tensor(
         [[COLOURS.index(c.colour), TEXTURES.index(c.texture), SHAPES.index(c.shape)] for c in classes]
     )
-    progress = tqdm(range(recipe.steps), desc="vision tower", unit="step")
+    progress = progress_bar(range(recipe.steps), name="vision tower", unit="steps")
     for step in progress:
         numbers = range(step * recipe.images, (step + 1) * recipe.images)
         labels = torch.tensor([number % len(classes) for number in numbers])

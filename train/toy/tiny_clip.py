@@ -21,7 +21,6 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
-from tqdm import tqdm
 from transformers import CLIPImageProcessorPil, CLIPModel, CLIPProcessor, PreTrainedTokenizerFast
 
 from configs.command_line import command_parser, exit_on_user_error
@@ -29,6 +28,7 @@ from configs.errors import ConfigError, DataError, UserError
 from configs.load import load_config
 from data_prep.build import config_schema
 from data_prep.images import decode_rgb
+from data_prep.progress import progress_bar
 from data_prep.shards import ShardSet
 from train.models.pixels import PixelProcessor
 from train.optimization.schedule import half_cosine
@@ -45,7 +45,7 @@ def read_images(shards: ShardSet, size: int) -> tuple[Tensor, Tensor]:
     """
     pixels = torch.empty(len(shards), 3, size, size, dtype=torch.uint8)
     processor = PixelProcessor(size, "crop")
-    for number in tqdm(range(len(shards)), desc="images", unit=" images", disable=not sys.stderr.isatty()):
+    for number in progress_bar(range(len(shards)), name="images", unit="images"):
         sample = shards.sample(number)
         if sample.label is None or not isinstance(sample.image, bytes):
             raise DataError(f"{sample.id} has no {'class' if sample.label is None else 'image'}; CLIP learns from both")
@@ -83,7 +83,7 @@ def train_clip(
     normalise = PixelProcessor(recipe.image_size).normalise
     losses: list[float] = []
     last = time.monotonic()
-    progress = tqdm(batches(len(labels), recipe, draw), total=steps, desc="CLIP", disable=not sys.stderr.isatty())
+    progress = progress_bar(batches(len(labels), recipe, draw), name="CLIP", unit="steps", total=steps)
     for rows in progress:
         text = texts[int(torch.randint(len(TEMPLATES), (), generator=draw))]
         present, owners = torch.unique(labels[rows], return_inverse=True)
