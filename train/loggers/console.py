@@ -2,6 +2,8 @@
 
 import sys
 
+from tqdm import tqdm
+
 from data_prep.progress import print_above_bar, progress_bar
 from train.loggers.types import Record
 
@@ -16,7 +18,7 @@ class ConsoleLogger:
         self._terminal = sys.stderr.isatty()
         self._total = total_steps
         self._quiet_every = max(1, min(QUIET_EVERY, total_steps // 10))
-        self._bar = progress_bar(name="train", unit="steps", total=total_steps, initial=start)
+        self._bar: tqdm[object] = progress_bar(name="train", unit="steps", total=total_steps, initial=start)
 
     def log_step(self, record: Record) -> None:
         """Advance the bar, or print a line."""
