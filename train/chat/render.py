@@ -7,8 +7,9 @@ The Vicuna-v1 markup, as LLaVA-1.5 was trained (shown on one question; `_` are s
 
 Two ways to turn that text into ids, both in use and not equal:
 
-- `llava`: what LLaVA's own code gives. The text is cut at `<image>` and after `</s>`, and each piece is tokenised by
-  itself, so that with SentencePiece the piece after `</s>` begins with its own word mark ("▁US", "ER").
+- `llava`: what LLaVA's own code gives. The text is cut at `<image>`, and each piece is tokenised by itself, for LLaMA
+  tokenizers as the slow tokenizer of transformers 4.37 does it (`train.chat.llama_ids`): its flag `legacy` decides
+  whether the text after `</s>` begins with a word mark of its own. Supervision is LLaVA's too, its miscounts included.
 - `hf`: the whole text in one call, with `<image>` as a special token, as transformers' `LlavaProcessor` does it (the
   paper's zero-shot rows used this).
 
@@ -30,6 +31,7 @@ from configs.command_line import command_parser, exit_on_user_error
 from configs.errors import ConfigError, DataError, UserError
 from data_prep.sample import IMAGE_PLACEHOLDER, Turn, parse_turns
 from train.chat.conversation import IMAGE_INDEX, Rendered, coloured
+from train.chat.llama_ids import LlamaIds, llava_targets
 from train.chat.templates import END, MARKUPS, SYSTEM_PROMPTS, Markup
 from train.chat.tokenizer import load_tokenizer
 
@@ -60,6 +62,7 @@ class ChatRenderer:
             raise ConfigError(f"markup {markup} has no place for a system prompt; set system_prompt to none")
         self.bos, self.eos = _special_ids(tokenizer, self.words)
         self.eos = self.eos if end is None else end
+        self.llama = LlamaIds.of(tokenizer) if self.words.cut and end is None else None
         whole = not self.words.cut and not self.words.image_first
         if whole and IMAGE_PLACEHOLDER not in tokenizer.get_vocab():
             raise ConfigError(
@@ -75,6 +78,8 @@ class ChatRenderer:
         rendered, exchanges = Rendered(), _exchanges(turns)
         if len(exchanges) > 1 and not self.words.rounds:
             raise DataError(f"markup {self.markup} has one question, and {len(exchanges)} are asked here")
+        if self.llama is not None:
+            return self._as_llava(exchanges, max_length)
         if self.words.image_first:
             images = sum(question.count(IMAGE_PLACEHOLDER) for question, _ in exchanges)
             rendered.add([IMAGE_INDEX] * images, [False] * images)
@@ -98,6 +103,9 @@ class ChatRenderer:
         """
         if not turns or turns[-1].speaker != "human":
             raise DataError("a question must end with a turn of the human; nothing is asked here")
+        if self.llama is not None:
+            text = self._text(_exchanges((*turns, Turn("gpt", answer_prefix))))
+            return [self.bos, *self._llava_ids(text if answer_prefix else text.removesuffix(" "))]
         asked = self.render((*turns, Turn("gpt", answer_prefix)))
         last_answer = asked.input_ids[:-1]  # without </s>
         if answer_prefix:
@@ -118,9 +126,55 @@ class ChatRenderer:
         opening = f"{self.system} {self.words.human}" if self.system and first else self.words.human
         return f"{opening}{_image_first(question)}{self.words.human_end}"
 
-    def _add_text(self, rendered: Rendered, text: str, answer_from: int, *, first: bool) -> None:
+    def _as_llava(self, exchanges: Sequence[tuple[str, str | None]], max_length: int | None) -> Rendered:
+        """Ids and supervision of LLaVA's own code for a LLaMA tokenizer (`train.chat.llama_ids`)."""
+        assert self.llama is not None
+        text = self._text(exchanges, end=END)
+        ids = [self.bos, *self._llava_ids(text)]
+        limit = max_length or sys.maxsize
+        if IMAGE_PLACEHOLDER not in text:
+            del ids[limit:]
+        separator = f"{self.words.human_end}{self.words.assistant} "
+        lengths: list[tuple[int, int] | None] = []
+        for part in text.split(END):
+            if not part:
+                break
+            if part.count(separator) != 1:
+                lengths.append(None)
+                break
+            instruction = part.split(separator)[0] + separator
+            lengths.append((1 + len(self._llava_ids(part)), 1 + len(self._llava_ids(instruction))))
+        unknown = self.tokenizer.convert_tokens_to_ids("<unk>")
+        on = llava_targets(ids, lengths, legacy=self.llama.legacy, max_length=limit, unknown=unknown)
+        rendered = Rendered()
+        rendered.add(ids, on)
+        return rendered
+
+    def _text(self, exchanges: Sequence[tuple[str, str | None]], end: str = "") -> str:
+        """The whole conversation as one text; a last question without an answer ends it."""
+        text = ""
+        for number, (question, answer) in enumerate(exchanges):
+            text += self._head(question, first=number == 0)
+            if answer is not None:
+                text += f"{self.words.assistant} {answer}{end}"
+            self._refuse_end(question if answer is None else f"{question} {answer}")
+        return text
+
+    def _llava_ids(self, text: str) -> list[int]:
+        """Ids of a text whose images stand for themselves; each part between them is tokenised alone."""
+        assert self.llama is not None
+        ids: list[int] = []
+        for number, part in enumerate(text.split(IMAGE_PLACEHOLDER)):
+            ids += [IMAGE_INDEX] * (number > 0) + self.llama.ids(part)
+        return ids
+
+    @staticmethod
+    def _refuse_end(text: str) -> None:
         if END in text:
             raise DataError(f"the text {text[:80]!r}… contains {END}, which would end the conversation: remove it")
+
+    def _add_text(self, rendered: Rendered, text: str, answer_from: int, *, first: bool) -> None:
+        self._refuse_end(text)
         if not self.words.cut:
             self._add_piece(rendered, text, answer_from, first=first)
             return

@@ -8,12 +8,14 @@ from transformers import AutoTokenizer, LlamaTokenizer, PreTrainedTokenizerBase,
 
 from configs.errors import ConfigError
 from configs.locations import is_hub_id
+from train.chat.sentencepiece_vocab import restore, tokenizer_files
 from train.chat.templates import END
 
 
 def load_tokenizer(place: str | Path) -> PreTrainedTokenizerBase:
     """A tokenizer from a folder, a hub id, a `tokenizer.json` or a SentencePiece `tokenizer.model` file.
 
+    A LLaMA tokenizer gives SentencePiece's ids (`train.chat.sentencepiece_vocab`).
     Raises `ConfigError` if there is none.
     """
     path = Path(place)
@@ -21,10 +23,15 @@ def load_tokenizer(place: str | Path) -> PreTrainedTokenizerBase:
         raise ConfigError(f"no tokenizer at {place}: no such file or folder, and a hub id has the form owner/name")
     try:
         if path.suffix == ".json" and path.is_file():
-            return PreTrainedTokenizerFast(tokenizer_file=str(path), bos_token="<s>", eos_token=END, unk_token="<unk>")
+            single = PreTrainedTokenizerFast(
+                tokenizer_file=str(path), bos_token="<s>", eos_token=END, unk_token="<unk>"
+            )
+            restore(single, {"tokenizer.json": path})
+            return single
         if path.suffix == ".model" and path.is_file():
             return _from_sentencepiece(path)
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(str(place), trust_remote_code=False)
+        restore(tokenizer, tokenizer_files(place))
     except (OSError, ValueError) as error:
         raise ConfigError(f"no tokenizer at {place}: {str(error).splitlines()[0]}") from error
     return tokenizer
@@ -35,4 +42,5 @@ def _from_sentencepiece(path: Path) -> PreTrainedTokenizerBase:
     with tempfile.TemporaryDirectory() as folder:
         shutil.copy(path, Path(folder) / "tokenizer.model")
         tokenizer: PreTrainedTokenizerBase = LlamaTokenizer.from_pretrained(folder)
+        restore(tokenizer, {"tokenizer.model": path})
     return tokenizer
