@@ -34,7 +34,7 @@ from configs.errors import RunError, UserError
 from configs.protocol import ProtocolConfig
 from configs.run_dir import EvalDir
 from eval.class_scores.rules import Floats, Rule
-from eval.class_scores.table import ClassSheet, read_sheet, rule_scores, stored_sums
+from eval.class_scores.table import ClassScoreTable, read_class_scores, rule_scores, stored_sums
 from eval.metrics.accuracy import Rate
 from eval.runner.fingerprint import Evaluation, protocol_of, read_evaluation
 from eval.runner.predictions import chosen_records, read_records
@@ -85,7 +85,7 @@ class Scored:
     literal: Floats | None
     right: Flags
     tuning: Flags
-    sheet: ClassSheet
+    sheet: ClassScoreTable
 
 
 def chooses(item_id: str) -> bool:
@@ -93,7 +93,7 @@ def chooses(item_id: str) -> bool:
     return sha256(f"{SEED}:guidance:{item_id}".encode()).digest()[0] % 2 == 0
 
 
-def scored_items(predictions: Sequence[Prediction], sheet: ClassSheet, duplicates: str = "any") -> Scored:
+def scored_items(predictions: Sequence[Prediction], sheet: ClassScoreTable, duplicates: str = "any") -> Scored:
     """Stored lines as arrays; lines without scores are left out. Raises `RunError` if none has any."""
     lines = [p for p in predictions if p.scores is not None]
     if not lines:
@@ -161,7 +161,7 @@ def guidance_results(folder: EvalDir) -> dict[str, Any]:
     if evaluation is None:
         raise RunError(f"{folder.root} has no evaluation.json; give the folder of one model's answers")
     lines = list(chosen_records(read_records(folder), evaluation.limit).predictions.values())
-    scored = scored_items(lines, read_sheet(folder), str(evaluation.judged.get("duplicates", "any")))
+    scored = scored_items(lines, read_class_scores(folder), str(evaluation.judged.get("duplicates", "any")))
     settings = {**evaluation.asked, **evaluation.judged}
     own, form = form_of(protocol_of(settings))
     return {

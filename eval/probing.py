@@ -35,8 +35,8 @@ from data_prep.atomic import write_bytes
 from eval.benchmarks.probe_heads import benchmark, benchmark_text
 from eval.metrics.accuracy import ClassResult
 from eval.metrics.frequency import frequencies_of, frequency_results, with_frequency
-from eval.models.encoder_features import is_encoder
-from eval.models.factory import check_current, evaluated_folders
+from eval.models.factory import evaluated_folders
+from eval.models.model_type import is_encoder
 from eval.probes.accuracy import as_text, probe
 from eval.probes.requirements import check_disk, complete, needs_of, needs_text, states_place
 from eval.probes.store import open_states
@@ -44,6 +44,7 @@ from eval.runner.batching import Share, open_source
 from eval.runner.evaluated_model import described
 from eval.runner.fingerprint import JUDGING, SCORING, describe_evaluation, read_evaluation
 from eval.runner.output_paths import place_of
+from eval.runner.stored_answers import check_current
 from eval.runner.workers import ask_evaluations
 from eval.tasks.presets import preset_names, preset_overrides
 
@@ -118,7 +119,7 @@ def states_configs(config: EvalConfig) -> list[EvalConfig]:
         raise ConfigError("probe_source is not set; name the source of data.sources that heads learn from, or --train")
     if is_api(config.model):
         raise ConfigError(f"{config.model} shows no states; probing needs a model on this machine")
-    alone = is_encoder(config, evaluated_folders(config)[0][1])
+    alone = is_encoder(config.model, evaluated_folders(config)[0][1])
     if alone and config.probe.part == "language_model":
         raise ConfigError(f"probe.part is language_model, and {config.model} has none; leave it at auto")
     part = config.probe.part if config.probe.part != "auto" else "encoder" if alone else "language_model"

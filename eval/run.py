@@ -18,7 +18,6 @@ from configs.errors import ConfigError, UserError
 from configs.evaluation import EvalConfig
 from configs.run_dir import EvalDir
 from eval.paper.published import paper_number
-from eval.protocols import make_protocol
 from eval.reports.evaluation import write_report
 from eval.reports.summary import result_line, write_summary
 from eval.runner.batching import Share
@@ -26,6 +25,7 @@ from eval.runner.dry_run import preview
 from eval.runner.fingerprint import check_answers, read_evaluation
 from eval.runner.output_paths import NO_RUN, place_of, run_of
 from eval.tasks.presets import preset_names, preset_overrides
+from eval.tasks.registry import make_task
 from train.models.fingerprint import model_identity
 
 
@@ -85,7 +85,7 @@ def _check(config: EvalConfig) -> None:
     """What can be wrong is told before a model is loaded."""
     if config.protocol.kind == "features":
         raise ConfigError("protocol.kind features has no answers to report; python -m eval.probing stores and uses it")
-    make_protocol(config.protocol)
+    make_task(config.protocol)
     if config.paper_row is not None:
         paper_number(config.paper_row)
 

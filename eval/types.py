@@ -37,6 +37,24 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True)
+class Reference:
+    """What a scorer compares an answer with.
+
+    `target` is the expected answer; `names` are all accepted class names, the target first; `choices` are the texts of
+    options A, B, C, ..., of which `target` is the right letter.
+    """
+
+    target: str
+    names: tuple[str, ...] = ()
+    choices: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Without `names` the target is the only accepted one."""
+        if not self.names:
+            object.__setattr__(self, "names", (self.target,))
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     """A model's output for one question.
 
@@ -149,6 +167,9 @@ class EvalModel(Protocol):
 
 class Task(Protocol):
     """What is asked about an item, and how the answer is scored."""
+
+    output: str
+    """What the model must return: one of `eval.tasks.registry.OUTPUTS`."""
 
     def question(self, sample: Sample, source_index: SourceIndex | None = None) -> Question:
         """The question about `sample`. Raises `DataError` if the item lacks what the task needs."""

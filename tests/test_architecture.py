@@ -19,6 +19,17 @@ MAY_IMPORT = {
     "launch": {"configs", "data_prep"},
 }
 EVAL_MAY_IMPORT_OF_TRAIN = {"chat", "models", "export", "loggers", "toy"}
+EVAL_ORDER = (
+    *("types", "scorers", "class_scores", "tasks", "models", "runner", "metrics", "probes", "reports", "paper"),
+    *("programs", "benchmarks"),
+)
+"""Folders of `eval`, each of which may import those before it; `programs` are the files at its top."""
+EVAL_EXCEPTIONS = {
+    ("paper", "programs"),
+    ("programs", "benchmarks"),
+    ("reports", "paper"),
+}
+"""Pairs that still point the other way. None may be added."""
 MODULES = sorted(file for folder in FOLDERS for file in (ROOT / folder).rglob("*.py"))
 
 
@@ -99,6 +110,27 @@ def test_no_module_imports_itself_in_a_circle():
     for name in names:
         visit(name, ())
     assert sum(map(len, edges.values())) > 100, "edges were found at all"
+
+
+def eval_folder(module: str) -> str:
+    """The folder of a module of `eval`: `types` for eval.types, `programs` for the other files at its top."""
+    name = module.split(".")[1]
+    return name if name == "types" or (ROOT / "eval" / name).is_dir() else "programs"
+
+
+def test_folders_of_eval_import_in_one_direction():
+    assert {file.name for file in (ROOT / "eval").iterdir() if (file / "__init__.py").is_file()} < set(EVAL_ORDER)
+    backwards: dict[tuple[str, str], list[str]] = {}
+    for file in MODULES:
+        module = ".".join(file.relative_to(ROOT).with_suffix("").parts)
+        if not module.startswith("eval.") or file.name == "__init__.py":
+            continue
+        for target in imports(file):
+            if target.startswith("eval.") and EVAL_ORDER.index(eval_folder(target)) > EVAL_ORDER.index(
+                eval_folder(module)
+            ):
+                backwards.setdefault((eval_folder(module), eval_folder(target)), []).append(f"{module} -> {target}")
+    assert set(backwards) == EVAL_EXCEPTIONS, backwards
 
 
 @pytest.mark.parametrize("file", MODULES, ids=lambda f: str(f.relative_to(ROOT)))

@@ -13,7 +13,6 @@ import base64
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -26,7 +25,7 @@ from eval.types import Prediction
 
 
 @dataclass(frozen=True, slots=True)
-class ClassSheet:
+class ClassScoreTable:
     """What all items of a class-scoring evaluation share."""
 
     names: tuple[str, ...]
@@ -47,26 +46,21 @@ NOT_STORED = (
 )
 
 
-def sheet_file(folder: EvalDir) -> Path:
-    """Where the sheet of an evaluation lies."""
-    return folder.root / "classes.json"
-
-
-def write_sheet(folder: EvalDir, sheet: ClassSheet) -> None:
-    """Write the sheet; every worker writes the same."""
+def write_class_scores(folder: EvalDir, table: ClassScoreTable) -> None:
+    """Write the table; every worker writes the same."""
     folder.root.mkdir(parents=True, exist_ok=True)
-    write_bytes(sheet_file(folder), (json.dumps(asdict(sheet), ensure_ascii=False) + "\n").encode())
+    write_bytes(folder.class_scores, (json.dumps(asdict(table), ensure_ascii=False) + "\n").encode())
 
 
-def read_sheet(folder: EvalDir) -> ClassSheet:
-    """The sheet of an evaluation. Raises `RunError` if it is missing or damaged."""
+def read_class_scores(folder: EvalDir) -> ClassScoreTable:
+    """The table of an evaluation. Raises `RunError` if it is missing or damaged."""
     try:
-        values = json.loads(sheet_file(folder).read_text(encoding="utf-8"))
+        values = json.loads(folder.class_scores.read_text(encoding="utf-8"))
         literal = tuple(values.get("prior_probabilities", ()))
-        return ClassSheet(tuple(values["names"]), tuple(values["lengths"]), tuple(values["prior"]), literal)
+        return ClassScoreTable(tuple(values["names"]), tuple(values["lengths"]), tuple(values["prior"]), literal)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RunError(
-            f"{sheet_file(folder)} cannot be read ({error}); run the evaluation again to write it"
+            f"{folder.class_scores} cannot be read ({error}); run the evaluation again to write it"
         ) from error
 
 

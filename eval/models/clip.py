@@ -26,8 +26,8 @@ from configs.protocol import ProtocolConfig
 from configs.run_dir import EvalDir
 from data_prep.class_names import load_class_list
 from data_prep.sample import Turn
-from eval.class_scores.table import ClassSheet, encode_scores, write_sheet
-from eval.models.image_encoders import ImageEncoder, TransformersEncoder, load_image_encoder
+from eval.class_scores.table import ClassScoreTable, encode_scores, write_class_scores
+from eval.models.image_encoders import ImageEncoder, TransformersEncoder, load_image_encoder, with_weights
 from eval.models.memory import NOT_FINITE, within_memory
 from eval.types import Answer, Failure
 
@@ -72,7 +72,7 @@ class ClipPrompt:
     prompt_hash: str
 
 
-class ZeroShot:
+class ZeroShotPredictor:
     """Compares images with the sentences of all classes; the answer's text is the nearest class's name."""
 
     def __init__(self, images: ImageEncoder, texts: TextEncoder, protocol: ProtocolConfig, folder: EvalDir):
@@ -82,7 +82,7 @@ class ZeroShot:
         sentences = [protocol.template.replace("{}", name) for name in self.names]
         self.texts = texts.embed(sentences)  # (C, H)
         self.prompt_hash = hashlib.sha256(json.dumps(sentences).encode()).hexdigest()[:16]
-        write_sheet(folder, ClassSheet(self.names, (1,) * len(self.names), (0.0,) * len(self.names)))
+        write_class_scores(folder, ClassScoreTable(self.names, (1,) * len(self.names), (0.0,) * len(self.names)))
 
     def prompt(self, turns: Sequence[Turn], image: bytes | None) -> ClipPrompt:  # noqa: ARG002
         """The image; nothing is said to CLIP. Raises `DataError` if there is none, or it does not decode."""
@@ -117,10 +117,16 @@ class ClipEvalModel:
         self.identity = self.encoder.identity
         self.texts = ClipTexts(self.encoder.model, AutoTokenizer.from_pretrained(folder, local_files_only=True))
 
-    def predictor(self, config: EvalConfig, folder: EvalDir) -> ZeroShot:
+    @classmethod
+    def load(cls, config: EvalConfig, folder: Path, device: str) -> "ClipEvalModel":
+        """Load both halves, after fetching pytorch_model.bin where a hub id has no safetensors."""
+        with_weights(folder, config)
+        return cls(folder, config.dtype, device)
+
+    def predictor(self, config: EvalConfig, folder: EvalDir) -> ZeroShotPredictor:
         """Zero-shot; what generates text is refused by `check_zero_shot`."""
         check_zero_shot(config)
-        return ZeroShot(self.encoder, self.texts, config.protocol, folder)
+        return ZeroShotPredictor(self.encoder, self.texts, config.protocol, folder)
 
 
 def check_zero_shot(config: EvalConfig) -> None:

@@ -20,15 +20,11 @@ from configs.evaluation import EvalConfig
 from configs.run_dir import EvalDir
 from data_prep.sample import Turn
 from eval.models.clip import ClipPrompt
+from eval.models.hidden_state_file import RowFormat
 from eval.models.hidden_states import HiddenStatePredictor
-from eval.models.image_encoders import ImageEncoder, load_image_encoder, model_type, with_weights
-from eval.models.open_clip import OpenClipEvalModel, is_open_clip
-from eval.probes.store import RowForm
-
-
-def is_encoder(config: EvalConfig, folder: Path) -> bool:
-    """Whether the model has nothing but an encoder to put a head on."""
-    return is_open_clip(config.model) or model_type(folder) == "clip"
+from eval.models.image_encoders import ImageEncoder, load_image_encoder, with_weights
+from eval.models.model_type import is_open_clip
+from eval.models.open_clip import OpenClipEvalModel
 
 
 @dataclass(frozen=True)
@@ -36,7 +32,7 @@ class EncoderStates:
     """One state an image: the encoder's vector, at a place called after it."""
 
     encoder: ImageEncoder
-    form: RowForm
+    row_format: RowFormat
 
     def prompt(self, turns: Sequence[Turn], image: bytes | None) -> ClipPrompt:  # noqa: ARG002
         """The image; nothing is said to an encoder. Raises `DataError` if there is none, or it does not decode."""
@@ -59,16 +55,20 @@ class EncoderEvalModel:
     answer_delimiter = ""
     pads_right = False
 
-    def __init__(self, config: EvalConfig, folder: Path, device: str):
-        """Load it. Raises `ConfigError` if the model has none that is supported."""
+    def __init__(self, encoder: Any):
+        """`encoder` is an `ImageEncoder`."""
+        self.encoder = encoder
+        self.identity = str(encoder.identity)
+
+    @classmethod
+    def load(cls, config: EvalConfig, folder: Path, device: str) -> "EncoderEvalModel":
+        """Load the encoder. Raises `ConfigError` if the model has none that is supported."""
         if is_open_clip(config.model):
-            self.encoder: Any = OpenClipEvalModel(config.model, config.dtype, device).images
-        else:
-            with_weights(folder, config)
-            self.encoder = load_image_encoder(folder, config.dtype, device)
-        self.identity = str(self.encoder.identity)
+            return cls(OpenClipEvalModel.load(config, folder, device).images)
+        with_weights(folder, config)
+        return cls(load_image_encoder(folder, config.dtype, device))
 
     def predictor(self, config: EvalConfig, folder: EvalDir) -> HiddenStatePredictor:  # noqa: ARG002
         """Who stores its vectors."""
-        form = RowForm((self.encoder.feature,), self.encoder.size)
-        return HiddenStatePredictor(EncoderStates(self.encoder, form), folder)
+        row_format = RowFormat((self.encoder.feature,), self.encoder.size)
+        return HiddenStatePredictor(EncoderStates(self.encoder, row_format), folder)

@@ -16,8 +16,8 @@ from configs.evaluation import EvalConfig
 from configs.run_dir import EvalDir
 from data_prep.sample import Turn
 from eval.models.generate import Prompt, TextPredictor
+from eval.models.hidden_state_file import RowFormat, RowWriter
 from eval.models.memory import within_memory
-from eval.probes.store import RowForm, RowWriter
 from eval.types import Answer, Failure
 from train.models.loading import LoadedModel
 
@@ -26,7 +26,7 @@ class StateSource(Protocol):
     """A frozen model: items to states."""
 
     @property
-    def form(self) -> RowForm:
+    def row_format(self) -> RowFormat:
         """What a row of its states is like."""
         ...
 
@@ -48,7 +48,7 @@ class HiddenStatePredictor:
 
     def __init__(self, source: StateSource, folder: EvalDir):
         """Rows go to a new file in `folder`."""
-        self.source, self.writer = source, RowWriter(folder, source.form)
+        self.source, self.writer = source, RowWriter(folder, source.row_format)
 
     def prompt(self, turns: Sequence[Turn], image: bytes | None) -> Any:
         """As the source's."""
@@ -66,7 +66,7 @@ class HiddenStatePredictor:
         seconds = (time.monotonic() - start) / max(1, len(prompts))
         answers: list[Answer | Failure] = []
         for prompt, own, row in zip(prompts, states, rows, strict=True):
-            tokens, pairs = self.source.tokens(prompt), zip(self.source.form.places, own, strict=True)
+            tokens, pairs = self.source.tokens(prompt), zip(self.source.row_format.positions, own, strict=True)
             bad = [place for place, state in pairs if has(place, len(tokens)) and not state.isfinite().all()]
             if bad:
                 answers.append(Failure(f"its state at place {bad[0]} is not finite in fp16"))
@@ -82,7 +82,7 @@ class LanguageModelStates:
         """Of the question that `config.protocol` asks, at `config.probe.places`."""
         self.predictor = TextPredictor(loaded, config.protocol)
         size = int(self.predictor.config.get_text_config().hidden_size)
-        self.form = RowForm(config.probe.places, size)
+        self.row_format = RowFormat(config.probe.places, size)
 
     def prompt(self, turns: Sequence[Turn], image: bytes | None) -> Prompt:
         """As `TextPredictor.prompt`."""
@@ -101,7 +101,7 @@ class LanguageModelStates:
         embeddings = self.predictor.embeddings(ids, prompts)
         states = decoder(inputs_embeds=embeddings, attention_mask=mask, position_ids=positions).last_hidden_state
         own = [states[row][mask[row].bool()].float() for row in range(len(prompts))]  # each (T, H), without padding
-        return torch.stack([torch.stack([_at(place, tokens) for place in self.form.places]) for tokens in own])
+        return torch.stack([torch.stack([_at(place, tokens) for place in self.row_format.positions]) for tokens in own])
 
 
 def _at(place: str, tokens: torch.Tensor) -> torch.Tensor:

@@ -9,7 +9,6 @@ Shapes: `N` images, `H` size of the vector, `S` side of the encoder's input in p
 """
 
 import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -23,7 +22,7 @@ from transformers.utils import logging as transformers_logging
 from configs.errors import ConfigError
 from configs.evaluation import EvalConfig
 from data_prep.images import decode_rgb
-from eval.runner.evaluated_model import ENCODERS
+from eval.models.model_type import ENCODERS, model_type
 from train.models.fingerprint import model_identity
 from train.models.loading import DTYPES
 
@@ -87,12 +86,6 @@ class TransformersEncoder:
         else:
             vectors = self.model(pixel_values=images).pooler_output
         return functional.normalize(vectors.float(), dim=-1)
-
-
-def model_type(folder: Path) -> str | None:
-    """`model_type` of the config.json in `folder`, None without one."""
-    file = folder / "config.json"
-    return json.loads(file.read_text(encoding="utf-8")).get("model_type") if file.is_file() else None
 
 
 def load_image_encoder(folder: Path, dtype: str, device: str) -> TransformersEncoder:

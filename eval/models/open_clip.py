@@ -11,6 +11,7 @@ authors' EVA-G (its 1,024 projected features).
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,16 +21,11 @@ from configs.errors import ConfigError
 from configs.evaluation import EvalConfig
 from configs.run_dir import EvalDir
 from data_prep.images import decode_rgb
-from eval.models.clip import ZeroShot, check_zero_shot
+from eval.models.clip import ZeroShotPredictor, check_zero_shot
+from eval.models.model_type import OPEN_CLIP_PREFIX
 from train.models.loading import DTYPES
 
-PREFIX = "open_clip:"
 TEXTS = 256
-
-
-def is_open_clip(model: str) -> bool:
-    """Whether `model` names weights that open_clip loads."""
-    return model.startswith(PREFIX)
 
 
 @dataclass(frozen=True)
@@ -83,9 +79,9 @@ class OpenClipEvalModel:
 
     def __init__(self, model: str, dtype: str, device: str):
         """Load it. Raises `ConfigError` that says what to install if open_clip is missing or does not load."""
-        architecture, _, weights = model.removeprefix(PREFIX).partition("/")
+        architecture, _, weights = model.removeprefix(OPEN_CLIP_PREFIX).partition("/")
         if not architecture or not weights:
-            raise ConfigError(f"model is {model!r}; write {PREFIX}ARCHITECTURE/WEIGHTS")
+            raise ConfigError(f"model is {model!r}; write {OPEN_CLIP_PREFIX}ARCHITECTURE/WEIGHTS")
         try:
             import open_clip
         except (ImportError, RuntimeError) as error:  # torchvision's operators fail with a RuntimeError
@@ -104,10 +100,15 @@ class OpenClipEvalModel:
         self.images = OpenClipImages(loaded, preprocess, self.identity)
         self.texts = OpenClipTexts(loaded, open_clip.get_tokenizer(architecture))
 
-    def predictor(self, config: EvalConfig, folder: EvalDir) -> ZeroShot:
+    @classmethod
+    def load(cls, config: EvalConfig, folder: Path, device: str) -> "OpenClipEvalModel":  # noqa: ARG003
+        """Load the weights that `config.model` names; there is no folder."""
+        return cls(config.model, config.dtype, device)
+
+    def predictor(self, config: EvalConfig, folder: EvalDir) -> ZeroShotPredictor:
         """Zero-shot, the only thing it can."""
         check_zero_shot(config)
-        return ZeroShot(self.images, self.texts, config.protocol, folder)
+        return ZeroShotPredictor(self.images, self.texts, config.protocol, folder)
 
 
 def _identity(model: Any) -> str:

@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from configs.errors import ConfigError, DataError, RunError
@@ -23,13 +24,13 @@ from configs.run_dir import EvalDir
 from data_prep.images import decode_rgb, true_extension
 from data_prep.sample import IMAGE_PLACEHOLDER, Turn
 from eval.models.api_client import ApiClient, Endpoint, QuestionError
+from eval.tasks.registry import TASKS, task_output
 from eval.types import Answer, Failure
 
 MEDIA = {"jpg": "image/jpeg", "png": "image/png", "webp": "image/webp", "gif": "image/gif"}
 NAMED_SYSTEMS = ("family", "official", "vicuna_v1", "vicuna_human", "none")
 ROLES = {"human": "user", "gpt": "assistant"}
 MOST_TOKENS = 1_000_000  # a server may tell what it likes
-KINDS = ("open_world", "closed_world", "multiple_choice")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +56,18 @@ class ApiEvalModel:
             raise ConfigError("model is 'api:'; write api:NAME, with the name that the server knows the model by")
         self.endpoint = Endpoint.of(config.api)
 
+    @classmethod
+    def load(cls, config: EvalConfig, folder: Path, device: str) -> "ApiEvalModel":  # noqa: ARG003
+        """Read the API's address and key; nothing runs on this machine."""
+        return cls(config)
+
     def predictor(self, config: EvalConfig, folder: EvalDir) -> "ApiPredictor":  # noqa: ARG002
         """Raises `ConfigError` for a protocol that needs more than words."""
-        if config.protocol.kind not in KINDS:
+        if task_output(config.protocol.kind) != "text":
+            texts = [name for name in TASKS if task_output(name) == "text"]
             raise ConfigError(
-                f"protocol.kind {config.protocol.kind} needs scores of class names, which {config.model} does not "
-                f"give; choose one of: {', '.join(KINDS)}"
+                f"protocol.kind {config.protocol.kind} needs more than text, and {config.model} returns text only; "
+                f"choose one of: {', '.join(texts)}"
             )
         return ApiPredictor(self.name, config, self.endpoint)
 

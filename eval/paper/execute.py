@@ -86,7 +86,7 @@ def finish(planned: Sequence[Planned]) -> list[Outcome]:
 
 def _put_aside(row: Planned) -> None:
     """Rename the row's results of other weights or items: no scoreboard is to show them beside "not run"."""
-    from eval.models.factory import answers_folder  # loads torch
+    from eval.runner.stored_answers import answers_folder  # loads torch
 
     folder = answers_folder(row.config)[0].root / ("encoder" if row.row.kind == "linear" else "")
     for file in (folder / name for name in FILES):
@@ -97,8 +97,8 @@ def _put_aside(row: Planned) -> None:
 def _finish(row: Planned, base: Planned | None) -> Outcome:
     if row.row.kind in PROBES:
         return _probed(row)
-    from eval.models.factory import check_current  # these load torch
-    from eval.models.open_clip import is_open_clip
+    from eval.models.model_type import is_open_clip
+    from eval.runner.stored_answers import check_current  # these load torch
 
     source = row if base is None else base
     folder = check_current(source.config)

@@ -17,13 +17,14 @@ from configs.run_dir import RunDir
 from configs.shard_dir import ShardDir
 from data_prep.class_names import load_class_list
 from data_prep.shards import ShardSet
+from eval.models.model_type import ENCODERS
 from eval.paper.experiments import Row, rows_of
 from eval.paper.finetuned_rows import paper_model
 from eval.runner.batching import chosen_items, open_source
-from eval.runner.evaluated_model import ENCODERS, system_of
+from eval.runner.evaluated_model import system_of
 from eval.runner.output_paths import place_of
-from eval.tasks.open_world import load_synonyms
 from eval.tasks.presets import preset_overrides, preset_settings
+from eval.tasks.synonyms import load_synonyms
 
 DATASETS = Path(__file__).resolve().parents[2] / "configs" / "eval" / "reproduce"
 LONG_ANSWER = 512  # tokens of an answer that thinks step by step

@@ -37,7 +37,7 @@ def probe(train: StoredStates, test: StoredStates, settings: ProbeConfig) -> dic
     Places that a prompt lacks are left out and counted: prompts of BLIP-2 are short, those of LLaVA-NeXT vary. Raises
     `RunError` for too few training items.
     """
-    lacking = {place: sum(_lacking(place, part) for part in (train, test)) for place in train.form.places}
+    lacking = {place: sum(_lacking(place, part) for part in (train, test)) for place in train.row_format.positions}
     columns = [number for number, prompts in enumerate(lacking.values()) if not prompts]
     if not columns or not len(test):
         raise RunError(
@@ -53,7 +53,7 @@ def probe(train: StoredStates, test: StoredStates, settings: ProbeConfig) -> dic
         check = looked
     classes = int(max(train.labels.max(), test.labels.max())) + 1
     trained = train_heads(learned, check, classes, settings)
-    named = [train.form.places[column] for column in columns]
+    named = [train.row_format.positions[column] for column in columns]
     return {
         "places": _places(named, trained, trained.hits(looked), test.labels, settings),
         "left_out": {place: prompts for place, prompts in lacking.items() if prompts},
@@ -100,7 +100,7 @@ class Maker:
 
     def batches(self, stored: StoredStates, items: torch.Tensor, layout: Layout, size: int) -> Batches:
         """Batches of the states of `items`."""
-        needed = layout.bytes(len(items) * len(self.columns) * stored.form.size)
+        needed = layout.bytes(len(items) * len(self.columns) * stored.row_format.size)
         keep = needed <= self.left
         self.left -= needed if keep else 0
         shuffled = self.settings.seed if self.settings.shuffle == "every_epoch" and layout.learning else None

@@ -11,10 +11,10 @@ from configs.errors import RunError
 from configs.evaluation import EvalConfig
 from configs.run_dir import EvalDir
 from eval.models.factory import evaluated_folders
-from eval.models.image_encoders import model_type, weights_identity
-from eval.models.open_clip import is_open_clip
+from eval.models.hidden_state_file import RowFormat
+from eval.models.image_encoders import weights_identity
+from eval.models.model_type import is_open_clip, model_type
 from eval.probes.accuracy import Maker
-from eval.probes.store import RowForm
 from eval.runner.batching import chosen_items, open_source
 from eval.runner.fingerprint import read_evaluation
 from eval.runner.output_paths import place_of
@@ -33,12 +33,12 @@ class Needs:
     folder: EvalDir
     items: int
     stored: int
-    form: RowForm
+    row_format: RowFormat
 
     @property
     def disk(self) -> int:
         """Bytes that extraction still writes."""
-        return (self.items - self.stored) * self.form.row_bytes
+        return (self.items - self.stored) * self.row_format.row_bytes
 
 
 def needs_of(config: EvalConfig) -> Needs:
@@ -65,16 +65,16 @@ def complete(needs: Needs) -> bool:
     return bool(present.asked["model"] == weights_identity(model))
 
 
-def _form(config: EvalConfig, model: Path) -> RowForm:
+def _form(config: EvalConfig, model: Path) -> RowFormat:
     """What a row will be like."""
     if is_open_clip(config.model):
-        return RowForm(("image_embeds",), OPEN_CLIP)
+        return RowFormat(("image_embeds",), OPEN_CLIP)
     known = AutoConfig.from_pretrained(model, local_files_only=True)
     if config.probe.part == "language_model":
-        return RowForm(config.probe.places, int(known.get_text_config().hidden_size))
+        return RowFormat(config.probe.places, int(known.get_text_config().hidden_size))
     if model_type(model) == "clip":
-        return RowForm(("image_embeds",), int(known.projection_dim))
-    return RowForm(("vision_pooled",), int(known.vision_config.hidden_size))
+        return RowFormat(("image_embeds",), int(known.projection_dim))
+    return RowFormat(("vision_pooled",), int(known.vision_config.hidden_size))
 
 
 def check_disk(needs: Sequence[Needs]) -> None:
@@ -108,14 +108,15 @@ def needs_text(needs: Sequence[Needs]) -> str:
     """Disk and memory, a line each; the first of `needs` is the source that heads are trained on."""
     lines = []
     for need in needs:
-        form = need.form
+        form = need.row_format
         lines.append(
-            f"{need.config.source}: {need.items:,} items, {need.stored:,} stored; {len(form.places)} x {form.size:,} "
-            f"numbers an item, {size(need.items * form.row_bytes)}, in {need.folder.root}"
+            f"{need.config.source}: {need.items:,} items, {need.stored:,} stored; "
+            f"{len(form.positions)} x {form.size:,} numbers an item, {size(need.items * form.row_bytes)}, "
+            f"in {need.folder.root}"
         )
     first, settings = needs[0], needs[0].config.probe
     maker = Maker(settings, ())
-    numbers = first.items * len(first.form.places) * first.form.size
+    numbers = first.items * len(first.row_format.positions) * first.row_format.size
     memory = maker.layout(learning=True).bytes(numbers)
     fits = memory <= settings.memory_gib * GIB and settings.shuffle == "once"
     lines += [

@@ -22,11 +22,11 @@ from eval.metrics.confusion import confusions
 from eval.metrics.frequency import compared_classes, frequencies_of, frequency_results, stage_results, with_frequency
 from eval.paper.published import paper_number, paper_numbers
 from eval.paper.rows import own_row
-from eval.protocols import make_protocol
 from eval.reports.evaluation_page import report_page
 from eval.runner.evaluated_model import described
 from eval.runner.fingerprint import Evaluation, judged_as, rejudge
 from eval.runner.predictions import chosen_records, read_records
+from eval.tasks.registry import make_task
 from eval.types import Prediction, Score
 
 EXAMPLES = 8  # of each outcome
@@ -62,7 +62,7 @@ def scored_answers(
     folder: EvalDir, predictions: Sequence[Prediction], config: ProtocolConfig, answer_delimiter: str | None
 ) -> list[tuple[Prediction, Score]]:
     """The answers that lie in `folder`, each with what it is worth under `config`."""
-    protocol = make_protocol(config, answer_delimiter)
+    protocol = make_task(config, answer_delimiter)
     protocol.prepare(folder, predictions)
     return [(prediction, protocol.score(prediction)) for prediction in predictions]
 

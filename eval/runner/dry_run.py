@@ -7,10 +7,10 @@ from configs.errors import DataError
 from configs.evaluation import EvalConfig, is_api
 from data_prep.class_names import load_class_list
 from data_prep.shard_index import id_hash
-from eval.protocols import make_protocol
 from eval.runner.batching import Share, batches_of, chosen_items, open_source
 from eval.runner.output_paths import NO_RUN, place_of
 from eval.runner.predictions import read_records
+from eval.tasks.registry import make_task
 
 SHOWN = 3  # questions
 
@@ -20,7 +20,7 @@ def preview(config: EvalConfig, share: Share) -> str:
     shards = open_source(config)
     items = chosen_items(shards.index["id_hash"].tolist(), config.limit)
     own = [item for batch in batches_of(items, share, config.batch_size) for item in batch]
-    protocol = make_protocol(config.protocol)
+    protocol = make_task(config.protocol)
     api = [_requests(config, shards.index["id_hash"][own].tolist())] if is_api(config.model) else []
     lines = [
         f"model       {config.model} (checkpoint: {config.checkpoint})",

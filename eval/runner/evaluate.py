@@ -19,11 +19,11 @@ from configs.run_dir import EvalDir
 from data_prep.sample import Sample
 from data_prep.shard_index import id_hash
 from data_prep.shards import ShardSet
-from eval.protocols import make_protocol
 from eval.runner.batching import Share, batches_of, chosen_items, neighbours_matter, open_source
 from eval.runner.fingerprint import claim, describe_evaluation, in_fixed_batches
 from eval.runner.predictions import PredictionWriter, Records, read_records, unread_id
 from eval.runner.progress import AskProgress
+from eval.tasks.registry import make_task
 from eval.types import Answer, EvalModel, FailedItem, Failure, Prediction, Predictor, Question, StreamingPredictor, Task
 
 Record = Prediction | FailedItem
@@ -68,7 +68,7 @@ def ask_all(config: EvalConfig, respondent: EvalModel, label: str, folder: EvalD
     if neighbours_matter(config.protocol, respondent.pads_right):
         evaluation = in_fixed_batches(evaluation, config)
     claim(folder, replace(evaluation, answer_delimiter=respondent.answer_delimiter))
-    protocol = make_protocol(config.protocol, respondent.answer_delimiter)
+    protocol = make_task(config.protocol, respondent.answer_delimiter)
     builder = PromptBuilder(shards, protocol, respondent.predictor(config, folder))
     batches = batches_of(items, share, config.batch_size)
     known = read_records(folder)

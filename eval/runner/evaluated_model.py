@@ -14,7 +14,6 @@ from configs.run import RunConfig
 from eval.runner.output_paths import run_of
 
 EXPORT = "export.json"
-ENCODERS = ("clip", "blip-2")  # model types whose image encoder stands by itself (`eval.models.image_encoders`)
 
 
 @dataclass(frozen=True, slots=True)

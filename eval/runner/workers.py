@@ -15,7 +15,7 @@ from configs.evaluation import EvalConfig
 from configs.run_dir import EvalDir
 from data_prep.atomic import write_bytes
 from data_prep.processes import Ended, Send, WorkerProcesses
-from eval.models.factory import evaluated_folders, load_eval_model, opening
+from eval.models.factory import evaluated_folders, load_eval_model, load_key
 from eval.runner.batching import Share, open_source
 from eval.runner.evaluate import ask_all
 from eval.runner.output_paths import place_of
@@ -70,10 +70,10 @@ def ask_share(configs: Sequence[EvalConfig], models: Models, share: Share, keep_
         for config in configs:
             folder = place_of(config).folder(label, model)
             try:
-                if opening(config) not in opened:
+                if load_key(config) not in opened:
                     opened = {}  # one model at a time in memory
-                    opened[opening(config)] = load_eval_model(config, model)
-                ask_all(config, opened[opening(config)], label, folder, share)
+                    opened[load_key(config)] = load_eval_model(config, model)
+                ask_all(config, opened[load_key(config)], label, folder, share)
                 _settle(folder, share)
             except UserError as error:
                 if not keep_going:

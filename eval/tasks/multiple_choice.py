@@ -1,4 +1,4 @@
-"""Questions with lettered options, asked as they are stored (ImageWikiQA)."""
+"""Multiple choice: questions with lettered options, as they are stored with the items (ImageWikiQA)."""
 
 import random
 import re
@@ -8,9 +8,10 @@ from configs.errors import DataError
 from configs.protocol import ProtocolConfig
 from configs.run_dir import EvalDir
 from data_prep.sample import IMAGE_PLACEHOLDER, Sample, Turn
-from eval.scorers.match import LETTERS, score_choice, score_mmmu
-from eval.tasks.open_world import judged_text
-from eval.types import Prediction, Question, Score, SourceIndex
+from eval.scorers.choice import LETTERS
+from eval.scorers.registry import find_scorer
+from eval.tasks.scored_text import scored_text
+from eval.types import Prediction, Question, Reference, Score, SourceIndex
 
 OPTION = re.compile(r"^\(?([A-J])[.):]\s*(\S.*?)\s*$", re.MULTILINE)
 
@@ -18,15 +19,19 @@ OPTION = re.compile(r"^\(?([A-J])[.):]\s*(\S.*?)\s*$", re.MULTILINE)
 class MultipleChoice:
     """The last stored turn is the right letter.
 
-    `show_image` off asks the words alone; `name_class` tells the class, as the paper's "w/ GT Class" rows.
+    With `show_image: false` the image is left out; `name_class` names the class in the question, as in the paper's
+    "w/ GT Class" rows.
     """
 
+    output = "text"
+
     def __init__(self, config: ProtocolConfig):
-        """Keep the protocol; the answer prefix is the predictor's."""
+        """Look up the scorer. Raises `ConfigError` if it is unknown."""
         self.config = config
+        self.scorer = find_scorer(config.choice_parser, "protocol.choice_parser")
 
     def question(self, sample: Sample, source_index: SourceIndex | None = None) -> Question:  # noqa: ARG002
-        """The stored turns less the last answer, which is the letter that the reply is held against."""
+        """The stored turns without the last, which is the expected letter."""
         if len(sample.turns) < 2 or sample.turns[-1].speaker != "gpt" or sample.turns[-2].speaker != "human":
             raise DataError("its turns do not end with a question and a letter; multiple_choice needs both")
         turns, target = sample.turns[:-1], sample.turns[-1].text.strip().strip("().").upper()
@@ -40,17 +45,16 @@ class MultipleChoice:
         if not self.config.show_image:
             turns = tuple(Turn(turn.speaker, turn.text.replace(IMAGE_PLACEHOLDER, "").strip()) for turn in turns)
         elif sample.image is None and any(IMAGE_PLACEHOLDER in turn.text for turn in turns):
-            raise DataError("it asks about an image and has none")
+            raise DataError("its question shows an image and it has none")
         return Question(turns, target, choices)
 
     def prepare(self, folder: EvalDir, predictions: Iterable[Prediction]) -> None:
-        """Nothing: each answer stands for itself."""
+        """Nothing: no score depends on other answers."""
 
     def score(self, prediction: Prediction) -> Score:
         """By the letter, or the option's text, that is found in the answer."""
-        text = judged_text(prediction.answer, self.config)
-        careful = self.config.choice_parser == "careful"
-        score = (score_choice if careful else score_mmmu)(text, prediction.target, prediction.choices)
+        text = scored_text(prediction.answer, self.config)
+        score = self.scorer(text, Reference(prediction.target, choices=prediction.choices))
         if score.value is None and self.config.unparsed == "random":
             letter = random.Random(f"unparsed:{prediction.id}").choice(LETTERS[: len(prediction.choices)])
             return Score(letter == prediction.target, letter, f"drawn at random: {score.reason}")
@@ -63,7 +67,7 @@ def _names(turns: Sequence[Turn], name: str) -> bool:
 
 
 def with_class(question: str, name: str | None) -> str:
-    r"""The question with the class told: in place of "this object", or before it where that does not stand.
+    r"""The question with the class name in place of "this object", or in a sentence before the question.
 
     >>> with_class("<image>\nWhere does this object live?", "guinea pig")
     '<image>\nWhere does guinea pig live?'
@@ -71,12 +75,12 @@ def with_class(question: str, name: str | None) -> str:
     Raises `DataError` if the item has no class.
     """
     if not name:
-        raise DataError("it has no label_name; protocol.name_class tells the class")
-    told = re.sub(r"\bthis object\b", lambda _: name, question, flags=re.IGNORECASE)
-    if told != question:
-        return told
-    image, _, words = question.rpartition(f"{IMAGE_PLACEHOLDER}\n")
-    return f"{IMAGE_PLACEHOLDER if _ else image}{chr(10) if _ else ''}The object in this image is {name}. {words}"
+        raise DataError("it has no label_name, and protocol.name_class needs it")
+    named = re.sub(r"\bthis object\b", lambda _: name, question, flags=re.IGNORECASE)
+    if named != question:
+        return named
+    _, placeholder, text = question.rpartition(f"{IMAGE_PLACEHOLDER}\n")
+    return f"{placeholder}The object in this image is {name}. {text}"
 
 
 def read_options(question: str) -> tuple[str, ...]:

@@ -8,7 +8,8 @@ from transformers import LlavaForConditionalGeneration
 
 from configs.protocol import ProtocolConfig
 from data_prep.sample import Turn
-from eval.class_scoring import ClassScorer, main
+from eval.class_scoring import main
+from eval.models.class_likelihood.scorer import ClassScorer
 from eval.models.generate import TextPredictor
 from train.models.loading import load_model
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from configs.protocol import ProtocolConfig
-from eval.class_scores.table import ClassSheet, encode_scores
+from eval.class_scores.table import ClassScoreTable, encode_scores
 from eval.guidance import AUTHORS, FORMS, GRID, chooses, correct, form_of, scored_items, sweep
 from eval.types import Prediction
 
@@ -100,7 +100,7 @@ MIXED = {
 @pytest.mark.parametrize("form", [*FORMS, *MIXED])
 def test_both_numbers_are_those_of_the_slow_reference(lines, form):
     swept = FORMS[form] if form in FORMS else form_of(MIXED[form])[1]
-    found = sweep(scored_items(lines, ClassSheet(NAMES, LENGTHS, PRIOR, LITERAL_PRIOR)), swept)
+    found = sweep(scored_items(lines, ClassScoreTable(NAMES, LENGTHS, PRIOR, LITERAL_PRIOR)), swept)
     held, authors = found["held_out"], found["swept_on_test"]
     told = (
         held["guidance"], held["accuracy"]["count"], held["accuracy"]["n"],
@@ -111,7 +111,7 @@ def test_both_numbers_are_those_of_the_slow_reference(lines, form):
 
 
 def test_t_one_is_no_guidance_and_only_the_first_of_a_shared_name_may_count(lines):
-    sheet = ClassSheet(NAMES, LENGTHS, PRIOR, LITERAL_PRIOR)
+    sheet = ClassScoreTable(NAMES, LENGTHS, PRIOR, LITERAL_PRIOR)
     scored, first = scored_items(lines, sheet), scored_items(lines, sheet, "first")
     plain = np.array([slow_right(line, "clean", 1.0, list(PRIOR), "any") for line in lines])
     everything = np.ones(ITEMS, dtype=bool)
@@ -120,7 +120,7 @@ def test_t_one_is_no_guidance_and_only_the_first_of_a_shared_name_may_count(line
 
 
 def test_the_half_that_chooses_is_drawn_by_id_and_the_answers_of_the_other_change_nothing(lines):
-    sheet = ClassSheet(NAMES, LENGTHS, PRIOR, LITERAL_PRIOR)
+    sheet = ClassScoreTable(NAMES, LENGTHS, PRIOR, LITERAL_PRIOR)
     before = sweep(scored_items(lines, sheet), FORMS["official"])["held_out"]
     spoiled = [line if chooses(line.id) else _spoiled(line) for line in lines]
     after = sweep(scored_items(spoiled, sheet), FORMS["official"])["held_out"]
@@ -135,7 +135,7 @@ def _spoiled(line: Prediction) -> Prediction:
 
 
 def test_one_item_has_no_other_half(lines):
-    found = sweep(scored_items(lines[:1], ClassSheet(NAMES, LENGTHS, PRIOR, LITERAL_PRIOR)), FORMS["paper"])
+    found = sweep(scored_items(lines[:1], ClassScoreTable(NAMES, LENGTHS, PRIOR, LITERAL_PRIOR)), FORMS["paper"])
     assert found["held_out"] is None
     assert json.dumps(found)
 
@@ -153,5 +153,9 @@ def test_a_mixture_is_a_form_of_its_own(protocol):
     assert name == "own"
     assert form not in FORMS.values()
     rule = form.rule(2.0)
-    assert (rule.form, rule.guided_mean, rule.tokens) == (protocol.cfg_form, protocol.cfg_mean, protocol.token_scores)
+    assert (rule.form, rule.guided_mean, rule.tokens) == (
+        protocol.cfg_form,
+        protocol.cfg_mean,
+        protocol.token_scores,
+    )
     assert form.prior == protocol.cfg_prior

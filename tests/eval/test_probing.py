@@ -21,9 +21,10 @@ from configs.load import load_config
 from configs.protocol import ProbeConfig
 from configs.run_dir import EvalDir
 from data_prep.sample import Turn
+from eval.models.hidden_state_file import RowFormat, RowWriter
 from eval.models.hidden_states import HiddenStatePredictor, LanguageModelStates
 from eval.probes.accuracy import probe
-from eval.probes.store import RowForm, RowWriter, StoredStates, open_states
+from eval.probes.store import StoredStates, open_states
 from eval.probing import main, states_configs
 from eval.runner.predictions import read_records
 from train.models.loading import load_model
@@ -42,7 +43,7 @@ def stored(count, seed, tokens=700):
     hashes = np.random.default_rng(seed).integers(0, 2**63, count, dtype=np.uint64)
     numbers = np.arange(count)
     return StoredStates(
-        RowForm(PLACES, 8), labels, hashes, np.full(count, tokens), [states.numpy()], 0 * numbers, numbers, []
+        RowFormat(PLACES, 8), labels, hashes, np.full(count, tokens), [states.numpy()], 0 * numbers, numbers, []
     )
 
 
@@ -51,7 +52,7 @@ def features(config_file, overrides=()):
     config, _ = load_config(EvalConfig, config_file, ["probe_source=pets", *overrides])
     source = states_configs(config)[0]
     found = open_states(EvalDir(Path(source.output)), source.limit, 15)
-    return found.hashes, found.read(torch.arange(len(found)), range(len(found.form.places))), found.labels
+    return found.hashes, found.read(torch.arange(len(found)), range(len(found.row_format.positions))), found.labels
 
 
 def test_features_are_the_states_that_plain_transformers_gives(tiny_model, picture, write_config, tmp_path):
@@ -112,7 +113,7 @@ def test_the_authors_number_says_that_it_looked_at_the_test_items():
 def test_what_is_held_out_depends_on_ids_and_seed_and_not_on_the_order_of_storing():
     train, test = stored(200, 1), stored(50, 2)
     turned = StoredStates(
-        train.form, train.labels.flip(0), train.hashes[::-1].copy(), train.tokens, train.files, train.file_of,
+        train.row_format, train.labels.flip(0), train.hashes[::-1].copy(), train.tokens, train.files, train.file_of,
         train.rows[::-1].copy(), [],
     )  # fmt: skip
     first, second, third = (
@@ -129,7 +130,7 @@ def test_a_model_is_probed_from_config_to_numbers_and_loaded_once(write_config, 
     assert {"0", "-1", "mean"} <= set(result["places"])
     assert result["places"]["-1"]["accuracy"]["n"] == 15
     with monkeypatch.context() as patched:
-        patched.setattr("eval.models.factory.load_model", None)
+        patched.setattr("eval.models.generative.load_model", None)
         main(arguments)  # from the stored states
     printed = capsys.readouterr()
     assert "epoch 1 of 2, best epoch on the test items themselves" in printed.out
@@ -237,7 +238,7 @@ def test_a_broken_image_is_named_and_counted_and_never_scored(write_config, tmp_
 
 def test_a_state_that_fp16_cannot_hold_fails_by_name(tmp_path):
     class Source:
-        form = RowForm(("-1", "9"), 2)
+        row_format = RowFormat(("-1", "9"), 2)
 
         def tokens(self, prompt):
             return prompt
@@ -266,7 +267,7 @@ def test_states_serve_the_question_they_were_made_with_alone(write_config, tmp_p
 
 def test_rows_of_a_torn_write_are_read_by_nobody(tmp_path):
     folder = EvalDir(tmp_path)
-    writer = RowWriter(folder, RowForm(("-1", "mean"), 3))
+    writer = RowWriter(folder, RowFormat(("-1", "mean"), 3))
     names = writer.append(torch.arange(12.0).reshape(2, 2, 3).half())
     file = tmp_path / names[0].split(":")[0]
     with file.open("ab") as stream:

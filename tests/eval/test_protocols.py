@@ -9,10 +9,10 @@ from omegaconf import OmegaConf
 from configs.errors import ConfigError, DataError, RunError
 from configs.protocol import ProtocolConfig
 from data_prep.sample import Sample, Turn
-from eval.protocols import make_protocol
 from eval.tasks.multiple_choice import read_options, with_class
 from eval.tasks.open_world import load_synonyms
 from eval.tasks.presets import PRESETS
+from eval.tasks.registry import make_task
 from eval.types import Prediction
 
 QUESTIONS = Path(__file__).resolve().parents[3] / "shared" / "data" / "vlmclassifier" / "imagewikiqa.jsonl"
@@ -38,7 +38,7 @@ def answered(answer: str, target: str = "tench", choices=()) -> Prediction:
 
 
 def test_open_world_puts_its_own_wording_in_place_of_the_stored_one():
-    question = make_protocol(ProtocolConfig(prompt="identify")).question(sample())
+    question = make_task(ProtocolConfig(prompt="identify")).question(sample())
     assert question.turns == (Turn("human", "<image>\nIdentify the object in this image."),)
     assert (question.target, question.choices) == ("tench", ())
 
@@ -48,25 +48,25 @@ def test_open_world_puts_its_own_wording_in_place_of_the_stored_one():
 )
 def test_open_world_refuses_an_item_without_class_or_image(changes, message):
     with pytest.raises(DataError, match=message):
-        make_protocol(ProtocolConfig()).question(sample(**changes))
+        make_task(ProtocolConfig()).question(sample(**changes))
 
 
 def test_open_world_scores_by_the_configured_rule_and_synonyms(tmp_path):
-    assert make_protocol(ProtocolConfig()).score(answered("a tench!")).value is True
-    assert make_protocol(ProtocolConfig(match="exact")).score(answered("a tench!")).value is False
+    assert make_task(ProtocolConfig()).score(answered("a tench!")).value is True
+    assert make_task(ProtocolConfig(match="exact")).score(answered("a tench!")).value is False
     file = tmp_path / "synonyms.json"
     file.write_text(json.dumps({"tench": ["Tinca tinca"]}))
-    assert make_protocol(ProtocolConfig(synonyms=str(file))).score(answered("tinca tinca")).value is True
+    assert make_task(ProtocolConfig(synonyms=str(file))).score(answered("tinca tinca")).value is True
 
 
 def test_multiple_choice_asks_the_stored_turns_and_expects_their_letter():
-    question = make_protocol(ProtocolConfig(kind="multiple_choice")).question(sample())
+    question = make_task(ProtocolConfig(kind="multiple_choice")).question(sample())
     assert question.turns == (Turn("human", QUESTION),)
     assert (question.target, question.choices) == ("B", ("Africa", "Asia", "Europe", "Peru"))
 
 
 def test_multiple_choice_scores_the_letter_or_nothing():
-    protocol = make_protocol(ProtocolConfig(kind="multiple_choice"))
+    protocol = make_task(ProtocolConfig(kind="multiple_choice"))
     choices = ("Africa", "Asia", "Europe", "Peru")
     values = [protocol.score(answered(text, "B", choices)).value for text in ("B.", "Asia", "C", "who knows")]
     assert values == [True, True, False, None]
@@ -74,7 +74,7 @@ def test_multiple_choice_scores_the_letter_or_nothing():
 
 def test_multiple_choice_keeps_earlier_turns_and_needs_no_image():
     turns = (Turn("human", "Hello"), Turn("gpt", "Hi"), Turn("human", QUESTION[8:]), Turn("gpt", "(d)"))
-    question = make_protocol(ProtocolConfig(kind="multiple_choice")).question(sample(turns=turns, image=None))
+    question = make_task(ProtocolConfig(kind="multiple_choice")).question(sample(turns=turns, image=None))
     assert question.turns == turns[:-1]
     assert question.target == "D"
 
@@ -85,12 +85,12 @@ def test_multiple_choice_keeps_earlier_turns_and_needs_no_image():
         ({"turns": (Turn("human", QUESTION),)}, "do not end with a question and a letter"),
         ({"turns": (Turn("human", QUESTION), Turn("gpt", "E"))}, "none of its 4 options"),
         ({"turns": (Turn("human", "Where?"), Turn("gpt", "A"))}, "none of its 0 options"),
-        ({"image": None}, "asks about an image and has none"),
+        ({"image": None}, "shows an image and it has none"),
     ],
 )
 def test_multiple_choice_refuses_what_it_cannot_judge(changes, message):
     with pytest.raises(DataError, match=message):
-        make_protocol(ProtocolConfig(kind="multiple_choice")).question(sample(**changes))
+        make_task(ProtocolConfig(kind="multiple_choice")).question(sample(**changes))
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def test_options_are_read_from_lines_of_their_own(text, options):
 
 @pytest.mark.skipif(not QUESTIONS.exists(), reason="needs the authors' questions")
 def test_all_questions_of_imagewikiqa_can_be_asked_and_their_right_answers_are_right():
-    protocol = make_protocol(ProtocolConfig(kind="multiple_choice"))
+    protocol = make_task(ProtocolConfig(kind="multiple_choice"))
     rows = [json.loads(line) for line in QUESTIONS.read_text().splitlines()]
     assert len(rows) == 2000
     for row in rows:
@@ -150,9 +150,9 @@ def test_a_wrong_synonyms_file_is_refused(tmp_path, content, message):
 
 def test_a_missing_synonyms_file_and_an_unknown_wording_are_refused():
     with pytest.raises(DataError, match="no synonyms nowhere"):
-        make_protocol(ProtocolConfig(synonyms="nowhere"))
+        make_task(ProtocolConfig(synonyms="nowhere"))
     with pytest.raises(ConfigError, match="known prompts"):
-        make_protocol(ProtocolConfig(prompt="nice"))
+        make_task(ProtocolConfig(prompt="nice"))
 
 
 CLASSES = ["tench", "red fox", "fox", "fox", "ox"]
@@ -171,7 +171,7 @@ def listed(question) -> list[str]:
 
 
 def test_a_closed_world_question_lists_every_name_once(classes):
-    question = make_protocol(ProtocolConfig(kind="closed_world", classes=classes, order="fixed")).question(sample())
+    question = make_task(ProtocolConfig(kind="closed_world", classes=classes, order="fixed")).question(sample())
     assert question.turns[0].text == (
         '<image>\nWhat type of object is in this photo? Choose one from "tench, red fox, fox, ox".'
     )
@@ -181,16 +181,16 @@ def test_a_closed_world_question_lists_every_name_once(classes):
 def test_the_papers_own_words_have_no_quotes_around_the_list(classes):
     settings = OmegaConf.load(PRESETS / "paper.yaml").protocol
     config = ProtocolConfig(kind="closed_world", classes=classes, order="fixed", class_quotes=settings.class_quotes)
-    asked = make_protocol(config).question(sample()).turns[0].text
+    asked = make_task(config).question(sample()).turns[0].text
     assert asked.endswith(" Choose one from tench, red fox, fox, ox.")
 
 
 def test_random_order_and_candidates_depend_on_the_item_alone(classes):
-    protocol = make_protocol(ProtocolConfig(kind="closed_world", classes=classes, candidates=3))
+    protocol = make_task(ProtocolConfig(kind="closed_world", classes=classes, candidates=3))
     lists = {item: listed(protocol.question(sample(id=item))) for item in "abcdefgh"}
     assert all(len(set(names)) == 3 and "tench" in names for names in lists.values())
     assert len(set(map(tuple, lists.values()))) > 3
-    again = make_protocol(ProtocolConfig(kind="closed_world", classes=classes, candidates=3))
+    again = make_task(ProtocolConfig(kind="closed_world", classes=classes, candidates=3))
     assert {item: listed(again.question(sample(id=item))) for item in reversed("abcdefgh")} == lists
 
 
@@ -199,7 +199,7 @@ def test_random_order_and_candidates_depend_on_the_item_alone(classes):
     [({}, "cat", "'cat' is not among the 5"), ({"candidates": 9}, "tench", "candidates is 9, but there are 4")],
 )
 def test_a_closed_world_question_that_cannot_be_put_is_refused(classes, changes, label, message):
-    protocol = make_protocol(ProtocolConfig(kind="closed_world", classes=classes, **changes))
+    protocol = make_task(ProtocolConfig(kind="closed_world", classes=classes, **changes))
     with pytest.raises(DataError, match=message):
         protocol.question(sample(label_name=label))
 
@@ -210,12 +210,12 @@ def test_closed_world_without_a_class_list_is_refused():
 
 
 def test_only_what_follows_the_last_marker_is_judged_if_asked():
-    assert make_protocol(ProtocolConfig()).score(answered("tench. Answer: dog")).value is True
-    assert make_protocol(ProtocolConfig(after_last="Answer:")).score(answered("tench. Answer: dog")).value is False
+    assert make_task(ProtocolConfig()).score(answered("tench. Answer: dog")).value is True
+    assert make_task(ProtocolConfig(after_last="Answer:")).score(answered("tench. Answer: dog")).value is False
 
 
 def test_imagewikiqa_without_image_asks_the_words_alone():
-    question = make_protocol(ProtocolConfig(kind="multiple_choice", show_image=False)).question(sample(image=None))
+    question = make_task(ProtocolConfig(kind="multiple_choice", show_image=False)).question(sample(image=None))
     assert question.turns[0].text.startswith("Where does it live?")
 
 
@@ -223,20 +223,20 @@ def test_the_class_is_told_in_place_of_this_object():
     assert with_class("<image>\nWhere does This object live?", "ox") == "<image>\nWhere does ox live?"
     assert with_class("<image>\nWhere?", "ox") == "<image>\nThe object in this image is ox. Where?"
     assert with_class("Where?", "ox") == "The object in this image is ox. Where?"
-    protocol = make_protocol(ProtocolConfig(kind="multiple_choice", name_class=True))
+    protocol = make_task(ProtocolConfig(kind="multiple_choice", name_class=True))
     assert "image is tench. Where" in protocol.question(sample()).turns[0].text
 
 
 def test_a_question_that_names_its_class_is_refused_if_asked():
     turns = (Turn("human", QUESTION.replace("it", "a Tench")), Turn("gpt", "B"))
-    make_protocol(ProtocolConfig(kind="multiple_choice")).question(sample(turns=turns))
+    make_task(ProtocolConfig(kind="multiple_choice")).question(sample(turns=turns))
     with pytest.raises(DataError, match="names its class 'tench'"):
-        make_protocol(ProtocolConfig(kind="multiple_choice", refuse_leaks=True)).question(sample(turns=turns))
+        make_task(ProtocolConfig(kind="multiple_choice", refuse_leaks=True)).question(sample(turns=turns))
 
 
 def test_an_unreadable_choice_is_guessed_only_if_asked_and_the_same_every_time():
     choices = ("Africa", "Asia", "Europe", "Peru")
-    protocol = make_protocol(ProtocolConfig(kind="multiple_choice", unparsed="random"))
+    protocol = make_task(ProtocolConfig(kind="multiple_choice", unparsed="random"))
     scores = [protocol.score(answered("who knows", "B", choices)) for _ in range(3)]
     assert len({score.extracted for score in scores}) == 1
     assert "drawn at random" in scores[0].reason
@@ -248,7 +248,7 @@ def test_an_unreadable_choice_is_guessed_only_if_asked_and_the_same_every_time()
      ("well it surely lives far away in Asia today", "B"), ("Asia", None), ("B.'", None), ("B!.", "B")],
 )  # fmt: skip
 def test_mmmus_parser_reads_what_the_authors_code_reads(answer, letter):
-    protocol = make_protocol(ProtocolConfig(kind="multiple_choice", choice_parser="mmmu"))
+    protocol = make_task(ProtocolConfig(kind="multiple_choice", choice_parser="mmmu"))
     assert protocol.score(answered(answer, "B", ("Africa", "Asia", "Europe", "Peru"))).extracted == letter
 
 
@@ -263,7 +263,7 @@ def test_auto_synonyms_are_the_class_lists(classes):
 def test_several_letters_are_no_right_answer(answer):
     turns = (Turn("human", QUESTION), Turn("gpt", answer))
     with pytest.raises(DataError, match=f"its answer '{answer}' is none of its 4 options' letters"):
-        make_protocol(ProtocolConfig(kind="multiple_choice")).question(sample(turns=turns))
+        make_task(ProtocolConfig(kind="multiple_choice")).question(sample(turns=turns))
 
 
 def authors_caption_match(label: str, caption: str) -> bool:
@@ -276,22 +276,22 @@ def authors_caption_match(label: str, caption: str) -> bool:
 @pytest.mark.parametrize("label", ["kite (bird of prey)", "St. Bernard", "tench"])
 @pytest.mark.parametrize("caption", ["a kite bird of prey", "a kite (bird of prey)", "st bernard", "a Tench"])
 def test_marks_deleted_from_the_label_match_as_the_authors_captions_do(label, caption):
-    score = make_protocol(ProtocolConfig(label_without="()")).score(answered(caption, label))
+    score = make_task(ProtocolConfig(label_without="()")).score(answered(caption, label))
     assert score.value is authors_caption_match(label, caption)
 
 
 def test_marks_deleted_on_both_sides_find_what_captions_lost():
     both = ProtocolConfig(label_without='.!"()*#:;~', answer_without='.!"()*#:;~')
-    assert make_protocol(both).score(answered("st bernard", "St. Bernard")).value is True
-    assert make_protocol(both).score(answered("a kite (bird of prey)", "kite (bird of prey)")).value is True
+    assert make_task(both).score(answered("st bernard", "St. Bernard")).value is True
+    assert make_task(both).score(answered("a kite (bird of prey)", "kite (bird of prey)")).value is True
 
 
 @pytest.mark.parametrize(("mark", "expected"), [("Answer:", False), ("ASSISTANT:", True), ("", True)])
 def test_after_last_official_is_the_text_of_the_models_family(mark, expected):
-    protocol = make_protocol(ProtocolConfig(after_last="official"), mark)
+    protocol = make_task(ProtocolConfig(after_last="official"), mark)
     assert protocol.score(answered("tench. Answer: dog")).value is expected
 
 
 def test_after_last_official_scores_nothing_before_the_family_is_known():
     with pytest.raises(RunError, match="run the same command without --report-only"):
-        make_protocol(ProtocolConfig(after_last="official")).score(answered("tench"))
+        make_task(ProtocolConfig(after_last="official")).score(answered("tench"))

@@ -13,9 +13,9 @@ from data_prep.class_names import load_class_list
 from data_prep.prompts import classification_prompt, image_question
 from data_prep.sample import IMAGE_PLACEHOLDER, Turn
 from eval.class_scores.rules import Floats, Rule, path_sums
-from eval.class_scores.table import ClassSheet, encode_scores, rule_of, rule_scores, write_sheet
-from eval.class_scoring import ClassScorer
+from eval.class_scores.table import ClassScoreTable, encode_scores, rule_of, rule_scores, write_class_scores
 from eval.models.class_likelihood.misaligned import ShiftedNames
+from eval.models.class_likelihood.scorer import ClassScorer
 from eval.models.generate import Prompt, TextPredictor
 from eval.models.memory import NOT_FINITE, within_memory
 from eval.types import Answer, Failure
@@ -76,7 +76,7 @@ class ClassLikelihoodPredictor:
         if not all(np.isfinite(prior).all() for prior in priors):
             raise RunError(f"{loaded.folder}: {NOT_FINITE}")
         stored = [tuple(map(float, prior)) for prior in priors]
-        write_sheet(folder, ClassSheet(self.names, self.scored.lengths, *stored))
+        write_class_scores(folder, ClassScoreTable(self.names, self.scored.lengths, *stored))
 
     def prompt(self, turns: Sequence[Turn], image: bytes | None) -> Prompt:
         """As `TextPredictor.prompt`."""

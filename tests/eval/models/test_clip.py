@@ -11,12 +11,12 @@ from transformers import CLIPModel, CLIPProcessor
 from configs.protocol import ProtocolConfig
 from configs.run_dir import EvalDir
 from eval.class_scores.table import decode_scores
-from eval.models import clip, factory
+from eval.models import clip
 from eval.models.clip import ClipEvalModel
-from eval.models.image_encoders import load_image_encoder, own_processor, weights_identity
-from eval.protocols import make_protocol
+from eval.models.image_encoders import load_image_encoder, own_processor, weights_identity, with_weights
 from eval.run import main
 from eval.runner.predictions import read_records
+from eval.tasks.registry import make_task
 from eval.types import Prediction
 from train.toy.tiny_clip import save
 from train.toy.tiny_clip_parts import ClipRecipe, build_model, build_tokenizer
@@ -69,7 +69,7 @@ def test_scores_times_the_temperature_are_the_logits_of_plain_transformers(clip_
 
 def test_fewer_candidates_are_judged_from_the_same_answers(clip_config, tmp_path, monkeypatch):
     main(["--config", str(clip_config())])
-    monkeypatch.setattr(clip.ZeroShot, "predict", lambda *_: pytest.fail("asked again"))
+    monkeypatch.setattr(clip.ZeroShotPredictor, "predict", lambda *_: pytest.fail("asked again"))
     path = tmp_path / "answers" / "report.json"
     everything = json.loads(path.read_text())["accuracy"]["count"]
     config = clip_config(candidates=2)
@@ -119,7 +119,7 @@ def test_the_authors_take_a_zebra_for_a_bra(class_match, value, tmp_path):
         "stopped": True,
         "seconds": 0.0,
     }
-    score = make_protocol(config).score(Prediction(**fields, target="bra", answer="zebra"))
+    score = make_task(config).score(Prediction(**fields, target="bra", answer="zebra"))
     assert (score.value, score.extracted) == (value, "zebra")
 
 
@@ -156,7 +156,7 @@ def test_the_bin_file_of_a_hub_id_is_fetched_where_there_are_no_safetensors(monk
     asked = []
     monkeypatch.setattr("huggingface_hub.hf_hub_download", lambda *words, **more: asked.append((words, more)))
     config = type("Config", (), {"model": "openai/some-clip", "revision": "main"})()
-    factory.with_weights(tmp_path, config)
+    with_weights(tmp_path, config)
     assert asked == [(("openai/some-clip", "pytorch_model.bin"), {"revision": "main"})]
 
 

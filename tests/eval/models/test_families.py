@@ -23,7 +23,7 @@ from configs.load import load_config
 from configs.protocol import ProtocolConfig
 from data_prep.images import decode_rgb
 from data_prep.sample import Turn
-from eval.class_scoring import ClassScorer
+from eval.models.class_likelihood.scorer import ClassScorer
 from eval.models.generate import TextPredictor
 from eval.models.hidden_states import LanguageModelStates, has
 from eval.paper.published import paper_numbers

@@ -180,7 +180,7 @@ def test_class_scoring_needs_more_than_words(serve, ask, capsys):
     serve(completion())
     with pytest.raises(SystemExit):
         ask(protocol={"kind": "class_scoring", "classes": "flowers102"})
-    assert "needs scores of class names" in capsys.readouterr().err
+    assert "returns text only" in capsys.readouterr().err
 
 
 def test_another_temperature_is_another_evaluation_and_another_timeout_is_not(serve, ask, capsys):

@@ -8,10 +8,16 @@ from pathlib import Path
 import pytest
 
 from configs.errors import ConfigError
-from eval.scorers.match import choose_option, match_label, score_choice
+from eval.scorers.choice import choose_option, score_choice
+from eval.scorers.registry import find_scorer
+from eval.types import Reference, Score
 
 CLASSES = Path(__file__).resolve().parents[4] / "shared" / "data" / "vlmclassifier" / "imagenet_classes.json"
 OPTIONS = ("South America", "Africa", "Asia", "Australia")
+
+
+def match_label(answer: str, names: tuple[str, ...], rule: str) -> Score:
+    return find_scorer(rule, "protocol.match")(answer, Reference(names[0], names))
 
 
 @pytest.mark.parametrize(
@@ -87,7 +93,7 @@ def test_what_cannot_be_understood_is_no_answer_and_not_wrong(answer):
     letter, reason = choose_option(answer, OPTIONS)
     assert letter is None
     assert reason
-    assert score_choice(answer, "B", OPTIONS).value is None
+    assert score_choice(answer, Reference("B", choices=OPTIONS)).value is None
 
 
 def test_an_option_inside_a_longer_one_is_not_named_by_it():
@@ -112,10 +118,10 @@ def test_a_vitamin_is_no_choice_where_an_option_is_named():
 
 
 def test_a_choice_is_right_wrong_or_nothing():
-    assert score_choice("B", "B", OPTIONS).value is True
-    assert score_choice("C", "B", OPTIONS).value is False
-    assert score_choice("hm", "B", OPTIONS).value is None
-    assert score_choice("The answer is C", "B", OPTIONS).extracted == "C"
+    assert score_choice("B", Reference("B", choices=OPTIONS)).value is True
+    assert score_choice("C", Reference("B", choices=OPTIONS)).value is False
+    assert score_choice("hm", Reference("B", choices=OPTIONS)).value is None
+    assert score_choice("The answer is C", Reference("B", choices=OPTIONS)).extracted == "C"
 
 
 def authors_choice(response: str, letters: str, options: dict[str, str]) -> list[str]:

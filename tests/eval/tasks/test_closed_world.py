@@ -7,16 +7,16 @@ import pytest
 
 from configs.protocol import ProtocolConfig
 from configs.run_dir import EvalDir
-from eval.class_scores.table import ClassSheet, decode_scores, encode_scores, read_sheet, write_sheet
-from eval.protocols import make_protocol
+from eval.class_scores.table import ClassScoreTable, decode_scores, encode_scores, read_class_scores, write_class_scores
 from eval.run import main
 from eval.runner.predictions import from_line, read_records, to_line
 from eval.tasks.candidates import candidate_indices
+from eval.tasks.registry import make_task
 from eval.types import Prediction
 
 CLASSES = ["tench", "wild dog", "cat", "cat"]
 SUMS = {"x": [-4.0, -3.0, -2.0, -2.0], "y": [-1.0, -6.0, -5.0, -5.0]}
-SHEET = ClassSheet(tuple(CLASSES), (1, 3, 1, 1), (-1.0, -9.0, -2.0, -2.0))
+SHEET = ClassScoreTable(tuple(CLASSES), (1, 3, 1, 1), (-1.0, -9.0, -2.0, -2.0))
 
 
 def stored(item: str, target: str) -> Prediction:
@@ -32,10 +32,10 @@ def judge(tmp_path):
     classes = tmp_path / "classes-list.json"
     classes.write_text(json.dumps(CLASSES))
     folder = EvalDir(tmp_path / "answers")
-    write_sheet(folder, SHEET)
+    write_class_scores(folder, SHEET)
 
     def score(target: str = "cat", **settings):
-        protocol = make_protocol(ProtocolConfig(kind="class_scoring", classes=str(classes), **settings))
+        protocol = make_task(ProtocolConfig(kind="class_scoring", classes=str(classes), **settings))
         lines = [stored(item, target) for item in SUMS]
         protocol.prepare(folder, lines)
         return [protocol.score(line) for line in lines]
@@ -47,8 +47,8 @@ def test_scores_survive_the_line_and_the_sheet_its_file(tmp_path):
     line = stored("x", "cat")
     assert from_line(to_line(line)) == line
     assert decode_scores(line.scores) == pytest.approx(SUMS["x"])
-    write_sheet(EvalDir(tmp_path), SHEET)
-    assert read_sheet(EvalDir(tmp_path)) == SHEET
+    write_class_scores(EvalDir(tmp_path), SHEET)
+    assert read_class_scores(EvalDir(tmp_path)) == SHEET
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,7 @@ def test_answers_asked_for_probabilities_serve_both_readings_and_others_say_what
     literal = ["--set", "protocol.token_scores=probability", "--set", "protocol.rule=sum"]
     main(["--config", str(write_config(protocol=protocol)), *literal])
     folder = EvalDir(tmp_path / "answers")
-    names = read_sheet(folder).names
+    names = read_class_scores(folder).names
     for line in read_records(folder).predictions.values():
         logs, sums = decode_scores(line.scores), decode_scores(line.probabilities)
         assert np.all(sums > np.exp(logs) - 1e-6)  # a sum of probabilities exceeds their product

@@ -1,0 +1,83 @@
+"""Log-probabilities of all class names as answers of one model: the prompt once, then the prefix tree of the names.
+
+    scorer = ClassScorer(predictor)
+    trie = scorer.trie(turns, names)
+    log_probs = scorer.log_probs([predictor.prompt(turns, image)], trie)      # (images, nodes)
+    scores = class_scores(trie, Rule("mean"), log_probs)                      # (images, classes)
+
+Tensor shapes: `B` prompts.
+"""
+
+from collections.abc import Sequence
+
+import torch
+
+from configs.errors import DataError
+from data_prep.sample import IMAGE_PLACEHOLDER, Turn
+from eval.class_scores.rules import Floats, Rule
+from eval.class_scores.trie import ClassTrie, answer_tokens
+from eval.models.class_likelihood.search import Best
+from eval.models.class_likelihood.tree_forward import Prefix, TreeForward
+from eval.models.class_likelihood.tree_scorer import TreeScorer
+from eval.models.generate import Prompt, TextPredictor
+
+
+class ClassScorer:
+    """Scores class names as answers of one model under one protocol."""
+
+    def __init__(self, predictor: TextPredictor):
+        """Raises `ConfigError` for an attention kernel or a model that the tree does not fit."""
+        self.predictor = predictor
+        model = predictor.model
+        decoder = predictor.family.language_model(model)
+        words, head = model.get_input_embeddings(), model.get_output_embeddings()
+        self.scorer = TreeScorer(TreeForward(decoder, head, words, model.config.get_text_config()))
+        self._tries: dict[object, ClassTrie] = {}
+        self._priors: dict[object, tuple[ClassTrie, Floats]] = {}
+        self._prompt_tokens = 0
+
+    @property
+    def tokens_forwarded(self) -> int:
+        """Tokens that went through the language model so far: prompts, and inner nodes."""
+        return self._prompt_tokens + self.scorer.tokens_forwarded
+
+    def trie(self, turns: tuple[Turn, ...], names: tuple[str, ...], terminator: bool = False) -> ClassTrie:
+        """The tree of `names` as answers to `turns`; the last one is kept, as most protocols ask all the same."""
+        key = (turns, names, terminator)
+        if key not in self._tries:
+            renderer = self.predictor.renderer
+            tokens = answer_tokens(renderer, turns, self.predictor.answer_prefix, names)
+            self._tries = {key: ClassTrie(tokens, renderer.eos if terminator else None)}
+        return self._tries[key]
+
+    def log_probs(self, prompts: Sequence[Prompt], trie: ClassTrie) -> Floats:
+        """(B, nodes): each node's log-probability after the prompt and everything above it."""
+        return self.scorer.log_probs(self._prefill(prompts, trie), trie)
+
+    def top1(self, prompts: Sequence[Prompt], trie: ClassTrie, rule: Rule, prior: Floats | None = None) -> list[Best]:
+        """The best class of every prompt, the same as the arg-max over all."""
+        return self.scorer.top1(self._prefill(prompts, trie), trie, rule, prior)
+
+    def prior_without_image(self, turns: tuple[Turn, ...], trie: ClassTrie) -> Floats:
+        """(nodes,): log-probabilities of the names after the question alone; one more pass for all images."""
+        if turns not in self._priors or self._priors[turns][0] is not trie:
+            alone = tuple(Turn(turn.speaker, turn.text.replace(IMAGE_PLACEHOLDER, "").strip()) for turn in turns)
+            self._priors = {turns: (trie, self.log_probs([self.predictor.prompt(alone, None)], trie)[0])}
+        return self._priors[turns][1]
+
+    @torch.inference_mode()
+    def _prefill(self, prompts: Sequence[Prompt], trie: ClassTrie) -> Prefix:
+        """Run the prompts. Raises `DataError` where prompt and name do not fit into the model."""
+        longest = max(len(prompt.input_ids) for prompt in prompts)
+        if longest + trie.depth > self.predictor.max_length:
+            raise DataError(
+                f"a question of {longest} tokens and a name of {trie.depth} exceed the model's "
+                f"{self.predictor.max_length} positions; shorten the question"
+            )
+        window = self.scorer.tree.window
+        if window is not None and trie.depth > window:
+            raise DataError(f"a name of {trie.depth} tokens does not fit into the sliding window of {window}")
+        ids, mask = self.predictor.padded(prompts)
+        self._prompt_tokens += int(mask.sum())
+        room = min(self.scorer.group, len(trie.inner)) + trie.depth
+        return self.scorer.tree.prefill(self.predictor.embeddings(ids, prompts), mask, room)

@@ -1,0 +1,54 @@
+"""A vision-language model on this machine: generates text, scores class names, or stores hidden states."""
+
+from pathlib import Path
+
+import torch
+
+from configs.errors import ConfigError
+from configs.evaluation import EvalConfig
+from configs.run_dir import EvalDir
+from eval.models.class_likelihood.predictor import ClassLikelihoodPredictor
+from eval.models.class_likelihood.tree_forward import scoring_attention
+from eval.models.generate import TextPredictor
+from eval.models.hidden_states import HiddenStatePredictor, LanguageModelStates
+from eval.tasks.registry import task_output
+from eval.types import Predictor
+from train.models.loading import LoadedModel, load_model
+
+
+class GenerativeEvalModel:
+    """A model that generates text, on this machine."""
+
+    def __init__(self, loaded: LoadedModel):
+        """Keep the loaded model."""
+        self.loaded, self.identity = loaded, loaded.identity
+        self.answer_delimiter = loaded.family.wording("official", loaded.model.config).answer_delimiter
+        self.pads_right = loaded.tokenizer.padding_side == "right"
+
+    @classmethod
+    def load(cls, config: EvalConfig, folder: Path, device: str) -> "GenerativeEvalModel":
+        """Load the model in `folder`, a run's export or a model as published."""
+        return cls(load_model(str(folder), None, *precision_and_attention(config), device))
+
+    def predictor(self, config: EvalConfig, folder: EvalDir) -> Predictor:
+        """The predictor of the output that the task scores. Raises `ConfigError` for image-text similarities."""
+        output = task_output(config.protocol.kind)
+        if output == "similarities":
+            raise ConfigError(
+                f"protocol.kind {config.protocol.kind} compares images with texts as a CLIP does, and "
+                f"{self.loaded.folder} holds a {self.loaded.family.name} model; kind class_scoring scores all class "
+                "names"
+            )
+        if output == "hidden_states":
+            return HiddenStatePredictor(LanguageModelStates(self.loaded, config), folder)
+        if output == "class_likelihoods":
+            return ClassLikelihoodPredictor(self.loaded, config.protocol, folder)
+        return TextPredictor(self.loaded, config.protocol)
+
+
+def precision_and_attention(config: EvalConfig) -> tuple[str, str]:
+    """(dtype, attention kernel) of the model; scoring class names needs a kernel that takes a mask."""
+    if task_output(config.protocol.kind) != "class_likelihoods":
+        return config.dtype, config.attention
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    return config.dtype, scoring_attention(config.attention, device, config.dtype)

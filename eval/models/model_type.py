@@ -1,0 +1,24 @@
+"""Which type of model an evaluation's `model` names: by its prefix, or by config.json. Loads no torch."""
+
+import json
+from pathlib import Path
+
+ENCODERS = ("clip", "blip-2")
+"""Model types whose image encoder can be evaluated alone (`eval.models.image_encoders`)."""
+OPEN_CLIP_PREFIX = "open_clip:"
+
+
+def is_open_clip(model: str) -> bool:
+    """Whether `model` names weights that open_clip loads."""
+    return model.startswith(OPEN_CLIP_PREFIX)
+
+
+def model_type(folder: Path) -> str | None:
+    """`model_type` of the config.json in `folder`, None without one."""
+    file = folder / "config.json"
+    return json.loads(file.read_text(encoding="utf-8")).get("model_type") if file.is_file() else None
+
+
+def is_encoder(model: str, folder: Path) -> bool:
+    """Whether the model is an image encoder and nothing else, such as a CLIP; `folder` holds it."""
+    return is_open_clip(model) or model_type(folder) == "clip"

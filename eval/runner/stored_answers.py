@@ -1,0 +1,40 @@
+"""The folder of stored answers that belongs to a configuration, and whether they are those of today's weights."""
+
+from pathlib import Path
+
+from configs.errors import ConfigError
+from configs.evaluation import EvalConfig
+from configs.run_dir import EvalDir
+from eval.models.factory import evaluated_folders
+from eval.models.image_encoders import weights_identity
+from eval.runner.batching import open_source
+from eval.runner.fingerprint import check_answers, describe_evaluation, in_fixed_batches, read_evaluation
+from eval.runner.output_paths import NO_RUN, place_of
+
+
+def answers_folder(config: EvalConfig) -> tuple[EvalDir, Path]:
+    """(folder of the first model's answers or hidden states, the model's own folder).
+
+    A model that is no longer on this machine is named by its path: its stored answers can be reported without it.
+    """
+    try:
+        label, model = evaluated_folders(config)[0]
+    except ConfigError:
+        label, model = NO_RUN, Path(config.model)
+    return place_of(config).folder(label, model), model
+
+
+def check_current(config: EvalConfig) -> EvalDir:
+    """The folder of the first model's answers or hidden states, if there are any.
+
+    Raises `OtherAnswersError` if they are those of other weights than the model's folder holds now (of an open_clip
+    model only loading tells), about other items, or, where an answer depends on its batch, of other batches.
+    """
+    folder, model = answers_folder(config)
+    present = read_evaluation(folder)
+    if present is not None:
+        identity = weights_identity(model) if model.is_dir() else present.asked["model"]
+        data = open_source(config).fingerprint
+        wanted = describe_evaluation(config, present.label, identity, data, (0, 0))
+        check_answers(folder, in_fixed_batches(wanted, config) if "batch_size" in present.asked else wanted)
+    return folder

@@ -1,0 +1,33 @@
+"""The scorers: pure functions from an answer's text and its reference to a score.
+
+A scorer is one function in one file; adding one is that file and one line here:
+
+    def score(answer: str, reference: Reference) -> Score: ...
+
+`protocol.match` names the scorer of open questions, `protocol.choice_parser` that of multiple choice.
+"""
+
+from collections.abc import Callable
+from importlib import import_module
+
+from configs.errors import ConfigError
+from eval.types import Reference, Score
+
+Scorer = Callable[[str, Reference], Score]
+
+SCORERS = {
+    "contains": "eval.scorers.match:score_contains",
+    "word": "eval.scorers.match:score_word",
+    "exact": "eval.scorers.match:score_exact",
+    "careful": "eval.scorers.choice:score_choice",
+    "mmmu": "eval.scorers.choice:score_mmmu",
+}
+
+
+def find_scorer(name: str, setting: str) -> Scorer:
+    """The scorer `name`, which `setting` chose. Raises `ConfigError` that lists the known ones."""
+    if name not in SCORERS:
+        raise ConfigError(f"{setting} is {name!r}; choose one of: {', '.join(SCORERS)}")
+    module, _, function = SCORERS[name].partition(":")
+    scorer: Scorer = getattr(import_module(module), function)
+    return scorer

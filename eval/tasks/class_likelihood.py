@@ -1,0 +1,61 @@
+"""Class likelihood: every class name is scored as the answer; the best candidate is the prediction (Section 3.1)."""
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from configs.protocol import ProtocolConfig
+from configs.run_dir import EvalDir
+from data_prep.class_names import load_class_list
+from data_prep.sample import Sample
+from eval.class_scores.rules import Floats
+from eval.class_scores.table import ClassScoreTable, read_class_scores, rule_of, rule_scores, stored_sums
+from eval.tasks.candidates import candidate_indices, shown_candidates
+from eval.tasks.open_world import OpenWorld, class_of
+from eval.types import Prediction, Question, Score, SourceIndex
+
+
+class ClassLikelihood(OpenWorld):
+    """The prompt of `OpenWorld`; the stored scores of all names serve every rule and candidate set."""
+
+    output = "class_likelihoods"
+
+    def __init__(self, config: ProtocolConfig):
+        """Read the class list. Raises `ConfigError` or `DataError` if prompt or list are unknown."""
+        super().__init__(config)
+        self.names = load_class_list(config.classes or "").names
+        self.rule = rule_of(config)
+        self._table: ClassScoreTable | None = None
+        self._prior: Floats | None = None
+
+    def question(self, sample: Sample, source_index: SourceIndex | None = None) -> Question:
+        """The prompt alone; the class names are scored as its answers."""
+        label = class_of(sample, self.config.kind)
+        candidate_indices(self.names, label, self.config.candidates, sample.id)
+        streamed = self.config.candidate_draw == "stream"
+        return Question(self.turns, label, source_index=source_index if streamed else None)
+
+    def prepare(self, folder: EvalDir, predictions: Iterable[Prediction]) -> None:
+        """Read token counts and prior from `folder`; the prior `dataset_mean` is the mean over `predictions`."""
+        self._table = read_class_scores(folder)
+        self._prior = self._table.prior_of(self.rule)
+        if self.config.cfg_prior == "dataset_mean":
+            rows = [stored_sums(p, self.rule) for p in predictions if p.scores is not None]
+            self._prior = np.mean(rows, axis=0) if rows else self._prior
+
+    def score(self, prediction: Prediction) -> Score:
+        """By the best of the candidates; before `prepare`, by the name that was stored as the answer."""
+        if self._table is None or prediction.scores is None:
+            right = prediction.answer == prediction.target
+            return Score(right, prediction.answer, "the best name at prediction time")
+        config = self.config
+        scores = rule_scores(self.rule, stored_sums(prediction, self.rule), self._table.lengths, self._prior)
+        allowed = np.arange(len(self.names))
+        if config.candidates is not None:
+            drawn = shown_candidates(config, self.names, prediction.target, prediction.id, prediction.source_index)
+            allowed = np.sort(drawn)
+        best = int(allowed[scores[allowed].argmax()])  # of equal scores the first in the list
+        label = self.names.index(prediction.target)
+        right = self.names[best] == prediction.target if config.duplicates == "any" else best == label
+        rank = 1 + int((scores[allowed] > scores[label]).sum())
+        return Score(right, self.names[best], f"best of {len(allowed)} by {config.rule}; the label is number {rank}")

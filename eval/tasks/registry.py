@@ -1,0 +1,65 @@
+"""The tasks: what is asked about an item, which output of the model is scored, and how.
+
+A task is one class in one file, an `eval.types.Task`; adding one is that file and one line here:
+
+    class MyTask:
+        output = "text"                                           # what the model must return, see OUTPUTS
+
+        def __init__(self, config: ProtocolConfig): ...
+        def question(self, sample, source_index=None) -> Question: ...
+        def prepare(self, folder, predictions) -> None: ...       # where a score depends on other answers
+        def score(self, prediction) -> Score: ...
+
+`protocol.kind` names it. A task sees no model and a scorer sees no item, so task, model and scorer combine freely.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from importlib import import_module
+
+from configs.errors import ConfigError
+from configs.protocol import ProtocolConfig
+from eval.tasks.scored_text import OFFICIAL
+from eval.types import Task
+
+TASKS = {
+    "open_world": "eval.tasks.open_world:OpenWorld",
+    "closed_world": "eval.tasks.closed_world:ClosedWorld",
+    "class_scoring": "eval.tasks.class_likelihood:ClassLikelihood",
+    "zero_shot": "eval.tasks.zero_shot:ZeroShot",
+    "multiple_choice": "eval.tasks.multiple_choice:MultipleChoice",
+    "features": "eval.tasks.hidden_states:HiddenStates",
+}
+"""`protocol.kind` to the class that implements it."""
+
+OUTPUTS = {
+    "text": "generated text",
+    "class_likelihoods": "the log-likelihood of every class name as the answer",
+    "similarities": "the cosine between the image and each class's sentence",
+    "hidden_states": "hidden states at chosen token positions",
+}
+"""What a task can ask of a model; each model says which of these it returns."""
+
+
+def make_task(config: ProtocolConfig, answer_delimiter: str | None = None) -> Task:
+    """The task that `config` describes.
+
+    `answer_delimiter` is what after_last `official` means for the evaluated model ("": nothing); without it such a
+    protocol asks and does not score. Raises `ConfigError` or `DataError` for an unknown task, scorer, prompt or file.
+    """
+    if config.after_last == OFFICIAL and answer_delimiter is not None:
+        config = replace(config, after_last=answer_delimiter or None)
+    return _find(config.kind)(config)
+
+
+def task_output(kind: str) -> str:
+    """Which of `OUTPUTS` the task `kind` scores. Raises `ConfigError` for an unknown task."""
+    return _find(kind).output  # type: ignore[attr-defined, no-any-return]
+
+
+def _find(kind: str) -> Callable[[ProtocolConfig], Task]:
+    if kind not in TASKS:
+        raise ConfigError(f"protocol.kind is {kind!r}; choose one of: {', '.join(TASKS)}")
+    module, _, name = TASKS[kind].partition(":")
+    task: Callable[[ProtocolConfig], Task] = getattr(import_module(module), name)
+    return task

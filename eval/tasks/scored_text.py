@@ -1,0 +1,30 @@
+"""The part of an answer that is scored."""
+
+from configs.errors import RunError
+from configs.protocol import ProtocolConfig
+
+OFFICIAL = "official"
+"""Value of protocol.after_last that stands for the answer delimiter of the evaluated model's family."""
+
+
+def scored_text(answer: str, config: ProtocolConfig) -> str:
+    """What follows the last `after_last`, or the whole answer; less the characters `answer_without`.
+
+    >>> scored_text("a dog Answer: a (big) cat", ProtocolConfig(after_last="Answer:", answer_without="()"))
+    'a big cat'
+
+    Raises `RunError` if `after_last` is still `official`: the family of the evaluated model is unknown.
+    """
+    delimiter = config.after_last
+    if delimiter == OFFICIAL:
+        raise RunError(
+            "protocol.after_last is official, and evaluation.json does not say the model's answer delimiter; run the "
+            "same command without --report-only: it evaluates nothing again and adds it"
+        )
+    text = answer if delimiter is None else answer.rsplit(delimiter, 1)[-1].strip()
+    return delete_characters(text, config.answer_without)
+
+
+def delete_characters(text: str, characters: str) -> str:
+    """The text with every one of `characters` deleted."""
+    return text.translate(dict.fromkeys(map(ord, characters)))
