@@ -16,11 +16,11 @@ from configs.command_line import command_parser, exit_on_user_error
 from configs.errors import ConfigError, RunError, UserError
 from configs.run_dir import EvalDir
 from data_prep.atomic import write_bytes
+from data_prep.page import Block, Figure, Heading, Page, Table, Text
 from eval.paired import compare_right, judged_answers, read_right
 from eval.reports.evaluation import classes_of
 from eval.reports.evaluation_page import correlation, interval, percent, points
 from eval.reports.figures import frequency_figure
-from eval.reports.page import Block, Figure, Heading, Page, Table, Text
 from eval.runner.output_paths import Place
 
 TOLD = (

@@ -4,17 +4,16 @@ Hollow marks and dashed lines are the paper's, filled and solid ones ours; marks
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import matplotlib
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.ticker import PercentFormatter
-
+from data_prep.figures import BLACK, COLOURS, GREY, MARKERS, new_figure, percent_axis, svg_of
 from eval.metrics.accuracy import ClassResult
 from eval.paper.loss_curves import LossCurve
-from eval.reports.figures import COLOURS, MARKERS, SETTINGS, draw_frequency, svg_of
+from eval.reports.figures import draw_frequency
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 Row = Mapping[str, Any]  # a line of scoreboard.json
 COUNTS = (2, 5, 20, 100)
@@ -27,8 +26,8 @@ def candidates_figure(rows: Sequence[Row]) -> str:
 
     `rows` are lines of the scoreboard named table9/candidates_K/MODEL/DATASET.
     """
-    with matplotlib.rc_context(SETTINGS | {"svg.hashsalt": "candidates"}):
-        figure, panels, table = _panels(rows)
+    with new_figure("candidates", 9.6, 3.2) as figure:
+        panels, table = _panels(figure, rows)
         models = list(dict.fromkeys(model for _, model, _ in table))
         for dataset, axes in panels.items():
             for model, colour, mark in zip(models, COLOURS, MARKERS, strict=False):
@@ -36,7 +35,7 @@ def candidates_figure(rows: Sequence[Row]) -> str:
                 _line(axes, {k: row["paper"] for k, row in own.items()}, f"{mark}--", colour)
                 _line(axes, {k: _value(row) for k, row in own.items()}, f"{mark}-", colour)
             axes.set_ylim(-0.04, 1.04)
-            axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+            percent_axis(axes.yaxis)
         figure.supylabel("accuracy", fontsize=11)
         _legend(figure, dict(zip(models, COLOURS, strict=False)))
         return svg_of(figure)
@@ -45,8 +44,8 @@ def candidates_figure(rows: Sequence[Row]) -> str:
 def error_figure(rows: Sequence[Row]) -> str:
     """Figure 4: how many times CLIP's error LLaVA's is, over the number of candidates."""
     model, other = "LLaVA1.5-7B", "CLIP-L"
-    with matplotlib.rc_context(SETTINGS | {"svg.hashsalt": "errors"}):
-        figure, panels, table = _panels(rows)
+    with new_figure("errors", 9.6, 3.2) as figure:
+        panels, table = _panels(figure, rows)
         for dataset, axes in panels.items():
             pairs = {k: (table.get((k, model, dataset)), table.get((k, other, dataset))) for k in COUNTS}
             paper = {k: _ratio(a["paper"], b["paper"]) for k, (a, b) in pairs.items() if a and b}
@@ -60,14 +59,13 @@ def error_figure(rows: Sequence[Row]) -> str:
         return svg_of(figure)
 
 
-def _panels(rows: Sequence[Row]) -> tuple[Figure, dict[str, Axes], dict[tuple[int, str, str], Row]]:
+def _panels(figure: "Figure", rows: Sequence[Row]) -> tuple[dict[str, "Axes"], dict[tuple[int, str, str], Row]]:
     """A panel a dataset, and the lines by (candidates, model, dataset)."""
     table: dict[tuple[int, str, str], Row] = {}
     for row in rows:
         _, experiment, model, dataset = str(row["row"]).split("/")
         table.setdefault((int(experiment.split("_")[1]), model, dataset), row)
     datasets = list(dict.fromkeys(dataset for _, _, dataset in table))
-    figure = Figure(figsize=(9.6, 3.2), layout="constrained")
     panels = figure.subplots(1, len(datasets), sharey=True, squeeze=False)[0]
     for axes, dataset in zip(panels, datasets, strict=True):
         axes.set_xscale("log")
@@ -75,10 +73,10 @@ def _panels(rows: Sequence[Row]) -> tuple[Figure, dict[str, Axes], dict[tuple[in
         axes.set_xticks(COUNTS, list(map(str, COUNTS)))
         axes.set_title(dataset, fontsize=11)
     figure.supxlabel("classes to choose from", fontsize=11)
-    return figure, dict(zip(datasets, panels, strict=True)), table
+    return dict(zip(datasets, panels, strict=True)), table
 
 
-def _line(axes: Axes, points: Mapping[int, float | None], style: str, colour: str) -> None:
+def _line(axes: "Axes", points: Mapping[int, float | None], style: str, colour: str) -> None:
     known = [(count, value) for count, value in points.items() if value is not None]
     if known:
         paper = "--" in style
@@ -95,13 +93,15 @@ def _ratio(first: float | None, second: float | None) -> float | None:
     return None if first is None or second is None or second == 1 else (1 - first) / (1 - second)
 
 
-def _legend(figure: Figure, lines: Mapping[str, str]) -> None:
+def _legend(figure: "Figure", lines: Mapping[str, str]) -> None:
     """Names with their colours (and, in that order, their marks), and whose numbers which style shows."""
+    from matplotlib.lines import Line2D  # slow to import
+
     handles = [
         Line2D([], [], color=colour, marker=mark, lw=2, label=name)
         for (name, colour), mark in zip(lines.items(), MARKERS, strict=False)
     ]
-    grey: dict[str, Any] = {"color": "#55616e", "marker": "o"}
+    grey: dict[str, Any] = {"color": GREY, "marker": "o"}
     handles += [
         Line2D([], [], ls="--", lw=1, mfc="white", label="the paper", **grey),
         Line2D([], [], lw=2, label="ours", **grey),
@@ -114,23 +114,21 @@ def frequency_and_paper(models: Mapping[str, Sequence[ClassResult]], paper: Mapp
 
     `paper` holds `below_10` and `above_10000`, the accuracies that Section 3.3 prints, where it does.
     """
-    with matplotlib.rc_context(SETTINGS | {"svg.hashsalt": "paper-frequency"}):
-        figure = Figure(figsize=(7.6, 4.4), layout="constrained")
+    with new_figure("paper-frequency", 7.6, 4.4) as figure:
         axes = figure.subplots()
         printed = [(x, paper[key]) for key, x in (("below_10", 3.0), ("above_10000", 20_000.0)) if key in paper]
         draw_frequency(axes, models, [x for x, _ in printed])
         if printed:
             xs, ys = zip(*printed, strict=True)
-            axes.plot(xs, ys, "D", color="#1c2530", mfc="white", ms=9, label="paper, LLaVA1.5-7B")
+            axes.plot(xs, ys, "D", color=BLACK, mfc="white", ms=9, label="paper, LLaVA1.5-7B")
         figure.legend(loc="outside upper left", ncols=2, frameon=False)
         return svg_of(figure)
 
 
 def loss_figure(curves: Sequence[LossCurve]) -> str:
     """Figure 5: the loss of runs that train projector and LoRA (above), and of those that train the projector."""
-    with matplotlib.rc_context(SETTINGS | {"svg.hashsalt": "losses"}):
-        groups = {mode: [curve for curve in curves if curve.mode == mode] for mode in ("lora", "projector")}
-        figure = Figure(figsize=(8.6, 5.0), layout="constrained")
+    groups = {mode: [curve for curve in curves if curve.mode == mode] for mode in ("lora", "projector")}
+    with new_figure("losses", 8.6, 5.0) as figure:
         panels = figure.subplots(2, 1, sharey=True)
         for axes, (mode, group) in zip(panels, groups.items(), strict=True):
             for number, curve in enumerate(group):
@@ -145,6 +143,6 @@ def loss_figure(curves: Sequence[LossCurve]) -> str:
                 axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=9, frameon=False)
             else:
                 axes.set_xticks([])
-                axes.text(0.5, 0.5, "no such run", ha="center", transform=axes.transAxes, color="#55616e")
+                axes.text(0.5, 0.5, "no such run", ha="center", transform=axes.transAxes, color=GREY)
         panels[-1].set_xlabel("optimizer step")
         return svg_of(figure)

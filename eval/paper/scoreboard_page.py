@@ -3,11 +3,11 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from data_prep.page import LONG_TABLE, Block, Contents, Figure, Heading, Page, Table, Text
 from eval.metrics.accuracy import ClassResult
 from eval.paper.figures import candidates_figure, error_figure, frequency_and_paper, loss_figure
 from eval.paper.results import Found, Model, model_names, model_of_record
 from eval.reports.evaluation_page import points
-from eval.reports.page import LONG_TABLE, Block, Contents, Figure, Heading, Page, Table, Text
 
 HEADERS = ("row", "paper", "ours", "difference", "95 % interval", "n", "protocol", "run")
 NUMERIC = frozenset({1, 2, 3, 5})
@@ -38,7 +38,8 @@ def scoreboard_page(content: Mapping[str, Any], found: Found) -> Page:
     blocks += [
         Heading("Figure 5"),
         Figure(
-            loss_figure(found.curves), "Figure 5: loss of our runs; a thinned curve keeps the highest of each stretch."
+            loss_figure(found.curves),
+            "Figure 5: loss of our runs. A thinned curve keeps the lowest and the highest loss of each stretch.",
         ),
         Text(
             "The paper prints no numbers with its Figure 5: LoRA's loss spikes, the projector's alone falls steadily."

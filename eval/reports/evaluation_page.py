@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
+from data_prep.page import Block, Figure, Heading, Numbers, Page, Table, Text
 from eval.metrics.accuracy import ClassResult
 from eval.paper.finetuned_rows import merged_onto
 from eval.reports.figures import accuracy_figure, frequency_figure
-from eval.reports.page import Block, Figure, Heading, Numbers, Page, Table, Text
 
 OUTCOMES = {True: "right", False: "wrong", None: "no answer"}
 SHOWN_ANSWER = 160  # characters

@@ -1,38 +1,16 @@
-"""The drawings of reports, as SVG text to be put into a page.
+"""The figures of reports, as SVG text for a page."""
 
-Drawn without pyplot, so that no display and no global state is needed, and without dates or random ids, so that equal
-numbers give equal files.
-"""
-
-import io
 import math
-import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
-import matplotlib
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, PercentFormatter
-
+from data_prep.figures import COLOURS, MARKERS, new_figure, percent_axis, svg_of
 from eval.metrics.accuracy import ClassResult, log_bins, thirds
 
-COLOURS = ("#1f5fa8", "#d1642a", "#3a8f5c", "#8a4fa3", "#b3922e", "#5d6b78", "#a63d57", "#0f8b8d")
-MARKERS = "os^vPX*<>"  # told apart without colour; one more than colours, so that pairs of both repeat late
-NEVER = 0.3  # where classes that never occur are drawn
-SETTINGS: dict[str, Any] = {
-    "svg.fonttype": "none",
-    "font.family": "sans-serif",
-    "font.sans-serif": ["DejaVu Sans"],
-    "font.size": 11,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.color": "#e6ebf0",
-    "axes.axisbelow": True,
-    "savefig.facecolor": "none",  # the page shows through
-    "axes.facecolor": "none",
-}
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+NEVER = 0.3  # position of classes that never occur, on the logarithmic axis
 
 
 def frequency_figure(models: Mapping[str, Sequence[ClassResult]]) -> str:
@@ -41,25 +19,24 @@ def frequency_figure(models: Mapping[str, Sequence[ClassResult]]) -> str:
     Dots are classes; the line joins the mean accuracies of bins of the frequency: powers of ten, or thirds where the
     classes span too few of these. One colour and one mark a model.
     """
-    with matplotlib.rc_context(SETTINGS | {"svg.hashsalt": "frequency"}):
-        figure = Figure(figsize=(7.6, 4.4), layout="constrained")
+    with new_figure("frequency", 7.6, 4.4) as figure:
         draw_frequency(figure.subplots(), models)
         if len(models) > 1:
             figure.legend(loc="outside upper left", ncols=min(3, len(models)), frameon=False)
         return svg_of(figure)
 
 
-def draw_frequency(axes: Axes, models: Mapping[str, Sequence[ClassResult]], others: Sequence[float] = ()) -> None:
+def draw_frequency(axes: "Axes", models: Mapping[str, Sequence[ClassResult]], others: Sequence[float] = ()) -> None:
     """Draw the dots and lines of all models into `axes`; the axis also spans the frequencies `others`."""
     frequencies = [c.frequency for classes in models.values() for c in classes if c.frequency is not None]
     for number, (name, classes) in enumerate(models.items()):
         colour, mark = COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)]
         known = [c for c in classes if c.frequency is not None]
-        places, accuracies = [_place(c.frequency or 0) for c in known], [c.rate.value for c in known]
+        positions, accuracies = [_position(c.frequency or 0) for c in known], [c.rate.value for c in known]
         size = 26 if len(known) <= 200 else 9
-        axes.scatter(places, accuracies, s=size, marker=mark, color=colour, alpha=0.4, linewidths=0)
+        axes.scatter(positions, accuracies, s=size, marker=mark, color=colour, alpha=0.4, linewidths=0)
         bins = log_bins(known) if len(log_bins(known)) > 2 else thirds(known)
-        centres = [math.sqrt(_place(part.low) * _place(part.high)) for part in bins]
+        centres = [math.sqrt(_position(part.low) * _position(part.high)) for part in bins]
         axes.plot(centres, [part.mean_accuracy for part in bins], f"{mark}-", color=colour, lw=2, ms=7, label=name)
     span = [*frequencies, *map(int, others)]
     _frequency_axis(axes, min(span), max(span))
@@ -67,15 +44,16 @@ def draw_frequency(axes: Axes, models: Mapping[str, Sequence[ClassResult]], othe
 
 def accuracy_figure(classes: Sequence[ClassResult]) -> str:
     """How many classes have which accuracy: a histogram in steps of ten per cent."""
-    with matplotlib.rc_context(SETTINGS | {"svg.hashsalt": "accuracy"}):
-        figure = Figure(figsize=(7.6, 3.0), layout="constrained")
+    from matplotlib.ticker import MaxNLocator  # slow to import
+
+    with new_figure("accuracy", 7.6, 3.0) as figure:
         axes = figure.subplots()
         counts = [0] * 10
         for result in classes:
             counts[min(9, int(result.rate.value * 10 + 1e-9))] += 1
         axes.bar([number / 10 + 0.05 for number in range(10)], counts, width=0.092, color=COLOURS[0])
         axes.set_xticks([number / 10 for number in range(11)])
-        axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+        percent_axis(axes.xaxis)
         axes.yaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(visible=False, axis="x")
         axes.set_xlabel("accuracy of the class")
@@ -85,41 +63,31 @@ def accuracy_figure(classes: Sequence[ClassResult]) -> str:
 
 def guidance_figure(curves: Mapping[str, Sequence[Sequence[float]]]) -> str:
     """Accuracy over the coefficient t of classifier-free guidance: (t, accuracy) pairs of each form."""
-    with matplotlib.rc_context(SETTINGS | {"svg.hashsalt": "guidance"}):
-        figure = Figure(figsize=(7.6, 3.2), layout="constrained")
+    with new_figure("guidance", 7.6, 3.2) as figure:
         axes = figure.subplots()
         for (name, points), colour, mark in zip(curves.items(), COLOURS, MARKERS, strict=False):
             axes.plot(*zip(*points, strict=True), f"{mark}-", color=colour, lw=2, ms=5, label=name)
         axes.axvline(1.0, color="#8894a0", lw=1, ls=":")
-        axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+        percent_axis(axes.yaxis)
         axes.set_xlabel("coefficient t")
         axes.set_ylabel("accuracy")
         figure.legend(loc="outside upper left", ncols=len(curves), frameon=False)
         return svg_of(figure)
 
 
-def _place(frequency: int) -> float:
-    """Where a frequency stands on the log axis; 0 stands where 0.3 would."""
+def _position(frequency: int) -> float:
+    """A frequency's position on the logarithmic axis, where 0 is drawn at `NEVER`."""
     return max(float(frequency), NEVER)
 
 
-def _frequency_axis(axes: Axes, low: int, high: int) -> None:
+def _frequency_axis(axes: "Axes", low: int, high: int) -> None:
     axes.set_xscale("log")
-    ticks = [10.0**power for power in range(8) if _place(low) / 2 <= 10.0**power <= 2 * _place(high)]
+    ticks = [10.0**power for power in range(8) if _position(low) / 2 <= 10.0**power <= 2 * _position(high)]
     if low == 0:
         ticks.insert(0, NEVER)
     axes.minorticks_off()
     axes.set_xticks(ticks, [f"{tick:,.0f}" for tick in ticks])
     axes.set_ylim(-0.04, 1.04)
-    axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    percent_axis(axes.yaxis)
     axes.set_xlabel("occurrences of the class in the training data")
     axes.set_ylabel("accuracy of the class")
-
-
-def svg_of(figure: Figure) -> str:
-    """The drawing alone, without XML head and metadata, for use inside a page."""
-    buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
-    text = buffer.getvalue()
-    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
-    return text[text.index("<svg") :].strip()

@@ -6,9 +6,9 @@ from typing import Any
 
 from configs.run_dir import EvalDir
 from data_prep.atomic import write_bytes
+from data_prep.page import Block, Figure, Page, Table, Text
 from eval.reports.evaluation_page import interval, percent
 from eval.reports.figures import guidance_figure
-from eval.reports.page import Block, Figure, Page, Table, Text
 
 FILE = "guidance.json"
 

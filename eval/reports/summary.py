@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from data_prep.atomic import write_bytes
+from data_prep.page import Page, Table, Text
 from eval.reports.evaluation_page import interval, percent, protocol_tag
-from eval.reports.page import Page, Table, Text
 from eval.runner.output_paths import Place
 
 

@@ -1,13 +1,11 @@
 """What happened to a run: `python -m train.tools.postmortem runs/NAME [runs/OTHER] [--samples 12]`
 
 Prints the monitor's events with the samples of the flagged steps, and writes `runs/NAME/postmortem.html`: the loss
-curve of each source with the events as marks, the gradient norm, and a contact sheet of each flagged step. With a
+curve of each source with marks at the events, the gradient norm, and a contact sheet of each flagged step. With a
 second run, the paper's Figure 5: both losses in one plot, LoRA against projector-only. Needs no GPU and loads no model;
 the samples come from the shards, since the order is a pure function of the step.
 """
 
-import base64
-import html
 import io
 import math
 from collections.abc import Sequence
@@ -21,43 +19,48 @@ from configs.load import load_config
 from configs.run import RunConfig
 from configs.run_dir import RunDir
 from data_prep.atomic import write_bytes
+from data_prep.figures import Curve, Mark, curve_figure
 from data_prep.inspect import contact_sheet
+from data_prep.page import Block, Figure, Heading, Page, Picture, Table, Text
 from data_prep.sample import Sample
 from train.data.order import PADDING
 from train.data.sources import SourceSet
 from train.loggers.jsonl import read_records
 from train.plan import plan_order
 from train.spikes.alerts import ALARMS, NEWS
-from train.spikes.plot import Curve, Mark, svg
 
 Record = dict[str, Any]
+StepMessages = dict[int, str]  # data step to the message of its alarm
+StepSamples = dict[int, list[Sample]]
 MARKED = (*ALARMS, *NEWS, "skipped", "rolled_back", "stopped_by_monitor")
-MOST_STEPS = 8
+ALARM, ALARM_COLOUR = "alarm", "#c62828"
+COLOUR_OF = {"recovered": "#3a8f5c", "accepted": "#8894a0", "recovering": "#d1642a", "rolled_back": "#8a4fa3"}
+MAX_EPISODES = 8
 
 
 @dataclass(frozen=True)
-class Story:
-    """A run's files, read."""
+class RunHistory:
+    """Metrics and events of a run."""
 
     run: RunDir
     metrics: list[Record]
     events: list[Record]
 
     @classmethod
-    def of(cls, folder: Path) -> "Story":
+    def of(cls, folder: Path) -> "RunHistory":
         """Raises `RunError` if the folder holds no run."""
         run = RunDir(folder)
         if not run.metrics.is_file():
-            raise RunError(f"{folder} holds no run: there is no {run.metrics.name}; give a folder such as runs/NAME")
+            raise RunError(f"{folder} holds no run: {run.metrics.name} is missing; give a folder such as runs/NAME")
         return cls(run, read_records(run.metrics), read_records(run.events))
 
     @property
     def marked(self) -> list[Record]:
-        """The events worth a mark, in the order they happened."""
+        """The events that get a mark, in chronological order."""
         return [event for event in self.events if event["kind"] in MARKED]
 
     def curve(self, key: str, name: str) -> Curve:
-        """A number of every step."""
+        """One metric over the steps."""
         return Curve(name, [(line["step"], float(line[key])) for line in self.metrics if line.get(key) is not None])
 
     def losses(self) -> list[Curve]:
@@ -69,11 +72,11 @@ class Story:
         ]
 
 
-def flagged_steps(events: Sequence[Record]) -> dict[int, str]:
-    """Data step to what was said of it, for the first step of every episode; the first `MOST_STEPS` of them.
+def flagged_steps(events: Sequence[Record]) -> StepMessages:
+    """Data step to message, for the first step of each of the first `MAX_EPISODES` episodes and the step before it.
 
-    The batch before is listed too: a loss is computed before its own batch is learnt from, so a level that stays up was
-    broken by an earlier one.
+    The step before counts because a loss is computed before the update from its own batch: a loss that stays high was
+    caused by an earlier batch.
     """
     found: dict[int, str] = {}
     for event in events:
@@ -84,11 +87,11 @@ def flagged_steps(events: Sequence[Record]) -> dict[int, str]:
             found.setdefault(first - 1, f"the step before: {event['message']}")
         if found.get(first, "the step before").startswith("the step before"):
             found[first] = event["message"]
-    return dict(list(found.items())[: 2 * MOST_STEPS])
+    return dict(list(found.items())[: 2 * MAX_EPISODES])
 
 
-def samples_of(run: RunDir, steps: Sequence[int], limit: int) -> dict[int, list[Sample]]:
-    """The samples of each data step, at most `limit`. Raises `DataError` if the run's shards are not there."""
+def samples_of(run: RunDir, steps: Sequence[int], limit: int) -> StepSamples:
+    """The samples of each data step, at most `limit`. Raises `DataError` if the run's shards are missing."""
     config, _ = load_config(RunConfig, run.config, [])
     sources = SourceSet.of(config.data, config.train.sources)
     order = plan_order(config, sources, 1)
@@ -99,10 +102,10 @@ def samples_of(run: RunDir, steps: Sequence[int], limit: int) -> dict[int, list[
     return found
 
 
-def blame(events: Sequence[Record]) -> str:
-    """Which source spiked, by alarms.
+def alarms_by_signal(events: Sequence[Record]) -> str:
+    """How many alarms each signal raised, the most first, as a line of text.
 
-    >>> blame([{"kind": "outlier", "signal": "loss/talk"}, {"kind": "skipped"}])
+    >>> alarms_by_signal([{"kind": "outlier", "signal": "loss/talk"}, {"kind": "skipped"}])
     'alarms by signal: loss/talk 1'
     """
     counts: dict[str, int] = {}
@@ -113,15 +116,15 @@ def blame(events: Sequence[Record]) -> str:
     return "alarms by signal: " + (", ".join(f"{name} {count}" for name, count in ranked) or "none")
 
 
-def as_text(story: Story, said: dict[int, str], samples: dict[int, list[Sample]]) -> str:
-    """The same as the page, without the pictures."""
-    losses = [line["loss"] for line in story.metrics if math.isfinite(line["loss"])]
-    last = story.metrics[-1]["step"] if story.metrics else 0
+def as_text(history: RunHistory, steps: StepMessages, samples: StepSamples) -> str:
+    """The content of the page without figures."""
+    losses = [line["loss"] for line in history.metrics if math.isfinite(line["loss"])]
+    last = history.metrics[-1]["step"] if history.metrics else 0
     lowest, newest = (min(losses), losses[-1]) if losses else (math.nan, math.nan)
-    lines = [f"{story.run.root}: {last} steps; lowest loss {lowest:.4g}, last {newest:.4g}"]
-    lines.append(blame(story.events))
-    lines += [f"step {event['step']:6}  {event['message']}" for event in story.marked]
-    for step, message in said.items():
+    lines = [f"{history.run.root}: {last} steps; lowest loss {lowest:.4g}, last {newest:.4g}"]
+    lines.append(alarms_by_signal(history.events))
+    lines += [f"step {event['step']:6}  {event['message']}" for event in history.marked]
+    for step, message in steps.items():
         lines.append(f"\ndata step {step}: {message}")
         for sample in samples.get(step, []):
             answer = next((turn.text for turn in sample.turns if turn.speaker == "gpt"), "")
@@ -129,57 +132,61 @@ def as_text(story: Story, said: dict[int, str], samples: dict[int, list[Sample]]
     return "\n".join(lines)
 
 
-def as_page(story: Story, other: Story | None, said: dict[int, str], samples: dict[int, list[Sample]]) -> str:
-    """One HTML file without anything outside it."""
-    marks = [Mark(event["step"], event["kind"], event["message"]) for event in story.marked]
-    parts = ["<!doctype html><meta charset='utf-8'><title>Post-mortem</title>"]
-    parts.append("<style>body{font-family:sans-serif;max-width:1000px;margin:auto}img{max-width:100%}</style>")
-    parts.append(f"<h1>{html.escape(story.run.root.name)}</h1><p>{html.escape(blame(story.events))}</p>")
+def as_page(history: RunHistory, other: RunHistory | None, steps: StepMessages, samples: StepSamples) -> Page:
+    """The page: curves with marks, the events, and a contact sheet of each flagged step."""
+    marks = [_mark(event) for event in history.marked]
+    blocks: list[Block] = [Text(alarms_by_signal(history.events))]
     if other is not None:
-        both = [one.curve("loss", one.run.root.name) for one in (story, other)]
-        parts.append("<h2>Both runs</h2>" + svg(both, marks, "training loss"))
-    parts.append("<h2>Loss by source</h2>" + svg(story.losses(), marks, "loss"))
+        both = [one.curve("loss", one.run.root.name) for one in (history, other)]
+        blocks += [Heading("Both runs"), Figure(curve_figure(both, marks, "training loss"), "Marks: the first run's.")]
+    caption = "Vertical lines are events; point at one for its text."
+    blocks += [Heading("Loss by source"), Figure(curve_figure(history.losses(), marks, "loss"), caption)]
     for key, label in (("grad_norm", "gradient norm"), ("update_rms", "size of the update")):
-        curve = story.curve(key, label)
+        curve = history.curve(key, label)
         if curve.points:
-            parts.append(f"<h2>{label.capitalize()}</h2>" + svg([curve], marks, label))
-    parts.append("<h2>Events</h2><ul>")
-    parts += [f"<li>step {event['step']}: {html.escape(event['message'])}</li>" for event in story.marked]
-    parts.append("</ul>")
-    for step, message in said.items():
+            blocks += [Heading(label.capitalize()), Figure(curve_figure([curve], marks, label), caption)]
+    events = [[str(event["step"]), event["kind"].replace("_", " "), event["message"]] for event in history.marked]
+    blocks += [Heading("Events"), Table(("step", "event", "message"), events, numeric=frozenset({0}))]
+    for step, message in steps.items():
         shown = samples.get(step, [])
-        parts.append(f"<h2>Data step {step}</h2><p>{html.escape(message)}</p>")
+        blocks += [Heading(f"Data step {step}"), Text(message)]
         if shown:
-            parts.append(f"<img alt='samples of data step {step}' src='{_picture(shown)}'>")
-        parts.append(f"<p>{html.escape(', '.join(sample.id for sample in shown))}</p>")
-    return "\n".join(parts)
+            blocks.append(Picture(_contact_sheet(shown), f"Samples: {', '.join(sample.id for sample in shown)}"))
+    return Page(history.run.root.name, blocks)
 
 
-def _picture(samples: Sequence[Sample]) -> str:
+def _mark(event: Record) -> Mark:
+    label = event["kind"] if event["kind"] in COLOUR_OF else ALARM
+    return Mark(event["step"], label.replace("_", " "), event["message"], COLOUR_OF.get(label, ALARM_COLOUR))
+
+
+def _contact_sheet(samples: Sequence[Sample]) -> bytes:
     buffer = io.BytesIO()
     contact_sheet(samples).save(buffer, format="PNG")
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+    return buffer.getvalue()
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Read, look the samples up, print, write the page."""
+    """Print the events and flagged samples of a run, and write the page. Exits with code 2 without a run."""
     parser = command_parser(__doc__)
     parser.add_argument("run", type=Path, help="folder of the run, such as runs/imagenet_lora")
-    parser.add_argument("other", type=Path, nargs="?", help="a run to draw beside it, such as runs/imagenet_projector")
-    parser.add_argument("--samples", type=int, default=12, metavar="N", help="samples shown of each step (default 12)")
+    parser.add_argument("other", type=Path, nargs="?", help="a run to compare it with, such as runs/imagenet_projector")
+    parser.add_argument(
+        "--samples", type=int, default=12, metavar="N", help="number of samples shown of each step (default 12)"
+    )
     arguments = parser.parse_args(argv)
     try:
-        story = Story.of(arguments.run)
-        other = None if arguments.other is None else Story.of(arguments.other)
-        said = flagged_steps(story.events)
+        history = RunHistory.of(arguments.run)
+        other = None if arguments.other is None else RunHistory.of(arguments.other)
+        steps = flagged_steps(history.events)
         try:
-            samples = samples_of(story.run, list(said), arguments.samples) if said else {}
+            samples = samples_of(history.run, list(steps), arguments.samples) if steps else {}
         except (DataError, OSError) as error:
-            print(f"no samples: {error}")
+            print(f"no samples shown: {error}")
             samples = {}
-        print(as_text(story, said, samples))
-        write_bytes(story.run.postmortem, as_page(story, other, said, samples).encode())
-        print(f"\nwritten: {story.run.postmortem}")
+        print(as_text(history, steps, samples))
+        write_bytes(history.run.postmortem, as_page(history, other, steps, samples).html().encode())
+        print(f"\nwritten: {history.run.postmortem}")
     except UserError as error:
         exit_on_user_error(error)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from configs.run_dir import RunDir
-from eval.paper.loss_curves import read_loss_curves, thinned
+from eval.paper.loss_curves import read_loss_curves
 from eval.paper.published import paper_numbers
 from eval.paper.results import collect
 from eval.scoreboard import main
@@ -74,7 +74,6 @@ def test_a_loss_curve_keeps_its_spike_and_a_repeated_step_counts_once(tmp_path):
     assert (500, 9.0) in curve.points
     assert len(curve.points) == 300
     assert curve.points[-1][0] > 990
-    assert thinned([(1, 2.0)], 5) == [(1, 2.0)]
 
 
 def test_the_page_shows_figures_curves_and_the_rows_of_a_reproduction(tmp_path, capsys):

@@ -15,7 +15,6 @@ from configs.protocol import ProtocolConfig
 from configs.run_dir import EvalDir
 from eval.paper.published import NUMBERS, paper_number
 from eval.reports.evaluation import write_report
-from eval.reports.page import LONG_TABLE, Heading, Numbers, Page, Table, Text
 from eval.runner.fingerprint import claim, describe_evaluation
 from eval.runner.predictions import PredictionWriter
 from eval.types import FailedItem, Prediction
@@ -204,22 +203,6 @@ def test_a_report_needs_answers_and_the_questions_they_answer(evaluation, tmp_pa
         write_report(EvalDir(tmp_path / "empty"), config)
     with pytest.raises(RunError, match="max_new_tokens was 64 and is now 9"):
         write_report(folder, replace(config, protocol=ProtocolConfig(max_new_tokens=9)))
-
-
-def test_a_long_table_is_folded_in_html_and_cut_in_markdown():
-    rows = [[f"class {number}", "1"] for number in range(LONG_TABLE + 5)]
-    page = Page(
-        "Title", [Heading("H"), Text("t", warning=True), Numbers([("a", "1", "n")]), Table(("class", "n"), rows)]
-    )
-    assert "<details>" in page.html()
-    assert f"class {LONG_TABLE + 4}" in page.html()
-    assert f"class {LONG_TABLE + 4}" not in page.markdown()
-    assert "5 more rows" in page.markdown()
-
-
-def test_cells_cannot_break_a_markdown_table():
-    text = Page("T", [Table(("a", "b"), [["x | y", "line\nend"]])]).markdown()
-    assert r"| x \| y | line end |" in text
 
 
 def test_an_unknown_paper_row_is_refused_with_near_ones():

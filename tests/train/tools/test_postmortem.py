@@ -14,7 +14,6 @@ from configs.training import MonitorConfig
 from train.data.order import EpochOrder
 from train.loggers.types import make_event
 from train.plan import make_plan
-from train.spikes import plot
 from train.spikes.monitor import SpikeMonitor
 from train.tools import postmortem
 
@@ -78,9 +77,9 @@ def test_the_page_stands_alone_and_shows_curve_marks_and_pictures(runs):
 
 def test_two_runs_are_drawn_into_one_plot(runs):
     postmortem.main([str(runs[0].root), str(runs[1].root)])
-    both = runs[0].postmortem.read_text().split("<h2>")[1]
-    assert both.startswith("Both runs")
-    assert both.count("<polyline") == 2
+    both = runs[0].postmortem.read_text().split("<h2 ")[1]
+    assert ">Both runs</h2>" in both
+    assert both.count('<g class="curve">') == 2
     assert ">spiky<" in both
     assert ">calm<" in both
 
@@ -97,17 +96,9 @@ def test_a_folder_without_a_run_is_refused(tmp_path, capsys):
     assert "holds no run" in capsys.readouterr().err
 
 
-def test_thinning_keeps_the_spike():
-    points = [(step, 1.0) for step in range(100_000)]
-    points[54_321] = (54_321, 50.0)
-    thin = plot.thinned(points)
-    assert len(thin) <= 2 * plot.MOST_POINTS
-    assert (54_321, 50.0) in thin
-
-
 def test_the_examples_in_the_docstrings_hold():
-    assert doctest.testmod(postmortem).failed == doctest.testmod(plot).failed == 0
-    assert doctest.testmod(plot).attempted >= 2
+    assert doctest.testmod(postmortem).failed == 0
+    assert doctest.testmod(postmortem).attempted >= 1
 
 
 @pytest.mark.parametrize("losses", [[], [math.nan, math.nan]])

@@ -1,0 +1,163 @@
+"""How all plots of the project are drawn: by matplotlib, as SVG text to be put into a page (`data_prep.page`).
+
+    with new_figure("losses", 7.6, 4.4) as figure:
+        axes = figure.subplots()
+        ...
+        return svg_of(figure)
+
+No pyplot, so no display and no global state; no dates and no random ids, so equal numbers give equal bytes. matplotlib
+is imported on the first plot only.
+"""
+
+import html
+import io
+import math
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
+    from matplotlib.figure import Figure
+
+COLOURS = ("#1f5fa8", "#d1642a", "#3a8f5c", "#8a4fa3", "#b3922e", "#5d6b78", "#a63d57", "#0f8b8d")
+MARKERS = "os^vPX*<>"  # readable without colour; one more than colours, so that pairs of both repeat late
+GREY = "#55616e"
+BLACK = "#1c2530"
+CURVE_POINTS = 1000  # of a plotted curve
+
+Point = tuple[int, float]
+
+
+_STYLE: dict[str, Any] = {
+    "svg.fonttype": "none",
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans"],
+    "font.size": 11,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#e6ebf0",
+    "axes.axisbelow": True,
+    "savefig.facecolor": "none",  # the page's background is visible
+    "axes.facecolor": "none",
+}
+
+
+@contextmanager
+def new_figure(name: str, width: float, height: float) -> "Iterator[Figure]":
+    """An empty figure in the project's style, in inches; `name` makes the ids in its SVG reproducible."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context(_STYLE | {"svg.hashsalt": name}):
+        yield Figure(figsize=(width, height), layout="constrained")
+
+
+def percent_axis(axis: "Axis") -> None:
+    """Label an axis of shares from 0 to 1 in per cent."""
+    from matplotlib.ticker import PercentFormatter
+
+    axis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+
+
+def svg_of(figure: "Figure") -> str:
+    """The figure as an <svg> element for an HTML page, without XML head, namespaces and metadata."""
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    text = buffer.getvalue()
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    text = re.sub(r' xmlns(?::xlink)?="[^"]*"', "", text)
+    return text[text.index("<svg") :].strip()
+
+
+@dataclass(frozen=True)
+class Curve:
+    """(step, value) pairs of one line; where the step decreases (a rollback), a new line begins."""
+
+    name: str
+    points: Sequence[Point]
+
+
+@dataclass(frozen=True)
+class Mark:
+    """An event at a step: a vertical line. `text` is its tooltip; the legend names each `label` once."""
+
+    step: int
+    label: str
+    text: str
+    colour: str
+
+
+def curve_figure(curves: Sequence[Curve], marks: Sequence[Mark], label: str) -> str:
+    """Curves over the optimizer step on a logarithmic axis, with marks. Values that are not positive are left out."""
+    with new_figure(label, 9.6, 3.8) as figure:
+        axes = figure.subplots()
+        axes.set_yscale("log")
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.set_xlabel("optimizer step")
+        axes.set_ylabel(label)
+        steps = [step for curve in curves for step, _ in curve.points] or [0]
+        _draw_marks(axes, marks, min(steps), max(*steps, min(steps) + 1))
+        for number, curve in enumerate(curves):
+            for part, stroke in enumerate(strokes(curve.points)):
+                points = thinned([(s, v) for s, v in stroke if math.isfinite(v) and v > 0], CURVE_POINTS)
+                name = None if part else curve.name
+                x, y = [step for step, _ in points], [value for _, value in points]
+                axes.plot(x, y, color=COLOURS[number % len(COLOURS)], lw=1.3, label=name, gid="curve")
+        if axes.get_legend_handles_labels()[0]:
+            figure.legend(loc="outside upper left", ncols=6, frameon=False)
+        return _with_tooltips(svg_of(figure), marks)
+
+
+def _draw_marks(axes: "Axes", marks: Sequence[Mark], first: int, last: int) -> None:
+    labelled: set[str] = set()
+    for number, mark in enumerate(marks):
+        name = None if mark.label in labelled else mark.label
+        labelled.add(mark.label)
+        step = min(max(mark.step, first), last)
+        axes.axvline(step, color=mark.colour, lw=2, alpha=0.35, label=name, gid=f"mark-{number}")
+
+
+def _with_tooltips(svg: str, marks: Sequence[Mark]) -> str:
+    """Give each mark its <title>; matplotlib writes none. Ids become classes: a page may hold several figures."""
+    for number, mark in enumerate(marks):
+        tooltip = f'<g class="mark"><title>{html.escape(mark.text)}</title>'
+        svg = svg.replace(f'<g id="mark-{number}">', tooltip)
+    return svg.replace('<g id="curve">', '<g class="curve">')
+
+
+def thinned(points: Sequence[Point], most: int) -> list[Point]:
+    """At most `most` (an even number) of the points: the lowest and the highest of each stretch, so no spike is lost.
+
+    >>> thinned([(1, 2.0), (2, 9.0), (3, 1.0), (4, 1.5)], 2)
+    [(2, 9.0), (3, 1.0)]
+    """
+    if len(points) <= most:
+        return list(points)
+    stretches = most // 2
+    edges = [number * len(points) // stretches for number in range(stretches + 1)]
+    kept: list[Point] = []
+    for start, end in pairwise(edges):
+        low = min(range(start, end), key=lambda index: points[index][1])
+        high = max(range(start, end), key=lambda index: points[index][1])
+        kept += [points[index] for index in ((start, end - 1) if low == high else sorted((low, high)))]
+    return kept
+
+
+def strokes(points: Iterable[Point]) -> list[list[Point]]:
+    """The points in parts of increasing steps.
+
+    >>> strokes([(1, 2.0), (2, 9.0), (1, 2.0)])
+    [[(1, 2.0), (2, 9.0)], [(1, 2.0)]]
+    """
+    found: list[list[Point]] = []
+    for point in points:
+        if not found or point[0] <= found[-1][-1][0]:
+            found.append([])
+        found[-1].append(point)
+    return found

@@ -1,0 +1,162 @@
+"""A page as a list of blocks, written as Markdown or as one self-contained HTML file.
+
+    page = Page("Open world", [Numbers([("accuracy", "84.4 %", "n = 50,000")]), Table(("class", "right"), rows)])
+    page.html(), page.markdown()
+
+The HTML page loads nothing: styles are inline, figures are SVG. All text is escaped (`page.html.jinja`).
+"""
+
+import base64
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import ClassVar
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
+from markupsafe import Markup
+
+LONG_TABLE = 60  # rows; Markdown prints the first of a longer table, HTML folds it
+
+
+@dataclass(frozen=True, slots=True)
+class Heading:
+    """The title of a section."""
+
+    kind: ClassVar[str] = "heading"
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A paragraph; a `warning` is highlighted."""
+
+    kind: ClassVar[str] = "text"
+    text: str
+    warning: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Numbers:
+    """The main numbers, printed large: (name, value, note)."""
+
+    kind: ClassVar[str] = "numbers"
+    numbers: Sequence[tuple[str, str, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Rows of texts under `headers`; `numeric` columns are right-aligned, `code` columns are monospaced."""
+
+    kind: ClassVar[str] = "table"
+    headers: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    numeric: frozenset[int] = frozenset()
+    code: frozenset[int] = frozenset()
+
+    def column_class(self, column: int) -> str:
+        """The CSS class of the cells of a column."""
+        return "n" if column in self.numeric else "code" if column in self.code else "t"
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A plot as SVG text (`data_prep.figures`), and its caption."""
+
+    kind: ClassVar[str] = "figure"
+    svg: str
+    caption: str
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A PNG file, and its caption."""
+
+    kind: ClassVar[str] = "picture"
+    png: bytes
+    caption: str
+
+    @property
+    def data_uri(self) -> str:
+        """The picture as the source of an <img>."""
+        return f"data:image/png;base64,{base64.b64encode(self.png).decode()}"
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """A table of contents: links to all headings."""
+
+    kind: ClassVar[str] = "contents"
+
+
+Block = Heading | Text | Numbers | Table | Figure | Picture | Contents
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A title and blocks."""
+
+    title: str
+    blocks: Sequence[Block] = field(default=())
+
+    def html(self) -> str:
+        """The whole page, to be written as UTF-8."""
+        headings = [block.text for block in self.blocks if isinstance(block, Heading)]
+        return _template().render(title=self.title, blocks=self.blocks, headings=headings, long_table=LONG_TABLE)
+
+    def markdown(self) -> str:
+        """The page as Markdown; of figures and pictures only the captions."""
+        blocks = [block for block in self.blocks if not isinstance(block, Contents)]
+        return "\n\n".join([f"# {_cell(self.title)}", *(_markdown(block) for block in blocks)]) + "\n"
+
+
+@cache
+def _template() -> Template:
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        keep_trailing_newline=True,
+        finalize=_keep_percent_sign,
+    )
+    environment.filters["anchor"] = _anchor
+    return environment.get_template("page.html.jinja")
+
+
+def _keep_percent_sign(value: object) -> object:
+    """Text with a no-break space before each per cent sign, so that no line begins with one."""
+    return value.replace(" %", "\u00a0%") if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+def _anchor(text: str) -> str:
+    """A heading's id in the HTML page.
+
+    >>> _anchor("Table 1 (open world): 3 of 48 run")
+    'table-1-open-world-3-of-48-run'
+    """
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
+
+
+def _markdown(block: Heading | Text | Numbers | Table | Figure | Picture) -> str:
+    if isinstance(block, Heading):
+        return f"## {_cell(block.text)}"
+    if isinstance(block, Text):
+        return f"**{block.text}**" if block.warning else block.text
+    if isinstance(block, Figure | Picture):
+        return f"*Figure, in the HTML page: {block.caption}*"
+    if isinstance(block, Numbers):
+        return _markdown(Table(("", "", ""), block.numbers))
+    lines = [
+        "| " + " | ".join(map(_cell, block.headers)) + " |",
+        "|" + "|".join(" ---: " if i in block.numeric else " --- " for i in range(len(block.headers))) + "|",
+        *("| " + " | ".join(map(_cell, row)) + " |" for row in block.rows[:LONG_TABLE]),
+    ]
+    if len(block.rows) > LONG_TABLE:
+        lines.append(f"\n{len(block.rows) - LONG_TABLE:,} more rows are in the HTML page and in the JSON file.")
+    return "\n".join(lines)
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")
