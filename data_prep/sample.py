@@ -106,3 +106,12 @@ def parse_turns(conversations: Iterable[Mapping[str, str]]) -> tuple[Turn, ...]:
             raise DataError(f"unknown speaker {speaker!r}: a turn is from 'human' or 'gpt'")
         turns.append(Turn(speaker, utterance["value"]))  # type: ignore[arg-type]
     return tuple(turns)
+
+
+@dataclass(frozen=True, slots=True)
+class UnreadableSample:
+    """A sample of a built shard set that could not be read, and why."""
+
+    source: str
+    id: str
+    reason: str

@@ -1,4 +1,4 @@
-"""A plan and a world become a trainer: load, freeze, wrap, restore."""
+"""From a plan to a trainer: load the model, freeze, wrap it into DeepSpeed, restore a checkpoint."""
 
 from collections import Counter
 
@@ -6,6 +6,7 @@ import torch
 
 from train.checkpoints.async_checkpointer import AsyncCheckpointer
 from train.checkpoints.writing import CheckpointWriter
+from train.components import TrainerComponents
 from train.data.collate import ExampleSet
 from train.distributed.determinism import COST, make_deterministic
 from train.distributed.world import World, run_on_main
@@ -22,13 +23,22 @@ from train.plan import RunPlan
 from train.resume import Start, refuse_without_room, write_run_files
 from train.spikes.monitor import SpikeMonitor
 from train.spikes.policy import SpikePolicy
-from train.trainer import Trainer, TrainerComponents
+from train.trainer import Trainer
 
 
 def build_trainer(plan: RunPlan, world: World, start: Start) -> Trainer:
-    """Everything on its device, at the step the run continues from."""
+    """A trainer on this rank's device, at the step from which the run starts or continues."""
+    trainer = Trainer(plan, world, build_components(plan, world, start), start.identity)
+    if start.checkpoint:
+        trainer.restore(start.checkpoint)
+        trainer.reporter.event(start.step, "resumed", f"from {start.checkpoint.folder.name}")
+    return trainer
+
+
+def build_components(plan: RunPlan, world: World, start: Start) -> TrainerComponents:
+    """Load the model, freeze what is not trained, wrap it into an engine, and open the loggers."""
     config = plan.config
-    if config.train.deterministic:  # asked for before the first kernel runs
+    if config.train.deterministic:  # before the first kernel runs
         make_deterministic()
     loaded = load_model(str(plan.folder), None, config.model.dtype, config.model.attention, world.device.type)
     torch.manual_seed(config.seed)  # the same LoRA initialisation on every rank
@@ -37,45 +47,33 @@ def build_trainer(plan: RunPlan, world: World, start: Start) -> Trainer:
         loaded.model.gradient_checkpointing_enable({"use_reentrant": False})
     counts = count_parts(loaded.model, plan.family, config.optim)
     totals = Counter({row.part: row.total for row in counts})
-    flops = FlopModel.of(plan.model_config, totals, totals["LoRA"], config.model.mode)
     module = LossModule(loaded.model, plan.family, plan.encoder.pixels)
     engine = Engine(module, plan.deepspeed, config.optim, world)
+    engine.adamw.measure = config.monitor.enabled and config.monitor.update_size
     writer = CheckpointWriter(plan.run, config.checkpoint)
     run_on_main(lambda: refuse_without_room(writer, engine.state.nbytes))
-    engine.adamw.measure = config.monitor.enabled and config.monitor.update_size
-    heldout = HeldOut(
-        ExampleSet(plan.heldout, plan.encoder, config.train.unreadable),
-        config.train.eval_samples,
-        config.seed,
-        plan.batches,
-    )
-    loggers = run_on_main(lambda: create_loggers(plan, start, freeze_table(counts))) or []
-    parts = TrainerComponents(
+    heldout = ExampleSet(plan.heldout, plan.encoder, config.train.unreadable)
+    return TrainerComponents(
+        open_batches=lambda data_step: plan.training_batches().steps(data_step, world.rank, config.train.workers),
         engine=engine,
         monitor=SpikeMonitor(config.monitor),
         policy=SpikePolicy(config.monitor),
         checkpointer=AsyncCheckpointer(writer, config.checkpoint.asynchronous),
-        heldout=heldout,
-        flops=flops,
-        loggers=loggers,
+        heldout=HeldOut(heldout, config.train.eval_samples, config.seed, plan.batches),
+        flops=FlopModel.of(plan.model_config, totals, totals["LoRA"], config.model.mode),
+        loggers=run_on_main(lambda: create_loggers(plan, start, freeze_table(counts))) or [],
     )
-    trainer = Trainer(plan, world, parts, start.identity)
-    if start.checkpoint:
-        trainer.restore(start.checkpoint)
-        for logger in loggers:
-            logger.log_event(make_event(start.step, "resumed", f"from {start.checkpoint.folder.name}"))
-    return trainer
 
 
 def create_loggers(plan: RunPlan, start: Start, freeze_table: str) -> list[MetricLogger]:
-    """The run's own files and the leading rank's loggers; the JSONL files come first and are always there."""
+    """Write the run's own files and open its loggers (main rank); the JSONL logger comes first and is always there."""
     logging = plan.config.logging
     write_run_files(plan, start)
     files = JsonlLogger(plan.run, start.step)
     loggers: list[MetricLogger] = [files, ConsoleLogger(plan.length.total_steps, start.step)]
     if logging.wandb != "off":
-        told = WandbRun(plan.config.name, start.identity["wandb_id"], start.identity["settings"])
-        loggers.append(WandbLogger(logging, plan.run, told, files.log_event))
+        run = WandbRun(plan.config.name, start.identity["wandb_id"], start.identity["settings"])
+        loggers.append(WandbLogger(logging, plan.run, run, files.log_event))
     print(freeze_table, flush=True)
     files.log_event(make_event(start.step, "freeze_table", freeze_table))
     if plan.config.train.deterministic:

@@ -1,15 +1,37 @@
 """Held-out loss per source: the mean cross entropy over supervised tokens of samples that are never trained on."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
+import torch
 
 from configs.batch_plan import BatchPlan
+from data_prep.sample import UnreadableSample
 from train.data.collate import ExampleSet, collate
 from train.data.order import PADDING, keyed_hash
 from train.data.packing import rank_share
 from train.distributed.world import World
-from train.optimization.engine import Engine
+from train.models.loading import Batch
+
+
+class Measurable(Protocol):
+    """What a measurement needs of an engine."""
+
+    def measure(self, batch: Batch) -> torch.Tensor:
+        """Cross-entropy sum of each conversation (B,), without gradients."""
+        ...
+
+
+@dataclass(frozen=True)
+class HeldOutResult:
+    """`losses` by source; `unreadable` are this rank's samples that could not be read, each in one result only."""
+
+    losses: dict[str, float]
+    unreadable: list[UnreadableSample]
+    unreadable_anywhere: bool
+    """Whether some rank has such a sample."""
 
 
 class HeldOut:
@@ -25,19 +47,26 @@ class HeldOut:
             positions = np.arange(sources.starts[number], sources.starts[number + 1], dtype=np.uint64)
             order = np.argsort(keyed_hash(positions, seed), kind="stable")[:samples]
             self.chosen[name] = [int(position) for position in positions[order]]
+        self._reported: set[UnreadableSample] = set()
 
-    def measure(self, engine: Engine, world: World) -> dict[str, float]:
-        """Source name to loss. All ranks must call it together, each runs its share of every batch."""
-        losses = {}
+    def measure(self, engine: Measurable, world: World) -> HeldOutResult:
+        """Measure all sources. Collective: each rank runs its share of every batch."""
+        losses: dict[str, float] = {}
+        unreadable: list[UnreadableSample] = []
+        some = 0.0
         for name, positions in self.chosen.items():
-            total, tokens = 0.0, 0
+            total, tokens, new = 0.0, 0, []
             for micro_batch in self._micro_batches(positions, world.rank):
                 batch = collate([self.examples[position] for position in micro_batch])
                 total += float(engine.measure(batch).double().sum())
                 tokens += int(batch.supervised().sum())
-            total, count = world.all_sum([total, tokens])
+                new += [sample for sample in batch.unreadable if sample not in self._reported]
+            total, count, found = world.all_sum([total, tokens, len(new)])
             losses[name] = total / max(1.0, count)
-        return losses
+            self._reported |= set(new)
+            unreadable += new
+            some += found
+        return HeldOutResult(losses, unreadable, some > 0)
 
     def _micro_batches(self, positions: list[int], rank: int) -> Iterator[list[int]]:
         """Equally many micro-batches on every rank: the last batch is filled up with padding."""

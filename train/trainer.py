@@ -1,252 +1,247 @@
-"""The training loop: next batch, engine step, monitor's alert, loggers, checkpoint if due.
+"""The training loop: read a batch, update the weights, watch the loss, log, save a checkpoint when one is due.
 
-Random numbers (dropout) are keyed by (seed, data step, rank) and set anew before each step, so they need no saving and
-a resumed run draws the same ones.
+Before each step the random seed (dropout) is set from (seed, data step, rank), so a resumed run draws the same numbers
+without a saved generator state.
 """
 
 import math
-import sys
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
 from configs.errors import RunError
-from train.checkpoints.async_checkpointer import AsyncCheckpointer
+from data_prep.sample import UnreadableSample
 from train.checkpoints.reading import Checkpoint
 from train.checkpoints.writing import Snapshot
+from train.components import TrainerComponents
 from train.data.order import OrderState, keyed_hash
-from train.distributed.world import World
-from train.heldout import HeldOut
+from train.distributed.world import World, all_gather_objects
 from train.loggers.run_reporter import RunReporter
 from train.loggers.step_record import peak_memory, step_record
-from train.loggers.types import MetricLogger
 from train.loss import local_units, weigh
 from train.models.loading import Batch
-from train.optimization.engine import Engine
-from train.optimization.flops import FlopModel, peak_flops
+from train.optimization.flops import peak_flops
 from train.optimization.full_state import ParameterState
 from train.optimization.schedule import lr_factor
 from train.optimization.step_totals import sum_over_ranks
 from train.plan import RunPlan
 from train.spikes.flagged_samples import SampleLookup
-from train.spikes.monitor import SpikeMonitor
-from train.spikes.policy import Decision, SpikePolicy
+from train.spikes.policy import Decision
 from train.spikes.recovery import nonfinite_samples, roll_back, with_advice
 from train.supervision import signals
 from train.supervision.heartbeats import HeartbeatStore
 from train.supervision.progress import ForwardClock, Progress
 
 
-@dataclass
-class TrainerComponents:
-    """What the loop works with. `loggers` is empty and `checkpointer` idle on ranks that do not lead."""
-
-    engine: Engine
-    monitor: SpikeMonitor
-    policy: SpikePolicy
-    checkpointer: AsyncCheckpointer
-    heldout: HeldOut
-    flops: FlopModel
-    loggers: list[MetricLogger] = field(default_factory=list)
-
-
 class Trainer:
-    """Runs a plan from wherever it stands to its last step."""
+    """Runs a plan from its current step to the last one."""
 
-    def __init__(self, plan: RunPlan, world: World, parts: TrainerComponents, identity: dict[str, Any]):
-        """`identity` is stored in every checkpoint and says what it belongs to."""
+    def __init__(self, plan: RunPlan, world: World, components: TrainerComponents, identity: dict[str, Any]):
+        """`identity` (`train.resume.run_identity`) is stored in every checkpoint."""
         self.plan = plan
         self.world = world
-        self.components = parts
+        self.components = components
         self.identity = identity
         self.order = OrderState()
         self.progress = Progress()
         self.heartbeats = HeartbeatStore(world.rank, world.size)
-        self.reporter = RunReporter(plan.config, SampleLookup(plan.sources, plan.order), parts.loggers, self.heartbeats)
-        self.forwards = ForwardClock(parts.engine.module, self.progress, world.device)
-        self.saved: int | None = None  # the step of the last checkpoint
+        lookup = SampleLookup(plan.sources, plan.order)
+        self.reporter = RunReporter(plan.config, lookup, components.loggers, self.heartbeats)
+        self.forwards = ForwardClock(components.engine.module, self.progress, world.device)
+        self.saved_step: int | None = None  # of the last checkpoint
         self.stopped: str | None = None  # why the monitor ended the run
         self.peak = peak_flops(torch.cuda.get_device_name()) if world.device.type == "cuda" else None
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Continue after `checkpoint`."""
         state = checkpoint.state
-        self.saved = checkpoint.step
+        self.saved_step = checkpoint.step
         self.order = OrderState(checkpoint.step, tuple((a, b) for a, b in state["order"]["skipped"]))
         self.components.policy.load_state_dict(state["policy"])
         self.write_back(checkpoint, checkpoint.parameters(), checkpoint.step - self.components.policy.state.missed)
 
     def write_back(self, checkpoint: Checkpoint, parameters: Iterator[ParameterState], updates: int) -> None:
-        """Set weights and moments to `parameters`, AdamW's count to `updates`, and the monitor to `checkpoint`'s."""
+        """Set weights and moments to `parameters`, AdamW's step count to `updates`, the monitor to `checkpoint`'s."""
         self.components.monitor.load_state_dict(checkpoint.state["monitor"])
         self.components.engine.state.write(parameters, updates)
 
     def run(self) -> int:
-        """Train to the end, or to an agreed stop; returns the number of steps done. The last step is saved.
+        """Train to the last step, or until a stop is agreed; returns the number of steps done. The last step is saved.
 
         Raises `RunError` on all ranks if that last checkpoint could not be written.
         """
         try:
             self._loop()
-        finally:  # whatever ends the run, a checkpoint that is being written is finished first
-            self._tell_saved(wait=True)
+        finally:  # however the run ends, a checkpoint that is being written is completed first
+            self._log_finished_save(wait=True)
         failed = self.world.all_max(float(self.components.checkpointer.failed_step == self.order.step))
         if failed:
             raise RunError(
                 f"the last checkpoint, of step {self.order.step}, could not be written to {self.plan.run.checkpoints} "
-                f"(see checkpoint_failed in {self.plan.run.events}); make room and continue with --resume auto"
+                f"(see checkpoint_failed in {self.plan.run.events}); free disk space and continue with --resume auto"
             )
         return self.order.step
 
     def _loop(self) -> None:
-        """Steps until the end or a reason to stop."""
-        total, batches = self.plan.length.total_steps, self._batches()
+        """Step after step, to the last one or until a signal or the monitor stops the run."""
+        total, batches = self.plan.length.total_steps, self._open_batches()
         if self.order.step == 0 and self.components.policy.rolls_back:
-            self.save()  # so that there is something to go back to
-            self._tell_saved(wait=True)  # processes that read data are forked next: best with no thread at work
+            self.save()  # a rollback needs a checkpoint to return to
+            self._log_finished_save(wait=True)  # data workers are forked next: no thread should be running then
         while (step := self.order.step) < total:
-            clock = time.perf_counter()
+            started = time.perf_counter()
             data = self._read(batches)
-            waited = time.perf_counter() - clock
-            units = self._agree(data)
-            if data is None or units is None:  # a rank was asked to stop: the step is not begun on any
-                if self.saved != step:
+            waited = time.perf_counter() - started
+            units = self._agree_on_units(data)
+            if data is None or units is None:  # some rank was asked to stop: no rank begins the step
+                if self.saved_step != step:
                     self.save()
                 break
-            record, stop = self._step(step, data, units, waited, clock)
+            record, stop_requested = self._step(step, data, units, waited, started)
             self.order = OrderState(step + 1, self.order.skipped)
-            self._tell_saved()
-            decision = self._judge(record)
+            self._log_finished_save()
+            decision = self._observe(record)
             if decision.kind == "rollback":
-                decision, batches = self._roll_back(decision), self._batches()
+                decision, batches = self._roll_back(decision), self._open_batches()
                 if decision.kind == "none":
                     continue
             if decision.kind == "stop":
-                self._tell_saved(wait=True)  # the advice counts a checkpoint that is still being written
-                self.stopped = with_advice(self.plan.run, decision)
-                self.reporter.event(step + 1, "stopped_by_monitor", self.stopped, since=decision.since)
+                self._stop(decision)
                 break
-            if stop or step + 1 == total or (step + 1) % self.plan.config.checkpoint.every == 0:
+            if stop_requested or step + 1 == total or (step + 1) % self.plan.config.checkpoint.every == 0:
                 self.save()
-            if stop:
+            if stop_requested:
                 break
 
-    def _batches(self) -> Iterator[list[Batch]]:
-        """The training data from where the run stands."""
-        data_step = self.order.data_step(self.order.step)
-        return self.plan.training_batches().steps(data_step, self.world.rank, self.plan.config.train.workers)
+    def _open_batches(self) -> Iterator[list[Batch]]:
+        """The training data from the current step on."""
+        return self.components.open_batches(self.order.data_step(self.order.step))
 
     def _roll_back(self, decision: Decision) -> Decision:
-        """Go back and save that; what is left to decide is whether to stop."""
-        self._tell_saved(wait=True)
+        """Return to an earlier checkpoint and save that state; the result is `stop` if there is no such checkpoint."""
+        self._log_finished_save(wait=True)
         done = roll_back(self, self.plan.run, self.components.policy, decision)
         if isinstance(done, Decision):
             return done
         self.reporter.event(self.order.step, "rolled_back", done, since=decision.since)
         self.save()
-        self._tell_saved(wait=True)  # as at the start
+        self._log_finished_save(wait=True)  # as before the first step
         return Decision()
 
-    def save(self) -> None:
-        """Copy the state of the current step to the leading rank's memory and have it written. All ranks take part.
+    def _stop(self, decision: Decision) -> None:
+        """Record why the monitor ends the run."""
+        self._log_finished_save(wait=True)  # a checkpoint still being written counts for the advice
+        self.stopped = with_advice(self.plan.run, decision)
+        self.reporter.event(self.order.step, "stopped_by_monitor", self.stopped, since=decision.since)
 
-        The line of this step, with the last held-out loss, is in metrics.jsonl before the checkpoint is committed.
+    def save(self) -> None:
+        """Copy the state of the current step to the main rank's memory and start writing it. Collective.
+
+        This step's line in metrics.jsonl, with the last held-out loss, is on disk before the checkpoint is committed.
         """
         self.progress.enter("checkpoint", self.order.step)
-        self.saved = self.order.step
-        began = time.perf_counter()
-        self._tell_saved(wait=True)  # one at a time
+        self.saved_step = self.order.step
+        started = time.perf_counter()
+        self._log_finished_save(wait=True)  # one checkpoint at a time
+        parts = self.components
         if not self.world.is_main_process:
-            for _ in self.components.engine.state.iter_full_state():  # collective
+            for _ in parts.engine.state.iter_full_state():  # collective
                 pass
             return
         order = {"step": self.order.step, "skipped": [list(pair) for pair in self.order.skipped]}
         rng = {"rule": "torch.manual_seed(hash(seed, data step, rank)) before each step", "seed": self.plan.config.seed}
-        monitor, policy = self.components.monitor.state_dict(), self.components.policy.state_dict()
+        monitor, policy = parts.monitor.state_dict(), parts.policy.state_dict()
         state = {**self.identity, "order": order, "monitor": monitor, "rng": rng, "policy": policy}
-        self.components.checkpointer.begin(
-            Snapshot.take(self.order.step, self.components.engine.state.read(), state), began
-        )
+        parts.checkpointer.begin(Snapshot.take(self.order.step, parts.engine.state.read(), state), started)
 
-    def _tell_saved(self, wait: bool = False) -> None:
-        """An event for a checkpoint that has been committed or has failed since, on the leading rank."""
-        if outcome := self.components.checkpointer.finished(wait):
-            self.reporter.saved(outcome)
+    def _log_finished_save(self, wait: bool = False) -> None:
+        """Log a checkpoint that was committed or failed since the last call (main rank)."""
+        if result := self.components.checkpointer.finished(wait):
+            self.reporter.saved(result)
 
-    def _agree(self, data: list[Batch] | None) -> int | None:
-        """The units of the next step's loss on all ranks; None if some rank was asked to stop. Collective."""
+    def _agree_on_units(self, data: list[Batch] | None) -> int | None:
+        """Denominator of the next step's loss over all ranks; None if some rank was asked to stop. Collective."""
         self.progress.enter("agreement")
         units = local_units(data, self.plan.config.loss.normalisation) if data else 0
         total, stop = self.world.all_sum([units, float(data is None or signals.stop_requested())])
         return None if stop else int(total)
 
     def _read(self, batches: Iterator[list[Batch]]) -> list[Batch] | None:
-        """The next step's data, or None once this rank is asked to stop, as data may keep it waiting for long.
-
-        A sample that is passed over is named by the rank that reads it.
-        """
+        """The next step's micro-batches; None as soon as this rank is asked to stop, however long reading takes."""
         self.progress.enter("data", self.order.step)
         self.progress.stalled = 0.0
         try:
             with signals.interruptible():
-                data = next(batches)
+                return next(batches)
         except signals.StopRequested:
             return None
-        for problem in (problem for batch in data for problem in batch.problems):
-            print(f"rank {self.world.rank} passes over {problem}", file=sys.stderr, flush=True)
-        return data
 
     def _step(
-        self, step: int, batches: list[Batch], units: int, waited: float, clock: float
+        self, step: int, batches: list[Batch], units: int, waited: float, started: float
     ) -> tuple[dict[str, Any], bool]:
         """One optimizer step; returns its metrics record and whether to stop after it."""
-        config, world = self.plan.config, self.world
-        factor = lr_factor(step, self.plan.length.total_steps, config.optim) * self.components.policy.lr_scale(step)
+        config, world, parts = self.plan.config, self.world, self.components
+        factor = lr_factor(step, self.plan.length.total_steps, config.optim) * parts.policy.lr_scale(step)
         seed = keyed_hash(np.array([self.order.data_step(step)], dtype=np.uint64), config.seed, world.rank)
         torch.manual_seed(int(seed[0]) >> 1)
         for batch in batches:
             weigh(batch, config.loss.normalisation, units, world.size * self.plan.batches.accumulation)
         self.progress.enter("forward/backward")
-        losses = self.components.engine.accumulate(batches)
+        losses = parts.engine.accumulate(batches)
         self.progress.enter("exchange")
         own = waited + self.forwards.take() + self.progress.stalled
         totals = sum_over_ranks(world, self.plan.sources.names, batches, losses, own)
         self.progress.enter("update")
-        limit = self.components.policy.norm_limit(self.components.monitor, totals.by_source)
-        update = self.components.engine.update(factor, limit)
+        update = parts.engine.update(factor, parts.policy.norm_limit(parts.monitor, totals.by_source))
         self.progress.enter("report", step + 1)
-        seconds = time.perf_counter() - clock
+        seconds = time.perf_counter() - started
         record: dict[str, Any] = {
             "step": step + 1,
             "epoch": (step + 1) / self.plan.length.steps_per_epoch,
-            "lr": self.components.engine.rates,
+            "lr": parts.engine.rates,
             **step_record(totals, update, seconds, waited),
             "peak_memory_bytes": peak_memory(world.device),
         }
         if not update.applied and not math.isfinite(totals.loss):
             record["nonfinite_samples"] = nonfinite_samples(batches, losses.sums)
-        if self.components.policy.state.rollbacks:
-            record["attempt"] = self.components.policy.state.rollbacks
+        if parts.policy.state.rollbacks:
+            record["attempt"] = parts.policy.state.rollbacks
         if self.peak:
-            record["mfu"] = self.components.flops.step(batches) / seconds / self.peak
+            record["mfu"] = parts.flops.step(batches) / seconds / self.peak
+        if totals.unreadable:
+            self._log_unreadable(step + 1, "train", [sample for batch in batches for sample in batch.unreadable])
         self.reporter.lagging(step + 1, totals.own_seconds, seconds)
-        if self._measures_heldout(step + 1):
-            self.progress.enter("held-out")
-            record["heldout_loss"] = self.components.heldout.measure(self.components.engine, world)
-            self.progress.enter("report")
+        if self._heldout_is_due(step + 1):
+            record["heldout_loss"] = self._measure_heldout(step + 1)
         return record, totals.stop
 
-    def _measures_heldout(self, step: int) -> bool:
+    def _heldout_is_due(self, step: int) -> bool:
         every = self.plan.config.train.eval_every
         due = step == self.plan.length.total_steps or (every > 0 and step % every == 0)
         return due and bool(self.components.heldout.chosen)
 
-    def _judge(self, record: dict[str, Any]) -> Decision:
-        """Judge the step, tell of it, decide. Monitor and policy see the same all-reduced values on every rank."""
+    def _measure_heldout(self, step: int) -> dict[str, float]:
+        """Held-out loss by source; samples found unreadable for the first time are logged. Collective."""
+        self.progress.enter("held-out")
+        measured = self.components.heldout.measure(self.components.engine, self.world)
+        self.progress.enter("report")
+        if measured.unreadable_anywhere:
+            self._log_unreadable(step, "heldout", measured.unreadable)
+        return measured.losses
+
+    def _log_unreadable(self, step: int, split: str, found: Sequence[UnreadableSample]) -> None:
+        """An event for each sample of any rank that could not be read. Collective, so called only if there is one."""
+        for rank, samples in enumerate(all_gather_objects(list(found))):
+            self.reporter.unreadable(step, split, rank, samples)
+
+    def _observe(self, record: dict[str, Any]) -> Decision:
+        """Give the step's record to monitor and loggers; returns what the policy decides.
+
+        The record holds all-reduced values, so monitor and policy agree on all ranks.
+        """
         values = (record["loss_by_source"], record["grad_norm"], record.get("update_rms"))
         alerts = self.components.monitor.observe(record["step"], *values)
         self.reporter.step(record, alerts, self.order)

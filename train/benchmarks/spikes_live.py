@@ -1,9 +1,10 @@
-"""The live half of the spike benchmark: a tiny LoRA model, real DeepSpeed, two ranks, six faults, two answers.
+"""The live half of the spike benchmark: a tiny LoRA model trained by DeepSpeed on two ranks, with six faults.
 
-Each fault strikes at step 300 of 600, once with nothing done about it (even the gate against NaN is open) and once with
-`monitor.action: ladder`. What counts is the loss over all training samples in the end, beside that of a clean run: at
-most 1.3 x wherever doing nothing gives more than 20 x or NaN. All 14 runs share one pair of ranks; DeepSpeed starts
-this file itself (`deepspeed --num_gpus 2 train/benchmarks/spikes_live.py CONFIG OUTPUT`). Minutes on two cores.
+Each fault is injected at step 300 of 600, once without any protection (even non-finite updates are applied) and once
+with `monitor.action: ladder`. The measure is the final loss over all training samples relative to a clean run's: at
+most 1.3 x wherever no protection gives more than 20 x or NaN. The faults are in the engine (`FaultyEngine`) and in the
+batches (`faulty_batches`) that the trainer is given. All 14 runs share one pair of ranks; DeepSpeed starts
+this file (`deepspeed --num_gpus 2 train/benchmarks/spikes_live.py CONFIG OUTPUT`). Minutes on two cores.
 
 600 steps, because the clean run must have learnt its 96 samples by the end: of 200 steps on 48, the 30 that a rollback
 costs and the luck of one hard sample were as large as the limit of 1.3.
@@ -22,10 +23,12 @@ import os
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from torch import nn
 from transformers import LlavaForConditionalGeneration
 
 from configs.errors import RunError
@@ -33,19 +36,22 @@ from configs.load import load_config
 from configs.run import RunConfig
 from data_prep import build
 from data_prep.shards import ShardSet
-from train.build import build_trainer
+from train.build import build_components
 from train.chat.conversation import IGNORED
 from train.data.collate import ExampleSet
 from train.distributed.world import World, free_port, start_world, stop_world
 from train.heldout import HeldOut
 from train.models.loading import Batch
+from train.optimization.engine import Engine, Losses, Update
+from train.optimization.full_state import FullState
 from train.plan import make_plan
 from train.resume import open_run
+from train.spikes.monitor import SpikeMonitor
 from train.spikes.policy import SpikePolicy
 from train.toy.random_models import write_random_base
 from train.trainer import Trainer
 
-STEPS, STRIKES = 600, 300
+STEPS, FAULT_STEP = 600, 300
 FAULTS = ("none", "3 poison batches", "40 batches of random labels", "NaN gradient once", "rate x50 for 3 steps",
           "rate x50 for 10 steps", "LoRA weights x30")  # fmt: skip
 MOST_RATIO, RUINED = 1.3, 20.0
@@ -67,80 +73,113 @@ monitor: {{rollback_margin: 20, rewarm_steps: 10, max_rollbacks: 3}}
 
 
 @dataclass
-class Sabotage:
-    """One fault, put into a trainer. `executed` counts steps that ran: a rollback does not bring a past fault back."""
+class FaultyEngine:
+    """An engine that adds one fault to the updates it passes on to `engine`.
 
+    `executed` counts the steps that ran: a rollback does not bring a past fault back.
+    """
+
+    engine: Engine
     fault: str
-    trainer: Trainer
-    world: World
+    rank: int
     executed: int = 0
 
-    def install(self) -> None:
-        """Wrap the trainer's step, its rate, and the gradient of one parameter."""
-        step, policy = self.trainer._step, self.trainer.components.policy
-        scale = policy.lr_scale
+    def __post_init__(self) -> None:
+        """Let the gradient of one parameter pass through the fault."""
+        self.engine.trainable[0][1].register_hook(self._gradient)
 
-        def sabotaged(number: int, batches: list[Batch], *rest: Any) -> tuple[dict[str, Any], bool]:
-            self._before(self.trainer.order.data_step(number), batches)
-            self.executed += 1
-            return step(number, batches, *rest)
+    @property
+    def module(self) -> nn.Module:
+        """The engine's."""
+        return self.engine.module
 
-        def rate(number: int) -> float:
-            steps = {"rate x50 for 3 steps": 3, "rate x50 for 10 steps": 10}.get(self.fault, 0)
-            return scale(number) * (50 if STRIKES < self.executed <= STRIKES + steps else 1)
+    @property
+    def state(self) -> FullState:
+        """The engine's."""
+        return self.engine.state
 
-        def gradient(value: torch.Tensor) -> torch.Tensor:
-            strikes = self.fault == "NaN gradient once" and self.world.rank == 1 and self.executed == STRIKES + 1
-            return torch.full_like(value, math.nan) if strikes else value
+    @property
+    def rates(self) -> dict[str, float]:
+        """The engine's."""
+        return self.engine.rates
 
-        self.trainer._step = sabotaged  # type: ignore[method-assign, assignment]
-        policy.lr_scale = rate  # type: ignore[method-assign, assignment]
-        self.trainer.components.engine.trainable[0][1].register_hook(gradient)
-
-    def _before(self, data_step: int, batches: list[Batch]) -> None:
-        faulty = {"3 poison batches": 3, "40 batches of random labels": 40}.get(self.fault, 0)
-        if STRIKES <= data_step < STRIKES + faulty:
-            generator = torch.Generator().manual_seed(data_step)
-            for batch in batches:
-                chosen = batch.labels != IGNORED
-                batch.labels[chosen] = torch.randint(4, 60, (int(chosen.sum()),), generator=generator)
-        if self.fault == "LoRA weights x30" and self.executed == STRIKES:
-            engine = self.trainer.components.engine
+    def accumulate(self, batches: Sequence[Batch]) -> Losses:
+        """Forward and backward, after damaging the LoRA weights if that is the fault."""
+        if self.fault == "LoRA weights x30" and self.executed == FAULT_STEP:
             states = [
                 replace(state, master=state.master * (30 if "lora_B" in state.name else 1))
-                for state in engine.state.read()
+                for state in self.engine.state.read()
             ]
-            engine.state.write(iter(states), self.executed)
+            self.engine.state.write(iter(states), self.executed)
+        self.executed += 1
+        return self.engine.accumulate(batches)
+
+    def update(self, factor: float, limit: float) -> Update:
+        """One update, at 50 times the rate in the steps of that fault."""
+        steps = {"rate x50 for 3 steps": 3, "rate x50 for 10 steps": 10}.get(self.fault, 0)
+        return self.engine.update(factor * (50 if FAULT_STEP < self.executed <= FAULT_STEP + steps else 1), limit)
+
+    def measure(self, batch: Batch) -> torch.Tensor:
+        """The engine's."""
+        return self.engine.measure(batch)
+
+    def _gradient(self, value: torch.Tensor) -> torch.Tensor:
+        due = self.fault == "NaN gradient once" and self.rank == 1 and self.executed == FAULT_STEP + 1
+        return torch.full_like(value, math.nan) if due else value
 
 
-def _do_nothing(policy: SpikePolicy, gate: Any) -> None:
-    """Open the gate for good: what a trainer without any of this would do."""
-    gate.norm = lambda: 0.0
-    policy.norm_limit = lambda *_: math.inf  # type: ignore[method-assign]
+def faulty_batches(
+    open_batches: Callable[[int], Iterator[list[Batch]]], fault: str
+) -> Callable[[int], Iterator[list[Batch]]]:
+    """The same batches, with random labels in the data steps of the fault."""
+    count = {"3 poison batches": 3, "40 batches of random labels": 40}.get(fault, 0)
+
+    def steps(start: int) -> Iterator[list[Batch]]:
+        for data_step, batches in enumerate(open_batches(start), start):
+            if FAULT_STEP <= data_step < FAULT_STEP + count:
+                generator = torch.Generator().manual_seed(data_step)
+                for batch in batches:
+                    chosen = batch.labels != IGNORED
+                    batch.labels[chosen] = torch.randint(4, 60, (int(chosen.sum()),), generator=generator)
+            yield batches
+
+    return steps
+
+
+class NoLimit(SpikePolicy):
+    """A policy that lets every update through."""
+
+    def norm_limit(self, monitor: SpikeMonitor, losses: Mapping[str, float]) -> float:  # noqa: ARG002 - overrides
+        """Infinite."""
+        return math.inf
 
 
 def run_cell(config_file: Path, world: World, fault: str, acts: bool) -> dict[str, Any]:
-    """One run; the loss it ends with and what was done on the way."""
+    """One run; its final loss, and what the policy did."""
     name = f"{fault}-{'ladder' if acts else 'nothing'}".replace(" ", "-")
     overrides = [f"name={name}", f"monitor.action={'ladder' if acts else 'log'}"]
     plan = make_plan(load_config(RunConfig, config_file, overrides)[0], world.size, "cpu")
-    trainer = build_trainer(plan, world, open_run(plan, resume=False))
-    trainer.components.loggers[1:] = []  # no console
+    start = open_run(plan, resume=False)
+    components = build_components(plan, world, start)
+    assert isinstance(components.engine, Engine)
     if not acts:
-        _do_nothing(trainer.components.policy, trainer.components.engine.adamw.gate)
-    Sabotage(fault, trainer, world).install()
+        components.engine.adamw.gate.always_open = True
+        components.policy = NoLimit(plan.config.monitor)
+    components.engine = FaultyEngine(components.engine, fault, world.rank)
+    components.open_batches = faulty_batches(components.open_batches, fault)
+    components.loggers[1:] = []  # no console
+    trainer = Trainer(plan, world, components, start.identity)
     trainer.run()
     everything = HeldOut(ExampleSet(plan.sources, plan.encoder), len(plan.sources), 0, plan.batches)
-    loss = everything.measure(trainer.components.engine, world)["pictures"]
-    state = trainer.components.policy.state
-    for logger in trainer.components.loggers:
+    loss = everything.measure(components.engine, world).losses["pictures"]
+    for logger in components.loggers:
         logger.close()
     if world.is_main_process:
         shutil.rmtree(plan.run.checkpoints)
     return {
         "loss": loss if math.isfinite(loss) else None,
-        "missed": state.missed,
-        "rollbacks": state.rollbacks,
+        "missed": components.policy.state.missed,
+        "rollbacks": components.policy.state.rollbacks,
         "stopped": trainer.stopped,
     }
 

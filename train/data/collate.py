@@ -16,7 +16,7 @@ import torch
 from configs.errors import DataError
 from configs.model import ChatConfig
 from data_prep.images import decode_rgb
-from data_prep.sample import Sample
+from data_prep.sample import Sample, UnreadableSample
 from train.chat.conversation import IGNORED, Rendered, expand_image
 from train.chat.render import ChatRenderer
 from train.data.loader import read_steps
@@ -35,7 +35,7 @@ class UnsupervisedError(DataError):
 class Example:
     """One conversation ready for the model. A padding example has one token, no source (-1) and nothing supervised.
 
-    `problem` says which sample could not be read and why, where one that weighs nothing stands for it.
+    `unreadable` is the sample that could not be read, in a padding example that takes its place.
     """
 
     id: str
@@ -43,7 +43,7 @@ class Example:
     input_ids: list[int]
     supervised: list[bool]
     pixels: "np.ndarray[Any, np.dtype[np.uint8]] | None"
-    problem: str | None = None
+    unreadable: UnreadableSample | None = None
 
 
 @dataclass(frozen=True)
@@ -81,9 +81,9 @@ class Encoder:
             raise type(error)(f"sample {sample.id}: {error}") from error
         return expanded
 
-    def padding(self, problem: str | None = None) -> Example:
-        """An example that weighs nothing."""
-        return Example("", -1, [self.renderer.bos], [False], None, problem)
+    def padding(self, unreadable: UnreadableSample | None = None) -> Example:
+        """An example whose loss weighs 0."""
+        return Example("", -1, [self.renderer.bos], [False], None, unreadable)
 
 
 def _image_bytes(sample: Sample) -> bytes:
@@ -117,7 +117,16 @@ class ExampleSet(PositionSet[Example]):
             where = "" if isinstance(error, DataError) else f"{self.sources.sets[source].where(index)}: "
             if self.unreadable == "stop":
                 raise DataError(f"{where}{error}; repair it, or pass it over with train.unreadable: skip") from error
-            return self.encoder.padding(f"{where}{error}")
+            return self.encoder.padding(
+                UnreadableSample(self.sources.names[source], self._id(position), f"{where}{error}")
+            )
+
+    def _id(self, position: int) -> str:
+        """The sample's id; its number in the source where the record itself is damaged."""
+        try:
+            return self.sources.record(position).id
+        except (DataError, OSError):
+            return f"number {self.sources.locate(position)[1]}"
 
 
 def collate(examples: Sequence[Example]) -> Batch:
@@ -163,7 +172,7 @@ def _blank(examples: Sequence[Example], shape: tuple[int, int]) -> Batch:
         pixels=torch.stack(pixels) if pixels else torch.empty(0, 3, 0, 0, dtype=torch.uint8),
         sources=torch.tensor([example.source for example in examples]),
         ids=tuple(example.id for example in examples),
-        problems=tuple(example.problem for example in examples if example.problem is not None),
+        unreadable=tuple(example.unreadable for example in examples if example.unreadable is not None),
     )
 
 

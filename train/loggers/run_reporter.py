@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from configs.run import RunConfig
+from data_prep.sample import UnreadableSample
 from train.checkpoints.async_checkpointer import SaveResult
 from train.data.order import OrderState
 from train.loggers.step_record import skip_message
@@ -40,15 +41,19 @@ class RunReporter:
         kind, message, details = outcome.event()
         self.event(outcome.step, kind, message, **details)
 
+    def unreadable(self, step: int, split: str, rank: int, samples: Sequence[UnreadableSample]) -> None:
+        """An event for each sample of `split` (`train` or `heldout`) that `rank` could not read; its loss weighs 0."""
+        for sample in samples:
+            message = f"rank {rank} could not read {sample.id} of {sample.source} ({split}), its loss weighs 0: "
+            details = {"source": sample.source, "id": sample.id, "reason": sample.reason, "rank": rank, "split": split}
+            self.event(step, "unreadable_sample", message + sample.reason, **details)
+
     def step(self, record: dict[str, Any], alerts: Sequence[Alert], order: OrderState) -> None:
         """The record of a step, every `logging.every` steps or where something is the matter, and what that is."""
         step, skipped = record["step"], record.get("skipped")
         if step % self.every == 0 or alerts or skipped or "heldout_loss" in record:
             for logger in self.loggers:
                 logger.log_step(record)
-        if count := record["unreadable_samples"]:
-            told = f"{count} samples weigh nothing; the ranks that read them name them"
-            self.event(step, "unreadable_samples", told)
         for alert in alerts if self.loggers else ():
             self.event(step, alert.kind, alert.message(), **self._details(alert, order))
         if skipped:

@@ -20,6 +20,7 @@ from transformers.utils import logging as transformers_logging
 
 from configs.errors import ConfigError
 from configs.locations import is_hub_id
+from data_prep.sample import UnreadableSample
 from train.chat.conversation import IGNORED
 from train.chat.tokenizer import load_tokenizer
 from train.models.families import Family, TrainableFamily, family_of
@@ -133,7 +134,7 @@ class Batch:
     pixels: torch.Tensor  # (N, 3, S, S) uint8
     sources: torch.Tensor  # (C,) int64
     ids: tuple[str, ...]  # C
-    problems: tuple[str, ...] = ()  # samples that could not be read, for each of which one stands that weighs nothing
+    unreadable: tuple[UnreadableSample, ...] = ()  # each is replaced by an example whose loss weighs 0
     packed: bool = False
 
     def pin_memory(self) -> "Batch":

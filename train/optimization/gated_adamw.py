@@ -21,6 +21,7 @@ class Gate:
 
     norm: Callable[[], Any] | None = None
     limit: float = math.inf
+    always_open: bool = False  # even for non-finite norms, to show what the gate prevents
     applied: bool = False
     _passes: bool | None = None
 
@@ -39,7 +40,7 @@ class Gate:
             return True  # DeepSpeed initialises
         if self._passes is None:
             norm = float(self.norm())
-            self._passes = math.isfinite(norm) and 0 <= norm <= self.limit
+            self._passes = self.always_open or (math.isfinite(norm) and 0 <= norm <= self.limit)
         self.applied = self._passes
         return self._passes
 

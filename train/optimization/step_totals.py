@@ -48,7 +48,7 @@ def sum_over_ranks(
             samples += 1
             unsupervised += count == 0
         supervised += sum(counts)
-        unreadable += len(batch.problems)
+        unreadable += len(batch.unreadable)
         all_tokens += int(batch.attention_mask.sum())
     scalars = [losses.mean, float(stop_requested()), supervised, samples, unsupervised, unreadable, all_tokens]
     seconds = [own_seconds if rank == world.rank else 0.0 for rank in range(world.size)]

@@ -1,20 +1,23 @@
 """A sample that went bad after the build, and a data-loading process that dies: named, on every rank."""
 
+import itertools
+import json
 import multiprocessing
 import os
 import shutil
 import subprocess
-import sys
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 
 from configs.errors import DataError
-from configs.load import load_config
-from configs.run import RunConfig
-from train.data.collate import collate
+from data_prep.shards import ShardSet
+from train.data.collate import ExampleSet, collate
 from train.data.loader import read_steps
 from train.data.sources import PositionSet
+from train.heldout import HeldOut
 from train.loss import local_units
 from train.plan import make_plan
 
@@ -27,12 +30,18 @@ def damaged(workshop, tmp_path):
     shutil.copytree(workshop.root / "shards", tmp_path / "shards")
     setting = f"data.shards={tmp_path / 'shards'}"
     plan = make_plan(workshop.config("damaged", setting), 2, "cpu")
-    shards = plan.sources.sets[0]
-    tar = shards.folder / shards.manifest.shards[0].name
-    data = bytearray(tar.read_bytes())
-    data[int(shards.index[5]["image_offset"]) + 40] ^= 1
-    tar.write_bytes(data)
+    damage(plan.sources.sets[0], [5])
     return setting
+
+
+def damage(shards: ShardSet, numbers: Iterable[int]) -> None:
+    """Flip one bit in the image of each of these samples."""
+    for number in numbers:
+        row = shards.index[number]
+        tar = shards.folder / shards.manifest.shards[int(row["shard"])].name
+        data = bytearray(tar.read_bytes())
+        data[int(row["image_offset"]) + 40] ^= 1
+        tar.write_bytes(data)
 
 
 @pytest.mark.parametrize("workers", [0, 1])
@@ -48,8 +57,9 @@ def test_training_stops_and_names_the_sample(workshop, damaged, workers):
 def test_by_config_it_is_replaced_by_one_that_weighs_nothing(workshop, damaged):
     plan = make_plan(workshop.config("damaged", damaged, "train.unreadable=skip"), 1, "cpu")
     batch = collate([plan.training_batches().examples[position] for position in (4, 5)])
-    assert len(batch.problems) == 1
-    assert batch.problems[0].startswith("sample 5 of ")
+    (unreadable,) = batch.unreadable
+    assert (unreadable.source, unreadable.id) == ("pictures", plan.sources.record(5).id)
+    assert unreadable.reason.startswith("sample 5 of ")
     assert batch.sources.tolist() == [0, -1]
     assert local_units([batch], "sample") == 1
 
@@ -91,14 +101,36 @@ def test_all_ranks_stop_when_one_meets_it_and_its_name_is_printed(workshop, deep
     assert "sample 5 of " in done.stdout + done.stderr
 
 
-def test_a_run_that_passes_it_over_counts_it(workshop, damaged):
-    config, _ = load_config(RunConfig, workshop.config_file("counted"), [damaged])
-    runs = Path(config.data.shards).parent / "runs"
-    words = [sys.executable, "train/finetune.py", "--config", str(workshop.config_file("counted")), "--set", damaged]
-    for setting in ("train.unreadable=skip", "train.max_steps=100", "train.eval_every=0", f"runs_dir={runs}"):
-        words += ["--set", setting]
+def test_every_rank_s_unreadable_samples_are_named_in_the_events_also_held_out_ones(workshop, deepspeed, tmp_path):
+    """One event for each sample, from the rank that read it; a held-out one is named at its first measurement only."""
+    settings = {"data.shards": tmp_path / "shards", "runs_dir": tmp_path / "runs", "train.unreadable": "skip"}
+    settings |= {"train.max_steps": 8, "train.eval_every": 4, "checkpoint.export": "false"}
+    overrides = [f"{key}={value}" for key, value in settings.items()]
+    shutil.copytree(workshop.root / "shards", tmp_path / "shards")
+    plan = make_plan(workshop.config("named", *overrides), 2, "cpu")
+    chosen = HeldOut(ExampleSet(plan.heldout, plan.encoder), 10, plan.config.seed, plan.batches).chosen["unseen"]
+    pictures = range(0, 40, 4)
+    damage(plan.sources.sets[0], pictures)
+    damage(plan.heldout.sets[0], chosen[:4])
+    words = deepspeed("train/finetune.py", "--config", workshop.config_file("named"))
+    words += [word for override in overrides for word in ("--set", override)]
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stderr[-2000:]
-    assert "rank 0 passes over sample 5 of" in done.stderr
-    assert '"unreadable_samples": 1' in (runs / "counted" / "metrics.jsonl").read_text()
-    assert "1 samples weigh nothing" in (runs / "counted" / "events.jsonl").read_text()
+    lines = [json.loads(line) for line in plan.run.events.read_text().splitlines()]
+    events = [event for event in lines if event["kind"] == "unreadable_sample"]
+    named = Counter((event["split"], event["source"], event["id"], event["rank"]) for event in events)
+    expected = Counter(
+        ("train", "pictures", plan.sources.record(position).id, rank)
+        for rank in (0, 1)
+        for step in itertools.islice(plan.order.positions(0, rank), 8)
+        for position in (position for micro_batch in step for position in micro_batch)
+        if position in pictures
+    )
+    heldout = {key[2] for key in named if key[0] == "heldout"}
+    assert named == expected | Counter(key for key in named if key[0] == "heldout")
+    assert heldout == {plan.heldout.record(position).id for position in chosen[:4]}
+    assert all(count == 1 for key, count in named.items() if key[0] == "heldout")
+    assert {(event["split"], event["rank"]) for event in events} == set(itertools.product(("train", "heldout"), (0, 1)))
+    assert all("sample " in event["reason"] for event in events)
+    counts = [json.loads(line)["unreadable_samples"] for line in plan.run.metrics.read_text().splitlines()]
+    assert sum(counts) == sum(expected.values())
