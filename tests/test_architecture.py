@@ -1,4 +1,4 @@
-"""The house rules, checked: who may import whom, what an __init__ holds, what the README's tree says."""
+"""The house rules, checked: who may import whom, what an __init__ holds."""
 
 import ast
 import re
@@ -170,26 +170,6 @@ def tracked() -> list[Path]:
     if done.returncode:
         pytest.skip("not a git checkout")
     return [Path(line) for line in done.stdout.splitlines()]
-
-
-def test_the_readmes_tree_is_the_tree():
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    block = text.split("<!-- tree -->")[1].split("```")[1]
-    told: set[str] = set()
-    folder = ""
-    for line in block.splitlines():
-        if match := re.match(r"(\S+)/(?:\s|$)", line):
-            folder = match.group(1)
-        elif match := re.match(r"  (\S+\.(?:py|sbatch))", line):
-            told.add(f"{folder}/{match.group(1)}")
-        elif match := re.match(r"(\S+\.py)\s", line):
-            told.add(match.group(1))
-    real = {
-        str(file)
-        for file in tracked()
-        if file.parts[0] in (*FOLDERS, "slurm") and file.suffix in (".py", ".sbatch") and file.name != "__init__.py"
-    }
-    assert told == real, f"missing in the README: {sorted(real - told)}; gone from the tree: {sorted(told - real)}"
 
 
 def test_no_file_speaks_of_a_particular_machine():

@@ -1,0 +1,209 @@
+"""Writes the generated parts of the documentation: `python docs/generate.py`; `--check` only compares.
+
+`docs/configuration.md` is made whole from the typed settings. Other pages hold parts between
+`<!-- generated: NAME -->` and `<!-- end -->`: the readers of data sets, the differences between the paper and its
+released code, and the tree of files. `tests/test_docs.py` runs `--check`.
+"""
+
+import argparse
+import ast
+import dataclasses
+import difflib
+import inspect
+import re
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[0] = str(ROOT)
+
+from configs.evaluation import EvalConfig
+from configs.run import RunConfig
+from configs.section import Section
+from data_prep.registry import READERS
+from eval.paper.audit import AUDIT
+
+FOLDERS = ("configs", "data_prep", "train", "eval", "launch", "slurm")
+CONFIGURATION = """\
+# Configuration
+
+```console
+python train/finetune.py --config configs/demo.yaml --print-config     # every setting, and where its value came from
+```
+
+A run is a YAML file of the settings on this page. An evaluation is a YAML file of its own.
+
+- A file may refine another: `base: other.yaml`, a path relative to the file.
+- The command line refines both: `--set optim.lr_projector=1e-5`. It may be repeated.
+- An unknown key, a wrong type or an impossible combination ends the program with exit code 2 and one line that says
+  what to change. Nothing is allocated before this check.
+- Keys, tokens and passwords are refused in files and after `--set`, because the configuration is saved with the run.
+  Put them into environment variables.
+
+**Changes the result** marks the settings that decide the trained weights or the stored answers. A run may be resumed
+with other values of all other settings (number of ranks, micro-batch, workers, paths, intervals). A changed value of a
+marked setting is refused with the difference, until it is named: `--accept-change optim.lr_projector`.
+
+This page is generated from the classes in `configs/` by `python docs/generate.py`. The same text is printed by
+`python train/finetune.py --help` and `python -m eval.run --help`.
+"""
+
+
+def configuration() -> str:
+    """The page of all settings, one table a section."""
+    run = "\n".join(_tables("", RunConfig, RunConfig.__doc__))
+    evaluation = "\n".join(_tables("", EvalConfig, EvalConfig.__doc__))
+    return f"{CONFIGURATION}\n## A run\n\n{run}\n## An evaluation\n\n{evaluation}".rstrip() + "\n"
+
+
+def _tables(prefix: str, schema: type[Section], doc: str | None, decides: bool = True) -> Iterator[str]:
+    """Lines: `doc`, the table of the section's own settings, then a sub-section for each section in it.
+
+    `decides` is whether settings of this section can change the result at all.
+    """
+    specs = dataclasses.fields(schema)
+    yield f"{' '.join((doc or '').split())}\n"
+    rows = [
+        _row(prefix, spec, decides) for spec in specs if _section_in(spec) is None or spec.type != _section_in(spec)
+    ]
+    if rows:
+        yield "| setting | default | meaning | changes the result |\n| --- | --- | --- | --- |"
+        yield from rows
+        yield ""
+    for spec in specs:
+        if inner := _section_in(spec):
+            name = f"{prefix}{spec.name}" if spec.type == inner else f"{prefix}{spec.name}.NAME"
+            yield f"### `{name}`\n"
+            yield from _tables(f"{name}.", inner, inner.__doc__, decides and spec.metadata["changes_result"])
+
+
+def _section_in(spec: "dataclasses.Field[Any]") -> type[Section] | None:
+    """The section that a setting is, or that it maps names to."""
+    last = (spec.type, *getattr(spec.type, "__args__", ()))[-1]
+    return last if isinstance(last, type) and issubclass(last, Section) else None
+
+
+def _row(prefix: str, spec: "dataclasses.Field[Any]", decides: bool) -> str:
+    meaning = " ".join([spec.metadata["doc"], *_limits(spec)])
+    marked = "yes" if decides and spec.metadata["changes_result"] else ""
+    return f"| `{prefix}{spec.name}` | {_default(spec)} | {_cell(meaning)} | {marked} |"
+
+
+def _default(spec: "dataclasses.Field[Any]") -> str:
+    value = spec.default if spec.default_factory is dataclasses.MISSING else spec.default_factory()
+    if value is dataclasses.MISSING:
+        return "required"
+    if value in ((), {}):
+        return "empty"
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, tuple):
+        return _cell(f"`{', '.join(map(str, value))}`")
+    return _cell(f"`{value}`" if value != "" else "empty")
+
+
+def _limits(spec: "dataclasses.Field[Any]") -> Iterator[str]:
+    limits = spec.metadata
+    if limits["choices"]:
+        yield f"One of {', '.join(f'`{choice}`' for choice in limits['choices'])}."
+    words = {"at_least": "At least", "above": "Above", "at_most": "At most"}
+    yield from (f"{word} {limits[key]}." for key, word in words.items() if limits[key] is not None)
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("<", "&lt;")
+
+
+def readers() -> str:
+    """A table of the readers with their options."""
+    lines = ["| reader | reads | options |", "| --- | --- | --- |"]
+    for name, place in READERS.items():
+        module, _, function = place.partition(":")
+        read = getattr(import_module(module), function)
+        options = [p for p in inspect.signature(read).parameters.values() if p.kind is p.KEYWORD_ONLY]
+        doc = " ".join((inspect.getdoc(read) or "").split("\n\n")[0].split())
+        told = ", ".join(f"`{p.name}`" for p in options) or "none"
+        lines.append(f"| `{name}` | {_cell(doc)} | {told} |")
+    return "\n".join(lines)
+
+
+def differences() -> str:
+    """A table of where the released code of the paper does otherwise than the paper says."""
+    lines = ["| | the authors' code | settings that choose | otherwise |", "| --- | --- | --- | --- |"]
+    for difference in AUDIT:
+        text = next(getattr(difference, f.name) for f in dataclasses.fields(difference)[1:2])
+        settings = ", ".join(f"`{name}`" for name in difference.settings)
+        lines.append(f"| {difference.number} | {_cell(text)} | {settings} | {_cell(difference.reason)} |")
+    return "\n".join(lines)
+
+
+def tree() -> str:
+    """The files of the product, each with the first sentence of its docstring."""
+    files = sorted(p for folder in FOLDERS for p in (ROOT / folder).rglob("*") if p.suffix in (".py", ".sbatch"))
+    lines: list[str] = []
+    for folder in dict.fromkeys(file.parent for file in files):
+        init = folder / "__init__.py"
+        about = _first_sentence(init) if init.exists() else "job scripts"
+        lines.append(f"{str(folder.relative_to(ROOT)) + '/':<28}{about}")
+        inside = [file for file in files if file.parent == folder and file.name != "__init__.py"]
+        lines += [f"  {file.name:<26}{_first_sentence(file)}".rstrip() for file in inside]
+    return "\n".join(["```text", *lines, "```"])
+
+
+def _first_sentence(file: Path) -> str:
+    if file.suffix != ".py":
+        return ""
+    doc = (ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or "").split("\n\n")[0]
+    sentence = re.split(r"(?<=[.?!])\s|: `|:$", " ".join(doc.split()))[0].rstrip(":")
+    return sentence if len(sentence) <= 90 else sentence[:87].rsplit(" ", 1)[0] + " ..."
+
+
+PARTS: dict[str, dict[str, Callable[[], str]]] = {
+    "data.md": {"readers": readers},
+    "reproduction.md": {"differences": differences},
+    "development.md": {"tree": tree},
+}
+
+
+def pages() -> dict[Path, str]:
+    """What every page with a generated part must contain."""
+    wanted = {ROOT / "docs" / "configuration.md": configuration()}
+    for name, parts in PARTS.items():
+        page = ROOT / "docs" / name
+        text = page.read_text(encoding="utf-8")
+        for part, make in parts.items():
+            before, start, rest = text.partition(f"<!-- generated: {part} -->\n")
+            _, end, after = rest.partition("<!-- end -->")
+            assert end, f"{page} has no part `<!-- generated: {part} -->`"
+            text = f"{before}{start}{make()}\n{end}{after}"
+        wanted[page] = text
+    return wanted
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Write the pages, or compare them. Exits with code 1 if `--check` finds a difference."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="compare, write nothing; exit code 1 if a page differs")
+    arguments = parser.parse_args(argv)
+    stale = False
+    for page, text in pages().items():
+        found = page.read_text(encoding="utf-8") if page.exists() else ""
+        if found == text:
+            continue
+        if arguments.check:
+            stale = True
+            name = str(page.relative_to(ROOT))
+            lines = difflib.unified_diff(found.splitlines(), text.splitlines(), name, "generated", n=0, lineterm="")
+            print("\n".join(list(lines)[:20]))
+        else:
+            page.write_text(text, encoding="utf-8")
+            print(f"wrote {page.relative_to(ROOT)}")
+    if stale:
+        sys.exit("generated pages differ from the code: run python docs/generate.py")
+
+
+if __name__ == "__main__":
+    main()
