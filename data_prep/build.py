@@ -5,6 +5,7 @@ kept, so the same command continues a build that was stopped, and does nothing t
 """
 
 import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -44,6 +45,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 def build_source(name: str, data: DataConfig, arguments: argparse.Namespace) -> None:
     """Build one source, or this worker's share of it, and print what came out."""
     source = open_source(data, name)
+    for note in source.notes:
+        print(f"{name}: {note}", file=sys.stderr)
     folder = ShardDir(Path(data.shards) / name)
     recipe = Recipe.of(name, data, source)
     job = Job(folder=folder, recipe=recipe, source=source, rebuild=arguments.rebuild, check_only=arguments.check_only)

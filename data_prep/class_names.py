@@ -5,12 +5,22 @@ nothing here turns a name into an index; a key (such as a wnid) is unique and ma
 
 Forms read: a JSON list of names; a JSON object {key: name}, or one of ours with "names", "keys" and "synonyms"; a
 tab-separated table with a header and the columns index, wnid, name_in_paper, wordnet_synonyms; text, a name a line; the
-folder of a shard set, whose manifest holds its classes.
+folder of a shard set, whose manifest holds its classes. Also as ImageNet's lists circulate:
+
+    n01440764 tench, Tinca tinca            lines: the first name counts, all are synonyms, the WordNet id is the key
+    {0: 'tench, Tinca tinca', ...}          a Python dict
+    {"0": ["n01440764", "tench"], ...}      Keras' JSON; as in id2label, {"0": "tench"}, numbers as keys give the order
+
+Names are compared and stored in Unicode NFC; a byte-order mark is skipped.
 """
 
+import ast
 import csv
 import json
-from collections.abc import Mapping
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +29,7 @@ from typing import Any
 from configs.errors import DataError
 from configs.shard_dir import ShardDir
 
+WORDNET_ID = re.compile(r"n\d{8}")
 SHIPPED = Path(__file__).with_name("class_lists")
 
 
@@ -59,9 +70,11 @@ def load_class_list(name: str) -> ClassList:
 
 
 def _parse(path: Path) -> ClassList:
-    text = path.read_text(encoding="utf-8")
+    text = unicodedata.normalize("NFC", path.read_text(encoding="utf-8-sig"))
     if path.suffix == ".json":
         return _from_json(json.loads(text))
+    if text.lstrip().startswith("{"):
+        return _from_dict_text(text)
     if path.suffix == ".tsv":
         rows = list(csv.DictReader(text.splitlines(), delimiter="\t", quoting=csv.QUOTE_NONE))
         if [int(row["index"]) for row in rows] != list(range(len(rows))):
@@ -71,7 +84,54 @@ def _parse(path: Path) -> ClassList:
             tuple(row["wnid"] for row in rows),
             tuple(tuple(row["wordnet_synonyms"].split(", ")) for row in rows),
         )
-    return ClassList(tuple(line.strip() for line in text.splitlines()))
+    return _from_lines([line.strip() for line in text.rstrip().splitlines()])
+
+
+def _from_lines(lines: list[str]) -> ClassList:
+    """A name a line, or a WordNet id and names a line."""
+    ids = [WORDNET_ID.match(line) for line in lines]
+    if not lines or not any(ids):
+        return ClassList(tuple(lines))
+    bare = [line for line in lines if WORDNET_ID.fullmatch(line)]
+    if bare:
+        raise ValueError(
+            f"it holds WordNet ids without names ({', '.join(bare[:3])}); names are needed: use class_names: imagenet,"
+            ' or lines such as "n01440764 tench, Tinca tinca"'
+        )
+    if not all(ids):
+        wrong = next(line for line, match in zip(lines, ids, strict=True) if not match)
+        raise ValueError(f"some lines begin with a WordNet id, and {wrong!r} does not: give all an id, or none")
+    keys, texts = zip(*((line[:9], line[9:].strip(" \t,:")) for line in lines), strict=True)
+    return _with_synonyms(texts, keys)
+
+
+def _from_dict_text(text: str) -> ClassList:
+    """A Python dict as text, {0: 'tench, Tinca tinca', 1: ...}, as ImageNet's labels circulate."""
+    try:
+        values = ast.literal_eval(text)
+    except SyntaxError as error:
+        raise ValueError(f"it begins with a brace and is no Python dict ({error.msg}, line {error.lineno})") from error
+    ordered = _by_number({str(key): value for key, value in values.items()})
+    if ordered is None or not all(isinstance(value, str) for value in ordered):
+        raise ValueError("a dict of class names has the keys 0, 1, 2, ... and a text as each value")
+    return _with_synonyms(tuple(ordered), ())
+
+
+def _with_synonyms(texts: tuple[str, ...], keys: tuple[str, ...]) -> ClassList:
+    """Texts such as "tench, Tinca tinca": the first name is the class name, all are its synonyms."""
+    synonyms = tuple(tuple(name.strip() for name in text.split(",") if name.strip()) for text in texts)
+    return ClassList(tuple(names[0] if names else "" for names in synonyms), keys, synonyms)
+
+
+def _by_number(values: dict[str, Any]) -> list[Any] | None:
+    """The values by the numbers that are their keys; None where a key is no number. Raises for a gap."""
+    if not all(re.fullmatch(r"\d+", key) for key in values):
+        return None
+    numbered = {int(key): value for key, value in values.items()}
+    if sorted(numbered) != list(range(len(values))):
+        missing = next(number for number in range(len(values)) if number not in numbered)
+        raise ValueError(f"its keys are numbers and {missing} is missing: number the classes 0 to {len(values) - 1}")
+    return [numbered[number] for number in range(len(values))]
 
 
 def _from_json(values: Any) -> ClassList:
@@ -85,7 +145,29 @@ def _from_json(values: Any) -> ClassList:
         return ClassList(tuple(values["names"]), tuple(values.get("keys", ())), synonyms)
     if isinstance(values.get("class_names"), list):  # manifest.json of a shard set
         return ClassList(tuple(values["class_names"]))
-    return ClassList(tuple(values.values()), tuple(values))
+    ordered = _by_number(values)
+    if ordered is None:
+        return ClassList(tuple(values.values()), tuple(values))
+    if ordered and all(_is_keras_entry(value) for value in ordered):
+        return ClassList(tuple(name.replace("_", " ") for _, name in ordered), tuple(key for key, _ in ordered))
+    return ClassList(tuple(ordered), tuple(map(str, range(len(ordered)))))
+
+
+def _is_keras_entry(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 2 and bool(WORDNET_ID.fullmatch(str(value[0])))
+
+
+def alike_names(names: Iterable[str]) -> list[str]:
+    """Different names that are equal but for case, spaces and Unicode form: most likely one class. Sorted; often empty.
+
+    >>> alike_names(["Cat", "dog", "cat "])
+    ['Cat', 'cat ']
+    """
+    spellings: dict[str, set[str]] = {}
+    for name in names:
+        folded = " ".join(unicodedata.normalize("NFC", name).casefold().split())
+        spellings.setdefault(folded, set()).add(name)
+    return sorted(name for group in spellings.values() if len(group) > 1 for name in group)
 
 
 def _check(path: Path, classes: ClassList) -> None:
@@ -94,9 +176,14 @@ def _check(path: Path, classes: ClassList) -> None:
     for index, name in enumerate(classes.names):
         if not isinstance(name, str) or not name.strip():
             raise DataError(f"{path}: the name of class {index} is {name!r}; it must be a text that is not empty")
+    if alike := alike_names(classes.names):
+        raise DataError(
+            f"{path}: the names {', '.join(map(repr, alike[:4]))} differ in case, spaces or Unicode form only; are they"
+            " one class? Give each class one spelling"
+        )
     for what, values in (("keys", classes.keys), ("synonyms", classes.synonyms)):
         if values and len(values) != len(classes.names):
             raise DataError(f"{path} has {len(classes.names)} names but {len(values)} {what}")
     if len(set(classes.keys)) != len(classes.keys):
-        twice = next(key for key in classes.keys if classes.keys.count(key) > 1)
+        twice = next(key for key, times in Counter(classes.keys).items() if times > 1)
         raise DataError(f"{path}: the key {twice!r} stands twice; keys tell classes apart")

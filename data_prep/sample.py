@@ -90,11 +90,13 @@ class Source:
     """What a reader returns: its class names (empty if it has no classes) and its records, in a fixed order.
 
     `ignored` names files that were seen and are no records at all, such as `Thumbs.db`: listed, not counted as drops.
+    `notes` are sentences for the person who builds: what the reader recognised and did by itself.
     """
 
     class_names: tuple[str, ...]
     records: Iterable[Sample | Drop]
     ignored: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def parse_turns(conversations: Iterable[Mapping[str, str]]) -> tuple[Turn, ...]:

@@ -2,12 +2,16 @@
 
     cats/a.jpg  cats/more/b.png  dogs/c.jpg   ->   ids cats/a, cats/more/b, dogs/c; classes cats, dogs
 
-Order is that of sorted names. What systems and people leave beside images (hidden files, `Thumbs.db`, `desktop.ini`,
+Order is that of sorted names, or of numbers where all folders are named by one. Class names are in Unicode NFC.
+Folders that are named by WordNet ids take ImageNet's names, and the build says so.
+What systems and people leave beside images (hidden files, `Thumbs.db`, `desktop.ini`,
 texts and tables) is ignored, and listed; every other file that is not an image by its name is a drop, since it may be
 one that we cannot read, such as .heic. Whether a file really is an image its content decides when shards are built.
 """
 
 import os
+import re
+import unicodedata
 from collections import Counter
 from dataclasses import dataclass
 from hashlib import sha256
@@ -15,7 +19,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from configs.errors import ConfigError, DataError
-from data_prep.class_names import load_class_list
+from data_prep.class_names import alike_names, load_class_list
 from data_prep.drops import printable
 from data_prep.prompts import classification_turns
 from data_prep.records import LazyRecords, Record
@@ -23,6 +27,8 @@ from data_prep.sample import Drop, Sample, Source
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 IGNORED = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "__macosx", "@eadir", "lost+found"})
+SPLITS = frozenset({"train", "training", "val", "valid", "validation", "test", "testing", "dev", "eval"})
+WNID_FOLDER = re.compile(r"n\d{8}([_ -].*)?")
 TEXT_SUFFIXES = (".txt", ".md", ".csv", ".tsv", ".json", ".jsonl", ".xml", ".html")
 
 
@@ -64,7 +70,11 @@ def read(
     wrong = next((name for name in folders if printable(name) != name), None)
     if wrong is not None:
         raise DataError(f"the name of the class folder {path / printable(wrong)} is not UTF-8; rename it")
-    names, labels = _classes(folders, class_names, names_by or ("key" if class_names else "folder"))
+    _refuse_splits(path, folders)
+    folders = _numbered(folders, names_by)
+    names, labels, notes = _recognised(folders) if class_names is None and names_by is None else (None, {}, ())
+    if names is None:
+        names, labels = _classes(folders, class_names, names_by or ("key" if class_names else "folder"))
     classification_turns(prompt, names[0])  # an unknown wording is told before the folders are listed
     items = []
     for place, folder in enumerate(folders):
@@ -86,7 +96,50 @@ def read(
             id=item.id, image=file, label=item.label, label_name=name, turns=classification_turns(prompt, name)
         )
 
-    return Source(names, LazyRecords(make, len(items)), tuple(sorted(map(printable, ignored))))
+    return Source(names, LazyRecords(make, len(items)), tuple(sorted(map(printable, ignored))), notes)
+
+
+def _refuse_splits(path: Path, folders: list[str]) -> None:
+    """Refuse a path one level too high, whose "classes" would be train and val."""
+    if not all(name.casefold() in SPLITS for name in folders):
+        return
+    inside = [{entry.name for entry in (path / name).iterdir() if entry.is_dir()} for name in folders]
+    if all(inside) and set.intersection(*inside):
+        raise DataError(
+            f"the folders of {path} are splits, not classes ({', '.join(folders)}, each with the folders"
+            f" {', '.join(sorted(set.intersection(*inside))[:3])}, ...): set path to {path / folders[0]}"
+        )
+
+
+def _numbered(folders: list[str], names_by: str | None) -> list[str]:
+    """The folders by their numbers where all are numbers. Raises `DataError` where the order of names is in doubt."""
+    if all(re.fullmatch(r"\d+", name) for name in folders):
+        return sorted(folders, key=lambda name: (int(name), name))
+    natural = sorted(folders, key=lambda name: [int(number) for number in re.findall(r"\d+", name)])
+    stems = {re.sub(r"\d+", "#", name) for name in folders}
+    if names_by == "order" and len(stems) == 1 and natural != folders:
+        raise DataError(
+            f"names_by: order takes folders in the order of their names, and {', '.join(folders[:3])} are numbered"
+            " otherwise; use names_by: key with a list {folder: name}, or number them with leading zeros"
+        )
+    return folders
+
+
+def _recognised(folders: list[str]) -> tuple[tuple[str, ...] | None, dict[str, int], tuple[str, ...]]:
+    """Names for folders that are WordNet ids ("n01440764", "n01440764_tench"), if all are; else None."""
+    if not all(WNID_FOLDER.fullmatch(name) for name in folders):
+        return None, {}, ()
+    imagenet = load_class_list("imagenet")
+    unknown = [name for name in folders if name[:9] not in imagenet.by_key]
+    if unknown:
+        raise DataError(
+            f"the folders are named by WordNet ids, and {len(unknown)} of {len(folders)} are none of ImageNet-1k's"
+            f" ({', '.join(unknown[:3])}); give class_names, a JSON file of {{id: name}}, or names_by: folder to"
+            " keep the ids as names"
+        )
+    names = tuple(imagenet.names[imagenet.by_key[name[:9]]] for name in folders)
+    note = f"{len(folders)} folders are named by WordNet ids: classes have ImageNet's names ({folders[0]}: {names[0]})"
+    return names, {name: index for index, name in enumerate(folders)}, (note,)
 
 
 def _visible(name: str) -> bool:
@@ -122,7 +175,15 @@ def _classes(folders: list[str], class_names: str | None, names_by: str) -> tupl
             raise ConfigError(
                 "names_by: folder takes names from the folders; leave class_names out, or use key or order"
             )
-        return tuple(name.replace("_", " ") for name in folders), {name: i for i, name in enumerate(folders)}
+        names = tuple(unicodedata.normalize("NFC", name.replace("_", " ")) for name in folders)
+        alike, times = set(alike_names(names)), Counter(names)
+        twice = [folder for folder, name in zip(folders, names, strict=True) if name in alike or times[name] > 1]
+        if twice:
+            raise DataError(
+                f"the class folders {', '.join(map(repr, twice[:4]))} differ in case, spaces, `_` or Unicode form only;"
+                " are they one class? Merge or rename them"
+            )
+        return names, {name: i for i, name in enumerate(folders)}
     if names_by not in ("key", "order"):
         raise ConfigError(f"names_by is {names_by!r}; choose one of: folder, key, order")
     if class_names is None:
