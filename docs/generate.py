@@ -134,9 +134,8 @@ def differences() -> str:
     """A table of where the released code of the paper does otherwise than the paper says."""
     lines = ["| | the authors' code | settings that choose | otherwise |", "| --- | --- | --- | --- |"]
     for difference in AUDIT:
-        text = next(getattr(difference, f.name) for f in dataclasses.fields(difference)[1:2])
         settings = ", ".join(f"`{name}`" for name in difference.settings)
-        lines.append(f"| {difference.number} | {_cell(text)} | {settings} | {_cell(difference.reason)} |")
+        lines.append(f"| {difference.number} | {_cell(difference.told)} | {settings} | {_cell(difference.reason)} |")
     return "\n".join(lines)
 
 
@@ -158,7 +157,7 @@ def _first_sentence(file: Path) -> str:
         return ""
     doc = (ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or "").split("\n\n")[0]
     sentence = re.split(r"(?<=[.?!])\s|: `|:$", " ".join(doc.split()))[0].rstrip(":")
-    return sentence if len(sentence) <= 90 else sentence[:87].rsplit(" ", 1)[0] + " ..."
+    return sentence.rstrip(".")
 
 
 PARTS: dict[str, dict[str, Callable[[], str]]] = {

@@ -215,6 +215,16 @@ def test_fault_rows_of_the_tests_are_explained():
     page = (ROOT / "docs" / "fault_tolerance.md").read_text(encoding="utf-8")
     explained = {int(row) for row in re.findall(r"^\| (\d+) \|", page, re.MULTILINE)}
     assert explained == set(range(1, 31))
+    for file in re.findall(r"`(test_\w+\.py)` \|$", page, re.MULTILINE):
+        assert "pytest.mark.fault(" in (ROOT / "tests" / "train" / "faults" / file).read_text(encoding="utf-8"), file
+
+
+def test_metrics_that_the_page_explains_are_written():
+    page = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8").split("## Evaluation")[0]
+    source = "".join(file.read_text(encoding="utf-8") for file in (ROOT / "train").rglob("*.py"))
+    for row in re.findall(r"^\| (`.*?) \|", page, re.MULTILINE):
+        for name in re.findall(r"`(\w+)`", row):
+            assert f'"{name}"' in source, name
 
 
 def test_the_reader_of_the_data_page_builds_a_shard_set(tmp_path, monkeypatch):
