@@ -1,7 +1,7 @@
 """How many steps a run has and how each global batch is split: pure arithmetic on the numbers of a config.
 
 plan = plan_batches(global_batch=64, world=4, micro_batch="auto", cap=16)     # 16 samples x 1 step of accumulation
-length = Length.of(samples=1_281_167, train=config.train)                     # 20,018 steps, 15 samples in the tail
+length = Length.of(samples=1_281_167, train=config.train)                     # 20,018 steps, 15 samples left over
 """
 
 from dataclasses import dataclass
@@ -44,22 +44,22 @@ def plan_batches(global_batch: int, world: int, micro_batch: int | str, cap: int
 
 @dataclass(frozen=True)
 class Length:
-    """Steps of a run. `tail` samples of each epoch are dropped, or padded to a full batch."""
+    """Steps of a run. The `leftover` samples of each epoch, fewer than a global batch, are dropped or padded to one."""
 
     samples: int
     steps_per_epoch: int
-    tail: int
+    leftover: int
     total_steps: int
 
     @classmethod
     def of(cls, samples: int, train: TrainConfig) -> "Length":
         """Count the steps for `samples` per epoch. Raises `ConfigError` if an epoch has no step."""
-        tail = samples % train.global_batch
-        steps = samples // train.global_batch + (1 if tail and train.tail == "pad" else 0)
+        leftover = samples % train.global_batch
+        steps = samples // train.global_batch + (1 if leftover and train.last_batch == "pad" else 0)
         if steps == 0:
             raise ConfigError(
                 f"{samples} training samples do not fill one batch of train.global_batch {train.global_batch}; "
-                "lower it, or set train.tail: pad"
+                "lower it, or set train.last_batch: pad"
             )
         total = steps * train.epochs
-        return cls(samples, steps, tail, min(total, train.max_steps or total))
+        return cls(samples, steps, leftover, min(total, train.max_steps or total))

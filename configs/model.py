@@ -42,7 +42,7 @@ class ModelConfig(Section):
 class ChatConfig(Section):
     """How a conversation becomes tokens and an image becomes pixels."""
 
-    markup: str = setting(
+    template: str = setting(
         "llava",
         doc="`llava` gives LLaVA's own token ids, `hf` those of transformers' processor.",
         choices=("llava", "hf"),
@@ -64,7 +64,7 @@ class ChatConfig(Section):
         " Evaluations are always exact.",
         choices=("exact", "fast"),
     )
-    unsupervised: str = setting(
+    no_target_tokens: str = setting(
         "error",
         doc="A sample without a supervised token is an `error`, or a counted `drop`.",
         choices=("error", "drop"),

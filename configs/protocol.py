@@ -22,7 +22,7 @@ class ProtocolConfig(Section):
     markup: str = setting(
         "family",
         doc="Words and tokens of a turn: `family` as the model was trained, `official` as the authors' code asks it, "
-        "or one by name (train/chat/templates.py); llava and hf as chat.markup; llava_doubled is llava but for "
+        "or one by name (train/chat/templates.py); llava and hf as chat.template; llava_doubled is llava but for "
         "answer_prefix, which opens a second turn: ASSISTANT:ASSISTANT: (authors' fine-tuned ImageWikiQA).",
         choices=(
             "family",

@@ -37,9 +37,9 @@ class OptimConfig(Section):
 class LossConfig(Section):
     """How token losses become one number."""
 
-    normalisation: str = setting(
+    reduction: str = setting(
         "token",
-        doc="Mean over the global batch's supervised `token`s, of `sample` means, or of `micro_batch` means (LLaVA).",
+        doc="Mean over the global batch's target `token`s, of `sample` means, or of `micro_batch` means (LLaVA).",
         choices=("token", "sample", "micro_batch"),
     )
 
@@ -93,9 +93,9 @@ class TrainConfig(Section):
         doc="A sample that went bad after the build makes training `stop`, or `skip` it: it weighs 0 and is counted.",
         choices=("stop", "skip"),
     )
-    tail: str = setting(
+    last_batch: str = setting(
         "drop",
-        doc="The incomplete last batch of an epoch: `drop` it or `pad` it with weight 0.",
+        doc="The incomplete last batch of an epoch: `drop` it, or `pad` it with samples of weight 0.",
         choices=("drop", "pad"),
     )
     workers: int = setting(

@@ -85,7 +85,7 @@ def export_checkpoint(
             "mode": config.model.mode,
             "base": config.model.base,
             "base_identity": expected,
-            "chat": {"markup": config.chat.markup, "system_prompt": config.chat.system_prompt},
+            "chat": {"template": config.chat.template, "system_prompt": config.chat.system_prompt},
             "image_mode": config.chat.image_mode,
             "adapter": bool(lora) and keep_adapter,
             "sources": list(config.train.sources),

@@ -11,7 +11,7 @@ from configs.batch_plan import BatchPlan
 from data_prep.sample import UnreadableSample
 from train.data.collate import ExampleSet, collate
 from train.data.order import PADDING, keyed_hash
-from train.data.packing import rank_share
+from train.data.packing import rank_micro_batches
 from train.distributed.world import World
 from train.models.loading import Batch
 
@@ -73,4 +73,4 @@ class HeldOut:
         size = self.plan.micro_batch * self.plan.world
         for start in range(0, len(positions), size):
             batch = positions[start : start + size]
-            yield from rank_share(batch + [PADDING] * (size - len(batch)), rank, self.plan)
+            yield from rank_micro_batches(batch + [PADDING] * (size - len(batch)), rank, self.plan)

@@ -1,4 +1,4 @@
-"""Loss normalisation: from token losses to one number that does not depend on how the batch was split.
+"""Loss reduction: from token losses to one number that does not depend on how the batch was split.
 
 The loss is a weighted sum over supervised tokens, and the weights carry everything: the denominators of the *global*
 batch, known before the first backward, and the factor that undoes DeepSpeed's mean over ranks and micro-batches.
@@ -16,29 +16,29 @@ from collections.abc import Sequence
 import torch
 
 from configs.errors import ConfigError
-from train.chat.conversation import IGNORED
+from train.chat.conversation import IGNORE_INDEX
 from train.models.loading import Batch
 
 
-def local_units(batches: Sequence[Batch], normalisation: str) -> int:
+def local_units(batches: Sequence[Batch], reduction: str) -> int:
     """What this rank adds to the global denominator: tokens, samples or micro-batches with something to learn."""
     counts = [batch.supervised() for batch in batches]  # C each
-    if normalisation == "token":
+    if reduction == "token":
         return int(sum(int(count.sum()) for count in counts))
-    if normalisation == "sample":
+    if reduction == "sample":
         return int(sum(int((count > 0).sum()) for count in counts))
-    if normalisation == "micro_batch":
+    if reduction == "micro_batch":
         return sum(int(bool(count.sum())) for count in counts)
-    raise ConfigError(f"loss.normalisation is {normalisation!r}; choose token, sample or micro_batch")
+    raise ConfigError(f"loss.reduction is {reduction!r}; choose token, sample or micro_batch")
 
 
-def weigh(batch: Batch, normalisation: str, units: int, scale: float) -> None:
+def weigh(batch: Batch, reduction: str, units: int, scale: float) -> None:
     """Set `batch.weights` in place; `units` is the sum of `local_units` over ranks, `scale` is world x accumulation."""
-    supervised = batch.labels != IGNORED  # (B, T)
+    supervised = batch.labels != IGNORE_INDEX  # (B, T)
     counts = batch.supervised()  # (C,)
-    if normalisation == "sample":
-        denominators = counts[batch.owners] * units  # padding takes any: its weight is 0
-    elif normalisation == "micro_batch":
+    if reduction == "sample":
+        denominators = counts[batch.sequence_ids] * units  # padding takes any: its weight is 0
+    elif reduction == "micro_batch":
         denominators = counts.sum() * units
     else:
         denominators = torch.tensor(units)

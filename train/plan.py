@@ -18,7 +18,7 @@ from train.chat.render import ChatRenderer
 from train.chat.tokenizer import load_tokenizer
 from train.data.collate import Encoder, ExampleSet, TrainingBatches
 from train.data.lengths import Counts, Recipe, token_counts
-from train.data.packing import Dealing, StepOrder
+from train.data.packing import BatchPartitioner, StepOrder
 from train.data.sources import SourceSet
 from train.models.families import TrainableFamily, trainable_family_of
 from train.models.fingerprint import model_identity
@@ -47,7 +47,7 @@ class RunPlan:
     @property
     def batches(self) -> BatchPlan:
         """How a global batch is split."""
-        return self.order.dealing.plan
+        return self.order.partitioner.plan
 
     def training_batches(self) -> TrainingBatches:
         """The training data in its order."""
@@ -103,11 +103,11 @@ def plan_order(config: RunConfig, sources: SourceSet, world_size: int) -> StepOr
     length = Length.of(mixture.size, train)
     split = split_batch(config, world_size)
     if train.batching == "padded":
-        return StepOrder(mixture, config.seed, length.steps_per_epoch, Dealing(split))
-    if config.loss.normalisation == "micro_batch":
+        return StepOrder(mixture, config.seed, length.steps_per_epoch, BatchPartitioner(split))
+    if config.loss.reduction == "micro_batch":
         raise ConfigError(
-            f"loss.normalisation micro_batch weighs by what shares a micro-batch, and train.batching {train.batching} "
-            "decides that anew for each world; use normalisation token or sample, or batching padded"
+            f"loss.reduction micro_batch weighs by what shares a micro-batch, and train.batching {train.batching} "
+            "decides that anew for each world; use reduction token or sample, or batching padded"
         )
     if train.batching == "packed" and train.token_budget < config.chat.max_length:
         raise ConfigError(
@@ -115,8 +115,8 @@ def plan_order(config: RunConfig, sources: SourceSet, world_size: int) -> StepOr
             f"{config.chat.max_length} tokens; raise it to that at least"
         )
     lengths = plan_counts(config, sources)["tokens"]
-    dealing = Dealing(split, train.batching, train.token_budget, lengths)
-    return StepOrder(mixture, config.seed, length.steps_per_epoch, dealing)
+    partitioner = BatchPartitioner(split, train.batching, train.token_budget, lengths)
+    return StepOrder(mixture, config.seed, length.steps_per_epoch, partitioner)
 
 
 def plan_counts(config: RunConfig, sources: SourceSet) -> Counts:
@@ -130,7 +130,7 @@ def plan_counts(config: RunConfig, sources: SourceSet) -> Counts:
 
 def _encoder(config: RunConfig, folder: Path, family: TrainableFamily, model_config: Any) -> Encoder:
     tokenizer = load_tokenizer(folder)
-    renderer = ChatRenderer(tokenizer, config.chat.markup, config.chat.system_prompt)
+    renderer = ChatRenderer(tokenizer, config.chat.template, config.chat.system_prompt)
     tokens = family.image_tokens(model_config)
     longest = getattr(model_config.text_config, "max_position_embeddings", config.chat.max_length)
     if tokens >= config.chat.max_length:

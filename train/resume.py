@@ -43,7 +43,7 @@ class Start:
 def run_identity(plan: RunPlan) -> dict[str, Any]:
     """What a checkpoint of this run belongs to."""
     settings = json.loads(json.dumps(result_fields(plan.config)))
-    if plan.config.loss.normalisation == "micro_batch":  # the mean of means depends on who shares a micro-batch
+    if plan.config.loss.reduction == "micro_batch":  # the mean of means depends on who shares a micro-batch
         settings |= {"train.micro_batch": plan.batches.micro_batch, "world_size": plan.batches.world}
     return {
         "base_identity": plan.identity,

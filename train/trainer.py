@@ -165,7 +165,7 @@ class Trainer:
     def _agree_on_units(self, data: list[Batch] | None) -> int | None:
         """Denominator of the next step's loss over all ranks; None if some rank was asked to stop. Collective."""
         self.progress.enter("agreement")
-        units = local_units(data, self.plan.config.loss.normalisation) if data else 0
+        units = local_units(data, self.plan.config.loss.reduction) if data else 0
         total, stop = self.world.all_sum([units, float(data is None or signals.stop_requested())])
         return None if stop else int(total)
 
@@ -188,7 +188,7 @@ class Trainer:
         seed = keyed_hash(np.array([self.order.data_step(step)], dtype=np.uint64), config.seed, world.rank)
         torch.manual_seed(int(seed[0]) >> 1)
         for batch in batches:
-            weigh(batch, config.loss.normalisation, units, world.size * self.plan.batches.accumulation)
+            weigh(batch, config.loss.reduction, units, world.size * self.plan.batches.accumulation)
         self.progress.enter("forward/backward")
         losses = parts.engine.accumulate(batches)
         self.progress.enter("exchange")

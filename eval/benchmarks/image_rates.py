@@ -65,8 +65,8 @@ class _Pictures:
         side = family.image_size(config)
         pixels = torch.randint(0, 256, (count, 3, side, side), generator=drawn, dtype=torch.uint8)
         embeddings = self.parts.words(torch.tensor(ids, device=self.model.device))
-        normalised = (pixels.to(self.model.device).to(embeddings.dtype) / 255 - 0.45) / 0.27
-        embeddings[:, SYSTEM : SYSTEM + len(image)] = family.image_features(self.model, normalised)
+        normalized = (pixels.to(self.model.device).to(embeddings.dtype) / 255 - 0.45) / 0.27
+        embeddings[:, SYSTEM : SYSTEM + len(image)] = family.image_features(self.model, normalized)
         return ids, embeddings
 
 

@@ -1,11 +1,11 @@
-r"""Features for the linear heads of Table 3 ("Linear"): frozen image encoders, one normalised vector an image.
+r"""Features for the linear heads of Table 3 ("Linear"): frozen image encoders, one normalized vector an image.
 
     python -m eval.probing --config configs/eval/flowers102_clip.yaml --train flowers102_train
     python -m eval.probing --config configs/eval/flowers102_open_world.yaml --set model=Salesforce/blip2-opt-2.7b \
         --encoder --train flowers102_train
 
 A CLIP is probed this way unasked, the ViT-g of a BLIP-2 (the paper's EVA-G) with `--encoder`; `open_clip:` models as
-CLIPs are. As in the authors' code the vectors are normalised.
+CLIPs are. As in the authors' code the vectors are normalized.
 """
 
 from collections.abc import Sequence

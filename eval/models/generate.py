@@ -28,7 +28,7 @@ from eval.models.memory import NOT_FINITE, within_memory
 from eval.models.prompt_style import words_for
 from eval.models.right_padding import generate, padded_right, padding_of
 from eval.types import Answer, Failure
-from train.chat.conversation import IMAGE_INDEX, Rendered, expand_image
+from train.chat.conversation import IMAGE_INDEX, TokenizedConversation, expand_image
 from train.chat.render import ChatRenderer
 from train.models.loading import LoadedModel
 from train.models.pixels import ImageBatch
@@ -94,7 +94,7 @@ class TextPredictor:
         picture = decode_rgb(image) if images and image is not None else None
         size = (0, 0) if picture is None else (picture.height, picture.width)
         tokens = 0 if picture is None else self.family.image_tokens(self.config, size)
-        unsupervised = Rendered(rendered, [False] * len(rendered))
+        unsupervised = TokenizedConversation(rendered, [False] * len(rendered))
         ids = expand_image(unsupervised, tokens, int(self.config.image_token_id), sys.maxsize).input_ids
         if len(ids) + self.max_new_tokens > self.max_length:
             raise DataError(
@@ -166,7 +166,7 @@ class TextPredictor:
             return words
         size = self.pixels.size
         tiles = [torch.from_numpy(prompt.pixels).reshape(-1, 3, size, size) for prompt in shown]
-        pixels = self.pixels.normalise(torch.cat(tiles).to(ids.device), words.dtype)  # (sum of tiles, 3, S, S)
+        pixels = self.pixels.normalize(torch.cat(tiles).to(ids.device), words.dtype)  # (sum of tiles, 3, S, S)
         sizes = tuple(prompt.size for prompt in shown)
         batch = ImageBatch(pixels, tuple(map(len, tiles)), sizes, tuple(prompt.instruction for prompt in shown))
         features = self.family.embed(self.model, batch)  # (sum of P, H)

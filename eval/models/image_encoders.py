@@ -1,7 +1,7 @@
-"""Image encoders: images to one normalised vector each, through the model folder's own processor.
+"""Image encoders: images to one normalized vector each, through the model folder's own processor.
 
     clip            CLIP's projected image embedding (`image_embeds`): what zero-shot compares with texts, and what the
-                    authors put their linear head on (training_analysis/clip: `encode_image`, then normalised)
+                    authors put their linear head on (training_analysis/clip: `encode_image`, then normalized)
     blip-2          the ViT-g of BLIP-2 (EVA-CLIP's, without its last block): the class token after the last norm. The
                     paper calls its EVA-G "as used by BLIP-2"; its code used EVA01-CLIP-g-14-plus, projected.
 

@@ -34,16 +34,16 @@ class Words:
 def words_for(protocol: ProtocolConfig, family: Family, config: Any) -> Words:
     """What `protocol` says to a model of `family`. Raises `ConfigError` for a markup that the family does not know."""
     choice = protocol.markup if protocol.markup in RELATIVE else "family"
-    own = family.wording(choice, config)
-    markup = own.markup if protocol.markup in RELATIVE else protocol.markup
-    if markup not in family.markups:
+    own = family.prompt_style(choice, config)
+    markup = own.template if protocol.markup in RELATIVE else protocol.markup
+    if markup not in family.chat_templates:
         raise ConfigError(
-            f"protocol.markup {markup} is none of {family.name}'s: {', '.join(family.markups)}; "
+            f"protocol.markup {markup} is none of {family.name}'s: {', '.join(family.chat_templates)}; "
             "`family` takes the one it was trained with"
         )
-    system, official = protocol.system_prompt, family.wording("official", config)
+    system, official = protocol.system_prompt, family.prompt_style("official", config)
     if system in RELATIVE:
-        system = family.wording(system, config).system_prompt
+        system = family.prompt_style(system, config).system_prompt
     class_prefix = official.class_prefix if protocol.class_prefix == "official" else protocol.class_prefix
     class_ids = official.class_ids if protocol.class_ids == "official" else protocol.class_ids
     if own.prefix_in_question and choice == "official":

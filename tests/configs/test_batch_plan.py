@@ -34,9 +34,11 @@ def test_a_micro_batch_that_does_not_divide_lists_those_that_do():
         plan_batches(64, 2, 5, 16)
 
 
-@pytest.mark.parametrize(("tail", "steps"), [("drop", 3), ("pad", 4)])
-def test_the_tail_is_dropped_or_padded(tail, steps):
-    length = Length.of(47, TrainConfig(global_batch=12 if tail == "drop" else 15, tail=tail, epochs=2))
+@pytest.mark.parametrize(("last_batch", "steps"), [("drop", 3), ("pad", 4)])
+def test_the_last_batch_is_dropped_or_padded(last_batch, steps):
+    length = Length.of(
+        47, TrainConfig(global_batch=12 if last_batch == "drop" else 15, last_batch=last_batch, epochs=2)
+    )
     assert (length.steps_per_epoch, length.total_steps) == (steps, 2 * steps)
 
 

@@ -59,12 +59,12 @@ Reference = tuple[list[tuple[float, float]], dict[str, torch.Tensor]]  # losses 
 
 @pytest.fixture(scope="module")
 def reference(workshop, results) -> Callable[[str], Reference]:
-    """What plain PyTorch makes of a normalisation, each worked out once."""
+    """What plain PyTorch makes of a reduction, each worked out once."""
     plan = make_plan(workshop.config("two_ranks"), 1, "cpu")
-    return functools.cache(lambda normalisation: plain_steps(plan, results["lopsided"], normalisation))
+    return functools.cache(lambda reduction: plain_steps(plan, results["lopsided"], reduction))
 
 
-def plain_steps(plan: RunPlan, batches: list[list[int]], normalisation: str) -> Reference:
+def plain_steps(plan: RunPlan, batches: list[list[int]], reduction: str) -> Reference:
     """The same two steps in one process, one sample at a time, with nothing of our loss code."""
     loaded = load_model(str(plan.folder), None, "fp32", "sdpa")
     choose_trainable(loaded.model, plan.family, plan.config.model, plan.config.optim)
@@ -75,9 +75,9 @@ def plain_steps(plan: RunPlan, batches: list[list[int]], normalisation: str) -> 
     seen = []
     for positions in batches:
         token_losses = [sample_losses(module, collate([examples[p]])) for p in positions]
-        if normalisation == "token":
+        if reduction == "token":
             loss = torch.cat(token_losses).mean()
-        elif normalisation == "sample":
+        elif reduction == "sample":
             loss = torch.stack([losses.mean() for losses in token_losses]).mean()
         else:  # micro-batches of 2, dealt as rank 0: 0 2 | 4 6, rank 1: 1 3 | 5 7
             groups = [(0, 2), (4, 6), (1, 3), (5, 7)]
@@ -106,10 +106,10 @@ def test_ranks_and_accumulation_do_not_change_the_update_even_where_one_rank_has
     compare(results[f"split zero-{stage} micro-{micro_batch} token"], *reference("token"))
 
 
-@pytest.mark.parametrize("normalisation", ["sample", "micro_batch"])
-def test_each_normalisation_equals_its_plain_definition(results, reference, normalisation):
-    compare(results[f"split zero-0 micro-2 {normalisation}"], *reference(normalisation))
-    assert reference(normalisation)[0] != reference("token")[0], (
+@pytest.mark.parametrize("reduction", ["sample", "micro_batch"])
+def test_each_normalisation_equals_its_plain_definition(results, reference, reduction):
+    compare(results[f"split zero-0 micro-2 {reduction}"], *reference(reduction))
+    assert reference(reduction)[0] != reference("token")[0], (
         "the normalisations differ, so the comparison could have failed"
     )
 

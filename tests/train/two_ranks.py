@@ -38,13 +38,13 @@ def run_step(engine: Engine, plan: RunPlan, world: World, positions: list[int], 
     """One update on the samples at `positions`; returns global loss and gradient norm as hex."""
     torch.manual_seed(1000 * step + world.rank)
     examples = plan.training_batches().examples
-    dealing = plan.order.dealing
-    join = pack if dealing.batching == "packed" else collate
-    batches = [join([examples[p] for p in micro_batch]) for micro_batch in dealing.share(positions, world.rank)]
-    normalisation = plan.config.loss.normalisation
-    units = int(world.all_sum([local_units(batches, normalisation)])[0])
+    partitioner = plan.order.partitioner
+    join = pack if partitioner.batching == "packed" else collate
+    batches = [join([examples[p] for p in micro_batch]) for micro_batch in partitioner.of_rank(positions, world.rank)]
+    reduction = plan.config.loss.reduction
+    units = int(world.all_sum([local_units(batches, reduction)])[0])
     for batch in batches:
-        weigh(batch, normalisation, units, world.size * plan.batches.accumulation)
+        weigh(batch, reduction, units, world.size * plan.batches.accumulation)
     loss = engine.accumulate(batches).mean
     return world.all_sum([loss])[0].hex(), engine.update(1.0).grad_norm.hex()
 
@@ -67,12 +67,12 @@ def resume_cell(config_file: Path, world: World, stage: int, dtype: str, mode: s
     return {"straight": straight, "resumed": again}
 
 
-def split_cell(config_file: Path, world: World, stage: int, micro_batch: int, normalisation: str) -> dict[str, object]:
+def split_cell(config_file: Path, world: World, stage: int, micro_batch: int, reduction: str) -> dict[str, object]:
     """Loss, norm and trained weights after two steps whose images all lie with one rank's micro-batches."""
     overrides = [
         f"deepspeed.zero_stage={stage}",
         f"train.micro_batch={micro_batch}",
-        f"loss.normalisation={normalisation}",
+        f"loss.reduction={reduction}",
     ]
     plan = make_plan(load_config(RunConfig, config_file, overrides)[0], world.size, "cpu")
     engine = make_engine(plan, world)
@@ -91,7 +91,7 @@ def packed_cell(config_file: Path, world: World, stage: int, mode: str, batching
     engine = make_engine(plan, world)
     seen = [run_step(engine, plan, world, positions, step) for step, positions in enumerate(batches)]
     weights = {state.name: state.master.flatten().tolist() for state in engine.state.read()}
-    counts = [len(plan.order.dealing.share(positions, world.rank)) for positions in batches]
+    counts = [len(plan.order.partitioner.of_rank(positions, world.rank)) for positions in batches]
     return {"seen": seen, "weights": weights, "micro_batches": counts}
 
 
@@ -121,8 +121,8 @@ def main() -> None:
             results[f"split zero-{stage} micro-{micro_batch} token"] = split_cell(
                 config_file, world, stage, micro_batch, "token"
             )
-    for normalisation in ("sample", "micro_batch"):
-        results[f"split zero-0 micro-2 {normalisation}"] = split_cell(config_file, world, 0, 2, normalisation)
+    for reduction in ("sample", "micro_batch"):
+        results[f"split zero-0 micro-2 {reduction}"] = split_cell(config_file, world, 0, 2, reduction)
     for mode in ("projector", "lora"):
         for batching, stages in (("padded", (0,)), ("grouped", (0,)), ("packed", (0, 1, 2, 3))):
             for stage in stages:

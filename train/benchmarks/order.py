@@ -18,7 +18,7 @@ from configs.batch_plan import plan_batches
 from configs.command_line import command_parser
 from configs.training import TrainConfig
 from train.data.order import EpochOrder, Mixture
-from train.data.packing import Dealing, Lengths, StepOrder
+from train.data.packing import BatchPartitioner, Lengths, StepOrder
 
 IMAGENET, MIX = 1_281_167, 665_298
 IMAGE_TOKENS, LONGEST = 576, 2048
@@ -66,8 +66,8 @@ def mixture() -> Mixture:
 
 def packed_order(lengths: Lengths, world: int, global_batch: int) -> StepOrder:
     """What training would use with `train.batching: packed`."""
-    dealing = Dealing(plan_batches(global_batch, world, 1, 1), "packed", BUDGET, lengths)
-    return StepOrder(mixture(), 0, (IMAGENET + MIX) // global_batch, dealing)
+    partitioner = BatchPartitioner(plan_batches(global_batch, world, 1, 1), "packed", BUDGET, lengths)
+    return StepOrder(mixture(), 0, (IMAGENET + MIX) // global_batch, partitioner)
 
 
 def whole_plan(lengths: Lengths) -> dict[str, float]:
@@ -76,7 +76,7 @@ def whole_plan(lengths: Lengths) -> dict[str, float]:
     order = packed_order(lengths, WORLD, 128)
     epoch = EpochOrder.of(order.mixture, 0, 0)
     ordered = time.perf_counter()
-    dealt = sum(len(order.dealing.shares(epoch.step(step, 128))[0]) for step in range(order.steps_per_epoch))
+    dealt = sum(len(order.partitioner.all_ranks(epoch.step(step, 128))[0]) for step in range(order.steps_per_epoch))
     done = time.perf_counter()
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
     return {"order_s": ordered - began, "packing_s": done - ordered, "total_s": done - began,
@@ -135,10 +135,10 @@ def padding(data: Modelled, batch: int, world: int, steps: int) -> dict[str, flo
     order = EpochOrder.of(mixture(), 0, 0)
     for batching in ("padded", "grouped", "packed"):
         split = plan_batches(world * batch * 4, world, 1 if batching == "packed" else batch, batch)
-        dealing = Dealing(split, batching, BUDGET, lengths)
+        partitioner = BatchPartitioner(split, batching, BUDGET, lengths)
         chosen = [order.step(step, split.global_batch) for step in range(steps)]
         real = sum(int(lengths[step].sum()) for step in chosen)
-        found[batching] = sum(map(dealing.tokens_run, chosen)) / real
+        found[batching] = sum(map(partitioner.tokens_run, chosen)) / real
     run = real = 0
     for number, device in enumerate(llava_batches(data, batch, world)):
         if number == steps * world * 4:

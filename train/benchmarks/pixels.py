@@ -1,8 +1,8 @@
 """Image bytes to uint8 pixels against transformers: `python -m train.benchmarks.pixels [--images PATH]`
 
 One core, the same JPEGs on both sides, both sides taking turns in this process. `transformers` is
-`LlavaImageProcessorPil(do_pad=True)` as it is called for training (normalised float32); `llava` is LLaVA's own path,
-`expand2square` in PIL and then `CLIPImageProcessorPil`. Ours gives uint8, which is normalised on the device.
+`LlavaImageProcessorPil(do_pad=True)` as it is called for training (normalized float32); `llava` is LLaVA's own path,
+`expand2square` in PIL and then `CLIPImageProcessorPil`. Ours gives uint8, which is normalized on the device.
 """
 
 import json

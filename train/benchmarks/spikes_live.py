@@ -37,7 +37,7 @@ from configs.run import RunConfig
 from data_prep import build
 from data_prep.shards import ShardSet
 from train.build import build_components
-from train.chat.conversation import IGNORED
+from train.chat.conversation import IGNORE_INDEX
 from train.data.collate import ExampleSet
 from train.distributed.world import World, free_port, start_world, stop_world
 from train.heldout import HeldOut
@@ -139,7 +139,7 @@ def faulty_batches(
             if FAULT_STEP <= data_step < FAULT_STEP + count:
                 generator = torch.Generator().manual_seed(data_step)
                 for batch in batches:
-                    chosen = batch.labels != IGNORED
+                    chosen = batch.labels != IGNORE_INDEX
                     batch.labels[chosen] = torch.randint(4, 60, (int(chosen.sum()),), generator=generator)
             yield batches
 

@@ -9,11 +9,11 @@ from configs.errors import DataError
 from data_prep.sample import IMAGE_PLACEHOLDER
 
 IMAGE_INDEX = -200  # stands for the image in unexpanded ids, as in LLaVA
-IGNORED = -100  # the label of an unsupervised token, as in PyTorch's cross entropy
+IGNORE_INDEX = -100  # the label of an unsupervised token, as in PyTorch's cross entropy
 
 
 @dataclass(slots=True)
-class Rendered:
+class TokenizedConversation:
     """Token ids, one `IMAGE_INDEX` an image, and whether each is supervised. Grown by `add` only."""
 
     input_ids: list[int] = field(default_factory=list)
@@ -27,8 +27,8 @@ class Rendered:
 
     @property
     def labels(self) -> list[int]:
-        """The ids where supervised, `IGNORED` elsewhere."""
-        return [token if on else IGNORED for token, on in zip(self.input_ids, self.supervised, strict=True)]
+        """The ids where supervised, `IGNORE_INDEX` elsewhere."""
+        return [token if on else IGNORE_INDEX for token, on in zip(self.input_ids, self.supervised, strict=True)]
 
     @property
     def images(self) -> int:
@@ -36,12 +36,14 @@ class Rendered:
         return self.input_ids.count(IMAGE_INDEX)
 
 
-def expand_image(rendered: Rendered, image_tokens: int, image_token_id: int, max_length: int) -> Rendered:
+def expand_image(
+    rendered: TokenizedConversation, image_tokens: int, image_token_id: int, max_length: int
+) -> TokenizedConversation:
     """Replace each `IMAGE_INDEX` by `image_tokens` times `image_token_id`, then cut to `max_length` tokens.
 
     Raises `DataError` if the cut would go through an image.
     """
-    expanded = Rendered()
+    expanded = TokenizedConversation()
     for token, supervised in zip(rendered.input_ids, rendered.supervised, strict=True):
         if token != IMAGE_INDEX:
             expanded.add([token], [supervised])
@@ -56,7 +58,7 @@ def expand_image(rendered: Rendered, image_tokens: int, image_token_id: int, max
     return expanded
 
 
-def coloured(rendered: Rendered, tokenizer: PreTrainedTokenizerBase) -> str:
+def highlight_targets(rendered: TokenizedConversation, tokenizer: PreTrainedTokenizerBase) -> str:
     """The conversation as text, supervised tokens in green, images as `<image>` (runs of them counted)."""
     parts: list[str] = []
     ids, position = rendered.input_ids, 0

@@ -1,6 +1,6 @@
 r"""Turns to tokens: one renderer makes the ids and says which are supervised, so the two cannot disagree.
 
-The Vicuna-v1 markup, as LLaVA-1.5 was trained (shown on one question; `_` are spaces):
+The Vicuna-v1 template, as LLaVA-1.5 was trained (shown on one question; `_` are spaces):
 
     <s>SYSTEM USER:_<image>\nWhat is it? ASSISTANT:_a cat</s>USER:_And here? ASSISTANT:_a dog</s>
                                                   ~~~~~~~~~~                         ~~~~~~~~~~   supervised
@@ -30,22 +30,22 @@ from transformers import PreTrainedTokenizerBase
 from configs.command_line import command_parser, exit_on_user_error
 from configs.errors import ConfigError, DataError, UserError
 from data_prep.sample import IMAGE_PLACEHOLDER, Turn, parse_turns
-from train.chat.conversation import IMAGE_INDEX, Rendered, coloured
+from train.chat.conversation import IMAGE_INDEX, TokenizedConversation, highlight_targets
 from train.chat.llama_ids import LlamaIds, llava_targets
-from train.chat.templates import END, MARKUPS, SYSTEM_PROMPTS, Markup
+from train.chat.templates import CHAT_TEMPLATES, END, SYSTEM_PROMPTS, ChatTemplate
 from train.chat.tokenizer import load_tokenizer
 
 
 class ChatRenderer:
     """Renders conversations for one tokenizer.
 
-    Raises `ConfigError` if the tokenizer lacks what the markup needs, or the markup has no place for a system prompt.
+    Raises `ConfigError` if the tokenizer lacks what the template needs, or the template has no system prompt.
     """
 
     def __init__(
         self,
         tokenizer: PreTrainedTokenizerBase,
-        markup: str = "llava",
+        template: str = "llava",
         system_prompt: str = "vicuna_v1",
         end: int | None = None,
     ):
@@ -53,31 +53,31 @@ class ChatRenderer:
 
         `end` is the token that ends an answer, if it is not the tokenizer's own.
         """
-        if markup not in MARKUPS:
-            raise ConfigError(f"markup is {markup!r}; choose one of {', '.join(MARKUPS)}")
+        if template not in CHAT_TEMPLATES:
+            raise ConfigError(f"template is {template!r}; choose one of {', '.join(CHAT_TEMPLATES)}")
         self.tokenizer = tokenizer
-        self.markup, self.words = markup, MARKUPS[markup]
+        self.template, self.words = template, CHAT_TEMPLATES[template]
         self.system = SYSTEM_PROMPTS.get(system_prompt, system_prompt)
         if self.system and not self.words.system:
-            raise ConfigError(f"markup {markup} has no place for a system prompt; set system_prompt to none")
+            raise ConfigError(f"template {template} has no place for a system prompt; set system_prompt to none")
         self.bos, self.eos = _special_ids(tokenizer, self.words)
         self.eos = self.eos if end is None else end
-        self.llama = LlamaIds.of(tokenizer) if self.words.cut and end is None else None
-        whole = not self.words.cut and not self.words.image_first
+        self.llama = LlamaIds.of(tokenizer) if self.words.tokenize_per_segment and end is None else None
+        whole = not self.words.tokenize_per_segment and not self.words.image_first
         if whole and IMAGE_PLACEHOLDER not in tokenizer.get_vocab():
             raise ConfigError(
-                f"markup {markup} needs a tokenizer that knows {IMAGE_PLACEHOLDER}; this one does not: use llava"
+                f"template {template} needs a tokenizer that knows {IMAGE_PLACEHOLDER}; this one does not: use llava"
             )
 
-    def render(self, turns: Sequence[Turn], max_length: int | None = None) -> Rendered:
+    def render(self, turns: Sequence[Turn], max_length: int | None = None) -> TokenizedConversation:
         """A whole conversation, each answer and its `</s>` supervised.
 
         `max_length` cuts conversations without an image; those with one are cut after the image is expanded
         (`train.data.collate`), exactly as LLaVA does it. Raises `DataError` for turns that do not alternate.
         """
-        rendered, exchanges = Rendered(), _exchanges(turns)
-        if len(exchanges) > 1 and not self.words.rounds:
-            raise DataError(f"markup {self.markup} has one question, and {len(exchanges)} are asked here")
+        rendered, exchanges = TokenizedConversation(), _exchanges(turns)
+        if len(exchanges) > 1 and not self.words.multi_turn:
+            raise DataError(f"template {self.template} has one question, and {len(exchanges)} are asked here")
         if self.llama is not None:
             return self._as_llava(exchanges, max_length)
         if self.words.image_first:
@@ -126,7 +126,7 @@ class ChatRenderer:
         opening = f"{self.system} {self.words.human}" if self.system and first else self.words.human
         return f"{opening}{_image_first(question)}{self.words.human_end}"
 
-    def _as_llava(self, exchanges: Sequence[tuple[str, str | None]], max_length: int | None) -> Rendered:
+    def _as_llava(self, exchanges: Sequence[tuple[str, str | None]], max_length: int | None) -> TokenizedConversation:
         """Ids and supervision of LLaVA's own code for a LLaMA tokenizer (`train.chat.llama_ids`)."""
         assert self.llama is not None
         text = self._text(exchanges, end=END)
@@ -146,7 +146,7 @@ class ChatRenderer:
             lengths.append((1 + len(self._llava_ids(part)), 1 + len(self._llava_ids(instruction))))
         unknown = self.tokenizer.convert_tokens_to_ids("<unk>")
         on = llava_targets(ids, lengths, legacy=self.llama.legacy, max_length=limit, unknown=unknown)
-        rendered = Rendered()
+        rendered = TokenizedConversation()
         rendered.add(ids, on)
         return rendered
 
@@ -173,9 +173,9 @@ class ChatRenderer:
         if END in text:
             raise DataError(f"the text {text[:80]!r}… contains {END}, which would end the conversation: remove it")
 
-    def _add_text(self, rendered: Rendered, text: str, answer_from: int, *, first: bool) -> None:
+    def _add_text(self, rendered: TokenizedConversation, text: str, answer_from: int, *, first: bool) -> None:
         self._refuse_end(text)
-        if not self.words.cut:
+        if not self.words.tokenize_per_segment:
             self._add_piece(rendered, text, answer_from, first=first)
             return
         start = 0
@@ -185,7 +185,7 @@ class ChatRenderer:
             self._add_piece(rendered, part, answer_from - start, first=True)
             start += len(part) + len(IMAGE_PLACEHOLDER)
 
-    def _add_piece(self, rendered: Rendered, text: str, answer_from: int, *, first: bool) -> None:
+    def _add_piece(self, rendered: TokenizedConversation, text: str, answer_from: int, *, first: bool) -> None:
         """Tokenise a piece, whose characters from `answer_from` on are the assistant's.
 
         Not `first` means it continues a text after a special token (not `cut`).
@@ -195,13 +195,13 @@ class ChatRenderer:
             text, answer_from, skip = END + text, answer_from + len(END), 1
         encoded = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
         ids, offsets = encoded["input_ids"][skip:], encoded["offset_mapping"][skip:]
-        if not self.words.cut and not self.words.image_first:
+        if not self.words.tokenize_per_segment and not self.words.image_first:
             image_id = self.tokenizer.convert_tokens_to_ids(IMAGE_PLACEHOLDER)
             ids = [IMAGE_INDEX if token == image_id else token for token in ids]
         rendered.add(ids, [start >= answer_from for start, _ in offsets])
 
 
-def _special_ids(tokenizer: PreTrainedTokenizerBase, words: Markup) -> tuple[int, int]:
+def _special_ids(tokenizer: PreTrainedTokenizerBase, words: ChatTemplate) -> tuple[int, int]:
     """Ids of `<s>` and `</s>`; for BLIP's markups, what the tokenizer itself puts before a text, and its end token."""
     if words.image_first:
         begin = [*tokenizer("", verbose=False)["input_ids"], tokenizer.bos_token_id][0]  # InstructBLIP's differ
@@ -211,7 +211,7 @@ def _special_ids(tokenizer: PreTrainedTokenizerBase, words: Markup) -> tuple[int
     vocabulary = tokenizer.get_vocab()
     for token in ("<s>", END):
         if token not in vocabulary:
-            raise ConfigError(f"the tokenizer has no {token}; this markup needs one of the LLaMA family")
+            raise ConfigError(f"the tokenizer has no {token}; this template needs one of the LLaMA family")
     return vocabulary["<s>"], vocabulary[END]
 
 
@@ -248,7 +248,7 @@ def _records(file: Path) -> list[Any]:
     return records
 
 
-def _rendered(renderer: ChatRenderer, record: Any, number: int, arguments: argparse.Namespace) -> Rendered:
+def _rendered(renderer: ChatRenderer, record: Any, number: int, arguments: argparse.Namespace) -> TokenizedConversation:
     try:
         return renderer.render(_conversation(record, number), arguments.max_length)
     except DataError as error:
@@ -268,7 +268,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--conversations", required=True, type=Path, help='JSON list of {"conversations": [...]}')
     parser.add_argument("--output", type=Path, help="where to write the list of {input_ids, labels}")
     parser.add_argument("--max-length", type=int, default=2048, help="cut text-only conversations here (default 2048)")
-    parser.add_argument("--markup", choices=tuple(MARKUPS), default="llava")
+    parser.add_argument("--template", choices=tuple(CHAT_TEMPLATES), default="llava")
     parser.add_argument("--system-prompt", default="vicuna_v1", help="vicuna_v1 (default), none, or the text itself")
     parser.add_argument("--show", action="store_true", help="print each conversation, supervised tokens in green")
     return parser.parse_args()
@@ -278,7 +278,7 @@ def main() -> None:
     """Render LLaVA JSON to ids and labels: one output for every record, in order."""
     arguments = _arguments()
     try:
-        renderer = ChatRenderer(load_tokenizer(arguments.tokenizer), arguments.markup, arguments.system_prompt)
+        renderer = ChatRenderer(load_tokenizer(arguments.tokenizer), arguments.template, arguments.system_prompt)
         if arguments.max_length < 1:
             raise ConfigError(f"--max-length is {arguments.max_length}; it must be at least 1")
         records = _records(arguments.conversations)
@@ -287,7 +287,7 @@ def main() -> None:
         exit_on_user_error(error)
     if arguments.show:
         for conversation in rendered:
-            print(coloured(conversation, renderer.tokenizer), end="\n\n")
+            print(highlight_targets(conversation, renderer.tokenizer), end="\n\n")
     if arguments.output:
         outputs = [{"input_ids": r.input_ids, "labels": r.labels} for r in rendered]
         arguments.output.write_text(json.dumps(outputs), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""How a turn is marked up for a model: the words around question and answer, by name, and the system prompts."""
+"""Chat templates by name, and the system prompts: the text that turns a question and its answer into a conversation."""
 
 from dataclasses import dataclass
 
@@ -12,47 +12,53 @@ SYSTEM_PROMPTS = {"vicuna_v1": VICUNA_V1, "vicuna_human": VICUNA_HUMAN, "none": 
 
 
 @dataclass(frozen=True, slots=True)
-class Markup:
-    """The words around a question and its answer: `human` question `human_end` `assistant` space answer.
-
-    `cut` tokenises pieces as LLaVA's own code does, else the whole text in one call. With `image_first` the image's
-    tokens stand before everything, the start token included, and leave nothing in the text. Only some have a place for
-    a `system` prompt, or for several `rounds` of questions.
-    """
+class ChatTemplate:
+    """The text around a question and its answer: `human` question `human_end` `assistant` space answer."""
 
     human: str = "USER: "
     human_end: str = " "
     assistant: str = "ASSISTANT:"
-    cut: bool = False
+    tokenize_per_segment: bool = False
+    """Tokenize the text between special tokens segment by segment, as LLaVA's code does; else in one call."""
     image_first: bool = False
+    """Image tokens come before everything, the start token included; the text has no image token."""
     system: bool = True
-    rounds: bool = True
+    """Whether a system prompt may open the conversation."""
+    multi_turn: bool = True
+    """Whether a conversation may have several questions."""
 
 
-MARKUPS = {
-    "llava": Markup(cut=True),
-    "llava_doubled": Markup(assistant="ASSISTANT:ASSISTANT:", cut=True),  # authors' fine-tuned ImageWikiQA, by LLaVA's
-    "hf": Markup(),
-    "hf_newline": Markup(human_end="\n"),  # llava-hf's model cards, and the authors' zero-shot LLaVA-1.5
-    "mistral": Markup("[INST] ", " ", "[/INST]", system=False),  # transformers' documentation of LLaVA-NeXT
-    "mistral_tight": Markup("[INST] ", "", "[/INST]", system=False),  # the authors' zero-shot LLaVA-NeXT
-    "question": Markup("Question: ", " ", "Answer:", image_first=True, system=False),  # BLIP-2's paper, Section 4.1
-    "plain": Markup("", "", "", image_first=True, system=False, rounds=False),  # transformers' docs of InstructBLIP
+CHAT_TEMPLATES = {
+    # LLaVA's training code
+    "llava": ChatTemplate(tokenize_per_segment=True),
+    # the authors' fine-tuned models on ImageWikiQA, asked by LLaVA's code
+    "llava_doubled": ChatTemplate(assistant="ASSISTANT:ASSISTANT:", tokenize_per_segment=True),
+    # transformers' processor of LLaVA-1.5
+    "hf": ChatTemplate(),
+    # llava-hf's model cards, and the authors' zero-shot LLaVA-1.5
+    "hf_newline": ChatTemplate(human_end="\n"),
+    # transformers' documentation of LLaVA-NeXT
+    "mistral": ChatTemplate("[INST] ", " ", "[/INST]", system=False),
+    # the authors' zero-shot LLaVA-NeXT
+    "mistral_tight": ChatTemplate("[INST] ", "", "[/INST]", system=False),
+    # BLIP-2's paper, Section 4.1
+    "question": ChatTemplate("Question: ", " ", "Answer:", image_first=True, system=False),
+    # transformers' documentation of InstructBLIP
+    "plain": ChatTemplate("", "", "", image_first=True, system=False, multi_turn=False),
 }
 
 
 @dataclass(frozen=True, slots=True)
-class Wording:
-    """What a model is spoken to with: names of a markup and of a system prompt, the beginning before class names.
+class PromptStyle:
+    """How a model is prompted: names of a chat template and of a system prompt, and what precedes an answer."""
 
-    `prefix_in_question`: what is put into the assistant's mouth elsewhere ends the question instead.
-    `answer_delimiter`: the text behind which an answer is looked for. `class_ids`: which tokens of a class name are
-    scored.
-    """
-
-    markup: str
+    template: str
     system_prompt: str = "none"
     class_prefix: str = ""
+    """Text between the prompt and a class name that is scored."""
     prefix_in_question: bool = False
+    """An answer prefix ends the question, instead of beginning the answer."""
     answer_delimiter: str = "ASSISTANT:"
+    """The answer is the text after the last of these."""
     class_ids: str = "in_context"
+    """Which token ids of a class name are scored, as `protocol.class_ids`."""

@@ -17,7 +17,7 @@ from configs.errors import DataError
 from configs.model import ChatConfig
 from data_prep.images import decode_rgb
 from data_prep.sample import Sample, UnreadableSample
-from train.chat.conversation import IGNORED, Rendered, expand_image
+from train.chat.conversation import IGNORE_INDEX, TokenizedConversation, expand_image
 from train.chat.render import ChatRenderer
 from train.data.loader import read_steps
 from train.data.order import PADDING
@@ -27,7 +27,7 @@ from train.models.loading import Batch
 from train.models.pixels import PixelProcessor
 
 
-class UnsupervisedError(DataError):
+class NoTargetTokensError(DataError):
     """A training sample in which no token is supervised: it would teach nothing."""
 
 
@@ -57,7 +57,7 @@ class Encoder:
     chat: ChatConfig
 
     def encode(self, sample: Sample, source: int) -> Example:
-        """Raises `DataError` (or `UnsupervisedError`) that names the sample if it cannot be trained on."""
+        """Raises `DataError` (or `NoTargetTokensError`) that names the sample if it cannot be trained on."""
         expanded = self.tokens(sample, has_image=sample.image is not None)
         try:
             pixels = None if sample.image is None else self.pixels(decode_rgb(_image_bytes(sample)))
@@ -65,17 +65,17 @@ class Encoder:
             raise type(error)(f"sample {sample.id}: {error}") from error
         return Example(sample.id, source, expanded.input_ids, expanded.supervised, pixels)
 
-    def tokens(self, sample: Sample, *, has_image: bool) -> Rendered:
+    def tokens(self, sample: Sample, *, has_image: bool) -> TokenizedConversation:
         """The ids of a sample, its image expanded, without looking at the image. Raises as `encode` does."""
         try:
             rendered = self.renderer.render(sample.turns, self.chat.max_length)
             if rendered.images != has_image:
                 raise DataError(f"{rendered.images} <image> placeholders, {int(has_image)} images")
             expanded = expand_image(rendered, self.image_tokens, self.image_token_id, self.chat.max_length)
-            if self.chat.unsupervised == "error" and not any(expanded.supervised[1:]):
-                raise UnsupervisedError(
+            if self.chat.no_target_tokens == "error" and not any(expanded.supervised[1:]):
+                raise NoTargetTokensError(
                     f"no token is supervised within chat.max_length {self.chat.max_length}; "
-                    "raise it, or set chat.unsupervised: drop"
+                    "raise it, or set chat.no_target_tokens: drop"
                 )
         except DataError as error:
             raise type(error)(f"sample {sample.id}: {error}") from error
@@ -111,7 +111,7 @@ class ExampleSet(PositionSet[Example]):
         source, index = self.sources.locate(position)
         try:
             return self.encoder.encode(self.sources.sample(position), source)
-        except UnsupervisedError:
+        except NoTargetTokensError:
             raise
         except (DataError, OSError) as error:
             where = "" if isinstance(error, DataError) else f"{self.sources.sets[source].where(index)}: "
@@ -155,9 +155,9 @@ def _write(batch: Batch, row: int, start: int, number: int, example: Example) ->
     span = slice(start, start + len(ids))
     batch.input_ids[row, span] = ids
     batch.attention_mask[row, span] = 1
-    batch.owners[row, span] = number
-    batch.labels[row, span] = torch.where(torch.tensor(example.supervised), ids, torch.tensor(IGNORED))
-    batch.labels[row, start] = IGNORED  # nothing predicts the first token
+    batch.sequence_ids[row, span] = number
+    batch.labels[row, span] = torch.where(torch.tensor(example.supervised), ids, torch.tensor(IGNORE_INDEX))
+    batch.labels[row, start] = IGNORE_INDEX  # nothing predicts the first token
 
 
 def _blank(examples: Sequence[Example], shape: tuple[int, int]) -> Batch:
@@ -166,9 +166,9 @@ def _blank(examples: Sequence[Example], shape: tuple[int, int]) -> Batch:
     return Batch(
         input_ids=torch.zeros(shape, dtype=torch.long),
         attention_mask=torch.zeros(shape, dtype=torch.long),
-        labels=torch.full(shape, IGNORED),
+        labels=torch.full(shape, IGNORE_INDEX),
         weights=torch.zeros(shape),
-        owners=torch.full(shape, -1),
+        sequence_ids=torch.full(shape, -1),
         pixels=torch.stack(pixels) if pixels else torch.empty(0, 3, 0, 0, dtype=torch.uint8),
         sources=torch.tensor([example.source for example in examples]),
         ids=tuple(example.id for example in examples),
@@ -185,5 +185,5 @@ class TrainingBatches:
 
     def steps(self, start: int, rank: int, workers: int) -> Iterator[list[Batch]]:
         """Decoded steps; `workers` processes decode ahead without changing the order."""
-        join = pack if self.order.dealing.batching == "packed" else collate
+        join = pack if self.order.partitioner.batching == "packed" else collate
         return read_steps(self.order, self.examples, join, start, rank, workers)

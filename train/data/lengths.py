@@ -48,11 +48,11 @@ class Recipe:
     """What the counts depend on beside the data: tokenizer, chat settings, tokens an image becomes."""
 
     tokenizer: str
-    markup: str
+    template: str
     system_prompt: str
     max_length: int
     image_tokens: int
-    unsupervised: str
+    no_target_tokens: str
     transformers: str = transformers.__version__
     version: int = VERSION
 
@@ -63,7 +63,7 @@ class Recipe:
         for name in TOKENIZER_FILES:
             if (folder / name).is_file():
                 digest.update(name.encode() + (folder / name).read_bytes())
-        settings = (chat.markup, chat.system_prompt, chat.max_length, image_tokens, chat.unsupervised)
+        settings = (chat.template, chat.system_prompt, chat.max_length, image_tokens, chat.no_target_tokens)
         return cls(digest.hexdigest(), *settings)
 
     def file(self, folder: Path, data_fingerprint: str) -> Path:

@@ -33,7 +33,7 @@ def read_steps(
     Training reads examples this way and `train.tools.order` ids: one code path, so what the one prints the other reads.
     """
     sampler = _MicroBatchSampler(order, start, rank)
-    ahead = 2 * order.dealing.plan.accumulation
+    ahead = 2 * order.partitioner.plan.accumulation
     loader = DataLoader(
         dataset,
         batch_sampler=sampler,

@@ -47,7 +47,7 @@ def _numbers_hash(count: int, *keys: int) -> "np.ndarray[Any, np.dtype[np.uint64
 
 
 @dataclass(frozen=True)
-class Portion:
+class SourceMix:
     """One source's part in an epoch: `passes` times all its `samples`, and `extra` of them once more."""
 
     samples: int
@@ -78,18 +78,18 @@ class Mixture:
         ends = np.cumsum([0, *(sum(sizes) for sizes in self.shards)])
         return [(int(first), int(last)) for first, last in pairwise(ends)]
 
-    def portions(self) -> list[Portion]:
+    def source_mixes(self) -> list[SourceMix]:
         """Of each source: samples that are trained on, whole passes, and how many come once more."""
         found = []
         for (first, last), weight in zip(self.bounds(), self.weights, strict=True):
             samples = last - first if self.kept is None else int(self.kept[first:last].sum())
-            found.append(Portion(samples, int(weight), round((weight - int(weight)) * samples)))
+            found.append(SourceMix(samples, int(weight), round((weight - int(weight)) * samples)))
         return found
 
     @property
     def size(self) -> int:
         """Entries of an epoch, the same in each."""
-        return sum(portion.size for portion in self.portions())
+        return sum(mix.size for mix in self.source_mixes())
 
     def chosen(self, seed: int, epoch: int) -> Mask:
         """Which positions come once more in `epoch`.
@@ -98,15 +98,15 @@ class Mixture:
         every sample once.
         """
         chosen = np.zeros(self.bounds()[-1][1], dtype=np.bool_)
-        for (first, last), portion in zip(self.bounds(), self.portions(), strict=True):
-            if not portion.extra:
+        for (first, last), mix in zip(self.bounds(), self.source_mixes(), strict=True):
+            if not mix.extra:
                 continue
             candidates = np.arange(first, last)
             if self.kept is not None:
                 candidates = candidates[self.kept[first:last]]
             ranked = candidates[np.argsort(keyed_hash(candidates.astype(np.uint64), seed, FRACTION), kind="stable")]
-            start = epoch * portion.extra % portion.samples
-            chosen[ranked.take(np.arange(start, start + portion.extra), mode="wrap")] = True
+            start = epoch * mix.extra % mix.samples
+            chosen[ranked.take(np.arange(start, start + mix.extra), mode="wrap")] = True
         return chosen
 
 
@@ -133,12 +133,12 @@ def _shards_in_a_row(mixture: Mixture, seed: int, epoch: int) -> Positions:
     firsts: list[Positions] = []
     sizes: list[Positions] = []
     partial: list[Mask] = []
-    for (start, _), portion, counts in zip(mixture.bounds(), mixture.portions(), mixture.shards, strict=True):
+    for (start, _), mix, counts in zip(mixture.bounds(), mixture.source_mixes(), mixture.shards, strict=True):
         size = np.array(counts, dtype=np.int64)
-        for number in range(portion.passes + (portion.extra > 0)):
+        for number in range(mix.passes + (mix.extra > 0)):
             firsts.append(start + np.cumsum(size) - size)
             sizes.append(size)
-            partial.append(np.full(len(size), number == portion.passes))
+            partial.append(np.full(len(size), number == mix.passes))
     first, size, is_partial = np.concatenate(firsts), np.concatenate(sizes), np.concatenate(partial)
     turn = np.argsort(_numbers_hash(len(size), seed, epoch, SHARDS), kind="stable")
     first, size, is_partial = first[turn], size[turn], is_partial[turn]

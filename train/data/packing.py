@@ -28,7 +28,7 @@ Lengths = np.ndarray[Any, np.dtype[np.uint32]]
 """Tokens of the sample at each position."""
 
 
-def rank_share(batch: Sequence[int], rank: int, plan: BatchPlan) -> MicroBatches:
+def rank_micro_batches(batch: Sequence[int], rank: int, plan: BatchPlan) -> MicroBatches:
     """Rank `rank`'s micro-batches of a global batch, dealt one by one.
 
     Sample k of the batch goes to rank k mod world, so padding at the end is spread evenly.
@@ -37,7 +37,7 @@ def rank_share(batch: Sequence[int], rank: int, plan: BatchPlan) -> MicroBatches
     return [mine[start : start + plan.micro_batch] for start in range(0, len(mine), plan.micro_batch)]
 
 
-def grouped_shares(batch: Sequence[int], tokens: Sequence[int], plan: BatchPlan) -> list[MicroBatches]:
+def grouped_micro_batches(batch: Sequence[int], tokens: Sequence[int], plan: BatchPlan) -> list[MicroBatches]:
     """Every rank's micro-batches, the longest samples first, so that those run at the same time are alike.
 
     `tokens` are the lengths of the batch's samples. Every second round goes through the ranks backwards: no rank has
@@ -54,7 +54,7 @@ def grouped_shares(batch: Sequence[int], tokens: Sequence[int], plan: BatchPlan)
     return shares
 
 
-def packed_shares(batch: Sequence[int], tokens: Sequence[int], world: int, budget: int) -> list[MicroBatches]:
+def packed_micro_batches(batch: Sequence[int], tokens: Sequence[int], world: int, budget: int) -> list[MicroBatches]:
     """Every rank's micro-batches without padding, equally many on each: `[PADDING]` where a rank has none left.
 
     A sample longer than `budget` would be a micro-batch of its own.
@@ -85,7 +85,7 @@ def _bins(share: Sequence[int], tokens: Sequence[int], budget: int) -> list[list
 
 
 @dataclass(frozen=True, eq=False)
-class Dealing:
+class BatchPartitioner:
     """The rule by which a global batch is dealt. `grouped` and `packed` need `lengths`."""
 
     plan: BatchPlan
@@ -93,22 +93,22 @@ class Dealing:
     token_budget: int = 0
     lengths: Lengths | None = None
 
-    def share(self, batch: Sequence[int], rank: int) -> MicroBatches:
+    def of_rank(self, batch: Sequence[int], rank: int) -> MicroBatches:
         """Rank `rank`'s micro-batches of a global batch."""
-        return rank_share(batch, rank, self.plan) if self.batching == "padded" else self.shares(batch)[rank]
+        return rank_micro_batches(batch, rank, self.plan) if self.batching == "padded" else self.all_ranks(batch)[rank]
 
-    def shares(self, batch: Sequence[int]) -> list[MicroBatches]:
+    def all_ranks(self, batch: Sequence[int]) -> list[MicroBatches]:
         """Every rank's micro-batches of a global batch, equally many on each."""
         if self.batching == "padded":
-            return [rank_share(batch, rank, self.plan) for rank in range(self.plan.world)]
+            return [rank_micro_batches(batch, rank, self.plan) for rank in range(self.plan.world)]
         tokens = self._tokens(batch)
         if self.batching == "grouped":
-            return grouped_shares(batch, tokens, self.plan)
-        return packed_shares(batch, tokens, self.plan.world, self.token_budget)
+            return grouped_micro_batches(batch, tokens, self.plan)
+        return packed_micro_batches(batch, tokens, self.plan.world, self.token_budget)
 
     def tokens_run(self, batch: Sequence[int]) -> int:
         """Tokens that all ranks run for a global batch, padding included."""
-        micro_batches = [self._tokens(micro_batch) for share in self.shares(batch) for micro_batch in share]
+        micro_batches = [self._tokens(micro_batch) for share in self.all_ranks(batch) for micro_batch in share]
         if self.batching == "packed":
             return sum(map(sum, micro_batches))
         return sum(len(tokens) * max(tokens) for tokens in micro_batches)
@@ -127,14 +127,14 @@ class StepOrder:
     mixture: Mixture
     seed: int
     steps_per_epoch: int
-    dealing: Dealing
+    partitioner: BatchPartitioner
 
     def batches(self, start: int) -> Iterator[list[int]]:
         """The global batch of every step from data step `start` on, without end."""
         for _, step, order in data_steps(self.mixture, self.seed, self.steps_per_epoch, start):
-            yield order.step(step, self.dealing.plan.global_batch)
+            yield order.step(step, self.partitioner.plan.global_batch)
 
     def positions(self, start: int, rank: int) -> Iterator[MicroBatches]:
         """The micro-batches of `rank` in the same steps."""
         for batch in self.batches(start):
-            yield self.dealing.share(batch, rank)
+            yield self.partitioner.of_rank(batch, rank)

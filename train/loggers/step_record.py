@@ -20,7 +20,7 @@ def step_record(totals: Totals, update: Update, seconds: float, waited: float) -
         "tokens": totals.tokens,
         "supervised_tokens": totals.supervised,
         "samples": totals.samples,
-        "unsupervised_samples": totals.unsupervised,
+        "samples_without_targets": totals.without_targets,
         "unreadable_samples": totals.unreadable,
         "samples_per_s": totals.samples / seconds,
         "tokens_per_s": totals.tokens / seconds,

@@ -13,7 +13,7 @@ from torch import nn
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from configs.errors import ConfigError
-from train.chat.templates import Wording
+from train.chat.templates import PromptStyle
 from train.models.llava_next import only_own_pixels
 from train.models.pixels import ImageBatch, PixelProcessor, squashed_pixels
 from train.models.tiles import Size
@@ -32,7 +32,7 @@ class Blip2Family:
         "vision": ("vision_model.",),
     }
     flash_attention = False  # its Q-Former has no such kernel in transformers
-    markups: tuple[str, ...] = ("question", "plain")
+    chat_templates: tuple[str, ...] = ("question", "plain")
 
     def refuse(self, config: dict[str, Any]) -> str | None:
         """Encoder-decoders are scored and asked in another way; without an image token nothing marks the image."""
@@ -42,12 +42,12 @@ class Blip2Family:
             return "without image_token_index in its config.json; take a revision that has it"
         return None
 
-    def wording(self, choice: str, config: Any) -> Wording:  # noqa: ARG002
+    def prompt_style(self, choice: str, config: Any) -> PromptStyle:  # noqa: ARG002
         """BLIP-2's own question form; the authors score class names after "A", and reason in the question."""
         return self.official if choice == "official" else self.own
 
-    own = Wording("question")
-    official = Wording(
+    own = PromptStyle("question")
+    official = PromptStyle(
         "question", class_prefix="A", prefix_in_question=True, answer_delimiter="Answer:", class_ids="shifted"
     )
 
@@ -101,7 +101,7 @@ class InstructBlipFamily(Blip2Family):
 
     name = "InstructBLIP"
     model_type = "instructblip"
-    own = Wording("plain")  # as transformers' documentation asks it; the paper's authors ask it as they ask BLIP-2
+    own = PromptStyle("plain")  # as transformers' documentation asks it; the paper's authors ask it as they ask BLIP-2
 
     def instruction_tokenizer(self, folder: Path) -> PreTrainedTokenizerBase | None:
         """BERT's. Raises `ConfigError` if the folder has none."""

@@ -14,7 +14,7 @@ from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from configs.errors import ConfigError
-from train.chat.templates import Wording
+from train.chat.templates import PromptStyle
 from train.models.blip2 import Blip2Family, InstructBlipFamily
 from train.models.llava_next import LlavaNextFamily, own_size_only
 from train.models.pixels import ImageBatch, PixelProcessor, folder_pixels
@@ -34,14 +34,14 @@ class Family(Protocol):
     """Part (`projector`, `language`, `vision`) to the prefixes of its parameter names."""
     flash_attention: bool
     """Whether transformers runs it with flash attention."""
-    markups: tuple[str, ...]
-    """The markups (`train.chat.templates.MARKUPS`) it understands."""
+    chat_templates: tuple[str, ...]
+    """The chat_templates (`train.chat.templates.CHAT_TEMPLATES`) it understands."""
 
     def refuse(self, config: dict[str, Any]) -> str | None:
         """Why a model with this config.json is not supported, or None."""
         ...
 
-    def wording(self, choice: str, config: Any) -> Wording:
+    def prompt_style(self, choice: str, config: Any) -> PromptStyle:
         """How it is spoken to: `family`, as it was trained; `official`, as the paper's authors do it."""
         ...
 
@@ -82,7 +82,7 @@ class TrainableFamily(Family, Protocol):
     """What training needs beyond: an image that takes the same number of tokens whatever its size or the question."""
 
     def image_features(self, model: Any, pixels: torch.Tensor) -> torch.Tensor:
-        """(N, 3, S, S) normalised pixels to (N, P, H) embeddings in the language model's space."""
+        """(N, 3, S, S) normalized pixels to (N, P, H) embeddings in the language model's space."""
         ...
 
 
@@ -97,17 +97,17 @@ class LlavaFamily:
         "vision": ("model.vision_tower.",),
     }
     flash_attention = True
-    markups: tuple[str, ...] = ("llava", "llava_doubled", "hf", "hf_newline")
+    chat_templates: tuple[str, ...] = ("llava", "llava_doubled", "hf", "hf_newline")
 
     def refuse(self, config: dict[str, Any]) -> str | None:  # noqa: ARG002
         """Nothing is refused."""
         return None
 
-    def wording(self, choice: str, config: Any) -> Wording:  # noqa: ARG002
+    def prompt_style(self, choice: str, config: Any) -> PromptStyle:  # noqa: ARG002
         """As LLaVA trains; the authors' `main_results/main.py` and `inference_analysis/main.py`."""
         if choice == "official":
-            return Wording("hf_newline", "none", "The photo features a")
-        return Wording("llava", "vicuna_v1")
+            return PromptStyle("hf_newline", "none", "The photo features a")
+        return PromptStyle("llava", "vicuna_v1")
 
     def end_token(self, config: Any) -> int | None:  # noqa: ARG002
         """The tokenizer's."""

@@ -11,7 +11,7 @@ from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from configs.errors import ConfigError
-from train.chat.templates import Wording
+from train.chat.templates import PromptStyle
 from train.models.pixels import ImageBatch
 from train.models.tiles import Size, TileProcessor, tile_processor, tile_tokens
 
@@ -27,7 +27,7 @@ class LlavaNextFamily:
         "vision": ("model.vision_tower.",),
     }
     flash_attention = True
-    markups: tuple[str, ...] = ("llava", "llava_doubled", "hf", "hf_newline", "mistral", "mistral_tight")
+    chat_templates: tuple[str, ...] = ("llava", "llava_doubled", "hf", "hf_newline", "mistral", "mistral_tight")
 
     def refuse(self, config: dict[str, Any]) -> str | None:
         """The class token has no place in a grid of tiles (transformers' model would fail on it, too)."""
@@ -36,12 +36,16 @@ class LlavaNextFamily:
             None if strategy == "default" else f"with vision_feature_select_strategy {strategy!r}; only default works"
         )
 
-    def wording(self, choice: str, config: Any) -> Wording:
-        """Vicuna's markup as LLaVA trains it, or Mistral's; the authors' `main_results/main.py`."""
+    def prompt_style(self, choice: str, config: Any) -> PromptStyle:
+        """Vicuna's template as LLaVA trains it, or Mistral's; the authors' `main_results/main.py`."""
         mistral = config.text_config.model_type == "mistral"
         if choice == "official":
-            return Wording("mistral_tight", answer_delimiter="[/INST]") if mistral else Wording("hf", "vicuna_human")
-        return Wording("mistral") if mistral else Wording("llava", "vicuna_v1")
+            return (
+                PromptStyle("mistral_tight", answer_delimiter="[/INST]")
+                if mistral
+                else PromptStyle("hf", "vicuna_human")
+            )
+        return PromptStyle("mistral") if mistral else PromptStyle("llava", "vicuna_v1")
 
     def end_token(self, config: Any) -> int | None:  # noqa: ARG002
         """The tokenizer's."""

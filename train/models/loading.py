@@ -21,7 +21,7 @@ from transformers.utils import logging as transformers_logging
 from configs.errors import ConfigError
 from configs.locations import is_hub_id
 from data_prep.sample import UnreadableSample
-from train.chat.conversation import IGNORED
+from train.chat.conversation import IGNORE_INDEX
 from train.chat.tokenizer import load_tokenizer
 from train.models.families import Family, TrainableFamily, family_of
 from train.models.fingerprint import model_identity
@@ -130,7 +130,7 @@ class Batch:
     attention_mask: torch.Tensor  # (B, T) int64, 0 on padding
     labels: torch.Tensor  # (B, T) int64, -100 where unsupervised, and at the first token of each conversation
     weights: torch.Tensor  # (B, T) float32
-    owners: torch.Tensor  # (B, T) int64, the conversation (0 to C - 1) that a token belongs to, -1 on padding
+    sequence_ids: torch.Tensor  # (B, T) int64, the conversation (0 to C - 1) that a token belongs to, -1 on padding
     pixels: torch.Tensor  # (N, 3, S, S) uint8
     sources: torch.Tensor  # (C,) int64
     ids: tuple[str, ...]  # C
@@ -153,11 +153,11 @@ class Batch:
 
     def lengths(self) -> torch.Tensor:
         """(C,) tokens of each conversation."""
-        return torch.bincount(self.owners[self.owners >= 0], minlength=len(self.ids))
+        return torch.bincount(self.sequence_ids[self.sequence_ids >= 0], minlength=len(self.ids))
 
     def supervised(self) -> torch.Tensor:
         """(C,) supervised tokens of each conversation: those that the token before them predicts."""
-        return torch.bincount(self.owners[:, 1:][self.labels[:, 1:] != IGNORED], minlength=len(self.ids))
+        return torch.bincount(self.sequence_ids[:, 1:][self.labels[:, 1:] != IGNORE_INDEX], minlength=len(self.ids))
 
 
 class LossModule(nn.Module):
@@ -182,13 +182,15 @@ class LossModule(nn.Module):
         attention = attention_arguments(batch, decoder.config._attn_implementation, embeddings.dtype)
         hidden = decoder(inputs_embeds=embeddings, use_cache=False, **attention)
         states = hidden.last_hidden_state  # (B, T, H)
-        rows, places = (batch.labels[:, 1:] != IGNORED).nonzero(as_tuple=True)  # (M,): place t predicts token t + 1
+        rows, places = (batch.labels[:, 1:] != IGNORE_INDEX).nonzero(
+            as_tuple=True
+        )  # (M,): place t predicts token t + 1
         predicted = (rows, places + 1)
         logits = self.model.lm_head(states[rows, places])  # (M, V): the head runs where it is needed only
         losses = F.cross_entropy(logits.float(), batch.labels[predicted], reduction="none")  # (M,)
         loss = (losses * batch.weights[predicted]).sum()
         by_sample = torch.zeros(len(batch.ids), device=losses.device)
-        by_sample.index_add_(0, batch.owners[predicted], losses.detach())
+        by_sample.index_add_(0, batch.sequence_ids[predicted], losses.detach())
         # 0 x states keeps the graph whole where nothing is supervised
         return loss + 0.0 * states[:, 0].float().sum(), by_sample
 
@@ -199,7 +201,7 @@ class LossModule(nn.Module):
         if not len(pixels):
             size = self.pixels.size
             pixels = torch.zeros(1, 3, size, size, dtype=torch.uint8, device=words.device)
-        features = self.family.image_features(self.model, self.pixels.normalise(pixels, words.dtype))  # (N, P, H)
+        features = self.family.image_features(self.model, self.pixels.normalize(pixels, words.dtype))  # (N, P, H)
         if not len(batch.pixels):
             return words + 0.0 * features.sum()
         places = (batch.input_ids == self.image_token_id).unsqueeze(-1).expand_as(words)
@@ -214,13 +216,13 @@ def attention_arguments(batch: Batch, kernel: str, dtype: torch.dtype) -> dict[s
     """
     if not batch.packed:
         return {"attention_mask": batch.attention_mask}
-    owners = batch.owners[0]  # (T,)
+    sequence_ids = batch.sequence_ids[0]  # (T,)
     starts = torch.cumsum(batch.lengths(), 0) - batch.lengths()  # (C,)
-    places = torch.arange(len(owners), device=owners.device)
-    positions = (places - starts[owners]).unsqueeze(0)  # (1, T)
+    places = torch.arange(len(sequence_ids), device=sequence_ids.device)
+    positions = (places - starts[sequence_ids]).unsqueeze(0)  # (1, T)
     if kernel.startswith("flash_attention"):
         return {"attention_mask": None, "position_ids": positions}
-    visible = (owners[:, None] == owners[None, :]) & (places[:, None] >= places[None, :])  # (T, T)
-    mask = torch.zeros(visible.shape, dtype=dtype, device=owners.device)
+    visible = (sequence_ids[:, None] == sequence_ids[None, :]) & (places[:, None] >= places[None, :])  # (T, T)
+    mask = torch.zeros(visible.shape, dtype=dtype, device=sequence_ids.device)
     mask = mask.masked_fill(~visible, torch.finfo(dtype).min)
     return {"attention_mask": mask[None, None], "position_ids": positions}

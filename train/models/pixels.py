@@ -1,8 +1,8 @@
-"""Images to pixels, exactly as LLaVA trains: padded to a square with the mean colour, resized, normalised as for CLIP.
+"""Images to pixels, exactly as LLaVA trains: padded to a square with the mean colour, resized, normalized as for CLIP.
 
-Workers hand over uint8; `normalise` runs where the model runs. The modes equal transformers' PIL processors, by name
+Workers hand over uint8; `normalize` runs where the model runs. The modes equal transformers' PIL processors, by name
 `LlavaImageProcessorPil(do_pad=True)` for `pad`, `CLIPImageProcessorPil` for `crop`, and `BlipImageProcessorPil`, which
-resizes to a square whatever the shape, for `squash`: identical bytes before normalising, equal to 1e-6 after. (Their
+resizes to a square whatever the shape, for `squash`: identical bytes before normalizing, equal to 1e-6 after. (Their
 torchvision twins resize differently; which of the two a machine would pick depends on what is installed, so neither is
 left to chance here.)
 
@@ -47,7 +47,7 @@ class PixelProcessor:
             raise ConfigError(f"image_mode is {self.mode!r}; choose pad or crop")
 
     def __call__(self, image: Image.Image) -> Pixels:
-        """RGB image of any size to a uint8 array (3, size, size), not yet normalised."""
+        """RGB image of any size to a uint8 array (3, size, size), not yet normalized."""
         if self.mode == "crop":
             square = np.asarray(self._cropped(image))
         elif self.mode == "squash":
@@ -56,8 +56,8 @@ class PixelProcessor:
             square = self._fast_padded(image) if self.fast else np.asarray(self._padded(image))
         return np.ascontiguousarray(square.transpose(2, 0, 1))
 
-    def normalise(self, pixels: torch.Tensor, dtype: torch.dtype = torch.float32) -> torch.Tensor:
-        """(N, 3, size, size) uint8 to normalised pixels of `dtype`, on the device they are on."""
+    def normalize(self, pixels: torch.Tensor, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+        """(N, 3, size, size) uint8 to normalized pixels of `dtype`, on the device they are on."""
         mean = torch.tensor(self.mean, device=pixels.device).view(1, 3, 1, 1)
         std = torch.tensor(self.std, device=pixels.device).view(1, 3, 1, 1)
         return ((pixels.float() / 255 - mean) / std).to(dtype)
@@ -151,7 +151,7 @@ def squashed_pixels(folder: Path, image_size: int) -> PixelProcessor:
 
 
 def mean_and_std(settings: dict[str, Any]) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
-    """What pixels are normalised by, CLIP's unless the processor's settings say otherwise."""
+    """What pixels are normalized by, CLIP's unless the processor's settings say otherwise."""
     mean, std = settings.get("image_mean") or CLIP_MEAN, settings.get("image_std") or CLIP_STD
     return (mean[0], mean[1], mean[2]), (std[0], std[1], std[2])
 
@@ -160,7 +160,7 @@ def mean_and_std(settings: dict[str, Any]) -> tuple[tuple[float, float, float], 
 class ImageBatch:
     """The images of several questions: `T` tiles of all of them in a row, `N` images."""
 
-    pixels: torch.Tensor  # (T, 3, S, S), normalised
+    pixels: torch.Tensor  # (T, 3, S, S), normalized
     tiles: tuple[int, ...]  # (N) tiles of each image
     sizes: tuple[tuple[int, int], ...]  # (N) height and width of each image as it was
     instructions: tuple[tuple[int, ...], ...]  # (N) what a Q-Former that reads the question reads

@@ -4,7 +4,7 @@
                                      to 672 x 672, its upper left, upper right, lower left, lower right: 5 tiles
 
 The grid is the one of the model's resolutions that keeps most of the image. The uint8 tiles equal those of
-transformers' `LlavaNextImageProcessorPil` before normalising, byte for byte. After the tower, rows and columns that
+transformers' `LlavaNextImageProcessorPil` before normalizing, byte for byte. After the tower, rows and columns that
 show padding only are dropped again and a line-end token follows each row: the number of tokens depends on the shape.
 """
 
@@ -51,9 +51,9 @@ class TileProcessor:
                 tiles.append(np.ascontiguousarray(tile.transpose(2, 0, 1)))
         return np.stack(tiles)
 
-    def normalise(self, pixels: torch.Tensor, dtype: torch.dtype = torch.float32) -> torch.Tensor:
-        """(T, 3, size, size) uint8 to normalised pixels of `dtype`, on the device they are on."""
-        return self.square.normalise(pixels, dtype)
+    def normalize(self, pixels: torch.Tensor, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+        """(T, 3, size, size) uint8 to normalized pixels of `dtype`, on the device they are on."""
+        return self.square.normalize(pixels, dtype)
 
 
 def best_resolution(size: Size, grid: Sequence[Size]) -> Size:

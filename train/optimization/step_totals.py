@@ -18,7 +18,7 @@ class Totals:
     """Some rank was asked to stop."""
     supervised: int
     samples: int
-    unsupervised: int
+    without_targets: int
     """Samples without a supervised token."""
     unreadable: int
     tokens: int
@@ -36,7 +36,7 @@ def sum_over_ranks(
     `losses` are this rank's for its `batches`, `own_seconds` is what it spent without waiting for others.
     """
     sums, tokens = [0.0] * len(names), [0.0] * len(names)
-    supervised = samples = unsupervised = unreadable = all_tokens = 0
+    supervised = samples = without_targets = unreadable = all_tokens = 0
     for batch, by_sample in zip(batches, losses.sums, strict=True):
         counts = batch.supervised().tolist()
         rows = zip(batch.sources.tolist(), by_sample.double().tolist(), counts, strict=True)
@@ -46,16 +46,16 @@ def sum_over_ranks(
             sums[source] += summed
             tokens[source] += count
             samples += 1
-            unsupervised += count == 0
+            without_targets += count == 0
         supervised += sum(counts)
         unreadable += len(batch.unreadable)
         all_tokens += int(batch.attention_mask.sum())
-    scalars = [losses.mean, float(stop_requested()), supervised, samples, unsupervised, unreadable, all_tokens]
+    scalars = [losses.mean, float(stop_requested()), supervised, samples, without_targets, unreadable, all_tokens]
     seconds = [own_seconds if rank == world.rank else 0.0 for rank in range(world.size)]
     summed = world.all_sum([*scalars, *seconds, *sums, *tokens])
     (loss, stop, *counts), rest = summed[: len(scalars)], summed[len(scalars) :]
     seconds, sums, tokens = rest[: world.size], rest[world.size : -len(names)], rest[-len(names) :]
     by_source = {name: total / count for name, total, count in zip(names, sums, tokens, strict=True) if count}
-    supervised, samples, unsupervised, unreadable, all_tokens = map(int, counts)
+    supervised, samples, without_targets, unreadable, all_tokens = map(int, counts)
     own = tuple(seconds)
-    return Totals(loss, bool(stop), supervised, samples, unsupervised, unreadable, all_tokens, own, by_source)
+    return Totals(loss, bool(stop), supervised, samples, without_targets, unreadable, all_tokens, own, by_source)

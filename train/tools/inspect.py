@@ -18,7 +18,7 @@ from configs.run import RunConfig
 from data_prep.inspect import choose
 from data_prep.sample import Sample
 from data_prep.shards import ShardSet
-from train.chat.conversation import IMAGE_INDEX, coloured, expand_image
+from train.chat.conversation import IMAGE_INDEX, expand_image, highlight_targets
 from train.data.collate import Encoder
 from train.data.sources import SourceSet
 from train.plan import make_plan
@@ -70,8 +70,8 @@ def describe(sample: Sample, encoder: Encoder, image: bool) -> str:
     if lost:
         parts.append(f"cut at chat.max_length {limit:,}: {lost:,} more are lost")
     if not any(kept.supervised[1:]):
-        parts.append(f"nothing is supervised (chat.unsupervised: {encoder.chat.unsupervised})")
-    return f"{sample.id}\n    {', '.join(parts)}\n{coloured(kept, encoder.renderer.tokenizer)}"
+        parts.append(f"nothing is supervised (chat.no_target_tokens: {encoder.chat.no_target_tokens})")
+    return f"{sample.id}\n    {', '.join(parts)}\n{highlight_targets(kept, encoder.renderer.tokenizer)}"
 
 
 def _open(config: RunConfig, name: str) -> ShardSet:

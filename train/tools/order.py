@@ -42,7 +42,9 @@ def read_epoch(
 ) -> Iterator[tuple[int, list[list[str]]]]:
     """(step within the epoch, ids of each rank) from `from_step` on; one rank's processes run at a time."""
     first, last = epoch * order.steps_per_epoch + from_step, (epoch + 1) * order.steps_per_epoch
-    ranks = [list(ids_of_rank(order, sources, rank, workers, first, last)) for rank in range(order.dealing.plan.world)]
+    ranks = [
+        list(ids_of_rank(order, sources, rank, workers, first, last)) for rank in range(order.partitioner.plan.world)
+    ]
     yield from enumerate(map(list, zip(*ranks, strict=True)), from_step)
 
 

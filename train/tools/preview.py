@@ -9,7 +9,7 @@ from transformers import AutoModelForImageTextToText
 
 from configs.batch_plan import plan_batches
 from configs.run import RunConfig
-from train.chat.conversation import coloured, expand_image
+from train.chat.conversation import expand_image, highlight_targets
 from train.data.lengths import Counts
 from train.data.order import PADDING, EpochOrder
 from train.distributed.determinism import COST
@@ -59,7 +59,7 @@ def _data(plan: RunPlan, tokens: Counts) -> str:
             line = f"{name + role:<28}{len(shards):>12,}{len(manifest.class_names):>10,}{len(manifest.drops):>10,}"
             if not role:
                 rows = tokens[group.starts[number] : group.starts[number + 1]]
-                line += f"{plan.order.mixture.portions()[number].size:>12,}"
+                line += f"{plan.order.mixture.source_mixes()[number].size:>12,}"
                 line += f"{rows['tokens'].sum():>16,}{rows['supervised'].sum():>14,}"
             lines.append(line)
     return "\n".join(lines)
@@ -102,9 +102,9 @@ def _portions(plan: RunPlan) -> list[str]:
     if not plan.config.train.weights:
         return []
     parts = []
-    for name, portion in zip(plan.sources.names, plan.order.mixture.portions(), strict=True):
-        extra = f" + {portion.extra:,} chosen by seed and epoch" if portion.extra else ""
-        parts.append(f"{name} {portion.passes} x {portion.samples:,}{extra}")
+    for name, mix in zip(plan.sources.names, plan.order.mixture.source_mixes(), strict=True):
+        extra = f" + {mix.extra:,} chosen by seed and epoch" if mix.extra else ""
+        parts.append(f"{name} {mix.passes} x {mix.samples:,}{extra}")
     return [f"an epoch is       {'; '.join(parts)}"]
 
 
@@ -132,12 +132,12 @@ def _padding(plan: RunPlan, tokens: Counts) -> str:
     found = []
     for batching in ("padded", "grouped", "packed"):
         chosen = " (train.batching)" if batching == config.train.batching else ""
-        dealing = replace(plan.order.dealing, batching=batching, lengths=tokens["tokens"])
+        partitioner = replace(plan.order.partitioner, batching=batching, lengths=tokens["tokens"])
         if batching != "packed":
             train = config.train
             split = plan_batches(train.global_batch, plan.batches.world, train.micro_batch, train.micro_batch_cap)
-            dealing = replace(dealing, plan=split)
-        run = sum(dealing.tokens_run(step) for step in steps)
+            partitioner = replace(partitioner, plan=split)
+        run = sum(partitioner.tokens_run(step) for step in steps)
         found.append(f"{batching} {run / max(1, real):.2f}{chosen}")
     return f"tokens run        {', '.join(found)} for each real one, over the first {len(steps)} steps"
 
@@ -147,10 +147,12 @@ def _steps(plan: RunPlan) -> str:
     split = f"{batches.world} ranks x {batches.accumulation} accumulation x {batches.micro_batch} micro-batch"
     if train.batching == "packed":
         split = f"packed for {batches.world} ranks, at most {train.token_budget:,} tokens a forward"
-    tail = f"{length.tail} samples {'dropped' if train.tail == 'drop' else 'in a padded batch'} each epoch"
+    leftover = (
+        f"{length.leftover} samples {'dropped' if train.last_batch == 'drop' else 'in a padded batch'} each epoch"
+    )
     return "\n".join(
         (
-            f"steps per epoch   {length.steps_per_epoch:,} ({tail})",
+            f"steps per epoch   {length.steps_per_epoch:,} ({leftover})",
             f"epochs            {train.epochs}, {length.total_steps:,} steps in all",
             f"warm-up           {warmup_steps(length.total_steps, plan.config.optim.warmup_ratio):,} steps",
             f"effective batch   {batches.global_batch} = {split}",
@@ -187,6 +189,6 @@ def first_samples(plan: RunPlan, samples: int) -> str:
         rendered = encoder.renderer.render(sample.turns, encoder.chat.max_length)
         expanded = expand_image(rendered, encoder.image_tokens, encoder.image_token_id, encoder.chat.max_length)
         supervised = sum(expanded.supervised)
-        text = coloured(rendered, encoder.renderer.tokenizer)
+        text = highlight_targets(rendered, encoder.renderer.tokenizer)
         blocks.append(f"{sample.id}: {len(expanded.input_ids)} tokens, {supervised} supervised\n{text}")
     return "\n\n".join(blocks)

@@ -20,7 +20,7 @@ from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 from data_prep.progress import progress_bar
 from data_prep.sample import IMAGE_PLACEHOLDER, Sample
 from data_prep.toy_world.reader import read
-from train.toy.base_tokenizer import ASSISTANT, IGNORED, tokenize
+from train.toy.base_tokenizer import ASSISTANT, IGNORE_INDEX, tokenize
 
 RECALL_LAYER = 2  # after this layer a question's "?" must hold the value it asks for ...
 FETCH_LAYER = 3  # ... and after this one the answer's first position; the layers above match it with the options
@@ -92,9 +92,9 @@ def collate(tokenizer: PreTrainedTokenizerFast, samples: list[Sample], *, image_
 
     return TextBatch(
         ids=padded([row.ids for row in rows], tokenizer.pad_token_id),
-        labels=padded([row.labels for row in rows], IGNORED),
-        notes=padded([row.notes for row in rows], IGNORED),
-        points=padded([row.points for row in rows], IGNORED),
+        labels=padded([row.labels for row in rows], IGNORE_INDEX),
+        notes=padded([row.notes for row in rows], IGNORE_INDEX),
+        points=padded([row.points for row in rows], IGNORE_INDEX),
         stand_in=torch.tensor(words),
     )
 
@@ -135,14 +135,14 @@ def text_loss(
     guidance = _point_loss(model, output.hidden_states[FETCH_LAYER], batch.points)
     for layer, here in ((RECALL_LAYER, ~at_answer), (FETCH_LAYER, at_answer)):
         early = model.model.norm(output.hidden_states[layer])
-        guidance = guidance + _loss_at(model, early, batch.notes.masked_fill(~here, IGNORED))
+        guidance = guidance + _loss_at(model, early, batch.notes.masked_fill(~here, IGNORE_INDEX))
     return answers, guidance
 
 
 def _point_loss(model: LlamaForCausalLM, hidden: Tensor, points: Tensor) -> Tensor:
     """Cross-entropy of where the first head above `FETCH_LAYER` should look. hidden: [B, T, D]; points: [B, T]."""
     layer = model.model.layers[FETCH_LAYER]
-    rows, times = (points != IGNORED).nonzero(as_tuple=True)
+    rows, times = (points != IGNORE_INDEX).nonzero(as_tuple=True)
     normed = layer.input_layernorm(hidden)
     size = layer.self_attn.head_dim
     queries = functional.linear(normed, layer.self_attn.q_proj.weight[:size])[:, None]
@@ -156,7 +156,7 @@ def _point_loss(model: LlamaForCausalLM, hidden: Tensor, points: Tensor) -> Tens
 
 def _loss_at(model: LlamaForCausalLM, hidden: Tensor, labels: Tensor) -> Tensor:
     """Cross-entropy of `labels` [B, T] where they are set; the head runs on those positions only. hidden: [B, T, D]."""
-    wanted = labels != IGNORED
+    wanted = labels != IGNORE_INDEX
     logits = model.lm_head(hidden[wanted]).float()
     return functional.cross_entropy(logits, labels[wanted])
 

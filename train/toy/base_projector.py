@@ -29,7 +29,7 @@ from data_prep.sample import IMAGE_PLACEHOLDER, Sample
 from data_prep.toy_world.facts import keyed_rng
 from data_prep.toy_world.reader import read
 from train.optimization.schedule import half_cosine
-from train.toy.base_tokenizer import IGNORED, Tokens, tokenize
+from train.toy.base_tokenizer import IGNORE_INDEX, Tokens, tokenize
 from train.toy.base_vision import FEATURE_LAYER, image_bytes, patch_features, to_pixels
 
 
@@ -98,7 +98,7 @@ def projector_loss(
     width = max(len(lesson.tokens.ids) for lesson in lessons)
     ids = torch.tensor([lesson.tokens.ids + [pad_id] * (width - len(lesson.tokens.ids)) for lesson in lessons])
     labels = torch.tensor(
-        [lesson.tokens.labels + [IGNORED] * (width - len(lesson.tokens.labels)) for lesson in lessons]
+        [lesson.tokens.labels + [IGNORE_INDEX] * (width - len(lesson.tokens.labels)) for lesson in lessons]
     )
     vectors = model.get_input_embeddings()(ids)
     shown = [lesson.image for lesson in lessons if lesson.image is not None]
@@ -106,7 +106,7 @@ def projector_loss(
     projected = model.model.multi_modal_projector(features[shown])
     vectors = vectors.masked_scatter(places, projected.to(vectors.dtype))
     hidden = model.model.language_model(inputs_embeds=vectors).last_hidden_state
-    wanted = labels != IGNORED
+    wanted = labels != IGNORE_INDEX
     return functional.cross_entropy(model.lm_head(hidden[wanted]).float(), labels[wanted])
 
 

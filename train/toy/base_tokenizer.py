@@ -21,7 +21,7 @@ from data_prep.toy_world.reader import WORDINGS
 SPECIAL = ("<unk>", "<s>", "</s>", "<pad>", IMAGE_PLACEHOLDER)
 USER, ASSISTANT = "USER:", "ASSISTANT:"
 PIECES = r"USER:|ASSISTANT:|\w+|[^\w\s]"
-IGNORED = -100  # the label of a position that is not learned from
+IGNORE_INDEX = -100  # the label of a position that is not learned from
 
 # Words that the world's own texts do not use but questions about it may.
 SPARE_WORDS = (
@@ -55,8 +55,8 @@ class Tokens:
         """Append positions that predict nothing and point nowhere."""
         self.ids.extend(ids)
         self.notes.extend(notes)
-        self.points.extend([IGNORED] * len(ids))
-        self.labels.extend([IGNORED] * (len(self.ids) - len(self.labels)))
+        self.points.extend([IGNORE_INDEX] * len(ids))
+        self.labels.extend([IGNORE_INDEX] * (len(self.ids) - len(self.labels)))
 
 
 def build_tokenizer(seed: int) -> PreTrainedTokenizerFast:
@@ -104,21 +104,21 @@ def tokenize(
     image_id = tokenizer.convert_tokens_to_ids(IMAGE_PLACEHOLDER)
     question_mark = tokenizer.convert_tokens_to_ids("?")
     letters, full_stop = set(tokenizer.convert_tokens_to_ids(list(LETTERS))), tokenizer.convert_tokens_to_ids(".")
-    tokens = Tokens([tokenizer.bos_token_id], [IGNORED], [IGNORED], [IGNORED])
+    tokens = Tokens([tokenizer.bos_token_id], [IGNORE_INDEX], [IGNORE_INDEX], [IGNORE_INDEX])
     options: dict[int, int] = {}  # where each option of the latest list stands
     turns = list(turns)
     for number, turn in enumerate(turns):
         if turn.speaker == "gpt":
             piece = [*encode(tokenizer, turn.text), tokenizer.eos_token_id]
             tokens.labels[-1:] = piece  # each position predicts the next, beginning with the one before the answer
-            notes = [IGNORED] * len(piece)
+            notes = [IGNORE_INDEX] * len(piece)
             if recall and recall[number // 2] and len(piece) == 3:  # a name: its first word calls for the second
                 notes[0] = piece[1]
             tokens.extend(piece, notes)
             continue
         piece = encode(tokenizer, f"{USER} {turn.text} {ASSISTANT}")
         piece = [id_ for token in piece for id_ in [token] * (image_tokens if token == image_id else 1)]
-        notes = [IGNORED] * len(piece)
+        notes = [IGNORE_INDEX] * len(piece)
         for place in range(len(piece) - 3):
             if piece[place] in letters and piece[place + 1] == full_stop:  # an option, "B . moss": at "moss" the letter
                 notes[place + 2] = piece[place]

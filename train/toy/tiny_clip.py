@@ -80,14 +80,14 @@ def train_clip(
     )
     steps = recipe.epochs * (len(labels) // min(recipe.images, len(labels)))
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, steps))
-    normalise = PixelProcessor(recipe.image_size).normalise
+    normalize = PixelProcessor(recipe.image_size).normalize
     losses: list[float] = []
     last = time.monotonic()
     progress = progress_bar(batches(len(labels), recipe, draw), name="CLIP", unit="steps", total=steps)
     for rows in progress:
         text = texts[int(torch.randint(len(TEMPLATES), (), generator=draw))]
         present, owners = torch.unique(labels[rows], return_inverse=True)
-        images = normalise(varied(pixels[rows], recipe.shift, draw))
+        images = normalize(varied(pixels[rows], recipe.shift, draw))
         seen = functional.normalize(model.get_image_features(pixel_values=images).pooler_output, dim=-1)
         said = {"input_ids": text["input_ids"][present], "attention_mask": text["attention_mask"][present]}
         read = functional.normalize(model.get_text_features(**said).pooler_output, dim=-1)

@@ -35,7 +35,7 @@ def blip(tmp_path_factory):
     return write_tiny_family(tmp_path_factory.mktemp("blip") / "tiny", "blip-2", ["cat"])
 
 
-def normalised(vectors):
+def normalized(vectors):
     return vectors / vectors.norm(dim=-1, keepdim=True)
 
 
@@ -60,7 +60,7 @@ def test_eva_is_the_vision_half_of_a_blip_2_folder_with_its_weights(blip, pictur
     with torch.inference_mode():
         theirs = whole.vision_model(pixel_values=pixels["pixel_values"]).pooler_output
     assert isinstance(encoder.model, Blip2VisionModel)
-    assert torch.allclose(ours, normalised(theirs), atol=1e-5)
+    assert torch.allclose(ours, normalized(theirs), atol=1e-5)
     assert not torch.allclose(ours[0], ours[1], atol=1e-3)
 
 

@@ -279,7 +279,7 @@ def test_tiles_and_their_tokens_are_those_of_transformers(families, size):
     image = Image.effect_noise(size, 80).convert("RGB")
     ours = family.pixel_processor(families["llava_next"], config, "export")
     theirs = processor.image_processor(image, return_tensors="pt")["pixel_values"][0]
-    torch.testing.assert_close(ours.normalise(torch.from_numpy(ours(image))), theirs, atol=1e-6, rtol=0)
+    torch.testing.assert_close(ours.normalize(torch.from_numpy(ours(image))), theirs, atol=1e-6, rtol=0)
     tokens = tile_tokens(size[::-1], ours.grid, 32, 8)
     assert tokens == processor(text="<image>", images=image)["input_ids"][0].count(config.image_token_id)
 

@@ -46,7 +46,7 @@ def plain_answer(folder, predictor, prompt):
     ids = torch.tensor([prompt.input_ids])
     image = {}
     if prompt.pixels is not None:
-        image["pixel_values"] = predictor.pixels.normalise(torch.from_numpy(prompt.pixels)[None])
+        image["pixel_values"] = predictor.pixels.normalize(torch.from_numpy(prompt.pixels)[None])
     output = model.generate(
         input_ids=ids,
         attention_mask=torch.ones_like(ids),

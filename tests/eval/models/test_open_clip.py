@@ -25,7 +25,7 @@ def test_weights_must_be_named():
 
 
 class Stub(torch.nn.Module):
-    """What open_clip's models offer: `encode_image` and `encode_text`, not normalised."""
+    """What open_clip's models offer: `encode_image` and `encode_text`, not normalized."""
 
     def __init__(self):
         super().__init__()

@@ -64,8 +64,8 @@ def test_every_family_names_the_text_that_the_authors_split_at(tiny_model, famil
     }
     for name, mark in marks.items():
         loaded = load_model(str(families[name]), None, "fp32", "sdpa")
-        assert loaded.family.wording("official", loaded.model.config).answer_delimiter == mark
-    assert family_of(tiny_model).wording("official", None).answer_delimiter == "ASSISTANT:"
+        assert loaded.family.prompt_style("official", loaded.model.config).answer_delimiter == mark
+    assert family_of(tiny_model).prompt_style("official", None).answer_delimiter == "ASSISTANT:"
 
 
 def test_the_doubled_turn_in_llamas_tokens_ends_with_the_space_of_the_authors_text():

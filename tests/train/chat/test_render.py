@@ -12,9 +12,9 @@ from transformers import AutoTokenizer
 from configs.errors import ConfigError, DataError
 from configs.protocol import ProtocolConfig
 from data_prep.sample import Turn, parse_turns
-from train.chat.conversation import IGNORED, IMAGE_INDEX, Rendered, coloured, expand_image
+from train.chat.conversation import IGNORE_INDEX, IMAGE_INDEX, TokenizedConversation, expand_image, highlight_targets
 from train.chat.render import ChatRenderer, main
-from train.chat.templates import MARKUPS, VICUNA_V1
+from train.chat.templates import CHAT_TEMPLATES, VICUNA_V1
 from train.chat.tokenizer import load_tokenizer
 from train.toy.random_models import word_tokenizer
 from train.toy.tiny_families import byte_level_tokenizer
@@ -52,7 +52,7 @@ def test_llava_markup_gives_llavas_own_ids_and_labels(tokenizer_file):
 def test_hf_markup_gives_the_ids_of_one_call_of_the_tokenizer():
     tokenizer = load_tokenizer(LLAMA)
     tokenizer.add_tokens(["<image>"], special_tokens=True)
-    renderer = ChatRenderer(tokenizer, markup="hf", system_prompt="none")
+    renderer = ChatRenderer(tokenizer, template="hf", system_prompt="none")
     turns = (QUESTION, ANSWER, Turn("human", "And here?"), Turn("gpt", "a blue moon"))
     text = "USER: <image>\nWhat is it ? ASSISTANT: a red star</s>USER: And here? ASSISTANT: a blue moon</s>"
     image = tokenizer.convert_tokens_to_ids("<image>")
@@ -76,14 +76,14 @@ SPOKEN = {
 }
 
 
-@pytest.mark.parametrize("markup", SPOKEN)
+@pytest.mark.parametrize("template", SPOKEN)
 @pytest.mark.parametrize("kind", [pytest.param("llama", marks=needs_llama), "byte_level"])
-def test_a_markups_question_and_answer_have_the_ids_of_one_call_of_the_tokenizer(markup, kind):
+def test_a_chat_templates_question_and_answer_have_the_ids_of_one_call_of_the_tokenizer(template, kind):
     tokenizer = load_tokenizer(LLAMA) if kind == "llama" else byte_level_tokenizer("What is it a red star <s>".split())
     tokenizer.add_tokens(["<image>"], special_tokens=True)
     image = tokenizer.convert_tokens_to_ids("<image>")
-    renderer = ChatRenderer(tokenizer, markup, "none", end=7)
-    text, first = SPOKEN[markup], renderer.words.image_first
+    renderer = ChatRenderer(tokenizer, template, "none", end=7)
+    text, first = SPOKEN[template], renderer.words.image_first
     start = [IMAGE_INDEX] * first + [renderer.bos]
     asked = [*start, *(IMAGE_INDEX if i == image else i for i in tokenizer(text, add_special_tokens=False).input_ids)]
     assert renderer.render_question((QUESTION,)) == asked
@@ -111,14 +111,14 @@ def test_a_markup_without_a_place_for_it_refuses_a_system_prompt_and_a_second_qu
 
 def test_the_schema_offers_every_markup_there_is():
     choices = next(field for field in fields(ProtocolConfig) if field.name == "markup").metadata["choices"]
-    assert set(choices) == {"family", "official", *MARKUPS}
+    assert set(choices) == {"family", "official", *CHAT_TEMPLATES}
 
 
 def test_answers_and_their_ends_are_supervised_and_nothing_else(tokenizer):
     rendered = ChatRenderer(tokenizer, system_prompt="none").render((QUESTION, ANSWER, QUESTION, ANSWER))
     lit = [w for w, on in zip(words(tokenizer, rendered.input_ids), rendered.supervised, strict=True) if on]
     assert lit == ["a", "red", "star", "</s>"] * 2
-    assert rendered.labels.count(IGNORED) == len(rendered.input_ids) - 8
+    assert rendered.labels.count(IGNORE_INDEX) == len(rendered.input_ids) - 8
 
 
 def test_the_image_comes_first_wherever_the_record_has_it(tokenizer):
@@ -166,7 +166,7 @@ def test_text_only_conversations_are_cut_and_those_with_an_image_wait_for_its_ex
 
 
 def test_the_image_becomes_its_tokens_and_the_cut_comes_after():
-    rendered = Rendered([1, IMAGE_INDEX, 7, 8, 9], [False, False, False, True, True])
+    rendered = TokenizedConversation([1, IMAGE_INDEX, 7, 8, 9], [False, False, False, True, True])
     expanded = expand_image(rendered, image_tokens=4, image_token_id=5, max_length=7)
     assert expanded.input_ids == [1, 5, 5, 5, 5, 7, 8]
     assert expanded.supervised == [False] * 6 + [True]
@@ -174,7 +174,9 @@ def test_the_image_becomes_its_tokens_and_the_cut_comes_after():
 
 def test_a_cut_through_an_image_is_an_error_that_names_the_limit():
     with pytest.raises(DataError, match="max_length 3 cuts through the image's 4 tokens"):
-        expand_image(Rendered([1, IMAGE_INDEX], [False, False]), image_tokens=4, image_token_id=5, max_length=3)
+        expand_image(
+            TokenizedConversation([1, IMAGE_INDEX], [False, False]), image_tokens=4, image_token_id=5, max_length=3
+        )
 
 
 @pytest.mark.parametrize(
@@ -198,7 +200,7 @@ def test_a_tokenizer_without_the_markups_tokens_is_refused():
 
 def test_supervised_tokens_are_shown_in_green(tokenizer):
     rendered = ChatRenderer(tokenizer, system_prompt="none").render((QUESTION, ANSWER))
-    assert "\033[32ma red star</s>\033[0m" in coloured(rendered, tokenizer).replace(" </s>", "</s>")
+    assert "\033[32ma red star</s>\033[0m" in highlight_targets(rendered, tokenizer).replace(" </s>", "</s>")
 
 
 def test_the_command_renders_every_record_also_the_silent_one(tokenizer, tmp_path):
@@ -213,7 +215,7 @@ def test_the_command_renders_every_record_also_the_silent_one(tokenizer, tmp_pat
     assert "2 conversations rendered, 1 without a supervised token" in done.stderr
     first, second = json.loads(output.read_text())
     assert len(first["input_ids"]) == len(first["labels"])
-    assert set(second["labels"]) == {IGNORED}
+    assert set(second["labels"]) == {IGNORE_INDEX}
 
 
 @pytest.mark.parametrize("place", ["nope", "./nope", "/no/where"])

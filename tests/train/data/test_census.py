@@ -27,7 +27,8 @@ data:
   {{shards: {root}/shards-{shards}, samples_per_shard: {per_shard},
    sources: {{talk: {{reader: llava, path: {raw}}}}}}}
 model: {{base: none}}
-train: {{sources: [talk], global_batch: 24, micro_batch: 1, shuffle_block: {block}, tail: {tail}, epochs: 2}}
+train: {{sources: [talk], global_batch: 24, micro_batch: 1, shuffle_block: {block}, epochs: 2,
+  last_batch: {last_batch}}}
 """
 
 
@@ -41,28 +42,30 @@ def root(tmp_path_factory) -> Path:
     return root
 
 
-def config_file(root: Path, shards: int, tail: str) -> Path:
-    file = root / f"{shards}-{tail}.yaml"
+def config_file(root: Path, shards: int, last_batch: str) -> Path:
+    file = root / f"{shards}-{last_batch}.yaml"
     raw, per_shard = root / "raw.json", PER_SHARD[shards]
     file.write_text(
-        CONFIG.format(root=root, shards=shards, per_shard=per_shard, raw=raw, tail=tail, block=2 * per_shard)
+        CONFIG.format(
+            root=root, shards=shards, per_shard=per_shard, raw=raw, last_batch=last_batch, block=2 * per_shard
+        )
     )
     return file
 
 
 @pytest.mark.filterwarnings("ignore:This DataLoader will create")
-@pytest.mark.parametrize("tail", ["drop", "pad"])
+@pytest.mark.parametrize("last_batch", ["drop", "pad"])
 @pytest.mark.parametrize("shards", PER_SHARD)
-def test_what_all_ranks_read_is_the_manifest_from_every_resume_point(root, shards, tail):
-    config = load_config(RunConfig, config_file(root, shards, tail))[0]
+def test_what_all_ranks_read_is_the_manifest_from_every_resume_point(root, shards, last_batch):
+    config = load_config(RunConfig, config_file(root, shards, last_batch))[0]
     sources = SourceSet(Path(config.data.shards), config.train.sources)
     assert len(sources.sets[0].manifest.shards) == shards
     manifest = Counter(sources.record(position).id for position in range(SAMPLES))
     assert len(manifest) == SAMPLES
     length = Length.of(len(sources), config.train)
     order = EpochOrder.of(plan_order(config, sources, 1).mixture, config.seed, 1).positions
-    tail_left = Counter(sources.record(position).id for position in order[24 * length.steps_per_epoch :])
-    assert tail_left.total() == (length.tail if tail == "drop" else 0)
+    left_out = Counter(sources.record(position).id for position in order[24 * length.steps_per_epoch :])
+    assert left_out.total() == (length.leftover if last_batch == "drop" else 0)
     straight: list[Counter[str]] | None = None
     for world in (1, 2, 3, 4, 8):
         steps = plan_order(config, sources, world)
@@ -74,4 +77,4 @@ def test_what_all_ranks_read_is_the_manifest_from_every_resume_point(root, shard
                 read = [Counter(name for ids in step for name in ids) for step in zip(*ranks, strict=True)]
                 straight = read if straight is None else straight
                 assert read == straight[resumed:], "a step holds the same samples in every world"
-                assert sum(straight[:resumed] + read, Counter()) + tail_left == manifest
+                assert sum(straight[:resumed] + read, Counter()) + left_out == manifest

@@ -7,8 +7,8 @@ import torch
 
 from configs.errors import DataError
 from data_prep.sample import Sample, Turn
-from train.chat.conversation import IGNORED
-from train.data.collate import UnsupervisedError, collate
+from train.chat.conversation import IGNORE_INDEX
+from train.data.collate import NoTargetTokensError, collate
 from train.data.order import PADDING
 from train.data.sources import SourceSet
 from train.loss import local_units, weigh
@@ -38,7 +38,7 @@ def test_a_batch_is_padded_on_the_right_and_its_pixels_are_uint8(plan):
     rows = [examples[0], examples[len(examples.sources) - 1], examples[PADDING]]
     batch = collate(rows)
     assert batch.attention_mask.sum(dim=1).tolist() == [len(row.input_ids) for row in rows]
-    assert batch.labels[batch.attention_mask == 0].eq(IGNORED).all()
+    assert batch.labels[batch.attention_mask == 0].eq(IGNORE_INDEX).all()
     assert batch.pixels.dtype == torch.uint8
     assert batch.sources.tolist() == [0, 1, -1]
     image_id = plan.encoder.image_token_id
@@ -71,9 +71,9 @@ def test_a_sample_that_cannot_be_trained_on_is_named(plan, bad, complaint):
 
 def test_a_sample_without_a_supervised_token_is_an_error_or_by_config_kept_without_weight(plan):
     long = sample("a " * 400, "b")
-    with pytest.raises(UnsupervisedError, match=r"x/1: no token is supervised within chat\.max_length 256"):
+    with pytest.raises(NoTargetTokensError, match=r"x/1: no token is supervised within chat\.max_length 256"):
         plan.encoder.encode(long, 0)
-    tolerant = replace(plan.encoder, chat=replace(plan.encoder.chat, unsupervised="drop"))
+    tolerant = replace(plan.encoder, chat=replace(plan.encoder.chat, no_target_tokens="drop"))
     assert local_units([collate([tolerant.encode(long, 0)])], "sample") == 0
 
 
@@ -88,11 +88,11 @@ def test_worker_processes_change_nothing(plan):
         assert torch.equal(alone, helped)
 
 
-@pytest.mark.parametrize("normalisation", ["token", "sample", "micro_batch"])
-def test_the_weights_of_a_whole_batch_sum_to_the_scale(plan, normalisation):
+@pytest.mark.parametrize("reduction", ["token", "sample", "micro_batch"])
+def test_the_weights_of_a_whole_batch_sum_to_the_scale(plan, reduction):
     examples = plan.training_batches().examples
     batches = [collate([examples[i] for i in range(start, start + 3)]) for start in (0, 90, 120)]
-    units = local_units(batches, normalisation)
+    units = local_units(batches, reduction)
     for batch in batches:
-        weigh(batch, normalisation, units, 6.0)
+        weigh(batch, reduction, units, 6.0)
     assert float(sum(batch.weights.double().sum() for batch in batches)) == pytest.approx(6.0, rel=1e-6)

@@ -14,7 +14,7 @@ from configs.batch_plan import plan_batches
 from configs.errors import ConfigError
 from configs.training import TrainConfig
 from train.data.order import PADDING, EpochOrder, Mixture, OrderState, data_steps, keyed_hash
-from train.data.packing import rank_share
+from train.data.packing import rank_micro_batches
 from train.plan import make_plan
 from train.tools.preview import preview
 
@@ -77,7 +77,7 @@ def test_a_block_reads_from_few_shards():
 
 def test_an_epoch_by_weight_is_a_declared_multiset():
     mixture = Mixture(PLAIN.shards, weights=(2.5, 0.25), block=1000)
-    assert [(p.samples, p.passes, p.extra, p.size) for p in mixture.portions()] == [(30, 2, 15, 75), (17, 0, 4, 4)]
+    assert [(p.samples, p.passes, p.extra, p.size) for p in mixture.source_mixes()] == [(30, 2, 15, 75), (17, 0, 4, 4)]
     counts = Counter(EpochOrder.of(mixture, seed=3, epoch=1).positions.tolist())
     assert Counter(counts[p] for p in range(30)) == {2: 15, 3: 15}
     assert Counter(counts[p] for p in range(30, 47)) == {0: 13, 1: 4}
@@ -106,7 +106,7 @@ def test_every_sample_is_read_exactly_once_by_some_rank_in_equally_many_steps(wo
     read: Counter[int] = Counter()
     for step in range(2):  # 47 samples, padded to 48
         batch = order.step(step, 24)
-        shares = [rank_share(batch, rank, plan) for rank in range(world)]
+        shares = [rank_micro_batches(batch, rank, plan) for rank in range(world)]
         assert {len(share) for share in shares} == {plan.accumulation}
         assert {len(micro) for share in shares for micro in share} == {plan.micro_batch}
         read.update(position for share in shares for micro in share for position in micro)

@@ -13,7 +13,7 @@ from configs.errors import ConfigError
 from train.benchmarks import order
 from train.data.collate import collate, pack
 from train.data.order import PADDING
-from train.data.packing import Dealing, packed_shares, rank_share
+from train.data.packing import BatchPartitioner, packed_micro_batches, rank_micro_batches
 from train.loss import local_units, weigh
 from train.models.loading import LossModule, attention_arguments, load_model
 from train.models.trainable import choose_trainable
@@ -23,9 +23,9 @@ from train.tools.preview import preview
 LENGTHS = np.random.default_rng(0).integers(5, 200, 500).astype(np.uint32)
 
 
-def dealing(batching: str, world: int, micro_batch: int = 4, budget: int = 256) -> Dealing:
+def partitioner(batching: str, world: int, micro_batch: int = 4, budget: int = 256) -> BatchPartitioner:
     size = 1 if batching == "packed" else micro_batch
-    return Dealing(plan_batches(48, world, size, 16), batching, budget, LENGTHS)
+    return BatchPartitioner(plan_batches(48, world, size, 16), batching, budget, LENGTHS)
 
 
 def batch_of(step: int, padding: int = 0) -> list[int]:
@@ -33,7 +33,7 @@ def batch_of(step: int, padding: int = 0) -> list[int]:
 
 
 def test_the_docstrings_example():
-    assert packed_shares([7, 6, 5, 4, 2, 2], [7, 6, 5, 4, 2, 2], 2, 10) == [[[7, 2], [4]], [[6, 2], [5]]]
+    assert packed_micro_batches([7, 6, 5, 4, 2, 2], [7, 6, 5, 4, 2, 2], 2, 10) == [[[7, 2], [4]], [[6, 2], [5]]]
 
 
 @pytest.mark.parametrize("batching", ["padded", "grouped", "packed"])
@@ -41,16 +41,16 @@ def test_the_docstrings_example():
 @pytest.mark.parametrize("padding", [0, 5, 47])
 def test_every_sample_of_a_step_is_run_once_in_equally_many_micro_batches(batching, world, padding):
     batch = batch_of(0, padding)
-    shares = dealing(batching, world).shares(batch)
+    shares = partitioner(batching, world).all_ranks(batch)
     assert len({len(share) for share in shares}) == 1
     run = Counter(p for share in shares for micro in share for p in micro if p != PADDING)
     assert run == Counter(p for p in batch if p != PADDING)
-    assert shares == [dealing(batching, world).share(batch, rank) for rank in range(world)]
+    assert shares == [partitioner(batching, world).of_rank(batch, rank) for rank in range(world)]
 
 
 def test_no_packed_micro_batch_exceeds_the_budget_and_ranks_are_balanced():
     for step in range(20):
-        shares = dealing("packed", 4).shares(batch_of(step))
+        shares = partitioner("packed", 4).all_ranks(batch_of(step))
         tokens = [[sum(int(LENGTHS[p]) for p in micro if p != PADDING) for micro in share] for share in shares]
         assert max(max(share) for share in tokens) <= 256
         sums = [sum(share) for share in tokens]
@@ -64,8 +64,8 @@ def padded_tokens(shares) -> int:
 def test_grouping_pads_less_than_dealing_one_by_one():
     batch = batch_of(0)
     real = int(LENGTHS[batch].sum())
-    assert padded_tokens(dealing("grouped", 2).shares(batch)) < 1.15 * real
-    assert padded_tokens(dealing("padded", 2).shares(batch)) > 1.3 * real
+    assert padded_tokens(partitioner("grouped", 2).all_ranks(batch)) < 1.15 * real
+    assert padded_tokens(partitioner("padded", 2).all_ranks(batch)) > 1.3 * real
 
 
 @pytest.fixture(scope="module")
@@ -85,12 +85,12 @@ def module_of(plan, mode: str, attention: str) -> tuple[LossModule, dict[str, to
     return LossModule(loaded.model, plan.family, plan.encoder.pixels).eval(), trained
 
 
-def gradients(module: LossModule, trained, batches, normalisation: str) -> tuple[float, dict[str, torch.Tensor]]:
+def gradients(module: LossModule, trained, batches, reduction: str) -> tuple[float, dict[str, torch.Tensor]]:
     module.zero_grad()
-    units = local_units(batches, normalisation)
+    units = local_units(batches, reduction)
     total = torch.zeros(())
     for batch in batches:
-        weigh(batch, normalisation, units, 1.0)
+        weigh(batch, reduction, units, 1.0)
         loss, _ = module(batch)
         loss.backward()
         total = total + loss.detach()
@@ -106,15 +106,15 @@ def mixed(plan) -> list[int]:
 
 @pytest.mark.parametrize("mode", ["projector", "lora"])
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
-@pytest.mark.parametrize("normalisation", ["token", "sample"])
-def test_packed_and_padded_loss_and_gradients_are_equal(plan, mode, attention, normalisation):
+@pytest.mark.parametrize("reduction", ["token", "sample"])
+def test_packed_and_padded_loss_and_gradients_are_equal(plan, mode, attention, reduction):
     module, trained = module_of(plan, mode, attention)
     examples = [plan.training_batches().examples[p] for p in mixed(plan)]
     assert {example.pixels is None for example in examples} == {True, False}
     alone = [collate([example]) for example in examples]
-    loss, expected = gradients(module, trained, alone, normalisation)
+    loss, expected = gradients(module, trained, alone, reduction)
     packed = [pack(examples[:4]), pack(examples[4:]), pack([plan.encoder.padding()])]
-    packed_loss, got = gradients(module, trained, packed, normalisation)
+    packed_loss, got = gradients(module, trained, packed, reduction)
     assert packed_loss == pytest.approx(loss, rel=1e-5)
     for name, gradient in expected.items():
         assert (got[name] - gradient).norm() <= 1e-5 * gradient.norm(), name
@@ -136,7 +136,7 @@ def test_flash_attention_gets_no_mask_and_positions_that_transformers_takes_for_
     batch = pack([plan.training_batches().examples[p] for p in mixed(plan)])
     arguments = attention_arguments(batch, "flash_attention_2", torch.bfloat16)
     assert arguments["attention_mask"] is None
-    assert torch.equal(find_packed_sequence_indices(arguments["position_ids"]), batch.owners)
+    assert torch.equal(find_packed_sequence_indices(arguments["position_ids"]), batch.sequence_ids)
 
 
 def test_a_packed_batch_knows_its_conversations(plan):
@@ -169,8 +169,8 @@ def test_training_batches_follow_the_plan(workshop):
     ("overrides", "complaint"),
     [
         (["train.batching=packed", "train.token_budget=100"], "token_budget 100 has no room for a sample of .* 256"),
-        (["train.batching=packed", "loss.normalisation=micro_batch"], "use normalisation token or sample"),
-        (["train.batching=grouped", "loss.normalisation=micro_batch"], "use normalisation token or sample"),
+        (["train.batching=packed", "loss.reduction=micro_batch"], "use reduction token or sample"),
+        (["train.batching=grouped", "loss.reduction=micro_batch"], "use reduction token or sample"),
     ],
 )
 def test_impossible_batching_is_refused(workshop, overrides, complaint):
@@ -179,7 +179,7 @@ def test_impossible_batching_is_refused(workshop, overrides, complaint):
 
 
 def test_padded_batches_are_dealt_one_by_one():
-    assert rank_share(list("abcdefgh"), 1, plan_batches(8, 2, 2, 16)) == [["b", "d"], ["f", "h"]]
+    assert rank_micro_batches(list("abcdefgh"), 1, plan_batches(8, 2, 2, 16)) == [["b", "d"], ["f", "h"]]
 
 
 def test_the_dry_run_says_what_an_epoch_is_and_what_padding_and_text_cost(workshop):

@@ -141,7 +141,7 @@ def test_a_pointer_file_means_nothing(tmp_path, seen, content):
 
 @pytest.mark.fault(14, "checkpoint of another format, config, data or split", "refused with the difference")
 def test_what_belongs_to_something_else_is_refused_with_the_difference(workshop, seen):
-    plan = make_plan(workshop.config("other", "loss.normalisation=micro_batch"), 2, "cpu")
+    plan = make_plan(workshop.config("other", "loss.reduction=micro_batch"), 2, "cpu")
     identity = open_run(plan, resume=False).identity
     write(plan.run, 5, **identity)
     assert open_run(plan, resume=True).step == 5, "it can be accepted"
@@ -149,15 +149,15 @@ def test_what_belongs_to_something_else_is_refused_with_the_difference(workshop,
     for override, words in (
         ("optim.lr_projector=0.5", "optim.lr_projector 0.01 -> 0.5"),
         ("train.micro_batch=4", "train.micro_batch 2 -> 4"),
-        ("loss.normalisation=token", "loss.normalisation 'micro_batch' -> 'token'"),
+        ("loss.reduction=token", "loss.reduction 'micro_batch' -> 'token'"),
         ("train.sources=[talk]", "data.pictures"),
     ):
-        changed = make_plan(workshop.config("other", "loss.normalisation=micro_batch", override), 2, "cpu")
+        changed = make_plan(workshop.config("other", "loss.reduction=micro_batch", override), 2, "cpu")
         with pytest.raises(RunError, match="belongs to another run") as refused:
             open_run(changed, resume=True)
         assert words in str(refused.value)
         refusals[override] = words
-    elsewhere = make_plan(workshop.config("other", "loss.normalisation=micro_batch"), 4, "cpu")
+    elsewhere = make_plan(workshop.config("other", "loss.reduction=micro_batch"), 4, "cpu")
     with pytest.raises(RunError, match=r"world_size 2 -> 4.*--accept-change world_size"):
         open_run(elsewhere, resume=True)
     assert open_run(elsewhere, resume=True, accepted=["world_size"]).step == 5

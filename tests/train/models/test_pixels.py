@@ -32,10 +32,10 @@ def theirs(mode: str, side: int):
 def test_pixels_are_transformers_pixels(mode, size):
     image, ours = picture(size), PixelProcessor(32, mode)
     raw = theirs(mode, 32)(image, do_normalize=False, do_rescale=False, return_tensors="np")["pixel_values"][0]
-    assert np.array_equal(ours(image), raw.astype(np.uint8)), "identical bytes before normalising"
-    normalised = theirs(mode, 32)(image, return_tensors="pt")["pixel_values"][0]
-    mine = ours.normalise(torch.from_numpy(ours(image))[None])[0]
-    torch.testing.assert_close(mine, normalised, rtol=0, atol=1e-6)
+    assert np.array_equal(ours(image), raw.astype(np.uint8)), "identical bytes before normalizing"
+    normalized = theirs(mode, 32)(image, return_tensors="pt")["pixel_values"][0]
+    mine = ours.normalize(torch.from_numpy(ours(image))[None])[0]
+    torch.testing.assert_close(mine, normalized, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("side", [32, 224])

@@ -65,7 +65,7 @@ def sample(question: str, answer: str) -> Sample:
 def test_a_cut_and_a_sample_that_teaches_nothing_are_said(encoder):
     text = describe(sample("a " * 400, "b"), encoder, image=False)
     assert "256 tokens, 0 supervised (0%), cut at chat.max_length 256: " in text
-    assert "nothing is supervised (chat.unsupervised: error)" in text
+    assert "nothing is supervised (chat.no_target_tokens: error)" in text
 
 
 def test_a_sample_that_cannot_be_rendered_is_shown_with_its_reason(encoder):

@@ -18,7 +18,7 @@ import train.toy.tiny_base
 from data_prep.sample import Sample, Turn
 from data_prep.toy_world.reader import read
 from train.toy.base_metrics import accuracy_of_letters, classification, greedy_answers, text_questions
-from train.toy.base_tokenizer import IGNORED, build_tokenizer, encode, tokenize
+from train.toy.base_tokenizer import IGNORE_INDEX, build_tokenizer, encode, tokenize
 from train.toy.base_vision import image_bytes, linear_probe, to_pixels
 from train.toy.tiny_base import BaseRecipe, build, dry_run
 
@@ -105,7 +105,7 @@ def test_only_answers_and_their_ends_are_learned_in_the_markup_of_vicuna_v1() ->
     tokens = tokenize(tokenizer(), turns, image_tokens=1)
     expected = "<s> USER: <image> What is this ? ASSISTANT: A </s> USER: Who found it ? ASSISTANT: monks </s>"
     assert tokenizer().convert_ids_to_tokens(tokens.ids) == expected.split()
-    learned = [(t, tokens.labels[t]) for t in range(len(tokens.ids)) if tokens.labels[t] != IGNORED]
+    learned = [(t, tokens.labels[t]) for t in range(len(tokens.ids)) if tokens.labels[t] != IGNORE_INDEX]
     assert all(tokens.ids[t + 1] == label for t, label in learned)
     assert tokenizer().convert_ids_to_tokens([label for _, label in learned]) == ["A", "</s>", "monks", "</s>"]
 
