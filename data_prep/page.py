@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
-from markupsafe import ChatTemplate
+from markupsafe import Markup
 
 LONG_TABLE = 60  # rows; Markdown prints the first of a longer table, HTML folds it
 
@@ -127,7 +127,7 @@ def _template() -> Template:
 
 def _keep_percent_sign(value: object) -> object:
     """Text with a no-break space before each per cent sign, so that no line begins with one."""
-    return value.replace(" %", "\u00a0%") if isinstance(value, str) and not isinstance(value, ChatTemplate) else value
+    return value.replace(" %", "\u00a0%") if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def _anchor(text: str) -> str:
