@@ -132,7 +132,7 @@ def readers() -> str:
 
 def differences() -> str:
     """A table of where the released code of the paper does otherwise than the paper says."""
-    lines = ["| | the authors' code | settings that choose | otherwise |", "| --- | --- | --- | --- |"]
+    lines = ["| | the authors' code | settings that choose | note |", "| --- | --- | --- | --- |"]
     for difference in AUDIT:
         settings = ", ".join(f"`{name}`" for name in difference.settings)
         lines.append(f"| {difference.number} | {_cell(difference.told)} | {settings} | {_cell(difference.reason)} |")

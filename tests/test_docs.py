@@ -180,6 +180,13 @@ def test_the_readme_is_short_and_lists_every_page():
         assert f"(docs/{page.name})" in readme, f"{page.name} is not in the README's index"
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_files_that_a_page_names_exist(page):
+    pattern = r"`((?:configs|data_prep|train|eval|launch|slurm|tests|docs)/[^`\s*]*)`"
+    for name in re.findall(pattern, page.read_text(encoding="utf-8")):
+        assert (ROOT / name).exists(), name
+
+
 def setting_names(schema: type[Section], prefix: str = "") -> set[str]:
     names = set()
     for spec in dataclasses.fields(schema):
