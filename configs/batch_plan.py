@@ -42,6 +42,16 @@ def plan_batches(global_batch: int, world: int, micro_batch: int | str, cap: int
     return BatchPlan(global_batch, world, size, share // size)
 
 
+def split_batch(train: TrainConfig, world: int) -> BatchPlan:
+    """How the global batch of a run is split over `world` ranks. Raises `ConfigError` as `plan_batches`.
+
+    Packing makes its own micro-batches, a different number in each step; DeepSpeed gets the largest possible average,
+    one per sample, and only uses it as a constant in the scale of the loss.
+    """
+    micro_batch = 1 if train.batching == "packed" else train.micro_batch
+    return plan_batches(train.global_batch, world, micro_batch, train.micro_batch_cap)
+
+
 @dataclass(frozen=True)
 class Length:
     """Steps of a run. The `leftover` samples of each epoch, fewer than a global batch, are dropped or padded to one."""

@@ -1,4 +1,4 @@
-"""Command lines: parsers whose help teaches, and mistakes told in one line."""
+"""Command lines: parsers with readable help, options that mean the same in every program, errors in one line."""
 
 import argparse
 import dataclasses
@@ -45,7 +45,7 @@ def config_parser(doc: str | None, schema: type[Section]) -> argparse.ArgumentPa
 
 
 def output_file(text: str) -> Path:
-    """For `type=`: a file to write when the work is done; its folder is made now, so that the work is not lost then."""
+    """For `type=`: an output file; its folder is created now, so that results are not lost at the end."""
     path = Path(text).expanduser()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -115,7 +115,7 @@ def at_least(least: int) -> Callable[[str], int]:
 
 
 def config_of(arguments: argparse.Namespace, schema: type[C]) -> C:
-    """The config that `--config` and `--set` ask for; with `--print-config` the program prints it and ends.
+    """The config of `--config` and `--set`; with `--print-config` the program prints it and ends.
 
     Raises `ConfigError` as `load_config`.
     """
@@ -149,6 +149,6 @@ def tell_user_error(error: UserError) -> None:
 
 
 def exit_on_user_error(error: UserError) -> NoReturn:
-    """Print the error as one line and exit with code 2, the code of every mistake a user can mend."""
+    """Print the error as one line and exit with code 2, the code of every error that a user can fix."""
     tell_user_error(error)
     raise SystemExit(2)

@@ -1,7 +1,7 @@
-"""Secrets have no place in a config: it is saved with every run, told to W&B, and on the command line seen by `ps`.
+"""Secrets do not belong in a config, which is saved with every run and sent to W&B; a command line is shown by `ps`.
 
-Keys come from the environment (WANDB_API_KEY, HF_TOKEN, AWS_...) or from their programs' own files. What looks like one
-in a setting is refused before anything is written, and never repeated.
+Keys come from the environment (WANDB_API_KEY, HF_TOKEN, AWS_...) or from the files of the programs that use them. A
+setting that looks like a secret is refused before anything is written, and its value is never printed.
 """
 
 import re

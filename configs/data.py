@@ -31,7 +31,7 @@ class DataConfig(Section):
     cache_dir: str = setting(
         "shard_cache", doc="Folder for local copies of shards and tars behind a URL.", changes_result=False
     )
-    cache_gib: float = setting(100.0, doc="Most GiB of such copies at any time.", above=0, changes_result=False)
+    cache_gib: float = setting(100.0, doc="Maximum GiB of these copies.", above=0, changes_result=False)
     samples_per_shard: int = setting(1000, doc="Records per tar shard.", at_least=1, changes_result=False)
     decode_check: bool = setting(True, doc="Decode every image once while building; drop and name what fails.")
     max_drop_fraction: float = setting(

@@ -2,7 +2,7 @@
 
 
 class UserError(ValueError):
-    """Something the user can mend: entry points print it as one line and exit with code 2."""
+    """Something the user can fix: entry points print it as one line and exit with code 2."""
 
 
 class ConfigError(UserError):

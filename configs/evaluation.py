@@ -16,12 +16,12 @@ class ApiConfig(Section):
         "OPENAI_BASE_URL", doc="Environment variable with the address, such as https://host/v1.", changes_result=False
     )
     key_env: str = setting("OPENAI_API_KEY", doc="Environment variable with the key.", changes_result=False)
-    concurrency: int = setting(8, doc="Requests under way at a time.", at_least=1, changes_result=False)
-    timeout: float = setting(120.0, doc="Seconds after which a request is given up.", above=0, changes_result=False)
-    attempts: int = setting(6, doc="How often a question is asked before it fails.", at_least=1, changes_result=False)
+    concurrency: int = setting(8, doc="Concurrent requests.", at_least=1, changes_result=False)
+    timeout: float = setting(120.0, doc="Seconds before a request times out.", above=0, changes_result=False)
+    attempts: int = setting(6, doc="Attempts per question before it fails.", at_least=1, changes_result=False)
     backoff: float = setting(
         1.0,
-        doc="Seconds before the second attempt, doubled each time up to 60; a server's Retry-After goes before.",
+        doc="Seconds before the second attempt, doubled each time up to 60; a server's Retry-After takes precedence.",
         at_least=0,
         changes_result=False,
     )
@@ -31,7 +31,7 @@ class ApiConfig(Section):
     temperature: float | None = setting(0.0, doc="Sampling temperature; null leaves it to the server.", at_least=0)
     length_field: str = setting(
         "max_tokens",
-        doc="Name under which protocol.max_new_tokens is sent; newer models know only max_completion_tokens.",
+        doc="Request field that carries protocol.max_new_tokens; newer models accept only max_completion_tokens.",
         choices=("max_tokens", "max_completion_tokens", "none"),
     )
     image_detail: str | None = setting(None, doc="`detail` of an image, where the server knows it: low, high, auto.")
@@ -49,11 +49,13 @@ class EvalConfig(Section):
     revision: str | None = setting(None, doc="Revision of a hub id.")
     checkpoint: str = setting("export", doc="Of a run folder: `export`, `all`, `last`, or a step number.")
     data: DataConfig = setting(DataConfig, doc="Raw sources and shards.")
-    source: str = setting(doc="Which source of data.sources is asked.")
+    source: str = setting(doc="The source of data.sources that is evaluated.")
     protocol: ProtocolConfig = setting(ProtocolConfig, doc="The protocol.")
     api: ApiConfig = setting(ApiConfig, doc="How a model behind an API is called.")
     probe: ProbeConfig = setting(ProbeConfig, doc="Linear heads, for eval.probing.")
-    limit: int | None = setting(None, doc="Ask only this many items, chosen by a seeded hash of their ids.", at_least=1)
+    limit: int | None = setting(
+        None, doc="Evaluate only this many items, chosen by a seeded hash of their ids.", at_least=1
+    )
     dtype: str = setting("bf16", doc="Precision of the model.", choices=("bf16", "fp16", "fp32"))
     attention: str = setting(
         "auto",
@@ -79,7 +81,9 @@ class EvalConfig(Section):
     probe_source: str | None = setting(
         None, doc="Source of data.sources on which linear heads are trained (probing).", changes_result=False
     )
-    paper_row: str | None = setting(None, doc="Row of eval/paper/numbers.json set beside ours.", changes_result=False)
+    paper_row: str | None = setting(
+        None, doc="Row of eval/paper/numbers.json that is compared with ours.", changes_result=False
+    )
 
     def __post_init__(self) -> None:
         """Raise `ConfigError` for an unknown source or an impossible checkpoint."""

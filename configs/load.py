@@ -37,17 +37,17 @@ def load_config(schema: type[C], path: Path, overrides: Sequence[str] = ()) -> t
     origins = dict.fromkeys(_setting_names(schema), "default")
     merged = OmegaConf.structured(schema)
     for origin, read in layers:
-        values = _with_off(read, schema)
+        values = _restore_off(read, schema)
         try:
             merged = OmegaConf.merge(merged, values)
         except (OmegaConfBaseException, TypeError) as error:
-            raise ConfigError(f"{origin}: {_explain(_culprit(schema, values, error), schema)}") from error
+            raise ConfigError(f"{origin}: {_explain(_error_with_key(schema, values, error), schema)}") from error
         origins |= dict.fromkeys(_flatten(values), origin)
     return _to_object(merged, path, schema, origins), origins
 
 
-def _with_off(values: dict[str, Any], schema: Any) -> dict[str, Any]:
-    """`values` with `off` where YAML has read it as false and the setting has `off` among its choices."""
+def _restore_off(values: dict[str, Any], schema: Any) -> dict[str, Any]:
+    """`values` with `off` where YAML has parsed it as false and `off` is one of the setting's choices."""
     specs = {spec.name: spec for spec in dataclasses.fields(schema)}
     settled = dict(values)
     for key, value in values.items():
@@ -55,12 +55,12 @@ def _with_off(values: dict[str, Any], schema: Any) -> dict[str, Any]:
         if spec and value is False and "off" in spec.metadata.get("choices", ()):
             settled[key] = "off"
         elif spec and isinstance(value, dict) and dataclasses.is_dataclass(spec.type):
-            settled[key] = _with_off(value, spec.type)
+            settled[key] = _restore_off(value, spec.type)
     return settled
 
 
-def _culprit(schema: type[Section], values: Mapping[str, Any], error: Exception) -> Exception:
-    """`error`, or one that names its key: OmegaConf does not say where a value of another shape stands."""
+def _error_with_key(schema: type[Section], values: Mapping[str, Any], error: Exception) -> Exception:
+    """`error`, or one that names its key: OmegaConf does not report the key of a value of the wrong shape."""
     if getattr(error, "full_key", None):
         return error
     for key, value in _flatten(values).items():
@@ -83,15 +83,15 @@ def _to_object(merged: Any, path: Path, schema: type[C], origins: Mapping[str, s
         cause = error if isinstance(error, ConfigError) else error.__cause__
         if not isinstance(cause, ConfigError):
             raise ConfigError(f"{path}: {_explain(error, schema)}") from error
-        raise ConfigError(_placed(str(cause), _refused_section(merged), path, origins)) from error
+        raise ConfigError(_with_origin(str(cause), _invalid_section(merged), path, origins)) from error
     assert isinstance(config, schema)
     return config
 
 
-def _refused_section(node: Any, prefix: str = "") -> str:
+def _invalid_section(node: Any, prefix: str = "") -> str:
     """Dotted path, with a dot at its end, of the innermost section that does not accept its own values.
 
-    Sections check themselves without knowing where they stand.
+    Sections check themselves without knowing their own path.
     """
     for key in node:
         child = None if OmegaConf.is_missing(node, key) else node[key]
@@ -99,14 +99,14 @@ def _refused_section(node: Any, prefix: str = "") -> str:
             try:
                 OmegaConf.to_object(child)
             except (OmegaConfBaseException, ConfigError):
-                return _refused_section(child, f"{prefix}{key}.")
+                return _invalid_section(child, f"{prefix}{key}.")
     return prefix
 
 
-def _placed(text: str, section: str, path: Path, origins: Mapping[str, str]) -> str:
-    """The refusal `text` with the origin of its value and the section before its field's name.
+def _with_origin(text: str, section: str, path: Path, origins: Mapping[str, str]) -> str:
+    """The message `text` with the origin of its value and the section before its field's name.
 
-    >>> _placed("epochs is 0; it must be at least 1", "train.", Path("a.yaml"), {"train.epochs": "b.yaml"})
+    >>> _with_origin("epochs is 0; it must be at least 1", "train.", Path("a.yaml"), {"train.epochs": "b.yaml"})
     'b.yaml: train.epochs is 0; it must be at least 1'
     """
     key = f"{section}{text.split(' ')[0]}"
@@ -160,7 +160,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 
 def _override_layer(text: str) -> tuple[str, dict[str, Any]]:
     key, equals, _ = text.partition("=")
-    refuse_secrets({key: text[len(key) + 1 :]}, "--set")  # before the text stands in any message
+    refuse_secrets({key: text[len(key) + 1 :]}, "--set")  # before any message repeats the text
     if not equals or not key.strip():
         raise ConfigError(f"--set {text!r} is not of the form key.subkey=value")
     try:

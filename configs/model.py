@@ -1,4 +1,4 @@
-"""Settings of a model: its base, what of it is trained, and how it is talked to."""
+"""Settings of a model: its base, its trainable parameters, and its chat template."""
 
 from dataclasses import dataclass
 
@@ -20,12 +20,16 @@ class LoraConfig(Section):
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig(Section):
-    """Which model is trained, and which part of it."""
+    """Which model is trained, and which parameters."""
 
     base: str = setting(doc="Folder or hub id of a LLaVA-1.5-style model.", changes_result=False)
     revision: str | None = setting(None, doc="Revision of a hub id; pin it for a run worth repeating.")
     dtype: str = setting("bf16", doc="Precision of weights and activations.", choices=("bf16", "fp32"))
-    mode: str = setting("projector", doc="What trains beside nothing else.", choices=("projector", "lora", "full"))
+    mode: str = setting(
+        "projector",
+        doc="Trainable parameters: projector only, projector + LoRA, or all.",
+        choices=("projector", "lora", "full"),
+    )
     lora: LoraConfig = setting(LoraConfig, doc="Used by mode `lora`; the projector trains too.")
     attention: str = setting(
         "auto",

@@ -19,7 +19,7 @@ from configs.training import (
 
 @dataclass(frozen=True, kw_only=True)
 class SlurmConfig(Section):
-    """What your cluster needs to hear; `launch.submit` writes it into the job scripts."""
+    """Settings of your cluster; `launch.submit` passes them to sbatch."""
 
     partition: str | None = setting(None, doc="--partition", changes_result=False)
     account: str | None = setting(None, doc="--account", changes_result=False)
@@ -47,7 +47,7 @@ class RunConfig(Section):
     data: DataConfig = setting(
         DataConfig,
         doc="Raw sources and shards.",
-        changes_result=False,  # what was read is judged by the shards' fingerprints, not by how they were described
+        changes_result=False,  # the shards' fingerprints decide, not how the shards were made
     )
     model: ModelConfig = setting(doc="The model.")
     chat: ChatConfig = setting(ChatConfig, doc="Tokens and pixels.")
@@ -72,6 +72,6 @@ class RunConfig(Section):
         check_sources_exist(self.train.sources + self.train.heldout, self.data.sources)
         both = sorted(set(self.train.sources) & set(self.train.heldout))
         if both:
-            raise ConfigError(f"{both[0]!r} stands in train.sources and in train.heldout; keep it in one of them")
+            raise ConfigError(f"{both[0]!r} is in train.sources and in train.heldout; keep it in one of them")
         if self.model.mode == "full" and self.optim.lr_vision == self.optim.lr_language == self.optim.lr_projector == 0:
             raise ConfigError("mode full with every learning rate 0 trains nothing; set one above 0")

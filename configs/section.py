@@ -1,4 +1,4 @@
-"""What a setting is: a typed field with its documentation, its limits, and whether it changes the result.
+"""Settings: typed fields with documentation, limits, and whether they change the result.
 
 A YAML file fills dataclasses of these (`configs.load`). Two runs whose result-changing fields agree compute the same
 weights (up to the order of floating-point sums); world size, micro-batch, workers, paths and cadences are free to
@@ -61,7 +61,7 @@ def _check_limits(spec: "dataclasses.Field[Any]", value: Any) -> None:
 
 
 def check_name(value: str, what: str) -> None:
-    """Raise `ConfigError` for a name that could not be a folder's and a job's."""
+    """Raise `ConfigError` for a name that cannot be used for a folder and a job."""
     if not NAME_PATTERN.fullmatch(value) or value.startswith((".", "-")):
         raise ConfigError(f"{what} is {value!r}; use 1 to 64 letters, digits, '.', '_' or '-', the first none of .-")
 

@@ -1,6 +1,6 @@
-"""Files and folders that are either whole or absent: temporary name, fsync, rename.
+"""Files and folders that are either complete or absent: temporary name, fsync, rename.
 
-A reader never sees a half-written file, and after a power cut the name holds the old content or the new one.
+A reader never sees a partially written file, and after a power failure the file has its old content or its new one.
 """
 
 import os
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 TEMPORARY_SUFFIX = ".tmp"
-OLD = 86_400.0  # seconds without a write after which the writer, on whichever machine, is taken for dead
+STALE_SECONDS = 86_400.0  # without a write; after that a writer on another machine is considered dead
 
 
 @contextmanager
@@ -43,9 +43,9 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """A new folder to write to, which takes the name `path`, and the place of an older one, when the block ends well.
+    """A new folder to write to, which takes the name `path` and replaces an older one when the block ends well.
 
-    What killed writers of the same folder left beside it is removed first.
+    Temporary folders that killed writers of the same folder left are removed first.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     remove_leftovers(path.parent, path.name)
@@ -66,7 +66,7 @@ def _temporary(path: Path) -> Path:
 
 
 def remove_leftovers(folder: Path, name: str = "*") -> None:
-    """Delete what killed writers of `name`, a pattern, left in `folder`. What living processes write stays."""
+    """Delete temporary files of `name`, a pattern, in `folder` whose writers were killed."""
     for leftover in folder.glob(f".{name}.*{TEMPORARY_SUFFIX}"):
         if not _is_left_over(leftover):
             continue
@@ -77,18 +77,18 @@ def remove_leftovers(folder: Path, name: str = "*") -> None:
 
 
 def _is_left_over(temporary: Path) -> bool:
-    """Whether its writer is gone: told by its process on this machine, and by the file's age on another."""
+    """Whether its writer is dead: by its process id on this machine, by the file's age on another."""
     writer, _, process = temporary.name.removesuffix(TEMPORARY_SUFFIX).rpartition(".")
     if writer.endswith(f".{socket.gethostname()}") and process.isdigit():
         try:
             os.kill(int(process), 0)
         except ProcessLookupError:
             return True
-        except PermissionError:  # it lives, and is another user's
+        except PermissionError:  # it is running, and is another user's
             return False
     try:
-        return time.time() - temporary.stat().st_mtime > OLD
-    except FileNotFoundError:  # it took its name meanwhile
+        return time.time() - temporary.stat().st_mtime > STALE_SECONDS
+    except FileNotFoundError:  # it was renamed meanwhile
         return False
 
 

@@ -1,7 +1,7 @@
-"""Raw sources to shards: `python -m data_prep.build --config configs/demo.yaml`.
+"""Builds shards from raw sources: `python -m data_prep.build --config configs/demo.yaml`.
 
-Works with the configurations of runs and of evaluations alike: both have a section `data`. What is finished is
-kept, so the same command continues a build that was stopped, and does nothing the second time.
+Accepts the configs of runs and of evaluations: both have a section `data`. Finished shards are kept, so the same
+command continues a build that was stopped, and does nothing the second time.
 """
 
 import argparse
@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         _check_workers(arguments)
         data: DataConfig = config.data
         chosen = chosen_sources(arguments.sources, data)
-        for name in chosen:  # a mistake in the last source is told before hours are spent on the first
+        for name in chosen:  # before hours are spent on the first source
             check_source(data, name)
         for name in chosen:
             build_source(name, data, arguments)
@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def build_source(name: str, data: DataConfig, arguments: argparse.Namespace) -> None:
-    """Build one source, or this worker's share of it, and print what came out."""
+    """Build one source, or this worker's share of it, and print a summary."""
     source = open_source(data, name)
     for note in source.notes:
         print(f"{name}: {note}", file=sys.stderr)

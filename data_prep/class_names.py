@@ -1,7 +1,7 @@
 """Lists of class names: data files, checked when they are read.
 
-Two classes may share a name: ImageNet has "missile" and "sunglasses" twice. They are told apart by index, so
-nothing here turns a name into an index; a key (such as a wnid) is unique and may.
+Two classes may share a name: ImageNet has "missile" and "sunglasses" twice. Classes are identified by index, so
+nothing here maps a name to an index; a key (such as a wnid) is unique and can be mapped.
 
 Forms read: a JSON list of names; a JSON object {key: name}, or one of ours with "names", "keys" and "synonyms"; a
 tab-separated table with a header and the columns index, wnid, name_in_paper, wordnet_synonyms; text, a name a line; the
@@ -141,7 +141,7 @@ def _from_json(values: Any) -> ClassList:
         raise ValueError(f"it holds a {type(values).__name__}, not a list or an object")
     if "names" in values and isinstance(values["names"], list):
         synonyms = tuple(tuple(others) for others in values.get("synonyms", ()))
-        synonyms = synonyms if any(synonyms) else ()  # WordNet was asked, and knows none of the classes
+        synonyms = synonyms if any(synonyms) else ()  # WordNet has none of the classes
         return ClassList(tuple(values["names"]), tuple(values.get("keys", ())), synonyms)
     if isinstance(values.get("class_names"), list):  # manifest.json of a shard set
         return ClassList(tuple(values["class_names"]))
@@ -186,4 +186,4 @@ def _check(path: Path, classes: ClassList) -> None:
             raise DataError(f"{path} has {len(classes.names)} names but {len(values)} {what}")
     if len(set(classes.keys)) != len(classes.keys):
         twice = next(key for key, times in Counter(classes.keys).items() if times > 1)
-        raise DataError(f"{path}: the key {twice!r} stands twice; keys tell classes apart")
+        raise DataError(f"{path}: the key {twice!r} occurs twice; keys identify classes")

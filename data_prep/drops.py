@@ -1,4 +1,4 @@
-"""Drops in words: how many of each kind, with examples, and when they are too many."""
+"""Dropped records: the count of each kind, with examples, and the limit."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -10,9 +10,9 @@ SHOWN_FILES = 3  # examples per reason
 
 
 def check_drop_fraction(source: str, drops: Iterable[Drop], records: int, limit: float) -> None:
-    """Raise `DataError` that lists the worst offenders if more than `limit` of the records were dropped.
+    """Raise `DataError` that lists the most frequent reasons if more than `limit` of the records were dropped.
 
-    A source without any record is an error, too: a path one folder too high or too deep looks like that.
+    A source without any record is an error, too: the usual cause is a path one folder too high or too deep.
     """
     dropped = list(drops)
     if not records:
@@ -20,13 +20,13 @@ def check_drop_fraction(source: str, drops: Iterable[Drop], records: int, limit:
     if len(dropped) > limit * records:
         raise DataError(
             f"source {source}: {len(dropped):,} of {records:,} records dropped ({len(dropped) / records:.2%}), more"
-            f" than data.max_drop_fraction = {limit}: {'; '.join(describe_drops(dropped))}. Mend the source or raise"
+            f" than data.max_drop_fraction = {limit}: {'; '.join(describe_drops(dropped))}. Fix the source or raise"
             f" the setting; finished shards are kept"
         )
 
 
 def describe_drops(drops: Iterable[Drop]) -> list[str]:
-    """One text a kind of reason, the most frequent first: `12 x does not decode (a.jpg, b.jpg, c.jpg, ...)`."""
+    """One line per kind of reason, the most frequent first: `12 x does not decode (a.jpg, b.jpg, c.jpg, ...)`."""
     dropped = list(drops)
     kinds = Counter(drop.reason.partition(":")[0] for drop in dropped)
     lines = []
@@ -38,5 +38,5 @@ def describe_drops(drops: Iterable[Drop]) -> list[str]:
 
 
 def printable(text: str) -> str:
-    r"""`text` with what is no character, such as a byte of a file name that is not UTF-8, as an escape: `caf\udce9`."""
+    r"""`text` with escapes for what is not Unicode, such as bytes of a file name that is not UTF-8: `caf\udce9`."""
     return text.encode(errors="backslashreplace").decode()

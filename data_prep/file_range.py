@@ -1,4 +1,4 @@
-"""An image that is a part of a larger file, such as a member of a tar that somebody else made."""
+"""An image that is a part of a larger file, such as a member of a tar."""
 
 import os
 from dataclasses import dataclass
@@ -11,9 +11,9 @@ from data_prep.remote_tars import RemoteTar
 
 @dataclass(frozen=True, slots=True)
 class FileRange:
-    """`size` bytes of `file` from byte `offset` on. Calling it reads them, so it may stand as `Sample.image`.
+    """`size` bytes of `file` from byte `offset` on. Calling it reads them, so it can be a `Sample.image`.
 
-    With `in_place` a build does not copy them: the index then points into the file, which must stay where it is.
+    With `in_place` a build does not copy them: the index points into the file, which must not be moved.
     """
 
     file: Path | RemoteTar

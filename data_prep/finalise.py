@@ -1,4 +1,4 @@
-"""The end of a build: all sidecars together become the index and the manifest, if the whole may be used."""
+"""The end of a build: all sidecars together become the index and the manifest, if the set is consistent."""
 
 import hashlib
 import io
@@ -12,7 +12,7 @@ from configs.shard_dir import ShardDir
 from data_prep import atomic
 from data_prep.drops import check_drop_fraction
 from data_prep.manifest import FORMAT_VERSION, MOST_IGNORED, Manifest, fingerprint_of
-from data_prep.records import Runs
+from data_prep.records import ShardChunks
 from data_prep.sample import Drop, Sample
 from data_prep.shard_index import INDEX_DTYPE
 from data_prep.sidecar import COLUMNS, Sidecar, texts_fingerprint
@@ -21,7 +21,7 @@ from data_prep.workers import Job
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """A finalised set, or (without a manifest) the numbers of the shards that other workers still owe."""
+    """A finalised set, or (without a manifest) the numbers of the shards that other workers have not written yet."""
 
     manifest: Manifest | None
     missing: tuple[int, ...] = ()
@@ -30,25 +30,25 @@ class Finished:
 def finalise(job: Job, records: int, max_drop_fraction: float, *, shared: bool = False) -> Finished:
     """Write index and manifest, if every shard of the `records` records is there.
 
-    Several workers may do this at the same time: they write the same bytes. A `shared` build has shards that this one
-    did not look at: they must be of the same records, or some could be lost or doubled between two shards; with
-    `rebuild`, those that are not yet are missing. Raises `DataError` if too many records were dropped, if two samples
+    Several workers may do this at the same time: they write the same bytes. A `shared` build has shards written by
+    other workers: they must come from the same records, or some could be lost or doubled between two shards; with
+    `rebuild`, mismatched shards count as missing. Raises `DataError` if too many records were dropped, if two samples
     share an id, or if a shard was built by another recipe or from other records.
     """
     folder, recipe = job.folder, job.recipe
     count = -(-records // recipe.samples_per_shard)
     missing = tuple(number for number in range(count) if not folder.sidecar(number).is_file())
-    if missing:  # told without reading the others: most workers of a large array end here
+    if missing:  # known without reading the others: most workers of a large array end here
         return Finished(None, missing)
     sidecars = [Sidecar.read(folder.sidecar(number)) for number in range(count)]
     missing = tuple(number for number, sidecar in enumerate(sidecars) if sidecar is None)
     if missing:
         return Finished(None, missing)
     whole = [sidecar for sidecar in sidecars if sidecar is not None]
-    outdated = _outdated(job, whole, shared=shared)
-    if outdated and job.rebuild:
-        return Finished(None, tuple(outdated))
-    for number, why in outdated.items():
+    mismatched = _mismatched(job, whole, shared=shared)
+    if mismatched and job.rebuild:
+        return Finished(None, tuple(mismatched))
+    for number, why in mismatched.items():
         raise DataError(f"{folder.shard(number)} was built {why}; pass --rebuild to replace it")
     check_drop_fraction(recipe.source, _drops(whole), records, max_drop_fraction)
     index = _index(whole)
@@ -62,15 +62,15 @@ def finalise(job: Job, records: int, max_drop_fraction: float, *, shared: bool =
         ) from error
 
 
-def _outdated(job: Job, sidecars: list[Sidecar], *, shared: bool) -> dict[int, str]:
-    """Shards that do not belong to this job, and from what they were built."""
+def _mismatched(job: Job, sidecars: list[Sidecar], *, shared: bool) -> dict[int, str]:
+    """Shards that do not belong to this job, and what they were built from."""
     settings = job.recipe.settings()
-    outdated = {number: "with other settings" for number, old in enumerate(sidecars) if old.recipe != settings}
-    if shared and not outdated:
-        for number, records in Runs(job.source, job.recipe.samples_per_shard):
+    mismatched = {number: "with other settings" for number, old in enumerate(sidecars) if old.recipe != settings}
+    if shared and not mismatched:
+        for number, records in ShardChunks(job.source, job.recipe.samples_per_shard):
             if sidecars[number].texts != texts_fingerprint(records):
-                outdated[number] = "from other records (by another worker, or before the source was changed)"
-    return outdated
+                mismatched[number] = "from other records (by another worker, or before the source was changed)"
+    return mismatched
 
 
 def _write(job: Job, records: int, sidecars: list[Sidecar], index: NDArray[np.void]) -> Manifest:
@@ -121,14 +121,14 @@ def _index(sidecars: list[Sidecar]) -> NDArray[np.void]:
         rows["shard"] = number
         for name, column in zip(COLUMNS, zip(*sidecar.rows, strict=True), strict=False):
             rows[name] = column
-        places = np.array([0, *(files.index(file) + 1 for file in sidecar.files)], dtype=np.uint32)
-        rows["image_file"] = places[rows["image_file"]]  # from the shard's own list to the whole set's
+        numbers = np.array([0, *(files.index(file) + 1 for file in sidecar.files)], dtype=np.uint32)
+        rows["image_file"] = numbers[rows["image_file"]]  # from the shard's own list to the whole set's
         start += len(sidecar.rows)
     return index
 
 
 def _check_unique_ids(folder: ShardDir, index: NDArray[np.void]) -> None:
-    """Raise `DataError` if an id stands twice: evaluations resume by id, and random choices are keyed by it."""
+    """Raise `DataError` for a repeated id: evaluations resume by id, and random choices are keyed by it."""
     order = np.argsort(index["id_hash"], kind="stable")
     hashes = index["id_hash"][order]
     (twins,) = np.nonzero(hashes[1:] == hashes[:-1])
@@ -139,7 +139,7 @@ def _check_unique_ids(folder: ShardDir, index: NDArray[np.void]) -> None:
         file.seek(int(index[first]["json_offset"]))
         name = Sample.from_json(file.read(int(index[first]["json_size"]))).id
     raise DataError(
-        f"the id {name!r} stands twice or more, first at samples {first} and {second}; a reader must give every sample"
+        f"the id {name!r} occurs more than once, first at samples {first} and {second}; a reader must give every sample"
         f" an id of its own"
     )
 

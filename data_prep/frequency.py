@@ -86,11 +86,11 @@ class NameCounter:
         """The class of every occurrence in `text`, sorted; by the official rule, every class once."""
         words = tokens(text) if self._official else WORD.findall(text.lower())
         found: list[int] = []
-        for place, word in enumerate(words):
+        for position, word in enumerate(words):
             for rest, indices in self._by_first.get(word, ()):
-                if words[place + 1 : place + 1 + len(rest)] != rest:
+                if words[position + 1 : position + 1 + len(rest)] != rest:
                     continue
-                if not self._official or 0 < place < len(words) - 1 - len(rest):
+                if not self._official or 0 < position < len(words) - 1 - len(rest):
                     found += indices
         return sorted(set(found) if self._official else found)
 

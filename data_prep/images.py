@@ -9,7 +9,7 @@ has seen photographs as they are stored. Transparency is dropped, animations giv
 inside a JPEG's scan decodes to wrong pixels without an error; no check of the pixels can find that, checksums do.
 
 Where the package simplejpeg is installed (`pip install vlm-classify[turbo]`) it decodes plain JPEGs: the same pixels
-a little sooner. It is used only if it agrees with this machine's Pillow; whatever it objects to, Pillow judges.
+in a little less time. It is used only if it agrees with this machine's Pillow; what it cannot read, Pillow decodes.
 """
 
 import warnings
@@ -70,7 +70,7 @@ def image_size(data: bytes) -> tuple[int, int]:
 
 
 def _jpeg_size(data: bytes) -> tuple[int, int] | None:
-    """The size of an ordinary JPEG within the limits, in a fifth of Pillow's time; None for whatever Pillow must judge.
+    """The size of an ordinary JPEG within the limits, in a fifth of Pillow's time; None if Pillow must decide.
 
     A JPEG is segments of marker, length (2 bytes, big-endian, counting themselves) and content; its frame begins with
     precision, height, width. All are walked up to the scan, since Pillow refuses a file that is cut short before it.

@@ -62,7 +62,7 @@ def choose(shards: ShardSet, count: int, seed: int, label: int | None, number: i
     if len(candidates) == 0:
         raise DataError(f"{shards.folder} has no sample" + (f" of class {label}" if label is not None else ""))
     chosen = np.random.default_rng(seed).permutation(candidates)[:count]
-    return sorted(int(place) for place in chosen)
+    return sorted(int(index) for index in chosen)
 
 
 def totals(manifest: Manifest) -> str:
@@ -110,8 +110,8 @@ def contact_sheet(samples: Sequence[Sample]) -> Image.Image:
     rows = max(1, -(-len(samples) // COLUMNS))
     sheet = Image.new("RGB", (COLUMNS * TILE, rows * (TILE + CAPTION)), "white")
     draw = ImageDraw.Draw(sheet)
-    for place, sample in enumerate(samples):
-        x, y = place % COLUMNS * TILE, place // COLUMNS * (TILE + CAPTION)
+    for tile_number, sample in enumerate(samples):
+        x, y = tile_number % COLUMNS * TILE, tile_number // COLUMNS * (TILE + CAPTION)
         if isinstance(sample.image, bytes):
             tile = ImageOps.pad(decode_rgb(sample.image), (TILE - 4, TILE - 4), color="lightgrey")
             sheet.paste(tile, (x + 2, y + 2))

@@ -1,4 +1,4 @@
-"""manifest.json: what a shard set holds, and by which it is known; written last, read first."""
+"""The manifest of a shard set: its content and its fingerprint; written last, read first."""
 
 import hashlib
 import json
@@ -28,8 +28,8 @@ class ShardEntry:
 
 
 @dataclass(frozen=True, slots=True)
-class AdoptedFile:
-    """A file that holds images of an adopted set: its path or URL, its bytes, and the sha256 of a remote one."""
+class ReferencedFile:
+    """A file that holds images outside the shards: path or URL, bytes, and the sha256 of a remote one."""
 
     path: str
     bytes: int
@@ -38,9 +38,9 @@ class AdoptedFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
-    """What a shard set holds. `histogram[i]` counts samples of class i; `records` = samples + drops.
+    """The content of a shard set. `histogram[i]` counts samples of class i; `records` = samples + drops.
 
-    `ignored` names files beside the records (see `Source`), the first `MOST_IGNORED` of them.
+    `ignored` names files that are no records (see `Source`), the first `MOST_IGNORED` of them.
     """
 
     format_version: int
@@ -54,7 +54,7 @@ class Manifest:
     samples: int
     bytes: int
     shards: tuple[ShardEntry, ...]
-    files: tuple[AdoptedFile, ...]
+    files: tuple[ReferencedFile, ...]
     histogram: tuple[int, ...]
     drops: tuple[Drop, ...]
     index_sha256: str
@@ -73,19 +73,19 @@ class Manifest:
         """Inverse of `to_json`. Raises `KeyError`, `TypeError` or `ValueError` on anything else."""
         values = json.loads(text)
         values["shards"] = tuple(ShardEntry(**entry) for entry in values["shards"])
-        values["files"] = tuple(AdoptedFile(**file) for file in values["files"])
+        values["files"] = tuple(ReferencedFile(**file) for file in values["files"])
         values["drops"] = tuple(Drop(**drop) for drop in values["drops"])
         for name in ("class_names", "histogram", "ignored"):
             values[name] = tuple(values.get(name, ()))
         return cls(**values)
 
 
-def fingerprint_of(entries: tuple[ShardEntry, ...], adopted_index: str | None) -> str:
+def fingerprint_of(entries: tuple[ShardEntry, ...], referenced_index: str | None) -> str:
     """The identity of the data: it changes with any byte of any sample and with nothing else.
 
-    Of an adopted set the index's sha256 is part of it, since checksums of images stand there only.
+    If images are referenced, the index's sha256 is part of it, since only the index has checksums of the images.
     """
-    text = json.dumps([FORMAT_VERSION, [[entry.samples, entry.sha256] for entry in entries], adopted_index])
+    text = json.dumps([FORMAT_VERSION, [[entry.samples, entry.sha256] for entry in entries], referenced_index])
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -108,7 +108,7 @@ def parse_manifest(name: str, data: bytes) -> Manifest:
         text = data.decode()
         version = json.loads(text).get("format_version")
         if version != FORMAT_VERSION:
-            raise DataError(f"{name} has format version {version}; this program reads {FORMAT_VERSION}: build it anew")
+            raise DataError(f"{name} has format version {version}; this program reads {FORMAT_VERSION}: rebuild it")
         return Manifest.from_json(text)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         if isinstance(error, DataError):

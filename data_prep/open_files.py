@@ -1,4 +1,4 @@
-"""A few files kept open for random access, the longest unused closed first."""
+"""A few files kept open for random access; the least recently used is closed first."""
 
 import os
 from collections import OrderedDict
@@ -7,7 +7,7 @@ from io import FileIO
 
 
 class OpenFiles:
-    """Files known by a number; `opener(number)` opens one, and at most `limit` stay open."""
+    """Files identified by a number; `opener(number)` opens one, and at most `limit` stay open."""
 
     def __init__(self, opener: Callable[[int], FileIO], limit: int) -> None:
         self._opener = opener
@@ -15,7 +15,7 @@ class OpenFiles:
         self._files: OrderedDict[int, FileIO] = OrderedDict()
 
     def pread(self, number: int, size: int, offset: int) -> bytes:
-        """`size` bytes of a file from `offset` on; fewer where it ends before. Raises what the opener raises."""
+        """`size` bytes of a file from `offset` on; fewer if it ends earlier. Raises what the opener raises."""
         file = self._files.get(number)
         if file is not None:
             self._files.move_to_end(number)

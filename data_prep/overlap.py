@@ -1,9 +1,9 @@
-"""Do training images also stand in an evaluation set? `python -m data_prep.overlap shards/train shards/test`
+"""Finds images that are in a training and in an evaluation set: `python -m data_prep.overlap shards/train shards/test`
 
 Exact: the same bytes. Perceptual: the signs of the brightness differences between neighbours in an 8 x 8 picture
 (128 bits, "difference hash"), which survive recompression and resizing; images of at most `--distance` different
-bits are reported, for a person to look at. Pictures that do not decode or have next to no contrast have no meaningful
-hash and are only compared byte by byte.
+bits are reported, to be checked by eye. Images that do not decode or have almost no contrast have no meaningful hash
+and are only compared byte by byte.
 """
 
 import hashlib
@@ -32,7 +32,7 @@ COMPARISONS = 20_000_000  # pairs looked at in one step; bounds memory to some 3
 
 @dataclass(frozen=True, slots=True)
 class Twin:
-    """An evaluation image and a training image that look alike; `distance` is in bits, -1 for equal bytes."""
+    """An evaluation image and a training image that are nearly equal; `distance` is in bits, -1 for equal bytes."""
 
     evaluation_id: str
     training_id: str
@@ -41,7 +41,7 @@ class Twin:
 
 @dataclass(frozen=True, slots=True)
 class Hashes:
-    """Of each image of a set: its sample number, its bytes' hash, its two-part difference hash, and if that counts."""
+    """Per image of a set: sample number, hash of the bytes, two-part difference hash, and whether it has contrast."""
 
     numbers: NDArray[np.int64]
     exact: NDArray[np.uint64]
@@ -50,7 +50,7 @@ class Hashes:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Compare two shard sets and print the images that stand in both."""
+    """Compare two shard sets and print the images that are in both."""
     parser = command_parser(__doc__)
     parser.add_argument("training", type=Path, help="shard set of training images")
     parser.add_argument("evaluation", type=Path, help="shard set of test images")
@@ -70,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     exact = len({twin.evaluation_id for twin in twins if twin.distance < 0})
     alike = len({twin.evaluation_id for twin in twins}) - exact
     print(
-        f"{exact:,} of {len(hashes[1].numbers):,} evaluation images stand byte for byte among"
+        f"{exact:,} of {len(hashes[1].numbers):,} evaluation images are byte for byte among"
         f" {len(hashes[0].numbers):,} training images, {alike:,} more look alike"
     )
     if arguments.output:

@@ -1,8 +1,8 @@
-"""What we ask: the same sentence in training data and in the test question.
+"""Prompts: the same sentence in training data and in the test question.
 
-Sources: the paper, Section 2 and Table 2 (`paper`, `identify`, `main_object`) and the authors' training
-script, whose wording differs by one word (`authors_training`: "the" for "this"); `caption` is what models fine-tuned on
-captions are asked (Section 3.3); `photo_of` begins the caption that the authors' fine-tuned BLIP-2 goes on with.
+Sources: the paper, Section 2 and Table 2 (`paper`, `identify`, `main_object`) and the authors' training script, which
+differs by one word (`authors_training`: "the" for "this"); `caption` is the prompt of models fine-tuned on captions
+(Section 3.3); `photo_of` is the beginning of a caption, which the authors' fine-tuned BLIP-2 completes.
 """
 
 from functools import cache
@@ -21,18 +21,18 @@ CLASSIFICATION_PROMPTS = {
 
 
 def classification_prompt(name: str) -> str:
-    """The wording called `name`. Raises `ConfigError` that lists the known names."""
+    """The prompt called `name`. Raises `ConfigError` that lists the known names."""
     if name not in CLASSIFICATION_PROMPTS:
         raise ConfigError(f"unknown prompt {name!r}; known prompts: {', '.join(CLASSIFICATION_PROMPTS)}")
     return CLASSIFICATION_PROMPTS[name]
 
 
 def image_question(question: str) -> str:
-    """A question about an image, in LLaVA's form: the placeholder on a line of its own, then the words."""
+    """A question about an image, in LLaVA's form: the placeholder on its own line, then the text."""
     return f"{IMAGE_PLACEHOLDER}\n{question}"
 
 
-@cache  # a record of each image asks for them, and there are only as many as classes
+@cache  # called for each record, and there are only as many results as classes
 def classification_turns(prompt: str, class_name: str) -> tuple[Turn, ...]:
     """The paper's training template (Section 4.2): the question `prompt`, answered by the bare class name."""
     return (Turn("human", image_question(classification_prompt(prompt))), Turn("gpt", class_name))

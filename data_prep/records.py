@@ -1,4 +1,4 @@
-"""A reader's records, made one by one when asked for, so that a worker pays only for those it owns."""
+"""A reader's records, created one by one on access, so that a worker creates only its own."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ Record = Sample | Drop
 
 @dataclass(frozen=True, slots=True)
 class LazyRecords:
-    """`count` records; `make(i)` makes record `i` and must give the same one each time.
+    """`count` records; `make(i)` creates record `i` and must return the same one each time.
 
     >>> records = LazyRecords(lambda i: Drop(str(i), "example: dropped"), 3)
     >>> [drop.id for drop in records[1:]]
@@ -32,8 +32,8 @@ class LazyRecords:
 
 
 @dataclass(frozen=True, slots=True)
-class AgainRecords:
-    """Records of a generator, which ends when it was read once: `make` makes it anew for every reading."""
+class ReiterableRecords:
+    """Records of a generator, which can be iterated only once: `make` creates a new generator for every iteration."""
 
     make: Callable[[], Iterable[Record]]
 
@@ -42,11 +42,11 @@ class AgainRecords:
 
 
 @dataclass(slots=True)
-class Runs:
-    """The runs of `size` records that are worker `part`'s among `parts` workers: numbers part, part + parts, ...
+class ShardChunks:
+    """The shards of `size` records that belong to worker `part` of `parts`: numbers part, part + parts, ...
 
-    Iterating yields (number of the run, its records); afterwards `total` is the number of records of the whole
-    source. Runs of other workers are skipped without being made, if the source's records allow it.
+    Iterating yields (shard number, its records); afterwards `total` is the number of records of the whole source.
+    Records of other workers' shards are skipped without being created, if the source allows it.
     """
 
     source: Source
@@ -63,10 +63,10 @@ class Runs:
                 yield number, records[number * self.size : (number + 1) * self.size]
             return
         iterator, number, self.total = iter(records), 0, 0
-        while run := list(islice(iterator, self.size)):
-            self.total += len(run)
+        while chunk := list(islice(iterator, self.size)):
+            self.total += len(chunk)
             if number % self.parts == self.part:
-                yield number, run
+                yield number, chunk
             number += 1
 
 

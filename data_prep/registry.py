@@ -4,8 +4,8 @@ A reader is one function in one file; adding one is writing that file and a line
 
     def read(path: Path, *, option: int = 1) -> Source: ...
 
-Its keyword-only parameters are the source's `options`. `path` may be None only if its default says so; a reader that
-declares it as `Places` is given URLs and patterns, too.
+Its keyword-only parameters are the source's `options`. `path` may be None only if that is its default; a reader that
+declares it as `FilePaths` accepts URLs and patterns, too.
 """
 
 import difflib
@@ -21,8 +21,8 @@ from typing import Any
 
 from configs.data import DataConfig, SourceConfig
 from configs.errors import ConfigError, DataError, UserError
-from data_prep.places import Places
-from data_prep.records import AgainRecords
+from data_prep.file_paths import FilePaths
+from data_prep.records import ReiterableRecords
 from data_prep.sample import Source
 from data_prep.shard_cache import ShardCache
 
@@ -49,32 +49,32 @@ def open_source(data: DataConfig, name: str) -> Source:
     Raises `ConfigError` for an unknown reader or option, `DataError` for a missing path; both name the source.
     """
     config = data.sources[name]
-    with _told_of(name):
+    with _naming_source(name):
         reader = _checked_reader(config)
-        path: Path | Places | None = Path(config.path).expanduser() if config.path is not None else None
-        if config.path is not None and _takes_places(reader):
-            path = Places(config.path, ShardCache.of(data))
+        path: Path | FilePaths | None = Path(config.path).expanduser() if config.path is not None else None
+        if config.path is not None and _accepts_patterns(reader):
+            path = FilePaths(config.path, ShardCache.of(data))
         source = reader(path, **config.options)
     if isinstance(source.records, Iterator):  # a build of several workers reads them twice
-        return replace(source, records=AgainRecords(lambda: reader(path, **config.options).records))
+        return replace(source, records=ReiterableRecords(lambda: reader(path, **config.options).records))
     return source
 
 
 def check_source(data: DataConfig, name: str) -> None:
-    """Everything `open_source` can tell without reading: reader, options, path. Raises as it does."""
-    with _told_of(name):
+    """Check what can be checked without reading data: reader, options, path. Raises as `open_source`."""
+    with _naming_source(name):
         _checked_reader(data.sources[name])
 
 
 @contextmanager
-def _told_of(name: str) -> Iterator[None]:
-    """Errors within say which source they are about."""
+def _naming_source(name: str) -> Iterator[None]:
+    """Add the name of the source to errors raised in the block."""
     try:
         yield
     except UserError as error:
         raise type(error)(f"data.sources.{name}: {error}") from error
     except OSError as error:
-        raise DataError(f"data.sources.{name} cannot be read: {error}; mend its path or permissions") from error
+        raise DataError(f"data.sources.{name} cannot be read: {error}; fix its path or permissions") from error
 
 
 def _checked_reader(config: SourceConfig) -> Reader:
@@ -83,10 +83,10 @@ def _checked_reader(config: SourceConfig) -> Reader:
     if config.path is None:
         if inspect.signature(reader).parameters["path"].default is inspect.Parameter.empty:
             raise ConfigError(f"reader {config.reader} needs a path; set it")
-    elif _takes_places(reader):
-        Places(config.path).check()
+    elif _accepts_patterns(reader):
+        FilePaths(config.path).check()
     elif not Path(config.path).expanduser().exists():
-        raise DataError(f"the path {config.path} does not exist; set it to where the data of {config.reader} lie")
+        raise DataError(f"the path {config.path} does not exist; set it to the data of {config.reader}")
     return reader
 
 
@@ -111,8 +111,8 @@ def list_readers() -> str:
     return "\n".join(lines)
 
 
-def _takes_places(reader: Reader) -> bool:
-    return typing.get_type_hints(reader).get("path") is Places
+def _accepts_patterns(reader: Reader) -> bool:
+    return typing.get_type_hints(reader).get("path") is FilePaths
 
 
 def _options(reader: Reader) -> dict[str, inspect.Parameter]:

@@ -1,4 +1,4 @@
-"""Files behind a URL, through fsspec: fetched in pieces, taken up again after a cut, checked by their sha256.
+"""Files behind a URL, through fsspec: fetched in chunks, resumed after a lost connection, checked by their sha256.
 
 `configs.locations` says which URLs are opened.
 """
@@ -26,9 +26,9 @@ class Remote:
     url: str
 
     def read(self, name: str) -> bytes:
-        """A whole small file. Raises `DataError` if it is not there or cannot be had."""
+        """A whole small file. Raises `DataError` if it does not exist or could not be fetched."""
         files = _filesystem(self.url)
-        data: bytes = self._persist(name, lambda: files.cat_file(f"{self.url}/{name}"))
+        data: bytes = self._retry(name, lambda: files.cat_file(f"{self.url}/{name}"))
         return data
 
     def size(self, name: str) -> int:
@@ -36,17 +36,17 @@ class Remote:
         return self.version(name)[0]
 
     def version(self, name: str) -> tuple[int, str]:
-        """(bytes, what else the store says that changes when the file does). Raises `DataError` as `read` does."""
+        """(bytes, ETag, dates and whatever else changes when the file does). Raises `DataError` as `read` does."""
         files = _filesystem(self.url)
-        info = self._persist(name, lambda: files.info(f"{self.url}/{name}"))
+        info = self._retry(name, lambda: files.info(f"{self.url}/{name}"))
         if not isinstance(info.get("size"), int):
-            raise DataError(f"{self.url}/{name}: the server does not tell its size; fetch it by other means")
+            raise DataError(f"{self.url}/{name}: the server does not report its size; download it by other means")
         return info["size"], " ".join(str(info[key]) for key in VERSIONS if info.get(key))
 
     def fetch(self, name: str, file: BinaryIO, size: int, sha256: str) -> None:
         """Write `size` bytes of a file into `file`, from its beginning on.
 
-        After a cut the rest is asked for. A wrong sha256 is fetched once more, then it is a `DataError`.
+        After a lost connection the rest is requested. A wrong sha256 is fetched once more, then it is a `DataError`.
         """
         for _ in range(2):
             found = self.fetch_once(name, file, size)
@@ -54,7 +54,7 @@ class Remote:
                 return
         raise DataError(
             f"{self.url}/{name} was fetched twice and has the sha256 {found}; the manifest says {sha256}: it was"
-            f" damaged or replaced; upload the right file again, or build the set anew"
+            f" damaged or replaced; upload the right file again, or rebuild the set"
         )
 
     def fetch_once(self, name: str, file: BinaryIO, size: int) -> str:
@@ -65,24 +65,24 @@ class Remote:
         def piece() -> bytes:
             end = min(done + PIECE, size)
             data: bytes = files.cat_file(f"{self.url}/{name}", start=done, end=end)
-            if len(data) == size:  # a server that does not know of ranges sends everything
+            if len(data) == size:  # a server that does not support ranges sends everything
                 return data[done:]
             if not 0 < len(data) <= end - done:
-                raise OSError(f"{len(data)} bytes came for bytes {done} to {end}")
+                raise OSError(f"{len(data)} bytes received for bytes {done} to {end}")
             return data
 
         while done < size:
-            data = self._persist(name, piece)
+            data = self._retry(name, piece)
             file.write(data)
             digest.update(data)
             done += len(data)
         return digest.hexdigest()
 
-    def _persist(self, name: str, ask: Callable[[], Result]) -> Result:
-        """The answer of `ask`, asked again after failures, with growing pauses."""
+    def _retry(self, name: str, request: Callable[[], Result]) -> Result:
+        """The result of `request`, which is repeated after failures, with growing pauses."""
         for attempt in range(ATTEMPTS):
             try:
-                return ask()
+                return request()
             except FileNotFoundError as error:
                 raise DataError(
                     f"there is no {self.url}/{name}; is the address right, and the upload complete?"
@@ -90,7 +90,7 @@ class Remote:
             except Exception as error:  # every kind of store raises its own
                 if attempt == ATTEMPTS - 1:
                     raise DataError(
-                        f"{self.url}/{name} cannot be had: {type(error).__name__} {error} ({ATTEMPTS} attempts)"
+                        f"{self.url}/{name} could not be fetched: {type(error).__name__} {error} ({ATTEMPTS} attempts)"
                     ) from error
                 time.sleep(FIRST_PAUSE * 2**attempt)
         raise AssertionError("the last attempt returns or raises")
@@ -98,7 +98,7 @@ class Remote:
 
 @dataclass(frozen=True, slots=True)
 class RemoteFile:
-    """One file behind a URL as it must be: so many bytes, with that sha256."""
+    """One file behind a URL, its size in bytes and its sha256."""
 
     url: str
     bytes: int
@@ -111,7 +111,7 @@ class RemoteFile:
 
 
 def _filesystem(url: str) -> Any:
-    """fsspec's client for a URL, a new one for each use: they are not to be carried into forked processes."""
+    """fsspec's client for a URL, a new one for each use: a client must not be shared with forked processes."""
     import fsspec  # not needed where shards lie on a disk
 
     scheme = url.partition(":")[0]

@@ -1,10 +1,10 @@
-"""Tars that others made, behind URLs: indexed in one pass, then read through the cache; no copy of theirs is built.
+"""Tars behind URLs: indexed in one pass, then read through the cache, without building copies of their images.
 
-    CACHE/tars/4be1....json    the index of one tar as its store describes it (URL, bytes, ETag): kept for ever
-               9f02....tar     its bytes, named by their sha256: come and go with the room there is
+    CACHE/tars/4be1....json    the index of one version of a tar (URL, bytes, ETag): never deleted
+               9f02....tar     its bytes, named by their sha256: deleted when the cache needs room
 
-A pass over a tar goes on after a cut connection; a build that was killed goes on at the tars without an index. Several
-machines that share the cache's folder share that work.
+A pass over a tar continues after a lost connection; a build that was killed continues with the tars that have no index.
+Machines that share the cache's folder share that work.
 """
 
 import hashlib
@@ -27,7 +27,7 @@ from data_prep.shard_cache import ShardCache
 from data_prep.tar_index import Entry, Field, index_tar
 
 FOLDER = "tars"
-AT_ONCE = 4  # tars on their way at the same time
+AT_ONCE = 4  # tars that are fetched at the same time
 SHOWN = 5  # damaged tars that one message names
 INDEX_VERSION = 1
 
@@ -64,13 +64,13 @@ class IndexedTar:
 def index_remote_tars(urls: Sequence[str], cache: ShardCache) -> list[IndexedTar]:
     """The index of every tar, in order; those not indexed before are fetched, several at once.
 
-    Raises `DataError` that names the tars which are damaged or cannot be had, after all others are indexed.
+    Raises `DataError` that names the tars which are damaged or could not be fetched, after all others are indexed.
     """
     (cache.folder / FOLDER).mkdir(parents=True, exist_ok=True)
     found: dict[str, IndexedTar] = {}
     faults: list[str] = []
     first = int(hashlib.sha256(f"{socket.gethostname()} {os.getpid()}".encode()).hexdigest(), 16) % max(len(urls), 1)
-    rotated = [*urls[first:], *urls[:first]]  # machines that share the work begin in different places
+    rotated = [*urls[first:], *urls[:first]]  # machines that share the work begin at different tars
 
     def index(url: str) -> IndexedTar | str:
         try:
@@ -105,7 +105,7 @@ def _index(url: str, cache: ShardCache) -> IndexedTar:
 
 
 def _fetch_and_index(url: str, size: int, cache: ShardCache, part: Path) -> IndexedTar:
-    """Fetch a tar into the cache and index it. What looks damaged is fetched once more: it may have been the way."""
+    """Fetch a tar into the cache and index it. A damaged one is fetched once more: the transfer may be the cause."""
     folder, _, name = url.rpartition("/")
     seen: list[IndexedTar] = []
 

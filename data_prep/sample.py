@@ -1,8 +1,7 @@
-r"""The sample record: what every reader yields, what every shard stores, what training and evaluation read.
+r"""The sample record, which readers yield, shards store, and training and evaluation read.
 
-A sample keeps *turns* (who said what), never a rendered prompt: markup belongs to the model and is
-added in `train.chat.render`. The one convention inside a turn's text is the placeholder `<image>`, as in the
-LLaVA instruction files.
+A sample keeps *turns* (speaker and text), never a rendered prompt: the chat template belongs to the model and is
+applied in `train.chat.render`. A turn's text may hold the placeholder `<image>`, as in LLaVA's instruction files.
 
     Sample(id="n01440764/n01440764_18", image=Path("….JPEG"), label=0, label_name="tench",
            turns=(Turn("human", "<image>\nWhat type of object is in this photo?"), Turn("gpt", "tench")))

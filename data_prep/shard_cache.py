@@ -1,13 +1,13 @@
-"""Remote shards and tars on a local disk: they come when they are read, and the longest unused make room for others.
+"""A cache of remote shards and tars on a local disk: fetched when they are read, least recently used deleted first.
 
     CACHE/imagenet-1f0c.../manifest.json, index.npy    fetched when the set is opened
-                           000017.tar                  a shard, whole and checked; readers hold a shared lock on it
-                           .000017.tar.part            one on its way, as large as it will be
+                           000017.tar                  a shard, complete and checked; readers hold a shared lock on it
+                           .000017.tar.part            a shard that is being fetched, with its final size
                            .000017.tar.lock            held by the process that fetches it
-          tars/                                        tars that others made: see `data_prep.remote_tars`
+          tars/                                        tars made by others: see `data_prep.remote_tars`
 
 Any number of processes may share a cache: a shard is fetched by one of them while the others wait, and none is
-deleted while a process has it open. Locks are flock's, which end with their process.
+deleted while a process has it open. Locks (`data_prep.file_lock`) end with their process.
 """
 
 import hashlib
@@ -42,11 +42,11 @@ class ShardCache:
 
     @classmethod
     def of(cls, data: DataConfig) -> "ShardCache":
-        """The cache that a configuration asks for."""
+        """The cache of a configuration."""
         return cls(Path(data.cache_dir).expanduser(), int(data.cache_gib * 2**30))
 
     def make_room(self, size: int) -> bool:
-        """Delete the longest unused shards until `size` bytes more fit; False if too much is in use.
+        """Delete the least recently used shards until `size` bytes more fit; False if too much is in use.
 
         Call it with the cache locked. Parts whose process has died are deleted like shards.
         """
@@ -66,7 +66,7 @@ class ShardCache:
     def open(self, path: Path, wanted: RemoteFile, release: Callable[[], None]) -> FileIO:
         """The copy `path` of `wanted`, fetched if need be, open and locked against deletion until it is closed.
 
-        `release` closes the copies that this reader has open: nobody waits for room while keeping others from it.
+        `release` closes the copies that this reader has open, so that no process waits for room while it blocks others.
         """
 
         def fetch(file: BinaryIO) -> Path:
@@ -85,7 +85,7 @@ class ShardCache:
     def fill(self, part: Path, name: str, size: int, fetch: Callable[[BinaryIO], Path]) -> None:
         """Make room for `size` bytes in `part`, let `fetch` write them, and give the file the name it returns.
 
-        Raises `DataError` naming `name` if there is no room, or the disk refuses; whatever fails, `part` is gone.
+        Raises `DataError` naming `name` if there is no room, or writing fails; `part` is deleted on every failure.
         """
         try:
             with part.open("w+b") as file:
@@ -105,7 +105,7 @@ class ShardCache:
             raise
 
     def _reserve(self, part: int, name: str, size: int) -> None:
-        """Make room and take it, by giving the part its final size. Raises `DataError` if there is none for long."""
+        """Make room and reserve it, by giving the part its final size. Raises `DataError` after `PATIENCE` seconds."""
         until = time.monotonic() + PATIENCE
         while size <= self.limit:
             with locked(self.folder / ".lock"):
@@ -131,9 +131,9 @@ class RemoteShards:
 
     @classmethod
     def prepare(cls, url: str, source: str, manifest: bytes, index_sha256: str, cache: ShardCache) -> "RemoteShards":
-        """Lay the manifest, which was already fetched and read, and the index into the cache.
+        """Write the manifest, which was already fetched and read, and the index into the cache.
 
-        The folder is named after the manifest's content: a set that is built anew has another one.
+        The folder is named after the manifest's content: a set that was rebuilt gets another one.
         """
         if not NAME_PATTERN.fullmatch(source):
             raise DataError(f"the manifest of {url} names its source {source!r}; that cannot be a folder's name")
@@ -154,7 +154,7 @@ class RemoteShards:
 
 
 def check_names(url: str, names: tuple[str, ...]) -> None:
-    """Raise `DataError` unless every shard's name is one that a build gives: names become paths here."""
+    """Raise `DataError` unless every shard's name has the form that a build writes: names become paths here."""
     for name in names:
         if not SHARD_NAME.fullmatch(name):
             raise DataError(f"the manifest of {url} names a shard {name!r}; a shard is called like 000017.tar")

@@ -1,4 +1,4 @@
-"""index.npy: where each sample's members lie, one row a sample."""
+"""The index of a shard set: byte offsets of each sample's members, one row per sample."""
 
 import hashlib
 from pathlib import Path
@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 from configs.errors import DataError
 from configs.shard_dir import ShardDir
 
-IMAGE_EXTENSIONS = ("", "jpg", "png", "webp", "gif", "bmp", "tif")  # place 0: the sample has no image
+IMAGE_EXTENSIONS = ("", "jpg", "png", "webp", "gif", "bmp", "tif")  # index 0: the sample has no image
 INDEX_DTYPE = np.dtype(
     [
         ("shard", "<u4"),
-        ("extension", "u1"),  # place in IMAGE_EXTENSIONS
+        ("extension", "u1"),  # index into IMAGE_EXTENSIONS
         ("label", "<i4"),  # -1: no label
         ("image_file", "<u4"),  # 0: the image is in the shard; n: in file n - 1 of the manifest's files
         ("image_offset", "<u8"),  # bytes from the start of the shard or file
@@ -30,12 +30,12 @@ INDEX_DTYPE = np.dtype(
 
 
 def id_hash(sample_id: str) -> int:
-    """64 bits that stand for an id, the source's name included: `index["id_hash"]`."""
+    """A 64-bit hash of an id, which includes the source's name: `index["id_hash"]`."""
     return int.from_bytes(hashlib.sha256(sample_id.encode()).digest()[:8], "little")
 
 
 def open_index(folder: Path, samples: int) -> NDArray[Any]:
-    """index.npy of a set of `samples`, mapped into memory so that all processes of a machine share it.
+    """The index of a set of `samples`, mapped into memory so that all processes of a machine share it.
 
     Raises `DataError` if it is missing, damaged, or of another length.
     """

@@ -1,6 +1,6 @@
-"""Records to shards: each record examined once, each shard written whole or not at all.
+"""Records to shards: each record is validated once, each shard is written completely or not at all.
 
-Bytes never depend on which worker writes a shard, or when.
+The bytes do not depend on which worker writes a shard, or when.
 """
 
 import hashlib
@@ -12,13 +12,13 @@ from typing import Any, BinaryIO
 
 from configs.shard_dir import ShardDir
 from data_prep import atomic, ustar
-from data_prep.examine import Member
-from data_prep.manifest import AdoptedFile
+from data_prep.manifest import ReferencedFile
 from data_prep.records import Record
 from data_prep.remote_tars import RemoteTar
 from data_prep.sample import Drop
 from data_prep.shard_index import IMAGE_EXTENSIONS, id_hash
 from data_prep.sidecar import Recipe, Sidecar, records_fingerprint
+from data_prep.validate import Member
 
 ProgressCallback = Callable[[Drop | None], None]  # called for every record, with its drop if it was dropped
 
@@ -35,7 +35,7 @@ class _Tar:
         """Append `parts` in one system call."""
         size = sum(map(len, parts))
         written = os.writev(self.file.fileno(), parts)
-        while written < size:  # a nearly full disk takes a part before it refuses
+        while written < size:  # a nearly full disk accepts a part before it refuses
             written += os.write(self.file.fileno(), b"".join(parts)[written:])
         for part in parts:
             self.sha256.update(part)
@@ -48,17 +48,17 @@ def write_shard(
     """Write shard `number` and its sidecar."""
     drops: list[Drop] = []
     rows: list[list[int]] = []
-    adopted: list[Path | RemoteTar] = []
+    referenced: list[Path | RemoteTar] = []
     first = number * recipe.samples_per_shard
     fingerprint, texts = records_fingerprint(records)
     with atomic.atomic_file(folder.shard(number)) as file:
         tar = _Tar(file)
-        for place, record in enumerate(records):
-            member = recipe.examine(record)
+        for position, record in enumerate(records):
+            member = recipe.validate(record)
             if isinstance(member, Drop):
                 drops.append(member)
             else:
-                rows.append(_add(tar, f"{first + place:09d}", member, adopted))
+                rows.append(_add(tar, f"{first + position:09d}", member, referenced))
             progress(member if isinstance(member, Drop) else None)
         tar.append(ustar.END_OF_ARCHIVE)
     sidecar = Sidecar(
@@ -68,7 +68,7 @@ def write_shard(
         bytes=tar.offset,
         sha256=tar.sha256.hexdigest(),
         drops=tuple(drops),
-        files=tuple(map(_adopted_file, adopted)),
+        files=tuple(map(_referenced_file, referenced)),
         rows=rows,
         texts=texts,
     )
@@ -76,23 +76,23 @@ def write_shard(
     return sidecar
 
 
-def _adopted_file(file: Path | RemoteTar) -> AdoptedFile:
+def _referenced_file(file: Path | RemoteTar) -> ReferencedFile:
     if isinstance(file, Path):
-        return AdoptedFile(str(file), file.stat().st_size)
-    return AdoptedFile(file.file.url, file.file.bytes, file.file.sha256)
+        return ReferencedFile(str(file), file.stat().st_size)
+    return ReferencedFile(file.file.url, file.file.bytes, file.file.sha256)
 
 
-def _add(tar: _Tar, key: str, member: Member, adopted: list[Path | RemoteTar]) -> list[int]:
+def _add(tar: _Tar, key: str, member: Member, referenced: list[Path | RemoteTar]) -> list[int]:
     """Append a sample's members, image first, and return its row of the index (`COLUMNS`).
 
-    An image that stays in its own file is not appended; the file joins `adopted`.
+    An image that stays in its own file is not appended; the file is added to `referenced`.
     """
     image_file = image_offset = 0
     text = b"".join((ustar.header(f"{key}.json", len(member.text)), member.text, ustar.padding(len(member.text))))
-    if member.adopted is not None:
-        if member.adopted.file not in adopted:
-            adopted.append(member.adopted.file)
-        image_file, image_offset = adopted.index(member.adopted.file) + 1, member.adopted.offset
+    if member.referenced is not None:
+        if member.referenced.file not in referenced:
+            referenced.append(member.referenced.file)
+        image_file, image_offset = referenced.index(member.referenced.file) + 1, member.referenced.offset
         tar.append(text)
     elif member.extension:
         image_offset = tar.offset + ustar.BLOCK

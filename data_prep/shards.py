@@ -1,12 +1,12 @@
-"""The shard set of one source: its files, and reading them at random.
+"""The shard set of one source: its files, and random access to its samples.
 
     FOLDER/000000.tar     webdataset-style members in pairs: 000000017.jpg (untouched bytes), 000000017.json
-           000000.json    sidecar: what is known of that shard; written after it
-           index.npy      where each sample's members lie
+           000000.json    sidecar: recipe, checksum and index rows of that shard; written after it
+           index.npy      byte offsets of each sample's members
            manifest.json  counts, checksums, class histogram, drops; written last: a set without it is unfinished
 
-An adopted set leaves images in the tars they came in, on a disk or behind URLs: its shards hold the records, and its
-index points into the manifest's `files`.
+A set built with `copy: false` references its images: they stay in their original tars, on a disk or behind URLs; the
+shards hold the records, and the index points into the manifest's `files`.
 
 Shard i holds records [i * samples_per_shard, (i + 1) * samples_per_shard) of the reader's order, less those dropped.
 A member's key is its record's number, zero-padded and without dots (webdataset ends the key at the first dot).
@@ -42,7 +42,7 @@ OPEN_REMOTE_FILES = 4  # the same for cached shards, which cannot make room whil
 
 
 def wrong_sizes(folder: Path, manifest: Manifest) -> list[str]:
-    """One text for each shard or adopted file that is missing or has not the size in the manifest.
+    """One message for each shard or referenced file that is missing or differs in size from the manifest.
 
     Files behind URLs are left out: they are checked when they are fetched.
     """
@@ -94,7 +94,7 @@ class ShardSet:
         return (self.folder, self.manifest, self.remote, self.cache)
 
     def __setstate__(self, state: tuple[Path, Manifest, RemoteShards | None, ShardCache]) -> None:
-        self.__init__(*state)  # type: ignore[misc]  # opens index and files anew in this process
+        self.__init__(*state)  # type: ignore[misc]  # opens index and files in this process
 
     @property
     def labels(self) -> NDArray[np.int64]:
@@ -109,11 +109,11 @@ class ShardSet:
     @property
     def remote_bytes(self) -> int:
         """Bytes of all files that are read through the cache."""
-        adopted = sum(file.bytes for file in self.manifest.files if as_url(file.path))
-        return adopted + (self.manifest.bytes if self.remote else 0)
+        referenced = sum(file.bytes for file in self.manifest.files if as_url(file.path))
+        return referenced + (self.manifest.bytes if self.remote else 0)
 
     def sample(self, number: int) -> Sample:
-        """Sample `number`, its image as the bytes of the original file (or None).
+        """Sample `number`, with the original bytes of its image (or None).
 
         Raises `IndexError` outside 0 <= number < len(self), and `DataError` naming shard and sample if the bytes
         are not those that were written.
@@ -136,35 +136,36 @@ class ShardSet:
             raise DataError(f"{self.where(number)} is not a sample record: {error}") from error
 
     def where(self, number: int) -> str:
-        """Words for an error message: which sample, in which shard, at which byte."""
+        """For error messages: which sample, in which shard, at which byte."""
         row = self.index[number]
         name = self.manifest.shards[int(row["shard"])].name
         return f"sample {number} of {self.folder} (shard {name}, byte {int(row['json_offset'])})"
 
     def _read(self, number: int) -> tuple[bytes | None, bytes]:
         """(image, json) of a sample, checked."""
-        shard, extension, _, file, *places, _, _, checksum, _ = self.index[number].item()  # in the order of INDEX_DTYPE
-        image_offset, image_size, json_offset, json_size = places
+        shard, extension, _, file, *offsets, _, _, checksum, _ = self.index[number].item()  # order of INDEX_DTYPE
+        image_offset, image_size, json_offset, json_size = offsets
         image = None
         if extension:
             image = self._files.pread(-file if file else shard, image_size, image_offset)
         text = self._files.pread(shard, json_size, json_offset)
         if crc32(text, crc32(image or b"")) != checksum:
             raise DataError(
-                f"{self.where(number)} is damaged: its bytes have not the checksum in the index; {self._remedy(file)}"
+                f"{self.where(number)} is damaged: the checksum of its bytes differs from the index;"
+                f" {self._remedy(file)}"
             )
         return image, text
 
     def _remedy(self, file: int) -> str:
-        """What to do about a damaged sample whose image is in adopted file `file`, or (0) in its shard."""
-        again = "open the set again to fetch it anew" if self.remote else "run data_prep.build again"
+        """What to do about a damaged sample whose image is in referenced file `file`, or (0) in its shard."""
+        again = "open the set again to fetch it" if self.remote else "run data_prep.build again"
         if not file:
             return f"delete that shard and {again}"
         path = self.manifest.files[file - 1].path
         return f"its image lies in {path}; if that has changed, run data_prep.build --rebuild"
 
     def _open_file(self, number: int) -> FileIO:
-        """Shard `number`, or file -number of an adopted set (counted from 1)."""
+        """Shard `number`, or referenced file -number (counted from 1)."""
         if number < 0:
             file = self.manifest.files[-number - 1]
             url = as_url(file.path)
@@ -190,11 +191,11 @@ def _open_remote(url: str, cache: ShardCache) -> ShardSet:
     manifest = parse_manifest(f"{url}/{name}", text)
     check_names(url, tuple(entry.name for entry in manifest.shards))
     for file in manifest.files:
-        place = as_url(file.path)
-        if place is None or place.startswith("file:"):
+        file_url = as_url(file.path)
+        if file_url is None or file_url.startswith("file:"):
             raise DataError(
-                f"{url} adopts images that lie elsewhere, in {file.path}; to read a set from another machine, build it"
-                f" with the option copy: true, or from tars behind URLs"
+                f"{url} references images in another file, {file.path}; to read a set from another machine, build"
+                f" it with the option copy: true, or from tars behind URLs"
             )
     remote = RemoteShards.prepare(url, manifest.source, text, manifest.index_sha256, cache)
     return ShardSet(remote.folder, manifest, remote, cache)

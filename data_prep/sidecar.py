@@ -1,8 +1,8 @@
-"""Sidecars: what is known of one finished shard, and whether it may be kept.
+"""Sidecars: the description of one finished shard, which decides whether a later build keeps it.
 
-What a shard's bytes depend on is listed in its sidecar: the recipe (how the source was read) and a fingerprint of
-its own records. A finished shard is kept only while both agree, so a killed build continues where it was and a
-changed source is noticed.
+A sidecar lists what the shard's bytes depend on: the recipe (how the source was read) and a fingerprint of its
+records. A finished shard is kept only while both agree, so a killed build continues where it stopped and a changed
+source is noticed.
 """
 
 import hashlib
@@ -18,19 +18,19 @@ from configs.data import DataConfig
 from configs.errors import DataError
 from configs.shard_dir import ShardDir
 from data_prep import atomic
-from data_prep.examine import Member, examine
 from data_prep.file_range import FileRange
-from data_prep.manifest import FORMAT_VERSION, AdoptedFile, ShardEntry
+from data_prep.manifest import FORMAT_VERSION, ReferencedFile, ShardEntry
 from data_prep.records import Record
 from data_prep.sample import Drop, ImageOrigin, Sample, Source
 from data_prep.shard_index import INDEX_DTYPE
+from data_prep.validate import Member, validate_record
 
 COLUMNS = tuple(name for name in INDEX_DTYPE.names or () if name != "shard")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """How a source becomes shards: everything beside its records that decides the shards' bytes."""
+    """How a source becomes shards: everything except its records that determines the shards' bytes."""
 
     source: str
     reader: str
@@ -52,12 +52,12 @@ class Recipe:
             class_names=source.class_names,
         )
 
-    def examine(self, record: Record) -> Member | Drop:
-        """What a record becomes: a member to store, or a drop with its reason. Raises as `data_prep.examine`."""
-        return examine(record, self.source, len(self.class_names), decode=self.decode_check)
+    def validate(self, record: Record) -> Member | Drop:
+        """A member to store, or a drop with its reason. Raises as `validate_record`."""
+        return validate_record(record, self.source, len(self.class_names), decode=self.decode_check)
 
     def settings(self) -> dict[str, str]:
-        """The recipe as short texts, to be compared with and named in messages."""
+        """The recipe as short texts, for comparison and for messages."""
         settings = {spec.name: json.dumps(getattr(self, spec.name), sort_keys=True) for spec in fields(self)}
         settings["class_names"] = hashlib.sha256(settings["class_names"].encode()).hexdigest()[:16]
         return {"format_version": str(FORMAT_VERSION), **settings}
@@ -65,7 +65,7 @@ class Recipe:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sidecar:
-    """What is known of one finished shard; `rows` has one list a sample, in the order of `COLUMNS`.
+    """One finished shard; `rows` has one list per sample, in the order of `COLUMNS`.
 
     `fingerprint` and `texts` are `records_fingerprint` with and without what the images are.
     """
@@ -76,7 +76,7 @@ class Sidecar:
     bytes: int
     sha256: str
     drops: tuple[Drop, ...]
-    files: tuple[AdoptedFile, ...]
+    files: tuple[ReferencedFile, ...]
     rows: list[list[int]]
     texts: str = ""
 
@@ -99,7 +99,7 @@ class Sidecar:
             if tuple(values.pop("columns")) != COLUMNS:
                 return None
             values["drops"] = tuple(Drop(**drop) for drop in values["drops"])
-            values["files"] = tuple(AdoptedFile(**file) for file in values["files"])
+            values["files"] = tuple(ReferencedFile(**file) for file in values["files"])
             return cls(**values)
         except (OSError, ValueError, TypeError, KeyError):
             return None
@@ -108,10 +108,10 @@ class Sidecar:
 def finished_shard(
     folder: ShardDir, number: int, records: Sequence[Record], recipe: Recipe, *, rebuild: bool
 ) -> Sidecar | None:
-    """The sidecar of shard `number` if the shard is there and whole; None if it must be written.
+    """The sidecar of shard `number` if the shard exists and is complete; None if it must be written.
 
-    A shard that was made by another recipe or from other records must be written anew with `rebuild`, and otherwise
-    raises `DataError`: sets are never silently mixed. Image files that were touched since then are read again, once.
+    A shard from another recipe or from other records must be rewritten with `rebuild`, and raises `DataError`
+    without: sets are never mixed silently. Image files with a newer modification time are read again, once.
     """
     path = folder.sidecar(number)
     sidecar = Sidecar.read(path)
@@ -153,13 +153,13 @@ def _same_images(records: Sequence[Record], sidecar: Sidecar, recipe: Recipe) ->
     """Whether records of the same texts still become the samples and drops in the sidecar."""
     drops, checksums = [], []
     for record in records:
-        member = recipe.examine(record)
+        member = recipe.validate(record)
         if isinstance(member, Drop):
             drops.append(member.id)
         else:
             checksums.append(member.checksum)
-    place = COLUMNS.index("checksum")
-    return drops == [drop.id for drop in sidecar.drops] and checksums == [row[place] for row in sidecar.rows]
+    column = COLUMNS.index("checksum")
+    return drops == [drop.id for drop in sidecar.drops] and checksums == [row[column] for row in sidecar.rows]
 
 
 def records_fingerprint(records: Sequence[Record]) -> tuple[str, str]:
@@ -174,7 +174,7 @@ def records_fingerprint(records: Sequence[Record]) -> tuple[str, str]:
 
 
 def texts_fingerprint(records: Sequence[Record]) -> str:
-    """The second of `records_fingerprint`, for which no file system is asked."""
+    """The second of `records_fingerprint`, which needs no file system."""
     digest = hashlib.sha256()
     for record in records:
         digest.update(_line(record) + b"\n")
@@ -187,7 +187,7 @@ def _line(record: Record) -> bytes:
 
 
 def _origin(origin: ImageOrigin | None) -> int | str | None:
-    """Bytes of an image file, -1 if it is missing; the place of one that is not copied; None if it is made."""
+    """Bytes of an image file, -1 if it is missing; the range of one that is not copied; None if it is generated."""
     if isinstance(origin, FileRange):
         version = "" if isinstance(origin.file, Path) else origin.file.file.sha256
         return f"{origin.file}{version} {origin.offset} {origin.size}" if origin.in_place else origin.size

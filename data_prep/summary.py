@@ -7,7 +7,7 @@ from data_prep.workers import Outcome
 
 
 def build_summary(folder: ShardDir, outcome: Outcome, manifest: Manifest | None, missing: int) -> str:
-    """What a build of one source did; without a manifest, how many shards other workers still owe."""
+    """The result of one source's build; without a manifest, how many shards other workers have not written yet."""
     work = f"{outcome.written} shards written, {outcome.kept} kept"
     if manifest is None:
         owed = f"{missing} shards are still to come from other workers; the last one writes the manifest"

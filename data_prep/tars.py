@@ -1,12 +1,12 @@
-"""The samples of many tars in a row: one number stands for each, whichever tar holds it, here or behind a URL."""
+"""The samples of several tars, local or behind URLs, as one sequence."""
 
 from bisect import bisect_right
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
 
+from data_prep.file_paths import FilePaths, distinct_names
 from data_prep.file_range import FileRange
-from data_prep.places import Places, distinct_names
 from data_prep.remote_tars import RemoteTar, index_remote_tars
 from data_prep.tar_index import Entry, Field, Fields, index_tar
 
@@ -25,16 +25,16 @@ class Tars:
 
     def entry(self, number: int) -> tuple[Path | RemoteTar, str, Fields | str]:
         """(tar, id, fields or what is wrong) of a sample."""
-        place = bisect_right(self.starts, number) - 1
-        key, fields = self.entries[place][number - self.starts[place]]
-        return self.files[place], f"{self.names[place]}/{key}", fields
+        tar = bisect_right(self.starts, number) - 1
+        key, fields = self.entries[tar][number - self.starts[tar]]
+        return self.files[tar], f"{self.names[tar]}/{key}", fields
 
 
-def open_tars(places: Places) -> Tars:
-    """The samples of all tars at `places`. Raises `DataError` that names those which cannot be trusted."""
-    found = places.files()
+def open_tars(paths: FilePaths) -> Tars:
+    """The samples of all tars in `paths`. Raises `DataError` that names the damaged ones."""
+    found = paths.files()
     names = distinct_names(found)
-    indexed = iter(index_remote_tars([file for file in found if isinstance(file, str)], places.cache))
+    indexed = iter(index_remote_tars([file for file in found if isinstance(file, str)], paths.cache))
     files: list[Path | RemoteTar] = []
     entries = []
     for file in found:
@@ -45,7 +45,7 @@ def open_tars(places: Places) -> Tars:
 
 
 def text_of(file: Path | RemoteTar, field: Field) -> str:
-    """What a text member says, without white space around it."""
+    """The text of a text member, without white space around it."""
     text = field.text
     if text is None:
         text = FileRange(file, field.offset, field.size)().decode("utf-8", errors="replace")

@@ -1,8 +1,8 @@
-"""Is a shard set still what was written? `python -m data_prep.verify shards/imagenet [--full]`
+"""Checks that a shard set is undamaged: `python -m data_prep.verify shards/imagenet [--full]`
 
 Quick: manifest, index, and the size of every shard; seconds for a thousand shards. Full: sha256 of every shard,
 every member's header and checksum, and every image decoded. Each finding names the shard, the sample and the byte.
-Exits with 0 if all is well, 1 if something is damaged, 2 if there is no set to look at.
+Exits with 0 if the set is undamaged, 1 if it is damaged, 2 if there is no set.
 """
 
 import hashlib
@@ -33,7 +33,7 @@ READ_BYTES = 1 << 20
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Check one shard set and print what is wrong with it."""
+    """Check one shard set and print the findings."""
     parser = command_parser(__doc__)
     parser.add_argument("folder", type=Path, help="folder of the set, such as shards/imagenet")
     parser.add_argument("--full", action="store_true", help="also sha256, members and pixels")
@@ -43,7 +43,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         if as_url(arguments.folder) is not None:
             raise DataError(
-                f"{as_url(arguments.folder)} is a URL; check it where it lies: shards are checked on arrival"
+                f"{as_url(arguments.folder)} is a URL; check it where it is stored;"
+                " shards are checked when they are fetched"
             )
         manifest = read_manifest(arguments.folder)
         cache = ShardCache.of(DataConfig(cache_dir=str(arguments.cache_dir)))
@@ -106,7 +107,7 @@ def check_shard(shards: ShardSet, number: int) -> list[str]:
 
 
 def _check_sample(shards: ShardSet, sample: int, descriptor: int) -> list[str]:
-    """Findings about one sample: the headers of its members, its checksum, its record, its pixels."""
+    """Findings about one sample: headers of its members, checksum, record, pixels."""
     row = shards.index[sample]
     members = [("json", int(row["json_offset"]), int(row["json_size"]))]
     if row["extension"] and not row["image_file"]:
@@ -123,7 +124,7 @@ def _check_sample(shards: ShardSet, sample: int, descriptor: int) -> list[str]:
 
 
 def _check_header(descriptor: int, extension: str, offset: int, size: int) -> str | None:
-    """What is wrong with the header before `offset`: it must be the one that is written for a number and this size."""
+    """What is wrong with the header before `offset`: it must be the header of a member of this size."""
     start = offset - ustar.BLOCK
     block = os.pread(descriptor, ustar.BLOCK, start)
     number = block[:20].partition(b".")[0]

@@ -1,11 +1,11 @@
-"""Synonyms of the shipped class lists, taken from WordNet's own files.
+"""Synonyms of the shipped class lists, taken from WordNet's files.
 
-    python -m data_prep.wordnet_synonyms --wordnet /usr/share/wordnet flowers102           is it what WordNet says?
-    python -m data_prep.wordnet_synonyms --wordnet /usr/share/wordnet flowers102 --write   make it so
-    python -m data_prep.wordnet_synonyms --wordnet /usr/share/wordnet flowers102 --find    senses of the names without
+    python -m data_prep.wordnet_synonyms --wordnet /usr/share/wordnet flowers102           compare the list to WordNet
+    python -m data_prep.wordnet_synonyms --wordnet /usr/share/wordnet flowers102 --write   update the list
+    python -m data_prep.wordnet_synonyms --wordnet /usr/share/wordnet flowers102 --find    senses of unmapped names
 
-A list's `synsets` say, by hand, which noun of WordNet 3.0 each class is (its offset, as in ImageNet's wnids), or null
-where there is none; its `synonyms` are the lemmas of that noun and nothing else. Exits with 1 if they differ.
+A list's `synsets`, written by hand, name the noun of WordNet 3.0 for each class (its offset, as in ImageNet's wnids),
+or null if there is none; its `synonyms` are the lemmas of that noun. Exits with 1 if they differ.
 """
 
 import argparse
@@ -61,7 +61,7 @@ class Nouns:
         return [list(self.synsets[synset][0]) if synset else [] for synset in synsets]
 
     def find(self, name: str) -> list[str]:
-        """Lines that tell the senses of a name, also written with or without hyphens, apostrophes and plural."""
+        """Lines with the senses of a name, also written with or without hyphens, apostrophes and plural."""
         plain = name.lower()
         forms = dict.fromkeys((plain, plain.replace("-", " "), plain.replace(" ", "-"), plain.replace(" ", "")))
         forms |= dict.fromkeys([*(form.removesuffix("s") for form in forms), plain.replace("'", "")])
@@ -93,7 +93,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _do(path: Path, nouns: Nouns, arguments: argparse.Namespace) -> bool:
-    """Treat one list; whether it is (now) what WordNet says."""
+    """Compare or update one list; True if it now agrees with WordNet."""
     values = json.loads(path.read_text(encoding="utf-8"))
     made = with_synonyms(values, nouns)
     if arguments.find:

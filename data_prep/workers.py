@@ -1,4 +1,4 @@
-"""One source built by several processes, of one machine or of many: worker i of n owns shards i, i + n, i + 2n, ...
+"""Building one source by several processes, on one machine or on many: worker i of n owns shards i, i + n, i + 2n, ...
 
 Processes never communicate with each other, only with the one that started them; machines share the folder alone.
 """
@@ -11,21 +11,21 @@ from functools import partial
 from configs.errors import DataError
 from configs.shard_dir import ShardDir
 from data_prep.processes import Ended, Send, WorkerProcesses
-from data_prep.records import Record, Runs, expected_count
+from data_prep.records import Record, ShardChunks, expected_count
 from data_prep.sample import Drop, Source
 from data_prep.shard_writer import write_shard
 from data_prep.sidecar import Recipe, Sidecar, finished_shard
 
 MAX_DROPS_IN_A_ROW = 100
 REPORT_EVERY = 50  # records and
-REPORT_SECONDS = 0.2  # seconds that lie at least between two messages of a process
+REPORT_SECONDS = 0.2  # least seconds between two messages of a process
 
 Report = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """What is to be done with one source; `check_only` examines every record and writes nothing."""
+    """The build of one source; with `check_only` every record is validated and nothing is written."""
 
     folder: ShardDir
     recipe: Recipe
@@ -74,14 +74,14 @@ class _BuildProgress:
 
 
 def do_part(job: Job, part: int, parts: int, report: Report) -> Outcome:
-    """Do the shards of worker `part` of `parts` in this process; `report(records, drops)` hears of progress."""
+    """Build the shards of worker `part` of `parts` in this process; calls `report(records, drops)` now and then."""
     outcome = Outcome()
     progress = _BuildProgress(job.recipe.source, report)
-    runs = Runs(job.source, job.recipe.samples_per_shard, part, parts)
+    runs = ShardChunks(job.source, job.recipe.samples_per_shard, part, parts)
     for number, records in runs:
         if job.check_only:
             for record in records:
-                seen = job.recipe.examine(record)
+                seen = job.recipe.validate(record)
                 drop = seen if isinstance(seen, Drop) else None
                 outcome.drops += [drop] if drop else []
                 progress(drop)
@@ -100,7 +100,7 @@ def do_part(job: Job, part: int, parts: int, report: Report) -> Outcome:
 
 
 def count_shards(job: Job) -> Outcome:
-    """As if every shard had been kept, without looking at any: how many records the source has."""
+    """The outcome of a worker that kept every shard, without reading any: how many records the source has."""
     records = expected_count(job.source)
     total = sum(1 for _ in job.source.records) if records is None else records
     return Outcome(records=total, kept=-(-total // job.recipe.samples_per_shard))
@@ -119,7 +119,7 @@ def _write(job: Job, number: int, records: list[Record], progress: _BuildProgres
 
 
 def do_parts(job: Job, parts: list[int], of: int, report: Report) -> Outcome:
-    """Do the shards of all workers in `parts` (among `of`), each in a process of its own if there are several.
+    """Build the shards of all workers in `parts` (of `of` workers), each in its own process if there are several.
 
     Raises the first `DataError` of any of them, and `DataError` if one was killed; the others are stopped.
     """

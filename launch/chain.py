@@ -1,4 +1,4 @@
-"""Which jobs a run needs, with which options, in which order. Pure: reads configs and looks for shards, starts nothing.
+"""The jobs of a run, their options and their order. Reads configs and looks for shards; starts nothing.
 
     data_prep.run ─▶ finetune ─▶ eval.A ─▶ eval.A.report
          └─▶ data_prep.eval.A ──────┘
@@ -39,7 +39,7 @@ def plan(config: RunConfig, evaluations: list[EvalConfig], cluster: Cluster, sta
 
 
 def _preparations(config: RunConfig, evaluations: list[EvalConfig], start: str, python: str) -> Iterator[Job]:
-    """For every config with missing shards the array that builds them; its last task writes the manifests."""
+    """For every config with missing shards, the array that builds them; its last task writes the manifests."""
     wanted = [(f"eval.{one.name}", one.data, evaluation_sources(one)) for one in evaluations]
     if start == "data_prep":
         wanted.insert(0, ("run", config.data, config.train.sources + config.train.heldout))
@@ -78,14 +78,14 @@ def _training(config: RunConfig, cluster: Cluster, after: tuple[str, ...], pytho
 def _evaluation(
     config: RunConfig, evaluation: EvalConfig, cluster: Cluster, after: tuple[str, ...], python: str
 ) -> list[Job]:
-    """The job that asks the questions and reports; or an array, each task on one GPU, and the report job behind it.
+    """One job that evaluates and reports; or an array, each task on one GPU, and a report job after it.
 
     The saved config names the run as its model, so the commands need no `--set model=`.
     """
     stage = f"eval.{evaluation.name}"
     settings = slurm_dir(config).config(stage)
     gpu = ("--gres=gpu:1",) if cluster.gpus_per_node else ()
-    ask = Job(
+    evaluate = Job(
         run=config.name,
         stage=stage,
         script="evaluate",
@@ -94,8 +94,8 @@ def _evaluation(
         tasks=config.slurm.eval_tasks,
         after=after,
     )
-    if ask.tasks == 1:
-        return [ask]
+    if evaluate.tasks == 1:
+        return [evaluate]
     report = Job(
         run=config.name,
         stage=f"{stage}.report",
@@ -103,4 +103,4 @@ def _evaluation(
         command=tuple(commands.report(python, settings)),
         after=(stage,),
     )
-    return [ask, report]
+    return [evaluate, report]

@@ -1,4 +1,4 @@
-"""The machines a chain is for, and the stage it starts with: the arguments that preflight and submit share."""
+"""The machines of a job chain and its first stage: the arguments that preflight and submit share."""
 
 import argparse
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ class Cluster:
 
     @property
     def ranks_per_node(self) -> int:
-        """One rank per GPU; without GPUs as many as were asked for."""
+        """One rank per GPU; without GPUs, `tasks_per_node`."""
         return self.gpus_per_node or self.tasks_per_node
 
     @property
@@ -36,7 +36,7 @@ def add_cluster_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def cluster_of(arguments: argparse.Namespace) -> Cluster:
-    """The machines asked for; raises `ConfigError` for numbers that no cluster has."""
+    """The machines of the arguments; raises `ConfigError` for impossible numbers."""
     cluster = Cluster(arguments.nodes, arguments.gpus_per_node, arguments.tasks_per_node)
     for option, value, least in (
         ("--nodes", cluster.nodes, 1),

@@ -1,7 +1,7 @@
-"""The commands of every stage as argument lists: the one place that knows how each stage is called.
+"""The commands of every stage as argument lists; no other module knows how a stage is called.
 
-Lists, never shell strings: a value can hold spaces, quotes or `$(...)` and is still one argument. Only `as_typed` makes
-a string, for people to read and copy.
+Lists, never shell strings: a value can hold spaces, quotes or `$(...)` and is still one argument. Only `as_typed`
+returns a string, for people to read and copy.
 
     finetune_rank("python", Path("configs/demo.yaml"))
     -> ["python", "train/finetune.py", "--config", "configs/demo.yaml", "--resume", "auto"]
@@ -12,8 +12,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from configs.errors import ConfigError
+from configs.run_dir import SlurmDir
 
 FINETUNE = "train/finetune.py"
+SCRIPTS = SlurmDir(Path(__file__).resolve().parents[1] / "slurm")  # the job scripts of the repository
 
 
 def data_prep(
@@ -30,18 +32,18 @@ def data_prep(
 
 
 def finetune_local(deepspeed: str, config: Path, overrides: Sequence[str] = (), ranks: int | None = None) -> list[str]:
-    """Training on this machine. `ranks` is needed on a CPU, where DeepSpeed starts a single one by itself."""
+    """Training on this machine. `ranks` is needed on a CPU, where DeepSpeed starts only one by default."""
     count = [] if ranks is None else ["--num_gpus", str(ranks)]
     return checked([deepspeed, *count, FINETUNE, *_settings(config, overrides), "--resume", "auto"])
 
 
 def finetune_rank(python: str, config: Path) -> list[str]:
-    """What srun starts once per rank."""
+    """The command that srun starts once per rank."""
     return checked([python, FINETUNE, *_settings(config), "--resume", "auto"])
 
 
 def evaluate(python: str, config: Path, overrides: Sequence[str] = (), workers: int = 1) -> list[str]:
-    """Asks the questions and, with one worker, reports. For `workers` > 1 the array's script appends `--worker i`."""
+    """Evaluates and, with one worker, reports. For `workers` > 1 the array's script appends `--worker i`."""
     return checked([python, "-m", "eval.run", *_settings(config, overrides), *_workers(workers)])
 
 
@@ -51,7 +53,7 @@ def report(python: str, config: Path) -> list[str]:
 
 
 def reproduce(python: str, arguments: Sequence[str], workers: int = 1) -> list[str]:
-    """Asks every row of the paper's experiments. For `workers` > 1 the array's script appends `--worker i`."""
+    """Evaluates every row of the paper's experiments. For `workers` > 1 the array's script appends `--worker i`."""
     return checked([python, "-m", "eval.reproduce", *arguments, *_workers(workers)])
 
 
@@ -72,7 +74,7 @@ def as_typed(argv: Sequence[str], **names: str) -> str:
 
 
 def checked(argv: list[str]) -> list[str]:
-    """`argv` itself; raises `ConfigError` for an argument with a character that no terminal would show."""
+    """`argv` itself; raises `ConfigError` for an argument with an unprintable character."""
     for argument in argv:
         check_printable(argument, "argument")
     return argv
@@ -81,7 +83,7 @@ def checked(argv: list[str]) -> list[str]:
 def check_printable(text: str, what: str) -> None:
     """Raise `ConfigError` if `text` holds a newline, another control character or an invisible one.
 
-    They have no use in a name, a path or a setting, and have turned values into extra lines of job scripts elsewhere.
+    They have no use in a name, a path or a setting, and could add lines to a job script.
     """
     for position, character in enumerate(text):
         if not character.isprintable():

@@ -1,10 +1,10 @@
-"""The paper's finding in miniature: runs the real commands one after the other and prints what came out.
+"""The paper's finding in miniature: runs the real commands one after the other and prints the results.
 
     python -m launch.demo            # minutes on two CPU cores
     python -m launch.demo --quick    # a few steps and questions: shows that everything works, the numbers mean nothing
 
-Shards -> projector-only training on classification alone and on the mix (2 ranks each) -> both questions put to the
-base model and to both results -> one table and `report.html`. Nothing is computed here.
+Shards -> projector-only training on classification alone and on the mix (2 ranks each) -> both evaluations of the base
+model and of both results -> one table and `report.html`. This program only starts the others.
 """
 
 import subprocess
@@ -33,7 +33,7 @@ QUICK_EVAL = ("limit=16",)
 
 @dataclass(frozen=True)
 class Model:
-    """A model the demo questions: its name in the table, and the folder with its evaluations."""
+    """A model that the demo evaluates: its name in the table, and the folder of its evaluations."""
 
     name: str
     path: str
@@ -42,7 +42,7 @@ class Model:
 
 @dataclass(frozen=True)
 class Demo:
-    """The configs of the demo, and what --quick changes in them."""
+    """The configs of the demo, and whether it is a quick run."""
 
     config: Path
     quick: bool
@@ -58,7 +58,7 @@ class Demo:
         return [self.config.parent / "eval" / name for name in EVALUATIONS]
 
     def run(self, config: Path) -> RunConfig:
-        """The training config in `config`, with what --quick changes."""
+        """The training config in `config`, with the changes of a quick run."""
         loaded, _ = load_config(RunConfig, config, self.training_settings(config))
         return loaded
 
@@ -71,7 +71,7 @@ class Demo:
 
     @property
     def folder(self) -> Path:
-        """Where the answers of the base model and the comparison go."""
+        """The folder of the base model's evaluations and of the comparison."""
         mix = run_folder(self.run(self.config)).root
         return mix.with_name("demo_report-quick" if self.quick else "demo_report")
 
@@ -100,7 +100,7 @@ def steps(demo: Demo) -> Iterator[list[str]]:
 
 
 def _output(model: Model, config: Path) -> list[str]:
-    """Where the answers go, if not into the run's own folder."""
+    """The output setting of an evaluation, for a model without a run folder."""
     if model.name != BASE:
         return []
     name = load_config(EvalConfig, config, [f"model={model.path}"])[0].name
@@ -108,19 +108,19 @@ def _output(model: Model, config: Path) -> list[str]:
 
 
 def comparison(demo: Demo, python: str) -> list[str]:
-    """The command that sets the models side by side: it prints the table and writes the report."""
+    """The command that compares the models: it prints the table and writes the report."""
     return commands.compare(python, demo.folder, {model.name: model.evaluations for model in demo.models})
 
 
 def run_step(argv: list[str]) -> None:
-    """Print the command as one would type it, run it, print its time; leave with its exit code if it fails."""
+    """Print the command as one would type it, run it, print its time; exit with its exit code if it fails."""
     deepspeed = str(Path(sys.executable).with_name("deepspeed"))
     print(f"\n$ {commands.as_typed(argv, python=sys.executable, deepspeed=deepspeed)}", flush=True)
     start = time.monotonic()
     code = subprocess.run(argv, check=False).returncode
     print(f"[{time.monotonic() - start:.1f} s]", flush=True)
     if code:
-        print(f"the demo stops here: this command left with exit code {code}", file=sys.stderr)
+        print(f"the demo stops here: this command failed with exit code {code}", file=sys.stderr)
         raise SystemExit(code if code > 0 else 128 - code)
 
 

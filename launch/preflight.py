@@ -1,9 +1,9 @@
-"""Checks before the queue does: what would fail hours from now on a cluster is said now, all of it at once.
+"""Finds what would make a job chain fail hours later, before it is submitted; reports all problems at once.
 
     python -m launch.preflight --config configs/imagenet_llava_mix.yaml --nodes 2 --gpus-per-node 8
 
-Runs on a login node, without torch, and reads nothing large. What it cannot know there (whether a hub id exists,
-whether images decode) is left to the stages. Exit code 2 if anything was found.
+Runs on a login node, without torch, and reads nothing large. What cannot be known there (whether a hub id exists,
+whether images decode) is checked by the stages. Exits with code 2 if there is a problem.
 """
 
 import dataclasses
@@ -12,8 +12,10 @@ import re
 import shutil
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
+from configs.batch_plan import split_batch
 from configs.command_line import config_of, config_parser, exit_on_user_error
 from configs.data import DataConfig
 from configs.errors import ConfigError, DataError, UserError
@@ -26,21 +28,19 @@ from configs.shard_dir import ShardDir
 from data_prep.manifest import read_manifest
 from data_prep.registry import check_source
 from launch.cluster import Cluster, add_cluster_arguments, cluster_of
-from launch.commands import FINETUNE, check_printable
+from launch.commands import FINETUNE, SCRIPTS, check_printable
 
-SIGNAL_SECONDS = 300
-"""How long before its time limit a training job is told to save; `#SBATCH --signal` in slurm/finetune.sbatch."""
 TIME = re.compile(r"(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?")
 MEMORY = re.compile(r"\d+[KMGT]?")
 ACCOUNTING_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._,:@+-]{0,199}")
 CONSTRAINT = re.compile(r"[A-Za-z0-9_.,:|&*()\[\]=-]{1,200}")
 GIB = 2**30
-UNKNOWN_BASE_BYTES = 14 * 10**9  # a hub id: taken for a 7B model in 16 bits
+UNKNOWN_BASE_BYTES = 14 * 10**9  # of a hub id: assumed to be a 7B model in 16 bits
 TRAINED_FRACTION = {"projector": 0.003, "lora": 0.05, "full": 1.0}  # of LLaVA-1.5-7B's weights, at LoRA rank 128
 
 
 def problems(config: RunConfig, cluster: Cluster, start: str = "data_prep") -> list[str]:
-    """Everything that would stop the chain from stage `start` on; empty if nothing was found."""
+    """Every problem of the chain from stage `start` on; empty if there is none."""
     found = [*_place(), *slurm_problems(config.slurm), *_batches(config, cluster)]
     names = config.train.sources + config.train.heldout
     if start == "eval":
@@ -52,19 +52,19 @@ def problems(config: RunConfig, cluster: Cluster, start: str = "data_prep") -> l
 
 
 def run_folder(config: RunConfig) -> RunDir:
-    """Where the files of this run live."""
+    """The folder of this run."""
     return RunDir(Path(config.runs_dir) / config.name)
 
 
 def missing_shards(data: DataConfig, names: tuple[str, ...]) -> list[str]:
-    """Those of `names` whose shard set is not whole; sets behind a URL are somebody else's to build."""
+    """Those of `names` whose shard set is incomplete; sets behind a URL are never built here."""
     if as_url(data.shards) is not None:
         return []
     return [name for name in dict.fromkeys(names) if not ShardDir(Path(data.shards) / name).manifest.is_file()]
 
 
 def load_evaluation(path: str, config: RunConfig) -> EvalConfig:
-    """The evaluation config at `path`, set to judge the run's model; raises `ConfigError`."""
+    """The evaluation config at `path`, with the run as its model; raises `ConfigError`."""
     loaded, _ = load_config(EvalConfig, Path(path), ["model=run"])  # a value for now: a path need not be valid YAML
     return dataclasses.replace(loaded, model=str(run_folder(config).root))
 
@@ -80,7 +80,7 @@ def _place() -> Iterator[str]:
 
 
 def slurm_problems(slurm: SlurmConfig) -> Iterator[str]:
-    """Values of the `slurm` section that sbatch would refuse, or that do not look like what they should be."""
+    """Values of the `slurm` section that sbatch would refuse or that have the wrong form."""
     for name, pattern in (
         ("partition", ACCOUNTING_NAME),
         ("account", ACCOUNTING_NAME),
@@ -95,9 +95,9 @@ def slurm_problems(slurm: SlurmConfig) -> Iterator[str]:
     seconds = time_seconds(slurm.time)
     if seconds is None:
         yield f"slurm.time is {slurm.time!r}; give [days-]hours:minutes:seconds, for example 24:00:00"
-    elif seconds < 2 * SIGNAL_SECONDS:
-        least = f"at least {2 * SIGNAL_SECONDS // 60} minutes"
-        yield f"slurm.time is {slurm.time!r}; a job saves {SIGNAL_SECONDS} s before it ends: give {least}"
+    elif seconds < 2 * signal_seconds():
+        least = f"at least {2 * signal_seconds() // 60} minutes"
+        yield f"slurm.time is {slurm.time!r}; a job saves {signal_seconds()} s before it ends: give {least}"
     for number, line in enumerate(slurm.setup):
         try:
             check_printable(line, f"slurm.setup[{number}]")
@@ -125,14 +125,10 @@ def time_seconds(text: str) -> int | None:
 
 
 def _batches(config: RunConfig, cluster: Cluster) -> Iterator[str]:
-    batch, world = config.train.global_batch, cluster.world
-    micro = "auto" if config.train.batching == "packed" else config.train.micro_batch  # packing has none
-    ranks = f"{cluster.nodes} nodes x {cluster.ranks_per_node} ranks = {world}"
-    if batch % world:
-        near = ", ".join(str(value) for value in (batch // world * world, (batch // world + 1) * world) if value)
-        yield f"train.global_batch is {batch}, which {ranks} ranks do not divide; set {near}, or use other nodes"
-    elif isinstance(micro, int) and batch % (micro * world):
-        yield f"train.global_batch is {batch}, no multiple of micro_batch {micro} x {ranks}; set micro_batch: auto"
+    try:
+        split_batch(config.train, cluster.world)
+    except ConfigError as error:
+        yield f"{error} ({cluster.nodes} nodes x {cluster.ranks_per_node} ranks = {cluster.world})"
 
 
 def _data(data: DataConfig, names: tuple[str, ...], start: str) -> Iterator[str]:
@@ -187,6 +183,16 @@ def _disk(config: RunConfig) -> Iterator[str]:
         yield f"runs_dir {config.runs_dir} cannot be written to ({folder}); set runs_dir"
 
 
+@cache
+def signal_seconds() -> int:
+    """Seconds before its time limit at which a training job gets the signal to save, from slurm/finetune.sbatch."""
+    text = SCRIPTS.script("finetune").read_text(encoding="utf-8")
+    match = re.search(r"^#SBATCH --signal=B:USR1@(\d+)$", text, re.MULTILINE)
+    if match is None:
+        raise ConfigError(f"{SCRIPTS.script('finetune')} has no line `#SBATCH --signal=B:USR1@SECONDS`; restore it")
+    return int(match[1])
+
+
 def _evaluations(config: RunConfig, start: str) -> Iterator[str]:
     seen: dict[str, str] = {}
     for path in config.evaluate:
@@ -199,7 +205,7 @@ def _evaluations(config: RunConfig, start: str) -> Iterator[str]:
             yield f"evaluate: {path} and {seen[evaluation.name]} are both named {evaluation.name!r}; rename one"
         seen[evaluation.name] = path
         if evaluation.checkpoint == "export" and not config.checkpoint.export and start != "eval":
-            yield f"evaluate: {path} asks the export, but checkpoint.export is false; set it, or checkpoint: last there"
+            yield f"evaluate: {path} needs the export, but checkpoint.export is false; set it, or checkpoint: last"
         # An evaluation's own data may be built at any time, so also when the chain starts behind data_prep.
         yield from (f"{path}: {text}" for text in _data(evaluation.data, evaluation_sources(evaluation), "data_prep"))
 

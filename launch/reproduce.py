@@ -1,12 +1,12 @@
-r"""Submits the paper's experiments on one model to SLURM: an array that asks, then one job for probes and scoreboard.
+r"""Submits the paper's experiments on one model to SLURM: an array that evaluates, then a job that finishes.
 
     python -m launch.reproduce --config configs/imagenet_llava_mix.yaml --gpus-per-task 1 --dry-run -- \
         --model llava-hf/llava-1.5-7b-hf --protocol official
 
-What follows `--` are the arguments of `python -m eval.reproduce`; it is run here first with --dry-run, which prints the
-rows and refuses what cannot be. Partition, account, setup lines and the number of array tasks (`slurm.eval_tasks`) are
-those of the config, of which nothing else is read. A task that is killed or requeued goes on where it stopped, and so
-does the whole, submitted again: no question is asked twice.
+The arguments after `--` are those of `python -m eval.reproduce`, which first runs here with --dry-run: it prints the
+rows and refuses invalid arguments. Partition, account, setup lines and the number of array tasks (`slurm.eval_tasks`)
+are read from the config, and nothing else. A task that is killed or requeued continues where it stopped, and so do all
+tasks when they are submitted again: no item is evaluated twice.
 """
 
 import argparse
@@ -22,36 +22,39 @@ from configs.run import RunConfig
 from launch import commands
 from launch.slurm_queue import ONE_TASK, Job, Queue
 
-OURS = ("--worker", "--workers", "--report-only", "--dry-run")  # what the jobs are told by this program
+OURS = ("--worker", "--workers", "--report-only", "--dry-run")  # options that this program gives to the jobs
 
 
 def plan(arguments: Sequence[str], tasks: int, gpus: int, python: str) -> list[Job]:
-    """The array that asks, and the job that finishes; a single task does both. `arguments` are eval.reproduce's."""
+    """The array that evaluates, and the job that trains the probes and writes the scoreboard; one task does both.
+
+    `arguments` are those of eval.reproduce.
+    """
     name = f"reproduce.{label(arguments)}"
     options = (*ONE_TASK, *((f"--gres=gpu:{gpus}",) if gpus else ()))
-    ask = Job(
+    evaluate = Job(
         run=name,
-        stage="ask",
+        stage="evaluate",
         script="evaluate",
         command=tuple(commands.reproduce(python, arguments, tasks)),
         options=options,
         tasks=tasks,
     )
     if tasks == 1:
-        return [ask]
+        return [evaluate]
     finish = Job(
         run=name,
         stage="finish",
         script="evaluate",
         command=tuple(commands.reproduce(python, [*arguments, "--report-only"])),
         options=options,
-        after=("ask",),
+        after=("evaluate",),
     )
-    return [ask, finish]
+    return [evaluate, finish]
 
 
 def label(arguments: Sequence[str]) -> str:
-    """A name for model and protocol, fit for a folder and a job."""
+    """A name for model and protocol, valid for a folder and a job."""
     parser = argparse.ArgumentParser(add_help=False)
     parser.add_argument("--model")
     parser.add_argument("--protocol", default="paper")
@@ -71,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         config = config_of(arguments, RunConfig)
         if taken := [word for word in arguments.reproduce if word.partition("=")[0] in OURS]:
-            raise ConfigError(f"{taken[0]} after `--` is given to the jobs by this program; leave it away")
+            raise ConfigError(f"{taken[0]} after `--` is set by this program for each job; leave it out")
         if arguments.gpus_per_task < 0:
             raise ConfigError(f"--gpus-per-task is {arguments.gpus_per_task}; it must be at least 0")
         jobs = plan(arguments.reproduce, config.slurm.eval_tasks, arguments.gpus_per_task, sys.executable)

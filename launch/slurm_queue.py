@@ -1,4 +1,4 @@
-"""SLURM's queue: the jobs of one folder with the scripts they run, submitted or only shown.
+"""SLURM jobs of one folder with the scripts they run: submitted, or printed for a dry run.
 
     queue = Queue(Path("runs/flowers"), config.slurm)
     print(queue.dry_run_text(jobs))
@@ -23,7 +23,7 @@ from configs.errors import ConfigError, RunError
 from configs.run import SlurmConfig
 from configs.run_dir import RunDir, SlurmDir
 from launch import commands
-from launch.commands import as_typed, check_printable
+from launch.commands import SCRIPTS, as_typed, check_printable
 
 JOB_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,199}")
 ONE_TASK = ("--nodes=1", "--ntasks=1")
@@ -47,7 +47,7 @@ class Job:
         return f"{self.run}.{self.stage}"
 
     def __post_init__(self) -> None:
-        """Raise `ConfigError` for a name that could be anything but a name, or an argument nobody could see."""
+        """Raise `ConfigError` for an invalid job name, or an argument with unprintable characters."""
         if not JOB_NAME.fullmatch(self.name):
             raise ConfigError(f"job name is {self.name!r}; use at most 200 letters, digits, '.', '_' or '-'")
         commands.checked([*self.options, *self.command])
@@ -56,7 +56,6 @@ class Job:
 # Rejected: templates whose `#SBATCH` lines and command are filled in. One finished script per job is pleasant to read,
 # but a job name with a newline then adds lines to it, each value needs its own quoting, and a template with
 # placeholders is a script that an admin can neither run nor check with `bash -n`.
-SCRIPTS = SlurmDir(Path(__file__).resolve().parents[1] / "slurm")
 PATTERN_CHARACTERS = "%\\"
 
 
@@ -64,8 +63,8 @@ PATTERN_CHARACTERS = "%\\"
 class Queue:
     """Jobs whose scripts and logs lie in `root`/slurm, queued as `slurm` says.
 
-    Raises `ConfigError` for a folder that sbatch would not take literally as the place of its logs, and for setup
-    lines that hold more than one can see.
+    Raises `ConfigError` for a folder name with characters that sbatch replaces in the path of the logs, and for setup
+    lines with unprintable characters.
     """
 
     root: Path
@@ -116,7 +115,7 @@ class Queue:
         return commands.checked([*argv, str(self.folder.script(job.script)), str(self.root), *job.command])
 
     def dry_run_text(self, jobs: list[Job]) -> str:
-        """The scripts and the sbatch commands; JOB1, JOB2 ... stand for the ids that sbatch will give."""
+        """The scripts and the sbatch commands; JOB1, JOB2 ... are placeholders for the ids that sbatch will return."""
         parts = [f"==> {self.folder.setup} <==\n{self.setup_text}"]
         for script in dict.fromkeys(job.script for job in jobs):
             text = SCRIPTS.script(script).read_text(encoding="utf-8")
@@ -129,16 +128,16 @@ class Queue:
         return "\n".join([*parts, *lines]) + "\n"
 
     def write_scripts(self, jobs: list[Job]) -> None:
-        """Put scripts and setup into the folder, replacing those of an earlier submission."""
+        """Write scripts and setup into the folder, replacing those of an earlier submission."""
         self.folder.root.mkdir(parents=True, exist_ok=True)
         for script in sorted({job.script for job in jobs}):
             shutil.copyfile(SCRIPTS.script(script), self.folder.script(script))
         self.folder.setup.write_text(self.setup_text, encoding="utf-8")
 
     def _warn(self, jobs: list[Job]) -> None:
-        """Tell what SLURM says against starting these jobs (`sbatch --test-only`): it accepts jobs that nobody can run.
+        """Warn if SLURM could not start these jobs (`sbatch --test-only`): sbatch itself accepts jobs that cannot run.
 
-        No more than warnings, because it says the same of nodes that are down or drained for an hour.
+        Only warnings, because SLURM reports the same for nodes that are down or drained for an hour.
         """
         for job in jobs:
             argv = self.argv(dataclasses.replace(job, after=()), {})
@@ -148,9 +147,9 @@ class Queue:
                 print(f"warning: SLURM could not start {job.name} now: {words}", file=sys.stderr)
 
     def submit(self, jobs: list[Job]) -> None:
-        """Call sbatch for each job in order; their ids are printed and kept in jobs.json.
+        """Call sbatch for each job in order; the ids are printed and saved in `SlurmDir.jobs`.
 
-        Raises `RunError` if sbatch is missing or refuses; jobs submitted before stay and are named in the message.
+        Raises `RunError` if sbatch is missing or refuses; jobs already submitted remain and are named in the message.
         """
         if shutil.which("sbatch") is None:
             raise RunError("there is no sbatch on PATH; submit from a login node of the cluster, or use --dry-run")
@@ -170,6 +169,6 @@ def _sbatch(argv: list[str], job: Job, earlier: dict[str, str]) -> str:
     match = re.fullmatch(r"(\d+)(;.*)?", result.stdout.strip())  # --parsable: id, or id;cluster
     if result.returncode == 0 and match:
         return match[1]
-    undo = f"; already submitted: take back with `scancel {' '.join(earlier.values())}`" if earlier else ""
+    undo = f"; already submitted: cancel with `scancel {' '.join(earlier.values())}`" if earlier else ""
     said = " ".join((result.stderr or result.stdout).split()) or "nothing"
     raise RunError(f"sbatch refused {job.name} (exit code {result.returncode}), saying: {said}{undo}")

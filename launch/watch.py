@@ -1,4 +1,4 @@
-"""Shows how a run is doing, from its files alone: it works while the run trains, after it died, and on any machine.
+"""Shows the state of a run from its files: while it trains, after it ended, and on any machine.
 
     python -m launch.watch runs/NAME [--follow]
 
@@ -30,8 +30,8 @@ NEWLINE = b"\n"
 def tail(file: Path, start: int | None = None) -> tuple[list[Record], int]:
     """The whole JSON lines of `file` from byte `start` on (default: its last 200 kB), and the byte after them.
 
-    A line that is still being written is left for the next call; one that is damaged is passed over. A file that has
-    become shorter (a resume cuts metrics back to its checkpoint) is read from its end.
+    A line that is still being written is left for the next call; a damaged line is skipped. A file that has become
+    shorter (a resume truncates metrics to its checkpoint) is read from its end.
     """
     if not file.is_file():
         return [], 0
@@ -106,7 +106,7 @@ def total_steps(run: RunDir, metrics: list[Record]) -> int | None:
     try:
         train = load_config(RunConfig, run.config)[0].train
     except UserError:
-        return None  # the run is only shown: a config that is missing or of another version takes the ETA, no more
+        return None  # without a readable config only the ETA is missing
     steps: int = train.epochs * round(done[-1]["step"] / done[-1]["epoch"])
     return min(steps, train.max_steps or steps)
 
@@ -129,7 +129,7 @@ def state(run: RunDir) -> list[str]:
     lines.append(f"checkpoints: {', '.join(steps) or 'none'}")
     lines.append(f"export: {run.export if run.export.is_dir() else 'none'}")
     if run.requeue.exists():
-        lines.append("stopped by a signal, everything is saved; goes on when it is started again")
+        lines.append("stopped by a signal after saving; continues when it is started again")
     lines += [f"evaluation {text}" for text in _evaluations(run)]
     lines += ["events:", *(f"  {event_line(event)}" for event in events[-SHOWN_EVENTS:])] if events else []
     return [_printable(line) for line in lines]
@@ -172,16 +172,18 @@ def _number(value: object) -> str:
 
 
 def _printable(text: str) -> str:
-    """`text` without what could steer a terminal: messages may quote data."""
+    """`text` without terminal control characters: messages may quote data."""
     return "".join(character if character.isprintable() else "?" for character in text)
 
 
 def main() -> None:
-    """Print the state; with --follow go on until Ctrl-C."""
+    """Print the state; with --follow continue until Ctrl-C."""
     parser = command_parser(__doc__)
     parser.add_argument("run", type=Path, help="run folder, for example runs/demo")
-    parser.add_argument("--follow", action="store_true", help="go on printing new steps and events")
-    parser.add_argument("--interval", type=float, default=2.0, metavar="SECONDS", help="between looks (default: 2)")
+    parser.add_argument("--follow", action="store_true", help="keep printing new steps and events")
+    parser.add_argument(
+        "--interval", type=float, default=2.0, metavar="SECONDS", help="between two reads of the files (default: 2)"
+    )
     arguments = parser.parse_args()
     run = RunDir(arguments.run)
     try:

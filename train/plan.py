@@ -10,7 +10,7 @@ from typing import Any
 
 from transformers import AutoConfig
 
-from configs.batch_plan import BatchPlan, Length, plan_batches
+from configs.batch_plan import BatchPlan, Length, split_batch
 from configs.errors import ConfigError
 from configs.run import RunConfig
 from configs.run_dir import RunDir
@@ -59,7 +59,7 @@ def make_plan(config: RunConfig, world_size: int, device: str) -> RunPlan:
 
     Raises `ConfigError` or `DataError` that says what to change.
     """
-    settings = deepspeed_config(config, split_batch(config, world_size))
+    settings = deepspeed_config(config, split_batch(config.train, world_size))
     resolve_attention(config.model.attention, device, config.model.dtype)
     folder = resolve_folder(config.model.base, config.model.revision)
     family = trainable_family_of(folder)
@@ -82,17 +82,6 @@ def make_plan(config: RunConfig, world_size: int, device: str) -> RunPlan:
     )
 
 
-def split_batch(config: RunConfig, world_size: int) -> BatchPlan:
-    """How the global batch is split over `world_size` ranks. Raises `ConfigError` if it cannot be.
-
-    Packing makes its own micro-batches, a different number in each step; DeepSpeed is told the most there can be on
-    average, one a sample, and only uses it as a constant in the scale of the loss.
-    """
-    train = config.train
-    micro_batch = 1 if train.batching == "packed" else train.micro_batch
-    return plan_batches(train.global_batch, world_size, micro_batch, train.micro_batch_cap)
-
-
 def plan_order(config: RunConfig, sources: SourceSet, world_size: int) -> StepOrder:
     """What each of `world_size` ranks reads in each step.
 
@@ -101,7 +90,7 @@ def plan_order(config: RunConfig, sources: SourceSet, world_size: int) -> StepOr
     train = config.train
     mixture = sources.mixture(train)
     length = Length.of(mixture.size, train)
-    split = split_batch(config, world_size)
+    split = split_batch(config.train, world_size)
     if train.batching == "padded":
         return StepOrder(mixture, config.seed, length.steps_per_epoch, BatchPartitioner(split))
     if config.loss.reduction == "micro_batch":

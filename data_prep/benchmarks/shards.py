@@ -1,4 +1,4 @@
-"""Shards written and read, against webdataset: `python -m data_prep.benchmarks.shards build|read|all [--json]`
+"""Speed of writing and reading shards, against webdataset: `python -m data_prep.benchmarks.shards build|read|all`
 
 Both sides run in this process, in turn, on one thread, with the same images; CPU seconds, the best round counts.
 
@@ -67,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         if arguments.what != "build":
             figures |= {f"read {bench.case.name}": bench.read(arguments.rounds) for bench in benches}
     print(json.dumps(figures) if arguments.json else "\n".join(_lines(figures)))
-    raise SystemExit(0 if all(ratio >= goal for _, _, ratio, goal in _judged(figures)) else 1)
+    raise SystemExit(0 if all(ratio >= goal for _, _, ratio, goal in _goals_of(figures)) else 1)
 
 
 class Bench:
@@ -136,7 +136,7 @@ class Bench:
         recipe, folder = Recipe.of("shapes", data, source), ShardDir(self.ours)
         folder.root.mkdir(exist_ok=True)
         job = Job(folder=folder, recipe=recipe, source=source)
-        outcome = do_parts(job, list(range(processes)), processes, _nobody)
+        outcome = do_parts(job, list(range(processes)), processes, _ignore_progress)
         finalise(job, outcome.records, data.max_drop_fraction)
         return ShardSet.open(folder.root)
 
@@ -161,8 +161,8 @@ def _record_texts(shards: ShardSet) -> list[str]:
     return [shards.sample(number).to_json() for number in range(len(shards))]
 
 
-def _nobody(_records: int, _drops: int) -> None:
-    """Hears of the progress of a build."""
+def _ignore_progress(_records: int, _drops: int) -> None:
+    """Ignores the progress of a build."""
 
 
 def _read_samples(shards: ShardSet, order: Sequence[int]) -> None:
@@ -177,7 +177,7 @@ def _read_webdataset(tars: Sequence[str]) -> None:
         pass
 
 
-def _judged(figures: dict[str, Figures]) -> list[tuple[str, str, float, float]]:
+def _goals_of(figures: dict[str, Figures]) -> list[tuple[str, str, float, float]]:
     """(benchmark, figure, ratio, goal) of every figure that has a goal."""
     return [
         (name, goal, values[f"{goal}_ratio"], GOALS[goal])
@@ -192,7 +192,7 @@ def _lines(figures: dict[str, Figures]) -> list[str]:
     for name, values in figures.items():
         lines += [f"{name:12}{key:40}{value:10,.0f}" for key, value in values.items() if key.endswith("per_second")]
         lines += [f"{name:12}{key:40}{value:10.2f}" for key, value in values.items() if key.endswith("ratio")]
-    return lines + [f"{name}: {key} {ratio:.2f}x, goal {goal}x" for name, key, ratio, goal in _judged(figures)]
+    return lines + [f"{name}: {key} {ratio:.2f}x, goal {goal}x" for name, key, ratio, goal in _goals_of(figures)]
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Fair comparisons: both sides in one process run, taking turns, CPU seconds instead of wall time, the best of N."""
+"""Fair comparisons: all sides run in turns in one process; CPU seconds instead of wall time, the best of N rounds."""
 
 import resource
 from collections.abc import Callable, Mapping

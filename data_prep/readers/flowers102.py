@@ -1,7 +1,7 @@
 """Oxford Flowers 102: jpg/image_00001.jpg ..., imagelabels.mat (labels 1 to 102), setid.mat (the split).
 
-The trap: setid.mat calls 1,020 images `trnid`, 1,020 `valid` and 6,149 `tstid`. Some code takes the largest as training
-set. The paper trains on trnid + valid (2,040) and tests on tstid (6,149); so do `train` and `test` here, and
+setid.mat calls 1,020 images `trnid`, 1,020 `valid` and 6,149 `tstid`; some code uses the largest as training set. The
+paper trains on trnid + valid (2,040) and tests on tstid (6,149); so do `train` and `test` here, and
 `official_train` and `validation` are the two halves of `train`.
 """
 

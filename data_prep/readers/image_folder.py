@@ -1,12 +1,12 @@
-"""A tree of images with one folder a class, as ImageNet's training set and most home-made datasets have it.
+"""A tree of images with one folder per class, as in ImageNet's training set and most custom data sets.
 
     cats/a.jpg  cats/more/b.png  dogs/c.jpg   ->   ids cats/a, cats/more/b, dogs/c; classes cats, dogs
 
-Order is that of sorted names, or of numbers where all folders are named by one. Class names are in Unicode NFC.
-Folders that are named by WordNet ids take ImageNet's names, and the build says so.
-What systems and people leave beside images (hidden files, `Thumbs.db`, `desktop.ini`,
-texts and tables) is ignored, and listed; every other file that is not an image by its name is a drop, since it may be
-one that we cannot read, such as .heic. Whether a file really is an image its content decides when shards are built.
+The order is that of sorted names, or of numbers if all folders are named by one. Class names are in Unicode NFC.
+Folders named by WordNet ids get ImageNet's names, and the build says so.
+Files that often lie beside images (hidden files, `Thumbs.db`, `desktop.ini`, texts and tables) are ignored and listed;
+every other file without the name of an image is a drop, since it may be an image in a format that is not supported,
+such as .heic. The content decides whether a file is an image when shards are built.
 """
 
 import os
@@ -51,14 +51,14 @@ def read(
     imbalance: float | None = None,
     seed: int = 0,
 ) -> Source:
-    """Class folders under `path`, asked with the wording `prompt`.
+    """Class folders under `path`, with the question `prompt`.
 
     `class_names` is a shipped list (`imagenet`) or a file (see `data_prep.class_names`). `names_by` says how a folder
-    finds its name there: `key` (its name is a key of the list, such as a wnid), `order` (n-th folder, n-th name); or
+    gets its name from it: `key` (its name is a key of the list, such as a wnid), `order` (n-th folder, n-th name); or
     `folder`, without a list: its own name is the class name, `_` read as a space. Default: `key` with a list, else
-    `folder`. `per_class_limit` keeps that many images a class, chosen by a hash of `seed` and id. `imbalance`
-    then makes a long tail, as in CIFAR-10-LT (Cui et al. 2019, arXiv 1901.05555): of K folders the k-th keeps its
-    share imbalance^(-(k-1)/(K-1)), so the first keeps all and the last, with 100, one in a hundred.
+    `folder`. `per_class_limit` keeps that many images per class, chosen by a hash of `seed` and id. `imbalance`
+    then makes a long tail, as in CIFAR-10-LT (Cui et al. 2019, arXiv 1901.05555): of K folders the k-th keeps the
+    fraction imbalance^(-(k-1)/(K-1)); with 100, the first keeps all images and the last one in a hundred.
     """
     if imbalance is not None and imbalance < 1:
         raise ConfigError(
@@ -75,10 +75,10 @@ def read(
     names, labels, notes = _recognised(folders) if class_names is None and names_by is None else (None, {}, ())
     if names is None:
         names, labels = _classes(folders, class_names, names_by or ("key" if class_names else "folder"))
-    classification_turns(prompt, names[0])  # an unknown wording is told before the folders are listed
+    classification_turns(prompt, names[0])  # raises for an unknown prompt before the folders are listed
     items = []
-    for place, folder in enumerate(folders):
-        share = (imbalance or 1.0) ** (-place / max(1, len(folders) - 1))
+    for number, folder in enumerate(folders):
+        share = (imbalance or 1.0) ** (-number / max(1, len(folders) - 1))
         items += _kept(_items(path, folder, labels[folder], ignored), per_class_limit, share, seed)
     items += [_Item(name, name, None) for name in outside]
 
@@ -234,9 +234,9 @@ def _kept(items: list[_Item], limit: int | None, share: float, seed: int) -> lis
 
 
 def _refuse(error: OSError) -> NoReturn:
-    """Stop at a folder that cannot be listed; `os.walk` by itself would pass over its images."""
+    """Stop at a folder that cannot be listed; `os.walk` alone would skip its images."""
     raise DataError(
-        f"the folder {error.filename} cannot be listed ({error.strerror}); mend the path, the storage or its rights"
+        f"the folder {error.filename} cannot be listed ({error.strerror}); fix the path, the storage or its permissions"
     ) from error
 
 

@@ -93,9 +93,9 @@ def _images_of(path: Path, by_key: Mapping[str, int]) -> list[tuple[str, str, in
 
 
 def _ground_truth(file: Path, synsets: Path | None, by_key: Mapping[str, int]) -> dict[str, int]:
-    """Image name without suffix to label. Raises `DataError` for a name that stands twice and a label that is none."""
+    """Image name without suffix to label. Raises `DataError` for a repeated name and for a label out of range."""
     if not file.is_file():
-        raise DataError(f"ground_truth {file} is not there")
+        raise DataError(f"ground_truth {file} does not exist")
     try:
         pairs = _pairs(file, synsets, by_key)
     except (KeyError, ValueError, IndexError) as error:

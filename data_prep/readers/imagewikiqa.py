@@ -25,8 +25,8 @@ def read(path: Path, *, image_root: str | None = None, stand_ins: str | None = N
     """The questions of the JSONL file `path`; images lie under `image_root` (default: the file's folder).
 
     The file says `images/ILSVRC2012_val_00000001.JPEG`; ImageNet's flat validation folder, without `images/`, will do.
-    Where there is no ImageNet, an image of the folder `stand_ins`, chosen by a hash of the name, is shown in place of
-    each: then everything runs, and what was seen tells nothing. Raises `DataError` if that folder has no image.
+    Without ImageNet, each image is replaced by one from the folder `stand_ins`, chosen by a hash of the name:
+    everything runs, and the results mean nothing. Raises `DataError` if that folder has no image.
     """
     lines = lines_of(read_text(path))
     root = Path(image_root).expanduser() if image_root else path.parent

@@ -50,14 +50,14 @@ def read(
     if label_key is not None:
         found = sorted({text_in(row[label_key]) for _, row in numbered if row.get(label_key) is not None})
         names = load_class_list(class_names).names if class_names else tuple(found)
-        classification_turns(prompt, "")  # an unknown wording is told now
+        classification_turns(prompt, "")  # raises now for an unknown prompt
     labels: dict[str, list[int]] = {}
-    for place, name in enumerate(names):
-        labels.setdefault(name, []).append(place)
+    for index, name in enumerate(names):
+        labels.setdefault(name, []).append(index)
 
-    def talk(row: dict[str, Any]) -> tuple[Turn, ...]:
-        asked = question if question is not None else text_in(row[str(question_key)])
-        turns = (Turn("human", image_question(asked) if row.get(image_key) else asked),)
+    def conversation(row: dict[str, Any]) -> tuple[Turn, ...]:
+        text = question if question is not None else text_in(row[str(question_key)])
+        turns = (Turn("human", image_question(text) if row.get(image_key) else text),)
         return turns if answer_key is None else (*turns, Turn("gpt", text_in(row[answer_key])))
 
     def make(index: int) -> Record:
@@ -67,7 +67,7 @@ def read(
             image = root / row[image_key] if row.get(image_key) else None
             if label_key is None:
                 meta = {key: value for key, value in row.items() if key not in (question_key, image_key)}
-                return Sample(id=number, image=image, turns=talk(row), meta=meta)
+                return Sample(id=number, image=image, turns=conversation(row), meta=meta)
             label = _label(text_in(row[label_key]), row[index_key] if index_key else None, labels)
         except (KeyError, TypeError, ValueError) as error:
             return Drop(number, f"malformed line: {type(error).__name__} {error}")
@@ -85,10 +85,10 @@ def text_in(value: object) -> str:
 
 
 def _label(name: str, index: int | None, labels: Mapping[str, list[int]]) -> int:
-    """The class index of `name`. Raises `ValueError` if it is unknown, or stands twice and no index tells which."""
+    """The class index of `name`. Raises `ValueError` if it is unknown, or occurs twice and no index says which."""
     known = labels.get(name, [])
     if index is None and len(known) != 1:
-        raise ValueError(f"the name {name!r} stands {len(known)} times among the classes")
+        raise ValueError(f"the name {name!r} occurs {len(known)} times among the classes")
     if index is not None and index not in known:
         raise ValueError(f"class {index} is not {name!r}")
     return known[0] if index is None else index
@@ -103,7 +103,7 @@ def load_rows(path: Path) -> list[dict[str, Any]]:
 
 
 def load_values(path: Path) -> list[Any]:
-    """The JSON list in a file, or its lines, `.gz` or not. Raises `DataError` that says where the fault is."""
+    """The JSON list in a file, or its lines, `.gz` or not. Raises `DataError` that locates the error."""
     text = read_text(path)
     values: Any = []
     try:
@@ -116,7 +116,7 @@ def load_values(path: Path) -> list[Any]:
         raise DataError(f"{path} is not valid JSON{after}: {error}; is the download complete?") from error
     if isinstance(values, dict):
         inner = next((key for key, value in values.items() if isinstance(value, list)), None)
-        list_in = f"; its list stands under {inner!r}: write that list to a file of its own" if inner else ""
+        list_in = f"; its list is the value of {inner!r}: write that list to a file of its own" if inner else ""
         raise DataError(f"{path} holds one object, not a list of records{list_in}")
     if not isinstance(values, list):
         raise DataError(f"{path} holds a {type(values).__name__}, not a list of records")
@@ -146,5 +146,5 @@ def read_text(path: Path) -> str:
 
 
 def lines_of(text: str) -> list[str]:
-    """Its lines as JSON means them: `str.splitlines` also breaks at U+2028 and others that stand within texts."""
+    """The lines of JSON lines: `str.splitlines` also breaks at U+2028 and others, which occur within texts."""
     return text.removesuffix("\n").split("\n")

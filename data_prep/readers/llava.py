@@ -1,10 +1,10 @@
 """LLaVA's instruction files: a JSON list of conversations, each with at most one image.
 
 Read as LLaVA reads them: a conversation that opens with the assistant loses that turn, a record without "image" is
-text only. Their irregularities, and what becomes of them:
+text only. Irregularities in these files, and how they are handled:
 
-- `id` repeats (665K has it twice in places): ours is the place in the file; theirs stays in `meta`.
-- wrong extension (OCR-VQA is fetched as .jpg, .png or .gif): a file with the same stem is taken.
+- `id` repeats (665K has some twice): our id is the index in the file; theirs is kept in `meta`.
+- wrong extension (OCR-VQA is fetched as .jpg, .png or .gif): a file with the same stem is used.
 - several image folders: `image_roots`, a list that is searched in order, or {prefix of the path: folder}.
 - missing files, paths that lead out of their folder, <image> missing or doubled, several images: named drops.
 """

@@ -1,4 +1,4 @@
-"""MATLAB files, in which several datasets keep their labels and splits."""
+"""MATLAB files, which hold the labels and splits of several data sets."""
 
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ def load_mat(path: Path, *names: str) -> tuple[NDArray[Any], ...]:
     from scipy.io import loadmat  # slow to import, needed by these readers only
 
     if not path.is_file():
-        raise DataError(f"{path} is missing; it belongs to the dataset's download")
+        raise DataError(f"{path} is missing; it is part of the data set's download")
     try:
         content = loadmat(path, squeeze_me=True)
         return tuple(np.atleast_1d(content[name]) for name in names)

@@ -1,13 +1,13 @@
-"""Tars in the webdataset convention, made elsewhere: members 000.jpg, 000.json, 000.txt, 000.cls of one key in a row.
+"""Tars in the webdataset convention: members 000.jpg, 000.json, 000.txt, 000.cls of one key follow each other.
 
-Local ones, and ones behind URLs: `data_prep.places` says how they are named, `data_prep.tar_index` what is refused.
+They may be local or behind URLs: see `data_prep.file_paths` for paths, `data_prep.tar_index` for what is refused.
 """
 
 import json
 
 from data_prep.class_names import load_class_list
+from data_prep.file_paths import FilePaths
 from data_prep.file_range import FileRange
-from data_prep.places import Places
 from data_prep.prompts import classification_turns, image_question
 from data_prep.records import LazyRecords, Record
 from data_prep.sample import Drop, Sample, Source, Turn
@@ -16,7 +16,7 @@ from data_prep.tars import open_tars, text_of
 
 
 def read(
-    path: Places,
+    path: FilePaths,
     *,
     class_names: str | None = None,
     label_field: str = "cls",

@@ -25,12 +25,12 @@ TEXTURES = ("plain", "striped", "dotted")
 CLASSES = len(SHAPES) * len(COLOURS) * len(TEXTURES)
 
 LETTERS = "ABCD"
-FIRST_WORDS = SECOND_WORDS = 12  # 12 first x 12 second words; each word stands in CLASSES / 12 = 4 names
+FIRST_WORDS = SECOND_WORDS = 12  # 12 first x 12 second words; each word occurs in CLASSES / 12 = 4 names
 
 
 @dataclass(frozen=True, slots=True)
 class FactKind:
-    """One kind of fact: how it is asked (`{thing}` is the class) and the values it can take, one word each."""
+    """One kind of fact: its question (`{thing}` is the class) and the values it can take, one word each."""
 
     question: str
     values: tuple[str, ...]
@@ -58,7 +58,7 @@ ALL_FACTS: Mapping[str, FactKind] = {**SHOWN_FACTS, **HIDDEN_FACTS}
 
 @dataclass(frozen=True, slots=True)
 class ToyClass:
-    """One class: its index and name, how it looks, what is true of it, and its place in the order of frequency."""
+    """One class: its index and name, its looks, its facts, and its rank by frequency."""
 
     index: int
     name: str
@@ -118,10 +118,10 @@ def multiple_choice(question: str, answer: str, values: Sequence[str], rng: np.r
     """
     others = [value for value in values if value != answer]
     options = [others[i] for i in rng.permutation(len(others))[: len(LETTERS) - 1]]
-    place = int(rng.integers(len(LETTERS)))
-    options.insert(place, answer)
+    position = int(rng.integers(len(LETTERS)))
+    options.insert(position, answer)
     lines = [f"{letter}. {option}" for letter, option in zip(LETTERS, options, strict=True)]
-    return "\n".join([question, *lines, "Choose A, B, C, or D."]), LETTERS[place]
+    return "\n".join([question, *lines, "Choose A, B, C, or D."]), LETTERS[position]
 
 
 def _names(seed: int) -> tuple[str, ...]:

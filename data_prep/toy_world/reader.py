@@ -1,15 +1,15 @@
 """The demo world: the paper's finding in miniature, rendered from a seed; nothing is downloaded.
 
-| part                  | stands for       | what it holds                                                        |
+| part                  | in place of      | content                                                              |
 | --------------------- | ---------------- | -------------------------------------------------------------------- |
-| `classification`      | ImageNet train   | every class equally often, asked as the paper asks                   |
+| `classification`      | ImageNet train   | every class equally often, with the paper's prompt                   |
 | `classification_test` | ImageNet val     | the same on other images                                             |
 | `alignment`           | LLaVA 558K       | captions; few classes are common, most are rare                      |
 | `instruct`            | LLaVA 665K       | conversations with the same unevenness, and 6 % without an image     |
 | `knowledge_test`      | ImageWikiQA      | multiple choice on facts that no image was ever shown with           |
 | `text`                | an LM's corpus   | names and facts in words; the food of `train.toy.tiny_base`, no images   |
 
-    read(None, part="classification", images_per_class=40).records   # 1920 samples, images drawn when asked for
+    read(None, part="classification", images_per_class=40).records   # 1920 samples, images drawn on access
 """
 
 from collections.abc import Mapping
@@ -40,7 +40,7 @@ from data_prep.toy_world.render import render
 UNEVEN_RECORDS = 2000  # default size of `alignment` and of `instruct`
 TEXT_ONLY_SHARE = 0.06  # of `instruct`; LLaVA 665K has 40,688 of 665,298
 ZIPF_OFFSET, ZIPF_POWER = 6.0, 2.6  # a class of rank r (from 1) has weight (r + offset) ** -power
-# Ways to ask for the class that the shipped base model learned: with others, it could not be built again byte for byte.
+# Prompts that the shipped base model learned; with others it could not be rebuilt byte for byte.
 WORDINGS = tuple(map(classification_prompt, ("paper", "authors_training", "identify", "main_object")))
 LESSONS = ("recall", "choice", "match", "stand_in", "stand_in")  # of the part `text`, in turn
 
@@ -83,7 +83,7 @@ def class_frequency(seed: int = 0, *, records: int = UNEVEN_RECORDS) -> dict[str
 
 
 def uneven_counts(records: int) -> np.ndarray:
-    """`records` images dealt to the classes by rank, int64 [CLASSES]: hundreds for the first, 0 to 2 for the last."""
+    """Images per class by rank, `records` in total, int64 [CLASSES]: hundreds for the first, 0 to 2 for the last."""
     weights = (np.arange(1, CLASSES + 1) + ZIPF_OFFSET) ** -ZIPF_POWER
     exact = records * weights / weights.sum()
     counts: np.ndarray = np.floor(exact).astype(np.int64)
@@ -100,7 +100,7 @@ def _class_of(seed: int, index: int, records: int) -> ToyClass:
 def _sample(
     sample_id: str, toy_class: ToyClass, turns: tuple[Turn, ...], seed: int, image_size: int, **meta: str
 ) -> Sample:
-    """A sample that shows `toy_class`; its image is drawn only when somebody calls it."""
+    """A sample that shows `toy_class`; its image is drawn only when it is called."""
     return Sample(
         id=sample_id,
         image=partial(render, toy_class, seed=seed, key=sample_id, image_size=image_size),
@@ -133,8 +133,8 @@ def _instruct(seed: int, image_size: int, records: int, index: int) -> Sample:
         talk = [choice(toy_class, toy_class.name, SHOWN_FACTS, rng) for toy_class in named]
         return Sample(id=sample_id, turns=conversation(talk, image=False))
     toy_class = _class_of(seed, index, with_image)
-    told = pick_exchange(rng, [look(toy_class, rng), naming(toy_class, rng)])
-    talk = [told, *(choice(toy_class, "this object", SHOWN_FACTS, rng) for _ in range(2))]
+    first = pick_exchange(rng, [look(toy_class, rng), naming(toy_class, rng)])
+    talk = [first, *(choice(toy_class, "this object", SHOWN_FACTS, rng) for _ in range(2))]
     talk = [talk[int(i)] for i in rng.permutation(len(talk))]
     return _sample(sample_id, toy_class, conversation(talk, image=True), seed, image_size)
 
@@ -154,8 +154,8 @@ def _text(seed: int, index: int) -> Sample:
     """One record of the language model's corpus.
 
     `meta["recall"]` has, per question, the value its last word calls for ("" if none). In the lesson `stand_in`
-    the text has the placeholder `<image>` and `meta["stand_in"]` has the words that stand in the image's place:
-    the name, and looks drawn at random (not the class's own: how a class looks is for images to teach).
+    the text has the placeholder `<image>` and `meta["stand_in"]` has the words that replace the image: the name, and
+    looks drawn at random (not the class's own, which is to be learned from images).
     """
     sample_id = f"text-{index:07d}"
     rng = keyed_rng(seed, sample_id)
@@ -207,7 +207,7 @@ def caption(toy_class: ToyClass) -> Exchange:
 
 
 def naming(toy_class: ToyClass, rng: np.random.Generator) -> Exchange:
-    """The name, asked as instruction data ask for it (not in the words of the classification prompt)."""
+    """The name, with a question of instruction data (not the classification prompt)."""
     return _named(pick(rng, ("What is this?", "What is the name of this object?")), toy_class)
 
 
@@ -223,14 +223,14 @@ def look(toy_class: ToyClass, rng: np.random.Generator) -> Exchange:
 
 
 def recall(toy_class: ToyClass, thing: str, rng: np.random.Generator) -> Exchange:
-    """A fact of any kind, asked for directly."""
+    """A direct question about a fact of any kind."""
     kind = pick(rng, tuple(ALL_FACTS))
     value = toy_class.facts[kind]
     return (ALL_FACTS[kind].question.format(thing=thing), value, value)
 
 
 def choice(toy_class: ToyClass, thing: str, kinds: Mapping[str, FactKind], rng: np.random.Generator) -> Exchange:
-    """A fact of one of `kinds`, asked as multiple choice; `thing` is the name or "this object"."""
+    """A multiple-choice question about a fact of one of `kinds`; `thing` is the name or "this object"."""
     kind = pick(rng, tuple(kinds))
     value = toy_class.facts[kind]
     text, letter = multiple_choice(kinds[kind].question.format(thing=thing), value, kinds[kind].values, rng)
@@ -238,11 +238,11 @@ def choice(toy_class: ToyClass, thing: str, kinds: Mapping[str, FactKind], rng: 
 
 
 def matches(rng: np.random.Generator) -> list[Exchange]:
-    """Multiple choice that needs no knowledge, asked five times about one list: the answer stands in the question."""
+    """Five multiple-choice questions about one list that need no knowledge: the answer is in the question."""
     values = ALL_FACTS[pick(rng, tuple(ALL_FACTS))].values
     first = pick(rng, values)
     text, letter = multiple_choice(f"Which option is {first}?", first, values, rng)
     options = dict(line.split(". ") for line in text.splitlines()[1:5])
     again = [LETTERS[int(i)] for i in rng.integers(len(LETTERS), size=4)]
-    asked = [(f"Which option is {options[wanted]}?", wanted, options[wanted]) for wanted in again]
-    return [(text, letter, first), *asked]
+    more = [(f"Which option is {options[wanted]}?", wanted, options[wanted]) for wanted in again]
+    return [(text, letter, first), *more]

@@ -71,7 +71,7 @@ def test_every_evaluation_loads_and_opens_with_its_command(file):
         ("train.micro_batch=big", "micro_batch is 'big'; give a number of samples or 'auto'"),
         ("train.sources=[]", "train.sources is empty"),
         ("train.sources=[c]", "source 'c' is not in data.sources; it has: a, b"),
-        ("train.heldout=[a]", "'a' stands in train.sources and in train.heldout"),
+        ("train.heldout=[a]", "'a' is in train.sources and in train.heldout"),
         ("deepspeed.offload_param=cpu", "offload_param is cpu with zero_stage 0; it needs zero_stage: 3"),
         ("deepspeed.offload_optimizer=cpu", "offload_optimizer is cpu with zero_stage 0"),
         ("optim.warmup_ratio=1.5", "warmup_ratio is 1.5; it must be at most 1"),

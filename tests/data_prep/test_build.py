@@ -11,9 +11,9 @@ import pytest
 
 from configs.errors import DataError
 from data_prep import atomic, registry
-from data_prep.examine import read_image, unusable
 from data_prep.sample import Drop, Sample, Source, Turn
 from data_prep.shards import ShardSet
+from data_prep.validate import read_image, unusable
 
 from .conftest import contents, fails, run
 
@@ -93,7 +93,7 @@ def test_two_samples_with_one_id_are_an_error(tmp_path, write_config, monkeypatc
     twin = Sample(id="twin", turns=(Turn("human", "a?"), Turn("gpt", "b")))
     monkeypatch.setattr(registry, "find_reader", lambda name: lambda path=None: Source((), iter([twin] * 7)))
     line = fails(capsys, "--config", write_config(None, samples_per_shard=5))
-    assert "the id 'pets/twin' stands twice or more" in line
+    assert "the id 'pets/twin' occurs more than once" in line
 
 
 def test_a_reader_may_be_a_generator_of_unknown_length(tmp_path, write_config, monkeypatch):

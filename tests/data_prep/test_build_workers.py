@@ -21,13 +21,13 @@ ROOT = Path(__file__).resolve().parents[2]
 KILLED_BUILD = """
 import os, signal, sys
 from data_prep import build, sidecar
-examine, seen = sidecar.examine, []
-def examine_and_die(record, *arguments, **options):
+validate_record, seen = sidecar.validate_record, []
+def validate_and_die(record, *arguments, **options):
     seen.append(record)
     if len(seen) == {victim}:
         os.kill(os.getpid(), signal.SIGKILL)
-    return examine(record, *arguments, **options)
-sidecar.examine = examine_and_die
+    return validate_record(record, *arguments, **options)
+sidecar.validate_record = validate_and_die
 build.main(["--config", sys.argv[1]])
 """
 
@@ -48,7 +48,7 @@ def test_a_build_killed_at_any_record_continues_to_the_same_bytes(victim, built,
 def test_a_killed_process_of_several_is_named_and_its_work_continues(class_folders, write_config, monkeypatch, capsys):
     config = write_config(class_folders)
     with monkeypatch.context() as patch:
-        patch.setattr(sidecar, "examine", lambda *a, **k: os.kill(os.getpid(), signal.SIGKILL))
+        patch.setattr(sidecar, "validate_record", lambda *a, **k: os.kill(os.getpid(), signal.SIGKILL))
         assert "ended with code -9" in fails(capsys, "--config", config, "--processes", 2)
     run("--config", config, "--processes", 2)
     assert "12 samples in 3 shards" in capsys.readouterr().out

@@ -10,10 +10,10 @@ import pytest
 from configs.errors import DataError
 from data_prep import build
 from data_prep.class_names import load_class_list
-from data_prep.examine import examine
 from data_prep.readers import imagenet
 from data_prep.sample import Drop
 from data_prep.shards import ShardSet
+from data_prep.validate import validate_record
 
 savemat = pytest.importorskip("scipy.io").savemat
 
@@ -145,7 +145,7 @@ def test_images_and_ground_truths_that_do_not_match_are_named_drops(tmp_path, pi
         (tmp_path / f"ILSVRC2012_val_{number:08d}.JPEG").write_bytes(picture(number))
     (tmp_path / "truth.txt").write_text("ILSVRC2012_val_00000001.JPEG 65\nILSVRC2012_val_00000002.JPEG 970\n")
     records = list(imagenet.read_validation(tmp_path, ground_truth=str(tmp_path / "truth.txt")).records)
-    found = [examine(record, "val", 1000, decode=True) for record in records]
+    found = [validate_record(record, "val", 1000, decode=True) for record in records]
     assert [(f.id, f.reason.partition(":")[0]) if isinstance(f, Drop) else f.label for f in found] == [
         65,
         ("ILSVRC2012_val_00000002", "missing file"),

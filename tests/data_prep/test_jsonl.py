@@ -38,7 +38,7 @@ def test_a_name_that_stands_twice_needs_its_index(tmp_path, shared_data):
     file = write_lines(tmp_path / "a.jsonl", {"image": "1.jpg", "label": "missile", "label_idx": 744})
     (drop,) = jsonl.read(file, label_key="label", class_names="imagenet").records
     assert isinstance(drop, Drop)
-    assert "'missile' stands 2 times among the classes" in drop.reason
+    assert "'missile' occurs 2 times among the classes" in drop.reason
     (sample,) = jsonl.read(file, label_key="label", index_key="label_idx", class_names="imagenet").records
     assert sample.label == 744
     write_lines(file, {"image": "1.jpg", "label": "missile", "label_idx": 743})
@@ -88,7 +88,7 @@ def test_popes_json_files_hold_lines(tmp_path):
 
 def test_a_list_that_stands_within_an_object_is_named_with_the_way_out(tmp_path):
     (tmp_path / "TextVQA_0.5.1_val.json").write_text('{"dataset_type": "val", "data": [{"question": "a?"}]}')
-    with pytest.raises(DataError, match="its list stands under 'data': write that list to a file of its own"):
+    with pytest.raises(DataError, match="its list is the value of 'data': write that list to a file of its own"):
         jsonl.read(tmp_path / "TextVQA_0.5.1_val.json", question_key="question")
 
 

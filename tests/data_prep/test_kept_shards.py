@@ -5,8 +5,8 @@ import os
 import pytest
 
 from data_prep import sidecar
-from data_prep.examine import examine
 from data_prep.shards import ShardSet
+from data_prep.validate import validate_record
 
 from .conftest import contents, fails, run
 
@@ -55,7 +55,9 @@ def test_images_that_were_only_copied_anew_keep_their_shards_and_are_read_once(
     config = write_config(class_folders)
     for reads in (12, 0):
         seen = []
-        monkeypatch.setattr(sidecar, "examine", lambda *a, seen=seen, **k: seen.append(a[0].id) or examine(*a, **k))
+        monkeypatch.setattr(
+            sidecar, "validate_record", lambda *a, seen=seen, **k: seen.append(a[0].id) or validate_record(*a, **k)
+        )
         run("--config", config)
         assert "0 shards written, 3 kept" in capsys.readouterr().out
         assert len(seen) == reads

@@ -4,9 +4,9 @@ import json
 import pytest
 
 from configs.errors import DataError
-from data_prep.examine import unusable
 from data_prep.readers import llava
 from data_prep.sample import Drop
+from data_prep.validate import unusable
 
 
 def talk(*texts: str, first: str = "human") -> list[dict[str, str]]:

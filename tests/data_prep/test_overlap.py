@@ -52,7 +52,7 @@ def test_copies_recompressed_and_resized_photographs_are_found_and_no_others(pho
         ("pets/thing/resized", "pets/thing/01"),
         ("pets/thing/worse", "pets/thing/02"),
     }
-    assert "1 of 23 evaluation images stand byte for byte among 40 training images, 2 more look alike" in (
+    assert "1 of 23 evaluation images are byte for byte among 40 training images, 2 more look alike" in (
         capsys.readouterr().out
     )
 
@@ -73,7 +73,7 @@ def test_pictures_that_do_not_decode_are_named_and_compared_byte_by_byte(shard_s
     overlap.main([str(train.folder), str(evaluation.folder)])
     out, err = capsys.readouterr()
     assert "pets/thing/a = pets/thing/a (the same bytes)" in out
-    assert "1 of 2 evaluation images stand byte for byte among 2 training images, 0 more look alike" in out
+    assert "1 of 2 evaluation images are byte for byte among 2 training images, 0 more look alike" in out
     assert err.count("does not decode: ") == 2
     assert "sample 0 of " in err
 

@@ -77,7 +77,7 @@ def test_a_cut_connection_goes_on_where_it_was(server, built, cache, monkeypatch
 def test_a_connection_that_is_cut_again_and_again_is_an_error_that_names_the_shard(server, cache):
     there = ShardSet.open(server.url, cache)
     server.cuts = 100
-    with pytest.raises(DataError, match=r"sets/pets/000000\.tar cannot be had: .*6 attempts"):
+    with pytest.raises(DataError, match=r"sets/pets/000000\.tar could not be fetched: .*6 attempts"):
         there.sample(0)
     assert list(cache.folder.glob("*/.*.part")) == []
     server.cuts = 0
@@ -219,7 +219,7 @@ def test_a_set_that_adopts_local_files_is_refused(server, built, cache):
     values = json.loads(manifest.read_text())
     values["files"] = [{"path": "/data/x.tar", "bytes": 1}]
     manifest.write_text(json.dumps(values))
-    with pytest.raises(DataError, match=r"adopts images that lie elsewhere, in /data/x\.tar"):
+    with pytest.raises(DataError, match=r"references images in another file, /data/x\.tar"):
         ShardSet.open(server.url, cache)
 
 

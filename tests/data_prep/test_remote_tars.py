@@ -1,4 +1,4 @@
-"""Tars of others behind URLs, adopted: a server on this machine that can cut connections and change bytes."""
+"""Tars of others behind URLs, referenced: a server on this machine that can cut connections and change bytes."""
 
 import io
 import json
@@ -12,7 +12,7 @@ import webdataset
 
 from configs.errors import DataError
 from data_prep import build, remote, remote_tars, verify
-from data_prep.places import Places, _expanded, distinct_names
+from data_prep.file_paths import FilePaths, _expanded, distinct_names
 from data_prep.readers.webdataset import read
 from data_prep.sample import Drop
 from data_prep.shard_cache import ShardCache
@@ -198,7 +198,7 @@ def test_verify_reads_remote_tars_to_the_last_pixel(make, capsys, tmp_path, fore
 @pytest.mark.parametrize("pattern", ["{url}/00.tar::{url}/{{01..02}}.tar", "{folder}/list.txt", "{url}/list.txt"])
 def test_patterns_and_lists_name_the_same_tars(server, foreign, tmp_path, pattern):
     (foreign / "list.txt").write_text(f"{server.url}/00.tar\n\n{server.url}/{{01..02}}.tar\n")
-    places = Places(pattern.format(url=server.url, folder=foreign), ShardCache(tmp_path / "cache", 1 << 20))
+    places = FilePaths(pattern.format(url=server.url, folder=foreign), ShardCache(tmp_path / "cache", 1 << 20))
     assert places.files() == [f"{server.url}/{number:02d}.tar" for number in range(3)]
 
 
@@ -209,11 +209,11 @@ def test_patterns_mean_what_they_mean_in_the_webdataset_package(pattern):
 
 
 def test_a_tar_that_stands_twice_is_refused_and_equal_names_in_two_folders_are_told_apart(foreign, tmp_path):
-    with pytest.raises(DataError, match=r"00\.tar stands 2 times"):
-        Places(f"{foreign}/{{00,01,00}}.tar").files()
+    with pytest.raises(DataError, match=r"00\.tar occurs 2 times"):
+        FilePaths(f"{foreign}/{{00,01,00}}.tar").files()
     (tmp_path / "more").mkdir()
     (tmp_path / "more" / "00.tar").write_bytes((foreign / "00.tar").read_bytes())
-    tars = open_tars(Places(f"{foreign}/00.tar::{tmp_path}/more/00.tar"))
+    tars = open_tars(FilePaths(f"{foreign}/00.tar::{tmp_path}/more/00.tar"))
     assert [tars.entry(number)[1] for number in (0, COUNT)] == ["foreign/00/0", "more/00/0"]
     assert distinct_names([]) == []
 
@@ -221,13 +221,13 @@ def test_a_tar_that_stands_twice_is_refused_and_equal_names_in_two_folders_are_t
 def test_a_list_on_a_server_may_not_name_files_of_this_machine(server, foreign, tmp_path):
     (foreign / "list.txt").write_text(f"{foreign}/00.tar\n")
     with pytest.raises(DataError, match="a path of another machine"):
-        Places(f"{server.url}/list.txt").files()
+        FilePaths(f"{server.url}/list.txt").files()
 
 
 @pytest.mark.parametrize("path", ["a/{0..2.tar", "NOWHERE/{00..01}.tar", "s3://key:secret@bucket/{0..1}.tar"])
 def test_a_wrong_pattern_is_told_before_anything_is_asked(tmp_path, path):
     with pytest.raises(DataError, match=r"not a pattern|does not exist|credentials"):
-        Places(path.replace("NOWHERE", str(tmp_path))).check()
+        FilePaths(path.replace("NOWHERE", str(tmp_path))).check()
 
 
 def test_an_unreadable_index_is_made_again(make, server, tmp_path, pictures):
@@ -265,7 +265,7 @@ def test_a_long_or_binary_text_is_not_kept_but_read_when_it_is_needed(tmp_path, 
             add(tar, f"{name}.jpg", picture())
             add(tar, f"{name}.txt", text)
     url = serve(folder).url
-    tars = open_tars(Places(f"{url}/0.tar", ShardCache(tmp_path / "cache", 1 << 20)))
+    tars = open_tars(FilePaths(f"{url}/0.tar", ShardCache(tmp_path / "cache", 1 << 20)))
     assert [tars.entry(number)[2]["txt"].text for number in (0, 1)] == [None, None]
-    records = list(read(Places(f"{url}/0.tar", ShardCache(tmp_path / "cache", 1 << 20))).records)
+    records = list(read(FilePaths(f"{url}/0.tar", ShardCache(tmp_path / "cache", 1 << 20))).records)
     assert [len(record.turns[1].text) for record in records if not isinstance(record, Drop)] == [100_000, 4]

@@ -35,7 +35,7 @@ def test_no_set_is_a_user_error(tmp_path, capsys):
 def test_a_url_is_checked_where_it_lies(capsys):
     with pytest.raises(SystemExit):
         verify.main(["https://data.example/shards/pets"])
-    assert "is a URL; check it where it lies" in capsys.readouterr().err
+    assert "is a URL; check it where it is stored" in capsys.readouterr().err
 
 
 def flip(data: bytes, position: int) -> bytes:

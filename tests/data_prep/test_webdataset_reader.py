@@ -9,7 +9,7 @@ import pytest
 
 from configs.errors import DataError
 from data_prep import build, tar_index, verify
-from data_prep.places import Places
+from data_prep.file_paths import FilePaths
 from data_prep.readers import webdataset
 from data_prep.sample import Drop, Source
 from data_prep.shards import ShardSet
@@ -29,7 +29,7 @@ def write_tar(path: Path, *members: tuple[str, bytes] | tarfile.TarInfo) -> Path
 
 
 def read(path: Path, **options) -> Source:
-    return webdataset.read(Places(str(path)), **options)
+    return webdataset.read(FilePaths(str(path)), **options)
 
 
 def drops(path: Path, **options) -> dict[str, str]:
@@ -222,7 +222,7 @@ def test_an_adopted_tar_builds_into_shards_with_the_same_bytes(tmp_path, picture
 
 @pytest.fixture
 def in_place(tmp_path, picture, write_config) -> ShardSet:
-    """Two tars of four pictures, adopted without copying."""
+    """Two tars of four pictures, referenced without copying."""
     for name in ("a", "b"):
         members = [m for n in range(4) for m in ((f"{n}.jpg", picture(n + 4 * (name == "b"))), (f"{n}.txt", b"text"))]
         write_tar(tmp_path / "foreign" / f"{name}.tar", *members)

@@ -265,7 +265,7 @@ def test_states_serve_the_question_they_were_made_with_alone(write_config, tmp_p
     assert torch.equal(features(write_config(), ["probe.places=[-1,mean]"])[1], first[:, -2:])
 
 
-def test_rows_of_a_torn_write_are_read_by_nobody(tmp_path):
+def test_rows_of_a_torn_write_are_read_by_ignore_progress(tmp_path):
     folder = EvalDir(tmp_path)
     writer = RowWriter(folder, RowFormat(("-1", "mean"), 3))
     names = writer.append(torch.arange(12.0).reshape(2, 2, 3).half())

@@ -51,7 +51,7 @@ def test_a_dry_run_shows_rows_and_commands_and_writes_nothing(
     before = sorted(project.rglob("*"))
     assert submit(run_main, *ASKED, ours=("--dry-run",)) == 0
     shown = capfd.readouterr().out
-    assert "candidates_20" in shown and "sbatch --parsable --job-name=reproduce.org-llava.official.ask" in shown
+    assert "candidates_20" in shown and "sbatch --parsable --job-name=reproduce.org-llava.official.evaluate" in shown
     assert sbatch() == [] and sorted(project.rglob("*")) == before
 
 
@@ -78,7 +78,7 @@ def test_arguments_that_are_missing_or_not_ones_own_are_named(
 @pytest.mark.parametrize(("model", "named"), [("../a b/$(touch x)", "a-b-touch-x-"), ("--model", "model")])
 def test_whatever_a_model_is_called_the_job_has_a_name(model: str, named: str) -> None:
     jobs = reproduce.plan((f"--model={model}",), 2, 0, "python")
-    assert [job.name for job in jobs] == [f"reproduce.{named}.paper.{stage}" for stage in ("ask", "finish")]
+    assert [job.name for job in jobs] == [f"reproduce.{named}.paper.{stage}" for stage in ("evaluate", "finish")]
 
 
 def test_a_name_too_long_for_a_job_is_refused() -> None:

@@ -51,7 +51,7 @@ def test_a_run_that_stops_early_ends_there(run: RunDir) -> None:
 
 def test_a_run_that_saved_for_a_signal_says_that_it_goes_on(run: RunDir) -> None:
     run.requeue.touch()
-    assert any("stopped by a signal, everything is saved" in line for line in state(run))
+    assert any("stopped by a signal after saving" in line for line in state(run))
 
 
 def test_without_a_known_total_there_is_no_time_left(run: RunDir) -> None:

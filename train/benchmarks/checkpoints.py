@@ -21,6 +21,7 @@ from typing import Any
 
 import torch
 
+from configs.batch_plan import split_batch
 from configs.command_line import command_parser
 from configs.load import load_config
 from configs.run import RunConfig
@@ -34,7 +35,6 @@ from train.models.loading import LossModule, load_model
 from train.models.trainable import choose_trainable
 from train.optimization.engine import Engine
 from train.optimization.zero import deepspeed_config
-from train.plan import split_batch
 from train.toy.random_models import SHAPES, write_random_base
 
 Figures = dict[str, float]
@@ -57,7 +57,7 @@ def make_engine(root: Path, arguments: argparse.Namespace, world: World) -> Engi
     family = trainable_family_of(root / "base")
     choose_trainable(loaded.model, family, config.model, config.optim)
     module = LossModule(loaded.model, family, pixels=None)
-    return Engine(module, deepspeed_config(config, split_batch(config, 1)), config.optim, world)
+    return Engine(module, deepspeed_config(config, split_batch(config.train, 1)), config.optim, world)
 
 
 def save_ours(engine: Engine, folder: Path, step: int) -> Figures:

@@ -138,10 +138,12 @@ def test_tars_in_a_store_are_adopted_where_they_lie(store, workshop, tmp_path):
     }
     config.write_text(json.dumps(values))
     build.main(["--config", str(config)])
-    adopted = ShardSet.open(tmp_path / "shards" / "theirs", ShardCache.of(data))
-    assert adopted.labels.tolist() == shards.labels.tolist()
-    assert [adopted.sample(n).image for n in range(len(shards))] == [shards.sample(n).image for n in range(len(shards))]
-    with tarfile.open(adopted.folder / "000000.tar") as tar:
+    referenced = ShardSet.open(tmp_path / "shards" / "theirs", ShardCache.of(data))
+    assert referenced.labels.tolist() == shards.labels.tolist()
+    assert [referenced.sample(n).image for n in range(len(shards))] == [
+        shards.sample(n).image for n in range(len(shards))
+    ]
+    with tarfile.open(referenced.folder / "000000.tar") as tar:
         assert {name.partition(".")[2] for name in tar.getnames()} == {"json"}
 
 

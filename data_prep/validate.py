@@ -1,6 +1,6 @@
-"""Is a record fit to be stored? Its conversation, its label and its image are looked at once, here.
+"""Checks a record once before it is stored: its conversation, its label, its image.
 
-A reason for a drop reads `kind: detail`; reports count by kind.
+The reason of a drop reads `kind: detail`; reports count by kind.
 """
 
 import errno
@@ -21,7 +21,7 @@ NO_NAME = "missing file: no file can have such a name"
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """An examined sample: the bytes to store and what the index says of them."""
+    """A valid sample: the bytes to store and its entries in the index."""
 
     extension: str
     image: bytes
@@ -30,7 +30,7 @@ class Member:
     width: int
     height: int
     id: str
-    adopted: FileRange | None = None  # where the image stays, if it is not to be copied
+    referenced: FileRange | None = None  # the image's own file, if it is not copied
 
     @property
     def checksum(self) -> int:
@@ -38,8 +38,8 @@ class Member:
         return crc32(self.text, crc32(self.image))
 
 
-def examine(record: Record, source: str, classes: int, *, decode: bool) -> Member | Drop:
-    """What a record of `source` becomes: a member to store, or a drop with its reason.
+def validate_record(record: Record, source: str, classes: int, *, decode: bool) -> Member | Drop:
+    """A member to store for a record of `source`, or a drop with its reason.
 
     With `decode` the image is decoded to its last pixel, otherwise only its header is read.
     Raises `DataError` if the storage fails (rather than dropping records that are fine).
@@ -71,38 +71,38 @@ def examine(record: Record, source: str, classes: int, *, decode: bool) -> Membe
         return _drop(record.id, "not Unicode: its name or text holds a byte or surrogate that is no character", file)
     label = -1 if record.label is None else record.label
     origin = record.image
-    adopted = origin if isinstance(origin, FileRange) and origin.in_place else None
-    return Member(extension, image or b"", text, label, width, height, stored.id, adopted)
+    referenced = origin if isinstance(origin, FileRange) and origin.in_place else None
+    return Member(extension, image or b"", text, label, width, height, stored.id, referenced)
 
 
 def _drop(record_id: str, reason: str, file: str | None) -> Drop:
-    """A drop that can be written and printed: half characters, as in names that are not UTF-8, as escapes."""
+    """A drop that can be written and printed: bytes that are not UTF-8 become escapes."""
     return Drop(printable(record_id), printable(reason), None if file is None else printable(file))
 
 
 def read_image(origin: ImageOrigin | None) -> bytes | None:
-    """The image's bytes. Raises `ImageError` if the file is not there, `DataError` if it cannot be read."""
+    """The image's bytes. Raises `ImageError` if the file is missing, `DataError` if it cannot be read."""
     try:
         if origin is None or isinstance(origin, bytes):
             return origin
         return _read_file(origin) if isinstance(origin, Path) else origin()
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
-        raise ImageError("missing file: the image file is not there") from error
+        raise ImageError("missing file: the image file does not exist") from error
     except OSError as error:
         if error.errno == errno.ENAMETOOLONG:
             raise ImageError(NO_NAME) from error
         raise DataError(
-            f"{error.filename or origin!r} cannot be read ({os.strerror(error.errno or 0)}); mend the storage or the"
+            f"{error.filename or origin!r} cannot be read ({os.strerror(error.errno or 0)}); fix the storage or the"
             f" permissions and run the same command again: finished shards are kept"
         ) from error
 
 
 def unusable(sample: Sample, classes: int) -> str | None:
-    """Why a sample cannot be trained on or asked, as `kind: detail`; None if it can."""
+    """Why a sample cannot be used, as `kind: detail`; None if it can."""
     if sample.label is not None and not 0 <= sample.label < classes:
         return f"label out of range: {sample.label}; the source has {classes} classes"
     speakers = [turn.speaker for turn in sample.turns]
-    if not speakers or speakers != [("human", "gpt")[place % 2] for place in range(len(speakers))]:
+    if not speakers or speakers != [("human", "gpt")[number % 2] for number in range(len(speakers))]:
         return f"turns do not alternate: {', '.join(speakers) or 'there are none'}"
     if any(turn.speaker == "gpt" and not turn.text.strip() for turn in sample.turns):
         return "empty answer: a turn of the assistant has no text"
@@ -110,7 +110,7 @@ def unusable(sample: Sample, classes: int) -> str | None:
     if placeholders != (sample.image is not None):
         return f"wrong number of {IMAGE_PLACEHOLDER}: {placeholders} for {int(sample.image is not None)} image(s)"
     if any(IMAGE_PLACEHOLDER in turn.text for turn in sample.turns if turn.speaker == "gpt"):
-        return f"misplaced {IMAGE_PLACEHOLDER}: it stands in an answer"
+        return f"misplaced {IMAGE_PLACEHOLDER}: it is in an answer"
     return None
 
 
