@@ -7,6 +7,7 @@ differ, so a run may be resumed elsewhere.
 
 import dataclasses
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,13 +20,16 @@ def setting(
     default: Any = dataclasses.MISSING,
     *,
     doc: str,
-    changes_result: bool = True,
+    changes_result: bool | Callable[[Any], bool] = True,
     choices: tuple[Any, ...] = (),
     at_least: float | None = None,
     above: float | None = None,
     at_most: float | None = None,
 ) -> Any:
-    """A documented config field. A callable `default` is a factory; `at_least`, `above`, `at_most` bound numbers."""
+    """A documented config field. A callable `default` is a factory; `at_least`, `above`, `at_most` bound numbers.
+
+    `changes_result` may be a function of the section, for a field that matters only beside certain other values.
+    """
     limits = {"choices": choices, "at_least": at_least, "above": above, "at_most": at_most}
     metadata = {"doc": doc, "changes_result": changes_result, **limits}
     if default is dataclasses.MISSING:
@@ -71,7 +75,8 @@ def result_fields(config: Section, prefix: str = "") -> dict[str, Any]:
     fields: dict[str, Any] = {}
     for spec in dataclasses.fields(config):
         value, name = getattr(config, spec.name), f"{prefix}{spec.name}"
-        if not spec.metadata.get("changes_result", True):
+        changes = spec.metadata.get("changes_result", True)
+        if not (changes(config) if callable(changes) else changes):
             continue
         if isinstance(value, Section):
             fields |= result_fields(value, f"{name}.")

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from configs.errors import ConfigError
 from configs.section import Section, setting
 
-CATCHABLE = ("SIGTERM", "SIGINT", "SIGUSR1", "SIGUSR2", "SIGHUP", "SIGXCPU")  # what may ask a run to stop
+CATCHABLE = ("SIGTERM", "SIGINT", "SIGUSR1", "SIGUSR2", "SIGHUP", "SIGXCPU")  # allowed in train.stop_signals
 
 
 @dataclass(frozen=True, kw_only=True)
 class OptimConfig(Section):
-    """AdamW with a cosine schedule; one peak learning rate for each part of the model."""
+    """AdamW with a learning-rate schedule; one peak learning rate for each part of the model."""
 
     lr_projector: float = setting(2e-5, doc="Peak learning rate of the projector (paper: 2e-5).", at_least=0)
     lr_language: float = setting(
@@ -23,14 +23,16 @@ class OptimConfig(Section):
     weight_decay: float = setting(0.0, doc="Decoupled weight decay (paper: 0).", at_least=0)
     betas: tuple[float, float] = setting((0.9, 0.999), doc="AdamW's decay rates of the two moments.")
     eps: float = setting(1e-8, doc="AdamW's epsilon.", above=0)
-    clip_norm: float = setting(1.0, doc="Largest global gradient norm; 0 turns clipping off.", at_least=0)
+    clip_norm: float = setting(1.0, doc="Global gradient norm to clip at; 0: no clipping.", at_least=0)
     update_clip: str = setting(
         "none",
         doc="`stable`: a parameter whose gradient outgrows AdamW's second moment takes a smaller step (StableAdamW).",
         choices=("none", "stable"),
     )
-    schedule: str = setting("cosine", doc="Shape of the rate after warm-up.", choices=("cosine", "constant"))
-    warmup_ratio: float = setting(0.03, doc="Fraction of all steps over which the rate rises.", at_least=0, at_most=1)
+    schedule: str = setting("cosine", doc="Learning-rate schedule after warm-up.", choices=("cosine", "constant"))
+    warmup_ratio: float = setting(
+        0.03, doc="Fraction of all steps with linear learning-rate warm-up.", at_least=0, at_most=1
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,26 +111,26 @@ class TrainConfig(Section):
     )
     step_timeout: float = setting(
         1800.0,
-        doc="Seconds without progress after which a hanging step is given up: who hangs is named, and every rank ends. "
-        "A checkpoint for which training waits, before the next one or at the end, must be on the disk by then.",
+        doc="Seconds without progress after which a run is ended as hanging, with the stuck rank named. A checkpoint "
+        "that training waits for, before the next one or at the end, must be written within this time.",
         above=0,
         changes_result=False,
     )
     stop_signals: tuple[str, ...] = setting(
         ("SIGTERM", "SIGINT", "SIGUSR1", "SIGUSR2"),
-        doc="Signals after which a run saves and stops. Take out what a library of yours needs for itself.",
+        doc="Signals on which a run saves a checkpoint and stops. Remove those that a library of yours handles.",
         changes_result=False,
     )
     straggler_factor: float = setting(
         2.0,
-        doc="A rank that takes this many times as long as the median of the others is reported as a straggler.",
+        doc="A rank that takes this many times the median of the other ranks is reported as a straggler.",
         above=1,
         changes_result=False,
     )
     deterministic: bool = setting(
         False,
-        doc="Resume bit-identically on a GPU too: deterministic kernels and attention, which are slower, ~24 MiB more, "
-        "and an error where a kernel has no deterministic form.",
+        doc="Bit-identical resuming on GPUs too, by deterministic kernels: slower, 24 MiB more memory, and an error "
+        "for an operation without a deterministic kernel.",
         changes_result=False,
     )
 
@@ -149,16 +151,18 @@ class TrainConfig(Section):
 
 @dataclass(frozen=True, kw_only=True)
 class DeepSpeedConfig(Section):
-    """What the generated DeepSpeed configuration contains beside batch sizes and precision."""
+    """Settings of the generated DeepSpeed configuration besides batch sizes and precision."""
 
     zero_stage: int = setting(
         0,
-        doc="ZeRO stage: 0 nothing, 1 optimizer, 2 + gradients, 3 + weights sharded.",
+        doc="ZeRO stage, what is sharded over ranks: 0 nothing, 1 optimizer state, 2 + gradients, 3 + weights.",
         choices=(0, 1, 2, 3),
         changes_result=False,
     )
     base: str | None = setting(
-        None, doc="Your own DeepSpeed JSON; settings that contradict this file are errors.", changes_result=False
+        None,
+        doc="Your own DeepSpeed JSON file; a value in it that contradicts this config is an error.",
+        changes_result=False,
     )
     offload_optimizer: str = setting(
         "none", doc="Where the optimizer state lives.", choices=("none", "cpu", "nvme"), changes_result=False
@@ -183,56 +187,75 @@ class DeepSpeedConfig(Section):
             raise ConfigError("nvme offload needs nvme_path: a folder on a local disk")
 
 
+def _monitor_acts(monitor: "MonitorConfig") -> bool:
+    """Whether the monitor decides which steps are trained on; its detection settings then change the result."""
+    return monitor.action != "log"
+
+
 @dataclass(frozen=True, kw_only=True)
 class MonitorConfig(Section):
-    """The loss-spike monitor: it watches loss, gradient norm and update size per data source, reports, and may act."""
+    """The loss-spike monitor: it watches loss, gradient norm and update size per data source, reports, and may act.
 
-    enabled: bool = setting(True, doc="Watch the run. Watching never changes it.", changes_result=False)
-    window: int = setting(128, doc="Healthy steps in the baseline.", at_least=16, changes_result=False)
+    With any `action` but `log`, what it detects decides which steps are trained on, so the settings of the detection
+    change the result too.
+    """
+
+    enabled: bool = setting(
+        True, doc="Watch the run; with `action: log` the weights do not depend on it.", changes_result=False
+    )
+    window: int = setting(
+        128, doc="Number of healthy steps in the baseline.", at_least=16, changes_result=_monitor_acts
+    )
     warmup: int = setting(
-        32, doc="Healthy steps before anything is judged an outlier.", at_least=8, changes_result=False
+        32, doc="Healthy steps before any step can be called an outlier.", at_least=8, changes_result=_monitor_acts
     )
     threshold: float = setting(
-        8.0, doc="Robust z-score (median/MAD of logs) that makes an outlier.", above=0, changes_result=False
+        8.0,
+        doc="Robust z-score (median and MAD of log values) above which a value is an outlier.",
+        above=0,
+        changes_result=_monitor_acts,
     )
     reseed_after: int = setting(
         32,
-        doc="Steps out of the baseline after which a spike is named, and values are compared with its own level.",
+        doc="Steps above the baseline after which an episode is classified and gets a baseline of its own.",
         at_least=8,
-        changes_result=False,
+        changes_result=_monitor_acts,
     )
     accept_after: int = setting(
         1000,
-        doc="Steps after which a level that never recovered is taken for normal.",
+        doc="Steps after which a level that never recovered becomes the new baseline.",
         at_least=64,
-        changes_result=False,
+        changes_result=_monitor_acts,
     )
     update_size: bool = setting(
         True,
-        doc="Also watch the root mean square of AdamW's update (one more pass over the moments).",
+        doc="Also watch the root mean square of AdamW's update (one more pass over the moments); it is only reported.",
         changes_result=False,
     )
     action: str = setting(
         "log",
-        doc="What follows: `log` only; `skip` outlying steps; on lasting trouble `rollback`, `rollback_lr` (at a lower "
-        "rate) or `stop`; `ladder`: skip, rollback, rollback_lr, stop in turn. Non-finite steps are always skipped.",
+        doc="`log`: report only. `skip`: skip outlier steps. `rollback`, `rollback_lr` (with lower learning rates) or "
+        "`stop`: when a loss does not recover. `ladder`: skip, rollback, rollback_lr, stop, in this order. Steps with "
+        "a non-finite loss or gradient are always skipped.",
         choices=("log", "skip", "rollback", "rollback_lr", "stop", "ladder"),
     )
     max_skips: int = setting(
-        8, doc="Steps skipped in a row before the next measure; after `log` and `skip` that is to stop.", at_least=1
+        8,
+        doc="Steps skipped in a row before a rollback or, with `log`, `skip` and `stop`, the end of the run.",
+        at_least=1,
     )
-    max_rollbacks: int = setting(3, doc="Rollbacks of a run before it is stopped.", at_least=1)
+    max_rollbacks: int = setting(3, doc="Rollbacks in a run before it is stopped.", at_least=1)
     rollback_margin: int = setting(
-        100, doc="Steps by which a checkpoint must be older than the trouble, if there is one.", at_least=0
+        100, doc="Steps by which a rollback's checkpoint should precede the first bad step.", at_least=0
     )
     lr_backoff: float = setting(
-        0.5, doc="What `rollback_lr` multiplies all later learning rates by.", above=0, at_most=1
+        0.5, doc="Factor by which `rollback_lr` multiplies all later learning rates.", above=0, at_most=1
     )
     reset_moments: bool = setting(False, doc="Start AdamW's moments from zero after a rollback.")
-    rewarm_steps: int = setting(20, doc="Steps over which the rate rises again after a rollback.", at_least=0)
+    rewarm_steps: int = setting(20, doc="Steps of linear learning-rate warm-up after a rollback.", at_least=0)
 
     def __post_init__(self) -> None:
-        """Raise `ConfigError` for an action without anything to decide it."""
+        """Raise `ConfigError` for an action without a monitor."""
         super().__post_init__()
         if self.action != "log" and not self.enabled:
             raise ConfigError(
@@ -247,24 +270,26 @@ class CheckpointConfig(Section):
     every: int = setting(
         500, doc="Optimizer steps between checkpoints; the last step is always saved.", at_least=1, changes_result=False
     )
-    keep_last: int = setting(3, doc="Newest checkpoints kept.", at_least=1, changes_result=False)
+    keep_last: int = setting(3, doc="Number of newest checkpoints to keep.", at_least=1, changes_result=False)
     keep_every: int = setting(
-        0, doc="Also keep every checkpoint whose step divides by this; 0 keeps none.", at_least=0, changes_result=False
+        0, doc="Also keep checkpoints at multiples of this step count; 0: none.", at_least=0, changes_result=False
     )
     asynchronous: bool = setting(
         True,
-        doc="Write beside training, which waits only while the state is copied to the leading rank's memory (12 bytes "
-        "a trained weight).",
+        doc="Write in the background, which waits only while the state is copied to the main rank's memory (12 bytes "
+        "per trained weight).",
         changes_result=False,
     )
-    export: bool = setting(True, doc="Write the export folder when training ends.", changes_result=False)
+    export: bool = setting(True, doc="Write the exported model when training ends.", changes_result=False)
 
 
 @dataclass(frozen=True, kw_only=True)
 class LoggingConfig(Section):
-    """Where metrics go beside metrics.jsonl. Keys come from the environment only, never from here."""
+    """Where metrics go besides metrics.jsonl. API keys are read from the environment only."""
 
-    wandb: str = setting("off", doc="Weights & Biases.", choices=("off", "offline", "online"), changes_result=False)
+    wandb: str = setting(
+        "off", doc="Weights & Biases mode.", choices=("off", "offline", "online"), changes_result=False
+    )
     project: str = setting("vlm-classify", doc="W&B project.", changes_result=False)
     entity: str | None = setting(None, doc="W&B team or user.", changes_result=False)
     every: int = setting(1, doc="Steps between lines in metrics.jsonl.", at_least=1, changes_result=False)

@@ -141,6 +141,18 @@ def test_world_size_paths_and_cadences_do_not_change_the_result_and_rates_do(con
     assert result_fields(bound) != result_fields(base)
 
 
+@pytest.mark.parametrize("change", ["window=64", "warmup=16", "threshold=6", "reseed_after=16", "accept_after=500"])
+def test_what_the_monitor_detects_changes_the_result_when_it_acts_and_not_when_it_only_logs(config_file, change):
+    def fields(*overrides: str) -> dict[str, object]:
+        return result_fields(load_config(RunConfig, config_file, overrides)[0])
+
+    assert fields("monitor.action=log", f"monitor.{change}") == fields("monitor.action=log")
+    for action in ("skip", "rollback", "rollback_lr", "stop", "ladder"):
+        acting, changed = fields(f"monitor.action={action}"), fields(f"monitor.action={action}", f"monitor.{change}")
+        name = f"monitor.{change.partition('=')[0]}"
+        assert {key for key in acting if acting[key] != changed[key]} == {name}
+
+
 def test_the_help_documents_every_setting(config_file):
     lines = settings_help(RunConfig).splitlines()
     told = dict(zip((line.split(" = ")[0].strip() for line in lines[::2]), lines[1::2], strict=True))

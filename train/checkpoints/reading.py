@@ -1,13 +1,13 @@
-"""Checkpoints as they lie on the disk: finding them, checking them, reading them.
+"""Reading checkpoints: find them, verify them, load them.
 
     checkpoints/step-00000500/weights.safetensors      trainable weights, fp32
                               optimizer.safetensors    AdamW's two moments
-                              state.json               order, monitor, identities, result-changing settings
-                              manifest.json            sha256 of each file and of itself: the completion mark
+                              state.json               data order, monitor, identities, result-changing settings
+                              manifest.json            sha256 of each file and of itself; written last
 
-What is newest is found by looking, never read from a pointer file; every file is checked against its sha256 before
-use, and a damaged checkpoint is passed over with a warning. Frozen weights are not in it. Nothing is pickled, and only
-what `train.checkpoints.writing` wrote is read: no links, no other files.
+The newest checkpoint is found by listing the folder, without a pointer file. Every file is verified by its sha256, and
+a damaged checkpoint is skipped with a warning. Frozen weights are not saved. Nothing is pickled, and only the files
+that `train.checkpoints.writing` writes are read: no links, no others.
 """
 
 import hashlib
@@ -23,26 +23,25 @@ import torch
 from safetensors import safe_open
 
 from configs.errors import RunError
-from configs.run_dir import RunDir
+from configs.run_dir import CheckpointDir, RunDir
 from train.optimization.full_state import MOMENTS, ParameterState
 
-WEIGHTS = "weights.safetensors"
-OPTIMIZER = "optimizer.safetensors"
-STATE = "state.json"
-MANIFEST = "manifest.json"
+_NAMES = CheckpointDir(Path())
+WEIGHTS, OPTIMIZER, STATE = _NAMES.weights.name, _NAMES.optimizer.name, _NAMES.state.name
+MANIFEST = _NAMES.manifest.name
 FILES = (WEIGHTS, OPTIMIZER, STATE)
-FORMAT_VERSION = 2
+FORMAT_VERSION = 1
 SELF = "manifest_sha256"
 _STEP = re.compile(r"step-(\d{8})")
 
 
 class OtherFormat(RunError):
-    """A whole checkpoint of another version of this tool: refused, and never passed over for an older one."""
+    """A complete checkpoint of another version of this tool: an error, never skipped for an older checkpoint."""
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint that was found whole; `digest` tells it from any other, also from one of the same step."""
+    """A verified checkpoint; `digest` differs between any two checkpoints, also of the same step."""
 
     folder: Path
     step: int
@@ -63,7 +62,7 @@ class Checkpoint:
 
 
 def steps_present(run: RunDir) -> list[int]:
-    """Steps that have a checkpoint folder, whole or not, oldest first."""
+    """Steps that have a checkpoint folder, complete or not, oldest first."""
     if not run.checkpoints.is_dir():
         return []
     matches = (_STEP.fullmatch(folder.name) for folder in run.checkpoints.iterdir())
@@ -84,9 +83,9 @@ def open_checkpoint(run: RunDir, step: int) -> Checkpoint:
 
 
 def newest_checkpoint(run: RunDir) -> tuple[Checkpoint | None, list[str]]:
-    """The newest whole checkpoint, and what was wrong with newer ones.
+    """The newest complete checkpoint, and what is wrong with newer ones.
 
-    Raises `RunError` if there are checkpoints but none is whole: never silently a start from step 0.
+    Raises `RunError` if there are checkpoints but none is complete, so that a run never restarts from 0 silently.
     """
     problems: list[str] = []
     for step in reversed(steps_present(run)):
@@ -103,7 +102,7 @@ def newest_checkpoint(run: RunDir) -> tuple[Checkpoint | None, list[str]]:
 
 def none_is_whole(run: RunDir, problems: list[str]) -> RunError:
     """The error for a run that has checkpoints, none of which can be used."""
-    return RunError(f"no checkpoint in {run.checkpoints} is whole: {'; '.join(problems)}; remove them to start anew")
+    return RunError(f"no checkpoint in {run.checkpoints} is whole: {'; '.join(problems)}; remove them to start again")
 
 
 def _verified(run: RunDir, step: int) -> Checkpoint:
@@ -111,15 +110,15 @@ def _verified(run: RunDir, step: int) -> Checkpoint:
     if not (folder / MANIFEST).is_file():
         present = ", ".join(map(str, steps_present(run))) or "none"
         raise RunError(f"{folder} is no complete checkpoint (no {MANIFEST}); steps present: {present}")
-    for place in (folder, *(folder / name for name in (*FILES, MANIFEST))):
-        if place.is_symlink():
-            raise RunError(f"{place} is a link; only what this tool wrote there itself is read")
+    for path in (folder, *(folder / name for name in (*FILES, MANIFEST))):
+        if path.is_symlink():
+            raise RunError(f"{path} is a link; only files that this tool wrote there itself are read")
     text = (folder / MANIFEST).read_bytes()
     sums = _sums(folder, json.loads(text))
     for name in FILES:
         file = folder / name
         if not file.is_file():
-            raise RunError(f"{folder} has lost {name}")
+            raise RunError(f"{folder} has no {name}")
         if sha256_of(file) != sums[name]:
             raise RunError(f"{file} is damaged: its sha256 is not the one in {MANIFEST}")
     state = json.loads((folder / STATE).read_text(encoding="utf-8"))
@@ -129,29 +128,23 @@ def _verified(run: RunDir, step: int) -> Checkpoint:
 
 
 def _sums(folder: Path, manifest: dict[str, Any]) -> dict[str, str]:
-    """File to sha256. The manifest's own sum comes first: a flipped bit in it must not read as another format."""
+    """File to sha256. The manifest's own checksum comes first: a flipped bit must not look like another format."""
     version = manifest["format_version"]
-    if version == 1 and set(manifest) == {"format_version", "sha256"}:
-        raise OtherFormat(_other_format(folder, version))
     if manifest[SELF] != manifest_sum(manifest):
-        raise RunError(f"{folder / MANIFEST} is damaged: its content is not what its own sha256 says")
+        raise RunError(f"{folder / MANIFEST} is damaged: its content does not match its own sha256")
     if version != FORMAT_VERSION:
-        raise OtherFormat(_other_format(folder, version))
+        raise OtherFormat(
+            f"{folder} has format {version}; this version reads {FORMAT_VERSION}. Continue the run with the version "
+            "that wrote it, or choose another name"
+        )
     sums: dict[str, str] = manifest["sha256"]
     if set(sums) != set(FILES):
         raise RunError(f"{folder} holds {', '.join(sums)}; a checkpoint has {', '.join(FILES)}")
     return sums
 
 
-def _other_format(folder: Path, version: object) -> str:
-    return (
-        f"{folder} has format {version}; this version reads {FORMAT_VERSION}. Continue the run with the version that "
-        "wrote it, or choose another name"
-    )
-
-
 def manifest_sum(manifest: Mapping[str, Any]) -> str:
-    """sha256 of a manifest's content without the field that holds it."""
+    """sha256 of a manifest's content without the checksum field itself."""
     content = {key: value for key, value in manifest.items() if key != SELF}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
@@ -163,7 +156,7 @@ def sha256_of(file: Path) -> str:
 
 
 def remove_checkpoint(folder: Path) -> None:
-    """Delete a checkpoint, first its completion mark: what is half deleted is no checkpoint. Links are left alone."""
+    """Delete a checkpoint, its manifest first, so that a partly deleted one is incomplete. Links are left alone."""
     if folder.is_symlink():
         return
     (folder / MANIFEST).unlink(missing_ok=True)

@@ -1,10 +1,10 @@
 """Tensors as a safetensors file, written in one pass together with its sha256.
 
-safetensors' own writer copies every tensor into a byte string first, and hashing what it wrote reads the file again.
-Here the bytes go from the tensors to the hash and to the disk, so the checksum is that of what was meant to be
-written, and Python's lock is free meanwhile: a training thread goes on.
+safetensors' own writer copies every tensor into a byte string first, and hashing the result reads the file again. Here
+the bytes go from the tensors to the hash and to the disk, so the checksum is that of the intended content. The GIL is
+released meanwhile, so training goes on.
 
-Format (safetensors' README): 8 bytes, the header's length; the header, JSON of name to dtype, shape and place; data.
+Format (safetensors' README): 8 bytes, the header's length; the header, JSON of name to dtype, shape and offsets; data.
 """
 
 import hashlib

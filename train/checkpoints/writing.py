@@ -1,8 +1,8 @@
-"""Writing checkpoints: a kill or a full disk at any instant leaves the old ones, or the new one.
+"""Writing checkpoints atomically: after a kill or a full disk at any moment there is the old state or the new one.
 
-Temporary folder, every file forced to the disk, the manifest last, the folder renamed, the name forced to the disk;
-only then are old checkpoints deleted. Of a checkpoint of the same step (as after a rollback) the old one is moved
-backup first and comes back if the writer dies between the two renames. One process writes: the leading rank.
+Files are written to a temporary folder and synced, the manifest last; the folder is renamed and its parent synced; only
+then are old checkpoints deleted. An older checkpoint of the same step (as after a rollback) is renamed to a backup
+first, and restored if the writer dies between the two renames. Only the main rank writes.
 """
 
 import contextlib
@@ -37,12 +37,12 @@ from train.checkpoints.reading import (
 from train.checkpoints.tensor_file import write_tensors
 from train.optimization.full_state import ParameterState
 
-MARGIN = 1.2  # of the bytes to be written, what must be free before the first is: others write to the disk as well
+MARGIN = 1.2  # free space required, as a multiple of the bytes to write: other processes write to the disk too
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A training state in this process's memory: 12 bytes for each trained weight."""
+    """A copy of the training state in host memory: 12 bytes per trained weight."""
 
     step: int
     weights: dict[str, torch.Tensor]
@@ -51,7 +51,7 @@ class Snapshot:
 
     @classmethod
     def take(cls, step: int, parameters: Iterable[ParameterState], state: Mapping[str, Any]) -> "Snapshot":
-        """Collect `parameters`, whose reading is collective; `state` is what else a resume needs, JSON-able."""
+        """Collect `parameters` (a collective iterator); `state` is the rest that resuming needs, as JSON types."""
         weights: dict[str, torch.Tensor] = {}
         moments: dict[str, torch.Tensor] = {}
         for parameter in parameters:
@@ -69,14 +69,14 @@ class CheckpointWriter:
     """Writes checkpoints of one run and prunes old ones after each commit."""
 
     def __init__(self, run: RunDir, config: CheckpointConfig):
-        """`run` says where, `config` how many are kept."""
+        """Write to `run`, and keep as many as `config` says."""
         self.run = run
         self.config = config
 
     def write(self, snapshot: Snapshot) -> Path:
         """Commit a checkpoint; returns its folder.
 
-        Raises `OSError` if the disk is full or fails; what was written by then is removed, older ones are untouched.
+        Raises `OSError` if the disk is full or fails; the partial checkpoint is removed, older ones stay.
         """
         folder = self.run.checkpoint(snapshot.step)
         temporary, backup = _temporary(folder), _backup(folder)
@@ -109,18 +109,14 @@ class CheckpointWriter:
         write_bytes(folder / MANIFEST, json.dumps(manifest | {SELF: manifest_sum(manifest)}, indent=1).encode())
 
     def require_room(self, size: int) -> None:
-        """Raise `OSError` (ENOSPC) in words unless `size` bytes and a margin are free."""
-        place = _existing(self.run.checkpoints)
-        free, needed = shutil.disk_usage(place).free, int(size * MARGIN)
+        """Raise `OSError` (ENOSPC) unless `size` bytes times `MARGIN` are free."""
+        free, needed = shutil.disk_usage(_existing(self.run.checkpoints)).free, int(size * MARGIN)
         if free < needed:
             text = f"{needed / 1e6:.1f} MB must be free (the state x {MARGIN}) and {free / 1e6:.1f} MB are"
             raise OSError(errno.ENOSPC, text, str(self.run.checkpoints))
 
     def _sync_metrics(self) -> None:
-        """Force the lines of the steps that the checkpoint stands after to the disk: a resume does not make them again.
-
-        The last held-out loss is one of them.
-        """
+        """Sync metrics.jsonl and events.jsonl: a resumed run does not repeat the steps before this checkpoint."""
         for file in (self.run.metrics, self.run.events):
             with contextlib.suppress(FileNotFoundError):
                 descriptor = os.open(file, os.O_RDONLY)
@@ -132,7 +128,7 @@ class CheckpointWriter:
     def prune(self, newest: int) -> None:
         """Delete what is neither among the last `keep_last` up to step `newest` nor a multiple of `keep_every`.
 
-        What an earlier, killed pruning left half deleted goes as well. Raises `OSError` if the disk refuses.
+        Checkpoints that an interrupted pruning left partly deleted go too. Raises `OSError` if the disk fails.
         """
         present = [step for step in steps_present(self.run) if step <= newest and _is_ours(self.run.checkpoint(step))]
         whole = [step for step in present if (self.run.checkpoint(step) / MANIFEST).is_file()]
@@ -144,7 +140,7 @@ class CheckpointWriter:
 
 
 def cleanup_partial(run: RunDir) -> None:
-    """Remove what a killed writer left behind. Call it only where no writer is at work."""
+    """Remove or restore what a killed writer left behind. Call it only while no writer is running."""
     if not run.checkpoints.is_dir():
         return
     for leftover in run.checkpoints.glob(".step-*.old"):
@@ -154,7 +150,7 @@ def cleanup_partial(run: RunDir) -> None:
 
 
 def check_writable(run: RunDir) -> None:
-    """Write a probe file of 1 MiB to the checkpoints. Raises `RunError` if they are read-only or a quota is spent."""
+    """Write and delete a file of 1 MiB. Raises `RunError` if the folder is read-only or a quota is used up."""
     probe = run.checkpoints / ".probe"
     try:
         run.checkpoints.mkdir(parents=True, exist_ok=True)
@@ -162,22 +158,22 @@ def check_writable(run: RunDir) -> None:
         probe.unlink()
     except OSError as error:
         raise RunError(
-            f"cannot write checkpoints to {run.checkpoints}: {error.strerror or error}; mend that, or set runs_dir"
+            f"cannot write checkpoints to {run.checkpoints}: {error.strerror or error}; fix that, or set runs_dir"
         ) from error
 
 
 def _temporary(folder: Path) -> Path:
-    """Where the checkpoint `folder` is written."""
+    """Temporary name of the checkpoint `folder` while it is written."""
     return folder.with_name(f".{folder.name}.tmp")
 
 
 def _backup(folder: Path) -> Path:
-    """Where an older checkpoint of the same step waits until its successor stands."""
+    """Name of an older checkpoint of the same step until its successor is complete."""
     return folder.with_name(f".{folder.name}.old")
 
 
 def _settle_backup(folder: Path) -> None:
-    """After both renames the one backup is rubbish; between them it is the checkpoint and goes back."""
+    """Delete the backup if its successor is in place; otherwise restore it."""
     backup = _backup(folder)
     if folder.exists():
         shutil.rmtree(backup, ignore_errors=True)
@@ -186,12 +182,12 @@ def _settle_backup(folder: Path) -> None:
 
 
 def _is_ours(folder: Path) -> bool:
-    """A real folder with nothing in it but files of a checkpoint."""
+    """True for a real folder that contains only files of a checkpoint."""
     return not folder.is_symlink() and {file.name for file in folder.iterdir()} <= {*FILES, MANIFEST}
 
 
-def _existing(place: Path) -> Path:
-    """`place`, or the nearest folder above it that is there."""
-    while not place.exists():
-        place = place.parent
-    return place
+def _existing(path: Path) -> Path:
+    """`path`, or its nearest ancestor that exists."""
+    while not path.exists():
+        path = path.parent
+    return path

@@ -13,7 +13,7 @@ import torch
 from configs.errors import RunError
 from configs.run_dir import RunDir
 from configs.training import CheckpointConfig
-from train.checkpoints.reading import FILES, MANIFEST, newest_checkpoint
+from train.checkpoints.reading import FILES, FORMAT_VERSION, MANIFEST, SELF, manifest_sum, newest_checkpoint
 from train.checkpoints.writing import CheckpointWriter, Snapshot
 from train.optimization.full_state import ParameterState
 from train.plan import make_plan
@@ -103,11 +103,11 @@ def decisions(tmp_path_factory) -> tuple[dict, dict]:
 EXPECTED = {
     "intact": (3, []),
     "truncated": (2, ["weights.safetensors is damaged"]),
-    "missing": (2, ["has lost optimizer.safetensors"]),
+    "missing": (2, ["has no optimizer.safetensors"]),
     "only-rank-1-truncated": (2, ["rank 1: ", "weights.safetensors is damaged"]),
-    "only-rank-0-missing": (2, ["has lost optimizer.safetensors"]),
+    "only-rank-0-missing": (2, ["has no optimizer.safetensors"]),
     "another-of-the-same-step": (2, ["not the same on all ranks"]),
-    "none-whole-for-rank-1": (None, ["step-00000001: rank 1: ", "has lost state.json"]),
+    "none-whole-for-rank-1": (None, ["step-00000001: rank 1: ", "has no state.json"]),
 }
 
 
@@ -162,10 +162,23 @@ def test_what_belongs_to_something_else_is_refused_with_the_difference(workshop,
         open_run(elsewhere, resume=True)
     assert open_run(elsewhere, resume=True, accepted=["world_size"]).step == 5
     manifest = plan.run.checkpoint(5) / MANIFEST
-    manifest.write_text(json.dumps({"format_version": 1, "sha256": json.loads(manifest.read_text())["sha256"]}))
-    with pytest.raises(RunError, match="has format 1; this version reads 2"):
+    other = json.loads(manifest.read_text()) | {"format_version": FORMAT_VERSION + 1}
+    manifest.write_text(json.dumps(other | {SELF: manifest_sum(other)}))
+    with pytest.raises(RunError, match=f"has format {FORMAT_VERSION + 1}; this version reads {FORMAT_VERSION}"):
         open_run(plan, resume=True)
-    seen(f"refused: {'; '.join(refusals.values())}; world_size 2 -> 4 (micro_batch mean); format 1")
+    seen(f"refused: {'; '.join(refusals.values())}; world_size 2 -> 4 (micro_batch mean); another format")
+
+
+def test_another_threshold_is_refused_where_the_monitor_acts_and_accepted_where_it_only_logs(workshop):
+    for action, name in (("ladder", "acting"), ("log", "logging")):
+        plan = make_plan(workshop.config(name, f"monitor.action={action}"), 1, "cpu")
+        write(plan.run, 5, **open_run(plan, resume=False).identity)
+        changed = make_plan(workshop.config(name, f"monitor.action={action}", "monitor.threshold=6"), 1, "cpu")
+        if action == "log":
+            assert open_run(changed, resume=True).step == 5
+        else:
+            with pytest.raises(RunError, match=r"monitor.threshold 8.0 -> 6.0.*--accept-change monitor.threshold"):
+                open_run(changed, resume=True)
 
 
 def test_checkpoints_that_were_there_and_are_gone_are_no_reason_to_start_from_zero(workshop):

@@ -115,7 +115,7 @@ def test_a_place_that_cannot_be_written_is_refused_before_training(workshop, see
     with mounted(plan.run.checkpoints, option):
         with pytest.raises(RunError, match=f"cannot write checkpoints to .*{words}") as refused:
             open_run(plan, resume=False)
-        assert "mend that, or set runs_dir" in str(refused.value)
+        assert "fix that, or set runs_dir" in str(refused.value)
         assert not any(place.name != ".probe" for place in plan.run.checkpoints.iterdir())
     seen(f"refused: {words}")
 
