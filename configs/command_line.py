@@ -4,7 +4,9 @@ import argparse
 import dataclasses
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import NoReturn, TypeVar
 
@@ -15,11 +17,34 @@ from configs.section import Section
 C = TypeVar("C", bound=Section)
 
 
+_invocation: ContextVar[tuple[str, Mapping[str, str]] | None] = ContextVar("_invocation", default=None)
+
+
+@contextmanager
+def called_as(program: str, spellings: Mapping[str, str]) -> Iterator[None]:
+    """Within it, parsers call their program `program`, and their help writes commands as `spellings` says.
+
+    >>> with called_as("vlm-classify eval run", {"python -m eval.run": "vlm-classify eval run"}):
+    ...     eval.run.main()
+    """
+    token = _invocation.set((program, spellings))
+    try:
+        yield
+    finally:
+        _invocation.reset(token)
+
+
 def command_parser(doc: str | None) -> argparse.ArgumentParser:
     """A parser whose `--help` begins with `doc`, a program's module docstring: what it does, and commands to copy."""
-    spec = getattr(sys.modules["__main__"], "__spec__", None)  # None for a file that is started by its path
+    program: str | None = None
+    if invocation := _invocation.get():
+        program, spellings = invocation
+        for module_command in sorted(spellings, key=len, reverse=True):  # eval.reproduce before eval.run
+            doc = doc and doc.replace(module_command, spellings[module_command])
+    elif spec := getattr(sys.modules["__main__"], "__spec__", None):  # None for a file that is started by its path
+        program = f"python -m {spec.name}"
     return argparse.ArgumentParser(
-        prog=f"python -m {spec.name}" if spec else None,
+        prog=program,
         description=doc,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -19,6 +19,8 @@ from configs.section import Section
 from data_prep import build
 from data_prep.registry import READERS
 from data_prep.shards import ShardSet
+from launch.command_table import TRAIN, arguments_after, find
+from launch.training import FINETUNE, launcher_command
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "slurm" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -51,7 +53,13 @@ def commands(page: Path) -> list[str]:
 def entry_of(words: list[str]) -> tuple[str, list[str]]:
     """(module or file that a command starts, its arguments)."""
     if words[0] == "vlm-classify":
-        return "vlm-classify", words[1:]
+        if (command := find(words[1:])) is None:
+            return "launch.cli", words[1:]
+        rest = arguments_after(command, words[1:])
+        if command != TRAIN:
+            return command.module, rest
+        words = launcher_command("deepspeed", rest)
+        return "train/finetune.py", words[words.index(str(FINETUNE)) + 1 :]
     if words[0] == "deepspeed":
         return "train/finetune.py", words[words.index("train/finetune.py") + 1 :]
     return (words[2], words[3:]) if words[1] == "-m" else (words[1], words[2:])
@@ -61,7 +69,7 @@ ALL = sorted({command for page in PAGES for command in commands(page)})
 
 # Each program runs up to the point where its arguments have been parsed; `--config` and `--set` are then loaded.
 PARSE = """
-import argparse, contextlib, importlib.metadata, io, json, runpy, sys
+import argparse, contextlib, io, json, runpy, sys
 from pathlib import Path
 
 class Parsed(BaseException):
@@ -93,9 +101,11 @@ def refusal(entry, rest):
     sys.argv = [entry, *rest]
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()) as errors:
         try:
-            if entry == "vlm-classify":
-                importlib.metadata.entry_points(group="console_scripts", name=entry)[entry].load()()
-            elif entry.endswith(".py"):
+            if entry == "launch.cli":
+                import launch.cli
+                launch.cli.main()
+                return ""
+            if entry.endswith(".py"):
                 runpy.run_path(entry, run_name="__main__")
             else:
                 runpy.run_module(entry, run_name="__main__", alter_sys=True)

@@ -1,0 +1,58 @@
+"""Starts a training on this machine for `vlm-classify train run`: through DeepSpeed's launcher, one process per GPU."""
+
+import argparse
+import os
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from configs.command_line import exit_on_user_error
+from configs.errors import ConfigError
+
+FINETUNE = Path(__file__).resolve().parents[1] / "train" / "finetune.py"
+LAUNCHER_OPTIONS = (
+    *("--num_gpus", "--num_nodes", "--hostfile", "--include", "--exclude"),
+    *("--master_addr", "--master_port"),
+)
+"""Options passed on to `deepspeed`, before the program; all others are the program's."""
+NO_TRAINING = ("-h", "--help", "--dry-run", "--print-config")
+
+
+def start_ranks(arguments: Sequence[str]) -> None:
+    """Replace this process by the launcher's; returns if `arguments` ask for no training.
+
+    On a CPU the launcher starts one rank unless it is given `--num_gpus N`.
+    """
+    if set(NO_TRAINING) & set(arguments) or not any(word.split("=")[0] == "--config" for word in arguments):
+        return
+    try:
+        words = launcher_command(find_launcher(), arguments)
+    except ConfigError as error:
+        exit_on_user_error(error)
+    sys.stdout.flush()
+    os.execv(words[0], words)
+
+
+def launcher_command(deepspeed: str, arguments: Sequence[str]) -> list[str]:
+    """The launcher's command line, its own options moved before the program.
+
+    >>> launcher_command("deepspeed", ["--config", "a.yaml", "--num_gpus", "2"])
+    ['deepspeed', '--num_gpus', '2', '.../train/finetune.py', '--config', 'a.yaml']
+    """
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    for option in LAUNCHER_OPTIONS:
+        parser.add_argument(option)
+    ours, program = parser.parse_known_args(list(arguments))
+    given = {option: getattr(ours, option.removeprefix("--")) for option in LAUNCHER_OPTIONS}
+    launcher = [word for option, value in given.items() if value is not None for word in (option, value)]
+    return [deepspeed, *launcher, str(FINETUNE), *program]
+
+
+def find_launcher() -> str:
+    """Path of `deepspeed`, beside this Python or on the PATH; raises `ConfigError`."""
+    beside = Path(sys.executable).with_name("deepspeed")
+    found = str(beside) if beside.exists() else shutil.which("deepspeed")
+    if found is None:
+        raise ConfigError("deepspeed is not installed for this Python; run `make setup`, or pip install deepspeed")
+    return found

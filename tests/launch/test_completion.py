@@ -1,0 +1,98 @@
+"""Shell completion: what is offered for a word, and that bash offers it."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from configs.evaluation import EvalConfig
+from configs.run import RunConfig
+from launch import completion
+from launch.completion import candidates, setting_names
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [
+        (["ev"], ["eval"]),
+        (["comp"], ["completion"]),
+        (["completion", ""], ["bash", "zsh", "fish"]),
+        (["eval", "sc"], ["scoreboard"]),
+        (["train", "ex"], ["export"]),
+        (["train", "--conf"], ["--config"]),
+        (["train", "--num"], ["--num_gpus", "--num_nodes"]),
+        (["train", "--config", "a.yaml", "--resume", ""], ["auto"]),
+        (["eval", "run", "--report"], ["--report-only"]),
+        (["eval", "run", "--set", "protocol.ki"], ["protocol.kind="]),
+        (["train", "--config", "a.yaml", "--set", "optim.lr_pro"], ["optim.lr_projector="]),
+        (["train", "--config", "a.yaml", "--set", "data.sou"], ["data.sources."]),
+        (["launch", "submit", "--from", "ev"], []),  # its values are named, not written, where the option is
+        (["nothing", ""], []),
+    ],
+)
+def test_what_a_word_may_become(words, offered, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert candidates(words) == offered
+
+
+@pytest.mark.parametrize("schema", [RunConfig, EvalConfig])
+def test_settings_are_offered_by_the_names_that_set_takes(schema):
+    names = setting_names(schema)
+    assert len(names) == len(set(names))
+    assert "data.shards=" in names
+
+
+def test_files_are_offered_after_an_option_and_yaml_files_after_config(tmp_path, monkeypatch):
+    (tmp_path / "runs").mkdir()
+    for name in ("a.yaml", "b.txt", "runs/c.yml", ".hidden.yaml"):
+        (tmp_path / name).touch()
+    monkeypatch.chdir(tmp_path)
+    assert candidates(["eval", "run", "--config", ""]) == ["runs/", "a.yaml"]
+    assert candidates(["eval", "run", "--config", "runs/"]) == ["runs/c.yml"]
+    assert candidates(["launch", "watch", ""]) == ["runs/", "a.yaml", "b.txt"]
+    assert candidates(["launch", "watch", f"{tmp_path}/b"]) == [f"{tmp_path}/b.txt"]
+
+
+@pytest.mark.parametrize("shell", completion.SCRIPTS)
+def test_the_script_of_a_shell_asks_this_program(shell, capsys):
+    completion.main([shell])
+    assert f"vlm-classify {completion.CANDIDATES} " in capsys.readouterr().out
+
+
+def test_another_shell_is_refused(capsys):
+    with pytest.raises(SystemExit, match="2"):
+        completion.main(["tcsh"])
+    assert "usage: vlm-classify completion bash|zsh|fish" in capsys.readouterr().err
+
+
+def in_bash(tmp_path: Path, *words: str) -> list[str]:
+    """What bash offers for the last of `words`, by the printed script and a `vlm-classify` on the PATH."""
+    program = tmp_path / "vlm-classify"
+    start = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from launch.cli import main; main()"
+    program.write_text(f"#!{sys.executable}\n{start}\n", encoding="utf-8")
+    program.chmod(0o755)
+    script = (
+        'source <(vlm-classify completion bash); COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); compopt() { :; }; '
+        "$(complete -p vlm-classify | sed 's/.*-F \\([^ ]*\\).*/\\1/'); printf '%s\\n' \"${COMPREPLY[@]}\""
+    )
+    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    line = ["bash", "-c", script, "bash", "vlm-classify", *words]
+    done = subprocess.run(line, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+    return done.stdout.split()
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
+def test_bash_completes_commands_options_settings_and_configs(tmp_path):
+    assert in_bash(tmp_path, "la") == ["launch"]
+    assert in_bash(tmp_path, "eval", "comp") == ["compare"]
+    assert in_bash(tmp_path, "eval", "run", "--pri") == ["--print-config"]
+    assert in_bash(tmp_path, "eval", "run", "--set", "protocol.ki") == ["protocol.kind="]
+    assert in_bash(tmp_path, "train", "--config", "configs/dem") == [
+        "configs/demo.yaml",
+        "configs/demo_classification.yaml",
+    ]
