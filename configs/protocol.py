@@ -135,8 +135,9 @@ class ProtocolConfig(Section):
     answer_without: str = setting("", doc="Characters deleted from the answer before it is judged.")
     match: str = setting(
         "contains",
-        doc="`contains`: label anywhere in the answer; `word`: between word bounds; `exact`: equal, ignoring case.",
-        choices=("contains", "word", "exact"),
+        doc="`contains`: label anywhere in the answer; `word`: between word bounds; `exact`: equal, ignoring case; "
+        "`name`: as a reader finds it (plurals, hyphens, accents; not if denied, nor where several classes are named).",
+        choices=("contains", "word", "exact", "name"),
     )
     synonyms: str | None = setting(
         None,

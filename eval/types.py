@@ -41,12 +41,14 @@ class Reference:
     """What a scorer compares an answer with.
 
     `target` is the expected answer; `names` are all accepted class names, the target first; `choices` are the texts of
-    options A, B, C, ..., of which `target` is the right letter.
+    options A, B, C, ..., of which `target` is the right letter. `classes` are the names of all classes, by which a
+    scorer tells an answer that names several.
     """
 
     target: str
     names: tuple[str, ...] = ()
     choices: tuple[str, ...] = ()
+    classes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Without `names` the target is the only accepted one."""

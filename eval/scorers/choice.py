@@ -9,9 +9,18 @@ a random letter instead, and takes the article in "It is A dog" for a choice.)
 import re
 from collections.abc import Sequence
 
+from eval.scorers.choice_letters import (
+    LETTERS,
+    bare_letters,
+    capitalised_declarations,
+    declarations,
+    openings,
+    plain,
+    readable,
+    rejections,
+)
+from eval.scorers.final_answer import final_answer
 from eval.types import Reference, Score
-
-LETTERS = "ABCDEFGHIJ"
 
 
 def score_choice(answer: str, reference: Reference) -> Score:
@@ -21,34 +30,47 @@ def score_choice(answer: str, reference: Reference) -> Score:
 
 
 def choose_option(answer: str, options: Sequence[str]) -> tuple[str | None, str]:
-    """The letter that the answer chooses among `options` (A first) or None, and the reason.
+    r"""The letter that the answer chooses among `options` (A first) or None, and the reason.
 
-    The first of these rules that finds exactly one letter decides:
+    Thoughts, special tokens and markdown are left out first (`eval.scorers.final_answer`). A letter that the answer
+    rejects ("A is wrong", "not A") is no choice. The first of these rules that finds exactly one letter decides:
 
     1. the answer is nothing but a letter:         B   b.   (B)   **B**
-    2. it declares one; the last counts:           the answer is B   Answer: (C)   the correct option is D
-    3. it, or one of its sentences, opens with it: B. South America   B: text   (B) text   B) text
+    2. it declares one; the last counts:           the answer is b   Answer: (C)   I choose D   \boxed{A}   答案是 B
+    3. it, or one of its sentences, opens with it: B. South America   b) text   (B) text   Option B is right
     4. a letter in brackets anywhere:              so it must be (B)
     5. an option's full text, in whole words:      It comes from South America.
     6. a letter alone, not an article:             I would say B
+    7. a declared A before a capitalised word:     the answer is A South American one
 
-    A capital A before a word is an article ("A guinea pig"), and so no choice.
+    A capital A before a word is an article ("A guinea pig") elsewhere. A declaration of several letters ("the answer
+    is B or C") is no choice.
     """
-    text = answer.strip()
+    final = final_answer(answer)
+    if final is None:
+        return None, "the answer ends inside a thought; raise max_new_tokens"
+    text = readable(final)
     if not text:
         return None, "the answer is empty"
     letters = LETTERS[: len(options)]
     alone = re.fullmatch(rf"[\W_]*([{letters}{letters.lower()}])[\W_]*", text)
     if alone:
         return alone[1].upper(), "the answer is the letter alone"
-    declared = _declared(text, letters)
-    if declared:
-        return declared[-1], "the answer declares the letter"
+    exact = [letter for letter, option in zip(LETTERS, options, strict=False) if plain(option) == plain(text)]
+    if len(exact) == 1:
+        return exact[0], "the answer is the option's text alone"
+    spoken = declarations(text, letters)
+    if spoken and len(spoken[-1]) == 1:
+        return spoken[-1], "the answer declares the letter"
+    if spoken:
+        return None, f"it declares several: {', '.join(spoken[-1])}"
+    rejected = rejections(text, letters)
     rules = (
-        ("the letter opens the answer or a sentence", _openings(text, letters)),
-        ("the letter stands in brackets", set(re.findall(rf"[(\[]([{letters}])[)\]]", text))),
-        ("the option's text stands in the answer", _named_options(text, options)),
-        ("the letter stands alone in the text", _bare_letters(text, letters)),
+        ("the letter opens the answer or a sentence", openings(text, letters) - rejected),
+        ("the letter stands in brackets", set(re.findall(rf"[(\[]([{letters}])[)\]]", text)) - rejected),
+        ("the option's text stands in the answer", _named_options(text, options) - rejected),
+        ("the letter stands alone in the text", bare_letters(text, letters) - rejected),
+        ("the answer declares the letter", capitalised_declarations(text)),
     )
     for reason, found in rules:
         if len(found) == 1:
@@ -81,42 +103,17 @@ def score_mmmu(answer: str, reference: Reference) -> Score:
     return Score(chosen == reference.target, chosen, reason)
 
 
-def _letter(letters: str) -> str:
-    """A pattern for one of `letters`; an A before a word counts only if no article can stand before that word."""
-    article = r"A\s+(?!(?:is|was|because|since|as|and|or)\b)\w"
-    return rf"(?!{article})([{letters}])(?![\w'’&-])"
-
-
-def _declared(text: str, letters: str) -> list[str]:
-    """Letters after "answer is", "Answer:", "correct option is" and the like, in order."""
-    verb = r"(?:\s+(?:is|would be|should be|must be|will be))?\s*:?\s*"
-    opening = rf"(?i:\b(?:answer|(?:correct|right|best)\s+(?:option|choice|one|letter)){verb}(?:option|choice|letter)?)"
-    return re.findall(rf"{opening}[\s\"'“‘(\[*]*{_letter(letters)}", text)
-
-
-def _openings(text: str, letters: str) -> set[str]:
-    """Letters that open the answer, a line or a sentence with a mark after them, or the answer before other words."""
-    marked = set(re.findall(rf"(?:^|\n|[.!?:]\s)\s*[(\[*\"'“]*([{letters}])[*]*\s*[.):\]]", text))
-    said = rf"[*]*([{letters}])[*]*(?:\s*\n|\s+(?:is|was|because|since)\b)"
-    before_text = rf"([{letters.replace('A', '')}])\s+(?!(?:and|or)\b)\w"
-    return marked | {found[1] for form in (said, before_text) if (found := re.match(form, text))}
-
-
 def _named_options(text: str, options: Sequence[str]) -> set[str]:
     """Letters of the options whose whole text is in the answer, except those inside a longer matching option."""
+    said = plain(text)
     spans: list[tuple[int, int, str]] = []
     for letter, option in zip(LETTERS, options, strict=False):
-        wanted = option.strip().rstrip(".").lower()
+        wanted = plain(option)
         if wanted:
             pattern = rf"(?<!\w){re.escape(wanted)}(?!\w)"
-            spans += [(found.start(), found.end(), letter) for found in re.finditer(pattern, text.lower())]
+            spans += [(found.start(), found.end(), letter) for found in re.finditer(pattern, said)]
     return {
         letter
         for start, end, letter in spans
         if not any(a <= start and end <= b and b - a > end - start for a, b, _ in spans)
     }
-
-
-def _bare_letters(text: str, letters: str) -> set[str]:
-    """Letters that are words of their own."""
-    return set(re.findall(rf"(?<![\w'’&.-]){_letter(letters)}", text))

@@ -19,6 +19,7 @@ SCORERS = {
     "contains": "eval.scorers.match:score_contains",
     "word": "eval.scorers.match:score_word",
     "exact": "eval.scorers.match:score_exact",
+    "name": "eval.scorers.class_name:score_name",
     "careful": "eval.scorers.choice:score_choice",
     "mmmu": "eval.scorers.choice:score_mmmu",
 }

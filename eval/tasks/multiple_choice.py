@@ -8,7 +8,7 @@ from configs.errors import DataError
 from configs.protocol import ProtocolConfig
 from configs.run_dir import EvalDir
 from data_prep.sample import IMAGE_PLACEHOLDER, Sample, Turn
-from eval.scorers.choice import LETTERS
+from eval.scorers.choice_letters import LETTERS
 from eval.scorers.registry import find_scorer
 from eval.tasks.scored_text import scored_text
 from eval.types import Prediction, Question, Reference, Score, SourceIndex

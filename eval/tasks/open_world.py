@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from configs.errors import DataError
 from configs.protocol import ProtocolConfig
 from configs.run_dir import EvalDir
+from data_prep.class_names import load_class_list
 from data_prep.prompts import classification_prompt, image_question
 from data_prep.sample import Sample, Turn
 from eval.scorers.registry import find_scorer
@@ -28,19 +29,27 @@ class OpenWorld:
         self.config = config
         self.scorer = find_scorer(config.match, "protocol.match")
         self.synonyms = load_synonyms(config.synonyms, config.classes) if config.synonyms else {}
+        self.class_names = self._accepted(load_class_list(config.classes).names if config.classes else ())
 
     def question(self, sample: Sample, source_index: SourceIndex | None = None) -> Question:  # noqa: ARG002
         """The prompt; its expected answer is the item's class name."""
         return Question(self.turns, class_of(sample, "open_world"))
 
-    def prepare(self, folder: EvalDir, predictions: Iterable[Prediction]) -> None:
-        """Nothing: no score depends on other answers."""
+    def prepare(self, folder: EvalDir, predictions: Iterable[Prediction]) -> None:  # noqa: ARG002
+        """Collect the names of all classes, by which the scorer `name` tells answers that name several."""
+        listed = load_class_list(self.config.classes).names if self.config.classes else ()
+        self.class_names = self._accepted((*listed, *(prediction.target for prediction in predictions)))
 
     def score(self, prediction: Prediction) -> Score:
         """By the protocol's scorer, synonyms accepted."""
         names = (prediction.target, *self.synonyms.get(prediction.target, ()))
         accepted = tuple(delete_characters(name, self.config.label_without) for name in names)
-        return self.scorer(scored_text(prediction.answer, self.config), Reference(prediction.target, accepted))
+        reference = Reference(prediction.target, accepted, classes=self.class_names)
+        return self.scorer(scored_text(prediction.answer, self.config), reference)
+
+    def _accepted(self, names: Iterable[str]) -> tuple[str, ...]:
+        """The names and their synonyms, each once."""
+        return tuple(dict.fromkeys(text for name in names for text in (name, *self.synonyms.get(name, ()))))
 
 
 def class_of(sample: Sample, kind: str) -> str:
