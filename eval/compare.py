@@ -4,6 +4,11 @@
 
 NAME=FOLDER: a folder of evaluations, each with a report.json in it or in a folder for each checkpoint (then `export`
 counts, or the best one that summary.json names). Prints the table; writes report.md, report.json and report.html.
+
+    mix@1=runs/mix-seed1/eval mix@2=runs/mix-seed2/eval
+
+NAME@SEED=FOLDER: one of several runs of a recipe. The tables then begin with the mean and the standard deviation over
+the recipe's seeds.
 """
 
 import json
@@ -17,10 +22,12 @@ from configs.errors import ConfigError, RunError, UserError
 from configs.run_dir import EvalDir
 from data_prep.atomic import write_bytes
 from data_prep.page import Block, Figure, Heading, Page, Table, Text
+from eval.metrics.seeds import SEED_MARK, display_name, pooled_classes, seeds_by_recipe
 from eval.paired import compare_right, judged_answers, read_right
 from eval.reports.evaluation import classes_of
 from eval.reports.evaluation_page import correlation, interval, percent, points
 from eval.reports.figures import frequency_figure
+from eval.reports.seeds_page import MEANING, frequency_table, recipe_table, recipe_values
 from eval.runner.output_paths import Place
 
 TOLD = (
@@ -43,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         if len(models) < len(arguments.models):
             raise ConfigError(f"two models share a name among {', '.join(arguments.models)}; give each its own")
         values = comparison(models)
-        page = comparison_page(models, values["models"])
+        page = comparison_page(models, values)
         folder = EvalDir(arguments.output)
         folder.root.mkdir(parents=True, exist_ok=True)
         write_bytes(folder.report("md"), page.markdown().encode())
@@ -116,12 +123,12 @@ def comparison(models: Mapping[str, Reports]) -> dict[str, Any]:
                     "difference": paired["difference"] if paired else difference,
                     "paired": paired,
                 }
-    return {"evaluations": evaluation_names(models), "models": rows}
+    return {"evaluations": evaluation_names(models), "models": rows, "recipes": recipe_values(rows)}
 
 
 def _told(report: Mapping[str, Any]) -> dict[str, Any]:
     """What the comparison says of a report by itself."""
-    frequency = report["frequency"] or {"spearman": None, "pearson": None}
+    frequency = report["frequency"] or {"thirds": [], "spearman": None, "pearson": None}
     return {
         "label": report["label"],
         "accuracy": report["accuracy"],
@@ -129,6 +136,7 @@ def _told(report: Mapping[str, Any]) -> dict[str, Any]:
         "difference": None,
         "paired": None,
         "protocol": report["protocol"]["hash"],
+        "thirds": {part["name"]: part["mean_accuracy"] for part in frequency["thirds"]},
         "spearman": frequency["spearman"],
         "pearson": frequency["pearson"],
     }
@@ -157,14 +165,18 @@ def evaluation_names(models: Mapping[str, Reports]) -> list[str]:
 
 
 def comparison_page(models: Mapping[str, Reports], values: Mapping[str, Any]) -> Page:
-    """The page: the table of `values` (the rows of `comparison`), what is not comparable in it, and figures."""
+    """The page: the tables of `values` (what `comparison` returns), what is not comparable in them, and figures."""
     names = evaluation_names(models)
     first = next(iter(models))
-    blocks: list[Block] = [_table(values, names) if len(names) <= BESIDE else _long_table(values, names)]
+    blocks: list[Block] = []
+    if any(SEED_MARK in model for model in models):
+        blocks += [recipe_table(values["recipes"], names), Text(MEANING), Heading("Each training seed")]
+    rows = values["models"]
+    blocks.append(_table(rows, names) if len(names) <= BESIDE else _long_table(rows, names))
     blocks += [Text(text, warning=True) for text in _warnings(models, names)]
     blocks.append(Text(TOLD.format(first=first)))
     for name in names:
-        blocks += _frequency(models, name)
+        blocks += _frequency(models, name, values["recipes"])
     return Page("Models side by side", blocks)
 
 
@@ -172,14 +184,16 @@ def _table(values: Mapping[str, Any], names: Sequence[str]) -> Table:
     """A row a model, as in the paper's Table 5."""
     first = next(iter(values))
     headers = ["model", *(part for name in names for part in (name, f"vs {first}"))]
-    rows = [[model, *(part for name in names for part in _cells(values[model].get(name)))] for model in values]
+    rows = [
+        [display_name(model), *(part for name in names for part in _cells(values[model].get(name)))] for model in values
+    ]
     return Table(headers, rows, numeric=frozenset(range(1, len(headers))))
 
 
 def _long_table(values: Mapping[str, Any], names: Sequence[str]) -> Table:
     """A row an evaluation and model, where a column an evaluation would make the table too wide."""
     headers = ("evaluation", "model", "accuracy", f"vs {next(iter(values))}")
-    rows = [[name, model, *_cells(values[model].get(name))] for name in names for model in values]
+    rows = [[name, display_name(model), *_cells(values[model].get(name))] for name in names for model in values]
     return Table(headers, rows, numeric=frozenset({2, 3}))
 
 
@@ -216,7 +230,7 @@ def _warnings(models: Mapping[str, Reports], names: Sequence[str]) -> list[str]:
     return texts
 
 
-def _frequency(models: Mapping[str, Reports], name: str) -> list[Block]:
+def _frequency(models: Mapping[str, Reports], name: str, recipes: Mapping[str, Any]) -> list[Block]:
     reports = {model: reports[name] for model, reports in models.items() if name in reports}
     reports = {model: report for model, report in reports.items() if report["frequency"]}
     if not reports:
@@ -225,7 +239,7 @@ def _frequency(models: Mapping[str, Reports], name: str) -> list[Block]:
     headers = ["model", *(part["name"] for part in next(iter(thirds.values()))), "Spearman", "Pearson"]
     rows = [
         [
-            model,
+            display_name(model),
             *(f"{percent(part['mean_accuracy'])} (n = {part['rate']['n']:,})" for part in thirds[model]),
             correlation(report["frequency"]["spearman"]),
             correlation(report["frequency"]["pearson"]),
@@ -233,9 +247,13 @@ def _frequency(models: Mapping[str, Reports], name: str) -> list[Block]:
         for model, report in reports.items()
     ]
     caption = "Each small mark is a class, each line joins the means of bins of the frequency in the training data."
+    by_recipe = seeds_by_recipe(reports)
+    classes = {recipe: pooled_classes([classes_of(reports[run]) for run in runs]) for recipe, runs in by_recipe.items()}
+    with_seeds = len(by_recipe) < len(reports)
     return [
         Heading(f"{name}: frequency in the training data and accuracy"),
-        Figure(frequency_figure({model: classes_of(report) for model, report in reports.items()}), caption),
+        *([frequency_table(recipes, name)] if with_seeds else []),
+        Figure(frequency_figure(classes), caption + (" All seeds of a model together." if with_seeds else "")),
         Table(headers, rows, numeric=frozenset(range(1, len(headers)))),
     ]
 

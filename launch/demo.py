@@ -1,21 +1,26 @@
 """The paper's finding in miniature: runs the real commands one after the other and prints the results.
 
     python -m launch.demo            # minutes on two CPU cores
-    python -m launch.demo --quick    # a few steps and questions: shows that everything works, the numbers mean nothing
+    python -m launch.demo --quick    # one seed, a few steps and questions: shows that everything works, not the finding
 
-Shards -> projector-only training on classification alone and on the mix (2 ranks each) -> both evaluations of the base
-model and of both results -> one table and `report.html`. This program only starts the others.
+Shards -> projector-only training on classification alone and on the mix (2 ranks each, three training seeds) -> both
+evaluations of the base model and of all results -> tables with mean and spread over the seeds, and `report.html`. This
+program only starts the others.
 """
 
+import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from tqdm import tqdm
+
 from configs.command_line import command_parser, exit_on_user_error
-from configs.errors import RunError, UserError
+from configs.errors import ConfigError, RunError, UserError
 from configs.evaluation import EvalConfig
 from configs.load import load_config
 from configs.run import RunConfig
@@ -24,6 +29,7 @@ from launch import commands
 from launch.preflight import run_folder
 
 RANKS = 2
+SEEDS = 3  # training seeds of each recipe
 BASE = "base"
 CLASSIFICATION = "demo_classification.yaml"  # beside the config of the mix
 EVALUATIONS = ("demo_open_world.yaml", "demo_knowledge.yaml")  # in eval/ beside it
@@ -33,7 +39,7 @@ QUICK_EVAL = ("limit=16",)
 
 @dataclass(frozen=True)
 class Model:
-    """A model that the demo evaluates: its name in the table, and the folder of its evaluations."""
+    """A model that is evaluated: its name for eval.compare (`mix@1` is seed 1), and the folder of its evaluations."""
 
     name: str
     path: str
@@ -41,102 +47,146 @@ class Model:
 
 
 @dataclass(frozen=True)
+class Training:
+    """One training: its name for eval.compare, its config, and what is set in it."""
+
+    name: str
+    config: Path
+    settings: tuple[str, ...]
+
+    @property
+    def run(self) -> RunConfig:
+        """The whole configuration."""
+        loaded, _ = load_config(RunConfig, self.config, list(self.settings))
+        return loaded
+
+
+@dataclass(frozen=True)
 class Demo:
-    """The configs of the demo, and whether it is a quick run."""
+    """The configs of the demo, the number of training seeds, and whether it is a quick run."""
 
     config: Path
+    seeds: int
     quick: bool
 
     @property
-    def trained(self) -> dict[str, Path]:
-        """The two training configs by the name of their result."""
-        return {"classification": self.config.with_name(CLASSIFICATION), "mix": self.config}
+    def trainings(self) -> list[Training]:
+        """Both recipes with every seed: the config's own seed, whose run keeps its name, and those that follow it."""
+        recipes = {"classification": self.config.with_name(CLASSIFICATION), "mix": self.config}
+        return [self._training(name, config, i) for i in range(self.seeds) for name, config in recipes.items()]
+
+    def _training(self, recipe: str, config: Path, number: int) -> Training:
+        """Training `number` of a recipe. A quick run never touches the folder of a real one."""
+        loaded, _ = load_config(RunConfig, config)
+        seed = loaded.seed + number
+        name = loaded.name + (f"-seed{seed}" if number else "") + ("-quick" if self.quick else "")
+        settings = [f"seed={seed}"] if number else []
+        settings += [f"name={name}"] if name != loaded.name else []
+        return Training(f"{recipe}@{seed}", config, (*settings, *(QUICK_TRAIN if self.quick else ())))
 
     @property
     def evaluations(self) -> list[Path]:
         """The evaluation configs."""
         return [self.config.parent / "eval" / name for name in EVALUATIONS]
 
-    def run(self, config: Path) -> RunConfig:
-        """The training config in `config`, with the changes of a quick run."""
-        loaded, _ = load_config(RunConfig, config, self.training_settings(config))
-        return loaded
-
-    def training_settings(self, config: Path) -> list[str]:
-        """The `--set` values of a training: a quick run never touches the folder of a real one."""
-        if not self.quick:
-            return []
-        name = load_config(RunConfig, config)[0].name
-        return [f"name={name}-quick", *QUICK_TRAIN]
-
     @property
     def folder(self) -> Path:
         """The folder of the base model's evaluations and of the comparison."""
-        mix = run_folder(self.run(self.config)).root
-        return mix.with_name("demo_report-quick" if self.quick else "demo_report")
+        run, _ = load_config(RunConfig, self.config)
+        return run_folder(run).root.with_name("demo_report-quick" if self.quick else "demo_report")
 
     @property
     def models(self) -> list[Model]:
-        """The untouched base and the two results."""
-        base = Model(BASE, self.run(self.config).model.base, RunDir(self.folder / "base").evaluations)
-        runs = {name: run_folder(self.run(config)) for name, config in self.trained.items()}
-        return [
-            base,
-            *(Model(name, str(run.root), run.evaluations) for name, run in runs.items()),
-        ]
+        """The untouched base and all results, those of one recipe together."""
+        run, _ = load_config(RunConfig, self.config)
+        base = Model(BASE, run.model.base, RunDir(self.folder / "base").evaluation("any").parent)
+        runs = {training.name: run_folder(training.run) for training in sorted(self.trainings, key=_recipe)}
+        return [base, *(Model(name, str(run.root), run.evaluation("any").parent) for name, run in runs.items())]
 
 
-def steps(demo: Demo) -> Iterator[list[str]]:
-    """The commands of the demo in order."""
+def _recipe(training: Training) -> str:
+    return training.name.partition("@")[0]
+
+
+def steps(demo: Demo) -> Iterator[list[list[str]]]:
+    """The steps of the demo in order; the commands of one step run at the same time."""
     python, deepspeed = sys.executable, str(Path(sys.executable).with_name("deepspeed"))
-    yield commands.data_prep(python, demo.config)
-    for config in demo.trained.values():
-        yield commands.finetune_local(deepspeed, config, demo.training_settings(config), RANKS)
+    yield [commands.data_prep(python, demo.config)]
+    for training in demo.trainings:
+        yield [commands.finetune_local(deepspeed, training.config, training.settings, RANKS)]
     for model in demo.models:
-        for config in demo.evaluations:
-            settings = [f"model={model.path}", *(QUICK_EVAL if demo.quick else ())]
-            yield commands.evaluate(python, config, [*settings, *_output(model, config)])
-    yield comparison(demo, python)
+        yield [_evaluation(demo, model, config, python) for config in demo.evaluations]
+    folders = {model.name: model.evaluations for model in demo.models}
+    yield [commands.compare(python, demo.folder, folders)]
 
 
-def _output(model: Model, config: Path) -> list[str]:
-    """The output setting of an evaluation, for a model without a run folder."""
-    if model.name != BASE:
-        return []
-    name = load_config(EvalConfig, config, [f"model={model.path}"])[0].name
-    return [f"output={model.evaluations / name}"]
+def _evaluation(demo: Demo, model: Model, config: Path, python: str) -> list[str]:
+    settings = [f"model={model.path}", *(QUICK_EVAL if demo.quick else ())]
+    if model.name == BASE:  # it has no run folder for its predictions
+        name = load_config(EvalConfig, config, settings)[0].name
+        settings.append(f"output={model.evaluations / name}")
+    return commands.evaluate(python, config, settings)
 
 
-def comparison(demo: Demo, python: str) -> list[str]:
-    """The command that compares the models: it prints the table and writes the report."""
-    return commands.compare(python, demo.folder, {model.name: model.evaluations for model in demo.models})
+def run_step(step: Sequence[list[str]]) -> None:
+    """Run the commands of a step at the same time and print each as one would type it.
 
-
-def run_step(argv: list[str]) -> None:
-    """Print the command as one would type it, run it, print its time; exit with its exit code if it fails."""
-    deepspeed = str(Path(sys.executable).with_name("deepspeed"))
-    print(f"\n$ {commands.as_typed(argv, python=sys.executable, deepspeed=deepspeed)}", flush=True)
+    A single command prints as it goes. Of several, each has one thread, and their output appears when all have ended.
+    If one fails, the demo leaves with its exit code.
+    """
     start = time.monotonic()
-    code = subprocess.run(argv, check=False).returncode
+    if len(step) == 1:
+        print(f"\n$ {_typed(step[0])}", flush=True)
+        codes = [subprocess.run(step[0], check=False).returncode]
+    else:
+        with ThreadPoolExecutor(len(step)) as pool:
+            ended = list(pool.map(_run_quietly, step))
+        for argv, done in zip(step, ended, strict=True):
+            print(f"\n$ {_typed(argv)}\n{done.stdout}", end="", flush=True)
+        codes = [done.returncode for done in ended]
     print(f"[{time.monotonic() - start:.1f} s]", flush=True)
-    if code:
+    for code in filter(None, codes):
         print(f"the demo stops here: this command failed with exit code {code}", file=sys.stderr)
         raise SystemExit(code if code > 0 else 128 - code)
 
 
+def _run_quietly(argv: list[str]) -> "subprocess.CompletedProcess[str]":
+    """Run with one thread; returns with all that was printed."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        argv, check=False, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+
+
+def _typed(argv: list[str]) -> str:
+    return commands.as_typed(argv, python=sys.executable, deepspeed=str(Path(sys.executable).with_name("deepspeed")))
+
+
+def run_all(demo: Demo) -> None:
+    """Run all steps; a line with a progress bar stands before each."""
+    planned, start = list(steps(demo)), time.monotonic()
+    for done, step in enumerate(planned):
+        bar = tqdm.format_meter(done, len(planned), time.monotonic() - start, ncols=100, prefix="demo", unit="step")
+        print(f"\n{bar}", flush=True)
+        run_step(step)
+
+
 def main() -> None:
-    """Run all steps; the last one prints the table."""
+    """Run all steps; the last one prints the tables."""
     parser = command_parser(__doc__)
     parser.add_argument("--config", type=Path, default=Path("configs/demo.yaml"), help="config of the mix run")
+    parser.add_argument("--seeds", type=int, help="number of training seeds (default: 3; with --quick 1)")
     parser.add_argument("--quick", action="store_true", help="a few steps and questions; the numbers mean nothing")
     arguments = parser.parse_args()
-    demo = Demo(arguments.config, arguments.quick)
     start = time.monotonic()
     try:
         if not Path(commands.FINETUNE).is_file():
             raise RunError(f"{Path.cwd()} has no {commands.FINETUNE}; run this in the root folder of the repository")
-        for argv in list(steps(demo)):
-            run_step(argv)
+        seeds = (1 if arguments.quick else SEEDS) if arguments.seeds is None else arguments.seeds
+        if seeds < 1:
+            raise ConfigError(f"--seeds is {seeds}; give 1 or more")
+        demo = Demo(arguments.config, seeds, arguments.quick)
+        run_all(demo)
     except UserError as error:
         exit_on_user_error(error)
     print(f"\nthe demo took {time.monotonic() - start:.0f} s; its report is {EvalDir(demo.folder).report('html')}")

@@ -12,7 +12,7 @@
     read(None, part="classification", images_per_class=40).records   # 1920 samples, images drawn on access
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -55,19 +55,25 @@ def read(
     images_per_class: int = 40,
     records: int = UNEVEN_RECORDS,
     image_size: int = 32,
+    first_image: int = 0,
 ) -> Source:
     """One part of the world `seed`.
 
     `images_per_class` sizes the balanced parts (classification, classification_test, knowledge_test), `records`
-    the others. The shipped base model knows the world of seed 0 drawn at 32 pixels.
+    the others. `first_image` is the number of the first image of each class in a balanced part: another one gives
+    other images and questions of the same kind. The shipped base model knows the world of seed 0 drawn at 32 pixels.
     """
     balanced = CLASSES * images_per_class
+
+    def part_of(make: Callable[[int], Sample]) -> LazyRecords:
+        return LazyRecords(partial(_from, make, CLASSES * first_image), balanced)
+
     known: Mapping[str, LazyRecords] = {
-        "classification": LazyRecords(partial(_classification, "classification", seed, image_size), balanced),
-        "classification_test": LazyRecords(partial(_classification, "classification_test", seed, image_size), balanced),
+        "classification": part_of(partial(_classification, "classification", seed, image_size)),
+        "classification_test": part_of(partial(_classification, "classification_test", seed, image_size)),
         "alignment": LazyRecords(partial(_alignment, seed, image_size, records), records),
         "instruct": LazyRecords(partial(_instruct, seed, image_size, records), records),
-        "knowledge_test": LazyRecords(partial(_knowledge, seed, image_size), balanced),
+        "knowledge_test": part_of(partial(_knowledge, seed, image_size)),
         "text": LazyRecords(partial(_text, seed), records),
     }
     if part not in known:
@@ -109,6 +115,11 @@ def _sample(
         turns=turns,
         meta=meta,
     )
+
+
+def _from(make: Callable[[int], Sample], first: int, index: int) -> Sample:
+    """Record `index` of those that begin at `first`."""
+    return make(first + index)
 
 
 def _classification(part: str, seed: int, image_size: int, index: int) -> Sample:

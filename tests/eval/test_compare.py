@@ -1,6 +1,7 @@
 """Several models side by side, and where their evaluations lie."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -94,6 +95,42 @@ def test_many_evaluations_stand_below_each_other(models, tmp_path):
     assert "| evaluation | model | accuracy | vs base |" in text
     assert "| open | mix | 84.0 % (75.6 to 89.9 %, n = 100) | +64.0 |" in text
     assert "| third | base | not run |  |" in text
+
+
+@pytest.fixture
+def seeds(tmp_path):
+    names = {"base": (20, 40), "mix@1": (80, 50), "mix@2": (84, 56)}
+    for model, (right, knowledge) in names.items():
+        put(tmp_path / model / "a_quiz" / "export", fake_report("a_quiz", knowledge, kind="multiple_choice"))
+        put(tmp_path / model / "open", fake_report("open", right))
+    return [f"{model}={tmp_path / model}" for model in names]
+
+
+def test_runs_of_one_recipe_begin_with_mean_and_spread_over_their_seeds(seeds, tmp_path, capsys):
+    main(["--output", str(tmp_path / "table"), *seeds])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[2] == "| model | seeds | open | vs base | a_quiz | vs base |"
+    assert lines[4] == "| base | 1 | 20.0 % |  | 40.0 % |  |"
+    assert lines[5] == "| mix | 2 | 82.0 ± 2.8 % | +62.0 ± 2.8 | 53.0 ± 4.2 % | +13.0 ± 4.2 |"
+    assert any(line.startswith("| mix, seed 2 | 84.0 % (75.6 to 89.9 %, n = 100) | +64.0 | 56.0 %") for line in lines)
+    assert "| mix | 2 | 50.0 ± 0.0 % | 0.50 ± 0.00 | n/a |" in lines
+    mix = json.loads(EvalDir(tmp_path / "table").report("json").read_text())["recipes"]["mix"]
+    assert mix["a_quiz"]["runs"] == ["mix@1", "mix@2"]
+    assert mix["a_quiz"]["difference"]["values"] == pytest.approx([0.10, 0.16])
+    assert mix["a_quiz"]["difference"]["mean"] == pytest.approx(0.13)
+
+
+def test_the_figure_draws_a_recipe_with_all_its_seeds_as_one(seeds, tmp_path):
+    main(["--output", str(tmp_path / "table"), *seeds])
+    page = EvalDir(tmp_path / "table").report("html").read_text()
+    assert ">mix</text>" in page and "mix@" not in page and ">mix, seed 1</td>" in page
+    assert "All seeds of a model together." in page
+
+
+def test_an_evaluation_that_one_seed_lacks_has_no_mean(seeds, tmp_path, capsys):
+    shutil.rmtree(tmp_path / "mix@2" / "a_quiz")
+    main(["--output", str(tmp_path / "table"), *seeds])
+    assert "| mix | 2 | 82.0 ± 2.8 % | +62.0 ± 2.8 | not run |  |" in capsys.readouterr().out
 
 
 def test_an_evaluation_that_was_not_run_is_said_to_be(models, tmp_path):

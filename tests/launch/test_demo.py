@@ -1,6 +1,7 @@
 """The demo only starts commands: which ones, in which order, and when it stops."""
 
 import subprocess
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -37,9 +38,10 @@ def configs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return Path("configs")
 
 
-def typed(configs: Path, *, quick: bool = False) -> list[str]:
+def typed(configs: Path, *, seeds: int = 1, quick: bool = False) -> list[str]:
     names = {"python": "/venv/bin/python", "deepspeed": "/venv/bin/deepspeed"}
-    return [as_typed(argv, **names) for argv in demo.steps(Demo(configs / "demo.yaml", quick))]
+    steps = demo.steps(Demo(configs / "demo.yaml", seeds, quick))
+    return [as_typed(argv, **names) for step in steps for argv in step]
 
 
 def test_the_demo_is_these_commands_in_this_order(configs: Path) -> None:
@@ -56,8 +58,42 @@ def test_the_demo_is_these_commands_in_this_order(configs: Path) -> None:
         f"python -m eval.run --config {world} --set model=runs/demo",
         f"python -m eval.run --config {facts} --set model=runs/demo",
         f"python -m eval.compare --output runs/demo_report base={base} "
-        "classification=runs/demo_classification/eval mix=runs/demo/eval",
+        "classification@0=runs/demo_classification/eval mix@0=runs/demo/eval",
     ]
+
+
+def test_every_seed_trains_both_recipes_and_the_comparison_has_the_seeds_of_a_recipe_together(configs: Path) -> None:
+    lines = typed(configs, seeds=2)
+    assert [line.partition(" train/finetune.py --config ")[2] for line in lines[1:5]] == [
+        "configs/demo_classification.yaml --resume auto",
+        "configs/demo.yaml --resume auto",
+        "configs/demo_classification.yaml --set seed=1 --set name=demo_classification-seed1 --resume auto",
+        "configs/demo.yaml --set seed=1 --set name=demo-seed1 --resume auto",
+    ]
+    assert len(lines) == 1 + 4 + 2 * 5 + 1
+    assert lines[-1].split()[6:] == [
+        "classification@0=runs/demo_classification/eval",
+        "classification@1=runs/demo_classification-seed1/eval",
+        "mix@0=runs/demo/eval",
+        "mix@1=runs/demo-seed1/eval",
+    ]
+
+
+def test_the_evaluations_of_a_model_run_at_the_same_time_with_one_thread_each(
+    configs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    both_started = threading.Barrier(2, timeout=60)
+
+    def start(argv: list[str], env: dict[str, str], **_: object) -> "subprocess.CompletedProcess[str]":
+        both_started.wait()
+        return subprocess.CompletedProcess(argv, 0, stdout=f"{argv[-1]} with {env['OMP_NUM_THREADS']} thread\n")
+
+    monkeypatch.setattr(subprocess, "run", start)
+    evaluations = next(step for step in demo.steps(Demo(configs / "demo.yaml", 1, quick=False)) if len(step) > 1)
+    demo.run_step(evaluations)
+    printed = capsys.readouterr().out.split("$ ")[1:]
+    assert [line.split()[2] for line in printed] == ["eval.run", "eval.run"]
+    assert all("with 1 thread\n" in line for line in printed)
 
 
 def test_a_quick_demo_is_short_and_leaves_the_real_runs_alone(configs: Path) -> None:
@@ -74,7 +110,7 @@ def test_the_demo_stops_at_the_first_failure_with_its_exit_code(
     codes = iter([0, 7])
     started: list[list[str]] = []
 
-    def start(argv: list[str], check: bool) -> "subprocess.CompletedProcess[bytes]":
+    def start(argv: list[str], check: bool, **_: object) -> "subprocess.CompletedProcess[bytes]":
         started.append(argv)
         return subprocess.CompletedProcess(argv, next(codes))
 
@@ -82,6 +118,7 @@ def test_the_demo_stops_at_the_first_failure_with_its_exit_code(
     assert run_main(demo.main) == 7
     assert len(started) == 2
     printed = capsys.readouterr()
+    assert "| 0/15 [" in printed.out and "| 1/15 [" in printed.out  # the progress bar
     assert "$ python -m data_prep.build --config configs/demo.yaml\n[" in printed.out
     assert "exit code 7" in printed.err
 
@@ -89,16 +126,21 @@ def test_the_demo_stops_at_the_first_failure_with_its_exit_code(
 def test_a_command_killed_by_a_signal_ends_the_demo_as_a_shell_would(
     configs: Path, monkeypatch: pytest.MonkeyPatch, run_main: Callable[..., int]
 ) -> None:
-    monkeypatch.setattr(subprocess, "run", lambda argv, check: subprocess.CompletedProcess(argv, -9))
+    monkeypatch.setattr(subprocess, "run", lambda argv, check, **_: subprocess.CompletedProcess(argv, -9))
     assert run_main(demo.main) == 137
 
 
 def test_the_report_is_named_at_the_end(
     configs: Path, monkeypatch: pytest.MonkeyPatch, run_main: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(subprocess, "run", lambda argv, check: subprocess.CompletedProcess(argv, 0))
+    monkeypatch.setattr(subprocess, "run", lambda argv, check, **_: subprocess.CompletedProcess(argv, 0, stdout=""))
     assert run_main(demo.main) == 0
     assert capsys.readouterr().out.endswith("its report is runs/demo_report/report.html\n")
+
+
+def test_no_seed_is_refused(configs: Path, run_main: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_main(demo.main, "--seeds", "0") == 2
+    assert "--seeds is 0; give 1 or more" in capsys.readouterr().err
 
 
 def test_a_missing_config_is_one_line(

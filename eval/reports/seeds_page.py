@@ -1,0 +1,101 @@
+"""The part of a comparison about training seeds: mean and spread of each recipe's runs, as values and as tables."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from data_prep.page import Table
+from eval.metrics.seeds import Spread, seeds_by_recipe
+from eval.reports.evaluation_page import percent, points
+
+Rows = Mapping[str, Mapping[str, Mapping[str, Any]]]  # run's name to evaluation's name to its row of the comparison
+MEANING = (
+    "Mean ± standard deviation over the training seeds; all seeds answer the same questions. The rows of each seed "
+    "have the intervals that the number of questions gives."
+)
+
+
+def recipe_values(rows: Rows) -> dict[str, dict[str, dict[str, Any]]]:
+    """Recipe to evaluation to `runs` and the spreads of accuracy, difference, thirds and correlations over them.
+
+    An evaluation that one of the recipe's runs lacks is left out.
+    """
+    return {
+        recipe: {
+            evaluation: _values(runs, [rows[run][evaluation] for run in runs])
+            for evaluation in rows[runs[0]]
+            if all(evaluation in rows[run] for run in runs)
+        }
+        for recipe, runs in seeds_by_recipe(rows).items()
+    }
+
+
+def _values(runs: Sequence[str], results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    names = [name for name in results[0]["thirds"] if all(name in result["thirds"] for result in results)]
+    return {
+        "runs": list(runs),
+        "accuracy": spread(result["accuracy"]["value"] for result in results),
+        "difference": spread(result["difference"] for result in results),
+        "thirds": {name: spread(result["thirds"][name] for result in results) for name in names},
+        "spearman": spread(result["spearman"] for result in results),
+        "pearson": spread(result["pearson"] for result in results),
+    }
+
+
+def spread(values: Iterable[float | None]) -> dict[str, Any] | None:
+    """Mean, deviation and values as they stand in report.json; None where a seed has no value."""
+    known = Spread.of(values)
+    return None if known is None else known.to_json()
+
+
+def recipe_table(recipes: Rows, evaluations: Sequence[str]) -> Table:
+    """A row a recipe: accuracy and difference to the first recipe in every evaluation."""
+    first = next(iter(recipes))
+    headers = ["model", "seeds", *(part for name in evaluations for part in (name, f"vs {first}"))]
+    rows = [[recipe, _seeds(values), *_cells(values, evaluations)] for recipe, values in recipes.items()]
+    return Table(headers, rows, numeric=frozenset(range(1, len(headers))))
+
+
+def frequency_table(recipes: Rows, evaluation: str) -> Table:
+    """A row a recipe: mean accuracy of the classes in each third by frequency, and the correlations."""
+    values = {recipe: of[evaluation] for recipe, of in recipes.items() if of.get(evaluation, {}).get("thirds")}
+    thirds = list(next(iter(values.values()))["thirds"]) if values else []
+    headers = ["model", "seeds", *thirds, "Spearman", "Pearson"]
+    rows = [
+        [
+            recipe,
+            str(len(of["runs"])),
+            *(spread_text(of["thirds"].get(third), percent) for third in thirds),
+            *(spread_text(of[kind], "{:.2f}".format) for kind in ("spearman", "pearson")),
+        ]
+        for recipe, of in values.items()
+    ]
+    return Table(headers, rows, numeric=frozenset(range(1, len(headers))))
+
+
+def spread_text(spread: Mapping[str, Any] | None, text: Callable[[float], str]) -> str:
+    """Mean ± standard deviation, both written by `text`.
+
+    >>> spread_text({"mean": 0.575, "deviation": 0.012}, percent)
+    '57.5 ± 1.2 %'
+    """
+    if spread is None:
+        return "n/a"
+    if spread["deviation"] is None:
+        return text(spread["mean"])
+    mean, deviation = text(spread["mean"]), text(spread["deviation"])
+    return f"{mean.removesuffix(' %')} ± {deviation.removeprefix('+')}"
+
+
+def _seeds(values: Mapping[str, Mapping[str, Any]]) -> str:
+    return str(max((len(result["runs"]) for result in values.values()), default=0))
+
+
+def _cells(values: Mapping[str, Mapping[str, Any]], evaluations: Sequence[str]) -> list[str]:
+    cells = []
+    for name in evaluations:
+        result = values.get(name)
+        cells.append("not run" if result is None else spread_text(result["accuracy"], percent))
+        cells.append(
+            "" if result is None or result["difference"] is None else spread_text(result["difference"], points)
+        )
+    return cells
