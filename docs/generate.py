@@ -1,7 +1,7 @@
 """Writes the generated parts of the documentation: `python docs/generate.py`; `--check` only compares.
 
 `docs/configuration.md` is made whole from the typed settings. Other pages hold parts between
-`<!-- generated: NAME -->` and `<!-- end -->`: the readers of data sets, the differences between the paper and its
+`<!-- generated: NAME -->` and `<!-- end -->`: commands, readers of data sets, the differences between the paper and its
 released code, and the tree of files. `tests/test_docs.py` runs `--check`.
 """
 
@@ -25,6 +25,7 @@ from configs.run import RunConfig
 from configs.section import Section
 from data_prep.registry import READERS
 from eval.paper.audit import AUDIT
+from launch.command_table import COMMANDS, PROGRAM, STAGES, TRAIN
 
 FOLDERS = ("configs", "data_prep", "train", "eval", "launch", "slurm")
 CONFIGURATION = """\
@@ -139,6 +140,19 @@ def differences() -> str:
     return "\n".join(lines)
 
 
+def commands() -> str:
+    """A table of all programs for each stage."""
+    lines: list[str] = []
+    for stage, about in STAGES.items():
+        lines += [f"## {about}", "", "| command | the same as | does |", "| --- | --- | --- |"]
+        for command in COMMANDS:
+            if command.stage == stage:
+                program = "deepspeed train/finetune.py" if command == TRAIN else f"python -m {command.module}"
+                lines.append(f"| `{PROGRAM} {command.name}` | `{program}` | {_cell(command.about)} |")
+        lines.append("")
+    return "\n".join(lines[:-1])
+
+
 def tree() -> str:
     """The files of the product, each with the first sentence of its docstring."""
     files = sorted(p for folder in FOLDERS for p in (ROOT / folder).rglob("*") if p.suffix in (".py", ".sbatch"))
@@ -161,6 +175,7 @@ def _first_sentence(file: Path) -> str:
 
 
 PARTS: dict[str, dict[str, Callable[[], str]]] = {
+    "commands.md": {"commands": commands},
     "data.md": {"readers": readers},
     "reproduction.md": {"differences": differences},
     "development.md": {"tree": tree},

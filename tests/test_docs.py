@@ -26,7 +26,8 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "slurm" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 STARTS = r"(python -m (data_prep|train|eval|launch)\.|deepspeed |python train|vlm-classify )"
 OTHER = (
-    r"(make |pip install |git |export |python -m (pip|pytest) |python docs/generate\.py|cp |sbatch |scancel |squeue )"
+    r"(make |pip install |git |export |cp |python -m (pip|pytest) |python docs/generate\.py|source |"
+    r"sbatch |scancel |squeue )"
 )
 
 
@@ -44,10 +45,16 @@ def console_lines(page: Path) -> list[str]:
 
 
 def commands(page: Path) -> list[str]:
-    """Every command of a page that starts one of our programs, in console blocks and in backticks."""
+    """Every command of a page that starts one of our programs, in console blocks and in backticks.
+
+    Left out are generated parts, and commands with a placeholder such as FILE.
+    """
     text = re.sub(r"<!-- generated: .*?<!-- end -->", "", page.read_text("utf-8"), flags=re.DOTALL)
-    lines = console_lines(page) + re.findall(r"`((?:python|deepspeed|vlm-classify) [^`]+)`", text)
-    return [line for line in lines if re.match(STARTS, line)]
+    named = re.findall(r"`((?:python|deepspeed|vlm-classify) [^`]+)`", text)
+    bare = r"python -m \S+|deepspeed \S+\.py|vlm-classify \w+ \S+"  # a program's name without arguments
+    lines = console_lines(page) + [f"{line} --help" if re.fullmatch(bare, line) else line for line in named]
+    lines = [re.sub(r"^source <\((.*)\)$|\s+\| \w+$", r"\1", line) for line in lines]
+    return [line for line in lines if re.match(STARTS, line) and not re.search(r"…|\b(FILE|NAME|MODULE|STAGE)\b", line)]
 
 
 def entry_of(words: list[str]) -> tuple[str, list[str]]:
