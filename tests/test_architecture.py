@@ -30,6 +30,8 @@ EVAL_EXCEPTIONS = {
     ("reports", "paper"),
 }
 """Pairs that still point the other way. None may be added."""
+INTERFACE = "vlm_classify"
+"""The Python interface, a file beside the folders: it may import all of them, and none of them imports it."""
 MODULES = sorted(file for folder in FOLDERS for file in (ROOT / folder).rglob("*.py"))
 
 
@@ -49,6 +51,7 @@ def test_imports_point_back_along_the_data_flow(file):
     folder = file.relative_to(ROOT).parts[0]
     for name in imports(file):
         top = name.split(".")[0]
+        assert top != INTERFACE, f"{file} may not import {name}"
         if top in FOLDERS and top != folder:
             assert top in MAY_IMPORT[folder], f"{folder} may not import {name}"
         if folder == "eval" and name.startswith("train."):
@@ -145,11 +148,17 @@ def test_every_module_says_what_it_is_and_an_init_says_nothing_else(file):
 def test_an_installed_copy_has_every_package_and_every_data_file():
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
     inits = [file.relative_to(ROOT).parent for folder in FOLDERS for file in (ROOT / folder).rglob("__init__.py")]
+    assert settings["py-modules"] == [INTERFACE]
     assert sorted(settings["packages"]) == sorted(".".join(folder.parts) for folder in inits)
     patterns = [(name.replace(".", "/"), p) for name, found in settings["package-data"].items() for p in found]
     matched = {file for folder, pattern in patterns for file in (ROOT / folder).glob(pattern)}
     kept = {file for folder in FOLDERS for file in (ROOT / folder).rglob("*") if file.is_file()}
     assert {f for f in kept - matched if f.suffix not in (".py", ".pyc")} == set()
+
+
+def test_the_python_interface_imports_nothing_slow_before_it_is_used():
+    code = f"import {INTERFACE}, sys; sys.exit('torch' in sys.modules or 'pandas' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
 
 
 def test_a_login_node_can_launch_without_torch():

@@ -171,7 +171,7 @@ def test_console_blocks_hold_known_commands_only(page):
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_resolve(page):
     text = page.read_text(encoding="utf-8")
-    planned = {"adding_an_evaluation.md", "python.md"}
+    planned = {"adding_an_evaluation.md"}
     for link in re.findall(r"\]\((?!https?:|mailto:)([^)\s]+)\)", text) + re.findall(r'(?:src|srcset)="([^"]+)"', text):
         file, _, anchor = link.partition("#")
         target = (page.parent / file) if file else page
