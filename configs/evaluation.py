@@ -10,10 +10,10 @@ from configs.section import Section, check_name, setting
 
 @dataclass(frozen=True, kw_only=True)
 class ApiConfig(Section):
-    """A model behind an API (`model: api:NAME`). Address and key come from the environment and are stored nowhere."""
+    """A model behind an API (`model: api:NAME`). URL and key come from the environment and are stored nowhere."""
 
     url_env: str = setting(
-        "OPENAI_BASE_URL", doc="Environment variable with the address, such as https://host/v1.", changes_result=False
+        "OPENAI_BASE_URL", doc="Environment variable with the URL, such as https://host/v1.", changes_result=False
     )
     key_env: str = setting("OPENAI_API_KEY", doc="Environment variable with the key.", changes_result=False)
     concurrency: int = setting(8, doc="Concurrent requests.", at_least=1, changes_result=False)
@@ -26,7 +26,7 @@ class ApiConfig(Section):
         changes_result=False,
     )
     give_up_after: int = setting(
-        20, doc="Failed questions in a row after which the evaluation stops.", at_least=1, changes_result=False
+        20, doc="Consecutive failed questions after which the evaluation stops.", at_least=1, changes_result=False
     )
     temperature: float | None = setting(0.0, doc="Sampling temperature; null leaves it to the server.", at_least=0)
     length_field: str = setting(
@@ -43,7 +43,8 @@ class EvalConfig(Section):
 
     name: str = setting(doc="Name of the evaluation; its files live in a folder of that name.", changes_result=False)
     model: str = setting(
-        doc="Run, checkpoint, export or model folder, or hub id; api:NAME; open_clip:ARCHITECTURE/WEIGHTS.",
+        doc="Run, checkpoint, export or model folder, or hub id; api:NAME; open_clip:ARCHITECTURE/WEIGHTS; or "
+        "BACKEND:NAME of a backend in eval/models/registry.py.",
         changes_result=False,
     )
     revision: str | None = setting(None, doc="Revision of a hub id.")
@@ -71,7 +72,7 @@ class EvalConfig(Section):
     )
     frequency_sources: tuple[str, ...] = setting(
         tuple,
-        doc="Stages whose counts give each class's frequency: sources with class histograms, or those of "
+        doc="Training stages that a class's frequency is counted over: sources with class histograms, or stages of "
         "frequency_file.",
         changes_result=False,
     )
@@ -79,10 +80,10 @@ class EvalConfig(Section):
         None, doc="Counts of class names by stage, as data_prep.frequency --output writes them.", changes_result=False
     )
     probe_source: str | None = setting(
-        None, doc="Source of data.sources on which linear heads are trained (probing).", changes_result=False
+        None, doc="Source of data.sources on which linear probes are trained.", changes_result=False
     )
     paper_row: str | None = setting(
-        None, doc="Row of eval/paper/numbers.json that is compared with ours.", changes_result=False
+        None, doc="Row of eval/paper/numbers.json printed beside our number.", changes_result=False
     )
 
     def __post_init__(self) -> None:
@@ -97,5 +98,5 @@ class EvalConfig(Section):
 
 
 def is_api(model: str) -> bool:
-    """Whether an evaluation's `model` is one behind an API."""
+    """Whether `model` names a model behind an API."""
     return model.startswith("api:")

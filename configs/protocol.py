@@ -1,4 +1,4 @@
-"""Settings of a protocol: how a question is put, how an answer is judged, how linear heads are trained."""
+"""Settings of a protocol: what is asked, how an answer is scored, how linear probes are trained."""
 
 import re
 from dataclasses import dataclass
@@ -9,21 +9,21 @@ from configs.section import Section, setting
 
 @dataclass(frozen=True, kw_only=True)
 class ProtocolConfig(Section):
-    """How a question is put and an answer is judged. Every knob is a field, so any mixture can be run."""
+    """How a question is asked and its answer scored. Every choice is a field, so all combinations can be run."""
 
     name: str = setting("custom", doc="Name of the protocol, printed beside its hash.", changes_result=False)
-    kind: str = setting(
+    task: str = setting(
         "open_world",
-        doc="Which protocol. `features` stores the open question's states for linear heads (eval.probing sets it).",
-        choices=("open_world", "closed_world", "class_scoring", "zero_shot", "multiple_choice", "features"),
+        doc="Task by name: open_world, closed_world, class_likelihood, zero_shot, multiple_choice, or one added to "
+        "eval/tasks/registry.py. (hidden_states stores the open question's states; eval.probing sets it.)",
     )
-    prompt: str = setting("paper", doc="Classification wording by name (data_prep/prompts.py).")
-    answer_prefix: str = setting("", doc="Text put into the assistant's mouth, such as \"Let's think step by step.\"")
-    markup: str = setting(
+    prompt: str = setting("paper", doc="Classification prompt by name (data_prep/prompts.py).")
+    answer_prefix: str = setting("", doc='Text the answer begins with, such as "Let\'s think step by step."')
+    template: str = setting(
         "family",
-        doc="Words and tokens of a turn: `family` as the model was trained, `official` as the authors' code asks it, "
-        "or one by name (train/chat/templates.py); llava and hf as chat.template; llava_doubled is llava but for "
-        "answer_prefix, which opens a second turn: ASSISTANT:ASSISTANT: (authors' fine-tuned ImageWikiQA).",
+        doc="Chat template: `family` as the model was trained, `official` as in the authors' code, or one by name "
+        "(train/chat/templates.py); llava and hf as chat.template; llava_doubled is llava except that answer_prefix "
+        "opens a second turn: ASSISTANT:ASSISTANT: (authors' fine-tuned ImageWikiQA).",
         choices=(
             "family",
             "official",
@@ -42,22 +42,22 @@ class ProtocolConfig(Section):
     )
     image_mode: str = setting(
         "export",
-        doc="As chat.image_mode, for LLaVA-1.5; `export` takes what the model's folder says, and suits every family.",
+        doc="As chat.image_mode, for LLaVA-1.5; `export` is the mode stored in the model's folder, for every family.",
         choices=("pad", "crop", "export"),
     )
     image_size: int | None = setting(
         None,
-        doc="Pixels a side that a BLIP's images are resized to, its position embeddings interpolated; null: its own.",
+        doc="Side in pixels of a BLIP's resized images, position embeddings interpolated; null: the model's own.",
         at_least=1,
     )
     padding_side: str = setting(
         "left",
-        doc="Where a batch's shorter questions are filled up. `left` changes no answer; with `right` the neighbours do "
-        "(authors' code: `processor`, whatever the model's folder says, which is right for BLIP-2).",
+        doc="Side on which shorter questions of a batch are padded. `left` changes no answer; with `right` an answer "
+        "depends on its batch (authors' code: `processor`, the side stored in the model's folder; BLIP-2: right).",
         choices=("left", "right", "processor"),
     )
     classes: str | None = setting(
-        None, doc="Class list of closed_world and class_scoring: a shipped list's name or a file."
+        None, doc="Class list of closed_world, class_likelihood and zero_shot: a shipped list's name or a file."
     )
     candidates: int | None = setting(
         None, doc="Classes to choose from, the label among them, drawn by the item's id; null: all.", at_least=2
@@ -74,20 +74,22 @@ class ProtocolConfig(Section):
         choices=("item", "stream"),
     )
     class_quotes: bool = setting(True, doc="Quotes around the classes of a closed-world question, as in authors' code.")
-    template: str = setting(
-        "a photo of a {}", doc="Sentence of each class for kind zero_shot, {} its name (official: A photo of a {})."
+    class_sentence: str = setting(
+        "a photo of a {}", doc="Sentence of each class for task zero_shot, {} its name (official: A photo of a {})."
     )
     class_match: str = setting(
         "equal",
-        doc="When the best class of kind zero_shot is right: `equal` to the label, or by `match` (authors' code).",
+        doc="When the best class of task zero_shot is right: `equal` to the label, or by `match` (authors' code).",
         choices=("equal", "match"),
     )
-    class_prefix: str = setting("", doc="Answer's beginning before each scored name; `official` is the authors'.")
+    class_prefix: str = setting(
+        "", doc="Text between prompt and scored class name; `official`: the authors' for the model."
+    )
     class_ids: str = setting(
         "in_context",
-        doc="Tokens that are scored: those the name has after the prompt; `shifted`: those it has alone, read at the "
-        "sentence's last places; `official`: shifted for BLIP, as in authors' code. Shifted costs a forward a name.",
-        choices=("in_context", "shifted", "official"),
+        doc="Token ids that are scored: the name's ids after the prompt; `misaligned`: its ids when tokenized alone, "
+        "read at the sentence's last positions (one forward per name); `official`: misaligned for BLIP.",
+        choices=("in_context", "misaligned", "official"),
     )
     token_scores: str = setting(
         "log_probability",
@@ -107,41 +109,43 @@ class ProtocolConfig(Section):
         choices=("no_image", "dataset_mean"),
     )
     cfg_mean: bool = setting(False, doc="Guide means over tokens instead of sums.")
-    terminator: bool = setting(False, doc="Score the end token after each name, so that tiger can lose to tiger shark.")
+    score_eos: bool = setting(
+        False, doc="Score the end token after each name, so that `tiger` does not win as a prefix of `tiger shark`."
+    )
     duplicates: str = setting(
         "any",
         doc="Of classes that share a name, `any` is right, or only the `first` (authors' code).",
         choices=("any", "first"),
     )
-    show_image: bool = setting(True, doc="Multiple choice with its image, or with the words alone.")
-    name_class: bool = setting(False, doc='Tell the class: "this object" is replaced by its name.')
-    refuse_leaks: bool = setting(False, doc="Do not ask questions that name their class.")
+    show_image: bool = setting(True, doc="Show the image of a multiple-choice question; false: text alone.")
+    name_class: bool = setting(False, doc='Replace "this object" by the class name.')
+    refuse_leaks: bool = setting(False, doc="Fail questions that contain their class name.")
     choice_parser: str = setting(
         "careful",
-        doc="How a letter is found: eval/scorers/match.py's rules, or MMMU's as in the authors' code.",
-        choices=("careful", "mmmu"),
+        doc="Scorer of multiple choice: `careful` (rules in eval/scorers/choice.py), `mmmu` (authors' code), or one "
+        "added to eval/scorers/registry.py.",
     )
     unparsed: str = setting(
         "no_answer",
-        doc="What an answer without a letter is: no answer, or (authors' code) a letter drawn by the item's id.",
+        doc="An answer without a letter counts as no answer, or (authors' code) as a letter drawn by the item's id.",
         choices=("no_answer", "random"),
     )
     after_last: str | None = setting(
         None,
-        doc="Only what follows the last occurrence of this text is judged; `official`: the authors' text for the "
-        "model's family (ASSISTANT:, [/INST], Answer:).",
+        doc="Only what follows the last occurrence of this text is scored; `official`: the answer delimiter of the "
+        "model's family in the authors' code (ASSISTANT:, [/INST], Answer:).",
     )
     label_without: str = setting("", doc="Characters deleted from the label before it is looked for.")
-    answer_without: str = setting("", doc="Characters deleted from the answer before it is judged.")
+    answer_without: str = setting("", doc="Characters deleted from the answer before it is scored.")
     match: str = setting(
         "contains",
-        doc="`contains`: label anywhere in the answer; `word`: between word bounds; `exact`: equal, ignoring case; "
-        "`name`: as a reader finds it (plurals, hyphens, accents; not if denied, nor where several classes are named).",
-        choices=("contains", "word", "exact", "name"),
+        doc="Scorer of open questions: `contains` (label anywhere in the answer), `word` (as whole words), `exact` (the "
+        "whole answer), `name` (as a reader finds it: plurals, hyphens, accents; not if denied, nor where several "
+        "classes are named), or one added to eval/scorers/registry.py.",
     )
     synonyms: str | None = setting(
         None,
-        doc="JSON file {class name: [accepted names]}, or `auto`: those of the class list; null: only the name counts.",
+        doc="JSON file {class name: [accepted names]}, or `auto`: those of the class list; null: only the class name.",
     )
     frequency_total: str = setting(
         "all_stages",
@@ -163,12 +167,14 @@ class ProtocolConfig(Section):
     def __post_init__(self) -> None:
         """Raise `ConfigError` if a protocol lacks the class list that it needs."""
         super().__post_init__()
-        if self.kind in ("closed_world", "class_scoring", "zero_shot") and self.classes is None:
-            raise ConfigError(f"protocol.kind {self.kind} needs protocol.classes: a list's name, such as imagenet")
-        if "{}" not in self.template:
-            raise ConfigError(f"protocol.template is {self.template!r}; write {{}} where the class name belongs")
-        if self.kind == "zero_shot" and self.rule == "cfg":
-            raise ConfigError("protocol.rule is cfg, which guides a language model; kind zero_shot has none: use sum")
+        if self.task in ("closed_world", "class_likelihood", "zero_shot") and self.classes is None:
+            raise ConfigError(f"protocol.task {self.task} needs protocol.classes: a list's name, such as imagenet")
+        if "{}" not in self.class_sentence:
+            raise ConfigError(
+                f"protocol.class_sentence is {self.class_sentence!r}; write {{}} where the class name belongs"
+            )
+        if self.task == "zero_shot" and self.rule == "cfg":
+            raise ConfigError("protocol.rule is cfg, which guides a language model; task zero_shot has none: use sum")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,14 +183,14 @@ class ProbeConfig(Section):
 
     part: str = setting(
         "auto",
-        doc="What heads stand on: the `language_model`'s last layer, or the image `encoder`; auto: the encoder of a "
-        "CLIP, the language model of all others.",
+        doc="Features: the last layer of the `language_model`, or the image `encoder`; auto: a CLIP's "
+        "encoder, the language model of all others.",
         choices=("auto", "language_model", "encoder"),
     )
-    places: tuple[str, ...] = setting(
+    token_positions: tuple[str, ...] = setting(
         ("0", "100", "200", "300", "400", "500", "600", "-3", "-2", "-1", "mean"),
-        doc="Tokens of the question whose states are stored and get a head each, counted from 0 or, from the end, -1; "
-        "`mean` over all. Default: Table 10's; Table 3 needs [-1, mean], a fifth of the disk.",
+        doc="Positions of the question's tokens whose hidden states are stored and get a head each, counted from 0, or "
+        "from the end as -1; `mean` over all. Default: Table 10's; Table 3 needs [-1, mean], a fifth of the disk.",
     )
     epochs: int = setting(
         500, doc="Passes over the training items (paper: 500; authors' code: ImageNet 100).", at_least=1
@@ -192,8 +198,8 @@ class ProbeConfig(Section):
     encoder_epochs: int = setting(
         300, doc="As epochs, of heads on an image encoder (paper: 300, ImageNet 40).", at_least=1
     )
-    batch_size: int = setting(512, doc="Training items a step (paper: 512).", at_least=1)
-    learning_rate: float = setting(1e-3, doc="Of Adam, without decay (paper: 1e-3).", above=0)
+    batch_size: int = setting(512, doc="Training items per step (paper: 512).", at_least=1)
+    learning_rate: float = setting(1e-3, doc="Learning rate of Adam, without decay (paper: 1e-3).", above=0)
     shuffle: str = setting(
         "once",
         doc="Order of the training items: drawn `once` for all epochs, in `every_epoch`, or `official`: as in authors' "
@@ -209,25 +215,27 @@ class ProbeConfig(Section):
     held_out: float = setting(
         0.1, doc="Share of the training items that choose_epoch held_out keeps from training.", above=0, at_most=0.9
     )
-    seed: int = setting(0, doc="Keys the heads' first weights, the items' order and which are held out.", at_least=0)
+    seed: int = setting(
+        0, doc="Seed of the heads' initial weights, the items' order and the held-out items.", at_least=0
+    )
     precision: str = setting(
         "auto",
-        doc="Of the products; weights and moments stay fp32 (authors' code: fp32). `auto`: bf16 where the hardware "
-        "multiplies it, else fp32: 1.7 times as fast, accuracies 0.2 points apart at most (480 and 2,000 test items).",
+        doc="Of the matrix products; weights and moments are fp32 (authors' code: fp32). `auto`: bf16 where the "
+        "hardware multiplies it, else fp32: 1.7 times as fast, accuracies within 0.2 points (2,000 test items).",
         choices=("fp32", "bf16", "auto"),
     )
     memory_gib: float = setting(
         8.0,
-        doc="GiB that features laid out for training may take; what does not fit is read anew in every epoch.",
+        doc="GiB of memory for the features; what does not fit is read from disk in every epoch.",
         above=0,
         changes_result=False,
     )
 
     def __post_init__(self) -> None:
-        """Raise `ConfigError` for a place that is none, or named twice."""
+        """Raise `ConfigError` for a position that is none, or named twice."""
         super().__post_init__()
-        for place in self.places:
-            if place != "mean" and not re.fullmatch(r"0|-?[1-9]\d*", place):
-                raise ConfigError(f"places has {place!r}; a place is a token's number, such as 0 or -1, or mean")
-        if not self.places or len(set(self.places)) < len(self.places):
-            raise ConfigError(f"places is {list(self.places)}; name at least one place, and each once")
+        for position in self.token_positions:
+            if position != "mean" and not re.fullmatch(r"0|-?[1-9]\d*", position):
+                raise ConfigError(f"token_positions has {position!r}; give a token's index, such as 0 or -1, or mean")
+        if not self.token_positions or len(set(self.token_positions)) < len(self.token_positions):
+            raise ConfigError(f"token_positions is {list(self.token_positions)}; give at least one, each once")

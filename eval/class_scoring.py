@@ -91,7 +91,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         names = load_class_list(arguments.classes).names
         protocol = ProtocolConfig(
             answer_prefix=arguments.answer_prefix,
-            markup=arguments.markup,
+            template=arguments.template,
             system_prompt=arguments.system_prompt,
             image_mode=arguments.image_mode,
             max_new_tokens=1,
@@ -134,7 +134,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--image-mode", choices=("export", "pad", "crop"), default="export", help="default: the folder's"
     )
-    parser.add_argument("--markup", default="family", help="as protocol.markup (default: the model family's own)")
+    parser.add_argument("--template", default="family", help="as protocol.template (default: the model family's own)")
     parser.add_argument("--system-prompt", default="family", help="as protocol.system_prompt (default: the family's)")
     parser.add_argument("--dtype", choices=("fp32", "bf16", "fp16"), default="fp32", help="precision (default fp32)")
     parser.add_argument("--json", action="store_true", help="print JSON")

@@ -160,7 +160,7 @@ def _paired(first: Mapping[str, bool] | None, second: Mapping[str, bool] | None)
 
 def evaluation_names(models: Mapping[str, Reports]) -> list[str]:
     """All evaluations' names: open questions first, as in the paper, then by name."""
-    kinds = {name: report["protocol"]["kind"] for reports in models.values() for name, report in reports.items()}
+    kinds = {name: report["protocol"]["task"] for reports in models.values() for name, report in reports.items()}
     return sorted(kinds, key=lambda name: (kinds[name] != "open_world", name))
 
 

@@ -97,7 +97,7 @@ def scored_items(predictions: Sequence[Prediction], sheet: ClassScoreTable, dupl
     """Stored lines as arrays; lines without scores are left out. Raises `RunError` if none has any."""
     lines = [p for p in predictions if p.scores is not None]
     if not lines:
-        raise RunError("no answer has stored scores; run an evaluation of kind class_scoring first")
+        raise RunError("no answer has stored scores; run an evaluation of task class_likelihood first")
     names = np.array(sheet.names)
     right = np.stack([names == p.target for p in lines])
     if duplicates == "first":
@@ -205,7 +205,7 @@ def _told(result: Mapping[str, Any] | None, how: str) -> str:
 def main(argv: Sequence[str] | None = None) -> None:
     """Sweep t on stored scores. Exits with code 2 if there are none."""
     parser = command_parser(__doc__)
-    parser.add_argument("folder", type=Path, metavar="FOLDER", help="answers of kind class_scoring of one model")
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="answers of task class_likelihood of one model")
     parser.add_argument("--json", action="store_true", help="print JSON")
     arguments = parser.parse_args(argv)
     try:

@@ -102,7 +102,7 @@ def read_right(folder: EvalDir, changes: Mapping[str, Any] | None = None) -> dic
     if evaluation is None:
         raise RunError(f"{answers.root} has no evaluation.json; give the folder of one model's answers, or of a view")
     settings = settings or {**evaluation.asked, **evaluation.judged}
-    known = judging_fields(str(settings["kind"]))
+    known = judging_fields(str(settings["task"]))
     if other := [key for key in changes or () if key not in known]:
         raise ConfigError(f"protocol.{other[0]} needs other answers; stored ones can be judged by {', '.join(known)}")
     records = chosen_records(read_records(answers), evaluation.limit)

@@ -8,9 +8,10 @@
     --processes 4               states extracted by four processes (one GPU each, where there are several)
     --worker 3 --workers 16     one of sixteen array tasks that extract; the same command without them trains
 
-One pass over the images stores the last layer's states at `probe.places`; the same command goes on after a kill. One
-linear layer a place is trained on them, all at once. `--set probe.KEY=VALUE` sets epochs, rate, order, precision and
-which epoch counts; `--protocol official` sets what the authors do, who report the best epoch *on the test items*.
+One pass over the images stores the last layer's states at `probe.token_positions`; the same command resumes after a
+kill. One linear layer per position is trained on them, all at once. `--set probe.KEY=VALUE` sets epochs, rate, order,
+precision and which epoch counts; `--protocol official` sets what the authors do, who report the best epoch *on the
+test items*.
 
 Files in the evaluation's folder: features/SOURCE-DIGEST/ (`eval.probes.store`), probe.json (the results).
 """
@@ -49,7 +50,17 @@ from eval.runner.workers import ask_evaluations
 from eval.tasks.presets import preset_names, preset_overrides
 
 NO_STATE = (  # settings of a protocol that no state depends on: they are judged, or asked by other kinds
-    *(*JUDGING, *SCORING, "name", "classes", "class_quotes", "template", "class_prefix", "class_ids", "terminator"),
+    *(
+        *JUDGING,
+        *SCORING,
+        "name",
+        "classes",
+        "class_quotes",
+        "class_sentence",
+        "class_prefix",
+        "class_ids",
+        "score_eos",
+    ),
     *("show_image", "name_class", "refuse_leaks", "max_new_tokens"),
 )
 
@@ -134,7 +145,7 @@ def _storing(config: EvalConfig, source: str) -> EvalConfig:
     """The evaluation that stores the states of `source`, in a folder of its own for each question and place."""
     usual = asdict(ProtocolConfig())
     kept = usual if config.probe.part == "encoder" else asdict(config.protocol)
-    protocol = ProtocolConfig(**{**kept, **{name: usual[name] for name in NO_STATE}, "kind": "features"})
+    protocol = ProtocolConfig(**{**kept, **{name: usual[name] for name in NO_STATE}, "task": "hidden_states"})
     storing = replace(config, name=source, source=source, protocol=protocol, paper_row=None)
     asked = describe_evaluation(storing, "", "", open_source(storing).fingerprint, (0, 0)).asked
     digest = hashlib.sha256(json.dumps(dict(asked), sort_keys=True).encode()).hexdigest()[:12]

@@ -83,8 +83,10 @@ def report(config: EvalConfig, folders: Sequence[EvalDir]) -> None:
 
 def _check(config: EvalConfig) -> None:
     """What can be wrong is told before a model is loaded."""
-    if config.protocol.kind == "features":
-        raise ConfigError("protocol.kind features has no answers to report; python -m eval.probing stores and uses it")
+    if config.protocol.task == "hidden_states":
+        raise ConfigError(
+            "protocol.task hidden_states has no answers to report; python -m eval.probing stores and uses it"
+        )
     make_task(config.protocol)
     if config.paper_row is not None:
         paper_number(config.paper_row)

@@ -2,11 +2,11 @@
 
     {"names": ["tench", ...], "lengths": [2, ...], "prior": [-8.1, ...], "prior_probabilities": [0.3, ...]}
 
-`lengths` counts each name's tokens (terminator included); `prior` is its log-probability after the question without
-the image. A prediction line's `scores` holds the log-probability of every name, summed over its tokens: float32, little
-endian, base64, 5.3 KB for 1,000 names. Sums are all that sum, mean and guidance need, so rules, guidance and candidate
-sets are chosen when the report is made. Where protocol.token_scores is `probability`, the sums of the tokens'
-probabilities stand beside both (`probabilities`, as much again), so that one asking serves both readings.
+`lengths` counts each name's tokens (a scored end token included); `prior` is its log-probability after the question
+without the image. A prediction line's `scores` holds the log-probability of every name, summed over its tokens:
+float32, little endian, base64, 5.3 KB for 1,000 names. Sums are all that sum, mean and guidance need, so rules,
+guidance and candidate sets are chosen when the report is made. With protocol.token_scores `probability`, the sums of
+the tokens' probabilities are stored too (`probabilities`, the same size), so that one evaluation serves both.
 """
 
 import base64
@@ -83,8 +83,8 @@ def stored_sums(prediction: Prediction, rule: Rule) -> Floats:
 
 
 def rule_of(config: ProtocolConfig) -> Rule:
-    """The rule that a protocol asks for. The cosines of kind zero_shot have no tokens."""
-    tokens = "log_probability" if config.kind == "zero_shot" else config.token_scores
+    """The rule that a protocol asks for. The cosines of task zero_shot have no tokens."""
+    tokens = "log_probability" if config.task == "zero_shot" else config.token_scores
     return Rule(config.rule, config.guidance, config.cfg_form, config.cfg_mean, tokens)
 
 

@@ -1,4 +1,4 @@
-"""Names as a prefix tree: what begins alike is computed once. Pure functions of token ids.
+"""The prefix tree of class names: shared beginnings are computed once. Pure functions of token ids.
 
     trie = ClassTrie([[5, 7], [5, 7, 9], [5, 8], [6]])        # "tiger", "tiger cat", "tin", "ant"
 
@@ -8,7 +8,7 @@
 
 A node's log-probability is that of its token after everything above it, so only inner nodes are ever forwarded: the
 top level is scored by the prompt's last position, leaves by their parents. ImageNet's 1,000 names are 3,253 LLaMA
-tokens, 2,841 nodes and 1,866 inner nodes. With a terminator (`</s>`) every name gets one more token, and "tiger" no
+tokens, 2,841 nodes and 1,866 inner nodes. With an end token (`</s>`) every name gets one more token, and "tiger" no
 longer beats "tiger cat" merely by being its beginning.
 """
 
@@ -24,7 +24,7 @@ ROOT = -1  # the parent of the top level: the prompt itself
 
 @dataclass(frozen=True, slots=True)
 class ClassTrie:
-    """The tree of `names`, one list of token ids a class, an optional `terminator` id appended to each.
+    """The tree of `names`, one list of token ids a class, the optional id `eos` appended to each.
 
     By node, in depth-first order: `tokens`, `parents` (`ROOT` on top), `depths` (from 1) and `sizes` (nodes of the
     subtree, itself included, which are the next `sizes[n]` nodes). By class: `paths`, the nodes from top to end. Equal
@@ -32,7 +32,7 @@ class ClassTrie:
     """
 
     names: Sequence[Sequence[int]]
-    terminator: int | None = None
+    eos: int | None = None
     tokens: list[int] = field(init=False, default_factory=list)
     parents: list[int] = field(init=False, default_factory=list)
     depths: list[int] = field(init=False, default_factory=list)
@@ -43,7 +43,7 @@ class ClassTrie:
         """Build the tree. Raises `DataError` for an empty name or no names at all."""
         if not self.names:
             raise DataError("there are no class names to score; give at least one")
-        ending = [] if self.terminator is None else [self.terminator]
+        ending = [] if self.eos is None else [self.eos]
         rows = [(*name, *ending) for name in self.names]
         if empty := [number for number, name in enumerate(self.names) if not name]:
             raise DataError(f"class {empty[0]} has a name without tokens; give it a text that is not empty")
@@ -60,7 +60,7 @@ class ClassTrie:
 
     @property
     def depth(self) -> int:
-        """Tokens of the longest name, its terminator included."""
+        """Tokens of the longest name, the end token included."""
         return max(self.depths)
 
     @property

@@ -58,7 +58,9 @@ class ClipTexts:
             tokens = self.tokenizer(list(texts[start : start + TEXTS]), padding=True, return_tensors="pt")
             if tokens["input_ids"].shape[1] > positions:
                 longest = max(texts[start : start + TEXTS], key=len)
-                raise ConfigError(f"{longest!r} is longer than CLIP's {positions} tokens; shorten protocol.template")
+                raise ConfigError(
+                    f"{longest!r} is longer than CLIP's {positions} tokens; shorten protocol.class_sentence"
+                )
             inputs = {key: tokens[key].to(self.model.device) for key in ("input_ids", "attention_mask")}
             rows.append(self.model.get_text_features(**inputs).pooler_output.float())
         return functional.normalize(torch.cat(rows), dim=-1)
@@ -79,7 +81,7 @@ class ZeroShotPredictor:
         """Embed the sentences and write the folder's class sheet."""
         self.images = images
         self.names = load_class_list(protocol.classes or "").names
-        sentences = [protocol.template.replace("{}", name) for name in self.names]
+        sentences = [protocol.class_sentence.replace("{}", name) for name in self.names]
         self.texts = texts.embed(sentences)  # (C, H)
         self.prompt_hash = hashlib.sha256(json.dumps(sentences).encode()).hexdigest()[:16]
         write_class_scores(folder, ClassScoreTable(self.names, (1,) * len(self.names), (0.0,) * len(self.names)))
@@ -131,7 +133,7 @@ class ClipEvalModel:
 
 def check_zero_shot(config: EvalConfig) -> None:
     """Raise `ConfigError` if the protocol asks for words, which an encoder cannot give."""
-    if config.protocol.kind != "zero_shot":
+    if config.protocol.task != "zero_shot":
         raise ConfigError(
-            f"{config.model} is a CLIP, which answers nothing but protocol.kind zero_shot; it is {config.protocol.kind}"
+            f"{config.model} is a CLIP, which answers nothing but protocol.task zero_shot; it is {config.protocol.task}"
         )

@@ -25,7 +25,7 @@ from data_prep.images import decode_rgb
 from data_prep.sample import Turn
 from eval.models.greedy import Greedy, LanguageModel, Stop
 from eval.models.memory import NOT_FINITE, within_memory
-from eval.models.prompt_style import words_for
+from eval.models.prompt_style import resolve_style
 from eval.models.right_padding import generate, padded_right, padding_of
 from eval.types import Answer, Failure
 from train.chat.conversation import IMAGE_INDEX, TokenizedConversation, expand_image
@@ -57,18 +57,18 @@ class TextPredictor:
     """
 
     def __init__(self, loaded: LoadedModel, protocol: ProtocolConfig):
-        """Raises `ConfigError` if the tokenizer lacks what the markup needs, or the pixel settings do not fit."""
+        """Raises `ConfigError` if the tokenizer does not fit the chat template, or the pixel settings the model."""
         self.model, self.family = loaded.model.eval(), loaded.family
         self.config = loaded.model.config
-        self.words = words_for(protocol, self.family, self.config)
+        self.style = resolve_style(protocol, self.family, self.config)
         end = self.family.end_token(self.config)
-        self.renderer = ChatRenderer(loaded.tokenizer, self.words.markup, self.words.system_prompt, end)
+        self.renderer = ChatRenderer(loaded.tokenizer, self.style.template, self.style.system_prompt, end)
         self.pixels = self.family.pixel_processor(loaded.folder, self.config, protocol.image_mode)
         if protocol.image_size is not None:
             self.pixels = self.family.resized(self.pixels, self.config, protocol.image_size)
         self.padding = padding_of(protocol.padding_side, loaded.tokenizer)
         self.instruction_tokenizer = loaded.instruction_tokenizer
-        self.answer_prefix = self.words.answer_prefix
+        self.answer_prefix = self.style.answer_prefix
         self.max_new_tokens = protocol.max_new_tokens
         self.max_length = int(self.config.text_config.max_position_embeddings)
         self.parts = LanguageModel(
@@ -85,8 +85,8 @@ class TextPredictor:
         Raises `DataError` (or `ImageError`) if the image does not decode, a question shows more than one image or one
         that is not there, or question and answer do not fit into the model's positions.
         """
-        if self.words.question_suffix and turns:
-            turns = (*turns[:-1], Turn(turns[-1].speaker, f"{turns[-1].text} {self.words.question_suffix}"))
+        if self.style.question_suffix and turns:
+            turns = (*turns[:-1], Turn(turns[-1].speaker, f"{turns[-1].text} {self.style.question_suffix}"))
         rendered = self.renderer.render_question(turns, self.answer_prefix)
         images = rendered.count(IMAGE_INDEX)
         if images > 1 or (images and image is None):

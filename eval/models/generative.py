@@ -32,11 +32,11 @@ class GenerativeEvalModel:
 
     def predictor(self, config: EvalConfig, folder: EvalDir) -> Predictor:
         """The predictor of the output that the task scores. Raises `ConfigError` for image-text similarities."""
-        output = task_output(config.protocol.kind)
+        output = task_output(config.protocol.task)
         if output == "similarities":
             raise ConfigError(
-                f"protocol.kind {config.protocol.kind} compares images with texts as a CLIP does, and "
-                f"{self.loaded.folder} holds a {self.loaded.family.name} model; kind class_scoring scores all class "
+                f"protocol.task {config.protocol.task} compares images with texts as a CLIP does, and "
+                f"{self.loaded.folder} holds a {self.loaded.family.name} model; task class_likelihood scores all class "
                 "names"
             )
         if output == "hidden_states":
@@ -48,7 +48,7 @@ class GenerativeEvalModel:
 
 def precision_and_attention(config: EvalConfig) -> tuple[str, str]:
     """(dtype, attention kernel) of the model; scoring class names needs a kernel that takes a mask."""
-    if task_output(config.protocol.kind) != "class_likelihoods":
+    if task_output(config.protocol.task) != "class_likelihoods":
         return config.dtype, config.attention
     device = "cuda" if torch.cuda.is_available() else "cpu"
     return config.dtype, scoring_attention(config.attention, device, config.dtype)

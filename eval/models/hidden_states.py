@@ -1,6 +1,6 @@
 """The states that heads stand on: a frozen model asked the open question, and what stands at chosen tokens.
 
-To the runner this is an predictor like any other (protocol.kind `features`): its answer to an item is where its states
+To the runner this is an predictor like any other (protocol.task `features`): its answer to an item is where its states
 were stored. So items are shared out, resumed, counted and refused as in every evaluation.
 
 Shapes: `N` items, `T` tokens, `F` places, `H` size of a state.
@@ -79,10 +79,10 @@ class LanguageModelStates:
     """States of a language model's last layer, after its norm: what its head would see."""
 
     def __init__(self, loaded: LoadedModel, config: EvalConfig):
-        """Of the question that `config.protocol` asks, at `config.probe.places`."""
+        """Of the question that `config.protocol` asks, at `config.probe.token_positions`."""
         self.predictor = TextPredictor(loaded, config.protocol)
         size = int(self.predictor.config.get_text_config().hidden_size)
-        self.row_format = RowFormat(config.probe.places, size)
+        self.row_format = RowFormat(config.probe.token_positions, size)
 
     def prompt(self, turns: Sequence[Turn], image: bytes | None) -> Prompt:
         """As `TextPredictor.prompt`."""

@@ -1,6 +1,6 @@
 """Questions to a model behind an API: a protocol's turns as chat messages, answers as they come, failures by name.
 
-No markup is involved: the words of the protocol are what is sent, text first, then the image as a data URI, as in the
+No chat template is applied: the protocol's text is sent as it is, then the image as a data URI, as in the
 authors' calls of GPT-4 (main_results/main_api.py). An answer cannot be begun for such a model, so `answer_prefix` ends
 the question instead (imagewikiqa/main_api.py: "... Let's think step by step."). `system_prompt` is sent if it is a text
 of its own; the named ones belong to LLaVA.
@@ -63,10 +63,10 @@ class ApiEvalModel:
 
     def predictor(self, config: EvalConfig, folder: EvalDir) -> "ApiPredictor":  # noqa: ARG002
         """Raises `ConfigError` for a protocol that needs more than words."""
-        if task_output(config.protocol.kind) != "text":
+        if task_output(config.protocol.task) != "text":
             texts = [name for name in TASKS if task_output(name) == "text"]
             raise ConfigError(
-                f"protocol.kind {config.protocol.kind} needs more than text, and {config.model} returns text only; "
+                f"protocol.task {config.protocol.task} needs more than text, and {config.model} returns text only; "
                 f"choose one of: {', '.join(texts)}"
             )
         return ApiPredictor(self.name, config, self.endpoint)

@@ -67,7 +67,7 @@ def backend_name(model: str) -> str | None:
 
 def find_backend(config: EvalConfig, folder: Path) -> Backend:
     """The backend that loads `config.model`, of which `folder` holds the weights if there is one."""
-    if task_output(config.protocol.kind) == "hidden_states" and config.probe.part == "encoder":
+    if task_output(config.protocol.task) == "hidden_states" and config.probe.part == "encoder":
         target = LOCAL["encoder"]
     elif (name := backend_name(config.model)) is not None:
         target = BACKENDS[name]

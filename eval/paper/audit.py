@@ -30,7 +30,7 @@ AUDIT = (
     Difference(
         "D2",
         "base and fine-tuned LLaVA go through two pipelines: other tokens, pixels, precision, wording and matching",
-        ("dtype", *_chosen("protocol", "prompt", "markup", "system_prompt", "image_mode", "match", "max_new_tokens")),
+        ("dtype", *_chosen("protocol", "prompt", "template", "system_prompt", "image_mode", "match", "max_new_tokens")),
     ),
     Difference(
         "D3",
@@ -56,7 +56,7 @@ AUDIT = (
     Difference(
         "D8",
         "fine-tuned BLIP-2 goes through a third pipeline: 364 pixels, 'a photo of', marks deleted from labels",
-        _chosen("protocol", "image_size", "prompt", "markup", "label_without", "answer_without"),
+        _chosen("protocol", "image_size", "prompt", "template", "label_without", "answer_without"),
     ),
     Difference(
         "D9",
@@ -67,7 +67,7 @@ AUDIT = (
     Difference(
         "D10",
         "fine-tuned ImageWikiQA answers open a second turn: ASSISTANT:ASSISTANT:",
-        _chosen("protocol", "markup", "answer_prefix"),
+        _chosen("protocol", "template", "answer_prefix"),
     ),
     Difference(
         "D11",
@@ -112,7 +112,7 @@ AUDIT = (
     Difference(
         "D20",
         "Caltech-101's 101 folders are 100 names; quotes around the list, and a capital in CLIP's sentence",
-        _chosen("protocol", "classes", "candidates", "class_quotes", "template"),
+        _chosen("protocol", "classes", "candidates", "class_quotes", "class_sentence"),
     ),
     Difference(
         "D21",

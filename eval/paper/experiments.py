@@ -36,23 +36,23 @@ class Row:
 
 
 def _closed(key: str, title: str, tables: str, **settings: object) -> Row:
-    return Row(key, title, tables, settings={"kind": "closed_world", "candidates": None, **settings})
+    return Row(key, title, tables, settings={"task": "closed_world", "candidates": None, **settings})
 
 
 def _scored(key: str, title: str, tables: str, **settings: object) -> Row:
-    return Row(key, title, tables, "view", {"kind": "class_scoring", "candidates": None, **settings}, "scores")
+    return Row(key, title, tables, "view", {"task": "class_likelihood", "candidates": None, **settings}, "scores")
 
 
 def _compared(key: str, title: str, kind: str = "view", **settings: object) -> Row:
     answers = "zero_shot" if kind == "view" else None
-    return Row(key, title, "Tables 1, 9", kind, {"kind": "zero_shot", "candidates": None, **settings}, answers, "clip")
+    return Row(key, title, "Tables 1, 9", kind, {"task": "zero_shot", "candidates": None, **settings}, answers, "clip")
 
 
 CLASSIFICATION = (
-    Row("open", "open world", "Tables 1, 2, 4, 8", settings={"kind": "open_world", "prompt": "paper"}),
-    Row("identify", "second wording", "Table 2", settings={"kind": "open_world", "prompt": "identify"}),
-    Row("main_object", "third wording", "Table 2", settings={"kind": "open_world", "prompt": "main_object"}),
-    Row("synonyms", "synonyms accepted", "Table 8", "view", {"kind": "open_world", "prompt": "paper"}, "open"),
+    Row("open", "open world", "Tables 1, 2, 4, 8", settings={"task": "open_world", "prompt": "paper"}),
+    Row("identify", "second wording", "Table 2", settings={"task": "open_world", "prompt": "identify"}),
+    Row("main_object", "third wording", "Table 2", settings={"task": "open_world", "prompt": "main_object"}),
+    Row("synonyms", "synonyms accepted", "Table 8", "view", {"task": "open_world", "prompt": "paper"}, "open"),
     Row("frequency", "class frequency against accuracy", "Figure 3, Table 11", "part", answers="open"),
     _compared("zero_shot", "CLIP zero-shot", "ask"),
     *(_compared(f"zero_shot_{count}", f"CLIP, {count} candidates", candidates=count) for count in COUNTS),
@@ -64,28 +64,28 @@ CLASSIFICATION = (
         _closed(f"candidates_{count}", f"{count} candidates in the question", "Table 9, Figure 2", candidates=count)
         for count in COUNTS
     ),
-    Row("scores", "class names scored, sum of tokens", "Table 2", settings={"kind": "class_scoring", "rule": "sum"}),
+    Row("scores", "class names scored, sum of tokens", "Table 2", settings={"task": "class_likelihood", "rule": "sum"}),
     _scored("scores_mean", "class names scored, mean of tokens", "Table 2", rule="mean"),
     Row("guidance", "classifier-free guidance, t swept", "Table 2", "guidance", answers="scores"),
     *(
         _scored(f"scores_{count}", f"{count} candidates by score", "beside Table 9", rule="sum", candidates=count)
         for count in COUNTS
     ),
-    Row("caption", "a caption that names the class", "Table 4", settings={"kind": "open_world", "prompt": "caption"}),
+    Row("caption", "a caption that names the class", "Table 4", settings={"task": "open_world", "prompt": "caption"}),
     Row("probe", "linear probing of all places", "Tables 3, 10, Figure 7", "probe"),
     Row("linear", "linear head on the image encoder", "Tables 3, 4", "linear", by="encoder"),
 )
 
 QUESTIONS = (
-    Row("questions", "with the image", "Table 5", settings={"kind": "multiple_choice"}),
+    Row("questions", "with the image", "Table 5", settings={"task": "multiple_choice"}),
     Row("random", "a random letter", "Table 5", "part", answers="questions"),
     Row("max_frequency", "always the most frequent letter", "Table 5", "part", answers="questions"),
-    Row("with_class", "the class told", "Table 5", settings={"kind": "multiple_choice", "name_class": True}),
+    Row("with_class", "the class told", "Table 5", settings={"task": "multiple_choice", "name_class": True}),
     Row(
         "without_image",
         "without the image",
         "Table 5",
-        settings={"kind": "multiple_choice", "show_image": False},
+        settings={"task": "multiple_choice", "show_image": False},
     ),
 )
 

@@ -102,7 +102,7 @@ def finetuned_rows(training: Training, protocol: Mapping[str, Any], dataset: str
     mixed, captions = bool(others), any(source.endswith("_captions") for source in sources)
     if not all(any(word in source for word in INSTRUCTION) for source in others):
         return []
-    if protocol["kind"] == "multiple_choice":
+    if protocol["task"] == "multiple_choice":
         rows = [f"table5/{base} finetuned on {'+'.join(sorted(trained))}{'+LLaVA' if mixed else ''}/{dataset}"]
     elif trained != {dataset}:
         rows = []
@@ -120,10 +120,10 @@ def suits(row: str, protocol: Mapping[str, Any]) -> bool:
     """Whether a row of a fine-tuned model was asked as this protocol asks."""
     if row.startswith("table5/"):
         plain = protocol.get("show_image", True) and not protocol.get("name_class")
-        return bool(protocol["kind"] == "multiple_choice" and plain)
+        return bool(protocol["task"] == "multiple_choice" and plain)
     wordings = ("caption",) if row.startswith("table4/captions/") else ("paper", "authors_training", "photo_of")
     plain = not protocol.get("synonyms") and not thinks(protocol)
-    return bool(protocol["kind"] == "open_world" and protocol.get("prompt") in wordings and plain)
+    return bool(protocol["task"] == "open_world" and protocol.get("prompt") in wordings and plain)
 
 
 def thinks(protocol: Mapping[str, Any]) -> bool:

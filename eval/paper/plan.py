@@ -102,14 +102,14 @@ def open_dataset(name: str, request: Request) -> Dataset:
     except DataError as error:
         return Dataset(config.name, config, None, str(error))
     protocol = config.protocol
-    if protocol.kind != "multiple_choice" and protocol.classes is None and any(shards.manifest.class_names):
+    if protocol.task != "multiple_choice" and protocol.classes is None and any(shards.manifest.class_names):
         protocol = replace(protocol, classes=str(Path(config.data.shards) / config.source))
     return Dataset(config.name, replace(config, protocol=protocol), shards)
 
 
 def plan(datasets: Sequence[Dataset], request: Request) -> list[Planned]:
     """Every row of every data set, in the order of the paper. Raises `ConfigError` for a row that is not there."""
-    rows = [(dataset, row) for dataset in datasets for row in rows_of(dataset.config.protocol.kind)]
+    rows = [(dataset, row) for dataset in datasets for row in rows_of(dataset.config.protocol.task)]
     known = list(dict.fromkeys(row.key for _, row in rows))
     if unknown := [key for key in request.rows if key not in known]:
         raise ConfigError(f"no row {unknown[0]!r}; choose among {', '.join(known)}")
@@ -123,7 +123,7 @@ def _planned(dataset: Dataset, row: Row, request: Request) -> Planned:
     wording = preset_settings(request.protocol).get("protocol.prompt")
     if settings.get("prompt") == "paper" and wording:  # the authors' fine-tuned models are asked in other words
         settings["prompt"] = wording
-    if row.long_answer or settings.get("kind") == "multiple_choice":
+    if row.long_answer or settings.get("task") == "multiple_choice":
         settings["max_new_tokens"] = _answer_length(dataset.config, row, request)
     if row.key == "synonyms":
         settings["synonyms"] = dataset.config.protocol.classes
@@ -150,8 +150,8 @@ def _impossible(dataset: Dataset, row: Row) -> str | None:
     if (unable := _unable(config.model, row)) is not None:
         return unable
     classes = config.protocol.classes
-    kind = row.settings.get("kind")
-    listed = kind in ("closed_world", "class_scoring", "zero_shot") or row.answers in ("scores", "zero_shot")
+    kind = row.settings.get("task")
+    listed = kind in ("closed_world", "class_likelihood", "zero_shot") or row.answers in ("scores", "zero_shot")
     if listed and classes is None:
         return "no class list: the shard set has no classes, set protocol.classes"
     count = row.settings.get("candidates")

@@ -32,7 +32,7 @@ def _separately(row: Planned) -> int:
     """Forwards if nothing were shared: class names are scored one by one, views are asked anew."""
     if row.reason is not None or row.row.kind in ("part", "probe", "linear"):
         return 0
-    if row.row.settings.get("kind") != "class_scoring" and row.row.kind != "guidance":
+    if row.row.settings.get("task") != "class_likelihood" and row.row.kind != "guidance":
         return row.items
     count = row.row.settings.get("candidates") or len(load_class_list(row.config.protocol.classes or "").names)
     return row.items * int(str(count))
@@ -45,7 +45,7 @@ def _how(row: Planned) -> str:
         return f"one pass over {row.config.probe_source} and {row.config.source}, all heads together"
     if row.row.answers is not None:
         return f"from the answers of {row.row.answers}, no forward"
-    if row.row.settings.get("kind") == "class_scoring":
+    if row.row.settings.get("task") == "class_likelihood":
         if row.config.protocol.class_ids != "in_context":
             return (
                 f"one tree of all names an image; class_ids {row.config.protocol.class_ids}: a BLIP, a forward a name"

@@ -163,7 +163,7 @@ def _of_probe(probe: Mapping[str, Any], known: Mapping[str, PaperNumber]) -> Ite
 def _of_guidance(results: Mapping[str, Any], known: Mapping[str, PaperNumber]) -> Iterator[tuple[str | None, Result]]:
     model, dataset = model_and_dataset(results)
     row = next(
-        iter(published_rows({**results["protocol"], "kind": "class_scoring", "rule": "cfg"}, model, dataset)), ""
+        iter(published_rows({**results["protocol"], "task": "class_likelihood", "rule": "cfg"}, model, dataset)), ""
     )
     own = results.get("own")  # an older file does not say
     for name, swept in sorted(results["forms"].items(), key=lambda form: form[0] != own):
@@ -200,7 +200,7 @@ def _items(results: Sequence[ClassResult]) -> int:
 
 def _plainly_open(report: Mapping[str, Any]) -> bool:
     protocol = report["protocol"]
-    return protocol["kind"] == "zero_shot" or (protocol["kind"], protocol.get("prompt")) == ("open_world", "paper")
+    return protocol["task"] == "zero_shot" or (protocol["task"], protocol.get("prompt")) == ("open_world", "paper")
 
 
 def _model_of_result(values: Mapping[str, Any]) -> Model:

@@ -38,7 +38,7 @@ def model_and_dataset(result: Mapping[str, Any]) -> tuple[str, str]:
 
 def experiments(protocol: Mapping[str, Any]) -> list[str]:
     """The paper's experiments that a protocol is, of Tables 1, 2, 5, 8, 9 and 12."""
-    kind, wording = protocol["kind"], WORDINGS.get(str(protocol.get("prompt")))
+    kind, wording = protocol["task"], WORDINGS.get(str(protocol.get("prompt")))
     candidates = protocol.get("candidates")
     reasons = thinks(protocol)
     if kind == "open_world" and protocol.get("synonyms"):
@@ -61,7 +61,7 @@ def experiments(protocol: Mapping[str, Any]) -> list[str]:
         return ["table5 without image"]
     if kind == "zero_shot":
         return ["table1/closed_world" if candidates is None else f"table9/candidates_{candidates}"]
-    if kind == "class_scoring" and candidates is None and wording == "base" and not reasons:
+    if kind == "class_likelihood" and candidates is None and wording == "base" and not reasons:
         return [f"table2/{protocol['rule']}"]
     return []
 
@@ -121,7 +121,7 @@ def rows_of_correlation(report: Mapping[str, Any], known: Mapping[str, Any]) -> 
     asked = report["protocol"]
     if (
         training is None
-        and asked["kind"] != "zero_shot"
+        and asked["task"] != "zero_shot"
         and "table2/base" not in experiments({**asked, "synonyms": None})
     ):
         return {}

@@ -42,7 +42,7 @@ def probe(train: StoredStates, test: StoredStates, settings: ProbeConfig) -> dic
     if not columns or not len(test):
         raise RunError(
             f"nothing to probe: {len(test)} test items have states, and of {len(lacking)} places all questions have "
-            f"{len(columns)}; see probe.places and the failures named above"
+            f"{len(columns)}; see probe.token_positions and the failures named above"
         )
     kept, held = _split(train, settings)
     maker = Maker(settings, columns)

@@ -71,7 +71,7 @@ def _form(config: EvalConfig, model: Path) -> RowFormat:
         return RowFormat(("image_embeds",), OPEN_CLIP)
     known = AutoConfig.from_pretrained(model, local_files_only=True)
     if config.probe.part == "language_model":
-        return RowFormat(config.probe.places, int(known.get_text_config().hidden_size))
+        return RowFormat(config.probe.token_positions, int(known.get_text_config().hidden_size))
     if model_type(model) == "clip":
         return RowFormat(("image_embeds",), int(known.projection_dim))
     return RowFormat(("vision_pooled",), int(known.vision_config.hidden_size))
@@ -83,7 +83,7 @@ def check_disk(needs: Sequence[Needs]) -> None:
     if wanted > free:
         raise RunError(
             f"the states of {sum(need.items - need.stored for need in needs):,} items take {size(wanted)} and "
-            f"{needs[0].folder.root} has {size(free)} free; store fewer places (probe.places=[-1,mean] are "
+            f"{needs[0].folder.root} has {size(free)} free; store fewer places (probe.token_positions=[-1,mean] are "
             "those of Table 3), set output to another disk, or lower limit"
         )
 

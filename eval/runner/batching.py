@@ -67,7 +67,7 @@ def neighbours_matter(protocol: ProtocolConfig, pads_right: bool) -> bool:
     `pads_right` is what the model's folder says.
     """
     right = protocol.padding_side == "right" or (protocol.padding_side == "processor" and pads_right)
-    return right and protocol.kind in ("open_world", "closed_world", "multiple_choice")
+    return right and protocol.task in ("open_world", "closed_world", "multiple_choice")
 
 
 def draw(hashed: int) -> bytes:

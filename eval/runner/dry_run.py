@@ -25,10 +25,10 @@ def preview(config: EvalConfig, share: Share) -> str:
     lines = [
         f"model       {config.model} (checkpoint: {config.checkpoint})",
         f"source      {config.source}: {len(items):,} of {len(shards):,} items, {len(own):,} for this worker",
-        f"protocol    {config.protocol.kind}, answers of up to {config.protocol.max_new_tokens} tokens",
+        f"protocol    {config.protocol.task}, answers of up to {config.protocol.max_new_tokens} tokens",
         f"answers in  {place_of(config).root}",
         *api,
-        *_shifted_cost(config, len(own)),
+        *_misaligned_cost(config, len(own)),
     ]
     for item in items[:SHOWN]:
         sample = shards.sample(item)
@@ -43,10 +43,10 @@ def preview(config: EvalConfig, share: Share) -> str:
     return "\n".join(lines)
 
 
-def _shifted_cost(config: EvalConfig, items: int) -> list[str]:
-    """What class names by shifted ids take: they share no tree."""
+def _misaligned_cost(config: EvalConfig, items: int) -> list[str]:
+    """What class names by misaligned ids take: they share no tree."""
     protocol = config.protocol
-    if protocol.kind != "class_scoring" or protocol.class_ids == "in_context":
+    if protocol.task != "class_likelihood" or protocol.class_ids == "in_context":
         return []
     names = len(load_class_list(protocol.classes or "").names)
     who = " with a BLIP" if protocol.class_ids == "official" else ""

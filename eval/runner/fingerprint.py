@@ -1,8 +1,8 @@
-"""evaluation.json: what the answers in a folder are answers to. Answers to other questions are never mixed with them.
+"""evaluation.json: the identity of the answers in a folder, with which answers to other questions are never mixed.
 
-`asked` is all that changes an answer: model, data, wording, markup, precision. It must agree for a folder to be used
-again. `judged` (matching rule, synonyms) may change: the report is then made anew from the same answers. So may the
-limit: items chosen by a smaller limit are among those of a larger one.
+`asked` is all that changes an answer: model, data, prompt, chat template, precision. It must agree for a folder to be
+used again. `judged` (matching rule, synonyms) may change: the report is then made again from the same answers. So may
+the limit: items chosen by a smaller limit are among those of a larger one.
 """
 
 import hashlib
@@ -30,7 +30,7 @@ SCORING = (
     *("candidates", "candidate_draw", "order"),
 )
 """Judged, too, where all class names are scored: the stored scores serve every rule and candidate set."""
-LISTED = ("closed_world", "class_scoring", "zero_shot")
+LISTED = ("closed_world", "class_likelihood", "zero_shot")
 """Kinds whose questions or scores are about all names of protocol.classes."""
 
 
@@ -84,13 +84,13 @@ def describe_evaluation(
     asked: dict[str, Any] = {"model": model_identity, "data": fingerprint, "dtype": config.dtype}
     if is_api(config.model):
         asked |= {"dtype": None, **result_fields(config.api, "api.")}
-    judging = judging_fields(config.protocol.kind)
+    judging = judging_fields(config.protocol.task)
     asked |= {key: value for key, value in protocol.items() if key not in judging}
-    if config.protocol.classes is not None and config.protocol.kind in LISTED:
+    if config.protocol.classes is not None and config.protocol.task in LISTED:
         asked["classes_sha256"] = _names_hash(load_class_list(config.protocol.classes).names)
-    if config.protocol.kind == "features":
+    if config.protocol.task == "hidden_states":
         encoder = config.probe.part == "encoder"
-        asked |= {"part": config.probe.part, "places": None if encoder else list(config.probe.places)}
+        asked |= {"part": config.probe.part, "token_positions": None if encoder else list(config.probe.token_positions)}
     judged = {key: protocol[key] for key in judging}
     judged["synonyms_sha256"] = _file_hash(config.protocol.synonyms)
     return Evaluation(
@@ -112,9 +112,9 @@ def in_fixed_batches(evaluation: Evaluation, config: EvalConfig) -> Evaluation:
     return replace(evaluation, asked={**evaluation.asked, "batch_size": config.batch_size, "limit": config.limit})
 
 
-def judging_fields(kind: str) -> tuple[str, ...]:
+def judging_fields(task: str) -> tuple[str, ...]:
     """The settings of a protocol that change what answers are worth, but not the answers."""
-    return JUDGING + SCORING if kind in ("class_scoring", "zero_shot") else JUDGING
+    return JUDGING + SCORING if task in ("class_likelihood", "zero_shot") else JUDGING
 
 
 def protocol_of(settings: Mapping[str, Any]) -> ProtocolConfig:
@@ -196,7 +196,7 @@ def judged_as(folder: EvalDir, config: EvalConfig) -> Evaluation:
 
 def _check_same(folder: EvalDir, present: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
     defaults = result_fields(ProtocolConfig())  # a setting that did not exist had its default's effect
-    judged = judging_fields(str(wanted.get("kind")))
+    judged = judging_fields(str(wanted.get("task")))
     assumed = {"classes_sha256": wanted.get("classes_sha256")}  # older folders do not say
     unsaid = {key: value for key, value in defaults.items() if key not in judged}
     present, wanted = {**assumed, **unsaid, **present}, {**unsaid, **wanted}

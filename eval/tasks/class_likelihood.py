@@ -30,7 +30,7 @@ class ClassLikelihood(OpenWorld):
 
     def question(self, sample: Sample, source_index: SourceIndex | None = None) -> Question:
         """The prompt alone; the class names are scored as its answers."""
-        label = class_of(sample, self.config.kind)
+        label = class_of(sample, self.config.task)
         candidate_indices(self.names, label, self.config.candidates, sample.id)
         streamed = self.config.candidate_draw == "stream"
         return Question(self.turns, label, source_index=source_index if streamed else None)

@@ -22,7 +22,7 @@ class ClosedWorld(OpenWorld):
 
     def question(self, sample: Sample, source_index: SourceIndex | None = None) -> Question:
         """The prompt with the item's candidates."""
-        label = class_of(sample, self.config.kind)
+        label = class_of(sample, self.config.task)
         shown = shown_candidates(self.config, self.names, label, sample.id, source_index)
         quote = '"' if self.config.class_quotes else ""
         names = ", ".join(self.names[index] for index in shown)

@@ -15,7 +15,7 @@ class HiddenStates(OpenWorld):
         """The prompt. Raises `DataError` for an item without a label, which no probe can be trained on."""
         if sample.label is None:
             raise DataError("it has no label; a linear probe is trained on labels")
-        return Question(self.turns, class_of(sample, "features"))
+        return Question(self.turns, class_of(sample, "hidden_states"))
 
     def score(self, prediction: Prediction) -> Score:  # noqa: ARG002
         """Nothing was answered."""

@@ -52,10 +52,10 @@ class OpenWorld:
         return tuple(dict.fromkeys(text for name in names for text in (name, *self.synonyms.get(name, ()))))
 
 
-def class_of(sample: Sample, kind: str) -> str:
+def class_of(sample: Sample, task: str) -> str:
     """The item's class name. Raises `DataError` if it has no class or no image."""
     if not sample.label_name:
-        raise DataError(f"it has no label_name; {kind} asks for the class of an image")
+        raise DataError(f"it has no label_name; {task} asks for the class of an image")
     if sample.image is None:
-        raise DataError(f"it has no image; {kind} asks for the class of an image")
+        raise DataError(f"it has no image; {task} asks for the class of an image")
     return sample.label_name

@@ -10,12 +10,12 @@ A task is one class in one file, an `eval.types.Task`; adding one is that file a
         def prepare(self, folder, predictions) -> None: ...       # where a score depends on other answers
         def score(self, prediction) -> Score: ...
 
-`protocol.kind` names it. A task sees no model and a scorer sees no item, so task, model and scorer combine freely.
+`protocol.task` names it. A task sees no model and a scorer sees no item, so task, model and scorer combine freely.
 """
 
-from collections.abc import Callable
 from dataclasses import replace
 from importlib import import_module
+from typing import Protocol
 
 from configs.errors import ConfigError
 from configs.protocol import ProtocolConfig
@@ -25,12 +25,12 @@ from eval.types import Task
 TASKS = {
     "open_world": "eval.tasks.open_world:OpenWorld",
     "closed_world": "eval.tasks.closed_world:ClosedWorld",
-    "class_scoring": "eval.tasks.class_likelihood:ClassLikelihood",
+    "class_likelihood": "eval.tasks.class_likelihood:ClassLikelihood",
     "zero_shot": "eval.tasks.zero_shot:ZeroShot",
     "multiple_choice": "eval.tasks.multiple_choice:MultipleChoice",
-    "features": "eval.tasks.hidden_states:HiddenStates",
+    "hidden_states": "eval.tasks.hidden_states:HiddenStates",
 }
-"""`protocol.kind` to the class that implements it."""
+"""`protocol.task` to the class that implements it."""
 
 OUTPUTS = {
     "text": "generated text",
@@ -41,6 +41,16 @@ OUTPUTS = {
 """What a task can ask of a model; each model says which of these it returns."""
 
 
+class TaskClass(Protocol):
+    """A class that implements `eval.types.Task`."""
+
+    output: str
+
+    def __call__(self, config: ProtocolConfig) -> Task:
+        """The task under `config`."""
+        ...
+
+
 def make_task(config: ProtocolConfig, answer_delimiter: str | None = None) -> Task:
     """The task that `config` describes.
 
@@ -49,17 +59,17 @@ def make_task(config: ProtocolConfig, answer_delimiter: str | None = None) -> Ta
     """
     if config.after_last == OFFICIAL and answer_delimiter is not None:
         config = replace(config, after_last=answer_delimiter or None)
-    return _find(config.kind)(config)
+    return _find(config.task)(config)
 
 
-def task_output(kind: str) -> str:
-    """Which of `OUTPUTS` the task `kind` scores. Raises `ConfigError` for an unknown task."""
-    return _find(kind).output  # type: ignore[attr-defined, no-any-return]
+def task_output(task: str) -> str:
+    """Which of `OUTPUTS` the task `task` scores. Raises `ConfigError` for an unknown task."""
+    return _find(task).output
 
 
-def _find(kind: str) -> Callable[[ProtocolConfig], Task]:
-    if kind not in TASKS:
-        raise ConfigError(f"protocol.kind is {kind!r}; choose one of: {', '.join(TASKS)}")
-    module, _, name = TASKS[kind].partition(":")
-    task: Callable[[ProtocolConfig], Task] = getattr(import_module(module), name)
-    return task
+def _find(task: str) -> TaskClass:
+    if task not in TASKS:
+        raise ConfigError(f"protocol.task is {task!r}; choose one of: {', '.join(TASKS)}")
+    module, _, name = TASKS[task].partition(":")
+    made: TaskClass = getattr(import_module(module), name)
+    return made

@@ -142,7 +142,7 @@ def write_config(tmp_path: Path, data_section: str, tiny_model: Path) -> Callabl
     """Writes an evaluation config about `pets`; keyword arguments are settings (`protocol` a dict)."""
 
     def write(**settings: object) -> Path:
-        protocol = {"kind": "open_world", "max_new_tokens": 6} | dict(settings.pop("protocol", {}))
+        protocol = {"task": "open_world", "max_new_tokens": 6} | dict(settings.pop("protocol", {}))
         values = {
             "name": "pets",
             "model": str(tiny_model),

@@ -16,7 +16,7 @@ from eval.run import main as evaluate
 from eval.runner.output_paths import place_of
 
 
-def fake_report(name: str, right: int, *, kind: str = "open_world", protocol: str = "p", label: str = "export") -> dict:
+def fake_report(name: str, right: int, *, task: str = "open_world", protocol: str = "p", label: str = "export") -> dict:
     classes = [
         {"label": i, "name": f"c{i}", "right": min(10, right // 10 + i), "wrong": 10 - min(10, right // 10 + i),
          "no_answer": 0, "frequency": 10**i}
@@ -30,8 +30,8 @@ def fake_report(name: str, right: int, *, kind: str = "open_world", protocol: st
         "items": {"missing": 0},
         "accuracy": Rate(right, 100).to_json(),
         "no_answer": Rate(0, 100).to_json(),
-        "protocol": {"kind": kind, "hash": protocol, "data": "d" * 64},
-        "frequency": frequency if kind == "open_world" else None,
+        "protocol": {"task": task, "hash": protocol, "data": "d" * 64},
+        "frequency": frequency if task == "open_world" else None,
         "classes": classes,
     }
 
@@ -44,7 +44,7 @@ def put(folder: Path, report: dict) -> None:
 @pytest.fixture
 def models(tmp_path):
     for model, right, knowledge in (("base", 20, 38), ("mix", 84, 50)):
-        put(tmp_path / model / "a_quiz" / "export", fake_report("a_quiz", knowledge, kind="multiple_choice"))
+        put(tmp_path / model / "a_quiz" / "export", fake_report("a_quiz", knowledge, task="multiple_choice"))
         put(tmp_path / model / "open", fake_report("open", right))
     return [f"{model}={tmp_path / model}" for model in ("base", "mix")]
 
@@ -101,7 +101,7 @@ def test_many_evaluations_stand_below_each_other(models, tmp_path):
 def seeds(tmp_path):
     names = {"base": (20, 40), "mix@1": (80, 50), "mix@2": (84, 56)}
     for model, (right, knowledge) in names.items():
-        put(tmp_path / model / "a_quiz" / "export", fake_report("a_quiz", knowledge, kind="multiple_choice"))
+        put(tmp_path / model / "a_quiz" / "export", fake_report("a_quiz", knowledge, task="multiple_choice"))
         put(tmp_path / model / "open", fake_report("open", right))
     return [f"{model}={tmp_path / model}" for model in names]
 

@@ -31,7 +31,7 @@ from train.models.loading import load_model
 
 ROOT = Path(__file__).resolve().parents[2]
 QUESTION = (Turn("human", "<image>\nWhat type of object is in this photo?"),)
-PLACES = ProbeConfig().places
+PLACES = ProbeConfig().token_positions
 
 
 def stored(count, seed, tokens=700):
@@ -261,8 +261,8 @@ def test_states_serve_the_question_they_were_made_with_alone(write_config, tmp_p
     main(["--config", str(other), *arguments])
     second = features(other)[1]
     assert not torch.equal(first, second)
-    main(["--config", str(write_config()), *arguments, "--set", "probe.places=[-1,mean]"])
-    assert torch.equal(features(write_config(), ["probe.places=[-1,mean]"])[1], first[:, -2:])
+    main(["--config", str(write_config()), *arguments, "--set", "probe.token_positions=[-1,mean]"])
+    assert torch.equal(features(write_config(), ["probe.token_positions=[-1,mean]"])[1], first[:, -2:])
 
 
 def test_rows_of_a_torn_write_are_read_by_ignore_progress(tmp_path):
@@ -308,7 +308,7 @@ def test_a_disk_that_is_too_small_is_refused_with_both_figures(write_config, tmp
         ([], "probe_source is not set"),
         (["--train", "pets", "--workers", "2"], "--workers 2 needs --worker"),
         (["--train", "pets", "--set", "model=api:gpt"], "shows no states"),
-        (["--train", "pets", "--set", "probe.places=[first]"], "'first'"),
+        (["--train", "pets", "--set", "probe.token_positions=[first]"], "'first'"),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_2(write_config, capsys, arguments, message):

@@ -60,13 +60,13 @@ def test_open_world_scores_by_the_configured_rule_and_synonyms(tmp_path):
 
 
 def test_multiple_choice_asks_the_stored_turns_and_expects_their_letter():
-    question = make_task(ProtocolConfig(kind="multiple_choice")).question(sample())
+    question = make_task(ProtocolConfig(task="multiple_choice")).question(sample())
     assert question.turns == (Turn("human", QUESTION),)
     assert (question.target, question.choices) == ("B", ("Africa", "Asia", "Europe", "Peru"))
 
 
 def test_multiple_choice_scores_the_letter_or_nothing():
-    protocol = make_task(ProtocolConfig(kind="multiple_choice"))
+    protocol = make_task(ProtocolConfig(task="multiple_choice"))
     choices = ("Africa", "Asia", "Europe", "Peru")
     values = [protocol.score(answered(text, "B", choices)).value for text in ("B.", "Asia", "C", "who knows")]
     assert values == [True, True, False, None]
@@ -74,7 +74,7 @@ def test_multiple_choice_scores_the_letter_or_nothing():
 
 def test_multiple_choice_keeps_earlier_turns_and_needs_no_image():
     turns = (Turn("human", "Hello"), Turn("gpt", "Hi"), Turn("human", QUESTION[8:]), Turn("gpt", "(d)"))
-    question = make_task(ProtocolConfig(kind="multiple_choice")).question(sample(turns=turns, image=None))
+    question = make_task(ProtocolConfig(task="multiple_choice")).question(sample(turns=turns, image=None))
     assert question.turns == turns[:-1]
     assert question.target == "D"
 
@@ -90,7 +90,7 @@ def test_multiple_choice_keeps_earlier_turns_and_needs_no_image():
 )
 def test_multiple_choice_refuses_what_it_cannot_judge(changes, message):
     with pytest.raises(DataError, match=message):
-        make_task(ProtocolConfig(kind="multiple_choice")).question(sample(**changes))
+        make_task(ProtocolConfig(task="multiple_choice")).question(sample(**changes))
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def test_options_are_read_from_lines_of_their_own(text, options):
 
 @pytest.mark.skipif(not QUESTIONS.exists(), reason="needs the authors' questions")
 def test_all_questions_of_imagewikiqa_can_be_asked_and_their_right_answers_are_right():
-    protocol = make_task(ProtocolConfig(kind="multiple_choice"))
+    protocol = make_task(ProtocolConfig(task="multiple_choice"))
     rows = [json.loads(line) for line in QUESTIONS.read_text().splitlines()]
     assert len(rows) == 2000
     for row in rows:
@@ -171,7 +171,7 @@ def listed(question) -> list[str]:
 
 
 def test_a_closed_world_question_lists_every_name_once(classes):
-    question = make_task(ProtocolConfig(kind="closed_world", classes=classes, order="fixed")).question(sample())
+    question = make_task(ProtocolConfig(task="closed_world", classes=classes, order="fixed")).question(sample())
     assert question.turns[0].text == (
         '<image>\nWhat type of object is in this photo? Choose one from "tench, red fox, fox, ox".'
     )
@@ -180,17 +180,17 @@ def test_a_closed_world_question_lists_every_name_once(classes):
 
 def test_the_papers_own_words_have_no_quotes_around_the_list(classes):
     settings = OmegaConf.load(PRESETS / "paper.yaml").protocol
-    config = ProtocolConfig(kind="closed_world", classes=classes, order="fixed", class_quotes=settings.class_quotes)
+    config = ProtocolConfig(task="closed_world", classes=classes, order="fixed", class_quotes=settings.class_quotes)
     asked = make_task(config).question(sample()).turns[0].text
     assert asked.endswith(" Choose one from tench, red fox, fox, ox.")
 
 
 def test_random_order_and_candidates_depend_on_the_item_alone(classes):
-    protocol = make_task(ProtocolConfig(kind="closed_world", classes=classes, candidates=3))
+    protocol = make_task(ProtocolConfig(task="closed_world", classes=classes, candidates=3))
     lists = {item: listed(protocol.question(sample(id=item))) for item in "abcdefgh"}
     assert all(len(set(names)) == 3 and "tench" in names for names in lists.values())
     assert len(set(map(tuple, lists.values()))) > 3
-    again = make_task(ProtocolConfig(kind="closed_world", classes=classes, candidates=3))
+    again = make_task(ProtocolConfig(task="closed_world", classes=classes, candidates=3))
     assert {item: listed(again.question(sample(id=item))) for item in reversed("abcdefgh")} == lists
 
 
@@ -199,14 +199,14 @@ def test_random_order_and_candidates_depend_on_the_item_alone(classes):
     [({}, "cat", "'cat' is not among the 5"), ({"candidates": 9}, "tench", "candidates is 9, but there are 4")],
 )
 def test_a_closed_world_question_that_cannot_be_put_is_refused(classes, changes, label, message):
-    protocol = make_task(ProtocolConfig(kind="closed_world", classes=classes, **changes))
+    protocol = make_task(ProtocolConfig(task="closed_world", classes=classes, **changes))
     with pytest.raises(DataError, match=message):
         protocol.question(sample(label_name=label))
 
 
 def test_closed_world_without_a_class_list_is_refused():
     with pytest.raises(ConfigError, match="needs protocol"):
-        ProtocolConfig(kind="closed_world")
+        ProtocolConfig(task="closed_world")
 
 
 def test_only_what_follows_the_last_marker_is_judged_if_asked():
@@ -215,7 +215,7 @@ def test_only_what_follows_the_last_marker_is_judged_if_asked():
 
 
 def test_imagewikiqa_without_image_asks_the_words_alone():
-    question = make_task(ProtocolConfig(kind="multiple_choice", show_image=False)).question(sample(image=None))
+    question = make_task(ProtocolConfig(task="multiple_choice", show_image=False)).question(sample(image=None))
     assert question.turns[0].text.startswith("Where does it live?")
 
 
@@ -223,20 +223,20 @@ def test_the_class_is_told_in_place_of_this_object():
     assert with_class("<image>\nWhere does This object live?", "ox") == "<image>\nWhere does ox live?"
     assert with_class("<image>\nWhere?", "ox") == "<image>\nThe object in this image is ox. Where?"
     assert with_class("Where?", "ox") == "The object in this image is ox. Where?"
-    protocol = make_task(ProtocolConfig(kind="multiple_choice", name_class=True))
+    protocol = make_task(ProtocolConfig(task="multiple_choice", name_class=True))
     assert "image is tench. Where" in protocol.question(sample()).turns[0].text
 
 
 def test_a_question_that_names_its_class_is_refused_if_asked():
     turns = (Turn("human", QUESTION.replace("it", "a Tench")), Turn("gpt", "B"))
-    make_task(ProtocolConfig(kind="multiple_choice")).question(sample(turns=turns))
+    make_task(ProtocolConfig(task="multiple_choice")).question(sample(turns=turns))
     with pytest.raises(DataError, match="names its class 'tench'"):
-        make_task(ProtocolConfig(kind="multiple_choice", refuse_leaks=True)).question(sample(turns=turns))
+        make_task(ProtocolConfig(task="multiple_choice", refuse_leaks=True)).question(sample(turns=turns))
 
 
 def test_an_unreadable_choice_is_guessed_only_if_asked_and_the_same_every_time():
     choices = ("Africa", "Asia", "Europe", "Peru")
-    protocol = make_task(ProtocolConfig(kind="multiple_choice", unparsed="random"))
+    protocol = make_task(ProtocolConfig(task="multiple_choice", unparsed="random"))
     scores = [protocol.score(answered("who knows", "B", choices)) for _ in range(3)]
     assert len({score.extracted for score in scores}) == 1
     assert "drawn at random" in scores[0].reason
@@ -248,7 +248,7 @@ def test_an_unreadable_choice_is_guessed_only_if_asked_and_the_same_every_time()
      ("well it surely lives far away in Asia today", "B"), ("Asia", None), ("B.'", None), ("B!.", "B")],
 )  # fmt: skip
 def test_mmmus_parser_reads_what_the_authors_code_reads(answer, letter):
-    protocol = make_task(ProtocolConfig(kind="multiple_choice", choice_parser="mmmu"))
+    protocol = make_task(ProtocolConfig(task="multiple_choice", choice_parser="mmmu"))
     assert protocol.score(answered(answer, "B", ("Africa", "Asia", "Europe", "Peru"))).extracted == letter
 
 
@@ -263,7 +263,7 @@ def test_auto_synonyms_are_the_class_lists(classes):
 def test_several_letters_are_no_right_answer(answer):
     turns = (Turn("human", QUESTION), Turn("gpt", answer))
     with pytest.raises(DataError, match=f"its answer '{answer}' is none of its 4 options' letters"):
-        make_task(ProtocolConfig(kind="multiple_choice")).question(sample(turns=turns))
+        make_task(ProtocolConfig(task="multiple_choice")).question(sample(turns=turns))
 
 
 def authors_caption_match(label: str, caption: str) -> bool:

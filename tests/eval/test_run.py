@@ -130,7 +130,7 @@ def test_a_full_disk_is_one_line_and_the_same_command_goes_on(write_config, tmp_
 
 
 def test_multiple_choice_asks_the_stored_question_with_the_answer_prefix(write_config, tmp_path):
-    protocol = {"kind": "multiple_choice", "answer_prefix": "Let's think step by step."}
+    protocol = {"task": "multiple_choice", "answer_prefix": "Let's think step by step."}
     main(["--config", str(write_config(source="quiz", protocol=protocol))])
     records = read_records(EvalDir(tmp_path / "answers")).predictions
     assert len(records) == 8
@@ -250,8 +250,8 @@ def test_an_item_that_fails_once_gets_the_answer_it_would_have_had(write_config,
     assert answers(tmp_path / "answers") == answers(tmp_path / "calm")
 
 
-@pytest.mark.parametrize("kind", ["open_world", "class_scoring"])
-def test_an_item_whose_output_is_no_number_is_counted_and_never_scored(write_config, tmp_path, monkeypatch, kind):
+@pytest.mark.parametrize("task", ["open_world", "class_likelihood"])
+def test_an_item_whose_output_is_no_number_is_counted_and_never_scored(write_config, tmp_path, monkeypatch, task):
     original = TextPredictor.embeddings
 
     def broken(self, ids, prompts):
@@ -262,7 +262,7 @@ def test_an_item_whose_output_is_no_number_is_counted_and_never_scored(write_con
     monkeypatch.setattr(TextPredictor, "embeddings", broken)
     names = tmp_path / "names.txt"
     names.write_text("tench\nwild dog\ncat\n")
-    main(["--config", str(write_config(protocol={"kind": kind, "classes": str(names)}))])
+    main(["--config", str(write_config(protocol={"task": task, "classes": str(names)}))])
     report = json.loads(EvalDir(tmp_path / "answers").report("json").read_text())
     assert (report["items"]["answered"], report["items"]["failed"]) == (4, 11)  # batches of 4, 4, 4, 3
     assert "is not finite" in report["failures"][0]["reason"]
@@ -289,7 +289,7 @@ def test_the_resolved_config_can_be_printed(write_config, capsys):
         ({}, ["--workers", "2"], "needs --worker"),
         ({}, ["--workers", "2", "--worker", "2"], "a worker is one of 0"),
         ({}, ["--processes", "0"], "--processes is 0"),
-        ({"protocol": {"kind": "features"}}, [], "python -m eval.probing stores and uses it"),
+        ({"protocol": {"task": "hidden_states"}}, [], "python -m eval.probing stores and uses it"),
         ({}, ["--report-only"], "holds no answers yet"),
         ({"paper_row": "table1/open_world/LLaVA1.5-7B/ImageNett"}, [], "table1/open_world/LLaVA1.5-7B/ImageNet"),
         ({"protocol": {"prompt": "nice"}}, [], "unknown prompt 'nice'"),
@@ -346,7 +346,7 @@ def test_several_checkpoints_are_evaluated_in_a_row_and_the_best_is_named(
 def test_a_class_list_that_changed_at_its_place_is_refused(write_config, tmp_path, capsys):
     names = tmp_path / "names.txt"
     names.write_text("tench\nwild dog\ncat\n")
-    config = str(write_config(protocol={"kind": "class_scoring", "classes": str(names)}))
+    config = str(write_config(protocol={"task": "class_likelihood", "classes": str(names)}))
     main(["--config", config])
     names.write_text("tench\nwild dog\ncat\nred moss\n")
     with pytest.raises(SystemExit):

@@ -19,7 +19,7 @@ RATE = {"value": 0.25, "low": 0.2, "high": 0.3, "count": 250, "n": 1000}
 
 
 def report(**changes) -> dict:
-    protocol = {"kind": "open_world", "prompt": "paper", "answer_prefix": "", "hash": "0123456789ab", "name": "clean"}
+    protocol = {"task": "open_world", "prompt": "paper", "answer_prefix": "", "hash": "0123456789ab", "name": "clean"}
     values = {
         "name": "open", "label": "model", "model": "llava-hf/llava-1.5-7b-hf", "source": "imagenet_val", "paper": None,
         "accuracy": RATE, "protocol": protocol | changes.pop("protocol", {}), "frequency": None, "classes": [],
@@ -90,33 +90,33 @@ def test_a_result_stands_beside_its_rows_with_interval_n_and_protocol(board, tmp
 @pytest.mark.parametrize(
     ("protocol", "found"),
     [
-        ({"kind": "open_world", "prompt": "identify"}, {"table2/identify"}),
+        ({"task": "open_world", "prompt": "identify"}, {"table2/identify"}),
         (
-            {"kind": "open_world", "prompt": "paper", "synonyms": "imagenet", "name": "paper"},
+            {"task": "open_world", "prompt": "paper", "synonyms": "imagenet", "name": "paper"},
             {"table8/with_synonyms"},
         ),
         (
-            {"kind": "open_world", "prompt": "paper", "synonyms": "auto", "name": "clean"},
+            {"task": "open_world", "prompt": "paper", "synonyms": "auto", "name": "clean"},
             {"table8/with_synonyms", "table1/open_world", "table2/base", "table2/direct"},
         ),
-        ({"kind": "closed_world", "prompt": "paper", "order": "fixed"}, {"table2/fixed_order"}),
-        ({"kind": "closed_world", "prompt": "paper"}, {"table1/closed_world", "table2/random_order"}),
+        ({"task": "closed_world", "prompt": "paper", "order": "fixed"}, {"table2/fixed_order"}),
+        ({"task": "closed_world", "prompt": "paper"}, {"table1/closed_world", "table2/random_order"}),
         (
-            {"kind": "closed_world", "prompt": "paper", "answer_prefix": "Let's think step by step."},
+            {"task": "closed_world", "prompt": "paper", "answer_prefix": "Let's think step by step."},
             {"table2/random_order_cot"},
         ),
-        ({"kind": "closed_world", "prompt": "paper", "candidates": 20}, {"table9/candidates_20"}),
-        ({"kind": "class_scoring", "prompt": "paper", "rule": "mean"}, {"table2/mean"}),
-        ({"kind": "class_scoring", "prompt": "paper", "rule": "mean", "candidates": 20}, set()),
-        ({"kind": "class_scoring", "prompt": "identify", "rule": "sum"}, set()),
-        ({"kind": "class_scoring", "prompt": "paper", "rule": "sum", "answer_prefix": "Think step by step."}, set()),
+        ({"task": "closed_world", "prompt": "paper", "candidates": 20}, {"table9/candidates_20"}),
+        ({"task": "class_likelihood", "prompt": "paper", "rule": "mean"}, {"table2/mean"}),
+        ({"task": "class_likelihood", "prompt": "paper", "rule": "mean", "candidates": 20}, set()),
+        ({"task": "class_likelihood", "prompt": "identify", "rule": "sum"}, set()),
+        ({"task": "class_likelihood", "prompt": "paper", "rule": "sum", "answer_prefix": "Think step by step."}, set()),
         (
-            {"kind": "closed_world", "prompt": "paper", "candidates": 20, "answer_prefix": "Think step by step."},
+            {"task": "closed_world", "prompt": "paper", "candidates": 20, "answer_prefix": "Think step by step."},
             set(),
         ),
-        ({"kind": "open_world", "prompt": "identify", "synonyms": "auto"}, set()),
-        ({"kind": "multiple_choice"}, {"table5"}),
-        ({"kind": "multiple_choice", "show_image": False}, set()),
+        ({"task": "open_world", "prompt": "identify", "synonyms": "auto"}, set()),
+        ({"task": "multiple_choice"}, {"table5"}),
+        ({"task": "multiple_choice", "show_image": False}, set()),
     ],
 )
 def test_the_protocol_says_which_experiment_it_is(protocol, found):
@@ -138,17 +138,17 @@ def trained(*sources: str, mode: str = "projector") -> dict:
         ),
         (["flowers102_train"], {}, "caltech101_test", set()),
         (["flowers102_captions"], {"prompt": "caption"}, "flowers102_test", {"table4/captions/LLaVA1.5-7B/Flowers102"}),
-        (["flowers102_train"], {"kind": "closed_world"}, "flowers102_test", set()),
+        (["flowers102_train"], {"task": "closed_world"}, "flowers102_test", set()),
         (
             ["imagenet_train", "llava_instruct"], {}, "imagenet_val",
             {"section4.3/LLaVA1.5-7B finetuned on ImageNet+LLaVA/ImageNet"},
         ),
         (
-            ["imagenet_train", "llava_instruct"], {"kind": "multiple_choice"}, "imagewikiqa",
+            ["imagenet_train", "llava_instruct"], {"task": "multiple_choice"}, "imagewikiqa",
             {"table5/LLaVA1.5-7B finetuned on ImageNet+LLaVA/ImageWikiQA"},
         ),
         (
-            ["imagenet_train"], {"kind": "multiple_choice"}, "imagewikiqa",
+            ["imagenet_train"], {"task": "multiple_choice"}, "imagewikiqa",
             {"table5/LLaVA1.5-7B finetuned on ImageNet/ImageWikiQA"},
         ),
     ],
@@ -182,12 +182,12 @@ def test_a_presets_row_becomes_that_of_the_model_that_was_asked():
 @pytest.mark.parametrize(
     ("preset", "protocol", "expected"),
     [
-        ("table1/closed_world", {"kind": "closed_world", "candidates": 20}, "table9/candidates_20/LLaVA1.5-7B"),
-        ("table1/closed_world", {"kind": "closed_world", "candidates": 7}, None),
-        ("table1/closed_world", {"kind": "closed_world", "order": "fixed"}, "table2/fixed_order/LLaVA1.5-7B"),
+        ("table1/closed_world", {"task": "closed_world", "candidates": 20}, "table9/candidates_20/LLaVA1.5-7B"),
+        ("table1/closed_world", {"task": "closed_world", "candidates": 7}, None),
+        ("table1/closed_world", {"task": "closed_world", "order": "fixed"}, "table2/fixed_order/LLaVA1.5-7B"),
         ("table1/open_world", {"prompt": "identify"}, "table2/identify/LLaVA1.5-7B"),
         ("table1/open_world", {"prompt": "caption"}, None),
-        ("table1/open_world", {"kind": "class_scoring", "rule": "mean"}, "table2/mean/LLaVA1.5-7B"),
+        ("table1/open_world", {"task": "class_likelihood", "rule": "mean"}, "table2/mean/LLaVA1.5-7B"),
         ("table2/base", {}, "table2/base/LLaVA1.5-7B"),
     ],
 )
@@ -198,7 +198,7 @@ def test_a_presets_row_becomes_that_of_the_experiment_that_was_made(preset, prot
 
 def test_the_class_told_and_the_image_hidden_have_rows_of_their_own():
     with_class, quiz = "table5/LLaVA1.5-7B with class/ImageWikiQA", "table5/LLaVA1.5-7B/ImageWikiQA"
-    asked = {"source": "imagewikiqa", "kind": "multiple_choice"}
+    asked = {"source": "imagewikiqa", "task": "multiple_choice"}
     assert row_of(quiz, **asked, name_class=True) == row_of(with_class, **asked, name_class=True) == with_class
     assert row_of(with_class, **asked) == quiz
     assert row_of(quiz, **asked, show_image=False) is None  # the paper has GPT4's alone
@@ -303,7 +303,7 @@ def test_a_tower_or_states_of_a_trained_model_or_by_other_items_are_beside_no_ro
 
 def test_the_frequency_of_another_question_is_beside_no_row():
     frequency = {"spearman": 0.7, "pearson": 0.3, "classes": 2, "log_bins": []}
-    for protocol in ({"prompt": "identify"}, {"kind": "closed_world"}):
+    for protocol in ({"prompt": "identify"}, {"task": "closed_world"}):
         assert rows_of_correlation(report(frequency=frequency, protocol=protocol), paper_numbers()) == {}
 
 

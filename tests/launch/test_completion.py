@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parents[2]
         (["train", "--num"], ["--num_gpus", "--num_nodes"]),
         (["train", "--config", "a.yaml", "--resume", ""], ["auto"]),
         (["eval", "run", "--report"], ["--report-only"]),
-        (["eval", "run", "--set", "protocol.ki"], ["protocol.kind="]),
+        (["eval", "run", "--set", "protocol.tas"], ["protocol.task="]),
         (["train", "--config", "a.yaml", "--set", "optim.lr_pro"], ["optim.lr_projector="]),
         (["train", "--config", "a.yaml", "--set", "data.sou"], ["data.sources."]),
         (["launch", "submit", "--from", "ev"], []),  # its values are named, not written, where the option is
@@ -91,7 +91,7 @@ def test_bash_completes_commands_options_settings_and_configs(tmp_path):
     assert in_bash(tmp_path, "la") == ["launch"]
     assert in_bash(tmp_path, "eval", "comp") == ["compare"]
     assert in_bash(tmp_path, "eval", "run", "--pri") == ["--print-config"]
-    assert in_bash(tmp_path, "eval", "run", "--set", "protocol.ki") == ["protocol.kind="]
+    assert in_bash(tmp_path, "eval", "run", "--set", "protocol.tas") == ["protocol.task="]
     assert in_bash(tmp_path, "train", "--config", "configs/dem") == [
         "configs/demo.yaml",
         "configs/demo_classification.yaml",

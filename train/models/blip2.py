@@ -48,7 +48,7 @@ class Blip2Family:
 
     own = PromptStyle("question")
     official = PromptStyle(
-        "question", class_prefix="A", prefix_in_question=True, answer_delimiter="Answer:", class_ids="shifted"
+        "question", class_prefix="A", prefix_in_question=True, answer_delimiter="Answer:", class_ids="misaligned"
     )
 
     def end_token(self, config: Any) -> int | None:

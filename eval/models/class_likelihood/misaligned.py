@@ -28,13 +28,13 @@ from eval.models.generate import Prompt, TextPredictor
 GROUP = 32  # names forwarded at a time behind one prompt
 
 
-class ShiftedNames:
+class MisalignedNames:
     """Names after `turns`, by the ids they have alone."""
 
-    def __init__(self, predictor: TextPredictor, turns: tuple[Turn, ...], names: tuple[str, ...], terminator: bool):
+    def __init__(self, predictor: TextPredictor, turns: tuple[Turn, ...], names: tuple[str, ...], score_eos: bool):
         """Cut the names into tokens, in context and alone. Raises `ConfigError` where an end token is asked for."""
-        if terminator:
-            raise ConfigError("protocol.class_ids shifted scores no end token; set protocol.terminator=false")
+        if score_eos:
+            raise ConfigError("protocol.class_ids misaligned scores no end token; set protocol.score_eos=false")
         self.predictor = predictor
         self.inside = answer_tokens(predictor.renderer, turns, predictor.answer_prefix, names)
         tokenizer = predictor.renderer.tokenizer

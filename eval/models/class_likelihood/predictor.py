@@ -14,7 +14,7 @@ from data_prep.prompts import classification_prompt, image_question
 from data_prep.sample import IMAGE_PLACEHOLDER, Turn
 from eval.class_scores.rules import Floats, Rule, path_sums
 from eval.class_scores.table import ClassScoreTable, encode_scores, rule_of, rule_scores, write_class_scores
-from eval.models.class_likelihood.misaligned import ShiftedNames
+from eval.models.class_likelihood.misaligned import MisalignedNames
 from eval.models.class_likelihood.scorer import ClassScorer
 from eval.models.generate import Prompt, TextPredictor
 from eval.models.memory import NOT_FINITE, within_memory
@@ -38,10 +38,10 @@ class NameSums(Protocol):
 class TreeNames:
     """The names' own tokens in context, by one forward over their tree."""
 
-    def __init__(self, predictor: TextPredictor, turns: tuple[Turn, ...], names: tuple[str, ...], terminator: bool):
+    def __init__(self, predictor: TextPredictor, turns: tuple[Turn, ...], names: tuple[str, ...], score_eos: bool):
         """Cut the names into tokens."""
         self.scorer = ClassScorer(predictor)
-        self.trie = self.scorer.trie(turns, names, terminator)
+        self.trie = self.scorer.trie(turns, names, score_eos)
         self.lengths = tuple(map(len, self.trie.paths))
 
     def sums(self, prompts: Sequence[Prompt], rules: Sequence[Rule]) -> list[Floats]:
@@ -60,16 +60,16 @@ class ClassLikelihoodPredictor:
     def __init__(self, loaded: LoadedModel, protocol: ProtocolConfig, folder: EvalDir):
         """Cut the names into tokens, score them without an image, and write the folder's class sheet."""
         self.predictor = TextPredictor(loaded, protocol)
-        self.predictor.answer_prefix = self.predictor.words.class_prefix
+        self.predictor.answer_prefix = self.predictor.style.class_prefix
         self.rule = rule_of(protocol)
         self.rules = [LOG, LITERAL] if self.rule.literal else [LOG]
         self.names = load_class_list(protocol.classes or "").names
         turns = (Turn("human", image_question(classification_prompt(protocol.prompt))),)
         self.scored: NameSums
-        if self.predictor.words.class_ids == "shifted":
-            self.scored = ShiftedNames(self.predictor, turns, self.names, protocol.terminator)
+        if self.predictor.style.class_ids == "misaligned":
+            self.scored = MisalignedNames(self.predictor, turns, self.names, protocol.score_eos)
         else:
-            self.scored = TreeNames(self.predictor, turns, self.names, protocol.terminator)
+            self.scored = TreeNames(self.predictor, turns, self.names, protocol.score_eos)
         alone = tuple(Turn(turn.speaker, turn.text.replace(IMAGE_PLACEHOLDER, "").strip()) for turn in turns)
         priors = [sums[0] for sums in self.scored.sums([self.predictor.prompt(alone, None)], self.rules)]
         self.prior = priors[-1]

@@ -41,13 +41,13 @@ class ClassScorer:
         """Tokens that went through the language model so far: prompts, and inner nodes."""
         return self._prompt_tokens + self.scorer.tokens_forwarded
 
-    def trie(self, turns: tuple[Turn, ...], names: tuple[str, ...], terminator: bool = False) -> ClassTrie:
+    def trie(self, turns: tuple[Turn, ...], names: tuple[str, ...], score_eos: bool = False) -> ClassTrie:
         """The tree of `names` as answers to `turns`; the last one is kept, as most protocols ask all the same."""
-        key = (turns, names, terminator)
+        key = (turns, names, score_eos)
         if key not in self._tries:
             renderer = self.predictor.renderer
             tokens = answer_tokens(renderer, turns, self.predictor.answer_prefix, names)
-            self._tries = {key: ClassTrie(tokens, renderer.eos if terminator else None)}
+            self._tries = {key: ClassTrie(tokens, renderer.eos if score_eos else None)}
         return self._tries[key]
 
     def log_probs(self, prompts: Sequence[Prompt], trie: ClassTrie) -> Floats:

@@ -37,8 +37,8 @@ def test_equal_names_share_a_path_and_keep_an_entry_each():
     assert trie.paths == [[0, 1], [2], [0, 1]]
 
 
-def test_a_terminator_makes_every_end_a_token_of_its_own():
-    trie = ClassTrie(NAMES, terminator=2)
+def test_an_end_token_makes_every_end_a_token_of_its_own():
+    trie = ClassTrie(NAMES, eos=2)
     assert len(trie.inner) == 5  # every node of the names is followed by something
     assert [trie.tokens[end] for end in trie.ends] == [2, 2, 2, 2]
     assert len(set(trie.ends)) == 4  # "5 7" no longer is the beginning of "5 7 9"

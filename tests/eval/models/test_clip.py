@@ -42,7 +42,7 @@ def clip_config(write_config, tiny_clip, tmp_path):
     classes.write_text(json.dumps([*NAMES, "cat"]))
 
     def write(model=tiny_clip, **protocol):
-        return write_config(model=str(model), protocol={"kind": "zero_shot", "classes": str(classes)} | protocol)
+        return write_config(model=str(model), protocol={"task": "zero_shot", "classes": str(classes)} | protocol)
 
     return write
 
@@ -84,7 +84,7 @@ def test_sentences_are_embedded_once_for_all_images(clip_config, monkeypatch):
     calls = []
     original = clip.ClipTexts.embed
     monkeypatch.setattr(clip.ClipTexts, "embed", lambda self, texts: calls.append(texts) or original(self, texts))
-    main(["--config", str(clip_config(template="{} in a photo"))])
+    main(["--config", str(clip_config(class_sentence="{} in a photo"))])
     assert calls == [[f"{name} in a photo" for name in [*NAMES, "cat"]]]
 
 
@@ -101,15 +101,15 @@ def test_a_resumed_run_gives_the_same_scores(clip_config, tmp_path):
 def test_another_template_is_another_evaluation(clip_config, capsys):
     main(["--config", str(clip_config())])
     with pytest.raises(SystemExit):
-        main(["--config", str(clip_config(template="{}"))])
-    assert "template was 'a photo of a {}'" in capsys.readouterr().err
+        main(["--config", str(clip_config(class_sentence="{}"))])
+    assert "class_sentence was 'a photo of a {}'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("class_match", "value"), [("equal", False), ("match", True)])
 def test_the_authors_take_a_zebra_for_a_bra(class_match, value, tmp_path):
     classes = tmp_path / "names.json"
     classes.write_text(json.dumps(["bra", "zebra"]))
-    config = ProtocolConfig(kind="zero_shot", classes=str(classes), class_match=class_match, match="contains")
+    config = ProtocolConfig(task="zero_shot", classes=str(classes), class_match=class_match, match="contains")
     fields = {
         "id": "a",
         "prompt_hash": "",
@@ -126,18 +126,18 @@ def test_the_authors_take_a_zebra_for_a_bra(class_match, value, tmp_path):
 def test_a_clip_says_that_it_answers_no_question(write_config, tiny_clip, capsys):
     with pytest.raises(SystemExit):
         main(["--config", str(write_config(model=str(tiny_clip)))])
-    assert "protocol.kind zero_shot; it is open_world" in capsys.readouterr().err
+    assert "protocol.task zero_shot; it is open_world" in capsys.readouterr().err
 
 
 def test_a_llava_is_told_that_class_scoring_is_its_kind(clip_config, tiny_model, capsys):
     with pytest.raises(SystemExit):
         main(["--config", str(clip_config(model=tiny_model))])
-    assert "kind class_scoring scores all class names" in capsys.readouterr().err
+    assert "task class_likelihood scores all class names" in capsys.readouterr().err
 
 
 def test_a_name_that_does_not_fit_is_named(clip_config, tiny_clip, tmp_path):
     respondent = ClipEvalModel(tiny_clip, "fp32", "cpu")
-    with pytest.raises(Exception, match=r"longer than CLIP's 48 tokens; shorten protocol\.template"):
+    with pytest.raises(Exception, match=r"longer than CLIP's 48 tokens; shorten protocol\.class_sentence"):
         respondent.texts.embed(["qx" * 60])
 
 

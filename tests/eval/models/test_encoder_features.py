@@ -65,7 +65,7 @@ def test_eva_is_the_vision_half_of_a_blip_2_folder_with_its_weights(blip, pictur
 
 
 def test_a_clip_is_probed_from_config_to_rate(write_config, clip, tmp_path, capsys):
-    protocol = {"kind": "zero_shot", "classes": "flowers102"}
+    protocol = {"task": "zero_shot", "classes": "flowers102"}
     config = write_config(model=str(clip), protocol=protocol)
     probe(["--config", str(config), "--train", "pets"])
     result = json.loads((tmp_path / "answers" / "encoder" / "probe.json").read_text())
@@ -121,7 +121,7 @@ def test_zero_shot_stands_beside_table_1_and_9():
     from eval.paper.rows import rows_of_report
 
     report = {"model": "openai/clip-vit-large-patch14-336", "source": "imagenet_val", "label": "model", "paper": None}
-    protocol = {"kind": "zero_shot", "candidates": None}
+    protocol = {"task": "zero_shot", "candidates": None}
     assert rows_of_report(report | {"protocol": protocol}, paper_numbers()) == ["table1/closed_world/CLIP-L/ImageNet"]
     twenty = report | {"protocol": protocol | {"candidates": 20}}
     assert rows_of_report(twenty, paper_numbers()) == ["table9/candidates_20/CLIP-L/ImageNet"]

@@ -61,7 +61,7 @@ class Family:
         self.processor = transformers_processor(folder, name)
 
     def under(self, **protocol):
-        return TextPredictor(self.loaded, ProtocolConfig(**{"markup": MARKUP.get(self.name, "family")} | protocol))
+        return TextPredictor(self.loaded, ProtocolConfig(**{"template": MARKUP.get(self.name, "family")} | protocol))
 
     def prompt(self, number):
         return self.predictor.prompt((Turn("human", f"<image>\n{QUESTIONS[number]}"),), self.pictures[number])
@@ -182,7 +182,7 @@ def test_a_names_tokens_are_those_it_has_after_the_prompt(family):
 
 
 def test_probed_states_are_the_last_layers_and_a_place_beyond_the_prompt_is_none(family, write_config):
-    protocol = {"markup": MARKUP.get(family.name, "family"), "max_new_tokens": 8}
+    protocol = {"template": MARKUP.get(family.name, "family"), "max_new_tokens": 8}
     config, _ = load_config(EvalConfig, write_config(model=str(family.folder), source="pets", protocol=protocol))
     prompts = [family.prompt(number) for number in range(len(QUESTIONS))]
     found = LanguageModelStates(family.loaded, config).states(prompts)
@@ -193,7 +193,7 @@ def test_probed_states_are_the_last_layers_and_a_place_beyond_the_prompt_is_none
         outputs = outputs.language_model_outputs if "blip" in family.name else outputs
         states = outputs.hidden_states[-1][0]
         scale = float(states.abs().max())
-        for place, ours in zip(config.probe.places, found[number], strict=True):
+        for place, ours in zip(config.probe.token_positions, found[number], strict=True):
             length = len(prompt.input_ids)
             assert has(place, length) == (place == "mean" or -length <= int(place) < length)
             if not has(place, length):
@@ -214,16 +214,16 @@ def test_a_question_without_its_image_goes_through_the_language_model_alone(fami
 
 
 @pytest.mark.parametrize(
-    ("kind", "preset"),
+    ("task", "preset"),
     [
-        *((kind, None) for kind in ("open_world", "class_scoring", "multiple_choice")),
-        *(("class_scoring", preset) for preset in ("official", "paper", "clean")),
+        *((task, None) for task in ("open_world", "class_likelihood", "multiple_choice")),
+        *(("class_likelihood", preset) for preset in ("official", "paper", "clean")),
     ],
 )
-def test_an_evaluation_runs_with_every_preset(family, kind, preset, write_config, tmp_path, capsys):
+def test_an_evaluation_runs_with_every_preset(family, task, preset, write_config, tmp_path, capsys):
     (tmp_path / "classes.json").write_text(json.dumps(["tench", "wild dog", "cat"]))
-    protocol = {"kind": kind, "classes": str(tmp_path / "classes.json")}
-    source = "quiz" if kind == "multiple_choice" else "pets"
+    protocol = {"task": task, "classes": str(tmp_path / "classes.json")}
+    source = "quiz" if task == "multiple_choice" else "pets"
     file = write_config(model=str(family.folder), source=source, limit=3, protocol=protocol)
     evaluate(["--config", str(file), *(["--protocol", preset] if preset else [])])
     report = json.loads(next(tmp_path.rglob("report.json")).read_text())
@@ -252,7 +252,7 @@ def test_probing_runs_and_says_which_places_are_left_out(family, write_config, c
 def test_official_is_the_authors_text(families, picture, name, text):
     """`main_results/main.py` of github.com/yuhui-zh15/VLMClassifier."""
     family = Family(families[name], name, [picture(1)])
-    predictor = family.under(markup="official", system_prompt="official")
+    predictor = family.under(template="official", system_prompt="official")
     question = "What type of object is in this photo?"
     ours = predictor.prompt((Turn("human", f"<image>\n{question}"),), picture(1))
     theirs = family.processor(text=text.format(question), images=decode_rgb(picture(1)), return_tensors="pt")
@@ -260,7 +260,7 @@ def test_official_is_the_authors_text(families, picture, name, text):
 
 
 def test_official_reasons_in_blips_question_and_in_the_others_answer(families, picture):
-    cot = {"markup": "official", "system_prompt": "official", "answer_prefix": "think step by step ."}
+    cot = {"template": "official", "system_prompt": "official", "answer_prefix": "think step by step ."}
     blip, mistral = (Family(families[name], name, [picture(1)]) for name in ("blip-2", "llava_next_mistral"))
     prompts = [f.under(**cot).prompt((Turn("human", "<image>\nIdentify"),), picture(1)) for f in (blip, mistral)]
     texts = [
@@ -287,7 +287,7 @@ def test_tiles_and_their_tokens_are_those_of_transformers(families, size):
 @pytest.mark.parametrize(
     ("name", "protocol", "message"),
     [
-        ("blip-2", {"markup": "llava"}, "llava is none of BLIP-2's: question, plain"),
+        ("blip-2", {"template": "llava"}, "llava is none of BLIP-2's: question, plain"),
         ("blip-2", {"system_prompt": "vicuna_v1"}, "no place for a system prompt"),
         ("llava_next", {"image_mode": "pad"}, "set image_mode to export"),
         ("instructblip", {"image_mode": "crop"}, "set image_mode to export"),
@@ -341,10 +341,10 @@ def test_flash_attention_is_not_asked_of_a_q_former(families, monkeypatch):
 def test_a_model_by_its_hub_id_stands_beside_its_own_rows_of_the_paper(place, model):
     known = {row: number.value for row, number in paper_numbers().items()}
     preset = "table1/open_world/LLaVA1.5-7B/ImageNet"
-    asked = {"source": "imagenet_val", "protocol": {"kind": "open_world", "prompt": "paper"}}
+    asked = {"source": "imagenet_val", "protocol": {"task": "open_world", "prompt": "paper"}}
     asked["system"] = asdict(System(place)) | {"finetuned": False}
     assert own_row(preset, asked, known) == f"table1/open_world/{model}/ImageNet"
     report = {"model": place, "source": "flowers102_test", "paper": {"row": preset.replace("ImageNet", "Flowers102")}}
-    rows = rows_of_report(report | {"protocol": {"kind": "closed_world", "prompt": "paper"}}, known)
+    rows = rows_of_report(report | {"protocol": {"task": "closed_world", "prompt": "paper"}}, known)
     assert f"table1/closed_world/{model}/Flowers102" in rows
     assert not any("LLaVA1.5-7B" in row for row in rows)

@@ -77,7 +77,7 @@ def loaded_with_padding(folder):
 @pytest.mark.parametrize("side", ["right", "processor"])
 def test_a_batch_padded_on_the_right_answers_as_transformers_processor_and_generate_do(families, picture, name, side):
     loaded = loaded_with_padding(families[name])
-    config = ProtocolConfig(markup="hf" if name == "llava_next" else "family", padding_side=side, max_new_tokens=6)
+    config = ProtocolConfig(template="hf" if name == "llava_next" else "family", padding_side=side, max_new_tokens=6)
     predictor = TextPredictor(loaded, config)
     pictures = [picture(number, size) for number, size in enumerate(SIZES)]
     prompts = [predictor.prompt(turns(q), image) for q, image in zip(QUESTIONS, pictures, strict=True)]
@@ -146,7 +146,7 @@ def test_only_answers_that_are_written_depend_on_their_neighbours():
     assert neighbours_matter(ProtocolConfig(padding_side="processor"), pads_right=True)
     assert not neighbours_matter(ProtocolConfig(padding_side="processor"), pads_right=False)
     assert not neighbours_matter(ProtocolConfig(), pads_right=True)
-    scoring = ProtocolConfig(kind="class_scoring", classes="imagenet", padding_side="right")
+    scoring = ProtocolConfig(task="class_likelihood", classes="imagenet", padding_side="right")
     assert not neighbours_matter(scoring, pads_right=True)
 
 
@@ -194,7 +194,7 @@ def test_answers_of_right_padded_batches_are_the_same_cut_short_and_shared_out(
 ):
     classes = tmp_path / "classes.txt"
     classes.write_text("tench\nwild dog\ncat\nred moss bark\n")
-    protocol = {"kind": "closed_world", "classes": str(classes), "candidates": 2, "padding_side": "right"}
+    protocol = {"task": "closed_world", "classes": str(classes), "candidates": 2, "padding_side": "right"}
 
     def run(output: str, *arguments: str, **settings) -> dict[str, str]:
         values = {"model": str(families["blip-2"]), "output": str(tmp_path / output), "protocol": protocol} | settings

@@ -13,7 +13,7 @@ from eval.run import main
 
 def test_without_the_package_one_line_says_what_to_install(write_config, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "open_clip", None)
-    protocol = {"kind": "zero_shot", "classes": "flowers102"}
+    protocol = {"task": "zero_shot", "classes": "flowers102"}
     with pytest.raises(SystemExit):
         main(["--config", str(write_config(model="open_clip:EVA01-g-14/laion400m_s11b_b41k", protocol=protocol))])
     assert "pip install 'vlm-classify[eva]'" in capsys.readouterr().err
@@ -50,7 +50,7 @@ def test_the_nearest_sentence_wins(monkeypatch, write_config, tmp_path, picture)
     module = SimpleNamespace(create_model_from_pretrained=create, get_tokenizer=lambda name: tokenizer)
     monkeypatch.setitem(sys.modules, "open_clip", module)
     (tmp_path / "names.txt").write_text("tench\nwild dog\ncat\n")
-    protocol = {"kind": "zero_shot", "classes": str(tmp_path / "names.txt")}
+    protocol = {"task": "zero_shot", "classes": str(tmp_path / "names.txt")}
     main(["--config", str(write_config(model="open_clip:EVA01-g-14/some_weights", protocol=protocol))])
     assert seen == [("EVA01-g-14", "some_weights")]
     lines = (tmp_path / "answers" / "predictions-00000.jsonl").read_text().splitlines()

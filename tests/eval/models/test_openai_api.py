@@ -156,7 +156,7 @@ def test_without_an_address_nothing_is_asked(ask, capsys, monkeypatch):
 def test_the_closed_world_lists_the_candidates_and_reasoning_ends_the_question(serve, ask, tmp_path):
     server = serve(completion("a cat"))
     (tmp_path / "names.txt").write_text("tench\nwild dog\ncat\n")
-    protocol = {"kind": "closed_world", "classes": str(tmp_path / "names.txt"), "candidates": 2}
+    protocol = {"task": "closed_world", "classes": str(tmp_path / "names.txt"), "candidates": 2}
     ask(protocol=protocol | {"answer_prefix": "Let's think step by step.", "system_prompt": "Be brief."})
     for request, text in zip(server.requests, server.texts(), strict=True):
         assert text.startswith(f'{OPEN} Choose one from "')
@@ -167,19 +167,19 @@ def test_the_closed_world_lists_the_candidates_and_reasoning_ends_the_question(s
 
 def test_multiple_choice_with_and_without_the_image(serve, ask):
     server = serve(completion("The answer is B."))
-    folder = ask(source="quiz", protocol={"kind": "multiple_choice"})
+    folder = ask(source="quiz", protocol={"task": "multiple_choice"})
     assert report(folder)["accuracy"]["count"] == 2
     assert all(text.startswith("What is this object?\nA. red") for text in server.texts())
     assert len(server.images()) == 8
     server.requests.clear()
-    ask(source="quiz", output=str(folder / "blind"), protocol={"kind": "multiple_choice", "show_image": False})
+    ask(source="quiz", output=str(folder / "blind"), protocol={"task": "multiple_choice", "show_image": False})
     assert {type(r["messages"][0]["content"]) for r in server.requests} == {str}
 
 
 def test_class_scoring_needs_more_than_words(serve, ask, capsys):
     serve(completion())
     with pytest.raises(SystemExit):
-        ask(protocol={"kind": "class_scoring", "classes": "flowers102"})
+        ask(protocol={"task": "class_likelihood", "classes": "flowers102"})
     assert "returns text only" in capsys.readouterr().err
 
 

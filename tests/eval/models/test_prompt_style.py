@@ -7,7 +7,7 @@ import pytest
 from configs.protocol import ProtocolConfig
 from data_prep.sample import Turn
 from eval.models.generate import TextPredictor
-from eval.models.prompt_style import words_for
+from eval.models.prompt_style import resolve_style
 from train.chat.conversation import IMAGE_INDEX
 from train.chat.render import ChatRenderer
 from train.chat.templates import VICUNA_V1
@@ -21,7 +21,7 @@ TURNS = (Turn("human", "<image>\nWhat type of object is in this photo ?"),)
 
 def words(folder, **protocol):
     loaded = load_model(str(folder), None, "fp32", "sdpa")
-    return words_for(ProtocolConfig(**protocol), loaded.family, loaded.model.config)
+    return resolve_style(ProtocolConfig(**protocol), loaded.family, loaded.model.config)
 
 
 def authors_prompt(system: str, question: str, answer: str | None) -> str:
@@ -37,7 +37,7 @@ def authors_prompt(system: str, question: str, answer: str | None) -> str:
 def test_the_doubled_turn_is_the_authors_text_and_only_where_an_answer_is_begun(tiny_model, answer):
     predictor = TextPredictor(
         load_model(str(tiny_model), None, "fp32", "sdpa"),
-        ProtocolConfig(markup="llava_doubled", system_prompt="the photo", answer_prefix=answer or ""),
+        ProtocolConfig(template="llava_doubled", system_prompt="the photo", answer_prefix=answer or ""),
     )
     ids = predictor.renderer.render_question(TURNS, predictor.answer_prefix)
     before, after = authors_prompt("the photo", TURNS[0].text, answer).split("<image>")
@@ -48,11 +48,11 @@ def test_the_doubled_turn_is_the_authors_text_and_only_where_an_answer_is_begun(
     assert ("ASSISTANT:ASSISTANT:" in after) is (answer is not None)
 
 
-def test_official_ids_are_shifted_for_blip_and_those_in_context_elsewhere(tiny_model, families):
+def test_official_ids_are_misaligned_for_blip_and_those_in_context_elsewhere(tiny_model, families):
     assert words(tiny_model, class_ids="official").class_ids == "in_context"
-    assert words(families["blip-2"], class_ids="official").class_ids == "shifted"
+    assert words(families["blip-2"], class_ids="official").class_ids == "misaligned"
     assert words(families["blip-2"]).class_ids == "in_context"
-    assert words(tiny_model, class_ids="shifted").class_ids == "shifted"
+    assert words(tiny_model, class_ids="misaligned").class_ids == "misaligned"
 
 
 def test_every_family_names_the_text_that_the_authors_split_at(tiny_model, families):
@@ -73,9 +73,9 @@ def test_the_doubled_turn_in_llamas_tokens_ends_with_the_space_of_the_authors_te
     if not place.exists():
         pytest.skip("needs the LLaMA tokenizer")
     tokenizer, think = load_tokenizer(place), "Let's think step by step."
-    protocol = ProtocolConfig(markup="llava_doubled", system_prompt="vicuna_v1", answer_prefix=think)
-    words = words_for(protocol, LlavaFamily(), None)
-    ids = ChatRenderer(tokenizer, words.markup, words.system_prompt).render_question(TURNS, words.answer_prefix)
+    protocol = ProtocolConfig(template="llava_doubled", system_prompt="vicuna_v1", answer_prefix=think)
+    words = resolve_style(protocol, LlavaFamily(), None)
+    ids = ChatRenderer(tokenizer, words.template, words.system_prompt).render_question(TURNS, words.answer_prefix)
     before, after = authors_prompt(VICUNA_V1, TURNS[0].text, think).split("<image>")
     expected = [1, *tokenizer(before, add_special_tokens=False)["input_ids"], IMAGE_INDEX]
     assert ids == [*expected, *tokenizer(after, add_special_tokens=False)["input_ids"]]

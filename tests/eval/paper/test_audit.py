@@ -63,13 +63,13 @@ def test_the_command_prints_a_line_a_setting_and_marks_what_differs(capsys, tmp_
                                 "official_finetuned_blip", "paper"]  # fmt: skip
     told = {line[2:].split()[0]: line for line in lines[1:45] if len(line.split()) > 3}
     assert told["match"].split() == ["*", "match", "D2", "D13", "word", "contains", "exact", "contains", "contains"]
-    assert not told["kind"].startswith("*")
+    assert not told["task"].startswith("*")
     own = tmp_path / "own.yaml"
-    own.write_text("protocol: {match: word, class_ids: shifted}\n")
+    own.write_text("protocol: {match: word, class_ids: misaligned}\n")
     main(["paper", str(own), "--json"])
     values = json.loads(capsys.readouterr().out)
     found = {setting["setting"]: setting for setting in values["settings"]}
-    assert found["protocol.class_ids"]["values"] == {"paper": "in_context", str(own): "shifted"}
+    assert found["protocol.class_ids"]["values"] == {"paper": "in_context", str(own): "misaligned"}
     assert found["protocol.class_ids"]["differs"] and found["protocol.class_ids"]["audit"] == ["D6"]
     assert len(values["audit"]) == 23
 

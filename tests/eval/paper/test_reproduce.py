@@ -23,9 +23,9 @@ ASKED = ("open", "identify", "main_object", "closed", "closed_fixed", "closed_co
 def world(tmp_path, data_section, monkeypatch):
     """Data sets `pets` and `quiz` as YAML files, in an empty working folder."""
     monkeypatch.chdir(tmp_path)
-    for name, kind in (("pets", "open_world"), ("quiz", "multiple_choice")):
+    for name, task in (("pets", "open_world"), ("quiz", "multiple_choice")):
         lines = [f"name: {name}", "model: none", f"source: {name}", "dtype: fp32", "batch_size: 4"]
-        lines += [f"protocol: {{kind: {kind}, max_new_tokens: 4}}", data_section]
+        lines += [f"protocol: {{task: {task}, max_new_tokens: 4}}", data_section]
         lines += ["probe_source: pets", "frequency_sources: [pets]"] if name == "pets" else []
         (tmp_path / f"{name}.yaml").write_text("\n".join(lines))
     return tmp_path

@@ -13,7 +13,7 @@ from eval.paper.results import collect
 from eval.scoreboard import main
 
 RATE = {"value": 0.25, "low": 0.2, "high": 0.3, "count": 250, "n": 1000}
-PROTOCOL = {"kind": "open_world", "prompt": "paper", "answer_prefix": "", "hash": "0123456789ab", "name": "paper"}
+PROTOCOL = {"task": "open_world", "prompt": "paper", "answer_prefix": "", "hash": "0123456789ab", "name": "paper"}
 MODEL = {"model": "llava-hf/llava-1.5-7b-hf", "label": "model", "source": "imagenet_val", "paper": None}
 
 
@@ -35,10 +35,10 @@ def write_report(folder: Path, value: float, model: dict = MODEL, **changes: obj
 def test_improvement_and_relative_error_are_derived_from_two_results(tmp_path):
     write_report(tmp_path / "a", 0.20)
     write_report(tmp_path / "b", 0.23, protocol={"synonyms": "imagenet"})
-    closed = {"kind": "closed_world", "candidates": 20}
+    closed = {"task": "closed_world", "candidates": 20}
     write_report(tmp_path / "c", 0.80, protocol=closed)
     clip = MODEL | {"model": "openai/clip-vit-large-patch14-336"}
-    write_report(tmp_path / "d", 0.95, model=clip, protocol=closed | {"kind": "zero_shot"})
+    write_report(tmp_path / "d", 0.95, model=clip, protocol=closed | {"task": "zero_shot"})
     rows = collect([tmp_path], paper_numbers()).rows
     assert rows["table8/improvement/LLaVA1.5-7B/ImageNet"][0].value == pytest.approx(0.03)
     assert rows["figure4/candidates_20/LLaVA1.5-7B/ImageNet"][0].value == pytest.approx(4.0)

@@ -95,7 +95,7 @@ def test_the_report_says_how_it_was_asked(evaluation):
     text = evaluation[0].report("md").read_text()
     assert report["protocol"]["hash"] in text
     assert "| prompt | paper |" in text
-    assert "| markup | family |" in text
+    assert "| template | family |" in text
 
 
 def test_a_class_of_the_list_that_no_item_has_is_known_where_it_is_named_instead(evaluation, tmp_path):

@@ -34,7 +34,7 @@ def authors_choices(labels: list[str], classes: list[str], n_labels: int) -> lis
 @pytest.mark.parametrize("items", [3, 60])
 def test_the_stream_draws_what_an_uninterrupted_run_of_the_authors_draws(count, items):
     labels = [CLASSES[(3 * number) % len(CLASSES)] for number in range(items)]
-    config = ProtocolConfig(kind="closed_world", classes="x", candidates=count, candidate_draw="stream")
+    config = ProtocolConfig(task="closed_world", classes="x", candidates=count, candidate_draw="stream")
     expected = authors_choices(labels, CLASSES, count or len(set(CLASSES)))
     for number, label in enumerate(labels):
         shown = shown_candidates(config, CLASSES, label, f"item/{number}", (number, items))
@@ -46,7 +46,7 @@ def test_the_stream_of_a_large_class_list_is_the_authors_too():
     """random.sample takes another way there."""
     classes = [f"class {number}" for number in range(1000)]
     labels = [classes[7 * number] for number in range(40)]
-    config = ProtocolConfig(kind="closed_world", classes="x", candidates=20, candidate_draw="stream")
+    config = ProtocolConfig(task="closed_world", classes="x", candidates=20, candidate_draw="stream")
     for number, expected in enumerate(authors_choices(labels, classes, 20)):
         shown = shown_candidates(config, classes, labels[number], "", (number, 40))
         assert [classes[index] for index in shown] == expected
@@ -54,13 +54,13 @@ def test_the_stream_of_a_large_class_list_is_the_authors_too():
 
 def test_a_fixed_order_is_the_lists_whoever_draws():
     for draw in ("item", "stream"):
-        config = ProtocolConfig(kind="closed_world", classes="x", candidates=4, order="fixed", candidate_draw=draw)
+        config = ProtocolConfig(task="closed_world", classes="x", candidates=4, order="fixed", candidate_draw=draw)
         shown = shown_candidates(config, CLASSES, "ox", "a", (0, 5))
         assert shown == sorted(shown)
 
 
 def test_items_without_a_place_have_no_stream():
-    config = ProtocolConfig(kind="closed_world", classes="x", candidates=4, candidate_draw="stream")
+    config = ProtocolConfig(task="closed_world", classes="x", candidates=4, candidate_draw="stream")
     with pytest.raises(RunError, match="ask again, or set it to item"):
         shown_candidates(config, CLASSES, "ox", "a", None)
 
@@ -73,7 +73,7 @@ def classes(tmp_path):
 
 
 def test_stored_scores_are_judged_by_the_stream_without_the_data(write_config, tmp_path, classes, capsys):
-    protocol = {"kind": "class_scoring", "classes": classes, "candidate_draw": "stream"}
+    protocol = {"task": "class_likelihood", "classes": classes, "candidate_draw": "stream"}
     config = str(write_config(protocol=protocol))
     main(["--config", config])
     folder = EvalDir(tmp_path / "answers")
@@ -81,7 +81,7 @@ def test_stored_scores_are_judged_by_the_stream_without_the_data(write_config, t
     assert sorted(record.source_index for record in records) == [(number, 15) for number in range(15)]
     main(["--config", config, "--report-only", "--set", "protocol.candidates=2"])
     assert json.loads(folder.report("json").read_text())["accuracy"]["n"] == 15
-    older = {"kind": "class_scoring", "classes": classes, "candidates": 2}
+    older = {"task": "class_likelihood", "classes": classes, "candidates": 2}
     main(["--config", str(write_config(protocol=older, output=str(tmp_path / "older")))])
     assert "source_index" not in EvalDir(tmp_path / "older").predictions(0).read_text()
     stream = ["--set", "protocol.candidate_draw=stream"]
@@ -91,7 +91,7 @@ def test_stored_scores_are_judged_by_the_stream_without_the_data(write_config, t
 
 
 def test_what_is_asked_under_the_stream_survives_a_cut(write_config, tmp_path, classes):
-    protocol = {"kind": "closed_world", "classes": classes, "candidates": 2, "candidate_draw": "stream"}
+    protocol = {"task": "closed_world", "classes": classes, "candidates": 2, "candidate_draw": "stream"}
     config = str(write_config(protocol=protocol))
     main(["--config", config])
     folder = EvalDir(tmp_path / "answers")

@@ -35,7 +35,7 @@ def judge(tmp_path):
     write_class_scores(folder, SHEET)
 
     def score(target: str = "cat", **settings):
-        protocol = make_task(ProtocolConfig(kind="class_scoring", classes=str(classes), **settings))
+        protocol = make_task(ProtocolConfig(task="class_likelihood", classes=str(classes), **settings))
         lines = [stored(item, target) for item in SUMS]
         protocol.prepare(folder, lines)
         return [protocol.score(line) for line in lines]
@@ -82,7 +82,7 @@ def test_a_class_that_shares_its_name_is_right_by_name(judge):
 def test_an_evaluation_by_class_scoring_stores_all_and_reports_every_rule(write_config, tmp_path, capsys):
     classes = tmp_path / "pets.json"
     classes.write_text(json.dumps(["tench", "wild dog", "cat", "red moss"]))
-    protocol = {"kind": "class_scoring", "classes": str(classes)}
+    protocol = {"task": "class_likelihood", "classes": str(classes)}
     config = str(write_config(protocol=protocol))
     main(["--config", config])
     folder = EvalDir(tmp_path / "answers")
@@ -100,7 +100,7 @@ def test_an_evaluation_by_class_scoring_stores_all_and_reports_every_rule(write_
 def test_other_questions_are_not_mixed_with_stored_scores(write_config, tmp_path, capsys):
     classes = tmp_path / "pets.json"
     classes.write_text(json.dumps(["tench", "wild dog", "cat"]))
-    protocol = {"kind": "class_scoring", "classes": str(classes)}
+    protocol = {"task": "class_likelihood", "classes": str(classes)}
     main(["--config", str(write_config(protocol=protocol, limit=2))])
     with pytest.raises(SystemExit):
         main(["--config", str(write_config(protocol=protocol | {"class_prefix": "the photo"}, limit=2))])
@@ -112,7 +112,7 @@ def test_answers_asked_for_probabilities_serve_both_readings_and_others_say_what
 ):
     classes = tmp_path / "pets.json"
     classes.write_text(json.dumps(["tench", "wild dog", "cat", "red moss bark"]))
-    protocol = {"kind": "class_scoring", "classes": str(classes)}
+    protocol = {"task": "class_likelihood", "classes": str(classes)}
     literal = ["--set", "protocol.token_scores=probability", "--set", "protocol.rule=sum"]
     main(["--config", str(write_config(protocol=protocol)), *literal])
     folder = EvalDir(tmp_path / "answers")
@@ -136,11 +136,11 @@ def test_answers_asked_for_probabilities_serve_both_readings_and_others_say_what
     assert "ask again: such answers serve both" in capsys.readouterr().err
 
 
-def test_a_dry_run_tells_what_shifted_ids_cost(write_config, tmp_path, capsys):
+def test_a_dry_run_tells_what_misaligned_ids_cost(write_config, tmp_path, capsys):
     classes = tmp_path / "pets.json"
     classes.write_text(json.dumps(["tench", "wild dog", "cat", "red moss"]))
-    config = str(write_config(protocol={"kind": "class_scoring", "classes": str(classes)}))
+    config = str(write_config(protocol={"task": "class_likelihood", "classes": str(classes)}))
     main(["--config", config, "--dry-run"])
     assert "forwards" not in capsys.readouterr().out
-    main(["--config", config, "--dry-run", "--set", "protocol.class_ids=shifted"])
+    main(["--config", config, "--dry-run", "--set", "protocol.class_ids=misaligned"])
     assert "60 forwards of prompt and name, one for each of 4 names" in capsys.readouterr().out

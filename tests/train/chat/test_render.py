@@ -110,7 +110,7 @@ def test_a_markup_without_a_place_for_it_refuses_a_system_prompt_and_a_second_qu
 
 
 def test_the_schema_offers_every_markup_there_is():
-    choices = next(field for field in fields(ProtocolConfig) if field.name == "markup").metadata["choices"]
+    choices = next(field for field in fields(ProtocolConfig) if field.name == "template").metadata["choices"]
     assert set(choices) == {"family", "official", *CHAT_TEMPLATES}
 
 

@@ -11,7 +11,7 @@ from configs.run_dir import EvalDir
 from data_prep.sample import Turn
 from eval.class_scores.table import decode_scores
 from eval.models.class_likelihood import misaligned
-from eval.models.class_likelihood.misaligned import ShiftedNames
+from eval.models.class_likelihood.misaligned import MisalignedNames
 from eval.models.class_likelihood.predictor import LITERAL, LOG, ClassLikelihoodPredictor
 from eval.models.generate import TextPredictor
 from train.models.loading import load_model
@@ -27,7 +27,7 @@ def predictor(families):
 
 
 def made(folder):
-    made = TextPredictor(load_model(str(folder), None, "fp32", "sdpa"), ProtocolConfig(markup="family"))
+    made = TextPredictor(load_model(str(folder), None, "fp32", "sdpa"), ProtocolConfig(template="family"))
     made.answer_prefix = "A"
     return made
 
@@ -51,7 +51,7 @@ def authors_loop(folder, pixels: torch.Tensor | None, queries: int) -> list[list
 @pytest.mark.parametrize("group", [1, 4, 100])
 def test_every_name_has_the_scores_of_the_authors_loop(predictor, families, picture, monkeypatch, group):
     monkeypatch.setattr(misaligned, "GROUP", group)
-    names = ShiftedNames(predictor, TURNS, NAMES, terminator=False)
+    names = MisalignedNames(predictor, TURNS, NAMES, score_eos=False)
     prompts = [predictor.prompt(TURNS, picture(number)) for number in (1, 2)]
     logs, literal = names.sums(prompts, [LOG, LITERAL])
     queries = prompts[0].input_ids.count(int(predictor.config.image_token_id))
@@ -64,7 +64,7 @@ def test_every_name_has_the_scores_of_the_authors_loop(predictor, families, pict
 
 
 def test_the_ids_do_differ_from_those_in_context_and_in_number(predictor):
-    names = ShiftedNames(predictor, TURNS, NAMES, terminator=False)
+    names = MisalignedNames(predictor, TURNS, NAMES, score_eos=False)
     pairs = list(zip(names.inside, names.alone, strict=True))
     assert all(inside != alone for inside, alone in pairs)
     assert any(len(inside) != len(alone) for inside, alone in pairs)
@@ -76,27 +76,31 @@ def test_where_a_name_is_written_alike_the_scores_are_those_in_context(families,
     classes.write_text("\n".join(NAMES))
     loaded = load_model(str(families["instructblip"]), None, "fp32", "sdpa")
     rows = []
-    for ids in ("in_context", "shifted"):
-        config = ProtocolConfig(kind="class_scoring", classes=str(classes), class_ids=ids)
+    for ids in ("in_context", "misaligned"):
+        config = ProtocolConfig(task="class_likelihood", classes=str(classes), class_ids=ids)
         asked = ClassLikelihoodPredictor(loaded, config, EvalDir(tmp_path))
         rows.append(decode_scores(asked.predict([asked.prompt(TURNS, picture(3))])[0].scores))
     assert rows[0] == pytest.approx(rows[1], abs=1e-4)
 
 
-def test_official_scores_blip_by_shifted_ids_and_its_sheet_counts_them(families, tmp_path, picture):
+def test_official_scores_blip_by_misaligned_ids_and_its_table_counts_them(families, tmp_path, picture):
     classes = tmp_path / "classes.txt"
     classes.write_text("\n".join(NAMES))
     config = ProtocolConfig(
-        kind="class_scoring", classes=str(classes), class_ids="official", class_prefix="official", markup="official"
+        task="class_likelihood",
+        classes=str(classes),
+        class_ids="official",
+        class_prefix="official",
+        template="official",
     )
     asked = ClassLikelihoodPredictor(
         load_model(str(families["blip-2"]), None, "fp32", "sdpa"), config, EvalDir(tmp_path)
     )
-    assert isinstance(asked.scored, ShiftedNames)
+    assert isinstance(asked.scored, MisalignedNames)
     answer = asked.predict([asked.prompt(TURNS, picture(1))])[0]
     assert answer.text == NAMES[int(decode_scores(answer.scores).argmax())]
 
 
-def test_an_end_token_is_not_scored_by_shifted_ids(predictor):
-    with pytest.raises(ConfigError, match=r"protocol\.terminator=false"):
-        ShiftedNames(predictor, TURNS, NAMES, terminator=True)
+def test_an_end_token_is_not_scored_by_misaligned_ids(predictor):
+    with pytest.raises(ConfigError, match=r"protocol\.score_eos=false"):
+        MisalignedNames(predictor, TURNS, NAMES, score_eos=True)

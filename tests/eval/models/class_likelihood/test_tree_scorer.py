@@ -90,8 +90,8 @@ def test_the_authors_loop_with_a_restored_cache_agrees(tree, prompts):
         assert ours[path] == pytest.approx(values, abs=1e-4)
 
 
-def test_a_terminator_is_scored_as_one_more_token(tree, prompts):
-    trie = ClassTrie(names(), terminator=2)
+def test_an_end_token_is_scored_as_one_more_token(tree, prompts):
+    trie = ClassTrie(names(), eos=2)
     ours = scored(tree, prompts, trie, 1000)[0]
     assert ours[trie.paths[3]] == pytest.approx(full_forward(tree, prompts[0][:1], [*names()[3], 2]), abs=1e-4)
 
