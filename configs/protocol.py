@@ -139,8 +139,8 @@ class ProtocolConfig(Section):
     answer_without: str = setting("", doc="Characters deleted from the answer before it is scored.")
     match: str = setting(
         "contains",
-        doc="Scorer of open questions: `contains` (label anywhere in the answer), `word` (as whole words), `exact` (the "
-        "whole answer), `name` (as a reader finds it: plurals, hyphens, accents; not if denied, nor where several "
+        doc="Scorer of open questions: `contains` (label anywhere in the answer), `word` (as whole words), `exact` "
+        "(the whole answer), `name` (as a reader finds it: plurals, hyphens, accents; not if denied, nor where several "
         "classes are named), or one added to eval/scorers/registry.py.",
     )
     synonyms: str | None = setting(
