@@ -8,6 +8,7 @@ checkpoint that a power cut can take is not comparable with one that it cannot.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import shutil
@@ -22,7 +23,7 @@ from typing import Any
 import torch
 
 from configs.batch_plan import split_batch
-from configs.command_line import command_parser
+from configs.command_line import add_json, command_parser, emit_json
 from configs.load import load_config
 from configs.run import RunConfig
 from configs.run_dir import RunDir
@@ -133,14 +134,15 @@ def main() -> None:
     parser.add_argument("--zero-stage", type=int, choices=(0, 1, 2, 3), default=2, help="(default 2)")
     parser.add_argument("--repeats", type=int, default=5, help="measured rounds, after one to warm up")
     parser.add_argument("--folder", help="where to write (default: the system's temporary folder)")
-    parser.add_argument("--json", nargs="?", const="-", metavar="FILE", help="the figures as JSON (default: stdout)")
+    add_json(parser)
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="vlm-checkpoints-", dir=arguments.folder) as folder:
+    with (
+        tempfile.TemporaryDirectory(prefix="vlm-checkpoints-", dir=arguments.folder) as folder,
+        contextlib.redirect_stdout(sys.stderr),  # the output is the figures alone
+    ):
         result = measure(Path(folder), arguments)
-    print(table(result), file=sys.stderr if arguments.json == "-" else sys.stdout)
-    if arguments.json:
-        text = json.dumps(result, indent=1)
-        print(text) if arguments.json == "-" else Path(arguments.json).write_text(text + "\n", encoding="utf-8")
+    if not emit_json(arguments.json, result):
+        print(table(result))
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ ImageNet conversation has 576 image tokens, 57 of prompt and a name; the parts o
 LLaVA-1.5's table and log-normal texts of guessed medians. Both sides see the same lengths in the same process.
 """
 
-import json
 import resource
 import time
 from collections.abc import Iterator, Sequence
@@ -15,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from configs.batch_plan import plan_batches
-from configs.command_line import command_parser
+from configs.command_line import add_json, command_parser, emit_json
 from configs.training import TrainConfig
 from train.data.order import EpochOrder, Mixture
 from train.data.packing import BatchPartitioner, Lengths, StepOrder
@@ -152,7 +151,7 @@ def padding(data: Modelled, batch: int, world: int, steps: int) -> dict[str, flo
 def main() -> None:
     """Measure and print; the plan comes first, so that the peak of memory is its own."""
     parser = command_parser(__doc__)
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    add_json(parser)
     parser.add_argument("--steps", type=int, default=1000, help="steps over which padding is measured (default 1000)")
     arguments = parser.parse_args()
     data = modelled_lengths()
@@ -163,8 +162,7 @@ def main() -> None:
         "padding_batch_8": padding(data, 8, 4, arguments.steps),
         "padding_batch_16": padding(data, 16, 4, arguments.steps),
     }
-    if arguments.json:
-        print(json.dumps(results))
+    if emit_json(arguments.json, results):
         return
     print(f"{IMAGENET + MIX:,} samples; goals: plan < 15 s and < 1.5 GB, resume < 2 s, packed <= 1.02, llava >= 1.4")
     for name, values in results.items():

@@ -5,7 +5,6 @@ One core, the same JPEGs on both sides, both sides taking turns in this process.
 `expand2square` in PIL and then `CLIPImageProcessorPil`. Ours gives uint8, which is normalized on the device.
 """
 
-import json
 import tarfile
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
@@ -18,7 +17,7 @@ from PIL import Image
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
 
-from configs.command_line import command_parser, exit_on_user_error
+from configs.command_line import add_json, command_parser, emit_json, exit_on_user_error
 from configs.errors import DataError, UserError
 from data_prep.benchmarks.timing import best_cpu_seconds, made_jpeg
 from data_prep.images import decode_rgb, true_extension
@@ -35,14 +34,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--count", type=int, default=100, help="how many images (default 100)")
     parser.add_argument("--size", type=int, default=336, help="side of the result in pixels (default 336)")
     parser.add_argument("--rounds", type=int, default=3, help="rounds; the best counts (default 3)")
-    parser.add_argument("--json", action="store_true", help="print the figures as one JSON object")
+    add_json(parser)
     arguments = parser.parse_args(argv)
     try:
         images = load_images(arguments.images, arguments.count)
     except UserError as error:
         exit_on_user_error(error)
     figures = compare(images, arguments.size, arguments.rounds)
-    print(json.dumps(figures) if arguments.json else _table(figures, len(images)))
+    if not emit_json(arguments.json, figures):
+        print(_table(figures, len(images)))
     raise SystemExit(0 if all(figures[f"{name}_ratio"] >= goal for name, goal in GOALS.items()) else 1)
 
 

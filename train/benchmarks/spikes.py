@@ -1,4 +1,4 @@
-"""How good the loss-spike monitor is: `python -m train.benchmarks.spikes [--json] [--seeds fixed|fresh|both] [--live]`
+"""Detection quality of the loss-spike monitor: `python -m train.benchmarks.spikes [--seeds fixed|fresh|both] [--live]`
 
 14 faults in 4 kinds of noise (`train.benchmarks.spike_traces`), beside published rules (`spike_peers`).
 The fixed seeds are 0 to 4; fresh seeds are drawn for each run and printed, so that no threshold can be fitted to them.
@@ -7,7 +7,6 @@ with the first of the fixed and once with the first of the fresh seeds (`train.b
 a target is missed.
 """
 
-import json
 import random
 import statistics
 import sys
@@ -15,7 +14,7 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from configs.command_line import command_parser
+from configs.command_line import add_json, command_parser, emit_json
 from configs.training import MonitorConfig
 from train.benchmarks.spike_peers import PEERS
 from train.benchmarks.spike_scores import OURS, Score, Scores, score_all
@@ -123,7 +122,7 @@ def traces_benchmark(seeds: Sequence[int], label: str) -> tuple[str, dict[str, A
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the halves that were asked for."""
     parser = command_parser(__doc__)
-    parser.add_argument("--json", action="store_true", help="print data instead of tables")
+    add_json(parser)
     parser.add_argument(
         "--seeds", choices=("fixed", "fresh", "both"), default="both", help="which noise (default both)"
     )
@@ -136,9 +135,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             parts.append((label, *live_benchmark(chosen[label][0])))
         else:
             parts.append((label, *traces_benchmark(chosen[label], label)))
-    if arguments.json:
-        print(json.dumps({label: data for label, _, data, _ in parts}))
-    else:
+    if not emit_json(arguments.json, {label: data for label, _, data, _ in parts}):
         print("\n".join(table for _, table, _, _ in parts))
     sys.exit(0 if all(reached for *_, reached in parts) else 1)
 

@@ -8,6 +8,7 @@ samples/s, tokens/s, MFU where the device's peak is known, peak memory, and the 
 """
 
 import argparse
+import contextlib
 import io
 import json
 import statistics
@@ -20,7 +21,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from configs.command_line import command_parser, exit_on_user_error
+from configs.command_line import add_json, command_parser, emit_json, exit_on_user_error
 from configs.errors import UserError
 from configs.load import load_config
 from configs.run import RunConfig
@@ -127,9 +128,7 @@ def _arguments() -> argparse.Namespace:
         "--activation-checkpointing", action="store_true", help="recompute activations: less memory, more work"
     )
     parser.add_argument("--workers", type=int, default=4, help="data-loading processes")
-    parser.add_argument(
-        "--json", nargs="?", const="-", metavar="FILE", help="write the figures as JSON (default: stdout)"
-    )
+    add_json(parser)
     return parser.parse_args()
 
 
@@ -143,17 +142,22 @@ def main() -> None:
         write_random_base(root / "base", arguments.shape, dtype=DTYPES[arguments.dtype], device=device)
         config_file = run_config(arguments, root)
         try:
-            build.main(["--config", str(config_file)])
-            result = {"shape": arguments.shape, "mode": arguments.mode, "micro_batch": arguments.micro_batch}
-            result |= measure(config_file)
+            with contextlib.redirect_stdout(sys.stderr):  # the output is the figures alone
+                build.main(["--config", str(config_file)])
+            result: dict[str, Any] = {
+                "shape": arguments.shape,
+                "mode": arguments.mode,
+                "micro_batch": arguments.micro_batch,
+            }
+            with contextlib.redirect_stdout(sys.stderr):
+                result |= measure(config_file)
         except UserError as error:
             exit_on_user_error(error)
+    result = {"shape": arguments.shape, "mode": arguments.mode, "micro_batch": arguments.micro_batch, **measured}
+    if emit_json(arguments.json, result):
+        return
     for name, value in result.items():
-        print(f"{name:<20}{value:.4g}" if isinstance(value, float) else f"{name:<20}{value}", file=sys.stderr)
-    if arguments.json == "-":
-        print(json.dumps(result, indent=1))
-    elif arguments.json:
-        Path(arguments.json).write_text(json.dumps(result, indent=1))
+        print(f"{name:<20}{value:.4g}" if isinstance(value, float) else f"{name:<20}{value}")
 
 
 if __name__ == "__main__":

@@ -7,10 +7,9 @@ asks for the samples' ids instead of decoding them. No model is loaded.
 """
 
 import argparse
-import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
-from configs.command_line import config_of, config_parser, exit_on_user_error
+from configs.command_line import add_json, config_of, config_parser, emit_json, exit_on_user_error
 from configs.errors import ConfigError, UserError
 from configs.run import RunConfig
 from train.data.loader import read_steps
@@ -55,9 +54,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--workers", type=int, help="data-loading processes per rank (default: train.workers)")
     parser.add_argument("--epoch", type=int, default=0, help="epoch, counted from 0 (default 0)")
     parser.add_argument("--from-step", type=int, default=0, help="first step, counted within the epoch (default 0)")
-    parser.add_argument(
-        "--json", action="store_true", help='print {"epoch": E, "steps": [{"step": s, "ranks": [...]}]}'
-    )
+    add_json(parser, 'the order as {"epoch": E, "steps": [{"step": s, "ranks": [...]}]}')
     return parser.parse_args()
 
 
@@ -75,11 +72,14 @@ def main() -> None:
                 f"{order.steps_per_epoch}"
             )
         workers = config.train.workers if arguments.workers is None else arguments.workers
-        steps = read_epoch(order, sources, workers, arguments.epoch, arguments.from_step)
+        steps: Iterable[tuple[int, list[list[str]]]] = read_epoch(
+            order, sources, workers, arguments.epoch, arguments.from_step
+        )
         if arguments.json:
+            steps = list(steps)
             listed = [{"step": step, "ranks": ranks} for step, ranks in steps]
-            print(json.dumps({"epoch": arguments.epoch, "steps": listed}, ensure_ascii=False))
-            return
+            if emit_json(arguments.json, {"epoch": arguments.epoch, "steps": listed}):
+                return
         for step, ranks in steps:
             print(f"step {step}  " + "  ".join(f"rank {rank}: {' '.join(ids)}" for rank, ids in enumerate(ranks)))
     except UserError as error:
