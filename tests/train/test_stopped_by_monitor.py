@@ -34,7 +34,7 @@ def test_stop_ends_the_run_with_code_3_after_too_many_skips(workshop, deepspeed)
 def test_a_spent_budget_ends_the_run_with_code_3_and_leaves_the_good_checkpoint(workshop, deepspeed):
     done, run, events = ruined_run(workshop, deepspeed, "rollback")
     assert done.returncode == 3, done.stderr[-3000:]
-    assert "monitor.max_rollbacks 1 are spent" in done.stderr
+    assert "monitor.max_rollbacks 1 were used" in done.stderr
     kinds = [event["kind"] for event in events if event["kind"] in ("rolled_back", "skipped", "stopped_by_monitor")]
     assert kinds == [*["skipped"] * 3, "rolled_back", *["skipped"] * 3, "stopped_by_monitor"]
     assert not run.export.exists()

@@ -144,13 +144,7 @@ def main() -> None:
         try:
             with contextlib.redirect_stdout(sys.stderr):  # the output is the figures alone
                 build.main(["--config", str(config_file)])
-            result: dict[str, Any] = {
-                "shape": arguments.shape,
-                "mode": arguments.mode,
-                "micro_batch": arguments.micro_batch,
-            }
-            with contextlib.redirect_stdout(sys.stderr):
-                result |= measure(config_file)
+                measured = measure(config_file)
         except UserError as error:
             exit_on_user_error(error)
     result = {"shape": arguments.shape, "mode": arguments.mode, "micro_batch": arguments.micro_batch, **measured}

@@ -17,7 +17,7 @@ class JsonlLogger:
     """metrics.jsonl and events.jsonl of a run."""
 
     def __init__(self, run: RunDir, resume_step: int):
-        """Cut metrics.jsonl back to `resume_step`, so that no step stands in it twice."""
+        """Drop the lines of metrics.jsonl after `resume_step`, so that each step occurs once."""
         run.root.mkdir(parents=True, exist_ok=True)
         drop_lines_after(run.metrics, resume_step)
         self._metrics, self._events = LineFile(run.metrics), LineFile(run.events)
@@ -37,7 +37,7 @@ class JsonlLogger:
 
 
 class LineFile:
-    """A text file that grows by whole lines. What a full disk does not take waits in memory for the next line."""
+    """A text file to which whole lines are appended; lines that a full disk rejects are kept in memory and retried."""
 
     def __init__(self, path: Path):
         """Open `path` for appending."""
@@ -47,13 +47,13 @@ class LineFile:
         self._lock = threading.Lock()
 
     def append(self, line: str) -> None:
-        """Write `line` and what waits before it, or none of them; from any thread."""
+        """Write `line` and all pending lines, or none of them; from any thread."""
         with self._lock:
             self._waiting.append(f"{line}\n".encode())
             self._write()
 
     def close(self) -> None:
-        """Try a last time and close; lines that find no room are counted on stderr."""
+        """Retry once and close; the number of lost lines is printed on stderr."""
         with self._lock:
             self._write()
             self._file.close()

@@ -1,4 +1,4 @@
-"""What a run tells of its steps: metrics, the monitor's alerts with their samples, checkpoints, lagging ranks.
+"""Logs what happens in a run: metrics, alerts with their samples, checkpoints, slow ranks.
 
 Every rank has a `RunReporter`; without loggers, on all ranks but the main one, it logs nothing and reads no sample.
 """
@@ -37,7 +37,7 @@ class RunReporter:
             logger.log_event(make_event(step, kind, message, **details))
 
     def saved(self, outcome: SaveResult) -> None:
-        """What came of a save."""
+        """The result of a save."""
         kind, message, details = outcome.event()
         self.event(outcome.step, kind, message, **details)
 
@@ -49,7 +49,7 @@ class RunReporter:
             self.event(step, "unreadable_sample", message + sample.reason, **details)
 
     def step(self, record: dict[str, Any], alerts: Sequence[Alert], order: OrderState) -> None:
-        """The record of a step, every `logging.every` steps or where something is the matter, and what that is."""
+        """The record of a step, every `logging.every` steps and whenever there is an alert, and the alerts."""
         step, skipped = record["step"], record.get("skipped")
         if step % self.every == 0 or alerts or skipped or "heldout_loss" in record:
             for logger in self.loggers:
@@ -60,7 +60,7 @@ class RunReporter:
             self.event(step, "skipped", skip_message(record), nonfinite_samples=record.get("nonfinite_samples"))
 
     def _details(self, alert: Alert, order: OrderState) -> dict[str, Any]:
-        """What an event says of an alert beside its message."""
+        """The fields of an alert's event besides its message."""
         steps = (alert.steps.start, alert.steps[-1])
         return {
             "signal": alert.signal,
@@ -72,7 +72,7 @@ class RunReporter:
         }
 
     def lagging(self, step: int, own_seconds: Sequence[float], step_s: float) -> None:
-        """Tell of a rank that begins to hold up the others, by each rank's own seconds of a step of `step_s`."""
+        """Log a rank that begins to slow the others down, given each rank's own seconds of a step of `step_s`."""
         for found in self.stragglers.observe(own_seconds, step_s) if self.loggers else ():
             message = (
                 f"{self.heartbeats.name(found.rank)} takes {found.score:.1f} times as long as the others; "

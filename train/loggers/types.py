@@ -15,11 +15,11 @@ class MetricLogger(Protocol):
         ...
 
     def log_event(self, record: Record) -> None:
-        """Something worth a person's attention: an alert of the monitor, a checkpoint, a resume."""
+        """One event: an alert of the monitor, a checkpoint, a resume, ..."""
         ...
 
     def close(self) -> None:
-        """Nothing follows."""
+        """Flush and close."""
         ...
 
 

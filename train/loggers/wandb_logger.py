@@ -1,4 +1,4 @@
-"""Weights & Biases beside training: a thread talks to it, so that an unreachable or slow server costs training nothing.
+"""Weights & Biases in a background thread, so that an unreachable or slow server does not delay training.
 
 Records wait in a queue while the run is opened. If the server has not answered by `START_TIMEOUT`, the run is kept
 offline, one event says so, and `wandb sync` uploads it later. A server that is lost further on is W&B's own affair: it
@@ -27,7 +27,7 @@ ALERTS = frozenset((*ALARMS, *NEWS, "skipped", "rolled_back", "stopped_by_monito
 
 @dataclass(frozen=True)
 class WandbRun:
-    """What W&B is told of a run when it is opened."""
+    """The run as W&B knows it."""
 
     name: str
     id: str
@@ -37,15 +37,15 @@ class WandbRun:
 class WandbLogger:
     """Weights & Biases. The key comes from the environment only; argv, code and console are not uploaded."""
 
-    def __init__(self, config: LoggingConfig, run: RunDir, told: WandbRun, tell: Callable[[Record], None]):
-        """Begin to continue W&B run `told.id`, or to open it; offline where asked, or where there is no key.
+    def __init__(self, config: LoggingConfig, run: RunDir, about: WandbRun, on_event: Callable[[Record], None]):
+        """Begin to continue W&B run `about.id`, or to open it; offline where request, or where there is no key.
 
-        `tell` gets an event, from another thread, if the server does not answer, and one if W&B itself fails.
+        `on_event` receives an event, from another thread, if the server does not answer, and one if W&B itself fails.
         """
         import wandb
 
         self._wandb = wandb
-        self._config, self._folder, self._told, self._tell = config, run, told, tell
+        self._config, self._folder, self._about, self._on_event = config, run, about, on_event
         self._mode = config.wandb
         self._step = 0
         if self._mode == "online" and not _has_key():
@@ -73,7 +73,7 @@ class WandbLogger:
         self._thread.join(CLOSE_TIMEOUT)
         if self._thread.is_alive() or self._mode == "offline":
             kind = "offline-run" if self._mode == "offline" else "run"
-            print(f"W&B, offline: wandb sync --id {self._told.id} {self._folder.wandb}/{kind}-*", flush=True)
+            print(f"W&B, offline: wandb sync --id {self._about.id} {self._folder.wandb}/{kind}-*", flush=True)
 
     def _work(self) -> None:
         """The thread: whatever W&B raises neither ends training nor lets the queue grow for the rest of it."""
@@ -83,20 +83,20 @@ class WandbLogger:
             said = (str(error).splitlines() or [""])[0]
             message = f"W&B gets nothing from here on, the run's own files do: {type(error).__name__}: {said}"
             print(f"W&B: {message}", file=sys.stderr, flush=True)
-            self._tell(make_event(self._step, "wandb_failed", message))
+            self._on_event(make_event(self._step, "wandb_failed", message))
             while self._queue.get()[0] != "finish":
                 pass
 
     def _serve(self) -> None:
-        """Open the run, then do what is asked."""
+        """Open the run, then process the queue."""
         run = self._open()
         run.define_metric("step")  # its own axis: W&B drops steps lower than one it has seen, as after a resume
         run.define_metric("*", step_metric="step")
-        while (asked := self._queue.get())[0] != "finish":
-            if asked[0] == "log":
-                run.log(asked[1])
+        while (request := self._queue.get())[0] != "finish":
+            if request[0] == "log":
+                run.log(request[1])
             else:
-                run.alert(title=asked[1][0], text=asked[1][1])
+                run.alert(title=request[1][0], text=request[1][1])
         run.finish()
 
     def _open(self) -> Any:
@@ -108,7 +108,7 @@ class WandbLogger:
                 said = (str(error).splitlines() or [type(error).__name__])[0]
                 message = f"W&B does not answer, logging offline from here: {said}"
                 print(f"W&B: {message}", file=sys.stderr, flush=True)
-                self._tell(make_event(self._step, "wandb_offline", message))
+                self._on_event(make_event(self._step, "wandb_offline", message))
                 self._wandb.teardown()  # its service holds on to the run that it could not open
         return self._init()
 
@@ -126,12 +126,12 @@ class WandbLogger:
         return self._wandb.init(
             project=self._config.project,
             entity=self._config.entity,
-            name=self._told.name,
-            id=self._told.id,
+            name=self._about.name,
+            id=self._about.id,
             resume="allow",
             mode=self._mode,  # type: ignore[arg-type]
             dir=str(self._folder.root),  # W&B makes the folder `wandb` in it
-            config=dict(self._told.settings),
+            config=dict(self._about.settings),
             settings=settings,
         )
 

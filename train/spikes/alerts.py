@@ -1,16 +1,16 @@
-"""What the monitor says: an alert on one step or one episode of one signal, and the kinds there are."""
+"""Alerts of the monitor, about one step or one episode of one signal, and their kinds."""
 
 from dataclasses import dataclass
 
 FAULTS = ("non_finite", "not_positive", "frozen")
-EVERY_STEP = (*FAULTS, "outlier")  # said of each value; the others are about a level
+EVERY_STEP = (*FAULTS, "outlier")  # about single values; the others are about a level
 ALARMS = (*EVERY_STEP, "shift", "never_recovering", "slow_divergence")
 NEWS = ("recovering", "recovered", "accepted")
 
 
 @dataclass(frozen=True)
 class Alert:
-    """One thing the monitor has to say. `kind` is one of `ALARMS` or `NEWS`, `signal` such as `loss/imagenet`.
+    """One alert. `kind` is one of `ALARMS` or `NEWS`, `signal` such as `loss/imagenet`.
 
     `score` is in robust deviations. `since` is the step at which the episode began; `episode` names a whole episode:
     `recovered` at step 640 since 601 by episode `spike` means that steps 601 to 639 were out and 640 was not.
@@ -31,7 +31,7 @@ class Alert:
         return range(first, max(self.step + (self.kind != "recovered"), first + 1))
 
     def message(self) -> str:
-        """One line for people."""
+        """One readable line."""
         score = f" ({self.score:+.1f} robust deviations)" if self.score is not None else ""
         since = f", since step {self.since}" if self.since is not None and self.since != self.step else ""
         episode = f" from: {self.episode_kind.replace('_', ' ')}" if self.episode_kind else ""

@@ -1,7 +1,7 @@
-"""The samples an alert speaks of: found from the order and read from the shards only when there is an alert.
+"""The samples of the steps that an alert is about, looked up in the data order and the shards when there is one.
 
-Healthy steps cost nothing. An alert about one value names its own step's samples, one about an episode those of its
-first 8 steps; of a loss only the samples of its source.
+Steps without an alert cost nothing. An alert about one value names the samples of its step, one about an episode those
+of its first 8 steps; an alert about a source's loss names only that source's samples.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,10 +16,10 @@ MOST_STEPS = 8
 
 
 class SampleLookup:
-    """Names the samples of data steps."""
+    """Looks up the ids of the samples of data steps."""
 
     def __init__(self, sources: SourceSet, order: StepOrder):
-        """`order` of any world: it is the same samples for each."""
+        """`order` may be of any world size: the samples of a step are the same."""
         self.sources = sources
         self.order = order
 
@@ -33,15 +33,15 @@ class SampleLookup:
         ]
 
     def of(self, alert: Alert, data_step: Callable[[int], int]) -> dict[str, list[str] | str]:
-        """Data step to ids. `data_step` maps optimizer steps from 0. Shards that cannot be read do not end a run."""
+        """Data step to ids. `data_step` maps optimizer steps from 0. Unreadable shards do not end a run."""
         source = alert.signal.removeprefix("loss/") if alert.signal.startswith("loss/") else None
         found: dict[str, list[str] | str] = {}
         for step in flagged_steps(alert):
-            place = data_step(step - 1)
+            index = data_step(step - 1)
             try:
-                found[str(place)] = self.ids(place, source)
+                found[str(index)] = self.ids(index, source)
             except (DataError, OSError) as error:
-                found[str(place)] = f"not read: {error}"
+                found[str(index)] = f"not read: {error}"
         return found
 
 

@@ -1,17 +1,17 @@
-"""The loss-spike monitor: pure Python, numbers in, alerts out, state in the checkpoint.
+"""The loss-spike monitor: pure Python, numbers in, alerts out; its state is saved in checkpoints.
 
 Each data source has its own detector, since one source may spike alone and since a mixture's sources have different
 losses: one baseline over both would alarm at every change of mixture. The gradient norm and the size of the update have
-one for each set of sources that stood together in a batch, for the same reason. What counts as an outlier, a shift or a
+one for each set of sources that occur together in a batch, for the same reason. What counts as an outlier, a shift or a
 trend is in `train.spikes.detectors`, what happens after one in `train.spikes.series` and `train.spikes.episodes`.
 
     monitor = SpikeMonitor(config.monitor)
     for alert in monitor.observe(step=601, losses={"imagenet": 6.7, "llava": 1.1}, grad_norm=40.2):
         print(alert.message())    # loss/imagenet: outlier at step 601: 6.7 (+24.1 robust deviations)
 
-Loss and norm vouch for each other: where both lie half the threshold (4) above their baselines in one step, both are
+Loss and norm confirm each other: where both lie half the threshold (4) above their baselines in one step, both are
 outliers; two independent t3 values do so once in 10,000 steps. A norm alone is an outlier at 7/8 of it (7): its log is
-noisier than the loss's, but without its heavy tail. What is asked before an update (`loss_stands_out`, `norm_limit`) is
+noisier than the loss's, but without its heavy tail. The tests before an update (`loss_stands_out`, `norm_limit`) are
 stricter: one of the two must be an outlier by itself. A sample that is hard, not bad, raises both a little, and skipped
 each time it would never be learnt.
 
@@ -36,7 +36,7 @@ class SpikeMonitor:
     """The detectors of a run. Every rank has one and feeds it the same all-reduced numbers."""
 
     def __init__(self, config: MonitorConfig):
-        """Start without a history."""
+        """No history."""
         self.config = config
         self.detectors: dict[str, Detector] = {}
 
@@ -80,7 +80,7 @@ class SpikeMonitor:
         return {signal: detector.state_dict() for signal, detector in self.detectors.items()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Inverse of `state_dict`; what was known before is forgotten."""
+        """Inverse of `state_dict`; replaces the current state."""
         self.detectors.clear()
         for signal, saved in state.items():
             self._detector(signal).load_state_dict(saved)
@@ -91,7 +91,7 @@ class SpikeMonitor:
         return self.detectors[signal]
 
     def _threshold(self, signal: str, loud: bool) -> float:
-        """Deviations that make an outlier; `loud`: the norm's, or the loss's, company stands out too."""
+        """Deviations that make an outlier; `loud`: loss and norm both stand out."""
         if signal.startswith("loss/"):
             return self.config.threshold * (JOINT if loud else 1.0)
         return self.config.threshold * (JOINT if loud and signal.startswith(GRAD_NORM) else NORM)

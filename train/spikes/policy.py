@@ -1,6 +1,6 @@
-"""What follows from the monitor's alerts: a pure decision, the same on every rank, its memory in the checkpoint.
+"""What to do after the monitor's alerts: a pure decision, the same on every rank; its state is saved in checkpoints.
 
-    action        an outlying step      lasting trouble                 budget spent
+    action        an outlier step       lasting trouble                 limit
     log           -                     -                               stop after `max_skips` non-finite steps in a row
     skip          skipped               -                               stop after `max_skips` skips in a row
     stop          -                     stop
@@ -15,7 +15,7 @@ day. Lasting trouble is a source's loss that is never recovering, slowly divergi
 all learning.
 
 Why this order: clipped isolated outliers need nothing; damage to the state needs a rollback, and other data (as PaLM
-did); a cause that stays, as too high a rate does, needs a lower rate (OPT; LLaVA's LoRA), and a budget.
+did); a persistent cause, such as too high a learning rate, needs a lower rate (OPT; LLaVA's LoRA), and a limit.
 """
 
 import math
@@ -27,7 +27,7 @@ from configs.training import MonitorConfig
 from train.spikes.alerts import Alert
 from train.spikes.monitor import SpikeMonitor
 
-EXIT_CODE = 3  # of a run that was stopped by `stop` or by a spent budget
+EXIT_CODE = 3  # of a run that the monitor stopped
 LASTING = ("never_recovering", "slow_divergence", "frozen", "not_positive")
 CLOSED = -1.0
 
@@ -44,7 +44,7 @@ class Decision:
 
 @dataclass
 class PolicyState:
-    """What the checkpoint keeps."""
+    """The policy's state, saved in checkpoints."""
 
     skips_in_a_row: int = 0
     first_skip: int = 0
@@ -59,7 +59,7 @@ class SpikePolicy:
     """Decides before an update whether it may happen, and after it whether to go on."""
 
     def __init__(self, config: MonitorConfig):
-        """Nothing has happened yet."""
+        """The initial state."""
         self.config = config
         self.state = PolicyState()
 
@@ -72,12 +72,12 @@ class SpikePolicy:
         """The largest gradient norm whose step is applied; `CLOSED` if none is. A norm of NaN never passes."""
         if not all(math.isfinite(loss) for loss in losses.values()):
             return CLOSED
-        if self.config.action not in ("skip", "ladder") or self._has_skipped_enough:
+        if self.config.action not in ("skip", "ladder") or self._skip_limit_reached:
             return math.inf
         return CLOSED if monitor.loss_stands_out(losses) else monitor.norm_limit(losses)
 
     @property
-    def _has_skipped_enough(self) -> bool:
+    def _skip_limit_reached(self) -> bool:
         return len(self.state.lately) >= self.config.max_skips and self.state.skips_in_a_row == 0
 
     def lr_scale(self, step: int) -> float:
@@ -99,22 +99,22 @@ class SpikePolicy:
             state.lately.append(step)
             state.missed += 1
         if state.skips_in_a_row > self.config.max_skips:
-            return self._answer(f"{state.skips_in_a_row} steps in a row were skipped", state.first_skip)
+            return self._escalate(f"{state.skips_in_a_row} steps in a row were skipped", state.first_skip)
         lasting = [alert for alert in alerts if alert.kind in LASTING and alert.signal.startswith("loss/")]
         if not lasting or self.config.action in ("log", "skip"):
             return Decision()
-        return self._answer(lasting[0].message(), min(alert.steps.start for alert in lasting))
+        return self._escalate(lasting[0].message(), min(alert.steps.start for alert in lasting))
 
-    def _answer(self, reason: str, since: int) -> Decision:
+    def _escalate(self, reason: str, since: int) -> Decision:
         if not self.rolls_back:
             return Decision("stop", reason, since)
         if self.state.rollbacks >= self.config.max_rollbacks:
-            return Decision("stop", f"{reason}; monitor.max_rollbacks {self.config.max_rollbacks} are spent", since)
+            return Decision("stop", f"{reason}; monitor.max_rollbacks {self.config.max_rollbacks} were used", since)
         lower = self.config.action == "rollback_lr" or (self.config.action == "ladder" and self.state.rollbacks > 0)
         return Decision("rollback", reason, since, lower)
 
     def rolled_back(self, step: int, decision: Decision, missed: int) -> None:
-        """Note that the run stands at `step` again, with `missed` updates fewer than steps."""
+        """Record that the run is at `step` again, with `missed` fewer updates than steps."""
         self.state.rollbacks += 1
         self.state.missed = missed
         self.state.skips_in_a_row, self.state.lately = 0, []
@@ -147,7 +147,7 @@ def choose_checkpoint(steps: Sequence[int], since: int, margin: int) -> list[int
 
 
 def skip_data(skipped: Sequence[tuple[int, int]], first: int, last: int) -> tuple[tuple[int, int], ...]:
-    """Data steps jumped over so far, and [first, last) as well; ranges inside the new one are part of it.
+    """The skipped ranges of data steps with [first, last) added; ranges within the new one are merged into it.
 
     >>> skip_data(((10, 20), (90, 95)), 5, 40)
     ((5, 40), (90, 95))

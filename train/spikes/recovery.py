@@ -1,6 +1,6 @@
-"""What the trainer does about trouble: name the samples behind a NaN, go back to a checkpoint from before.
+"""Recovery: name the samples with a non-finite loss, roll back to an earlier checkpoint.
 
-Every rank calls these together; the leading rank names the candidates, since it alone may have deleted one.
+These functions are collective. The main rank chooses the candidates, since only it deletes checkpoints.
 """
 
 from collections.abc import Iterator, Sequence
@@ -20,7 +20,7 @@ from train.spikes.policy import Decision, SpikePolicy, choose_checkpoint, skip_d
 
 
 class Restorable(Protocol):
-    """What of a trainer is needed to set it back."""
+    """What a rollback needs of a trainer."""
 
     order: OrderState
     world: World
@@ -44,8 +44,8 @@ def nonfinite_samples(batches: Sequence[Batch], sums: Sequence[torch.Tensor]) ->
 def roll_back(trainer: Restorable, run: RunDir, policy: SpikePolicy, decision: Decision) -> Decision | str:
     """Go back to a checkpoint from before the trouble and skip the data seen since.
 
-    Returns what was done in words, or the decision to stop where there is no such checkpoint. Checkpoints after that
-    one are deleted: they hold the trouble, and a resume must not find them.
+    Returns a description, or the decision to stop if there is no such checkpoint. Later checkpoints are deleted, since
+    a resumed run would start from them.
     """
     candidates = choose_checkpoint(steps_present(run), decision.since, policy.config.rollback_margin)
     checkpoint, problems = agreed_checkpoint(run, all_gather_objects(candidates)[0])

@@ -1,7 +1,7 @@
-"""Standard output that may go away: a run outlives the terminal or the `| tee` it was started in.
+"""Broken pipes on standard output are ignored, so that a run survives its terminal or a `| tee`.
 
-Signals often take the reader of the output along with the launcher. What is printed then is lost; without this, the
-first line printed would raise in the middle of the last checkpoint.
+A signal often kills the reader of the output together with the launcher. Later output is discarded; otherwise the next
+`print` would raise, possibly while the last checkpoint is saved.
 """
 
 import os
@@ -10,28 +10,28 @@ from typing import Any, TextIO, cast
 
 
 class PipeSafeStream:
-    """A text stream that turns to /dev/null when nobody is left to read it."""
+    """A text stream that redirects itself to /dev/null when its pipe breaks."""
 
     def __init__(self, stream: TextIO):
-        """Wrap `stream`; everything but writing is passed on to it."""
+        """Wrap `stream`; all other attributes are those of `stream`."""
         self._stream = stream
 
     def write(self, text: str) -> int:
-        """Write `text`, or lose it."""
+        """Write `text`, or discard it."""
         try:
             return self._stream.write(text)
         except OSError:
-            self._turn_away()
+            self._redirect_to_null()
             return len(text)
 
     def flush(self) -> None:
-        """Flush, or lose what was buffered."""
+        """Flush, or discard the buffer."""
         try:
             self._stream.flush()
         except OSError:
-            self._turn_away()
+            self._redirect_to_null()
 
-    def _turn_away(self) -> None:
+    def _redirect_to_null(self) -> None:
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, self._stream.fileno())
         os.close(null)
@@ -41,6 +41,6 @@ class PipeSafeStream:
 
 
 def ignore_broken_pipe() -> None:
-    """Make this process' standard output and standard error last."""
+    """Make this process' standard output and standard error ignore broken pipes."""
     sys.stdout = cast(TextIO, PipeSafeStream(sys.stdout))
     sys.stderr = cast(TextIO, PipeSafeStream(sys.stderr))

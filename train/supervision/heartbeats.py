@@ -1,9 +1,9 @@
-"""The board where ranks leave signs of life for each other, beside training and without collectives.
+"""Heartbeats: every rank publishes its progress once a second, in the background and without collectives.
 
-It is the key-value store in which the ranks found each other, on rank 0's node. Once a second every rank's own thread
-writes its place there and reads whether some rank was asked to stop: a rank that waits for data must hear of it. When
-something hangs, what stands there tells who it is. All calls may block for as long as rank 0 does not answer; so only
-this thread makes them, and others read what it saw last.
+The store is the key-value store of the process group's rendezvous, on rank 0's node. A thread of each rank writes the
+rank's step and stage there, and reads whether some rank was asked to stop, which a rank that waits for data must learn.
+When a run hangs, the last heartbeats name the stuck rank. Calls to the store may block while rank 0 does not answer, so
+only this thread makes them; other threads read the values it received last.
 """
 
 import contextlib
@@ -24,15 +24,15 @@ from train.supervision import signals
 from train.supervision.launcher_watch import Process
 from train.supervision.progress import STAGES, Progress
 
-PERIOD = 1.0  # seconds between signs of life
+PERIOD = 1.0  # seconds between heartbeats
 ANSWER = datetime.timedelta(seconds=5)
 UNKNOWN = "unknown"  # the stage of a rank 0 that does not answer
-SILENT = 10.0  # seconds without a sign of life after which a rank is said to be silent
+SILENT = 10.0  # seconds without a heartbeat after which a rank is reported as silent
 
 
 @dataclass(frozen=True)
 class Heartbeat:
-    """A rank's last sign of life: `age` seconds old, in `stage` of the step after `step`; `waits` in a collective."""
+    """A rank's last heartbeat: `age` seconds old, in `stage` of the step after `step`; `waits` in a collective."""
 
     rank: int
     step: int
@@ -43,7 +43,7 @@ class Heartbeat:
 
 @dataclass(frozen=True)
 class Peer:
-    """Where a rank runs."""
+    """Host and process of a rank."""
 
     rank: int
     host: str
@@ -68,9 +68,9 @@ class Peer:
 
 
 def stuck_ranks(heartbeats: Sequence[Heartbeat]) -> list[Heartbeat]:
-    """Who keeps the others waiting: the silent ranks; those in no collective while others are; those furthest back.
+    """The ranks that the others wait for: silent ones; those outside a collective while others are in one; the slowest.
 
-    Nobody if all are at one place. On a GPU only waiting for the CPU's collectives is seen.
+    Empty if all ranks are in the same step and stage. On a GPU only waiting in CPU collectives is seen.
 
     >>> stuck_ranks([Heartbeat(0, 7, "agreement", True, 1), Heartbeat(1, 7, "data", False, 1)])
     [Heartbeat(rank=1, step=7, stage='data', waits=False, age=1)]
@@ -80,26 +80,28 @@ def stuck_ranks(heartbeats: Sequence[Heartbeat]) -> list[Heartbeat]:
         return silent
     if any(heartbeat.waits for heartbeat in heartbeats) and not all(heartbeat.waits for heartbeat in heartbeats):
         return [heartbeat for heartbeat in heartbeats if not heartbeat.waits]
-    places = [(heartbeat.step, STAGES.index(heartbeat.stage)) for heartbeat in heartbeats]
-    behind = [heartbeat for heartbeat, place in zip(heartbeats, places, strict=True) if place == min(places)]
+    positions = [(heartbeat.step, STAGES.index(heartbeat.stage)) for heartbeat in heartbeats]
+    behind = [
+        heartbeat for heartbeat, position in zip(heartbeats, positions, strict=True) if position == min(positions)
+    ]
     return behind if len(behind) < len(heartbeats) else []
 
 
 @dataclass
 class HeartbeatStore:
-    """This rank's view of all ranks; `peers` is complete once `join` returned."""
+    """This rank's view of all ranks; `peers` is complete after `join`."""
 
     rank: int
     size: int
     peers: list[Peer] = field(default_factory=list)
-    answered: float = field(default_factory=time.monotonic)  # when rank 0's store last answered
+    answered: float = field(default_factory=time.monotonic)  # time of the store's last answer
     report: Callable[[str], None] = print  # called from the thread
     _latest: dict[int, tuple[Any, float]] = field(default_factory=dict)  # what a rank wrote last, and when it was new
     _ended: threading.Event = field(default_factory=threading.Event)
     _silent: set[int] = field(default_factory=set)
 
     def join(self, progress: Progress) -> None:
-        """Exchange who runs where with all ranks, then show signs of life from a thread. Collective."""
+        """Exchange hosts and process ids with all ranks, then start the heartbeat thread. Collective."""
         me = Process.of(os.getpid())
         assert me is not None
         self.peers = [Peer(self.rank, socket.gethostname(), me)]
@@ -132,7 +134,7 @@ class HeartbeatStore:
         return str(self.peers[rank]) if self.peers else f"rank {rank}"
 
     def leave(self) -> None:
-        """No more signs of life."""
+        """Stop the heartbeats."""
         self._ended.set()
 
     def _run(self, store: Store, progress: Progress) -> None:
@@ -146,12 +148,12 @@ class HeartbeatStore:
                 if signals.stop_requested() and not asked:
                     store.set("stop", f"rank {self.rank} was asked to stop: {signals.reason()}")
                     asked = True
-                elif (told := store.get("stop").decode()) and not signals.stop_requested():
-                    signals.request(told)
+                elif (reason := store.get("stop").decode()) and not signals.stop_requested():
+                    signals.request(reason)
                 if self.rank == 0 or progress.age() > SILENT / 2:  # others only when they wait for something
                     self._read(store)
                 self.answered = time.monotonic()
-            self._name_the_silent()
+            self._report_silent_ranks()
 
     def _read(self, store: Store) -> None:
         now = time.monotonic()
@@ -162,8 +164,8 @@ class HeartbeatStore:
                 if peer.rank not in self._latest or self._latest[peer.rank][0] != heartbeat:
                     self._latest[peer.rank] = (heartbeat, now)
 
-    def _name_the_silent(self) -> None:
-        """Tell once of each rank that went silent, and once when it is back."""
+    def _report_silent_ranks(self) -> None:
+        """Report each rank once when it becomes silent, and once when it is back."""
         known = [
             heartbeat for heartbeat in self.latest() if self.rank == 0 or heartbeat.stage == UNKNOWN
         ]  # others read now and then
@@ -171,13 +173,13 @@ class HeartbeatStore:
             heartbeat.rank: heartbeat for heartbeat in known if heartbeat.age > SILENT and heartbeat.rank != self.rank
         }
         for rank in silent.keys() - self._silent:
-            self.report(f"{self.peers[rank]} gives no sign of life; {describe(silent[rank])}")
+            self.report(f"{self.peers[rank]} sends no heartbeat; {describe(silent[rank])}")
         for rank in self._silent - silent.keys():
             self.report(f"{self.peers[rank]} is back")
         self._silent = set(silent)
 
     def latest(self) -> list[Heartbeat]:
-        """The last signs of life this rank knows of; rank 0 alone, if it holds the store and does not answer."""
+        """The last heartbeats this rank received; only rank 0's if the store, which runs there, does not answer."""
         now = time.monotonic()
         if self.rank != 0 and now - self.answered > SILENT:
             return [Heartbeat(0, -1, UNKNOWN, False, now - self.answered)]

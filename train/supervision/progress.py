@@ -1,4 +1,4 @@
-"""Where a rank is, for those who watch it: step, stage, since when, and how much of the step was its own work."""
+"""A rank's progress for its watchdog: step, stage, time of the last sign of progress, seconds of its own work."""
 
 import time
 from dataclasses import dataclass, field
@@ -25,7 +25,7 @@ wait for each other."""
 
 
 class Place(NamedTuple):
-    """A rank's place at one moment; one tuple, so that another thread never sees half of it."""
+    """Step and stage of a rank at one moment; one tuple, so that other threads read it atomically."""
 
     step: int  # optimizer steps done
     stage: str  # one of STAGES
@@ -41,7 +41,7 @@ class Progress:
     """Seconds in which this process did not run at all (stopped, swapped out) since the step began."""
 
     def enter(self, stage: str, step: int | None = None) -> None:
-        """Go on to `stage`, or show a sign of progress in it; `step` where it changes."""
+        """Enter `stage`, or record progress within it; `step` if it changes."""
         self.place = Place(self.place.step if step is None else step, stage, time.monotonic())
 
     def age(self) -> float:

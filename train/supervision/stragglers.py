@@ -1,4 +1,4 @@
-"""Who slows the others down: pure rule on each rank's own seconds of every step.
+"""Finds ranks that slow the others down, from each rank's own seconds in every step (pure).
 
     >>> rule = Stragglers(factor=2.0)
     >>> for step in range(4):
@@ -6,21 +6,21 @@
     >>> rule.observe([1.0, 1.0, 3.0, 1.0], step_s=3.5)
     [Straggler(rank=2, score=3.0, seconds=2.0)]
 
-Own seconds are waiting for data, forwards, and standing still.
+Own seconds: waiting for data, forward passes, and time the process was suspended.
 """
 
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-STEPS = 5  # slow steps in a row that make a straggler, and normal ones that end it: single ones happen to everybody
-SHARE = 0.1  # of the step's time that must be lost to it
-AT_ONCE = 10.0  # seconds lost in a single step that are told without waiting for more
+STEPS = 5  # consecutive slow steps that make a straggler, and normal ones that end it
+SHARE = 0.1  # least fraction of the step's time lost to a straggler
+AT_ONCE = 10.0  # seconds lost in one step that are reported at once
 
 
 @dataclass(frozen=True)
 class Straggler:
-    """A rank that began to lag: how many times the others' median it takes, and the seconds it costs a step."""
+    """A slow rank: `score` times the median of the others, at a cost of `seconds` per step."""
 
     rank: int
     score: float

@@ -1,8 +1,8 @@
-"""Ends a run that hangs and says who, where and in which stage; names a lost rank. One thread a rank.
+"""Ends a run that hangs or has lost a rank, and names the rank, its step and its stage. One thread per rank.
 
-A step that shows no progress for `train.step_timeout` seconds is given up: the stacks of all threads go to
-runs/NAME/hang-rank-N.txt, the stuck rank is named, it is killed if it is on this host, and the process ends at once
-with `EXIT_CODE`. The same happens a few seconds after a rank on this host has died, as collectives on a GPU would wait
+A step that shows no progress for `train.step_timeout` seconds counts as hanging: the stacks of all threads go to
+runs/NAME/hang-rank-N.txt, the stuck rank is named, and killed if it is on this host, and the process ends at once with
+`EXIT_CODE`. The same happens a few seconds after a rank on this host has died, as collectives on a GPU would wait
 for their timeout. Should Python itself be stuck, its fault handler, which needs no interpreter, writes the stacks and
 ends the process.
 """
@@ -34,14 +34,14 @@ STANDSTILL = 2.0  # seconds the thread must be late for the process to have stoo
 
 @dataclass
 class Watchdog:
-    """Watches `progress`; `tell` gets (kind, message) of what it finds, from its thread."""
+    """Watches `progress`; `log` receives (kind, message) of an event, from the watchdog's thread."""
 
     run: RunDir
     heartbeats: HeartbeatStore
     progress: Progress
     timeout: float
     """Seconds."""
-    tell: Callable[[str, str], None]
+    log: Callable[[str, str], None]
     is_saving: Callable[[], bool] = lambda: False
     """Whether a checkpoint is being written: it is whole in memory, and the next to be lost if the process ends."""
 
@@ -70,13 +70,13 @@ class Watchdog:
             before = now
             faulthandler.dump_traceback_later(self.timeout + SLACK, exit=True, file=file)
             if self.progress.age() > self.timeout:
-                self._give_up(file, self._hang())
+                self._end_process(file, self._hang())
             if not any(peer.gone for peer in self.heartbeats.peers):
                 lost_since = None
             elif lost_since is None:
                 lost_since = now
             elif now - lost_since > self.grace and not ended.is_set():
-                self._give_up(file, self._loss())
+                self._end_process(file, self._loss())
 
     @property
     def grace(self) -> float:
@@ -101,7 +101,7 @@ class Watchdog:
             time.sleep(0.1)  # of a rank that was killed, the broken connection is seen before its end is
         text = f"{self._place()}: {type(error).__name__}: {_first_words(error)}"
         text += f"; {self.lost()}" if self.lost() else ""
-        self.tell("failed", text)
+        self.log("failed", text)
         with contextlib.suppress(OSError):
             print(f"error: {text}", file=sys.stderr, flush=True)
         os._exit(1)
@@ -111,34 +111,34 @@ class Watchdog:
         gone = [str(peer) for peer in self.heartbeats.peers if peer.gone]
         return f"{', '.join(gone)} has died" if gone else ""
 
-    def _give_up(self, file: IO[str], message: str) -> None:
-        """Say who is to blame and end this process, whatever goes wrong in between: nobody else would end it."""
+    def _end_process(self, file: IO[str], message: str) -> None:
+        """Report the stuck ranks, then end this process even if that fails."""
         try:
-            self._accuse(file, message)
+            self._report_stuck_ranks(file, message)
         finally:
             os._exit(EXIT_CODE)
 
-    def _accuse(self, file: IO[str], message: str) -> None:
-        blamed = stuck_ranks(self.heartbeats.latest()) or self._own_fault()
-        stuck = "; ".join(
-            f"{self.heartbeats.peers[heartbeat.rank]} is stuck, {describe(heartbeat)}" for heartbeat in blamed
+    def _report_stuck_ranks(self, file: IO[str], message: str) -> None:
+        stuck = stuck_ranks(self.heartbeats.latest()) or self._this_rank()
+        names = "; ".join(
+            f"{self.heartbeats.peers[heartbeat.rank]} is stuck, {describe(heartbeat)}" for heartbeat in stuck
         )
-        text = f"{message}; {stuck or 'all ranks are at the same place'}; stacks in {file.name}"
+        text = f"{message}; {names or 'all ranks are in the same stage'}; stacks in {file.name}"
         faulthandler.dump_traceback(file, all_threads=True)
         file.flush()
-        self.tell("hang", text)
+        self.log("hang", text)
         with contextlib.suppress(OSError):
             print(f"error: {text}", file=sys.stderr, flush=True)
         if self.heartbeats.rank == 0 and self.heartbeats.size > 1:
             time.sleep(1.0)  # rank 0 holds the store in which the others look up who is stuck
-        for heartbeat in blamed:
+        for heartbeat in stuck:
             peer = self.heartbeats.peers[heartbeat.rank]
             here = peer.host == self.heartbeats.peers[self.heartbeats.rank].host
             if here and heartbeat.rank != self.heartbeats.rank and peer.process.lives:
                 with contextlib.suppress(ProcessLookupError):  # another rank was quicker
                     os.kill(peer.process.pid, signal.SIGKILL)  # stopped, it would outlive the launcher's SIGTERM
 
-    def _own_fault(self) -> list[Heartbeat]:
+    def _this_rank(self) -> list[Heartbeat]:
         """This rank alone, unless it waits for others."""
         place = self.progress.place
         if self.heartbeats.size > 1 and (in_collective() or place.stage in ("agreement", "exchange")):

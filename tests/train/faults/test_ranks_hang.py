@@ -17,7 +17,7 @@ def test_a_rank_that_stands_still_for_a_while_is_named_and_the_run_goes_on(forge
     os.kill(ranks.pids[1], signal.SIGSTOP)
     until(lambda: ranks.events("silent"), 20, "not named while still")
     assert "rank 1 (" in ranks.events("silent")[0]["message"]
-    assert "gives no sign of life" in ranks.events("silent")[0]["message"]
+    assert "sends no heartbeat" in ranks.events("silent")[0]["message"]
     before = ranks.metrics()[-1]["step"]
     with pytest.raises(AssertionError):  # the rest of the 20 seconds
         until(lambda: ranks.metrics()[-1]["step"] > before + 1, 10, "")

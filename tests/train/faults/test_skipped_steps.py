@@ -94,7 +94,7 @@ def test_a_rollback_restores_the_state_skips_the_data_and_has_a_budget(results, 
     assert cell["skipped"] == [[4, 7]]
     assert cell["lr_scale"] == 0.5
     assert cell["done"] == 9
-    assert "monitor.max_rollbacks 1 are spent" in cell["stopped"]
+    assert "monitor.max_rollbacks 1 were used" in cell["stopped"]
     assert cell["checkpoints"] == [0, 2, 4, 6, 8]
     attempts = [(line["step"], line.get("attempt")) for line in lines(cell, "metrics.jsonl")]
     assert attempts == [(n, None) for n in range(1, 8)] + [(n, 1) for n in range(5, 10)]

@@ -54,7 +54,7 @@ def test_the_ladder_lowers_the_rate_at_its_second_rollback_and_stops_when_the_bu
         if decision.kind == "rollback":
             ladder.rolled_back(100, decision, 0)
     assert seen == [("rollback", 1.0), ("rollback", 1.0), ("rollback", 0.5), ("stop", 0.25)]
-    assert "monitor.max_rollbacks 3 are spent" in decision.reason
+    assert "monitor.max_rollbacks 3 were used" in decision.reason
 
 
 @pytest.mark.parametrize(("action", "then"), [("log", "stop"), ("skip", "stop"), ("ladder", "rollback")])
