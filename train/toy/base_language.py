@@ -20,7 +20,8 @@ from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 from data_prep.progress import progress_bar
 from data_prep.sample import IMAGE_PLACEHOLDER, Sample
 from data_prep.toy_world.reader import read
-from train.toy.base_tokenizer import ASSISTANT, IGNORE_INDEX, tokenize
+from train.chat.conversation import IGNORE_INDEX
+from train.toy.base_tokenizer import ASSISTANT, tokenize
 
 RECALL_LAYER = 2  # after this layer a question's "?" must hold the value it asks for ...
 FETCH_LAYER = 3  # ... and after this one the answer's first position; the layers above match it with the options

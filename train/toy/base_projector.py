@@ -28,8 +28,9 @@ from data_prep.progress import progress_bar
 from data_prep.sample import IMAGE_PLACEHOLDER, Sample
 from data_prep.toy_world.facts import keyed_rng
 from data_prep.toy_world.reader import read
+from train.chat.conversation import IGNORE_INDEX
 from train.optimization.schedule import half_cosine
-from train.toy.base_tokenizer import IGNORE_INDEX, Tokens, tokenize
+from train.toy.base_tokenizer import Tokens, tokenize
 from train.toy.base_vision import FEATURE_LAYER, image_bytes, patch_features, to_pixels
 
 

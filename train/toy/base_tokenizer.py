@@ -17,11 +17,11 @@ from transformers import PreTrainedTokenizerFast
 from data_prep.sample import IMAGE_PLACEHOLDER, Turn
 from data_prep.toy_world.facts import ALL_FACTS, COLOURS, LETTERS, SHAPES, TEXTURES, toy_classes
 from data_prep.toy_world.reader import WORDINGS
+from train.chat.conversation import IGNORE_INDEX
 
 SPECIAL = ("<unk>", "<s>", "</s>", "<pad>", IMAGE_PLACEHOLDER)
 USER, ASSISTANT = "USER:", "ASSISTANT:"
 PIECES = r"USER:|ASSISTANT:|\w+|[^\w\s]"
-IGNORE_INDEX = -100  # the label of a position that is not learned from
 
 # Words that the world's own texts do not use but questions about it may.
 SPARE_WORDS = (

@@ -17,8 +17,9 @@ from transformers import (
 import train.toy.tiny_base
 from data_prep.sample import Sample, Turn
 from data_prep.toy_world.reader import read
+from train.chat.conversation import IGNORE_INDEX
 from train.toy.base_metrics import accuracy_of_letters, classification, greedy_answers, text_questions
-from train.toy.base_tokenizer import IGNORE_INDEX, build_tokenizer, encode, tokenize
+from train.toy.base_tokenizer import build_tokenizer, encode, tokenize
 from train.toy.base_vision import image_bytes, linear_probe, to_pixels
 from train.toy.tiny_base import BaseRecipe, build, dry_run
 
