@@ -156,7 +156,8 @@ def commands() -> str:
 def tree() -> str:
     """The files of the product, each with the first sentence of its docstring."""
     files = sorted(p for folder in FOLDERS for p in (ROOT / folder).rglob("*") if p.suffix in (".py", ".sbatch"))
-    lines: list[str] = []
+    interface = ROOT / "vlm_classify.py"
+    lines = [f"{interface.name:<28}{_first_sentence(interface)}"]
     for folder in dict.fromkeys(file.parent for file in files):
         init = folder / "__init__.py"
         about = _first_sentence(init) if init.exists() else "job scripts"

@@ -94,6 +94,7 @@ def config_parser(doc, schema):
     return parser
 
 configs.command_line.config_parser = config_parser
+configs.command_line.output_file.__code__ = (lambda text: Path(text)).__code__  # makes no folders
 parse = argparse.ArgumentParser.parse_args
 
 def parse_and_stop(parser, *arguments):
@@ -171,12 +172,9 @@ def test_console_blocks_hold_known_commands_only(page):
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_resolve(page):
     text = page.read_text(encoding="utf-8")
-    planned = {"adding_an_evaluation.md"}
     for link in re.findall(r"\]\((?!https?:|mailto:)([^)\s]+)\)", text) + re.findall(r'(?:src|srcset)="([^"]+)"', text):
         file, _, anchor = link.partition("#")
         target = (page.parent / file) if file else page
-        if target.name in planned:
-            continue
         assert target.exists(), f"{page.name}: {link}"
         if anchor:
             headings = re.findall(r"^#+ (.*)$", target.read_text(encoding="utf-8"), re.MULTILINE)
