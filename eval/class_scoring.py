@@ -10,75 +10,25 @@ the folder's own processor unless --image-mode says otherwise. `--classes` takes
 """
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
-from configs.command_line import command_parser, exit_on_user_error
+from configs.command_line import add_json, command_parser, emit_json, exit_on_user_error
 from configs.errors import ConfigError, UserError
 from configs.protocol import ProtocolConfig
 from data_prep.class_names import load_class_list
-from data_prep.prompts import image_question
-from data_prep.sample import IMAGE_PLACEHOLDER, Turn
-from eval.class_scores.rules import Rule, class_scores
+from eval.class_scores.rules import Rule
 from eval.models.class_likelihood.scorer import ClassScorer
+from eval.models.class_likelihood.single_image import best_of_image, score_image
 from eval.models.class_likelihood.tree_forward import scoring_attention
 from eval.models.generate import TextPredictor
 from train.models.loading import load_model
 
 SHOWN = 10  # classes, without --json
-
-
-def score_image(scorer: ClassScorer, question: str, image: bytes, names: Sequence[str], rule: Rule) -> dict[str, Any]:
-    """Everything about one image: the content of --json."""
-    turns = _turns(question)
-    prompt, trie = scorer.predictor.prompt(turns, image), scorer.trie(turns, tuple(names))
-    log_probs = scorer.log_probs([prompt], trie)[0]
-    forwarded = scorer.tokens_forwarded
-    prior = scorer.prior_without_image(turns, trie) if rule.guided else None
-    scores = class_scores(trie, rule, log_probs, prior)
-    classes = [
-        {
-            "name": name,
-            "tokens": [trie.tokens[node] for node in path],
-            "logprobs": [float(log_probs[node]) for node in path],
-            "score": float(score),
-        }
-        for name, path, score in zip(names, trie.paths, scores, strict=True)
-    ]
-    return {
-        "prefix_ids": prompt.input_ids,
-        "classes": classes,
-        "tokens_forwarded": forwarded,
-        "top1": names[int(np.argmax(scores))],
-    }
-
-
-def best_of_image(scorer: ClassScorer, question: str, image: bytes, names: Sequence[str], rule: Rule) -> dict[str, Any]:
-    """The best class of one image alone: the content of --top1 --json."""
-    turns = _turns(question)
-    prompt, trie = scorer.predictor.prompt(turns, image), scorer.trie(turns, tuple(names))
-    prior = scorer.prior_without_image(turns, trie) if rule.guided else None
-    before = scorer.tokens_forwarded
-    best = scorer.top1([prompt], trie, rule, prior)[0]
-    return {
-        "prefix_ids": prompt.input_ids,
-        "top1": names[best.index],
-        "score": best.score,
-        "nodes_expanded": best.nodes_expanded,
-        "inner_nodes": len(trie.inner),
-        "whole_tree": best.whole_tree,
-        "tokens_forwarded": scorer.tokens_forwarded - before,
-    }
-
-
-def _turns(question: str) -> tuple[Turn, ...]:
-    return (Turn("human", question if IMAGE_PLACEHOLDER in question else image_question(question)),)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -104,7 +54,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         result = run(scorer, arguments.prompt, arguments.image.read_bytes(), names, rule)
     except UserError as error:
         exit_on_user_error(error)
-    print(json.dumps(result) if arguments.json else _as_text(result))
+    if not emit_json(arguments.json, result):
+        print(_as_text(result))
 
 
 def _as_text(result: dict[str, Any]) -> str:
@@ -137,7 +88,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--template", default="family", help="as protocol.template (default: the model family's own)")
     parser.add_argument("--system-prompt", default="family", help="as protocol.system_prompt (default: the family's)")
     parser.add_argument("--dtype", choices=("fp32", "bf16", "fp16"), default="fp32", help="precision (default fp32)")
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    add_json(parser)
     return parser
 
 

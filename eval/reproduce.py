@@ -15,15 +15,15 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from configs.command_line import command_parser, exit_on_user_error
+from configs.command_line import add_dry_run, add_output_folder, command_parser, exit_on_user_error
 from configs.errors import ConfigError, UserError
 from eval.paper.execute import ask, finish, write_record
 from eval.paper.plan import Request, dataset_names, open_dataset, plan
 from eval.paper.plan_table import outcome_table, plan_table
+from eval.paper.scoreboard import write_scoreboard
+from eval.runner.arguments import add_protocol_argument, add_worker_arguments
 from eval.runner.batching import Share
 from eval.runner.output_paths import run_of
-from eval.scoreboard import write_scoreboard
-from eval.tasks.presets import preset_names
 
 PAPER_DATASETS = ("imagenet", "flowers102", "stanford_cars", "caltech101", "imagewikiqa")
 
@@ -56,7 +56,7 @@ def reproduce(arguments: argparse.Namespace) -> None:
         print(plan_table(planned))
         return
     run = run_of(arguments.model)
-    output = Path(arguments.output) if arguments.output else Path("runs") if run is None else run.root.parent
+    output = arguments.output or (Path("runs") if run is None else run.root.parent)
     try:
         output.mkdir(parents=True, exist_ok=True)  # now, so that no work is lost
     except OSError as error:
@@ -83,24 +83,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--rows", nargs="+", default=[], metavar="ROW", help="only these (default: all; see --dry-run)")
     parser.add_argument("--limit", type=int, metavar="N", help="ask only N items of each data set, drawn by their ids")
-    parser.add_argument("--protocol", default="paper", metavar="NAME", help=f"{', '.join(preset_names())}, or a file")
     parser.add_argument("--checkpoint", default="export", help="of a run: export, last or a step number")
-    parser.add_argument(
-        "--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE", help="of every row"
-    )
-    parser.add_argument("--processes", type=int, default=1, metavar="P", help="processes on this machine")
-    parser.add_argument("--worker", type=int, metavar="I", help="which of --workers this is; it only asks")
-    parser.add_argument("--workers", type=int, default=1, metavar="N", help="how many jobs share the questions")
-    parser.add_argument(
-        "--probe-epochs", type=int, metavar="N", help="probe.epochs and probe.encoder_epochs of every row"
-    )
-    parser.add_argument(
-        "--output", metavar="DIR", help="folder of the scoreboard and of all runs in it (default: runs)"
-    )
-    parser.add_argument(
-        "--report-only", action="store_true", help="ask nothing; finish from the answers that are there"
-    )
-    parser.add_argument("--dry-run", action="store_true", help="list rows, questions, forwards and what is reused")
+    parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE", help="of all rows")
+    parser.add_argument("--probe-epochs", type=int, metavar="N", help="probe.epochs and probe.encoder_epochs of all")
+    add_worker_arguments(parser, "writes no report", "run no model; finish from the stored answers")
+    add_protocol_argument(parser, default="paper")
+    add_output_folder(parser, "the scoreboard of all runs in FOLDER", default="the folder of the run, or runs")
+    add_dry_run(parser, "all rows, their questions, and how many forwards they need")
     return parser
 
 

@@ -75,7 +75,7 @@ def test_a_question_has_the_papers_words_unless_others_are_given(model, picture)
 
 def test_class_scores_are_those_of_the_program_best_first(model, picture):
     from eval.class_scores.rules import Rule
-    from eval.class_scoring import score_image
+    from eval.models.class_likelihood.single_image import score_image
 
     question = "What type of object is in this photo?"
     for rule in ("sum", "mean"):

@@ -1,16 +1,19 @@
-"""Times the training of heads against the authors' loop: `python -m eval.probing --benchmark [--json]`.
+"""Times the training of heads against the authors' loop: `python -m eval.benchmarks.probe_heads [--json]`.
 
 Shapes: `N` items, `F` places (heads), `H` size of a state.
 """
 
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from configs.command_line import add_json, command_parser, emit_json
 from configs.protocol import ProbeConfig
 from eval.models.cpu_matmul import default_products
 from eval.probes.batches import Batches, Items, Layout
@@ -127,7 +130,7 @@ def _seconds(work: Callable[[], T], device: str) -> tuple[float, T]:
     return clock() - start, result
 
 
-def benchmark_text(result: dict[str, Any]) -> str:
+def as_text(result: dict[str, Any]) -> str:
     """The result in a line a precision, with the goal."""
     what = "CPU s" if result["device"] == "cpu" else "s on the GPU"
     lines = [f"{result['heads']} heads, an epoch; the authors' loop {result['loop']:.3f} {what} (scaled from one head)"]
@@ -140,3 +143,18 @@ def benchmark_text(result: dict[str, Any]) -> str:
     for name, said in names.items():
         lines.append(f"  ours {said} {result[f'ours_{name}']:.4f} {what}: {result[f'ratio_{name}']:.1f} x; goal 10 x")
     return "\n".join(lines)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Measure and print."""
+    parser = command_parser(__doc__)
+    add_json(parser)
+    arguments = parser.parse_args(argv)
+    result = benchmark()
+    if not emit_json(arguments.json, result):
+        print(as_text(result))
+
+
+if __name__ == "__main__":
+    sys.path[0] = str(Path(__file__).resolve().parents[2])
+    main()

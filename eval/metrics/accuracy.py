@@ -1,10 +1,11 @@
 """Counts to numbers with their uncertainty. Pure functions; shares are fractions from 0 to 1."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from statistics import correlation
+from typing import Any
 
 Z_95 = 1.959963984540054  # the normal distribution's 97.5 % quantile
 LOG_EDGES = (0, 1, 10, 100, 1_000, 10_000)  # the last bin has no upper end; the paper speaks of < 10 and > 10,000
@@ -118,6 +119,11 @@ def per_class(outcomes: Iterable[tuple[int | None, str, bool | None]]) -> list[C
         row = counts.setdefault((-1 if label is None else label, name, label), [0, 0, 0])
         row[0 if value else 1 if value is False else 2] += 1
     return [ClassResult(key[2], key[1], *counts[key]) for key in sorted(counts, key=lambda key: key[:2])]
+
+
+def class_results(report: Mapping[str, Any]) -> list[ClassResult]:
+    """The class results in the content of a report.json."""
+    return [ClassResult(**values) for values in report["classes"]]
 
 
 def thirds(classes: Sequence[ClassResult]) -> list[Bin]:

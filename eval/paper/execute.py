@@ -21,11 +21,12 @@ from configs.run_dir import EvalDir
 from data_prep.atomic import write_bytes
 from data_prep.file_lock import locked
 from eval.class_scores.table import NOT_STORED
-from eval.guidance import guidance_results
+from eval.metrics.guidance import guidance_results
+from eval.paper.comparison import comparison_with
 from eval.paper.plan import Planned
 from eval.paper.results import FILES
 from eval.reports.evaluation import write_report, write_view
-from eval.reports.evaluation_page import correlated, protocol_tag
+from eval.reports.formatting import correlated, protocol_tag
 from eval.reports.guidance_page import write_guidance
 from eval.runner.batching import Share
 from eval.runner.fingerprint import OtherAnswersError
@@ -61,7 +62,7 @@ def ask(planned: Sequence[Planned], share: Share, processes: int = 1) -> None:
         ask_evaluations(configs, share, processes)
     for row in planned:
         if row.row.kind in PROBES and row.reason is None:
-            from eval.probing import extract
+            from eval.probes.extraction import extract
 
             try:
                 extract(_probing(row), share, processes)
@@ -110,7 +111,10 @@ def _finish(row: Planned, base: Planned | None) -> Outcome:
     if row.row.kind == "guidance":
         return _guided(row, folder)
     target = _sibling(row, folder) if row.row.kind == "view" else folder
-    report = write_view(folder, target, row.config) if row.row.kind == "view" else write_report(folder, source.config)
+    if row.row.kind == "view":
+        report = write_view(folder, target, row.config, comparison_with(row.config.paper_row))
+    else:
+        report = write_report(folder, source.config, comparison_with(source.config.paper_row))
     if not report["items"]["answered"]:
         reasons = [failure["reason"] for failure in report["failures"]] or [*refused, NOTHING]  # a kill left no line
         return _cannot(row, reasons[0])
@@ -155,9 +159,9 @@ def _probing(row: Planned) -> EvalConfig:
 
 
 def _probed(row: Planned) -> Outcome:
-    from eval.probing import report  # loads torch
+    from eval.probes.report import probe_report  # loads torch
 
-    result = report(_probing(row))
+    result = probe_report(_probing(row))
     places, folder, tag = result["places"], Path(result["folder"]), protocol_tag(result)
     failed = sum(map(len, result["failures"].values()))
     told = result["chosen"] + (f"; {failed:,} items failed" if failed else "")

@@ -66,12 +66,6 @@ def training_of(result: Mapping[str, Any]) -> Training | None:
     return Training(str(system["base"]), str(system["mode"]), tuple(system["sources"]))
 
 
-def merged_onto(result: Mapping[str, Any]) -> str:
-    """What to add to the name of a model whose LoRA was merged onto another's language weights, as the authors do."""
-    onto = (result.get("system") or {}).get("lora_onto")
-    return "" if onto is None else f", LoRA merged onto {onto}"
-
-
 def paper_model(place: str) -> str | None:
     """The paper's name of a model folder or hub id, None if the paper has none.
 

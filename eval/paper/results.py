@@ -15,7 +15,7 @@ from typing import Any
 
 from configs.errors import RunError
 from eval.metrics.accuracy import ClassResult, correlation_interval
-from eval.paper.finetuned_rows import merged_onto, training_of
+from eval.paper.finetuned_rows import training_of
 from eval.paper.loss_curves import LossCurve, read_loss_curves
 from eval.paper.published import PaperNumber
 from eval.paper.rows import (
@@ -25,7 +25,7 @@ from eval.paper.rows import (
     rows_of_probe,
     rows_of_report,
 )
-from eval.reports.evaluation_page import protocol_tag
+from eval.reports.formatting import merged_onto, protocol_tag
 
 SIZES = "table7/validation/items/"
 FILES = ("report.json", "probe.json", "guidance.json")

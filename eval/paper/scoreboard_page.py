@@ -7,7 +7,7 @@ from data_prep.page import LONG_TABLE, Block, Contents, Figure, Heading, Page, T
 from eval.metrics.accuracy import ClassResult
 from eval.paper.figures import candidates_figure, error_figure, frequency_and_paper, loss_figure
 from eval.paper.results import Found, Model, model_names, model_of_record
-from eval.reports.evaluation_page import points
+from eval.reports.formatting import points
 
 HEADERS = ("row", "paper", "ours", "difference", "95 % interval", "n", "protocol", "run")
 NUMERIC = frozenset({1, 2, 3, 5})

@@ -8,45 +8,46 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from configs.evaluation import EvalConfig
-from configs.protocol import ProtocolConfig
 from configs.run_dir import EvalDir
 from data_prep.atomic import write_bytes
 from data_prep.class_names import load_class_list
-from eval.metrics.accuracy import ClassResult, Rate
+from eval.metrics.accuracy import Rate
 from eval.metrics.confusion import confusions
 from eval.metrics.frequency import compared_classes, frequencies_of, frequency_results, stage_results, with_frequency
-from eval.paper.published import paper_number, paper_numbers
-from eval.paper.rows import own_row
+from eval.metrics.outcomes import scored_predictions
 from eval.reports.evaluation_page import report_page
 from eval.runner.evaluated_model import described
 from eval.runner.fingerprint import Evaluation, judged_as, rejudge
 from eval.runner.predictions import chosen_records, read_records
-from eval.tasks.registry import make_task
 from eval.types import Prediction, Score
 
 EXAMPLES = 8  # of each outcome
+Comparison = Callable[[Mapping[str, Any], Rate], dict[str, Any] | None]
+"""(the report's first fields, accuracy) to the reference number that the report compares it with, None without one."""
 
 
-def write_report(folder: EvalDir, config: EvalConfig) -> dict[str, Any]:
-    """Make the three files from what is in `folder`, and return the content of report.json.
+def write_report(folder: EvalDir, config: EvalConfig, compare: Comparison | None = None) -> dict[str, Any]:
+    """Write the three files from the answers in `folder`, and return the content of report.json.
 
-    Raises `RunError` if nothing was asked there, or something else than `config` asks.
+    Raises `RunError` if there are no answers, or answers to other questions than `config` asks.
     """
-    return _write(folder, build_report(rejudge(folder, config), folder, config))
+    return _write(folder, build_report(rejudge(folder, config), folder, config, compare))
 
 
-def write_view(answers: EvalDir, folder: EvalDir, config: EvalConfig) -> dict[str, Any]:
-    """The report, in `folder`, of answers that lie elsewhere, judged in another way; the answers stay as they are.
+def write_view(
+    answers: EvalDir, folder: EvalDir, config: EvalConfig, compare: Comparison | None = None
+) -> dict[str, Any]:
+    """Write into `folder` the report of answers in another folder, scored by `config`; the answers do not change.
 
-    Raises `RunError` if nothing was asked there, or something else than `config` asks.
+    Raises `RunError` as `write_report`.
     """
     folder.root.mkdir(parents=True, exist_ok=True)
-    report = build_report(judged_as(answers, config), answers, config)
+    report = build_report(judged_as(answers, config), answers, config, compare)
     return _write(folder, report | {"answers_of": os.path.relpath(answers.root, folder.root)})
 
 
@@ -58,20 +59,13 @@ def _write(folder: EvalDir, report: dict[str, Any]) -> dict[str, Any]:
     return report
 
 
-def scored_answers(
-    folder: EvalDir, predictions: Sequence[Prediction], config: ProtocolConfig, answer_delimiter: str | None
-) -> list[tuple[Prediction, Score]]:
-    """The answers that lie in `folder`, each with what it is worth under `config`."""
-    protocol = make_task(config, answer_delimiter)
-    protocol.prepare(folder, predictions)
-    return [(prediction, protocol.score(prediction)) for prediction in predictions]
-
-
-def build_report(evaluation: Evaluation, folder: EvalDir, config: EvalConfig) -> dict[str, Any]:
-    """Everything the report says, as JSON values. Shares are fractions; failed items are in none of them."""
+def build_report(
+    evaluation: Evaluation, folder: EvalDir, config: EvalConfig, compare: Comparison | None = None
+) -> dict[str, Any]:
+    """The content of report.json. Shares are fractions of the answered items; failed items are in none of them."""
     records = chosen_records(read_records(folder), evaluation.limit)
     predictions = list(records.predictions.values())
-    scored = scored_answers(folder, predictions, config.protocol, evaluation.answer_delimiter)
+    scored = scored_predictions(folder, predictions, config.protocol, evaluation.answer_delimiter)
     counts = {value: sum(score.value is value for _, score in scored) for value in (True, False, None)}
     frequencies = frequencies_of(config)
     classes = with_frequency(compared_classes(scored), frequencies)
@@ -79,7 +73,7 @@ def build_report(evaluation: Evaluation, folder: EvalDir, config: EvalConfig) ->
     accuracy = Rate(counts[True], len(scored))
     totals = Counter(prediction.label_name for prediction in predictions if prediction.label_name)
     protocol = {**evaluation.asked, **evaluation.judged}
-    asked = {
+    header = {
         "name": evaluation.name,
         "model": evaluation.model,
         "label": evaluation.label,
@@ -87,7 +81,7 @@ def build_report(evaluation: Evaluation, folder: EvalDir, config: EvalConfig) ->
         "system": described(config.model),
         "protocol": protocol | {"name": config.protocol.name, "hash": evaluation.protocol_hash},
     }
-    return asked | {
+    return header | {
         "items": {
             "expected": evaluation.items,
             "answered": len(scored),
@@ -100,7 +94,7 @@ def build_report(evaluation: Evaluation, folder: EvalDir, config: EvalConfig) ->
         "no_answer": Rate(counts[None], len(scored)).to_json(),
         "accuracy_of_answers": Rate(counts[True], counts[True] + counts[False]).to_json(),
         "baselines": _baselines(predictions),
-        "paper": _beside_paper(own_row(config.paper_row, asked, paper_numbers()), accuracy),
+        "paper": None if compare is None else compare(header, accuracy),
         "answers": _answers(predictions),
         "frequency": frequency_results(with_frequency(compared, frequencies), config.protocol.frequency_bins)
         if frequencies
@@ -112,17 +106,6 @@ def build_report(evaluation: Evaluation, folder: EvalDir, config: EvalConfig) ->
         "examples": _examples(scored),
         "failures": [asdict(failure) for failure in records.failures.values()],
     }
-
-
-def _beside_paper(row: str | None, accuracy: Rate) -> dict[str, Any] | None:
-    if row is None:
-        return None
-    number = paper_number(row)
-    low, high = accuracy.interval
-    if number.value is None:
-        return {**asdict(number), "difference": None, "inside_interval": None}
-    inside = low <= number.value <= high
-    return {**asdict(number), "difference": accuracy.value - number.value, "inside_interval": inside}
 
 
 def _baselines(predictions: Sequence[Prediction]) -> dict[str, float] | None:
@@ -175,8 +158,3 @@ def _taken_for(scored: Sequence[tuple[Prediction, Score]], listed: str | None) -
             found = [by_lower[name] for name in pattern.findall((score.extracted or prediction.answer).lower())]
             pairs += [(prediction.label_name, max(found, key=len))] if found else []
     return pairs
-
-
-def classes_of(report: Mapping[str, Any]) -> list[ClassResult]:
-    """The class results that a report.json holds."""
-    return [ClassResult(**values) for values in report["classes"]]

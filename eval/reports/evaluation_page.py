@@ -4,48 +4,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from data_prep.page import Block, Figure, Heading, Numbers, Page, Table, Text
-from eval.metrics.accuracy import ClassResult
-from eval.paper.finetuned_rows import merged_onto
+from eval.metrics.accuracy import class_results
 from eval.reports.figures import accuracy_figure, frequency_figure
+from eval.reports.formatting import correlated, interval, merged_onto, percent, points, protocol_tag
 
 OUTCOMES = {True: "right", False: "wrong", None: "no answer"}
 SHOWN_ANSWER = 160  # characters
-
-
-def percent(share: float | None) -> str:
-    """A fraction as the tables print it."""
-    return "n/a" if share is None else f"{100 * share:.1f} %"
-
-
-def points(difference: float | None) -> str:
-    """A difference of two shares, in percentage points."""
-    return "n/a" if difference is None else f"{100 * difference:+.1f}"
-
-
-def correlation(value: float | None) -> str:
-    """A correlation; none is defined where all classes are equally frequent or equally accurate."""
-    return "not defined" if value is None else f"{value:.2f}"
-
-
-def correlated(frequency: Mapping[str, Any]) -> str:
-    """Both correlations of a report's frequencies with their 95 % intervals, where they have one."""
-    told = []
-    for kind in ("spearman", "pearson"):
-        bounds = frequency.get(f"{kind}_interval")
-        within = f" ({correlation(bounds[0])} to {correlation(bounds[1])})" if bounds else ""
-        told.append(f"{kind.capitalize()} {correlation(frequency[kind])}{within}")
-    return ", ".join(told)
-
-
-def interval(rate: Mapping[str, Any]) -> str:
-    """The 95 % interval of a rate from report.json."""
-    return f"{100 * rate['low']:.1f} to {100 * rate['high']:.1f} %"
-
-
-def protocol_tag(report: Mapping[str, Any]) -> str:
-    """Name and hash of the protocol, to stand beside a number."""
-    protocol = report["protocol"]
-    return f"{protocol.get('name', 'custom')} {protocol['hash']}"
 
 
 def report_page(report: Mapping[str, Any]) -> Page:
@@ -89,7 +53,11 @@ def _numbers(report: Mapping[str, Any]) -> Block:
             ),
             ("items", f"{items['answered']:,}", f"asked and answered{part}"),
             ("wrong", percent(report["wrong"]["value"]), _of(report["wrong"])),
-            ("no answer", percent(report["no_answer"]["value"]), f"{_of(report['no_answer'])}; not counted as wrong"),
+            (
+                "no answer",
+                percent(report["no_answer"]["value"]),
+                f"{_of(report['no_answer'])}; not right in accuracy",
+            ),
             (
                 "right, of those that answer",
                 percent(report["accuracy_of_answers"]["value"]),
@@ -143,7 +111,7 @@ def _frequency(report: Mapping[str, Any]) -> list[Block]:
     frequency = report["frequency"]
     if frequency is None or not frequency["classes"]:
         return []
-    results = [ClassResult(**values) for values in report["classes"]]
+    results = class_results(report)
     caption = (
         f"Each small mark is one of {frequency['classes']:,} classes, the line joins the means of bins. "
         f"{correlated(frequency)}; 95 % intervals. Frequency: samples of the class in "
@@ -179,7 +147,7 @@ def _span(low: int, high: int) -> str:
 
 
 def _classes(report: Mapping[str, Any]) -> list[Block]:
-    results = [ClassResult(**values) for values in report["classes"]]
+    results = class_results(report)
     if not results:
         return []
     known = any(result.frequency is not None for result in results)

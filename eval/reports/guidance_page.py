@@ -7,8 +7,8 @@ from typing import Any
 from configs.run_dir import EvalDir
 from data_prep.atomic import write_bytes
 from data_prep.page import Block, Figure, Page, Table, Text
-from eval.reports.evaluation_page import interval, percent
 from eval.reports.figures import guidance_figure
+from eval.reports.formatting import interval, percent
 
 FILE = "guidance.json"
 
@@ -47,3 +47,20 @@ def guidance_page(results: Mapping[str, Any]) -> Page:
         figure = guidance_figure({name: swept["curve"] for name, swept in results["forms"].items() if "curve" in swept})
         blocks.append(Figure(figure, f"Accuracy of all {results['items']:,} items over t; dotted: t = 1, no guidance."))
     return Page(f"{results['name']}: classifier-free guidance", blocks)
+
+
+def as_text(results: Mapping[str, Any]) -> str:
+    """Two lines a form."""
+    lines = [f"{results['name']} {results['label']}: {results['items']:,} items with stored scores"]
+    for name, swept in results["forms"].items():
+        lines.append(f"{name:>8}  {_told(swept['held_out'], 't chosen on the other half')}")
+        lines.append(f"{'':>8}  {_told(swept['swept_on_test'], 't swept on these very items, as the authors do')}")
+    return "\n".join(lines)
+
+
+def _told(result: Mapping[str, Any] | None, how: str) -> str:
+    if result is None:
+        return f"too few items for {how}"
+    rate = result["accuracy"]
+    told = f"{rate['value']:.1%} ({rate['low']:.1%} to {rate['high']:.1%}, n = {rate['n']:,})"
+    return f"{told} at t = {result['guidance']:g}, {how}"

@@ -5,7 +5,7 @@ from typing import Any
 
 from data_prep.page import Table
 from eval.metrics.seeds import Spread, seeds_by_recipe
-from eval.reports.evaluation_page import percent, points
+from eval.reports.formatting import percent, points
 
 Rows = Mapping[str, Mapping[str, Mapping[str, Any]]]  # run's name to evaluation's name to its row of the comparison
 MEANING = (

@@ -6,7 +6,7 @@ from typing import Any
 
 from data_prep.atomic import write_bytes
 from data_prep.page import Page, Table, Text
-from eval.reports.evaluation_page import interval, percent, protocol_tag
+from eval.reports.formatting import interval, percent, protocol_tag
 from eval.runner.output_paths import Place
 
 

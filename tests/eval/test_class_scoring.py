@@ -65,9 +65,9 @@ def test_top1_is_the_best_of_all_scores(run, rule):
 def test_several_images_at_a_time_score_as_alone(tiny_model, picture):
     predictor = TextPredictor(load_model(str(tiny_model), None, "fp32", "sdpa"), ProtocolConfig())
     scorer = ClassScorer(predictor)
-    from eval.class_scoring import _turns
+    from eval.models.class_likelihood.single_image import question_turns
 
-    turns = _turns(PROMPT)
+    turns = question_turns(PROMPT)
     trie = scorer.trie(turns, tuple(CLASSES))
     prompts = [predictor.prompt(turns, picture(number)) for number in range(4)]
     together = scorer.log_probs(prompts, trie)

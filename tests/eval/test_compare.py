@@ -10,8 +10,9 @@ from configs.data import DataConfig, SourceConfig
 from configs.errors import RunError
 from configs.evaluation import EvalConfig
 from configs.run_dir import EvalDir, RunDir
-from eval.compare import comparison, main, read_reports
+from eval.compare import main
 from eval.metrics.accuracy import Rate
+from eval.reports.comparison import comparison, read_reports
 from eval.run import main as evaluate
 from eval.runner.output_paths import place_of
 

@@ -9,7 +9,7 @@ import pytest
 
 from configs.protocol import ProtocolConfig
 from eval.class_scores.table import ClassScoreTable, encode_scores
-from eval.guidance import AUTHORS, FORMS, GRID, chooses, correct, form_of, scored_items, sweep
+from eval.metrics.guidance import AUTHORS, FORMS, GRID, chooses, correct, form_of, scored_items, sweep
 from eval.types import Prediction
 
 NAMES = ("tench", "wild dog", "cat", "cat", "moss")

@@ -13,7 +13,8 @@ from configs.evaluation import EvalConfig
 from configs.load import load_config
 from configs.run_dir import EvalDir
 from eval.metrics.confusion import confusions
-from eval.paired import Paired, as_text, compare_right, compared, main, mcnemar
+from eval.metrics.paired import Paired, compare_right, compared, mcnemar
+from eval.paired import as_text, main
 from eval.reports.evaluation import write_view
 from eval.run import main as evaluate
 

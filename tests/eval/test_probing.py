@@ -24,8 +24,9 @@ from data_prep.sample import Turn
 from eval.models.hidden_state_file import RowFormat, RowWriter
 from eval.models.hidden_states import HiddenStatePredictor, LanguageModelStates
 from eval.probes.accuracy import probe
+from eval.probes.extraction import states_configs
 from eval.probes.store import StoredStates, open_states
-from eval.probing import main, states_configs
+from eval.probing import main
 from eval.runner.predictions import read_records
 from train.models.loading import load_model
 
@@ -322,4 +323,4 @@ def test_probing_needs_its_arguments(capsys):
     with pytest.raises(SystemExit) as left:
         main([])
     assert left.value.code == 2
-    assert "--benchmark" in capsys.readouterr().err
+    assert "--config" in capsys.readouterr().err

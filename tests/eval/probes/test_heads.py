@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from configs.protocol import ProbeConfig
-from eval.benchmarks.probe_heads import authors_loop, benchmark, benchmark_text, kept_batches
+from eval.benchmarks.probe_heads import as_text, authors_loop, benchmark, kept_batches
 from eval.models.cpu_matmul import default_products, onednn_is_faster
 from eval.probes.batches import Batches, Items, Layout, PackedBatch, PlainBatch
 from eval.probes.heads import initial_heads, train_heads
@@ -106,4 +106,4 @@ def test_bf16_products_learn_as_much():
 def test_the_benchmark_times_both_sides():
     result = benchmark(items=600, tests=300, size=16, classes=5)
     assert min(result["ratio_fp32"], result["ratio_bf16"], result["loop"]) > 0
-    assert "11 heads" in benchmark_text(result)
+    assert "11 heads" in as_text(result)

@@ -13,8 +13,9 @@ from configs.errors import ConfigError, RunError
 from configs.evaluation import EvalConfig
 from configs.protocol import ProtocolConfig
 from configs.run_dir import EvalDir
+from eval.paper.comparison import comparison_with
 from eval.paper.published import NUMBERS, paper_number
-from eval.reports.evaluation import write_report
+from eval.reports import evaluation as reports
 from eval.runner.fingerprint import claim, describe_evaluation
 from eval.runner.predictions import PredictionWriter
 from eval.types import FailedItem, Prediction
@@ -28,6 +29,10 @@ def prediction(number: int, name: str, answer: str, label: int | None = 0) -> Pr
         id=f"{name}/{number}", prompt_hash="0", target=name, label=label, label_name=name, answer=answer, tokens=3,
         stopped=number % 2 == 0, seconds=0.5,
     )  # fmt: skip
+
+
+def write_report(folder: EvalDir, config: EvalConfig) -> dict:
+    return reports.write_report(folder, config, comparison_with(config.paper_row))
 
 
 @pytest.fixture
@@ -120,7 +125,7 @@ def test_every_share_has_its_interval_and_its_number_of_items(evaluation):
     for line in (
         "| accuracy | 60.0 % | 95 % interval 31.3 to 83.2 %, n = 10;",
         "| wrong | 30.0 % | 3 of 10; 10.8 to 60.3 % |",
-        "| no answer | 10.0 % | 1 of 10; 1.8 to 40.4 %; not counted as wrong |",
+        "| no answer | 10.0 % | 1 of 10; 1.8 to 40.4 %; not right in accuracy |",
         "| right, of those that answer | 66.7 % | 6 of 9; 35.4 to 87.9 % |",
         "| length of an answer | 3.0 | tokens, the mean of 10; 5 cut at the limit |",
     ):

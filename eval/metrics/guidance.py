@@ -1,0 +1,169 @@
+"""Classifier-free guidance with its coefficient t swept over stored class scores; no model is run.
+
+The paper's authors choose t on the items they report. Here t is chosen on one half of the items, drawn by their ids,
+and the accuracy is that of the other half; the authors' way is computed as well.
+
+Shapes: `N` items, `K` classes, `T` coefficients.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from configs.errors import RunError
+from configs.protocol import ProtocolConfig
+from configs.run_dir import EvalDir
+from eval.class_scores.rules import Floats, Rule
+from eval.class_scores.table import ClassScoreTable, read_class_scores, rule_scores, stored_sums
+from eval.metrics.accuracy import Rate
+from eval.runner.fingerprint import Evaluation, protocol_of, read_evaluation
+from eval.runner.predictions import chosen_records, read_records
+from eval.types import Prediction
+
+SEED = 0
+AUTHORS = tuple(map(float, range(9)))  # inference_analysis/get_accuracy.ipynb: alpha from 0 to 8
+GRID = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0)
+
+Flags = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """One way to guide: the rule without its coefficient, and what the prior is."""
+
+    form: str
+    prior: str
+    mean: bool
+    tokens: str = "log_probability"
+
+    def rule(self, guidance: float) -> Rule:
+        """The rule with coefficient `guidance`."""
+        return Rule("cfg", guidance, self.form, self.mean, self.tokens)
+
+
+FORMS: Mapping[str, Form] = {
+    "paper": Form("probability", "no_image", True),
+    "official": Form("log", "dataset_mean", False),
+    "clean": Form("log", "no_image", False),
+    "literal": Form("probability", "no_image", True, "probability"),
+}
+
+
+def form_of(protocol: ProtocolConfig) -> tuple[str, Form]:
+    """The form that a protocol's settings describe, whatever it is called, and its name here: `own` for a mixture."""
+    own = Form(protocol.cfg_form, protocol.cfg_prior, protocol.cfg_mean, protocol.token_scores)
+    return next((name for name, form in FORMS.items() if form == own), "own"), own
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """Stored scores: `sums` (N, K) of log-probabilities by name, `literal` (N, K) of probabilities if they are stored,
+    `right` (N, K) which class is right, `tuning` (N,) which items choose t.
+    """
+
+    sums: Floats
+    literal: Floats | None
+    right: Flags
+    tuning: Flags
+    sheet: ClassScoreTable
+
+
+def chooses(item_id: str) -> bool:
+    """Whether an item is of the half on which t is chosen: drawn by its id alone."""
+    return sha256(f"{SEED}:guidance:{item_id}".encode()).digest()[0] % 2 == 0
+
+
+def scored_items(predictions: Sequence[Prediction], sheet: ClassScoreTable, duplicates: str = "any") -> Scored:
+    """Stored lines as arrays; lines without scores are left out. Raises `RunError` if none has any."""
+    lines = [p for p in predictions if p.scores is not None]
+    if not lines:
+        raise RunError("no answer has stored scores; run an evaluation of task class_likelihood first")
+    names = np.array(sheet.names)
+    right = np.stack([names == p.target for p in lines])
+    if duplicates == "first":
+        right &= np.arange(len(names)) == right.argmax(1)[:, None]
+    tuning = np.array([chooses(p.id) for p in lines])
+    both = sheet.prior_probabilities and all(p.probabilities is not None for p in lines)
+    literal = np.stack([stored_sums(p, Rule(tokens="probability")) for p in lines]) if both else None
+    return Scored(np.stack([stored_sums(p, Rule()) for p in lines]), literal, right, tuning, sheet)
+
+
+def correct(scored: Scored, form: Form, grid: Sequence[float], prior_items: Flags) -> NDArray[np.bool_]:
+    """(T, N): is the best class of an item right at each coefficient; `prior_items` make a prior over images."""
+    sums = scored.literal if form.tokens == "probability" else scored.sums
+    assert sums is not None  # `guidance_results` sweeps what is stored
+    prior = scored.sheet.prior_of(form.rule(1.0))
+    if form.prior == "dataset_mean":
+        prior = sums[prior_items].mean(0)
+    rows = []
+    for guidance in grid:
+        best = rule_scores(form.rule(guidance), sums, scored.sheet.lengths, prior).argmax(1)
+        rows.append(scored.right[np.arange(len(best)), best])
+    return np.stack(rows)
+
+
+def sweep(scored: Scored, form: Form) -> dict[str, Any]:
+    """One form: t chosen on one half and what it gives on the other, and the authors' way on all items."""
+    halves = scored.tuning, ~scored.tuning
+    everything = np.ones(len(scored.tuning), dtype=bool)
+    authors = correct(scored, form, AUTHORS, everything).sum(1)
+    swept: dict[str, Any] = {
+        "form": form.form,
+        "prior": form.prior,
+        "mean": form.mean,
+        "tokens": form.tokens,
+        "held_out": None,
+        "swept_on_test": {
+            "guidance": AUTHORS[int(authors.argmax())],
+            "accuracy": Rate(int(authors.max()), len(everything)).to_json(),
+        },
+    }
+    if all(half.any() for half in halves):
+        rows = correct(scored, form, GRID, halves[0])
+        best = int(rows[:, halves[0]].sum(1).argmax())  # of equal ones the smallest
+        swept["held_out"] = {
+            "guidance": GRID[best],
+            "chosen_on": int(halves[0].sum()),
+            "accuracy": Rate(int(rows[best, halves[1]].sum()), int(halves[1].sum())).to_json(),
+        }
+        swept["curve"] = [[t, float(row.mean())] for t, row in zip(GRID, rows, strict=True)]
+    return swept
+
+
+def guidance_results(folder: EvalDir) -> dict[str, Any]:
+    """All forms for the answers in `folder`: the content of guidance.json.
+
+    `own` names the form of their protocol; it is not among the `forms` if what it sums was not stored.
+
+    Raises `RunError` if no class scores are stored there.
+    """
+    evaluation = read_evaluation(folder)
+    if evaluation is None:
+        raise RunError(f"{folder.root} has no evaluation.json; give the folder of one model's answers")
+    lines = list(chosen_records(read_records(folder), evaluation.limit).predictions.values())
+    scored = scored_items(lines, read_class_scores(folder), str(evaluation.judged.get("duplicates", "any")))
+    settings = {**evaluation.asked, **evaluation.judged}
+    own, form = form_of(protocol_of(settings))
+    return {
+        "name": evaluation.name,
+        "model": evaluation.model,
+        "label": evaluation.label,
+        "source": evaluation.source,
+        "protocol": settings | {"name": _name(evaluation), "hash": evaluation.protocol_hash},
+        "paper": None,
+        "items": len(scored.tuning),
+        "own": own,
+        "forms": {
+            name: sweep(scored, form)
+            for name, form in {**FORMS, own: form}.items()
+            if form.tokens == "log_probability" or scored.literal is not None
+        },
+    }
+
+
+def _name(evaluation: Evaluation) -> str:
+    return str(dict(evaluation.config["protocol"]).get("name", "custom"))

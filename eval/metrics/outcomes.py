@@ -1,0 +1,52 @@
+"""Which stored answers are right: by the evaluation's own protocol, or by other settings of its scoring."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from configs.errors import ConfigError, RunError
+from configs.protocol import ProtocolConfig
+from configs.run_dir import EvalDir
+from eval.runner.fingerprint import judging_fields, protocol_of, read_evaluation
+from eval.runner.predictions import chosen_records, read_records
+from eval.tasks.registry import make_task
+from eval.types import Prediction, Score
+
+
+def scored_predictions(
+    folder: EvalDir, predictions: Sequence[Prediction], config: ProtocolConfig, answer_delimiter: str | None
+) -> list[tuple[Prediction, Score]]:
+    """The answers stored in `folder`, each with its score under `config`."""
+    task = make_task(config, answer_delimiter)
+    task.prepare(folder, predictions)
+    return [(prediction, task.score(prediction)) for prediction in predictions]
+
+
+def read_right(folder: EvalDir, changes: Mapping[str, Any] | None = None) -> dict[str, bool]:
+    """Item id to whether its answer is right, as the folder's report judges, but for `changes` of the protocol.
+
+    A folder of a view takes the answers that it judges from where they lie. No answer is not right. Raises `RunError`
+    if nothing was asked there, `ConfigError` for a change that needs other answers.
+    """
+    answers, settings = judged_answers(folder)
+    evaluation = read_evaluation(answers)
+    if evaluation is None:
+        raise RunError(f"{answers.root} has no evaluation.json; give the folder of one model's answers, or of a view")
+    settings = settings or {**evaluation.asked, **evaluation.judged}
+    known = judging_fields(str(settings["task"]))
+    if other := [key for key in changes or () if key not in known]:
+        raise ConfigError(f"protocol.{other[0]} needs other answers; stored ones can be judged by {', '.join(known)}")
+    records = chosen_records(read_records(answers), evaluation.limit)
+    protocol = protocol_of({**settings, **(changes or {})})
+    scored = scored_predictions(answers, list(records.predictions.values()), protocol, evaluation.answer_delimiter)
+    return {prediction.id: score.value is True for prediction, score in scored}
+
+
+def judged_answers(folder: EvalDir) -> tuple[EvalDir, Mapping[str, Any]]:
+    """(folder of the answers, the settings by which a view judges them, none where answers and report lie together)."""
+    if folder.config.is_file() or not folder.report("json").is_file():
+        return folder, {}
+    report = json.loads(folder.report("json").read_text(encoding="utf-8"))
+    if "answers_of" not in report:
+        return folder, {}
+    return EvalDir(folder.root / report["answers_of"]), report["protocol"]

@@ -1,0 +1,62 @@
+"""The scoreboard's three files: every number of the paper beside ours."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from configs.run_dir import ResultsDir
+from data_prep.atomic import write_bytes
+from eval.paper.published import PaperNumber, paper_numbers
+from eval.paper.results import Found, Result, collect
+from eval.paper.scoreboard_page import how_many_run, scoreboard_page
+
+
+def write_scoreboard(folders: Sequence[Path], output: Path) -> str:
+    """Write the three files into `output` from what lies below `folders`; returns a summary of it.
+
+    Raises `RunError` for a missing folder or a damaged file.
+    """
+    known = paper_numbers()
+    found = collect(folders, known)
+    content = scoreboard(found, known)
+    page = scoreboard_page(content, found)
+    files = ResultsDir(output)
+    output.mkdir(parents=True, exist_ok=True)
+    for suffix, text in (
+        ("html", page.html()),
+        ("md", page.markdown()),
+        ("json", json.dumps(content, indent=1, ensure_ascii=False) + "\n"),
+    ):
+        write_bytes(files.scoreboard(suffix), text.encode())
+    planned = sum(len(record["rows"]) for record in found.reproductions)
+    found_rows = f"{how_many_run(content['rows'])} of the paper's numbers have one of ours beside them"
+    found_rows += f"; {planned} rows of reproductions" if planned else ""
+    return f"{found_rows}, {len(content['others'])} other results\n{files.scoreboard('html')}"
+
+
+def scoreboard(found: Found, known: Mapping[str, PaperNumber]) -> dict[str, Any]:
+    """The content of scoreboard.json: a line for every row of the paper (more where several results belong to one), the
+    results that belong to none, and all rows of reproductions.
+    """
+    rows = [_row(number, result) for row, number in known.items() for result in (found.rows.get(row) or (None,))]
+    others = [{"name": name, "ours": asdict(result)} for name, result in found.others]
+    return {"rows": rows, "others": others, "reproductions": found.reproductions}
+
+
+def _row(number: PaperNumber, result: Result | None) -> dict[str, Any]:
+    return {
+        "row": number.row,
+        "source": number.source,
+        "unit": number.unit,
+        "paper": number.value,
+        "ours": None if result is None else asdict(result),
+        "difference": _difference(number, result),
+    }
+
+
+def _difference(number: PaperNumber, result: Result | None) -> float | None:
+    if result is None or result.value is None or number.value is None:
+        return None
+    return result.value - number.value

@@ -1,0 +1,82 @@
+"""Probes trained on stored states, and their results in probe.json."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from configs.errors import RunError
+from configs.evaluation import EvalConfig
+from configs.protocol import ProbeConfig
+from configs.run_dir import EvalDir
+from configs.section import result_fields
+from data_prep.atomic import write_bytes
+from eval.metrics.accuracy import ClassResult
+from eval.metrics.frequency import frequencies_of, frequency_results, with_frequency
+from eval.models.factory import evaluated_folders
+from eval.probes.accuracy import probe
+from eval.probes.extraction import states_configs
+from eval.probes.requirements import states_place
+from eval.probes.store import open_states
+from eval.runner.batching import open_source
+from eval.runner.evaluated_model import described
+from eval.runner.fingerprint import read_evaluation
+from eval.runner.output_paths import place_of
+from eval.runner.stored_answers import check_current
+
+
+def probe_report(config: EvalConfig) -> dict[str, Any]:
+    """Train heads on the stored states, write probe.json in the evaluation's folder, and return its content.
+
+    Raises `RunError` if states are missing, of either source, or are those of other weights than lie there now.
+    """
+    sources = states_configs(config)
+    label, model = evaluated_folders(config)[0]
+    places = [states_place(source) for source in sources]
+    for source in sources:
+        for refusal in check_current(source).refusals().values():
+            raise RunError(refusal.read_text(encoding="utf-8").strip())
+    stored = [open_states(states, config.limit, items) for states, items in places]
+    settings = sources[0].probe
+    result = probe(stored[0], stored[1], settings)
+    folder = place_of(config).folder(label, model).root / ("encoder" if settings.part == "encoder" else "")
+    result |= {
+        "name": config.name,
+        "model": config.model,
+        "label": label,
+        "source": config.source,
+        "system": described(config.model),
+        "paper": {"row": config.paper_row} if config.paper_row else None,
+        "train_source": config.probe_source,
+        "folder": str(folder),
+        "protocol": {"name": config.protocol.name, "hash": _protocol_hash(places[1][0], settings)},
+        "settings": asdict(settings),
+        "failures": {
+            source.source: [asdict(failure) for failure in part.failures]
+            for source, part in zip(sources, stored, strict=True)
+        },
+    }
+    result |= _against_frequency(config, result["places"])
+    folder.mkdir(parents=True, exist_ok=True)
+    write_bytes(EvalDir(folder).probe, (json.dumps(result, indent=1) + "\n").encode())
+    return result
+
+
+def _protocol_hash(states: EvalDir, settings: ProbeConfig) -> str:
+    """Names how the states were asked for and how heads were trained on them: 12 hexadecimal digits."""
+    evaluation = read_evaluation(states)
+    asked = None if evaluation is None else evaluation.protocol_hash
+    return hashlib.sha256(json.dumps([asked, result_fields(settings)], sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _against_frequency(config: EvalConfig, places: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Each class's accuracy at the mean over the tokens, and how it goes with the class's frequency (Figure 7)."""
+    counts = places.get("mean", {}).get("right_by_label")
+    names = open_source(config).manifest.class_names
+    frequencies = frequencies_of(config)
+    if counts is None or frequencies is None or not names:
+        return {"classes": [], "frequency": None}
+    results = [ClassResult(label, names[label], right, n - right, 0) for label, (right, n) in counts.items()]
+    results = with_frequency(results, frequencies)
+    return {"classes": [asdict(result) for result in results], "frequency": frequency_results(results)}

@@ -1,0 +1,118 @@
+"""Several models side by side, from their reports: accuracies, and differences over the items that both answered."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from configs.errors import RunError
+from configs.run_dir import EvalDir, ResultsDir
+from data_prep.atomic import write_bytes
+from data_prep.page import Page
+from eval.metrics.outcomes import judged_answers, read_right
+from eval.metrics.paired import compare_right
+from eval.reports.comparison_page import comparison_page, evaluation_names
+from eval.reports.seeds_page import recipe_values
+
+Reports = Mapping[str, Mapping[str, Any]]  # evaluation name to the content of its report.json
+
+
+def read_reports(folder: Path) -> dict[str, dict[str, Any]]:
+    """Evaluation's name to report, of all evaluations in `folder`. Raises `RunError` if there is none."""
+    if not folder.is_dir():
+        raise RunError(f"no folder {folder}; evaluate the model first with `python -m eval.run --config FILE`")
+    found = [report for path in sorted(folder.glob("*/")) if (report := _read_report(path)) is not None]
+    if not found:
+        raise RunError(f"{folder} holds no evaluation with a report.json; run `python -m eval.run --report-only` first")
+    return {report["name"]: report for report in found}
+
+
+def _read_report(folder: Path) -> dict[str, Any] | None:
+    """The report in `folder`, or that of the label that counts; None if there is none."""
+    if EvalDir(folder).report("json").is_file():
+        return _load(EvalDir(folder).report("json"))
+    labels = {path.name: EvalDir(path).report("json") for path in sorted(folder.glob("*/"))}
+    labels = {name: path for name, path in labels.items() if path.is_file()}
+    if not labels:
+        return None
+    chosen = next(iter(labels)) if len(labels) == 1 else "export"
+    if chosen not in labels:
+        summary = ResultsDir(folder).summary("json")
+        chosen = _load(summary)["best"] if summary.is_file() else chosen
+    if chosen not in labels:
+        raise RunError(
+            f"{folder} has reports of {', '.join(labels)}, and no summary.json to say which counts; rerun it"
+        )
+    return _load(labels[chosen])
+
+
+def _load(path: Path) -> dict[str, Any]:
+    try:
+        values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise RunError(f"{path} is damaged ({error}); run eval.run --report-only again") from error
+    return values | {"folder": str(path.parent)}
+
+
+def comparison(models: Mapping[str, Reports]) -> dict[str, Any]:
+    """The content of report.json: for each model and evaluation the accuracy and the difference to the first model.
+
+    `paired` has its interval and p-value, from the items that both answered, where the answers lie beside the reports.
+    """
+    rows = {name: {key: _told(report) for key, report in reports.items()} for name, reports in models.items()}
+    first, *others = models
+    for evaluation, report in models[first].items():
+        right = _right(report)
+        for name in others:
+            other = models[name].get(evaluation)
+            if other is not None:
+                paired = _paired(right, _right(other)) if _same_items(report, other) else None
+                difference = other["accuracy"]["value"] - report["accuracy"]["value"]
+                rows[name][evaluation] |= {
+                    "difference": paired["difference"] if paired else difference,
+                    "paired": paired,
+                }
+    return {"evaluations": evaluation_names(models), "models": rows, "recipes": recipe_values(rows)}
+
+
+def _told(report: Mapping[str, Any]) -> dict[str, Any]:
+    """What the comparison says of a report by itself."""
+    frequency = report["frequency"] or {"thirds": [], "spearman": None, "pearson": None}
+    return {
+        "label": report["label"],
+        "accuracy": report["accuracy"],
+        "no_answer": report["no_answer"],
+        "difference": None,
+        "paired": None,
+        "protocol": report["protocol"]["hash"],
+        "thirds": {part["name"]: part["mean_accuracy"] for part in frequency["thirds"]},
+        "spearman": frequency["spearman"],
+        "pearson": frequency["pearson"],
+    }
+
+
+def _same_items(first: Mapping[str, Any], second: Mapping[str, Any]) -> bool:
+    return bool(first["protocol"]["data"] == second["protocol"]["data"])
+
+
+def _right(report: Mapping[str, Any]) -> dict[str, bool] | None:
+    """Which items are right, None where the answers do not lie beside the report."""
+    folder = EvalDir(Path(report["folder"]))
+    return read_right(folder) if judged_answers(folder)[0].config.is_file() else None
+
+
+def _paired(first: Mapping[str, bool] | None, second: Mapping[str, bool] | None) -> dict[str, Any] | None:
+    if first is None or second is None or not first.keys() & second.keys():
+        return None
+    return compare_right(first, second).to_json()
+
+
+def write_comparison(models: Mapping[str, Reports], folder: EvalDir) -> Page:
+    """Write report.md, report.html and report.json into `folder`; returns the page."""
+    values = comparison(models)
+    page = comparison_page(models, values)
+    folder.root.mkdir(parents=True, exist_ok=True)
+    write_bytes(folder.report("md"), page.markdown().encode())
+    write_bytes(folder.report("html"), page.html().encode())
+    write_bytes(folder.report("json"), (json.dumps(values, indent=1, ensure_ascii=False) + "\n").encode())
+    return page

@@ -1,0 +1,46 @@
+"""How reports print shares, differences, correlations, intervals, models and protocols."""
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def percent(share: float | None) -> str:
+    """A fraction as the tables print it."""
+    return "n/a" if share is None else f"{100 * share:.1f} %"
+
+
+def points(difference: float | None) -> str:
+    """A difference of two shares, in percentage points."""
+    return "n/a" if difference is None else f"{100 * difference:+.1f}"
+
+
+def correlation(value: float | None) -> str:
+    """A correlation; none is defined where all classes are equally frequent or equally accurate."""
+    return "not defined" if value is None else f"{value:.2f}"
+
+
+def correlated(frequency: Mapping[str, Any]) -> str:
+    """Both correlations of a report's frequencies with their 95 % intervals, where they have one."""
+    told = []
+    for kind in ("spearman", "pearson"):
+        bounds = frequency.get(f"{kind}_interval")
+        within = f" ({correlation(bounds[0])} to {correlation(bounds[1])})" if bounds else ""
+        told.append(f"{kind.capitalize()} {correlation(frequency[kind])}{within}")
+    return ", ".join(told)
+
+
+def interval(rate: Mapping[str, Any]) -> str:
+    """The 95 % interval of a rate from report.json."""
+    return f"{100 * rate['low']:.1f} to {100 * rate['high']:.1f} %"
+
+
+def protocol_tag(report: Mapping[str, Any]) -> str:
+    """Name and hash of the protocol, to stand beside a number."""
+    protocol = report["protocol"]
+    return f"{protocol.get('name', 'custom')} {protocol['hash']}"
+
+
+def merged_onto(result: Mapping[str, Any]) -> str:
+    """Suffix for a model whose LoRA was merged onto another model's language weights, as the paper's code does."""
+    onto = (result.get("system") or {}).get("lora_onto")
+    return "" if onto is None else f", LoRA merged onto {onto}"

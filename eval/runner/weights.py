@@ -1,0 +1,24 @@
+"""Whether stored answers are those of the weights that are in the model's folder now; loads no torch."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from configs.evaluation import EvalConfig
+from configs.run_dir import EvalDir
+from eval.runner.fingerprint import check_answers, read_evaluation
+from eval.runner.output_paths import NO_RUN, run_of
+from train.models.fingerprint import model_identity
+
+
+def check_weights(config: EvalConfig, folder: EvalDir) -> None:
+    """Raise `RunError` if the answers in `folder` are those of other weights than the model's folder holds now.
+
+    The answers of a model whose folder is gone are not checked; they can still be reported.
+    """
+    present, run = read_evaluation(folder), run_of(config.model)
+    if present is None:
+        return
+    exports = {NO_RUN: folder.root.name, "export": "export"}
+    model = Path(config.model) if run is None else run.root / exports.get(present.label, f"export-{present.label}")
+    if any(model.glob("*.safetensors")):
+        check_answers(folder, replace(present, asked={**present.asked, "model": model_identity(model)}))
