@@ -179,7 +179,7 @@ class ProtocolConfig(Section):
 
 @dataclass(frozen=True, kw_only=True)
 class ProbeConfig(Section):
-    """Linear heads on frozen features (`python -m eval.probing`)."""
+    """Linear heads on frozen features (`eval.probing`)."""
 
     part: str = setting(
         "auto",

@@ -78,6 +78,9 @@ COMMANDS = (
     Command("benchmark generation", "eval.benchmarks.generation", "Greedy generation, against transformers"),
     Command("benchmark class-scoring", "eval.benchmarks.class_scoring", "Class scoring, against the authors' loop"),
     Command("benchmark image-rates", "eval.benchmarks.image_rates", "Images per second of an evaluation"),
+    Command(
+        "benchmark probe-heads", "eval.benchmarks.probe_heads", "Training of linear probes, against the authors' loop"
+    ),
     Command("toy base", "train.toy.tiny_base", "Train the demo's base model"),
     Command("toy clip", "train.toy.tiny_clip", "Train a small CLIP on a shard set"),
     Command("toy llava", "train.toy.tiny_llava", "Join a CLIP and a language model to a LLaVA"),
