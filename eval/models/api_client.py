@@ -23,31 +23,27 @@ import urllib.error
 import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC
 from typing import IO, Any
 from urllib.parse import urlsplit
 
 from configs.errors import ConfigError, RunError
 from configs.evaluation import ApiConfig
+from eval.models.api_replies import (
+    AGAIN,
+    FATAL,
+    SHOWN,
+    QuestionError,
+    TryAgain,
+    completion_of,
+    error_words,
+    setting_to_change,
+)
 
-AGAIN = frozenset({408, 409, 425, 429, *range(500, 600)})
-FATAL = frozenset({401, 402, 404})
 LONGEST_BACKOFF = 60.0  # seconds
 LONGEST_WAIT = 600.0  # seconds that a server may ask for; then the user is told to come back
 MOST_BYTES = 4 * 2**20  # of an answer
-SHOWN = 200  # characters of a server's words in a message
 NAME = re.compile(r"[A-Z_][A-Z0-9_]*")
-
-
-class QuestionError(Exception):
-    """This question has no answer, and asking again will not help; the text says why."""
-
-
-class _TryAgain(Exception):
-    """An attempt failed; the server may have said after how many seconds another makes sense."""
-
-    def __init__(self, reason: str, after: float | None = None):
-        super().__init__(reason)
-        self.after = after
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
@@ -113,7 +109,7 @@ class ApiClient:
             self._wait(self._not_before - time.monotonic())
             try:
                 return self._attempt(body)
-            except _TryAgain as error:
+            except TryAgain as error:
                 reason = str(error)
                 if attempt == self.config.attempts:
                     break
@@ -146,18 +142,19 @@ class ApiClient:
             with error:
                 raise self._refusal(error) from None
         except (OSError, http.client.HTTPException) as error:  # no connection, none in time, or cut off
-            raise _TryAgain(self._told(f"{type(error).__name__}: {error}")) from None
+            raise TryAgain(self._without_key(f"{type(error).__name__}: {error}")) from None
         return self._parsed(text)
 
     def _parsed(self, text: bytes) -> dict[str, Any]:
+        """The completion; a failure that the reply names is raised as `_refusal` raises that of a status."""
         try:
-            values = json.loads(text)
-            if not isinstance(values["choices"][0]["message"], dict):
-                raise TypeError("message is no object")
-        except (ValueError, KeyError, IndexError, TypeError):
-            shown = self._told(text[:SHOWN].decode(errors="replace"))
-            raise _TryAgain(f"the answer is no chat completion: {shown!r}") from None
-        return dict(values)
+            return completion_of(text)
+        except TryAgain as error:
+            raise TryAgain(self._without_key(str(error)), error.after) from None
+        except QuestionError as error:
+            raise QuestionError(self._without_key(str(error))) from None
+        except RunError as error:
+            raise self._end(self._without_key(str(error))) from None
 
     def _refusal(self, error: urllib.error.HTTPError) -> Exception:
         """What to do about a status that is not 200."""
@@ -165,23 +162,28 @@ class ApiClient:
             body = error.read(MOST_BYTES).decode(errors="replace")
         except (OSError, http.client.HTTPException):
             body = ""
-        told = f"status {error.code}: {self._told(_message(body))}"
+        told = f"status {error.code}: {self._without_key(_message(body))}"
         if 300 <= error.code < 400:
             return RunError(f"{self.endpoint.host} sends calls elsewhere (status {error.code}); set the final address")
         if error.code in FATAL or "insufficient_quota" in body:
-            where = f"{self.config.url_env} and {self.config.key_env}"
-            return RunError(
-                f"{self.endpoint.host} refuses every question ({told}); look at {where}, the model's name and the "
-                "account. The same command goes on where this one stopped"
-            )
+            return self._end(told)
+        if error.code in (400, 422) and (change := setting_to_change(body)):
+            return RunError(f"{self.endpoint.host} does not take the request as it is ({told}); add {change}")
         if error.code not in AGAIN:
             return QuestionError(told)
         after = retry_after(error.headers.get("Retry-After"))
         if after is not None and after > LONGEST_WAIT:
             return RunError(f"{self.endpoint.host} asks to wait {after:,.0f} s ({told}); the same command goes on then")
-        return _TryAgain(told, after)
+        return TryAgain(told, after)
 
-    def _told(self, text: str) -> str:
+    def _end(self, told: str) -> RunError:
+        where = f"{self.config.url_env} and {self.config.key_env}"
+        return RunError(
+            f"{self.endpoint.host} refuses every question ({told}); check {where}, the model's name and the account. "
+            "The same command continues where this one stopped"
+        )
+
+    def _without_key(self, text: str) -> str:
         """A server's words, cut, and without the key should they repeat it."""
         if self.endpoint.key:
             text = text.replace(self.endpoint.key, "***")
@@ -195,7 +197,7 @@ def _read(answer: IO[bytes], deadline: float) -> bytes:
         parts.append(part)
         total += len(part)
         if total > MOST_BYTES:
-            raise _TryAgain(f"the answer is longer than {MOST_BYTES} bytes")
+            raise TryAgain(f"the answer is longer than {MOST_BYTES} bytes")
         if time.monotonic() > deadline:
             raise TimeoutError("the answer did not end in time")
     return b"".join(parts)
@@ -204,8 +206,7 @@ def _read(answer: IO[bytes], deadline: float) -> bytes:
 def _message(body: str) -> str:
     """The words of an error's JSON, or the body itself."""
     try:
-        error = json.loads(body)["error"]
-        return str(error["message"] if isinstance(error, dict) else error)
+        return error_words(json.loads(body)["error"])
     except (ValueError, KeyError, TypeError):
         return body
 
@@ -222,7 +223,8 @@ def retry_after(header: str | None) -> float | None:
         seconds = float(header)
     except ValueError:
         try:
-            seconds = email.utils.parsedate_to_datetime(header).timestamp() - time.time()
+            date = email.utils.parsedate_to_datetime(header)
+            seconds = (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp() - time.time()  # RFC 9110: in GMT
         except ValueError:
             return None
     return max(0.0, seconds) if seconds < float("inf") else None

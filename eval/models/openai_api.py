@@ -23,7 +23,8 @@ from configs.evaluation import EvalConfig
 from configs.run_dir import EvalDir
 from data_prep.images import decode_rgb, true_extension
 from data_prep.sample import IMAGE_PLACEHOLDER, Turn
-from eval.models.api_client import ApiClient, Endpoint, QuestionError
+from eval.models.api_client import ApiClient, Endpoint
+from eval.models.api_replies import QuestionError, text_of
 from eval.tasks.registry import TASKS, task_output
 from eval.types import Answer, Failure
 
@@ -193,14 +194,11 @@ class ApiPredictor:
 def answer_of(values: dict[str, Any], seconds: float) -> Answer:
     """The first choice of a chat completion; a refusal is what the model said, and nothing said is an empty answer."""
     choice = values["choices"][0]
-    content = choice["message"].get("content") or choice["message"].get("refusal") or ""
-    if isinstance(content, list):  # some servers send parts
-        content = "".join(str(part.get("text", "")) for part in content if isinstance(part, dict))
     usage = values.get("usage")
     told = usage.get("completion_tokens") if isinstance(usage, dict) else None
     count = min(max(told, 0), MOST_TOKENS) if isinstance(told, int) else 0
     ids = [-1] * count  # how many there are is told, which they are is not
-    return Answer(str(content).strip(), ids, choice.get("finish_reason") != "length", seconds)
+    return Answer(text_of(choice), ids, choice.get("finish_reason") != "length", seconds)
 
 
 def sendable(image: bytes) -> tuple[str, bytes]:

@@ -1,0 +1,151 @@
+"""What a server's reply is worth: an answer, a reason to try again, the end of this question, or of all.
+
+Servers behind the OpenAI wire format report failures in many forms, also with HTTP status 200: an error object beside
+or instead of the choices, `finish_reason: "error"`, an empty text after a network error. A code inside the reply
+decides as the same HTTP status would. Pure functions of the reply's bytes.
+"""
+
+import json
+from typing import Any
+
+from configs.errors import RunError
+
+AGAIN = frozenset({408, 409, 425, 429, *range(500, 600)})
+FATAL = frozenset({401, 402, 404})
+SHOWN = 200  # characters of a server's words in a message
+THOUGHTS = frozenset({"thinking", "reasoning", "redacted_thinking", "reasoning_content", "thought"})
+NETWORK = frozenset({"error", "network_error", "malformed_function_call", "unexpected_eof", "other_error"})
+NAMED_CODES = {
+    "insufficient_quota": 402, "invalid_api_key": 401, "rate_limit_exceeded": 429, "model_not_found": 404,
+    "server_error": 500, "overloaded_error": 503, "timeout": 408, "content_filter": 400,
+}  # fmt: skip
+
+
+class QuestionError(Exception):
+    """This question has no answer, and asking again does not help; the text says why."""
+
+
+class TryAgain(Exception):
+    """An attempt failed; the server may have said after how many seconds another makes sense."""
+
+    def __init__(self, reason: str, after: float | None = None):
+        super().__init__(reason)
+        self.after = after
+
+
+def completion_of(body: bytes) -> dict[str, Any]:
+    """The reply as a chat completion with a usable first choice.
+
+    Completions in the older form (`text` instead of `message`) and streamed chunks that nobody asked for are put into
+    that form. Raises `TryAgain`, `QuestionError` or `RunError`; none of them carries more than `SHOWN` characters.
+    """
+    text = body.decode(errors="replace")
+    values = _streamed(text) if text.lstrip().startswith(("data:", "event:", ":")) else _json(text)
+    choices = values.get("choices")
+    choice = choices[0] if isinstance(choices, list) and choices else None
+    for holder in (values, choice if isinstance(choice, dict) else {}):
+        if holder.get("error"):
+            raise failure_of(error_code(holder["error"]), f"status 200 with an error: {error_words(holder['error'])}")
+    if isinstance(choice, dict) and "message" not in choice and isinstance(choice.get("text"), str):
+        choice = {**choice, "message": {"role": "assistant", "content": choice["text"]}}
+    if not isinstance(choice, dict) or not isinstance(choice.get("message"), dict):
+        raise TryAgain(f"the answer is no chat completion: {text[:SHOWN]!r}")
+    _check_end(choice)
+    return {**values, "choices": [choice]}
+
+
+def _check_end(choice: dict[str, Any]) -> None:
+    """Raise where the choice's end says that its text is not what the model had to say."""
+    reasons = [str(choice.get(key) or "").lower() for key in ("finish_reason", "native_finish_reason")]
+    text = text_of(choice)
+    if "error" in reasons or (not text and NETWORK.intersection(reasons)):
+        raise TryAgain(f"the answer broke off: finish_reason {next(r for r in reasons if r in NETWORK)}")
+    if "content_filter" in reasons:
+        raise QuestionError("the server's content filter withheld the answer (finish_reason content_filter)")
+    if not text and choice["message"].get("tool_calls"):
+        raise QuestionError("the model called a tool instead of answering in words")
+
+
+def text_of(choice: dict[str, Any]) -> str:
+    """The words of a choice without its thoughts: a text, or parts of it; a refusal is what the model said."""
+    message = choice["message"]
+    content = message.get("content") or message.get("refusal") or ""
+    if isinstance(content, list):
+        parts = [part for part in content if isinstance(part, dict) and part.get("type") not in THOUGHTS]
+        content = "".join(part["text"] for part in parts if isinstance(part.get("text"), str))
+    return str(content).strip()
+
+
+def failure_of(code: int | None, told: str) -> Exception:
+    """What to do about a status, or a code inside a reply: try again, fail this question, or stop."""
+    if code in FATAL:
+        return RunError(told)
+    if code is None or code in AGAIN:
+        return TryAgain(told)
+    return QuestionError(told)
+
+
+def error_code(error: Any) -> int | None:
+    """The HTTP status that an error object stands for; None if it says none."""
+    if not isinstance(error, dict):
+        return None
+    for key in ("code", "status", "type"):
+        value = error.get(key)
+        if isinstance(value, int) or (isinstance(value, str) and value.isdigit()):
+            return int(value)
+        if isinstance(value, str) and value in NAMED_CODES:
+            return NAMED_CODES[value]
+    return None
+
+
+def error_words(error: Any) -> str:
+    """The message of an error object, or the error itself as text."""
+    return str(error.get("message") or error) if isinstance(error, dict) else str(error)
+
+
+def setting_to_change(body: str) -> str | None:
+    """The setting that lets a refused request through, where a server refuses one of its fields; else None.
+
+    >>> setting_to_change('{"error": {"message": "Unsupported parameter: max_tokens", "param": "max_tokens"}}')
+    '--set api.length_field=max_completion_tokens'
+    """
+    words = body.lower()
+    refusals = ("unsupported", "not support", "unrecognized", "unknown", "extra", "only the")
+    if not any(word in words for word in refusals):
+        return None
+    if "max_completion_tokens" in words and "max_tokens" not in words:
+        return "--set api.length_field=max_tokens"
+    if "max_tokens" in words:
+        return "--set api.length_field=max_completion_tokens"
+    if "temperature" in words:
+        return "--set api.temperature=null"
+    return None
+
+
+def _json(text: str) -> dict[str, Any]:
+    try:
+        values = json.loads(text)
+    except ValueError:
+        page = text.lstrip()[:1] == "<"
+        hint = "a web page, no JSON (is the address right?)" if page else "no JSON"
+        raise TryAgain(f"the answer is {hint}: {text[:SHOWN]!r}") from None
+    if not isinstance(values, dict):
+        raise TryAgain(f"the answer is no chat completion: {text[:SHOWN]!r}")
+    return values
+
+
+def _streamed(text: str) -> dict[str, Any]:
+    """Server-sent events put together as one completion."""
+    content, finish, error = "", None, None
+    for line in text.splitlines():
+        data = line.removeprefix("data:").strip()
+        if not line.startswith("data:") or data == "[DONE]":
+            continue
+        chunk = _json(data)
+        error = chunk.get("error") or error
+        for choice in (chunk.get("choices") or [])[:1]:
+            content += str((choice.get("delta") or {}).get("content") or "")
+            finish = choice.get("finish_reason") or finish
+    message = {"role": "assistant", "content": content}
+    whole: dict[str, Any] = {"choices": [{"message": message, "finish_reason": finish}]}
+    return whole | ({"error": error} if error else {})

@@ -1,0 +1,119 @@
+"""Replies as servers send them: which are answers, which are tried again, which end a question or all."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+
+from configs.errors import RunError
+from eval.models.api_client import retry_after
+from eval.models.api_replies import QuestionError, TryAgain, completion_of, setting_to_change, text_of
+from eval.models.openai_api import answer_of
+
+CASES = Path(__file__).resolve().parents[4] / "shared" / "cases" / "api_replies.py"
+
+
+def reply(message, finish="stop", **choice):
+    return json.dumps({"choices": [{"message": message, "finish_reason": finish, **choice}]}).encode()
+
+
+def says(content, **more):
+    return {"role": "assistant", "content": content, **more}
+
+
+ANSWERS = {
+    "text": (reply(says(" B ")), "B"),
+    "parts": (reply(says([{"type": "text", "text": "B"}])), "B"),
+    "parts with thoughts": (
+        reply(says([{"type": "reasoning", "text": "A?"}, {"type": "output_text", "text": "B"}])),
+        "B",
+    ),
+    "a refusal": (reply(says(None, refusal="I will not.")), "I will not."),
+    "nothing": (reply(says("")), ""),
+    "the older form": (json.dumps({"choices": [{"text": "B", "finish_reason": "stop"}]}).encode(), "B"),
+    "chunks": (
+        b'data: {"choices":[{"delta":{"content":"B"}}]}\n\ndata: {"choices":[{"delta":{"content":"!"}}]}\n',
+        "B!",
+    ),
+    "error that is null": (json.dumps({"error": None, **json.loads(reply(says("B")))}).encode(), "B"),
+}
+
+
+@pytest.mark.parametrize("name", ANSWERS)
+def test_an_answer_is_its_words_without_thoughts(name):
+    body, text = ANSWERS[name]
+    assert answer_of(completion_of(body), 0.1).text == text
+
+
+FAILURES = {
+    "finish_reason error with a beginning": (reply(says("The ans"), "error"), TryAgain),
+    "an error object in the choice": (reply(says(""), "error", error={"code": 502, "message": "idle"}), TryAgain),
+    "a network error with nothing said": (reply(says(""), native_finish_reason="network_error"), TryAgain),
+    "429 inside 200": (json.dumps({"choices": None, "error": {"message": "slow", "code": 429}}).encode(), TryAgain),
+    "429 as text": (json.dumps({"error": {"message": "slow", "code": "429"}}).encode(), TryAgain),
+    "402 inside 200": (json.dumps({"error": {"message": "no credits", "code": 402}}).encode(), RunError),
+    "a key refused by name": (json.dumps({"error": {"message": "x", "code": "invalid_api_key"}}).encode(), RunError),
+    "400 inside 200": (json.dumps({"error": {"message": "bad image", "code": 400}}).encode(), QuestionError),
+    "an error without a code": (json.dumps({"error": "overloaded"}).encode(), TryAgain),
+    "a filtered answer": (reply(says(""), "content_filter"), QuestionError),
+    "a tool call": (reply(says(None, tool_calls=[{"id": "1"}]), "tool_calls"), QuestionError),
+    "no message": (reply(None), TryAgain),
+    "no choices": (b'{"choices": []}', TryAgain),
+    "a web page": (b"<!DOCTYPE html><html>Sign in</html>", TryAgain),
+    "an error among chunks": (b'data: {"error": {"code": 503, "message": "x"}}\n', TryAgain),
+    "a list": (b"[]", TryAgain),
+}
+
+
+@pytest.mark.parametrize("name", FAILURES)
+def test_a_failure_that_looks_like_an_answer_is_none(name):
+    body, kind = FAILURES[name]
+    with pytest.raises(kind):
+        completion_of(body)
+
+
+@pytest.mark.skipif(not CASES.is_file(), reason="replies of public bug reports are not here")
+def test_reported_replies_are_answers_or_named_failures():
+    spec = importlib.util.spec_from_file_location("api_reply_cases", CASES)
+    cases = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(cases)
+    seen = {}
+    for name, case in cases.C:
+        if isinstance(case, str) or case.get("status", 200) != 200:
+            continue
+        body = case["body"] if isinstance(case["body"], str) else json.dumps(case["body"])
+        try:
+            seen[name] = text_of(completion_of(body.encode())["choices"][0])
+        except (TryAgain, QuestionError, RunError) as error:
+            seen[name] = type(error).__name__
+    assert list(seen.values()) == [
+        "B", "B", "B", "B", "", "", "", "TryAgain", "TryAgain", "TryAgain", "RunError", "TryAgain",
+        "TryAgain", "TryAgain",
+        "QuestionError", "I'm sorry, I can't assist with that.", "QuestionError", "TryAgain", "B", "B",
+        "B. Because the animal", "<think>Is the answer A? Let me see",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("message", "change"),
+    [
+        ("Unsupported parameter: 'max_tokens' is not supported. Use 'max_completion_tokens' instead.", "length_field="),
+        (
+            "Unsupported value: 'temperature' does not support 0. Only the default (1) value is supported.",
+            "temperature=",
+        ),
+        ("Unrecognized request argument supplied: max_completion_tokens", "length_field=max_tokens"),
+        ("The image is too large", None),
+    ],
+)
+def test_a_refused_field_names_the_setting_to_change(message, change):
+    found = setting_to_change(json.dumps({"error": {"message": message}}))
+    assert (found is None) if change is None else (change in (found or ""))
+
+
+def test_a_retry_after_date_without_a_zone_is_in_gmt(monkeypatch):
+    monkeypatch.setenv("TZ", "America/New_York")
+    monkeypatch.setattr("eval.models.api_client.time.time", lambda: 1445412480.0)  # Wed, 21 Oct 2015 07:28:00 GMT
+    assert retry_after("Wed, 21 Oct 2015 07:28:30") == 30.0
+    assert retry_after("Wed, 21 Oct 2015 07:28:30 GMT") == 30.0
