@@ -153,6 +153,18 @@ def commands() -> str:
     return "\n".join(lines[:-1])
 
 
+def import_order() -> str:
+    """The order of the folders of `train` and `eval`, as `tests/test_architecture.py` lists it."""
+    module = ast.parse((ROOT / "tests" / "test_architecture.py").read_text(encoding="utf-8"))
+    lists = {ast.unparse(node.targets[0]): node.value for node in module.body if isinstance(node, ast.Assign)}
+    levels = [
+        ", ".join(f"`{name}`" for name in sorted(level))
+        for level in ast.literal_eval(ast.unparse(lists["TRAIN_LEVELS"]))
+    ]
+    names = [f"`{node.value!s}`" for node in ast.walk(lists["EVAL_ORDER"]) if isinstance(node, ast.Constant)]
+    return f"- `train`: {' ← '.join(levels)}\n- `eval`: {' ← '.join(names)}"
+
+
 def tree() -> str:
     """The files of the product, each with the first sentence of its docstring."""
     files = sorted(p for folder in FOLDERS for p in (ROOT / folder).rglob("*") if p.suffix in (".py", ".sbatch"))
@@ -179,7 +191,7 @@ PARTS: dict[str, dict[str, Callable[[], str]]] = {
     "commands.md": {"commands": commands},
     "data.md": {"readers": readers},
     "reproduction.md": {"differences": differences},
-    "development.md": {"tree": tree},
+    "development.md": {"import order": import_order, "tree": tree},
 }
 
 
