@@ -15,8 +15,9 @@ from train.loggers.console import ConsoleLogger
 from train.loggers.jsonl import JsonlLogger
 from train.loggers.types import MetricLogger, make_event
 from train.loggers.wandb_logger import WandbLogger, WandbRun
-from train.models.loading import LossModule, load_model
-from train.models.trainable import choose_trainable, count_parts, freeze_table
+from train.models.loading import load_model
+from train.models.loss_module import LossModule
+from train.models.param_groups import choose_trainable, count_parts, freeze_table
 from train.optimization.engine import Engine
 from train.optimization.flops import FlopModel
 from train.plan import RunPlan
@@ -47,7 +48,7 @@ def build_components(plan: RunPlan, world: World, start: Start) -> TrainerCompon
         loaded.model.gradient_checkpointing_enable({"use_reentrant": False})
     counts = count_parts(loaded.model, plan.family, config.optim)
     totals = Counter({row.part: row.total for row in counts})
-    module = LossModule(loaded.model, plan.family, plan.encoder.pixels)
+    module = LossModule(loaded.model, plan.family)
     engine = Engine(module, plan.deepspeed, config.optim, world)
     engine.adamw.measure = config.monitor.enabled and config.monitor.update_size
     writer = CheckpointWriter(plan.run, config.checkpoint)
@@ -60,7 +61,7 @@ def build_components(plan: RunPlan, world: World, start: Start) -> TrainerCompon
         policy=SpikePolicy(config.monitor),
         checkpointer=AsyncCheckpointer(writer, config.checkpoint.asynchronous),
         heldout=HeldOut(heldout, config.train.eval_samples, config.seed, plan.batches),
-        flops=FlopModel.of(plan.model_config, totals, totals["LoRA"], config.model.mode),
+        flops=FlopModel.of(plan.family, totals, totals["LoRA"], config.model.mode),
         loggers=run_on_main(lambda: create_loggers(plan, start, freeze_table(counts))) or [],
     )
 

@@ -10,7 +10,7 @@ from torch import nn
 from train.checkpoints.async_checkpointer import AsyncCheckpointer
 from train.heldout import HeldOut
 from train.loggers.types import MetricLogger
-from train.models.loading import Batch
+from train.models.batch import Batch
 from train.optimization.engine import Losses, Update
 from train.optimization.flops import FlopModel
 from train.optimization.full_state import FullState

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForImageTextToText
 
 from configs.command_line import command_parser, exit_on_user_error
 from configs.errors import ConfigError, RunError, UserError
@@ -25,11 +24,12 @@ from configs.run_dir import RunDir
 from data_prep.atomic import atomic_folder, write_bytes
 from data_prep.file_lock import locked
 from train.checkpoints.reading import MANIFEST, Checkpoint, newest_checkpoint, open_checkpoint, steps_present
-from train.models.families import family_of
 from train.models.fingerprint import model_identity
 from train.models.language_weights import take_language
 from train.models.loading import resolve_folder
-from train.models.trainable import lora_config
+from train.models.lora import is_lora, merge_lora, peft_config
+from train.models.registry import trainable_family_of
+from train.models.types import TrainableFamily
 
 RECORD = "export.json"
 ADAPTER = "adapter"
@@ -60,24 +60,23 @@ def export_checkpoint(
             f"{folder} is not the base of {run.root}: its weights have identity {model_identity(folder)[:12]}, "
             f"the run was trained from {expected[:12]}; pass the right one with --base"
         )
-    model = AutoModelForImageTextToText.from_pretrained(
-        folder, dtype="auto", trust_remote_code=False, local_files_only=True
-    )
+    family = trainable_family_of(folder)
+    model = family.model_class.from_pretrained(folder, dtype="auto", trust_remote_code=False, local_files_only=True)
     weights = checkpoint.weights()
-    lora = {name: tensor for name, tensor in weights.items() if "lora_" in name}
+    lora = {name: tensor for name, tensor in weights.items() if is_lora(name)}
     if lora_onto is not None and not lora:
         raise RunError(f"{run.root} trained no LoRA (model.mode is {config.model.mode}); leave --lora-onto out")
     onto = None if lora_onto is None else resolve_folder(lora_onto)
-    taken = None if onto is None else take_language(model, family_of(folder), onto)
+    taken = None if onto is None else take_language(model, family, onto)
     _set_weights(model, {name: tensor for name, tensor in weights.items() if name not in lora})
     if lora and not keep_adapter:
         merge_lora(model, lora, config.model.lora.alpha / config.model.lora.rank)
     with atomic_folder(output) as temporary:
         model.save_pretrained(temporary)
         _copy_text_files(folder, temporary)
-        _write_processor(folder, temporary, config.chat.image_mode)
+        _write_processor(family, folder, temporary, config.chat.image_mode)
         if lora and keep_adapter:
-            _write_adapter(temporary / ADAPTER, lora, config, folder, output)
+            _write_adapter(temporary / ADAPTER, lora, peft_config(config.model.lora, family), output)
         record = {
             "run": config.name,
             "step": checkpoint.step,
@@ -110,28 +109,13 @@ def _set_weights(model: Any, weights: dict[str, torch.Tensor]) -> None:
         parameters[name].data.copy_(tensor)
 
 
-def merge_lora(model: Any, lora: dict[str, torch.Tensor], scale: float) -> None:
-    """Add `scale` x B A to each adapted weight of `model` in place, computed in fp32.
-
-    `lora` maps `LAYER.lora_A.default.weight` (r, in) and `LAYER.lora_B.default.weight` (out, r) to tensors.
-    """
-    parameters = dict(model.named_parameters())
-    for name, down in lora.items():
-        if ".lora_A." not in name:
-            continue
-        layer = name.split(".lora_A.")[0]
-        up = lora[name.replace(".lora_A.", ".lora_B.")]
-        weight = parameters[f"{layer}.weight"]
-        weight.data.copy_(weight.data.float() + scale * (up.float() @ down.float()))
-
-
 def _copy_text_files(base: Path, output: Path) -> None:
     for pattern in _TEXT_FILES:
         for file in base.glob(pattern):
             shutil.copyfile(file, output / file.name)
 
 
-def _write_processor(base: Path, output: Path, image_mode: str) -> None:
+def _write_processor(family: TrainableFamily, base: Path, output: Path, image_mode: str) -> None:
     """Copy the processor's settings, with the image mode of the training written into them."""
     for name in _PROCESSOR_FILES:
         if not (base / name).is_file():
@@ -139,18 +123,15 @@ def _write_processor(base: Path, output: Path, image_mode: str) -> None:
         settings = json.loads((base / name).read_text(encoding="utf-8"))
         target = settings.get("image_processor", settings if "image_mean" in settings else None)
         if target is not None:
-            target["do_pad"] = image_mode == "pad"
-            if image_mode == "pad":
-                target["image_processor_type"] = "LlavaImageProcessor"  # CLIP's own class cannot pad
+            target.update(family.exported_processor(target, image_mode))
         write_bytes(output / name, json.dumps(settings, indent=2).encode())
 
 
-def _write_adapter(folder: Path, lora: dict[str, torch.Tensor], config: RunConfig, base: Path, exported: Path) -> None:
+def _write_adapter(folder: Path, lora: dict[str, torch.Tensor], adapter: Any, exported: Path) -> None:
     """The LoRA as a peft adapter for the exported folder, whose projector is the trained one."""
     from safetensors.torch import save_file
 
     folder.mkdir(parents=True)
-    adapter = lora_config(config.model.lora, family_of(base))
     adapter.base_model_name_or_path = str(exported)
     adapter.save_pretrained(str(folder))
     names = {name: f"base_model.model.{name.replace('.default.', '.')}" for name in lora}

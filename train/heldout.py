@@ -13,7 +13,7 @@ from train.data.collate import ExampleSet, collate
 from train.data.order import PADDING, keyed_hash
 from train.data.packing import rank_micro_batches
 from train.distributed.world import World
-from train.models.loading import Batch
+from train.models.batch import Batch
 
 
 class Measurable(Protocol):
@@ -57,7 +57,7 @@ class HeldOut:
         for name, positions in self.chosen.items():
             total, tokens, new = 0.0, 0, []
             for micro_batch in self._micro_batches(positions, world.rank):
-                batch = collate([self.examples[position] for position in micro_batch])
+                batch = collate([self.examples[position] for position in micro_batch], self.examples.encoder.family)
                 total += float(engine.measure(batch).double().sum())
                 tokens += int(batch.supervised().sum())
                 new += [sample for sample in batch.unreadable if sample not in self._reported]

@@ -17,7 +17,7 @@ import torch
 
 from configs.errors import ConfigError
 from train.chat.conversation import IGNORE_INDEX
-from train.models.loading import Batch
+from train.models.batch import Batch
 
 
 def local_units(batches: Sequence[Batch], reduction: str) -> int:

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoConfig
-
 from configs.batch_plan import BatchPlan, Length, split_batch
 from configs.errors import ConfigError
 from configs.run import RunConfig
@@ -20,10 +18,10 @@ from train.data.collate import Encoder, ExampleSet, TrainingBatches
 from train.data.lengths import Counts, Recipe, token_counts
 from train.data.packing import BatchPartitioner, StepOrder
 from train.data.sources import SourceSet
-from train.models.families import TrainableFamily, trainable_family_of
 from train.models.fingerprint import model_identity
 from train.models.loading import resolve_attention, resolve_folder
-from train.models.pixels import folder_pixels
+from train.models.registry import trainable_family_of
+from train.models.types import TrainableFamily
 from train.optimization.zero import deepspeed_config
 
 
@@ -35,7 +33,6 @@ class RunPlan:
     run: RunDir
     folder: Path
     family: TrainableFamily
-    model_config: Any
     identity: str
     encoder: Encoder
     sources: SourceSet
@@ -63,7 +60,6 @@ def make_plan(config: RunConfig, world_size: int, device: str) -> RunPlan:
     resolve_attention(config.model.attention, device, config.model.dtype)
     folder = resolve_folder(config.model.base, config.model.revision)
     family = trainable_family_of(folder)
-    model_config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     sources = SourceSet.of(config.data, config.train.sources)
     order = plan_order(config, sources, world_size)
     return RunPlan(
@@ -71,9 +67,8 @@ def make_plan(config: RunConfig, world_size: int, device: str) -> RunPlan:
         run=RunDir(Path(config.runs_dir) / config.name),
         folder=folder,
         family=family,
-        model_config=model_config,
         identity=model_identity(folder),
-        encoder=_encoder(config, folder, family, model_config),
+        encoder=_encoder(config, folder, family),
         sources=sources,
         heldout=SourceSet.of(config.data, config.train.heldout),
         order=order,
@@ -112,19 +107,17 @@ def plan_counts(config: RunConfig, sources: SourceSet) -> Counts:
     """Tokens of every sample for the model of `config`; counted now if they never were (`train.data.lengths`)."""
     folder = resolve_folder(config.model.base, config.model.revision)
     family = trainable_family_of(folder)
-    model_config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-    recipe = Recipe.of(folder, config.chat, family.image_tokens(model_config))
-    return token_counts(sources, recipe, lambda: _encoder(config, folder, family, model_config))
+    recipe = Recipe.of(folder, config.chat, family.image_token_key)
+    return token_counts(sources, recipe, lambda: _encoder(config, folder, family))
 
 
-def _encoder(config: RunConfig, folder: Path, family: TrainableFamily, model_config: Any) -> Encoder:
+def _encoder(config: RunConfig, folder: Path, family: TrainableFamily) -> Encoder:
     tokenizer = load_tokenizer(folder)
     renderer = ChatRenderer(tokenizer, config.chat.template, config.chat.system_prompt)
-    tokens = family.image_tokens(model_config)
-    longest = getattr(model_config.text_config, "max_position_embeddings", config.chat.max_length)
-    if tokens >= config.chat.max_length:
-        raise ConfigError(f"chat.max_length {config.chat.max_length} has no room for an image's {tokens} tokens")
-    if config.chat.max_length > longest:
-        raise ConfigError(f"chat.max_length {config.chat.max_length} is more than the model's {longest} positions")
-    pixels = folder_pixels(folder, family.image_size(model_config), config.chat.image_mode, config.chat.pixels)
-    return Encoder(renderer, pixels, tokens, int(model_config.image_token_id), config.chat)
+    longest, tokens = config.chat.max_length, family.fixed_image_tokens
+    if tokens is not None and tokens >= longest:
+        raise ConfigError(f"chat.max_length {longest} has no room for an image's {tokens} tokens")
+    if family.max_positions is not None and longest > family.max_positions:
+        raise ConfigError(f"chat.max_length {longest} is more than the model's {family.max_positions} positions")
+    images = family.image_processor(config.chat.image_mode, fast=config.chat.pixels == "fast")
+    return Encoder(renderer, family, images, config.chat)

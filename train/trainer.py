@@ -22,7 +22,7 @@ from train.distributed.world import World, all_gather_objects
 from train.loggers.run_reporter import RunReporter
 from train.loggers.step_record import peak_memory, step_record
 from train.loss import local_units, weigh
-from train.models.loading import Batch
+from train.models.batch import Batch
 from train.optimization.flops import peak_flops
 from train.optimization.full_state import ParameterState
 from train.optimization.schedule import lr_factor

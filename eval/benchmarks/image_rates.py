@@ -28,7 +28,8 @@ from eval.class_scores.trie import ClassTrie
 from eval.models.class_likelihood.tree_forward import Prefix, TreeForward
 from eval.models.class_likelihood.tree_scorer import TreeScorer
 from eval.models.greedy import Greedy, LanguageModel, Stop
-from train.models.families import LlavaFamily
+from train.models.images import ImageBatch
+from train.models.llava import LlavaFamily
 from train.toy.random_models import SHAPES, random_model
 
 SYSTEM, QUESTION, ANSWER = 35, 17, 5  # tokens
@@ -43,30 +44,35 @@ class _Pictures:
     model: Any
     sharpness: float
 
+    @property
+    def family(self) -> LlavaFamily:
+        """The model's family, without a folder: nothing is loaded."""
+        return LlavaFamily(self.model.config)
+
     def __post_init__(self) -> None:
         with torch.no_grad():
-            self.model.get_output_embeddings().weight.mul_(self.sharpness)
+            next(self.parts.head.parameters()).mul_(self.sharpness)
 
     @property
     def parts(self) -> LanguageModel:
         """The language model."""
-        decoder = LlavaFamily().language_model(self.model)
-        head, words = self.model.get_output_embeddings(), self.model.get_input_embeddings()
-        return LanguageModel(decoder, head, words, self.model.config.get_text_config())
+        family, model = self.family, self.model
+        modules = family.decoder(model), family.head(model), family.word_embeddings(model)
+        return LanguageModel(*modules, family.text_config)
 
     @torch.inference_mode()
     def asked(self, count: int) -> tuple[list[list[int]], torch.Tensor]:
         """Ids of `count` questions, and their embeddings (B, T, H): what an evaluation computes for every image."""
-        config, family = self.model.config, LlavaFamily()
+        family = self.family
         drawn = torch.Generator().manual_seed(count)
-        words = torch.randint(5, config.text_config.vocab_size, (SYSTEM + QUESTION,), generator=drawn).tolist()
-        image = [int(config.image_token_id)] * family.image_tokens(config)
+        words = torch.randint(5, family.text_config.vocab_size, (SYSTEM + QUESTION,), generator=drawn).tolist()
+        image = [family.image_token_id] * family.image_tokens()
         ids = [[*words[:SYSTEM], *image, *words[SYSTEM:]]] * count
-        side = family.image_size(config)
-        pixels = torch.randint(0, 256, (count, 3, side, side), generator=drawn, dtype=torch.uint8)
-        embeddings = self.parts.words(torch.tensor(ids, device=self.model.device))
-        normalized = (pixels.to(self.model.device).to(embeddings.dtype) / 255 - 0.45) / 0.27
-        embeddings[:, SYSTEM : SYSTEM + len(image)] = family.image_features(self.model, normalized)
+        shape = family.dummy_images().tensors["pixels"].shape[1:]
+        pixels = torch.randint(0, 256, (count, *shape), generator=drawn, dtype=torch.uint8)
+        embeddings = family.embed(
+            self.model, torch.tensor(ids, device=self.model.device), ImageBatch({"pixels": pixels}, count)
+        )
         return ids, embeddings
 
 
@@ -75,10 +81,10 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     dtype = torch.float32 if arguments.device == "cpu" else torch.bfloat16
     pictures = _Pictures(random_model(arguments.shape, dtype, device=arguments.device).eval(), arguments.sharpness)
     parts = pictures.parts
-    vocabulary = pictures.model.config.text_config.vocab_size  # a tiny model knows fewer tokens
+    vocabulary = pictures.family.text_config.vocab_size  # a tiny model knows fewer tokens
     trie = ClassTrie([[token % vocabulary for token in n] for n in class_tokens(arguments.tokenizer, "imagenet")])
     scorer = TreeScorer(TreeForward(parts.decoder, parts.head, parts.words, parts.config))
-    greedy = Greedy(parts, int(pictures.model.config.image_token_id))
+    greedy = Greedy(parts, pictures.family.image_token_id)
 
     def prompts() -> Prefix:
         ids, embeddings = pictures.asked(arguments.score_batch)

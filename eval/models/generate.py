@@ -14,9 +14,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-import numpy as np
 import torch
 
 from configs.errors import DataError
@@ -30,23 +28,17 @@ from eval.models.right_padding import generate, padded_right, padding_of
 from eval.types import Answer, Failure
 from train.chat.conversation import IMAGE_INDEX, TokenizedConversation, expand_image
 from train.chat.render import ChatRenderer
+from train.models.images import NO_IMAGES, ImageInput
 from train.models.loading import LoadedModel
-from train.models.pixels import ImageBatch
 
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """A question as the model takes it: token ids with the image expanded, and uint8 pixels or None.
-
-    Pixels are (3, S, S), or (tiles, 3, S, S) of an image of `size` (height, width). `instruction` is what a Q-Former
-    reads of the question, where it does.
-    """
+    """A question as the model takes it: token ids with the image expanded, and the image or None."""
 
     input_ids: list[int]
-    pixels: "np.ndarray[Any, np.dtype[np.uint8]] | None"
+    image: ImageInput | None
     prompt_hash: str
-    size: tuple[int, int] = (0, 0)
-    instruction: tuple[int, ...] = ()
 
 
 class TextPredictor:
@@ -59,25 +51,21 @@ class TextPredictor:
     def __init__(self, loaded: LoadedModel, protocol: ProtocolConfig):
         """Raises `ConfigError` if the tokenizer does not fit the chat template, or the pixel settings the model."""
         self.model, self.family = loaded.model.eval(), loaded.family
-        self.config = loaded.model.config
-        self.style = resolve_style(protocol, self.family, self.config)
-        end = self.family.end_token(self.config)
+        self.style = resolve_style(protocol, self.family)
+        end = self.family.end_token
         self.renderer = ChatRenderer(loaded.tokenizer, self.style.template, self.style.system_prompt, end)
-        self.pixels = self.family.pixel_processor(loaded.folder, self.config, protocol.image_mode)
-        if protocol.image_size is not None:
-            self.pixels = self.family.resized(self.pixels, self.config, protocol.image_size)
+        self.images = self.family.image_processor(protocol.image_mode, protocol.image_size)
         self.padding = padding_of(protocol.padding_side, loaded.tokenizer)
-        self.instruction_tokenizer = loaded.instruction_tokenizer
         self.answer_prefix = self.style.answer_prefix
         self.max_new_tokens = protocol.max_new_tokens
-        self.max_length = int(self.config.text_config.max_position_embeddings)
+        self.max_length = self.family.max_positions or sys.maxsize
         self.parts = LanguageModel(
-            self.family.language_model(self.model),
-            self.model.get_output_embeddings(),
-            self.model.get_input_embeddings(),
-            self.config.get_text_config(),
+            self.family.decoder(self.model),
+            self.family.head(self.model),
+            self.family.word_embeddings(self.model),
+            self.family.text_config,
         )
-        self.greedy = Greedy(self.parts, int(self.config.image_token_id))
+        self.greedy = Greedy(self.parts, self.family.image_token_id)
 
     def prompt(self, turns: Sequence[Turn], image: bytes | None) -> Prompt:
         """Render, expand and decode one question.
@@ -92,10 +80,9 @@ class TextPredictor:
         if images > 1 or (images and image is None):
             raise DataError(f"the question shows {images} images and the item has {0 if image is None else 1}")
         picture = decode_rgb(image) if images and image is not None else None
-        size = (0, 0) if picture is None else (picture.height, picture.width)
-        tokens = 0 if picture is None else self.family.image_tokens(self.config, size)
+        tokens = 0 if picture is None else self.family.image_tokens((picture.height, picture.width))
         unsupervised = TokenizedConversation(rendered, [False] * len(rendered))
-        ids = expand_image(unsupervised, tokens, int(self.config.image_token_id), sys.maxsize).input_ids
+        ids = expand_image(unsupervised, tokens, self.family.image_token_id, sys.maxsize).input_ids
         if len(ids) + self.max_new_tokens > self.max_length:
             raise DataError(
                 f"its question of {len(ids)} tokens and an answer of {self.max_new_tokens} exceed the model's "
@@ -104,20 +91,8 @@ class TextPredictor:
         prompt_hash = hashlib.sha256(json.dumps(rendered).encode()).hexdigest()[:16]
         if picture is None:
             return Prompt(ids, None, prompt_hash)
-        return Prompt(ids, self.pixels(picture), prompt_hash, size, self._instruction(turns))
-
-    def _instruction(self, turns: Sequence[Turn]) -> tuple[int, ...]:
-        """What a Q-Former reads: the question's text by its own tokenizer. Raises `DataError` if it is too long."""
-        if self.instruction_tokenizer is None:
-            return ()
-        text = self.renderer.question_text(turns, self.answer_prefix)
-        ids = tuple(self.instruction_tokenizer(text, verbose=False)["input_ids"])
-        longest = int(self.config.qformer_config.max_position_embeddings)
-        if len(ids) > longest:
-            raise DataError(
-                f"its question is {len(ids)} tokens for the Q-Former, which reads {longest}; ask with fewer candidates"
-            )
-        return ids
+        question = self.renderer.question_text(turns, self.answer_prefix) if self.family.reads_question else ""
+        return Prompt(ids, self.images(picture, question), prompt_hash)
 
     @torch.inference_mode()
     def predict(self, prompts: Sequence[Prompt]) -> list[Answer | Failure]:
@@ -143,7 +118,12 @@ class TextPredictor:
         if self.padding is not None:
             ids, mask = (tensor.to(self.model.device) for tensor in padded_right(own, self.padding))
             limits = {"max_new_tokens": self.max_new_tokens, "eos_token_id": self.renderer.eos}
-            return generate(self.model, self.embeddings(ids, prompts), mask, limits | {"pad_token_id": self.padding})
+            return generate(
+                self.family.generator(self.model),
+                self.embeddings(ids, prompts),
+                mask,
+                limits | {"pad_token_id": self.padding},
+            )
         ids, mask = self.padded(prompts)
         stop = Stop(frozenset({self.renderer.eos}), self.max_new_tokens)
         return self.greedy.answers(own, self.embeddings(ids, prompts), mask, stop)
@@ -160,15 +140,5 @@ class TextPredictor:
 
     def embeddings(self, ids: torch.Tensor, prompts: Sequence[Prompt]) -> torch.Tensor:
         """(B, T, H): word embeddings, with the image positions replaced by image features in the order of the rows."""
-        words: torch.Tensor = self.model.get_input_embeddings()(ids)
-        shown = [prompt for prompt in prompts if prompt.pixels is not None]
-        if not shown:
-            return words
-        size = self.pixels.size
-        tiles = [torch.from_numpy(prompt.pixels).reshape(-1, 3, size, size) for prompt in shown]
-        pixels = self.pixels.normalize(torch.cat(tiles).to(ids.device), words.dtype)  # (sum of tiles, 3, S, S)
-        sizes = tuple(prompt.size for prompt in shown)
-        batch = ImageBatch(pixels, tuple(map(len, tiles)), sizes, tuple(prompt.instruction for prompt in shown))
-        features = self.family.embed(self.model, batch)  # (sum of P, H)
-        places = (ids == int(self.config.image_token_id)).unsqueeze(-1).expand_as(words)
-        return words.masked_scatter(places, features.to(words.dtype))
+        shown = [prompt.image for prompt in prompts if prompt.image is not None]
+        return self.family.embed(self.model, ids, self.family.batch_images(shown) if shown else NO_IMAGES)

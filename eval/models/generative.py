@@ -22,7 +22,7 @@ class GenerativeEvalModel:
     def __init__(self, loaded: LoadedModel):
         """Keep the loaded model."""
         self.loaded, self.identity = loaded, loaded.identity
-        self.answer_delimiter = loaded.family.prompt_style("official", loaded.model.config).answer_delimiter
+        self.answer_delimiter = loaded.family.prompt_style("official").answer_delimiter
         self.pads_right = loaded.tokenizer.padding_side == "right"
 
     @classmethod

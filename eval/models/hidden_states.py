@@ -81,7 +81,7 @@ class LanguageModelStates:
     def __init__(self, loaded: LoadedModel, config: EvalConfig):
         """Of the question that `config.protocol` asks, at `config.probe.token_positions`."""
         self.predictor = TextPredictor(loaded, config.protocol)
-        size = int(self.predictor.config.get_text_config().hidden_size)
+        size = int(self.predictor.family.text_config.hidden_size)
         self.row_format = RowFormat(config.probe.token_positions, size)
 
     def prompt(self, turns: Sequence[Turn], image: bytes | None) -> Prompt:
@@ -96,7 +96,7 @@ class LanguageModelStates:
     def states(self, prompts: Sequence[Prompt]) -> torch.Tensor:
         """(N, F, H) states, 0 at a place beyond the prompt's end. The pass ends before the head."""
         ids, mask = self.predictor.padded(prompts)
-        decoder = self.predictor.family.language_model(self.predictor.model)
+        decoder = self.predictor.family.decoder(self.predictor.model)
         positions = (mask.cumsum(1) - 1).clamp(min=0)
         embeddings = self.predictor.embeddings(ids, prompts)
         states = decoder(inputs_embeds=embeddings, attention_mask=mask, position_ids=positions).last_hidden_state

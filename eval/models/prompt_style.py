@@ -9,11 +9,10 @@
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 from configs.errors import ConfigError
 from configs.protocol import ProtocolConfig
-from train.models.families import Family
+from train.models.types import Family
 
 RELATIVE = ("family", "official")
 DOUBLED = "llava_doubled"
@@ -31,19 +30,19 @@ class ResolvedStyle:
     question_suffix: str = ""
 
 
-def resolve_style(protocol: ProtocolConfig, family: Family, config: Any) -> ResolvedStyle:
+def resolve_style(protocol: ProtocolConfig, family: Family) -> ResolvedStyle:
     """The style of `protocol` for a model of `family`. Raises `ConfigError` for a template the family does not have."""
     choice = protocol.template if protocol.template in RELATIVE else "family"
-    own = family.prompt_style(choice, config)
+    own = family.prompt_style(choice)
     template = own.template if protocol.template in RELATIVE else protocol.template
     if template not in family.chat_templates:
         raise ConfigError(
             f"protocol.template {template} is none of {family.name}'s: {', '.join(family.chat_templates)}; "
             "`family` takes the one it was trained with"
         )
-    system, official = protocol.system_prompt, family.prompt_style("official", config)
+    system, official = protocol.system_prompt, family.prompt_style("official")
     if system in RELATIVE:
-        system = family.prompt_style(system, config).system_prompt
+        system = family.prompt_style(system).system_prompt
     class_prefix = official.class_prefix if protocol.class_prefix == "official" else protocol.class_prefix
     class_ids = official.class_ids if protocol.class_ids == "official" else protocol.class_ids
     if own.prefix_in_question and choice == "official":

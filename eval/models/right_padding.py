@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from transformers import GenerationMixin, LogitsProcessor, PreTrainedTokenizerBase
+from transformers import LogitsProcessor, PreTrainedTokenizerBase
 
 from configs.errors import ConfigError
 
@@ -58,13 +58,11 @@ class LostRows(LogitsProcessor):  # type: ignore[misc]  # transformers' base is 
 def generate(
     model: Any, embeddings: torch.Tensor, mask: torch.Tensor, limits: dict[str, int]
 ) -> list[list[int] | None]:
-    """New tokens of every row, by the `generate` of `model` or of the language model in a BLIP; None for lost rows.
+    """New tokens of every row, by the `generate` of `model` (`Family.generator`); None for lost rows.
 
     `embeddings` (B, T, H) with `mask` (B, T); `limits` are generate's max_new_tokens, eos_token_id, pad_token_id.
     """
-    inner = getattr(model, "language_model", None)
-    writer = inner if isinstance(inner, GenerationMixin) else model
     watched = LostRows(limits["eos_token_id"])
     greedy = {"do_sample": False, "num_beams": 1, "logits_processor": [watched]}
-    tokens = writer.generate(inputs_embeds=embeddings, attention_mask=mask, **greedy, **limits)
+    tokens = model.generate(inputs_embeds=embeddings, attention_mask=mask, **greedy, **limits)
     return [None if lost else row for row, lost in zip(tokens.tolist(), watched.lost.tolist(), strict=True)]

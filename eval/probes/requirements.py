@@ -19,6 +19,7 @@ from eval.runner.batching import chosen_items, open_source
 from eval.runner.fingerprint import read_evaluation
 from eval.runner.output_paths import place_of
 from eval.runner.predictions import chosen_records, read_records
+from train.models.registry import family_of
 
 GIB = 2**30
 RECORD_BYTES = 1540  # of a prediction line in memory, measured with 100,000 of them
@@ -69,9 +70,9 @@ def _form(config: EvalConfig, model: Path) -> RowFormat:
     """What a row will be like."""
     if is_open_clip(config.model):
         return RowFormat(("image_embeds",), OPEN_CLIP)
-    known = AutoConfig.from_pretrained(model, local_files_only=True)
     if config.probe.part == "language_model":
-        return RowFormat(config.probe.token_positions, int(known.get_text_config().hidden_size))
+        return RowFormat(config.probe.token_positions, int(family_of(model).text_config.hidden_size))
+    known = AutoConfig.from_pretrained(model, local_files_only=True)
     if model_type(model) == "clip":
         return RowFormat(("image_embeds",), int(known.projection_dim))
     return RowFormat(("vision_pooled",), int(known.vision_config.hidden_size))

@@ -37,7 +37,8 @@ def test_every_class_has_the_log_probabilities_of_a_full_forward(run, tiny_model
     predictor = TextPredictor(load_model(str(tiny_model), None, "fp32", "sdpa"), ProtocolConfig(image_mode="export"))
     from data_prep.images import decode_rgb
 
-    pixels = predictor.pixels.normalize(torch.from_numpy(predictor.pixels(decode_rgb(picture(3))))[None])
+    own = predictor.images.pixels
+    pixels = own.normalize(torch.from_numpy(own(decode_rgb(picture(3))))[None])
     model = LlavaForConditionalGeneration.from_pretrained(tiny_model, dtype=torch.float32)
     assert [entry["name"] for entry in result["classes"]] == CLASSES
     for entry in result["classes"]:

@@ -64,8 +64,10 @@ def test_features_are_the_states_that_plain_transformers_gives(tiny_model, pictu
     model = LlavaForConditionalGeneration.from_pretrained(tiny_model, dtype=torch.float32)
     for row, prompt in enumerate(prompts):
         image = {}
-        if prompt.pixels is not None:
-            image["pixel_values"] = source.predictor.pixels.normalize(torch.from_numpy(prompt.pixels)[None])
+        if prompt.image is not None:
+            image["pixel_values"] = source.predictor.images.pixels.normalize(
+                torch.from_numpy(prompt.image.arrays["pixels"])[None]
+            )
         with torch.inference_mode():
             ids = torch.tensor([prompt.input_ids])
             states = model(input_ids=ids, **image, output_hidden_states=True).hidden_states[-1][0]

@@ -21,7 +21,7 @@ sys.path[0] = str(ROOT / "train")  # what running the real entry would put there
 sys.path.insert(1, str(ROOT))
 
 from train import finetune
-from train.models.loading import LossModule
+from train.models.loss_module import LossModule
 from train.supervision import signals
 from train.trainer import Trainer
 

@@ -12,8 +12,9 @@ import torch
 import torch.nn.functional as F
 
 from train.data.collate import collate
-from train.models.loading import LossModule, load_model
-from train.models.trainable import choose_trainable
+from train.models.loading import load_model
+from train.models.loss_module import LossModule
+from train.models.param_groups import choose_trainable
 from train.plan import RunPlan, make_plan
 
 SCRIPT = Path(__file__).with_name("two_ranks.py")
@@ -68,13 +69,13 @@ def plain_steps(plan: RunPlan, batches: list[list[int]], reduction: str) -> Refe
     """The same two steps in one process, one sample at a time, with nothing of our loss code."""
     loaded = load_model(str(plan.folder), None, "fp32", "sdpa")
     choose_trainable(loaded.model, plan.family, plan.config.model, plan.config.optim)
-    module = LossModule(loaded.model, plan.family, plan.encoder.pixels)
+    module = LossModule(loaded.model, plan.family)
     trained = {name: p for name, p in loaded.model.named_parameters() if p.requires_grad}
     optimizer = torch.optim.AdamW(trained.values(), lr=plan.config.optim.lr_projector, weight_decay=0.0)
     examples = plan.training_batches().examples
     seen = []
     for positions in batches:
-        token_losses = [sample_losses(module, collate([examples[p]])) for p in positions]
+        token_losses = [sample_losses(module, collate([examples[p]], plan.family)) for p in positions]
         if reduction == "token":
             loss = torch.cat(token_losses).mean()
         elif reduction == "sample":

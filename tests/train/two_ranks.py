@@ -17,8 +17,9 @@ from train.data.collate import collate, pack
 from train.data.order import PADDING, EpochOrder
 from train.distributed.world import World, start_world, stop_world
 from train.loss import local_units, weigh
-from train.models.loading import LossModule, load_model
-from train.models.trainable import choose_trainable
+from train.models.loading import load_model
+from train.models.loss_module import LossModule
+from train.models.param_groups import choose_trainable
 from train.optimization.engine import Engine
 from train.plan import RunPlan, make_plan
 
@@ -31,7 +32,7 @@ def make_engine(plan: RunPlan, world: World) -> Engine:
     loaded = load_model(str(plan.folder), None, config.model.dtype, "sdpa")
     torch.manual_seed(config.seed)
     choose_trainable(loaded.model, plan.family, config.model, config.optim)
-    return Engine(LossModule(loaded.model, plan.family, plan.encoder.pixels), plan.deepspeed, config.optim, world)
+    return Engine(LossModule(loaded.model, plan.family), plan.deepspeed, config.optim, world)
 
 
 def run_step(engine: Engine, plan: RunPlan, world: World, positions: list[int], step: int) -> tuple[str, str]:
@@ -40,7 +41,10 @@ def run_step(engine: Engine, plan: RunPlan, world: World, positions: list[int], 
     examples = plan.training_batches().examples
     partitioner = plan.order.partitioner
     join = pack if partitioner.batching == "packed" else collate
-    batches = [join([examples[p] for p in micro_batch]) for micro_batch in partitioner.of_rank(positions, world.rank)]
+    batches = [
+        join([examples[p] for p in micro_batch], plan.family)
+        for micro_batch in partitioner.of_rank(positions, world.rank)
+    ]
     reduction = plan.config.loss.reduction
     units = int(world.all_sum([local_units(batches, reduction)])[0])
     for batch in batches:

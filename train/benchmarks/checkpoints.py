@@ -31,9 +31,10 @@ from configs.training import CheckpointConfig
 from train.checkpoints.async_checkpointer import AsyncCheckpointer
 from train.checkpoints.writing import CheckpointWriter, Snapshot
 from train.distributed.world import World, start_world, stop_world
-from train.models.families import trainable_family_of
-from train.models.loading import LossModule, load_model
-from train.models.trainable import choose_trainable
+from train.models.loading import load_model
+from train.models.loss_module import LossModule
+from train.models.param_groups import choose_trainable
+from train.models.registry import trainable_family_of
 from train.optimization.engine import Engine
 from train.optimization.zero import deepspeed_config
 from train.toy.random_models import SHAPES, write_random_base
@@ -57,7 +58,7 @@ def make_engine(root: Path, arguments: argparse.Namespace, world: World) -> Engi
     loaded = load_model(str(root / "base"), None, "bf16", "sdpa", world.device.type)
     family = trainable_family_of(root / "base")
     choose_trainable(loaded.model, family, config.model, config.optim)
-    module = LossModule(loaded.model, family, pixels=None)
+    module = LossModule(loaded.model, family)
     return Engine(module, deepspeed_config(config, split_batch(config.train, 1)), config.optim, world)
 
 

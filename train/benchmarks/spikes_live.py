@@ -41,7 +41,7 @@ from train.chat.conversation import IGNORE_INDEX
 from train.data.collate import ExampleSet
 from train.distributed.world import World, free_port, start_world, stop_world
 from train.heldout import HeldOut
-from train.models.loading import Batch
+from train.models.batch import Batch
 from train.optimization.engine import Engine, Losses, Update
 from train.optimization.full_state import FullState
 from train.plan import make_plan

@@ -1,21 +1,20 @@
 """Shards to micro-batches: render, decode, expand the image, pad on the right.
 
-    positions ──ExampleSet──▶ Example (ids, supervision, uint8 pixels) ──collate──▶ Batch
+    positions ──ExampleSet──▶ Example (ids, targets, image) ──collate──▶ Batch
 
 `ExampleSet[position]` is a pure function of the shards and the chat settings, so worker processes change nothing but
-speed. Shapes are those of `train.models.loading`.
+speed. Shapes are those of `train.models.batch`.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
 
-import numpy as np
 import torch
 
 from configs.errors import DataError
 from configs.model import ChatConfig
-from data_prep.images import decode_rgb
+from data_prep.images import decode_rgb, image_size
 from data_prep.sample import Sample, UnreadableSample
 from train.chat.conversation import IGNORE_INDEX, TokenizedConversation, expand_image
 from train.chat.render import ChatRenderer
@@ -23,8 +22,9 @@ from train.data.loader import read_steps
 from train.data.order import PADDING
 from train.data.packing import StepOrder
 from train.data.sources import PositionSet, SourceSet
-from train.models.loading import Batch
-from train.models.pixels import PixelProcessor
+from train.models.batch import Batch
+from train.models.images import NO_IMAGES, ImageInput, ImageProcessor, Size
+from train.models.types import Family, TrainableFamily
 
 
 class NoTargetTokensError(DataError):
@@ -42,36 +42,48 @@ class Example:
     source: int
     input_ids: list[int]
     supervised: list[bool]
-    pixels: "np.ndarray[Any, np.dtype[np.uint8]] | None"
+    image: ImageInput | None
     unreadable: UnreadableSample | None = None
 
 
 @dataclass(frozen=True)
 class Encoder:
-    """Everything that turns a sample into an example, for one model."""
+    """Turns a sample into an example for one model: ids and targets by `renderer`, its image by `images`."""
 
     renderer: ChatRenderer
-    pixels: PixelProcessor
-    image_tokens: int
-    image_token_id: int
+    family: TrainableFamily
+    images: ImageProcessor
     chat: ChatConfig
 
     def encode(self, sample: Sample, source: int) -> Example:
         """Raises `DataError` (or `NoTargetTokensError`) that names the sample if it cannot be trained on."""
         expanded = self.tokens(sample, has_image=sample.image is not None)
         try:
-            pixels = None if sample.image is None else self.pixels(decode_rgb(_image_bytes(sample)))
+            image = None if sample.image is None else self._image(sample)
         except DataError as error:
             raise type(error)(f"sample {sample.id}: {error}") from error
-        return Example(sample.id, source, expanded.input_ids, expanded.supervised, pixels)
+        return Example(sample.id, source, expanded.input_ids, expanded.supervised, image)
+
+    def _image(self, sample: Sample) -> ImageInput:
+        question = self.renderer.question_text(sample.turns[:1]) if self.family.reads_question else ""
+        return self.images(decode_rgb(_image_bytes(sample)), question)
+
+    @property
+    def needs_image_size(self) -> bool:
+        """Whether the number of tokens depends on the image's size, so that counting them reads the image's header."""
+        return self.family.fixed_image_tokens is None
+
+    def image_tokens(self, sample: Sample) -> int:
+        """P of the sample's image, which is read only if `needs_image_size`."""
+        return self.family.image_tokens(_size(sample) if self.needs_image_size else None)
 
     def tokens(self, sample: Sample, *, has_image: bool) -> TokenizedConversation:
-        """The ids of a sample, its image expanded, without looking at the image. Raises as `encode` does."""
+        """The ids of a sample, its image expanded but not decoded. Raises as `encode` does."""
         try:
             rendered = self.renderer.render(sample.turns, self.chat.max_length)
             if rendered.images != has_image:
                 raise DataError(f"{rendered.images} <image> placeholders, {int(has_image)} images")
-            expanded = expand_image(rendered, self.image_tokens, self.image_token_id, self.chat.max_length)
+            expanded = self.expand(rendered, self.image_tokens(sample) if has_image else 0)
             if self.chat.no_target_tokens == "error" and not any(expanded.supervised[1:]):
                 raise NoTargetTokensError(
                     f"no token is supervised within chat.max_length {self.chat.max_length}; "
@@ -81,6 +93,10 @@ class Encoder:
             raise type(error)(f"sample {sample.id}: {error}") from error
         return expanded
 
+    def expand(self, rendered: TokenizedConversation, image_tokens: int) -> TokenizedConversation:
+        """`rendered` with image token ids in place of the image, cut at `chat.max_length`."""
+        return expand_image(rendered, image_tokens, self.family.image_token_id, self.chat.max_length)
+
     def padding(self, unreadable: UnreadableSample | None = None) -> Example:
         """An example whose loss weighs 0."""
         return Example("", -1, [self.renderer.bos], [False], None, unreadable)
@@ -89,6 +105,11 @@ class Encoder:
 def _image_bytes(sample: Sample) -> bytes:
     assert isinstance(sample.image, bytes), "samples read from shards carry their image as bytes"
     return sample.image
+
+
+def _size(sample: Sample) -> Size:
+    width, height = image_size(_image_bytes(sample))
+    return height, width
 
 
 class ExampleSet(PositionSet[Example]):
@@ -129,18 +150,18 @@ class ExampleSet(PositionSet[Example]):
             return f"number {self.sources.locate(position)[1]}"
 
 
-def collate(examples: Sequence[Example]) -> Batch:
+def collate(examples: Sequence[Example], family: Family) -> Batch:
     """Pad examples on the right to the longest. Weights are 0 until `train.loss.weigh` sets them."""
     width = max(len(example.input_ids) for example in examples)
-    batch = _blank(examples, (len(examples), width))
+    batch = _blank(examples, family, (len(examples), width))
     for row, example in enumerate(examples):
         _write(batch, row, 0, row, example)
     return batch
 
 
-def pack(examples: Sequence[Example]) -> Batch:
+def pack(examples: Sequence[Example], family: Family) -> Batch:
     """Lay examples end to end in one row; nothing is padded."""
-    batch = _blank(examples, (1, sum(len(example.input_ids) for example in examples)))
+    batch = _blank(examples, family, (1, sum(len(example.input_ids) for example in examples)))
     batch.packed = True
     start = 0
     for number, example in enumerate(examples):
@@ -160,16 +181,16 @@ def _write(batch: Batch, row: int, start: int, number: int, example: Example) ->
     batch.labels[row, start] = IGNORE_INDEX  # nothing predicts the first token
 
 
-def _blank(examples: Sequence[Example], shape: tuple[int, int]) -> Batch:
+def _blank(examples: Sequence[Example], family: Family, shape: tuple[int, int]) -> Batch:
     """A batch of these examples' images, sources and ids without any token."""
-    pixels = [torch.from_numpy(example.pixels) for example in examples if example.pixels is not None]
+    images = [example.image for example in examples if example.image is not None]
     return Batch(
         input_ids=torch.zeros(shape, dtype=torch.long),
         attention_mask=torch.zeros(shape, dtype=torch.long),
         labels=torch.full(shape, IGNORE_INDEX),
         weights=torch.zeros(shape),
         sequence_ids=torch.full(shape, -1),
-        pixels=torch.stack(pixels) if pixels else torch.empty(0, 3, 0, 0, dtype=torch.uint8),
+        images=family.batch_images(images) if images else NO_IMAGES,
         sources=torch.tensor([example.source for example in examples]),
         ids=tuple(example.id for example in examples),
         unreadable=tuple(example.unreadable for example in examples if example.unreadable is not None),
@@ -185,5 +206,7 @@ class TrainingBatches:
 
     def steps(self, start: int, rank: int, workers: int) -> Iterator[list[Batch]]:
         """Decoded steps; `workers` processes decode ahead without changing the order."""
-        join = pack if self.order.partitioner.batching == "packed" else collate
+        join = partial(
+            pack if self.order.partitioner.batching == "packed" else collate, family=self.examples.encoder.family
+        )
         return read_steps(self.order, self.examples, join, start, rank, workers)

@@ -45,19 +45,19 @@ Counts = np.ndarray[Any, np.dtype[np.void]]
 
 @dataclass(frozen=True)
 class Recipe:
-    """What the counts depend on beside the data: tokenizer, chat settings, tokens an image becomes."""
+    """What the counts depend on beside the data: tokenizer, chat settings, `Family.image_token_key`."""
 
     tokenizer: str
     template: str
     system_prompt: str
     max_length: int
-    image_tokens: int
+    image_tokens: int | str
     no_target_tokens: str
     transformers: str = transformers.__version__
     version: int = VERSION
 
     @classmethod
-    def of(cls, folder: Path, chat: ChatConfig, image_tokens: int) -> "Recipe":
+    def of(cls, folder: Path, chat: ChatConfig, image_tokens: int | str) -> "Recipe":
         """Of the tokenizer in the model folder `folder`."""
         digest = hashlib.sha256()
         for name in TOKENIZER_FILES:
@@ -137,7 +137,9 @@ class _Counter:
     def __call__(self, positions: tuple[int, int]) -> Counts:
         counts = np.empty(positions[1] - positions[0], COUNTS)
         for row, position in enumerate(range(*positions)):
-            expanded = self.encoder.tokens(self.sources.record(position), has_image=bool(self.with_image[position]))
+            has_image = bool(self.with_image[position])
+            read = self.sources.sample if has_image and self.encoder.needs_image_size else self.sources.record
+            expanded = self.encoder.tokens(read(position), has_image=has_image)
             counts[row] = (len(expanded.input_ids), sum(expanded.supervised[1:]))
         return counts
 

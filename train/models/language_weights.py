@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from configs.errors import RunError
-from train.models.families import Family, part_of
 from train.models.fingerprint import model_identity
+from train.models.types import Family
 
 
 def take_language(model: Any, family: Family, folder: Path) -> str:
@@ -23,9 +23,9 @@ def take_language(model: Any, family: Family, folder: Path) -> str:
     rows of the others stay. Raises `RunError` if a weight is missing or has another shape.
     """
     found = _language_weights(folder, family)
-    words = (model.get_input_embeddings().weight, model.get_output_embeddings().weight)
+    words = (family.word_embeddings(model).weight, family.head(model).weight)
     for name, parameter in model.named_parameters():
-        if part_of(name, family) != "language":
+        if family.part_of(name) != "language":
             continue
         other = found.get(name)
         told = "no such weight" if other is None else f"{tuple(other.shape)} for {tuple(parameter.shape)}"
@@ -39,12 +39,9 @@ def take_language(model: Any, family: Family, folder: Path) -> str:
 def _language_weights(folder: Path, family: Family) -> dict[str, torch.Tensor]:
     """The weights in `folder` by the names that they have in a model of `family`."""
     kind = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True).model_type
-    loader = AutoModelForImageTextToText if kind == family.model_type else AutoModelForCausalLM
+    loader = family.model_class if kind == family.model_type else AutoModelForCausalLM
     other = loader.from_pretrained(folder, dtype="auto", trust_remote_code=False, local_files_only=True)
     weights: dict[str, torch.Tensor] = other.state_dict()
-    if loader is AutoModelForImageTextToText:
+    if loader is family.model_class:
         return weights
-    language = family.parts["language"][0]
-    return {
-        name.replace("model.", language, 1) if name.startswith("model.") else name: w for name, w in weights.items()
-    }
+    return {family.language_weight(name): weight for name, weight in weights.items()}

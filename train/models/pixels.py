@@ -58,9 +58,7 @@ class PixelProcessor:
 
     def normalize(self, pixels: torch.Tensor, dtype: torch.dtype = torch.float32) -> torch.Tensor:
         """(N, 3, size, size) uint8 to normalized pixels of `dtype`, on the device they are on."""
-        mean = torch.tensor(self.mean, device=pixels.device).view(1, 3, 1, 1)
-        std = torch.tensor(self.std, device=pixels.device).view(1, 3, 1, 1)
-        return ((pixels.float() / 255 - mean) / std).to(dtype)
+        return normalize_pixels(pixels, self.mean, self.std, dtype)
 
     @property
     def _padding(self) -> tuple[int, ...]:
@@ -125,7 +123,7 @@ def _fast_resized(pixels: Pixels, size: tuple[int, int]) -> Pixels:
     return pixels
 
 
-def folder_pixels(folder: Path, image_size: int, mode: str, pixels: str = "exact") -> PixelProcessor:
+def folder_pixels(folder: Path | None, image_size: int, mode: str, pixels: str = "exact") -> PixelProcessor:
     """The processor that a model folder asks for; `mode` `pad` or `crop` overrides, `export` takes the folder's own.
 
     `image_size` is the vision tower's, in pixels; `pixels` is `exact` or `fast`. Raises `ConfigError` if the folder's
@@ -141,7 +139,7 @@ def folder_pixels(folder: Path, image_size: int, mode: str, pixels: str = "exact
     return PixelProcessor(image_size, mode, *mean_and_std(settings), pixels == "fast")
 
 
-def squashed_pixels(folder: Path, image_size: int) -> PixelProcessor:
+def squashed_pixels(folder: Path | None, image_size: int) -> PixelProcessor:
     """The processor of a BLIP folder. Raises `ConfigError` if the folder's size contradicts the tower's."""
     settings = processor_settings(folder)
     stated = settings.get("size", {"height": image_size, "width": image_size})
@@ -150,24 +148,25 @@ def squashed_pixels(folder: Path, image_size: int) -> PixelProcessor:
     return PixelProcessor(image_size, "squash", *mean_and_std(settings))
 
 
+def normalize_pixels(
+    pixels: torch.Tensor, mean: tuple[float, ...], std: tuple[float, ...], dtype: torch.dtype = torch.float32
+) -> torch.Tensor:
+    """(N, 3, S, S) uint8 to normalized pixels of `dtype`, on the device they are on; computed in fp32."""
+    means = torch.tensor(mean, device=pixels.device).view(1, 3, 1, 1)
+    deviations = torch.tensor(std, device=pixels.device).view(1, 3, 1, 1)
+    return ((pixels.float() / 255 - means) / deviations).to(dtype)
+
+
 def mean_and_std(settings: dict[str, Any]) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
     """What pixels are normalized by, CLIP's unless the processor's settings say otherwise."""
     mean, std = settings.get("image_mean") or CLIP_MEAN, settings.get("image_std") or CLIP_STD
     return (mean[0], mean[1], mean[2]), (std[0], std[1], std[2])
 
 
-@dataclass(frozen=True)
-class ImageBatch:
-    """The images of several questions: `T` tiles of all of them in a row, `N` images."""
-
-    pixels: torch.Tensor  # (T, 3, S, S), normalized
-    tiles: tuple[int, ...]  # (N) tiles of each image
-    sizes: tuple[tuple[int, int], ...]  # (N) height and width of each image as it was
-    instructions: tuple[tuple[int, ...], ...]  # (N) what a Q-Former that reads the question reads
-
-
-def processor_settings(folder: Path) -> dict[str, Any]:
-    """The image processor's settings, in either of the two files transformers keeps them in."""
+def processor_settings(folder: Path | None) -> dict[str, Any]:
+    """The image processor's settings, in either of the two files transformers keeps them in; {} without a folder."""
+    if folder is None:
+        return {}
     for name in ("preprocessor_config.json", "processor_config.json"):
         file = folder / name
         if file.is_file():

@@ -19,9 +19,8 @@ from PIL import Image
 from transformers.image_processing_utils import select_best_resolution
 
 from configs.errors import ConfigError
+from train.models.images import Size
 from train.models.pixels import PixelProcessor, Pixels, mean_and_std, processor_settings
-
-Size = tuple[int, int]  # height and width, in pixels
 
 
 @dataclass(frozen=True)
@@ -77,7 +76,7 @@ def tile_tokens(size: Size, grid: Sequence[Size], image_size: int, patch_size: i
     return side * side + rows * columns + rows
 
 
-def tile_processor(folder: Path, image_size: int, grid: Sequence[Sequence[int]]) -> TileProcessor:
+def tile_processor(folder: Path | None, image_size: int, grid: Sequence[Sequence[int]]) -> TileProcessor:
     """The processor of a LLaVA-NeXT folder, with the model's own grid of (height, width).
 
     Raises `ConfigError` where the folder's processor makes other tiles than the model takes.

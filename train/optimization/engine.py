@@ -12,8 +12,9 @@ from torch import nn
 
 from configs.training import OptimConfig
 from train.distributed.world import World
-from train.models.loading import Batch, LossModule
-from train.models.trainable import parameter_groups
+from train.models.batch import Batch
+from train.models.loss_module import LossModule
+from train.models.param_groups import parameter_groups
 from train.optimization.full_state import FullState
 from train.optimization.gated_adamw import GatedAdamW
 from train.optimization.update_clip import UpdateClip, find_parts

@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from train.models.loading import Batch
+from train.models.batch import Batch
+from train.models.types import TrainableFamily
 
 PEAK_BF16 = {  # dense bf16 FLOP/s by the vendors' datasheets
     "H200": 989e12,
@@ -21,20 +21,20 @@ class FlopModel:
     language_parameters: int  # in matrix products, the head included
     lora_parameters: int
     vision_parameters: int
-    vision_tokens: int
+    family: TrainableFamily
     layers: int
     hidden: int
     mode: str
 
     @classmethod
-    def of(cls, config: Any, counts: dict[str, int], lora_parameters: int, mode: str) -> "FlopModel":
-        """From a model's config and its parameter counts by part."""
-        text, vision = config.text_config, config.vision_config
+    def of(cls, family: TrainableFamily, counts: dict[str, int], lora_parameters: int, mode: str) -> "FlopModel":
+        """From a model's family and its parameter counts by part."""
+        text = family.text_config
         return cls(
             language_parameters=counts["language"] - text.vocab_size * text.hidden_size,  # the embedding is a look-up
             lora_parameters=lora_parameters,
             vision_parameters=counts["vision"],
-            vision_tokens=(vision.image_size // vision.patch_size) ** 2 + 1,
+            family=family,
             layers=text.num_hidden_layers,
             hidden=text.hidden_size,
             mode=mode,
@@ -47,11 +47,12 @@ class FlopModel:
         one 2 more for gradients of weights. Causal attention costs 2 x 2 x length^2 x hidden / 2 forward per layer.
         """
         lengths = [int(length) for batch in batches for length in batch.lengths()]
-        tokens, images = sum(lengths), sum(len(batch.pixels) for batch in batches)
+        tokens = sum(lengths)
+        vision_tokens = sum(self.family.vision_tokens(batch.images) for batch in batches if len(batch.images))
         passes = 3 if self.mode == "full" else 2
         linear = 2 * passes * self.language_parameters * tokens + 6 * self.lora_parameters * tokens
         attention = 3 * sum(2 * length * length for length in lengths) * self.hidden * self.layers
-        vision = 2 * self.vision_parameters * self.vision_tokens * images
+        vision = 2 * self.vision_parameters * vision_tokens
         return float(linear + attention + vision)
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from train.distributed.world import World
-from train.models.loading import Batch
+from train.models.batch import Batch
 from train.optimization.engine import Losses
 from train.supervision.signals import stop_requested
 

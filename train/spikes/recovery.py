@@ -14,7 +14,7 @@ from train.checkpoints.agreement import agreed_checkpoint
 from train.checkpoints.reading import Checkpoint, remove_checkpoint, steps_present
 from train.data.order import OrderState
 from train.distributed.world import World, all_gather_objects
-from train.models.loading import Batch
+from train.models.batch import Batch
 from train.optimization.full_state import ParameterState
 from train.spikes.policy import Decision, SpikePolicy, choose_checkpoint, skip_data
 

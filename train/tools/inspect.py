@@ -36,7 +36,9 @@ def main(argv: Sequence[str] | None = None) -> None:
             chosen = choose(shards, arguments.samples, arguments.seed, arguments.label, arguments.number)
             print(f"{name}: {len(chosen)} of {len(shards):,} samples")
             for number in chosen:
-                print(f"\n[{number}] {describe(shards.record(number), encoder, with_image(shards, number))}")
+                image = with_image(shards, number)
+                read = shards.sample if image and encoder.needs_image_size else shards.record
+                print(f"\n[{number}] {describe(read(number), encoder, image)}")
             print()
     except UserError as error:
         exit_on_user_error(error)
@@ -59,14 +61,15 @@ def describe(sample: Sample, encoder: Encoder, image: bool) -> str:
         whole = encoder.renderer.render(sample.turns)
         if whole.images != image:
             raise DataError(f"{whole.images} <image> placeholders, {int(image)} images")
-        kept = expand_image(whole, encoder.image_tokens, IMAGE_INDEX, limit)  # shown as <image xN>
+        image_tokens = encoder.image_tokens(sample) if image else 0
+        kept = expand_image(whole, image_tokens, IMAGE_INDEX, limit)  # shown as <image xN>
     except DataError as error:
         return f"{sample.id}\n    cannot be trained on: {error}"
     tokens, supervised = len(kept.input_ids), sum(kept.supervised)
-    lost = len(whole.input_ids) + image * (encoder.image_tokens - 1) - tokens
+    lost = len(whole.input_ids) + image * (image_tokens - 1) - tokens
     parts = [f"{tokens:,} tokens", f"{supervised:,} supervised ({supervised / tokens:.0%})"]
     if image:
-        parts.append(f"{encoder.image_tokens:,} of the image")
+        parts.append(f"{image_tokens:,} of the image")
     if lost:
         parts.append(f"cut at chat.max_length {limit:,}: {lost:,} more are lost")
     if not any(kept.supervised[1:]):

@@ -1,20 +1,18 @@
 """`--dry-run`: what a run would be, without a GPU and without loading a weight."""
 
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import torch
-from transformers import AutoModelForImageTextToText
 
 from configs.batch_plan import plan_batches
 from configs.run import RunConfig
-from train.chat.conversation import expand_image, highlight_targets
+from train.chat.conversation import highlight_targets
 from train.data.lengths import Counts
 from train.data.order import PADDING, EpochOrder
 from train.distributed.determinism import COST
-from train.models.families import Family
-from train.models.trainable import PartCount, choose_trainable, count_parts, freeze_table
+from train.models.param_groups import PartCount, choose_trainable, count_parts, freeze_table
+from train.models.types import Family
 from train.optimization.schedule import warmup_steps
 from train.optimization.zero import memory_estimate
 from train.plan import RunPlan, plan_counts
@@ -28,7 +26,7 @@ def preview(plan: RunPlan, samples: int = 3) -> str:
     Tokens are counted now if they never were.
     """
     tokens = plan_counts(plan.config, plan.sources)
-    counts = meta_counts(plan.model_config, plan.family, plan.config)
+    counts = meta_counts(plan.family, plan.config)
     return "\n\n".join(
         (
             _data(plan, tokens),
@@ -41,10 +39,10 @@ def preview(plan: RunPlan, samples: int = 3) -> str:
     )
 
 
-def meta_counts(model_config: Any, family: Family, config: RunConfig) -> list[PartCount]:
+def meta_counts(family: Family, config: RunConfig) -> list[PartCount]:
     """The freeze table from a model without storage (PyTorch's meta device): exact, and free at any size."""
     with torch.device("meta"):
-        model = AutoModelForImageTextToText.from_config(model_config)
+        model = family.model_class.from_config(family.config)
         choose_trainable(model, family, config.model, config.optim)
     return count_parts(model, family, config.optim)
 
@@ -156,10 +154,14 @@ def _steps(plan: RunPlan) -> str:
             f"epochs            {train.epochs}, {length.total_steps:,} steps in all",
             f"warm-up           {warmup_steps(length.total_steps, plan.config.optim.warmup_ratio):,} steps",
             f"effective batch   {batches.global_batch} = {split}",
-            f"image             {plan.encoder.image_tokens} tokens, {plan.encoder.pixels.size} px, "
-            f"mode {plan.encoder.pixels.mode}",
+            f"image             {_image_tokens(plan)}, {plan.encoder.images.description}",
         )
     )
+
+
+def _image_tokens(plan: RunPlan) -> str:
+    tokens = plan.family.fixed_image_tokens
+    return "as many tokens as its size gives" if tokens is None else f"{tokens} tokens"
 
 
 def _memory(plan: RunPlan, counts: list[PartCount]) -> str:
@@ -185,9 +187,10 @@ def first_samples(plan: RunPlan, samples: int) -> str:
     order = EpochOrder.of(plan.order.mixture, plan.config.seed, 0)
     blocks = []
     for position in order.positions[:samples]:
-        sample = sources.record(int(position))
+        read = sources.sample if encoder.needs_image_size else sources.record
+        sample = read(int(position))
         rendered = encoder.renderer.render(sample.turns, encoder.chat.max_length)
-        expanded = expand_image(rendered, encoder.image_tokens, encoder.image_token_id, encoder.chat.max_length)
+        expanded = encoder.expand(rendered, encoder.image_tokens(sample) if rendered.images else 0)
         supervised = sum(expanded.supervised)
         text = highlight_targets(rendered, encoder.renderer.tokenizer)
         blocks.append(f"{sample.id}: {len(expanded.input_ids)} tokens, {supervised} supervised\n{text}")

@@ -28,10 +28,8 @@ class ClassScorer:
     def __init__(self, predictor: TextPredictor):
         """Raises `ConfigError` for an attention kernel or a model that the tree does not fit."""
         self.predictor = predictor
-        model = predictor.model
-        decoder = predictor.family.language_model(model)
-        words, head = model.get_input_embeddings(), model.get_output_embeddings()
-        self.scorer = TreeScorer(TreeForward(decoder, head, words, model.config.get_text_config()))
+        parts = predictor.parts
+        self.scorer = TreeScorer(TreeForward(parts.decoder, parts.head, parts.words, parts.config))
         self._tries: dict[object, ClassTrie] = {}
         self._priors: dict[object, tuple[ClassTrie, Floats]] = {}
         self._prompt_tokens = 0

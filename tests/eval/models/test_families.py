@@ -32,8 +32,8 @@ from eval.probing import main as probe
 from eval.run import main as evaluate
 from eval.runner.evaluated_model import System
 from train.chat.templates import VICUNA_V1
-from train.models.families import family_of, trainable_family_of
 from train.models.loading import _attention_of, load_model
+from train.models.registry import family_of, trainable_family_of
 from train.models.tiles import tile_tokens
 from train.toy.tiny_families import BUILDERS, QUERIES, WINDOW
 
@@ -113,7 +113,7 @@ def our_states(family, prompts):
     predictor = family.predictor
     ids, mask = predictor.padded(prompts)
     positions = (mask.cumsum(1) - 1).clamp(min=0)
-    decoder = predictor.family.language_model(predictor.model)
+    decoder = predictor.family.decoder(predictor.model)
     embeddings = predictor.embeddings(ids, prompts)
     return decoder(inputs_embeds=embeddings, attention_mask=mask, position_ids=positions).last_hidden_state, mask.bool()
 
@@ -206,7 +206,7 @@ def test_probed_states_are_the_last_layers_and_a_place_beyond_the_prompt_is_none
 
 def test_a_question_without_its_image_goes_through_the_language_model_alone(family):
     prompt = family.predictor.prompt((Turn("human", QUESTIONS[0]),), None)
-    assert prompt.pixels is None
+    assert prompt.image is None
     assert int(family.loaded.model.config.image_token_id) not in prompt.input_ids
     assert (
         family.predictor.predict([prompt])[0].tokens == family.predictor.predict([prompt, family.prompt(1)])[0].tokens
@@ -277,7 +277,7 @@ def test_tiles_and_their_tokens_are_those_of_transformers(families, size):
     config = AutoConfig.from_pretrained(families["llava_next"])
     family = family_of(families["llava_next"])
     image = Image.effect_noise(size, 80).convert("RGB")
-    ours = family.pixel_processor(families["llava_next"], config, "export")
+    ours = family.image_processor().pixels
     theirs = processor.image_processor(image, return_tensors="pt")["pixel_values"][0]
     torch.testing.assert_close(ours.normalize(torch.from_numpy(ours(image))), theirs, atol=1e-6, rtol=0)
     tokens = tile_tokens(size[::-1], ours.grid, 32, 8)

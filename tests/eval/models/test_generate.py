@@ -45,8 +45,8 @@ def plain_answer(folder, predictor, prompt):
     model = LlavaForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
     ids = torch.tensor([prompt.input_ids])
     image = {}
-    if prompt.pixels is not None:
-        image["pixel_values"] = predictor.pixels.normalize(torch.from_numpy(prompt.pixels)[None])
+    if prompt.image is not None:
+        image["pixel_values"] = predictor.images.pixels.normalize(torch.from_numpy(prompt.image.arrays["pixels"])[None])
     output = model.generate(
         input_ids=ids,
         attention_mask=torch.ones_like(ids),

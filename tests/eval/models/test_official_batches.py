@@ -163,13 +163,13 @@ def test_a_larger_image_gives_transformers_logits_with_interpolated_positions(fa
         size={"height": 48, "width": 48},
         return_tensors="pt",
     )
-    assert inputs["pixel_values"].shape[-1] == prompt.pixels.shape[-1] == 48
+    assert inputs["pixel_values"].shape[-1] == prompt.image.arrays["pixels"].shape[-1] == 48
     model = AutoModelForImageTextToText.from_pretrained(families[name], dtype=torch.float32).eval()
     expected = model(**inputs, interpolate_pos_encoding=True).logits[0, -1]
     ids, mask = predictor.padded([prompt])
     states = predictor.parts.decoder(inputs_embeds=predictor.embeddings(ids, [prompt]), attention_mask=mask)
     assert predictor.parts.head(states.last_hidden_state[0, -1]) == pytest.approx(expected, abs=1e-4)
-    assert TextPredictor(loaded, ProtocolConfig()).prompt(turns("What"), image).pixels.shape[-1] == 32
+    assert TextPredictor(loaded, ProtocolConfig()).prompt(turns("What"), image).image.arrays["pixels"].shape[-1] == 32
 
 
 @pytest.mark.parametrize(
@@ -183,8 +183,8 @@ def test_an_image_size_that_a_family_cannot_take_is_refused(families, name, size
 
 def test_llava_takes_its_own_image_size_alone(tiny_model):
     loaded = load_model(str(tiny_model), None, "fp32", "sdpa")
-    own = TextPredictor(loaded, ProtocolConfig()).pixels.size
-    assert TextPredictor(loaded, ProtocolConfig(image_size=own)).pixels.size == own
+    own = TextPredictor(loaded, ProtocolConfig()).images.pixels.size
+    assert TextPredictor(loaded, ProtocolConfig(image_size=own)).images.pixels.size == own
     with pytest.raises(ConfigError, match="set image_size to null"):
         TextPredictor(loaded, ProtocolConfig(image_size=2 * own))
 

@@ -12,8 +12,9 @@ from train.chat.conversation import IMAGE_INDEX
 from train.chat.render import ChatRenderer
 from train.chat.templates import VICUNA_V1
 from train.chat.tokenizer import load_tokenizer
-from train.models.families import LlavaFamily, family_of
+from train.models.llava import LlavaFamily
 from train.models.loading import load_model
+from train.models.registry import family_of
 
 THINK = "Let ' s think step by step"
 TURNS = (Turn("human", "<image>\nWhat type of object is in this photo ?"),)
@@ -21,7 +22,7 @@ TURNS = (Turn("human", "<image>\nWhat type of object is in this photo ?"),)
 
 def words(folder, **protocol):
     loaded = load_model(str(folder), None, "fp32", "sdpa")
-    return resolve_style(ProtocolConfig(**protocol), loaded.family, loaded.model.config)
+    return resolve_style(ProtocolConfig(**protocol), loaded.family)
 
 
 def authors_prompt(system: str, question: str, answer: str | None) -> str:
@@ -64,8 +65,8 @@ def test_every_family_names_the_text_that_the_authors_split_at(tiny_model, famil
     }
     for name, mark in marks.items():
         loaded = load_model(str(families[name]), None, "fp32", "sdpa")
-        assert loaded.family.prompt_style("official", loaded.model.config).answer_delimiter == mark
-    assert family_of(tiny_model).prompt_style("official", None).answer_delimiter == "ASSISTANT:"
+        assert loaded.family.prompt_style("official").answer_delimiter == mark
+    assert family_of(tiny_model).prompt_style("official").answer_delimiter == "ASSISTANT:"
 
 
 def test_the_doubled_turn_in_llamas_tokens_ends_with_the_space_of_the_authors_text():
@@ -74,7 +75,7 @@ def test_the_doubled_turn_in_llamas_tokens_ends_with_the_space_of_the_authors_te
         pytest.skip("needs the LLaMA tokenizer")
     tokenizer, think = load_tokenizer(place), "Let's think step by step."
     protocol = ProtocolConfig(template="llava_doubled", system_prompt="vicuna_v1", answer_prefix=think)
-    words = resolve_style(protocol, LlavaFamily(), None)
+    words = resolve_style(protocol, LlavaFamily(None))
     ids = ChatRenderer(tokenizer, words.template, words.system_prompt).render_question(TURNS, words.answer_prefix)
     before, after = authors_prompt(VICUNA_V1, TURNS[0].text, think).split("<image>")
     expected = [1, *tokenizer(before, add_special_tokens=False)["input_ids"], IMAGE_INDEX]

@@ -36,17 +36,17 @@ def test_missing_shards_name_the_command_that_makes_them(workshop):
 def test_a_batch_is_padded_on_the_right_and_its_pixels_are_uint8(plan):
     examples = plan.training_batches().examples
     rows = [examples[0], examples[len(examples.sources) - 1], examples[PADDING]]
-    batch = collate(rows)
+    batch = collate(rows, plan.family)
     assert batch.attention_mask.sum(dim=1).tolist() == [len(row.input_ids) for row in rows]
     assert batch.labels[batch.attention_mask == 0].eq(IGNORE_INDEX).all()
-    assert batch.pixels.dtype == torch.uint8
+    assert batch.images.tensors["pixels"].dtype == torch.uint8
     assert batch.sources.tolist() == [0, 1, -1]
-    image_id = plan.encoder.image_token_id
-    assert (batch.input_ids == image_id).sum() == len(batch.pixels) * plan.encoder.image_tokens
+    image_id = plan.family.image_token_id
+    assert (batch.input_ids == image_id).sum() == len(batch.images) * plan.family.image_tokens()
 
 
 def test_padding_weighs_nothing(plan):
-    batch = collate([plan.training_batches().examples[PADDING]])
+    batch = collate([plan.training_batches().examples[PADDING]], plan.family)
     weigh(batch, "token", 5, 2.0)
     assert local_units([batch], "token") == 0
     assert batch.weights.eq(0).all()
@@ -74,7 +74,7 @@ def test_a_sample_without_a_supervised_token_is_an_error_or_by_config_kept_witho
     with pytest.raises(NoTargetTokensError, match=r"x/1: no token is supervised within chat\.max_length 256"):
         plan.encoder.encode(long, 0)
     tolerant = replace(plan.encoder, chat=replace(plan.encoder.chat, no_target_tokens="drop"))
-    assert local_units([collate([tolerant.encode(long, 0)])], "sample") == 0
+    assert local_units([collate([tolerant.encode(long, 0)], plan.family)], "sample") == 0
 
 
 def test_worker_processes_change_nothing(plan):
@@ -91,7 +91,7 @@ def test_worker_processes_change_nothing(plan):
 @pytest.mark.parametrize("reduction", ["token", "sample", "micro_batch"])
 def test_the_weights_of_a_whole_batch_sum_to_the_scale(plan, reduction):
     examples = plan.training_batches().examples
-    batches = [collate([examples[i] for i in range(start, start + 3)]) for start in (0, 90, 120)]
+    batches = [collate([examples[i] for i in range(start, start + 3)], plan.family) for start in (0, 90, 120)]
     units = local_units(batches, reduction)
     for batch in batches:
         weigh(batch, reduction, units, 6.0)

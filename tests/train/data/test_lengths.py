@@ -22,7 +22,7 @@ def plan(workshop, tmp_path):
 
 
 def recipe_of(plan) -> Recipe:
-    return Recipe.of(plan.folder, plan.config.chat, plan.encoder.image_tokens)
+    return Recipe.of(plan.folder, plan.config.chat, plan.family.image_token_key)
 
 
 def refuse():
@@ -68,7 +68,7 @@ def test_no_image_is_read(plan, monkeypatch):
 @pytest.mark.parametrize("chunk", [7, 500])
 def test_a_sample_that_cannot_be_trained_on_is_named_before_training(plan, chunk, monkeypatch):
     monkeypatch.setattr(lengths, "CHUNK", chunk)
-    short = replace(plan.encoder, chat=replace(plan.encoder.chat, max_length=plan.encoder.image_tokens + 2))
+    short = replace(plan.encoder, chat=replace(plan.encoder.chat, max_length=plan.family.image_tokens() + 2))
     with pytest.raises(DataError, match="sample pictures/"):
         token_counts(plan.sources, recipe_of(plan), lambda: short)
 

@@ -15,8 +15,10 @@ from train.data.collate import collate, pack
 from train.data.order import PADDING
 from train.data.packing import BatchPartitioner, packed_micro_batches, rank_micro_batches
 from train.loss import local_units, weigh
-from train.models.loading import LossModule, attention_arguments, load_model
-from train.models.trainable import choose_trainable
+from train.models.batch import attention_arguments
+from train.models.loading import load_model
+from train.models.loss_module import LossModule
+from train.models.param_groups import choose_trainable
 from train.plan import make_plan
 from train.tools.preview import preview
 
@@ -82,7 +84,7 @@ def module_of(plan, mode: str, attention: str) -> tuple[LossModule, dict[str, to
     for name, parameter in trained.items():  # LoRA's B starts at zero: its A would get no gradient
         if "lora_B" in name:
             torch.nn.init.normal_(parameter, std=0.05)
-    return LossModule(loaded.model, plan.family, plan.encoder.pixels).eval(), trained
+    return LossModule(loaded.model, plan.family).eval(), trained
 
 
 def gradients(module: LossModule, trained, batches, reduction: str) -> tuple[float, dict[str, torch.Tensor]]:
@@ -110,10 +112,14 @@ def mixed(plan) -> list[int]:
 def test_packed_and_padded_loss_and_gradients_are_equal(plan, mode, attention, reduction):
     module, trained = module_of(plan, mode, attention)
     examples = [plan.training_batches().examples[p] for p in mixed(plan)]
-    assert {example.pixels is None for example in examples} == {True, False}
-    alone = [collate([example]) for example in examples]
+    assert {example.image is None for example in examples} == {True, False}
+    alone = [collate([example], plan.family) for example in examples]
     loss, expected = gradients(module, trained, alone, reduction)
-    packed = [pack(examples[:4]), pack(examples[4:]), pack([plan.encoder.padding()])]
+    packed = [
+        pack(examples[:4], plan.family),
+        pack(examples[4:], plan.family),
+        pack([plan.encoder.padding()], plan.family),
+    ]
     packed_loss, got = gradients(module, trained, packed, reduction)
     assert packed_loss == pytest.approx(loss, rel=1e-5)
     for name, gradient in expected.items():
@@ -124,16 +130,16 @@ def test_packed_and_padded_loss_and_gradients_are_equal(plan, mode, attention, r
 def test_without_the_block_diagonal_mask_the_loss_is_another(plan, monkeypatch):
     module, trained = module_of(plan, "projector", "sdpa")
     examples = [plan.training_batches().examples[p] for p in mixed(plan)]
-    loss, _ = gradients(module, trained, [pack(examples)], "token")
-    monkeypatch.setattr("train.models.loading.attention_arguments", lambda *_: {"attention_mask": None})
-    leaking, _ = gradients(module, trained, [pack(examples)], "token")
+    loss, _ = gradients(module, trained, [pack(examples, plan.family)], "token")
+    monkeypatch.setattr("train.models.loss_module.attention_arguments", lambda *_: {"attention_mask": None})
+    leaking, _ = gradients(module, trained, [pack(examples, plan.family)], "token")
     assert abs(leaking - loss) > 1e-4 * loss
 
 
 def test_flash_attention_gets_no_mask_and_positions_that_transformers_takes_for_packed(plan):
     from transformers.masking_utils import find_packed_sequence_indices
 
-    batch = pack([plan.training_batches().examples[p] for p in mixed(plan)])
+    batch = pack([plan.training_batches().examples[p] for p in mixed(plan)], plan.family)
     arguments = attention_arguments(batch, "flash_attention_2", torch.bfloat16)
     assert arguments["attention_mask"] is None
     assert torch.equal(find_packed_sequence_indices(arguments["position_ids"]), batch.sequence_ids)
@@ -141,13 +147,13 @@ def test_flash_attention_gets_no_mask_and_positions_that_transformers_takes_for_
 
 def test_a_packed_batch_knows_its_conversations(plan):
     examples = [plan.training_batches().examples[p] for p in mixed(plan)]
-    packed, padded = pack(examples), collate(examples)
+    packed, padded = pack(examples, plan.family), collate(examples, plan.family)
     assert packed.attention_mask.all()
     assert packed.input_ids.shape == (1, sum(len(example.input_ids) for example in examples))
     assert torch.equal(packed.lengths(), padded.lengths())
     assert torch.equal(packed.supervised(), padded.supervised())
     assert packed.ids == padded.ids
-    assert torch.equal(packed.pixels, padded.pixels)
+    assert torch.equal(packed.images.tensors["pixels"], padded.images.tensors["pixels"])
 
 
 def test_training_batches_follow_the_plan(workshop):
@@ -201,7 +207,9 @@ def test_the_dry_run_says_what_an_epoch_is_and_what_padding_and_text_cost(worksh
 def test_text_only_records_give_no_gradient_in_mode_projector(plan):
     module, trained = module_of(plan, "projector", "sdpa")
     texts = np.flatnonzero(~plan.sources.with_image())[:3].tolist()
-    _, found = gradients(module, trained, [pack([plan.training_batches().examples[p] for p in texts])], "token")
+    _, found = gradients(
+        module, trained, [pack([plan.training_batches().examples[p] for p in texts], plan.family)], "token"
+    )
     assert all(gradient.eq(0).all() for gradient in found.values())
 
 

@@ -56,7 +56,7 @@ def test_training_stops_and_names_the_sample(workshop, damaged, workers):
 
 def test_by_config_it_is_replaced_by_one_that_weighs_nothing(workshop, damaged):
     plan = make_plan(workshop.config("damaged", damaged, "train.unreadable=skip"), 1, "cpu")
-    batch = collate([plan.training_batches().examples[position] for position in (4, 5)])
+    batch = collate([plan.training_batches().examples[position] for position in (4, 5)], plan.family)
     (unreadable,) = batch.unreadable
     assert (unreadable.source, unreadable.id) == ("pictures", plan.sources.record(5).id)
     assert unreadable.reason.startswith("sample 5 of ")

@@ -189,7 +189,7 @@ def import_everything(plan: Any) -> None:
 
     import train.build  # noqa: F401
     from train.models.loading import load_model
-    from train.models.trainable import choose_trainable
+    from train.models.param_groups import choose_trainable
 
     config = plan.config
     choose_trainable(load_model(str(plan.folder), None, "fp32", "sdpa").model, plan.family, config.model, config.optim)

@@ -10,10 +10,11 @@ from transformers import LlavaForConditionalGeneration
 from configs.errors import ConfigError
 from configs.model import ModelConfig
 from configs.training import OptimConfig
-from train.models.families import LlavaFamily, family_of
 from train.models.fingerprint import model_identity
+from train.models.llava import LlavaFamily
 from train.models.loading import load_model, resolve_attention, resolve_folder
-from train.models.trainable import choose_trainable, count_parts, freeze_table
+from train.models.param_groups import choose_trainable, count_parts, freeze_table
+from train.models.registry import family_of
 from train.tools.preview import meta_counts
 from train.toy.random_models import random_config, write_random_base
 
@@ -52,7 +53,7 @@ def test_image_features_are_transformers_own(workshop):
     ours = loaded.family.image_features(loaded.model, pixels)
     theirs = torch.stack(list(loaded.model.model.get_image_features(pixel_values=pixels).pooler_output))
     torch.testing.assert_close(ours, theirs)
-    assert ours.shape[1] == loaded.family.image_tokens(loaded.model.config)
+    assert ours.shape[1] == loaded.family.image_tokens()
 
 
 @pytest.mark.parametrize(
@@ -88,7 +89,7 @@ def test_the_7b_shape_has_the_papers_trainable_parameters():
         model = ModelConfig(base="x", mode="lora")
         optim = OptimConfig()
 
-    counts = {row.part: row for row in meta_counts(random_config("llava-1.5-7b"), LlavaFamily(), Run)}
+    counts = {row.part: row for row in meta_counts(LlavaFamily(random_config("llava-1.5-7b")), Run)}
     assert counts["LoRA"].trainable == 319_815_680
     assert counts["projector"].trainable == 20_979_712
     assert counts["vision"].trainable == counts["language"].trainable == 0

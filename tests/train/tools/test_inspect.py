@@ -37,8 +37,8 @@ def test_the_counts_are_those_of_training_and_the_answer_is_green(workshop, enco
     sample = ShardSet.open(workshop.root / "shards" / "pictures").sample(0)
     example = encoder.encode(sample, 0)
     assert f"{len(example.input_ids)} tokens, {sum(example.supervised)} supervised" in text
-    assert f"{encoder.image_tokens} of the image" in text
-    assert f"<image x{encoder.image_tokens}>" in text
+    assert f"{encoder.family.image_tokens()} of the image" in text
+    assert f"<image x{encoder.family.image_tokens()}>" in text
     assert text.count(GREEN) == text.count(PLAIN) == 1
     green = text.partition(GREEN)[2].partition(PLAIN)[0]
     assert green.replace("</s>", "").split(), "something is supervised"
@@ -72,7 +72,7 @@ def test_a_sample_that_cannot_be_rendered_is_shown_with_its_reason(encoder):
     assert "cannot be trained on: 1 <image> placeholders, 0 images" in describe(
         sample("<image>\nWhat?", "a"), encoder, image=False
     )
-    tight = replace(encoder, chat=replace(encoder.chat, max_length=8), image_tokens=16)
+    tight = replace(encoder, chat=replace(encoder.chat, max_length=8))
     assert "max_length 8 cuts through the image" in describe(sample("<image>\nWhat?", "a"), tight, image=True)
 
 

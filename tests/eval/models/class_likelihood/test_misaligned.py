@@ -56,7 +56,7 @@ def test_every_name_has_the_scores_of_the_authors_loop(predictor, families, pict
     logs, literal = names.sums(prompts, [LOG, LITERAL])
     queries = prompts[0].input_ids.count(int(predictor.config.image_token_id))
     for row, prompt in enumerate(prompts):
-        pixels = predictor.pixels.normalize(torch.from_numpy(prompt.pixels)[None])
+        pixels = predictor.images.pixels.normalize(torch.from_numpy(prompt.image.arrays["pixels"])[None])
         expected = authors_loop(families["blip-2"], pixels, queries)
         assert names.lengths == tuple(map(len, expected))
         assert logs[row] == pytest.approx([sum(values) for values in expected], abs=1e-4)

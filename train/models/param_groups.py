@@ -1,10 +1,8 @@
-"""Which weights train: the projector alone, the projector and LoRA on the language model, or everything.
+"""Which parameters train, and AdamW's groups of them: projector only, projector and LoRA, or all.
 
-The seven usual LoRA names (`q_proj`, …) also match the vision tower, so targets are anchored to the language model's
-prefix. The freeze table says what came out, part by part.
+The freeze table shows the outcome, part by part.
 """
 
-import re
 from collections import Counter
 from dataclasses import dataclass
 from typing import Any
@@ -13,9 +11,10 @@ import peft
 from torch import nn
 
 from configs.errors import ConfigError
-from configs.model import LoraConfig, ModelConfig
+from configs.model import ModelConfig
 from configs.training import OptimConfig
-from train.models.families import Family, part_of
+from train.models.lora import is_lora, peft_config
+from train.models.types import PARTS, Family
 
 
 @dataclass(frozen=True)
@@ -28,19 +27,6 @@ class PartCount:
     learning_rate: float
 
 
-def lora_config(config: LoraConfig, family: Family) -> Any:
-    """peft's configuration of our LoRA, limited to the language model."""
-    language = re.escape(family.parts["language"][0])
-    names = "|".join(map(re.escape, config.targets))
-    return peft.LoraConfig(
-        r=config.rank,
-        lora_alpha=config.alpha,
-        lora_dropout=config.dropout,
-        target_modules=rf".*{language}.*\.({names})",
-        bias="none",
-    )
-
-
 def choose_trainable(model: Any, family: Family, config: ModelConfig, optim: OptimConfig) -> None:
     """Freeze and unfreeze the parameters of `model` in place; mode `lora` adds the adapters.
 
@@ -48,16 +34,16 @@ def choose_trainable(model: Any, family: Family, config: ModelConfig, optim: Opt
     """
     model.requires_grad_(False)
     rates = learning_rates(optim)
-    parts = {"projector": ("projector",), "lora": ("projector",), "full": ("projector", "language", "vision")}
+    parts = {"projector": ("projector",), "lora": ("projector",), "full": PARTS}
     for name, parameter in model.named_parameters():
-        part = part_of(name, family)
+        part = family.part_of(name)
         parameter.requires_grad = part in parts[config.mode] and rates[part] > 0
     if config.mode == "lora" and optim.lr_language > 0:
-        peft.inject_adapter_in_model(lora_config(config.lora, family), model)
+        peft.inject_adapter_in_model(peft_config(config.lora, family), model)
         for name, parameter in model.named_parameters():
-            if "lora_" in name:
+            if is_lora(name):
                 parameter.requires_grad = True
-            elif part_of(name, family) == "projector":
+            elif family.part_of(name) == "projector":
                 parameter.requires_grad = optim.lr_projector > 0
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise ConfigError(f"mode {config.mode} with these learning rates trains nothing; set one of optim.lr_* above 0")
@@ -73,7 +59,7 @@ def count_parts(model: nn.Module, family: Family, optim: OptimConfig) -> list[Pa
     total: Counter[str] = Counter()
     trainable: Counter[str] = Counter()
     for name, parameter in model.named_parameters():
-        part = "LoRA" if "lora_" in name else part_of(name, family)
+        part = "LoRA" if is_lora(name) else family.part_of(name)
         size = int(getattr(parameter, "ds_numel", parameter.numel()))
         total[part] += size
         trainable[part] += size if parameter.requires_grad else 0
@@ -97,7 +83,7 @@ def parameter_groups(model: nn.Module, family: Family, optim: OptimConfig) -> li
     groups: dict[str, list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            groups.setdefault(part_of(name, family), []).append(parameter)
+            groups.setdefault(family.part_of(name), []).append(parameter)
     return [
         {"params": parameters, "name": part, "lr": rates[part], "peak_lr": rates[part]}
         for part, parameters in groups.items()

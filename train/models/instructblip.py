@@ -1,0 +1,79 @@
+"""InstructBLIP: BLIP-2 whose Q-Former reads the question, too, by a BERT tokenizer of its own (arXiv 2305.06500).
+
+(Salesforce/instructblip-vicuna-7b, -13b; the variants with T5 are refused by name.)
+Tensor shapes: `N` images, `L` tokens of the longest question.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from PIL import Image
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from configs.errors import ConfigError, DataError
+from train.chat.templates import PromptStyle
+from train.models.blip2 import Blip2Family
+from train.models.images import ImageBatch, ImageInput, ImageProcessor, padded
+
+QFORMER_TOKENIZER = "qformer_tokenizer"  # the sub-folder of transformers' `InstructBlipProcessor`
+QUESTION, QUESTION_MASK = "question", "question_mask"
+
+
+@dataclass(frozen=True)
+class QuestionedImages:
+    """Images as BLIP-2's, with the question as ids for the Q-Former."""
+
+    images: ImageProcessor
+    tokenizer: PreTrainedTokenizerBase
+    longest: int  # question in tokens
+
+    @property
+    def description(self) -> str:
+        """As BLIP-2's."""
+        return self.images.description
+
+    def __call__(self, image: Image.Image, question: str = "") -> ImageInput:
+        """`pixels` and `question` (up to L ids). Raises `DataError` if the question is too long."""
+        ids = self.tokenizer(question, verbose=False)["input_ids"]
+        if len(ids) > self.longest:
+            raise DataError(
+                f"its question is {len(ids)} tokens for the Q-Former, which reads {self.longest}; "
+                "ask with fewer candidates"
+            )
+        return ImageInput({**self.images(image).arrays, QUESTION: np.array(ids)})
+
+
+class InstructBlipFamily(Blip2Family):
+    """InstructBLIP with a decoder (Vicuna)."""
+
+    name = "InstructBLIP"
+    model_type = "instructblip"
+    reads_question = True
+    # as transformers' documentation prompts it; the paper's authors prompt it as they prompt BLIP-2
+    own_style = PromptStyle("plain")
+
+    def image_processor(self, mode: str = "export", size: int | None = None, *, fast: bool = False) -> ImageProcessor:
+        """As BLIP-2's. Raises `ConfigError` if the folder has no tokenizer for the Q-Former."""
+        path = None if self.folder is None else self.folder / QFORMER_TOKENIZER
+        if path is None or not path.is_dir():
+            raise ConfigError(
+                f"{self.folder} has no folder {QFORMER_TOKENIZER}, by which InstructBLIP's Q-Former reads"
+            )
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(str(path), trust_remote_code=False)
+        longest = int(self.config.qformer_config.max_position_embeddings)
+        return QuestionedImages(super().image_processor(mode, size, fast=fast), tokenizer, longest)
+
+    def batch_images(self, images: Sequence[ImageInput]) -> ImageBatch:
+        """Questions are padded on the right and masked, as BERT counts its positions from the left."""
+        batch = super().batch_images(images)
+        ids, mask = padded([image.arrays[QUESTION] for image in images])
+        return ImageBatch({**batch.tensors, QUESTION: ids, QUESTION_MASK: mask}, len(images))
+
+    def q_former_inputs(self, images: ImageBatch) -> dict[str, torch.Tensor]:
+        """The questions (N, L) and their mask."""
+        return {
+            "qformer_input_ids": images.tensors[QUESTION],
+            "qformer_attention_mask": images.tensors[QUESTION_MASK],
+        }

@@ -1,0 +1,115 @@
+"""LLaVA-1.5: a CLIP tower, a two-layer MLP, a LLaMA-type language model (arXiv 2310.03744).
+
+Tensor shapes: `N` images, `P` tokens an image, `S` pixels a side, `H` hidden size.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import nn
+
+from train.chat.templates import PromptStyle
+from train.models.images import ImageBatch, ImageInput, Size, stacked
+from train.models.pixels import PixelProcessor, folder_pixels
+from train.models.types import TrainableFamily, own_size_only
+
+PIXELS = "pixels"
+
+
+@dataclass(frozen=True)
+class SquareImages:
+    """Images as uint8 pixels of one square."""
+
+    pixels: PixelProcessor
+
+    @property
+    def description(self) -> str:
+        """Such as `336 px, mode pad`."""
+        return f"{self.pixels.size} px, mode {self.pixels.mode}"
+
+    def __call__(self, image: Image.Image, question: str = "") -> ImageInput:  # noqa: ARG002 - features do not read it
+        """`pixels` (3, S, S) uint8."""
+        return ImageInput({PIXELS: self.pixels(image)})
+
+
+class LlavaFamily(TrainableFamily):
+    """Every image is one square and becomes the same number of tokens."""
+
+    name = "LLaVA-1.5"
+    model_type = "llava"
+    parts = {  # noqa: RUF012 - a constant
+        "projector": ("model.multi_modal_projector.",),
+        "language": ("model.language_model.", "lm_head."),
+        "vision": ("model.vision_tower.",),
+    }
+    chat_templates = ("llava", "llava_doubled", "hf", "hf_newline")
+
+    def prompt_style(self, choice: str) -> PromptStyle:
+        """As LLaVA trains; the authors' `main_results/main.py` and `inference_analysis/main.py`."""
+        if choice == "official":
+            return PromptStyle("hf_newline", "none", "The photo features a")
+        return PromptStyle("llava", "vicuna_v1")
+
+    @property
+    def fixed_image_tokens(self) -> int:
+        """Patches of the tower, plus the class token where the strategy keeps it (`full`)."""
+        vision = self.config.vision_config
+        patches = (vision.image_size // vision.patch_size) ** 2
+        return int(patches + (self.config.vision_feature_select_strategy == "full"))
+
+    def image_tokens(self, size: Size | None = None) -> int:  # noqa: ARG002
+        """The same for all images."""
+        return self.fixed_image_tokens
+
+    @property
+    def _side(self) -> int:
+        """S, of the tower's input."""
+        return int(self.config.vision_config.image_size)
+
+    def image_processor(self, mode: str = "export", size: int | None = None, *, fast: bool = False) -> SquareImages:
+        """Padded or cropped to the tower's square; `export` is what the folder says. No other size."""
+        own_size_only(self.name, self._side, size)
+        return SquareImages(folder_pixels(self.folder, self._side, mode, "fast" if fast else "exact"))
+
+    def batch_images(self, images: Sequence[ImageInput]) -> ImageBatch:
+        """`pixels` (N, 3, S, S) uint8."""
+        return ImageBatch({PIXELS: stacked([image.arrays[PIXELS] for image in images])}, len(images))
+
+    def dummy_images(self) -> ImageBatch:
+        """A black square, before normalization."""
+        return ImageBatch({PIXELS: torch.zeros(1, 3, self._side, self._side, dtype=torch.uint8)}, 1)
+
+    def encode_images(self, model: Any, images: ImageBatch, dtype: torch.dtype) -> torch.Tensor:
+        """(N x P, H): normalized on the device, then tower and projector."""
+        return self.image_features(model, self.normalized(images.tensors[PIXELS], dtype)).flatten(0, 1)
+
+    def image_features(self, model: Any, pixels: torch.Tensor) -> torch.Tensor:
+        """(N, 3, S, S) normalized pixels to (N, P, H).
+
+        Hidden states of the chosen tower layers, class token removed for `default`, through the projector.
+        """
+        layers = self.config.vision_feature_layer
+        states = model.model.vision_tower(pixels, output_hidden_states=True).hidden_states
+        chosen = [states[layer] for layer in ([layers] if isinstance(layers, int) else layers)]
+        if self.config.vision_feature_select_strategy == "default":
+            chosen = [state[:, 1:] for state in chosen]
+        features: torch.Tensor = model.model.multi_modal_projector(torch.cat(chosen, dim=-1))
+        return features
+
+    def vision_tokens(self, images: ImageBatch) -> int:
+        """Patches and class token of each image."""
+        vision = self.config.vision_config
+        return int((vision.image_size // vision.patch_size) ** 2 + 1) * len(images)
+
+    def decoder(self, model: Any) -> nn.Module:
+        """The LLaMA-type decoder."""
+        decoder: nn.Module = model.model.language_model
+        return decoder
+
+    def exported_processor(self, settings: dict[str, Any], image_mode: str) -> dict[str, Any]:
+        """With the padding of the training; CLIP's own processor class cannot pad, LLaVA's can."""
+        padded = image_mode == "pad"
+        return settings | {"do_pad": padded} | ({"image_processor_type": "LlavaImageProcessor"} if padded else {})

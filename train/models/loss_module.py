@@ -1,0 +1,52 @@
+"""The module that DeepSpeed trains: a batch in, its weighted loss out.
+
+Tensor shapes: `B` rows, `T` tokens a row, `C` conversations, `H` hidden size, `V` vocabulary, `M` target tokens.
+"""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from train.chat.conversation import IGNORE_INDEX
+from train.models.batch import Batch, attention_arguments
+from train.models.types import TrainableFamily
+
+
+class LossModule(nn.Module):
+    """Runs vision tower, projector and decoder on every micro-batch, also on one without images.
+
+    A micro-batch without an image gets a dummy one whose features count zero times: otherwise its loss would have
+    no path to the projector, and ZeRO-3's collectives would wait for the ranks that have one.
+    """
+
+    def __init__(self, model: Any, family: TrainableFamily):
+        """`model` is one of the `family`."""
+        super().__init__()
+        self.model = model
+        self.family = family
+
+    def forward(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the weighted loss (scalar, fp32) and each conversation's unweighted sum of cross entropy (C,)."""
+        embeddings = self._embeddings(batch)
+        attention = attention_arguments(batch, self.family.attention_kernel(self.model), embeddings.dtype)
+        states = self.family.decode(self.model, embeddings, batch, attention)  # (B, T, H)
+        is_target = batch.labels[:, 1:] != IGNORE_INDEX
+        rows, positions = is_target.nonzero(as_tuple=True)  # (M,): position t predicts token t + 1
+        predicted = (rows, positions + 1)
+        logits = self.family.head(self.model)(states[rows, positions])  # (M, V): the head runs where it is needed only
+        losses = F.cross_entropy(logits.float(), batch.labels[predicted], reduction="none")  # (M,)
+        loss = (losses * batch.weights[predicted]).sum()
+        by_sample = torch.zeros(len(batch.ids), device=losses.device)
+        by_sample.index_add_(0, batch.sequence_ids[predicted], losses.detach())
+        # 0 x states keeps the graph whole where there is no target
+        return loss + 0.0 * states[:, 0].float().sum(), by_sample
+
+    def _embeddings(self, batch: Batch) -> torch.Tensor:
+        """(B, T, H): token embeddings with the image features placed among them."""
+        if len(batch.images):
+            return self.family.embed(self.model, batch.input_ids, batch.images)
+        embeddings: torch.Tensor = self.family.word_embeddings(self.model)(batch.input_ids)
+        dummy = self.family.dummy_images().to(embeddings.device)
+        return embeddings + 0.0 * self.family.encode_images(self.model, dummy, embeddings.dtype).sum()

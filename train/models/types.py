@@ -1,0 +1,221 @@
+"""The interface of a model family: everything that differs between families, and nothing else asks which family it is.
+
+A family is one class in a file of its own, bound to the config and the folder of one model, and one line in
+`train.models.registry`. The rest of the program sees token ids, an opaque `ImageBatch`, embeddings and hidden states.
+Tensor shapes: `B` rows, `T` tokens a row, `N` images, `P` tokens of an image (it may differ from image to image), `H`
+hidden size of the language model, `V` vocabulary.
+"""
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import nn
+from transformers import AutoModelForImageTextToText
+
+from configs.errors import ConfigError
+from train.chat.templates import PromptStyle
+from train.models.batch import Batch
+from train.models.images import ImageBatch, ImageInput, ImageProcessor, Size
+from train.models.pixels import mean_and_std, normalize_pixels, processor_settings
+
+PARTS = ("projector", "language", "vision")
+
+
+class Family(ABC):
+    """What evaluation and export need to know of a model."""
+
+    name: ClassVar[str]
+    """Usual name, such as LLaVA-1.5."""
+    model_type: ClassVar[str]
+    """`model_type` in config.json."""
+    parts: ClassVar[dict[str, tuple[str, ...]]]
+    """Each of `PARTS` to the prefixes of its parameter names."""
+    chat_templates: ClassVar[tuple[str, ...]]
+    """Names of the chat templates (`train.chat.templates`) that the model understands."""
+    flash_attention: ClassVar[bool] = True
+    """Whether transformers runs it with flash attention."""
+    reads_question: ClassVar[bool] = False
+    """Whether the image features depend on the question (a Q-Former with text input)."""
+    model_class: ClassVar[Any] = AutoModelForImageTextToText
+    """transformers' class of the model: loads the folder, and what an export is loaded with."""
+
+    def __init__(self, config: Any, folder: Path | None = None):
+        """`config` is the model's transformers config, `folder` has its tokenizer and image processor."""
+        self.config = config
+        self.folder = folder
+
+    @classmethod
+    def refuse(cls, config: dict[str, Any]) -> str | None:  # noqa: ARG003 - for those that refuse some
+        """Why a model with this config.json is not supported, or None."""
+        return None
+
+    # Text
+
+    @abstractmethod
+    def prompt_style(self, choice: str) -> PromptStyle:
+        """How the model is prompted: `family`, as it was trained; `official`, as the paper's authors do it."""
+
+    @property
+    def end_token(self) -> int | None:
+        """Id of the token that ends an answer; None: the tokenizer's end token."""
+        return None
+
+    @property
+    def text_config(self) -> Any:
+        """The language model's config."""
+        return self.config.get_text_config()
+
+    @property
+    def max_positions(self) -> int | None:
+        """Longest sequence in tokens that the language model takes, where it has a limit."""
+        limit = getattr(self.text_config, "max_position_embeddings", None)
+        return None if limit is None else int(limit)
+
+    # Images
+
+    @property
+    def image_token_id(self) -> int:
+        """The token id at whose positions image features stand."""
+        return int(self.config.image_token_id)
+
+    @property
+    def fixed_image_tokens(self) -> int | None:
+        """P where it is the same for every image; None where it depends on the image's size."""
+        return None
+
+    @abstractmethod
+    def image_tokens(self, size: Size | None = None) -> int:
+        """P of an image of `size`. Raises `ConfigError` without a size where P depends on it."""
+
+    @property
+    def image_token_key(self) -> int | str:
+        """Changes whenever `image_tokens` may give another number: part of the name of files with token counts."""
+        if self.fixed_image_tokens is not None:
+            return self.fixed_image_tokens
+        files = [] if self.folder is None else sorted(self.folder.glob("*processor_config.json"))
+        settings = self.config.to_json_string() + "".join(file.read_text(encoding="utf-8") for file in files)
+        return hashlib.sha256(settings.encode()).hexdigest()
+
+    @abstractmethod
+    def image_processor(self, mode: str = "export", size: int | None = None, *, fast: bool = False) -> ImageProcessor:
+        """What turns images into the model's input; `mode` is `chat.image_mode` or `protocol.image_mode`.
+
+        `size` is another side length in pixels than the model's own; `fast` is `chat.pixels: fast`. Raises
+        `ConfigError` for a mode or size that the family does not have.
+        """
+
+    @abstractmethod
+    def batch_images(self, images: Sequence[ImageInput]) -> ImageBatch:
+        """Join images, in the order in which they occur in the token ids."""
+
+    @abstractmethod
+    def encode_images(self, model: Any, images: ImageBatch, dtype: torch.dtype) -> torch.Tensor:
+        """(sum of P, H): features of all images in a row, in the language model's space; pixels get `dtype`."""
+
+    @cached_property
+    def _mean_and_std(self) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+        return mean_and_std(processor_settings(self.folder))
+
+    def normalized(self, pixels: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+        """(…, 3, S, S) uint8 to normalized pixels of `dtype`, by the folder's mean and deviation."""
+        return normalize_pixels(pixels, *self._mean_and_std, dtype)
+
+    def place_images(self, embeddings: torch.Tensor, ids: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
+        """(B, T, H) token embeddings of `ids` (B, T) with `features` (sum of P, H) at the image positions."""
+        positions = (ids == self.image_token_id).unsqueeze(-1).expand_as(embeddings)
+        return embeddings.masked_scatter(positions, features.to(embeddings.dtype))
+
+    def embed(self, model: Any, ids: torch.Tensor, images: ImageBatch) -> torch.Tensor:
+        """(B, T, H): what the decoder takes for `ids` (B, T) and their images, rows in order."""
+        embeddings: torch.Tensor = self.word_embeddings(model)(ids)
+        if not len(images):
+            return embeddings
+        features = self.encode_images(model, images.to(ids.device), embeddings.dtype)
+        return self.place_images(embeddings, ids, features)
+
+    # Modules
+
+    @abstractmethod
+    def decoder(self, model: Any) -> nn.Module:
+        """The language model without its head: takes `inputs_embeds`, gives hidden states."""
+
+    def head(self, model: Any) -> nn.Module:
+        """Hidden states to logits (V)."""
+        head: nn.Module = model.get_output_embeddings()
+        return head
+
+    def word_embeddings(self, model: Any) -> nn.Module:
+        """Token ids to embeddings (H)."""
+        embeddings: nn.Module = model.get_input_embeddings()
+        return embeddings
+
+    def generator(self, model: Any) -> Any:
+        """The module whose `generate` takes `inputs_embeds`."""
+        return model
+
+    def part_of(self, parameter: str) -> str:
+        """The part that the parameter of this name belongs to, or `other`."""
+        return next((part for part, prefixes in self.parts.items() if parameter.startswith(prefixes)), "other")
+
+    @property
+    def lora_scope(self) -> str:
+        """Prefix of the modules that LoRA may adapt: the language model, never the vision tower."""
+        return self.parts["language"][0]
+
+    def language_weight(self, name: str) -> str:
+        """Name in this model of the weight that is called `name` in the language model alone (`model.layers.0…`)."""
+        return name.replace("model.", self.lora_scope, 1) if name.startswith("model.") else name
+
+
+class TrainableFamily(Family):
+    """What training needs beyond."""
+
+    @abstractmethod
+    def dummy_images(self) -> ImageBatch:
+        """One blank image, for a micro-batch without any: all ranks run the same modules."""
+
+    @abstractmethod
+    def vision_tokens(self, images: ImageBatch) -> int:
+        """Tokens that the vision tower processes for `images`, to count FLOPs."""
+
+    @abstractmethod
+    def exported_processor(self, settings: dict[str, Any], image_mode: str) -> dict[str, Any]:
+        """The base's image-processor `settings`, changed to what training with `image_mode` saw."""
+
+    def decode(
+        self,
+        model: Any,
+        embeddings: torch.Tensor,
+        batch: Batch,  # noqa: ARG002 - for families whose positions depend on the images
+        attention: dict[str, torch.Tensor | None],
+    ) -> torch.Tensor:
+        """(B, T, H): the decoder's last hidden states; `attention` is from `batch.attention_arguments`."""
+        states: torch.Tensor = self.decoder(model)(
+            inputs_embeds=embeddings, use_cache=False, **attention
+        ).last_hidden_state
+        return states
+
+    def attention_kernel(self, model: Any) -> str:
+        """Name of the decoder's attention kernel."""
+        decoder: Any = self.decoder(model)
+        return str(decoder.config._attn_implementation)
+
+
+def own_size_only(family: str, own: int, size: int | None) -> None:
+    """Raise `ConfigError` if `size` is not the side length `own` that the vision tower takes."""
+    if size not in (None, own):
+        raise ConfigError(
+            f"image_size is {size} and {family}'s tower takes {own}: only BLIP-2 and InstructBLIP, whose Q-Former "
+            "makes as many tokens of an image of any size, take another; set image_size to null"
+        )
+
+
+def own_mode_only(family: str, mode: str) -> None:
+    """Raise `ConfigError` for an `image_mode` of LLaVA-1.5's."""
+    if mode != "export":
+        raise ConfigError(f"image_mode {mode} is LLaVA-1.5's; {family} has a way of its own: set image_mode to export")
