@@ -1,9 +1,10 @@
 """Row 40: every way to hand in a bad config ends in one line that names the field, exit code 2, and nothing done."""
 
+import contextlib
 import re
 import subprocess
 import sys
-import time
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -76,6 +77,17 @@ def written(tmp_path: Path, data: bytes) -> Path:
     return file
 
 
+@contextlib.contextmanager
+def little_memory():
+    """Fails if more than 20 MB are allocated within it: a file of a few kilobytes is refused before it unfolds."""
+    tracemalloc.start()
+    try:
+        yield
+        assert tracemalloc.get_traced_memory()[1] < 20e6
+    finally:
+        tracemalloc.stop()
+
+
 def test_the_good_config_loads_or_the_bad_ones_show_nothing(tmp_path):
     assert load_config(RunConfig, written(tmp_path, GOOD))[0].name == "test"
 
@@ -83,23 +95,19 @@ def test_the_good_config_loads_or_the_bad_ones_show_nothing(tmp_path):
 @pytest.mark.parametrize("row", BAD)
 def test_a_bad_config_is_one_line_that_names_file_and_fault(row, tmp_path):
     data, complaint = BAD[row]
-    start = time.perf_counter()
-    with pytest.raises(ConfigError) as error:
+    with little_memory(), pytest.raises(ConfigError) as error:
         load_config(RunConfig, written(tmp_path, data))
     assert re.search(complaint, str(error.value), re.DOTALL), str(error.value)
     assert ("nowhere.yaml" if row == "base-missing" else "bad.yaml") in str(error.value)
     assert "\n" not in str(error.value).strip()
-    assert time.perf_counter() - start < 5
     assert not (tmp_path / "ran").exists()
 
 
 def test_an_alias_bomb_is_refused_before_it_unfolds(tmp_path):
     lines = ["a0: &a0 [1, 1, 1, 1, 1, 1, 1, 1, 1]"]
     lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 12)]
-    start = time.perf_counter()
-    with pytest.raises(ConfigError, match="aliases"):
+    with little_memory(), pytest.raises(ConfigError, match="aliases"):
         load_config(RunConfig, written(tmp_path, GOOD + "\n".join(lines).encode()))
-    assert time.perf_counter() - start < 1
 
 
 def test_an_ampersand_and_an_asterisk_in_texts_are_no_aliases(tmp_path):
@@ -142,7 +150,7 @@ def test_the_command_leaves_with_2_and_one_line_and_never_imports_torch(row, tmp
         f"try: main(['--config', {str(config)!r}])\n"
         "finally: print('torch' in sys.modules)"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert done.returncode == 2
     assert re.fullmatch(r"error: [^\n]*bad\.yaml[^\n]*\n", done.stderr), done.stderr
     assert done.stdout == "False\n"

@@ -7,14 +7,13 @@ tests/train/data/test_collate.py, and 40 in tests/configs/test_bad_configs.py.
 
 import io
 import json
-import time
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFile
 
 from data_prep import build
 from data_prep.images import check_image, decode_rgb
@@ -161,12 +160,11 @@ def test_row_12_sixteen_bit_is_not_saturated():
 
 
 @pytest.mark.parametrize("row", ["16-bomb-above-the-limit", "17-image-in-pillows-warning-band"])
-def test_a_bomb_is_refused_before_time_or_memory_is_spent(row):
+def test_a_bomb_is_refused_before_it_is_decoded(row, monkeypatch):
+    monkeypatch.setattr(ImageFile.ImageFile, "load", lambda image: pytest.fail("the image is decoded"))
     tracemalloc.start()
-    start = time.perf_counter()
     with pytest.raises(Exception, match="too large"):
         check_image(REFUSED[row][1])
-    assert time.perf_counter() - start < 0.1
     assert tracemalloc.get_traced_memory()[1] < 1e6
     tracemalloc.stop()
 

@@ -177,7 +177,7 @@ def test_a_set_opened_before_a_fork_is_read_after_it(server, built, cache):
     for process in processes:
         process.start()
     expected = sorted(built.sample(number).id for number in range(12))
-    assert [answers.get(timeout=60) for _ in processes] == [expected, expected]
+    assert [answers.get(timeout=300) for _ in processes] == [expected, expected]
     for process in processes:
         process.join()
 
@@ -192,7 +192,7 @@ def test_two_processes_at_once_share_one_cache(server, built, cache, roomy):
     for process in processes:
         process.start()
     expected = sorted(built.sample(number).id for number in range(12) for _ in range(5))
-    assert [answers.get(timeout=60) for _ in processes] == [expected, expected]
+    assert [answers.get(timeout=300) for _ in processes] == [expected, expected]
     for process in processes:
         process.join()
     if roomy:

@@ -7,7 +7,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections import namedtuple
 from pathlib import Path
 
@@ -186,19 +185,15 @@ def test_two_killed_processes_go_on_to_the_states_of_an_uninterrupted_run(write_
     main(["--config", str(write_config(batch_size=2)), "--train", "pets", "--epochs", "2"])
     expected = features(write_config(batch_size=2))
     config = write_config(batch_size=2, output=str(tmp_path / "killed"))
-    command = [sys.executable, "-m", "eval.probing", "--config", str(config), "--train", "pets", "--epochs", "2"]
+    arguments = ["--config", str(config), "--train", "pets", "--epochs", "2"]
+    command = [sys.executable, "tests/eval/killed_evaluation.py", "eval.probing", *arguments, "--processes", "2"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(
-        [*command, "--processes", "2"], cwd=ROOT, env=environment, stderr=subprocess.DEVNULL, start_new_session=True
-    )
+    killed = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, start_new_session=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
     folder = EvalDir(Path(states_configs(load_config(EvalConfig, config, ["probe_source=pets"])[0])[0].output))
-    while process.poll() is None and not sum(file.stat().st_size for file in folder.all_predictions()):
-        time.sleep(0.002)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
     done = read_records(folder).predictions
-    assert 0 < len(done) < 15, "the kill came too late to show anything"
-    main(command[3:])  # by one process: how many there are changes no state
+    assert 0 < len(done) < 15
+    main(arguments)  # by one process: how many there are changes no state
     found = features(config)
     assert all(np.array_equal(ours, theirs) for ours, theirs in zip(found, expected, strict=True))
     first, second = (

@@ -82,7 +82,7 @@ def test_every_seed_trains_both_recipes_and_the_comparison_has_the_seeds_of_a_re
 def test_the_evaluations_of_a_model_run_at_the_same_time_with_one_thread_each(
     configs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    both_started = threading.Barrier(2, timeout=60)
+    both_started = threading.Barrier(2, timeout=300)
 
     def start(argv: list[str], env: dict[str, str], **_: object) -> "subprocess.CompletedProcess[str]":
         both_started.wait()

@@ -43,7 +43,7 @@ def run(words: list[str], expect: int | None = 0, **faults: object) -> str:
 
 def wait_for(folder: RunDir, text: str, process: "subprocess.Popen[bytes]") -> None:
     """Return once metrics.jsonl holds `text`, while `process` is running."""
-    deadline = time.monotonic() + 200
+    deadline = time.monotonic() + 300
     while not (folder.metrics.is_file() and text in folder.metrics.read_text()):
         assert time.monotonic() < deadline
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -226,7 +226,7 @@ def test_a_signal_stops_the_run_at_a_step_with_everything_saved(workshop):
     process = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     wait_for(folder, '"step": 1', process)
     process.send_signal(signal.SIGUSR1)
-    assert process.wait(timeout=120) == 0
+    assert process.wait(timeout=300) == 0
     assert folder.requeue.is_file()
     assert newest_checkpoint(folder)[0].step == metrics(folder)[-1][0]
 

@@ -234,7 +234,7 @@ def test_a_killed_run_goes_on_and_only_the_question_under_way_is_asked_again(ser
     config = str(write_config(model="api:some-model", api={"concurrency": 1}))
     command = [sys.executable, "-m", "eval.run", "--config", config]
     started.append(subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL))
-    assert started[0].wait(timeout=120) == -signal.SIGKILL
+    assert started[0].wait(timeout=300) == -signal.SIGKILL
     main(["--config", config])
     times = Counter(server.images())
     assert sorted(times.values()) == [1] * 14 + [2]

@@ -179,7 +179,7 @@ def test_impossible_weights_are_refused(workshop, weights, complaint):
 
 def printed(workshop, *arguments: str) -> dict:
     command = [sys.executable, "-m", "train.tools.order", "--config", str(workshop.config_file("order")), "--json"]
-    done = subprocess.run([*command, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    done = subprocess.run([*command, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
@@ -199,6 +199,6 @@ def test_the_command_prints_what_training_reads(workshop, batching):
 
 def test_the_command_refuses_a_step_beyond_the_epoch(workshop):
     command = [sys.executable, "-m", "train.tools.order", "--config", str(workshop.config_file("order"))]
-    done = subprocess.run([*command, "--from-step", "999"], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    done = subprocess.run([*command, "--from-step", "999"], cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert done.returncode == 2
     assert "--from-step 999 is beyond the epoch's" in done.stderr

@@ -96,7 +96,7 @@ def test_all_ranks_stop_when_one_meets_it_and_its_name_is_printed(workshop, deep
     words = deepspeed("train/finetune.py", "--config", workshop.config_file(name), "--set", damaged)
     words += ["--set", "train.max_steps=100"]
     words += ["--set", f"runs_dir={damaged.partition('=')[2]}/../runs", "--set", "train.workers=1"]
-    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=200)
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert done.returncode != 0
     assert "sample 5 of " in done.stdout + done.stderr
 
@@ -114,7 +114,7 @@ def test_every_rank_s_unreadable_samples_are_named_in_the_events_also_held_out_o
     damage(plan.heldout.sets[0], chosen[:4])
     words = deepspeed("train/finetune.py", "--config", workshop.config_file("named"))
     words += [word for override in overrides for word in ("--set", override)]
-    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=200)
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-2000:]
     lines = [json.loads(line) for line in plan.run.events.read_text().splitlines()]
     events = [event for event in lines if event["kind"] == "unreadable_sample"]

@@ -128,7 +128,7 @@ def forked(work: Callable[[int], None]) -> tuple[int, Any]:
         os._exit(code)
 
 
-def marks(pipe: Any, until: str, patience: float = 60) -> dict[str, float]:
+def marks(pipe: Any, until: str, patience: float = 300) -> dict[str, float]:
     """Names and times the child has told, up to `until` or its end."""
     text, deadline = b"", time.monotonic() + patience
     while f"{until} ".encode() not in text or not text.endswith(b"\n"):

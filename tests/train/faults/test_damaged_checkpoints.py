@@ -95,7 +95,7 @@ def decisions(tmp_path_factory) -> tuple[dict, dict]:
             if damage:
                 damage(RunDir(folder / f"{cell}-{rank}"))
     command = [sys.executable, str(LOADING), str(folder), *damages]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=200)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
     return tuple(json.loads(done.stdout.splitlines()[-1]))
 

@@ -52,14 +52,14 @@ def start(
 
 
 def finished(process: "subprocess.Popen[str]", code: int) -> str:
-    output, _ = process.communicate(timeout=200)
+    output, _ = process.communicate(timeout=300)
     assert process.returncode == code, output[-3000:]
     return output
 
 
 def wait_for(condition: Callable[[], object], process: "subprocess.Popen[str]") -> None:
     """Return as soon as `condition` holds, while `process` is running."""
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while not condition():
         assert time.monotonic() < deadline
         with contextlib.suppress(subprocess.TimeoutExpired):

@@ -66,7 +66,7 @@ def test_a_rank_that_waits_for_data_hears_of_it(forge, straight, seen):
     ranks.wait_until_reached()
     ranks.wait_for_step(4)
     os.kill(ranks.pids[0], signal.SIGTERM)
-    seconds = ranks.ended(30)
+    seconds = ranks.ended()
     assert ranks.codes == {0: 0, 1: 0}, ranks.text()[-3000:]
     assert ranks.run.requeue.is_file()
     step = steps_present(ranks.run)[-1]
@@ -132,7 +132,7 @@ def catches(pid: int, number: int) -> bool:
 @pytest.mark.fault(17, "SIGTERM while torch is imported", "no step, marker, rc 0", long=True)
 def test_a_signal_during_the_imports_is_remembered(workshop, seen, until):
     process, run, log = start_command(workshop, "importing", sys.executable)
-    until(lambda: catches(process.pid, signal.SIGTERM), 20, "no handler")
+    until(lambda: catches(process.pid, signal.SIGTERM), "no handler")
     assert "libtorch" not in Path(f"/proc/{process.pid}/maps").read_text(), "handlers stand before torch is loaded"
     process.send_signal(signal.SIGTERM)
     assert process.wait(60) == 0, log.read_text()
@@ -168,15 +168,15 @@ def test_a_signal_to_the_launcher_saves_and_leaves_nothing(workshop, deepspeed, 
     launcher = [*TORCHRUN, str(free_port())] if who == "torchrun" else deepspeed()
     name = f"{who.replace('.', '-')}-{number.name}"
     process, run, log = start_command(workshop, name, *launcher)
-    until(lambda: run.metrics.exists() and '"step": 2' in run.metrics.read_text(), 120, "no step 2")
+    until(lambda: run.metrics.exists() and '"step": 2' in run.metrics.read_text(), "no step 2")
     target = process.pid
     if who == "launch.py":
         target = next(pid for pid in session_members({process.pid}) if b"launcher.launch" in command_line(pid))
     os.kill(target, number)
     code = process.wait(60)
     config = str(workshop.config_file(name)).encode()
-    until(lambda: not trainings(config), 35, f"ranks are left behind\n{log.read_text()[-2000:]}")
-    until(lambda: not session_members({process.pid}), 5, "processes are left behind")
+    until(lambda: not trainings(config), f"ranks are left behind\n{log.read_text()[-2000:]}")
+    until(lambda: not session_members({process.pid}), "processes are left behind")
     assert run.requeue.is_file(), log.read_text()[-3000:]
     step = newest_checkpoint(run)[0].step
     assert steps_present(run) == [step]
@@ -209,10 +209,10 @@ def test_a_run_outlives_the_reader_of_its_output(workshop, seen, until):
     words = [sys.executable, "-u", "train/finetune.py", *workshop.arguments("unread", **ENDLESS)]
     process = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     run = RunDir(workshop.root / "runs" / "unread")
-    until(lambda: run.metrics.exists() and '"step": 2' in run.metrics.read_text(), 60, "no step 2")
+    until(lambda: run.metrics.exists() and '"step": 2' in run.metrics.read_text(), "no step 2")
     process.stdout.close()
     before = run.metrics.read_text().count("\n")
-    until(lambda: run.metrics.read_text().count("\n") > before + 50, 60, "no more steps")  # it prints every 20
+    until(lambda: run.metrics.read_text().count("\n") > before + 50, "no more steps")  # it prints every 20
     process.send_signal(signal.SIGTERM)
     assert process.wait(60) == 0
     assert run.requeue.is_file()

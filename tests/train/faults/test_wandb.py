@@ -93,7 +93,7 @@ def test_a_run_is_trained_and_kept_offline(request, server, tmp_path, monkeypatc
     assert [event["kind"] for event in events] == ["wandb_offline"]
     kept = list(run.wandb.glob("offline-run-*/run-abc123.wandb"))
     assert len(kept) == 1
-    until(lambda: any(record.HasField("exit") for record in records_of(kept[0])), 30, "W&B's process does not finish")
+    until(lambda: any(record.HasField("exit") for record in records_of(kept[0])), "W&B's process does not finish")
     records = records_of(kept[0])
     steps = [
         item.value_json for record in records for item in record.history.item if "step" in (item.key, *item.nested_key)
@@ -126,8 +126,31 @@ def test_a_wandb_that_fails_later_is_told_once_and_closing_does_not_wait_for_it(
     assert str(events[0]["message"]).endswith("RuntimeError: the service is gone")
 
 
-@pytest.mark.fault(30, "a W&B server that never answers, a live run", "< 1 % slower, same losses", long=True)
-def test_training_is_as_fast_as_without(forge, silent, seen):
+def test_a_step_does_not_wait_for_a_service_that_does_not_answer(tmp_path, monkeypatch):
+    """The service answers only after all steps were logged: had one waited, this test would never end."""
+    all_logged, seen = threading.Event(), []
+
+    class Slow:
+        def define_metric(self, *names: str, **more: str) -> None: ...
+
+        def log(self, record: dict[str, object]) -> None:
+            all_logged.wait()
+            seen.append(record["step"])
+
+        def finish(self, **more: object) -> None: ...
+
+    monkeypatch.setattr(WandbLogger, "_open", lambda self: Slow())
+    logger = WandbLogger(LoggingConfig(wandb="offline"), RunDir(tmp_path), WandbRun("name", "abc123", {}), print)
+    for step in range(1000):
+        logger.log_step({"step": step, "loss": 1.0})
+    assert seen == []
+    all_logged.set()
+    logger.close()
+    assert seen == list(range(1000))
+
+
+@pytest.mark.fault(30, "a W&B server that never answers, a live run", "no step waits for it, same losses", long=True)
+def test_a_live_run_has_the_losses_and_steps_of_one_without(forge, silent, seen):
     """CPU seconds of the training thread would hide waiting; the median step is free of a busy machine's outliers."""
     settings = {"train__max_steps": 400, "train__epochs": 1000, "checkpoint__every": 1000}
     runs, environment = {}, {"WANDB_BASE_URL": silent, "WANDB_API_KEY": KEY}
@@ -135,7 +158,7 @@ def test_training_is_as_fast_as_without(forge, silent, seen):
         for mode in ("off", "online"):
             more = {"logging__wandb": "online"} if mode == "online" else {}
             ranks = forge.start(f"wandb-{mode}-{attempt}", **settings, **more, env=environment, ranks=1)
-            ranks.ended(200)
+            ranks.ended()
             assert ranks.codes == {0: 0}, ranks.text()
             runs[mode, attempt] = ranks
     seconds = {
@@ -143,8 +166,7 @@ def test_training_is_as_fast_as_without(forge, silent, seen):
         for mode in ("off", "online")
     }
     assert runs["off", 0].hexes() == runs["online", 0].hexes()
-    ratio = seconds["online"] / seconds["off"]
+    ratio = seconds["online"] / seconds["off"]  # shown and not asserted: it is a busy machine's as much as ours
     seen(f"median step {seconds['off'] * 1e3:.2f} ms without, {seconds['online'] * 1e3:.2f} ms with: {ratio:.3f}")
-    assert ratio < 1.5, "1 % cannot be told from noise on a busy machine; waiting for the server would be a hundredfold"
     assert len(runs["online", 0].events("wandb_offline")) == 1
     assert json.dumps(runs["online", 0].events("wandb_offline")).find(KEY) < 0
