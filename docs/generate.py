@@ -27,6 +27,7 @@ from data_prep.registry import READERS
 from eval.paper.audit import AUDIT
 from launch.command_table import COMMANDS, PROGRAM, STAGES, TRAIN
 
+FAMILY_CLASSES = ("Family", "TrainableFamily")
 FOLDERS = ("configs", "data_prep", "train", "eval", "launch", "slurm")
 CONFIGURATION = """\
 # Configuration
@@ -153,6 +154,35 @@ def commands() -> str:
     return "\n".join(lines[:-1])
 
 
+def family() -> str:
+    """A table of what a model family provides, from its base classes."""
+    module = ast.parse((ROOT / "train" / "models" / "types.py").read_text(encoding="utf-8"))
+    lines: list[str] = []
+    for base in (node for node in module.body if isinstance(node, ast.ClassDef) and node.name in FAMILY_CLASSES):
+        lines += [f"### `{base.name}`", "", ast.get_docstring(base) or "", ""]
+        lines += ["| member | | is |", "| --- | --- | --- |", *_members(base), ""]
+    return "\n".join(lines[:-1])
+
+
+def _members(base: ast.ClassDef) -> Iterator[str]:
+    """Rows: the attributes of a class, documented by the text below each, and its methods."""
+    for node, below in zip(base.body, [*base.body[1:], None], strict=True):
+        if isinstance(node, ast.AnnAssign) and isinstance(below, ast.Expr):
+            required = "required" if node.value is None else ""
+            yield f"| `{ast.unparse(node.target)}` | {required} | {_cell(ast.literal_eval(below.value))} |"
+        elif isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
+            marks = {ast.unparse(mark) for mark in node.decorator_list}
+            arguments = "" if marks & {"property", "cached_property"} else f"({_parameters(node)})"
+            required = "required" if "abstractmethod" in marks else ""
+            doc = " ".join((ast.get_docstring(node) or "").split())
+            yield f"| `{node.name}{arguments}` | {required} | {_cell(doc)} |"
+
+
+def _parameters(node: ast.FunctionDef) -> str:
+    names = [argument.arg for argument in (*node.args.args, *node.args.kwonlyargs)]
+    return ", ".join(name for name in names if name not in ("self", "cls"))
+
+
 def import_order() -> str:
     """The order of the folders of `train` and `eval`, as `tests/test_architecture.py` lists it."""
     module = ast.parse((ROOT / "tests" / "test_architecture.py").read_text(encoding="utf-8"))
@@ -188,6 +218,7 @@ def _first_sentence(file: Path) -> str:
 
 
 PARTS: dict[str, dict[str, Callable[[], str]]] = {
+    "adding_a_model.md": {"family": family},
     "commands.md": {"commands": commands},
     "data.md": {"readers": readers},
     "reproduction.md": {"differences": differences},
