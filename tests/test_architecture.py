@@ -182,3 +182,32 @@ def test_no_file_speaks_of_a_particular_machine():
             continue
         found = pattern.search((ROOT / file).read_text(encoding="utf-8", errors="ignore"))
         assert not found, f"{file} has {found.group(0)}"
+
+
+FILE_NAMES = re.compile(
+    r"(manifest|state|export|classes|probe|guidance|report|evaluation|features|summary|scoreboard|identity|jobs)\.json"
+    r"|(metrics|events|predictions.*)\.jsonl|index\.npy|requeue|hang-rank-.*|predictions-.*|refused-.*|reproduction-.*"
+    r"|(weights|optimizer)\.safetensors|step-.*|export-step-.*|postmortem\.html|report\.(md|html)|setup\.sh|lengths-.*"
+    r"|\.(export|lengths)\.lock"
+)
+NAMERS = ("configs/run_dir.py", "configs/shard_dir.py")
+
+
+def strings(file: Path) -> set[str]:
+    """The string constants of a module, docstrings left out; of an f-string its first part."""
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    prose = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    return {
+        node.value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in prose
+    }
+
+
+@pytest.mark.parametrize("file", MODULES, ids=lambda f: str(f.relative_to(ROOT)))
+def test_the_files_of_runs_shards_and_evaluations_are_named_in_one_place(file):
+    if str(file.relative_to(ROOT)) in NAMERS:
+        assert any(FILE_NAMES.fullmatch(text) for text in strings(file)), "the pattern finds nothing any more"
+        return
+    named = {text for text in strings(file) if FILE_NAMES.fullmatch(text)}
+    assert not named, f"{file} spells {sorted(named)}; take the path from configs/run_dir.py or configs/shard_dir.py"

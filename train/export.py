@@ -20,7 +20,7 @@ from configs.command_line import command_parser, exit_on_user_error
 from configs.errors import ConfigError, RunError, UserError
 from configs.load import load_config
 from configs.run import RunConfig
-from configs.run_dir import RunDir
+from configs.run_dir import CheckpointDir, ExportDir, RunDir, step_name
 from data_prep.atomic import atomic_folder, write_bytes
 from data_prep.file_lock import locked
 from train.checkpoints.reading import MANIFEST, Checkpoint, newest_checkpoint, open_checkpoint, steps_present
@@ -31,7 +31,7 @@ from train.models.lora import is_lora, merge_lora, peft_config
 from train.models.registry import trainable_family_of
 from train.models.types import TrainableFamily
 
-RECORD = "export.json"
+RECORD = ExportDir(Path()).record.name
 ADAPTER = "adapter"
 _TEXT_FILES = ("tokenizer*", "special_tokens_map.json", "added_tokens.json", "chat_template*", "generation_config.json")
 _PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
@@ -145,7 +145,7 @@ def model_folders(reference: str, checkpoint: str = "export", revision: str | No
     Raises `RunError` if the run has none, `ConfigError` if `reference` is nothing of these.
     """
     place = Path(reference)
-    if (place / MANIFEST).is_file() and (place / "state.json").is_file():
+    if (place / MANIFEST).is_file() and CheckpointDir(place).state.is_file():
         run, step = RunDir(place.parent.parent), int(place.name.rpartition("-")[2])
         return [_exported(run, step)]
     if not RunDir(place).config.is_file():
@@ -171,7 +171,7 @@ def _exported(run: RunDir, step: int) -> tuple[str, Path]:
     with locked(run.export_lock):  # another worker may be exporting it: wait, then find it done
         if not _is_export_of(output, run.checkpoint(step)):
             export_checkpoint(run, open_checkpoint(run, step), output)
-    return f"step-{step:08d}", output
+    return step_name(step), output
 
 
 def _checkpoint_to_export(run: RunDir, step: int | None) -> Checkpoint:

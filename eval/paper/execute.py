@@ -8,7 +8,6 @@ A row that cannot be run stays in the list with its reason; so does one of which
 """
 
 import json
-import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -17,14 +16,13 @@ from typing import Any
 
 from configs.errors import RunError, UserError
 from configs.evaluation import EvalConfig
-from configs.run_dir import EvalDir
+from configs.run_dir import EvalDir, ResultsDir, step_of
 from data_prep.atomic import write_bytes
 from data_prep.file_lock import locked
 from eval.class_scores.table import NOT_STORED
 from eval.metrics.guidance import guidance_results
 from eval.paper.comparison import comparison_with
 from eval.paper.plan import Planned
-from eval.paper.results import FILES
 from eval.reports.evaluation import write_report, write_view
 from eval.reports.formatting import correlated, protocol_tag
 from eval.reports.guidance_page import write_guidance
@@ -90,7 +88,7 @@ def _put_aside(row: Planned) -> None:
     from eval.runner.stored_answers import answers_folder  # loads torch
 
     folder = answers_folder(row.config)[0].root / ("encoder" if row.row.kind == "linear" else "")
-    for file in (folder / name for name in FILES):
+    for file in EvalDir(folder).result_files():
         if file.is_file():
             file.rename(file.with_name(f"{file.name}.outdated"))
 
@@ -198,8 +196,8 @@ def record_file(config: EvalConfig, protocol: str) -> Path:
     place, (_, checkpoint) = place_of(config), _which(config)
     if place.in_run:
         which = "" if checkpoint == "export" else f"-{checkpoint}"
-        return place.root.parent / f"reproduction-{protocol}{which}.json"
-    return place.root.parent.parent / f"reproduction-{protocol}-{place.root.name}.json"
+        return ResultsDir(place.root.parent).reproduction(f"{protocol}{which}")
+    return ResultsDir(place.root.parent.parent).reproduction(f"{protocol}-{place.root.name}")
 
 
 def _which(config: EvalConfig) -> tuple[str, str]:
@@ -207,8 +205,8 @@ def _which(config: EvalConfig) -> tuple[str, str]:
     run, place = run_of(config.model), Path(config.model)
     if run is None or run.root == place:
         return config.model, config.checkpoint
-    step = re.fullmatch(r"(?:export-)?step-(\d+)", place.name)
-    return str(run.root), str(int(step[1])) if step else place.name
+    step = step_of(place.name.removeprefix(f"{run.export.name}-"))
+    return str(run.root), place.name if step is None else str(step)
 
 
 def write_record(config: EvalConfig, protocol: str, outcomes: Sequence[Outcome]) -> Path:

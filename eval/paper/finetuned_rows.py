@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from configs.run_dir import step_of
+
 MODELS = {
     "llava-1.5-7b": "LLaVA1.5-7B",
     "llava-1.5-13b": "LLaVA1.5-13B",
@@ -59,7 +61,8 @@ def training_of(result: Mapping[str, Any]) -> Training | None:
     """
     system = result.get("system")
     if system is None:
-        ours = str(result.get("label")).startswith(("export", "step-"))
+        label = str(result.get("label"))
+        ours = label.startswith("export") or step_of(label) is not None
         return Training(str(result["model"]), "unknown", ()) if ours else None
     if not system["finetuned"]:
         return None

@@ -248,4 +248,4 @@ def _label(config: EvalConfig) -> str:
         return run.checkpoint(int(config.checkpoint)).name
     if config.checkpoint == "export" and run.export.is_dir():
         return "export"
-    return max((folder.name for folder in run.checkpoints.glob("step-*")), default="export")
+    return run.checkpoint(run.steps()[-1]).name if run.steps() else "export"

@@ -7,13 +7,13 @@ Reads report.json, probe.json, guidance.json, reproduction-*.json, and the metri
 """
 
 import json
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from configs.errors import RunError
+from configs.run_dir import EvalDir, ResultsDir, step_of
 from eval.metrics.accuracy import ClassResult, correlation_interval
 from eval.paper.finetuned_rows import training_of
 from eval.paper.loss_curves import LossCurve, read_loss_curves
@@ -28,7 +28,7 @@ from eval.paper.rows import (
 from eval.reports.formatting import merged_onto, protocol_tag
 
 SIZES = "table7/validation/items/"
-FILES = ("report.json", "probe.json", "guidance.json")
+REPORT, PROBE, GUIDANCE = (file.name for file in EvalDir(Path()).result_files())
 HELD_OUT = "best epoch on held-out training items"  # of a probe.json from before it said so
 
 
@@ -70,12 +70,12 @@ def collect(folders: Sequence[Path], known: Mapping[str, PaperNumber]) -> Found:
             raise RunError(f"no folder {folder}; give runs, or folders of evaluations")
     places = [folder for folder in folders if folder.is_dir()]
     found = Found(curves=read_loss_curves(places))
-    for file in sorted({file for folder in places for file in folder.rglob("reproduction-*.json")}):
+    for file in sorted({file for folder in places for file in ResultsDir(folder).reproductions()}):
         found.reproductions.append(_load(file))
     rows = [row for values in found.reproductions for row in values["rows"]]
     told = {Path(row["folder"]).resolve() for row in rows if row["folder"]}
     by_class: dict[str, dict[tuple[Model, str], list[ClassResult]]] = {}
-    for file in sorted({file for folder in places for name in FILES for file in folder.rglob(name)}):
+    for file in sorted({file for folder in places for file in ResultsDir(folder).results()}):
         values = _load(file)
         for row, result in _results(values, known, file.name):
             if row is not None:
@@ -104,9 +104,9 @@ def _load(file: Path) -> dict[str, Any]:
 def _results(
     values: Mapping[str, Any], known: Mapping[str, PaperNumber], name: str
 ) -> Iterator[tuple[str | None, Result]]:
-    if name == "probe.json":
+    if name == PROBE:
         yield from _of_probe(values, known)
-    elif name == "guidance.json":
+    elif name == GUIDANCE:
         yield from _of_guidance(values, known)
     elif "accuracy" in values:  # a comparison of several models has a report.json of another form
         yield from _of_report(values, known)
@@ -178,11 +178,11 @@ def _add_classes(
     by_class: dict[str, dict[tuple[Model, str], list[ClassResult]]], values: Mapping[str, Any], name: str
 ) -> None:
     """Keep the class results of an open question, and of a probe, for the figures of frequency."""
-    if not values.get("frequency") or (name == "report.json" and not _plainly_open(values)):
+    if not values.get("frequency") or (name == REPORT and not _plainly_open(values)):
         return
     _, dataset = model_and_dataset(values)
     how = f"{' (fine-tuned)' if training_of(values) else ''}{merged_onto(values)}"
-    if name == "probe.json":  # the authors choose the epoch on the test items (D17)
+    if name == PROBE:  # the authors choose the epoch on the test items (D17)
         on_test = "best epoch on the test items" in str(values.get("chosen"))
         how += f", probed{' (epoch chosen on the test items)' if on_test else ''}"
     model = _model_of_result(values), how
@@ -204,9 +204,9 @@ def _plainly_open(report: Mapping[str, Any]) -> bool:
 
 
 def _model_of_result(values: Mapping[str, Any]) -> Model:
-    place, step = Path(str(values["model"])), re.fullmatch(r"step-(\d+)", str(values["label"]))
+    place, step = Path(str(values["model"])), step_of(str(values["label"]))
     run = place.parent.parent if place.parent.name == "checkpoints" else place
-    return str(run), str(int(step[1])) if step else "export"
+    return str(run), "export" if step is None else str(step)
 
 
 def model_of_record(record: Mapping[str, Any]) -> Model:

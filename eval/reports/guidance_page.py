@@ -10,8 +10,6 @@ from data_prep.page import Block, Figure, Page, Table, Text
 from eval.reports.figures import guidance_figure
 from eval.reports.formatting import interval, percent
 
-FILE = "guidance.json"
-
 
 def write_guidance(folder: EvalDir, results: Mapping[str, Any]) -> None:
     """Write guidance.json, report.md and report.html into `folder`."""
@@ -19,7 +17,7 @@ def write_guidance(folder: EvalDir, results: Mapping[str, Any]) -> None:
     page = guidance_page(results)
     write_bytes(folder.report("md"), page.markdown().encode())
     write_bytes(folder.report("html"), page.html().encode())
-    write_bytes(folder.root / FILE, (json.dumps(results, indent=1, ensure_ascii=False) + "\n").encode())
+    write_bytes(folder.guidance, (json.dumps(results, indent=1, ensure_ascii=False) + "\n").encode())
 
 
 def guidance_page(results: Mapping[str, Any]) -> Page:

@@ -11,9 +11,8 @@ from typing import Any
 
 from configs.load import load_config
 from configs.run import RunConfig
+from configs.run_dir import ExportDir
 from eval.runner.output_paths import run_of
-
-EXPORT = "export.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +35,7 @@ class System:
 
 def system_of(model: str) -> System:
     """The system behind a run folder, a checkpoint, an export, or a model as published (folder or hub id)."""
-    record = Path(model) / EXPORT
+    record = ExportDir(Path(model)).record
     if record.is_file():
         values = json.loads(record.read_text(encoding="utf-8"))
         onto = (values.get("lora_onto") or {}).get("model")

@@ -26,7 +26,7 @@ from configs.batch_plan import split_batch
 from configs.command_line import add_json, command_parser, emit_json
 from configs.load import load_config
 from configs.run import RunConfig
-from configs.run_dir import RunDir
+from configs.run_dir import RunDir, step_name
 from configs.training import CheckpointConfig
 from train.checkpoints.async_checkpointer import AsyncCheckpointer
 from train.checkpoints.writing import CheckpointWriter, Snapshot
@@ -75,9 +75,9 @@ def save_ours(engine: Engine, folder: Path, step: int) -> Figures:
 def save_theirs(engine: Engine, folder: Path, step: int, **options: Any) -> Figures:
     """DeepSpeed's `save_checkpoint`, then its files forced to the disk."""
     began = time.perf_counter()
-    engine.engine.save_checkpoint(str(folder), tag=f"step-{step}", **options)
+    engine.engine.save_checkpoint(str(folder), tag=step_name(step), **options)
     stopped = time.perf_counter() - began
-    files = [file for file in (folder / f"step-{step}").rglob("*") if file.is_file()]
+    files = [file for file in (folder / step_name(step)).rglob("*") if file.is_file()]
     for file in files:
         with file.open("rb") as stream:
             os.fsync(stream.fileno())

@@ -12,7 +12,6 @@ that `train.checkpoints.writing` writes are read: no links, no others.
 
 import hashlib
 import json
-import re
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -32,7 +31,6 @@ MANIFEST = _NAMES.manifest.name
 FILES = (WEIGHTS, OPTIMIZER, STATE)
 FORMAT_VERSION = 1
 SELF = "manifest_sha256"
-_STEP = re.compile(r"step-(\d{8})")
 
 
 class OtherFormat(RunError):
@@ -63,10 +61,7 @@ class Checkpoint:
 
 def steps_present(run: RunDir) -> list[int]:
     """Steps that have a checkpoint folder, complete or not, oldest first."""
-    if not run.checkpoints.is_dir():
-        return []
-    matches = (_STEP.fullmatch(folder.name) for folder in run.checkpoints.iterdir())
-    return sorted(int(match.group(1)) for match in matches if match)
+    return run.steps()
 
 
 def open_checkpoint(run: RunDir, step: int) -> Checkpoint:

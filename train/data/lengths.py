@@ -69,7 +69,7 @@ class Recipe:
     def file(self, folder: Path, data_fingerprint: str) -> Path:
         """Where the counts of the shard set in `folder` are kept."""
         text = json.dumps([data_fingerprint, asdict(self)], sort_keys=True)
-        return folder / f"lengths-{hashlib.sha256(text.encode()).hexdigest()[:32]}.npy"
+        return ShardDir(folder).token_counts(hashlib.sha256(text.encode()).hexdigest()[:32])
 
 
 def token_counts(sources: SourceSet, recipe: Recipe, make_encoder: Callable[[], Encoder]) -> Counts:

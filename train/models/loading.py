@@ -13,6 +13,7 @@ from transformers.utils import logging as transformers_logging
 
 from configs.errors import ConfigError
 from configs.locations import is_hub_id
+from configs.run_dir import ExportDir
 from train.chat.tokenizer import load_tokenizer
 from train.models.fingerprint import model_identity
 from train.models.registry import family_of
@@ -72,9 +73,10 @@ def resolve_attention(choice: str, device: str, dtype: str = "bf16") -> str:
 
 def _refuse_adapter(folder: Path) -> None:
     """An export that keeps its LoRA apart is not the trained model until peft puts the two together."""
-    record = folder / "export.json"
+    export = ExportDir(folder)
+    record = export.record
     if record.is_file() and json.loads(record.read_text(encoding="utf-8")).get("adapter"):
-        raise ConfigError(f"{folder} keeps its LoRA in {folder / 'adapter'}; export the run without --keep-adapter")
+        raise ConfigError(f"{folder} keeps its LoRA in {export.adapter}; export the run without --keep-adapter")
 
 
 def load_model(place: str, revision: str | None, dtype: str, attention: str, device: str = "cpu") -> LoadedModel:

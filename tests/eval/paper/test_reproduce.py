@@ -8,10 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from configs.run_dir import EvalDir, RunDir
+from configs.run_dir import EvalDir, ResultsDir, RunDir
 from eval.paper.execute import Outcome, write_record
 from eval.paper.plan import Request, dataset_names, open_dataset, plan
-from eval.paper.results import FILES
 from eval.reproduce import main
 from eval.runner.predictions import PredictionWriter, read_records
 from train.toy.random_models import write_random_base
@@ -198,7 +197,7 @@ def test_what_the_table_says_is_not_run_is_not_on_the_scoreboard(world, tiny_mod
     model = shutil.copytree(tiny_model, world / "model")
     rows = ["--rows", "scores", "scores_mean", "guidance", "probe"]
     run(model, *rows)
-    results = [file for name in FILES for file in Path("runs").rglob(name)]
+    results = ResultsDir(Path("runs")).results()
     assert len(results) == 4
     (changed,) = write_random_base(world / "changed", "tiny", seed=1).glob("*.safetensors")
     shutil.copy(changed, model)
