@@ -1,8 +1,8 @@
-"""From the log-probabilities of names' tokens to one score a class. Pure functions of numbers.
+"""The scoring rules: from the log-probabilities of names' tokens to one score per class. Pure functions of numbers.
 
     sum    log p(name | image, prompt): the sum over the name's tokens
     mean   the same over the number of tokens (the paper's "average of probabilities" is this, in its code)
-           (both may be taken of the tokens' probabilities themselves, as the paper's words say: `Rule.tokens`)
+           (both may be taken of the tokens' probabilities themselves, as in the paper's text: `Rule.tokens`)
     cfg    guided by a prior q, with coefficient t:
              probability   t p + (1 - t) q               the paper's formula (Section 3.1)
              log           t log p + (1 - t) log q       what the authors' code computes, summed over the tokens

@@ -105,16 +105,16 @@ def _subtree_sizes(parents: Sequence[int]) -> list[int]:
 
 
 def answer_tokens(renderer: ChatRenderer, turns: Sequence[Turn], prefix: str, names: Sequence[str]) -> list[list[int]]:
-    """The ids each of `names` has as the answer to `turns`, after `prefix`: those that training would supervise.
+    """The ids each of `names` has as the answer to `turns`, after `prefix`: those that training would predict.
 
     With SentencePiece, "tench" alone and " tench" after "ASSISTANT:" can be other tokens; the text is therefore
-    tokenised with the question before it. Raises `DataError` if the tokenizer melts prompt and name into one token.
+    tokenized with the question before it. Raises `DataError` if the tokenizer merges prompt and name into one token.
     """
-    asked = renderer.render_question(turns, prefix)
+    prompt = renderer.render_question(turns, prefix)
     found = []
     for name in names:
         answered = renderer.render((*turns, Turn("gpt", f"{prefix} {name}".strip()))).input_ids[:-1]
-        if answered[: len(asked)] != asked:
-            raise DataError(f"the tokenizer melts the prompt's end and {name!r} into one token; change answer_prefix")
-        found.append(answered[len(asked) :])
+        if answered[: len(prompt)] != prompt:
+            raise DataError(f"the tokenizer merges the prompt's end and {name!r} into one token; change answer_prefix")
+        found.append(answered[len(prompt) :])
     return found

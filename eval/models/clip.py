@@ -2,7 +2,7 @@
 
 One sentence a class ("a photo of a X"), no ensembling. Sentences are embedded once; an image costs one forward of the
 vision tower. The cosines of all classes go into the prediction's line as the scores of names do, so any candidate set
-is judged later from the same answers. `logit_scale` times a cosine is transformers' `logits_per_image`.
+is scored later from the same answers. `logit_scale` times a cosine is transformers' `logits_per_image`.
 
 Shapes: `N` images, `C` classes, `H` size of the shared space.
 """
@@ -29,6 +29,7 @@ from data_prep.sample import Turn
 from eval.class_scores.table import ClassScoreTable, encode_scores, write_class_scores
 from eval.models.image_encoders import ImageEncoder, TransformersEncoder, load_image_encoder, with_weights
 from eval.models.memory import NOT_FINITE, within_memory
+from eval.tasks.registry import task_output
 from eval.types import Answer, Failure
 
 TEXTS = 256  # sentences embedded at a time
@@ -78,7 +79,7 @@ class ZeroShotPredictor:
     """Compares images with the sentences of all classes; the answer's text is the nearest class's name."""
 
     def __init__(self, images: ImageEncoder, texts: TextEncoder, protocol: ProtocolConfig, folder: EvalDir):
-        """Embed the sentences and write the folder's class sheet."""
+        """Embed the sentences and write the folder's table of classes."""
         self.images = images
         self.names = load_class_list(protocol.classes or "").names
         sentences = [protocol.class_sentence.replace("{}", name) for name in self.names]
@@ -87,9 +88,9 @@ class ZeroShotPredictor:
         write_class_scores(folder, ClassScoreTable(self.names, (1,) * len(self.names), (0.0,) * len(self.names)))
 
     def prompt(self, turns: Sequence[Turn], image: bytes | None) -> ClipPrompt:  # noqa: ARG002
-        """The image; nothing is said to CLIP. Raises `DataError` if there is none, or it does not decode."""
+        """The image; the prompt has no text. Raises `DataError` if there is none, or it does not decode."""
         if image is None:
-            raise DataError("it has no image; CLIP sees nothing else")
+            raise DataError("it has no image, which is a CLIP's only input")
         return ClipPrompt(self.images.pixels(image), self.prompt_hash)
 
     def predict(self, prompts: Sequence[ClipPrompt]) -> list[Answer | Failure]:
@@ -132,8 +133,8 @@ class ClipEvalModel:
 
 
 def check_zero_shot(config: EvalConfig) -> None:
-    """Raise `ConfigError` if the protocol asks for words, which an encoder cannot give."""
-    if config.protocol.task != "zero_shot":
+    """Raise `ConfigError` for a task other than zero_shot."""
+    if task_output(config.protocol.task) != "similarities":
         raise ConfigError(
-            f"{config.model} is a CLIP, which answers nothing but protocol.task zero_shot; it is {config.protocol.task}"
+            f"{config.model} is a CLIP, which supports only protocol.task zero_shot; it is {config.protocol.task}"
         )

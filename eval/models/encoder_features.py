@@ -4,8 +4,8 @@ r"""Features for the linear heads of Table 3 ("Linear"): frozen image encoders, 
     python -m eval.probing --config configs/eval/flowers102_open_world.yaml --set model=Salesforce/blip2-opt-2.7b \
         --encoder --train flowers102_train
 
-A CLIP is probed this way unasked, the ViT-g of a BLIP-2 (the paper's EVA-G) with `--encoder`; `open_clip:` models as
-CLIPs are. As in the authors' code the vectors are normalized.
+This is the default for a CLIP and for `open_clip:` models; `--encoder` probes the ViT-g of a BLIP-2 (the paper's
+EVA-G). As in the authors' code the vectors are normalized.
 """
 
 from collections.abc import Sequence
@@ -29,15 +29,15 @@ from eval.models.open_clip import OpenClipEvalModel
 
 @dataclass(frozen=True)
 class EncoderStates:
-    """One state an image: the encoder's vector, at a place called after it."""
+    """One state per image: the encoder's vector, at a position named after the feature."""
 
     encoder: ImageEncoder
     row_format: RowFormat
 
     def prompt(self, turns: Sequence[Turn], image: bytes | None) -> ClipPrompt:  # noqa: ARG002
-        """The image; nothing is said to an encoder. Raises `DataError` if there is none, or it does not decode."""
+        """The image; an encoder gets no text. Raises `DataError` if there is none, or it does not decode."""
         if image is None:
-            raise DataError("it has no image; an image encoder sees nothing else")
+            raise DataError("it has no image; an image encoder has no other input")
         return ClipPrompt(self.encoder.pixels(image), "")
 
     def tokens(self, prompt: ClipPrompt) -> Sequence[int]:  # noqa: ARG002
@@ -69,6 +69,6 @@ class EncoderEvalModel:
         return cls(load_image_encoder(folder, config.dtype, device))
 
     def predictor(self, config: EvalConfig, folder: EvalDir) -> HiddenStatePredictor:  # noqa: ARG002
-        """Who stores its vectors."""
+        """The predictor that stores its vectors."""
         row_format = RowFormat((self.encoder.feature,), self.encoder.size)
         return HiddenStatePredictor(EncoderStates(self.encoder, row_format), folder)

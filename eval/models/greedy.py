@@ -1,16 +1,16 @@
-"""Greedy answers of a batch, token for token those of transformers' `generate(do_sample=False)`, without its waste.
+"""Greedy answers of a batch, token for token those of transformers' `generate(do_sample=False)`, and faster.
 
     greedy = Greedy(LanguageModel(decoder, head, words, config), image_token=32000)
     rows = greedy.answers(ids, embeddings, mask, Stop(frozenset({2}), limit=64))
 
-- What all questions of a run begin with before the image (the system prompt) goes through the model once: its keys are
-  kept and stand before every row.
-- The prompt's pass ends with the last layer and the head at the last position; keys lie in one buffer that decoding
-  appends to (`eval.models.llama_decoder`).
-- A row that has ended leaves the batch at once.
+- The common beginning of all questions before the image (the system prompt) goes through the model once; its keys are
+  kept and copied before every row.
+- In the prefill, the last layer and the head run at the last position only; decoding appends to one buffer of keys
+  (`eval.models.llama_decoder`).
+- A row that has ended is removed from the batch at once.
 
-Decoders of another kind than LLaMA's, and attention with a sliding window, go through transformers' own forward and
-cache (`_plainly`), which leaves rows in the batch until half of them have ended. Tensor shapes: `B` questions, `T`
+Other decoders than LLaMA's, and attention with a sliding window, go through transformers' own forward and cache
+(`_by_transformers`), which leaves rows in the batch until half of them have ended. Tensor shapes: `B` questions, `T`
 tokens of the longest, `H` hidden size, `V` vocabulary.
 """
 
@@ -25,7 +25,7 @@ from transformers import DynamicCache
 from eval.models.cpu_matmul import fast_products
 from eval.models.llama_decoder import Keys, LlamaSteps
 
-LOST = -1  # stands for a token where logits are not finite
+LOST = -1  # in place of a token id where the logits are not finite
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Greedy:
     """Greedy decoding with one language model; `row_steps` counts rows over all decoding steps so far."""
 
     def __init__(self, model: LanguageModel, image_token: int):
-        """`image_token` is the id that stands for the image: nothing is shared from there on."""
+        """`image_token` is the image placeholder's id; only ids before it are shared."""
         self.model, self.image_token = model, image_token
         self.steps = LlamaSteps(model.decoder) if LlamaSteps.fits(model.decoder) else None
         self.row_steps = 0
@@ -68,10 +68,10 @@ class Greedy:
         """
         with fast_products(embeddings):
             if self.steps is None:
-                return self._plainly(embeddings, mask, stop)
-            return self._stepwise(self.steps, ids, embeddings, stop)
+                return self._by_transformers(embeddings, mask, stop)
+            return self._by_steps(self.steps, ids, embeddings, stop)
 
-    def _stepwise(
+    def _by_steps(
         self, steps: LlamaSteps, ids: Sequence[Sequence[int]], embeddings: torch.Tensor, stop: Stop
     ) -> list[list[int] | None]:
         shared = self._share(steps, ids, embeddings)
@@ -84,9 +84,9 @@ class Greedy:
         rows = _Rows(len(ids), stop)
         while True:
             tokens = _best(self.model.head(states))
-            for place in rows.take(tokens.tolist()):
-                keys.drop(place)
-                tokens[place] = tokens[len(keys.lengths)]
+            for row in rows.take(tokens.tolist()):
+                keys.drop(row)
+                tokens[row] = tokens[len(keys.lengths)]
             active = len(keys.lengths)
             if not active:
                 return rows.answers
@@ -94,7 +94,7 @@ class Greedy:
             states = steps.step(self.model.words(tokens[:active, None]), keys)
 
     def _share(self, steps: LlamaSteps, ids: Sequence[Sequence[int]], embeddings: torch.Tensor) -> Keys | None:
-        """Keys of what all questions begin with, from the batch before if they begin as it did."""
+        """Keys of the questions' common beginning, reused from the previous batch if it began alike."""
         common = common_beginning(ids, self.image_token)
         held = len(self._shared_ids)
         fits = self._shared_ids == common[:held]
@@ -106,8 +106,8 @@ class Greedy:
                 steps.prefill(embeddings[:1, start : start + held], [held], self._shared_keys)
         return self._shared_keys
 
-    def _plainly(self, embeddings: torch.Tensor, mask: torch.Tensor, stop: Stop) -> list[list[int] | None]:
-        """The same with transformers' cache: rows that have ended go when they are half of the batch."""
+    def _by_transformers(self, embeddings: torch.Tensor, mask: torch.Tensor, stop: Stop) -> list[list[int] | None]:
+        """The same with transformers' cache: rows that have ended are removed once they are half of the batch."""
         positions = (mask.cumsum(1) - 1).clamp(min=0)  # (B, T): the first real token of each row has position 0
         cache, rows = DynamicCache(config=self.model.config), _Rows(len(mask), stop, patient=True)
         while True:
@@ -134,21 +134,21 @@ class Greedy:
 
 
 class _Rows:
-    """Which question stands in which row of the batch, and what was said to it."""
+    """The question of each row of the batch, and the tokens generated for each question."""
 
     def __init__(self, count: int, stop: Stop, *, patient: bool = False):
-        self._said: list[list[int]] = [[] for _ in range(count)]
+        self._tokens: list[list[int]] = [[] for _ in range(count)]
         self.stop, self.patient = stop, patient
         self._owners = list(range(count))  # the question of each row
 
     def _ended(self, owner: int) -> bool:
-        said = self._said[owner]
-        return len(said) >= self.stop.limit or bool(said and (said[-1] in self.stop.ends or said[-1] == LOST))
+        tokens = self._tokens[owner]
+        return len(tokens) >= self.stop.limit or bool(tokens and (tokens[-1] in self.stop.ends or tokens[-1] == LOST))
 
     @property
     def answers(self) -> list[list[int] | None]:
-        """What was said to each question, None where it was lost."""
-        return [None if said and said[-1] == LOST else said for said in self._said]
+        """The tokens of each answer, None where the logits were not finite."""
+        return [None if tokens and tokens[-1] == LOST else tokens for tokens in self._tokens]
 
     @property
     def waiting(self) -> bool:
@@ -156,10 +156,10 @@ class _Rows:
         return not all(map(self._ended, self._owners))
 
     def take(self, tokens: Sequence[int]) -> list[int]:
-        """Append a token a row. Returns the rows to drop one by one, the last row taking each one's place."""
+        """Append one token per row. Returns the rows to drop one by one, each replaced by the last row."""
         for owner, token in zip(self._owners, tokens, strict=True):
             if not self._ended(owner):
-                self._said[owner].append(token)
+                self._tokens[owner].append(token)
         if self.patient:
             return []
         dropped = [row for row, owner in enumerate(self._owners) if self._ended(owner)][::-1]
@@ -184,15 +184,15 @@ def _best(logits: torch.Tensor) -> torch.Tensor:
 
 
 def common_beginning(ids: Sequence[Sequence[int]], image_token: int) -> list[int]:
-    """The ids that all rows begin with, up to the image or the last token of a row, which must have something to do.
+    """The ids that all rows begin with, up to the image or a row's last token: at least one token stays per row.
 
     >>> common_beginning([[1, 5, 6, 9, 9, 7], [1, 5, 8, 9, 9]], image_token=9)
     [1, 5]
     """
     rows = [list(row) for row in ids]
     first, last = min(rows), max(rows)  # in sorted order, these two differ the earliest
-    places = range(min(map(len, rows)) - 1)
-    end = next((place for place in places if first[place] != last[place] or first[place] == image_token), len(places))
+    shared = range(min(map(len, rows)) - 1)
+    end = next((at for at in shared if first[at] != last[at] or first[at] == image_token), len(shared))
     return first[:end]
 
 

@@ -70,7 +70,7 @@ def read_row_format(folder: EvalDir) -> RowFormat:
         values = json.loads(folder.features.read_text(encoding="utf-8"))
         return RowFormat(tuple(values["positions"]), int(values["size"]))
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RunError(f"{folder.features} cannot be read ({error}); delete {folder.root} to extract anew") from error
+        raise RunError(f"{folder.features} cannot be read ({error}); delete {folder.root} to extract again") from error
 
 
 def open_rows(file: Path, row_format: RowFormat) -> "np.ndarray[tuple[int, ...], np.dtype[np.float16]]":
@@ -79,4 +79,4 @@ def open_rows(file: Path, row_format: RowFormat) -> "np.ndarray[tuple[int, ...],
         rows = file.stat().st_size // row_format.row_bytes
         return np.memmap(file, dtype="<f2", mode="r", shape=(rows, len(row_format.positions), row_format.size))
     except (OSError, ValueError) as error:
-        raise RunError(f"{file} cannot be read ({error}); delete {file.parent} to extract anew") from error
+        raise RunError(f"{file} cannot be read ({error}); delete {file.parent} to extract again") from error

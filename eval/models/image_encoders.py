@@ -30,7 +30,7 @@ WEIGHTS = "pytorch_model.bin"  # the only form in which some published CLIPs com
 
 
 class ImageEncoder(Protocol):
-    """What a linear head stands on."""
+    """An image encoder on whose vectors a linear head is trained."""
 
     @property
     def identity(self) -> str:
@@ -58,7 +58,7 @@ class ImageEncoder(Protocol):
 
 @dataclass(frozen=True)
 class TransformersEncoder:
-    """The image half of a model in a transformers folder; `model` stands on its device."""
+    """The image half of a model in a transformers folder; `model` is on its device."""
 
     model: Any
     processor: Any
@@ -92,7 +92,7 @@ def load_image_encoder(folder: Path, dtype: str, device: str) -> TransformersEnc
     """The encoder in `folder`. Raises `ConfigError` for a folder without one that is supported."""
     kind = model_type(folder)
     if kind not in ENCODERS:
-        raise ConfigError(f"{folder} holds a model of type {kind!r}; encoders: {', '.join(ENCODERS)}")
+        raise ConfigError(f"{folder} holds a model of type {kind!r}; supported encoders: {', '.join(ENCODERS)}")
     model = _load(folder, kind, dtype).eval().to(device)
     feature = "image_embeds" if kind == "clip" else "vision_pooled"
     return TransformersEncoder(model, own_processor(folder), weights_identity(folder), feature)
@@ -101,10 +101,10 @@ def load_image_encoder(folder: Path, dtype: str, device: str) -> TransformersEnc
 def _load(folder: Path, kind: str, dtype: str) -> Any:
     """The model with every weight from the folder: what transformers does not find there it draws at random."""
     known: Any = CLIPModel if kind == "clip" else Blip2VisionModel
-    loud = transformers_logging.get_verbosity()
+    level = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()  # all of BLIP-2's other weights would be listed as unexpected
     try:
-        model, told = known.from_pretrained(
+        model, report = known.from_pretrained(
             folder,
             dtype=DTYPES[dtype],
             local_files_only=True,
@@ -114,14 +114,14 @@ def _load(folder: Path, kind: str, dtype: str) -> Any:
     except OSError as error:
         raise ConfigError(f"{folder} cannot be loaded: {str(error).splitlines()[0]}") from error
     finally:
-        transformers_logging.set_verbosity(loud)
-    if missing := sorted(told["missing_keys"]):
+        transformers_logging.set_verbosity(level)
+    if missing := sorted(report["missing_keys"]):
         raise ConfigError(f"{folder} lacks {len(missing)} weights of its {kind} encoder, such as {missing[0]}")
     return model
 
 
 def own_processor(folder: Path) -> Any:
-    """The folder's image processor, by Pillow wherever it runs: its torchvision twin resizes differently.
+    """The folder's image processor, by Pillow wherever it runs: torchvision's resizes differently.
 
     Raises `ConfigError` if the folder has none.
     """
@@ -151,4 +151,4 @@ def with_weights(folder: Path, config: EvalConfig) -> None:
         huggingface_hub.hf_hub_download(config.model, WEIGHTS, revision=config.revision)
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
-        raise ConfigError(f"{config.model} has neither safetensors nor {WEIGHTS} that can be had: {reason}") from error
+        raise ConfigError(f"{config.model} has no safetensors, and {WEIGHTS} could not be fetched: {reason}") from error

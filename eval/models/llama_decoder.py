@@ -1,12 +1,12 @@
-"""A LLaMA-type decoder run layer by layer over keys that lie in one preallocated buffer a layer.
+"""A LLaMA-type decoder run layer by layer; the keys of each layer are in one preallocated buffer.
 
     keys = Keys.room(steps, rows=8, length=640)
-    last = steps.prefill(states, lengths, keys)      # (B, H): what the head sees of each row's last token
-    last = steps.step(words(tokens), keys)           # one more token a row
+    last = steps.prefill(states, lengths, keys)      # (B, H): the head's input at each row's last token
+    last = steps.step(words(tokens), keys)           # one more token per row
 
-The arithmetic is transformers' own, module by module, less what greedy decoding throws away: the last layer is run at
-each row's last position only, no keys are copied from step to step, and rows are padded on the right, so that causal
-attention needs no mask: what stands behind a row's end is seen by nothing that is read.
+The arithmetic is transformers' own, module by module, without the results that greedy decoding discards: the last layer
+is run at each row's last position only, no keys are copied from step to step, and rows are padded on the right, so that
+causal attention needs no mask: no position that is used attends to the padding.
 
 Tensor shapes: `B` rows, `R` tokens of the longest row, `K` keys so far, `H` hidden size, `h` heads, `d` head size.
 """
@@ -20,21 +20,21 @@ import torch.nn.functional as F
 from transformers import LlamaModel, MistralModel
 from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
-ROPES = ("default", "linear", "llama3")  # kinds whose angles do not depend on how long the text gets
+ROPES = ("default", "linear", "llama3")  # types whose angles do not depend on the text's length
 
 
 @dataclass
 class Keys:
-    """Keys and values of all layers, each (B, h, room, d); of row r the first `lengths[r]` places are in use."""
+    """Keys and values of all layers, each (B, h, room, d); of row r the first `lengths[r]` positions are in use."""
 
     buffers: list[tuple[torch.Tensor, torch.Tensor]]
     lengths: list[int]
 
     @classmethod
     def room(cls, steps: "LlamaSteps", rows: int, length: int) -> "Keys":
-        """Buffers of `length` places for `rows` rows.
+        """Buffers of `length` positions for `rows` rows.
 
-        They are zero, not merely empty: a masked place has weight 0, and 0 times what lies there must not be NaN.
+        They are zero, not uninitialized: a masked position has weight 0, and 0 times its content must not be NaN.
         """
         weight, attention = steps.layers[0].self_attn.k_proj.weight, steps.layers[0].self_attn
         shape = (rows, weight.shape[0] // attention.head_dim, length, attention.head_dim)
@@ -49,9 +49,9 @@ class Keys:
         self.lengths = [length] * len(self.lengths)
 
     def drop(self, row: int) -> None:
-        """Forget a row: the last one takes its place, which copies one row and leaves the others where they are.
+        """Remove a row: the last row is copied over it and the others do not move.
 
-        Also what stands behind its end is copied: the forgotten row may hold NaN there, which a mask does not hide.
+        Positions beyond its end are copied too: the removed row may hold NaN there, which a mask does not hide.
         """
         last, longest = len(self.lengths) - 1, max(self.lengths)
         if row != last:
@@ -79,7 +79,7 @@ class Keys:
 
 
 class LlamaSteps:
-    """Prefill and decoding steps of one decoder; `fits` says for which it is."""
+    """Prefill and decoding steps of one decoder; `fits` says which decoders are supported."""
 
     def __init__(self, decoder: Any):
         """`decoder` is a `LlamaModel` or `MistralModel`."""
@@ -88,7 +88,7 @@ class LlamaSteps:
 
     @staticmethod
     def fits(decoder: Any) -> bool:
-        """Whether this arithmetic is the decoder's: not where attention has a window or angles change with length."""
+        """Whether the decoder is supported: not with a sliding window, or angles that change with length."""
         if type(decoder) not in (LlamaModel, MistralModel):
             return False
         windowed = getattr(decoder.config, "sliding_window", None) is not None
@@ -97,7 +97,7 @@ class LlamaSteps:
     def prefill(self, states: torch.Tensor, lengths: list[int], keys: Keys) -> torch.Tensor:
         """(B, H) after the norm at each row's last token, `lengths[r]` of `states` (B, R, H) being its own.
 
-        What `keys` hold already, equally many in each row, comes before.
+        The tokens already in `keys`, equally many in each row, come before.
         """
         before, (rows, count) = keys.lengths[0], states.shape[:2]
         angles = self._angles(states, torch.arange(before, before + count, device=states.device)[None])
@@ -140,19 +140,23 @@ class LlamaSteps:
         layer: Any,
         states: torch.Tensor,
         angles: tuple[torch.Tensor, torch.Tensor],
-        places: tuple[torch.Tensor, torch.Tensor] | None = None,
+        positions: tuple[torch.Tensor, torch.Tensor] | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Queries, keys and values (B, h, R, d) of a layer; queries only at `places` (rows, positions) if given."""
+        """Queries, keys and values (B, h, R, d) of a layer; queries only at `positions` (rows, columns) if given."""
         attention, normed = layer.self_attn, layer.input_layernorm(states)
-        asking = normed if places is None else normed[places][:, None]
+        chosen = normed if positions is None else normed[positions][:, None]
         heads = [
             product(given).unflatten(-1, (-1, attention.head_dim)).transpose(1, 2)
-            for product, given in ((attention.q_proj, asking), (attention.k_proj, normed), (attention.v_proj, normed))
+            for product, given in (
+                (attention.q_proj, chosen),
+                (attention.k_proj, normed),
+                (attention.v_proj, normed),
+            )
         ]
-        if places is None:
+        if positions is None:
             queries, keys = apply_rotary_pos_emb(heads[0], heads[1], *angles)
         else:
-            here = [angle.expand(len(normed), -1, -1)[places][:, None] for angle in angles]  # (B, 1, d)
+            here = [angle.expand(len(normed), -1, -1)[positions][:, None] for angle in angles]  # (B, 1, d)
             queries, _ = apply_rotary_pos_emb(heads[0], heads[0], *here)
             _, keys = apply_rotary_pos_emb(heads[1], heads[1], *angles)
         return queries, keys, heads[2]
@@ -194,8 +198,8 @@ def _seen(lengths: list[int], device: torch.device) -> torch.Tensor | None:
     """(B, 1, 1, K) whether a key is among the first `lengths[r]` of its row; None where all are. One for all layers."""
     if len(set(lengths)) == 1:
         return None
-    places = torch.arange(max(lengths), device=device)
-    return (places < torch.tensor(lengths, device=device)[:, None])[:, None, None]
+    positions = torch.arange(max(lengths), device=device)
+    return (positions < torch.tensor(lengths, device=device)[:, None])[:, None, None]
 
 
 def _close(layer: Any, states: torch.Tensor, attended: torch.Tensor) -> torch.Tensor:

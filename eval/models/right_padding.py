@@ -1,10 +1,10 @@
-"""Greedy answers of a batch padded on the right: transformers' own, with what that does to the shorter questions.
+"""Greedy answers of a batch padded on the right, by transformers' own `generate`.
 
-A processor that pads on the right (BLIP-2's, unless told otherwise) makes `generate` go on from the padding: the first
-word of every question but the longest is chosen where a padding token stands. The authors ask closed-world questions in
-such batches of 8. How much of a number that explains can be measured here (protocol.padding_side); an answer then
-depends on what is asked beside it, so a batch is the same whoever asks it (`eval.runner.batching`), and batch_size and
-limit are part of what is asked. (Their batches follow a shuffled data set, ours its order.)
+A processor that pads on the right (BLIP-2's, by default) makes `generate` continue from the padding: the first token of
+every question except the longest is chosen at the position of a padding token. The authors run closed-world questions
+in such batches of 8, and this measures how much of a number that explains (protocol.padding_side). An answer then
+depends on the other questions of its batch, so batches are fixed (`eval.runner.batching`), and batch_size and limit are
+part of the evaluation's identity. (The authors' batches follow a shuffled data set, ours its order.)
 """
 
 from collections.abc import Sequence
@@ -42,7 +42,7 @@ def padded_right(rows: Sequence[Sequence[int]], padding: int) -> tuple[torch.Ten
 
 
 class LostRows(LogitsProcessor):  # type: ignore[misc]  # transformers' base is untyped
-    """Notes in `lost` (B,) the rows whose largest logit is no number before their answer has ended; changes nothing."""
+    """Records in `lost` (B,) the rows whose largest logit is not finite before their answer has ended."""
 
     def __init__(self, end: int):
         """`end` is the token that ends an answer."""
@@ -50,7 +50,7 @@ class LostRows(LogitsProcessor):  # type: ignore[misc]  # transformers' base is 
         self.lost = torch.tensor(False)
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        """Look at the logits (B, V) that follow the tokens (B, T) said so far."""
+        """Look at the logits (B, V) that follow the tokens (B, T) generated so far."""
         self.lost = self.lost | (~scores.amax(-1).isfinite() & ~(input_ids == self.end).any(-1))
         return scores
 

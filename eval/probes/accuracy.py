@@ -16,7 +16,7 @@ import torch
 from configs.errors import RunError
 from configs.protocol import ProbeConfig
 from eval.metrics.accuracy import Rate
-from eval.models.hidden_states import has
+from eval.models.hidden_states import has_position
 from eval.probes.batches import Batches, Items, Layout, multiplies_bf16
 from eval.probes.heads import Trained, train_heads
 from eval.probes.store import StoredStates
@@ -70,7 +70,7 @@ def probe(train: StoredStates, test: StoredStates, settings: ProbeConfig) -> dic
 def _lacking(place: str, stored: StoredStates) -> int:
     """How many of the stored questions end before `place`."""
     lengths = zip(*np.unique(stored.tokens, return_counts=True), strict=True)
-    return sum(int(count) for tokens, count in lengths if not has(place, int(tokens)))
+    return sum(int(count) for tokens, count in lengths if not has_position(place, int(tokens)))
 
 
 def _split(train: StoredStates, settings: ProbeConfig) -> tuple[torch.Tensor, torch.Tensor]:

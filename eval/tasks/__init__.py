@@ -1,1 +1,1 @@
-"""What is asked of an item and how its answer is judged, one module a task."""
+"""What is asked about an item and how its answer is scored; one module per task."""

@@ -1,9 +1,9 @@
-"""Which classes an item is to choose from: drawn by its id alone, so a resumed or split run draws the same.
+"""The candidate classes of an item, drawn by its id alone, so that a resumed or distributed run draws the same.
 
-The authors draw from one stream instead, over a shuffled data set, and seed it anew when they resume, where what is
-done is skipped: other candidates from there on. `stream_indices` are those of a run that was never interrupted,
-whatever is asked here, by how many workers, and how often it is resumed. What a resumed run of theirs drew hangs on the
-item at which it was killed, which nobody knows.
+The authors draw from one random stream over a shuffled data set, and seed it again when they resume, while items that
+are done are skipped: other candidates from there on. `stream_indices` are those of a run that was never interrupted,
+whichever items are evaluated here, by how many workers, and however often resumed. What a resumed run of theirs drew
+depends on the item at which it was killed, which is unknown.
 """
 
 import random
@@ -56,12 +56,12 @@ def candidate_indices(names: Sequence[str], label: str, count: int | None, item_
 def stream_indices(names: Sequence[str], label: str, count: int | None, source_index: SourceIndex | None) -> list[int]:
     """Indices of the candidates that the authors' stream draws for an item, in the order they are shown.
 
-    Raises `RunError` if the index is not known: answers asked under another candidate_draw do not say it.
+    Raises `RunError` if the index is not known: answers under another candidate_draw do not store it.
     """
     if source_index is None:
         raise RunError(
-            "protocol.candidate_draw is stream, and these answers do not say where their items stand in the data set; "
-            "set output to another folder and ask again, or set it to item"
+            "protocol.candidate_draw is stream, and these answers do not store their items' index in the data set; "
+            "set output to another folder and run again, or set it to item"
         )
     first, ordered = _known(tuple(names))
     others = [name for name in ordered if name != label]

@@ -2,9 +2,9 @@
 
     python -m eval.run --config configs/eval/imagenet_open_world.yaml --protocol official
 
-What is asked about (kind, wording, class list, candidates) stays the evaluation's; how it is asked and judged becomes
-the preset's; beside `protocol:`, `dtype:` sets the precision where that is part of it, and `probe:` how linear heads
-are trained. `--set protocol.KEY=VALUE` still refines both, and the hash beside every number says what was used.
+Task, prompt, class list and candidates stay the evaluation's; how questions are asked and answers scored becomes the
+preset's; beside `protocol:`, `dtype:` sets the precision where that is part of it, and `probe:` how linear heads
+are trained. `--set protocol.KEY=VALUE` still refines both, and the hash beside every number identifies the result.
 """
 
 import json

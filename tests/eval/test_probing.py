@@ -246,7 +246,7 @@ def test_a_state_that_fp16_cannot_hold_fails_by_name(tmp_path):
 
     answers = HiddenStatePredictor(Source(), EvalDir(tmp_path)).predict([[7, 8], [7]])
     assert answers[0].scores.endswith(":0")  # place 9 is not there, and not looked at
-    assert answers[1].reason == "its state at place -1 is not finite in fp16"
+    assert answers[1].reason == "its state at position -1 is not finite in fp16"
 
 
 def test_states_serve_the_question_they_were_made_with_alone(write_config, tmp_path, capsys):

@@ -1,15 +1,15 @@
-"""Class names scored by the ids and at the places of the authors' code for BLIP: a fault, kept to be measured.
+"""Class names scored by the ids and at the positions of the authors' code for BLIP: a bug, kept to be measured.
 
-The authors score "Question: ... Answer: A tench" whole, but gather the ids that "tench" has by itself. A byte-level
-tokenizer writes a name without its leading space in other tokens, and often in another number of them, so that the
-last places of the sentence are read for ids that do not stand there:
+The authors run "Question: ... Answer: A tench" through the model, but gather the ids that "tench" has when tokenized
+alone. A byte-level tokenizer gives a name without its leading space other ids, and often another number of them, so
+that the sentence's last positions are read for ids that are not there:
 
     sentence       ... Answer :  A  ▁guinea ▁pig          the name in context: 2 tokens
-    alone                     gu inea ▁pig                by itself: 3
-    read at             after :, after A, after ▁guinea   the last 3 places, the end not counted
+    alone                     gu inea ▁pig                alone: 3 tokens
+    read at             after :, after A, after ▁guinea   the last 3 positions, the end not counted
 
-What is read depends on the whole name's length, so there is no tree: every name is a forward of its own, `GROUP` names
-at a time. For a tokenizer that writes a name alike in both places (SentencePiece's) the scores are those in context.
+Which positions are read depends on the name's length, so names share no prefix tree: each has its own forward, `GROUP`
+at a time. With a tokenizer that gives a name the same ids in both cases (SentencePiece) the scores are the usual ones.
 Tensor shapes: `G` names, `P` tokens of the prompt, `T` of prompt and longest name, `H` hidden size, `V` vocabulary.
 """
 
@@ -29,10 +29,10 @@ GROUP = 32  # names forwarded at a time behind one prompt
 
 
 class MisalignedNames:
-    """Names after `turns`, by the ids they have alone."""
+    """Names after `turns`, by the ids they have when tokenized alone."""
 
     def __init__(self, predictor: TextPredictor, turns: tuple[Turn, ...], names: tuple[str, ...], score_eos: bool):
-        """Cut the names into tokens, in context and alone. Raises `ConfigError` where an end token is asked for."""
+        """Tokenize the names, in context and alone. Raises `ConfigError` with `score_eos`."""
         if score_eos:
             raise ConfigError("protocol.class_ids misaligned scores no end token; set protocol.score_eos=false")
         self.predictor = predictor
@@ -49,24 +49,26 @@ class MisalignedNames:
             ids, _ = self.predictor.padded([prompt])
             embeddings = self.predictor.embeddings(ids, [prompt])  # (1, P, H)
             for start in range(0, len(self.alone), GROUP):
-                for place, values in enumerate(self._group(embeddings, start), start=start):
+                for index, values in enumerate(self._group(embeddings, start), start=start):
                     for result, rule in zip(results, rules, strict=True):
-                        result[row, place] = rule.of_tokens(values).sum()
+                        result[row, index] = rule.of_tokens(values).sum()
         return results
 
     def _group(self, prompt: torch.Tensor, start: int) -> list[Floats]:
         """The log-probabilities of the ids of `GROUP` names from `start` on, behind `prompt` (1, P, H)."""
         inside, alone = self.inside[start : start + GROUP], self.alone[start : start + GROUP]
-        parts = self.predictor.parts
+        language_model = self.predictor.language_model
         longest = max(map(len, inside))
         tokens = torch.tensor([[*name, *name[-1:] * (longest - len(name))] for name in inside], device=prompt.device)
-        whole = torch.cat([prompt.expand(len(inside), -1, -1), parts.words(tokens)], 1)  # (G, T, H)
-        with fast_products(whole):  # what stands behind a shorter name is not seen from before it
-            states = parts.decoder(inputs_embeds=whole, use_cache=False).last_hidden_state
+        whole = torch.cat([prompt.expand(len(inside), -1, -1), language_model.words(tokens)], 1)  # (G, T, H)
+        with fast_products(whole):  # causal: no position before a name's end attends to its padding
+            states = language_model.decoder(inputs_embeds=whole, use_cache=False).last_hidden_state
         found = []
         for row, (own, ids) in enumerate(zip(inside, alone, strict=True)):
             end = prompt.shape[1] + len(own)
-            logits = parts.head(states[row, end - len(ids) - 1 : end - 1]).float().log_softmax(-1)  # (len(ids), V)
+            logits = (
+                language_model.head(states[row, end - len(ids) - 1 : end - 1]).float().log_softmax(-1)
+            )  # (len(ids), V)
             chosen = logits.gather(1, torch.tensor(ids, device=logits.device)[:, None])[:, 0]
             values: Floats = chosen.double().cpu().numpy()
             found.append(values)

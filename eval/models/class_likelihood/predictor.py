@@ -1,4 +1,4 @@
-"""What the runner asks when a protocol scores class names: the same calls as `TextPredictor`, other answers."""
+"""The predictor of task class_likelihood: scores all class names as answers, from the tree or misaligned."""
 
 import time
 from collections.abc import Sequence
@@ -39,7 +39,7 @@ class TreeNames:
     """The names' own tokens in context, by one forward over their tree."""
 
     def __init__(self, predictor: TextPredictor, turns: tuple[Turn, ...], names: tuple[str, ...], score_eos: bool):
-        """Cut the names into tokens."""
+        """Tokenize the names."""
         self.scorer = ClassScorer(predictor)
         self.trie = self.scorer.trie(turns, names, score_eos)
         self.lengths = tuple(map(len, self.trie.paths))
@@ -53,12 +53,12 @@ class TreeNames:
 class ClassLikelihoodPredictor:
     """Scores every class name of each image; the answer's text is the best name by the protocol's rule.
 
-    Where the prior is the mean over all images, which nobody knows yet, that text is the best by the prior without the
-    image; reports use the stored scores.
+    The prior over all images is not known yet, so for it that text is the best name by the prior without the image;
+    reports use the stored scores.
     """
 
     def __init__(self, loaded: LoadedModel, protocol: ProtocolConfig, folder: EvalDir):
-        """Cut the names into tokens, score them without an image, and write the folder's class sheet."""
+        """Tokenize the names, score them without an image, and write the folder's table of classes."""
         self.predictor = TextPredictor(loaded, protocol)
         self.predictor.answer_prefix = self.predictor.style.class_prefix
         self.rule = rule_of(protocol)

@@ -27,7 +27,7 @@ HEAD_ROWS = {"cuda": 1024, "cpu": 256}  # positions whose logits are held at a t
 
 
 class SlotCache:
-    """Keys and values of the prompt with room for nodes behind it; what a decoder's attention calls as its cache."""
+    """Keys and values of the prompt with room for nodes behind it; the cache object of a decoder's attention."""
 
     def __init__(self, prompt: DynamicCache, room: int):
         """Move the prompt's keys (B, h, P, d) into buffers (B, h, P + room, d), layer by layer."""
@@ -44,7 +44,7 @@ class SlotCache:
         return self.length - self.start
 
     def get_seq_length(self, layer_idx: int = 0) -> int:  # noqa: ARG002 - the name is the caller's
-        """Tokens held, as transformers asks for it."""
+        """Number of cached tokens, for transformers."""
         return self.length
 
     def update(
@@ -66,10 +66,10 @@ class SlotCache:
 
     def keep(self, slots: list[int]) -> None:
         """Drop all nodes but those in `slots`, which then are slots 0, 1, 2, ..."""
-        places = torch.tensor(slots, dtype=torch.long, device=self.buffers[0][0].device) + self.start
+        kept = torch.tensor(slots, dtype=torch.long, device=self.buffers[0][0].device) + self.start
         self.length = self.start + len(slots)
         for buffer in (tensor for pair in self.buffers for tensor in pair) if slots else ():
-            buffer[:, :, self.start : self.length] = buffer[:, :, places]
+            buffer[:, :, self.start : self.length] = buffer[:, :, kept]
 
     def rows(self, rows: list[int]) -> "SlotCache":
         """A copy for some of the prompts, without nodes."""

@@ -29,7 +29,7 @@ class TreeScorer:
     """
 
     def __init__(self, tree: TreeForward, group: int = GROUP):
-        """Nothing is forwarded yet."""
+        """`tree` runs the model."""
         self.tree, self.group = tree, group
         self.tokens_forwarded = 0
         self._index: TreeIndex | None = None
@@ -116,10 +116,10 @@ class TreeScorer:
     ) -> None:
         """Write the log-probabilities of children into `results` (B, nodes)."""
         width, device = states.shape[1], states.device
-        where = [(row, place, child) for row, children in enumerate(pairs) for place, child in children]
+        where = [(row, position, child) for row, children in enumerate(pairs) for position, child in children]
         if not where:
             return
-        positions = torch.tensor([row * width + place for row, place, _ in where], device=device)
+        positions = torch.tensor([row * width + position for row, position, _ in where], device=device)
         tokens = torch.tensor([trie.tokens[child] for _, _, child in where], device=device)
         values = self.tree.log_probs(states.flatten(0, 1), positions, tokens)
         results[[row for row, _, _ in where], [child for _, _, child in where]] = values.double().cpu().numpy()

@@ -89,6 +89,6 @@ def test_a_names_tokens_are_those_that_training_supervises(llama, prefix):
         assert llama.tokenizer.decode(ids).strip() == name
 
 
-def test_a_name_that_melts_into_the_prompt_is_refused(llama):
-    with pytest.raises(DataError, match="melts"):
+def test_a_name_that_merges_with_the_prompt_is_refused(llama):
+    with pytest.raises(DataError, match="merges"):
         answer_tokens(llama, QUESTION, "a ", [" tench"])  # three spaces are other tokens than two and one

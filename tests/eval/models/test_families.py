@@ -25,7 +25,7 @@ from data_prep.images import decode_rgb
 from data_prep.sample import Turn
 from eval.models.class_likelihood.scorer import ClassScorer
 from eval.models.generate import TextPredictor
-from eval.models.hidden_states import LanguageModelStates, has
+from eval.models.hidden_states import LanguageModelStates, has_position
 from eval.paper.published import paper_numbers
 from eval.paper.rows import own_row, rows_of_report
 from eval.probing import main as probe
@@ -195,8 +195,8 @@ def test_probed_states_are_the_last_layers_and_a_place_beyond_the_prompt_is_none
         scale = float(states.abs().max())
         for place, ours in zip(config.probe.token_positions, found[number], strict=True):
             length = len(prompt.input_ids)
-            assert has(place, length) == (place == "mean" or -length <= int(place) < length)
-            if not has(place, length):
+            assert has_position(place, length) == (place == "mean" or -length <= int(place) < length)
+            if not has_position(place, length):
                 beyond += 1
                 continue
             expected = states.mean(0) if place == "mean" else states[int(place)]
