@@ -53,14 +53,14 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where questions go, from the environment. `key` never shows in a repr."""
+    """URL and key of the API, from the environment. `key` is never in a repr."""
 
     url: str
     key: str | None = field(repr=False)
 
     @property
     def host(self) -> str:
-        """What may be told of it."""
+        """Host and port: the part of the URL that may be printed."""
         return urlsplit(self.url).netloc
 
     @classmethod
