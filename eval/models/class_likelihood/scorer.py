@@ -28,8 +28,10 @@ class ClassScorer:
     def __init__(self, predictor: TextPredictor):
         """Raises `ConfigError` for an attention kernel or a model that the tree does not fit."""
         self.predictor = predictor
-        parts = predictor.parts
-        self.scorer = TreeScorer(TreeForward(parts.decoder, parts.head, parts.words, parts.config))
+        language_model = predictor.language_model
+        self.scorer = TreeScorer(
+            TreeForward(language_model.decoder, language_model.head, language_model.words, language_model.config)
+        )
         self._tries: dict[object, ClassTrie] = {}
         self._priors: dict[object, tuple[ClassTrie, Floats]] = {}
         self._prompt_tokens = 0
