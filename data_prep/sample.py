@@ -8,6 +8,7 @@ applied in `train.chat.render`. A turn's text may hold the placeholder `<image>`
 """
 
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -82,6 +83,10 @@ class Drop:
     id: str
     reason: str
     file: str | None = None
+
+    def __post_init__(self) -> None:
+        """Leave memory addresses out of the reason: two builds of one source write the same manifest."""
+        object.__setattr__(self, "reason", re.sub(r" at 0x[0-9a-fA-F]+", "", self.reason))
 
 
 @dataclass(frozen=True, slots=True)

@@ -94,7 +94,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def _do(path: Path, nouns: Nouns, arguments: argparse.Namespace) -> bool:
     """Compare or update one list; True if it now agrees with WordNet."""
-    values = json.loads(path.read_text(encoding="utf-8"))
+    values = json.loads(path.read_text(encoding="utf-8-sig"))
     made = with_synonyms(values, nouns)
     if arguments.find:
         for name, synset in zip(values["names"], values["synsets"], strict=True):

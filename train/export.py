@@ -120,7 +120,7 @@ def _write_processor(family: TrainableFamily, base: Path, output: Path, image_mo
     for name in _PROCESSOR_FILES:
         if not (base / name).is_file():
             continue
-        settings = json.loads((base / name).read_text(encoding="utf-8"))
+        settings = json.loads((base / name).read_text(encoding="utf-8-sig"))
         target = settings.get("image_processor", settings if "image_mean" in settings else None)
         if target is not None:
             target.update(family.exported_processor(target, image_mode))
@@ -194,7 +194,7 @@ def _is_export_of(output: Path, checkpoint: Path) -> bool:
     """Whether `output` is whole and made of this very checkpoint."""
     if not (output / RECORD).is_file():
         return False
-    record = json.loads((output / RECORD).read_text(encoding="utf-8"))
+    record = json.loads((output / RECORD).read_text(encoding="utf-8-sig"))
     return not checkpoint.is_dir() or record.get("checkpoint_sha256") == _checkpoint_sha256(checkpoint)
 
 

@@ -114,7 +114,7 @@ def _ground_truth(file: Path, synsets: Path | None, by_key: Mapping[str, int]) -
 
 def _pairs(file: Path, synsets: Path | None, by_key: Mapping[str, int]) -> list[tuple[str, int]]:
     """(image name without suffix, label) of every line."""
-    lines = file.read_text(encoding="utf-8").split("\n")
+    lines = file.read_text(encoding="utf-8-sig").split("\n")
     if file.suffix == ".csv":
         return [(row["ImageId"], by_key[row["PredictionString"].split()[0]]) for row in csv.DictReader(lines)]
     rows = [line.split() for line in lines if line.strip()]

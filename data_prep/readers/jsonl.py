@@ -136,7 +136,7 @@ def read_text(path: Path) -> str:
         raise DataError(f"no file {path}")
     opener = gzip.open if path.suffix == ".gz" else open
     try:
-        with opener(path, "rt", encoding="utf-8") as file:
+        with opener(path, "rt", encoding="utf-8-sig") as file:
             text: str = file.read()
     except UnicodeDecodeError as error:
         raise DataError(f"{path} is not UTF-8: {error}; convert it (iconv -t utf-8)") from error

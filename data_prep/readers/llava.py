@@ -5,33 +5,65 @@ text only. Irregularities in these files, and how they are handled:
 
 - `id` repeats (665K has some twice): our id is the index in the file; theirs is kept in `meta`.
 - wrong extension (OCR-VQA is fetched as .jpg, .png or .gif): a file with the same stem is used.
+- roles, keys and contents in the other usual forms: `data_prep.readers.conversation_dialects`.
+- paths that are not relative, images inside the record: `data_prep.readers.image_values`.
 - several image folders: `image_roots`, a list that is searched in order, or {prefix of the path: folder}.
 - missing files, paths that lead out of their folder, <image> missing or doubled, several images: named drops.
 """
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from configs.errors import DataError
+from configs.errors import ConfigError, DataError
+from data_prep.readers.conversation_dialects import image_of, shown, turns_of, unread_tag
+from data_prep.readers.image_values import ImageFormError, image_value
 from data_prep.readers.jsonl import load_values
 from data_prep.records import LazyRecords, Record
-from data_prep.sample import Drop, Sample, Source, Turn, parse_turns
+from data_prep.sample import IMAGE_PLACEHOLDER, Drop, Sample, Source, Turn
 
 OTHER_SUFFIXES = (".jpg", ".png", ".gif", ".jpeg", ".webp", ".JPG", ".JPEG", ".PNG")
 Roots = Sequence[tuple[str, Path]]
 
 
-def read(path: Path, *, image_roots: dict[str, str] | list[str] | str | None = None) -> Source:
+def read(
+    path: Path,
+    *,
+    image_roots: dict[str, str] | list[str] | str | None = None,
+    image_key: str | None = None,
+    image_forms: str = "relative",
+    missing_placeholder: str = "drop",
+) -> Source:
     """The conversations of the JSON (or JSONL) file `path`, in its order; images lie under `image_roots`.
 
     `image_roots` is a folder, a list of folders, or {prefix: folder} where the longest matching prefix counts and
-    is replaced by the folder; by default the file's own folder.
+    is replaced by the folder; by default the file's own folder. `image_key` names the field of the image (default:
+    image or images). `image_forms` is `relative` (paths below the roots) or `any` (absolute and Windows paths,
+    file: URLs, base64, data URIs, too). `missing_placeholder` says what becomes of a record with an image and
+    without `<image>`: `drop`, or `first`, which puts it before the first question.
     """
+    for name, value, known in (
+        ("image_forms", image_forms, ("relative", "any")),
+        ("missing_placeholder", missing_placeholder, ("drop", "first")),
+    ):
+        if value not in known:
+            raise ConfigError(f"{name} is {value!r}; choose one of: {', '.join(known)}")
     rows = load_values(path)
-    return Source((), LazyRecords(partial(_record, rows, _roots(path, image_roots)), len(rows)))
+    form = _Form(_roots(path, image_roots), image_key, image_forms == "any", missing_placeholder == "first")
+    return Source((), LazyRecords(partial(_record, rows, form), len(rows)))
+
+
+@dataclass(frozen=True, slots=True)
+class _Form:
+    """How records are read: the options of `read`."""
+
+    roots: Roots
+    image_key: str | None
+    any_form: bool
+    placeholder_first: bool
 
 
 def _roots(path: Path, image_roots: Mapping[str, str] | list[str] | str | None) -> Roots:
@@ -49,28 +81,37 @@ def _roots(path: Path, image_roots: Mapping[str, str] | list[str] | str | None) 
     return roots
 
 
-def _record(rows: list[Any], roots: Roots, index: int) -> Record:
+def _record(rows: list[Any], form: _Form, index: int) -> Record:
     number, row = f"{index:07d}", rows[index]
     try:
-        image, turns = row.get("image"), parse_turns(row["conversations"])
-        if not all(isinstance(turn.text, str) for turn in turns):
-            raise TypeError("a turn's value is not a text")
+        if not isinstance(row, Mapping):
+            raise TypeError(f"it is {shown(row)}, not an object")
+        turns, system = turns_of(row)
     except (KeyError, TypeError, AttributeError, DataError) as error:
         return Drop(number, f"malformed record: {type(error).__name__} {error}")
+    try:
+        value = image_of(row, form.image_key)
+        tag = unread_tag(turns) if not any(IMAGE_PLACEHOLDER in turn.text for turn in turns) else None
+        if tag is not None:
+            return Drop(number, f"image by another tag: {tag} is not read; write {IMAGE_PLACEHOLDER} and the key image")
+        image = None if value is None else image_value(value, any_form=form.any_form)
+    except (DataError, ImageFormError) as error:
+        return Drop(number, str(error))
     if turns and turns[0].speaker == "gpt":
         turns = turns[1:]
-    meta = {"llava_id": row.get("id")}
+    meta = {"llava_id": row["id"] if isinstance(row.get("id"), str | int) else None}
+    meta |= {} if system is None else {"system": system}
     if image is None:
         return Sample(id=number, turns=turns, meta=meta)
-    if isinstance(image, list):
-        return Drop(number, f"several images: {len(image)}; a sample has at most one")
-    return _with_image(number, image, turns, roots, meta | {"image": image})
+    if form.placeholder_first and turns and not any(IMAGE_PLACEHOLDER in turn.text for turn in turns):
+        turns = (Turn(turns[0].speaker, f"{IMAGE_PLACEHOLDER}\n{turns[0].text}"), *turns[1:])
+    if not isinstance(image, str):
+        return Sample(id=number, image=image, turns=turns, meta=meta)
+    return _with_image(number, image, turns, form.roots, meta | {"image": image})
 
 
-def _with_image(number: str, image: Any, turns: tuple[Turn, ...], roots: Roots, meta: dict[str, Any]) -> Record:
-    relative = PurePosixPath(str(image))
-    if not isinstance(image, str) or not image or "\0" in image or relative.is_absolute() or ".." in relative.parts:
-        return Drop(number, f"unsafe image path: {image!r} does not stay in its folder")
+def _with_image(number: str, image: str, turns: tuple[Turn, ...], roots: Roots, meta: dict[str, Any]) -> Record:
+    relative = PurePosixPath(image)
     candidates = [
         folder / relative.relative_to(prefix)
         for prefix, folder in roots

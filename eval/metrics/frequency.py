@@ -60,7 +60,7 @@ def read_frequencies(file: Path) -> dict[str, dict[str, int]]:
     Classes that share a name share a count. Raises `DataError` that names the file.
     """
     try:
-        values = json.loads(file.read_text(encoding="utf-8"))
+        values = json.loads(file.read_text(encoding="utf-8-sig"))
         names = values["class_names"]
         return {
             stage: dict(zip(names, map(int, counts["occurrences"]), strict=True))

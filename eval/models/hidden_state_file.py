@@ -67,7 +67,7 @@ class RowWriter:
 def read_row_format(folder: EvalDir) -> RowFormat:
     """What rows in `folder` are like. Raises `RunError` if its file is missing or damaged."""
     try:
-        values = json.loads(folder.features.read_text(encoding="utf-8"))
+        values = json.loads(folder.features.read_text(encoding="utf-8-sig"))
         return RowFormat(tuple(values["positions"]), int(values["size"]))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RunError(f"{folder.features} cannot be read ({error}); delete {folder.root} to extract again") from error

@@ -16,7 +16,7 @@ def is_open_clip(model: str) -> bool:
 def model_type(folder: Path) -> str | None:
     """`model_type` of the config.json in `folder`, None without one."""
     file = folder / "config.json"
-    return json.loads(file.read_text(encoding="utf-8")).get("model_type") if file.is_file() else None
+    return json.loads(file.read_text(encoding="utf-8-sig")).get("model_type") if file.is_file() else None
 
 
 def is_encoder(model: str, folder: Path) -> bool:

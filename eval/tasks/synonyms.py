@@ -22,7 +22,7 @@ def load_synonyms(source: str, classes: str | None = None) -> dict[str, tuple[st
         raise DataError(f"no synonyms {source}: neither a file nor a shipped class list; set protocol.synonyms")
     if path.is_file():
         try:
-            values = json.loads(path.read_text(encoding="utf-8"))
+            values = json.loads(path.read_text(encoding="utf-8-sig"))
             if isinstance(values, dict) and "names" not in values:
                 return {name: _texts(name, names) for name, names in values.items()}
         except ValueError as error:

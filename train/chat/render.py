@@ -240,7 +240,7 @@ def _image_first(question: str) -> str:
 
 def _records(file: Path) -> list[Any]:
     try:
-        records = json.loads(file.read_text(encoding="utf-8"))
+        records = json.loads(file.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
         raise DataError(f"{file} cannot be read as JSON: {error}") from error
     if not isinstance(records, list):

@@ -170,7 +170,7 @@ def processor_settings(folder: Path | None) -> dict[str, Any]:
     for name in ("preprocessor_config.json", "processor_config.json"):
         file = folder / name
         if file.is_file():
-            settings: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+            settings: dict[str, Any] = json.loads(file.read_text(encoding="utf-8-sig"))
             if "image_processor" in settings:
                 return dict(settings["image_processor"])
             if "image_mean" in settings:

@@ -29,7 +29,7 @@ def family_of(folder: Path) -> Family:
     file = folder / "config.json"
     if not file.is_file():
         raise ConfigError(f"{folder} has no config.json; it is not a model folder")
-    config = json.loads(file.read_text(encoding="utf-8"))
+    config = json.loads(file.read_text(encoding="utf-8-sig"))
     model_type = config.get("model_type")
     if model_type not in FAMILIES:
         raise ConfigError(f"{folder} holds a model of type {model_type!r}; supported: {', '.join(FAMILIES)}")

@@ -98,7 +98,7 @@ class Family(ABC):
         if self.fixed_image_tokens is not None:
             return self.fixed_image_tokens
         files = [] if self.folder is None else sorted(self.folder.glob("*processor_config.json"))
-        settings = self.config.to_json_string() + "".join(file.read_text(encoding="utf-8") for file in files)
+        settings = self.config.to_json_string() + "".join(file.read_text(encoding="utf-8-sig") for file in files)
         return hashlib.sha256(settings.encode()).hexdigest()
 
     @abstractmethod

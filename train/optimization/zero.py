@@ -58,7 +58,7 @@ def _read_base(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise ConfigError(f"deepspeed.base: no file {path}")
     try:
-        base = json.loads(path.read_text(encoding="utf-8"))
+        base = json.loads(path.read_text(encoding="utf-8-sig"))
     except ValueError as error:
         raise ConfigError(f"deepspeed.base {path} is not JSON: {error}") from error
     if not isinstance(base, dict):

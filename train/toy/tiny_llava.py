@@ -44,7 +44,7 @@ def join(clip: Path, language: Path, output: Path, *, seed: int) -> LlavaForCond
 def _check(folder: Path, kind: str, advice: str) -> None:
     """Raise `ConfigError` unless `folder` holds a model of that kind."""
     file = folder / "config.json"
-    found = json.loads(file.read_text(encoding="utf-8")).get("model_type") if file.is_file() else None
+    found = json.loads(file.read_text(encoding="utf-8-sig")).get("model_type") if file.is_file() else None
     if found != kind:
         raise ConfigError(f"{folder} holds {f'a {found}' if found else 'no model'}, not a {kind}; {advice}")
 

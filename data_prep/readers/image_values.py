@@ -1,0 +1,71 @@
+r"""What a record says of its image: a path below a root, or another form, which is named.
+
+coco/a.jpg     a path below an image root: always read
+/data/a.jpg  ..\a.jpg  file:///data/a.jpg  data:image/png;base64,...  iVBORw0...     with `image_forms: any`
+https://...    never fetched by a build: download the images first
+"""
+
+import base64
+import binascii
+import re
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from data_prep.readers.conversation_dialects import shown
+
+BASE64 = re.compile(r"[A-Za-z0-9+/\s]{120,}={0,2}\s*")
+ALLOW = "allow it with the option image_forms: any"
+
+
+class ImageFormError(Exception):
+    """An image value that cannot be read as it is; the text is the reason of a drop."""
+
+
+def image_value(value: Any, *, any_form: bool) -> Path | bytes | str:
+    """A path relative to the image roots (a text), an absolute path, or the image's bytes.
+
+    Raises `ImageFormError` that says what the value is, and what to do.
+    """
+    if isinstance(value, Mapping):
+        inner = value.get("bytes") or value.get("path") or value.get("url")
+        if not isinstance(inner, str):
+            raise ImageFormError(f"image as an object with the keys {', '.join(map(str, value))}: give its path")
+        return image_value(inner, any_form=any_form)
+    if not isinstance(value, str):
+        raise ImageFormError(f"unsafe image path: {shown(value)} is no text")
+    text = value.strip()
+    if re.match(r"(?:https?|s3|gs|ftp)://", text, re.IGNORECASE):
+        raise ImageFormError(f"image behind a URL: {shown(text)}; download the images and give their paths")
+    if text.startswith("data:"):
+        return _decoded(text.partition(",")[2], "a data URI", any_form=any_form)
+    if BASE64.fullmatch(text) and len(text) > 200:
+        return _decoded(text, "base64", any_form=any_form)
+    if text.lower().startswith("file:"):
+        return _elsewhere(unquote(urlsplit(text).path), "a file: URL", any_form=any_form)
+    if re.match(r"[A-Za-z]:[\\/]", text) or ("\\" in text and "/" not in text):
+        if not any_form:
+            raise ImageFormError(f"Windows path: {shown(text)} has backslashes; write it with /, or {ALLOW}")
+        text = text.replace("\\", "/")
+    if text.startswith("/"):
+        return _elsewhere(text, "an absolute path", any_form=any_form)
+    relative = PurePosixPath(text)
+    if not text or "\0" in text or ".." in relative.parts:
+        raise ImageFormError(f"unsafe image path: {shown(value)} does not stay in its folder")
+    return text
+
+
+def _elsewhere(path: str, kind: str, *, any_form: bool) -> Path:
+    if not any_form:
+        raise ImageFormError(f"unsafe image path: {shown(path)} is {kind} and does not stay in its folder; {ALLOW}")
+    return Path(path)
+
+
+def _decoded(text: str, kind: str, *, any_form: bool) -> bytes:
+    if not any_form:
+        raise ImageFormError(f"image as {kind} inside the record ({len(text):,} characters): {ALLOW}")
+    try:
+        return base64.b64decode(re.sub(r"\s", "", text), validate=True)
+    except (binascii.Error, ValueError):
+        raise ImageFormError(f"image as {kind} that does not decode ({len(text):,} characters)") from None
