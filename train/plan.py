@@ -91,7 +91,7 @@ def plan_order(config: RunConfig, sources: SourceSet, world_size: int) -> StepOr
     if config.loss.reduction == "micro_batch":
         raise ConfigError(
             f"loss.reduction micro_batch weighs by what shares a micro-batch, and train.batching {train.batching} "
-            "decides that anew for each world; use reduction token or sample, or batching padded"
+            "decides that again for each world size; use reduction token or sample, or batching padded"
         )
     if train.batching == "packed" and train.token_budget < config.chat.max_length:
         raise ConfigError(

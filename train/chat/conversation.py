@@ -1,4 +1,4 @@
-"""A rendered conversation: token ids and their supervision, grown together; its image expanded, its text coloured."""
+"""A tokenized conversation: token ids and which of them are targets; image expansion, and targets highlighted."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field

@@ -7,13 +7,13 @@ The Vicuna-v1 template, as LLaVA-1.5 was trained (shown on one question; `_` are
 
 Two ways to turn that text into ids, both in use and not equal:
 
-- `llava`: what LLaVA's own code gives. The text is cut at `<image>`, and each piece is tokenised by itself, for LLaMA
+- `llava`: what LLaVA's own code gives. The text is cut at `<image>`, and each piece is tokenized by itself, for LLaMA
   tokenizers as the slow tokenizer of transformers 4.37 does it (`train.chat.llama_ids`): its flag `legacy` decides
   whether the text after `</s>` begins with a word mark of its own. Supervision is LLaVA's too, its miscounts included.
 - `hf`: the whole text in one call, with `<image>` as a special token, as transformers' `LlavaProcessor` does it (the
   paper's zero-shot rows used this).
 
-Other words, for evaluation: `train.chat.templates`.
+Evaluation has more chat templates: `train.chat.templates`.
 
 `python -m train.chat.render --tokenizer DIR --conversations IN.json --output OUT.json --show` renders LLaVA JSON.
 """
@@ -56,14 +56,14 @@ class ChatRenderer:
         if template not in CHAT_TEMPLATES:
             raise ConfigError(f"template is {template!r}; choose one of {', '.join(CHAT_TEMPLATES)}")
         self.tokenizer = tokenizer
-        self.template, self.words = template, CHAT_TEMPLATES[template]
+        self.template_name, self.template = template, CHAT_TEMPLATES[template]
         self.system = SYSTEM_PROMPTS.get(system_prompt, system_prompt)
-        if self.system and not self.words.system:
+        if self.system and not self.template.system:
             raise ConfigError(f"template {template} has no place for a system prompt; set system_prompt to none")
-        self.bos, self.eos = _special_ids(tokenizer, self.words)
+        self.bos, self.eos = _special_ids(tokenizer, self.template)
         self.eos = self.eos if end is None else end
-        self.llama = LlamaIds.of(tokenizer) if self.words.tokenize_per_segment and end is None else None
-        whole = not self.words.tokenize_per_segment and not self.words.image_first
+        self.llama = LlamaIds.of(tokenizer) if self.template.tokenize_per_segment and end is None else None
+        whole = not self.template.tokenize_per_segment and not self.template.image_first
         if whole and IMAGE_PLACEHOLDER not in tokenizer.get_vocab():
             raise ConfigError(
                 f"template {template} needs a tokenizer that knows {IMAGE_PLACEHOLDER}; this one does not: use llava"
@@ -76,11 +76,11 @@ class ChatRenderer:
         (`train.data.collate`), exactly as LLaVA does it. Raises `DataError` for turns that do not alternate.
         """
         rendered, exchanges = TokenizedConversation(), _exchanges(turns)
-        if len(exchanges) > 1 and not self.words.multi_turn:
-            raise DataError(f"template {self.template} has one question, and {len(exchanges)} are asked here")
+        if len(exchanges) > 1 and not self.template.multi_turn:
+            raise DataError(f"template {self.template_name} has one question, and {len(exchanges)} are asked here")
         if self.llama is not None:
             return self._as_llava(exchanges, max_length)
-        if self.words.image_first:
+        if self.template.image_first:
             images = sum(question.count(IMAGE_PLACEHOLDER) for question, _ in exchanges)
             rendered.add([IMAGE_INDEX] * images, [False] * images)
         rendered.add([self.bos], [False])
@@ -89,7 +89,7 @@ class ChatRenderer:
             if answer is None:
                 self._add_text(rendered, head, len(head), first=number == 0)
                 continue
-            head += self.words.assistant
+            head += self.template.assistant
             self._add_text(rendered, f"{head} {answer}", len(head), first=number == 0)
             rendered.add([self.eos], [True])
         if max_length is not None and not rendered.images:
@@ -97,7 +97,7 @@ class ChatRenderer:
         return rendered
 
     def render_question(self, turns: Sequence[Turn], answer_prefix: str = "") -> list[int]:
-        """The same conversation up to the answer that is asked for: ids that end in `ASSISTANT:` (and the prefix).
+        """The same conversation up to the answer to be generated: ids that end in `ASSISTANT:` and the answer prefix.
 
         The last turn is the human's; what a model continues with is what `render` would supervise.
         """
@@ -116,15 +116,17 @@ class ChatRenderer:
 
     def question_text(self, turns: Sequence[Turn], answer_prefix: str = "") -> str:
         """The text of a single question up to its answer, the image left out: what a Q-Former reads of it."""
-        question = self._head(turns[-1].text.replace(IMAGE_PLACEHOLDER, "").strip(), first=True) + self.words.assistant
+        question = (
+            self._head(turns[-1].text.replace(IMAGE_PLACEHOLDER, "").strip(), first=True) + self.template.assistant
+        )
         return f"{question} {answer_prefix}" if answer_prefix else question
 
     def _head(self, question: str, *, first: bool) -> str:
         """The text before the assistant's: the system prompt opens the first question."""
-        if self.words.image_first:
+        if self.template.image_first:
             question = question.replace(IMAGE_PLACEHOLDER, "").strip() if IMAGE_PLACEHOLDER in question else question
-        opening = f"{self.system} {self.words.human}" if self.system and first else self.words.human
-        return f"{opening}{_image_first(question)}{self.words.human_end}"
+        opening = f"{self.system} {self.template.human}" if self.system and first else self.template.human
+        return f"{opening}{_image_first(question)}{self.template.human_end}"
 
     def _as_llava(self, exchanges: Sequence[tuple[str, str | None]], max_length: int | None) -> TokenizedConversation:
         """Ids and supervision of LLaVA's own code for a LLaMA tokenizer (`train.chat.llama_ids`)."""
@@ -134,7 +136,7 @@ class ChatRenderer:
         limit = max_length or sys.maxsize
         if IMAGE_PLACEHOLDER not in text:
             del ids[limit:]
-        separator = f"{self.words.human_end}{self.words.assistant} "
+        separator = f"{self.template.human_end}{self.template.assistant} "
         lengths: list[tuple[int, int] | None] = []
         for part in text.split(END):
             if not part:
@@ -156,12 +158,12 @@ class ChatRenderer:
         for number, (question, answer) in enumerate(exchanges):
             text += self._head(question, first=number == 0)
             if answer is not None:
-                text += f"{self.words.assistant} {answer}{end}"
+                text += f"{self.template.assistant} {answer}{end}"
             self._refuse_end(question if answer is None else f"{question} {answer}")
         return text
 
     def _llava_ids(self, text: str) -> list[int]:
-        """Ids of a text whose images stand for themselves; each part between them is tokenised alone."""
+        """Ids of a text whose images stand for themselves; each part between them is tokenized alone."""
         assert self.llama is not None
         ids: list[int] = []
         for number, part in enumerate(text.split(IMAGE_PLACEHOLDER)):
@@ -175,7 +177,7 @@ class ChatRenderer:
 
     def _add_text(self, rendered: TokenizedConversation, text: str, answer_from: int, *, first: bool) -> None:
         self._refuse_end(text)
-        if not self.words.tokenize_per_segment:
+        if not self.template.tokenize_per_segment:
             self._add_piece(rendered, text, answer_from, first=first)
             return
         start = 0
@@ -186,24 +188,24 @@ class ChatRenderer:
             start += len(part) + len(IMAGE_PLACEHOLDER)
 
     def _add_piece(self, rendered: TokenizedConversation, text: str, answer_from: int, *, first: bool) -> None:
-        """Tokenise a piece, whose characters from `answer_from` on are the assistant's.
+        """Tokenize a piece, whose characters from `answer_from` on are the assistant's.
 
-        Not `first` means it continues a text after a special token (not `cut`).
+        Not `first` means it continues a text after a special token (not `tokenize_per_segment`).
         """
         skip = 0
         if not first:  # let the tokenizer see the `</s>` it follows, then take the ids after it
             text, answer_from, skip = END + text, answer_from + len(END), 1
         encoded = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
         ids, offsets = encoded["input_ids"][skip:], encoded["offset_mapping"][skip:]
-        if not self.words.tokenize_per_segment and not self.words.image_first:
+        if not self.template.tokenize_per_segment and not self.template.image_first:
             image_id = self.tokenizer.convert_tokens_to_ids(IMAGE_PLACEHOLDER)
             ids = [IMAGE_INDEX if token == image_id else token for token in ids]
         rendered.add(ids, [start >= answer_from for start, _ in offsets])
 
 
-def _special_ids(tokenizer: PreTrainedTokenizerBase, words: ChatTemplate) -> tuple[int, int]:
-    """Ids of `<s>` and `</s>`; for BLIP's markups, what the tokenizer itself puts before a text, and its end token."""
-    if words.image_first:
+def _special_ids(tokenizer: PreTrainedTokenizerBase, template: ChatTemplate) -> tuple[int, int]:
+    """Ids of `<s>` and `</s>`; for BLIP's templates, the id the tokenizer puts before a text, and its end token."""
+    if template.image_first:
         begin = [*tokenizer("", verbose=False)["input_ids"], tokenizer.bos_token_id][0]  # InstructBLIP's differ
         if begin is None or tokenizer.eos_token_id is None:
             raise ConfigError("the tokenizer names no bos_token or eos_token; name both in tokenizer_config.json")

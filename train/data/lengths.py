@@ -3,8 +3,8 @@
     SHARDS/SOURCE/lengths-3f9c….npy      one row a sample: tokens, supervised tokens
 
 The name holds a fingerprint of everything the counts depend on, so a file is either right or not found. Counting reads
-the records only, no image, and finds the samples that training would refuse. Packing deals by these lengths and the dry
-run adds them up.
+the records only, no image (its size where the family needs that), and finds the samples that training would refuse.
+Packing partitions by these lengths, and the dry run adds them up.
 
     counts = token_counts(sources, recipe, make_encoder)      # (samples of all sources,), see COUNTS
     counts["tokens"][position]
@@ -111,7 +111,7 @@ def _write(file: Path, counts: Counts) -> None:
         with atomic_file(file) as stream:
             np.save(stream, counts)
     except OSError as error:
-        print(f"{file} cannot be written ({error.strerror}): tokens are counted anew next time", file=sys.stderr)
+        print(f"{file} cannot be written ({error.strerror}): tokens are counted again next time", file=sys.stderr)
 
 
 def _count(sources: SourceSet, number: int, encoder: Encoder) -> Counts:

@@ -1,4 +1,4 @@
-"""Reading in the order of training: worker processes read ahead, micro-batches come out as they were dealt."""
+"""Reading in the order of training: worker processes read ahead, micro-batches come out as they were partitioned."""
 
 import ctypes
 import signal

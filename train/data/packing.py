@@ -1,9 +1,9 @@
-"""A global batch dealt to ranks and micro-batches: which rank runs what, and together with what.
+"""Partition of a global batch into ranks and micro-batches: which rank runs which samples in one forward.
 
 The samples of an optimizer step are given (`train.data.order`); nothing here adds, drops or moves one to another step.
-Every rank computes the whole deal from the same numbers and takes its own share, so ranks need not talk.
+Every rank computes the whole partition from the same numbers and takes its own part, so ranks exchange nothing.
 
-    padded    one by one, `micro_batch` at a time, padded to the longest of them
+    padded    round robin, `micro_batch` at a time, padded to the longest of them
     grouped   the same, after sorting the global batch by length: neighbours need little padding
     packed    laid end to end without padding, at most `token_budget` tokens at a time; ranks get equal sums
 
@@ -29,7 +29,7 @@ Lengths = np.ndarray[Any, np.dtype[np.uint32]]
 
 
 def rank_micro_batches(batch: Sequence[int], rank: int, plan: BatchPlan) -> MicroBatches:
-    """Rank `rank`'s micro-batches of a global batch, dealt one by one.
+    """Rank `rank`'s micro-batches of a global batch, assigned round robin.
 
     Sample k of the batch goes to rank k mod world, so padding at the end is spread evenly.
     """
@@ -47,9 +47,9 @@ def grouped_micro_batches(batch: Sequence[int], tokens: Sequence[int], plan: Bat
     shares: list[MicroBatches] = [[] for _ in range(plan.world)]
     size = plan.micro_batch
     for turn, start in enumerate(range(0, len(batch), size * plan.world)):
-        for place in range(plan.world):
-            rank = place if turn % 2 == 0 else plan.world - 1 - place
-            first = start + place * size
+        for index in range(plan.world):
+            rank = index if turn % 2 == 0 else plan.world - 1 - index
+            first = start + index * size
             shares[rank].append([batch[k] for k in longest_first[first : first + size]])
     return shares
 
@@ -59,7 +59,7 @@ def packed_micro_batches(batch: Sequence[int], tokens: Sequence[int], world: int
 
     A sample longer than `budget` would be a micro-batch of its own.
     """
-    shares: list[list[int]] = [[] for _ in range(world)]  # places in the batch, the longest first
+    shares: list[list[int]] = [[] for _ in range(world)]  # indices into the batch, the longest first
     loads = [(0, rank) for rank in range(world)]  # a heap: fewest tokens first, then the lowest rank
     for k in sorted((k for k in range(len(batch)) if batch[k] != PADDING), key=lambda k: (-tokens[k], k)):
         load, rank = loads[0]
@@ -67,11 +67,11 @@ def packed_micro_batches(batch: Sequence[int], tokens: Sequence[int], world: int
         shares[rank].append(k)
     binned = [_bins(share, tokens, budget) for share in shares]
     count = max(map(len, binned))
-    return [[[batch[k] for k in places] for places in bins] + [[PADDING]] * (count - len(bins)) for bins in binned]
+    return [[[batch[k] for k in indices] for indices in bins] + [[PADDING]] * (count - len(bins)) for bins in binned]
 
 
 def _bins(share: Sequence[int], tokens: Sequence[int], budget: int) -> list[list[int]]:
-    """First fit: each place of `share` (the longest first) goes to the first bin with room for it."""
+    """First fit: each index of `share` (the longest first) goes to the first bin with room for it."""
     bins: list[list[int]] = []
     room: list[int] = []
     for k in share:
@@ -86,7 +86,7 @@ def _bins(share: Sequence[int], tokens: Sequence[int], budget: int) -> list[list
 
 @dataclass(frozen=True, eq=False)
 class BatchPartitioner:
-    """The rule by which a global batch is dealt. `grouped` and `packed` need `lengths`."""
+    """Splits a global batch by `train.batching`. `grouped` and `packed` need `lengths`."""
 
     plan: BatchPlan
     batching: str = "padded"

@@ -73,7 +73,7 @@ class SourceSet:
 
 
 class PositionSet(Dataset[E]):
-    """Something for every position of some sources. Nothing is read before it is asked for."""
+    """A dataset with an item for every position of the sources, read on access."""
 
     def __init__(self, sources: SourceSet):
         self.sources = sources

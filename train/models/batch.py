@@ -59,7 +59,7 @@ class Batch:
 def attention_arguments(batch: Batch, kernel: str, dtype: torch.dtype) -> dict[str, torch.Tensor | None]:
     """What the decoder needs so that each conversation sees itself only, as if it were alone.
 
-    transformers recognises packed conversations by positions that start anew, but only without a mask; its flash
+    transformers recognises packed conversations by positions that start at 0 again, but only without a mask; its flash
     attention then runs each by itself. The other kernels take an additive mask (1, 1, T, T) as it is.
     """
     if not batch.packed:

@@ -28,10 +28,12 @@ def take_language(model: Any, family: Family, folder: Path) -> str:
         if family.part_of(name) != "language":
             continue
         other = found.get(name)
-        told = "no such weight" if other is None else f"{tuple(other.shape)} for {tuple(parameter.shape)}"
+        problem = "no such weight" if other is None else f"{tuple(other.shape)} for {tuple(parameter.shape)}"
         rows = len(parameter) if other is None or not any(parameter is weight for weight in words) else len(other)
         if other is None or rows > len(parameter) or other.shape != (rows, *parameter.shape[1:]):
-            raise RunError(f"{folder} has {told}: {name}; --lora-onto takes a language model of the base's own shape")
+            raise RunError(
+                f"{folder} has {problem}: {name}; --lora-onto takes a language model of the base's own shape"
+            )
         parameter.data[:rows].copy_(other)
     return model_identity(folder)
 

@@ -37,7 +37,7 @@ class LoadedModel:
 def resolve_folder(place: str, revision: str | None = None) -> Path:
     """The local folder of a model: `place` itself, or the hub's snapshot of it.
 
-    Raises `ConfigError` if `place` is neither a folder nor a hub id that can be had.
+    Raises `ConfigError` if `place` is neither a folder nor a hub id that can be downloaded.
     """
     folder = Path(place)
     if folder.is_dir():
@@ -51,7 +51,9 @@ def resolve_folder(place: str, revision: str | None = None) -> Path:
         return Path(snapshot_download(place, revision=revision, allow_patterns=list(MODEL_FILES)))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
-        raise ConfigError(f"{place} is not a folder here, and the hub did not give it: {reason}") from error
+        raise ConfigError(
+            f"{place} is not a folder here, and could not be downloaded from the hub: {reason}"
+        ) from error
 
 
 def resolve_attention(choice: str, device: str, dtype: str = "bf16") -> str:
@@ -102,7 +104,7 @@ def load_model(place: str, revision: str | None, dtype: str, attention: str, dev
 
 
 def _attention_of(family: Family, choice: str, device: str, dtype: str) -> str:
-    """The kernel, where the family has it. Raises `ConfigError` if it was asked for by name and is not there."""
+    """The kernel, where the family has it. Raises `ConfigError` if it is set by name and missing."""
     kernel = resolve_attention(choice, device, dtype)
     if kernel != "flash_attention_2" or family.flash_attention:
         return kernel
