@@ -54,7 +54,7 @@ def test_every_name_has_the_scores_of_the_authors_loop(predictor, families, pict
     names = MisalignedNames(predictor, TURNS, NAMES, score_eos=False)
     prompts = [predictor.prompt(TURNS, picture(number)) for number in (1, 2)]
     logs, literal = names.sums(prompts, [LOG, LITERAL])
-    queries = prompts[0].input_ids.count(int(predictor.config.image_token_id))
+    queries = prompts[0].input_ids.count(predictor.family.image_token_id)
     for row, prompt in enumerate(prompts):
         pixels = predictor.images.pixels.normalize(torch.from_numpy(prompt.image.arrays["pixels"])[None])
         expected = authors_loop(families["blip-2"], pixels, queries)
