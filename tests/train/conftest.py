@@ -35,7 +35,7 @@ checkpoint: {{every: 4}}
 
 
 @dataclass(frozen=True)
-class Workshop:
+class TrainingSetup:
     """A folder with `base` and built shards, and a maker of run configs in it."""
 
     root: Path
@@ -57,8 +57,8 @@ class Workshop:
 
 
 @pytest.fixture(scope="session")
-def workshop(tmp_path_factory: pytest.TempPathFactory) -> Workshop:
-    made = Workshop(tmp_path_factory.mktemp("workshop"))
+def training_setup(tmp_path_factory: pytest.TempPathFactory) -> TrainingSetup:
+    made = TrainingSetup(tmp_path_factory.mktemp("training_setup"))
     write_random_base(made.root / "base", "tiny", WORDS)
     build.main(["--config", str(made.config_file("build"))])
     return made

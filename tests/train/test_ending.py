@@ -32,13 +32,13 @@ def write_checkpoint(run: RunDir, step: int, identity: str) -> None:
 
 
 @pytest.fixture
-def trainer(workshop, tmp_path):
+def trainer(training_setup, tmp_path):
     """As far as the end of a run of 8 steps, with checkpoints of steps 4 and 8, needs one."""
     run = RunDir(tmp_path / "run")
-    identity = model_identity(workshop.root / "base")
+    identity = model_identity(training_setup.root / "base")
     for step in (4, 8):
         write_checkpoint(run, step, identity)
-    run.config.write_text(to_yaml(workshop.config("ending")))
+    run.config.write_text(to_yaml(training_setup.config("ending")))
     plan = SimpleNamespace(run=run, length=SimpleNamespace(total_steps=8))
     return SimpleNamespace(plan=plan, progress=Progress())
 

@@ -11,19 +11,19 @@ from train.checkpoints.reading import open_checkpoint
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def ruined_run(workshop, deepspeed, action: str) -> tuple[subprocess.CompletedProcess[str], RunDir, list[Any]]:
+def ruined_run(training_setup, deepspeed, action: str) -> tuple[subprocess.CompletedProcess[str], RunDir, list[Any]]:
     """Two ranks whose weights overflow in step 2, the first of a rate above 0: every loss after that is NaN."""
     name = f"ruined-{action}"
     settings = {"monitor__action": action, "monitor__max_skips": 2, "monitor__max_rollbacks": 1}
-    arguments = workshop.arguments(name, **settings, optim__lr_projector=1e30, train__heldout="[]")
+    arguments = training_setup.arguments(name, **settings, optim__lr_projector=1e30, train__heldout="[]")
     command = deepspeed("train/finetune.py", *arguments)
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
-    run = RunDir(workshop.root / "runs" / name)
+    run = RunDir(training_setup.root / "runs" / name)
     return done, run, [json.loads(line) for line in run.events.read_text().splitlines()]
 
 
-def test_stop_ends_the_run_with_code_3_after_too_many_skips(workshop, deepspeed):
-    done, run, events = ruined_run(workshop, deepspeed, "stop")
+def test_stop_ends_the_run_with_code_3_after_too_many_skips(training_setup, deepspeed):
+    done, run, events = ruined_run(training_setup, deepspeed, "stop")
     assert done.returncode == 3, done.stderr[-3000:]
     assert "stopped by the monitor after step 5: 3 steps in a row were skipped" in done.stderr
     assert [event["step"] for event in events if event["kind"] == "skipped"] == [3, 4, 5]
@@ -31,8 +31,8 @@ def test_stop_ends_the_run_with_code_3_after_too_many_skips(workshop, deepspeed)
     assert not run.export.exists()
 
 
-def test_a_spent_budget_ends_the_run_with_code_3_and_leaves_the_good_checkpoint(workshop, deepspeed):
-    done, run, events = ruined_run(workshop, deepspeed, "rollback")
+def test_a_spent_budget_ends_the_run_with_code_3_and_leaves_the_good_checkpoint(training_setup, deepspeed):
+    done, run, events = ruined_run(training_setup, deepspeed, "rollback")
     assert done.returncode == 3, done.stderr[-3000:]
     assert "monitor.max_rollbacks 1 were used" in done.stderr
     kinds = [event["kind"] for event in events if event["kind"] in ("rolled_back", "skipped", "stopped_by_monitor")]

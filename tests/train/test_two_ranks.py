@@ -1,4 +1,4 @@
-"""Real DeepSpeed on two real ranks: one launch, many claims (see two_ranks.py for what the ranks do)."""
+"""Real DeepSpeed on two real ranks: one launch, many claims (see distributed_matrix.py for what the ranks do)."""
 
 import functools
 import json
@@ -17,13 +17,13 @@ from train.models.loss_module import LossModule
 from train.models.param_groups import choose_trainable
 from train.plan import RunPlan, make_plan
 
-SCRIPT = Path(__file__).with_name("two_ranks.py")
+SCRIPT = Path(__file__).with_name("distributed_matrix.py")
 
 
 @pytest.fixture(scope="module")
-def results(workshop, deepspeed, tmp_path_factory) -> dict[str, Any]:
+def results(training_setup, deepspeed, tmp_path_factory) -> dict[str, Any]:
     output = tmp_path_factory.mktemp("ranks") / "results.json"
-    command = deepspeed(SCRIPT, workshop.config_file("two_ranks"), output)
+    command = deepspeed(SCRIPT, training_setup.config_file("two_ranks"), output)
     done = subprocess.run(command, capture_output=True, text=True, timeout=500)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     return json.loads(output.read_text())
@@ -59,9 +59,9 @@ Reference = tuple[list[tuple[float, float]], dict[str, torch.Tensor]]  # losses 
 
 
 @pytest.fixture(scope="module")
-def reference(workshop, results) -> Callable[[str], Reference]:
+def reference(training_setup, results) -> Callable[[str], Reference]:
     """What plain PyTorch makes of a reduction, each worked out once."""
-    plan = make_plan(workshop.config("two_ranks"), 1, "cpu")
+    plan = make_plan(training_setup.config("two_ranks"), 1, "cpu")
     return functools.cache(lambda reduction: plain_steps(plan, results["lopsided"], reduction))
 
 

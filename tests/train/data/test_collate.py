@@ -16,8 +16,8 @@ from train.plan import make_plan
 
 
 @pytest.fixture(scope="module")
-def plan(workshop):
-    return make_plan(workshop.config("batches"), 2, "cpu")
+def plan(training_setup):
+    return make_plan(training_setup.config("batches"), 2, "cpu")
 
 
 def test_positions_number_all_sources_in_a_row(plan):
@@ -28,9 +28,9 @@ def test_positions_number_all_sources_in_a_row(plan):
     assert sources.sample(sources.sizes[0]).id.startswith("talk/")
 
 
-def test_missing_shards_name_the_command_that_makes_them(workshop):
+def test_missing_shards_name_the_command_that_makes_them(training_setup):
     with pytest.raises(DataError, match=r"python -m data_prep\.build"):
-        SourceSet(workshop.root / "shards", ["nowhere"])
+        SourceSet(training_setup.root / "shards", ["nowhere"])
 
 
 def test_a_batch_is_padded_on_the_right_and_its_pixels_are_uint8(plan):

@@ -15,10 +15,10 @@ from train.plan import make_plan
 
 
 @pytest.fixture
-def plan(workshop, tmp_path):
+def plan(training_setup, tmp_path):
     """A plan on a copy of the shards, none of them counted."""
-    shutil.copytree(workshop.root / "shards", tmp_path / "shards", ignore=shutil.ignore_patterns("lengths-*"))
-    return make_plan(workshop.config("lengths", f"data.shards={tmp_path / 'shards'}"), 2, "cpu")
+    shutil.copytree(training_setup.root / "shards", tmp_path / "shards", ignore=shutil.ignore_patterns("lengths-*"))
+    return make_plan(training_setup.config("lengths", f"data.shards={tmp_path / 'shards'}"), 2, "cpu")
 
 
 def recipe_of(plan) -> Recipe:

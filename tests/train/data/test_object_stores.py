@@ -103,8 +103,8 @@ def read_in_order(config, data: DataConfig, workers: int, steps: int = 6) -> lis
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # the servers are threads, and workers are forked
-def test_training_reads_the_same_samples_from_a_store_as_from_a_disk(store, workshop, tmp_path):
-    config = workshop.config()
+def test_training_reads_the_same_samples_from_a_store_as_from_a_disk(store, training_setup, tmp_path):
+    config = training_setup.config()
     for name in config.train.sources:
         for file in (Path(config.data.shards) / name).iterdir():
             store.put(file, f"shards/{name}/{file.name}")
@@ -116,8 +116,8 @@ def test_training_reads_the_same_samples_from_a_store_as_from_a_disk(store, work
     assert read_in_order(config, data, 0) == expected
 
 
-def test_tars_in_a_store_are_adopted_where_they_lie(store, workshop, tmp_path):
-    shards = ShardSet.open(Path(workshop.config().data.shards) / "pictures")
+def test_tars_in_a_store_are_adopted_where_they_lie(store, training_setup, tmp_path):
+    shards = ShardSet.open(Path(training_setup.config().data.shards) / "pictures")
     for number, entry in enumerate(shards.manifest.shards):
         store.put(shards.folder / entry.name, f"tars/{number}.tar")
     last = len(shards.manifest.shards) - 1

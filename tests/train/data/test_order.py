@@ -137,18 +137,18 @@ def test_by_default_batches_of_imagenet_in_the_order_of_its_folders_hold_many_cl
     assert min(found) > 200, "of 256 independent draws 226 differ"
 
 
-def test_the_dry_run_tells_of_blocks_of_few_classes_and_of_a_cache_too_small_for_a_block(workshop, tmp_path):
+def test_the_dry_run_tells_of_blocks_of_few_classes_and_of_a_cache_too_small_for_a_block(training_setup, tmp_path):
     def shuffled(*overrides: str) -> str:
         (line,) = [
             line
-            for line in preview(make_plan(workshop.config("dry", *overrides), 1, "cpu"), 0).splitlines()
+            for line in preview(make_plan(training_setup.config("dry", *overrides), 1, "cpu"), 0).splitlines()
             if line.startswith("shuffled ")
         ]
         return line
 
     assert shuffled().endswith("classes)")
     assert "few classes each: raise train.shuffle_block" in shuffled("train.shuffle_block=4")
-    there = (f"data.shards=file://{workshop.root}/shards", f"data.cache_dir={tmp_path}")
+    there = (f"data.shards=file://{training_setup.root}/shards", f"data.cache_dir={tmp_path}")
     assert shuffled(*there).endswith("classes)")
     small = (*there, "data.cache_gib=1.0e-5")
     assert "through a cache of 0: raise data.cache_gib, or set train.shuffle_block to" in shuffled(*small)
@@ -172,23 +172,32 @@ def test_skipped_ranges_shift_the_data_but_not_the_optimizer_step():
     ("weights", "complaint"),
     [("{nobody: 2}", "'nobody', which is not in train.sources"), ("{talk: 0}", "the weight of 'talk' is 0")],
 )
-def test_impossible_weights_are_refused(workshop, weights, complaint):
+def test_impossible_weights_are_refused(training_setup, weights, complaint):
     with pytest.raises(ConfigError, match=complaint):
-        workshop.config("weights", f"train.weights={weights}")
+        training_setup.config("weights", f"train.weights={weights}")
 
 
-def printed(workshop, *arguments: str) -> dict:
-    command = [sys.executable, "-m", "train.tools.order", "--config", str(workshop.config_file("order")), "--json"]
+def printed(training_setup, *arguments: str) -> dict:
+    command = [
+        sys.executable,
+        "-m",
+        "train.tools.order",
+        "--config",
+        str(training_setup.config_file("order")),
+        "--json",
+    ]
     done = subprocess.run([*command, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
 
 @pytest.mark.parametrize("batching", ["padded", "packed"])
-def test_the_command_prints_what_training_reads(workshop, batching):
+def test_the_command_prints_what_training_reads(training_setup, batching):
     chosen = f"train.batching={batching}"
-    plan = make_plan(workshop.config("order", chosen), 2, "cpu")
-    shown = printed(workshop, "--world", "2", "--workers", "1", "--epoch", "1", "--from-step", "3", "--set", chosen)
+    plan = make_plan(training_setup.config("order", chosen), 2, "cpu")
+    shown = printed(
+        training_setup, "--world", "2", "--workers", "1", "--epoch", "1", "--from-step", "3", "--set", chosen
+    )
     assert list(shown) == ["epoch", "steps"]
     assert [step["step"] for step in shown["steps"]] == list(range(3, plan.length.steps_per_epoch))
     for rank in range(2):
@@ -197,8 +206,8 @@ def test_the_command_prints_what_training_reads(workshop, batching):
             assert step["ranks"][rank] == [name for batch in next(steps) for name in batch.ids if name]
 
 
-def test_the_command_refuses_a_step_beyond_the_epoch(workshop):
-    command = [sys.executable, "-m", "train.tools.order", "--config", str(workshop.config_file("order"))]
+def test_the_command_refuses_a_step_beyond_the_epoch(training_setup):
+    command = [sys.executable, "-m", "train.tools.order", "--config", str(training_setup.config_file("order"))]
     done = subprocess.run([*command, "--from-step", "999"], cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert done.returncode == 2
     assert "--from-step 999 is beyond the epoch's" in done.stderr

@@ -71,8 +71,8 @@ def test_grouping_pads_less_than_dealing_one_by_one():
 
 
 @pytest.fixture(scope="module")
-def plan(workshop):
-    return make_plan(workshop.config("packing"), 1, "cpu")
+def plan(training_setup):
+    return make_plan(training_setup.config("packing"), 1, "cpu")
 
 
 def module_of(plan, mode: str, attention: str) -> tuple[LossModule, dict[str, torch.Tensor]]:
@@ -156,8 +156,8 @@ def test_a_packed_batch_knows_its_conversations(plan):
     assert torch.equal(packed.images.tensors["pixels"], padded.images.tensors["pixels"])
 
 
-def test_training_batches_follow_the_plan(workshop):
-    plan = make_plan(workshop.config("packed", "train.batching=packed", "train.token_budget=256"), 2, "cpu")
+def test_training_batches_follow_the_plan(training_setup):
+    plan = make_plan(training_setup.config("packed", "train.batching=packed", "train.token_budget=256"), 2, "cpu")
     steps = [plan.training_batches().steps(0, rank, 0) for rank in range(2)]
     seen = []
     for _ in range(3):
@@ -165,7 +165,7 @@ def test_training_batches_follow_the_plan(workshop):
         assert len(ranks[0]) == len(ranks[1])
         assert all(batch.packed and batch.input_ids.shape[1] <= 256 for batches in ranks for batch in batches)
         seen += [name for batches in ranks for batch in batches for name in batch.ids if name]
-    plain = make_plan(workshop.config("packed"), 2, "cpu")
+    plain = make_plan(training_setup.config("packed"), 2, "cpu")
     padded = [plain.training_batches().steps(0, rank, 0) for rank in range(2)]
     expected = [n for _ in range(3) for step in padded for batch in next(step) for n in batch.ids]
     assert sorted(seen) == sorted(expected), "the same samples in the same three steps"
@@ -179,21 +179,21 @@ def test_training_batches_follow_the_plan(workshop):
         (["train.batching=grouped", "loss.reduction=micro_batch"], "use reduction token or sample"),
     ],
 )
-def test_impossible_batching_is_refused(workshop, overrides, complaint):
+def test_impossible_batching_is_refused(training_setup, overrides, complaint):
     with pytest.raises(ConfigError, match=complaint):
-        make_plan(workshop.config("refused", *overrides), 2, "cpu")
+        make_plan(training_setup.config("refused", *overrides), 2, "cpu")
 
 
 def test_padded_batches_are_dealt_one_by_one():
     assert rank_micro_batches(list("abcdefgh"), 1, plan_batches(8, 2, 2, 16)) == [["b", "d"], ["f", "h"]]
 
 
-def test_the_dry_run_says_what_an_epoch_is_and_what_padding_and_text_cost(workshop):
-    kept = preview(make_plan(workshop.config("dry"), 2, "cpu"), 0)
+def test_the_dry_run_says_what_an_epoch_is_and_what_padding_and_text_cost(training_setup):
+    kept = preview(make_plan(training_setup.config("dry"), 2, "cpu"), 0)
     assert "kept, without a gradient in mode projector: 4 samples" in kept
     assert "packed 1.00 for each real one" in kept
     overrides = ["train.text_only=drop", "train.weights.pictures=2.5", "train.batching=packed"]
-    plan = make_plan(workshop.config("dry", *overrides), 2, "cpu")
+    plan = make_plan(training_setup.config("dry", *overrides), 2, "cpu")
     shown = preview(plan, 0)
     assert "left out, which saves 4 samples" in shown
     assert "pictures 2 x 96 + 48 chosen by seed and epoch; talk 1 x 56" in shown

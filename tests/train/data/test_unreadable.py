@@ -25,11 +25,11 @@ ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture
-def damaged(workshop, tmp_path):
+def damaged(training_setup, tmp_path):
     """A config whose first source has one flipped byte in the image of sample 5, and that sample's position."""
-    shutil.copytree(workshop.root / "shards", tmp_path / "shards")
+    shutil.copytree(training_setup.root / "shards", tmp_path / "shards")
     setting = f"data.shards={tmp_path / 'shards'}"
-    plan = make_plan(workshop.config("damaged", setting), 2, "cpu")
+    plan = make_plan(training_setup.config("damaged", setting), 2, "cpu")
     damage(plan.sources.sets[0], [5])
     return setting
 
@@ -45,8 +45,8 @@ def damage(shards: ShardSet, numbers: Iterable[int]) -> None:
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_training_stops_and_names_the_sample(workshop, damaged, workers):
-    batches = make_plan(workshop.config("damaged", damaged), 1, "cpu").training_batches()
+def test_training_stops_and_names_the_sample(training_setup, damaged, workers):
+    batches = make_plan(training_setup.config("damaged", damaged), 1, "cpu").training_batches()
     with pytest.raises(DataError) as caught:
         list(zip(range(19), batches.steps(0, 0, workers), strict=False))
     assert str(caught.value).startswith("rank 0: sample 5 of ")
@@ -54,8 +54,8 @@ def test_training_stops_and_names_the_sample(workshop, damaged, workers):
     assert "\n" not in str(caught.value)
 
 
-def test_by_config_it_is_replaced_by_one_that_weighs_nothing(workshop, damaged):
-    plan = make_plan(workshop.config("damaged", damaged, "train.unreadable=skip"), 1, "cpu")
+def test_by_config_it_is_replaced_by_one_that_weighs_nothing(training_setup, damaged):
+    plan = make_plan(training_setup.config("damaged", damaged, "train.unreadable=skip"), 1, "cpu")
     batch = collate([plan.training_batches().examples[position] for position in (4, 5)], plan.family)
     (unreadable,) = batch.unreadable
     assert (unreadable.source, unreadable.id) == ("pictures", plan.sources.record(5).id)
@@ -73,15 +73,15 @@ class Deadly(PositionSet[str]):
         return self.sources.sample(position).id
 
 
-def test_a_process_that_dies_is_told_with_the_samples_it_read(workshop):
-    plan = make_plan(workshop.config("deadly"), 2, "cpu")
+def test_a_process_that_dies_is_told_with_the_samples_it_read(training_setup):
+    plan = make_plan(training_setup.config("deadly"), 2, "cpu")
     steps = read_steps(plan.order, Deadly(plan.sources), list, 0, 1, workers=1)
     with pytest.raises(DataError, match=r"rank 1: a data-loading process died.*(talk|pictures)/"):
         list(zip(range(19), steps, strict=False))
 
 
-def test_a_process_that_is_killed_does_not_interrupt_a_step_but_stops_the_next_read_with_names(workshop):
-    plan = make_plan(workshop.config("killed", "train.max_steps=100", "train.epochs=100"), 1, "cpu")
+def test_a_process_that_is_killed_does_not_interrupt_a_step_but_stops_the_next_read_with_names(training_setup):
+    plan = make_plan(training_setup.config("killed", "train.max_steps=100", "train.epochs=100"), 1, "cpu")
     steps = plan.training_batches().steps(0, 0, 1)
     next(steps)
     (worker,) = multiprocessing.active_children()
@@ -91,9 +91,9 @@ def test_a_process_that_is_killed_does_not_interrupt_a_step_but_stops_the_next_r
         list(zip(range(1000), steps, strict=False))
 
 
-def test_all_ranks_stop_when_one_meets_it_and_its_name_is_printed(workshop, deepspeed, damaged):
+def test_all_ranks_stop_when_one_meets_it_and_its_name_is_printed(training_setup, deepspeed, damaged):
     name = "damaged"
-    words = deepspeed("train/finetune.py", "--config", workshop.config_file(name), "--set", damaged)
+    words = deepspeed("train/finetune.py", "--config", training_setup.config_file(name), "--set", damaged)
     words += ["--set", "train.max_steps=100"]
     words += ["--set", f"runs_dir={damaged.partition('=')[2]}/../runs", "--set", "train.workers=1"]
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=300)
@@ -101,18 +101,20 @@ def test_all_ranks_stop_when_one_meets_it_and_its_name_is_printed(workshop, deep
     assert "sample 5 of " in done.stdout + done.stderr
 
 
-def test_every_rank_s_unreadable_samples_are_named_in_the_events_also_held_out_ones(workshop, deepspeed, tmp_path):
+def test_every_rank_s_unreadable_samples_are_named_in_the_events_also_held_out_ones(
+    training_setup, deepspeed, tmp_path
+):
     """One event for each sample, from the rank that read it; a held-out one is named at its first measurement only."""
     settings = {"data.shards": tmp_path / "shards", "runs_dir": tmp_path / "runs", "train.unreadable": "skip"}
     settings |= {"train.max_steps": 8, "train.eval_every": 4, "checkpoint.export": "false"}
     overrides = [f"{key}={value}" for key, value in settings.items()]
-    shutil.copytree(workshop.root / "shards", tmp_path / "shards")
-    plan = make_plan(workshop.config("named", *overrides), 2, "cpu")
+    shutil.copytree(training_setup.root / "shards", tmp_path / "shards")
+    plan = make_plan(training_setup.config("named", *overrides), 2, "cpu")
     chosen = HeldOut(ExampleSet(plan.heldout, plan.encoder), 10, plan.config.seed, plan.batches).chosen["unseen"]
     pictures = range(0, 40, 4)
     damage(plan.sources.sets[0], pictures)
     damage(plan.heldout.sets[0], chosen[:4])
-    words = deepspeed("train/finetune.py", "--config", workshop.config_file("named"))
+    words = deepspeed("train/finetune.py", "--config", training_setup.config_file("named"))
     words += [word for override in overrides for word in ("--set", override)]
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-2000:]

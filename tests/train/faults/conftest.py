@@ -1,4 +1,4 @@
-"""Ranks to injure: forked in pairs from one prepared process, with faults that strike where a test says."""
+"""Ranks with injected faults, forked in pairs from one process that has imported everything."""
 
 import json
 import os
@@ -15,7 +15,7 @@ import pytest
 
 from configs.run_dir import RunDir
 
-FORGE = Path(__file__).with_name("forge.py")
+FORK_RANKS = Path(__file__).with_name("fork_ranks.py")
 ROOT = Path(__file__).resolve().parents[3]
 
 
@@ -48,7 +48,7 @@ def session_members(sessions: set[int]) -> list[int]:
 class Ranks:
     """A run of forked ranks."""
 
-    forge: "Forge"
+    rank_forker: "RankForker"
     pids: list[int]
     run: RunDir
     log: Path
@@ -69,7 +69,7 @@ class Ranks:
 
     def ended(self) -> float:
         """Wait until all ranks have ended and what they started as well; seconds that the ranks took."""
-        answer = self.forge.ask({"wait": self.pids, "seconds": PATIENCE})
+        answer = self.rank_forker.ask({"wait": self.pids, "seconds": PATIENCE})
         self.codes = {self.pids.index(int(pid)): code for pid, code in answer["codes"].items()}
         assert len(self.codes) == len(self.pids), f"not ended after {PATIENCE} s: {self.codes}\n{self.text()[-3000:]}"
         wait_until(lambda: not session_members(set(self.pids)), "processes are left behind")
@@ -94,11 +94,11 @@ class Ranks:
 
 
 @dataclass
-class Forge:
+class RankForker:
     """The prepared process, and where its runs go."""
 
     process: "subprocess.Popen[str]"
-    workshop: Any
+    training_setup: Any
     folder: Path
     free_port: Callable[[], int]
     started: list[int] = field(default_factory=list)
@@ -121,20 +121,20 @@ class Forge:
         folder.mkdir(parents=True)
         for number, fault in enumerate(faults):
             fault["reached"], fault["release"] = str(folder / f"reached-{number}"), str(folder / f"release-{number}")
-        argv = [*self.workshop.arguments(name, **settings), *(["--resume", "auto"] if resume else [])]
+        argv = [*self.training_setup.arguments(name, **settings), *(["--resume", "auto"] if resume else [])]
         request = {"argv": argv, "ranks": ranks, "log": str(folder / "log"), "faults": faults, "port": self.free_port()}
         pids = self.ask({**request, "env": environment})["pids"]
         self.started += pids
-        return Ranks(self, pids, RunDir(self.workshop.root / "runs" / name), folder / "log", folder)
+        return Ranks(self, pids, RunDir(self.training_setup.root / "runs" / name), folder / "log", folder)
 
 
 @pytest.fixture(scope="session")
-def forge(workshop, tmp_path_factory, free_port) -> Iterator[Forge]:
+def rank_forker(training_setup, tmp_path_factory, free_port) -> Iterator[RankForker]:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu"}
-    errors = (tmp_path_factory.mktemp("forge") / "stderr").open("w")
+    errors = (tmp_path_factory.mktemp("rank_forker") / "stderr").open("w")
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": errors}
-    process = subprocess.Popen([sys.executable, str(FORGE)], cwd=ROOT, env=environment, text=True, **pipes)
-    made = Forge(process, workshop, tmp_path_factory.mktemp("ranks"), free_port)
+    process = subprocess.Popen([sys.executable, str(FORK_RANKS)], cwd=ROOT, env=environment, text=True, **pipes)
+    made = RankForker(process, training_setup, tmp_path_factory.mktemp("ranks"), free_port)
     assert process.stdout
     answer = process.stdout.readline()
     while answer and not answer.startswith("{"):  # libraries talk while they are imported
@@ -149,9 +149,9 @@ def forge(workshop, tmp_path_factory, free_port) -> Iterator[Forge]:
 
 
 @pytest.fixture(scope="session")
-def straight(forge) -> Ranks:
+def uninterrupted(rank_forker) -> Ranks:
     """The uninterrupted run that resumed ones are compared with: 12 steps, two ranks."""
-    ranks = forge.start("unharmed", ranks=2)
+    ranks = rank_forker.start("unharmed", ranks=2)
     ranks.ended()
     assert ranks.codes == {0: 0, 1: 0}, ranks.text()
     return ranks

@@ -19,7 +19,7 @@ from train.optimization.full_state import ParameterState
 from train.plan import make_plan
 from train.resume import open_run
 
-LOADING = Path(__file__).with_name("loading_ranks.py")
+LOADING = Path(__file__).with_name("load_checkpoint_views.py")
 
 
 def states(step: int) -> list[ParameterState]:
@@ -140,8 +140,8 @@ def test_a_pointer_file_means_nothing(tmp_path, seen, content):
 
 
 @pytest.mark.fault(14, "checkpoint of another format, config, data or split", "refused with the difference")
-def test_what_belongs_to_something_else_is_refused_with_the_difference(workshop, seen):
-    plan = make_plan(workshop.config("other", "loss.reduction=micro_batch"), 2, "cpu")
+def test_what_belongs_to_something_else_is_refused_with_the_difference(training_setup, seen):
+    plan = make_plan(training_setup.config("other", "loss.reduction=micro_batch"), 2, "cpu")
     identity = open_run(plan, resume=False).identity
     write(plan.run, 5, **identity)
     assert open_run(plan, resume=True).step == 5, "it can be accepted"
@@ -152,12 +152,12 @@ def test_what_belongs_to_something_else_is_refused_with_the_difference(workshop,
         ("loss.reduction=token", "loss.reduction 'micro_batch' -> 'token'"),
         ("train.sources=[talk]", "data.pictures"),
     ):
-        changed = make_plan(workshop.config("other", "loss.reduction=micro_batch", override), 2, "cpu")
+        changed = make_plan(training_setup.config("other", "loss.reduction=micro_batch", override), 2, "cpu")
         with pytest.raises(RunError, match="belongs to another run") as refused:
             open_run(changed, resume=True)
         assert words in str(refused.value)
         refusals[override] = words
-    elsewhere = make_plan(workshop.config("other", "loss.reduction=micro_batch"), 4, "cpu")
+    elsewhere = make_plan(training_setup.config("other", "loss.reduction=micro_batch"), 4, "cpu")
     with pytest.raises(RunError, match=r"world_size 2 -> 4.*--accept-change world_size"):
         open_run(elsewhere, resume=True)
     assert open_run(elsewhere, resume=True, accepted=["world_size"]).step == 5
@@ -169,11 +169,11 @@ def test_what_belongs_to_something_else_is_refused_with_the_difference(workshop,
     seen(f"refused: {'; '.join(refusals.values())}; world_size 2 -> 4 (micro_batch mean); another format")
 
 
-def test_another_threshold_is_refused_where_the_monitor_acts_and_accepted_where_it_only_logs(workshop):
+def test_another_threshold_is_refused_where_the_monitor_acts_and_accepted_where_it_only_logs(training_setup):
     for action, name in (("ladder", "acting"), ("log", "logging")):
-        plan = make_plan(workshop.config(name, f"monitor.action={action}"), 1, "cpu")
+        plan = make_plan(training_setup.config(name, f"monitor.action={action}"), 1, "cpu")
         write(plan.run, 5, **open_run(plan, resume=False).identity)
-        changed = make_plan(workshop.config(name, f"monitor.action={action}", "monitor.threshold=6"), 1, "cpu")
+        changed = make_plan(training_setup.config(name, f"monitor.action={action}", "monitor.threshold=6"), 1, "cpu")
         if action == "log":
             assert open_run(changed, resume=True).step == 5
         else:
@@ -181,8 +181,8 @@ def test_another_threshold_is_refused_where_the_monitor_acts_and_accepted_where_
                 open_run(changed, resume=True)
 
 
-def test_checkpoints_that_were_there_and_are_gone_are_no_reason_to_start_from_zero(workshop):
-    plan = make_plan(workshop.config("gone"), 1, "cpu")
+def test_checkpoints_that_were_there_and_are_gone_are_no_reason_to_start_from_zero(training_setup):
+    plan = make_plan(training_setup.config("gone"), 1, "cpu")
     plan.run.root.mkdir(parents=True)
     plan.run.metrics.write_text("")
     assert open_run(plan, resume=True).step == 0, "killed before its first checkpoint"

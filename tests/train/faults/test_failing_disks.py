@@ -23,7 +23,7 @@ from train.plan import make_plan
 from train.resume import claim, open_run
 
 ROOT = Path(__file__).resolve().parents[3]
-FAULTY = ROOT / "tests" / "train" / "sabotaged_ranks.py"
+FAULTY = ROOT / "tests" / "train" / "finetune_with_faults.py"
 
 
 @contextmanager
@@ -42,10 +42,10 @@ def mounted(folder: Path, *options: str) -> Iterator[None]:
 
 
 def start(
-    workshop, name: str, *arguments: str, faults: dict[str, object], **settings: object
+    training_setup, name: str, *arguments: str, faults: dict[str, object], **settings: object
 ) -> "subprocess.Popen[str]":
-    """One rank that trains, with the faults of sabotaged_ranks.py."""
-    words = [sys.executable, str(FAULTY), *workshop.arguments(name, **settings), *arguments]
+    """One rank that trains, with the faults of finetune_with_faults.py."""
+    words = [sys.executable, str(FAULTY), *training_setup.arguments(name, **settings), *arguments]
     environment = {**os.environ, "FAULTS": json.dumps(faults), "OMP_NUM_THREADS": "1"}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
     return subprocess.Popen(words, cwd=ROOT, text=True, env=environment, **pipes)
@@ -78,13 +78,13 @@ def hexes(run: RunDir) -> list[tuple[object, str]]:
 @pytest.mark.fault(
     12, "4 MB tmpfs: full before a save, filled within one, full at the end", "alert, stump gone, goes on"
 )
-def test_a_full_disk_costs_a_checkpoint_and_not_the_run(workshop, seen):
+def test_a_full_disk_costs_a_checkpoint_and_not_the_run(training_setup, seen):
     """Saves at steps 4 (well), 8 (no room), 12 (filled while it is written), 16 (well) and 18, the last (no room)."""
-    run, name = RunDir(workshop.root / "runs" / "full"), "full"
+    run, name = RunDir(training_setup.root / "runs" / "full"), "full"
     settings = {"train__max_steps": 18, "checkpoint__export": "false", "train__deterministic": "true"}
     with mounted(run.checkpoints, "size=4m"):
         faults = {"full": [[6, 9], [-1, 13], [17, 99]], "fill": 12}
-        output = finished(start(workshop, name, faults=faults, **settings), code=2)
+        output = finished(start(training_setup, name, faults=faults, **settings), code=2)
         assert "the last checkpoint, of step 18, could not be written" in output
         told = [(event["kind"], event["step"]) for event in lines(run.events) if event["kind"].startswith("checkpoint")]
         failed = [("checkpoint_failed", step) for step in (8, 12, 18)]
@@ -101,7 +101,7 @@ def test_a_full_disk_costs_a_checkpoint_and_not_the_run(workshop, seen):
         first = hexes(run)
         assert [step for step, _ in first] == list(range(1, 19)), "training went on to the end"
         (run.checkpoints / "ballast").unlink()
-        finished(start(workshop, name, "--resume", "auto", faults={}, **settings), code=0)
+        finished(start(training_setup, name, "--resume", "auto", faults={}, **settings), code=0)
         assert hexes(run) == first
         assert steps_present(run) == [4, 16, 18]
     assert any(event["kind"] == "deterministic" for event in lines(run.events))
@@ -110,8 +110,8 @@ def test_a_full_disk_costs_a_checkpoint_and_not_the_run(workshop, seen):
 
 @pytest.mark.fault(13, "read-only folder, and a quota of 512 KiB, at start", "refused before training")
 @pytest.mark.parametrize(("option", "words"), [("ro", "Read-only file system"), ("size=512k", "No space left")])
-def test_a_place_that_cannot_be_written_is_refused_before_training(workshop, seen, option, words):
-    plan = make_plan(workshop.config("unwritable"), 1, "cpu")
+def test_a_place_that_cannot_be_written_is_refused_before_training(training_setup, seen, option, words):
+    plan = make_plan(training_setup.config("unwritable"), 1, "cpu")
     with mounted(plan.run.checkpoints, option):
         with pytest.raises(RunError, match=f"cannot write checkpoints to .*{words}") as refused:
             open_run(plan, resume=False)
@@ -120,20 +120,20 @@ def test_a_place_that_cannot_be_written_is_refused_before_training(workshop, see
     seen(f"refused: {words}")
 
 
-def test_a_file_of_the_run_that_cannot_be_opened_is_one_line_and_no_traceback(workshop):
-    run = RunDir(workshop.root / "runs" / "in-the-way")
+def test_a_file_of_the_run_that_cannot_be_opened_is_one_line_and_no_traceback(training_setup):
+    run = RunDir(training_setup.root / "runs" / "in-the-way")
     run.metrics.mkdir(parents=True)
-    output = finished(start(workshop, "in-the-way", faults={}), code=2)
+    output = finished(start(training_setup, "in-the-way", faults={}), code=2)
     assert f"error: [Errno 21] Is a directory: '{run.metrics}'" in output
     assert "Traceback" not in output
 
 
 @pytest.mark.fault(19, "SIGTERM, and SIGKILL while the save it asks for is not done", "old checkpoint valid")
-def test_a_save_longer_than_the_grace_leaves_the_old_checkpoint(workshop, seen):
+def test_a_save_longer_than_the_grace_leaves_the_old_checkpoint(training_setup, seen):
     """The save that the signal asks for waits for ever in the fsync of its second file: a disk that hangs."""
-    run = RunDir(workshop.root / "runs" / "grace")
+    run = RunDir(training_setup.root / "runs" / "grace")
     settings = {"train__max_steps": 3000, "train__epochs": 3000, "checkpoint__every": 20, "train__eval_every": 0}
-    process = start(workshop, "grace", faults={"hang": "optimizer.safetensors"}, **settings)
+    process = start(training_setup, "grace", faults={"hang": "optimizer.safetensors"}, **settings)
     wait_for(
         lambda: steps_present(run) and '"step": 23,' in run.metrics.read_text(), process
     )  # saved, and well past it
@@ -147,7 +147,7 @@ def test_a_save_longer_than_the_grace_leaves_the_old_checkpoint(workshop, seen):
     assert found is not None
     assert 0 < found.step < interrupted
     assert problems == []
-    resumed = start(workshop, "grace", "--resume", "auto", faults={}, **settings)
+    resumed = start(training_setup, "grace", "--resume", "auto", faults={}, **settings)
     wait_for(lambda: newest_checkpoint(run)[0].step > interrupted, resumed)
     resumed.send_signal(signal.SIGTERM)
     finished(resumed, code=0)
@@ -155,11 +155,11 @@ def test_a_save_longer_than_the_grace_leaves_the_old_checkpoint(workshop, seen):
     seen(f"killed within the save of step {interrupted}: step {found.step} loads, the resume removes the stump")
 
 
-def test_a_run_that_is_stopped_while_a_checkpoint_is_written_warns_of_it(forge):
+def test_a_run_that_is_stopped_while_a_checkpoint_is_written_warns_of_it(rank_forker):
     """Every step from the third on is NaN; the checkpoint of step 4 holds that and takes longer than what is left."""
     slow = {"rank": 0, "stage": "writing", "step": 4, "do": "hold", "seconds": 2.0}
     settings = {"monitor__action": "stop", "monitor__max_skips": 2, "optim__lr_projector": 1e30, "checkpoint__every": 2}
-    ranks = forge.start("slow-advice", slow, **settings, train__heldout="[]")
+    ranks = rank_forker.start("slow-advice", slow, **settings, train__heldout="[]")
     ranks.ended()
     assert ranks.codes == {0: 3, 1: 3}, ranks.text()[-3000:]
     assert steps_present(ranks.run) == [2, 4]

@@ -1,4 +1,4 @@
-"""Rows 5 to 8: SIGKILL at random instants of a save (killed_ranks.py); what is left must be the old or the new one."""
+"""Rows 5 to 8: SIGKILL at random instants of a save (kill_during_save.py); the old or the new checkpoint is left."""
 
 import json
 import os
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-KILLS = Path(__file__).with_name("killed_ranks.py")
+KILLS = Path(__file__).with_name("kill_during_save.py")
 ROWS = {
     "payload": (5, "kill -9 rank 0 while it writes"),
     "gather": (6, "kill -9 rank 1 while the state is gathered"),
@@ -18,8 +18,16 @@ ROWS = {
 EXPECTED = "previous or new one loads, 0 broken"
 
 
-def kills(workshop, folder: Path, phases: str, trials: int) -> dict[str, dict[str, float]]:
-    words = [sys.executable, str(KILLS), phases, str(trials), "11", str(folder), str(workshop.config_file("kills"))]
+def kills(training_setup, folder: Path, phases: str, trials: int) -> dict[str, dict[str, float]]:
+    words = [
+        sys.executable,
+        str(KILLS),
+        phases,
+        str(trials),
+        "11",
+        str(folder),
+        str(training_setup.config_file("kills")),
+    ]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu"}
     done = subprocess.run(words, capture_output=True, text=True, timeout=900, env=environment)
     assert done.returncode == 0, done.stderr[-3000:]
@@ -27,13 +35,13 @@ def kills(workshop, folder: Path, phases: str, trials: int) -> dict[str, dict[st
 
 
 @pytest.fixture(scope="module")
-def few(workshop, tmp_path_factory) -> dict[str, dict[str, float]]:
-    return kills(workshop, tmp_path_factory.mktemp("few"), "payload,commit,prune", 3)
+def few(training_setup, tmp_path_factory) -> dict[str, dict[str, float]]:
+    return kills(training_setup, tmp_path_factory.mktemp("few"), "payload,commit,prune", 3)
 
 
 @pytest.fixture(scope="module")
-def many(workshop, tmp_path_factory) -> dict[str, dict[str, float]]:
-    return kills(workshop, tmp_path_factory.mktemp("many"), "payload,gather,commit,prune", 40)
+def many(training_setup, tmp_path_factory) -> dict[str, dict[str, float]]:
+    return kills(training_setup, tmp_path_factory.mktemp("many"), "payload,gather,commit,prune", 40)
 
 
 def judge(found: dict[str, float], seen) -> None:

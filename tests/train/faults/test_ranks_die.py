@@ -27,13 +27,13 @@ def cells():
 
 
 @pytest.mark.parametrize(("place", "rank"), list(cells()))
-def test_a_killed_rank_ends_all_and_nothing_is_lost(forge, straight, seen, place, rank):
+def test_a_killed_rank_ends_all_and_nothing_is_lost(rank_forker, uninterrupted, seen, place, rank):
     fault, stage = PLACES[place]
     faults = [{"rank": rank, **fault}]
     if fault["do"] == "kill inside":  # the other rank comes late to the collective, so that this one waits in it
         faults.append({"rank": 1 - rank, "stage": "exchange", "step": 5, "do": "hold", "seconds": 1.0})
     name = f"killed-{place.replace(' ', '-')}-{rank}"
-    ranks = forge.start(name, *faults, train__step_timeout=20)
+    ranks = rank_forker.start(name, *faults, train__step_timeout=20)
     ranks.wait_until_reached()
     ranks.ended()
     assert ranks.codes[rank] == -9
@@ -43,20 +43,20 @@ def test_a_killed_rank_ends_all_and_nothing_is_lost(forge, straight, seen, place
     assert "has died" in named[0]
     assert stage in named[0]
     done = max(line["step"] for line in ranks.metrics())
-    resumed = forge.start(name, resume=True)
+    resumed = rank_forker.start(name, resume=True)
     resumed.ended()
     assert resumed.codes == {0: 0, 1: 0}, resumed.text()
-    assert resumed.hexes() == straight.hexes()
+    assert resumed.hexes() == uninterrupted.hexes()
     seen(f"died at step {done}; peer: rc {ranks.codes[1 - rank]} {named[0][7:60]}...; all gone; resumed bit-equal")
 
 
 @pytest.mark.fault(
     3, "kill -9 rank 1 while rank 0 writes for 8 s beside training", "the checkpoint is finished", long=True
 )
-def test_a_checkpoint_that_is_being_written_when_a_rank_dies_is_finished(forge, seen):
+def test_a_checkpoint_that_is_being_written_when_a_rank_dies_is_finished(rank_forker, seen):
     slow = {"rank": 0, "stage": "writing", "step": 6, "do": "hold", "seconds": 8.0}
     dies = {"rank": 1, "stage": "forward/backward", "step": 7, "do": "kill"}
-    ranks = forge.start("writes-on", slow, dies, train__step_timeout=30)
+    ranks = rank_forker.start("writes-on", slow, dies, train__step_timeout=30)
     ranks.wait_until_reached(1)
     seconds = ranks.ended()
     assert ranks.codes[1] == -9

@@ -12,8 +12,8 @@ ENDLESS = {"train__max_steps": 100_000, "train__epochs": 100_000, "checkpoint__e
 
 
 @pytest.mark.fault(25, "SIGSTOP rank 1 for 20 s", "named while it is still, then as a straggler; no abort", long=True)
-def test_a_rank_that_stands_still_for_a_while_is_named_and_the_run_goes_on(forge, seen, until):
-    ranks = forge.start("still", **ENDLESS, train__step_timeout=60)
+def test_a_rank_that_stands_still_for_a_while_is_named_and_the_run_goes_on(rank_forker, seen, until):
+    ranks = rank_forker.start("still", **ENDLESS, train__step_timeout=60)
     ranks.wait_for_step(5)
     os.kill(ranks.pids[1], signal.SIGSTOP)
     until(lambda: ranks.events("silent"), "not named while still")
@@ -41,8 +41,8 @@ def stopped_cells():
 
 
 @pytest.mark.parametrize("rank", list(stopped_cells()))
-def test_beyond_the_timeout_the_run_ends_and_the_stuck_rank_is_named(forge, seen, rank):
-    ranks = forge.start(f"stopped-{rank}", **ENDLESS, train__step_timeout=12)
+def test_beyond_the_timeout_the_run_ends_and_the_stuck_rank_is_named(rank_forker, seen, rank):
+    ranks = rank_forker.start(f"stopped-{rank}", **ENDLESS, train__step_timeout=12)
     ranks.wait_for_step(5)
     os.kill(ranks.pids[rank], signal.SIGSTOP)
     seconds = ranks.ended()
@@ -71,10 +71,12 @@ def hang_cells():
 
 
 @pytest.mark.parametrize(("stage", "what"), list(hang_cells()))
-def test_a_hanging_rank_ends_the_run_and_its_stage_is_named(forge, seen, stage, what):
+def test_a_hanging_rank_ends_the_run_and_its_stage_is_named(rank_forker, seen, stage, what):
     """The rank lives and shows signs of life, but makes no progress."""
     fault = {"rank": 1, "stage": stage, "step": 6, "nth": 12 if stage == "reading" else 1, "do": "hang"}
-    ranks = forge.start(f"hang-{what}", fault, train__step_timeout=10, train__workers=1 if stage == "reading" else 0)
+    ranks = rank_forker.start(
+        f"hang-{what}", fault, train__step_timeout=10, train__workers=1 if stage == "reading" else 0
+    )
     ranks.wait_until_reached()
     seconds = ranks.ended()
     assert 4 in ranks.codes.values(), ranks.text()[-3000:]
@@ -86,9 +88,9 @@ def test_a_hanging_rank_ends_the_run_and_its_stage_is_named(forge, seen, stage, 
 
 
 @pytest.mark.fault(26, "rank 1's forwards take ten times as long", "score reported, no abort", long=True)
-def test_a_slow_rank_is_reported_with_its_score(forge, seen):
+def test_a_slow_rank_is_reported_with_its_score(rank_forker, seen):
     slow = {"rank": 1, "stage": "forward", "factor": 10.0}  # far above train.straggler_factor and a machine's noise
-    ranks = forge.start("slow", slow, train__max_steps=60, train__epochs=100)
+    ranks = rank_forker.start("slow", slow, train__max_steps=60, train__epochs=100)
     ranks.ended()
     assert ranks.codes == {0: 0, 1: 0}, ranks.text()[-2000:]
     found = ranks.events("straggler")
@@ -106,9 +108,9 @@ def worker_cells():
 
 
 @pytest.mark.parametrize("do", list(worker_cells()))
-def test_a_data_worker_that_dies_ends_all_and_is_named(forge, seen, do):
+def test_a_data_worker_that_dies_ends_all_and_is_named(rank_forker, seen, do):
     fault = {"rank": 1, "stage": "reading", "nth": 20, "do": do}
-    ranks = forge.start(f"worker-{do}", fault, train__workers=1, train__step_timeout=30)
+    ranks = rank_forker.start(f"worker-{do}", fault, train__workers=1, train__step_timeout=30)
     ranks.wait_until_reached()
     seconds = ranks.ended()
     assert 0 not in ranks.codes.values(), ranks.text()[-3000:]

@@ -28,11 +28,11 @@ def holding(folder: Path) -> list[str]:
     return [str(file.relative_to(folder)) for file in files if CANARY.encode() in file.read_bytes()]
 
 
-def test_keys_of_the_environment_stand_in_no_file_no_output_and_no_command_line(forge, workshop):
+def test_keys_of_the_environment_stand_in_no_file_no_output_and_no_command_line(rank_forker, training_setup):
     """Two ranks with data workers, W&B offline, a checkpoint, a hang dump and an export."""
     hold = {"rank": 0, "stage": "data", "step": 9, "do": "hold"}
     more = {"train__workers": 1, "logging__wandb": "offline", "checkpoint__export": "true"}
-    ranks = forge.start("secret", hold, env=KEYS, **more)
+    ranks = rank_forker.start("secret", hold, env=KEYS, **more)
     ranks.wait_until_reached()
     for line in Path("/proc").glob("[0-9]*/cmdline"):
         try:
@@ -66,37 +66,37 @@ def test_the_search_would_find_it(tmp_path):
         f"data.shards=https://host/shards?token={CANARY}",
     ],
 )
-def test_a_secret_in_a_config_is_refused_without_being_repeated(workshop, setting, capsys):
+def test_a_secret_in_a_config_is_refused_without_being_repeated(training_setup, setting, capsys):
     key, _, value = setting.partition("=")
     with pytest.raises(ConfigError) as caught:
-        load_config(RunConfig, workshop.config_file("refused"), [f"{key}={value}"])
+        load_config(RunConfig, training_setup.config_file("refused"), [f"{key}={value}"])
     assert "secret" in str(caught.value)
     assert "environment" in str(caught.value)
     assert CANARY not in str(caught.value)
 
 
-def test_a_refused_secret_on_the_command_line_is_in_no_output_and_no_folder(workshop):
-    words = [sys.executable, "train/finetune.py", "--config", str(workshop.config_file("argv"))]
+def test_a_refused_secret_on_the_command_line_is_in_no_output_and_no_folder(training_setup):
+    words = [sys.executable, "train/finetune.py", "--config", str(training_setup.config_file("argv"))]
     words += ["--set", f"data.shards=https://user:{CANARY}@host/shards"]
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert done.returncode == 2
     assert CANARY not in done.stdout + done.stderr
     assert "data.shards" in done.stderr
-    assert not (workshop.root / "runs" / "argv").exists()
+    assert not (training_setup.root / "runs" / "argv").exists()
 
 
 HARMLESS = ["https://host/shards", "s3://bucket/shards", "shards/a@b", "export OMP_NUM_THREADS=4"]
 
 
 @pytest.mark.parametrize("text", HARMLESS)
-def test_what_only_resembles_a_secret_is_let_through(workshop, text):
+def test_what_only_resembles_a_secret_is_let_through(training_setup, text):
     key = "slurm.setup" if text.startswith("export") else "data.shards"
     value = f"['{text}']" if key == "slurm.setup" else text
-    load_config(RunConfig, workshop.config_file("allowed"), [f"{key}={value}"])
+    load_config(RunConfig, training_setup.config_file("allowed"), [f"{key}={value}"])
 
 
-def test_job_scripts_and_dry_runs_hold_no_key_of_the_environment(workshop):
-    words = [sys.executable, "-m", "launch.submit", "--config", str(workshop.config_file("sbatch"))]
+def test_job_scripts_and_dry_runs_hold_no_key_of_the_environment(training_setup):
+    words = [sys.executable, "-m", "launch.submit", "--config", str(training_setup.config_file("sbatch"))]
     words += ["--nodes", "1", "--gpus-per-node", "1", "--dry-run"]
     done = subprocess.run(
         words, cwd=ROOT, capture_output=True, text=True, timeout=300, env={**os.environ, **KEYS}, check=False
@@ -115,14 +115,14 @@ class Bomb:
         return (Path.touch, (self.target,))
 
 
-def test_a_pickle_in_the_place_of_checkpoint_files_is_refused_and_not_run(forge, straight, tmp_path):
+def test_a_pickle_in_the_place_of_checkpoint_files_is_refused_and_not_run(rank_forker, uninterrupted, tmp_path):
     """As a foreign checkpoint: alone, instead of the weights, and with a manifest that agrees."""
     import hashlib
     import shutil
 
     target = tmp_path / "executed"
     run = RunDir(tmp_path / "run")
-    shutil.copytree(straight.run.checkpoints, run.checkpoints)
+    shutil.copytree(uninterrupted.run.checkpoints, run.checkpoints)
     step = newest_checkpoint(run)[0].step
     bomb = pickle.dumps(Bomb(target))
     foreign = run.checkpoint(step + 1)

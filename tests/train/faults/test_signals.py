@@ -35,8 +35,8 @@ def signal_cells():
 
 
 @pytest.mark.parametrize(("number", "rank"), list(signal_cells()))
-def test_any_signal_to_any_rank_stops_all_at_one_step(forge, seen, number, rank):
-    ranks = forge.start(f"{number.name}", **ENDLESS)
+def test_any_signal_to_any_rank_stops_all_at_one_step(rank_forker, seen, number, rank):
+    ranks = rank_forker.start(f"{number.name}", **ENDLESS)
     ranks.wait_for_step(2)
     os.kill(ranks.pids[rank], number)
     seconds = ranks.ended()
@@ -44,9 +44,9 @@ def test_any_signal_to_any_rank_stops_all_at_one_step(forge, seen, number, rank)
 
 
 @pytest.mark.fault(18, "four signals to each rank while it saves", SAVED)
-def test_more_signals_while_saving_change_nothing(forge, seen):
+def test_more_signals_while_saving_change_nothing(rank_forker, seen):
     hold = {"rank": 0, "stage": "checkpoint", "step": 3, "do": "hold"}
-    ranks = forge.start("twice", hold, **{**ENDLESS, "checkpoint__every": 3})
+    ranks = rank_forker.start("twice", hold, **{**ENDLESS, "checkpoint__every": 3})
     ranks.wait_until_reached()
     for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGTERM, signal.SIGINT):
         for pid in ranks.pids:
@@ -59,10 +59,10 @@ def test_more_signals_while_saving_change_nothing(forge, seen):
 
 
 @pytest.mark.fault(17, "SIGTERM to rank 0 while rank 1 waits for data for ever", SAVED)
-def test_a_rank_that_waits_for_data_hears_of_it(forge, straight, seen):
+def test_a_rank_that_waits_for_data_hears_of_it(rank_forker, uninterrupted, seen):
     """Rank 1's data worker blocks; only rank 0 is signalled, and it waits for rank 1 in a collective."""
     block = {"rank": 1, "stage": "reading", "nth": 18, "do": "hang"}
-    ranks = forge.start("waiting", block, train__workers=1)
+    ranks = rank_forker.start("waiting", block, train__workers=1)
     ranks.wait_until_reached()
     ranks.wait_for_step(4)
     os.kill(ranks.pids[0], signal.SIGTERM)
@@ -71,17 +71,17 @@ def test_a_rank_that_waits_for_data_hears_of_it(forge, straight, seen):
     assert ranks.run.requeue.is_file()
     step = steps_present(ranks.run)[-1]
     assert step == ranks.metrics()[-1]["step"]
-    resumed = forge.start("waiting", resume=True, train__workers=1)
+    resumed = rank_forker.start("waiting", resume=True, train__workers=1)
     resumed.ended()
-    assert resumed.hexes() == straight.hexes()
+    assert resumed.hexes() == uninterrupted.hexes()
     assert not resumed.run.requeue.exists()
     seen(f"rc 0 on both {seconds:.1f} s after the signal, saved at step {step}; resumed bit-equal")
 
 
 @pytest.mark.fault(17, "SIGUSR1 to rank 0 while it exports", "marker, rc 0; resuming exports")
-def test_a_stop_while_exporting_leaves_the_mark_and_resuming_exports(forge, seen):
+def test_a_stop_while_exporting_leaves_the_mark_and_resuming_exports(rank_forker, seen):
     hold = {"rank": 0, "stage": "export", "step": 12, "do": "hold"}
-    ranks = forge.start("exporting", hold, checkpoint__export="true")
+    ranks = rank_forker.start("exporting", hold, checkpoint__export="true")
     ranks.wait_until_reached()
     os.kill(ranks.pids[0], signal.SIGUSR1)
     ranks.ended()
@@ -89,7 +89,7 @@ def test_a_stop_while_exporting_leaves_the_mark_and_resuming_exports(forge, seen
     assert ranks.run.requeue.is_file()
     assert not ranks.run.export.exists()
     assert not list(ranks.run.root.glob(".export*tmp"))
-    resumed = forge.start("exporting", resume=True, checkpoint__export="true")
+    resumed = rank_forker.start("exporting", resume=True, checkpoint__export="true")
     resumed.ended()
     assert resumed.codes == {0: 0, 1: 0}, resumed.text()
     assert (resumed.run.export / "config.json").is_file()
@@ -98,9 +98,9 @@ def test_a_stop_while_exporting_leaves_the_mark_and_resuming_exports(forge, seen
 
 
 @pytest.mark.fault(17, "SIGTERM to both ranks during tear-down", "finished, rc 0, no marker", long=True)
-def test_a_signal_during_tear_down_does_not_spoil_a_finished_run(forge, seen):
+def test_a_signal_during_tear_down_does_not_spoil_a_finished_run(rank_forker, seen):
     holds = [{"rank": rank, "stage": "leaving", "step": 12, "do": "hold"} for rank in (0, 1)]
-    ranks = forge.start("leaving", *holds)
+    ranks = rank_forker.start("leaving", *holds)
     ranks.wait_until_reached(0)
     ranks.wait_until_reached(1)
     for pid in ranks.pids:
@@ -114,13 +114,13 @@ def test_a_signal_during_tear_down_does_not_spoil_a_finished_run(forge, seen):
     seen("rc 0 on both, all 12 steps saved")
 
 
-def start_command(workshop, name: str, *launcher: str) -> tuple["subprocess.Popen[bytes]", RunDir, Path]:
+def start_command(training_setup, name: str, *launcher: str) -> tuple["subprocess.Popen[bytes]", RunDir, Path]:
     """The training as users start it, in a session of its own, its output in a file."""
-    log = workshop.root / f"{name}.log"
-    words = [*launcher, "train/finetune.py", *workshop.arguments(name, **ENDLESS)]
+    log = training_setup.root / f"{name}.log"
+    words = [*launcher, "train/finetune.py", *training_setup.arguments(name, **ENDLESS)]
     with log.open("wb") as file:
         process = subprocess.Popen(words, cwd=ROOT, stdout=file, stderr=file, start_new_session=True)
-    return process, RunDir(workshop.root / "runs" / name), log
+    return process, RunDir(training_setup.root / "runs" / name), log
 
 
 def catches(pid: int, number: int) -> bool:
@@ -130,8 +130,8 @@ def catches(pid: int, number: int) -> bool:
 
 
 @pytest.mark.fault(17, "SIGTERM while torch is imported", "no step, marker, rc 0", long=True)
-def test_a_signal_during_the_imports_is_remembered(workshop, seen, until):
-    process, run, log = start_command(workshop, "importing", sys.executable)
+def test_a_signal_during_the_imports_is_remembered(training_setup, seen, until):
+    process, run, log = start_command(training_setup, "importing", sys.executable)
     until(lambda: catches(process.pid, signal.SIGTERM), "no handler")
     assert "libtorch" not in Path(f"/proc/{process.pid}/maps").read_text(), "handlers stand before torch is loaded"
     process.send_signal(signal.SIGTERM)
@@ -163,18 +163,18 @@ def launcher_cells():
 
 
 @pytest.mark.parametrize(("who", "number"), list(launcher_cells()))
-def test_a_signal_to_the_launcher_saves_and_leaves_nothing(workshop, deepspeed, seen, tools, who, number):
+def test_a_signal_to_the_launcher_saves_and_leaves_nothing(training_setup, deepspeed, seen, tools, who, number):
     until, session_members, free_port = tools
     launcher = [*TORCHRUN, str(free_port())] if who == "torchrun" else deepspeed()
     name = f"{who.replace('.', '-')}-{number.name}"
-    process, run, log = start_command(workshop, name, *launcher)
+    process, run, log = start_command(training_setup, name, *launcher)
     until(lambda: run.metrics.exists() and '"step": 2' in run.metrics.read_text(), "no step 2")
     target = process.pid
     if who == "launch.py":
         target = next(pid for pid in session_members({process.pid}) if b"launcher.launch" in command_line(pid))
     os.kill(target, number)
     code = process.wait(60)
-    config = str(workshop.config_file(name)).encode()
+    config = str(training_setup.config_file(name)).encode()
     until(lambda: not trainings(config), f"ranks are left behind\n{log.read_text()[-2000:]}")
     until(lambda: not session_members({process.pid}), "processes are left behind")
     assert run.requeue.is_file(), log.read_text()[-3000:]
@@ -205,10 +205,10 @@ def command_line(pid: int) -> bytes:
 
 
 @pytest.mark.fault(16, "the reader of the output goes away, then SIGTERM", SAVED, long=True)
-def test_a_run_outlives_the_reader_of_its_output(workshop, seen, until):
-    words = [sys.executable, "-u", "train/finetune.py", *workshop.arguments("unread", **ENDLESS)]
+def test_a_run_outlives_the_reader_of_its_output(training_setup, seen, until):
+    words = [sys.executable, "-u", "train/finetune.py", *training_setup.arguments("unread", **ENDLESS)]
     process = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    run = RunDir(workshop.root / "runs" / "unread")
+    run = RunDir(training_setup.root / "runs" / "unread")
     until(lambda: run.metrics.exists() and '"step": 2' in run.metrics.read_text(), "no step 2")
     process.stdout.close()
     before = run.metrics.read_text().count("\n")

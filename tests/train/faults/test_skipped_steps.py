@@ -1,4 +1,4 @@
-"""Row 28, a NaN on one rank, and what else the gate, a rollback and the clip do: one launch (see skipping_ranks.py)."""
+"""Row 28, a NaN on one rank, and what else the gate, a rollback and the clip do: one launch (see skip_steps.py)."""
 
 import json
 import subprocess
@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-SCRIPT = Path(__file__).with_name("skipping_ranks.py")
+SCRIPT = Path(__file__).with_name("skip_steps.py")
 CELLS = [f"{kind}-{dtype}-zero-{n}" for kind in ("loss", "gradient") for dtype in ("fp32", "bf16") for n in range(4)]
 
 
 @pytest.fixture(scope="module")
-def results(workshop, deepspeed, tmp_path_factory) -> dict[str, Any]:
+def results(training_setup, deepspeed, tmp_path_factory) -> dict[str, Any]:
     output = tmp_path_factory.mktemp("faults") / "results.json"
-    command = deepspeed(SCRIPT, workshop.config_file("faults"), output)
+    command = deepspeed(SCRIPT, training_setup.config_file("faults"), output)
     done = subprocess.run(command, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     return json.loads(output.read_text())

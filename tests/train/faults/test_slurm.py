@@ -18,7 +18,7 @@ from configs.run_dir import RunDir
 from train.checkpoints.reading import newest_checkpoint
 
 ROOT = Path(__file__).resolve().parents[3]
-LAB = Path(__file__).with_name("slurm_lab.sh")
+CLUSTER = Path(__file__).with_name("slurm_cluster.sh")
 STEPS = 600
 pytestmark = pytest.mark.skipif(
     shutil.which("slurmctld") is None or os.geteuid() != 0, reason="needs slurmctld, slurmd and root"
@@ -30,13 +30,13 @@ class Cluster:
     """The cluster and a maker of jobs on it."""
 
     folder: Path
-    workshop: Any
+    training_setup: Any
     until: Callable[..., None]
 
     def up(self) -> None:
         port = 20_000 + os.getpid() % 10_000  # no other cluster's daemons shall report to this one
-        environment = {**os.environ, "SLURM_LAB_PORT": str(port)}
-        subprocess.run(["bash", str(LAB), "up", str(self.folder)], check=True, timeout=60, env=environment)
+        environment = {**os.environ, "SLURM_TEST_PORT": str(port)}
+        subprocess.run(["bash", str(CLUSTER), "up", str(self.folder)], check=True, timeout=60, env=environment)
 
     def slurm(self, *words: str) -> str:
         environment = {**os.environ, "SLURM_CONF": str(self.folder / "slurm.conf")}
@@ -45,7 +45,7 @@ class Cluster:
         return done.stdout
 
     def submit(self, name: str, script: Path | None = None) -> "Job":
-        run = RunDir(self.workshop.root / "runs" / name)
+        run = RunDir(self.training_setup.root / "runs" / name)
         run.slurm.mkdir(parents=True, exist_ok=True)
         (run.slurm / "setup.sh").write_text("export DS_ACCELERATOR=cpu\n")
         options = ["--parsable", "--nodes=2", "--ntasks-per-node=1", "--cpus-per-task=1", f"--job-name={name}"]
@@ -56,7 +56,7 @@ class Cluster:
             sys.executable,
             "train/finetune.py",
             "--config",
-            str(self.workshop.config_file(name)),
+            str(self.training_setup.config_file(name)),
             "--resume",
             "auto",
         ]
@@ -112,11 +112,11 @@ class Job:
 
 
 @pytest.fixture(scope="module")
-def cluster(workshop, until, tmp_path_factory) -> Iterator[Cluster]:
-    made = Cluster(tmp_path_factory.mktemp("slurm"), workshop, until)
+def cluster(training_setup, until, tmp_path_factory) -> Iterator[Cluster]:
+    made = Cluster(tmp_path_factory.mktemp("slurm"), training_setup, until)
     made.up()
     yield made
-    subprocess.run(["bash", str(LAB), "down", str(made.folder)], check=False)
+    subprocess.run(["bash", str(CLUSTER), "down", str(made.folder)], check=False)
 
 
 @pytest.fixture(scope="module")

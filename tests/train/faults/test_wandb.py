@@ -150,14 +150,14 @@ def test_a_step_does_not_wait_for_a_service_that_does_not_answer(tmp_path, monke
 
 
 @pytest.mark.fault(30, "a W&B server that never answers, a live run", "no step waits for it, same losses", long=True)
-def test_a_live_run_has_the_losses_and_steps_of_one_without(forge, silent, seen):
+def test_a_live_run_has_the_losses_and_steps_of_one_without(rank_forker, silent, seen):
     """CPU seconds of the training thread would hide waiting; the median step is free of a busy machine's outliers."""
     settings = {"train__max_steps": 400, "train__epochs": 1000, "checkpoint__every": 1000}
     runs, environment = {}, {"WANDB_BASE_URL": silent, "WANDB_API_KEY": KEY}
     for attempt in range(3):
         for mode in ("off", "online"):
             more = {"logging__wandb": "online"} if mode == "online" else {}
-            ranks = forge.start(f"wandb-{mode}-{attempt}", **settings, **more, env=environment, ranks=1)
+            ranks = rank_forker.start(f"wandb-{mode}-{attempt}", **settings, **more, env=environment, ranks=1)
             ranks.ended()
             assert ranks.codes == {0: 0}, ranks.text()
             runs[mode, attempt] = ranks

@@ -47,8 +47,8 @@ def test_flash_attn_on_a_cpu_is_refused_and_auto_takes_sdpa(monkeypatch):
         resolve_attention("flash_attention_2", "cpu")
 
 
-def test_image_features_are_transformers_own(workshop):
-    loaded = load_model(str(workshop.root / "base"), None, "fp32", "eager")
+def test_image_features_are_transformers_own(training_setup):
+    loaded = load_model(str(training_setup.root / "base"), None, "fp32", "eager")
     pixels = torch.randn(2, 3, 32, 32)
     ours = loaded.family.image_features(loaded.model, pixels)
     theirs = torch.stack(list(loaded.model.model.get_image_features(pixel_values=pixels).pooler_output))
@@ -66,8 +66,8 @@ def test_image_features_are_transformers_own(workshop):
         ("full", {"lr_projector": 0.0}, {"language"}),
     ],
 )
-def test_each_mode_trains_what_it_says_and_lora_stays_in_the_language_model(workshop, mode, rates, trained):
-    loaded = load_model(str(workshop.root / "base"), None, "fp32", "sdpa")
+def test_each_mode_trains_what_it_says_and_lora_stays_in_the_language_model(training_setup, mode, rates, trained):
+    loaded = load_model(str(training_setup.root / "base"), None, "fp32", "sdpa")
     config, optim = ModelConfig(base="x", mode=mode), OptimConfig(**rates)
     choose_trainable(loaded.model, loaded.family, config, optim)
     counts = count_parts(loaded.model, loaded.family, optim)
@@ -76,8 +76,8 @@ def test_each_mode_trains_what_it_says_and_lora_stays_in_the_language_model(work
     assert ("frozen" in freeze_table(counts)) == (len(trained) < len(counts))
 
 
-def test_nothing_to_train_is_an_error(workshop):
-    loaded = load_model(str(workshop.root / "base"), None, "fp32", "sdpa")
+def test_nothing_to_train_is_an_error(training_setup):
+    loaded = load_model(str(training_setup.root / "base"), None, "fp32", "sdpa")
     with pytest.raises(ConfigError, match="trains nothing"):
         choose_trainable(loaded.model, loaded.family, ModelConfig(base="x"), OptimConfig(lr_projector=0.0))
 
@@ -95,8 +95,8 @@ def test_the_7b_shape_has_the_papers_trainable_parameters():
     assert counts["vision"].trainable == counts["language"].trainable == 0
 
 
-def test_identity_follows_the_weights_and_not_the_files(workshop, tmp_path):
-    base = workshop.root / "base"
+def test_identity_follows_the_weights_and_not_the_files(training_setup, tmp_path):
+    base = training_setup.root / "base"
     same = tmp_path / "same"
     shutil.copytree(base, same)
     assert model_identity(same) == model_identity(base)

@@ -55,8 +55,8 @@ def test_a_fast_crop_is_the_exact_one():
     assert np.array_equal(PixelProcessor(32, "crop")(image), PixelProcessor(32, "crop", fast=True)(image))
 
 
-def test_fast_is_chosen_by_name_and_exact_is_the_default(workshop):
-    base = workshop.root / "base"
+def test_fast_is_chosen_by_name_and_exact_is_the_default(training_setup):
+    base = training_setup.root / "base"
     assert not folder_pixels(base, 32, "pad").fast
     assert folder_pixels(base, 32, "pad", "fast").fast
 
@@ -71,16 +71,16 @@ def test_padding_has_the_mean_colour_of_clip():
     assert PixelProcessor(40, "pad")(black)[:, 0, 0].tolist() == [122, 116, 104]
 
 
-def test_the_folder_says_which_mode_its_training_had(workshop, tmp_path):
-    base = workshop.root / "base"
+def test_the_folder_says_which_mode_its_training_had(training_setup, tmp_path):
+    base = training_setup.root / "base"
     assert folder_pixels(base, 32, "export").mode == "pad"
     assert folder_pixels(base, 32, "crop").mode == "crop"
     assert folder_pixels(tmp_path, 32, "export").mode == "crop", "CLIP's own default where nothing is said"
 
 
-def test_a_size_that_contradicts_the_tower_is_an_error(workshop):
+def test_a_size_that_contradicts_the_tower_is_an_error(training_setup):
     with pytest.raises(ConfigError, match="makes 32 px, the vision tower takes 64 px"):
-        folder_pixels(workshop.root / "base", 64, "pad")
+        folder_pixels(training_setup.root / "base", 64, "pad")
 
 
 def test_an_unknown_mode_is_an_error():

@@ -117,8 +117,8 @@ class ShapedFamily(LlavaFamily):
 
 
 @pytest.fixture(scope="module")
-def plan(workshop):
-    return make_plan(workshop.config("seam"), 1, "cpu")
+def plan(training_setup):
+    return make_plan(training_setup.config("seam"), 1, "cpu")
 
 
 @pytest.fixture(scope="module")

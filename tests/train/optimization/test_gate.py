@@ -75,12 +75,12 @@ def test_the_size_of_the_update_is_what_the_weights_moved():
         assert ours.squares == pytest.approx(moved, rel=1e-4)
 
 
-def train(workshop, name: str, **settings: object) -> RunDir:
-    arguments = workshop.arguments(name, checkpoint__export="false", train__heldout="[]", **settings)
+def train(training_setup, name: str, **settings: object) -> RunDir:
+    arguments = training_setup.arguments(name, checkpoint__export="false", train__heldout="[]", **settings)
     command = [sys.executable, "train/finetune.py", *arguments]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
-    return RunDir(workshop.root / "runs" / name)
+    return RunDir(training_setup.root / "runs" / name)
 
 
 def metrics(folder: RunDir) -> list[tuple[int, str, str]]:
@@ -88,9 +88,9 @@ def metrics(folder: RunDir) -> list[tuple[int, str, str]]:
     return [(line["step"], line["loss"].hex(), line["grad_norm"].hex()) for line in lines]
 
 
-def test_a_watched_run_is_bit_identical_to_one_without_a_monitor(workshop):
-    watched = train(workshop, "watched", model__mode="lora")
-    alone = train(workshop, "alone", model__mode="lora", monitor__enabled="false")
+def test_a_watched_run_is_bit_identical_to_one_without_a_monitor(training_setup):
+    watched = train(training_setup, "watched", model__mode="lora")
+    alone = train(training_setup, "alone", model__mode="lora", monitor__enabled="false")
     assert metrics(watched) == metrics(alone)
     one, other = (newest_checkpoint(run)[0].weights() for run in (watched, alone))
     assert all(torch.equal(one[name], other[name]) for name in one)

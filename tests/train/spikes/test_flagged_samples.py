@@ -13,8 +13,8 @@ from train.tools.order import ids_of_rank
 
 
 @pytest.fixture(scope="module")
-def plan(workshop):
-    return make_plan(workshop.config("flagged_steps"), 2, "cpu")
+def plan(training_setup):
+    return make_plan(training_setup.config("flagged_steps"), 2, "cpu")
 
 
 @pytest.fixture

@@ -14,27 +14,27 @@ GREEN, PLAIN = "\033[32m", "\033[0m"
 
 
 @pytest.fixture(scope="module")
-def encoder(workshop):
-    return load_encoder(workshop.config("inspect"))
+def encoder(training_setup):
+    return load_encoder(training_setup.config("inspect"))
 
 
-def shown(workshop, capsys, *arguments: str) -> str:
-    inspect.main(["--config", str(workshop.config_file("inspect")), *arguments])
+def shown(training_setup, capsys, *arguments: str) -> str:
+    inspect.main(["--config", str(training_setup.config_file("inspect")), *arguments])
     return capsys.readouterr().out
 
 
-def test_the_samples_are_those_of_data_prep_inspect(workshop, capsys):
-    ours = shown(workshop, capsys, "--source", "pictures", "--samples", "4", "--seed", "7")
-    inspect_shards.main([str(workshop.root / "shards" / "pictures"), "--samples", "4", "--seed", "7"])
+def test_the_samples_are_those_of_data_prep_inspect(training_setup, capsys):
+    ours = shown(training_setup, capsys, "--source", "pictures", "--samples", "4", "--seed", "7")
+    inspect_shards.main([str(training_setup.root / "shards" / "pictures"), "--samples", "4", "--seed", "7"])
     theirs = capsys.readouterr().out
     heads = [line for line in ours.splitlines() if line.startswith("[")]
     assert len(heads) == 4
     assert heads == [line for line in theirs.splitlines() if line.startswith("[")]
 
 
-def test_the_counts_are_those_of_training_and_the_answer_is_green(workshop, encoder, capsys):
-    text = shown(workshop, capsys, "--source", "pictures", "--number", "0")
-    sample = ShardSet.open(workshop.root / "shards" / "pictures").sample(0)
+def test_the_counts_are_those_of_training_and_the_answer_is_green(training_setup, encoder, capsys):
+    text = shown(training_setup, capsys, "--source", "pictures", "--number", "0")
+    sample = ShardSet.open(training_setup.root / "shards" / "pictures").sample(0)
     example = encoder.encode(sample, 0)
     assert f"{len(example.input_ids)} tokens, {sum(example.supervised)} supervised" in text
     assert f"{encoder.family.image_tokens()} of the image" in text
@@ -45,17 +45,17 @@ def test_the_counts_are_those_of_training_and_the_answer_is_green(workshop, enco
     assert sample.turns[0].text.splitlines()[-1].split()[0] not in green
 
 
-def test_without_a_source_all_that_are_trained_on_are_shown(workshop, capsys):
-    text = shown(workshop, capsys, "--samples", "1")
+def test_without_a_source_all_that_are_trained_on_are_shown(training_setup, capsys):
+    text = shown(training_setup, capsys, "--samples", "1")
     assert [line.partition(":")[0] for line in text.splitlines() if " of " in line and line[0] != " "] == [
         "pictures",
         "talk",
     ]
 
 
-def test_packed_batches_do_not_make_it_count_every_token(workshop, capsys, monkeypatch):
+def test_packed_batches_do_not_make_it_count_every_token(training_setup, capsys, monkeypatch):
     monkeypatch.setattr("train.plan.token_counts", lambda *arguments: pytest.fail("all tokens were counted"))
-    assert "supervised" in shown(workshop, capsys, "--samples", "1", "--set", "train.batching=packed")
+    assert "supervised" in shown(training_setup, capsys, "--samples", "1", "--set", "train.batching=packed")
 
 
 def sample(question: str, answer: str) -> Sample:
@@ -76,8 +76,8 @@ def test_a_sample_that_cannot_be_rendered_is_shown_with_its_reason(encoder):
     assert "max_length 8 cuts through the image" in describe(sample("<image>\nWhat?", "a"), tight, image=True)
 
 
-def test_an_unknown_source_is_a_mistake_that_names_the_known_ones(workshop, capsys):
+def test_an_unknown_source_is_a_mistake_that_names_the_known_ones(training_setup, capsys):
     with pytest.raises(SystemExit) as stop:
-        shown(workshop, capsys, "--source", "pictured")
+        shown(training_setup, capsys, "--source", "pictured")
     assert stop.value.code == 2
     assert "--source pictured: the sources of this config are pictures, talk" in capsys.readouterr().err

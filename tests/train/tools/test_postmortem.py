@@ -18,11 +18,11 @@ from train.spikes.monitor import SpikeMonitor
 from train.tools import postmortem
 
 
-def write_run(workshop, name: str, spike_at: int | None) -> RunDir:
+def write_run(training_setup, name: str, spike_at: int | None) -> RunDir:
     """A made-up history of 100 steps, judged by the real monitor."""
-    run = RunDir(workshop.root / "runs" / name)
+    run = RunDir(training_setup.root / "runs" / name)
     run.root.mkdir(parents=True)
-    config = workshop.config(name)
+    config = training_setup.config(name)
     run.config.write_text(to_yaml(config))
     monitor, metrics, events = SpikeMonitor(MonitorConfig()), [], []
     for step in range(1, 101):
@@ -38,14 +38,14 @@ def write_run(workshop, name: str, spike_at: int | None) -> RunDir:
 
 
 @pytest.fixture(scope="module")
-def runs(workshop) -> tuple[RunDir, RunDir]:
-    return write_run(workshop, "spiky", 60), write_run(workshop, "calm", None)
+def runs(training_setup) -> tuple[RunDir, RunDir]:
+    return write_run(training_setup, "spiky", 60), write_run(training_setup, "calm", None)
 
 
-def test_the_flagged_steps_samples_are_those_of_the_order(workshop, runs, capsys):
+def test_the_flagged_steps_samples_are_those_of_the_order(training_setup, runs, capsys):
     postmortem.main([str(runs[0].root), "--samples", "8"])
     output = capsys.readouterr().out
-    plan = make_plan(workshop.config("spiky"), 1, "cpu")
+    plan = make_plan(training_setup.config("spiky"), 1, "cpu")
     epoch, step = divmod(59, plan.length.steps_per_epoch)
     positions = EpochOrder.of(plan.order.mixture, plan.config.seed, epoch).step(step, plan.config.train.global_batch)
     assert "data step 59: loss/pictures: outlier at step 60" in output
@@ -55,8 +55,8 @@ def test_the_flagged_steps_samples_are_those_of_the_order(workshop, runs, capsys
     assert all(plan.sources.record(position).id in listed for position in positions)
 
 
-def test_samples_behind_a_url_come_through_the_configured_cache(workshop, runs, tmp_path):
-    config = workshop.config("spiky")
+def test_samples_behind_a_url_come_through_the_configured_cache(training_setup, runs, tmp_path):
+    config = training_setup.config("spiky")
     there = f"file://{Path(config.data.shards).absolute()}"
     data = dataclasses.replace(config.data, shards=there, cache_dir=str(tmp_path / "cache"))
     (tmp_path / "config.yaml").write_text(to_yaml(dataclasses.replace(config, data=data)))
@@ -102,10 +102,10 @@ def test_the_examples_in_the_docstrings_hold():
 
 
 @pytest.mark.parametrize("losses", [[], [math.nan, math.nan]])
-def test_a_run_without_a_finite_loss_has_a_page_too(workshop, capsys, losses):
-    run = RunDir(workshop.root / "runs" / f"never-{len(losses)}")
+def test_a_run_without_a_finite_loss_has_a_page_too(training_setup, capsys, losses):
+    run = RunDir(training_setup.root / "runs" / f"never-{len(losses)}")
     run.root.mkdir(parents=True)
-    run.config.write_text(to_yaml(workshop.config(run.root.name)))
+    run.config.write_text(to_yaml(training_setup.config(run.root.name)))
     lines = [{"step": n + 1, "loss": x, "grad_norm": x, "loss_by_source": {"talk": x}} for n, x in enumerate(losses)]
     run.metrics.write_text("".join(json.dumps(line) + "\n" for line in lines))
     events = [make_event(n + 1, "skipped", "update not made") for n in range(len(losses))]

@@ -1,6 +1,6 @@
 """Run by `deepspeed --num_gpus 2`: steps skipped, rolled back or clipped, in every ZeRO stage. Writes one JSON file.
 
-deepspeed --num_gpus 2 tests/train/faults/skipping_ranks.py RUN_CONFIG OUTPUT.json
+deepspeed --num_gpus 2 tests/train/faults/skip_steps.py RUN_CONFIG OUTPUT.json
 """
 
 import json

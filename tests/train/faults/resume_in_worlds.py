@@ -1,6 +1,6 @@
 """Runs of one world, forked from one process: each cell trains or resumes; writes what every rank read. One JSON line.
 
-python tests/train/faults/world_ranks.py WORLD FOLDER RUN_CONFIG CELL...       a CELL is NAME:STAGE:FROM
+python tests/train/faults/resume_in_worlds.py WORLD FOLDER RUN_CONFIG CELL...       a CELL is NAME:STAGE:FROM
 
 A cell is the run NAME with ZeRO stage STAGE in bf16; if FROM is not empty, it resumes the checkpoint of step `SAVED`
 of the run FROM. The ranks stay together for all cells.

@@ -1,6 +1,6 @@
 """Run by `deepspeed --num_gpus 2`: all cells of the distributed matrix in one pair of ranks. Writes one JSON file.
 
-deepspeed --num_gpus 2 tests/train/two_ranks.py RUN_CONFIG OUTPUT.json
+deepspeed --num_gpus 2 tests/train/distributed_matrix.py RUN_CONFIG OUTPUT.json
 """
 
 import json

@@ -1,6 +1,6 @@
 """Two ranks that load, each from its own view of a run: what each decides. Prints one line of JSON.
 
-python tests/train/faults/loading_ranks.py FOLDER CELL...       FOLDER/CELL-RANK is the view of a rank
+python tests/train/faults/load_checkpoint_views.py FOLDER CELL...       FOLDER/CELL-RANK is the view of a rank
 
 The ranks are forked from one process and meet by gloo.
 """

@@ -1,8 +1,8 @@
 #!/bin/bash
-# A SLURM cluster of two virtual nodes on this machine, for tests: slurm_lab.sh up|down FOLDER. Needs root, slurmctld
+# A SLURM cluster of two virtual nodes on this machine, for tests: slurm_cluster.sh up|down FOLDER. Needs root, slurmctld
 # and slurmd; no authentication, so never outside of a loopback.
 set -eu
-L=$2; H=$(hostname -s); P=${SLURM_LAB_PORT:-17817}; export SLURM_CONF=$L/slurm.conf
+L=$2; H=$(hostname -s); P=${SLURM_TEST_PORT:-17817}; export SLURM_CONF=$L/slurm.conf
 case $1 in
 up)
   mkdir -p "$L/ctl" "$L/log"

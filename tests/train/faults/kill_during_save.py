@@ -1,6 +1,6 @@
 """Kills processes that save, at random instants of a phase, and looks at what is left. Prints one line of JSON.
 
-python tests/train/faults/killed_ranks.py PHASE[,PHASE...] TRIALS SEED FOLDER RUN_CONFIG
+python tests/train/faults/kill_during_save.py PHASE[,PHASE...] TRIALS SEED FOLDER RUN_CONFIG
 
     payload   the leading rank while it writes the tensors
     commit    the leading rank from the manifest to the rename
