@@ -1,5 +1,6 @@
 # make demo    the whole path on this machine: raw data to report        make test    the whole suite, lint and types
 # make setup   the environment both rest on, in .venv                    make faults  every injected fault, with a table
+# make quick   the tests that are fast, about a minute
 # make clean   remove what the demo and tests wrote
 
 PYTHON ?= python3
@@ -7,7 +8,7 @@ VENV := .venv
 READY := $(VENV)/.ready
 BIN := $(VENV)/bin
 
-.PHONY: setup demo test check faults clean
+.PHONY: setup demo test quick check faults clean
 
 setup: $(READY)
 
@@ -29,6 +30,9 @@ check: setup
 
 test: check
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+quick: setup
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
 
 faults: setup
 	$(BIN)/python -m pytest tests/train/faults --long-faults --fault-json faults.json

@@ -23,6 +23,8 @@ from data_prep.shards import ShardSet
 from launch.command_table import TRAIN, arguments_after, find
 from launch.training import FINETUNE, launcher_command
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "slurm" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 STARTS = r"(python -m (data_prep|train|eval|launch)\.|deepspeed |python train|vlm-classify )"

@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from PIL import Image
 from transformers import LlavaForConditionalGeneration
 
 from data_prep.class_names import load_class_list
 from eval import reproduce
 from train.toy import tiny_clip, tiny_llava
+
+pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parents[1]
 WORDS = ROOT / "train" / "assets" / "tiny_llava"

@@ -166,6 +166,7 @@ def test_configs_load_without_torch():
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("entry", "module"),
     [("train/finetune.py", False), ("data_prep.build", True), ("eval.run", True)],

@@ -5,6 +5,8 @@ import math
 import subprocess
 import sys
 
+import pytest
+
 from data_prep import figures
 from data_prep.figures import CURVE_POINTS, Curve, Mark, curve_figure, thinned
 
@@ -23,6 +25,7 @@ def test_few_points_are_all_kept():
     assert thinned([(1, 2.0)], 5) == [(1, 2.0)]
 
 
+@pytest.mark.slow
 def test_each_mark_has_its_text_and_each_kind_of_mark_one_entry_in_the_legend():
     marks = [Mark(step, "alarm", f"<loss> at {step}", "#c62828") for step in (40, 60)]
     svg = curve_figure([SPIKY], marks, "loss")

@@ -60,6 +60,7 @@ def cars_annotations(rows: list[tuple[str, int]]) -> dict:
     return {"annotations": np.array([(1, label, name) for name, label in rows], dtype=kinds)}
 
 
+@pytest.mark.slow
 def test_cars_take_their_classes_from_the_annotations(shared_data, tmp_path):
     rows = authors_rows(shared_data, "cars")
     names = load_class_list("stanford_cars").names

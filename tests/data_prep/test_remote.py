@@ -182,6 +182,7 @@ def test_a_set_opened_before_a_fork_is_read_after_it(server, built, cache):
         process.join()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("roomy", [True, False])
 def test_two_processes_at_once_share_one_cache(server, built, cache, roomy):
     limit = cache.limit if roomy else built.manifest.shards[0].bytes + built.manifest.shards[1].bytes

@@ -181,6 +181,7 @@ def test_heads_are_not_trained_on_one_models_states_and_tested_on_anothers(write
     main(arguments)
 
 
+@pytest.mark.slow
 def test_two_killed_processes_go_on_to_the_states_of_an_uninterrupted_run(write_config, tmp_path):
     main(["--config", str(write_config(batch_size=2)), "--train", "pets", "--epochs", "2"])
     expected = features(write_config(batch_size=2))
@@ -249,6 +250,7 @@ def test_a_state_that_fp16_cannot_hold_fails_by_name(tmp_path):
     assert answers[1].reason == "its state at position -1 is not finite in fp16"
 
 
+@pytest.mark.slow
 def test_states_serve_the_question_they_were_made_with_alone(write_config, tmp_path, capsys):
     arguments = ["--train", "pets", "--epochs", "1"]
     main(["--config", str(write_config()), *arguments])

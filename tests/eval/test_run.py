@@ -69,6 +69,7 @@ def test_workers_share_the_items_and_the_report_comes_later(write_config, tmp_pa
     assert len(counted) == 15
 
 
+@pytest.mark.slow
 def test_workers_give_the_answers_of_one_process(write_config, tmp_path):
     main(["--config", str(write_config())])
     main(["--config", str(write_config(output=str(tmp_path / "two"))), "--processes", "2"])
@@ -89,6 +90,7 @@ def test_a_run_cut_anywhere_goes_on_to_the_same_answers_and_asks_nothing_twice(w
         assert len(ids) == len(set(ids)) == 15
 
 
+@pytest.mark.slow
 def test_a_killed_evaluation_goes_on_to_the_same_answers(write_config, tmp_path):
     main(["--config", str(write_config(batch_size=1, protocol={"max_new_tokens": 20}))])
     expected = answers(tmp_path / "answers")
@@ -180,6 +182,7 @@ def test_another_model_is_refused(write_config, tmp_path, tiny_model, capsys):
     assert re.search(r"model was \w{12}\.\.\. and is now \w{12}\.\.\.", capsys.readouterr().err)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("inside_run", [False, True])
 def test_no_report_is_made_of_answers_of_weights_that_were_replaced(
     write_config, tmp_path, tiny_model, capsys, inside_run

@@ -262,6 +262,7 @@ def test_a_row_of_trained_models_is_not_that_of_a_published_one():
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_model_that_the_paper_does_not_have_is_listed_after_its_rows(board, tmp_path):
     content, lines = board(report(model="runs/demo", source="toys"))
     assert all(line["ours"] is None for line in lines.values())

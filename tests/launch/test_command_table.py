@@ -49,6 +49,7 @@ def parsers() -> dict[str, tuple[dict[str, list[str]], str]]:
     return json.loads(done.stdout.splitlines()[-1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
 def test_a_command_has_a_program_with_help_and_completion_knows_its_options(command, parsers):
     options, help_text = parsers[command.module]

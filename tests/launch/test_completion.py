@@ -86,6 +86,7 @@ def in_bash(tmp_path: Path, *words: str) -> list[str]:
     return done.stdout.split()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
 def test_bash_completes_commands_options_settings_and_configs(tmp_path):
     assert in_bash(tmp_path, "la") == ["launch"]

@@ -23,6 +23,7 @@ def submit(run_main: Main, *asked: str, ours: tuple[str, ...] = ()) -> int:
     return run_main(reproduce.main, "--config", "configs/run.yaml", *ours, "--", *asked)
 
 
+@pytest.mark.slow
 def test_an_array_asks_and_a_job_behind_it_finishes(project: Path, run_main: Main, sbatch: Calls) -> None:
     assert submit(run_main, *ASKED) == 0
     ask, finish = sbatch()
@@ -36,6 +37,7 @@ def test_an_array_asks_and_a_job_behind_it_finishes(project: Path, run_main: Mai
     assert "module load cuda/12" in (project / folder / "slurm/setup.sh").read_text()
 
 
+@pytest.mark.slow
 def test_a_single_task_asks_and_finishes_and_a_cluster_without_gpus_is_asked_for_none(
     project: Path, run_main: Main, sbatch: Calls
 ) -> None:
@@ -45,6 +47,7 @@ def test_a_single_task_asks_and_finishes_and_a_cluster_without_gpus_is_asked_for
     assert not any(argument.startswith(("--gres", "--array")) for argument in only)
 
 
+@pytest.mark.slow
 def test_a_dry_run_shows_rows_and_commands_and_writes_nothing(
     project: Path, run_main: Main, sbatch: Calls, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -55,6 +58,7 @@ def test_a_dry_run_shows_rows_and_commands_and_writes_nothing(
     assert sbatch() == [] and sorted(project.rglob("*")) == before
 
 
+@pytest.mark.slow
 def test_what_the_rows_refuse_is_not_submitted(
     project: Path, run_main: Main, sbatch: Calls, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -20,6 +20,8 @@ from train.export import default_output, export_checkpoint, model_folders
 from train.models.loading import load_model
 from train.toy.random_models import write_random_base
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 ENTRY, FAULTY = "train/finetune.py", "tests/train/finetune_with_faults.py"
 SKIPPED = 4  # the step, from 0, that the gate skips: before the kill and after the last checkpoint before it

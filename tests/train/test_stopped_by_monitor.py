@@ -5,8 +5,12 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from configs.run_dir import RunDir
 from train.checkpoints.reading import open_checkpoint
+
+pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parents[2]
 

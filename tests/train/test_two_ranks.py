@@ -17,6 +17,8 @@ from train.models.loss_module import LossModule
 from train.models.param_groups import choose_trainable
 from train.plan import RunPlan, make_plan
 
+pytestmark = pytest.mark.slow
+
 SCRIPT = Path(__file__).with_name("distributed_matrix.py")
 
 

@@ -78,6 +78,7 @@ def test_balanced_parts_show_every_class_equally_often(part: str) -> None:
     assert set(Counter(s.label_name for s in samples(part, images_per_class=3)).values()) == {3}
 
 
+@pytest.mark.slow
 def test_no_test_image_is_a_training_image() -> None:
     parts = [samples(part, images_per_class=12, records=600) for part in ("classification", "alignment", "instruct")]
     training = {sample.image() for sample in chain(*parts) if sample.image}

@@ -11,6 +11,7 @@ from eval.benchmarks.confident_toy_model import train_peaked
 TOKENIZER = Path(__file__).resolve().parents[4] / "shared" / "data" / "llama2_tokenizer"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not TOKENIZER.exists(), reason="needs the LLaMA tokenizer")
 def test_exactly_the_inner_nodes_are_forwarded_and_all_three_ways_agree(capsys):
     small = ["--hidden", "64", "--layers", "1", "--prefix", "16", "--loop-classes", "4", "--full-classes", "2"]
@@ -25,6 +26,7 @@ def test_exactly_the_inner_nodes_are_forwarded_and_all_three_ways_agree(capsys):
     assert "1,866 tokens forwarded" in as_text(result)
 
 
+@pytest.mark.slow
 def test_a_sure_model_needs_few_nodes_and_finds_the_same_class():
     names = [[first, 10 + second, 20 + third] for first in range(4) for second in range(4) for third in range(4)]
     result = count_nodes(names, steps=150)

@@ -23,6 +23,7 @@ def test_all_three_ways_have_a_rate(capsys):
     assert result["top1"]["mean_nodes"] > 0
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not TOKENIZER.exists(), reason="needs the LLaMA tokenizer")
 def test_the_text_names_every_way(capsys):
     main([*SMALL, "--score-batch", "1", "--answer-batch", "1"])

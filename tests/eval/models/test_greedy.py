@@ -177,6 +177,7 @@ def test_what_all_questions_begin_with(ids, expected):
     assert common_beginning(ids, image_token=9) == expected
 
 
+@pytest.mark.slow
 def test_both_sides_of_the_benchmark_say_the_same():
     small = ["--hidden", "128", "--layers", "2", "--image-tokens", "6", "--batch", "4", "--runs", "1"]
     result = benchmark(_parser().parse_args(small))

@@ -149,6 +149,7 @@ def test_a_result_that_a_reproduction_tells_is_no_other_result(tmp_path, monkeyp
     assert "0 other results" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_every_model_and_checkpoint_of_a_reproduction_has_a_column(tmp_path):
     for number, (model, checkpoint) in enumerate(
         [("runs/a", "export"), ("runs/a", "500"), ("runs/a", "last"), ("one/b", "export"), ("two/b", "export")]

@@ -6,10 +6,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[3]
 LONGEST = 30.0  # seconds until a process that went on would be found out; one that ends does so at once
 
 
+@pytest.mark.slow
 def test_a_killed_command_leaves_no_process_that_goes_on_asking(write_config):
     """Two processes wait for a server that never answers: their connections tell whether they live."""
     config = write_config(model="api:some-model", api={"concurrency": 1, "timeout": 600})

@@ -6,9 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[3]
 
 
+@pytest.mark.slow
 def test_both_sides_run_in_one_process_and_the_ratio_is_printed(tmp_path):
     output = tmp_path / "figures.json"
     words = [sys.executable, "-m", "train.benchmarks.checkpoints", "--shape", "tiny", "--rank", "8", "--repeats", "1"]

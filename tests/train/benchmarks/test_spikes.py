@@ -23,23 +23,27 @@ def test_a_trace_is_the_same_each_time_and_the_fault_changes_nothing_before_it()
     assert pairs[50][1].loss == pytest.approx(6.7 * pairs[50][0].loss)
 
 
+@pytest.mark.slow
 def test_there_are_14_faults_in_4_regimes_and_every_rule_is_scored_on_all(scores):
     assert len(FAULTS) == 14
     assert set(scores) == {(rule, regime) for rule in (OURS, *PEERS) for regime in REGIMES}
     assert all(set(score.delays) == set(FAULTS) for score in scores.values())
 
 
+@pytest.mark.slow
 def test_all_targets_are_reached_on_a_seed_kept_for_this_test(scores):
     missed = [row for row in targets(scores) if not row[2]]
     assert missed == []
 
 
+@pytest.mark.slow
 def test_a_rule_that_sees_only_nan_would_fail_the_targets(scores):
     blind = {(OURS, regime): replace(scores["Megatron", regime], named=1) for regime in REGIMES}
     failed = {what for what, _, reached in targets(blind) if not reached}
     assert {"poison x3", "rate ramp", "slow +0.1 %", "still alarming at step 300 of a plateau"} <= failed
 
 
+@pytest.mark.slow
 def test_the_published_rules_show_what_is_known_of_them(scores):
     assert scores["OLMo-core", "gaussian"].flagged_after_nan == 128
     assert scores["Megatron", "gaussian"].delays["poison x6"] == [None]

@@ -82,6 +82,7 @@ def test_a_vocabulary_and_a_sentencepiece_file_that_disagree_are_named(tmp_path,
     assert any(reversed_merges.ids(text) != repaired.ids(text) for text in HARD_STRINGS), "the file's order counts"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not (SHARED / "llama2_tokenizer").is_dir(), reason="the LLaMA tokenizer is not here")
 def test_a_llama_file_whose_spaces_are_merged_first_is_warned_of(caplog):
     with caplog.at_level(logging.WARNING):

@@ -21,6 +21,8 @@ from train.heldout import HeldOut
 from train.loss import local_units
 from train.plan import make_plan
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[3]
 
 

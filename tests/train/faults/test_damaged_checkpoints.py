@@ -19,6 +19,8 @@ from train.optimization.full_state import ParameterState
 from train.plan import make_plan
 from train.resume import open_run
 
+pytestmark = pytest.mark.slow
+
 LOADING = Path(__file__).with_name("load_checkpoint_views.py")
 
 

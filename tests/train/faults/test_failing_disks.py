@@ -22,6 +22,8 @@ from train.loggers.jsonl import LineFile
 from train.plan import make_plan
 from train.resume import claim, open_run
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[3]
 FAULTY = ROOT / "tests" / "train" / "finetune_with_faults.py"
 

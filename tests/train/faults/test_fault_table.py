@@ -6,6 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
+import pytest
+
+pytestmark = pytest.mark.slow  # imports every test module of the folder
+
 HERE = Path(__file__).parent
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "fault_tolerance.md"
 

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 KILLS = Path(__file__).with_name("kill_during_save.py")
 ROWS = {
     "payload": (5, "kill -9 rank 0 while it writes"),

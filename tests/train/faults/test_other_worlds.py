@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 SCRIPT = Path(__file__).with_name("resume_in_worlds.py")
 STAGES, SAVED, STEPS = (1, 2, 3), 4, 8
 

@@ -4,6 +4,8 @@ import pytest
 
 from train.checkpoints.reading import newest_checkpoint
 
+pytestmark = pytest.mark.slow
+
 PLACES = {  # where the rank is killed: the fault, and the stage its peer then finds itself in
     "data wait": ({"stage": "reading", "nth": 30, "do": "kill"}, "agreement"),
     "forward": ({"stage": "forward/backward", "step": 5, "nth": 2, "do": "kill"}, "forward/backward"),

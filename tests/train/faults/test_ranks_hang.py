@@ -8,6 +8,8 @@ import time
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 ENDLESS = {"train__max_steps": 100_000, "train__epochs": 100_000, "checkpoint__every": 100_000}
 
 

@@ -15,6 +15,8 @@ from configs.run import RunConfig
 from configs.run_dir import RunDir
 from train.checkpoints.reading import newest_checkpoint, open_checkpoint
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[3]
 CANARY = "canary5ecretf00dfeedbeefcafe0123456789ab"  # 40 characters, as a W&B key
 KEYS = {"WANDB_API_KEY": CANARY, "HF_TOKEN": f"hf_{CANARY}", "AWS_SECRET_ACCESS_KEY": f"aws{CANARY}"}

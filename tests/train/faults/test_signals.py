@@ -12,6 +12,8 @@ import pytest
 from configs.run_dir import RunDir
 from train.checkpoints.reading import newest_checkpoint, steps_present
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[3]
 ENDLESS = {"train__max_steps": 100_000, "train__epochs": 100_000, "checkpoint__every": 100_000}
 SAVED = "one checkpoint at one step, marker, rc 0"

@@ -20,9 +20,12 @@ from train.checkpoints.reading import newest_checkpoint
 ROOT = Path(__file__).resolve().parents[3]
 CLUSTER = Path(__file__).with_name("slurm_cluster.sh")
 STEPS = 600
-pytestmark = pytest.mark.skipif(
-    shutil.which("slurmctld") is None or os.geteuid() != 0, reason="needs slurmctld, slurmd and root"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        shutil.which("slurmctld") is None or os.geteuid() != 0, reason="needs slurmctld, slurmd and root"
+    ),
+]
 
 
 @dataclass

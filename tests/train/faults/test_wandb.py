@@ -17,6 +17,8 @@ from configs.run_dir import RunDir
 from configs.training import LoggingConfig
 from train.loggers.wandb_logger import WandbLogger, WandbRun
 
+pytestmark = pytest.mark.slow
+
 KEY = "canary0123456789012345678901234567890123"  # 40 characters, as a real one
 
 
