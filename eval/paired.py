@@ -3,7 +3,7 @@
     python -m eval.paired runs/a/eval/open_world/export runs/b/eval/open_world/export        # every pair of folders
     python -m eval.paired runs/a/eval/open_world/export --judged match=word synonyms=auto    # one run, judged twice
 
-Folders are those of answers, or of views that judge answers anew (`eval.reproduce`: synonyms, rules, candidate sets).
+A folder holds answers, or a view that rescores answers (`eval.reproduce`: synonyms, rules, candidate sets).
 Accuracies of two runs on the same items are not independent: only the items on which they disagree say anything.
 McNemar's test asks whether these fall evenly to both sides, exactly (binomial), at any number of items.
 """
@@ -19,7 +19,7 @@ from configs.command_line import add_json, command_parser, emit_json, exit_on_us
 from configs.errors import ConfigError, UserError
 from configs.run_dir import EvalDir
 from eval.metrics.outcomes import read_right
-from eval.metrics.paired import compared
+from eval.metrics.paired import compare_pairs
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             rights[", ".join(settings)] = read_right(EvalDir(arguments.folders[0]), changes)
         if len(rights) < 2:
             raise ConfigError(f"there is only {next(iter(rights))}; give another folder, or --judged KEY=VALUE")
-        pairs = compared(rights)
+        pairs = compare_pairs(rights)
     except UserError as error:
         exit_on_user_error(error)
     if not emit_json(arguments.json, pairs):

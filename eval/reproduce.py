@@ -5,8 +5,8 @@
     python -m eval.reproduce --model runs/demo_mix --datasets demo demo_knowledge --limit 100
     ... --worker 3 --workers 16       one of sixteen array tasks; `--report-only` finishes when all have ended
 
-Every row of every data set is asked, judged anew from stored answers, or listed with the reason why it cannot be run.
-What was answered before is kept: the same command goes on after a kill, and asks nothing the second time. At the end
+Every row of every data set is evaluated, rescored from stored answers, or listed with the reason why it cannot run.
+Answers are kept: after a kill the same command resumes, and an answered item is not evaluated again. At the end
 `scoreboard.html` in the folder of all runs has the results of this model and of all others that lie there.
 """
 

@@ -1,6 +1,6 @@
-"""Asks a model the questions of an evaluation and reports: `python -m eval.run --config configs/eval/FILE.yaml`.
+"""Evaluates a model and writes its report: `python -m eval.run --config configs/eval/FILE.yaml`.
 
-Whatever was answered before is kept: the same command goes on after a kill, and asks nothing the second time.
+Answers are kept: after a kill the same command resumes, and an answered item is not evaluated again.
 
     --processes 4                 four processes on this machine (one GPU each, where there are several)
     --protocol official           as the authors' code does it; paper, clean: configs/eval/protocols/
@@ -23,7 +23,7 @@ from eval.reports.summary import result_line, write_summary
 from eval.runner.arguments import add_protocol_argument, add_worker_arguments
 from eval.runner.batching import Share
 from eval.runner.dry_run import preview
-from eval.runner.output_paths import place_of
+from eval.runner.output_paths import output_paths_of
 from eval.runner.weights import check_weights
 from eval.tasks.presets import preset_overrides
 from eval.tasks.registry import make_task
@@ -40,14 +40,14 @@ def main(argv: Sequence[str] | None = None) -> None:
         if arguments.dry_run:
             print(preview(config, share))
         elif arguments.report_only:
-            folders = place_of(config).existing()
+            folders = output_paths_of(config).existing()
             for folder in folders:
                 check_weights(config, folder)
             report(config, folders)
         else:
-            from eval.runner.workers import ask_every_model  # loads torch, which no other branch needs
+            from eval.runner.workers import evaluate_models  # loads torch, which no other branch needs
 
-            folders = ask_every_model(config, share, arguments.processes)
+            folders = evaluate_models(config, share, arguments.processes)
             if arguments.workers == 1:
                 report(config, folders)
     except UserError as error:
@@ -55,20 +55,20 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def report(config: EvalConfig, folders: Sequence[EvalDir]) -> None:
-    """Make the report of every model that was asked, a summary if there are several, and print one line each."""
-    place = place_of(config)
+    """Write the report of every evaluated model, and a summary if there are several; print one line for each."""
+    paths = output_paths_of(config)
     if not folders:
-        raise ConfigError(f"{place.root} holds no answers yet; run the same command without --report-only first")
+        raise ConfigError(f"{paths.root} holds no answers yet; run the same command without --report-only first")
     reports = []
     for folder in folders:
         reports.append(write_report(folder, config, comparison_with(config.paper_row)))
         print(f"{result_line(reports[-1])}\n  {folder.report('html')}")
     if len(reports) > 1:
-        print(write_summary(place, reports))
+        print(write_summary(paths, reports))
 
 
 def _check(config: EvalConfig) -> None:
-    """What can be wrong is told before a model is loaded."""
+    """Raise `ConfigError` for what can be checked before a model is loaded."""
     if config.protocol.task == "hidden_states":
         raise ConfigError(
             "protocol.task hidden_states has no answers to report; python -m eval.probing stores and uses it"

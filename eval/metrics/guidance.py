@@ -21,7 +21,7 @@ from eval.class_scores.rules import Floats, Rule
 from eval.class_scores.table import ClassScoreTable, read_class_scores, rule_scores, stored_sums
 from eval.metrics.accuracy import Rate
 from eval.runner.fingerprint import Evaluation, protocol_of, read_evaluation
-from eval.runner.predictions import chosen_records, read_records
+from eval.runner.predictions import read_records, select_records
 from eval.types import Prediction
 
 SEED = 0
@@ -72,7 +72,7 @@ class Scored:
     sheet: ClassScoreTable
 
 
-def chooses(item_id: str) -> bool:
+def chooses_t(item_id: str) -> bool:
     """Whether an item is of the half on which t is chosen: drawn by its id alone."""
     return sha256(f"{SEED}:guidance:{item_id}".encode()).digest()[0] % 2 == 0
 
@@ -86,7 +86,7 @@ def scored_items(predictions: Sequence[Prediction], sheet: ClassScoreTable, dupl
     right = np.stack([names == p.target for p in lines])
     if duplicates == "first":
         right &= np.arange(len(names)) == right.argmax(1)[:, None]
-    tuning = np.array([chooses(p.id) for p in lines])
+    tuning = np.array([chooses_t(p.id) for p in lines])
     both = sheet.prior_probabilities and all(p.probabilities is not None for p in lines)
     literal = np.stack([stored_sums(p, Rule(tokens="probability")) for p in lines]) if both else None
     return Scored(np.stack([stored_sums(p, Rule()) for p in lines]), literal, right, tuning, sheet)
@@ -144,7 +144,7 @@ def guidance_results(folder: EvalDir) -> dict[str, Any]:
     evaluation = read_evaluation(folder)
     if evaluation is None:
         raise RunError(f"{folder.root} has no evaluation.json; give the folder of one model's answers")
-    lines = list(chosen_records(read_records(folder), evaluation.limit).predictions.values())
+    lines = list(select_records(read_records(folder), evaluation.limit).predictions.values())
     scored = scored_items(lines, read_class_scores(folder), str(evaluation.judged.get("duplicates", "any")))
     settings = {**evaluation.asked, **evaluation.judged}
     own, form = form_of(protocol_of(settings))

@@ -7,8 +7,8 @@ from typing import Any
 from configs.errors import ConfigError, RunError
 from configs.protocol import ProtocolConfig
 from configs.run_dir import EvalDir
-from eval.runner.fingerprint import judging_fields, protocol_of, read_evaluation
-from eval.runner.predictions import chosen_records, read_records
+from eval.runner.fingerprint import protocol_of, read_evaluation, scoring_fields
+from eval.runner.predictions import read_records, select_records
 from eval.tasks.registry import make_task
 from eval.types import Prediction, Score
 
@@ -28,21 +28,21 @@ def read_right(folder: EvalDir, changes: Mapping[str, Any] | None = None) -> dic
     A folder of a view takes the answers that it judges from where they lie. No answer is not right. Raises `RunError`
     if nothing was asked there, `ConfigError` for a change that needs other answers.
     """
-    answers, settings = judged_answers(folder)
+    answers, settings = answers_and_settings(folder)
     evaluation = read_evaluation(answers)
     if evaluation is None:
         raise RunError(f"{answers.root} has no evaluation.json; give the folder of one model's answers, or of a view")
     settings = settings or {**evaluation.asked, **evaluation.judged}
-    known = judging_fields(str(settings["task"]))
+    known = scoring_fields(str(settings["task"]))
     if other := [key for key in changes or () if key not in known]:
         raise ConfigError(f"protocol.{other[0]} needs other answers; stored ones can be judged by {', '.join(known)}")
-    records = chosen_records(read_records(answers), evaluation.limit)
+    records = select_records(read_records(answers), evaluation.limit)
     protocol = protocol_of({**settings, **(changes or {})})
     scored = scored_predictions(answers, list(records.predictions.values()), protocol, evaluation.answer_delimiter)
     return {prediction.id: score.value is True for prediction, score in scored}
 
 
-def judged_answers(folder: EvalDir) -> tuple[EvalDir, Mapping[str, Any]]:
+def answers_and_settings(folder: EvalDir) -> tuple[EvalDir, Mapping[str, Any]]:
     """(folder of the answers, the settings by which a view judges them, none where answers and report lie together)."""
     if folder.config.is_file() or not folder.report("json").is_file():
         return folder, {}

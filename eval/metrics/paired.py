@@ -16,7 +16,7 @@ from eval.metrics.accuracy import Z_95
 
 
 @dataclass(frozen=True, slots=True)
-class Paired:
+class PairedDifference:
     """`first_only` items that only the first run has right, `second_only` the reverse, out of `items` both answered."""
 
     items: int
@@ -66,7 +66,7 @@ def mcnemar(first_only: int, second_only: int) -> float:
     return float(binomtest(first_only, total).pvalue) if total else 1.0
 
 
-def compare_right(first: Mapping[str, bool], second: Mapping[str, bool]) -> Paired:
+def compare_right(first: Mapping[str, bool], second: Mapping[str, bool]) -> PairedDifference:
     """Compare by item id; items of one run alone are left out, and counted. Raises `RunError` if none is in both."""
     both = sorted(first.keys() & second.keys())
     if not both:
@@ -74,10 +74,12 @@ def compare_right(first: Mapping[str, bool], second: Mapping[str, bool]) -> Pair
     pairs = Counter((first[item], second[item]) for item in both)
     agree = pairs[True, True]
     right = agree + pairs[True, False], agree + pairs[False, True]
-    return Paired(len(both), *right, pairs[True, False], pairs[False, True], len(first.keys() ^ second.keys()))
+    return PairedDifference(
+        len(both), *right, pairs[True, False], pairs[False, True], len(first.keys() ^ second.keys())
+    )
 
 
-def compared(rights: Mapping[str, Mapping[str, bool]]) -> list[dict[str, Any]]:
+def compare_pairs(rights: Mapping[str, Mapping[str, bool]]) -> list[dict[str, Any]]:
     """Every pair of `rights` (name to item id to whether it is right), in order. Raises as `compare_right`."""
     return [
         {"first": first, "second": second, **compare_right(rights[first], rights[second]).to_json()}

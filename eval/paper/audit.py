@@ -122,7 +122,7 @@ AUDIT = (
     ),
     Difference(
         "D22",
-        "candidates come from one random stream, which starts anew when a run is resumed",
+        "candidates come from one random stream, which restarts when a run is resumed",
         ("protocol.candidate_draw", "protocol.order"),
         "a resumed stream hangs on where the run was killed",
     ),

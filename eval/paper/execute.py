@@ -1,10 +1,10 @@
-"""Carries a plan out: asks what is not answered yet, judges stored answers again, sweeps, probes, tells the outcome.
+"""Executes a plan: runs the model on items without an answer, rescores stored answers, sweeps, probes, reports.
 
     ask(planned, share, processes)
     outcomes = finish(planned)
     write_record(planned[0].config, protocol, outcomes)           # reproduction-PROTOCOL.json beside the evaluations
 
-A row that cannot be run stays in the list with its reason; so does one of which no item could be asked.
+A row that cannot be run stays in the list with its reason, as does a row without a single answered item.
 """
 
 import json
@@ -28,15 +28,15 @@ from eval.reports.formatting import correlated, protocol_tag
 from eval.reports.guidance_page import write_guidance
 from eval.runner.batching import Share
 from eval.runner.fingerprint import OtherAnswersError
-from eval.runner.output_paths import place_of, run_of
+from eval.runner.output_paths import output_paths_of, run_of
 
 PROBES = ("probe", "linear")
-NOTHING = "nothing was asked yet"
+NOTHING = "no item is evaluated yet"
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a row: `accuracy` as in report.json, under which `protocol` (name and hash), or the `reason` why
+    """The outcome of a row: `accuracy` as in report.json, under which `protocol` (name and hash), or the `reason` why
     there is none.
     """
 
@@ -52,19 +52,19 @@ class Outcome:
 
 
 def ask(planned: Sequence[Planned], share: Share, processes: int = 1) -> None:
-    """Put this share of the questions that have no answer yet to the model, and store the states that heads need."""
-    configs = [row.config for row in planned if row.asks]
+    """Run the model on this share of the items without an answer, and extract the hidden states for probes."""
+    configs = [row.config for row in planned if row.runs_model]
     if configs:
-        from eval.runner.workers import ask_evaluations  # loads torch, which a dry run does not need
+        from eval.runner.workers import run_evaluations  # loads torch, which a dry run does not need
 
-        ask_evaluations(configs, share, processes)
+        run_evaluations(configs, share, processes)
     for row in planned:
         if row.row.kind in PROBES and row.reason is None:
             from eval.probes.extraction import extract
 
             try:
                 extract(_probing(row), share, processes)
-            except UserError as error:  # the other rows go on; the outcome says that states are missing
+            except UserError as error:  # the other rows continue; the outcome says that states are missing
                 print(f"{row.config.name}: {error}", file=sys.stderr, flush=True)
 
 
@@ -75,16 +75,16 @@ def finish(planned: Sequence[Planned]) -> list[Outcome]:
     for row in planned:
         base = answers.get((row.dataset, row.row.answers or ""))
         try:
-            outcomes.append(_cannot(row, row.reason) if row.reason else _finish(row, base))
+            outcomes.append(_not_run(row, row.reason) if row.reason else _finish(row, base))
         except UserError as error:
             if isinstance(error, OtherAnswersError):
-                _put_aside(row)
-            outcomes.append(_cannot(row, str(error)))
+                _mark_outdated(row)
+            outcomes.append(_not_run(row, str(error)))
     return outcomes
 
 
-def _put_aside(row: Planned) -> None:
-    """Rename the row's results of other weights or items: no scoreboard is to show them beside "not run"."""
+def _mark_outdated(row: Planned) -> None:
+    """Rename results of other weights or items, so that no scoreboard shows them beside "not run"."""
     from eval.runner.stored_answers import answers_folder  # loads torch
 
     folder = answers_folder(row.config)[0].root / ("encoder" if row.row.kind == "linear" else "")
@@ -95,7 +95,7 @@ def _put_aside(row: Planned) -> None:
 
 def _finish(row: Planned, base: Planned | None) -> Outcome:
     if row.row.kind in PROBES:
-        return _probed(row)
+        return _probe_outcome(row)
     from eval.models.model_type import is_open_clip
     from eval.runner.stored_answers import check_current  # these load torch
 
@@ -105,21 +105,21 @@ def _finish(row: Planned, base: Planned | None) -> Outcome:
     if refused and is_open_clip(row.config.model):  # loading, which alone tells its weights, may be what refused
         raise OtherAnswersError(refused[0])
     if not any(file.stat().st_size for file in folder.all_predictions()):
-        return _cannot(row, [*refused, NOTHING][0])
+        return _not_run(row, [*refused, NOTHING][0])
     if row.row.kind == "guidance":
-        return _guided(row, folder)
-    target = _sibling(row, folder) if row.row.kind == "view" else folder
+        return _guidance_outcome(row, folder)
+    target = _view_folder(row, folder) if row.row.kind == "view" else folder
     if row.row.kind == "view":
         report = write_view(folder, target, row.config, comparison_with(row.config.paper_row))
     else:
         report = write_report(folder, source.config, comparison_with(source.config.paper_row))
     if not report["items"]["answered"]:
         reasons = [failure["reason"] for failure in report["failures"]] or [*refused, NOTHING]  # a kill left no line
-        return _cannot(row, reasons[0])
-    return _reported(row, report, target, refused)
+        return _not_run(row, reasons[0])
+    return _report_outcome(row, report, target, refused)
 
 
-def _reported(row: Planned, report: Mapping[str, Any], folder: EvalDir, refused: Sequence[str]) -> Outcome:
+def _report_outcome(row: Planned, report: Mapping[str, Any], folder: EvalDir, refused: Sequence[str]) -> Outcome:
     items = report["items"]
     notes = [f"{items[key]:,} {key}" for key in ("failed", "missing") if items[key]]
     notes += refused[:1] if items["missing"] else []
@@ -135,49 +135,49 @@ def _reported(row: Planned, report: Mapping[str, Any], folder: EvalDir, refused:
     return _outcome(row, accuracy, "; ".join(notes), folder, protocol_tag(report))
 
 
-def _guided(row: Planned, answers: EvalDir) -> Outcome:
+def _guidance_outcome(row: Planned, answers: EvalDir) -> Outcome:
     results = guidance_results(answers) | {"name": row.config.name}
-    folder = _sibling(row, answers)
+    folder = _view_folder(row, answers)
     write_guidance(folder, results)
     own = results["forms"].get(results["own"])
     if own is None:
-        return _cannot(row, NOT_STORED)
+        return _not_run(row, NOT_STORED)
     held, swept = own["held_out"], own["swept_on_test"]
     if held is None:
-        return _cannot(row, f"{results['items']} items are too few to choose t on one half of them")
+        return _not_run(row, f"{results['items']} items are too few to choose t on one half of them")
     authors = f"swept on all {swept['accuracy']['n']:,}: {swept['accuracy']['value']:.1%} at t = {swept['guidance']:g}"
     note = f"form {results['own']}, t = {held['guidance']:g} chosen on {held['chosen_on']:,} others ({authors})"
     return _outcome(row, held["accuracy"], note, folder, protocol_tag(results))
 
 
 def _probing(row: Planned) -> EvalConfig:
-    """A `linear` row is about the image encoder; a CLIP, which is nothing else, has no `probe` row."""
+    """The row's probe settings: `linear` rows probe the image encoder, `probe` rows the language model."""
     part = "encoder" if row.row.kind == "linear" else "language_model"
     return replace(row.config, probe=replace(row.config.probe, part=part))
 
 
-def _probed(row: Planned) -> Outcome:
+def _probe_outcome(row: Planned) -> Outcome:
     from eval.probes.report import probe_report  # loads torch
 
     result = probe_report(_probing(row))
     places, folder, tag = result["places"], Path(result["folder"]), protocol_tag(result)
     failed = sum(map(len, result["failures"].values()))
-    told = result["chosen"] + (f"; {failed:,} items failed" if failed else "")
+    note = result["chosen"] + (f"; {failed:,} items failed" if failed else "")
     if row.row.kind == "linear":
         (name, place), *_ = places.items()
-        return _outcome(row, place["accuracy"], f"head on {name.replace('_', ' ')}; {told}", folder, tag)
+        return _outcome(row, place["accuracy"], f"head on {name.replace('_', ' ')}; {note}", folder, tag)
     name = next((place for place in ("mean", "-1") if place in places), next(iter(places)))
     others = [f"{place} {found['accuracy']['value']:.1%}" for place, found in places.items() if place != name]
-    told = f"place {name}; {told}; " + (f"others: {', '.join(others)}" if others else "no other place")
+    note = f"position {name}; {note}; " + (f"others: {', '.join(others)}" if others else "no other position")
     if result["frequency"]:
-        told += f"; frequency: {correlated(result['frequency'])}"
-    return _outcome(row, places[name]["accuracy"], told, folder, tag)
+        note += f"; frequency: {correlated(result['frequency'])}"
+    return _outcome(row, places[name]["accuracy"], note, folder, tag)
 
 
-def _sibling(row: Planned, answers: EvalDir) -> EvalDir:
-    """Where a view of `answers` goes: the same label in the row's own place."""
-    place = place_of(row.config)
-    return EvalDir(place.root / answers.root.name if place.in_run else place.root)
+def _view_folder(row: Planned, answers: EvalDir) -> EvalDir:
+    """The folder of a view of `answers`: the same label below the row's own evaluation."""
+    paths = output_paths_of(row.config)
+    return EvalDir(paths.root / answers.root.name if paths.in_run else paths.root)
 
 
 def _outcome(
@@ -187,26 +187,26 @@ def _outcome(
     return Outcome(row.dataset, row.row.key, row.row.title, row.row.tables, accuracy, note, None, place, protocol)
 
 
-def _cannot(row: Planned, reason: str | None) -> Outcome:
+def _not_run(row: Planned, reason: str | None) -> Outcome:
     return Outcome(row.dataset, row.row.key, row.row.title, row.row.tables, reason=reason)
 
 
 def record_file(config: EvalConfig, protocol: str) -> Path:
-    """Where the outcomes of one model under one protocol stand: beside the folders of its evaluations."""
-    place, (_, checkpoint) = place_of(config), _which(config)
-    if place.in_run:
+    """The file with the outcomes of one model under one protocol, beside the folders of its evaluations."""
+    paths, (_, checkpoint) = output_paths_of(config), _model_and_checkpoint(config)
+    if paths.in_run:
         which = "" if checkpoint == "export" else f"-{checkpoint}"
-        return ResultsDir(place.root.parent).reproduction(f"{protocol}{which}")
-    return ResultsDir(place.root.parent.parent).reproduction(f"{protocol}-{place.root.name}")
+        return ResultsDir(paths.root.parent).reproduction(f"{protocol}{which}")
+    return ResultsDir(paths.root.parent.parent).reproduction(f"{protocol}-{paths.root.name}")
 
 
-def _which(config: EvalConfig) -> tuple[str, str]:
+def _model_and_checkpoint(config: EvalConfig) -> tuple[str, str]:
     """(model, checkpoint): the run and which of its models, also where `config.model` is that model's own folder."""
-    run, place = run_of(config.model), Path(config.model)
-    if run is None or run.root == place:
+    run, folder = run_of(config.model), Path(config.model)
+    if run is None or run.root == folder:
         return config.model, config.checkpoint
-    step = step_of(place.name.removeprefix(f"{run.export.name}-"))
-    return str(run.root), place.name if step is None else str(step)
+    step = step_of(folder.name.removeprefix(f"{run.export.name}-"))
+    return str(run.root), folder.name if step is None else str(step)
 
 
 def write_record(config: EvalConfig, protocol: str, outcomes: Sequence[Outcome]) -> Path:
@@ -222,10 +222,10 @@ def write_record(config: EvalConfig, protocol: str, outcomes: Sequence[Outcome])
             kept = {(row["dataset"], row["row"]): row for row in rows}
         except (ValueError, KeyError, TypeError) as error:
             raise RunError(
-                f"{file} is damaged ({error}); delete it: rows of other calls are told again by them"
+                f"{file} is damaged ({error}); delete it: the next call of eval.reproduce writes its rows again"
             ) from error
         kept |= {(outcome.dataset, outcome.row): asdict(outcome) for outcome in outcomes}
-        model, checkpoint = _which(config)
+        model, checkpoint = _model_and_checkpoint(config)
         told = {"model": model, "checkpoint": checkpoint, "protocol": protocol}
         content = told | {"rows": list(kept.values())}
         write_bytes(file, (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())

@@ -1,4 +1,4 @@
-"""The paper's experiments as rows: what is asked, what is only judged anew, and what no program of ours can run.
+"""The paper's experiments as rows: what runs a model, what rescores stored answers, what cannot be run.
 
 A row of kind `ask` puts questions to the model. A `view` judges answers of another row in another way (synonyms, a rule
 over stored class scores, a candidate set). `guidance` sweeps classifier-free guidance on stored scores, `probe` trains

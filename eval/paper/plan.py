@@ -13,7 +13,7 @@ from typing import Any
 from configs.errors import ConfigError, DataError
 from configs.evaluation import EvalConfig, is_api
 from configs.load import load_config
-from configs.run_dir import RunDir
+from configs.run_dir import MODEL_CONFIG, RunDir
 from configs.shard_dir import ShardDir
 from data_prep.class_names import load_class_list
 from data_prep.shards import ShardSet
@@ -21,8 +21,8 @@ from eval.models.model_type import ENCODERS
 from eval.paper.experiments import Row, rows_of
 from eval.paper.finetuned_rows import paper_model
 from eval.runner.batching import chosen_items, open_source
-from eval.runner.evaluated_model import system_of
-from eval.runner.output_paths import place_of
+from eval.runner.evaluated_model import identify_model
+from eval.runner.output_paths import output_paths_of
 from eval.tasks.presets import preset_overrides, preset_settings
 from eval.tasks.synonyms import load_synonyms
 
@@ -53,7 +53,7 @@ class Planned:
     reason: str | None = None
 
     @property
-    def asks(self) -> bool:
+    def runs_model(self) -> bool:
         """Whether questions are put to the model for it."""
         return self.row.kind == "ask" and self.reason is None
 
@@ -193,7 +193,7 @@ def _has_encoder(model: str) -> bool:
     config = _model_config(model)
     if config is not None:
         return config.get("model_type") in ENCODERS
-    return paper_model(system_of(model).base) in (None, "BLIP2-2.7B")
+    return paper_model(identify_model(model).base) in (None, "BLIP2-2.7B")
 
 
 def _no_frequency(config: EvalConfig) -> str | None:
@@ -225,16 +225,16 @@ def _positions(model: str) -> int | None:
 
 def _model_config(model: str) -> dict[str, Any] | None:
     """The config.json of a model, a run's export or its base; None where none is on this machine."""
-    own = [folder / "config.json" for folder in (Path(model), RunDir(Path(model)).export)]
-    file = next(filter(Path.is_file, own), None) or Path(system_of(model).base) / "config.json"
+    own = [folder / MODEL_CONFIG for folder in (Path(model), RunDir(Path(model)).export)]
+    file = next(filter(Path.is_file, own), None) or Path(identify_model(model).base) / MODEL_CONFIG
     values: dict[str, Any] | None = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
     return values
 
 
 def answered(planned: Planned) -> int:
     """How many of the row's questions have an answer already (or failed), by the files alone."""
-    place, label = place_of(planned.config), _label(planned.config)
-    folders = [folder for folder in place.existing() if not place.in_run or folder.root.name == label]
+    paths, label = output_paths_of(planned.config), _label(planned.config)
+    folders = [folder for folder in paths.existing() if not paths.in_run or folder.root.name == label]
     lines = sum(path.read_bytes().count(b"\n") for folder in folders[:1] for path in folder.all_predictions())
     return min(lines, planned.items)
 

@@ -14,11 +14,11 @@ def plan_table(planned: Sequence[Planned]) -> str:
     lines = [f"{'data set':<16} {'row':<15} {'of the paper':<26} {'questions':>9} {'to ask':>8}  how"]
     forwards = separate = 0
     for row in planned:
-        left = row.items - answered(row) if row.asks else 0
+        left = row.items - answered(row) if row.runs_model else 0
         forwards += left
         separate += _separately(row)
-        questions = f"{row.items:,}" if row.asks else ""
-        asked = f"{left:,}" if row.asks else ""
+        questions = f"{row.items:,}" if row.runs_model else ""
+        asked = f"{left:,}" if row.runs_model else ""
         lines.append(f"{row.dataset:<16} {row.row.key:<15} {row.row.tables:<26} {questions:>9} {asked:>8}  {_how(row)}")
     lines += [f"{'':<16} {name:<15} {'':<26} {'':>9} {'':>8}  not run: {why}" for name, why in NOT_OURS.items()]
     lines.append(
@@ -29,7 +29,7 @@ def plan_table(planned: Sequence[Planned]) -> str:
 
 
 def _separately(row: Planned) -> int:
-    """Forwards if nothing were shared: class names are scored one by one, views are asked anew."""
+    """Forwards if nothing were shared: class names are scored one by one, views run the model again."""
     if row.reason is not None or row.row.kind in ("part", "probe", "linear"):
         return 0
     if row.row.settings.get("task") != "class_likelihood" and row.row.kind != "guidance":

@@ -254,14 +254,14 @@ def derived(rows: Mapping[str, Sequence[Result]], known: Mapping[str, PaperNumbe
             continue
         firsts, seconds = (rows.get(name, ()) for name in pair)
         for first in firsts:
-            second = next((other for other in seconds if _belong_together(number.unit, first, other)), None)
+            second = next((other for other in seconds if _comparable(number.unit, first, other)), None)
             value = None if second is None else _combined(number.unit, first.value, second.value)
             if value is not None:
                 made.append((row, Result(value, None, None, first.n, first.protocol, first.run, first.model)))
     return made
 
 
-def _belong_together(unit: str, first: Result, second: Result) -> bool:
+def _comparable(unit: str, first: Result, second: Result) -> bool:
     """Whether both were judged by protocols of one name, and, but for a ratio of two models, are of one model."""
     same_protocol = first.protocol.split(" ")[0] == second.protocol.split(" ")[0]
     return same_protocol and (unit == "ratio" or first.model == second.model)

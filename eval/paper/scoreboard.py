@@ -10,7 +10,7 @@ from configs.run_dir import ResultsDir
 from data_prep.atomic import write_bytes
 from eval.paper.published import PaperNumber, paper_numbers
 from eval.paper.results import Found, Result, collect
-from eval.paper.scoreboard_page import how_many_run, scoreboard_page
+from eval.paper.scoreboard_page import count_run, scoreboard_page
 
 
 def write_scoreboard(folders: Sequence[Path], output: Path) -> str:
@@ -31,7 +31,7 @@ def write_scoreboard(folders: Sequence[Path], output: Path) -> str:
     ):
         write_bytes(files.scoreboard(suffix), text.encode())
     planned = sum(len(record["rows"]) for record in found.reproductions)
-    found_rows = f"{how_many_run(content['rows'])} of the paper's numbers have one of ours beside them"
+    found_rows = f"{count_run(content['rows'])} of the paper's numbers have one of ours beside them"
     found_rows += f"; {planned} rows of reproductions" if planned else ""
     return f"{found_rows}, {len(content['others'])} other results\n{files.scoreboard('html')}"
 

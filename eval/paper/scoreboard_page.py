@@ -20,7 +20,7 @@ def scoreboard_page(content: Mapping[str, Any], found: Found) -> Page:
     """The whole page; `content` is that of scoreboard.json."""
     blocks: list[Block] = [
         Text(
-            f"{how_many_run(content['rows'])} of the paper's numbers have one of ours beside them. Shares in per cent "
+            f"{count_run(content['rows'])} of the paper's numbers have one of ours beside them. Shares in per cent "
             "with 95 % intervals and sample sizes (correlations: numbers of classes); differences in points, ours less "
             "the paper's. The paper gives no intervals, and its tables mix protocols: the protocol of each of our "
             "numbers is named."
@@ -31,7 +31,7 @@ def scoreboard_page(content: Mapping[str, Any], found: Found) -> Page:
     for section, lines in sections(content["rows"]).items():
         detail = section.partition("/")[2].replace("_", " ")
         title = lines[0]["source"].split(",")[0].split(" and ")[0].split(" (")[0]
-        blocks.append(Heading(f"{title}{f' ({detail})' if detail else ''}: {how_many_run(lines)} run"))
+        blocks.append(Heading(f"{title}{f' ({detail})' if detail else ''}: {count_run(lines)} run"))
         blocks += _figures(section, lines, found)
         shown = [[_short(line["row"], section), *_cells(line)[1:]] for line in lines]
         blocks.append(Table(HEADERS, shown, numeric=NUMERIC, code=PATHS))
@@ -142,7 +142,7 @@ def _short(row: str, section: str) -> str:
     return row.removeprefix(f"{section}/").replace("/", ", ").replace("_", " ")
 
 
-def how_many_run(lines: Sequence[Line]) -> str:
+def count_run(lines: Sequence[Line]) -> str:
     """How many rows of the paper have a number of ours, of how many; a row may have several lines."""
     run = {line["row"] for line in lines if line["ours"] is not None}
     return f"{len(run)} of {len({line['row'] for line in lines})}"

@@ -23,8 +23,13 @@ from eval.probes.store import StoredStates
 
 CHECK_BATCH = 4096
 SHOWN_FAILURES = 5
-BY_CLASS = ("-1", "mean", "image_embeds", "vision_pooled")  # Table 3's; Figure 7 sets them against classes' frequency
-CHOSEN = {
+PER_CLASS_POSITIONS = (
+    "-1",
+    "mean",
+    "image_embeds",
+    "vision_pooled",
+)  # of Table 3 and Figure 7
+EPOCH_CHOICE = {
     "held_out": "best epoch on held-out training items",
     "best_on_test": "best epoch on the test items themselves",
     "last": "last epoch",
@@ -45,7 +50,7 @@ def probe(train: StoredStates, test: StoredStates, settings: ProbeConfig) -> dic
             f"{len(columns)}; see probe.token_positions and the failures named above"
         )
     kept, held = _split(train, settings)
-    maker = Maker(settings, columns)
+    maker = BatchMaker(settings, columns)
     learned = maker.batches(train, kept, maker.layout(learning=True), settings.batch_size)
     check = maker.batches(train, held, maker.layout(), CHECK_BATCH) if len(held) else None
     looked = maker.batches(test, torch.arange(len(test)), maker.layout(), CHECK_BATCH)
@@ -61,7 +66,7 @@ def probe(train: StoredStates, test: StoredStates, settings: ProbeConfig) -> dic
         "train": len(kept),
         "val": len(held),
         "epochs": settings.epochs,
-        "chosen": CHOSEN[settings.choose_epoch],
+        "chosen": EPOCH_CHOICE[settings.choose_epoch],
         "precision": maker.precision,
         "kept_in_memory": learned.keep,
     }
@@ -83,7 +88,7 @@ def _split(train: StoredStates, settings: ProbeConfig) -> tuple[torch.Tensor, to
     return order[held:], order[:held]
 
 
-class Maker:
+class BatchMaker:
     """Makes batches of stored states, and keeps them in memory while `probe.memory_gib` lasts."""
 
     def __init__(self, settings: ProbeConfig, columns: Sequence[int]):
@@ -120,7 +125,7 @@ def _places(
         }
         if settings.choose_epoch == "best_on_test" and trained.right_at_the_end is not None:
             found["last_epoch"] = Rate(int(trained.right_at_the_end[place]), len(labels)).to_json()
-        if name in BY_CLASS:
+        if name in PER_CLASS_POSITIONS:
             found["right_by_label"] = _by_label(labels, hits[place])
     return results
 

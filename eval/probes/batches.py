@@ -1,4 +1,4 @@
-"""Batches of stored states, laid out for the two products of a head: kept in memory where they fit, else read anew.
+"""Batches of stored states, laid out for the two products of a head: kept in memory if they fit, else read per epoch.
 
 A head's product on a CPU that oneDNN serves better (`eval.models.cpu_matmul`) takes the states as that library's
 packed matrix, once as they are and once transposed: packed once, they serve every epoch.

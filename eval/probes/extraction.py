@@ -11,12 +11,12 @@ from eval.models.factory import evaluated_folders
 from eval.models.model_type import is_encoder
 from eval.probes.requirements import check_disk, complete, needs_of
 from eval.runner.batching import Share, open_source
-from eval.runner.fingerprint import JUDGING, SCORING, describe_evaluation
-from eval.runner.output_paths import place_of
-from eval.runner.workers import ask_evaluations
+from eval.runner.fingerprint import SCORING, SCORING_FIELDS, describe_evaluation
+from eval.runner.output_paths import output_paths_of
+from eval.runner.workers import run_evaluations
 
 NO_STATE = (  # settings of a protocol that hidden states do not depend on: they belong to scoring or to other tasks
-    *JUDGING,
+    *SCORING_FIELDS,
     *SCORING,
     *("name", "classes", "class_quotes", "class_sentence", "class_prefix", "class_ids", "score_eos"),
     *("show_image", "name_class", "refuse_leaks", "max_new_tokens"),
@@ -26,12 +26,12 @@ NO_STATE = (  # settings of a protocol that hidden states do not depend on: they
 def extract(config: EvalConfig, share: Share, processes: int = 1) -> None:
     """Store this share of the states of `config.probe_source` and `config.source` that are not stored yet.
 
-    What the model refuses is told by `report`. Raises `UserError` for whatever else a user can mend.
+    Refusals of the model are reported by `probe_report`. Raises `UserError` for other mistakes that a user can fix.
     """
     needs = [needs_of(source) for source in states_configs(config)]
     check_disk(needs)
     if unfinished := [need.config for need in needs if not complete(need)]:
-        ask_evaluations(unfinished, share, processes)
+        run_evaluations(unfinished, share, processes)
 
 
 def states_configs(config: EvalConfig) -> list[EvalConfig]:
@@ -43,7 +43,7 @@ def states_configs(config: EvalConfig) -> list[EvalConfig]:
     if trained_on is None:
         raise ConfigError("probe_source is not set; name the source of data.sources that heads learn from, or --train")
     if is_api(config.model):
-        raise ConfigError(f"{config.model} shows no states; probing needs a model on this machine")
+        raise ConfigError(f"{config.model} gives no hidden states; probing needs a model on this machine")
     alone = is_encoder(config.model, evaluated_folders(config)[0][1])
     if alone and config.probe.part == "language_model":
         raise ConfigError(f"probe.part is language_model, and {config.model} has none; leave it at auto")
@@ -63,4 +63,4 @@ def _storing(config: EvalConfig, source: str) -> EvalConfig:
     storing = replace(config, name=source, source=source, protocol=protocol, paper_row=None)
     asked = describe_evaluation(storing, "", "", open_source(storing).fingerprint, (0, 0)).asked
     digest = hashlib.sha256(json.dumps(dict(asked), sort_keys=True).encode()).hexdigest()[:12]
-    return replace(storing, output=str(place_of(config).root / "features" / f"{source}-{digest}"))
+    return replace(storing, output=str(output_paths_of(config).root / "features" / f"{source}-{digest}"))

@@ -17,12 +17,12 @@ from eval.metrics.frequency import frequencies_of, frequency_results, with_frequ
 from eval.models.factory import evaluated_folders
 from eval.probes.accuracy import probe
 from eval.probes.extraction import states_configs
-from eval.probes.requirements import states_place
+from eval.probes.requirements import states_folder
 from eval.probes.store import open_states
 from eval.runner.batching import open_source
-from eval.runner.evaluated_model import described
+from eval.runner.evaluated_model import describe_model
 from eval.runner.fingerprint import read_evaluation
-from eval.runner.output_paths import place_of
+from eval.runner.output_paths import output_paths_of
 from eval.runner.stored_answers import check_current
 
 
@@ -33,20 +33,20 @@ def probe_report(config: EvalConfig) -> dict[str, Any]:
     """
     sources = states_configs(config)
     label, model = evaluated_folders(config)[0]
-    places = [states_place(source) for source in sources]
+    places = [states_folder(source) for source in sources]
     for source in sources:
         for refusal in check_current(source).refusals().values():
             raise RunError(refusal.read_text(encoding="utf-8").strip())
     stored = [open_states(states, config.limit, items) for states, items in places]
     settings = sources[0].probe
     result = probe(stored[0], stored[1], settings)
-    folder = place_of(config).folder(label, model).root / ("encoder" if settings.part == "encoder" else "")
+    folder = output_paths_of(config).folder(label, model).root / ("encoder" if settings.part == "encoder" else "")
     result |= {
         "name": config.name,
         "model": config.model,
         "label": label,
         "source": config.source,
-        "system": described(config.model),
+        "system": describe_model(config.model),
         "paper": {"row": config.paper_row} if config.paper_row else None,
         "train_source": config.probe_source,
         "folder": str(folder),

@@ -14,11 +14,11 @@ from eval.models.factory import evaluated_folders
 from eval.models.hidden_state_file import RowFormat
 from eval.models.image_encoders import weights_identity
 from eval.models.model_type import is_open_clip, model_type
-from eval.probes.accuracy import Maker
+from eval.probes.accuracy import BatchMaker
 from eval.runner.batching import chosen_items, open_source
 from eval.runner.fingerprint import read_evaluation
-from eval.runner.output_paths import place_of
-from eval.runner.predictions import chosen_records, read_records
+from eval.runner.output_paths import output_paths_of
+from eval.runner.predictions import read_records, select_records
 from train.models.registry import family_of
 
 GIB = 2**30
@@ -45,16 +45,16 @@ class Needs:
 def needs_of(config: EvalConfig) -> Needs:
     """What the evaluation `config`, which stores states, takes. Raises `DataError` if its source is not built."""
     (_, model), *_ = evaluated_folders(config)
-    folder, items = states_place(config)
-    stored = len(chosen_records(read_records(folder), config.limit).predictions)
+    folder, items = states_folder(config)
+    stored = len(select_records(read_records(folder), config.limit).predictions)
     return Needs(config, folder, items, stored, _form(config, model))
 
 
-def states_place(config: EvalConfig) -> tuple[EvalDir, int]:
+def states_folder(config: EvalConfig) -> tuple[EvalDir, int]:
     """(folder of the states, how many items there are). Raises `DataError` if the source is not built."""
     label, model = evaluated_folders(config)[0]
     items = chosen_items(open_source(config).index["id_hash"].tolist(), config.limit)
-    return place_of(config).folder(label, model), len(items)
+    return output_paths_of(config).folder(label, model), len(items)
 
 
 def complete(needs: Needs) -> bool:
@@ -116,7 +116,7 @@ def needs_text(needs: Sequence[Needs]) -> str:
             f"in {need.folder.root}"
         )
     first, settings = needs[0], needs[0].config.probe
-    maker = Maker(settings, ())
+    maker = BatchMaker(settings, ())
     numbers = first.items * len(first.row_format.positions) * first.row_format.size
     memory = maker.layout(learning=True).bytes(numbers)
     fits = memory <= settings.memory_gib * GIB and settings.shuffle == "once"
@@ -124,6 +124,6 @@ def needs_text(needs: Sequence[Needs]) -> str:
         f"disk        {size(sum(need.disk for need in needs))} to write, {size(_free(first.folder.root))} free",
         f"memory      {size(max(need.items for need in needs) * RECORD_BYTES)} of records in every extracting process",
         f"            training lays out {size(memory)}; probe.memory_gib is {settings.memory_gib:g}: "
-        + ("kept in memory" if fits else "read anew from the disk in every epoch"),
+        + ("kept in memory" if fits else "read again from the disk in every epoch"),
     ]
     return "\n".join(lines)

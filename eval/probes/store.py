@@ -12,7 +12,7 @@ import torch
 from configs.errors import RunError
 from configs.run_dir import EvalDir
 from eval.models.hidden_state_file import RowFormat, open_rows, read_row_format
-from eval.runner.predictions import chosen_records, hash_of, read_records
+from eval.runner.predictions import hash_of, read_records, select_records
 from eval.types import FailedItem
 
 
@@ -55,7 +55,7 @@ def open_states(folder: EvalDir, limit: int | None, expected: int) -> StoredStat
 
     Raises `RunError` if some of the `expected` items were not asked yet, or rows are lost.
     """
-    records = chosen_records(read_records(folder), limit)
+    records = select_records(read_records(folder), limit)
     if missing := expected - len(records.predictions) - len(records.failures):
         raise RunError(
             f"{folder.root} lacks the states of {missing:,} of {expected:,} items; run the same command without "

@@ -84,10 +84,10 @@ def _warnings(models: Mapping[str, Reports], names: Sequence[str]) -> list[str]:
         ):
             if len(set(values.values())) > 1:
                 listed = ", ".join(f"{model} {value}" for model, value in values.items())
-                texts.append(f"{name}: the models were asked with different {what} ({listed}).")
+                texts.append(f"{name}: the models were evaluated with different {what} ({listed}).")
         incomplete = [model for model, report in reports.items() if report["items"]["missing"]]
         if incomplete:
-            texts.append(f"{name}: not all items are asked yet of {', '.join(incomplete)}.")
+            texts.append(f"{name}: not all items are evaluated yet of {', '.join(incomplete)}.")
     return texts
 
 

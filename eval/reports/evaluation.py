@@ -21,9 +21,9 @@ from eval.metrics.confusion import confusions
 from eval.metrics.frequency import compared_classes, frequencies_of, frequency_results, stage_results, with_frequency
 from eval.metrics.outcomes import scored_predictions
 from eval.reports.evaluation_page import report_page
-from eval.runner.evaluated_model import described
-from eval.runner.fingerprint import Evaluation, judged_as, rejudge
-from eval.runner.predictions import chosen_records, read_records
+from eval.runner.evaluated_model import describe_model
+from eval.runner.fingerprint import Evaluation, rescore, rescored
+from eval.runner.predictions import read_records, select_records
 from eval.types import Prediction, Score
 
 EXAMPLES = 8  # of each outcome
@@ -36,7 +36,7 @@ def write_report(folder: EvalDir, config: EvalConfig, compare: Comparison | None
 
     Raises `RunError` if there are no answers, or answers to other questions than `config` asks.
     """
-    return _write(folder, build_report(rejudge(folder, config), folder, config, compare))
+    return _write(folder, build_report(rescore(folder, config), folder, config, compare))
 
 
 def write_view(
@@ -47,7 +47,7 @@ def write_view(
     Raises `RunError` as `write_report`.
     """
     folder.root.mkdir(parents=True, exist_ok=True)
-    report = build_report(judged_as(answers, config), answers, config, compare)
+    report = build_report(rescored(answers, config), answers, config, compare)
     return _write(folder, report | {"answers_of": os.path.relpath(answers.root, folder.root)})
 
 
@@ -63,7 +63,7 @@ def build_report(
     evaluation: Evaluation, folder: EvalDir, config: EvalConfig, compare: Comparison | None = None
 ) -> dict[str, Any]:
     """The content of report.json. Shares are fractions of the answered items; failed items are in none of them."""
-    records = chosen_records(read_records(folder), evaluation.limit)
+    records = select_records(read_records(folder), evaluation.limit)
     predictions = list(records.predictions.values())
     scored = scored_predictions(folder, predictions, config.protocol, evaluation.answer_delimiter)
     counts = {value: sum(score.value is value for _, score in scored) for value in (True, False, None)}
@@ -78,7 +78,7 @@ def build_report(
         "model": evaluation.model,
         "label": evaluation.label,
         "source": evaluation.source,
-        "system": described(config.model),
+        "system": describe_model(config.model),
         "protocol": protocol | {"name": config.protocol.name, "hash": evaluation.protocol_hash},
     }
     return header | {

@@ -15,7 +15,7 @@ SHOWN_ANSWER = 160  # characters
 def report_page(report: Mapping[str, Any]) -> Page:
     """The page of one evaluation."""
     blocks: list[Block] = [
-        Text(f"{report['model']} ({report['label']}{merged_onto(report)}), asked about {report['source']}"),
+        Text(f"{report['model']} ({report['label']}{merged_onto(report)}), evaluated on {report['source']}"),
         *_warnings(report),
         _numbers(report),
         *_paper(report),
@@ -34,10 +34,10 @@ def _warnings(report: Mapping[str, Any]) -> list[Block]:
     warnings: list[Block] = []
     if items["missing"]:
         asked = f"{items['expected'] - items['missing']:,} of {items['expected']:,}"
-        warnings.append(Text(f"Incomplete: {asked} items asked so far. Run the same command again.", warning=True))
+        warnings.append(Text(f"Incomplete: {asked} items evaluated so far. Run the same command again.", warning=True))
     if items["failed"]:
         failed = "1 item" if items["failed"] == 1 else f"{items['failed']:,} items"
-        warnings.append(Text(f"{failed} could not be asked and counted nowhere below, named at the end.", warning=True))
+        warnings.append(Text(f"{failed} failed and are in no number below; they are named at the end.", warning=True))
     return warnings
 
 
@@ -51,7 +51,7 @@ def _numbers(report: Mapping[str, Any]) -> Block:
                 percent(accuracy["value"]),
                 f"95 % interval {interval(accuracy)}, n = {accuracy['n']:,}; protocol {protocol_tag(report)}",
             ),
-            ("items", f"{items['answered']:,}", f"asked and answered{part}"),
+            ("items", f"{items['answered']:,}", f"answered{part}"),
             ("wrong", percent(report["wrong"]["value"]), _of(report["wrong"])),
             (
                 "no answer",
@@ -177,7 +177,7 @@ def _confusions(report: Mapping[str, Any]) -> list[Block]:
         for pair in report["confusions"]
     ]
     headers = ("class", "taken for", "times", "of", "the reverse", "of")
-    return [Heading("What is taken for what"), Table(headers, rows, numeric=frozenset(range(2, 6)))] if rows else []
+    return [Heading("Confusions"), Table(headers, rows, numeric=frozenset(range(2, 6)))] if rows else []
 
 
 def _examples(report: Mapping[str, Any]) -> list[Block]:
@@ -192,7 +192,7 @@ def _examples(report: Mapping[str, Any]) -> list[Block]:
         for example in report["examples"]
     ]
     headers = ("outcome", "expected", "answer", "why", "item")
-    return [Heading("Some answers"), Table(headers, rows, code=frozenset({4}))] if rows else []
+    return [Heading("Examples of answers"), Table(headers, rows, code=frozenset({4}))] if rows else []
 
 
 def _cut_text(text: str) -> str:
@@ -201,13 +201,13 @@ def _cut_text(text: str) -> str:
 
 def _failures(report: Mapping[str, Any]) -> list[Block]:
     rows = [[failure["id"], failure["reason"]] for failure in report["failures"]]
-    return [Heading("Items that could not be asked"), Table(("item", "why"), rows)] if rows else []
+    return [Heading("Items that failed"), Table(("item", "why"), rows)] if rows else []
 
 
 def _protocol(report: Mapping[str, Any]) -> list[Block]:
     rows = [[key, str(value)] for key, value in report["protocol"].items() if key != "hash"]
     return [
         Heading("Protocol"),
-        Text(f"Protocol {protocol_tag(report)}: two reports with this hash asked and judged in the same way."),
+        Text(f"Protocol {protocol_tag(report)}: two reports with this hash have the same prompts and scoring."),
         Table(("setting", "value"), rows, code=frozenset({1})),
     ]

@@ -34,7 +34,7 @@ def guidance_page(results: Mapping[str, Any]) -> Page:
                 rows.append([name, what, how, *numbers])
     headers = ("form", "guided", "t", "accuracy", "95 % interval", "n", "t taken")
     blocks: list[Block] = [
-        Text(f"{results['model']} ({results['label']}), asked about {results['source']}"),
+        Text(f"{results['model']} ({results['label']}), evaluated on {results['source']}"),
         Text(
             "The authors sweep t on the items they report. Here it is chosen on one half of the items, and the number "
             "is that of the other half; theirs stands below it."

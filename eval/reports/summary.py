@@ -4,10 +4,11 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from configs.run_dir import ResultsDir
 from data_prep.atomic import write_bytes
 from data_prep.page import Page, Table, Text
 from eval.reports.formatting import interval, percent, protocol_tag
-from eval.runner.output_paths import Place
+from eval.runner.output_paths import OutputPaths
 
 
 def result_line(report: Mapping[str, Any]) -> str:
@@ -15,7 +16,7 @@ def result_line(report: Mapping[str, Any]) -> str:
     items, accuracy = report["items"], report["accuracy"]
     rest = [
         f"{items[what]:,} {words}"
-        for what, words in (("failed", "failed"), ("missing", "not asked yet"))
+        for what, words in (("failed", "failed"), ("missing", "not evaluated yet"))
         if items[what]
     ]
     paper = report["paper"]
@@ -27,7 +28,7 @@ def result_line(report: Mapping[str, Any]) -> str:
     )
 
 
-def write_summary(place: Place, reports: Sequence[Mapping[str, Any]]) -> str:
+def write_summary(paths: OutputPaths, reports: Sequence[Mapping[str, Any]]) -> str:
     """Write summary.json and summary.md beside the reports' folders, and return the table as Markdown."""
     best = max(reports, key=lambda report: report["accuracy"]["value"])
     rows = [
@@ -48,6 +49,7 @@ def write_summary(place: Place, reports: Sequence[Mapping[str, Any]]) -> str:
         "best": best["label"],
         "models": {report["label"]: report["accuracy"] for report in reports},
     }
-    write_bytes(place.summary("json"), (json.dumps(values, indent=1) + "\n").encode())
-    write_bytes(place.summary("md"), text.encode())
+    files = ResultsDir(paths.root)
+    write_bytes(files.summary("json"), (json.dumps(values, indent=1) + "\n").encode())
+    write_bytes(files.summary("md"), text.encode())
     return text

@@ -1,4 +1,4 @@
-"""Which items are asked, by which worker, in which batches. Nothing here depends on what is done already.
+"""Which worker evaluates which items, in which batches; independent of which items have answers.
 
 A batch is fixed by the items and the batch size alone. A rerun after a kill, or by another number of workers, forms the
 same batches again, so that it gives the same answers to the last bit: sums in floating point depend on the neighbours.
@@ -20,7 +20,7 @@ SEED = 0
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """Worker `worker` of `workers`: it asks every `workers`-th batch. Raises `ConfigError` for an impossible pair."""
+    """Worker `worker` of `workers`: every `workers`-th batch. Raises `ConfigError` for an impossible pair."""
 
     worker: int = 0
     workers: int = 1
@@ -40,19 +40,19 @@ class Share:
         return cls(worker or 0, workers)
 
     def split(self, processes: int) -> "list[Share]":
-        """The shares of this worker's processes; together they ask what it would."""
+        """The shares of this worker's processes; together they have the same items."""
         if processes < 1:
             raise ConfigError(f"--processes is {processes}; give at least 1")
         return [Share(self.worker * processes + process, self.workers * processes) for process in range(processes)]
 
 
 def open_source(config: EvalConfig) -> ShardSet:
-    """The shard set of the source that is asked. Raises `DataError` if it is not built."""
+    """The shard set of the test source. Raises `DataError` if it is not built."""
     return ShardSet.open(Path(config.data.shards) / config.source, ShardCache.of(config.data))
 
 
 def chosen_items(id_hashes: Sequence[int], limit: int | None) -> list[int]:
-    """Positions of the items to ask, in order: all, or the `limit` that come first in an order drawn from their ids.
+    """Indices of the items to evaluate, in order: all, or the `limit` that come first in an order drawn from their ids.
 
     A larger limit keeps the items of a smaller one. `id_hashes[i]` is `data_prep.shards.id_hash` of item i's id.
     """
@@ -61,8 +61,8 @@ def chosen_items(id_hashes: Sequence[int], limit: int | None) -> list[int]:
     return sorted(sorted(range(len(id_hashes)), key=lambda item: draw(id_hashes[item]))[:limit])
 
 
-def neighbours_matter(protocol: ProtocolConfig, pads_right: bool) -> bool:
-    """Whether an answer depends on what is asked beside it: padding on the right moves where shorter questions end.
+def depends_on_batch(protocol: ProtocolConfig, pads_right: bool) -> bool:
+    """Whether an answer depends on the rest of its batch: padding on the right changes shorter questions' positions.
 
     `pads_right` is what the model's folder says.
     """

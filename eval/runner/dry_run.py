@@ -1,4 +1,4 @@
-"""What an evaluation would ask, without a model: for `python -m eval.run --dry-run`."""
+"""What an evaluation would do, without a model: for `python -m eval.run --dry-run`."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,7 +8,7 @@ from configs.evaluation import EvalConfig, is_api
 from data_prep.class_names import load_class_list
 from data_prep.shard_index import id_hash
 from eval.runner.batching import Share, batches_of, chosen_items, open_source
-from eval.runner.output_paths import NO_RUN, place_of
+from eval.runner.output_paths import NO_RUN, output_paths_of
 from eval.runner.predictions import read_records
 from eval.tasks.registry import make_task
 
@@ -16,7 +16,7 @@ SHOWN = 3  # questions
 
 
 def preview(config: EvalConfig, share: Share) -> str:
-    """Model, items, folder, and the first questions with what their answers are held against."""
+    """Model, items, folder, and the first questions with their expected answers."""
     shards = open_source(config)
     items = chosen_items(shards.index["id_hash"].tolist(), config.limit)
     own = [item for batch in batches_of(items, share, config.batch_size) for item in batch]
@@ -26,7 +26,7 @@ def preview(config: EvalConfig, share: Share) -> str:
         f"model       {config.model} (checkpoint: {config.checkpoint})",
         f"source      {config.source}: {len(items):,} of {len(shards):,} items, {len(own):,} for this worker",
         f"protocol    {config.protocol.task}, answers of up to {config.protocol.max_new_tokens} tokens",
-        f"answers in  {place_of(config).root}",
+        f"answers in  {output_paths_of(config).root}",
         *api,
         *_misaligned_cost(config, len(own)),
     ]
@@ -35,7 +35,7 @@ def preview(config: EvalConfig, share: Share) -> str:
         try:
             question = protocol.question(sample, (item, len(shards)))
         except DataError as error:
-            lines.append(f"\n{sample.id}: cannot be asked: {error}")
+            lines.append(f"\n{sample.id}: cannot be evaluated: {error}")
             continue
         turns = "\n".join(f"  {turn.speaker}: {turn.text}" for turn in question.turns)
         prefix = f"\n  gpt: {config.protocol.answer_prefix} ..." if config.protocol.answer_prefix else ""
@@ -57,8 +57,8 @@ def _misaligned_cost(config: EvalConfig, items: int) -> list[str]:
 
 
 def _requests(config: EvalConfig, hashes: Sequence[int]) -> str:
-    """How much a model behind an API would be asked; `hashes` are those of this worker's items."""
-    answered = read_records(place_of(config).folder(NO_RUN, Path(config.model))).predictions
+    """How many requests an API would get; `hashes` are those of this worker's items."""
+    answered = read_records(output_paths_of(config).folder(NO_RUN, Path(config.model))).predictions
     done = {id_hash(key) for key in answered}
     left = sum(hashed not in done for hashed in hashes)
     return (

@@ -1,4 +1,4 @@
-"""Asks a model all questions of an evaluation: items to batches to lines on the disk.
+"""Runs a model on all items of an evaluation: items to batches to stored predictions.
 
     for every batch of this worker's items:   read and prepare (in a thread, one batch ahead) -> answer -> append
 
@@ -19,10 +19,10 @@ from configs.run_dir import EvalDir
 from data_prep.sample import Sample
 from data_prep.shard_index import id_hash
 from data_prep.shards import ShardSet
-from eval.runner.batching import Share, batches_of, chosen_items, neighbours_matter, open_source
-from eval.runner.fingerprint import claim, describe_evaluation, in_fixed_batches
+from eval.runner.batching import Share, batches_of, chosen_items, depends_on_batch, open_source
+from eval.runner.fingerprint import describe_evaluation, with_batch_settings, write_evaluation
 from eval.runner.predictions import PredictionWriter, Records, read_records, unread_id
-from eval.runner.progress import AskProgress
+from eval.runner.progress import EvalProgress
 from eval.tasks.registry import make_task
 from eval.types import Answer, EvalModel, FailedItem, Failure, Prediction, Predictor, Question, StreamingPredictor, Task
 
@@ -31,7 +31,7 @@ Record = Prediction | FailedItem
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """An item that can be asked."""
+    """An item with its rendered prompt."""
 
     sample: Sample
     question: Question
@@ -42,7 +42,7 @@ class PromptBuilder:
     """The items of one source under one protocol, made ready for one model."""
 
     def __init__(self, shards: ShardSet, protocol: Task, predictor: Predictor):
-        """Nothing is read yet."""
+        """The builder of prompts for `predictor` from the items of `shards`."""
         self.shards, self.protocol, self.predictor = shards, protocol, predictor
 
     def prepare(self, item: int) -> Ready | FailedItem:
@@ -58,23 +58,26 @@ class PromptBuilder:
             return FailedItem(name, str(error))
 
 
-def ask_all(config: EvalConfig, respondent: EvalModel, label: str, folder: EvalDir, share: Share) -> None:
-    """Ask what is not answered yet in `folder`. Raises `RunError` if the folder belongs to another evaluation."""
+def run_evaluation(config: EvalConfig, model: EvalModel, label: str, folder: EvalDir, share: Share) -> None:
+    """Run the model on the share's items that have no answer in `folder`.
+
+    Raises `RunError` if the folder belongs to another evaluation.
+    """
     shards = open_source(config)
     hashes = shards.index["id_hash"]
     items = chosen_items(hashes.tolist(), config.limit)
     counts = (len(items), len(shards))
-    evaluation = describe_evaluation(config, label, respondent.identity, shards.fingerprint, counts)
-    if neighbours_matter(config.protocol, respondent.pads_right):
-        evaluation = in_fixed_batches(evaluation, config)
-    claim(folder, replace(evaluation, answer_delimiter=respondent.answer_delimiter))
-    protocol = make_task(config.protocol, respondent.answer_delimiter)
-    builder = PromptBuilder(shards, protocol, respondent.predictor(config, folder))
+    evaluation = describe_evaluation(config, label, model.identity, shards.fingerprint, counts)
+    if depends_on_batch(config.protocol, model.pads_right):
+        evaluation = with_batch_settings(evaluation, config)
+    write_evaluation(folder, replace(evaluation, answer_delimiter=model.answer_delimiter))
+    protocol = make_task(config.protocol, model.answer_delimiter)
+    builder = PromptBuilder(shards, protocol, model.predictor(config, folder))
     batches = batches_of(items, share, config.batch_size)
     known = read_records(folder)
     with (
         PredictionWriter(folder.predictions(share.worker)) as writer,
-        AskProgress(f"{config.name} {label}", sum(map(len, batches)), share.worker) as progress,
+        EvalProgress(f"{config.name} {label}", sum(map(len, batches)), share.worker) as progress,
     ):
         done = {id_hash(key) for key in known.predictions}
         if isinstance(builder.predictor, StreamingPredictor):

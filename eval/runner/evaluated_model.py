@@ -16,7 +16,7 @@ from eval.runner.output_paths import run_of
 
 
 @dataclass(frozen=True, slots=True)
-class System:
+class EvaluatedModel:
     """`base` is the model as it was published; `mode` and `sources` are those of its training, None and () without.
 
     `lora_onto` is the model whose language weights its LoRA was merged onto, if not the base's (`train.export`).
@@ -33,21 +33,21 @@ class System:
         return self.mode is not None
 
 
-def system_of(model: str) -> System:
+def identify_model(model: str) -> EvaluatedModel:
     """The system behind a run folder, a checkpoint, an export, or a model as published (folder or hub id)."""
     record = ExportDir(Path(model)).record
     if record.is_file():
         values = json.loads(record.read_text(encoding="utf-8"))
         onto = (values.get("lora_onto") or {}).get("model")
-        return System(str(values["base"]), str(values["mode"]), tuple(values["sources"]), onto)
+        return EvaluatedModel(str(values["base"]), str(values["mode"]), tuple(values["sources"]), onto)
     run = run_of(model)
     if run is None:
-        return System(model)
+        return EvaluatedModel(model)
     config, _ = load_config(RunConfig, run.config)
-    return System(config.model.base, config.model.mode, config.train.sources)
+    return EvaluatedModel(config.model.base, config.model.mode, config.train.sources)
 
 
-def described(model: str) -> dict[str, Any]:
+def describe_model(model: str) -> dict[str, Any]:
     """The system behind `model` as it stands in report.json."""
-    system = system_of(model)
+    system = identify_model(model)
     return {**asdict(system), "finetuned": system.finetuned}

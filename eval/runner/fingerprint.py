@@ -21,7 +21,7 @@ from data_prep.atomic import remove_leftovers, write_bytes
 from data_prep.class_names import load_class_list
 
 FORMAT_VERSION = 1
-JUDGING = (
+SCORING_FIELDS = (
     *("match", "synonyms", "after_last", "label_without", "answer_without", "choice_parser", "unparsed"),
     *("duplicates", "class_match", "frequency_total", "frequency_names", "frequency_bins"),
 )
@@ -84,7 +84,7 @@ def describe_evaluation(
     asked: dict[str, Any] = {"model": model_identity, "data": fingerprint, "dtype": config.dtype}
     if is_api(config.model):
         asked |= {"dtype": None, **result_fields(config.api, "api.")}
-    judging = judging_fields(config.protocol.task)
+    judging = scoring_fields(config.protocol.task)
     asked |= {key: value for key, value in protocol.items() if key not in judging}
     if config.protocol.classes is not None and config.protocol.task in LISTED:
         asked["classes_sha256"] = _names_hash(load_class_list(config.protocol.classes).names)
@@ -107,14 +107,14 @@ def describe_evaluation(
     )
 
 
-def in_fixed_batches(evaluation: Evaluation, config: EvalConfig) -> Evaluation:
+def with_batch_settings(evaluation: Evaluation, config: EvalConfig) -> Evaluation:
     """The same where an answer depends on those beside it: the batches are part of what is asked."""
     return replace(evaluation, asked={**evaluation.asked, "batch_size": config.batch_size, "limit": config.limit})
 
 
-def judging_fields(task: str) -> tuple[str, ...]:
+def scoring_fields(task: str) -> tuple[str, ...]:
     """The settings of a protocol that change what answers are worth, but not the answers."""
-    return JUDGING + SCORING if task in ("class_likelihood", "zero_shot") else JUDGING
+    return SCORING_FIELDS + SCORING if task in ("class_likelihood", "zero_shot") else SCORING_FIELDS
 
 
 def protocol_of(settings: Mapping[str, Any]) -> ProtocolConfig:
@@ -143,11 +143,11 @@ def read_evaluation(folder: EvalDir) -> Evaluation | None:
     try:
         evaluation = Evaluation(**json.loads(folder.config.read_text(encoding="utf-8")))
     except (ValueError, TypeError) as error:
-        raise RunError(f"{folder.config} cannot be read ({error}); delete {folder.root} to start anew") from error
+        raise RunError(f"{folder.config} cannot be read ({error}); delete {folder.root} to start again") from error
     if evaluation.format_version != FORMAT_VERSION:
         raise RunError(
             f"{folder.config} has format version {evaluation.format_version}, this program writes {FORMAT_VERSION}; "
-            f"delete {folder.root} to start anew"
+            f"delete {folder.root} to start again"
         )
     return evaluation
 
@@ -162,7 +162,7 @@ def check_answers(folder: EvalDir, wanted: Evaluation) -> None:
         _check_same(folder, present.asked, wanted.asked)
 
 
-def claim(folder: EvalDir, wanted: Evaluation) -> None:
+def write_evaluation(folder: EvalDir, wanted: Evaluation) -> None:
     """Write evaluation.json. Raises `RunError` as `check_answers` does."""
     check_answers(folder, wanted)
     folder.root.mkdir(parents=True, exist_ok=True)
@@ -170,20 +170,20 @@ def claim(folder: EvalDir, wanted: Evaluation) -> None:
     _write(folder, wanted)
 
 
-def rejudge(folder: EvalDir, config: EvalConfig) -> Evaluation:
+def rescore(folder: EvalDir, config: EvalConfig) -> Evaluation:
     """The folder's evaluation, judged from now on by `config`'s matching rule and synonyms.
 
-    Raises `RunError` if nothing was asked there, or something else than `config` asks.
+    Raises `RunError` if there are no answers, or answers to other questions than `config` asks.
     """
-    present, judged = read_evaluation(folder), judged_as(folder, config)
+    present, judged = read_evaluation(folder), rescored(folder, config)
     judged = replace(judged, name=present.name if present else judged.name)
     if judged != present:
         _write(folder, judged)
     return judged
 
 
-def judged_as(folder: EvalDir, config: EvalConfig) -> Evaluation:
-    """What the answers in `folder` are under `config`'s name and judgement; nothing is written. Raises as `rejudge`."""
+def rescored(folder: EvalDir, config: EvalConfig) -> Evaluation:
+    """What the answers in `folder` are under `config`'s name and judgement; nothing is written. Raises as `rescore`."""
     present = read_evaluation(folder)
     if present is None:
         raise RunError(f"{folder.root} has no evaluation yet; run eval.run without --report-only first")
@@ -196,7 +196,7 @@ def judged_as(folder: EvalDir, config: EvalConfig) -> Evaluation:
 
 def _check_same(folder: EvalDir, present: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
     defaults = result_fields(ProtocolConfig())  # a setting that did not exist had its default's effect
-    judged = judging_fields(str(wanted.get("task")))
+    judged = scoring_fields(str(wanted.get("task")))
     assumed = {"classes_sha256": wanted.get("classes_sha256")}  # older folders do not say
     unsaid = {key: value for key, value in defaults.items() if key not in judged}
     present, wanted = {**assumed, **unsaid, **present}, {**unsaid, **wanted}
@@ -208,7 +208,7 @@ def _check_same(folder: EvalDir, present: Mapping[str, Any], wanted: Mapping[str
     if differences:
         raise OtherAnswersError(
             f"{folder.root} holds answers to other questions: {'; '.join(differences)}. Set output to another "
-            f"folder, or delete {folder.root} to start anew"
+            f"folder, or delete {folder.root} to start again"
         )
 
 

@@ -1,7 +1,7 @@
-"""Where an evaluation's answers and reports go.
+"""The output folders of an evaluation.
 
     a run, one of its checkpoints or exports    RUN/eval/NAME/LABEL/      LABEL: export, step-00000500
-    any other model                             runs/eval/NAME/MODEL/     MODEL: see `outside_name`
+    any other model                             runs/eval/NAME/MODEL/     MODEL: see `unattached_name`
     with `output: FOLDER`                       FOLDER/LABEL/, or FOLDER/ itself for a model that belongs to no run
 
 The folder above LABEL also gets summary.json and summary.md when several checkpoints were evaluated.
@@ -18,45 +18,43 @@ NO_RUN = "model"  # the label train.export gives to a model that belongs to no r
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """The folder of one evaluation, with a folder in it for each label."""
+class OutputPaths:
+    """The folder of one evaluation; it holds a folder for each label (checkpoint) of the model."""
 
     root: Path
     in_run: bool
 
     def folder(self, label: str, model: Path) -> EvalDir:
-        """Where the answers of the model called `label`, in the folder `model`, go."""
+        """The folder for the answers of the checkpoint `label`, whose model folder is `model`."""
         if label != NO_RUN:
             return EvalDir(self.root / label)
         return EvalDir(self.root / model.name if self.in_run else self.root)
 
     def existing(self) -> list[EvalDir]:
-        """The folders in which something was asked already, by name."""
+        """The folders that hold answers, sorted by name."""
         folders = [EvalDir(self.root), *(EvalDir(path) for path in sorted(self.root.glob("*/")))]
         return [folder for folder in folders if folder.config.is_file()]
 
-    def summary(self, suffix: str) -> Path:
-        """`summary.json` or `summary.md`: all labels in one table."""
-        return self.root / f"summary.{suffix}"
 
-
-def place_of(config: EvalConfig) -> Place:
-    """The place of `config`'s evaluation."""
+def output_paths_of(config: EvalConfig) -> OutputPaths:
+    """The output folders of `config`'s evaluation."""
     run = run_of(config.model)
     if config.output is not None:
-        return Place(Path(config.output), run is not None)
+        return OutputPaths(Path(config.output), run is not None)
     if run is not None:
-        return Place(run.evaluation(config.name), True)
-    return Place(RunDir(Path("runs")).evaluation(config.name) / outside_name(config.model, config.revision), False)
+        return OutputPaths(run.evaluation(config.name), True)
+    return OutputPaths(
+        RunDir(Path("runs")).evaluation(config.name) / unattached_name(config.model, config.revision), False
+    )
 
 
-def outside_name(model: str, revision: str | None = None) -> str:
-    """The folder name of a model that belongs to no run, its own for each: two models may share their last name.
+def unattached_name(model: str, revision: str | None = None) -> str:
+    """A unique folder name for a model that belongs to no run; two models may share their last name.
 
-    >>> outside_name("llava-hf/llava-1.5-7b-hf")
+    >>> unattached_name("llava-hf/llava-1.5-7b-hf")
     'llava-hf--llava-1.5-7b-hf'
 
-    A folder gets a digest of where it lies behind its name: models/a/export and models/b/export are two models.
+    The name of a local folder ends with a digest of its path: models/a/export and models/b/export are two models.
     """
     path = Path(model)
     if path.is_dir():

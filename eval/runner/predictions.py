@@ -1,4 +1,4 @@
-"""What is kept of every question asked: one JSON line an item, in a file per worker that survives a kill.
+"""Stored predictions: one JSON line per item, in one file per worker; a kill loses no finished line.
 
     {"id": "n01440764/n01440764_18", "prompt_hash": "5d41402abc4b2a76", "target": "tench", "label": 0,
      "label_name": "tench", "choices": [], "answer": "a fish", "tokens": 3, "stopped": true, "seconds": 0.21}
@@ -81,7 +81,7 @@ def read_records(folder: EvalDir) -> Records:
     return Records(predictions, {key: failure for key, failure in failures.items() if key not in answered})
 
 
-def chosen_records(records: Records, limit: int | None) -> Records:
+def select_records(records: Records, limit: int | None) -> Records:
     """The records of the items that `limit` chooses, in its order: a larger limit before may have left more of them.
 
     A failed item keeps its place: no other answer stands in for it.
@@ -107,7 +107,7 @@ def _read_file(path: Path) -> Iterable[Prediction | FailedItem]:
             yield from_line(line.decode())
         except (ValueError, KeyError, TypeError) as error:
             raise RunError(
-                f"{path}, line {number} is not a prediction ({error}); delete that line, and its item is asked again"
+                f"{path}, line {number} is not a prediction ({error}); delete the line to evaluate its item again"
             ) from error
 
 

@@ -1,6 +1,6 @@
 """Progress of an evaluation: a bar with running accuracy on a terminal, a line now and then in a log file.
 
-Items are asked in their source's order, which is mostly by class: the accuracy so far is that of the first classes.
+Items are evaluated in their source's order, which is mostly by class: the accuracy so far is that of the first classes.
 """
 
 import sys
@@ -17,10 +17,10 @@ LOG_SECONDS = 30.0
 SHOWN_FAILURES = 5
 
 
-class AskProgress:
+class EvalProgress:
     """Counts answers with rate, remaining time and the accuracy so far; `total` items, `worker` places the bar.
 
-    with AskProgress("open_world export", 50_000, worker=0) as progress:
+    with EvalProgress("open_world export", 50_000, worker=0) as progress:
         progress.add(True)
     """
 
@@ -46,11 +46,11 @@ class AskProgress:
             print(self.line(), file=sys.stderr, flush=True)
 
     def add_failures(self, failures: Sequence[FailedItem]) -> None:
-        """Items that could not be asked; the first few are named at once."""
+        """Items that failed; the first few are named at once."""
         for failure in failures:
             self._failed += 1
             if self._failed <= SHOWN_FAILURES:
-                print_above_bar(f"{self._name}: not asked: {failure.id}: {failure.reason}")
+                print_above_bar(f"{self._name}: failed: {failure.id}: {failure.reason}")
         self._bar.update(len(failures))
 
     def line(self) -> str:
@@ -58,16 +58,16 @@ class AskProgress:
         rate = (self._answers - self._old) / max(time.monotonic() - self._start, 1e-9)
         rest = self._total - self._answers - self._failed
         left = f", {rest / rate / 60:.1f} min left" if rate and rest else ""
-        failed = f", {self._failed:,} could not be asked" if self._failed else ""
+        failed = f", {self._failed:,} failed" if self._failed else ""
         who = f" (worker {self._worker})" if self._worker else ""
         answered = f"{self._answers:,} of {self._total:,} answered"
         return f"{self._name}{who}: {answered}, {rate:.1f}/s{left}, {self._accuracy()}{failed}"
 
     def _accuracy(self) -> str:
         part = " so far, in the source's order" if self._answers + self._failed < self._total else ""
-        return f"accuracy {self._right / self._answers:.1%}{part}" if self._judged else "nothing judged"
+        return f"accuracy {self._right / self._answers:.1%}{part}" if self._judged else "nothing scored yet"
 
-    def __enter__(self) -> "AskProgress":
+    def __enter__(self) -> "EvalProgress":
         return self
 
     def __exit__(

@@ -8,8 +8,8 @@ from configs.run_dir import EvalDir
 from eval.models.factory import evaluated_folders
 from eval.models.image_encoders import weights_identity
 from eval.runner.batching import open_source
-from eval.runner.fingerprint import check_answers, describe_evaluation, in_fixed_batches, read_evaluation
-from eval.runner.output_paths import NO_RUN, place_of
+from eval.runner.fingerprint import check_answers, describe_evaluation, read_evaluation, with_batch_settings
+from eval.runner.output_paths import NO_RUN, output_paths_of
 
 
 def answers_folder(config: EvalConfig) -> tuple[EvalDir, Path]:
@@ -21,7 +21,7 @@ def answers_folder(config: EvalConfig) -> tuple[EvalDir, Path]:
         label, model = evaluated_folders(config)[0]
     except ConfigError:
         label, model = NO_RUN, Path(config.model)
-    return place_of(config).folder(label, model), model
+    return output_paths_of(config).folder(label, model), model
 
 
 def check_current(config: EvalConfig) -> EvalDir:
@@ -36,5 +36,5 @@ def check_current(config: EvalConfig) -> EvalDir:
         identity = weights_identity(model) if model.is_dir() else present.asked["model"]
         data = open_source(config).fingerprint
         wanted = describe_evaluation(config, present.label, identity, data, (0, 0))
-        check_answers(folder, in_fixed_batches(wanted, config) if "batch_size" in present.asked else wanted)
+        check_answers(folder, with_batch_settings(wanted, config) if "batch_size" in present.asked else wanted)
     return folder

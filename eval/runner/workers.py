@@ -17,27 +17,27 @@ from data_prep.atomic import write_bytes
 from data_prep.processes import Ended, Send, WorkerProcesses
 from eval.models.factory import evaluated_folders, load_eval_model, load_key
 from eval.runner.batching import Share, open_source
-from eval.runner.evaluate import ask_all
-from eval.runner.output_paths import place_of
+from eval.runner.evaluate import run_evaluation
+from eval.runner.output_paths import output_paths_of
 from eval.types import EvalModel
 
 Models = list[tuple[str, Path]]
 DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
-def ask_every_model(config: EvalConfig, share: Share, processes: int = 1) -> list[EvalDir]:
-    """Ask all models of `config` this share of the questions, in `processes` processes; returns the answers' folders.
+def evaluate_models(config: EvalConfig, share: Share, processes: int = 1) -> list[EvalDir]:
+    """Run all models of `config` this share of the questions, in `processes` processes; returns the answers' folders.
 
-    Raises `UserError` for whatever a user can mend; `RunError` if a process ended badly.
+    Raises `UserError` for mistakes that a user can fix; `RunError` if a process ended badly.
     """
-    open_source(config)  # a missing shard set is told before checkpoints are exported
+    open_source(config)  # a missing shard set is reported before checkpoints are exported
     models = evaluated_folders(config)
     _start([config], models, share.split(processes), keep_going=False)
-    place = place_of(config)
-    return [place.folder(label, model) for label, model in models]
+    paths = output_paths_of(config)
+    return [paths.folder(label, model) for label, model in models]
 
 
-def ask_evaluations(configs: Sequence[EvalConfig], share: Share, processes: int = 1) -> Models:
+def run_evaluations(configs: Sequence[EvalConfig], share: Share, processes: int = 1) -> Models:
     """Ask one model, loaded once, several evaluations in a row; returns it. All configs name the same model.
 
     An evaluation that cannot be put to this model is refused by itself (`EvalDir.refusal` says why), and the next is
@@ -51,7 +51,7 @@ def ask_evaluations(configs: Sequence[EvalConfig], share: Share, processes: int 
 
 def _start(configs: Sequence[EvalConfig], models: Models, shares: Sequence[Share], keep_going: bool) -> None:
     if len(shares) == 1:
-        ask_share(configs, models, shares[0], keep_going)
+        run_share(configs, models, shares[0], keep_going)
         return
     tasks = [(part, (number, len(shares))) for number, part in enumerate(shares)]
     failed = []
@@ -63,18 +63,18 @@ def _start(configs: Sequence[EvalConfig], models: Models, shares: Sequence[Share
         raise RunError(f"{'; '.join(failed)}; the reason stands above. The same command goes on where they stopped")
 
 
-def ask_share(configs: Sequence[EvalConfig], models: Models, share: Share, keep_going: bool = False) -> None:
-    """Ask every model in this process; with `keep_going` one that is refused leaves its reason."""
+def run_share(configs: Sequence[EvalConfig], models: Models, share: Share, keep_going: bool = False) -> None:
+    """Run every model in this process; with `keep_going` one that is refused leaves its reason."""
     for label, model in models:
         opened: dict[tuple[str, str], EvalModel] = {}
         for config in configs:
-            folder = place_of(config).folder(label, model)
+            folder = output_paths_of(config).folder(label, model)
             try:
                 if load_key(config) not in opened:
                     opened = {}  # one model at a time in memory
                     opened[load_key(config)] = load_eval_model(config, model)
-                ask_all(config, opened[load_key(config)], label, folder, share)
-                _settle(folder, share)
+                run_evaluation(config, opened[load_key(config)], label, folder, share)
+                _clear_refusals(folder, share)
             except UserError as error:
                 if not keep_going:
                     raise
@@ -90,7 +90,7 @@ def ask_share(configs: Sequence[EvalConfig], models: Models, share: Share, keep_
                 ) from error
 
 
-def _settle(folder: EvalDir, share: Share) -> None:
+def _clear_refusals(folder: EvalDir, share: Share) -> None:
     """Take back what this share said of a refusal, and what workers said that there are no more."""
     for worker, file in folder.refusals().items():
         if worker == share.worker or worker >= share.workers:
@@ -105,13 +105,13 @@ def _process(
     _send: Send,
 ) -> None:
     """Process i of n with its share, (share, (i, n)): its own GPU if there are several, else its part of the cores."""
-    share, place = task
+    share, process = task
     devices = torch.cuda.device_count()
     if devices > 1:
-        torch.cuda.set_device(place[0] % devices)
+        torch.cuda.set_device(process[0] % devices)
     if not devices:
-        torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // place[1]))
+        torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // process[1]))
     try:
-        ask_share(configs, models, share, keep_going)
+        run_share(configs, models, share, keep_going)
     except UserError as error:
         exit_on_user_error(error)

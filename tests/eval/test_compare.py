@@ -14,7 +14,7 @@ from eval.compare import main
 from eval.metrics.accuracy import Rate
 from eval.reports.comparison import comparison, read_reports
 from eval.run import main as evaluate
-from eval.runner.output_paths import place_of
+from eval.runner.output_paths import output_paths_of
 
 
 def fake_report(name: str, right: int, *, task: str = "open_world", protocol: str = "p", label: str = "export") -> dict:
@@ -146,7 +146,7 @@ def test_numbers_of_different_protocols_are_not_compared_in_silence(models, tmp_
     put(tmp_path / "other" / "open", fake_report("open", 30, protocol="q"))
     main(["--output", str(tmp_path / "table"), *models, f"other={tmp_path / 'other'}"])
     text = EvalDir(tmp_path / "table").report("md").read_text()
-    assert "**open: the models were asked with different protocols (base p, mix p, other q).**" in text
+    assert "**open: the models were evaluated with different protocols (base p, mix p, other q).**" in text
 
 
 def test_of_several_checkpoints_the_export_counts_else_the_best(tmp_path):
@@ -193,22 +193,25 @@ def test_answers_lie_in_the_run_they_belong_to(tmp_path):
         folder.mkdir(parents=True)
     run.config.write_text("")
     home = run.root / "eval" / "open"
-    assert place_of(config(str(run.root))).folder("export", run.export).root == home / "export"
-    assert place_of(config(str(run.export))).folder("model", run.export).root == home / "export"
+    assert output_paths_of(config(str(run.root))).folder("export", run.export).root == home / "export"
+    assert output_paths_of(config(str(run.export))).folder("model", run.export).root == home / "export"
     assert (
-        place_of(config(str(run.checkpoint(5)))).folder("step-00000005", run.export_of(5)).root
+        output_paths_of(config(str(run.checkpoint(5)))).folder("step-00000005", run.export_of(5)).root
         == home / "step-00000005"
     )
-    assert place_of(config(str(run.root), "out")).folder("export", run.export).root == Path("out/export")
+    assert output_paths_of(config(str(run.root), "out")).folder("export", run.export).root == Path("out/export")
 
 
 def test_answers_of_any_other_model_lie_under_a_name_of_its_own(tmp_path):
     models = [tmp_path / "a" / "export", tmp_path / "b" / "export"]
     for model in models:
         model.mkdir(parents=True)
-    places = [place_of(config(str(model))).folder("model", model).root for model in models]
+    places = [output_paths_of(config(str(model))).folder("model", model).root for model in models]
     assert places[0] != places[1]
     assert all(place.parent == Path("runs/eval/open") and place.name.startswith("export-") for place in places)
-    hub = [place_of(config(f"{owner}/llava")).folder("model", Path("snapshot/ab12")).root for owner in ("hub", "mine")]
+    hub = [
+        output_paths_of(config(f"{owner}/llava")).folder("model", Path("snapshot/ab12")).root
+        for owner in ("hub", "mine")
+    ]
     assert hub == [Path("runs/eval/open/hub--llava"), Path("runs/eval/open/mine--llava")]
-    assert place_of(config(str(models[0]), "out")).folder("model", models[0]).root == Path("out")
+    assert output_paths_of(config(str(models[0]), "out")).folder("model", models[0]).root == Path("out")

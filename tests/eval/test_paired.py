@@ -13,7 +13,7 @@ from configs.evaluation import EvalConfig
 from configs.load import load_config
 from configs.run_dir import EvalDir
 from eval.metrics.confusion import confusions
-from eval.metrics.paired import Paired, compare_right, compared, mcnemar
+from eval.metrics.paired import PairedDifference, compare_pairs, compare_right, mcnemar
 from eval.paired import as_text, main
 from eval.reports.evaluation import write_view
 from eval.run import main as evaluate
@@ -30,7 +30,7 @@ def test_only_items_of_both_runs_count_and_only_disagreements_decide():
     first = {"a": True, "b": True, "c": False, "d": False, "only": True}
     second = {"a": True, "b": False, "c": True, "d": True}
     paired = compare_right(first, second)
-    assert paired == Paired(4, 2, 3, 1, 2, left_out=1)
+    assert paired == PairedDifference(4, 2, 3, 1, 2, left_out=1)
     assert paired.difference == pytest.approx(0.25)
     assert paired.interval[0] < 0.25 < paired.interval[1]
     assert paired.to_json()["p_value"] == mcnemar(1, 2) == 1.0
@@ -38,8 +38,8 @@ def test_only_items_of_both_runs_count_and_only_disagreements_decide():
 
 def test_items_that_only_one_run_answered_are_counted_in_what_is_told():
     rights = {"a": {"x": True, "y": False, "z": True}, "b": {"x": False, "w": True}}
-    assert "left out: 3 items that only one of them answered" in as_text(compared(rights))
-    assert "left out" not in as_text(compared({"a": {"x": True}, "b": {"x": False}}))
+    assert "left out: 3 items that only one of them answered" in as_text(compare_pairs(rights))
+    assert "left out" not in as_text(compare_pairs({"a": {"x": True}, "b": {"x": False}}))
 
 
 def test_runs_without_a_common_item_are_refused():
@@ -62,7 +62,7 @@ def test_the_interval_is_agresti_and_mins(first_only, second_only):
     total = sum(cells)
     gained, lost = cells[2] / total, cells[1] / total
     spread = 1.959964 * math.sqrt((gained + lost - (gained - lost) ** 2) / total)
-    found = Paired(20, 10, 10 + second_only - first_only, first_only, second_only).interval
+    found = PairedDifference(20, 10, 10 + second_only - first_only, first_only, second_only).interval
     assert found == pytest.approx((gained - lost - spread, gained - lost + spread), abs=1e-6)
     assert found[0] < found[1]
 

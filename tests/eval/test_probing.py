@@ -292,7 +292,7 @@ def test_a_disk_that_is_too_small_is_refused_with_both_figures(write_config, tmp
     assert "15 items, 0 stored; 11 x 48 numbers an item, 15.5 KiB" in told
     assert "kept in memory" in told
     main([*arguments, "--dry-run", "--set", "probe.memory_gib=1e-6"])
-    assert "read anew from the disk in every epoch" in capsys.readouterr().out
+    assert "read again from the disk in every epoch" in capsys.readouterr().out
     assert not (tmp_path / "answers").exists()
     monkeypatch.setattr("eval.probes.requirements.shutil.disk_usage", lambda path: usage(10, 9, 1000))
     with pytest.raises(SystemExit):
@@ -307,7 +307,7 @@ def test_a_disk_that_is_too_small_is_refused_with_both_figures(write_config, tmp
     [
         ([], "probe_source is not set"),
         (["--train", "pets", "--workers", "2"], "--workers 2 needs --worker"),
-        (["--train", "pets", "--set", "model=api:gpt"], "shows no states"),
+        (["--train", "pets", "--set", "model=api:gpt"], "gives no hidden states"),
         (["--train", "pets", "--set", "probe.token_positions=[first]"], "'first'"),
     ],
 )

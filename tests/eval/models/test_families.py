@@ -30,7 +30,7 @@ from eval.paper.published import paper_numbers
 from eval.paper.rows import own_row, rows_of_report
 from eval.probing import main as probe
 from eval.run import main as evaluate
-from eval.runner.evaluated_model import System
+from eval.runner.evaluated_model import EvaluatedModel
 from train.chat.templates import VICUNA_V1
 from train.models.loading import _attention_of, load_model
 from train.models.registry import family_of, trainable_family_of
@@ -342,7 +342,7 @@ def test_a_model_by_its_hub_id_stands_beside_its_own_rows_of_the_paper(place, mo
     known = {row: number.value for row, number in paper_numbers().items()}
     preset = "table1/open_world/LLaVA1.5-7B/ImageNet"
     asked = {"source": "imagenet_val", "protocol": {"task": "open_world", "prompt": "paper"}}
-    asked["system"] = asdict(System(place)) | {"finetuned": False}
+    asked["system"] = asdict(EvaluatedModel(place)) | {"finetuned": False}
     assert own_row(preset, asked, known) == f"table1/open_world/{model}/ImageNet"
     report = {"model": place, "source": "flowers102_test", "paper": {"row": preset.replace("ImageNet", "Flowers102")}}
     rows = rows_of_report(report | {"protocol": {"task": "closed_world", "prompt": "paper"}}, known)

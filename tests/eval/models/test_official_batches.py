@@ -24,7 +24,7 @@ from eval.models.generate import TextPredictor
 from eval.models.memory import NOT_FINITE
 from eval.models.right_padding import LostRows
 from eval.run import main
-from eval.runner.batching import neighbours_matter
+from eval.runner.batching import depends_on_batch
 from eval.runner.predictions import read_records
 from eval.types import Answer, Failure
 from train.chat.templates import VICUNA_V1
@@ -142,12 +142,12 @@ def test_what_is_no_number_behind_an_answers_end_loses_nothing():
 
 
 def test_only_answers_that_are_written_depend_on_their_neighbours():
-    assert neighbours_matter(ProtocolConfig(padding_side="right"), pads_right=False)
-    assert neighbours_matter(ProtocolConfig(padding_side="processor"), pads_right=True)
-    assert not neighbours_matter(ProtocolConfig(padding_side="processor"), pads_right=False)
-    assert not neighbours_matter(ProtocolConfig(), pads_right=True)
+    assert depends_on_batch(ProtocolConfig(padding_side="right"), pads_right=False)
+    assert depends_on_batch(ProtocolConfig(padding_side="processor"), pads_right=True)
+    assert not depends_on_batch(ProtocolConfig(padding_side="processor"), pads_right=False)
+    assert not depends_on_batch(ProtocolConfig(), pads_right=True)
     scoring = ProtocolConfig(task="class_likelihood", classes="imagenet", padding_side="right")
-    assert not neighbours_matter(scoring, pads_right=True)
+    assert not depends_on_batch(scoring, pads_right=True)
 
 
 @torch.inference_mode()

@@ -118,7 +118,7 @@ def test_answers_of_which_a_kill_left_no_whole_line_are_a_reason_and_the_other_r
         (folder,) = map(EvalDir, Path(f"runs/eval/paper_pets_{row}").glob("*/"))
         folder.predictions(0).write_bytes(left)
     rows = run(tiny_model, "--rows", "open", "identify", "main_object", "--report-only")
-    assert rows["pets", "open"]["reason"] == "nothing was asked yet"
+    assert rows["pets", "open"]["reason"] == "no item is evaluated yet"
     assert "line 1 is not a prediction" in rows["pets", "identify"]["reason"]
     assert rows["pets", "main_object"]["accuracy"]["n"] == 15
 

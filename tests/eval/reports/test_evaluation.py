@@ -16,7 +16,7 @@ from configs.run_dir import EvalDir
 from eval.paper.comparison import comparison_with
 from eval.paper.published import NUMBERS, paper_number
 from eval.reports import evaluation as reports
-from eval.runner.fingerprint import claim, describe_evaluation
+from eval.runner.fingerprint import describe_evaluation, write_evaluation
 from eval.runner.predictions import PredictionWriter
 from eval.types import FailedItem, Prediction
 
@@ -48,7 +48,7 @@ def evaluation(tmp_path, data_section):
         paper_row="table1/open_world/LLaVA1.5-7B/ImageNet",
     )
     folder = EvalDir(tmp_path / "pets")
-    claim(folder, describe_evaluation(config, "export", "a" * 64, "b" * 64, (12, 20)))
+    write_evaluation(folder, describe_evaluation(config, "export", "a" * 64, "b" * 64, (12, 20)))
     answers = [
         "tench",
         "a TENCH",
@@ -112,7 +112,9 @@ def test_a_class_of_the_list_that_no_item_has_is_known_where_it_is_named_instead
     names.write_text("tench\ncat\nrat\n")
     protocol = ProtocolConfig(classes=str(names))
     listed = EvalDir(tmp_path / "listed")
-    claim(listed, describe_evaluation(replace(config, protocol=protocol), "export", "a" * 64, "b" * 64, (12, 20)))
+    write_evaluation(
+        listed, describe_evaluation(replace(config, protocol=protocol), "export", "a" * 64, "b" * 64, (12, 20))
+    )
     listed.predictions(0).write_bytes(folder.predictions(0).read_bytes())
     found = write_report(listed, replace(config, protocol=protocol))["confusions"]
     assert {"class": "cat", "taken_for": "rat", "times": 1, "n": 4, "reverse": 0, "reverse_n": 0} in found

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from configs.run_dir import RunDir
-from eval.runner.evaluated_model import System, described, system_of
+from eval.runner.evaluated_model import EvaluatedModel, describe_model, identify_model
 
 CONFIG = """
 name: x
@@ -25,24 +25,24 @@ def run(tmp_path) -> RunDir:
 
 
 def test_a_run_its_checkpoints_and_its_exports_are_what_it_trained(run):
-    trained = System("hub/model", "lora", ("flowers102_train",))
-    assert {system_of(str(path)) for path in (run.root, run.checkpoint(5), run.export)} == {trained}
+    trained = EvaluatedModel("hub/model", "lora", ("flowers102_train",))
+    assert {identify_model(str(path)) for path in (run.root, run.checkpoint(5), run.export)} == {trained}
     assert trained.finetuned
 
 
 def test_an_export_that_was_moved_away_remembers_its_training(tmp_path):
     values = {"base": "hub/model", "mode": "projector", "sources": ["imagenet_train"]}
     (tmp_path / "export.json").write_text(json.dumps(values))
-    assert system_of(str(tmp_path)) == System("hub/model", "projector", ("imagenet_train",))
+    assert identify_model(str(tmp_path)) == EvaluatedModel("hub/model", "projector", ("imagenet_train",))
 
 
 def test_any_other_model_is_as_it_was_published(tmp_path):
-    assert not system_of(str(tmp_path)).finetuned
-    assert system_of("llava-hf/llava-1.5-7b-hf") == System("llava-hf/llava-1.5-7b-hf")
+    assert not identify_model(str(tmp_path)).finetuned
+    assert identify_model("llava-hf/llava-1.5-7b-hf") == EvaluatedModel("llava-hf/llava-1.5-7b-hf")
 
 
 def test_a_lora_merged_onto_other_weights_is_told_from_one_on_its_base(tmp_path):
     values = {"base": "hub/model", "mode": "lora", "sources": ["imagenet"], "lora_onto": {"model": "hub/vicuna"}}
     (tmp_path / "export.json").write_text(json.dumps(values))
-    assert system_of(str(tmp_path)).lora_onto == "hub/vicuna"
-    assert described(str(tmp_path))["lora_onto"] == "hub/vicuna"
+    assert identify_model(str(tmp_path)).lora_onto == "hub/vicuna"
+    assert describe_model(str(tmp_path))["lora_onto"] == "hub/vicuna"

@@ -11,7 +11,7 @@ from eval.run import main
 from eval.runner.fingerprint import describe_evaluation
 
 
-def described(**protocol):
+def describe_model(**protocol):
     data = DataConfig(sources={"pets": SourceConfig(reader="image_folder")})
     config = EvalConfig(name="pets", model="m", source="pets", data=data, protocol=ProtocolConfig(**protocol))
     return describe_evaluation(config, "export", "a" * 64, "b" * 64, (12, 20))
@@ -45,11 +45,11 @@ def test_answers_asked_before_a_setting_existed_are_used_and_reported_as_ever(wr
 
 
 def test_the_hash_leaves_out_defaults_and_tells_everything_else():
-    plain = described()
+    plain = describe_model()
     fewer = {key: value for key, value in plain.asked.items() if key not in NEW}
-    assert described(match="contains").protocol_hash == plain.protocol_hash
+    assert describe_model(match="contains").protocol_hash == plain.protocol_hash
     assert type(plain)(**{**vars_of(plain), "asked": fewer}).protocol_hash == plain.protocol_hash
-    hashes = {described(**change).protocol_hash for change in ({}, {"match": "word"}, {"label_without": "()"})}
+    hashes = {describe_model(**change).protocol_hash for change in ({}, {"match": "word"}, {"label_without": "()"})}
     assert len(hashes) == 3
 
 
@@ -58,7 +58,7 @@ def vars_of(evaluation):
 
 
 def test_every_setting_of_a_protocol_is_asked_or_judged():
-    evaluation = described()
+    evaluation = describe_model()
     assert set(result_fields(ProtocolConfig())) <= {*evaluation.asked, *evaluation.judged}
 
 

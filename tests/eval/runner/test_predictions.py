@@ -9,9 +9,9 @@ from eval.runner.batching import draw
 from eval.runner.predictions import (
     PredictionWriter,
     Records,
-    chosen_records,
     from_line,
     read_records,
+    select_records,
     to_line,
     unread_id,
 )
@@ -102,7 +102,7 @@ def test_no_answer_of_a_larger_limit_stands_in_for_a_failed_item():
         unread_id(id_hash(unread)): FailedItem(unread_id(id_hash(unread)), "x"),
     }
     records = Records({name: prediction(name) for name in answered}, failures)
-    chosen = chosen_records(records, 5)
+    chosen = select_records(records, 5)
     assert list(chosen.predictions) == answered[:3]
     assert chosen.failures == failures
-    assert set(chosen_records(records, None).predictions) == set(answered)
+    assert set(select_records(records, None).predictions) == set(answered)
