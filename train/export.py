@@ -24,6 +24,7 @@ from configs.run_dir import CheckpointDir, ExportDir, RunDir, step_name
 from data_prep.atomic import atomic_folder, write_bytes
 from data_prep.file_lock import locked
 from train.checkpoints.reading import MANIFEST, Checkpoint, newest_checkpoint, open_checkpoint, steps_present
+from train.models.checked_loading import load_checked
 from train.models.fingerprint import model_identity
 from train.models.language_weights import take_language
 from train.models.loading import resolve_folder
@@ -61,7 +62,7 @@ def export_checkpoint(
             f"the run was trained from {expected[:12]}; pass the right one with --base"
         )
     family = trainable_family_of(folder)
-    model = family.model_class.from_pretrained(folder, dtype="auto", trust_remote_code=False, local_files_only=True)
+    model = load_checked(family.model_class, folder, dtype="auto")
     weights = checkpoint.weights()
     lora = {name: tensor for name, tensor in weights.items() if is_lora(name)}
     if lora_onto is not None and not lora:

@@ -18,6 +18,7 @@ from train.data.collate import Encoder, ExampleSet, TrainingBatches
 from train.data.lengths import Counts, Recipe, token_counts
 from train.data.packing import BatchPartitioner, StepOrder
 from train.data.sources import SourceSet
+from train.models.checked_loading import check_vocabulary
 from train.models.fingerprint import model_identity
 from train.models.loading import resolve_attention, resolve_folder
 from train.models.registry import trainable_family_of
@@ -113,6 +114,7 @@ def plan_counts(config: RunConfig, sources: SourceSet) -> Counts:
 
 def _encoder(config: RunConfig, folder: Path, family: TrainableFamily) -> Encoder:
     tokenizer = load_tokenizer(folder)
+    check_vocabulary(folder, tokenizer, int(family.text_config.vocab_size))
     renderer = ChatRenderer(tokenizer, config.chat.template, config.chat.system_prompt)
     longest, tokens = config.chat.max_length, family.fixed_image_tokens
     if tokens is not None and tokens >= longest:

@@ -17,16 +17,28 @@ import numpy as np
 import torch
 from torch.nn import functional
 from transformers import AutoImageProcessor, Blip2VisionModel, CLIPModel
-from transformers.utils import logging as transformers_logging
 
 from configs.errors import ConfigError
 from configs.evaluation import EvalConfig
 from data_prep.images import decode_rgb
 from eval.models.model_type import ENCODERS, model_type
+from train.models.checked_loading import load_checked
 from train.models.fingerprint import model_identity
 from train.models.loading import DTYPES
 
 WEIGHTS = "pytorch_model.bin"  # the only form in which some published CLIPs come
+
+BLIP2_OTHER_PARTS = (
+    "language_model.",
+    "language_projection.",
+    "qformer.",
+    "query_tokens",
+    "embeddings.",  # the rest is of BLIP-2's retrieval models
+    "itm_head.",
+    "text_projection.",
+    "vision_projection.",
+)
+"""Prefixes of the weights in a BLIP-2 folder that are not its vision tower's."""
 
 
 class ImageEncoder(Protocol):
@@ -93,31 +105,20 @@ def load_image_encoder(folder: Path, dtype: str, device: str) -> TransformersEnc
     kind = model_type(folder)
     if kind not in ENCODERS:
         raise ConfigError(f"{folder} holds a model of type {kind!r}; supported encoders: {', '.join(ENCODERS)}")
+    identity = weights_identity(folder)
     model = _load(folder, kind, dtype).eval().to(device)
     feature = "image_embeds" if kind == "clip" else "vision_pooled"
-    return TransformersEncoder(model, own_processor(folder), weights_identity(folder), feature)
+    return TransformersEncoder(model, own_processor(folder), identity, feature)
 
 
 def _load(folder: Path, kind: str, dtype: str) -> Any:
-    """The model with every weight from the folder: what transformers does not find there it draws at random."""
-    known: Any = CLIPModel if kind == "clip" else Blip2VisionModel
-    level = transformers_logging.get_verbosity()
-    transformers_logging.set_verbosity_error()  # all of BLIP-2's other weights would be listed as unexpected
-    try:
-        model, report = known.from_pretrained(
-            folder,
-            dtype=DTYPES[dtype],
-            local_files_only=True,
-            key_mapping=None if kind == "clip" else {r"^vision_model\.": ""},
-            output_loading_info=True,
-        )
-    except OSError as error:
-        raise ConfigError(f"{folder} cannot be loaded: {str(error).splitlines()[0]}") from error
-    finally:
-        transformers_logging.set_verbosity(level)
-    if missing := sorted(report["missing_keys"]):
-        raise ConfigError(f"{folder} lacks {len(missing)} weights of its {kind} encoder, such as {missing[0]}")
-    return model
+    """The model with every weight from the folder: what transformers does not find there, it draws at random."""
+    if kind == "clip":
+        return load_checked(CLIPModel, folder, dtype=DTYPES[dtype])
+    mapping = {r"^vision_model\.": ""}
+    return load_checked(
+        Blip2VisionModel, folder, dtype=DTYPES[dtype], key_mapping=mapping, other_parts=BLIP2_OTHER_PARTS
+    )
 
 
 def own_processor(folder: Path) -> Any:

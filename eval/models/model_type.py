@@ -1,7 +1,8 @@
 """Which type of model an evaluation's `model` names: by its prefix, or by config.json. Loads no torch."""
 
-import json
 from pathlib import Path
+
+from train.models.model_folder import read_model_config
 
 ENCODERS = ("clip", "blip-2")
 """Model types whose image encoder can be evaluated alone (`eval.models.image_encoders`)."""
@@ -15,8 +16,7 @@ def is_open_clip(model: str) -> bool:
 
 def model_type(folder: Path) -> str | None:
     """`model_type` of the config.json in `folder`, None without one."""
-    file = folder / "config.json"
-    return json.loads(file.read_text(encoding="utf-8-sig")).get("model_type") if file.is_file() else None
+    return read_model_config(folder).get("model_type") if (folder / "config.json").is_file() else None
 
 
 def is_encoder(model: str, folder: Path) -> bool:

@@ -5,8 +5,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from transformers import AutoConfig
-
 from configs.errors import RunError
 from configs.evaluation import EvalConfig
 from configs.run_dir import EvalDir
@@ -19,6 +17,7 @@ from eval.runner.batching import chosen_items, open_source
 from eval.runner.fingerprint import read_evaluation
 from eval.runner.output_paths import output_paths_of
 from eval.runner.predictions import read_records, select_records
+from train.models.checked_loading import read_transformers_config
 from train.models.registry import family_of
 
 GIB = 2**30
@@ -72,7 +71,7 @@ def _form(config: EvalConfig, model: Path) -> RowFormat:
         return RowFormat(("image_embeds",), OPEN_CLIP)
     if config.probe.part == "language_model":
         return RowFormat(config.probe.token_positions, int(family_of(model).text_config.hidden_size))
-    known = AutoConfig.from_pretrained(model, local_files_only=True)
+    known = read_transformers_config(model)
     if model_type(model) == "clip":
         return RowFormat(("image_embeds",), int(known.projection_dim))
     return RowFormat(("vision_pooled",), int(known.vision_config.hidden_size))

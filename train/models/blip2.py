@@ -49,6 +49,7 @@ class Blip2Family(Family):
         "vision": ("vision_model.",),
     }
     flash_attention = False  # its Q-Former has no such kernel in transformers
+    config_sections = ("text_config", "vision_config")
     chat_templates = ("question", "plain")
     own_style = PromptStyle("question")
     official_style = PromptStyle(

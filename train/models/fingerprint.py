@@ -6,11 +6,10 @@ the base this adapter was made for?", not "was a byte damaged?" (checkpoints hav
 """
 
 import hashlib
-import json
 import struct
 from pathlib import Path
 
-from configs.errors import ConfigError
+from train.models.model_folder import read_header, weight_files
 
 BLOCKS = 16
 BLOCK_BYTES = 256
@@ -19,13 +18,10 @@ BLOCK_BYTES = 256
 def model_identity(folder: Path) -> str:
     """Hex digest over the sampled weights of all `*.safetensors` in `folder`.
 
-    Raises `ConfigError` if there are none.
+    Raises `ConfigError` if there are none, or one is missing or damaged (`train.models.model_folder`).
     """
-    files = sorted(folder.glob("*.safetensors"))
-    if not files:
-        raise ConfigError(f"{folder} has no *.safetensors file; convert the model with save_pretrained first")
     tensors: dict[str, str] = {}
-    for file in files:
+    for file in weight_files(folder):
         tensors |= _sampled_tensors(file)
     lines = "\n".join(f"{name} {tensors[name]}" for name in sorted(tensors))
     return hashlib.sha256(lines.encode()).hexdigest()
@@ -34,12 +30,10 @@ def model_identity(folder: Path) -> str:
 def _sampled_tensors(file: Path) -> dict[str, str]:
     """Tensor name to a digest of its type, shape and sampled bytes; independent of how tensors are split into files."""
     digests: dict[str, str] = {}
+    header = read_header(file)
     with file.open("rb") as stream:
         (length,) = struct.unpack("<Q", stream.read(8))
-        header = json.loads(stream.read(length))
         for name, entry in header.items():
-            if name == "__metadata__":
-                continue
             begin, end = entry["data_offsets"]
             digest = hashlib.sha256(f"{entry['dtype']} {entry['shape']}".encode())
             for block in range(BLOCKS):

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoModelForCausalLM
 
 from configs.errors import RunError
+from train.models.checked_loading import load_checked, read_transformers_config
 from train.models.fingerprint import model_identity
 from train.models.types import Family
 
@@ -40,9 +41,9 @@ def take_language(model: Any, family: Family, folder: Path) -> str:
 
 def _language_weights(folder: Path, family: Family) -> dict[str, torch.Tensor]:
     """The weights in `folder` by the names that they have in a model of `family`."""
-    kind = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True).model_type
+    kind = read_transformers_config(folder).model_type
     loader = family.model_class if kind == family.model_type else AutoModelForCausalLM
-    other = loader.from_pretrained(folder, dtype="auto", trust_remote_code=False, local_files_only=True)
+    other = load_checked(loader, folder, dtype="auto")
     weights: dict[str, torch.Tensor] = other.state_dict()
     if loader is family.model_class:
         return weights

@@ -17,6 +17,19 @@ from train.models.pixels import PixelProcessor, folder_pixels
 from train.models.types import TrainableFamily, own_size_only
 
 PIXELS = "pixels"
+CLIP_TOWER = "clip_vision_model"
+
+
+def other_tower(config: dict[str, Any]) -> str | None:
+    """Why a LLaVA with the vision tower of this config.json is not supported, or None for CLIP's.
+
+    Others have no class token, so an image becomes another number of tokens.
+    """
+    vision = config.get("vision_config")
+    tower = vision.get("model_type", CLIP_TOWER) if isinstance(vision, dict) else CLIP_TOWER
+    if tower == CLIP_TOWER:
+        return None
+    return f"with the vision tower {tower}; only CLIP towers ({CLIP_TOWER}) work: take a model that has one"
 
 
 @dataclass(frozen=True)
@@ -45,7 +58,13 @@ class LlavaFamily(TrainableFamily):
         "language": ("model.language_model.", "lm_head."),
         "vision": ("model.vision_tower.",),
     }
+    config_sections = ("text_config", "vision_config")
     chat_templates = ("llava", "llava_doubled", "hf", "hf_newline")
+
+    @classmethod
+    def refuse(cls, config: dict[str, Any]) -> str | None:
+        """Towers other than CLIP's."""
+        return other_tower(config)
 
     def prompt_style(self, choice: str) -> PromptStyle:
         """As LLaVA trains; the authors' `main_results/main.py` and `inference_analysis/main.py`."""

@@ -15,6 +15,7 @@ from torch import nn
 from configs.errors import ConfigError
 from train.chat.templates import PromptStyle
 from train.models.images import ImageBatch, ImageInput, Size, joined, stacked
+from train.models.llava import other_tower
 from train.models.tiles import TileProcessor, tile_processor, tile_tokens
 from train.models.types import Family, own_mode_only, own_size_only
 
@@ -47,15 +48,16 @@ class LlavaNextFamily(Family):
         "language": ("model.language_model.", "lm_head."),
         "vision": ("model.vision_tower.",),
     }
+    config_sections = ("text_config", "vision_config")
     chat_templates = ("llava", "llava_doubled", "hf", "hf_newline", "mistral", "mistral_tight")
 
     @classmethod
     def refuse(cls, config: dict[str, Any]) -> str | None:
-        """The class token has no place in a grid of tiles (transformers' model would fail on it, too)."""
+        """A class token, which has no place in a grid of tiles (transformers fails on it, too); other towers."""
         strategy = config.get("vision_feature_select_strategy", "default")
-        return (
-            None if strategy == "default" else f"with vision_feature_select_strategy {strategy!r}; only default works"
-        )
+        if strategy != "default":
+            return f"with vision_feature_select_strategy {strategy!r}; only default works"
+        return other_tower(config)
 
     def prompt_style(self, choice: str) -> PromptStyle:
         """Vicuna's template as LLaVA trains it, or Mistral's; the authors' `main_results/main.py`."""

@@ -15,6 +15,7 @@ from configs.errors import ConfigError
 from configs.locations import is_hub_id
 from configs.run_dir import ExportDir
 from train.chat.tokenizer import load_tokenizer
+from train.models.checked_loading import check_vocabulary, load_checked
 from train.models.fingerprint import model_identity
 from train.models.registry import family_of
 from train.models.types import Family
@@ -84,23 +85,22 @@ def _refuse_adapter(folder: Path) -> None:
 def load_model(place: str, revision: str | None, dtype: str, attention: str, device: str = "cpu") -> LoadedModel:
     """Load a model folder or hub id in `dtype` (`bf16`, `fp16` or `fp32`) onto `device`, without running code from it.
 
-    Raises `ConfigError` for a missing folder, an unsupported family or a missing attention kernel.
+    Raises `ConfigError` for a missing folder, an unsupported family, a missing attention kernel, weights that are not
+    all in the folder, or a tokenizer with more tokens than the embedding has rows.
     """
     folder = resolve_folder(place, revision)
     _refuse_adapter(folder)
     family = family_of(folder)
+    identity = model_identity(folder)
     if not sys.stderr.isatty():
         transformers_logging.disable_progress_bar()
-    model = family.model_class.from_pretrained(
-        folder,
-        dtype=DTYPES[dtype],
-        attn_implementation=_attention_of(family, attention, device, dtype),
-        trust_remote_code=False,
-        local_files_only=True,
-    )
+    kernel = _attention_of(family, attention, device, dtype)
+    tokenizer = load_tokenizer(folder)
+    model = load_checked(family.model_class, folder, dtype=DTYPES[dtype], attn_implementation=kernel)
+    check_vocabulary(folder, tokenizer, int(family.text_config.vocab_size))
     model.to(device)
     bound = type(family)(model.config, folder)
-    return LoadedModel(model, load_tokenizer(folder), bound, folder, model_identity(folder))
+    return LoadedModel(model, tokenizer, bound, folder, identity)
 
 
 def _attention_of(family: Family, choice: str, device: str, dtype: str) -> str:

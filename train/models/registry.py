@@ -1,12 +1,11 @@
 """The model families by `model_type` of config.json: a new family is a file of its own and one line here."""
 
 import importlib
-import json
 from pathlib import Path
 
-from transformers import AutoConfig
-
 from configs.errors import ConfigError
+from train.models.checked_loading import read_transformers_config
+from train.models.model_folder import check_sections, read_model_config
 from train.models.types import Family, TrainableFamily
 
 FAMILIES = {
@@ -15,6 +14,7 @@ FAMILIES = {
     "blip-2": "train.models.blip2:Blip2Family",
     "instructblip": "train.models.instructblip:InstructBlipFamily",
 }
+LLAVA_CODE = "this one is saved by LLaVA's own code: take the converted model, such as llava-hf/llava-1.5-7b-hf"
 
 
 def family_class(model_type: str) -> type[Family]:
@@ -26,17 +26,16 @@ def family_class(model_type: str) -> type[Family]:
 
 def family_of(folder: Path) -> Family:
     """The family of the model in `folder`, by its config.json. Raises `ConfigError` with the list for any other."""
-    file = folder / "config.json"
-    if not file.is_file():
-        raise ConfigError(f"{folder} has no config.json; it is not a model folder")
-    config = json.loads(file.read_text(encoding="utf-8-sig"))
+    config = read_model_config(folder)
     model_type = config.get("model_type")
     if model_type not in FAMILIES:
-        raise ConfigError(f"{folder} holds a model of type {model_type!r}; supported: {', '.join(FAMILIES)}")
+        advice = f"; {LLAVA_CODE}" if str(model_type).startswith(("llava_llama", "llava_mistral")) else ""
+        raise ConfigError(f"{folder} holds a model of type {model_type!r}; supported: {', '.join(FAMILIES)}{advice}")
     family = family_class(model_type)
     if reason := family.refuse(config):
         raise ConfigError(f"{folder} holds a {family.name} model {reason}")
-    return family(AutoConfig.from_pretrained(folder, trust_remote_code=False), folder)
+    check_sections(folder, config, family.config_sections)
+    return family(read_transformers_config(folder), folder)
 
 
 def trainable_family_of(folder: Path) -> TrainableFamily:

@@ -37,6 +37,8 @@ class Family(ABC):
     """Each of `PARTS` to the prefixes of its parameter names."""
     chat_templates: ClassVar[tuple[str, ...]]
     """Names of the chat templates (`train.chat.templates`) that the model understands."""
+    config_sections: ClassVar[tuple[str, ...]] = ()
+    """Sections that config.json must have: for one that is missing transformers takes the sizes of another model."""
     flash_attention: ClassVar[bool] = True
     """Whether transformers runs it with flash attention."""
     reads_question: ClassVar[bool] = False

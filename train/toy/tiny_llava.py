@@ -17,6 +17,7 @@ from transformers import AutoTokenizer, CLIPModel, LlamaForCausalLM, LlavaForCon
 
 from configs.command_line import command_parser, exit_on_user_error
 from configs.errors import ConfigError, UserError
+from train.models.checked_loading import load_checked
 from train.toy.base_projector import assemble, save
 
 
@@ -27,8 +28,8 @@ def join(clip: Path, language: Path, output: Path, *, seed: int) -> LlavaForCond
     """
     _check(clip, "clip", "python -m train.toy.tiny_clip makes one")
     _check(language, "llava", "train/assets/tiny_llava is one")
-    tower = CLIPModel.from_pretrained(clip).vision_model
-    base = LlavaForConditionalGeneration.from_pretrained(language)
+    tower = load_checked(CLIPModel, clip).vision_model
+    base = load_checked(LlavaForConditionalGeneration, language)
     if not base.config.text_config.tie_word_embeddings:
         raise ConfigError(f"{language} has a head beside its embeddings; give a LLaVA such as train/assets/tiny_llava")
     language_model = LlamaForCausalLM(base.config.text_config)

@@ -1,0 +1,144 @@
+"""Loads models through transformers and refuses any whose weights are not all from the folder.
+
+What transformers does not find in a folder it draws at random and goes on; here this is an error.
+"""
+
+import re
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+from huggingface_hub.errors import StrictDataclassError
+from safetensors import SafetensorError
+from transformers import AutoConfig
+from transformers.utils import logging as transformers_logging
+
+from configs.errors import ConfigError
+from train.models.model_folder import shortened
+
+HARMLESS = re.compile(
+    r"(^|\.)(position_ids"  # buffers of CLIP, BERT: 0, 1, 2, ...; older transformers stored them
+    r"|rotary_emb\.inv_freq"  # a function of config.json; older transformers stored it
+    r"|rotary_emb\.(cos|sin)_cached"
+    r"|attn\.masked_bias)$"
+)
+"""Unexpected weights that every model does without: constants that older versions of transformers wrote."""
+
+FAILURES = (
+    OSError,
+    ValueError,
+    RuntimeError,
+    ImportError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    EOFError,
+    SafetensorError,
+    StrictDataclassError,
+    UnpicklingError,
+)
+"""What transformers raises for folders that it cannot read."""
+
+
+def load_checked(loader: Any, folder: Path, *, other_parts: tuple[str, ...] = (), **options: Any) -> Any:
+    """`loader.from_pretrained(folder, **options)`, without running code from the folder or asking the hub.
+
+    `other_parts` are prefixes of weights that this loader leaves aside. Raises `ConfigError` if the folder cannot be
+    read, or a weight is missing, unexpected or of another shape.
+    """
+    loud = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()  # what its table tells is checked below
+    try:
+        model, info = loader.from_pretrained(
+            folder,
+            trust_remote_code=False,
+            local_files_only=True,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
+            **options,
+        )
+    except FAILURES as error:
+        raise ConfigError(f"{folder} cannot be loaded: {_first_line(error)}") from error
+    finally:
+        transformers_logging.set_verbosity(loud)
+    check_loading_info(folder, info, other_parts)
+    return model
+
+
+def read_transformers_config(folder: Path) -> Any:
+    """transformers' configuration of the model in `folder`. Raises `ConfigError` if config.json makes none."""
+    try:
+        return AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    except FAILURES as error:
+        raise ConfigError(f"{folder / 'config.json'} is not a usable configuration: {_first_line(error)}") from error
+
+
+def check_loading_info(folder: Path, info: dict[str, Any], other_parts: tuple[str, ...] = ()) -> None:
+    """Raise `ConfigError` that names and counts the weights that `info`, transformers' loading info, finds wrong."""
+    missing = sorted(info["missing_keys"])
+    extra = sorted(
+        name for name in info["unexpected_keys"] if not HARMLESS.search(name) and not name.startswith(other_parts)
+    )
+    other = sorted(info["mismatched_keys"])
+    found = [
+        *([f"{_count(missing)} missing ({shortened(missing)})"] if missing else []),
+        *([f"{_count(extra)} unexpected ({shortened(extra)})"] if extra else []),
+        *([f"{_count(other)} of another shape ({shortened([_shapes(*entry) for entry in other])})"] if other else []),
+        *([f"transformers reports {info['error_msgs'][0]}"] if info.get("error_msgs") else []),
+    ]
+    if found:
+        raise ConfigError(
+            f"{folder} does not hold the model that its config.json describes: {'; '.join(found)}. "
+            f"{_advice(missing, extra, other)}"
+        )
+
+
+def check_vocabulary(place: Path, tokenizer: Any, rows: int) -> None:
+    """Raise `ConfigError` if `tokenizer` has ids for which the embedding of `rows` rows has none."""
+    above = sorted((number, token) for token, number in tokenizer.get_vocab().items() if number >= rows)
+    if above:
+        told = shortened([f"{token!r} is {number}" for number, token in above])
+        raise ConfigError(
+            f"{place}: the tokenizer has {len(above)} tokens above the embedding's {rows:,} rows ({told}); take the "
+            "tokenizer that belongs to the model, or resize the model (resize_token_embeddings) and save both"
+        )
+
+
+def _advice(missing: list[str], extra: list[str], other: list[Any]) -> str:
+    """The next step."""
+    if any(name.startswith("base_model.model.") or ".lora_" in name or ".base_layer." in name for name in extra):
+        return "These are PEFT's names: merge the adapter (merge_and_unload) and save the model with save_pretrained"
+    if any("mm_projector" in name or "vision_tower.vision_tower" in name for name in extra):
+        return "These are the names of LLaVA's own code: take the converted model, such as llava-hf/llava-1.5-7b-hf"
+    if other and all("embed_tokens" in name or "lm_head" in name for name, *_ in other):
+        return (
+            f"The vocabulary was resized: set vocab_size in config.json (in text_config, too) to {other[0][1][0]}, if "
+            "the tokenizer has as many tokens, or save the model again with save_pretrained"
+        )
+    if missing and all(name.endswith("lm_head.weight") for name in missing):
+        return (
+            "Set tie_word_embeddings to true in config.json (in text_config, too) if the head shares the embedding's "
+            "weights; otherwise get the complete model"
+        )
+    if missing and not extra and not other:
+        return "The weights are incomplete: download or export the whole model again"
+    return "Take config.json and weights from the same model, saved by transformers' save_pretrained"
+
+
+def _count(names: list[Any]) -> str:
+    return f"{len(names):,} {'weight is' if len(names) == 1 else 'weights are'}"
+
+
+def _shapes(name: str, stored: tuple[int, ...], wanted: tuple[int, ...]) -> str:
+    return f"{name} is {_shape(stored)} in the files, {_shape(wanted)} by config.json"
+
+
+def _shape(sizes: tuple[int, ...]) -> str:
+    return " x ".join(map(str, sizes)) or "a single number"
+
+
+def _first_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if len(lines) > 1 and lines[0].endswith(":"):
+        return f"{lines[0]} {lines[1]}"
+    return lines[0] if lines else type(error).__name__

@@ -1,0 +1,146 @@
+"""What a model folder holds, read and checked before its weights are loaded; loads no torch.
+
+Half a download, an adapter or quantised weights are recognised here and refused in one line that says what to do.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from configs.errors import ConfigError
+
+INDEX = "model.safetensors.index.json"
+LFS_START = b"version https://git-lfs.github.com/spec"
+LFS_BYTES = 1024  # a pointer file is smaller
+LFS_FILES = ("*.json", "*.safetensors", "*.model", "*.bin")
+QUANTISED = "only unquantised weights (bf16, fp16, fp32) are loaded"
+MERGE = "merge it into its base (peft: merge_and_unload, then save_pretrained) and give the merged folder"
+HEADER_LIMIT = 100_000_000  # bytes; safetensors' own limit
+
+
+def read_model_config(folder: Path) -> dict[str, Any]:
+    """The config.json in `folder`.
+
+    Raises `ConfigError` if there is none or it is not valid, for an adapter, and for quantised weights.
+    """
+    _refuse_pointers(folder)
+    _refuse_peft_adapter(folder)
+    file = folder / "config.json"
+    if not file.is_file():
+        if next(folder.glob("*.gguf"), None):
+            raise ConfigError(f"{folder} holds GGUF weights, a format of llama.cpp; {QUANTISED}, from transformers")
+        raise ConfigError(f"{folder} has no config.json; it is not a model folder")
+    config = _read_object(file)
+    if settings := config.get("quantization_config"):
+        method = settings.get("quant_method", "unknown method") if isinstance(settings, dict) else settings
+        raise ConfigError(
+            f"{folder} holds quantised weights ({method}: quantization_config in config.json); {QUANTISED}: "
+            "give the folder or hub id of the model before it was quantised"
+        )
+    return config
+
+
+def check_sections(folder: Path, config: dict[str, Any], sections: tuple[str, ...]) -> None:
+    """Raise `ConfigError` if config.json lacks one of `sections`, for which transformers would take its defaults."""
+    if lacking := [name for name in sections if not isinstance(config.get(name), dict)]:
+        raise ConfigError(
+            f"{folder / 'config.json'} is incomplete, it has no {' and no '.join(lacking)}; copy config.json from "
+            "where the model came from"
+        )
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """All `*.safetensors` in `folder`, each present and whole, sorted by name.
+
+    Raises `ConfigError` if there are none, or one is missing, truncated, a git-lfs pointer or no safetensors file.
+    """
+    _refuse_pointers(folder)
+    _refuse_peft_adapter(folder)
+    files = sorted(folder.glob("*.safetensors"))
+    index = folder / INDEX
+    if not (folder / "model.safetensors").is_file() and index.is_file():
+        names = sorted(set(_read_object(index).get("weight_map", {}).values()))
+        if absent := [name for name in names if not (folder / name).is_file()]:
+            raise ConfigError(
+                f"{folder} lacks {len(absent)} of its {len(names)} weight files ({shortened(absent)}), which {INDEX} "
+                "lists; download the model again"
+            )
+    if not files:
+        raise ConfigError(f"{folder} has no *.safetensors file; convert the model with save_pretrained first")
+    if not index.is_file() and not (folder / "model.safetensors").is_file():
+        raise ConfigError(
+            f"{folder} has {files[0].name} and neither model.safetensors nor {INDEX}; download the model again"
+        )
+    for file in files:
+        read_header(file)
+    return files
+
+
+def read_header(file: Path) -> dict[str, Any]:
+    """Name to type, shape and offsets of each tensor in a safetensors file. Raises `ConfigError` if it is not whole."""
+    size = file.stat().st_size
+    with file.open("rb") as stream:
+        length = int.from_bytes(stream.read(8), "little")
+        if size < 8 or length > HEADER_LIMIT:
+            raise ConfigError(f"{file} is not a safetensors file ({size:,} bytes); download it again")
+        text = stream.read(length)
+    if len(text) < length:
+        raise ConfigError(f"{file} is truncated: {size:,} bytes, less than its header alone; download it again")
+    try:
+        header: dict[str, Any] = json.loads(text)
+        tensors = {name: entry for name, entry in header.items() if name != "__metadata__"}
+        whole = 8 + length + max((int(entry["data_offsets"][1]) for entry in tensors.values()), default=0)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ConfigError(f"{file} is not a safetensors file: its header is not readable; download it again") from error
+    if size < whole:
+        raise ConfigError(f"{file} is truncated: {size:,} bytes of {whole:,}; download it again")
+    return tensors
+
+
+def shortened(names: list[str], shown: int = 3) -> str:
+    """The first names and how many more there are.
+
+    >>> shortened(["a", "b", "c", "d", "e"])
+    'a, b, c and 2 more'
+    """
+    rest = len(names) - shown
+    return ", ".join(names[:shown]) + (f" and {rest:,} more" if rest > 0 else "")
+
+
+def _read_object(file: Path) -> dict[str, Any]:
+    """The JSON object in `file`. Raises `ConfigError` for anything else."""
+    try:
+        found = json.loads(file.read_text(encoding="utf-8-sig"))
+    except ValueError as error:
+        raise ConfigError(
+            f"{file} is not valid JSON ({str(error).splitlines()[0]}); copy it again from where the model came from"
+        ) from error
+    if not isinstance(found, dict):
+        raise ConfigError(f"{file} holds no JSON object; copy it again from where the model came from")
+    return found
+
+
+def _refuse_pointers(folder: Path) -> None:
+    """Raise `ConfigError` for git-lfs pointers, which a clone without git-lfs leaves in place of large files."""
+    pointers = []
+    for file in sorted(file for pattern in LFS_FILES for file in folder.glob(pattern)):
+        if file.stat().st_size < LFS_BYTES:
+            with file.open("rb") as stream:
+                if stream.read(len(LFS_START)) == LFS_START:
+                    pointers.append(file.name)
+    if pointers:
+        raise ConfigError(
+            f"{folder} holds git-lfs pointers in place of {shortened(pointers)}; run `git lfs pull` in the repository, "
+            "or download the model with `hf download`"
+        )
+
+
+def _refuse_peft_adapter(folder: Path) -> None:
+    """Raise `ConfigError` for an adapter of PEFT, which transformers would load another base for."""
+    file = folder / "adapter_config.json"
+    if not file.is_file():
+        if found := next((f for f in folder.glob("adapter_model.*") if f.suffix in (".safetensors", ".bin")), None):
+            raise ConfigError(f"{folder} holds a LoRA adapter ({found.name}) without its adapter_config.json; {MERGE}")
+        return
+    base = _read_object(file).get("base_model_name_or_path") or "a base that it does not name"
+    raise ConfigError(f"{folder} holds a LoRA adapter of {base} (adapter_config.json), not a whole model; {MERGE}")
