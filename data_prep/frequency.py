@@ -17,7 +17,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from configs.command_line import config_of, config_parser, exit_on_user_error, output_file
+from configs.command_line import add_output_file, config_of, config_parser, exit_on_user_error
 from configs.data import DataConfig
 from configs.errors import UserError
 from configs.run import RunConfig
@@ -139,7 +139,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = config_parser(__doc__, RunConfig)
     parser.add_argument("--classes", required=True, metavar="LIST", help="a shipped list (imagenet, ...) or a file")
     parser.add_argument("--sources", metavar="A,B", help="only these of data.sources (default: all)")
-    parser.add_argument("--output", type=output_file, metavar="JSON", help="write all counts to this file")
+    add_output_file(parser, "all counts as JSON")
     parser.add_argument("--rule", choices=("words", "official"), default="words", help="what counts (default: words)")
     arguments = parser.parse_args(argv)
     try:

@@ -59,7 +59,7 @@ class Manifest:
     drops: tuple[Drop, ...]
     index_sha256: str
     fingerprint: str
-    ignored: tuple[str, ...] = ()
+    ignored: tuple[str, ...]
 
     def to_json(self) -> str:
         """The text of manifest.json."""
@@ -76,7 +76,7 @@ class Manifest:
         values["files"] = tuple(ReferencedFile(**file) for file in values["files"])
         values["drops"] = tuple(Drop(**drop) for drop in values["drops"])
         for name in ("class_names", "histogram", "ignored"):
-            values[name] = tuple(values.get(name, ()))
+            values[name] = tuple(values[name])
         return cls(**values)
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from configs.command_line import at_least, command_parser, exit_on_user_error, output_file
+from configs.command_line import add_output_file, at_least, command_parser, exit_on_user_error
 from configs.errors import UserError
 from data_prep import atomic
 from data_prep.images import ImageError, decode_grey
@@ -56,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("evaluation", type=Path, help="shard set of test images")
     parser.add_argument("--distance", type=at_least(0), default=6, metavar="BITS", help="of 128 bits (default 6)")
     parser.add_argument("--processes", type=at_least(1), default=1, metavar="N", help="processes that hash (default 1)")
-    parser.add_argument("--output", type=output_file, metavar="JSON", help="write all pairs to this file")
+    add_output_file(parser, "all pairs as JSON")
     arguments = parser.parse_args(argv)
     try:
         sets = [ShardSet.open(folder) for folder in (arguments.training, arguments.evaluation)]

@@ -78,7 +78,7 @@ class Sidecar:
     drops: tuple[Drop, ...]
     files: tuple[ReferencedFile, ...]
     rows: list[list[int]]
-    texts: str = ""
+    texts: str
 
     def entry(self, name: str) -> ShardEntry:
         """The manifest's line for this shard."""

@@ -16,7 +16,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from configs.command_line import config_of, config_parser, exit_on_user_error
+from configs.command_line import add_dry_run, config_of, config_parser, exit_on_user_error
 from configs.errors import ConfigError, UserError
 from configs.run import RunConfig
 from launch import commands
@@ -68,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Check by a dry run of eval.reproduce, then print (--dry-run) or submit. Exits with code 2 on a mistake."""
     parser = config_parser(__doc__, RunConfig)
     parser.add_argument("--gpus-per-task", type=int, default=1, metavar="G", help="0 for a cluster without GPUs")
-    parser.add_argument("--dry-run", action="store_true", help="print rows, scripts and commands, submit nothing")
+    add_dry_run(parser, "rows, scripts and commands")
     parser.add_argument("reproduce", nargs="*", metavar="ARGUMENT", help="arguments of eval.reproduce, after `--`")
     arguments = parser.parse_args(argv)
     try:

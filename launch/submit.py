@@ -9,7 +9,7 @@ beside the scripts and the jobs read those copies: a job may start days from now
 import shlex
 import sys
 
-from configs.command_line import config_of, config_parser, exit_on_user_error
+from configs.command_line import add_dry_run, config_of, config_parser, exit_on_user_error
 from configs.errors import UserError
 from configs.evaluation import EvalConfig
 from configs.load import to_yaml
@@ -31,7 +31,7 @@ def main() -> None:
     """Check, then print (--dry-run) or submit the chain."""
     parser = config_parser(__doc__, RunConfig)
     add_cluster_arguments(parser)
-    parser.add_argument("--dry-run", action="store_true", help="print scripts and commands, submit nothing")
+    add_dry_run(parser, "scripts and commands")
     arguments = parser.parse_args()
     try:
         config = config_of(arguments, RunConfig)

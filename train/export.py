@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from configs.command_line import command_parser, exit_on_user_error
+from configs.command_line import add_output_folder, command_parser, exit_on_user_error
 from configs.errors import ConfigError, RunError, UserError
 from configs.load import load_config
 from configs.run import RunConfig
@@ -216,7 +216,7 @@ def main() -> None:
     parser.add_argument("run", type=Path, help="run folder, such as runs/demo_mix")
     parser.add_argument("--step", type=int, help="which checkpoint (default: the newest whole one)")
     parser.add_argument("--base", help="the base model, if it is no longer where the run's config says")
-    parser.add_argument("--output", type=Path, help="where to (default: RUN/export)")
+    add_output_folder(parser, "the model", default="RUN/export")
     parser.add_argument("--keep-adapter", action="store_true", help="write LoRA as a peft adapter, unmerged")
     parser.add_argument("--lora-onto", metavar="FOLDER", help="merge LoRA onto this model's language weights instead")
     arguments = parser.parse_args()

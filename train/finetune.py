@@ -27,7 +27,7 @@ import argparse
 
 import torch
 
-from configs.command_line import config_of, config_parser, tell_user_error
+from configs.command_line import add_dry_run, config_of, config_parser, tell_user_error
 from configs.errors import ConfigError, UserError
 from configs.run import RunConfig
 from train.build import build_trainer
@@ -41,7 +41,7 @@ from train.tools.preview import preview
 def parse_arguments() -> argparse.Namespace:
     """The command line."""
     parser = config_parser(__doc__, RunConfig)
-    parser.add_argument("--dry-run", action="store_true", help="print what the run would be; touches no GPU")
+    add_dry_run(parser, "the plan of the run")
     parser.add_argument("--world", type=int, help="with --dry-run: number of ranks to plan for")
     parser.add_argument("--resume", choices=("auto",), help="auto: continue from the newest whole checkpoint, if any")
     parser.add_argument(

@@ -11,7 +11,6 @@ Both sides run in this process, in turn, on one thread, with the same images; CP
 Pixels are measured by `python -m train.benchmarks.pixels`.
 """
 
-import json
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
@@ -21,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from configs.command_line import at_least, command_parser
+from configs.command_line import add_json, at_least, command_parser, emit_json
 from configs.data import DataConfig, SourceConfig
 from configs.shard_dir import ShardDir
 from data_prep.benchmarks.timing import best_cpu_seconds, made_jpeg
@@ -55,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--folder", type=Path, help="where to work (default: the system's temporary folder)")
     parser.add_argument("--rounds", type=at_least(1), default=4, help="rounds; the best counts (default 4)")
     parser.add_argument("--images", type=at_least(4), help="images of each size (default 2000 large, 10000 small)")
-    parser.add_argument("--json", action="store_true", help="print the figures as one JSON object")
+    add_json(parser, "the figures")
     arguments = parser.parse_args(argv)
     figures: dict[str, Figures] = {}
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
@@ -66,7 +65,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             figures |= {f"build {bench.case.name}": bench.build(arguments.rounds) for bench in benches}
         if arguments.what != "build":
             figures |= {f"read {bench.case.name}": bench.read(arguments.rounds) for bench in benches}
-    print(json.dumps(figures) if arguments.json else "\n".join(_lines(figures)))
+    if not emit_json(arguments.json, figures):
+        print("\n".join(_lines(figures)))
     raise SystemExit(0 if all(ratio >= goal for _, _, ratio, goal in _goals_of(figures)) else 1)
 
 

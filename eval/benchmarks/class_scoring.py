@@ -15,7 +15,6 @@ depend on how sure the model is.
 """
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -26,7 +25,7 @@ import numpy as np
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from configs.command_line import command_parser, exit_on_user_error
+from configs.command_line import add_json, command_parser, emit_json, exit_on_user_error
 from configs.errors import UserError
 from data_prep.class_names import load_class_list
 from data_prep.prompts import classification_prompt, image_question
@@ -67,7 +66,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         "speed": speed,
         "top1": None if arguments.no_top1 else count_nodes(names["imagenet"]),
     }
-    print(json.dumps(result) if arguments.json else as_text(result))
+    if not emit_json(arguments.json, result):
+        print(as_text(result))
 
 
 def class_tokens(tokenizer: str, classes: str) -> list[list[int]]:
@@ -249,7 +249,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--loop-classes", type=int, default=40, help="names timed with the authors' loop")
     parser.add_argument("--full-classes", type=int, default=3, help="names timed with a forward each")
     parser.add_argument("--no-top1", action="store_true", help="skip training a model for the top-1 counts")
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    add_json(parser)
     return parser
 
 

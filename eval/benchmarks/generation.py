@@ -14,7 +14,6 @@ with one thread, or wall seconds on a GPU. On an AMD processor ours is also meas
 """
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -24,7 +23,7 @@ from typing import Any
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from configs.command_line import command_parser
+from configs.command_line import add_json, command_parser, emit_json
 from eval.models import cpu_matmul
 from eval.models.greedy import Greedy, LanguageModel, Stop
 
@@ -41,7 +40,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = _parser().parse_args(argv)
     torch.set_num_threads(1)
     result = benchmark(arguments)
-    print(json.dumps(result) if arguments.json else as_text(result))
+    if not emit_json(arguments.json, result):
+        print(as_text(result))
 
 
 def benchmark(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -228,7 +228,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--hidden", type=int, help="hidden size other than the shape's")
     parser.add_argument("--layers", type=int, help="layers other than the shape's")
     parser.add_argument("--image-tokens", type=int, default=IMAGE, help="tokens an image (default 576)")
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    add_json(parser)
     return parser
 
 

@@ -10,7 +10,6 @@ and the output says how many nodes of the tree it took.
 """
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -20,7 +19,7 @@ from typing import Any
 
 import torch
 
-from configs.command_line import command_parser, exit_on_user_error
+from configs.command_line import add_json, command_parser, emit_json, exit_on_user_error
 from configs.errors import UserError
 from eval.benchmarks.class_scoring import class_tokens
 from eval.class_scores.rules import Rule
@@ -147,13 +146,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--answer-batch", type=int, default=64, help="images answered at a time (default 64)")
     parser.add_argument("--sharpness", type=float, default=10.0, help="factor of the head's weights (default 10)")
     parser.add_argument("--runs", type=int, default=3, help="times each way is measured; the least counts")
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    add_json(parser)
     arguments = parser.parse_args(argv)
     try:
         result = measure(arguments)
     except UserError as error:
         exit_on_user_error(error)
-    print(json.dumps(result) if arguments.json else as_text(result))
+    if not emit_json(arguments.json, result):
+        print(as_text(result))
 
 
 if __name__ == "__main__":

@@ -165,7 +165,7 @@ def _of_guidance(results: Mapping[str, Any], known: Mapping[str, PaperNumber]) -
     row = next(
         iter(published_rows({**results["protocol"], "task": "class_likelihood", "rule": "cfg"}, model, dataset)), ""
     )
-    own = results.get("own")  # an older file does not say
+    own = results["own"]
     for name, swept in sorted(results["forms"].items(), key=lambda form: form[0] != own):
         beside = row in known and name in (own, "paper", "official")  # the paper's words, and its code
         for key, how in (("held_out", "from the other half"), ("swept_on_test", "swept on these items")):
@@ -210,8 +210,8 @@ def _model_of_result(values: Mapping[str, Any]) -> Model:
 
 
 def model_of_record(record: Mapping[str, Any]) -> Model:
-    """Whose rows the content of a reproduction-*.json is; an older one does not say of which checkpoint."""
-    return str(record["model"]), str(record.get("checkpoint", "export"))
+    """The model and checkpoint whose rows a reproduction's record holds."""
+    return str(record["model"]), str(record["checkpoint"])
 
 
 def model_names(models: Iterable[Model]) -> dict[Model, str]:

@@ -150,7 +150,7 @@ def _accuracy(result: Mapping[str, Any]) -> float:
 def rows_of_probe(probe: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     """Rows of Tables 3, 4 and 10 to the rate that a probe has for them."""
     model, dataset = model_and_dataset(probe)
-    learned = probe.get("train_source")  # older files do not say
+    learned = probe.get("train_source")
     if learned is not None and TRAINING_SOURCES.get(str(learned).lower()) != dataset:
         return {}
     found: dict[str, Mapping[str, Any]] = {}

@@ -44,7 +44,7 @@ class Evaluation:
 
     `model` is the config's words for it and `label` the checkpoint's; `items` counts what is to be asked, out of
     `source_items`; `config` is the resolved configuration. `answer_delimiter` is what protocol.after_last
-    `official` means for this model; None in files that are older.
+    `official` means for this model.
     """
 
     name: str
@@ -195,11 +195,7 @@ def rescored(folder: EvalDir, config: EvalConfig) -> Evaluation:
 
 
 def _check_same(folder: EvalDir, present: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
-    defaults = result_fields(ProtocolConfig())  # a setting that did not exist had its default's effect
     judged = scoring_fields(str(wanted.get("task")))
-    assumed = {"classes_sha256": wanted.get("classes_sha256")}  # older folders do not say
-    unsaid = {key: value for key, value in defaults.items() if key not in judged}
-    present, wanted = {**assumed, **unsaid, **present}, {**unsaid, **wanted}
     differences = [
         f"{key} was {_short(present.get(key))} and is now {_short(wanted.get(key))}"
         for key in sorted({*present, *wanted})

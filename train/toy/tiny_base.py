@@ -13,7 +13,7 @@ common ones: the paper's finding, by construction of the *data*, as in LLaVA. Th
 format; `measures.json` says what the model can do, measured at the end of the build.
 
 A build takes about ten minutes on two CPU cores; built twice on one machine with the same package versions, it is the
-same bit for bit. `--dry-run` does two steps per stage (seconds) to prove that it runs.
+same bit for bit. `--quick` does two steps per stage (seconds) to prove that it runs.
 """
 
 import json
@@ -46,7 +46,7 @@ class BaseRecipe:
     measured_per_class: int = 10
 
 
-def dry_run(recipe: BaseRecipe) -> BaseRecipe:
+def quick(recipe: BaseRecipe) -> BaseRecipe:
     """The same build with two steps per stage: it proves that everything runs, and teaches nothing."""
     return replace(
         recipe,
@@ -86,9 +86,9 @@ def main(arguments: list[str] | None = None) -> int:
     """The command line. Returns the exit code."""
     parser = command_parser(__doc__)
     parser.add_argument("--output", type=Path, required=True, help="folder to write, e.g. train/assets/tiny_llava")
-    parser.add_argument("--dry-run", action="store_true", help="two steps per stage; the model will know nothing")
+    parser.add_argument("--quick", action="store_true", help="two steps per stage; the model will know nothing")
     options = parser.parse_args(arguments)
-    recipe = dry_run(BaseRecipe()) if options.dry_run else BaseRecipe()
+    recipe = quick(BaseRecipe()) if options.quick else BaseRecipe()
     measures = build(recipe, options.output)
     for name, value in measures.items():
         print(f"{name:24s} {100 * value:6.1f} %")

@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import CLIPImageProcessorPil, CLIPModel, CLIPProcessor, PreTrainedTokenizerFast
 
-from configs.command_line import command_parser, exit_on_user_error
+from configs.command_line import add_output_folder, command_parser, exit_on_user_error
 from configs.errors import ConfigError, DataError, UserError
 from configs.load import load_config
 from data_prep.build import config_schema
@@ -141,7 +141,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = command_parser(__doc__)
     parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="a run or an evaluation")
     parser.add_argument("--source", required=True, help="source of data.sources to learn from; its shards are built")
-    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder to write")
+    add_output_folder(parser, "the model")
     parser.add_argument("--epochs", type=int, default=recipe.epochs, help="passes over the images")
     parser.add_argument("--image-size", type=int, default=recipe.image_size, help="side in pixels")
     parser.add_argument("--patch-size", type=int, default=recipe.patch_size, help="side of a patch in pixels")

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from transformers import AutoTokenizer, CLIPModel, LlamaForCausalLM, LlavaForConditionalGeneration
 
-from configs.command_line import command_parser, exit_on_user_error
+from configs.command_line import add_output_folder, command_parser, exit_on_user_error
 from configs.errors import ConfigError, UserError
 from train.models.checked_loading import load_checked
 from train.toy.base_projector import assemble, save
@@ -57,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         "--clip", type=Path, required=True, metavar="DIR", help="a CLIP, as train.toy.tiny_clip makes it"
     )
     parser.add_argument("--language", type=Path, required=True, metavar="DIR", help="a LLaVA: its words are kept")
-    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder to write")
+    add_output_folder(parser, "the model")
     parser.add_argument("--seed", type=int, default=0, help="of the new projector")
     options = parser.parse_args(argv)
     try:

@@ -86,7 +86,12 @@ def test_the_page_shows_figures_curves_and_the_rows_of_a_reproduction(tmp_path, 
     row = {"dataset": "x", "row": "open", "title": "open <world>", "accuracy": RATE, "note": "", "reason": None}
     row["protocol"] = "paper 0123456789ab"
     lost = row | {"row": "closed", "title": "closed world", "accuracy": None, "reason": "too long", "folder": None}
-    record = {"model": "runs/a", "protocol": "paper", "rows": [row | {"folder": str(folder)}, lost]}
+    record = {
+        "model": "runs/a",
+        "checkpoint": "export",
+        "protocol": "paper",
+        "rows": [row | {"folder": str(folder)}, lost],
+    }
     write(tmp_path / "runs", "reproduction-paper.json", record)
     main([str(tmp_path / "runs"), "--output", str(tmp_path)])
     page = (tmp_path / "scoreboard.html").read_text()
@@ -144,7 +149,11 @@ def test_a_result_that_a_reproduction_tells_is_no_other_result(tmp_path, monkeyp
     write_report(folder, 0.5, model=MODEL | {"model": "mine", "source": "toys"})
     row = {"dataset": "x", "row": "open", "title": "open", "accuracy": RATE, "note": "", "reason": None}
     rows = [row | {"folder": str(folder)}]
-    write(tmp_path / "runs", "reproduction-paper.json", {"model": "mine", "protocol": "paper", "rows": rows})
+    write(
+        tmp_path / "runs",
+        "reproduction-paper.json",
+        {"model": "mine", "checkpoint": "export", "protocol": "paper", "rows": rows},
+    )
     main([str(tmp_path / "runs"), "--output", str(tmp_path)])
     assert "0 other results" in capsys.readouterr().out
 

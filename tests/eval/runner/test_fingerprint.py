@@ -30,20 +30,6 @@ def make_older(folder: EvalDir, *settings: str) -> None:
 NEW = ("image_size", "padding_side", "class_ids", "token_scores", "candidate_draw", "label_without", "frequency_bins")
 
 
-def test_answers_asked_before_a_setting_existed_are_used_and_reported_as_ever(write_config, tmp_path, counted):
-    config = str(write_config())
-    main(["--config", config])
-    folder = EvalDir(tmp_path / "answers")
-    before = json.loads(folder.report("json").read_text())
-    make_older(folder, *NEW)
-    main(["--config", config, "--report-only"])
-    after = json.loads(folder.report("json").read_text())
-    assert (after["accuracy"], after["protocol"]["hash"]) == (before["accuracy"], before["protocol"]["hash"])
-    make_older(folder, *NEW)
-    main(["--config", config])
-    assert len(counted) == 15
-
-
 def test_the_hash_leaves_out_defaults_and_tells_everything_else():
     plain = describe_model()
     fewer = {key: value for key, value in plain.asked.items() if key not in NEW}

@@ -21,7 +21,7 @@ from train.chat.conversation import IGNORE_INDEX
 from train.toy.base_metrics import accuracy_of_letters, classification, greedy_answers, text_questions
 from train.toy.base_tokenizer import build_tokenizer, encode, tokenize
 from train.toy.base_vision import image_bytes, linear_probe, to_pixels
-from train.toy.tiny_base import BaseRecipe, build, dry_run
+from train.toy.tiny_base import BaseRecipe, build, quick
 
 SHIPPED = Path(train.toy.tiny_base.__file__).parents[1] / "assets" / "tiny_llava"
 REBUILD = "python -m train.toy.tiny_base --output train/assets/tiny_llava"
@@ -142,7 +142,7 @@ def test_an_answer_that_the_model_gives_ends_by_itself() -> None:
 
 
 def test_a_build_runs_end_to_end_and_twice_gives_the_same_bytes(tmp_path: Path) -> None:
-    recipe = dry_run(BaseRecipe())
+    recipe = quick(BaseRecipe())
     for name in ("one", "two"):
         build(recipe, tmp_path / name)
     for file in (tmp_path / "one").iterdir():
