@@ -51,7 +51,10 @@ def recipe_table(recipes: Rows, evaluations: Sequence[str]) -> Table:
     """A row a recipe: accuracy and difference to the first recipe in every evaluation."""
     first = next(iter(recipes))
     headers = ["model", "seeds", *(part for name in evaluations for part in (name, f"vs {first}"))]
-    rows = [[recipe, _seeds(values), *_cells(values, evaluations)] for recipe, values in recipes.items()]
+    rows = []
+    for recipe, values in recipes.items():
+        runs: list[str] = max((result["runs"] for result in values.values()), key=len, default=[])
+        rows.append([recipe, _seeds(recipe, runs), *_cells(values, evaluations)])
     return Table(headers, rows, numeric=frozenset(range(1, len(headers))))
 
 
@@ -63,7 +66,7 @@ def frequency_table(recipes: Rows, evaluation: str) -> Table:
     rows = [
         [
             recipe,
-            str(len(of["runs"])),
+            _seeds(recipe, of["runs"]),
             *(spread_text(of["thirds"].get(third), percent) for third in thirds),
             *(spread_text(of[kind], "{:.2f}".format) for kind in ("spearman", "pearson")),
         ]
@@ -86,8 +89,9 @@ def spread_text(spread: Mapping[str, Any] | None, text: Callable[[float], str]) 
     return f"{mean.removesuffix(' %')} ± {deviation.removeprefix('+')}"
 
 
-def _seeds(values: Mapping[str, Mapping[str, Any]]) -> str:
-    return str(max((len(result["runs"]) for result in values.values()), default=0))
+def _seeds(recipe: str, runs: Sequence[str]) -> str:
+    """How many seeds; nothing for a model without one, such as the untrained base."""
+    return "" if list(runs) == [recipe] else str(len(runs))
 
 
 def _cells(values: Mapping[str, Mapping[str, Any]], evaluations: Sequence[str]) -> list[str]:
