@@ -12,7 +12,7 @@ from typing import IO, NamedTuple
 from configs.errors import DataError
 from data_prep.ustar import END_OF_ARCHIVE
 
-IMAGES = ("jpg", "jpeg", "png", "webp", "gif", "bmp")
+IMAGES = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff")
 FORBIDDEN = ("pyd", "pkl", "pickle")
 MAX_MEMBER = 256_000_000  # bytes
 MAX_TEXT = 1 << 16  # bytes of a member that is kept as text
@@ -58,7 +58,15 @@ def index_tar(tar: Path, name: str, *, keep_text: bool = False) -> list[Entry]:
                 check_end(file, name, archive.offset)
     except tarfile.TarError as error:
         raise DataError(f"{name} is damaged or not a plain tar: {error}; fetch it again, or gunzip it") from error
-    return [(key, faults.get(key, group)) for key, group in groups.items()]
+    return [entry for key, group in groups.items() for entry in _entries(key, group, faults.get(key))]
+
+
+def _entries(key: str, group: Fields, fault: str | None) -> list[Entry]:
+    """The entry of a key; one for each image that is lost where names with dots share a key ("img_1.0.jpg", ...)."""
+    if fault is None:
+        return [(key, group)]
+    lost = [field for field in group if field.rpartition(".")[2] in IMAGES]
+    return [(f"{key}.{field.rpartition('.')[0]}", fault) for field in lost] if len(lost) > 1 else [(key, fault)]
 
 
 def _left_by_a_system(name: str) -> bool:

@@ -45,8 +45,8 @@ def open_tars(paths: FilePaths) -> Tars:
 
 
 def text_of(file: Path | RemoteTar, field: Field) -> str:
-    """The text of a text member, without white space around it."""
+    """The text of a text member, without white space around it. Raises `UnicodeDecodeError` if it is not UTF-8."""
     text = field.text
     if text is None:
-        text = FileRange(file, field.offset, field.size)().decode("utf-8", errors="replace")
+        text = FileRange(file, field.offset, field.size)().decode("utf-8-sig")
     return text.strip()

@@ -5,7 +5,7 @@ They may be local or behind URLs: see `data_prep.file_paths` for paths, `data_pr
 
 import json
 
-from data_prep.class_names import load_class_list
+from data_prep.class_names import ClassList, load_class_list
 from data_prep.file_paths import FilePaths
 from data_prep.file_range import FileRange
 from data_prep.prompts import classification_turns, image_question
@@ -27,11 +27,13 @@ def read(
 ) -> Source:
     """Tars: a folder, a file, a URL, a pattern such as s3://bucket/{000..099}.tar, or a .txt that lists them.
 
-    With `class_names`, `label_field` holds the class index (as text, or in JSON under "label"); without, the answer to
+    With `class_names`, `label_field` holds the class index, a key of the list (a WordNet id) or a name that is one class's
+    alone (as text, or in JSON under "label"); without, the answer to
     `question` is the text in `caption_field`. Without `copy` the shards hold no images: the index points into the
     tars, which must stay where they are.
     """
-    names = load_class_list(class_names).names if class_names else ()
+    classes = load_class_list(class_names) if class_names else ClassList(())
+    names = classes.names
     tars = open_tars(path)
 
     def make(index: int) -> Record:
@@ -44,15 +46,44 @@ def read(
             has = ", ".join(fields)
             return Drop(key, f"missing or doubled field: it has {has}; one image and {field} are needed", str(tar))
         image = FileRange(tar, images[0].offset, images[0].size, in_place=not copy)
-        text = text_of(tar, fields[field])
+        try:
+            text = text_of(tar, fields[field])
+        except UnicodeDecodeError as error:
+            return Drop(
+                key, f"not UTF-8: its {field} has byte {error.object[error.start]:#04x} at {error.start}", str(tar)
+            )
         if not names:
             return Sample(id=key, image=image, turns=(Turn("human", image_question(question)), Turn("gpt", text)))
         try:
-            value = json.loads(text)
-            label = int(value["label"] if isinstance(value, dict) else value)
-            name = names[label] if label >= 0 else ""
-        except (ValueError, KeyError, TypeError, IndexError) as error:
-            return Drop(key, f"unreadable label: {type(error).__name__} {error}", str(tar))
+            label = _label(text, classes)
+        except ValueError as error:
+            return Drop(key, f"unreadable label: {error}", str(tar))
+        name = names[label]
         return Sample(id=key, image=image, label=label, label_name=name, turns=classification_turns(prompt, name))
 
     return Source(names, LazyRecords(make, len(tars)))
+
+
+def _label(text: str, classes: ClassList) -> int:
+    """The class index that a label member names. Raises `ValueError` that says what the label is."""
+    try:
+        value = json.loads(text)
+    except ValueError:
+        value = text
+    if isinstance(value, dict):
+        if "label" not in value:
+            raise ValueError(f"its JSON has no 'label'; it has {', '.join(value) or 'nothing'}")
+        value = value["label"]
+    if isinstance(value, str) and value.isdecimal():
+        value = int(value)
+    if isinstance(value, str):
+        found = [classes.by_key[value]] if value in classes.by_key else []
+        found = found or [index for index, name in enumerate(classes.names) if name == value]
+        if len(found) != 1:
+            raise ValueError(f"{value[:60]!r} is {len(found) or 'no'} class of the list by key or name")
+        return found[0]
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise ValueError(f"{value!r} is no class index (a whole number)")
+    if not 0 <= value < len(classes.names):
+        raise ValueError(f"class index {value} is not below {len(classes.names)}, the number of classes")
+    return value

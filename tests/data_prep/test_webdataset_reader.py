@@ -1,5 +1,6 @@
 import gzip
 import io
+import json
 import pickle
 import tarfile
 import tracemalloc
@@ -54,7 +55,7 @@ def test_the_label_may_stand_in_json(tmp_path, picture):
     )
     options = {"class_names": str(tmp_path / "names.txt"), "label_field": "json"}
     assert next(iter(read(tar, **options).records)).label_name == "dog"
-    assert drops(tar, **options)["a/2"].startswith("unreadable label: IndexError")
+    assert drops(tar, **options)["a/2"].startswith("unreadable label: class index 7 is not below 2")
 
 
 def test_our_own_shards_can_be_read_back(built, tmp_path):
@@ -264,3 +265,44 @@ def test_a_moved_adopted_tar_needs_a_rebuild_and_keeps_the_samples(in_place, tmp
     again = ShardSet.open(in_place.folder)
     assert again.sample(7).image == picture(7)
     assert again.fingerprint == in_place.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("label", "expected"),
+    [("1", 1), ("goldfish", 1), ("n01443537", 1), ('{"label": 1}', 1), ('"1"', 1), ("0\n", 0)],
+)
+def test_a_label_is_an_index_a_key_or_a_name(label, expected, tmp_path, picture):
+    names = tmp_path / "names.json"
+    names.write_text(json.dumps({"names": ["tench", "goldfish"], "keys": ["n01440764", "n01443537"]}))
+    tar = write_tar(tmp_path / "a.tar", *{"0.jpg": picture(), "0.cls": label.encode()}.items())
+    (record,) = read(tar, class_names=str(names)).records
+    assert record.label == expected
+
+
+@pytest.mark.parametrize("label", ["1.7", "true", "null", "2", "-1", "shark", "[1]", '{"name": 1}'])
+def test_a_label_that_is_no_class_is_named(label, tmp_path, picture):
+    names = tmp_path / "names.json"
+    names.write_text(json.dumps(["tench", "goldfish"]))
+    tar = write_tar(tmp_path / "a.tar", *{"0.jpg": picture(), "0.cls": label.encode()}.items())
+    (record,) = read(tar, class_names=str(names)).records
+    assert isinstance(record, Drop)
+    assert record.reason.startswith("unreadable label")
+
+
+def test_every_image_of_names_with_dots_is_a_drop_of_its_own(tmp_path, picture):
+    members = {f"img_1.{k}.{e}": b for k in range(5) for e, b in (("jpg", picture(k)), ("txt", b"a cat"))}
+    records = list(read(write_tar(tmp_path / "a.tar", *members.items())).records)
+    assert len(records) == 5
+    assert all(isinstance(record, Drop) and "ambiguous key" in record.reason for record in records)
+
+
+def test_a_caption_that_is_not_utf_8_is_a_drop_and_never_changed(tmp_path, picture):
+    tar = write_tar(tmp_path / "a.tar", *{"0.jpg": picture(), "0.txt": "café".encode("latin-1")}.items())
+    (record,) = read(tar).records
+    assert record.reason.startswith("not UTF-8: its txt has byte 0xe9")
+
+
+def test_a_tiff_is_an_image(tmp_path, picture):
+    tar = write_tar(tmp_path / "a.tar", *{"0.tif": picture(), "0.txt": b"a cat"}.items())
+    (record,) = read(tar).records
+    assert [turn.text for turn in record.turns][1] == "a cat"
