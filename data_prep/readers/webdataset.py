@@ -27,9 +27,9 @@ def read(
 ) -> Source:
     """Tars: a folder, a file, a URL, a pattern such as s3://bucket/{000..099}.tar, or a .txt that lists them.
 
-    With `class_names`, `label_field` holds the class index, a key of the list (a WordNet id) or a name that is one class's
-    alone (as text, or in JSON under "label"); without, the answer to
-    `question` is the text in `caption_field`. Without `copy` the shards hold no images: the index points into the
+    With `class_names`, `label_field` holds the class index, a key of the list (a WordNet id) or a name that only one
+    class has (as text, or in JSON under "label"); without, the answer to `question` is the text in `caption_field`.
+    Without `copy` the shards hold no images: the index points into the
     tars, which must stay where they are.
     """
     classes = load_class_list(class_names) if class_names else ClassList(())
@@ -49,9 +49,8 @@ def read(
         try:
             text = text_of(tar, fields[field])
         except UnicodeDecodeError as error:
-            return Drop(
-                key, f"not UTF-8: its {field} has byte {error.object[error.start]:#04x} at {error.start}", str(tar)
-            )
+            byte = f"byte {error.object[error.start]:#04x} at {error.start}"
+            return Drop(key, f"not UTF-8: its {field} has {byte}", str(tar))
         if not names:
             return Sample(id=key, image=image, turns=(Turn("human", image_question(question)), Turn("gpt", text)))
         try:
