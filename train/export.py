@@ -107,6 +107,10 @@ def _set_weights(model: Any, weights: dict[str, torch.Tensor]) -> None:
     for name, tensor in weights.items():
         if name not in parameters:
             raise RunError(f"the base model has no weight {name}, which the checkpoint trains")
+        if tensor.shape != parameters[name].shape:
+            raise RunError(
+                f"the checkpoint has {tuple(tensor.shape)} for {name}, the base model {tuple(parameters[name].shape)}"
+            )
         parameters[name].data.copy_(tensor)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from configs.batch_plan import BatchPlan, Length, split_batch
-from configs.errors import ConfigError
+from configs.errors import ConfigError, DataError
 from configs.run import RunConfig
 from configs.run_dir import RunDir
 from train.chat.render import ChatRenderer
@@ -62,6 +62,11 @@ def make_plan(config: RunConfig, world_size: int, device: str) -> RunPlan:
     folder = resolve_folder(config.model.base, config.model.revision)
     family = trainable_family_of(folder)
     sources = SourceSet.of(config.data, config.train.sources)
+    if config.model.mode == "projector" and not sources.with_image().any():
+        raise DataError(
+            f"model.mode is projector and no sample of {', '.join(sources.names)} has an image, so nothing would be "
+            "trained; check the key or tag that holds the images in the source's files, and build it again"
+        )
     order = plan_order(config, sources, world_size)
     return RunPlan(
         config=config,

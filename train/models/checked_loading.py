@@ -8,6 +8,7 @@ from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
+import torch
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from transformers import AutoConfig
@@ -44,7 +45,7 @@ def load_checked(loader: Any, folder: Path, *, other_parts: tuple[str, ...] = ()
     """`loader.from_pretrained(folder, **options)`, without running code from the folder or asking the hub.
 
     `other_parts` are prefixes of weights that this loader leaves aside. Raises `ConfigError` if the folder cannot be
-    read, or a weight is missing, unexpected or of another shape.
+    read, or a weight is missing, unexpected, of another shape or not finite.
     """
     loud = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()  # what its table tells is checked below
@@ -62,6 +63,7 @@ def load_checked(loader: Any, folder: Path, *, other_parts: tuple[str, ...] = ()
     finally:
         transformers_logging.set_verbosity(loud)
     check_loading_info(folder, info, other_parts)
+    check_finite(folder, model)
     return model
 
 
@@ -90,6 +92,19 @@ def check_loading_info(folder: Path, info: dict[str, Any], other_parts: tuple[st
         raise ConfigError(
             f"{folder} does not hold the model that its config.json describes: {'; '.join(found)}. "
             f"{_advice(missing, extra, other)}"
+        )
+
+
+def check_finite(folder: Path, model: Any) -> None:
+    """Raise `ConfigError` that names and counts the weights with a value that is NaN or infinite."""
+    damaged = sorted(
+        name for name, weight in model.named_parameters() if not weight.detach().sum(dtype=torch.float32).isfinite()
+    )
+    if damaged:
+        raise ConfigError(
+            f"{folder} holds NaN or infinite values in {len(damaged):,} of its weights ({shortened(damaged)}); the "
+            "training that wrote it diverged, or the conversion overflowed (bf16 or fp32 to fp16): export an earlier "
+            "checkpoint, or convert it again"
         )
 
 

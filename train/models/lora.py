@@ -5,7 +5,9 @@ from typing import Any
 
 import peft
 import torch
+from torch import nn
 
+from configs.errors import ConfigError
 from configs.model import LoraConfig
 from train.models.types import Family
 
@@ -24,6 +26,21 @@ def peft_config(config: LoraConfig, family: Family) -> Any:
         target_modules=rf".*{re.escape(family.lora_scope)}.*\.({names})",
         bias="none",
     )
+
+
+def check_targets(model: nn.Module, family: Family, config: LoraConfig) -> None:
+    """Raise `ConfigError` that lists the language model's linear layers if one of the targets is none of them."""
+    scope = re.compile(rf".*{re.escape(family.lora_scope)}")
+    linear = {
+        name for name, module in model.named_modules() if isinstance(module, nn.Linear) and scope.match(f"{name}.")
+    }
+    unmatched = [target for target in config.targets if not any(name.endswith(f".{target}") for name in linear)]
+    if unmatched:
+        present = sorted({name.rpartition(".")[2] for name in linear})
+        raise ConfigError(
+            f"model.lora.targets has {', '.join(unmatched)}, and the language model of this {family.name} has no "
+            f"linear layer of that name; its linear layers are {', '.join(present)}"
+        )
 
 
 def is_lora(parameter: str) -> bool:

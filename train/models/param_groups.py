@@ -13,7 +13,7 @@ from torch import nn
 from configs.errors import ConfigError
 from configs.model import ModelConfig
 from configs.training import OptimConfig
-from train.models.lora import is_lora, peft_config
+from train.models.lora import check_targets, is_lora, peft_config
 from train.models.types import PARTS, Family
 
 
@@ -30,7 +30,8 @@ class PartCount:
 def choose_trainable(model: Any, family: Family, config: ModelConfig, optim: OptimConfig) -> None:
     """Freeze and unfreeze the parameters of `model` in place; mode `lora` adds the adapters.
 
-    A part whose learning rate is 0 is frozen. Raises `ConfigError` if nothing would train.
+    A part whose learning rate is 0 is frozen. Raises `ConfigError` if nothing would train, or a LoRA target matches
+    no layer.
     """
     model.requires_grad_(False)
     rates = learning_rates(optim)
@@ -39,6 +40,7 @@ def choose_trainable(model: Any, family: Family, config: ModelConfig, optim: Opt
         part = family.part_of(name)
         parameter.requires_grad = part in parts[config.mode] and rates[part] > 0
     if config.mode == "lora" and optim.lr_language > 0:
+        check_targets(model, family, config.lora)
         peft.inject_adapter_in_model(peft_config(config.lora, family), model)
         for name, parameter in model.named_parameters():
             if is_lora(name):

@@ -140,6 +140,15 @@ def test_tokens_above_the_embedding_are_named(folder):
     assert "resize_token_embeddings" in text
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("-inf")])
+def test_weights_that_are_not_finite_are_named(folder, value):
+    name = "language_model.model.layers.1.mlp.down_proj.weight"
+    change_weights(folder, lambda w: w | {name: torch.full_like(w[name], value)})
+    text = refused(folder)
+    assert "1 of its weights (model.language_model.layers.1.mlp.down_proj.weight)" in text
+    assert "export an earlier checkpoint" in text
+
+
 @pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json", "config.json"])
 def test_a_git_lfs_pointer_says_git_lfs_pull(folder, name):
     (folder / name).write_text(POINTER)

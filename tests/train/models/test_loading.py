@@ -8,7 +8,7 @@ import torch
 from transformers import LlavaForConditionalGeneration
 
 from configs.errors import ConfigError
-from configs.model import ModelConfig
+from configs.model import LoraConfig, ModelConfig
 from configs.training import OptimConfig
 from train.models.fingerprint import model_identity
 from train.models.llava import LlavaFamily
@@ -80,6 +80,14 @@ def test_nothing_to_train_is_an_error(training_setup):
     loaded = load_model(str(training_setup.root / "base"), None, "fp32", "sdpa")
     with pytest.raises(ConfigError, match="trains nothing"):
         choose_trainable(loaded.model, loaded.family, ModelConfig(base="x"), OptimConfig(lr_projector=0.0))
+
+
+def test_a_lora_target_that_matches_nothing_lists_the_names_there_are(training_setup):
+    loaded = load_model(str(training_setup.root / "base"), None, "fp32", "sdpa")
+    lora = LoraConfig(targets=("q_proj", "qkv_proj", "gate_up_proj"))
+    with pytest.raises(ConfigError, match="has qkv_proj, gate_up_proj, and the language model") as told:
+        choose_trainable(loaded.model, loaded.family, ModelConfig(base="x", mode="lora", lora=lora), OptimConfig())
+    assert "its linear layers are down_proj, gate_proj, k_proj, o_proj, q_proj, up_proj, v_proj" in str(told.value)
 
 
 def test_the_7b_shape_has_the_papers_trainable_parameters():
