@@ -178,7 +178,7 @@ def test_sources_can_be_chosen_and_a_wrong_name_lists_them(class_folders, write_
 def test_an_evaluation_config_builds_the_same_way(class_folders, tmp_path, built):
     config = tmp_path / "eval.yaml"
     config.write_text(
-        f"name: test\nmodel: some/model\nsource: pets\nprotocol: {{kind: open_world}}\n"
+        f"name: test\nmodel: some/model\nsource: pets\nprotocol: {{task: open_world}}\n"
         f"data:\n  shards: {tmp_path}/eval\n  samples_per_shard: 5\n"
         f"  sources:\n    pets: {{reader: image_folder, path: {class_folders}}}\n"
     )
