@@ -225,6 +225,7 @@ def test_the_readers_are_listed_with_their_options(capsys):
     assert "per_class_limit: int | None = None" in out
 
 
+@pytest.mark.slow
 def test_the_ten_thousand_cifar_photographs_build_and_read_back(shared_data, write_config, tmp_path):
     with tarfile.open(shared_data / "cifar10_images.tar") as tar:
         members = [member for member in tar if member.name.startswith("cifar10/test/")]

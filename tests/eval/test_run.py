@@ -207,6 +207,7 @@ def test_no_report_is_made_of_answers_of_weights_that_were_replaced(
         main([*arguments, "--report-only"])
 
 
+@pytest.mark.slow
 def test_a_failing_item_is_named_and_counted_and_never_scored(write_config, tmp_path, monkeypatch, capsys):
     original = ShardSet.sample
 

@@ -44,6 +44,7 @@ def board(tmp_path, capsys):
     return make
 
 
+@pytest.mark.slow
 def test_every_row_of_the_paper_is_there_and_says_that_it_was_not_run(board, tmp_path):
     content, lines = board()
     assert set(lines) == set(paper_numbers())

@@ -130,6 +130,7 @@ def test_a_command_killed_by_a_signal_ends_the_demo_as_a_shell_would(
     assert run_main(demo.main) == 137
 
 
+@pytest.mark.slow
 def test_the_report_is_named_at_the_end(
     configs: Path, monkeypatch: pytest.MonkeyPatch, run_main: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -88,6 +88,7 @@ def test_each_job_waits_for_the_ids_that_sbatch_gave(project: Path, run_main: Ma
     ]
 
 
+@pytest.mark.slow
 def test_the_scripts_are_copied_unchanged_and_the_jobs_are_kept(project: Path, run_main: Main, sbatch: Calls) -> None:
     run_main(submit.main, *GPUS)
     folder = project / "runs/flowers/slurm"

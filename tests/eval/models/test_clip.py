@@ -47,6 +47,7 @@ def clip_config(write_config, tiny_clip, tmp_path):
     return write
 
 
+@pytest.mark.slow
 def test_scores_times_the_temperature_are_the_logits_of_plain_transformers(clip_config, tiny_clip, tmp_path, picture):
     main(["--config", str(clip_config())])
     model, processor = CLIPModel.from_pretrained(tiny_clip).eval(), CLIPProcessor.from_pretrained(tiny_clip)

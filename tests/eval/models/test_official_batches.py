@@ -189,6 +189,7 @@ def test_llava_takes_its_own_image_size_alone(tiny_model):
         TextPredictor(loaded, ProtocolConfig(image_size=2 * own))
 
 
+@pytest.mark.slow
 def test_answers_of_right_padded_batches_are_the_same_cut_short_and_shared_out(
     write_config, tmp_path, families, capsys
 ):

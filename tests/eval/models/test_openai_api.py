@@ -222,6 +222,7 @@ def test_images_are_sent_as_stored_or_as_png(picture):
         sendable(picture(1)[:40])
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_and_only_the_question_under_way_is_asked_again(serve, write_config, tmp_path):
     started = []
 

@@ -15,6 +15,8 @@ from eval.reproduce import main
 from eval.runner.predictions import PredictionWriter, read_records
 from train.toy.random_models import write_random_base
 
+pytestmark = pytest.mark.slow
+
 ASKED = ("open", "identify", "main_object", "closed", "closed_fixed", "closed_cot", "candidates_2", "scores", "caption")
 
 

@@ -142,6 +142,7 @@ def test_of_several_results_of_one_model_the_figure_has_that_of_most_items(tmp_p
     assert [result.right for result in drawn] == [9]
 
 
+@pytest.mark.slow
 def test_a_result_that_a_reproduction_tells_is_no_other_result(tmp_path, monkeypatch, capsys):
     """Also where one names the folder from here, and the other from the root."""
     monkeypatch.chdir(tmp_path)

@@ -79,6 +79,7 @@ def test_a_class_that_shares_its_name_is_right_by_name(judge):
     assert judge(duplicates="first")[0].value is True  # of equal scores the first is taken
 
 
+@pytest.mark.slow
 def test_an_evaluation_by_class_scoring_stores_all_and_reports_every_rule(write_config, tmp_path, capsys):
     classes = tmp_path / "pets.json"
     classes.write_text(json.dumps(["tench", "wild dog", "cat", "red moss"]))
@@ -97,6 +98,7 @@ def test_an_evaluation_by_class_scoring_stores_all_and_reports_every_rule(write_
     assert f"[protocol custom {second['protocol']['hash']}]" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_other_questions_are_not_mixed_with_stored_scores(write_config, tmp_path, capsys):
     classes = tmp_path / "pets.json"
     classes.write_text(json.dumps(["tench", "wild dog", "cat"]))
@@ -107,6 +109,7 @@ def test_other_questions_are_not_mixed_with_stored_scores(write_config, tmp_path
     assert "class_prefix was ''" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_answers_asked_for_probabilities_serve_both_readings_and_others_say_what_is_missing(
     write_config, tmp_path, capsys
 ):

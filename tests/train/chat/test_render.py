@@ -36,6 +36,7 @@ def words(tokenizer, ids: list[int]) -> list[str]:
     return ["<IMG>" if i == IMAGE_INDEX else tokenizer.convert_ids_to_tokens(i) for i in ids]
 
 
+@pytest.mark.slow
 @needs_llama
 @pytest.mark.parametrize("tokenizer_file", ["", "tokenizer.json", "tokenizer.model"])
 def test_llava_markup_gives_llavas_own_ids_and_labels(tokenizer_file):
@@ -48,6 +49,7 @@ def test_llava_markup_gives_llavas_own_ids_and_labels(tokenizer_file):
     assert any(len(example["input_ids"]) == 2048 for example in examples), "truncation was exercised"
 
 
+@pytest.mark.slow
 @needs_llama
 def test_hf_markup_gives_the_ids_of_one_call_of_the_tokenizer():
     tokenizer = load_tokenizer(LLAMA)
@@ -76,6 +78,7 @@ SPOKEN = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("template", SPOKEN)
 @pytest.mark.parametrize("kind", [pytest.param("llama", marks=needs_llama), "byte_level"])
 def test_a_chat_templates_question_and_answer_have_the_ids_of_one_call_of_the_tokenizer(template, kind):
@@ -145,6 +148,7 @@ def test_a_question_is_the_conversation_up_to_what_would_be_supervised(tokenizer
     assert prefixed == rendered.input_ids[: first + 2]
 
 
+@pytest.mark.slow
 @needs_llama
 def test_a_question_for_llama_ends_in_the_colon_that_answers_follow():
     renderer = ChatRenderer(load_tokenizer(LLAMA))
@@ -203,6 +207,7 @@ def test_supervised_tokens_are_shown_in_green(tokenizer):
     assert "\033[32ma red star</s>\033[0m" in highlight_targets(rendered, tokenizer).replace(" </s>", "</s>")
 
 
+@pytest.mark.slow
 def test_the_command_renders_every_record_also_the_silent_one(tokenizer, tmp_path):
     tokenizer.save_pretrained(tmp_path / "tokenizer")
     spoken = [{"from": "human", "value": "What is it ?"}, {"from": "gpt", "value": "a star"}]

@@ -191,6 +191,7 @@ def printed(training_setup, *arguments: str) -> dict:
     return json.loads(done.stdout)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batching", ["padded", "packed"])
 def test_the_command_prints_what_training_reads(training_setup, batching):
     chosen = f"train.batching={batching}"
@@ -206,6 +207,7 @@ def test_the_command_prints_what_training_reads(training_setup, batching):
             assert step["ranks"][rank] == [name for batch in next(steps) for name in batch.ids if name]
 
 
+@pytest.mark.slow
 def test_the_command_refuses_a_step_beyond_the_epoch(training_setup):
     command = [sys.executable, "-m", "train.tools.order", "--config", str(training_setup.config_file("order"))]
     done = subprocess.run([*command, "--from-step", "999"], cwd=ROOT, capture_output=True, text=True, timeout=300)

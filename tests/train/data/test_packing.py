@@ -213,6 +213,7 @@ def test_text_only_records_give_no_gradient_in_mode_projector(plan):
     assert all(gradient.eq(0).all() for gradient in found.values())
 
 
+@pytest.mark.slow
 def test_packing_pads_nothing_where_llavas_sampler_runs_half_as_much_again():
     found = order.padding(order.modelled_lengths(), batch=8, world=4, steps=20)
     assert found["packed"] <= 1.02

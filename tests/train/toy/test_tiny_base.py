@@ -141,6 +141,7 @@ def test_an_answer_that_the_model_gives_ends_by_itself() -> None:
     assert sum(a == b for a, b in zip(short, long, strict=True)) >= 0.9 * len(samples)
 
 
+@pytest.mark.slow
 def test_a_build_runs_end_to_end_and_twice_gives_the_same_bytes(tmp_path: Path) -> None:
     recipe = quick(BaseRecipe())
     for name in ("one", "two"):
