@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from configs.command_line import add_dry_run, config_of, config_parser, exit_on_user_error
-from configs.errors import ConfigError, UserError
+from configs.errors import ConfigError, RunError, UserError
 from configs.evaluation import EvalConfig
 from configs.run_dir import EvalDir
 from eval.paper.comparison import comparison_with
@@ -55,7 +55,10 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def report(config: EvalConfig, folders: Sequence[EvalDir]) -> None:
-    """Write the report of every evaluated model, and a summary if there are several; print one line for each."""
+    """Write the report of every evaluated model, and a summary if there are several; print one line for each.
+
+    Raises `RunError` if a model has not one answered item.
+    """
     paths = output_paths_of(config)
     if not folders:
         raise ConfigError(f"{paths.root} holds no answers yet; run the same command without --report-only first")
@@ -65,6 +68,13 @@ def report(config: EvalConfig, folders: Sequence[EvalDir]) -> None:
         print(f"{result_line(reports[-1])}\n  {folder.report('html')}")
     if len(reports) > 1:
         print(write_summary(paths, reports))
+    empty = [report for report in reports if not report["accuracy"]["n"]]
+    if empty:
+        failures = empty[0]["failures"]
+        first = (
+            f"the first of {len(failures):,} failed items: {failures[0]['reason']}" if failures else "no item was run"
+        )
+        raise RunError(f"{empty[0]['name']} {empty[0]['label']} has no answered item, so there is no accuracy; {first}")
 
 
 def _check(config: EvalConfig) -> None:

@@ -29,8 +29,10 @@ class Rate:
         """(low, high); everything is possible of nothing."""
         return wilson(self.count, self.total)
 
-    def to_json(self) -> dict[str, float | int]:
-        """The rate as it stands in report.json."""
+    def to_json(self) -> dict[str, float | int | None]:
+        """The rate for report.json. Of no items there is no rate: value and interval are null."""
+        if not self.total:
+            return {"value": None, "low": None, "high": None, "count": 0, "n": 0}
         low, high = self.interval
         return {"value": self.value, "low": low, "high": high, "count": self.count, "n": self.total}
 

@@ -117,6 +117,8 @@ def _rated(rate: Mapping[str, Any], protocol: str, values: Mapping[str, Any]) ->
 
 
 def _of_report(report: Mapping[str, Any], known: Mapping[str, PaperNumber]) -> Iterator[tuple[str | None, Result]]:
+    if not report["accuracy"]["n"]:
+        return  # no items are no number
     tag = f"{protocol_tag(report)}{merged_onto(report)}"
     accuracy = _rated(report["accuracy"], tag, report)
     rows = rows_of_report(report, known)

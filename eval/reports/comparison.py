@@ -67,7 +67,8 @@ def comparison(models: Mapping[str, Reports]) -> dict[str, Any]:
             other = models[name].get(evaluation)
             if other is not None:
                 paired = _paired(right, _right(other)) if _same_items(report, other) else None
-                difference = other["accuracy"]["value"] - report["accuracy"]["value"]
+                values = other["accuracy"]["value"], report["accuracy"]["value"]
+                difference = None if None in values else values[0] - values[1]
                 rows[name][evaluation] |= {
                     "difference": paired["difference"] if paired else difference,
                     "paired": paired,

@@ -5,13 +5,13 @@ from typing import Any
 
 
 def percent(share: float | None) -> str:
-    """A fraction as the tables print it."""
-    return "n/a" if share is None else f"{100 * share:.1f} %"
+    """A fraction as the tables print it; "–" where there are no items to take it of."""
+    return "–" if share is None else f"{100 * share:.1f} %"
 
 
 def points(difference: float | None) -> str:
     """A difference of two shares, in percentage points."""
-    return "n/a" if difference is None else f"{100 * difference:+.1f}"
+    return "–" if difference is None else f"{100 * difference:+.1f}"
 
 
 def correlation(value: float | None) -> str:
@@ -30,7 +30,9 @@ def correlated(frequency: Mapping[str, Any]) -> str:
 
 
 def interval(rate: Mapping[str, Any]) -> str:
-    """The 95 % interval of a rate from report.json."""
+    """The 95 % interval of a rate from report.json; "–" for a rate of no items."""
+    if rate["low"] is None:
+        return "–"
     return f"{100 * rate['low']:.1f} to {100 * rate['high']:.1f} %"
 
 

@@ -20,6 +20,10 @@ def result_line(report: Mapping[str, Any]) -> str:
         if items[what]
     ]
     paper = report["paper"]
+    if not accuracy["n"]:
+        return (
+            f"{report['name']} {report['label']}: no accuracy, as no item was answered{''.join(f', {t}' for t in rest)}"
+        )
     beside = f"; the paper has {percent(paper['value'])} ({paper['source']})" if paper else ""
     return (
         f"{report['name']} {report['label']}: {percent(accuracy['value'])} right ({interval(accuracy)}, "
@@ -30,7 +34,7 @@ def result_line(report: Mapping[str, Any]) -> str:
 
 def write_summary(paths: OutputPaths, reports: Sequence[Mapping[str, Any]]) -> str:
     """Write summary.json and summary.md beside the reports' folders, and return the table as Markdown."""
-    best = max(reports, key=lambda report: report["accuracy"]["value"])
+    best = max(reports, key=lambda report: report["accuracy"]["value"] or 0.0)
     rows = [
         [
             report["label"] + (" (best)" if report is best else ""),

@@ -240,3 +240,14 @@ def test_a_killed_run_goes_on_and_only_the_question_under_way_is_asked_again(ser
     times = Counter(server.images())
     assert sorted(times.values()) == [1] * 14 + [2]
     assert report(tmp_path / "answers")["items"]["answered"] == 15
+
+
+def test_an_api_that_refuses_every_question_gives_no_accuracy_and_an_error(serve, ask, tmp_path, capsys):
+    serve(failure(400, "the image is not allowed"))
+    with pytest.raises(SystemExit) as ended:
+        ask()
+    assert ended.value.code == 2
+    said = capsys.readouterr()
+    assert "has no answered item, so there is no accuracy" in said.err
+    assert "the image is not allowed" in said.err
+    assert "0.0 %" not in said.out
