@@ -118,7 +118,7 @@ class ClipEvalModel:
         """Load both halves."""
         self.encoder: TransformersEncoder = load_image_encoder(folder, dtype, device)
         self.identity = self.encoder.identity
-        self.texts = ClipTexts(self.encoder.model, AutoTokenizer.from_pretrained(folder, local_files_only=True))
+        self.texts = ClipTexts(self.encoder.model, _tokenizer(folder))
 
     @classmethod
     def load(cls, config: EvalConfig, folder: Path, device: str) -> "ClipEvalModel":
@@ -130,6 +130,19 @@ class ClipEvalModel:
         """Zero-shot; what generates text is refused by `check_zero_shot`."""
         check_zero_shot(config)
         return ZeroShotPredictor(self.encoder, self.texts, config.protocol, folder)
+
+
+def _tokenizer(folder: Path) -> Any:
+    """The folder's tokenizer. Raises `ConfigError` without one, where transformers would take an empty one."""
+    if not any((folder / name).is_file() for name in ("tokenizer.json", "vocab.json")):
+        raise ConfigError(
+            f"{folder} has no tokenizer (tokenizer.json, or vocab.json and merges.txt); copy it from where the model "
+            "came from"
+        )
+    try:
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise ConfigError(f"{folder} has no tokenizer that can be read: {str(error).splitlines()[0]}") from error
 
 
 def check_zero_shot(config: EvalConfig) -> None:

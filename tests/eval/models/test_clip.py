@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 from transformers import CLIPModel, CLIPProcessor
 
+from configs.errors import ConfigError
 from configs.protocol import ProtocolConfig
 from configs.run_dir import EvalDir
 from eval.class_scores.table import decode_scores
@@ -151,6 +152,19 @@ def test_a_folder_with_nothing_but_a_bin_file_can_be_asked(tiny_clip, tmp_path):
     assert len(weights_identity(tmp_path)) == 64
     again = load_image_encoder(tmp_path, "fp32", "cpu")
     assert torch.equal(again.model.visual_projection.weight, model.visual_projection.weight)
+
+
+def test_damaged_weights_and_a_missing_tokenizer_are_told_in_one_line(tiny_clip, tmp_path):
+    for file in tiny_clip.iterdir():
+        if not file.name.startswith("token") and file.name not in ("vocab.json", "merges.txt"):
+            (tmp_path / file.name).write_bytes(file.read_bytes())
+    with pytest.raises(ConfigError, match="has no tokenizer"):
+        ClipEvalModel(tmp_path, "fp32", "cpu")
+    (tmp_path / "model.safetensors").unlink()
+    torch.save({"a": torch.ones(100)}, tmp_path / "pytorch_model.bin")
+    (tmp_path / "pytorch_model.bin").write_bytes((tmp_path / "pytorch_model.bin").read_bytes()[:-200])
+    with pytest.raises(ConfigError, match="cannot be loaded"):
+        load_image_encoder(tmp_path, "fp32", "cpu")
 
 
 def test_the_bin_file_of_a_hub_id_is_fetched_where_there_are_no_safetensors(monkeypatch, tmp_path):
