@@ -61,7 +61,7 @@ def test_a_fixed_order_is_the_lists_whoever_draws():
 
 def test_items_without_a_place_have_no_stream():
     config = ProtocolConfig(task="closed_world", classes="x", candidates=4, candidate_draw="stream")
-    with pytest.raises(RunError, match="ask again, or set it to item"):
+    with pytest.raises(RunError, match="run again, or set it to item"):
         shown_candidates(config, CLASSES, "ox", "a", None)
 
 
@@ -87,7 +87,7 @@ def test_stored_scores_are_judged_by_the_stream_without_the_data(write_config, t
     stream = ["--set", "protocol.candidate_draw=stream"]
     with pytest.raises(SystemExit):
         main(["--config", str(write_config(protocol=older, output=str(tmp_path / "older"))), "--report-only", *stream])
-    assert "do not say where their items stand" in capsys.readouterr().err
+    assert "do not store their items' index in the data set" in capsys.readouterr().err
 
 
 def test_what_is_asked_under_the_stream_survives_a_cut(write_config, tmp_path, classes):
