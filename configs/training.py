@@ -215,7 +215,7 @@ class MonitorConfig(Section):
         above=0,
         changes_result=_monitor_acts,
     )
-    reseed_after: int = setting(
+    rebaseline_after: int = setting(
         32,
         doc="Steps above the baseline after which an episode is classified and gets a baseline of its own.",
         at_least=8,
@@ -235,9 +235,9 @@ class MonitorConfig(Section):
     action: str = setting(
         "log",
         doc="`log`: report only. `skip`: skip outlier steps. `rollback`, `rollback_lr` (with lower learning rates) or "
-        "`stop`: when a loss does not recover. `ladder`: skip, rollback, rollback_lr, stop, in this order. Steps with "
-        "a non-finite loss or gradient are always skipped.",
-        choices=("log", "skip", "rollback", "rollback_lr", "stop", "ladder"),
+        "`stop`: when a loss does not recover. `escalate`: skip, rollback, rollback_lr, stop, in this order. Steps "
+        "with a non-finite loss or gradient are always skipped.",
+        choices=("log", "skip", "rollback", "rollback_lr", "stop", "escalate"),
     )
     max_skips: int = setting(
         8,

@@ -23,7 +23,7 @@ from data_prep.records import expected_count
 from data_prep.registry import check_source, list_readers, open_source
 from data_prep.sidecar import Recipe
 from data_prep.summary import build_summary, check_summary
-from data_prep.workers import Job, Outcome, count_shards, do_parts
+from data_prep.workers import Job, Outcome, build_parts, count_shards
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -72,7 +72,7 @@ def _do_share(job: Job, arguments: argparse.Namespace) -> Outcome:
     processes = arguments.processes
     parts = [arguments.worker * processes + process for process in range(processes)]
     with Progress(job.recipe.source, expected_count(job.source)) as progress:
-        return do_parts(job, parts, arguments.workers * processes, progress.add)
+        return build_parts(job, parts, arguments.workers * processes, progress.add)
 
 
 def config_schema(path: Path) -> type[RunConfig] | type[EvalConfig]:

@@ -20,14 +20,14 @@ from data_prep.workers import Job
 
 
 @dataclass(frozen=True, slots=True)
-class Finished:
+class Finalised:
     """A finalised set, or (without a manifest) the numbers of the shards that other workers have not written yet."""
 
     manifest: Manifest | None
     missing: tuple[int, ...] = ()
 
 
-def finalise(job: Job, records: int, max_drop_fraction: float, *, shared: bool = False) -> Finished:
+def finalise(job: Job, records: int, max_drop_fraction: float, *, shared: bool = False) -> Finalised:
     """Write index and manifest, if every shard of the `records` records is there.
 
     Several workers may do this at the same time: they write the same bytes. A `shared` build has shards written by
@@ -39,22 +39,22 @@ def finalise(job: Job, records: int, max_drop_fraction: float, *, shared: bool =
     count = -(-records // recipe.samples_per_shard)
     missing = tuple(number for number in range(count) if not folder.sidecar(number).is_file())
     if missing:  # known without reading the others: most workers of a large array end here
-        return Finished(None, missing)
+        return Finalised(None, missing)
     sidecars = [Sidecar.read(folder.sidecar(number)) for number in range(count)]
     missing = tuple(number for number, sidecar in enumerate(sidecars) if sidecar is None)
     if missing:
-        return Finished(None, missing)
+        return Finalised(None, missing)
     whole = [sidecar for sidecar in sidecars if sidecar is not None]
     mismatched = _mismatched(job, whole, shared=shared)
     if mismatched and job.rebuild:
-        return Finished(None, tuple(mismatched))
+        return Finalised(None, tuple(mismatched))
     for number, why in mismatched.items():
         raise DataError(f"{folder.shard(number)} was built {why}; pass --rebuild to replace it")
     check_drop_fraction(recipe.source, _drops(whole), records, max_drop_fraction)
     index = _index(whole)
     _check_unique_ids(folder, index)
     try:
-        return Finished(_write(job, records, whole, index))
+        return Finalised(_write(job, records, whole, index))
     except OSError as error:
         raise DataError(
             f"index and manifest of {folder.root} cannot be written ({error.strerror}); make room and run the same"

@@ -31,7 +31,7 @@ COMPARISONS = 20_000_000  # pairs looked at in one step; bounds memory to some 3
 
 
 @dataclass(frozen=True, slots=True)
-class Twin:
+class DuplicatePair:
     """An evaluation image and a training image that are nearly equal; `distance` is in bits, -1 for equal bytes."""
 
     evaluation_id: str
@@ -61,20 +61,20 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         sets = [ShardSet.open(folder) for folder in (arguments.training, arguments.evaluation)]
         hashes = [hash_set(shards, arguments.processes) for shards in sets]
-        twins = find_twins(sets[0], hashes[0], sets[1], hashes[1], arguments.distance)
+        pairs = find_duplicate_pairs(sets[0], hashes[0], sets[1], hashes[1], arguments.distance)
     except UserError as error:
         exit_on_user_error(error)
-    for twin in twins:
-        how = "the same bytes" if twin.distance < 0 else f"{twin.distance} of 128 bits differ"
-        print(f"{twin.evaluation_id} = {twin.training_id} ({how})")
-    exact = len({twin.evaluation_id for twin in twins if twin.distance < 0})
-    alike = len({twin.evaluation_id for twin in twins}) - exact
+    for pair in pairs:
+        how = "the same bytes" if pair.distance < 0 else f"{pair.distance} of 128 bits differ"
+        print(f"{pair.evaluation_id} = {pair.training_id} ({how})")
+    exact = len({pair.evaluation_id for pair in pairs if pair.distance < 0})
+    alike = len({pair.evaluation_id for pair in pairs}) - exact
     print(
         f"{exact:,} of {len(hashes[1].numbers):,} evaluation images are byte for byte among"
         f" {len(hashes[0].numbers):,} training images, {alike:,} more look alike"
     )
     if arguments.output:
-        atomic.write_bytes(arguments.output, json.dumps([asdict(twin) for twin in twins], indent=1).encode() + b"\n")
+        atomic.write_bytes(arguments.output, json.dumps([asdict(pair) for pair in pairs], indent=1).encode() + b"\n")
 
 
 def hash_set(shards: ShardSet, processes: int = 1) -> Hashes:
@@ -111,11 +111,11 @@ def difference_hash(data: bytes) -> tuple[int, int, int]:
     return first, second, int(rows.std() >= MIN_CONTRAST)
 
 
-def find_twins(
+def find_duplicate_pairs(
     training: ShardSet, train_hashes: Hashes, evaluation: ShardSet, eval_hashes: Hashes, distance: int
-) -> list[Twin]:
+) -> list[DuplicatePair]:
     """All pairs of equal bytes, and all pairs of other images at most `distance` bits apart, by evaluation sample."""
-    twins = []
+    pairs = []
     step = max(1, COMPARISONS // max(1, len(train_hashes.numbers)))
     for start in range(0, len(eval_hashes.numbers), step):
         block = slice(start, start + step)
@@ -125,14 +125,14 @@ def find_twins(
             bits += np.bitwise_count(eval_hashes.looks[block, None, half] ^ train_hashes.looks[None, :, half])
         alike = (bits <= distance) & eval_hashes.contrast[block, None] & train_hashes.contrast[None, :]
         for test, train in np.argwhere(equal | alike):
-            twins.append(
-                Twin(
+            pairs.append(
+                DuplicatePair(
                     evaluation.sample(int(eval_hashes.numbers[start + test])).id,
                     training.sample(int(train_hashes.numbers[train])).id,
                     -1 if equal[test, train] else int(bits[test, train]),
                 )
             )
-    return twins
+    return pairs
 
 
 if __name__ == "__main__":

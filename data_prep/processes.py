@@ -60,7 +60,7 @@ def _call(task: Any) -> Any:
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
+class ProcessExit:
     """The last message of a process; `code` is negative if a signal killed it."""
 
     code: int
@@ -92,7 +92,7 @@ class WorkerProcesses:
         return self
 
     def messages(self) -> Iterator[tuple[int, object]]:
-        """(number of the task, message) as messages arrive, until every process has `Ended`."""
+        """(number of the task, message) as messages arrive, until every process has sent its `ProcessExit`."""
         waiting = dict(self._processes)
         while waiting:
             for ready in wait(list(waiting)):
@@ -103,7 +103,7 @@ class WorkerProcesses:
                 except EOFError:
                     process.join()
                     del waiting[ready]
-                    yield number, Ended(process.exitcode or 0)
+                    yield number, ProcessExit(process.exitcode or 0)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

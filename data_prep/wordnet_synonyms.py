@@ -24,14 +24,14 @@ NOTE = "synsets, synonyms: WordNet 3.0, Copyright 2006 by Princeton University (
 
 
 @dataclass(frozen=True, slots=True)
-class Nouns:
+class WordNetNouns:
     """WordNet's nouns: synset to (lemmas, gloss), and name in lower case to synsets, the most frequent first."""
 
     synsets: dict[str, tuple[tuple[str, ...], str]]
     senses: dict[str, list[str]]
 
     @classmethod
-    def read(cls, folder: Path) -> "Nouns":
+    def read(cls, folder: Path) -> "WordNetNouns":
         """The files data.noun and index.noun, as wndb(5WN) describes them. Raises `DataError` if they are not there."""
         try:
             lines = [(folder / name).read_text(encoding="latin-1").splitlines() for name in ("data.noun", "index.noun")]
@@ -69,7 +69,7 @@ class Nouns:
         return [f"{synset}  {', '.join(self.synsets[synset][0])}: {self.synsets[synset][1]}" for synset in found]
 
 
-def with_synonyms(values: dict[str, Any], nouns: Nouns) -> dict[str, Any]:
+def with_synonyms(values: dict[str, Any], nouns: WordNetNouns) -> dict[str, Any]:
     """The class list `values` with the synonyms that its `synsets` have."""
     return values | {"_wordnet": NOTE, "synonyms": nouns.synonyms(values["synsets"])}
 
@@ -85,14 +85,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--find", action="store_true", help="print the senses of names without a synset")
     arguments = parser.parse_args(argv)
     try:
-        nouns = Nouns.read(arguments.wordnet)
+        nouns = WordNetNouns.read(arguments.wordnet)
         same = [_do(SHIPPED / f"{name}.json", nouns, arguments) for name in arguments.lists]
     except UserError as error:
         exit_on_user_error(error)
     raise SystemExit(not all(same))
 
 
-def _do(path: Path, nouns: Nouns, arguments: argparse.Namespace) -> bool:
+def _do(path: Path, nouns: WordNetNouns, arguments: argparse.Namespace) -> bool:
     """Compare or update one list; True if it now agrees with WordNet."""
     values = json.loads(path.read_text(encoding="utf-8-sig"))
     made = with_synonyms(values, nouns)

@@ -10,7 +10,7 @@ from functools import partial
 
 from configs.errors import DataError
 from configs.shard_dir import ShardDir
-from data_prep.processes import Ended, Send, WorkerProcesses
+from data_prep.processes import ProcessExit, Send, WorkerProcesses
 from data_prep.records import Record, ShardChunks, expected_count
 from data_prep.sample import Drop, Source
 from data_prep.shard_writer import write_shard
@@ -73,7 +73,7 @@ class _BuildProgress:
         self.records = self.dropped = 0
 
 
-def do_part(job: Job, part: int, parts: int, report: Report) -> Outcome:
+def build_part(job: Job, part: int, parts: int, report: Report) -> Outcome:
     """Build the shards of worker `part` of `parts` in this process; calls `report(records, drops)` now and then."""
     outcome = Outcome()
     progress = _BuildProgress(job.recipe.source, report)
@@ -118,13 +118,13 @@ def _write(job: Job, number: int, records: list[Record], progress: _BuildProgres
         ) from error
 
 
-def do_parts(job: Job, parts: list[int], of: int, report: Report) -> Outcome:
+def build_parts(job: Job, parts: list[int], of: int, report: Report) -> Outcome:
     """Build the shards of all workers in `parts` (of `of` workers), each in its own process if there are several.
 
     Raises the first `DataError` of any of them, and `DataError` if one was killed; the others are stopped.
     """
     if len(parts) == 1:
-        return do_part(job, parts[0], of, report)
+        return build_part(job, parts[0], of, report)
     total = Outcome()
     # Forked: the source, once read, is shared.
     with WorkerProcesses(partial(_send_part, job, of), parts, "fork") as workers:
@@ -136,7 +136,7 @@ def do_parts(job: Job, parts: list[int], of: int, report: Report) -> Outcome:
                 total.written += message.written
                 total.kept += message.kept
                 total.drops += message.drops
-            elif isinstance(message, Ended):
+            elif isinstance(message, ProcessExit):
                 _check_ended(message)
             elif isinstance(message, tuple):
                 report(*message)
@@ -146,12 +146,12 @@ def do_parts(job: Job, parts: list[int], of: int, report: Report) -> Outcome:
 def _send_part(job: Job, of: int, part: int, send: Send) -> None:
     """Send (records, drops) now and then, and at the end the outcome or the error."""
     try:
-        send(do_part(job, part, of, lambda records, drops: send((records, drops))))
+        send(build_part(job, part, of, lambda records, drops: send((records, drops))))
     except DataError as error:
         send(DataError(str(error)))
 
 
-def _check_ended(ended: Ended) -> None:
+def _check_ended(ended: ProcessExit) -> None:
     if ended.code:
         raise DataError(
             f"a build process ended with code {ended.code} (negative: killed by that signal; -9 is often a lack of"

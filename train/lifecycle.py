@@ -41,7 +41,7 @@ def run_supervised(trainer: Trainer, world: World) -> int:
             with contextlib.suppress(OSError):
                 print(f"rank {world.rank}: {message}", file=sys.stderr, flush=True)
         for logger in trainer.components.loggers[:1]:  # the JSONL files: the only logger that any thread may use
-            logger.log_event(make_event(trainer.progress.place.step, kind, message))
+            logger.log_event(make_event(trainer.progress.position.step, kind, message))
 
     heartbeats = trainer.heartbeats
     heartbeats.report = lambda message: log("silent", message)

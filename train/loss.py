@@ -32,7 +32,7 @@ def local_units(batches: Sequence[Batch], reduction: str) -> int:
     raise ConfigError(f"loss.reduction is {reduction!r}; choose token, sample or micro_batch")
 
 
-def weigh(batch: Batch, reduction: str, units: int, scale: float) -> None:
+def set_loss_weights(batch: Batch, reduction: str, units: int, scale: float) -> None:
     """Set `batch.weights` in place; `units` is the sum of `local_units` over ranks, `scale` is world x accumulation."""
     supervised = batch.labels != IGNORE_INDEX  # (B, T)
     counts = batch.supervised()  # (C,)

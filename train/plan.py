@@ -15,7 +15,7 @@ from configs.run_dir import RunDir
 from train.chat.render import ChatRenderer
 from train.chat.tokenizer import load_tokenizer
 from train.data.collate import Encoder, ExampleSet, TrainingBatches
-from train.data.lengths import Counts, Recipe, token_counts
+from train.data.lengths import Counts, LengthSettings, token_counts
 from train.data.packing import BatchPartitioner, StepOrder
 from train.data.sources import SourceSet
 from train.models.checked_loading import check_vocabulary
@@ -113,8 +113,8 @@ def plan_counts(config: RunConfig, sources: SourceSet) -> Counts:
     """Tokens of every sample for the model of `config`; counted now if they never were (`train.data.lengths`)."""
     folder = resolve_folder(config.model.base, config.model.revision)
     family = trainable_family_of(folder)
-    recipe = Recipe.of(folder, config.chat, family.image_token_key)
-    return token_counts(sources, recipe, lambda: _encoder(config, folder, family))
+    settings = LengthSettings.of(folder, config.chat, family.image_token_key)
+    return token_counts(sources, settings, lambda: _encoder(config, folder, family))
 
 
 def _encoder(config: RunConfig, folder: Path, family: TrainableFamily) -> Encoder:

@@ -19,7 +19,7 @@ from configs.section import result_fields
 from data_prep.atomic import write_bytes
 from data_prep.file_lock import LockHeldError, NoLocksError, hold_until_exit
 from train.checkpoints.agreement import agreed_checkpoint
-from train.checkpoints.reading import Checkpoint, none_is_whole, steps_present
+from train.checkpoints.reading import Checkpoint, no_complete_checkpoint, steps_present
 from train.checkpoints.writing import CheckpointWriter, check_writable, cleanup_partial
 from train.distributed.world import all_gather_objects, run_on_main
 from train.loggers.jsonl import read_records
@@ -67,7 +67,7 @@ def open_run(plan: RunPlan, *, resume: bool, accepted: Sequence[str] = ()) -> St
     present = {step for theirs in all_gather_objects(steps_present(run)) for step in theirs}
     checkpoint, problems = agreed_checkpoint(run, sorted(present, reverse=True))
     if problems and not checkpoint:
-        raise none_is_whole(run, problems)
+        raise no_complete_checkpoint(run, problems)
     if checkpoint is None:
         run_on_main(lambda: _refuse_if_lost(run))
         return Start(identity, None, problems)
@@ -85,11 +85,11 @@ def open_run(plan: RunPlan, *, resume: bool, accepted: Sequence[str] = ()) -> St
 def _prepare(run: RunDir) -> None:
     """Make the folder ready."""
     check_writable(run)
-    claim(run)
+    lock_run(run)
     cleanup_partial(run)
 
 
-def claim(run: RunDir) -> None:
+def lock_run(run: RunDir) -> None:
     """Make this process the only one that writes `run`, until it ends. Raises `RunError` that names the one that does.
 
     On a file system without locks (Lustre's default mount, some NFS) the run goes on unprotected and says so.

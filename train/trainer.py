@@ -21,7 +21,7 @@ from train.data.order import OrderState, keyed_hash
 from train.distributed.world import World, all_gather_objects
 from train.loggers.run_reporter import RunReporter
 from train.loggers.step_record import peak_memory, step_record
-from train.loss import local_units, weigh
+from train.loss import local_units, set_loss_weights
 from train.models.batch import Batch
 from train.optimization.flops import peak_flops
 from train.optimization.full_state import ParameterState
@@ -188,7 +188,7 @@ class Trainer:
         seed = keyed_hash(np.array([self.order.data_step(step)], dtype=np.uint64), config.seed, world.rank)
         torch.manual_seed(int(seed[0]) >> 1)
         for batch in batches:
-            weigh(batch, config.loss.reduction, units, world.size * self.plan.batches.accumulation)
+            set_loss_weights(batch, config.loss.reduction, units, world.size * self.plan.batches.accumulation)
         self.progress.enter("forward/backward")
         losses = parts.engine.accumulate(batches)
         self.progress.enter("exchange")

@@ -28,7 +28,7 @@ from data_prep.finalise import finalise
 from data_prep.registry import open_source
 from data_prep.shards import ShardSet
 from data_prep.sidecar import Recipe
-from data_prep.workers import Job, do_parts
+from data_prep.workers import Job, build_parts
 
 GOALS = {"build": 1.0, "two_processes": 1.8, "read": 2.0}
 Figures = dict[str, float]
@@ -136,7 +136,7 @@ class Bench:
         recipe, folder = Recipe.of("shapes", data, source), ShardDir(self.ours)
         folder.root.mkdir(exist_ok=True)
         job = Job(folder=folder, recipe=recipe, source=source)
-        outcome = do_parts(job, list(range(processes)), processes, _ignore_progress)
+        outcome = build_parts(job, list(range(processes)), processes, _ignore_progress)
         finalise(job, outcome.records, data.max_drop_fraction)
         return ShardSet.open(folder.root)
 

@@ -14,7 +14,7 @@ from configs.errors import RunError, UserError
 from configs.evaluation import EvalConfig
 from configs.run_dir import EvalDir
 from data_prep.atomic import write_bytes
-from data_prep.processes import Ended, Send, WorkerProcesses
+from data_prep.processes import ProcessExit, Send, WorkerProcesses
 from eval.models.factory import evaluated_folders, load_eval_model, load_key
 from eval.runner.batching import Share, open_source
 from eval.runner.evaluate import run_evaluation
@@ -57,7 +57,7 @@ def _start(configs: Sequence[EvalConfig], models: Models, shares: Sequence[Share
     failed = []
     with WorkerProcesses(partial(_process, configs, models, keep_going), tasks, "spawn") as workers:
         for number, message in workers.messages():
-            if isinstance(message, Ended) and message.code:
+            if isinstance(message, ProcessExit) and message.code:
                 failed.append(f"process {number} left with code {message.code}")
     if failed:
         raise RunError(f"{'; '.join(failed)}; the reason stands above. The same command goes on where they stopped")

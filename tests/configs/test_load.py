@@ -141,13 +141,13 @@ def test_world_size_paths_and_cadences_do_not_change_the_result_and_rates_do(con
     assert result_fields(bound) != result_fields(base)
 
 
-@pytest.mark.parametrize("change", ["window=64", "warmup=16", "threshold=6", "reseed_after=16", "accept_after=500"])
+@pytest.mark.parametrize("change", ["window=64", "warmup=16", "threshold=6", "rebaseline_after=16", "accept_after=500"])
 def test_what_the_monitor_detects_changes_the_result_when_it_acts_and_not_when_it_only_logs(config_file, change):
     def fields(*overrides: str) -> dict[str, object]:
         return result_fields(load_config(RunConfig, config_file, overrides)[0])
 
     assert fields("monitor.action=log", f"monitor.{change}") == fields("monitor.action=log")
-    for action in ("skip", "rollback", "rollback_lr", "stop", "ladder"):
+    for action in ("skip", "rollback", "rollback_lr", "stop", "escalate"):
         acting, changed = fields(f"monitor.action={action}"), fields(f"monitor.action={action}", f"monitor.{change}")
         name = f"monitor.{change.partition('=')[0]}"
         assert {key for key in acting if acting[key] != changed[key]} == {name}

@@ -62,7 +62,7 @@ def test_pictures_without_contrast_are_compared_byte_by_byte_only(shard_set):
     train, evaluation = shard_set("train", {"a": grey[0]}), shard_set("test", {"a": grey[0], "b": grey[1]})
     hashes = [overlap.hash_set(shards) for shards in (train, evaluation)]
     assert not hashes[0].contrast.any()
-    twins = overlap.find_twins(train, hashes[0], evaluation, hashes[1], 6)
+    twins = overlap.find_duplicate_pairs(train, hashes[0], evaluation, hashes[1], 6)
     assert [(twin.evaluation_id, twin.distance) for twin in twins] == [("pets/thing/a", -1)]
 
 
@@ -84,7 +84,7 @@ def test_steps_and_processes_do_not_change_what_is_found(photographs, shard_set,
     both = overlap.hash_set(train, processes=2)
     assert np.array_equal(hashes.looks, both.looks)
     assert np.array_equal(hashes.exact, both.exact)
-    whole = overlap.find_twins(train, hashes, train, hashes, 6)
+    whole = overlap.find_duplicate_pairs(train, hashes, train, hashes, 6)
     monkeypatch.setattr(overlap, "COMPARISONS", 5)
-    assert overlap.find_twins(train, hashes, train, hashes, 6) == whole
+    assert overlap.find_duplicate_pairs(train, hashes, train, hashes, 6) == whole
     assert [twin.distance for twin in whole] == [-1] * 12

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from configs.errors import DataError
-from data_prep.processes import Ended, Send, WorkerProcesses, parallel_map
+from data_prep.processes import ProcessExit, Send, WorkerProcesses, parallel_map
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -65,5 +65,5 @@ def tell(number: int, send: Send) -> None:
 def test_messages_arrive_and_every_process_tells_how_it_ended(method):
     with WorkerProcesses(tell, [0, 1], method) as workers:
         messages = list(workers.messages())
-    assert [message for number, message in messages if number == 0] == ["task 0", Ended(0)]
-    assert [message for number, message in messages if number == 1] == ["task 1", Ended(-9)]
+    assert [message for number, message in messages if number == 0] == ["task 0", ProcessExit(0)]
+    assert [message for number, message in messages if number == 1] == ["task 1", ProcessExit(-9)]

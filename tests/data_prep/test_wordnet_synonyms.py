@@ -8,7 +8,7 @@ import pytest
 from configs.errors import DataError
 from data_prep import wordnet_synonyms
 from data_prep.class_names import SHIPPED
-from data_prep.wordnet_synonyms import Nouns, with_synonyms
+from data_prep.wordnet_synonyms import WordNetNouns, with_synonyms
 
 DATA = """  1 This software and database is being provided to you, the LICENSEE, by
 00000100 20 n 03 sea_holly 0 sea_holm 0 Eryngium_maritimum 0 001 @ 12937822 n 0000 | European evergreen eryngo
@@ -21,10 +21,10 @@ sea_holm n 1 1 @ 1 0 00000100
 
 
 @pytest.fixture
-def nouns(tmp_path: Path) -> Nouns:
+def nouns(tmp_path: Path) -> WordNetNouns:
     (tmp_path / "data.noun").write_text(DATA)
     (tmp_path / "index.noun").write_text(INDEX)
-    return Nouns.read(tmp_path)
+    return WordNetNouns.read(tmp_path)
 
 
 def test_synonyms_are_the_lemmas_of_the_chosen_sense(nouns):
@@ -42,7 +42,7 @@ def test_an_unknown_synset_and_a_folder_without_wordnet_are_named(nouns, tmp_pat
     with pytest.raises(DataError, match="synset n1 is not in these files"):
         nouns.synonyms(["n1"])
     with pytest.raises(DataError, match=r"has no data\.noun and index\.noun .*wordnet-base"):
-        Nouns.read(tmp_path / "nowhere")
+        WordNetNouns.read(tmp_path / "nowhere")
 
 
 def test_a_list_that_differs_is_told_and_written(nouns, tmp_path, monkeypatch, capsys):

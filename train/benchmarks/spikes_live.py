@@ -1,7 +1,7 @@
 """The live half of the spike benchmark: a tiny LoRA model trained by DeepSpeed on two ranks, with six faults.
 
 Each fault is injected at step 300 of 600, once without any protection (even non-finite updates are applied) and once
-with `monitor.action: ladder`. The measure is the final loss over all training samples relative to a clean run's: at
+with `monitor.action: escalate`. The measure is the final loss over all training samples relative to a clean run's: at
 most 1.3 x wherever no protection gives more than 20 x or NaN. The faults are in the engine (`FaultyEngine`) and in the
 batches (`faulty_batches`) that the trainer is given. All 14 runs share one pair of ranks; DeepSpeed starts
 this file (`deepspeed --num_gpus 2 train/benchmarks/spikes_live.py CONFIG OUTPUT`). Minutes on two cores.
@@ -156,8 +156,8 @@ class NoLimit(SpikePolicy):
 
 def run_cell(config_file: Path, world: World, fault: str, acts: bool) -> dict[str, Any]:
     """One run; its final loss, and what the policy did."""
-    name = f"{fault}-{'ladder' if acts else 'nothing'}".replace(" ", "-")
-    overrides = [f"name={name}", f"monitor.action={'ladder' if acts else 'log'}"]
+    name = f"{fault}-{'escalate' if acts else 'nothing'}".replace(" ", "-")
+    overrides = [f"name={name}", f"monitor.action={'escalate' if acts else 'log'}"]
     plan = make_plan(load_config(RunConfig, config_file, overrides)[0], world.size, "cpu")
     start = open_run(plan, resume=False)
     components = build_components(plan, world, start)
@@ -226,18 +226,18 @@ def judge(results: dict[str, dict[str, dict[str, Any]]]) -> tuple[str, dict[str,
     """The table, and whether every ruined run was saved."""
     clean = results["none"]["nothing"]["loss"]
     lines = [f"clean run: loss {clean:.4f} after {STEPS} steps", ""]
-    lines.append(f"{'fault':30}{'nothing done':>14}{'ladder':>10}  {'what the ladder did':44}")
+    lines.append(f"{'fault':30}{'nothing done':>14}{'escalate':>10}  {'what the escalate did':44}")
     reached = True
     for fault, arms in results.items():
         ratios = {arm: math.inf if cell["loss"] is None else cell["loss"] / clean for arm, cell in arms.items()}
         ruined = ratios["nothing"] > RUINED
-        passed = not ruined or ratios["ladder"] <= MOST_RATIO
+        passed = not ruined or ratios["escalate"] <= MOST_RATIO
         reached = reached and passed
-        cell = arms["ladder"]
+        cell = arms["escalate"]
         did = f"{cell['missed']} steps not applied, {cell['rollbacks']} rollbacks"
         did += f", stopped: {cell['stopped'][:40]}" if cell["stopped"] else ""
         outcome = ("pass" if passed else "FAIL") if ruined else ""
-        lines.append(f"{fault:30}{_ratio(ratios['nothing']):>14}{_ratio(ratios['ladder']):>10}  {did:44}{outcome}")
+        lines.append(f"{fault:30}{_ratio(ratios['nothing']):>14}{_ratio(ratios['escalate']):>10}  {did:44}{outcome}")
     return "\n".join(lines) + "\n", results, reached
 
 
@@ -251,7 +251,9 @@ def main() -> None:
     world = start_world()
     results = {}
     for fault in FAULTS:
-        results[fault] = {arm: run_cell(config_file, world, fault, arm == "ladder") for arm in ("nothing", "ladder")}
+        results[fault] = {
+            arm: run_cell(config_file, world, fault, arm == "escalate") for arm in ("nothing", "escalate")
+        }
     if world.is_main_process:
         output.write_text(json.dumps(results), encoding="utf-8")
     stop_world()

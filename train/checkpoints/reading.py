@@ -91,11 +91,11 @@ def newest_checkpoint(run: RunDir) -> tuple[Checkpoint | None, list[str]]:
         except RunError as error:
             problems.append(f"{run.checkpoint(step).name}: {error}")
     if problems:
-        raise none_is_whole(run, problems)
+        raise no_complete_checkpoint(run, problems)
     return None, problems
 
 
-def none_is_whole(run: RunDir, problems: list[str]) -> RunError:
+def no_complete_checkpoint(run: RunDir, problems: list[str]) -> RunError:
     """The error for a run that has checkpoints, none of which can be used."""
     return RunError(f"no checkpoint in {run.checkpoints} is whole: {'; '.join(problems)}; remove them to start again")
 

@@ -151,7 +151,7 @@ class ExampleSet(PositionSet[Example]):
 
 
 def collate(examples: Sequence[Example], family: Family) -> Batch:
-    """Pad examples on the right to the longest. Weights are 0 until `train.loss.weigh` sets them."""
+    """Pad examples on the right to the longest. Weights are 0 until `train.loss.set_loss_weights` sets them."""
     width = max(len(example.input_ids) for example in examples)
     batch = _blank(examples, family, (len(examples), width))
     for row, example in enumerate(examples):

@@ -6,7 +6,7 @@ The name holds a fingerprint of everything the counts depend on, so a file is ei
 the records only, no image (its size where the family needs that), and finds the samples that training would refuse.
 Packing partitions by these lengths, and the dry run adds them up.
 
-    counts = token_counts(sources, recipe, make_encoder)      # (samples of all sources,), see COUNTS
+    counts = token_counts(sources, settings, make_encoder)      # (samples of all sources,), see COUNTS
     counts["tokens"][position]
 """
 
@@ -44,7 +44,7 @@ Counts = np.ndarray[Any, np.dtype[np.void]]
 
 
 @dataclass(frozen=True)
-class Recipe:
+class LengthSettings:
     """What the counts depend on beside the data: tokenizer, chat settings, `Family.image_token_key`."""
 
     tokenizer: str
@@ -57,7 +57,7 @@ class Recipe:
     version: int = VERSION
 
     @classmethod
-    def of(cls, folder: Path, chat: ChatConfig, image_tokens: int | str) -> "Recipe":
+    def of(cls, folder: Path, chat: ChatConfig, image_tokens: int | str) -> "LengthSettings":
         """Of the tokenizer in the model folder `folder`."""
         digest = hashlib.sha256()
         for name in TOKENIZER_FILES:
@@ -72,18 +72,20 @@ class Recipe:
         return ShardDir(folder).token_counts(hashlib.sha256(text.encode()).hexdigest()[:32])
 
 
-def token_counts(sources: SourceSet, recipe: Recipe, make_encoder: Callable[[], Encoder]) -> Counts:
+def token_counts(sources: SourceSet, settings: LengthSettings, make_encoder: Callable[[], Encoder]) -> Counts:
     """Counts of every position; a source that was not counted yet is, with the encoder that `make_encoder` loads.
 
     Raises `DataError` that names the first sample that cannot be trained on.
     """
-    counts = [_of_source(sources, number, recipe, make_encoder) for number in range(len(sources.sets))]
+    counts = [_of_source(sources, number, settings, make_encoder) for number in range(len(sources.sets))]
     return np.concatenate(counts) if counts else np.empty(0, COUNTS)
 
 
-def _of_source(sources: SourceSet, number: int, recipe: Recipe, make_encoder: Callable[[], Encoder]) -> Counts:
+def _of_source(
+    sources: SourceSet, number: int, settings: LengthSettings, make_encoder: Callable[[], Encoder]
+) -> Counts:
     shards = sources.sets[number]
-    file = recipe.file(shards.folder, shards.fingerprint)
+    file = settings.file(shards.folder, shards.fingerprint)
     counts = _read(file, len(shards))
     if counts is not None:
         return counts

@@ -17,12 +17,14 @@ from typing import Any
 from configs.run_dir import RunDir
 from configs.training import LoggingConfig
 from train.loggers.types import Record, make_event
-from train.spikes.alerts import ALARMS, EVERY_STEP, NEWS
+from train.spikes.alerts import ALARMS, EPISODE_UPDATES, EVERY_STEP
 
 START_TIMEOUT = 30.0  # seconds for the server to open the run; less than CLOSE_TIMEOUT, for runs that end before
 FINISH_TIMEOUT = 20.0  # seconds for the last uploads
 CLOSE_TIMEOUT = 45.0  # seconds for them and for records that still wait; the checkpoint is saved before
-ALERTS = frozenset((*ALARMS, *NEWS, "skipped", "rolled_back", "stopped_by_monitor", "checkpoint_failed", "straggler"))
+ALERTS = frozenset(
+    (*ALARMS, *EPISODE_UPDATES, "skipped", "rolled_back", "stopped_by_monitor", "checkpoint_failed", "straggler")
+)
 
 
 @dataclass(frozen=True)

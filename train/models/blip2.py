@@ -17,7 +17,7 @@ from configs.errors import ConfigError
 from train.chat.templates import PromptStyle
 from train.models.images import ImageBatch, ImageInput, ImageProcessor, Size, stacked
 from train.models.pixels import PixelProcessor, squashed_pixels
-from train.models.types import Family, own_mode_only
+from train.models.types import Family, require_own_mode
 
 PIXELS = "pixels"
 
@@ -94,7 +94,7 @@ class Blip2Family(Family):
 
         For another `size` the tower's position embeddings are interpolated; the Q-Former makes as many tokens of it.
         """
-        own_mode_only(self.name, mode)
+        require_own_mode(self.name, mode)
         patch = int(self.config.vision_config.patch_size)
         if size is not None and size % patch:
             raise ConfigError(f"image_size is {size}; {self.name} cuts images into patches of {patch} pixels a side")

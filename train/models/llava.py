@@ -14,7 +14,7 @@ from torch import nn
 from train.chat.templates import PromptStyle
 from train.models.images import ImageBatch, ImageInput, Size, stacked
 from train.models.pixels import PixelProcessor, folder_pixels
-from train.models.types import TrainableFamily, own_size_only
+from train.models.types import TrainableFamily, require_own_size
 
 PIXELS = "pixels"
 CLIP_TOWER = "clip_vision_model"
@@ -90,7 +90,7 @@ class LlavaFamily(TrainableFamily):
 
     def image_processor(self, mode: str = "export", size: int | None = None, *, fast: bool = False) -> SquareImages:
         """Padded or cropped to the tower's square; `export` is what the folder says. No other size."""
-        own_size_only(self.name, self._side, size)
+        require_own_size(self.name, self._side, size)
         return SquareImages(folder_pixels(self.folder, self._side, mode, "fast" if fast else "exact"))
 
     def batch_images(self, images: Sequence[ImageInput]) -> ImageBatch:

@@ -17,7 +17,7 @@ from train.chat.templates import PromptStyle
 from train.models.images import ImageBatch, ImageInput, Size, joined, stacked
 from train.models.llava import other_tower
 from train.models.tiles import TileProcessor, tile_processor, tile_tokens
-from train.models.types import Family, own_mode_only, own_size_only
+from train.models.types import Family, require_own_mode, require_own_size
 
 PIXELS, SIZE = "pixels", "size"
 
@@ -80,8 +80,8 @@ class LlavaNextFamily(Family):
 
     def image_processor(self, mode: str = "export", size: int | None = None, *, fast: bool = False) -> TiledImages:  # noqa: ARG002
         """Tiles; `export` is the only mode, the tower's the only size."""
-        own_mode_only(self.name, mode)
-        own_size_only(self.name, self._side, size)
+        require_own_mode(self.name, mode)
+        require_own_size(self.name, self._side, size)
         return TiledImages(tile_processor(self.folder, self._side, self.config.image_grid_pinpoints))
 
     def batch_images(self, images: Sequence[ImageInput]) -> ImageBatch:

@@ -208,7 +208,7 @@ class TrainableFamily(Family):
         return str(decoder.config._attn_implementation)
 
 
-def own_size_only(family: str, own: int, size: int | None) -> None:
+def require_own_size(family: str, own: int, size: int | None) -> None:
     """Raise `ConfigError` if `size` is not the side length `own` that the vision tower takes."""
     if size not in (None, own):
         raise ConfigError(
@@ -217,7 +217,7 @@ def own_size_only(family: str, own: int, size: int | None) -> None:
         )
 
 
-def own_mode_only(family: str, mode: str) -> None:
+def require_own_mode(family: str, mode: str) -> None:
     """Raise `ConfigError` for an `image_mode` of LLaVA-1.5's."""
     if mode != "export":
         raise ConfigError(f"image_mode {mode} is LLaVA-1.5's; {family} has a way of its own: set image_mode to export")

@@ -110,7 +110,7 @@ class Engine:
         gate = self.adamw.gate
         if self._plain:
             return self._norm
-        return float(self.engine.get_global_grad_norm()) if gate.asked else math.inf
+        return float(self.engine.get_global_grad_norm()) if gate.norm_requested else math.inf
 
     def _update_rms(self) -> float | None:
         if not self.adamw.measure:

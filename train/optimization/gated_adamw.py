@@ -26,7 +26,7 @@ class Gate:
     _passes: bool | None = None
 
     @property
-    def asked(self) -> bool:
+    def norm_requested(self) -> bool:
         """False if DeepSpeed gave the step up before it came here."""
         return self._passes is not None
 

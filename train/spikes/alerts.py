@@ -4,13 +4,13 @@ from dataclasses import dataclass
 
 FAULTS = ("non_finite", "not_positive", "frozen")
 EVERY_STEP = (*FAULTS, "outlier")  # about single values; the others are about a level
-ALARMS = (*EVERY_STEP, "shift", "never_recovering", "slow_divergence")
-NEWS = ("recovering", "recovered", "accepted")
+ALARMS = (*EVERY_STEP, "shift", "not_recovering", "slow_divergence")
+EPISODE_UPDATES = ("recovering", "recovered", "accepted")
 
 
 @dataclass(frozen=True)
 class Alert:
-    """One alert. `kind` is one of `ALARMS` or `NEWS`, `signal` such as `loss/imagenet`.
+    """One alert. `kind` is one of `ALARMS` or `EPISODE_UPDATES`, `signal` such as `loss/imagenet`.
 
     `score` is in robust deviations. `since` is the step at which the episode began; `episode` names a whole episode:
     `recovered` at step 640 since 601 by episode `spike` means that steps 601 to 639 were out and 640 was not.
@@ -26,7 +26,7 @@ class Alert:
 
     @property
     def steps(self) -> range:
-        """The steps flagged_steps, whose samples are worth a look."""
+        """The flagged steps, whose samples should be inspected."""
         first = self.step if self.since is None else self.since
         return range(first, max(self.step + (self.kind != "recovered"), first + 1))
 

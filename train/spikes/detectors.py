@@ -55,7 +55,7 @@ class Spread:
     def __len__(self) -> int:
         return len(self.values)
 
-    def admit(self, value: float) -> None:
+    def add(self, value: float) -> None:
         """Take in a value; the oldest makes room."""
         if len(self.values) == self.values.maxlen:
             del self._sorted[bisect_left(self._sorted, self.values[0])]
@@ -87,7 +87,7 @@ class Baseline:
         self._jumps = Spread(max(1, size - RECENT))
         self._recent: float | None = None
         for value in values:
-            self.admit(value)
+            self.add(value)
 
     def __len__(self) -> int:
         return len(self._levels)
@@ -97,11 +97,11 @@ class Baseline:
         """The logs, oldest first."""
         return self._levels.values
 
-    def admit(self, log: float) -> None:
+    def add(self, log: float) -> None:
         """Take in a healthy value; the oldest makes room."""
         if len(self) >= RECENT:
-            self._jumps.admit(log - self.recent())
-        self._levels.admit(log)
+            self._jumps.add(log - self.recent())
+        self._levels.add(log)
         self._recent = None
 
     def recent(self) -> float:
@@ -161,7 +161,7 @@ class Shift:
     recent: deque[float] = field(default_factory=lambda: deque(maxlen=MEANS[-1][0]))
     steps: deque[int] = field(default_factory=lambda: deque(maxlen=JUMP_OF))  # of the last 5
 
-    def judge(self, step: int, z: float) -> bool:
+    def check(self, step: int, z: float) -> bool:
         """True if the last 5, 8 or 32 z say so."""
         self.recent.append(min(max(z, -MEAN_CUT), MEAN_CUT + JUMP_Z))
         self.steps.append(step)
@@ -187,7 +187,7 @@ class Trend:
     best: float = math.inf
     rising: bool = False
 
-    def judge(self, log: float, baseline: Baseline) -> bool | None:
+    def check(self, log: float, baseline: Baseline) -> bool | None:
         """Take in a value; at the end of each block of 32 say whether the level has risen, otherwise None.
 
         Values are cut to 3 deviations around the baseline's median, so that single outliers do not carry a mean.

@@ -4,7 +4,7 @@
     spike             back within 32
     recovering        still out, but a quarter of the way down (in logs) from where it was within the last 128 values;
                       becomes `recovered`
-    never_recovering  still out and not falling; said again every `reseed_after` (32) steps until it ends
+    not_recovering    still out and not falling; repeated every `rebaseline_after` (32) steps until it ends
     slow_divergence   a trend, without any value that stands out
     non_finite, not_positive, frozen                                              at once
 
@@ -21,10 +21,10 @@ from typing import Any
 from train.spikes.alerts import FAULTS
 from train.spikes.detectors import Baseline
 
-SETTLED, SETTLED_Z = (8, 32), (1.5, 1.0)  # values and deviations: after a short, after a long episode
+RECOVERED_COUNT, RECOVERED_Z = (8, 32), (1.5, 1.0)  # values and deviations: after a short, after a long episode
 ISOLATED, SHORT = 2, 8
-FALLEN = 0.75
-LEVELS = ("shift", "recovering", "never_recovering")  # kinds of episodes that count as long whatever their length
+RECOVERING_RATIO = 0.75
+LEVELS = ("shift", "recovering", "not_recovering")  # kinds of episodes that count as long whatever their length
 
 
 @dataclass
@@ -63,32 +63,34 @@ class Episode:
         return self.out > SHORT or self.kind in LEVELS
 
     @property
-    def settled(self) -> list[tuple[int, float]]:
+    def last_values(self) -> list[tuple[int, float]]:
         """The last values, as many as it takes to be back."""
-        return self.tail[-SETTLED[self.long] :]
+        return self.tail[-RECOVERED_COUNT[self.long] :]
 
     def is_back(self, healthy: Baseline, judged: bool) -> bool:
         """True if enough values in a row lie at the healthy level; `judged`: there is one."""
-        needed, last = SETTLED[self.long], [log for _, log in self.settled]
+        needed, last = RECOVERED_COUNT[self.long], [log for _, log in self.last_values]
         if len(last) < needed or self.values - self.out < (0 if self.kind == "shift" else needed):
             return False
-        return not judged or healthy.height(statistics.median(last)) < SETTLED_Z[self.long]
+        return not judged or healthy.height(statistics.median(last)) < RECOVERED_Z[self.long]
 
     def is_still_out(self, healthy: Baseline) -> bool:
         """False while it may be on its way to being back: a short spike is not to be called a lasting one."""
         last = [log for _, log in self.tail]
-        settling = healthy.height(statistics.median(last[-SETTLED[0] :])) < SETTLED_Z[0] if last else True
-        return len(last) == self.kept and not settling
+        near_baseline = (
+            healthy.height(statistics.median(last[-RECOVERED_COUNT[0] :])) < RECOVERED_Z[0] if last else True
+        )
+        return len(last) == self.kept and not near_baseline
 
     def final_kind(self) -> str:
         """What it was, now that it has ended."""
-        length = self.values - len(self.settled)
+        length = self.values - len(self.last_values)
         return self.kind or ("isolated" if length <= ISOLATED else "spike")
 
     def name(self, healthy: Baseline) -> str:
         """`recovering` if the last 32 values have come down a quarter of the way from the highest 32 lately."""
         height = statistics.fmean(log for _, log in self.tail) - healthy.level()
-        kind = "recovering" if height < FALLEN * max([*self.heights, height]) else "never_recovering"
+        kind = "recovering" if height < RECOVERING_RATIO * max([*self.heights, height]) else "not_recovering"
         self.heights = [*self.heights[-3:], height]
         if self.kind not in FAULTS:
             self.kind = kind

@@ -54,10 +54,10 @@ class SpikeMonitor:
             values[_of_sources(GRAD_NORM, losses)] = grad_norm
         if update_rms:
             values[_of_sources(UPDATE, losses)] = update_rms
-        loud = self._both_stand_out(values)
+        joint_outlier = self._both_stand_out(values)
         alerts: list[Alert] = []
         for signal, value in values.items():
-            alerts += self._detector(signal).observe(step, value, self._threshold(signal, loud))
+            alerts += self._detector(signal).observe(step, value, self._threshold(signal, joint_outlier))
         return alerts
 
     def loss_stands_out(self, losses: Mapping[str, float]) -> bool:
@@ -67,12 +67,12 @@ class SpikeMonitor:
     def norm_limit(self, losses: Mapping[str, float]) -> float:
         """The gradient norm of a batch of these sources that is an outlier by itself; infinite while none is known."""
         detector = self.detectors.get(_of_sources(GRAD_NORM, losses))
-        if not self.config.enabled or detector is None or not detector.judges:
+        if not self.config.enabled or detector is None or not detector.has_baseline:
             return math.inf
-        return math.exp(detector.window.log_at(self._threshold(GRAD_NORM, loud=False)))
+        return math.exp(detector.window.log_at(self._threshold(GRAD_NORM, joint_outlier=False)))
 
     def unresolved(self) -> dict[str, str]:
-        """Signal to what is wrong with it now: `never_recovering`, `slow_divergence`, `non_finite` and so on."""
+        """Signal to what is wrong with it now: `not_recovering`, `slow_divergence`, `non_finite` and so on."""
         return {signal: kind for signal, detector in self.detectors.items() if (kind := detector.unresolved)}
 
     def state_dict(self) -> dict[str, Any]:
@@ -90,11 +90,11 @@ class SpikeMonitor:
             self.detectors[signal] = Detector(signal, self.config, watches_level=signal.startswith("loss/"))
         return self.detectors[signal]
 
-    def _threshold(self, signal: str, loud: bool) -> float:
-        """Deviations that make an outlier; `loud`: loss and norm both stand out."""
+    def _threshold(self, signal: str, joint_outlier: bool) -> float:
+        """Deviations that make an outlier; `joint_outlier`: loss and norm both stand out."""
         if signal.startswith("loss/"):
-            return self.config.threshold * (JOINT if loud else 1.0)
-        return self.config.threshold * (JOINT if loud and signal.startswith(GRAD_NORM) else NORM)
+            return self.config.threshold * (JOINT if joint_outlier else 1.0)
+        return self.config.threshold * (JOINT if joint_outlier and signal.startswith(GRAD_NORM) else NORM)
 
     def _both_stand_out(self, values: Mapping[str, float]) -> bool:
         joint = self.config.threshold * JOINT
@@ -103,7 +103,7 @@ class SpikeMonitor:
 
     def _z(self, signal: str, value: float) -> float:
         detector = self.detectors.get(signal)
-        if detector is None or not detector.judges or not math.isfinite(value) or value <= 0:
+        if detector is None or not detector.has_baseline or not math.isfinite(value) or value <= 0:
             return 0.0
         return detector.window.z(math.log(value))
 

@@ -6,11 +6,11 @@
     stop          -                     stop
     rollback      -                     rollback, skip the data since   stop after `max_rollbacks`
     rollback_lr   -                     the same, rates x `lr_backoff`  stop after `max_rollbacks`
-    ladder        skipped               rollback, then rollback_lr      stop after `max_rollbacks`
+    escalate      skipped               rollback, then rollback_lr      stop after `max_rollbacks`
 
 A step whose loss or gradient is not finite is skipped in all of them. Outliers are skipped `max_skips` times within
 `window` steps; after that one is skipped only next to another, so that a sample that always stands out is learnt one
-day. Lasting trouble is a source's loss that is never recovering, slowly diverging, frozen or not positive, or more than
+day. Lasting trouble is a source's loss that is not recovering, slowly diverging, frozen or not positive, or more than
 `max_skips` skips in a row: skipping a step cannot repair weights that are already damaged, and skipping for ever stops
 all learning.
 
@@ -28,7 +28,7 @@ from train.spikes.alerts import Alert
 from train.spikes.monitor import SpikeMonitor
 
 EXIT_CODE = 3  # of a run that the monitor stopped
-LASTING = ("never_recovering", "slow_divergence", "frozen", "not_positive")
+LASTING = ("not_recovering", "slow_divergence", "frozen", "not_positive")
 CLOSED = -1.0
 
 
@@ -66,13 +66,13 @@ class SpikePolicy:
     @property
     def rolls_back(self) -> bool:
         """True if a rollback may be decided, for which there must be a checkpoint."""
-        return self.config.action in ("rollback", "rollback_lr", "ladder")
+        return self.config.action in ("rollback", "rollback_lr", "escalate")
 
     def norm_limit(self, monitor: SpikeMonitor, losses: Mapping[str, float]) -> float:
         """The largest gradient norm whose step is applied; `CLOSED` if none is. A norm of NaN never passes."""
         if not all(math.isfinite(loss) for loss in losses.values()):
             return CLOSED
-        if self.config.action not in ("skip", "ladder") or self._skip_limit_reached:
+        if self.config.action not in ("skip", "escalate") or self._skip_limit_reached:
             return math.inf
         return CLOSED if monitor.loss_stands_out(losses) else monitor.norm_limit(losses)
 
@@ -110,7 +110,7 @@ class SpikePolicy:
             return Decision("stop", reason, since)
         if self.state.rollbacks >= self.config.max_rollbacks:
             return Decision("stop", f"{reason}; monitor.max_rollbacks {self.config.max_rollbacks} were used", since)
-        lower = self.config.action == "rollback_lr" or (self.config.action == "ladder" and self.state.rollbacks > 0)
+        lower = self.config.action == "rollback_lr" or (self.config.action == "escalate" and self.state.rollbacks > 0)
         return Decision("rollback", reason, since, lower)
 
     def rolled_back(self, step: int, decision: Decision, missed: int) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from configs.training import MonitorConfig
 from train.spikes.alerts import Alert
 from train.spikes.detectors import Baseline, Shift, Trend
-from train.spikes.episodes import SETTLED, Episode
+from train.spikes.episodes import RECOVERED_COUNT, Episode
 
 FROZEN_AFTER = 8
 TREND_SAID_EVERY = 8  # blocks of 32 steps
@@ -35,7 +35,7 @@ class Detector:
         self.shift = Shift()
 
     @property
-    def judges(self) -> bool:
+    def has_baseline(self) -> bool:
         """False during the first `warmup` values."""
         return len(self.window) >= self.config.warmup
 
@@ -54,25 +54,25 @@ class Detector:
         if fault:
             return self._take_fault(step, value, fault)
         log = math.log(value)
-        if not self.judges and not self.episode:
-            self.window.admit(log)
+        if not self.has_baseline and not self.episode:
+            self.window.add(log)
             return []
-        z = self.window.z(log) if self.judges else 0.0
+        z = self.window.z(log) if self.has_baseline else 0.0
         if self.episode:
             return self._continue(self.episode, step, value, z > threshold)
-        shifted = self.watches_level and self.shift.judge(step, self.window.level_z(log) if self.judges else 0.0)
+        shifted = self.watches_level and self.shift.check(step, self.window.level_z(log) if self.has_baseline else 0.0)
         if z > threshold or shifted:
             kind = "outlier" if z > threshold else "shift"
             since = step if kind == "outlier" else self.shift.began()
             self.episode = Episode(since, None if kind == "outlier" else "shift", list(self.window.values), self._kept)
             self.episode.add(step, log, True)
             return [Alert(step, self.signal, kind, value, z, since)]
-        self.window.admit(log)
+        self.window.add(log)
         return self._judge_trend(step, value) if self.watches_level else []
 
     @property
     def _kept(self) -> int:
-        return max(self.config.reseed_after, SETTLED[1])
+        return max(self.config.rebaseline_after, RECOVERED_COUNT[1])
 
     def _fault(self, value: float) -> str | None:
         if not math.isfinite(value):
@@ -87,7 +87,7 @@ class Detector:
             self.episode = Episode(step, fault, list(self.window.values), self._kept)
         self.episode.fault(fault)
         lasted = self.episode.values
-        if lasted > FROZEN_AFTER and lasted % self.config.reseed_after:
+        if lasted > FROZEN_AFTER and lasted % self.config.rebaseline_after:
             return []
         return [Alert(step, self.signal, fault, value, since=self.episode.since)]
 
@@ -104,7 +104,7 @@ class Detector:
             self.episode, self.healthy = None, self.window
             self.trend, self.rising_since, self.shift = Trend(), None, Shift()
             return [*alerts, Alert(step, self.signal, "accepted", value, z, episode.since, episode.kind)]
-        if episode.values % self.config.reseed_after == 0 and episode.is_still_out(self.healthy):
+        if episode.values % self.config.rebaseline_after == 0 and episode.is_still_out(self.healthy):
             alerts.append(Alert(step, self.signal, episode.name(self.healthy), value, z, episode.since))
             self.window = Baseline(self.config.window, (log for _, log in episode.tail))
         return alerts
@@ -112,14 +112,14 @@ class Detector:
     def _close(self, episode: Episode, value: float, z: float) -> Alert:
         """Admit the values since it ended, and say at which step that was."""
         self.window = self.healthy
-        for _, log in episode.settled:
-            self.window.admit(log)
+        for _, log in episode.last_values:
+            self.window.add(log)
         self.episode, self.shift = None, Shift()
-        ended, kind = episode.settled[0][0], episode.final_kind()
+        ended, kind = episode.last_values[0][0], episode.final_kind()
         return Alert(ended, self.signal, "recovered", value, z, episode.since, kind)
 
     def _judge_trend(self, step: int, value: float) -> list[Alert]:
-        rising = self.trend.judge(math.log(value), self.window)
+        rising = self.trend.check(math.log(value), self.window)
         if rising is None or (not rising and self.rising_since is None):
             return []
         if not rising:

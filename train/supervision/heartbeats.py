@@ -55,7 +55,7 @@ class Peer:
 
         Without the distinction a rank in the next container would count as dead from the first second on.
         """
-        hidden = host == socket.gethostname() and not process.lives
+        hidden = host == socket.gethostname() and not process.is_alive
         return cls(rank, f"{host}, another container" if hidden else host, process)
 
     def __str__(self) -> str:
@@ -64,7 +64,7 @@ class Peer:
     @property
     def gone(self) -> bool:
         """Whether it has ended, which can be seen on this host only."""
-        return self.host == socket.gethostname() and not self.process.lives
+        return self.host == socket.gethostname() and not self.process.is_alive
 
 
 def stuck_ranks(heartbeats: Sequence[Heartbeat]) -> list[Heartbeat]:
@@ -118,7 +118,7 @@ class HeartbeatStore:
         self.peers = [
             Peer.seen_from_here(rank, host, Process(pid, start)) for rank, (host, pid, start) in enumerate(roster)
         ]
-        first = [0.0, progress.place.step, "start", False]  # until a rank writes
+        first = [0.0, progress.position.step, "start", False]  # until a rank writes
         self._latest = {peer.rank: (first, time.monotonic()) for peer in self.peers}
         threading.Thread(target=self._run, args=(store, progress), name="heartbeats", daemon=True).start()
 
@@ -141,9 +141,9 @@ class HeartbeatStore:
         store.set_timeout(ANSWER)
         asked = False
         while not self._ended.wait(PERIOD):
-            place = progress.place
+            position = progress.position
             with contextlib.suppress(RuntimeError):  # no answer: `answered` says since when
-                text = json.dumps([time.time(), place.step, place.stage, in_collective()])
+                text = json.dumps([time.time(), position.step, position.stage, in_collective()])
                 store.set(f"heartbeat/{self.rank}", text)
                 if signals.stop_requested() and not asked:
                     store.set("stop", f"rank {self.rank} was asked to stop: {signals.reason()}")

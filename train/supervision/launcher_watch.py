@@ -39,7 +39,7 @@ class Process:
         return None if state in "ZX" else cls(pid, int(rest[17]), int(parent))
 
     @property
-    def lives(self) -> bool:
+    def is_alive(self) -> bool:
         """Whether it is still there."""
         now = Process.of(self.pid)
         return now is not None and now.start == self.start
@@ -103,8 +103,8 @@ def start(request: Callable[[str], None]) -> None:
 
 
 def _watch(watched: Sequence[tuple[Process, Sequence[str]]], request: Callable[[str], None]) -> None:
-    while all(process.lives for process, _ in watched):
+    while all(process.is_alive for process, _ in watched):
         time.sleep(PERIOD)
-    process, words = next((process, words) for process, words in watched if not process.lives)
+    process, words = next((process, words) for process, words in watched if not process.is_alive)
     name = " ".join(Path(word).name for word in words[:LEADING_WORDS])
     request(f"the launcher {name} (process {process.pid}) is gone")

@@ -24,7 +24,7 @@ STAGES = (
 wait for each other."""
 
 
-class Place(NamedTuple):
+class Position(NamedTuple):
     """Step and stage of a rank at one moment; one tuple, so that other threads read it atomically."""
 
     step: int  # optimizer steps done
@@ -36,17 +36,17 @@ class Place(NamedTuple):
 class Progress:
     """Written by the training loop, read by the watching thread."""
 
-    place: Place = field(default_factory=lambda: Place(0, "start", time.monotonic()))
+    position: Position = field(default_factory=lambda: Position(0, "start", time.monotonic()))
     stalled: float = 0.0
     """Seconds in which this process did not run at all (stopped, swapped out) since the step began."""
 
     def enter(self, stage: str, step: int | None = None) -> None:
         """Enter `stage`, or record progress within it; `step` if it changes."""
-        self.place = Place(self.place.step if step is None else step, stage, time.monotonic())
+        self.position = Position(self.position.step if step is None else step, stage, time.monotonic())
 
     def age(self) -> float:
         """Seconds since the last sign of progress."""
-        return time.monotonic() - self.place.since
+        return time.monotonic() - self.position.since
 
 
 class ForwardClock:
@@ -66,7 +66,7 @@ class ForwardClock:
         module.register_forward_hook(self._after)
 
     def _before(self, module: nn.Module, inputs: object) -> None:  # noqa: ARG002 - the signature is torch's
-        self._progress.enter(self._progress.place.stage)
+        self._progress.enter(self._progress.position.stage)
         self._began = self._mark()
 
     def _after(self, module: nn.Module, inputs: object, output: object) -> None:  # noqa: ARG002

@@ -84,8 +84,8 @@ class Watchdog:
         return max(GRACE, self.timeout) if self.is_saving() else GRACE
 
     def _place(self) -> str:
-        place = self.progress.place
-        return f"rank {self.heartbeats.rank}, after step {place.step}, stage {place.stage}"
+        position = self.progress.position
+        return f"rank {self.heartbeats.rank}, after step {position.step}, stage {position.stage}"
 
     def _hang(self) -> str:
         return f"{self._place()}: no progress for {self.progress.age():.0f} s (train.step_timeout {self.timeout:g})"
@@ -134,16 +134,16 @@ class Watchdog:
         for heartbeat in stuck:
             peer = self.heartbeats.peers[heartbeat.rank]
             here = peer.host == self.heartbeats.peers[self.heartbeats.rank].host
-            if here and heartbeat.rank != self.heartbeats.rank and peer.process.lives:
+            if here and heartbeat.rank != self.heartbeats.rank and peer.process.is_alive:
                 with contextlib.suppress(ProcessLookupError):  # another rank was quicker
                     os.kill(peer.process.pid, signal.SIGKILL)  # stopped, it would outlive the launcher's SIGTERM
 
     def _this_rank(self) -> list[Heartbeat]:
         """This rank alone, unless it waits for others."""
-        place = self.progress.place
-        if self.heartbeats.size > 1 and (in_collective() or place.stage in ("agreement", "exchange")):
+        position = self.progress.position
+        if self.heartbeats.size > 1 and (in_collective() or position.stage in ("agreement", "exchange")):
             return []
-        return [Heartbeat(self.heartbeats.rank, place.step, place.stage, False, 0.0)]
+        return [Heartbeat(self.heartbeats.rank, position.step, position.stage, False, 0.0)]
 
 
 def _first_words(error: Exception, most: int = 200) -> str:

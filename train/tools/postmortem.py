@@ -27,12 +27,12 @@ from train.data.order import PADDING
 from train.data.sources import SourceSet
 from train.loggers.jsonl import read_records
 from train.plan import plan_order
-from train.spikes.alerts import ALARMS, NEWS
+from train.spikes.alerts import ALARMS, EPISODE_UPDATES
 
 Record = dict[str, Any]
 StepMessages = dict[int, str]  # data step to the message of its alarm
 StepSamples = dict[int, list[Sample]]
-MARKED = (*ALARMS, *NEWS, "skipped", "rolled_back", "stopped_by_monitor")
+MARKED = (*ALARMS, *EPISODE_UPDATES, "skipped", "rolled_back", "stopped_by_monitor")
 ALARM, ALARM_COLOUR = "alarm", "#c62828"
 COLOUR_OF = {"recovered": "#3a8f5c", "accepted": "#8894a0", "recovering": "#d1642a", "rolled_back": "#8a4fa3"}
 MAX_EPISODES = 8

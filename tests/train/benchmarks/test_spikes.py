@@ -69,9 +69,9 @@ def cell(loss, **more):
 @pytest.mark.parametrize(("saved", "reached"), [(0.12, True), (0.2, False), (None, False)])
 def test_a_live_run_counts_only_where_doing_nothing_ruins_it(saved, reached):
     results = {
-        "none": {"nothing": cell(0.1), "ladder": cell(0.1)},
-        "harmless": {"nothing": cell(0.3), "ladder": cell(9.0)},
-        "fatal": {"nothing": cell(None), "ladder": cell(saved, rollbacks=1)},
+        "none": {"nothing": cell(0.1), "escalate": cell(0.1)},
+        "harmless": {"nothing": cell(0.3), "escalate": cell(9.0)},
+        "fatal": {"nothing": cell(None), "escalate": cell(saved, rollbacks=1)},
     }
     table, _, passed = judge(results)
     assert passed is reached

@@ -70,7 +70,7 @@ def test_a_checkpoint_with_a_lost_file_is_passed_over(run, lost):
     assert len(problems) == 1
 
 
-def test_if_none_is_whole_it_is_an_error_and_never_a_start_from_zero(run):
+def test_if_no_checkpoint_is_complete_it_is_an_error_and_never_a_start_from_zero(run):
     write(run, 1)
     (run.checkpoint(1) / "state.json").write_text("{}")
     with pytest.raises(RunError, match=r"no checkpoint in .* is whole"):

@@ -11,7 +11,7 @@ from train.chat.conversation import IGNORE_INDEX
 from train.data.collate import NoTargetTokensError, collate
 from train.data.order import PADDING
 from train.data.sources import SourceSet
-from train.loss import local_units, weigh
+from train.loss import local_units, set_loss_weights
 from train.plan import make_plan
 
 
@@ -47,7 +47,7 @@ def test_a_batch_is_padded_on_the_right_and_its_pixels_are_uint8(plan):
 
 def test_padding_weighs_nothing(plan):
     batch = collate([plan.training_batches().examples[PADDING]], plan.family)
-    weigh(batch, "token", 5, 2.0)
+    set_loss_weights(batch, "token", 5, 2.0)
     assert local_units([batch], "token") == 0
     assert batch.weights.eq(0).all()
 
@@ -94,5 +94,5 @@ def test_the_weights_of_a_whole_batch_sum_to_the_scale(plan, reduction):
     batches = [collate([examples[i] for i in range(start, start + 3)], plan.family) for start in (0, 90, 120)]
     units = local_units(batches, reduction)
     for batch in batches:
-        weigh(batch, reduction, units, 6.0)
+        set_loss_weights(batch, reduction, units, 6.0)
     assert float(sum(batch.weights.double().sum() for batch in batches)) == pytest.approx(6.0, rel=1e-6)

@@ -9,7 +9,7 @@ import pytest
 from configs.errors import DataError
 from data_prep.shards import ShardSet
 from train.data import lengths
-from train.data.lengths import Recipe, token_counts
+from train.data.lengths import LengthSettings, token_counts
 from train.data.sources import SourceSet
 from train.plan import make_plan
 
@@ -21,8 +21,8 @@ def plan(training_setup, tmp_path):
     return make_plan(training_setup.config("lengths", f"data.shards={tmp_path / 'shards'}"), 2, "cpu")
 
 
-def recipe_of(plan) -> Recipe:
-    return Recipe.of(plan.folder, plan.config.chat, plan.family.image_token_key)
+def settings_of(plan) -> LengthSettings:
+    return LengthSettings.of(plan.folder, plan.config.chat, plan.family.image_token_key)
 
 
 def refuse():
@@ -32,7 +32,7 @@ def refuse():
 @pytest.mark.parametrize("chunk", [7, 500])
 def test_counts_are_the_lengths_of_the_examples_that_training_reads(plan, chunk, monkeypatch):
     monkeypatch.setattr(lengths, "CHUNK", chunk)  # 7: several processes
-    counts = token_counts(plan.sources, recipe_of(plan), lambda: plan.encoder)
+    counts = token_counts(plan.sources, settings_of(plan), lambda: plan.encoder)
     examples = [plan.training_batches().examples[position] for position in range(len(plan.sources))]
     assert counts["tokens"].tolist() == [len(example.input_ids) for example in examples]
     assert counts["supervised"].tolist() == [sum(example.supervised) for example in examples]
@@ -40,29 +40,29 @@ def test_counts_are_the_lengths_of_the_examples_that_training_reads(plan, chunk,
 
 
 def test_they_are_counted_once_and_read_without_a_tokenizer_from_then_on(plan):
-    first = token_counts(plan.sources, recipe_of(plan), lambda: plan.encoder)
-    assert np.array_equal(token_counts(plan.sources, recipe_of(plan), refuse), first)
+    first = token_counts(plan.sources, settings_of(plan), lambda: plan.encoder)
+    assert np.array_equal(token_counts(plan.sources, settings_of(plan), refuse), first)
 
 
 def test_another_tokenizer_or_chat_setting_or_data_is_counted_anew(plan):
-    recipe = recipe_of(plan)
-    file = recipe.file(plan.sources.sets[0].folder, "data")
-    others = [replace(recipe, tokenizer="x"), replace(recipe, max_length=9), replace(recipe, image_tokens=2)]
-    names = {file, recipe.file(file.parent, "other data"), *(other.file(file.parent, "data") for other in others)}
+    settings = settings_of(plan)
+    file = settings.file(plan.sources.sets[0].folder, "data")
+    others = [replace(settings, tokenizer="x"), replace(settings, max_length=9), replace(settings, image_tokens=2)]
+    names = {file, settings.file(file.parent, "other data"), *(other.file(file.parent, "data") for other in others)}
     assert len(names) == 5
 
 
 def test_a_damaged_file_is_counted_anew(plan):
-    first = token_counts(plan.sources, recipe_of(plan), lambda: plan.encoder)
+    first = token_counts(plan.sources, settings_of(plan), lambda: plan.encoder)
     for shards in plan.sources.sets:
-        file = recipe_of(plan).file(shards.folder, shards.fingerprint)
+        file = settings_of(plan).file(shards.folder, shards.fingerprint)
         file.write_bytes(file.read_bytes()[:100])
-    assert np.array_equal(token_counts(plan.sources, recipe_of(plan), lambda: plan.encoder), first)
+    assert np.array_equal(token_counts(plan.sources, settings_of(plan), lambda: plan.encoder), first)
 
 
 def test_no_image_is_read(plan, monkeypatch):
     monkeypatch.setattr(ShardSet, "sample", refuse)
-    token_counts(plan.sources, recipe_of(plan), lambda: plan.encoder)
+    token_counts(plan.sources, settings_of(plan), lambda: plan.encoder)
 
 
 @pytest.mark.parametrize("chunk", [7, 500])
@@ -70,7 +70,7 @@ def test_a_sample_that_cannot_be_trained_on_is_named_before_training(plan, chunk
     monkeypatch.setattr(lengths, "CHUNK", chunk)
     short = replace(plan.encoder, chat=replace(plan.encoder.chat, max_length=plan.family.image_tokens() + 2))
     with pytest.raises(DataError, match="sample pictures/"):
-        token_counts(plan.sources, recipe_of(plan), lambda: short)
+        token_counts(plan.sources, settings_of(plan), lambda: short)
 
 
 def test_a_damaged_record_is_named(plan):

@@ -14,7 +14,7 @@ from train.benchmarks import order
 from train.data.collate import collate, pack
 from train.data.order import PADDING
 from train.data.packing import BatchPartitioner, packed_micro_batches, rank_micro_batches
-from train.loss import local_units, weigh
+from train.loss import local_units, set_loss_weights
 from train.models.batch import attention_arguments
 from train.models.loading import load_model
 from train.models.loss_module import LossModule
@@ -92,7 +92,7 @@ def gradients(module: LossModule, trained, batches, reduction: str) -> tuple[flo
     units = local_units(batches, reduction)
     total = torch.zeros(())
     for batch in batches:
-        weigh(batch, reduction, units, 1.0)
+        set_loss_weights(batch, reduction, units, 1.0)
         loss, _ = module(batch)
         loss.backward()
         total = total + loss.detach()

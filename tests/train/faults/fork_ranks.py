@@ -68,7 +68,7 @@ def _arm_stage(fault: dict[str, Any]) -> None:
 
     def entered(self: Progress, stage: str, step: int | None = None) -> None:
         enter(self, stage, step)
-        if stage == fault["stage"] and self.place.step == fault["step"]:
+        if stage == fault["stage"] and self.position.step == fault["step"]:
             seen["n"] += 1
             if seen["n"] == fault.get("nth", 1):
                 strike(fault)

@@ -119,7 +119,7 @@ def rollback_cell(
         alerts = observe(number, *rest)
         if number in cries:
             cries.remove(number)
-            alerts = [Alert(number, "loss/pictures", "never_recovering", 1.0, since=number - 1)]
+            alerts = [Alert(number, "loss/pictures", "not_recovering", 1.0, since=number - 1)]
         return alerts
 
     def watched(number: int, data: Any, *rest: Any) -> Any:

@@ -172,7 +172,7 @@ def test_what_belongs_to_something_else_is_refused_with_the_difference(training_
 
 
 def test_another_threshold_is_refused_where_the_monitor_acts_and_accepted_where_it_only_logs(training_setup):
-    for action, name in (("ladder", "acting"), ("log", "logging")):
+    for action, name in (("escalate", "acting"), ("log", "logging")):
         plan = make_plan(training_setup.config(name, f"monitor.action={action}"), 1, "cpu")
         write(plan.run, 5, **open_run(plan, resume=False).identity)
         changed = make_plan(training_setup.config(name, f"monitor.action={action}", "monitor.threshold=6"), 1, "cpu")

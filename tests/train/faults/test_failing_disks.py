@@ -20,7 +20,7 @@ from configs.run_dir import RunDir
 from train.checkpoints.reading import newest_checkpoint, steps_present
 from train.loggers.jsonl import LineFile
 from train.plan import make_plan
-from train.resume import claim, open_run
+from train.resume import lock_run, open_run
 
 pytestmark = pytest.mark.slow
 
@@ -193,8 +193,8 @@ def test_a_second_process_is_kept_out_of_a_run(tmp_path):
     code = f"""
 from pathlib import Path
 from configs.run_dir import RunDir
-from train.resume import claim
-claim(RunDir(Path({str(tmp_path)!r})))
+from train.resume import lock_run
+lock_run(RunDir(Path({str(tmp_path)!r})))
 print("claimed", flush=True)
 input()
 """
@@ -202,13 +202,13 @@ input()
     holder = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, text=True, **pipes)
     assert holder.stdout.readline() == "claimed\n"
     with pytest.raises(RunError, match=f"is being trained by process {holder.pid} on"):
-        claim(run)
+        lock_run(run)
     holder.kill()
     holder.wait()
     holder.stdout.close()
     holder.stdin.close()
-    claim(run)
-    claim(run)  # the same process may take its run up again
+    lock_run(run)
+    lock_run(run)  # the same process may take its run up again
 
 
 def test_a_file_system_without_locks_does_not_keep_a_run_from_training(tmp_path, monkeypatch, capsys):
@@ -216,7 +216,7 @@ def test_a_file_system_without_locks_does_not_keep_a_run_from_training(tmp_path,
         raise OSError(errno.ENOSYS, "Function not implemented")  # what Linux says on Lustre without the option flock
 
     monkeypatch.setattr(fcntl, "lockf", without)
-    claim(RunDir(tmp_path))
+    lock_run(RunDir(tmp_path))
     assert "without locks" in capsys.readouterr().err
 
 

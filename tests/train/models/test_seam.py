@@ -13,8 +13,8 @@ from PIL import Image
 from configs.errors import ConfigError
 from data_prep.sample import Turn
 from train.data.collate import collate, pack
-from train.data.lengths import Recipe
-from train.loss import local_units, weigh
+from train.data.lengths import LengthSettings
+from train.loss import local_units, set_loss_weights
 from train.models.images import ImageBatch, ImageInput
 from train.models.llava import PIXELS, LlavaFamily
 from train.models.loading import load_model
@@ -147,7 +147,7 @@ def test_tokens_of_an_image_may_depend_on_its_size(plan, encoder):
 def test_counts_are_kept_by_what_they_depend_on(plan, encoder):
     key = encoder.family.image_token_key
     assert key != plan.family.image_token_key
-    assert Recipe.of(plan.folder, plan.config.chat, key) != Recipe.of(
+    assert LengthSettings.of(plan.folder, plan.config.chat, key) != LengthSettings.of(
         plan.folder, plan.config.chat, plan.family.image_token_key
     )
 
@@ -163,7 +163,7 @@ def test_images_of_different_length_give_the_same_losses_padded_packed_and_alone
 
 def losses(module: LossModule, batch) -> torch.Tensor:
     """(C,) of a batch, whose gradient must reach the projector."""
-    weigh(batch, "token", local_units([batch], "token"), 1.0)
+    set_loss_weights(batch, "token", local_units([batch], "token"), 1.0)
     loss, by_sample = module(batch)
     module.zero_grad()
     loss.backward()

@@ -11,7 +11,7 @@ from train.benchmarks.spikes import milliseconds_per_step
 from train.spikes.alerts import Alert
 from train.spikes.monitor import SpikeMonitor
 
-CONFIG = MonitorConfig(window=64, warmup=16, reseed_after=32)
+CONFIG = MonitorConfig(window=64, warmup=16, rebaseline_after=32)
 
 
 def noise(step: int, spread: float = 0.03) -> float:
@@ -50,7 +50,7 @@ def test_while_the_loss_falls_by_orders_of_magnitude_a_jump_back_up_is_seen_at_o
     seen = alerts(values, SpikeMonitor(MonitorConfig()))
     assert (seen[0].step, seen[0].kind) == (at, "outlier")
     assert "recovered" not in {v.kind for v in seen}
-    assert any(v.kind == "never_recovering" for v in seen)
+    assert any(v.kind == "not_recovering" for v in seen)
 
 
 def test_back_means_back_at_the_level_of_late_not_at_the_window_s_median():
@@ -60,7 +60,7 @@ def test_back_means_back_at_the_level_of_late_not_at_the_window_s_median():
     ]
     kinds = [v.kind for v in alerts(values, SpikeMonitor(MonitorConfig()))]
     assert "recovered" not in kinds
-    assert "never_recovering" in kinds
+    assert "not_recovering" in kinds
 
 
 def test_an_isolated_outlier_is_flagged_at_once_and_named_when_it_is_over():
@@ -97,19 +97,19 @@ def test_a_spike_that_falls_slowly_is_recovering_and_in_the_end_recovered():
     assert kinds[-1] == "recovered"
 
 
-def test_a_fall_that_ends_above_the_old_level_is_never_recovering_again():
+def test_a_fall_that_ends_above_the_old_level_is_not_recovering_again():
     values = [noise(step) * (1.5 + 6 * math.exp((100 - step) / 40) if step >= 100 else 1) for step in range(700)]
-    named = [v.kind for v in alerts(values) if v.kind in ("recovering", "never_recovering", "recovered")]
-    assert named[:2] == ["never_recovering", "recovering"]
-    assert named[-3:] == ["never_recovering"] * 3
+    named = [v.kind for v in alerts(values) if v.kind in ("recovering", "not_recovering", "recovered")]
+    assert named[:2] == ["not_recovering", "recovering"]
+    assert named[-3:] == ["not_recovering"] * 3
 
 
 def test_a_level_that_never_recovers_keeps_alarming_and_is_one_day_taken_for_normal():
     values = [noise(step) for step in range(60)] + [6.7 * noise(step) for step in range(60, 1200)]
     seen = alerts(values)
     assert seen[0].step == 60
-    assert [v.step for v in seen if v.kind == "never_recovering"][:3] == [91, 123, 155]
-    assert (seen[-1].kind, seen[-1].episode_kind) == ("accepted", "never_recovering")
+    assert [v.step for v in seen if v.kind == "not_recovering"][:3] == [91, 123, 155]
+    assert (seen[-1].kind, seen[-1].episode_kind) == ("accepted", "not_recovering")
     assert seen[-1].step == 60 + CONFIG.accept_after - 1
 
 

@@ -13,8 +13,8 @@ from train.spikes.alerts import Alert
 from train.spikes.monitor import SpikeMonitor
 from train.spikes.policy import CLOSED, Decision, SpikePolicy
 
-BAD = [Alert(200, "loss/a", "never_recovering", 6.7, 9.0, since=168)]
-NOISE = [Alert(200, "loss/a", "outlier", 6.7, 9.0, since=200), Alert(200, "grad_norm/a", "never_recovering", 1.0)]
+BAD = [Alert(200, "loss/a", "not_recovering", 6.7, 9.0, since=168)]
+NOISE = [Alert(200, "loss/a", "outlier", 6.7, 9.0, since=200), Alert(200, "grad_norm/a", "not_recovering", 1.0)]
 
 
 def acting(action: str, **settings: object) -> SpikePolicy:
@@ -28,7 +28,7 @@ def monitor() -> SpikeMonitor:
     return made
 
 
-@pytest.mark.parametrize("action", ["log", "skip", "rollback", "rollback_lr", "stop", "ladder"])
+@pytest.mark.parametrize("action", ["log", "skip", "rollback", "rollback_lr", "stop", "escalate"])
 def test_an_outlier_and_a_healthy_step_call_for_nothing_more(action):
     assert acting(action).decide(200, NOISE, applied=True) == Decision()
     assert acting(action).decide(200, [], applied=True) == Decision()
@@ -37,7 +37,7 @@ def test_an_outlier_and_a_healthy_step_call_for_nothing_more(action):
 @pytest.mark.parametrize(
     ("action", "kind", "lower"),
     [("log", "none", 0), ("skip", "none", 0), ("rollback", "rollback", 0), ("rollback_lr", "rollback", 1),
-     ("stop", "stop", 0), ("ladder", "rollback", 0)],
+     ("stop", "stop", 0), ("escalate", "rollback", 0)],
 )  # fmt: skip
 def test_lasting_trouble_brings_what_was_configured(action, kind, lower):
     decision = acting(action).decide(200, BAD, applied=True)
@@ -45,19 +45,19 @@ def test_lasting_trouble_brings_what_was_configured(action, kind, lower):
     assert kind == "none" or decision.since == 168
 
 
-def test_the_ladder_lowers_the_rate_at_its_second_rollback_and_stops_when_the_budget_is_spent():
-    ladder = acting("ladder", max_rollbacks=3, rewarm_steps=0)
+def test_escalation_lowers_the_rate_at_its_second_rollback_and_stops_when_the_budget_is_spent():
+    policy = acting("escalate", max_rollbacks=3, rewarm_steps=0)
     seen = []
     for _ in range(4):
-        decision = ladder.decide(200, BAD, applied=True)
-        seen.append((decision.kind, ladder.lr_scale(100)))
+        decision = policy.decide(200, BAD, applied=True)
+        seen.append((decision.kind, policy.lr_scale(100)))
         if decision.kind == "rollback":
-            ladder.rolled_back(100, decision, 0)
+            policy.rolled_back(100, decision, 0)
     assert seen == [("rollback", 1.0), ("rollback", 1.0), ("rollback", 0.5), ("stop", 0.25)]
     assert "monitor.max_rollbacks 3 were used" in decision.reason
 
 
-@pytest.mark.parametrize(("action", "then"), [("log", "stop"), ("skip", "stop"), ("ladder", "rollback")])
+@pytest.mark.parametrize(("action", "then"), [("log", "stop"), ("skip", "stop"), ("escalate", "rollback")])
 def test_skips_in_a_row_have_a_limit_and_other_skips_have_none(action, then):
     acts = acting(action, max_skips=3)
     for step in range(1, 20):
@@ -90,7 +90,7 @@ def test_only_skipping_actions_close_the_gate_on_outliers_and_all_close_it_on_na
     for action in ("log", "rollback", "stop"):
         assert acting(action).norm_limit(watching, {"a": 99.0}) == math.inf
         assert acting(action).norm_limit(watching, {"a": math.nan}) == CLOSED
-    for action in ("skip", "ladder"):
+    for action in ("skip", "escalate"):
         assert acting(action).norm_limit(watching, {"a": 99.0}) == CLOSED
         assert 2.2 < acting(action).norm_limit(watching, {"a": 1.2}) < 4
         assert acting(action).norm_limit(SpikeMonitor(MonitorConfig()), {"a": 99.0}) == math.inf, "nothing is known"
@@ -104,10 +104,10 @@ def test_the_rate_rises_again_after_a_rollback():
 
 
 def test_the_state_goes_through_a_checkpoint():
-    acts = acting("ladder", rewarm_steps=4)
+    acts = acting("escalate", rewarm_steps=4)
     acts.decide(7, [], applied=False)
     acts.rolled_back(100, Decision("rollback", lower_rate=True), 2)
-    other = acting("ladder", rewarm_steps=4)
+    other = acting("escalate", rewarm_steps=4)
     other.load_state_dict(json.loads(json.dumps(acts.state_dict())))
     assert (other.state, other.lr_scale(101)) == (acts.state, acts.lr_scale(101))
 

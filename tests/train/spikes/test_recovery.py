@@ -45,7 +45,7 @@ def damage(run: RunDir, *steps: int) -> None:
         file.write_bytes(file.read_bytes()[:-1])
 
 
-DECISION = Decision("rollback", "loss/a: never recovering", since=25)
+DECISION = Decision("rollback", "loss/a: not recovering", since=25)
 
 
 def test_a_damaged_checkpoint_is_passed_over_and_said_so(run):
@@ -60,7 +60,7 @@ def test_a_damaged_checkpoint_is_passed_over_and_said_so(run):
     assert steps_present(run) == [10]
 
 
-def test_where_none_is_whole_the_run_stops_and_says_why(run):
+def test_without_a_complete_checkpoint_the_run_stops_and_says_why(run):
     damage(run, 10, 20)
     trainer = Stands()
     done = roll_back(trainer, run, SpikePolicy(MonitorConfig(rollback_margin=5)), DECISION)

@@ -102,13 +102,13 @@ def test_a_process_that_ended_and_waits_to_be_collected_does_not_live():
     child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     process = Process.of(child.pid)
     assert process is not None
-    assert process.lives
+    assert process.is_alive
     assert process.parent == os.getpid()
     child.kill()
     os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
-    assert not process.lives
+    assert not process.is_alive
     child.wait()
-    assert not process.lives
+    assert not process.is_alive
 
 
 def test_before_the_config_is_read_its_default_signals_are_caught():
