@@ -137,7 +137,9 @@ def differences() -> str:
     lines = ["| | the authors' code | settings that choose | note |", "| --- | --- | --- | --- |"]
     for difference in AUDIT:
         settings = ", ".join(f"`{name}`" for name in difference.settings)
-        lines.append(f"| {difference.number} | {_cell(difference.told)} | {settings} | {_cell(difference.reason)} |")
+        lines.append(
+            f"| {difference.number} | {_cell(difference.description)} | {settings} | {_cell(difference.reason)} |"
+        )
     return "\n".join(lines)
 
 

@@ -1,11 +1,11 @@
-"""Two runs on the same items: do they differ by more than chance?
+"""Compares two evaluations of the same items: is the difference significant?
 
     python -m eval.paired runs/a/eval/open_world/export runs/b/eval/open_world/export        # every pair of folders
-    python -m eval.paired runs/a/eval/open_world/export --judged match=word synonyms=auto    # one run, judged twice
+    python -m eval.paired runs/a/eval/open_world/export --rescore match=word synonyms=auto   # one run, scored twice
 
-A folder holds answers, or a view that rescores answers (`eval.reproduce`: synonyms, rules, candidate sets).
-Accuracies of two runs on the same items are not independent: only the items on which they disagree say anything.
-McNemar's test asks whether these fall evenly to both sides, exactly (binomial), at any number of items.
+A folder holds answers, or a report that rescores another folder's answers (`eval.reproduce`: synonyms, rules,
+candidate sets). Accuracies of two runs on the same items are not independent: only the items on which they disagree are
+informative. McNemar's exact test (binomial) tests whether either run is correct on more of these.
 """
 
 import sys
@@ -18,7 +18,7 @@ import yaml
 from configs.command_line import add_json, command_parser, emit_json, exit_on_user_error
 from configs.errors import ConfigError, UserError
 from configs.run_dir import EvalDir
-from eval.metrics.outcomes import read_right
+from eval.metrics.outcomes import read_correct
 from eval.metrics.paired import compare_pairs
 
 
@@ -26,21 +26,26 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Compare folders of answers. Exits with code 2 if they cannot be compared."""
     parser = command_parser(__doc__)
     parser.add_argument(
-        "folders", nargs="+", type=Path, metavar="FOLDER", help="one model's answers, or a view of them"
+        "folders", nargs="+", type=Path, metavar="FOLDER", help="folder of one model's answers, or of a rescored report"
     )
     parser.add_argument(
-        "--judged", nargs="+", action="append", default=[], metavar="KEY=VALUE", help="the first's answers, judged so"
+        "--rescore",
+        nargs="+",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="score the first folder's answers again with these settings",
     )
     add_json(parser)
     arguments = parser.parse_args(argv)
     try:
-        rights = {str(folder): read_right(EvalDir(folder)) for folder in arguments.folders}
-        for settings in arguments.judged:
+        correct = {str(folder): read_correct(EvalDir(folder)) for folder in arguments.folders}
+        for settings in arguments.rescore:
             changes = read_settings(settings)
-            rights[", ".join(settings)] = read_right(EvalDir(arguments.folders[0]), changes)
-        if len(rights) < 2:
-            raise ConfigError(f"there is only {next(iter(rights))}; give another folder, or --judged KEY=VALUE")
-        pairs = compare_pairs(rights)
+            correct[", ".join(settings)] = read_correct(EvalDir(arguments.folders[0]), changes)
+        if len(correct) < 2:
+            raise ConfigError(f"there is only {next(iter(correct))}; give another folder, or --rescore KEY=VALUE")
+        pairs = compare_pairs(correct)
     except UserError as error:
         exit_on_user_error(error)
     if not emit_json(arguments.json, pairs):
@@ -48,18 +53,18 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def read_settings(settings: Sequence[str]) -> dict[str, Any]:
-    """KEY=VALUE of a protocol, values as YAML has them. Raises `ConfigError` for another form."""
+    """Protocol settings given as KEY=VALUE, values parsed as YAML. Raises `ConfigError` for another form."""
     changes: dict[str, Any] = {}
     for setting in settings:
         key, equals, value = setting.removeprefix("protocol.").partition("=")
         if not equals:
-            raise ConfigError(f"--judged {setting!r} is not of the form KEY=VALUE")
+            raise ConfigError(f"--rescore {setting!r} is not of the form KEY=VALUE")
         changes[key] = yaml.safe_load(value)
     return changes
 
 
 def as_text(pairs: Sequence[Mapping[str, Any]]) -> str:
-    """Three lines a pair, and a fourth if items are left out."""
+    """Three lines per pair, and a fourth if items are excluded."""
     return "\n".join(
         f"{pair['first']} and {pair['second']}:\n"
         f"  right {pair['first_right']:,} and {pair['second_right']:,} of the same {pair['items']:,} items: difference "

@@ -217,13 +217,13 @@ def main() -> None:
     arguments = parser.parse_args()
     try:
         config = config_of(arguments, RunConfig)
-        refuse(problems(config, cluster_of(arguments), arguments.start))
+        exit_with_problems(problems(config, cluster_of(arguments), arguments.start))
     except UserError as error:
         exit_on_user_error(error)
     print(f"no problem found with {arguments.config}")
 
 
-def refuse(found: list[str]) -> None:
+def exit_with_problems(found: list[str]) -> None:
     """Print the problems and exit with code 2, if there are any."""
     if found:
         print("\n".join(f"problem: {text}" for text in found), file=sys.stderr)

@@ -16,7 +16,7 @@ from configs.load import to_yaml
 from configs.run import RunConfig
 from launch.chain import plan
 from launch.cluster import add_cluster_arguments, cluster_of
-from launch.preflight import load_evaluation, problems, refuse, run_folder
+from launch.preflight import exit_with_problems, load_evaluation, problems, run_folder
 from launch.slurm_queue import Queue
 
 
@@ -39,12 +39,12 @@ def main() -> None:
         queue = Queue(run_folder(config).root, config.slurm)
         found = problems(config, cluster, arguments.start)
         if not arguments.dry_run:
-            refuse(found)
+            exit_with_problems(found)
         evaluations = [load_evaluation(path, config) for path in config.evaluate]
         jobs = plan(config, evaluations, cluster, arguments.start, sys.executable)
         if arguments.dry_run:
             print(queue.dry_run_text(jobs), end="", flush=True)
-            refuse(found)
+            exit_with_problems(found)
             return
         queue.write_scripts(jobs)
         write_configs(queue, config, evaluations)

@@ -24,7 +24,7 @@ NOISE = 0.6  # standard deviation, against features of standard deviation 1
 
 
 @dataclass
-class PeakedModel:
+class ConfidentToyModel:
     """The trained model as a tree forward, the tree of names, and where its images come from."""
 
     tree: TreeForward
@@ -44,7 +44,7 @@ def _prompts(features: torch.Tensor, start: torch.Tensor, labels: torch.Tensor, 
     return torch.stack([start.expand_as(noisy), noisy], 1)
 
 
-def train_peaked(names: Sequence[Sequence[int]], steps: int = 500) -> PeakedModel:
+def train_peaked(names: Sequence[Sequence[int]], steps: int = 500) -> ConfidentToyModel:
     """Train on `names` (token ids a class) for `steps` batches; about 20 CPU seconds for ImageNet's."""
     used = {token: number for number, token in enumerate(sorted({token for name in names for token in name}))}
     small = [[used[token] for token in name] for name in names]
@@ -73,7 +73,7 @@ def train_peaked(names: Sequence[Sequence[int]], steps: int = 500) -> PeakedMode
         optimizer.step()
         optimizer.zero_grad()
         schedule.step()
-    return PeakedModel(tree, ClassTrie(small), features, start)
+    return ConfidentToyModel(tree, ClassTrie(small), features, start)
 
 
 def _padded(names: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:

@@ -72,7 +72,7 @@ class Scored:
     sheet: ClassScoreTable
 
 
-def chooses_t(item_id: str) -> bool:
+def selects_t(item_id: str) -> bool:
     """Whether an item is of the half on which t is chosen: drawn by its id alone."""
     return sha256(f"{SEED}:guidance:{item_id}".encode()).digest()[0] % 2 == 0
 
@@ -86,7 +86,7 @@ def scored_items(predictions: Sequence[Prediction], sheet: ClassScoreTable, dupl
     right = np.stack([names == p.target for p in lines])
     if duplicates == "first":
         right &= np.arange(len(names)) == right.argmax(1)[:, None]
-    tuning = np.array([chooses_t(p.id) for p in lines])
+    tuning = np.array([selects_t(p.id) for p in lines])
     both = sheet.prior_probabilities and all(p.probabilities is not None for p in lines)
     literal = np.stack([stored_sums(p, Rule(tokens="probability")) for p in lines]) if both else None
     return Scored(np.stack([stored_sums(p, Rule()) for p in lines]), literal, right, tuning, sheet)
@@ -145,8 +145,8 @@ def guidance_results(folder: EvalDir) -> dict[str, Any]:
     if evaluation is None:
         raise RunError(f"{folder.root} has no evaluation.json; give the folder of one model's answers")
     lines = list(select_records(read_records(folder), evaluation.limit).predictions.values())
-    scored = scored_items(lines, read_class_scores(folder), str(evaluation.judged.get("duplicates", "any")))
-    settings = {**evaluation.asked, **evaluation.judged}
+    scored = scored_items(lines, read_class_scores(folder), str(evaluation.scoring_settings.get("duplicates", "any")))
+    settings = {**evaluation.generation_settings, **evaluation.scoring_settings}
     own, form = form_of(protocol_of(settings))
     return {
         "name": evaluation.name,

@@ -22,20 +22,24 @@ def scored_predictions(
     return [(prediction, task.score(prediction)) for prediction in predictions]
 
 
-def read_right(folder: EvalDir, changes: Mapping[str, Any] | None = None) -> dict[str, bool]:
-    """Item id to whether its answer is right, as the folder's report judges, but for `changes` of the protocol.
+def read_correct(folder: EvalDir, changes: Mapping[str, Any] | None = None) -> dict[str, bool]:
+    """Item id to whether its answer is correct by the scoring settings of the folder's report, updated by `changes`.
 
-    A folder of a view takes the answers that it judges from where they lie. No answer is not right. Raises `RunError`
-    if nothing was asked there, `ConfigError` for a change that needs other answers.
+    The folder of a rescored report refers to the folder of the answers. A missing answer is not correct. Raises
+    `RunError` if there is no evaluation, `ConfigError` for a change that needs other answers.
     """
     answers, settings = answers_and_settings(folder)
     evaluation = read_evaluation(answers)
     if evaluation is None:
-        raise RunError(f"{answers.root} has no evaluation.json; give the folder of one model's answers, or of a view")
-    settings = settings or {**evaluation.asked, **evaluation.judged}
+        raise RunError(
+            f"{answers.root} has no evaluation.json; give the folder of one model's answers, or of a rescored report"
+        )
+    settings = settings or {**evaluation.generation_settings, **evaluation.scoring_settings}
     known = scoring_fields(str(settings["task"]))
     if other := [key for key in changes or () if key not in known]:
-        raise ConfigError(f"protocol.{other[0]} needs other answers; stored ones can be judged by {', '.join(known)}")
+        raise ConfigError(
+            f"protocol.{other[0]} needs other answers; stored answers can be rescored with {', '.join(known)}"
+        )
     records = select_records(read_records(answers), evaluation.limit)
     protocol = protocol_of({**settings, **(changes or {})})
     scored = scored_predictions(answers, list(records.predictions.values()), protocol, evaluation.answer_delimiter)
@@ -43,7 +47,7 @@ def read_right(folder: EvalDir, changes: Mapping[str, Any] | None = None) -> dic
 
 
 def answers_and_settings(folder: EvalDir) -> tuple[EvalDir, Mapping[str, Any]]:
-    """(folder of the answers, the settings by which a view judges them, none where answers and report lie together)."""
+    """(folder of the answers, scoring settings of a rescored report; none where answers and report share a folder)."""
     if folder.config.is_file() or not folder.report("json").is_file():
         return folder, {}
     report = json.loads(folder.report("json").read_text(encoding="utf-8"))

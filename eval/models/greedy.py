@@ -23,7 +23,7 @@ from torch import nn
 from transformers import DynamicCache
 
 from eval.models.cpu_matmul import fast_products
-from eval.models.llama_decoder import Keys, LlamaSteps
+from eval.models.llama_decoder import KeyValueCache, LlamaSteps
 
 LOST = -1  # in place of a token id where the logits are not finite
 
@@ -55,7 +55,7 @@ class Greedy:
         self.steps = LlamaSteps(model.decoder) if LlamaSteps.fits(model.decoder) else None
         self.row_steps = 0
         self._shared_ids: list[int] = []
-        self._shared_keys: Keys | None = None
+        self._shared_keys: KeyValueCache | None = None
 
     @torch.inference_mode()
     def answers(
@@ -77,7 +77,7 @@ class Greedy:
         shared = self._share(steps, ids, embeddings)
         before = shared.lengths[0] if shared else 0
         lengths = [len(row) - before for row in ids]
-        keys = Keys.room(steps, len(ids), before + max(lengths) + stop.limit)
+        keys = KeyValueCache.room(steps, len(ids), before + max(lengths) + stop.limit)
         if shared:
             keys.begin(shared)
         states = steps.prefill(_padded_right(embeddings, lengths), lengths, keys)
@@ -93,14 +93,14 @@ class Greedy:
             self.row_steps += active
             states = steps.step(self.model.words(tokens[:active, None]), keys)
 
-    def _share(self, steps: LlamaSteps, ids: Sequence[Sequence[int]], embeddings: torch.Tensor) -> Keys | None:
+    def _share(self, steps: LlamaSteps, ids: Sequence[Sequence[int]], embeddings: torch.Tensor) -> KeyValueCache | None:
         """Keys of the questions' common beginning, reused from the previous batch if it began alike."""
         common = common_beginning(ids, self.image_token)
         held = len(self._shared_ids)
         fits = self._shared_ids == common[:held]
         if not fits or len(ids) * (len(common) - held) > len(common):  # a row's work, against every row's
             self._shared_ids, held = common, len(common)
-            self._shared_keys = Keys.room(steps, 1, held) if held else None
+            self._shared_keys = KeyValueCache.room(steps, 1, held) if held else None
             if self._shared_keys is not None:
                 start = embeddings.shape[1] - len(ids[0])
                 steps.prefill(embeddings[:1, start : start + held], [held], self._shared_keys)

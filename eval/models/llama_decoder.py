@@ -1,6 +1,6 @@
 """A LLaMA-type decoder run layer by layer; the keys of each layer are in one preallocated buffer.
 
-    keys = Keys.room(steps, rows=8, length=640)
+    keys = KeyValueCache.room(steps, rows=8, length=640)
     last = steps.prefill(states, lengths, keys)      # (B, H): the head's input at each row's last token
     last = steps.step(words(tokens), keys)           # one more token per row
 
@@ -24,14 +24,14 @@ ROPES = ("default", "linear", "llama3")  # types whose angles do not depend on t
 
 
 @dataclass
-class Keys:
+class KeyValueCache:
     """Keys and values of all layers, each (B, h, room, d); of row r the first `lengths[r]` positions are in use."""
 
     buffers: list[tuple[torch.Tensor, torch.Tensor]]
     lengths: list[int]
 
     @classmethod
-    def room(cls, steps: "LlamaSteps", rows: int, length: int) -> "Keys":
+    def room(cls, steps: "LlamaSteps", rows: int, length: int) -> "KeyValueCache":
         """Buffers of `length` positions for `rows` rows.
 
         They are zero, not uninitialized: a masked position has weight 0, and 0 times its content must not be NaN.
@@ -40,7 +40,7 @@ class Keys:
         shape = (rows, weight.shape[0] // attention.head_dim, length, attention.head_dim)
         return cls([(weight.new_zeros(shape), weight.new_zeros(shape)) for _ in steps.layers], [0] * rows)
 
-    def begin(self, shared: "Keys") -> None:
+    def begin(self, shared: "KeyValueCache") -> None:
         """Put the keys of `shared`, a single row, before every row."""
         length = shared.lengths[0]
         for own, other in zip(self.buffers, shared.buffers, strict=True):
@@ -94,7 +94,7 @@ class LlamaSteps:
         windowed = getattr(decoder.config, "sliding_window", None) is not None
         return not windowed and bool(decoder.rotary_emb.rope_type in ROPES)
 
-    def prefill(self, states: torch.Tensor, lengths: list[int], keys: Keys) -> torch.Tensor:
+    def prefill(self, states: torch.Tensor, lengths: list[int], keys: KeyValueCache) -> torch.Tensor:
         """(B, H) after the norm at each row's last token, `lengths[r]` of `states` (B, R, H) being its own.
 
         The tokens already in `keys`, equally many in each row, come before.
@@ -113,7 +113,7 @@ class LlamaSteps:
         closed = _close(layer, own, _newest(layer.self_attn, queries, *written, _seen(keys.lengths, states.device)))
         return self._normed(closed)
 
-    def step(self, states: torch.Tensor, keys: Keys) -> torch.Tensor:
+    def step(self, states: torch.Tensor, keys: KeyValueCache) -> torch.Tensor:
         """(B, H) after the norm for one more token (B, 1, H) of every row."""
         lengths = torch.tensor(keys.lengths, device=states.device)
         ends = torch.arange(len(lengths), device=states.device), lengths

@@ -41,7 +41,7 @@ def padded_right(rows: Sequence[Sequence[int]], padding: int) -> tuple[torch.Ten
     return ids, mask
 
 
-class LostRows(LogitsProcessor):  # type: ignore[misc]  # transformers' base is untyped
+class NonFiniteRowDetector(LogitsProcessor):  # type: ignore[misc]  # transformers' base is untyped
     """Records in `lost` (B,) the rows whose largest logit is not finite before their answer has ended."""
 
     def __init__(self, end: int):
@@ -62,7 +62,7 @@ def generate(
 
     `embeddings` (B, T, H) with `mask` (B, T); `limits` are generate's max_new_tokens, eos_token_id, pad_token_id.
     """
-    watched = LostRows(limits["eos_token_id"])
+    watched = NonFiniteRowDetector(limits["eos_token_id"])
     greedy = {"do_sample": False, "num_beams": 1, "logits_processor": [watched]}
     tokens = model.generate(inputs_embeds=embeddings, attention_mask=mask, **greedy, **limits)
     return [None if lost else row for row, lost in zip(tokens.tolist(), watched.lost.tolist(), strict=True)]

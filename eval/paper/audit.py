@@ -1,7 +1,7 @@
-"""Where the authors' released code does otherwise than the paper says: each difference, and the setting that chooses.
+"""Differences between the paper and the authors' released code, each with the setting that chooses between them.
 
-Read in github.com/yuhui-zh15/VLMClassifier. A setting stands by its name in an evaluation's or a training's YAML; a
-difference without one says why. `python -m eval.protocols` prints the table beside the protocols.
+Source: github.com/yuhui-zh15/VLMClassifier. A setting is named as in an evaluation's or a training's YAML; a difference
+without a setting gives the reason. `python -m eval.protocols` prints the table next to the protocols.
 """
 
 from dataclasses import dataclass
@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """`number` names it, `told` says what it is; `settings` choose between both, or a `reason` says why none does."""
+    """A difference between paper and code; `settings` choose between both, or `reason` says why there is no setting."""
 
     number: str
-    told: str
+    description: str
     settings: tuple[str, ...] = ()
     reason: str = ""
 
@@ -45,7 +45,7 @@ AUDIT = (
     Difference("D5", "words are put before the class names that are scored", ("protocol.class_prefix",)),
     Difference(
         "D6",
-        "BLIP-2's names are scored by the ids they have alone, at places that need not be theirs",
+        "BLIP-2's names are scored by the token ids they have outside the sentence, at positions that may not match",
         ("protocol.class_ids",),
     ),
     Difference(
@@ -88,7 +88,7 @@ AUDIT = (
     ),
     Difference(
         "D14",
-        "what follows the last mark of an answer is judged, and BLIP-2's batches of 8 are padded on the right",
+        "what follows the last delimiter of an answer is scored, and BLIP-2's batches of 8 are padded on the right",
         ("protocol.after_last", "protocol.padding_side", "batch_size"),
     ),
     Difference(
@@ -105,9 +105,9 @@ AUDIT = (
     Difference("D18", "EVA's rows use another EVA-CLIP (g-14-plus) than BLIP-2's tower", ("model",)),
     Difference(
         "D19",
-        "API rows ask 100 items unless told otherwise, and every success three times",
+        "API rows evaluate 100 items by default, and repeat every successful request three times",
         ("limit", "api.attempts"),
-        "a question that was answered is not asked again: the second answer costs and changes nothing",
+        "an answered question is not sent again: a second answer costs money and does not change the result",
     ),
     Difference(
         "D20",
@@ -135,5 +135,5 @@ AUDIT = (
 
 
 def numbers_of(setting: str) -> str:
-    """The differences that `setting` chooses in, such as "D2 D13"."""
+    """Numbers of the differences that `setting` controls, such as "D2 D13"."""
     return " ".join(difference.number for difference in AUDIT if setting in difference.settings)

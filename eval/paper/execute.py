@@ -108,8 +108,8 @@ def _finish(row: Planned, base: Planned | None) -> Outcome:
         return _not_run(row, [*refused, NOTHING][0])
     if row.row.kind == "guidance":
         return _guidance_outcome(row, folder)
-    target = _view_folder(row, folder) if row.row.kind == "view" else folder
-    if row.row.kind == "view":
+    target = _view_folder(row, folder) if row.row.kind == "rescore" else folder
+    if row.row.kind == "rescore":
         report = write_view(folder, target, row.config, comparison_with(row.config.paper_row))
     else:
         report = write_report(folder, source.config, comparison_with(source.config.paper_row))

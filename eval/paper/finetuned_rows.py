@@ -59,7 +59,7 @@ def training_of(result: Mapping[str, Any]) -> Training | None:
 
     A report that says nothing of it was made of a run if its label is a run's: `export`, or a step.
     """
-    system = result.get("system")
+    system = result.get("evaluated_model")
     if system is None:
         label = str(result.get("label"))
         ours = label.startswith("export") or step_of(label) is not None
@@ -110,19 +110,19 @@ def finetuned_rows(training: Training, protocol: Mapping[str, Any], dataset: str
     else:
         rows = [f"table3/finetuned/{base}/{training.mode}/{dataset}"]
         rows += [f"table4/classification/{base}/{dataset}"] if training.mode == "projector" else []
-    return [row for row in rows if suits(row, protocol)]
+    return [row for row in rows if matches_protocol(row, protocol)]
 
 
-def suits(row: str, protocol: Mapping[str, Any]) -> bool:
+def matches_protocol(row: str, protocol: Mapping[str, Any]) -> bool:
     """Whether a row of a fine-tuned model was asked as this protocol asks."""
     if row.startswith("table5/"):
         plain = protocol.get("show_image", True) and not protocol.get("name_class")
         return bool(protocol["task"] == "multiple_choice" and plain)
     wordings = ("caption",) if row.startswith("table4/captions/") else ("paper", "authors_training", "photo_of")
-    plain = not protocol.get("synonyms") and not thinks(protocol)
+    plain = not protocol.get("synonyms") and not uses_chain_of_thought(protocol)
     return bool(protocol["task"] == "open_world" and protocol.get("prompt") in wordings and plain)
 
 
-def thinks(protocol: Mapping[str, Any]) -> bool:
+def uses_chain_of_thought(protocol: Mapping[str, Any]) -> bool:
     """Whether the model is made to think step by step before it answers."""
     return CHAIN_OF_THOUGHT in str(protocol.get("answer_prefix", "")).lower()

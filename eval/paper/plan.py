@@ -55,7 +55,7 @@ class Planned:
     @property
     def runs_model(self) -> bool:
         """Whether questions are put to the model for it."""
-        return self.row.kind == "ask" and self.reason is None
+        return self.row.kind == "run" and self.reason is None
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ def plan_table(planned: Sequence[Planned]) -> str:
 
 def _separately(row: Planned) -> int:
     """Forwards if nothing were shared: class names are scored one by one, views run the model again."""
-    if row.reason is not None or row.row.kind in ("part", "probe", "linear"):
+    if row.reason is not None or row.row.kind in ("included", "probe", "linear"):
         return 0
     if row.row.settings.get("task") != "class_likelihood" and row.row.kind != "guidance":
         return row.items

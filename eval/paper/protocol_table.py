@@ -73,7 +73,7 @@ def as_text(names: Sequence[str], lines: Sequence[Line]) -> str:
     for difference in AUDIT:
         settings = ", ".join(difference.settings)
         chosen = "; ".join(part for part in (settings, difference.reason) if part)
-        rows.append(f"{difference.number:<4} {difference.told}\n     {chosen}")
+        rows.append(f"{difference.number:<4} {difference.description}\n     {chosen}")
     return "\n".join(rows)
 
 

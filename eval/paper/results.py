@@ -49,7 +49,7 @@ class Result:
 
 
 @dataclass(slots=True)
-class Found:
+class CollectedResults:
     """Everything that was found.
 
     `rows`: results by row of the paper. `others`: (name, result) that belong to none. `by_class`: data set to model to
@@ -63,13 +63,13 @@ class Found:
     curves: list[LossCurve] = field(default_factory=list)
 
 
-def collect(folders: Sequence[Path], known: Mapping[str, PaperNumber]) -> Found:
+def collect(folders: Sequence[Path], known: Mapping[str, PaperNumber]) -> CollectedResults:
     """Sort all results below `folders`. Raises `RunError` for a folder that is not there or a damaged file."""
     for folder in folders:
         if not folder.exists():
             raise RunError(f"no folder {folder}; give runs, or folders of evaluations")
     places = [folder for folder in folders if folder.is_dir()]
-    found = Found(curves=read_loss_curves(places))
+    found = CollectedResults(curves=read_loss_curves(places))
     for file in sorted({file for folder in places for file in ResultsDir(folder).reproductions()}):
         found.reproductions.append(_load(file))
     rows = [row for values in found.reproductions for row in values["rows"]]

@@ -15,8 +15,8 @@ from eval.paper.finetuned_rows import (
     finetuned_rows,
     is_finetuned_row,
     paper_model,
-    thinks,
     training_of,
+    uses_chain_of_thought,
 )
 
 WORDINGS = {"paper": "base", "identify": "identify", "main_object": "main_object"}
@@ -33,14 +33,14 @@ def model_and_dataset(result: Mapping[str, Any]) -> tuple[str, str]:
     dataset = TEST_SOURCES.get(source.lower(), source)
     if training_of(result) is not None:
         return place, dataset
-    return paper_model(str((result.get("system") or {}).get("base", place))) or place, dataset
+    return paper_model(str((result.get("evaluated_model") or {}).get("base", place))) or place, dataset
 
 
 def experiments(protocol: Mapping[str, Any]) -> list[str]:
     """The paper's experiments that a protocol is, of Tables 1, 2, 5, 8, 9 and 12."""
     kind, wording = protocol["task"], WORDINGS.get(str(protocol.get("prompt")))
     candidates = protocol.get("candidates")
-    reasons = thinks(protocol)
+    reasons = uses_chain_of_thought(protocol)
     if kind == "open_world" and protocol.get("synonyms"):
         if wording != "base" or reasons:
             return []
@@ -98,7 +98,7 @@ def own_row(row: str | None, report: Mapping[str, Any], known: Mapping[str, Any]
     """
     if row is None:
         return None
-    training, model = training_of(report), paper_model(str(report["system"]["base"]))
+    training, model = training_of(report), paper_model(str(report["evaluated_model"]["base"]))
     dataset = row.rsplit("/", 1)[1]
     if model is None:
         return None

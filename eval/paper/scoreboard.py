@@ -9,7 +9,7 @@ from typing import Any
 from configs.run_dir import ResultsDir
 from data_prep.atomic import write_bytes
 from eval.paper.published import PaperNumber, paper_numbers
-from eval.paper.results import Found, Result, collect
+from eval.paper.results import CollectedResults, Result, collect
 from eval.paper.scoreboard_page import count_run, scoreboard_page
 
 
@@ -36,7 +36,7 @@ def write_scoreboard(folders: Sequence[Path], output: Path) -> str:
     return f"{found_rows}, {len(content['others'])} other results\n{files.scoreboard('html')}"
 
 
-def scoreboard(found: Found, known: Mapping[str, PaperNumber]) -> dict[str, Any]:
+def scoreboard(found: CollectedResults, known: Mapping[str, PaperNumber]) -> dict[str, Any]:
     """The content of scoreboard.json: a line for every row of the paper (more where several results belong to one), the
     results that belong to none, and all rows of reproductions.
     """

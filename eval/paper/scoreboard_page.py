@@ -6,7 +6,7 @@ from typing import Any
 from data_prep.page import LONG_TABLE, Block, Contents, Figure, Heading, Page, Table, Text
 from eval.metrics.accuracy import ClassResult
 from eval.paper.figures import candidates_figure, error_figure, frequency_and_paper, loss_figure
-from eval.paper.results import Found, Model, model_names, model_of_record
+from eval.paper.results import CollectedResults, Model, model_names, model_of_record
 from eval.reports.formatting import points
 
 HEADERS = ("row", "paper", "ours", "difference", "95 % interval", "n", "protocol", "run")
@@ -16,7 +16,7 @@ NOT_RUN = "not run"
 Line = Mapping[str, Any]
 
 
-def scoreboard_page(content: Mapping[str, Any], found: Found) -> Page:
+def scoreboard_page(content: Mapping[str, Any], found: CollectedResults) -> Page:
     """The whole page; `content` is that of scoreboard.json."""
     blocks: list[Block] = [
         Text(
@@ -56,7 +56,7 @@ def scoreboard_page(content: Mapping[str, Any], found: Found) -> Page:
     return Page("The paper's numbers and ours", blocks)
 
 
-def _figures(section: str, lines: Sequence[Line], found: Found) -> list[Block]:
+def _figures(section: str, lines: Sequence[Line], found: CollectedResults) -> list[Block]:
     """The drawings that belong above a section's table, and what the paper does not print in numbers."""
     if section == "table9":
         return [

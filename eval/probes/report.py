@@ -46,7 +46,7 @@ def probe_report(config: EvalConfig) -> dict[str, Any]:
         "model": config.model,
         "label": label,
         "source": config.source,
-        "system": describe_model(config.model),
+        "evaluated_model": describe_model(config.model),
         "paper": {"row": config.paper_row} if config.paper_row else None,
         "train_source": config.probe_source,
         "folder": str(folder),

@@ -62,7 +62,7 @@ def complete(needs: Needs) -> bool:
     if present is None or needs.stored < needs.items or needs.folder.refusals() or is_open_clip(needs.config.model):
         return False  # of an open_clip model only loading tells the weights
     (_, model), *_ = evaluated_folders(needs.config)
-    return bool(present.asked["model"] == weights_identity(model))
+    return bool(present.generation_settings["model"] == weights_identity(model))
 
 
 def _form(config: EvalConfig, model: Path) -> RowFormat:

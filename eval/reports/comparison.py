@@ -9,7 +9,7 @@ from configs.errors import RunError
 from configs.run_dir import EvalDir, ResultsDir
 from data_prep.atomic import write_bytes
 from data_prep.page import Page
-from eval.metrics.outcomes import answers_and_settings, read_right
+from eval.metrics.outcomes import answers_and_settings, read_correct
 from eval.metrics.paired import compare_right
 from eval.reports.comparison_page import comparison_page, evaluation_names
 from eval.reports.seeds_page import recipe_values
@@ -99,7 +99,7 @@ def _same_items(first: Mapping[str, Any], second: Mapping[str, Any]) -> bool:
 def _right(report: Mapping[str, Any]) -> dict[str, bool] | None:
     """Which items are right, None where the answers do not lie beside the report."""
     folder = EvalDir(Path(report["folder"]))
-    return read_right(folder) if answers_and_settings(folder)[0].config.is_file() else None
+    return read_correct(folder) if answers_and_settings(folder)[0].config.is_file() else None
 
 
 def _paired(first: Mapping[str, bool] | None, second: Mapping[str, bool] | None) -> dict[str, Any] | None:

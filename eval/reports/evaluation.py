@@ -72,13 +72,13 @@ def build_report(
     compared = compared_classes(scored, config.protocol.frequency_names)
     accuracy = Rate(counts[True], len(scored))
     totals = Counter(prediction.label_name for prediction in predictions if prediction.label_name)
-    protocol = {**evaluation.asked, **evaluation.judged}
+    protocol = {**evaluation.generation_settings, **evaluation.scoring_settings}
     header = {
         "name": evaluation.name,
         "model": evaluation.model,
         "label": evaluation.label,
         "source": evaluation.source,
-        "system": describe_model(config.model),
+        "evaluated_model": describe_model(config.model),
         "protocol": protocol | {"name": config.protocol.name, "hash": evaluation.protocol_hash},
     }
     return header | {

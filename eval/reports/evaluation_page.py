@@ -173,10 +173,14 @@ def _classes(report: Mapping[str, Any]) -> list[Block]:
 
 def _confusions(report: Mapping[str, Any]) -> list[Block]:
     rows = [
-        [pair["class"], pair["taken_for"], *(f"{pair[key]:,}" for key in ("times", "n", "reverse", "reverse_n"))]
+        [
+            pair["class"],
+            pair["predicted_as"],
+            *(f"{pair[key]:,}" for key in ("count", "n", "reverse_count", "reverse_n")),
+        ]
         for pair in report["confusions"]
     ]
-    headers = ("class", "taken for", "times", "of", "the reverse", "of")
+    headers = ("class", "predicted as", "count", "n", "reverse count", "n")
     return [Heading("Confusions"), Table(headers, rows, numeric=frozenset(range(2, 6)))] if rows else []
 
 

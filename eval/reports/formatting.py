@@ -44,5 +44,5 @@ def protocol_tag(report: Mapping[str, Any]) -> str:
 
 def merged_onto(result: Mapping[str, Any]) -> str:
     """Suffix for a model whose LoRA was merged onto another model's language weights, as the paper's code does."""
-    onto = (result.get("system") or {}).get("lora_onto")
+    onto = (result.get("evaluated_model") or {}).get("lora_onto")
     return "" if onto is None else f", LoRA merged onto {onto}"

@@ -1,8 +1,8 @@
 """evaluation.json: the identity of the answers in a folder, with which answers to other questions are never mixed.
 
-`asked` is all that changes an answer: model, data, prompt, chat template, precision. It must agree for a folder to be
-used again. `judged` (matching rule, synonyms) may change: the report is then made again from the same answers. So may
-the limit: items chosen by a smaller limit are among those of a larger one.
+`generation_settings` holds every setting that changes an answer: model, data, prompt, template, precision. A folder
+is resumed only if they are equal. `scoring_settings` (matching rule, synonyms) may change: the report is then computed
+again from the same answers. The limit may change too: items selected by a smaller limit are a subset of a larger one's.
 """
 
 import hashlib
@@ -29,21 +29,21 @@ SCORING = (
     *("token_scores", "rule", "guidance", "cfg_form", "cfg_prior", "cfg_mean"),
     *("candidates", "candidate_draw", "order"),
 )
-"""Judged, too, where all class names are scored: the stored scores serve every rule and candidate set."""
+"""Further scoring settings where all class names are scored: the stored scores serve every rule and candidate set."""
 LISTED = ("closed_world", "class_likelihood", "zero_shot")
-"""Kinds whose questions or scores are about all names of protocol.classes."""
+"""Tasks whose questions or scores use all names of protocol.classes."""
 
 
 class OtherAnswersError(RunError):
-    """What lies in a folder are answers to other questions, of other weights or about other items."""
+    """A folder holds answers to other questions, of other weights or about other items."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluation:
     """The content of evaluation.json.
 
-    `model` is the config's words for it and `label` the checkpoint's; `items` counts what is to be asked, out of
-    `source_items`; `config` is the resolved configuration. `answer_delimiter` is what protocol.after_last
+    `model` and `label` name the model (as in the config) and its checkpoint; `items` is the number of items to evaluate
+    of `source_items`; `config` is the resolved configuration. `answer_delimiter` is what protocol.after_last
     `official` means for this model.
     """
 
@@ -54,22 +54,22 @@ class Evaluation:
     items: int
     source_items: int
     limit: int | None
-    asked: Mapping[str, Any]
-    judged: Mapping[str, Any]
+    generation_settings: Mapping[str, Any]
+    scoring_settings: Mapping[str, Any]
     config: Mapping[str, Any]
     format_version: int = FORMAT_VERSION
     answer_delimiter: str | None = None
 
     @property
     def protocol_hash(self) -> str:
-        """Names the protocol, whatever the model and the data: 12 hexadecimal digits.
+        """Digest of the protocol without model and data: 12 hexadecimal digits.
 
-        A setting at its default is left out, so that a new setting renames no protocol.
+        Settings at their defaults are excluded, so that adding a setting does not change existing digests.
         """
         defaults = result_fields(ProtocolConfig())
         parts = [
             {key: value for key, value in part.items() if key not in defaults or value != defaults[key]}
-            for part in (self.asked, self.judged)
+            for part in (self.generation_settings, self.scoring_settings)
         ]
         protocol = {key: value for key, value in parts[0].items() if key not in ("model", "data")}
         text = json.dumps([protocol, parts[1]], sort_keys=True)
@@ -79,20 +79,23 @@ class Evaluation:
 def describe_evaluation(
     config: EvalConfig, label: str, model_identity: str, fingerprint: str, counts: tuple[int, int]
 ) -> Evaluation:
-    """What would be written for `config`; `counts` are the items to ask and those of the source."""
+    """The evaluation that `config` describes; `counts`: (items to evaluate, items of the source)."""
     protocol = result_fields(config.protocol)
-    asked: dict[str, Any] = {"model": model_identity, "data": fingerprint, "dtype": config.dtype}
+    generation_settings: dict[str, Any] = {"model": model_identity, "data": fingerprint, "dtype": config.dtype}
     if is_api(config.model):
-        asked |= {"dtype": None, **result_fields(config.api, "api.")}
-    judging = scoring_fields(config.protocol.task)
-    asked |= {key: value for key, value in protocol.items() if key not in judging}
+        generation_settings |= {"dtype": None, **result_fields(config.api, "api.")}
+    scoring = scoring_fields(config.protocol.task)
+    generation_settings |= {key: value for key, value in protocol.items() if key not in scoring}
     if config.protocol.classes is not None and config.protocol.task in LISTED:
-        asked["classes_sha256"] = _names_hash(load_class_list(config.protocol.classes).names)
+        generation_settings["classes_sha256"] = _names_hash(load_class_list(config.protocol.classes).names)
     if config.protocol.task == "hidden_states":
         encoder = config.probe.part == "encoder"
-        asked |= {"part": config.probe.part, "token_positions": None if encoder else list(config.probe.token_positions)}
-    judged = {key: protocol[key] for key in judging}
-    judged["synonyms_sha256"] = _file_hash(config.protocol.synonyms)
+        generation_settings |= {
+            "part": config.probe.part,
+            "token_positions": None if encoder else list(config.probe.token_positions),
+        }
+    scoring_settings = {key: protocol[key] for key in scoring}
+    scoring_settings["synonyms_sha256"] = _file_hash(config.protocol.synonyms)
     return Evaluation(
         name=config.name,
         model=config.model,
@@ -101,41 +104,47 @@ def describe_evaluation(
         items=counts[0],
         source_items=counts[1],
         limit=config.limit,
-        asked=asked,
-        judged=judged,
+        generation_settings=generation_settings,
+        scoring_settings=scoring_settings,
         config=asdict(config),
     )
 
 
 def with_batch_settings(evaluation: Evaluation, config: EvalConfig) -> Evaluation:
-    """The same where an answer depends on those beside it: the batches are part of what is asked."""
-    return replace(evaluation, asked={**evaluation.asked, "batch_size": config.batch_size, "limit": config.limit})
+    """`evaluation` with the batch settings added, for models whose answers depend on the composition of a batch."""
+    return replace(
+        evaluation,
+        generation_settings={**evaluation.generation_settings, "batch_size": config.batch_size, "limit": config.limit},
+    )
 
 
 def scoring_fields(task: str) -> tuple[str, ...]:
-    """The settings of a protocol that change what answers are worth, but not the answers."""
+    """The settings of a protocol that change the scores of answers, but not the answers."""
     return SCORING_FIELDS + SCORING if task in ("class_likelihood", "zero_shot") else SCORING_FIELDS
 
 
 def protocol_of(settings: Mapping[str, Any]) -> ProtocolConfig:
-    """The protocol in the `asked` and `judged` of an evaluation, or in a report; what is not said has its default."""
+    """The protocol stored in an evaluation (generation and scoring settings together) or a report.
+
+    Missing settings get their defaults.
+    """
     known = {field.name for field in fields(ProtocolConfig)}
     return ProtocolConfig(**{key: value for key, value in settings.items() if key in known})
 
 
 def _names_hash(names: Sequence[str]) -> str:
-    """Tells one class list from another that lies at the same place."""
+    """Digest of a class list: two lists at the same path are distinguished by it."""
     return hashlib.sha256(json.dumps(list(names)).encode()).hexdigest()
 
 
-def _file_hash(place: str | None) -> str | None:
-    if place is None or not Path(place).expanduser().is_file():
+def _file_hash(path: str | None) -> str | None:
+    if path is None or not Path(path).expanduser().is_file():
         return None
-    return hashlib.sha256(Path(place).expanduser().read_bytes()).hexdigest()
+    return hashlib.sha256(Path(path).expanduser().read_bytes()).hexdigest()
 
 
 def read_evaluation(folder: EvalDir) -> Evaluation | None:
-    """What the folder is for, or None if it is new. Raises `RunError` if its answers or its file cannot be used."""
+    """The evaluation of the folder; None if it is new. Raises `RunError` for a missing or unreadable evaluation.json."""
     if not folder.config.is_file():
         if folder.all_predictions():
             raise RunError(f"{folder.root} has predictions but no evaluation.json; delete them, or set another output")
@@ -153,13 +162,13 @@ def read_evaluation(folder: EvalDir) -> Evaluation | None:
 
 
 def check_answers(folder: EvalDir, wanted: Evaluation) -> None:
-    """Raise `OtherAnswersError` if the folder holds answers to other questions, naming each difference and the way out.
+    """Raise `OtherAnswersError`, naming each difference and the remedy, if the folder holds answers to other questions.
 
     Raises `RunError` as `read_evaluation`.
     """
     present = read_evaluation(folder)
     if present is not None:
-        _check_same(folder, present.asked, wanted.asked)
+        _check_same(folder, present.generation_settings, wanted.generation_settings)
 
 
 def write_evaluation(folder: EvalDir, wanted: Evaluation) -> None:
@@ -171,35 +180,37 @@ def write_evaluation(folder: EvalDir, wanted: Evaluation) -> None:
 
 
 def rescore(folder: EvalDir, config: EvalConfig) -> Evaluation:
-    """The folder's evaluation, judged from now on by `config`'s matching rule and synonyms.
+    """Store `config`'s scoring settings (matching rule, synonyms) in the folder's evaluation.json and return it.
 
     Raises `RunError` if there are no answers, or answers to other questions than `config` asks.
     """
-    present, judged = read_evaluation(folder), rescored(folder, config)
-    judged = replace(judged, name=present.name if present else judged.name)
-    if judged != present:
-        _write(folder, judged)
-    return judged
+    present, changed = read_evaluation(folder), rescored(folder, config)
+    changed = replace(changed, name=present.name if present else changed.name)
+    if changed != present:
+        _write(folder, changed)
+    return changed
 
 
 def rescored(folder: EvalDir, config: EvalConfig) -> Evaluation:
-    """What the answers in `folder` are under `config`'s name and judgement; nothing is written. Raises as `rescore`."""
+    """The folder's evaluation with `config`'s name and scoring settings; nothing is written. Raises as `rescore`."""
     present = read_evaluation(folder)
     if present is None:
         raise RunError(f"{folder.root} has no evaluation yet; run eval.run without --report-only first")
-    known = present.asked["model"], present.asked["data"]
+    known = present.generation_settings["model"], present.generation_settings["data"]
     wanted = describe_evaluation(config, present.label, *known, (present.items, present.source_items))
-    batches = {key: present.asked[key] for key in ("batch_size", "limit") if key in present.asked}
-    _check_same(folder, present.asked, {**wanted.asked, **batches})
-    return replace(present, name=config.name, judged=wanted.judged)
+    batches = {
+        key: present.generation_settings[key] for key in ("batch_size", "limit") if key in present.generation_settings
+    }
+    _check_same(folder, present.generation_settings, {**wanted.generation_settings, **batches})
+    return replace(present, name=config.name, scoring_settings=wanted.scoring_settings)
 
 
 def _check_same(folder: EvalDir, present: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
-    judged = scoring_fields(str(wanted.get("task")))
+    scoring = scoring_fields(str(wanted.get("task")))
     differences = [
         f"{key} was {_short(present.get(key))} and is now {_short(wanted.get(key))}"
         for key in sorted({*present, *wanted})
-        if present.get(key) != wanted.get(key) and key not in judged
+        if present.get(key) != wanted.get(key) and key not in scoring
     ]
     if differences:
         raise OtherAnswersError(
@@ -213,6 +224,6 @@ def _write(folder: EvalDir, evaluation: Evaluation) -> None:
 
 
 def _short(value: object) -> str:
-    """Digests by their first digits, other values as they are."""
+    """Digests shortened to their first digits, other values unchanged."""
     text = repr(value)
     return f"{text[1:13]}..." if isinstance(value, str) and len(value) == 64 else text

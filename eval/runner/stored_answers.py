@@ -33,8 +33,10 @@ def check_current(config: EvalConfig) -> EvalDir:
     folder, model = answers_folder(config)
     present = read_evaluation(folder)
     if present is not None:
-        identity = weights_identity(model) if model.is_dir() else present.asked["model"]
+        identity = weights_identity(model) if model.is_dir() else present.generation_settings["model"]
         data = open_source(config).fingerprint
         wanted = describe_evaluation(config, present.label, identity, data, (0, 0))
-        check_answers(folder, with_batch_settings(wanted, config) if "batch_size" in present.asked else wanted)
+        check_answers(
+            folder, with_batch_settings(wanted, config) if "batch_size" in present.generation_settings else wanted
+        )
     return folder

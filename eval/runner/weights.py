@@ -21,4 +21,7 @@ def check_weights(config: EvalConfig, folder: EvalDir) -> None:
     exports = {NO_RUN: folder.root.name, "export": "export"}
     model = Path(config.model) if run is None else run.root / exports.get(present.label, f"export-{present.label}")
     if any(model.glob("*.safetensors")):
-        check_answers(folder, replace(present, asked={**present.asked, "model": model_identity(model)}))
+        check_answers(
+            folder,
+            replace(present, generation_settings={**present.generation_settings, "model": model_identity(model)}),
+        )

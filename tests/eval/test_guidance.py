@@ -9,7 +9,7 @@ import pytest
 
 from configs.protocol import ProtocolConfig
 from eval.class_scores.table import ClassScoreTable, encode_scores
-from eval.metrics.guidance import AUTHORS, FORMS, GRID, chooses_t, correct, form_of, scored_items, sweep
+from eval.metrics.guidance import AUTHORS, FORMS, GRID, correct, form_of, scored_items, selects_t, sweep
 from eval.types import Prediction
 
 NAMES = ("tench", "wild dog", "cat", "cat", "moss")
@@ -78,8 +78,8 @@ def slow_prior(lines: list[Prediction], form: str) -> list[float]:
 
 def slow_sweep(lines: list[Prediction], form: str) -> tuple[float, int, int, float, int]:
     """(t chosen on one half, right on the other, how many, t swept on all, right of all)."""
-    tuning = [line for line in lines if chooses_t(line.id)]
-    others = [line for line in lines if not chooses_t(line.id)]
+    tuning = [line for line in lines if selects_t(line.id)]
+    others = [line for line in lines if not selects_t(line.id)]
     prior = slow_prior(tuning, form)
 
     def right(part: list[Prediction], t: float, prior: list[float]) -> int:
@@ -122,7 +122,7 @@ def test_t_one_is_no_guidance_and_only_the_first_of_a_shared_name_may_count(line
 def test_the_half_that_chooses_is_drawn_by_id_and_the_answers_of_the_other_change_nothing(lines):
     sheet = ClassScoreTable(NAMES, LENGTHS, PRIOR, LITERAL_PRIOR)
     before = sweep(scored_items(lines, sheet), FORMS["official"])["held_out"]
-    spoiled = [line if chooses_t(line.id) else _spoiled(line) for line in lines]
+    spoiled = [line if selects_t(line.id) else _spoiled(line) for line in lines]
     after = sweep(scored_items(spoiled, sheet), FORMS["official"])["held_out"]
     assert after["guidance"] == before["guidance"]
     assert after["accuracy"]["count"] != before["accuracy"]["count"]  # they were really changed

@@ -50,8 +50,8 @@ def test_runs_without_a_common_item_are_refused():
 def test_confusions_are_ordered_and_know_their_reverse():
     pairs = [("fox", "dog"), ("fox", "dog"), ("dog", "fox"), ("ox", "ox"), ("cat", "dog")]
     assert confusions(pairs, {"fox": 3, "dog": 4, "cat": 5}, most=2) == [
-        {"class": "fox", "taken_for": "dog", "times": 2, "n": 3, "reverse": 1, "reverse_n": 4},
-        {"class": "cat", "taken_for": "dog", "times": 1, "n": 5, "reverse": 0, "reverse_n": 4},
+        {"class": "fox", "predicted_as": "dog", "count": 2, "n": 3, "reverse_count": 1, "reverse_n": 4},
+        {"class": "cat", "predicted_as": "dog", "count": 1, "n": 5, "reverse_count": 0, "reverse_n": 4},
     ]
 
 
@@ -97,9 +97,9 @@ def test_every_pair_of_folders_is_compared(asked, tmp_path, capsys):
 
 
 def test_one_runs_answers_are_compared_under_two_ways_of_judging(asked, capsys):
-    (pair,) = pairs(capsys, asked[0], "--judged", "match=word")
+    (pair,) = pairs(capsys, asked[0], "--rescore", "match=word")
     assert (pair["first_right"], pair["second_right"], pair["second"]) == (15, 8, "match=word")
-    (pair,) = pairs(capsys, asked[0], "--judged", "protocol.match=contains", "synonyms=null")
+    (pair,) = pairs(capsys, asked[0], "--rescore", "protocol.match=contains", "synonyms=null")
     assert pair["first_right"] == pair["second_right"] == 15
 
 
@@ -122,10 +122,10 @@ def test_a_view_counts_as_it_judges_the_answers_of_another_folder(asked, write_c
     ("arguments", "message"),
     [
         (["{answers}", "nowhere"], "nowhere has no evaluation.json"),
-        (["{answers}"], "give another folder, or --judged"),
-        (["{answers}", "--judged", "prompt=identify"], "protocol.prompt needs other answers"),
-        (["{answers}", "--judged", "match"], "not of the form KEY=VALUE"),
-        (["{answers}", "--judged", "match=fuzzy"], "match is 'fuzzy'"),
+        (["{answers}"], "give another folder, or --rescore"),
+        (["{answers}", "--rescore", "prompt=identify"], "protocol.prompt needs other answers"),
+        (["{answers}", "--rescore", "match"], "not of the form KEY=VALUE"),
+        (["{answers}", "--rescore", "match=fuzzy"], "match is 'fuzzy'"),
     ],
 )
 def test_what_cannot_be_compared_is_one_line(asked, capsys, arguments, message):

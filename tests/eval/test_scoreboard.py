@@ -295,10 +295,10 @@ def test_frequencies_and_probes_find_their_rows(board):
 def test_a_tower_or_states_of_a_trained_model_or_by_other_items_are_beside_no_row():
     place, model = {"vision_pooled": {"accuracy": RATE}}, "Salesforce/blip2-opt-2.7b"
     probe = {"model": model, "source": "flowers102_test", "train_source": "flowers102_train", "places": place}
-    probe |= {"system": PUBLISHED | {"base": model}}
+    probe |= {"evaluated_model": PUBLISHED | {"base": model}}
     assert set(rows_of_probe(probe, paper_numbers())) == {"table3/finetuned/EVA-G/linear/Flowers102"}
-    own = {"system": trained("flowers102_train") | {"base": model}}
-    other = {"system": PUBLISHED | {"base": "Salesforce/blip2-opt-2.7b-coco"}}
+    own = {"evaluated_model": trained("flowers102_train") | {"base": model}}
+    other = {"evaluated_model": PUBLISHED | {"base": "Salesforce/blip2-opt-2.7b-coco"}}
     for change in (own, other, {"train_source": "caltech101_train"}, {"train_source": "flowers102_test"}):
         assert rows_of_probe(probe | change, paper_numbers()) == {}, change
 

@@ -22,7 +22,7 @@ QUESTION, QUESTION_MASK = "question", "question_mask"
 
 
 @dataclass(frozen=True)
-class QuestionedImages:
+class InstructionImageProcessor:
     """Images as BLIP-2's, with the question as ids for the Q-Former."""
 
     images: ImageProcessor
@@ -63,7 +63,7 @@ class InstructBlipFamily(Blip2Family):
             )
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(str(path), trust_remote_code=False)
         longest = int(self.config.qformer_config.max_position_embeddings)
-        return QuestionedImages(super().image_processor(mode, size, fast=fast), tokenizer, longest)
+        return InstructionImageProcessor(super().image_processor(mode, size, fast=fast), tokenizer, longest)
 
     def batch_images(self, images: Sequence[ImageInput]) -> ImageBatch:
         """Questions are padded on the right and masked, as BERT counts its positions from the left."""

@@ -16,7 +16,7 @@ from configs.errors import DataError
 from data_prep.sample import IMAGE_PLACEHOLDER, Turn
 from eval.class_scores.rules import Floats, Rule
 from eval.class_scores.trie import ClassTrie, answer_tokens
-from eval.models.class_likelihood.search import Best
+from eval.models.class_likelihood.search import BestClass
 from eval.models.class_likelihood.tree_forward import Prefix, TreeForward
 from eval.models.class_likelihood.tree_scorer import TreeScorer
 from eval.models.generate import Prompt, TextPredictor
@@ -54,7 +54,9 @@ class ClassScorer:
         """(B, nodes): each node's log-probability after the prompt and everything above it."""
         return self.scorer.log_probs(self._prefill(prompts, trie), trie)
 
-    def top1(self, prompts: Sequence[Prompt], trie: ClassTrie, rule: Rule, prior: Floats | None = None) -> list[Best]:
+    def top1(
+        self, prompts: Sequence[Prompt], trie: ClassTrie, rule: Rule, prior: Floats | None = None
+    ) -> list[BestClass]:
         """The best class of every prompt, the same as the arg-max over all."""
         return self.scorer.top1(self._prefill(prompts, trie), trie, rule, prior)
 

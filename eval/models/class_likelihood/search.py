@@ -22,7 +22,7 @@ NEAR = 2.0  # a node joins a round if its bound, as a log-probability, is this n
 
 
 @dataclass(frozen=True, slots=True)
-class Best:
+class BestClass:
     """The class with the highest score, of equal ones the first in the list, and what it took to find it."""
 
     index: int
@@ -101,9 +101,9 @@ class Search:
         """
         return self._log_p[node] > self._log_p[first] - NEAR
 
-    def result(self) -> Best:
+    def result(self) -> BestClass:
         """What was found."""
-        return Best(self.best_index, self.best_score, self.expanded)
+        return BestClass(self.best_index, self.best_score, self.expanded)
 
 
 def expand_children(tree: TreeIndex, nodes: Sequence[int]) -> list[tuple[int, int]]:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from eval.class_scores.rules import Bounds, Floats, Rule, class_scores
 from eval.class_scores.trie import ROOT, ClassTrie
-from eval.models.class_likelihood.search import Best, Search, TreeIndex, expand_children
+from eval.models.class_likelihood.search import BestClass, Search, TreeIndex, expand_children
 from eval.models.class_likelihood.tree_forward import Prefix, TreeForward
 
 GROUP = 512  # nodes forwarded at a time for each image: at 7B, 256 MiB of keys
@@ -55,7 +55,7 @@ class TreeScorer:
         return results
 
     @torch.inference_mode()
-    def top1(self, prefix: Prefix, trie: ClassTrie, rule: Rule, prior: Floats | None = None) -> list[Best]:
+    def top1(self, prefix: Prefix, trie: ClassTrie, rule: Rule, prior: Floats | None = None) -> list[BestClass]:
         """The best class of every image, by branch and bound, or by the whole tree where that does not pay.
 
         The same arg-max as `class_scores(trie, rule, log_probs(prefix, trie), prior)`, of equal scores the first.
@@ -125,10 +125,10 @@ class TreeScorer:
         results[[row for row, _, _ in where], [child for _, _, child in where]] = values.double().cpu().numpy()
 
 
-def _best(scores: Floats, expanded: int) -> Best:
+def _best(scores: Floats, expanded: int) -> BestClass:
     """The best of all classes' scores (K,)."""
     best = int(scores.argmax())
-    return Best(best, float(scores[best]), expanded, whole_tree=True)
+    return BestClass(best, float(scores[best]), expanded, whole_tree=True)
 
 
 def _visible(trie: ClassTrie, nodes: Sequence[int], held: Sequence[int]) -> NDArray[np.bool_]:

@@ -342,7 +342,7 @@ def test_a_model_by_its_hub_id_stands_beside_its_own_rows_of_the_paper(place, mo
     known = {row: number.value for row, number in paper_numbers().items()}
     preset = "table1/open_world/LLaVA1.5-7B/ImageNet"
     asked = {"source": "imagenet_val", "protocol": {"task": "open_world", "prompt": "paper"}}
-    asked["system"] = asdict(EvaluatedModel(place)) | {"finetuned": False}
+    asked["evaluated_model"] = asdict(EvaluatedModel(place)) | {"finetuned": False}
     assert own_row(preset, asked, known) == f"table1/open_world/{model}/ImageNet"
     report = {"model": place, "source": "flowers102_test", "paper": {"row": preset.replace("ImageNet", "Flowers102")}}
     rows = rows_of_report(report | {"protocol": {"task": "closed_world", "prompt": "paper"}}, known)

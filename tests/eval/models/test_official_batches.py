@@ -22,7 +22,7 @@ from data_prep.images import decode_rgb
 from data_prep.sample import Turn
 from eval.models.generate import TextPredictor
 from eval.models.memory import NOT_FINITE
-from eval.models.right_padding import LostRows
+from eval.models.right_padding import NonFiniteRowDetector
 from eval.run import main
 from eval.runner.batching import depends_on_batch
 from eval.runner.predictions import read_records
@@ -132,7 +132,7 @@ def test_a_row_whose_output_is_no_number_is_lost_alone(families, picture, name, 
 
 
 def test_what_is_no_number_behind_an_answers_end_loses_nothing():
-    watched = LostRows(end=2)
+    watched = NonFiniteRowDetector(end=2)
     nothing, one = torch.tensor([[], []], dtype=torch.long), torch.tensor([[2], [5]])
     watched(nothing, torch.zeros(2, 4))
     watched(one, torch.tensor([[torch.nan, 0, 0, 0], [0, 0, 0, 0]]))

@@ -192,7 +192,11 @@ def test_the_figure_of_frequency_has_a_curve_for_every_model_and_checkpoint(tmp_
 def test_both_merges_of_one_lora_share_a_row_and_are_told_apart(tmp_path):
     system = {"base": MODEL["model"], "mode": "lora", "sources": ["flowers102_train"], "finetuned": True}
     for name, onto in (("export", None), ("onto", "lmsys/vicuna-7b-v1.5")):
-        model = {"model": f"runs/x/{name}", "source": "flowers102_test", "system": system | {"lora_onto": onto}}
+        model = {
+            "model": f"runs/x/{name}",
+            "source": "flowers102_test",
+            "evaluated_model": system | {"lora_onto": onto},
+        }
         write_report(tmp_path / name, 0.5, model=MODEL | model)
     row = "table3/finetuned/LLaVA1.5-7B/lora/Flowers102"
     assert [result.protocol for result in collect([tmp_path], paper_numbers()).rows[row]] == [

@@ -106,7 +106,7 @@ def test_the_report_says_how_it_was_asked(evaluation):
 def test_a_class_of_the_list_that_no_item_has_is_known_where_it_is_named_instead(evaluation, tmp_path):
     folder, config = evaluation
     assert write_report(folder, config)["confusions"] == [
-        {"class": "tench", "taken_for": "cat", "times": 1, "n": 6, "reverse": 0, "reverse_n": 4}
+        {"class": "tench", "predicted_as": "cat", "count": 1, "n": 6, "reverse_count": 0, "reverse_n": 4}
     ]
     names = tmp_path / "names.txt"
     names.write_text("tench\ncat\nrat\n")
@@ -117,8 +117,8 @@ def test_a_class_of_the_list_that_no_item_has_is_known_where_it_is_named_instead
     )
     listed.predictions(0).write_bytes(folder.predictions(0).read_bytes())
     found = write_report(listed, replace(config, protocol=protocol))["confusions"]
-    assert {"class": "cat", "taken_for": "rat", "times": 1, "n": 4, "reverse": 0, "reverse_n": 0} in found
-    assert "| class | taken for | times | of | the reverse | of |" in listed.report("md").read_text()
+    assert {"class": "cat", "predicted_as": "rat", "count": 1, "n": 4, "reverse_count": 0, "reverse_n": 0} in found
+    assert "| class | predicted as | count | n | reverse count | n |" in listed.report("md").read_text()
 
 
 def test_every_share_has_its_interval_and_its_number_of_items(evaluation):

@@ -21,7 +21,7 @@ def make_older(folder: EvalDir, *settings: str) -> None:
     """evaluation.json as it was before the protocol had `settings`."""
     values = json.loads(folder.config.read_text())
     for name in settings:
-        for part in (values["asked"], values["judged"], values["config"]["protocol"]):
+        for part in (values["generation_settings"], values["scoring_settings"], values["config"]["protocol"]):
             part.pop(name, None)
     values.pop("answer_delimiter", None)
     folder.config.write_text(json.dumps(values))
@@ -32,9 +32,9 @@ NEW = ("image_size", "padding_side", "class_ids", "token_scores", "candidate_dra
 
 def test_the_hash_leaves_out_defaults_and_tells_everything_else():
     plain = describe_model()
-    fewer = {key: value for key, value in plain.asked.items() if key not in NEW}
+    fewer = {key: value for key, value in plain.generation_settings.items() if key not in NEW}
     assert describe_model(match="contains").protocol_hash == plain.protocol_hash
-    assert type(plain)(**{**vars_of(plain), "asked": fewer}).protocol_hash == plain.protocol_hash
+    assert type(plain)(**{**vars_of(plain), "generation_settings": fewer}).protocol_hash == plain.protocol_hash
     hashes = {describe_model(**change).protocol_hash for change in ({}, {"match": "word"}, {"label_without": "()"})}
     assert len(hashes) == 3
 
@@ -45,7 +45,7 @@ def vars_of(evaluation):
 
 def test_every_setting_of_a_protocol_is_asked_or_judged():
     evaluation = describe_model()
-    assert set(result_fields(ProtocolConfig())) <= {*evaluation.asked, *evaluation.judged}
+    assert set(result_fields(ProtocolConfig())) <= {*evaluation.generation_settings, *evaluation.scoring_settings}
 
 
 def test_the_text_before_an_answer_is_noted_for_the_models_family(write_config, tmp_path, families, capsys):
