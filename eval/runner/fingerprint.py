@@ -144,7 +144,7 @@ def _file_hash(path: str | None) -> str | None:
 
 
 def read_evaluation(folder: EvalDir) -> Evaluation | None:
-    """The evaluation of the folder; None if it is new. Raises `RunError` for a missing or unreadable evaluation.json."""
+    """The evaluation of the folder; None if it is new. Raises `RunError` if evaluation.json is missing or damaged."""
     if not folder.config.is_file():
         if folder.all_predictions():
             raise RunError(f"{folder.root} has predictions but no evaluation.json; delete them, or set another output")
