@@ -59,13 +59,13 @@ class TextPredictor:
         self.answer_prefix = self.style.answer_prefix
         self.max_new_tokens = protocol.max_new_tokens
         self.max_length = self.family.max_positions or sys.maxsize
-        self.language_model = LanguageModel(
+        self.text_decoder = LanguageModel(
             self.family.decoder(self.model),
             self.family.head(self.model),
             self.family.word_embeddings(self.model),
             self.family.text_config,
         )
-        self.greedy = Greedy(self.language_model, self.family.image_token_id)
+        self.greedy = Greedy(self.text_decoder, self.family.image_token_id)
 
     def prompt(self, turns: Sequence[Turn], image: bytes | None) -> Prompt:
         """Render, expand and decode one question.

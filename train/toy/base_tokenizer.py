@@ -6,6 +6,7 @@ the same ids alone and inside a longer text, and decoding joins words with one s
     "USER: What does vel kano eat?" -> ["USER:", "What", "does", "vel", "kano", "eat", "?"]
 """
 
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -17,7 +18,8 @@ from transformers import PreTrainedTokenizerFast
 from data_prep.sample import IMAGE_PLACEHOLDER, Turn
 from data_prep.toy_world.facts import ALL_FACTS, COLOURS, LETTERS, SHAPES, TEXTURES, toy_classes
 from data_prep.toy_world.reader import WORDINGS
-from train.chat.conversation import IGNORE_INDEX
+from train.chat.conversation import IGNORE_INDEX, TokenizedConversation, expand_image
+from train.chat.render import ChatRenderer
 
 SPECIAL = ("<unk>", "<s>", "</s>", "<pad>", IMAGE_PLACEHOLDER)
 USER, ASSISTANT = "USER:", "ASSISTANT:"
@@ -42,21 +44,13 @@ class Tokens:
     `labels[t]` is the token that follows position t, if it belongs to an answer. The other two guide the lower
     layers of the language model: `notes[t]` is a word position t should have found out (at a question's "?" and at
     the `ASSISTANT:` after it, the value asked for, or the first word of the name; at that word, the second; at an
-    option, its letter), and `points[t]` the position of the
-    right option, at the `ASSISTANT:` that answers a multiple choice.
+    option, its letter), and `points[t]` the position of the right option, at the `ASSISTANT:` before its letter.
     """
 
     ids: list[int]
     labels: list[int]
     notes: list[int]
     points: list[int]
-
-    def extend(self, ids: list[int], notes: list[int]) -> None:
-        """Append positions that predict nothing and point nowhere."""
-        self.ids.extend(ids)
-        self.notes.extend(notes)
-        self.points.extend([IGNORE_INDEX] * len(ids))
-        self.labels.extend([IGNORE_INDEX] * (len(self.ids) - len(self.labels)))
 
 
 def build_tokenizer(seed: int) -> PreTrainedTokenizerFast:
@@ -84,11 +78,6 @@ def build_tokenizer(seed: int) -> PreTrainedTokenizerFast:
     )
 
 
-def encode(tokenizer: PreTrainedTokenizerFast, text: str) -> list[int]:
-    """The ids of `text`, nothing added."""
-    return list(tokenizer.encode(text, add_special_tokens=False))
-
-
 def tokenize(
     tokenizer: PreTrainedTokenizerFast,
     turns: Iterable[Turn],
@@ -96,39 +85,60 @@ def tokenize(
     image_tokens: int,
     recall: Sequence[str] | None = None,
 ) -> Tokens:
-    """`<s>USER: question ASSISTANT: answer</s>USER: ...`; learned are the answers and the `</s>` that ends each.
+    """`<s>USER: question ASSISTANT: answer</s>USER: ...`, rendered as every conversation is (`train.chat.render`).
 
-    A conversation that ends on a question gets the `ASSISTANT:` that asks for the answer. `<image>` becomes
-    `image_tokens` ids. `recall` has one word per question ("" for none).
+    Learned are the answers and the `</s>` that ends each. A conversation that ends with a question ends with the
+    `ASSISTANT:` that asks for the answer. `<image>` becomes `image_tokens` ids. `recall` has one word per question
+    ("" for none).
     """
-    image_id = tokenizer.convert_tokens_to_ids(IMAGE_PLACEHOLDER)
-    question_mark = tokenizer.convert_tokens_to_ids("?")
-    letters, full_stop = set(tokenizer.convert_tokens_to_ids(list(LETTERS))), tokenizer.convert_tokens_to_ids(".")
-    tokens = Tokens([tokenizer.bos_token_id], [IGNORE_INDEX], [IGNORE_INDEX], [IGNORE_INDEX])
-    options: dict[int, int] = {}  # where each option of the latest list stands
     turns = list(turns)
+    conversation = _rendered(tokenizer, turns, image_tokens)
+    ids, targets = conversation.input_ids, conversation.supervised
+    length = len(ids)
+    labels = [ids[i + 1] if i + 1 < length and targets[i + 1] else IGNORE_INDEX for i in range(length)]
+    tokens = Tokens(ids, labels, [IGNORE_INDEX] * length, [IGNORE_INDEX] * length)
+    options: dict[int, int] = {}  # the position of each option of the latest list
+    start = 1
     for number, turn in enumerate(turns):
-        if turn.speaker == "gpt":
-            piece = [*encode(tokenizer, turn.text), tokenizer.eos_token_id]
-            tokens.labels[-1:] = piece  # each position predicts the next, beginning with the one before the answer
-            notes = [IGNORE_INDEX] * len(piece)
-            if recall and recall[number // 2] and len(piece) == 3:  # a name: its first word calls for the second
-                notes[0] = piece[1]
-            tokens.extend(piece, notes)
-            continue
-        piece = encode(tokenizer, f"{USER} {turn.text} {ASSISTANT}")
-        piece = [id_ for token in piece for id_ in [token] * (image_tokens if token == image_id else 1)]
-        notes = [IGNORE_INDEX] * len(piece)
-        for place in range(len(piece) - 3):
-            if piece[place] in letters and piece[place + 1] == full_stop:  # an option, "B . moss": at "moss" the letter
-                notes[place + 2] = piece[place]
-                options = {} if turn.text.count("\nA. ") and piece[place] == min(letters) else options
-                options[piece[place + 2]] = len(tokens.ids) + place + 2
+        end = start
+        while end < length and targets[end] == (turn.speaker == "gpt"):
+            end += 1
         word = recall[number // 2] if recall else ""
-        if word:
-            value = tokenizer.convert_tokens_to_ids(word)
-            notes[piece.index(question_mark)] = notes[-1] = value
-        tokens.extend(piece, notes)
-        if word and turns[number + 1].text in LETTERS:
-            tokens.points[-1] = options[value]
+        if turn.speaker == "gpt":
+            if word and end - start == 3:  # a name: its first word is followed by the second
+                tokens.notes[start] = ids[start + 1]
+        else:
+            options = _note_options(tokenizer, tokens, range(start, end), options, turn.text)
+            if word:
+                value = tokenizer.convert_tokens_to_ids(word)
+                question_mark = tokenizer.convert_tokens_to_ids("?")
+                tokens.notes[ids.index(question_mark, start)] = tokens.notes[end - 1] = value
+                if turns[number + 1].text in LETTERS:
+                    tokens.points[end - 1] = options[value]
+        start = end
     return tokens
+
+
+def _rendered(tokenizer: PreTrainedTokenizerFast, turns: Sequence[Turn], image_tokens: int) -> TokenizedConversation:
+    """The conversation's ids and targets, its image expanded; without the end token of an answer that is missing."""
+    open_question = turns[-1].speaker == "human"
+    answered = (*turns, Turn("gpt", "")) if open_question else tuple(turns)
+    rendered = ChatRenderer(tokenizer, "hf", "none").render(answered)
+    if open_question:
+        del rendered.input_ids[-1], rendered.supervised[-1]
+    image_id = tokenizer.convert_tokens_to_ids(IMAGE_PLACEHOLDER)
+    return expand_image(rendered, image_tokens, image_id, sys.maxsize)
+
+
+def _note_options(
+    tokenizer: PreTrainedTokenizerFast, tokens: Tokens, question: range, options: dict[int, int], text: str
+) -> dict[int, int]:
+    """Note at each option, "B . moss", its letter at "moss"; return the positions of the latest options."""
+    letters, full_stop = set(tokenizer.convert_tokens_to_ids(list(LETTERS))), tokenizer.convert_tokens_to_ids(".")
+    for position in question[:-3]:
+        letter = tokens.ids[position]
+        if letter in letters and tokens.ids[position + 1] == full_stop:
+            tokens.notes[position + 2] = letter
+            options = {} if text.count("\nA. ") and letter == min(letters) else options
+            options[tokens.ids[position + 2]] = position + 2
+    return options

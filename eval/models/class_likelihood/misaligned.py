@@ -57,7 +57,7 @@ class MisalignedNames:
     def _group(self, prompt: torch.Tensor, start: int) -> list[Floats]:
         """The log-probabilities of the ids of `GROUP` names from `start` on, behind `prompt` (1, P, H)."""
         inside, alone = self.inside[start : start + GROUP], self.alone[start : start + GROUP]
-        language_model = self.predictor.language_model
+        language_model = self.predictor.text_decoder
         longest = max(map(len, inside))
         tokens = torch.tensor([[*name, *name[-1:] * (longest - len(name))] for name in inside], device=prompt.device)
         whole = torch.cat([prompt.expand(len(inside), -1, -1), language_model.words(tokens)], 1)  # (G, T, H)

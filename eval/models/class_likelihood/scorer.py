@@ -28,7 +28,7 @@ class ClassScorer:
     def __init__(self, predictor: TextPredictor):
         """Raises `ConfigError` for an attention kernel or a model that the tree does not fit."""
         self.predictor = predictor
-        language_model = predictor.language_model
+        language_model = predictor.text_decoder
         self.scorer = TreeScorer(
             TreeForward(language_model.decoder, language_model.head, language_model.words, language_model.config)
         )

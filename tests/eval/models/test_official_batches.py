@@ -167,8 +167,8 @@ def test_a_larger_image_gives_transformers_logits_with_interpolated_positions(fa
     model = AutoModelForImageTextToText.from_pretrained(families[name], dtype=torch.float32).eval()
     expected = model(**inputs, interpolate_pos_encoding=True).logits[0, -1]
     ids, mask = predictor.padded([prompt])
-    states = predictor.language_model.decoder(inputs_embeds=predictor.embeddings(ids, [prompt]), attention_mask=mask)
-    assert predictor.language_model.head(states.last_hidden_state[0, -1]) == pytest.approx(expected, abs=1e-4)
+    states = predictor.text_decoder.decoder(inputs_embeds=predictor.embeddings(ids, [prompt]), attention_mask=mask)
+    assert predictor.text_decoder.head(states.last_hidden_state[0, -1]) == pytest.approx(expected, abs=1e-4)
     assert TextPredictor(loaded, ProtocolConfig()).prompt(turns("What"), image).image.arrays["pixels"].shape[-1] == 32
 
 
