@@ -60,7 +60,7 @@ def _restore_off(values: dict[str, Any], schema: Any) -> dict[str, Any]:
 
 
 def _error_with_key(schema: type[Section], values: Mapping[str, Any], error: Exception) -> Exception:
-    """`error`, or one that names its key: OmegaConf does not report the key of a value of the wrong shape."""
+    """`error`, or one that names its key: OmegaConf does not report the key of a value of the wrong type."""
     if getattr(error, "full_key", None):
         return error
     for key, value in _flatten(values).items():
@@ -70,7 +70,7 @@ def _error_with_key(schema: type[Section], values: Mapping[str, Any], error: Exc
             OmegaConf.merge(OmegaConf.structured(schema), single)
         except (OmegaConfBaseException, TypeError) as alone:
             found = getattr(alone, "full_key", None)
-            return alone if found else ConfigError(f"{key}: {value!r} has another shape than this setting")
+            return alone if found else ConfigError(f"{key}: {value!r} has the wrong type for this setting")
     return error
 
 
@@ -152,7 +152,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     if has_aliases:  # a few lines of them unfold to gigabytes
         raise ConfigError(f"{path} uses YAML aliases (*name); write the values out, or use `base:`")
     if not isinstance(values, dict):
-        raise ConfigError(f"{path} holds a {type(values).__name__}; a config is a mapping of settings")
+        raise ConfigError(f"{path} contains a {type(values).__name__}; a config is a mapping of settings")
     named = {str(key): value for key, value in values.items()}
     refuse_secrets(_flatten(named), str(path))
     return named

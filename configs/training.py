@@ -92,7 +92,7 @@ class TrainConfig(Section):
     )
     unreadable: str = setting(
         "stop",
-        doc="A sample that went bad after the build makes training `stop`, or `skip` it: it weighs 0 and is counted.",
+        doc="A sample that can no longer be read: `stop` training, or `skip` it (weight 0, and counted).",
         choices=("stop", "skip"),
     )
     last_batch: str = setting(
@@ -165,7 +165,7 @@ class DeepSpeedConfig(Section):
         changes_result=False,
     )
     offload_optimizer: str = setting(
-        "none", doc="Where the optimizer state lives.", choices=("none", "cpu", "nvme"), changes_result=False
+        "none", doc="Where the optimizer state is stored.", choices=("none", "cpu", "nvme"), changes_result=False
     )
     offload_param: str = setting(
         "none", doc="Where the weights live (ZeRO-3 only).", choices=("none", "cpu", "nvme"), changes_result=False

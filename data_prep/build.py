@@ -120,12 +120,14 @@ class _ListReaders(argparse.Action):
 def _parser() -> argparse.ArgumentParser:
     parser = config_parser(__doc__, RunConfig)
     parser.add_argument("--sources", metavar="A,B", help="only these of data.sources (default: all)")
-    parser.add_argument("--worker", type=int, default=0, metavar="I", help="which of --workers this is, from 0")
-    parser.add_argument("--workers", type=int, default=1, metavar="N", help="how many machines share the build")
-    parser.add_argument("--processes", type=int, default=1, metavar="N", help="processes on this machine")
+    parser.add_argument("--worker", type=int, default=0, metavar="I", help="worker index, 0 to N-1")
+    parser.add_argument(
+        "--workers", type=int, default=1, metavar="N", help="number of workers that share the build (default 1)"
+    )
+    parser.add_argument("--processes", type=int, default=1, metavar="N", help="processes on this machine (default 1)")
     task = parser.add_mutually_exclusive_group()
     task.add_argument("--check-only", action="store_true", help="report what would be dropped; write nothing")
-    task.add_argument("--finalise", action="store_true", help="only write the manifest; every shard must be there")
+    task.add_argument("--finalise", action="store_true", help="only write the manifest; every shard must exist")
     task.add_argument("--rebuild", action="store_true", help="replace shards made from other settings or files")
     parser.add_argument("--list-readers", nargs=0, action=_ListReaders, help="print readers and options, and stop")
     return parser

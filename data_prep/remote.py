@@ -36,17 +36,18 @@ class Remote:
         return self.version(name)[0]
 
     def version(self, name: str) -> tuple[int, str]:
-        """(bytes, ETag, dates and whatever else changes when the file does). Raises `DataError` as `read` does."""
+        """(size in bytes, ETag and dates that identify the version). Raises `DataError` as `read` does."""
         files = _filesystem(self.url)
         info = self._retry(name, lambda: files.info(f"{self.url}/{name}"))
         if not isinstance(info.get("size"), int):
-            raise DataError(f"{self.url}/{name}: the server does not report its size; download it by other means")
+            raise DataError(f"{self.url}/{name}: the server does not report its size; download the file by other means")
         return info["size"], " ".join(str(info[key]) for key in VERSIONS if info.get(key))
 
     def fetch(self, name: str, file: BinaryIO, size: int, sha256: str) -> None:
-        """Write `size` bytes of a file into `file`, from its beginning on.
+        """Write `size` bytes of a file into `file`, from its start.
 
-        After a lost connection the rest is requested. A wrong sha256 is fetched once more, then it is a `DataError`.
+        After a lost connection only the rest is requested. If the sha256 is wrong, the file is fetched once more.
+        Raises `DataError` if the second sha256 is wrong as well.
         """
         for _ in range(2):
             found = self.fetch_once(name, file, size)

@@ -1,4 +1,4 @@
-"""What a build did, in words: totals, and drops by reason with examples."""
+"""Text summary of a build: totals, and drops by reason with examples."""
 
 from configs.shard_dir import ShardDir
 from data_prep.drops import SHOWN_FILES, describe_drops
@@ -10,8 +10,8 @@ def build_summary(folder: ShardDir, outcome: Outcome, manifest: Manifest | None,
     """The result of one source's build; without a manifest, how many shards other workers have not written yet."""
     work = f"{outcome.written} shards written, {outcome.kept} kept"
     if manifest is None:
-        owed = f"{missing} shards are still to come from other workers; the last one writes the manifest"
-        return f"{folder.root}: {work}; {owed}"
+        pending = f"{missing} shards are not yet written by other workers; the last worker writes the manifest"
+        return f"{folder.root}: {work}; {pending}"
     lines = [
         f"{folder.root}: {manifest.samples:,} samples in {len(manifest.shards)} shards,"
         f" {manifest.bytes / 1e6:,.1f} MB; {work}; {len(manifest.drops):,} of {manifest.records:,} records dropped"
@@ -21,7 +21,7 @@ def build_summary(folder: ShardDir, outcome: Outcome, manifest: Manifest | None,
 
 
 def check_summary(name: str, outcome: Outcome, ignored: tuple[str, ...] = ()) -> str:
-    """What `--check-only` found, every drop on a line of its own."""
+    """What `--check-only` found, one line per dropped record."""
     lines = [f"{name}: {len(outcome.drops):,} of {outcome.records:,} records would be dropped; nothing was written"]
     lines += _ignored(ignored)
     return "\n".join(lines + [f"    {drop.id}: {drop.reason} ({drop.file or 'no file'})" for drop in outcome.drops])

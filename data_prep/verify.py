@@ -59,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if findings:
         print(f"{arguments.folder}: {len(findings)} findings; {REMEDY}")
         raise SystemExit(1)
-    print(f"{arguments.folder}: {manifest.samples:,} samples in {len(manifest.shards)} shards are whole ({depth})")
+    print(f"{arguments.folder}: {manifest.samples:,} samples in {len(manifest.shards)} shards: OK ({depth})")
 
 
 def quick_check(folder: Path, manifest: Manifest) -> list[str]:

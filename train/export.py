@@ -3,9 +3,10 @@
     python -m train.export runs/NAME [--step N] [--base FOLDER] [--keep-adapter] [--lora-onto FOLDER] [--output FOLDER]
 
 One CPU process takes the base folder and a checkpoint of any ZeRO stage and world size. LoRA is merged in fp32, or
-kept as a peft adapter beside the base with its trained projector. The base's identity stands in the checkpoint, and
-another base is refused: a merge onto the wrong base gives a model nobody trained. `--lora-onto` asks for just that, to
-measure what the paper's authors did (`train.models.language_weights`); it goes into a folder of its own.
+kept as a peft adapter next to the base with its trained projector. The checkpoint records the
+base's identity; another base is refused: a merge onto the wrong base gives a model nobody trained. `--lora-onto`
+does such a merge on purpose, to measure what the paper's authors did (`train.models.language_weights`), and writes it
+to a folder of its own.
 """
 
 import hashlib
@@ -46,7 +47,7 @@ def export_checkpoint(
     keep_adapter: bool = False,
     lora_onto: str | None = None,
 ) -> Path:
-    """Write the model of `checkpoint` to `output` and return it, replacing an older export once the new one is whole.
+    """Write the model of `checkpoint` to `output` and return it, replacing an older export when complete.
 
     `lora_onto` names a model whose language weights the LoRA is merged onto, in place of the base's. Raises `RunError`
     if `base` (or the run's own) is not the model the run was trained from, or `lora_onto` has nothing to take.
@@ -149,18 +150,18 @@ def model_folders(reference: str, checkpoint: str = "export", revision: str | No
     For a run, `checkpoint` is `export`, `last`, `all` or a step; checkpoints are exported where they are not yet.
     Raises `RunError` if the run has none, `ConfigError` if `reference` is nothing of these.
     """
-    place = Path(reference)
-    if (place / MANIFEST).is_file() and CheckpointDir(place).state.is_file():
-        run, step = RunDir(place.parent.parent), int(place.name.rpartition("-")[2])
+    path = Path(reference)
+    if (path / MANIFEST).is_file() and CheckpointDir(path).state.is_file():
+        run, step = RunDir(path.parent.parent), int(path.name.rpartition("-")[2])
         return [_exported(run, step)]
-    if not RunDir(place).config.is_file():
+    if not RunDir(path).config.is_file():
         return [("model", resolve_folder(reference, revision))]
-    run = RunDir(place)
+    run = RunDir(path)
     if checkpoint == "export" and (run.export / RECORD).is_file():
         return [("export", run.export)]
     steps = steps_present(run)
     if not steps:
-        raise RunError(f"{place} has no export and no checkpoint yet; train it first")
+        raise RunError(f"{path} has no export and no checkpoint yet; train it first")
     if checkpoint == "all":
         return [_exported(run, step) for step in steps]
     if checkpoint.isdigit():
@@ -191,12 +192,12 @@ def _checkpoint_to_export(run: RunDir, step: int | None) -> Checkpoint:
 
 
 def _checkpoint_sha256(folder: Path) -> str:
-    """What tells a checkpoint from another of the same step, as after a roll-back: its manifest, which has all sums."""
+    """Identifies a checkpoint among others of the same step, as after a rollback: the hash of its manifest."""
     return hashlib.sha256((folder / MANIFEST).read_bytes()).hexdigest()
 
 
 def _is_export_of(output: Path, checkpoint: Path) -> bool:
-    """Whether `output` is whole and made of this very checkpoint."""
+    """Whether `output` is complete and was made from this checkpoint."""
     if not (output / RECORD).is_file():
         return False
     record = json.loads((output / RECORD).read_text(encoding="utf-8-sig"))
@@ -206,11 +207,11 @@ def _is_export_of(output: Path, checkpoint: Path) -> bool:
 def default_output(run: RunDir, step: int | None, keep_adapter: bool = False, lora_onto: str | None = None) -> Path:
     """Where an export goes unasked: the run's export folder, or one of its own for each step, form and other model."""
     output = run.export if step is None else run.export_of(step)
-    if keep_adapter:  # evaluations take the other folders, which hold the whole model
+    if keep_adapter:  # evaluations take the other folders, which hold the full model
         output = output.with_name(f"{output.name}-adapter")
     if lora_onto is not None:  # folders of one name, such as two exports, are different models
-        place = hashlib.sha256(str(resolve_folder(lora_onto).resolve()).encode()).hexdigest()[:8]
-        output = output.with_name(f"{output.name}-onto-{Path(lora_onto).name}-{place}")
+        digest = hashlib.sha256(str(resolve_folder(lora_onto).resolve()).encode()).hexdigest()[:8]
+        output = output.with_name(f"{output.name}-onto-{Path(lora_onto).name}-{digest}")
     return output
 
 
@@ -218,7 +219,7 @@ def main() -> None:
     """Export one checkpoint of a run."""
     parser = command_parser(__doc__)
     parser.add_argument("run", type=Path, help="run folder, such as runs/demo_mix")
-    parser.add_argument("--step", type=int, help="which checkpoint (default: the newest whole one)")
+    parser.add_argument("--step", type=int, help="step of the checkpoint (default: the newest complete one)")
     parser.add_argument("--base", help="the base model, if it is no longer where the run's config says")
     add_output_folder(parser, "the model", default="RUN/export")
     parser.add_argument("--keep-adapter", action="store_true", help="write LoRA as a peft adapter, unmerged")

@@ -1,8 +1,9 @@
 """Fine-tune a vision-language model: `deepspeed train/finetune.py --config configs/imagenet_llava_mix.yaml`.
 
 Started by `deepspeed`, `torchrun`, `srun` or plain `python`. On a CPU `deepspeed` starts one rank unless it is given
-`--num_gpus N`. Exit codes: 0 done, or stopped by a signal with everything saved; 2 something for the user to mend; 3
-stopped by the loss-spike monitor (`monitor.action`), nothing exported; 4 a rank hung or died and was named (its peers).
+`--num_gpus N`. Exit codes: 0 done, or stopped by a signal with everything saved; 2 user error; 3 stopped by
+the loss-spike monitor (`monitor.action`), nothing exported; 4 a rank hung or died (the other ranks report which and
+exit with this code).
 """
 
 import sys

@@ -41,7 +41,7 @@ class Start:
 
 
 def run_identity(plan: RunPlan) -> dict[str, Any]:
-    """What a checkpoint of this run belongs to."""
+    """Data, base model and settings that a checkpoint of this run belongs to."""
     settings = json.loads(json.dumps(result_fields(plan.config)))
     if plan.config.loss.reduction == "micro_batch":  # the mean of means depends on who shares a micro-batch
         settings |= {"train.micro_batch": plan.batches.micro_batch, "world_size": plan.batches.world}
@@ -57,12 +57,12 @@ def open_run(plan: RunPlan, *, resume: bool, accepted: Sequence[str] = ()) -> St
     """Decide where to start. Collective: every rank calls it, after the ranks have met.
 
     Raises `RunError`, the same on every rank, if the folder is not empty without `resume`, if it cannot be written to,
-    if checkpoints are there (or were) but none is whole, or if the checkpoint belongs to something else.
+    if checkpoints are there (or were) but none is complete, or if the checkpoint belongs to something else.
     """
     run, identity = plan.run, run_identity(plan)
     used = run.metrics.is_file() or (run.checkpoints.is_dir() and any(run.checkpoints.iterdir()))
     if any(all_gather_objects(used)) and not resume:
-        raise RunError(f"{run.root} already holds a run; continue it with --resume auto, or choose another name")
+        raise RunError(f"{run.root} already contains a run; continue it with --resume auto, or choose another name")
     run_on_main(lambda: _prepare(run))
     present = {step for theirs in all_gather_objects(steps_present(run)) for step in theirs}
     checkpoint, problems = agreed_checkpoint(run, sorted(present, reverse=True))
@@ -90,7 +90,7 @@ def _prepare(run: RunDir) -> None:
 
 
 def lock_run(run: RunDir) -> None:
-    """Make this process the only one that writes `run`, until it ends. Raises `RunError` that names the one that does.
+    """Lock `run` for this process until it ends. Raises `RunError` naming the process that holds the lock.
 
     On a file system without locks (Lustre's default mount, some NFS) the run goes on unprotected and says so.
     """
@@ -110,17 +110,19 @@ def _refuse_if_lost(run: RunDir) -> None:
     for event in reversed(read_records(run.events)):
         if event["kind"] == "checkpoint":
             raise RunError(
-                f"{run.events} tells of a checkpoint of step {event['step']}, but {run.checkpoints} has none; bring it "
-                f"back, or remove {run.root} to start anew"
+                f"{run.events} records a checkpoint of step {event['step']}, but {run.checkpoints} has none; restore "
+                f"it, or remove {run.root} to start over"
             )
 
 
 def refuse_without_room(writer: CheckpointWriter, size: int) -> None:
-    """Raise `RunError` if one checkpoint of `size` bytes would not find room."""
+    """Raise `RunError` if one checkpoint of `size` bytes does not fit on the disk."""
     try:
         writer.require_room(size)
     except OSError as error:
-        text = f"no room for a checkpoint in {writer.run.checkpoints}: {error.strerror}; make some, or set runs_dir"
+        text = (
+            f"no disk space for a checkpoint in {writer.run.checkpoints}: {error.strerror}; free some, or set runs_dir"
+        )
         raise RunError(text) from error
 
 
@@ -139,7 +141,7 @@ def _differences(saved: dict[str, Any], now: dict[str, Any]) -> dict[str, str]:
 
 
 def write_run_files(plan: RunPlan, start: Start) -> None:
-    """Write the resolved config and the identity into the run folder, and remove a requeue mark."""
+    """Write the resolved config and the identity into the run folder, and delete the requeue marker."""
     plan.run.root.mkdir(parents=True, exist_ok=True)
     plan.run.requeue.unlink(missing_ok=True)
     write_bytes(plan.run.config, to_yaml(plan.config).encode())

@@ -4,7 +4,7 @@
 
 The order is that of sorted names, or of numbers if all folders are named by one. Class names are in Unicode NFC.
 Folders named by WordNet ids get ImageNet's names, and the build says so.
-Files that often lie beside images (hidden files, `Thumbs.db`, `desktop.ini`, texts and tables) are ignored and listed;
+Files often found next to images (hidden files, `Thumbs.db`, `desktop.ini`, texts and tables) are ignored and listed;
 every other file without the name of an image is a drop, since it may be an image in a format that is not supported,
 such as .heic. The content decides whether a file is an image when shards are built.
 """
@@ -62,7 +62,7 @@ def read(
     """
     if imbalance is not None and imbalance < 1:
         raise ConfigError(
-            f"imbalance is {imbalance}; the first class has that many times the images of the last: give 1 or more"
+            f"imbalance is {imbalance}; it is the ratio of largest to smallest class and must be at least 1"
         )
     folders, outside, ignored = _listing(path)
     if not folders:
@@ -156,7 +156,7 @@ def _counts(file: str) -> bool:
 
 
 def _listing(root: Path) -> tuple[list[str], list[str], list[str]]:
-    """(class folders, files beside them that should lie in one, what is ignored), each in sorted order."""
+    """(class folders, files next to them that belong into a class folder, ignored files), each in sorted order."""
     try:
         with os.scandir(root) as entries:
             listed = sorted((entry.name, entry.is_dir()) for entry in entries)

@@ -65,7 +65,7 @@ def test_shards_do_not_depend_on_processes_or_workers(built, class_folders, writ
 def test_the_manifest_is_written_by_whoever_finishes_last(class_folders, write_config, tmp_path, capsys):
     config = write_config(class_folders)
     run("--config", config, "--worker", 0, "--workers", 2)
-    assert "1 shards are still to come from other workers" in capsys.readouterr().out
+    assert "1 shards are not yet written by other workers" in capsys.readouterr().out
     assert not (tmp_path / "shards/pets/manifest.json").exists()
     run("--config", config, "--worker", 1, "--workers", 2)
     assert len(ShardSet.open(tmp_path / "shards/pets")) == 12
@@ -108,7 +108,7 @@ def test_an_array_of_workers_rebuilds_in_any_order(built, class_folders, write_c
     config = write_config(class_folders, options="{prompt: identify}")
     for worker in (2, 0):
         run("--config", config, "--rebuild", "--worker", worker, "--workers", 3)
-        assert "still to come from other workers" in capsys.readouterr().out
+        assert "not yet written by other workers" in capsys.readouterr().out
         assert not (built.folder / "manifest.json").exists()
     run("--config", config, "--rebuild", "--worker", 1, "--workers", 3)
     assert "Identify" in ShardSet.open(built.folder).sample(11).turns[0].text

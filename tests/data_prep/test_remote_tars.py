@@ -192,7 +192,7 @@ def test_a_set_behind_a_url_may_adopt_tars_behind_urls(make, serve, pictures, tm
 def test_verify_reads_remote_tars_to_the_last_pixel(make, capsys, tmp_path, foreign):
     shards = make()
     verify.main([str(shards.folder), "--full", "--cache-dir", str(tmp_path / "cache")])
-    assert "15 samples in 4 shards are whole" in capsys.readouterr().out
+    assert "15 samples in 4 shards: OK" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("pattern", ["{url}/00.tar::{url}/{{01..02}}.tar", "{folder}/list.txt", "{url}/list.txt"])

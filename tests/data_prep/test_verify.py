@@ -22,7 +22,7 @@ def check(capsys, *arguments) -> tuple[int, str]:
 def test_a_whole_set_passes_both_checks(built, capsys):
     assert check(capsys, built.folder) == (
         0,
-        f"{built.folder}: 12 samples in 3 shards are whole (sizes and index; --full also reads every byte)\n",
+        f"{built.folder}: 12 samples in 3 shards: OK (sizes and index; --full also reads every byte)\n",
     )
     assert check(capsys, built.folder, "--full")[0] == 0
     assert check(capsys, built.folder, "--full", "--processes", 2)[0] == 0

@@ -240,7 +240,7 @@ def test_tars_can_be_adopted_without_copying_an_image(in_place, picture, tmp_pat
     with tarfile.open(in_place.folder / "000001.tar") as tar:
         assert [name.partition(".")[2] for name in tar.getnames()] == ["json"] * 3
     verify.main([str(in_place.folder), "--full"])
-    assert "8 samples in 3 shards are whole" in capsys.readouterr().out
+    assert "8 samples in 3 shards: OK" in capsys.readouterr().out
 
 
 def test_a_change_in_an_adopted_tar_is_noticed(in_place, tmp_path, write_config, capsys):

@@ -218,7 +218,7 @@ def test_language_weights_of_another_shape_are_refused_by_name(uninterrupted, tm
 
 def test_a_folder_that_holds_a_run_is_not_overwritten_without_being_asked(training_setup, uninterrupted):
     output = run(command(training_setup, "uninterrupted", model__mode="lora"), expect=2)
-    assert "already holds a run; continue it with --resume auto" in output
+    assert "already contains a run; continue it with --resume auto" in output
 
 
 def test_a_changed_setting_is_refused_with_the_difference_until_it_is_named(training_setup, uninterrupted):

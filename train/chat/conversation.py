@@ -8,7 +8,7 @@ from transformers import PreTrainedTokenizerBase
 from configs.errors import DataError
 from data_prep.sample import IMAGE_PLACEHOLDER
 
-IMAGE_INDEX = -200  # stands for the image in unexpanded ids, as in LLaVA
+IMAGE_INDEX = -200  # marks the image in unexpanded ids, as in LLaVA
 IGNORE_INDEX = -100  # the label of an unsupervised token, as in PyTorch's cross entropy
 
 

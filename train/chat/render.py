@@ -77,7 +77,9 @@ class ChatRenderer:
         """
         rendered, exchanges = TokenizedConversation(), _exchanges(turns)
         if len(exchanges) > 1 and not self.template.multi_turn:
-            raise DataError(f"template {self.template_name} has one question, and {len(exchanges)} are asked here")
+            raise DataError(
+                f"template {self.template_name} allows one question; this conversation has {len(exchanges)}"
+            )
         if self.llama is not None:
             return self._as_llava(exchanges, max_length)
         if self.template.image_first:
@@ -102,15 +104,15 @@ class ChatRenderer:
         The last turn is the human's; what a model continues with is what `render` would supervise.
         """
         if not turns or turns[-1].speaker != "human":
-            raise DataError("a question must end with a turn of the human; nothing is asked here")
+            raise DataError("a question must end with a turn from 'human'")
         if self.llama is not None:
             text = self._text(_exchanges((*turns, Turn("gpt", answer_prefix))))
             return [self.bos, *self._llava_ids(text if answer_prefix else text.removesuffix(" "))]
-        asked = self.render((*turns, Turn("gpt", answer_prefix)))
-        last_answer = asked.input_ids[:-1]  # without </s>
+        rendered = self.render((*turns, Turn("gpt", answer_prefix)))
+        last_answer = rendered.input_ids[:-1]  # without </s>
         if answer_prefix:
             return last_answer
-        while asked.supervised[len(last_answer) - 1]:  # the lone word mark that an empty answer leaves behind
+        while rendered.supervised[len(last_answer) - 1]:  # the lone word mark that an empty answer leaves behind
             last_answer.pop()
         return last_answer
 
@@ -163,7 +165,7 @@ class ChatRenderer:
         return text
 
     def _llava_ids(self, text: str) -> list[int]:
-        """Ids of a text whose images stand for themselves; each part between them is tokenized alone."""
+        """Ids of a text with image placeholders; each part between two placeholders is tokenized separately."""
         assert self.llama is not None
         ids: list[int] = []
         for number, part in enumerate(text.split(IMAGE_PLACEHOLDER)):
@@ -224,7 +226,9 @@ def _exchanges(turns: Sequence[Turn]) -> list[tuple[str, str | None]]:
     for number, turn in enumerate(turns):
         expected = ("human", "gpt")[number % 2]
         if turn.speaker != expected:
-            raise DataError(f"turn {number} is from {turn.speaker!r} where {expected!r} must speak: turns alternate")
+            raise DataError(
+                f"turn {number}: expected a turn from {expected!r}, not {turn.speaker!r}; turns must alternate"
+            )
     texts: list[str | None] = [turn.text for turn in turns]
     if len(texts) % 2:
         texts.append(None)
@@ -246,7 +250,7 @@ def _records(file: Path) -> list[Any]:
     except (OSError, ValueError) as error:
         raise DataError(f"{file} cannot be read as JSON: {error}") from error
     if not isinstance(records, list):
-        raise DataError(f"{file} holds a {type(records).__name__}; it must be a list of records")
+        raise DataError(f"{file} contains a {type(records).__name__}; it must be a list of records")
     return records
 
 

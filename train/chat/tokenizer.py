@@ -12,15 +12,15 @@ from train.chat.sentencepiece_vocab import restore, tokenizer_files
 from train.chat.templates import END
 
 
-def load_tokenizer(place: str | Path) -> PreTrainedTokenizerBase:
+def load_tokenizer(path_or_id: str | Path) -> PreTrainedTokenizerBase:
     """A tokenizer from a folder, a hub id, a `tokenizer.json` or a SentencePiece `tokenizer.model` file.
 
     A LLaMA tokenizer gives SentencePiece's ids (`train.chat.sentencepiece_vocab`).
     Raises `ConfigError` if there is none.
     """
-    path = Path(place)
-    if not path.exists() and not is_hub_id(str(place)):  # the hub would be asked for it, and asked again
-        raise ConfigError(f"no tokenizer at {place}: no such file or folder, and a hub id has the form owner/name")
+    path = Path(path_or_id)
+    if not path.exists() and not is_hub_id(str(path_or_id)):  # the hub would be asked for it, and asked again
+        raise ConfigError(f"no tokenizer at {path_or_id}: no such file or folder, and a hub id has the form owner/name")
     try:
         if path.suffix == ".json" and path.is_file():
             single = PreTrainedTokenizerFast(
@@ -30,10 +30,10 @@ def load_tokenizer(place: str | Path) -> PreTrainedTokenizerBase:
             return single
         if path.suffix == ".model" and path.is_file():
             return _from_sentencepiece(path)
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(str(place), trust_remote_code=False)
-        restore(tokenizer, tokenizer_files(place))
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(str(path_or_id), trust_remote_code=False)
+        restore(tokenizer, tokenizer_files(path_or_id))
     except (OSError, ValueError) as error:
-        raise ConfigError(f"no tokenizer at {place}: {str(error).splitlines()[0]}") from error
+        raise ConfigError(f"no tokenizer at {path_or_id}: {str(error).splitlines()[0]}") from error
     return tokenizer
 
 

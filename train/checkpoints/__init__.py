@@ -1,1 +1,1 @@
-"""Checkpoints: whole or absent, written beside training, verified when read."""
+"""Checkpoints: complete or absent, written in the background, verified when read."""

@@ -97,32 +97,32 @@ def newest_checkpoint(run: RunDir) -> tuple[Checkpoint | None, list[str]]:
 
 def no_complete_checkpoint(run: RunDir, problems: list[str]) -> RunError:
     """The error for a run that has checkpoints, none of which can be used."""
-    return RunError(f"no checkpoint in {run.checkpoints} is whole: {'; '.join(problems)}; remove them to start again")
+    return RunError(f"no checkpoint in {run.checkpoints} is complete: {'; '.join(problems)}; remove them to start over")
 
 
 def _verified(run: RunDir, step: int) -> Checkpoint:
     folder = run.checkpoint(step)
     if not (folder / MANIFEST).is_file():
         present = ", ".join(map(str, steps_present(run))) or "none"
-        raise RunError(f"{folder} is no complete checkpoint (no {MANIFEST}); steps present: {present}")
+        raise RunError(f"{folder} is not a complete checkpoint (no {MANIFEST}); steps present: {present}")
     for path in (folder, *(folder / name for name in (*FILES, MANIFEST))):
         if path.is_symlink():
             raise RunError(f"{path} is a link; only files that this tool wrote there itself are read")
     text = (folder / MANIFEST).read_bytes()
-    sums = _sums(folder, json.loads(text))
+    checksums = _checksums(folder, json.loads(text))
     for name in FILES:
         file = folder / name
         if not file.is_file():
             raise RunError(f"{folder} has no {name}")
-        if sha256_of(file) != sums[name]:
-            raise RunError(f"{file} is damaged: its sha256 is not the one in {MANIFEST}")
+        if sha256_of(file) != checksums[name]:
+            raise RunError(f"{file} is damaged: its sha256 differs from the one in {MANIFEST}")
     state = json.loads((folder / STATE).read_text(encoding="utf-8"))
     if state["step"] != step:
         raise RunError(f"{folder} holds step {state['step']}: it was renamed")
     return Checkpoint(folder, step, state, hashlib.sha256(text).hexdigest())
 
 
-def _sums(folder: Path, manifest: dict[str, Any]) -> dict[str, str]:
+def _checksums(folder: Path, manifest: dict[str, Any]) -> dict[str, str]:
     """File to sha256. The manifest's own checksum comes first: a flipped bit must not look like another format."""
     version = manifest["format_version"]
     if manifest[SELF] != manifest_sum(manifest):
@@ -132,10 +132,10 @@ def _sums(folder: Path, manifest: dict[str, Any]) -> dict[str, str]:
             f"{folder} has format {version}; this version reads {FORMAT_VERSION}. Continue the run with the version "
             "that wrote it, or choose another name"
         )
-    sums: dict[str, str] = manifest["sha256"]
-    if set(sums) != set(FILES):
-        raise RunError(f"{folder} holds {', '.join(sums)}; a checkpoint has {', '.join(FILES)}")
-    return sums
+    checksums: dict[str, str] = manifest["sha256"]
+    if set(checksums) != set(FILES):
+        raise RunError(f"{folder} contains {', '.join(checksums)}; a checkpoint has {', '.join(FILES)}")
+    return checksums
 
 
 def manifest_sum(manifest: Mapping[str, Any]) -> str:

@@ -131,9 +131,9 @@ class CheckpointWriter:
         Checkpoints that an interrupted pruning left partly deleted go too. Raises `OSError` if the disk fails.
         """
         present = [step for step in steps_present(self.run) if step <= newest and _is_ours(self.run.checkpoint(step))]
-        whole = [step for step in present if (self.run.checkpoint(step) / MANIFEST).is_file()]
+        complete = [step for step in present if (self.run.checkpoint(step) / MANIFEST).is_file()]
         every = self.config.keep_every
-        kept = {*whole[-self.config.keep_last :], *(step for step in whole if every and step % every == 0)}
+        kept = {*complete[-self.config.keep_last :], *(step for step in complete if every and step % every == 0)}
         for step in present:
             if step not in kept:
                 remove_checkpoint(self.run.checkpoint(step))

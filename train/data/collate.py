@@ -98,7 +98,7 @@ class Encoder:
         return expand_image(rendered, image_tokens, self.family.image_token_id, self.chat.max_length)
 
     def padding(self, unreadable: UnreadableSample | None = None) -> Example:
-        """An example whose loss weighs 0."""
+        """An example whose loss has weight 0."""
         return Example("", -1, [self.renderer.bos], [False], None, unreadable)
 
 
@@ -122,7 +122,7 @@ class ExampleSet(PositionSet[Example]):
         self.unreadable = unreadable
 
     def __getitem__(self, position: int) -> Example:
-        """The example at `position`, or one that weighs nothing for `PADDING`.
+        """The example at `position`, or one of weight 0 for `PADDING`.
 
         Raises `DataError` that names a sample whose bytes or image have become bad since the build, unless they are to
         be passed over.

@@ -68,7 +68,9 @@ def _next(batches: Iterator[B], sampler: "_MicroBatchSampler", sources: SourceSe
         message = str(error).strip().rpartition("configs.errors.DataError: ")[2]
         raise DataError(f"rank {sampler.rank}: {message}") from error
     except RuntimeError as error:
-        if "DataLoader worker" not in str(error) or str(error).startswith("Caught"):  # it lives, and raised
+        if "DataLoader worker" not in str(error) or str(error).startswith(
+            "Caught"
+        ):  # the worker is alive and raised an exception
             raise
         positions = [p for micro_batch in sampler.steps[0] for p in micro_batch if p != PADDING]
         names = ", ".join(sources.record(position).id for position in positions)
@@ -80,9 +82,10 @@ def _next(batches: Iterator[B], sampler: "_MicroBatchSampler", sources: SourceSe
 
 @contextmanager
 def _own_handler_of_dead_children() -> Iterator[None]:
-    """Undo that torch's DataLoader sets a handler which raises in the middle of whatever runs when a worker dies.
+    """Remove the SIGCHLD handler that torch's DataLoader installs; it raises in unrelated code when a worker dies.
 
-    Without it a dead process is found where its batch is missing, which is where we know what it was reading.
+    Without the handler, `next` raises when the batch of the dead worker is missing; there the samples it was reading are
+    known.
     """
     handler = signal.getsignal(signal.SIGCHLD)
     yield
@@ -91,10 +94,10 @@ def _own_handler_of_dead_children() -> Iterator[None]:
 
 
 def _live_with_the_rank(worker: int) -> None:  # noqa: ARG001 - the signature is torch's
-    """Let this process neither end before its rank nor outlive it.
+    """Tie the lifetime of this worker process to its rank: ignore signals, and die when the rank dies.
 
-    SLURM sends SIGTERM to every process of a job; a worker that died of it would take the checkpoint along. Of a rank
-    that was killed, torch's workers hear within 5 s; asked to, Linux tells them at once.
+    SLURM sends SIGTERM to every process of a job; a worker killed by it would stop the rank before its checkpoint is
+    written. torch's workers notice within 5 s that their rank was killed; with PR_SET_PDEATHSIG Linux kills them at once.
     """
     signals.ignore()
     prctl = getattr(ctypes.CDLL(None), "prctl", None)

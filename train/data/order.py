@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-PADDING = -1  # a position without a sample: it fills up the last batch and weighs nothing
+PADDING = -1  # a position without a sample: it fills the last batch and has weight 0
 
 SHARDS, SAMPLES, FRACTION = 1, 2, 3  # purposes: each draws its own numbers
 
@@ -129,7 +129,7 @@ class EpochOrder:
 
 
 def _shards_in_a_row(mixture: Mixture, seed: int, epoch: int) -> Positions:
-    """The epoch's positions shard after shard; a shard stands there once for each pass over it."""
+    """The epoch's positions shard after shard; a shard occurs once for each pass over it."""
     firsts: list[Positions] = []
     sizes: list[Positions] = []
     partial: list[Mask] = []
@@ -162,7 +162,7 @@ def _shuffled(count: int, block: int, seed: int, epoch: int) -> Positions:
 
 @dataclass(frozen=True)
 class OrderState:
-    """Where a run stands: saved in every checkpoint.
+    """Position of a run in its data; saved in every checkpoint.
 
     `step` counts optimizer steps from the start of training; `skipped` lists [first, last) ranges of data steps that
     a roll-back jumped over, so that data step = optimizer step + the skipped ones before it.

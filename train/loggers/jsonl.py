@@ -58,7 +58,7 @@ class LineFile:
             self._write()
             self._file.close()
             if self._waiting:
-                print(f"{self._path} lacks its last {len(self._waiting)} lines: no room for them", file=sys.stderr)
+                print(f"{self._path} lacks its last {len(self._waiting)} lines: no disk space left", file=sys.stderr)
 
     def _write(self) -> None:
         text, done = b"".join(self._waiting), 0
@@ -71,7 +71,11 @@ class LineFile:
                 with contextlib.suppress(OSError):
                     os.ftruncate(self._file.fileno(), before)
             if len(self._waiting) == 1:
-                print(f"{self._path}: {error.strerror}; its lines wait in memory for room", file=sys.stderr, flush=True)
+                print(
+                    f"{self._path}: {error.strerror}; lines are buffered in memory until there is space",
+                    file=sys.stderr,
+                    flush=True,
+                )
             return
         self._waiting.clear()
 

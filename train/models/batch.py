@@ -30,7 +30,7 @@ class Batch:
     images: ImageBatch  # N, made by the model's family
     sources: torch.Tensor  # (C,) int64
     ids: tuple[str, ...]  # C
-    unreadable: tuple[UnreadableSample, ...] = ()  # each is replaced by an example whose loss weighs 0
+    unreadable: tuple[UnreadableSample, ...] = ()  # each is replaced by an example of weight 0
     packed: bool = False
 
     def pin_memory(self) -> "Batch":

@@ -47,8 +47,8 @@ def load_checked(loader: Any, folder: Path, *, other_parts: tuple[str, ...] = ()
     `other_parts` are prefixes of weights that this loader leaves aside. Raises `ConfigError` if the folder cannot be
     read, or a weight is missing, unexpected, of another shape or not finite.
     """
-    loud = transformers_logging.get_verbosity()
-    transformers_logging.set_verbosity_error()  # what its table tells is checked below
+    verbosity = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()  # its loading report is checked below
     try:
         model, info = loader.from_pretrained(
             folder,
@@ -61,7 +61,7 @@ def load_checked(loader: Any, folder: Path, *, other_parts: tuple[str, ...] = ()
     except FAILURES as error:
         raise ConfigError(f"{folder} cannot be loaded: {_first_line(error)}") from error
     finally:
-        transformers_logging.set_verbosity(loud)
+        transformers_logging.set_verbosity(verbosity)
     check_loading_info(folder, info, other_parts)
     check_finite(folder, model)
     return model
@@ -108,14 +108,14 @@ def check_finite(folder: Path, model: Any) -> None:
         )
 
 
-def check_vocabulary(place: Path, tokenizer: Any, rows: int) -> None:
+def check_vocabulary(folder: Path, tokenizer: Any, rows: int) -> None:
     """Raise `ConfigError` if `tokenizer` has ids for which the embedding of `rows` rows has none."""
     above = sorted((number, token) for token, number in tokenizer.get_vocab().items() if number >= rows)
     if above:
-        told = shortened([f"{token!r} is {number}" for number, token in above])
+        examples = shortened([f"{token!r} is {number}" for number, token in above])
         raise ConfigError(
-            f"{place}: the tokenizer has {len(above)} tokens above the embedding's {rows:,} rows ({told}); take the "
-            "tokenizer that belongs to the model, or resize the model (resize_token_embeddings) and save both"
+            f"{folder}: the tokenizer has {len(above)} tokens above the embedding's {rows:,} rows ({examples}); take "
+            "the tokenizer that belongs to the model, or resize the model (resize_token_embeddings) and save both"
         )
 
 

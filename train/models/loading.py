@@ -35,25 +35,27 @@ class LoadedModel:
     identity: str
 
 
-def resolve_folder(place: str, revision: str | None = None) -> Path:
-    """The local folder of a model: `place` itself, or the hub's snapshot of it.
+def resolve_folder(path_or_id: str, revision: str | None = None) -> Path:
+    """The local folder of a model: `path_or_id` itself, or the hub's snapshot of it.
 
-    Raises `ConfigError` if `place` is neither a folder nor a hub id that can be downloaded.
+    Raises `ConfigError` if `path_or_id` is neither a folder nor a hub id that can be downloaded.
     """
-    folder = Path(place)
+    folder = Path(path_or_id)
     if folder.is_dir():
         return folder
-    if not is_hub_id(place):
-        raise ConfigError(f"no model folder {place}; give a folder with a config.json, or a hub id such as owner/name")
+    if not is_hub_id(path_or_id):
+        raise ConfigError(
+            f"no model folder {path_or_id}; give a folder with a config.json, or a hub id such as owner/name"
+        )
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     try:
-        return Path(snapshot_download(place, revision=revision, allow_patterns=list(MODEL_FILES)))
+        return Path(snapshot_download(path_or_id, revision=revision, allow_patterns=list(MODEL_FILES)))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise ConfigError(
-            f"{place} is not a folder here, and could not be downloaded from the hub: {reason}"
+            f"{path_or_id} is not a folder here, and could not be downloaded from the hub: {reason}"
         ) from error
 
 
@@ -82,13 +84,13 @@ def _refuse_adapter(folder: Path) -> None:
         raise ConfigError(f"{folder} keeps its LoRA in {export.adapter}; export the run without --keep-adapter")
 
 
-def load_model(place: str, revision: str | None, dtype: str, attention: str, device: str = "cpu") -> LoadedModel:
+def load_model(path_or_id: str, revision: str | None, dtype: str, attention: str, device: str = "cpu") -> LoadedModel:
     """Load a model folder or hub id in `dtype` (`bf16`, `fp16` or `fp32`) onto `device`, without running code from it.
 
     Raises `ConfigError` for a missing folder, an unsupported family, a missing attention kernel, weights that are not
     all in the folder, or a tokenizer with more tokens than the embedding has rows.
     """
-    folder = resolve_folder(place, revision)
+    folder = resolve_folder(path_or_id, revision)
     _refuse_adapter(folder)
     family = family_of(folder)
     identity = model_identity(folder)

@@ -51,7 +51,7 @@ def roll_back(trainer: Restorable, run: RunDir, policy: SpikePolicy, decision: D
     checkpoint, problems = agreed_checkpoint(run, all_gather_objects(candidates)[0])
     passed_over = "".join(f"; passed over {problem}" for problem in problems)
     if checkpoint is None:
-        reason = f"{decision.reason}; no whole checkpoint from before step {decision.since}{passed_over}"
+        reason = f"{decision.reason}; no complete checkpoint from before step {decision.since}{passed_over}"
         return Decision("stop", reason, decision.since)
     here, step = trainer.order, checkpoint.step
     missed = step if policy.config.reset_moments else int(checkpoint.state["policy"]["missed"])

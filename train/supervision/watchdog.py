@@ -43,7 +43,7 @@ class Watchdog:
     """Seconds."""
     log: Callable[[str, str], None]
     is_saving: Callable[[], bool] = lambda: False
-    """Whether a checkpoint is being written: it is whole in memory, and the next to be lost if the process ends."""
+    """Whether a checkpoint is being written: it is complete in memory, and lost if the process ends."""
 
     @contextmanager
     def watching(self) -> Iterator[None]:

@@ -1,11 +1,11 @@
 # noqa: A005 - named for what a user types: python -m train.tools.inspect
-"""Samples as a model reads them.
+"""Prints samples as the model reads them.
 
 `python -m train.tools.inspect --config configs/demo.yaml [--source NAME] [--samples 3]`
 
 The samples are those that `data_prep.inspect` shows for the same `--seed`, `--label` or `--number`, rendered with the
-tokenizer and the chat settings of a run: supervised tokens in green, an image as what it takes, tokens counted, and
-said where a conversation is cut. Opens no weights and needs no GPU.
+tokenizer and the chat settings of a run. Supervised tokens are green, an image is shown as its number of tokens, and
+each sample's token counts and truncation are printed. Needs no weights and no GPU.
 """
 
 import argparse
@@ -30,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         config = config_of(arguments, RunConfig)
         names = (arguments.source,) if arguments.source else config.train.sources
-        sets = [_open(config, name) for name in names]  # before the tokenizer: a wrong name is told at once
+        sets = [_open(config, name) for name in names]  # before the tokenizer: a wrong name fails at once
         encoder = load_encoder(config)
         for name, shards in zip(names, sets, strict=True):
             chosen = choose(shards, arguments.samples, arguments.seed, arguments.label, arguments.number)
@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def load_encoder(config: RunConfig) -> Encoder:
-    """The encoder of a run on one process. The way of batching does not matter here, and some ways count all tokens."""
+    """The encoder of a run on one process. Batching does not matter here, so the one that counts no tokens is used."""
     return make_plan(replace(config, train=replace(config.train, batching="padded")), 1, "cpu").encoder
 
 
@@ -55,7 +55,7 @@ def with_image(shards: ShardSet, number: int) -> bool:
 
 
 def describe(sample: Sample, encoder: Encoder, image: bool) -> str:
-    """A sample as text: what it costs, what of it is supervised, and every token in order, the supervised in green."""
+    """A sample as text: token counts, then all tokens in order, the supervised ones in green."""
     limit = encoder.chat.max_length
     try:
         whole = encoder.renderer.render(sample.turns)
@@ -85,11 +85,11 @@ def _open(config: RunConfig, name: str) -> ShardSet:
 
 def _parser() -> argparse.ArgumentParser:
     parser = config_parser(__doc__, RunConfig)
-    parser.add_argument("--source", metavar="NAME", help="only this source (default: all that are trained on)")
-    parser.add_argument("--samples", type=int, default=3, metavar="N", help="how many of each source (default 3)")
-    parser.add_argument("--seed", type=int, default=0, help="which samples (default 0)")
-    parser.add_argument("--label", type=int, metavar="INDEX", help="only samples of this class")
-    parser.add_argument("--number", type=int, metavar="I", help="exactly this sample")
+    parser.add_argument("--source", metavar="NAME", help="only this source (default: all of train.sources)")
+    parser.add_argument("--samples", type=int, default=3, metavar="N", help="samples per source (default 3)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the random choice (default 0)")
+    parser.add_argument("--label", type=int, metavar="INDEX", help="only samples of the class with this index")
+    parser.add_argument("--number", type=int, metavar="I", help="only the sample with this number")
     return parser
 
 

@@ -1,7 +1,7 @@
-"""What training will really read: `python -m train.tools.order --config FILE --world W --workers N --epoch E`.
+"""Prints the sample ids that each rank reads: `python -m train.tools.order --config FILE --world W --epoch E`.
 
-Goes through the same order, the same dealing and the same data loader with worker processes as training; only, it
-asks for the samples' ids instead of decoding them. No model is loaded.
+Uses the sample order, the partition over ranks and the data loader (with worker processes) of training, but reads only
+the samples' ids. No image is decoded and no model is loaded.
 
     step 0  rank 0: pictures/3 pictures/17  rank 1: talk/4 pictures/8
 """
@@ -68,7 +68,7 @@ def main() -> None:
         order = plan_order(config, sources, arguments.world)
         if arguments.from_step > order.steps_per_epoch:
             raise ConfigError(
-                f"--from-step {arguments.from_step} is beyond the epoch's {order.steps_per_epoch} steps; give 0 to "
+                f"--from-step {arguments.from_step} is past the epoch's {order.steps_per_epoch} steps; give 0 to "
                 f"{order.steps_per_epoch}"
             )
         workers = config.train.workers if arguments.workers is None else arguments.workers

@@ -22,7 +22,7 @@ from train.toy.base_projector import assemble, save
 
 
 def join(clip: Path, language: Path, output: Path, *, seed: int) -> LlavaForConditionalGeneration:
-    """Write the LLaVA of the two to `output`, in float32, and return it.
+    """Write the LLaVA made of both to `output`, in float32, and return it.
 
     Raises `ConfigError` for a folder of another model, or of a LLaVA whose head is not its embeddings.
     """
@@ -31,7 +31,10 @@ def join(clip: Path, language: Path, output: Path, *, seed: int) -> LlavaForCond
     tower = load_checked(CLIPModel, clip).vision_model
     base = load_checked(LlavaForConditionalGeneration, language)
     if not base.config.text_config.tie_word_embeddings:
-        raise ConfigError(f"{language} has a head beside its embeddings; give a LLaVA such as train/assets/tiny_llava")
+        raise ConfigError(
+            f"{language} has an output head that is not tied to its embeddings; give a LLaVA with tied embeddings, such as "
+            "train/assets/tiny_llava"
+        )
     language_model = LlamaForCausalLM(base.config.text_config)
     language_model.model.load_state_dict(base.model.language_model.state_dict())
     tokenizer = AutoTokenizer.from_pretrained(language)
@@ -47,16 +50,22 @@ def _check(folder: Path, kind: str, advice: str) -> None:
     file = folder / "config.json"
     found = json.loads(file.read_text(encoding="utf-8-sig")).get("model_type") if file.is_file() else None
     if found != kind:
-        raise ConfigError(f"{folder} holds {f'a {found}' if found else 'no model'}, not a {kind}; {advice}")
+        raise ConfigError(f"{folder} contains {f'a {found}' if found else 'no model'}, not a {kind}; {advice}")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """The command line. Exits with code 2 on a mistake."""
     parser = command_parser(__doc__)
     parser.add_argument(
-        "--clip", type=Path, required=True, metavar="DIR", help="a CLIP, as train.toy.tiny_clip makes it"
+        "--clip", type=Path, required=True, metavar="DIR", help="CLIP model folder, as written by train.toy.tiny_clip"
     )
-    parser.add_argument("--language", type=Path, required=True, metavar="DIR", help="a LLaVA: its words are kept")
+    parser.add_argument(
+        "--language",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="LLaVA model folder that provides language model and tokenizer",
+    )
     add_output_folder(parser, "the model")
     parser.add_argument("--seed", type=int, default=0, help="of the new projector")
     options = parser.parse_args(argv)

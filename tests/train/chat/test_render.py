@@ -108,7 +108,7 @@ def test_the_official_prompt_of_llava_differs_from_hfs_by_the_line_break_before_
 def test_a_markup_without_a_place_for_it_refuses_a_system_prompt_and_a_second_question(tokenizer):
     with pytest.raises(ConfigError, match="question has no place for a system prompt"):
         ChatRenderer(tokenizer, "question", "vicuna_v1")
-    with pytest.raises(DataError, match="has one question, and 2 are asked"):
+    with pytest.raises(DataError, match="allows one question; this conversation has 2"):
         ChatRenderer(tokenizer, "plain", "none").render((QUESTION, ANSWER, QUESTION))
 
 

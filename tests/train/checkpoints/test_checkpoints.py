@@ -1,4 +1,4 @@
-"""Checkpoints that are whole or absent."""
+"""Checkpoints that are complete or absent."""
 
 import json
 import os
@@ -73,7 +73,7 @@ def test_a_checkpoint_with_a_lost_file_is_passed_over(run, lost):
 def test_if_no_checkpoint_is_complete_it_is_an_error_and_never_a_start_from_zero(run):
     write(run, 1)
     (run.checkpoint(1) / "state.json").write_text("{}")
-    with pytest.raises(RunError, match=r"no checkpoint in .* is whole"):
+    with pytest.raises(RunError, match=r"no checkpoint in .* is complete"):
         newest_checkpoint(run)
 
 
@@ -105,7 +105,7 @@ def test_a_leftover_of_a_killed_write_is_neither_read_nor_in_the_way(run):
 
 
 def rewrite_manifest(run: RunDir, step: int, **changes: object) -> None:
-    """Another manifest that is whole by its own sum."""
+    """Another manifest whose own checksum is right."""
     manifest = run.checkpoint(step) / MANIFEST
     content = json.loads(manifest.read_text()) | changes
     manifest.write_text(json.dumps(content | {SELF: manifest_sum(content)}))
@@ -164,7 +164,7 @@ def test_a_manifest_cannot_name_files_elsewhere(run):
     write(run, 1)
     sums = json.loads((run.checkpoint(1) / MANIFEST).read_text())["sha256"]
     rewrite_manifest(run, 1, sha256=sums | {"../../other": "0"})
-    with pytest.raises(RunError, match=r"holds .*\.\./\.\./other"):
+    with pytest.raises(RunError, match=r"contains .*\.\./\.\./other"):
         open_checkpoint(run, 1)
 
 

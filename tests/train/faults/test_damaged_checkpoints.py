@@ -131,7 +131,7 @@ def test_what_fails_on_the_leading_rank_alone_ends_all_with_its_words(decisions)
     assert [rank["failing leader"] for rank in decisions] == ["[Errno 28] No space left on device"] * 2
 
 
-@pytest.mark.fault(11, "a file `latest`: empty, garbage, missing", "newest whole checkpoint found")
+@pytest.mark.fault(11, "a file `latest`: empty, garbage, missing", "newest complete checkpoint found")
 @pytest.mark.parametrize("content", [b"", b"garbage", b"step-00000001", None])
 def test_a_pointer_file_means_nothing(tmp_path, seen, content):
     run = write(RunDir(tmp_path), 1, 2)
@@ -189,5 +189,5 @@ def test_checkpoints_that_were_there_and_are_gone_are_no_reason_to_start_from_ze
     plan.run.metrics.write_text("")
     assert open_run(plan, resume=True).step == 0, "killed before its first checkpoint"
     plan.run.events.write_text('{"step": 4, "kind": "checkpoint"}\n{"step": 5, "ki')
-    with pytest.raises(RunError, match=r"tells of a checkpoint of step 4, but .*checkpoints has none"):
+    with pytest.raises(RunError, match=r"records a checkpoint of step 4, but .*checkpoints has none"):
         open_run(plan, resume=True)

@@ -180,7 +180,7 @@ def test_lines_wait_in_memory_for_room(tmp_path, seen, capsys):
             metrics.append(line)
         assert all(line in ("0", *long) for line in lines_file.read_text().splitlines()), "never half a line"
         assert len(lines_file.read_text().splitlines()) < 4, "the disk was full"
-        assert "No space left on device; its lines wait in memory" in capsys.readouterr().err
+        assert "No space left on device; lines are buffered in memory" in capsys.readouterr().err
         filler.unlink()
         metrics.append("4")
         metrics.close()
@@ -227,7 +227,7 @@ def test_a_disk_that_turns_read_only_under_metrics_jsonl_does_not_end_the_run(tm
     with metrics._path.open("rb", buffering=0) as refusing:  # takes nothing, and cannot be cut either
         metrics._file = refusing
         metrics.append("2")
-    assert "wait in memory" in capsys.readouterr().err
+    assert "buffered in memory" in capsys.readouterr().err
     metrics._file = healthy
     metrics.append("3")
     metrics.close()

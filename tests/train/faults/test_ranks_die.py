@@ -64,4 +64,4 @@ def test_a_checkpoint_that_is_being_written_when_a_rank_dies_is_finished(rank_fo
     assert ranks.codes[1] == -9
     assert ranks.codes[0] not in (0, -9)
     assert newest_checkpoint(ranks.run)[0].step == 6
-    seen(f"rank 0 ended {seconds:.1f} s after rank 1, the checkpoint of step 6 is whole")
+    seen(f"rank 0 ended {seconds:.1f} s after rank 1, the checkpoint of step 6 is complete")

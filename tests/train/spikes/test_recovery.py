@@ -66,6 +66,6 @@ def test_without_a_complete_checkpoint_the_run_stops_and_says_why(run):
     done = roll_back(trainer, run, SpikePolicy(MonitorConfig(rollback_margin=5)), DECISION)
     assert isinstance(done, Decision)
     assert done.kind == "stop"
-    assert "no whole checkpoint from before step 25; passed over step-00000020: " in done.reason
+    assert "no complete checkpoint from before step 25; passed over step-00000020: " in done.reason
     assert trainer.back == []
     assert steps_present(run) == [10, 20, 28], "nothing is deleted"
