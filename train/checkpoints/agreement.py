@@ -11,8 +11,8 @@ from train.distributed.world import all_gather_objects
 def agreed_checkpoint(run: RunDir, steps: Sequence[int]) -> tuple[Checkpoint | None, list[str]]:
     """The first of `steps` that is complete and the same for every rank, and what was wrong with those before it.
 
-    Collective; `steps` must be the same on all ranks. None if there is none. Raises `OtherFormat` for a complete checkpoint
-    of another version.
+    Collective; `steps` must be the same on all ranks. None if there is none. Raises `OtherFormat` for a complete
+    checkpoint of another version.
     """
     problems: list[str] = []
     for step in steps:

@@ -84,8 +84,7 @@ def _next(batches: Iterator[B], sampler: "_MicroBatchSampler", sources: SourceSe
 def _own_handler_of_dead_children() -> Iterator[None]:
     """Remove the SIGCHLD handler that torch's DataLoader installs; it raises in unrelated code when a worker dies.
 
-    Without the handler, `next` raises when the batch of the dead worker is missing; there the samples it was reading are
-    known.
+    Without it, `next` raises when the batch of the dead worker is missing; there the samples it was reading are known.
     """
     handler = signal.getsignal(signal.SIGCHLD)
     yield
@@ -97,7 +96,7 @@ def _live_with_the_rank(worker: int) -> None:  # noqa: ARG001 - the signature is
     """Tie the lifetime of this worker process to its rank: ignore signals, and die when the rank dies.
 
     SLURM sends SIGTERM to every process of a job; a worker killed by it would stop the rank before its checkpoint is
-    written. torch's workers notice within 5 s that their rank was killed; with PR_SET_PDEATHSIG Linux kills them at once.
+    written. torch's workers notice a killed rank within 5 s; with PR_SET_PDEATHSIG Linux kills them at once.
     """
     signals.ignore()
     prctl = getattr(ctypes.CDLL(None), "prctl", None)

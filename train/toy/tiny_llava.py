@@ -32,8 +32,8 @@ def join(clip: Path, language: Path, output: Path, *, seed: int) -> LlavaForCond
     base = load_checked(LlavaForConditionalGeneration, language)
     if not base.config.text_config.tie_word_embeddings:
         raise ConfigError(
-            f"{language} has an output head that is not tied to its embeddings; give a LLaVA with tied embeddings, such as "
-            "train/assets/tiny_llava"
+            f"{language} has an output head that is not tied to its embeddings; give one with tied embeddings, such "
+            "as train/assets/tiny_llava"
         )
     language_model = LlamaForCausalLM(base.config.text_config)
     language_model.model.load_state_dict(base.model.language_model.state_dict())

@@ -186,7 +186,7 @@ def test_a_cut_through_an_image_is_an_error_that_names_the_limit():
 @pytest.mark.parametrize(
     ("turns", "complaint"),
     [
-        ((QUESTION, QUESTION), "turn 1 is from 'human'"),
+        ((QUESTION, QUESTION), "turn 1: expected a turn from 'gpt', not 'human'"),
         ((Turn("human", "say </s> now"), ANSWER), "contains </s>"),
     ],
 )
