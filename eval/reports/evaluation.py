@@ -13,6 +13,7 @@ from dataclasses import asdict
 from typing import Any
 
 from configs.evaluation import EvalConfig
+from configs.protocol import ProtocolConfig
 from configs.run_dir import EvalDir
 from data_prep.atomic import write_bytes
 from data_prep.class_names import load_class_list
@@ -20,10 +21,12 @@ from eval.metrics.accuracy import Rate
 from eval.metrics.confusion import confusions
 from eval.metrics.frequency import compared_classes, frequencies_of, frequency_results, stage_results, with_frequency
 from eval.metrics.outcomes import scored_predictions
+from eval.metrics.several import count_several
 from eval.reports.evaluation_page import report_page
 from eval.runner.evaluated_model import describe_model
 from eval.runner.fingerprint import Evaluation, rescore, rescored
 from eval.runner.predictions import read_records, select_records
+from eval.tasks.registry import task_output
 from eval.types import Prediction, Score
 
 EXAMPLES = 8  # of each outcome
@@ -93,6 +96,7 @@ def build_report(
         "wrong": Rate(counts[False], len(scored)).to_json(),
         "no_answer": Rate(counts[None], len(scored)).to_json(),
         "accuracy_of_answers": Rate(counts[True], counts[True] + counts[False]).to_json(),
+        "several_classes": _several_classes(predictions, config.protocol),
         "baselines": _baselines(predictions),
         "paper": None if compare is None else compare(header, accuracy),
         "answers": _answers(predictions),
@@ -106,6 +110,15 @@ def build_report(
         "examples": _examples(scored),
         "failures": [asdict(failure) for failure in records.failures.values()],
     }
+
+
+def _several_classes(predictions: Sequence[Prediction], protocol: ProtocolConfig) -> dict[str, Any] | None:
+    """How many answers name several classes, where a class name is looked for in a text; None elsewhere."""
+    if task_output(protocol.task) != "text" or any(prediction.choices for prediction in predictions):
+        return None
+    listed = load_class_list(protocol.classes).names if protocol.classes else ()
+    classes = (*listed, *(prediction.target for prediction in predictions))
+    return Rate(count_several((p.answer for p in predictions), classes), len(predictions)).to_json()
 
 
 def _baselines(predictions: Sequence[Prediction]) -> dict[str, float] | None:

@@ -63,10 +63,19 @@ def _numbers(report: Mapping[str, Any]) -> Block:
                 percent(report["accuracy_of_answers"]["value"]),
                 _of(report["accuracy_of_answers"]),
             ),
+            *_several(report),
             *_baselines(report),
             ("length of an answer", f"{report['answers']['mean_tokens']:.1f}", _cut(report)),
         ]
     )
+
+
+def _several(report: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    several = report["several_classes"]
+    if several is None:
+        return []
+    credited = "not credited" if report["protocol"].get("match") == "name" else "credited if one of them is right"
+    return [("answers that name several classes", percent(several["value"]), f"{_of(several)}; {credited}")]
 
 
 def _baselines(report: Mapping[str, Any]) -> list[tuple[str, str, str]]:
