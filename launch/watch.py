@@ -179,7 +179,7 @@ def _printable(text: str) -> str:
 def main() -> None:
     """Print the state; with --follow continue until Ctrl-C."""
     parser = command_parser(__doc__)
-    parser.add_argument("run", type=Path, help="run folder, for example runs/demo")
+    parser.add_argument("run", type=Path, help="run folder, for example runs/demo_mix")
     parser.add_argument("--follow", action="store_true", help="keep printing new steps and events")
     parser.add_argument(
         "--interval", type=float, default=2.0, metavar="SECONDS", help="between two reads of the files (default: 2)"
