@@ -103,7 +103,11 @@ parse = argparse.ArgumentParser.parse_args
 def parse_and_stop(parser, *arguments):
     parsed = parse(parser, *arguments)
     if hasattr(parser, "schema"):
-        load_config(parser.schema, parsed.config, parsed.overrides)
+        schema = parser.schema
+        if sys.argv[0].endswith(("data_prep.build", "data_prep/build.py")):  # builds for trainings and evaluations
+            from data_prep.build import config_schema
+            schema = config_schema(parsed.config)
+        load_config(schema, parsed.config, parsed.overrides)
     raise Parsed
 
 argparse.ArgumentParser.parse_args = parse_and_stop
