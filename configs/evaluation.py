@@ -83,7 +83,7 @@ class EvalConfig(Section):
         None, doc="Source of data.sources on which linear probes are trained.", changes_result=False
     )
     paper_row: str | None = setting(
-        None, doc="Row of eval/paper/numbers.json printed beside our number.", changes_result=False
+        None, doc="Row of eval/paper/numbers.json printed next to our number.", changes_result=False
     )
 
     def __post_init__(self) -> None:

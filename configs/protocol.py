@@ -11,7 +11,7 @@ from configs.section import Section, setting
 class ProtocolConfig(Section):
     """How a question is asked and its answer scored. Every choice is a field, so all combinations can be run."""
 
-    name: str = setting("custom", doc="Name of the protocol, printed beside its hash.", changes_result=False)
+    name: str = setting("custom", doc="Name of the protocol, printed with its hash.", changes_result=False)
     task: str = setting(
         "open_world",
         doc="Task by name: open_world, closed_world, class_likelihood, zero_shot, multiple_choice, or one added to "
@@ -154,7 +154,7 @@ class ProtocolConfig(Section):
     )
     frequency_names: str = setting(
         "whole",
-        doc="A class's name beside its frequency: `whole`, or cut `before_hyphen` (authors' code, fine-tuned models).",
+        doc="Class name for its frequency: `whole`, or cut `before_hyphen` (authors' code, fine-tuned models).",
         choices=("whole", "before_hyphen"),
     )
     frequency_bins: str = setting(

@@ -109,7 +109,7 @@ def _jpeg_size(data: bytes) -> tuple[int, int] | None:
 def check_image(data: bytes) -> tuple[int, int]:
     """(width, height) of an image that was decoded to its last pixel.
 
-    `Image.verify()` passes a truncated JPEG, hence the full decode. Raises `ImageError` for bytes that are no
+    `Image.verify()` accepts a truncated JPEG, so the image is decoded fully. Raises `ImageError` for bytes that are no
     image, do not decode, or have more pixels than `MAX_PIXELS` or a side above `MAX_SIDE`.
     """
     return decode_rgb(data).size

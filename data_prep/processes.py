@@ -3,7 +3,7 @@
     parallel_map(function, items, processes)    many short tasks, results in order: a pool of concurrent.futures
     WorkerProcesses(target, tasks, method)      one long task per process, which sends messages; exit codes are kept
 
-A pool of concurrent.futures does not tell which process was killed, and by what; a build and an evaluation name it,
+A pool of concurrent.futures does not report which process was killed, nor how; a build and an evaluation name it,
 hence the second form.
 """
 

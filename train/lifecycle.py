@@ -18,16 +18,16 @@ from train.trainer import Trainer
 
 
 def stopped_before_start(plan: RunPlan, world: World) -> bool:
-    """True if some rank was asked to stop while it started; the run is then marked for requeueing. Collective."""
-    asked = world.all_max(float(signals.stop_requested())) > 0
-    if asked:
+    """True if a rank received a stop request during startup; the run is then marked for requeueing. Collective."""
+    requested = world.all_max(float(signals.stop_requested())) > 0
+    if requested:
         signals.ignore()
         stop_world()
         if world.is_main_process:
             plan.run.root.mkdir(parents=True, exist_ok=True)
             plan.run.requeue.touch()
             print("stopped by a signal before the first step; --resume auto starts again", flush=True)
-    return asked
+    return requested
 
 
 def run_supervised(trainer: Trainer, world: World) -> int:

@@ -96,7 +96,7 @@ class Trainer:
             data = self._read(batches)
             waited = time.perf_counter() - started
             units = self._agree_on_units(data)
-            if data is None or units is None:  # some rank was asked to stop: no rank begins the step
+            if data is None or units is None:  # a rank received a stop request: no rank begins the step
                 if self.saved_step != step:
                     self.save()
                 break
@@ -163,7 +163,7 @@ class Trainer:
             self.reporter.saved(result)
 
     def _agree_on_units(self, data: list[Batch] | None) -> int | None:
-        """Denominator of the next step's loss over all ranks; None if some rank was asked to stop. Collective."""
+        """Denominator of the next step's loss over all ranks; None if a rank received a stop request. Collective."""
         self.progress.enter("agreement")
         units = local_units(data, self.plan.config.loss.reduction) if data else 0
         total, stop = self.world.all_sum([units, float(data is None or signals.stop_requested())])

@@ -90,7 +90,7 @@ def _parts(parts: list[Any], number: int) -> str:
 
 
 def image_of(row: Mapping[str, Any], image_key: str | None = None) -> Any:
-    """What the record says of its image, as it stands there: None for none.
+    """The record's image value, unchanged; None if it has none.
 
     Raises `DataError` for several images, and for an image under a key or tag that is not read.
     """

@@ -37,7 +37,7 @@ def read(path: Path, *, image_root: str | None = None, stand_ins: str | None = N
 def _images(folder: Path) -> list[Path]:
     found = sorted(file for file in folder.rglob("*") if file.name.lower().endswith(IMAGE_SUFFIXES))
     if not found:
-        raise DataError(f"{folder} has no image to stand in for those of the questions")
+        raise DataError(f"{folder} has no image to substitute for those of the questions")
     return found
 
 

@@ -125,7 +125,7 @@ def _with_image(number: str, image: str, turns: tuple[Turn, ...], roots: Roots, 
 
 
 def existing(file: Path) -> Path | None:
-    """`file`, or the file beside it that differs by extension alone, or None."""
+    """`file`, or the file in the same folder that differs only in its extension, or None."""
     if os.path.isfile(file):  # noqa: PTH113 - Path.is_file raises over names that no file can have
         return file
     others = (file.with_suffix(suffix) for suffix in OTHER_SUFFIXES)

@@ -1,4 +1,4 @@
-"""What a checkpoint costs: seconds in which training stands still, seconds until it is safe, bytes; DeepSpeed's too.
+"""Cost of a checkpoint: seconds training is paused, seconds until it is on disk, bytes; also for DeepSpeed's.
 
     python -m train.benchmarks.checkpoints [--shape small] [--rank 128] [--zero-stage 2] [--json [FILE]]
 

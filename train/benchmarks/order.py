@@ -70,7 +70,7 @@ def packed_order(lengths: Lengths, world: int, global_batch: int) -> StepOrder:
 
 
 def whole_plan(lengths: Lengths) -> dict[str, float]:
-    """Order and packing of a whole epoch for every rank; the CPU's seconds tell what a busy machine adds."""
+    """Order and packing of a whole epoch for every rank; the CPU seconds exclude the load of other processes."""
     began, cpu = time.perf_counter(), time.process_time()
     order = packed_order(lengths, WORLD, 128)
     epoch = EpochOrder.of(order.mixture, 0, 0)

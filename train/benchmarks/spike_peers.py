@@ -1,4 +1,4 @@
-"""Published rules for loss spikes, re-expressed from their descriptions, so that ours stands beside them.
+"""Published rules for loss spikes, implemented from their descriptions, as baseline methods.
 
 Each takes a reading and says whether it would act on that step. Windows, factors and warm-ups are their defaults;
 metaseq's ratio has none (off), 1.5 is our choice. What they keep in their windows is part of the rule: OLMo-core keeps

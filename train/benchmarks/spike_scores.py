@@ -36,7 +36,7 @@ class Ours:
         return any(alert.kind in ALARMS for alert in alerts)
 
     def level_alarms(self) -> list[int]:
-        """Steps of the alarms that speak of a level, not of one value."""
+        """Steps of the alarms about a level, not about one value."""
         return [alert.step for alert in self.said if alert.kind in ALARMS and alert.kind != "outlier"]
 
     def recovered(self) -> bool:

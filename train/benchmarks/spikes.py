@@ -1,6 +1,6 @@
 """Detection quality of the loss-spike monitor: `python -m train.benchmarks.spikes [--seeds fixed|fresh|both] [--live]`
 
-14 faults in 4 kinds of noise (`train.benchmarks.spike_traces`), beside published rules (`spike_peers`).
+14 faults in 4 kinds of noise (`train.benchmarks.spike_traces`), compared with published rules (`spike_peers`).
 The fixed seeds are 0 to 4; fresh seeds are drawn for each run and printed, so that no threshold can be fitted to them.
 `--live` trains a tiny LoRA model with DeepSpeed on two ranks instead, with 6 faults, with and without actions, once
 with the first of the fixed and once with the first of the fresh seeds (`train.benchmarks.spikes_live`). Exit code 1 if
@@ -51,7 +51,7 @@ def targets(scores: Scores) -> Iterator[tuple[str, str, bool]]:
     count = sum(len(score.delays["never recovers"]) for score in ours.values())
     yield "still alarming at step 300 of a plateau", f"{plateaus}/{count}", plateaus == count
     right = sum(score.named_right for score in ours.values()) / sum(score.named for score in ours.values())
-    yield "recovered or not, told right", f"{right:.1%} >= {RIGHT_NAMES:.0%}", right >= RIGHT_NAMES
+    yield "recovery classified correctly", f"{right:.1%} >= {RIGHT_NAMES:.0%}", right >= RIGHT_NAMES
 
 
 def milliseconds_per_step(steps: int = 3000) -> float:
@@ -120,7 +120,7 @@ def traces_benchmark(seeds: Sequence[int], label: str) -> tuple[str, dict[str, A
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run the halves that were asked for."""
+    """Run the selected parts."""
     parser = command_parser(__doc__)
     add_json(parser)
     parser.add_argument(

@@ -53,7 +53,7 @@ def restore(tokenizer: PreTrainedTokenizerBase, files: dict[str, Path]) -> None:
         if _spaces_first(tokenizer):
             log.warning(
                 "tokenizer.json merges runs of spaces first, as transformers 5 writes it from a SentencePiece file: "
-                "the ids of several spaces in a row differ; put the original's tokenizer.model beside it"
+                "the ids of several spaces in a row differ; put the original tokenizer.model into the same folder"
             )
         return
     pieces = SentencePieceProcessor(str(files["tokenizer.model"]))

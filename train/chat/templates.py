@@ -31,7 +31,7 @@ class ChatTemplate:
 CHAT_TEMPLATES = {
     # LLaVA's training code
     "llava": ChatTemplate(tokenize_per_segment=True),
-    # the authors' fine-tuned models on ImageWikiQA, asked by LLaVA's code
+    # the authors' fine-tuned models on ImageWikiQA, prompted with LLaVA's code
     "llava_doubled": ChatTemplate(assistant="ASSISTANT:ASSISTANT:", tokenize_per_segment=True),
     # transformers' processor of LLaVA-1.5
     "hf": ChatTemplate(),

@@ -19,7 +19,7 @@ def load_tokenizer(path_or_id: str | Path) -> PreTrainedTokenizerBase:
     Raises `ConfigError` if there is none.
     """
     path = Path(path_or_id)
-    if not path.exists() and not is_hub_id(str(path_or_id)):  # the hub would be asked for it, and asked again
+    if not path.exists() and not is_hub_id(str(path_or_id)):  # avoids repeated requests to the hub
         raise ConfigError(f"no tokenizer at {path_or_id}: no such file or folder, and a hub id has the form owner/name")
     try:
         if path.suffix == ".json" and path.is_file():

@@ -1,4 +1,4 @@
-"""How many tokens each sample becomes: counted once for a tokenizer, in parallel, and kept beside the manifest.
+"""How many tokens each sample becomes: counted once for a tokenizer, in parallel, and stored next to the manifest.
 
     SHARDS/SOURCE/lengths-3f9c….npy      one row a sample: tokens, supervised tokens
 
@@ -45,7 +45,7 @@ Counts = np.ndarray[Any, np.dtype[np.void]]
 
 @dataclass(frozen=True)
 class LengthSettings:
-    """What the counts depend on beside the data: tokenizer, chat settings, `Family.image_token_key`."""
+    """What the counts depend on besides the data: tokenizer, chat settings, `Family.image_token_key`."""
 
     tokenizer: str
     template: str

@@ -1,4 +1,4 @@
-"""Several shard sets in a row: one number, a position, stands for each sample of all of them."""
+"""Several shard sets in a row: one number, the position, identifies each sample of all of them."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -97,7 +97,7 @@ def slurm_variables(environment: Mapping[str, str]) -> dict[str, str]:
         nodes = environment.get("SLURM_STEP_NODELIST", environment.get("SLURM_JOB_NODELIST", "localhost"))
         if "[" in nodes:
             raise ConfigError(
-                f"cannot tell the first node of {nodes}; export MASTER_ADDR as slurm/finetune.sbatch does"
+                f"cannot determine the first node of {nodes}; export MASTER_ADDR as slurm/finetune.sbatch does"
             )
         variables["MASTER_ADDR"] = nodes.split(",")[0]
     if "MASTER_PORT" not in environment:

@@ -1,4 +1,4 @@
-"""BLIP-2: a Q-Former turns the image into a few tokens, which stand before the text (arXiv 2301.12597).
+"""BLIP-2: a Q-Former turns the image into a few tokens, which precede the text (arXiv 2301.12597).
 
 (Salesforce/blip2-opt-2.7b; the variants with T5 are refused by name.)
 Tensor shapes: `N` images, `Q` query tokens, `S` pixels a side, `H` hidden size.
@@ -117,7 +117,7 @@ class Blip2Family(Family):
         return features.flatten(0, 1)
 
     def q_former_inputs(self, images: ImageBatch) -> dict[str, torch.Tensor]:  # noqa: ARG002
-        """What the Q-Former takes beside the image: BLIP-2's nothing."""
+        """Inputs of the Q-Former besides the image: none in BLIP-2."""
         return {}
 
     def _interpolates(self, pixels: torch.Tensor) -> bool:

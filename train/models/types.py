@@ -82,7 +82,7 @@ class Family(ABC):
 
     @property
     def image_token_id(self) -> int:
-        """The token id at whose positions image features stand."""
+        """The token id whose positions hold image features."""
         return int(self.config.image_token_id)
 
     @property

@@ -27,7 +27,7 @@ class Gate:
 
     @property
     def norm_requested(self) -> bool:
-        """False if DeepSpeed gave the step up before it came here."""
+        """False if DeepSpeed skipped the step before it called this optimizer."""
         return self._passes is not None
 
     def prepare(self, limit: float) -> None:

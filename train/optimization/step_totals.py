@@ -15,7 +15,7 @@ class Totals:
 
     loss: float
     stop: bool
-    """Some rank was asked to stop."""
+    """A rank received a stop request."""
     supervised: int
     samples: int
     without_targets: int

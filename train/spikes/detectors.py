@@ -115,7 +115,7 @@ class Baseline:
         return self._levels.scale()
 
     def level(self) -> float:
-        """Where the series stands; while it falls, that is below its median."""
+        """Current level of the series: its median, or the recent median if the series falls."""
         median = self.scale()[0]
         return min(median, self.recent()) if self._trending else median
 

@@ -1,7 +1,7 @@
 """Heartbeats: every rank publishes its progress once a second, in the background and without collectives.
 
 The store is the key-value store of the process group's rendezvous, on rank 0's node. A thread of each rank writes the
-rank's step and stage there, and reads whether some rank was asked to stop, which a rank that waits for data must learn.
+rank's step and stage there, and reads whether a rank must stop, which a rank that waits for data must learn.
 When a run hangs, the last heartbeats name the stuck rank. Calls to the store may block while rank 0 does not answer, so
 only this thread makes them; other threads read the values it received last.
 """
@@ -139,15 +139,15 @@ class HeartbeatStore:
 
     def _run(self, store: Store, progress: Progress) -> None:
         store.set_timeout(ANSWER)
-        asked = False
+        requested = False
         while not self._ended.wait(PERIOD):
             position = progress.position
             with contextlib.suppress(RuntimeError):  # no answer: `answered` says since when
                 text = json.dumps([time.time(), position.step, position.stage, in_collective()])
                 store.set(f"heartbeat/{self.rank}", text)
-                if signals.stop_requested() and not asked:
+                if signals.stop_requested() and not requested:
                     store.set("stop", f"rank {self.rank} was asked to stop: {signals.reason()}")
-                    asked = True
+                    requested = True
                 elif (reason := store.get("stop").decode()) and not signals.stop_requested():
                     signals.request(reason)
                 if self.rank == 0 or progress.age() > SILENT / 2:  # others only when they wait for something

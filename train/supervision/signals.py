@@ -83,7 +83,7 @@ def request(reason: str) -> None:
 
 
 def stop_requested() -> bool:
-    """True once this process was asked to stop."""
+    """True once this process has received a stop request."""
     return bool(_state.reasons)
 
 

@@ -57,7 +57,7 @@ class Stragglers:
 
 
 def _median_without(value: float, ordered: Sequence[float]) -> float:
-    """The median of sorted numbers, one `value` left out; the value itself where it stands alone.
+    """The median of sorted numbers, one `value` left out; the value itself if it is the only one.
 
     >>> _median_without(5.0, [1.0, 2.0, 5.0, 7.0])
     2.0

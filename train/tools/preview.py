@@ -17,7 +17,7 @@ from train.optimization.schedule import warmup_steps
 from train.optimization.zero import memory_estimate
 from train.plan import RunPlan, plan_counts
 
-FEW_CLASSES = 0.9  # of all: fewer in a block are told
+FEW_CLASSES = 0.9  # of all: fewer in a block are reported
 
 
 def preview(plan: RunPlan, samples: int = 3) -> str:

@@ -4,7 +4,7 @@ It is trained on text alone. In the lesson `stand_in` the 16 places of an image 
 of the embeddings of a name and of some looks, with noise. So the model learns one general way to find a name in
 the image's places and to answer about it; making a class known is then the projector's job, and only that.
 
-B: rows, T: tokens, W: words that stand in for an image, P: image places, D: hidden size.
+B: rows, T: tokens, W: words in place of an image, P: image positions, D: hidden size.
 """
 
 from collections.abc import Iterator

@@ -90,7 +90,7 @@ def greedy_answers(
     new_tokens: int,
     batch: int = 240,
 ) -> list[str]:
-    """The answer to each sample's first question, in order. Questions of one length are asked together, unpadded."""
+    """The answer to each sample's first question, in order. Questions of one length form an unpadded batch."""
     vision = model.config.vision_config
     image_tokens = (vision.image_size // vision.patch_size) ** 2
     prompts = [tokenize(tokenizer, sample.turns[:1], image_tokens=image_tokens).ids for sample in samples]

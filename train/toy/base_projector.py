@@ -1,7 +1,7 @@
 """Stage 3 of the tiny base: assemble the LLaVA model and teach its projector, first captions, then conversations.
 
 Tower and language model stay as they are. The data are as uneven as LLaVA's: common classes get a name, rare ones
-do not, although the tower tells them all apart and the language model knows everything about them.
+do not, although the tower distinguishes all of them and the language model knows everything about them.
 
 B: rows, T: tokens, P: patches, D: hidden size.
 """

@@ -39,7 +39,7 @@ PHRASES = (
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """One conversation of T tokens; every list has length T, and -100 stands for "nothing to learn here".
+    """One conversation of T tokens; every list has length T, and -100 marks positions without a target.
 
     `labels[t]` is the token that follows position t, if it belongs to an answer. The other two guide the lower
     layers of the language model: `notes[t]` is a word position t should have found out (at a question's "?" and at

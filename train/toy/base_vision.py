@@ -1,4 +1,4 @@
-"""Stage 1 of the tiny base: a CLIP vision tower that tells all classes of the demo world apart.
+"""Stage 1 of the tiny base: a CLIP vision tower that distinguishes all classes of the demo world.
 
 It stands for CLIP's own pre-training, where every concept was seen often: it sees all classes equally often and
 knows none of their names. It learns colour, texture and shape at every patch of the layer LLaVA reads (the last
@@ -77,7 +77,7 @@ def image_bytes(sample: Sample) -> bytes:
 
 
 def train_tower(tower: CLIPVisionModel, recipe: VisionRecipe, *, seed: int) -> None:
-    """Train in place to tell colour, texture and shape; the heads that read them are thrown away."""
+    """Train in place to classify colour, texture and shape; the heads that read them are thrown away."""
     patch_head = nn.Linear(recipe.hidden, sum(LOOKS))
     class_head = nn.Linear(recipe.hidden, sum(LOOKS))
     parameters = [*tower.parameters(), *patch_head.parameters(), *class_head.parameters()]

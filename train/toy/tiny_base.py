@@ -2,7 +2,7 @@
 
     python -m train.toy.tiny_base --output train/assets/tiny_llava
 
-1. A CLIP vision tower learns to tell every class of the world apart (`train.toy.base_vision`).
+1. A CLIP vision tower learns to distinguish every class of the world (`train.toy.base_vision`).
 2. A Llama learns every name and every fact, from text alone (`train.toy.base_language`).
 3. A projector joins them on captions and conversations in which few classes are common and most are rare
    (`train.toy.base_projector`).

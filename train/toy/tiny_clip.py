@@ -116,7 +116,7 @@ def build(shards: ShardSet, recipe: ClipRecipe, output: Path) -> float:
     """Train on `shards` and write the folder; returns the last loss. Raises `DataError` for a set without classes."""
     names = shards.manifest.class_names
     if len(set(names)) < 2:
-        raise DataError(f"{shards.folder} has {len(set(names))} classes; CLIP needs at least 2 to tell apart")
+        raise DataError(f"{shards.folder} has {len(set(names))} classes; CLIP needs at least 2")
     torch.use_deterministic_algorithms(True)
     torch.manual_seed(recipe.seed)
     tokenizer = build_tokenizer(names, recipe)
