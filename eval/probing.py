@@ -1,4 +1,4 @@
-"""Linear probing: how much of the class stands in the language model's last layer (the paper's Tables 3 and 10).
+"""Linear probing: how much class information the language model's last layer holds (the paper's Tables 3 and 10).
 
     python -m eval.probing --config FILE.yaml --train SOURCE [--epochs 500]     extract, train, report
     python -m eval.probing --config FILE.yaml --train SOURCE --encoder   the image encoder instead

@@ -2,7 +2,7 @@
 
     ask(planned, share, processes)
     outcomes = finish(planned)
-    write_record(planned[0].config, protocol, outcomes)           # reproduction-PROTOCOL.json beside the evaluations
+    write_record(planned[0].config, protocol, outcomes)           # reproduction-PROTOCOL.json
 
 A row that cannot be run stays in the list with its reason, as does a row without a single answered item.
 """
@@ -84,7 +84,7 @@ def finish(planned: Sequence[Planned]) -> list[Outcome]:
 
 
 def _mark_outdated(row: Planned) -> None:
-    """Rename results of other weights or items, so that no scoreboard shows them beside "not run"."""
+    """Rename results of other weights or items, so that no scoreboard shows them for a row that was not run."""
     from eval.runner.stored_answers import answers_folder  # loads torch
 
     folder = answers_folder(row.config)[0].root / ("encoder" if row.row.kind == "linear" else "")
@@ -102,13 +102,15 @@ def _finish(row: Planned, base: Planned | None) -> Outcome:
     source = row if base is None else base
     folder = check_current(source.config)
     refused = [file.read_text(encoding="utf-8").strip() for file in folder.refusals().values()]
-    if refused and is_open_clip(row.config.model):  # loading, which alone tells its weights, may be what refused
+    if refused and is_open_clip(
+        row.config.model
+    ):  # its weights are known only once it is loaded, which may have failed
         raise OtherAnswersError(refused[0])
     if not any(file.stat().st_size for file in folder.all_predictions()):
         return _not_run(row, [*refused, NOTHING][0])
     if row.row.kind == "guidance":
         return _guidance_outcome(row, folder)
-    target = _view_folder(row, folder) if row.row.kind == "rescore" else folder
+    target = _rescored_folder(row, folder) if row.row.kind == "rescore" else folder
     if row.row.kind == "rescore":
         report = write_view(folder, target, row.config, comparison_with(row.config.paper_row))
     else:
@@ -126,10 +128,10 @@ def _report_outcome(row: Planned, report: Mapping[str, Any], folder: EvalDir, re
     accuracy: Mapping[str, Any] | None = report["accuracy"]
     if row.row.key.startswith("frequency"):
         found = report["frequency"]
-        told = [f"{correlated(found)} over {found['classes']:,} classes"]
+        correlations = [f"{correlated(found)} over {found['classes']:,} classes"]
         stages = report["frequency_stages"]
-        told += [f"{stage} alone {correlated(values)}" for stage, values in stages.items() if len(stages) > 1]
-        accuracy, notes = None, told
+        correlations += [f"{stage} alone {correlated(values)}" for stage, values in stages.items() if len(stages) > 1]
+        accuracy, notes = None, correlations
     if row.row.key in ("random", "max_frequency"):
         accuracy, notes = None, [f"{report['baselines'][row.row.key]:.1%} of {report['accuracy']['n']:,}"]
     return _outcome(row, accuracy, "; ".join(notes), folder, protocol_tag(report))
@@ -160,22 +162,22 @@ def _probe_outcome(row: Planned) -> Outcome:
     from eval.probes.report import probe_report  # loads torch
 
     result = probe_report(_probing(row))
-    places, folder, tag = result["places"], Path(result["folder"]), protocol_tag(result)
+    positions, folder, tag = result["token_positions"], Path(result["folder"]), protocol_tag(result)
     failed = sum(map(len, result["failures"].values()))
     note = result["chosen"] + (f"; {failed:,} items failed" if failed else "")
     if row.row.kind == "linear":
-        (name, place), *_ = places.items()
-        return _outcome(row, place["accuracy"], f"head on {name.replace('_', ' ')}; {note}", folder, tag)
-    name = next((place for place in ("mean", "-1") if place in places), next(iter(places)))
-    others = [f"{place} {found['accuracy']['value']:.1%}" for place, found in places.items() if place != name]
+        (name, only), *_ = positions.items()
+        return _outcome(row, only["accuracy"], f"head on {name.replace('_', ' ')}; {note}", folder, tag)
+    name = next((main for main in ("mean", "-1") if main in positions), next(iter(positions)))
+    others = [f"{other} {found['accuracy']['value']:.1%}" for other, found in positions.items() if other != name]
     note = f"position {name}; {note}; " + (f"others: {', '.join(others)}" if others else "no other position")
     if result["frequency"]:
         note += f"; frequency: {correlated(result['frequency'])}"
-    return _outcome(row, places[name]["accuracy"], note, folder, tag)
+    return _outcome(row, positions[name]["accuracy"], note, folder, tag)
 
 
-def _view_folder(row: Planned, answers: EvalDir) -> EvalDir:
-    """The folder of a view of `answers`: the same label below the row's own evaluation."""
+def _rescored_folder(row: Planned, answers: EvalDir) -> EvalDir:
+    """The folder of a report that rescores `answers`: the same label in the folder of the row's evaluation."""
     paths = output_paths_of(row.config)
     return EvalDir(paths.root / answers.root.name if paths.in_run else paths.root)
 
@@ -183,8 +185,8 @@ def _view_folder(row: Planned, answers: EvalDir) -> EvalDir:
 def _outcome(
     row: Planned, accuracy: Mapping[str, Any] | None, note: str, folder: EvalDir | Path, protocol: str | None = None
 ) -> Outcome:
-    place = str(folder.root if isinstance(folder, EvalDir) else folder)
-    return Outcome(row.dataset, row.row.key, row.row.title, row.row.tables, accuracy, note, None, place, protocol)
+    path = str(folder.root if isinstance(folder, EvalDir) else folder)
+    return Outcome(row.dataset, row.row.key, row.row.title, row.row.tables, accuracy, note, None, path, protocol)
 
 
 def _not_run(row: Planned, reason: str | None) -> Outcome:
@@ -192,7 +194,7 @@ def _not_run(row: Planned, reason: str | None) -> Outcome:
 
 
 def record_file(config: EvalConfig, protocol: str) -> Path:
-    """The file with the outcomes of one model under one protocol, beside the folders of its evaluations."""
+    """The file with the outcomes of one model and protocol, next to the folders of its evaluations."""
     paths, (_, checkpoint) = output_paths_of(config), _model_and_checkpoint(config)
     if paths.in_run:
         which = "" if checkpoint == "export" else f"-{checkpoint}"
@@ -210,7 +212,7 @@ def _model_and_checkpoint(config: EvalConfig) -> tuple[str, str]:
 
 
 def write_record(config: EvalConfig, protocol: str, outcomes: Sequence[Outcome]) -> Path:
-    """Write the outcomes, those of other data sets or rows of an earlier call kept; returns the file.
+    """Write the outcomes and return the file; outcomes of other data sets or rows from earlier calls are kept.
 
     Raises `RunError` if that earlier call's file is damaged.
     """
@@ -226,7 +228,7 @@ def write_record(config: EvalConfig, protocol: str, outcomes: Sequence[Outcome])
             ) from error
         kept |= {(outcome.dataset, outcome.row): asdict(outcome) for outcome in outcomes}
         model, checkpoint = _model_and_checkpoint(config)
-        told = {"model": model, "checkpoint": checkpoint, "protocol": protocol}
-        content = told | {"rows": list(kept.values())}
+        identity = {"model": model, "checkpoint": checkpoint, "protocol": protocol}
+        content = identity | {"rows": list(kept.values())}
         write_bytes(file, (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
     return file

@@ -57,7 +57,7 @@ class Training:
 def training_of(result: Mapping[str, Any]) -> Training | None:
     """What a result's model was trained on; None for a model as published.
 
-    A report that says nothing of it was made of a run if its label is a run's: `export`, or a step.
+    A report without this entry belongs to a run if its label is one of a run: `export`, or a step.
     """
     system = result.get("evaluated_model")
     if system is None:
@@ -69,15 +69,15 @@ def training_of(result: Mapping[str, Any]) -> Training | None:
     return Training(str(system["base"]), str(system["mode"]), tuple(system["sources"]))
 
 
-def paper_model(place: str) -> str | None:
+def paper_model(model: str) -> str | None:
     """The paper's name of a model folder or hub id, None if the paper has none.
 
-    Only the whole last name counts: a model tuned further is called after its base.
+    The last part of the path must match completely: the name of a model tuned further begins with its base's name.
 
     >>> paper_model("Salesforce/blip2-opt-2.7b"), paper_model("Salesforce/blip2-opt-2.7b-coco")
     ('BLIP2-2.7B', None)
     """
-    path = place.removeprefix("api:").lower().rstrip("/")
+    path = model.removeprefix("api:").lower().rstrip("/")
     name = path.removeprefix("open_clip:").split("/")[0] if path.startswith("open_clip:") else path.split("/")[-1]
     return MODELS.get(VERSION.sub("", name))
 
@@ -88,9 +88,9 @@ def is_finetuned_row(row: str) -> bool:
 
 
 def finetuned_rows(training: Training, protocol: Mapping[str, Any], dataset: str) -> list[str]:
-    """Names of the rows that a model so trained stands beside under this protocol, most particular first.
+    """Names of the rows to compare with a model trained like this under this protocol, most specific first.
 
-    None for one that was trained on other sources, too: the paper trains on one data set, or on it and LLaVA's data.
+    No rows if it was trained on further sources: the paper trains on one data set, or on it and LLaVA's data.
     """
     base = paper_model(training.base) or training.base
     sources = [source.lower() for source in training.sources]
@@ -114,7 +114,7 @@ def finetuned_rows(training: Training, protocol: Mapping[str, Any], dataset: str
 
 
 def matches_protocol(row: str, protocol: Mapping[str, Any]) -> bool:
-    """Whether a row of a fine-tuned model was asked as this protocol asks."""
+    """Whether the paper's row of a fine-tuned model was evaluated with this protocol."""
     if row.startswith("table5/"):
         plain = protocol.get("show_image", True) and not protocol.get("name_class")
         return bool(protocol["task"] == "multiple_choice" and plain)
@@ -124,5 +124,5 @@ def matches_protocol(row: str, protocol: Mapping[str, Any]) -> bool:
 
 
 def uses_chain_of_thought(protocol: Mapping[str, Any]) -> bool:
-    """Whether the model is made to think step by step before it answers."""
+    """Whether the protocol makes the model reason step by step before it answers."""
     return CHAIN_OF_THOUGHT in str(protocol.get("answer_prefix", "")).lower()

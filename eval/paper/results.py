@@ -37,7 +37,7 @@ Model = tuple[str, str]  # a run or a model, and which of its checkpoints: `expo
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """One number of ours: a share (or in its row's unit), its interval, how many items, by which protocol, whence."""
+    """One of our numbers: fraction (or the row's unit), interval, number of items, protocol and source folder."""
 
     value: float | None
     low: float | None
@@ -50,10 +50,10 @@ class Result:
 
 @dataclass(slots=True)
 class CollectedResults:
-    """Everything that was found.
+    """All results below the given folders.
 
-    `rows`: results by row of the paper. `others`: (name, result) that belong to none. `by_class`: data set to model to
-    class results with frequencies. `reproductions`: the content of reproduction-*.json.
+    `rows`: results by row of the paper. `others`: (name, result) without a row. `by_class`: data set to model to class
+    results with frequencies. `reproductions`: the content of reproduction-*.json.
     """
 
     rows: dict[str, list[Result]] = field(default_factory=dict)
@@ -68,21 +68,21 @@ def collect(folders: Sequence[Path], known: Mapping[str, PaperNumber]) -> Collec
     for folder in folders:
         if not folder.exists():
             raise RunError(f"no folder {folder}; give runs, or folders of evaluations")
-    places = [folder for folder in folders if folder.is_dir()]
-    found = CollectedResults(curves=read_loss_curves(places))
-    for file in sorted({file for folder in places for file in ResultsDir(folder).reproductions()}):
+    existing = [folder for folder in folders if folder.is_dir()]
+    found = CollectedResults(curves=read_loss_curves(existing))
+    for file in sorted({file for folder in existing for file in ResultsDir(folder).reproductions()}):
         found.reproductions.append(_load(file))
     rows = [row for values in found.reproductions for row in values["rows"]]
-    told = {Path(row["folder"]).resolve() for row in rows if row["folder"]}
+    reproduced = {Path(row["folder"]).resolve() for row in rows if row["folder"]}
     by_class: dict[str, dict[tuple[Model, str], list[ClassResult]]] = {}
-    for file in sorted({file for folder in places for file in ResultsDir(folder).results()}):
+    for file in sorted({file for folder in existing for file in ResultsDir(folder).results()}):
         values = _load(file)
         for row, result in _results(values, known, file.name):
             if row is not None:
                 same = row.startswith(SIZES) and result.value in [other.value for other in found.rows.get(row, ())]
-                if not same:  # every evaluation of a data set says its size again
+                if not same:  # every evaluation of a data set repeats its size
                     found.rows.setdefault(row, []).append(result)
-            elif Path(result.run).resolve() not in told:
+            elif Path(result.run).resolve() not in reproduced:
                 found.others.append((f"{values['name']} {values['label']}", result))
         _add_classes(by_class, values, file.name)
     names = model_names(model for models in by_class.values() for model, _ in models)
@@ -149,7 +149,8 @@ def _plain(
 
 def _of_probe(probe: Mapping[str, Any], known: Mapping[str, PaperNumber]) -> Iterator[tuple[str | None, Result]]:
     rows = rows_of_probe(probe, known)
-    main = probe["places"].get("-1") or next(iter(probe["places"].values()))  # an encoder has one place
+    positions = probe["token_positions"]
+    main = positions.get("-1") or next(iter(positions.values()))  # an image encoder has one position
     tag = f"probe, {probe['epochs']} epochs, {probe.get('chosen', HELD_OUT)}"
     tag += f", {probe['precision']} products" if "precision" in probe else ""
     if isinstance(probe.get("protocol"), Mapping):  # an older file has its name alone, or nothing
@@ -169,17 +170,17 @@ def _of_guidance(results: Mapping[str, Any], known: Mapping[str, PaperNumber]) -
     )
     own = results["own"]
     for name, swept in sorted(results["forms"].items(), key=lambda form: form[0] != own):
-        beside = row in known and name in (own, "paper", "official")  # the paper's words, and its code
+        compared = row in known and name in (own, "paper", "official")  # the paper's words, and its code
         for key, how in (("held_out", "from the other half"), ("swept_on_test", "swept on these items")):
             if swept[key] is not None:
                 tag = f"{protocol_tag(results)}, form {name}, t = {swept[key]['guidance']:g} {how}"
-                yield (row if beside else None), _rated(swept[key]["accuracy"], tag, results)
+                yield (row if compared else None), _rated(swept[key]["accuracy"], tag, results)
 
 
 def _add_classes(
     by_class: dict[str, dict[tuple[Model, str], list[ClassResult]]], values: Mapping[str, Any], name: str
 ) -> None:
-    """Keep the class results of an open question, and of a probe, for the figures of frequency."""
+    """Keep the class results of open questions and probes for the frequency figures."""
     if not values.get("frequency") or (name == REPORT and not _plainly_open(values)):
         return
     _, dataset = model_and_dataset(values)
@@ -190,9 +191,9 @@ def _add_classes(
     model = _model_of_result(values), how
     results = [ClassResult(**result) for result in values["classes"]]
     if all(result.frequency is None for result in results):
-        return  # nothing to draw: of no item is there an answer
+        return  # nothing to draw: no item has an answer
     known = by_class.setdefault(dataset, {})
-    if _items(results) >= _items(known.get(model, [])):  # of several results of one model the one of most items
+    if _items(results) >= _items(known.get(model, [])):  # of several results of one model, the one with the most items
         known[model] = results
 
 
@@ -206,8 +207,8 @@ def _plainly_open(report: Mapping[str, Any]) -> bool:
 
 
 def _model_of_result(values: Mapping[str, Any]) -> Model:
-    place, step = Path(str(values["model"])), step_of(str(values["label"]))
-    run = place.parent.parent if place.parent.name == "checkpoints" else place
+    path, step = Path(str(values["model"])), step_of(str(values["label"]))
+    run = path.parent.parent if path.parent.name == "checkpoints" else path
     return str(run), "export" if step is None else str(step)
 
 
@@ -217,32 +218,31 @@ def model_of_record(record: Mapping[str, Any]) -> Model:
 
 
 def model_names(models: Iterable[Model]) -> dict[Model, str]:
-    """Short names: the last of the place, as many before it as tell two of one name apart, and the checkpoint.
+    """Short names: the last part of the path, more parts where two would be equal, and the checkpoint.
 
     >>> list(model_names([("a/x", "export"), ("a/x", "500"), ("b/y", "export")]).values())
     ['x', 'x step 500', 'y']
     """
     known = dict.fromkeys(models)
-    places = {place for place, _ in known}
-    return {(place, checkpoint): f"{_end(place, places)}{_told(checkpoint)}" for place, checkpoint in known}
+    paths = {path for path, _ in known}
+    return {(path, checkpoint): f"{_end(path, paths)}{_suffix(checkpoint)}" for path, checkpoint in known}
 
 
-def _end(place: str, places: Iterable[str]) -> str:
-    others = [f"/{Path(other).as_posix()}" for other in places if other != place]
-    parts = Path(place).parts
+def _end(path: str, paths: Iterable[str]) -> str:
+    others = [f"/{Path(other).as_posix()}" for other in paths if other != path]
+    parts = Path(path).parts
     ends = ("/".join(parts[-count:]) for count in range(1, len(parts)))
-    return next((end for end in ends if not any(other.endswith(f"/{end}") for other in others)), place)
+    return next((end for end in ends if not any(other.endswith(f"/{end}") for other in others)), path)
 
 
-def _told(checkpoint: str) -> str:
+def _suffix(checkpoint: str) -> str:
     return "" if checkpoint == "export" else f" {'step ' if checkpoint.isdigit() else ''}{checkpoint}"
 
 
 def derived(rows: Mapping[str, Sequence[Result]], known: Mapping[str, PaperNumber]) -> list[tuple[str, Result]]:
-    """Numbers the paper takes from two others: Table 8's improvement, and Figure 4's ratio of two models' errors.
+    """Numbers that the paper computes from two others: Table 8's improvement, Figure 4's ratio of two models' errors.
 
-    Both are of one protocol, and an improvement is of one model: two ways of judging would make a difference by
-    themselves.
+    Both must have the same protocol (another scoring alone changes the number), and an improvement the same model.
     """
     made = []
     for row, number in known.items():
@@ -264,7 +264,7 @@ def derived(rows: Mapping[str, Sequence[Result]], known: Mapping[str, PaperNumbe
 
 
 def _comparable(unit: str, first: Result, second: Result) -> bool:
-    """Whether both were judged by protocols of one name, and, but for a ratio of two models, are of one model."""
+    """Whether both have the same protocol name and, except for ratios of two models, the same model."""
     same_protocol = first.protocol.split(" ")[0] == second.protocol.split(" ")[0]
     return same_protocol and (unit == "ratio" or first.model == second.model)
 

@@ -1,9 +1,9 @@
-"""Which rows of the paper a result belongs beside: pure functions of a report's or a probe's content.
+"""The rows of the paper that a result is compared with: pure functions of the content of a report or a probe.
 
-A row's name is EXPERIMENT/MODEL/DATASET (`eval/paper/numbers.json`). Model and dataset come from the model's
-well-known id and the source's name, whole both of them: others have no row, whatever preset asked them. The experiment
-comes from the protocol, so that a run with other candidates, another order or another rule stands beside its own row
-unasked. What a run of ours trained stands beside the paper's fine-tuned rows only (`eval/paper/finetuned_rows.py`).
+A row is named EXPERIMENT/MODEL/DATASET (`eval/paper/numbers.json`). MODEL and DATASET are found by the model's id and
+the source's name, which must match completely: other models and sources have no row, whatever the preset. EXPERIMENT
+follows from the protocol, so a run with other candidates, another order or another rule is compared with the row of its
+settings. A model trained here is compared with the paper's fine-tuned rows only (`eval/paper/finetuned_rows.py`).
 """
 
 from collections.abc import Mapping
@@ -24,20 +24,20 @@ STAGES = {"pretrain": ("pretrain", "558k", "alignment", "blip_laion"), "instruct
 
 
 def model_and_dataset(result: Mapping[str, Any]) -> tuple[str, str]:
-    """The paper's names of a result's model and dataset; its own where the paper has none.
+    """The paper's names of a result's model and dataset, or the result's own names if the paper has none.
 
     >>> model_and_dataset({"model": "llava-hf/llava-1.5-7b-hf", "source": "flowers102_test", "paper": None})
     ('LLaVA1.5-7B', 'Flowers102')
     """
-    source, place = str(result["source"]), str(result["model"])
+    source, model = str(result["source"]), str(result["model"])
     dataset = TEST_SOURCES.get(source.lower(), source)
     if training_of(result) is not None:
-        return place, dataset
-    return paper_model(str((result.get("evaluated_model") or {}).get("base", place))) or place, dataset
+        return model, dataset
+    return paper_model(str((result.get("evaluated_model") or {}).get("base", model))) or model, dataset
 
 
 def experiments(protocol: Mapping[str, Any]) -> list[str]:
-    """The paper's experiments that a protocol is, of Tables 1, 2, 5, 8, 9 and 12."""
+    """The paper's experiments in Tables 1, 2, 5, 8, 9 and 12 that use this protocol."""
     kind, wording = protocol["task"], WORDINGS.get(str(protocol.get("prompt")))
     candidates = protocol.get("candidates")
     reasons = uses_chain_of_thought(protocol)
@@ -67,7 +67,7 @@ def experiments(protocol: Mapping[str, Any]) -> list[str]:
 
 
 def rows_of_report(report: Mapping[str, Any], known: Mapping[str, Any]) -> list[str]:
-    """Rows of the paper that the accuracy of a report stands beside: its experiment's, or its training's."""
+    """Rows of the paper to compare a report's accuracy with: by its protocol, or by the training of its model."""
     paper, protocol = report.get("paper"), report["protocol"]
     model, dataset = model_and_dataset(report)
     training = training_of(report)
@@ -79,7 +79,7 @@ def rows_of_report(report: Mapping[str, Any], known: Mapping[str, Any]) -> list[
 
 
 def published_rows(protocol: Mapping[str, Any], model: str, dataset: str) -> list[str]:
-    """Names of the rows that a model as published stands beside under this protocol, if the paper has them."""
+    """Names of the rows to compare a published model with under this protocol; the paper may lack some."""
     if protocol.get("name_class") and not model.endswith(" with class"):
         model = f"{model} with class"
     rows = []
@@ -90,11 +90,11 @@ def published_rows(protocol: Mapping[str, Any], model: str, dataset: str) -> lis
 
 
 def own_row(row: str | None, report: Mapping[str, Any], known: Mapping[str, Any]) -> str | None:
-    """The row that an evaluation's `paper_row` means for what a report's `protocol` really asked, and of whom, if any.
+    """The row for a report's model and protocol, given the `paper_row` of its evaluation; None if the paper has none.
 
-    A preset names the row of the model and the protocol it was written for. Another well-known model, or a protocol
-    that is another experiment (other candidates, another order or rule), has a row of its own; a fine-tuned model has
-    that of its training; a model or images that the paper does not have, none.
+    A preset names the row of the model and protocol it was written for. For another model of the paper, or a protocol
+    of another experiment (other candidates, another order or rule), it is that model's or experiment's row; for a
+    fine-tuned model the row of its training.
     """
     if row is None:
         return None
@@ -102,12 +102,12 @@ def own_row(row: str | None, report: Mapping[str, Any], known: Mapping[str, Any]
     dataset = row.rsplit("/", 1)[1]
     if model is None:
         return None
-    if row.startswith("table13/"):  # whose data sets have protocols of their own
+    if row.startswith("table13/"):  # its data sets have separate protocols
         return row if model in row and is_finetuned_row(row) == (training is not None) else None
     if TEST_SOURCES.get(str(report["source"]).lower()) != dataset:
         return None
-    asked = report["protocol"]
-    rows = finetuned_rows(training, asked, dataset) if training else published_rows(asked, model, dataset)
+    protocol = report["protocol"]
+    rows = finetuned_rows(training, protocol, dataset) if training else published_rows(protocol, model, dataset)
     return row if row in rows else next((own for own in rows if own in known), None)
 
 
@@ -118,15 +118,15 @@ def rows_of_correlation(report: Mapping[str, Any], known: Mapping[str, Any]) -> 
         return {}
     model, dataset = model_and_dataset(report)
     training = training_of(report)
-    asked = report["protocol"]
+    protocol = report["protocol"]
     if (
         training is None
-        and asked["task"] != "zero_shot"
-        and "table2/base" not in experiments({**asked, "synonyms": None})
+        and protocol["task"] != "zero_shot"
+        and "table2/base" not in experiments({**protocol, "synonyms": None})
     ):
         return {}
     if training is not None:
-        if not any(row.startswith("table3/") for row in finetuned_rows(training, asked, dataset)):
+        if not any(row.startswith("table3/") for row in finetuned_rows(training, protocol, dataset)):
             return {}
         model = f"{paper_model(training.base) or training.base} finetuned"
     bins = {part["name"]: part["mean_accuracy"] for part in frequency["log_bins"]}
@@ -148,19 +148,21 @@ def _accuracy(result: Mapping[str, Any]) -> float:
 
 
 def rows_of_probe(probe: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    """Rows of Tables 3, 4 and 10 to the rate that a probe has for them."""
+    """Row of Tables 3, 4 or 10 to the probe's rate."""
     model, dataset = model_and_dataset(probe)
     learned = probe.get("train_source")
     if learned is not None and TRAINING_SOURCES.get(str(learned).lower()) != dataset:
         return {}
     found: dict[str, Mapping[str, Any]] = {}
-    for place, result in probe["places"].items():
-        if place in ("image_embeds", "vision_pooled"):
-            encoder = "EVA-G" if (place, model) == ("vision_pooled", "BLIP2-2.7B") else model  # the paper's name for it
+    for position, result in probe["token_positions"].items():
+        if position in ("image_embeds", "vision_pooled"):
+            encoder = (
+                "EVA-G" if (position, model) == ("vision_pooled", "BLIP2-2.7B") else model
+            )  # the paper's name for it
             heads = (f"table3/finetuned/{encoder}/linear/{dataset}", f"table4/linear/{encoder}/{dataset}")
             found |= {row: result["accuracy"] for row in heads if row in known}
             continue
-        named = {"-1": "last", "mean": "average"}.get(place)
-        rows = [f"table10/{place}/{model}/{dataset}", f"table3/probing/{model}/{named}/{dataset}"]
+        named = {"-1": "last", "mean": "average"}.get(position)
+        rows = [f"table10/{position}/{model}/{dataset}", f"table3/probing/{model}/{named}/{dataset}"]
         found |= {row: result["accuracy"] for row in rows if row in known}
     return found

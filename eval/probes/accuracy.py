@@ -1,9 +1,9 @@
-"""From stored states to a probe's numbers: heads trained on one source and looked at on another.
+"""Accuracy of linear probes: heads trained on the stored states of one source and tested on another's.
 
-Which items are held out and the order of training are drawn by `probe.seed` and the items' ids, so they do not depend
-on who stored what, nor on items that failed.
+The held-out items and the order of training depend on `probe.seed` and the items' ids only, not on the number of
+workers that stored the states, nor on failed items.
 
-Shapes: `N` items, `F` places.
+Shapes: `N` items, `F` token positions.
 """
 
 from collections.abc import Mapping, Sequence
@@ -37,17 +37,17 @@ EPOCH_CHOICE = {
 
 
 def probe(train: StoredStates, test: StoredStates, settings: ProbeConfig) -> dict[str, Any]:
-    """Train a head a place on `train`, and say how right each is on `test`, as JSON values.
+    """Train one head per token position on `train`; return each head's accuracy on `test` as JSON values.
 
-    Places that a prompt lacks are left out and counted: prompts of BLIP-2 are short, those of LLaVA-NeXT vary. Raises
-    `RunError` for too few training items.
+    Positions that some prompt lacks are excluded and counted: prompts of BLIP-2 are short, those of LLaVA-NeXT vary.
+    Raises `RunError` for too few training items.
     """
-    lacking = {place: sum(_lacking(place, part) for part in (train, test)) for place in train.row_format.positions}
+    lacking = {name: sum(_lacking(name, part) for part in (train, test)) for name in train.row_format.positions}
     columns = [number for number, prompts in enumerate(lacking.values()) if not prompts]
     if not columns or not len(test):
         raise RunError(
-            f"nothing to probe: {len(test)} test items have states, and of {len(lacking)} places all questions have "
-            f"{len(columns)}; see probe.token_positions and the failures named above"
+            f"nothing to probe: {len(test)} test items have states, and only {len(columns)} of {len(lacking)} token "
+            "positions exist in all questions; see probe.token_positions and the failures named above"
         )
     kept, held = _split(train, settings)
     maker = BatchMaker(settings, columns)
@@ -60,8 +60,8 @@ def probe(train: StoredStates, test: StoredStates, settings: ProbeConfig) -> dic
     trained = train_heads(learned, check, classes, settings)
     named = [train.row_format.positions[column] for column in columns]
     return {
-        "places": _places(named, trained, trained.hits(looked), test.labels, settings),
-        "left_out": {place: prompts for place, prompts in lacking.items() if prompts},
+        "token_positions": _results_by_position(named, trained, trained.hits(looked), test.labels, settings),
+        "left_out": {name: prompts for name, prompts in lacking.items() if prompts},
         "class_count": classes,
         "train": len(kept),
         "val": len(held),
@@ -72,14 +72,14 @@ def probe(train: StoredStates, test: StoredStates, settings: ProbeConfig) -> dic
     }
 
 
-def _lacking(place: str, stored: StoredStates) -> int:
-    """How many of the stored questions end before `place`."""
+def _lacking(position: str, stored: StoredStates) -> int:
+    """The number of stored questions that end before `position`."""
     lengths = zip(*np.unique(stored.tokens, return_counts=True), strict=True)
-    return sum(int(count) for tokens, count in lengths if not has_position(place, int(tokens)))
+    return sum(int(count) for tokens, count in lengths if not has_position(position, int(tokens)))
 
 
 def _split(train: StoredStates, settings: ProbeConfig) -> tuple[torch.Tensor, torch.Tensor]:
-    """(items to learn from, held-out items), in the order of training."""
+    """(training items, held-out items), in the order of training."""
     drawn = [sha256(f"probe:{settings.seed}:{item}".encode()).digest() for item in train.hashes.tolist()]
     order = torch.tensor(sorted(range(len(drawn)), key=drawn.__getitem__), dtype=torch.long)
     held = max(1, int(len(order) * settings.held_out)) if settings.choose_epoch == "held_out" else 0
@@ -89,7 +89,7 @@ def _split(train: StoredStates, settings: ProbeConfig) -> tuple[torch.Tensor, to
 
 
 class BatchMaker:
-    """Makes batches of stored states, and keeps them in memory while `probe.memory_gib` lasts."""
+    """Makes batches of stored states; keeps them in memory up to `probe.memory_gib`."""
 
     def __init__(self, settings: ProbeConfig, columns: Sequence[int]):
         self.settings, self.columns = settings, columns
@@ -100,7 +100,7 @@ class BatchMaker:
         self.left = settings.memory_gib * 2**30
 
     def layout(self, *, learning: bool = False) -> Layout:
-        """For products in the precision of training."""
+        """The layout for products in the precision of training."""
         return Layout(torch.bfloat16 if self.precision == "bf16" else torch.float32, self.device, learning)
 
     def batches(self, stored: StoredStates, items: torch.Tensor, layout: Layout, size: int) -> Batches:
@@ -113,34 +113,34 @@ class BatchMaker:
         return Batches(read, layout, size, keep=keep, shuffle_seed=shuffled)
 
 
-def _places(
+def _results_by_position(
     names: Sequence[str], trained: Trained, hits: torch.Tensor, labels: torch.Tensor, settings: ProbeConfig
 ) -> dict[str, dict[str, Any]]:
-    """What each place's head is worth; with `best_on_test` also what it was worth after the last epoch."""
+    """Accuracy of each position's head; with `best_on_test` also its accuracy after the last epoch."""
     results: dict[str, dict[str, Any]] = {}
-    for place, name in enumerate(names):
+    for index, name in enumerate(names):
         found = results[name] = {
-            "accuracy": Rate(int(hits[place].sum()), len(labels)).to_json(),
-            "epoch": int(trained.epochs[place]) + 1,
+            "accuracy": Rate(int(hits[index].sum()), len(labels)).to_json(),
+            "epoch": int(trained.epochs[index]) + 1,
         }
         if settings.choose_epoch == "best_on_test" and trained.right_at_the_end is not None:
-            found["last_epoch"] = Rate(int(trained.right_at_the_end[place]), len(labels)).to_json()
+            found["last_epoch"] = Rate(int(trained.right_at_the_end[index]), len(labels)).to_json()
         if name in PER_CLASS_POSITIONS:
-            found["right_by_label"] = _by_label(labels, hits[place])
+            found["right_by_label"] = _by_label(labels, hits[index])
     return results
 
 
 def _by_label(labels: torch.Tensor, right: torch.Tensor) -> dict[int, tuple[int, int]]:
-    """Label to (right, of how many)."""
+    """Label to (correct items, all items)."""
     counts, rights = labels.bincount().tolist(), labels[right].bincount(minlength=int(labels.max()) + 1).tolist()
     return {label: (rights[label], count) for label, count in enumerate(counts) if count}
 
 
 def as_text(result: Mapping[str, Any]) -> str:
-    """A line a place, what was left out, and how the epoch was chosen."""
+    """One line per token position, the excluded positions, and how the epoch was chosen."""
     held = f", {result['val']:,} held out to choose the epoch" if result["val"] else ""
     lines = [f"{result['name']}: {result['train']:,} items to train on{held}; {result['precision']} products"]
-    for name, row in result["places"].items():
+    for name, row in result["token_positions"].items():
         rate = row["accuracy"]
         lines.append(
             f"{name:>5}  {rate['value']:.1%} ({rate['low']:.1%} to {rate['high']:.1%}, n = {rate['n']:,}), "
@@ -153,5 +153,5 @@ def as_text(result: Mapping[str, Any]) -> str:
     for source, failures in result["failures"].items():
         if failures:
             first = "; ".join(f"{failure['id']}: {failure['reason']}" for failure in failures[:SHOWN_FAILURES])
-            lines.append(f"{source}: {len(failures):,} items have no states and count nowhere: {first}")
+            lines.append(f"{source}: {len(failures):,} items have no states and are excluded: {first}")
     return "\n".join(lines)

@@ -3,7 +3,7 @@
 A head's product on a CPU that oneDNN serves better (`eval.models.cpu_matmul`) takes the states as that library's
 packed matrix, once as they are and once transposed: packed once, they serve every epoch.
 
-Shapes: `N` items, `F` places, `G` places of a group, `B` batch, `H` size of a state, `C` classes.
+Shapes: `N` items, `F` token positions, `G` positions of a group, `B` batch, `H` size of a state, `C` classes.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -19,7 +19,7 @@ from eval.models.cpu_matmul import linear, packed, prefers_onednn
 
 
 class Batch(Protocol):
-    """Some items' states at all places. Heads come in groups, whose products are made together."""
+    """States of some items at all token positions. The products of a group of heads are computed together."""
 
     @property
     def labels(self) -> torch.Tensor:
@@ -55,7 +55,7 @@ class PlainBatch:
 
 @dataclass(frozen=True, slots=True)
 class PackedBatch:
-    """By oneDNN: each place's states packed, (B, H) in `rows` and (H, B) in `columns`, the latter to learn from."""
+    """By oneDNN: packed states of each position, (B, H) in `rows` and (H, B) in `columns` (for training only)."""
 
     rows: Sequence[torch.Tensor]
     columns: Sequence[torch.Tensor]
@@ -92,15 +92,15 @@ class Layout:
 
     def lay_out(self, states: torch.Tensor, labels: torch.Tensor) -> Batch:
         """A batch of (B, F, H) states and (B,) labels."""
-        places = states.transpose(0, 1).to(self.device, self.dtype).contiguous()
+        by_position = states.transpose(0, 1).to(self.device, self.dtype).contiguous()
         if not self.packs:
-            return PlainBatch(torch.split(places, self.group(len(places))), labels.to(self.device))
-        columns = [packed(own.t().contiguous()) for own in places] if self.learning else []
-        return PackedBatch([packed(own) for own in places], columns, labels, self.dtype)
+            return PlainBatch(torch.split(by_position, self.group(len(by_position))), labels.to(self.device))
+        columns = [packed(own.t().contiguous()) for own in by_position] if self.learning else []
+        return PackedBatch([packed(own) for own in by_position], columns, labels, self.dtype)
 
-    def group(self, places: int) -> int:
-        """How many heads are multiplied together: on a CPU one, whose numbers then stay in the cache."""
-        return 1 if self.device == "cpu" else places
+    def group(self, positions: int) -> int:
+        """The number of heads multiplied together: one on a CPU, so that its data stay in the cache."""
+        return 1 if self.device == "cpu" else positions
 
 
 def multiplies_bf16(device: str) -> bool:

@@ -56,11 +56,11 @@ def states_configs(config: EvalConfig) -> list[EvalConfig]:
 
 
 def _storing(config: EvalConfig, source: str) -> EvalConfig:
-    """The evaluation that stores the states of `source`, in a folder of its own for each question and place."""
+    """The evaluation that stores the states of `source`, in a separate folder for each prompt and token position."""
     usual = asdict(ProtocolConfig())
     kept = usual if config.probe.part == "encoder" else asdict(config.protocol)
     protocol = ProtocolConfig(**{**kept, **{name: usual[name] for name in NO_STATE}, "task": "hidden_states"})
     storing = replace(config, name=source, source=source, protocol=protocol, paper_row=None)
-    asked = describe_evaluation(storing, "", "", open_source(storing).fingerprint, (0, 0)).generation_settings
-    digest = hashlib.sha256(json.dumps(dict(asked), sort_keys=True).encode()).hexdigest()[:12]
+    settings = describe_evaluation(storing, "", "", open_source(storing).fingerprint, (0, 0)).generation_settings
+    digest = hashlib.sha256(json.dumps(dict(settings), sort_keys=True).encode()).hexdigest()[:12]
     return replace(storing, output=str(output_paths_of(config).root / "features" / f"{source}-{digest}"))

@@ -1,11 +1,11 @@
-"""Linear heads on stored features, all places at once, and what that saves against the authors' loop.
+"""Linear heads on stored features, trained for all token positions at once.
 
-Every head sees the same items in the same order, so one step moves all heads, one Adam holds them, and one pass over
-the items serves all of them. The authors train head after head and evaluate training and test items after every epoch
-(three quarters of their time). Here the items that choose the epoch are looked at after an epoch, and no others. With
-the same batches the heads are the same: a test compares them.
+Every head gets the same items in the same order, so one step of one Adam updates all heads, and one pass over the items
+is enough for all of them. The authors train one head after another and evaluate training and test items after every
+epoch (three quarters of their time). Here only the items that choose the epoch are evaluated after an epoch. With the
+same batches the heads are identical: a test compares them.
 
-Shapes: `N` items, `F` places (heads), `G` of a group, `B` batch, `H` size of a state, `C` classes.
+Shapes: `N` items, `F` token positions (heads), `G` of a group, `B` batch, `H` size of a state, `C` classes.
 """
 
 from collections.abc import Sequence
@@ -45,13 +45,13 @@ class Trained:
 @torch.no_grad()
 def train_heads(train: Batches, check: Batches | None, classes: int, settings: ProbeConfig) -> Trained:
     """Train all heads on `train` for `settings.epochs`, each kept as it was after its best epoch on `check`."""
-    places, size = train.items.read(torch.arange(1)).shape[1:]
+    positions, size = train.items.read(torch.arange(1)).shape[1:]
     device = train.layout.device
-    initial = [tensor.to(device) for tensor in initial_heads(places, size, classes, settings.seed)]
+    initial = [tensor.to(device) for tensor in initial_heads(positions, size, classes, settings.seed)]
     weights, biases = (part.clone() for part in initial)
-    heads = _grouped(weights, biases, train.layout.group(places))
+    heads = _grouped(weights, biases, train.layout.group(positions))
     adam = torch.optim.Adam([part for head in heads for part in head], lr=settings.learning_rate, fused=True)
-    best = torch.full((places,), -1, device=device)
+    best = torch.full((positions,), -1, device=device)
     chosen, right, kept = best.clone(), best, initial
     for epoch in progress_bar(range(settings.epochs), name="heads", unit="epochs", keep=False):
         for batch in train.epoch(epoch):
@@ -62,8 +62,8 @@ def train_heads(train: Batches, check: Batches | None, classes: int, settings: P
         right = torch.stack([_hits(batch, heads).sum(1) for batch in check.epoch(0)]).sum(0)
         better = right > best
         best, chosen = torch.where(better, right, best), torch.where(better, epoch, chosen)
-        for place in better.nonzero().flatten().tolist():
-            kept[0][place], kept[1][place] = weights[place], biases[place]
+        for head in better.nonzero().flatten().tolist():
+            kept[0][head], kept[1][head] = weights[head], biases[head]
     if check is not None:
         return Trained(chosen, kept[0], kept[1], best, right)
     return Trained(torch.full_like(chosen, settings.epochs - 1), weights, biases, None, None)
@@ -75,11 +75,11 @@ def _grouped(weights: torch.Tensor, biases: torch.Tensor, together: int) -> Head
     return [(weights[start : start + together], biases[start : start + together]) for start in starts]
 
 
-def initial_heads(places: int, size: int, classes: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+def initial_heads(positions: int, size: int, classes: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Weights (F, C, H) and biases (F, C, 1) as `nn.Linear` draws them, every head its own."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        layers = [nn.Linear(size, classes) for _ in range(places)]
+        layers = [nn.Linear(size, classes) for _ in range(positions)]
     weights = torch.stack([layer.weight.detach() for layer in layers])
     return weights, torch.stack([layer.bias.detach()[:, None] for layer in layers])
 

@@ -29,15 +29,15 @@ from eval.runner.stored_answers import check_current
 def probe_report(config: EvalConfig) -> dict[str, Any]:
     """Train heads on the stored states, write probe.json in the evaluation's folder, and return its content.
 
-    Raises `RunError` if states are missing, of either source, or are those of other weights than lie there now.
+    Raises `RunError` if states of either source are missing, or were made with other weights than the folder's.
     """
     sources = states_configs(config)
     label, model = evaluated_folders(config)[0]
-    places = [states_folder(source) for source in sources]
+    folders = [states_folder(source) for source in sources]
     for source in sources:
         for refusal in check_current(source).refusals().values():
             raise RunError(refusal.read_text(encoding="utf-8").strip())
-    stored = [open_states(states, config.limit, items) for states, items in places]
+    stored = [open_states(states, config.limit, items) for states, items in folders]
     settings = sources[0].probe
     result = probe(stored[0], stored[1], settings)
     folder = output_paths_of(config).folder(label, model).root / ("encoder" if settings.part == "encoder" else "")
@@ -50,29 +50,29 @@ def probe_report(config: EvalConfig) -> dict[str, Any]:
         "paper": {"row": config.paper_row} if config.paper_row else None,
         "train_source": config.probe_source,
         "folder": str(folder),
-        "protocol": {"name": config.protocol.name, "hash": _protocol_hash(places[1][0], settings)},
+        "protocol": {"name": config.protocol.name, "hash": _protocol_hash(folders[1][0], settings)},
         "settings": asdict(settings),
         "failures": {
             source.source: [asdict(failure) for failure in part.failures]
             for source, part in zip(sources, stored, strict=True)
         },
     }
-    result |= _against_frequency(config, result["places"])
+    result |= _against_frequency(config, result["token_positions"])
     folder.mkdir(parents=True, exist_ok=True)
     write_bytes(EvalDir(folder).probe, (json.dumps(result, indent=1) + "\n").encode())
     return result
 
 
 def _protocol_hash(states: EvalDir, settings: ProbeConfig) -> str:
-    """Names how the states were asked for and how heads were trained on them: 12 hexadecimal digits."""
+    """Digest of the protocol of the states and the settings of the heads: 12 hexadecimal digits."""
     evaluation = read_evaluation(states)
-    asked = None if evaluation is None else evaluation.protocol_hash
-    return hashlib.sha256(json.dumps([asked, result_fields(settings)], sort_keys=True).encode()).hexdigest()[:12]
+    protocol = None if evaluation is None else evaluation.protocol_hash
+    return hashlib.sha256(json.dumps([protocol, result_fields(settings)], sort_keys=True).encode()).hexdigest()[:12]
 
 
-def _against_frequency(config: EvalConfig, places: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Each class's accuracy at the mean over the tokens, and how it goes with the class's frequency (Figure 7)."""
-    counts = places.get("mean", {}).get("right_by_label")
+def _against_frequency(config: EvalConfig, positions: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Each class's accuracy at the mean over the tokens, and its correlation with class frequency (Figure 7)."""
+    counts = positions.get("mean", {}).get("right_by_label")
     names = open_source(config).manifest.class_names
     frequencies = frequencies_of(config)
     if counts is None or frequencies is None or not names:

@@ -1,4 +1,4 @@
-"""What a probe needs of disk and memory, told before a model is loaded: for `--dry-run`, and to refuse a small disk."""
+"""The disk space and memory that a probe needs, before a model is loaded: for `--dry-run` and the check of the disk."""
 
 import shutil
 from collections.abc import Sequence
@@ -57,16 +57,16 @@ def states_folder(config: EvalConfig) -> tuple[EvalDir, int]:
 
 
 def complete(needs: Needs) -> bool:
-    """Whether all states are stored, and are those of the weights that lie there now: then no model need be loaded."""
+    """Whether all states are stored and belong to the current weights: then no model is loaded."""
     present = read_evaluation(needs.folder)
     if present is None or needs.stored < needs.items or needs.folder.refusals() or is_open_clip(needs.config.model):
-        return False  # of an open_clip model only loading tells the weights
+        return False  # the weights of an open_clip model are known only once it is loaded
     (_, model), *_ = evaluated_folders(needs.config)
     return bool(present.generation_settings["model"] == weights_identity(model))
 
 
 def _form(config: EvalConfig, model: Path) -> RowFormat:
-    """What a row will be like."""
+    """The format of a row."""
     if is_open_clip(config.model):
         return RowFormat(("image_embeds",), OPEN_CLIP)
     if config.probe.part == "language_model":
@@ -83,7 +83,7 @@ def check_disk(needs: Sequence[Needs]) -> None:
     if wanted > free:
         raise RunError(
             f"the states of {sum(need.items - need.stored for need in needs):,} items take {size(wanted)} and "
-            f"{needs[0].folder.root} has {size(free)} free; store fewer places (probe.token_positions=[-1,mean] are "
+            f"{needs[0].folder.root} has {size(free)} free; store fewer positions (probe.token_positions=[-1,mean] are "
             "those of Table 3), set output to another disk, or lower limit"
         )
 

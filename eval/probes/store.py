@@ -53,7 +53,7 @@ class StoredStates:
 def open_states(folder: EvalDir, limit: int | None, expected: int) -> StoredStates:
     """What is stored in `folder`, of the items that `limit` chooses.
 
-    Raises `RunError` if some of the `expected` items were not asked yet, or rows are lost.
+    Raises `RunError` if some of the `expected` items have no states yet, or rows are lost.
     """
     records = select_records(read_records(folder), limit)
     if missing := expected - len(records.predictions) - len(records.failures):

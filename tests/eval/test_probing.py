@@ -84,7 +84,7 @@ def test_places_that_a_question_of_either_source_lacks_are_left_out_and_counted(
     parts = [stored(100, 1), stored(50, 2)]
     parts[short].tokens[:] = 450
     result = probe(*parts, ProbeConfig(epochs=3))
-    assert set(result["places"]) == set(PLACES) - {"500", "600"}
+    assert set(result["token_positions"]) == set(PLACES) - {"500", "600"}
     assert result["left_out"] == {"500": count, "600": count}
     assert (result["train"], result["val"]) == (90, 10)
 
@@ -105,11 +105,11 @@ def test_the_authors_number_says_that_it_looked_at_the_test_items():
     assert "test" not in ours["chosen"]
     assert (authors["train"], authors["val"], ours["val"]) == (200, 0, 20)
     for place in PLACES:
-        best = authors["places"][place]
-        assert best["last_epoch"] == last["places"][place]["accuracy"]
+        best = authors["token_positions"][place]
+        assert best["last_epoch"] == last["token_positions"][place]["accuracy"]
         assert best["accuracy"]["value"] >= best["last_epoch"]["value"]
-    assert any(found["accuracy"] != found["last_epoch"] for found in authors["places"].values())
-    assert {found["epoch"] for found in last["places"].values()} == {9}
+    assert any(found["accuracy"] != found["last_epoch"] for found in authors["token_positions"].values())
+    assert {found["epoch"] for found in last["token_positions"].values()} == {9}
 
 
 def test_what_is_held_out_depends_on_ids_and_seed_and_not_on_the_order_of_storing():
@@ -129,15 +129,15 @@ def test_a_model_is_probed_from_config_to_numbers_and_loaded_once(write_config, 
     arguments = ["--config", config, "--train", "pets", "--epochs", "2", "--best-on-test"]
     main([*arguments, "--json"])
     result = json.loads(capsys.readouterr().out)
-    assert {"0", "-1", "mean"} <= set(result["places"])
-    assert result["places"]["-1"]["accuracy"]["n"] == 15
+    assert {"0", "-1", "mean"} <= set(result["token_positions"])
+    assert result["token_positions"]["-1"]["accuracy"]["n"] == 15
     with monkeypatch.context() as patched:
         patched.setattr("eval.models.generative.load_model", None)
         main(arguments)  # from the stored states
     printed = capsys.readouterr()
     assert "epoch 1 of 2, best epoch on the test items themselves" in printed.out
     assert "answered" not in printed.err
-    assert json.loads((tmp_path / "answers" / "probe.json").read_text())["places"] == result["places"]
+    assert json.loads((tmp_path / "answers" / "probe.json").read_text())["token_positions"] == result["token_positions"]
     assert len(list((tmp_path / "answers" / "features").glob("pets-*"))) == 1
     main([*arguments[:-1], "--json"])
     held_out = json.loads(capsys.readouterr().out)["protocol"]
@@ -198,7 +198,7 @@ def test_two_killed_processes_go_on_to_the_states_of_an_uninterrupted_run(write_
     found = features(config)
     assert all(np.array_equal(ours, theirs) for ours, theirs in zip(found, expected, strict=True))
     first, second = (
-        json.loads((tmp_path / name / "probe.json").read_text())["places"] for name in ("killed", "answers")
+        json.loads((tmp_path / name / "probe.json").read_text())["token_positions"] for name in ("killed", "answers")
     )
     assert first == second
 
@@ -230,8 +230,8 @@ def test_a_broken_image_is_named_and_counted_and_never_scored(write_config, tmp_
     result = json.loads((tmp_path / "answers" / "probe.json").read_text())
     assert [len(failures) for failures in result["failures"].values()] == [1]  # pets are both sources here
     assert result["failures"]["pets"][0]["id"] in printed.out
-    assert "1 items have no states and count nowhere" in printed.out
-    assert result["places"]["-1"]["accuracy"]["n"] == 14
+    assert "1 items have no states and are excluded" in printed.out
+    assert result["token_positions"]["-1"]["accuracy"]["n"] == 14
     assert result["train"] + result["val"] == 14
 
 

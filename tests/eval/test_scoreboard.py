@@ -283,7 +283,7 @@ def test_frequencies_and_probes_find_their_rows(board):
     probe = {
         "model": "llava-hf/llava-1.5-7b-hf", "source": "flowers102_test", "paper": None, "name": "probe", "label": "m",
         "epochs": 500, "train": 9, "val": 1, "class_count": 2,
-        "places": {place: {"accuracy": RATE, "epoch": 3} for place in ("0", "-1", "mean")},
+        "token_positions": {place: {"accuracy": RATE, "epoch": 3} for place in ("0", "-1", "mean")},
     }  # fmt: skip
     rows = rows_of_probe(probe, paper_numbers())
     assert {row.split("/")[0] for row in rows} == {"table3", "table10"}
@@ -294,7 +294,7 @@ def test_frequencies_and_probes_find_their_rows(board):
 
 def test_a_tower_or_states_of_a_trained_model_or_by_other_items_are_beside_no_row():
     place, model = {"vision_pooled": {"accuracy": RATE}}, "Salesforce/blip2-opt-2.7b"
-    probe = {"model": model, "source": "flowers102_test", "train_source": "flowers102_train", "places": place}
+    probe = {"model": model, "source": "flowers102_test", "train_source": "flowers102_train", "token_positions": place}
     probe |= {"evaluated_model": PUBLISHED | {"base": model}}
     assert set(rows_of_probe(probe, paper_numbers())) == {"table3/finetuned/EVA-G/linear/Flowers102"}
     own = {"evaluated_model": trained("flowers102_train") | {"base": model}}

@@ -69,15 +69,17 @@ def test_a_clip_is_probed_from_config_to_rate(write_config, clip, tmp_path, caps
     config = write_config(model=str(clip), protocol=protocol)
     probe(["--config", str(config), "--train", "pets"])
     result = json.loads((tmp_path / "answers" / "encoder" / "probe.json").read_text())
-    assert list(result["places"]) == ["image_embeds"]
-    place = result["places"]["image_embeds"]
+    assert list(result["token_positions"]) == ["image_embeds"]
+    place = result["token_positions"]["image_embeds"]
     assert place["accuracy"]["n"] == 15
     assert sum(right for right, _ in place["right_by_label"].values()) == place["accuracy"]["count"]
     assert (result["train"], result["val"], result["epochs"]) == (14, 1, 300)
     assert "image_embeds" in capsys.readouterr().out
     probe(["--config", str(config), "--train", "pets"])  # from the stored features
     assert (
-        json.loads((tmp_path / "answers" / "encoder" / "probe.json").read_text())["places"]["image_embeds"]["accuracy"]
+        json.loads((tmp_path / "answers" / "encoder" / "probe.json").read_text())["token_positions"]["image_embeds"][
+            "accuracy"
+        ]
         == place["accuracy"]
     )
 
@@ -86,7 +88,7 @@ def test_a_blip_is_probed_in_both_halves_side_by_side(write_config, blip, tmp_pa
     config = write_config(model=str(blip))
     probe(["--config", str(config), "--train", "pets", "--epochs", "3", "--encoder"])
     result = json.loads((tmp_path / "answers" / "encoder" / "probe.json").read_text())
-    assert list(result["places"]) == ["vision_pooled"]
+    assert list(result["token_positions"]) == ["vision_pooled"]
     assert not (tmp_path / "answers" / "probe.json").exists()
 
 
@@ -113,7 +115,12 @@ def test_a_llava_has_no_encoder_of_its_own_to_probe(write_config, capsys):
     ],
 )
 def test_a_head_stands_beside_the_papers_linear_rows(model, place, rows):
-    result = {"model": model, "source": "flowers102_test", "paper": None, "places": {place: {"accuracy": RATE}}}
+    result = {
+        "model": model,
+        "source": "flowers102_test",
+        "paper": None,
+        "token_positions": {place: {"accuracy": RATE}},
+    }
     assert set(rows_of_probe(result, paper_numbers())) == rows
 
 

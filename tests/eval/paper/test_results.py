@@ -218,7 +218,7 @@ def test_nothing_is_derived_from_two_protocols_or_two_models(tmp_path):
 
 def test_the_sizes_of_a_data_set_come_from_its_test_items_and_its_linear_heads(tmp_path):
     write_report(tmp_path / "a", 0.2, items={"source": 50_000})
-    probe = {"places": {"mean": {"accuracy": RATE}}, "train": 1_152_000, "val": 128_000, "class_count": 1000}
+    probe = {"token_positions": {"mean": {"accuracy": RATE}}, "train": 1_152_000, "val": 128_000, "class_count": 1000}
     write(tmp_path / "p", "probe.json", {"name": "p", "epochs": 500, "frequency": None} | probe | MODEL)
     rows = collect([tmp_path], paper_numbers()).rows
     sizes = {what: rows[f"table7/{what}/items/ImageNet"][0].value for what in ("train", "validation", "classes")}
@@ -226,7 +226,7 @@ def test_the_sizes_of_a_data_set_come_from_its_test_items_and_its_linear_heads(t
 
 
 def test_a_heads_number_names_its_protocol_precision_and_how_the_epoch_was_chosen(tmp_path):
-    probe = {"places": {"mean": {"accuracy": RATE}}, "train": 9, "val": 0, "class_count": 2, "frequency": None}
+    probe = {"token_positions": {"mean": {"accuracy": RATE}}, "train": 9, "val": 0, "class_count": 2, "frequency": None}
     probe |= {
         "protocol": {"name": "official", "hash": "0123456789ab"},
         "precision": "fp32",
