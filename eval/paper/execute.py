@@ -139,7 +139,7 @@ def _report_outcome(row: Planned, report: Mapping[str, Any], folder: EvalDir, re
 
 def _guidance_outcome(row: Planned, answers: EvalDir) -> Outcome:
     results = guidance_results(answers) | {"name": row.config.name}
-    folder = _view_folder(row, answers)
+    folder = _rescored_folder(row, answers)
     write_guidance(folder, results)
     own = results["forms"].get(results["own"])
     if own is None:

@@ -59,14 +59,14 @@ def training_of(result: Mapping[str, Any]) -> Training | None:
 
     A report without this entry belongs to a run if its label is one of a run: `export`, or a step.
     """
-    system = result.get("evaluated_model")
-    if system is None:
+    model = result.get("evaluated_model")
+    if model is None:
         label = str(result.get("label"))
         ours = label.startswith("export") or step_of(label) is not None
         return Training(str(result["model"]), "unknown", ()) if ours else None
-    if not system["finetuned"]:
+    if not model["finetuned"]:
         return None
-    return Training(str(system["base"]), str(system["mode"]), tuple(system["sources"]))
+    return Training(str(model["base"]), str(model["mode"]), tuple(model["sources"]))
 
 
 def paper_model(model: str) -> str | None:

@@ -155,7 +155,7 @@ def trained(*sources: str, mode: str = "projector") -> dict:
     ],
 )  # fmt: skip
 def test_what_a_run_trained_never_stands_beside_a_zero_shot_row(sources, protocol, source, rows):
-    own = report(model="runs/x", label="export", source=source, system=trained(*sources), protocol=protocol)
+    own = report(model="runs/x", label="export", source=source, evaluated_model=trained(*sources), protocol=protocol)
     assert set(rows_of_report(own, paper_numbers())) == rows
     kept = own | {"paper": {"row": "table1/open_world/LLaVA1.5-7B/Flowers102"}}  # a preset's row, as older reports have
     assert set(rows_of_report(kept, paper_numbers())) == rows
@@ -165,7 +165,7 @@ PUBLISHED = {"base": "llava-hf/llava-1.5-7b-hf", "mode": None, "sources": [], "f
 
 
 def row_of(preset: str, system: dict = PUBLISHED, source: str = "flowers102_test", **protocol: object) -> str | None:
-    return own_row(preset, report(system=system, source=source, protocol=protocol), paper_numbers())
+    return own_row(preset, report(evaluated_model=system, source=source, protocol=protocol), paper_numbers())
 
 
 def test_a_presets_row_becomes_that_of_the_model_that_was_asked():
@@ -242,12 +242,12 @@ def test_a_copy_or_a_dated_version_of_a_model_is_that_model(place):
     "sources", [["flowers102_test"], ["flowers102_train", "my_own"], ["flowers102_train", "caltech101_train"]]
 )
 def test_training_on_other_data_than_the_papers_has_no_row(sources):
-    own = report(model="runs/x", label="export", source="flowers102_test", system=trained(*sources))
+    own = report(model="runs/x", label="export", source="flowers102_test", evaluated_model=trained(*sources))
     assert rows_of_report(own, paper_numbers()) == []
 
 
 def test_a_finetuned_model_that_thinks_step_by_step_has_no_row():
-    own = report(model="runs/x", label="export", source="flowers102_test", system=trained("flowers102_train"))
+    own = report(model="runs/x", label="export", source="flowers102_test", evaluated_model=trained("flowers102_train"))
     thinking = own | {"protocol": own["protocol"] | {"answer_prefix": "Let's think step by step."}}
     assert rows_of_report(own, paper_numbers())
     assert rows_of_report(thinking, paper_numbers()) == []
