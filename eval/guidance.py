@@ -2,9 +2,9 @@
 
     python -m eval.guidance runs/NAME/eval/flowers102_class_scoring/export [--json]
 
-The authors sweep t from 0 to 8 over the very items that they report (Table 2's row is the best of nine). Here t is
-chosen on one half of the items, drawn by their ids, and the number is that of the other half; theirs is given beside
-it, named. Every form is swept:
+The authors sweep t from 0 to 8 on the items that they report (Table 2's row is the best of nine). Here t is selected on
+one half of the items, chosen by their ids, and accuracy is measured on the other half; the result of the authors'
+method is given as well. Every form is swept:
 
     paper       probabilities, the prior of the question without its image, means over tokens
     official    log-probabilities, the mean over the images as the prior, sums: what the authors' code computes

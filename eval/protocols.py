@@ -1,7 +1,7 @@
 """Prints protocols side by side: `python -m eval.protocols [NAME or YAML ...] [--json]`.
 
 It prints the shipped protocols (or those given) side by side, a line a setting: what differs is marked, and what the
-setting decides in the authors' code is named by its number in `eval.paper.audit`, whose list stands below.
+setting decides in the authors' code is named by its number in `eval.paper.audit`, whose list follows the table.
 """
 
 import sys

@@ -1,4 +1,4 @@
-"""Reruns the paper's experiments on one model and sets them beside the paper's numbers.
+"""Reruns the paper's experiments on one model and compares the results with the paper's numbers.
 
     python -m eval.reproduce --model runs/flowers102_projector --datasets flowers102 imagewikiqa --dry-run
     python -m eval.reproduce --model llava-hf/llava-1.5-7b-hf --protocol official --processes 8
@@ -81,11 +81,19 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAME",
         help=f"{', '.join(dataset_names())}, or evaluation YAML files (default: the paper's five)",
     )
-    parser.add_argument("--rows", nargs="+", default=[], metavar="ROW", help="only these (default: all; see --dry-run)")
-    parser.add_argument("--limit", type=int, metavar="N", help="ask only N items of each data set, drawn by their ids")
-    parser.add_argument("--checkpoint", default="export", help="of a run: export, last or a step number")
-    parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE", help="of all rows")
-    parser.add_argument("--probe-epochs", type=int, metavar="N", help="probe.epochs and probe.encoder_epochs of all")
+    parser.add_argument(
+        "--rows", nargs="+", default=[], metavar="ROW", help="run only these rows (default: all; see --dry-run)"
+    )
+    parser.add_argument(
+        "--limit", type=int, metavar="N", help="evaluate only N items of each data set, chosen by their ids"
+    )
+    parser.add_argument("--checkpoint", default="export", help="checkpoint of a run: export, last or a step number")
+    parser.add_argument(
+        "--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE", help="setting of all rows"
+    )
+    parser.add_argument(
+        "--probe-epochs", type=int, metavar="N", help="probe.epochs and probe.encoder_epochs of all rows"
+    )
     add_worker_arguments(parser, "writes no report", "run no model; finish from the stored answers")
     add_protocol_argument(parser, default="paper")
     add_output_folder(parser, "the scoreboard of all runs in FOLDER", default="the folder of the run, or runs")

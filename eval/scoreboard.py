@@ -1,4 +1,4 @@
-"""Every number of the paper beside ours, on one page.
+"""Every number of the paper compared with ours, on one page.
 
     python -m eval.scoreboard runs/* [--output runs]        scoreboard.html (self-contained), .md and .json
 

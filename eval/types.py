@@ -27,7 +27,7 @@ class Question:
 
     `turns` end with the human's. `target` is the expected answer: a class name or an option's letter. `choices` are
     the texts of options A, B, C, ... (empty for an open question). `source_index` is the item's, where a random stream
-    over the whole source draws the candidates.
+    over all items of the source draws the candidates.
     """
 
     turns: tuple[Turn, ...]
@@ -42,7 +42,7 @@ class Reference:
 
     `target` is the expected answer; `names` are all accepted class names, the target first; `choices` are the texts of
     options A, B, C, ..., of which `target` is the right letter. `classes` are the names of all classes, by which a
-    scorer tells an answer that names several.
+    scorer recognizes an answer that names several.
     """
 
     target: str
@@ -108,7 +108,7 @@ class Prediction:
 class FailedItem:
     """An item without an answer, as it is stored: its data is broken or the model failed. Counted, never scored.
 
-    Where the item cannot even be read, `eval.runner.predictions.unread_id` stands for its id.
+    If the item cannot be read, its id is `eval.runner.predictions.unread_id`.
     """
 
     id: str
@@ -117,9 +117,9 @@ class FailedItem:
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """What an answer is worth: `value` is True for right, False for wrong, None for no answer.
+    """The score of an answer: `value` is True for correct, False for wrong, None for no answer.
 
-    `extracted` is the part of the answer that was scored; `reason` says where it was found, or why nothing was.
+    `extracted` is the part of the answer that was scored; `reason` says where it was found, or why it was not found.
     """
 
     value: bool | None
@@ -168,7 +168,7 @@ class EvalModel(Protocol):
 
 
 class Task(Protocol):
-    """What is asked about an item, and how the answer is scored."""
+    """The question about an item and the scoring of its answer."""
 
     output: str
     """What the model must return: one of `eval.tasks.registry.OUTPUTS`."""
@@ -182,5 +182,5 @@ class Task(Protocol):
         ...
 
     def score(self, prediction: Prediction) -> Score:
-        """What a stored answer is worth; a pure function of the stored line."""
+        """The score of a stored answer; a pure function of the stored line."""
         ...

@@ -1,4 +1,4 @@
-"""The paper's number beside the accuracy of an evaluation: what a report's `paper` holds."""
+"""Comparison of an evaluation's accuracy with the paper's number: the content of a report's `paper`."""
 
 from collections.abc import Mapping
 from dataclasses import asdict

@@ -1,6 +1,6 @@
-"""The paper's Figures 2 to 7, drawn from our results beside the points that the paper prints.
+"""The paper's Figures 2 to 7, drawn from our results together with the points that the paper prints.
 
-Hollow marks and dashed lines are the paper's, filled and solid ones ours; marks tell models apart, and colours do.
+Hollow marks and dashed lines are the paper's, filled and solid ones ours; each model has its own mark and colour.
 """
 
 from collections.abc import Mapping, Sequence

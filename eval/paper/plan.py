@@ -27,7 +27,7 @@ from eval.tasks.presets import preset_overrides, preset_settings
 from eval.tasks.synonyms import load_synonyms
 
 DATASETS = Path(__file__).resolve().parents[2] / "configs" / "eval" / "reproduce"
-LONG_ANSWER = 512  # tokens of an answer that thinks step by step
+LONG_ANSWER = 512  # tokens of a chain-of-thought answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ class Dataset:
 
     @property
     def items(self) -> int:
-        """How many items are asked."""
+        """The number of items to evaluate."""
         if self.shards is None:
             return 0
         return len(chosen_items(self.shards.index["id_hash"].tolist(), self.config.limit))
@@ -121,7 +121,7 @@ def plan(datasets: Sequence[Dataset], request: Request) -> list[Planned]:
 def _planned(dataset: Dataset, row: Row, request: Request) -> Planned:
     settings: dict[str, Any] = dict(row.settings)
     wording = preset_settings(request.protocol).get("protocol.prompt")
-    if settings.get("prompt") == "paper" and wording:  # the authors' fine-tuned models are asked in other words
+    if settings.get("prompt") == "paper" and wording:  # the authors' fine-tuned models have other prompts
         settings["prompt"] = wording
     if row.long_answer or settings.get("task") == "multiple_choice":
         settings["max_new_tokens"] = _answer_length(dataset.config, row, request)
@@ -167,21 +167,21 @@ def _impossible(dataset: Dataset, row: Row) -> str | None:
 
 
 def _unable(model: str, row: Row) -> str | None:
-    """Why this kind of model cannot do the row, None if it can."""
+    """Why this kind of model cannot run the row; None if it can."""
     if is_api(model) and (row.kind in ("probe", "linear") or row.key == "scores" or row.answers == "scores"):
         return "an API gives neither the scores of class names nor a model's states"
     compares = _compares(model)
     if row.by == "clip" and not compares:
-        return "a CLIP does it: give one as --model"
+        return "needs a CLIP model: set --model to one"
     if row.by == "text" and compares:
-        return "a CLIP compares, it does not write"
+        return "a CLIP model does not generate text"
     if row.by == "encoder" and not compares and not _has_encoder(model):
-        return f"its image encoder does not stand by itself; model types that do: {', '.join(ENCODERS)}"
+        return f"it has no separate image encoder; model types that have one: {', '.join(ENCODERS)}"
     return None
 
 
 def _compares(model: str) -> bool:
-    """Whether the model is a CLIP: by its config.json, or by a name that is well known."""
+    """Whether the model is a CLIP, by its config.json or a well-known name."""
     config = _model_config(model)
     if config is not None:
         return bool(config.get("model_type") == "clip")
@@ -189,7 +189,7 @@ def _compares(model: str) -> bool:
 
 
 def _has_encoder(model: str) -> bool:
-    """Whether a head can stand on its image encoder, likewise; of a name that nobody knows only loading tells."""
+    """Whether the model has a separate image encoder, by config.json or name; True for unknown names."""
     config = _model_config(model)
     if config is not None:
         return config.get("model_type") in ENCODERS
@@ -218,7 +218,7 @@ def _answer_length(config: EvalConfig, row: Row, request: Request) -> int:
 
 
 def _positions(model: str) -> int | None:
-    """The positions of the language model, None where nobody says."""
+    """Maximum positions of the language model; None if its config does not give them."""
     found = (_model_config(model) or {}).get("text_config", {}).get("max_position_embeddings")
     return None if found is None else int(found)
 
@@ -232,7 +232,7 @@ def _model_config(model: str) -> dict[str, Any] | None:
 
 
 def answered(planned: Planned) -> int:
-    """How many of the row's questions have an answer already (or failed), by the files alone."""
+    """The number of the row's questions that are stored as answered or failed, from the files alone."""
     paths, label = output_paths_of(planned.config), _label(planned.config)
     folders = [folder for folder in paths.existing() if not paths.in_run or folder.root.name == label]
     lines = sum(path.read_bytes().count(b"\n") for folder in folders[:1] for path in folder.all_predictions())
@@ -240,7 +240,7 @@ def answered(planned: Planned) -> int:
 
 
 def _label(config: EvalConfig) -> str:
-    """The name of the answers' folder of a run's model, told by the run's files, of which none is made or opened."""
+    """The name of the answers' folder of a run's model, from file names alone: no file is written or opened."""
     run = RunDir(Path(config.model))
     if not run.config.is_file():
         return run.root.name  # a checkpoint or an export by itself

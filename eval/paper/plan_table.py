@@ -1,4 +1,4 @@
-"""The plan and its outcome as text: a line a row."""
+"""The plan and its outcome as text: one line per row."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,7 +10,7 @@ from eval.paper.plan import Planned, answered
 
 
 def plan_table(planned: Sequence[Planned]) -> str:
-    """Rows, questions, what is left to ask, and what needs no forward because answers or scores are stored."""
+    """Rows, questions, unanswered questions, and which rows need no forward because answers or scores are stored."""
     lines = [f"{'data set':<16} {'row':<15} {'of the paper':<26} {'questions':>9} {'to ask':>8}  how"]
     forwards = separate = 0
     for row in planned:
@@ -18,18 +18,19 @@ def plan_table(planned: Sequence[Planned]) -> str:
         forwards += left
         separate += _separately(row)
         questions = f"{row.items:,}" if row.runs_model else ""
-        asked = f"{left:,}" if row.runs_model else ""
-        lines.append(f"{row.dataset:<16} {row.row.key:<15} {row.row.tables:<26} {questions:>9} {asked:>8}  {_how(row)}")
+        open_questions = f"{left:,}" if row.runs_model else ""
+        counts = f"{questions:>9} {open_questions:>8}"
+        lines.append(f"{row.dataset:<16} {row.row.key:<15} {row.row.tables:<26} {counts}  {_how(row)}")
     lines += [f"{'':<16} {name:<15} {'':<26} {'':>9} {'':>8}  not run: {why}" for name, why in NOT_OURS.items()]
     lines.append(
-        f"{forwards:,} forwards of an image to make (probing not counted); asking every row by itself, and every class "
-        f"name of a scored one in a forward of its own, would take {separate:,}"
+        f"forwards to run (without probing): {forwards:,}; without sharing (every row run separately, one forward "
+        f"per class name): {separate:,} forwards"
     )
     return "\n".join(lines)
 
 
 def _separately(row: Planned) -> int:
-    """Forwards if nothing were shared: class names are scored one by one, views run the model again."""
+    """Forwards without sharing: class names are scored one by one, and rescored rows run the model again."""
     if row.reason is not None or row.row.kind in ("included", "probe", "linear"):
         return 0
     if row.row.settings.get("task") != "class_likelihood" and row.row.kind != "guidance":
@@ -47,15 +48,13 @@ def _how(row: Planned) -> str:
         return f"from the answers of {row.row.answers}, no forward"
     if row.row.settings.get("task") == "class_likelihood":
         if row.config.protocol.class_ids != "in_context":
-            return (
-                f"one tree of all names an image; class_ids {row.config.protocol.class_ids}: a BLIP, a forward a name"
-            )
-        return "one prompt and one tree of all names an image"
+            return f"one tree of names per image; class_ids {row.config.protocol.class_ids}: BLIP, one forward a name"
+        return "one prompt and one tree of all names per image"
     return f"answers of up to {row.config.protocol.max_new_tokens} tokens"
 
 
 def outcome_table(outcomes: Sequence[Outcome]) -> str:
-    """Each row's accuracy with its interval, or why there is none."""
+    """Each row's accuracy with its interval, or the reason why there is none."""
     lines = [f"{'data set':<16} {'row':<15} {'accuracy':>9}  {'95 % interval':<15} {'n':>7}  {'protocol':<21}  note"]
     lines += [
         f"{o.dataset:<16} {o.row:<15} {_numbers(o.accuracy)}  {o.protocol or '':<21}  {_note(o)}" for o in outcomes

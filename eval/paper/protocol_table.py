@@ -61,14 +61,14 @@ def as_json(names: Sequence[str], lines: Sequence[Line]) -> dict[str, Any]:
 
 
 def as_text(names: Sequence[str], lines: Sequence[Line]) -> str:
-    """The table, and what its numbers mean."""
+    """The table and the list of differences that its numbers refer to."""
     titles = [name.rsplit("/", 1)[-1] for name in names]
-    columns = [max(len(title), *(len(_told(line.values[i])) for line in lines)) for i, title in enumerate(titles)]
+    columns = [max(len(title), *(len(_value_text(line.values[i])) for line in lines)) for i, title in enumerate(titles)]
     longest = max(len(line.setting.removeprefix("protocol.")) for line in lines)
     rows = [_row("", "setting", longest, "audit", titles, columns)]
     for line in lines:
-        name, told = line.setting.removeprefix("protocol."), [_told(value) for value in line.values]
-        rows.append(_row("*" if line.differs else "", name, longest, line.audit, told, columns))
+        name, values = line.setting.removeprefix("protocol."), [_value_text(value) for value in line.values]
+        rows.append(_row("*" if line.differs else "", name, longest, line.audit, values, columns))
     rows.append(f"\n* the protocols differ; {OWN} the evaluation's own; audit: what it decides, of the list below\n")
     for difference in AUDIT:
         settings = ", ".join(difference.settings)
@@ -82,7 +82,7 @@ def _row(mark: str, name: str, longest: int, audit: str, values: Sequence[str], 
     return f"{mark:<2}{name:<{longest}}  {audit:<12}  {cells}".rstrip()
 
 
-def _told(value: object) -> str:
+def _value_text(value: object) -> str:
     text = '""' if value == "" else "null" if value is None else str(value)
     text = text.lower() if isinstance(value, bool) else text
     return text if len(text) <= WIDTH else f"{text[: WIDTH - 3]}..."

@@ -1,4 +1,4 @@
-"""The paper's numbers, to stand beside ours: `numbers.json`, row name to percentage and where it is printed.
+"""The paper's numbers, to compare with ours: `numbers.json`, row name to percentage and where it is printed.
 
 table1/open_world/LLaVA1.5-7B/ImageNet    table3/finetuned/LLaVA1.5-7B/projector/Flowers102
 table5/LLaVA1.5-7B finetuned on ImageNet+LLaVA/ImageWikiQA    table8/with_synonyms/LLaVA1.5-7B/ImageNet
@@ -17,9 +17,9 @@ NUMBERS = Path(__file__).with_name("numbers.json")
 
 @dataclass(frozen=True, slots=True)
 class PaperNumber:
-    """A number of the paper: accuracy as a fraction (None where it prints N/A or NaN), and the table it stands in.
+    """A number of the paper: accuracy as a fraction (None where it prints N/A or NaN), and its table.
 
-    `points` are fractions, too; a `correlation`, a `ratio` and a `count` stand as they are printed.
+    `points` are fractions, too; a `correlation`, a `ratio` and a `count` are as printed.
     """
 
     row: str

@@ -1,4 +1,4 @@
-"""The scoreboard's three files: every number of the paper beside ours."""
+"""The scoreboard's three files: every number of the paper compared with ours."""
 
 import json
 from collections.abc import Mapping, Sequence

@@ -17,7 +17,7 @@ Line = Mapping[str, Any]
 
 
 def scoreboard_page(content: Mapping[str, Any], found: CollectedResults) -> Page:
-    """The whole page; `content` is that of scoreboard.json."""
+    """The complete page; `content` is that of scoreboard.json."""
     blocks: list[Block] = [
         Text(
             f"{count_run(content['rows'])} of the paper's numbers have one of ours beside them. Shares in per cent "
@@ -77,17 +77,17 @@ def _figures(section: str, lines: Sequence[Line], found: CollectedResults) -> li
             Figure(frequency_and_paper(models, printed if dataset == "ImageNet" else {}), _frequency_caption(dataset))
             for dataset, models in datasets.items()
         ]
-        told = (
+        note = (
             "The paper prints two points of Figure 3 and none of Figure 7 (linear probes, which go with no frequency)."
         )
-        return [*blocks, Text(told)]
+        return [*blocks, Text(note)]
     return []
 
 
 def _frequency_caption(dataset: str) -> str:
-    told = "small marks are classes, lines join the means of bins of the frequency in the training data"
+    marks = "small marks are classes, lines connect the means of bins of the frequency in the training data"
     paper = "; diamonds are the paper's means of all classes below 10 and of all above 10,000 occurrences"
-    return f"Figures 3 and 7, {dataset}: {told}{paper if dataset == 'ImageNet' else ''}."
+    return f"Figures 3 and 7, {dataset}: {marks}{paper if dataset == 'ImageNet' else ''}."
 
 
 def _reproductions(records: Sequence[Mapping[str, Any]]) -> list[Block]:
@@ -115,8 +115,8 @@ def _outcome(row: Mapping[str, Any] | None) -> str:
     rate = row["accuracy"]
     if rate is None:
         return str(row["note"])
-    told = f"{100 * rate['value']:.1f} ({100 * rate['low']:.1f} to {100 * rate['high']:.1f}), n = {rate['n']:,}"
-    parts = [told, row.get("protocol"), row["note"]]
+    accuracy = f"{100 * rate['value']:.1f} ({100 * rate['low']:.1f} to {100 * rate['high']:.1f}), n = {rate['n']:,}"
+    parts = [accuracy, row.get("protocol"), row["note"]]
     return "; ".join(part for part in parts if part)
 
 

@@ -57,9 +57,9 @@ def _load(path: Path) -> dict[str, Any]:
 def comparison(models: Mapping[str, Reports]) -> dict[str, Any]:
     """The content of report.json: for each model and evaluation the accuracy and the difference to the first model.
 
-    `paired` has its interval and p-value, from the items that both answered, where the answers lie beside the reports.
+    `paired` has its interval and p-value, from the items that both answered (if stored in the reports' folders).
     """
-    rows = {name: {key: _told(report) for key, report in reports.items()} for name, reports in models.items()}
+    rows = {name: {key: _accuracy_entry(report) for key, report in reports.items()} for name, reports in models.items()}
     first, *others = models
     for evaluation, report in models[first].items():
         right = _right(report)
@@ -76,7 +76,7 @@ def comparison(models: Mapping[str, Reports]) -> dict[str, Any]:
     return {"evaluations": evaluation_names(models), "models": rows, "recipes": recipe_values(rows)}
 
 
-def _told(report: Mapping[str, Any]) -> dict[str, Any]:
+def _accuracy_entry(report: Mapping[str, Any]) -> dict[str, Any]:
     """What the comparison says of a report by itself."""
     frequency = report["frequency"] or {"thirds": [], "spearman": None, "pearson": None}
     return {
@@ -97,7 +97,7 @@ def _same_items(first: Mapping[str, Any], second: Mapping[str, Any]) -> bool:
 
 
 def _right(report: Mapping[str, Any]) -> dict[str, bool] | None:
-    """Which items are right, None where the answers do not lie beside the report."""
+    """Which items are correct; None if the answers are not in the report's folder."""
     folder = EvalDir(Path(report["folder"]))
     return read_correct(folder) if answers_and_settings(folder)[0].config.is_file() else None
 

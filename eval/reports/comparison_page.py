@@ -13,9 +13,9 @@ from eval.reports.seeds_page import MEANING, frequency_table, recipe_table
 TOLD = (
     "Accuracy with its 95 % interval and number of items. Differences to {first} in points: over the items that both "
     "answered, with the 95 % interval of paired samples and the p-value of McNemar's exact test (not adjusted for how "
-    "many there are); without these where the answers do not lie beside the reports."
+    "many there are); without these if the answers are not in the folders of the reports."
 )
-BESIDE = 2  # evaluations that fit beside each other on a page
+SIDE_BY_SIDE = 2  # evaluations that fit next to each other on a page
 Reports = Mapping[str, Mapping[str, Any]]  # evaluation name to the content of its report.json
 
 
@@ -33,7 +33,7 @@ def comparison_page(models: Mapping[str, Reports], values: Mapping[str, Any]) ->
     if any(SEED_MARK in model for model in models):
         blocks += [recipe_table(values["recipes"], names), Text(MEANING), Heading("Each training seed")]
     rows = values["models"]
-    blocks.append(_table(rows, names) if len(names) <= BESIDE else _long_table(rows, names))
+    blocks.append(_table(rows, names) if len(names) <= SIDE_BY_SIDE else _long_table(rows, names))
     blocks += [Text(text, warning=True) for text in _warnings(models, names)]
     blocks.append(Text(TOLD.format(first=first)))
     for name in names:

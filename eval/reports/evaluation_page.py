@@ -33,11 +33,13 @@ def _warnings(report: Mapping[str, Any]) -> list[Block]:
     items = report["items"]
     warnings: list[Block] = []
     if items["missing"]:
-        asked = f"{items['expected'] - items['missing']:,} of {items['expected']:,}"
-        warnings.append(Text(f"Incomplete: {asked} items evaluated so far. Run the same command again.", warning=True))
+        done = f"{items['expected'] - items['missing']:,} of {items['expected']:,}"
+        warnings.append(Text(f"Incomplete: {done} items evaluated so far. Run the same command again.", warning=True))
     if items["failed"]:
         failed = "1 item" if items["failed"] == 1 else f"{items['failed']:,} items"
-        warnings.append(Text(f"{failed} failed and are in no number below; they are named at the end.", warning=True))
+        warnings.append(
+            Text(f"{failed} failed and are excluded from all numbers; they are listed at the end.", warning=True)
+        )
     return warnings
 
 
@@ -112,8 +114,8 @@ def _paper(report: Mapping[str, Any]) -> list[Block]:
         f"{report['accuracy']['n']:,}",
         inside,
     ]
-    headers = ("row", "paper", "ours", "difference", "our 95 % interval", "n", "paper inside it")
-    return [Heading("Beside the paper"), Table(headers, [row], numeric=frozenset(range(1, 6)))]
+    headers = ("row", "paper", "ours", "difference", "our 95 % interval", "n", "paper within interval")
+    return [Heading("Comparison with the paper"), Table(headers, [row], numeric=frozenset(range(1, 6)))]
 
 
 def _frequency(report: Mapping[str, Any]) -> list[Block]:
@@ -122,14 +124,14 @@ def _frequency(report: Mapping[str, Any]) -> list[Block]:
         return []
     results = class_results(report)
     caption = (
-        f"Each small mark is one of {frequency['classes']:,} classes, the line joins the means of bins. "
+        f"Each small mark is one of {frequency['classes']:,} classes, the line connects the means of bins. "
         f"{correlated(frequency)}; 95 % intervals. Frequency: samples of the class in "
         f"{', '.join(report['frequency_sources'])}."
     )
     stages = report.get("frequency_stages") or {}
     if len(stages) > 1:
-        told = (f"{name} {correlated(found)}" for name, found in stages.items())
-        caption += f" With one stage alone: {'; '.join(told)}."
+        correlations = (f"{name} {correlated(found)}" for name, found in stages.items())
+        caption += f" For single training stages: {'; '.join(correlations)}."
     rows = []
     for part in (*frequency["thirds"], *frequency["log_bins"]):
         counts = [_span(part["low"], part["high"]), f"{part['classes']:,}", percent(part["mean_accuracy"])]

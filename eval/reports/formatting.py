@@ -21,12 +21,12 @@ def correlation(value: float | None) -> str:
 
 def correlated(frequency: Mapping[str, Any]) -> str:
     """Both correlations of a report's frequencies with their 95 % intervals, where they have one."""
-    told = []
+    parts = []
     for kind in ("spearman", "pearson"):
         bounds = frequency.get(f"{kind}_interval")
         within = f" ({correlation(bounds[0])} to {correlation(bounds[1])})" if bounds else ""
-        told.append(f"{kind.capitalize()} {correlation(frequency[kind])}{within}")
-    return ", ".join(told)
+        parts.append(f"{kind.capitalize()} {correlation(frequency[kind])}{within}")
+    return ", ".join(parts)
 
 
 def interval(rate: Mapping[str, Any]) -> str:
@@ -37,7 +37,7 @@ def interval(rate: Mapping[str, Any]) -> str:
 
 
 def protocol_tag(report: Mapping[str, Any]) -> str:
-    """Name and hash of the protocol, to stand beside a number."""
+    """Name and hash of the protocol, shown with every number."""
     protocol = report["protocol"]
     return f"{protocol.get('name', 'custom')} {protocol['hash']}"
 

@@ -21,7 +21,7 @@ def write_guidance(folder: EvalDir, results: Mapping[str, Any]) -> None:
 
 
 def guidance_page(results: Mapping[str, Any]) -> Page:
-    """The page: a line for each form and way to choose t, and accuracy over t."""
+    """The page: a row for each form and method of selecting t, and accuracy over t."""
     rows = []
     for name, swept in results["forms"].items():
         what = f"{swept['form']}, prior {swept['prior'].replace('_', ' ')}, {'means' if swept['mean'] else 'sums'}"
@@ -32,12 +32,12 @@ def guidance_page(results: Mapping[str, Any]) -> Page:
                 rate = found["accuracy"]
                 numbers = [percent(rate["value"]), interval(rate), f"{rate['n']:,}", f"{found['guidance']:g}"]
                 rows.append([name, what, how, *numbers])
-    headers = ("form", "guided", "t", "accuracy", "95 % interval", "n", "t taken")
+    headers = ("form", "guided", "t", "accuracy", "95 % interval", "n", "selected t")
     blocks: list[Block] = [
         Text(f"{results['model']} ({results['label']}), evaluated on {results['source']}"),
         Text(
-            "The authors sweep t on the items they report. Here it is chosen on one half of the items, and the number "
-            "is that of the other half; theirs stands below it."
+            "The authors select t on the items they report. Here t is selected on one half of the items and accuracy "
+            "is measured on the other half; the row below it gives the authors' method."
         ),
         Table(headers, rows, numeric=frozenset({3, 4, 5, 6})),
     ]
@@ -48,17 +48,17 @@ def guidance_page(results: Mapping[str, Any]) -> Page:
 
 
 def as_text(results: Mapping[str, Any]) -> str:
-    """Two lines a form."""
+    """Two lines per form."""
     lines = [f"{results['name']} {results['label']}: {results['items']:,} items with stored scores"]
     for name, swept in results["forms"].items():
-        lines.append(f"{name:>8}  {_told(swept['held_out'], 't chosen on the other half')}")
-        lines.append(f"{'':>8}  {_told(swept['swept_on_test'], 't swept on these very items, as the authors do')}")
+        lines.append(f"{name:>8}  {_rate_text(swept['held_out'], 't chosen on the other half')}")
+        lines.append(f"{'':>8}  {_rate_text(swept['swept_on_test'], 't swept on these very items, as the authors do')}")
     return "\n".join(lines)
 
 
-def _told(result: Mapping[str, Any] | None, how: str) -> str:
+def _rate_text(result: Mapping[str, Any] | None, how: str) -> str:
     if result is None:
         return f"too few items for {how}"
     rate = result["accuracy"]
-    told = f"{rate['value']:.1%} ({rate['low']:.1%} to {rate['high']:.1%}, n = {rate['n']:,})"
-    return f"{told} at t = {result['guidance']:g}, {how}"
+    text = f"{rate['value']:.1%} ({rate['low']:.1%} to {rate['high']:.1%}, n = {rate['n']:,})"
+    return f"{text} at t = {result['guidance']:g}, {how}"

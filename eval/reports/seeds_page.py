@@ -42,7 +42,7 @@ def _values(runs: Sequence[str], results: Sequence[Mapping[str, Any]]) -> dict[s
 
 
 def spread(values: Iterable[float | None]) -> dict[str, Any] | None:
-    """Mean, deviation and values as they stand in report.json; None where a seed has no value."""
+    """Mean, standard deviation and values as in report.json; None where a seed has no value."""
     known = Spread.of(values)
     return None if known is None else known.to_json()
 

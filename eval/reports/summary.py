@@ -24,16 +24,16 @@ def result_line(report: Mapping[str, Any]) -> str:
         return (
             f"{report['name']} {report['label']}: no accuracy, as no item was answered{''.join(f', {t}' for t in rest)}"
         )
-    beside = f"; the paper has {percent(paper['value'])} ({paper['source']})" if paper else ""
+    published = f"; the paper has {percent(paper['value'])} ({paper['source']})" if paper else ""
     return (
         f"{report['name']} {report['label']}: {percent(accuracy['value'])} right ({interval(accuracy)}, "
         f"n = {accuracy['n']:,}), {percent(report['no_answer']['value'])} without an answer"
-        f"{''.join(f', {text}' for text in rest)}{beside} [protocol {protocol_tag(report)}]"
+        f"{''.join(f', {text}' for text in rest)}{published} [protocol {protocol_tag(report)}]"
     )
 
 
 def write_summary(paths: OutputPaths, reports: Sequence[Mapping[str, Any]]) -> str:
-    """Write summary.json and summary.md beside the reports' folders, and return the table as Markdown."""
+    """Write summary.json and summary.md next to the reports' folders; return the table as Markdown."""
     best = max(reports, key=lambda report: report["accuracy"]["value"] or 0.0)
     rows = [
         [

@@ -29,7 +29,7 @@ class Share:
         """Check that there is such a worker."""
         if not 0 <= self.worker < self.workers:
             raise ConfigError(
-                f"--worker {self.worker} with --workers {self.workers}: a worker is one of 0 to --workers less one"
+                f"--worker {self.worker} with --workers {self.workers}: --worker must be in 0..{self.workers - 1}"
             )
 
     @classmethod
@@ -71,7 +71,7 @@ def depends_on_batch(protocol: ProtocolConfig, pads_right: bool) -> bool:
 
 
 def draw(hashed: int) -> bytes:
-    """An item's place in the order from which `limit` takes the first."""
+    """An item's position in the order from which `limit` takes the first."""
     return sha256(f"{SEED}:{int(hashed)}".encode()).digest()
 
 

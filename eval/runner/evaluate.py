@@ -102,7 +102,7 @@ def _own_predictions(known: Records, shards: ShardSet, batches: Sequence[Sequenc
 def _prepared_batches(
     builder: PromptBuilder, batches: Sequence[Sequence[int]], done: set[int]
 ) -> Iterator[tuple[set[str], list[Ready], list[FailedItem]]]:
-    """(ids without an answer, what is asked together, failures) of every batch with something to do.
+    """(ids without an answer, questions of the batch, failures) of every unfinished batch.
 
     One thread reads and decodes the next batch while the model answers the current one.
     """
@@ -112,7 +112,7 @@ def _prepared_batches(
     def prepare(batch: Sequence[int]) -> tuple[set[str], list[Ready], list[FailedItem]]:
         prepared = {item: builder.prepare(item) for item in batch if int(hashes[item]) not in done}
         pending = {made.sample.id for made in prepared.values() if isinstance(made, Ready)}
-        if pending:  # else nothing is asked, and the answered items of the batch need not be read
+        if pending:  # otherwise the batch is complete and its items need not be read
             prepared |= {item: builder.prepare(item) for item in batch if item not in prepared}
         made_in_order = [prepared[item] for item in batch if item in prepared]
         ready = [made for made in made_in_order if isinstance(made, Ready)] if pending else []

@@ -48,6 +48,6 @@ def identify_model(model: str) -> EvaluatedModel:
 
 
 def describe_model(model: str) -> dict[str, Any]:
-    """The system behind `model` as it stands in report.json."""
+    """The description of `model` for report.json."""
     system = identify_model(model)
     return {**asdict(system), "finetuned": system.finetuned}

@@ -4,9 +4,9 @@
      "label_name": "tench", "choices": [], "answer": "a fish", "tokens": 3, "stopped": true, "seconds": 0.21}
     {"id": "n01440764/n01440764_31", "failed": "does not decode: image file is truncated"}
 
-A line holds what happened, not what it is worth: scores are computed from the lines when a report is made
+A line holds the answer, not its score: scores are computed from the lines when a report is made
 (`eval.protocols`), so another matching rule needs no new questions. Lines are only ever appended; a last line without
-a line end is a kill's, and is cut off when the file is opened again. A failed item may be asked again later.
+a line end is a kill's, and is cut off when the file is opened again. A failed item may be evaluated again later.
 """
 
 import json
@@ -66,7 +66,7 @@ def from_line(line: str) -> Prediction | FailedItem:
 def read_records(folder: EvalDir) -> Records:
     """Every worker's lines together; of two answers to one item the first counts. A torn last line is left out.
 
-    Raises `RunError` that names file and line if a whole line is not a record.
+    Raises `RunError` that names file and line if a complete line is not a record.
     """
     predictions: dict[str, Prediction] = {}
     failures: dict[str, FailedItem] = {}
@@ -84,7 +84,7 @@ def read_records(folder: EvalDir) -> Records:
 def select_records(records: Records, limit: int | None) -> Records:
     """The records of the items that `limit` chooses, in its order: a larger limit before may have left more of them.
 
-    A failed item keeps its place: no other answer stands in for it.
+    A failed item keeps its position: no other answer replaces it.
     """
     names = sorted([*records.predictions, *records.failures], key=lambda name: draw(hash_of(name)))[:limit]
     return Records(
@@ -94,15 +94,15 @@ def select_records(records: Records, limit: int | None) -> Records:
 
 
 def hash_of(name: str) -> int:
-    """The hash of an item's id, also where `unread_id` stands for the id."""
+    """The hash of an item's id, also for an item whose id is `unread_id`."""
     unread = re.fullmatch(rf"{UNREAD}([0-9a-f]{{16}})", name)
     return int(unread[1], 16) if unread else id_hash(name)
 
 
 def _read_file(path: Path) -> Iterable[Prediction | FailedItem]:
     text = path.read_bytes()
-    whole = text[: text.rfind(b"\n") + 1]
-    for number, line in enumerate(whole.split(b"\n")[:-1], start=1):
+    complete = text[: text.rfind(b"\n") + 1]
+    for number, line in enumerate(complete.split(b"\n")[:-1], start=1):
         try:
             yield from_line(line.decode())
         except (ValueError, KeyError, TypeError) as error:

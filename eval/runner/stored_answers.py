@@ -28,7 +28,7 @@ def check_current(config: EvalConfig) -> EvalDir:
     """The folder of the first model's answers or hidden states, if there are any.
 
     Raises `OtherAnswersError` if they are those of other weights than the model's folder holds now (of an open_clip
-    model only loading tells), about other items, or, where an answer depends on its batch, of other batches.
+    model is loaded to find out), about other items, or, where an answer depends on its batch, of other batches.
     """
     folder, model = answers_folder(config)
     present = read_evaluation(folder)

@@ -1,4 +1,4 @@
-"""Starts the work: every model of an evaluation in a row, by one process or by several that share nothing."""
+"""Runs every model of an evaluation, one after another, in one process or in several independent processes."""
 
 import errno
 import os
@@ -26,7 +26,7 @@ DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 def evaluate_models(config: EvalConfig, share: Share, processes: int = 1) -> list[EvalDir]:
-    """Run all models of `config` this share of the questions, in `processes` processes; returns the answers' folders.
+    """Run this share of the questions on all models of `config` in `processes` processes; returns the answers' folders.
 
     Raises `UserError` for mistakes that a user can fix; `RunError` if a process ended badly.
     """
@@ -38,10 +38,10 @@ def evaluate_models(config: EvalConfig, share: Share, processes: int = 1) -> lis
 
 
 def run_evaluations(configs: Sequence[EvalConfig], share: Share, processes: int = 1) -> Models:
-    """Ask one model, loaded once, several evaluations in a row; returns it. All configs name the same model.
+    """Run several evaluations of one model, which is loaded once; returns the models. All configs name the same model.
 
-    An evaluation that cannot be put to this model is refused by itself (`EvalDir.refusal` says why), and the next is
-    asked. Raises `RunError` if a process ended badly.
+    An evaluation that this model cannot run is skipped (`EvalDir.refusal` gives the reason), and the next one is run.
+    Raises `RunError` if a process failed.
     """
     first = configs[0]
     models = evaluated_folders(first)
@@ -58,13 +58,13 @@ def _start(configs: Sequence[EvalConfig], models: Models, shares: Sequence[Share
     with WorkerProcesses(partial(_process, configs, models, keep_going), tasks, "spawn") as workers:
         for number, message in workers.messages():
             if isinstance(message, ProcessExit) and message.code:
-                failed.append(f"process {number} left with code {message.code}")
+                failed.append(f"process {number} exited with code {message.code}")
     if failed:
-        raise RunError(f"{'; '.join(failed)}; the reason stands above. The same command goes on where they stopped")
+        raise RunError(f"{'; '.join(failed)}; see the error above. The same command continues where they stopped")
 
 
 def run_share(configs: Sequence[EvalConfig], models: Models, share: Share, keep_going: bool = False) -> None:
-    """Run every model in this process; with `keep_going` one that is refused leaves its reason."""
+    """Run every model in this process; with `keep_going` a refused evaluation's reason goes to its folder."""
     for label, model in models:
         opened: dict[tuple[str, str], EvalModel] = {}
         for config in configs:
@@ -81,17 +81,17 @@ def run_share(configs: Sequence[EvalConfig], models: Models, share: Share, keep_
                 print(f"{config.name} {label}: {error}", file=sys.stderr, flush=True)
                 folder.root.mkdir(parents=True, exist_ok=True)
                 write_bytes(folder.refusal(share.worker), f"{error}\n".encode())
-            except OSError as error:  # no evaluation can go on where nothing can be written
+            except OSError as error:  # no evaluation can continue if nothing can be written
                 if error.errno not in DISK:
                     raise
                 raise RunError(
-                    f"{folder.root} cannot be written ({error.strerror}); make room: the same command goes on, and no "
-                    "answer is lost"
+                    f"{folder.root} cannot be written ({error.strerror}); make room: the same command continues, "
+                    "and no answer is lost"
                 ) from error
 
 
 def _clear_refusals(folder: EvalDir, share: Share) -> None:
-    """Take back what this share said of a refusal, and what workers said that there are no more."""
+    """Delete this share's refusal, and the refusals of worker numbers that no longer exist."""
     for worker, file in folder.refusals().items():
         if worker == share.worker or worker >= share.workers:
             file.unlink(missing_ok=True)

@@ -1,6 +1,6 @@
 """Scorers of multiple choice: a letter is looked for in the answer, then an option's text.
 
-    choose_option("so it must be (B)", ("Africa", "Asia"))     ->  ("B", "the letter stands in brackets")
+    choose_option("so it must be (B)", ("Africa", "Asia"))     ->  ("B", "the letter is in brackets")
 
 What cannot be parsed is no answer: it is counted apart from wrong answers and never guessed. (The authors' code draws
 a random letter instead, and takes the article in "It is A dog" for a choice.)
@@ -67,9 +67,9 @@ def choose_option(answer: str, options: Sequence[str]) -> tuple[str | None, str]
     rejected = rejections(text, letters)
     rules = (
         ("the letter opens the answer or a sentence", openings(text, letters) - rejected),
-        ("the letter stands in brackets", set(re.findall(rf"[(\[]([{letters}])[)\]]", text)) - rejected),
-        ("the option's text stands in the answer", _named_options(text, options) - rejected),
-        ("the letter stands alone in the text", bare_letters(text, letters) - rejected),
+        ("the letter is in brackets", set(re.findall(rf"[(\[]([{letters}])[)\]]", text)) - rejected),
+        ("the option's text is in the answer", _named_options(text, options) - rejected),
+        ("the letter appears alone in the text", bare_letters(text, letters) - rejected),
         ("the answer declares the letter", capitalised_declarations(text)),
     )
     for reason, found in rules:

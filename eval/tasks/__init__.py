@@ -1,1 +1,1 @@
-"""What is asked about an item and how its answer is scored; one module per task."""
+"""Tasks: the question about an item and the scoring of its answer; one module per task."""

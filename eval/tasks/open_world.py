@@ -36,7 +36,7 @@ class OpenWorld:
         return Question(self.turns, class_of(sample, "open_world"))
 
     def prepare(self, folder: EvalDir, predictions: Iterable[Prediction]) -> None:  # noqa: ARG002
-        """Collect the names of all classes, by which the scorer `name` tells answers that name several."""
+        """Collect the names of all classes; the scorer `name` needs them to recognize answers that name several."""
         listed = load_class_list(self.config.classes).names if self.config.classes else ()
         self.class_names = self._accepted((*listed, *(prediction.target for prediction in predictions)))
 

@@ -2,9 +2,9 @@
 
     python -m eval.run --config configs/eval/imagenet_open_world.yaml --protocol official
 
-Task, prompt, class list and candidates stay the evaluation's; how questions are asked and answers scored becomes the
-preset's; beside `protocol:`, `dtype:` sets the precision where that is part of it, and `probe:` how linear heads
-are trained. `--set protocol.KEY=VALUE` still refines both, and the hash beside every number identifies the result.
+Task, prompt, class list and candidates stay the evaluation's; all other settings of prompts and scoring come from the
+preset. In addition to `protocol:`, a preset may set the precision (`dtype:`) and the training of linear heads
+(`probe:`). `--set protocol.KEY=VALUE` overrides both, and the hash printed with every number identifies the result.
 """
 
 import json
@@ -51,7 +51,7 @@ def preset_settings(name: str) -> dict[str, Any]:
         raise ConfigError(f"{file} holds no section `protocol:`; see {PRESETS.name}/paper.yaml")
     if unknown := [key for key in values if key not in (*SECTIONS, "dtype")]:
         raise ConfigError(
-            f"{file} sets {unknown[0]!r}; a protocol holds the section `protocol:`, and `probe:` and `dtype:` beside it"
+            f"{file} sets {unknown[0]!r}; a protocol holds the section `protocol:`, optionally `probe:`, `dtype:`"
         )
     settings: dict[str, Any] = {}
     for section, schema in SECTIONS.items():

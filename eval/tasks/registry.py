@@ -1,4 +1,4 @@
-"""The tasks: what is asked about an item, which output of the model is scored, and how.
+"""The tasks: the question about an item, the model output that is scored, and the scorer.
 
 A task is one class in one file, an `eval.types.Task`; adding one is that file and one line here:
 

@@ -4,11 +4,11 @@ from configs.errors import RunError
 from configs.protocol import ProtocolConfig
 
 OFFICIAL = "official"
-"""Value of protocol.after_last that stands for the answer delimiter of the evaluated model's family."""
+"""Value of protocol.after_last that means the answer delimiter of the evaluated model's family."""
 
 
 def scored_text(answer: str, config: ProtocolConfig) -> str:
-    """What follows the last `after_last`, or the whole answer; less the characters `answer_without`.
+    """What follows the last `after_last`, or the complete answer; without the characters `answer_without`.
 
     >>> scored_text("a dog Answer: a (big) cat", ProtocolConfig(after_last="Answer:", answer_without="()"))
     'a big cat'

@@ -251,7 +251,7 @@ def test_the_dry_run_counts_what_is_left_and_loads_no_model(world, tiny_model, c
     assert " 15 " in lines["pets", "open"]
     assert " 0  answers" in lines["pets", "open"]
     assert "from the answers of scores, no forward" in lines["pets", "scores_mean"]
-    assert "not run: its image encoder does not stand by itself" in lines["pets", "linear"]
+    assert "not run: it has no separate image encoder" in lines["pets", "linear"]
     assert "does not exist; build it" in lines["imagenet", "open"]
     assert not Path("runs/eval/paper_pets_closed").exists()
 
