@@ -88,7 +88,7 @@ def test_a_mistake_is_one_line_that_says_what_to_change(config_file, override, c
     ("text", "complaint"),
     [
         ("name: [", "is not valid YAML"),
-        ("- a", "holds a list; a config is a mapping"),
+        ("- a", "contains a list; a config is a mapping"),
         ("name: a\nname: b\n", "found duplicate key name"),
         ("data: {shards: x}\n", "has no value; set it in the file"),
         ("name: ${oc.env:WANDB_API_KEY}\n", "secrets never belong in a config"),

@@ -212,4 +212,4 @@ def test_the_command_refuses_a_step_beyond_the_epoch(training_setup):
     command = [sys.executable, "-m", "train.tools.order", "--config", str(training_setup.config_file("order"))]
     done = subprocess.run([*command, "--from-step", "999"], cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert done.returncode == 2
-    assert "--from-step 999 is beyond the epoch's" in done.stderr
+    assert "--from-step 999 is past the epoch's" in done.stderr

@@ -66,7 +66,7 @@ def test_the_same_seed_gives_the_same_bytes(clip, tmp_path):
     ("arguments", "words"),
     [
         (["--clip", str(WORDS), "--language", str(WORDS)], "holds a llava, not a clip; python -m train.toy.tiny_clip"),
-        (["--clip", "nowhere", "--language", str(WORDS)], "nowhere holds no model, not a clip"),
+        (["--clip", "nowhere", "--language", str(WORDS)], "nowhere contains no model, not a clip"),
     ],
 )
 def test_another_model_is_refused_in_a_line(tmp_path, capsys, arguments, words):
