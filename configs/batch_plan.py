@@ -28,7 +28,7 @@ def plan_batches(global_batch: int, world: int, micro_batch: int | str, cap: int
     if global_batch % world:
         lower, upper = global_batch // world * world, -(-global_batch // world) * world
         near = f"{lower} or {upper}" if lower else str(upper)
-        raise ConfigError(f"train.global_batch {global_batch} does not divide by {world} ranks; use {near}")
+        raise ConfigError(f"train.global_batch {global_batch} is not divisible by {world} ranks; use {near}")
     share = global_batch // world
     if micro_batch == "auto":
         micro_batch = max(size for size in range(1, min(cap, share) + 1) if share % size == 0)

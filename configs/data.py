@@ -16,7 +16,7 @@ class SourceConfig(Section):
     path: str | None = setting(
         None, doc="File or folder the reader reads; for tars also a URL or a pattern.", changes_result=False
     )
-    options: dict[str, Any] = setting(dict, doc="Keyword options of the reader; unknown ones are refused.")
+    options: dict[str, Any] = setting(dict, doc="Keyword options of the reader; unknown ones are an error.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +25,7 @@ class DataConfig(Section):
 
     shards: str = setting(
         "shards",
-        doc="Folder of the shard sets, one subfolder a source; may be an http(s), s3 or gs URL.",
+        doc="Folder of the shard sets, one subfolder per source; may be an http(s), s3 or gs URL.",
         changes_result=False,
     )
     cache_dir: str = setting(

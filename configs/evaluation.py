@@ -10,7 +10,7 @@ from configs.section import Section, check_name, setting
 
 @dataclass(frozen=True, kw_only=True)
 class ApiConfig(Section):
-    """A model behind an API (`model: api:NAME`). URL and key come from the environment and are stored nowhere."""
+    """A model served by an OpenAI-compatible API (`model: api:NAME`). URL and key come from the environment alone."""
 
     url_env: str = setting(
         "OPENAI_BASE_URL", doc="Environment variable with the URL, such as https://host/v1.", changes_result=False
@@ -48,11 +48,11 @@ class EvalConfig(Section):
         changes_result=False,
     )
     revision: str | None = setting(None, doc="Revision of a hub id.")
-    checkpoint: str = setting("export", doc="Of a run folder: `export`, `all`, `last`, or a step number.")
+    checkpoint: str = setting("export", doc="Checkpoint of a run folder: `export`, `all`, `last`, or a step number.")
     data: DataConfig = setting(DataConfig, doc="Raw sources and shards.")
     source: str = setting(doc="The source of data.sources that is evaluated.")
     protocol: ProtocolConfig = setting(ProtocolConfig, doc="The protocol.")
-    api: ApiConfig = setting(ApiConfig, doc="How a model behind an API is called.")
+    api: ApiConfig = setting(ApiConfig, doc="Requests to a model served by an API.")
     probe: ProbeConfig = setting(ProbeConfig, doc="Linear heads, for eval.probing.")
     limit: int | None = setting(
         None, doc="Evaluate only this many items, chosen by a seeded hash of their ids.", at_least=1

@@ -23,7 +23,7 @@ class ModelConfig(Section):
     """Which model is trained, and which parameters."""
 
     base: str = setting(doc="Folder or hub id of a LLaVA-1.5-style model.", changes_result=False)
-    revision: str | None = setting(None, doc="Revision of a hub id; pin it for a run worth repeating.")
+    revision: str | None = setting(None, doc="Revision of a hub id; pin it for reproducibility.")
     dtype: str = setting("bf16", doc="Precision of weights and activations.", choices=("bf16", "fp32"))
     mode: str = setting(
         "projector",
@@ -70,6 +70,6 @@ class ChatConfig(Section):
     )
     no_target_tokens: str = setting(
         "error",
-        doc="A sample without a supervised token is an `error`, or a counted `drop`.",
+        doc="A sample without target tokens: `error`, or `drop` it and count it.",
         choices=("error", "drop"),
     )

@@ -1,4 +1,4 @@
-"""Settings of a protocol: what is asked, how an answer is scored, how linear probes are trained."""
+"""Settings of a protocol: the question, how an answer is scored, how linear probes are trained."""
 
 import re
 from dataclasses import dataclass
@@ -60,17 +60,17 @@ class ProtocolConfig(Section):
         None, doc="Class list of closed_world, class_likelihood and zero_shot: a shipped list's name or a file."
     )
     candidates: int | None = setting(
-        None, doc="Classes to choose from, the label among them, drawn by the item's id; null: all.", at_least=2
+        None, doc="Classes to choose from, including the label, sampled by the item's id; null: all.", at_least=2
     )
     order: str = setting(
         "random",
-        doc="Order of the classes in a closed-world question: drawn by the item's id, or the list's.",
+        doc="Order of the classes in a closed-world question: `random` by the item's id, or `fixed` as in the list.",
         choices=("random", "fixed"),
     )
     candidate_draw: str = setting(
         "item",
-        doc="What draws candidates and their order: the `item`'s id, or one `stream` over the shuffled data set, as an "
-        "uninterrupted run of the authors' code.",
+        doc="Seed of candidates and their order: the `item`'s id, or one random `stream` over the shuffled data, as in "
+        "an uninterrupted run of the authors' code.",
         choices=("item", "stream"),
     )
     class_quotes: bool = setting(True, doc="Quotes around the classes of a closed-world question, as in authors' code.")
@@ -93,10 +93,14 @@ class ProtocolConfig(Section):
     )
     token_scores: str = setting(
         "log_probability",
-        doc="What of a name's tokens is summed or averaged: log-probabilities, or probabilities (the paper's words).",
+        doc="Token scores summed or averaged: log-probabilities, or probabilities (the paper, read literally).",
         choices=("log_probability", "probability"),
     )
-    rule: str = setting("sum", doc="How a name's token scores make its score.", choices=("sum", "mean", "cfg"))
+    rule: str = setting(
+        "sum",
+        doc="How token scores become a name's score: `sum`, `mean`, or `cfg` (classifier-free guidance).",
+        choices=("sum", "mean", "cfg"),
+    )
     guidance: float = setting(1.5, doc="Coefficient t of rule cfg; 1 is no guidance.", at_least=0)
     cfg_form: str = setting(
         "probability",
@@ -127,7 +131,7 @@ class ProtocolConfig(Section):
     )
     unparsed: str = setting(
         "no_answer",
-        doc="An answer without a letter counts as no answer, or (authors' code) as a letter drawn by the item's id.",
+        doc="An answer without a letter counts as no answer, or (authors' code) as a random letter, by the item's id.",
         choices=("no_answer", "random"),
     )
     after_last: str | None = setting(
@@ -135,13 +139,13 @@ class ProtocolConfig(Section):
         doc="Only what follows the last occurrence of this text is scored; `official`: the answer delimiter of the "
         "model's family in the authors' code (ASSISTANT:, [/INST], Answer:).",
     )
-    label_without: str = setting("", doc="Characters deleted from the label before it is looked for.")
+    label_without: str = setting("", doc="Characters deleted from the label before matching.")
     answer_without: str = setting("", doc="Characters deleted from the answer before it is scored.")
     match: str = setting(
         "contains",
         doc="Scorer of open questions: `contains` (label anywhere in the answer), `word` (as whole words), `exact` "
-        "(the whole answer), `name` (as a reader finds it: plurals, hyphens, accents; not if denied, nor where several "
-        "classes are named), or one added to eval/scorers/registry.py.",
+        "(the whole answer), `name` (whole words, also in the plural or with other hyphens and accents; wrong if the "
+        "answer negates the name or names several classes), or one added to eval/scorers/registry.py.",
     )
     synonyms: str | None = setting(
         None,
@@ -202,13 +206,13 @@ class ProbeConfig(Section):
     learning_rate: float = setting(1e-3, doc="Learning rate of Adam, without decay (paper: 1e-3).", above=0)
     shuffle: str = setting(
         "once",
-        doc="Order of the training items: drawn `once` for all epochs, in `every_epoch`, or `official`: as in authors' "
+        doc="Order of the training items: shuffled `once` for all epochs, in `every_epoch`, or `official`: authors' "
         "code, every epoch for heads on an image encoder, once for those on a language model.",
         choices=("once", "every_epoch", "official"),
     )
     choose_epoch: str = setting(
         "held_out",
-        doc="The epoch whose head counts: best on a `held_out` share of the training items; `best_on_test`: best on "
+        doc="The epoch whose head is selected: best on a `held_out` share of the training items; `best_on_test`: on "
         "the test items themselves (paper, authors' code), and every report says so; or the `last`.",
         choices=("held_out", "best_on_test", "last"),
     )
@@ -232,7 +236,7 @@ class ProbeConfig(Section):
     )
 
     def __post_init__(self) -> None:
-        """Raise `ConfigError` for a position that is none, or named twice."""
+        """Raise `ConfigError` for an invalid or repeated position."""
         super().__post_init__()
         for position in self.token_positions:
             if position != "mean" and not re.fullmatch(r"0|-?[1-9]\d*", position):

@@ -42,7 +42,7 @@ class RunConfig(Section):
     """One training run: data, model, recipe, and the evaluations that follow it."""
 
     name: str = setting(doc="Name of the run; its files live in runs_dir/name.", changes_result=False)
-    seed: int = setting(0, doc="Keys every random choice.", at_least=0)
+    seed: int = setting(0, doc="Seeds all randomness.", at_least=0)
     runs_dir: str = setting("runs", doc="Folder of all runs.", changes_result=False)
     data: DataConfig = setting(
         DataConfig,
@@ -64,7 +64,7 @@ class RunConfig(Section):
     )
 
     def __post_init__(self) -> None:
-        """Raise `ConfigError` for combinations that no run could have."""
+        """Raise `ConfigError` for impossible combinations."""
         super().__post_init__()
         check_name(self.name, "name")
         if not self.train.sources:

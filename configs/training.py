@@ -26,7 +26,7 @@ class OptimConfig(Section):
     clip_norm: float = setting(1.0, doc="Global gradient norm to clip at; 0: no clipping.", at_least=0)
     update_clip: str = setting(
         "none",
-        doc="`stable`: a parameter whose gradient outgrows AdamW's second moment takes a smaller step (StableAdamW).",
+        doc="`stable`: if the gradient is much larger than AdamW's second moment, the step is reduced (StableAdamW).",
         choices=("none", "stable"),
     )
     schedule: str = setting("cosine", doc="Learning-rate schedule after warm-up.", choices=("cosine", "constant"))
@@ -55,33 +55,35 @@ class TrainConfig(Section):
         tuple, doc="Names of the sources whose loss is watched, never trained on.", changes_result=False
     )
     weights: dict[str, float] = setting(
-        dict, doc="Source name to passes over it in an epoch: 2.5 is two and a seeded half; sources not named count 1."
+        dict, doc="Source name to passes over it per epoch: 2.5 is two full passes plus a random half; default 1."
     )
     shuffle_block: int = setting(
         2_097_152,
-        doc="Samples shuffled together after the shards were permuted; by default all of ImageNet and 665K. Small "
-        "blocks read few shards at a time, as a small cache needs, but mix badly where shards are sorted by class: "
-        "262,144 of ImageNet hold 300 of its classes (the dry run counts them).",
+        doc="Samples per shuffled block, after shuffling the shards; by default all of ImageNet and 665K. "
+        "Small blocks need a smaller shard cache but mix badly if shards are sorted by class: a block of 262,144 "
+        "ImageNet samples has about 300 classes (the dry run prints the number).",
         at_least=1,
     )
-    epochs: int = setting(1, doc="Epochs: passes over the sources, or over what `weights` makes of them.", at_least=1)
+    epochs: int = setting(1, doc="Epochs: passes over the sources, counted with `weights`.", at_least=1)
     max_steps: int | None = setting(
         None, doc="Stop after this many optimizer steps (the schedule ends there too).", at_least=1
     )
     global_batch: int = setting(64, doc="Samples per optimizer step over all ranks.", at_least=1)
     micro_batch: int | str = setting(
-        "auto", doc="Samples per forward on one rank, or `auto`: the largest that divides.", changes_result=False
+        "auto",
+        doc="Samples per forward on one rank, or `auto`: the largest divisor of a rank's share up to micro_batch_cap.",
+        changes_result=False,
     )
     micro_batch_cap: int = setting(16, doc="Upper limit of an `auto` micro-batch.", at_least=1, changes_result=False)
     batching: str = setting(
         "padded",
-        doc="How a step's samples share forwards: `padded`, `grouped` by length to pad less, or `packed` end to end.",
+        doc="Micro-batches: `padded`; `grouped` by similar length, with less padding; `packed` without padding.",
         choices=("padded", "grouped", "packed"),
         changes_result=False,
     )
     token_budget: int = setting(
         8192,
-        doc="Most tokens of a packed forward on one rank (micro_batch has no effect there).",
+        doc="Maximum tokens per packed micro-batch on one rank (micro_batch has no effect there).",
         at_least=8,
         changes_result=False,
     )
@@ -168,7 +170,7 @@ class DeepSpeedConfig(Section):
         "none", doc="Where the optimizer state is stored.", choices=("none", "cpu", "nvme"), changes_result=False
     )
     offload_param: str = setting(
-        "none", doc="Where the weights live (ZeRO-3 only).", choices=("none", "cpu", "nvme"), changes_result=False
+        "none", doc="Device of the weights (ZeRO-3 only).", choices=("none", "cpu", "nvme"), changes_result=False
     )
     nvme_path: str | None = setting(None, doc="Folder on a local disk for nvme offload.", changes_result=False)
 
@@ -217,7 +219,7 @@ class MonitorConfig(Section):
     )
     rebaseline_after: int = setting(
         32,
-        doc="Steps above the baseline after which an episode is classified and gets a baseline of its own.",
+        doc="Steps above the baseline after which an episode is classified and gets its own baseline.",
         at_least=8,
         changes_result=_monitor_acts,
     )
@@ -276,7 +278,7 @@ class CheckpointConfig(Section):
     )
     asynchronous: bool = setting(
         True,
-        doc="Write in the background, which waits only while the state is copied to the main rank's memory (12 bytes "
+        doc="Write in the background; training waits while the state is copied to the main rank's memory (12 bytes "
         "per trained weight).",
         changes_result=False,
     )

@@ -1,4 +1,4 @@
-"""What lies where in a tar of the webdataset convention: members 000.jpg, 000.json, 000.cls of one key in a row.
+"""Index of a tar in the webdataset convention: members 000.jpg, 000.json, 000.cls of one key in a row.
 
 Only plain tars are read, only as bytes and text: no member is unpickled, no path is made from a key. What plain
 streaming readers lose or accept silently is an error or a named fault here: repeated and scattered members, links,

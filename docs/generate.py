@@ -36,18 +36,18 @@ CONFIGURATION = """\
 python train/finetune.py --config configs/demo.yaml --print-config     # every setting, and where its value came from
 ```
 
-A run is a YAML file of the settings on this page. An evaluation is a YAML file of its own.
+A run is a YAML file of the settings on this page. An evaluation is a separate YAML file.
 
 - A file may refine another: `base: other.yaml`, a path relative to the file.
 - The command line refines both: `--set optim.lr_projector=1e-5`. It may be repeated.
 - An unknown key, a wrong type or an impossible combination ends the program with exit code 2 and one line that says
   what to change. Nothing is allocated before this check.
-- Keys, tokens and passwords are refused in files and after `--set`, because the configuration is saved with the run.
-  Put them into environment variables.
+- Keys, tokens and passwords are rejected in files and after `--set`, because the configuration is saved with the run.
+  Put them in environment variables.
 
 **Changes the result** marks the settings that decide the trained weights or the stored answers. A run may be resumed
 with other values of all other settings (number of ranks, micro-batch, workers, paths, intervals). A changed value of a
-marked setting is refused with the difference, until it is named: `--accept-change optim.lr_projector`.
+marked setting is an error that names the difference, unless it is accepted: `--accept-change optim.lr_projector`.
 
 This page is generated from the classes in `configs/` by `python docs/generate.py`. The same text is printed by
 `python train/finetune.py --help` and `python -m eval.run --help`.
@@ -133,8 +133,8 @@ def readers() -> str:
 
 
 def differences() -> str:
-    """A table of where the released code of the paper does otherwise than the paper says."""
-    lines = ["| | the authors' code | settings that choose | note |", "| --- | --- | --- | --- |"]
+    """A table of where the paper's released code differs from the paper."""
+    lines = ["| | the authors' code | settings | note |", "| --- | --- | --- | --- |"]
     for difference in AUDIT:
         settings = ", ".join(f"`{name}`" for name in difference.settings)
         lines.append(
@@ -162,7 +162,7 @@ def family() -> str:
     lines: list[str] = []
     for base in (node for node in module.body if isinstance(node, ast.ClassDef) and node.name in FAMILY_CLASSES):
         lines += [f"### `{base.name}`", "", ast.get_docstring(base) or "", ""]
-        lines += ["| member | | is |", "| --- | --- | --- |", *_members(base), ""]
+        lines += ["| member | | meaning |", "| --- | --- | --- |", *_members(base), ""]
     return "\n".join(lines[:-1])
 
 

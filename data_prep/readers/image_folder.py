@@ -66,7 +66,7 @@ def read(
         )
     folders, outside, ignored = _listing(path)
     if not folders:
-        raise DataError(f"{path} has no class folders; the images of class cat belong into {path / 'cat'}")
+        raise DataError(f"{path} has no class folders; the images of class cat belong in {path / 'cat'}")
     wrong = next((name for name in folders if printable(name) != name), None)
     if wrong is not None:
         raise DataError(f"the name of the class folder {path / printable(wrong)} is not UTF-8; rename it")

@@ -1,4 +1,4 @@
-"""Any file of JSON lines (or a JSON list, also gzipped), by telling which field holds what.
+"""Any file of JSON lines (or a JSON list, also gzipped); options map its fields.
 
 - classes:    `label_key: label`; the names are `class_names`, or the distinct labels in sorted order
 - questions:  `question_key: text, answer_key: label` (POPE, whose .json files hold lines, too); without `answer_key`

@@ -1,4 +1,4 @@
-"""How often training named each class, by stage, and how that goes with its accuracy (Figures 3 and 7, Table 11).
+"""How often training named each class, by stage, and its correlation with accuracy (Figures 3 and 7, Table 11).
 
 Counts come from `python -m data_prep.frequency --output FILE` (`frequency_file`: names in the text of each source) or
 from shard sets whose samples have classes (`frequency_sources`: their histograms). Each source is a stage; all are

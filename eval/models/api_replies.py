@@ -1,6 +1,6 @@
-"""What a server's reply is worth: an answer, a reason to try again, the end of this question, or of all.
+"""Classifies a server's reply: an answer, a reason to retry, or an error that ends this question or the evaluation.
 
-Servers behind the OpenAI wire format report failures in many forms, also with HTTP status 200: an error object beside
+Servers behind the OpenAI wire format report failures in many forms, also with HTTP status 200: an error object next to
 or instead of the choices, `finish_reason: "error"`, an empty text after a network error. A code inside the reply
 decides as the same HTTP status would. Pure functions of the reply's bytes.
 """

@@ -24,7 +24,7 @@ def _chosen(prefix: str, *names: str) -> tuple[str, ...]:
 AUDIT = (
     Difference(
         "D1",
-        "LoRA trained on LLaVA is merged onto Vicuna's language model before it is measured",
+        "LoRA trained on LLaVA is merged into Vicuna's language model before evaluation",
         reason="a model, not a protocol: python -m train.export RUN --lora-onto FOLDER builds it",
     ),
     Difference(
@@ -34,7 +34,7 @@ AUDIT = (
     ),
     Difference(
         "D3",
-        "guidance by the mean over the test images, in log space, with sums, its coefficient swept on the test items",
+        "guidance by the mean over the test images, in log space, with sums, coefficient chosen on the test items",
         _chosen("protocol", "guidance", "cfg_form", "cfg_prior", "cfg_mean"),
     ),
     Difference(
@@ -42,7 +42,7 @@ AUDIT = (
         "log-probabilities of a name's tokens are summed or averaged where the paper says probabilities",
         _chosen("protocol", "token_scores", "rule"),
     ),
-    Difference("D5", "words are put before the class names that are scored", ("protocol.class_prefix",)),
+    Difference("D5", "a text is put before each class name that is scored", ("protocol.class_prefix",)),
     Difference(
         "D6",
         "BLIP-2's names are scored by the token ids they have outside the sentence, at positions that may not match",
@@ -50,19 +50,19 @@ AUDIT = (
     ),
     Difference(
         "D7",
-        "the loop over names relies on a cache that no step changes, as in transformers of early 2024",
+        "the loop over names relies on a key-value cache that no forward changes, as in transformers of early 2024",
         reason="fails or scores wrongly in today's transformers; eval.benchmarks.class_scoring restores the cache",
     ),
     Difference(
         "D8",
-        "fine-tuned BLIP-2 goes through a third pipeline: 364 pixels, 'a photo of', marks deleted from labels",
+        "fine-tuned BLIP-2 goes through a third pipeline: 364 pixels, 'a photo of', punctuation deleted from labels",
         _chosen("protocol", "image_size", "prompt", "template", "label_without", "answer_without"),
     ),
     Difference(
         "D9",
         "an image that does not decode is trained on as a black square",
         ("data.decode_check", "data.max_drop_fraction"),
-        "black squares are not offered: such records are dropped, named, and bounded",
+        "black squares are not supported: such records are dropped and listed, up to a limit",
     ),
     Difference(
         "D10",
@@ -71,19 +71,19 @@ AUDIT = (
     ),
     Difference(
         "D11",
-        "ImageWikiQA as released has no question_id, and names the class in 54 of 2,000 questions",
+        "ImageWikiQA as released has no question_id, and gives the class name in 54 of 2,000 questions",
         ("protocol.refuse_leaks",),
         "a question's id is its number in the file",
     ),
     Difference(
         "D12",
-        "choices are read by MMMU's parser, and drawn at random where it finds none; API runs resume by image path",
+        "choices are read by MMMU's parser, and sampled at random where it finds none; API runs resume by image path",
         _chosen("protocol", "choice_parser", "unparsed"),
         "runs resume by item here: resuming by path drops questions that share an image",
     ),
     Difference(
         "D13",
-        "a label inside another word counts, synonyms do not, and of two classes of one name the first is right",
+        "substring matches count, synonyms do not, and of two classes with one name only the first is right",
         _chosen("protocol", "match", "synonyms", "duplicates", "class_match"),
     ),
     Difference(
@@ -93,13 +93,13 @@ AUDIT = (
     ),
     Difference(
         "D15",
-        "epochs, global batches and rates of the scripts differ from the paper's",
+        "epochs, global batch sizes and learning rates of the scripts differ from the paper's",
         ("train.epochs", "train.global_batch", "optim.lr_projector", "optim.lr_language"),
     ),
     Difference("D16", "the mix of ImageNet and LLaVA is filtered by rules that are not released", ("train.sources",)),
     Difference(
         "D17",
-        "linear heads report their best epoch on the test items, and see them in one order",
+        "linear heads report their best epoch on the test items, and see the training items in one fixed order",
         _chosen("probe", "choose_epoch", "epochs", "encoder_epochs", "shuffle"),
     ),
     Difference("D18", "EVA's rows use another EVA-CLIP (g-14-plus) than BLIP-2's tower", ("model",)),
@@ -124,12 +124,12 @@ AUDIT = (
         "D22",
         "candidates come from one random stream, which restarts when a run is resumed",
         ("protocol.candidate_draw", "protocol.order"),
-        "a resumed stream hangs on where the run was killed",
+        "a resumed stream depends on where the run was killed",
     ),
     Difference(
         "D23",
         "three environments, with transformers from 4.33 to 4.40",
-        reason="a fact of the machine: constraints.txt pins ours, and tests compare it with today's transformers",
+        reason="environment difference, not configurable: constraints.txt pins the versions used here",
     ),
 )
 

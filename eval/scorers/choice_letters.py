@@ -1,4 +1,4 @@
-"""How an answer speaks of an option's letter: it declares one, rejects one, opens with one, or mentions one.
+"""Finds option letters in an answer: declared, rejected, at the beginning, or mentioned.
 
 All functions take the text of `readable` and the letters that there are ("ABCD"); letters are returned as capitals.
 """

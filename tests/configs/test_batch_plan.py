@@ -25,7 +25,7 @@ def test_auto_takes_the_largest_divisor_under_the_cap(world, cap, expected):
 
 
 def test_a_batch_that_does_not_divide_by_the_world_names_the_nearest_that_do():
-    with pytest.raises(ConfigError, match=r"global_batch 64 does not divide by 6 ranks; use 60 or 66"):
+    with pytest.raises(ConfigError, match=r"global_batch 64 is not divisible by 6 ranks; use 60 or 66"):
         plan_batches(64, 6, "auto", 16)
 
 

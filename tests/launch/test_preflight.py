@@ -25,7 +25,7 @@ def test_all_problems_are_reported_together(load: Load, project: Path) -> None:
     assert len(found) == 4, found
     for words in (
         "slurm.time is 'soon'",
-        "global_batch 60 does not divide by 16 ranks",
+        "global_batch 60 is not divisible by 16 ranks",
         "data.sources.flowers: the path raw/flowers",
         "'./nowhere'",
     ):

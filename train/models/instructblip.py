@@ -1,4 +1,4 @@
-"""InstructBLIP: BLIP-2 whose Q-Former reads the question, too, by a BERT tokenizer of its own (arXiv 2305.06500).
+"""InstructBLIP: BLIP-2 whose Q-Former reads the question, too, with its own BERT tokenizer (arXiv 2305.06500).
 
 (Salesforce/instructblip-vicuna-7b, -13b; the variants with T5 are refused by name.)
 Tensor shapes: `N` images, `L` tokens of the longest question.

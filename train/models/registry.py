@@ -1,4 +1,4 @@
-"""The model families by `model_type` of config.json: a new family is a file of its own and one line here."""
+"""The model families by `model_type` of config.json: a new family is its own file and one line here."""
 
 import importlib
 from pathlib import Path
