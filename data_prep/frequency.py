@@ -140,7 +140,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--classes", required=True, metavar="LIST", help="a shipped list (imagenet, ...) or a file")
     parser.add_argument("--sources", metavar="A,B", help="only these of data.sources (default: all)")
     add_output_file(parser, "all counts as JSON")
-    parser.add_argument("--rule", choices=("words", "official"), default="words", help="what counts (default: words)")
+    parser.add_argument(
+        "--rule", choices=("words", "official"), default="words", help="how names are counted (default: words)"
+    )
     arguments = parser.parse_args(argv)
     try:
         names = load_class_list(arguments.classes).names

@@ -23,7 +23,7 @@ class Cluster:
 
     @property
     def world(self) -> int:
-        """Ranks of the whole job."""
+        """Ranks of the complete job."""
         return self.nodes * self.ranks_per_node
 
 

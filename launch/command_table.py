@@ -68,7 +68,7 @@ COMMANDS = (
     Command("launch submit", "launch.submit", "Submit shards, training and evaluations to SLURM"),
     Command("launch watch", "launch.watch", "Show how a run is doing"),
     Command("launch reproduce", "launch.reproduce", "Submit the paper's experiments to SLURM"),
-    Command("launch demo", "launch.demo", "Run the whole pipeline on a small synthetic world"),
+    Command("launch demo", "launch.demo", "Run the complete pipeline on a small synthetic world"),
     Command("benchmark shards", "data_prep.benchmarks.shards", "Writing and reading shards, against webdataset"),
     Command("benchmark training", "train.benchmarks.training", "Images per second of training"),
     Command("benchmark order", "train.benchmarks.order", "Cost of the sample order, padding saved by it"),

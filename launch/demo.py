@@ -56,7 +56,7 @@ class Training:
 
     @property
     def run(self) -> RunConfig:
-        """The whole configuration."""
+        """The complete configuration."""
         loaded, _ = load_config(RunConfig, self.config, list(self.settings))
         return loaded
 
@@ -163,7 +163,7 @@ def _typed(argv: list[str]) -> str:
 
 
 def run_all(demo: Demo) -> None:
-    """Run all steps; a line with a progress bar stands before each."""
+    """Run all steps; a line with a progress bar is printed before each."""
     planned, start = list(steps(demo)), time.monotonic()
     for done, step in enumerate(planned):
         bar = tqdm.format_meter(done, len(planned), time.monotonic() - start, ncols=100, prefix="demo", unit="step")

@@ -1,4 +1,4 @@
-"""Submits a whole run to SLURM: data_prep array -> fine-tuning -> evaluation arrays -> reports.
+"""Submits a complete run to SLURM: data_prep array -> fine-tuning -> evaluation arrays -> reports.
 
     python -m launch.submit --config configs/imagenet_llava_mix.yaml --nodes 2 --gpus-per-node 8 --dry-run
 
@@ -21,7 +21,7 @@ from launch.slurm_queue import Queue
 
 
 def write_configs(queue: Queue, config: RunConfig, evaluations: list[EvalConfig]) -> None:
-    """Put the resolved configs beside the scripts."""
+    """Write the resolved configs next to the scripts."""
     queue.folder.config("run").write_text(to_yaml(config), encoding="utf-8")
     for evaluation in evaluations:
         queue.folder.config(f"eval.{evaluation.name}").write_text(to_yaml(evaluation), encoding="utf-8")

@@ -28,7 +28,7 @@ NEWLINE = b"\n"
 
 
 def tail(file: Path, start: int | None = None) -> tuple[list[Record], int]:
-    """The whole JSON lines of `file` from byte `start` on (default: its last 200 kB), and the byte after them.
+    """The complete JSON lines of `file` from byte `start` on (default: its last 200 kB), and the byte after them.
 
     A line that is still being written is left for the next call; a damaged line is skipped. A file that has become
     shorter (a resume truncates metrics to its checkpoint) is read from its end.

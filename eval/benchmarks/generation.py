@@ -47,13 +47,13 @@ def main(argv: Sequence[str] | None = None) -> None:
 def benchmark(arguments: argparse.Namespace) -> dict[str, Any]:
     """Both kinds of answers, both sides."""
     model = random_model(arguments)
-    asked = _questions(model, arguments)
-    kinds = {kind: _compare(model, asked, kind, arguments) for kind in ANSWERS}
+    questions = _questions(model, arguments)
+    kinds = {kind: _compare(model, questions, kind, arguments) for kind in ANSWERS}
     return {
         "device": arguments.device,
         "shape": arguments.shape,
         "batch": arguments.batch,
-        "prompt": asked[1].shape[1],
+        "prompt": questions[1].shape[1],
         **kinds,
     }
 
@@ -96,12 +96,12 @@ def _questions(model: LlamaForCausalLM, arguments: argparse.Namespace) -> tuple[
 
 
 def _compare(
-    model: LlamaForCausalLM, asked: tuple[list[list[int]], torch.Tensor], kind: str, arguments: argparse.Namespace
+    model: LlamaForCausalLM, questions: tuple[list[list[int]], torch.Tensor], kind: str, arguments: argparse.Namespace
 ) -> dict[str, Any]:
     """Seconds of both sides, which must say the same."""
     lengths = _lengths(kind, arguments.batch)
-    _end_at(model, asked, lengths)
-    ids, embeddings = asked
+    _end_at(model, questions, lengths)
+    ids, embeddings = questions
     mask = torch.ones(embeddings.shape[:2], dtype=torch.long, device=arguments.device)
     made: list[Greedy] = []
 
@@ -156,12 +156,12 @@ def _greedy(model: LlamaForCausalLM) -> Greedy:
 
 
 @torch.inference_mode()
-def _end_at(model: LlamaForCausalLM, asked: tuple[list[list[int]], torch.Tensor], lengths: list[int]) -> None:
+def _end_at(model: LlamaForCausalLM, questions: tuple[list[list[int]], torch.Tensor], lengths: list[int]) -> None:
     """Set the head's row of the end token so that row r of the batch ends with its `lengths[r]`-th token.
 
     The row is the least-squares solution of: far above all logits at the last step, far below before.
     """
-    ids, embeddings = asked
+    ids, embeddings = questions
     heard = _Heard(model.lm_head)
     weight = model.lm_head.weight
     weight[END] = 0

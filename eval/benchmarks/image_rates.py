@@ -1,4 +1,4 @@
-"""Images a second of a whole LLaVA with random weights: all names scored, the best name alone, greedy answers.
+"""Images per second of a complete LLaVA with random weights: all names scored, the best name alone, greedy answers.
 
     python -m eval.benchmarks.image_rates --shape llava-1.5-7b --device cuda --tokenizer DIR [--json]
 
@@ -38,7 +38,7 @@ LABELS = {"scoring": "all names scored", "top1": "the best name alone", "greedy"
 
 @dataclass(frozen=True)
 class _Pictures:
-    """The model, and what is asked of it about random pictures."""
+    """The model, and its prompts with random images."""
 
     model: Any
     sharpness: float
@@ -60,7 +60,7 @@ class _Pictures:
         return LanguageModel(*modules, family.text_config)
 
     @torch.inference_mode()
-    def asked(self, count: int) -> tuple[list[list[int]], torch.Tensor]:
+    def prompts(self, count: int) -> tuple[list[list[int]], torch.Tensor]:
         """Ids of `count` questions, and their embeddings (B, T, H): what an evaluation computes for every image."""
         family = self.family
         drawn = torch.Generator().manual_seed(count)
@@ -86,12 +86,12 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     greedy = Greedy(parts, pictures.family.image_token_id)
 
     def prompts() -> Prefix:
-        ids, embeddings = pictures.asked(arguments.score_batch)
+        ids, embeddings = pictures.prompts(arguments.score_batch)
         with torch.inference_mode():
             return scorer.tree.prefill(embeddings, _ones(ids, embeddings), scorer.group + trie.depth)
 
     def answers() -> list[list[int] | None]:
-        ids, embeddings = pictures.asked(arguments.answer_batch)
+        ids, embeddings = pictures.prompts(arguments.answer_batch)
         return greedy.answers(ids, embeddings, _ones(ids, embeddings), Stop(frozenset(), ANSWER))
 
     ways: dict[str, tuple[int, Callable[[], Any]]] = {

@@ -1,6 +1,6 @@
 """Class scores the slow and obvious way: the reference for the tree scorer.
 
-- `full_forward`: prompt and name in one forward, for every name anew.
+- `full_forward`: one forward of prompt and name for every name.
 - `cached_loop`: the authors' loop (`inference_analysis/main.py`): the prompt once, then every name token by token over
   the prompt's keys. Their cache grows from name to name in today's transformers, which makes every name but the first
   wrong; here each name starts from the prompt's own keys again.

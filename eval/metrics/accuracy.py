@@ -114,7 +114,7 @@ class Bin:
 def per_class(outcomes: Iterable[tuple[int | None, str, bool | None]]) -> list[ClassResult]:
     """(label, class name, value of the score) of every item to one result a class, ordered by label, then name.
 
-    Two classes may share a name (ImageNet's "missile"); the label tells them apart.
+    Two classes may share a name (ImageNet's "missile"); the label distinguishes them.
     """
     counts: dict[tuple[int, str, int | None], list[int]] = {}
     for label, name, value in outcomes:

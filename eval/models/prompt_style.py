@@ -1,7 +1,7 @@
-"""A protocol's prompt style for one model: what `family` and `official` mean for its family.
+"""A protocol's prompt style for one model: the values of `family` and `official` for its model family.
 
     protocol.template        chat template: family, as trained; official, as in the authors' code; or a name
-    protocol.system_prompt   likewise
+    protocol.system_prompt   the same choices
     protocol.class_prefix    official: "The photo features a" for LLaVA, "A" for BLIP; or the text itself
     protocol.class_ids       official: those in context for LLaVA, misaligned for BLIP (`class_likelihood.misaligned`)
 
