@@ -286,7 +286,7 @@ def test_the_resolved_config_can_be_printed(write_config, capsys):
     [
         ({"model": "./nowhere"}, [], "no model folder ./nowhere"),
         ({}, ["--workers", "2"], "needs --worker"),
-        ({}, ["--workers", "2", "--worker", "2"], "a worker is one of 0"),
+        ({}, ["--workers", "2", "--worker", "2"], "--worker must be in 0..1"),
         ({}, ["--processes", "0"], "--processes is 0"),
         ({"protocol": {"task": "hidden_states"}}, [], "python -m eval.probing stores and uses it"),
         ({}, ["--report-only"], "holds no answers yet"),
