@@ -65,7 +65,10 @@ def test_the_same_seed_gives_the_same_bytes(clip, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--clip", str(WORDS), "--language", str(WORDS)], "a llava, not a clip; python -m train.toy.tiny_clip"),
+        (
+            ["--clip", str(WORDS), "--language", str(WORDS)],
+            "contains a llava, not a clip; python -m train.toy.tiny_clip",
+        ),
         (["--clip", "nowhere", "--language", str(WORDS)], "nowhere contains no model, not a clip"),
     ],
 )
