@@ -48,7 +48,7 @@ def test_stand_ins_are_spread_over_the_images_and_named(tmp_path, picture):
 
 def test_a_folder_without_images_cannot_stand_in(tmp_path):
     (tmp_path / "q.jsonl").write_text(json.dumps(ROW) + "\n")
-    with pytest.raises(DataError, match="has no image to stand in"):
+    with pytest.raises(DataError, match="has no image to substitute"):
         imagewikiqa.read(tmp_path / "q.jsonl", stand_ins=str(tmp_path))
 
 

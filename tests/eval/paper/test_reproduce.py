@@ -299,7 +299,7 @@ def test_a_clip_and_an_api_are_told_which_rows_they_cannot_do(world):
 
     clip, api = reasons("openai/clip-vit-large-patch14-336"), reasons("api:gpt-4-turbo-2024-04-09")
     assert clip["zero_shot"] is clip["linear"] is None
-    assert "does not write" in clip["open"]
+    assert "does not generate text" in clip["open"]
     assert api["open"] is api["closed"] is None
     assert "API" in api["scores"]
     assert "API" in api["probe"]
