@@ -39,18 +39,18 @@ AUDIT = (
     ),
     Difference(
         "D4",
-        "log-probabilities of a name's tokens are summed or averaged where the paper says probabilities",
+        "the log-probabilities of a name's tokens are summed or averaged; the paper's text says probabilities",
         _chosen("protocol", "token_scores", "rule"),
     ),
     Difference("D5", "a text is put before each class name that is scored", ("protocol.class_prefix",)),
     Difference(
         "D6",
-        "BLIP-2's names are scored by the token ids they have outside the sentence, at positions that may not match",
+        "BLIP-2's class names are tokenized alone and read at positions of the sentence that may not match",
         ("protocol.class_ids",),
     ),
     Difference(
         "D7",
-        "the loop over names relies on a key-value cache that no forward changes, as in transformers of early 2024",
+        "the loop over names needs a key-value cache that is not modified in place, as in transformers of early 2024",
         reason="fails or scores wrongly in today's transformers; eval.benchmarks.class_scoring restores the cache",
     ),
     Difference(
@@ -116,7 +116,7 @@ AUDIT = (
     ),
     Difference(
         "D21",
-        "class frequencies: names looked up raw, 0 without pretraining, cut at hyphens, binned below 100,000",
+        "class frequencies: names as written, cut at hyphens; 0 if absent in pretraining; bins below 100,000",
         ("frequency_file", *_chosen("protocol", "frequency_total", "frequency_names", "frequency_bins")),
         "how names are counted: python -m data_prep.frequency --rule official",
     ),

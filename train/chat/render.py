@@ -276,7 +276,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--max-length", type=int, default=2048, help="cut text-only conversations here (default 2048)")
     parser.add_argument("--template", choices=tuple(CHAT_TEMPLATES), default="llava")
     parser.add_argument("--system-prompt", default="vicuna_v1", help="vicuna_v1 (default), none, or the text itself")
-    parser.add_argument("--show", action="store_true", help="print each conversation, supervised tokens in green")
+    parser.add_argument("--show", action="store_true", help="print each conversation, target tokens in green")
     return parser.parse_args()
 
 
@@ -298,7 +298,7 @@ def main() -> None:
         outputs = [{"input_ids": r.input_ids, "labels": r.labels} for r in rendered]
         arguments.output.write_text(json.dumps(outputs), encoding="utf-8")
     silent = sum(not any(r.supervised) for r in rendered)
-    print(f"{len(rendered)} conversations rendered, {silent} without a supervised token", file=sys.stderr)
+    print(f"{len(rendered)} conversations rendered, {silent} without a target token", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -217,7 +217,7 @@ def test_the_command_renders_every_record_also_the_silent_one(tokenizer, tmp_pat
     command += ["--conversations", str(source), "--output", str(output), "--system-prompt", "none"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[3])
     assert done.returncode == 0, done.stderr
-    assert "2 conversations rendered, 1 without a supervised token" in done.stderr
+    assert "2 conversations rendered, 1 without a target token" in done.stderr
     first, second = json.loads(output.read_text())
     assert len(first["input_ids"]) == len(first["labels"])
     assert set(second["labels"]) == {IGNORE_INDEX}
