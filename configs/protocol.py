@@ -57,7 +57,16 @@ class ProtocolConfig(Section):
         choices=("left", "right", "processor"),
     )
     classes: str | None = setting(
-        None, doc="Class list of closed_world, class_likelihood and zero_shot: a shipped list's name or a file."
+        None,
+        doc="Class list of closed_world, class_likelihood and zero_shot, and of open_world's synonyms: a shipped list's "
+        "name, a file, or a folder of shards.",
+    )
+    unknown_classes: str = setting(
+        "refuse",
+        doc="Items whose class is not in `classes`, or not in the training source of a linear probe: `refuse` the "
+        "evaluation before its first question and name them, or `leave_out` these items and count them.",
+        choices=("refuse", "leave_out"),
+        changes_result=False,
     )
     candidates: int | None = setting(
         None, doc="Classes to choose from, including the label, sampled by the item's id; null: all.", at_least=2

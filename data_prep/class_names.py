@@ -158,16 +158,24 @@ def _is_keras_entry(value: Any) -> bool:
 
 
 def alike_names(names: Iterable[str]) -> list[str]:
-    """Different names that are equal but for case, spaces and Unicode form: most likely one class. Sorted; often empty.
+    """Different names that are equal but for case, spaces, `_` and Unicode form: most likely one class. Sorted; often empty.
 
     >>> alike_names(["Cat", "dog", "cat "])
     ['Cat', 'cat ']
     """
     spellings: dict[str, set[str]] = {}
     for name in names:
-        folded = " ".join(unicodedata.normalize("NFC", name).casefold().split())
-        spellings.setdefault(folded, set()).add(name)
+        spellings.setdefault(folded_name(name), set()).add(name)
     return sorted(name for group in spellings.values() if len(group) > 1 for name in group)
+
+
+def folded_name(name: str) -> str:
+    """The name without its case, Unicode form, `_` and surplus spaces: equal for different spellings of one name.
+
+    >>> folded_name(" Guinea_Pig")
+    'guinea pig'
+    """
+    return " ".join(unicodedata.normalize("NFC", name).casefold().replace("_", " ").split())
 
 
 def _check(path: Path, classes: ClassList) -> None:
@@ -178,7 +186,7 @@ def _check(path: Path, classes: ClassList) -> None:
             raise DataError(f"{path}: the name of class {index} is {name!r}; it must be a text that is not empty")
     if alike := alike_names(classes.names):
         raise DataError(
-            f"{path}: the names {', '.join(map(repr, alike[:4]))} differ in case, spaces or Unicode form only; are they"
+            f"{path}: the names {', '.join(map(repr, alike[:4]))} differ in case, spaces, `_` or Unicode form only; are they"
             " one class? Give each class one spelling"
         )
     for what, values in (("keys", classes.keys), ("synonyms", classes.synonyms)):

@@ -25,6 +25,7 @@ from configs.errors import UserError
 from configs.evaluation import EvalConfig
 from configs.load import load_config
 from eval.probes.accuracy import as_text
+from eval.probes.class_names import match_test_classes
 from eval.probes.extraction import extract, states_configs
 from eval.probes.report import probe_report
 from eval.probes.requirements import needs_of, needs_text
@@ -40,8 +41,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         config, _ = load_config(EvalConfig, arguments.config, _overrides(arguments))
         share = Share.of(arguments.worker, arguments.workers)
         if arguments.dry_run:
-            print(needs_text([needs_of(source) for source in states_configs(config)]))
+            print(needs_text([needs_of(source) for source in states_configs(config)], match_test_classes(config).notes))
             return
+        match_test_classes(config)  # refused before hours are spent on states
         if not arguments.report_only:
             extract(config, share, arguments.processes)
         if arguments.workers == 1:

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -16,10 +16,10 @@ from eval.metrics.accuracy import ClassResult
 from eval.metrics.frequency import frequencies_of, frequency_results, with_frequency
 from eval.models.factory import evaluated_folders
 from eval.probes.accuracy import probe
+from eval.probes.class_names import match_test_classes
 from eval.probes.extraction import states_configs
 from eval.probes.requirements import states_folder
 from eval.probes.store import open_states
-from eval.runner.batching import open_source
 from eval.runner.evaluated_model import describe_model
 from eval.runner.fingerprint import read_evaluation
 from eval.runner.output_paths import output_paths_of
@@ -29,7 +29,8 @@ from eval.runner.stored_answers import check_current
 def probe_report(config: EvalConfig) -> dict[str, Any]:
     """Train heads on the stored states, write probe.json in the evaluation's folder, and return its content.
 
-    Raises `RunError` if states of either source are missing, or were made with other weights than the folder's.
+    Raises `RunError` if states of either source are missing, or were made with other weights than the folder's;
+    `DataError` as `match_test_classes`.
     """
     sources = states_configs(config)
     label, model = evaluated_folders(config)[0]
@@ -39,7 +40,9 @@ def probe_report(config: EvalConfig) -> dict[str, Any]:
             raise RunError(refusal.read_text(encoding="utf-8").strip())
     stored = [open_states(states, config.limit, items) for states, items in folders]
     settings = sources[0].probe
-    result = probe(stored[0], stored[1], settings)
+    known = match_test_classes(config)
+    test = known.relabel(stored[1])
+    result = probe(stored[0], test, settings)
     folder = output_paths_of(config).folder(label, model).root / ("encoder" if settings.part == "encoder" else "")
     result |= {
         "name": config.name,
@@ -52,12 +55,14 @@ def probe_report(config: EvalConfig) -> dict[str, Any]:
         "folder": str(folder),
         "protocol": {"name": config.protocol.name, "hash": _protocol_hash(folders[1][0], settings)},
         "settings": asdict(settings),
+        "left_out_classes": dict(known.unknown),
+        "class_notes": list(known.notes),
         "failures": {
             source.source: [asdict(failure) for failure in part.failures]
             for source, part in zip(sources, stored, strict=True)
         },
     }
-    result |= _against_frequency(config, result["token_positions"])
+    result |= _against_frequency(config, known.names, result["token_positions"])
     folder.mkdir(parents=True, exist_ok=True)
     write_bytes(EvalDir(folder).probe, (json.dumps(result, indent=1) + "\n").encode())
     return result
@@ -70,10 +75,14 @@ def _protocol_hash(states: EvalDir, settings: ProbeConfig) -> str:
     return hashlib.sha256(json.dumps([protocol, result_fields(settings)], sort_keys=True).encode()).hexdigest()[:12]
 
 
-def _against_frequency(config: EvalConfig, positions: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Each class's accuracy at the mean over the tokens, and its correlation with class frequency (Figure 7)."""
+def _against_frequency(
+    config: EvalConfig, names: Sequence[str], positions: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Any]:
+    """Each class's accuracy at the mean over the tokens, and its correlation with class frequency (Figure 7).
+
+    `names` are the training source's, whose class indices the heads predict.
+    """
     counts = positions.get("mean", {}).get("right_by_label")
-    names = open_source(config).manifest.class_names
     frequencies = frequencies_of(config)
     if counts is None or frequencies is None or not names:
         return {"classes": [], "frequency": None}

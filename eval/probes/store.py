@@ -4,7 +4,7 @@ The file format is `eval.models.hidden_state_file`'s. Shapes: `N` items, `F` pos
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -36,6 +36,19 @@ class StoredStates:
     def __len__(self) -> int:
         """How many items have a row."""
         return len(self.labels)
+
+    def relabelled(self, labels: torch.Tensor) -> "StoredStates":
+        """The items whose entry in `labels` (N,) is not negative, with these classes."""
+        kept = labels >= 0
+        chosen = kept.numpy()
+        return replace(
+            self,
+            labels=labels[kept],
+            hashes=self.hashes[chosen],
+            tokens=self.tokens[chosen],
+            file_of=self.file_of[chosen],
+            rows=self.rows[chosen],
+        )
 
     def read(self, items: torch.Tensor, columns: Sequence[int]) -> torch.Tensor:
         """(n, len(columns), H) fp16 states of `items` at the positions numbered `columns`."""

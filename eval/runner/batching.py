@@ -48,7 +48,12 @@ class Share:
 
 def open_source(config: EvalConfig) -> ShardSet:
     """The shard set of the test source. Raises `DataError` if it is not built."""
-    return ShardSet.open(Path(config.data.shards) / config.source, ShardCache.of(config.data))
+    return open_source_named(config, config.source)
+
+
+def open_source_named(config: EvalConfig, name: str) -> ShardSet:
+    """The shard set of the source `name` of data.sources. Raises `DataError` if it is not built."""
+    return ShardSet.open(Path(config.data.shards) / name, ShardCache.of(config.data))
 
 
 def chosen_items(id_hashes: Sequence[int], limit: int | None) -> list[int]:

@@ -8,6 +8,7 @@ from configs.evaluation import EvalConfig, is_api
 from data_prep.class_names import load_class_list
 from data_prep.shard_index import id_hash
 from eval.runner.batching import Share, batches_of, chosen_items, open_source
+from eval.runner.class_check import check_classes
 from eval.runner.output_paths import NO_RUN, output_paths_of
 from eval.runner.predictions import read_records
 from eval.tasks.registry import make_task
@@ -16,7 +17,7 @@ SHOWN = 3  # questions
 
 
 def preview(config: EvalConfig, share: Share) -> str:
-    """Model, items, folder, and the first questions with their expected answers."""
+    """Model, items, folder, and the first questions with their expected answers. Raises as `check_classes`."""
     shards = open_source(config)
     items = chosen_items(shards.index["id_hash"].tolist(), config.limit)
     own = [item for batch in batches_of(items, share, config.batch_size) for item in batch]
@@ -29,6 +30,7 @@ def preview(config: EvalConfig, share: Share) -> str:
         f"answers in  {output_paths_of(config).root}",
         *api,
         *_misaligned_cost(config, len(own)),
+        *(f"classes     {note}" for note in check_classes(config, shards)),
     ]
     for item in items[:SHOWN]:
         sample = shards.sample(item)

@@ -20,6 +20,7 @@ from data_prep.sample import Sample
 from data_prep.shard_index import id_hash
 from data_prep.shards import ShardSet
 from eval.runner.batching import Share, batches_of, chosen_items, depends_on_batch, open_source
+from eval.runner.class_check import check_classes
 from eval.runner.fingerprint import describe_evaluation, with_batch_settings, write_evaluation
 from eval.runner.predictions import PredictionWriter, Records, read_records, unread_id
 from eval.runner.progress import EvalProgress
@@ -61,9 +62,10 @@ class PromptBuilder:
 def run_evaluation(config: EvalConfig, model: EvalModel, label: str, folder: EvalDir, share: Share) -> None:
     """Run the model on the share's items that have no answer in `folder`.
 
-    Raises `RunError` if the folder belongs to another evaluation.
+    Raises `RunError` if the folder belongs to another evaluation, `DataError` if the items' classes do not fit the list.
     """
     shards = open_source(config)
+    check_classes(config, shards)
     hashes = shards.index["id_hash"]
     items = chosen_items(hashes.tolist(), config.limit)
     counts = (len(items), len(shards))

@@ -17,6 +17,7 @@ from data_prep.atomic import write_bytes
 from data_prep.processes import ProcessExit, Send, WorkerProcesses
 from eval.models.factory import evaluated_folders, load_eval_model, load_key
 from eval.runner.batching import Share, open_source
+from eval.runner.class_check import check_classes
 from eval.runner.evaluate import run_evaluation
 from eval.runner.output_paths import output_paths_of
 from eval.types import EvalModel
@@ -30,7 +31,9 @@ def evaluate_models(config: EvalConfig, share: Share, processes: int = 1) -> lis
 
     Raises `UserError` for mistakes that a user can fix; `RunError` if a process ended badly.
     """
-    open_source(config)  # a missing shard set is reported before checkpoints are exported
+    shards = open_source(config)  # a missing shard set is reported before checkpoints are exported
+    for note in check_classes(config, shards):
+        print(f"{config.name}: {note}", file=sys.stderr, flush=True)
     models = evaluated_folders(config)
     _start([config], models, share.split(processes), keep_going=False)
     paths = output_paths_of(config)

@@ -29,11 +29,15 @@ class OpenWorld:
         self.config = config
         self.scorer = find_scorer(config.match, "protocol.match")
         self.synonyms = load_synonyms(config.synonyms, config.classes) if config.synonyms else {}
-        self.class_names = self._accepted(load_class_list(config.classes).names if config.classes else ())
+        self.listed = dict.fromkeys(load_class_list(config.classes).names if config.classes else ())
+        self.class_names = self._accepted(self.listed)
 
     def question(self, sample: Sample, source_index: SourceIndex | None = None) -> Question:  # noqa: ARG002
-        """The prompt; its expected answer is the item's class name."""
-        return Question(self.turns, class_of(sample, "open_world"))
+        """The prompt; its expected answer is the item's class name. Raises `DataError` for a class that is not listed."""
+        label = class_of(sample, "open_world")
+        if self.listed and label not in self.listed:
+            raise DataError(f"its class {label!r} is not among the {len(self.listed)} of protocol.classes")
+        return Question(self.turns, label)
 
     def prepare(self, folder: EvalDir, predictions: Iterable[Prediction]) -> None:  # noqa: ARG002
         """Collect the names of all classes; the scorer `name` needs them to recognize answers that name several."""

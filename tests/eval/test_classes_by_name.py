@@ -1,0 +1,203 @@
+"""Between two sources classes are matched by name: for probes, class lists, and answers that are compared."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from data_prep import build
+from eval import probing, run
+
+COLOURS = {
+    "blue": (20, 40, 220),
+    "green": (30, 200, 40),
+    "red": (220, 30, 30),
+    "white": (240, 240, 240),
+    "black": (10, 10, 10),
+}
+TRAIN = ("blue", "green", "red", "white")
+FOLDERS = {
+    "train": {name: name for name in TRAIN},
+    "subset": {"green": "green", "white": "white"},
+    "other": {"black": "black", "green": "green", "white": "white"},
+    "capitals": {"Blue": "blue", "Green": "green"},
+    "foreign": {"black": "black"},
+    "single": {"red": "red"},
+    "superset": {name: name for name in COLOURS},
+    "slash": {"blue": "blue", "red/orange": "red"},
+}
+IMAGES = 6
+
+
+def write_folders(root: Path) -> None:
+    """The class folders of every source, but `slash`, whose class name no folder can have: a JSON lines file."""
+    draw = np.random.default_rng(0)
+    for source, classes in FOLDERS.items():
+        rows = []
+        for name, colour in classes.items():
+            folder = root / source / name.replace("/", "_")
+            folder.mkdir(parents=True)
+            for number in range(IMAGES):
+                pixels = np.array(COLOURS[colour]) + draw.integers(-15, 15, (32, 32, 3))
+                Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8)).save(folder / f"{number}.png")
+                rows.append({"image": str(folder / f"{number}.png"), "label": name})
+        (root / f"{source}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (root / "reversed.txt").write_text("\n".join(reversed(TRAIN)) + "\n")
+
+
+@pytest.fixture(scope="module")
+def colours(tmp_path_factory) -> str:
+    """The section `data` of a config with all sources built; `permuted` has the classes of train in reverse order."""
+    root = tmp_path_factory.mktemp("colours")
+    write_folders(root)
+    lines = ["data:", f"  shards: {root / 'shards'}", "  max_drop_fraction: 0.9", "  sources:"]
+    lines += [f"    {name}: {{reader: image_folder, path: {root / name}}}" for name in FOLDERS if name != "slash"]
+    listed = f"options: {{label_key: label, class_names: {root / 'reversed.txt'}}}"
+    lines.append(f"    permuted: {{reader: jsonl, path: {root / 'train.jsonl'}, {listed}}}")
+    lines.append(f"    slash: {{reader: jsonl, path: {root / 'slash.jsonl'}, options: {{label_key: label}}}}")
+    section = "\n".join(lines) + "\n"
+    config = root / "build.yaml"
+    config.write_text("name: build\nmodel: {base: none}\ntrain: {sources: [train]}\n" + section)
+    build.main(["--config", str(config)])
+    return section
+
+
+@pytest.fixture
+def write(tmp_path, colours, tiny_model):
+    """Writes an evaluation config of one of the sources; keyword arguments are settings of its protocol."""
+
+    def write(source: str, **protocol: object) -> str:
+        file = tmp_path / "evaluation.yaml"
+        values = {"name": "colours", "model": str(tiny_model), "source": source, "dtype": "fp32"}
+        values |= {"output": str(tmp_path / "answers"), "protocol": {"max_new_tokens": 3} | protocol}
+        values["probe"] = {"token_positions": ["mean"], "epochs": 60, "learning_rate": 0.05, "choose_epoch": "last"}
+        file.write_text("\n".join(f"{key}: {json.dumps(value)}" for key, value in values.items()) + "\n" + colours)
+        return str(file)
+
+    return write
+
+
+def refused(capsys, main, *arguments: str) -> str:
+    """The one error line of a program that exits with code 2."""
+    with pytest.raises(SystemExit) as left:
+        main(list(arguments))
+    assert left.value.code == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert [line for line in lines if line.startswith("error: ")] == lines[-1:]
+    return lines[-1]
+
+
+def probe(capsys, config: str, *more: str) -> dict:
+    capsys.readouterr()
+    probing.main(["--config", config, "--train", "train", "--json", *more])
+    return json.loads(capsys.readouterr().out)
+
+
+def test_a_probe_tested_on_classes_in_another_order_or_fewer_has_the_accuracy_of_the_same_images(write, capsys):
+    right = probe(capsys, write("train"))["token_positions"]["mean"]["accuracy"]
+    assert right["value"] == 1.0
+    permuted = probe(capsys, write("permuted"))
+    assert permuted["token_positions"]["mean"]["accuracy"] == right
+    subset = probe(capsys, write("subset"))
+    assert subset["token_positions"]["mean"]["accuracy"] | {"low": 0} == {
+        "value": 1.0, "low": 0, "high": 1.0, "count": 12, "n": 12
+    }  # fmt: skip
+    assert subset["class_notes"] == ["subset has items of 2 of the 4 classes of train; it has none of blue, red"]
+    assert sorted(subset["token_positions"]["mean"]["right_by_label"]) == ["1", "3"]
+    assert probe(capsys, write("single"))["token_positions"]["mean"]["accuracy"]["n"] == IMAGES
+
+
+@pytest.mark.parametrize(
+    ("source", "named"),
+    [
+        ("other", "1 of 3 classes of other, 6 of 18 items, are not in the training source train: 'black' (6)"),
+        ("superset", "1 of 5 classes of superset, 6 of 30 items"),
+        (
+            "capitals",
+            "'Blue' (6), 'Green' (6); classes of the training source train without an item in capitals (4): blue, green",
+        ),
+        ("capitals", "2 of them differ in case, spaces, `_` or Unicode form only, such as 'Blue' and 'blue'"),
+        ("foreign", "without an item in foreign (4): blue, green, red, white"),
+        ("slash", "'red/orange' (6)"),
+    ],
+)
+def test_test_items_of_a_class_without_training_are_refused_by_name_before_a_model_is_loaded(
+    write, capsys, monkeypatch, source, named
+):
+    monkeypatch.setattr("eval.models.generative.load_model", None)
+    for more in ([], ["--dry-run"]):
+        error = refused(capsys, probing.main, "--config", write(source), "--train", "train", *more)
+        assert named in error
+        assert "protocol.unknown_classes=leave_out" in error
+
+
+def test_a_config_can_leave_unknown_classes_out_of_a_probe_and_then_counts_them(write, capsys):
+    left_out = probe(capsys, write("other", unknown_classes="leave_out"))
+    assert left_out["token_positions"]["mean"]["accuracy"]["n"] == 12
+    assert left_out["token_positions"]["mean"]["accuracy"]["value"] == 1.0
+    assert left_out["left_out_classes"] == {"black": 6}
+    probing.main(["--config", write("other", unknown_classes="leave_out"), "--train", "train"])
+    assert "'black' (6)" in capsys.readouterr().out
+    error = refused(capsys, probing.main, "--config", write("foreign", unknown_classes="leave_out"), "--train", "train")
+    assert "1 of 1 classes of foreign" in error
+
+
+def test_heads_that_have_one_class_to_learn_are_refused(write, capsys):
+    error = refused(capsys, probing.main, "--config", write("train"), "--train", "single", "--dry-run")
+    assert "source single has items of 1 classes (red); a linear probe needs at least 2" in error
+
+
+def test_names_that_two_classes_share_match_by_index_only_between_equal_lists(write, capsys, colours, tmp_path):
+    shards = Path(colours.split("shards: ")[1].split("\n")[0])
+    manifest = shards / "permuted" / "manifest.json"
+    kept = manifest.read_text()
+    manifest.write_text(json.dumps(json.loads(kept) | {"class_names": ["white", "red", "red", "blue"]}))
+    try:
+        error = refused(capsys, probing.main, "--config", write("permuted"), "--train", "train", "--dry-run")
+        assert "2 classes are called 'red' and the two class lists differ" in error
+        probing.main(["--config", write("permuted"), "--train", "permuted", "--dry-run"])
+    finally:
+        manifest.write_text(kept)
+
+
+@pytest.mark.parametrize("task", ["closed_world", "class_likelihood", "open_world"])
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["Blue", "green", "red", "white"], "'blue' (6); classes of protocol.classes"),
+        (["Blue", "green", "red", "white"], "such as 'blue' and 'Blue'"),
+        (["green", "red", "white"], "1 of 4 classes of train, 6 of 24 items, are not in protocol.classes"),
+        (["tench"], "4 of 4 classes of train"),
+        (["blue ", "green", "red", "_White"], "2 of them differ in case, spaces, `_` or Unicode form only"),
+    ],
+)
+def test_a_class_list_without_the_items_classes_is_refused_before_the_first_question_and_by_the_dry_run(
+    write, capsys, monkeypatch, tmp_path, task, names, message
+):
+    monkeypatch.setattr("eval.runner.workers.evaluated_folders", None)
+    (tmp_path / "names.json").write_text(json.dumps(names))
+    config = write("train", task=task, classes=str(tmp_path / "names.json"))
+    for more in ([], ["--dry-run"]):
+        error = refused(capsys, run.main, "--config", config, *more)
+        assert message.replace("protocol.classes", f"protocol.classes {tmp_path / 'names.json'}") in error
+
+
+def test_items_of_unlisted_classes_can_be_left_out_and_are_counted(write, capsys, tmp_path):
+    (tmp_path / "names.txt").write_text("green\nred\nwhite\n")
+    settings = {"task": "closed_world", "classes": str(tmp_path / "names.txt"), "unknown_classes": "leave_out"}
+    run.main(["--config", write("train", **settings), "--dry-run"])
+    assert "these items are left out and counted as failed" in capsys.readouterr().out
+    run.main(["--config", write("train", **settings)])
+    assert "'blue' (6)" in capsys.readouterr().err
+    (report,) = (tmp_path / "answers").rglob("report.json")
+    items = json.loads(report.read_text())["items"]
+    assert (items["answered"], items["failed"]) == (18, 6)
+
+
+def test_a_class_list_with_more_names_than_the_items_have_is_used_and_said(write, capsys, tmp_path):
+    (tmp_path / "names.txt").write_text("blue\ngreen\nred\nwhite\nyellow\n")
+    config = write("train", task="closed_world", classes=str(tmp_path / "names.txt"))
+    run.main(["--config", config, "--dry-run"])
+    assert "have no item in train, where they can only be wrong answers: yellow" in capsys.readouterr().out
