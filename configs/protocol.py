@@ -58,8 +58,8 @@ class ProtocolConfig(Section):
     )
     classes: str | None = setting(
         None,
-        doc="Class list of closed_world, class_likelihood and zero_shot, and of open_world's synonyms: a shipped list's "
-        "name, a file, or a folder of shards.",
+        doc="Class list of closed_world, class_likelihood and zero_shot, and of open_world's synonyms: a shipped "
+        "list's name, a file, or a folder of shards.",
     )
     unknown_classes: str = setting(
         "refuse",

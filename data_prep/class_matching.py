@@ -75,9 +75,9 @@ def class_counts(shards: ShardSet, items: Sequence[int] | None = None) -> dict[s
             counts[name] += count
         return dict(counts)
     for item in range(len(shards)) if items is None else items:
-        name = shards.record(item).label_name
-        if name:
-            counts[name] += 1
+        label = shards.record(item).label_name
+        if label:
+            counts[label] += 1
     return dict(counts)
 
 
@@ -96,7 +96,7 @@ def indices_by_name(names: Sequence[str], known: Sequence[str]) -> list[int]:
     for name, count in (Counter(names) | Counter(known)).items():
         if count > 1 and name in index and name in names:
             raise DataError(
-                f"{count} classes are called {name!r} and the two class lists differ, so it is not known which class is "
-                "which; build both sources with the same class list, or give each class a name that no other has"
+                f"{count} classes are called {name!r} and the two class lists differ, so it is not known which class "
+                "is which; build both sources with the same class list, or give each class a name that no other has"
             )
     return [index.get(name, -1) for name in names]

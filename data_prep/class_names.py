@@ -158,7 +158,7 @@ def _is_keras_entry(value: Any) -> bool:
 
 
 def alike_names(names: Iterable[str]) -> list[str]:
-    """Different names that are equal but for case, spaces, `_` and Unicode form: most likely one class. Sorted; often empty.
+    """Different names that are equal but for case, spaces, `_` and Unicode form: most likely one class. Sorted.
 
     >>> alike_names(["Cat", "dog", "cat "])
     ['Cat', 'cat ']
@@ -186,8 +186,8 @@ def _check(path: Path, classes: ClassList) -> None:
             raise DataError(f"{path}: the name of class {index} is {name!r}; it must be a text that is not empty")
     if alike := alike_names(classes.names):
         raise DataError(
-            f"{path}: the names {', '.join(map(repr, alike[:4]))} differ in case, spaces, `_` or Unicode form only; are they"
-            " one class? Give each class one spelling"
+            f"{path}: the names {', '.join(map(repr, alike[:4]))} differ in case, spaces, `_` or Unicode form only;"
+            " are they one class? Give each class one spelling"
         )
     for what, values in (("keys", classes.keys), ("synonyms", classes.synonyms)):
         if values and len(values) != len(classes.names):

@@ -57,8 +57,8 @@ def match_test_classes(config: EvalConfig) -> ProbeClasses:
         notes.append(f"{text}; these items are left out (protocol.unknown_classes: leave_out)")
     elif found.unused:
         notes.append(
-            f"{config.source} has items of {found.classes:,} of the {len(known):,} classes of {config.probe_source}; it "
-            f"has none of {shortened(found.unused)}"
+            f"{config.source} has items of {found.classes:,} of the {len(known):,} classes of {config.probe_source}; "
+            f"it has none of {shortened(found.unused)}"
         )
     return ProbeClasses(train.manifest.class_names, indices, found.unknown, tuple(notes))
 

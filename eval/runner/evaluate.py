@@ -62,7 +62,7 @@ class PromptBuilder:
 def run_evaluation(config: EvalConfig, model: EvalModel, label: str, folder: EvalDir, share: Share) -> None:
     """Run the model on the share's items that have no answer in `folder`.
 
-    Raises `RunError` if the folder belongs to another evaluation, `DataError` if the items' classes do not fit the list.
+    Raises `RunError` if the folder belongs to another evaluation, `DataError` as `check_classes`.
     """
     shards = open_source(config)
     check_classes(config, shards)

@@ -33,7 +33,7 @@ class OpenWorld:
         self.class_names = self._accepted(self.listed)
 
     def question(self, sample: Sample, source_index: SourceIndex | None = None) -> Question:  # noqa: ARG002
-        """The prompt; its expected answer is the item's class name. Raises `DataError` for a class that is not listed."""
+        """The prompt; its expected answer is the item's class name. Raises `DataError` for an unlisted class."""
         label = class_of(sample, "open_world")
         if self.listed and label not in self.listed:
             raise DataError(f"its class {label!r} is not among the {len(self.listed)} of protocol.classes")

@@ -116,7 +116,7 @@ def test_a_probe_tested_on_classes_in_another_order_or_fewer_has_the_accuracy_of
         ("superset", "1 of 5 classes of superset, 6 of 30 items"),
         (
             "capitals",
-            "'Blue' (6), 'Green' (6); classes of the training source train without an item in capitals (4): blue, green",
+            "'Blue' (6), 'Green' (6); classes of the training source train without an item in capitals (4): blue",
         ),
         ("capitals", "2 of them differ in case, spaces, `_` or Unicode form only, such as 'Blue' and 'blue'"),
         ("foreign", "without an item in foreign (4): blue, green, red, white"),
