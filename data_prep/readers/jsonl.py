@@ -1,6 +1,7 @@
 """Any file of JSON lines (or a JSON list, also gzipped); options map its fields.
 
-- classes:    `label_key: label`; the names are `class_names`, or the distinct labels in sorted order
+- classes:    `label_key: label`; the names are `class_names`, or the distinct labels in sorted order (see
+              `data_prep.readers.label_values` for what counts as a label)
 - questions:  `question_key: text, answer_key: label` (POPE, whose .json files hold lines, too); without `answer_key`
               there is no answer (TextVQA in LLaVA's form)
 - captions:   `question: Describe the image., answer_key: caption`
@@ -11,13 +12,13 @@ Lines of another `split` are left out; an id is the line's number in the file, s
 import gzip
 import json
 import zlib
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from configs.errors import ConfigError, DataError
-from data_prep.class_names import load_class_list
+from data_prep.class_names import ClassList, load_class_list
 from data_prep.prompts import classification_turns, image_question
+from data_prep.readers.label_values import LabelIndex, names_of_labels, refuse_counting_from_one
 from data_prep.records import LazyRecords, Record
 from data_prep.sample import Drop, Sample, Source, Turn
 
@@ -46,14 +47,11 @@ def read(
     if not numbered:
         raise DataError(f"{path} has no line of split {split!r}")
     root = Path(image_root).expanduser() if image_root else path.parent
-    names: tuple[str, ...] = ()
+    classes, notes = ClassList(()), ()
     if label_key is not None:
-        found = sorted({text_in(row[label_key]) for _, row in numbered if row.get(label_key) is not None})
-        names = load_class_list(class_names).names if class_names else tuple(found)
+        classes, notes = _classes(path, label_key, [row for _, row in numbered], class_names, index_key)
         classification_turns(prompt, "")  # raises now for an unknown prompt
-    labels: dict[str, list[int]] = {}
-    for index, name in enumerate(names):
-        labels.setdefault(name, []).append(index)
+    names, labels = classes.names, LabelIndex(classes)
 
     def conversation(row: dict[str, Any]) -> tuple[Turn, ...]:
         text = question if question is not None else text_in(row[str(question_key)])
@@ -68,30 +66,40 @@ def read(
             if label_key is None:
                 meta = {key: value for key, value in row.items() if key not in (question_key, image_key)}
                 return Sample(id=number, image=image, turns=conversation(row), meta=meta)
-            label = _label(text_in(row[label_key]), row[index_key] if index_key else None, labels)
         except (KeyError, TypeError, ValueError) as error:
             return Drop(number, f"malformed line: {type(error).__name__} {error}")
+        try:
+            label = labels.of(row.get(label_key), row.get(index_key) if index_key else None)
+        except ValueError as error:
+            return Drop(number, str(error))
         turns = classification_turns(prompt, names[label])
         return Sample(id=number, image=image, label=label, label_name=names[label], turns=turns)
 
-    return Source(names, LazyRecords(make, len(numbered)))
+    return Source(names, LazyRecords(make, len(numbered)), notes=notes)
+
+
+def _classes(
+    path: Path, key: str, rows: list[dict[str, Any]], listed: str | None, index_key: str | None
+) -> tuple[ClassList, tuple[str, ...]]:
+    """The classes of the lines and sentences about them. Raises `DataError` for keys that no line has."""
+    for wanted in (key, *((index_key,) if index_key else ())):
+        if not any(wanted in row for row in rows):
+            keys = ", ".join(sorted({name for row in rows for name in row}))
+            raise DataError(f"no line of {path} has the key {wanted!r}; its lines have: {keys or 'nothing'}")
+    values = [row.get(key) for row in rows]
+    if not listed:
+        names, notes = names_of_labels(values, str(path))
+        return ClassList(names), notes
+    classes = load_class_list(listed)
+    refuse_counting_from_one(values, classes, str(path))
+    return classes, ()
 
 
 def text_in(value: object) -> str:
-    """A text, or a number as text. Raises `TypeError` for null and lists, which `str` would turn into nonsense."""
-    if not isinstance(value, str | int | float):
+    """A text, or a number as text. Raises `TypeError` for others, which `str` would turn into nonsense."""
+    if isinstance(value, bool) or not isinstance(value, str | int | float) or value != value:
         raise TypeError(f"{value!r} is not a text")
     return str(value)
-
-
-def _label(name: str, index: int | None, labels: Mapping[str, list[int]]) -> int:
-    """The class index of `name`. Raises `ValueError` if it is unknown, or occurs twice and no index says which."""
-    known = labels.get(name, [])
-    if index is None and len(known) != 1:
-        raise ValueError(f"the name {name!r} occurs {len(known)} times among the classes")
-    if index is not None and index not in known:
-        raise ValueError(f"class {index} is not {name!r}")
-    return known[0] if index is None else index
 
 
 def load_rows(path: Path) -> list[dict[str, Any]]:

@@ -9,6 +9,7 @@ from data_prep.class_names import ClassList, load_class_list
 from data_prep.file_paths import FilePaths
 from data_prep.file_range import FileRange
 from data_prep.prompts import classification_turns, image_question
+from data_prep.readers.label_values import LabelIndex
 from data_prep.records import LazyRecords, Record
 from data_prep.sample import Drop, Sample, Source, Turn
 from data_prep.tar_index import IMAGES
@@ -33,7 +34,7 @@ def read(
     tars, which must stay where they are.
     """
     classes = load_class_list(class_names) if class_names else ClassList(())
-    names = classes.names
+    names, labels = classes.names, LabelIndex(classes)
     tars = open_tars(path)
 
     def make(index: int) -> Record:
@@ -54,7 +55,7 @@ def read(
         if not names:
             return Sample(id=key, image=image, turns=(Turn("human", image_question(question)), Turn("gpt", text)))
         try:
-            label = _label(text, classes)
+            label = _label(text, labels)
         except ValueError as error:
             return Drop(key, f"unreadable label: {error}", str(tar))
         name = names[label]
@@ -63,7 +64,7 @@ def read(
     return Source(names, LazyRecords(make, len(tars)))
 
 
-def _label(text: str, classes: ClassList) -> int:
+def _label(text: str, labels: LabelIndex) -> int:
     """The class index that a label member names. Raises `ValueError` that says what the label is."""
     try:
         value = json.loads(text)
@@ -73,16 +74,4 @@ def _label(text: str, classes: ClassList) -> int:
         if "label" not in value:
             raise ValueError(f"its JSON has no 'label'; it has {', '.join(value) or 'nothing'}")
         value = value["label"]
-    if isinstance(value, str) and value.isdecimal():
-        value = int(value)
-    if isinstance(value, str):
-        found = [classes.by_key[value]] if value in classes.by_key else []
-        found = found or [index for index, name in enumerate(classes.names) if name == value]
-        if len(found) != 1:
-            raise ValueError(f"{value[:60]!r} is {len(found) or 'no'} class of the list by key or name")
-        return found[0]
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise ValueError(f"{value!r} is no class index (a whole number)")
-    if not 0 <= value < len(classes.names):
-        raise ValueError(f"class index {value} is not below {len(classes.names)}, the number of classes")
-    return value
+    return labels.of(value)
