@@ -47,7 +47,7 @@ def read(
     if not numbered:
         raise DataError(f"{path} has no line of split {split!r}")
     root = Path(image_root).expanduser() if image_root else path.parent
-    classes, notes = ClassList(()), ()
+    classes, notes = ClassList(()), tuple[str, ...]()
     if label_key is not None:
         classes, notes = _classes(path, label_key, [row for _, row in numbered], class_names, index_key)
         classification_turns(prompt, "")  # raises now for an unknown prompt
