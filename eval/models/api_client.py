@@ -1,14 +1,14 @@
-"""Calls of a chat API in the OpenAI wire format: one question, one answer, however often the network fails in between.
+"""Client of a chat API in the OpenAI wire format: sends one question and retries until it is answered or refused.
 
     export OPENAI_BASE_URL=https://host/v1 OPENAI_API_KEY=…
     python -m eval.run --config FILE.yaml --set model=api:NAME --set limit=100
 
-Address and key are read from the environment alone. The key goes into one header of a request to that very address
-(redirects are refused) and nowhere else: not into files, messages or errors.
+The address and the key are read from the environment only. The key is sent in one header, to that address only
+(redirects are refused); it is never written to files, messages or errors.
 
-Tried again, with growing pauses or after the server's Retry-After: no connection, no answer in time, an answer that
-cannot be read, 408, 409, 425, 429 and 5xx. Every thread waits while the server asks for it. What no other attempt can
-mend ends the evaluation (401, 402, 404, no quota left) or fails this question alone (400, 403, 413, 422, ...).
+Retried, with exponential backoff or after the server's Retry-After: no connection, a time-out, a reply that cannot be
+parsed, status 408, 409, 425, 429 and 5xx. A Retry-After holds for all threads. Errors that a retry cannot fix end the
+evaluation (401, 402, 404, no quota left) or fail this question only (400, 403, 413, 422, ...).
 """
 
 import email.utils
@@ -41,14 +41,14 @@ from eval.models.api_replies import (
 )
 
 LONGEST_BACKOFF = 60.0  # seconds
-LONGEST_WAIT = 600.0  # seconds that a server may ask for; then the user is told to come back
-MOST_BYTES = 4 * 2**20  # of an answer
+LONGEST_WAIT = 600.0  # seconds; a longer Retry-After ends the evaluation
+MOST_BYTES = 4 * 2**20  # of a reply
 NAME = re.compile(r"[A-Z_][A-Z0-9_]*")
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
     def redirect_request(self, *_: Any, **__: Any) -> None:
-        """A redirect would carry the key to another address."""
+        """None: a redirect would send the key to another address."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Endpoint:
 
     @classmethod
     def of(cls, config: ApiConfig, environment: Mapping[str, str] = os.environ) -> "Endpoint":
-        """Read the two variables. Raises `ConfigError` that names the variable, and never quotes its value."""
+        """Read the two variables. Raises `ConfigError` that names the variable but never its value."""
         for name in (config.url_env, config.key_env):
             if not NAME.fullmatch(name):
                 raise ConfigError(
@@ -80,17 +80,19 @@ class Endpoint:
             whole = False
         if not whole or "@" in parts.netloc or parts.query:
             raise ConfigError(
-                f"the environment variable {config.url_env} holds no address that can be called; set it to one like "
+                f"the environment variable {config.url_env} is not a usable address; set it to one like "
                 "https://host/v1, without user, password or query"
             )
         key = environment.get(config.key_env, "").strip()
         if not re.fullmatch(r"[!-~]*", key):
-            raise ConfigError(f"the key in {config.key_env} has characters that no header can hold; set it anew")
+            raise ConfigError(
+                f"the key in {config.key_env} has characters that are not allowed in a header; set it again"
+            )
         return cls(f"{address}/chat/completions", key or None)
 
 
 class ApiClient:
-    """Asks questions; may be used by several threads."""
+    """Sends questions; safe to use from several threads."""
 
     def __init__(self, config: ApiConfig, endpoint: Endpoint):
         """Nothing is sent yet."""
@@ -98,12 +100,12 @@ class ApiClient:
         self.stopped = threading.Event()
         self._opener = urllib.request.build_opener(_NoRedirect)
         self._lock = threading.Lock()
-        self._not_before = 0.0  # on time.monotonic's clock: the server asked all of us to wait
+        self._not_before = 0.0  # on time.monotonic's clock: from the server's Retry-After, for all threads
 
     def ask(self, body: bytes) -> dict[str, Any]:
-        """The answer to a request's JSON, as the server's JSON with at least one choice.
+        """Send a request's JSON and return the server's JSON, which has at least one choice.
 
-        Raises `QuestionError` if there is none for this question, `RunError` if there is none for any.
+        Raises `QuestionError` if this question cannot be answered, `RunError` if no question can be.
         """
         for attempt in range(1, self.config.attempts + 1):
             self._wait(self._not_before - time.monotonic())
@@ -117,13 +119,13 @@ class ApiClient:
         raise QuestionError(f"no answer after {self.config.attempts} attempts: {reason}")
 
     def _pause(self, attempt: int, after: float | None) -> None:
-        """Before another attempt; what the server asks for holds for every thread."""
-        if after:  # 0 says nothing
+        """Wait before the next attempt; a Retry-After holds for every thread."""
+        if after:  # a Retry-After of 0 means the usual backoff
             with self._lock:
                 self._not_before = max(self._not_before, time.monotonic() + after)
             return
         longest = min(LONGEST_BACKOFF, self.config.backoff * 2 ** (attempt - 1))
-        self._wait(longest * random.uniform(0.5, 1.0))  # threads that failed together do not come back together
+        self._wait(longest * random.uniform(0.5, 1.0))  # random, so that threads do not retry all together
 
     def _wait(self, seconds: float) -> None:
         if self.stopped.wait(max(0.0, seconds)):
@@ -141,12 +143,12 @@ class ApiClient:
         except urllib.error.HTTPError as error:
             with error:
                 raise self._refusal(error) from None
-        except (OSError, http.client.HTTPException) as error:  # no connection, none in time, or cut off
+        except (OSError, http.client.HTTPException) as error:  # no connection, a time-out, or cut off
             raise TryAgain(self._without_key(f"{type(error).__name__}: {error}")) from None
         return self._parsed(text)
 
     def _parsed(self, text: bytes) -> dict[str, Any]:
-        """The completion; a failure that the reply names is raised as `_refusal` raises that of a status."""
+        """The completion; an error inside the reply is raised like the HTTP status of the same code."""
         try:
             return completion_of(text)
         except TryAgain as error:
@@ -157,54 +159,56 @@ class ApiClient:
             raise self._end(self._without_key(str(error))) from None
 
     def _refusal(self, error: urllib.error.HTTPError) -> Exception:
-        """What to do about a status that is not 200."""
+        """The exception for a status other than 200."""
         try:
             body = error.read(MOST_BYTES).decode(errors="replace")
         except (OSError, http.client.HTTPException):
             body = ""
-        told = f"status {error.code}: {self._without_key(_message(body))}"
+        reason = f"status {error.code}: {self._without_key(_message(body))}"
         if 300 <= error.code < 400:
-            return RunError(f"{self.endpoint.host} sends calls elsewhere (status {error.code}); set the final address")
+            return RunError(f"{self.endpoint.host} redirects (status {error.code}); set the address it redirects to")
         if error.code in FATAL or "insufficient_quota" in body:
-            return self._end(told)
+            return self._end(reason)
         if error.code in (400, 422) and (change := setting_to_change(body)):
-            return RunError(f"{self.endpoint.host} does not take the request as it is ({told}); add {change}")
+            return RunError(f"{self.endpoint.host} refuses the request ({reason}); add {change}")
         if error.code not in AGAIN:
-            return QuestionError(told)
+            return QuestionError(reason)
         after = retry_after(error.headers.get("Retry-After"))
         if after is not None and after > LONGEST_WAIT:
-            return RunError(f"{self.endpoint.host} asks to wait {after:,.0f} s ({told}); the same command goes on then")
-        return TryAgain(told, after)
+            return RunError(
+                f"{self.endpoint.host} asks to wait {after:,.0f} s ({reason}); run the same command again then"
+            )
+        return TryAgain(reason, after)
 
-    def _end(self, told: str) -> RunError:
+    def _end(self, reason: str) -> RunError:
         where = f"{self.config.url_env} and {self.config.key_env}"
         return RunError(
-            f"{self.endpoint.host} refuses every question ({told}); check {where}, the model's name and the account. "
+            f"{self.endpoint.host} refuses every question ({reason}); check {where}, the model's name and the account. "
             "The same command continues where this one stopped"
         )
 
     def _without_key(self, text: str) -> str:
-        """A server's words, cut, and without the key should they repeat it."""
+        """A server's message, cut to `SHOWN` characters, with the key replaced by `***`."""
         if self.endpoint.key:
             text = text.replace(self.endpoint.key, "***")
         return " ".join(text.split())[:SHOWN]
 
 
 def _read(answer: IO[bytes], deadline: float) -> bytes:
-    """The body, before the deadline: a socket's time-out begins anew with every byte."""
+    """The body. Checks the deadline itself, because a socket's time-out starts again with every byte received."""
     parts, total = [], 0
     while part := answer.read1(65536):  # type: ignore[attr-defined]
         parts.append(part)
         total += len(part)
         if total > MOST_BYTES:
-            raise TryAgain(f"the answer is longer than {MOST_BYTES} bytes")
+            raise TryAgain(f"the reply is longer than {MOST_BYTES} bytes")
         if time.monotonic() > deadline:
-            raise TimeoutError("the answer did not end in time")
+            raise TimeoutError("the reply did not end in time")
     return b"".join(parts)
 
 
 def _message(body: str) -> str:
-    """The words of an error's JSON, or the body itself."""
+    """The message in an error's JSON, or the body itself."""
     try:
         return error_words(json.loads(body)["error"])
     except (ValueError, KeyError, TypeError):
@@ -212,7 +216,7 @@ def _message(body: str) -> str:
 
 
 def retry_after(header: str | None) -> float | None:
-    """Seconds to wait by a Retry-After header: a number, or a date; None for anything else.
+    """Seconds to wait according to a Retry-After header (a number or a date); None if it cannot be parsed.
 
     >>> retry_after("2")
     2.0

@@ -1,8 +1,8 @@
 """Classifies a server's reply: an answer, a reason to retry, or an error that ends this question or the evaluation.
 
-Servers behind the OpenAI wire format report failures in many forms, also with HTTP status 200: an error object next to
-or instead of the choices, `finish_reason: "error"`, an empty text after a network error. A code inside the reply
-decides as the same HTTP status would. Pure functions of the reply's bytes.
+Servers with the OpenAI wire format report failures in many forms, also with HTTP status 200: an error object next to
+or instead of the choices, `finish_reason: "error"`, an empty text after a network error. An error code inside the reply
+is handled like the HTTP status of the same number. Pure functions of the reply's bytes.
 """
 
 import json
@@ -12,7 +12,7 @@ from configs.errors import RunError
 
 AGAIN = frozenset({408, 409, 425, 429, *range(500, 600)})
 FATAL = frozenset({401, 402, 404})
-SHOWN = 200  # characters of a server's words in a message
+SHOWN = 200  # characters of a server's message that are printed
 THOUGHTS = frozenset({"thinking", "reasoning", "redacted_thinking", "reasoning_content", "thought"})
 NETWORK = frozenset({"error", "network_error", "malformed_function_call", "unexpected_eof", "other_error"})
 NAMED_CODES = {
@@ -22,11 +22,11 @@ NAMED_CODES = {
 
 
 class QuestionError(Exception):
-    """This question has no answer, and asking again does not help; the text says why."""
+    """This question cannot be answered and a retry would not help; the text says why."""
 
 
 class TryAgain(Exception):
-    """An attempt failed; the server may have said after how many seconds another makes sense."""
+    """An attempt failed and should be retried, after `after` seconds if the server sent a Retry-After."""
 
     def __init__(self, reason: str, after: float | None = None):
         super().__init__(reason)
@@ -36,8 +36,8 @@ class TryAgain(Exception):
 def completion_of(body: bytes) -> dict[str, Any]:
     """The reply as a chat completion with a usable first choice.
 
-    Completions in the older form (`text` instead of `message`) and streamed chunks that nobody asked for are put into
-    that form. Raises `TryAgain`, `QuestionError` or `RunError`; none of them carries more than `SHOWN` characters.
+    Completions in the older form (`text` instead of `message`) and streamed chunks, which some servers send unasked,
+    are converted. Raises `TryAgain`, `QuestionError` or `RunError`, with at most `SHOWN` characters of the reply.
     """
     text = body.decode(errors="replace")
     values = _streamed(text) if text.lstrip().startswith(("data:", "event:", ":")) else _json(text)
@@ -49,25 +49,25 @@ def completion_of(body: bytes) -> dict[str, Any]:
     if isinstance(choice, dict) and "message" not in choice and isinstance(choice.get("text"), str):
         choice = {**choice, "message": {"role": "assistant", "content": choice["text"]}}
     if not isinstance(choice, dict) or not isinstance(choice.get("message"), dict):
-        raise TryAgain(f"the answer is no chat completion: {text[:SHOWN]!r}")
+        raise TryAgain(f"the reply is not a chat completion: {text[:SHOWN]!r}")
     _check_end(choice)
     return {**values, "choices": [choice]}
 
 
 def _check_end(choice: dict[str, Any]) -> None:
-    """Raise where the choice's end says that its text is not what the model had to say."""
+    """Raise if the finish reason says that the text is not the model's answer."""
     reasons = [str(choice.get(key) or "").lower() for key in ("finish_reason", "native_finish_reason")]
     text = text_of(choice)
     if "error" in reasons or (not text and NETWORK.intersection(reasons)):
-        raise TryAgain(f"the answer broke off: finish_reason {next(r for r in reasons if r in NETWORK)}")
+        raise TryAgain(f"the answer was cut off: finish_reason {next(r for r in reasons if r in NETWORK)}")
     if "content_filter" in reasons:
         raise QuestionError("the server's content filter withheld the answer (finish_reason content_filter)")
     if not text and choice["message"].get("tool_calls"):
-        raise QuestionError("the model called a tool instead of answering in words")
+        raise QuestionError("the model called a tool instead of answering with text")
 
 
 def text_of(choice: dict[str, Any]) -> str:
-    """The words of a choice without its thoughts: a text, or parts of it; a refusal is what the model said."""
+    """The text of a choice without reasoning parts; a refusal counts as the model's answer."""
     message = choice["message"]
     content = message.get("content") or message.get("refusal") or ""
     if isinstance(content, list):
@@ -76,17 +76,17 @@ def text_of(choice: dict[str, Any]) -> str:
     return str(content).strip()
 
 
-def failure_of(code: int | None, told: str) -> Exception:
-    """What to do about a status, or a code inside a reply: try again, fail this question, or stop."""
+def failure_of(code: int | None, reason: str) -> Exception:
+    """The exception for a status or a code inside a reply: retry, fail this question, or stop."""
     if code in FATAL:
-        return RunError(told)
+        return RunError(reason)
     if code is None or code in AGAIN:
-        return TryAgain(told)
-    return QuestionError(told)
+        return TryAgain(reason)
+    return QuestionError(reason)
 
 
 def error_code(error: Any) -> int | None:
-    """The HTTP status that an error object stands for; None if it says none."""
+    """The HTTP status of an error object; None if it has none."""
     if not isinstance(error, dict):
         return None
     for key in ("code", "status", "type"):
@@ -104,7 +104,7 @@ def error_words(error: Any) -> str:
 
 
 def setting_to_change(body: str) -> str | None:
-    """The setting that lets a refused request through, where a server refuses one of its fields; else None.
+    """The setting that leaves out or renames the request field that a server refuses; None if it refuses no field.
 
     >>> setting_to_change('{"error": {"message": "Unsupported parameter: max_tokens", "param": "max_tokens"}}')
     '--set api.length_field=max_completion_tokens'
@@ -127,15 +127,15 @@ def _json(text: str) -> dict[str, Any]:
         values = json.loads(text)
     except ValueError:
         page = text.lstrip()[:1] == "<"
-        hint = "a web page, no JSON (is the address right?)" if page else "no JSON"
-        raise TryAgain(f"the answer is {hint}: {text[:SHOWN]!r}") from None
+        hint = "a web page, not JSON (is the address right?)" if page else "not JSON"
+        raise TryAgain(f"the reply is {hint}: {text[:SHOWN]!r}") from None
     if not isinstance(values, dict):
-        raise TryAgain(f"the answer is no chat completion: {text[:SHOWN]!r}")
+        raise TryAgain(f"the reply is not a chat completion: {text[:SHOWN]!r}")
     return values
 
 
 def _streamed(text: str) -> dict[str, Any]:
-    """Server-sent events put together as one completion."""
+    """Joins server-sent events into one completion."""
     content, finish, error = "", None, None
     for line in text.splitlines():
         data = line.removeprefix("data:").strip()

@@ -1,9 +1,9 @@
-"""Questions to a model behind an API: a protocol's turns as chat messages, answers as they come, failures by name.
+"""A model behind an API: sends a protocol's turns as chat messages and returns answers in the order they arrive.
 
-No chat template is applied: the protocol's text is sent as it is, then the image as a data URI, as in the
-authors' calls of GPT-4 (main_results/main_api.py). An answer cannot be begun for such a model, so `answer_prefix` ends
-the question instead (imagewikiqa/main_api.py: "... Let's think step by step."). `system_prompt` is sent if it is a text
-of its own; the named ones belong to LLaVA.
+No chat template is applied: the protocol's text is sent unchanged, then the image as a data URI, as in the authors'
+calls of GPT-4 (main_results/main_api.py). An API cannot continue a given beginning of an answer, so `answer_prefix` is
+appended to the question (imagewikiqa/main_api.py: "... Let's think step by step."). `system_prompt` is sent only if it
+is a text; the named prompts belong to LLaVA.
 """
 
 import base64
@@ -31,12 +31,12 @@ from eval.types import Answer, Failure
 MEDIA = {"jpg": "image/jpeg", "png": "image/png", "webp": "image/webp", "gif": "image/gif"}
 NAMED_SYSTEMS = ("family", "official", "vicuna_v1", "vicuna_human", "none")
 ROLES = {"human": "user", "gpt": "assistant"}
-MOST_TOKENS = 1_000_000  # a server may tell what it likes
+MOST_TOKENS = 1_000_000  # upper limit for a server's count of tokens
 
 
 @dataclass(frozen=True, slots=True)
 class ApiPrompt:
-    """A question: (role, text, whether the image follows) of each message, and the image's bytes with their type."""
+    """A question: (role, text, whether the image follows) of each message, and the image as (media type, bytes)."""
 
     messages: tuple[tuple[str, str, bool], ...]
     image: tuple[str, bytes] | None
@@ -50,11 +50,11 @@ class ApiEvalModel:
     pads_right = False
 
     def __init__(self, config: EvalConfig):
-        """Raises `ConfigError` if there is no name, or the environment holds no address."""
+        """Raises `ConfigError` if the name is empty or the environment has no valid address."""
         self.identity = config.model
         self.name = config.model.removeprefix("api:")
         if not self.name:
-            raise ConfigError("model is 'api:'; write api:NAME, with the name that the server knows the model by")
+            raise ConfigError("model is 'api:'; write api:NAME, with the server's name of the model")
         self.endpoint = Endpoint.of(config.api)
 
     @classmethod
@@ -63,7 +63,7 @@ class ApiEvalModel:
         return cls(config)
 
     def predictor(self, config: EvalConfig, folder: EvalDir) -> "ApiPredictor":  # noqa: ARG002
-        """Raises `ConfigError` for a protocol that needs more than words."""
+        """Raises `ConfigError` for a task that needs more than the text of an answer."""
         if task_output(config.protocol.task) != "text":
             texts = [name for name in TASKS if task_output(name) == "text"]
             raise ConfigError(
@@ -74,7 +74,7 @@ class ApiEvalModel:
 
 
 class ApiPredictor:
-    """Asks the questions of one evaluation, several at a time."""
+    """Sends the questions of one evaluation, several at the same time."""
 
     def __init__(self, name: str, config: EvalConfig, endpoint: Endpoint):
         """Nothing is sent yet."""
@@ -83,7 +83,7 @@ class ApiPredictor:
         self.failed_in_a_row = 0
 
     def begin(self, questions: int) -> None:
-        """Say how many requests follow, at most, before the first is sent."""
+        """Print the largest possible number of requests before the first is sent."""
         if questions:
             api = self.config.api
             print(
@@ -137,9 +137,9 @@ class ApiPredictor:
         return [answer for _, answer in sorted(found.items()) if isinstance(answer, Answer)]
 
     def stream(self, prompts: Sequence[ApiPrompt]) -> Iterator[tuple[int, Answer | Failure]]:
-        """(number of the prompt, its answer) as they come.
+        """(number of the prompt, its answer), in the order in which answers arrive.
 
-        Raises `RunError` if no question can be answered any more, after giving out the answers that were on their way.
+        Raises `RunError` if no further question can be answered, after yielding the answers of requests already sent.
         """
         client = ApiClient(self.config.api, self.endpoint)
         limit = self.config.api.concurrency
@@ -161,8 +161,8 @@ class ApiPredictor:
                     except RunError as error:
                         stop = stop or error
                         continue
-                    if stop is None or isinstance(answer, Answer):  # what was cut short by stopping did not fail
-                        yield number, answer  # stored before the next question is asked in its place
+                    if stop is None or isinstance(answer, Answer):  # a request cancelled by the stop has not failed
+                        yield number, answer  # stored before the next question is sent
                     stop = stop or self._exhausted(answer)
                 if stop is not None:
                     client.stopped.set()
@@ -173,13 +173,13 @@ class ApiPredictor:
             pool.shutdown(wait=True, cancel_futures=True)
 
     def _exhausted(self, answer: Answer | Failure) -> RunError | None:
-        """Whether too many questions in a row had no answer."""
+        """The error if too many questions in a row had no answer."""
         self.failed_in_a_row = self.failed_in_a_row + 1 if isinstance(answer, Failure) else 0
         if not isinstance(answer, Failure) or self.failed_in_a_row < self.config.api.give_up_after:
             return None
         return RunError(
             f"{self.failed_in_a_row} questions in a row had no answer from {self.name} (the last: {answer.reason}); "
-            "the same command goes on where this one stopped"
+            "the same command continues where this one stopped"
         )
 
     def _ask(self, client: ApiClient, prompt: ApiPrompt) -> Answer | Failure:
@@ -192,19 +192,19 @@ class ApiPredictor:
 
 
 def answer_of(values: dict[str, Any], seconds: float) -> Answer:
-    """The first choice of a chat completion; a refusal is what the model said, and nothing said is an empty answer."""
+    """The first choice of a chat completion; a refusal counts as the answer, and no text as an empty answer."""
     choice = values["choices"][0]
     usage = values.get("usage")
-    told = usage.get("completion_tokens") if isinstance(usage, dict) else None
-    count = min(max(told, 0), MOST_TOKENS) if isinstance(told, int) else 0
-    ids = [-1] * count  # how many there are is told, which they are is not
+    reported = usage.get("completion_tokens") if isinstance(usage, dict) else None
+    count = min(max(reported, 0), MOST_TOKENS) if isinstance(reported, int) else 0
+    ids = [-1] * count  # an API reports the number of tokens but not their ids
     return Answer(text_of(choice), ids, choice.get("finish_reason") != "length", seconds)
 
 
 def sendable(image: bytes) -> tuple[str, bytes]:
-    """(media type, bytes): the file as it is stored, or as PNG where an API would not take its format.
+    """(media type, bytes): the file unchanged, or converted to PNG if its format is not one of `MEDIA`.
 
-    Raises `ImageError` if it does not decode: nobody pays for a question about nothing.
+    Raises `ImageError` if the image does not decode, before a paid request is sent.
     """
     decoded = decode_rgb(image)
     extension = true_extension(image)

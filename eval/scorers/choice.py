@@ -1,9 +1,9 @@
-"""Scorers of multiple choice: a letter is looked for in the answer, then an option's text.
+"""Scorers for multiple choice: they search the answer for a letter, then for an option's text.
 
     choose_option("so it must be (B)", ("Africa", "Asia"))     ->  ("B", "the letter is in brackets")
 
-What cannot be parsed is no answer: it is counted apart from wrong answers and never guessed. (The authors' code draws
-a random letter instead, and takes the article in "It is A dog" for a choice.)
+An answer in which no choice is found counts as not parsed, separately from wrong answers; no letter is guessed. (The
+authors' code draws a random letter instead, and reads the article in "It is A dog" as a choice.)
 """
 
 import re
@@ -24,7 +24,7 @@ from eval.types import Reference, Score
 
 
 def score_choice(answer: str, reference: Reference) -> Score:
-    """Right if the answer chooses the letter `reference.target`; no answer if it chooses no letter."""
+    """Right if the answer chooses the letter `reference.target`; `value` is None if it chooses no letter."""
     letter, reason = choose_option(answer, reference.choices)
     return Score(None if letter is None else letter == reference.target, letter, reason)
 
@@ -32,23 +32,23 @@ def score_choice(answer: str, reference: Reference) -> Score:
 def choose_option(answer: str, options: Sequence[str]) -> tuple[str | None, str]:
     r"""The letter that the answer chooses among `options` (A first) or None, and the reason.
 
-    Thoughts, special tokens and markdown are left out first (`eval.scorers.final_answer`). A letter that the answer
-    rejects ("A is wrong", "not A") is no choice. The first of these rules that finds exactly one letter decides:
+    Reasoning, special tokens and markdown are removed first (`eval.scorers.final_answer`). A letter that the answer
+    rejects ("A is wrong", "not A") is not a choice. The first of these rules that finds exactly one letter decides:
 
-    1. the answer is nothing but a letter:         B   b.   (B)   **B**
+    1. the answer is only a letter:                B   b.   (B)   **B**
     2. it declares one; the last counts:           the answer is b   Answer: (C)   I choose D   \boxed{A}   答案是 B
-    3. it, or one of its sentences, opens with it: B. South America   b) text   (B) text   Option B is right
+    3. it or one of its sentences begins with it:  B. South America   b) text   (B) text   Option B is right
     4. a letter in brackets anywhere:              so it must be (B)
     5. an option's full text, in whole words:      It comes from South America.
     6. a letter alone, not an article:             I would say B
     7. a declared A before a capitalised word:     the answer is A South American one
 
-    A capital A before a word is an article ("A guinea pig") elsewhere. A declaration of several letters ("the answer
-    is B or C") is no choice.
+    Elsewhere a capital A before a word is an article ("A guinea pig"). A declaration of several letters ("the answer
+    is B or C") is not a choice.
     """
     final = final_answer(answer)
     if final is None:
-        return None, "the answer ends inside a thought; raise max_new_tokens"
+        return None, "the answer ends inside its reasoning; raise max_new_tokens"
     text = readable(final)
     if not text:
         return None, "the answer is empty"
@@ -80,12 +80,12 @@ def choose_option(answer: str, options: Sequence[str]) -> tuple[str | None, str]
 
 
 def score_mmmu(answer: str, reference: Reference) -> Score:
-    """As the authors parse a choice (MMMU's evaluation): `(B)`, else ` B `, else an option's text; the last one counts.
+    """The authors' parser (MMMU's evaluation): `(B)`, else ` B `, else an option's text; the last match counts.
 
-    Its flaws are kept: the article in "a photo of A dog" is choice A, and "B." inside a sentence is not seen. No answer
-    where it would draw a random letter.
+    Its errors are kept: the article in "a photo of A dog" is read as choice A, and "B." inside a sentence is not found.
+    Where MMMU's code draws a random letter, `value` is None.
     """
-    for mark in ",.!?;:'":  # one after the other, as there: of "B.'" the full stop remains
+    for mark in ",.!?;:'":  # one after the other, as in MMMU's code: "B.'" keeps its full stop
         answer = answer.strip(mark)
     text = f" {answer} "
     letters = LETTERS[: len(reference.choices)]

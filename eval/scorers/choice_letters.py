@@ -1,6 +1,6 @@
 """Finds option letters in an answer: declared, rejected, at the beginning, or mentioned.
 
-All functions take the text of `readable` and the letters that there are ("ABCD"); letters are returned as capitals.
+All functions take a text returned by `readable` and the options' letters ("ABCD"); they return capital letters.
 """
 
 import re
@@ -40,7 +40,7 @@ def plain(text: str) -> str:
 
 
 def declarations(text: str, letters: str) -> list[str]:
-    """What each declaration names, in order: one letter, or several as one text ("BC"). Denied ones are left out.
+    """The letters of each declaration in order; several in one declaration are joined ("BC"). Negated ones are omitted.
 
     >>> declarations("The answer is A ... no, the answer is b.", "ABCD")
     ['A', 'B']
@@ -63,12 +63,12 @@ def declarations(text: str, letters: str) -> list[str]:
 
 
 def _is_word(letter: str, text: str, end: int) -> bool:
-    """Whether a lower-case `a` goes on as an article: "the answer is a dog"."""
+    """Whether a lower-case `a` is an article, followed by a noun: "the answer is a dog"."""
     return letter == "a" and bool(re.match(r"\s+\w", text[end:]))
 
 
 def _more(text: str, end: int, both: str) -> str:
-    """Further letters of the same declaration: of "B or C" the C. A letter that is judged by itself is none."""
+    """Further letters of the same declaration: the C of "B or C". "B, C is wrong" has none: the C has its own verb."""
     further = ""
     while match := re.match(rf"[)\]\"']*{_NEXT}([{both}])(?![A-Za-z0-9'’&-])(?!{_JUDGED})", text[end:]):
         if match[1] == "a" and re.match(r"\s+\w", text[end + match.end() :]):
@@ -79,7 +79,7 @@ def _more(text: str, end: int, both: str) -> str:
 
 
 def capitalised_declarations(text: str) -> set[str]:
-    """A where the answer says "is A" in mid-sentence, before a capitalised word: an article would be lower case."""
+    """{"A"} if the answer says "is A" before a capitalised word: within a sentence an article would be lower case."""
     return {"A"} if re.search(r"(?i:\b(?:answer|option|choice)\s+is)\s+A\s+[A-Z]", text) else set()
 
 
@@ -102,7 +102,7 @@ def rejections(text: str, letters: str) -> set[str]:
 
 
 def openings(text: str, letters: str) -> set[str]:
-    """Letters that open the answer, a line or a sentence with a mark after them, or the answer before other words."""
+    """Letters before punctuation at the start of the answer, a line or a sentence, or before a word at the answer's."""
     marked = set(re.findall(rf"(?:^|\n|[.!?:]\s)\s*[(\[*\"'“]*([{letters}])[*]*\s*[.):\]]", text))
     low = re.match(rf"\s*[(\[*]*([{letters.lower()}])[)\].:]\s+\w", text)
     marked |= {low[1].upper()} if low else set()
@@ -114,10 +114,10 @@ def openings(text: str, letters: str) -> set[str]:
 
 
 def bare_letters(text: str, letters: str) -> set[str]:
-    """Letters that are words of their own."""
+    """Letters that are separate words."""
     return set(re.findall(rf"(?<![A-Za-z0-9'’&.-])(?!{_article()})([{letters}])(?![A-Za-z0-9'’&-])", text))
 
 
 def _article() -> str:
-    """A pattern for an A before a word, unless no article can stand before that word."""
+    """A pattern for an A before a word that can follow an article."""
     return r"A\s+(?!(?:is|was|because|since|as|and|or)\b)[A-Za-z0-9]"

@@ -1,4 +1,4 @@
-"""The scorer `name`: right if a reader finds the class name in the answer, as written by people and models.
+"""The scorer `name`: right if the answer contains the class name, in any of its usual spellings.
 
     score_name("two foxes", Reference("fox")).value                    ->  True
     score_name("a black footed ferret", Reference("black-footed ferret")).value  ->  True
@@ -6,11 +6,12 @@
     score_name("This is not a dog.", Reference("dog")).value           ->  False
     score_name("a goldfish, a tench or a ray", Reference("tench")).value  ->  False   (it names several)
 
-Compared are words: case, hyphens, apostrophes, underscores, accents of Latin letters, white space and Unicode forms
-make no difference, nor do plurals of the last word, British and American spellings, and one space more or less
-("ice cream", "icecream"). In scripts written without spaces (Chinese, Japanese, Thai, ...) a name counts anywhere.
-Thoughts (`eval.scorers.final_answer`) are left out. Not credited: a denied name ("not a dog"), and an answer that names
-several classes of `reference.classes`, or offers the name as one of several by "or". A refusal is no answer.
+Words are compared. Ignored are case, hyphens, apostrophes, underscores, accents of Latin letters, white space, Unicode
+forms, plurals of the last word, British or American spelling, and one space more or less ("ice cream", "icecream"). In
+scripts written without spaces (Chinese, Japanese, Thai, ...) a name may be anywhere in the text. Reasoning is removed
+first (`eval.scorers.final_answer`). Wrong are a negated name ("not a dog"), an answer that names several classes of
+`reference.classes`, and one that offers the name in a list of three or more joined by "or". The `value` of a refusal is
+None.
 """
 
 import itertools
@@ -54,7 +55,7 @@ NO_SPACES = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Mention:
-    """A name found in an answer: the words `start` to `end` (exclusive), and whether it is denied there."""
+    """A name found in an answer: the words `start` to `end` (exclusive), and whether it is negated."""
 
     name: str
     start: int
@@ -63,10 +64,10 @@ class Mention:
 
 
 def score_name(answer: str, reference: Reference) -> Score:
-    """Right if exactly this class is named, by any of `reference.names`; see the module's text for what counts."""
+    """Right if the answer names this class only, by any of `reference.names`; the module's docstring has the rules."""
     text = final_answer(answer)
     if text is None:
-        return Score(None, None, "the answer ends inside a thought; raise max_new_tokens")
+        return Score(None, None, "the answer ends inside its reasoning; raise max_new_tokens")
     words = words_of(text)
     if not words:
         return Score(None, None, "the answer is empty")
@@ -77,9 +78,11 @@ def score_name(answer: str, reference: Reference) -> Score:
     own = [mention for mention in found if not any(_inside(mention, other) for other in others)]
     stated = [mention for mention in own if not mention.denied]
     if not stated:
-        reason = "is denied" if any(m.denied for m in own) else "is part of another class's name" if found else ""
-        told = f"{found[0].name!r} {reason}" if reason else f"none of {', '.join(map(repr, reference.names))} found"
-        return Score(False, None, f"{told} (rule name)")
+        reason = "is negated" if any(m.denied for m in own) else "is part of another class's name" if found else ""
+        explanation = (
+            f"{found[0].name!r} {reason}" if reason else f"none of {', '.join(map(repr, reference.names))} found"
+        )
+        return Score(False, None, f"{explanation} (rule name)")
     if REFUSAL.search(" ".join(words)):
         return Score(None, None, "the answer is a refusal")
     rivals = sorted({other.name for other in others if not other.denied and not any(_inside(other, m) for m in own)})
@@ -93,13 +96,13 @@ def score_name(answer: str, reference: Reference) -> Score:
 
 
 def other_classes(words: Sequence[str], reference: Reference) -> list[Mention]:
-    """Mentions of `reference.classes`, less those whose words are also a name of the target."""
+    """Mentions of `reference.classes`, without those that are also a name of the target."""
     own = {_key(name) for name in reference.names}
     return [mention for mention in mentions(words, reference.classes) if _key(mention.name) not in own]
 
 
 def mentions(words: Sequence[str], names: tuple[str, ...]) -> Iterator[Mention]:
-    """Where `names` stand in an answer's words."""
+    """Finds `names` in an answer's words."""
     index, without_spaces = _index(names)
     joined = "".join(words)
     for name in without_spaces:
@@ -114,7 +117,7 @@ def mentions(words: Sequence[str], names: tuple[str, ...]) -> Iterator[Mention]:
 
 @lru_cache(maxsize=1024)
 def _index(names: tuple[str, ...]) -> tuple[dict[str, list[str]], list[str]]:
-    """Names by the words at which an answer may hold them; and those of scripts without spaces."""
+    """Names by the words that occur in an answer with that name; and the names in scripts without spaces."""
     index: dict[str, list[str]] = {}
     without_spaces = []
     for name in dict.fromkeys(names):
@@ -145,7 +148,7 @@ def _mentions_of(words: Sequence[str], name: str, key: tuple[str, ...]) -> Itera
 
 
 def words_of(text: str) -> list[str]:
-    """The words of a text as they are compared: case folded, accents of Latin letters and apostrophes left out."""
+    """The words of a text for comparison: case folded, without accents of Latin letters and without apostrophes."""
     text = unicodedata.normalize("NFKC", text).casefold()
     text = re.sub(r"['’‘ʼ`´]", "", text)
     text = "".join(map(_plain, text))
@@ -169,7 +172,7 @@ def _spelling(word: str) -> str:
 
 @lru_cache(maxsize=65536)
 def forms(word: str) -> frozenset[str]:
-    """The word in its American spelling, and its singulars if it may be a plural.
+    """The word in American spelling, and its possible singulars if it may be a plural.
 
     >>> sorted(forms("foxes"))
     ['fox', 'foxe', 'foxes']
@@ -192,7 +195,7 @@ def _inside(inner: Mention, outer: Mention) -> bool:
 
 
 def _one_of_several(text: str, names: tuple[str, ...]) -> bool:
-    """Whether every mention stands in a list of three or more alternatives joined by "or"."""
+    """Whether every mention is in a list of three or more alternatives joined by "or"."""
     sentences = re.split(r"[.!?\n]+", text)
     stating = [sentence for sentence in sentences if any(mentions(words_of(sentence), names))]
     return bool(stating) and all(_is_list(sentence, names) for sentence in stating)

@@ -1,11 +1,11 @@
-r"""The part of an answer that a reader takes as the answer: without thoughts, markers and special tokens.
+r"""The final answer in a model's output: without reasoning, tags and special tokens.
 
     final_answer("<think>Is it A? No.</think>B")     ->  "B"
     final_answer("<answer>C</answer>")               ->  "C"
-    final_answer("<think>Is it A? Let me")           ->  None     (cut inside the thought: there is no answer)
+    final_answer("<think>Is it A? Let me")           ->  None     (cut inside the reasoning: there is no answer)
 
-Reasoning models write their thoughts between tags. Known forms: <think>, <thinking>, <thought>, <reasoning>,
-<reflection> (DeepSeek-R1, Qwen3, LLaVA-CoT's relatives), ◁think▷ (Kimi), [THINK] (Magistral), <seed:think> (Seed-OSS),
+Reasoning models write their reasoning between tags. Known forms: <think>, <thinking>, <thought>, <reasoning>,
+<reflection> (DeepSeek-R1, Qwen3, LLaVA-CoT and similar), ◁think▷ (Kimi), [THINK] (Magistral), <seed:think> (Seed-OSS),
 <|begin_of_thought|> (Sky-T1), and gpt-oss' channels.
 """
 
@@ -23,10 +23,10 @@ _SPECIAL = re.compile(r"<\|[^|<>]{1,40}\|>|</?s>|<(?:eos|bos|pad|unk|end_of_turn
 
 
 def final_answer(text: str) -> str | None:
-    """The answer without thoughts, in plain text; None if the text ends inside a thought.
+    """The answer without reasoning, as plain text; None if the text ends inside the reasoning.
 
-    Of several `<answer>` parts the last counts. Tags that are not opened or not closed are understood: what stands
-    before a closing tag alone was thought.
+    Of several `<answer>` parts the last counts. Text before a closing tag that was never opened is reasoning, and so is
+    text after an opening tag that is never closed.
     """
     if "<|channel|>" in text:
         final = _FINAL_CHANNEL.match(text)

@@ -1,10 +1,10 @@
-"""Scorers of open questions: right if an accepted name is in the answer. Case never matters.
+"""Scorers for open questions: right if the answer contains an accepted name. Case is ignored.
 
     score_contains("It is a Pink Primrose.", Reference("rose")).value    ->  True   (the paper's rule, Section 2.3)
     score_word("It is a Pink Primrose.", Reference("rose")).value        ->  False  (not inside a longer word)
     score_exact("pink primrose ", Reference("Pink Primrose")).value      ->  True   (the whole answer)
 
-An empty answer is no answer, which is counted apart from wrong answers.
+An empty answer is counted separately from wrong answers (`value` is None).
 """
 
 import re
@@ -14,22 +14,22 @@ from eval.types import Reference, Score
 
 
 def score_contains(answer: str, reference: Reference) -> Score:
-    """Right if a name is anywhere in the answer, also inside a word, as in the paper."""
+    """Right if a name occurs in the answer, also inside a longer word, as in the paper."""
     return _score(answer, reference, "contains", lambda text, name: text.find(name))
 
 
 def score_word(answer: str, reference: Reference) -> Score:
-    """Right if a name is in the answer as whole words."""
+    """Right if a name occurs in the answer as whole words."""
     return _score(answer, reference, "word", _find_word)
 
 
 def score_exact(answer: str, reference: Reference) -> Score:
-    """Right if the answer is a name, but for surrounding white space: the authors' rule for fine-tuned models."""
+    """Right if the answer equals a name except for surrounding white space: the authors' rule for fine-tuned models."""
     return _score(answer, reference, "exact", lambda text, name: 0 if text == name else -1)
 
 
 def _score(answer: str, reference: Reference, rule: str, find: Callable[[str, str], int]) -> Score:
-    """By the first accepted name that `find` locates; it returns a character index, or -1."""
+    """Right if `find` locates a name; it returns a character index or -1."""
     text = answer.strip().lower()
     if not text:
         return Score(None, None, "the answer is empty")

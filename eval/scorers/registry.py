@@ -1,6 +1,6 @@
 """The scorers: pure functions from an answer's text and its reference to a score.
 
-A scorer is one function in one file; adding one is that file and one line here:
+To add a scorer, write one function in a file and add one line here:
 
     def score(answer: str, reference: Reference) -> Score: ...
 
@@ -26,7 +26,7 @@ SCORERS = {
 
 
 def find_scorer(name: str, setting: str) -> Scorer:
-    """The scorer `name`, which `setting` chose. Raises `ConfigError` that lists the known ones."""
+    """The scorer `name`, chosen by the setting `setting`. Raises `ConfigError` that lists the known ones."""
     if name not in SCORERS:
         raise ConfigError(f"{setting} is {name!r}; choose one of: {', '.join(SCORERS)}")
     module, _, function = SCORERS[name].partition(":")

@@ -148,7 +148,7 @@ def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Path], Server]]
 
         servers.append(http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler))
         state.port = servers[-1].server_address[1]
-        threading.Thread(target=servers[-1].serve_forever, daemon=True).start()
+        threading.Thread(target=servers[-1].serve_forever, args=(0.01,), daemon=True).start()
         return state
 
     yield start

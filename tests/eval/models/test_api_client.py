@@ -86,7 +86,7 @@ def test_what_holds_for_every_question_ends_the_evaluation(serve, reply):
 def test_a_redirect_is_not_followed_so_the_key_stays(serve, status):
     other = serve(completion())
     server = serve((status, {"Location": other.url}, b""))
-    with pytest.raises(RunError, match="sends calls elsewhere"):
+    with pytest.raises(RunError, match="redirects"):
         client(server).ask(b"{}")
     assert not other.requests
 
@@ -146,7 +146,7 @@ def test_a_key_in_the_configuration_is_refused_unquoted():
     with pytest.raises(ConfigError, match="names of environment variables") as caught:
         Endpoint.of(ApiConfig(key_env=KEY), {"OPENAI_BASE_URL": "http://h/v1"})
     assert KEY not in str(caught.value)
-    with pytest.raises(ConfigError, match="no header can hold") as caught:
+    with pytest.raises(ConfigError, match="not allowed in a header") as caught:
         Endpoint.of(ApiConfig(), {"OPENAI_BASE_URL": "http://h/v1", "OPENAI_API_KEY": f"{KEY} x"})
     assert KEY not in str(caught.value)
 

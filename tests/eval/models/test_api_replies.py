@@ -74,7 +74,8 @@ def test_a_failure_that_looks_like_an_answer_is_none(name):
 
 
 @pytest.mark.skipif(not CASES.is_file(), reason="replies of public bug reports are not here")
-def test_reported_replies_are_answers_or_named_failures():
+def test_reported_replies_are_answers_or_named_failures(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # the file with the replies writes them as JSON into the current folder
     spec = importlib.util.spec_from_file_location("api_reply_cases", CASES)
     cases = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(cases)

@@ -44,7 +44,7 @@ class Failing(http.server.BaseHTTPRequestHandler):
 def failing() -> Iterator[str]:
     """A server that answers 500."""
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Failing) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
 

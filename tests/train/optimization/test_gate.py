@@ -88,6 +88,7 @@ def metrics(folder: RunDir) -> list[tuple[int, str, str]]:
     return [(line["step"], line["loss"].hex(), line["grad_norm"].hex()) for line in lines]
 
 
+@pytest.mark.slow
 def test_a_watched_run_is_bit_identical_to_one_without_a_monitor(training_setup):
     watched = train(training_setup, "watched", model__mode="lora")
     alone = train(training_setup, "alone", model__mode="lora", monitor__enabled="false")
