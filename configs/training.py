@@ -163,7 +163,7 @@ class DeepSpeedConfig(Section):
     )
     base: str | None = setting(
         None,
-        doc="Your own DeepSpeed JSON file; a value in it that contradicts this config is an error.",
+        doc="Your own DeepSpeed JSON file. `auto` leaves a value to this config; one that contradicts it is an error.",
         changes_result=False,
     )
     offload_optimizer: str = setting(

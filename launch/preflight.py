@@ -18,6 +18,7 @@ from pathlib import Path
 from configs.batch_plan import split_batch
 from configs.command_line import config_of, config_parser, exit_on_user_error
 from configs.data import DataConfig
+from configs.deepspeed_settings import deepspeed_settings
 from configs.errors import ConfigError, DataError, UserError
 from configs.evaluation import EvalConfig
 from configs.load import load_config
@@ -126,9 +127,14 @@ def time_seconds(text: str) -> int | None:
 
 def _batches(config: RunConfig, cluster: Cluster) -> Iterator[str]:
     try:
-        split_batch(config.train, cluster.world)
+        split = split_batch(config.train, cluster.world)
     except ConfigError as error:
         yield f"{error} ({cluster.nodes} nodes x {cluster.ranks_per_node} ranks = {cluster.world})"
+        return
+    try:
+        deepspeed_settings(config, split)
+    except ConfigError as error:
+        yield str(error)
 
 
 def _data(data: DataConfig, names: tuple[str, ...], start: str) -> Iterator[str]:

@@ -53,6 +53,15 @@ def test_without_gpus_the_tasks_per_node_are_the_ranks(load: Load) -> None:
     assert problems(load("train.global_batch=6"), Cluster(2, 0, 3)) == []
 
 
+def test_a_deepspeed_file_that_contradicts_the_config_is_found(load: Load, project: Path) -> None:
+    (project / "ds.json").write_text('{"train_batch_size": "auto", "zero_optimization": {"stage": 3},}')
+    (found,) = problems(load("deepspeed.base=ds.json"), GPUS)
+    assert "set deepspeed.zero_stage=3" in found
+    assert problems(load("deepspeed.base=ds.json", "deepspeed.zero_stage=3"), GPUS) == []
+    (found,) = problems(load("deepspeed.base=nowhere.json"), GPUS)
+    assert "no file nowhere.json" in found
+
+
 def test_shards_stand_in_for_raw_data(load: Load, project: Path, add_shards: Callable[..., None]) -> None:
     (project / "raw/flowers").rmdir()
     assert problems(load(), GPUS)

@@ -238,6 +238,26 @@ def test_the_dry_run_shows_the_plan_and_writes_nothing(training_setup):
     assert not (training_setup.root / "runs" / "dry").exists()
 
 
+TRANSFORMERS_FILE = """{
+ // as it is written for transformers
+ "fp16": {"enabled": "auto"}, "bf16": {"enabled": "auto"}, "gradient_clipping": "auto",
+ "train_batch_size": "auto", "train_micro_batch_size_per_gpu": "auto", "gradient_accumulation_steps": "auto",
+ "zero_optimization": {"stage": 2, "overlap_comm": true, "sub_group_size": 1e9, "reduce_bucket_size": 1638.4,
+  "offload_optimizer": {"device": "cpu", "pin_memory": false},
+ },
+}"""
+
+
+def test_an_offload_in_a_deepspeed_file_is_named_by_the_dry_run_and_trains_once_it_is_set(training_setup, write_json):
+    settings = {"deepspeed__base": write_json("ds.json", TRANSFORMERS_FILE), "deepspeed__zero_stage": 2}
+    output = run(command(training_setup, "offload", "--dry-run", **settings), expect=2)
+    assert "set deepspeed.offload_optimizer=cpu" in output
+    assert "Traceback" not in output
+    settings |= {"deepspeed__offload_optimizer": "cpu", "train__max_steps": 2, "train__eval_every": 0}
+    run(command(training_setup, "offload", **settings))
+    assert len(metrics(RunDir(training_setup.root / "runs" / "offload"))) == 2
+
+
 def test_a_signal_stops_the_run_at_a_step_with_everything_saved(training_setup):
     folder = RunDir(training_setup.root / "runs" / "stopped")
     words = command(training_setup, "stopped", train__max_steps=100_000, train__epochs=100_000)

@@ -122,19 +122,13 @@ def start_world(timeout: float = 1800.0) -> World:
     if "RANK" not in os.environ:
         os.environ.update({"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"})
         os.environ.update({"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())})
-    local_rank = int(os.environ.get("LOCAL_RANK", "0"))
+    local_rank = import_deepspeed()
     gpu = torch.cuda.is_available()
-    if gpu:
-        local_rank %= torch.cuda.device_count()  # 0 where the scheduler shows each rank nothing but its own GPU
-        torch.cuda.set_device(local_rank)
-        os.environ["LOCAL_RANK"] = str(local_rank)  # where DeepSpeed looks for the device's number
-    else:
-        os.environ.setdefault("DS_ACCELERATOR", "cpu")
+    if not gpu:
         _share_cores()
+        _switch_off_compiled_collectives()
     import deepspeed
 
-    if not gpu:
-        _switch_off_compiled_collectives()
     deepspeed.init_distributed(
         dist_backend="nccl" if gpu else "gloo",
         timeout=datetime.timedelta(seconds=timeout + COLLECTIVE_SLACK),
@@ -142,6 +136,20 @@ def start_world(timeout: float = 1800.0) -> World:
     )
     device = torch.device("cuda", torch.cuda.current_device()) if gpu else torch.device("cpu")
     return World(torch.distributed.get_rank(), torch.distributed.get_world_size(), local_rank, device)
+
+
+def import_deepspeed() -> int:
+    """Import DeepSpeed with this rank's device chosen, which it looks for; returns the rank's number on its node."""
+    local_rank = int(os.environ.get("LOCAL_RANK", "0"))
+    if torch.cuda.is_available():
+        local_rank %= torch.cuda.device_count()  # 0 where the scheduler shows each rank nothing but its own GPU
+        torch.cuda.set_device(local_rank)
+        os.environ["LOCAL_RANK"] = str(local_rank)  # where DeepSpeed looks for the device's number
+    else:
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
+    import deepspeed  # noqa: F401
+
+    return local_rank
 
 
 def stop_world() -> None:

@@ -1,95 +1,53 @@
-"""The DeepSpeed configuration, generated in this one place, and how much memory a run will take.
+"""The DeepSpeed configuration as DeepSpeed itself reads it, and how much memory a run will take."""
 
-Batch sizes are multiplied here once; a user's own JSON may be the base, and a value in it that contradicts our config
-is an error rather than a silent winner.
-"""
-
-import json
-from collections.abc import Mapping
-from pathlib import Path
+import logging
+import re
 from typing import Any
 
 from configs.batch_plan import BatchPlan
+from configs.deepspeed_settings import deepspeed_settings
 from configs.errors import ConfigError
 from configs.run import RunConfig
-
-BUCKET_ELEMENTS = 50_000_000
+from train.distributed.world import import_deepspeed
 
 
 def deepspeed_config(config: RunConfig, plan: BatchPlan) -> dict[str, Any]:
     """The dictionary for `deepspeed.initialize`.
 
-    Raises `ConfigError` if `deepspeed.base` is unreadable or disagrees with the config.
+    Raises `ConfigError` if `deepspeed.base` is unreadable, disagrees with the config, or is rejected by DeepSpeed.
     """
-    ours = _generated(config, plan)
-    if config.deepspeed.base is None:
-        return ours
-    return _merged(_read_base(Path(config.deepspeed.base)), ours, config.deepspeed.base)
-
-
-def _generated(config: RunConfig, plan: BatchPlan) -> dict[str, Any]:
-    stage = config.deepspeed.zero_stage
-    zero: dict[str, Any] = {"stage": stage}
-    if stage:
-        zero |= {"reduce_bucket_size": BUCKET_ELEMENTS, "allgather_bucket_size": BUCKET_ELEMENTS}
-        zero |= {"overlap_comm": False, "contiguous_gradients": True}
-    if stage == 3:
-        zero |= {"stage3_gather_16bit_weights_on_model_save": False}
-    for key, device in (("offload_optimizer", config.deepspeed.offload_optimizer),
-                        ("offload_param", config.deepspeed.offload_param)):  # fmt: skip
-        if device != "none":
-            zero[key] = {"device": device} | ({"nvme_path": config.deepspeed.nvme_path} if device == "nvme" else {})
-    settings: dict[str, Any] = {
-        "train_batch_size": plan.global_batch,
-        "train_micro_batch_size_per_gpu": plan.micro_batch,
-        "gradient_accumulation_steps": plan.accumulation,
-        "gradient_clipping": config.optim.clip_norm,
-        "zero_optimization": zero,
-        "zero_allow_untested_optimizer": True,
-        "steps_per_print": 1_000_000_000,
-        "bf16": {"enabled": config.model.dtype == "bf16"},
-    }
-    if config.deepspeed.offload_optimizer != "none":
-        settings["zero_force_ds_cpu_optimizer"] = False
+    settings = deepspeed_settings(config, plan)
+    if config.deepspeed.base is not None:  # what is generated needs no check, and DeepSpeed's import takes a second
+        _read_by_deepspeed(settings, config.deepspeed.base)
     return settings
 
 
-def _read_base(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise ConfigError(f"deepspeed.base: no file {path}")
+def _read_by_deepspeed(settings: dict[str, Any], path: str) -> None:
+    """Raise `ConfigError` with what DeepSpeed's own class says against `settings`, in one line."""
+    import_deepspeed()
+    from deepspeed.runtime.config import DeepSpeedConfig
+
+    logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
+    one_rank = settings["train_micro_batch_size_per_gpu"] * settings["gradient_accumulation_steps"]
     try:
-        base = json.loads(path.read_text(encoding="utf-8-sig"))
-    except ValueError as error:
-        raise ConfigError(f"deepspeed.base {path} is not JSON: {error}") from error
-    if not isinstance(base, dict):
-        raise ConfigError(f"deepspeed.base {path} holds a {type(base).__name__}; it must be an object")
-    for key in ("optimizer", "scheduler"):
-        if key in base:
-            raise ConfigError(f"deepspeed.base {path} sets {key!r}; the {key} comes from optim.*: remove it there")
-    for key in ("fp16", "amp"):
-        if isinstance(base.get(key), dict) and base[key].get("enabled"):
-            raise ConfigError(f"deepspeed.base {path} turns on {key}; precision is model.dtype (bf16, fp32): remove it")
-    return base
+        DeepSpeedConfig(settings | {"train_batch_size": one_rank})  # ranks have not met
+    except Exception as error:  # pydantic's, assertions, and whatever a wrong type causes
+        raise ConfigError(f"deepspeed.base {path} is rejected by DeepSpeed: {_one_line(error)}; correct it") from error
 
 
-def _merged(base: Mapping[str, Any], ours: Mapping[str, Any], path: str, prefix: str = "") -> dict[str, Any]:
-    """`base` completed by `ours`; "auto" (as transformers uses it) gives way, anything else must agree."""
-    merged = dict(base)
-    for key, value in ours.items():
-        name = f"{prefix}{key}"
-        theirs = base.get(key, "auto")
-        if isinstance(value, Mapping) and isinstance(theirs, Mapping):
-            merged[key] = _merged(theirs, value, path, f"{name}.")
-        elif theirs == "auto" or (key in _OUR_DEFAULTS and key in base):
-            merged[key] = value if theirs == "auto" else theirs
-        elif theirs != value:
-            raise ConfigError(f"deepspeed.base {path} sets {name} to {theirs!r}, this run needs {value!r}; remove one")
-    return merged
+def _one_line(error: Exception) -> str:
+    """What `error` says, without addresses of web pages.
 
-
-_OUR_DEFAULTS = frozenset(
-    ("reduce_bucket_size", "allgather_bucket_size", "overlap_comm", "contiguous_gradients", "steps_per_print")
-)  # tuning knobs whose value never changes the result: the user's JSON wins
+    A pydantic error has one entry a field: where it is, what is wrong, which value.
+    """
+    entries = getattr(error, "errors", None)
+    if callable(entries):
+        return "; ".join(
+            f"{'.'.join(str(part) for part in entry['loc']) or 'a combination of values'}: {entry['msg']} "
+            f"(got {str(entry['input'])[:80]})"
+            for entry in entries()
+        )
+    return re.sub(r"\s+", " ", str(error))[:300] or type(error).__name__
 
 
 def memory_estimate(total: int, trainable: int, config: RunConfig, plan: BatchPlan) -> dict[str, float]:

@@ -45,16 +45,116 @@ def test_a_users_json_is_the_base_and_its_tuning_wins(training_setup, write_json
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        ('{"train_batch_size": 99}', "train_batch_size to 99, this run needs 8"),
-        ('{"zero_optimization": {"stage": 1}}', "zero_optimization.stage to 1, this run needs 2"),
-        ('{"optimizer": {}}', "sets 'optimizer'"),
+        ('{"train_batch_size": 99}', "train_batch_size is 99, this run has 8; set train.global_batch=99, or remove"),
+        ('{"gradient_accumulation_steps": 9}', "is 9, this run has 2, from train.global_batch, train.micro_batch and"),
+        ('{"gradient_clipping": 0.5}', "this run has 1.0; set optim.clip_norm=0.5"),
+        ('{"zero_optimization": {"stage": 1}}', "stage is 1, this run has 2; set deepspeed.zero_stage=1"),
+        ('{"zero_optimization": {"offload_optimizer": {"device": "cpu"}}}', "set deepspeed.offload_optimizer=cpu"),
+        ('{"zero_optimization": {"cpu_offload": true}}', "set deepspeed.offload_optimizer=cpu"),
+        ('{"zero_optimization": {"cpu_offload_param": true}}', "set deepspeed.offload_param=cpu"),
+        (
+            '{"zero_optimization": {"offload_optimizer": {"device": "nvme", "nvme_path": "/local"}}}',
+            "set deepspeed.offload_optimizer=nvme.*this run has 'null'; set deepspeed.nvme_path=/local",
+        ),
+        ('{"zero_optimization": {"zero_quantized_weights": true}}', "zero_quantized_weights True is not supported"),
+        (
+            '{"zero_optimization": {"stag": 2}}',
+            r"rejected by DeepSpeed: stag: Extra inputs are not permitted \(got 2\)",
+        ),
+        ('{"zero_optimization": {"overlap_comm": "perhaps"}}', "overlap_comm: .* boolean.*got perhaps"),
+        ('{"zero_optimization": 2}', "zero_optimization to 2; it must be an object"),
+        ('{"zero_optimization": {"offload_optimizer": "cpu"}}', "offload_optimizer to 'cpu'; it must be"),
+        ('{"optimizer": {"type": "Lamb"}}', "optimizer is Lamb; only AdamW is supported"),
+        ('{"optimizer": {"type": "AdamW", "params": {"lr": 0.5}}}', "set optim.lr_projector=0.5"),
+        ('{"optimizer": {"params": {"betas": [0.9, 0.95]}}}', r"set optim.betas=\[0.9,0.95\]"),
+        (
+            '{"scheduler": {"type": "WarmupLR", "params": {"warmup_num_steps": 9}}}',
+            "set optim.schedule and optim.warmup",
+        ),
+        ('{"fp16": {"enabled": true}}', "fp16 is enabled; the precision is model.dtype"),
+        ('{"bf16": {"enabled": false}}', "bf16.enabled is False with model.dtype bf16; set model.dtype"),
+        ('{"bf16": {"bf16_optimizer_states": true}}', "bf16_optimizer_states True is not supported"),
+        ('{"activation_checkpointing": {"partition_activations": true}}', "set model.activation_checkpointing=true"),
+        ('{"tensorboard": {"enabled": true}}', "tensorboard is enabled; metrics are in metrics.jsonl"),
+        ('{"zero_optimisation": {"stage": 2}}', r"is not supported \(meant: zero_optimization\?\)"),
+        ('{"data_efficiency": {"enabled": true}}', "data_efficiency is not supported"),
+        ('{"steps_per_print": 1, "steps_per_print": 2}', "it has steps_per_print more than once"),
         ("{", "is not JSON"),
+        ("", "it is empty"),
         ("[]", "holds a list"),
     ],
 )
 def test_a_users_json_that_contradicts_the_config_is_an_error(training_setup, write_json, text, complaint):
     with pytest.raises(ConfigError, match=complaint):
         settings(training_setup, "deepspeed.zero_stage=2", f"deepspeed.base={write_json('ds.json', text)}")
+
+
+def test_everything_that_contradicts_the_config_is_listed_at_once(training_setup, write_json):
+    text = '{"gradient_clipping": 5, "zero_optimization": {"stage": 3, "offload_param": {"device": "cpu"}}}'
+    with pytest.raises(ConfigError) as caught:
+        settings(training_setup, f"deepspeed.base={write_json('ds.json', text)}")
+    assert all(f"set {each}" in str(caught.value) for each in ("optim.clip_norm=5", "deepspeed.zero_stage=3"))
+    assert "set deepspeed.offload_param=cpu" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+AUTO = "auto"
+TRANSFORMERS_ZERO_3 = {
+    "fp16": {"enabled": AUTO, "loss_scale": 0, "loss_scale_window": 1000, "hysteresis": 2, "min_loss_scale": 1},
+    "bf16": {"enabled": AUTO},
+    "optimizer": {"type": "AdamW", "params": {"lr": AUTO, "betas": AUTO, "eps": AUTO, "weight_decay": AUTO}},
+    "scheduler": {"type": "WarmupLR", "params": {"warmup_min_lr": AUTO, "warmup_num_steps": AUTO}},
+    "zero_optimization": {
+        "stage": 3,
+        "offload_optimizer": {"device": "none", "pin_memory": True},
+        "sub_group_size": 1e9,
+        "reduce_bucket_size": AUTO,
+        "stage3_prefetch_bucket_size": 15099494.4,
+        "stage3_param_persistence_threshold": AUTO,
+        "stage3_gather_16bit_weights_on_model_save": True,
+        "stage3_gather_fp16_weights_on_model_save": True,
+        "cpu_offload": False,
+    },
+    "gradient_accumulation_steps": AUTO,
+    "gradient_clipping": AUTO,
+    "steps_per_print": 2000,
+    "train_batch_size": AUTO,
+    "train_micro_batch_size_per_gpu": AUTO,
+    "wall_clock_breakdown": False,
+    "activation_checkpointing": {"partition_activations": False, "number_checkpoints": None},
+    "comms_logger": {"enabled": False},
+    "zero_force_ds_cpu_optimizer": True,
+    "zero_allow_untested_optimizer": True,
+    "amp": {"enabled": AUTO, "opt_level": AUTO},
+    "tensorboard": {"enabled": False},
+}  # fmt: skip
+
+
+def test_a_file_written_for_transformers_is_read(training_setup, write_json):
+    file = write_json("ds.json", "\ufeff" + json.dumps(TRANSFORMERS_ZERO_3))
+    made = settings(training_setup, "deepspeed.zero_stage=3", f"deepspeed.base={file}")
+    zero = made["zero_optimization"]
+    assert made["steps_per_print"] == 2000
+    assert zero["stage3_prefetch_bucket_size"] == 15099494
+    assert not zero["stage3_gather_16bit_weights_on_model_save"]
+    assert {"fp16", "amp", "optimizer", "scheduler", "activation_checkpointing"}.isdisjoint(made)
+    assert {"offload_optimizer", "stage3_gather_fp16_weights_on_model_save"}.isdisjoint(zero)
+    assert (made["train_batch_size"], made["gradient_clipping"]) == (8, 1.0)
+
+
+def test_comments_and_trailing_commas_are_accepted_as_by_deepspeed(training_setup, write_json):
+    text = '{\n // mine\n "zero_optimization": {"stage": 2, "sub_group_size": 7,},\n}'
+    made = settings(training_setup, "deepspeed.zero_stage=2", f"deepspeed.base={write_json('ds.json', text)}")
+    assert made["zero_optimization"]["sub_group_size"] == 7
+
+
+def test_what_a_file_says_of_an_offload_is_added_to_the_settings(training_setup, write_json):
+    text = '{"zero_optimization": {"cpu_offload": true, "cpu_offload_use_pin_memory": true}}'
+    overrides = ("deepspeed.zero_stage=2", "deepspeed.offload_optimizer=cpu")
+    made = settings(training_setup, *overrides, f"deepspeed.base={write_json('ds.json', text)}")
+    assert made["zero_optimization"]["offload_optimizer"] == {"device": "cpu", "pin_memory": True}
+    assert made["zero_force_ds_cpu_optimizer"] is False
+    assert "cpu_offload" not in made["zero_optimization"]
 
 
 def test_a_missing_json_is_an_error(training_setup):
