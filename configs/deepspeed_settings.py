@@ -1,4 +1,4 @@
-"""The DeepSpeed configuration of a run, generated in this one place, on the base of a file if `deepspeed.base` names one.
+"""The DeepSpeed configuration of a run, generated in this one place, on the base of the file `deepspeed.base` if given.
 
 Batch sizes are multiplied here once. What a file adds without a change of the result is taken over; what contradicts
 the config, or does what another setting is for, is an error that names the setting. Nothing here imports DeepSpeed:
@@ -19,8 +19,8 @@ BUCKET_ELEMENTS = 50_000_000
 TUNING = frozenset(("reduce_bucket_size", "allgather_bucket_size", "overlap_comm", "contiguous_gradients"))
 """Keys of `zero_optimization` that are generated and whose value never changes the result: the file's value wins."""
 KEPT = frozenset(
-    "wall_clock_breakdown memory_breakdown dump_state disable_python_gc comms_logger flops_profiler aio timers log_level "
-    "steps_per_print".split()
+    "wall_clock_breakdown memory_breakdown dump_state disable_python_gc comms_logger flops_profiler timers log_level "
+    "aio steps_per_print".split()
 )
 """Top-level keys that are taken over: logs, measurements, and the disk's speed."""
 WITHOUT_EFFECT = frozenset("checkpoint dataloader_drop_last vocabulary_size zero_force_ds_cpu_optimizer seed".split())
