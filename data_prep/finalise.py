@@ -85,6 +85,7 @@ def _write(job: Job, records: int, sidecars: list[Sidecar], index: NDArray[np.vo
         format_version=FORMAT_VERSION,
         source=recipe.source,
         reader=recipe.reader,
+        path=recipe.path,
         options=recipe.options,
         samples_per_shard=recipe.samples_per_shard,
         decode_check=recipe.decode_check,

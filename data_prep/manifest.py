@@ -40,12 +40,14 @@ class ReferencedFile:
 class Manifest:
     """The content of a shard set. `histogram[i]` counts samples of class i; `records` = samples + drops.
 
+    `path` is what the config named when the set was built: another path is other data until a build has compared it.
     `ignored` names files that are no records (see `Source`), the first `MOST_IGNORED` of them.
     """
 
     format_version: int
     source: str
     reader: str
+    path: str | None
     options: Mapping[str, Any]
     samples_per_shard: int
     decode_check: bool

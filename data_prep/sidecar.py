@@ -30,10 +30,14 @@ COLUMNS = tuple(name for name in INDEX_DTYPE.names or () if name != "shard")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """How a source becomes shards: everything except its records that determines the shards' bytes."""
+    """How a source becomes shards: everything except its records that determines the shards' bytes.
+
+    `path` does not: data that was moved are the same data.
+    """
 
     source: str
     reader: str
+    path: str | None
     options: Mapping[str, Any]
     samples_per_shard: int
     decode_check: bool
@@ -46,6 +50,7 @@ class Recipe:
         return cls(
             source=name,
             reader=config.reader,
+            path=config.path,
             options=config.options,
             samples_per_shard=data.samples_per_shard,
             decode_check=data.decode_check,
@@ -58,7 +63,8 @@ class Recipe:
 
     def settings(self) -> dict[str, str]:
         """The recipe as short texts, for comparison and for messages."""
-        settings = {spec.name: json.dumps(getattr(self, spec.name), sort_keys=True) for spec in fields(self)}
+        names = [spec.name for spec in fields(self) if spec.name != "path"]
+        settings = {name: json.dumps(getattr(self, name), sort_keys=True) for name in names}
         settings["class_names"] = hashlib.sha256(settings["class_names"].encode()).hexdigest()[:16]
         return {"format_version": str(FORMAT_VERSION), **settings}
 

@@ -21,7 +21,7 @@ from eval.paper.published import paper_number
 from eval.reports.evaluation import write_report
 from eval.reports.summary import result_line, write_summary
 from eval.runner.arguments import add_protocol_argument, add_worker_arguments
-from eval.runner.batching import Share
+from eval.runner.batching import Share, check_described
 from eval.runner.dry_run import preview
 from eval.runner.output_paths import output_paths_of
 from eval.runner.weights import check_weights
@@ -40,6 +40,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         if arguments.dry_run:
             print(preview(config, share))
         elif arguments.report_only:
+            check_described(config)
             folders = output_paths_of(config).existing()
             for folder in folders:
                 check_weights(config, folder)

@@ -28,6 +28,7 @@ from configs.run_dir import MODEL_CONFIG, RunDir
 from configs.shard_dir import ShardDir
 from data_prep.manifest import read_manifest
 from data_prep.registry import check_source
+from data_prep.source_match import check_source_of
 from launch.cluster import Cluster, add_cluster_arguments, cluster_of
 from launch.commands import FINETUNE, SCRIPTS, check_printable
 
@@ -137,12 +138,12 @@ def _batches(config: RunConfig, cluster: Cluster) -> Iterator[str]:
         yield str(error)
 
 
-def _data(data: DataConfig, names: tuple[str, ...], start: str) -> Iterator[str]:
+def _data(data: DataConfig, names: tuple[str, ...], start: str, evaluated: bool = False) -> Iterator[str]:
     missing = missing_shards(data, names)
     for name in dict.fromkeys(names):
         folder = Path(data.shards) / name
         if name not in missing:
-            yield from _manifest(folder)
+            yield from _manifest(data, name, evaluated)
         elif start != "data_prep":
             yield f"source {name!r} has no shards in {folder}; start from data_prep"
         else:
@@ -156,9 +157,9 @@ def _raw(name: str, data: DataConfig) -> Iterator[str]:
         yield f"no shards in {Path(data.shards) / name}, and they cannot be built: {error}"
 
 
-def _manifest(folder: Path) -> Iterator[str]:
+def _manifest(data: DataConfig, name: str, evaluated: bool) -> Iterator[str]:
     try:
-        read_manifest(folder)
+        check_source_of(read_manifest(Path(data.shards) / name), data, name, evaluated=evaluated)
     except DataError as error:
         yield str(error)
 
@@ -213,7 +214,9 @@ def _evaluations(config: RunConfig, start: str) -> Iterator[str]:
         if evaluation.checkpoint == "export" and not config.checkpoint.export and start != "eval":
             yield f"evaluate: {path} needs the export, but checkpoint.export is false; set it, or checkpoint: last"
         # An evaluation's own data may be built at any time, so also when the chain starts behind data_prep.
-        yield from (f"{path}: {text}" for text in _data(evaluation.data, evaluation_sources(evaluation), "data_prep"))
+        yield from (
+            f"{path}: {text}" for text in _data(evaluation.data, evaluation_sources(evaluation), "data_prep", True)
+        )
 
 
 def main() -> None:

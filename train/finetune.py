@@ -31,6 +31,7 @@ import torch
 from configs.command_line import add_dry_run, config_of, config_parser, tell_user_error
 from configs.errors import ConfigError, UserError
 from configs.run import RunConfig
+from data_prep.source_match import absent_paths
 from train.build import build_trainer
 from train.distributed.world import start_world, world_size_of_environment
 from train.lifecycle import finish, run_supervised, stopped_before_start
@@ -82,6 +83,9 @@ def train(plan: RunPlan, arguments: argparse.Namespace) -> None:
     signals.install(config.stop_signals)
     world = start_world(config.step_timeout)
     start = open_run(plan, resume=arguments.resume == "auto", accepted=arguments.accept_change)
+    if world.is_main_process:
+        for note in absent_paths(plan.config.data, config.sources + config.heldout):
+            print(note, file=sys.stderr, flush=True)
     if stopped_before_start(plan, world):
         return
     trainer = build_trainer(plan, world, start)

@@ -16,6 +16,7 @@ from typing import Any
 from configs.errors import DataError
 from configs.evaluation import EvalConfig
 from data_prep.manifest import read_manifest
+from data_prep.source_match import check_source_of
 from eval.metrics.accuracy import ClassResult, correlation_interval, log_bins, pearson, per_class, spearman, thirds
 from eval.types import Prediction, Score
 
@@ -38,7 +39,10 @@ class Frequencies:
 
 
 def frequencies_of(config: EvalConfig) -> Frequencies | None:
-    """What the evaluation says about frequencies, None if nothing. Raises `DataError` for a missing or damaged file."""
+    """What the evaluation says about frequencies, None if nothing.
+
+    Raises `DataError` for a missing or damaged file, and for shards of other data.
+    """
     if_in_first = config.protocol.frequency_total == "if_in_first"
     if config.frequency_file is not None:
         stages = read_frequencies(Path(config.frequency_file))
@@ -50,8 +54,7 @@ def frequencies_of(config: EvalConfig) -> Frequencies | None:
         return Frequencies({stage: stages[stage] for stage in config.frequency_sources or stages}, if_in_first)
     if not config.frequency_sources:
         return None
-    shards = Path(config.data.shards)
-    return Frequencies({source: _histogram(shards / source) for source in config.frequency_sources}, if_in_first)
+    return Frequencies({source: _histogram(config, source) for source in config.frequency_sources}, if_in_first)
 
 
 def read_frequencies(file: Path) -> dict[str, dict[str, int]]:
@@ -73,8 +76,9 @@ def read_frequencies(file: Path) -> dict[str, dict[str, int]]:
         ) from error
 
 
-def _histogram(folder: Path) -> dict[str, int]:
-    manifest = read_manifest(folder)
+def _histogram(config: EvalConfig, source: str) -> dict[str, int]:
+    manifest = read_manifest(Path(config.data.shards) / source)
+    check_source_of(manifest, config.data, source, evaluated=True)
     counts: dict[str, int] = {}
     for name, count in zip(manifest.class_names, manifest.histogram, strict=True):
         counts[name] = counts.get(name, 0) + count

@@ -12,8 +12,10 @@ from pathlib import Path
 from configs.errors import ConfigError
 from configs.evaluation import EvalConfig
 from configs.protocol import ProtocolConfig
-from data_prep.shard_cache import ShardCache
+from configs.shard_dir import ShardDir
+from data_prep.manifest import read_manifest
 from data_prep.shards import ShardSet
+from data_prep.source_match import check_source_of, open_shards
 
 SEED = 0
 
@@ -47,13 +49,20 @@ class Share:
 
 
 def open_source(config: EvalConfig) -> ShardSet:
-    """The shard set of the test source. Raises `DataError` if it is not built."""
+    """The shard set of the test source. Raises `DataError` if it is not built, or built from other data."""
     return open_source_named(config, config.source)
 
 
 def open_source_named(config: EvalConfig, name: str) -> ShardSet:
-    """The shard set of the source `name` of data.sources. Raises `DataError` if it is not built."""
-    return ShardSet.open(Path(config.data.shards) / name, ShardCache.of(config.data))
+    """The shard set of the source `name` of data.sources. Raises `DataError` as `open_shards`."""
+    return open_shards(config.data, name, evaluated=True)
+
+
+def check_described(config: EvalConfig) -> None:
+    """Raise `DataError` if shards of the test source are on this machine and were built from other data."""
+    folder = Path(config.data.shards) / config.source
+    if ShardDir(folder).manifest.is_file():
+        check_source_of(read_manifest(folder), config.data, config.source, evaluated=True)
 
 
 def chosen_items(id_hashes: Sequence[int], limit: int | None) -> list[int]:

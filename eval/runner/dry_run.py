@@ -7,6 +7,7 @@ from configs.errors import DataError
 from configs.evaluation import EvalConfig, is_api
 from data_prep.class_names import load_class_list
 from data_prep.shard_index import id_hash
+from data_prep.source_match import absent_paths
 from eval.runner.batching import Share, batches_of, chosen_items, open_source
 from eval.runner.class_check import check_classes
 from eval.runner.output_paths import NO_RUN, output_paths_of
@@ -28,6 +29,7 @@ def preview(config: EvalConfig, share: Share) -> str:
         f"source      {config.source}: {len(items):,} of {len(shards):,} items, {len(own):,} for this worker",
         f"protocol    {config.protocol.task}, answers of up to {config.protocol.max_new_tokens} tokens",
         f"answers in  {output_paths_of(config).root}",
+        *(f"raw data    {note}" for note in absent_paths(config.data, (config.source,))),
         *api,
         *_misaligned_cost(config, len(own)),
         *(f"classes     {note}" for note in check_classes(config, shards)),

@@ -15,6 +15,7 @@ from configs.evaluation import EvalConfig
 from configs.run_dir import EvalDir
 from data_prep.atomic import write_bytes
 from data_prep.processes import ProcessExit, Send, WorkerProcesses
+from data_prep.source_match import absent_paths
 from eval.models.factory import evaluated_folders, load_eval_model, load_key
 from eval.runner.batching import Share, open_source
 from eval.runner.class_check import check_classes
@@ -32,7 +33,7 @@ def evaluate_models(config: EvalConfig, share: Share, processes: int = 1) -> lis
     Raises `UserError` for mistakes that a user can fix; `RunError` if a process ended badly.
     """
     shards = open_source(config)  # a missing shard set is reported before checkpoints are exported
-    for note in check_classes(config, shards):
+    for note in (*absent_paths(config.data, (config.source,)), *check_classes(config, shards)):
         print(f"{config.name}: {note}", file=sys.stderr, flush=True)
     models = evaluated_folders(config)
     _start([config], models, share.split(processes), keep_going=False)

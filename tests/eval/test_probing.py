@@ -163,10 +163,13 @@ def test_stored_states_do_not_stand_for_weights_that_were_put_in_their_models_pl
 def test_heads_are_not_trained_on_one_models_states_and_tested_on_anothers(write_config, tiny_model, tmp_path, capsys):
     model = shutil.copytree(tiny_model, tmp_path / "model")
     config = write_config(model=str(model), source="quiz")
-    shards = shutil.copytree(load_config(EvalConfig, config)[0].data.shards, tmp_path / "shards")
+    data = load_config(EvalConfig, config)[0].data
+    shards = shutil.copytree(data.shards, tmp_path / "shards")
     shutil.rmtree(shards / "quiz")
     shutil.copytree(shards / "pets", shards / "quiz")
     arguments = ["--config", str(config), "--set", f"data.shards={shards}", "--train", "pets", "--epochs", "1"]
+    arguments += ["--set", "data.sources.quiz.reader=image_folder"]
+    arguments += ["--set", f"data.sources.quiz.path={data.sources['pets'].path}"]
     main(arguments)
     loaded = LlavaForConditionalGeneration.from_pretrained(model)
     loaded.lm_head.weight.data += 1

@@ -81,10 +81,11 @@ def sbatch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], list
 def add_shards(project: Path) -> Callable[..., None]:
     """Makes shard sets look whole: all have a manifest, of no samples."""
     empty: dict[str, Any] = {spec.name: () for spec in fields(Manifest)}
-    manifest = Manifest(**empty | {"format_version": FORMAT_VERSION, "options": {}})
 
     def add(*names: str) -> None:
         for name in names:
+            described = {"reader": "image_folder", "path": f"raw/{name}", "options": {}}
+            manifest = Manifest(**empty | {"format_version": FORMAT_VERSION} | described)
             (project / "shards" / name).mkdir(parents=True)
             (project / "shards" / name / "manifest.json").write_text(manifest.to_json())
 

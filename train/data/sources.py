@@ -12,6 +12,7 @@ from configs.training import TrainConfig
 from data_prep.sample import Sample
 from data_prep.shard_cache import ShardCache
 from data_prep.shards import ShardSet
+from data_prep.source_match import check_source_of
 from train.data.order import Mask, Mixture
 
 E = TypeVar("E")
@@ -32,8 +33,14 @@ class SourceSet:
 
     @classmethod
     def of(cls, data: DataConfig, names: Sequence[str]) -> "SourceSet":
-        """The sources `names` where the configuration says that shards are."""
-        return cls(Path(data.shards), names, ShardCache.of(data))
+        """The sources `names` where the configuration says that shards are.
+
+        Raises `DataError` that names the build command if one is missing or was built from other data.
+        """
+        sources = cls(Path(data.shards), names, ShardCache.of(data))
+        for name, shards in zip(names, sources.sets, strict=True):
+            check_source_of(shards.manifest, data, name)
+        return sources
 
     def __len__(self) -> int:
         """Samples of all sources."""

@@ -7,6 +7,7 @@ import torch
 
 from configs.batch_plan import plan_batches
 from configs.run import RunConfig
+from data_prep.source_match import absent_paths
 from train.chat.conversation import highlight_targets
 from train.data.lengths import Counts
 from train.data.order import PADDING, EpochOrder
@@ -60,7 +61,8 @@ def _data(plan: RunPlan, tokens: Counts) -> str:
                 line += f"{plan.order.mixture.source_mixes()[number].size:>12,}"
                 line += f"{rows['tokens'].sum():>16,}{rows['supervised'].sum():>14,}"
             lines.append(line)
-    return "\n".join(lines)
+    names = plan.config.train.sources + plan.config.train.heldout
+    return "\n".join([*lines, *absent_paths(plan.config.data, names)])
 
 
 def _reading(plan: RunPlan, tokens: Counts) -> str:

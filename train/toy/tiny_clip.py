@@ -30,6 +30,7 @@ from data_prep.build import config_schema
 from data_prep.images import decode_rgb
 from data_prep.progress import progress_bar
 from data_prep.shards import ShardSet
+from data_prep.source_match import open_shards
 from train.models.pixels import PixelProcessor
 from train.optimization.schedule import half_cosine
 from train.toy.tiny_clip_parts import TEMPLATES, ClipRecipe, build_model, build_tokenizer, contrastive_loss, varied
@@ -164,7 +165,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                 f"--image-size {recipe.image_size} must divide by --patch-size {recipe.patch_size}, and --epochs "
                 f"({recipe.epochs}) be at least 1"
             )
-        loss = build(ShardSet.open(Path(config.data.shards) / options.source), recipe, options.output)
+        loss = build(open_shards(config.data, options.source), recipe, options.output)
     except UserError as error:
         exit_on_user_error(error)
     size = sum(file.stat().st_size for file in options.output.iterdir())
