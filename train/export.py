@@ -30,13 +30,14 @@ from train.models.fingerprint import model_identity
 from train.models.language_weights import take_language
 from train.models.loading import resolve_folder
 from train.models.lora import is_lora, merge_lora, peft_config
+from train.models.model_folder import read_object
+from train.models.processor_settings import CLIP_MEAN, CLIP_STD, FLAT, NESTED, processor_file
 from train.models.registry import trainable_family_of
 from train.models.types import TrainableFamily
 
 RECORD = ExportDir(Path()).record.name
 ADAPTER = "adapter"
 _TEXT_FILES = ("tokenizer*", "special_tokens_map.json", "added_tokens.json", "chat_template*", "generation_config.json")
-_PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
 
 
 def export_checkpoint(
@@ -123,14 +124,17 @@ def _copy_text_files(base: Path, output: Path) -> None:
 
 def _write_processor(family: TrainableFamily, base: Path, output: Path, image_mode: str) -> None:
     """Copy the processor's settings, with the image mode of the training written into them."""
-    for name in _PROCESSOR_FILES:
-        if not (base / name).is_file():
-            continue
-        settings = json.loads((base / name).read_text(encoding="utf-8-sig"))
-        target = settings.get("image_processor", settings if "image_mean" in settings else None)
-        if target is not None:
-            target.update(family.exported_processor(target, image_mode))
-        write_bytes(output / name, json.dumps(settings, indent=2).encode())
+    settings = {name: read_object(base / name) for name in (NESTED, FLAT) if (base / name).is_file()}
+    source, _ = processor_file(base)
+    if source is None:  # an evaluation of the export must see what the training saw
+        settings[FLAT] = {"image_mean": CLIP_MEAN, "image_std": CLIP_STD}
+        source = base / FLAT
+    target = settings[source.name]
+    if isinstance(target.get("image_processor"), dict):
+        target = target["image_processor"]
+    target.update(family.exported_processor(target, image_mode))
+    for name, content in settings.items():
+        write_bytes(output / name, json.dumps(content, indent=2).encode())
 
 
 def _write_adapter(folder: Path, lora: dict[str, torch.Tensor], adapter: Any, exported: Path) -> None:

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
+from PIL import Image
 from torch.nn import functional
 from transformers import AutoImageProcessor, Blip2VisionModel, CLIPModel
 
@@ -108,7 +109,9 @@ def load_image_encoder(folder: Path, dtype: str, device: str) -> TransformersEnc
     identity = weights_identity(folder)
     model = _load(folder, kind, dtype).eval().to(device)
     feature = "image_embeds" if kind == "clip" else "vision_pooled"
-    return TransformersEncoder(model, own_processor(folder), identity, feature)
+    processor = own_processor(folder)
+    check_processor(folder, processor, int(getattr(model.config, "vision_config", model.config).image_size))
+    return TransformersEncoder(model, processor, identity, feature)
 
 
 def _load(folder: Path, kind: str, dtype: str) -> Any:
@@ -128,8 +131,28 @@ def own_processor(folder: Path) -> Any:
     """
     try:
         return AutoImageProcessor.from_pretrained(folder, backend="pil", local_files_only=True)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise ConfigError(f"{folder} has no image processor that can be read: {str(error).splitlines()[0]}") from error
+
+
+def check_processor(folder: Path, processor: Any, side: int) -> None:
+    """Raise `ConfigError` if `processor` fails, or makes other images than (3, side, side), in pixels."""
+    for size in ((3 * side, 2 * side), (side, 2 * side)):
+        try:
+            with np.errstate(all="ignore"):  # what is not finite is refused below
+                made = np.asarray(processor(images=Image.new("RGB", size), return_tensors="np")["pixel_values"][0])
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError, ZeroDivisionError) as error:
+            raise ConfigError(
+                f"{folder}: its image processor fails: {str(error).splitlines()[0]}; correct that setting in the "
+                "processor's file, or take the file that belongs to the model"
+            ) from error
+        if made.shape != (3, side, side) or not np.isfinite(made).all():
+            shape = " x ".join(map(str, made.shape))
+            raise ConfigError(
+                f"{folder}: the image processor makes {shape} values of an image of {size[0]} x {size[1]} px, the "
+                f"vision tower takes 3 x {side} x {side} finite ones; correct size, crop_size, do_resize, "
+                "do_center_crop and image_std in the processor's file, or take the file that belongs to the model"
+            )
 
 
 def weights_identity(folder: Path) -> str:

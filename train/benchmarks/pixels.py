@@ -124,7 +124,7 @@ def _transformers(processor: LlavaImageProcessorPil, data: bytes) -> np.ndarray:
 def _llava(processor: CLIPImageProcessorPil, colours: PixelProcessor, data: bytes) -> np.ndarray:
     image = _opened(data)
     side = max(image.size)
-    square = Image.new("RGB", (side, side), tuple(int(value * 255) for value in colours.mean))
+    square = Image.new("RGB", (side, side), colours.background)
     square.paste(image, ((side - image.width) // 2, (side - image.height) // 2))
     pixels: np.ndarray = processor(square, return_tensors="np")["pixel_values"][0]
     return pixels

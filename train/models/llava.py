@@ -14,6 +14,7 @@ from torch import nn
 from train.chat.templates import PromptStyle
 from train.models.images import ImageBatch, ImageInput, Size, stacked
 from train.models.pixels import PixelProcessor, folder_pixels
+from train.models.processor_settings import complete_settings
 from train.models.types import TrainableFamily, require_own_size
 
 PIXELS = "pixels"
@@ -129,6 +130,5 @@ class LlavaFamily(TrainableFamily):
         return decoder
 
     def exported_processor(self, settings: dict[str, Any], image_mode: str) -> dict[str, Any]:
-        """With the padding of the training; CLIP's own processor class cannot pad, LLaVA's can."""
-        padded = image_mode == "pad"
-        return settings | {"do_pad": padded} | ({"image_processor_type": "LlavaImageProcessor"} if padded else {})
+        """With the steps of the training; filter, rescaling and normalization are the base's in every mode."""
+        return settings | complete_settings(image_mode, self._side)

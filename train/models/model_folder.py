@@ -30,7 +30,7 @@ def read_model_config(folder: Path) -> dict[str, Any]:
         if next(folder.glob("*.gguf"), None):
             raise ConfigError(f"{folder} holds GGUF weights, a format of llama.cpp; {QUANTISED}, from transformers")
         raise ConfigError(f"{folder} has no config.json; it is not a model folder")
-    config = _read_object(file)
+    config = read_object(file)
     if settings := config.get("quantization_config"):
         method = settings.get("quant_method", "unknown method") if isinstance(settings, dict) else settings
         raise ConfigError(
@@ -59,7 +59,7 @@ def weight_files(folder: Path) -> list[Path]:
     files = sorted(folder.glob("*.safetensors"))
     index = folder / INDEX
     if not (folder / "model.safetensors").is_file() and index.is_file():
-        names = sorted(set(_read_object(index).get("weight_map", {}).values()))
+        names = sorted(set(read_object(index).get("weight_map", {}).values()))
         if absent := [name for name in names if not (folder / name).is_file()]:
             raise ConfigError(
                 f"{folder} lacks {len(absent)} of its {len(names)} weight files ({shortened(absent)}), which {INDEX} "
@@ -107,7 +107,7 @@ def shortened(names: list[str], shown: int = 3) -> str:
     return ", ".join(names[:shown]) + (f" and {rest:,} more" if rest > 0 else "")
 
 
-def _read_object(file: Path) -> dict[str, Any]:
+def read_object(file: Path) -> dict[str, Any]:
     """The JSON object in `file`. Raises `ConfigError` for anything else."""
     try:
         found = json.loads(file.read_text(encoding="utf-8-sig"))
@@ -142,5 +142,5 @@ def _refuse_peft_adapter(folder: Path) -> None:
         if found := next((f for f in folder.glob("adapter_model.*") if f.suffix in (".safetensors", ".bin")), None):
             raise ConfigError(f"{folder} holds a LoRA adapter ({found.name}) without its adapter_config.json; {MERGE}")
         return
-    base = _read_object(file).get("base_model_name_or_path") or "a base that it does not name"
+    base = read_object(file).get("base_model_name_or_path") or "a base that it does not name"
     raise ConfigError(f"{folder} holds a LoRA adapter of {base} (adapter_config.json), not a whole model; {MERGE}")

@@ -20,7 +20,8 @@ from transformers.image_processing_utils import select_best_resolution
 
 from configs.errors import ConfigError
 from train.models.images import Size
-from train.models.pixels import PixelProcessor, Pixels, mean_and_std, processor_settings
+from train.models.pixels import PixelProcessor, Pixels
+from train.models.processor_settings import LLAVA_NEXT, processor_file, read_image_settings
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class TileProcessor:
         canvas = np.zeros((height, width, 3), dtype=np.uint8)  # black, as in transformers (not the mean colour)
         new_height, new_width = _fitting((image.height, image.width), (height, width))
         top, left = (height - new_height) // 2, (width - new_width) // 2
-        resized = image.resize((new_width, new_height), Image.Resampling.BICUBIC)
+        resized = image.resize((new_width, new_height), self.square.resample)
         canvas[top : top + new_height, left : left + new_width] = np.asarray(resized)
         tiles = [self.square(image)]
         for row in range(0, height, self.size):
@@ -81,15 +82,25 @@ def tile_processor(folder: Path | None, image_size: int, grid: Sequence[Sequence
 
     Raises `ConfigError` where the folder's processor makes other tiles than the model takes.
     """
-    settings = processor_settings(folder)
-    sides = {int(side) for key in ("crop_size", "size") for side in settings.get(key, {}).values() if side}
-    if sides - {image_size}:
-        raise ConfigError(f"{folder}: the image processor makes {sides} px, the vision tower takes {image_size} px")
     resolutions = tuple((int(height), int(width)) for height, width in grid)
-    stated = settings.get("image_grid_pinpoints")
+    settings = read_image_settings(folder, LLAVA_NEXT)
+    if settings is None:
+        return TileProcessor(PixelProcessor(image_size, "squash"), resolutions)
+    if settings.processor != LLAVA_NEXT:
+        raise ConfigError(
+            f"{folder}: image_processor_type is {settings.processor}; LLaVA-NeXT cuts images into tiles by "
+            f"{LLAVA_NEXT}: take the processor's file of the model"
+        )
+    if sides := {*settings.size, *settings.crop} - {image_size}:
+        raise ConfigError(
+            f"{folder}: the image processor makes {max(sides)} px, the vision tower takes {image_size} px (size and "
+            "crop_size in the processor's file)"
+        )
+    stated = processor_file(folder)[1].get("image_grid_pinpoints")
     if stated is not None and tuple(map(tuple, stated)) != resolutions:  # the first wins where two fit alike
         raise ConfigError(f"{folder}: image_grid_pinpoints of the image processor and of config.json differ")
-    return TileProcessor(PixelProcessor(image_size, "squash", *mean_and_std(settings)), resolutions)
+    square = PixelProcessor(image_size, "squash", settings.normalization, resample=settings.resample)
+    return TileProcessor(square, resolutions)
 
 
 def _fitting(size: Size, target: Size) -> Size:

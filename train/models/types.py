@@ -21,7 +21,8 @@ from configs.errors import ConfigError
 from train.chat.templates import PromptStyle
 from train.models.batch import Batch
 from train.models.images import ImageBatch, ImageInput, ImageProcessor, Size
-from train.models.pixels import mean_and_std, normalize_pixels, processor_settings
+from train.models.pixels import normalize_pixels
+from train.models.processor_settings import CLIP, Normalization, read_image_settings
 
 PARTS = ("projector", "language", "vision")
 
@@ -120,12 +121,13 @@ class Family(ABC):
         """(sum of P, H): features of all images in a row, in the language model's space; pixels get `dtype`."""
 
     @cached_property
-    def _mean_and_std(self) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
-        return mean_and_std(processor_settings(self.folder))
+    def _normalization(self) -> Normalization:
+        settings = read_image_settings(self.folder, CLIP)
+        return Normalization() if settings is None else settings.normalization
 
     def normalized(self, pixels: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-        """(…, 3, S, S) uint8 to normalized pixels of `dtype`, by the folder's mean and deviation."""
-        return normalize_pixels(pixels, *self._mean_and_std, dtype)
+        """(…, 3, S, S) uint8 to normalized pixels of `dtype`, rescaled and normalized as the folder says."""
+        return normalize_pixels(pixels, self._normalization, dtype)
 
     def place_images(self, embeddings: torch.Tensor, ids: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
         """(B, T, H) token embeddings of `ids` (B, T) with `features` (sum of P, H) at the image positions."""

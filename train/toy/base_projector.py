@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from transformers import (
-    CLIPImageProcessorPil,
     CLIPVisionModel,
     GenerationConfig,
     LlamaForCausalLM,
@@ -23,6 +22,7 @@ from transformers import (
     LlavaProcessor,
     PreTrainedTokenizerFast,
 )
+from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
 
 from data_prep.progress import progress_bar
 from data_prep.sample import IMAGE_PLACEHOLDER, Sample
@@ -82,7 +82,9 @@ def save(model: LlavaForConditionalGeneration, tokenizer: PreTrainedTokenizerFas
         bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id
     )
     model.save_pretrained(output)
-    images = CLIPImageProcessorPil(size={"shortest_edge": size}, crop_size={"height": size, "width": size}, do_pad=True)
+    images = LlavaImageProcessorPil(
+        size={"shortest_edge": size}, crop_size={"height": size, "width": size}, do_pad=True
+    )
     LlavaProcessor(
         image_processor=images,
         tokenizer=tokenizer,

@@ -1,6 +1,7 @@
 """CLIP zero-shot: cosines are transformers' logits, fewer candidates need no new forward, and others are refused."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -177,3 +178,25 @@ def test_the_bin_file_of_a_hub_id_is_fetched_where_there_are_no_safetensors(monk
 
 def test_pixels_are_pillows_whatever_else_is_installed(tiny_clip):
     assert type(own_processor(tiny_clip)).__name__ == "CLIPImageProcessorPil"
+
+
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [
+        ({"image_mean": [0.5]}, "its image processor fails: mean must have 3 elements"),
+        ({"do_center_crop": False}, "the image processor makes 3 x"),
+        ({"crop_size": {"height": 20, "width": 20}}, "makes 3 x 20 x 20 values"),
+        ({"image_std": [0.0, 1.0, 1.0]}, "finite"),
+        ({"size": {"widest": 3}}, "size must have one of"),
+    ],
+    ids=str,
+)
+def test_a_processor_that_does_not_fit_the_tower_is_refused_when_it_is_loaded(tiny_clip, tmp_path, changed, named):
+    folder = Path(shutil.copytree(tiny_clip, tmp_path / "clip"))
+    file = folder / "processor_config.json"
+    settings = json.loads(file.read_text())
+    settings["image_processor"] |= changed
+    file.write_text(json.dumps(settings))
+    with pytest.raises(ConfigError, match=named) as found:
+        load_image_encoder(folder, "fp32", "cpu")
+    assert "\n" not in str(found.value)

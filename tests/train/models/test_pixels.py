@@ -1,18 +1,21 @@
 """Our pixels against transformers' PIL processors, by name."""
 
+import json
 import tarfile
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from transformers.models.blip.image_processing_pil_blip import BlipImageProcessorPil
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
 
 from configs.errors import ConfigError, DataError
 from data_prep.benchmarks.timing import made_jpeg
 from train.benchmarks.pixels import compare, load_images
-from train.models.pixels import PixelProcessor, folder_pixels
+from train.models.pixels import PixelProcessor, folder_pixels, squashed_pixels
 
 SIZES = [(64, 64), (97, 40), (40, 97), (33, 500), (1, 1), (336, 335)]
 
@@ -105,3 +108,107 @@ def test_the_benchmark_reads_jpegs_from_a_folder_or_a_tar(tmp_path):
     (tmp_path / "a" / "1.JPEG").unlink()
     with pytest.raises(DataError, match="has no JPEG; give --images"):
         load_images(tmp_path / "a", 5)
+
+
+PROCESSORS = {
+    "CLIPImageProcessor": CLIPImageProcessorPil,
+    "LlavaImageProcessor": LlavaImageProcessorPil,
+    "BlipImageProcessor": BlipImageProcessorPil,
+}
+USUAL = {"size": {"shortest_edge": 24}, "crop_size": {"height": 24, "width": 24}}
+HONOURED = [
+    {"size": {"height": 24, "width": 24}, "do_center_crop": False},
+    {"size": 24, "crop_size": 24},
+    {"size": [24, 24]},
+    {"size": {"shortest_edge": 37}},
+    {"size": {"shortest_edge": 15}},
+    {"size": {"height": 30, "width": 20}},
+    {"size": 24, "default_to_square": True, "do_center_crop": None},
+    {"do_resize": False},
+    {"do_pad": True, "do_normalize": False},
+    {"do_pad": True, "do_center_crop": False},
+    {"do_pad": True, "size": {"shortest_edge": 30}, "image_mean": [0.1, 0.9, 0.3]},
+    {"do_pad": True, "do_resize": False},
+    {"do_rescale": False, "image_mean": [120, 110, 100], "image_std": [60, 60, 60]},
+    {"rescale_factor": 1 / 127.5, "image_mean": [1, 1, 1], "image_std": [1, 1, 1]},
+    {"do_normalize": False, "do_rescale": None},
+    {"image_mean": 0.5, "image_std": 0.5},
+    {"do_convert_rgb": False},
+    *({"resample": number} for number in range(6)),
+]
+
+
+def write_settings(folder, **settings):
+    (folder / "preprocessor_config.json").write_text(json.dumps(settings))
+    return folder
+
+
+@pytest.mark.parametrize("kind", PROCESSORS)
+@pytest.mark.parametrize("changed", HONOURED, ids=str)
+def test_every_setting_of_a_folder_is_honoured_as_transformers_does(kind, changed, tmp_path):
+    settings = {"image_processor_type": kind, **USUAL, **changed}
+    ours = squashed_pixels if kind.startswith("Blip") else partial(folder_pixels, mode="export")
+    for size in [(61, 40), (17, 33)]:
+        image = picture(size)
+        theirs = PROCESSORS[kind](**settings)(image, return_tensors="np")["pixel_values"][0]
+        if theirs.shape != (3, 24, 24):  # padded by LLaVA's class only
+            with pytest.raises(ConfigError, match="the vision tower takes 24 px"):
+                ours(write_settings(tmp_path, **settings), 24)
+            continue
+        processor = ours(write_settings(tmp_path, **settings), 24)
+        mine = processor.normalize(torch.from_numpy(processor(image))[None])[0]
+        torch.testing.assert_close(mine, torch.from_numpy(theirs).float(), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [
+        ({"size": {"shortest_edge": 24, "longest_edge": 99}}, "size is"),
+        ({"size": "24"}, "size is '24'"),
+        ({"size": {"shortest_edge": -1}}, "above 0"),
+        ({"size": None}, "size is None"),
+        ({"crop_size": {"height": 20, "width": 24}}, "makes 20 x 24 px"),
+        ({"do_center_crop": False}, "images of different shapes"),
+        ({"image_mean": [0.5]}, r"image_mean is \[0.5\]; it must be a list of three"),
+        ({"image_std": [0, 1, 1]}, "image_std"),
+        ({"do_pad": True, "image_mean": [120, 110, 100]}, "between 0 and 1"),
+        ({"resample": "bicubic"}, "resample is 'bicubic'; it must be one of 0"),
+        ({"rescale_factor": None}, "rescale_factor is None"),
+        ({"do_pad": True, "pad_size": {"height": 30, "width": 30}}, "pad_size"),
+        ({"do_resize": "no"}, "do_resize is 'no'"),
+        ({"image_processor_type": "SiglipImageProcessor"}, "supported: CLIPImageProcessor, LlavaImageProcessor"),
+    ],
+    ids=str,
+)
+def test_a_setting_that_is_not_honoured_is_refused_by_name(changed, named, tmp_path):
+    settings = {"image_processor_type": "LlavaImageProcessor", **USUAL, **changed}
+    with pytest.raises(ConfigError, match=named) as found:
+        folder_pixels(write_settings(tmp_path, **settings), 24, "export")
+    assert str(tmp_path) in str(found.value)
+
+
+def test_a_processor_file_that_is_no_json_is_named(tmp_path):
+    (tmp_path / "preprocessor_config.json").write_text('{"size":')
+    with pytest.raises(ConfigError, match="preprocessor_config.json is not valid JSON"):
+        folder_pixels(tmp_path, 24, "export")
+
+
+def test_the_processors_own_file_comes_first_as_in_transformers(tmp_path):
+    write_settings(tmp_path, **USUAL, image_mean=[0.5] * 3)
+    (tmp_path / "processor_config.json").write_text(json.dumps({"image_processor": {**USUAL, "image_mean": [0.1] * 3}}))
+    assert folder_pixels(tmp_path, 24, "export").normalization.mean == (0.1, 0.1, 0.1)
+
+
+def test_padding_is_llavas_own_and_clips_class_does_not_pad(tmp_path):
+    assert folder_pixels(write_settings(tmp_path, **USUAL, do_pad=True), 24, "export").mode == "pad"
+    write_settings(tmp_path, **USUAL, do_pad=True, image_processor_type="CLIPImageProcessor")
+    assert folder_pixels(tmp_path, 24, "export").mode == "crop"
+
+
+def test_a_mode_set_by_name_keeps_the_folders_filter_and_normalization(tmp_path):
+    write_settings(tmp_path, **USUAL, resample=2, do_normalize=False)
+    processor, image = folder_pixels(tmp_path, 24, "pad", "fast"), picture((97, 40))
+    settings = {**USUAL, "do_pad": True, "resample": 2, "do_normalize": False}
+    theirs = LlavaImageProcessorPil(**settings)(image, return_tensors="pt")["pixel_values"][0]
+    mine = processor.normalize(torch.from_numpy(processor(image))[None])[0]
+    torch.testing.assert_close(mine, theirs, rtol=0, atol=1e-6)
