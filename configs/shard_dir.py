@@ -20,6 +20,11 @@ class ShardDir:
         """Byte offsets of each sample's members, as a NumPy array."""
         return self.root / "index.npy"
 
+    @property
+    def image_checksums(self) -> Path:
+        """crc32 of every sample's image, as a NumPy array: finds images that are also in another set."""
+        return self.root / "image_checksums.npy"
+
     def shard(self, number: int) -> Path:
         """Tar file `number`."""
         return self.root / f"{number:06d}.tar"

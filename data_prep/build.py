@@ -6,7 +6,8 @@ command continues a build that was stopped, and does nothing the second time.
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from configs.command_line import config_of, config_parser, exit_on_user_error
@@ -14,6 +15,7 @@ from configs.data import DataConfig
 from configs.errors import ConfigError, DataError, UserError
 from configs.evaluation import EvalConfig
 from configs.load import file_layers
+from configs.locations import as_url
 from configs.run import RunConfig
 from configs.shard_dir import ShardDir
 from data_prep.drops import check_drop_fraction
@@ -21,8 +23,11 @@ from data_prep.finalise import finalise
 from data_prep.progress import Progress
 from data_prep.records import expected_count
 from data_prep.registry import check_source, list_readers, open_source
+from data_prep.shard_cache import ShardCache
+from data_prep.shards import ShardSet
 from data_prep.sidecar import Recipe
 from data_prep.summary import build_summary, check_summary
+from data_prep.train_test_check import SourceContent, conflict_notes, fit_notes, same_paths, source_roles
 from data_prep.workers import Job, Outcome, build_parts, count_shards
 
 
@@ -36,14 +41,20 @@ def main(argv: Sequence[str] | None = None) -> None:
         chosen = chosen_sources(arguments.sources, data)
         for name in chosen:  # before hours are spent on the first source
             check_source(data, name)
+        _say("train and test: ", same_paths(data, *source_roles(config)))
+        seen: dict[str, SourceContent] = {}
         for name in chosen:
-            build_source(name, data, arguments)
+            build_source(name, data, arguments, seen)
+        if arguments.workers == 1 or arguments.finalise:  # otherwise other workers may not have finished
+            _compare_sources(config, chosen, seen)
     except UserError as error:
         exit_on_user_error(error)
 
 
-def build_source(name: str, data: DataConfig, arguments: argparse.Namespace) -> None:
-    """Build one source, or this worker's share of it, and print a summary."""
+def build_source(
+    name: str, data: DataConfig, arguments: argparse.Namespace, seen: dict[str, SourceContent] | None = None
+) -> None:
+    """Build one source, or this worker's share of it, and print a summary; adds what `--check-only` saw to `seen`."""
     source = open_source(data, name)
     for note in source.notes:
         print(f"{name}: {note}", file=sys.stderr)
@@ -56,6 +67,8 @@ def build_source(name: str, data: DataConfig, arguments: argparse.Namespace) -> 
     if job.check_only:
         print(check_summary(name, outcome, source.ignored))
         check_drop_fraction(name, outcome.drops, outcome.records, data.max_drop_fraction)
+        if seen is not None:
+            seen[name] = outcome.content(name, source.class_names)
         return
     shared = arguments.workers > 1 or arguments.finalise
     finished = finalise(job, outcome.records, data.max_drop_fraction, shared=shared)
@@ -65,6 +78,25 @@ def build_source(name: str, data: DataConfig, arguments: argparse.Namespace) -> 
             f" the build (or the workers that failed) again before --finalise"
         )
     print(build_summary(folder, outcome, finished.manifest, len(finished.missing)))
+
+
+def _compare_sources(config: RunConfig | EvalConfig, chosen: Sequence[str], seen: Mapping[str, SourceContent]) -> None:
+    """Print what does not fit within the chosen sources, and between training and test sources that are complete."""
+    data, (training, tests) = config.data, source_roles(config)
+    contents = dict(seen)
+    for name in dict.fromkeys((*chosen, *training, *tests)):
+        folder = Path(data.shards) / name
+        if name not in contents and as_url(data.shards) is None and ShardDir(folder).manifest.is_file():
+            with suppress(DataError):  # a source that was not built now may be damaged
+                contents[name] = SourceContent.of(name, ShardSet.open(folder, ShardCache.of(data)))
+    _say("", [note for name in chosen if name in contents for note in conflict_notes(contents[name])])
+    known = [[contents[name] for name in names if name in contents] for names in (training, tests)]
+    _say("train and test: ", fit_notes(*known) if known[0] else [])
+
+
+def _say(start: str, notes: Sequence[str]) -> None:
+    for note in notes:
+        print(f"{start}{note}", file=sys.stderr)
 
 
 def _do_share(job: Job, arguments: argparse.Namespace) -> Outcome:

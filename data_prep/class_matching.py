@@ -37,6 +37,12 @@ class ClassDifference:
         unused = tuple(name for name in names if name not in present)
         return cls(unknown, unused, sum(present.values()), len(present))
 
+    @property
+    def respelled(self) -> list[tuple[str, str]]:
+        """Pairs of an unknown class and an unused name that are one name in two spellings."""
+        folded = {folded_name(name): name for name in self.unused}
+        return [(name, folded[folded_name(name)]) for name in self.unknown if folded_name(name) in folded]
+
     def describe(self, source: str, known: str) -> str:
         """The classes that `known` lacks with their numbers of items, and those of `known` that `source` lacks."""
         counted = [f"{name!r} ({count:,})" for name, count in self.unknown.items()]
@@ -46,13 +52,11 @@ class ClassDifference:
         )
         if self.unused:
             text += f"; classes of {known} without an item in {source} ({len(self.unused):,}): {shortened(self.unused)}"
-        folded = {folded_name(name): name for name in self.unused}
-        respelled = [(name, folded[folded_name(name)]) for name in self.unknown if folded_name(name) in folded]
-        if respelled:
-            first, second = respelled[0]
+        if self.respelled:
+            first, second = self.respelled[0]
             text += (
-                f"; {len(respelled):,} of them differ in case, spaces, `_` or Unicode form only, such as {first!r} and "
-                f"{second!r}: give both sides one spelling"
+                f"; {len(self.respelled):,} of them differ in case, spaces, `_` or Unicode form only, such as "
+                f"{first!r} and {second!r}: give both sides one spelling"
             )
         return text
 

@@ -101,7 +101,10 @@ def _write(job: Job, records: int, sidecars: list[Sidecar], index: NDArray[np.vo
         fingerprint=fingerprint_of(entries, index_sha256 if files else None),
         ignored=job.source.ignored[:MOST_IGNORED],
     )
+    checksums = io.BytesIO()
+    np.save(checksums, np.array([crc for sidecar in sidecars for crc in sidecar.image_checksums], dtype="<u4"))
     _remove_surplus(folder, len(entries))
+    atomic.write_bytes(folder.image_checksums, checksums.getvalue())
     atomic.write_bytes(folder.index, buffer.getvalue())
     atomic.write_bytes(folder.manifest, manifest.to_json().encode())
     atomic.remove_leftovers(folder.root)

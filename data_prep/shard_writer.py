@@ -48,6 +48,7 @@ def write_shard(
     """Write shard `number` and its sidecar."""
     drops: list[Drop] = []
     rows: list[list[int]] = []
+    image_checksums: list[int] = []
     referenced: list[Path | RemoteTar] = []
     first = number * recipe.samples_per_shard
     fingerprint, texts = records_fingerprint(records)
@@ -59,6 +60,7 @@ def write_shard(
                 drops.append(member)
             else:
                 rows.append(_add(tar, f"{first + position:09d}", member, referenced))
+                image_checksums.append(member.image_checksum)
             progress(member if isinstance(member, Drop) else None)
         tar.append(ustar.END_OF_ARCHIVE)
     sidecar = Sidecar(
@@ -71,6 +73,7 @@ def write_shard(
         files=tuple(map(_referenced_file, referenced)),
         rows=rows,
         texts=texts,
+        image_checksums=image_checksums,
     )
     sidecar.write(folder.sidecar(number))
     return sidecar

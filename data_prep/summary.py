@@ -1,6 +1,7 @@
 """Text summary of a build: totals, and drops by reason with examples."""
 
 from configs.shard_dir import ShardDir
+from data_prep.class_matching import shortened
 from data_prep.drops import SHOWN_FILES, describe_drops
 from data_prep.manifest import Manifest
 from data_prep.workers import Outcome
@@ -16,7 +17,7 @@ def build_summary(folder: ShardDir, outcome: Outcome, manifest: Manifest | None,
         f"{folder.root}: {manifest.samples:,} samples in {len(manifest.shards)} shards,"
         f" {manifest.bytes / 1e6:,.1f} MB; {work}; {len(manifest.drops):,} of {manifest.records:,} records dropped"
     ]
-    lines += _ignored(manifest.ignored)
+    lines += _ignored(manifest.ignored) + _classes(manifest)
     return "\n".join(lines + [f"    {line}" for line in describe_drops(manifest.drops)])
 
 
@@ -25,6 +26,16 @@ def check_summary(name: str, outcome: Outcome, ignored: tuple[str, ...] = ()) ->
     lines = [f"{name}: {len(outcome.drops):,} of {outcome.records:,} records would be dropped; nothing was written"]
     lines += _ignored(ignored)
     return "\n".join(lines + [f"    {drop.id}: {drop.reason} ({drop.file or 'no file'})" for drop in outcome.drops])
+
+
+def _classes(manifest: Manifest) -> list[str]:
+    """Classes without a sample, such as those of empty folders; and a source that has a single class."""
+    counts = dict(zip(manifest.class_names, manifest.histogram, strict=True))
+    empty = [name for name, count in counts.items() if not count]
+    lines = [f"    classes without a sample ({len(empty):,}): {shortened(empty)}"] if empty else []
+    if counts and len(counts) - len(empty) == 1:
+        lines.append(f"    all samples have the same class, {max(counts, key=counts.__getitem__)}")
+    return lines
 
 
 def _ignored(files: tuple[str, ...]) -> list[str]:

@@ -30,12 +30,13 @@ class Member:
     width: int
     height: int
     id: str
+    image_checksum: int  # crc32 of the image's bytes; 0 without an image
     referenced: FileRange | None = None  # the image's own file, if it is not copied
 
     @property
     def checksum(self) -> int:
         """crc32 of the image's bytes followed by the json's, as the index holds it."""
-        return crc32(self.text, crc32(self.image))
+        return crc32(self.text, self.image_checksum)
 
 
 def validate_record(record: Record, source: str, classes: int, *, decode: bool) -> Member | Drop:
@@ -72,7 +73,8 @@ def validate_record(record: Record, source: str, classes: int, *, decode: bool) 
     label = -1 if record.label is None else record.label
     origin = record.image
     referenced = origin if isinstance(origin, FileRange) and origin.in_place else None
-    return Member(extension, image or b"", text, label, width, height, stored.id, referenced)
+    image = image or b""
+    return Member(extension, image, text, label, width, height, stored.id, crc32(image), referenced)
 
 
 def _drop(record_id: str, reason: str, file: str | None) -> Drop:

@@ -4,9 +4,12 @@ Processes never communicate with each other, only with the one that started them
 """
 
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+
+import numpy as np
 
 from configs.errors import DataError
 from configs.shard_dir import ShardDir
@@ -15,6 +18,8 @@ from data_prep.records import Record, ShardChunks, expected_count
 from data_prep.sample import Drop, Source
 from data_prep.shard_writer import write_shard
 from data_prep.sidecar import Recipe, Sidecar, finished_shard
+from data_prep.train_test_check import SourceContent, image_keys
+from data_prep.validate import Member
 
 MAX_DROPS_IN_A_ROW = 100
 REPORT_EVERY = 50  # records and
@@ -42,6 +47,16 @@ class Outcome:
     written: int = 0
     kept: int = 0
     drops: list[Drop] = field(default_factory=list)
+    checked: list[tuple[str, int, int, int]] = field(default_factory=list)
+    """With `check_only`: id, class index, crc32 and size of the image of every valid record."""
+
+    def content(self, name: str, class_names: Sequence[str]) -> SourceContent:
+        """What a check of the source `name` saw."""
+        ids, labels, checksums, sizes = zip(*self.checked, strict=True) if self.checked else ((), (), (), ())
+        classes = np.array([*class_names, ""], dtype=object)[np.array(labels, dtype=np.int64)]
+        counts = dict.fromkeys(class_names, 0) | Counter(filter(None, classes.tolist()))
+        keys = image_keys(np.array(checksums, dtype=np.uint64), np.array(sizes, dtype=np.uint64))
+        return SourceContent(name, counts, keys, classes, lambda number: ids[number])
 
 
 @dataclass(slots=True)
@@ -83,6 +98,8 @@ def build_part(job: Job, part: int, parts: int, report: Report) -> Outcome:
             for record in records:
                 seen = job.recipe.validate(record)
                 drop = seen if isinstance(seen, Drop) else None
+                if isinstance(seen, Member):
+                    outcome.checked.append((seen.id, seen.label, seen.image_checksum, len(seen.image)))
                 outcome.drops += [drop] if drop else []
                 progress(drop)
             continue
@@ -136,6 +153,7 @@ def build_parts(job: Job, parts: list[int], of: int, report: Report) -> Outcome:
                 total.written += message.written
                 total.kept += message.kept
                 total.drops += message.drops
+                total.checked += message.checked
             elif isinstance(message, ProcessExit):
                 _check_ended(message)
             elif isinstance(message, tuple):

@@ -77,6 +77,9 @@ def create_loggers(plan: RunPlan, start: Start, freeze_table: str) -> list[Metri
         loggers.append(WandbLogger(logging, plan.run, run, files.log_event))
     print(freeze_table, flush=True)
     files.log_event(make_event(start.step, "freeze_table", freeze_table))
+    for note in plan.data_notes():
+        print(f"train and test: {note}", flush=True)
+        files.log_event(make_event(start.step, "data", note))
     if plan.config.train.deterministic:
         files.log_event(make_event(start.step, "deterministic", COST))
     for problem in start.problems:

@@ -12,6 +12,7 @@ from configs.batch_plan import BatchPlan, Length, split_batch
 from configs.errors import ConfigError, DataError
 from configs.run import RunConfig
 from configs.run_dir import RunDir
+from data_prep.train_test_check import fit_notes
 from train.chat.render import ChatRenderer
 from train.chat.tokenizer import load_tokenizer
 from train.data.collate import Encoder, ExampleSet, TrainingBatches
@@ -46,6 +47,10 @@ class RunPlan:
     def batches(self) -> BatchPlan:
         """How a global batch is split."""
         return self.order.partitioner.plan
+
+    def data_notes(self) -> list[str]:
+        """What does not fit between training and held-out sources: classes, and images that are in both."""
+        return fit_notes(self.sources.contents(), self.heldout.contents())
 
     def training_batches(self) -> TrainingBatches:
         """The training data in its order."""

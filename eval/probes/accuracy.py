@@ -147,7 +147,7 @@ def as_text(result: Mapping[str, Any]) -> str:
             f"epoch {row['epoch']} of {result['epochs']}, {result['chosen']}"
             + (f"; after the last {row['last_epoch']['value']:.1%}" if "last_epoch" in row else "")
         )
-    lines += [f"classes: {note}" for note in result["class_notes"]]
+    lines += [f"data: {note}" for note in result["data_notes"]]
     lines += [
         f"{name:>5}  left out: {prompts:,} questions end before it" for name, prompts in result["left_out"].items()
     ]

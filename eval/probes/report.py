@@ -24,6 +24,7 @@ from eval.runner.evaluated_model import describe_model
 from eval.runner.fingerprint import read_evaluation
 from eval.runner.output_paths import output_paths_of
 from eval.runner.stored_answers import check_current
+from eval.runner.training_data import probe_notes
 
 
 def probe_report(config: EvalConfig) -> dict[str, Any]:
@@ -56,7 +57,7 @@ def probe_report(config: EvalConfig) -> dict[str, Any]:
         "protocol": {"name": config.protocol.name, "hash": _protocol_hash(folders[1][0], settings)},
         "settings": asdict(settings),
         "left_out_classes": dict(known.unknown),
-        "class_notes": list(known.notes),
+        "data_notes": [*known.notes, *probe_notes(config)],
         "failures": {
             source.source: [asdict(failure) for failure in part.failures]
             for source, part in zip(sources, stored, strict=True)

@@ -104,7 +104,7 @@ def _free(folder: Path) -> int:
     return shutil.disk_usage(there).free
 
 
-def needs_text(needs: Sequence[Needs], class_notes: Sequence[str] = ()) -> str:
+def needs_text(needs: Sequence[Needs], data_notes: Sequence[str] = ()) -> str:
     """Disk and memory, a line each; the first of `needs` is the source that heads are trained on."""
     lines = []
     for need in needs:
@@ -125,4 +125,4 @@ def needs_text(needs: Sequence[Needs], class_notes: Sequence[str] = ()) -> str:
         f"            training lays out {size(memory)}; probe.memory_gib is {settings.memory_gib:g}: "
         + ("kept in memory" if fits else "read again from the disk in every epoch"),
     ]
-    return "\n".join([*lines, *(f"classes     {note}" for note in class_notes)])
+    return "\n".join([*lines, *(f"data        {note}" for note in data_notes)])

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from configs.errors import UserError
 from configs.evaluation import EvalConfig
 from configs.protocol import ProtocolConfig
 from configs.run_dir import EvalDir
@@ -23,9 +24,12 @@ from eval.metrics.frequency import compared_classes, frequencies_of, frequency_r
 from eval.metrics.outcomes import scored_predictions
 from eval.metrics.several import count_several
 from eval.reports.evaluation_page import report_page
+from eval.runner.batching import open_source
+from eval.runner.class_check import check_classes
 from eval.runner.evaluated_model import describe_model
 from eval.runner.fingerprint import Evaluation, rescore, rescored
 from eval.runner.predictions import read_records, select_records
+from eval.runner.training_data import training_notes
 from eval.tasks.registry import task_output
 from eval.types import Prediction, Score
 
@@ -92,6 +96,7 @@ def build_report(
             "missing": max(0, evaluation.items - len(scored) - len(records.failures)),
             "source": evaluation.source_items,
         },
+        "data_notes": _data_notes(config),
         "accuracy": accuracy.to_json(),
         "wrong": Rate(counts[False], len(scored)).to_json(),
         "no_answer": Rate(counts[None], len(scored)).to_json(),
@@ -110,6 +115,14 @@ def build_report(
         "examples": _examples(scored),
         "failures": [asdict(failure) for failure in records.failures.values()],
     }
+
+
+def _data_notes(config: EvalConfig) -> list[str]:
+    """What a reader must know of the test items: unlisted classes, images that are also in the run's training data."""
+    try:
+        return [*check_classes(config, open_source(config)), *training_notes(config)]
+    except UserError:  # the answers alone may be on this machine
+        return []
 
 
 def _several_classes(predictions: Sequence[Prediction], protocol: ProtocolConfig) -> dict[str, Any] | None:

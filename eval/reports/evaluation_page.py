@@ -40,7 +40,7 @@ def _warnings(report: Mapping[str, Any]) -> list[Block]:
         warnings.append(
             Text(f"{failed} failed and are excluded from all numbers; they are listed at the end.", warning=True)
         )
-    return warnings
+    return [*warnings, *(Text(f"Data: {note}.", warning=True) for note in report["data_notes"])]
 
 
 def _numbers(report: Mapping[str, Any]) -> Block:

@@ -12,6 +12,7 @@ from eval.runner.batching import Share, batches_of, chosen_items, open_source
 from eval.runner.class_check import check_classes
 from eval.runner.output_paths import NO_RUN, output_paths_of
 from eval.runner.predictions import read_records
+from eval.runner.training_data import training_notes
 from eval.tasks.registry import make_task
 
 SHOWN = 3  # questions
@@ -33,6 +34,7 @@ def preview(config: EvalConfig, share: Share) -> str:
         *api,
         *_misaligned_cost(config, len(own)),
         *(f"classes     {note}" for note in check_classes(config, shards)),
+        *(f"training    {note}" for note in training_notes(config)),
     ]
     for item in items[:SHOWN]:
         sample = shards.sample(item)

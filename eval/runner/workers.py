@@ -21,6 +21,7 @@ from eval.runner.batching import Share, open_source
 from eval.runner.class_check import check_classes
 from eval.runner.evaluate import run_evaluation
 from eval.runner.output_paths import output_paths_of
+from eval.runner.training_data import training_notes
 from eval.types import EvalModel
 
 Models = list[tuple[str, Path]]
@@ -33,7 +34,8 @@ def evaluate_models(config: EvalConfig, share: Share, processes: int = 1) -> lis
     Raises `UserError` for mistakes that a user can fix; `RunError` if a process ended badly.
     """
     shards = open_source(config)  # a missing shard set is reported before checkpoints are exported
-    for note in (*absent_paths(config.data, (config.source,)), *check_classes(config, shards)):
+    notes = (*absent_paths(config.data, (config.source,)), *check_classes(config, shards), *training_notes(config))
+    for note in notes:
         print(f"{config.name}: {note}", file=sys.stderr, flush=True)
     models = evaluated_folders(config)
     _start([config], models, share.split(processes), keep_going=False)

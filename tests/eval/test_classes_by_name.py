@@ -1,12 +1,14 @@
 """Between two sources classes are matched by name: for probes, class lists, and answers that are compared."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from configs.run_dir import RunDir
 from data_prep import build
 from eval import probing, run
 
@@ -104,7 +106,7 @@ def test_a_probe_tested_on_classes_in_another_order_or_fewer_has_the_accuracy_of
     assert subset["token_positions"]["mean"]["accuracy"] | {"low": 0} == {
         "value": 1.0, "low": 0, "high": 1.0, "count": 12, "n": 12
     }  # fmt: skip
-    assert subset["class_notes"] == ["subset has items of 2 of the 4 classes of train; it has none of blue, red"]
+    assert subset["data_notes"] == ["subset has items of 2 of the 4 classes of train; it has none of blue, red"]
     assert sorted(subset["token_positions"]["mean"]["right_by_label"]) == ["1", "3"]
     assert probe(capsys, write("single"))["token_positions"]["mean"]["accuracy"]["n"] == IMAGES
 
@@ -201,3 +203,49 @@ def test_a_class_list_with_more_names_than_the_items_have_is_used_and_said(write
     config = write("train", task="closed_world", classes=str(tmp_path / "names.txt"))
     run.main(["--config", config, "--dry-run"])
     assert "have no item in train, where they can only be wrong answers: yellow" in capsys.readouterr().out
+
+
+@pytest.fixture
+def trained_run(tmp_path, colours, tiny_model) -> str:
+    """An exported model in the folder of a run that trained on source `train`."""
+    run = RunDir(tmp_path / "run")
+    shutil.copytree(tiny_model, run.export)
+    run.config.write_text("name: run\nmodel: {base: none}\ntrain: {sources: [train]}\n" + colours)
+    return str(run.export)
+
+
+def test_an_evaluation_of_a_run_says_which_items_it_trained_on_and_which_classes_it_never_saw(
+    write, trained_run, capsys, tmp_path, colours
+):
+    model = ["--set", f"model={trained_run}"]
+    for source, note in (
+        ("permuted", "24 of 24 images of permuted are also in the training source train"),
+        ("train", "train is used for training and for testing"),
+        ("superset", "'black' (6)"),
+        ("foreign", "no class of foreign is a class of the training source train"),
+    ):
+        config = write(source)
+        run.main(["--config", config, *model, "--dry-run"])
+        assert note in capsys.readouterr().out
+    run.main(["--config", write("permuted"), *model])
+    assert "24 of 24 images of permuted" in capsys.readouterr().err
+    (report,) = (tmp_path / "answers").rglob("report.json")
+    assert "24 of 24 images of permuted" in json.loads(report.read_text())["data_notes"][0]
+    assert "24 of 24 images of permuted" in report.with_name("report.md").read_text()
+    run.main(["--config", write("permuted"), *model, "--report-only"])
+    run.main(["--config", write("permuted"), "--dry-run"])
+    assert "training source" not in capsys.readouterr().out, "a model of no run"
+
+
+def test_training_data_that_is_elsewhere_is_said_to_be_unchecked(write, trained_run, capsys, colours):
+    config = Path(trained_run).parent / "config.yaml"
+    config.write_text(config.read_text().replace("sources: [train]", "sources: [slash, gone]"))
+    config.write_text(config.read_text() + "    gone: {reader: jsonl}\n")
+    run.main(["--config", write("subset"), "--set", f"model={trained_run}", "--dry-run"])
+    assert "the shards of the training source gone are not in" in capsys.readouterr().out
+
+
+def test_a_probe_says_that_test_images_are_also_training_images(write, capsys):
+    probing.main(["--config", write("permuted"), "--train", "train", "--dry-run"])
+    assert "24 of 24 images of permuted are also in the training source train" in capsys.readouterr().out
+    assert "24 of 24 images" in "".join(probe(capsys, write("permuted"))["data_notes"])

@@ -1,11 +1,20 @@
 """What planning a run refuses before a model is loaded."""
 
+import json
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from configs.errors import DataError
+from data_prep import build
 from train.data.sources import SourceSet
 from train.plan import make_plan
+from train.tools.preview import preview
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_a_projector_run_without_any_image_is_refused(training_setup, monkeypatch):
@@ -13,3 +22,33 @@ def test_a_projector_run_without_any_image_is_refused(training_setup, monkeypatc
     with pytest.raises(DataError, match=r"no sample of .* has an image, so nothing would be trained"):
         make_plan(training_setup.config("textual", "model.mode=projector"), 1, "cpu")
     make_plan(training_setup.config("textual_lora", "model.mode=lora"), 1, "cpu")
+
+
+@pytest.fixture(scope="module")
+def again(training_setup) -> str:
+    """The setting of a source `again` that has the images of `pictures`; it is built."""
+    setting = "data.sources.again={reader: toy_world, options: {part: classification, images_per_class: 2}}"
+    build.main(["--config", str(training_setup.config_file("build")), "--set", setting, "--sources", "again"])
+    return setting
+
+
+def test_training_images_that_are_also_held_out_are_in_the_dry_run(training_setup, again):
+    plan = make_plan(training_setup.config("twice", again, "train.heldout=[again]"), 1, "cpu")
+    (note,) = [line for line in preview(plan, 0).splitlines() if line.startswith("train and test")]
+    assert "images of again are also in the training source pictures (" in note
+    assert note.endswith("are both the same data?")
+    assert make_plan(training_setup.config("fits"), 1, "cpu").data_notes() == []
+
+
+@pytest.mark.slow
+def test_a_training_says_what_does_not_fit_and_keeps_it_as_an_event(training_setup, again):
+    arguments = training_setup.arguments("said", train__heldout="[again]", train__max_steps=1)
+    done = subprocess.run(
+        [sys.executable, "train/finetune.py", *arguments, "--set", again],
+        cwd=ROOT, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "train and test: " in done.stdout
+    events = (training_setup.root / "runs" / "said" / "events.jsonl").read_text().splitlines()
+    (event,) = [event for event in map(json.loads, events) if event["kind"] == "data"]
+    assert "images of again are also in the training source pictures" in event["message"]

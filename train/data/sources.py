@@ -13,6 +13,7 @@ from data_prep.sample import Sample
 from data_prep.shard_cache import ShardCache
 from data_prep.shards import ShardSet
 from data_prep.source_match import check_source_of
+from data_prep.train_test_check import SourceContent
 from train.data.order import Mask, Mixture
 
 E = TypeVar("E")
@@ -73,6 +74,10 @@ class SourceSet:
     def with_image(self) -> Mask:
         """Of every position whether the sample has an image."""
         return np.concatenate([shards.index["extension"] > 0 for shards in self.sets])
+
+    def contents(self) -> list[SourceContent]:
+        """What is compared between training and held-out sources."""
+        return [SourceContent.of(name, shards) for name, shards in zip(self.names, self.sets, strict=True)]
 
     def fingerprints(self) -> dict[str, str]:
         """Source name to the fingerprint of its data."""

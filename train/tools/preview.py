@@ -67,7 +67,8 @@ def _data(plan: RunPlan, tokens: Counts) -> str:
 
 def _reading(plan: RunPlan, tokens: Counts) -> str:
     """How the data is read: shuffling, declared parts, text-only records, padding."""
-    return "\n".join([_shuffling(plan), *_portions(plan), *_text_only(plan, tokens), _padding(plan, tokens)])
+    notes = [f"train and test    {note}" for note in plan.data_notes()]
+    return "\n".join([_shuffling(plan), *_portions(plan), *_text_only(plan, tokens), _padding(plan, tokens), *notes])
 
 
 def _shuffling(plan: RunPlan) -> str:

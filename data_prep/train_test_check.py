@@ -1,0 +1,155 @@
+"""Do training and test sources fit? Their classes by name, and images that are in both, byte for byte.
+
+Cheap: manifests and checksums of images, which the build stores; no image is read. `data_prep.overlap` also finds
+images that were compressed or resized again.
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from configs.data import DataConfig
+from configs.evaluation import EvalConfig
+from configs.run import RunConfig
+from data_prep.class_matching import ClassDifference, class_counts
+from data_prep.shards import ShardSet
+
+SHOWN_PAIRS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class SourceContent:
+    """What is compared of a source.
+
+    `counts` maps its class names to numbers of samples. `images` [N] identifies the bytes of each sample's image (0: no
+    image), `classes` [N] is the class name of each sample ("": none) and `id_of` the id of sample n. Without stored
+    checksums `images` is None.
+    """
+
+    name: str
+    counts: Mapping[str, int]
+    images: NDArray[np.uint64] | None
+    classes: NDArray[np.object_]
+    id_of: Callable[[int], str]
+
+    @classmethod
+    def of(cls, name: str, shards: ShardSet) -> "SourceContent":
+        """The content of a built set."""
+        checksums, labels = shards.image_checksums(), shards.labels
+        names = np.array([*shards.manifest.class_names, ""], dtype=object)
+        return cls(
+            name=name,
+            counts=class_counts(shards) if shards.manifest.class_names else {},
+            images=None if checksums is None else image_keys(checksums, shards.index["image_size"]),
+            classes=names[labels],
+            id_of=lambda number: shards.record(number).id,
+        )
+
+
+def image_keys(checksums: NDArray[Any], sizes: NDArray[Any]) -> NDArray[np.uint64]:
+    """(N,) crc32 and size of each image as one number; 0 where there is no image."""
+    return np.where(sizes > 0, (checksums.astype(np.uint64) << np.uint64(32)) | sizes.astype(np.uint64), np.uint64(0))
+
+
+def fit_notes(training: Sequence[SourceContent], tests: Sequence[SourceContent], *, classes: bool = True) -> list[str]:
+    """What does not fit between the training sources and each test source, a sentence each; often nothing.
+
+    Without `classes` only images are compared.
+    """
+    notes = []
+    for test in tests:
+        notes += _class_notes(training, test) if classes else []
+        for train in training:
+            if train.name == test.name:
+                notes.append(f"{test.name} is used for training and for testing")
+            else:
+                notes += _image_notes(train, test)
+    return notes
+
+
+def _class_notes(training: Sequence[SourceContent], test: SourceContent) -> list[str]:
+    """Classes of the test source that no training source has items of, and the reverse."""
+    known: dict[str, int] = {}
+    for train in training:
+        for name, count in train.counts.items():
+            known[name] = known.get(name, 0) + count
+    trained = [name for name, count in known.items() if count]
+    if not trained or not any(test.counts.values()):
+        return []
+    difference = ClassDifference.of(test.counts, trained)
+    where = " and ".join(train.name for train in training if train.counts)
+    if len(difference.unknown) == difference.classes and not difference.respelled:
+        return [f"no class of {test.name} is a class of the training source {where}"]
+    if difference.unknown:
+        return [difference.describe(test.name, f"the training source {where}")]
+    if difference.unused:
+        return [f"{test.name} has no item of {len(difference.unused):,} of the {len(trained):,} classes of {where}"]
+    return []
+
+
+def _image_notes(train: SourceContent, test: SourceContent) -> list[str]:
+    """How many images of the test source are also in the training source, and with another class."""
+    if train.images is None or test.images is None:
+        return [
+            f"whether images of {test.name} are also in {train.name} was not checked: checksums are not stored; build "
+            "both again"
+        ]
+    (found,) = np.nonzero(np.isin(test.images, train.images) & (test.images > 0))
+    if not len(found):
+        return []
+    order = np.argsort(train.images, kind="stable")
+    twins = order[np.searchsorted(train.images[order], test.images[found])]
+    relabelled = int((train.classes[twins] != test.classes[found]).sum()) if train.counts and test.counts else 0
+    pairs = [f"{test.id_of(int(found[n]))} = {train.id_of(int(twins[n]))}" for n in range(min(SHOWN_PAIRS, len(found)))]
+    total = int((test.images > 0).sum())
+    text = f"{len(found):,} of {total:,} images of {test.name} are also in the training source {train.name}"
+    text += f" ({', '.join(pairs)}{', ...' if len(found) > SHOWN_PAIRS else ''})"
+    if relabelled:
+        text += f", {relabelled:,} of them with another class"
+    if len(found) == total:
+        text += "; are both the same data?"
+    return [text]
+
+
+def conflict_notes(source: SourceContent) -> list[str]:
+    """A sentence if images of a source occur under several of its classes, byte for byte."""
+    if source.images is None or not any(source.counts.values()):
+        return []
+    order = np.argsort(source.images, kind="stable")
+    images, classes = source.images[order], source.classes[order]
+    (pairs,) = np.nonzero((images[1:] == images[:-1]) & (images[1:] > 0) & (classes[1:] != classes[:-1]))
+    if not len(pairs):
+        return []
+    first, second = (source.id_of(int(order[pairs[0] + n])) for n in (0, 1))
+    count = len(np.unique(images[pairs]))
+    return [f"{count:,} images of {source.name} are in several of its classes, such as {first} = {second}"]
+
+
+def same_paths(data: DataConfig, training: Sequence[str], tests: Sequence[str]) -> list[str]:
+    """Test sources that read what a training source reads: same reader, path and options."""
+    notes = []
+    for test in tests:
+        for train in training:
+            first, second = data.sources[train], data.sources[test]
+            if train == test or first.path is None or second.path is None:
+                continue
+            paths = {str(Path(source.path or "").expanduser().resolve()) for source in (first, second)}
+            options = {json.dumps(dict(source.options), sort_keys=True) for source in (first, second)}
+            if first.reader == second.reader and len(paths) == len(options) == 1:
+                notes.append(f"the sources {train} and {test} read the same data: {first.path}")
+    return notes
+
+
+def source_roles(config: RunConfig | EvalConfig) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """(training sources, test sources) of a config: of a run all that it does not train on are test sources."""
+    if isinstance(config, RunConfig):
+        training = config.train.sources
+        return training, tuple(name for name in config.data.sources if name not in training)
+    counted = () if config.frequency_file else config.frequency_sources
+    probed = (config.probe_source,) if config.probe_source else ()
+    return tuple(dict.fromkeys((*probed, *counted))), (config.source,)

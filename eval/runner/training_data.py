@@ -1,0 +1,49 @@
+"""What the test items have to do with the data that a run trained on: classes by name, and images that are in both."""
+
+from pathlib import Path
+
+from configs.errors import UserError
+from configs.evaluation import EvalConfig
+from configs.load import load_config
+from configs.run import RunConfig
+from data_prep.shard_cache import ShardCache
+from data_prep.shards import ShardSet
+from data_prep.train_test_check import SourceContent, fit_notes
+from eval.runner.batching import open_source_named
+from eval.runner.output_paths import run_of
+
+
+def training_notes(config: EvalConfig) -> list[str]:
+    """What does not fit between the test items and the training sources of the evaluated run, a sentence each.
+
+    Empty for a model that belongs to no run here. Raises `DataError` if the test source is not built.
+    """
+    run = run_of(config.model)
+    if run is None:
+        return []
+    trained, _ = load_config(RunConfig, run.config)
+    training, missing = [], []
+    for name in trained.train.sources:
+        try:
+            shards = ShardSet.open(Path(trained.data.shards) / name, ShardCache.of(trained.data))
+        except UserError:
+            missing.append(name)
+            continue
+        training.append(SourceContent.of(name, shards))
+    notes = fit_notes(training, [SourceContent.of(config.source, open_source_named(config, config.source))])
+    if missing:
+        notes.append(
+            f"the shards of the training source {', '.join(missing)} are not in {trained.data.shards}: whether test "
+            "images are also in them was not checked"
+        )
+    return notes
+
+
+def probe_notes(config: EvalConfig) -> list[str]:
+    """The same between the test items and the source that linear probes are trained on; classes are checked apart."""
+    if config.probe_source is None:
+        return []
+    train, test = (
+        SourceContent.of(name, open_source_named(config, name)) for name in (config.probe_source, config.source)
+    )
+    return fit_notes([train], [test], classes=False)

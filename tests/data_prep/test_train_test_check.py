@@ -1,0 +1,152 @@
+"""Train and test that do not fit: classes, one folder given twice, images in both; said by the build and its check."""
+
+import shutil
+
+import numpy as np
+import pytest
+
+from data_prep.shards import ShardSet
+from data_prep.train_test_check import SourceContent, conflict_notes, fit_notes, image_keys
+
+from .conftest import fails, picture, run
+
+
+@pytest.fixture
+def folders(tmp_path):
+    """Writes class folders {class: seeds of its images} below a name."""
+
+    def write(name, classes):
+        shutil.rmtree(tmp_path / name, ignore_errors=True)
+        for label, seeds in classes.items():
+            (tmp_path / name / label).mkdir(parents=True)
+            for seed in seeds:
+                (tmp_path / name / label / f"{seed}.jpg").write_bytes(picture(seed))
+
+    return write
+
+
+@pytest.fixture
+def build(tmp_path, capsys):
+    """Builds the sources train and test (or those given, name to folder); returns what was said on stderr."""
+
+    def make(*arguments, kind="run", **paths):
+        paths = paths or {"train": "train", "test": "test"}
+        head = "name: r\nmodel: {base: none}\ntrain: {sources: [train], heldout: [test]}\n"
+        if kind == "evaluation":
+            head = "name: e\nmodel: none\nsource: test\nprobe_source: train\nprotocol: {task: open_world}\n"
+        lines = [f"{head}data:", f"  shards: {tmp_path / 'shards'}", "  sources:"]
+        lines += [f"    {name}: {{reader: image_folder, path: {tmp_path / path}}}" for name, path in paths.items()]
+        (tmp_path / "config.yaml").write_text("\n".join(lines) + "\n")
+        capsys.readouterr()
+        run("--config", tmp_path / "config.yaml", *arguments)
+        return capsys.readouterr()
+
+    return make
+
+
+@pytest.mark.parametrize("kind", ["run", "evaluation"])
+@pytest.mark.parametrize(
+    "arguments", [[], ["--check-only"], ["--processes", "2"], ["--check-only", "--processes", "2"]]
+)
+def test_images_in_both_are_counted_and_named_by_the_build_and_its_check(folders, build, tmp_path, kind, arguments):
+    folders("train", {"cat": [1, 2, 3], "dog": [4, 5]})
+    folders("test", {"cat": [2, 9], "dog": [3, 5]})
+    said = build(*arguments, kind=kind).err
+    assert "3 of 4 images of test are also in the training source train (" in said
+    assert "test/cat/2 = train/cat/2" in said
+    assert "1 of them with another class" in said
+    folders("test", {"cat": [9], "dog": [10]})
+    shutil.rmtree(tmp_path / "shards", ignore_errors=True)
+    assert "images of test" not in build(*arguments, kind=kind).err
+
+
+@pytest.mark.parametrize("arguments", [[], ["--check-only"]])
+@pytest.mark.parametrize(
+    ("test", "expected"),
+    [
+        ({"cat": [11], "dog": [12]}, []),
+        (
+            {"cat": [11], "ape": [12]},
+            ["1 of 2 classes of test, 1 of 2 items, are not in the training source train: 'ape' (1)"],
+        ),
+        ({"cat": [11], "ape": [12]}, ["classes of the training source train without an item in test (1): dog"]),
+        ({"Cat": [11], "dog": [12]}, ["such as 'Cat' and 'cat'"]),
+        ({"cat": [11]}, ["test has no item of 1 of the 2 classes of train"]),
+        ({"ape": [11]}, ["no class of test is a class of the training source train"]),
+        ({"cat": [11], "dog": []}, ["test has no item of 1 of the 2 classes of train"]),
+    ],
+)
+def test_classes_that_differ_are_said_with_both_sides(folders, build, arguments, test, expected):
+    folders("train", {"cat": [1, 2], "dog": [4, 5]})
+    folders("test", test)
+    said = build(*arguments).err
+    assert all(text in said for text in expected)
+    assert ("train and test: " in said) == bool(expected)
+
+
+def test_a_folder_given_twice_is_said_before_the_build_starts(folders, build, tmp_path):
+    folders("train", {"cat": [1], "dog": [4]})
+    (tmp_path / "link").symlink_to(tmp_path / "train")
+    for paths in ({"train": "train", "test": "train"}, {"train": "train", "test": "link"}):
+        said = build("--check-only", **paths).err
+        assert "train and test: the sources train and test read the same data" in said
+        assert "2 of 2 images of test are also in the training source train" in said
+        assert "are both the same data?" in said
+    shutil.copytree(tmp_path / "train", tmp_path / "copy")
+    assert "are both the same data?" in build(train="train", test="copy").err
+
+
+def test_empty_classes_and_images_in_several_classes_of_one_source_are_said(folders, build):
+    folders("train", {"cat": [1, 2], "dog": [2], "empty class": []})
+    folders("test", {"cat": [7]})
+    said = build()
+    assert "classes without a sample (1): empty class" in said.out
+    assert "all samples have the same class, cat" in said.out
+    assert "1 images of train are in several of its classes, such as train/cat/2 = train/dog/2" in said.err
+
+
+def test_a_kept_set_of_another_build_is_compared_too(folders, build):
+    folders("train", {"cat": [1], "dog": [4]})
+    folders("test", {"cat": [1], "dog": [9]})
+    build("--sources", "train")
+    assert "1 of 2 images of test are also in the training source train" in build("--sources", "test").err
+
+
+def test_workers_leave_the_comparison_to_the_one_that_finalises(folders, build):
+    folders("train", {"cat": [1], "dog": [4]})
+    folders("test", {"cat": [1], "dog": [9]})
+    assert "train and test" not in build("--worker", "0", "--workers", "2").err
+    build("--worker", "1", "--workers", "2")
+    assert "1 of 2 images of test are also in" in build("--finalise").err
+
+
+def test_stored_checksums_are_those_of_the_images_and_of_no_use_if_damaged(built):
+    import zlib
+
+    found = built.image_checksums()
+    assert found.tolist() == [zlib.crc32(built.sample(n).image) for n in range(len(built))]
+    np.save(built.folder / "image_checksums.npy", found[:-1])
+    assert built.image_checksums() is None
+    (built.folder / "image_checksums.npy").write_bytes(b"torn")
+    assert built.image_checksums() is None
+    content = SourceContent.of("pets", ShardSet.open(built.folder))
+    other = SourceContent.of("others", ShardSet.open(built.folder))
+    assert "was not checked" in fit_notes([content], [other])[0]
+    assert conflict_notes(content) == []
+
+
+def test_texts_without_an_image_are_no_images_that_are_in_both():
+    keys = image_keys(np.array([0, 7, 7]), np.array([0, 5, 6]))
+    assert keys.tolist() == [0, (7 << 32) + 5, (7 << 32) + 6]
+    nothing = np.array(["", "", ""], dtype=object)
+    first, second = (SourceContent(name, {}, np.zeros(3, np.uint64), nothing, str) for name in ("a", "b"))
+    assert fit_notes([first], [second]) == []
+
+
+def test_a_source_that_fails_is_still_one_error(folders, tmp_path, build, capsys):
+    folders("train", {"cat": [1]})
+    folders("test", {"cat": []})
+    with pytest.raises(SystemExit):
+        build()
+    capsys.readouterr()
+    assert "has no records" in fails(capsys, "--config", tmp_path / "config.yaml")
