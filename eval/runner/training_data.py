@@ -1,13 +1,10 @@
 """What the test items have to do with the data that a run trained on: classes by name, and images that are in both."""
 
-from pathlib import Path
-
 from configs.errors import UserError
 from configs.evaluation import EvalConfig
 from configs.load import load_config
 from configs.run import RunConfig
-from data_prep.shard_cache import ShardCache
-from data_prep.shards import ShardSet
+from data_prep.source_match import open_shards
 from data_prep.train_test_check import SourceContent, fit_notes
 from eval.runner.batching import open_source_named
 from eval.runner.output_paths import run_of
@@ -25,7 +22,7 @@ def training_notes(config: EvalConfig) -> list[str]:
     training, missing = [], []
     for name in trained.train.sources:
         try:
-            shards = ShardSet.open(Path(trained.data.shards) / name, ShardCache.of(trained.data))
+            shards = open_shards(trained.data, name)
         except UserError:
             missing.append(name)
             continue
