@@ -20,6 +20,7 @@ from configs.shard_dir import ShardDir
 from data_prep import atomic
 from data_prep.file_range import FileRange
 from data_prep.manifest import FORMAT_VERSION, ReferencedFile, ShardEntry
+from data_prep.parquet_cell import ParquetBytes
 from data_prep.records import Record
 from data_prep.sample import Drop, ImageOrigin, Sample, Source
 from data_prep.shard_index import INDEX_DTYPE
@@ -204,4 +205,6 @@ def _origin(origin: ImageOrigin | None) -> int | str | None:
             return origin.stat().st_size
         except (OSError, ValueError):
             return -1
+    if isinstance(origin, ParquetBytes):
+        return f"{origin.version} {origin.leaf} {origin.row} {origin.item}"
     return len(origin) if isinstance(origin, bytes) else None

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from configs.errors import ConfigError, DataError
 from data_prep.class_names import load_class_list
 from data_prep.prompts import classification_turns
-from data_prep.readers.jsonl import load_rows
+from data_prep.readers.records_file import load_rows
 from data_prep.records import LazyRecords
 from data_prep.sample import Sample, Source
 

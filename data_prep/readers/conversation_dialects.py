@@ -41,7 +41,10 @@ def turns_of(row: Mapping[str, Any]) -> tuple[tuple[Turn, ...], str | None]:
     """
     key = next((key for key in TURN_KEYS if key in row), None)
     if key is None:
-        raise DataError(f"no list 'conversations' or 'messages'; its keys are {', '.join(map(str, row)) or 'none'}")
+        raise DataError(
+            f"no list 'conversations' or 'messages'; its keys are {', '.join(map(str, row)) or 'none'} (the reader"
+            " jsonl reads records of a question, or of a label)"
+        )
     listed = row[key]
     if isinstance(listed, str):
         try:
@@ -95,7 +98,7 @@ def image_of(row: Mapping[str, Any], image_key: str | None = None) -> Any:
     Raises `DataError` for several images, and for an image under a key or tag that is not read.
     """
     keys = (image_key,) if image_key else IMAGE_KEYS
-    found = [row[key] for key in keys if key in row and not _is_nothing(row[key])]
+    found = [row[key] for key in keys if key in row and not is_nothing(row[key])]
     value = found[0] if found else None
     if isinstance(value, list):
         if len(value) > 1:
@@ -106,7 +109,7 @@ def image_of(row: Mapping[str, Any], image_key: str | None = None) -> Any:
     lowered = {str(key).lower(): key for key in row}
     for name in (*UNREAD_KEYS, *IMAGE_KEYS):
         key = lowered.get(name)
-        if key is not None and key not in keys and not _is_nothing(row[key]):
+        if key is not None and key not in keys and not is_nothing(row[key]):
             raise DataError(f"image under another key: {key!r} is not read; set the option image_key, or call it image")
     return None
 
@@ -119,10 +122,10 @@ def unread_tag(turns: tuple[Turn, ...]) -> str | None:
     return None
 
 
-def _is_nothing(value: Any) -> bool:
-    """Whether a value says that there is no image: null, "", "None", NaN, [] or a list of such."""
-    if isinstance(value, list):
-        return all(map(_is_nothing, value))
+def is_nothing(value: Any) -> bool:
+    """Whether a value says that there is no image: null, "", "None", NaN, [], or a list or object of such."""
+    if isinstance(value, list | Mapping):
+        return all(map(is_nothing, value.values() if isinstance(value, Mapping) else value))
     if isinstance(value, float):
         return math.isnan(value)
     return value is None or (isinstance(value, str) and value.strip().lower() in ("", "none", "null", "nan"))

@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from data_prep.parquet_cell import ParquetBytes
 from data_prep.readers.conversation_dialects import shown
 
 BASE64 = re.compile(r"[A-Za-z0-9+/\s]{120,}={0,2}\s*")
@@ -23,16 +24,18 @@ class ImageFormError(Exception):
     """An image value that cannot be read as it is; the text is the reason of a drop."""
 
 
-def image_value(value: Any, *, any_form: bool) -> Path | bytes | str:
+def image_value(value: Any, *, any_form: bool) -> Path | bytes | ParquetBytes | str:
     """A path relative to the image roots (a text), an absolute path, or the image's bytes.
 
     Raises `ImageFormError` that says what the value is, and what to do.
     """
     if isinstance(value, Mapping):
         inner = value.get("bytes") or value.get("path") or value.get("url")
-        if not isinstance(inner, str):
+        if not isinstance(inner, str | bytes | ParquetBytes):
             raise ImageFormError(f"image as an object with the keys {', '.join(map(str, value))}: give its path")
         return image_value(inner, any_form=any_form)
+    if isinstance(value, bytes | ParquetBytes):
+        return value
     if not isinstance(value, str):
         raise ImageFormError(f"unsafe image path: {shown(value)} is no text")
     text = value.strip()
@@ -51,7 +54,7 @@ def image_value(value: Any, *, any_form: bool) -> Path | bytes | str:
     if text.startswith("/"):
         return _elsewhere(text, "an absolute path", any_form=any_form)
     relative = PurePosixPath(text)
-    if not text or "\0" in text or ".." in relative.parts:
+    if not text or "\0" in text or (".." in relative.parts and not any_form):
         raise ImageFormError(f"unsafe image path: {shown(value)} does not stay in its folder")
     return text
 

@@ -13,8 +13,9 @@ from pathlib import Path
 
 from configs.errors import DataError
 from data_prep.prompts import image_question
+from data_prep.readers.file_content import read_text
 from data_prep.readers.image_folder import IMAGE_SUFFIXES
-from data_prep.readers.jsonl import lines_of, read_text, text_in
+from data_prep.readers.json_text import lines_of, text_in
 from data_prep.records import LazyRecords, Record
 from data_prep.sample import Drop, Sample, Source, Turn
 

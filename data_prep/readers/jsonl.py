@@ -1,7 +1,7 @@
-"""Any file of JSON lines (or a JSON list, also gzipped); options map its fields.
+"""Any file of records (JSON lines, a JSON list, CSV, parquet: `data_prep.readers.records_file`), its fields by options.
 
-- classes:    `label_key: label`; the names are `class_names`, or the distinct labels in sorted order (see
-              `data_prep.readers.label_values` for what counts as a label)
+- classes:    `label_key: label`; the names are `class_names`, those in a parquet file's metadata, or the distinct
+              labels in sorted order (see `data_prep.readers.label_values` for what counts as a label)
 - questions:  `question_key: text, answer_key: label` (POPE, whose .json files hold lines, too); without `answer_key`
               there is no answer (TextVQA in LLaVA's form)
 - captions:   `question: Describe the image., answer_key: caption`
@@ -9,18 +9,44 @@
 Lines of another `split` are left out; an id is the line's number in the file, so it does not depend on the split.
 """
 
-import gzip
-import json
-import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from configs.errors import ConfigError, DataError
 from data_prep.class_names import ClassList, load_class_list
+from data_prep.parquet_cell import ParquetBytes
 from data_prep.prompts import classification_turns, image_question
-from data_prep.readers.label_values import LabelIndex, names_of_labels, refuse_counting_from_one
+from data_prep.readers.conversation_dialects import UNREAD_KEYS, is_nothing, shown
+from data_prep.readers.image_values import ImageFormError, image_value
+from data_prep.readers.json_text import BadRecord, text_in
+from data_prep.readers.label_values import (
+    LabelIndex,
+    StatedLabels,
+    names_of_labels,
+    refuse_counting_from_one,
+    stated_classes,
+)
+from data_prep.readers.records_file import RecordsFile, read_records
 from data_prep.records import LazyRecords, Record
-from data_prep.sample import Drop, Sample, Source, Turn
+from data_prep.sample import Drop, ImageOrigin, Sample, Source, Turn
+
+LIKE_IMAGES = frozenset({*UNREAD_KEYS, "image", "images", "file_name", "filename", "file", "filepath", "image_name",
+                         "image_url", "img_name", "jpg", "png", "path"})  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class _Fields:
+    """Which field is what: the options of `read`."""
+
+    root: Path
+    image: str
+    label: str | None
+    index: str | None
+    question: str | None
+    question_field: str | None
+    answer: str | None
 
 
 def read(
@@ -39,39 +65,47 @@ def read(
 ) -> Source:
     """One sample a line of `path`; images are relative to `image_root` (default: the file's folder).
 
-    `index_key` names the field with the class index, which a list with a name twice (ImageNet's) needs.
+    A label is a class name, a key or a number of `class_names`. `index_key` names the field with the class index, which
+    a list with a name twice (ImageNet's) needs. `path` may be a folder of parquet files, of which `split` chooses some.
     """
     if sum(option is not None for option in (label_key, question, question_key)) != 1:
         raise ConfigError("give exactly one of label_key (classes), question_key, question (one for all lines)")
-    numbered = [row for row in enumerate(load_rows(path)) if split is None or row[1].get("split") == split]
+    file = read_records(path, split)
+    numbered = list(enumerate(file.records))
+    if split is not None and any(isinstance(row, dict) and "split" in row for _, row in numbered):
+        numbered = [(n, row) for n, row in numbered if isinstance(row, BadRecord) or row.get("split") == split]
+    elif split is not None and not path.is_dir():
+        numbered = []
     if not numbered:
-        raise DataError(f"{path} has no line of split {split!r}")
-    root = Path(image_root).expanduser() if image_root else path.parent
-    classes, notes = ClassList(()), tuple[str, ...]()
+        raise DataError(f"{path} has no line of split {split!r}" if file.records and split else f"{path} has no record")
+    root = Path(image_root).expanduser() if image_root else (path if path.is_dir() else path.parent)
+    fields = _Fields(root, image_key, label_key, index_key, question, question_key, answer_key)
+    _check_keys(path, [row for _, row in numbered], fields)
+    labels, notes = LabelIndex(ClassList(())), tuple[str, ...]()
     if label_key is not None:
-        classes, notes = _classes(path, label_key, [row for _, row in numbered], class_names, index_key)
+        labels, notes = _classes(path, [row for _, row in numbered], label_key, class_names, file.labels.get(label_key))
         classification_turns(prompt, "")  # raises now for an unknown prompt
-    names, labels = classes.names, LabelIndex(classes)
-
-    def conversation(row: dict[str, Any]) -> tuple[Turn, ...]:
-        text = question if question is not None else text_in(row[str(question_key)])
-        turns = (Turn("human", image_question(text) if row.get(image_key) else text),)
-        return turns if answer_key is None else (*turns, Turn("gpt", text_in(row[answer_key])))
+    names = labels.classes.names
 
     def make(index: int) -> Record:
         line, row = numbered[index]
         number = f"{line:07d}"
         try:
-            image = root / row[image_key] if row.get(image_key) else None
+            if isinstance(row, BadRecord):
+                return Drop(number, row.reason)
+            image = _image(row, fields)
             if label_key is None:
-                meta = {key: value for key, value in row.items() if key not in (question_key, image_key)}
-                return Sample(id=number, image=image, turns=conversation(row), meta=meta)
+                return _conversation(number, row, fields, image, file)
+        except (DataError, ImageFormError) as error:
+            return Drop(number, str(error))
         except (KeyError, TypeError, ValueError) as error:
             return Drop(number, f"malformed line: {type(error).__name__} {error}")
         try:
             label = labels.of(row.get(label_key), row.get(index_key) if index_key else None)
         except ValueError as error:
             return Drop(number, str(error))
+        if image is None:
+            return Drop(number, f"no image: {fields.image!r} is empty or missing; its keys are {_keys([row])}")
         turns = classification_turns(prompt, names[label])
         return Sample(id=number, image=image, label=label, label_name=names[label], turns=turns)
 
@@ -79,80 +113,78 @@ def read(
 
 
 def _classes(
-    path: Path, key: str, rows: list[dict[str, Any]], listed: str | None, index_key: str | None
-) -> tuple[ClassList, tuple[str, ...]]:
-    """The classes of the lines and sentences about them. Raises `DataError` for keys that no line has."""
-    for wanted in (key, *((index_key,) if index_key else ())):
-        if not any(wanted in row for row in rows):
-            keys = ", ".join(sorted({name for row in rows for name in row}))
-            raise DataError(f"no line of {path} has the key {wanted!r}; its lines have: {keys or 'nothing'}")
-    values = [row.get(key) for row in rows]
+    path: Path, rows: list[Any], key: str, listed: str | None, stated: tuple[str, ...] | None
+) -> tuple[LabelIndex, tuple[str, ...]]:
+    """The classes of the lines and sentences about them. `stated` are the names in the file's metadata."""
+    if stated is not None:
+        return StatedLabels(stated_classes(stated, load_class_list(listed) if listed else None, str(path))), ()
+    values = [row.get(key) for row in rows if isinstance(row, dict)]
     if not listed:
         names, notes = names_of_labels(values, str(path))
-        return ClassList(names), notes
+        return LabelIndex(ClassList(names)), notes
     classes = load_class_list(listed)
     refuse_counting_from_one(values, classes, str(path))
-    return classes, ()
+    return LabelIndex(classes), ()
 
 
-def text_in(value: object) -> str:
-    """A text, or a number as text. Raises `TypeError` for others, which `str` would turn into nonsense."""
-    if isinstance(value, bool) or not isinstance(value, str | int | float) or value != value:
-        raise TypeError(f"{value!r} is not a text")
-    return str(value)
+def _conversation(
+    number: str, row: Mapping[str, Any], fields: _Fields, image: ImageOrigin | None, file: RecordsFile
+) -> Sample:
+    """A question and its answer, if there is one. Raises `KeyError` or `TypeError` for a field that is no text."""
+    text = fields.question if fields.question is not None else text_in(row[str(fields.question_field)])
+    turns: tuple[Turn, ...] = (Turn("human", image_question(text) if image is not None else text),)
+    if fields.answer is not None:
+        value, names = row[fields.answer], file.labels.get(fields.answer)
+        value = names[value] if names and isinstance(value, int) and 0 <= value < len(names) else value
+        turns = (*turns, Turn("gpt", text_in(value)))
+    left_out = (fields.question_field, fields.image)
+    meta = {key: value for key, value in row.items() if key not in left_out and not _has_bytes(value)}
+    return Sample(id=number, image=image, turns=turns, meta=meta)
 
 
-def load_rows(path: Path) -> list[dict[str, Any]]:
-    """The objects of a .jsonl or .json file, `.gz` or not. Raises `DataError` as `load_values`, or for other values."""
-    rows = load_values(path)
-    if not all(isinstance(row, dict) for row in rows):
-        raise DataError(f"{path} does not hold a list of JSON objects")
-    return rows
+def _image(row: Mapping[str, Any], fields: _Fields) -> ImageOrigin | None:
+    """Where the image of a line is; None if it has none. Raises `DataError` or `ImageFormError` for other values."""
+    value = row.get(fields.image)
+    if is_nothing(value):
+        other = next((key for key in row if _like_image(key) and not is_nothing(row[key])), None)
+        if fields.image not in row and other is not None and fields.label is None:
+            raise DataError(f"image under another key: {other!r} is not read; set the option image_key")
+        return None
+    if isinstance(value, list) and len(value) == 1:
+        value = value[0]
+    if isinstance(value, list):
+        raise DataError(f"several images: {len(value)}; a sample has at most one")
+    if isinstance(value, int | float):
+        raise DataError(f"image is no path: {fields.image!r} is {shown(value)}")
+    found = image_value(value, any_form=True)
+    return fields.root / found if isinstance(found, str) else found
 
 
-def load_values(path: Path) -> list[Any]:
-    """The JSON list in a file, or its lines, `.gz` or not. Raises `DataError` that locates the error."""
-    text = read_text(path)
-    values: Any = []
-    try:
-        if Path(path.name.removesuffix(".gz")).suffix == ".json" and not _has_lines(text):
-            values = json.loads(text)
-        else:
-            values.extend(json.loads(line) for line in lines_of(text) if line.strip())
-    except ValueError as error:
-        after = f", after {len(values)} good lines" if values else ""
-        raise DataError(f"{path} is not valid JSON{after}: {error}; is the download complete?") from error
-    if isinstance(values, dict):
-        inner = next((key for key, value in values.items() if isinstance(value, list)), None)
-        list_in = f"; its list is the value of {inner!r}: write that list to a file of its own" if inner else ""
-        raise DataError(f"{path} holds one object, not a list of records{list_in}")
-    if not isinstance(values, list):
-        raise DataError(f"{path} holds a {type(values).__name__}, not a list of records")
-    rows: list[Any] = values
-    return rows
+def _check_keys(path: Path, rows: list[Any], fields: _Fields) -> None:
+    """Raise `DataError` if no line has the field of the images (or labels), with the keys that there are."""
+    records = [row for row in rows if isinstance(row, dict)]
+    if len(records) + sum(isinstance(row, BadRecord) for row in rows) < len(rows):
+        wrong = next(row for row in rows if not isinstance(row, dict | BadRecord))
+        raise DataError(f"{path} does not hold a list of JSON objects: one of them is {shown(wrong)}")
+    wanted = [("label_key", fields.label), ("index_key", fields.index), ("question_key", fields.question_field)]
+    likely = [key for row in records[:100] for key in row if _like_image(key)]
+    if fields.label is not None or fields.image != "image" or likely:
+        wanted.insert(0, ("image_key", fields.image))
+    for option, key in wanted:
+        if records and key is not None and not any(key in row for row in records):
+            raise DataError(f"no line of {path} has the key {key!r}; its keys are {_keys(records)}: set {option}")
 
 
-def _has_lines(text: str) -> bool:
-    """Whether a .json file holds JSON lines, as POPE's do: an object ends where its line ends, and another follows."""
-    first, _, rest = text.partition("\n")
-    return first.startswith("{") and first.rstrip().endswith("}") and rest.startswith("{")
+def _like_image(key: str) -> bool:
+    return key.lower() in LIKE_IMAGES
 
 
-def read_text(path: Path) -> str:
-    """All of a UTF-8 file, `.gz` or not. Raises `DataError` if it is not there, cut short, or in another encoding."""
-    if not path.is_file():
-        raise DataError(f"no file {path}")
-    opener = gzip.open if path.suffix == ".gz" else open
-    try:
-        with opener(path, "rt", encoding="utf-8-sig") as file:
-            text: str = file.read()
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not UTF-8: {error}; convert it (iconv -t utf-8)") from error
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise DataError(f"{path} is damaged or no gzip file: {error}; is the download complete?") from error
-    return text
+def _keys(rows: list[dict[str, Any]]) -> str:
+    return ", ".join(dict.fromkeys(str(key) for row in rows[:100] for key in row)) or "none"
 
 
-def lines_of(text: str) -> list[str]:
-    """The lines of JSON lines: `str.splitlines` also breaks at U+2028 and others, which occur within texts."""
-    return text.removesuffix("\n").split("\n")
+def _has_bytes(value: Any) -> bool:
+    """Whether a value holds an image or other bytes, which a record cannot keep as text."""
+    if isinstance(value, Mapping):
+        return any(map(_has_bytes, value.values()))
+    return any(map(_has_bytes, value)) if isinstance(value, list) else isinstance(value, bytes | ParquetBytes)

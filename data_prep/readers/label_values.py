@@ -104,6 +104,36 @@ class LabelIndex:
         return int(text)
 
 
+class StatedLabels(LabelIndex):
+    """Class numbers of a file whose metadata names them: a whole number is an index, whatever the names are."""
+
+    def of(self, label: object, index: object = None) -> int:
+        """The class of a label. Raises `ValueError` for one that is no class."""
+        if isinstance(label, list) and len(label) == 1:
+            label = label[0]
+        if not isinstance(label, int) or isinstance(label, bool):
+            return super().of(label, index)
+        if label < 0:
+            raise ValueError(f"no label: {label} stands for an unknown class")
+        if label >= len(self.classes.names):
+            raise ValueError(f"class index {label} is not below {len(self.classes.names)}, the classes of the metadata")
+        return label
+
+
+def stated_classes(stated: Iterable[str], classes: ClassList | None, where: str) -> ClassList:
+    """The names in a file's metadata, or `classes` if its names are the same. Raises `DataError` if they differ."""
+    names = tuple(unicodedata.normalize("NFC", name) for name in stated)
+    if classes is None:
+        return ClassList(names)
+    if classes.names == names:
+        return classes
+    raise DataError(
+        f"{where} names {len(names)} classes in its metadata ({', '.join(names[:3])}, ...) and class_names has"
+        f" {len(classes.names)} ({', '.join(classes.names[:3])}, ...), so its numbers may mean other classes; leave"
+        " class_names out, or give a list of the same names in the same order"
+    )
+
+
 def names_of_labels(labels: Iterable[object], where: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """(class names in sorted order, numbers by value; sentences about them for the person who builds).
 

@@ -21,7 +21,8 @@ from typing import Any
 from configs.errors import ConfigError, DataError
 from data_prep.readers.conversation_dialects import image_of, shown, turns_of, unread_tag
 from data_prep.readers.image_values import ImageFormError, image_value
-from data_prep.readers.jsonl import load_values
+from data_prep.readers.json_text import BadRecord
+from data_prep.readers.records_file import read_records
 from data_prep.records import LazyRecords, Record
 from data_prep.sample import IMAGE_PLACEHOLDER, Drop, Sample, Source, Turn
 
@@ -37,7 +38,7 @@ def read(
     image_forms: str = "relative",
     missing_placeholder: str = "drop",
 ) -> Source:
-    """The conversations of the JSON (or JSONL) file `path`, in its order; images lie under `image_roots`.
+    """The conversations of the JSON, JSONL or parquet file `path`, in its order; images lie under `image_roots`.
 
     `image_roots` is a folder, a list of folders, or {prefix: folder} where the longest matching prefix counts and
     is replaced by the folder; by default the file's own folder. `image_key` names the field of the image (default:
@@ -51,7 +52,7 @@ def read(
     ):
         if value not in known:
             raise ConfigError(f"{name} is {value!r}; choose one of: {', '.join(known)}")
-    rows = load_values(path)
+    rows = read_records(path).records
     form = _Form(_roots(path, image_roots), image_key, image_forms == "any", missing_placeholder == "first")
     return Source((), LazyRecords(partial(_record, rows, form), len(rows)))
 
@@ -69,7 +70,7 @@ class _Form:
 def _roots(path: Path, image_roots: Mapping[str, str] | list[str] | str | None) -> Roots:
     """(prefix, folder) pairs in the order they are tried."""
     if image_roots is None:
-        image_roots = str(path.parent)
+        image_roots = str(path if path.is_dir() else path.parent)
     if isinstance(image_roots, Mapping):
         pairs = sorted(image_roots.items(), key=lambda pair: -len(pair[0]))
     else:
@@ -83,6 +84,8 @@ def _roots(path: Path, image_roots: Mapping[str, str] | list[str] | str | None) 
 
 def _record(rows: list[Any], form: _Form, index: int) -> Record:
     number, row = f"{index:07d}", rows[index]
+    if isinstance(row, BadRecord):
+        return Drop(number, row.reason)
     try:
         if not isinstance(row, Mapping):
             raise TypeError(f"it is {shown(row)}, not an object")

@@ -138,7 +138,7 @@ def test_numbers_as_class_names_are_in_the_order_of_numbers_and_said(build_label
 def test_a_label_key_that_no_line_has_is_refused_with_the_keys_there_are(tmp_path, write_config, capsys):
     (tmp_path / "a.jsonl").write_text('{"image": "1.jpg", "class": "cat"}\n')
     config = write_config(tmp_path / "a.jsonl", "jsonl", "{label_key: label}")
-    assert "has the key 'label'; its lines have: class, image" in fails(capsys, "--config", str(config))
+    assert "has the key 'label'; its keys are image, class" in fails(capsys, "--config", str(config))
 
 
 def test_an_empty_label_is_an_error_for_its_reader_alone():
