@@ -16,11 +16,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
-from transformers import LlamaModel, MistralModel
-from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
-ROPES = ("default", "linear", "llama3")  # types whose angles do not depend on the text's length
+from train.models.llama_layers import (
+    after_attention,
+    causal_attention,
+    is_supported,
+    masked_attention,
+    queries_at,
+    queries_keys_values,
+    rotary_angles,
+)
 
 
 @dataclass
@@ -89,10 +94,7 @@ class LlamaSteps:
     @staticmethod
     def fits(decoder: Any) -> bool:
         """Whether the decoder is supported: not with a sliding window, or angles that change with length."""
-        if type(decoder) not in (LlamaModel, MistralModel):
-            return False
-        windowed = getattr(decoder.config, "sliding_window", None) is not None
-        return not windowed and bool(decoder.rotary_emb.rope_type in ROPES)
+        return is_supported(decoder)
 
     def prefill(self, states: torch.Tensor, lengths: list[int], keys: KeyValueCache) -> torch.Tensor:
         """(B, H) after the norm at each row's last token, `lengths[r]` of `states` (B, R, H) being its own.
@@ -100,98 +102,36 @@ class LlamaSteps:
         The tokens already in `keys`, equally many in each row, come before.
         """
         before, (rows, count) = keys.lengths[0], states.shape[:2]
-        angles = self._angles(states, torch.arange(before, before + count, device=states.device)[None])
+        angles = rotary_angles(self.decoder, states, torch.arange(before, before + count, device=states.device)[None])
         for number, layer in enumerate(self.layers[:-1]):
-            queries, *new = self._project(layer, states, angles)
-            attended = _causal(layer.self_attn, queries, *keys.write(number, new))
-            states = _close(layer, states, attended)
+            queries, *new = queries_keys_values(layer, states, angles)
+            attended = causal_attention(layer.self_attn, queries, *keys.write(number, new))
+            states = after_attention(layer, states, attended)
         layer, last = self.layers[-1], torch.tensor(lengths, device=states.device) - 1
-        queries, *new = self._project(layer, states, angles, (torch.arange(rows, device=states.device), last))
+        positions = torch.arange(rows, device=states.device)[:, None], last[:, None]
+        queries, *new = queries_at(layer, states, angles, positions)
         written = keys.write(len(self.layers) - 1, new)
         keys.lengths = [before + length for length in lengths]
-        own = states[torch.arange(rows, device=states.device), last][:, None]  # (B, 1, H)
-        closed = _close(layer, own, _newest(layer.self_attn, queries, *written, _seen(keys.lengths, states.device)))
-        return self._normed(closed)
+        attended = masked_attention(layer.self_attn, queries, *written, _seen(keys.lengths, states.device))
+        return self._normed(after_attention(layer, states[positions], attended))
 
     def step(self, states: torch.Tensor, keys: KeyValueCache) -> torch.Tensor:
         """(B, H) after the norm for one more token (B, 1, H) of every row."""
         lengths = torch.tensor(keys.lengths, device=states.device)
         ends = torch.arange(len(lengths), device=states.device), lengths
-        angles = self._angles(states, lengths[:, None])
+        angles = rotary_angles(self.decoder, states, lengths[:, None])
         grown = [length + 1 for length in keys.lengths]
         mask = _seen(grown, states.device)
         for number, layer in enumerate(self.layers):
-            queries, *new = self._project(layer, states, angles)
-            attended = _newest(layer.self_attn, queries, *keys.write(number, new, ends), mask)
-            states = _close(layer, states, attended)
+            queries, *new = queries_keys_values(layer, states, angles)
+            attended = masked_attention(layer.self_attn, queries, *keys.write(number, new, ends), mask)
+            states = after_attention(layer, states, attended)
         keys.lengths = grown
         return self._normed(states)
 
     def _normed(self, states: torch.Tensor) -> torch.Tensor:
         normed: torch.Tensor = self.decoder.norm(states)
         return normed[:, 0]
-
-    def _angles(self, states: torch.Tensor, positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        cosines, sines = self.decoder.rotary_emb(states, position_ids=positions)
-        return cosines, sines
-
-    def _project(
-        self,
-        layer: Any,
-        states: torch.Tensor,
-        angles: tuple[torch.Tensor, torch.Tensor],
-        positions: tuple[torch.Tensor, torch.Tensor] | None = None,
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Queries, keys and values (B, h, R, d) of a layer; queries only at `positions` (rows, columns) if given."""
-        attention, normed = layer.self_attn, layer.input_layernorm(states)
-        chosen = normed if positions is None else normed[positions][:, None]
-        heads = [
-            product(given).unflatten(-1, (-1, attention.head_dim)).transpose(1, 2)
-            for product, given in (
-                (attention.q_proj, chosen),
-                (attention.k_proj, normed),
-                (attention.v_proj, normed),
-            )
-        ]
-        if positions is None:
-            queries, keys = apply_rotary_pos_emb(heads[0], heads[1], *angles)
-        else:
-            here = [angle.expand(len(normed), -1, -1)[positions][:, None] for angle in angles]  # (B, 1, d)
-            queries, _ = apply_rotary_pos_emb(heads[0], heads[0], *here)
-            _, keys = apply_rotary_pos_emb(heads[1], heads[1], *angles)
-        return queries, keys, heads[2]
-
-
-def _causal(attention: Any, queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
-    """The last R of K tokens see all before them and themselves.
-
-    Kernels know causal attention of a square only; K - R rows of zeros before the queries make one, and are cheap: they
-    see little.
-    """
-    before = keys.shape[2] - queries.shape[2]
-    square = F.pad(queries, (0, 0, before, 0)) if before else queries
-    return F.scaled_dot_product_attention(
-        square,
-        keys,
-        values,
-        is_causal=True,
-        scale=attention.scaling,
-        enable_gqa=attention.num_key_value_groups > 1,
-    )[:, :, before:]
-
-
-def _newest(
-    attention: Any, queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, mask: torch.Tensor | None
-) -> torch.Tensor:
-    """One query a row (B, h, 1, d) sees the row's keys, itself the last of them."""
-    return F.scaled_dot_product_attention(
-        queries,
-        keys,
-        values,
-        attn_mask=mask,
-        scale=attention.scaling,
-        enable_gqa=attention.num_key_value_groups > 1,
-    )
 
 
 def _seen(lengths: list[int], device: torch.device) -> torch.Tensor | None:
@@ -200,10 +140,3 @@ def _seen(lengths: list[int], device: torch.device) -> torch.Tensor | None:
         return None
     positions = torch.arange(max(lengths), device=device)
     return (positions < torch.tensor(lengths, device=device)[:, None])[:, None, None]
-
-
-def _close(layer: Any, states: torch.Tensor, attended: torch.Tensor) -> torch.Tensor:
-    """What a layer does after its attention (B, h, R, d)."""
-    states = states + layer.self_attn.o_proj(attended.transpose(1, 2).flatten(2))
-    closed: torch.Tensor = states + layer.mlp(layer.post_attention_layernorm(states))
-    return closed

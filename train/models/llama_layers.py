@@ -1,0 +1,99 @@
+"""The parts of a LLaMA-type decoder layer, for programs that run a decoder layer by layer.
+
+The arithmetic is transformers' own, module by module; what a caller does not need is left out. Tensor shapes: `B` rows,
+`Q` queries and `K` keys of a row, `R` new tokens of a row, `H` hidden size, `h` heads, `d` head size.
+"""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from transformers import LlamaModel, MistralModel
+from transformers.models.llama import modeling_llama
+
+Angles = tuple[torch.Tensor, torch.Tensor]
+"""Cosines and sines of the rotary embedding, each (1 or B, R, d)."""
+
+ROPES = ("default", "linear", "llama3")  # types whose angles do not depend on the text's length
+
+
+def is_supported(decoder: Any) -> bool:
+    """Whether `decoder` can be run by these functions: no sliding window, no angles that change with the length."""
+    if type(decoder) not in (LlamaModel, MistralModel):
+        return False
+    windowed = getattr(decoder.config, "sliding_window", None) is not None
+    return not windowed and bool(decoder.rotary_emb.rope_type in ROPES)
+
+
+def rotary_angles(decoder: Any, states: torch.Tensor, positions: torch.Tensor) -> Angles:
+    """Angles of `positions` (1 or B, R), of the dtype of `states`."""
+    cosines, sines = decoder.rotary_emb(states, position_ids=positions)
+    return cosines, sines
+
+
+def queries_keys_values(layer: Any, states: torch.Tensor, angles: Angles) -> tuple[torch.Tensor, ...]:
+    """Queries, keys and values, each (B, h, R, d), of all tokens of `states` (B, R, H)."""
+    normed = layer.input_layernorm(states)
+    attention = layer.self_attn
+    queries, keys, values = (
+        _heads(attention, product(normed)) for product in (attention.q_proj, attention.k_proj, attention.v_proj)
+    )
+    queries, keys = modeling_llama.apply_rotary_pos_emb(queries, keys, *angles)
+    return queries, keys, values
+
+
+def queries_at(
+    layer: Any, states: torch.Tensor, angles: Angles, positions: tuple[torch.Tensor, torch.Tensor]
+) -> tuple[torch.Tensor, ...]:
+    """As `queries_keys_values`, with queries (B, h, Q, d) at `positions` (rows, columns) only, each (B, Q) or (B, 1)."""
+    normed = layer.input_layernorm(states)
+    attention = layer.self_attn
+    queries = _heads(attention, attention.q_proj(normed[positions]))
+    keys, values = (_heads(attention, product(normed)) for product in (attention.k_proj, attention.v_proj))
+    chosen = [angle.expand(len(normed), -1, -1)[positions] for angle in angles]  # (B, Q, d)
+    queries, _ = modeling_llama.apply_rotary_pos_emb(queries, queries, *chosen)
+    _, keys = modeling_llama.apply_rotary_pos_emb(keys, keys, *angles)
+    return queries, keys, values
+
+
+def _heads(attention: Any, projected: torch.Tensor) -> torch.Tensor:
+    return projected.unflatten(-1, (-1, attention.head_dim)).transpose(1, 2)
+
+
+def causal_attention(attention: Any, queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+    """(B, h, Q, d): the last Q of K tokens attend to all tokens before them and to themselves.
+
+    Kernels know causal attention of a square only; K - Q rows of zeros before the queries make one, and are cheap:
+    they attend to few keys.
+    """
+    before = keys.shape[2] - queries.shape[2]
+    square = F.pad(queries, (0, 0, before, 0)) if before else queries
+    return F.scaled_dot_product_attention(
+        square,
+        keys,
+        values,
+        is_causal=True,
+        scale=attention.scaling,
+        enable_gqa=attention.num_key_value_groups > 1,
+    )[:, :, before:]
+
+
+def masked_attention(
+    attention: Any, queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, mask: torch.Tensor | None
+) -> torch.Tensor:
+    """(B, h, Q, d): every query attends to the keys where `mask` (B or 1, 1, Q, K) is true; None: to all."""
+    return F.scaled_dot_product_attention(
+        queries,
+        keys,
+        values,
+        attn_mask=mask,
+        scale=attention.scaling,
+        enable_gqa=attention.num_key_value_groups > 1,
+    )
+
+
+def after_attention(layer: Any, states: torch.Tensor, attended: torch.Tensor) -> torch.Tensor:
+    """(B, Q, H): the rest of a layer, from its input `states` (B, Q, H) and the attention's result (B, h, Q, d)."""
+    states = states + layer.self_attn.o_proj(attended.transpose(1, 2).flatten(2))
+    finished: torch.Tensor = states + layer.mlp(layer.post_attention_layernorm(states))
+    return finished
