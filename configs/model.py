@@ -37,6 +37,12 @@ class ModelConfig(Section):
         choices=("auto", "sdpa", "flash_attention_2", "flex_attention", "eager"),
         changes_result=False,
     )
+    exact_savings: bool = setting(
+        True,
+        doc="Skip work that changes neither the loss nor a gradient: the last decoder layer runs at target positions"
+        " only, and a frozen language model computes the keys of the system prompt once. Equal up to rounding."
+        " LLaMA- and Mistral-type decoders with the kernel sdpa.",
+    )
     activation_checkpointing: bool = setting(
         False, doc="Recompute activations in the backward pass: less memory, ~1.4x the work.", changes_result=False
     )

@@ -48,7 +48,8 @@ def build_components(plan: RunPlan, world: World, start: Start) -> TrainerCompon
         loaded.model.gradient_checkpointing_enable({"use_reentrant": False})
     counts = count_parts(loaded.model, plan.family, config.optim)
     totals = Counter({row.part: row.total for row in counts})
-    module = LossModule(loaded.model, plan.family)
+    prefix, savings = plan.encoder.prefix, config.model.exact_savings
+    module = LossModule(loaded.model, plan.family, prefix, exact_savings=savings)
     engine = Engine(module, plan.deepspeed, config.optim, world)
     engine.adamw.measure = config.monitor.enabled and config.monitor.update_size
     writer = CheckpointWriter(plan.run, config.checkpoint)

@@ -8,7 +8,7 @@ speed. Shapes are those of `train.models.batch`.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 
 import torch
 
@@ -17,6 +17,7 @@ from configs.model import ChatConfig
 from data_prep.images import decode_rgb, image_size
 from data_prep.sample import Sample, UnreadableSample
 from train.chat.conversation import IGNORE_INDEX, TokenizedConversation, expand_image
+from train.chat.prefix import constant_prefix, shared_length
 from train.chat.render import ChatRenderer
 from train.data.loader import read_steps
 from train.data.order import PADDING
@@ -97,6 +98,11 @@ class Encoder:
         """`rendered` with image token ids in place of the image, cut at `chat.max_length`."""
         return expand_image(rendered, image_tokens, self.family.image_token_id, self.chat.max_length)
 
+    @cached_property
+    def prefix(self) -> tuple[int, ...]:
+        """The ids that begin every conversation."""
+        return constant_prefix(self.renderer)
+
     def padding(self, unreadable: UnreadableSample | None = None) -> Example:
         """An example whose loss has weight 0."""
         return Example("", -1, [self.renderer.bos], [False], None, unreadable)
@@ -150,24 +156,33 @@ class ExampleSet(PositionSet[Example]):
             return f"number {self.sources.locate(position)[1]}"
 
 
-def collate(examples: Sequence[Example], family: Family) -> Batch:
-    """Pad examples on the right to the longest. Weights are 0 until `train.loss.set_loss_weights` sets them."""
+def collate(examples: Sequence[Example], family: Family, prefix: Sequence[int] = ()) -> Batch:
+    """Pad examples on the right to the longest. Weights are 0 until `train.loss.set_loss_weights` sets them.
+
+    `prefix` is `Encoder.prefix`, of which the batch says how much all examples share.
+    """
     width = max(len(example.input_ids) for example in examples)
     batch = _blank(examples, family, (len(examples), width))
+    batch.shared_prefix = _shared(examples, prefix)
     for row, example in enumerate(examples):
         _write(batch, row, 0, row, example)
     return batch
 
 
-def pack(examples: Sequence[Example], family: Family) -> Batch:
-    """Lay examples end to end in one row; nothing is padded."""
+def pack(examples: Sequence[Example], family: Family, prefix: Sequence[int] = ()) -> Batch:
+    """Lay examples end to end in one row; nothing is padded. `prefix` as for `collate`."""
     batch = _blank(examples, family, (1, sum(len(example.input_ids) for example in examples)))
     batch.packed = True
+    batch.shared_prefix = _shared(examples, prefix)
     start = 0
     for number, example in enumerate(examples):
         _write(batch, 0, start, number, example)
         start += len(example.input_ids)
     return batch
+
+
+def _shared(examples: Sequence[Example], prefix: Sequence[int]) -> int:
+    return shared_length([(example.input_ids, example.supervised) for example in examples], prefix) if prefix else 0
 
 
 def _write(batch: Batch, row: int, start: int, number: int, example: Example) -> None:
@@ -206,7 +221,10 @@ class TrainingBatches:
 
     def steps(self, start: int, rank: int, workers: int) -> Iterator[list[Batch]]:
         """Decoded steps; `workers` processes decode ahead without changing the order."""
+        encoder = self.examples.encoder
         join = partial(
-            pack if self.order.partitioner.batching == "packed" else collate, family=self.examples.encoder.family
+            pack if self.order.partitioner.batching == "packed" else collate,
+            family=encoder.family,
+            prefix=encoder.prefix,
         )
         return read_steps(self.order, self.examples, join, start, rank, workers)

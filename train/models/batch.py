@@ -32,6 +32,7 @@ class Batch:
     ids: tuple[str, ...]  # C
     unreadable: tuple[UnreadableSample, ...] = ()  # each is replaced by an example of weight 0
     packed: bool = False
+    shared_prefix: int = 0  # tokens that begin every conversation, as in every other batch (`train.data.prefix`)
 
     def pin_memory(self) -> "Batch":
         """The same batch in page-locked memory, from where it is copied to a GPU without waiting (called by torch)."""
@@ -40,6 +41,11 @@ class Batch:
     def to(self, device: torch.device | str) -> "Batch":
         """The same batch with its tensors on `device`."""
         return self._with(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def with_tokens(self, rows: Any, columns: Any) -> "Batch":
+        """The same batch with these rows and columns of its (B, T) tensors only."""
+        names = ("input_ids", "attention_mask", "labels", "weights", "sequence_ids")
+        return replace(self, **{name: getattr(self, name)[rows, columns] for name in names})
 
     def _with(self, change: Callable[[torch.Tensor], torch.Tensor]) -> "Batch":
         tensors: dict[str, Any] = {

@@ -49,6 +49,19 @@ class SquareImages:
         return ImageInput({PIXELS: self.pixels(image)})
 
 
+def tower_states(tower: Any, pixels: torch.Tensor, layers: Sequence[int]) -> list[torch.Tensor]:
+    """Hidden states (N, tokens, width) of a CLIP tower as transformers numbers them: 0 is the input of its layers.
+
+    Negative numbers count from the last layer. Only the layers needed run, each as transformers runs it.
+    """
+    inner = getattr(tower, "vision_model", tower)  # transformers before 5.20
+    numbers = [layer + (layer < 0) * (len(inner.encoder.layers) + 1) for layer in layers]
+    states = [inner.pre_layrnorm(inner.embeddings(pixels))]
+    for layer in inner.encoder.layers[: max(numbers)]:
+        states.append(layer(states[-1], None))
+    return [states[number] for number in numbers]
+
+
 class LlavaFamily(TrainableFamily):
     """Every image is one square and becomes the same number of tokens."""
 
@@ -109,11 +122,11 @@ class LlavaFamily(TrainableFamily):
     def image_features(self, model: Any, pixels: torch.Tensor) -> torch.Tensor:
         """(N, 3, S, S) normalized pixels to (N, P, H).
 
-        Hidden states of the chosen tower layers, class token removed for `default`, through the projector.
+        Hidden states of the chosen tower layers, class token removed for `default`, through the projector. Layers
+        behind the last chosen one do not run.
         """
         layers = self.config.vision_feature_layer
-        states = model.model.vision_tower(pixels, output_hidden_states=True).hidden_states
-        chosen = [states[layer] for layer in ([layers] if isinstance(layers, int) else layers)]
+        chosen = tower_states(model.model.vision_tower, pixels, [layers] if isinstance(layers, int) else layers)
         if self.config.vision_feature_select_strategy == "default":
             chosen = [state[:, 1:] for state in chosen]
         features: torch.Tensor = model.model.multi_modal_projector(torch.cat(chosen, dim=-1))

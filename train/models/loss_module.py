@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from train.chat.conversation import IGNORE_INDEX
-from train.models.batch import Batch, attention_arguments
+from train.models.batch import Batch
+from train.models.target_states import TargetStates
 from train.models.types import TrainableFamily
 
 
@@ -21,27 +22,27 @@ class LossModule(nn.Module):
     no path to the projector, and ZeRO-3's collectives would wait for the ranks that have one.
     """
 
-    def __init__(self, model: Any, family: TrainableFamily):
-        """`model` is one of the `family`."""
+    def __init__(
+        self, model: Any, family: TrainableFamily, prefix: tuple[int, ...] = (), *, exact_savings: bool = True
+    ):
+        """`model` is one of the `family`; `prefix` and `exact_savings` are those of `TargetStates`."""
         super().__init__()
         self.model = model
         self.family = family
+        self.states = TargetStates(model, family, prefix, exact_savings=exact_savings)
 
     def forward(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the weighted loss (scalar, fp32) and each conversation's unweighted sum of cross entropy (C,)."""
-        embeddings = self._embeddings(batch)
-        attention = attention_arguments(batch, self.family.attention_kernel(self.model), embeddings.dtype)
-        states = self.family.decode(self.model, embeddings, batch, attention)  # (B, T, H)
         is_target = batch.labels[:, 1:] != IGNORE_INDEX
         rows, positions = is_target.nonzero(as_tuple=True)  # (M,): position t predicts token t + 1
         predicted = (rows, positions + 1)
-        logits = self.family.head(self.model)(states[rows, positions])  # (M, V): the head runs where it is needed only
+        states, anchor = self.states(batch, self._embeddings, rows, positions)  # (M, H)
+        logits = self.family.head(self.model)(states)  # (M, V): the head runs where it is needed only
         losses = F.cross_entropy(logits.float(), batch.labels[predicted], reduction="none")  # (M,)
         loss = (losses * batch.weights[predicted]).sum()
         by_sample = torch.zeros(len(batch.ids), device=losses.device)
         by_sample.index_add_(0, batch.sequence_ids[predicted], losses.detach())
-        # 0 x states keeps the graph whole where there is no target
-        return loss + 0.0 * states[:, 0].float().sum(), by_sample
+        return loss + 0.0 * anchor, by_sample  # 0 x anchor keeps the graph whole where there is no target
 
     def _embeddings(self, batch: Batch) -> torch.Tensor:
         """(B, T, H): token embeddings with the image features placed among them."""

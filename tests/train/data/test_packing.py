@@ -15,6 +15,7 @@ from train.data.collate import collate, pack
 from train.data.order import PADDING
 from train.data.packing import BatchPartitioner, packed_micro_batches, rank_micro_batches
 from train.loss import local_units, set_loss_weights
+from train.models import target_states
 from train.models.batch import attention_arguments
 from train.models.loading import load_model
 from train.models.loss_module import LossModule
@@ -127,11 +128,17 @@ def test_packed_and_padded_loss_and_gradients_are_equal(plan, mode, attention, r
     assert all(gradient.norm() > 0 for gradient in expected.values())
 
 
-def test_without_the_block_diagonal_mask_the_loss_is_another(plan, monkeypatch):
+@pytest.mark.parametrize("exact_savings", [True, False])
+def test_without_the_block_diagonal_mask_the_loss_is_another(plan, monkeypatch, exact_savings):
     module, trained = module_of(plan, "projector", "sdpa")
     examples = [plan.training_batches().examples[p] for p in mixed(plan)]
     loss, _ = gradients(module, trained, [pack(examples, plan.family)], "token")
-    monkeypatch.setattr("train.models.loss_module.attention_arguments", lambda *_: {"attention_mask": None})
+    monkeypatch.setattr(module.states, "exact_savings", value=exact_savings)
+    if exact_savings:
+        split = target_states.without_prefix
+        monkeypatch.setattr(target_states, "without_prefix", lambda *given: replace(split(*given), mask=None))
+    else:
+        monkeypatch.setattr(target_states, "attention_arguments", lambda *_: {"attention_mask": None})
     leaking, _ = gradients(module, trained, [pack(examples, plan.family)], "token")
     assert abs(leaking - loss) > 1e-4 * loss
 

@@ -47,10 +47,22 @@ def test_flash_attn_on_a_cpu_is_refused_and_auto_takes_sdpa(monkeypatch):
         resolve_attention("flash_attention_2", "cpu")
 
 
-def test_image_features_are_transformers_own(training_setup):
-    loaded = load_model(str(training_setup.root / "base"), None, "fp32", "eager")
+@pytest.mark.parametrize("kernel", ["eager", "sdpa"])
+@pytest.mark.parametrize("layers", [-2, -1, 1, [-2, -1], [0, 2]])
+def test_image_features_are_transformers_own_and_later_layers_do_not_run(training_setup, kernel, layers):
+    loaded = load_model(str(training_setup.root / "base"), None, "fp32", kernel)
+    chosen = [layers] if isinstance(layers, int) else layers
+    loaded.model.config.vision_feature_layer = layers
+    projector = loaded.model.model.multi_modal_projector
+    projector.linear_1 = torch.nn.Linear(len(chosen) * loaded.model.config.vision_config.hidden_size, 48)
+    projector.linear_2 = torch.nn.Linear(48, loaded.model.config.text_config.hidden_size)
+    encoder = loaded.model.model.vision_tower.encoder.layers
+    run: list[int] = []
+    for number, layer in enumerate(encoder):
+        layer.register_forward_hook(lambda *_, number=number: run.append(number))
     pixels = torch.randn(2, 3, 32, 32)
     ours = loaded.family.image_features(loaded.model, pixels)
+    assert run == list(range(max(layer % (len(encoder) + 1) for layer in chosen)))
     theirs = torch.stack(list(loaded.model.model.get_image_features(pixel_values=pixels).pooler_output))
     torch.testing.assert_close(ours, theirs)
     assert ours.shape[1] == loaded.family.image_tokens()
