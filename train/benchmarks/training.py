@@ -2,9 +2,13 @@
 
     python -m train.benchmarks.training --shape llava-1.5-7b --mode projector --micro-batch 16            (one GPU)
     python -m train.benchmarks.training --shape tiny --mode lora --micro-batch 4 --json out.json     (a CPU will do)
+    python -m train.benchmarks.training --shape 7b-proportions --dtype fp32 --micro-batch 2 --against-transformers
 
 Speed does not depend on the weights. The figures are those of the run's own metrics, after the warm-up steps:
 samples/s, tokens/s, MFU where the device's peak is known, peak memory, and the share of a step spent waiting for data.
+
+With `--against-transformers` nothing is trained: forward and backward of one batch, by this project and by plain
+transformers with and without activation checkpointing, in turns; FLOPs, time, loss and gradients of each.
 """
 
 import argparse
@@ -26,6 +30,7 @@ from configs.errors import UserError
 from configs.load import load_config
 from configs.run import RunConfig
 from data_prep import build
+from train.benchmarks.against_transformers import compare_with_transformers
 from train.build import build_trainer
 from train.distributed.world import start_world, stop_world
 from train.loggers.jsonl import read_records
@@ -127,6 +132,10 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--activation-checkpointing", action="store_true", help="recompute activations: less memory, more work"
     )
+    parser.add_argument(
+        "--against-transformers", action="store_true", help="compare one batch with transformers' own forward pass"
+    )
+    parser.add_argument("--rounds", type=int, default=3, help="of that comparison, each side once (default 3)")
     parser.add_argument("--workers", type=int, default=4, help="data-loading processes")
     add_json(parser)
     return parser.parse_args()
@@ -144,14 +153,20 @@ def main() -> None:
         try:
             with contextlib.redirect_stdout(sys.stderr):  # the output is the figures alone
                 build.main(["--config", str(config_file)])
-                measured = measure(config_file)
+                if arguments.against_transformers:
+                    measured = compare_with_transformers(config_file, arguments.rounds)
+                else:
+                    measured = measure(config_file)
         except UserError as error:
             exit_on_user_error(error)
     result = {"shape": arguments.shape, "mode": arguments.mode, "micro_batch": arguments.micro_batch, **measured}
     if emit_json(arguments.json, result):
         return
     for name, value in result.items():
-        print(f"{name:<20}{value:.4g}" if isinstance(value, float) else f"{name:<20}{value}")
+        if name != "sides":
+            print(f"{name:<52}{value:.4g}" if isinstance(value, float) else f"{name:<52}{value}")
+    for side, figures in result.get("sides", {}).items():
+        print(f"{side}: " + ", ".join(f"{name} {value:.4g}" for name, value in figures.items()))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """The token ids with which every conversation begins: the system prompt, up to the image or the question.
 
-    prefix = constant_prefix(renderer)                # with LLaVA's system prompt 35 ids
-    shared_length(conversations, prefix)              # how many of them a batch can leave out
+prefix = constant_prefix(renderer)                # with LLaVA's system prompt 35 ids
+shared_length(conversations, prefix)              # how many of them a batch can leave out
 """
 
 from collections.abc import Sequence

@@ -163,7 +163,7 @@ def collate(examples: Sequence[Example], family: Family, prefix: Sequence[int] =
     """
     width = max(len(example.input_ids) for example in examples)
     batch = _blank(examples, family, (len(examples), width))
-    batch.shared_prefix = _shared(examples, prefix)
+    _note_savings(batch, examples, family, prefix)
     for row, example in enumerate(examples):
         _write(batch, row, 0, row, example)
     return batch
@@ -173,7 +173,7 @@ def pack(examples: Sequence[Example], family: Family, prefix: Sequence[int] = ()
     """Lay examples end to end in one row; nothing is padded. `prefix` as for `collate`."""
     batch = _blank(examples, family, (1, sum(len(example.input_ids) for example in examples)))
     batch.packed = True
-    batch.shared_prefix = _shared(examples, prefix)
+    _note_savings(batch, examples, family, prefix)
     start = 0
     for number, example in enumerate(examples):
         _write(batch, 0, start, number, example)
@@ -181,8 +181,11 @@ def pack(examples: Sequence[Example], family: Family, prefix: Sequence[int] = ()
     return batch
 
 
-def _shared(examples: Sequence[Example], prefix: Sequence[int]) -> int:
-    return shared_length([(example.input_ids, example.supervised) for example in examples], prefix) if prefix else 0
+def _note_savings(batch: Batch, examples: Sequence[Example], family: Family, prefix: Sequence[int]) -> None:
+    """Say which tokens of the batch need not run (`train.models.target_states`)."""
+    batch.runs_last = any(example.input_ids[-1] == family.image_token_id for example in examples)
+    if prefix:
+        batch.shared_prefix = shared_length([(example.input_ids, example.supervised) for example in examples], prefix)
 
 
 def _write(batch: Batch, row: int, start: int, number: int, example: Example) -> None:

@@ -45,7 +45,7 @@ def queries_keys_values(layer: Any, states: torch.Tensor, angles: Angles) -> tup
 def queries_at(
     layer: Any, states: torch.Tensor, angles: Angles, positions: tuple[torch.Tensor, torch.Tensor]
 ) -> tuple[torch.Tensor, ...]:
-    """As `queries_keys_values`, with queries (B, h, Q, d) at `positions` (rows, columns) only, each (B, Q) or (B, 1)."""
+    """As `queries_keys_values`, with queries (B, h, Q, d) only at `positions` (rows, columns), each (B, Q)."""
     normed = layer.input_layernorm(states)
     attention = layer.self_attn
     queries = _heads(attention, attention.q_proj(normed[positions]))

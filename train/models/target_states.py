@@ -6,6 +6,7 @@
 For a decoder of LLaMA's type (`llama_layers.is_supported`) with the kernel sdpa:
 
 - The last layer computes queries, output projection and MLP at target positions only.
+- The last token of a conversation predicts nothing and does not run.
 - Where the language model is frozen, keys and values of the constant beginning of all conversations (the system prompt)
   are computed once, without a gradient, and its tokens are not run again.
 
@@ -42,12 +43,12 @@ KeysValues = tuple[torch.Tensor, torch.Tensor]
 
 @dataclass(frozen=True)
 class Layout:
-    """Where the tokens of a batch are once its prefix is left out.
+    """Where the tokens of a batch are once those that need not run are left out.
 
     `mask` (1, 1, T, P + T) says which keys a token attends to; None: the rows are causal, each by itself.
     """
 
-    batch: Batch  # without the prefix's tokens
+    batch: Batch  # with the tokens that run
     positions: torch.Tensor  # (1, T) of the rotary embedding
     mask: torch.Tensor | None
     targets: tuple[torch.Tensor, torch.Tensor]  # rows and columns (M,) in `batch`
@@ -56,7 +57,9 @@ class Layout:
 class TargetStates:
     """Runs the decoder on a batch and returns its normalized last hidden states at the target positions."""
 
-    def __init__(self, model: Any, family: TrainableFamily, prefix: tuple[int, ...] = (), *, exact_savings: bool = True):
+    def __init__(
+        self, model: Any, family: TrainableFamily, prefix: tuple[int, ...] = (), *, exact_savings: bool = True
+    ):
         """`prefix` are the token ids that every conversation begins with; the loss never depends on their states.
 
         `exact_savings` is `model.exact_savings`: without it, transformers' whole forward pass is run.
@@ -93,7 +96,7 @@ class TargetStates:
             return states[rows, positions], states[:, 0].float().sum()
         keys = self._keys_of_prefix() if self._reuses_prefix else None
         shared = batch.shared_prefix if keys else 0
-        layout = without_prefix(batch, rows, positions, shared)
+        layout = running_tokens(batch, rows, positions, shared)
         own = [tuple(part[:, :, :shared] for part in pair) for pair in keys] if keys and shared else None
         return self._narrow(embed(layout.batch), layout, own)
 
@@ -164,19 +167,22 @@ def _joined(before: tuple[torch.Tensor, ...], new: list[torch.Tensor]) -> list[t
     return [torch.cat([old.expand(len(own), -1, -1, -1), own], dim=2) for old, own in zip(before, new, strict=True)]
 
 
-def without_prefix(batch: Batch, rows: torch.Tensor, positions: torch.Tensor, shared: int) -> Layout:
-    """The batch without the first `shared` tokens of each conversation; targets at `rows`, `positions` (M,)."""
+def running_tokens(batch: Batch, rows: torch.Tensor, positions: torch.Tensor, shared: int) -> Layout:
+    """The batch without the first `shared` and the last token of each conversation; targets at `rows`, `positions`.
+
+    At least one token remains of each.
+    """
     device = batch.input_ids.device
     if not batch.packed:
-        places = torch.arange(shared, batch.input_ids.shape[1], device=device)[None]
-        rest = batch.with_tokens(slice(None), slice(shared, None)) if shared else batch
-        return Layout(rest, places, None, (rows, positions - shared))
+        end = max(batch.input_ids.shape[1] - int(not batch.runs_last), shared + 1)
+        places = torch.arange(shared, end, device=device)[None]
+        return Layout(batch.with_tokens(slice(None), slice(shared, end)), places, None, (rows, positions - shared))
     sequence_ids = batch.sequence_ids[0]  # (T,)
-    starts = torch.cumsum(batch.lengths(), 0) - batch.lengths()  # (C,)
-    offsets = torch.arange(len(sequence_ids), device=device) - starts[sequence_ids]  # position in the conversation
-    kept = offsets >= shared
+    lengths = batch.lengths()
+    offsets = torch.arange(len(sequence_ids), device=device) - (torch.cumsum(lengths, 0) - lengths)[sequence_ids]
+    kept = (offsets >= shared) & (offsets < (lengths - int(not batch.runs_last)).clamp(min=shared + 1)[sequence_ids])
     columns = kept.nonzero()[:, 0]
-    rest = batch.with_tokens(slice(None), columns) if shared else batch
+    rest = batch.with_tokens(slice(None), columns)
     own, index = sequence_ids[columns], torch.arange(len(columns), device=device)
     visible = (own[:, None] == own[None, :]) & (index[:, None] >= index[None, :])  # (T, T)
     mask = torch.cat([visible.new_ones(len(columns), shared), visible], dim=1)[None, None]

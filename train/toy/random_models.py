@@ -37,6 +37,12 @@ SHAPES: dict[str, dict[str, dict[str, Any]]] = {
         "text": {"hidden_size": 512, "intermediate_size": 1376, "num_hidden_layers": 12, "num_attention_heads": 8,
                  "num_key_value_heads": 8, "vocab_size": 32064, "max_position_embeddings": 2048},
     },
+    "7b-proportions": {  # 16 narrow layers; head, vision tower and prompt have the shares that they have at 7B
+        "vision": {"hidden_size": 96, "intermediate_size": 384, "num_hidden_layers": 24, "num_attention_heads": 3,
+                   "image_size": 336, "patch_size": 14, "projection_dim": 96},
+        "text": {"hidden_size": 512, "intermediate_size": 1376, "num_hidden_layers": 16, "num_attention_heads": 8,
+                 "num_key_value_heads": 8, "vocab_size": 2048, "max_position_embeddings": 2048},
+    },
     "llava-1.5-7b": {
         "vision": {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24, "num_attention_heads": 16,
                    "image_size": 336, "patch_size": 14, "projection_dim": 768},

@@ -135,8 +135,8 @@ def test_without_the_block_diagonal_mask_the_loss_is_another(plan, monkeypatch, 
     loss, _ = gradients(module, trained, [pack(examples, plan.family)], "token")
     monkeypatch.setattr(module.states, "exact_savings", value=exact_savings)
     if exact_savings:
-        split = target_states.without_prefix
-        monkeypatch.setattr(target_states, "without_prefix", lambda *given: replace(split(*given), mask=None))
+        split = target_states.running_tokens
+        monkeypatch.setattr(target_states, "running_tokens", lambda *given: replace(split(*given), mask=None))
     else:
         monkeypatch.setattr(target_states, "attention_arguments", lambda *_: {"attention_mask": None})
     leaking, _ = gradients(module, trained, [pack(examples, plan.family)], "token")

@@ -115,7 +115,9 @@ def test_other_decoders_are_run_by_transformers(plan, monkeypatch, case):
     elif case == "window":
         monkeypatch.setattr(config, "sliding_window", 8, raising=False)
     else:
-        kind = type("Other", (type(plan.family),), {"decode": lambda self, *given: TrainableFamily.decode(self, *given)})
+        kind = type(
+            "Other", (type(plan.family),), {"decode": lambda self, *given: TrainableFamily.decode(self, *given)}
+        )
         module.states.family = kind(plan.family.config, plan.family.folder)
     assert not module.states.layer_by_layer
     module(batches_of(plan, "padded")[0])
@@ -150,3 +152,20 @@ def test_the_constant_prefix_is_the_system_prompt_up_to_the_image(plan):
 )
 def test_a_conversation_shares_what_begins_alike_and_predicts_nothing(ids, supervised, expected):
     assert shared_length([(ids, supervised), ([1, 2, 3, 4], [False] * 4)], [1, 2, 3]) == expected
+
+
+@pytest.mark.parametrize("kind", ["padded", "packed"])
+def test_a_conversation_that_ends_in_an_image_keeps_all_image_tokens(plan, kind):
+    picture = next(example for example in examples_of(plan) if example.image is not None)
+    last_image = max(i for i, token in enumerate(picture.input_ids) if token == plan.family.image_token_id)
+    cut = replace(
+        picture, input_ids=picture.input_ids[: last_image + 1], supervised=picture.supervised[: last_image + 1]
+    )
+    join = pack if kind == "packed" else collate
+    examples = [replace(cut, source=0), *examples_of(plan)]
+    batches = [join(examples, plan.family, plan.encoder.prefix)]
+    assert batches[0].runs_last
+    expected_loss, expected = loss_and_gradients(module_of(plan, "projector", exact_savings=False), batches)
+    loss, gradients = loss_and_gradients(module_of(plan, "projector", exact_savings=True), batches)
+    assert loss == pytest.approx(expected_loss, rel=1e-5)
+    assert all((gradients[name] - other).norm() <= 1e-5 * other.norm() for name, other in expected.items())
