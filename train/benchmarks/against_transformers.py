@@ -87,7 +87,7 @@ def _sides(plan: RunPlan, model: Any, batch: Batch) -> dict[str, Callable[[], to
         model.gradient_checkpointing_enable({"use_reentrant": False})
         try:
             loss = plain()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
         finally:
             model.gradient_checkpointing_disable()
         return loss.detach()
@@ -99,7 +99,7 @@ def _step(model: Any, side: Callable[[], torch.Tensor]) -> torch.Tensor:
     model.zero_grad()
     loss = side()
     if loss.requires_grad:
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
     return loss.detach()
 
 

@@ -57,7 +57,7 @@ def queries_at(
 
 
 def _heads(attention: Any, projected: torch.Tensor) -> torch.Tensor:
-    return projected.unflatten(-1, (-1, attention.head_dim)).transpose(1, 2)
+    return projected.view(*projected.shape[:-1], -1, attention.head_dim).transpose(1, 2)
 
 
 def causal_attention(attention: Any, queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:

@@ -143,7 +143,8 @@ class TargetStates:
         layer = decoder.layers[-1]
         queries, *new = queries_at(layer, states, angles, (rows, columns))
         mask = last_mask(layout, columns, before[-1][0].shape[2] if prefix else 0)
-        attended = masked_attention(layer.self_attn, queries, *_joined(before[-1], new), mask)
+        keys, values = _joined(before[-1], new)
+        attended = masked_attention(layer.self_attn, queries, keys, values, mask)
         last = decoder.norm(after_attention(layer, states[rows, columns], attended))  # (B, Q, H)
         return last[layout.targets[0], slots], last[:, 0].float().sum()
 
