@@ -133,11 +133,11 @@ class TargetStates:
         decoder: Any = self.family.decoder(self.model)
         angles = rotary_angles(decoder, states, layout.positions)
         before = prefix or [()] * len(decoder.layers)
-        for layer, keys in zip(decoder.layers[:-1], before, strict=False):
+        for layer, own in zip(decoder.layers[:-1], before, strict=False):
             if self.model.training and layer.gradient_checkpointing:
-                states = checkpoint(run_layer, layer, states, angles, layout.mask, keys, use_reentrant=False)
+                states = checkpoint(run_layer, layer, states, angles, layout.mask, own, use_reentrant=False)
             else:
-                states = run_layer(layer, states, angles, layout.mask, keys)
+                states = run_layer(layer, states, angles, layout.mask, own)
         columns, slots = padded_targets(layout, len(states))
         rows = torch.arange(len(states), device=states.device)[:, None]
         layer = decoder.layers[-1]
