@@ -11,7 +11,6 @@ to a folder of its own.
 
 import hashlib
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -25,19 +24,16 @@ from configs.run_dir import CheckpointDir, ExportDir, RunDir, step_name
 from data_prep.atomic import atomic_folder, write_bytes
 from data_prep.file_lock import locked
 from train.checkpoints.reading import MANIFEST, Checkpoint, newest_checkpoint, open_checkpoint, steps_present
+from train.exported_files import write_text_files
 from train.models.checked_loading import load_checked
 from train.models.fingerprint import model_identity
 from train.models.language_weights import take_language
 from train.models.loading import resolve_folder
 from train.models.lora import is_lora, merge_lora, peft_config
-from train.models.model_folder import read_object
-from train.models.processor_settings import CLIP_MEAN, CLIP_STD, FLAT, NESTED, processor_file
 from train.models.registry import trainable_family_of
-from train.models.types import TrainableFamily
 
 RECORD = ExportDir(Path()).record.name
 ADAPTER = "adapter"
-_TEXT_FILES = ("tokenizer*", "special_tokens_map.json", "added_tokens.json", "chat_template*", "generation_config.json")
 
 
 def export_checkpoint(
@@ -76,8 +72,7 @@ def export_checkpoint(
         merge_lora(model, lora, config.model.lora.alpha / config.model.lora.rank)
     with atomic_folder(output) as temporary:
         model.save_pretrained(temporary)
-        _copy_text_files(folder, temporary)
-        _write_processor(family, folder, temporary, config.chat.image_mode)
+        write_text_files(family, folder, temporary, config.chat)
         if lora and keep_adapter:
             _write_adapter(temporary / ADAPTER, lora, peft_config(config.model.lora, family), output)
         record = {
@@ -114,27 +109,6 @@ def _set_weights(model: Any, weights: dict[str, torch.Tensor]) -> None:
                 f"the checkpoint has {tuple(tensor.shape)} for {name}, the base model {tuple(parameters[name].shape)}"
             )
         parameters[name].data.copy_(tensor)
-
-
-def _copy_text_files(base: Path, output: Path) -> None:
-    for pattern in _TEXT_FILES:
-        for file in base.glob(pattern):
-            shutil.copyfile(file, output / file.name)
-
-
-def _write_processor(family: TrainableFamily, base: Path, output: Path, image_mode: str) -> None:
-    """Copy the processor's settings, with the image mode of the training written into them."""
-    settings = {name: read_object(base / name) for name in (NESTED, FLAT) if (base / name).is_file()}
-    source, _ = processor_file(base)
-    if source is None:  # an evaluation of the export must see what the training saw
-        settings[FLAT] = {"image_mean": CLIP_MEAN, "image_std": CLIP_STD}
-        source = base / FLAT
-    target = settings[source.name]
-    if isinstance(target.get("image_processor"), dict):
-        target = target["image_processor"]
-    target.update(family.exported_processor(target, image_mode))
-    for name, content in settings.items():
-        write_bytes(output / name, json.dumps(content, indent=2).encode())
 
 
 def _write_adapter(folder: Path, lora: dict[str, torch.Tensor], adapter: Any, exported: Path) -> None:

@@ -54,6 +54,7 @@ class TextPredictor:
         self.style = resolve_style(protocol, self.family)
         end = self.family.end_token
         self.renderer = ChatRenderer(loaded.tokenizer, self.style.template, self.style.system_prompt, end)
+        self.stated_ends = loaded.end_tokens
         self.images = self.family.image_processor(protocol.image_mode, protocol.image_size)
         self.padding = padding_of(protocol.padding_side, loaded.tokenizer)
         self.answer_prefix = self.style.answer_prefix
@@ -66,6 +67,11 @@ class TextPredictor:
             self.family.text_config,
         )
         self.greedy = Greedy(self.text_decoder, self.family.image_token_id)
+
+    @property
+    def ends(self) -> frozenset[int]:
+        """Ids of the tokens that end an answer: the chat template's, and those that the folder states."""
+        return self.stated_ends | {self.renderer.eos}
 
     def prompt(self, turns: Sequence[Turn], image: bytes | None) -> Prompt:
         """Render, expand and decode one question.
@@ -107,17 +113,17 @@ class TextPredictor:
         return [Failure(NOT_FINITE) if row is None else self._answer(row, seconds) for row in rows]
 
     def _answer(self, tokens: list[int], seconds: float) -> Answer:
-        stopped = self.renderer.eos in tokens
-        kept = tokens[: tokens.index(self.renderer.eos) + 1] if stopped else tokens
-        text = str(self.renderer.tokenizer.decode(kept, skip_special_tokens=True)).strip()
-        return Answer(text, kept, stopped, seconds)
+        end = next((at for at, token in enumerate(tokens) if token in self.ends), None)
+        kept = tokens if end is None else tokens[: end + 1]
+        text = str(self.renderer.tokenizer.decode(kept[:end], skip_special_tokens=True)).strip()
+        return Answer(text, kept, end is not None, seconds)
 
     def _generate(self, prompts: Sequence[Prompt]) -> Sequence[list[int] | None]:
         """New tokens of every prompt, the end token included; None where the model's output was not finite."""
         own = [prompt.input_ids for prompt in prompts]
         if self.padding is not None:
             ids, mask = (tensor.to(self.model.device) for tensor in padded_right(own, self.padding))
-            limits = {"max_new_tokens": self.max_new_tokens, "eos_token_id": self.renderer.eos}
+            limits = {"max_new_tokens": self.max_new_tokens, "eos_token_id": sorted(self.ends)}
             return generate(
                 self.family.generator(self.model),
                 self.embeddings(ids, prompts),
@@ -125,7 +131,7 @@ class TextPredictor:
                 limits | {"pad_token_id": self.padding},
             )
         ids, mask = self.padded(prompts)
-        stop = Stop(frozenset({self.renderer.eos}), self.max_new_tokens)
+        stop = Stop(self.ends, self.max_new_tokens)
         return self.greedy.answers(own, self.embeddings(ids, prompts), mask, stop)
 
     def padded(self, prompts: Sequence[Prompt]) -> tuple[torch.Tensor, torch.Tensor]:

@@ -44,23 +44,25 @@ def padded_right(rows: Sequence[Sequence[int]], padding: int) -> tuple[torch.Ten
 class NonFiniteRowDetector(LogitsProcessor):  # type: ignore[misc]  # transformers' base is untyped
     """Records in `lost` (B,) the rows whose largest logit is not finite before their answer has ended."""
 
-    def __init__(self, end: int):
-        """`end` is the token that ends an answer."""
-        self.end = end
+    def __init__(self, ends: Sequence[int]):
+        """`ends` are the tokens that end an answer."""
+        self.ends = torch.tensor(ends)
         self.lost = torch.tensor(False)
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         """Look at the logits (B, V) that follow the tokens (B, T) generated so far."""
-        self.lost = self.lost | (~scores.amax(-1).isfinite() & ~(input_ids == self.end).any(-1))
+        ended = torch.isin(input_ids, self.ends.to(input_ids.device)).any(-1)
+        self.lost = self.lost | (~scores.amax(-1).isfinite() & ~ended)
         return scores
 
 
 def generate(
-    model: Any, embeddings: torch.Tensor, mask: torch.Tensor, limits: dict[str, int]
+    model: Any, embeddings: torch.Tensor, mask: torch.Tensor, limits: dict[str, Any]
 ) -> list[list[int] | None]:
     """New tokens of every row, by the `generate` of `model` (`Family.generator`); None for lost rows.
 
-    `embeddings` (B, T, H) with `mask` (B, T); `limits` are generate's max_new_tokens, eos_token_id, pad_token_id.
+    `embeddings` (B, T, H) with `mask` (B, T); `limits` are generate's max_new_tokens, eos_token_id (a
+    list) and pad_token_id.
     """
     watched = NonFiniteRowDetector(limits["eos_token_id"])
     greedy = {"do_sample": False, "num_beams": 1, "logits_processor": [watched]}

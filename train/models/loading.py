@@ -34,6 +34,12 @@ class LoadedModel:
     folder: Path
     identity: str
 
+    @property
+    def end_tokens(self) -> frozenset[int]:
+        """Ids of the tokens that end an answer by the folder's generation_config.json, or else config.json."""
+        stated = getattr(getattr(self.model, "generation_config", None), "eos_token_id", None)
+        return frozenset([stated] if isinstance(stated, int) else stated or ())
+
 
 def resolve_folder(path_or_id: str, revision: str | None = None) -> Path:
     """The local folder of a model: `path_or_id` itself, or the hub's snapshot of it.

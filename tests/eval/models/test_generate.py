@@ -86,6 +86,18 @@ def test_an_answer_ends_with_the_end_token_and_does_not_show_it(loaded, predicto
     assert other.stopped is (tokens[2] in other.tokens)
 
 
+def test_an_answer_ends_at_any_end_token_of_the_generation_settings(loaded, tiny_model, prompts, monkeypatch):
+    tokens = TextPredictor(loaded, ProtocolConfig(max_new_tokens=12)).predict(prompts[:1])[0].tokens
+    ends = [tokens[5], tokens[2], 2]
+    monkeypatch.setattr(loaded.model.generation_config, "eos_token_id", ends)
+    predictor = TextPredictor(loaded, ProtocolConfig(max_new_tokens=12))
+    answer = predictor.predict(prompts[:1])[0]
+    assert answer.tokens == tokens[: min(tokens.index(end) for end in ends[:2]) + 1]
+    assert answer.stopped
+    shown = loaded.tokenizer.decode(answer.tokens[:-1], skip_special_tokens=True).strip()
+    assert answer.text == shown, "an end token is not shown, also one that is an ordinary word"
+
+
 def test_a_question_of_no_length_limit_is_cut_at_max_new_tokens(predictor, prompts):
     answers = predictor.predict(prompts)
     assert all(len(answer.tokens) <= 12 for answer in answers)

@@ -132,7 +132,7 @@ def test_a_row_whose_output_is_no_number_is_lost_alone(families, picture, name, 
 
 
 def test_what_is_no_number_behind_an_answers_end_loses_nothing():
-    watched = NonFiniteRowDetector(end=2)
+    watched = NonFiniteRowDetector(ends=[2])
     nothing, one = torch.tensor([[], []], dtype=torch.long), torch.tensor([[2], [5]])
     watched(nothing, torch.zeros(2, 4))
     watched(one, torch.tensor([[torch.nan, 0, 0, 0], [0, 0, 0, 0]]))
