@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 from configs.data import DataConfig, check_sources_exist
 from configs.errors import ConfigError
-from configs.protocol import ProbeConfig, ProtocolConfig
+from configs.probe import ProbeConfig
+from configs.protocol import ProtocolConfig
 from configs.section import Section, check_name, setting
 
 
@@ -29,10 +30,22 @@ class ApiConfig(Section):
         20, doc="Consecutive failed questions after which the evaluation stops.", at_least=1, changes_result=False
     )
     temperature: float | None = setting(0.0, doc="Sampling temperature; null leaves it to the server.", at_least=0)
+    answer_limit: str = setting(
+        "protocol",
+        doc="Longest answer that is requested: protocol.max_new_tokens, or `official`, as in the authors' calls: 1,024 "
+        "tokens of a Claude, no limit of other models.",
+        choices=("protocol", "official"),
+    )
     length_field: str = setting(
         "max_tokens",
-        doc="Request field that carries protocol.max_new_tokens; newer models accept only max_completion_tokens.",
+        doc="Request field that carries the limit; newer models accept only max_completion_tokens. `none`: no limit.",
         choices=("max_tokens", "max_completion_tokens", "none"),
+    )
+    image_position: str = setting(
+        "after",
+        doc="The image is sent `after` the question's text or `before` it; `official`, as in the authors' calls: before "
+        "it to a Claude, after it to others.",
+        choices=("after", "before", "official"),
     )
     image_detail: str | None = setting(None, doc="`detail` of an image, where the server knows it: low, high, auto.")
 

@@ -1,6 +1,5 @@
-"""Settings of a protocol: the question, how an answer is scored, how linear probes are trained."""
+"""Settings of a protocol: the question, and how an answer is scored."""
 
-import re
 from dataclasses import dataclass
 
 from configs.errors import ConfigError
@@ -19,6 +18,12 @@ class ProtocolConfig(Section):
     )
     prompt: str = setting("paper", doc="Classification prompt by name (data_prep/prompts.py).")
     answer_prefix: str = setting("", doc='Text the answer begins with, such as "Let\'s think step by step."')
+    prefix_position: str = setting(
+        "official",
+        doc="Whether answer_prefix begins the `answer` or ends the `question`; `official`, as in the authors' code: it "
+        "ends a BLIP's question and begins the answer of all others. With an API it always ends the question.",
+        choices=("answer", "question", "official"),
+    )
     template: str = setting(
         "family",
         doc="Chat template: `family` as the model was trained, `official` as in the authors' code, or one by name "
@@ -131,12 +136,28 @@ class ProtocolConfig(Section):
         choices=("any", "first"),
     )
     show_image: bool = setting(True, doc="Show the image of a multiple-choice question; false: text alone.")
-    name_class: bool = setting(False, doc='Replace "this object" by the class name.')
+    choice_prompt: str = setting(
+        "stored",
+        doc="A multiple-choice question as `stored`, or in the wording by which GPT-4 was asked to `filter` them (paper, "
+        "Figure 9): its rows with the class and without the image are of that, text alone.",
+        choices=("stored", "filter"),
+    )
+    filter_indent: bool = setting(
+        False, doc="Four spaces before each line of choice_prompt filter but the first (authors' code)."
+    )
+    name_class: bool = setting(False, doc="Name the class in a multiple-choice question (Table 5, w/ GT Class).")
+    name_form: str = setting(
+        "official",
+        doc="Where name_class names it: `official`, the authors' sentences: for \"this object\", else at the sentence's "
+        'beginning for "This object" (as Weighing scale), else for "these objects" (name and s), in the question and '
+        'not in its options; `everywhere`: for every "this object", also in options.',
+        choices=("official", "everywhere"),
+    )
     refuse_leaks: bool = setting(False, doc="Fail questions that contain their class name.")
     choice_parser: str = setting(
         "careful",
-        doc="Scorer of multiple choice: `careful` (rules in eval/scorers/choice.py), `mmmu` (authors' code), or one "
-        "added to eval/scorers/registry.py.",
+        doc="Scorer of multiple choice: `careful` (rules in eval/scorers/choice.py), `mmmu` (authors' code), "
+        "`first_character` (authors' code where choice_prompt is filter), or one added to eval/scorers/registry.py.",
     )
     unparsed: str = setting(
         "no_answer",
@@ -147,6 +168,12 @@ class ProtocolConfig(Section):
         None,
         doc="Only what follows the last occurrence of this text is scored; `official`: the answer delimiter of the "
         "model's family in the authors' code (ASSISTANT:, [/INST], Answer:).",
+    )
+    scored_part: str = setting(
+        "generated",
+        doc="Part of the answer that is scored: what the model `generated`, or that `with_prefix`: behind the "
+        "answer_prefix, as authors score LLaVA's decoded output (its words count in rules by length).",
+        choices=("generated", "with_prefix"),
     )
     label_without: str = setting("", doc="Characters deleted from the label before matching.")
     answer_without: str = setting("", doc="Characters deleted from the answer before it is scored.")
@@ -188,67 +215,3 @@ class ProtocolConfig(Section):
             )
         if self.task == "zero_shot" and self.rule == "cfg":
             raise ConfigError("protocol.rule is cfg, which guides a language model; task zero_shot has none: use sum")
-
-
-@dataclass(frozen=True, kw_only=True)
-class ProbeConfig(Section):
-    """Linear heads on frozen features (`eval.probing`)."""
-
-    part: str = setting(
-        "auto",
-        doc="Features: the last layer of the `language_model`, or the image `encoder`; auto: a CLIP's "
-        "encoder, the language model of all others.",
-        choices=("auto", "language_model", "encoder"),
-    )
-    token_positions: tuple[str, ...] = setting(
-        ("0", "100", "200", "300", "400", "500", "600", "-3", "-2", "-1", "mean"),
-        doc="Positions of the question's tokens whose hidden states are stored and get a head each, counted from 0, or "
-        "from the end as -1; `mean` over all. Default: Table 10's; Table 3 needs [-1, mean], a fifth of the disk.",
-    )
-    epochs: int = setting(
-        500, doc="Passes over the training items (paper: 500; authors' code: ImageNet 100).", at_least=1
-    )
-    encoder_epochs: int = setting(
-        300, doc="As epochs, of heads on an image encoder (paper: 300, ImageNet 40).", at_least=1
-    )
-    batch_size: int = setting(512, doc="Training items per step (paper: 512).", at_least=1)
-    learning_rate: float = setting(1e-3, doc="Learning rate of Adam, without decay (paper: 1e-3).", above=0)
-    shuffle: str = setting(
-        "once",
-        doc="Order of the training items: shuffled `once` for all epochs, in `every_epoch`, or `official`: authors' "
-        "code, every epoch for heads on an image encoder, once for those on a language model.",
-        choices=("once", "every_epoch", "official"),
-    )
-    choose_epoch: str = setting(
-        "held_out",
-        doc="The epoch whose head is selected: best on a `held_out` share of the training items; `best_on_test`: on "
-        "the test items themselves (paper, authors' code), and every report says so; or the `last`.",
-        choices=("held_out", "best_on_test", "last"),
-    )
-    held_out: float = setting(
-        0.1, doc="Share of the training items that choose_epoch held_out keeps from training.", above=0, at_most=0.9
-    )
-    seed: int = setting(
-        0, doc="Seed of the heads' initial weights, the items' order and the held-out items.", at_least=0
-    )
-    precision: str = setting(
-        "auto",
-        doc="Of the matrix products; weights and moments are fp32 (authors' code: fp32). `auto`: bf16 where the "
-        "hardware multiplies it, else fp32: 1.7 times as fast, accuracies within 0.2 points (2,000 test items).",
-        choices=("fp32", "bf16", "auto"),
-    )
-    memory_gib: float = setting(
-        8.0,
-        doc="GiB of memory for the features; what does not fit is read from disk in every epoch.",
-        above=0,
-        changes_result=False,
-    )
-
-    def __post_init__(self) -> None:
-        """Raise `ConfigError` for an invalid or repeated position."""
-        super().__post_init__()
-        for position in self.token_positions:
-            if position != "mean" and not re.fullmatch(r"0|-?[1-9]\d*", position):
-                raise ConfigError(f"token_positions has {position!r}; give a token's index, such as 0 or -1, or mean")
-        if not self.token_positions or len(set(self.token_positions)) < len(self.token_positions):
-            raise ConfigError(f"token_positions is {list(self.token_positions)}; give at least one, each once")

@@ -61,7 +61,8 @@ class Answer:
     """A model's output for one question.
 
     `tokens` are the generated ids, the end token included; `stopped` is False where the length limit cut the answer;
-    `seconds` is the question's share of its batch's time. Where all class names were scored, `scores` holds their
+    `seconds` is the question's share of its batch's time. `prefix` is the answer prefix that the text continues, with
+    the blanks between the two. Where all class names were scored, `scores` holds their
     log-probabilities and `probabilities` their summed token probabilities, encoded by `eval.class_scores.table`.
     """
 
@@ -71,6 +72,7 @@ class Answer:
     seconds: float
     scores: str | None = None
     probabilities: str | None = None
+    prefix: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +104,7 @@ class Prediction:
     scores: str | None = None
     probabilities: str | None = None
     source_index: SourceIndex | None = None
+    prefix: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

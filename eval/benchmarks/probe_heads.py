@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from configs.command_line import add_json, command_parser, emit_json
-from configs.protocol import ProbeConfig
+from configs.probe import ProbeConfig
 from eval.models.cpu_matmul import default_products
 from eval.probes.batches import Batches, Items, Layout
 from eval.probes.heads import train_heads

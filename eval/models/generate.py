@@ -32,6 +32,9 @@ from train.models.images import NO_IMAGES, ImageInput
 from train.models.loading import LoadedModel
 
 
+BEFORE = 4  # tokens of the prompt that an answer is decoded with, to see the blanks between the two
+
+
 @dataclass(frozen=True, slots=True)
 class Prompt:
     """A question as the model takes it: token ids with the image expanded, and the image or None."""
@@ -110,13 +113,26 @@ class TextPredictor:
         with within_memory(len(prompts), "questions"):
             rows = self._generate(prompts)
         seconds = (time.monotonic() - start) / max(1, len(prompts))
-        return [Failure(NOT_FINITE) if row is None else self._answer(row, seconds) for row in rows]
+        return [
+            Failure(NOT_FINITE) if row is None else self._answer(prompt, row, seconds)
+            for prompt, row in zip(prompts, rows, strict=True)
+        ]
 
-    def _answer(self, tokens: list[int], seconds: float) -> Answer:
+    def _answer(self, prompt: Prompt, tokens: list[int], seconds: float) -> Answer:
         end = next((at for at, token in enumerate(tokens) if token in self.ends), None)
         kept = tokens if end is None else tokens[: end + 1]
-        text = str(self.renderer.tokenizer.decode(kept[:end], skip_special_tokens=True)).strip()
-        return Answer(text, kept, end is not None, seconds)
+        text = self._decoded(kept[:end]).strip()
+        prefix = f"{self.answer_prefix.strip()}{self._gap(prompt, kept[:end], text)}" if self.answer_prefix else None
+        return Answer(text, kept, end is not None, seconds, prefix=prefix)
+
+    def _decoded(self, ids: list[int]) -> str:
+        return str(self.renderer.tokenizer.decode(ids, skip_special_tokens=True))
+
+    def _gap(self, prompt: Prompt, tokens: list[int], text: str) -> str:
+        """The blanks between the prompt and the answer `text`: decoded by itself an answer loses its first space."""
+        whole = self._decoded([*prompt.input_ids[-BEFORE:], *tokens]).rstrip()
+        before = whole.removesuffix(text)
+        return before[len(before.rstrip()) :] if text and before != whole else ""
 
     def _generate(self, prompts: Sequence[Prompt]) -> Sequence[list[int] | None]:
         """New tokens of every prompt, the end token included; None where the model's output was not finite."""

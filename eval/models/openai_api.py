@@ -1,7 +1,7 @@
 """A model behind an API: sends a protocol's turns as chat messages and returns answers in the order they arrive.
 
 No chat template is applied: the protocol's text is sent unchanged, then the image as a data URI, as in the authors'
-calls of GPT-4 (main_results/main_api.py). An API cannot continue a given beginning of an answer, so `answer_prefix` is
+calls of GPT-4 (main_results/main_api.py; before the text for a Claude: `api.image_position`). An API cannot continue a given beginning of an answer, so `answer_prefix` is
 appended to the question (imagewikiqa/main_api.py: "... Let's think step by step."). `system_prompt` is sent only if it
 is a text; the named prompts belong to LLaVA.
 """
@@ -31,6 +31,7 @@ from eval.types import Answer, Failure
 MEDIA = {"jpg": "image/jpeg", "png": "image/png", "webp": "image/webp", "gif": "image/gif"}
 NAMED_SYSTEMS = ("family", "official", "vicuna_v1", "vicuna_human", "none")
 ROLES = {"human": "user", "gpt": "assistant"}
+OFFICIAL_CLAUDE = 1024  # max_tokens of the authors' calls of Claude; those of GPT-4 and Gemini set none
 MOST_TOKENS = 1_000_000  # upper limit for a server's count of tokens
 
 
@@ -86,10 +87,12 @@ class ApiPredictor:
         """Print the largest possible number of requests before the first is sent."""
         if questions:
             api = self.config.api
+            limit = None if api.length_field == "none" else self._limit()
+            length = "any length" if limit is None else f"up to {limit:,} tokens"
             print(
                 f"{self.config.name}: {questions:,} questions to {self.name} at {self.endpoint.host}, up to "
-                f"{questions * api.attempts:,} requests if each took all {api.attempts} attempts, answers of up to "
-                f"{self.protocol.max_new_tokens} tokens; --set limit=N asks fewer",
+                f"{questions * api.attempts:,} requests if each took all {api.attempts} attempts, answers of "
+                f"{length}; --set limit=N asks fewer",
                 file=sys.stderr,
                 flush=True,
             )
@@ -113,8 +116,8 @@ class ApiPredictor:
         """The request's JSON."""
         api = self.config.api
         values: dict[str, Any] = {"model": self.name, "messages": [self._message(prompt, *m) for m in prompt.messages]}
-        if api.length_field != "none":
-            values[api.length_field] = self.protocol.max_new_tokens
+        if api.length_field != "none" and (limit := self._limit()) is not None:
+            values[api.length_field] = limit
         if api.temperature is not None:
             values["temperature"] = api.temperature
         return json.dumps(values).encode()
@@ -126,7 +129,19 @@ class ApiPredictor:
         image = {"url": f"data:{media};base64,{base64.b64encode(data).decode()}"}
         if self.config.api.image_detail is not None:
             image["detail"] = self.config.api.image_detail
-        return {"role": role, "content": [{"type": "text", "text": text}, {"type": "image_url", "image_url": image}]}
+        parts = [{"type": "text", "text": text}, {"type": "image_url", "image_url": image}]
+        position = self.config.api.image_position
+        first = position == "before" or (position == "official" and self._is_claude())
+        return {"role": role, "content": parts[::-1] if first else parts}
+
+    def _limit(self) -> int | None:
+        """Longest answer in tokens that is requested; None for no limit."""
+        if self.config.api.answer_limit == "protocol":
+            return self.protocol.max_new_tokens
+        return OFFICIAL_CLAUDE if self._is_claude() else None
+
+    def _is_claude(self) -> bool:
+        return "claude" in self.name.lower()
 
     def predict(self, prompts: Sequence[ApiPrompt]) -> Sequence[Answer]:
         """All answers in order. Raises `RunError` at a question that has none."""

@@ -2,6 +2,7 @@
 
     protocol.template        chat template: family, as trained; official, as in the authors' code; or a name
     protocol.system_prompt   the same choices
+    protocol.prefix_position official: the answer prefix ends a BLIP's question, and begins the answer of all others
     protocol.class_prefix    official: "The photo features a" for LLaVA, "A" for BLIP; or the text itself
     protocol.class_ids       official: those in context for LLaVA, misaligned for BLIP (`class_likelihood.misaligned`)
 
@@ -45,9 +46,11 @@ def resolve_style(protocol: ProtocolConfig, family: Family) -> ResolvedStyle:
         system = family.prompt_style(system).system_prompt
     class_prefix = official.class_prefix if protocol.class_prefix == "official" else protocol.class_prefix
     class_ids = official.class_ids if protocol.class_ids == "official" else protocol.class_ids
-    if own.prefix_in_question and choice == "official":
-        return ResolvedStyle(template, system, "", class_prefix, class_ids, protocol.answer_prefix)
-    prefix = protocol.answer_prefix
+    prefix, suffix = protocol.answer_prefix, ""
+    if protocol.prefix_position == "question" or (
+        protocol.prefix_position == "official" and official.prefix_in_question
+    ):
+        prefix, suffix = "", prefix
     if template == DOUBLED:  # LLaVA's conversation puts a space behind a message
         template, prefix = (DOUBLED, f"{prefix} ") if prefix else ("llava", "")
-    return ResolvedStyle(template, system, prefix, class_prefix, class_ids)
+    return ResolvedStyle(template, system, prefix, class_prefix, class_ids, suffix)

@@ -13,6 +13,7 @@ from typing import Any
 from configs.errors import ConfigError, DataError
 from configs.evaluation import EvalConfig, is_api
 from configs.load import load_config
+from configs.protocol import ProtocolConfig
 from configs.run_dir import MODEL_CONFIG, RunDir
 from configs.shard_dir import ShardDir
 from data_prep.class_names import load_class_list
@@ -125,6 +126,8 @@ def _planned(dataset: Dataset, row: Row, request: Request) -> Planned:
         settings["prompt"] = wording
     if row.long_answer or settings.get("task") == "multiple_choice":
         settings["max_new_tokens"] = _answer_length(dataset.config, row, request)
+    if is_api(request.model) and (row.settings.get("name_class") or row.settings.get("show_image") is False):
+        settings |= _as_filter(dataset.config.protocol)
     if row.key == "synonyms":
         settings["synonyms"] = dataset.config.protocol.classes
     name = f"{_protocol_name(request.protocol)}_{dataset.name}_{row.key}"
@@ -136,6 +139,13 @@ def _planned(dataset: Dataset, row: Row, request: Request) -> Planned:
     if _no_frequency(config) is not None:  # the other rows do without
         config = replace(config, frequency_file=None, frequency_sources=())
     return Planned(dataset.name, row, config, dataset.items, reason)
+
+
+def _as_filter(protocol: ProtocolConfig) -> dict[str, Any]:
+    """How the authors asked GPT-4 with the class, and without the image: by text alone, to filter ImageWikiQA."""
+    settings = {"show_image": False, "choice_prompt": "filter", "answer_prefix": ""}
+    authors = {"choice_parser": "first_character", "unparsed": "no_answer"}
+    return settings | (authors if protocol.choice_parser == "mmmu" else {})
 
 
 def _protocol_name(protocol: str) -> str:
@@ -209,12 +219,16 @@ def _no_frequency(config: EvalConfig) -> str | None:
 
 
 def _answer_length(config: EvalConfig, row: Row, request: Request) -> int:
-    """Tokens of a reasoned answer: at most a quarter of the model's positions, to leave room for questions."""
+    """Tokens of a reasoned answer, with room left for the question in the model's positions.
+
+    A question that lists all classes gets three quarters of them, one with four options half.
+    """
     if any(text.startswith("protocol.max_new_tokens=") for text in request.overrides):
         return config.protocol.max_new_tokens
     wanted = LONG_ANSWER if row.long_answer else config.protocol.max_new_tokens
     positions = _positions(request.model)
-    return wanted if positions is None else min(wanted, max(1, positions // 4))
+    share = 4 if row.long_answer else 2
+    return wanted if positions is None else min(wanted, max(1, positions // share))
 
 
 def _positions(model: str) -> int | None:

@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from configs.evaluation import EvalConfig
-from configs.protocol import ProbeConfig, ProtocolConfig
 from eval.paper.audit import AUDIT, numbers_of
-from eval.tasks.presets import preset_settings
+from eval.tasks.presets import SECTIONS, preset_settings
 
 OWN = "-"  # left to the evaluation
 WIDTH = 20  # of a protocol's column
@@ -32,9 +31,12 @@ class Line:
 def protocol_lines(names: Sequence[str]) -> list[Line]:
     """Every setting that a protocol may make. Raises `ConfigError` for an unknown protocol or setting."""
     protocols = [preset_settings(name) for name in names]
-    specs = {f"protocol.{spec.name}": spec for spec in dataclasses.fields(ProtocolConfig) if spec.name != "name"}
-    probing = {f"probe.{spec.name}": spec for spec in dataclasses.fields(ProbeConfig)}
-    specs |= {name: spec for name, spec in probing.items() if any(name in made for made in protocols)}
+    known = {
+        f"{section}.{spec.name}": spec for section, schema in SECTIONS.items() for spec in dataclasses.fields(schema)
+    }
+    known.pop("protocol.name")
+    chosen = {name for made in protocols for name in made}
+    specs = {name: spec for name, spec in known.items() if name.startswith("protocol.") or name in chosen}
     specs["dtype"] = next(spec for spec in dataclasses.fields(EvalConfig) if spec.name == "dtype")
     return [
         Line(setting, numbers_of(setting), spec.metadata["doc"], tuple(made.get(setting, OWN) for made in protocols))

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from configs.errors import RunError
-from configs.protocol import ProbeConfig
+from configs.probe import ProbeConfig
 from eval.metrics.accuracy import Rate
 from eval.models.hidden_states import has_position
 from eval.probes.batches import Batches, Items, Layout, multiplies_bf16

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from configs.protocol import ProbeConfig
+from configs.probe import ProbeConfig
 from data_prep.progress import progress_bar
 from eval.probes.batches import Batch, Batches
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from configs.errors import RunError
 from configs.evaluation import EvalConfig
-from configs.protocol import ProbeConfig
+from configs.probe import ProbeConfig
 from configs.run_dir import EvalDir
 from configs.section import result_fields
 from data_prep.atomic import write_bytes

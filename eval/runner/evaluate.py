@@ -160,4 +160,5 @@ def _record(made: Ready, answer: Answer | Failure) -> Record:
         scores=answer.scores,
         probabilities=answer.probabilities,
         source_index=made.question.source_index,
+        prefix=answer.prefix,
     )

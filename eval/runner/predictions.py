@@ -28,7 +28,7 @@ from eval.types import FailedItem, Prediction
 UNREAD = "unreadable-"
 
 
-OPTIONAL = ("scores", "probabilities", "source_index")
+OPTIONAL = ("scores", "probabilities", "source_index", "prefix")
 """Left out of a line where there is none."""
 
 

@@ -103,6 +103,14 @@ def score_mmmu(answer: str, reference: Reference) -> Score:
     return Score(chosen == reference.target, chosen, reason)
 
 
+def score_first_character(answer: str, reference: Reference) -> Score:
+    """The answer's first character is the choice, as the authors read GPT-4's when they filtered their questions."""
+    letter = answer[:1]
+    if not letter or letter not in LETTERS[: len(reference.choices)]:
+        return Score(None, None, "the answer's first character is no letter of an option")
+    return Score(letter == reference.target, letter, "the answer's first character")
+
+
 def _named_options(text: str, options: Sequence[str]) -> set[str]:
     """Letters of the options whose whole text is in the answer, except those inside a longer matching option."""
     said = plain(text)

@@ -22,6 +22,7 @@ SCORERS = {
     "name": "eval.scorers.class_name:score_name",
     "careful": "eval.scorers.choice:score_choice",
     "mmmu": "eval.scorers.choice:score_mmmu",
+    "first_character": "eval.scorers.choice:score_first_character",
 }
 
 

@@ -10,10 +10,9 @@ from configs.run_dir import EvalDir
 from data_prep.sample import IMAGE_PLACEHOLDER, Sample, Turn
 from eval.scorers.choice_letters import LETTERS
 from eval.scorers.registry import find_scorer
+from eval.tasks.choice_prompts import filter_question, read_options, with_class
 from eval.tasks.scored_text import scored_text
 from eval.types import Prediction, Question, Reference, Score, SourceIndex
-
-OPTION = re.compile(r"^\(?([A-J])[.):]\s*(\S.*?)\s*$", re.MULTILINE)
 
 
 class MultipleChoice:
@@ -41,7 +40,11 @@ class MultipleChoice:
         if self.config.refuse_leaks and sample.label_name and _names(turns, sample.label_name):
             raise DataError(f"its question names its class {sample.label_name!r} (protocol.refuse_leaks)")
         if self.config.name_class:
-            turns = (*turns[:-1], Turn("human", with_class(turns[-1].text, sample.label_name)))
+            named = with_class(turns[-1].text, sample.label_name, self.config.name_form)
+            turns = (*turns[:-1], Turn("human", named))
+        if self.config.choice_prompt == "filter":
+            text = filter_question(turns[-1].text, named=self.config.name_class, indent=self.config.filter_indent)
+            turns = (*turns[:-1], Turn("human", text))
         if not self.config.show_image:
             turns = tuple(Turn(turn.speaker, turn.text.replace(IMAGE_PLACEHOLDER, "").strip()) for turn in turns)
         elif sample.image is None and any(IMAGE_PLACEHOLDER in turn.text for turn in turns):
@@ -53,7 +56,7 @@ class MultipleChoice:
 
     def score(self, prediction: Prediction) -> Score:
         """By the letter, or the option's text, that is found in the answer."""
-        text = scored_text(prediction.answer, self.config)
+        text = scored_text(prediction.answer, self.config, prediction.prefix)
         score = self.scorer(text, Reference(prediction.target, choices=prediction.choices))
         if score.value is None and self.config.unparsed == "random":
             letter = random.Random(f"unparsed:{prediction.id}").choice(LETTERS[: len(prediction.choices)])
@@ -64,35 +67,3 @@ class MultipleChoice:
 def _names(turns: Sequence[Turn], name: str) -> bool:
     pattern = re.compile(rf"(?<!\w){re.escape(name)}(?!\w)", re.IGNORECASE)
     return any(pattern.search(turn.text) for turn in turns)
-
-
-def with_class(question: str, name: str | None) -> str:
-    r"""The question with the class name in place of "this object", or in a sentence before the question.
-
-    >>> with_class("<image>\nWhere does this object live?", "guinea pig")
-    '<image>\nWhere does guinea pig live?'
-
-    Raises `DataError` if the item has no class.
-    """
-    if not name:
-        raise DataError("it has no label_name, and protocol.name_class needs it")
-    named = re.sub(r"\bthis object\b", lambda _: name, question, flags=re.IGNORECASE)
-    if named != question:
-        return named
-    _, placeholder, text = question.rpartition(f"{IMAGE_PLACEHOLDER}\n")
-    return f"{placeholder}The object in this image is {name}. {text}"
-
-
-def read_options(question: str) -> tuple[str, ...]:
-    r"""The texts of options A, B, C, ... on lines of their own; the last run that begins with A counts.
-
-    >>> read_options("Where does it live?\nA. Africa\nB. Asia\nChoose A or B.")
-    ('Africa', 'Asia')
-    """
-    options: list[str] = []
-    for letter, text in OPTION.findall(question):
-        if letter == "A":
-            options = []
-        if letter == LETTERS[len(options)]:
-            options.append(text)
-    return tuple(options)

@@ -49,7 +49,7 @@ class OpenWorld:
         names = (prediction.target, *self.synonyms.get(prediction.target, ()))
         accepted = tuple(delete_characters(name, self.config.label_without) for name in names)
         reference = Reference(prediction.target, accepted, classes=self.class_names)
-        return self.scorer(scored_text(prediction.answer, self.config), reference)
+        return self.scorer(scored_text(prediction.answer, self.config, prediction.prefix), reference)
 
     def _accepted(self, names: Iterable[str]) -> tuple[str, ...]:
         """The names and their synonyms, each once."""

@@ -3,8 +3,8 @@
     python -m eval.run --config configs/eval/imagenet_open_world.yaml --protocol official
 
 Task, prompt, class list and candidates stay the evaluation's; all other settings of prompts and scoring come from the
-preset. In addition to `protocol:`, a preset may set the precision (`dtype:`) and the training of linear heads
-(`probe:`). `--set protocol.KEY=VALUE` overrides both, and the hash printed with every number identifies the result.
+preset. In addition to `protocol:`, a preset may set the precision (`dtype:`), the training of linear heads (`probe:`)
+and the requests to an API (`api:`). `--set protocol.KEY=VALUE` overrides both, and the hash printed with every number identifies the result.
 """
 
 import json
@@ -16,11 +16,13 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from configs.errors import ConfigError
-from configs.protocol import ProbeConfig, ProtocolConfig
+from configs.evaluation import ApiConfig
+from configs.probe import ProbeConfig
+from configs.protocol import ProtocolConfig
 from configs.section import Section
 
 PRESETS = Path(__file__).resolve().parents[2] / "configs" / "eval" / "protocols"
-SECTIONS: Mapping[str, type[Section]] = {"protocol": ProtocolConfig, "probe": ProbeConfig}
+SECTIONS: Mapping[str, type[Section]] = {"protocol": ProtocolConfig, "probe": ProbeConfig, "api": ApiConfig}
 
 
 def preset_names() -> list[str]:
@@ -51,7 +53,7 @@ def preset_settings(name: str) -> dict[str, Any]:
         raise ConfigError(f"{file} holds no section `protocol:`; see {PRESETS.name}/paper.yaml")
     if unknown := [key for key in values if key not in (*SECTIONS, "dtype")]:
         raise ConfigError(
-            f"{file} sets {unknown[0]!r}; a protocol holds the section `protocol:`, optionally `probe:`, `dtype:`"
+            f"{file} sets {unknown[0]!r}; a protocol holds the section `protocol:`, optionally `probe:`, `api:`, `dtype:`"
         )
     settings: dict[str, Any] = {}
     for section, schema in SECTIONS.items():

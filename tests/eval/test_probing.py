@@ -17,7 +17,7 @@ from transformers import LlavaForConditionalGeneration
 
 from configs.evaluation import EvalConfig
 from configs.load import load_config
-from configs.protocol import ProbeConfig
+from configs.probe import ProbeConfig
 from configs.run_dir import EvalDir
 from data_prep.sample import Turn
 from eval.models.hidden_state_file import RowFormat, RowWriter

@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 from configs.errors import ConfigError, DataError, RunError
 from configs.protocol import ProtocolConfig
 from data_prep.sample import Sample, Turn
-from eval.tasks.multiple_choice import read_options, with_class
+from eval.tasks.choice_prompts import read_options, with_class
 from eval.tasks.open_world import load_synonyms
 from eval.tasks.presets import PRESETS
 from eval.tasks.registry import make_task
@@ -220,7 +220,7 @@ def test_imagewikiqa_without_image_asks_the_words_alone():
 
 
 def test_the_class_is_told_in_place_of_this_object():
-    assert with_class("<image>\nWhere does This object live?", "ox") == "<image>\nWhere does ox live?"
+    assert with_class("<image>\nWhere does this object live?", "ox") == "<image>\nWhere does ox live?"
     assert with_class("<image>\nWhere?", "ox") == "<image>\nThe object in this image is ox. Where?"
     assert with_class("Where?", "ox") == "The object in this image is ox. Where?"
     protocol = make_task(ProtocolConfig(task="multiple_choice", name_class=True))

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from configs.protocol import ProbeConfig
+from configs.probe import ProbeConfig
 from eval.benchmarks.probe_heads import as_text, authors_loop, benchmark, kept_batches
 from eval.models.cpu_matmul import default_products, onednn_is_faster
 from eval.probes.batches import Batches, Items, Layout, PackedBatch, PlainBatch

@@ -1,0 +1,82 @@
+"""The words of a multiple-choice question: its options, its class named in it, and the wording of Figure 9."""
+
+import re
+
+from configs.errors import DataError
+from data_prep.sample import IMAGE_PLACEHOLDER
+from eval.scorers.choice_letters import LETTERS
+
+OPTION = re.compile(r"^\(?([A-J])[.):]\s*(\S.*?)\s*$", re.MULTILINE)
+UNNAMED = (
+    'The question mentions "this object". However, we don\'t know what the object is. Try your best to guess the answer '
+    "without knowing the object."
+)
+
+
+def with_class(question: str, name: str | None, form: str = "official") -> str:
+    r"""The question with its class named, as `protocol.name_form` says.
+
+    >>> with_class("<image>\nWhere does this object live?\nA. On this object", "guinea pig")
+    '<image>\nWhere does guinea pig live?\nA. On this object'
+
+    One without such words gets a sentence before it. Raises `DataError` if the item has no class.
+    """
+    if not name:
+        raise DataError("it has no label_name, and protocol.name_class needs it")
+    options = OPTION.search(question)
+    asked, rest = (question[: options.start()], question[options.start() :]) if options else (question, "")
+    named = _named_everywhere(question, name) if form == "everywhere" else f"{_named_officially(asked, name)}{rest}"
+    if named != question:
+        return named
+    _, placeholder, text = question.rpartition(f"{IMAGE_PLACEHOLDER}\n")
+    return f"{placeholder}The object in this image is {name}. {text}"
+
+
+def _named_everywhere(question: str, name: str) -> str:
+    return re.sub(r"\bthis object\b", lambda _: name, question, flags=re.IGNORECASE)
+
+
+def _named_officially(asked: str, name: str) -> str:
+    """The first of the three that occurs is replaced, as in the authors' imagewikiqa/gen_data.ipynb."""
+    forms = (("this object", name), ("This object", name.capitalize()), ("these objects", f"{name}s"))
+    words, by = next(((words, by) for words, by in forms if words in asked), ("", ""))
+    return asked.replace(words, by) if words else asked
+
+
+def read_options(question: str) -> tuple[str, ...]:
+    r"""The texts of options A, B, C, ... on lines of their own; the last run that begins with A counts.
+
+    >>> read_options("Where does it live?\nA. Africa\nB. Asia\nChoose A or B.")
+    ('Africa', 'Asia')
+    """
+    options: list[str] = []
+    for letter, text in OPTION.findall(question):
+        if letter == "A":
+            options = []
+        if letter == LETTERS[len(options)]:
+            options.append(text)
+    return tuple(options)
+
+
+def filter_question(question: str, *, named: bool, indent: bool) -> str:
+    r"""The question in the wording by which GPT-4 filtered ImageWikiQA (Figure 9), its class `named` or not.
+
+    >>> print(filter_question("Where does this object live?\nA. Africa\nB. Asia\nPick one.", named=True, indent=False))
+    Answer the multiple-choice question below.
+    Where does this object live?
+    A. Africa
+    B. Asia
+    Output only one character A/B.
+
+    `indent` puts four spaces before every line but the first. Raises `DataError` for a question without options.
+    """
+    options, first = read_options(question), OPTION.search(question)
+    if not options or first is None:
+        raise DataError("its question has no lettered options, and protocol.choice_prompt filter lists them")
+    before, placeholder, asked = question[: first.start()].rpartition(f"{IMAGE_PLACEHOLDER}\n")
+    letters = LETTERS[: len(options)]
+    lines = ["Answer the multiple-choice question below.", asked.strip()]
+    lines += [f"{letter}. {option}" for letter, option in zip(letters, options, strict=True)]
+    lines += [] if named else [UNNAMED]
+    lines.append(f"Output only one character {'/'.join(letters)}.")
+    return before + placeholder + ("\n    " if indent else "\n").join(lines)
