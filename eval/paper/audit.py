@@ -131,6 +131,36 @@ AUDIT = (
         "three environments, with transformers from 4.33 to 4.40",
         reason="environment difference, not configurable: constraints.txt pins the versions used here",
     ),
+    Difference(
+        "D40",
+        "LLaVA's ImageWikiQA answers are scored with their answer prefix, whose words count in the parser's length rule",
+        ("protocol.scored_part",),
+    ),
+    Difference(
+        "D41",
+        "ImageWikiQA answers have up to 1,024 tokens, reasoned answers elsewhere 512; the paper gives no length",
+        ("protocol.max_new_tokens",),
+    ),
+    Difference(
+        "D42",
+        '"This object" is the class with a capital, "these objects" its plural, in the question and not in the options',
+        _chosen("protocol", "name_class", "name_form"),
+    ),
+    Difference(
+        "D43",
+        "GPT-4 with the class and without the image is asked as the filter of the questions: text alone, indented lines",
+        _chosen("protocol", "choice_prompt", "filter_indent", "choice_parser", "show_image"),
+    ),
+    Difference(
+        "D44",
+        "API calls set no temperature, and a length for Claude alone (1,024), to which the image goes before the text",
+        ("api.temperature", "api.answer_limit", "api.image_position"),
+    ),
+    Difference(
+        "D45",
+        "step by step: BLIP's question ends with it, LLaVA's answer begins with it; the paper says: at the prompt's end",
+        _chosen("protocol", "answer_prefix", "prefix_position"),
+    ),
 )
 
 

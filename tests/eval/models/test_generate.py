@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,9 +11,12 @@ from transformers import LlavaForConditionalGeneration
 from configs.errors import DataError
 from configs.protocol import ProtocolConfig
 from data_prep.sample import Turn
-from eval.models.generate import TextPredictor
+from eval.models.generate import Prompt, TextPredictor
+from train.chat.render import ChatRenderer
+from train.chat.tokenizer import load_tokenizer
 from train.models.loading import load_model
 
+THINK = "Let's think step by step."
 QUESTIONS = (
     "<image>\nWhat type of object is in this photo?",
     "Identify the object",
@@ -75,6 +79,45 @@ def test_the_answer_prefix_is_part_of_the_question(loaded, prompts):
     asked = prefixed.prompt((Turn("human", QUESTIONS[1]),), None)
     assert len(asked.input_ids) > len(prompts[1].input_ids)
     assert asked.input_ids[: len(prompts[1].input_ids)] == prompts[1].input_ids
+
+
+def authors_prediction(predictor, prompt, tokens) -> str:
+    """The whole output decoded, prompt included, and what follows its last delimiter (imagewikiqa/main.py)."""
+    image, end = predictor.family.image_token_id, predictor.renderer.eos
+    whole = [token for token in (*prompt.input_ids, *tokens) if token not in (image, end)]
+    return predictor.renderer.tokenizer.decode(whole, skip_special_tokens=True).split("ASSISTANT :")[-1].strip()
+
+
+def test_prefix_and_answer_are_what_follows_the_last_delimiter_of_the_whole_output(loaded, picture):
+    think = "Let ' s think step by step"
+    predictor = TextPredictor(loaded, ProtocolConfig(max_new_tokens=5, answer_prefix=think))
+    prompts = [predictor.prompt((Turn("human", text),), picture(1)) for text in QUESTIONS]
+    answers = predictor.predict(prompts)
+    assert any(answer.text for answer in answers)
+    for prompt, answer in zip(prompts, answers, strict=True):
+        assert answer.prefix is not None and answer.prefix.startswith(think)
+        assert f"{answer.prefix}{answer.text}".strip() == authors_prediction(predictor, prompt, answer.tokens)
+
+
+def test_without_an_answer_prefix_none_is_stored(predictor, prompts):
+    assert {answer.prefix for answer in predictor.predict(prompts)} == {None}
+
+
+@pytest.mark.parametrize("said", [" South America.", "\n\nB", "B", "  (B) ", "", "\n"])
+@pytest.mark.parametrize("form", ["tokenizer_legacy_true", "tokenizer_legacy_false"])
+def test_in_llamas_tokens_the_blanks_before_the_answer_are_kept(form, said):
+    folder = Path(__file__).resolve().parents[4] / "shared" / "data" / form
+    if not folder.exists():
+        pytest.skip("needs the LLaMA tokenizer")
+    predictor = object.__new__(TextPredictor)
+    predictor.renderer, predictor.answer_prefix = ChatRenderer(load_tokenizer(folder)), THINK
+    asked = predictor.renderer.render_question((Turn("human", "Where?"),), THINK)
+    sentencepiece = predictor.renderer.llama
+    tokens = sentencepiece.ids(THINK + said)[len(sentencepiece.ids(THINK)) :]
+    answer = predictor._answer(Prompt(asked, None, ""), [*tokens, predictor.renderer.eos], 0.0)
+    assert answer.text == said.strip()
+    blanks = said[: len(said) - len(said.lstrip())] if said.strip() else ""
+    assert answer.prefix == f"{THINK}{blanks}"
 
 
 def test_an_answer_ends_with_the_end_token_and_does_not_show_it(loaded, predictor, prompts, monkeypatch):

@@ -176,6 +176,34 @@ def test_multiple_choice_with_and_without_the_image(serve, ask):
     assert {type(r["messages"][0]["content"]) for r in server.requests} == {str}
 
 
+OFFICIAL = {"temperature": None, "answer_limit": "official", "image_position": "official"}
+
+
+@pytest.mark.parametrize(
+    ("model", "length", "order"),
+    [
+        ("api:gpt-4-turbo", None, ["text", "image_url"]),
+        ("api:anthropic/claude-3-opus-20240229", 1024, ["image_url", "text"]),
+        ("api:gemini-1.0-pro-vision-001", None, ["text", "image_url"]),
+    ],
+)
+def test_the_authors_calls_set_no_temperature_and_a_length_only_for_claude(serve, ask, capfd, model, length, order):
+    server = serve(completion("a cat"))
+    ask(model=model, api=OFFICIAL, limit=1)
+    (request,) = server.requests
+    assert set(request) - {"path"} == {"model", "messages"} | ({"max_tokens"} if length else set())
+    assert request.get("max_tokens") == length
+    assert [part["type"] for part in request["messages"][0]["content"]] == order
+    assert ("answers of up to 1,024 tokens" if length else "answers of any length") in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(("name", "official"), [("paper", True), ("official", True), ("clean", False)])
+def test_a_protocol_decides_how_an_api_is_called(serve, ask, name, official):
+    server = serve(completion("a cat"))
+    ask("--protocol", name, limit=1)
+    assert ("temperature" in server.requests[0], "max_tokens" in server.requests[0]) == (not official, not official)
+
+
 def test_class_scoring_needs_more_than_words(serve, ask, capsys):
     serve(completion())
     with pytest.raises(SystemExit):

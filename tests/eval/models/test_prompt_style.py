@@ -49,6 +49,25 @@ def test_the_doubled_turn_is_the_authors_text_and_only_where_an_answer_is_begun(
     assert ("ASSISTANT:ASSISTANT:" in after) is (answer is not None)
 
 
+@pytest.mark.parametrize("template", ["family", "official"])
+def test_a_reasoned_answer_of_a_blip_begins_in_its_question_and_that_of_llava_in_its_answer(
+    tiny_model, families, template
+):
+    protocol = {"template": template, "answer_prefix": THINK}
+    for folder in (families["blip-2"], families["instructblip"]):
+        assert words(folder, **protocol).question_suffix == THINK
+        assert words(folder, **protocol).answer_prefix == ""
+    assert words(tiny_model, **protocol).answer_prefix == THINK
+    assert words(tiny_model, **protocol).question_suffix == ""
+
+
+def test_the_position_of_the_prefix_can_be_chosen(tiny_model, families):
+    begun = words(families["blip-2"], answer_prefix=THINK, prefix_position="answer")
+    assert (begun.answer_prefix, begun.question_suffix) == (THINK, "")
+    doubled = words(tiny_model, answer_prefix=THINK, prefix_position="question", template="llava_doubled")
+    assert (doubled.answer_prefix, doubled.question_suffix, doubled.template) == ("", THINK, "llava")
+
+
 def test_official_ids_are_misaligned_for_blip_and_those_in_context_elsewhere(tiny_model, families):
     assert words(tiny_model, class_ids="official").class_ids == "in_context"
     assert words(families["blip-2"], class_ids="official").class_ids == "misaligned"
