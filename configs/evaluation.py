@@ -43,8 +43,8 @@ class ApiConfig(Section):
     )
     image_position: str = setting(
         "after",
-        doc="The image is sent `after` the question's text or `before` it; `official`, as in the authors' calls: before "
-        "it to a Claude, after it to others.",
+        doc="The image is sent `after` the question's text or `before` it; `official`, as in the authors' calls: "
+        "before it to a Claude, after it to others.",
         choices=("after", "before", "official"),
     )
     image_detail: str | None = setting(None, doc="`detail` of an image, where the server knows it: low, high, auto.")

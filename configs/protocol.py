@@ -138,8 +138,8 @@ class ProtocolConfig(Section):
     show_image: bool = setting(True, doc="Show the image of a multiple-choice question; false: text alone.")
     choice_prompt: str = setting(
         "stored",
-        doc="A multiple-choice question as `stored`, or in the wording by which GPT-4 was asked to `filter` them (paper, "
-        "Figure 9): its rows with the class and without the image are of that, text alone.",
+        doc="A multiple-choice question as `stored`, or in the wording by which GPT-4 was asked to `filter` them "
+        "(paper, Figure 9): its rows with the class and without the image are of that, text alone.",
         choices=("stored", "filter"),
     )
     filter_indent: bool = setting(
@@ -148,8 +148,8 @@ class ProtocolConfig(Section):
     name_class: bool = setting(False, doc="Name the class in a multiple-choice question (Table 5, w/ GT Class).")
     name_form: str = setting(
         "official",
-        doc="Where name_class names it: `official`, the authors' sentences: for \"this object\", else at the sentence's "
-        'beginning for "This object" (as Weighing scale), else for "these objects" (name and s), in the question and '
+        doc='Where name_class names it: `official`, the authors\' sentences: in place of "this object", else of '
+        '"This object" (Weighing scale), else of "these objects" (weighing scales), in the question and '
         'not in its options; `everywhere`: for every "this object", also in options.',
         choices=("official", "everywhere"),
     )

@@ -31,7 +31,6 @@ from train.chat.render import ChatRenderer
 from train.models.images import NO_IMAGES, ImageInput
 from train.models.loading import LoadedModel
 
-
 BEFORE = 4  # tokens of the prompt that an answer is decoded with, to see the blanks between the two
 
 

@@ -1,9 +1,9 @@
 """A model behind an API: sends a protocol's turns as chat messages and returns answers in the order they arrive.
 
 No chat template is applied: the protocol's text is sent unchanged, then the image as a data URI, as in the authors'
-calls of GPT-4 (main_results/main_api.py; before the text for a Claude: `api.image_position`). An API cannot continue a given beginning of an answer, so `answer_prefix` is
-appended to the question (imagewikiqa/main_api.py: "... Let's think step by step."). `system_prompt` is sent only if it
-is a text; the named prompts belong to LLaVA.
+calls of GPT-4 (main_results/main_api.py; before the text for a Claude: `api.image_position`). An API cannot continue a
+given beginning of an answer, so `answer_prefix` is appended to the question (imagewikiqa/main_api.py: "... Let's think
+step by step."). `system_prompt` is sent only if it is a text; the named prompts belong to LLaVA.
 """
 
 import base64

@@ -133,7 +133,7 @@ AUDIT = (
     ),
     Difference(
         "D40",
-        "LLaVA's ImageWikiQA answers are scored with their answer prefix, whose words count in the parser's length rule",
+        "LLaVA's ImageWikiQA answers are scored with their answer prefix, which counts in the parser's length rule",
         ("protocol.scored_part",),
     ),
     Difference(
@@ -148,7 +148,7 @@ AUDIT = (
     ),
     Difference(
         "D43",
-        "GPT-4 with the class and without the image is asked as the filter of the questions: text alone, indented lines",
+        "GPT-4 with the class and without the image: the filter of the questions, text alone, lines indented",
         _chosen("protocol", "choice_prompt", "filter_indent", "choice_parser", "show_image"),
     ),
     Difference(
@@ -158,7 +158,7 @@ AUDIT = (
     ),
     Difference(
         "D45",
-        "step by step: BLIP's question ends with it, LLaVA's answer begins with it; the paper says: at the prompt's end",
+        "'step by step' ends BLIP's question and begins LLaVA's answer",
         _chosen("protocol", "answer_prefix", "prefix_position"),
     ),
 )

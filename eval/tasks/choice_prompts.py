@@ -8,8 +8,8 @@ from eval.scorers.choice_letters import LETTERS
 
 OPTION = re.compile(r"^\(?([A-J])[.):]\s*(\S.*?)\s*$", re.MULTILINE)
 UNNAMED = (
-    'The question mentions "this object". However, we don\'t know what the object is. Try your best to guess the answer '
-    "without knowing the object."
+    'The question mentions "this object". However, we don\'t know what the object is. Try your best to guess the '
+    "answer without knowing the object."
 )
 
 

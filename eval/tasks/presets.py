@@ -4,7 +4,8 @@
 
 Task, prompt, class list and candidates stay the evaluation's; all other settings of prompts and scoring come from the
 preset. In addition to `protocol:`, a preset may set the precision (`dtype:`), the training of linear heads (`probe:`)
-and the requests to an API (`api:`). `--set protocol.KEY=VALUE` overrides both, and the hash printed with every number identifies the result.
+and the requests to an API (`api:`). `--set protocol.KEY=VALUE` overrides them, and the hash printed with every number
+identifies the result.
 """
 
 import json
@@ -53,7 +54,7 @@ def preset_settings(name: str) -> dict[str, Any]:
         raise ConfigError(f"{file} holds no section `protocol:`; see {PRESETS.name}/paper.yaml")
     if unknown := [key for key in values if key not in (*SECTIONS, "dtype")]:
         raise ConfigError(
-            f"{file} sets {unknown[0]!r}; a protocol holds the section `protocol:`, optionally `probe:`, `api:`, `dtype:`"
+            f"{file} sets {unknown[0]!r}; a protocol holds the section `protocol:`, optionally probe, api, dtype"
         )
     settings: dict[str, Any] = {}
     for section, schema in SECTIONS.items():
