@@ -111,6 +111,7 @@ def test_in_llamas_tokens_the_blanks_before_the_answer_are_kept(form, said):
         pytest.skip("needs the LLaMA tokenizer")
     predictor = object.__new__(TextPredictor)
     predictor.renderer, predictor.answer_prefix = ChatRenderer(load_tokenizer(folder)), THINK
+    predictor.stated_ends = frozenset()
     asked = predictor.renderer.render_question((Turn("human", "Where?"),), THINK)
     sentencepiece = predictor.renderer.llama
     tokens = sentencepiece.ids(THINK + said)[len(sentencepiece.ids(THINK)) :]
