@@ -10,15 +10,16 @@ informative. McNemar's exact test (binomial) tests whether either run is correct
 
 import sys
 from collections.abc import Mapping, Sequence
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from configs.command_line import add_json, command_parser, emit_json, exit_on_user_error
-from configs.errors import ConfigError, UserError
+from configs.errors import ConfigError, RunError, UserError
 from configs.run_dir import EvalDir
-from eval.metrics.outcomes import read_correct
+from eval.metrics.outcomes import read_correct, read_items
 from eval.metrics.paired import compare_pairs
 
 
@@ -40,6 +41,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = parser.parse_args(argv)
     try:
         correct = {str(folder): read_correct(EvalDir(folder)) for folder in arguments.folders}
+        notes = item_notes(arguments.folders)
         for settings in arguments.rescore:
             changes = read_settings(settings)
             correct[", ".join(settings)] = read_correct(EvalDir(arguments.folders[0]), changes)
@@ -48,8 +50,26 @@ def main(argv: Sequence[str] | None = None) -> None:
         pairs = compare_pairs(correct)
     except UserError as error:
         exit_on_user_error(error)
+    for note in notes:
+        print(note, file=sys.stderr)
     if not emit_json(arguments.json, pairs):
         print(as_text(pairs))
+
+
+def item_notes(folders: Sequence[Path]) -> list[str]:
+    """A sentence for each pair of folders whose items are from different shards.
+
+    Raises `RunError` if items with the same id have different classes.
+    """
+    items = {folder: read_items(EvalDir(folder)) for folder in folders}
+    notes = []
+    for first, second in combinations(items, 2):
+        try:
+            note = items[first].differs(items[second])
+        except RunError as error:
+            raise RunError(f"{first} and {second}: {error}") from error
+        notes += [f"{first} and {second}: {note}"] if note else []
+    return notes
 
 
 def read_settings(settings: Sequence[str]) -> dict[str, Any]:

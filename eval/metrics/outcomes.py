@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from configs.errors import ConfigError, RunError
@@ -11,6 +12,34 @@ from eval.runner.fingerprint import protocol_of, read_evaluation, scoring_fields
 from eval.runner.predictions import read_records, select_records
 from eval.tasks.registry import make_task
 from eval.types import Prediction, Score
+
+SHOWN = 3  # items in a message
+
+
+@dataclass(frozen=True, slots=True)
+class ItemClasses:
+    """Item id to its class (None: it has none), and the fingerprint of the data that the items are from."""
+
+    classes: Mapping[str, str | None]
+    data: str
+
+    def differs(self, other: "ItemClasses") -> str:
+        """What makes the items of two evaluations not the same, in a sentence; empty if they are.
+
+        Raises `RunError` if items of one id have different classes: an id is another image there.
+        """
+        if self.data == other.data:
+            return ""
+        both = sorted(self.classes.keys() & other.classes.keys())
+        pairs = [(item, self.classes[item], other.classes[item]) for item in both]
+        changed = [f"{item}: {first!r} and {second!r}" for item, first, second in pairs if first != second]
+        if changed:
+            raise RunError(
+                f"{len(changed):,} of the {len(both):,} items with the same id have another class in the second "
+                f"evaluation ({'; '.join(changed[:SHOWN])}); the two sources are different data or name their classes "
+                "differently: evaluate both models on the same shards"
+            )
+        return f"the shards differ (data {self.data[:12]} and {other.data[:12]}); items are matched by their ids"
 
 
 def scored_predictions(
@@ -44,6 +73,20 @@ def read_correct(folder: EvalDir, changes: Mapping[str, Any] | None = None) -> d
     protocol = protocol_of({**settings, **(changes or {})})
     scored = scored_predictions(answers, list(records.predictions.values()), protocol, evaluation.answer_delimiter)
     return {prediction.id: score.value is True for prediction, score in scored}
+
+
+def read_items(folder: EvalDir) -> ItemClasses:
+    """The items that are answered in `folder`, by their classes; a rescored report refers to its answers' folder.
+
+    Raises `RunError` if there is no evaluation.
+    """
+    answers, _ = answers_and_settings(folder)
+    evaluation = read_evaluation(answers)
+    if evaluation is None:
+        raise RunError(f"{answers.root} has no evaluation.json; give the folder of one model's answers")
+    records = select_records(read_records(answers), evaluation.limit)
+    classes = {key: prediction.label_name for key, prediction in records.predictions.items()}
+    return ItemClasses(classes, str(evaluation.generation_settings["data"]))
 
 
 def answers_and_settings(folder: EvalDir) -> tuple[EvalDir, Mapping[str, Any]]:

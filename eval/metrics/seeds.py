@@ -1,5 +1,6 @@
 """Mean and spread of a number over the training seeds of one recipe. Pure functions."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from statistics import fmean, stdev
@@ -67,19 +68,25 @@ def display_name(name: str) -> str:
 
 
 def pooled_classes(runs: Sequence[Sequence[ClassResult]]) -> list[ClassResult]:
-    """The class results of several runs on the same items, counts added up class by class."""
-    grouped: dict[tuple[int | None, str], list[ClassResult]] = {}
+    """The class results of several runs, counts added up class by class.
+
+    Classes are the same by name, whatever index they have in a run's data; of classes that share a name, the first of
+    one run is the first of the others.
+    """
+    grouped: dict[tuple[str, int], list[ClassResult]] = {}
     for classes in runs:
+        times: Counter[str] = Counter()
         for result in classes:
-            grouped.setdefault((result.label, result.name), []).append(result)
+            grouped.setdefault((result.name, times[result.name]), []).append(result)
+            times[result.name] += 1
     return [
         ClassResult(
-            label,
+            results[0].label,
             name,
             sum(result.right for result in results),
             sum(result.wrong for result in results),
             sum(result.no_answer for result in results),
             results[0].frequency,
         )
-        for (label, name), results in grouped.items()
+        for (name, _), results in grouped.items()
     ]

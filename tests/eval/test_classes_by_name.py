@@ -10,7 +10,9 @@ from PIL import Image
 
 from configs.run_dir import RunDir
 from data_prep import build
-from eval import probing, run
+from eval import paired, probing, run
+from eval.metrics.accuracy import ClassResult
+from eval.metrics.seeds import pooled_classes
 
 COLOURS = {
     "blue": (20, 40, 220),
@@ -249,3 +251,42 @@ def test_a_probe_says_that_test_images_are_also_training_images(write, capsys):
     probing.main(["--config", write("permuted"), "--train", "train", "--dry-run"])
     assert "24 of 24 images of permuted are also in the training source train" in capsys.readouterr().out
     assert "24 of 24 images" in "".join(probe(capsys, write("permuted"))["data_notes"])
+
+
+@pytest.fixture
+def two_answers(write, tmp_path) -> list[str]:
+    """The folders of two evaluations of source `train`."""
+    folders = [str(tmp_path / name) for name in ("first", "second")]
+    for folder in folders:
+        run.main(["--config", write("train"), "--set", f"output={folder}"])
+    return folders
+
+
+def change(folder: str, **changes) -> None:
+    """Change the class names of stored answers, as of an evaluation on other shards."""
+    lines = [json.loads(line) for line in (Path(folder) / "predictions-00000.jsonl").read_text().splitlines()]
+    lines = [line | {"label_name": changes.get(line["label_name"], line["label_name"])} for line in lines]
+    (Path(folder) / "predictions-00000.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    evaluation = Path(folder) / "evaluation.json"
+    values = json.loads(evaluation.read_text())
+    values["generation_settings"]["data"] = "f" * 64
+    evaluation.write_text(json.dumps(values))
+
+
+def test_answers_about_other_classes_under_the_same_ids_are_not_compared(two_answers, capsys):
+    paired.main(two_answers)
+    assert "the shards differ" not in capsys.readouterr().err
+    change(two_answers[1])
+    paired.main(two_answers)
+    assert "the shards differ (data " in capsys.readouterr().err
+    change(two_answers[1], red="Red", blue="green")
+    error = refused(capsys, paired.main, *two_answers)
+    assert "12 of the 24 items with the same id have another class in the second evaluation" in error
+    assert "train/blue/0: 'blue' and 'green'" in error
+
+
+def test_classes_of_several_seeds_are_added_up_by_name():
+    first = [ClassResult(0, "cat", 1, 2, 0), ClassResult(1, "missile", 1, 0, 0), ClassResult(2, "missile", 5, 0, 0)]
+    second = [ClassResult(0, "missile", 2, 0, 0), ClassResult(1, "missile", 6, 0, 0), ClassResult(5, "cat", 3, 1, 0)]
+    pooled = pooled_classes([first, second])
+    assert [(result.name, result.right) for result in pooled] == [("cat", 4), ("missile", 3), ("missile", 11)]
