@@ -16,12 +16,13 @@ from configs.command_line import add_dry_run, config_of, config_parser, exit_on_
 from configs.errors import ConfigError, RunError, UserError
 from configs.evaluation import EvalConfig
 from configs.run_dir import EvalDir
+from eval.metrics.frequency import frequency_notes
 from eval.paper.comparison import comparison_with
 from eval.paper.published import paper_number
 from eval.reports.evaluation import write_report
 from eval.reports.summary import result_line, write_summary
 from eval.runner.arguments import add_protocol_argument, add_worker_arguments
-from eval.runner.batching import Share, check_described
+from eval.runner.batching import Share, check_described, open_source
 from eval.runner.dry_run import preview
 from eval.runner.output_paths import output_paths_of
 from eval.runner.weights import check_weights
@@ -38,7 +39,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         share = Share.of(arguments.worker, arguments.workers)
         _check(config)
         if arguments.dry_run:
-            print(preview(config, share))
+            notes = [f"frequency   {note}" for note in _frequency_notes(config)]
+            print("\n".join([preview(config, share), *notes]))
         elif arguments.report_only:
             check_described(config)
             folders = output_paths_of(config).existing()
@@ -46,6 +48,8 @@ def main(argv: Sequence[str] | None = None) -> None:
                 check_weights(config, folder)
             report(config, folders)
         else:
+            for note in _frequency_notes(config):
+                print(f"{config.name}: {note}", file=sys.stderr, flush=True)
             from eval.runner.workers import evaluate_models  # loads torch, which no other branch needs
 
             folders = evaluate_models(config, share, arguments.processes)
@@ -87,6 +91,13 @@ def _check(config: EvalConfig) -> None:
     make_task(config.protocol)
     if config.paper_row is not None:
         paper_number(config.paper_row)
+
+
+def _frequency_notes(config: EvalConfig) -> list[str]:
+    """What is to be said about the counts of class names. Raises `DataError` as `frequency_notes`."""
+    if config.frequency_file is None and not config.frequency_sources:
+        return []
+    return frequency_notes(config, open_source(config).manifest.class_names)
 
 
 def _parser() -> argparse.ArgumentParser:

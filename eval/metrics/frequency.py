@@ -15,6 +15,7 @@ from typing import Any
 
 from configs.errors import DataError
 from configs.evaluation import EvalConfig
+from data_prep.class_matching import ClassDifference, shortened
 from data_prep.manifest import read_manifest
 from data_prep.source_match import check_source_of
 from eval.metrics.accuracy import ClassResult, correlation_interval, log_bins, pearson, per_class, spearman, thirds
@@ -55,6 +56,26 @@ def frequencies_of(config: EvalConfig) -> Frequencies | None:
     if not config.frequency_sources:
         return None
     return Frequencies({source: _histogram(config, source) for source in config.frequency_sources}, if_in_first)
+
+
+def frequency_notes(config: EvalConfig, names: Sequence[str]) -> list[str]:
+    """Which of the classes `names` have no count, a sentence; often nothing. Their frequency is 0.
+
+    Raises `DataError` if none has one, or the counts know a class by another spelling.
+    """
+    frequencies = frequencies_of(config)
+    if frequencies is None or not names or config.protocol.frequency_names != "whole":
+        return []
+    counted = dict.fromkeys(name for stage in frequencies.stages.values() for name in stage)
+    found = ClassDifference.of(dict.fromkeys(names, 1), counted)
+    if not found.unknown:
+        return []
+    where = config.frequency_file or f"the sources {', '.join(frequencies.stages)}"
+    text = f"{len(found.unknown):,} of {found.classes:,} classes have no frequency in {where}: "
+    text += shortened([*found.unknown])
+    if len(found.unknown) == found.classes or found.respelled:
+        raise DataError(f"{text}; its classes are {shortened([*counted])}: count the class names that are evaluated")
+    return [f"{text}; their frequency counts as 0"]
 
 
 def read_frequencies(file: Path) -> dict[str, dict[str, int]]:

@@ -20,7 +20,14 @@ from data_prep.atomic import write_bytes
 from data_prep.class_names import load_class_list
 from eval.metrics.accuracy import Rate
 from eval.metrics.confusion import confusions
-from eval.metrics.frequency import compared_classes, frequencies_of, frequency_results, stage_results, with_frequency
+from eval.metrics.frequency import (
+    compared_classes,
+    frequencies_of,
+    frequency_notes,
+    frequency_results,
+    stage_results,
+    with_frequency,
+)
 from eval.metrics.outcomes import scored_predictions
 from eval.metrics.several import count_several
 from eval.reports.evaluation_page import report_page
@@ -120,7 +127,9 @@ def build_report(
 def _data_notes(config: EvalConfig) -> list[str]:
     """What a reader must know of the test items: unlisted classes, images that are also in the run's training data."""
     try:
-        return [*check_classes(config, open_source(config)), *training_notes(config)]
+        shards = open_source(config)
+        notes = [*check_classes(config, shards), *training_notes(config)]
+        return [*notes, *frequency_notes(config, shards.manifest.class_names)]
     except UserError:  # the answers alone may be on this machine
         return []
 

@@ -3,12 +3,15 @@
 A question about an item whose class is not among the candidates has no right answer.
 """
 
+from collections.abc import Mapping
+
 from configs.errors import DataError
 from configs.evaluation import EvalConfig
 from data_prep.class_matching import ClassDifference, class_counts, shortened
 from data_prep.class_names import load_class_list
 from data_prep.shards import ShardSet
 from eval.runner.batching import chosen_items
+from eval.tasks.synonyms import load_synonyms
 
 NO_CLASS_LIST = ("multiple_choice", "hidden_states")
 """Tasks that do not use protocol.classes."""
@@ -24,7 +27,8 @@ def check_classes(config: EvalConfig, shards: ShardSet) -> list[str]:
     """
     protocol = config.protocol
     listed = protocol.task not in NO_CLASS_LIST and protocol.classes is not None
-    if not listed and (protocol.task not in CLASS_TASKS or shards.manifest.class_names):
+    named = listed or (protocol.synonyms is not None and protocol.task in CLASS_TASKS)
+    if not named and (protocol.task not in CLASS_TASKS or shards.manifest.class_names):
         return []
     counts = class_counts(shards, chosen_items(shards.index["id_hash"].tolist(), config.limit))
     if protocol.task in CLASS_TASKS and not any(counts.values()):
@@ -32,16 +36,22 @@ def check_classes(config: EvalConfig, shards: ShardSet) -> list[str]:
             f"no item of source {config.source} has a class, and protocol.task {protocol.task} asks for it; build the "
             "source with class labels (jsonl: label_key), or use another task"
         )
-    if not listed or protocol.classes is None:
-        return []
-    found = ClassDifference.of(counts, load_class_list(protocol.classes).names)
-    known = f"protocol.classes {protocol.classes}"
+    notes = _synonym_notes(config, counts)
+    if listed and protocol.classes is not None:
+        notes += _list_notes(config, counts, protocol.classes, str(shards.folder))
+    return notes
+
+
+def _list_notes(config: EvalConfig, counts: Mapping[str, int], classes: str, folder: str) -> list[str]:
+    """About the list `classes`. Raises as `check_classes`."""
+    found = ClassDifference.of(counts, load_class_list(classes).names)
+    known = f"protocol.classes {classes}"
     if found.unknown:
         text = found.describe(config.source, known)
-        if protocol.unknown_classes == "refuse":
+        if config.protocol.unknown_classes == "refuse":
             raise DataError(
-                f"{text}. Name the list that the source was built with (its folder of shards is one: {shards.folder}), "
-                "or leave these items out and count them with protocol.unknown_classes=leave_out"
+                f"{text}. Name the list that the source was built with (its folder of shards is one: {folder}), or "
+                "leave these items out and count them with protocol.unknown_classes=leave_out"
             )
         return [f"{text}; these items are left out and counted as failed (protocol.unknown_classes: leave_out)"]
     if found.unused:
@@ -50,3 +60,21 @@ def check_classes(config: EvalConfig, shards: ShardSet) -> list[str]:
             f"answers: {shortened(found.unused)}"
         ]
     return []
+
+
+def _synonym_notes(config: EvalConfig, counts: Mapping[str, int]) -> list[str]:
+    """About the names in the file protocol.synonyms. Raises `DataError` if none of them is a class of the items."""
+    protocol = config.protocol
+    if protocol.synonyms in (None, "auto") or protocol.task not in CLASS_TASKS:
+        return []
+    names = load_synonyms(protocol.synonyms, protocol.classes)
+    found = ClassDifference.of({name: 1 for name, others in names.items() if others}, counts)
+    if not found.unknown:
+        return []
+    text = (
+        f"{len(found.unknown):,} of {found.classes:,} names in protocol.synonyms {protocol.synonyms} are no class of "
+        f"{config.source}: {shortened([*map(repr, found.unknown)])}"
+    )
+    if len(found.unknown) == found.classes or found.respelled:
+        raise DataError(f"{text}; its classes are {shortened([*map(repr, counts)])}: give both sides one spelling")
+    return [f"{text}; their synonyms are not used"]

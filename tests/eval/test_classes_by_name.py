@@ -290,3 +290,46 @@ def test_classes_of_several_seeds_are_added_up_by_name():
     second = [ClassResult(0, "missile", 2, 0, 0), ClassResult(1, "missile", 6, 0, 0), ClassResult(5, "cat", 3, 1, 0)]
     pooled = pooled_classes([first, second])
     assert [(result.name, result.right) for result in pooled] == [("cat", 4), ("missile", 3), ("missile", 11)]
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        ({"blue": ["azure"], "green": ["lime"]}, ""),
+        ({"blue": ["azure"], "mauve": ["pink"]}, "1 of 2 names in protocol.synonyms"),
+        ({"Blue": ["azure"], "green": ["lime"]}, "error: 1 of 2 names in protocol.synonyms"),
+        ({"mauve": ["pink"]}, "error: 1 of 1 names in protocol.synonyms"),
+    ],
+)
+def test_synonyms_of_other_spellings_or_of_no_class_are_named(write, capsys, tmp_path, names, expected):
+    file = tmp_path / "synonyms.json"
+    file.write_text(json.dumps(names))
+    arguments = ["--config", write("train", synonyms=str(file)), "--dry-run"]
+    if expected.startswith("error"):
+        error = refused(capsys, run.main, *arguments)
+        assert error.startswith(expected) and "its classes are 'blue', 'green', 'red', 'white'" in error
+        return
+    run.main(arguments)
+    shown = capsys.readouterr().out
+    assert expected in shown and ("their synonyms are not used" in shown) == bool(expected)
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["blue", "green", "red", "white"], ""),
+        (["blue", "green", "red"], "1 of 4 classes have no frequency in"),
+        (["Blue", "green", "red", "white"], "error: 1 of 4 classes have no frequency in"),
+        (["tench"], "error: 4 of 4 classes have no frequency in"),
+    ],
+)
+def test_class_frequencies_of_other_names_are_named_before_the_first_question(write, capsys, tmp_path, names, expected):
+    file = tmp_path / "frequencies.json"
+    file.write_text(json.dumps({"class_names": names, "sources": {"stage": {"occurrences": [3] * len(names)}}}))
+    arguments = ["--config", write("train"), "--set", f"frequency_file={file}", "--dry-run"]
+    if expected.startswith("error"):
+        assert refused(capsys, run.main, *arguments).startswith(expected)
+        return
+    run.main(arguments)
+    shown = capsys.readouterr().out
+    assert expected in shown and ("their frequency counts as 0" in shown) == bool(expected)
