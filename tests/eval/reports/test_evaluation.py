@@ -39,7 +39,8 @@ def write_report(folder: EvalDir, config: EvalConfig) -> dict:
 def evaluation(tmp_path, data_section):
     """Ten answers about two classes: six right, three wrong, one empty; one item failed; one of twelve is missing."""
     shards = re.search(r"shards: (.+)", data_section)[1]
-    sources = {name: SourceConfig(reader="image_folder") for name in ("imagenet_val", "pets")}
+    raw = str(Path(shards).parent / "pets")
+    sources = {name: SourceConfig(reader="image_folder", path=raw) for name in ("imagenet_val", "pets")}
     config = EvalConfig(
         name="pets",
         model="llava-hf/llava-1.5-7b-hf",
