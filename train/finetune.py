@@ -33,8 +33,8 @@ from configs.errors import ConfigError, UserError
 from configs.run import RunConfig
 from data_prep.source_match import absent_paths
 from train.build import build_trainer
-from train.distributed.world import start_world, world_size_of_environment
-from train.lifecycle import finish, run_supervised, stopped_before_start
+from train.distributed.world import world_size_of_environment
+from train.lifecycle import finish, join_world, run_supervised, stopped_before_start
 from train.plan import RunPlan, make_plan
 from train.resume import open_run
 from train.tools.preview import preview
@@ -69,7 +69,7 @@ def main() -> None:
             return
         train(plan, arguments)
     except UserError as error:
-        if is_main_process or os.environ.get("LOCAL_RANK", os.environ.get("SLURM_LOCALID")) == "0":
+        if is_main_process or os.environ.get("LOCAL_RANK", os.environ.get("SLURM_LOCALID", "0")) == "0":
             tell_user_error(error)  # once a node: what is missing may be missing on this one only
         if torch.distributed.is_initialized():
             sys.stdout.flush()
@@ -79,9 +79,9 @@ def main() -> None:
 
 def train(plan: RunPlan, arguments: argparse.Namespace) -> None:
     """Meet the other ranks, build the trainer, run it to the end or to an agreed stop, export."""
-    config = plan.config.train
-    signals.install(config.stop_signals)
-    world = start_world(config.step_timeout)
+    signals.install(plan.config.train.stop_signals)
+    if (world := join_world(plan)) is None:
+        return
     start = open_run(plan, resume=arguments.resume == "auto", accepted=arguments.accept_change)
     if world.is_main_process:
         for note in absent_paths(plan.config.data, config.sources + config.heldout):

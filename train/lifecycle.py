@@ -1,13 +1,15 @@
 """A supervised run from its first step to its export: hanging and dead ranks are named, a stopped run is marked."""
 
 import contextlib
+import os
 import sys
 
 from safetensors import SafetensorError
 
 from configs.errors import DataError, RunError, UserError
 from train.checkpoints.reading import open_checkpoint
-from train.distributed.world import World, stop_world
+from train.distributed.rendezvous import WaitStopped, rank_and_size
+from train.distributed.world import World, start_world, stop_world
 from train.export import export_checkpoint
 from train.loggers.types import make_event
 from train.plan import RunPlan
@@ -17,6 +19,19 @@ from train.supervision.watchdog import Watchdog
 from train.trainer import Trainer
 
 
+def join_world(plan: RunPlan) -> World | None:
+    """Meet the other ranks; None if one was asked to stop before all had come: the run is then marked for requeueing."""
+    try:
+        return start_world(plan.config.train.step_timeout, signals.stop_requested)
+    except WaitStopped as stopped:
+        signals.ignore()
+        rank = rank_and_size(os.environ)[0]
+        if rank == 0:
+            _mark_unstarted(plan)
+        print(f"rank {rank} stopped by a signal while it waited for {stopped}; nothing was trained", flush=True)
+        return None
+
+
 def stopped_before_start(plan: RunPlan, world: World) -> bool:
     """True if a rank received a stop request during startup; the run is then marked for requeueing. Collective."""
     requested = world.all_max(float(signals.stop_requested())) > 0
@@ -24,10 +39,14 @@ def stopped_before_start(plan: RunPlan, world: World) -> bool:
         signals.ignore()
         stop_world()
         if world.is_main_process:
-            plan.run.root.mkdir(parents=True, exist_ok=True)
-            plan.run.requeue.touch()
+            _mark_unstarted(plan)
             print("stopped by a signal before the first step; --resume auto starts again", flush=True)
     return requested
+
+
+def _mark_unstarted(plan: RunPlan) -> None:
+    plan.run.root.mkdir(parents=True, exist_ok=True)
+    plan.run.requeue.touch()
 
 
 def run_supervised(trainer: Trainer, world: World) -> int:

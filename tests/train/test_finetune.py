@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -267,6 +268,31 @@ def test_a_signal_stops_the_run_at_a_step_with_everything_saved(training_setup):
     assert process.wait(timeout=300) == 0
     assert folder.requeue.is_file()
     assert newest_checkpoint(folder)[0].step == metrics(folder)[-1][0]
+
+
+def test_a_rank_that_waits_for_others_ends_by_a_signal_and_is_marked_for_requeueing(training_setup, free_port):
+    folder, port = RunDir(training_setup.root / "runs" / "waiting"), free_port()
+    variables = {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    process = subprocess.Popen(
+        command(training_setup, "waiting"), cwd=ROOT, env={**os.environ, **variables}, stdout=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 300
+    while time.monotonic() < deadline:
+        with contextlib.suppress(OSError):
+            socket.create_connection(("127.0.0.1", port)).close()
+            break
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate(timeout=300)
+    assert f"waited for rank 1 to come at 127.0.0.1:{port}; nothing was trained" in output
+    assert process.returncode == 0
+    assert folder.requeue.is_file()
+
+
+def test_a_rank_variable_without_the_other_is_named_and_nothing_starts(training_setup, monkeypatch):
+    monkeypatch.setenv("RANK", "1")
+    output = run(command(training_setup, "lone"), expect=2)
+    assert "error: RANK is set to '1' and WORLD_SIZE is not; unset RANK" in output
+    assert "Traceback" not in output
 
 
 def test_an_export_never_replaces_a_folder_that_is_not_one(uninterrupted, tmp_path):

@@ -13,8 +13,10 @@ from typing import Any, TypeVar
 
 import torch
 import torch.distributed
+from torch.distributed import PrefixStore
 
 from configs.errors import ConfigError, RunError, UserError
+from train.distributed.rendezvous import held_by_torchrun, rank_and_size, rendezvous_of
 
 T = TypeVar("T")
 
@@ -107,19 +109,24 @@ def slurm_variables(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def world_size_of_environment(environment: Mapping[str, str]) -> int:
-    """How many ranks the launcher started, known before anything is initialised."""
-    variables = dict(environment) | slurm_variables(environment)
-    return int(variables.get("WORLD_SIZE", "1"))
+    """How many ranks the launcher started, known before anything is initialised.
+
+    Raises `ConfigError` for a RANK without WORLD_SIZE and the reverse.
+    """
+    return rank_and_size(dict(environment) | slurm_variables(environment))[1]
 
 
-def start_world(timeout: float = 1800.0) -> World:
+def start_world(timeout: float = 1800.0, stop_requested: Callable[[], bool] = lambda: False) -> World:
     """Join the other ranks: NCCL where there is a GPU, gloo elsewhere.
 
     A collective that a rank does not come to fails on the others `COLLECTIVE_SLACK` after `timeout` seconds: the
-    watchdog, which names the rank, comes first.
+    watchdog, which names the rank, comes first. While ranks are missing, `stop_requested` is looked at.
+
+    Raises `WaitStopped`, `RunError` or `ConfigError` if the ranks do not meet (`train.distributed.rendezvous`).
     """
-    os.environ.update(slurm_variables(os.environ))
-    if "RANK" not in os.environ:
+    slurm = slurm_variables(os.environ)
+    os.environ.update(slurm)
+    if rank_and_size(os.environ)[1] == 1 and "MASTER_ADDR" not in os.environ:
         os.environ.update({"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"})
         os.environ.update({"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())})
     local_rank = import_deepspeed()
@@ -127,13 +134,16 @@ def start_world(timeout: float = 1800.0) -> World:
     if not gpu:
         _share_cores()
         _switch_off_compiled_collectives()
+    backend, patience = "nccl" if gpu else "gloo", datetime.timedelta(seconds=timeout + COLLECTIVE_SLACK)
+    if not held_by_torchrun(os.environ):
+        meeting = rendezvous_of(os.environ, slurm=bool(slurm))
+        store = meeting.meet(timeout + COLLECTIVE_SLACK, stop_requested)
+        torch.distributed.init_process_group(
+            backend, store=PrefixStore("world", store), rank=meeting.rank, world_size=meeting.size, timeout=patience
+        )
     import deepspeed
 
-    deepspeed.init_distributed(
-        dist_backend="nccl" if gpu else "gloo",
-        timeout=datetime.timedelta(seconds=timeout + COLLECTIVE_SLACK),
-        verbose=False,
-    )
+    deepspeed.init_distributed(dist_backend=backend, timeout=patience, verbose=False)
     device = torch.device("cuda", torch.cuda.current_device()) if gpu else torch.device("cpu")
     return World(torch.distributed.get_rank(), torch.distributed.get_world_size(), local_rank, device)
 

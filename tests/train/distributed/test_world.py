@@ -31,7 +31,8 @@ def test_nodes_in_brackets_need_an_address():
 def test_a_rank_that_sees_its_own_gpu_alone_takes_it_and_so_does_deepspeed(monkeypatch):
     """SLURM's --gpus-per-task shows the second rank of a node one GPU, number 0."""
     chosen: list[int] = []
-    for name, value in (("RANK", "1"), ("LOCAL_RANK", "1"), ("WORLD_SIZE", "2")):
+    for name, value in (("RANK", "1"), ("LOCAL_RANK", "1"), ("WORLD_SIZE", "2"),
+                        ("TORCHELASTIC_USE_AGENT_STORE", "True")):  # fmt: skip
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
