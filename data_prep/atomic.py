@@ -6,6 +6,7 @@ A reader never sees a partially written file, and after a power failure the file
 import os
 import shutil
 import socket
+import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -45,6 +46,7 @@ def write_bytes(path: Path, data: bytes) -> None:
 def atomic_folder(path: Path) -> Iterator[Path]:
     """A new folder to write to, which takes the name `path` and replaces an older one when the block ends well.
 
+    Its files may be read by whoever the umask lets read files: safetensors writes for the owner alone.
     Temporary folders that killed writers of the same folder left are removed first.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -53,12 +55,23 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     temporary.mkdir()
     try:
         yield temporary
+        _open_to_umask(temporary)
         shutil.rmtree(path, ignore_errors=True)
         temporary.rename(path)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
     sync_folder(path.parent)
+
+
+def _open_to_umask(folder: Path) -> None:
+    """Add the permissions to the files in `folder` that a file made by `open` would have, as its folders show them."""
+    for parent, _, names in os.walk(folder):
+        readable = Path(parent).stat().st_mode & 0o666
+        for name in names:
+            file = Path(parent, name)
+            if not file.is_symlink():
+                file.chmod(stat.S_IMODE(file.stat().st_mode) | readable)
 
 
 def _temporary(path: Path) -> Path:

@@ -79,7 +79,8 @@ def main() -> None:
 
 def train(plan: RunPlan, arguments: argparse.Namespace) -> None:
     """Meet the other ranks, build the trainer, run it to the end or to an agreed stop, export."""
-    signals.install(plan.config.train.stop_signals)
+    config = plan.config.train
+    signals.install(config.stop_signals)
     if (world := join_world(plan)) is None:
         return
     start = open_run(plan, resume=arguments.resume == "auto", accepted=arguments.accept_change)

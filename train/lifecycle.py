@@ -20,7 +20,10 @@ from train.trainer import Trainer
 
 
 def join_world(plan: RunPlan) -> World | None:
-    """Meet the other ranks; None if one was asked to stop before all had come: the run is then marked for requeueing."""
+    """Meet the other ranks; None if one was asked to stop before all had come.
+
+    The run is then marked for requeueing.
+    """
     try:
         return start_world(plan.config.train.step_timeout, signals.stop_requested)
     except WaitStopped as stopped:

@@ -53,3 +53,17 @@ def test_what_a_killed_writer_left_is_removed_by_the_next_and_nothing_else_is(tm
     with atomic_folder(export):
         pass
     assert names(export.parent) == {"export", alive, ".other.tmp"}
+
+
+def test_the_files_of_a_folder_may_be_read_by_whoever_the_umask_lets(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        with atomic_folder(tmp_path / "export") as folder:
+            (folder / "adapter").mkdir()
+            for name in ("model.safetensors", "adapter/private"):
+                os.close(os.open(folder / name, os.O_CREAT, 0o600))
+            (folder / "link").symlink_to("/nowhere")
+    finally:
+        os.umask(before)
+    modes = [(tmp_path / "export" / name).stat().st_mode & 0o777 for name in ("model.safetensors", "adapter/private")]
+    assert modes == [0o640, 0o640]

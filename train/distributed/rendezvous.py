@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 
 from torch.distributed import DistError, Store, TCPStore
 
@@ -48,7 +49,7 @@ class Rendezvous:
     def meet(self, timeout: float, stop_requested: Callable[[], bool]) -> Store:
         """The store of all ranks, once they have come.
 
-        Raises `WaitStopped`, or `RunError` after `timeout` seconds or if rank 0 is gone, `ConfigError` for a taken port.
+        Raises `WaitStopped`; `RunError` after `timeout` seconds or if rank 0 is gone; `ConfigError` for a taken port.
         """
         wait = _Wait(self, timeout, stop_requested)
         store = self._listen() if self.rank == 0 else self._connect(wait)
@@ -81,7 +82,7 @@ class Rendezvous:
                 socket.create_connection((self.host, self.port), timeout=CONNECT).close()
                 break
             except OSError as error:
-                wait.look(lambda error=error: f"rank 0 at {self.where} ({error.strerror or error})")
+                wait.look(partial("rank 0 at {} ({})".format, self.where, error.strerror or error))
         try:
             return TCPStore(self.host, self.port, is_master=False, timeout=ANSWER)
         except (DistError, RuntimeError) as error:
@@ -98,14 +99,20 @@ class Rendezvous:
                 store.compare_set("decision", "", "go")
                 break
             try:
-                wait.look((lambda: f"{_ranks(missing)} at {self.where}") if self.rank == 0 else None)
+                wait.look(partial(self._missing, missing) if self.rank == 0 else None)
             except WaitStopped:
                 store.compare_set("decision", "", "stop")
                 break
         if store.get("decision") == b"stop":
             if self.rank == 0:
                 time.sleep(FAREWELL if len(missing) < self.size - 1 else 0)
-            raise WaitStopped(f"{_ranks(missing) if self.rank == 0 else 'the other ranks'} at {self.where}")
+            raise WaitStopped(self._missing(missing) if self.rank == 0 else f"the other ranks at {self.where}")
+
+    def _missing(self, ranks: list[int]) -> str:
+        names = ", ".join(str(rank) for rank in ranks[:NAMED])
+        return (
+            f"rank{'s' if len(ranks) > 1 else ''} {names}{' ...' if len(ranks) > NAMED else ''} to come at {self.where}"
+        )
 
 
 @dataclass
@@ -155,7 +162,7 @@ def rendezvous_of(environment: Mapping[str, str], slurm: bool) -> Rendezvous:
 
 
 def rank_and_size(environment: Mapping[str, str]) -> tuple[int, int]:
-    """(RANK, WORLD_SIZE); (0, 1) if neither is set. Raises `ConfigError` if only one is, or if they are no such numbers.
+    """(RANK, WORLD_SIZE); (0, 1) if neither is set. Raises `ConfigError` if only one is, or if they are no numbers.
 
     >>> rank_and_size({"RANK": "1", "WORLD_SIZE": "4"})
     (1, 4)
@@ -184,18 +191,13 @@ def held_by_torchrun(environment: Mapping[str, str]) -> bool:
 
 _LAUNCH = "`deepspeed`, `torchrun` or `srun`"
 _HINT = (
-    "if no other process was started, RANK and WORLD_SIZE are left over in this environment: unset them. Otherwise look "
-    "at the other ranks' output, and whether their nodes reach this address"
+    "if no other process was started, RANK and WORLD_SIZE are left over in this environment: unset them. Otherwise "
+    "look at the other ranks' output, and whether their nodes reach this address"
 )
 _SRUN_HINT = (
     "if this is a shell opened by srun, start the training with its own srun, or with `env -u SLURM_STEP_ID` for one "
     "process. Otherwise look at the other tasks' output, and whether their nodes reach this address"
 )
-
-
-def _ranks(missing: list[int]) -> str:
-    names = ", ".join(str(rank) for rank in missing[:NAMED])
-    return f"rank{'s' if len(missing) > 1 else ''} {names}{' ...' if len(missing) > NAMED else ''} to come"
 
 
 def _first_line(error: Exception) -> str:

@@ -53,7 +53,7 @@ def line_of(process: "subprocess.Popen[str]", words: str) -> str:
 @pytest.mark.slow
 def test_rank_0_says_whom_it_waits_for_and_where_until_all_have_come(start):
     first = start(0, 3)
-    assert f"rank 0 of 3 has waited" in (line := line_of(first, "ranks 1, 2 to come"))
+    assert "rank 0 of 3 has waited" in (line := line_of(first, "ranks 1, 2 to come"))
     assert f"at 127.0.0.1:{start.port}" in line
     assert "RANK and WORLD_SIZE are left over in this environment: unset them" in line
     second = start(1, 3)
