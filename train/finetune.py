@@ -3,7 +3,7 @@
 Started by `deepspeed`, `torchrun`, `srun` or plain `python`. On a CPU `deepspeed` starts one rank unless it is given
 `--num_gpus N`. Exit codes: 0 done, or stopped by a signal with everything saved; 2 user error; 3 stopped by
 the loss-spike monitor (`monitor.action`), nothing exported; 4 a rank hung or died (the other ranks report which and
-exit with this code).
+exit with this code; `deepspeed` itself with 247 if it sees first that a rank was killed by signal 9).
 """
 
 import sys

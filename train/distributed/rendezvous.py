@@ -14,7 +14,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
-from torch.distributed import DistError, Store, TCPStore
+from torch._C._distributed_c10d import Store, TCPStore
+from torch.distributed import DistError
 
 from configs.errors import ConfigError, RunError
 

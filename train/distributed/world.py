@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import torch
 import torch.distributed
-from torch.distributed import PrefixStore
+from torch._C._distributed_c10d import PrefixStore
 
 from configs.errors import ConfigError, RunError, UserError
 from train.distributed.rendezvous import held_by_torchrun, rank_and_size, rendezvous_of

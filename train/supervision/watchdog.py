@@ -3,8 +3,8 @@
 A step that shows no progress for `train.step_timeout` seconds counts as hanging: the stacks of all threads go to
 runs/NAME/hang-rank-N.txt, the stuck rank is named, and killed if it is on this host, and the process ends at once with
 `EXIT_CODE`. The same happens a few seconds after a rank on this host has died, as collectives on a GPU would wait
-for their timeout. Should Python itself be stuck, its fault handler, which needs no interpreter, writes the stacks and
-ends the process.
+for their timeout. Should Python itself be stuck, its fault handler, which needs no interpreter, writes the stacks to
+stderr and ends the process.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import IO, NoReturn
+from typing import NoReturn
 
 from configs.run_dir import RunDir
 from train.supervision.heartbeats import Heartbeat, HeartbeatStore, describe, in_collective, stuck_ranks
@@ -29,6 +29,7 @@ EXIT_CODE = 4  # a rank hangs or died
 NOTICE = 2.0  # seconds in which a rank that failed looks for one that died before it
 GRACE = 5.0  # seconds from a rank's death to the end of the others that did not notice; longer for one that writes
 SLACK = 3.0  # seconds the thread may be late before the fault handler acts in its place
+STDERR = 2  # the descriptor: what Python calls stderr may have been replaced
 STANDSTILL = 2.0  # seconds the thread must be late for the process to have stood still
 
 
@@ -50,17 +51,16 @@ class Watchdog:
         """Watch while the block runs. An error that leaves it ends the process, after saying where this rank was."""
         ended = threading.Event()
         self.run.root.mkdir(parents=True, exist_ok=True)
-        with open(self.run.hang(self.heartbeats.rank), "w", opener=_private, encoding="utf-8") as file:
-            threading.Thread(target=self._watch, args=(ended, file), name="watchdog", daemon=True).start()
-            try:
-                yield
-            finally:
-                ended.set()
-                self.heartbeats.leave()
-                faulthandler.cancel_dump_traceback_later()
-                self.run.hang(self.heartbeats.rank).unlink(missing_ok=True)
+        self.run.hang(self.heartbeats.rank).unlink(missing_ok=True)  # of an earlier start
+        threading.Thread(target=self._watch, args=(ended,), name="watchdog", daemon=True).start()
+        try:
+            yield
+        finally:
+            ended.set()
+            self.heartbeats.leave()
+            faulthandler.cancel_dump_traceback_later()
 
-    def _watch(self, ended: threading.Event, file: IO[str]) -> None:
+    def _watch(self, ended: threading.Event) -> None:
         period = min(1.0, self.timeout / 10)
         before, lost_since = time.monotonic(), None
         while not ended.wait(period):
@@ -68,15 +68,15 @@ class Watchdog:
             if now - before > period + STANDSTILL:
                 self.progress.stalled += now - before - period
             before = now
-            faulthandler.dump_traceback_later(self.timeout + SLACK, exit=True, file=file)
+            faulthandler.dump_traceback_later(self.timeout + SLACK, exit=True, file=STDERR)
             if self.progress.age() > self.timeout:
-                self._end_process(file, self._hang())
+                self._end_process(self._hang(), hangs=True)
             if not any(peer.gone for peer in self.heartbeats.peers):
                 lost_since = None
             elif lost_since is None:
                 lost_since = now
             elif now - lost_since > self.grace and not ended.is_set():
-                self._end_process(file, self._loss())
+                self._end_process(self._loss(), hangs=False)
 
     @property
     def grace(self) -> float:
@@ -104,28 +104,37 @@ class Watchdog:
         self.log("failed", text)
         with contextlib.suppress(OSError):
             print(f"error: {text}", file=sys.stderr, flush=True)
-        os._exit(1)
+        os._exit(EXIT_CODE if self.lost() else 1)
 
     def lost(self) -> str:
         """The ranks of this host that have died, in words; empty if none has."""
         gone = [str(peer) for peer in self.heartbeats.peers if peer.gone]
         return f"{', '.join(gone)} has died" if gone else ""
 
-    def _end_process(self, file: IO[str], message: str) -> None:
-        """Report the stuck ranks, then end this process even if that fails."""
+    def _end_process(self, message: str, hangs: bool) -> None:
+        """Report the stuck ranks, after a hang with the stacks in a file, then end this process even if that fails."""
         try:
-            self._report_stuck_ranks(file, message)
+            self._report_stuck_ranks(message, self._write_stacks() if hangs else None)
         finally:
             os._exit(EXIT_CODE)
 
-    def _report_stuck_ranks(self, file: IO[str], message: str) -> None:
+    def _write_stacks(self) -> str:
+        """Where the stacks of all threads are now."""
+        path = self.run.hang(self.heartbeats.rank)
+        try:
+            with open(path, "w", opener=_private, encoding="utf-8") as file:
+                faulthandler.dump_traceback(file, all_threads=True)
+        except OSError as error:  # a full disk
+            faulthandler.dump_traceback(STDERR, all_threads=True)
+            return f"this output ({path} could not be written: {error.strerror})"
+        return str(path)
+
+    def _report_stuck_ranks(self, message: str, stacks: str | None) -> None:
         stuck = stuck_ranks(self.heartbeats.latest()) or self._this_rank()
         names = "; ".join(
             f"{self.heartbeats.peers[heartbeat.rank]} is stuck, {describe(heartbeat)}" for heartbeat in stuck
         )
-        text = f"{message}; {names or 'all ranks are in the same stage'}; stacks in {file.name}"
-        faulthandler.dump_traceback(file, all_threads=True)
-        file.flush()
+        text = f"{message}; {names or 'all ranks are in the same stage'}" + (f"; stacks in {stacks}" if stacks else "")
         self.log("hang", text)
         with contextlib.suppress(OSError):
             print(f"error: {text}", file=sys.stderr, flush=True)
