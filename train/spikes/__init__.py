@@ -1,1 +1,1 @@
-"""Loss spikes: seen, named, acted on; and what the monitor is measured with."""
+"""Detection and classification of loss spikes, and what training does about them."""

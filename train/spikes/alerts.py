@@ -1,9 +1,9 @@
-"""Alerts of the monitor, about one step or one episode of one signal, and their kinds."""
+"""Alerts of the monitor and their kinds. An alert is about one step or one episode of one signal."""
 
 from dataclasses import dataclass
 
 FAULTS = ("non_finite", "not_positive", "frozen")
-EVERY_STEP = (*FAULTS, "outlier")  # about single values; the others are about a level
+EVERY_STEP = (*FAULTS, "outlier")  # about single values; the others are about the level of several
 ALARMS = (*EVERY_STEP, "shift", "not_recovering", "slow_divergence")
 EPISODE_UPDATES = ("recovering", "recovered", "accepted")
 

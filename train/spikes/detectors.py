@@ -1,29 +1,31 @@
-"""Two tests of one series of positive numbers: does a value stand out, and does the level creep upwards?
+"""Two tests of one series of positive numbers: is a value an outlier, and does the level rise slowly?
 
-Both work on logs, so that "twice as high" means the same at loss 3 and at loss 0.03. Units of z are robust deviations:
-1.4826 x MAD, at least 0.02; for single values max(that, (95 % quantile - median) / 1.645), which is wider where the
-upper tail is heavy. For a Gaussian both are its standard deviation.
+Both work on logs, so that "twice as high" means the same at loss 3 and at loss 0.03. The unit of z is a robust
+deviation: 1.4826 x MAD, at least 0.02; for single values max(that, (95 % quantile - median) / 1.645), which is larger
+for a heavy upper tail. For a Gaussian both equal its standard deviation.
 
-`Baseline` holds the last `window` (128) healthy values; z is taken from their median. While the loss falls by orders of
-magnitude, as in a run's first hundreds of steps, that fall is the window's spread. So the baseline also holds how far
-each value lay above the median of the 16 before it; where the deviation of these is less than 3/4 of the window's (in
-plain noise it is 1.05 of it), a single value's z is the larger of the two: in those deviations above the last 16, or as
-before. Three rules look at a new value, and at those before it:
+`Baseline` holds the last `window` (128) healthy values; z is the distance from their median. While the loss falls by
+orders of magnitude, as in a run's first hundreds of steps, the fall itself makes the window's spread large. So the
+baseline also holds each value's distance from the median of the 16 before it (its jump). If the deviation of the jumps
+is less than 3/4 of the window's (in plain noise it is 1.05 of it), the z of a single value is the larger of two: the
+one above, and its distance from the median of the last 16 in deviations of the jumps. Three rules test a new value
+together with those before it:
 
     outlier   z > 8                                     one bad batch: at the step itself
     shift     median of the last 5 z > 4                a jump: 3 steps after z reaches 4
               mean of the last 8 z, cut to +-4, > 2.6   a ramp
               mean of the last 32 z, cut to +-4, > 1.5  labels 40 % worse within 15 % of noise: some 25 steps
 
-`Trend` sees what stays within the noise at every step: it compares the mean of the last 128 values with the lowest mean
-of 256 so far; more than 6 standard errors (and 3 %) above it is a slow divergence.
+`Trend` detects a rise that is within the noise at every step: it compares the mean of the last 128 values with the
+lowest mean of 256 values so far; more than 6 standard errors (and 3 %) above it is a slow divergence.
 
-Where the numbers come from: a t3-distributed log (the heaviest tail we expect) exceeds 8 such deviations 10 times in
-10,000, a Gaussian never; 3 of 5 t3 values above 4 happen once in 100,000 steps; a mean of n healthy z above a median of
-128 has the variance 1/n + pi/256, and 2.6 and 1.5 are 7 of its deviations. They are probabilities, not fits to a trace.
+Source of the numbers: a t3-distributed log (the heaviest tail we expect) exceeds 8 such deviations 10 times in 10,000,
+a Gaussian practically never; 3 of 5 t3 values above 4 happen once in 100,000 steps; the mean of n healthy z relative to
+a median of 128 has the variance 1/n + pi/256, and 2.6 and 1.5 are 7 of its deviations. They are computed from these
+probabilities, not fitted to a trace.
 
-What they cannot see: while the loss still falls steeply, a shift or a trend within the window's spread is no alarm; a
-value of 8 deviations above the last 16 is.
+Limits: while the loss still falls steeply, a shift or a trend within the window's spread raises no alarm; a value of 8
+deviations above the last 16 does.
 """
 
 import math
@@ -44,7 +46,7 @@ _RISE_SCALE = math.sqrt(1 / (BLOCK * RECENT_BLOCKS) + 1 / (BLOCK * BEST_BLOCKS))
 
 
 class Spread:
-    """The newest `size` of a series, kept sorted, with their median and deviations."""
+    """The newest `size` values of a series, also sorted, with their median and deviations."""
 
     def __init__(self, size: int):
         """Empty."""
@@ -56,7 +58,7 @@ class Spread:
         return len(self.values)
 
     def add(self, value: float) -> None:
-        """Take in a value; the oldest makes room."""
+        """Add a value; a full window drops its oldest."""
         if len(self.values) == self.values.maxlen:
             del self._sorted[bisect_left(self._sorted, self.values[0])]
         self.values.append(value)
@@ -76,12 +78,12 @@ class Spread:
 
 
 class Baseline:
-    """The last `size` healthy logs: their spread, and that of their distances from the 16 before each of them."""
+    """The last `size` healthy logs: the spread of the values and of their jumps (distance from the 16 before)."""
 
     def __init__(self, size: int, values: Iterable[float] = ()):
         """`values` are logs, oldest first; of more than `size` the newest are kept.
 
-        The first 16 have no 16 before them, so that all of this follows from the values that are kept.
+        The first 16 values have no jump, so the whole state can be rebuilt from the kept values.
         """
         self._levels = Spread(size)
         self._jumps = Spread(max(1, size - RECENT))
@@ -98,7 +100,7 @@ class Baseline:
         return self._levels.values
 
     def add(self, log: float) -> None:
-        """Take in a healthy value; the oldest makes room."""
+        """Add a healthy value; a full window drops its oldest."""
         if len(self) >= RECENT:
             self._jumps.add(log - self.recent())
         self._levels.add(log)
@@ -120,7 +122,7 @@ class Baseline:
         return min(median, self.recent()) if self._trending else median
 
     def z(self, log: float) -> float:
-        """How far a single value stands out: above the median, or above the last 16, whichever says more."""
+        """Deviations of a single value above the median or above the last 16, whichever is larger."""
         median, _, deviation = self.scale()
         z = (log - median) / deviation
         return max(z, (log - self.recent()) / self._jumps.scale()[2]) if self._trending else z
@@ -132,18 +134,18 @@ class Baseline:
         return min(log, self.recent() + z * self._jumps.scale()[2]) if self._trending else log
 
     def level_z(self, log: float) -> float:
-        """How far a value lies above the median, where it is one of many that will be averaged."""
+        """Deviations of a value above the median, for values that are averaged afterwards."""
         median, deviation, _ = self.scale()
         return (log - median) / deviation
 
     def height(self, log: float) -> float:
-        """How far a level lies above the median, or above that of the last 16, whichever says more."""
+        """Deviations of a level above the median or above the last 16, whichever is larger."""
         z = self.level_z(log)
         return max(z, (log - self.recent()) / self._jumps.scale()[1]) if self._trending else z
 
     @property
     def _trending(self) -> bool:
-        """True if the window's spread is clearly more than that of single steps: a trend's, not noise."""
+        """True if the window's spread is clearly larger than that of the jumps: it comes from a trend."""
         if len(self._jumps) < LEAST_JUMPS:
             return False
         return self._jumps.scale()[2] < TRENDING * self._levels.scale()[2]
@@ -156,13 +158,13 @@ def _middle(ordered: list[float]) -> float:
 
 @dataclass
 class Shift:
-    """Has the level risen although no single value is an outlier?"""
+    """Tests whether the level has risen although no single value is an outlier."""
 
     recent: deque[float] = field(default_factory=lambda: deque(maxlen=MEANS[-1][0]))
     steps: deque[int] = field(default_factory=lambda: deque(maxlen=JUMP_OF))  # of the last 5
 
     def check(self, step: int, z: float) -> bool:
-        """True if the last 5, 8 or 32 z say so."""
+        """Add a z; True if the last 5, 8 or 32 together show a shift."""
         self.recent.append(min(max(z, -MEAN_CUT), MEAN_CUT + JUMP_Z))
         self.steps.append(step)
         last = list(self.recent)
@@ -172,14 +174,14 @@ class Shift:
         return any(len(cut) >= count and sum(cut[-count:]) > limit * count for count, limit in MEANS)
 
     def began(self) -> int:
-        """The first step among the last 5 whose z is above 4; the last, if it is a mean that has risen."""
+        """The first step among the last 5 whose z is above 4; the last step if there is none."""
         high = [step for step, z in zip(reversed(self.steps), reversed(self.recent), strict=False) if z > JUMP_Z]
         return min(high, default=self.steps[-1])
 
 
 @dataclass
 class Trend:
-    """Has the mean of the last 128 values risen clearly above the lowest mean of 256 so far?"""
+    """Tests whether the mean of the last 128 values is clearly above the lowest mean of 256 values so far."""
 
     total: float = 0.0
     count: int = 0
@@ -188,10 +190,10 @@ class Trend:
     rising: bool = False
 
     def check(self, log: float, baseline: Baseline) -> bool | None:
-        """Take in a value; at the end of each block of 32 say whether the level has risen, otherwise None.
+        """Add a value; at the end of each block of 32 return whether the level has risen, otherwise None.
 
-        Values are cut to 3 deviations around the baseline's median, so that single outliers do not carry a mean.
-        A rise ends once half of it is gone.
+        Values are cut to 3 deviations around the baseline's median, so that single outliers cannot dominate a mean.
+        A rise ends when the mean is less than half the limit above the lowest mean.
         """
         median, deviation, _ = baseline.scale()
         self.total += min(max(log, median - 3 * deviation), median + 3 * deviation)

@@ -1,17 +1,17 @@
-"""From single values to what happened: an episode begins with a flagged value and is named by how it ends.
+"""Episodes: an episode begins with a flagged value, and how it continues and ends decides its kind.
 
-    isolated          back at its level within 2 steps                            one bad batch
+    isolated          back to the healthy level within 2 steps (one bad batch)
     spike             back within 32
-    recovering        still out, but a quarter of the way down (in logs) from where it was within the last 128 values;
+    recovering        still high, but a quarter (in logs) lower than its highest within the last 128 values;
                       becomes `recovered`
-    not_recovering    still out and not falling; repeated every `rebaseline_after` (32) steps until it ends
-    slow_divergence   a trend, without any value that stands out
-    non_finite, not_positive, frozen                                              at once
+    not_recovering    still high and not falling; repeated every `rebaseline_after` (32) steps until it ends
+    slow_divergence   a trend without any outlier
+    non_finite, not_positive, frozen    the kind of the value, from its first step
 
-"Back" means: 8 values in a row (32 after more than 8 steps out) none of which is an outlier and whose median lies less
-than 1.5 deviations (1 after more than 8 steps out) above the healthy baseline. Nothing enters that baseline while an
-episode lasts. So that a second spike on top of the first is seen, values are meanwhile compared with the episode's own
-last 32. After `accept_after` steps (twice that while it is recovering) the new level is taken for normal.
+"Back" means: 8 values in a row (32 in an episode of more than 8 steps) without an outlier, whose median is less than
+1.5 deviations (1 in an episode of more than 8 steps) above the healthy baseline. No value enters that baseline during
+an episode. So that a second spike on top of the first is detected, values are compared with the episode's own last 32.
+After `accept_after` steps (twice that while it is recovering) the new level is accepted as normal.
 """
 
 import statistics
@@ -21,17 +21,17 @@ from typing import Any
 from train.spikes.alerts import FAULTS
 from train.spikes.detectors import Baseline
 
-RECOVERED_COUNT, RECOVERED_Z = (8, 32), (1.5, 1.0)  # values and deviations: after a short, after a long episode
+RECOVERED_COUNT, RECOVERED_Z = (8, 32), (1.5, 1.0)  # number of values and deviations: in a short, in a long episode
 ISOLATED, SHORT = 2, 8
 RECOVERING_RATIO = 0.75
-LEVELS = ("shift", "recovering", "not_recovering")  # kinds of episodes that count as long whatever their length
+LEVELS = ("shift", "recovering", "not_recovering")  # kinds of episodes that always count as long
 
 
 @dataclass
 class Episode:
-    """What is remembered from a first flagged value until the series is back.
+    """The state from the first flagged value until the series is back.
 
-    `healthy` are the logs of the baseline from before, which the methods are given as a `Baseline`.
+    `healthy` are the logs of the baseline before the episode; methods get them as a `Baseline`.
     """
 
     since: int
@@ -40,18 +40,18 @@ class Episode:
     kept: int = 32
     tail: list[tuple[int, float]] = field(default_factory=list)  # (step, log) of the last `kept` finite values
     values: int = 0
-    out: int = 0  # values from the first to the last that stood out
-    heights: list[float] = field(default_factory=list)  # of the last 4 times it was named
+    out: int = 0  # values from the first to the last outlier
+    heights: list[float] = field(default_factory=list)  # height above the baseline at the last 4 calls of `name`
 
-    def add(self, step: int, log: float, stands_out: bool) -> None:
-        """Take in one finite value."""
+    def add(self, step: int, log: float, is_outlier: bool) -> None:
+        """Add one finite value."""
         self.tail = [*self.tail[-(self.kept - 1) :], (step, log)]
         self.values += 1
-        if stands_out:
+        if is_outlier:
             self.out = self.values
 
     def fault(self, kind: str) -> None:
-        """Take in a value without a logarithm."""
+        """Add a value without a logarithm."""
         self.kind = kind
         self.tail = []
         self.values += 1
@@ -59,23 +59,23 @@ class Episode:
 
     @property
     def long(self) -> bool:
-        """True if the end of it takes more to be believed."""
+        """True if more values are needed to decide that it has ended."""
         return self.out > SHORT or self.kind in LEVELS
 
     @property
     def last_values(self) -> list[tuple[int, float]]:
-        """The last values, as many as it takes to be back."""
+        """The last values, as many as are needed to decide that it has ended."""
         return self.tail[-RECOVERED_COUNT[self.long] :]
 
     def is_back(self, healthy: Baseline, judged: bool) -> bool:
-        """True if enough values in a row lie at the healthy level; `judged`: there is one."""
+        """True if enough values in a row are at the healthy level; `judged`: the healthy baseline has enough values."""
         needed, last = RECOVERED_COUNT[self.long], [log for _, log in self.last_values]
         if len(last) < needed or self.values - self.out < (0 if self.kind == "shift" else needed):
             return False
         return not judged or healthy.height(statistics.median(last)) < RECOVERED_Z[self.long]
 
     def is_still_out(self, healthy: Baseline) -> bool:
-        """False while it may be on its way to being back: a short spike is not to be called a lasting one."""
+        """False while the last values may be the end of it: a short spike is not reported as persistent."""
         last = [log for _, log in self.tail]
         near_baseline = (
             healthy.height(statistics.median(last[-RECOVERED_COUNT[0] :])) < RECOVERED_Z[0] if last else True
@@ -83,12 +83,12 @@ class Episode:
         return len(last) == self.kept and not near_baseline
 
     def final_kind(self) -> str:
-        """What it was, now that it has ended."""
+        """The kind of an episode that has ended."""
         length = self.values - len(self.last_values)
         return self.kind or ("isolated" if length <= ISOLATED else "spike")
 
     def name(self, healthy: Baseline) -> str:
-        """`recovering` if the last 32 values have come down a quarter of the way from the highest 32 lately."""
+        """`recovering` if the mean of the last 32 values is a quarter below its highest of the last 4 calls."""
         height = statistics.fmean(log for _, log in self.tail) - healthy.level()
         kind = "recovering" if height < RECOVERING_RATIO * max([*self.heights, height]) else "not_recovering"
         self.heights = [*self.heights[-3:], height]

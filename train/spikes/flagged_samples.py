@@ -1,6 +1,6 @@
-"""The samples of the steps that an alert is about, looked up in the data order and the shards when there is one.
+"""The samples of the steps that an alert is about, looked up in the data order and the shards only after an alert.
 
-Steps without an alert cost nothing. An alert about one value names the samples of its step, one about an episode those
+Steps without an alert cost no time. An alert about one value names the samples of its step, one about an episode those
 of its first 8 steps; an alert about a source's loss names only that source's samples.
 """
 
@@ -24,7 +24,7 @@ class SampleLookup:
         self.order = order
 
     def ids(self, data_step: int, source: str | None = None) -> list[str]:
-        """Ids of a data step's samples, of `source` alone if it is given. Raises `DataError` if a shard is gone."""
+        """Ids of a data step's samples, of `source` alone if it is given. Raises `DataError` if a shard is missing."""
         names = self.sources.names
         return [
             self.sources.record(position).id
@@ -33,7 +33,7 @@ class SampleLookup:
         ]
 
     def of(self, alert: Alert, data_step: Callable[[int], int]) -> dict[str, list[str] | str]:
-        """Data step to ids. `data_step` maps optimizer steps from 0. Unreadable shards do not end a run."""
+        """Data step to ids. `data_step` maps optimizer steps, counted from 0. Unreadable shards do not end a run."""
         source = alert.signal.removeprefix("loss/") if alert.signal.startswith("loss/") else None
         found: dict[str, list[str] | str] = {}
         for step in flagged_steps(alert):

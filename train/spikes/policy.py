@@ -1,6 +1,6 @@
-"""What to do after the monitor's alerts: a pure decision, the same on every rank; its state is saved in checkpoints.
+"""What training does after an alert: a decision without side effects, the same on every rank; checkpoints save it.
 
-    action        an outlier step       lasting trouble                 limit
+    action        an outlier step       a persistent problem            limit
     log           -                     -                               stop after `max_skips` non-finite steps in a row
     skip          skipped               -                               stop after `max_skips` skips in a row
     stop          -                     stop
@@ -8,14 +8,15 @@
     rollback_lr   -                     the same, rates x `lr_backoff`  stop after `max_rollbacks`
     escalate      skipped               rollback, then rollback_lr      stop after `max_rollbacks`
 
-A step whose loss or gradient is not finite is skipped in all of them. Outliers are skipped `max_skips` times within
-`window` steps; after that one is skipped only next to another, so that a sample that always stands out is learnt one
-day. Lasting trouble is a source's loss that is not recovering, slowly diverging, frozen or not positive, or more than
-`max_skips` skips in a row: skipping a step cannot repair weights that are already damaged, and skipping for ever stops
-all learning.
+With every action a step whose loss or gradient is not finite is skipped. At most `max_skips` outliers are skipped
+within `window` steps; a further one is skipped only directly after a skipped step, so that a sample that is always an
+outlier is learnt at some point. A persistent problem is a source's loss that is not recovering, slowly diverging,
+frozen or not positive, or more than `max_skips` skips in a row: skipping cannot repair weights that are already
+damaged, and a run that skips every step learns nothing.
 
-Why this order: clipped isolated outliers need nothing; damage to the state needs a rollback, and other data (as PaLM
-did); a persistent cause, such as too high a learning rate, needs a lower rate (OPT; LLaVA's LoRA), and a limit.
+Reasons: an isolated outlier needs nothing but gradient clipping; damaged weights need a rollback and other data (as in
+PaLM's training); a persistent cause, such as a learning rate that is too high, needs a lower rate (as in OPT's
+training) and a limit.
 """
 
 import math
@@ -28,13 +29,13 @@ from train.spikes.alerts import Alert
 from train.spikes.monitor import SpikeMonitor
 
 EXIT_CODE = 3  # of a run that the monitor stopped
-LASTING = ("not_recovering", "slow_divergence", "frozen", "not_positive")
+PERSISTENT = ("not_recovering", "slow_divergence", "frozen", "not_positive")
 CLOSED = -1.0
 
 
 @dataclass(frozen=True)
 class Decision:
-    """What to do after a step. A `rollback` goes to a checkpoint from before step `since`, when the trouble began."""
+    """What to do after a step. A `rollback` goes to a checkpoint from before step `since`, when the problem began."""
 
     kind: str = "none"  # none, rollback, stop
     reason: str = ""
@@ -48,15 +49,15 @@ class PolicyState:
 
     skips_in_a_row: int = 0
     first_skip: int = 0
-    lately: list[int] = field(default_factory=list)  # steps skipped among the last `window`
-    missed: int = 0  # steps of this run's history whose update was not applied: AdamW has counted so many fewer
+    recent_skips: list[int] = field(default_factory=list)  # steps skipped among the last `window`
+    missed: int = 0  # steps whose update was not applied: AdamW's step count is lower by this number
     rollbacks: int = 0
     lr_scale: float = 1.0
     rewarm_from: int | None = None
 
 
 class SpikePolicy:
-    """Decides before an update whether it may happen, and after it whether to go on."""
+    """Decides before an update whether it is applied, and after it whether training continues."""
 
     def __init__(self, config: MonitorConfig):
         """The initial state."""
@@ -65,7 +66,7 @@ class SpikePolicy:
 
     @property
     def rolls_back(self) -> bool:
-        """True if a rollback may be decided, for which there must be a checkpoint."""
+        """True if the action may roll back, which needs a checkpoint."""
         return self.config.action in ("rollback", "rollback_lr", "escalate")
 
     def norm_limit(self, monitor: SpikeMonitor, losses: Mapping[str, float]) -> float:
@@ -74,11 +75,11 @@ class SpikePolicy:
             return CLOSED
         if self.config.action not in ("skip", "escalate") or self._skip_limit_reached:
             return math.inf
-        return CLOSED if monitor.loss_stands_out(losses) else monitor.norm_limit(losses)
+        return CLOSED if monitor.loss_is_outlier(losses) else monitor.norm_limit(losses)
 
     @property
     def _skip_limit_reached(self) -> bool:
-        return len(self.state.lately) >= self.config.max_skips and self.state.skips_in_a_row == 0
+        return len(self.state.recent_skips) >= self.config.max_skips and self.state.skips_in_a_row == 0
 
     def lr_scale(self, step: int) -> float:
         """Factor on the schedule's rate in optimizer step `step` (from 0): 1.0 unless there was a rollback."""
@@ -90,20 +91,20 @@ class SpikePolicy:
     def decide(self, step: int, alerts: Sequence[Alert], applied: bool) -> Decision:
         """What follows from the alerts on `step` (counted from 1), and from whether its update was applied."""
         state = self.state
-        state.lately = [skipped for skipped in state.lately if skipped > step - self.config.window]
+        state.recent_skips = [skipped for skipped in state.recent_skips if skipped > step - self.config.window]
         if applied:
             state.skips_in_a_row = 0
         else:
             state.first_skip = step if state.skips_in_a_row == 0 else state.first_skip
             state.skips_in_a_row += 1
-            state.lately.append(step)
+            state.recent_skips.append(step)
             state.missed += 1
         if state.skips_in_a_row > self.config.max_skips:
             return self._escalate(f"{state.skips_in_a_row} steps in a row were skipped", state.first_skip)
-        lasting = [alert for alert in alerts if alert.kind in LASTING and alert.signal.startswith("loss/")]
-        if not lasting or self.config.action in ("log", "skip"):
+        persistent = [alert for alert in alerts if alert.kind in PERSISTENT and alert.signal.startswith("loss/")]
+        if not persistent or self.config.action in ("log", "skip"):
             return Decision()
-        return self._escalate(lasting[0].message(), min(alert.steps.start for alert in lasting))
+        return self._escalate(persistent[0].message(), min(alert.steps.start for alert in persistent))
 
     def _escalate(self, reason: str, since: int) -> Decision:
         if not self.rolls_back:
@@ -117,7 +118,7 @@ class SpikePolicy:
         """Record that the run is at `step` again, with `missed` fewer updates than steps."""
         self.state.rollbacks += 1
         self.state.missed = missed
-        self.state.skips_in_a_row, self.state.lately = 0, []
+        self.state.skips_in_a_row, self.state.recent_skips = 0, []
         self.state.rewarm_from = step
         if decision.lower_rate:
             self.state.lr_scale *= self.config.lr_backoff
@@ -132,9 +133,9 @@ class SpikePolicy:
 
 
 def choose_checkpoint(steps: Sequence[int], since: int, margin: int) -> list[int]:
-    """Checkpoints to try, best first, for trouble that began in step `since` (from 1).
+    """Checkpoints to try, best first, for a problem that began in step `since` (counted from 1).
 
-    The newest that is `margin` steps older; where none is, the oldest from before the trouble.
+    Those at least `margin` steps older, newest first; if there is none, all from before the problem, oldest first.
 
     >>> choose_checkpoint([0, 500, 1000, 1500], since=1520, margin=100)
     [1000, 500, 0]

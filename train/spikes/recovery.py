@@ -1,6 +1,6 @@
-"""Recovery: name the samples with a non-finite loss, roll back to an earlier checkpoint.
+"""Recovery: find the samples with a non-finite loss, and roll back to an earlier checkpoint.
 
-These functions are collective. The main rank chooses the candidates, since only it deletes checkpoints.
+These functions are collective. The main rank chooses the candidates, because only it deletes checkpoints.
 """
 
 from collections.abc import Iterator, Sequence
@@ -20,13 +20,13 @@ from train.spikes.policy import Decision, SpikePolicy, choose_checkpoint, skip_d
 
 
 class Restorable(Protocol):
-    """What a rollback needs of a trainer."""
+    """The part of a trainer that a rollback needs."""
 
     order: OrderState
     world: World
 
     def write_back(self, checkpoint: Checkpoint, parameters: Iterator[ParameterState], updates: int) -> None:
-        """Set weights, moments, AdamW's count of updates, and the monitor."""
+        """Set weights, moments, AdamW's count of updates, and the monitor's state."""
         ...
 
 
@@ -42,10 +42,10 @@ def nonfinite_samples(batches: Sequence[Batch], sums: Sequence[torch.Tensor]) ->
 
 
 def roll_back(trainer: Restorable, run: RunDir, policy: SpikePolicy, decision: Decision) -> Decision | str:
-    """Go back to a checkpoint from before the trouble and skip the data seen since.
+    """Return to a checkpoint from before the problem and skip the data read since then.
 
-    Returns a description, or the decision to stop if there is no such checkpoint. Later checkpoints are deleted, since
-    a resumed run would start from them.
+    Returns a description, or the decision to stop if there is no such checkpoint. Later checkpoints are deleted,
+    because a resumed run would start from them.
     """
     candidates = choose_checkpoint(steps_present(run), decision.since, policy.config.rollback_margin)
     checkpoint, problems = agreed_checkpoint(run, all_gather_objects(candidates)[0])
@@ -81,7 +81,7 @@ def _without_moments(parameters: Iterator[ParameterState]) -> Iterator[Parameter
 
 
 def with_advice(run: RunDir, decision: Decision) -> str:
-    """Why a run is stopped; where checkpoints were written since the trouble began, which one is from before it."""
+    """Why a run is stopped, and the newest checkpoint from before the problem if later ones exist."""
     present = steps_present(run)
     before = [step for step in present if step < decision.since]
     if not before or before == present:

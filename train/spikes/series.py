@@ -1,4 +1,4 @@
-"""One watched series, value by value: flags what stands out, follows the episode, admits what is healthy."""
+"""Tests one series value by value: flags outliers, follows an episode, adds healthy values to the baseline."""
 
 import math
 from collections.abc import Mapping
@@ -11,12 +11,12 @@ from train.spikes.detectors import Baseline, Shift, Trend
 from train.spikes.episodes import RECOVERED_COUNT, Episode
 
 FROZEN_AFTER = 8
-TREND_SAID_EVERY = 8  # blocks of 32 steps
+TREND_REPEATED_EVERY = 8  # blocks of 32 steps
 
 
 @dataclass
 class Detector:
-    """Watches one series. `watches_level`: shifts and trends count, not outliers alone (losses)."""
+    """Watches one series. `watches_level`: also detects shifts and trends (for losses), not only outliers."""
 
     signal: str
     config: MonitorConfig
@@ -26,12 +26,12 @@ class Detector:
     episode: Episode | None = None
     trend: Trend = field(default_factory=Trend)
     rising_since: int | None = None
-    blocks_said: int = 0
+    blocks_reported: int = 0
 
     def __post_init__(self) -> None:
         """Empty windows."""
         self.window = Baseline(self.config.window)
-        self.healthy = self.window  # another object only while an episode has a window of its own
+        self.healthy = self.window  # another object only while an episode has its own window
         self.shift = Shift()
 
     @property
@@ -41,13 +41,13 @@ class Detector:
 
     @property
     def unresolved(self) -> str | None:
-        """What is wrong now."""
+        """The kind of the open episode or trend; None if there is none."""
         if self.episode:
             return self.episode.kind or "outlier"
         return "slow_divergence" if self.rising_since is not None else None
 
     def observe(self, step: int, value: float, threshold: float) -> list[Alert]:
-        """Judge one value; an outlier lies more than `threshold` deviations above the baseline."""
+        """Test one value; an outlier is more than `threshold` deviations above the baseline."""
         self.same = self.same + 1 if value == self.last else 1
         self.last = value if math.isfinite(value) else None
         fault = self._fault(value)
@@ -82,7 +82,7 @@ class Detector:
         return "frozen" if self.same >= FROZEN_AFTER else None
 
     def _take_fault(self, step: int, value: float, fault: str) -> list[Alert]:
-        """Every step of a fault is reported, up to 8 in a row; after that each 32nd."""
+        """Report the first 8 steps of a fault in a row, then every `rebaseline_after`-th (32nd)."""
         if self.episode is None:
             self.episode = Episode(step, fault, list(self.window.values), self._kept)
         self.episode.fault(fault)
@@ -92,7 +92,7 @@ class Detector:
         return [Alert(step, self.signal, fault, value, since=self.episode.since)]
 
     def _continue(self, episode: Episode, step: int, value: float, outlier: bool) -> list[Alert]:
-        """Judge a finite value inside an episode."""
+        """Test a finite value inside an episode."""
         log = math.log(value)
         judged = len(self.healthy) >= self.config.warmup
         z = self.healthy.z(log) if judged else 0.0
@@ -110,7 +110,7 @@ class Detector:
         return alerts
 
     def _close(self, episode: Episode, value: float, z: float) -> Alert:
-        """Admit the values since it ended, and say at which step that was."""
+        """Add the values since the episode ended to the baseline; the alert has the step at which it ended."""
         self.window = self.healthy
         for _, log in episode.last_values:
             self.window.add(log)
@@ -125,9 +125,9 @@ class Detector:
         if not rising:
             since, self.rising_since = self.rising_since, None
             return [Alert(step, self.signal, "recovered", value, None, since, "slow_divergence")]
-        self.blocks_said = 0 if self.rising_since is None else self.blocks_said + 1
+        self.blocks_reported = 0 if self.rising_since is None else self.blocks_reported + 1
         self.rising_since = step if self.rising_since is None else self.rising_since
-        if self.blocks_said % TREND_SAID_EVERY:
+        if self.blocks_reported % TREND_REPEATED_EVERY:
             return []
         return [Alert(step, self.signal, "slow_divergence", value, None, self.rising_since)]
 
@@ -143,7 +143,7 @@ class Detector:
             "own_window": self.healthy is not self.window,
             "trend": self.trend.state_dict(),
             "rising_since": self.rising_since,
-            "blocks_said": self.blocks_said,
+            "blocks_reported": self.blocks_reported,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -154,7 +154,7 @@ class Detector:
         self.shift.steps.extend(state.get("recent_steps", []))
         self.last, self.same = state["last"], state["same"]
         self.trend = Trend.from_state_dict(state["trend"])
-        self.rising_since, self.blocks_said = state["rising_since"], state["blocks_said"]
+        self.rising_since, self.blocks_reported = state["rising_since"], state["blocks_reported"]
         saved = state["episode"]
         self.episode = None if saved is None else Episode.from_state_dict(saved)
         if saved is not None and state["own_window"]:

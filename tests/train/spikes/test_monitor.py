@@ -183,8 +183,8 @@ def test_a_step_can_be_judged_before_it_is_taken_without_changing_anything():
     for step in range(50):
         monitor.observe(step, {"a": noise(step)}, noise(step))
     before = json.dumps(monitor.state_dict())
-    assert monitor.loss_stands_out({"a": 3.0})
-    assert not monitor.loss_stands_out({"a": 1.0})
+    assert monitor.loss_is_outlier({"a": 3.0})
+    assert not monitor.loss_is_outlier({"a": 1.0})
     assert 1.1 < monitor.norm_limit({"a": 1.0}) < 2
     assert json.dumps(monitor.state_dict()) == before
 

@@ -72,9 +72,9 @@ def test_a_batch_that_always_stands_out_is_learnt_in_the_end():
     acts, watching = acting("skip", max_skips=3), monitor()
     hard = []
     for step in range(64, 124):
-        stands_out = step % 10 == 0
-        limit = acts.norm_limit(watching, {"a": 99.0 if stands_out else 1.2})
-        hard += [limit] if stands_out else []
+        is_outlier = step % 10 == 0
+        limit = acts.norm_limit(watching, {"a": 99.0 if is_outlier else 1.2})
+        hard += [limit] if is_outlier else []
         acts.decide(step, [], applied=limit > 2)
     assert hard == [CLOSED] * 3 + [math.inf] * 3
     assert acts.norm_limit(watching, {"a": math.nan}) == CLOSED
