@@ -54,7 +54,9 @@ COMMANDS = (
     Command("train order", "train.tools.order", "Print which samples each step reads"),
     Command("train postmortem", "train.tools.postmortem", "Loss curves, events and flagged samples of a run"),
     Command("train export", "train.export", "Write a checkpoint as a model folder of transformers"),
-    Command("train render", "train.chat.render", "Convert conversations to token ids and training targets"),
+    Command(
+        "train render", "train.tools.render_conversations", "Convert conversations to token ids and training targets"
+    ),
     Command("eval run", "eval.run", "Evaluate a model and write its report"),
     Command("eval reproduce", "eval.reproduce", "Run the paper's experiments and compare with its numbers"),
     Command("eval probing", "eval.probing", "Train linear probes on hidden states or image features"),

@@ -140,6 +140,7 @@ def test_a_bad_override_is_named_like_a_bad_file(override, tmp_path):
     assert "\n" not in str(error.value).strip()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "row", ["unknown-key", "duplicate-key", "not-utf-8", "object-tag", "base-of-itself-and-nothing-else"]
 )

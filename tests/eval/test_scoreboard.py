@@ -275,6 +275,7 @@ def test_a_model_that_the_paper_does_not_have_is_listed_after_its_rows(board, tm
     assert "Results that no row of the paper belongs to" in (tmp_path / "scoreboard.md").read_text()
 
 
+@pytest.mark.slow
 def test_frequencies_and_probes_find_their_rows(board):
     frequency = {"spearman": 0.7, "pearson": 0.3, "classes": 2, "log_bins": []}
     classes = [

@@ -1,13 +1,13 @@
-"""Token ids as LLaVA's training environment gave them: the slow `LlamaTokenizer` of transformers 4.37.
+"""Token ids as in LLaVA's training environment: those of the slow `LlamaTokenizer` of transformers 4.37.
 
-LLaVA trains with `use_fast=False`. That tokenizer splits a text at special tokens and gives each piece to
-SentencePiece. Its flag `legacy` decides what a piece after a special token becomes:
+LLaVA trains with `use_fast=False`. That tokenizer splits a text at special tokens and encodes each piece with
+SentencePiece. Its flag `legacy` decides how a piece after a special token is encoded:
 
-    legacy true     every piece gets a word mark of its own     "</s>USER"  ->  </s> ▁US ER
-    legacy false    only the text as a whole gets one           "</s>USER"  ->  </s> USER
+    legacy true     a space is added before every piece        "</s>USER"  ->  </s> ▁US ER
+    legacy false    a space is added before the text only      "</s>USER"  ->  </s> USER
 
-The released Vicuna and LLaVA tokenizers say `"legacy": false`; a folder that does not say is `legacy` true.
-Source: `tokenization_llama.py` of transformers 4.37.2; the tests compare with ids computed by it.
+The released Vicuna and LLaVA tokenizers have `"legacy": false`; a folder without the flag means `legacy` true.
+Source: `tokenization_llama.py` of transformers 4.37.2; tests compare with ids that it computed.
 """
 
 import re
@@ -16,7 +16,7 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-MARK = "▁"  # SentencePiece's sign for a space
+MARK = "▁"  # SentencePiece's character for a space
 UNKNOWN = "<unk>"
 
 
@@ -36,7 +36,7 @@ class LlamaIds:
 
     @classmethod
     def of(cls, tokenizer: PreTrainedTokenizerBase) -> "LlamaIds | None":
-        """For a tokenizer of `load_tokenizer`; None if its vocabulary is not LLaMA's kind."""
+        """For a tokenizer of `load_tokenizer`; None if `is_llama_kind` is False for it."""
         if not is_llama_kind(tokenizer):
             return None
         vocabulary = tokenizer.get_vocab()
@@ -45,7 +45,7 @@ class LlamaIds:
         return cls(tokenizer.backend_tokenizer.model, specials, legacy=legacy is not False)
 
     def ids(self, text: str) -> list[int]:
-        """The ids of a text, special tokens in it included."""
+        """The ids of a text, including special tokens in it."""
         if not text:
             return []
         if not self.legacy:
@@ -87,13 +87,14 @@ def llava_targets(
     max_length: int,
     unknown: int,
 ) -> list[bool]:
-    """Which tokens LLaVA's `preprocess_v1` supervises, its miscounts included.
+    """Which tokens LLaVA's `preprocess_v1` supervises, including its counting errors.
 
-    `lengths` has, for each round between `</s>`, the tokens of the round and those of its part up to and with
-    "ASSISTANT: ", both counted alone and with `<s>`; None for a round that has no such part, or several. LLaVA counts
-    the rounds from the front: the instruction less 2 tokens is not supervised, nor what lies behind the last round.
-    Where the count does not end at the last token, the whole conversation is not supervised, unless it was cut.
-    Without `legacy` it subtracts 1 from both counts of later rounds (LLaVA's `llava/train/train.py`).
+    `lengths` has two token counts for each round between `</s>`: of the round, and of its instruction (up to and
+    including "ASSISTANT: "), each tokenized alone with `<s>`; None for a round with no or several instructions. LLaVA
+    adds up the counts from the first round on. Not supervised are the instruction, less its last 2 tokens, and all
+    tokens after the last round. If the sum does not end at the last token, the whole conversation is not supervised,
+    unless it was cut to `max_length`. Without `legacy`, LLaVA subtracts 1 from both counts of every round but the first
+    (source: LLaVA's `llava/train/train.py`).
     """
     supervised = [True] * len(ids)
     counted = 1

@@ -1,7 +1,7 @@
-"""The full training state inside a DeepSpeed engine: every trained weight's fp32 master copy and AdamW's two moments.
+"""The full training state of a DeepSpeed engine: every trained weight's fp32 master copy and AdamW's two moments.
 
-Reading and setting go through DeepSpeed's `safe_get_full_*` / `safe_set_full_*` in ZeRO 1 to 3 and through the plain
-optimizer in ZeRO 0, so a checkpoint does not depend on stage or world size.
+Reading and setting use DeepSpeed's `safe_get_full_*` / `safe_set_full_*` in ZeRO 1 to 3 and the plain optimizer in
+ZeRO 0, so a checkpoint does not depend on the stage or the world size.
 """
 
 from collections.abc import Iterator, Sequence
@@ -26,7 +26,7 @@ class ParameterState:
 
 
 class FullState:
-    """The state of `trainable`, names and parameters, in the order of the model."""
+    """The state of `trainable`: (name, parameter) pairs in the model's order."""
 
     def __init__(
         self,
@@ -36,15 +36,15 @@ class FullState:
         stage: int,
         device: torch.device,
     ):
-        """`optimizer` is DeepSpeed's around `adamw`, or `adamw` itself in ZeRO `stage` 0 in fp32.
+        """`optimizer` is DeepSpeed's wrapper of `adamw`, or `adamw` itself in fp32 with ZeRO `stage` 0.
 
-        AdamW's moments are created, zero and at step 0.
+        Creates AdamW's moments: zero, at step 0.
         """
         self.trainable = trainable
         self.adamw = adamw
         self.stage = stage
         self.device = device
-        self.sizes: list[int] = [getattr(p, "ds_numel", p.numel()) for _, p in trainable]  # ZeRO 3 leaves p empty
+        self.sizes: list[int] = [getattr(p, "ds_numel", p.numel()) for _, p in trainable]  # in ZeRO 3 p itself is empty
         self._owned: dict[torch.Tensor, torch.Tensor] = {}
         if stage == 0 and optimizer is not adamw:
             self._owned = dict(zip(chain(*optimizer.fp16_groups), chain(*optimizer.fp32_groups), strict=True))
@@ -52,12 +52,12 @@ class FullState:
 
     @property
     def size(self) -> int:
-        """Trained weights."""
+        """Number of trained weights."""
         return sum(self.sizes)
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all of it."""
+        """Bytes of master weights and moments."""
         return self.size * 4 * (1 + len(MOMENTS))
 
     def owned(self, parameter: nn.Parameter) -> torch.Tensor:
@@ -70,7 +70,7 @@ class FullState:
             yield ParameterState(name, _copied(master), {key: _copied(value) for key, value in moments.items()})
 
     def iter_full_state(self) -> Iterator[tuple[str, torch.Tensor, dict[str, torch.Tensor]]]:
-        """(name, master, moments) where they lie, maybe as views: for ranks that only help another to read them."""
+        """(name, master, moments) without copying, possibly as views: for ranks that only help to gather."""
         from deepspeed.utils import safe_get_full_fp32_param, safe_get_full_optimizer_state
 
         for name, parameter in self.trainable:
@@ -106,9 +106,9 @@ class FullState:
     def _start_moments(self, optimizer: Any) -> None:
         """Create AdamW's moments in every stage.
 
-        DeepSpeed 0.19 does so unevenly: ZeRO 1 and 2 link the moments to the parameters after the first parameter
-        group's first step only, so those of a second group could not be read; and bf16 without ZeRO takes a step
-        with zero gradients when it is initialised, which shifts the bias correction and applies weight decay once.
+        DeepSpeed 0.19 does not: ZeRO 1 and 2 link the moments to the parameters after the first step of the first
+        parameter group only, so those of a second group could not be read; and bf16 without ZeRO takes a step with
+        zero gradients when it is initialised, which shifts the bias correction and applies weight decay once.
         """
         if self.stage:
             flat = "fp32_partitioned_groups_flat" if self.stage == 3 else "single_partition_of_fp32_groups"
@@ -136,7 +136,7 @@ def _zero_moments(parameter: torch.Tensor) -> dict[str, torch.Tensor]:
 
 
 def _copied(tensor: torch.Tensor) -> torch.Tensor:
-    """An fp32 copy on the CPU, made in one go."""
+    """An fp32 copy on the CPU, converted and copied in one operation."""
     return tensor.detach().to("cpu", torch.float32, copy=True)
 
 

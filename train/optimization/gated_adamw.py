@@ -1,8 +1,9 @@
-"""AdamW with a gate: a step that must not happen leaves weights, moments and step counts as they are.
+"""AdamW with a gate: a skipped step leaves weights, moments and step counts unchanged.
 
 In ZeRO 1 to 3 the global gradient norm exists only inside DeepSpeed's `step`, just before it calls this optimizer once
-for each shard, so this is the one place where every stage can be stopped. DeepSpeed refuses non-finite norms itself in
-most combinations; plain fp32 (ZeRO 0) does not, and there one rank's NaN would be in every weight after one step.
+for each shard. So this optimizer is the only code in which a step can be skipped in every stage. In most combinations
+DeepSpeed skips steps with a non-finite norm itself, but not in fp32 without ZeRO, where one rank's NaN would spread to
+every weight in one step.
 """
 
 import math
@@ -17,11 +18,11 @@ from train.optimization.update_clip import UpdateClip, shrink
 
 @dataclass
 class Gate:
-    """Open or closed for one optimizer step. `norm` reads the global gradient norm, the same on every rank."""
+    """Decides whether one optimizer step is applied. `norm` reads the global gradient norm, equal on all ranks."""
 
     norm: Callable[[], Any] | None = None
     limit: float = math.inf
-    always_open: bool = False  # even for non-finite norms, to show what the gate prevents
+    always_open: bool = False  # also for non-finite norms: benchmarks show with it what the gate prevents
     applied: bool = False
     _passes: bool | None = None
 
@@ -31,13 +32,13 @@ class Gate:
         return self._passes is not None
 
     def prepare(self, limit: float) -> None:
-        """A new step begins; it is applied if its norm is finite and at most `limit`."""
+        """Begin a step, which is applied if its norm is finite and at most `limit`."""
         self.limit, self.applied, self._passes = limit, False, None
 
     def passes(self) -> bool:
-        """The answer, found once a step: ZeRO asks for every shard."""
+        """Whether the step is applied. ZeRO calls this for every shard; the norm is read once."""
         if self.norm is None:
-            return True  # DeepSpeed initialises
+            return True  # during DeepSpeed's initialisation
         if self._passes is None:
             norm = float(self.norm())
             self._passes = self.always_open or (math.isfinite(norm) and 0 <= norm <= self.limit)
@@ -46,10 +47,10 @@ class Gate:
 
 
 class GatedAdamW(torch.optim.AdamW):
-    """torch's AdamW behind a `Gate`; optionally sums up the squares of its updates."""
+    """torch's AdamW with a `Gate`; with `measure` it also sums the squares of its updates."""
 
     def __init__(self, groups: Iterable[dict[str, Any]], *, measure: bool = False, **settings: Any):
-        """`settings` are AdamW's; with `measure`, `squares` holds this rank's part of the last step's |update|^2."""
+        """`settings` are AdamW's; with `measure`, `squares` is this rank's part of the last step's |update|^2."""
         super().__init__(groups, **settings)
         self.gate = Gate()
         self.clip: UpdateClip | None = None
@@ -57,7 +58,7 @@ class GatedAdamW(torch.optim.AdamW):
         self.squares = 0.0
 
     def step(self, closure: Any = None) -> Any:
-        """AdamW's step, or nothing."""
+        """AdamW's step, or no change if the gate is closed."""
         if not self.gate.passes():
             return None
         prepared = self.clip.prepare(self) if self.clip else []
@@ -70,7 +71,9 @@ class GatedAdamW(torch.optim.AdamW):
     @torch.no_grad()
     def _squares(self) -> float:
         """Sum of (rate x m / (1 - b1^t) / (sqrt(v / (1 - b2^t)) + eps))^2 over the parameters stepped just now."""
-        parts: list[torch.Tensor] = []  # added up at the end: one wait for the GPU, not one for each parameter
+        parts: list[
+            torch.Tensor
+        ] = []  # summed at the end: one synchronisation with the GPU instead of one for each parameter
         for group in self.param_groups:
             beta1, beta2 = group["betas"]
             for parameter in group["params"]:
@@ -80,7 +83,7 @@ class GatedAdamW(torch.optim.AdamW):
                 steps = float(saved["step"])
                 root = (saved["exp_avg_sq"] / (1 - beta2**steps)).sqrt_().add_(group["eps"])
                 ratio = (saved["exp_avg"] / root).square_()
-                for part, factor in self.clip.held(parameter) if self.clip else ():
+                for part, factor in self.clip.factors_of(parameter) if self.clip else ():
                     part.of(ratio).mul_(factor**2)
                 parts.append(ratio.sum() * (float(group["lr"]) / (1 - beta1**steps)) ** 2)
         return float(torch.stack(parts).sum()) if parts else 0.0

@@ -1,13 +1,13 @@
-"""StableAdamW's update clip: a parameter whose gradient has outgrown AdamW's second moment takes a smaller step.
+"""StableAdamW's update clipping: a smaller step for parameters with gradients above AdamW's second moment.
 
-RMS_t = sqrt(mean(g^2 / max(v, eps^2))) over each parameter, v with bias correction and this step's g in it; the
-parameter's rate is divided by max(1, RMS_t). Moments are AdamW's own. (Wortsman et al., "Stable and low-precision
-training for large-scale vision-language models", arXiv 2304.13013, Algorithm 2: loss spikes come 1 to 8 steps after v
-under-estimates g^2.)
+RMS_t = sqrt(mean(g^2 / max(v, eps^2))) for each parameter, where v is bias-corrected and includes this step's g; the
+parameter's learning rate is divided by max(1, RMS_t). The moments are AdamW's. (Wortsman et al., "Stable and
+low-precision training for large-scale vision-language models", arXiv 2304.13013, Algorithm 2: loss spikes follow 1 to 8
+steps after v underestimates g^2.)
 
-In ZeRO a rank steps flat shards that hold parts of parameters. The sums of g^2 / max(v, eps^2) are added up over the
-ranks, so RMS_t is the whole parameter's in every stage and on every world: one all-reduce, of as many numbers as there
-are parameters, for each parameter group (ZeRO 3: sub-group).
+In ZeRO a rank updates flat shards that hold parts of parameters. The sums of g^2 / max(v, eps^2) are all-reduced, so
+RMS_t is that of the whole parameter in every stage and world size: one all-reduce for each parameter group (ZeRO 3:
+sub-group), with one number for each parameter.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,14 +22,14 @@ from train.distributed.world import World
 
 @dataclass(frozen=True)
 class Part:
-    """Elements `start` to `end` of a tensor the optimizer steps belong to parameter number `parameter`."""
+    """Elements `start` to `end` of a tensor that the optimizer updates; they belong to parameter number `parameter`."""
 
     parameter: int
     start: int
     end: int
 
     def of(self, tensor: torch.Tensor) -> torch.Tensor:
-        """A flat view of them."""
+        """A flat view of these elements."""
         return tensor.view(-1)[self.start : self.end]
 
 
@@ -37,19 +37,19 @@ Parts = Mapping[torch.Tensor, Sequence[Part]]
 
 
 class UpdateClip:
-    """Finds the factor of each parameter's step and applies it. `sharded`: ranks hold different parts (ZeRO 1 to 3)."""
+    """Computes and applies the factor of each parameter's step. `sharded`: ranks hold different parts (ZeRO 1 to 3)."""
 
     def __init__(self, parts: Parts, sizes: Sequence[int], world: World, sharded: bool):
-        """`parts` says what is in the tensors this rank steps, `sizes` how many elements each whole parameter has."""
+        """`parts` maps the tensors that this rank updates to their parts; `sizes`: elements of each whole parameter."""
         self.components = parts
         self.sizes = torch.tensor(sizes, dtype=torch.float64)
         self.world = world
         self.sharded = sharded
-        self.factors = [1.0] * len(sizes)  # of the last step, by parameter
+        self.factors = [1.0] * len(sizes)  # of the last step, one for each parameter
 
     @torch.no_grad()
     def prepare(self, optimizer: torch.optim.Optimizer) -> list[tuple[torch.Tensor, torch.Tensor, float]]:
-        """Before a step of the optimizer's groups: (view, its values now, factor) of all that must move less."""
+        """Before the optimizer's step: (view, copy of its values, factor) of every part with a factor below 1."""
         sums = torch.zeros_like(self.sizes)
         found = []
         for group, tensor in _stepped(optimizer):
@@ -66,7 +66,7 @@ class UpdateClip:
         less = [(part.of(tensor.data), self.factors[part.parameter]) for tensor, part in found]
         return [(view, view.clone(), factor) for view, factor in less if factor < 1]
 
-    def held(self, tensor: torch.Tensor) -> Iterator[tuple[Part, float]]:
+    def factors_of(self, tensor: torch.Tensor) -> Iterator[tuple[Part, float]]:
         """The parts of a tensor with the factors of the last step."""
         for part in self.components[tensor]:
             yield part, self.factors[part.parameter]
@@ -74,7 +74,7 @@ class UpdateClip:
 
 @torch.no_grad()
 def shrink(prepared: Sequence[tuple[torch.Tensor, torch.Tensor, float]]) -> None:
-    """After the step: what AdamW adds, decay included, is proportional to the rate; go back a part of the way."""
+    """After the step: scale each change (weight decay included) by its factor, as a smaller learning rate would."""
     for view, before, factor in prepared:
         view.copy_(torch.lerp(before, view, factor))
 
@@ -87,7 +87,7 @@ def _stepped(optimizer: torch.optim.Optimizer) -> Iterator[tuple[dict[str, Any],
 
 
 def _sum_of_squares(group: Mapping[str, Any], part: Part, tensor: torch.Tensor, state: Mapping[str, Any]) -> float:
-    """Sum of g^2 / max(v, eps^2) over a part, as this step will make v."""
+    """Sum of g^2 / max(v, eps^2) over a part, with the v of this step."""
     assert tensor.grad is not None
     beta = group["betas"][1]
     squares = part.of(tensor.grad).float().square()
@@ -99,7 +99,7 @@ def _sum_of_squares(group: Mapping[str, Any], part: Part, tensor: torch.Tensor, 
 def find_parts(
     parameters: Sequence[nn.Parameter], optimizer: Any, stage: int, owned: Callable[[nn.Parameter], torch.Tensor]
 ) -> dict[torch.Tensor, list[Part]]:
-    """What DeepSpeed's `optimizer` of ZeRO `stage` steps on this rank; `owned` answers for ZeRO 0."""
+    """The parts that DeepSpeed's `optimizer` of ZeRO `stage` updates on this rank; `owned` maps them in ZeRO 0."""
     found: dict[torch.Tensor, list[Part]] = {}
     for number, parameter in enumerate(parameters):
         if stage == 0:
@@ -109,12 +109,12 @@ def find_parts(
             tensor = optimizer.fp32_partitioned_groups_flat[index]
         else:
             here = parameter._hp_mapping  # type: ignore[attr-defined]
-            if here is None:  # wholly on other ranks
+            if here is None:  # on other ranks only
                 continue
             tensor = optimizer.single_partition_of_fp32_groups[here.param_group_index]
             start, count = here.hp_fragment_address.start, here.hp_fragment_address.numel
         found.setdefault(tensor, []).append(Part(number, start, start + count))
-    if stage in (1, 2):  # a shard may hold nothing but padding
+    if stage in (1, 2):  # a shard may hold padding only
         for tensor in optimizer.single_partition_of_fp32_groups:
             found.setdefault(tensor, [])
     return found

@@ -12,6 +12,7 @@ SMALL = ["--shape", "tiny", "--device", "cpu", "--tokenizer", str(TOKENIZER), "-
 
 
 @pytest.mark.skipif(not TOKENIZER.exists(), reason="needs the LLaMA tokenizer")
+@pytest.mark.slow
 def test_all_three_ways_have_a_rate(capsys):
     main([*SMALL, "--score-batch", "2", "--answer-batch", "3", "--json"])
     result = json.loads(capsys.readouterr().out)

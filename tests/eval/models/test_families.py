@@ -213,6 +213,7 @@ def test_a_question_without_its_image_goes_through_the_language_model_alone(fami
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("task", "preset"),
     [
@@ -288,7 +289,7 @@ def test_tiles_and_their_tokens_are_those_of_transformers(families, size):
     ("name", "protocol", "message"),
     [
         ("blip-2", {"template": "llava"}, "llava is none of BLIP-2's: question, plain"),
-        ("blip-2", {"system_prompt": "vicuna_v1"}, "no place for a system prompt"),
+        ("blip-2", {"system_prompt": "vicuna_v1"}, "has no system prompt"),
         ("llava_next", {"image_mode": "pad"}, "set image_mode to export"),
         ("instructblip", {"image_mode": "crop"}, "set image_mode to export"),
     ],

@@ -18,6 +18,7 @@ ASKED = 8
 
 
 @pytest.mark.skipif(not RELEASED.is_file(), reason="the authors' imagewikiqa.jsonl is not here")
+@pytest.mark.slow
 def test_every_row_of_table_5_comes_out(tmp_path, monkeypatch, picture):
     (tmp_path / "photographs").mkdir()
     for number in range(3):

@@ -13,9 +13,10 @@ from configs.errors import ConfigError, DataError
 from configs.protocol import ProtocolConfig
 from data_prep.sample import Turn, parse_turns
 from train.chat.conversation import IGNORE_INDEX, IMAGE_INDEX, TokenizedConversation, expand_image, highlight_targets
-from train.chat.render import ChatRenderer, main
+from train.chat.render import ChatRenderer
 from train.chat.templates import CHAT_TEMPLATES, VICUNA_V1
 from train.chat.tokenizer import load_tokenizer
+from train.tools.render_conversations import main
 from train.toy.random_models import word_tokenizer
 from train.toy.tiny_families import byte_level_tokenizer
 
@@ -106,7 +107,7 @@ def test_the_official_prompt_of_llava_differs_from_hfs_by_the_line_break_before_
 
 
 def test_a_markup_without_a_place_for_it_refuses_a_system_prompt_and_a_second_question(tokenizer):
-    with pytest.raises(ConfigError, match="question has no place for a system prompt"):
+    with pytest.raises(ConfigError, match="question has no system prompt"):
         ChatRenderer(tokenizer, "question", "vicuna_v1")
     with pytest.raises(DataError, match="allows one question; this conversation has 2"):
         ChatRenderer(tokenizer, "plain", "none").render((QUESTION, ANSWER, QUESTION))
@@ -213,7 +214,7 @@ def test_the_command_renders_every_record_also_the_silent_one(tokenizer, tmp_pat
     spoken = [{"from": "human", "value": "What is it ?"}, {"from": "gpt", "value": "a star"}]
     source, output = tmp_path / "in.json", tmp_path / "out.json"
     source.write_text(json.dumps([{"conversations": spoken}, {"conversations": spoken[:1]}]))
-    command = [sys.executable, "-m", "train.chat.render", "--tokenizer", str(tmp_path / "tokenizer")]
+    command = [sys.executable, "-m", "train.tools.render_conversations", "--tokenizer", str(tmp_path / "tokenizer")]
     command += ["--conversations", str(source), "--output", str(output), "--system-prompt", "none"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[3])
     assert done.returncode == 0, done.stderr

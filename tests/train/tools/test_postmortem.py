@@ -75,6 +75,7 @@ def test_the_page_stands_alone_and_shows_curve_marks_and_pictures(runs):
     assert "Both runs" not in page
 
 
+@pytest.mark.slow
 def test_two_runs_are_drawn_into_one_plot(runs):
     postmortem.main([str(runs[0].root), str(runs[1].root)])
     both = runs[0].postmortem.read_text().split("<h2 ")[1]
