@@ -53,12 +53,12 @@ def _one_line(error: Exception) -> str:
 def memory_estimate(total: int, trainable: int, config: RunConfig, plan: BatchPlan) -> dict[str, float]:
     """GiB per rank for weights, gradients and optimizer state in the update (activations are not counted).
 
-    Bytes a trained weight, counted in DeepSpeed 0.19.8 as living tensors (W ranks; 2 or 4 for bf16 or fp32):
+    Bytes per trained weight, from the tensors allocated by DeepSpeed 0.19.8 (W ranks; 2 bytes in bf16, 4 in fp32):
 
         optimizer   12 / W: fp32 master and two moments, in fp32 too; ZeRO 0 in fp32 has no copy, 8
         gradients   2 or 4, which ZeRO 2 and 3 shard, and 4 / W for the update's fp32 copy (ZeRO 0 in fp32 has none)
 
-    `loading` is what a rank holds before anything is sharded: every rank reads the whole model, in ZeRO 3 as well.
+    `loading` is a rank's memory before sharding: every rank reads the whole model, also in ZeRO 3.
     """
     width = 2 if config.model.dtype == "bf16" else 4
     stage, world = config.deepspeed.zero_stage, plan.world
