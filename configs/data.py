@@ -37,6 +37,11 @@ class DataConfig(Section):
     max_drop_fraction: float = setting(
         0.001, doc="Largest fraction of records a build may drop before it fails.", at_least=0, at_most=1
     )
+    prompt: str = setting(
+        "paper",
+        doc="Classification prompt by name (data_prep/prompts.py) of every source whose options say "
+        "`prompt: ${data.prompt}`.",
+    )
     sources: dict[str, SourceConfig] = setting(dict, doc="Source name to source; names become folder names.")
 
     def __post_init__(self) -> None:

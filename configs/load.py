@@ -2,30 +2,26 @@
 
     config, origins = load_config(RunConfig, Path("configs/demo.yaml"), ["train.epochs=2"])
 
-A file may name a `base:` (a path relative to itself) that it refines; `--set a.b=c` refines both. Unknown keys,
-wrong types and impossible combinations raise `ConfigError` with one line that says what to change.
+A file may name a `base:` (a path relative to itself) that it refines, and a run's file a `recipe:`
+(`configs.recipe`); `--set a.b=c` refines all of them. Unknown keys, wrong types and impossible combinations raise
+`ConfigError` with one line that says what to change.
 """
 
 import dataclasses
 import difflib
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
 
-from configs.credentials import refuse_secrets
 from configs.errors import ConfigError
+from configs.layers import Layer, file_layers, flatten, override_layer
+from configs.recipe import with_recipe
 from configs.section import Section
 
 C = TypeVar("C", bound=Section)
-
-MAX_BYTES = 1_000_000
-MAX_BASES = 10
-SECRET = re.compile(r"\$\{\s*oc\.env:[^}]*(key|token|secret|password)", re.IGNORECASE)
 
 
 def load_config(schema: type[C], path: Path, overrides: Sequence[str] = ()) -> tuple[C, dict[str, str]]:
@@ -33,7 +29,16 @@ def load_config(schema: type[C], path: Path, overrides: Sequence[str] = ()) -> t
 
     Raises `ConfigError` for a missing or malformed file, an unknown key, a wrong type or an impossible combination.
     """
-    layers = [*file_layers(path), *(_override_layer(text) for text in overrides)]
+    layers = with_recipe(schema, file_layers(path), [override_layer(text) for text in overrides])
+    merged, origins = merge_layers(schema, layers)
+    return _to_object(merged, path, schema, origins), origins
+
+
+def merge_layers(schema: type[Section], layers: Sequence[Layer]) -> tuple[Any, dict[str, str]]:
+    """Values of `schema` after all layers, the last one winning, and `{dotted key: origin}`.
+
+    Raises `ConfigError` that names the layer for an unknown key or a wrong type.
+    """
     origins = dict.fromkeys(_setting_names(schema), "default")
     merged = OmegaConf.structured(schema)
     for origin, read in layers:
@@ -42,8 +47,8 @@ def load_config(schema: type[C], path: Path, overrides: Sequence[str] = ()) -> t
             merged = OmegaConf.merge(merged, values)
         except (OmegaConfBaseException, TypeError) as error:
             raise ConfigError(f"{origin}: {_explain(_error_with_key(schema, values, error), schema)}") from error
-        origins |= dict.fromkeys(_flatten(values), origin)
-    return _to_object(merged, path, schema, origins), origins
+        origins |= dict.fromkeys(flatten(values), origin)
+    return merged, origins
 
 
 def _restore_off(values: dict[str, Any], schema: Any) -> dict[str, Any]:
@@ -63,7 +68,7 @@ def _error_with_key(schema: type[Section], values: Mapping[str, Any], error: Exc
     """`error`, or one that names its key: OmegaConf does not report the key of a value of the wrong type."""
     if getattr(error, "full_key", None):
         return error
-    for key, value in _flatten(values).items():
+    for key, value in flatten(values).items():
         single = OmegaConf.create()
         OmegaConf.update(single, key, value)
         try:
@@ -115,73 +120,6 @@ def _with_origin(text: str, section: str, path: Path, origins: Mapping[str, str]
     return f"{path}: {section}{text}" if key in origins else f"{path}: {text}"
 
 
-def file_layers(path: Path) -> list[tuple[str, dict[str, Any]]]:
-    """(file, its values) of the file and its bases, the most basic first. Raises `ConfigError` as `load_config`."""
-    layers: list[tuple[str, dict[str, Any]]] = []
-    current: Path | None = path
-    while current is not None:
-        if len(layers) == MAX_BASES:
-            raise ConfigError(f"{path}: more than {MAX_BASES} bases in a row; does a file name itself as its base?")
-        values = _read_yaml(current)
-        base = values.pop("base", None)
-        layers.insert(0, (str(current), values))
-        current = current.parent / base if base is not None else None
-    return layers
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        near = difflib.get_close_matches(path.name, [p.name for p in path.parent.glob("*.yaml")], n=3)
-        hint = f"; did you mean {', '.join(near)}?" if near else ""
-        raise ConfigError(f"no config file {path}{hint}")
-    if path.stat().st_size > MAX_BYTES:
-        raise ConfigError(f"{path} has {path.stat().st_size} bytes; a config has at most {MAX_BYTES}")
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path} is not UTF-8 (byte {error.start}); save it as UTF-8") from error
-    if SECRET.search(text):
-        raise ConfigError(
-            f"{path} reads a secret from the environment; secrets never belong in a config, which is saved"
-        )
-    try:
-        has_aliases = any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=yaml.SafeLoader))
-        values = None if has_aliases else OmegaConf.to_container(OmegaConf.create(text), resolve=False)
-    except Exception as error:  # yaml and omegaconf raise many types: each becomes one line
-        raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
-    if has_aliases:  # a few lines of them unfold to gigabytes
-        raise ConfigError(f"{path} uses YAML aliases (*name); write the values out, or use `base:`")
-    if not isinstance(values, dict):
-        raise ConfigError(f"{path} contains a {type(values).__name__}; a config is a mapping of settings")
-    named = {str(key): value for key, value in values.items()}
-    refuse_secrets(_flatten(named), str(path))
-    return named
-
-
-def _override_layer(text: str) -> tuple[str, dict[str, Any]]:
-    key, equals, _ = text.partition("=")
-    refuse_secrets({key: text[len(key) + 1 :]}, "--set")  # before any message repeats the text
-    if not equals or not key.strip():
-        raise ConfigError(f"--set {text!r} is not of the form key.subkey=value")
-    try:
-        values = OmegaConf.to_container(OmegaConf.from_dotlist([text]))
-    except Exception as error:  # the value is YAML and can be malformed in many ways
-        raise ConfigError(f"--set {text!r}: {' '.join(str(error).split())}") from error
-    assert isinstance(values, dict)
-    return f"--set {text}", {str(k): v for k, v in values.items()}
-
-
-def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """`{"a": {"b": 1}}` as `{"a.b": 1}`."""
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, Mapping) and value:
-            flat |= _flatten(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
-
-
 def _explain(error: Exception, schema: type[Section]) -> str:
     """One line that says what is wrong with which key, and for an unknown key which ones would be right."""
     key = getattr(error, "full_key", None) or ""
@@ -222,7 +160,7 @@ def describe(config: Section, origins: Mapping[str, str]) -> str:
     assert isinstance(values, dict)
     lines = [
         (f"{key} = {value!r}", origins.get(key, _nearest_origin(key, origins)))
-        for key, value in _flatten({str(k): v for k, v in values.items()}).items()
+        for key, value in flatten({str(k): v for k, v in values.items()}).items()
     ]
     width = min(72, max(len(left) for left, _ in lines))
     return "\n".join(f"{left:<{width}}  # {origin}" for left, origin in lines)

@@ -42,6 +42,12 @@ class RunConfig(Section):
     """One training run: data, model, recipe, and the evaluations that follow it."""
 
     name: str = setting(doc="Name of the run; its files live in runs_dir/name.", changes_result=False)
+    recipe: str | None = setting(
+        None,
+        doc="Training recipe: `paper`, `official`, `clean` (configs/recipes; `python -m train.recipes` compares them), "
+        "or a YAML file; settings of this file and --set refine it. null: none.",
+        changes_result=False,  # its settings do
+    )
     seed: int = setting(0, doc="Seeds all randomness.", at_least=0)
     runs_dir: str = setting("runs", doc="Folder of all runs.", changes_result=False)
     data: DataConfig = setting(

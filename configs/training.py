@@ -23,7 +23,9 @@ class OptimConfig(Section):
     weight_decay: float = setting(0.0, doc="Decoupled weight decay (paper: 0).", at_least=0)
     betas: tuple[float, float] = setting((0.9, 0.999), doc="AdamW's decay rates of the two moments.")
     eps: float = setting(1e-8, doc="AdamW's epsilon.", above=0)
-    clip_norm: float = setting(1.0, doc="Global gradient norm to clip at; 0: no clipping.", at_least=0)
+    clip_norm: float = setting(
+        1.0, doc="Global gradient norm to clip at; 0: no clipping (as the paper's authors).", at_least=0
+    )
     update_clip: str = setting(
         "none",
         doc="`stable`: if the gradient is much larger than AdamW's second moment, the step is reduced (StableAdamW).",

@@ -14,7 +14,7 @@ from configs.command_line import config_of, config_parser, exit_on_user_error
 from configs.data import DataConfig
 from configs.errors import ConfigError, DataError, UserError
 from configs.evaluation import EvalConfig
-from configs.load import file_layers
+from configs.layers import file_layers
 from configs.locations import as_url
 from configs.run import RunConfig
 from configs.shard_dir import ShardDir

@@ -134,12 +134,11 @@ def readers() -> str:
 
 def differences() -> str:
     """A table of where the paper's released code differs from the paper."""
-    lines = ["| | the authors' code | settings | note |", "| --- | --- | --- | --- |"]
+    lines = ["| | the authors' code | the paper | settings | default | note |", "| --- | --- | --- | --- | --- | --- |"]
     for difference in AUDIT:
         settings = ", ".join(f"`{name}`" for name in difference.settings)
-        lines.append(
-            f"| {difference.number} | {_cell(difference.description)} | {settings} | {_cell(difference.reason)} |"
-        )
+        told = (difference.number, difference.description, difference.paper, settings, difference.default)
+        lines.append(f"| {' | '.join(map(_cell, (*told, difference.reason)))} |")
     return "\n".join(lines)
 
 

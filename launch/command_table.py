@@ -51,6 +51,7 @@ COMMANDS = (
     Command("data synonyms", "data_prep.wordnet_synonyms", "Compare the synonyms of a class list with WordNet"),
     TRAIN,
     Command("train inspect", "train.tools.inspect", "Show samples as tokens, with the training targets marked"),
+    Command("train recipes", "train.recipes", "Compare training recipes setting by setting"),
     Command("train order", "train.tools.order", "Print which samples each step reads"),
     Command("train postmortem", "train.tools.postmortem", "Loss curves, events and flagged samples of a run"),
     Command("train export", "train.export", "Write a checkpoint as a model folder of transformers"),

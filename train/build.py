@@ -7,7 +7,6 @@ import torch
 from train.checkpoints.async_checkpointer import AsyncCheckpointer
 from train.checkpoints.writing import CheckpointWriter
 from train.components import TrainerComponents
-from train.data.collate import ExampleSet
 from train.distributed.determinism import COST, make_deterministic
 from train.distributed.world import World, run_on_main
 from train.heldout import HeldOut
@@ -54,14 +53,13 @@ def build_components(plan: RunPlan, world: World, start: Start) -> TrainerCompon
     engine.adamw.measure = config.monitor.enabled and config.monitor.update_size
     writer = CheckpointWriter(plan.run, config.checkpoint)
     run_on_main(lambda: refuse_without_room(writer, engine.state.nbytes))
-    heldout = ExampleSet(plan.heldout, plan.encoder, config.train.unreadable)
     return TrainerComponents(
         open_batches=lambda data_step: plan.training_batches().steps(data_step, world.rank, config.train.workers),
         engine=engine,
         monitor=SpikeMonitor(config.monitor),
         policy=SpikePolicy(config.monitor),
         checkpointer=AsyncCheckpointer(writer, config.checkpoint.asynchronous),
-        heldout=HeldOut(heldout, config.train.eval_samples, config.seed, plan.batches),
+        heldout=HeldOut(plan.heldout_examples(), config.train.eval_samples, config.seed, plan.batches),
         flops=FlopModel.of(plan.family, totals, totals["LoRA"], config.model.mode),
         loggers=run_on_main(lambda: create_loggers(plan, start, freeze_table(counts))) or [],
     )

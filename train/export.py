@@ -79,6 +79,7 @@ def export_checkpoint(
             "run": config.name,
             "step": checkpoint.step,
             "checkpoint_sha256": _checkpoint_sha256(checkpoint.folder),
+            "recipe": checkpoint.state.get("recipe"),
             "mode": config.model.mode,
             "base": config.model.base,
             "base_identity": expected,

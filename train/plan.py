@@ -18,6 +18,7 @@ from train.chat.tokenizer import load_tokenizer
 from train.data.collate import Encoder, ExampleSet, TrainingBatches
 from train.data.lengths import Counts, LengthSettings, token_counts
 from train.data.packing import BatchPartitioner, StepOrder
+from train.data.questions import training_question
 from train.data.sources import SourceSet
 from train.models.checked_loading import check_vocabulary
 from train.models.fingerprint import model_identity
@@ -55,6 +56,11 @@ class RunPlan:
     def training_batches(self) -> TrainingBatches:
         """The training data in its order."""
         return TrainingBatches(ExampleSet(self.sources, self.encoder, self.config.train.unreadable), self.order)
+
+    def heldout_examples(self) -> ExampleSet:
+        """The held-out samples, asked in the words of training."""
+        question = training_question(self.sources) if self.heldout.names else None
+        return ExampleSet(self.heldout, self.encoder, self.config.train.unreadable, question)
 
 
 def make_plan(config: RunConfig, world_size: int, device: str) -> RunPlan:

@@ -9,11 +9,12 @@ import hashlib
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from configs.errors import RunError
 from configs.load import to_yaml
+from configs.recipe import recipe_names, recipe_record
 from configs.run_dir import RunDir
 from configs.section import result_fields
 from data_prep.atomic import write_bytes
@@ -41,7 +42,7 @@ class Start:
 
 
 def run_identity(plan: RunPlan) -> dict[str, Any]:
-    """Data, base model and settings that a checkpoint of this run belongs to."""
+    """Data, base model and settings that a checkpoint of this run belongs to, and its recipe."""
     settings = json.loads(json.dumps(result_fields(plan.config)))
     if plan.config.loss.reduction == "micro_batch":  # the mean of means depends on who shares a micro-batch
         settings |= {"train.micro_batch": plan.batches.micro_batch, "world_size": plan.batches.world}
@@ -49,6 +50,7 @@ def run_identity(plan: RunPlan) -> dict[str, Any]:
         "base_identity": plan.identity,
         "data": plan.sources.fingerprints(),
         "settings": settings,
+        "recipe": recipe_record(plan.config),
         "wandb_id": hashlib.sha256(f"{plan.run.root.resolve()} {plan.identity}".encode()).hexdigest()[:12],
     }
 
@@ -144,5 +146,7 @@ def write_run_files(plan: RunPlan, start: Start) -> None:
     """Write the resolved config and the identity into the run folder, and delete the requeue marker."""
     plan.run.root.mkdir(parents=True, exist_ok=True)
     plan.run.requeue.unlink(missing_ok=True)
-    write_bytes(plan.run.config, to_yaml(plan.config).encode())
+    shipped = plan.config.recipe in recipe_names()  # a recipe file may not be there when the run is read
+    config = plan.config if shipped else replace(plan.config, recipe=None)
+    write_bytes(plan.run.config, to_yaml(config).encode())
     write_bytes(plan.run.identity, json.dumps(start.identity, indent=1).encode())

@@ -4,17 +4,8 @@ Source: github.com/yuhui-zh15/VLMClassifier. A setting is named as in an evaluat
 without a setting gives the reason. `python -m eval.protocols` prints the table next to the protocols.
 """
 
-from dataclasses import dataclass
-
-
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """A difference between paper and code; `settings` choose between both, or `reason` says why there is no setting."""
-
-    number: str
-    description: str
-    settings: tuple[str, ...] = ()
-    reason: str = ""
+from eval.paper.difference import Difference
+from eval.paper.training_differences import TRAINING
 
 
 def _chosen(prefix: str, *names: str) -> tuple[str, ...]:
@@ -131,6 +122,7 @@ AUDIT = (
         "three environments, with transformers from 4.33 to 4.40",
         reason="environment difference, not configurable: constraints.txt pins the versions used here",
     ),
+    *TRAINING,
     Difference(
         "D40",
         "LLaVA's ImageWikiQA answers are scored with their answer prefix, which counts in the parser's length rule",

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from configs.errors import ConfigError
-from configs.load import MAX_BYTES, load_config
+from configs.layers import MAX_BYTES
+from configs.load import load_config
 from configs.run import RunConfig
 
 ROOT = Path(__file__).resolve().parents[2]

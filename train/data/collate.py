@@ -22,6 +22,7 @@ from train.chat.render import ChatRenderer
 from train.data.loader import read_steps
 from train.data.order import PADDING
 from train.data.packing import StepOrder
+from train.data.questions import reworded
 from train.data.sources import PositionSet, SourceSet
 from train.models.batch import Batch
 from train.models.images import NO_IMAGES, ImageInput, ImageProcessor, Size
@@ -121,11 +122,12 @@ def _size(sample: Sample) -> Size:
 class ExampleSet(PositionSet[Example]):
     """Random access to encoded examples by position."""
 
-    def __init__(self, sources: SourceSet, encoder: Encoder, unreadable: str = "stop"):
-        """`unreadable` is `train.unreadable`."""
+    def __init__(self, sources: SourceSet, encoder: Encoder, unreadable: str = "stop", question: str | None = None):
+        """`unreadable` is `train.unreadable`; `question` replaces any other classification question."""
         super().__init__(sources)
         self.encoder = encoder
         self.unreadable = unreadable
+        self.question = question
 
     def __getitem__(self, position: int) -> Example:
         """The example at `position`, or one of weight 0 for `PADDING`.
@@ -137,7 +139,8 @@ class ExampleSet(PositionSet[Example]):
             return self.encoder.padding()
         source, index = self.sources.locate(position)
         try:
-            return self.encoder.encode(self.sources.sample(position), source)
+            sample = self.sources.sample(position)
+            return self.encoder.encode(reworded(sample, self.question) if self.question else sample, source)
         except NoTargetTokensError:
             raise
         except (DataError, OSError) as error:

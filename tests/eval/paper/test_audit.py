@@ -9,10 +9,12 @@ import pytest
 
 from configs.evaluation import EvalConfig
 from configs.protocol import ProtocolConfig
+from configs.recipe import read_recipe
 from configs.run import RunConfig
 from configs.section import Section
 from eval.paper.audit import AUDIT, numbers_of
 from eval.paper.protocol_table import protocol_lines
+from eval.paper.training_differences import TRAINING
 from eval.protocols import main
 
 
@@ -52,6 +54,15 @@ def test_what_paper_and_official_choose_otherwise_has_a_number():
         *("api.temperature", "api.answer_limit", "api.image_position"),
         *(f"protocol.{spec.name}" for spec in dataclasses.fields(ProtocolConfig) if spec.name != "name"),
     }  # fmt: skip
+
+
+def test_what_the_training_recipes_paper_and_official_choose_otherwise_has_a_number():
+    paper, official = read_recipe("paper"), read_recipe("official")
+    numbered = {setting for difference in AUDIT for setting in difference.settings}
+    differing = {key for key in paper.keys() & official.keys() if paper[key].value != official[key].value}
+    assert {"data.prompt", "chat.system_prompt"} <= differing <= numbered
+    for difference in TRAINING:
+        assert difference.settings and difference.paper and difference.default
 
 
 def test_a_setting_names_the_differences_it_chooses_in():

@@ -1,0 +1,40 @@
+"""Differences between the paper and the authors' code in training; the recipes `paper` and `official` choose.
+
+Sources: the paper's Appendix B.5; github.com/yuhui-zh15/VLMClassifier, training_analysis/llava; LLaVA's trainer.
+"""
+
+from eval.paper.difference import Difference
+
+TRAINING = (
+    Difference(
+        "D24",
+        "gradients are not clipped: the DeepSpeed file has no gradient_clipping; max_grad_norm is not applied",
+        ("optim.clip_norm",),
+        "transformers 4.37 fills in `auto` only, accelerate's clipping does nothing under DeepSpeed, DeepSpeed 0.12's "
+        "default is 0",
+        paper="B.5 names no clipping; LoRA's losses spike (Figure 5)",
+        default="recipe paper: no clipping; clean: norm 1.0",
+    ),
+    Difference(
+        "D25",
+        "trained with 'in the photo?' behind Vicuna's system prompt",
+        ("data.prompt", "chat.system_prompt"),
+        paper="B.5: 'in this photo?', the template written without a system prompt",
+        default="recipe paper: as the paper; held-out losses ask in the words of training",
+    ),
+    Difference(
+        "D26",
+        "the incomplete last batch of an epoch is trained on, filled up with the epoch's first samples on several GPUs",
+        ("train.last_batch",),
+        paper="counts epochs; says nothing of the last batch",
+        default="recipe paper: trained on, weighted by its own samples; clean: dropped",
+    ),
+    Difference(
+        "D27",
+        "the loss is the mean over the target tokens of each forward, averaged over ranks and accumulation",
+        ("loss.reduction",),
+        "what a class name weighs next to a conversation then depends on what shares its forward",
+        paper="does not say",
+        default="recipes paper and clean: mean over the target tokens of the global batch",
+    ),
+)
