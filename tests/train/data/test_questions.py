@@ -62,6 +62,6 @@ def test_held_out_examples_of_a_training_ask_its_question(folders):
 
 
 def test_two_wordings_in_training_leave_the_held_out_one(folders):
-    config = load_config(RunConfig, folders)[0]
+    config = load_config(RunConfig, folders, ["data.prompt=authors_training"])[0]
     assert training_question(SourceSet.of(config.data, ["train", "other"])) is None
     assert training_question(SourceSet.of(config.data, ["other"])) == f"<image>\n{classification_prompt('identify')}"
