@@ -126,10 +126,10 @@ class TrainConfig(Section):
         changes_result=False,
     )
     straggler_factor: float = setting(
-        2.0,
-        doc="A rank that takes this many times the median of the other ranks is reported as a straggler.",
-        above=1,
-        changes_result=False,
+        2.0, doc="A straggler takes this many times the median of the other ranks.", above=1, changes_result=False
+    )
+    straggler_seconds: float = setting(
+        0.1, doc="A straggler costs at least this many seconds and 10 % of a step.", at_least=0, changes_result=False
     )
     deterministic: bool = setting(
         False,

@@ -29,7 +29,7 @@ class RunReporter:
         self.heartbeats = heartbeats
         self.every = config.logging.every
         self.sample_lookup = lookup
-        self.stragglers = Stragglers(config.train.straggler_factor)
+        self.stragglers = Stragglers(config.train.straggler_factor, config.train.straggler_seconds)
 
     def event(self, step: int, kind: str, message: str, **details: Any) -> None:
         """An event of `step`."""

@@ -92,7 +92,8 @@ def test_a_hanging_rank_ends_the_run_and_its_stage_is_named(rank_forker, seen, s
 @pytest.mark.fault(26, "rank 1's forwards take ten times as long", "score reported, no abort", long=True)
 def test_a_slow_rank_is_reported_with_its_score(rank_forker, seen):
     slow = {"rank": 1, "stage": "forward", "factor": 10.0}  # far above train.straggler_factor and a machine's noise
-    ranks = rank_forker.start("slow", slow, train__max_steps=60, train__epochs=100)
+    steps_of_milliseconds = {"train__straggler_seconds": 0.01, "train__max_steps": 60, "train__epochs": 100}
+    ranks = rank_forker.start("slow", slow, **steps_of_milliseconds)
     ranks.ended()
     assert ranks.codes == {0: 0, 1: 0}, ranks.text()[-2000:]
     found = ranks.events("straggler")
