@@ -31,6 +31,7 @@ from eval.probes.report import probe_report
 from eval.probes.requirements import needs_of, needs_text
 from eval.runner.arguments import add_protocol_argument, add_worker_arguments
 from eval.runner.batching import Share
+from eval.runner.dry_run import model_line
 from eval.runner.training_data import probe_notes
 from eval.tasks.presets import preset_overrides
 
@@ -44,6 +45,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         if arguments.dry_run:
             notes = [*match_test_classes(config).notes, *probe_notes(config)]
             print(needs_text([needs_of(source) for source in states_configs(config)], notes))
+            print(model_line(states_configs(config)[0]))
             return
         match_test_classes(config)  # refused before hours are spent on states
         if not arguments.report_only:

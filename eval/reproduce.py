@@ -23,6 +23,7 @@ from eval.paper.plan_table import outcome_table, plan_table
 from eval.paper.scoreboard import write_scoreboard
 from eval.runner.arguments import add_protocol_argument, add_worker_arguments
 from eval.runner.batching import Share
+from eval.runner.dry_run import model_line
 from eval.runner.output_paths import run_of
 
 PAPER_DATASETS = ("imagenet", "flowers102", "stanford_cars", "caltech101", "imagewikiqa")
@@ -54,6 +55,7 @@ def reproduce(arguments: argparse.Namespace) -> None:
     planned = plan([open_dataset(name, request) for name in arguments.datasets], request)
     if arguments.dry_run:
         print(plan_table(planned))
+        print(model_line(planned[0].config))
         return
     run = run_of(arguments.model)
     output = arguments.output or (Path("runs") if run is None else run.root.parent)

@@ -23,7 +23,7 @@ from eval.reports.evaluation import write_report
 from eval.reports.summary import result_line, write_summary
 from eval.runner.arguments import add_protocol_argument, add_worker_arguments
 from eval.runner.batching import Share, check_described, open_source
-from eval.runner.dry_run import preview
+from eval.runner.dry_run import model_line, preview
 from eval.runner.output_paths import output_paths_of
 from eval.runner.weights import check_weights
 from eval.tasks.presets import preset_overrides
@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         _check(config)
         if arguments.dry_run:
             notes = [f"frequency   {note}" for note in _frequency_notes(config)]
-            print("\n".join([preview(config, share), *notes]))
+            print("\n".join([preview(config, share), *notes, model_line(config)]))
         elif arguments.report_only:
             check_described(config)
             folders = output_paths_of(config).existing()

@@ -118,7 +118,7 @@ class ClipEvalModel:
         """Load both halves."""
         self.encoder: TransformersEncoder = load_image_encoder(folder, dtype, device)
         self.identity = self.encoder.identity
-        self.texts = ClipTexts(self.encoder.model, _tokenizer(folder))
+        self.texts = ClipTexts(self.encoder.model, read_tokenizer(folder))
 
     @classmethod
     def load(cls, config: EvalConfig, folder: Path, device: str) -> "ClipEvalModel":
@@ -132,7 +132,7 @@ class ClipEvalModel:
         return ZeroShotPredictor(self.encoder, self.texts, config.protocol, folder)
 
 
-def _tokenizer(folder: Path) -> Any:
+def read_tokenizer(folder: Path) -> Any:
     """The folder's tokenizer. Raises `ConfigError` without one, where transformers would take an empty one."""
     if not any((folder / name).is_file() for name in ("tokenizer.json", "vocab.json")):
         raise ConfigError(

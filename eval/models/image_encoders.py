@@ -40,6 +40,8 @@ BLIP2_OTHER_PARTS = (
     "vision_projection.",
 )
 """Prefixes of the weights in a BLIP-2 folder that are not its vision tower's."""
+VISION_NAMES = {r"^vision_model\.": ""}
+"""Names of the vision tower in a BLIP-2 folder, and what they are in the tower alone."""
 
 
 class ImageEncoder(Protocol):
@@ -118,9 +120,8 @@ def _load(folder: Path, kind: str, dtype: str) -> Any:
     """The model with every weight from the folder: what transformers does not find there, it draws at random."""
     if kind == "clip":
         return load_checked(CLIPModel, folder, dtype=DTYPES[dtype])
-    mapping = {r"^vision_model\.": ""}
     return load_checked(
-        Blip2VisionModel, folder, dtype=DTYPES[dtype], key_mapping=mapping, other_parts=BLIP2_OTHER_PARTS
+        Blip2VisionModel, folder, dtype=DTYPES[dtype], key_mapping=VISION_NAMES, other_parts=BLIP2_OTHER_PARTS
     )
 
 

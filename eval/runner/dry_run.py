@@ -49,6 +49,16 @@ def preview(config: EvalConfig, share: Share) -> str:
     return "\n".join(lines)
 
 
+def model_line(config: EvalConfig) -> str:
+    """What is known of the model without loading a weight. Raises `ConfigError` if its folder could not be loaded."""
+    if not is_api(config.model) and Path(config.model).is_dir():
+        from eval.models.folder_check import check_model_folder  # loads torch
+
+        if check_model_folder(config):
+            return "\nmodel folder: weights, tokenizer and image processor fit its config.json and the protocol"
+    return "\nmodel folder: not checked, the model is not in a folder on this machine yet"
+
+
 def _misaligned_cost(config: EvalConfig, items: int) -> list[str]:
     """What class names by misaligned ids take: they share no tree."""
     protocol = config.protocol

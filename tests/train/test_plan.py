@@ -1,14 +1,16 @@
 """What planning a run refuses before a model is loaded."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.torch import load_file, save_file
 
-from configs.errors import DataError
+from configs.errors import ConfigError, DataError
 from data_prep import build
 from train.data.sources import SourceSet
 from train.plan import make_plan
@@ -52,3 +54,12 @@ def test_a_training_says_what_does_not_fit_and_keeps_it_as_an_event(training_set
     events = (training_setup.root / "runs" / "said" / "events.jsonl").read_text().splitlines()
     (event,) = [event for event in map(json.loads, events) if event["kind"] == "data"]
     assert "images of again are also in the training source pictures" in event["message"]
+
+
+def test_the_dry_run_refuses_a_base_whose_weights_are_not_those_of_its_config(training_setup, tmp_path):
+    base = shutil.copytree(training_setup.root / "base", tmp_path / "base")
+    weights = {name: tensor for name, tensor in load_file(base / "model.safetensors").items() if "project" not in name}
+    save_file(weights, base / "model.safetensors", metadata={"format": "pt"})
+    plan = make_plan(training_setup.config("broken", f"model.base={base}"), 1, "cpu")
+    with pytest.raises(ConfigError, match=r"4 weights are missing \(model\.multi_modal_projector"):
+        preview(plan, 0)

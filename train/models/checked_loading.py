@@ -15,7 +15,7 @@ from transformers import AutoConfig
 from transformers.utils import logging as transformers_logging
 
 from configs.errors import ConfigError
-from train.models.model_folder import shortened
+from train.models.model_folder import loaded_files, read_header, shortened
 
 HARMLESS = re.compile(
     r"(^|\.)(position_ids"  # buffers of CLIP, BERT: 0, 1, 2, ...; older transformers stored them
@@ -65,6 +65,43 @@ def load_checked(loader: Any, folder: Path, *, other_parts: tuple[str, ...] = ()
     check_loading_info(folder, info, other_parts)
     check_finite(folder, model)
     return model
+
+
+def check_weight_headers(
+    loader: Any, folder: Path, config: Any, *, other_parts: tuple[str, ...] = (), **options: Any
+) -> None:
+    """What `load_checked` finds in names and shapes, from the headers of the safetensors files alone.
+
+    transformers loads tensors without storage (PyTorch's meta device) into a model without storage, so key renamings
+    are its own. Raises `ConfigError` as `load_checked` does; whether values are finite is not seen.
+    """
+    stored = {
+        name: torch.empty(entry["shape"], device="meta")
+        for file in loaded_files(folder)
+        for name, entry in read_header(file).items()
+    }
+    model_class = loader._model_mapping[type(config)] if hasattr(loader, "_model_mapping") else loader
+    verbosity, bar = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    try:
+        _, info = model_class.from_pretrained(
+            None,
+            config=config,
+            state_dict=stored,
+            device_map={"": "meta"},
+            dtype=torch.float32,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
+            **options,
+        )
+    except FAILURES as error:
+        raise ConfigError(f"{folder} cannot be loaded: {_first_line(error)}") from error
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+        if bar:
+            transformers_logging.enable_progress_bar()
+    check_loading_info(folder, info, other_parts)
 
 
 def read_transformers_config(folder: Path) -> Any:

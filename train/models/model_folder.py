@@ -76,6 +76,15 @@ def weight_files(folder: Path) -> list[Path]:
     return files
 
 
+def loaded_files(folder: Path) -> list[Path]:
+    """Those of `weight_files` that transformers loads: model.safetensors, or else the files that the index lists."""
+    files = weight_files(folder)
+    if (folder / "model.safetensors").is_file():
+        return [folder / "model.safetensors"]
+    listed = set(read_object(folder / INDEX).get("weight_map", {}).values())
+    return [file for file in files if file.name in listed]
+
+
 def read_header(file: Path) -> dict[str, Any]:
     """Name to type, shape and offsets of each tensor in a safetensors file. Raises `ConfigError` if it is not whole."""
     size = file.stat().st_size

@@ -12,6 +12,7 @@ from train.chat.conversation import highlight_targets
 from train.data.lengths import Counts
 from train.data.order import PADDING, EpochOrder
 from train.distributed.determinism import COST
+from train.models.checked_loading import check_weight_headers
 from train.models.param_groups import PartCount, choose_trainable, count_parts, freeze_table
 from train.models.types import Family
 from train.optimization.schedule import warmup_steps
@@ -24,8 +25,9 @@ FEW_CLASSES = 0.9  # of all: fewer in a block are reported
 def preview(plan: RunPlan, samples: int = 3) -> str:
     """The plan as text: data, steps, batches, trainable parameters, memory, the first samples in colour.
 
-    Tokens are counted now if they never were.
+    Tokens are counted now if they never were. Raises `ConfigError` if the base's weights are not those of its config.
     """
+    check_weight_headers(plan.family.model_class, plan.folder, plan.family.config)
     tokens = plan_counts(plan.config, plan.sources)
     counts = meta_counts(plan.family, plan.config)
     return "\n\n".join(

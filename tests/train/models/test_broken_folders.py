@@ -10,10 +10,14 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from configs.data import DataConfig, SourceConfig
 from configs.errors import ConfigError
+from configs.evaluation import EvalConfig
+from eval.models.folder_check import check_model_folder
 from eval.models.model_type import model_type
-from train.models.checked_loading import check_loading_info
+from train.models.checked_loading import check_loading_info, check_weight_headers
 from train.models.loading import load_model
+from train.models.registry import family_of
 
 TINY = Path("train/assets/tiny_llava")
 CASES = Path("../shared/cases/make_model_folder.py")
@@ -262,3 +266,90 @@ def test_given_folders(tmp_path, monkeypatch, name, expected):
         load(place)
     else:
         assert expected in refused(place)
+
+
+BROKEN_WEIGHTS = {
+    "no projector": lambda w: {name: t for name, t in w.items() if "projector" not in name},
+    "no layer": lambda w: {name: t for name, t in w.items() if ".layers.2.mlp" not in name},
+    "PEFT's names": lambda w: {f"base_model.model.{name}": t for name, t in w.items()},
+    "other names": lambda w: {name.replace("multi_modal_projector", "mm_projector"): t for name, t in w.items()},
+    "resized": lambda w: {n: torch.cat([t, t[:9]]) if "embed_tokens" in n else t for n, t in w.items()},
+    "one weight more": lambda w: w | {"language_model.model.layers.9.mlp.up_proj.weight": torch.zeros(2)},
+}
+
+
+def headers_refused(folder):
+    """The one line that the headers alone give."""
+    family = family_of(folder)
+    with pytest.raises(ConfigError) as found:
+        check_weight_headers(family.model_class, folder, family.config)
+    return str(found.value)
+
+
+@pytest.mark.parametrize("broken", BROKEN_WEIGHTS)
+def test_the_headers_alone_tell_what_loading_would_tell(folder, broken):
+    change_weights(folder, BROKEN_WEIGHTS[broken])
+    assert headers_refused(folder) == refused(folder)
+
+
+def test_an_absent_untied_head_is_found_by_the_headers(folder):
+    change_config(folder, tie_word_embeddings=False, text_config={"tie_word_embeddings": False})
+    assert "1 weight is missing (lm_head.weight)" in headers_refused(folder)
+
+
+def legacy_names(weights):
+    """Names and buffers of published llava-hf checkpoints, as older transformers wrote them."""
+    named = {n.replace("vision_tower.", "vision_tower.vision_model."): t for n, t in weights.items()}
+    named["vision_tower.vision_model.embeddings.position_ids"] = torch.arange(17)[None]
+    for layer in range(5):
+        named[f"language_model.model.layers.{layer}.self_attn.rotary_emb.inv_freq"] = torch.ones(16)
+    return named | {"language_model.lm_head.weight": named["language_model.model.embed_tokens.weight"].clone()}
+
+
+@pytest.mark.parametrize("in_two_files", [False, True])
+def test_the_names_and_buffers_of_published_models_are_accepted(folder, in_two_files):
+    change_weights(folder, legacy_names)
+    if in_two_files:
+        split(folder)
+    family = family_of(folder)
+    check_weight_headers(family.model_class, folder, family.config)
+    load(folder)
+
+
+def test_a_shard_that_the_index_does_not_list_is_not_counted(folder):
+    split(folder)
+    save_file({"model.other": torch.zeros(2)}, folder / "model-00003-of-00003.safetensors", metadata={"format": "pt"})
+    family = family_of(folder)
+    check_weight_headers(family.model_class, folder, family.config)
+    load(folder)
+
+
+def evaluation(model):
+    """An evaluation of `model` on the demo world's images."""
+    data = DataConfig(sources={"s": SourceConfig(reader="demo")})
+    return EvalConfig(name="x", model=str(model), source="s", data=data)
+
+
+@pytest.mark.parametrize("broken", ["no projector", "resized"])
+def test_the_dry_run_of_an_evaluation_refuses_a_broken_folder(folder, broken):
+    change_weights(folder, BROKEN_WEIGHTS[broken])
+    with pytest.raises(ConfigError, match="does not hold the model"):
+        check_model_folder(evaluation(folder))
+
+
+def test_the_dry_run_of_an_evaluation_accepts_a_whole_folder_and_skips_what_is_not_here(folder, tmp_path):
+    assert check_model_folder(evaluation(folder))
+    assert not check_model_folder(evaluation(tmp_path / "later"))
+    assert not check_model_folder(evaluation("api:gpt"))
+
+
+def test_the_dry_run_of_an_evaluation_reads_the_processor_and_the_tokenizer(folder):
+    file = folder / "processor_config.json"
+    whole = file.read_text()
+    file.write_text(whole.replace('"resample": 3', '"resample": "cubic"'))
+    with pytest.raises(ConfigError, match="resample is 'cubic'"):
+        check_model_folder(evaluation(folder))
+    file.write_text(whole)
+    (folder / "tokenizer.json").unlink()
+    with pytest.raises(ConfigError, match="tokenizer"):
+        check_model_folder(evaluation(folder))
