@@ -17,9 +17,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from configs.data import APPLY, IGNORE
 from configs.errors import ConfigError, DataError, RunError
 from configs.protocol import ProtocolConfig
 from configs.run_dir import EvalDir, ResultsDir, RunDir
+from data_prep.orientation import UprightImage
 from data_prep.prompts import classification_prompt, image_question
 from data_prep.sample import Turn
 
@@ -42,12 +44,14 @@ def load_model(
     device: str | None = None,
     dtype: str | None = None,
     system_prompt: str = "family",
+    exif: str = "ignore",
 ) -> "Model":
     """Load a vision-language model: a run, a checkpoint, an export, a model folder or a hub id.
 
     `checkpoint` is `export`, `last` or a step number, of a run. `device` is a torch device; by default the GPU, if
     there is one. `dtype` is `bf16`, `fp16` or `fp32`; by default bf16 on a GPU, fp32 on a CPU. `system_prompt` is
-    `family` (the model family's own), `vicuna_v1`, `none`, or the text itself.
+    `family` (the model family's own), `vicuna_v1`, `none`, or the text itself. `exif` is `ignore` or `apply`: whether
+    photographs are turned as their EXIF orientation says; take the `data.exif` of the training.
 
     Raises `ConfigError` for a model that does not exist or is not supported, `RunError` for a run without weights.
 
@@ -65,18 +69,25 @@ def load_model(
     dtype = dtype or ("bf16" if device.startswith("cuda") else "fp32")
     if dtype not in loading.DTYPES:
         raise ConfigError(f"dtype is {dtype!r}; choose one of: {', '.join(loading.DTYPES)}")
+    if exif not in (IGNORE, APPLY):
+        raise ConfigError(f"exif is {exif!r}; choose one of: {IGNORE}, {APPLY}")
     ((_, folder),) = model_folders(str(model), checkpoint)
     attention = scoring_attention("auto", device.partition(":")[0], dtype)
-    return Model(loading.load_model(str(folder), None, dtype, attention, device), system_prompt)
+    return Model(loading.load_model(str(folder), None, dtype, attention, device), system_prompt, upright=exif == APPLY)
 
 
 class Model:
     """A loaded model. An image is a path, the bytes of an image file, or a `PIL.Image.Image`."""
 
-    def __init__(self, loaded: "LoadedModel", system_prompt: str = "family"):
+    def __init__(self, loaded: "LoadedModel", system_prompt: str = "family", *, upright: bool = False):
         """Keep the loaded model; `load_model` is the usual way to make one."""
+        self._upright = upright
         self._loaded = loaded
         self._system_prompt = system_prompt
+
+    def _bytes_of(self, image: "str | Path | bytes | Image | None") -> bytes | None:
+        data = _image_bytes(image)
+        return UprightImage(data) if data is not None and self._upright else data
         self._predictors: dict[ProtocolConfig, TextPredictor] = {}
         self._scorers: dict[ProtocolConfig, ClassScorer] = {}
 
@@ -106,7 +117,7 @@ class Model:
         from eval.types import Failure
 
         predictor = self._predictor(self._protocol(answer_prefix, max_new_tokens))
-        prompt = predictor.prompt(_turns(question, with_image=image is not None), _image_bytes(image))
+        prompt = predictor.prompt(_turns(question, with_image=image is not None), self._bytes_of(image))
         (answer,) = predictor.predict([prompt])
         if isinstance(answer, Failure):
             raise RunError(f"the model gave no answer: {answer.reason}")
@@ -141,7 +152,7 @@ class Model:
         scorer = self._scorer(self._protocol(answer_prefix, 1))
         turns = _turns(question, with_image=True)
         trie = scorer.trie(turns, names)
-        log_probs = scorer.log_probs([scorer.predictor.prompt(turns, _image_bytes(image))], trie)[0]
+        log_probs = scorer.log_probs([scorer.predictor.prompt(turns, self._bytes_of(image))], trie)[0]
         scores = dict(zip(names, map(float, class_scores(trie, Rule(rule), log_probs)), strict=True))
         return dict(sorted(scores.items(), key=lambda item: -item[1]))
 

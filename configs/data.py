@@ -7,6 +7,8 @@ from typing import Any
 from configs.errors import ConfigError
 from configs.section import Section, check_name, setting
 
+IGNORE, APPLY = "ignore", "apply"  # values of `data.exif`
+
 
 @dataclass(frozen=True, kw_only=True)
 class SourceConfig(Section):
@@ -34,6 +36,11 @@ class DataConfig(Section):
     cache_gib: float = setting(100.0, doc="Maximum GiB of these copies.", above=0, changes_result=False)
     samples_per_shard: int = setting(1000, doc="Records per tar shard.", at_least=1, changes_result=False)
     decode_check: bool = setting(True, doc="Decode every image once while building; drop and name what fails.")
+    exif: str = setting(
+        IGNORE,
+        doc="EXIF orientation of photographs: `ignore` it, as LLaVA and the paper do, or `apply` it.",
+        choices=(IGNORE, APPLY),
+    )
     max_drop_fraction: float = setting(
         0.001, doc="Largest fraction of records a build may drop before it fails.", at_least=0, at_most=1
     )

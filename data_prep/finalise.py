@@ -11,6 +11,7 @@ from configs.errors import DataError
 from configs.shard_dir import ShardDir
 from data_prep import atomic
 from data_prep.drops import check_drop_fraction
+from data_prep.image_notes import NoteBook
 from data_prep.manifest import FORMAT_VERSION, MOST_IGNORED, Manifest, fingerprint_of
 from data_prep.records import ShardChunks
 from data_prep.sample import Drop, Sample
@@ -77,6 +78,9 @@ def _write(job: Job, records: int, sidecars: list[Sidecar], index: NDArray[np.vo
     folder, recipe = job.folder, job.recipe
     entries = tuple(sidecar.entry(folder.shard(number).name) for number, sidecar in enumerate(sidecars))
     labels = index["label"]
+    notes = NoteBook()
+    for sidecar in sidecars:
+        notes.merge(sidecar.notes)
     files = tuple(dict.fromkeys(file for sidecar in sidecars for file in sidecar.files))
     buffer = io.BytesIO()
     np.save(buffer, index)
@@ -98,8 +102,10 @@ def _write(job: Job, records: int, sidecars: list[Sidecar], index: NDArray[np.vo
         histogram=tuple(np.bincount(labels[labels >= 0], minlength=len(recipe.class_names)).tolist()),
         drops=_drops(sidecars),
         index_sha256=index_sha256,
-        fingerprint=fingerprint_of(entries, index_sha256 if files else None),
+        fingerprint=fingerprint_of(entries, index_sha256 if files else None, recipe.exif),
         ignored=job.source.ignored[:MOST_IGNORED],
+        exif=recipe.exif,
+        notes=notes.notes(),
     )
     checksums = io.BytesIO()
     np.save(checksums, np.array([crc for sidecar in sidecars for crc in sidecar.image_checksums], dtype="<u4"))

@@ -2,10 +2,11 @@
 
 The name of a file says little (ImageNet's n02105855_2933.JPEG is a PNG), so the content decides. Pixels are those
 of `Image.open(file).convert("RGB")`, which is what LLaVA trains on, with one exception: 16-bit greyscale is scaled
-by 1/257, because Pillow's conversion saturates nearly every pixel to white.
+by 1/257 (by what the file states for 12 bits), because Pillow's conversion saturates nearly every pixel to white.
 
 EXIF orientation is not applied: LLaVA does not (llava/train/train.py opens and converts), so a model trained there
-has seen photographs as they are stored. Transparency is dropped, animations give their first frame. A flipped bit
+has seen photographs as they are stored; `UprightImage` marks bytes for which it is (`data_prep.orientation`).
+Transparency is dropped, animations give their first frame; `data_prep.image_notes` counts such images. A flipped bit
 inside a JPEG's scan decodes to wrong pixels without an error; no check of the pixels can find that, checksums do.
 
 Where the package simplejpeg is installed (`pip install vlm-classify[turbo]`) it decodes plain JPEGs: the same pixels
@@ -16,12 +17,14 @@ import warnings
 from collections.abc import Callable
 from functools import cache
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, features
 
 from configs.errors import DataError
+from data_prep.orientation import NORMAL, UprightImage, orientation_of, turned, turned_size
 
 # Pillow warns above this many pixels and refuses only above twice as many; we refuse here, from the file's header,
 # before memory is taken. 89 megapixels of RGB are 268 MB.
@@ -29,7 +32,7 @@ MAX_PIXELS = 89_478_485
 # LLaVA pads to a square of the longer side, so a strip of 1 x 60,000 pixels would become 3.6 gigapixels.
 MAX_SIDE = 16_384
 
-_FORMATS = {"jpg": "JPEG", "png": "PNG", "webp": "WEBP", "gif": "GIF", "bmp": "BMP", "tif": "TIFF"}
+_FORMATS = {"jpg": "JPEG", "png": "PNG", "webp": "WEBP", "gif": "GIF", "bmp": "BMP", "tif": "TIFF", "avif": "AVIF"}
 _SIGNATURES = (
     (b"\xff\xd8\xff", "jpg"),
     (b"\x89PNG\r\n\x1a\n", "png"),
@@ -40,6 +43,18 @@ _SIGNATURES = (
     (b"MM\0*", "tif"),
 )
 EXTENSIONS = tuple(_FORMATS)
+_BRANDS = {b"avif": "avif", b"avis": "avif"}
+_NOT_READ = (
+    (b"\0\0\0\x0cJXL ", "JPEG XL"),
+    (b"\xff\x0a", "JPEG XL"),
+    (b"\0\0\0\x0cjP  ", "JPEG 2000"),
+    (b"\xffO\xffQ", "JPEG 2000"),
+    (b"8BPS", "Photoshop"),
+    (b"<svg", "SVG"),
+    (b"%PDF", "PDF"),
+    (b"\0\0\x01\0", "icon"),
+    (b"SIMPLE  =", "FITS"),
+)
 # Markers of a JPEG. Skipped are Huffman tables, restart interval, APP0 to APP15 and comments.
 _SCAN, _QUANTISATION, _FRAMES, _SKIPPED = 0xDA, 0xDB, (0xC0, 0xC2), {0xC4, 0xDD, 0xFE, *range(0xE0, 0xF0)}
 
@@ -49,27 +64,59 @@ class ImageError(DataError):
 
 
 def true_extension(data: bytes) -> str:
-    """`jpg`, `png`, `webp`, `gif`, `bmp` or `tif`, by the first bytes. Raises `ImageError` for anything else."""
+    """`jpg`, `png`, `webp`, `gif`, `bmp`, `tif` or `avif`, by the first bytes. Raises `ImageError` for others."""
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "webp"
     for signature, extension in _SIGNATURES:
         if data.startswith(signature):
             return extension
+    if data[4:8] == b"ftyp":
+        brand = bytes(data[8:12])
+        if brand not in _BRANDS:
+            raise ImageError(f"format not read: {_media_kind(brand)}; convert it to JPEG or PNG")
+        if not features.check("avif"):
+            raise ImageError("format not read: AVIF, which this Pillow was built without; convert it to JPEG or PNG")
+        return _BRANDS[brand]
     if not data:
         raise ImageError("empty file: 0 bytes")
+    for signature, name in _NOT_READ:
+        if data.startswith(signature):
+            raise ImageError(f"format not read: {name}; convert it to JPEG or PNG")
+    if data.startswith(b"version https://git-lfs.github.com/spec"):
+        raise ImageError("git-lfs pointer: the image is not there; run git lfs pull in its repository")
     raise ImageError(f"not an image: it starts with {data[:12]!r}; known formats are {', '.join(EXTENSIONS)}")
+
+
+def file_fault(file: Path) -> str | None:
+    """Why a file is no image that is read, by its first bytes; None if it may be one. Its name does not matter."""
+    try:
+        with file.open("rb") as stream:
+            true_extension(stream.read(64))
+    except ImageError as error:
+        return str(error)
+    except (OSError, ValueError):
+        return "missing file: it cannot be opened"
+    return None
+
+
+def _media_kind(brand: bytes) -> str:
+    """What a file in the form of MPEG-4 is, by its brand."""
+    if brand in (b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1"):
+        return "HEIC"
+    return f"a video or other media file ({brand.decode('latin-1')!r})"
 
 
 def image_size(data: bytes) -> tuple[int, int]:
     """(width, height) in pixels, from the header alone. Raises `ImageError` as `check_image` does."""
-    size = _jpeg_size(data)
+    upright = isinstance(data, UprightImage)
+    size = None if upright else jpeg_size(data)
     if size is not None:
         return size
-    with _opened(data) as image:
-        return image.size
+    with opened_image(data) as image:
+        return turned_size(image.size, orientation_of(image)) if upright else image.size
 
 
-def _jpeg_size(data: bytes) -> tuple[int, int] | None:
+def jpeg_size(data: bytes) -> tuple[int, int] | None:
     """The size of an ordinary JPEG within the limits, in a fifth of Pillow's time; None if Pillow must decide.
 
     A JPEG is segments of marker, length (2 bytes, big-endian, counting themselves) and content; its frame begins with
@@ -133,17 +180,18 @@ def decode_grey(data: bytes, size: tuple[int, int]) -> Image.Image:
 
 
 def _decoded(data: bytes, decode: Callable[[Image.Image], Image.Image]) -> Image.Image:
-    with _opened(data) as image:
+    with opened_image(data) as image:
+        orientation = orientation_of(image) if isinstance(data, UprightImage) else NORMAL
         try:
-            return decode(image)
+            return turned(decode(image), orientation)
         except ImageError:
             raise
         except Exception as error:  # decoders raise OSError, ValueError, SyntaxError, struct.error, ...
             raise ImageError(f"does not decode: {error}") from error
 
 
-def _opened(data: bytes) -> Image.Image:
-    """The image with its header read and nothing decoded."""
+def opened_image(data: bytes) -> Image.Image:
+    """The image with its header read and nothing decoded. Raises `ImageError` as `check_image` does."""
     extension = true_extension(data)
     try:
         with warnings.catch_warnings():
@@ -162,14 +210,25 @@ def _opened(data: bytes) -> Image.Image:
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I"):  # I;16, I;16B, or I: 16-bit greyscale, and 32-bit TIFF
-        grey = np.clip(np.asarray(image).astype(np.int64), 0, 65535)
-        return Image.fromarray(((grey + 128) // 257).astype(np.uint8)).convert("RGB")
+    if image.mode.startswith("I"):  # I;16, I;16B, or I: greyscale of 12 and 16 bits, and 32-bit TIFF
+        white, grey = white_of(image), np.asarray(image).astype(np.int64)
+        if grey.min() < 0 or grey.max() > white:
+            raise ImageError(
+                f"unknown range: pixels from {grey.min()} to {grey.max()}; grey of {white.bit_length()} bits has 0 to"
+                f" {white}: convert it to 8 or 16 bits"
+            )
+        return Image.fromarray(((grey * 255 + white // 2) // white).astype(np.uint8)).convert("RGB")
     if image.mode == "F":
         raise ImageError("unknown range: floating-point pixels have no agreed white")
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Palette images with Transparency")  # it is dropped, as the head says
         return image.convert("RGB")
+
+
+def white_of(image: Image.Image) -> int:
+    """The largest value of an image of mode I or I;16: 4095 in a TIFF that states 12 bits, else 65535."""
+    bits = getattr(image, "tag_v2", {}).get(258, (16,))  # BitsPerSample
+    return (1 << bits[0]) - 1 if bits[0] in (10, 12, 14) else 65535
 
 
 def _turbo_decoded(data: bytes, image: Image.Image) -> Image.Image | None:

@@ -15,6 +15,7 @@ from PIL import Image, ImageDraw, ImageOps
 from configs.command_line import at_least, command_parser, exit_on_user_error, output_file
 from configs.errors import DataError, UserError
 from data_prep.drops import describe_drops
+from data_prep.image_notes import note_lines
 from data_prep.images import decode_rgb, image_size, true_extension
 from data_prep.manifest import Manifest
 from data_prep.sample import Sample
@@ -72,6 +73,7 @@ def totals(manifest: Manifest) -> str:
         f" shards, {manifest.bytes / 1e6:,.1f} MB; reader {manifest.reader}, options {dict(manifest.options)}",
         f"fingerprint {manifest.fingerprint}",
     ]
+    lines += [f"kept: {line}" for line in note_lines(manifest.notes)]
     return "\n".join(lines + [f"dropped: {line}" for line in describe_drops(manifest.drops)])
 
 

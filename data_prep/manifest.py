@@ -7,9 +7,11 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from configs.data import IGNORE
 from configs.errors import DataError
 from configs.locations import as_url
 from configs.shard_dir import ShardDir
+from data_prep.image_notes import Notes, notes_as_json, notes_from_json
 from data_prep.remote import Remote
 from data_prep.sample import Drop
 
@@ -41,6 +43,7 @@ class Manifest:
     """The content of a shard set. `histogram[i]` counts samples of class i; `records` = samples + drops.
 
     `path` is what the config named when the set was built: another path is other data until a build has compared it.
+    `exif` is `data.exif`. `notes` count samples that are kept but not shown as stored (`data_prep.image_notes`).
     `ignored` names files that are no records (see `Source`), the first `MOST_IGNORED` of them.
     """
 
@@ -62,12 +65,15 @@ class Manifest:
     index_sha256: str
     fingerprint: str
     ignored: tuple[str, ...]
+    exif: str
+    notes: Notes
 
     def to_json(self) -> str:
         """The text of manifest.json."""
         values = {spec.name: getattr(self, spec.name) for spec in fields(self)}
         for name in ("shards", "files", "drops"):
             values[name] = [asdict(entry) for entry in values[name]]
+        values["notes"] = notes_as_json(self.notes)
         return json.dumps(values, ensure_ascii=False, indent=1) + "\n"
 
     @classmethod
@@ -79,15 +85,19 @@ class Manifest:
         values["drops"] = tuple(Drop(**drop) for drop in values["drops"])
         for name in ("class_names", "histogram", "ignored"):
             values[name] = tuple(values[name])
+        values["notes"] = notes_from_json(values["notes"])
         return cls(**values)
 
 
-def fingerprint_of(entries: tuple[ShardEntry, ...], referenced_index: str | None) -> str:
+def fingerprint_of(entries: tuple[ShardEntry, ...], referenced_index: str | None, exif: str = IGNORE) -> str:
     """The identity of the data: it changes with any byte of any sample and with nothing else.
 
-    If images are referenced, the index's sha256 is part of it, since only the index has checksums of the images.
+    If images are referenced, the index's sha256 is part of it, since only the index has checksums of the images; and
+    `exif`, if the images are turned.
     """
-    text = json.dumps([FORMAT_VERSION, [[entry.samples, entry.sha256] for entry in entries], referenced_index])
+    turned = [] if exif == IGNORE else [exif]
+    shards = [[entry.samples, entry.sha256] for entry in entries]
+    text = json.dumps([FORMAT_VERSION, shards, referenced_index, *turned])
     return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from configs.errors import DataError
 from configs.shard_dir import ShardDir
 
-IMAGE_EXTENSIONS = ("", "jpg", "png", "webp", "gif", "bmp", "tif")  # index 0: the sample has no image
+IMAGE_EXTENSIONS = ("", "jpg", "png", "webp", "gif", "bmp", "tif", "avif")  # index 0: the sample has no image
 INDEX_DTYPE = np.dtype(
     [
         ("shard", "<u4"),

@@ -12,6 +12,7 @@ from typing import Any, BinaryIO
 
 from configs.shard_dir import ShardDir
 from data_prep import atomic, ustar
+from data_prep.image_notes import NoteBook
 from data_prep.manifest import ReferencedFile
 from data_prep.records import Record
 from data_prep.remote_tars import RemoteTar
@@ -47,6 +48,7 @@ def write_shard(
 ) -> Sidecar:
     """Write shard `number` and its sidecar."""
     drops: list[Drop] = []
+    notes = NoteBook()
     rows: list[list[int]] = []
     image_checksums: list[int] = []
     referenced: list[Path | RemoteTar] = []
@@ -61,6 +63,7 @@ def write_shard(
             else:
                 rows.append(_add(tar, f"{first + position:09d}", member, referenced))
                 image_checksums.append(member.image_checksum)
+                notes.add(member.notes, record.id)
             progress(member if isinstance(member, Drop) else None)
         tar.append(ustar.END_OF_ARCHIVE)
     sidecar = Sidecar(
@@ -73,6 +76,7 @@ def write_shard(
         files=tuple(map(_referenced_file, referenced)),
         rows=rows,
         texts=texts,
+        notes=notes.notes(),
         image_checksums=image_checksums,
     )
     sidecar.write(folder.sidecar(number))

@@ -25,13 +25,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from configs.data import DataConfig
+from configs.data import APPLY, DataConfig
 from configs.errors import DataError
 from configs.locations import as_url
 from configs.shard_dir import ShardDir
 from data_prep.checksum import crc32
 from data_prep.manifest import Manifest, parse_manifest, read_manifest
 from data_prep.open_files import OpenFiles
+from data_prep.orientation import UprightImage
 from data_prep.remote import Remote, RemoteFile
 from data_prep.remote_tars import RemoteTar
 from data_prep.sample import Sample
@@ -133,6 +134,8 @@ class ShardSet:
         if not 0 <= number < len(self):
             raise IndexError(f"sample {number} of {self.folder}, which has {len(self)}")
         image, text = self._read(number)
+        if image is not None and self.manifest.exif == APPLY:
+            image = UprightImage(image)
         try:
             return Sample.from_json(text, image)
         except (ValueError, TypeError) as error:

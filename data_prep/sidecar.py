@@ -14,11 +14,12 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from configs.data import DataConfig
+from configs.data import APPLY, DataConfig
 from configs.errors import DataError
 from configs.shard_dir import ShardDir
 from data_prep import atomic
 from data_prep.file_range import FileRange
+from data_prep.image_notes import Notes, notes_as_json, notes_from_json
 from data_prep.manifest import FORMAT_VERSION, ReferencedFile, ShardEntry
 from data_prep.parquet_cell import ParquetBytes
 from data_prep.records import Record
@@ -42,6 +43,7 @@ class Recipe:
     options: Mapping[str, Any]
     samples_per_shard: int
     decode_check: bool
+    exif: str
     class_names: tuple[str, ...]
 
     @classmethod
@@ -55,12 +57,14 @@ class Recipe:
             options=config.options,
             samples_per_shard=data.samples_per_shard,
             decode_check=data.decode_check,
+            exif=data.exif,
             class_names=source.class_names,
         )
 
     def validate(self, record: Record) -> Member | Drop:
         """A member to store, or a drop with its reason. Raises as `validate_record`."""
-        return validate_record(record, self.source, len(self.class_names), decode=self.decode_check)
+        upright = self.exif == APPLY
+        return validate_record(record, self.source, len(self.class_names), decode=self.decode_check, upright=upright)
 
     def settings(self) -> dict[str, str]:
         """The recipe as short texts, for comparison and for messages."""
@@ -88,6 +92,7 @@ class Sidecar:
     rows: list[list[int]]
     texts: str
     image_checksums: list[int]
+    notes: Notes
 
     def entry(self, name: str) -> ShardEntry:
         """The manifest's line for this shard."""
@@ -98,6 +103,7 @@ class Sidecar:
         values = {spec.name: getattr(self, spec.name) for spec in fields(self)}
         values |= {name: [asdict(entry) for entry in values[name]] for name in ("drops", "files")}
         values["columns"] = COLUMNS
+        values["notes"] = notes_as_json(self.notes)
         atomic.write_bytes(path, json.dumps(values, ensure_ascii=False).encode() + b"\n")
 
     @classmethod
@@ -109,6 +115,7 @@ class Sidecar:
                 return None
             values["drops"] = tuple(Drop(**drop) for drop in values["drops"])
             values["files"] = tuple(ReferencedFile(**file) for file in values["files"])
+            values["notes"] = notes_from_json(values["notes"])
             return cls(**values)
         except (OSError, ValueError, TypeError, KeyError):
             return None

@@ -41,6 +41,8 @@ def check_source_of(manifest: Manifest, data: DataConfig, name: str, *, evaluate
     if source is None:
         return
     differences = _differences(source, manifest, STORED_TURNS if evaluated else ())
+    if data.exif != manifest.exif:
+        differences.append(f"data.exif is {data.exif} and was {manifest.exif}")
     if differences:
         raise DataError(
             f"the shards in {Path(data.shards) / name} are not those that data.sources.{name} describes: "

@@ -3,6 +3,7 @@
 from configs.shard_dir import ShardDir
 from data_prep.class_matching import shortened
 from data_prep.drops import SHOWN_FILES, describe_drops
+from data_prep.image_notes import note_lines
 from data_prep.manifest import Manifest
 from data_prep.workers import Outcome
 
@@ -17,14 +18,14 @@ def build_summary(folder: ShardDir, outcome: Outcome, manifest: Manifest | None,
         f"{folder.root}: {manifest.samples:,} samples in {len(manifest.shards)} shards,"
         f" {manifest.bytes / 1e6:,.1f} MB; {work}; {len(manifest.drops):,} of {manifest.records:,} records dropped"
     ]
-    lines += _ignored(manifest.ignored) + _classes(manifest)
+    lines += _ignored(manifest.ignored) + _classes(manifest) + [f"    {line}" for line in note_lines(manifest.notes)]
     return "\n".join(lines + [f"    {line}" for line in describe_drops(manifest.drops)])
 
 
 def check_summary(name: str, outcome: Outcome, ignored: tuple[str, ...] = ()) -> str:
     """What `--check-only` found, one line per dropped record."""
     lines = [f"{name}: {len(outcome.drops):,} of {outcome.records:,} records would be dropped; nothing was written"]
-    lines += _ignored(ignored)
+    lines += _ignored(ignored) + [f"    {line}" for line in note_lines(outcome.notes.notes())]
     return "\n".join(lines + [f"    {drop.id}: {drop.reason} ({drop.file or 'no file'})" for drop in outcome.drops])
 
 

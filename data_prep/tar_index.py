@@ -12,7 +12,7 @@ from typing import IO, NamedTuple
 from configs.errors import DataError
 from data_prep.ustar import END_OF_ARCHIVE
 
-IMAGES = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff")
+IMAGES = ("jpg", "jpeg", "jpe", "jfif", "png", "webp", "gif", "bmp", "tif", "tiff", "avif")
 FORBIDDEN = ("pyd", "pkl", "pickle")
 MAX_MEMBER = 256_000_000  # bytes
 MAX_TEXT = 1 << 16  # bytes of a member that is kept as text

@@ -12,7 +12,9 @@ from configs.errors import DataError
 from data_prep.checksum import crc32
 from data_prep.drops import printable
 from data_prep.file_range import FileRange
+from data_prep.image_notes import image_notes, text_note
 from data_prep.images import ImageError, check_image, image_size, true_extension
+from data_prep.orientation import UprightImage
 from data_prep.records import Record
 from data_prep.sample import IMAGE_PLACEHOLDER, Drop, ImageOrigin, Sample
 
@@ -31,6 +33,7 @@ class Member:
     height: int
     id: str
     image_checksum: int  # crc32 of the image's bytes; 0 without an image
+    notes: tuple[str, ...] = ()  # what the build says of it (`data_prep.image_notes`)
     referenced: FileRange | None = None  # the image's own file, if it is not copied
 
     @property
@@ -39,10 +42,11 @@ class Member:
         return crc32(self.text, self.image_checksum)
 
 
-def validate_record(record: Record, source: str, classes: int, *, decode: bool) -> Member | Drop:
+def validate_record(record: Record, source: str, classes: int, *, decode: bool, upright: bool = False) -> Member | Drop:
     """A member to store for a record of `source`, or a drop with its reason.
 
-    With `decode` the image is decoded to its last pixel, otherwise only its header is read.
+    With `decode` the image is decoded to its last pixel, otherwise only its header is read. `upright`: its EXIF
+    orientation is applied when it is decoded.
     Raises `DataError` if the storage fails (rather than dropping records that are fine).
     """
     if isinstance(record, Drop):
@@ -53,10 +57,12 @@ def validate_record(record: Record, source: str, classes: int, *, decode: bool) 
         return _drop(record.id, reason, file)
     try:
         image = read_image(record.image)
-        extension, width, height = "", 0, 0
+        extension, width, height, notes = "", 0, 0, tuple[str, ...]()
         if image is not None:
             extension = true_extension(image)
-            width, height = check_image(image) if decode else image_size(image)
+            shown = UprightImage(image) if upright else image
+            width, height = check_image(shown) if decode else image_size(shown)
+            notes = image_notes(shown, decoded=decode)
     except ImageError as error:
         return _drop(record.id, str(error), file)
     stored = Sample(
@@ -74,7 +80,8 @@ def validate_record(record: Record, source: str, classes: int, *, decode: bool) 
     origin = record.image
     referenced = origin if isinstance(origin, FileRange) and origin.in_place else None
     image = image or b""
-    return Member(extension, image, text, label, width, height, stored.id, crc32(image), referenced)
+    notes += text_note(turn.text for turn in record.turns)
+    return Member(extension, image, text, label, width, height, stored.id, crc32(image), notes, referenced)
 
 
 def _drop(record_id: str, reason: str, file: str | None) -> Drop:

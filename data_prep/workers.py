@@ -13,6 +13,7 @@ import numpy as np
 
 from configs.errors import DataError
 from configs.shard_dir import ShardDir
+from data_prep.image_notes import NoteBook
 from data_prep.processes import ProcessExit, Send, WorkerProcesses
 from data_prep.records import Record, ShardChunks, expected_count
 from data_prep.sample import Drop, Source
@@ -47,6 +48,7 @@ class Outcome:
     written: int = 0
     kept: int = 0
     drops: list[Drop] = field(default_factory=list)
+    notes: NoteBook = field(default_factory=NoteBook)
     checked: list[tuple[str, int, int, int]] = field(default_factory=list)
     """With `check_only`: id, class index, crc32 and size of the image of every valid record."""
 
@@ -101,6 +103,8 @@ def build_part(job: Job, part: int, parts: int, report: Report) -> Outcome:
                 if isinstance(seen, Member):
                     outcome.checked.append((seen.id, seen.label, seen.image_checksum, len(seen.image)))
                 outcome.drops += [drop] if drop else []
+                if isinstance(seen, Member):
+                    outcome.notes.add(seen.notes, record.id)
                 progress(drop)
             continue
         sidecar = finished_shard(job.folder, number, records, job.recipe, rebuild=job.rebuild)
@@ -153,6 +157,7 @@ def build_parts(job: Job, parts: list[int], of: int, report: Report) -> Outcome:
                 total.written += message.written
                 total.kept += message.kept
                 total.drops += message.drops
+                total.notes.merge(message.notes.notes())
                 total.checked += message.checked
             elif isinstance(message, ProcessExit):
                 _check_ended(message)

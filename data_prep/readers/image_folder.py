@@ -5,8 +5,8 @@
 The order is that of sorted names, or of numbers if all folders are named by one. Class names are in Unicode NFC.
 Folders named by WordNet ids get ImageNet's names, and the build says so.
 Files often found next to images (hidden files, `Thumbs.db`, `desktop.ini`, texts and tables) are ignored and listed;
-every other file without the name of an image is a drop, since it may be an image in a format that is not supported,
-such as .heic. The content decides whether a file is an image when shards are built.
+of every other file the first bytes decide whether it is an image, whatever its name; a file that is none is a drop,
+since it may be an image in a format that is not read, such as .heic.
 """
 
 import os
@@ -21,11 +21,12 @@ from typing import NoReturn
 from configs.errors import ConfigError, DataError
 from data_prep.class_names import alike_names, load_class_list
 from data_prep.drops import printable
+from data_prep.images import file_fault
 from data_prep.prompts import classification_turns
 from data_prep.records import LazyRecords, Record
 from data_prep.sample import Drop, Sample, Source
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif")
 IGNORED = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "__macosx", "@eadir", "lost+found"})
 SPLITS = frozenset({"train", "training", "val", "valid", "validation", "test", "testing", "dev", "eval"})
 WNID_FOLDER = re.compile(r"n\d{8}([_ -].*)?")
@@ -79,7 +80,7 @@ def read(
     items = []
     for number, folder in enumerate(folders):
         share = (imbalance or 1.0) ** (-number / max(1, len(folders) - 1))
-        items += _kept(_items(path, folder, labels[folder], ignored), per_class_limit, share, seed)
+        items += _kept(path, _items(path, folder, labels[folder], ignored), per_class_limit, share, seed)
     items += [_Item(name, name, None) for name in outside]
 
     def make(index: int) -> Record:
@@ -87,10 +88,8 @@ def read(
         file = path / item.path
         if item.label is None:
             return Drop(item.id, "outside any class folder: an image belongs into a folder of its class", str(file))
-        if not _is_image(item.path):
-            if file.is_dir():
-                return Drop(item.id, "a link to a folder: links are not followed, move the images here", str(file))
-            return Drop(item.id, f"not an image file: its name ends in {file.suffix or 'no suffix'}", str(file))
+        if not item.path.lower().endswith(IMAGE_SUFFIXES) and (fault := _fault(file)):
+            return Drop(item.id, fault, str(file))
         name = names[item.label]
         return Sample(
             id=item.id, image=file, label=item.label, label_name=name, turns=classification_turns(prompt, name)
@@ -146,8 +145,18 @@ def _visible(name: str) -> bool:
     return not name.startswith(".") and name.lower() not in IGNORED
 
 
-def _is_image(file: str) -> bool:
-    return file.lower().endswith(IMAGE_SUFFIXES)
+def _fault(file: Path) -> str | None:
+    """Why a file without the name of an image is none; None if its content is one."""
+    if file.is_dir():
+        return "a link to a folder: links are not followed, move the images here"
+    fault = file_fault(file)
+    if fault is None or fault.startswith("format not read"):
+        return fault
+    return f"not an image file: its name ends in {file.suffix or 'no suffix'}"
+
+
+def _is_image(root: Path, file: str) -> bool:
+    return file.lower().endswith(IMAGE_SUFFIXES) or file_fault(root / file) is None
 
 
 def _counts(file: str) -> bool:
@@ -222,11 +231,11 @@ def _items(root: Path, folder: str, label: int, ignored: list[str]) -> list[_Ite
     return [_Item(file, stem if times[stem] == 1 else file, label) for file, stem in zip(files, stems, strict=True)]
 
 
-def _kept(items: list[_Item], limit: int | None, share: float, seed: int) -> list[_Item]:
+def _kept(root: Path, items: list[_Item], limit: int | None, share: float, seed: int) -> list[_Item]:
     """All items, or the images among them that the limit and the share of a class leave."""
     if limit is None and share == 1.0:
         return items
-    images = [item for item in items if _is_image(item.path)]
+    images = [item for item in items if _is_image(root, item.path)]
     count = round(share * min(limit or len(images), len(images)))
     ranked = sorted(images, key=lambda item: sha256(f"{seed}:{item.id}".encode()).digest())
     chosen = {id(item) for item in ranked[:count]}

@@ -26,7 +26,7 @@ from data_prep.readers.records_file import read_records
 from data_prep.records import LazyRecords, Record
 from data_prep.sample import IMAGE_PLACEHOLDER, Drop, Sample, Source, Turn
 
-OTHER_SUFFIXES = (".jpg", ".png", ".gif", ".jpeg", ".webp", ".JPG", ".JPEG", ".PNG")
+OTHER_SUFFIXES = (".jpg", ".png", ".gif", ".jpeg", ".webp", ".JPG", ".JPEG", ".PNG", ".jfif", ".jpe", ".avif", "")
 Roots = Sequence[tuple[str, Path]]
 
 

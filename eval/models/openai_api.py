@@ -21,7 +21,8 @@ from typing import Any
 from configs.errors import ConfigError, DataError, RunError
 from configs.evaluation import EvalConfig
 from configs.run_dir import EvalDir
-from data_prep.images import decode_rgb, true_extension
+from data_prep.images import decode_rgb, opened_image, true_extension
+from data_prep.orientation import NORMAL, orientation_of
 from data_prep.sample import IMAGE_PLACEHOLDER, Turn
 from eval.models.api_client import ApiClient, Endpoint
 from eval.models.api_replies import QuestionError, text_of
@@ -219,12 +220,18 @@ def answer_of(values: dict[str, Any], seconds: float) -> Answer:
 def sendable(image: bytes) -> tuple[str, bytes]:
     """(media type, bytes): the file unchanged, or converted to PNG if its format is not one of `MEDIA`.
 
-    Raises `ImageError` if the image does not decode, before a paid request is sent.
+    A photograph with an EXIF orientation is encoded again without it, turned or not as `data.exif` says, since servers
+    differ in whether they apply it. Raises `ImageError` if the image does not decode, before a paid request is sent.
     """
     decoded = decode_rgb(image)
     extension = true_extension(image)
-    if extension in MEDIA:
-        return MEDIA[extension], image
+    with opened_image(image) as header:
+        oriented = orientation_of(header) != NORMAL
     buffer = io.BytesIO()
+    if oriented and extension == "jpg":
+        decoded.save(buffer, format="JPEG", quality=95, subsampling=0)
+        return MEDIA["jpg"], buffer.getvalue()
+    if extension in MEDIA and not oriented:
+        return MEDIA[extension], image
     decoded.save(buffer, format="PNG")
     return MEDIA["png"], buffer.getvalue()

@@ -44,9 +44,9 @@ def test_the_size_of_a_jpeg_is_pillows_whatever_its_header_suffered(picture):
     for number in range(600):
         data = bytearray(variants[number % 3])
         data[int(rng.integers(2, 640))] ^= 1 << int(rng.integers(8))
-        quick = images._jpeg_size(bytes(data))
+        quick = images.jpeg_size(bytes(data))
         if quick is not None:
-            assert quick == images._opened(bytes(data)).size
+            assert quick == images.opened_image(bytes(data)).size
             agreed += 1
     assert agreed > 100
 
@@ -54,8 +54,8 @@ def test_the_size_of_a_jpeg_is_pillows_whatever_its_header_suffered(picture):
 def test_a_jpeg_cut_inside_its_header_is_left_to_pillow(picture):
     data = picture(size=(64, 64))
     for length in range(3, data.index(b"\xff\xda") + 14, 3):
-        assert images._jpeg_size(data[:length]) is None
-    assert images._jpeg_size(data) == (64, 64)
+        assert images.jpeg_size(data[:length]) is None
+    assert images.jpeg_size(data) == (64, 64)
 
 
 @pytest.mark.parametrize("mode", ["L", "1", "P", "RGBA", "LA", "RGB"])

@@ -84,7 +84,7 @@ def add_shards(project: Path) -> Callable[..., None]:
 
     def add(*names: str) -> None:
         for name in names:
-            described = {"reader": "image_folder", "path": f"raw/{name}", "options": {}}
+            described = {"reader": "image_folder", "path": f"raw/{name}", "options": {}, "exif": "ignore", "notes": {}}
             manifest = Manifest(**empty | {"format_version": FORMAT_VERSION} | described)
             (project / "shards" / name).mkdir(parents=True)
             (project / "shards" / name / "manifest.json").write_text(manifest.to_json())

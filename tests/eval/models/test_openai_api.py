@@ -16,6 +16,7 @@ from PIL import Image
 
 from configs.errors import DataError
 from configs.run_dir import EvalDir
+from data_prep.orientation import UprightImage
 from eval.models.openai_api import answer_of, sendable
 from eval.run import main
 from eval.runner.predictions import read_records
@@ -279,3 +280,14 @@ def test_an_api_that_refuses_every_question_gives_no_accuracy_and_an_error(serve
     assert "has no answered item, so there is no accuracy" in said.err
     assert "the image is not allowed" in said.err
     assert "0.0 %" not in said.out
+
+
+@pytest.mark.parametrize("bytes_type, size", [(bytes, (24, 16)), (UprightImage, (16, 24))])
+def test_a_photograph_with_an_orientation_is_sent_without_it_so_that_every_server_sees_the_same(bytes_type, size):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    buffer = io.BytesIO()
+    Image.new("RGB", (24, 16), (200, 10, 10)).save(buffer, "JPEG", exif=exif)
+    media, data = sendable(bytes_type(buffer.getvalue()))
+    sent = Image.open(io.BytesIO(data))
+    assert (media, sent.size, sent.getexif().get(0x0112)) == ("image/jpeg", size, None)
