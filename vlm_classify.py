@@ -84,12 +84,12 @@ class Model:
         self._upright = upright
         self._loaded = loaded
         self._system_prompt = system_prompt
+        self._predictors: dict[ProtocolConfig, TextPredictor] = {}
+        self._scorers: dict[ProtocolConfig, ClassScorer] = {}
 
     def _bytes_of(self, image: "str | Path | bytes | Image | None") -> bytes | None:
         data = _image_bytes(image)
         return UprightImage(data) if data is not None and self._upright else data
-        self._predictors: dict[ProtocolConfig, TextPredictor] = {}
-        self._scorers: dict[ProtocolConfig, ClassScorer] = {}
 
     def __repr__(self) -> str:
         """The family and the folder."""
