@@ -188,7 +188,7 @@ FILE_NAMES = re.compile(
     r"(manifest|state|export|classes|probe|guidance|report|evaluation|features|summary|scoreboard|identity|jobs)\.json"
     r"|(metrics|events|predictions.*)\.jsonl|index\.npy|requeue|hang-rank-.*|predictions-.*|refused-.*|reproduction-.*"
     r"|(weights|optimizer)\.safetensors|step-.*|export-step-.*|postmortem\.html|report\.(md|html)|setup\.sh|lengths-.*"
-    r"|\.(export|lengths)\.lock"
+    r"|\.(export|lengths)\.lock|config\.json"
 )
 NAMERS = ("configs/run_dir.py", "configs/shard_dir.py")
 

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from configs.run_dir import MODEL_CONFIG
 from train.models.model_folder import read_model_config
 
 ENCODERS = ("clip", "blip-2")
@@ -16,7 +17,7 @@ def is_open_clip(model: str) -> bool:
 
 def model_type(folder: Path) -> str | None:
     """`model_type` of the config.json in `folder`, None without one."""
-    return read_model_config(folder).get("model_type") if (folder / "config.json").is_file() else None
+    return read_model_config(folder).get("model_type") if (folder / MODEL_CONFIG).is_file() else None
 
 
 def is_encoder(model: str, folder: Path) -> bool:

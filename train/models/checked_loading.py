@@ -15,6 +15,7 @@ from transformers import AutoConfig
 from transformers.utils import logging as transformers_logging
 
 from configs.errors import ConfigError
+from configs.run_dir import MODEL_CONFIG
 from train.models.model_folder import loaded_files, read_header, shortened
 
 HARMLESS = re.compile(
@@ -109,7 +110,7 @@ def read_transformers_config(folder: Path) -> Any:
     try:
         return AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
     except FAILURES as error:
-        raise ConfigError(f"{folder / 'config.json'} is not a usable configuration: {_first_line(error)}") from error
+        raise ConfigError(f"{folder / MODEL_CONFIG} is not a usable configuration: {_first_line(error)}") from error
 
 
 def check_loading_info(folder: Path, info: dict[str, Any], other_parts: tuple[str, ...] = ()) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from configs.errors import ConfigError
+from configs.run_dir import MODEL_CONFIG
 
 INDEX = "model.safetensors.index.json"
 LFS_START = b"version https://git-lfs.github.com/spec"
@@ -25,7 +26,7 @@ def read_model_config(folder: Path) -> dict[str, Any]:
     """
     _refuse_pointers(folder)
     _refuse_peft_adapter(folder)
-    file = folder / "config.json"
+    file = folder / MODEL_CONFIG
     if not file.is_file():
         if next(folder.glob("*.gguf"), None):
             raise ConfigError(f"{folder} holds GGUF weights, a format of llama.cpp; {QUANTISED}, from transformers")
@@ -44,7 +45,7 @@ def check_sections(folder: Path, config: dict[str, Any], sections: tuple[str, ..
     """Raise `ConfigError` if config.json lacks one of `sections`, for which transformers would take its defaults."""
     if lacking := [name for name in sections if not isinstance(config.get(name), dict)]:
         raise ConfigError(
-            f"{folder / 'config.json'} is incomplete, it has no {' and no '.join(lacking)}; copy config.json from "
+            f"{folder / MODEL_CONFIG} is incomplete, it has no {' and no '.join(lacking)}; copy config.json from "
             "where the model came from"
         )
 

@@ -17,6 +17,7 @@ from transformers import AutoTokenizer, CLIPModel, LlamaForCausalLM, LlavaForCon
 
 from configs.command_line import add_output_folder, command_parser, exit_on_user_error
 from configs.errors import ConfigError, UserError
+from configs.run_dir import MODEL_CONFIG
 from train.models.checked_loading import load_checked
 from train.toy.base_projector import assemble, save
 
@@ -47,7 +48,7 @@ def join(clip: Path, language: Path, output: Path, *, seed: int) -> LlavaForCond
 
 def _check(folder: Path, kind: str, advice: str) -> None:
     """Raise `ConfigError` unless `folder` holds a model of that kind."""
-    file = folder / "config.json"
+    file = folder / MODEL_CONFIG
     found = json.loads(file.read_text(encoding="utf-8-sig")).get("model_type") if file.is_file() else None
     if found != kind:
         raise ConfigError(f"{folder} contains {f'a {found}' if found else 'no model'}, not a {kind}; {advice}")
