@@ -30,6 +30,7 @@ from eval.metrics.frequency import (
 )
 from eval.metrics.outcomes import scored_predictions
 from eval.metrics.several import count_several
+from eval.reports.candidate_set import candidate_set, candidates_of, scored_answer
 from eval.reports.evaluation_page import report_page
 from eval.runner.batching import open_source
 from eval.runner.class_check import check_classes
@@ -119,7 +120,8 @@ def build_report(
         "frequency_sources": list(frequencies.stages) if frequencies else [],
         "classes": [asdict(result) for result in classes],
         "confusions": confusions(_taken_for(scored, config.protocol.classes), totals),
-        "examples": _examples(scored),
+        "candidate_set": candidate_set(config.protocol),
+        "examples": _examples(scored, config.protocol),
         "failures": [asdict(failure) for failure in records.failures.values()],
     }
 
@@ -164,13 +166,21 @@ def _answers(predictions: Sequence[Prediction]) -> dict[str, Any]:
     }
 
 
-def _examples(scored: Sequence[tuple[Prediction, Score]]) -> list[dict[str, Any]]:
-    """The first few answers of each outcome, in an order drawn from the ids."""
+def _examples(scored: Sequence[tuple[Prediction, Score]], protocol: ProtocolConfig) -> list[dict[str, Any]]:
+    """The first few answers of each outcome, in an order drawn from the ids, with their candidates where some are."""
     examples = []
     for value in (True, False, None):
         chosen = [(p, s) for p, s in scored if s.value is value][:EXAMPLES]
         examples += [
-            {"id": p.id, "target": p.target, "class": p.label_name, "answer": p.answer, **asdict(s)} for p, s in chosen
+            {
+                "id": p.id,
+                "target": p.target,
+                "class": p.label_name,
+                "answer": scored_answer(protocol, p, s),
+                "candidates": candidates_of(protocol, p),
+                **asdict(s),
+            }
+            for p, s in chosen
         ]
     return examples
 

@@ -1,6 +1,6 @@
 """How a report looks: the content of report.json laid out as a page."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from data_prep.page import Block, Figure, Heading, Numbers, Page, Table, Text
@@ -10,6 +10,7 @@ from eval.reports.formatting import correlated, interval, merged_onto, percent, 
 
 OUTCOMES = {True: "right", False: "wrong", None: "no answer"}
 SHOWN_ANSWER = 160  # characters
+SHOWN_CANDIDATES = 10
 
 
 def report_page(report: Mapping[str, Any]) -> Page:
@@ -18,6 +19,7 @@ def report_page(report: Mapping[str, Any]) -> Page:
         Text(f"{report['model']} ({report['label']}{merged_onto(report)}), evaluated on {report['source']}"),
         *_warnings(report),
         _numbers(report),
+        *_candidate_set(report),
         *_paper(report),
         *_frequency(report),
         *_classes(report),
@@ -70,6 +72,14 @@ def _numbers(report: Mapping[str, Any]) -> Block:
             ("length of an answer", f"{report['answers']['mean_tokens']:.1f}", _cut(report)),
         ]
     )
+
+
+def _candidate_set(report: Mapping[str, Any]) -> list[Block]:
+    """Among which classes each item was scored, and by which rule."""
+    if not (found := report.get("candidate_set")):
+        return []
+    number = f"{found['candidates']:,} of {found['classes']:,} classes"
+    return [Text(f"Each item is scored among {number}: {found['chosen']}. The answer: {found['rule']}.")]
 
 
 def _several(report: Mapping[str, Any]) -> list[tuple[str, str, str]]:
@@ -196,18 +206,25 @@ def _confusions(report: Mapping[str, Any]) -> list[Block]:
 
 
 def _examples(report: Mapping[str, Any]) -> list[Block]:
+    drawn = any(example.get("candidates") for example in report["examples"])
     rows = [
         [
             OUTCOMES[example["value"]],
             example["target"] + (f" ({example['class']})" if example["class"] not in (None, example["target"]) else ""),
             _cut_text(example["answer"]),
+            *([_listed(example.get("candidates") or [])] if drawn else []),
             example["reason"],
             example["id"],
         ]
         for example in report["examples"]
     ]
-    headers = ("outcome", "expected", "answer", "why", "item")
-    return [Heading("Examples of answers"), Table(headers, rows, code=frozenset({4}))] if rows else []
+    headers = ("outcome", "expected", "answer", *(("candidates",) if drawn else ()), "why", "item")
+    return [Heading("Examples of answers"), Table(headers, rows, code=frozenset({len(headers) - 1}))] if rows else []
+
+
+def _listed(candidates: Sequence[str]) -> str:
+    rest = len(candidates) - SHOWN_CANDIDATES
+    return ", ".join(candidates[:SHOWN_CANDIDATES]) + (f" and {rest:,} more" if rest > 0 else "")
 
 
 def _cut_text(text: str) -> str:

@@ -27,4 +27,6 @@ class ClosedWorld(OpenWorld):
         quote = '"' if self.config.class_quotes else ""
         names = ", ".join(self.names[index] for index in shown)
         text = f"{classification_prompt(self.config.prompt)} Choose one from {quote}{names}{quote}."
-        return Question((Turn("human", image_question(text)),), label)
+        streamed = self.config.candidate_draw == "stream"
+        turns = (Turn("human", image_question(text)),)
+        return Question(turns, label, source_index=source_index if streamed else None)

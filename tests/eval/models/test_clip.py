@@ -80,6 +80,14 @@ def test_fewer_candidates_are_judged_from_the_same_answers(clip_config, tmp_path
     two = json.loads(path.read_text())
     assert two["protocol"]["candidates"] == 2
     assert two["accuracy"]["count"] >= everything  # the label stays, rivals go
+    assert {key: two["candidate_set"][key] for key in ("classes", "candidates")} == {"classes": 3, "candidates": 2}
+    for example in two["examples"]:
+        assert len(example["candidates"]) == 2
+        assert {example["target"], example["answer"]} <= set(example["candidates"])
+    page = EvalDir(tmp_path / "answers").report("md").read_text()
+    assert "Each item is scored among 2 of 3 classes: the item's class and others drawn by the item's id" in page
+    assert "the highest cosine" in page
+    assert ", ".join(two["examples"][0]["candidates"]) in page
     main(["--config", str(config)])  # neither does a run ask them
 
 

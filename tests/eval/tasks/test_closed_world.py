@@ -95,6 +95,12 @@ def test_an_evaluation_by_class_scoring_stores_all_and_reports_every_rule(write_
     second = json.loads(folder.report("json").read_text())
     assert first["protocol"]["hash"] != second["protocol"]["hash"]
     assert second["accuracy"]["n"] == 15
+    assert first["candidate_set"]["candidates"] == 4
+    assert first["examples"][0]["candidates"] is None
+    page = folder.report("md").read_text()
+    assert "scored among 2 of 4 classes" in page
+    assert "the highest mean of token log-probabilities (rule: mean)" in page
+    assert all(example["answer"] == example["extracted"] for example in second["examples"])
     assert f"[protocol custom {second['protocol']['hash']}]" in capsys.readouterr().out
 
 

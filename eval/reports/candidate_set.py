@@ -1,0 +1,75 @@
+"""Among which classes answers were scored, and by which rule: part of every report of a task with a class list."""
+
+from typing import Any
+
+from configs.errors import UserError
+from configs.protocol import ProtocolConfig
+from data_prep.class_names import load_class_list
+from eval.tasks.candidates import shown_candidates
+from eval.types import Prediction, Score
+
+TASKS = ("closed_world", "class_likelihood", "zero_shot")
+TOKEN_SCORES = {"log_probability": "log-probabilities", "probability": "probabilities"}
+ORDERS = {"random": "in an order drawn by the item's id", "fixed": "in the list's order"}
+
+
+def candidate_set(protocol: ProtocolConfig) -> dict[str, Any] | None:
+    """How many classes there are, how many an item was scored among, how those were chosen, and the rule.
+
+    None for a task without a class list, or if the list cannot be read on this machine.
+    """
+    if protocol.task not in TASKS or protocol.classes is None:
+        return None
+    try:
+        classes = len(set(load_class_list(protocol.classes).names))
+    except UserError:
+        return None
+    return {
+        "classes": classes,
+        "candidates": protocol.candidates or classes,
+        "chosen": _chosen(protocol),
+        "rule": _rule(protocol),
+    }
+
+
+def candidates_of(protocol: ProtocolConfig, prediction: Prediction) -> list[str] | None:
+    """The names that the item was scored among, in the order of the question; None where all of the list were."""
+    if protocol.task not in TASKS or protocol.classes is None or protocol.candidates is None:
+        return None
+    try:
+        names = load_class_list(protocol.classes).names
+        indices = shown_candidates(protocol, names, prediction.target, prediction.id, prediction.source_index)
+    except UserError:
+        return None
+    return [names[index] for index in (indices if protocol.task == "closed_world" else sorted(indices))]
+
+
+def scored_answer(protocol: ProtocolConfig, prediction: Prediction, score: Score) -> str:
+    """The answer that was scored: the stored text, or the best name by today's rule and candidates."""
+    by_rule = protocol.task in ("class_likelihood", "zero_shot") and score.extracted is not None
+    return str(score.extracted) if by_rule else prediction.answer
+
+
+def _chosen(protocol: ProtocolConfig) -> str:
+    if protocol.candidates is None:
+        text = "all classes of the list"
+    elif protocol.candidate_draw == "stream":
+        text = "the item's class and others drawn from one random stream over the data (candidate_draw: stream)"
+    else:
+        text = "the item's class and others drawn by the item's id (candidate_draw: item)"
+    stream = protocol.candidate_draw == "stream" and protocol.order == "random"
+    order = "in the stream's order" if stream else ORDERS[protocol.order]
+    return f"{text}, {order}" if protocol.task == "closed_world" else text
+
+
+def _rule(protocol: ProtocolConfig) -> str:
+    """How one of the candidates becomes the answer."""
+    if protocol.task == "closed_world":
+        return f"the question lists them; the answer is matched by protocol.match {protocol.match}"
+    if protocol.task == "zero_shot":
+        return "the highest cosine between image and class sentence"
+    how = f"{'mean' if protocol.rule == 'mean' or protocol.cfg_mean else 'sum'} of token "
+    how += TOKEN_SCORES[protocol.token_scores]
+    if protocol.rule == "cfg":
+        how += f", guided (coefficient {protocol.guidance:g}, {protocol.cfg_form} form, prior {protocol.cfg_prior})"
+    return f"the highest {how} (rule: {protocol.rule})"
