@@ -6,6 +6,11 @@ from dataclasses import dataclass
 from configs.errors import ConfigError
 from configs.section import Section, setting
 
+PAPER_EPOCHS = 500  # Appendix B.4
+TABLE_3 = ("-1", "mean")
+TABLE_10 = ("0", "100", "200", "300", "400", "500", "600", "-3", "-2", *TABLE_3)
+"""Token positions of the heads of these tables."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ProbeConfig(Section):
@@ -18,12 +23,20 @@ class ProbeConfig(Section):
         choices=("auto", "language_model", "encoder"),
     )
     token_positions: tuple[str, ...] = setting(
-        ("0", "100", "200", "300", "400", "500", "600", "-3", "-2", "-1", "mean"),
+        TABLE_3,
         doc="Positions of the question's tokens whose hidden states are stored and get a head each, counted from 0, or "
-        "from the end as -1; `mean` over all. Default: Table 10's; Table 3 needs [-1, mean], a fifth of the disk.",
+        "from the end as -1; `mean` over all. Default: Table 3's (Table 10's: configs/eval/reproduce/flowers102.yaml).",
     )
     epochs: int = setting(
-        500, doc="Passes over the training items (paper: 500; authors' code: ImageNet 100).", at_least=1
+        PAPER_EPOCHS, doc="Passes over the training items (paper: 500 for every data set).", at_least=1
+    )
+    official_epochs: int | None = setting(
+        None, doc="Epochs in the authors' scripts, where they are not the paper's 500 (ImageNet: 100).", at_least=1
+    )
+    schedule: str = setting(
+        "paper",
+        doc="`official` trains official_epochs where `epochs` is left at 500; `paper` trains `epochs`.",
+        choices=("paper", "official"),
     )
     encoder_epochs: int = setting(
         300, doc="As epochs, of heads on an image encoder (paper: 300, ImageNet 40).", at_least=1
@@ -60,6 +73,15 @@ class ProbeConfig(Section):
         above=0,
         changes_result=False,
     )
+
+    def language_model_epochs(self) -> int:
+        """Epochs of heads on a language model: `epochs`, or `official_epochs` by the official schedule.
+
+        >>> ProbeConfig(official_epochs=100, schedule="official").language_model_epochs()
+        100
+        """
+        chosen = self.official_epochs if self.schedule == "official" and self.epochs == PAPER_EPOCHS else None
+        return self.epochs if chosen is None else chosen
 
     def __post_init__(self) -> None:
         """Raise `ConfigError` for an invalid or repeated position."""

@@ -91,7 +91,7 @@ AUDIT = (
     Difference(
         "D17",
         "linear heads report their best epoch on the test items, and see the training items in one fixed order",
-        _chosen("probe", "choose_epoch", "epochs", "encoder_epochs", "shuffle"),
+        _chosen("probe", "choose_epoch", "epochs", "encoder_epochs", "shuffle", "precision"),
     ),
     Difference("D18", "EVA's rows use another EVA-CLIP (g-14-plus) than BLIP-2's tower", ("model",)),
     Difference(
@@ -152,6 +152,16 @@ AUDIT = (
         "D45",
         "'step by step' ends BLIP's question and begins LLaVA's answer",
         _chosen("protocol", "answer_prefix", "prefix_position"),
+    ),
+    Difference(
+        "D46",
+        "ImageNet's linear heads on a language model are trained for 100 epochs; the paper says 500",
+        _chosen("probe", "schedule", "official_epochs"),
+    ),
+    Difference(
+        "D47",
+        "Table 10 (no script): position 600 exists only behind a system prompt; B.4's question has 597 tokens",
+        ("protocol.system_prompt", "probe.token_positions"),
     ),
 )
 

@@ -72,7 +72,8 @@ CLASSIFICATION = (
         for count in COUNTS
     ),
     Row("caption", "a caption that names the class", "Table 4", settings={"task": "open_world", "prompt": "caption"}),
-    Row("probe", "linear probing of all token positions", "Tables 3, 10, Figure 7", "probe"),
+    Row("probe", "linear probing, last and mean token", "Table 3, Figure 7", "probe"),
+    Row("positions", "linear probing of token positions", "Table 10", "probe", {"system_prompt": "vicuna_v1"}),
     Row("linear", "linear head on the image encoder", "Tables 3, 4", "linear", by="encoder"),
 )
 

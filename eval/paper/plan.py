@@ -13,6 +13,7 @@ from typing import Any
 from configs.errors import ConfigError, DataError
 from configs.evaluation import EvalConfig, is_api
 from configs.load import load_config
+from configs.probe import TABLE_3
 from configs.protocol import ProtocolConfig
 from configs.run_dir import MODEL_CONFIG, RunDir
 from configs.shard_dir import ShardDir
@@ -128,6 +129,8 @@ def _planned(dataset: Dataset, row: Row, request: Request) -> Planned:
         settings["max_new_tokens"] = _answer_length(dataset.config, row, request)
     if is_api(request.model) and (row.settings.get("name_class") or row.settings.get("show_image") is False):
         settings |= _as_filter(dataset.config.protocol)
+    if any(text.startswith("protocol.system_prompt=") for text in request.overrides):
+        settings.pop("system_prompt", None)
     if row.key == "synonyms":
         settings["synonyms"] = dataset.config.protocol.classes
     name = f"{_protocol_name(request.protocol)}_{dataset.name}_{row.key}"
@@ -136,6 +139,9 @@ def _planned(dataset: Dataset, row: Row, request: Request) -> Planned:
     reason = _impossible(dataset, row)
     if reason is None:
         config = replace(config, protocol=replace(base, **settings))
+    if row.key == "probe":
+        named = tuple(position for position in config.probe.token_positions if position in TABLE_3)
+        config = replace(config, probe=replace(config.probe, token_positions=named or config.probe.token_positions))
     if _no_frequency(config) is not None:  # the other rows do without
         config = replace(config, frequency_file=None, frequency_sources=())
     return Planned(dataset.name, row, config, dataset.items, reason)
@@ -171,9 +177,20 @@ def _impossible(dataset: Dataset, row: Row) -> str | None:
         return "the class list has no synonyms"
     if row.kind in ("probe", "linear") and config.probe_source is None:
         return "no training items: set probe_source"
+    if row.key == "positions":
+        return _no_positions(config)
     if row.tables.endswith("Table 11"):
         return _no_frequency(config)
     return None
+
+
+def _no_positions(config: EvalConfig) -> str | None:
+    """Why Table 10 is not made: its positions count LLaVA-1.5's 576 image tokens behind a system prompt."""
+    if set(config.probe.token_positions) <= set(TABLE_3):
+        return "probe.token_positions has those of Table 3 alone; Table 10 is about Flowers102"
+    kind = (_model_config(config.model) or {}).get("model_type", "llava")
+    known = paper_model(identify_model(config.model).base) or "LLaVA1.5"
+    return None if kind == "llava" and known.startswith("LLaVA1.5") else "Table 10 is about LLaVA-1.5"
 
 
 def _unable(model: str, row: Row) -> str | None:

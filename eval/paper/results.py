@@ -19,6 +19,7 @@ from eval.paper.finetuned_rows import training_of
 from eval.paper.loss_curves import LossCurve, read_loss_curves
 from eval.paper.published import PaperNumber
 from eval.paper.rows import (
+    asks_as_table_3,
     model_and_dataset,
     published_rows,
     rows_of_correlation,
@@ -185,6 +186,8 @@ def _add_classes(
         return
     _, dataset = model_and_dataset(values)
     how = f"{' (fine-tuned)' if training_of(values) else ''}{merged_onto(values)}"
+    if name == PROBE and not asks_as_table_3(values):
+        return  # Table 10's question
     if name == PROBE:  # the authors choose the epoch on the test items (D17)
         on_test = "best epoch on the test items" in str(values.get("chosen"))
         how += f", probed{' (epoch chosen on the test items)' if on_test else ''}"

@@ -129,7 +129,8 @@ def rows_of_correlation(report: Mapping[str, Any], known: Mapping[str, Any]) -> 
     ):
         return {}
     if training is not None:
-        if not any(row.startswith("table3/") for row in finetuned_rows(training, protocol, dataset)):
+        imagenet = [row for row in finetuned_rows(training, protocol, "ImageNet") if row.startswith("table3/")]
+        if not imagenet or training.mode != "projector":  # Table 11 and Figure 3: fine-tuned on ImageNet alone
             return {}
         model = f"{paper_model(training.base) or training.base} finetuned"
     bins = {part["name"]: part["mean_accuracy"] for part in frequency["log_bins"]}
@@ -151,7 +152,10 @@ def _accuracy(result: Mapping[str, Any]) -> float:
 
 
 def rows_of_probe(probe: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    """Row of Tables 3, 4 or 10 to the probe's rate."""
+    """Row of Tables 3, 4 or 10 to the probe's rate.
+
+    Table 10 has position 600, which B.4's question (597 tokens) has only behind a system prompt; Table 3 is without.
+    """
     model, dataset = model_and_dataset(probe)
     learned = probe.get("train_source")
     if learned is not None and TRAINING_SOURCES.get(str(learned).lower()) != dataset:
@@ -166,6 +170,19 @@ def rows_of_probe(probe: Mapping[str, Any], known: Mapping[str, Any]) -> dict[st
             found |= {row: result["accuracy"] for row in heads if row in known}
             continue
         named = {"-1": "last", "mean": "average"}.get(position)
-        rows = [f"table10/{position}/{model}/{dataset}", f"table3/probing/{model}/{named}/{dataset}"]
+        rows = [f"table10/{position}/{model}/{dataset}"] if _system_prompt(probe) is not False else []
+        rows += [f"table3/probing/{model}/{named}/{dataset}"] if asks_as_table_3(probe) else []
         found |= {row: result["accuracy"] for row in rows if row in known}
     return found
+
+
+def _system_prompt(probe: Mapping[str, Any]) -> bool | None:
+    """Whether a probe's question began with a system prompt; None where probe.json does not say it."""
+    system = (probe.get("protocol") or {}).get("system_prompt")
+    return None if system is None else system not in ("none", "official")
+
+
+def asks_as_table_3(probe: Mapping[str, Any]) -> bool:
+    """Whether the question is Table 3's: under the protocols of the paper, it has no system prompt."""
+    named = (probe.get("protocol") or {}).get("name") in ("paper", "official")
+    return not (named and _system_prompt(probe))

@@ -48,7 +48,7 @@ def states_configs(config: EvalConfig) -> list[EvalConfig]:
     if alone and config.probe.part == "language_model":
         raise ConfigError(f"probe.part is language_model, and {config.model} has none; leave it at auto")
     part = config.probe.part if config.probe.part != "auto" else "encoder" if alone else "language_model"
-    epochs = config.probe.encoder_epochs if part == "encoder" else config.probe.epochs
+    epochs = config.probe.encoder_epochs if part == "encoder" else config.probe.language_model_epochs()
     authors = "every_epoch" if part == "encoder" else "once"
     shuffle = authors if config.probe.shuffle == "official" else config.probe.shuffle
     config = replace(config, probe=replace(config.probe, part=part, epochs=epochs, shuffle=shuffle))

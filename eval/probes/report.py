@@ -54,7 +54,8 @@ def probe_report(config: EvalConfig) -> dict[str, Any]:
         "paper": {"row": config.paper_row} if config.paper_row else None,
         "train_source": config.probe_source,
         "folder": str(folder),
-        "protocol": {"name": config.protocol.name, "hash": _protocol_hash(folders[1][0], settings)},
+        "protocol": {"name": config.protocol.name, "hash": _protocol_hash(folders[1][0], settings)}
+        | {"system_prompt": config.protocol.system_prompt},
         "settings": asdict(settings),
         "left_out_classes": dict(known.unknown),
         "data_notes": [*known.notes, *probe_notes(config)],

@@ -17,7 +17,7 @@ from transformers import LlavaForConditionalGeneration
 
 from configs.evaluation import EvalConfig
 from configs.load import load_config
-from configs.probe import ProbeConfig
+from configs.probe import TABLE_10, ProbeConfig
 from configs.run_dir import EvalDir
 from data_prep.sample import Turn
 from eval.models.hidden_state_file import RowFormat, RowWriter
@@ -27,11 +27,20 @@ from eval.probes.extraction import states_configs
 from eval.probes.store import StoredStates, open_states
 from eval.probing import main
 from eval.runner.predictions import read_records
+from eval.tasks.presets import preset_overrides
 from train.models.loading import load_model
 
 ROOT = Path(__file__).resolve().parents[2]
 QUESTION = (Turn("human", "<image>\nWhat type of object is in this photo?"),)
-PLACES = ProbeConfig().token_positions
+PLACES = TABLE_10
+
+
+@pytest.fixture
+def write_config(write_config):
+    """An evaluation whose probes have the positions of Table 10."""
+    return lambda **settings: write_config(
+        **settings | {"probe": {"token_positions": list(PLACES)} | settings.get("probe", {})}
+    )
 
 
 def stored(count, seed, tokens=700):
@@ -77,6 +86,21 @@ def test_features_are_the_states_that_plain_transformers_gives(tiny_model, pictu
                 assert ours[row, place] == pytest.approx(states[int(name)], abs=1e-4)
             else:
                 assert not ours[row, place].any()
+
+
+@pytest.mark.parametrize(
+    ("chosen", "protocol", "epochs"),
+    [
+        ({}, "paper", 500),
+        ({}, "official", 100),
+        ({"epochs": 7}, "official", 7),
+        ({"official_epochs": None}, "official", 500),
+    ],
+)
+def test_the_authors_epochs_are_those_of_their_protocol_unless_others_are_given(write_config, chosen, protocol, epochs):
+    file = write_config(probe={"official_epochs": 100} | chosen)
+    config, _ = load_config(EvalConfig, file, ["probe_source=pets", *preset_overrides(protocol)])
+    assert states_configs(config)[0].probe.epochs == epochs
 
 
 @pytest.mark.parametrize(("short", "count"), [(0, 100), (1, 50)])

@@ -297,6 +297,45 @@ def test_frequencies_and_probes_find_their_rows(board):
     assert lines["table3/probing/LLaVA1.5-7B/average/Flowers102"]["ours"]["value"] == 0.25
 
 
+def test_position_600_is_behind_a_system_prompt_and_table_3_without_one():
+    probe = {
+        "model": "llava-hf/llava-1.5-7b-hf", "source": "flowers102_test", "train_source": "flowers102_train",
+        "evaluated_model": PUBLISHED, "token_positions": {place: {"accuracy": RATE} for place in ("600", "-1")},
+    }  # fmt: skip
+    found = {
+        (name, system): {row.split("/")[0] for row in rows_of_probe(
+            probe | {"protocol": {"name": name, "hash": "0", "system_prompt": system}}, paper_numbers()
+        )}
+        for name, system in (("paper", "none"), ("paper", "vicuna_v1"), ("official", "official"), ("clean", "family"))
+    }  # fmt: skip
+    assert found == {
+        ("paper", "none"): {"table3"},
+        ("paper", "vicuna_v1"): {"table10"},
+        ("official", "official"): {"table3"},
+        ("clean", "family"): {"table3", "table10"},
+    }
+
+
+@pytest.mark.parametrize(
+    ("sources", "mode", "filled"),
+    [
+        (["imagenet"], "projector", True),
+        (["imagenet"], "lora", False),
+        (["flowers102_train"], "projector", False),
+        (["imagenet", "llava_instruct"], "projector", False),
+        (["imagenet", "flowers102_train"], "projector", False),
+    ],
+)
+@pytest.mark.parametrize("source", ["imagenet_val", "flowers102_test"])
+def test_the_finetuned_correlation_is_of_a_model_trained_on_imagenet_alone(sources, mode, filled, source):
+    frequency = {"spearman": 0.7, "pearson": 0.3, "classes": 2, "log_bins": []}
+    model = {"evaluated_model": PUBLISHED | {"finetuned": True, "mode": mode, "sources": sources}}
+    found = rows_of_correlation(report(frequency=frequency, classes=[], source=source) | model, paper_numbers())
+    dataset = "ImageNet" if source == "imagenet_val" else "Flowers102"
+    rows = {f"table11/{kind}/LLaVA1.5-7B finetuned/{dataset}" for kind in ("spearman", "pearson")}
+    assert set(found) == (rows if filled else set())
+
+
 def test_a_tower_or_states_of_a_trained_model_or_by_other_items_are_beside_no_row():
     place, model = {"vision_pooled": {"accuracy": RATE}}, "Salesforce/blip2-opt-2.7b"
     probe = {"model": model, "source": "flowers102_test", "train_source": "flowers102_train", "token_positions": place}

@@ -50,7 +50,7 @@ def test_what_paper_and_official_choose_otherwise_has_a_number():
     assert {line.setting for line in lines if line.differs and not line.audit} == set()
     assert sum(line.differs for line in lines) > 15
     assert {line.setting for line in lines} == {
-        *("dtype", "probe.choose_epoch", "probe.shuffle", "probe.precision"),
+        *("dtype", "probe.choose_epoch", "probe.schedule", "probe.shuffle", "probe.precision"),
         *("api.temperature", "api.answer_limit", "api.image_position"),
         *(f"protocol.{spec.name}" for spec in dataclasses.fields(ProtocolConfig) if spec.name != "name"),
     }  # fmt: skip

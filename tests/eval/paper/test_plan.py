@@ -1,8 +1,14 @@
 """What a protocol, a data set and a model make of the paper's rows, before anything is run."""
 
+from pathlib import Path
+
 import pytest
 
+from data_prep.prompts import classification_prompt, image_question
+from data_prep.sample import Turn
 from eval.paper.plan import Planned, Request, open_dataset, plan
+from train.chat.render import ChatRenderer
+from train.chat.tokenizer import load_tokenizer
 
 GPT4, LLAVA = "api:gpt-4-turbo-2024-04-09", "llava-hf/llava-1.5-7b-hf"
 
@@ -46,3 +52,35 @@ def test_a_choice_has_the_evaluations_tokens_and_a_reasoned_class_512(world):
     assert rows_of("quiz", LLAVA)["questions"].config.protocol.max_new_tokens == 1024
     assert rows_of("pets", LLAVA)["closed_cot"].config.protocol.max_new_tokens == 512
     assert rows_of("quiz", LLAVA, "official_finetuned")["questions"].config.protocol.max_new_tokens == 1024
+
+
+TEN = 'probe.token_positions=["0", "600", "-1", mean]'
+
+
+def test_table_10_is_asked_with_the_system_prompt_that_its_last_position_needs_and_table_3_without(world):
+    rows = rows_of("pets", LLAVA, "paper", TEN)
+    probe, positions = rows["probe"].config, rows["positions"].config
+    assert (probe.protocol.system_prompt, positions.protocol.system_prompt) == ("none", "vicuna_v1")
+    assert probe.probe.token_positions == ("-1", "mean")
+    assert positions.probe.token_positions == ("0", "600", "-1", "mean")
+    own = rows_of("pets", LLAVA, "paper", TEN, "protocol.system_prompt=none")
+    assert own["positions"].config.protocol.system_prompt == "none"
+
+
+def test_table_10_is_about_llava_and_positions_that_are_asked_for(world):
+    assert "Table 3 alone" in (rows_of("pets", LLAVA)["positions"].reason or "")
+    assert rows_of("pets", "Salesforce/blip2-opt-2.7b", "paper", TEN)["positions"].reason == (
+        "Table 10 is about LLaVA-1.5"
+    )
+
+
+TOKENIZER = Path(__file__).resolve().parents[4] / "shared" / "data" / "tokenizer_legacy_true"
+
+
+@pytest.mark.skipif(not TOKENIZER.is_dir(), reason="needs the LLaMA tokenizer")
+def test_without_a_system_prompt_the_question_ends_before_position_600():
+    turns = (Turn("human", image_question(classification_prompt("paper"))),)
+    renderers = {system: ChatRenderer(load_tokenizer(TOKENIZER), "llava", system) for system in ("none", "vicuna_v1")}
+    lengths = {system: len(renderer.render_question(turns)) - 1 + 576 for system, renderer in renderers.items()}
+    assert lengths["none"] == 597
+    assert lengths["vicuna_v1"] > 600
