@@ -21,9 +21,9 @@ class ShardDir:
         return self.root / "index.npy"
 
     @property
-    def image_checksums(self) -> Path:
-        """crc32 of every sample's image, as a NumPy array: finds images that are also in another set."""
-        return self.root / "image_checksums.npy"
+    def image_hashes(self) -> Path:
+        """A hash of every sample's image, as a NumPy array: finds images that are also in another set."""
+        return self.root / "image_hashes.npy"
 
     def shard(self, number: int) -> Path:
         """Tar file `number`."""

@@ -107,10 +107,10 @@ def _write(job: Job, records: int, sidecars: list[Sidecar], index: NDArray[np.vo
         exif=recipe.exif,
         notes=notes.notes(),
     )
-    checksums = io.BytesIO()
-    np.save(checksums, np.array([crc for sidecar in sidecars for crc in sidecar.image_checksums], dtype="<u4"))
+    hashes = io.BytesIO()
+    np.save(hashes, np.array([number for sidecar in sidecars for number in sidecar.image_hashes], dtype="<u8"))
     _remove_surplus(folder, len(entries))
-    atomic.write_bytes(folder.image_checksums, checksums.getvalue())
+    atomic.write_bytes(folder.image_hashes, hashes.getvalue())
     atomic.write_bytes(folder.index, buffer.getvalue())
     atomic.write_bytes(folder.manifest, manifest.to_json().encode())
     atomic.remove_leftovers(folder.root)

@@ -6,7 +6,6 @@ bits are reported, to be checked by eye. Images that do not decode or have almos
 and are only compared byte by byte.
 """
 
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -23,6 +22,7 @@ from data_prep import atomic
 from data_prep.images import ImageError, decode_grey
 from data_prep.processes import parallel_map
 from data_prep.progress import print_above_bar, progress_bar
+from data_prep.shard_index import image_hash
 from data_prep.shards import ShardSet
 
 MIN_CONTRAST = 4.0  # standard deviation of grey levels below which a hash means nothing
@@ -91,7 +91,7 @@ def _hash_shard(shards: ShardSet, number: int) -> list[tuple[int, int, int, int,
     for sample in np.flatnonzero((shards.index["shard"] == number) & (shards.index["extension"] > 0)):
         image = shards.sample(int(sample)).image
         assert isinstance(image, bytes)
-        exact = int.from_bytes(hashlib.sha256(image).digest()[:8], "little")
+        exact = image_hash(image)
         try:
             look = difference_hash(image)
         except ImageError as error:  # a set that was built with decode_check: false may hold it

@@ -34,6 +34,15 @@ def id_hash(sample_id: str) -> int:
     return int.from_bytes(hashlib.sha256(sample_id.encode()).digest()[:8], "little")
 
 
+def image_hash(image: bytes) -> int:
+    """A 64-bit hash of an image's bytes, 0 of none.
+
+    Not crc32: a PNG ends each part with the part's crc32, and then only 16 bits of the file's crc32 are left that differ
+    between images of one size.
+    """
+    return int.from_bytes(hashlib.sha256(image).digest()[:8], "little") if image else 0
+
+
 def open_index(folder: Path, samples: int) -> NDArray[Any]:
     """The index of a set of `samples`, mapped into memory so that all processes of a machine share it.
 

@@ -50,7 +50,7 @@ def write_shard(
     drops: list[Drop] = []
     notes = NoteBook()
     rows: list[list[int]] = []
-    image_checksums: list[int] = []
+    image_hashes: list[int] = []
     referenced: list[Path | RemoteTar] = []
     first = number * recipe.samples_per_shard
     fingerprint, texts = records_fingerprint(records)
@@ -62,8 +62,8 @@ def write_shard(
                 drops.append(member)
             else:
                 rows.append(_add(tar, f"{first + position:09d}", member, referenced))
-                image_checksums.append(member.image_checksum)
                 notes.add(member.notes, record.id)
+                image_hashes.append(member.image_hash)
             progress(member if isinstance(member, Drop) else None)
         tar.append(ustar.END_OF_ARCHIVE)
     sidecar = Sidecar(
@@ -77,7 +77,7 @@ def write_shard(
         rows=rows,
         texts=texts,
         notes=notes.notes(),
-        image_checksums=image_checksums,
+        image_hashes=image_hashes,
     )
     sidecar.write(folder.sidecar(number))
     return sidecar

@@ -3,7 +3,7 @@
     FOLDER/000000.tar     webdataset-style members in pairs: 000000017.jpg (untouched bytes), 000000017.json
            000000.json    sidecar: recipe, checksum and index rows of that shard; written after it
            index.npy      byte offsets of each sample's members
-           image_checksums.npy    crc32 of each sample's image, for `data_prep.train_test_check`
+           image_hashes.npy   `image_hash` of each sample's image, for `data_prep.train_test_check`
            manifest.json  counts, checksums, class histogram, drops; written last: a set without it is unfinished
 
 A set built with `copy: false` references its images: they stay in their original tars, on a disk or behind URLs; the
@@ -103,16 +103,19 @@ class ShardSet:
         """The class index of every sample, -1 where there is none; shape [len(self)]."""
         return self.index["label"].astype(np.int64)
 
-    def image_checksums(self) -> NDArray[np.uint32] | None:
-        """crc32 of every sample's image, shape [len(self)]; None for a set behind a URL, or without the file."""
-        path = ShardDir(self.folder).image_checksums
+    def image_hashes(self) -> NDArray[np.uint64] | None:
+        """`image_hash` of every sample's image, 0 where there is none, shape [len(self)].
+
+        None for a set behind a URL, and without a whole file.
+        """
+        path = ShardDir(self.folder).image_hashes
         if self.remote is not None or not path.is_file():
             return None
         try:
             found = np.load(path, allow_pickle=False)
         except (OSError, ValueError):
             return None
-        return found if found.shape == (len(self),) and found.dtype == np.uint32 else None
+        return found if found.shape == (len(self),) and found.dtype == np.uint64 else None
 
     @property
     def fingerprint(self) -> str:

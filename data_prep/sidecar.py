@@ -78,7 +78,7 @@ class Recipe:
 class Sidecar:
     """One finished shard; `rows` has one list per sample, in the order of `COLUMNS`.
 
-    `image_checksums` has the crc32 of each sample's image.
+    `image_hashes` has the `image_hash` of each sample's image.
     `fingerprint` and `texts` are `records_fingerprint` with and without what the images are.
     """
 
@@ -91,8 +91,8 @@ class Sidecar:
     files: tuple[ReferencedFile, ...]
     rows: list[list[int]]
     texts: str
-    image_checksums: list[int]
     notes: Notes
+    image_hashes: list[int]
 
     def entry(self, name: str) -> ShardEntry:
         """The manifest's line for this shard."""

@@ -1,6 +1,6 @@
 """Do training and test sources fit? Their classes by name, and images that are in both, byte for byte.
 
-Cheap: manifests and checksums of images, which the build stores; no image is read. `data_prep.overlap` also finds
+Cheap: manifests and hashes of images, which the build stores; no image is read. `data_prep.overlap` also finds
 images that were compressed or resized again.
 """
 
@@ -8,7 +8,6 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,9 +25,9 @@ SHOWN_PAIRS = 3
 class SourceContent:
     """What is compared of a source.
 
-    `counts` maps its class names to numbers of samples. `images` [N] identifies the bytes of each sample's image (0: no
+    `counts` maps its class names to numbers of samples. `images` [N] is the `image_hash` of each sample (0: no
     image), `classes` [N] is the class name of each sample ("": none) and `id_of` the id of sample n. Without stored
-    checksums `images` is None.
+    hashes `images` is None.
     """
 
     name: str
@@ -40,20 +39,14 @@ class SourceContent:
     @classmethod
     def of(cls, name: str, shards: ShardSet) -> "SourceContent":
         """The content of a built set."""
-        checksums, labels = shards.image_checksums(), shards.labels
         names = np.array([*shards.manifest.class_names, ""], dtype=object)
         return cls(
             name=name,
             counts=class_counts(shards) if shards.manifest.class_names else {},
-            images=None if checksums is None else image_keys(checksums, shards.index["image_size"]),
-            classes=names[labels],
+            images=shards.image_hashes(),
+            classes=names[shards.labels],
             id_of=lambda number: shards.record(number).id,
         )
-
-
-def image_keys(checksums: NDArray[Any], sizes: NDArray[Any]) -> NDArray[np.uint64]:
-    """(N,) crc32 and size of each image as one number; 0 where there is no image."""
-    return np.where(sizes > 0, (checksums.astype(np.uint64) << np.uint64(32)) | sizes.astype(np.uint64), np.uint64(0))
 
 
 def fit_notes(training: Sequence[SourceContent], tests: Sequence[SourceContent], *, classes: bool = True) -> list[str]:
@@ -96,7 +89,7 @@ def _image_notes(train: SourceContent, test: SourceContent) -> list[str]:
     """How many images of the test source are also in the training source, and with another class."""
     if train.images is None or test.images is None:
         return [
-            f"whether images of {test.name} are also in {train.name} was not checked: checksums are not stored; build "
+            f"whether images of {test.name} are also in {train.name} was not checked: hashes are not stored; build "
             "both again"
         ]
     (found,) = np.nonzero(np.isin(test.images, train.images) & (test.images > 0))

@@ -17,6 +17,7 @@ from data_prep.images import ImageError, check_image, image_size, true_extension
 from data_prep.orientation import UprightImage
 from data_prep.records import Record
 from data_prep.sample import IMAGE_PLACEHOLDER, Drop, ImageOrigin, Sample
+from data_prep.shard_index import image_hash
 
 NO_NAME = "missing file: no file can have such a name"
 
@@ -32,14 +33,18 @@ class Member:
     width: int
     height: int
     id: str
-    image_checksum: int  # crc32 of the image's bytes; 0 without an image
     notes: tuple[str, ...] = ()  # what the build says of it (`data_prep.image_notes`)
     referenced: FileRange | None = None  # the image's own file, if it is not copied
 
     @property
     def checksum(self) -> int:
         """crc32 of the image's bytes followed by the json's, as the index holds it."""
-        return crc32(self.text, self.image_checksum)
+        return crc32(self.text, crc32(self.image))
+
+    @property
+    def image_hash(self) -> int:
+        """A hash of the image's bytes, 0 without an image."""
+        return image_hash(self.image)
 
 
 def validate_record(record: Record, source: str, classes: int, *, decode: bool, upright: bool = False) -> Member | Drop:
@@ -79,9 +84,8 @@ def validate_record(record: Record, source: str, classes: int, *, decode: bool, 
     label = -1 if record.label is None else record.label
     origin = record.image
     referenced = origin if isinstance(origin, FileRange) and origin.in_place else None
-    image = image or b""
     notes += text_note(turn.text for turn in record.turns)
-    return Member(extension, image, text, label, width, height, stored.id, crc32(image), notes, referenced)
+    return Member(extension, image or b"", text, label, width, height, stored.id, notes, referenced)
 
 
 def _drop(record_id: str, reason: str, file: str | None) -> Drop:

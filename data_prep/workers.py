@@ -19,7 +19,7 @@ from data_prep.records import Record, ShardChunks, expected_count
 from data_prep.sample import Drop, Source
 from data_prep.shard_writer import write_shard
 from data_prep.sidecar import Recipe, Sidecar, finished_shard
-from data_prep.train_test_check import SourceContent, image_keys
+from data_prep.train_test_check import SourceContent
 from data_prep.validate import Member
 
 MAX_DROPS_IN_A_ROW = 100
@@ -49,16 +49,15 @@ class Outcome:
     kept: int = 0
     drops: list[Drop] = field(default_factory=list)
     notes: NoteBook = field(default_factory=NoteBook)
-    checked: list[tuple[str, int, int, int]] = field(default_factory=list)
-    """With `check_only`: id, class index, crc32 and size of the image of every valid record."""
+    checked: list[tuple[str, int, int]] = field(default_factory=list)
+    """With `check_only`: id, class index and `image_hash` of every valid record."""
 
     def content(self, name: str, class_names: Sequence[str]) -> SourceContent:
         """What a check of the source `name` saw."""
-        ids, labels, checksums, sizes = zip(*self.checked, strict=True) if self.checked else ((), (), (), ())
+        ids, labels, hashes = zip(*self.checked, strict=True) if self.checked else ((), (), ())
         classes = np.array([*class_names, ""], dtype=object)[np.array(labels, dtype=np.int64)]
         counts = dict.fromkeys(class_names, 0) | Counter(filter(None, classes.tolist()))
-        keys = image_keys(np.array(checksums, dtype=np.uint64), np.array(sizes, dtype=np.uint64))
-        return SourceContent(name, counts, keys, classes, lambda number: ids[number])
+        return SourceContent(name, counts, np.array(hashes, dtype=np.uint64), classes, lambda number: ids[number])
 
 
 @dataclass(slots=True)
@@ -101,7 +100,7 @@ def build_part(job: Job, part: int, parts: int, report: Report) -> Outcome:
                 seen = job.recipe.validate(record)
                 drop = seen if isinstance(seen, Drop) else None
                 if isinstance(seen, Member):
-                    outcome.checked.append((seen.id, seen.label, seen.image_checksum, len(seen.image)))
+                    outcome.checked.append((seen.id, seen.label, seen.image_hash))
                 outcome.drops += [drop] if drop else []
                 if isinstance(seen, Member):
                     outcome.notes.add(seen.notes, record.id)

@@ -1,12 +1,16 @@
 """Train and test that do not fit: classes, one folder given twice, images in both; said by the build and its check."""
 
+import io
 import shutil
+import zlib
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from data_prep.shard_index import image_hash
 from data_prep.shards import ShardSet
-from data_prep.train_test_check import SourceContent, conflict_notes, fit_notes, image_keys
+from data_prep.train_test_check import SourceContent, conflict_notes, fit_notes
 
 from .conftest import fails, picture, run
 
@@ -120,15 +124,13 @@ def test_workers_leave_the_comparison_to_the_one_that_finalises(folders, build):
     assert "1 of 2 images of test are also in" in build("--finalise").err
 
 
-def test_stored_checksums_are_those_of_the_images_and_of_no_use_if_damaged(built):
-    import zlib
-
-    found = built.image_checksums()
-    assert found.tolist() == [zlib.crc32(built.sample(n).image) for n in range(len(built))]
-    np.save(built.folder / "image_checksums.npy", found[:-1])
-    assert built.image_checksums() is None
-    (built.folder / "image_checksums.npy").write_bytes(b"torn")
-    assert built.image_checksums() is None
+def test_stored_hashes_are_those_of_the_images_and_of_no_use_if_damaged(built):
+    found = built.image_hashes()
+    assert found.tolist() == [image_hash(built.sample(n).image) for n in range(len(built))]
+    np.save(built.folder / "image_hashes.npy", found[:-1])
+    assert built.image_hashes() is None
+    (built.folder / "image_hashes.npy").write_bytes(b"torn")
+    assert built.image_hashes() is None
     content = SourceContent.of("pets", ShardSet.open(built.folder))
     other = SourceContent.of("others", ShardSet.open(built.folder))
     assert "was not checked" in fit_notes([content], [other])[0]
@@ -136,11 +138,27 @@ def test_stored_checksums_are_those_of_the_images_and_of_no_use_if_damaged(built
 
 
 def test_texts_without_an_image_are_no_images_that_are_in_both():
-    keys = image_keys(np.array([0, 7, 7]), np.array([0, 5, 6]))
-    assert keys.tolist() == [0, (7 << 32) + 5, (7 << 32) + 6]
     nothing = np.array(["", "", ""], dtype=object)
     first, second = (SourceContent(name, {}, np.zeros(3, np.uint64), nothing, str) for name in ("a", "b"))
     assert fit_notes([first], [second]) == []
+
+
+def test_different_pngs_of_the_same_size_and_crc32_are_different_images(folders, build, tmp_path):
+    """Each part of a PNG ends with its own crc32: of 2,000 images two have the same crc32 almost certainly."""
+    found = {}
+    for seed in range(2000):
+        buffer = io.BytesIO()
+        pixels = np.random.default_rng(seed).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(buffer, format="PNG", compress_level=0)
+        data = buffer.getvalue()
+        if (twin := found.setdefault(zlib.crc32(data), data)) != data:
+            break
+    assert twin != data and len(twin) == len(data)
+    folders("train", {"cat": [], "dog": [1]})
+    folders("test", {"cat": [], "dog": [2]})
+    (tmp_path / "train/cat/a.png").write_bytes(twin)
+    (tmp_path / "test/cat/a.png").write_bytes(data)
+    assert "train and test" not in build().err
 
 
 def test_a_source_that_fails_is_still_one_error(folders, tmp_path, build, capsys):
