@@ -37,7 +37,7 @@ def id_hash(sample_id: str) -> int:
 def image_hash(image: bytes) -> int:
     """A 64-bit hash of an image's bytes, 0 of none.
 
-    Not crc32: a PNG ends each part with the part's crc32, and then only 16 bits of the file's crc32 are left that differ
+    Not crc32: a PNG ends each part with the part's crc32, and then only 16 bits of the file's crc32 differ
     between images of one size.
     """
     return int.from_bytes(hashlib.sha256(image).digest()[:8], "little") if image else 0
