@@ -281,7 +281,7 @@ class ResultsDir:
         return self.root / f"summary.{suffix}"
 
     def scoreboard(self, suffix: str) -> Path:
-        """`scoreboard.json`, `scoreboard.md` or `scoreboard.html`: our numbers beside the paper's."""
+        """`scoreboard.json`, `scoreboard.md` or `scoreboard.html`: our numbers next to the paper's."""
         return self.root / f"scoreboard.{suffix}"
 
     def reproduction(self, name: str) -> Path:

@@ -28,7 +28,7 @@ def setting(
 ) -> Any:
     """A documented config field. A callable `default` is a factory; `at_least`, `above`, `at_most` bound numbers.
 
-    `changes_result` may be a function of the section, for a field that matters only beside certain other values.
+    `changes_result` may be a function of the section, for a field that matters only with certain values of others.
     """
     limits = {"choices": choices, "at_least": at_least, "above": above, "at_most": at_most}
     metadata = {"doc": doc, "changes_result": changes_result, **limits}

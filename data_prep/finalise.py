@@ -150,7 +150,7 @@ def _check_unique_ids(folder: ShardDir, index: NDArray[np.void]) -> None:
         name = Sample.from_json(file.read(int(index[first]["json_size"]))).id
     raise DataError(
         f"the id {name!r} occurs more than once, first at samples {first} and {second}; a reader must give every sample"
-        f" an id of its own"
+        f" a different id"
     )
 
 

@@ -38,7 +38,7 @@ class Sample:
 
     `id` is unique within its source and stable between builds. `image` is where a reader found the
     image (a file, bytes, or a function that makes them); in a sample read from a shard it is bytes.
-    `label` indexes the source's class list; `meta` holds whatever JSON values an evaluation needs.
+    `label` indexes the source's class list; `meta` has the other JSON values that an evaluation needs.
     """
 
     id: str

@@ -1,11 +1,11 @@
-r"""Text to tokens as in the Penn Treebank, near to nltk's `word_tokenize`, by which the paper's authors count names.
+r"""Text to tokens as in the Penn Treebank, close to nltk's `word_tokenize`, with which the paper's authors count names.
 
     >>> tokens("A colt's foot (flower). It isn't a jack-o'-lantern!")
     ['a', 'colt', "'s", 'foot', '(', 'flower', ')', '.', 'it', 'is', "n't", 'a', "jack-o'-lantern", '!']
 
-Marks stand alone, a full stop only at a sentence's end; clitics are cut off, hyphens are not. Left out of the original:
-quotes are no pairs, sentences end at .!? before a space and no small letter (of abbreviations only those of class names
-are known), and contractions such as "cannot" stay whole.
+Punctuation marks are separate tokens (a full stop only at a sentence's end); clitics are split off, hyphenated words
+are not split. Differences from the original: quotes are not paired, sentences end at .!? before a space that no small
+letter follows (of abbreviations only those in class names are known), and contractions such as "cannot" stay whole.
 """
 
 import re

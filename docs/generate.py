@@ -127,8 +127,8 @@ def readers() -> str:
         read = getattr(import_module(module), function)
         options = [p for p in inspect.signature(read).parameters.values() if p.kind is p.KEYWORD_ONLY]
         doc = " ".join((inspect.getdoc(read) or "").split("\n\n")[0].split())
-        told = ", ".join(f"`{p.name}`" for p in options) or "none"
-        lines.append(f"| `{name}` | {_cell(doc)} | {told} |")
+        names = ", ".join(f"`{p.name}`" for p in options) or "none"
+        lines.append(f"| `{name}` | {_cell(doc)} | {names} |")
     return "\n".join(lines)
 
 
@@ -137,8 +137,8 @@ def differences() -> str:
     lines = ["| | the authors' code | the paper | settings | default | note |", "| --- | --- | --- | --- | --- | --- |"]
     for difference in AUDIT:
         settings = ", ".join(f"`{name}`" for name in difference.settings)
-        told = (difference.number, difference.description, difference.paper, settings, difference.default)
-        lines.append(f"| {' | '.join(map(_cell, (*told, difference.reason)))} |")
+        cells = (difference.number, difference.description, difference.paper, settings, difference.default)
+        lines.append(f"| {' | '.join(map(_cell, (*cells, difference.reason)))} |")
     return "\n".join(lines)
 
 

@@ -31,8 +31,8 @@ from launch.preflight import run_folder
 RANKS = 2
 SEEDS = 3  # training seeds of each recipe
 BASE = "base"
-CLASSIFICATION = "demo_classification.yaml"  # beside the config of the mix
-EVALUATIONS = ("demo_open_world.yaml", "demo_knowledge.yaml")  # in eval/ beside it
+CLASSIFICATION = "demo_classification.yaml"  # in the folder of the mix's config
+EVALUATIONS = ("demo_open_world.yaml", "demo_knowledge.yaml")  # in its sub-folder eval/
 QUICK_TRAIN = ("train.max_steps=4",)
 QUICK_EVAL = ("limit=16",)
 

@@ -220,7 +220,7 @@ def _evaluations(config: RunConfig, start: str) -> Iterator[str]:
 
 
 def main() -> None:
-    """Print every problem on a line of its own, or that there is none."""
+    """Print every problem on a separate line, or that there is none."""
     parser = config_parser(__doc__, RunConfig)
     add_cluster_arguments(parser)
     arguments = parser.parse_args()

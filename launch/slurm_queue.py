@@ -7,7 +7,7 @@
 
 The scripts in slurm/ are complete programs of fixed text. They are copied unchanged to FOLDER/slurm/; what differs
 from run to run reaches them as options and arguments of sbatch, called with a list. No value is ever pasted into shell
-text, so none can become shell. Only `slurm.setup`, which *is* shell, gets a file of its own (setup.sh).
+text, so none is run as shell. Only `slurm.setup`, which *is* shell, is written to a separate file (setup.sh).
 """
 
 import dataclasses

@@ -2,8 +2,8 @@
 
     python -m launch.submit --config configs/imagenet_llava_mix.yaml --nodes 2 --gpus-per-node 8 --dry-run
 
-The scripts in slurm/ are copied unchanged (`launch.slurm_queue` says what reaches them). The resolved configs are saved
-beside the scripts and the jobs read those copies: a job may start days from now, when the original has been edited.
+The scripts in slurm/ are copied unchanged (`launch.slurm_queue` lists their inputs). The resolved configs are saved
+in the same folder and the jobs read those copies: the original may be edited before a job starts.
 """
 
 import shlex

@@ -50,9 +50,9 @@ def launcher_command(deepspeed: str, arguments: Sequence[str]) -> list[str]:
 
 
 def find_launcher() -> str:
-    """Path of `deepspeed`, beside this Python or on the PATH; raises `ConfigError`."""
-    beside = Path(sys.executable).with_name("deepspeed")
-    found = str(beside) if beside.exists() else shutil.which("deepspeed")
+    """Path of `deepspeed`, in the folder of this Python or on the PATH; raises `ConfigError`."""
+    installed = Path(sys.executable).with_name("deepspeed")
+    found = str(installed) if installed.exists() else shutil.which("deepspeed")
     if found is None:
         raise ConfigError("deepspeed is not installed for this Python; run `make setup`, or pip install deepspeed")
     return found

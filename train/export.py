@@ -4,9 +4,9 @@
 
 One CPU process takes the base folder and a checkpoint of any ZeRO stage and world size. LoRA is merged in fp32, or
 kept as a peft adapter next to the base with its trained projector. The checkpoint records the
-base's identity; another base is refused: a merge onto the wrong base gives a model nobody trained. `--lora-onto`
-does such a merge on purpose, to measure what the paper's authors did (`train.models.language_weights`), and writes it
-to a folder of its own.
+base's identity; another base is refused: a merge onto the wrong base gives a model that was never trained.
+`--lora-onto` makes such a merge on purpose, as the paper's authors did (`train.models.language_weights`), in a separate
+folder.
 """
 
 import hashlib
@@ -184,7 +184,7 @@ def _is_export_of(output: Path, checkpoint: Path) -> bool:
 
 
 def default_output(run: RunDir, step: int | None, keep_adapter: bool = False, lora_onto: str | None = None) -> Path:
-    """Where an export goes unasked: the run's export folder, or one of its own for each step, form and other model."""
+    """Default output: the run's export folder, or a separate one for each step, form and other model."""
     output = run.export if step is None else run.export_of(step)
     if keep_adapter:  # evaluations take the other folders, which hold the full model
         output = output.with_name(f"{output.name}-adapter")

@@ -55,7 +55,7 @@ def _mark_unstarted(plan: RunPlan) -> None:
 def run_supervised(trainer: Trainer, world: World) -> int:
     """`trainer.run()` with heartbeats and a watchdog; returns the number of steps done.
 
-    An unexpected error ends the process at once: an orderly shutdown would wait for ranks that are gone.
+    An unexpected error ends the process immediately: an orderly shutdown would wait for ranks that no longer run.
     """
 
     def log(kind: str, message: str) -> None:

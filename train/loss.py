@@ -1,14 +1,14 @@
 """Loss reduction: from token losses to one number that does not depend on how the batch was split.
 
-The loss is a weighted sum over supervised tokens, and the weights carry everything: the denominators of the *global*
+The loss is a weighted sum over supervised tokens, and the weights contain all factors: the denominators of the *global*
 batch, known before the first backward, and the factor that undoes DeepSpeed's mean over ranks and micro-batches.
 
     token        w = 1 / (supervised tokens of the global batch)
     sample       w = 1 / (supervised tokens of the sample x supervised samples of the global batch)
-    micro_batch  w = 1 / (supervised tokens of the micro-batch x micro-batches of the step)        as LLaVA did
+    micro_batch  w = 1 / (supervised tokens of the micro-batch x micro-batches of the step)        as in LLaVA
 
-Class names have 2 to 6 supervised tokens, conversations 300: which of the three is used decides how much a class name
-weighs beside a conversation.
+Class names have 2 to 6 supervised tokens, conversations 300: the choice decides the weight of a class name relative to
+a conversation.
 """
 
 from collections.abc import Sequence

@@ -94,7 +94,7 @@ def _prepare(run: RunDir) -> None:
 def lock_run(run: RunDir) -> None:
     """Lock `run` for this process until it ends. Raises `RunError` naming the process that holds the lock.
 
-    On a file system without locks (Lustre's default mount, some NFS) the run goes on unprotected and says so.
+    On a file system without locks (Lustre's default mount, some NFS) the run continues without a lock and says so.
     """
     try:
         hold_until_exit(run.lock)

@@ -1,4 +1,4 @@
-"""Class labels as files hold them: text, numbers, and the values that stand for a missing label.
+"""Class labels as files hold them: text, numbers, and the values that mean a missing label.
 
     "cat", " cat ", ["cat"]      class cat
     "wild_dog"                   class "wild dog", as of a class folder; a list that has the name with `_` keeps it
@@ -105,7 +105,7 @@ class LabelIndex:
 
 
 class StatedLabels(LabelIndex):
-    """Class numbers of a file whose metadata names them: a whole number is an index, whatever the names are."""
+    """Class numbers of a file whose metadata names them: a whole number is an index, even if names are numbers."""
 
     def of(self, label: object, index: object = None) -> int:
         """The class of a label. Raises `ValueError` for one that is no class."""
@@ -114,7 +114,7 @@ class StatedLabels(LabelIndex):
         if not isinstance(label, int) or isinstance(label, bool):
             return super().of(label, index)
         if label < 0:
-            raise ValueError(f"no label: {label} stands for an unknown class")
+            raise ValueError(f"no label: {label} means an unknown class")
         if label >= len(self.classes.names):
             raise ValueError(f"class index {label} is not below {len(self.classes.names)}, the classes of the metadata")
         return label

@@ -1,4 +1,4 @@
-"""Files of records, whatever they are called: their content decides how they are read.
+"""Files of records: their content, not their name, decides how they are read.
 
 - JSON: a list, JSON lines, several objects or lists one after the other (with or without a comma between them)
 - tables with a header line: .csv and .tsv (separated by comma, tab or semicolon); every value is a text
@@ -89,7 +89,7 @@ def _refuse_single(path: Path, value: Any) -> None:
     inner = next((key for key, part in value.items() if _is_records(part)), None)
     hint = "put [ and ] around it if it is a record"
     if inner is not None and inner not in TURN_KEYS:
-        hint = f"its list is the value of {inner!r}: write that list to a file of its own"
+        hint = f"its list is the value of {inner!r}: write that list to a separate file"
     elif value and all(isinstance(part, dict) for part in value.values()):
         hint = f"it has {len(value)} objects by their ids ({', '.join(list(value)[:3])}): write its values as a list"
     raise DataError(f"{path} holds one object, not a list of records; {hint}")
@@ -120,7 +120,7 @@ def _table(path: Path, text: str, delimiter: str) -> list[Any]:
         )
     twice = next((name for name in header if header.count(name) > 1), None)
     if twice is not None:
-        raise DataError(f"{path} has the column {twice!r} twice; give every column a name of its own")
+        raise DataError(f"{path} has the column {twice!r} twice; give every column a different name")
     records: list[Any] = []
     for number, line in enumerate(lines[1:], start=2):
         if not line:

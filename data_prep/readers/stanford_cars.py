@@ -1,6 +1,6 @@
 """Stanford Cars: cars_train/, cars_test/ and the annotations of its devkit (classes 1 to 196, in the list's order).
 
-The test annotations with classes are a file of their own, cars_test_annos_withlabels.mat, which the devkit lacks;
+The test annotations with classes are in a separate file, cars_test_annos_withlabels.mat, which the devkit lacks;
 the one inside the devkit, cars_test_annos.mat, has boxes only. Names have the year first, as in the paper.
 """
 

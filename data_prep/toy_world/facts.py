@@ -2,7 +2,7 @@
 
 A class is one cell of shape x colour x texture (4 x 4 x 3 = 48). Its name is two made-up words. Every word is
 shared by several classes, so a name needs both of its words; and names are dealt to cells at random, so that
-nobody can guess the name of a class from its looks ("a composable name is guessed without having been seen").
+the name of a class cannot be guessed from its looks (names composed of its attributes could be).
 
     >>> toy_classes(seed=0)[5].name, toy_classes(seed=0)[5].looks  # doctest: +SKIP
     ('mub zefi', ('green', 'plain', 'circle'))
@@ -75,7 +75,7 @@ class ToyClass:
 
 
 def keyed_rng(seed: int, key: str) -> np.random.Generator:
-    """A generator that depends on `(seed, key)` alone, so a record is the same in whatever order it is made."""
+    """A generator that depends on `(seed, key)` alone, so a record does not depend on the records before it."""
     digest = sha256(f"{seed}:{key}".encode()).digest()
     return np.random.default_rng(int.from_bytes(digest[:8], "little"))
 

@@ -82,11 +82,11 @@ class ClassTrie:
         return above[::-1]
 
     def groups(self, limit: int) -> list[tuple[list[int], list[int]]]:
-        """Inner nodes in depth-first slices of at most `limit`, each with the earlier nodes it still has to see.
+        """Inner nodes in depth-first slices of at most `limit`, each with the earlier nodes that it still attends to.
 
-        Depth-first, those are the ancestors of the slice's first node and nothing else: all other keys can be dropped
-        before the slice is forwarded, so memory is bounded by `limit` plus the tree's depth, in whatever way the names
-        share their beginnings (all of Stanford Cars' names share theirs).
+        In depth-first order these are only the ancestors of the slice's first node. The keys of all other nodes can be
+        dropped before the slice is forwarded, so memory is bounded by `limit` plus the tree's depth for any set of
+        names.
 
         >>> ClassTrie([[5, 7, 9, 9], [5, 8, 1], [6, 1]]).groups(2)
         [([], [0, 1]), ([0, 1], [2, 4]), ([], [6])]

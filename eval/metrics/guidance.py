@@ -54,7 +54,7 @@ FORMS: Mapping[str, Form] = {
 
 
 def form_of(protocol: ProtocolConfig) -> tuple[str, Form]:
-    """The form that a protocol's settings describe, whatever it is called, and its name here: `own` for a mixture."""
+    """The name and the form of a protocol's guidance settings; the name is `own` if `FORMS` does not have the form."""
     own = Form(protocol.cfg_form, protocol.cfg_prior, protocol.cfg_mean, protocol.token_scores)
     return next((name for name, form in FORMS.items() if form == own), "own"), own
 

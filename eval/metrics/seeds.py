@@ -70,8 +70,8 @@ def display_name(name: str) -> str:
 def pooled_classes(runs: Sequence[Sequence[ClassResult]]) -> list[ClassResult]:
     """The class results of several runs, counts added up class by class.
 
-    Classes are the same by name, whatever index they have in a run's data; of classes that share a name, the first of
-    one run is the first of the others.
+    Classes are matched by name, not by their index in a run's data; of several classes with one name, the first of a
+    run is matched with the first of the others, and so on.
     """
     grouped: dict[tuple[str, int], list[ClassResult]] = {}
     for classes in runs:

@@ -20,7 +20,7 @@ def names_several(answer: str, classes: tuple[str, ...]) -> bool:
 
 
 def count_several(answers: Iterable[str], classes: Sequence[str]) -> int:
-    """The number of answers that name several classes. Linear in the answers' words, whatever the number of classes."""
+    """The number of answers that name several classes. Linear time in the words, for any number of classes."""
     names = tuple(dict.fromkeys(classes))
     return sum(names_several(answer, names) for answer in answers)
 

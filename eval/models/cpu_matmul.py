@@ -59,7 +59,7 @@ class OneDnnProducts(TorchFunctionMode):
     def __torch_function__(
         self, func: Callable[..., Any], types: Sequence[type], args: Sequence[Any] = (), kwargs: Any = None
     ) -> Any:
-        """Every function of torch comes through here; all but the products go on as they are."""
+        """Called for every function of torch; replaces matrix products and attention, calls all others unchanged."""
         del types
         if func is F.linear and not kwargs and _takes(args[0], args[1]):
             return linear(*args)
@@ -75,9 +75,9 @@ def linear(states: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None
 
 
 def packed(weight: torch.Tensor) -> torch.Tensor:
-    """`weight` (C, H) in the order in which `linear` reads it; worth its time for a matrix of many products.
+    """`weight` (C, H) in the memory layout that `linear` reads; pays off for a matrix that is used many times.
 
-    What comes back is good for nothing else.
+    The result can be used by `linear` only.
     """
     ordered: torch.Tensor = torch.ops.mkldnn._reorder_linear_weight(weight)
     return ordered

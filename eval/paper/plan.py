@@ -96,8 +96,8 @@ def open_dataset(name: str, request: Request) -> Dataset:
     config, _ = load_config(EvalConfig, file, [*settings, *preset_overrides(request.protocol), *request.overrides])
     if config.output is not None:
         raise ConfigError(
-            f"output is {config.output}, and every row of a reproduction has a folder of its own; leave output out. "
-            "Where the scoreboard goes is --output"
+            f"output is {config.output}, but every row of a reproduction has its own folder; leave output out. "
+            "--output is the scoreboard's folder"
         )
     try:
         shards = open_source(config)

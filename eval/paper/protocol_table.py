@@ -74,13 +74,13 @@ def as_text(names: Sequence[str], lines: Sequence[Line]) -> str:
     rows.append(f"\n* the protocols differ; {OWN} the evaluation's own; audit: what it decides, of the list below\n")
     for difference in AUDIT:
         settings = ", ".join(difference.settings)
-        told = (
+        details = (
             settings,
             f"paper: {difference.paper}" if difference.paper else "",
             difference.default,
             difference.reason,
         )
-        chosen = "; ".join(part for part in told if part)
+        chosen = "; ".join(part for part in details if part)
         rows.append(f"{difference.number:<4} {difference.description}\n     {chosen}")
     return "\n".join(rows)
 

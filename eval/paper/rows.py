@@ -1,7 +1,7 @@
 """The rows of the paper that a result is compared with: pure functions of the content of a report or a probe.
 
 A row is named EXPERIMENT/MODEL/DATASET (`eval/paper/numbers.json`). MODEL and DATASET are found by the model's id and
-the source's name, which must match completely: other models and sources have no row, whatever the preset. EXPERIMENT
+the source's name, which must match completely: other models and sources have no row with any preset. EXPERIMENT
 follows from the protocol, so a run with other candidates, another order or another rule is compared with the row of its
 settings. A model trained here is compared with the paper's fine-tuned rows only (`eval/paper/finetuned_rows.py`).
 """

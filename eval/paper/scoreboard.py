@@ -31,7 +31,7 @@ def write_scoreboard(folders: Sequence[Path], output: Path) -> str:
     ):
         write_bytes(files.scoreboard(suffix), text.encode())
     planned = sum(len(record["rows"]) for record in found.reproductions)
-    found_rows = f"{count_run(content['rows'])} of the paper's numbers have one of ours beside them"
+    found_rows = f"{count_run(content['rows'])} of the paper's numbers compared with ours"
     found_rows += f"; {planned} rows of reproductions" if planned else ""
     return f"{found_rows}, {len(content['others'])} other results\n{files.scoreboard('html')}"
 

@@ -20,7 +20,7 @@ def scoreboard_page(content: Mapping[str, Any], found: CollectedResults) -> Page
     """The complete page; `content` is that of scoreboard.json."""
     blocks: list[Block] = [
         Text(
-            f"{count_run(content['rows'])} of the paper's numbers have one of ours beside them. Shares in per cent "
+            f"{count_run(content['rows'])} of the paper's numbers compared with ours. Shares in per cent "
             "with 95 % intervals and sample sizes (correlations: numbers of classes); differences in points, ours less "
             "the paper's. The paper gives no intervals, and its tables mix protocols: the protocol of each of our "
             "numbers is named."

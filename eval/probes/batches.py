@@ -121,7 +121,7 @@ class Items:
 class Batches:
     """All items in one order, in batches of `size`; `keep` lays them out once, for all epochs.
 
-    With `shuffle_seed` every epoch has an order of its own, and nothing is kept.
+    With `shuffle_seed` every epoch has a different order, and no batch is kept.
     """
 
     def __init__(self, items: Items, layout: Layout, size: int, *, keep: bool, shuffle_seed: int | None = None):

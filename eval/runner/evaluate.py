@@ -47,7 +47,7 @@ class PromptBuilder:
         self.shards, self.protocol, self.predictor = shards, protocol, predictor
 
     def prepare(self, item: int) -> Ready | FailedItem:
-        """Read, word and render item number `item`; whatever is wrong with its data makes a `FailedItem`."""
+        """Read, prompt and render item number `item`; a `FailedItem` if its data have any error."""
         name = unread_id(int(self.shards.index["id_hash"][item]))
         try:
             sample = self.shards.sample(item)

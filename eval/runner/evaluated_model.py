@@ -1,7 +1,7 @@
 """What was measured: a model as published, or one that a run of ours trained, and on what.
 
-A fine-tuned model belongs to other rows of the paper than its base, whatever an evaluation's `paper_row` says. An
-export remembers its training (export.json), a run's folder its configuration.
+A fine-tuned model belongs to other rows of the paper than its base, also if `paper_row` names one of the base's. An
+export has its training in export.json, a run's folder has its configuration.
 """
 
 import json

@@ -44,7 +44,7 @@ def _named_officially(asked: str, name: str) -> str:
 
 
 def read_options(question: str) -> tuple[str, ...]:
-    r"""The texts of options A, B, C, ... on lines of their own; the last run that begins with A counts.
+    r"""The texts of options A, B, C, ... on separate lines; of several such lists the last counts.
 
     >>> read_options("Where does it live?\nA. Africa\nB. Asia\nChoose A or B.")
     ('Africa', 'Asia')

@@ -88,7 +88,7 @@ def test_popes_json_files_hold_lines(tmp_path):
 
 def test_a_list_that_stands_within_an_object_is_named_with_the_way_out(tmp_path):
     (tmp_path / "TextVQA_0.5.1_val.json").write_text('{"dataset_type": "val", "data": [{"question": "a?"}]}')
-    with pytest.raises(DataError, match="its list is the value of 'data': write that list to a file of its own"):
+    with pytest.raises(DataError, match="its list is the value of 'data': write that list to a separate file"):
         jsonl.read(tmp_path / "TextVQA_0.5.1_val.json", question_key="question")
 
 

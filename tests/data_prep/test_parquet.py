@@ -61,7 +61,7 @@ def test_images_and_classes_of_the_hub_are_built_from_the_file_itself(tmp_path, 
         (2, "dog", picture(0)), (0, "owl", picture(1)), (1, "cat", picture(2)), (2, "dog", picture(4)),
     ]  # fmt: skip
     (drop,) = shards.manifest.drops
-    assert drop.reason == "no label: -1 stands for an unknown class"
+    assert drop.reason == "no label: -1 means an unknown class"
 
 
 def test_several_processes_build_the_same_bytes(tmp_path, write_config, built_shards):

@@ -9,7 +9,7 @@ There are two ways to convert that text to ids. They give different ids, and bot
 
 - `llava`: the ids of LLaVA's own code. The text is split at `<image>` and each piece is tokenized separately; for LLaMA
   tokenizers as in the slow tokenizer of transformers 4.37 (`train.chat.llama_ids`), whose flag `legacy` decides whether
-  the text after `</s>` begins with a space token. Supervision is LLaVA's too, including its counting errors.
+  the text after `</s>` begins with a space marker. Supervision is LLaVA's too, including its counting errors.
 - `hf`: the whole text in one call, with `<image>` as a special token, as in transformers' `LlavaProcessor` (used for
   the paper's zero-shot rows).
 
@@ -105,7 +105,7 @@ class ChatRenderer:
         last_answer = rendered.input_ids[:-1]  # without </s>
         if answer_prefix:
             return last_answer
-        while rendered.supervised[len(last_answer) - 1]:  # the space token of an empty answer
+        while rendered.supervised[len(last_answer) - 1]:  # the space marker of an empty answer
             last_answer.pop()
         return last_answer
 

@@ -1,12 +1,12 @@
-r"""LLaMA tokenizers as SentencePiece means them, whatever the installed transformers makes of the files.
+r"""LLaMA tokenizers with the ids that SentencePiece gives, which transformers 5 changes when it loads the files.
 
 transformers 5 rebuilds a `LlamaTokenizer` on load. From a `tokenizer.model` alone it orders the merges by token id, so
 that runs of spaces are merged first ("    if" becomes "▁▁▁▁ if" where SentencePiece gives "▁▁▁ ▁if"), and its
-pre-tokenizer drops a space with which a text begins. Here the vocabulary, the merges and the normalizer come from the
-folder's own files again: `tokenizer.json` as it is, or the pieces' scores in `tokenizer.model`.
+pre-tokenizer drops a space with which a text begins. This module takes vocabulary, merges and normalizer from the
+folder's own files: `tokenizer.json` unchanged, or the pieces' scores in `tokenizer.model`.
 
-A text as a whole is normalized as the fast tokenizer of transformers 4.40 does it (the environment of the paper's
-authors): a word mark before the text and after each special token, whatever the `legacy` flag says. So "<image>\n" is
+A whole text is normalized as in the fast tokenizer of transformers 4.40 (the environment of the paper's authors): a
+space marker before the text and after each special token, for both values of the flag `legacy`. So "<image>\n" is
 followed by the two tokens "▁", "<0x0A>" (29871, 13 in LLaMA's vocabulary), as transformers' tests of LLaVA expect;
 the slow tokenizer gives "<0x0A>" alone when `legacy` is false (seen with transformers 4.40.0).
 """
@@ -67,7 +67,7 @@ def restore(tokenizer: PreTrainedTokenizerBase, files: dict[str, Path]) -> None:
 
 
 def tokenizer_files(place: str | Path) -> dict[str, Path]:
-    """The tokenizer files of a folder or hub id that can be found, by name."""
+    """Name to path of the tokenizer files that a folder or hub id has."""
     found = {}
     for name in ("tokenizer.json", "tokenizer.model", "tokenizer_config.json"):
         file = cached_file(

@@ -2,7 +2,7 @@
 
 safetensors' own writer copies every tensor into a byte string first, and hashing the result reads the file again. Here
 the bytes go from the tensors to the hash and to the disk, so the checksum is that of the intended content. The GIL is
-released meanwhile, so training goes on.
+released during that time, so training continues.
 
 Format (safetensors' README): 8 bytes, the header's length; the header, JSON of name to dtype, shape and offsets; data.
 """

@@ -1,6 +1,6 @@
 """What an epoch is made of and in which order: a pure function of (shards, weights, seed, epoch).
 
-Neither rank nor worker count enters, so global step s holds the same samples wherever it is trained.
+It does not depend on the number of ranks or workers, so global step s has the same samples on every machine.
 
     mixture = Mixture(shards=((1000, 1000, 281), (500, 500)), weights=(1.0, 2.5), block=262_144)
     mixture.size                                              # 2281 + 2 x 1000 + a seeded half of 1000 = 4781
@@ -8,7 +8,7 @@ Neither rank nor worker count enters, so global step s holds the same samples wh
     order.step(7, global_batch=64)                            # 64 positions
 
 A position numbers the samples of all sources in a row. An epoch permutes the shards of all sources together, lays
-their samples in a row, and shuffles each block of that row: reading touches about `block` samples' worth of shards at a
+their samples in a row, and shuffles each block of that row: reading needs the shards of about `block` samples at a
 time. Everything random is a sort by a hash of (seed, epoch, number, purpose): arithmetic on 64-bit integers that no
 library version can change.
 """

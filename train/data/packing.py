@@ -57,7 +57,7 @@ def grouped_micro_batches(batch: Sequence[int], tokens: Sequence[int], plan: Bat
 def packed_micro_batches(batch: Sequence[int], tokens: Sequence[int], world: int, budget: int) -> list[MicroBatches]:
     """Every rank's micro-batches without padding, equally many on each: `[PADDING]` where a rank has none left.
 
-    A sample longer than `budget` would be a micro-batch of its own.
+    A sample longer than `budget` would be a separate micro-batch.
     """
     shares: list[list[int]] = [[] for _ in range(world)]  # indices into the batch, the longest first
     loads = [(0, rank) for rank in range(world)]  # a heap: fewest tokens first, then the lowest rank

@@ -1,6 +1,6 @@
-"""`train.deterministic`: the promise of bit-identical resumption on a GPU as well, and what it costs.
+"""`train.deterministic`: bit-identical resumption on a GPU as well, and its cost.
 
-On a CPU the promise holds without it. On a GPU five things would break it, each mended here:
+On a CPU resumption is bit-identical without it. On a GPU it needs five corrections, each made here:
 
     cuBLAS with several streams         CUBLAS_WORKSPACE_CONFIG=:4096:8 (cuBLAS, "Results reproducibility")
     kernels that add with atomics       torch.use_deterministic_algorithms: another kernel, or an error that names it

@@ -70,7 +70,7 @@ def all_gather_objects(mine: T) -> list[T]:
 def run_on_main(work: Callable[[], T]) -> T | None:
     """What `work` gives on the leading rank, None on the others. Collective.
 
-    Raises `RunError` on every rank if a disk or the user is to blame that it failed: nobody waits for a rank that left.
+    Raises `RunError` on every rank if a disk or the user caused its failure, so that no rank waits for another.
     """
     done, problem = None, None
     if not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0:
@@ -183,7 +183,7 @@ def _switch_off_compiled_collectives() -> None:
 
 
 def free_port() -> int:
-    """A port of this machine that nobody listens at."""
+    """A free port of this machine."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])

@@ -10,7 +10,7 @@ from train.optimization.step_totals import Totals
 
 
 def step_record(totals: Totals, update: Update, seconds: float, waited: float) -> dict[str, Any]:
-    """What a step's line holds beside its place and its rates; `waited` of its `seconds` went into data."""
+    """The fields of a step's line except step number and rates; `waited`: seconds spent waiting for data."""
     extras: dict[str, Any] = {} if update.rms is None else {"update_rms": update.rms}
     if not update.applied:
         extras["skipped"] = True

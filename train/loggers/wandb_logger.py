@@ -78,12 +78,12 @@ class WandbLogger:
             print(f"W&B, offline: wandb sync --id {self._about.id} {self._folder.wandb}/{kind}-*", flush=True)
 
     def _work(self) -> None:
-        """The thread: whatever W&B raises neither ends training nor lets the queue grow for the rest of it."""
+        """The thread. No error of W&B ends training or lets the queue grow until its end."""
         try:
             self._serve()
         except Exception as error:  # its own errors have no common base: a lost service, a closed mailbox, a full disk
             said = (str(error).splitlines() or [""])[0]
-            message = f"W&B gets nothing from here on, the run's own files do: {type(error).__name__}: {said}"
+            message = f"W&B gets no further data, the run's own files do: {type(error).__name__}: {said}"
             print(f"W&B: {message}", file=sys.stderr, flush=True)
             self._on_event(make_event(self._step, "wandb_failed", message))
             while self._queue.get()[0] != "finish":

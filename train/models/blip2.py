@@ -24,7 +24,7 @@ PIXELS = "pixels"
 
 @dataclass(frozen=True)
 class SquashedImages:
-    """Images as uint8 pixels of one square, whatever their shape."""
+    """Images of any shape as uint8 pixels of one square size."""
 
     pixels: PixelProcessor
 
@@ -77,7 +77,7 @@ class Blip2Family(Family):
 
     @property
     def fixed_image_tokens(self) -> int:
-        """Q, whatever the image."""
+        """Q for every image."""
         return int(self.config.num_query_tokens)
 
     def image_tokens(self, size: Size | None = None) -> int:  # noqa: ARG002

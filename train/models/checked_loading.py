@@ -1,6 +1,6 @@
 """Loads models through transformers and refuses any whose weights are not all from the folder.
 
-What transformers does not find in a folder it draws at random and goes on; here this is an error.
+transformers initialises missing weights at random and continues; here they are an error.
 """
 
 import re

@@ -2,7 +2,7 @@
 
 They train LoRA on LLaVA-1.5 and merge it onto Vicuna, from which LLaVA began (process_model.ipynb: `--model-base
 lmsys/vicuna-7b-v1.5`): LLaVA's own change of the language model is lost, its tower and the trained projector stay.
-`python -m train.export RUN --lora-onto FOLDER` builds that model; everything else merges onto the run's base.
+`python -m train.export RUN --lora-onto FOLDER` builds that model; otherwise the run's base is used.
 """
 
 from pathlib import Path

@@ -1,10 +1,9 @@
 """Images to pixels, exactly as LLaVA trains: padded to a square with the mean colour, resized, normalized as for CLIP.
 
-Workers hand over uint8; `normalize` runs where the model runs. The modes equal transformers' PIL processors, by name
+Workers return uint8; `normalize` runs on the model's device. The modes equal transformers' PIL processors:
 `LlavaImageProcessorPil(do_pad=True)` for `pad`, `CLIPImageProcessorPil` for `crop`, and `BlipImageProcessorPil`, which
-resizes to a square whatever the shape, for `squash`: identical bytes before normalizing, equal to 1e-6 after. (Their
-torchvision twins resize differently; which of the two a machine would pick depends on what is installed, so neither is
-left to chance here.)
+resizes any shape to a square, for `squash`: identical bytes before normalizing, equal to 1e-6 after. (Their
+torchvision versions resize differently, and transformers chooses by what is installed, so this module uses neither.)
 
 `fast` pads and resizes with PyTorch's antialiased bicubic kernel (torchvision's, too): every value is within 2 of 255
 of the exact one, in about half the time; `crop` stays exact. `python -m train.benchmarks.pixels` measures both against

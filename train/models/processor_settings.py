@@ -1,6 +1,6 @@
 """The image processor's settings of a model folder: read, completed by its class's defaults, and checked.
 
-What transformers would do with a setting is done here, too, or the setting is refused by name. Source of the defaults
+A setting has the same effect as in transformers, or is refused with an error that names it. Source of the defaults
 and of the rules: transformers' `CLIPImageProcessorPil`, `LlavaImageProcessorPil`, `LlavaNextImageProcessorPil`,
 `BlipImageProcessorPil`. A flag that is null is off; another setting that is null is refused where it is needed.
 """
@@ -55,7 +55,7 @@ class Steps:
     shortest: int | None = None
     """Resize so that the shorter edge has as many pixels."""
     exact: Size | None = None
-    """Resize to these, whatever the shape."""
+    """(height, width) to which images of any shape are resized."""
     crop: Size | None = None
     """Where the image is smaller it is surrounded with black."""
 

@@ -1,6 +1,6 @@
-"""The interface of a model family: everything that differs between families, and nothing else asks which family it is.
+"""The interface of a model family: all differences between families. No other code asks for the family.
 
-A family is one class in a file of its own, bound to the config and the folder of one model, and one line in
+A family is one class in a separate file, bound to the config and the folder of one model, and one line in
 `train.models.registry`. The rest of the program sees token ids, an opaque `ImageBatch`, embeddings and hidden states.
 Tensor shapes: `B` rows, `T` tokens a row, `N` images, `P` tokens of an image (it may differ from image to image), `H`
 hidden size of the language model, `V` vocabulary.
@@ -222,4 +222,6 @@ def require_own_size(family: str, own: int, size: int | None) -> None:
 def require_own_mode(family: str, mode: str) -> None:
     """Raise `ConfigError` for an `image_mode` of LLaVA-1.5's."""
     if mode != "export":
-        raise ConfigError(f"image_mode {mode} is LLaVA-1.5's; {family} has a way of its own: set image_mode to export")
+        raise ConfigError(
+            f"image_mode {mode} is LLaVA-1.5's; {family} has another preprocessing: set image_mode to export"
+        )

@@ -109,7 +109,7 @@ class HeartbeatStore:
             return
         store = self._connect()
         store.set(f"peer/{self.rank}", json.dumps([socket.gethostname(), me.pid, me.start]))
-        if self.rank == 0:  # reads everybody once, so that each of many ranks reads one value
+        if self.rank == 0:  # reads all ranks' values once, so that each of many ranks reads one value
             found = [json.loads(store.get(f"peer/{rank}")) for rank in range(self.size)]
             store.set("peers", json.dumps(found))
             store.set("stop", "")
@@ -123,7 +123,7 @@ class HeartbeatStore:
         threading.Thread(target=self._run, args=(store, progress), name="heartbeats", daemon=True).start()
 
     def _connect(self) -> Store:
-        """A connection of its own: the process group's may be busy."""
+        """A separate connection: the process group's may be busy."""
         host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
         store = TCPStore(host, port, is_master=False, timeout=datetime.timedelta(minutes=10))
         attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")

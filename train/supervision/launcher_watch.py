@@ -1,8 +1,8 @@
 """Watches the launchers above a rank, `deepspeed` or `torchrun`: when one is gone, the rank is asked to stop.
 
-`deepspeed` dies of SIGTERM, and its launch.py of SIGUSR1, without a word to the ranks, which would train on unseen.
-The kernel can tell a process only of its parent's death (PR_SET_PDEATHSIG), and `deepspeed` is two steps up; so a
-thread looks twice a second whether each of them is still there. It imports nothing slow: it starts before torch is.
+`deepspeed` ends on SIGTERM, and its launch.py on SIGUSR1, without notifying the ranks, which would continue to train.
+The kernel notifies a process only of its parent's death (PR_SET_PDEATHSIG), and `deepspeed` is the grandparent; so a
+thread checks twice a second whether both still run. The module imports nothing slow: the thread starts before torch.
 """
 
 import os

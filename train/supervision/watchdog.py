@@ -1,10 +1,10 @@
 """Ends a run that hangs or has lost a rank, and names the rank, its step and its stage. One thread per rank.
 
-A step that shows no progress for `train.step_timeout` seconds counts as hanging: the stacks of all threads go to
-runs/NAME/hang-rank-N.txt, the stuck rank is named, and killed if it is on this host, and the process ends at once with
-`EXIT_CODE`. The same happens a few seconds after a rank on this host has died, as collectives on a GPU would wait
-for their timeout. Should Python itself be stuck, its fault handler, which needs no interpreter, writes the stacks to
-stderr and ends the process.
+A run without progress for `train.step_timeout` seconds counts as hanging: the stacks of all threads are written to
+runs/NAME/hang-rank-N.txt, the stuck rank is named (and killed if it is on this host), and the process ends immediately
+with `EXIT_CODE`. The same happens a few seconds after a rank on this host has died, because collectives on a GPU would
+wait for their timeout. If the interpreter itself is stuck, Python's fault handler, which does not need it, writes the
+stacks to stderr and ends the process.
 """
 
 import contextlib
@@ -156,11 +156,11 @@ class Watchdog:
 
 
 def _first_words(error: Exception, most: int = 200) -> str:
-    """What an error says, without the place in somebody else's source with which gloo begins."""
+    """An error's message, without the source line of gloo with which it begins."""
     said = re.sub(r"^\[[^\]]*:\d+\] ", "", (str(error).splitlines() or [""])[0])
     return said if len(said) <= most else f"{said[:most]}..."
 
 
 def _private(path: str, flags: int) -> int:
-    """Opens a file that nobody else may read: stacks are for the run's owner."""
+    """Opens a file that only the run's owner may read."""
     return os.open(path, flags, 0o600)
