@@ -43,6 +43,12 @@ class ModelConfig(Section):
         " only, and a frozen language model computes the keys of the system prompt once. Equal up to rounding."
         " LLaMA- and Mistral-type decoders with the kernel sdpa.",
     )
+    kernels: str = setting(
+        "auto",
+        doc="`compile` fuses the small kernels of decoder layers by torch.compile, `none` runs them one by one; auto"
+        " compiles on a GPU below ZeRO 3. Needs `exact_savings`.",
+        choices=("auto", "none", "compile"),
+    )
     activation_checkpointing: bool = setting(
         False, doc="Recompute activations in the backward pass: less memory, ~1.4x the work.", changes_result=False
     )

@@ -17,6 +17,7 @@ from train.loggers.wandb_logger import WandbLogger, WandbRun
 from train.models.loading import load_model
 from train.models.loss_module import LossModule
 from train.models.param_groups import choose_trainable, count_parts, freeze_table
+from train.models.target_states import ForwardOptions, compiles
 from train.optimization.engine import Engine
 from train.optimization.flops import FlopModel
 from train.plan import RunPlan
@@ -47,8 +48,9 @@ def build_components(plan: RunPlan, world: World, start: Start) -> TrainerCompon
         loaded.model.gradient_checkpointing_enable({"use_reentrant": False})
     counts = count_parts(loaded.model, plan.family, config.optim)
     totals = Counter({row.part: row.total for row in counts})
-    prefix, savings = plan.encoder.prefix, config.model.exact_savings
-    module = LossModule(loaded.model, plan.family, prefix, exact_savings=savings)
+    compiled = compiles(config.model.kernels, world.device.type, config.deepspeed.zero_stage)
+    options = ForwardOptions(plan.encoder.prefix, config.model.exact_savings, compiled and config.model.exact_savings)
+    module = LossModule(loaded.model, plan.family, options)
     engine = Engine(module, plan.deepspeed, config.optim, world)
     engine.adamw.measure = config.monitor.enabled and config.monitor.update_size
     writer = CheckpointWriter(plan.run, config.checkpoint)

@@ -24,6 +24,7 @@ from train.models.llava import PIXELS
 from train.models.loading import load_model
 from train.models.loss_module import LossModule
 from train.models.param_groups import choose_trainable
+from train.models.target_states import ForwardOptions, compiles
 from train.plan import RunPlan, make_plan
 
 OURS, PLAIN, CHECKPOINTED = "ours", "transformers", "transformers with activation checkpointing"
@@ -66,7 +67,8 @@ def _batch(plan: RunPlan, device: torch.device) -> Batch:
 
 def _sides(plan: RunPlan, model: Any, batch: Batch) -> dict[str, Callable[[], torch.Tensor]]:
     """Each side's forward pass, to its loss."""
-    module = LossModule(model, plan.family, plan.encoder.prefix)
+    compiled = compiles(plan.config.model.kernels, str(batch.input_ids.device.type), 0)
+    module = LossModule(model, plan.family, ForwardOptions(plan.encoder.prefix, compiled=compiled))
     pixels = plan.family.normalized(batch.images.tensors[PIXELS], model.dtype)
 
     def ours() -> torch.Tensor:

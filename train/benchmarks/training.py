@@ -72,6 +72,7 @@ def run_config(arguments: argparse.Namespace, root: Path) -> Path:
             "dtype": arguments.dtype,
             "mode": arguments.mode,
             "attention": arguments.attention,
+            "kernels": arguments.kernels,
             "activation_checkpointing": arguments.activation_checkpointing,
         },
         "chat": {"system_prompt": "vicuna_v1", "max_length": 2048 if arguments.shape != "tiny" else 512},
@@ -129,6 +130,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--dtype", choices=("bf16", "fp32"), default="bf16", help="as model.dtype (default bf16)")
     parser.add_argument("--zero-stage", type=int, choices=(0, 1, 2, 3), default=0, help="as deepspeed.zero_stage")
     parser.add_argument("--attention", default="auto", help="kernel, as model.attention (default auto)")
+    parser.add_argument("--kernels", choices=("auto", "none", "compile"), default="auto", help="as model.kernels")
     parser.add_argument(
         "--activation-checkpointing", action="store_true", help="recompute activations: less memory, more work"
     )

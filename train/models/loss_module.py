@@ -11,7 +11,7 @@ from torch import nn
 
 from train.chat.conversation import IGNORE_INDEX
 from train.models.batch import Batch
-from train.models.target_states import TargetStates
+from train.models.target_states import ForwardOptions, TargetStates
 from train.models.types import TrainableFamily
 
 
@@ -22,14 +22,12 @@ class LossModule(nn.Module):
     no path to the projector, and ZeRO-3's collectives would wait for the ranks that have one.
     """
 
-    def __init__(
-        self, model: Any, family: TrainableFamily, prefix: tuple[int, ...] = (), *, exact_savings: bool = True
-    ):
-        """`model` is one of the `family`; `prefix` and `exact_savings` are those of `TargetStates`."""
+    def __init__(self, model: Any, family: TrainableFamily, options: ForwardOptions = ForwardOptions()):  # noqa: B008
+        """`model` is one of the `family`."""
         super().__init__()
         self.model = model
         self.family = family
-        self.states = TargetStates(model, family, prefix, exact_savings=exact_savings)
+        self.states = TargetStates(model, family, options)
 
     def forward(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the weighted loss (scalar, fp32) and each conversation's unweighted sum of cross entropy (C,)."""

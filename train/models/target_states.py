@@ -1,27 +1,30 @@
 """The decoder's hidden states at target positions, without work that changes neither the loss nor a gradient.
 
-    states = TargetStates(model, family, prefix=renderer_prefix)
+    states = TargetStates(model, family, ForwardOptions(prefix))
     chosen, anchor = states(batch, embed, rows, positions)       # (M, H): what predicts each target
 
-For a decoder of LLaMA's type (`llama_layers.is_supported`) with the kernel sdpa:
+For a decoder of LLaMA's type (`llama_layers.is_supported`):
 
 - The last layer computes queries, output projection and MLP at target positions only.
 - The last token of a conversation predicts nothing and does not run.
 - Where the language model is frozen, keys and values of the constant beginning of all conversations (the system prompt)
   are computed once, without a gradient, and its tokens are not run again.
 
-Both give the same loss and gradients as the whole forward pass, up to rounding. Other decoders run as transformers
-runs them. Tensor shapes: `B` rows, `T` tokens a row, `P` tokens of the prefix, `M` targets, `Q` most targets of a row,
-`H` hidden size.
+Loss and gradients are those of the whole forward pass, up to rounding. transformers runs all other decoders, and packed
+rows where the kernel is flash_attention_2 and PyTorch has no kernel for such rows.
+Tensor shapes: `B` rows, `T` tokens a row, `P` tokens of the prefix, `M` targets, `Q` most targets of a row, `H` hidden
+size.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any
 
 import torch
 from torch.utils.checkpoint import checkpoint
 
+from configs.errors import ConfigError
 from train.models.batch import Batch, attention_arguments
 from train.models.llama_layers import (
     Angles,
@@ -33,7 +36,9 @@ from train.models.llama_layers import (
     queries_keys_values,
     rotary_angles,
 )
+from train.models.token_layout import Layout, last_mask, padded_targets, running_tokens
 from train.models.types import TrainableFamily
+from train.models.varlen_attention import kernel_for
 
 Embed = Callable[[Batch], torch.Tensor]
 """A batch to its embeddings (B, T, H), image features included."""
@@ -41,44 +46,78 @@ KeysValues = tuple[torch.Tensor, torch.Tensor]
 """Keys and values of one layer, each (1, heads, P, head size)."""
 
 
-@dataclass(frozen=True)
-class Layout:
-    """Where the tokens of a batch are once those that need not run are left out.
+def compiles(kernels: str, device: str, zero_stage: int) -> bool:
+    """Whether `model.kernels` compiles on this device: `auto` does so on a GPU with Triton, below ZeRO 3.
 
-    `mask` (1, 1, T, P + T) says which keys a token attends to; None: the rows are causal, each by itself.
+    Raises `ConfigError` for `compile` with ZeRO 3, which fetches the weights of each module by hooks.
+    """
+    if kernels == "compile" and zero_stage == 3:
+        raise ConfigError(
+            "model.kernels is compile, which does not work with deepspeed.zero_stage 3; set kernels: none"
+        )
+    if kernels == "auto":
+        return device == "cuda" and zero_stage < 3 and find_spec("triton") is not None
+    return kernels == "compile"
+
+
+@dataclass
+class LayerParts:
+    """What a layer does before and after its attention, as written or compiled.
+
+    Compiled, a few kernels take the place of many small ones (norms, rotary embedding, SwiGLU, residuals); attention is
+    never compiled.
     """
 
-    batch: Batch  # with the tokens that run
-    positions: torch.Tensor  # (1, T) of the rotary embedding
-    mask: torch.Tensor | None
-    targets: tuple[torch.Tensor, torch.Tensor]  # rows and columns (M,) in `batch`
+    before: Callable[..., tuple[torch.Tensor, ...]] = queries_keys_values
+    after: Callable[..., torch.Tensor] = after_attention
+
+    @classmethod
+    def compiled(cls, backend: str | Callable[..., Any] = "inductor") -> "LayerParts":
+        """Compiled once for all layers and for any number of tokens."""
+        before = torch.compile(queries_keys_values, backend=backend, dynamic=True)
+        return cls(before, torch.compile(after_attention, backend=backend, dynamic=True))
+
+
+@dataclass(frozen=True)
+class ForwardOptions:
+    """How the loss is computed; neither the loss nor a gradient depends on it, up to rounding."""
+
+    prefix: tuple[int, ...] = ()
+    """Token ids that every conversation begins with (`train.chat.prefix`)."""
+    exact_savings: bool = True
+    """`model.exact_savings`; without it, transformers' whole forward pass is run."""
+    compiled: bool = False
+    """Whether decoder layers are compiled (`model.kernels`); only with `exact_savings`."""
 
 
 class TargetStates:
     """Runs the decoder on a batch and returns its normalized last hidden states at the target positions."""
 
-    def __init__(
-        self, model: Any, family: TrainableFamily, prefix: tuple[int, ...] = (), *, exact_savings: bool = True
-    ):
-        """`prefix` are the token ids that every conversation begins with; the loss never depends on their states.
-
-        `exact_savings` is `model.exact_savings`: without it, transformers' whole forward pass is run.
-        """
+    def __init__(self, model: Any, family: TrainableFamily, options: ForwardOptions):
+        """`model` is one of the `family`."""
+        self.options = options
+        self.parts = LayerParts.compiled() if options.compiled else LayerParts()
         self.model = model
         self.family = family
-        self.prefix = prefix
-        self.exact_savings = exact_savings
         self._prefix_keys: list[KeysValues] | None = None
 
     @property
-    def layer_by_layer(self) -> bool:
+    def _like(self) -> torch.Tensor:
+        """A tensor with the device and the type of the decoder's states."""
+        weight: torch.Tensor = next(self.family.word_embeddings(self.model).parameters())
+        return weight
+
+    def layer_by_layer(self, *, packed: bool) -> bool:
         """Whether the decoder is run by this module, not by transformers."""
         decoder: Any = self.family.decoder(self.model)
+        kernel = self.family.attention_kernel(self.model)
+        masks = kernel == "sdpa" or not packed or kernel_for(self._like) is not None
         return (
-            self.exact_savings
+            self.options.exact_savings
             and type(self.family).decode is TrainableFamily.decode
             and is_supported(decoder)
-            and self.family.attention_kernel(self.model) == "sdpa"
+            and kernel in ("sdpa", "flash_attention_2")
+            and masks
             and not decoder.config.attention_dropout
         )
 
@@ -89,21 +128,21 @@ class TargetStates:
 
         In ZeRO 3 every rank must call this equally often.
         """
-        if not self.layer_by_layer:
+        if not self.layer_by_layer(packed=batch.packed):
             embeddings = embed(batch)
             attention = attention_arguments(batch, self.family.attention_kernel(self.model), embeddings.dtype)
             states = self.family.decode(self.model, embeddings, batch, attention)
             return states[rows, positions], states[:, 0].float().sum()
         keys = self._keys_of_prefix() if self._reuses_prefix else None
         shared = batch.shared_prefix if keys else 0
-        layout = running_tokens(batch, rows, positions, shared)
+        layout = running_tokens(batch, rows, positions, shared, self._like)
         own = [tuple(part[:, :, :shared] for part in pair) for pair in keys] if keys and shared else None
         return self._narrow(embed(layout.batch), layout, own)
 
     @property
     def _reuses_prefix(self) -> bool:
         """Only a frozen language model has the same keys for ever."""
-        return bool(self.prefix) and not any(
+        return bool(self.options.prefix) and not any(
             parameter.requires_grad
             for name, parameter in self.model.named_parameters()
             if self.family.part_of(name) == "language"
@@ -116,8 +155,8 @@ class TargetStates:
             decoder: Any = self.family.decoder(self.model)
             words = self.family.word_embeddings(self.model)
             device = next(self.model.parameters()).device
-            states = words(torch.tensor([self.prefix], device=device))
-            angles = rotary_angles(decoder, states, torch.arange(len(self.prefix), device=device)[None])
+            states = words(torch.tensor([self.options.prefix], device=device))
+            angles = rotary_angles(decoder, states, torch.arange(len(self.options.prefix), device=device)[None])
             found = []
             for layer in decoder.layers:
                 queries, keys, values = queries_keys_values(layer, states, angles)
@@ -135,14 +174,14 @@ class TargetStates:
         before = prefix or [()] * len(decoder.layers)
         for layer, own in zip(decoder.layers[:-1], before, strict=False):
             if self.model.training and layer.gradient_checkpointing:
-                states = checkpoint(run_layer, layer, states, angles, layout.mask, own, use_reentrant=False)
+                states = checkpoint(run_layer, self.parts, layer, states, angles, layout, own, use_reentrant=False)
             else:
-                states = run_layer(layer, states, angles, layout.mask, own)
+                states = run_layer(self.parts, layer, states, angles, layout, own)
         columns, slots = padded_targets(layout, len(states))
         rows = torch.arange(len(states), device=states.device)[:, None]
         layer = decoder.layers[-1]
         queries, *new = queries_at(layer, states, angles, (rows, columns))
-        mask = last_mask(layout, columns, before[-1][0].shape[2] if prefix else 0)
+        mask = last_mask(layout, columns)
         keys, values = _joined(before[-1], new)
         attended = masked_attention(layer.self_attn, queries, keys, values, mask)
         last = decoder.norm(after_attention(layer, states[rows, columns], attended))  # (B, Q, H)
@@ -150,63 +189,26 @@ class TargetStates:
 
 
 def run_layer(
-    layer: Any, states: torch.Tensor, angles: Angles, mask: torch.Tensor | None, before: tuple[torch.Tensor, ...]
+    parts: LayerParts,
+    layer: Any,
+    states: torch.Tensor,
+    angles: Angles,
+    layout: Layout,
+    before: tuple[torch.Tensor, ...],
 ) -> torch.Tensor:
     """(B, T, H) to (B, T, H); `before` are keys and values that come before those of all rows, or ()."""
-    queries, *new = queries_keys_values(layer, states, angles)
+    queries, *new = parts.before(layer, states, angles)
     keys, values = _joined(before, new)
-    if mask is None:
-        attended = causal_attention(layer.self_attn, queries, keys, values)
+    if layout.packed is not None:
+        attended = layout.packed.attend(layer.self_attn, queries, keys, values)
+    elif layout.mask is not None:
+        attended = masked_attention(layer.self_attn, queries, keys, values, layout.mask)
     else:
-        attended = masked_attention(layer.self_attn, queries, keys, values, mask)
-    return after_attention(layer, states, attended)
+        attended = causal_attention(layer.self_attn, queries, keys, values)
+    return parts.after(layer, states, attended)
 
 
 def _joined(before: tuple[torch.Tensor, ...], new: list[torch.Tensor]) -> list[torch.Tensor]:
     if not before:
         return new
     return [torch.cat([old.expand(len(own), -1, -1, -1), own], dim=2) for old, own in zip(before, new, strict=True)]
-
-
-def running_tokens(batch: Batch, rows: torch.Tensor, positions: torch.Tensor, shared: int) -> Layout:
-    """The batch without the first `shared` and the last token of each conversation; targets at `rows`, `positions`.
-
-    At least one token remains of each.
-    """
-    device = batch.input_ids.device
-    if not batch.packed:
-        end = max(batch.input_ids.shape[1] - int(not batch.runs_last), shared + 1)
-        places = torch.arange(shared, end, device=device)[None]
-        return Layout(batch.with_tokens(slice(None), slice(shared, end)), places, None, (rows, positions - shared))
-    sequence_ids = batch.sequence_ids[0]  # (T,)
-    lengths = batch.lengths()
-    offsets = torch.arange(len(sequence_ids), device=device) - (torch.cumsum(lengths, 0) - lengths)[sequence_ids]
-    kept = (offsets >= shared) & (offsets < (lengths - int(not batch.runs_last)).clamp(min=shared + 1)[sequence_ids])
-    columns = kept.nonzero()[:, 0]
-    rest = batch.with_tokens(slice(None), columns)
-    own, index = sequence_ids[columns], torch.arange(len(columns), device=device)
-    visible = (own[:, None] == own[None, :]) & (index[:, None] >= index[None, :])  # (T, T)
-    mask = torch.cat([visible.new_ones(len(columns), shared), visible], dim=1)[None, None]
-    return Layout(rest, offsets[columns][None], mask, (rows, (kept.cumsum(0) - 1)[positions]))
-
-
-def padded_targets(layout: Layout, rows: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Columns (B, Q) of the targets of each row, filled up with column 0, and the slot in Q of each target (M,).
-
-    Q is at least 1. The targets are in the order of their rows.
-    """
-    target_rows, target_columns = layout.targets
-    counts = torch.bincount(target_rows, minlength=rows)
-    starts = torch.cumsum(counts, 0) - counts
-    slots = torch.arange(len(target_rows), device=target_rows.device) - starts[target_rows]
-    columns = target_columns.new_zeros(rows, max(1, int(counts.max())))
-    columns[target_rows, slots] = target_columns
-    return columns, slots
-
-
-def last_mask(layout: Layout, columns: torch.Tensor, shared: int) -> torch.Tensor:
-    """(B or 1, 1, Q, P + T): the keys that the tokens in `columns` (B, Q) attend to."""
-    if layout.mask is not None:
-        return layout.mask[:, :, columns[0]]
-    keys = torch.arange(shared + layout.batch.input_ids.shape[1], device=columns.device)
-    return (keys <= columns[:, :, None] + shared)[:, None]

@@ -133,7 +133,7 @@ def test_without_the_block_diagonal_mask_the_loss_is_another(plan, monkeypatch, 
     module, trained = module_of(plan, "projector", "sdpa")
     examples = [plan.training_batches().examples[p] for p in mixed(plan)]
     loss, _ = gradients(module, trained, [pack(examples, plan.family)], "token")
-    monkeypatch.setattr(module.states, "exact_savings", value=exact_savings)
+    monkeypatch.setattr(module.states, "options", target_states.ForwardOptions(exact_savings=exact_savings))
     if exact_savings:
         split = target_states.running_tokens
         monkeypatch.setattr(target_states, "running_tokens", lambda *given: replace(split(*given), mask=None))

@@ -1,18 +1,23 @@
 """Savings are exact: loss and gradients equal those of the whole forward pass, in fewer operations."""
 
+import itertools
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
+from configs.errors import ConfigError
 from train.chat.prefix import constant_prefix, shared_length
 from train.data.collate import collate, pack
 from train.loss import local_units, set_loss_weights
+from train.models import target_states, token_layout
 from train.models.loading import load_model
 from train.models.loss_module import LossModule
 from train.models.param_groups import choose_trainable
+from train.models.target_states import ForwardOptions, LayerParts, compiles
 from train.models.types import TrainableFamily
 from train.plan import make_plan
 
@@ -31,7 +36,7 @@ def module_of(plan, mode, *, exact_savings, checkpointing=False):
     for name, parameter in loaded.model.named_parameters():  # LoRA's B starts at zero: its A would get no gradient
         if "lora_B" in name:
             torch.nn.init.normal_(parameter, std=0.05)
-    module = LossModule(loaded.model, plan.family, plan.encoder.prefix, exact_savings=exact_savings).train()
+    module = LossModule(loaded.model, plan.family, ForwardOptions(plan.encoder.prefix, exact_savings)).train()
     for part in loaded.model.modules():
         if isinstance(part, torch.nn.Dropout):
             part.p = 0.0
@@ -69,13 +74,47 @@ def test_loss_and_gradients_equal_those_of_transformers_whole_forward_pass(plan,
     whole = module_of(plan, mode, exact_savings=False)
     expected_loss, expected = loss_and_gradients(whole, batches_of(plan, kind))
     ours = module_of(plan, mode, exact_savings=True, checkpointing=checkpointing)
-    assert ours.states.layer_by_layer
+    assert ours.states.layer_by_layer(packed=kind == "packed")
     loss, gradients = loss_and_gradients(ours, batches_of(plan, kind))
     assert loss == pytest.approx(expected_loss, rel=1e-5)
     assert gradients.keys() == expected.keys()
     for name, gradient in expected.items():
         assert (gradients[name] - gradient).norm() <= 1e-5 * gradient.norm() + 1e-9, name
     assert any(gradient.norm() > 0 for gradient in expected.values())
+
+
+def looped_varlen(queries, keys, values, starts, _, longest, __, *, scale, window_size, enable_gqa):
+    """What `torch.nn.attention.varlen.varlen_attn` computes, one conversation after the other."""
+    assert window_size == (-1, 0)
+    assert longest == (starts[1:] - starts[:-1]).max()
+    parts = []
+    for start, end in itertools.pairwise(starts.tolist()):
+        own = [part[start:end].transpose(0, 1) for part in (queries, keys, values)]
+        attended = F.scaled_dot_product_attention(*own, is_causal=True, scale=scale, enable_gqa=enable_gqa)
+        parts.append(attended.transpose(0, 1))
+    return torch.cat(parts)
+
+
+def refuse_square(visible_keys):
+    """No mask of all tokens against all is made."""
+
+    def checked(conversation, columns, prefix):
+        assert len(columns) < max(2, len(conversation)), "a mask of T x T"
+        return visible_keys(conversation, columns, prefix)
+
+    return checked
+
+
+@pytest.mark.parametrize("mode", ["projector", "lora"])
+def test_a_packed_row_attends_by_boundaries_as_with_a_mask(plan, mode, monkeypatch):
+    batches = batches_of(plan, "packed")
+    expected_loss, expected = loss_and_gradients(module_of(plan, mode, exact_savings=True), batches)
+    monkeypatch.setattr(token_layout, "kernel_for", lambda like: looped_varlen)
+    monkeypatch.setattr(token_layout, "visible_keys", refuse_square(token_layout.visible_keys))
+    module = module_of(plan, mode, exact_savings=True)
+    loss, gradients = loss_and_gradients(module, batches)
+    assert loss == pytest.approx(expected_loss, rel=1e-6)
+    assert all((gradients[name] - other).norm() <= 1e-5 * other.norm() + 1e-9 for name, other in expected.items())
 
 
 def operations(module, batch):
@@ -92,7 +131,7 @@ def test_each_saving_saves_operations(plan, kind, monkeypatch):
     module(batch)  # the keys of the prefix are computed once
     saved = operations(module, batch)
     without_prefix = operations(module, replace(batch, shared_prefix=0))
-    monkeypatch.setattr(module.states, "exact_savings", value=False)
+    monkeypatch.setattr(module.states, "options", ForwardOptions(plan.encoder.prefix, exact_savings=False))
     whole = operations(module, batch)
     assert saved < without_prefix < whole
 
@@ -108,7 +147,7 @@ def test_the_keys_of_the_prefix_are_used_only_while_the_language_model_is_frozen
 @pytest.mark.parametrize("case", ["kernel", "family", "window"])
 def test_other_decoders_are_run_by_transformers(plan, monkeypatch, case):
     module = module_of(plan, "projector", exact_savings=True)
-    assert module.states.layer_by_layer
+    assert module.states.layer_by_layer(packed=False)
     config = plan.family.decoder(module.model).config
     if case == "kernel":
         monkeypatch.setattr(config, "_attn_implementation", "eager")
@@ -119,7 +158,7 @@ def test_other_decoders_are_run_by_transformers(plan, monkeypatch, case):
             "Other", (type(plan.family),), {"decode": lambda self, *given: TrainableFamily.decode(self, *given)}
         )
         module.states.family = kind(plan.family.config, plan.family.folder)
-    assert not module.states.layer_by_layer
+    assert not module.states.layer_by_layer(packed=False)
     module(batches_of(plan, "padded")[0])
 
 
@@ -169,3 +208,50 @@ def test_a_conversation_that_ends_in_an_image_keeps_all_image_tokens(plan, kind)
     loss, gradients = loss_and_gradients(module_of(plan, "projector", exact_savings=True), batches)
     assert loss == pytest.approx(expected_loss, rel=1e-5)
     assert all((gradients[name] - other).norm() <= 1e-5 * other.norm() for name, other in expected.items())
+
+
+def test_compiled_layers_are_compiled_once_for_all_layers_and_lengths(plan):
+    graphs = []
+
+    def counted(graph, inputs):
+        graphs.append(graph)
+        return graph.forward
+
+    torch._dynamo.reset()
+    batches = [batch for kind in ("padded", "packed") for batch in batches_of(plan, kind)[:2]]
+    expected_loss, expected = loss_and_gradients(module_of(plan, "projector", exact_savings=True), batches)
+    module = module_of(plan, "projector", exact_savings=True)
+    module.states.parts = LayerParts.compiled(counted)
+    loss, gradients = loss_and_gradients(module, batches)
+    assert len({batch.input_ids.shape for batch in batches}) > 2
+    assert len(graphs) == 2 * 2, "before and after the attention, each for one row and for several"
+    assert loss == pytest.approx(expected_loss, rel=1e-5)
+    assert all((gradients[name] - other).norm() <= 1e-5 * other.norm() for name, other in expected.items())
+    torch._dynamo.reset()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["projector", "lora"])
+def test_the_default_compiler_gives_the_same_gradients(plan, mode):
+    torch._dynamo.reset()
+    batches = batches_of(plan, "padded")[:2]
+    expected_loss, expected = loss_and_gradients(module_of(plan, mode, exact_savings=True), batches)
+    module = module_of(plan, mode, exact_savings=True)
+    module.states.parts = LayerParts.compiled()
+    loss, gradients = loss_and_gradients(module, batches)
+    assert loss == pytest.approx(expected_loss, rel=1e-5)
+    assert all((gradients[name] - other).norm() <= 2e-5 * other.norm() for name, other in expected.items())
+    torch._dynamo.reset()
+
+
+def test_auto_compiles_on_a_gpu_below_zero_3_only(monkeypatch):
+    monkeypatch.setattr(target_states, "find_spec", lambda name: object())
+    assert compiles("auto", "cuda", 2)
+    assert not compiles("auto", "cuda", 3)
+    assert not compiles("auto", "cpu", 0)
+    assert compiles("compile", "cpu", 0)
+    assert not compiles("none", "cuda", 0)
+    with pytest.raises(ConfigError, match=r"does not work with deepspeed\.zero_stage 3; set kernels: none"):
+        compiles("compile", "cuda", 3)
+    monkeypatch.setattr(target_states, "find_spec", lambda name: None)
+    assert not compiles("auto", "cuda", 0), "no Triton"
