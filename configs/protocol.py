@@ -187,6 +187,12 @@ class ProtocolConfig(Section):
         None,
         doc="JSON file {class name: [accepted names]}, or `auto`: those of the class list; null: only the class name.",
     )
+    frequency_count: str = setting(
+        "plain",
+        doc="Occurrences of a class name in training text that count (data_prep/frequency.py): `plain`, `inflected` "
+        "(in the plural too, without its brackets) or `official` (authors' code). Histograms of shards have no rule.",
+        choices=("plain", "inflected", "official"),
+    )
     frequency_total: str = setting(
         "all_stages",
         doc="A class's frequency: its occurrences in all stages, or 0 where the first has none (authors' code).",

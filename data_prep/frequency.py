@@ -1,14 +1,18 @@
 """How often is each class named in training text? `python -m data_prep.frequency --config FILE --classes imagenet`
 
 The paper's finding is that accuracy on a class follows how often training data mention it. This counts, for each
-source of a configuration (its stages), the occurrences of every class name in all turns: whole words only, upper
-and lower case alike, singular or plural ("wolves" counts for "wolf"; "zebra" never for "bra"). A name inside a longer
-one counts for both ("tiger shark" for "tiger"); of "kite (bird of prey)" the part in brackets is left out; two
-classes of one name get the same count. No image is read and no shard is needed.
+source of a configuration (its stages), the occurrences of every class name in all turns, upper and lower case alike, by
+three rules; a protocol chooses one (`protocol.frequency_count`):
 
-`--rule official` counts as the paper's authors do (data_analysis): turns that hold the name's tokens (`treebank`), each
-turn once, the singular only, never at a turn's beginning or end; and as they look names up unchanged that were joined
-from tokens, one with brackets or a possessive is never found.
+- `plain`: the name's words as they are written, whole words only ("zebra" never counts for "bra").
+- `inflected`: the same, in the singular or plural ("wolves" counts for "wolf"); of "kite (bird of prey)" the part in
+  brackets is left out.
+- `official`: as the paper's authors do (data_analysis): turns that hold the name's tokens (`treebank`), each turn once,
+  never at a turn's beginning or end; and as they look names up unchanged that were joined from tokens, one with
+  brackets or a possessive is never found.
+
+A name inside a longer one counts for both ("tiger shark" for "tiger"); two classes of one name get the same count. No
+image is read and no shard is needed.
 """
 
 import argparse
@@ -30,6 +34,7 @@ from data_prep.registry import open_source
 from data_prep.sample import Drop, Sample
 from data_prep.treebank import tokens
 
+RULES = ("plain", "inflected", "official")
 WORD = re.compile(r"[^\W_]+")
 SHOWN = 20  # classes in the table; the file has all
 BRACKETS = re.compile(r"\([^)]*\)")
@@ -64,20 +69,20 @@ class Counts:
 
 
 class NameCounter:
-    """Finds class names in text.
+    """Finds class names in text, by one of `RULES`.
 
     >>> NameCounter(["wolf", "tiger shark", "tiger"]).find("Two wolves and a Tiger  shark.")
     [0, 1, 2]
-    >>> NameCounter(["wolf", "tiger"], official=True).find("Tiger and wolf, a wolf and a tiger")
+    >>> NameCounter(["wolf", "tiger"], "official").find("Tiger and wolf, a wolf and a tiger")
     [0]
     """
 
-    def __init__(self, names: Sequence[str], *, official: bool = False) -> None:
+    def __init__(self, names: Sequence[str], rule: str = "inflected") -> None:
         self._by_first: dict[str, list[tuple[list[str], list[int]]]] = {}
-        self._size, self._official = len(names), official
+        self._size, self._official = len(names), rule == "official"
         forms: dict[tuple[str, ...], list[int]] = {}
         for index, name in enumerate(names):
-            for form in official_forms(name) if official else name_forms(name):
+            for form in FORMS[rule](name):
                 forms.setdefault(form, []).append(index)
         for (first, *rest), indices in forms.items():
             self._by_first.setdefault(first, []).append((rest, indices))
@@ -96,17 +101,25 @@ class NameCounter:
 
     def count(self, records: Iterable[Sample | Drop]) -> Counts:
         """Occurrences in all turns of all samples."""
-        counts = Counts([0] * self._size, [0] * self._size)
+        counts = self.none()
         for record in records:
-            if isinstance(record, Drop):
-                continue
-            texts = [turn.text for turn in record.turns]
-            found = [index for text in (texts if self._official else ["\n".join(texts)]) for index in self.find(text)]
-            for index in found:
-                counts.occurrences[index] += 1
-            for index in set(found):
-                counts.records[index] += 1
+            self.add(record, counts)
         return counts
+
+    def none(self) -> Counts:
+        """The counts of no record."""
+        return Counts([0] * self._size, [0] * self._size)
+
+    def add(self, record: Sample | Drop, counts: Counts) -> None:
+        """Add the occurrences in all turns of a sample to `counts`."""
+        if isinstance(record, Drop):
+            return
+        texts = [turn.text for turn in record.turns]
+        found = [index for text in (texts if self._official else ["\n".join(texts)]) for index in self.find(text)]
+        for index in found:
+            counts.occurrences[index] += 1
+        for index in set(found):
+            counts.records[index] += 1
 
 
 def name_forms(name: str) -> set[tuple[str, ...]]:
@@ -115,10 +128,20 @@ def name_forms(name: str) -> set[tuple[str, ...]]:
     return {words, (*words[:-1], plural(words[-1]))} if words else set()
 
 
+def plain_forms(name: str) -> set[tuple[str, ...]]:
+    """The class name as a tuple of lower-case words."""
+    words = tuple(WORD.findall(name.lower()))
+    return {words} if words else set()
+
+
 def official_forms(name: str) -> set[tuple[str, ...]]:
     """The name's tokens where they, joined by spaces, are the name again; else nothing, as it is never looked up so."""
     words = tuple(tokens(name))
     return {words} if " ".join(words) == name.lower() else set()
+
+
+FORMS = {"plain": plain_forms, "inflected": name_forms, "official": official_forms}
+"""Rule to the forms of a name that are looked for."""
 
 
 def plural(word: str) -> str:
@@ -140,9 +163,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--classes", required=True, metavar="LIST", help="a shipped list (imagenet, ...) or a file")
     parser.add_argument("--sources", metavar="A,B", help="only these of data.sources (default: all)")
     add_output_file(parser, "all counts as JSON")
-    parser.add_argument(
-        "--rule", choices=("words", "official"), default="words", help="how names are counted (default: words)"
-    )
+    parser.add_argument("--rule", choices=("all", *RULES), default="all", help="how names are counted (default: all)")
     arguments = parser.parse_args(argv)
     try:
         names = load_class_list(arguments.classes).names
@@ -151,19 +172,30 @@ def main(argv: Sequence[str] | None = None) -> None:
     except UserError as error:
         exit_on_user_error(error)
     if arguments.output:
-        values = {source: {"occurrences": c.occurrences, "records": c.records} for source, c in counts.items()}
-        content = {"class_names": names, "rule": arguments.rule, "sources": values}
+        content = {"class_names": names, "rules": {rule: _values(by_source) for rule, by_source in counts.items()}}
         text = json.dumps(content, ensure_ascii=False, indent=1)
         atomic.write_bytes(arguments.output, text.encode() + b"\n")
-    print(table(names, counts))
+    for rule, by_source in counts.items():
+        print(f"counted by rule {rule}\n{table(names, by_source)}")
 
 
-def _count_sources(data: DataConfig, arguments: argparse.Namespace, names: Sequence[str]) -> dict[str, Counts]:
-    counter, counts = NameCounter(names, official=arguments.rule == "official"), {}
+def _values(counts: Mapping[str, Counts]) -> dict[str, dict[str, list[int]]]:
+    return {source: {"occurrences": c.occurrences, "records": c.records} for source, c in counts.items()}
+
+
+def _count_sources(
+    data: DataConfig, arguments: argparse.Namespace, names: Sequence[str]
+) -> dict[str, dict[str, Counts]]:
+    """By rule, by source. The records are read once."""
+    counters = {rule: NameCounter(names, rule) for rule in (RULES if arguments.rule == "all" else (arguments.rule,))}
+    counts: dict[str, dict[str, Counts]] = {rule: {} for rule in counters}
     for name in chosen_sources(arguments.sources, data):
         source = open_source(data, name)
-        bar = progress_bar(source.records, name=name, unit="records", total=expected_count(source))
-        counts[name] = counter.count(bar)
+        for rule, counter in counters.items():
+            counts[rule][name] = counter.none()
+        for record in progress_bar(source.records, name=name, unit="records", total=expected_count(source)):
+            for rule, counter in counters.items():
+                counter.add(record, counts[rule][name])
     return counts
 
 

@@ -2,9 +2,9 @@
 
 Counts come from `python -m data_prep.frequency --output FILE` (`frequency_file`: names in the text of each source) or
 from shard sets whose samples have classes (`frequency_sources`: their histograms). Each source is a stage; all are
-added up, and each is also set against the accuracies by itself (Appendix B.6). What the authors' notebook does in
-another way (data_analysis/correlation.ipynb) are settings: protocol.frequency_total, _names, _bins, and the counts
-themselves (`data_prep.frequency --rule official`). The first stage is the pretraining.
+added up, and each is also set against the accuracies by itself (Appendix B.6). What the authors' notebooks do in
+another way (data_analysis) are settings: protocol.frequency_count, _total, _names and _bins. The first stage is the
+pretraining.
 """
 
 import json
@@ -46,7 +46,7 @@ def frequencies_of(config: EvalConfig) -> Frequencies | None:
     """
     if_in_first = config.protocol.frequency_total == "if_in_first"
     if config.frequency_file is not None:
-        stages = read_frequencies(Path(config.frequency_file))
+        stages = read_frequencies(Path(config.frequency_file), config.protocol.frequency_count)
         if unknown := sorted(set(config.frequency_sources) - set(stages)):
             raise DataError(
                 f"{config.frequency_file} has no counts of {unknown[0]}; frequency_sources may name "
@@ -78,23 +78,28 @@ def frequency_notes(config: EvalConfig, names: Sequence[str]) -> list[str]:
     return [f"{text}; their frequency counts as 0"]
 
 
-def read_frequencies(file: Path) -> dict[str, dict[str, int]]:
-    """The counts that `data_prep.frequency --output` wrote: stage to class name to occurrences.
+def read_frequencies(file: Path, rule: str) -> dict[str, dict[str, int]]:
+    """The counts by `rule` that `data_prep.frequency --output` wrote: stage to class name to occurrences.
 
-    Classes that share a name share a count. Raises `DataError` that names the file.
+    Classes that share a name share a count. Raises `DataError` that names the file, and the rule where it lacks it.
     """
     try:
         values = json.loads(file.read_text(encoding="utf-8-sig"))
-        names = values["class_names"]
-        return {
-            stage: dict(zip(names, map(int, counts["occurrences"]), strict=True))
-            for stage, counts in values["sources"].items()
-        }
+        names, rules = values["class_names"], dict(values["rules"])
+        if rule in rules:
+            return {
+                stage: dict(zip(names, map(int, counts["occurrences"]), strict=True))
+                for stage, counts in rules[rule].items()
+            }
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(
             f"{file} cannot be read as counts of class names ({error}); make it with "
             "`python -m data_prep.frequency --config FILE --classes LIST --output JSON`"
         ) from error
+    raise DataError(
+        f"{file} has counts by {', '.join(map(str, rules)) or 'no rule'}, and protocol.frequency_count is {rule}; "
+        "choose one it has, or make it again with `python -m data_prep.frequency --rule all`"
+    )
 
 
 def _histogram(config: EvalConfig, source: str) -> dict[str, int]:

@@ -108,8 +108,10 @@ AUDIT = (
     Difference(
         "D21",
         "class frequencies: names as written, cut at hyphens; 0 if absent in pretraining; bins below 100,000",
-        ("frequency_file", *_chosen("protocol", "frequency_total", "frequency_names", "frequency_bins")),
-        "how names are counted: python -m data_prep.frequency --rule official",
+        (
+            "frequency_file",
+            *_chosen("protocol", "frequency_count", "frequency_total", "frequency_names", "frequency_bins"),
+        ),
     ),
     Difference(
         "D22",

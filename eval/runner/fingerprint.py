@@ -23,7 +23,7 @@ from data_prep.class_names import load_class_list
 FORMAT_VERSION = 1
 SCORING_FIELDS = (
     *("match", "synonyms", "after_last", "scored_part", "label_without", "answer_without", "choice_parser", "unparsed"),
-    *("duplicates", "class_match", "frequency_total", "frequency_names", "frequency_bins"),
+    *("duplicates", "class_match", "frequency_count", "frequency_total", "frequency_names", "frequency_bins"),
 )
 SCORING = (
     *("token_scores", "rule", "guidance", "cfg_form", "cfg_prior", "cfg_mean"),

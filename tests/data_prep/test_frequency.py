@@ -1,4 +1,5 @@
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -60,10 +61,15 @@ def test_the_command_counts_by_source_and_writes_all_counts(tmp_path, write_conf
     config = str(write_config(tmp_path / "a.json", "llava"))
     frequency.main(["--config", config, "--classes", f"{tmp_path}/names.txt", "--output", f"{tmp_path}/counts.json"])
     written = json.loads((tmp_path / "counts.json").read_text())
-    assert written["sources"] == {"pets": {"occurrences": [3, 1, 0], "records": [2, 1, 0]}}
+    assert written["rules"] == {
+        "plain": {"pets": {"occurrences": [1, 1, 0], "records": [1, 1, 0]}},
+        "inflected": {"pets": {"occurrences": [3, 1, 0], "records": [2, 1, 0]}},
+        "official": {"pets": {"occurrences": [1, 1, 0], "records": [1, 1, 0]}},
+    }
     out = capsys.readouterr().out
     assert "1 of 3 classes are never named" in out
-    assert out.splitlines()[1].split() == ["cat", "3", "3"]
+    lines = out.split("counted by rule inflected\n")[1].splitlines()
+    assert lines[1].split() == ["cat", "3", "3"]
 
 
 def test_an_unknown_list_is_a_user_error(tmp_path, write_config, capsys):
@@ -100,7 +106,7 @@ def test_the_stages_of_llava_are_counted_from_their_json_files_alone(tmp_path, m
         (tmp_path / "data/llava" / name).write_text(json.dumps([row]))
     monkeypatch.chdir(tmp_path)
     frequency.main(["--config", str(preset), "--classes", "imagenet", "--output", "new/counts.json"])
-    found = json.loads(Path("new/counts.json").read_text())["sources"]
+    found = json.loads(Path("new/counts.json").read_text())["rules"]["plain"]
     assert {stage: counts["occurrences"][0] for stage, counts in found.items()} == {"pretrain": 1, "instruct": 1}
 
 
@@ -124,9 +130,25 @@ def authors_counts(names: list[str], sentences: list[str]) -> list[int]:
     return [found.get(name.lower(), 0) for name in names]
 
 
+def counted_plainly(name: str, text: str) -> int:
+    """Every start at which the name's words follow each other, looked at one by one."""
+    words, wanted = re.split(r"[\W_]+", text.lower()), re.split(r"[\W_]+", name.lower().strip("()"))
+    return sum(words[start : start + len(wanted)] == wanted for start in range(len(words)))
+
+
+def test_the_plain_rule_counts_names_as_they_are_written_and_nothing_else():
+    record = Sample(id="a", image=None, label=None, label_name=None, turns=tuple(Turn("gpt", text) for text in TEXTS))
+    counts = NameCounter(NAMES, "plain").count([record])
+    assert counts.occurrences == [sum(counted_plainly(name, text) for text in TEXTS) for name in NAMES]
+    assert counts.occurrences == [4, 2, 2, 1, 1, 1, 4]  # "dogs" is none, and each of two wild dogs is one
+    kites = ["kite", "kite (bird of prey)"]
+    assert NameCounter(kites, "plain").find("Two kites and a kite") == [0]
+    assert NameCounter(kites, "inflected").find("Two kites and a kite") == [0, 0, 1, 1]
+
+
 def test_the_official_rule_counts_what_the_authors_notebooks_count():
     record = Sample(id="a", image=None, label=None, label_name=None, turns=tuple(Turn("gpt", text) for text in TEXTS))
-    counts = NameCounter(NAMES, official=True).count([record, record])
+    counts = NameCounter(NAMES, "official").count([record, record])
     expected = [2 * count for count in authors_counts(NAMES, list(TEXTS))]
     assert counts.occurrences == expected
     assert expected == [2, 2, 2, 0, 0, 2, 2]  # once a text, none in brackets, none at a text's ends

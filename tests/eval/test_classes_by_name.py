@@ -325,7 +325,9 @@ def test_synonyms_of_other_spellings_or_of_no_class_are_named(write, capsys, tmp
 )
 def test_class_frequencies_of_other_names_are_named_before_the_first_question(write, capsys, tmp_path, names, expected):
     file = tmp_path / "frequencies.json"
-    file.write_text(json.dumps({"class_names": names, "sources": {"stage": {"occurrences": [3] * len(names)}}}))
+    file.write_text(
+        json.dumps({"class_names": names, "rules": {"plain": {"stage": {"occurrences": [3] * len(names)}}}})
+    )
     arguments = ["--config", write("train"), "--set", f"frequency_file={file}", "--dry-run"]
     if expected.startswith("error"):
         assert refused(capsys, run.main, *arguments).startswith(expected)

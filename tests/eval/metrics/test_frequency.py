@@ -9,6 +9,7 @@ from scipy import stats
 from configs.data import DataConfig, SourceConfig
 from configs.errors import DataError
 from configs.evaluation import EvalConfig
+from configs.protocol import ProtocolConfig
 from configs.run_dir import EvalDir
 from eval.metrics.accuracy import ClassResult
 from eval.metrics.frequency import (
@@ -36,7 +37,7 @@ def config(**settings: object) -> EvalConfig:
 def counted(tmp_path) -> Path:
     file = tmp_path / "counts.json"
     sources = {stage: {"occurrences": counts, "records": counts} for stage, counts in COUNTS.items()}
-    file.write_text(json.dumps({"class_names": NAMES, "sources": sources}))
+    file.write_text(json.dumps({"class_names": NAMES, "rules": {"plain": sources}}))
     return file
 
 
@@ -61,6 +62,8 @@ def test_correlations_of_all_and_of_each_stage_agree_with_scipy(counted):
 def test_a_damaged_file_and_a_stage_it_lacks_are_named(counted, tmp_path):
     with pytest.raises(DataError, match=r"no counts of alignment.*pretrain, instruct"):
         frequencies_of(config(frequency_file=str(counted), frequency_sources=("alignment",)))
+    with pytest.raises(DataError, match=r"has counts by plain, and protocol\.frequency_count is official"):
+        frequencies_of(config(frequency_file=str(counted), protocol=ProtocolConfig(frequency_count="official")))
     counted.write_text("{}")
     with pytest.raises(DataError, match=r"data_prep\.frequency"):
         frequencies_of(config(frequency_file=str(counted)))
@@ -112,8 +115,11 @@ def test_what_the_first_stage_does_not_name_counts_nothing_if_so_asked():
 
 
 def test_a_report_takes_the_protocols_frequency_settings(write_config, tmp_path):
-    counts = {"class_names": ["tench", "wild dog", "cat"], "sources": {
-        "pretrain": {"occurrences": [0, 4, 200_000]}, "instruct": {"occurrences": [50, 1, 1]}}}  # fmt: skip
+    rules = {
+        "plain": {"pretrain": {"occurrences": [0, 4, 200_000]}, "instruct": {"occurrences": [50, 1, 1]}},
+        "inflected": {"pretrain": {"occurrences": [0, 0, 7]}, "instruct": {"occurrences": [1, 1, 1]}},
+    }
+    counts = {"class_names": ["tench", "wild dog", "cat"], "rules": rules}
     file = tmp_path / "counts.json"
     file.write_text(json.dumps(counts))
     config = str(write_config(frequency_file=str(file)))
@@ -127,3 +133,6 @@ def test_a_report_takes_the_protocols_frequency_settings(write_config, tmp_path)
     assert {c["name"]: c["frequency"] for c in official["classes"]} == {"tench": 0, "wild dog": 5, "cat": 200_001}
     assert [part["name"] for part in official["frequency"]["log_bins"]] == ["0 to 9"]
     assert plain["protocol"]["hash"] != official["protocol"]["hash"]
+    main(["--config", config, "--report-only", "--set", "protocol.frequency_count=inflected"])
+    inflected = json.loads(report.read_text())
+    assert {c["name"]: c["frequency"] for c in inflected["classes"]} == {"tench": 1, "wild dog": 1, "cat": 8}
