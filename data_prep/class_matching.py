@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from configs.errors import DataError
 from data_prep.class_names import folded_name
+from data_prep.manifest import Manifest
 from data_prep.shards import ShardSet
 
 SHOWN = 20  # names of each side in a message
@@ -67,17 +68,23 @@ def shortened(names: Sequence[str]) -> str:
     return ", ".join(names[:SHOWN]) + more
 
 
+def named_histogram(manifest: Manifest) -> dict[str, int]:
+    """Class name to number of samples, in the order of the class list; classes of one name are added up."""
+    counts = dict.fromkeys(manifest.class_names, 0)
+    for name, count in zip(manifest.class_names, manifest.histogram, strict=True):
+        counts[name] += count
+    return counts
+
+
 def class_counts(shards: ShardSet, items: Sequence[int] | None = None) -> dict[str, int]:
     """Class name to number of items, in the order of the class list; classes without an item have 0.
 
     From the manifest where every item has a class of its list; else the records of `items` (default: all) are read.
     """
     manifest = shards.manifest
-    counts: Counter[str] = Counter(dict.fromkeys(manifest.class_names, 0))
     if sum(manifest.histogram) == len(shards):
-        for name, count in zip(manifest.class_names, manifest.histogram, strict=True):
-            counts[name] += count
-        return dict(counts)
+        return named_histogram(manifest)
+    counts: Counter[str] = Counter(dict.fromkeys(manifest.class_names, 0))
     for item in range(len(shards)) if items is None else items:
         label = shards.record(item).label_name
         if label:

@@ -1,7 +1,9 @@
 """Text summary of a build: totals, and drops by reason with examples."""
 
+from collections import Counter
+
 from configs.shard_dir import ShardDir
-from data_prep.class_matching import shortened
+from data_prep.class_matching import named_histogram, shortened
 from data_prep.drops import SHOWN_FILES, describe_drops
 from data_prep.image_notes import note_lines
 from data_prep.manifest import Manifest
@@ -30,12 +32,15 @@ def check_summary(name: str, outcome: Outcome, ignored: tuple[str, ...] = ()) ->
 
 
 def _classes(manifest: Manifest) -> list[str]:
-    """Classes without a sample, such as those of empty folders; and a source that has a single class."""
-    counts = dict(zip(manifest.class_names, manifest.histogram, strict=True))
+    """Classes without a sample, such as those of empty folders; a single class; names that several classes have."""
+    counts = named_histogram(manifest)
     empty = [name for name, count in counts.items() if not count]
     lines = [f"    classes without a sample ({len(empty):,}): {shortened(empty)}"] if empty else []
     if counts and len(counts) - len(empty) == 1:
         lines.append(f"    all samples have the same class, {max(counts, key=counts.__getitem__)}")
+    shared = [name for name, times in Counter(manifest.class_names).items() if times > 1]
+    if shared:
+        lines.append(f"    names that several classes have ({len(shared):,}): {shortened(shared)}")
     return lines
 
 

@@ -26,6 +26,8 @@ from configs.locations import as_url, is_hub_id
 from configs.run import RunConfig, SlurmConfig
 from configs.run_dir import MODEL_CONFIG, RunDir
 from configs.shard_dir import ShardDir
+from data_prep.class_matching import ClassDifference, named_histogram
+from data_prep.class_names import load_class_list
 from data_prep.manifest import read_manifest
 from data_prep.registry import check_source
 from data_prep.source_match import check_source_of
@@ -213,10 +215,28 @@ def _evaluations(config: RunConfig, start: str) -> Iterator[str]:
         seen[evaluation.name] = path
         if evaluation.checkpoint == "export" and not config.checkpoint.export and start != "eval":
             yield f"evaluate: {path} needs the export, but checkpoint.export is false; set it, or checkpoint: last"
+        yield from (f"{path}: {text}" for text in _classes(evaluation))
         # An evaluation's own data may be built at any time, so also when the chain starts behind data_prep.
         yield from (
             f"{path}: {text}" for text in _data(evaluation.data, evaluation_sources(evaluation), "data_prep", True)
         )
+
+
+def _classes(evaluation: EvalConfig) -> Iterator[str]:
+    """Classes of the test items that protocol.classes lacks, where the shards and the list exist already."""
+    protocol = evaluation.protocol
+    unused = protocol.classes is None or protocol.task == "multiple_choice" or protocol.unknown_classes != "refuse"
+    if unused or missing_shards(evaluation.data, (evaluation.source,)) or as_url(evaluation.data.shards) is not None:
+        return
+    try:
+        manifest = read_manifest(Path(evaluation.data.shards) / evaluation.source)
+        names = load_class_list(protocol.classes or "").names
+    except DataError:  # a list may be the shards of a source that the chain builds
+        return
+    found = ClassDifference.of(named_histogram(manifest), names)
+    if found.unknown:
+        text = found.describe(evaluation.source, f"protocol.classes {protocol.classes}")
+        yield f"{text}; name the list that the source was built with"
 
 
 def main() -> None:

@@ -36,7 +36,7 @@ def label_text(value: object) -> str:
     if isinstance(value, list) and len(value) == 1 and isinstance(value[0], str):
         value = value[0]
     if isinstance(value, bool):
-        raise ValueError(f"label is true or false: {json.dumps(value)} is no class name; write the name of the class")
+        raise ValueError(f"label is true or false, no class name: {json.dumps(value)}; write the name of the class")
     if isinstance(value, list | dict):
         raise ValueError(f"label is a {type(value).__name__}: {json.dumps(value)[:60]} is not the name of one class")
     if isinstance(value, float) and math.isfinite(value) and value.is_integer():

@@ -15,7 +15,7 @@ from typing import Any
 
 from configs.errors import DataError
 from configs.evaluation import EvalConfig
-from data_prep.class_matching import ClassDifference, shortened
+from data_prep.class_matching import ClassDifference, named_histogram, shortened
 from data_prep.manifest import read_manifest
 from data_prep.source_match import check_source_of
 from eval.metrics.accuracy import ClassResult, correlation_interval, log_bins, pearson, per_class, spearman, thirds
@@ -105,10 +105,7 @@ def read_frequencies(file: Path, rule: str) -> dict[str, dict[str, int]]:
 def _histogram(config: EvalConfig, source: str) -> dict[str, int]:
     manifest = read_manifest(Path(config.data.shards) / source)
     check_source_of(manifest, config.data, source, evaluated=True)
-    counts: dict[str, int] = {}
-    for name, count in zip(manifest.class_names, manifest.histogram, strict=True):
-        counts[name] = counts.get(name, 0) + count
-    return counts
+    return named_histogram(manifest)
 
 
 def with_frequency(classes: Sequence[ClassResult], frequencies: Frequencies | None) -> list[ClassResult]:

@@ -1,5 +1,6 @@
 """The preflight finds, all at once, what would stop a chain hours later."""
 
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -189,3 +190,21 @@ def test_impossible_machines_are_one_line(
 ) -> None:
     assert run_main(preflight.main, "--config", "configs/run.yaml", "--nodes", "0", "--gpus-per-node", "8") == 2
     assert capsys.readouterr().err == "error: --nodes is 0; it must be at least 1\n"
+
+
+@pytest.mark.parametrize(("names", "found"), [("rose\ndaisy\n", []), ("Rose\ndaisy\ntulip\n", ["rose"])])
+def test_a_class_list_that_lacks_classes_of_the_test_items_is_found(
+    load: Load, project: Path, add_shards: Callable[..., None], names: str, found: list[str]
+) -> None:
+    add_shards("flowers_test")
+    file = project / "shards/flowers_test/manifest.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"class_names": ["rose", "daisy"], "histogram": [3, 4]}))
+    (project / "names.txt").write_text(names)
+    evaluation = project / "configs/eval/open_world.yaml"
+    text = evaluation.read_text()
+    evaluation.write_text(text + "protocol: {task: closed_world, classes: names.txt}\n")
+    shown = problems(load("evaluate=[configs/eval/open_world.yaml]"), GPUS)
+    assert len(shown) == len(found)
+    for line in shown:
+        assert "1 of 2 classes of flowers_test, 3 of 7 items, are not in protocol.classes names.txt: 'rose' (3)" in line
+        assert "classes of protocol.classes names.txt without an item in flowers_test (2): Rose, tulip" in line
