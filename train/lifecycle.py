@@ -9,10 +9,11 @@ from safetensors import SafetensorError
 from configs.errors import DataError, RunError, UserError
 from train.checkpoints.reading import open_checkpoint
 from train.distributed.rendezvous import WaitStopped, rank_and_size
-from train.distributed.world import World, start_world, stop_world
+from train.distributed.world import World, run_on_main, start_world, stop_world
 from train.export import export_checkpoint
 from train.loggers.types import make_event
 from train.plan import RunPlan
+from train.spikes.outcome import losses_above_start, read_records, trained_anything
 from train.spikes.policy import EXIT_CODE
 from train.supervision import signals
 from train.supervision.watchdog import Watchdog
@@ -89,9 +90,12 @@ def run_supervised(trainer: Trainer, world: World) -> int:
 def finish(trainer: Trainer, world: World, steps: int) -> None:
     """After the last step: leave the process group, then export, or mark an unfinished run for requeueing.
 
-    Exits with `EXIT_CODE` if the monitor stopped the run.
+    Exits with `EXIT_CODE` if the monitor stopped the run. Raises `RunError` on all ranks if it is complete and no step
+    changed a weight.
     """
     plan, is_main_process = trainer.plan, world.is_main_process
+    if steps == plan.length.total_steps and not trainer.stopped:
+        run_on_main(lambda: judge_outcome(trainer, steps))
     exports = (
         is_main_process and steps == plan.length.total_steps and plan.config.checkpoint.export and not trainer.stopped
     )
@@ -113,6 +117,20 @@ def finish(trainer: Trainer, world: World, steps: int) -> None:
         _export(trainer)
     elif is_main_process and unfinished:
         print(f"stopped by a signal after step {steps}, everything is saved; --resume auto continues", flush=True)
+
+
+def judge_outcome(trainer: Trainer, steps: int) -> None:
+    """Log losses that end above where they began (main rank). Raises `RunError` if no step changed a weight."""
+    plan, records = trainer.plan, read_records(trainer.plan.run.metrics)
+    for message in losses_above_start(records):
+        trainer.reporter.event(steps, "loss_above_start", f"{message}; see {plan.run.metrics} before it is used")
+    if not trainer.updated and not trained_anything(records):
+        trainer.reporter.event(steps, "nothing_trained", "no gradient was finite and above zero in any step")
+        raise RunError(
+            f"nothing was trained: no gradient was finite and above zero in any of {steps} steps, and nothing is "
+            f"exported. Look at what the samples teach with `python -m train.tools.inspect`, at model.mode "
+            f"{plan.config.model.mode}, and whether the base's weights are finite; then train under another name"
+        )
 
 
 def _export(trainer: Trainer) -> None:

@@ -52,6 +52,7 @@ class Trainer:
         self.reporter = RunReporter(plan.config, lookup, components.loggers, self.heartbeats)
         self.forwards = ForwardClock(components.engine.module, self.progress, world.device)
         self.saved_step: int | None = None  # of the last checkpoint
+        self.updated = False  # whether a step since this start had a gradient above zero
         self.stopped: str | None = None  # why the monitor ended the run
         self.peak = peak_flops(torch.cuda.get_device_name()) if world.device.type == "cuda" else None
 
@@ -197,6 +198,7 @@ class Trainer:
         self.progress.enter("update")
         update = parts.engine.update(factor, parts.policy.norm_limit(parts.monitor, totals.by_source))
         self.progress.enter("report", step + 1)
+        self.updated |= update.applied and update.grad_norm > 0
         seconds = time.perf_counter() - started
         record: dict[str, Any] = {
             "step": step + 1,

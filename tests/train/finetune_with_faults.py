@@ -1,6 +1,7 @@
 """train/finetune.py with faults, which the environment variable FAULTS names as JSON.
 
 nan     step (from 0) in which rank 1's loss is NaN in the first micro-batch
+zero    if given: every gradient is 0, as if no sample taught anything
 kill    [step, micro-batch]: every rank kills itself with SIGKILL at that forward
 full    [[first, last], ...]: the disk of the checkpoints is full from step `first` on and has room again from `last` on
 fill    step whose save finds room, on a disk that another process fills up while it writes
@@ -46,6 +47,8 @@ def forward(self: LossModule, batch: Any, original: Any = LossModule.forward) ->
     if faults.get("kill") == [step, micro_batch]:
         os.kill(os.getpid(), signal.SIGKILL)
     loss, by_sample = original(self, batch)
+    if faults.get("zero"):
+        return loss * 0.0, by_sample
     if faults.get("nan") == step and micro_batch == 0 and trainers[0].world.rank == 1:
         return loss * float("nan"), by_sample * float("nan")
     return loss, by_sample

@@ -295,6 +295,13 @@ def test_a_rank_variable_without_the_other_is_named_and_nothing_starts(training_
     assert "Traceback" not in output
 
 
+def test_a_run_whose_gradient_was_never_above_zero_is_an_error_and_exports_nothing(training_setup):
+    output = run(command(training_setup, "untrained", train__max_steps=3), expect=2, zero=True)
+    assert "error: nothing was trained: no gradient was finite and above zero in any of 3 steps" in output
+    assert "exported to" not in output
+    assert not RunDir(training_setup.root / "runs" / "untrained").export.exists()
+
+
 def test_an_export_never_replaces_a_folder_that_is_not_one(uninterrupted, tmp_path):
     (tmp_path / "precious").mkdir()
     (tmp_path / "precious" / "file").write_text("keep")

@@ -23,7 +23,17 @@ START_TIMEOUT = 30.0  # seconds for the server to open the run; less than CLOSE_
 FINISH_TIMEOUT = 20.0  # seconds for the last uploads
 CLOSE_TIMEOUT = 45.0  # seconds for them and for records that still wait; the checkpoint is saved before
 ALERTS = frozenset(
-    (*ALARMS, *EPISODE_UPDATES, "skipped", "rolled_back", "stopped_by_monitor", "checkpoint_failed", "straggler")
+    (
+        *ALARMS,
+        *EPISODE_UPDATES,
+        "skipped",
+        "rolled_back",
+        "stopped_by_monitor",
+        "checkpoint_failed",
+        "straggler",
+        "loss_above_start",
+        "nothing_trained",
+    )
 )
 
 

@@ -24,6 +24,8 @@ a Gaussian practically never; 3 of 5 t3 values above 4 happen once in 100,000 st
 a median of 128 has the variance 1/n + pi/256, and 2.6 and 1.5 are 7 of its deviations. They are computed from these
 probabilities, not fitted to a trace.
 
+Before there is a baseline, `train.spikes.early` looks for a risen level.
+
 Limits: while the loss still falls steeply, a shift or a trend within the window's spread raises no alarm; a value of 8
 deviations above the last 16 does.
 """

@@ -42,6 +42,7 @@ class Episode:
     values: int = 0
     out: int = 0  # values from the first to the last outlier
     heights: list[float] = field(default_factory=list)  # height above the baseline at the last 4 calls of `name`
+    early: bool = False  # began before there was a baseline: `healthy` are the few steps before it
 
     def add(self, step: int, log: float, is_outlier: bool) -> None:
         """Add one finite value."""

@@ -8,6 +8,7 @@ from typing import Any
 from configs.training import MonitorConfig
 from train.spikes.alerts import Alert
 from train.spikes.detectors import Baseline, Shift, Trend
+from train.spikes.early import rise_began
 from train.spikes.episodes import RECOVERED_COUNT, Episode
 
 FROZEN_AFTER = 8
@@ -27,6 +28,7 @@ class Detector:
     trend: Trend = field(default_factory=Trend)
     rising_since: int | None = None
     blocks_reported: int = 0
+    early_steps: list[int] = field(default_factory=list)  # of the values in the window, until there is a baseline
 
     def __post_init__(self) -> None:
         """Empty windows."""
@@ -56,7 +58,7 @@ class Detector:
         log = math.log(value)
         if not self.has_baseline and not self.episode:
             self.window.add(log)
-            return []
+            return self._judge_early(step, value) if self.watches_level else []
         z = self.window.z(log) if self.has_baseline else 0.0
         if self.episode:
             return self._continue(self.episode, step, value, z > threshold)
@@ -69,6 +71,20 @@ class Detector:
             return [Alert(step, self.signal, kind, value, z, since)]
         self.window.add(log)
         return self._judge_trend(step, value) if self.watches_level else []
+
+    def _judge_early(self, step: int, value: float) -> list[Alert]:
+        """Before there is a baseline: has the level risen far above the first steps?"""
+        self.early_steps = [*self.early_steps, step][-len(self.window) :]
+        logs = list(self.window.values)
+        began = rise_began(logs, self.has_baseline) if len(self.early_steps) == len(logs) else None
+        if began is None:
+            return []
+        since, self.early_steps = self.early_steps[began:], []
+        self.episode = Episode(since[0], "shift", logs[:began], self._kept, early=True)
+        for number, log in zip(since, logs[began:], strict=True):
+            self.episode.add(number, log, True)
+        self.window = self.healthy = Baseline(self.config.window, logs[:began])
+        return [Alert(step, self.signal, "shift", value, self.window.level_z(math.log(value)), since[0])]
 
     @property
     def _kept(self) -> int:
@@ -94,7 +110,7 @@ class Detector:
     def _continue(self, episode: Episode, step: int, value: float, outlier: bool) -> list[Alert]:
         """Test a finite value inside an episode."""
         log = math.log(value)
-        judged = len(self.healthy) >= self.config.warmup
+        judged = episode.early or len(self.healthy) >= self.config.warmup
         z = self.healthy.z(log) if judged else 0.0
         episode.add(step, log, outlier or z > self.config.threshold)
         alerts = [Alert(step, self.signal, "outlier", value, z, episode.since)] if outlier else []
@@ -144,6 +160,7 @@ class Detector:
             "trend": self.trend.state_dict(),
             "rising_since": self.rising_since,
             "blocks_reported": self.blocks_reported,
+            "early_steps": self.early_steps,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -155,6 +172,7 @@ class Detector:
         self.last, self.same = state["last"], state["same"]
         self.trend = Trend.from_state_dict(state["trend"])
         self.rising_since, self.blocks_reported = state["rising_since"], state["blocks_reported"]
+        self.early_steps = list(state["early_steps"])
         saved = state["episode"]
         self.episode = None if saved is None else Episode.from_state_dict(saved)
         if saved is not None and state["own_window"]:

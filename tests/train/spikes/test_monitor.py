@@ -39,6 +39,48 @@ def falling(step: int, spread: float) -> float:
     return max(8 * math.exp(-step / 22), 0.01) * noise(step, spread)
 
 
+COLLAPSE = [0.9, 2.5, 4.0, 6.0, 7.6, 5.0, 4.0, 3.5]
+
+
+@pytest.mark.parametrize("healthy", [2, 5, 12, 20, 30])
+@pytest.mark.parametrize("level", [1.0, 3.0])
+def test_a_collapse_before_there_is_a_baseline_is_a_shift_by_the_end_of_the_warm_up_and_does_not_recover(
+    healthy, level
+):
+    values = [0.22 * noise(step) for step in range(healthy)] + COLLAPSE
+    values += [level * noise(step, 0.1) for step in range(200)]
+    config = MonitorConfig()
+    found = alerts(values, SpikeMonitor(config))
+    assert found[0].kind == ("shift" if healthy < 30 else "outlier")
+    assert found[0].step <= max(config.warmup, healthy + 2)
+    assert abs(found[0].since - healthy) <= 2
+    assert "not_recovering" in {alert.kind for alert in found}
+    assert "recovered" not in {alert.kind for alert in found}
+
+
+def test_a_collapse_in_the_warm_up_that_comes_back_is_recovered():
+    values = [0.22 * noise(step) for step in range(8)] + COLLAPSE + [3.0 * noise(step) for step in range(8)]
+    values += [0.21 * noise(step) for step in range(80)]
+    kinds = [kind for _, kind in watch(values, SpikeMonitor(MonitorConfig()))]
+    assert (kinds[0], kinds[-1]) == ("shift", "recovered")
+
+
+@pytest.mark.parametrize("spread", [0.02, 0.1, 0.3])
+def test_noise_alone_is_no_early_rise(spread):
+    for seed in range(0, 40_000, 200):
+        assert watch([2 * noise(seed + step, spread) for step in range(32)], SpikeMonitor(MonitorConfig())) == []
+
+
+def test_a_checkpoint_between_the_first_steps_and_their_rise_changes_nothing():
+    values = [0.22] * 6 + COLLAPSE + [3.0 * noise(step) for step in range(60)]
+    straight = watch(values, SpikeMonitor(MonitorConfig()))
+    for cut in (4, 9, 13, 30):
+        before, after = SpikeMonitor(MonitorConfig()), SpikeMonitor(MonitorConfig())
+        head = watch(values[:cut], before)
+        after.load_state_dict(json.loads(json.dumps(before.state_dict())))
+        assert head + watch(values[cut:], after, cut) == straight
+
+
 @pytest.mark.parametrize("spread", [0.02, 0.1, 0.5])
 def test_a_steep_fall_and_its_sudden_end_raise_no_alarm(spread):
     assert watch([falling(step, spread) for step in range(600)], SpikeMonitor(MonitorConfig())) == []
