@@ -128,7 +128,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--accumulation", type=int, default=1, help="micro-batches per optimizer step")
     parser.add_argument("--steps", type=int, default=10, help=f"measured steps, after {WARMUP_STEPS} to warm up")
     parser.add_argument("--dtype", choices=("bf16", "fp32"), default="bf16", help="as model.dtype (default bf16)")
-    parser.add_argument("--zero-stage", type=int, choices=(0, 1, 2, 3), default=0, help="as deepspeed.zero_stage")
+    parser.add_argument(
+        "--zero-stage", type=int, choices=(0, 1, 2, 3), default=1, help="as deepspeed.zero_stage (default 1)"
+    )
     parser.add_argument("--attention", default="auto", help="kernel, as model.attention (default auto)")
     parser.add_argument("--kernels", choices=("auto", "none", "compile"), default="auto", help="as model.kernels")
     parser.add_argument(
