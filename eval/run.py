@@ -19,6 +19,7 @@ from configs.run_dir import EvalDir
 from eval.metrics.frequency import frequency_notes
 from eval.paper.comparison import comparison_with
 from eval.paper.published import paper_number
+from eval.reports.cut_answers import cut_note
 from eval.reports.evaluation import write_report
 from eval.reports.summary import result_line, write_summary
 from eval.runner.arguments import add_protocol_argument, add_worker_arguments
@@ -73,6 +74,8 @@ def report(config: EvalConfig, folders: Sequence[EvalDir]) -> None:
         print(f"{result_line(reports[-1])}\n  {folder.report('html')}")
     if len(reports) > 1:
         print(write_summary(paths, reports))
+    for note in dict.fromkeys(filter(None, map(cut_note, reports))):
+        print(f"warning: {note}")
     empty = [report for report in reports if not report["accuracy"]["n"]]
     if empty:
         failures = empty[0]["failures"]

@@ -34,6 +34,7 @@ from eval.models.api_replies import (
     FATAL,
     SHOWN,
     QuestionError,
+    RefusedField,
     TryAgain,
     completion_of,
     error_words,
@@ -155,6 +156,8 @@ class ApiClient:
             raise TryAgain(self._without_key(str(error)), error.after) from None
         except QuestionError as error:
             raise QuestionError(self._without_key(str(error))) from None
+        except RefusedField as error:
+            raise RunError(f"{self.endpoint.host} refuses the request ({self._without_key(str(error))})") from None
         except RunError as error:
             raise self._end(self._without_key(str(error))) from None
 

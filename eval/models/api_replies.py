@@ -6,6 +6,7 @@ is handled like the HTTP status of the same number. Pure functions of the reply'
 """
 
 import json
+import re
 from typing import Any
 
 from configs.errors import RunError
@@ -21,8 +22,25 @@ NAMED_CODES = {
 }  # fmt: skip
 
 
+_LENGTH_FIELDS = re.compile(r"\bmax_tokens\b|\bmax_completion_tokens\b")
+_ADVISED = re.compile(r"(?:\buse|\btry|did you mean|instead of \W*\w+\W* use|replaced (?:by|with))\W+(?:the \W*)?"
+                      r"(max_tokens|max_completion_tokens)\b")  # fmt: skip
+_TOO_MUCH = re.compile(
+    r"too (?:large|high|big|long|many|small|low)|context (?:length|window|size)|at (?:most|least)|exceed|"
+    r"less than|greater than|larger than|more than|must be (?:positive|between)|maximum (?:value|number)|"
+    r"model length|\brange\b"
+)
+_REFUSED = re.compile(
+    r"support|unknown|unrecogni|unexpected|extra|not (?:allowed|permitted|accept)|invalid|refus|remove"
+)
+
+
 class QuestionError(Exception):
     """This question cannot be answered and a retry would not help; the text says why."""
+
+
+class RefusedField(Exception):
+    """The server refuses a field of every request; the text names the setting that changes it."""
 
 
 class TryAgain(Exception):
@@ -78,6 +96,8 @@ def text_of(choice: dict[str, Any]) -> str:
 
 def failure_of(code: int | None, reason: str) -> Exception:
     """The exception for a status or a code inside a reply: retry, fail this question, or stop."""
+    if code in (400, 422) and (change := setting_to_change(reason)):
+        return RefusedField(f"{reason}; add {change}")
     if code in FATAL:
         return RunError(reason)
     if code is None or code in AGAIN:
@@ -106,19 +126,21 @@ def error_words(error: Any) -> str:
 def setting_to_change(body: str) -> str | None:
     """The setting that leaves out or renames the request field that a server refuses; None if it refuses no field.
 
+    `body` is that of an error that a retry does not fix. A limit that is too large for the model is no refused field.
+
     >>> setting_to_change('{"error": {"message": "Unsupported parameter: max_tokens", "param": "max_tokens"}}')
     '--set api.length_field=max_completion_tokens'
     """
     words = body.lower()
-    refusals = ("unsupported", "not support", "unrecognized", "unknown", "extra", "only the")
-    if not any(word in words for word in refusals):
-        return None
-    if "max_completion_tokens" in words and "max_tokens" not in words:
-        return "--set api.length_field=max_tokens"
-    if "max_tokens" in words:
-        return "--set api.length_field=max_completion_tokens"
+    fields = _LENGTH_FIELDS.findall(words)
+    if fields and not _TOO_MUCH.search(words):
+        advised = _ADVISED.search(words)
+        others = {"max_tokens": "max_completion_tokens", "max_completion_tokens": "max_tokens"}
+        return f"--set api.length_field={advised[1] if advised else others[fields[0]]}"
     if "temperature" in words:
         return "--set api.temperature=null"
+    if re.search(r"\bdetail\b", words) and "image" in words and _REFUSED.search(words):
+        return "--set api.image_detail=null"
     return None
 
 

@@ -25,7 +25,7 @@ from data_prep.images import decode_rgb, opened_image, true_extension
 from data_prep.orientation import NORMAL, orientation_of
 from data_prep.sample import IMAGE_PLACEHOLDER, Turn
 from eval.models.api_client import ApiClient, Endpoint
-from eval.models.api_replies import QuestionError, text_of
+from eval.models.api_replies import QuestionError, setting_to_change, text_of
 from eval.tasks.registry import TASKS, task_output
 from eval.types import Answer, Failure
 
@@ -33,6 +33,8 @@ MEDIA = {"jpg": "image/jpeg", "png": "image/png", "webp": "image/webp", "gif": "
 NAMED_SYSTEMS = ("family", "official", "vicuna_v1", "vicuna_human", "none")
 ROLES = {"human": "user", "gpt": "assistant"}
 OFFICIAL_CLAUDE = 1024  # max_tokens of the authors' calls of Claude; those of GPT-4 and Gemini set none
+CUT = frozenset({"length", "max_tokens", "max_output_tokens", "model_length"})  # finish_reason at the limit
+CONTINUES = "the same command continues where this one stopped"
 MOST_TOKENS = 1_000_000  # upper limit for a server's count of tokens
 
 
@@ -193,9 +195,11 @@ class ApiPredictor:
         self.failed_in_a_row = self.failed_in_a_row + 1 if isinstance(answer, Failure) else 0
         if not isinstance(answer, Failure) or self.failed_in_a_row < self.config.api.give_up_after:
             return None
+        change = setting_to_change(answer.reason)
+        step = f"the server refuses a field of the request: add {change}" if change else CONTINUES
         return RunError(
             f"{self.failed_in_a_row} questions in a row had no answer from {self.name} (the last: {answer.reason}); "
-            "the same command continues where this one stopped"
+            f"{step}"
         )
 
     def _ask(self, client: ApiClient, prompt: ApiPrompt) -> Answer | Failure:
@@ -214,7 +218,8 @@ def answer_of(values: dict[str, Any], seconds: float) -> Answer:
     reported = usage.get("completion_tokens") if isinstance(usage, dict) else None
     count = min(max(reported, 0), MOST_TOKENS) if isinstance(reported, int) else 0
     ids = [-1] * count  # an API reports the number of tokens but not their ids
-    return Answer(text_of(choice), ids, choice.get("finish_reason") != "length", seconds)
+    cut = str(choice.get("finish_reason") or "").lower() in CUT
+    return Answer(text_of(choice), ids, not cut, seconds)
 
 
 def sendable(image: bytes) -> tuple[str, bytes]:

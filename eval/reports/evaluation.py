@@ -31,6 +31,7 @@ from eval.metrics.frequency import (
 from eval.metrics.outcomes import scored_predictions
 from eval.metrics.several import count_several
 from eval.reports.candidate_set import candidate_set, candidates_of, scored_answer
+from eval.reports.cut_answers import cut_before_answer
 from eval.reports.evaluation_page import report_page
 from eval.runner.batching import open_source
 from eval.runner.class_check import check_classes
@@ -162,6 +163,7 @@ def _answers(predictions: Sequence[Prediction]) -> dict[str, Any]:
     return {
         "mean_tokens": sum(prediction.tokens for prediction in predictions) / number,
         "cut": sum(not prediction.stopped for prediction in predictions),
+        "cut_before_answer": cut_before_answer(predictions),
         "seconds": sum(prediction.seconds for prediction in predictions),
     }
 

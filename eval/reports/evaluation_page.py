@@ -5,6 +5,7 @@ from typing import Any
 
 from data_prep.page import Block, Figure, Heading, Numbers, Page, Table, Text
 from eval.metrics.accuracy import class_results
+from eval.reports.cut_answers import cut_note
 from eval.reports.figures import accuracy_figure, frequency_figure
 from eval.reports.formatting import correlated, interval, merged_onto, percent, points, protocol_tag
 
@@ -42,6 +43,8 @@ def _warnings(report: Mapping[str, Any]) -> list[Block]:
         warnings.append(
             Text(f"{failed} failed and are excluded from all numbers; they are listed at the end.", warning=True)
         )
+    if note := cut_note(report):
+        warnings.append(Text(f"{note}.", warning=True))
     return [*warnings, *(Text(f"Data: {note}.", warning=True) for note in report["data_notes"])]
 
 

@@ -19,6 +19,8 @@ from configs.run_dir import EvalDir
 from configs.section import result_fields
 from data_prep.atomic import remove_leftovers, write_bytes
 from data_prep.class_names import load_class_list
+from eval.runner.predictions import being_written, read_records
+from eval.tasks.registry import task_output
 
 FORMAT_VERSION = 1
 SCORING_FIELDS = (
@@ -164,10 +166,11 @@ def read_evaluation(folder: EvalDir) -> Evaluation | None:
 def check_answers(folder: EvalDir, wanted: Evaluation) -> None:
     """Raise `OtherAnswersError`, naming each difference and the remedy, if the folder holds answers to other questions.
 
+    A folder without answers, failures at most, may change its settings: those items are run again.
     Raises `RunError` as `read_evaluation`.
     """
     present = read_evaluation(folder)
-    if present is not None:
+    if present is not None and not _failures_only(folder, present, wanted):
         _check_same(folder, present.generation_settings, wanted.generation_settings)
 
 
@@ -203,6 +206,14 @@ def rescored(folder: EvalDir, config: EvalConfig) -> Evaluation:
     }
     _check_same(folder, present.generation_settings, {**wanted.generation_settings, **batches})
     return replace(present, name=config.name, scoring_settings=wanted.scoring_settings)
+
+
+def _failures_only(folder: EvalDir, present: Evaluation, wanted: Evaluation) -> bool:
+    """Whether no item of the same data has an answer, as a text, and no process is writing one."""
+    both = (present.generation_settings, wanted.generation_settings)
+    same_data = both[0].get("data") == both[1].get("data")
+    texts = all(task_output(str(settings.get("task"))) == "text" for settings in both)  # others have files beside
+    return texts and same_data and not read_records(folder).predictions and not being_written(folder)
 
 
 def _check_same(folder: EvalDir, present: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:

@@ -103,12 +103,28 @@ def _read_file(path: Path) -> Iterable[Prediction | FailedItem]:
     text = path.read_bytes()
     complete = text[: text.rfind(b"\n") + 1]
     for number, line in enumerate(complete.split(b"\n")[:-1], start=1):
+        if not line.strip():  # left by an editor
+            continue
         try:
             yield from_line(line.decode())
         except (ValueError, KeyError, TypeError) as error:
             raise RunError(
                 f"{path}, line {number} is not a prediction ({error}); delete the line to evaluate its item again"
             ) from error
+
+
+def being_written(folder: EvalDir) -> bool:
+    """Whether a process has one of the folder's files open for writing."""
+    for path in folder.all_predictions():
+        file = os.open(path, os.O_RDWR)
+        try:
+            if not try_lock_file(file):
+                return True
+        except OSError:  # a file system without locks
+            return False
+        finally:
+            os.close(file)
+    return False
 
 
 class PredictionWriter:

@@ -8,7 +8,7 @@ import pytest
 
 from configs.errors import RunError
 from eval.models.api_client import retry_after
-from eval.models.api_replies import QuestionError, TryAgain, completion_of, setting_to_change, text_of
+from eval.models.api_replies import QuestionError, RefusedField, TryAgain, completion_of, setting_to_change, text_of
 from eval.models.openai_api import answer_of
 
 CASES = Path(__file__).resolve().parents[4] / "shared" / "cases" / "api_replies.py"
@@ -106,11 +106,28 @@ def test_reported_replies_are_answers_or_named_failures(tmp_path, monkeypatch):
         ),
         ("Unrecognized request argument supplied: max_completion_tokens", "length_field=max_tokens"),
         ("The image is too large", None),
+        ("max_tokens is not permitted for this model", "length_field=max_completion_tokens"),
+        ("Please use max_completion_tokens in place of the field max_tokens", "length_field=max_completion_tokens"),
+        ("Extra inputs are not permitted: body.max_completion_tokens", "length_field=max_tokens"),
+        ("'max_completion_tokens' is unexpected here, did you mean 'max_tokens'?", "length_field=max_tokens"),
+        ("`temperature` is deprecated for this model", "temperature=null"),
+        ("temperature must be strictly positive", "temperature=null"),
+        ("temperature may only be set to 1 when thinking is enabled", "temperature=null"),
+        ("messages.0.content.1.image_url.detail: unknown field", "image_detail=null"),
+        ("max_tokens is too large: 9000. This model supports at most 4096 completion tokens", None),
+        ("This model's maximum context length is 4096 tokens; you requested max_tokens 5000", None),
+        ("The prompt was filtered", None),
     ],
 )
 def test_a_refused_field_names_the_setting_to_change(message, change):
     found = setting_to_change(json.dumps({"error": {"message": message}}))
     assert (found is None) if change is None else (change in (found or ""))
+
+
+def test_a_field_refused_inside_a_reply_is_no_answer_and_names_the_setting():
+    error = {"code": 400, "message": "Unsupported parameter: 'max_tokens'"}
+    with pytest.raises(RefusedField, match=r"--set api\.length_field=max_completion"):
+        completion_of(json.dumps({"error": error}).encode())
 
 
 def test_a_retry_after_date_without_a_zone_is_in_gmt(monkeypatch):

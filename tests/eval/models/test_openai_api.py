@@ -110,6 +110,44 @@ def test_a_server_that_is_down_stops_the_evaluation_and_the_same_command_goes_on
     assert report(folder)["items"]["answered"] == 15
 
 
+@pytest.mark.parametrize(
+    ("message", "name", "value"),
+    [("Unsupported parameter: 'max_tokens'", "length_field", "max_completion_tokens"),
+     ("`temperature` is deprecated for this model", "temperature", None)],
+)  # fmt: skip
+@pytest.mark.parametrize("status", [400, 500])
+def test_a_refused_field_names_its_setting_and_the_folder_takes_it(serve, ask, capsys, message, name, value, status):
+    server = serve(failure(status, message))
+    with pytest.raises(SystemExit):
+        ask(api={"attempts": 1, "give_up_after": 4})
+    told = capsys.readouterr().err
+    assert f"add --set api.{name}={'null' if value is None else value}" in told
+    assert "same command continues" not in told
+    server.replies = [completion("a cat")]
+    folder = ask(api={name: value})
+    assert report(folder)["items"]["answered"] == 15
+    with pytest.raises(SystemExit):
+        ask(api={name: value}, protocol={"prompt": "identify"})
+    assert "holds answers to other questions" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", [None, "", "<think>Is it a cat?"])
+def test_reasoning_that_took_the_whole_limit_is_on_the_last_line_with_the_setting(serve, ask, capsys, text):
+    replies = [completion(text, finish_reason="length"), completion("a cat")]
+    serve(lambda request: replies[0] if len(replies) == 1 else replies.pop())
+    folder = ask(api={"concurrency": 1})
+    last = capsys.readouterr().out.strip().splitlines()[-1]
+    assert "14 of 15 answers reached the length limit before they answered" in last
+    assert "set protocol.max_new_tokens above 6" in last
+    assert last.removeprefix("warning: ") in EvalDir(folder).report("md").read_text()
+
+
+def test_an_answer_that_is_cut_after_it_was_given_is_not_warned_of(serve, ask, capsys):
+    serve(completion("a cat, which", finish_reason="length"))
+    ask()
+    assert "length limit" not in capsys.readouterr().out
+
+
 def test_answers_on_their_way_are_kept_when_the_key_is_refused(serve, ask, tmp_path, capsys):
     serve(completion("a cat"), completion("a cat"), failure(401))
     with pytest.raises(SystemExit):

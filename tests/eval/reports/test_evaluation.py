@@ -78,7 +78,7 @@ def test_right_wrong_no_answer_failed_and_missing_are_told_apart(evaluation):
     assert report["accuracy"]["value"] == 0.6
     assert report["accuracy"]["low"] < 0.6 < report["accuracy"]["high"]
     assert (report["accuracy_of_answers"]["count"], report["accuracy_of_answers"]["n"]) == (6, 9)
-    assert report["answers"] == {"mean_tokens": 3.0, "cut": 5, "seconds": 5.0}
+    assert report["answers"] == {"mean_tokens": 3.0, "cut": 5, "cut_before_answer": 1, "seconds": 5.0}
 
 
 def test_each_class_has_its_own_row(evaluation):

@@ -9,6 +9,7 @@ from eval.runner.batching import draw
 from eval.runner.predictions import (
     PredictionWriter,
     Records,
+    being_written,
     from_line,
     read_records,
     select_records,
@@ -106,3 +107,21 @@ def test_no_answer_of_a_larger_limit_stands_in_for_a_failed_item():
     assert list(chosen.predictions) == answered[:3]
     assert chosen.failures == failures
     assert set(select_records(records, None).predictions) == set(answered)
+
+
+@pytest.mark.parametrize("blank", ["\n", "\n\n  \n", "\r\n"])
+def test_blank_lines_at_the_end_of_a_file_are_no_answers(tmp_path, blank):
+    folder = EvalDir(tmp_path)
+    with PredictionWriter(folder.predictions(0)) as writer:
+        writer.write([FailedItem("a", "why")])
+    with folder.predictions(0).open("a") as file:
+        file.write(blank)
+    assert list(read_records(folder).failures) == ["a"]
+
+
+def test_a_file_that_is_open_for_writing_is_known(tmp_path):
+    folder = EvalDir(tmp_path)
+    assert not being_written(folder)
+    with PredictionWriter(folder.predictions(0)):
+        assert being_written(folder)
+    assert not being_written(folder)
