@@ -54,7 +54,7 @@ def split_batch(train: TrainConfig, world: int) -> BatchPlan:
 
 @dataclass(frozen=True)
 class Length:
-    """Steps of a run. The `leftover` samples of each epoch, fewer than a global batch, are dropped or padded to one."""
+    """Steps of a run. The `leftover` samples of each epoch, fewer than a batch, are dropped or filled up to one."""
 
     samples: int
     steps_per_epoch: int
@@ -65,7 +65,7 @@ class Length:
     def of(cls, samples: int, train: TrainConfig) -> "Length":
         """Count the steps for `samples` per epoch. Raises `ConfigError` if an epoch has no step."""
         leftover = samples % train.global_batch
-        steps = samples // train.global_batch + (1 if leftover and train.last_batch == "pad" else 0)
+        steps = samples // train.global_batch + (1 if leftover and train.last_batch != "drop" else 0)
         if steps == 0:
             raise ConfigError(
                 f"{samples} training samples do not fill one batch of train.global_batch {train.global_batch}; "

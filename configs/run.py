@@ -5,11 +5,10 @@ from dataclasses import dataclass
 from configs.data import DataConfig, check_sources_exist
 from configs.errors import ConfigError
 from configs.model import ChatConfig, ModelConfig
+from configs.saving import CheckpointConfig, LoggingConfig
 from configs.section import Section, check_name, setting
 from configs.training import (
-    CheckpointConfig,
     DeepSpeedConfig,
-    LoggingConfig,
     LossConfig,
     MonitorConfig,
     OptimConfig,

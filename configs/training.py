@@ -1,4 +1,4 @@
-"""Settings of training: optimizer, loss, batches, DeepSpeed, the loss-spike monitor, checkpoints, logging."""
+"""Settings of training: optimizer, loss, batches, DeepSpeed, the loss-spike monitor."""
 
 import math
 from dataclasses import dataclass
@@ -48,6 +48,11 @@ class LossConfig(Section):
     )
 
 
+def _orders_samples(train: "TrainConfig") -> bool:
+    """Whether the batching decides the samples of each step; with any other it decides only who runs which."""
+    return train.batching == "llava_groups"
+
+
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig(Section):
     """Which shards are trained on, for how long, in which batches."""
@@ -79,9 +84,10 @@ class TrainConfig(Section):
     micro_batch_cap: int = setting(16, doc="Upper limit of an `auto` micro-batch.", at_least=1, changes_result=False)
     batching: str = setting(
         "padded",
-        doc="Micro-batches: `padded`; `grouped` by similar length, with less padding; `packed` without padding.",
-        choices=("padded", "grouped", "packed"),
-        changes_result=False,
+        doc="Micro-batches: `padded`; `grouped` by similar length, with less padding; `packed` without padding; "
+        "`llava_groups`: the order of LLaVA's sampler too, batches with or without images by number of words.",
+        choices=("padded", "grouped", "packed", "llava_groups"),
+        changes_result=_orders_samples,
     )
     token_budget: int = setting(
         8192,
@@ -101,8 +107,9 @@ class TrainConfig(Section):
     )
     last_batch: str = setting(
         "drop",
-        doc="The incomplete last batch of an epoch: `drop` it, or `pad` it with samples of weight 0.",
-        choices=("drop", "pad"),
+        doc="The incomplete last batch of an epoch: `drop` it, `pad` it with samples of weight 0, or `repeat` the "
+        "epoch's first samples in it (LLaVA on several GPUs).",
+        choices=("drop", "pad", "repeat"),
     )
     workers: int = setting(
         2, doc="Data-loading processes per rank; 0 loads in the training process.", at_least=0, changes_result=False
@@ -266,35 +273,3 @@ class MonitorConfig(Section):
             raise ConfigError(
                 f"monitor.action is {self.action} but monitor.enabled is false; set it true, or action: log"
             )
-
-
-@dataclass(frozen=True, kw_only=True)
-class CheckpointConfig(Section):
-    """When the training state is saved and how many copies are kept."""
-
-    every: int = setting(
-        500, doc="Optimizer steps between checkpoints; the last step is always saved.", at_least=1, changes_result=False
-    )
-    keep_last: int = setting(3, doc="Number of newest checkpoints to keep.", at_least=1, changes_result=False)
-    keep_every: int = setting(
-        0, doc="Also keep checkpoints at multiples of this step count; 0: none.", at_least=0, changes_result=False
-    )
-    asynchronous: bool = setting(
-        True,
-        doc="Write in the background; training waits while the state is copied to the main rank's memory (12 bytes "
-        "per trained weight).",
-        changes_result=False,
-    )
-    export: bool = setting(True, doc="Write the exported model when training ends.", changes_result=False)
-
-
-@dataclass(frozen=True, kw_only=True)
-class LoggingConfig(Section):
-    """Where metrics go besides metrics.jsonl. API keys are read from the environment only."""
-
-    wandb: str = setting(
-        "off", doc="Weights & Biases mode.", choices=("off", "offline", "online"), changes_result=False
-    )
-    project: str = setting("vlm-classify", doc="W&B project.", changes_result=False)
-    entity: str | None = setting(None, doc="W&B team or user.", changes_result=False)
-    every: int = setting(1, doc="Steps between lines in metrics.jsonl.", at_least=1, changes_result=False)

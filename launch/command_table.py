@@ -75,6 +75,7 @@ COMMANDS = (
     Command("benchmark shards", "data_prep.benchmarks.shards", "Writing and reading shards, against webdataset"),
     Command("benchmark training", "train.benchmarks.training", "Images per second of training"),
     Command("benchmark order", "train.benchmarks.order", "Cost of the sample order, padding saved by it"),
+    Command("benchmark loss-shares", "train.benchmarks.loss_shares", "Share of each source in the loss, by reduction"),
     Command("benchmark pixels", "train.benchmarks.pixels", "Image decoding and resizing, against transformers"),
     Command("benchmark checkpoints", "train.benchmarks.checkpoints", "How long a checkpoint stops training"),
     Command("benchmark spikes", "train.benchmarks.spikes", "What the loss-spike monitor detects"),

@@ -4,9 +4,11 @@ Training and `--dry-run` make the same plan: every mistake a config can hold is 
 GPU: missing shards, an unsupported model, a batch that does not divide.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from configs.batch_plan import BatchPlan, Length, split_batch
 from configs.errors import ConfigError, DataError
@@ -17,7 +19,8 @@ from train.chat.render import ChatRenderer
 from train.chat.tokenizer import load_tokenizer
 from train.data.collate import Encoder, ExampleSet, TrainingBatches
 from train.data.lengths import Counts, LengthSettings, token_counts
-from train.data.packing import BatchPartitioner, StepOrder
+from train.data.llava_groups import LlavaGroups
+from train.data.packing import DEALT, BatchPartitioner, StepOrder
 from train.data.questions import training_question
 from train.data.sources import SourceSet
 from train.models.checked_loading import check_vocabulary
@@ -103,12 +106,17 @@ def plan_order(config: RunConfig, sources: SourceSet, world_size: int) -> StepOr
     mixture = sources.mixture(train)
     length = Length.of(mixture.size, train)
     split = split_batch(config.train, world_size)
-    if train.batching == "padded":
-        return StepOrder(mixture, config.seed, length.steps_per_epoch, BatchPartitioner(split))
+    partitioner = BatchPartitioner(split, train.batching)
+    if train.batching == "llava_groups":
+        words = plan_counts(config, sources)["words"].astype(np.int64)
+        groups = LlavaGroups(words, sources.with_image(), split.micro_batch, split.world * split.accumulation)
+        mixture = replace(mixture, groups=groups)
+    if train.batching in DEALT:
+        return StepOrder(mixture, config.seed, length.steps_per_epoch, partitioner, train.last_batch)
     if config.loss.reduction == "micro_batch":
         raise ConfigError(
             f"loss.reduction micro_batch weighs by what shares a micro-batch, and train.batching {train.batching} "
-            "decides that again for each world size; use reduction token or sample, or batching padded"
+            "decides that again for each world size; use reduction token or sample, or batching padded or llava_groups"
         )
     if train.batching == "packed" and train.token_budget < config.chat.max_length:
         raise ConfigError(
@@ -117,7 +125,7 @@ def plan_order(config: RunConfig, sources: SourceSet, world_size: int) -> StepOr
         )
     lengths = plan_counts(config, sources)["tokens"]
     partitioner = BatchPartitioner(split, train.batching, train.token_budget, lengths)
-    return StepOrder(mixture, config.seed, length.steps_per_epoch, partitioner)
+    return StepOrder(mixture, config.seed, length.steps_per_epoch, partitioner, train.last_batch)
 
 
 def plan_counts(config: RunConfig, sources: SourceSet) -> Counts:

@@ -27,7 +27,7 @@ TRAINING = (
         "the incomplete last batch of an epoch is trained on, filled up with the epoch's first samples on several GPUs",
         ("train.last_batch",),
         paper="counts epochs; says nothing of the last batch",
-        default="recipe paper: trained on, weighted by its own samples; clean: dropped",
+        default="recipe paper: trained on, no sample twice; official: filled up; clean: dropped",
     ),
     Difference(
         "D27",
@@ -36,5 +36,13 @@ TRAINING = (
         "what a class name weighs next to a conversation then depends on what shares its forward",
         paper="does not say",
         default="recipes paper and clean: mean over the target tokens of the global batch",
+    ),
+    Difference(
+        "D28",
+        "samples with and without an image are in batches of their own, grouped by their number of words",
+        ("train.batching",),
+        "group_by_modality_length; equal to LLaVA's sampler for the same lengths and seed",
+        paper="concatenates ImageNet and LLaVA-665K; says nothing of batches",
+        default="recipes paper and clean: all sources shuffled together",
     ),
 )

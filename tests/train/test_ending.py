@@ -12,7 +12,7 @@ import train.export
 from configs.errors import DataError, RunError
 from configs.load import to_yaml
 from configs.run_dir import RunDir
-from configs.training import CheckpointConfig
+from configs.saving import CheckpointConfig
 from train import lifecycle
 from train.checkpoints.async_checkpointer import AsyncCheckpointer
 from train.checkpoints.writing import CheckpointWriter, Snapshot

@@ -27,7 +27,7 @@ from configs.command_line import add_json, command_parser, emit_json
 from configs.load import load_config
 from configs.run import RunConfig
 from configs.run_dir import RunDir, step_name
-from configs.training import CheckpointConfig
+from configs.saving import CheckpointConfig
 from train.checkpoints.async_checkpointer import AsyncCheckpointer
 from train.checkpoints.writing import CheckpointWriter, Snapshot
 from train.distributed.world import World, start_world, stop_world

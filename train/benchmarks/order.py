@@ -7,7 +7,6 @@ LLaVA-1.5's table and log-normal texts of guessed medians. Both sides see the sa
 
 import resource
 import time
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +15,7 @@ import numpy as np
 from configs.batch_plan import plan_batches
 from configs.command_line import add_json, command_parser, emit_json
 from configs.training import TrainConfig
+from train.data.llava_groups import LlavaGroups
 from train.data.order import EpochOrder, Mixture
 from train.data.packing import BatchPartitioner, Lengths, StepOrder
 
@@ -104,30 +104,6 @@ def ranks_read_their_own(lengths: Lengths, ranks: int = 512, steps: int = 3) -> 
     return {"ranks": ranks, "samples_of_a_step": 4 * ranks, "most_read_by_one_rank": largest}
 
 
-def llava_batches(data: Modelled, batch: int, world: int, seed: int = 0) -> Iterator[Sequence[int]]:
-    """LLaVA's `group_by_modality_length`, from its description: one device's batch after the other.
-
-    Samples with and without an image are kept apart. Each kind is shuffled and cut into groups of world x batch; a
-    group is sorted by length, the longest first, and dealt to the devices: each sample to the one with the smallest
-    sum that is not full. The groups of both kinds are shuffled together.
-    """
-    rng = np.random.default_rng(seed)
-    size = world * batch
-    groups = []
-    for kind in (True, False):
-        shuffled = rng.permutation(np.flatnonzero(data.with_image == kind)).tolist()
-        groups += [shuffled[start : start + size] for start in range(0, len(shuffled) - size + 1, size)]
-    lengths = data.lengths.tolist()
-    for number in rng.permutation(len(groups)):
-        devices: list[list[int]] = [[] for _ in range(world)]
-        sums = [0.0] * world
-        for sample in sorted(groups[number], key=lambda sample: -lengths[sample]):
-            device = sums.index(min(sums))
-            devices[device].append(sample)
-            sums[device] = sums[device] + lengths[sample] if len(devices[device]) < batch else float("inf")
-        yield from devices
-
-
 def padding(data: Modelled, batch: int, world: int, steps: int) -> dict[str, float]:
     """Tokens run over real tokens for four ways to batch the same mixture, `batch` samples a device."""
     lengths, found = data.lengths, {}
@@ -138,12 +114,9 @@ def padding(data: Modelled, batch: int, world: int, steps: int) -> dict[str, flo
         chosen = [order.step(step, split.global_batch) for step in range(steps)]
         real = sum(int(lengths[step].sum()) for step in chosen)
         found[batching] = sum(map(partitioner.tokens_run, chosen)) / real
-    run = real = 0
-    for number, device in enumerate(llava_batches(data, batch, world)):
-        if number == steps * world * 4:
-            break
-        tokens = lengths[list(device)]
-        run, real = run + len(device) * int(tokens.max()), real + int(tokens.sum())
+    groups = LlavaGroups(lengths.astype(np.int64), data.with_image, batch, 4 * world)
+    llava = groups.order(lambda _: np.arange(len(lengths)), 0, 0)[: steps * world * 4 * batch].reshape(-1, batch)
+    run, real = int((lengths[llava].max(axis=1).astype(np.int64) * batch).sum()), int(lengths[llava].sum())
     found["llava"] = run / real
     return found | {"saving": found["llava"] / found["packed"]}
 

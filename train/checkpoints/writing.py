@@ -20,7 +20,7 @@ import torch
 
 from configs.errors import RunError
 from configs.run_dir import RunDir
-from configs.training import CheckpointConfig
+from configs.saving import CheckpointConfig
 from data_prep.atomic import sync_folder, write_bytes
 from train.checkpoints.reading import (
     FILES,

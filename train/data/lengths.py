@@ -1,10 +1,10 @@
 """How many tokens each sample becomes: counted once for a tokenizer, in parallel, and stored next to the manifest.
 
-    SHARDS/SOURCE/lengths-3f9c….npy      one row a sample: tokens, supervised tokens
+    SHARDS/SOURCE/lengths-3f9c….npy      one row a sample: tokens, supervised tokens, words
 
 The name holds a fingerprint of everything the counts depend on, so a file is either right or not found. Counting reads
 the records only, no image (its size where the family needs that), and finds the samples that training would refuse.
-Packing partitions by these lengths, and the dry run adds them up.
+Packing partitions by these lengths, LLaVA's groups by the words, and the dry run adds them up.
 
     counts = token_counts(sources, settings, make_encoder)      # (samples of all sources,), see COUNTS
     counts["tokens"][position]
@@ -33,8 +33,8 @@ from train.data.order import Mask
 from train.data.sources import SourceSet
 from train.supervision import signals
 
-COUNTS = np.dtype([("tokens", "<u4"), ("supervised", "<u4")])
-VERSION = 1  # raise it when `train.chat.render` renders differently
+COUNTS = np.dtype([("tokens", "<u4"), ("supervised", "<u4"), ("words", "<u4")])
+VERSION = 2  # raise it when `train.chat.render` renders differently
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "special_tokens_map.json",
                    "added_tokens.json")  # fmt: skip
 CHUNK = 500  # samples a process counts at a time
@@ -141,8 +141,10 @@ class _Counter:
         for row, position in enumerate(range(*positions)):
             has_image = bool(self.with_image[position])
             read = self.sources.sample if has_image and self.encoder.needs_image_size else self.sources.record
-            expanded = self.encoder.tokens(read(position), has_image=has_image)
-            counts[row] = (len(expanded.input_ids), sum(expanded.supervised[1:]))
+            sample = read(position)
+            expanded = self.encoder.tokens(sample, has_image=has_image)
+            words = sum(len(turn.text.split()) for turn in sample.turns)  # as LLaVA counts lengths, <image> included
+            counts[row] = (len(expanded.input_ids), sum(expanded.supervised[1:]), words)
         return counts
 
 

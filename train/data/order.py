@@ -10,7 +10,7 @@ It does not depend on the number of ranks or workers, so global step s has the s
 A position numbers the samples of all sources in a row. An epoch permutes the shards of all sources together, lays
 their samples in a row, and shuffles each block of that row: reading needs the shards of about `block` samples at a
 time. Everything random is a sort by a hash of (seed, epoch, number, purpose): arithmetic on 64-bit integers that no
-library version can change.
+library version can change. Only the order of LLaVA's sampler (`train.data.llava_groups`) is drawn by torch.
 """
 
 from collections.abc import Iterator
@@ -20,6 +20,8 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
+
+from train.data.llava_groups import LlavaGroups
 
 PADDING = -1  # a position without a sample: it fills the last batch and has weight 0
 
@@ -72,6 +74,8 @@ class Mixture:
     """Samples that are shuffled together."""
     kept: Mask | None = None
     """Of every position whether it is trained on; None: all are."""
+    groups: LlavaGroups | None = None
+    """For the order of LLaVA's sampler, in place of shuffled shards and blocks."""
 
     def bounds(self) -> list[tuple[int, int]]:
         """[first, last) position of each source."""
@@ -119,13 +123,26 @@ class EpochOrder:
     @classmethod
     def of(cls, mixture: Mixture, seed: int, epoch: int) -> "EpochOrder":
         """The order of epoch `epoch`; under a second for two million samples."""
+        if mixture.groups is not None:
+            return cls(mixture.groups.order(lambda any_epoch: _entries(mixture, seed, any_epoch), seed, epoch))
         row = _shards_in_a_row(mixture, seed, epoch)
         return cls(row[_shuffled(len(row), mixture.block, seed, epoch)])
 
-    def step(self, step: int, global_batch: int) -> list[int]:
-        """Positions of the global batch of step `step` of this epoch; the last one may be filled up with `PADDING`."""
-        chosen: list[int] = self.positions[step * global_batch : (step + 1) * global_batch].tolist()
+    def step(self, step: int, global_batch: int, last_batch: str = "pad") -> list[int]:
+        """Positions of the global batch of step `step` of this epoch.
+
+        The last one is filled up with `PADDING`, or, if `last_batch` is `repeat`, with the first ones of the epoch.
+        """
+        first, last = step * global_batch, (step + 1) * global_batch
+        chosen: list[int] = self.positions[first:last].tolist()
+        if last_batch == "repeat" and chosen:
+            return chosen + self.positions.take(range(global_batch - len(chosen)), mode="wrap").tolist()
         return chosen + [PADDING] * (global_batch - len(chosen))
+
+
+def _entries(mixture: Mixture, seed: int, epoch: int) -> Positions:
+    """The positions of an epoch in the order of the sources, a position once for each pass."""
+    return np.sort(_shards_in_a_row(mixture, seed, epoch))
 
 
 def _shards_in_a_row(mixture: Mixture, seed: int, epoch: int) -> Positions:

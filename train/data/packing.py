@@ -5,6 +5,7 @@ Every rank computes the whole partition from the same numbers and takes its own 
 
     padded    round robin, `micro_batch` at a time, padded to the longest of them
     grouped   the same, after sorting the global batch by length: neighbours need little padding
+    llava_groups  consecutive micro-batches, dealt to the ranks in turn: the epoch's order is LLaVA's
     packed    laid end to end without padding, at most `token_budget` tokens at a time; ranks get equal sums
 
 Example of `packed` for two ranks and a budget of 10, samples named by their lengths 7 6 5 4 2 2: the longest first,
@@ -35,6 +36,15 @@ def rank_micro_batches(batch: Sequence[int], rank: int, plan: BatchPlan) -> Micr
     """
     mine = list(batch[rank :: plan.world])
     return [mine[start : start + plan.micro_batch] for start in range(0, len(mine), plan.micro_batch)]
+
+
+def consecutive_micro_batches(batch: Sequence[int], rank: int, plan: BatchPlan) -> MicroBatches:
+    """Rank `rank`'s micro-batches of a global batch, cut from it in its order and dealt to the ranks in turn.
+
+    So does accelerate 0.21 with the batches of a sampler: micro-batch k goes to rank k mod world.
+    """
+    starts = range(rank * plan.micro_batch, len(batch), plan.micro_batch * plan.world)
+    return [list(batch[start : start + plan.micro_batch]) for start in starts]
 
 
 def grouped_micro_batches(batch: Sequence[int], tokens: Sequence[int], plan: BatchPlan) -> list[MicroBatches]:
@@ -84,6 +94,10 @@ def _bins(share: Sequence[int], tokens: Sequence[int], budget: int) -> list[list
     return bins
 
 
+DEALT = {"padded": rank_micro_batches, "llava_groups": consecutive_micro_batches}
+"""By `train.batching`, where a rank's part does not depend on lengths."""
+
+
 @dataclass(frozen=True, eq=False)
 class BatchPartitioner:
     """Splits a global batch by `train.batching`. `grouped` and `packed` need `lengths`."""
@@ -95,12 +109,13 @@ class BatchPartitioner:
 
     def of_rank(self, batch: Sequence[int], rank: int) -> MicroBatches:
         """Rank `rank`'s micro-batches of a global batch."""
-        return rank_micro_batches(batch, rank, self.plan) if self.batching == "padded" else self.all_ranks(batch)[rank]
+        deal = DEALT.get(self.batching)
+        return deal(batch, rank, self.plan) if deal else self.all_ranks(batch)[rank]
 
     def all_ranks(self, batch: Sequence[int]) -> list[MicroBatches]:
         """Every rank's micro-batches of a global batch, equally many on each."""
-        if self.batching == "padded":
-            return [rank_micro_batches(batch, rank, self.plan) for rank in range(self.plan.world)]
+        if deal := DEALT.get(self.batching):
+            return [deal(batch, rank, self.plan) for rank in range(self.plan.world)]
         tokens = self._tokens(batch)
         if self.batching == "grouped":
             return grouped_micro_batches(batch, tokens, self.plan)
@@ -128,11 +143,13 @@ class StepOrder:
     seed: int
     steps_per_epoch: int
     partitioner: BatchPartitioner
+    last_batch: str = "pad"
+    """As `EpochOrder.step`."""
 
     def batches(self, start: int) -> Iterator[list[int]]:
         """The global batch of every step from data step `start` on, without end."""
         for _, step, order in data_steps(self.mixture, self.seed, self.steps_per_epoch, start):
-            yield order.step(step, self.partitioner.plan.global_batch)
+            yield order.step(step, self.partitioner.plan.global_batch, self.last_batch)
 
     def positions(self, start: int, rank: int) -> Iterator[MicroBatches]:
         """The micro-batches of `rank` in the same steps."""

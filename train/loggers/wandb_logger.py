@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from configs.run_dir import RunDir
-from configs.training import LoggingConfig
+from configs.saving import LoggingConfig
 from train.loggers.types import Record, make_event
 from train.spikes.alerts import ALARMS, EPISODE_UPDATES, EVERY_STEP
 

@@ -19,6 +19,11 @@ from train.optimization.schedule import warmup_steps
 from train.optimization.zero import memory_estimate
 from train.plan import RunPlan, plan_counts
 
+LEFTOVER = {
+    "drop": "dropped",
+    "pad": "in a padded batch",
+    "repeat": "in a batch filled up with the first ones of the epoch",
+}
 FEW_CLASSES = 0.9  # of all: fewer in a block are reported
 
 
@@ -75,6 +80,8 @@ def _reading(plan: RunPlan, tokens: Counts) -> str:
 
 def _shuffling(plan: RunPlan) -> str:
     mixture = plan.order.mixture
+    if mixture.groups is not None:
+        return "order             that of LLaVA's sampler: batches with or without images, grouped by number of words"
     by_source = [shards.labels for shards in plan.sources.sets]
     labels = np.concatenate([np.where(some < 0, -1, some + (n << 32)) for n, some in enumerate(by_source)])
     first = labels[EpochOrder.of(mixture, plan.config.seed, 0).positions[: mixture.block]]
@@ -133,7 +140,7 @@ def _padding(plan: RunPlan, tokens: Counts) -> str:
     steps = [order.step(step, config.train.global_batch) for step in range(min(plan.length.steps_per_epoch, 64))]
     real = sum(int(tokens["tokens"][[p for p in step if p != PADDING]].sum()) for step in steps)
     found = []
-    for batching in ("padded", "grouped", "packed"):
+    for batching in dict.fromkeys((config.train.batching, "padded", "grouped", "packed")):
         chosen = " (train.batching)" if batching == config.train.batching else ""
         partitioner = replace(plan.order.partitioner, batching=batching, lengths=tokens["tokens"])
         if batching != "packed":
@@ -150,9 +157,7 @@ def _steps(plan: RunPlan) -> str:
     split = f"{batches.world} ranks x {batches.accumulation} accumulation x {batches.micro_batch} micro-batch"
     if train.batching == "packed":
         split = f"packed for {batches.world} ranks, at most {train.token_budget:,} tokens a forward"
-    leftover = (
-        f"{length.leftover} samples {'dropped' if train.last_batch == 'drop' else 'in a padded batch'} each epoch"
-    )
+    leftover = f"{length.leftover} samples {LEFTOVER[train.last_batch]} each epoch"
     return "\n".join(
         (
             f"steps per epoch   {length.steps_per_epoch:,} ({leftover})",

@@ -12,7 +12,7 @@ from safetensors import safe_open
 
 from configs.errors import RunError
 from configs.run_dir import RunDir
-from configs.training import CheckpointConfig
+from configs.saving import CheckpointConfig
 from train.checkpoints.async_checkpointer import AsyncCheckpointer
 from train.checkpoints.reading import MANIFEST, SELF, manifest_sum, newest_checkpoint, open_checkpoint, steps_present
 from train.checkpoints.tensor_file import write_tensors

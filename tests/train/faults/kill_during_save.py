@@ -29,7 +29,7 @@ import torch
 from configs.load import load_config
 from configs.run import RunConfig
 from configs.run_dir import RunDir
-from configs.training import CheckpointConfig
+from configs.saving import CheckpointConfig
 from train.checkpoints.async_checkpointer import AsyncCheckpointer
 from train.checkpoints.reading import MANIFEST, newest_checkpoint
 from train.checkpoints.writing import CheckpointWriter, Snapshot, cleanup_partial

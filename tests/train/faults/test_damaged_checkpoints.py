@@ -12,7 +12,7 @@ import torch
 
 from configs.errors import RunError
 from configs.run_dir import RunDir
-from configs.training import CheckpointConfig
+from configs.saving import CheckpointConfig
 from train.checkpoints.reading import FILES, FORMAT_VERSION, MANIFEST, SELF, manifest_sum, newest_checkpoint
 from train.checkpoints.writing import CheckpointWriter, Snapshot
 from train.optimization.full_state import ParameterState

@@ -14,7 +14,7 @@ from wandb.proto.wandb_internal_pb2 import Record
 
 import train.loggers.wandb_logger as wandb_sink
 from configs.run_dir import RunDir
-from configs.training import LoggingConfig
+from configs.saving import LoggingConfig
 from train.loggers.wandb_logger import WandbLogger, WandbRun
 
 pytestmark = pytest.mark.slow

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from configs.run_dir import RunDir
-from configs.training import CheckpointConfig, MonitorConfig
+from configs.saving import CheckpointConfig
+from configs.training import MonitorConfig
 from train.checkpoints.reading import Checkpoint, steps_present
 from train.checkpoints.writing import CheckpointWriter, Snapshot
 from train.data.order import OrderState

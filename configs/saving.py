@@ -1,0 +1,37 @@
+"""Settings of what a run writes: checkpoints, the export, metrics."""
+
+from dataclasses import dataclass
+
+from configs.section import Section, setting
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointConfig(Section):
+    """When the training state is saved and how many copies are kept."""
+
+    every: int = setting(
+        500, doc="Optimizer steps between checkpoints; the last step is always saved.", at_least=1, changes_result=False
+    )
+    keep_last: int = setting(3, doc="Number of newest checkpoints to keep.", at_least=1, changes_result=False)
+    keep_every: int = setting(
+        0, doc="Also keep checkpoints at multiples of this step count; 0: none.", at_least=0, changes_result=False
+    )
+    asynchronous: bool = setting(
+        True,
+        doc="Write in the background; training waits while the state is copied to the main rank's memory (12 bytes "
+        "per trained weight).",
+        changes_result=False,
+    )
+    export: bool = setting(True, doc="Write the exported model when training ends.", changes_result=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoggingConfig(Section):
+    """Where metrics go besides metrics.jsonl. API keys are read from the environment only."""
+
+    wandb: str = setting(
+        "off", doc="Weights & Biases mode.", choices=("off", "offline", "online"), changes_result=False
+    )
+    project: str = setting("vlm-classify", doc="W&B project.", changes_result=False)
+    entity: str | None = setting(None, doc="W&B team or user.", changes_result=False)
+    every: int = setting(1, doc="Steps between lines in metrics.jsonl.", at_least=1, changes_result=False)
