@@ -50,8 +50,8 @@ def modelled(fraction: float = 1.0) -> Samples:
     words = np.maximum(1, (text / TOKENS_A_WORD).astype(np.int64))
     every = slice(None, None, round(1 / fraction))
     sources = np.where(first, 0, 1)
-    kept = (column[every] for column in (sources, targets, words, lengths.with_image))
-    return Samples(("imagenet", "llava665k"), *kept)
+    columns = (sources[every], targets[every], words[every], lengths.with_image[every])
+    return Samples(("imagenet", "llava665k"), *columns)
 
 
 def counted(config: RunConfig) -> Samples:

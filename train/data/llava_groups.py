@@ -45,7 +45,8 @@ class LlavaGroups:
         with_image = self.with_image[positions]
         images, texts, groups = self._shuffles(with_image, generator)
         if groups is None:
-            return positions[self._grouped(images if len(images) else texts, self.words[positions])]
+            alone: Numbers = positions[self._grouped(images if len(images) else texts, self.words[positions])]
+            return alone
         kinds = [
             self._grouped(np.flatnonzero(kind)[shuffled], self.words[positions])
             for kind, shuffled in ((with_image, images), (~with_image, texts))
@@ -54,7 +55,8 @@ class LlavaGroups:
         first = [kind[: (len(kind) - 1) // size * size] for kind in kinds]  # without the last group, full or not
         last = np.sort(np.concatenate([kind[len(start) :] for kind, start in zip(kinds, first, strict=True)]))
         middle = np.concatenate(first).reshape(-1, size)[groups].reshape(-1)
-        return positions[np.concatenate([middle, last])]
+        order: Numbers = positions[np.concatenate([middle, last])]
+        return order
 
     def _shuffles(self, with_image: Mask, generator: torch.Generator) -> tuple[Numbers, Numbers, Numbers | None]:
         """The three permutations that an epoch draws; the last is None where all samples are of one kind."""

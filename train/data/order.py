@@ -136,7 +136,7 @@ class EpochOrder:
         first, last = step * global_batch, (step + 1) * global_batch
         chosen: list[int] = self.positions[first:last].tolist()
         if last_batch == "repeat" and chosen:
-            return chosen + self.positions.take(range(global_batch - len(chosen)), mode="wrap").tolist()
+            chosen += self.positions.take(range(global_batch - len(chosen)), mode="wrap").tolist()
         return chosen + [PADDING] * (global_batch - len(chosen))
 
 
