@@ -10,6 +10,9 @@ folder of a shard set, whose manifest holds its classes. Also as ImageNet's list
     n01440764 tench, Tinca tinca            lines: the first name counts, all are synonyms, the WordNet id is the key
     {0: 'tench, Tinca tinca', ...}          a Python dict
     {"0": ["n01440764", "tench"], ...}      Keras' JSON; as in id2label, {"0": "tench"}, numbers as keys give the order
+    {"tench": 0, "goldfish": 1}             label2id; a model's config.json with id2label
+    [{"id": 1, "name": "person"}, ...]      COCO's categories, the id is the key; also within {"categories": ...}
+    0 tench  |  0: tench  |  0,tench        lines with numbers from 0, which give the order
 
 Names are compared and stored in Unicode NFC; a byte-order mark is skipped.
 """
@@ -29,6 +32,7 @@ from typing import Any
 from configs.errors import DataError
 from configs.shard_dir import ShardDir
 
+NUMBERED = re.compile(r"(\d+)(?:\s*[,:;.)\t]\s*|\s+)(\S.*)")
 WORDNET_ID = re.compile(r"n\d{8}")
 SHIPPED = Path(__file__).with_name("class_lists")
 
@@ -70,11 +74,13 @@ def load_class_list(name: str) -> ClassList:
 
 
 def _parse(path: Path) -> ClassList:
+    if path.suffix in (".csv", ".yaml", ".yml"):
+        raise ValueError(f"a {path.suffix} file is not read; write one name a line in a .txt file, or a JSON list")
     text = unicodedata.normalize("NFC", path.read_text(encoding="utf-8-sig"))
     if path.suffix == ".json":
         return _from_json(json.loads(text))
-    if text.lstrip().startswith("{"):
-        return _from_dict_text(text)
+    if text.lstrip().startswith(("{", "[")):
+        return _from_python_text(text)
     if path.suffix == ".tsv":
         rows = list(csv.DictReader(text.splitlines(), delimiter="\t", quoting=csv.QUOTE_NONE))
         if [int(row["index"]) for row in rows] != list(range(len(rows))):
@@ -91,7 +97,7 @@ def _from_lines(lines: list[str]) -> ClassList:
     """A name a line, or a WordNet id and names a line."""
     ids = [WORDNET_ID.match(line) for line in lines]
     if not lines or not any(ids):
-        return ClassList(tuple(lines))
+        return ClassList(_without_numbers(lines))
     bare = [line for line in lines if WORDNET_ID.fullmatch(line)]
     if bare:
         raise ValueError(
@@ -105,12 +111,33 @@ def _from_lines(lines: list[str]) -> ClassList:
     return _with_synonyms(texts, keys)
 
 
-def _from_dict_text(text: str) -> ClassList:
-    """A Python dict as text, {0: 'tench, Tinca tinca', 1: ...}, as ImageNet's labels circulate."""
+def _without_numbers(lines: list[str]) -> tuple[str, ...]:
+    """The names of lines that all begin with their number from 0; other lines as they are.
+
+    Raises `ValueError` for numbers from 1.
+    """
+    numbered = [NUMBERED.fullmatch(line) for line in lines]
+    names = {int(match[1]): match[2] for match in numbered if match}
+    if sorted(names) == list(range(len(lines))):
+        return tuple(names[number] for number in range(len(lines)))
+    if len(lines) > 1 and sorted(names) == list(range(1, len(lines) + 1)):
+        raise ValueError(
+            f"its lines begin with the numbers 1 to {len(lines)}; write the names alone, or number them from 0 (names "
+            "that begin with a number: a JSON list)"
+        )
+    return tuple(lines)
+
+
+def _from_python_text(text: str) -> ClassList:
+    """A Python dict or list as text, {0: 'tench, Tinca tinca', 1: ...}, as ImageNet's labels circulate."""
     try:
         values = ast.literal_eval(text)
     except SyntaxError as error:
-        raise ValueError(f"it begins with a brace and is no Python dict ({error.msg}, line {error.lineno})") from error
+        raise ValueError(
+            f"it begins with a bracket and is no Python dict ({error.msg}, line {error.lineno})"
+        ) from error
+    if isinstance(values, list):
+        return _from_json(values)
     ordered = _by_number({str(key): value for key, value in values.items()})
     if ordered is None or not all(isinstance(value, str) for value in ordered):
         raise ValueError("a dict of class names has the keys 0, 1, 2, ... and a text as each value")
@@ -135,8 +162,15 @@ def _by_number(values: dict[str, Any]) -> list[Any] | None:
 
 
 def _from_json(values: Any) -> ClassList:
+    if isinstance(values, dict):
+        values = next((values[key] for key in ("id2label", "categories") if key in values), values)
+    if isinstance(values, list) and values and all(isinstance(value, dict) and "name" in value for value in values):
+        keys = tuple(str(value["id"]) for value in values if "id" in value)
+        return ClassList(tuple(value["name"] for value in values), keys)
     if isinstance(values, list):
         return ClassList(tuple(values))
+    if isinstance(values, dict) and values and all(type(value) is int for value in values.values()):
+        return _from_label2id(values)
     if not isinstance(values, dict):
         raise ValueError(f"it holds a {type(values).__name__}, not a list or an object")
     if "names" in values and isinstance(values["names"], list):
@@ -151,6 +185,14 @@ def _from_json(values: Any) -> ClassList:
     if ordered and all(_is_keras_entry(value) for value in ordered):
         return ClassList(tuple(name.replace("_", " ") for _, name in ordered), tuple(key for key, _ in ordered))
     return ClassList(tuple(ordered), tuple(map(str, range(len(ordered)))))
+
+
+def _from_label2id(numbers: Mapping[str, int]) -> ClassList:
+    """The names of {"tench": 0, "goldfish": 1} in the order of their numbers."""
+    twice = next((number for number, times in Counter(numbers.values()).items() if times > 1), None)
+    if twice is not None:
+        raise ValueError(f"two names have the number {twice}")
+    return ClassList(tuple(_by_number({str(number): name for name, number in numbers.items()}) or ()))
 
 
 def _is_keras_entry(value: Any) -> bool:

@@ -1,4 +1,5 @@
 import json
+import re
 from hashlib import sha256
 
 import pytest
@@ -122,3 +123,48 @@ def test_a_faulty_list_is_refused_with_what_is_wrong(tmp_path, file, text, messa
     (tmp_path / file).write_text(text)
     with pytest.raises(DataError, match=message):
         load_class_list(str(tmp_path / file))
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "names", "keys"),
+    [
+        ("a.json", '{"cat": 1, "dog": 0}', ("dog", "cat"), ()),
+        ("config.json", '{"model_type": "vit", "id2label": {"1": "dog", "0": "cat"}}', ("cat", "dog"), ("0", "1")),
+        ("a.json", '[{"id": 7, "name": "cat"}, {"id": 3, "name": "dog"}]', ("cat", "dog"), ("7", "3")),
+        ("a.json", '{"categories": [{"id": 1, "name": "cat"}], "images": []}', ("cat",), ("1",)),
+        ("a.txt", "0 cat\n2 wild dog\n1 ape\n", ("cat", "ape", "wild dog"), ()),
+        ("a.txt", "0: cat\n1: dog\n", ("cat", "dog"), ()),
+        ("a.txt", "0,cat\n1,dog\n", ("cat", "dog"), ()),
+        ("a.txt", "0\tcat\n1\tdog\n", ("cat", "dog"), ()),
+        ("a.txt", "['cat', 'dog']", ("cat", "dog"), ()),
+        ("a.txt", "2 euro\n5 euro\n10 euro\n", ("2 euro", "5 euro", "10 euro"), ()),
+        ("a.txt", "0\n1\n2\n", ("0", "1", "2"), ()),
+        ("a.txt", "1\n2\n", ("1", "2"), ()),
+        ("a.txt", "3D printer\n7-eleven\n", ("3D printer", "7-eleven"), ()),
+    ],
+)
+def test_further_lists_as_they_circulate(tmp_path, name, text, names, keys):
+    (tmp_path / name).write_text(text)
+    found = load_class_list(str(tmp_path / name))
+    assert (found.names, found.keys) == (names, keys)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("a.txt", "1 cat\n2 dog\n", "its lines begin with the numbers 1 to 2"),
+        ("a.csv", "id,name\n0,cat\n", "a .csv file is not read; write one name a line"),
+        ("data.yaml", "names:\n- cat\n", "a .yaml file is not read"),
+        ("a.json", '{"cat": 0, "dog": 2}', "its keys are numbers and 1 is missing"),
+        ("a.json", '{"cat": 0, "dog": 0}', "two names have the number 0"),
+        ("a.json", '[{"id": 1, "name": "cat"}, {"id": 1, "name": "dog"}]', "the key '1' occurs twice"),
+        ("a.json", '[{"id": 1, "name": "cat"}, {"name": "dog"}]', "2 names but 1 keys"),
+        ("a.json", '[["cat"]]', "the name of class 0 is"),
+        ("a.txt", "[cat, dog]", "not a class list"),
+        ("a.txt", "[cat", "is no Python dict"),
+    ],
+)
+def test_further_lists_that_are_refused_with_the_form_that_is_wanted(tmp_path, name, text, message):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(DataError, match=re.escape(message)):
+        load_class_list(str(tmp_path / name))
