@@ -102,7 +102,8 @@ class TrainConfig(Section):
     )
     unreadable: str = setting(
         "stop",
-        doc="A sample that can no longer be read: `stop` training, or `skip` it (weight 0, and counted).",
+        doc="A sample that cannot be read or trained on (`</s>` in a text, a question longer than chat.max_length):"
+        " `stop`, or `skip` it (weight 0, and counted).",
         choices=("stop", "skip"),
     )
     last_batch: str = setting(

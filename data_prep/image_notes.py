@@ -12,6 +12,7 @@ from data_prep.images import jpeg_size, opened_image, white_of
 from data_prep.orientation import NORMAL, UprightImage, orientation_of
 
 EXAMPLES = 1000  # ids of each kind that are kept
+SPECIAL_TOKENS = "<s> or </s> in a text, refused by training or skipped (train.unreadable)"
 _SHOWN = 3
 
 
@@ -66,13 +67,8 @@ def _deep_grey(image: Image.Image, *, decoded: bool) -> list[str]:
 
 
 def text_note(texts: Iterable[str]) -> tuple[str, ...]:
-    """The kind of a conversation that contains `<s>` or `</s>`, which end or begin one for LLaMA's tokenizers."""
-    return ("<s> or </s> in a text, not trained on by LLaMA-type models",) if has_special_token(texts) else ()
-
-
-def has_special_token(texts: Iterable[str]) -> bool:
-    """Whether a text contains `<s>` or `</s>`."""
-    return any("<s>" in text or "</s>" in text for text in texts)
+    """The kind of a conversation that contains `<s>` or `</s>`, which begin and end one."""
+    return (SPECIAL_TOKENS,) if any("<s>" in text or "</s>" in text for text in texts) else ()
 
 
 class NoteBook:

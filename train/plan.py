@@ -18,11 +18,12 @@ from data_prep.train_test_check import fit_notes
 from train.chat.render import ChatRenderer
 from train.chat.tokenizer import load_tokenizer
 from train.data.collate import Encoder, ExampleSet, TrainingBatches
-from train.data.lengths import Counts, LengthSettings, token_counts
+from train.data.lengths import Counts, LengthSettings, known_counts, token_counts
 from train.data.llava_groups import LlavaGroups
 from train.data.packing import DEALT, BatchPartitioner, StepOrder
 from train.data.questions import training_question
 from train.data.sources import SourceSet
+from train.data.untrainable import check_trainable
 from train.models.checked_loading import check_vocabulary
 from train.models.fingerprint import model_identity
 from train.models.loading import resolve_attention, resolve_folder
@@ -81,16 +82,20 @@ def make_plan(config: RunConfig, world_size: int, device: str) -> RunPlan:
             f"model.mode is projector and no sample of {', '.join(sources.names)} has an image, so nothing would be "
             "trained; check the key or tag that holds the images in the source's files, and build it again"
         )
+    encoder = _encoder(config, folder, family)
+    heldout = SourceSet.of(config.data, config.train.heldout)
     order = plan_order(config, sources, world_size)
+    skipped_samples(config, sources, encoder, count=config.train.batching != "padded")
+    skipped_samples(config, heldout, encoder, count=False)
     return RunPlan(
         config=config,
         run=RunDir(Path(config.runs_dir) / config.name),
         folder=folder,
         family=family,
         identity=model_identity(folder),
-        encoder=_encoder(config, folder, family),
+        encoder=encoder,
         sources=sources,
-        heldout=SourceSet.of(config.data, config.train.heldout),
+        heldout=heldout,
         order=order,
         length=Length.of(order.mixture.size, config.train),
         deepspeed=settings,
@@ -134,6 +139,21 @@ def plan_counts(config: RunConfig, sources: SourceSet) -> Counts:
     family = trainable_family_of(folder)
     settings = LengthSettings.of(folder, config.chat, family.image_token_key)
     return token_counts(sources, settings, lambda: _encoder(config, folder, family))
+
+
+def skipped_samples(config: RunConfig, sources: SourceSet, encoder: Encoder, *, count: bool) -> list[str]:
+    """One sentence per kind of sample that cannot be trained on, if `train.unreadable` is `skip`; else `DataError`.
+
+    Without `count` those are found that were counted before or that the build noted.
+    """
+    family = encoder.family
+    if count:
+        counts: Counts | None = plan_counts(config, sources)
+    else:
+        folder = resolve_folder(config.model.base, config.model.revision)
+        counts = known_counts(sources, LengthSettings.of(folder, config.chat, family.image_token_key))
+    kept = sources.mixture(config.train).kept if sources.names == tuple(config.train.sources) else None
+    return check_trainable(sources, encoder, kept, counts, config.train.unreadable)
 
 
 def _encoder(config: RunConfig, folder: Path, family: TrainableFamily) -> Encoder:

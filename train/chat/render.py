@@ -26,7 +26,7 @@ from configs.errors import ConfigError, DataError
 from data_prep.sample import IMAGE_PLACEHOLDER, Turn
 from train.chat.conversation import IMAGE_INDEX, TokenizedConversation
 from train.chat.llama_ids import LlamaIds, llava_targets
-from train.chat.templates import CHAT_TEMPLATES, END, SYSTEM_PROMPTS, ChatTemplate
+from train.chat.templates import BEGIN, CHAT_TEMPLATES, END, SYSTEM_PROMPTS, ChatTemplate
 
 
 class ChatRenderer:
@@ -167,8 +167,11 @@ class ChatRenderer:
 
     @staticmethod
     def _refuse_end(text: str) -> None:
-        if END in text:
-            raise DataError(f"the text {text[:80]!r}… contains {END}, which would end the conversation; remove it")
+        for token in (BEGIN, END):
+            if token in text:
+                place = text.index(token)
+                shown = text[max(0, place - 40) : place + 40]
+                raise DataError(f"{token} in a text, which would begin or end a conversation: …{shown!r}…; remove it")
 
     def _add_text(self, rendered: TokenizedConversation, text: str, answer_from: int, *, first: bool) -> None:
         self._refuse_end(text)
@@ -206,10 +209,10 @@ def _special_ids(tokenizer: PreTrainedTokenizerBase, template: ChatTemplate) -> 
             raise ConfigError("the tokenizer has no bos_token or no eos_token; set both in tokenizer_config.json")
         return int(begin), int(tokenizer.eos_token_id)
     vocabulary = tokenizer.get_vocab()
-    for token in ("<s>", END):
+    for token in (BEGIN, END):
         if token not in vocabulary:
             raise ConfigError(f"the tokenizer has no {token}; this template needs one of the LLaMA family")
-    return vocabulary["<s>"], vocabulary[END]
+    return vocabulary[BEGIN], vocabulary[END]
 
 
 def _exchanges(turns: Sequence[Turn]) -> list[tuple[str, str | None]]:

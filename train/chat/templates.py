@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+BEGIN = "<s>"
 END = "</s>"
 VICUNA_V1 = (
     "A chat between a curious user and an artificial intelligence assistant. "

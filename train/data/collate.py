@@ -141,12 +141,10 @@ class ExampleSet(PositionSet[Example]):
         try:
             sample = self.sources.sample(position)
             return self.encoder.encode(reworded(sample, self.question) if self.question else sample, source)
-        except NoTargetTokensError:
-            raise
         except (DataError, OSError) as error:
             where = "" if isinstance(error, DataError) else f"{self.sources.sets[source].where(index)}: "
             if self.unreadable == "stop":
-                raise DataError(f"{where}{error}; repair it, or pass it over with train.unreadable: skip") from error
+                raise type(error)(f"{where}{error}; repair it, or pass it over with train.unreadable: skip") from error
             return self.encoder.padding(
                 UnreadableSample(self.sources.names[source], self._id(position), f"{where}{error}")
             )

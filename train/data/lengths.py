@@ -3,7 +3,8 @@
     SHARDS/SOURCE/lengths-3f9c….npy      one row a sample: tokens, supervised tokens, words
 
 The name holds a fingerprint of everything the counts depend on, so a file is either right or not found. Counting reads
-the records only, no image (its size where the family needs that), and finds the samples that training would refuse.
+the records only, no image (its size where the family needs that), and marks the samples that training would refuse;
+`train.data.untrainable` names them. Such a sample counts as the one token that takes its place.
 Packing partitions by these lengths, LLaVA's groups by the words, and the dry run adds them up.
 
     counts = token_counts(sources, settings, make_encoder)      # (samples of all sources,), see COUNTS
@@ -22,6 +23,7 @@ from typing import Any
 import numpy as np
 import transformers
 
+from configs.errors import DataError
 from configs.model import ChatConfig
 from configs.shard_dir import ShardDir
 from data_prep.atomic import atomic_file
@@ -33,8 +35,9 @@ from train.data.order import Mask
 from train.data.sources import SourceSet
 from train.supervision import signals
 
-COUNTS = np.dtype([("tokens", "<u4"), ("supervised", "<u4"), ("words", "<u4")])
-VERSION = 2  # raise it when `train.chat.render` renders differently
+COUNTS = np.dtype([("tokens", "<u4"), ("supervised", "<u4"), ("words", "<u4"), ("fault", "u1")])
+"""`fault` is 1 for a sample that cannot be trained on."""
+VERSION = 3  # raise it when `train.chat.render` renders differently
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "special_tokens_map.json",
                    "added_tokens.json")  # fmt: skip
 CHUNK = 500  # samples a process counts at a time
@@ -75,10 +78,21 @@ class LengthSettings:
 def token_counts(sources: SourceSet, settings: LengthSettings, make_encoder: Callable[[], Encoder]) -> Counts:
     """Counts of every position; a source that was not counted yet is, with the encoder that `make_encoder` loads.
 
-    Raises `DataError` that names the first sample that cannot be trained on.
+    Samples that cannot be trained on are marked as `fault`.
     """
     counts = [_of_source(sources, number, settings, make_encoder) for number in range(len(sources.sets))]
     return np.concatenate(counts) if counts else np.empty(0, COUNTS)
+
+
+def known_counts(sources: SourceSet, settings: LengthSettings) -> Counts | None:
+    """The same where all sources were counted before; else None."""
+    found = []
+    for shards in sources.sets:
+        counts = _read(settings.file(shards.folder, shards.fingerprint), len(shards))
+        if counts is None:
+            return None
+        found.append(counts)
+    return np.concatenate(found) if found else np.empty(0, COUNTS)
 
 
 def _of_source(
@@ -141,10 +155,15 @@ class _Counter:
         for row, position in enumerate(range(*positions)):
             has_image = bool(self.with_image[position])
             read = self.sources.sample if has_image and self.encoder.needs_image_size else self.sources.record
-            sample = read(position)
-            expanded = self.encoder.tokens(sample, has_image=has_image)
-            words = sum(len(turn.text.split()) for turn in sample.turns)  # as LLaVA counts lengths, <image> included
-            counts[row] = (len(expanded.input_ids), sum(expanded.supervised[1:]), words)
+            words = 0
+            try:
+                sample = read(position)
+                words = sum(len(turn.text.split()) for turn in sample.turns)  # as LLaVA counts, <image> included
+                expanded = self.encoder.tokens(sample, has_image=has_image)
+            except DataError:
+                counts[row] = (1, 0, words, 1)
+                continue
+            counts[row] = (len(expanded.input_ids), sum(expanded.supervised[1:]), words, 0)
         return counts
 
 

@@ -45,8 +45,12 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def load_encoder(config: RunConfig) -> Encoder:
-    """The encoder of a run on one process. Batching does not matter here, so the one that counts no tokens is used."""
-    return make_plan(replace(config, train=replace(config.train, batching="padded")), 1, "cpu").encoder
+    """The encoder of a run on one process. Batching does not matter here, so the one that counts no tokens is used;
+    samples that cannot be trained on are shown, too.
+    """
+    return make_plan(
+        replace(config, train=replace(config.train, batching="padded", unreadable="skip")), 1, "cpu"
+    ).encoder
 
 
 def with_image(shards: ShardSet, number: int) -> bool:

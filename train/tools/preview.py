@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from configs.batch_plan import plan_batches
+from configs.errors import DataError
 from configs.run import RunConfig
 from data_prep.source_match import absent_paths
 from train.chat.conversation import highlight_targets
@@ -17,7 +18,7 @@ from train.models.param_groups import PartCount, choose_trainable, count_parts, 
 from train.models.types import Family
 from train.optimization.schedule import warmup_steps
 from train.optimization.zero import memory_estimate
-from train.plan import RunPlan, plan_counts
+from train.plan import RunPlan, plan_counts, skipped_samples
 
 LEFTOVER = {
     "drop": "dropped",
@@ -34,11 +35,16 @@ def preview(plan: RunPlan, samples: int = 3) -> str:
     """
     check_weight_headers(plan.family.model_class, plan.folder, plan.family.config)
     tokens = plan_counts(plan.config, plan.sources)
+    skipped = [
+        f"skipped           {line}"
+        for part in (plan.sources, plan.heldout)
+        for line in skipped_samples(plan.config, part, plan.encoder, count=True)
+    ]
     counts = meta_counts(plan.family, plan.config)
     return "\n\n".join(
         (
             _data(plan, tokens),
-            _reading(plan, tokens),
+            "\n".join([_reading(plan, tokens), *skipped]),
             _steps(plan),
             freeze_table(counts),
             _memory(plan, counts),
@@ -199,8 +205,12 @@ def first_samples(plan: RunPlan, samples: int) -> str:
     for position in order.positions[:samples]:
         read = sources.sample if encoder.needs_image_size else sources.record
         sample = read(int(position))
-        rendered = encoder.renderer.render(sample.turns, encoder.chat.max_length)
-        expanded = encoder.expand(rendered, encoder.image_tokens(sample) if rendered.images else 0)
+        try:
+            rendered = encoder.renderer.render(sample.turns, encoder.chat.max_length)
+            expanded = encoder.expand(rendered, encoder.image_tokens(sample) if rendered.images else 0)
+        except DataError as error:
+            blocks.append(f"{sample.id}: skipped (train.unreadable), {error}")
+            continue
         supervised = sum(expanded.supervised)
         text = highlight_targets(rendered, encoder.renderer.tokenizer)
         blocks.append(f"{sample.id}: {len(expanded.input_ids)} tokens, {supervised} supervised\n{text}")

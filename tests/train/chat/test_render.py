@@ -188,7 +188,7 @@ def test_a_cut_through_an_image_is_an_error_that_names_the_limit():
     ("turns", "complaint"),
     [
         ((QUESTION, QUESTION), "turn 1: expected a turn from 'gpt', not 'human'"),
-        ((Turn("human", "say </s> now"), ANSWER), "contains </s>"),
+        ((Turn("human", "say </s> now"), ANSWER), "</s> in a text"),
     ],
 )
 def test_turns_that_cannot_be_rendered_are_named(tokenizer, turns, complaint):

@@ -11,6 +11,7 @@ from data_prep.shards import ShardSet
 from train.data import lengths
 from train.data.lengths import LengthSettings, token_counts
 from train.data.sources import SourceSet
+from train.data.untrainable import check_trainable
 from train.plan import make_plan
 
 
@@ -66,11 +67,17 @@ def test_no_image_is_read(plan, monkeypatch):
 
 
 @pytest.mark.parametrize("chunk", [7, 500])
-def test_a_sample_that_cannot_be_trained_on_is_named_before_training(plan, chunk, monkeypatch):
+def test_samples_that_cannot_be_trained_on_are_marked_and_named_all_at_once(plan, chunk, monkeypatch):
     monkeypatch.setattr(lengths, "CHUNK", chunk)
     short = replace(plan.encoder, chat=replace(plan.encoder.chat, max_length=plan.family.image_tokens() + 2))
-    with pytest.raises(DataError, match="sample pictures/"):
-        token_counts(plan.sources, settings_of(plan), lambda: short)
+    counts = token_counts(plan.sources, settings_of(plan), lambda: short)
+    with_image = plan.sources.with_image()
+    assert counts["fault"][with_image].all()
+    assert set(counts[with_image]["tokens"].tolist()) == {1}
+    with pytest.raises(DataError, match=rf"{int(counts['fault'].sum())} samples cannot be trained on: .*pictures/"):
+        check_trainable(plan.sources, short, None, counts, "stop")
+    kept = counts["fault"] == 0
+    assert check_trainable(plan.sources, short, kept, counts, "stop") == []
 
 
 def test_a_damaged_record_is_named(plan):
