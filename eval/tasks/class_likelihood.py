@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from configs.errors import RunError
 from configs.protocol import ProtocolConfig
 from configs.run_dir import EvalDir
 from data_prep.class_names import load_class_list
@@ -36,8 +37,19 @@ class ClassLikelihood(OpenWorld):
         return Question(self.turns, label, source_index=source_index if streamed else None)
 
     def prepare(self, folder: EvalDir, predictions: Iterable[Prediction]) -> None:
-        """Read token counts and prior from `folder`; the prior `dataset_mean` is the mean over `predictions`."""
+        """Read token counts and prior from `folder`; the prior `dataset_mean` is the mean over `predictions`.
+
+        Raises `RunError` if the scores are of other names, or of the same in another order, than protocol.classes.
+        """
         self._table = read_class_scores(folder)
+        if self._table.names != self.names:
+            changed = [pair for pair in zip(self._table.names, self.names, strict=False) if pair[0] != pair[1]]
+            first = f"; the first that differs was {changed[0][0]!r} and is {changed[0][1]!r}" if changed else ""
+            raise RunError(
+                f"protocol.classes {self.config.classes} is not the list that {folder.root} holds scores of "
+                f"({len(self._table.names):,} names then, {len(self.names):,} now{first}); restore the list, or set "
+                "output to another folder and run again"
+            )
         self._prior = self._table.prior_of(self.rule)
         if self.config.cfg_prior == "dataset_mean":
             rows = [stored_sums(p, self.rule) for p in predictions if p.scores is not None]

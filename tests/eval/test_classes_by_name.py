@@ -335,3 +335,25 @@ def test_class_frequencies_of_other_names_are_named_before_the_first_question(wr
     run.main(arguments)
     shown = capsys.readouterr().out
     assert expected in shown and ("their frequency counts as 0" in shown) == bool(expected)
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["white", "red", "green", "blue"], "the first that differs was 'blue' and is 'white'"),
+        (["blue", "green", "red", "white", "pink"], "(4 names then, 5 now)"),
+    ],
+)
+def test_scores_of_a_class_list_that_was_reordered_since_are_not_read_by_the_new_order(
+    write, capsys, tmp_path, names, message
+):
+    file = tmp_path / "names.json"
+    file.write_text(json.dumps(list(TRAIN)))
+    run.main(["--config", write("train", task="class_likelihood", classes=str(file))])
+    answers = str(tmp_path / "answers")
+    paired.main([answers, "--rescore", "rule=mean"])
+    file.write_text(json.dumps(names))
+    error = refused(capsys, paired.main, answers, "--rescore", "rule=mean")
+    assert message in error and "restore the list" in error
+    config = write("train", task="class_likelihood", classes=str(file))
+    assert "classes_sha256 was" in refused(capsys, run.main, "--config", config, "--report-only")
