@@ -1,10 +1,10 @@
-"""Stage 2 of the tiny base: a language model that knows every name and every fact, and can read its image places.
+"""Stage 2 of the tiny base: a language model that knows every name and every fact, and can read image positions.
 
-It is trained on text alone. In the lesson `stand_in` the 16 places of an image hold words instead: random blends
-of the embeddings of a name and of some looks, with noise. So the model learns one general way to find a name in
-the image's places and to answer about it; making a class known is then the projector's job, and only that.
+It is trained on text only. In samples with `stand_in` the 16 positions of an image have word embeddings instead: random
+mixtures of the embeddings of a name and of some attributes, with noise. So the model learns in general to find a name
+in the image positions and to answer questions about it; the projector then only has to map each class to its name.
 
-B: rows, T: tokens, W: words in place of an image, P: image positions, D: hidden size.
+B: rows, T: tokens, W: words instead of an image, P: image positions, D: hidden size.
 """
 
 from collections.abc import Iterator
@@ -23,8 +23,8 @@ from data_prep.toy_world.reader import read
 from train.chat.conversation import IGNORE_INDEX
 from train.toy.base_tokenizer import ASSISTANT, tokenize
 
-RECALL_LAYER = 2  # after this layer a question's "?" must hold the value it asks for ...
-FETCH_LAYER = 3  # ... and after this one the answer's first position; the layers above match it with the options
+RECALL_LAYER = 2  # after this layer the position of a question's "?" must encode the value it asks for ...
+FETCH_LAYER = 3  # ... and after this one the answer's first position; the later layers match it with the options
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,12 +40,12 @@ class LanguageRecipe:
     learning_rate: float = 3e-3
     warm_up: int = 50
     attention_scale: float = 0.08  # standard deviation of the first query and key weights
-    noise: float = 0.5  # standard deviation of the stand-ins' noise, in units of the embeddings' own
+    noise: float = 0.5  # standard deviation of the stand-ins' noise, relative to that of the embeddings
 
 
 @dataclass(frozen=True, slots=True)
 class TextBatch:
-    """`Tokens` as int64 [B, T] each; `stand_in`: int64 [B, W], the words in the image's place (0: none)."""
+    """`Tokens` as int64 [B, T] each; `stand_in`: int64 [B, W], the words instead of the image (0: none)."""
 
     ids: Tensor
     labels: Tensor
@@ -57,8 +57,8 @@ class TextBatch:
 def build_language_model(recipe: LanguageRecipe, tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
     """An untrained Llama of the recipe's size with tied embeddings.
 
-    Keys begin equal to queries, so that attention begins by looking for what is alike (mimetic initialisation,
-    Trockman & Kolter 2023): multiple choice needs exactly that, and finds it hard to discover.
+    Key weights are initialised equal to query weights, so that attention starts by matching similar tokens (mimetic
+    initialisation, Trockman & Kolter 2023): multiple choice needs this, and training alone rarely finds it.
     """
     model = LlamaForCausalLM(
         LlamaConfig(
@@ -101,9 +101,9 @@ def collate(tokenizer: PreTrainedTokenizerFast, samples: list[Sample], *, image_
 
 
 def stand_ins(embedding: Tensor, words: Tensor, places: int, noise: float, generator: torch.Generator) -> Tensor:
-    """What fills the image's places: blends of the words' embeddings, [B, P, D].
+    """Inputs for the image positions: mixtures of the words' embeddings, [B, P, D].
 
-    Each place blends a random half of the words (all of them somewhere, on average) with random weights, plus
+    Each position mixes each word with probability 1/2, with random weights, plus
     Gaussian noise. embedding: [V, D]; words: [B, W].
     """
     rows, count = words.shape
@@ -122,7 +122,7 @@ def text_loss(
     noise: float,
     generator: torch.Generator,
 ) -> tuple[Tensor, Tensor]:
-    """Mean cross-entropy of the answers, and the sum of the losses that guide the lower layers."""
+    """Mean cross-entropy of the answers, and the sum of the auxiliary losses of the lower layers."""
     table = model.get_input_embeddings().weight
     vectors = functional.embedding(batch.ids, table)
     with_image = batch.stand_in[:, 0] > 0
@@ -141,7 +141,7 @@ def text_loss(
 
 
 def _point_loss(model: LlamaForCausalLM, hidden: Tensor, points: Tensor) -> Tensor:
-    """Cross-entropy of where the first head above `FETCH_LAYER` should look. hidden: [B, T, D]; points: [B, T]."""
+    """Cross-entropy of the target (`points`) of the first head above `FETCH_LAYER`. hidden: [B, T, D]; points: [B, T]."""
     layer = model.model.layers[FETCH_LAYER]
     rows, times = (points != IGNORE_INDEX).nonzero(as_tuple=True)
     normed = layer.input_layernorm(hidden)
@@ -156,7 +156,7 @@ def _point_loss(model: LlamaForCausalLM, hidden: Tensor, points: Tensor) -> Tens
 
 
 def _loss_at(model: LlamaForCausalLM, hidden: Tensor, labels: Tensor) -> Tensor:
-    """Cross-entropy of `labels` [B, T] where they are set; the head runs on those positions only. hidden: [B, T, D]."""
+    """Cross-entropy of `labels` [B, T] where they are set; the head runs on these positions only. hidden: [B, T, D]."""
     wanted = labels != IGNORE_INDEX
     logits = model.lm_head(hidden[wanted]).float()
     return functional.cross_entropy(logits, labels[wanted])
@@ -175,10 +175,10 @@ def text_batches(
 def train_language_model(
     model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, recipe: LanguageRecipe, *, seed: int, image_tokens: int
 ) -> None:
-    """Train in place, the learning rate rising for `warm_up` steps and then falling to nothing in a straight line.
+    """Train in place; the learning rate rises linearly for `warm_up` steps and falls linearly to 0.
 
-    Matrices are trained by Muon, which learns facts that are seen rarely in about a tenth of AdamW's steps here;
-    embeddings and norms by AdamW.
+    Matrices are trained with Muon, which learns rare facts in about a tenth of AdamW's steps here; embeddings and
+    norms with AdamW.
     """
     generator = torch.Generator().manual_seed(seed)
     image_id, assistant_id = tokenizer.convert_tokens_to_ids([IMAGE_PLACEHOLDER, ASSISTANT])

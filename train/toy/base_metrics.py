@@ -1,4 +1,4 @@
-"""What the finished tiny base can do, measured the way the demo measures it: by greedy generation."""
+"""Measures the finished tiny base as the demo does: by greedy generation."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -56,7 +56,7 @@ def text_questions(seed: int, count: int) -> list[Sample]:
 def accuracy_of_letters(
     model: LlavaForConditionalGeneration, tokenizer: PreTrainedTokenizerFast, samples: Sequence[Sample]
 ) -> float:
-    """How often the first word of the answer is the right letter; any other answer is wrong."""
+    """Share of answers whose first word is the right letter; any other answer is wrong."""
     answers = greedy_answers(model, tokenizer, samples, new_tokens=1)
     right = [bool(answer == sample.meta["answer"]) for answer, sample in zip(answers, samples, strict=True)]
     return sum(right) / len(right)
@@ -65,7 +65,7 @@ def accuracy_of_letters(
 def classification(
     model: LlavaForConditionalGeneration, tokenizer: PreTrainedTokenizerFast, *, seed: int, records: int, per_class: int
 ) -> dict[str, float]:
-    """Open-world classification: how often the answer has the class's name in it, overall and by frequency third."""
+    """Open-world classification: share of answers that contain the class name, overall and by frequency third."""
     samples = _samples("classification_test", seed, per_class, model.config.vision_config.image_size)
     answers = greedy_answers(model, tokenizer, samples, new_tokens=NAME_TOKENS)
     frequency = class_frequency(seed, records=records)

@@ -1,7 +1,7 @@
-"""Stage 3 of the tiny base: assemble the LLaVA model and teach its projector, first captions, then conversations.
+"""Stage 3 of the tiny base: assemble the LLaVA model and train its projector, first on captions, then conversations.
 
-Tower and language model stay as they are. The data are as uneven as LLaVA's: common classes get a name, rare ones
-do not, although the tower distinguishes all of them and the language model knows everything about them.
+Tower and language model are frozen. The data are imbalanced like LLaVA's: common classes are named in them, rare ones
+are not, although the tower distinguishes all classes and the language model knows the facts about all of them.
 
 B: rows, T: tokens, P: patches, D: hidden size.
 """
@@ -36,7 +36,7 @@ from train.toy.base_vision import FEATURE_LAYER, image_bytes, patch_features, to
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProjectorRecipe:
-    """Training of the projector: `alignment_epochs` passes over the captions, then `instruct_epochs` over the talk."""
+    """Training of the projector: `alignment_epochs` passes over captions, `instruct_epochs` over conversations."""
 
     records: int = 2000
     alignment_epochs: int = 4
@@ -46,8 +46,8 @@ class ProjectorRecipe:
 
 
 @dataclass(frozen=True, slots=True)
-class Lesson:
-    """One conversation ready for training: its tokens, and the row of its image's features (None: no image)."""
+class Example:
+    """One conversation for training: its tokens, and the row of its image's features (None: no image)."""
 
     tokens: Tokens
     image: int | None
@@ -95,16 +95,16 @@ def save(model: LlavaForConditionalGeneration, tokenizer: PreTrainedTokenizerFas
 
 
 def projector_loss(
-    model: LlavaForConditionalGeneration, lessons: Sequence[Lesson], features: Tensor, pad_id: int
+    model: LlavaForConditionalGeneration, examples: Sequence[Example], features: Tensor, pad_id: int
 ) -> Tensor:
     """Mean cross-entropy of the answers' tokens. features: [images, P, D_vision], of the frozen tower."""
-    width = max(len(lesson.tokens.ids) for lesson in lessons)
-    ids = torch.tensor([lesson.tokens.ids + [pad_id] * (width - len(lesson.tokens.ids)) for lesson in lessons])
+    width = max(len(example.tokens.ids) for example in examples)
+    ids = torch.tensor([example.tokens.ids + [pad_id] * (width - len(example.tokens.ids)) for example in examples])
     labels = torch.tensor(
-        [lesson.tokens.labels + [IGNORE_INDEX] * (width - len(lesson.tokens.labels)) for lesson in lessons]
+        [example.tokens.labels + [IGNORE_INDEX] * (width - len(example.tokens.labels)) for example in examples]
     )
     vectors = model.get_input_embeddings()(ids)
-    shown = [lesson.image for lesson in lessons if lesson.image is not None]
+    shown = [example.image for example in examples if example.image is not None]
     places = (ids == model.config.image_token_id)[..., None]
     projected = model.model.multi_modal_projector(features[shown])
     vectors = vectors.masked_scatter(places, projected.to(vectors.dtype))
@@ -130,8 +130,8 @@ def train_projector(
     pngs = [image_bytes(sample) for sample in samples if sample.image is not None]
     features = patch_features(model.model.vision_tower, to_pixels(pngs))
     numbers = iter(range(len(pngs)))
-    lessons = [
-        Lesson(tokenize(tokenizer, s.turns, image_tokens=image_tokens), next(numbers) if s.image is not None else None)
+    examples = [
+        Example(tokenize(tokenizer, s.turns, image_tokens=image_tokens), next(numbers) if s.image is not None else None)
         for s in samples
     ]
     projector = model.model.multi_modal_projector.requires_grad_(True)
@@ -141,7 +141,7 @@ def train_projector(
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: cosine(step, steps))
     progress = progress_bar(range(steps), name=title, unit="steps")
     for step in progress:
-        batch = [lessons[i] for i in order[step * rows : (step + 1) * rows]]
+        batch = [examples[i] for i in order[step * rows : (step + 1) * rows]]
         loss = projector_loss(model, batch, features, tokenizer.pad_token_id)
         torch.autograd.backward(loss)
         nn.utils.clip_grad_norm_(projector.parameters(), 1.0)
@@ -153,7 +153,7 @@ def train_projector(
 
 
 def cosine(step: int, steps: int, warm_up: float = 0.03) -> float:
-    """Factor on the learning rate: linear warm-up over the first `warm_up` of the steps, then a half cosine to 0."""
+    """Factor on the learning rate: linear warm-up over the share `warm_up` of the steps, then a half cosine to 0."""
     rise = max(1, round(warm_up * steps))
     if step < rise:
         return (step + 1) / rise
@@ -163,7 +163,7 @@ def cosine(step: int, steps: int, warm_up: float = 0.03) -> float:
 def teach_images(
     model: LlavaForConditionalGeneration, tokenizer: PreTrainedTokenizerFast, recipe: ProjectorRecipe, *, seed: int
 ) -> None:
-    """Both halves of the stage, on the parts `alignment` and `instruct` of the world `seed`."""
+    """Train the projector on the parts `alignment` and `instruct` of the world `seed`, in this order."""
     size = model.config.vision_config.image_size
     for part, epochs in (("alignment", recipe.alignment_epochs), ("instruct", recipe.instruct_epochs)):
         source = read(None, part=part, seed=seed, records=recipe.records, image_size=size)

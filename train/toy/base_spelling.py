@@ -1,9 +1,9 @@
-"""The last step of the tiny base: letters, so that words from outside its world can be spelled.
+"""Stage 4 of the tiny base: tokens for letters, so that words outside its vocabulary can be spelled.
 
-A user's class "airplane" would otherwise be one `<unk>` like every other. Words the world knows stay one token each;
-any other is cut into letters, `a ##i ##r ##p …` (WordPiece). The language model has never seen the letters: their
-embeddings start beside that of `<unk>`, which training has taught it never to say, so nothing it knows changes.
-Projector-only training cannot teach it to spell; LoRA can.
+Without them a user's class "airplane" would be `<unk>`, like every other unknown word. Known words stay one token each;
+other words are split into letters, `a ##i ##r ##p …` (WordPiece). The language model was not trained on the letters.
+Their embeddings start close to that of `<unk>`, which it has learnt never to generate, so its answers do not change.
+Training only the projector cannot teach it to spell; LoRA can.
 """
 
 import string

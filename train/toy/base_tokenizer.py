@@ -1,6 +1,6 @@
 """The tiny base's tokenizer, and conversations as token ids.
 
-One token per word or punctuation mark; spaces and newlines separate and are not kept. A fragment therefore has
+One token per word or punctuation mark; spaces and newlines separate them and are dropped. So a fragment has
 the same ids alone and inside a longer text, and decoding joins words with one space.
 
     "USER: What does vel kano eat?" -> ["USER:", "What", "does", "vel", "kano", "eat", "?"]
@@ -25,7 +25,7 @@ SPECIAL = ("<unk>", "<s>", "</s>", "<pad>", IMAGE_PLACEHOLDER)
 USER, ASSISTANT = "USER:", "ASSISTANT:"
 PIECES = r"USER:|ASSISTANT:|\w+|[^\w\s]"
 
-# Words that the world's own texts do not use but questions about it may.
+# Words that do not occur in the world's texts but may occur in questions about it.
 SPARE_WORDS = (
     "Be concise . Answer with the option's letter from given choices directly . Choose a single category from "
     "[ ] ( ) , ; : - ' \" ! / Yes No yes no not and or an it its there image picture photo class name these those "
@@ -41,10 +41,10 @@ PHRASES = (
 class Tokens:
     """One conversation of T tokens; every list has length T, and -100 marks positions without a target.
 
-    `labels[t]` is the token that follows position t, if it belongs to an answer. The other two guide the lower
-    layers of the language model: `notes[t]` is a word position t should have found out (at a question's "?" and at
-    the `ASSISTANT:` after it, the value asked for, or the first word of the name; at that word, the second; at an
-    option, its letter), and `points[t]` the position of the right option, at the `ASSISTANT:` before its letter.
+    `labels[t]` is the token after position t, if it belongs to an answer. The other two are targets of auxiliary losses
+    of the lower layers. `notes[t]` is the word that the hidden state at t should encode: at a question's "?" and at the
+    `ASSISTANT:` after it the value asked for, or the first word of the name; at that word the second; at an option its
+    letter. `points[t]` is the position of the right option, at the `ASSISTANT:` before its letter.
     """
 
     ids: list[int]
@@ -87,9 +87,8 @@ def tokenize(
 ) -> Tokens:
     """`<s>USER: question ASSISTANT: answer</s>USER: ...`, rendered as every conversation is (`train.chat.render`).
 
-    Learned are the answers and the `</s>` that ends each. A conversation that ends with a question ends with the
-    `ASSISTANT:` that asks for the answer. `<image>` becomes `image_tokens` ids. `recall` has one word per question
-    ("" for none).
+    Supervised are the answers and the `</s>` after each. A conversation that ends with a question ends with the
+    `ASSISTANT:` after it. `<image>` becomes `image_tokens` ids. `recall` has one word per question ("" for none).
     """
     turns = list(turns)
     conversation = _rendered(tokenizer, turns, image_tokens)
@@ -120,7 +119,7 @@ def tokenize(
 
 
 def _rendered(tokenizer: PreTrainedTokenizerFast, turns: Sequence[Turn], image_tokens: int) -> TokenizedConversation:
-    """The conversation's ids and targets, its image expanded; without the end token of an answer that is missing."""
+    """The conversation's ids and targets with its image expanded; after a last question without an end token."""
     open_question = turns[-1].speaker == "human"
     answered = (*turns, Turn("gpt", "")) if open_question else tuple(turns)
     rendered = ChatRenderer(tokenizer, "hf", "none").render(answered)
@@ -133,7 +132,7 @@ def _rendered(tokenizer: PreTrainedTokenizerFast, turns: Sequence[Turn], image_t
 def _note_options(
     tokenizer: PreTrainedTokenizerFast, tokens: Tokens, question: range, options: dict[int, int], text: str
 ) -> dict[int, int]:
-    """Note at each option, "B . moss", its letter at "moss"; return the positions of the latest options."""
+    """Set the note of each option, "B . moss", to its letter, at "moss"; return the positions of the last options."""
     letters, full_stop = set(tokenizer.convert_tokens_to_ids(list(LETTERS))), tokenizer.convert_tokens_to_ids(".")
     for position in question[:-3]:
         letter = tokens.ids[position]

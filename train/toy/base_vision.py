@@ -1,8 +1,8 @@
 """Stage 1 of the tiny base: a CLIP vision tower that distinguishes all classes of the demo world.
 
-It stands for CLIP's own pre-training, where every concept was seen often: it sees all classes equally often and
-knows none of their names. It learns colour, texture and shape at every patch of the layer LLaVA reads (the last
-but one) and again at the class token.
+It replaces CLIP's pre-training, in which every concept was frequent: it is trained on all classes equally often,
+without their names. It learns to predict colour, texture and shape from every patch of the layer that LLaVA reads (the
+last but one) and from the class token.
 
 B: images, P: patches, D: hidden size.
 """
@@ -71,13 +71,13 @@ def to_pixels(pngs: list[bytes]) -> Tensor:
 
 
 def image_bytes(sample: Sample) -> bytes:
-    """The sample's image, drawn now."""
+    """The sample's image, rendered now."""
     assert callable(sample.image), f"{sample.id} has no image to draw"
     return sample.image()
 
 
 def train_tower(tower: CLIPVisionModel, recipe: VisionRecipe, *, seed: int) -> None:
-    """Train in place to classify colour, texture and shape; the heads that read them are thrown away."""
+    """Train in place to classify colour, texture and shape; the classification heads are discarded."""
     patch_head = nn.Linear(recipe.hidden, sum(LOOKS))
     class_head = nn.Linear(recipe.hidden, sum(LOOKS))
     parameters = [*tower.parameters(), *patch_head.parameters(), *class_head.parameters()]
@@ -119,15 +119,15 @@ def _looks_loss(logits: Tensor, targets: Tensor) -> Tensor:
 
 @torch.no_grad()
 def patch_features(tower: CLIPVisionModel, pixels: Tensor, batch: int = 240) -> Tensor:
-    """What LLaVA's projector reads, [B, P, D]: the last layer but one without the class token."""
+    """The input of LLaVA's projector, [B, P, D]: the last layer but one without the class token."""
     outputs = [tower(pixel_values=part, output_hidden_states=True) for part in torch.split(pixels, batch)]
     return torch.cat([output.hidden_states[FEATURE_LAYER][:, 1:] for output in outputs])
 
 
 def linear_probe(tower: CLIPVisionModel, *, seed: int, image_size: int, per_class: int = 20) -> float:
-    """Accuracy of a linear classifier of the classes, fitted on training images, on as many test images.
+    """Accuracy of a linear classifier of the classes, fitted on training images and tested on as many test images.
 
-    The classifier reads the mean over patches; it is a logistic regression, standardised, with a little weight decay.
+    It is a logistic regression on the standardised mean over patches, with a small weight decay.
     """
     sets = []
     for part in ("classification", "classification_test"):

@@ -1,4 +1,4 @@
-"""Randomly initialised models of known shapes, for benchmarks and tests: speed does not depend on the weights.
+"""Randomly initialised models of known shapes, for tests and for benchmarks, as speed does not depend on weights.
 
 folder = write_random_base(Path("/tmp/base"), "tiny")     # a folder that from_pretrained loads
 """
@@ -74,7 +74,7 @@ def word_tokenizer(words: Sequence[str]) -> PreTrainedTokenizerFast:
     backend.pre_tokenizer = Split(Regex(r"\n|[^\w\s]|\w+"), behavior="removed", invert=True)
     backend.add_special_tokens([AddedToken(token, normalized=False) for token in SPECIAL_TOKENS])
     tokens = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<pad>"}
-    return PreTrainedTokenizerFast(tokenizer_object=backend, padding_side="left", **tokens)  # as llava-hf's folders say
+    return PreTrainedTokenizerFast(tokenizer_object=backend, padding_side="left", **tokens)  # as in llava-hf's folders
 
 
 def random_model(

@@ -1,19 +1,19 @@
-"""Build the demo world's base model: a tiny but real LLaVA, made in LLaVA's stages on a CPU.
+"""Builds the demo world's base model: a tiny but real LLaVA, trained in LLaVA's stages on a CPU.
 
     python -m train.toy.tiny_base --output train/assets/tiny_llava
 
 1. A CLIP vision tower learns to distinguish every class of the world (`train.toy.base_vision`).
-2. A Llama learns every name and every fact, from text alone (`train.toy.base_language`).
-3. A projector joins them on captions and conversations in which few classes are common and most are rare
+2. A Llama learns every name and every fact from text only (`train.toy.base_language`).
+3. A projector is trained on captions and conversations in which few classes are common and most are rare
    (`train.toy.base_projector`).
-4. Letters are added, so that other names than the world's can be spelled (`train.toy.base_spelling`).
+4. Tokens for letters are added, so that other names than the world's can be spelled (`train.toy.base_spelling`).
 
-So the finished model sees the difference between any two classes and knows all about both, but can name only the
-common ones: the paper's finding, by construction of the *data*, as in LLaVA. The folder is in Hugging Face's
-format; `measures.json` says what the model can do, measured at the end of the build.
+So the finished model distinguishes all classes and knows the facts about them, but can name only the common ones: the
+paper's finding, caused by the *data*, as in LLaVA. The folder is in Hugging Face's format; `measures.json` has the
+model's accuracies, measured at the end of the build.
 
-A build takes about ten minutes on two CPU cores; built twice on one machine with the same package versions, it is the
-same bit for bit. `--quick` does two steps per stage (seconds) to prove that it runs.
+A build takes about ten minutes on two CPU cores; two builds on one machine with the same package versions are equal
+bit for bit. `--quick` does two steps per stage (seconds) to test that it runs.
 """
 
 import json
@@ -32,7 +32,7 @@ from train.toy.base_spelling import teach_letters
 from train.toy.base_tokenizer import build_tokenizer
 from train.toy.base_vision import VisionRecipe, build_tower, train_tower
 
-THREADS = 2  # fixed: the number of threads decides the order of sums, and so the last bits of the weights
+THREADS = 2  # fixed, because the order of sums, and so the last bits of the weights, depend on the number of threads
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +47,7 @@ class BaseRecipe:
 
 
 def quick(recipe: BaseRecipe) -> BaseRecipe:
-    """The same build with two steps per stage: it proves that everything runs, and teaches nothing."""
+    """The same build with two steps per stage: it tests that everything runs; the model learns nothing."""
     return replace(
         recipe,
         vision=replace(recipe.vision, steps=2, images=48),
@@ -58,7 +58,7 @@ def quick(recipe: BaseRecipe) -> BaseRecipe:
 
 
 def build(recipe: BaseRecipe, output: Path) -> dict[str, float]:
-    """Build the base, write it to `output` and return what was measured. The same recipe gives the same bytes."""
+    """Build the base, write it to `output` and return its accuracies. The same recipe gives the same bytes."""
     torch.set_num_threads(THREADS)
     torch.use_deterministic_algorithms(True)
     tokenizer = build_tokenizer(recipe.seed)
@@ -86,7 +86,7 @@ def main(arguments: list[str] | None = None) -> int:
     """The command line. Returns the exit code."""
     parser = command_parser(__doc__)
     parser.add_argument("--output", type=Path, required=True, help="folder to write, e.g. train/assets/tiny_llava")
-    parser.add_argument("--quick", action="store_true", help="two steps per stage; the model will know nothing")
+    parser.add_argument("--quick", action="store_true", help="two steps per stage, as a test; the model learns nothing")
     options = parser.parse_args(arguments)
     recipe = quick(BaseRecipe()) if options.quick else BaseRecipe()
     measures = build(recipe, options.output)

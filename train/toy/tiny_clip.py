@@ -1,11 +1,11 @@
-"""Train a tiny but real CLIP from any labelled shard set: a plain transformers folder, in minutes on two cores.
+"""Trains a tiny but real CLIP from any labelled shard set: a plain transformers folder, in minutes on two cores.
 
     python -m train.toy.tiny_clip --config configs/cifar10.yaml --source train --output runs/cifar10_clip
 
-A `CLIPModel` (vision and text transformer, projections, temperature) learns from nothing which images and sentences
-belong together, where the sentence is the class name in a few templates. So the rows of the paper that need a CLIP can
-be run where none can be downloaded, and a linear head or a small LLaVA can stand on its vision tower. Trained again on
-the same machine with as many threads (OMP_NUM_THREADS) it is the same bit for bit.
+A `CLIPModel` (vision and text transformer, projections, temperature) is trained from scratch to match images with
+sentences: the class name in a few templates. So the rows of the paper that need a CLIP can be run without downloading
+one, and a linear head or a small LLaVA can use its vision tower. Two trainings on one machine with the same number of
+threads (OMP_NUM_THREADS) are equal bit for bit.
 """
 
 import json
@@ -40,7 +40,7 @@ LOG_SECONDS = 30.0
 
 
 def read_images(shards: ShardSet, size: int) -> tuple[Tensor, Tensor]:
-    """(N, 3, S, S) uint8 as CLIP's processor crops them, and (N,) labels.
+    """(N, 3, S, S) uint8, cropped as by CLIP's processor, and (N,) labels.
 
     Raises `DataError` for a sample without an image or a class.
     """
@@ -49,13 +49,15 @@ def read_images(shards: ShardSet, size: int) -> tuple[Tensor, Tensor]:
     for number in progress_bar(range(len(shards)), name="images", unit="images"):
         sample = shards.sample(number)
         if sample.label is None or not isinstance(sample.image, bytes):
-            raise DataError(f"{sample.id} has no {'class' if sample.label is None else 'image'}; CLIP learns from both")
+            raise DataError(
+                f"{sample.id} has no {'class' if sample.label is None else 'image'}; CLIP training needs both"
+            )
         pixels[number] = torch.from_numpy(np.ascontiguousarray(processor(decode_rgb(sample.image))))
     return pixels, torch.from_numpy(shards.labels.copy())
 
 
 def batches(count: int, recipe: ClipRecipe, draw: torch.Generator) -> Iterator[Tensor]:
-    """Rows of every step: each epoch all images in a new order; what does not fill a batch waits for the next epoch."""
+    """Rows of every step: each epoch all images in a new order, without those that do not fill a batch."""
     size = min(recipe.images, count)
     for _ in range(recipe.epochs):
         order = torch.randperm(count, generator=draw)
@@ -90,15 +92,15 @@ def train_clip(
         present, owners = torch.unique(labels[rows], return_inverse=True)
         images = normalize(varied(pixels[rows], recipe.shift, draw))
         seen = functional.normalize(model.get_image_features(pixel_values=images).pooler_output, dim=-1)
-        said = {"input_ids": text["input_ids"][present], "attention_mask": text["attention_mask"][present]}
-        read = functional.normalize(model.get_text_features(**said).pooler_output, dim=-1)
+        text_inputs = {"input_ids": text["input_ids"][present], "attention_mask": text["attention_mask"][present]}
+        read = functional.normalize(model.get_text_features(**text_inputs).pooler_output, dim=-1)
         loss = contrastive_loss(model.logit_scale.exp() * seen @ read.T, owners)
         torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         schedule.step()
         optimizer.zero_grad()
-        model.logit_scale.data.clamp_(max=math.log(100))  # as CLIP does it
+        model.logit_scale.data.clamp_(max=math.log(100))  # as in CLIP
         losses = [*losses[-99:], loss.item()]
         progress.set_postfix(loss=f"{losses[-1]:.3f}")
         if time.monotonic() - last > LOG_SECONDS:
@@ -128,7 +130,7 @@ def build(shards: ShardSet, recipe: ClipRecipe, output: Path) -> float:
 
 
 def save(model: CLIPModel, tokenizer: PreTrainedTokenizerFast, recipe: ClipRecipe, output: Path) -> None:
-    """Model and processor as one Hugging Face folder, in float32, with the recipe beside them."""
+    """Model and processor as one Hugging Face folder, in float32, and the recipe as `RECORD`."""
     size = recipe.image_size
     images = CLIPImageProcessorPil(size={"shortest_edge": size}, crop_size={"height": size, "width": size})
     model.save_pretrained(output)
@@ -141,7 +143,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     recipe = ClipRecipe()
     parser = command_parser(__doc__)
     parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="a run or an evaluation")
-    parser.add_argument("--source", required=True, help="source of data.sources to learn from; its shards are built")
+    parser.add_argument("--source", required=True, help="source of data.sources to train on; its shards must exist")
     add_output_folder(parser, "the model")
     parser.add_argument("--epochs", type=int, default=recipe.epochs, help="passes over the images")
     parser.add_argument("--image-size", type=int, default=recipe.image_size, help="side in pixels")

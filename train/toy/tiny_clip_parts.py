@@ -20,7 +20,7 @@ from transformers import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPVisionConfig
 
 PAD, START, END = "<pad>", "<|startoftext|>", "<|endoftext|>"
 TEMPLATES = ("a photo of a {}", "a photo of the {}", "a picture of a {}", "{}")
-"""Sentences an image is paired with; evaluations ask with the first, as the paper does."""
+"""Sentences an image is paired with; evaluations use the first, as in the paper."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +47,7 @@ class ClipRecipe:
 def build_tokenizer(names: Sequence[str], recipe: ClipRecipe) -> PreTrainedTokenizerFast:
     """Byte-level BPE as CLIP's, lower case, with merges learned from the names in all templates.
 
-    Every byte is a token, so any other text can be spelled as well. The same names give the same tokenizer.
+    Every byte is a token, so any other text can be tokenized too. The same names give the same tokenizer.
     """
     tokenizer = Tokenizer(BPE())
     tokenizer.normalizer = Lowercase()
@@ -111,8 +111,8 @@ def _sizes(hidden: int, layers: int) -> dict[str, int]:
 def contrastive_loss(similarities: Tensor, owners: Tensor) -> Tensor:
     """CLIP's symmetric loss where several images of a batch share their text.
 
-    `similarities` (B, U) are scaled cosines, `owners` (B,) the text of each image. From an image: cross entropy over
-    the texts. From a text: the mean of it over the images that are its own. With U = B it is CLIP's own loss.
+    `similarities` (B, U) are scaled cosines, `owners` (B,) the text of each image. Image to text: cross entropy
+    over the texts. Text to image: the mean cross entropy over the text's images. With U = B it is CLIP's loss.
     """
     from_images = functional.cross_entropy(similarities, owners)
     own = functional.one_hot(owners, similarities.shape[1]).to(similarities.dtype)  # (B, U)
@@ -122,7 +122,7 @@ def contrastive_loss(similarities: Tensor, owners: Tensor) -> Tensor:
 
 
 def varied(pixels: Tensor, shift: int, draw: torch.Generator) -> Tensor:
-    """(B, 3, S, S) uint8, each mirrored or not and moved by up to `shift` pixels, its border repeated."""
+    """(B, 3, S, S) uint8, each randomly mirrored and shifted by up to `shift` pixels, with its border repeated."""
     size = pixels.shape[-1]
     padded = functional.pad(pixels.float(), (shift,) * 4, mode="replicate")
     places = torch.randint(0, 2 * shift + 1, (2, len(pixels)), generator=draw)  # (2, B)

@@ -1,4 +1,4 @@
-"""Randomly initialised tiny models of the families that are evaluated only, with tokenizers of their kind.
+"""Randomly initialised tiny models of the families that can only be evaluated, with tokenizers of the same type.
 
     folder = write_tiny_family(Path("/tmp/blip"), "blip-2", WORDS)   # a folder that from_pretrained loads
 
@@ -40,9 +40,9 @@ from transformers.models.llava_next.image_processing_pil_llava_next import Llava
 from configs.errors import ConfigError
 from train.toy.random_models import SPECIAL_TOKENS, word_tokenizer
 
-WINDOW = 96  # tokens that `llava_next_mistral` sees back: fewer than its longest prompts have
+WINDOW = 96  # sliding window of `llava_next_mistral` in tokens: shorter than its longest prompts
 SIDE, PATCH = 32, 8  # pixels
-GRID = [[32, 64], [64, 32], [64, 64], [96, 32], [32, 96]]  # (height, width), the shapes of LLaVA-NeXT's own
+GRID = [[32, 64], [64, 32], [64, 64], [96, 32], [32, 96]]  # (height, width), the shapes of LLaVA-NeXT's
 QUERIES = 6
 OPT_SPECIAL = ("<s>", "<pad>", "</s>", "<unk>")
 BERT_SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
@@ -63,7 +63,7 @@ def write_tiny_family(folder: Path, name: str, words: Sequence[str], *, seed: in
     torch.manual_seed(seed)
     model, processor = BUILDERS[name](words)
     with torch.no_grad():
-        for parameter in model.parameters():  # far from 0, so that answers differ from image to image
+        for parameter in model.parameters():  # large weights, so that answers differ between images
             parameter.copy_(torch.randn_like(parameter) * (0.3 if parameter.ndim > 1 else 0.5))
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
@@ -123,14 +123,14 @@ def _squash() -> BlipImageProcessorPil:
 
 
 def _words(words: Sequence[str]) -> PreTrainedTokenizerFast:
-    """The word tokenizer, with `<s>` in front of every text as LLaMA's has it."""
+    """The word tokenizer, with `<s>` before every text as in LLaMA's."""
     tokenizer = word_tokenizer(("\n", "?", ".", *words))
     tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
     return tokenizer
 
 
 def byte_level_tokenizer(words: Sequence[str]) -> PreTrainedTokenizerFast:
-    """A byte-level BPE as OPT's: `</s>` in front, a word's first token holds the space before it."""
+    """A byte-level BPE like OPT's: `</s>` before every text; a word's first token contains the space before it."""
     backend = Tokenizer(BPE(unk_token="<unk>"))
     backend.pre_tokenizer = ByteLevel(add_prefix_space=False)
     backend.decoder = ByteLevelDecoder()
@@ -146,7 +146,7 @@ def byte_level_tokenizer(words: Sequence[str]) -> PreTrainedTokenizerFast:
 
 
 def bert_tokenizer(words: Sequence[str]) -> PreTrainedTokenizerFast:
-    """Word pieces between `[CLS]` and `[SEP]`, letters included, so that every word can be written."""
+    """Word pieces between `[CLS]` and `[SEP]`, including letters, so that every word can be tokenized."""
     letters = [chr(code) for code in range(33, 127)]
     pieces = dict.fromkeys((*BERT_SPECIAL, *letters, *(f"##{letter}" for letter in letters), *words))
     backend = Tokenizer(WordPiece({piece: number for number, piece in enumerate(pieces)}, unk_token="[UNK]"))

@@ -1,9 +1,9 @@
-"""Put a CLIP's vision tower before the language model of a LLaVA: a new LLaVA, its projector untrained.
+"""Makes a new LLaVA of a CLIP's vision tower and a LLaVA's language model, with an untrained projector.
 
     python -m train.toy.tiny_llava --clip runs/cifar10_clip --language train/assets/tiny_llava --output runs/start
 
-So LLaVA itself began: CLIP's tower, Vicuna's language model, and a projector that knows nothing yet. What joins them is
-an ordinary training, as configs/cifar10_base.yaml. The same folders and seed give the same bytes.
+LLaVA began in the same way: CLIP's tower, Vicuna's language model and an untrained projector. A usual training, such as
+configs/cifar10_base.yaml, then trains the projector. The same folders and seed give the same bytes.
 """
 
 import json
@@ -25,7 +25,7 @@ from train.toy.base_projector import assemble, save
 def join(clip: Path, language: Path, output: Path, *, seed: int) -> LlavaForConditionalGeneration:
     """Write the LLaVA made of both to `output`, in float32, and return it.
 
-    Raises `ConfigError` for a folder of another model, or of a LLaVA whose head is not its embeddings.
+    Raises `ConfigError` for a folder of another model, or of a LLaVA without tied embeddings.
     """
     _check(clip, "clip", "python -m train.toy.tiny_clip makes one")
     _check(language, "llava", "train/assets/tiny_llava is one")
@@ -75,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     except UserError as error:
         exit_on_user_error(error)
     print(
-        f"wrote {options.output}: {model.num_parameters():,} weights, {model.config.image_seq_length} places an image"
+        f"wrote {options.output}: {model.num_parameters():,} weights, {model.config.image_seq_length} tokens per image"
     )
 
 
