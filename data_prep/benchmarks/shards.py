@@ -1,12 +1,12 @@
 """Speed of writing and reading shards, against webdataset: `python -m data_prep.benchmarks.shards build|read|all`
 
-Both sides run in this process, in turn, on one thread, with the same images; CPU seconds, the best round counts.
+Both run in turns in this process, on one thread, with the same images. CPU seconds are measured; the best round counts.
 
-- `build`: files to a finished set (reader, checks, sha256, index, manifest), against `webdataset.TarWriter` that is
-  given the same files (or, harder, their bytes) and the records as bytes. Also with full decoding, and on two
-  processes against one.
-- `read`: every sample in random order, checksum tested and record parsed, against `webdataset.WebDataset`, which
-  reads the same tars from beginning to end and gives raw bytes.
+- `build`: files to a finished set (reader, checks, sha256, index, manifest), compared with `webdataset.TarWriter`,
+  which gets the same files (or their bytes from memory, which is faster) and the records as bytes. Also with full
+  decoding, and two processes compared with one.
+- `read`: every sample in random order, with checksum and parsed record, compared with `webdataset.WebDataset`, which
+  reads the same tars sequentially and returns raw bytes.
 
 Pixels are measured by `python -m train.benchmarks.pixels`.
 """
@@ -71,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 class Bench:
-    """One case in one folder: its raw images, and what is written from them."""
+    """One case in one folder: its raw images and the shards written from them."""
 
     def __init__(self, case: Case, folder: Path) -> None:
         self.case = case
@@ -83,7 +83,7 @@ class Bench:
             file.write_bytes(pictures[number % len(pictures)])
 
     def scale(self, rounds: int) -> Figures:
-        """Images a second that two processes write, each on a core of its own, and the ratio to one process."""
+        """Images per second of two processes, each on its own core, and the ratio to one process."""
         sides: Sides = {"one": self.write, "two": partial(self.write, processes=2)}
         seconds = best_cpu_seconds(sides, rounds, self._clear)
         return {
@@ -93,7 +93,7 @@ class Bench:
         }
 
     def build(self, rounds: int) -> Figures:
-        """Images a CPU second of each way to write, and the ratios."""
+        """Images per CPU second of each way to write, and the ratios."""
         self._clear()
         texts = [text.encode() for text in _record_texts(self.write())]
         sides: Sides = {
@@ -112,7 +112,7 @@ class Bench:
         return figures
 
     def read(self, rounds: int) -> Figures:
-        """Samples a CPU second of each way to read, and the ratio."""
+        """Samples per CPU second of each way to read, and the ratio."""
         self._clear()
         shards = self.write()
         order = np.random.default_rng(0).permutation(len(shards)).tolist()
@@ -128,7 +128,7 @@ class Bench:
         return figures
 
     def write(self, *, decode: bool = False, processes: int = 1) -> ShardSet:
-        """The whole build, as `data_prep.build` does it."""
+        """The whole build, as in `data_prep.build`."""
         config = SourceConfig(reader="image_folder", path=str(self.raw))
         per_shard = self.case.images // 4
         data = DataConfig(samples_per_shard=per_shard, decode_check=decode, sources={"shapes": config})
@@ -141,8 +141,8 @@ class Bench:
         return ShardSet.open(folder.root)
 
     def _write_webdataset(self, texts: Sequence[bytes], images: Sequence[bytes] | None = None) -> None:
-        """The same members; `images` spares it the reading of the files, which ours is never spared."""
-        import webdataset  # imports torch, which the rest of data_prep can do without
+        """Write the same members; with `images` webdataset does not have to read the files, which ours always does."""
+        import webdataset  # imports torch, which no other module of data_prep needs
 
         self.theirs.mkdir()
         size = self.case.images // 4

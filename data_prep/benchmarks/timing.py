@@ -1,4 +1,4 @@
-"""Fair comparisons: all sides run in turns in one process; CPU seconds instead of wall time, the best of N rounds."""
+"""Comparable timings: all variants run in turns in one process; CPU seconds, not wall time; the best of N rounds."""
 
 import resource
 from collections.abc import Callable, Mapping
@@ -9,7 +9,7 @@ from PIL import Image
 
 
 def cpu_seconds() -> float:
-    """CPU time of this process and of its children that have ended, in user code and in the kernel."""
+    """CPU time (user and system) of this process and of its children that have ended."""
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(usage.ru_utime + usage.ru_stime for usage in used)
 
@@ -19,8 +19,8 @@ def best_cpu_seconds(
 ) -> dict[str, float]:
     """Least CPU seconds of each side over `rounds` rounds in which every side runs once, after `before`.
 
-    The minimum is what the work costs; whatever else runs on the machine only ever adds to it. The first round is
-    preceded by an unmeasured one, so that imports, caches and allocators are warm on all sides.
+    The minimum is used because other processes on the machine can only add time. An unmeasured round is run first, so
+    that imports, caches and allocators are warm for all sides.
     """
     best = dict.fromkeys(sides, float("inf"))
     for number in range(rounds + 1):
@@ -34,9 +34,9 @@ def best_cpu_seconds(
 
 
 def made_jpeg(seed: int, side: int = 500) -> bytes:
-    """A JPEG of smooth shapes and grain, 4:3 or 3:4, its longer side `side` pixels.
+    """A generated JPEG of smooth shapes and noise, 4:3 or 3:4, with a longer side of `side` pixels.
 
-    With 500 pixels it has ImageNet's usual size and weight (about 110 KB), with 96 about 6 KB.
+    With 500 pixels it has ImageNet's usual size (about 110 KB), with 96 about 6 KB.
     """
     rng = np.random.default_rng(seed)
     size = (side, side * 3 // 4) if seed % 4 else (side * 3 // 4, side)

@@ -1,17 +1,17 @@
-"""Measures class scoring against the authors' loop and against one forward per class.
+"""Compares the time of class scoring with the authors' loop and with one forward per class.
 
     python -m eval.benchmarks.class_scoring [--json] [--tokenizer DIR] [--loop-classes 40]
 
-A random LLaMA of hidden size 512 (speed does not depend on weights), a prompt of 628 tokens as LLaVA-1.5 has it, the
-class names as the given tokenizer cuts them, one thread, CPU seconds, all in one process. The slow sides take hours on
-1,000 names, so they are timed on a few names, spread over the lengths, and scaled by tokens (the loop) or by names;
-the output says so. Both precisions are measured: fp32, in which all three ways agree to 1e-4, and bf16, in which the
-authors run. The loop is bound by memory, ours by arithmetic, so their ratio differs much between machines; on AMD
-processors ours is also measured with PyTorch's default matrix code (`eval.models.cpu_matmul`), which the
-slow sides use.
+A random LLaMA of hidden size 512 (speed does not depend on weights), a prompt of 628 tokens as in LLaVA-1.5, class
+names tokenized by the given tokenizer, one thread, CPU seconds, all in one process. The slow methods take hours for
+1,000 names, so they are timed on a few names of different lengths and scaled by tokens (the loop) or by names; the
+output says so. Both precisions are measured: fp32, in which all three methods agree to 1e-4, and bf16, which the
+authors use. The loop is limited by memory bandwidth, ours by arithmetic, so their ratio differs much between machines;
+on AMD processors ours is also measured with PyTorch's default matrix products (`eval.models.cpu_matmul`), which the
+slow methods use.
 
-The nodes that an exact top-1 needs are counted on a small LLaMA that is trained here to name noisy features, as they
-depend on how sure the model is.
+The number of nodes that an exact top-1 needs depends on how confident the model is, so it is counted on a small LLaMA
+that is trained here to name noisy features.
 """
 
 import argparse
@@ -41,7 +41,7 @@ from train.chat.render import ChatRenderer
 from train.chat.tokenizer import load_tokenizer
 
 GOALS = {"loop": 30.0, "full": 150.0, "sum": 0.02, "cfg": 0.05}
-RUNS = 3  # of every side in turn; the least counts
+RUNS = 3  # of every method in turn; the minimum counts
 IMAGES = 100  # for top-1
 RULES = {"sum": Rule("sum"), "mean": Rule("mean"), "cfg": Rule("cfg", 3.0)}
 
@@ -71,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def class_tokens(tokenizer: str, classes: str) -> list[list[int]]:
-    """The ids of a shipped list's names after the paper's question."""
+    """The ids of a shipped list's names as answers to the paper's question."""
     turns = (Turn("human", image_question(classification_prompt("paper"))),)
     return answer_tokens(ChatRenderer(load_tokenizer(tokenizer)), turns, "", load_class_list(classes).names)
 
@@ -101,7 +101,7 @@ def _prompt(tree: TreeForward, length: int) -> torch.Tensor:
 
 
 def _score_all(tree: TreeForward, trie: ClassTrie, prompt: torch.Tensor) -> tuple[Any, int]:
-    """Prefill and the whole tree: (log-probabilities of nodes, tokens forwarded)."""
+    """Prefill and the whole tree: (log-probabilities of nodes, number of tokens forwarded)."""
     scorer = TreeScorer(tree)
     with torch.inference_mode():
         prefix = tree.prefill(prompt, torch.ones(prompt.shape[:2], dtype=torch.long), scorer.group + trie.depth)
@@ -109,7 +109,7 @@ def _score_all(tree: TreeForward, trie: ClassTrie, prompt: torch.Tensor) -> tupl
 
 
 def count_tokens(tree: TreeForward, names: dict[str, list[list[int]]], prefix: int) -> dict[str, Any]:
-    """Tokens that are forwarded for one image, counted while forwarding; the goal is prefix + inner nodes."""
+    """Tokens forwarded for one image, counted in the forward passes; the goal is prefix + inner nodes."""
     counts = {}
     for classes, tokens in names.items():
         trie = ClassTrie(tokens)
@@ -126,9 +126,9 @@ def cpu_seconds(work: Callable[[], Any]) -> tuple[float, Any]:
 
 
 def measure_speed(tree: TreeForward, names: list[list[int]], arguments: argparse.Namespace) -> dict[str, Any]:
-    """One image, all names: our CPU seconds, those of the two slow ways, and that all three agree.
+    """One image, all names: CPU seconds of our method and of the two slow ones, and their largest difference.
 
-    The sides take turns, `RUNS` times, and the least of each counts.
+    The methods run in turns, `RUNS` times, and the minimum of each counts.
     """
     trie, prompt = ClassTrie(names), _prompt(tree, arguments.prefix)
     kernel = scoring_attention("auto", "cpu", "bf16" if prompt.dtype == torch.bfloat16 else "fp32")
@@ -178,7 +178,7 @@ def measure_speed(tree: TreeForward, names: list[list[int]], arguments: argparse
 
 
 def _with_kernel(tree: TreeForward, kernel: str, work: Callable[[], Any]) -> Any:
-    """`work` with another attention kernel than transformers' default, which the slow sides use."""
+    """Run `work` with the attention kernel `kernel`; the slow methods use transformers' default."""
     tree.config._attn_implementation = kernel
     try:
         return work()
@@ -212,16 +212,16 @@ def count_nodes(names: list[list[int]], steps: int = 500) -> dict[str, Any]:
 
 
 def as_text(result: dict[str, Any]) -> str:
-    """The table, with goals."""
+    """The result as a text table, with goals."""
     lines = [f"one image, {result['prefix']} tokens of prompt, 1,000 ImageNet names; CPU seconds, one thread"]
     for dtype, speed in result["speed"].items():
         lines += [
             f"  {dtype}: ours {speed['ours_seconds']:.2f} s; the prompt alone {speed['prefill_seconds']:.2f} s",
             f"    authors' loop {speed['loop_seconds']:.1f} s (scaled from {speed['loop_scaled_from']} names): "
             f"{speed['loop_over_ours']:.1f} x ours; goal {GOALS['loop']:.0f} x",
-            f"    ours by the loop's matrix code {speed['ours_default_products_seconds']:.2f} s: "
-            f"{speed['loop_over_ours_default_products']:.1f} x (bf16 has but one; see eval/models/cpu_matmul.py)",
-            f"    one forward a name {speed['full_seconds']:.0f} s (scaled from {speed['full_scaled_from']} names): "
+            f"    ours with the loop's matrix products {speed['ours_default_products_seconds']:.2f} s: "
+            f"{speed['loop_over_ours_default_products']:.1f} x (bf16 has only one; see eval/models/cpu_matmul.py)",
+            f"    one forward per name {speed['full_seconds']:.0f} s (scaled from {speed['full_scaled_from']} names): "
             f"{speed['full_over_ours']:.1f} x ours; goal {GOALS['full']:.0f} x",
             f"    largest difference of a log-probability {speed['largest_difference']:.1e}"
             f"{'; goal 1e-4' if dtype == 'fp32' else ''}",
@@ -247,7 +247,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--hidden", type=int, default=512, help="hidden size (default 512)")
     parser.add_argument("--layers", type=int, default=8, help="layers (default 8)")
     parser.add_argument("--loop-classes", type=int, default=40, help="names timed with the authors' loop")
-    parser.add_argument("--full-classes", type=int, default=3, help="names timed with a forward each")
+    parser.add_argument("--full-classes", type=int, default=3, help="names timed with one forward per name")
     parser.add_argument("--no-top1", action="store_true", help="skip training a model for the top-1 counts")
     add_json(parser)
     return parser

@@ -1,8 +1,8 @@
-"""A small language model that is sure of what it sees, for counting what an exact top-1 takes: trained in seconds.
+"""A small language model with confident answers, trained in seconds, for counting the nodes of an exact top-1.
 
-Each class has a random feature; an "image" is that feature with noise, as one embedding behind a start token. A LLaMA
-of two layers learns to say the class's name after it. Token ids are renumbered to those that names use: the tree of
-names stays the same tree, the head gets small.
+Each class has a random feature; an "image" is that feature with noise, as one embedding after a start token. A LLaMA of
+two layers learns to generate the class name after it. Token ids are renumbered to those that occur in names, which does
+not change the tree of names but makes the head small.
 """
 
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ NOISE = 0.6  # standard deviation, against features of standard deviation 1
 
 @dataclass
 class ConfidentToyModel:
-    """The trained model as a tree forward, the tree of names, and where its images come from."""
+    """The trained model as a tree forward, the tree of names, and the features that its images are made of."""
 
     tree: TreeForward
     trie: ClassTrie
@@ -33,7 +33,7 @@ class ConfidentToyModel:
     start: torch.Tensor  # (HIDDEN,)
 
     def images(self, count: int, seed: int = 1) -> tuple[torch.Tensor, NDArray[np.int64]]:
-        """(count, 2, HIDDEN) prompts that training did not see, and their classes."""
+        """(count, 2, HIDDEN) prompts that are not in the training data, and their classes."""
         drawn = torch.Generator().manual_seed(seed)
         labels = torch.randint(len(self.features), (count,), generator=drawn)
         return _prompts(self.features, self.start, labels, drawn), labels.numpy()
@@ -45,7 +45,7 @@ def _prompts(features: torch.Tensor, start: torch.Tensor, labels: torch.Tensor, 
 
 
 def train_peaked(names: Sequence[Sequence[int]], steps: int = 500) -> ConfidentToyModel:
-    """Train on `names` (token ids a class) for `steps` batches; about 20 CPU seconds for ImageNet's."""
+    """Train on `names` (token ids of each class) for `steps` batches; about 20 CPU seconds for ImageNet's."""
     used = {token: number for number, token in enumerate(sorted({token for name in names for token in name}))}
     small = [[used[token] for token in name] for name in names]
     torch.manual_seed(0)
@@ -77,7 +77,7 @@ def train_peaked(names: Sequence[Sequence[int]], steps: int = 500) -> ConfidentT
 
 
 def _padded(names: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:
-    """(classes, longest) tokens and whether they are there."""
+    """(classes, longest) padded tokens, and whether each is a token of the name."""
     longest = max(map(len, names))
     tokens = torch.tensor([[*name, *[0] * (longest - len(name))] for name in names])
     return tokens, torch.tensor([[place < len(name) for place in range(longest)] for name in names])

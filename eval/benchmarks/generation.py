@@ -1,16 +1,17 @@
-"""Measures greedy answers against transformers' `generate`: `python -m eval.benchmarks.generation [--json]`.
+"""Compares the time of greedy answers with transformers' `generate`: `python -m eval.benchmarks.generation [--json]`.
 
     python -m eval.benchmarks.generation [--json] [--batch 8] [--runs 3]
     python -m eval.benchmarks.generation --shape llava-1.5-7b --device cuda
 
-Questions as LLaVA-1.5 has them, 35 tokens of system prompt, 576 of image, 17 of question, for a random LLaMA of hidden
-size 512 (speed does not depend on weights). Two kinds of answers: names (3 to 7 tokens) and open-ended (mean 20, from 5
-to 35). Random models do not end, so the head's row of the end token is fitted to each kind: it wins at the step where
-that row shall end, and nowhere before. Both sides run this one model and must give the same tokens.
+Questions as in LLaVA-1.5 (35 tokens of system prompt, 576 of image, 17 of question) for a random LLaMA of hidden size
+512 (speed does not depend on weights). Two kinds of answers: names (3 to 7 tokens) and open-ended (mean 20, from 5 to
+35). Random models do not end their answers, so the end token's row of the head is fitted to each kind: its logit is the
+largest at the step at which that answer should end, and at no earlier step. Both methods use this model and must give
+the same tokens.
 
-Ours begins every time without a stored system prompt. The sides take turns; the least of the runs counts: CPU seconds
-with one thread, or wall seconds on a GPU. On an AMD processor ours is also measured without oneDNN's products
-(`eval.models.cpu_matmul`), that is by the same matrix code as transformers.
+Ours starts without a cached system prompt each time. The methods run in turns and the minimum counts: CPU seconds with
+one thread, or wall seconds on a GPU. On an AMD processor ours is also measured without oneDNN's products
+(`eval.models.cpu_matmul`), so with the same matrix products as transformers.
 """
 
 import argparse
@@ -45,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def benchmark(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Both kinds of answers, both sides."""
+    """Both kinds of answers with both methods."""
     model = random_model(arguments)
     questions = _questions(model, arguments)
     kinds = {kind: _compare(model, questions, kind, arguments) for kind in ANSWERS}
@@ -81,7 +82,7 @@ def random_model(arguments: argparse.Namespace) -> LlamaForCausalLM:
 
 @torch.inference_mode()
 def _questions(model: LlamaForCausalLM, arguments: argparse.Namespace) -> tuple[list[list[int]], torch.Tensor]:
-    """Ids of each row, and what the decoder takes for them (B, T, H): the same system prompt, another image a row."""
+    """Ids of each row and their embeddings (B, T, H): the same system prompt and a different image in each row."""
     drawn = torch.Generator().manual_seed(1)
 
     def words(count: int) -> list[int]:
@@ -98,7 +99,7 @@ def _questions(model: LlamaForCausalLM, arguments: argparse.Namespace) -> tuple[
 def _compare(
     model: LlamaForCausalLM, questions: tuple[list[list[int]], torch.Tensor], kind: str, arguments: argparse.Namespace
 ) -> dict[str, Any]:
-    """Seconds of both sides, which must say the same."""
+    """Seconds of both methods, and whether their tokens are equal."""
     lengths = _lengths(kind, arguments.batch)
     _end_at(model, questions, lengths)
     ids, embeddings = questions
@@ -123,7 +124,7 @@ def _compare(
         sides["ours_default_products"] = plain
     sides |= {"ours_prompt": lambda: ours(1)}
     seconds: dict[str, list[float]] = {name: [] for name in sides}
-    said = {name: side() for name, side in sides.items()}  # the first calls choose kernels
+    said = {name: side() for name, side in sides.items()}  # the first call includes the choice of kernels
     row_steps = made[0].row_steps
     for _ in range(arguments.runs):
         for name, side in sides.items():
@@ -143,7 +144,7 @@ def _compare(
 
 
 def _lengths(kind: str, batch: int) -> list[int]:
-    """Tokens of each answer, evenly between the kind's shortest and longest, in an order of no pattern."""
+    """Tokens of each answer, evenly between the kind's shortest and longest, in random order."""
     shortest, longest = ANSWERS[kind]
     even = [shortest + round(row * (longest - shortest) / max(1, batch - 1)) for row in range(batch)]
     order = torch.randperm(batch, generator=torch.Generator().manual_seed(2)).tolist()
@@ -157,17 +158,17 @@ def _greedy(model: LlamaForCausalLM) -> Greedy:
 
 @torch.inference_mode()
 def _end_at(model: LlamaForCausalLM, questions: tuple[list[list[int]], torch.Tensor], lengths: list[int]) -> None:
-    """Set the head's row of the end token so that row r of the batch ends with its `lengths[r]`-th token.
+    """Set the end token's row of the head so that answer r of the batch ends with its `lengths[r]`-th token.
 
-    The row is the least-squares solution of: far above all logits at the last step, far below before.
+    The row is a least-squares solution: far above all logits at the last step, far below them before.
     """
     ids, embeddings = questions
-    heard = _Heard(model.lm_head)
+    recording = _RecordingHead(model.lm_head)
     weight = model.lm_head.weight
     weight[END] = 0
-    greedy = Greedy(LanguageModel(model.model, heard, model.model.embed_tokens, model.config), IMAGE_TOKEN)
+    greedy = Greedy(LanguageModel(model.model, recording, model.model.embed_tokens, model.config), IMAGE_TOKEN)
     greedy.answers(ids, embeddings, embeddings[..., 0] * 0 + 1, Stop(frozenset(), max(lengths)))
-    states = torch.stack(heard.states, 1).float()  # (B, steps, H)
+    states = torch.stack(recording.states, 1).float()  # (B, steps, H)
     wanted = [(row, step, step == length - 1) for row, length in enumerate(lengths) for step in range(length)]
     rows = torch.stack([states[row, step] for row, step, _ in wanted])
     size = 3 * float((states[:, 0] @ weight.float().T).abs().max())
@@ -175,8 +176,8 @@ def _end_at(model: LlamaForCausalLM, questions: tuple[list[list[int]], torch.Ten
     weight[END] = torch.linalg.lstsq(rows.cpu(), target.cpu()).solution[:, 0].to(weight)
 
 
-class _Heard(torch.nn.Module):
-    """A head that keeps what it saw."""
+class _RecordingHead(torch.nn.Module):
+    """A head that stores its inputs."""
 
     def __init__(self, head: torch.nn.Module):
         super().__init__()
@@ -202,7 +203,7 @@ def _seconds(side: Callable[[], Any], device: str) -> float:
 
 
 def as_text(result: dict[str, Any]) -> str:
-    """A line or two a kind of answers."""
+    """The result as text, two lines for each kind of answers."""
     unit = "CPU s, one thread" if result["device"] == "cpu" else "s on the GPU"
     lines = [f"{result['batch']} questions of {result['prompt']} tokens, {result['shape']}; {unit}"]
     for kind in ANSWERS:
@@ -212,7 +213,7 @@ def as_text(result: dict[str, Any]) -> str:
         lines += [
             f"  {kind}, {row['mean_tokens']:.0f} tokens in the mean: ours {row['ours_seconds']:.2f}, transformers "
             f"{row['theirs_seconds']:.2f}: {row['ratio']:.2f} of the time{goal}; {same}",
-            f"    by the same matrix code {row['ratio_default_products']:.2f}; ours without decoding "
+            f"    with the same matrix products {row['ratio_default_products']:.2f}; ours without decoding "
             f"{row['ours_prompt_seconds']:.2f}; {row['row_steps']} row-steps, {row['row_steps_needed']} needed; "
             f"{row['images_per_second']:.1f} images/s",
         ]

@@ -1,12 +1,12 @@
-"""Images per second of a complete LLaVA with random weights: all names scored, the best name alone, greedy answers.
+"""Images per second of a complete LLaVA with random weights: all names scored, only the best name, greedy answers.
 
     python -m eval.benchmarks.image_rates --shape llava-1.5-7b --device cuda --tokenizer DIR [--json]
 
 From uint8 pixels on the device (no JPEGs are decoded) through vision tower, projector and language model, in bf16 on a
-GPU and fp32 on a CPU. Names are ImageNet's as `--tokenizer` cuts them, behind a prompt of 35 tokens of system prompt,
-the image and 17 of question; answers have 5 tokens, as fine-tuned models give. Speed does not depend on weights, but
-the best name's does: the head's weights are made `--sharpness` times larger, so that the model is sure of something,
-and the output says how many nodes of the tree it took.
+GPU and fp32 on a CPU. Names are ImageNet's, tokenized with `--tokenizer`, after 35 tokens of system prompt, the image
+and 17 tokens of question; answers have 5 tokens, as those of fine-tuned models. Only the speed of the best name depends
+on weights: the head's weights are multiplied by `--sharpness`, so that the model is confident, and the output has the
+number of nodes of the tree that were needed.
 """
 
 import argparse
@@ -32,8 +32,8 @@ from train.models.llava import LlavaFamily
 from train.toy.random_models import SHAPES, random_model
 
 SYSTEM, QUESTION, ANSWER = 35, 17, 5  # tokens
-GOALS = {"scoring": 10.0, "top1": 35.0, "greedy": 40.0}  # images a second of a 7B model on one H200
-LABELS = {"scoring": "all names scored", "top1": "the best name alone", "greedy": f"answers of {ANSWER} tokens"}
+GOALS = {"scoring": 10.0, "top1": 35.0, "greedy": 40.0}  # images per second of a 7B model on one H200
+LABELS = {"scoring": "all names scored", "top1": "only the best name", "greedy": f"answers of {ANSWER} tokens"}
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class _Pictures:
 
     @property
     def family(self) -> LlavaFamily:
-        """The model's family, without a folder: nothing is loaded."""
+        """The model's family, made from its config: no files are loaded."""
         return LlavaFamily(self.model.config)
 
     def __post_init__(self) -> None:
@@ -61,7 +61,7 @@ class _Pictures:
 
     @torch.inference_mode()
     def prompts(self, count: int) -> tuple[list[list[int]], torch.Tensor]:
-        """Ids of `count` questions, and their embeddings (B, T, H): what an evaluation computes for every image."""
+        """Ids of `count` questions, and their embeddings (B, T, H), computed as in an evaluation."""
         family = self.family
         drawn = torch.Generator().manual_seed(count)
         words = torch.randint(5, family.text_config.vocab_size, (SYSTEM + QUESTION,), generator=drawn).tolist()
@@ -76,11 +76,11 @@ class _Pictures:
 
 
 def measure(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Images a second of the three ways, each its batch at a time."""
+    """Images per second of the three methods, each with its batch size."""
     dtype = torch.float32 if arguments.device == "cpu" else torch.bfloat16
     pictures = _Pictures(random_model(arguments.shape, dtype, device=arguments.device).eval(), arguments.sharpness)
     parts = pictures.parts
-    vocabulary = pictures.family.text_config.vocab_size  # a tiny model knows fewer tokens
+    vocabulary = pictures.family.text_config.vocab_size  # a tiny model has fewer tokens
     trie = ClassTrie([[token % vocabulary for token in n] for n in class_tokens(arguments.tokenizer, "imagenet")])
     scorer = TreeScorer(TreeForward(parts.decoder, parts.head, parts.words, parts.config))
     greedy = Greedy(parts, pictures.family.image_token_id)
@@ -101,7 +101,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     }
     result: dict[str, Any] = {"shape": arguments.shape, "device": arguments.device, "names": len(trie.names)}
     for name, (batch, way) in ways.items():
-        said = way()  # the first call chooses kernels
+        said = way()  # the first call includes the choice of kernels
         seconds = min(_seconds(way, arguments.device) for _ in range(arguments.runs))
         result[name] = {"batch": batch, "seconds": seconds, "images_per_second": batch / seconds}
         if name == "top1":
@@ -126,7 +126,7 @@ def _seconds(way: Callable[[], Any], device: str) -> float:
 
 
 def as_text(result: dict[str, Any]) -> str:
-    """A line a way, with the goal on a GPU of the H200's kind."""
+    """The result as text, one line for each method, with the goal on an H200."""
     lines = [f"{result['shape']} on {result['device']}, {result['names']:,} ImageNet names"]
     for name, goal in GOALS.items():
         row = result[name]

@@ -1,6 +1,6 @@
-"""Times the training of heads against the authors' loop: `python -m eval.benchmarks.probe_heads [--json]`.
+"""Compares the training time of heads with the authors' loop: `python -m eval.benchmarks.probe_heads [--json]`.
 
-Shapes: `N` items, `F` places (heads), `H` size of a state.
+Shapes: `N` items, `F` positions (heads), `H` hidden size.
 """
 
 import sys
@@ -21,7 +21,7 @@ from eval.probes.heads import train_heads
 
 BATCH = 512
 ROUNDS = 3
-PLACES = 11  # of Table 10; its last two are Table 3's
+PLACES = 11  # of Table 10; the last two are those of Table 3
 SETTINGS = ProbeConfig()
 
 T = TypeVar("T")
@@ -31,7 +31,7 @@ Rows = tuple[torch.Tensor, torch.Tensor]  # states (N, F, H) and labels (N,)
 def authors_loop(train: Rows, test: Rows, head: nn.Linear, epochs: int) -> list[tuple[int, int]]:
     """One head the authors' way (feature_analysis/probe.py): (right on train, right on test) after each epoch.
 
-    Features (N, H) lie in memory as fp32, and every batch is moved to the head's device.
+    Features (N, H) are in memory as fp32, and every batch is moved to the head's device.
     """
     device = head.weight.device
     optimizer = torch.optim.Adam(head.parameters(), lr=1e-3)
@@ -55,13 +55,13 @@ def authors_loop(train: Rows, test: Rows, head: nn.Linear, epochs: int) -> list[
 def benchmark(items: int = 2040, tests: int = 6149, size: int = 1024, classes: int = 102) -> dict[str, Any]:
     """Seconds of an epoch of 11 heads, ours and the authors', on random features of Flowers102's counts.
 
-    CPU seconds with one thread, or wall seconds on a GPU; the sides take turns, and the least of `ROUNDS` counts. Ours
-    is timed in fp32, in fp32 by the matrix code of the authors' side, in bf16, and in fp32 with the epoch chosen on the
-    test items. Counted in products an item, theirs takes 12,269 an epoch (three of each training item, one of each test
-    item) and ours 3,876, 3.2 times less; 10,229 where the test items choose the epoch. The rest is a matter of matrix
-    code: on an AMD EPYC with AVX-512 theirs runs at 97 GFLOP/s (MKL), ours at 273 in fp32 and 520 in bf16 (oneDNN,
-    packed, from the cache). So fp32's products can be 8.9 times as fast there, and no more; 7.6 were seen, and 12.6 in
-    bf16. Our one look at the test items is part of ours.
+    CPU seconds with one thread, or wall seconds on a GPU; both run in turns, and the minimum of `ROUNDS` counts. Ours
+    is timed in fp32, in fp32 with the matrix products of the authors' loop, in bf16, and in fp32 with the epoch chosen
+    on the test items. Theirs needs 12,269 matrix products of an item per epoch (three for a training item, one for a
+    test item), ours 3,876 (3.2 times fewer), or 10,229 with the epoch chosen on the test items. The remaining
+    difference is in the matrix library: on an AMD EPYC with AVX-512 theirs has 97 GFLOP/s (MKL), ours 273 in fp32 and
+    520 in bf16 (oneDNN, packed weights, in the cache). So at most 8.9 times is possible in fp32 there; 7.6 times were
+    measured, and 12.6 in bf16. Our single evaluation of the test items is included.
     """
     torch.set_num_threads(1)
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -76,7 +76,9 @@ def benchmark(items: int = 2040, tests: int = 6149, size: int = 1024, classes: i
         "ours_best_on_test": lambda: _epoch_seconds(train, test, torch.float32, on_test=True),
     }
     rounds = [{name: side() for name, side in sides.items()} for _ in range(1 + ROUNDS)]
-    least = {name: min(made[name] for made in rounds[1:]) for name in sides}  # the first chooses kernels
+    least = {
+        name: min(made[name] for made in rounds[1:]) for name in sides
+    }  # the first round includes the choice of kernels
     ratios = {
         name.replace("ours", "ratio"): least["loop"] / seconds for name, seconds in least.items() if name != "loop"
     }
@@ -96,11 +98,11 @@ def kept_batches(rows: Rows, size: int, dtype: torch.dtype, device: str, *, lear
 
 
 def _epoch_seconds(train: Rows, test: Rows, dtype: torch.dtype, *, on_test: bool = False) -> float:
-    """Our seconds an epoch: six epochs less two, which leaves out what is done once, and a share of the final look."""
+    """Our seconds per epoch: six epochs minus two, without the work done once, plus a share of the final evaluation."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     tenth = 0 if on_test else len(train[1]) // 10
-    looked = test if on_test else (train[0][:tenth], train[1][:tenth])
-    check = kept_batches(looked, 4096, dtype, device)
+    validation = test if on_test else (train[0][:tenth], train[1][:tenth])
+    check = kept_batches(validation, 4096, dtype, device)
     learned = kept_batches((train[0][tenth:], train[1][tenth:]), BATCH, dtype, device, learning=True)
     final = kept_batches(test, 4096, dtype, device)
     classes = int(train[1].max()) + 1
@@ -108,12 +110,12 @@ def _epoch_seconds(train: Rows, test: Rows, dtype: torch.dtype, *, on_test: bool
     def trained(epochs: int) -> Any:
         return train_heads(learned, check, classes, ProbeConfig(epochs=epochs))
 
-    few, _ = _seconds(lambda: trained(2), device)  # lays out, too
+    few, _ = _seconds(lambda: trained(2), device)  # includes the layout of the data
     few, _ = _seconds(lambda: trained(2), device)
     more, heads = _seconds(lambda: trained(6), device)
     heads.hits(final)
-    look, _ = _seconds(lambda: heads.hits(final), device)
-    return (more - few) / 4 + look / SETTINGS.epochs
+    final_seconds, _ = _seconds(lambda: heads.hits(final), device)
+    return (more - few) / 4 + final_seconds / SETTINGS.epochs
 
 
 def _by_default(train: Rows, test: Rows) -> float:
@@ -131,12 +133,12 @@ def _seconds(work: Callable[[], T], device: str) -> tuple[float, T]:
 
 
 def as_text(result: dict[str, Any]) -> str:
-    """The result in a line a precision, with the goal."""
+    """The result as text, one line for each precision, with the goal."""
     what = "CPU s" if result["device"] == "cpu" else "s on the GPU"
     lines = [f"{result['heads']} heads, an epoch; the authors' loop {result['loop']:.3f} {what} (scaled from one head)"]
     names = {
         "fp32": "fp32",
-        "default_products": "fp32 by the loop's matrix code",
+        "default_products": "fp32 with the loop's matrix products",
         "bf16": "bf16",
         "best_on_test": "fp32, the test items evaluated after every epoch",
     }

@@ -1,9 +1,9 @@
-"""Class scores the slow and obvious way: the reference for the tree scorer.
+"""Class scores computed slowly and simply: the reference for the tree scorer.
 
 - `full_forward`: one forward of prompt and name for every name.
-- `cached_loop`: the authors' loop (`inference_analysis/main.py`): the prompt once, then every name token by token over
-  the prompt's keys. Their cache grows from name to name in today's transformers, which makes every name but the first
-  wrong; here each name starts from the prompt's own keys again.
+- `cached_loop`: the authors' loop (`inference_analysis/main.py`): the prompt once, then every name token by token with
+  the prompt's cached keys and values. With current transformers their cache keeps the tokens of earlier names, which
+  makes the scores of all names but the first wrong; here each name starts from the prompt's cache.
 
 Tensor shapes: `P` tokens of the prompt, `T` tokens of prompt and name, `H` hidden size, `V` vocabulary.
 """
@@ -18,7 +18,7 @@ from eval.models.class_likelihood.tree_forward import TreeForward
 
 @torch.inference_mode()
 def full_forward(tree: TreeForward, embeddings: torch.Tensor, name: Sequence[int]) -> list[float]:
-    """Log-probabilities of a name's tokens behind a prompt (1, P, H): one forward, logits at every position."""
+    """Log-probabilities of a name's tokens after a prompt (1, P, H): one forward, logits at every position."""
     tokens = torch.tensor([name], device=embeddings.device)
     whole = torch.cat([embeddings, tree.words(tokens)], 1)  # (1, T, H)
     states = tree.decoder(inputs_embeds=whole, use_cache=False).last_hidden_state
@@ -29,10 +29,10 @@ def full_forward(tree: TreeForward, embeddings: torch.Tensor, name: Sequence[int
 
 @torch.inference_mode()
 def cached_loop(tree: TreeForward, embeddings: torch.Tensor, names: Sequence[Sequence[int]]) -> list[list[float]]:
-    """The same of all names over one cache of the prompt: a forward a token, the last one's result unused.
+    """The same for all names with one cache of the prompt: one forward per token; the last one's result is not used.
 
-    As theirs, every step gets a mask of ones. Restoring the cache is free, as it was in their transformers, where a
-    step left the prompt's keys as they were and made longer copies.
+    As in their loop, every step gets a mask of ones. Restoring the cache costs nothing, as in their transformers, where
+    a step copied the prompt's keys and left the originals unchanged.
     """
     cache = DynamicCache()
     states = tree.decoder(inputs_embeds=embeddings, past_key_values=cache, use_cache=True).last_hidden_state

@@ -1,10 +1,10 @@
-"""Cost of a checkpoint: seconds training is paused, seconds until it is on disk, bytes; also for DeepSpeed's.
+"""Cost of a checkpoint, ours and DeepSpeed's: seconds that training is paused, seconds until it is on disk, bytes.
 
     python -m train.benchmarks.checkpoints [--shape small] [--rank 128] [--zero-stage 2] [--json [FILE]]
 
-One process, one engine, the same state: LoRA and projector on a frozen base of random weights. The sides take turns.
-DeepSpeed's `save_checkpoint` returns without forcing its files to the disk; the column "safe" adds that, as a
-checkpoint that a power cut can take is not comparable with one that it cannot.
+One process, one engine, the same state: LoRA and projector on a frozen base of random weights. Both are measured in
+turns. DeepSpeed's `save_checkpoint` returns without fsync; the column "safe" adds the fsync, because ours survives a
+power cut and theirs must too to be comparable.
 """
 
 import argparse
@@ -63,7 +63,7 @@ def make_engine(root: Path, arguments: argparse.Namespace, world: World) -> Engi
 
 
 def save_ours(engine: Engine, folder: Path, step: int) -> Figures:
-    """Our save, in a thread as in training."""
+    """Our save, in a thread as in training: (training stopped, safe on disk, bytes)."""
     checkpointer = AsyncCheckpointer(CheckpointWriter(RunDir(folder), CheckpointConfig(keep_last=1)), asynchronous=True)
     began = time.perf_counter()
     checkpointer.begin(Snapshot.take(step, engine.state.read(), {}), began)
@@ -73,7 +73,7 @@ def save_ours(engine: Engine, folder: Path, step: int) -> Figures:
 
 
 def save_theirs(engine: Engine, folder: Path, step: int, **options: Any) -> Figures:
-    """DeepSpeed's `save_checkpoint`, then its files forced to the disk."""
+    """DeepSpeed's `save_checkpoint`, then fsync of its files."""
     began = time.perf_counter()
     engine.engine.save_checkpoint(str(folder), tag=step_name(step), **options)
     stopped = time.perf_counter() - began
@@ -87,7 +87,7 @@ def save_theirs(engine: Engine, folder: Path, step: int, **options: Any) -> Figu
 
 
 def measure(root: Path, arguments: argparse.Namespace) -> dict[str, Any]:
-    """Medians of all sides over `arguments.repeats` rounds, and their ratios to ours."""
+    """Medians of every variant over `arguments.repeats` rounds, and their ratios to ours."""
     world = start_world()
     engine = make_engine(root, arguments, world)
     sides: dict[str, Callable[[int], Figures]] = {
@@ -112,7 +112,7 @@ def measure(root: Path, arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def table(result: dict[str, Any]) -> str:
-    """The result for people."""
+    """The result as a text table."""
     lines = [
         f"{result['parameters'] / 1e6:.1f} M parameters, {result['trainable'] / 1e6:.1f} M of them trained, "
         f"ZeRO {result['zero_stage']}, medians of {result['repeats']}",
@@ -139,7 +139,7 @@ def main() -> None:
     arguments = parser.parse_args()
     with (
         tempfile.TemporaryDirectory(prefix="vlm-checkpoints-", dir=arguments.folder) as folder,
-        contextlib.redirect_stdout(sys.stderr),  # the output is the figures alone
+        contextlib.redirect_stdout(sys.stderr),  # stdout has only the figures
     ):
         result = measure(Path(folder), arguments)
     if not emit_json(arguments.json, result):

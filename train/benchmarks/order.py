@@ -1,8 +1,8 @@
-"""What the order and packing cost, and what they save against LLaVA's sampler: `python -m train.benchmarks.order`.
+"""Time of sample order and packing, and padding compared with LLaVA's sampler: `python -m train.benchmarks.order`.
 
 Runs on a synthetic manifest of ImageNet's 1,281,167 and LLaVA-665K's 665,298 samples. Their lengths are modelled: an
-ImageNet conversation has 576 image tokens, 57 of prompt and a name; the parts of the 665K mixture have the sizes of
-LLaVA-1.5's table and log-normal texts of guessed medians. Both sides see the same lengths in the same process.
+ImageNet conversation has 576 image tokens, 57 of prompt and a name; the parts of the 665K mixture have the sizes in
+LLaVA-1.5's table and log-normal text lengths of estimated medians. Both samplers get the same lengths in one process.
 """
 
 import resource
@@ -38,15 +38,15 @@ WORLD, BUDGET = 8, 8192
 
 
 @dataclass(frozen=True)
-class Modelled:
+class ModelledLengths:
     """Tokens of each sample and whether it has an image."""
 
     lengths: Lengths
     with_image: "np.ndarray[Any, np.dtype[np.bool_]]"
 
 
-def modelled_lengths(seed: int = 0) -> Modelled:
-    """The two sources in a row."""
+def modelled_lengths(seed: int = 0) -> ModelledLengths:
+    """The lengths of both sources, one after the other."""
     rng = np.random.default_rng(seed)
     names = IMAGE_TOKENS + 57 + rng.integers(1, 7, IMAGENET)
     part = rng.choice(len(PARTS), MIX, p=np.array([p[0] for p in PARTS]) / sum(p[0] for p in PARTS))
@@ -54,7 +54,7 @@ def modelled_lengths(seed: int = 0) -> Modelled:
     image = np.array([p[3] for p in PARTS])[part]
     texts = np.exp(np.log(medians) + spreads * rng.standard_normal(MIX)).astype(np.int64) + 35
     lengths = np.minimum(LONGEST, np.concatenate([names, texts + IMAGE_TOKENS * image]))
-    return Modelled(lengths.astype(np.uint32), np.concatenate([np.ones(IMAGENET, dtype=np.bool_), image]))
+    return ModelledLengths(lengths.astype(np.uint32), np.concatenate([np.ones(IMAGENET, dtype=np.bool_), image]))
 
 
 def mixture() -> Mixture:
@@ -64,13 +64,13 @@ def mixture() -> Mixture:
 
 
 def packed_order(lengths: Lengths, world: int, global_batch: int) -> StepOrder:
-    """What training would use with `train.batching: packed`."""
+    """The order of a training with `train.batching: packed`."""
     partitioner = BatchPartitioner(plan_batches(global_batch, world, 1, 1), "packed", BUDGET, lengths)
     return StepOrder(mixture(), 0, (IMAGENET + MIX) // global_batch, partitioner)
 
 
 def whole_plan(lengths: Lengths) -> dict[str, float]:
-    """Order and packing of a whole epoch for every rank; the CPU seconds exclude the load of other processes."""
+    """Order and packing of a whole epoch for every rank; CPU seconds do not depend on other processes."""
     began, cpu = time.perf_counter(), time.process_time()
     order = packed_order(lengths, WORLD, 128)
     epoch = EpochOrder.of(order.mixture, 0, 0)
@@ -92,7 +92,7 @@ def resume_in_the_middle(lengths: Lengths) -> dict[str, float]:
 
 
 def ranks_read_their_own(lengths: Lengths, ranks: int = 512, steps: int = 3) -> dict[str, float]:
-    """Each of 512 ranks asks for its share alone; together they must be the global batches, each sample once."""
+    """Each of 512 ranks computes its share alone; together they must be the global batches, with each sample once."""
     order = packed_order(lengths, ranks, 4 * ranks)
     start = order.steps_per_epoch // 2
     shares = [order.positions(start, rank) for rank in range(ranks)]
@@ -104,8 +104,8 @@ def ranks_read_their_own(lengths: Lengths, ranks: int = 512, steps: int = 3) -> 
     return {"ranks": ranks, "samples_of_a_step": 4 * ranks, "most_read_by_one_rank": largest}
 
 
-def padding(data: Modelled, batch: int, world: int, steps: int) -> dict[str, float]:
-    """Tokens run over real tokens for four ways to batch the same mixture, `batch` samples a device."""
+def padding(data: ModelledLengths, batch: int, world: int, steps: int) -> dict[str, float]:
+    """Ratio of processed to real tokens for four ways to batch one mixture, `batch` samples per device."""
     lengths, found = data.lengths, {}
     order = EpochOrder.of(mixture(), 0, 0)
     for batching in ("padded", "grouped", "packed"):
@@ -122,7 +122,7 @@ def padding(data: Modelled, batch: int, world: int, steps: int) -> dict[str, flo
 
 
 def main() -> None:
-    """Measure and print; the plan comes first, so that the peak of memory is its own."""
+    """Measure and print; the plan is first, so that the peak memory is that of the plan."""
     parser = command_parser(__doc__)
     add_json(parser)
     parser.add_argument("--steps", type=int, default=1000, help="steps over which padding is measured (default 1000)")

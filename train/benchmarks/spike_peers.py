@@ -1,8 +1,8 @@
-"""Published rules for loss spikes, implemented from their descriptions, as baseline methods.
+"""Baselines: published rules for loss spikes, implemented from their descriptions.
 
-Each takes a reading and says whether it would act on that step. Windows, factors and warm-ups are their defaults;
-metaseq's ratio has none (off), 1.5 is our choice. What they keep in their windows is part of the rule: OLMo-core keeps
-outliers and NaN, metaseq does not update on a spike, ZClip feeds its average the clipped value.
+Each gets a reading and returns whether it would act on that step. Windows, factors and warm-ups are their defaults;
+metaseq's ratio is off by default, 1.5 is our choice. The values they keep in their windows are part of the rule:
+OLMo-core keeps outliers and NaN, metaseq does not update on a spike, ZClip averages the clipped value.
 
     OLMo-core   optim/skip_step_optimizer.py: loss or gradient norm > mean + 6 std of the last 128, from the 64th on
     llm-foundry callbacks/kill_loss_spike_callback.py: loss >= 2 x mean for more than 4 steps in a row, or half of the
@@ -22,15 +22,15 @@ from train.benchmarks.spike_traces import HEALTHY_LENGTH, Reading
 
 
 class Rule(Protocol):
-    """A rule with its memory."""
+    """A rule with its state."""
 
     def alarms(self, reading: Reading) -> bool:
-        """Take in a step; True if the rule would act on it."""
+        """Process a step; True if the rule would act on it."""
         ...
 
 
 class _Window:
-    """Mean and standard deviation of the last `size` values; NaN stays in both until it has left."""
+    """Mean and standard deviation of the last `size` values; a NaN stays in both until it leaves the window."""
 
     def __init__(self, size: int):
         self.values: deque[float] = deque(maxlen=size)
@@ -50,7 +50,7 @@ class OlmoCore:
     norms: _Window = field(default_factory=lambda: _Window(128))
 
     def alarms(self, reading: Reading) -> bool:
-        """Judge against the window, then take the values in, whatever they are."""
+        """Compare with the window, then add the values to it, also outliers and NaN."""
         seen = len(self.losses.values)
         fine = seen < 64 or (reading.loss <= self.losses.limit(6) and reading.grad_norm <= self.norms.limit(6))
         self.losses.values.append(reading.loss)
@@ -60,7 +60,7 @@ class OlmoCore:
 
 @dataclass
 class LlmFoundry:
-    """Raises an error, or logs."""
+    """On an alarm raises an error, or logs."""
 
     window: deque[float] = field(default_factory=lambda: deque(maxlen=max(100, HEALTHY_LENGTH // 20)))
     total: float = 0.0
@@ -68,7 +68,7 @@ class LlmFoundry:
     in_a_row: int = 0
 
     def alarms(self, reading: Reading) -> bool:
-        """Both of its tests begin when the first window is full."""
+        """Both tests begin when the first window is full."""
         size = self.window.maxlen or 0
         if len(self.window) < size:
             self._take(reading.loss)
@@ -90,7 +90,7 @@ class LlmFoundry:
 
 @dataclass
 class Megatron:
-    """Re-runs the step."""
+    """On an alarm runs the step again."""
 
     largest: float = 0.0
     seen: int = 0
@@ -108,13 +108,13 @@ class Megatron:
 
 @dataclass
 class Lightning:
-    """Raises an exception and notes the batch."""
+    """On an alarm raises an exception and logs the batch."""
 
     window: deque[float] = field(default_factory=lambda: deque(maxlen=10))
     last: float = 0.0
 
     def alarms(self, reading: Reading) -> bool:
-        """A spike does not enter the mean."""
+        """A spike is not added to the mean."""
         if not math.isfinite(reading.loss):
             return True
         mean = sum(self.window) / len(self.window) if self.window else reading.loss
@@ -127,12 +127,12 @@ class Lightning:
 
 @dataclass
 class Metaseq:
-    """Scales the learning rate down for the step."""
+    """On an alarm lowers the learning rate for the step."""
 
     mean: float | None = None
 
     def alarms(self, reading: Reading) -> bool:
-        """NaN compares false, so it passes, and stays in the average for good."""
+        """A comparison with NaN is false, so NaN raises no alarm and stays in the average for ever."""
         if self.mean is not None and reading.loss / self.mean > 1.5:
             return True
         self.mean = reading.loss if self.mean is None else 0.8 * self.mean + 0.2 * reading.loss
@@ -141,14 +141,14 @@ class Metaseq:
 
 @dataclass
 class ZClip:
-    """Clips the gradient norm; counted as an alarm wherever it clips."""
+    """Clips the gradient norm; every clipped step counts as an alarm."""
 
     first: list[float] = field(default_factory=list)
     mean: float = 0.0
     variance: float = 0.0
 
     def alarms(self, reading: Reading) -> bool:
-        """Feeds the average with what is left after clipping."""
+        """Updates the average with the clipped value."""
         norm = reading.grad_norm
         if len(self.first) < 25:
             self.first.append(norm)
@@ -172,4 +172,4 @@ PEERS = {
     "metaseq": Metaseq,
     "ZClip": ZClip,
 }
-"""Their names and classes."""
+"""Name to class of each rule."""

@@ -1,10 +1,10 @@
-"""How well rules see the faults of `train.benchmarks.spike_traces`: every rule on every trace, and what is counted.
+"""Detection scores of every rule on every fault of `train.benchmarks.spike_traces`.
 
-A healthy trace of 10,000 steps gives the false alarms. Each fault is then put on the same noise from step 6,000 on,
-with every rule as it stood there. An alarm up to `horizon` steps after the fault's beginning has seen it; on faults
-that creep, ours must say something about the level (a chance outlier does not count), while any alarm counts for a
-peer. A plateau must be reported again in the 64 steps from its 300th on: ours speaks every 32 steps of a source, and
-each of two sources makes every other batch.
+False alarms are counted on a healthy trace of 10,000 steps. Each fault is then added to the same noise from step 6,000
+on, with a copy of every rule's state at that step. A fault is detected if there is an alarm within `horizon` steps of
+its beginning. For slowly rising faults ours must raise an alarm about the level (an outlier by chance does not count),
+while any alarm counts for a peer. A plateau must be reported again within the 64 steps after its 300th: ours reports
+every 32 steps of a source, and two sources alternate.
 """
 
 import copy
@@ -24,28 +24,28 @@ AFTER_NAN = range(1, 129)
 
 @dataclass
 class Ours:
-    """Our monitor in the form of a rule; remembers what it said."""
+    """Our monitor as a rule; stores its alerts."""
 
     monitor: SpikeMonitor = field(default_factory=lambda: SpikeMonitor(MonitorConfig()))
-    said: list[Alert] = field(default_factory=list)
+    alerts: list[Alert] = field(default_factory=list)
 
     def alarms(self, reading: Reading) -> bool:
-        """True if the step brought an alert that is an alarm."""
+        """True if the step has an alert that is an alarm."""
         alerts = self.monitor.observe(reading.step, reading.losses, reading.grad_norm)
-        self.said += alerts
+        self.alerts += alerts
         return any(alert.kind in ALARMS for alert in alerts)
 
     def level_alarms(self) -> list[int]:
         """Steps of the alarms about a level, not about one value."""
-        return [alert.step for alert in self.said if alert.kind in ALARMS and alert.kind != "outlier"]
+        return [alert.step for alert in self.alerts if alert.kind in ALARMS and alert.kind != "outlier"]
 
     def recovered(self) -> bool:
-        """What it believes in the end: nothing is open, and no new level had to be taken for normal."""
-        return not self.monitor.unresolved() and all(alert.kind != "accepted" for alert in self.said)
+        """True if at the end no episode is open and no new level was accepted as normal."""
+        return not self.monitor.unresolved() and all(alert.kind != "accepted" for alert in self.alerts)
 
 
 def horizon(fault: Fault) -> int:
-    """How long after its beginning an alarm still belongs to the fault."""
+    """Steps after its beginning within which an alarm counts for the fault."""
     if fault.most_delay is None:
         return 200
     return 2500 if fault.most_delay > 100 else 2 * fault.most_delay + 30
@@ -53,7 +53,7 @@ def horizon(fault: Fault) -> int:
 
 @dataclass
 class Score:
-    """One rule in one regime, over all seeds. `delays` maps a fault to one entry a seed, None where it was missed."""
+    """One rule in one regime, over all seeds. `delays` maps a fault to one entry per seed, None if undetected."""
 
     false_alarms: int = 0
     healthy_steps: int = 0
@@ -100,14 +100,14 @@ def _score_seed(scores: Scores, regime: str, seed: int) -> None:
     rules = _rules()
     readings = list(Trace(regime, seed).readings())
     before = _alarms(rules, readings[:FAULT_AT])
-    standing = copy.deepcopy(rules)
+    state_at_fault = copy.deepcopy(rules)
     after = _alarms(rules, readings[FAULT_AT:])
     for name in rules:
         score = scores[name, regime]
         score.false_alarms += len(before[name]) + len(after[name])
         score.healthy_steps += len(readings)
     for fault_name, fault in FAULTS.items():
-        rules = copy.deepcopy(standing)
+        rules = copy.deepcopy(state_at_fault)
         alarms = _alarms(rules, Trace(regime, seed, fault).readings(FAULT_AT))
         for name, rule in rules.items():
             _score_fault(scores[name, regime], fault_name, rule, alarms[name], set(after[name]))
@@ -117,7 +117,7 @@ def _score_fault(score: Score, name: str, rule: Rule, alarms: list[int], by_chan
     fault = FAULTS[name]
     seen = alarms
     if isinstance(rule, Ours):
-        rule.said = [alert for alert in rule.said if alert.step >= FAULT_AT]
+        rule.alerts = [alert for alert in rule.alerts if alert.step >= FAULT_AT]
         seen = rule.level_alarms() if fault.creeping else alarms
         score.named += 1
         score.named_right += rule.recovered() == fault.recovers

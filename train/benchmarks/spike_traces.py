@@ -3,7 +3,7 @@
 A trace is 8,500 steps of a power-law loss, 0.3 + 2 (1 + step/50)^-0.35, and a gradient norm; a fault begins at step
 6,000. Noise multiplies: `gaussian` 1 + 3 %, `lognormal` 15 %, `heavy` exp(0.1 t3), and `bimodal`, where each batch
 comes from one of two sources whose losses (x0.3 or x1.2) and norms (x2 or x0.7) differ, each with 10 %. The norm has
-30 % of log-normal noise of its own on top of a second draw of the regime's.
+a second draw of the regime's noise times separate log-normal noise of 30 %.
 
     for reading in Trace("heavy", seed=3, fault=FAULTS["fast"]).readings(): ...
 """
@@ -19,7 +19,7 @@ FAULT_AT, LENGTH, HEALTHY_LENGTH = 6000, 8500, 10_000
 
 @dataclass(frozen=True)
 class Reading:
-    """What a monitor is given for one step."""
+    """The input of a monitor for one step."""
 
     step: int
     losses: dict[str, float]
@@ -27,7 +27,7 @@ class Reading:
 
     @property
     def loss(self) -> float:
-        """The batch's loss: these batches have one source each."""
+        """The batch's loss: each of these batches has one source."""
         return next(iter(self.losses.values()))
 
 
@@ -35,14 +35,14 @@ class Reading:
 class Fault:
     """`loss(age)` and `norm(age)` are the factors `age` steps after the fault began (NaN allowed).
 
-    `most_delay` is the target in steps, None: any; `recovers` the truth at the end of the trace.
+    `most_delay` is the maximum delay of detection in steps, None: any; `recovers`: healthy at the end.
     """
 
     loss: Callable[[int], float]
     norm: Callable[[int], float]
     recovers: bool
     most_delay: int | None
-    creeping: bool = False  # only an alert on the level counts as seeing it, not one on a single value
+    creeping: bool = False  # only an alert about the level counts as detection, not one about a single value
     at: tuple[int, ...] = (0,)  # ages at which an alarm is due
 
 
@@ -59,7 +59,7 @@ def _decay(height: float, steps: float) -> Callable[[int], float]:
 
 
 def _ramp(age: int) -> float:
-    """To x4 over 50 steps, held for 100, gone with a time constant of 50."""
+    """Rises to x4 over 50 steps, stays for 100, falls with a time constant of 50."""
     if age < 150:
         return 1 + 3 * min(age / 50, 1.0)
     return 1 + 3 * math.exp(-(age - 150) / 50)
@@ -106,7 +106,7 @@ class Trace:
     fault: Fault | None = None
 
     def readings(self, start: int = 0) -> Iterator[Reading]:
-        """Every step from `start` on; the noise of a step is the same whatever the fault."""
+        """Every step from `start` on; the noise of a step is the same for every fault."""
         for step in range(start, LENGTH if self.fault else HEALTHY_LENGTH):
             draw = random.Random(f"{self.regime} {self.seed} {step}")
             source, loss, norm = self._healthy(step, draw)

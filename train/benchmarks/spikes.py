@@ -1,7 +1,7 @@
 """Detection quality of the loss-spike monitor: `python -m train.benchmarks.spikes [--seeds fixed|fresh|both] [--live]`
 
 14 faults in 4 kinds of noise (`train.benchmarks.spike_traces`), compared with published rules (`spike_peers`).
-The fixed seeds are 0 to 4; fresh seeds are drawn for each run and printed, so that no threshold can be fitted to them.
+The fixed seeds are 0 to 4; fresh seeds are drawn for each run and printed, so that thresholds cannot be fitted to them.
 `--live` trains a tiny LoRA model with DeepSpeed on two ranks instead, with 6 faults, with and without actions, once
 with the first of the fixed and once with the first of the fresh seeds (`train.benchmarks.spikes_live`). Exit code 1 if
 a target is missed.
@@ -41,7 +41,7 @@ def targets(scores: Scores) -> Iterator[tuple[str, str, bool]]:
         delays = [delay for score in ours.values() for delay in score.delays[name]]
         seen = [delay for delay in delays if delay is not None]
         worst, limit = max(seen, default=-1), fault.most_delay
-        figure = f"{len(seen)}/{len(delays)} seen, longest delay {worst}" + (
+        figure = f"{len(seen)}/{len(delays)} detected, longest delay {worst}" + (
             f" <= {limit}" if limit is not None else ""
         )
         yield name, figure, len(seen) == len(delays) and (limit is None or worst <= limit)
@@ -75,7 +75,7 @@ def _delay_cell(score: Score, name: str) -> str:
 
 
 def peer_table(scores: Scores) -> str:
-    """False alarms and median delays of all rules, all regimes together; (seen/all) where some were missed."""
+    """False alarms and median delays of all rules, all regimes together; (detected/all) where some were missed."""
     names = (OURS, *PEERS)
     rows = [["", *names]]
     for regime in REGIMES:
@@ -104,7 +104,7 @@ def _mean_after_nan(score: Score) -> float:
 
 
 def traces_benchmark(seeds: Sequence[int], label: str) -> tuple[str, dict[str, Any], bool]:
-    """(table, the same as data, all targets reached)."""
+    """(table as text, its data, whether all targets are reached)."""
     scores = score_all(seeds)
     rows = list(targets(scores))
     cost = milliseconds_per_step()
@@ -120,7 +120,7 @@ def traces_benchmark(seeds: Sequence[int], label: str) -> tuple[str, dict[str, A
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run the selected parts."""
+    """Run the selected benchmarks."""
     parser = command_parser(__doc__)
     add_json(parser)
     parser.add_argument(

@@ -6,8 +6,8 @@ most 1.3 x wherever no protection gives more than 20 x or NaN. The faults are in
 batches (`faulty_batches`) that the trainer is given. All 14 runs share one pair of ranks; DeepSpeed starts
 this file (`deepspeed --num_gpus 2 train/benchmarks/spikes_live.py CONFIG OUTPUT`). Minutes on two cores.
 
-600 steps, because the clean run must have learnt its 96 samples by the end: of 200 steps on 48, the 30 that a rollback
-costs and the luck of one hard sample were as large as the limit of 1.3.
+600 steps, because the clean run must have learnt its 96 samples by the end: with 200 steps on 48 samples, the 30 steps
+that a rollback costs and the chance effect of one hard sample were as large as the limit of 1.3.
 """
 
 import sys
@@ -191,11 +191,13 @@ def live_benchmark(seed: int) -> tuple[str, dict[str, Any], bool]:
     """
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        with contextlib.redirect_stdout(sys.stderr):  # what building says is no part of the tables, or of --json
+        with contextlib.redirect_stdout(
+            sys.stderr
+        ):  # the output of the build belongs neither to the tables nor to --json
             config = prepare(root, seed)
         start = [str(Path(sys.executable).with_name("deepspeed")), "--num_gpus", "2", "--master_port", str(free_port())]
         command = [*start, str(Path(__file__)), str(config), str(root / "output.json")]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}  # two ranks with more would fight for the cores
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}  # with more threads two ranks would compete for the cores
         done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
         if done.returncode:
             raise RunError(f"the live benchmark's ranks ended with {done.returncode}: {done.stderr[-2000:]}")
@@ -215,7 +217,7 @@ def prepare(root: Path, seed: int) -> Path:
 
 
 def _sharpen(base: Path) -> None:
-    """A random output layer has logits near 0, which no LoRA can make large: scaled, it can be learnt."""
+    """Scale the output layer: a random one has logits near 0, which LoRA cannot make large."""
     model = LlavaForConditionalGeneration.from_pretrained(base)
     with torch.no_grad():
         model.lm_head.weight *= 20
@@ -223,10 +225,10 @@ def _sharpen(base: Path) -> None:
 
 
 def judge(results: dict[str, dict[str, dict[str, Any]]]) -> tuple[str, dict[str, Any], bool]:
-    """The table, and whether every ruined run was saved."""
+    """The table, its data, and whether `escalate` rescued every run that diverges without it."""
     clean = results["none"]["nothing"]["loss"]
     lines = [f"clean run: loss {clean:.4f} after {STEPS} steps", ""]
-    lines.append(f"{'fault':30}{'nothing done':>14}{'escalate':>10}  {'what the escalate did':44}")
+    lines.append(f"{'fault':30}{'nothing done':>14}{'escalate':>10}  {'actions of escalate':44}")
     reached = True
     for fault, arms in results.items():
         ratios = {arm: math.inf if cell["loss"] is None else cell["loss"] / clean for arm, cell in arms.items()}
@@ -246,7 +248,7 @@ def _ratio(value: float) -> str:
 
 
 def main() -> None:
-    """What each rank does."""
+    """The program of each rank."""
     config_file, output = Path(sys.argv[-2]), Path(sys.argv[-1])
     world = start_world()
     results = {}

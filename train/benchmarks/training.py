@@ -1,10 +1,10 @@
-"""How fast training is: the real loader on JPEGs it makes, the real loop, a randomly initialised model.
+"""Speed of training: the real loader on generated JPEGs, the real loop, a randomly initialised model.
 
     python -m train.benchmarks.training --shape llava-1.5-7b --mode projector --micro-batch 16            (one GPU)
     python -m train.benchmarks.training --shape tiny --mode lora --micro-batch 4 --json out.json     (a CPU will do)
     python -m train.benchmarks.training --shape 7b-proportions --dtype fp32 --micro-batch 2 --against-transformers
 
-Speed does not depend on the weights. The figures are those of the run's own metrics, after the warm-up steps:
+Speed does not depend on the weights. The figures are those of the run's metrics after the warm-up steps:
 samples/s, tokens/s, MFU where the device's peak is known, peak memory, and the share of a step spent waiting for data.
 
 With `--against-transformers` nothing is trained: forward and backward of one batch, by this project and by plain
@@ -59,7 +59,7 @@ def make_images(root: Path, count: int) -> None:
 
 
 def run_config(arguments: argparse.Namespace, root: Path) -> Path:
-    """A run config like the paper's ImageNet run, for the benchmark's model and data."""
+    """A run config like the paper's ImageNet run, with the benchmark's model and data."""
     config = {
         "name": "benchmark",
         "runs_dir": str(root / "runs"),
@@ -155,7 +155,7 @@ def main() -> None:
         write_random_base(root / "base", arguments.shape, dtype=DTYPES[arguments.dtype], device=device)
         config_file = run_config(arguments, root)
         try:
-            with contextlib.redirect_stdout(sys.stderr):  # the output is the figures alone
+            with contextlib.redirect_stdout(sys.stderr):  # stdout has only the figures
                 build.main(["--config", str(config_file)])
                 if arguments.against_transformers:
                     measured = compare_with_transformers(config_file, arguments.rounds)

@@ -141,7 +141,7 @@ def text_loss(
 
 
 def _point_loss(model: LlamaForCausalLM, hidden: Tensor, points: Tensor) -> Tensor:
-    """Cross-entropy of the target (`points`) of the first head above `FETCH_LAYER`. hidden: [B, T, D]; points: [B, T]."""
+    """Cross-entropy of `points`, targets of the first head above `FETCH_LAYER`. hidden: [B, T, D]; points: [B, T]."""
     layer = model.model.layers[FETCH_LAYER]
     rows, times = (points != IGNORE_INDEX).nonzero(as_tuple=True)
     normed = layer.input_layernorm(hidden)
