@@ -29,4 +29,4 @@ def test_all_three_ways_have_a_rate(capsys):
 def test_the_text_names_every_way(capsys):
     main([*SMALL, "--score-batch", "1", "--answer-batch", "1"])
     text = capsys.readouterr().out
-    assert all(part in text for part in ("all names scored", "the best name alone", "answers of 5 tokens"))
+    assert all(part in text for part in ("all names scored", "only the best name", "answers of 5 tokens"))
