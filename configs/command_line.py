@@ -1,13 +1,18 @@
 """Command lines: parsers with readable help, options that mean the same in every program, errors in one line."""
 
 import argparse
+import atexit
 import dataclasses
 import json
+import os
+import select
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import cache
 from pathlib import Path
+from types import TracebackType
 from typing import NoReturn, TypeVar
 
 from configs.errors import UserError
@@ -36,6 +41,7 @@ def called_as(program: str, spellings: Mapping[str, str]) -> Iterator[None]:
 
 def command_parser(doc: str | None) -> argparse.ArgumentParser:
     """A parser whose `--help` begins with `doc`, a program's module docstring: what it does, and commands to copy."""
+    end_quietly_without_reader()
     program: str | None = None
     if invocation := _invocation.get():
         program, spellings = invocation
@@ -177,3 +183,37 @@ def exit_on_user_error(error: UserError) -> NoReturn:
     """Print the error as one line and exit with code 2, the code of every error that a user can fix."""
     tell_user_error(error)
     raise SystemExit(2)
+
+
+@cache
+def end_quietly_without_reader() -> None:
+    """From now on this process ends without a traceback once nobody reads its output any more, as in `... | head`."""
+    usual = sys.excepthook
+
+    def hook(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
+        if not (isinstance(error, BrokenPipeError) and _reader_is_gone()):  # another pipe may break as well
+            usual(kind, error, traceback)
+
+    sys.excepthook = hook
+    atexit.register(_discard_unread)
+
+
+def _discard_unread() -> None:
+    """Flush both outputs; what nobody reads is discarded here, as Python would print an error for it at its end."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except BrokenPipeError:
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, stream.fileno())
+            os.close(null)
+        except (ValueError, OSError):  # it is closed, or its disk is full
+            continue
+
+
+def _reader_is_gone() -> bool:
+    """Whether standard output or standard error is a pipe that nobody reads."""
+    poll = select.poll()
+    for descriptor in (1, 2):
+        poll.register(descriptor, 0)
+    return any(event & select.POLLERR for _, event in poll.poll(0))

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 MODEL_CONFIG = "config.json"  # of a model folder, as transformers writes it
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "spiece.model", "vocab.txt")
+"""Files of a model's folder of which its tokenizer needs one."""
 
 
 def step_name(step: int) -> str:

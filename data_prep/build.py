@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from configs.command_line import config_of, config_parser, exit_on_user_error
+from configs.command_line import config_of, config_parser, exit_on_user_error, tell_user_error
 from configs.data import DataConfig
 from configs.errors import ConfigError, DataError, UserError
 from configs.evaluation import EvalConfig
@@ -39,12 +39,21 @@ def main(argv: Sequence[str] | None = None) -> None:
         _check_workers(arguments)
         data: DataConfig = config.data
         chosen = chosen_sources(arguments.sources, data)
-        for name in chosen:  # before hours are spent on the first source
+        for name in chosen if not arguments.check_only else ():  # before hours are spent on the first source
             check_source(data, name)
         _say("train and test: ", same_paths(data, *source_roles(config)))
         seen: dict[str, SourceContent] = {}
+        failed: list[str] = []
         for name in chosen:
-            build_source(name, data, arguments, seen)
+            try:
+                build_source(name, data, arguments, seen)
+            except UserError as error:
+                if not arguments.check_only or len(chosen) == 1:
+                    raise
+                tell_user_error(error)  # the other sources are looked at before the check ends
+                failed.append(name)
+        if failed:
+            raise DataError(f"{len(failed)} of {len(chosen)} sources have errors, which are above: {', '.join(failed)}")
         if arguments.workers == 1 or arguments.finalise:  # otherwise other workers may not have finished
             _compare_sources(config, chosen, seen)
     except UserError as error:

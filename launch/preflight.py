@@ -24,7 +24,7 @@ from configs.evaluation import EvalConfig
 from configs.load import load_config
 from configs.locations import as_url, is_hub_id
 from configs.run import RunConfig, SlurmConfig
-from configs.run_dir import MODEL_CONFIG, RunDir
+from configs.run_dir import MODEL_CONFIG, TOKENIZER_FILES, RunDir
 from configs.shard_dir import ShardDir
 from data_prep.class_matching import ClassDifference, named_histogram
 from data_prep.class_names import load_class_list
@@ -167,16 +167,27 @@ def _manifest(data: DataConfig, name: str, evaluated: bool) -> Iterator[str]:
 
 
 def _base(config: RunConfig) -> Iterator[str]:
-    base = config.model.base
-    if not is_hub_id(base) and not (Path(base) / MODEL_CONFIG).is_file():
+    base, folder = config.model.base, Path(config.model.base)
+    if is_hub_id(base):
+        return
+    if not folder.is_dir():
+        yield f"model.base is {base!r}, and there is no such folder; give a model's folder or a hub id (owner/name)"
+    elif not (folder / MODEL_CONFIG).is_file():
         yield f"model.base is {base!r}, a folder without {MODEL_CONFIG}; give a model's folder or a hub id (owner/name)"
+    elif not any((folder / name).is_file() for name in TOKENIZER_FILES):
+        names = " or ".join(TOKENIZER_FILES[:2])
+        yield f"model.base is {base!r}, a folder without a tokenizer ({names}); copy tokenizer* from the model's origin"
 
 
 def _disk(config: RunConfig) -> Iterator[str]:
     """Room for the export and the kept checkpoints (fp32 master and two moments: 12 bytes a trained weight)."""
     base = Path(config.model.base)
     weights = [*base.glob("*.safetensors"), *base.glob("*.bin")] if base.is_dir() else []
-    export_bytes = sum(file.stat().st_size for file in weights) or UNKNOWN_BASE_BYTES
+    export_bytes = sum(file.stat().st_size for file in weights)
+    assumed = ""
+    if is_hub_id(config.model.base):
+        export_bytes = UNKNOWN_BASE_BYTES
+        assumed = f" (assuming that {config.model.base} has {UNKNOWN_BASE_BYTES / 1e9:.0f} GB)"
     trained = export_bytes / 2 * TRAINED_FRACTION[config.model.mode]  # at most this many: 16 bits or more each
     needed = export_bytes * config.checkpoint.export + 12 * trained * (config.checkpoint.keep_last + 1)
     folder = Path(config.runs_dir).absolute()
@@ -186,7 +197,8 @@ def _disk(config: RunConfig) -> Iterator[str]:
     if free < needed:
         yield (
             f"runs_dir {config.runs_dir} has {free / GIB:.1f} GiB free, about {needed / GIB:.1f} GiB are needed for "
-            f"{config.checkpoint.keep_last + 1} checkpoints and the export; free some, or lower checkpoint.keep_last"
+            f"{config.checkpoint.keep_last + 1} checkpoints and the export{assumed}; free some, or lower "
+            "checkpoint.keep_last"
         )
     if not os.access(folder, os.W_OK):
         yield f"runs_dir {config.runs_dir} cannot be written to ({folder}); set runs_dir"

@@ -149,16 +149,22 @@ def read_evaluation(folder: EvalDir) -> Evaluation | None:
     """The evaluation of the folder; None if it is new. Raises `RunError` if evaluation.json is missing or damaged."""
     if not folder.config.is_file():
         if folder.all_predictions():
-            raise RunError(f"{folder.root} has predictions but no evaluation.json; delete them, or set another output")
+            raise RunError(
+                f"{folder.root} has answers but no {folder.config.name}, which says what they answer; restore the file "
+                "from a copy, or set output to another folder"
+            )
         return None
     try:
-        evaluation = Evaluation(**json.loads(folder.config.read_text(encoding="utf-8")))
+        evaluation = Evaluation(**json.loads(folder.config.read_text(encoding="utf-8-sig")))
     except (ValueError, TypeError) as error:
-        raise RunError(f"{folder.config} cannot be read ({error}); delete {folder.root} to start again") from error
+        raise RunError(
+            f"{folder.config} is damaged ({error}); the answers next to it are kept. Restore the file from a copy, or "
+            "set output to another folder"
+        ) from error
     if evaluation.format_version != FORMAT_VERSION:
         raise RunError(
             f"{folder.config} has format version {evaluation.format_version}, this program writes {FORMAT_VERSION}; "
-            f"delete {folder.root} to start again"
+            "set output to another folder"
         )
     return evaluation
 

@@ -1,6 +1,7 @@
 """The help of every program."""
 
 import ast
+import os
 import re
 import subprocess
 import sys
@@ -103,3 +104,43 @@ def test_an_output_folder_is_required_unless_there_is_a_default(capsys) -> None:
     add_output_folder(parser, "the report", Path("runs"))
     assert parser.parse_args([]).output == Path("runs")
     assert "write the report to FOLDER (default: runs)" in parser.format_help()
+
+
+PRINTS = "from configs.command_line import command_parser; command_parser('').parse_args(); print('x' * {})"
+
+
+def without_reader(*words: str) -> "subprocess.CompletedProcess[str]":
+    """The program with a pipe as its output whose reader is gone, as after `... | head -1`."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        return subprocess.run(
+            [sys.executable, *words], cwd=ROOT, stdout=writing, stderr=subprocess.PIPE, text=True, timeout=300
+        )
+    finally:
+        os.close(writing)
+
+
+@pytest.mark.parametrize("size", [10, 100_000])
+def test_a_program_whose_reader_is_gone_ends_without_a_word(size):
+    """Ten characters are written at the end of the process only, many at once."""
+    assert without_reader("-c", PRINTS.format(size)).stderr == ""
+
+
+def test_another_broken_pipe_is_still_an_error():
+    done = subprocess.run(
+        [sys.executable, "-c", "from configs.command_line import command_parser; command_parser(''); "
+         "raise BrokenPipeError('a worker is gone')"], cwd=ROOT, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert "a worker is gone" in done.stderr
+    assert done.returncode == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "words",
+    [("launch.cli", "--help"), ("launch.cli", "eval", "protocols", "paper", "clean"), ("data_prep.build", "--help"),
+     ("data_prep.inspect", "--config", "configs/demo.yaml", "--print-config")],
+)  # fmt: skip
+def test_programs_end_quietly_before_head(words):
+    assert without_reader("-m", *words).stderr == ""

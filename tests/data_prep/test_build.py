@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from configs.errors import DataError
-from data_prep import atomic, registry
+from data_prep import atomic, build, registry
 from data_prep.sample import Drop, Sample, Source, Turn
 from data_prep.shards import ShardSet
 from data_prep.validate import read_image, unusable
@@ -241,3 +241,17 @@ def test_a_source_without_records_is_an_error(write_config, tmp_path, capsys):
     (tmp_path / "empty.json").write_text("[]")
     config = write_config(tmp_path / "empty.json", "llava", f"{{image_roots: {tmp_path}}}")
     assert "source pets has no records; is data.sources.pets.path the right" in fails(capsys, "--config", config)
+
+
+def test_check_only_looks_at_every_source_before_it_ends(class_folders, write_config, tmp_path, capsys):
+    config = write_config(class_folders)
+    sets = []
+    for name, path in (("first", tmp_path / "gone"), ("last", class_folders)):
+        sets += ["--set", f"data.sources.{name}.reader=image_folder", "--set", f"data.sources.{name}.path={path}"]
+    with pytest.raises(SystemExit) as left:
+        build.main(["--config", str(config), *sets, "--check-only", "--sources", "first,pets,last"])
+    captured = capsys.readouterr()
+    assert left.value.code == 2
+    assert "error: data.sources.first" in captured.err
+    assert "error: 1 of 3 sources have errors, which are above: first" in captured.err
+    assert captured.out.count("12 records") == 2

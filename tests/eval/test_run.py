@@ -325,7 +325,21 @@ def test_answers_that_do_not_say_to_what_are_refused(write_config, tmp_path, cap
     EvalDir(tmp_path / "answers").config.unlink()
     with pytest.raises(SystemExit):
         main(["--config", config])
-    assert "no evaluation.json" in capsys.readouterr().err
+    assert "no evaluation.json, which says what they answer; restore the file" in capsys.readouterr().err
+
+
+def test_a_torn_evaluation_json_keeps_the_answers(write_config, tmp_path, capsys):
+    config, folder = str(write_config()), EvalDir(tmp_path / "answers")
+    main(["--config", config])
+    folder.config.write_text(folder.config.read_text()[:100])
+    before = [path.read_bytes() for path in folder.all_predictions()]
+    with pytest.raises(SystemExit):
+        main(["--config", config])
+    error = capsys.readouterr().err
+    assert "evaluation.json is damaged" in error
+    assert "the answers next to it are kept. Restore the file from a copy, or set output to another folder" in error
+    assert "delete" not in error
+    assert before == [path.read_bytes() for path in folder.all_predictions()] != []
 
 
 def test_several_checkpoints_are_evaluated_in_a_row_and_the_best_is_named(

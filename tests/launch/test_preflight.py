@@ -119,10 +119,30 @@ def test_a_hub_id_is_told_from_a_mistyped_path(project: Path, base: str, hub: bo
     assert preflight.is_hub_id(base) is hub
 
 
+@pytest.mark.parametrize(
+    ("files", "words"),
+    [
+        (None, "'models/gone', and there is no such folder; give a model's folder or a hub id"),
+        ((), "a folder without config.json"),
+        (("config.json",), "a folder without a tokenizer (tokenizer.json or tokenizer.model); copy tokenizer*"),
+        (("config.json", "tokenizer.model"), None),
+    ],
+)
+def test_a_model_folder_that_lacks_something_is_the_only_problem(load: Load, project: Path, files, words) -> None:
+    (project / "models").mkdir()
+    for name in files or ():
+        (project / "models/gone").mkdir(exist_ok=True)
+        (project / "models/gone" / name).touch()
+    if files == ():
+        (project / "models/gone").mkdir()
+    found = problems(load("model.base=models/gone", "model.mode=full"), GPUS)
+    assert [words in text for text in found] == ([] if words is None else [True]), found
+
+
 def test_a_full_disk_is_seen(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(preflight, "UNKNOWN_BASE_BYTES", 10**18)
     (found,) = problems(load(), GPUS)
-    assert re.search(r"GiB free, about [\d.]+ GiB are needed for 4 checkpoints and the export", found)
+    assert re.search(r"GiB free, about [\d.]+ GiB are needed for 4 checkpoints and the export \(assuming that", found)
 
 
 def test_another_folder_than_the_root_is_refused(load: Load, project: Path) -> None:

@@ -1,5 +1,6 @@
 """Tokenizers from wherever they lie: a model folder, a hub id, a tokenizer.json, a SentencePiece file."""
 
+import json
 import shutil
 import tempfile
 from pathlib import Path
@@ -8,6 +9,7 @@ from transformers import AutoTokenizer, LlamaTokenizer, PreTrainedTokenizerBase,
 
 from configs.errors import ConfigError
 from configs.locations import is_hub_id
+from configs.run_dir import MODEL_CONFIG, TOKENIZER_FILES
 from train.chat.sentencepiece_vocab import restore, tokenizer_files
 from train.chat.templates import END
 
@@ -21,6 +23,11 @@ def load_tokenizer(path_or_id: str | Path) -> PreTrainedTokenizerBase:
     path = Path(path_or_id)
     if not path.exists() and not is_hub_id(str(path_or_id)):  # avoids repeated requests to the hub
         raise ConfigError(f"no tokenizer at {path_or_id}: no such file or folder, and a hub id has the form owner/name")
+    if path.is_dir() and not any((path / name).is_file() for name in TOKENIZER_FILES):
+        raise ConfigError(
+            f"{path} has no tokenizer ({', '.join(TOKENIZER_FILES[:2])} or another of its kind); copy tokenizer* and "
+            f"special_tokens_map.json from the model that it was trained from{_origin(path)}"
+        )
     try:
         if path.suffix == ".json" and path.is_file():
             single = PreTrainedTokenizerFast(
@@ -35,6 +42,15 @@ def load_tokenizer(path_or_id: str | Path) -> PreTrainedTokenizerBase:
     except (OSError, ValueError) as error:
         raise ConfigError(f"no tokenizer at {path_or_id}: {str(error).splitlines()[0]}") from error
     return tokenizer
+
+
+def _origin(folder: Path) -> str:
+    """The model that the folder's configuration names as its origin, in words; empty if it names none."""
+    try:
+        name = json.loads((folder / MODEL_CONFIG).read_text(encoding="utf-8-sig")).get("_name_or_path")
+    except (OSError, ValueError, AttributeError):
+        return ""
+    return f", {name}" if name and isinstance(name, str) else ""
 
 
 def _from_sentencepiece(path: Path) -> PreTrainedTokenizerBase:
