@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from configs.data import DataConfig
 from configs.evaluation import EvalConfig
 from configs.run import RunConfig
-from data_prep.class_matching import ClassDifference, class_counts
+from data_prep.class_matching import ClassDifference, class_counts, shortened
+from data_prep.class_names import alike_names
 from data_prep.shards import ShardSet
 
 SHOWN_PAIRS = 3
@@ -54,7 +55,7 @@ def fit_notes(training: Sequence[SourceContent], tests: Sequence[SourceContent],
 
     Without `classes` only images are compared.
     """
-    notes = []
+    notes = _spelling_notes(training) if classes else []
     for test in tests:
         notes += _class_notes(training, test) if classes else []
         for train in training:
@@ -63,6 +64,13 @@ def fit_notes(training: Sequence[SourceContent], tests: Sequence[SourceContent],
             else:
                 notes += _image_notes(train, test)
     return notes
+
+
+def _spelling_notes(training: Sequence[SourceContent]) -> list[str]:
+    """Whether training sources name one class in several spellings, each of which a model learns to answer."""
+    named = {name: train.name for train in training for name, count in train.counts.items() if count}
+    alike = [f"{name!r} ({named[name]})" for name in alike_names(named)]
+    return [f"training sources spell one class differently: {shortened(alike)}"] if alike else []
 
 
 def _class_notes(training: Sequence[SourceContent], test: SourceContent) -> list[str]:

@@ -168,3 +168,13 @@ def test_a_source_that_fails_is_still_one_error(folders, tmp_path, build, capsys
         build()
     capsys.readouterr()
     assert "has no records" in fails(capsys, "--config", tmp_path / "config.yaml")
+
+
+def test_training_sources_that_spell_one_class_differently_are_named():
+    nothing = np.array([], dtype=object)
+    first, second = (
+        SourceContent(name, counts, np.zeros(0, np.uint64), nothing, str)
+        for name, counts in (("a", {"Cat": 1, "dog": 2, "Ape": 0}), ("b", {"cat": 1, "dog": 1, "ape": 3}))
+    )
+    assert fit_notes([first, second], []) == ["training sources spell one class differently: 'Cat' (a), 'cat' (b)"]
+    assert fit_notes([first, first], []) == []
