@@ -43,14 +43,14 @@ def load_model(
     checkpoint: str = "export",
     device: str | None = None,
     dtype: str | None = None,
-    system_prompt: str = "family",
+    system_prompt: str = "trained",
     exif: str = "ignore",
 ) -> "Model":
     """Load a vision-language model: a run, a checkpoint, an export, a model folder or a hub id.
 
     `checkpoint` is `export`, `last` or a step number, of a run. `device` is a torch device; by default the GPU, if
     there is one. `dtype` is `bf16`, `fp16` or `fp32`; by default bf16 on a GPU, fp32 on a CPU. `system_prompt` is
-    `family` (the model family's own), `vicuna_v1`, `none`, or the text itself. `exif` is `ignore` or `apply`: whether
+    `trained` (as the model was trained), `family` (the model family's own), `vicuna_v1`, `none`, or the text itself. `exif` is `ignore` or `apply`: whether
     photographs are turned as their EXIF orientation says; take the `data.exif` of the training.
 
     Raises `ConfigError` for a model that does not exist or is not supported, `RunError` for a run without weights.
@@ -79,7 +79,7 @@ def load_model(
 class Model:
     """A loaded model. An image is a path, the bytes of an image file, or a `PIL.Image.Image`."""
 
-    def __init__(self, loaded: "LoadedModel", system_prompt: str = "family", *, upright: bool = False):
+    def __init__(self, loaded: "LoadedModel", system_prompt: str = "trained", *, upright: bool = False):
         """Keep the loaded model; `load_model` is the usual way to make one."""
         self._upright = upright
         self._loaded = loaded

@@ -58,8 +58,8 @@ class DataConfig(Section):
             check_name(name, "source name")
 
 
-def check_sources_exist(names: tuple[str, ...], sources: Mapping[str, SourceConfig]) -> None:
-    """Raise `ConfigError` for a name that is no source."""
+def check_sources_exist(names: tuple[str, ...], sources: Mapping[str, SourceConfig], hint: str = "") -> None:
+    """Raise `ConfigError` for a name that is no source; `hint` says what to do."""
     for name in names:
         if name not in sources:
-            raise ConfigError(f"source {name!r} is not in data.sources; it has: {', '.join(sources) or 'none'}")
+            raise ConfigError(f"source {name!r} is not in data.sources; it has: {', '.join(sources) or 'none'}{hint}")

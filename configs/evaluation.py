@@ -5,8 +5,11 @@ from dataclasses import dataclass
 from configs.data import DataConfig, check_sources_exist
 from configs.errors import ConfigError
 from configs.probe import ProbeConfig
-from configs.protocol import ProtocolConfig
+from configs.protocol import TRAINED, ProtocolConfig
 from configs.section import Section, check_name, setting
+
+UNTRAINED_DTYPE = "bf16"
+"""What dtype `trained` means for a model as published."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +73,17 @@ class EvalConfig(Section):
     limit: int | None = setting(
         None, doc="Evaluate only this many items, chosen by a seeded hash of their ids.", at_least=1
     )
-    dtype: str = setting("bf16", doc="Precision of the model.", choices=("bf16", "fp16", "fp32"))
+    dtype: str = setting(
+        TRAINED,
+        doc="Precision of the model; `trained`: model.dtype of the run that trained it (published models: bf16).",
+        choices=(TRAINED, "bf16", "fp16", "fp32"),
+    )
+    data_from: str | None = setting(
+        None,
+        doc="Run folder, or YAML file of a run, that describes the sources which neither `data` nor the model's own "
+        "training does: for models as published.",
+        changes_result=False,
+    )
     attention: str = setting(
         "auto",
         doc="As model.attention.",
@@ -105,9 +118,15 @@ class EvalConfig(Section):
         check_name(self.name, "name")
         stages = () if self.frequency_file else self.frequency_sources
         probed = (self.probe_source,) if self.probe_source else ()
-        check_sources_exist((self.source, *stages, *probed), self.data.sources)
+        hint = ". Describe it there, evaluate a run that was trained with it, or name such a run in data_from"
+        check_sources_exist((self.source, *stages, *probed), self.data.sources, hint)
         if self.checkpoint not in ("export", "all", "last") and not self.checkpoint.isdigit():
             raise ConfigError(f"checkpoint is {self.checkpoint!r}; give export, all, last or a step number")
+
+
+def precision(config: EvalConfig) -> str:
+    """The precision in which the model runs: `bf16`, `fp16` or `fp32`."""
+    return UNTRAINED_DTYPE if config.dtype == TRAINED else config.dtype
 
 
 def is_api(model: str) -> bool:

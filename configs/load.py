@@ -3,23 +3,23 @@
     config, origins = load_config(RunConfig, Path("configs/demo.yaml"), ["train.epochs=2"])
 
 A file may name a `base:` (a path relative to itself) that it refines, and a run's file a `recipe:`
-(`configs.recipe`); `--set a.b=c` refines all of them. Unknown keys, wrong types and impossible combinations raise
-`ConfigError` with one line that says what to change.
+(`configs.recipe`); `--set a.b=c` refines all of them. An evaluation also takes what the training of its model decides
+(`configs.trained`). Unknown keys, wrong types and impossible combinations raise `ConfigError` with one line that says
+what to change.
 """
 
-import dataclasses
-import difflib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
+from omegaconf import OmegaConf
 
-from configs.errors import ConfigError
-from configs.layers import Layer, file_layers, flatten, override_layer
+from configs.evaluation import EvalConfig
+from configs.layers import file_layers, flatten, override_layer
+from configs.merge import config_of_layers
 from configs.recipe import with_recipe
 from configs.section import Section
+from configs.trained import merge_evaluation
 
 C = TypeVar("C", bound=Section)
 
@@ -27,126 +27,15 @@ C = TypeVar("C", bound=Section)
 def load_config(schema: type[C], path: Path, overrides: Sequence[str] = ()) -> tuple[C, dict[str, str]]:
     """Read `path` and its bases, apply `overrides`, and return the config and `{dotted key: origin}`.
 
-    Raises `ConfigError` for a missing or malformed file, an unknown key, a wrong type or an impossible combination.
+    Raises `ConfigError` for a missing or malformed file, an unknown key, a wrong type or an impossible combination, and
+    for a damaged record of the training of an evaluation's model.
     """
     layers = with_recipe(schema, file_layers(path), [override_layer(text) for text in overrides])
-    merged, origins = merge_layers(schema, layers)
-    return _to_object(merged, path, schema, origins), origins
-
-
-def merge_layers(schema: type[Section], layers: Sequence[Layer]) -> tuple[Any, dict[str, str]]:
-    """Values of `schema` after all layers, the last one winning, and `{dotted key: origin}`.
-
-    Raises `ConfigError` that names the layer for an unknown key or a wrong type.
-    """
-    origins = dict.fromkeys(_setting_names(schema), "default")
-    merged = OmegaConf.structured(schema)
-    for origin, read in layers:
-        values = _restore_off(read, schema)
-        try:
-            merged = OmegaConf.merge(merged, values)
-        except (OmegaConfBaseException, TypeError) as error:
-            raise ConfigError(f"{origin}: {_explain(_error_with_key(schema, values, error), schema)}") from error
-        origins |= dict.fromkeys(flatten(values), origin)
-    return merged, origins
-
-
-def _restore_off(values: dict[str, Any], schema: Any) -> dict[str, Any]:
-    """`values` with `off` where YAML has parsed it as false and `off` is one of the setting's choices."""
-    specs = {spec.name: spec for spec in dataclasses.fields(schema)}
-    settled = dict(values)
-    for key, value in values.items():
-        spec = specs.get(key)
-        if spec and value is False and "off" in spec.metadata.get("choices", ()):
-            settled[key] = "off"
-        elif spec and isinstance(value, dict) and dataclasses.is_dataclass(spec.type):
-            settled[key] = _restore_off(value, spec.type)
-    return settled
-
-
-def _error_with_key(schema: type[Section], values: Mapping[str, Any], error: Exception) -> Exception:
-    """`error`, or one that names its key: OmegaConf does not report the key of a value of the wrong type."""
-    if getattr(error, "full_key", None):
-        return error
-    for key, value in flatten(values).items():
-        single = OmegaConf.create()
-        OmegaConf.update(single, key, value)
-        try:
-            OmegaConf.merge(OmegaConf.structured(schema), single)
-        except (OmegaConfBaseException, TypeError) as alone:
-            found = getattr(alone, "full_key", None)
-            return alone if found else ConfigError(f"{key}: {value!r} has the wrong type for this setting")
-    return error
-
-
-def _to_object(merged: Any, path: Path, schema: type[C], origins: Mapping[str, str]) -> C:
-    try:
-        config = OmegaConf.to_object(merged)
-    except MissingMandatoryValue as error:
-        raise ConfigError(f"{path}: {error.full_key or _first_line(error)} has no value; set it in the file") from error
-    except (OmegaConfBaseException, ConfigError) as error:
-        cause = error if isinstance(error, ConfigError) else error.__cause__
-        if not isinstance(cause, ConfigError):
-            raise ConfigError(f"{path}: {_explain(error, schema)}") from error
-        raise ConfigError(_with_origin(str(cause), _invalid_section(merged), path, origins)) from error
+    if schema is not EvalConfig:
+        return config_of_layers(schema, path, layers)
+    config, origins = merge_evaluation(path, layers)
     assert isinstance(config, schema)
-    return config
-
-
-def _invalid_section(node: Any, prefix: str = "") -> str:
-    """Dotted path, with a dot at its end, of the innermost section that does not accept its own values.
-
-    Sections check themselves without knowing their own path.
-    """
-    for key in node:
-        child = None if OmegaConf.is_missing(node, key) else node[key]
-        if isinstance(child, DictConfig):
-            try:
-                OmegaConf.to_object(child)
-            except (OmegaConfBaseException, ConfigError):
-                return _invalid_section(child, f"{prefix}{key}.")
-    return prefix
-
-
-def _with_origin(text: str, section: str, path: Path, origins: Mapping[str, str]) -> str:
-    """The message `text` with the origin of its value and the section before its field's name.
-
-    >>> _with_origin("epochs is 0; it must be at least 1", "train.", Path("a.yaml"), {"train.epochs": "b.yaml"})
-    'b.yaml: train.epochs is 0; it must be at least 1'
-    """
-    key = f"{section}{text.split(' ')[0]}"
-    if key in origins and origins[key] != "default":
-        return f"{origins[key]}: {section}{text}"
-    return f"{path}: {section}{text}" if key in origins else f"{path}: {text}"
-
-
-def _explain(error: Exception, schema: type[Section]) -> str:
-    """One line that says what is wrong with which key, and for an unknown key which ones would be right."""
-    key = getattr(error, "full_key", None) or ""
-    if isinstance(error, ConfigKeyError) and error.object_type is not None:
-        parent, _, last = key.rpartition(".")
-        valid = [spec.name for spec in dataclasses.fields(error.object_type)]
-        near = difflib.get_close_matches(last, valid, n=3, cutoff=0.5)
-        elsewhere = [name for name in _setting_names(schema) if last in name.split(".")]
-        meant = list(dict.fromkeys((*elsewhere[:3], *near)))
-        hint = f"did you mean {', '.join(meant)}? " if meant else ""
-        return f"unknown key {key!r}; {hint}valid keys{f' of {parent}' if parent else ''}: {', '.join(valid)}"
-    return f"{key}: {_first_line(error)}" if key else _first_line(error)
-
-
-def _setting_names(schema: type[Section], prefix: str = "") -> list[str]:
-    """Dotted names of all settings."""
-    names = []
-    for spec in dataclasses.fields(schema):
-        if isinstance(spec.type, type) and issubclass(spec.type, Section):
-            names += _setting_names(spec.type, f"{prefix}{spec.name}.")
-        else:
-            names.append(f"{prefix}{spec.name}")
-    return names
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0]
+    return config, origins
 
 
 def to_yaml(config: Section) -> str:

@@ -1,9 +1,17 @@
 """Settings of a protocol: the question, and how an answer is scored."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from configs.errors import ConfigError
 from configs.section import Section, setting
+
+TRAINED = "trained"
+"""The value of a setting that an evaluation takes from the training of its model (`configs.trained`)."""
+UNTRAINED: dict[str, Any] = {"prompt": "paper", "template": "family", "system_prompt": "family", "image_mode": "export"}
+"""What `trained` means for a model as published."""
+LISTED = ("closed_world", "class_likelihood", "zero_shot")
+"""Tasks whose questions or scores use all names of protocol.classes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,7 +24,11 @@ class ProtocolConfig(Section):
         doc="Task by name: open_world, closed_world, class_likelihood, zero_shot, multiple_choice, or one added to "
         "eval/tasks/registry.py. (hidden_states stores the open question's states; eval.probing sets it.)",
     )
-    prompt: str = setting("paper", doc="Classification prompt by name (data_prep/prompts.py).")
+    prompt: str = setting(
+        TRAINED,
+        doc="Classification prompt: `trained`, the question that the model was trained with (published models: paper); "
+        "by name (data_prep/prompts.py); or the text itself.",
+    )
     answer_prefix: str = setting("", doc='Text the answer begins with, such as "Let\'s think step by step."')
     prefix_position: str = setting(
         "official",
@@ -25,11 +37,13 @@ class ProtocolConfig(Section):
         choices=("answer", "question", "official"),
     )
     template: str = setting(
-        "family",
-        doc="Chat template: `family` as the model was trained, `official` as in the authors' code, or one by name "
+        TRAINED,
+        doc="Chat template: `trained` as in the run that trained the model (published models: `family`), `family` as "
+        "the published family was trained, `official` as in the authors' code, or one by name "
         "(train/chat/templates.py); llava and hf as chat.template; llava_doubled is llava except that answer_prefix "
         "opens a second turn: ASSISTANT:ASSISTANT: (authors' fine-tuned ImageWikiQA).",
         choices=(
+            TRAINED,
             "family",
             "official",
             "llava",
@@ -43,12 +57,15 @@ class ProtocolConfig(Section):
         ),
     )
     system_prompt: str = setting(
-        "family", doc="`family`, `official`, `vicuna_v1`, `vicuna_human`, `none`, or the text itself."
+        TRAINED,
+        doc="`trained` (published models: `family`), `family`, `official`, `vicuna_v1`, `vicuna_human`, `none`, or the "
+        "text itself.",
     )
     image_mode: str = setting(
-        "export",
-        doc="As chat.image_mode, for LLaVA-1.5; `export` is the mode stored in the model's folder, for every family.",
-        choices=("pad", "crop", "export"),
+        TRAINED,
+        doc="As chat.image_mode, for LLaVA-1.5; `export` is the mode stored in the model's folder, for every family; "
+        "`trained` too, as an export stores the mode of its training.",
+        choices=(TRAINED, "pad", "crop", "export"),
     )
     image_size: int | None = setting(
         None,
@@ -213,7 +230,7 @@ class ProtocolConfig(Section):
     def __post_init__(self) -> None:
         """Raise `ConfigError` if a protocol lacks the class list that it needs."""
         super().__post_init__()
-        if self.task in ("closed_world", "class_likelihood", "zero_shot") and self.classes is None:
+        if self.task in LISTED and self.classes is None:
             raise ConfigError(f"protocol.task {self.task} needs protocol.classes: a list's name, such as imagenet")
         if "{}" not in self.class_sentence:
             raise ConfigError(

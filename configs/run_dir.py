@@ -134,6 +134,13 @@ class RunDir:
         return self.evaluations / name
 
 
+def run_of(model: str) -> RunDir | None:
+    """The run that `model` is, or lies in as an export or a checkpoint; None for any other model."""
+    path = Path(model)
+    candidates = (path, path.parent, path.parent.parent) if path.is_dir() else ()
+    return next((RunDir(folder) for folder in candidates if RunDir(folder).config.is_file()), None)
+
+
 @dataclass(frozen=True)
 class CheckpointDir:
     """One checkpoint: `RunDir.checkpoint(step)`."""
@@ -169,8 +176,13 @@ class ExportDir:
 
     @property
     def record(self) -> Path:
-        """Run, step, base model, chat template and image mode of the training."""
+        """Run, step, base model and what an evaluation takes from the training (`configs.trained`)."""
         return self.root / "export.json"
+
+    @property
+    def class_names(self) -> Path:
+        """The classes that the model was trained on, as a JSON list of names; absent if it had none."""
+        return self.root / "class_names.json"
 
     @property
     def adapter(self) -> Path:

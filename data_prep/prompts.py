@@ -21,10 +21,27 @@ CLASSIFICATION_PROMPTS = {
 
 
 def classification_prompt(name: str) -> str:
-    """The prompt called `name`. Raises `ConfigError` that lists the known names."""
-    if name not in CLASSIFICATION_PROMPTS:
-        raise ConfigError(f"unknown prompt {name!r}; known prompts: {', '.join(CLASSIFICATION_PROMPTS)}")
-    return CLASSIFICATION_PROMPTS[name]
+    """The prompt called `name`, or `name` itself if it is a sentence. Raises `ConfigError` that lists the known names.
+
+    >>> classification_prompt("identify"), classification_prompt("Which bird is this?")
+    ('Identify the object in this image.', 'Which bird is this?')
+    """
+    if name in CLASSIFICATION_PROMPTS:
+        return CLASSIFICATION_PROMPTS[name]
+    if " " in name.strip():
+        return name
+    raise ConfigError(
+        f"unknown prompt {name!r}; known prompts: {', '.join(CLASSIFICATION_PROMPTS)}; or give the question itself"
+    )
+
+
+def prompt_name(text: str) -> str:
+    """The name of the prompt that says `text`, else `text` itself.
+
+    >>> prompt_name("a photo of"), prompt_name("Which bird is this?")
+    ('photo_of', 'Which bird is this?')
+    """
+    return next((name for name, prompt in CLASSIFICATION_PROMPTS.items() if prompt == text), text)
 
 
 def image_question(question: str) -> str:

@@ -72,7 +72,7 @@ def _differences(source: SourceConfig, manifest: Manifest, ignored: tuple[str, .
     if source.reader != manifest.reader:
         return [f"reader is {source.reader} and was {manifest.reader}"]
     found = []
-    if not _same_path(source.path, manifest.path):
+    if source.path is not None and not _same_path(source.path, manifest.path):
         found.append(f"path is {source.path} and was {manifest.path}")
     defaults = _defaults(source.reader)
     ours, theirs = defaults | dict(source.options), defaults | dict(manifest.options)

@@ -83,10 +83,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--top1", action="store_true", help="find the best name only, without scoring all")
     parser.add_argument(
-        "--image-mode", choices=("export", "pad", "crop"), default="export", help="default: the folder's"
+        "--image-mode", choices=("trained", "export", "pad", "crop"), default="trained", help="default: the folder's"
     )
-    parser.add_argument("--template", default="family", help="as protocol.template (default: the model family's own)")
-    parser.add_argument("--system-prompt", default="family", help="as protocol.system_prompt (default: the family's)")
+    parser.add_argument(
+        "--template", default="trained", help="as protocol.template (default: as the model was trained)"
+    )
+    parser.add_argument("--system-prompt", default="trained", help="as protocol.system_prompt (default: as trained)")
     parser.add_argument("--dtype", choices=("fp32", "bf16", "fp16"), default="fp32", help="precision (default fp32)")
     add_json(parser)
     return parser

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from configs.command_line import add_dry_run, add_output_folder, command_parser, exit_on_user_error
 from configs.errors import ConfigError, UserError
+from configs.run_dir import run_of
 from eval.paper.execute import ask, finish, write_record
 from eval.paper.plan import Request, dataset_names, open_dataset, plan
 from eval.paper.plan_table import outcome_table, plan_table
@@ -24,7 +25,6 @@ from eval.paper.scoreboard import write_scoreboard
 from eval.runner.arguments import add_protocol_argument, add_worker_arguments
 from eval.runner.batching import Share
 from eval.runner.dry_run import model_line
-from eval.runner.output_paths import run_of
 
 PAPER_DATASETS = ("imagenet", "flowers102", "stanford_cars", "caltech101", "imagewikiqa")
 

@@ -6,7 +6,6 @@ Runs on a login node, without torch, and reads nothing large. What cannot be kno
 whether images decode) is checked by the stages. Exits with code 2 if there is a problem.
 """
 
-import dataclasses
 import os
 import re
 import shutil
@@ -21,11 +20,11 @@ from configs.data import DataConfig
 from configs.deepspeed_settings import deepspeed_settings
 from configs.errors import ConfigError, DataError, UserError
 from configs.evaluation import EvalConfig
-from configs.load import load_config
 from configs.locations import as_url, is_hub_id
 from configs.run import RunConfig, SlurmConfig
 from configs.run_dir import MODEL_CONFIG, TOKENIZER_FILES, RunDir
 from configs.shard_dir import ShardDir
+from configs.trained import load_evaluation_of
 from data_prep.class_matching import ClassDifference, named_histogram
 from data_prep.class_names import load_class_list
 from data_prep.manifest import read_manifest
@@ -68,9 +67,8 @@ def missing_shards(data: DataConfig, names: tuple[str, ...]) -> list[str]:
 
 
 def load_evaluation(path: str, config: RunConfig) -> EvalConfig:
-    """The evaluation config at `path`, with the run as its model; raises `ConfigError`."""
-    loaded, _ = load_config(EvalConfig, Path(path), ["model=run"])  # a value for now: a path need not be valid YAML
-    return dataclasses.replace(loaded, model=str(run_folder(config).root))
+    """The evaluation config at `path`, of this run's model and data; raises `ConfigError`."""
+    return load_evaluation_of(Path(path), config)[0]
 
 
 def evaluation_sources(evaluation: EvalConfig) -> tuple[str, ...]:

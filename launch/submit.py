@@ -8,15 +8,17 @@ in the same folder and the jobs read those copies: the original may be edited be
 
 import shlex
 import sys
+from pathlib import Path
 
 from configs.command_line import add_dry_run, config_of, config_parser, exit_on_user_error
 from configs.errors import UserError
 from configs.evaluation import EvalConfig
 from configs.load import to_yaml
 from configs.run import RunConfig
+from configs.trained import load_evaluation_of
 from launch.chain import plan
 from launch.cluster import add_cluster_arguments, cluster_of
-from launch.preflight import exit_with_problems, load_evaluation, problems, run_folder
+from launch.preflight import exit_with_problems, problems, run_folder
 from launch.slurm_queue import Queue
 
 
@@ -40,7 +42,10 @@ def main() -> None:
         found = problems(config, cluster, arguments.start)
         if not arguments.dry_run:
             exit_with_problems(found)
-        evaluations = [load_evaluation(path, config) for path in config.evaluate]
+        loaded = [load_evaluation_of(Path(path), config) for path in config.evaluate]
+        for note in (note for _, notes in loaded for note in notes):
+            print(note, file=sys.stderr)
+        evaluations = [evaluation for evaluation, _ in loaded]
         jobs = plan(config, evaluations, cluster, arguments.start, sys.executable)
         if arguments.dry_run:
             print(queue.dry_run_text(jobs), end="", flush=True)

@@ -21,6 +21,7 @@ from configs.errors import ConfigError, RunError, UserError
 from configs.load import load_config
 from configs.run import RunConfig
 from configs.run_dir import CheckpointDir, ExportDir, RunDir, step_name
+from configs.trained import record_of, trained_by_run
 from data_prep.atomic import atomic_folder, write_bytes
 from data_prep.file_lock import locked
 from train.checkpoints.reading import MANIFEST, Checkpoint, newest_checkpoint, open_checkpoint, steps_present
@@ -51,6 +52,7 @@ def export_checkpoint(
     """
     output = output.resolve()
     config, _ = load_config(RunConfig, run.config)
+    trained = trained_by_run(run)
     _check_output(output)
     folder = resolve_folder(base or config.model.base, config.model.revision)
     expected = checkpoint.state["base_identity"]
@@ -83,11 +85,12 @@ def export_checkpoint(
             "mode": config.model.mode,
             "base": config.model.base,
             "base_identity": expected,
-            "chat": {"template": config.chat.template, "system_prompt": config.chat.system_prompt},
-            "image_mode": config.chat.image_mode,
             "adapter": bool(lora) and keep_adapter,
-            "sources": list(config.train.sources),
+            **record_of(trained),
         }
+        if trained.class_names:
+            names = json.dumps(list(trained.class_names), indent=1, ensure_ascii=False)
+            write_bytes(ExportDir(temporary).class_names, names.encode())
         if taken is not None:
             record["lora_onto"] = {"model": lora_onto, "identity": taken}
         write_bytes(temporary / RECORD, json.dumps(record, indent=1).encode())
@@ -96,8 +99,15 @@ def export_checkpoint(
 
 def _check_output(output: Path) -> None:
     """Never replace a folder that is not an export."""
-    if output.exists() and not (output / RECORD).is_file() and (output.is_file() or any(output.iterdir())):
+    if output.exists() and not _is_export(output) and (output.is_file() or any(output.iterdir())):
         raise RunError(f"{output} exists and is no export (it has no {RECORD}); choose another --output")
+
+
+def _is_export(folder: Path) -> bool:
+    """Whether the record in `folder` is that of an export; a base may have one with its chat settings alone."""
+    record = folder / RECORD
+    values = json.loads(record.read_text(encoding="utf-8-sig")) if record.is_file() else {"chat": None}
+    return "mode" in values or "chat" not in values
 
 
 def _set_weights(model: Any, weights: dict[str, torch.Tensor]) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from configs.command_line import add_json, command_parser, emit_json, exit_on_user_error
 from configs.errors import UserError
-from configs.load import merge_layers
+from configs.merge import merge_layers
 from configs.recipe import RecipeSetting, read_recipe, recipe_layers, recipe_names
 from configs.run import RunConfig
 

@@ -22,6 +22,7 @@ from data_prep.file_lock import LockHeldError, NoLocksError, hold_until_exit
 from train.checkpoints.agreement import agreed_checkpoint
 from train.checkpoints.reading import Checkpoint, no_complete_checkpoint, steps_present
 from train.checkpoints.writing import CheckpointWriter, check_writable, cleanup_partial
+from train.data.classification_questions import classification_questions, trained_class_names
 from train.distributed.world import all_gather_objects, run_on_main
 from train.loggers.jsonl import read_records
 from train.plan import RunPlan
@@ -145,10 +146,15 @@ def _differences(saved: dict[str, Any], now: dict[str, Any]) -> dict[str, str]:
 
 
 def write_run_files(plan: RunPlan, start: Start) -> None:
-    """Write the resolved config and the identity into the run folder, and delete the requeue marker."""
+    """Write the resolved config and the identity into the run folder, and delete the requeue marker.
+
+    What an evaluation asks as in training (`configs.trained`) is beside the identity: the question and the classes.
+    """
     plan.run.root.mkdir(parents=True, exist_ok=True)
     plan.run.requeue.unlink(missing_ok=True)
     shipped = plan.config.recipe in recipe_names()  # a recipe file may not be there when the run is read
     config = plan.config if shipped else replace(plan.config, recipe=None)
     write_bytes(plan.run.config, to_yaml(config).encode())
-    write_bytes(plan.run.identity, json.dumps(start.identity, indent=1).encode())
+    questions = classification_questions(plan.sources)
+    asked = {"questions": questions, "class_names": trained_class_names(plan.sources, questions)}
+    write_bytes(plan.run.identity, json.dumps(start.identity | asked, indent=1, ensure_ascii=False).encode())

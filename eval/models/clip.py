@@ -21,7 +21,7 @@ from torch.nn import functional
 from transformers import AutoTokenizer, CLIPModel
 
 from configs.errors import ConfigError, DataError
-from configs.evaluation import EvalConfig
+from configs.evaluation import EvalConfig, precision
 from configs.protocol import ProtocolConfig
 from configs.run_dir import EvalDir
 from data_prep.class_names import load_class_list
@@ -124,7 +124,7 @@ class ClipEvalModel:
     def load(cls, config: EvalConfig, folder: Path, device: str) -> "ClipEvalModel":
         """Load both halves, after fetching pytorch_model.bin where a hub id has no safetensors."""
         with_weights(folder, config)
-        return cls(folder, config.dtype, device)
+        return cls(folder, precision(config), device)
 
     def predictor(self, config: EvalConfig, folder: EvalDir) -> ZeroShotPredictor:
         """Zero-shot; what generates text is refused by `check_zero_shot`."""

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from configs.errors import DataError
-from configs.evaluation import EvalConfig
+from configs.evaluation import EvalConfig, precision
 from configs.run_dir import EvalDir
 from data_prep.sample import Turn
 from eval.models.clip import ClipPrompt
@@ -66,7 +66,7 @@ class EncoderEvalModel:
         if is_open_clip(config.model):
             return cls(OpenClipEvalModel.load(config, folder, device).images)
         with_weights(folder, config)
-        return cls(load_image_encoder(folder, config.dtype, device))
+        return cls(load_image_encoder(folder, precision(config), device))
 
     def predictor(self, config: EvalConfig, folder: EvalDir) -> HiddenStatePredictor:  # noqa: ARG002
         """The predictor that stores its vectors."""

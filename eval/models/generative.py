@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 
 from configs.errors import ConfigError
-from configs.evaluation import EvalConfig
+from configs.evaluation import EvalConfig, precision
 from configs.run_dir import EvalDir
 from eval.models.class_likelihood.predictor import ClassLikelihoodPredictor
 from eval.models.class_likelihood.tree_forward import scoring_attention
@@ -49,6 +49,6 @@ class GenerativeEvalModel:
 def precision_and_attention(config: EvalConfig) -> tuple[str, str]:
     """(dtype, attention kernel) of the model; scoring class names needs a kernel that takes a mask."""
     if task_output(config.protocol.task) != "class_likelihoods":
-        return config.dtype, config.attention
+        return precision(config), config.attention
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    return config.dtype, scoring_attention(config.attention, device, config.dtype)
+    return precision(config), scoring_attention(config.attention, device, precision(config))

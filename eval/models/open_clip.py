@@ -18,7 +18,7 @@ import torch
 from torch.nn import functional
 
 from configs.errors import ConfigError
-from configs.evaluation import EvalConfig
+from configs.evaluation import EvalConfig, precision
 from configs.run_dir import EvalDir
 from data_prep.images import decode_rgb
 from eval.models.clip import ZeroShotPredictor, check_zero_shot
@@ -103,7 +103,7 @@ class OpenClipEvalModel:
     @classmethod
     def load(cls, config: EvalConfig, folder: Path, device: str) -> "OpenClipEvalModel":  # noqa: ARG003
         """Load the weights that `config.model` names; there is no folder."""
-        return cls(config.model, config.dtype, device)
+        return cls(config.model, precision(config), device)
 
     def predictor(self, config: EvalConfig, folder: EvalDir) -> ZeroShotPredictor:
         """Zero-shot, the only thing it can."""

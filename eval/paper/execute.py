@@ -16,7 +16,7 @@ from typing import Any
 
 from configs.errors import RunError, UserError
 from configs.evaluation import EvalConfig
-from configs.run_dir import EvalDir, ResultsDir, step_of
+from configs.run_dir import EvalDir, ResultsDir, run_of, step_of
 from data_prep.atomic import write_bytes
 from data_prep.file_lock import locked
 from eval.class_scores.table import NOT_STORED
@@ -28,7 +28,7 @@ from eval.reports.formatting import correlated, protocol_tag
 from eval.reports.guidance_page import write_guidance
 from eval.runner.batching import Share
 from eval.runner.fingerprint import OtherAnswersError
-from eval.runner.output_paths import output_paths_of, run_of
+from eval.runner.output_paths import output_paths_of
 
 PROBES = ("probe", "linear")
 NOTHING = "no item is evaluated yet"

@@ -14,7 +14,7 @@ from configs.errors import ConfigError, DataError
 from configs.evaluation import EvalConfig, is_api
 from configs.load import load_config
 from configs.probe import TABLE_3
-from configs.protocol import ProtocolConfig
+from configs.protocol import UNTRAINED, ProtocolConfig
 from configs.run_dir import MODEL_CONFIG, RunDir
 from configs.shard_dir import ShardDir
 from data_prep.class_names import load_class_list
@@ -25,7 +25,7 @@ from eval.paper.finetuned_rows import paper_model
 from eval.runner.batching import chosen_items, open_source
 from eval.runner.evaluated_model import identify_model
 from eval.runner.output_paths import output_paths_of
-from eval.tasks.presets import preset_overrides, preset_settings
+from eval.tasks.presets import preset_overrides
 from eval.tasks.synonyms import load_synonyms
 
 DATASETS = Path(__file__).resolve().parents[2] / "configs" / "eval" / "reproduce"
@@ -122,9 +122,8 @@ def plan(datasets: Sequence[Dataset], request: Request) -> list[Planned]:
 
 def _planned(dataset: Dataset, row: Row, request: Request) -> Planned:
     settings: dict[str, Any] = dict(row.settings)
-    wording = preset_settings(request.protocol).get("protocol.prompt")
-    if settings.get("prompt") == "paper" and wording:  # the authors' fine-tuned models have other prompts
-        settings["prompt"] = wording
+    if settings.get("prompt") == UNTRAINED["prompt"]:  # a fine-tuned model is asked as it was trained
+        settings["prompt"] = dataset.config.protocol.prompt
     if row.long_answer or settings.get("task") == "multiple_choice":
         settings["max_new_tokens"] = _answer_length(dataset.config, row, request)
     if is_api(request.model) and (row.settings.get("name_class") or row.settings.get("show_image") is False):

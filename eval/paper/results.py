@@ -27,6 +27,7 @@ from eval.paper.rows import (
     rows_of_report,
 )
 from eval.reports.formatting import merged_onto, protocol_tag
+from eval.runner.as_trained import training_differences
 
 SIZES = "table7/validation/items/"
 REPORT, PROBE, GUIDANCE = (file.name for file in EvalDir(Path()).result_files())
@@ -121,6 +122,7 @@ def _of_report(report: Mapping[str, Any], known: Mapping[str, PaperNumber]) -> I
     if not report["accuracy"]["n"]:
         return  # no items are no number
     tag = f"{protocol_tag(report)}{merged_onto(report)}"
+    tag += "".join(f", not as trained: {text}" for text in training_differences(report))
     accuracy = _rated(report["accuracy"], tag, report)
     rows = rows_of_report(report, known)
     yield from ((row, accuracy) for row in rows)

@@ -18,6 +18,7 @@ from eval.paper.finetuned_rows import (
     training_of,
     uses_chain_of_thought,
 )
+from eval.runner.as_trained import asked_as_trained
 
 WORDINGS = {"paper": "base", "identify": "identify", "main_object": "main_object"}
 STAGES = {"pretrain": ("pretrain", "558k", "alignment", "blip_laion"), "instruct": ("instruct", "665k", "mix665")}
@@ -74,7 +75,7 @@ def rows_of_report(report: Mapping[str, Any], known: Mapping[str, Any]) -> list[
     if paper and str(paper["row"]).startswith("table13/"):
         return [str(paper["row"])]
     if training is not None:
-        return [row for row in finetuned_rows(training, protocol, dataset) if row in known]
+        return [row for row in finetuned_rows(training, protocol, dataset) if row in known and asked_as_trained(report)]
     return [row for row in published_rows(protocol, model, dataset) if row in known]
 
 
@@ -106,10 +107,13 @@ def own_row(row: str | None, report: Mapping[str, Any], known: Mapping[str, Any]
     if model is None:
         return None
     if row.startswith("table13/"):  # its data sets have separate protocols
-        return row if model in row and is_finetuned_row(row) == (training is not None) else None
+        same = is_finetuned_row(row) == (training is not None) and asked_as_trained(report)
+        return row if model in row and same else None
     if TEST_SOURCES.get(str(report["source"]).lower()) != dataset:
         return None
     protocol = report["protocol"]
+    if training is not None and not asked_as_trained(report):
+        return None
     rows = finetuned_rows(training, protocol, dataset) if training else published_rows(protocol, model, dataset)
     return row if row in rows else next((own for own in rows if own in known), None)
 
@@ -130,7 +134,9 @@ def rows_of_correlation(report: Mapping[str, Any], known: Mapping[str, Any]) -> 
         return {}
     if training is not None:
         imagenet = [row for row in finetuned_rows(training, protocol, "ImageNet") if row.startswith("table3/")]
-        if not imagenet or training.mode != "projector":  # Table 11 and Figure 3: fine-tuned on ImageNet alone
+        if (
+            not asked_as_trained(report) or not imagenet or training.mode != "projector"
+        ):  # Table 11 and Figure 3: fine-tuned on ImageNet alone
             return {}
         model = f"{paper_model(training.base) or training.base} finetuned"
     bins = {part["name"]: part["mean_accuracy"] for part in frequency["log_bins"]}

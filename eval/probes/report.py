@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from configs.errors import RunError
@@ -20,6 +20,7 @@ from eval.probes.class_names import match_test_classes
 from eval.probes.extraction import states_configs
 from eval.probes.requirements import states_folder
 from eval.probes.store import open_states
+from eval.runner.as_trained import describe_training
 from eval.runner.evaluated_model import describe_model
 from eval.runner.fingerprint import read_evaluation
 from eval.runner.output_paths import output_paths_of
@@ -51,6 +52,7 @@ def probe_report(config: EvalConfig) -> dict[str, Any]:
         "label": label,
         "source": config.source,
         "evaluated_model": describe_model(config.model),
+        "trained": describe_training(replace(config, protocol=sources[1].protocol)),
         "paper": {"row": config.paper_row} if config.paper_row else None,
         "train_source": config.probe_source,
         "folder": str(folder),

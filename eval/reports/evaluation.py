@@ -33,6 +33,7 @@ from eval.metrics.several import count_several
 from eval.reports.candidate_set import candidate_set, candidates_of, scored_answer
 from eval.reports.cut_answers import cut_before_answer
 from eval.reports.evaluation_page import report_page
+from eval.runner.as_trained import describe_training
 from eval.runner.batching import open_source
 from eval.runner.class_check import check_classes
 from eval.runner.evaluated_model import describe_model
@@ -95,6 +96,7 @@ def build_report(
         "label": evaluation.label,
         "source": evaluation.source,
         "evaluated_model": describe_model(config.model),
+        "trained": describe_training(config),
         "protocol": protocol | {"name": config.protocol.name, "hash": evaluation.protocol_hash},
     }
     return header | {

@@ -8,6 +8,7 @@ from eval.metrics.accuracy import class_results
 from eval.reports.cut_answers import cut_note
 from eval.reports.figures import accuracy_figure, frequency_figure
 from eval.reports.formatting import correlated, interval, merged_onto, percent, points, protocol_tag
+from eval.runner.as_trained import asked_as_trained, training_differences
 
 OUTCOMES = {True: "right", False: "wrong", None: "no answer"}
 SHOWN_ANSWER = 160  # characters
@@ -45,6 +46,9 @@ def _warnings(report: Mapping[str, Any]) -> list[Block]:
         )
     if note := cut_note(report):
         warnings.append(Text(f"{note}.", warning=True))
+    if different := training_differences(report):
+        kept = "" if asked_as_trained(report) else " It is not compared with the paper's fine-tuned rows."
+        warnings.append(Text(f"Not evaluated as trained: {'; '.join(different)}.{kept}", warning=True))
     return [*warnings, *(Text(f"Data: {note}.", warning=True) for note in report["data_notes"])]
 
 

@@ -8,11 +8,14 @@ from configs.run_dir import ResultsDir
 from data_prep.atomic import write_bytes
 from data_prep.page import Page, Table, Text
 from eval.reports.formatting import interval, percent, protocol_tag
+from eval.runner.as_trained import training_differences
 from eval.runner.output_paths import OutputPaths
+
+NEW_LINE = "\n  "
 
 
 def result_line(report: Mapping[str, Any]) -> str:
-    """The result of one evaluation in one line."""
+    """The result of one evaluation in one line, and a line for each setting that is not as in training."""
     items, accuracy = report["items"], report["accuracy"]
     rest = [
         f"{items[what]:,} {words}"
@@ -29,6 +32,7 @@ def result_line(report: Mapping[str, Any]) -> str:
         f"{report['name']} {report['label']}: {percent(accuracy['value'])} right ({interval(accuracy)}, "
         f"n = {accuracy['n']:,}), {percent(report['no_answer']['value'])} without an answer"
         f"{''.join(f', {text}' for text in rest)}{published} [protocol {protocol_tag(report)}]"
+        f"{''.join(f'{NEW_LINE}not as trained: {text}' for text in training_differences(report))}"
     )
 
 

@@ -5,9 +5,11 @@ from pathlib import Path
 
 from configs.errors import DataError
 from configs.evaluation import EvalConfig, is_api
+from configs.trained import trained_of
 from data_prep.class_names import load_class_list
 from data_prep.shard_index import id_hash
 from data_prep.source_match import absent_paths
+from eval.runner.as_trained import differences
 from eval.runner.batching import Share, batches_of, chosen_items, open_source
 from eval.runner.class_check import check_classes
 from eval.runner.output_paths import NO_RUN, output_paths_of
@@ -29,6 +31,7 @@ def preview(config: EvalConfig, share: Share) -> str:
         f"model       {config.model} (checkpoint: {config.checkpoint})",
         f"source      {config.source}: {len(items):,} of {len(shards):,} items, {len(own):,} for this worker",
         f"protocol    {config.protocol.task}, answers of up to {config.protocol.max_new_tokens} tokens",
+        *_as_trained(config),
         f"answers in  {output_paths_of(config).root}",
         *(f"raw data    {note}" for note in absent_paths(config.data, (config.source,))),
         *api,
@@ -57,6 +60,17 @@ def model_line(config: EvalConfig) -> str:
         if check_model_folder(config):
             return "\nmodel folder: weights, tokenizer and image processor fit its config.json and the protocol"
     return "\nmodel folder: not checked, the model is not in a folder on this machine yet"
+
+
+def _as_trained(config: EvalConfig) -> list[str]:
+    """Whether a trained model is asked as in training, where it is the answer to `why is that my prompt?`."""
+    trained = trained_of(config.model)
+    if trained is None:
+        return []
+    different = differences(config, trained)
+    if not different:
+        return [f"as trained  prompt, template, system prompt, image mode and precision are those of {trained.where}"]
+    return [f"not as trained: {difference}" for difference in different]
 
 
 def _misaligned_cost(config: EvalConfig, items: int) -> list[str]:

@@ -11,8 +11,7 @@ from typing import Any
 
 from configs.load import load_config
 from configs.run import RunConfig
-from configs.run_dir import ExportDir
-from eval.runner.output_paths import run_of
+from configs.run_dir import ExportDir, run_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +35,8 @@ class EvaluatedModel:
 def identify_model(model: str) -> EvaluatedModel:
     """The system behind a run folder, a checkpoint, an export, or a model as published (folder or hub id)."""
     record = ExportDir(Path(model)).record
-    if record.is_file():
-        values = json.loads(record.read_text(encoding="utf-8"))
+    values = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
+    if "mode" in values:  # not the record of a model that was published with its chat settings
         onto = (values.get("lora_onto") or {}).get("model")
         return EvaluatedModel(str(values["base"]), str(values["mode"]), tuple(values["sources"]), onto)
     run = run_of(model)

@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from configs.errors import RunError
-from configs.evaluation import EvalConfig, is_api
-from configs.protocol import ProtocolConfig
+from configs.evaluation import EvalConfig, is_api, precision
+from configs.protocol import LISTED, UNTRAINED, ProtocolConfig
 from configs.run_dir import EvalDir
 from configs.section import result_fields
+from configs.trained import protocol_as_trained
 from data_prep.atomic import remove_leftovers, write_bytes
 from data_prep.class_names import load_class_list
 from eval.runner.predictions import being_written, read_records
@@ -32,8 +33,6 @@ SCORING = (
     *("candidates", "candidate_draw", "order"),
 )
 """Further scoring settings where all class names are scored: the stored scores serve every rule and candidate set."""
-LISTED = ("closed_world", "class_likelihood", "zero_shot")
-"""Tasks whose questions or scores use all names of protocol.classes."""
 
 
 class OtherAnswersError(RunError):
@@ -68,7 +67,7 @@ class Evaluation:
 
         Settings at their defaults are excluded, so that adding a setting does not change existing digests.
         """
-        defaults = result_fields(ProtocolConfig())
+        defaults = result_fields(ProtocolConfig(**UNTRAINED))
         parts = [
             {key: value for key, value in part.items() if key not in defaults or value != defaults[key]}
             for part in (self.generation_settings, self.scoring_settings)
@@ -82,8 +81,8 @@ def describe_evaluation(
     config: EvalConfig, label: str, model_identity: str, fingerprint: str, counts: tuple[int, int]
 ) -> Evaluation:
     """The evaluation that `config` describes; `counts`: (items to evaluate, items of the source)."""
-    protocol = result_fields(config.protocol)
-    generation_settings: dict[str, Any] = {"model": model_identity, "data": fingerprint, "dtype": config.dtype}
+    protocol = result_fields(protocol_as_trained(config.protocol, None))
+    generation_settings: dict[str, Any] = {"model": model_identity, "data": fingerprint, "dtype": precision(config)}
     if is_api(config.model):
         generation_settings |= {"dtype": None, **result_fields(config.api, "api.")}
     scoring = scoring_fields(config.protocol.task)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from configs.evaluation import EvalConfig
-from configs.run_dir import EvalDir, RunDir
+from configs.run_dir import EvalDir, RunDir, run_of
 
 NO_RUN = "model"  # the label train.export gives to a model that belongs to no run
 
@@ -60,10 +60,3 @@ def unattached_name(model: str, revision: str | None = None) -> str:
     if path.is_dir():
         return f"{path.resolve().name}-{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]}"
     return "--".join((*path.parts, *([revision] if revision else ())))
-
-
-def run_of(model: str) -> RunDir | None:
-    """The run that `model` is, or lies in as an export or a checkpoint; None for any other model."""
-    path = Path(model)
-    candidates = (path, path.parent, path.parent.parent) if path.is_dir() else ()
-    return next((RunDir(folder) for folder in candidates if RunDir(folder).config.is_file()), None)

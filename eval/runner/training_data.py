@@ -4,10 +4,10 @@ from configs.errors import UserError
 from configs.evaluation import EvalConfig
 from configs.load import load_config
 from configs.run import RunConfig
+from configs.run_dir import run_of
 from data_prep.source_match import open_shards
 from data_prep.train_test_check import SourceContent, fit_notes
 from eval.runner.batching import open_source_named
-from eval.runner.output_paths import run_of
 
 
 def training_notes(config: EvalConfig) -> list[str]:

@@ -4,9 +4,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from configs.evaluation import EvalConfig
-from configs.run_dir import EvalDir
+from configs.run_dir import EvalDir, run_of
 from eval.runner.fingerprint import check_answers, read_evaluation
-from eval.runner.output_paths import NO_RUN, run_of
+from eval.runner.output_paths import NO_RUN
 from train.models.fingerprint import model_identity
 
 

@@ -19,6 +19,7 @@ from typing import Protocol
 
 from configs.errors import ConfigError
 from configs.protocol import ProtocolConfig
+from configs.trained import protocol_as_trained
 from eval.tasks.scored_text import OFFICIAL
 from eval.types import Task
 
@@ -59,7 +60,7 @@ def make_task(config: ProtocolConfig, answer_delimiter: str | None = None) -> Ta
     """
     if config.after_last == OFFICIAL and answer_delimiter is not None:
         config = replace(config, after_last=answer_delimiter or None)
-    return _find(config.task)(config)
+    return _find(config.task)(protocol_as_trained(config, None))
 
 
 def task_output(task: str) -> str:

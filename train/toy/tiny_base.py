@@ -25,6 +25,7 @@ from pathlib import Path
 import torch
 
 from configs.command_line import command_parser
+from configs.run_dir import ExportDir
 from train.toy.base_language import LanguageRecipe, build_language_model, train_language_model
 from train.toy.base_metrics import measure
 from train.toy.base_projector import ProjectorRecipe, assemble, save, teach_images
@@ -57,6 +58,10 @@ def quick(recipe: BaseRecipe) -> BaseRecipe:
     )
 
 
+CHAT_RECORD = {"chat": {"template": "llava", "system_prompt": "none"}, "image_mode": "pad", "dtype": "fp32"}
+"""How the base was trained, for `configs.trained`."""
+
+
 def build(recipe: BaseRecipe, output: Path) -> dict[str, float]:
     """Build the base, write it to `output` and return its accuracies. The same recipe gives the same bytes."""
     torch.set_num_threads(THREADS)
@@ -79,6 +84,8 @@ def build(recipe: BaseRecipe, output: Path) -> dict[str, float]:
     save(model, tokenizer, output)
     text = json.dumps({name: round(value, 4) for name, value in measures.items()}, indent=2) + "\n"
     (output / "measures.json").write_text(text, encoding="utf-8")
+    record = json.dumps(CHAT_RECORD, indent=1) + "\n"
+    ExportDir(output).record.write_text(record, encoding="utf-8")
     return measures
 
 

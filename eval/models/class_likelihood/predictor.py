@@ -64,7 +64,7 @@ class ClassLikelihoodPredictor:
         self.rule = rule_of(protocol)
         self.rules = [LOG, LITERAL] if self.rule.literal else [LOG]
         self.names = load_class_list(protocol.classes or "").names
-        turns = (Turn("human", image_question(classification_prompt(protocol.prompt))),)
+        turns = (Turn("human", image_question(classification_prompt(self.predictor.protocol.prompt))),)
         self.scored: NameSums
         if self.predictor.style.class_ids == "misaligned":
             self.scored = MisalignedNames(self.predictor, turns, self.names, protocol.score_eos)

@@ -1,0 +1,273 @@
+"""What the training of a model decides for its evaluation: the value `trained` of settings, and the run's data.
+
+    trained = trained_of("runs/flowers102_projector")     # also of its export alone, wherever that was copied to
+    trained.system_prompt                                 # as chat.system_prompt of the run
+    trained.data.sources["test"].path                     # as data.sources of the run
+
+A run keeps this in its config.yaml and identity.json, an export in export.json.
+"""
+
+import json
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from configs.data import DataConfig, SourceConfig
+from configs.errors import ConfigError
+from configs.evaluation import UNTRAINED_DTYPE, EvalConfig
+from configs.layers import Layer, file_layers, override_layer
+from configs.merge import config_of_layers
+from configs.protocol import LISTED, TRAINED, UNTRAINED, ProtocolConfig
+from configs.recipe import with_recipe
+from configs.run import RunConfig
+from configs.run_dir import ExportDir, RunDir, run_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained:
+    """How a model was trained; `where` is the file that says so.
+
+    `questions`: source of classification data to its question, a prompt's name or its text. `class_names`: the classes
+    of these sources.
+    """
+
+    where: str
+    template: str
+    system_prompt: str
+    image_mode: str
+    dtype: str
+    questions: Mapping[str, str] = field(default_factory=dict)
+    class_names: tuple[str, ...] = ()
+    data: DataConfig = field(default_factory=DataConfig)
+    train_sources: tuple[str, ...] = ()
+
+    @property
+    def prompt(self) -> str | None:
+        """The first classification source's question; None if training had no question of its own."""
+        return next(iter(self.questions.values()), None)
+
+    def settings(self) -> dict[str, str | None]:
+        """The values of protocol settings that are `trained`."""
+        return {
+            "prompt": self.prompt,
+            "template": self.template,
+            "system_prompt": self.system_prompt,
+            "image_mode": "export",  # an export stores the mode of its training
+        }
+
+
+def trained_of(model: str) -> Trained | None:
+    """The training behind a run folder, a checkpoint or an export; None for a model as published.
+
+    Raises `ConfigError` for a damaged record.
+    """
+    record, run = ExportDir(Path(model)).record, run_of(model)
+    try:
+        if record.is_file():
+            return _from_record(record)
+        return None if run is None else trained_by_run(run)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        file = record if record.is_file() else run and run.identity
+        raise ConfigError(f"{file} is damaged ({error}); export the run again with python -m train.export") from error
+
+
+def trained_by_run(run: RunDir) -> Trained:
+    """The training that a run's folder describes."""
+    config = _run_config(run.config)
+    found = json.loads(run.identity.read_text(encoding="utf-8")) if run.identity.is_file() else {}
+    names = tuple(found.get("class_names", ()))
+    return replace(trained_by(config, str(run.config)), questions=found.get("questions", {}), class_names=names)
+
+
+def trained_by(config: RunConfig, where: str) -> Trained:
+    """The training that `config` describes, without what only its shards can tell."""
+    return Trained(
+        where=where,
+        template=config.chat.template,
+        system_prompt=config.chat.system_prompt,
+        image_mode=config.chat.image_mode,
+        dtype=config.model.dtype,
+        data=config.data,
+        train_sources=config.train.sources,
+    )
+
+
+def record_of(trained: Trained) -> dict[str, Any]:
+    """The part of export.json that `trained_of` reads."""
+    return {
+        "chat": {"template": trained.template, "system_prompt": trained.system_prompt},
+        "image_mode": trained.image_mode,
+        "dtype": trained.dtype,
+        "questions": dict(trained.questions),
+        "sources": list(trained.train_sources),
+        "data": asdict(trained.data),
+    }
+
+
+def _from_record(record: Path) -> Trained | None:
+    values = json.loads(record.read_text(encoding="utf-8"))
+    if "chat" not in values:
+        return None
+    data = dict(values.get("data", {}))
+    sources = {name: SourceConfig(**source) for name, source in data.pop("sources", {}).items()}
+    return Trained(
+        where=str(record),
+        template=values["chat"]["template"],
+        system_prompt=values["chat"]["system_prompt"],
+        image_mode=values["image_mode"],
+        dtype=values.get("dtype", "bf16"),
+        questions=values.get("questions", {}),
+        class_names=_names(ExportDir(record.parent).class_names),
+        data=DataConfig(**data, sources=sources),
+        train_sources=tuple(values.get("sources", ())),
+    )
+
+
+def merge_evaluation(path: Path, layers: Sequence[Layer]) -> tuple[EvalConfig, dict[str, str]]:
+    """The evaluation of `layers` with what the training of its model decides, and the origin of each value.
+
+    Raises `ConfigError` as `config_of_layers`, and for a damaged record of the training.
+    """
+    trained = _trained_of_layer(last_value(layers, "model"))
+    config, origins = config_of_layers(EvalConfig, path, [*data_layers(trained, layers), *layers])
+    protocol = protocol_as_trained(config.protocol, trained)
+    dtype = config.dtype if config.dtype != TRAINED else trained.dtype if trained else UNTRAINED_DTYPE
+    where = f"as trained: {trained.where}" if trained else "default: the model has no record of a training"
+    for key in UNTRAINED:
+        if getattr(config.protocol, key) == TRAINED:
+            unknown = trained is not None and trained.settings()[key] is None
+            origins[f"protocol.{key}"] = f"{where}, which asks no single question" if unknown else where
+    origins |= {"dtype": where} if config.dtype == TRAINED else {}
+    return replace(config, protocol=protocol, dtype=dtype), origins
+
+
+def load_evaluation_of(path: Path, config: RunConfig) -> tuple[EvalConfig, list[str]]:
+    """The evaluation at `path` of the run that `config` describes, which need not be trained, and notes about its data.
+
+    Sources that the run describes are the run's, also where the file describes one of the same name: what differs is
+    in the notes. Settings that are `trained` stay so, until there is a training.
+
+    Raises `ConfigError` as `config_of_layers`.
+    """
+    run = RunDir(Path(config.runs_dir) / config.name)
+    trained = trained_by(config, str(run.config))
+    layers = [*file_layers(path), override_layer("model=run")]  # a value for now: a path need not be valid YAML
+    own, notes = [], []
+    for origin, values in layers:
+        data = _section(values, "data")
+        sources = _section(data, "sources")
+        kept = {name: source for name, source in sources.items() if name not in trained.data.sources}
+        notes += _differing(origin, sources, trained.data)
+        shards = last_value(layers, "source") in trained.data.sources
+        rest = {key: value for key, value in data.items() if key != "sources" and not (shards and key == "shards")}
+        if shards and data.get("shards", trained.data.shards) != trained.data.shards:
+            notes.append(f"{origin}: data.shards is {trained.data.shards} as in the run, not {data['shards']}")
+        own.append((origin, {**values, "data": {**rest, "sources": kept}} if "data" in values else values))
+    evaluation, _ = config_of_layers(EvalConfig, path, [*data_layers(trained, own), *own])
+    return replace(evaluation, model=str(run.root)), notes
+
+
+def _differing(origin: str, sources: Mapping[str, Any], data: DataConfig) -> list[str]:
+    """One sentence for each source that a file describes in another way than the run."""
+    notes = []
+    for name, source in sources.items():
+        ours = data.sources.get(name)
+        if ours is None or not isinstance(source, Mapping):
+            continue
+        values = asdict(ours)
+        told = [
+            f"{key} {values.get(key)!r} and not {value!r}"
+            for key, value in source.items()
+            if key in ("reader", "path") and values.get(key) != value
+        ]
+        if told:
+            notes.append(f"{origin}: source {name} is the run's: {', '.join(told)}; other data need another name")
+    return notes
+
+
+def _trained_of_layer(model: Any) -> Trained | None:
+    return trained_of(model) if isinstance(model, str) else None
+
+
+def _data_source(reference: Any) -> Trained | None:
+    """The training whose data `data_from` names. Raises `ConfigError` if it is neither a run nor a run's config."""
+    if not isinstance(reference, str):
+        return None
+    path = Path(reference)
+    if path.is_file():
+        return trained_by(_run_config(path), reference)
+    found = trained_of(reference)
+    if found is None:
+        raise ConfigError(f"data_from is {reference!r}; give the folder or the YAML file of a run")
+    return found
+
+
+def protocol_as_trained(protocol: ProtocolConfig, trained: Trained | None) -> ProtocolConfig:
+    """`protocol` with the value of the training, or that of a model as published, for each setting `trained`."""
+    known = trained.settings() if trained else {}
+    values: dict[str, Any] = {
+        key: known.get(key) or usual for key, usual in UNTRAINED.items() if getattr(protocol, key) == TRAINED
+    }
+    return replace(protocol, **values) if values else protocol
+
+
+def data_layers(trained: Trained | None, layers: Sequence[Layer]) -> list[Layer]:
+    """What `data_from` and the training say of data and class list, below the evaluation's own `layers`.
+
+    A source that the evaluation's file describes is the evaluation's; else it is that of the training. The folder of
+    shards belongs to the evaluated source. Raises `ConfigError` if `data_from` is neither a run nor a run's config.
+    """
+    files = [values for origin, values in layers if not origin.startswith("--set ")]
+    described = {name for values in files for name in _section(_section(values, "data"), "sources")}
+    other = _data_source(last_value(layers, "data_from"))
+    theirs = set(trained.data.sources) if trained else set()
+    found = [(other, described | theirs), (trained, described)]
+    return [(f"as trained: {one.where}", _layer(one, taken, layers)) for one, taken in found if one is not None]
+
+
+def _layer(trained: Trained, taken: Set[str], layers: Sequence[Layer]) -> dict[str, Any]:
+    """The sources of `trained` that are not `taken`, and what belongs to the evaluated source."""
+    sources = {name: asdict(one) for name, one in trained.data.sources.items() if name not in taken}
+    layer: dict[str, Any] = {"data": {"sources": sources}}
+    source = last_value(layers, "source")
+    if isinstance(source, str) and source in trained.data.sources:
+        kept = ("shards", "cache_dir", "cache_gib", "samples_per_shard")
+        layer["data"] |= {key: getattr(trained.data, key) for key in kept}
+    task = last_value(layers, "protocol", "task")
+    if task in LISTED and last_value(layers, "protocol", "classes") is None and (classes := class_list_of(trained)):
+        layer["protocol"] = {"classes": classes}
+    return layer
+
+
+def class_list_of(trained: Trained) -> str | None:
+    """Where the class list of the training is: the list in the export, else the shards of a training source."""
+    exported = ExportDir(Path(trained.where).parent).class_names
+    if exported.is_file():
+        return str(exported)
+    source = next(iter((*trained.questions, *trained.train_sources)), None)
+    return None if source is None else str(Path(trained.data.shards) / source)
+
+
+def last_value(layers: Sequence[Layer], *keys: str) -> Any:
+    """The value at `keys` in the last of `layers` that has one, None without."""
+    found = None
+    for _, values in layers:
+        here: Any = values
+        for key in keys:
+            here = here.get(key) if isinstance(here, Mapping) else None
+        found = here if here is not None else found
+    return found
+
+
+def _run_config(path: Path) -> RunConfig:
+    return config_of_layers(RunConfig, path, with_recipe(RunConfig, file_layers(path), []))[0]
+
+
+def _names(file: Path) -> tuple[str, ...]:
+    return tuple(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else ()
+
+
+def _section(values: Any, key: str) -> Mapping[str, Any]:
+    found = values.get(key) if isinstance(values, Mapping) else None
+    return found if isinstance(found, Mapping) else {}
