@@ -55,7 +55,7 @@ def load_model(
 
     Raises `ConfigError` for a model that does not exist or is not supported, `RunError` for a run without weights.
 
-    >>> model = load_model("train/assets/tiny_llava", system_prompt="none")
+    >>> model = load_model("train/assets/tiny_llava")
     """
     import torch
 
