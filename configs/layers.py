@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 from omegaconf import OmegaConf
+from omegaconf.errors import GrammarParseError, KeyValidationError, OmegaConfBaseException
 
 from configs.credentials import refuse_secrets
 from configs.errors import ConfigError
@@ -29,17 +30,33 @@ def file_layers(path: Path) -> list[Layer]:
             raise ConfigError(f"{path}: more than {MAX_BASES} bases in a row; does a file name itself as its base?")
         values = read_yaml(current)
         base = values.pop("base", None)
+        if base is not None and (not isinstance(base, str) or not (current.parent / base).is_file()):
+            raise ConfigError(f"{current}: base is {base!r}; {_no_base(current, base)}")
         layers.insert(0, (str(current), values))
         current = current.parent / base if base is not None else None
     return layers
 
 
+def _no_base(file: Path, base: Any) -> str:
+    """Why `base` names no file, and what to write."""
+    if not isinstance(base, str) or not base:
+        return f"give one YAML file, by its path from {file.parent}"
+    if (file.parent / base).is_dir():
+        return f"{file.parent / base} is a folder; name a YAML file in it"
+    return f"no config file {file.parent / base}{_near(file.parent / base)}"
+
+
+def _near(path: Path) -> str:
+    """A hint at files of similar names."""
+    near = difflib.get_close_matches(path.name, [p.name for p in path.parent.glob("*.yaml")], n=3)
+    return f"; did you mean {', '.join(near)}?" if near else ""
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
     """The mapping in a YAML file, interpolations unresolved. Raises `ConfigError` if it is none, or holds a secret."""
     if not path.is_file():
-        near = difflib.get_close_matches(path.name, [p.name for p in path.parent.glob("*.yaml")], n=3)
-        hint = f"; did you mean {', '.join(near)}?" if near else ""
-        raise ConfigError(f"no config file {path}{hint}")
+        folder = f"{path} is a folder; name a YAML file in it"
+        raise ConfigError(folder if path.is_dir() else f"no config file {path}{_near(path)}")
     if path.stat().st_size > MAX_BYTES:
         raise ConfigError(f"{path} has {path.stat().st_size} bytes; a config has at most {MAX_BYTES}")
     try:
@@ -50,18 +67,45 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise ConfigError(
             f"{path} reads a secret from the environment; secrets never belong in a config, which is saved"
         )
-    try:
-        has_aliases = any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=yaml.SafeLoader))
-        values = None if has_aliases else OmegaConf.to_container(OmegaConf.create(text), resolve=False)
-    except Exception as error:  # yaml and omegaconf raise many types: each becomes one line
-        raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
-    if has_aliases:  # a few lines of them unfold to gigabytes
-        raise ConfigError(f"{path} uses YAML aliases (*name); write the values out, or use `base:`")
-    if not isinstance(values, dict):
-        raise ConfigError(f"{path} contains a {type(values).__name__}; a config is a mapping of settings")
+    values = _parsed(path, text)
     named = {str(key): value for key, value in values.items()}
     refuse_secrets(flatten(named), str(path))
     return named
+
+
+def _parsed(path: Path, text: str) -> dict[Any, Any]:
+    """The mapping that `text`, the content of `path`, holds. Raises `ConfigError` for anything else."""
+    try:
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=yaml.SafeLoader)):
+            # a few lines of them unfold to gigabytes
+            raise ConfigError(f"{path} uses YAML aliases (*name); write the values out, or use `base:`")
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        if node is not None and not isinstance(node, yaml.MappingNode):
+            kind = "list" if isinstance(node, yaml.SequenceNode) else "single value"
+            raise ConfigError(f"{path} contains a {kind}; a config is a mapping of settings, one `key: value` a line")
+        values = OmegaConf.to_container(OmegaConf.create(text), resolve=False)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not valid YAML: {yaml_problem(error)}") from error
+    except GrammarParseError as error:
+        raise ConfigError(f"{path}: a value has `${{` without a setting's name and `}}` behind it") from error
+    except KeyValidationError as error:
+        raise ConfigError(f"{path} has a key that is no text; a setting's name stands before each colon") from error
+    except OmegaConfBaseException as error:
+        raise ConfigError(
+            f"{path} holds a value that no setting has; use texts, numbers, true, false, null, lists and mappings"
+        ) from error
+    assert isinstance(values, dict)
+    return values
+
+
+def yaml_problem(error: yaml.YAMLError) -> str:
+    """What is wrong and where, in one line."""
+    if not isinstance(error, yaml.MarkedYAMLError) or error.problem_mark is None:
+        position = getattr(error, "position", None)
+        return "a character that is not allowed" + ("" if position is None else f" (character {position + 1:,})")
+    problem, mark = " ".join(str(error.problem).split()), error.problem_mark
+    tab = "; a line is indented by a tab: use spaces" if "'\\t'" in problem or "\t" in problem else ""
+    return f"line {mark.line + 1}, column {mark.column + 1}: {problem}{tab}"
 
 
 def override_layer(text: str) -> Layer:
@@ -70,10 +114,14 @@ def override_layer(text: str) -> Layer:
     refuse_secrets({key: text[len(key) + 1 :]}, "--set")  # before any message repeats the text
     if not equals or not key.strip():
         raise ConfigError(f"--set {text!r} is not of the form key.subkey=value")
+    if not all(part.strip() for part in key.split(".")):
+        raise ConfigError(f"--set {text!r}: {key!r} is no setting's name; write it as section.setting=value")
     try:
         values = OmegaConf.to_container(OmegaConf.from_dotlist([text]))
-    except Exception as error:  # the value is YAML and can be malformed in many ways
-        raise ConfigError(f"--set {text!r}: {' '.join(str(error).split())}") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {text!r}: the value is not valid YAML ({yaml_problem(error)}); quote it") from error
+    except Exception as error:  # the key can be malformed in many ways
+        raise ConfigError(f"--set {text!r} is not of the form key.subkey=value") from error
     assert isinstance(values, dict)
     return f"--set {text}", {str(k): v for k, v in values.items()}
 

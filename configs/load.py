@@ -15,6 +15,7 @@ from typing import TypeVar
 from omegaconf import OmegaConf
 
 from configs.evaluation import EvalConfig
+from configs.kinds import check_kind
 from configs.layers import file_layers, flatten, override_layer
 from configs.merge import config_of_layers
 from configs.recipe import with_recipe
@@ -30,7 +31,9 @@ def load_config(schema: type[C], path: Path, overrides: Sequence[str] = ()) -> t
     Raises `ConfigError` for a missing or malformed file, an unknown key, a wrong type or an impossible combination, and
     for a damaged record of the training of an evaluation's model.
     """
-    layers = with_recipe(schema, file_layers(path), [override_layer(text) for text in overrides])
+    files = file_layers(path)
+    check_kind(schema, path, files)
+    layers = with_recipe(schema, files, [override_layer(text) for text in overrides])
     if schema is not EvalConfig:
         return config_of_layers(schema, path, layers)
     config, origins = merge_evaluation(path, layers)

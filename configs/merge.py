@@ -7,11 +7,17 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
+from omegaconf.errors import (
+    ConfigKeyError,
+    InterpolationValidationError,
+    MissingMandatoryValue,
+    OmegaConfBaseException,
+)
 
 from configs.errors import ConfigError
 from configs.layers import Layer, flatten
 from configs.section import Section
+from configs.value_types import REFERENCE, wrong_type
 
 C = TypeVar("C", bound=Section)
 
@@ -34,6 +40,8 @@ def merge_layers(schema: type[Section], layers: Sequence[Layer]) -> tuple[Any, d
     merged = OmegaConf.structured(schema)
     for origin, read in layers:
         values = _restore_off(read, schema)
+        if wrong := wrong_type(schema, values):
+            raise ConfigError(f"{origin}: {wrong}")
         try:
             merged = OmegaConf.merge(merged, values)
         except (OmegaConfBaseException, TypeError) as error:
@@ -71,10 +79,11 @@ def _error_with_key(schema: type[Section], values: Mapping[str, Any], error: Exc
 
 
 def _to_object(merged: Any, path: Path, schema: type[C], origins: Mapping[str, str]) -> C:
+    _check_references(merged, path, schema, origins)
     try:
         config = OmegaConf.to_object(merged)
     except MissingMandatoryValue as error:
-        raise ConfigError(f"{path}: {error.full_key or _first_line(error)} has no value; set it in the file") from error
+        raise ConfigError(f"{path}: {error.full_key or 'a setting'} has no value; set it in the file") from error
     except (OmegaConfBaseException, ConfigError) as error:
         cause = error if isinstance(error, ConfigError) else error.__cause__
         if not isinstance(cause, ConfigError):
@@ -82,6 +91,31 @@ def _to_object(merged: Any, path: Path, schema: type[C], origins: Mapping[str, s
         raise ConfigError(_with_origin(str(cause), _invalid_section(merged), path, origins)) from error
     assert isinstance(config, schema)
     return config
+
+
+def _check_references(merged: Any, path: Path, schema: type[Section], origins: Mapping[str, str]) -> None:
+    """Raise `ConfigError` for a value such as `${seed}` that refers to nothing, or to a value of another type."""
+    written = OmegaConf.to_container(merged, resolve=False)
+    assert isinstance(written, dict)
+    for key, text in flatten({str(name): value for name, value in written.items()}).items():
+        if not isinstance(text, str) or REFERENCE not in text:
+            continue
+        where = origins.get(key, str(path))
+        try:
+            value = OmegaConf.select(merged, key)
+            value = OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
+        except InterpolationValidationError as error:
+            raise ConfigError(f"{where}: {key} is {text!r}, whose value is of another type than {key}") from error
+        except OmegaConfBaseException as error:
+            raise ConfigError(
+                f"{where}: {key} is {text!r}, which has no value; ${{…}} must name another setting, as "
+                "${data.prompt} does, or a set environment variable, as ${oc.env:HOME} does"
+            ) from error
+        nested: Any = value
+        for part in reversed(key.split(".")):
+            nested = {part: nested}
+        if wrong := wrong_type(schema, nested):
+            raise ConfigError(f"{where}: {wrong} (it refers to {text})")
 
 
 def _invalid_section(node: Any, prefix: str = "") -> str:
@@ -122,7 +156,9 @@ def _explain(error: Exception, schema: type[Section]) -> str:
         meant = list(dict.fromkeys((*elsewhere[:3], *near)))
         hint = f"did you mean {', '.join(meant)}? " if meant else ""
         return f"unknown key {key!r}; {hint}valid keys{f' of {parent}' if parent else ''}: {', '.join(valid)}"
-    return f"{key}: {_first_line(error)}" if key else _first_line(error)
+    if isinstance(error, ConfigError):
+        return str(error)
+    return f"{key or 'a setting'} has a value of the wrong type; `--help` lists each setting with its meaning"
 
 
 def _setting_names(schema: type[Section], prefix: str = "") -> list[str]:
@@ -134,7 +170,3 @@ def _setting_names(schema: type[Section], prefix: str = "") -> list[str]:
         else:
             names.append(f"{prefix}{spec.name}")
     return names
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0]

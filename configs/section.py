@@ -6,6 +6,7 @@ differ, so a run may be resumed elsewhere.
 """
 
 import dataclasses
+import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -56,6 +57,8 @@ def _check_limits(spec: "dataclasses.Field[Any]", value: Any) -> None:
         raise ConfigError(f"{spec.name} is {value!r}; choose one of: {allowed}")
     if isinstance(value, bool) or not isinstance(value, int | float):
         return
+    if not math.isfinite(value):
+        raise ConfigError(f"{spec.name} is {value}; it must be a finite number")
     if limits.get("at_least") is not None and value < limits["at_least"]:
         raise ConfigError(f"{spec.name} is {value}; it must be at least {limits['at_least']}")
     if limits.get("above") is not None and value <= limits["above"]:

@@ -14,6 +14,7 @@ from configs.command_line import config_of, config_parser, exit_on_user_error, t
 from configs.data import DataConfig
 from configs.errors import ConfigError, DataError, UserError
 from configs.evaluation import EvalConfig
+from configs.kinds import kind_of
 from configs.layers import file_layers
 from configs.locations import as_url
 from configs.run import RunConfig
@@ -117,9 +118,8 @@ def _do_share(job: Job, arguments: argparse.Namespace) -> Outcome:
 
 
 def config_schema(path: Path) -> type[RunConfig] | type[EvalConfig]:
-    """Whether `path` describes a run or an evaluation: only an evaluation has a `protocol`, in it or in a base."""
-    keys = {key for _, values in file_layers(path) for key in values}
-    return EvalConfig if "protocol" in keys else RunConfig
+    """Whether `path` describes a run or an evaluation."""
+    return kind_of(file_layers(path)) or RunConfig
 
 
 def _prepare_folder(folder: ShardDir, *, rebuild: bool) -> None:

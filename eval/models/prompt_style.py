@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from configs.errors import ConfigError
 from configs.protocol import ProtocolConfig
+from configs.trained import protocol_as_trained
 from train.models.types import Family
 
 RELATIVE = ("family", "official")
@@ -33,6 +34,7 @@ class ResolvedStyle:
 
 def resolve_style(protocol: ProtocolConfig, family: Family) -> ResolvedStyle:
     """The style of `protocol` for a model of `family`. Raises `ConfigError` for a template the family does not have."""
+    protocol = protocol_as_trained(protocol, None)
     choice = protocol.template if protocol.template in RELATIVE else "family"
     own = family.prompt_style(choice)
     template = own.template if protocol.template in RELATIVE else protocol.template

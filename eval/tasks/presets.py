@@ -14,10 +14,9 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
-
 from configs.errors import ConfigError
 from configs.evaluation import ApiConfig
+from configs.layers import read_yaml
 from configs.probe import ProbeConfig
 from configs.protocol import ProtocolConfig
 from configs.section import Section
@@ -49,8 +48,8 @@ def preset_settings(name: str) -> dict[str, Any]:
     file = shipped if shipped.is_file() else Path(name)
     if not file.is_file():
         raise ConfigError(f"--protocol is {name!r}; choose one of {', '.join(preset_names())}, or give a YAML file")
-    values = OmegaConf.to_container(OmegaConf.load(file))
-    if not isinstance(values, Mapping) or not isinstance(values.get("protocol"), Mapping):
+    values = read_yaml(file)
+    if not isinstance(values.get("protocol"), Mapping):
         raise ConfigError(f"{file} holds no section `protocol:`; see {PRESETS.name}/paper.yaml")
     if unknown := [key for key in values if key not in (*SECTIONS, "dtype")]:
         raise ConfigError(

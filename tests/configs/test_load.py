@@ -64,7 +64,7 @@ def test_every_evaluation_loads_and_opens_with_its_command(file):
         ("lora.rank=3", "unknown key 'lora'; did you mean model.lora.rank"),
         ("rank=3", "did you mean model.lora.rank"),
         ("data.sources.a.pth=z", "valid keys of data.sources.a: reader, path, options"),
-        ("train.epochs=many", "train.epochs: Value 'many' of type 'str' could not be converted to Integer"),
+        ("train.epochs=many", "train.epochs is 'many'; it must be a whole number"),
         ("train.global_batch=0", "global_batch is 0; it must be at least 1"),
         ("model.dtype=fp8", "dtype is 'fp8'; choose one of: bf16, fp32"),
         ("model.mode=qlora", "mode is 'qlora'; choose one of: projector, lora, full"),
