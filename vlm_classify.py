@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Any
 
 from configs.data import APPLY, IGNORE
 from configs.errors import ConfigError, DataError, RunError
-from configs.protocol import ProtocolConfig
+from configs.protocol import TRAINED, ProtocolConfig
 from configs.run_dir import EvalDir, ResultsDir, RunDir
+from configs.trained import trained_of
 from data_prep.orientation import UprightImage
 from data_prep.prompts import classification_prompt, image_question
 from data_prep.sample import Turn
@@ -43,15 +44,16 @@ def load_model(
     checkpoint: str = "export",
     device: str | None = None,
     dtype: str | None = None,
-    system_prompt: str = "trained",
-    exif: str = "ignore",
+    system_prompt: str = TRAINED,
+    exif: str = TRAINED,
 ) -> "Model":
     """Load a vision-language model: a run, a checkpoint, an export, a model folder or a hub id.
 
     `checkpoint` is `export`, `last` or a step number, of a run. `device` is a torch device; by default the GPU, if
     there is one. `dtype` is `bf16`, `fp16` or `fp32`; by default bf16 on a GPU, fp32 on a CPU. `system_prompt` is
-    `trained` (as the model was trained), `family` (the model family's own), `vicuna_v1`, `none`, or the text itself. `exif` is `ignore` or `apply`: whether
-    photographs are turned as their EXIF orientation says; take the `data.exif` of the training.
+    `trained` (as the model was trained), `family` (the model family's own), `vicuna_v1`, `none`, or the text itself.
+    `exif` says whether photographs are turned as their EXIF orientation says: `ignore`, `apply`, or `trained`, the
+    `data.exif` of the training.
 
     Raises `ConfigError` for a model that does not exist or is not supported, `RunError` for a run without weights.
 
@@ -69,9 +71,12 @@ def load_model(
     dtype = dtype or ("bf16" if device.startswith("cuda") else "fp32")
     if dtype not in loading.DTYPES:
         raise ConfigError(f"dtype is {dtype!r}; choose one of: {', '.join(loading.DTYPES)}")
-    if exif not in (IGNORE, APPLY):
-        raise ConfigError(f"exif is {exif!r}; choose one of: {IGNORE}, {APPLY}")
+    if exif not in (TRAINED, IGNORE, APPLY):
+        raise ConfigError(f"exif is {exif!r}; choose one of: {TRAINED}, {IGNORE}, {APPLY}")
     ((_, folder),) = model_folders(str(model), checkpoint)
+    trained = trained_of(str(folder))
+    if exif == TRAINED:
+        exif = trained.data.exif if trained else IGNORE
     attention = scoring_attention("auto", device.partition(":")[0], dtype)
     return Model(loading.load_model(str(folder), None, dtype, attention, device), system_prompt, upright=exif == APPLY)
 
@@ -79,7 +84,7 @@ def load_model(
 class Model:
     """A loaded model. An image is a path, the bytes of an image file, or a `PIL.Image.Image`."""
 
-    def __init__(self, loaded: "LoadedModel", system_prompt: str = "trained", *, upright: bool = False):
+    def __init__(self, loaded: "LoadedModel", system_prompt: str = TRAINED, *, upright: bool = False):
         """Keep the loaded model; `load_model` is the usual way to make one."""
         self._upright = upright
         self._loaded = loaded

@@ -232,7 +232,7 @@ def _layer(trained: Trained, taken: Set[str], layers: Sequence[Layer]) -> dict[s
     layer: dict[str, Any] = {"data": {"sources": sources}}
     source = last_value(layers, "source")
     if isinstance(source, str) and source in trained.data.sources:
-        kept = ("shards", "cache_dir", "cache_gib", "samples_per_shard")
+        kept = ("shards", "cache_dir", "cache_gib", "samples_per_shard", "exif")
         layer["data"] |= {key: getattr(trained.data, key) for key in kept}
     task = last_value(layers, "protocol", "task")
     if task in LISTED and last_value(layers, "protocol", "classes") is None and (classes := class_list_of(trained)):

@@ -134,9 +134,8 @@ def rows_of_correlation(report: Mapping[str, Any], known: Mapping[str, Any]) -> 
         return {}
     if training is not None:
         imagenet = [row for row in finetuned_rows(training, protocol, "ImageNet") if row.startswith("table3/")]
-        if (
-            not asked_as_trained(report) or not imagenet or training.mode != "projector"
-        ):  # Table 11 and Figure 3: fine-tuned on ImageNet alone
+        compared = asked_as_trained(report) and training.mode == "projector"
+        if not compared or not imagenet:  # Table 11 and Figure 3: fine-tuned on ImageNet alone
             return {}
         model = f"{paper_model(training.base) or training.base} finetuned"
     bins = {part["name"]: part["mean_accuracy"] for part in frequency["log_bins"]}
