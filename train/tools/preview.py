@@ -1,6 +1,7 @@
 """`--dry-run`: what a run would be, without a GPU and without loading a weight."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from train.chat.conversation import highlight_targets
 from train.data.lengths import Counts
 from train.data.order import PADDING, EpochOrder
 from train.distributed.determinism import COST
+from train.models.activation_memory import activation_bytes
 from train.models.checked_loading import check_weight_headers
 from train.models.param_groups import PartCount, choose_trainable, count_parts, freeze_table
 from train.models.types import Family
@@ -40,25 +42,26 @@ def preview(plan: RunPlan, samples: int = 3) -> str:
         for part in (plan.sources, plan.heldout)
         for line in skipped_samples(plan.config, part, plan.encoder, count=True)
     ]
-    counts = meta_counts(plan.family, plan.config)
+    model = meta_model(plan.family, plan.config)
+    counts = count_parts(model, plan.family, plan.config.optim)
     return "\n\n".join(
         (
             _data(plan, tokens),
             "\n".join([_reading(plan, tokens), *skipped]),
             _steps(plan),
             freeze_table(counts),
-            _memory(plan, counts),
+            _memory(plan, counts, _activations(plan, model, tokens)),
             first_samples(plan, samples),
         )
     )
 
 
-def meta_counts(family: Family, config: RunConfig) -> list[PartCount]:
-    """The freeze table from a model without storage (PyTorch's meta device): exact, and free at any size."""
+def meta_model(family: Family, config: RunConfig) -> Any:
+    """The model with its trainable parameters, without storage (PyTorch's meta device): exact, and free at any size."""
     with torch.device("meta"):
         model = family.model_class.from_config(family.config)
         choose_trainable(model, family, config.model, config.optim)
-    return count_parts(model, family, config.optim)
+    return model.train()
 
 
 def _data(plan: RunPlan, tokens: Counts) -> str:
@@ -180,11 +183,29 @@ def _image_tokens(plan: RunPlan) -> str:
     return "as many tokens as its size gives" if tokens is None else f"{tokens} tokens"
 
 
-def _memory(plan: RunPlan, counts: list[PartCount]) -> str:
+def _activations(plan: RunPlan, model: Any, tokens: Counts) -> float | None:
+    """GiB of activations of the largest micro-batch, or None where they cannot be counted."""
+    train = plan.config.train
+    if train.batching == "packed":
+        run, share = train.token_budget, tokens["supervised"].sum() / max(1, tokens["tokens"].sum())
+        targets = int(run * share)
+    else:
+        run, targets = (plan.batches.micro_batch * int(tokens[name].max()) for name in ("tokens", "supervised"))
+    size = activation_bytes(model, plan.family, plan.config.model, run, targets)
+    return None if size is None else size / 1024**3
+
+
+def _memory(plan: RunPlan, counts: list[PartCount], activations: float | None) -> str:
     total, trainable = sum(row.total for row in counts), sum(row.trainable for row in counts)
     gib = memory_estimate(total, trainable, plan.config, plan.batches)
     parts = ", ".join(f"{name} {gib[name]:.3g}" for name in ("weights", "gradients", "optimizer"))
-    lines = [f"memory per rank   {gib['total']:.3g} GiB ({parts}), activations come on top"]
+    if activations is None:
+        lines = [f"memory per rank   {gib['total']:.3g} GiB ({parts}), activations come on top"]
+    else:
+        whole = gib["total"] + activations
+        lines = [
+            f"memory per rank   {whole:.3g} GiB ({parts}, activations of the largest micro-batch {activations:.3g})"
+        ]
     if gib["loading"] > gib["total"]:
         lines.append(f"                  {gib['loading']:.3g} GiB while loading: every rank reads the whole model")
     if plan.config.checkpoint.asynchronous:

@@ -15,7 +15,7 @@ from train.models.llava import LlavaFamily
 from train.models.loading import load_model, resolve_attention, resolve_folder
 from train.models.param_groups import choose_trainable, count_parts, freeze_table
 from train.models.registry import family_of
-from train.tools.preview import meta_counts
+from train.tools.preview import meta_model
 from train.toy.random_models import random_config, write_random_base
 
 
@@ -109,7 +109,8 @@ def test_the_7b_shape_has_the_papers_trainable_parameters():
         model = ModelConfig(base="x", mode="lora")
         optim = OptimConfig()
 
-    counts = {row.part: row for row in meta_counts(LlavaFamily(random_config("llava-1.5-7b")), Run)}
+    family = LlavaFamily(random_config("llava-1.5-7b"))
+    counts = {row.part: row for row in count_parts(meta_model(family, Run), family, Run.optim)}
     assert counts["LoRA"].trainable == 319_815_680
     assert counts["projector"].trainable == 20_979_712
     assert counts["vision"].trainable == counts["language"].trainable == 0

@@ -1,0 +1,89 @@
+"""How much memory the activations of a decoder take, counted on a model without storage (PyTorch's meta device).
+
+    per_token = layer_bytes_per_token(model, family, torch.bfloat16)     # what one layer keeps for its backward pass
+
+Counted are the tensors that autograd saves in a decoder layer as training runs it (`target_states.run_layer`), each
+storage once, weights not. The attention counts as a flash kernel, which keeps its inputs, its output and one number per
+token and head. Fused layers (`model.kernels: compile`) keep less.
+"""
+
+from typing import Any
+
+import torch
+
+from configs.model import ModelConfig
+from train.models.llama_layers import after_attention, is_supported, queries_keys_values, rotary_angles
+from train.models.types import Family
+
+SAMPLE_TOKENS = 64  # the count is proportional to the number of tokens
+
+
+class _FlashAttention(torch.autograd.Function):
+    """Keeps what a flash kernel keeps; computes nothing."""
+
+    @staticmethod
+    def forward(ctx: Any, queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+        output = torch.empty_like(queries)
+        sums = torch.empty(queries.shape[:3], dtype=torch.float32, device=queries.device)
+        ctx.save_for_backward(queries, keys, values, output, sums)
+        return output
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> Any:  # noqa: ARG004
+        raise AssertionError("counted, never run")
+
+
+def layer_bytes_per_token(model: Any, family: Family, dtype: torch.dtype) -> float | None:
+    """Bytes a token that the first decoder layer of `model` keeps; None for a decoder that is not of LLaMA's type.
+
+    `model` is on the meta device, with its trainable parameters chosen.
+    """
+    decoder: Any = family.decoder(model)
+    if not is_supported(decoder):
+        return None
+    layer = decoder.layers[0].to(dtype)
+    states = torch.empty(1, SAMPLE_TOKENS, decoder.config.hidden_size, dtype=dtype, device="meta", requires_grad=True)
+    positions = torch.arange(SAMPLE_TOKENS, device="meta")[None]
+    weights = {parameter.untyped_storage()._cdata for parameter in model.parameters()}
+    kept: dict[int, torch.Tensor] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        if tensor.untyped_storage()._cdata not in weights:
+            kept[tensor.untyped_storage()._cdata] = tensor
+        return tensor
+
+    masks: list[int] = []  # elements; PyTorch's meta device keeps a dropout mask in `dtype`, a GPU in 1 byte
+    dropouts = [part for part in layer.modules() if isinstance(part, torch.nn.Dropout) and part.p and part.training]
+    hooks = [part.register_forward_hook(lambda *call: masks.append(call[2].numel())) for part in dropouts]
+    angles = rotary_angles(decoder, states.detach(), positions)
+    angle_storages = {angle.untyped_storage()._cdata for angle in angles}  # one for all layers
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        finished = after_attention(layer, states, _attended(queries_keys_values(layer, states, angles)))
+    sizes = [kept[storage].untyped_storage().nbytes() for storage in kept.keys() - angle_storages]
+    del finished
+    for hook in hooks:
+        hook.remove()
+    return (sum(sizes) - sum(masks) * (dtype.itemsize - 1)) / SAMPLE_TOKENS
+
+
+def activation_bytes(model: Any, family: Family, config: ModelConfig, tokens: int, targets: int) -> float | None:
+    """Bytes of a micro-batch of `tokens`, `targets` of them supervised; None where they cannot be counted.
+
+    A target keeps its logits in `model.dtype` and in fp32, and their softmax. With activation checkpointing a layer
+    keeps its input only, and one layer at a time is whole.
+    """
+    dtype = torch.bfloat16 if config.dtype == "bf16" else torch.float32
+    per_layer = layer_bytes_per_token(model, family, dtype)
+    if per_layer is None:
+        return None
+    text = family.text_config
+    if config.activation_checkpointing:
+        decoder = tokens * (text.hidden_size * dtype.itemsize * text.num_hidden_layers + per_layer)
+    else:
+        decoder = tokens * per_layer * text.num_hidden_layers
+    return float(decoder + targets * text.vocab_size * (dtype.itemsize + 8))
+
+
+def _attended(parts: tuple[torch.Tensor, ...]) -> torch.Tensor:
+    attended: torch.Tensor = _FlashAttention.apply(*parts)  # type: ignore[no-untyped-call]
+    return attended
