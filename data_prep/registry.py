@@ -32,6 +32,7 @@ READERS = {
     "caltech101": "data_prep.readers.caltech101:read",
     "flowers102": "data_prep.readers.flowers102:read",
     "image_folder": "data_prep.readers.image_folder:read",
+    "imagenet_flat": "data_prep.readers.imagenet_flat:read",
     "imagenet_train_tar": "data_prep.readers.imagenet:read_train_tar",
     "imagenet_validation": "data_prep.readers.imagenet:read_validation",
     "imagewikiqa": "data_prep.readers.imagewikiqa:read",

@@ -42,7 +42,7 @@ def index_tar(tar: Path, name: str, *, keep_text: bool = False) -> list[Entry]:
     try:
         with tarfile.open(tar, "r:") as archive:
             for member in archive:
-                if member.isdir() or _left_by_a_system(member.name):  # `tar cf x.tar folder` writes them
+                if member.isdir() or left_by_a_system(member.name):  # `tar cf x.tar folder` writes them
                     continue
                 key, field = _key(member.name)
                 group = groups.setdefault(key, {})
@@ -69,7 +69,8 @@ def _entries(key: str, group: Fields, fault: str | None) -> list[Entry]:
     return [(f"{key}.{field.rpartition('.')[0]}", fault) for field in lost] if len(lost) > 1 else [(key, fault)]
 
 
-def _left_by_a_system(name: str) -> bool:
+def left_by_a_system(name: str) -> bool:
+    """Whether a member was added by macOS: AppleDouble (`._a.jpg`) or .DS_Store."""
     last = name.rpartition("/")[2]
     return last.startswith("._") or last == ".DS_Store"
 

@@ -67,7 +67,9 @@ def read(
         )
     folders, outside, ignored = _listing(path)
     if not folders:
-        raise DataError(f"{path} has no class folders; the images of class cat belong in {path / 'cat'}")
+        flat = any(re.fullmatch(r".*_n\d{8}\.\w+", name) for name in outside)
+        hint = "; names such as n01440764_10026_n01440764.JPEG are read by the reader imagenet_flat" if flat else ""
+        raise DataError(f"{path} has no class folders; the images of class cat belong in {path / 'cat'}{hint}")
     wrong = next((name for name in folders if printable(name) != name), None)
     if wrong is not None:
         raise DataError(f"the name of the class folder {path / printable(wrong)} is not UTF-8; rename it")
@@ -155,13 +157,18 @@ def _fault(file: Path) -> str | None:
     return f"not an image file: its name ends in {file.suffix or 'no suffix'}"
 
 
-def _is_image(root: Path, file: str) -> bool:
+def is_image(root: Path, file: str) -> bool:
+    """Whether a file below `root` has the name of an image, or the content of one."""
     return file.lower().endswith(IMAGE_SUFFIXES) or file_fault(root / file) is None
 
 
+def ignored_file(name: str) -> bool:
+    """Whether a file is one of those often found next to images, which need not be an image."""
+    return not _visible(name) or name.lower().endswith(TEXT_SUFFIXES)
+
+
 def _counts(file: str) -> bool:
-    """Whether a file has to be an image: those that need not be are ignored."""
-    return _visible(file) and not file.lower().endswith(TEXT_SUFFIXES)
+    return not ignored_file(file)
 
 
 def _listing(root: Path) -> tuple[list[str], list[str], list[str]]:
@@ -235,7 +242,7 @@ def _kept(root: Path, items: list[_Item], limit: int | None, share: float, seed:
     """All items, or the images among them that the limit and the share of a class leave."""
     if limit is None and share == 1.0:
         return items
-    images = [item for item in items if _is_image(root, item.path)]
+    images = [item for item in items if is_image(root, item.path)]
     count = round(share * min(limit or len(images), len(images)))
     ranked = sorted(images, key=lambda item: sha256(f"{seed}:{item.id}".encode()).digest())
     chosen = {id(item) for item in ranked[:count]}
