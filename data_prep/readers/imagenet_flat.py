@@ -89,7 +89,7 @@ def labelled(
 
 
 def image_files(root: Path) -> Iterator[str]:
-    """The files under `root` that may be images, relative to it, in no order. Raises `DataError` for an unlisted folder."""
+    """The files under `root` that may be images, relative to it. Raises `DataError` for a folder it cannot list."""
 
     def refuse(error: OSError) -> None:
         raise DataError(f"the folder {error.filename} cannot be listed ({error.strerror})") from error

@@ -204,7 +204,7 @@ def test_the_settings_can_be_printed_without_building(class_folders, write_confi
         ("data.sources.pets.path=/no/such/folder", "data.sources.pets: the path /no/such/folder does not exist; set"),
         (
             "data.sources.pets.reader=imagenet_train_tar",
-            "data.sources.pets cannot be read: [Errno 21] Is a directory: '{raw}'",
+            "data.sources.pets: {raw} has no .tar",
         ),
         ("data.sources.pets.path=null", "data.sources.pets: reader image_folder needs a path"),
         ("data.sources.pets.reader=toy_world", "reader toy_world needs the option 'part'"),
