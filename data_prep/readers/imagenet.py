@@ -63,7 +63,7 @@ def read_validation(
         if found.id in files:
             raise DataError(f"{path} has the image {found.id} twice: {files[found.id]} and {file}; remove one")
         files[found.id], wnids[found.id] = file, found.wnid
-    labels = {name: classes.by_key[wnid] for name, wnid in wnids.items() if wnid in classes.by_key}
+    labels = {name: classes.by_key[wnid] for name, wnid in wnids.items() if wnid is not None and wnid in classes.by_key}
     if not files and any(WNID_FOLDER.fullmatch(entry.name) for entry in path.iterdir()):
         raise DataError(f"{path} holds class folders; read them with image_folder and class_names: imagenet")
     if ground_truth is not None:
