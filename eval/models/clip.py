@@ -10,7 +10,7 @@ Shapes: `N` images, `C` classes, `H` size of the shared space.
 import hashlib
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -43,6 +43,12 @@ class TextEncoder(Protocol):
         ...
 
 
+def unit_vectors(texts: Sequence[str], encode: Callable[[list[str]], torch.Tensor]) -> torch.Tensor:
+    """(C, H) fp32 vectors of length 1; `encode` maps at most `TEXTS` sentences to their vectors."""
+    parts = [list(texts[start : start + TEXTS]) for start in range(0, len(texts), TEXTS)]
+    return functional.normalize(torch.cat([encode(part).float() for part in parts]), dim=-1)
+
+
 @dataclass(frozen=True)
 class ClipTexts:
     """The text half of a `CLIPModel`, with the folder's tokenizer."""
@@ -54,17 +60,19 @@ class ClipTexts:
     def embed(self, texts: Sequence[str]) -> torch.Tensor:
         """(C, H) fp32 vectors of length 1. Raises `ConfigError` for a sentence that does not fit."""
         positions = int(self.model.config.text_config.max_position_embeddings)
-        rows = []
-        for start in range(0, len(texts), TEXTS):
-            tokens = self.tokenizer(list(texts[start : start + TEXTS]), padding=True, return_tensors="pt")
+
+        def encode(part: list[str]) -> torch.Tensor:
+            tokens = self.tokenizer(part, padding=True, return_tensors="pt")
             if tokens["input_ids"].shape[1] > positions:
-                longest = max(texts[start : start + TEXTS], key=len)
+                longest = max(part, key=len)
                 raise ConfigError(
                     f"{longest!r} is longer than CLIP's {positions} tokens; shorten protocol.class_sentence"
                 )
             inputs = {key: tokens[key].to(self.model.device) for key in ("input_ids", "attention_mask")}
-            rows.append(self.model.get_text_features(**inputs).pooler_output.float())
-        return functional.normalize(torch.cat(rows), dim=-1)
+            features: torch.Tensor = self.model.get_text_features(**inputs).pooler_output
+            return features
+
+        return unit_vectors(texts, encode)
 
 
 @dataclass(frozen=True, slots=True)

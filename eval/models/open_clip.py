@@ -21,11 +21,9 @@ from configs.errors import ConfigError
 from configs.evaluation import EvalConfig, precision
 from configs.run_dir import EvalDir
 from data_prep.images import decode_rgb
-from eval.models.clip import ZeroShotPredictor, check_zero_shot
+from eval.models.clip import ZeroShotPredictor, check_zero_shot, unit_vectors
 from eval.models.model_type import OPEN_CLIP_PREFIX
 from train.models.loading import DTYPES
-
-TEXTS = 256
 
 
 @dataclass(frozen=True)
@@ -66,9 +64,7 @@ class OpenClipTexts:
     def embed(self, texts: Sequence[str]) -> torch.Tensor:
         """(C, H) fp32 vectors of length 1."""
         device = next(self.model.parameters()).device
-        parts = [self.tokenizer(list(texts[start : start + TEXTS])) for start in range(0, len(texts), TEXTS)]
-        rows = [self.model.encode_text(part.to(device)).float() for part in parts]
-        return functional.normalize(torch.cat(rows), dim=-1)
+        return unit_vectors(texts, lambda part: self.model.encode_text(self.tokenizer(part).to(device)))
 
 
 class OpenClipEvalModel:

@@ -20,10 +20,10 @@ from data_prep.benchmarks.timing import cpu_seconds
 from train.data.collate import collate
 from train.loss import local_units, set_loss_weights
 from train.models.batch import Batch
-from train.models.llava import PIXELS
 from train.models.loading import load_model
 from train.models.loss_module import LossModule
 from train.models.param_groups import choose_trainable
+from train.models.square_images import PIXELS
 from train.models.target_states import ForwardOptions, compiles
 from train.plan import RunPlan, make_plan
 

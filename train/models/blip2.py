@@ -5,37 +5,19 @@ Tensor shapes: `N` images, `Q` query tokens, `S` pixels a side, `H` hidden size.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
-from PIL import Image
 from torch import nn
 from transformers import GenerationMixin
 
 from configs.errors import ConfigError
 from train.chat.templates import PromptStyle
-from train.models.images import ImageBatch, ImageInput, ImageProcessor, Size, stacked
-from train.models.pixels import PixelProcessor, squashed_pixels
+from train.models.images import ImageBatch, ImageInput, ImageProcessor, Size
+from train.models.pixels import squashed_pixels
+from train.models.square_images import PIXELS, SquareImages, batch_squares
 from train.models.types import Family, require_own_mode
-
-PIXELS = "pixels"
-
-
-@dataclass(frozen=True)
-class SquashedImages:
-    """Images of any shape as uint8 pixels of one square size."""
-
-    pixels: PixelProcessor
-
-    @property
-    def description(self) -> str:
-        """Such as `224 px, mode squash`."""
-        return f"{self.pixels.size} px, mode {self.pixels.mode}"
-
-    def __call__(self, image: Image.Image, question: str = "") -> ImageInput:  # noqa: ARG002 - features do not read it
-        """`pixels` (3, S, S) uint8."""
-        return ImageInput({PIXELS: self.pixels(image)})
 
 
 class Blip2Family(Family):
@@ -99,11 +81,11 @@ class Blip2Family(Family):
         if size is not None and size % patch:
             raise ConfigError(f"image_size is {size}; {self.name} cuts images into patches of {patch} pixels a side")
         pixels = squashed_pixels(self.folder, self._side)
-        return SquashedImages(pixels if size is None else replace(pixels, size=size))
+        return SquareImages(pixels if size is None else replace(pixels, size=size))
 
     def batch_images(self, images: Sequence[ImageInput]) -> ImageBatch:
         """`pixels` (N, 3, S, S) uint8."""
-        return ImageBatch({PIXELS: stacked([image.arrays[PIXELS] for image in images])}, len(images))
+        return batch_squares(images)
 
     def encode_images(self, model: Any, images: ImageBatch, dtype: torch.dtype) -> torch.Tensor:
         """transformers' own (N, Q, H), in a row."""

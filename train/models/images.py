@@ -1,8 +1,8 @@
-"""Images as a model family takes them: one image, a batch of images, and what turns the first into the second.
+"""Images as inputs of a model family: one image, a batch of images, and the interface of image processors.
 
-Data-loading processes make an `ImageInput` of each image; the family joins those of a micro-batch to an `ImageBatch`,
-which travels to the device. What the arrays are (pixels, tiles and image sizes, a Q-Former's token ids) only the family
-knows; everyone else carries them.
+Data-loading processes make an `ImageInput` of each image. The family joins those of a micro-batch to an `ImageBatch`,
+which is moved to the device. Only the family interprets the arrays (pixels, tiles and image sizes, token ids of a
+Q-Former); other code does not read them.
 """
 
 from collections.abc import Callable
@@ -19,7 +19,7 @@ Size = tuple[int, int]  # height and width of an image file, in pixels
 
 @dataclass(frozen=True, slots=True)
 class ImageInput:
-    """One image: named arrays that the family's model needs of it."""
+    """One image: the named arrays that the family's model needs."""
 
     arrays: dict[str, NDArray[Any]]
 

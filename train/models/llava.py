@@ -4,20 +4,18 @@ Tensor shapes: `N` images, `P` tokens an image, `S` pixels a side, `H` hidden si
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
-from PIL import Image
 from torch import nn
 
 from train.chat.templates import PromptStyle
-from train.models.images import ImageBatch, ImageInput, Size, stacked
-from train.models.pixels import PixelProcessor, folder_pixels
+from train.models.images import ImageBatch, ImageInput, Size
+from train.models.pixels import folder_pixels
 from train.models.processor_settings import complete_settings
+from train.models.square_images import PIXELS, SquareImages, batch_squares
 from train.models.types import TrainableFamily, require_own_size
 
-PIXELS = "pixels"
 CLIP_TOWER = "clip_vision_model"
 
 
@@ -31,22 +29,6 @@ def other_tower(config: dict[str, Any]) -> str | None:
     if tower == CLIP_TOWER:
         return None
     return f"with the vision tower {tower}; only CLIP towers ({CLIP_TOWER}) work: take a model that has one"
-
-
-@dataclass(frozen=True)
-class SquareImages:
-    """Images as uint8 pixels of one square."""
-
-    pixels: PixelProcessor
-
-    @property
-    def description(self) -> str:
-        """Such as `336 px, mode pad`."""
-        return f"{self.pixels.size} px, mode {self.pixels.mode}"
-
-    def __call__(self, image: Image.Image, question: str = "") -> ImageInput:  # noqa: ARG002 - features do not read it
-        """`pixels` (3, S, S) uint8."""
-        return ImageInput({PIXELS: self.pixels(image)})
 
 
 def tower_states(tower: Any, pixels: torch.Tensor, layers: Sequence[int]) -> list[torch.Tensor]:
@@ -109,7 +91,7 @@ class LlavaFamily(TrainableFamily):
 
     def batch_images(self, images: Sequence[ImageInput]) -> ImageBatch:
         """`pixels` (N, 3, S, S) uint8."""
-        return ImageBatch({PIXELS: stacked([image.arrays[PIXELS] for image in images])}, len(images))
+        return batch_squares(images)
 
     def dummy_images(self) -> ImageBatch:
         """A black square, before normalization."""

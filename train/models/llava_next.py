@@ -16,10 +16,11 @@ from configs.errors import ConfigError
 from train.chat.templates import PromptStyle
 from train.models.images import ImageBatch, ImageInput, Size, joined, stacked
 from train.models.llava import other_tower
+from train.models.square_images import PIXELS
 from train.models.tiles import TileProcessor, tile_processor, tile_tokens
 from train.models.types import Family, require_own_mode, require_own_size
 
-PIXELS, SIZE = "pixels", "size"
+SIZE = "size"
 
 
 @dataclass(frozen=True)

@@ -16,10 +16,11 @@ from train.data.collate import collate, pack
 from train.data.lengths import LengthSettings
 from train.loss import local_units, set_loss_weights
 from train.models.images import ImageBatch, ImageInput
-from train.models.llava import PIXELS, LlavaFamily
+from train.models.llava import LlavaFamily
 from train.models.loading import load_model
 from train.models.loss_module import LossModule
 from train.models.registry import FAMILIES, family_class, family_of
+from train.models.square_images import PIXELS
 from train.models.types import PARTS
 from train.plan import make_plan
 
