@@ -54,6 +54,8 @@ def normalised(content: Mapping[str, Any], path: Path) -> dict[str, Any]:
     found: dict[str, Any] = _without_auto(content)
     if "bfloat16" in found:
         found.setdefault("bf16", found.pop("bfloat16"))
+    if str(found.get("steps_per_print")).lower() in ("inf", "infinity", "none"):  # never
+        found.pop("steps_per_print", None)
     if isinstance(found.get(ZERO), bool):
         found[ZERO] = {"stage": int(found[ZERO])}
     for name in (ZERO, "bf16", "fp16", "amp", "optimizer", "scheduler"):

@@ -23,6 +23,11 @@ KEPT = frozenset(
     "aio steps_per_print".split()
 )
 """Top-level keys that are taken over: logs, measurements, and the disk's speed."""
+KEPT_TYPES = {
+    "wall_clock_breakdown": bool, "memory_breakdown": bool, "dump_state": bool, "disable_python_gc": bool,
+    "log_level": str, "steps_per_print": (int, float),
+}  # fmt: skip
+"""Types of those that are no objects."""
 WITHOUT_EFFECT = frozenset("checkpoint dataloader_drop_last vocabulary_size zero_force_ds_cpu_optimizer seed".split())
 """Top-level keys about what DeepSpeed is not used for: its checkpoints, data loader and optimizers. Left out."""
 NEUTRAL = {
@@ -99,16 +104,19 @@ def _generated(config: RunConfig, plan: BatchPlan) -> dict[str, Any]:
 def _top_problems(base: Mapping[str, Any], ours: Mapping[str, Any], config: RunConfig) -> Iterator[str]:
     """What is wrong with the file outside of `zero_optimization`."""
     for key, value in base.items():
-        if key in KEPT | WITHOUT_EFFECT or key == ZERO or (_disabled(value) and key not in ours):
+        if key in WITHOUT_EFFECT or key == ZERO or (_disabled(value) and key not in ours):
             continue
-        if key in NEUTRAL:
+        if key in KEPT:
+            if not isinstance(value, KEPT_TYPES.get(key, dict)):
+                yield f"{key} {value!r} has the wrong type; remove it"
+        elif key in NEUTRAL:
             if value != NEUTRAL[key]:
                 yield f"{key} {value!r} is not supported; remove it"
         elif key == "optimizer":
             yield from _optimizer_problems(value, config)
         elif key == "scheduler":
             if value.get("params"):
-                names = ", ".join(value["params"])
+                names = ", ".join(map(str, value["params"]))
                 yield f"scheduler sets {names}; remove it, and set optim.schedule and optim.warmup_ratio"
         elif key == "bf16":
             if value.get("enabled", ours[key]["enabled"]) != ours[key]["enabled"]:
@@ -174,6 +182,8 @@ def _optimizer_problems(block: Mapping[str, Any], config: RunConfig) -> Iterator
 
 def _contradiction(name: str, theirs: object, ours: object, setting: str | None = None) -> str:
     setting = setting or SETTINGS.get(name)
+    if isinstance(theirs, str) and theirs == str(ours):
+        return f"{name} is the text {theirs!r}; write the number without quotes"
     said = f"{name} is {theirs!r}, this run has {ours!r}"
     if setting is None:
         return f"{said}, from train.global_batch, train.micro_batch and the number of ranks; remove it"
@@ -190,13 +200,13 @@ def _disabled(value: object) -> bool:
 
 
 def _meant(key: str, ours: Mapping[str, Any]) -> str:
-    close = difflib.get_close_matches(key, [*ours, *KEPT, *NEUTRAL, "optimizer", "scheduler"], 1)
+    close = difflib.get_close_matches(key, [*ours, *KEPT, *NEUTRAL, "optimizer", "scheduler"], 1, 0.8)
     return f" (meant: {close[0]}?)" if close else ""
 
 
 def _merged(base: Mapping[str, Any], ours: Mapping[str, Any]) -> dict[str, Any]:
     """Ours, and what may be taken over from `base`, which holds no contradiction."""
-    merged = {key: value for key, value in base.items() if key in KEPT} | {
+    merged = {key: value for key, value in base.items() if key in KEPT and value is not None} | {
         key: value for key, value in ours.items() if key not in KEPT or key not in base
     }
     theirs = {key: value for key, value in base.get(ZERO, {}).items() if key not in SAVING}

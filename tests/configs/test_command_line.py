@@ -140,7 +140,7 @@ def test_another_broken_pipe_is_still_an_error():
 @pytest.mark.parametrize(
     "words",
     [("launch.cli", "--help"), ("launch.cli", "eval", "protocols", "paper", "clean"), ("data_prep.build", "--help"),
-     ("data_prep.inspect", "--config", "configs/demo.yaml", "--print-config")],
+     ("data_prep.build", "--config", "configs/demo.yaml", "--print-config")],
 )  # fmt: skip
 def test_programs_end_quietly_before_head(words):
     assert without_reader("-m", *words).stderr == ""

@@ -77,6 +77,10 @@ def test_a_users_json_is_the_base_and_its_tuning_wins(training_setup, write_json
         ('{"activation_checkpointing": {"partition_activations": true}}', "set model.activation_checkpointing=true"),
         ('{"tensorboard": {"enabled": true}}', "tensorboard is enabled; metrics are in metrics.jsonl"),
         ('{"zero_optimisation": {"stage": 2}}', r"is not supported \(meant: zero_optimization\?\)"),
+        ('{"scheduler": {"params": [1]}}', "scheduler sets 1; remove it"),
+        ('{"train_batch_size": "8"}', "train_batch_size is the text '8'; write the number without quotes"),
+        ('{"wall_clock_breakdown": "maybe"}', "wall_clock_breakdown 'maybe' has the wrong type"),
+        ('{"comms_logger": 3}', "comms_logger 3 has the wrong type"),
         ('{"data_efficiency": {"enabled": true}}', "data_efficiency is not supported"),
         ('{"steps_per_print": 1, "steps_per_print": 2}', "it has steps_per_print more than once"),
         ("{", "is not JSON"),
@@ -140,6 +144,15 @@ def test_a_file_written_for_transformers_is_read(training_setup, write_json):
     assert {"fp16", "amp", "optimizer", "scheduler", "activation_checkpointing"}.isdisjoint(made)
     assert {"offload_optimizer", "stage3_gather_fp16_weights_on_model_save"}.isdisjoint(zero)
     assert (made["train_batch_size"], made["gradient_clipping"]) == (8, 1.0)
+
+
+def test_logs_and_measurements_are_taken_over_and_never_to_print_is_the_default(training_setup, write_json):
+    kept = {"comms_logger": {"enabled": True}, "flops_profiler": {"enabled": True}, "wall_clock_breakdown": True}
+    text = json.dumps({**kept, "steps_per_print": float("inf"), "timers": None, "elasticity": {"enabled": False}})
+    made = settings(training_setup, f"deepspeed.base={write_json('ds.json', text)}")
+    assert {key: made[key] for key in kept} == kept
+    assert made["steps_per_print"] == 1_000_000_000
+    assert {"timers", "elasticity"}.isdisjoint(made)
 
 
 def test_comments_and_trailing_commas_are_accepted_as_by_deepspeed(training_setup, write_json):
