@@ -23,7 +23,7 @@ KEPT = frozenset(
     "aio steps_per_print".split()
 )
 """Top-level keys that are taken over: logs, measurements, and the disk's speed."""
-KEPT_TYPES = {
+KEPT_TYPES: dict[str, type | tuple[type, ...]] = {
     "wall_clock_breakdown": bool, "memory_breakdown": bool, "dump_state": bool, "disable_python_gc": bool,
     "log_level": str, "steps_per_print": (int, float),
 }  # fmt: skip
