@@ -3,7 +3,8 @@
     python -m eval.compare --output runs/table base=runs/demo_report/base/eval mix=runs/demo_mix/eval
 
 NAME=FOLDER: a folder of evaluations, each with a report.json in it or in a folder for each checkpoint (then `export`
-is used, or the best one that summary.json names). Prints the table; writes report.md, report.json and report.html.
+is used, or the best one that summary.json names); or the folder of one evaluation. Prints the table; writes report.md,
+report.json and report.html.
 
     mix@1=runs/mix-seed1/eval mix@2=runs/mix-seed2/eval
 

@@ -18,12 +18,28 @@ Reports = Mapping[str, Mapping[str, Any]]  # evaluation name to the content of i
 
 
 def read_reports(folder: Path) -> dict[str, dict[str, Any]]:
-    """Evaluation's name to report, of all evaluations in `folder`. Raises `RunError` if there is none."""
+    """Evaluation's name to report, of all evaluations in `folder`, which may also be one evaluation's own folder.
+
+    Raises `RunError` if there is none, or two have one name.
+    """
     if not folder.is_dir():
         raise RunError(f"no folder {folder}; evaluate the model first with `python -m eval.run --config FILE`")
+    if (own := EvalDir(folder).report("json")).is_file() and "accuracy" in (report := _load(own)):
+        return {report["name"]: report}
     found = [report for path in sorted(folder.glob("*/")) if (report := _read_report(path)) is not None]
     if not found:
-        raise RunError(f"{folder} holds no evaluation with a report.json; run `python -m eval.run --report-only` first")
+        raise RunError(
+            f"{folder} holds no evaluation with a report.json; give the folder of an evaluation, or of several, or run "
+            "`python -m eval.run --report-only` first"
+        )
+    names = [report["name"] for report in found]
+    if len(found) > 1 and len(set(names)) == 1 and (chosen := _read_report(folder)) is not None:
+        return {chosen["name"]: chosen}  # the checkpoints of one evaluation
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        places = [str(report["folder"]) for report in found if report["name"] == twice[0]]
+        raise RunError(
+            f"two reports in {folder} are called {twice[0]!r} ({', '.join(places)}); give one of the folders"
+        )
     return {report["name"]: report for report in found}
 
 

@@ -62,6 +62,22 @@ def test_the_table_has_a_row_a_model_and_classification_first(models, tmp_path, 
     assert values["models"]["mix"]["a_quiz"]["difference"] == pytest.approx(0.12)
 
 
+def test_the_folder_of_one_evaluation_or_of_its_checkpoint_is_taken_too(models, tmp_path):
+    for own in (tmp_path / "base" / "open", tmp_path / "base" / "a_quiz", tmp_path / "base" / "a_quiz" / "export"):
+        (report,) = read_reports(own).values()
+        assert report["name"] == ("open" if own.name == "open" else "a_quiz")
+
+
+def test_the_checkpoints_of_one_evaluation_count_once_and_equal_names_are_refused(tmp_path):
+    for label, right in (("export", 50), ("step-00000004", 30)):
+        put(tmp_path / "run" / "open" / label, fake_report("open", right, label=label))
+    assert read_reports(tmp_path / "run" / "open")["open"]["accuracy"]["count"] == 50
+    for folder in ("x", "y", "z"):
+        put(tmp_path / "many" / folder, fake_report("other" if folder == "z" else "open", 10))
+    with pytest.raises(RunError, match="two reports in .* are called 'open'"):
+        read_reports(tmp_path / "many")
+
+
 def test_a_difference_on_the_same_items_has_the_paired_interval_and_p_value(write_config, tmp_path, capsys):
     right = {"base": 3, "mix": 12}
     for model, count in right.items():

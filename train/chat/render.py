@@ -26,7 +26,7 @@ from configs.errors import ConfigError, DataError
 from data_prep.sample import IMAGE_PLACEHOLDER, Turn
 from train.chat.conversation import IMAGE_INDEX, TokenizedConversation
 from train.chat.llama_ids import LlamaIds, llava_targets
-from train.chat.templates import BEGIN, CHAT_TEMPLATES, END, SYSTEM_PROMPTS, ChatTemplate
+from train.chat.templates import BEGIN, CHAT_TEMPLATES, END, SYSTEM_PROMPTS
 
 
 class ChatRenderer:
@@ -53,7 +53,7 @@ class ChatRenderer:
         self.system = SYSTEM_PROMPTS.get(system_prompt, system_prompt)
         if self.system and not self.template.system:
             raise ConfigError(f"template {template} has no system prompt; set system_prompt to none")
-        self.bos, self.eos = _special_ids(tokenizer, self.template)
+        self.bos, self.eos = _special_ids(tokenizer, template)
         self.eos = self.eos if end is None else end
         self.llama = LlamaIds.of(tokenizer) if self.template.tokenize_per_segment and end is None else None
         whole = not self.template.tokenize_per_segment and not self.template.image_first
@@ -201,17 +201,24 @@ class ChatRenderer:
         rendered.add(ids, [start >= answer_from for start, _ in offsets])
 
 
-def _special_ids(tokenizer: PreTrainedTokenizerBase, template: ChatTemplate) -> tuple[int, int]:
-    """Ids of `<s>` and `</s>`; for BLIP's templates, the tokenizer's first id of a text and its end token."""
-    if template.image_first:
+def _special_ids(tokenizer: PreTrainedTokenizerBase, template: str) -> tuple[int, int]:
+    """Ids of `<s>` and `</s>`; for BLIP's templates, the id the tokenizer puts before a text, and its end token."""
+    if CHAT_TEMPLATES[template].image_first:
         begin = [*tokenizer("", verbose=False)["input_ids"], tokenizer.bos_token_id][0]  # InstructBLIP's differ
         if begin is None or tokenizer.eos_token_id is None:
-            raise ConfigError("the tokenizer has no bos_token or no eos_token; set both in tokenizer_config.json")
+            raise ConfigError("the tokenizer names no bos_token or eos_token; name both in tokenizer_config.json")
         return int(begin), int(tokenizer.eos_token_id)
     vocabulary = tokenizer.get_vocab()
-    for token in (BEGIN, END):
-        if token not in vocabulary:
-            raise ConfigError(f"the tokenizer has no {token}; this template needs one of the LLaMA family")
+    if lacking := [token for token in (BEGIN, END) if token not in vocabulary]:
+        alike = [name for name, other in CHAT_TEMPLATES.items() if not other.image_first]
+        others = [name for name, other in CHAT_TEMPLATES.items() if other.image_first]
+        own = f" (its own end token is {tokenizer.eos_token})" if tokenizer.eos_token else ""
+        raise ConfigError(
+            f"the tokenizer has no {' and no '.join(lacking)}{own}, and template {template} is for language models "
+            f"with the tokenizer of LLaMA-1 or LLaMA-2 (Vicuna, Mistral 7B), as are {', '.join(alike)}. Templates for "
+            f"others: {', '.join(others)} (BLIP-2 and InstructBLIP). LLaMA-3, Phi-3 and Qwen have none here: take a "
+            "model with a LLaMA-1 or LLaMA-2 tokenizer, such as llava-hf/llava-1.5-7b-hf"
+        )
     return vocabulary[BEGIN], vocabulary[END]
 
 

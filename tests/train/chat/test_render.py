@@ -199,8 +199,10 @@ def test_turns_that_cannot_be_rendered_are_named(tokenizer, turns, complaint):
 def test_a_tokenizer_without_the_markups_tokens_is_refused():
     tokenizer = word_tokenizer(["a"])
     tokenizer._tokenizer = type(tokenizer._tokenizer).from_str(tokenizer._tokenizer.to_str().replace("</s>", "<e>"))
-    with pytest.raises(ConfigError, match="no </s>"):
+    with pytest.raises(ConfigError, match="no </s>") as found:
         ChatRenderer(tokenizer)
+    for words in ("LLaMA-1 or LLaMA-2", "hf_newline", "mistral", "question", "llava-hf/llava-1.5-7b-hf"):
+        assert words in str(found.value)
 
 
 def test_supervised_tokens_are_shown_in_green(tokenizer):
