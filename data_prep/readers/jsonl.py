@@ -9,6 +9,7 @@
 Lines of another `split` are left out; an id is the line's number in the file, so it does not depend on the split.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any
 
 from configs.errors import ConfigError, DataError
 from data_prep.class_names import ClassList, load_class_list
+from data_prep.lettered_options import find_options, unread_options
 from data_prep.parquet_cell import ParquetBytes
 from data_prep.prompts import classification_turns, image_question
 from data_prep.readers.conversation_dialects import UNREAD_KEYS, is_nothing, shown
@@ -34,6 +36,9 @@ from data_prep.sample import Drop, ImageOrigin, Sample, Source, Turn
 
 LIKE_IMAGES = frozenset({*UNREAD_KEYS, "image", "images", "file_name", "filename", "file", "filepath", "image_name",
                          "image_url", "img_name", "jpg", "png", "path"})  # fmt: skip
+
+
+LETTER = re.compile(r"\s*\(?[A-Ja-j]\)?[.:]?\s*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +90,8 @@ def read(
     if label_key is not None:
         labels, notes = _classes(path, [row for _, row in numbered], label_key, class_names, file.labels.get(label_key))
         classification_turns(prompt, "")  # raises now for an unknown prompt
+    elif answer_key is not None and question_key is not None:
+        notes = _unread_options([row for _, row in numbered], question_key, answer_key)
     names = labels.classes.names
 
     def make(index: int) -> Record:
@@ -110,6 +117,19 @@ def read(
         return Sample(id=number, image=image, label=label, label_name=names[label], turns=turns)
 
     return Source(names, LazyRecords(make, len(numbered)), notes=notes)
+
+
+def _unread_options(rows: list[Any], question: str, answer: str) -> tuple[str, ...]:
+    """A sentence about questions whose answer is a letter and whose options cannot be read, if most answers are."""
+    texts = [row for row in rows if isinstance(row, dict) and isinstance(row.get(question), str)]
+    lettered = [row for row in texts if LETTER.fullmatch(str(row.get(answer)))]
+    unread = [row[question] for row in lettered if find_options(row[question]) is None]
+    if not unread or 2 * len(lettered) < len(texts):
+        return ()
+    return (
+        f"{len(unread):,} of {len(lettered):,} questions whose answer is a letter do not fit task multiple_choice; "
+        f"the first: {unread_options(unread[0])}",
+    )
 
 
 def _classes(

@@ -9,8 +9,8 @@ authors' code draws a random letter instead, and reads the article in "It is A d
 import re
 from collections.abc import Sequence
 
+from data_prep.lettered_options import LETTERS
 from eval.scorers.choice_letters import (
-    LETTERS,
     bare_letters,
     capitalised_declarations,
     declarations,

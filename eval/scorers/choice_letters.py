@@ -6,7 +6,6 @@ All functions take a text returned by `readable` and the options' letters ("ABCD
 import re
 import unicodedata
 
-LETTERS = "ABCDEFGHIJ"
 _VERB = r"(?:\s+(?:is|would be|should be|must be|will be|has to be))?\s*:?\s*"
 _NOUN = r"(?:(?:option|choice|letter|answer)\b)"
 _DECLARED = (

@@ -3,10 +3,10 @@
 import re
 
 from configs.errors import DataError
+from data_prep.lettered_options import LETTERS, find_options
 from data_prep.sample import IMAGE_PLACEHOLDER
-from eval.scorers.choice_letters import LETTERS
 
-OPTION = re.compile(r"^\(?([A-J])[.):]\s*(\S.*?)\s*$", re.MULTILINE)
+OPTION = re.compile(r"^\(?A[.):]\s*\S", re.MULTILINE)
 UNNAMED = (
     'The question mentions "this object". However, we don\'t know what the object is. Try your best to guess the '
     "answer without knowing the object."
@@ -23,8 +23,9 @@ def with_class(question: str, name: str | None, form: str = "official") -> str:
     """
     if not name:
         raise DataError("it has no label_name, and protocol.name_class needs it")
-    options = OPTION.search(question)
-    asked, rest = (question[: options.start()], question[options.start() :]) if options else (question, "")
+    options, first = find_options(question), OPTION.search(question)
+    start = options.start if options else first.start() if first else len(question)
+    asked, rest = question[:start], question[start:]
     named = _named_everywhere(question, name) if form == "everywhere" else f"{_named_officially(asked, name)}{rest}"
     if named != question:
         return named
@@ -43,21 +44,6 @@ def _named_officially(asked: str, name: str) -> str:
     return asked.replace(words, by) if words else asked
 
 
-def read_options(question: str) -> tuple[str, ...]:
-    r"""The texts of options A, B, C, ... on separate lines; of several such lists the last counts.
-
-    >>> read_options("Where does it live?\nA. Africa\nB. Asia\nChoose A or B.")
-    ('Africa', 'Asia')
-    """
-    options: list[str] = []
-    for letter, text in OPTION.findall(question):
-        if letter == "A":
-            options = []
-        if letter == LETTERS[len(options)]:
-            options.append(text)
-    return tuple(options)
-
-
 def filter_question(question: str, *, named: bool, indent: bool) -> str:
     r"""The question in the wording by which GPT-4 filtered ImageWikiQA (Figure 9), its class `named` or not.
 
@@ -70,10 +56,11 @@ def filter_question(question: str, *, named: bool, indent: bool) -> str:
 
     `indent` puts four spaces before every line but the first. Raises `DataError` for a question without options.
     """
-    options, first = read_options(question), OPTION.search(question)
-    if not options or first is None:
+    found = find_options(question)
+    if found is None:
         raise DataError("its question has no lettered options, and protocol.choice_prompt filter lists them")
-    before, placeholder, asked = question[: first.start()].rpartition(f"{IMAGE_PLACEHOLDER}\n")
+    options = found.texts
+    before, placeholder, asked = question[: found.start].rpartition(f"{IMAGE_PLACEHOLDER}\n")
     letters = LETTERS[: len(options)]
     lines = ["Answer the multiple-choice question below.", asked.strip()]
     lines += [f"{letter}. {option}" for letter, option in zip(letters, options, strict=True)]

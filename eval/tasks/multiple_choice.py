@@ -7,10 +7,10 @@ from collections.abc import Iterable, Sequence
 from configs.errors import DataError
 from configs.protocol import ProtocolConfig
 from configs.run_dir import EvalDir
+from data_prep.lettered_options import LETTERS, answer_letter, find_options, unread_options, with_letters
 from data_prep.sample import IMAGE_PLACEHOLDER, Sample, Turn
-from eval.scorers.choice_letters import LETTERS
 from eval.scorers.registry import find_scorer
-from eval.tasks.choice_prompts import filter_question, read_options, with_class
+from eval.tasks.choice_prompts import filter_question, with_class
 from eval.tasks.scored_text import scored_text
 from eval.types import Prediction, Question, Reference, Score, SourceIndex
 
@@ -33,10 +33,15 @@ class MultipleChoice:
         """The stored turns without the last, which is the expected letter."""
         if len(sample.turns) < 2 or sample.turns[-1].speaker != "gpt" or sample.turns[-2].speaker != "human":
             raise DataError("its turns do not end with a question and a letter; multiple_choice needs both")
-        turns, target = sample.turns[:-1], sample.turns[-1].text.strip().strip("().").upper()
-        choices = read_options(turns[-1].text)
-        if target not in tuple(LETTERS[: len(choices)]):
-            raise DataError(f"its answer {sample.turns[-1].text[:40]!r} is none of its {len(choices)} options' letters")
+        turns, options = sample.turns[:-1], find_options(sample.turns[-2].text)
+        if options is None:
+            raise DataError(unread_options(turns[-1].text))
+        target = answer_letter(sample.turns[-1].text, options)
+        if target is None:
+            raise DataError(
+                f"its answer {sample.turns[-1].text[:40]!r} is none of its {len(options.texts)} options' letters"
+            )
+        choices, turns = options.texts, (*turns[:-1], Turn("human", with_letters(turns[-1].text, options)))
         if self.config.refuse_leaks and sample.label_name and _names(turns, sample.label_name):
             raise DataError(f"its question names its class {sample.label_name!r} (protocol.refuse_leaks)")
         if self.config.name_class:

@@ -70,3 +70,15 @@ def test_the_two_thousand_published_questions_build_with_stand_in_images(shared_
     assert len({sample.id for sample in samples}) == len(samples) == 2000
     assert Counter(sample.meta["answer"] for sample in samples) == {"A": 526, "B": 522, "C": 445, "D": 507}
     assert len({sample.label_name for sample in samples}) == 527
+
+
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [({"text": "Which is it?"}, "no lettered options that can be read; the form"),
+     ({"text": "Which?\nA. x\nB. y", "label": "C"}, "the answer 'C' is none of the 2 options' letters")],
+)  # fmt: skip
+def test_a_question_without_options_or_their_letter_is_dropped_with_the_form(tmp_path, changed, reason):
+    (tmp_path / "q.jsonl").write_text(json.dumps(ROW | changed) + "\n")
+    (record,) = imagewikiqa.read(tmp_path / "q.jsonl", image_root="/images").records
+    assert isinstance(record, Drop)
+    assert reason in record.reason

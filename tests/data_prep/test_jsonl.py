@@ -127,3 +127,21 @@ def test_a_file_that_is_no_text_is_an_error_in_one_line(name, data, message, tmp
         jsonl.read(tmp_path / name, question_key="text")
     with pytest.raises(DataError, match="no file"):
         jsonl.read(tmp_path, question_key="text")
+
+
+@pytest.mark.parametrize(("question", "told"), [("Which is it, a or b?", 1), ("Which? (A) a (B) b", 0)])
+def test_questions_with_letters_as_answers_and_options_that_are_not_read_are_told_by_the_build(
+    tmp_path, question, told
+):
+    rows = [{"text": question, "answer": letter} for letter in "AB"]
+    (tmp_path / "q.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n")
+    notes = jsonl.read(tmp_path / "q.jsonl", question_key="text", answer_key="answer").notes
+    assert len(notes) == told
+    if told:
+        assert "2 of 2 questions whose answer is a letter" in notes[0]
+        assert "A. Africa" in notes[0]
+
+
+def test_answers_in_words_need_no_options(tmp_path):
+    (tmp_path / "q.jsonl").write_text(json.dumps({"text": "Is it a cat?", "answer": "yes"}) + "\n")
+    assert jsonl.read(tmp_path / "q.jsonl", question_key="text", answer_key="answer").notes == ()

@@ -74,7 +74,7 @@ def test_the_checkpoints_of_one_evaluation_count_once_and_equal_names_are_refuse
     assert read_reports(tmp_path / "run" / "open")["open"]["accuracy"]["count"] == 50
     for folder in ("x", "y", "z"):
         put(tmp_path / "many" / folder, fake_report("other" if folder == "z" else "open", 10))
-    with pytest.raises(RunError, match="two reports in .* are called 'open'"):
+    with pytest.raises(RunError, match=r"two reports in .* are called 'open'"):
         read_reports(tmp_path / "many")
 
 

@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 from configs.errors import ConfigError, DataError, RunError
 from configs.protocol import ProtocolConfig
 from data_prep.sample import Sample, Turn
-from eval.tasks.choice_prompts import read_options, with_class
+from eval.tasks.choice_prompts import with_class
 from eval.tasks.open_world import load_synonyms
 from eval.tasks.presets import PRESETS
 from eval.tasks.registry import make_task
@@ -84,27 +84,13 @@ def test_multiple_choice_keeps_earlier_turns_and_needs_no_image():
     [
         ({"turns": (Turn("human", QUESTION),)}, "do not end with a question and a letter"),
         ({"turns": (Turn("human", QUESTION), Turn("gpt", "E"))}, "none of its 4 options"),
-        ({"turns": (Turn("human", "Where?"), Turn("gpt", "A"))}, "none of its 0 options"),
+        ({"turns": (Turn("human", "Where?"), Turn("gpt", "A"))}, "no lettered options that can be read; the form"),
         ({"image": None}, "shows an image and it has none"),
     ],
 )
 def test_multiple_choice_refuses_what_it_cannot_judge(changes, message):
     with pytest.raises(DataError, match=message):
         make_task(ProtocolConfig(task="multiple_choice")).question(sample(**changes))
-
-
-@pytest.mark.parametrize(
-    ("text", "options"),
-    [
-        ("Where?\nA. x\nB. y", ("x", "y")),
-        ("Where?\n(A) x y \n(B) z", ("x y", "z")),
-        ("Where?\nA: x\nB: y\nC: z", ("x", "y", "z")),
-        ("A. not an option list\nWhere?\nA. x\nB. y", ("x", "y")),
-        ("A nice day", ()),
-    ],
-)
-def test_options_are_read_from_lines_of_their_own(text, options):
-    assert read_options(text) == options
 
 
 @pytest.mark.skipif(not QUESTIONS.exists(), reason="needs the authors' questions")

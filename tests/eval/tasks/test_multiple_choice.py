@@ -143,3 +143,19 @@ def test_the_filter_sends_text_alone_with_the_class_named_in_the_question():
 def test_the_filters_answer_is_its_first_character(answer, letter):
     task = make_task(ProtocolConfig(task="multiple_choice", choice_parser="first_character"))
     assert task.score(answered(answer, None)).extracted == letter
+
+
+@pytest.mark.parametrize(
+    ("text", "answer", "asked"),
+    [
+        ("<image>\nWhere? (A) Africa (B) Asia", "b", "Where? (A) Africa (B) Asia"),
+        ("<image>\nWhere?\n（Ａ）Africa\n（Ｂ）Asia", "Ｂ", "（Ｂ）Asia"),
+        ("<image>\nWhere?\n1. Africa\n2. Asia", "2", "Where?\nA. Africa\nB. Asia"),
+        ("<image>\nWhere?\nA. Africa\nB. Asia", "Asia", "B. Asia"),
+    ],
+)
+def test_options_in_other_forms_are_asked_and_scored_by_their_letters(text, answer, asked):
+    task = make_task(ProtocolConfig(task="multiple_choice", show_image=False))
+    question = task.question(Sample(id="a", image=None, turns=(Turn("human", text), Turn("gpt", answer))))
+    assert (question.target, question.choices) == ("B", ("Africa", "Asia"))
+    assert asked in question.turns[-1].text
