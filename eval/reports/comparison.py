@@ -24,8 +24,8 @@ def read_reports(folder: Path) -> dict[str, dict[str, Any]]:
     """
     if not folder.is_dir():
         raise RunError(f"no folder {folder}; evaluate the model first with `python -m eval.run --config FILE`")
-    if (own := EvalDir(folder).report("json")).is_file() and "accuracy" in (report := _load(own)):
-        return {report["name"]: report}
+    if (own := EvalDir(folder).report("json")).is_file() and "accuracy" in (single := _load(own)):
+        return {single["name"]: single}
     found = [report for path in sorted(folder.glob("*/")) if (report := _read_report(path)) is not None]
     if not found:
         raise RunError(
