@@ -118,6 +118,18 @@ def _with_two_values(value: Any) -> Iterator[_TwoValues]:
                 yield from _with_two_values(item)
 
 
+def json_value(text: str) -> Any:
+    """The value of a JSON text. Raises `ValueError` if it is none, or if a key has two values."""
+    value = _marked_record(json.loads(text, object_pairs_hook=_object))
+    if isinstance(value, BadRecord):
+        raise RepeatedKeyError(value.reason)
+    return value
+
+
+class RepeatedKeyError(ValueError):
+    """An object with two values for one key."""
+
+
 def text_in(value: object) -> str:
     """A text, or a number as text. Raises `TypeError` for others, which `str` would turn into nonsense."""
     if isinstance(value, bool) or not isinstance(value, str | int | float) or value != value:

@@ -3,12 +3,11 @@
 They may be local or behind URLs: see `data_prep.file_paths` for paths, `data_prep.tar_index` for what is refused.
 """
 
-import json
-
 from data_prep.class_names import ClassList, load_class_list
 from data_prep.file_paths import FilePaths
 from data_prep.file_range import FileRange
 from data_prep.prompts import classification_turns, image_question
+from data_prep.readers.json_text import RepeatedKeyError, json_value
 from data_prep.readers.label_values import LabelIndex
 from data_prep.records import LazyRecords, Record
 from data_prep.sample import Drop, Sample, Source, Turn
@@ -52,6 +51,8 @@ def read(
         except UnicodeDecodeError as error:
             byte = f"byte {error.object[error.start]:#04x} at {error.start}"
             return Drop(key, f"not UTF-8: its {field} has {byte}", str(tar))
+        if not names and "\0" in text:
+            return Drop(key, f"not UTF-8: its {field} has zero bytes, as UTF-16 has them", str(tar))
         if not names:
             return Sample(id=key, image=image, turns=(Turn("human", image_question(question)), Turn("gpt", text)))
         try:
@@ -67,7 +68,9 @@ def read(
 def _label(text: str, labels: LabelIndex) -> int:
     """The class index that a label member names. Raises `ValueError` that says what the label is."""
     try:
-        value = json.loads(text)
+        value = json_value(text)
+    except RepeatedKeyError:
+        raise
     except ValueError:
         value = text
     if isinstance(value, dict):

@@ -306,3 +306,35 @@ def test_a_tiff_is_an_image(tmp_path, picture):
     tar = write_tar(tmp_path / "a.tar", *{"0.tif": picture(), "0.txt": b"a cat"}.items())
     (record,) = read(tar).records
     assert [turn.text for turn in record.turns][1] == "a cat"
+
+
+def test_labels_and_captions_as_other_tools_write_them_are_read_or_dropped_by_name(tmp_path, picture):
+    options = {"class_names": str(names(tmp_path)), "label_field": "json"}
+    labels = (
+        b'{"label": "1"}',
+        b"\xef\xbb\xbf1",
+        b'"wild dog"',
+        b'{"label": 0, "label": 1}',
+        '"caf\xe9"'.encode("latin-1"),
+    )
+    members = [
+        (f"{n}.{kind}", picture() if kind == "jpg" else data)
+        for n, data in enumerate(labels)
+        for kind in ("jpg", "json")
+    ]
+    tar = write_tar(tmp_path / "labels.tar", *members)
+    assert [record.label for record in read(tar, **options).records if not isinstance(record, Drop)] == [1, 1, 1]
+    assert {key[-1]: reason for key, reason in drops(tar, **options).items()} == {
+        "3": "unreadable label: repeated key: 'label' has two values in one object",
+        "4": "not UTF-8: its json has byte 0xe9 at 4",
+    }
+    captions = ("a cat".encode("utf-16"), "a cat".encode("utf-16-le"), b"\xef\xbb\xbfa cat")
+    members = [
+        (f"{n}.{kind}", picture() if kind == "jfif" else data)
+        for n, data in enumerate(captions)
+        for kind in ("jfif", "txt")
+    ]
+    tar = write_tar(tmp_path / "captions.tar", *members)
+    assert [reason.partition(":")[0] for reason in drops(tar).values()] == ["not UTF-8", "not UTF-8"]
+    (sample,) = (record for record in read(tar).records if not isinstance(record, Drop))
+    assert sample.turns[1].text == "a cat"
