@@ -104,6 +104,18 @@ class ProtocolConfig(Section):
         "an uninterrupted run of the authors' code.",
         choices=("item", "stream"),
     )
+    item_draw: str = setting(
+        "id",
+        doc="Items that `limit` chooses: by a hash of their `id`, or the first of the `stream`, the authors' shuffled "
+        "data (of a source that has their items in their order).",
+        choices=("id", "stream"),
+    )
+    likelihood_items: int | None = setting(
+        None,
+        doc="Items of task class_likelihood where `limit` is null (authors' code: 1,000); null: all.",
+        at_least=1,
+        changes_result=False,
+    )
     class_quotes: bool = setting(True, doc="Quotes around the classes of a closed-world question, as in authors' code.")
     class_sentence: str = setting(
         "a photo of a {}", doc="Sentence of each class for task zero_shot, {} its name (official: A photo of a {})."

@@ -111,11 +111,13 @@ class Prediction:
 class FailedItem:
     """An item without an answer, as it is stored: its data is broken or the model failed. Counted, never scored.
 
-    If the item cannot be read, its id is `eval.runner.predictions.unread_id`.
+    If the item cannot be read, its id is `eval.runner.predictions.unread_id`. `source_index` is stored as a
+    prediction's.
     """
 
     id: str
     reason: str
+    source_index: SourceIndex | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -144,7 +144,7 @@ def guidance_results(folder: EvalDir) -> dict[str, Any]:
     evaluation = read_evaluation(folder)
     if evaluation is None:
         raise RunError(f"{folder.root} has no evaluation.json; give the folder of one model's answers")
-    lines = list(select_records(read_records(folder), evaluation.limit).predictions.values())
+    lines = list(select_records(read_records(folder), evaluation.limit, evaluation.item_draw).predictions.values())
     scored = scored_items(lines, read_class_scores(folder), str(evaluation.scoring_settings.get("duplicates", "any")))
     settings = {**evaluation.generation_settings, **evaluation.scoring_settings}
     own, form = form_of(protocol_of(settings))

@@ -69,7 +69,7 @@ def read_correct(folder: EvalDir, changes: Mapping[str, Any] | None = None) -> d
         raise ConfigError(
             f"protocol.{other[0]} needs other answers; stored answers can be rescored with {', '.join(known)}"
         )
-    records = select_records(read_records(answers), evaluation.limit)
+    records = select_records(read_records(answers), evaluation.limit, evaluation.item_draw)
     protocol = protocol_of({**settings, **(changes or {})})
     scored = scored_predictions(answers, list(records.predictions.values()), protocol, evaluation.answer_delimiter)
     return {prediction.id: score.value is True for prediction, score in scored}
@@ -84,7 +84,7 @@ def read_items(folder: EvalDir) -> ItemClasses:
     evaluation = read_evaluation(answers)
     if evaluation is None:
         raise RunError(f"{answers.root} has no evaluation.json; give the folder of one model's answers")
-    records = select_records(read_records(answers), evaluation.limit)
+    records = select_records(read_records(answers), evaluation.limit, evaluation.item_draw)
     classes = {key: prediction.label_name for key, prediction in records.predictions.items()}
     return ItemClasses(classes, str(evaluation.generation_settings["data"]))
 

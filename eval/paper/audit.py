@@ -165,6 +165,11 @@ AUDIT = (
         "Table 10 (no script): position 600 exists only behind a system prompt; B.4's question has 597 tokens",
         ("protocol.system_prompt", "probe.token_positions"),
     ),
+    Difference(
+        "D48",
+        "class names are scored for the first 1,000 items of the shuffled data, API calls are made for its first 100",
+        (*_chosen("protocol", "item_draw", "likelihood_items"), "limit"),
+    ),
 )
 
 

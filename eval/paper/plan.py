@@ -22,7 +22,7 @@ from data_prep.shards import ShardSet
 from eval.models.model_type import ENCODERS
 from eval.paper.experiments import Row, rows_of
 from eval.paper.finetuned_rows import paper_model
-from eval.runner.batching import chosen_items, open_source
+from eval.runner.batching import items_of, open_source
 from eval.runner.evaluated_model import identify_model
 from eval.runner.output_paths import output_paths_of
 from eval.tasks.presets import preset_overrides
@@ -69,12 +69,9 @@ class Dataset:
     shards: ShardSet | None = field(repr=False)
     problem: str | None = None
 
-    @property
-    def items(self) -> int:
-        """The number of items to evaluate."""
-        if self.shards is None:
-            return 0
-        return len(chosen_items(self.shards.index["id_hash"].tolist(), self.config.limit))
+    def items(self, config: EvalConfig) -> int:
+        """The number of items that `config` evaluates."""
+        return 0 if self.shards is None else len(items_of(config, self.shards))
 
 
 def dataset_names() -> list[str]:
@@ -143,7 +140,7 @@ def _planned(dataset: Dataset, row: Row, request: Request) -> Planned:
         config = replace(config, probe=replace(config.probe, token_positions=named or config.probe.token_positions))
     if _no_frequency(config) is not None:  # the other rows do without
         config = replace(config, frequency_file=None, frequency_sources=())
-    return Planned(dataset.name, row, config, dataset.items, reason)
+    return Planned(dataset.name, row, config, dataset.items(config), reason)
 
 
 def _as_filter(protocol: ProtocolConfig) -> dict[str, Any]:

@@ -40,7 +40,7 @@ def probe_report(config: EvalConfig) -> dict[str, Any]:
     for source in sources:
         for refusal in check_current(source).refusals().values():
             raise RunError(refusal.read_text(encoding="utf-8").strip())
-    stored = [open_states(states, config.limit, items) for states, items in folders]
+    stored = [open_states(states, config.limit, items, sources[0].protocol.item_draw) for states, items in folders]
     settings = sources[0].probe
     known = match_test_classes(config)
     test = known.relabel(stored[1])

@@ -13,7 +13,7 @@ from eval.models.hidden_state_file import RowFormat
 from eval.models.image_encoders import weights_identity
 from eval.models.model_type import is_open_clip, model_type
 from eval.probes.accuracy import BatchMaker
-from eval.runner.batching import chosen_items, open_source
+from eval.runner.batching import items_of, open_source
 from eval.runner.fingerprint import read_evaluation
 from eval.runner.output_paths import output_paths_of
 from eval.runner.predictions import read_records, select_records
@@ -45,14 +45,14 @@ def needs_of(config: EvalConfig) -> Needs:
     """What the evaluation `config`, which stores states, takes. Raises `DataError` if its source is not built."""
     (_, model), *_ = evaluated_folders(config)
     folder, items = states_folder(config)
-    stored = len(select_records(read_records(folder), config.limit).predictions)
+    stored = len(select_records(read_records(folder), config.limit, config.protocol.item_draw).predictions)
     return Needs(config, folder, items, stored, _form(config, model))
 
 
 def states_folder(config: EvalConfig) -> tuple[EvalDir, int]:
     """(folder of the states, how many items there are). Raises `DataError` if the source is not built."""
     label, model = evaluated_folders(config)[0]
-    items = chosen_items(open_source(config).index["id_hash"].tolist(), config.limit)
+    items = items_of(config, open_source(config))
     return output_paths_of(config).folder(label, model), len(items)
 
 

@@ -63,12 +63,12 @@ class StoredStates:
         return torch.from_numpy(states)
 
 
-def open_states(folder: EvalDir, limit: int | None, expected: int) -> StoredStates:
+def open_states(folder: EvalDir, limit: int | None, expected: int, item_draw: str = "id") -> StoredStates:
     """What is stored in `folder`, of the items that `limit` chooses.
 
     Raises `RunError` if some of the `expected` items have no states yet, or rows are lost.
     """
-    records = select_records(read_records(folder), limit)
+    records = select_records(read_records(folder), limit, item_draw)
     if missing := expected - len(records.predictions) - len(records.failures):
         raise RunError(
             f"{folder.root} lacks the states of {missing:,} of {expected:,} items; run the same command without "

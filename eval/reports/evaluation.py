@@ -80,7 +80,7 @@ def build_report(
     evaluation: Evaluation, folder: EvalDir, config: EvalConfig, compare: Comparison | None = None
 ) -> dict[str, Any]:
     """The content of report.json. Shares are fractions of the answered items; failed items are in none of them."""
-    records = select_records(read_records(folder), evaluation.limit)
+    records = select_records(read_records(folder), evaluation.limit, evaluation.item_draw)
     predictions = list(records.predictions.values())
     scored = scored_predictions(folder, predictions, config.protocol, evaluation.answer_delimiter)
     counts = {value: sum(score.value is value for _, score in scored) for value in (True, False, None)}

@@ -4,8 +4,10 @@ A batch is fixed by the items and the batch size alone. A rerun after a kill, or
 same batches again, so that it gives the same answers to the last bit: sums in floating point depend on the neighbours.
 """
 
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from configs.shard_dir import ShardDir
 from data_prep.manifest import read_manifest
 from data_prep.shards import ShardSet
 from data_prep.source_match import check_source_of, open_shards
+from eval.tasks.candidates import AUTHORS_SEED
 
 SEED = 0
 
@@ -65,13 +68,28 @@ def check_described(config: EvalConfig) -> None:
         check_source_of(read_manifest(folder), config.data, config.source, evaluated=True)
 
 
-def chosen_items(id_hashes: Sequence[int], limit: int | None) -> list[int]:
+def items_of(config: EvalConfig, shards: ShardSet) -> list[int]:
+    """Indices of the items of `shards` that `config` evaluates, in order."""
+    return chosen_items(shards.index["id_hash"].tolist(), item_limit(config), config.protocol.item_draw)
+
+
+def item_limit(config: EvalConfig) -> int | None:
+    """The number of items to evaluate at most: `limit`, or the protocol's where class names are scored; None: all."""
+    if config.limit is None and config.protocol.task == "class_likelihood":
+        return config.protocol.likelihood_items
+    return config.limit
+
+
+def chosen_items(id_hashes: Sequence[int], limit: int | None, item_draw: str = "id") -> list[int]:
     """Indices of the items to evaluate, in order: all, or the `limit` that come first in an order drawn from their ids.
 
-    A larger limit keeps the items of a smaller one. `id_hashes[i]` is `data_prep.shards.id_hash` of item i's id.
+    A larger limit keeps the items of a smaller one. `id_hashes[i]` is `data_prep.shards.id_hash` of item i's id;
+    `item_draw` is protocol.item_draw.
     """
     if limit is None or limit >= len(id_hashes):
         return list(range(len(id_hashes)))
+    if item_draw == "stream":
+        return [item for item, rank in enumerate(stream_ranks(len(id_hashes))) if rank < limit]
     return sorted(sorted(range(len(id_hashes)), key=lambda item: draw(id_hashes[item]))[:limit])
 
 
@@ -87,6 +105,17 @@ def depends_on_batch(protocol: ProtocolConfig, pads_right: bool) -> bool:
 def draw(hashed: int) -> bytes:
     """An item's position in the order from which `limit` takes the first."""
     return sha256(f"{SEED}:{int(hashed)}".encode()).digest()
+
+
+@lru_cache(maxsize=4)
+def stream_ranks(items: int) -> tuple[int, ...]:
+    """By index in the source: the item's index after the authors' shuffle (inference_analysis/main.py)."""
+    order = list(range(items))
+    random.Random(AUTHORS_SEED).shuffle(order)
+    ranks = [0] * items
+    for rank, item in enumerate(order):
+        ranks[item] = rank
+    return tuple(ranks)
 
 
 def batches_of(items: Sequence[int], share: Share, batch_size: int) -> list[list[int]]:

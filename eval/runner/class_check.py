@@ -10,7 +10,7 @@ from configs.evaluation import EvalConfig
 from data_prep.class_matching import ClassDifference, class_counts, shortened
 from data_prep.class_names import load_class_list
 from data_prep.shards import ShardSet
-from eval.runner.batching import chosen_items
+from eval.runner.batching import items_of
 from eval.tasks.synonyms import load_synonyms
 
 NO_CLASS_LIST = ("multiple_choice", "hidden_states")
@@ -30,7 +30,7 @@ def check_classes(config: EvalConfig, shards: ShardSet) -> list[str]:
     named = listed or (protocol.synonyms is not None and protocol.task in CLASS_TASKS)
     if not named and (protocol.task not in CLASS_TASKS or shards.manifest.class_names):
         return []
-    counts = class_counts(shards, chosen_items(shards.index["id_hash"].tolist(), config.limit))
+    counts = class_counts(shards, items_of(config, shards))
     if protocol.task in CLASS_TASKS and not any(counts.values()):
         raise DataError(
             f"no item of source {config.source} has a class, and protocol.task {protocol.task} asks for it; build the "

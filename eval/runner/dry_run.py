@@ -10,7 +10,7 @@ from data_prep.class_names import load_class_list
 from data_prep.shard_index import id_hash
 from data_prep.source_match import absent_paths
 from eval.runner.as_trained import differences
-from eval.runner.batching import Share, batches_of, chosen_items, open_source
+from eval.runner.batching import Share, batches_of, items_of, open_source
 from eval.runner.class_check import check_classes
 from eval.runner.output_paths import NO_RUN, output_paths_of
 from eval.runner.predictions import read_records
@@ -23,7 +23,7 @@ SHOWN = 3  # questions
 def preview(config: EvalConfig, share: Share) -> str:
     """Model, items, folder, and the first questions with their expected answers. Raises as `check_classes`."""
     shards = open_source(config)
-    items = chosen_items(shards.index["id_hash"].tolist(), config.limit)
+    items = items_of(config, shards)
     own = [item for batch in batches_of(items, share, config.batch_size) for item in batch]
     protocol = make_task(config.protocol)
     api = [_requests(config, shards.index["id_hash"][own].tolist())] if is_api(config.model) else []

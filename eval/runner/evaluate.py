@@ -19,13 +19,24 @@ from configs.run_dir import EvalDir
 from data_prep.sample import Sample
 from data_prep.shard_index import id_hash
 from data_prep.shards import ShardSet
-from eval.runner.batching import Share, batches_of, chosen_items, depends_on_batch, open_source
+from eval.runner.batching import Share, batches_of, depends_on_batch, items_of, open_source
 from eval.runner.class_check import check_classes
 from eval.runner.fingerprint import describe_evaluation, with_batch_settings, write_evaluation
 from eval.runner.predictions import PredictionWriter, Records, read_records, unread_id
 from eval.runner.progress import EvalProgress
 from eval.tasks.registry import make_task
-from eval.types import Answer, EvalModel, FailedItem, Failure, Prediction, Predictor, Question, StreamingPredictor, Task
+from eval.types import (
+    Answer,
+    EvalModel,
+    FailedItem,
+    Failure,
+    Prediction,
+    Predictor,
+    Question,
+    SourceIndex,
+    StreamingPredictor,
+    Task,
+)
 
 Record = Prediction | FailedItem
 
@@ -37,26 +48,32 @@ class Ready:
     sample: Sample
     question: Question
     prompt: Any
+    source_index: SourceIndex | None = None
 
 
 class PromptBuilder:
     """The items of one source under one protocol, made ready for one model."""
 
-    def __init__(self, shards: ShardSet, protocol: Task, predictor: Predictor):
-        """The builder of prompts for `predictor` from the items of `shards`."""
-        self.shards, self.protocol, self.predictor = shards, protocol, predictor
+    def __init__(self, shards: ShardSet, protocol: Task, predictor: Predictor, *, keep_index: bool = False):
+        """The builder of prompts for `predictor` from the items of `shards`.
+
+        `keep_index` stores every item's index in its source, as protocol.item_draw stream needs it.
+        """
+        self.shards, self.protocol, self.predictor, self.keep_index = shards, protocol, predictor, keep_index
 
     def prepare(self, item: int) -> Ready | FailedItem:
         """Read, prompt and render item number `item`; a `FailedItem` if its data have any error."""
-        name = unread_id(int(self.shards.index["id_hash"][item]))
+        name, index = unread_id(int(self.shards.index["id_hash"][item])), (item, len(self.shards))
+        kept = index if self.keep_index else None
         try:
             sample = self.shards.sample(item)
             name = sample.id
-            question = self.protocol.question(sample, (item, len(self.shards)))
+            question = self.protocol.question(sample, index)
             image = sample.image if isinstance(sample.image, bytes) else None
-            return Ready(sample, question, self.predictor.prompt(question.turns, image))
+            prompt = self.predictor.prompt(question.turns, image)
+            return Ready(sample, question, prompt, kept or question.source_index)
         except DataError as error:
-            return FailedItem(name, str(error))
+            return FailedItem(name, str(error), kept)
 
 
 def run_evaluation(config: EvalConfig, model: EvalModel, label: str, folder: EvalDir, share: Share) -> None:
@@ -67,14 +84,14 @@ def run_evaluation(config: EvalConfig, model: EvalModel, label: str, folder: Eva
     shards = open_source(config)
     check_classes(config, shards)
     hashes = shards.index["id_hash"]
-    items = chosen_items(hashes.tolist(), config.limit)
+    items = items_of(config, shards)
     counts = (len(items), len(shards))
     evaluation = describe_evaluation(config, label, model.identity, shards.fingerprint, counts)
     if depends_on_batch(config.protocol, model.pads_right):
         evaluation = with_batch_settings(evaluation, config)
     write_evaluation(folder, replace(evaluation, answer_delimiter=model.answer_delimiter))
-    protocol = make_task(config.protocol, model.answer_delimiter)
-    builder = PromptBuilder(shards, protocol, model.predictor(config, folder))
+    protocol, by_stream = make_task(config.protocol, model.answer_delimiter), config.protocol.item_draw == "stream"
+    builder = PromptBuilder(shards, protocol, model.predictor(config, folder), keep_index=by_stream)
     batches = batches_of(items, share, config.batch_size)
     known = read_records(folder)
     with (
@@ -145,7 +162,7 @@ def _answered(predictor: Predictor, ready: Sequence[Ready], pending: set[str]) -
 
 def _record(made: Ready, answer: Answer | Failure) -> Record:
     if isinstance(answer, Failure):
-        return FailedItem(made.sample.id, answer.reason)
+        return FailedItem(made.sample.id, answer.reason, made.source_index)
     return Prediction(
         id=made.sample.id,
         prompt_hash=made.prompt.prompt_hash,
@@ -159,6 +176,6 @@ def _record(made: Ready, answer: Answer | Failure) -> Record:
         seconds=round(answer.seconds, 4),
         scores=answer.scores,
         probabilities=answer.probabilities,
-        source_index=made.question.source_index,
+        source_index=made.source_index,
         prefix=answer.prefix,
     )

@@ -20,6 +20,7 @@ from configs.section import result_fields
 from configs.trained import protocol_as_trained
 from data_prep.atomic import remove_leftovers, write_bytes
 from data_prep.class_names import load_class_list
+from eval.runner.batching import item_limit
 from eval.runner.predictions import being_written, read_records
 from eval.tasks.registry import task_output
 
@@ -60,6 +61,11 @@ class Evaluation:
     config: Mapping[str, Any]
     format_version: int = FORMAT_VERSION
     answer_delimiter: str | None = None
+
+    @property
+    def item_draw(self) -> str:
+        """protocol.item_draw, by which `limit` chooses items."""
+        return str(self.generation_settings.get("item_draw", "id"))
 
     @property
     def protocol_hash(self) -> str:
@@ -104,7 +110,7 @@ def describe_evaluation(
         source=config.source,
         items=counts[0],
         source_items=counts[1],
-        limit=config.limit,
+        limit=item_limit(config),
         generation_settings=generation_settings,
         scoring_settings=scoring_settings,
         config=asdict(config),

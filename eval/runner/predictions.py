@@ -22,7 +22,7 @@ from configs.errors import RunError
 from configs.run_dir import EvalDir
 from data_prep.file_lock import try_lock_file
 from data_prep.shard_index import id_hash
-from eval.runner.batching import draw
+from eval.runner.batching import draw, stream_ranks
 from eval.types import FailedItem, Prediction
 
 UNREAD = "unreadable-"
@@ -47,7 +47,9 @@ def unread_id(hashed: int) -> str:
 
 def to_line(record: Prediction | FailedItem) -> str:
     """The record as one line of JSON, with its line end."""
-    values = {"id": record.id, "failed": record.reason} if isinstance(record, FailedItem) else asdict(record)
+    values = asdict(record)
+    if isinstance(record, FailedItem):
+        values = {"id": record.id, "failed": record.reason, "source_index": record.source_index}
     values = {key: value for key, value in values.items() if value is not None or key not in OPTIONAL}
     return json.dumps(values, ensure_ascii=False) + "\n"
 
@@ -55,11 +57,11 @@ def to_line(record: Prediction | FailedItem) -> str:
 def from_line(line: str) -> Prediction | FailedItem:
     """Inverse of `to_line`. Raises `ValueError`, `KeyError` or `TypeError` on anything else."""
     values = json.loads(line)
-    if "failed" in values:
-        return FailedItem(values["id"], values["failed"])
-    values["choices"] = tuple(values["choices"])
     if "source_index" in values:
         values["source_index"] = (int(values["source_index"][0]), int(values["source_index"][1]))
+    if "failed" in values:
+        return FailedItem(values["id"], values["failed"], values.get("source_index"))
+    values["choices"] = tuple(values["choices"])
     return Prediction(**values)
 
 
@@ -81,16 +83,26 @@ def read_records(folder: EvalDir) -> Records:
     return Records(predictions, {key: failure for key, failure in failures.items() if key not in answered})
 
 
-def select_records(records: Records, limit: int | None) -> Records:
+def select_records(records: Records, limit: int | None, item_draw: str = "id") -> Records:
     """The records of the items that `limit` chooses, in its order: a larger limit before may have left more of them.
 
-    A failed item keeps its position: no other answer replaces it.
+    A failed item keeps its position: no other answer replaces it. `item_draw` is protocol.item_draw.
     """
-    names = sorted([*records.predictions, *records.failures], key=lambda name: draw(hash_of(name)))[:limit]
+    known: dict[str, Prediction | FailedItem] = {**records.failures, **records.predictions}
+    if item_draw == "stream":
+        names = sorted(known, key=lambda name: _stream_rank(known[name]))[:limit]
+    else:
+        names = sorted(known, key=lambda name: draw(hash_of(name)))[:limit]
     return Records(
         {name: records.predictions[name] for name in names if name in records.predictions},
         {name: records.failures[name] for name in names if name in records.failures},
     )
+
+
+def _stream_rank(record: Prediction | FailedItem) -> int:
+    """The item's index in the authors' shuffled data; every record under item_draw stream has its index."""
+    item, items = record.source_index or (0, 1)
+    return stream_ranks(items)[item]
 
 
 def hash_of(name: str) -> int:

@@ -1,12 +1,22 @@
 """Which items are asked, by whom, together with which."""
 
+import gzip
+import json
+import random
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 
 from configs.errors import ConfigError
+from configs.evaluation import EvalConfig
+from configs.load import load_config
+from configs.run_dir import EvalDir
 from data_prep.shard_index import id_hash
-from eval.runner.batching import Share, batches_of, chosen_items
+from eval.run import main
+from eval.runner.batching import Share, batches_of, chosen_items, item_limit, open_source
+from eval.runner.predictions import read_records, select_records
+from eval.tasks.presets import preset_overrides
 
 HASHES = [id_hash(f"item {number}") for number in range(100)]
 
@@ -48,3 +58,68 @@ def test_a_larger_limit_keeps_the_items_of_a_smaller_one():
 def test_an_impossible_worker_is_refused(worker, workers):
     with pytest.raises(ConfigError, match=f"--worker {worker}"):
         Share(worker, workers)
+
+
+RELEASED = Path(__file__).resolve().parents[4] / "shared" / "data" / "vlmclassifier"
+
+
+def authors_items(items: list[str], count: int) -> set[str]:
+    """inference_analysis/main.py: the first of the shuffled data."""
+    shuffled = list(items)
+    random.seed(1234)
+    random.shuffle(shuffled)
+    return set(shuffled[:count])
+
+
+@pytest.mark.parametrize(("items", "count"), [(7, 3), (100, 10), (100, 100), (5, 9)])
+def test_the_stream_chooses_the_items_of_the_authors_shuffle(items, count):
+    names = [f"image {number}" for number in range(items)]
+    chosen = chosen_items(HASHES[:items], count, "stream")
+    assert {names[item] for item in chosen} == authors_items(names, count)
+    assert chosen == sorted(chosen)
+
+
+@pytest.mark.parametrize(("name", "count"), [("flowers", 6149), ("cars", 8041), ("caltech", 4331)])
+def test_the_thousand_scored_items_are_those_of_the_released_lists(name, count):
+    file = RELEASED / f"{name}.jsonl.gz"
+    if not file.is_file():
+        pytest.skip("needs the authors' lists")
+    rows = [json.loads(line) for line in gzip.decompress(file.read_bytes()).decode().splitlines()]
+    images = [row["image"] for row in rows if row["split"] == "test"]
+    assert len(images) == count
+    chosen = chosen_items(range(count), 1000, "stream")
+    assert {images[item] for item in chosen} == authors_items(images, 1000)
+
+
+@pytest.mark.parametrize(
+    ("protocol", "task", "limit", "expected"),
+    [
+        ("official", "class_likelihood", None, 1000),
+        ("official", "class_likelihood", 7, 7),
+        ("official", "open_world", None, None),
+        ("paper", "class_likelihood", None, None),
+    ],
+)
+def test_the_authors_score_the_names_of_a_thousand_items(write_config, protocol, task, limit, expected):
+    settings = [f"protocol.task={task}", "protocol.classes=imagenet", f"limit={limit or 'null'}"]
+    config, _ = load_config(EvalConfig, write_config(), [*preset_overrides(protocol), *settings])
+    assert item_limit(config) == expected
+
+
+def test_a_larger_limit_of_the_stream_continues_and_a_smaller_one_reports_the_first(write_config, tmp_path, counted):
+    def answered(limit: int) -> set[str]:
+        main(["--config", str(write_config(limit=limit, protocol={"item_draw": "stream"}))])
+        report = json.loads((tmp_path / "answers" / "report.json").read_text())
+        assert report["items"] | {"source": 0} == {
+            "expected": limit, "answered": limit, "failed": 0, "missing": 0, "source": 0
+        }  # fmt: skip
+        folder = EvalDir(tmp_path / "answers")
+        return set(select_records(read_records(folder), limit, "stream").predictions)
+
+    shards = open_source(load_config(EvalConfig, write_config())[0])
+    order = [shards.sample(item).id for item in range(len(shards))]
+    assert answered(3) == authors_items(order, 3)
+    assert answered(6) == authors_items(order, 6)
+    before = len(counted)
+    assert answered(3) == authors_items(order, 3)
+    assert len(counted) == before
