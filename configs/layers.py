@@ -104,6 +104,8 @@ def yaml_problem(error: yaml.YAMLError) -> str:
         position = getattr(error, "position", None)
         return "a character that is not allowed" + ("" if position is None else f" (character {position + 1:,})")
     problem, mark = " ".join(str(error.problem).split()), error.problem_mark
+    if problem.startswith("but found another document"):
+        return f"line {mark.line + 1}: a second document begins there; keep one"
     tab = "; a line is indented by a tab: use spaces" if "'\\t'" in problem or "\t" in problem else ""
     return f"line {mark.line + 1}, column {mark.column + 1}: {problem}{tab}"
 
@@ -114,7 +116,7 @@ def override_layer(text: str) -> Layer:
     refuse_secrets({key: text[len(key) + 1 :]}, "--set")  # before any message repeats the text
     if not equals or not key.strip():
         raise ConfigError(f"--set {text!r} is not of the form key.subkey=value")
-    if not all(part.strip() for part in key.split(".")):
+    if not all(part.strip() for part in key.split(".")) or any(bracket in key for bracket in "[]"):
         raise ConfigError(f"--set {text!r}: {key!r} is no setting's name; write it as section.setting=value")
     try:
         values = OmegaConf.to_container(OmegaConf.from_dotlist([text]))

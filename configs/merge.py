@@ -2,7 +2,7 @@
 
 import dataclasses
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -97,9 +97,7 @@ def _check_references(merged: Any, path: Path, schema: type[Section], origins: M
     """Raise `ConfigError` for a value such as `${seed}` that refers to nothing, or to a value of another type."""
     written = OmegaConf.to_container(merged, resolve=False)
     assert isinstance(written, dict)
-    for key, text in flatten({str(name): value for name, value in written.items()}).items():
-        if not isinstance(text, str) or REFERENCE not in text:
-            continue
+    for key, text in _references(flatten({str(name): value for name, value in written.items()})):
         where = origins.get(key, str(path))
         try:
             value = OmegaConf.select(merged, key)
@@ -116,6 +114,14 @@ def _check_references(merged: Any, path: Path, schema: type[Section], origins: M
             nested = {part: nested}
         if wrong := wrong_type(schema, nested):
             raise ConfigError(f"{where}: {wrong} (it refers to {text})")
+
+
+def _references(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """(dotted key, text) of every value with a reference; of a list that holds one, the list's key and that entry."""
+    for key, value in values.items():
+        for text in value if isinstance(value, list | tuple) else [value]:
+            if isinstance(text, str) and REFERENCE in text:
+                yield key, text
 
 
 def _invalid_section(node: Any, prefix: str = "") -> str:

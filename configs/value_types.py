@@ -54,6 +54,8 @@ def _fault(kind: Any, value: Any, key: str) -> str | None:
     if typing.get_origin(kind) is tuple:
         if not isinstance(value, list | tuple):
             return _text(key, value, kind)
+        if Ellipsis not in inner and len(value) != len(inner):
+            return f"{key} has {len(value)} entries; it must be a list of {len(inner)}, each {_named(inner[0])}"
         return next((found for n, one in enumerate(value) if (found := _wrong(inner[0], one, f"{key}[{n}]"))), None)
     return None if _fits(kind, value) else _text(key, value, kind)
 
@@ -80,7 +82,7 @@ def _alternatives(hint: Any) -> tuple[Any, ...]:
 
 
 def _text(key: str, value: Any, kind: Any) -> str:
-    shown = repr(value)
+    shown = str(value).lower() if isinstance(value, bool) else repr(value)
     shown = shown if len(shown) < 80 else f"{shown[:77]}..."
     quoted = f", in quotes: '{str(value).lower()}'" if kind is str and isinstance(value, bool) else ""
     return f"{key} is {shown}; it must be {_named(kind)}{quoted}"

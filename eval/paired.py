@@ -18,7 +18,10 @@ import yaml
 
 from configs.command_line import add_json, command_parser, emit_json, exit_on_user_error
 from configs.errors import ConfigError, RunError, UserError
+from configs.layers import yaml_problem
+from configs.protocol import ProtocolConfig
 from configs.run_dir import EvalDir
+from configs.value_types import wrong_type
 from eval.metrics.outcomes import read_correct, read_items
 from eval.metrics.paired import compare_pairs
 
@@ -79,7 +82,12 @@ def read_settings(settings: Sequence[str]) -> dict[str, Any]:
         key, equals, value = setting.removeprefix("protocol.").partition("=")
         if not equals:
             raise ConfigError(f"--rescore {setting!r} is not of the form KEY=VALUE")
-        changes[key] = yaml.safe_load(value)
+        try:
+            changes[key] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"--rescore {setting!r}: the value is not valid YAML ({yaml_problem(error)})") from error
+    if wrong := wrong_type(ProtocolConfig, changes):
+        raise ConfigError(f"--rescore: {wrong}")
     return changes
 
 
