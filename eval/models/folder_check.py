@@ -10,6 +10,7 @@ from transformers import Blip2VisionModel, CLIPModel
 
 from configs.evaluation import EvalConfig
 from configs.run_dir import CheckpointDir, RunDir
+from configs.trained import protocol_as_trained, trained_of
 from eval.models.clip import read_tokenizer
 from eval.models.image_encoders import BLIP2_OTHER_PARTS, VISION_NAMES, check_processor, own_processor
 from eval.models.model_type import ENCODERS, model_type
@@ -61,7 +62,7 @@ def _check_encoder(folder: Path, kind: str, *, texts: bool) -> None:
 
 
 def _check_generative(config: EvalConfig, folder: Path) -> None:
-    family, protocol = family_of(folder), config.protocol
+    family, protocol = family_of(folder), protocol_as_trained(config.protocol, trained_of(config.model))
     check_weight_headers(family.model_class, folder, family.config)
     tokenizer = load_tokenizer(folder)
     check_vocabulary(folder, tokenizer, int(family.text_config.vocab_size))
