@@ -64,11 +64,11 @@ def test_an_older_checkpoint_is_not_exported_in_place_of_a_damaged_last_one(trai
 
 @pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), signals.StopRequested()])
 def test_half_an_export_is_removed_and_a_full_disk_is_said_in_words(trainer, monkeypatch, capsys, error):
-    def fails(base, output):
+    def fails(family, base, output, chat):
         assert list(output.iterdir()), "half of it was written"
         raise error
 
-    monkeypatch.setattr(train.export, "_copy_text_files", fails)
+    monkeypatch.setattr(train.export, "write_text_files", fails)
     monkeypatch.setattr(train.export, "_set_weights", lambda model, weights: None)
     if isinstance(error, OSError):
         with pytest.raises(RunError, match=r"nothing was exported to .*No space left on device.*--resume auto"):
