@@ -36,7 +36,7 @@ def test_help_begins_with_what_the_module_says_of_itself_line_for_line() -> None
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
-def test_a_program_tells_in_its_docstring_a_command_to_copy(program: str) -> None:
+def test_a_programs_docstring_has_a_command_to_copy(program: str) -> None:
     doc = ast.get_docstring(ast.parse((ROOT / program).read_text(encoding="utf-8"))) or ""
     module = program.removesuffix(".py").replace("/", ".")
     assert f"python -m {module}" in doc or f"deepspeed {program}" in doc

@@ -101,7 +101,7 @@ def test_the_record_names_what_differs_from_the_recipe(base):
     assert betas == {"name": "paper", "changed": {"optim.betas": [0.9, 0.95]}}
 
 
-def test_a_saved_config_loads_back_to_the_same_config_whatever_it_names(base, tmp_path):
+def test_a_saved_config_loads_back_to_the_same_config_for_every_name_in_it(base, tmp_path):
     config = loaded(base, "recipe=official", "optim.clip_norm=2")
     saved = tmp_path / "saved.yaml"
     saved.write_text(to_yaml(config))

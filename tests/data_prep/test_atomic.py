@@ -33,7 +33,7 @@ def test_a_folder_takes_its_name_and_the_place_of_an_older_one_at_the_end(tmp_pa
     assert names(tmp_path / "export") == {"new"} and names(tmp_path) == {"export"}
 
 
-def test_after_an_error_the_older_folder_stands_and_nothing_else(tmp_path: Path) -> None:
+def test_after_an_error_only_the_older_folder_is_left(tmp_path: Path) -> None:
     (tmp_path / "export").mkdir()
     (tmp_path / "export/old").touch()
     with pytest.raises(RuntimeError), atomic_folder(tmp_path / "export"):

@@ -142,7 +142,7 @@ def test_storage_that_fails_stops_the_build_and_drops_nothing():
         read_image(broken)
 
 
-def test_a_full_disk_is_told_in_one_line_and_leaves_no_stump(
+def test_a_full_disk_is_reported_in_one_line_and_leaves_no_partial_file(
     class_folders, write_config, tmp_path, monkeypatch, capsys
 ):
     def full(descriptor: int) -> None:
@@ -154,7 +154,7 @@ def test_a_full_disk_is_told_in_one_line_and_leaves_no_stump(
     assert list((tmp_path / "shards/pets").iterdir()) == []
 
 
-def test_a_disk_that_is_full_at_the_end_is_told_in_one_line(class_folders, write_config, monkeypatch, capsys):
+def test_a_disk_that_is_full_at_the_end_is_reported_in_one_line(class_folders, write_config, monkeypatch, capsys):
     real = os.fsync
 
     def fsync(descriptor: int) -> None:
@@ -211,7 +211,9 @@ def test_the_settings_can_be_printed_without_building(class_folders, write_confi
         ("data.shards=/dev/null", "cannot make the folder /dev/null/pets"),
     ],
 )
-def test_mistakes_are_told_in_one_line_before_anything_is_built(class_folders, write_config, capsys, setting, message):
+def test_mistakes_are_reported_in_one_line_before_anything_is_built(
+    class_folders, write_config, capsys, setting, message
+):
     told = fails(capsys, "--config", write_config(class_folders), "--set", setting)
     assert message.replace("{raw}", str(class_folders)) in told
 

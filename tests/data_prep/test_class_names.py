@@ -75,7 +75,7 @@ def test_the_shipped_names_are_the_authors(shared_data, name, file):
     assert list(load_class_list(name).names) == authors
 
 
-def test_imagenet_has_two_names_twice_and_tells_them_apart_by_index_and_wnid():
+def test_imagenet_has_two_names_twice_and_distinguishes_them_by_index_and_wnid():
     classes = load_class_list("imagenet")
     twice = {name: [i for i, other in enumerate(classes.names) if other == name] for name in ("missile", "sunglasses")}
     assert twice == {"missile": [657, 744], "sunglasses": [836, 837]}

@@ -119,7 +119,7 @@ def test_a_folder_without_class_folders_says_what_was_expected(tmp_path):
         image_folder.read(tmp_path)
 
 
-def test_a_file_in_place_of_the_folder_is_told_in_one_line(class_folders):
+def test_a_file_in_place_of_the_folder_is_reported_in_one_line(class_folders):
     with pytest.raises(DataError, match=r"cat/0\.jpg cannot be listed \(Not a directory\); fix the path"):
         image_folder.read(class_folders / "cat" / "0.jpg")
 

@@ -37,7 +37,7 @@ def test_the_format_is_known_by_content_and_the_size_by_decoding(picture, kind, 
     assert check_image(data) == image_size(data) == (24, 16)
 
 
-def test_the_size_of_a_jpeg_is_pillows_whatever_its_header_suffered(picture):
+def test_the_size_of_a_jpeg_is_pillows_for_every_damaged_header(picture):
     rng = np.random.default_rng(0)
     variants = [picture(size=(67, 45), **options) for options in ({}, {"progressive": True}, {"mode": "L"})]
     agreed = 0

@@ -39,7 +39,7 @@ def test_a_sample_that_does_not_exist_is_a_user_error(built, capsys, option, mes
     assert message in capsys.readouterr().err
 
 
-def test_a_contact_sheet_shows_each_image_in_a_tile_of_its_own(built, tmp_path):
+def test_a_contact_sheet_shows_each_image_in_a_separate_tile(built, tmp_path):
     run(built.folder, "--samples", 8, "--sheet", tmp_path / "sheet.png")
     sheet = np.asarray(Image.open(tmp_path / "sheet.png"))
     assert sheet.shape == (2 * (inspect.TILE + inspect.CAPTION), 6 * inspect.TILE, 3)

@@ -34,7 +34,7 @@ def test_lines_with_labels_become_classes_in_sorted_order(tmp_path):
         jsonl.read(file, label_key="label", split="val")
 
 
-def test_a_name_that_stands_twice_needs_its_index(tmp_path, shared_data):
+def test_a_name_that_occurs_twice_needs_its_index(tmp_path, shared_data):
     file = write_lines(tmp_path / "a.jsonl", {"image": "1.jpg", "label": "missile", "label_idx": 744})
     (drop,) = jsonl.read(file, label_key="label", class_names="imagenet").records
     assert isinstance(drop, Drop)
@@ -53,7 +53,7 @@ def test_a_name_that_stands_twice_needs_its_index(tmp_path, shared_data):
     assert Counter(record.label_name for record in small.records) == {"tench": 10}
 
 
-def test_question_files_and_captions_are_told_by_their_fields(tmp_path):
+def test_question_files_and_captions_are_recognised_by_their_fields(tmp_path):
     row = {"question_id": 7, "image": "1.jpg", "text": "Is there a cat?", "label": "yes"}
     file = write_lines(tmp_path / "pope.jsonl", row)
     (sample,) = jsonl.read(file, question_key="text", answer_key="label").records
@@ -86,7 +86,7 @@ def test_popes_json_files_hold_lines(tmp_path):
     assert answers == ["yes", "no"]
 
 
-def test_a_list_that_stands_within_an_object_is_named_with_the_way_out(tmp_path):
+def test_a_list_inside_an_object_is_named_with_the_way_out(tmp_path):
     (tmp_path / "TextVQA_0.5.1_val.json").write_text('{"dataset_type": "val", "data": [{"question": "a?"}]}')
     with pytest.raises(DataError, match="its list is the value of 'data': write that list to a separate file"):
         jsonl.read(tmp_path / "TextVQA_0.5.1_val.json", question_key="question")
@@ -130,7 +130,7 @@ def test_a_file_that_is_no_text_is_an_error_in_one_line(name, data, message, tmp
 
 
 @pytest.mark.parametrize(("question", "told"), [("Which is it, a or b?", 1), ("Which? (A) a (B) b", 0)])
-def test_questions_with_letters_as_answers_and_options_that_are_not_read_are_told_by_the_build(
+def test_questions_with_letters_as_answers_and_options_that_are_not_read_are_reported_by_the_build(
     tmp_path, question, told
 ):
     rows = [{"text": question, "answer": letter} for letter in "AB"]

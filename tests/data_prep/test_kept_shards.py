@@ -47,7 +47,7 @@ def test_an_image_replaced_by_one_of_its_size_is_noticed(built, class_folders, w
     assert ShardSet.open(built.folder).sample(3).image == data
 
 
-def test_images_that_were_only_copied_anew_keep_their_shards_and_are_read_once(
+def test_images_that_were_only_copied_again_keep_their_shards_and_are_read_once(
     built, class_folders, write_config, monkeypatch, capsys
 ):
     for image in class_folders.glob("*/*.jpg"):

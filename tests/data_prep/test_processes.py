@@ -62,7 +62,7 @@ def tell(number: int, send: Send) -> None:
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
-def test_messages_arrive_and_every_process_tells_how_it_ended(method):
+def test_messages_arrive_and_the_end_of_every_process_is_reported(method):
     with WorkerProcesses(tell, [0, 1], method) as workers:
         messages = list(workers.messages())
     assert [message for number, message in messages if number == 0] == ["task 0", ProcessExit(0)]

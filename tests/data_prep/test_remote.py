@@ -60,7 +60,7 @@ def test_the_manifest_is_read_from_a_url(server, built):
     assert read_manifest(Path(server.url)) == built.manifest
 
 
-def test_a_cut_connection_goes_on_where_it_was(server, built, cache, monkeypatch):
+def test_a_cut_connection_continues_where_it_was(server, built, cache, monkeypatch):
     monkeypatch.setattr(remote, "PIECE", 4000)
     there = ShardSet.open(server.url, cache)
     server.asked.clear()
@@ -252,7 +252,7 @@ def test_urls_with_credentials_are_refused_without_repeating_them(place):
     assert "secret" not in str(error.value)
 
 
-def test_paths_are_no_urls_and_joined_urls_are_mended(tmp_path, monkeypatch):
+def test_paths_are_no_urls_and_joined_urls_are_repaired(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "odd:name").mkdir()
     assert [as_url(place) for place in ("shards/x", Path("/a/b"), "odd:name", "C:/x")] == [None] * 4

@@ -96,7 +96,7 @@ def test_a_training_process_reads_them_after_being_pickled(make, pictures):
     assert images(pickle.loads(pickle.dumps(make()))) == pictures
 
 
-def test_a_cut_connection_goes_on_where_it_was(make, server, pictures, monkeypatch, foreign):
+def test_a_cut_connection_continues_where_it_was(make, server, pictures, monkeypatch, foreign):
     monkeypatch.setattr(remote, "PIECE", 4096)
     monkeypatch.setattr(remote_tars, "AT_ONCE", 1)
     server.cuts = 3
@@ -208,7 +208,7 @@ def test_patterns_mean_what_they_mean_in_the_webdataset_package(pattern):
     assert len(_expanded(pattern)) > 1
 
 
-def test_a_tar_that_stands_twice_is_refused_and_equal_names_in_two_folders_are_told_apart(foreign, tmp_path):
+def test_a_tar_that_occurs_twice_is_refused_and_equal_names_in_two_folders_are_distinguished(foreign, tmp_path):
     with pytest.raises(DataError, match=r"00\.tar occurs 2 times"):
         FilePaths(f"{foreign}/{{00,01,00}}.tar").files()
     (tmp_path / "more").mkdir()
@@ -225,7 +225,7 @@ def test_a_list_on_a_server_may_not_name_files_of_this_machine(server, foreign, 
 
 
 @pytest.mark.parametrize("path", ["a/{0..2.tar", "NOWHERE/{00..01}.tar", "s3://key:secret@bucket/{0..1}.tar"])
-def test_a_wrong_pattern_is_told_before_anything_is_asked(tmp_path, path):
+def test_a_wrong_pattern_is_reported_before_anything_is_asked(tmp_path, path):
     with pytest.raises(DataError, match=r"not a pattern|does not exist|credentials"):
         FilePaths(path.replace("NOWHERE", str(tmp_path))).check()
 

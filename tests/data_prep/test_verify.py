@@ -107,7 +107,7 @@ def built_ids() -> list[str]:
     return [f"pets/{name}/{number}" for name in ("cat", "wild_dog") for number in range(6)]
 
 
-def test_where_the_damage_is_stands_in_the_finding(built, capsys):
+def test_the_finding_names_where_the_damage_is(built, capsys):
     shard = built.folder / SHARD
     offset = int(built.index[6]["image_offset"])
     shard.write_bytes(flip(shard.read_bytes(), offset - 512 + 126))
@@ -150,7 +150,7 @@ def test_an_image_that_does_not_decode_is_found_although_all_checksums_agree(
     assert "sample 3, does not decode" in out
 
 
-def test_deleting_a_damaged_shard_and_building_again_mends_the_set(built, class_folders, write_config, capsys):
+def test_deleting_a_damaged_shard_and_building_again_repairs_the_set(built, class_folders, write_config, capsys):
     from data_prep import build
 
     shard = built.folder / SHARD

@@ -289,7 +289,7 @@ def test_a_label_that_is_no_class_is_named(label, tmp_path, picture):
     assert record.reason.startswith("unreadable label")
 
 
-def test_every_image_of_names_with_dots_is_a_drop_of_its_own(tmp_path, picture):
+def test_every_image_of_names_with_dots_is_a_separate_drop(tmp_path, picture):
     members = {f"img_1.{k}.{e}": b for k in range(5) for e, b in (("jpg", picture(k)), ("txt", b"a cat"))}
     records = list(read(write_tar(tmp_path / "a.tar", *members.items())).records)
     assert len(records) == 5

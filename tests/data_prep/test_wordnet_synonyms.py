@@ -45,7 +45,7 @@ def test_an_unknown_synset_and_a_folder_without_wordnet_are_named(nouns, tmp_pat
         WordNetNouns.read(tmp_path / "nowhere")
 
 
-def test_a_list_that_differs_is_told_and_written(nouns, tmp_path, monkeypatch, capsys):
+def test_a_list_that_differs_is_reported_and_written(nouns, tmp_path, monkeypatch, capsys):
     values = {"_source": "x", "names": ["holly"], "synsets": ["n00000100"], "synonyms": [["tree"]]}
     (tmp_path / "flowers102.json").write_text(json.dumps(values))
     monkeypatch.setattr(wordnet_synonyms, "SHIPPED", tmp_path)

@@ -218,7 +218,7 @@ def test_answers_lie_in_the_run_they_belong_to(tmp_path):
     assert output_paths_of(config(str(run.root), "out")).folder("export", run.export).root == Path("out/export")
 
 
-def test_answers_of_any_other_model_lie_under_a_name_of_its_own(tmp_path):
+def test_answers_of_any_other_model_lie_under_a_separate_name(tmp_path):
     models = [tmp_path / "a" / "export", tmp_path / "b" / "export"]
     for model in models:
         model.mkdir(parents=True)

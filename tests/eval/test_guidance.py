@@ -140,7 +140,7 @@ def test_one_item_has_no_other_half(lines):
     assert json.dumps(found)
 
 
-def test_the_form_of_a_protocol_is_told_by_its_settings_whatever_it_is_called():
+def test_the_form_of_a_protocol_is_recognised_by_its_settings_and_not_by_its_name():
     authors = ProtocolConfig(name="official_finetuned", cfg_form="log", cfg_prior="dataset_mean")
     assert form_of(authors) == ("official", FORMS["official"])
     assert form_of(ProtocolConfig(name="official", cfg_mean=True))[0] == "paper"
@@ -148,7 +148,7 @@ def test_the_form_of_a_protocol_is_told_by_its_settings_whatever_it_is_called():
 
 
 @pytest.mark.parametrize("protocol", [*MIXED.values(), ProtocolConfig()])
-def test_a_mixture_is_a_form_of_its_own(protocol):
+def test_a_mixture_is_a_separate_form(protocol):
     name, form = form_of(protocol)
     assert name == "own"
     assert form not in FORMS.values()

@@ -36,7 +36,7 @@ def test_only_items_of_both_runs_count_and_only_disagreements_decide():
     assert paired.to_json()["p_value"] == mcnemar(1, 2) == 1.0
 
 
-def test_items_that_only_one_run_answered_are_counted_in_what_is_told():
+def test_items_that_only_one_run_answered_are_counted_in_the_output():
     rights = {"a": {"x": True, "y": False, "z": True}, "b": {"x": False, "w": True}}
     assert "left out: 3 items that only one of them answered" in as_text(compare_pairs(rights))
     assert "left out" not in as_text(compare_pairs({"a": {"x": True}, "b": {"x": False}}))
@@ -103,7 +103,7 @@ def test_one_runs_answers_are_compared_under_two_ways_of_judging(asked, capsys):
     assert pair["first_right"] == pair["second_right"] == 15
 
 
-def test_a_folder_judged_anew_counts_as_it_was_judged_last(asked, write_config, capsys):
+def test_a_folder_judged_again_counts_as_it_was_judged_last(asked, write_config, capsys):
     """evaluation.json keeps the configuration of the asking."""
     evaluate(["--config", str(write_config(protocol={"match": "word"})), "--report-only"])
     capsys.readouterr()

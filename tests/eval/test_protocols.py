@@ -205,7 +205,7 @@ def test_imagewikiqa_without_image_asks_the_words_alone():
     assert question.turns[0].text.startswith("Where does it live?")
 
 
-def test_the_class_is_told_in_place_of_this_object():
+def test_the_class_is_named_instead_of_this_object():
     assert with_class("<image>\nWhere does this object live?", "ox") == "<image>\nWhere does ox live?"
     assert with_class("<image>\nWhere?", "ox") == "<image>\nThe object in this image is ox. Where?"
     assert with_class("Where?", "ox") == "The object in this image is ox. Where?"

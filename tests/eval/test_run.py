@@ -77,7 +77,7 @@ def test_workers_give_the_answers_of_one_process(write_config, tmp_path):
     assert answers(tmp_path / "two") == answers(tmp_path / "answers")
 
 
-def test_a_run_cut_anywhere_goes_on_to_the_same_answers_and_asks_nothing_twice(write_config, tmp_path):
+def test_a_run_cut_anywhere_continues_to_the_same_answers_and_asks_nothing_twice(write_config, tmp_path):
     config = write_config()
     main(["--config", str(config)])
     file = EvalDir(tmp_path / "answers").predictions(0)
@@ -91,7 +91,7 @@ def test_a_run_cut_anywhere_goes_on_to_the_same_answers_and_asks_nothing_twice(w
 
 
 @pytest.mark.slow
-def test_a_killed_evaluation_goes_on_to_the_same_answers(write_config, tmp_path):
+def test_a_killed_evaluation_continues_to_the_same_answers(write_config, tmp_path):
     main(["--config", str(write_config(batch_size=1, protocol={"max_new_tokens": 20}))])
     expected = answers(tmp_path / "answers")
     config = write_config(batch_size=1, protocol={"max_new_tokens": 20}, output=str(tmp_path / "killed"))
@@ -106,7 +106,7 @@ def test_a_killed_evaluation_goes_on_to_the_same_answers(write_config, tmp_path)
     assert len(ids) == len(set(ids)) == 15
 
 
-def test_a_full_disk_is_one_line_and_the_same_command_goes_on(write_config, tmp_path, monkeypatch, capsys):
+def test_a_full_disk_is_one_line_and_the_same_command_continues(write_config, tmp_path, monkeypatch, capsys):
     original, config = os.write, str(write_config())
 
     def full(file, data):
@@ -305,7 +305,7 @@ def test_a_mistake_is_one_line_and_exit_code_2(write_config, capsys, settings, a
     assert error.count("error:") == 1
 
 
-def test_unbuilt_shards_are_told_with_the_command_that_builds_them(write_config, tmp_path, capsys):
+def test_unbuilt_shards_are_reported_with_the_command_that_builds_them(write_config, tmp_path, capsys):
     with pytest.raises(SystemExit):
         main(["--config", str(write_config()), "--set", f"data.shards={tmp_path / 'none'}"])
     assert "data_prep.build" in capsys.readouterr().err

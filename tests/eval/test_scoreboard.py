@@ -78,7 +78,7 @@ def test_the_papers_numbers_are_the_printed_ones(row, value):
     assert paper_numbers()[row].value == pytest.approx(value)
 
 
-def test_a_result_stands_beside_its_rows_with_interval_n_and_protocol(board, tmp_path):
+def test_a_result_is_shown_with_its_rows_with_interval_n_and_protocol(board, tmp_path):
     _, lines = board(report())
     for row in ("table1/open_world", "table2/base", "table2/direct", "table8/without_synonyms"):
         line = lines[f"{row}/LLaVA1.5-7B/ImageNet"]
@@ -154,7 +154,7 @@ def trained(*sources: str, mode: str = "projector") -> dict:
         ),
     ],
 )  # fmt: skip
-def test_what_a_run_trained_never_stands_beside_a_zero_shot_row(sources, protocol, source, rows):
+def test_what_a_run_trained_is_never_compared_with_a_zero_shot_row(sources, protocol, source, rows):
     own = report(model="runs/x", label="export", source=source, evaluated_model=trained(*sources), protocol=protocol)
     assert set(rows_of_report(own, paper_numbers())) == rows
     kept = own | {"paper": {"row": "table1/open_world/LLaVA1.5-7B/Flowers102"}}  # a preset's row, as older reports have
@@ -197,7 +197,7 @@ def test_a_presets_row_becomes_that_of_the_experiment_that_was_made(preset, prot
     assert found == (expected and f"{expected}/Flowers102")
 
 
-def test_the_class_told_and_the_image_hidden_have_rows_of_their_own():
+def test_the_class_named_and_the_image_hidden_have_separate_rows():
     with_class, quiz = "table5/LLaVA1.5-7B with class/ImageWikiQA", "table5/LLaVA1.5-7B/ImageWikiQA"
     asked = {"source": "imagewikiqa", "task": "multiple_choice"}
     assert row_of(quiz, **asked, name_class=True) == row_of(with_class, **asked, name_class=True) == with_class
@@ -220,7 +220,7 @@ def test_a_presets_row_is_not_that_of_other_images():
 
 @pytest.mark.parametrize("model", ["models/my-own-vlm", "Salesforce/blip2-opt-6.7b", "openai/clip-vit-base-patch32",
                                    "Salesforce/blip2-opt-2.7b-coco", "me/llava-1.5-7b-hf-pets"])  # fmt: skip
-def test_a_model_that_the_paper_does_not_have_stands_beside_none_of_its_rows(model):
+def test_a_model_that_the_paper_does_not_have_is_compared_with_none_of_its_rows(model):
     """Whatever preset asked it, and also where an older report names the preset's row."""
     preset = "table1/open_world/LLaVA1.5-7B/Flowers102"
     assert row_of(preset, PUBLISHED | {"base": model}) is None
@@ -229,7 +229,7 @@ def test_a_model_that_the_paper_does_not_have_stands_beside_none_of_its_rows(mod
 
 
 @pytest.mark.parametrize("source", ["flowers102_train", "imagenet_sketch", "imagenet", "stanford_cars_tiny"])
-def test_other_images_stand_beside_no_row_of_the_papers_test_sets(source):
+def test_other_images_are_compared_with_no_row_of_the_papers_test_sets(source):
     assert rows_of_report(report(source=source), paper_numbers()) == []
 
 
@@ -336,7 +336,7 @@ def test_the_finetuned_correlation_is_of_a_model_trained_on_imagenet_alone(sourc
     assert set(found) == (rows if filled else set())
 
 
-def test_a_tower_or_states_of_a_trained_model_or_by_other_items_are_beside_no_row():
+def test_a_tower_or_states_of_a_trained_model_or_by_other_items_are_compared_with_no_row():
     place, model = {"vision_pooled": {"accuracy": RATE}}, "Salesforce/blip2-opt-2.7b"
     probe = {"model": model, "source": "flowers102_test", "train_source": "flowers102_train", "token_positions": place}
     probe |= {"evaluated_model": PUBLISHED | {"base": model}}
@@ -347,7 +347,7 @@ def test_a_tower_or_states_of_a_trained_model_or_by_other_items_are_beside_no_ro
         assert rows_of_probe(probe | change, paper_numbers()) == {}, change
 
 
-def test_the_frequency_of_another_question_is_beside_no_row():
+def test_the_frequency_of_another_question_is_compared_with_no_row():
     frequency = {"spearman": 0.7, "pearson": 0.3, "classes": 2, "log_bins": []}
     for protocol in ({"prompt": "identify"}, {"task": "closed_world"}):
         assert rows_of_correlation(report(frequency=frequency, protocol=protocol), paper_numbers()) == {}

@@ -115,7 +115,7 @@ def test_two_evaluations_need_two_names(load: Load) -> None:
 @pytest.mark.parametrize(
     ("base", "hub"), [("owner/name", True), ("owner", False), ("/a/b", False), ("./a", False), ("raw/gone", False)]
 )
-def test_a_hub_id_is_told_from_a_mistyped_path(project: Path, base: str, hub: bool) -> None:
+def test_a_hub_id_is_distinguished_from_a_mistyped_path(project: Path, base: str, hub: bool) -> None:
     assert preflight.is_hub_id(base) is hub
 
 

@@ -80,7 +80,7 @@ def test_arguments_that_are_missing_or_not_ones_own_are_named(
 
 
 @pytest.mark.parametrize(("model", "named"), [("../a b/$(touch x)", "a-b-touch-x-"), ("--model", "model")])
-def test_whatever_a_model_is_called_the_job_has_a_name(model: str, named: str) -> None:
+def test_a_job_has_a_name_for_every_model_name(model: str, named: str) -> None:
     jobs = reproduce.plan((f"--model={model}",), 2, 0, "python")
     assert [job.name for job in jobs] == [f"reproduce.{named}.paper.{stage}" for stage in ("evaluate", "finish")]
 

@@ -47,7 +47,7 @@ def test_a_dry_run_prints_the_exact_scripts_and_commands(
     compare_with_golden(name, capsys.readouterr().out)
 
 
-def test_a_changed_text_fails_and_tells_how_to_refresh(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_changed_text_fails_and_says_how_to_refresh(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("REFRESH_GOLDEN", raising=False)
     golden = (GOLDEN / "dry_run_gpu.txt").read_text()
     assert "--gres=gpu:8" in golden and "srun " in golden and len(golden.splitlines()) > 100

@@ -49,7 +49,7 @@ def test_a_run_that_stops_early_ends_there(run: RunDir) -> None:
     assert "of 300 steps" in "\n".join(state(run))
 
 
-def test_a_run_that_saved_for_a_signal_says_that_it_goes_on(run: RunDir) -> None:
+def test_a_run_that_saved_for_a_signal_says_that_it_continues(run: RunDir) -> None:
     run.requeue.touch()
     assert any("stopped by a signal after saving" in line for line in state(run))
 
@@ -121,7 +121,7 @@ def test_a_file_cut_back_by_a_resume_is_read_on(run: RunDir) -> None:
     assert [record["step"] for record in tail(run.metrics, end)[0]] == [2]
 
 
-def test_losses_of_several_sources_stand_beside_the_whole() -> None:
+def test_losses_of_several_sources_are_shown_next_to_the_total() -> None:
     line = step_line(step(1, loss_by_source={"imagenet": 1.25, "llava": 3.0}))
     assert line.endswith("(imagenet 1.25, llava 3)")
 

@@ -144,7 +144,7 @@ def test_every_kept_checkpoint_can_be_had_as_a_model_folder(uninterrupted):
     assert model_folders(str(uninterrupted.checkpoint(8)))[0][0] == "step-00000008"
 
 
-def test_an_export_of_a_step_that_was_trained_anew_is_made_anew(uninterrupted):
+def test_an_export_of_a_step_that_was_trained_again_is_made_again(uninterrupted):
     (_, folder), manifest = (
         model_folders(str(uninterrupted.checkpoint(4)))[0],
         uninterrupted.checkpoint(4) / "manifest.json",

@@ -42,7 +42,7 @@ def test_a_record_does_not_depend_on_the_records_before_it() -> None:
     assert alone.to_json() == list(records)[700].to_json()
 
 
-def test_a_part_that_begins_at_a_later_image_goes_on_where_a_shorter_one_ends() -> None:
+def test_a_part_that_begins_at_a_later_image_continues_where_a_shorter_one_ends() -> None:
     for part in ("classification", "classification_test", "knowledge_test"):
         whole, rest = samples(part, images_per_class=3), samples(part, images_per_class=1, first_image=2)
         assert [s.to_json() for s in rest] == [s.to_json() for s in whole[2 * CLASSES :]]

@@ -37,7 +37,7 @@ def test_equal_names_share_a_path_and_keep_an_entry_each():
     assert trie.paths == [[0, 1], [2], [0, 1]]
 
 
-def test_an_end_token_makes_every_end_a_token_of_its_own():
+def test_an_end_token_makes_every_end_a_separate_token():
     trie = ClassTrie(NAMES, eos=2)
     assert len(trie.inner) == 5  # every node of the names is followed by something
     assert [trie.tokens[end] for end in trie.ends] == [2, 2, 2, 2]

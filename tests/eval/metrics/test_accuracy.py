@@ -86,7 +86,7 @@ def test_a_correlation_with_a_constant_is_not_defined():
     assert spearman([1], [1]) is None
 
 
-def test_classes_are_told_apart_by_label_and_counted_by_outcome():
+def test_classes_are_distinguished_by_label_and_counted_by_outcome():
     outcomes = [(7, "missile", True), (8, "missile", False), (7, "missile", None), (7, "missile", False)]
     results = per_class(outcomes)
     assert results == [ClassResult(7, "missile", 1, 1, 1), ClassResult(8, "missile", 0, 1, 0)]

@@ -41,7 +41,7 @@ def counted(tmp_path) -> Path:
     return file
 
 
-def test_counts_of_a_file_are_added_up_and_each_stage_stands_alone(counted):
+def test_counts_of_a_file_are_added_up_and_each_stage_is_separate(counted):
     frequencies = frequencies_of(config(frequency_file=str(counted)))
     assert [c.frequency for c in with_frequency(CLASSES, frequencies)] == [6, 7, 900]  # a shared name is not doubled
     only = frequencies_of(config(frequency_file=str(counted), frequency_sources=("instruct",)))

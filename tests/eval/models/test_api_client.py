@@ -50,7 +50,7 @@ def test_what_may_be_better_next_time_is_asked_again(serve, bad):
     assert len(server.requests) == 3
 
 
-def test_after_the_last_attempt_the_reason_is_told(serve):
+def test_after_the_last_attempt_the_reason_is_reported(serve):
     server = serve(failure(500, "the disk is full"))
     with pytest.raises(QuestionError, match="no answer after 4 attempts: status 500: the disk is full"):
         client(server).ask(b"{}")

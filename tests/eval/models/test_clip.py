@@ -140,7 +140,7 @@ def test_a_clip_says_that_it_answers_no_question(write_config, tiny_clip, capsys
     assert "protocol.task zero_shot; it is open_world" in capsys.readouterr().err
 
 
-def test_a_llava_is_told_that_class_scoring_is_its_kind(clip_config, tiny_model, capsys):
+def test_an_error_for_a_llava_says_that_class_scoring_is_its_kind(clip_config, tiny_model, capsys):
     with pytest.raises(SystemExit):
         main(["--config", str(clip_config(model=tiny_model))])
     assert "task class_likelihood scores all class names" in capsys.readouterr().err
@@ -163,7 +163,7 @@ def test_a_folder_with_nothing_but_a_bin_file_can_be_asked(tiny_clip, tmp_path):
     assert torch.equal(again.model.visual_projection.weight, model.visual_projection.weight)
 
 
-def test_damaged_weights_and_a_missing_tokenizer_are_told_in_one_line(tiny_clip, tmp_path):
+def test_damaged_weights_and_a_missing_tokenizer_are_reported_in_one_line(tiny_clip, tmp_path):
     for file in tiny_clip.iterdir():
         if not file.name.startswith("token") and file.name not in ("vocab.json", "merges.txt"):
             (tmp_path / file.name).write_bytes(file.read_bytes())
@@ -184,7 +184,7 @@ def test_the_bin_file_of_a_hub_id_is_fetched_where_there_are_no_safetensors(monk
     assert asked == [(("openai/some-clip", "pytorch_model.bin"), {"revision": "main"})]
 
 
-def test_pixels_are_pillows_whatever_else_is_installed(tiny_clip):
+def test_pixels_are_pillows_with_any_other_library_installed(tiny_clip):
     assert type(own_processor(tiny_clip)).__name__ == "CLIPImageProcessorPil"
 
 

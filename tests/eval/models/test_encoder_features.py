@@ -92,7 +92,7 @@ def test_a_blip_is_probed_in_both_halves_side_by_side(write_config, blip, tmp_pa
     assert not (tmp_path / "answers" / "probe.json").exists()
 
 
-def test_a_llava_has_no_encoder_of_its_own_to_probe(write_config, capsys):
+def test_a_llava_has_no_separate_encoder_to_probe(write_config, capsys):
     with pytest.raises(SystemExit):
         probe(["--config", str(write_config()), "--train", "pets", "--encoder"])
     assert "encoders: clip, blip-2" in capsys.readouterr().err
@@ -114,7 +114,7 @@ def test_a_llava_has_no_encoder_of_its_own_to_probe(write_config, capsys):
         ),
     ],
 )
-def test_a_head_stands_beside_the_papers_linear_rows(model, place, rows):
+def test_a_head_is_shown_with_the_papers_linear_rows(model, place, rows):
     result = {
         "model": model,
         "source": "flowers102_test",
@@ -124,7 +124,7 @@ def test_a_head_stands_beside_the_papers_linear_rows(model, place, rows):
     assert set(rows_of_probe(result, paper_numbers())) == rows
 
 
-def test_zero_shot_stands_beside_table_1_and_9():
+def test_zero_shot_is_shown_with_table_1_and_9():
     from eval.paper.rows import rows_of_report
 
     report = {"model": "openai/clip-vit-large-patch14-336", "source": "imagenet_val", "label": "model", "paper": None}

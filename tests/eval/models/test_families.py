@@ -339,7 +339,7 @@ def test_flash_attention_is_not_asked_of_a_q_former(families, monkeypatch):
         ("Salesforce/instructblip-vicuna-13b", "IBLIP-13B"),
     ],
 )
-def test_a_model_by_its_hub_id_stands_beside_its_own_rows_of_the_paper(place, model):
+def test_a_model_by_its_hub_id_is_shown_with_its_own_rows_of_the_paper(place, model):
     known = {row: number.value for row, number in paper_numbers().items()}
     preset = "table1/open_world/LLaVA1.5-7B/ImageNet"
     asked = {"source": "imagenet_val", "protocol": {"task": "open_world", "prompt": "paper"}}

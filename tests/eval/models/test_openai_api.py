@@ -98,7 +98,7 @@ def test_429_and_500_on_the_way_change_nothing(serve, ask):
     assert report(folder)["items"] == {"expected": 15, "answered": 15, "failed": 0, "missing": 0, "source": 15}
 
 
-def test_a_server_that_is_down_stops_the_evaluation_and_the_same_command_goes_on(serve, ask, capsys):
+def test_a_server_that_is_down_stops_the_evaluation_and_the_same_command_continues(serve, ask, capsys):
     server = serve(completion("a cat"), completion("a cat"), failure(500))
     with pytest.raises(SystemExit):
         ask(api={"attempts": 1, "give_up_after": 4, "concurrency": 1})
@@ -170,7 +170,7 @@ def test_the_key_is_nowhere_but_in_the_header(serve, ask, capfd):
     assert "15 questions to some-model at 127.0.0.1" in seen.err
 
 
-def test_the_count_is_told_before_the_first_request(serve, ask, capsys):
+def test_the_count_is_reported_before_the_first_request(serve, ask, capsys):
     told = []
     server = serve(lambda request: told.append(capsys.readouterr().err) or completion("a cat"))
     ask(limit=4, api={"concurrency": 1, "attempts": 3})
@@ -273,7 +273,7 @@ def test_what_the_model_said(message, text):
     assert (answer.text, answer.stopped, answer.tokens) == (text, False, [])
 
 
-def test_a_server_that_tells_absurd_numbers_takes_no_memory():
+def test_a_server_that_reports_absurd_numbers_takes_no_memory():
     values = {"choices": [{"message": {"content": "a"}}], "usage": {"completion_tokens": 10**12}}
     assert len(answer_of(values, 0.0).tokens) == 10**6
 
@@ -290,7 +290,7 @@ def test_images_are_sent_as_stored_or_as_png(picture):
 
 
 @pytest.mark.slow
-def test_a_killed_run_goes_on_and_only_the_question_under_way_is_asked_again(serve, write_config, tmp_path):
+def test_a_killed_run_continues_and_only_the_question_under_way_is_asked_again(serve, write_config, tmp_path):
     started = []
 
     def reply(request):

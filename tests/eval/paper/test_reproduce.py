@@ -136,7 +136,7 @@ def test_workers_share_the_questions_and_a_last_call_finishes(world, tiny_model)
     assert {key: row["accuracy"] for key, row in shared.items()} == {k: row["accuracy"] for k, row in whole.items()}
 
 
-def test_a_process_that_cannot_ask_its_share_is_told_beside_what_the_others_got(world, tiny_model):
+def test_a_process_that_cannot_ask_its_share_is_reported_next_to_what_the_others_got(world, tiny_model):
     """Process 1's file is held by someone else; process 0 asks its own items meanwhile, before it or after."""
     run(tiny_model, "--rows", "open")
     (folder,) = map(EvalDir, Path("runs/eval/paper_pets_open").glob("*/"))
@@ -292,7 +292,7 @@ def test_a_protocols_own_wording_is_that_of_the_open_question_and_of_its_views(w
         assert rows["closed"].prompt == ("paper" if protocol == "paper" else wording)
 
 
-def test_a_clip_and_an_api_are_told_which_rows_they_cannot_do(world):
+def test_a_clip_and_an_api_cannot_do_some_rows_and_the_error_names_them(world):
     def reasons(model: str) -> dict[str, str | None]:
         request = Request(model)
         return {row.row.key: row.reason for row in plan([open_dataset("pets.yaml", request)], request)}
@@ -330,7 +330,7 @@ def test_every_shipped_data_set_is_an_evaluation(monkeypatch):
         assert plan([dataset], request)
 
 
-def test_a_checkpoint_is_told_by_its_own_answers(world, tiny_model, monkeypatch, capsys):
+def test_a_checkpoint_is_recognised_by_its_own_answers(world, tiny_model, monkeypatch, capsys):
     """Those of the export, asked before, lie beside them."""
     trained = RunDir(world / "runs" / "x")
     shutil.copytree(tiny_model, trained.export)
@@ -375,7 +375,7 @@ def test_the_record_of_a_checkpoints_own_folder_is_that_of_the_checkpoint(world)
     ]
 
 
-def test_a_damaged_record_is_named_after_the_table_is_told(world, tiny_model, capsys):
+def test_a_damaged_record_is_named_after_the_table_is_reported(world, tiny_model, capsys):
     run(tiny_model, "--rows", "open")
     (record,) = Path("runs/eval").glob("reproduction-paper-*.json")
     for content in ("", "[]"):

@@ -44,7 +44,7 @@ def test_improvement_and_relative_error_are_derived_from_two_results(tmp_path):
     assert rows["figure4/candidates_20/LLaVA1.5-7B/ImageNet"][0].value == pytest.approx(4.0)
 
 
-def test_guidance_is_told_by_the_protocol_that_asked_and_by_its_form(tmp_path):
+def test_guidance_is_recognised_by_the_protocol_that_asked_and_by_its_form(tmp_path):
     """Beside the paper's row stand the protocol's own form and the paper's two: its text's and its code's."""
     swept = {"held_out": {"guidance": 1.5, "accuracy": rate(0.4)}, "swept_on_test": {"guidance": 3, "accuracy": RATE}}
     forms = {name: swept | {"held_out": None} for name in ("paper", "official", "clean", "literal")} | {"own": swept}
@@ -143,7 +143,7 @@ def test_of_several_results_of_one_model_the_figure_has_that_of_most_items(tmp_p
 
 
 @pytest.mark.slow
-def test_a_result_that_a_reproduction_tells_is_no_other_result(tmp_path, monkeypatch, capsys):
+def test_a_result_that_a_reproduction_reports_is_no_other_result(tmp_path, monkeypatch, capsys):
     """Also where one names the folder from here, and the other from the root."""
     monkeypatch.chdir(tmp_path)
     folder = Path("runs/eval/x")
@@ -189,7 +189,7 @@ def test_the_figure_of_frequency_has_a_curve_for_every_model_and_checkpoint(tmp_
     }  # fmt: skip
 
 
-def test_both_merges_of_one_lora_share_a_row_and_are_told_apart(tmp_path):
+def test_both_merges_of_one_lora_share_a_row_and_are_distinguished(tmp_path):
     system = {"base": MODEL["model"], "mode": "lora", "sources": ["flowers102_train"], "finetuned": True}
     for name, onto in (("export", None), ("onto", "lmsys/vicuna-7b-v1.5")):
         model = {

@@ -70,7 +70,7 @@ def evaluation(tmp_path, data_section):
     return folder, config
 
 
-def test_right_wrong_no_answer_failed_and_missing_are_told_apart(evaluation):
+def test_right_wrong_no_answer_failed_and_missing_are_distinguished(evaluation):
     report = write_report(*evaluation)
     assert report["items"] == {"expected": 12, "answered": 10, "failed": 1, "missing": 1, "source": 20}
     counts = {key: report[key]["count"] for key in ("accuracy", "wrong", "no_answer")}
@@ -87,7 +87,7 @@ def test_each_class_has_its_own_row(evaluation):
     assert (rows["cat"]["right"], rows["cat"]["wrong"], rows["cat"]["no_answer"]) == (2, 2, 0)
 
 
-def test_the_papers_number_stands_beside_ours(evaluation):
+def test_the_papers_number_is_shown_with_ours(evaluation):
     paper = write_report(*evaluation)["paper"]
     assert paper["value"] == 0.228
     assert paper["difference"] == pytest.approx(0.6 - 0.228)

@@ -41,7 +41,7 @@ def test_any_other_model_is_as_it_was_published(tmp_path):
     assert identify_model("llava-hf/llava-1.5-7b-hf") == EvaluatedModel("llava-hf/llava-1.5-7b-hf")
 
 
-def test_a_lora_merged_onto_other_weights_is_told_from_one_on_its_base(tmp_path):
+def test_a_lora_merged_onto_other_weights_is_distinguished_from_one_on_its_base(tmp_path):
     values = {"base": "hub/model", "mode": "lora", "sources": ["imagenet"], "lora_onto": {"model": "hub/vicuna"}}
     (tmp_path / "export.json").write_text(json.dumps(values))
     assert identify_model(str(tmp_path)).lora_onto == "hub/vicuna"

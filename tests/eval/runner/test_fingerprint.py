@@ -30,7 +30,7 @@ def make_older(folder: EvalDir, *settings: str) -> None:
 NEW = ("image_size", "padding_side", "class_ids", "token_scores", "candidate_draw", "label_without", "frequency_bins")
 
 
-def test_the_hash_leaves_out_defaults_and_tells_everything_else():
+def test_the_hash_leaves_out_defaults_and_includes_all_other_settings():
     plain = describe_model()
     fewer = {key: value for key, value in plain.generation_settings.items() if key not in NEW}
     assert describe_model(match="contains").protocol_hash == plain.protocol_hash

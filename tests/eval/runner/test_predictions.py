@@ -95,7 +95,7 @@ def test_an_item_that_fails_unread_and_then_read_fails_once(tmp_path):
     assert set(read_records(folder).failures) == {"a"}
 
 
-def test_no_answer_of_a_larger_limit_stands_in_for_a_failed_item():
+def test_no_answer_of_a_larger_limit_replaces_a_failed_item():
     names = sorted((f"item/{number}" for number in range(20)), key=lambda name: draw(id_hash(name)))
     failed, unread, *answered = names
     failures = {

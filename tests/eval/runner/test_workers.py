@@ -13,7 +13,7 @@ LONGEST = 30.0  # seconds until a process that went on would be found out; one t
 
 
 @pytest.mark.slow
-def test_a_killed_command_leaves_no_process_that_goes_on_asking(write_config):
+def test_a_killed_command_leaves_no_process_that_continues_to_ask(write_config):
     """Two processes wait for a server that never answers: their connections tell whether they live."""
     config = write_config(model="api:some-model", api={"concurrency": 1, "timeout": 600})
     with socket.create_server(("127.0.0.1", 0)) as server:

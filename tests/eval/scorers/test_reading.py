@@ -152,5 +152,5 @@ def test_words_and_forms():
         ("a < b > c", "a < b > c"),
     ],
 )
-def test_the_final_answer_is_what_stands_outside_thoughts(text, expected):
+def test_the_final_answer_is_what_is_outside_the_reasoning(text, expected):
     assert final_answer(text) == expected

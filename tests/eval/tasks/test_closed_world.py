@@ -145,7 +145,7 @@ def test_answers_asked_for_probabilities_serve_both_readings_and_others_say_what
     assert "ask again: such answers serve both" in capsys.readouterr().err
 
 
-def test_a_dry_run_tells_what_misaligned_ids_cost(write_config, tmp_path, capsys):
+def test_a_dry_run_reports_what_misaligned_ids_cost(write_config, tmp_path, capsys):
     classes = tmp_path / "pets.json"
     classes.write_text(json.dumps(["tench", "wild dog", "cat", "red moss"]))
     config = str(write_config(protocol={"task": "class_likelihood", "classes": str(classes)}))

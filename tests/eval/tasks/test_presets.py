@@ -39,7 +39,7 @@ def test_an_unknown_preset_is_refused():
         preset_overrides("peper")
 
 
-def test_the_protocols_name_and_hash_stand_beside_the_number(write_config, tmp_path, capsys):
+def test_the_protocols_name_and_hash_are_shown_with_the_number(write_config, tmp_path, capsys):
     main(["--config", str(write_config(limit=2)), "--protocol", "paper"])
     report = json.loads(EvalDir(tmp_path / "answers").report("json").read_text())
     assert report["protocol"]["name"] == "paper"
@@ -47,7 +47,7 @@ def test_the_protocols_name_and_hash_stand_beside_the_number(write_config, tmp_p
     assert f"protocol paper {report['protocol']['hash']}" in EvalDir(tmp_path / "answers").report("md").read_text()
 
 
-def test_a_preset_may_set_the_precision_and_nothing_else_beside_the_protocol(tmp_path, write_config):
+def test_a_preset_may_set_the_precision_and_nothing_else_except_the_protocol(tmp_path, write_config):
     file = tmp_path / "own.yaml"
     file.write_text("dtype: fp16\nprotocol: {match: word}\n")
     config, _ = load_config(EvalConfig, write_config(), preset_overrides(str(file)))

@@ -231,7 +231,7 @@ class HeldBack(CheckpointWriter):
         super()._write_files(folder, snapshot)
 
 
-def test_training_goes_on_while_a_checkpoint_is_written(run):
+def test_training_continues_while_a_checkpoint_is_written(run):
     writer = HeldBack(run)
     checkpointer = AsyncCheckpointer(writer, asynchronous=True)
     checkpointer.begin(snapshot(5), time.perf_counter())

@@ -45,7 +45,7 @@ def test_they_are_counted_once_and_read_without_a_tokenizer_from_then_on(plan):
     assert np.array_equal(token_counts(plan.sources, settings_of(plan), refuse), first)
 
 
-def test_another_tokenizer_or_chat_setting_or_data_is_counted_anew(plan):
+def test_another_tokenizer_or_chat_setting_or_data_is_counted_again(plan):
     settings = settings_of(plan)
     file = settings.file(plan.sources.sets[0].folder, "data")
     others = [replace(settings, tokenizer="x"), replace(settings, max_length=9), replace(settings, image_tokens=2)]
@@ -53,7 +53,7 @@ def test_another_tokenizer_or_chat_setting_or_data_is_counted_anew(plan):
     assert len(names) == 5
 
 
-def test_a_damaged_file_is_counted_anew(plan):
+def test_a_damaged_file_is_counted_again(plan):
     first = token_counts(plan.sources, settings_of(plan), lambda: plan.encoder)
     for shards in plan.sources.sets:
         file = settings_of(plan).file(shards.folder, shards.fingerprint)

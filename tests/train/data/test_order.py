@@ -61,7 +61,7 @@ def test_the_order_is_fixed_for_ever(block, weights):
 
 
 @pytest.mark.parametrize("block", [1, 8, 47, 48])
-def test_every_sample_is_read_exactly_once_whatever_the_block(block):
+def test_every_sample_is_read_exactly_once_for_every_block_size(block):
     order = EpochOrder.of(Mixture(PLAIN.shards, PLAIN.weights, block), seed=0, epoch=0)
     assert sorted(order.positions) == list(range(47))
 
@@ -137,7 +137,7 @@ def test_by_default_batches_of_imagenet_in_the_order_of_its_folders_hold_many_cl
     assert min(found) > 200, "of 256 independent draws 226 differ"
 
 
-def test_the_dry_run_tells_of_blocks_of_few_classes_and_of_a_cache_too_small_for_a_block(training_setup, tmp_path):
+def test_the_dry_run_warns_about_blocks_of_few_classes_and_of_a_cache_too_small_for_a_block(training_setup, tmp_path):
     def shuffled(*overrides: str) -> str:
         (line,) = [
             line

@@ -75,7 +75,7 @@ class Deadly(PositionSet[str]):
         return self.sources.sample(position).id
 
 
-def test_a_process_that_dies_is_told_with_the_samples_it_read(training_setup):
+def test_a_process_that_dies_is_reported_with_the_samples_it_read(training_setup):
     plan = make_plan(training_setup.config("deadly"), 2, "cpu")
     steps = read_steps(plan.order, Deadly(plan.sources), list, 0, 1, workers=1)
     with pytest.raises(DataError, match=r"rank 1: a data-loading process died.*(talk|pictures)/"):

@@ -50,7 +50,7 @@ def runs(training_setup, tmp_path_factory) -> dict[str, Any]:
         for stage in STAGES
     ],
 )
-def test_a_run_goes_on_in_another_world(runs, seen, world, stage):
+def test_a_run_continues_in_another_world(runs, seen, world, stage):
     uninterrupted, other = runs[f"two-{stage}"], runs[f"two-{stage}-on-{world}"]
     assert len(uninterrupted["losses"]) == len(other["losses"]) == STEPS
     for step in map(str, range(SAVED + 1, STEPS + 1)):

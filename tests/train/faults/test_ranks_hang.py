@@ -14,7 +14,7 @@ ENDLESS = {"train__max_steps": 100_000, "train__epochs": 100_000, "checkpoint__e
 
 
 @pytest.mark.fault(25, "SIGSTOP rank 1 for 20 s", "named while it is still, then as a straggler; no abort", long=True)
-def test_a_rank_that_stands_still_for_a_while_is_named_and_the_run_goes_on(rank_forker, seen, until):
+def test_a_rank_that_is_stopped_for_a_while_is_named_and_the_run_continues(rank_forker, seen, until):
     ranks = rank_forker.start("still", **ENDLESS, train__step_timeout=60)
     ranks.wait_for_step(5)
     os.kill(ranks.pids[1], signal.SIGSTOP)

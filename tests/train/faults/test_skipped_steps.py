@@ -105,7 +105,7 @@ def test_a_rollback_restores_the_state_skips_the_data_and_has_a_budget(results, 
 
 
 @pytest.mark.parametrize("cell", ["fp32-zero-0", "bf16-zero-2", "fp32-zero-3"])
-def test_moments_can_start_anew_after_a_rollback_and_the_rate_rises_again(results, cell):
+def test_moments_can_start_again_after_a_rollback_and_the_rate_rises_again(results, cell):
     reset, kept = results[f"reset-{cell}"], results["rollback-fp32-zero-0"]
     assert reset["reset"] == [True, True], "weights of step 4, moments 0, AdamW counts from 0, on both ranks"
     assert kept["reset"] == [False, False], "unless it is asked for"

@@ -107,7 +107,7 @@ def test_a_run_is_trained_and_kept_offline(request, server, tmp_path, monkeypatc
     seen(f"offline copy of {kept[0].stat().st_size} bytes with all 50 steps, one event")
 
 
-def test_a_wandb_that_fails_later_is_told_once_and_closing_does_not_wait_for_it(tmp_path, monkeypatch):
+def test_a_wandb_that_fails_later_is_reported_once_and_closing_does_not_wait_for_it(tmp_path, monkeypatch):
     class Broken:
         def define_metric(self, *names: str, **more: str) -> None: ...
 

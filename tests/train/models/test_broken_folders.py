@@ -212,7 +212,7 @@ def test_gguf_weights_are_recognised(tmp_path):
 
 
 @pytest.mark.parametrize("text", ['{"model_type": "llava", "text_', "", "[1, 2]"])
-def test_half_a_config_is_told_everywhere(folder, text):
+def test_half_a_config_is_reported_everywhere(folder, text):
     (folder / "config.json").write_text(text)
     assert "config.json" in refused(folder)
     with pytest.raises(ConfigError, match=r"config\.json"):
@@ -224,7 +224,7 @@ def test_a_config_without_its_sections_is_not_taken_for_the_7b(folder):
     assert "it has no text_config and no vision_config" in refused(folder)
 
 
-def test_a_value_that_transformers_refuses_is_told(folder):
+def test_a_value_that_transformers_refuses_is_reported(folder):
     change_config(folder, text_config={"num_hidden_layers": "five"})
     assert "num_hidden_layers" in refused(folder)
 
@@ -287,7 +287,7 @@ def headers_refused(folder):
 
 
 @pytest.mark.parametrize("broken", BROKEN_WEIGHTS)
-def test_the_headers_alone_tell_what_loading_would_tell(folder, broken):
+def test_the_headers_alone_give_the_errors_of_loading(folder, broken):
     change_weights(folder, BROKEN_WEIGHTS[broken])
     assert headers_refused(folder) == refused(folder)
 

@@ -67,7 +67,7 @@ def test_skips_in_a_row_have_a_limit_and_other_skips_have_none(action, then):
     assert kinds[-1].since == 19
 
 
-def test_a_batch_that_always_stands_out_is_learnt_in_the_end():
+def test_a_batch_that_is_always_an_outlier_is_learnt_in_the_end():
     """Every tenth batch holds a hard sample: skipped 3 times, then made; outliers in a row are still all skipped."""
     acts, watching = acting("skip", max_skips=3), monitor()
     hard = []

@@ -65,7 +65,7 @@ def test_samples_behind_a_url_come_through_the_configured_cache(training_setup, 
     assert list((tmp_path / "cache").glob("*/*.tar"))
 
 
-def test_the_page_stands_alone_and_shows_curve_marks_and_pictures(runs):
+def test_the_page_is_self_contained_and_shows_curve_marks_and_pictures(runs):
     postmortem.main([str(runs[0].root)])
     page = runs[0].postmortem.read_text()
     assert page.count("<svg") == 2

@@ -119,7 +119,7 @@ def test_the_language_model_answers_multiple_choice_when_the_class_is_named() ->
     assert accuracy_of_letters(model(), tokenizer(), text_questions(0, 96)) >= 0.90
 
 
-def test_the_tower_tells_all_classes_apart() -> None:
+def test_the_tower_distinguishes_all_classes() -> None:
     assert linear_probe(model().model.vision_tower, seed=0, image_size=32, per_class=8) >= 0.95
     assert measures()["linear_probe"] >= 0.97
 

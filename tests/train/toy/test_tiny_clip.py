@@ -137,7 +137,7 @@ def test_images_are_cropped_as_its_processor_crops(colours, tmp_path):
         (("--image-size", "20"), "--image-size 20 must divide by --patch-size 8"),
     ],
 )
-def test_mistakes_are_told_in_a_line(colours, tmp_path, capsys, arguments, words):
+def test_mistakes_are_reported_in_a_line(colours, tmp_path, capsys, arguments, words):
     with pytest.raises(SystemExit):
         main(["--config", str(colours), "--source", "all", "--output", str(tmp_path / "x"), *arguments])
     assert words in capsys.readouterr().err

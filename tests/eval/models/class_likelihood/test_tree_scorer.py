@@ -72,7 +72,7 @@ def scored(tree, prompts, trie, group):
 
 
 @pytest.mark.parametrize("group", [1, 4, 1000])
-def test_every_name_has_the_log_probabilities_of_a_forward_of_its_own(tree, prompts, group):
+def test_every_name_has_the_log_probabilities_of_a_separate_forward(tree, prompts, group):
     trie = ClassTrie(names())
     ours = scored(tree, prompts, trie, group)
     for row, length in enumerate(PROMPTS):
