@@ -42,7 +42,7 @@ class RunReporter:
         self.event(outcome.step, kind, message, **details)
 
     def unreadable(self, step: int, split: str, rank: int, samples: Sequence[UnreadableSample]) -> None:
-        """An event for each sample of `split` (`train` or `heldout`) that `rank` could not read or train on (weight 0)."""
+        """An event for each sample of `split` (`train` or `heldout`) that `rank` could not use (weight 0)."""
         for sample in samples:
             message = f"rank {rank} could not use {sample.id} of {sample.source} ({split}), its loss has weight 0: "
             details = {"source": sample.source, "id": sample.id, "reason": sample.reason, "rank": rank, "split": split}
