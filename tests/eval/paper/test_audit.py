@@ -40,7 +40,7 @@ def test_a_difference_is_a_setting_that_exists_or_has_a_reason(difference):
     assert {"protocol.match", "probe.epochs", "train.epochs"} <= known  # the names are those of the schemas
     assert set(difference.settings) <= known
     assert difference.settings or difference.reason
-    assert difference.description
+    assert difference.description and difference.paper and difference.default
     for module in re.findall(r"python -m ([\w.]+)", difference.reason):
         assert importlib.util.find_spec(module) is not None
 
