@@ -194,7 +194,8 @@ def _data_source(reference: Any) -> Trained | None:
     """The training whose data `data_from` names. Raises `ConfigError` if it is neither a run nor a run's config."""
     if not isinstance(reference, str):
         return None
-    path = Path(reference)
+    shipped = Path(__file__).resolve().parents[1] / reference  # also where the current folder is another
+    path = Path(reference) if Path(reference).exists() else shipped
     if path.is_file():
         return trained_by(_run_config(path), reference)
     found = trained_of(reference)
