@@ -6,7 +6,6 @@
 Reads report.json, probe.json, guidance.json, reproduction-*.json, and the metrics.jsonl of runs (their loss curves).
 """
 
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +25,7 @@ from eval.paper.rows import (
     rows_of_probe,
     rows_of_report,
 )
+from eval.reports.comparison import load_result
 from eval.reports.formatting import merged_onto, protocol_tag
 from eval.runner.as_trained import training_differences
 
@@ -96,11 +96,7 @@ def collect(folders: Sequence[Path], known: Mapping[str, PaperNumber]) -> Collec
 
 
 def _load(file: Path) -> dict[str, Any]:
-    try:
-        values: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise RunError(f"{file} is damaged ({error}); make it again, or delete it") from error
-    return values | {"file": str(file.parent)}
+    return load_result(file, "make it again, or delete it") | {"file": str(file.parent)}
 
 
 def _results(

@@ -62,12 +62,17 @@ def _read_report(folder: Path) -> dict[str, Any] | None:
     return _load(labels[chosen])
 
 
-def _load(path: Path) -> dict[str, Any]:
+def load_result(file: Path, advice: str) -> dict[str, Any]:
+    """The content of a report or another result. Raises `RunError` with `advice` if it is not JSON."""
     try:
-        values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        values: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise RunError(f"{path} is damaged ({error}); run eval.run --report-only again") from error
-    return values | {"folder": str(path.parent)}
+        raise RunError(f"{file} is damaged ({error}); {advice}") from error
+    return values
+
+
+def _load(path: Path) -> dict[str, Any]:
+    return load_result(path, "run eval.run --report-only again") | {"folder": str(path.parent)}
 
 
 def comparison(models: Mapping[str, Reports]) -> dict[str, Any]:
