@@ -52,7 +52,7 @@ def test_the_scorer_says_what_it_found(page):
 @pytest.mark.parametrize("answer", ["yes", "No."])
 def test_task_backend_and_scorer_run_together(page, write_config, tmp_path, answer):
     names = tmp_path / "names.txt"
-    names.write_text("tench\nwild dog\nwild_dog\ncat\n")
+    names.write_text("tench\nwild dog\ncat\n")
     protocol = {"task": "verification", "classes": str(names), "match": "begins_with"}
     main(["--config", str(write_config(model=f"constant:{answer}", protocol=protocol))])
     folder = EvalDir(tmp_path / "answers")
@@ -64,7 +64,7 @@ def test_task_backend_and_scorer_run_together(page, write_config, tmp_path, answ
 
 def test_the_backend_refuses_a_task_without_text(page, write_config, tmp_path, capsys):
     names = tmp_path / "names.txt"
-    names.write_text("tench\nwild_dog\ncat\n")
+    names.write_text("tench\nwild dog\ncat\n")
     protocol = {"task": "class_likelihood", "classes": str(names)}
     with pytest.raises(SystemExit):
         main(["--config", str(write_config(model="constant:yes", protocol=protocol))])

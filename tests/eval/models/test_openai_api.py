@@ -243,10 +243,12 @@ def test_a_protocol_decides_how_an_api_is_called(serve, ask, name, official):
     assert ("temperature" in server.requests[0], "max_tokens" in server.requests[0]) == (not official, not official)
 
 
-def test_class_scoring_needs_more_than_words(serve, ask, capsys):
+def test_class_scoring_needs_more_than_words(serve, ask, tmp_path, capsys):
     serve(completion())
+    names = tmp_path / "names.txt"
+    names.write_text("tench\nwild dog\ncat\n")
     with pytest.raises(SystemExit):
-        ask(protocol={"task": "class_likelihood", "classes": "flowers102"})
+        ask(protocol={"task": "class_likelihood", "classes": str(names)})
     assert "returns text only" in capsys.readouterr().err
 
 
