@@ -32,6 +32,7 @@ from train.chat.render import ChatRenderer
 from train.models.images import NO_IMAGES, ImageInput
 from train.models.loading import LoadedModel
 
+LEAST_ROOM = 64  # tokens of an answer: one with less room in the model's positions is not generated
 BEFORE = 4  # tokens of the prompt that an answer is decoded with, to see the blanks between the two
 
 
@@ -81,7 +82,7 @@ class TextPredictor:
         """Render, expand and decode one question.
 
         Raises `DataError` (or `ImageError`) if the image does not decode, a question shows more than one image or one
-        that is not there, or question and answer do not fit into the model's positions.
+        that is not there, or the model's positions have no room for the question and `LEAST_ROOM` tokens of an answer.
         """
         if self.style.question_suffix and turns:
             turns = (*turns[:-1], Turn(turns[-1].speaker, f"{turns[-1].text} {self.style.question_suffix}"))
@@ -93,10 +94,11 @@ class TextPredictor:
         tokens = 0 if picture is None else self.family.image_tokens((picture.height, picture.width))
         unsupervised = TokenizedConversation(rendered, [False] * len(rendered))
         ids = expand_image(unsupervised, tokens, self.family.image_token_id, sys.maxsize).input_ids
-        if len(ids) + self.max_new_tokens > self.max_length:
+        least = min(self.max_new_tokens, LEAST_ROOM)
+        if len(ids) + least > self.max_length:
             raise DataError(
-                f"its question of {len(ids)} tokens and an answer of {self.max_new_tokens} exceed the model's "
-                f"{self.max_length} positions; lower protocol.max_new_tokens"
+                f"its question of {len(ids)} tokens and an answer of {least} exceed the model's {self.max_length} "
+                "positions; shorten the question (fewer protocol.candidates), or lower protocol.max_new_tokens"
             )
         prompt_hash = hashlib.sha256(json.dumps(rendered).encode()).hexdigest()[:16]
         if picture is None:
@@ -137,19 +139,28 @@ class TextPredictor:
 
     def _generate(self, prompts: Sequence[Prompt]) -> Sequence[list[int] | None]:
         """New tokens of every prompt, the end token included; None where the model's output was not finite."""
-        own = [prompt.input_ids for prompt in prompts]
+        rooms = [min(self.max_new_tokens, self.max_length - len(prompt.input_ids)) for prompt in prompts]
         if self.padding is not None:
+            own = [prompt.input_ids for prompt in prompts]
             ids, mask = (tensor.to(self.model.device) for tensor in padded_right(own, self.padding))
-            limits = {"max_new_tokens": self.max_new_tokens, "eos_token_id": sorted(self.ends)}
+            limits = {"max_new_tokens": min(rooms), "eos_token_id": sorted(self.ends)}
             return generate(
                 self.family.generator(self.model),
                 self.embeddings(ids, prompts),
                 mask,
                 limits | {"pad_token_id": self.padding},
             )
+        rows: dict[int, list[int] | None] = {}
+        for room in sorted(set(rooms), reverse=True):  # nearly always one: the others have less room than asked for
+            numbers = [number for number, own_room in enumerate(rooms) if own_room == room]
+            found = self._left_padded([prompts[number] for number in numbers], room)
+            rows |= dict(zip(numbers, found, strict=True))
+        return [rows[number] for number in range(len(prompts))]
+
+    def _left_padded(self, prompts: Sequence[Prompt], limit: int) -> Sequence[list[int] | None]:
         ids, mask = self.padded(prompts)
-        stop = Stop(self.ends, self.max_new_tokens)
-        return self.greedy.answers(own, self.embeddings(ids, prompts), mask, stop)
+        own = [prompt.input_ids for prompt in prompts]
+        return self.greedy.answers(own, self.embeddings(ids, prompts), mask, Stop(self.ends, limit))
 
     def padded(self, prompts: Sequence[Prompt]) -> tuple[torch.Tensor, torch.Tensor]:
         """Ids and mask (B, T), the shorter questions filled up on the left with the end token, which the mask hides."""

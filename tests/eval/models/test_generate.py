@@ -167,6 +167,21 @@ def test_a_question_with_an_image_that_is_not_there_is_refused(predictor):
         predictor.prompt((Turn("human", QUESTIONS[0]),), None)
 
 
+def test_an_answer_is_as_long_as_the_room_behind_its_question_and_its_neighbours_are_not_cut(loaded):
+    predictor = TextPredictor(loaded, ProtocolConfig(max_new_tokens=200))
+    texts = ["A " * 380, "Identify the object", "A " * 381]
+    prompts = [predictor.prompt((Turn("human", text),), None) for text in texts]
+    rooms = [min(200, 512 - len(prompt.input_ids)) for prompt in prompts]
+    assert 64 <= rooms[2] < rooms[0] < rooms[1] == 200
+    together = [answer.tokens for answer in predictor.predict(prompts)]
+    for prompt, tokens, room in zip(prompts, together, rooms, strict=True):
+        predictor.max_new_tokens = room
+        assert tokens == predictor.predict([prompt])[0].tokens
+        assert len(tokens) <= room
+    with pytest.raises(DataError, match="an answer of 64 exceed"):
+        TextPredictor(loaded, ProtocolConfig(max_new_tokens=200)).prompt((Turn("human", "A " * 450),), None)
+
+
 def test_a_question_longer_than_the_model_is_refused(predictor):
     with pytest.raises(DataError, match="512 positions"):
         predictor.prompt((Turn("human", "A " * 600),), None)
