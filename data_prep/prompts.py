@@ -16,7 +16,7 @@ CLASSIFICATION_PROMPTS = {
     "identify": "Identify the object in this image.",
     "main_object": "What is the main object depicted in this photograph?",
     "photo_of": "a photo of",
-    "caption": "Generate a short caption for the image.",
+    "caption": "Generate a caption for the image.",
 }
 
 

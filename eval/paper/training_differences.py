@@ -45,4 +45,11 @@ TRAINING = (
         paper="concatenates ImageNet and LLaVA-665K; says nothing of batches",
         default="recipes paper and clean: all sources shuffled together",
     ),
+    Difference(
+        "D29",
+        "captions, their questions and their evaluation are not released; batches of 64 on each GPU",
+        ("data.sources", "protocol.prompt", "train.global_batch"),
+        paper="3.3: asked 'Generate a caption for the image.'; right if the caption contains the class name",
+        default="presets *_captions: the paper's question in training and evaluation, batch 64",
+    ),
 )
