@@ -78,5 +78,16 @@ class RunConfig(Section):
         both = sorted(set(self.train.sources) & set(self.train.heldout))
         if both:
             raise ConfigError(f"{both[0]!r} is in train.sources and in train.heldout; keep it in one of them")
+        self._check_choice()
         if self.model.mode == "full" and self.optim.lr_vision == self.optim.lr_language == self.optim.lr_projector == 0:
             raise ConfigError("mode full with every learning rate 0 trains nothing; set one above 0")
+
+    def _check_choice(self) -> None:
+        """Raise `ConfigError` if the best checkpoint is asked for and nothing is measured to choose by."""
+        wanted = "keep is best" if self.checkpoint.keep == "best" else f"patience is {self.checkpoint.patience}"
+        if self.checkpoint.keep != "best" and not self.checkpoint.patience:
+            return
+        if not self.train.heldout:
+            raise ConfigError(f"checkpoint.{wanted} and train.heldout is empty; name a source to choose by")
+        if not self.train.eval_every:
+            raise ConfigError(f"checkpoint.{wanted} and train.eval_every is 0, so one step alone is measured; set it")

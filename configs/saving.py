@@ -16,6 +16,19 @@ class CheckpointConfig(Section):
     keep_every: int = setting(
         0, doc="Also keep checkpoints at multiples of this step count; 0: none.", at_least=0, changes_result=False
     )
+    keep: str = setting(
+        "last",
+        doc="The checkpoint that is exported: the `last`, or the `best`, with the lowest held-out loss (mean over "
+        "train.heldout). A checkpoint is then saved at every new best, and kept.",
+        choices=("last", "best"),
+        changes_result=False,
+    )
+    patience: int = setting(
+        0,
+        doc="Held-out measurements without a new best after which training ends early; 0: never.",
+        at_least=0,
+        changes_result=False,
+    )
     asynchronous: bool = setting(
         True,
         doc="Write in the background; training waits while the state is copied to the main rank's memory (12 bytes "

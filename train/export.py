@@ -24,6 +24,7 @@ from configs.run_dir import CheckpointDir, ExportDir, RunDir, step_name
 from configs.trained import record_of, trained_by_run
 from data_prep.atomic import atomic_folder, write_bytes
 from data_prep.file_lock import locked
+from train.checkpoints.best import best_of, choice_record
 from train.checkpoints.reading import MANIFEST, Checkpoint, newest_checkpoint, open_checkpoint, steps_present
 from train.exported_files import write_text_files
 from train.models.checked_loading import load_checked
@@ -86,6 +87,7 @@ def export_checkpoint(
             "base": config.model.base,
             "base_identity": expected,
             "adapter": bool(lora) and keep_adapter,
+            "chosen": choice_record(run, checkpoint.step) if config.checkpoint.keep == "best" else None,
             **record_of(trained),
         }
         if trained.class_names:
@@ -157,7 +159,7 @@ def model_folders(reference: str, checkpoint: str = "export", revision: str | No
         return [_exported(run, int(checkpoint))]
     if checkpoint not in ("export", "last"):
         raise ConfigError(f"checkpoint is {checkpoint!r}; give export, all, last or a step number")
-    return [_exported(run, _checkpoint_to_export(run, None).step)]
+    return [_exported(run, _checkpoint_to_export(run, None, best=checkpoint == "export").step)]
 
 
 def _exported(run: RunDir, step: int) -> tuple[str, Path]:
@@ -169,11 +171,15 @@ def _exported(run: RunDir, step: int) -> tuple[str, Path]:
     return step_name(step), output
 
 
-def _checkpoint_to_export(run: RunDir, step: int | None) -> Checkpoint:
+def _checkpoint_to_export(run: RunDir, step: int | None, best: bool = True) -> Checkpoint:
+    """That of `step`; without, the best one if the run keeps it and `best`, else the newest."""
     if not run.config.is_file():
         raise RunError(f"{run.root} is no run folder: it has no config.yaml")
     if step is not None:
         return open_checkpoint(run, step)
+    keeps = best and load_config(RunConfig, run.config)[0].checkpoint.keep == "best"
+    if keeps and (chosen := best_of(run)):
+        return open_checkpoint(run, chosen["step"])
     newest, _ = newest_checkpoint(run)
     if newest is None:
         raise RunError(f"{run.root} has no checkpoint yet")
@@ -208,7 +214,11 @@ def main() -> None:
     """Export one checkpoint of a run."""
     parser = command_parser(__doc__)
     parser.add_argument("run", type=Path, help="run folder, such as runs/demo_mix")
-    parser.add_argument("--step", type=int, help="step of the checkpoint (default: the newest complete one)")
+    parser.add_argument(
+        "--step",
+        type=int,
+        help="step of the checkpoint (default: the best if checkpoint.keep is best, else the newest)",
+    )
     parser.add_argument("--base", help="the base model, if it is no longer where the run's config says")
     add_output_folder(parser, "the model", default="RUN/export")
     parser.add_argument("--keep-adapter", action="store_true", help="write LoRA as a peft adapter, unmerged")

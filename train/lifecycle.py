@@ -94,12 +94,11 @@ def finish(trainer: Trainer, world: World, steps: int) -> None:
     changed a weight.
     """
     plan, is_main_process = trainer.plan, world.is_main_process
-    if steps == plan.length.total_steps and not trainer.stopped:
+    complete = trainer.is_complete and not trainer.stopped
+    if complete:
         run_on_main(lambda: judge_outcome(trainer, steps))
-    exports = (
-        is_main_process and steps == plan.length.total_steps and plan.config.checkpoint.export and not trainer.stopped
-    )
-    unfinished = steps < plan.length.total_steps and not trainer.stopped
+    exports = is_main_process and complete and plan.config.checkpoint.export
+    unfinished = not complete and not trainer.stopped
     if is_main_process and unfinished:  # before anything that takes time: after a signal there is little
         plan.run.requeue.touch()
     if not exports:
@@ -134,23 +133,25 @@ def judge_outcome(trainer: Trainer, steps: int) -> None:
 
 
 def _export(trainer: Trainer) -> None:
-    """Export the last checkpoint. A stop request interrupts it and marks the run, which exports when it is resumed.
+    """Export the last checkpoint, or the best. A stop request interrupts it and marks the run, which exports on resume.
 
-    Raises `RunError` if the last checkpoint is damaged, as an older one is not what was trained, or the disk fails.
+    Raises `RunError` if that checkpoint is damaged, as another one is not what was asked for, or the disk fails.
     """
-    plan = trainer.plan
+    plan, step = trainer.plan, trainer.step_to_export
     try:
         with signals.interruptible():
             trainer.progress.enter("export")
-            checkpoint = open_checkpoint(plan.run, plan.length.total_steps)
+            checkpoint = open_checkpoint(plan.run, step)
             exported = export_checkpoint(plan.run, checkpoint, plan.run.export)
     except signals.StopRequested:
         signals.ignore()
         plan.run.requeue.touch()
         print("stopped by a signal before the export was done; --resume auto exports", flush=True)
     except (RunError, OSError, SafetensorError) as error:  # safetensors raises its own error for a full disk
+        chosen = f" (the best step is {step}; python -m train.export {plan.run.root} --step N exports another)"
+        chosen = chosen if step != trainer.order.step else ""
         raise RunError(
-            f"nothing was exported to {plan.run.export}: {error}; then continue with --resume auto"
+            f"nothing was exported to {plan.run.export}: {error}; then continue with --resume auto{chosen}"
         ) from error
     else:
         signals.ignore()

@@ -14,7 +14,8 @@ import torch
 
 from configs.errors import RunError
 from data_prep.sample import UnreadableSample
-from train.checkpoints.reading import Checkpoint
+from train.checkpoints.best import BestCheckpoint
+from train.checkpoints.reading import Checkpoint, steps_present
 from train.checkpoints.writing import Snapshot
 from train.components import TrainerComponents
 from train.data.order import OrderState, keyed_hash
@@ -51,6 +52,9 @@ class Trainer:
         lookup = SampleLookup(plan.sources, plan.order)
         self.reporter = RunReporter(plan.config, lookup, components.loggers, self.heartbeats)
         self.forwards = ForwardClock(components.engine.module, self.progress, world.device)
+        self.best = BestCheckpoint(
+            plan.config.checkpoint, {name: len(chosen) for name, chosen in components.heldout.chosen.items()}
+        )
         self.saved_step: int | None = None  # of the last checkpoint
         self.updated = False  # whether a step since this start had a gradient above zero
         self.stopped: str | None = None  # why the monitor ended the run
@@ -67,6 +71,8 @@ class Trainer:
     def write_back(self, checkpoint: Checkpoint, parameters: Iterator[ParameterState], updates: int) -> None:
         """Set weights and moments to `parameters`, AdamW's step count to `updates`, the monitor to `checkpoint`'s."""
         self.components.monitor.load_state_dict(checkpoint.state["monitor"])
+        present = all_gather_objects(steps_present(self.plan.run))[0]  # every rank must save at the same steps
+        self.best.load_state_dict(checkpoint.state.get("best"), present)
         self.components.engine.state.write(parameters, updates)
 
     def run(self) -> int:
@@ -92,7 +98,7 @@ class Trainer:
         if self.order.step == 0 and self.components.policy.rolls_back:
             self.save()  # a rollback needs a checkpoint to return to
             self._log_finished_save(wait=True)  # data workers are forked next: no thread should be running then
-        while (step := self.order.step) < total:
+        while (step := self.order.step) < total and not self.best.exhausted:
             started = time.perf_counter()
             data = self._read(batches)
             waited = time.perf_counter() - started
@@ -112,8 +118,12 @@ class Trainer:
             if decision.kind == "stop":
                 self._stop(decision)
                 break
-            if stop_requested or step + 1 == total or (step + 1) % self.plan.config.checkpoint.every == 0:
+            improved = self.best.observe(step + 1, record.get("heldout_loss")) and self.best.keeps
+            due = step + 1 == total or (step + 1) % self.plan.config.checkpoint.every == 0
+            if stop_requested or due or improved or self.best.exhausted:
                 self.save()
+            if self.best.exhausted:
+                self._stop_early()
             if stop_requested:
                 break
 
@@ -138,6 +148,22 @@ class Trainer:
         self.stopped = with_advice(self.plan.run, decision)
         self.reporter.event(self.order.step, "stopped_by_monitor", self.stopped, since=decision.since)
 
+    def _stop_early(self) -> None:
+        """Record that training ends for lack of a better held-out loss."""
+        best, step = self.best, self.order.step
+        message = f"no better held-out loss than {best.loss:.4g} of step {best.step} in {best.since} measurements"
+        self.reporter.event(step, "stopped_early", message)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether training is done: at its last step, or ended early."""
+        return self.order.step == self.plan.length.total_steps or self.best.exhausted
+
+    @property
+    def step_to_export(self) -> int:
+        """The best step if it is kept, else the last one."""
+        return self.best.step if self.best.keeps and self.best.step is not None else self.order.step
+
     def save(self) -> None:
         """Copy the state of the current step to the main rank's memory and start writing it. Collective.
 
@@ -156,6 +182,7 @@ class Trainer:
         rng = {"rule": "torch.manual_seed(hash(seed, data step, rank)) before each step", "seed": self.plan.config.seed}
         monitor, policy = parts.monitor.state_dict(), parts.policy.state_dict()
         state = {**self.identity, "order": order, "monitor": monitor, "rng": rng, "policy": policy}
+        state["best"] = self.best.state_dict()
         parts.checkpointer.begin(Snapshot.take(self.order.step, parts.engine.state.read(), state), started)
 
     def _log_finished_save(self, wait: bool = False) -> None:

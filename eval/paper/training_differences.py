@@ -52,4 +52,12 @@ TRAINING = (
         paper="3.3: asked 'Generate a caption for the image.'; right if the caption contains the class name",
         default="presets *_captions: the paper's question in training and evaluation, batch 64",
     ),
+    Difference(
+        "D30",
+        "fine-tuned LLaVA is the last checkpoint (save_total_limit 1); BLIP-2 is its best epoch on the test items",
+        ("checkpoint.keep", "checkpoint.patience"),
+        "the export names the items that its checkpoint was chosen on",
+        paper="B.5: 'we report the best performance on the validation set'",
+        default="recipe paper: the checkpoint with the best held-out loss; official and clean: the last",
+    ),
 )

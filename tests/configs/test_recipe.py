@@ -16,10 +16,13 @@ PRESETS = sorted((ROOT / "configs").glob("*.yaml"))
 BASE = """
 recipe: clean
 name: run
-data: {sources: {a: {reader: image_folder, path: x, options: {prompt: "${data.prompt}"}}}}
+data:
+  sources:
+    a: {reader: image_folder, path: x, options: {prompt: "${data.prompt}"}}
+    b: {reader: image_folder, path: y}
 model: {base: some/model}
 optim: {clip_norm: 0.5, lr_projector: 7.0e-3}
-train: {sources: [a]}
+train: {sources: [a], heldout: [b], eval_every: 10}
 """
 
 

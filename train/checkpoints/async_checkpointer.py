@@ -88,7 +88,7 @@ class AsyncCheckpointer:
             return SaveResult(snapshot.step, snapshot.nbytes, error=str(error))
         seconds, prune_error = time.perf_counter() - began, None
         try:
-            self.writer.prune(snapshot.step)
+            self.writer.prune(snapshot.step, self.writer.best_step(snapshot))
         except OSError as error:
             prune_error = str(error)
         return SaveResult(snapshot.step, size, seconds=seconds, prune_error=prune_error)

@@ -125,15 +125,20 @@ class CheckpointWriter:
                 finally:
                     os.close(descriptor)
 
-    def prune(self, newest: int) -> None:
-        """Delete what is neither among the last `keep_last` up to step `newest` nor a multiple of `keep_every`.
+    def best_step(self, snapshot: Snapshot) -> int | None:
+        """The step to keep besides those that `prune` keeps by itself, by the state of `snapshot`."""
+        step: int | None = snapshot.state.get("best", {}).get("step") if self.config.keep == "best" else None
+        return step
+
+    def prune(self, newest: int, best: int | None = None) -> None:
+        """Delete what is neither among the last `keep_last` up to step `newest`, a multiple of `keep_every`, or `best`.
 
         Checkpoints that an interrupted pruning left partly deleted go too. Raises `OSError` if the disk fails.
         """
         present = [step for step in steps_present(self.run) if step <= newest and _is_ours(self.run.checkpoint(step))]
         complete = [step for step in present if (self.run.checkpoint(step) / MANIFEST).is_file()]
         every = self.config.keep_every
-        kept = {*complete[-self.config.keep_last :], *(step for step in complete if every and step % every == 0)}
+        kept = {best, *complete[-self.config.keep_last :], *(step for step in complete if every and step % every == 0)}
         for step in present:
             if step not in kept:
                 remove_checkpoint(self.run.checkpoint(step))

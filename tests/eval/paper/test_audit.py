@@ -60,7 +60,7 @@ def test_what_the_training_recipes_paper_and_official_choose_otherwise_has_a_num
     paper, official = read_recipe("paper"), read_recipe("official")
     numbered = {setting for difference in AUDIT for setting in difference.settings}
     differing = {key for key in paper.keys() & official.keys() if paper[key].value != official[key].value}
-    assert {"data.prompt", "chat.system_prompt", "train.last_batch"} <= differing <= numbered
+    assert {"data.prompt", "chat.system_prompt", "train.last_batch", "checkpoint.keep"} <= differing <= numbered
     assert "train.batching" in numbered, "left to the run by paper"
     for difference in TRAINING:
         assert difference.settings and difference.paper and difference.default
