@@ -98,7 +98,7 @@ class Trainer:
         if self.order.step == 0 and self.components.policy.rolls_back:
             self.save()  # a rollback needs a checkpoint to return to
             self._log_finished_save(wait=True)  # data workers are forked next: no thread should be running then
-        while (step := self.order.step) < total and not self.best.exhausted:
+        while (step := self.order.step) < total and not self.best.is_exhausted():
             started = time.perf_counter()
             data = self._read(batches)
             waited = time.perf_counter() - started
@@ -120,9 +120,9 @@ class Trainer:
                 break
             improved = self.best.observe(step + 1, record.get("heldout_loss")) and self.best.keeps
             due = step + 1 == total or (step + 1) % self.plan.config.checkpoint.every == 0
-            if stop_requested or due or improved or self.best.exhausted:
+            if stop_requested or due or improved or self.best.is_exhausted():
                 self.save()
-            if self.best.exhausted:
+            if self.best.is_exhausted():
                 self._stop_early()
             if stop_requested:
                 break
@@ -157,7 +157,7 @@ class Trainer:
     @property
     def is_complete(self) -> bool:
         """Whether training is done: at its last step, or ended early."""
-        return self.order.step == self.plan.length.total_steps or self.best.exhausted
+        return self.order.step == self.plan.length.total_steps or self.best.is_exhausted()
 
     @property
     def step_to_export(self) -> int:

@@ -47,8 +47,7 @@ class BestCheckpoint:
         """Whether the best checkpoint is kept and exported."""
         return self.config.keep == "best"
 
-    @property
-    def exhausted(self) -> bool:
+    def is_exhausted(self) -> bool:
         """Whether the run ends early: `patience` measurements have brought nothing better."""
         return 0 < self.config.patience <= self.since
 

@@ -38,7 +38,7 @@ def tracked(losses: Losses, patience: int, resumed_after: int | None = None) -> 
             state = json.loads(json.dumps(best.state_dict()))
             best = BestCheckpoint(best.config, best.items)
             best.load_state_dict(state, {state["step"]})
-        if best.exhausted:
+        if best.is_exhausted():
             break
         best.observe(step, {"a": loss - 1, "b": loss + 1})
         assert not best.observe(step + 1, None), "a step without a measurement"
@@ -67,7 +67,7 @@ def test_a_loss_that_is_not_a_number_is_never_the_best():
 def test_a_best_step_that_a_rollback_removed_is_forgotten():
     best = BestCheckpoint(CheckpointConfig(keep="best", patience=2))
     best.load_state_dict({"step": 8, "loss": 1.0, "since": 1, "measured": 3}, [2, 4])
-    assert (best.step, best.loss, best.since, best.exhausted) == (None, math.inf, 0, False)
+    assert (best.step, best.loss, best.since, best.is_exhausted()) == (None, math.inf, 0, False)
     assert best.observe(6, {"a": 5.0})
 
 
