@@ -115,7 +115,7 @@ def test_a_markup_without_a_place_for_it_refuses_a_system_prompt_and_a_second_qu
 
 def test_the_schema_offers_every_markup_there_is():
     choices = next(field for field in fields(ProtocolConfig) if field.name == "template").metadata["choices"]
-    assert set(choices) == {"family", "official", *CHAT_TEMPLATES}
+    assert set(choices) == {"trained", "family", "official", *CHAT_TEMPLATES}
 
 
 def test_answers_and_their_ends_are_supervised_and_nothing_else(tokenizer):
