@@ -223,15 +223,18 @@ def data_layers(trained: Trained | None, layers: Sequence[Layer]) -> list[Layer]
     described = {name for values in files for name in _section(_section(values, "data"), "sources")}
     other = _data_source(last_value(layers, "data_from"))
     theirs = set(trained.data.sources) if trained else set()
-    found = [(other, described | theirs), (trained, described)]
-    return [(f"as trained: {one.where}", _layer(one, taken, layers)) for one, taken in found if one is not None]
+    found = [("data_from", other, described | theirs), ("as trained", trained, described)]
+    return [(f"{how}: {one.where}", _layer(one, taken, layers)) for how, one, taken in found if one is not None]
 
 
 def _layer(trained: Trained, taken: Set[str], layers: Sequence[Layer]) -> dict[str, Any]:
-    """The sources of `trained` that are not `taken`, and what belongs to the evaluated source."""
-    sources = {name: asdict(one) for name, one in trained.data.sources.items() if name not in taken}
-    layer: dict[str, Any] = {"data": {"sources": sources}}
+    """The sources of `trained` that the evaluation reads and that are not `taken`; the folder of the evaluated one."""
     source = last_value(layers, "source")
+    stages = last_value(layers, "frequency_sources")
+    wanted = [source, last_value(layers, "probe_source"), *(stages if isinstance(stages, list) else ())]
+    read = {name for name in wanted if isinstance(name, str)}
+    sources = {name: asdict(one) for name, one in trained.data.sources.items() if name in read - taken}
+    layer: dict[str, Any] = {"data": {"sources": sources}}
     if isinstance(source, str) and source in trained.data.sources:
         kept = ("shards", "cache_dir", "cache_gib", "samples_per_shard", "exif")
         layer["data"] |= {key: getattr(trained.data, key) for key in kept}

@@ -26,6 +26,7 @@ from eval.paper.plan import Planned
 from eval.reports.evaluation import write_report, write_view
 from eval.reports.formatting import correlated, protocol_tag
 from eval.reports.guidance_page import write_guidance
+from eval.runner.as_trained import training_differences
 from eval.runner.batching import Share
 from eval.runner.fingerprint import OtherAnswersError
 from eval.runner.output_paths import output_paths_of
@@ -125,6 +126,7 @@ def _report_outcome(row: Planned, report: Mapping[str, Any], folder: EvalDir, re
     items = report["items"]
     notes = [f"{items[key]:,} {key}" for key in ("failed", "missing") if items[key]]
     notes += refused[:1] if items["missing"] else []
+    notes += [f"not as trained: {text}" for text in training_differences(report)]
     accuracy: Mapping[str, Any] | None = report["accuracy"]
     if row.row.key.startswith("frequency"):
         found = report["frequency"]

@@ -207,6 +207,24 @@ def test_a_model_as_published_keeps_the_usual_values(trained: Trained, tiny_mode
         load_config(EvalConfig, trained.root / "look.yaml", [f"model={tiny_model}"])
 
 
+def test_a_shipped_evaluation_reads_the_data_of_the_run_and_that_of_its_preset_otherwise(trained: Trained) -> None:
+    text = (
+        (trained.root / "run.yaml").read_text().replace("mine_test", "imagenet_val").replace("name: mine", "name: own")
+    )
+    (trained.root / "own.yaml").write_text(text)
+    (trained.root / "runs" / "own").mkdir()
+    shutil.copy(trained.root / "own.yaml", trained.root / "runs" / "own" / "config.yaml")
+    shipped = ROOT / "configs" / "eval" / "imagenet_open_world.yaml"
+    config, _ = load_config(EvalConfig, shipped, [f"model={trained.root / 'runs' / 'own'}"])
+    assert set(config.data.sources) == {"imagenet_val"}
+    assert config.data.sources["imagenet_val"].path == str(trained.root / "pictures")
+    assert config.data.shards == str(trained.root / "shards")
+    published, origins = load_config(EvalConfig, shipped)
+    assert set(published.data.sources) == {"imagenet_val"}
+    assert published.data.sources["imagenet_val"].path == "data/imagenet/val"
+    assert origins["data.shards"] == "data_from: configs/imagenet_projector.yaml"
+
+
 def test_the_evaluations_of_submit_get_the_data_of_the_run_and_stay_as_trained(trained: Trained) -> None:
     other = trained.root / "other.yaml"
     other.write_text(
