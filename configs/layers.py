@@ -89,7 +89,7 @@ def _parsed(path: Path, text: str) -> dict[Any, Any]:
     except GrammarParseError as error:
         raise ConfigError(f"{path}: a value has `${{` without a setting's name and `}}` behind it") from error
     except KeyValidationError as error:
-        raise ConfigError(f"{path} has a key that is no text; a setting's name stands before each colon") from error
+        raise ConfigError(f"{path} has a key that is not text; write a setting's name before each colon") from error
     except OmegaConfBaseException as error:
         raise ConfigError(
             f"{path} holds a value that no setting has; use texts, numbers, true, false, null, lists and mappings"

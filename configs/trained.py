@@ -81,7 +81,7 @@ def trained_by_run(run: RunDir) -> Trained:
 
 
 def trained_by(config: RunConfig, where: str) -> Trained:
-    """The training that `config` describes, without what only its shards can tell."""
+    """The training that `config` describes, without the parts that only its shards have."""
     return Trained(
         where=where,
         template=config.chat.template,
@@ -176,13 +176,13 @@ def _differing(origin: str, sources: Mapping[str, Any], data: DataConfig) -> lis
         if ours is None or not isinstance(source, Mapping):
             continue
         values = asdict(ours)
-        told = [
+        differing = [
             f"{key} {values.get(key)!r} and not {value!r}"
             for key, value in source.items()
             if key in ("reader", "path") and values.get(key) != value
         ]
-        if told:
-            notes.append(f"{origin}: source {name} is the run's: {', '.join(told)}; other data need another name")
+        if differing:
+            notes.append(f"{origin}: source {name} is the run's: {', '.join(differing)}; other data need another name")
     return notes
 
 

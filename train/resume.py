@@ -148,7 +148,7 @@ def _differences(saved: dict[str, Any], now: dict[str, Any]) -> dict[str, str]:
 def write_run_files(plan: RunPlan, start: Start) -> None:
     """Write the resolved config and the identity into the run folder, and delete the requeue marker.
 
-    What an evaluation asks as in training (`configs.trained`) is beside the identity: the question and the classes.
+    Stored with the identity is what an evaluation takes from training (`configs.trained`): question and classes.
     """
     plan.run.root.mkdir(parents=True, exist_ok=True)
     plan.run.requeue.unlink(missing_ok=True)

@@ -223,7 +223,7 @@ def _failures_only(folder: EvalDir, present: Evaluation, wanted: Evaluation) -> 
     """Whether no item of the same data has an answer, as a text, and no process is writing one."""
     both = (present.generation_settings, wanted.generation_settings)
     same_data = both[0].get("data") == both[1].get("data")
-    texts = all(task_output(str(settings.get("task"))) == "text" for settings in both)  # others have files beside
+    texts = all(task_output(str(settings.get("task"))) == "text" for settings in both)  # other tasks have more files
     return texts and same_data and not read_records(folder).predictions and not being_written(folder)
 
 

@@ -68,7 +68,7 @@ FILES = {
     "nothing as file": ("", r"name has no value; set it in the file"),
     "a set": (RUN + "runs_dir: !!set {a}\n", r"holds a value that no setting has"),
     "bytes": (RUN + "runs_dir: !!binary aGVsbG8=\n", r"runs_dir is b'hello'; it must be a text"),
-    "null as key": (RUN + "null: 2\n", r"has a key that is no text"),
+    "null as key": (RUN + "null: 2\n", r"has a key that is not text"),
     "a list as key": (RUN + "[a]: 2\n", r"found unhashable key"),
     "a zero character": (RUN + "runs_dir: a\x00b\n", r"a character that is not allowed \(character \d+\)"),
     "a base that is a list": ("base: [a.yaml]\n" + RUN, r"base is \['a\.yaml'\]; give one YAML file"),
