@@ -234,7 +234,8 @@ class ProtocolConfig(Section):
     )
     frequency_bins: str = setting(
         "open",
-        doc="Bins of the frequency: powers of ten without an end, or the authors', which end before 100,000.",
+        doc="Bins of the frequency: powers of ten without an end, or the authors', which end before 100,000 and whose "
+        "means are divided by the number of classes + 0.001.",
         choices=("open", "official"),
     )
     max_new_tokens: int = setting(64, doc="Longest answer in tokens (paper's code: 64).", at_least=1)

@@ -45,8 +45,8 @@ QUESTIONS = (
     ),
     Difference(
         "D49",
-        "ImageWikiQA's generator draws 10 images a question; how 2,000 questions were chosen is not released",
-        reason="the released 2,000 questions are evaluated; their most frequent letter is right in 26.3 %",
+        "ImageWikiQA's generator draws 10 images a question; fine-tuned models answer imagenetqa.jsonl, not released",
+        reason="how 2,000 questions were chosen is not released; the released ones have 26.3 % for their most frequent letter",
         paper="C.1: at most 3 images a question; Table 5: 25.9 % for the most frequent letter",
         default="the released questions",
     ),

@@ -77,7 +77,7 @@ def as_text(names: Sequence[str], lines: Sequence[Line]) -> str:
         details = (
             settings,
             f"paper: {difference.paper}" if difference.paper else "",
-            difference.default,
+            f"default: {difference.default}" if difference.default else "",
             difference.reason,
         )
         chosen = "; ".join(part for part in details if part)

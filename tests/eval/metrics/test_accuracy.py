@@ -132,3 +132,10 @@ def test_the_authors_bins_are_tens_and_then_powers_of_ten_and_end():
         expected.append((f"{low:,} to {high - 1:,}", sum(low <= c.frequency < high for c in classes)))
     assert [(part.name, part.classes) for part in bins] == expected
     assert sum(part.classes for part in bins) == len(classes) - 2
+
+
+def test_the_mean_of_an_authors_bin_is_divided_as_in_their_notebook():
+    classes = [ClassResult(0, "a", 3, 1, 0, 4), ClassResult(1, "b", 1, 1, 0, 9), ClassResult(2, "c", 1, 0, 0, 50)]
+    means = [part.mean_accuracy for part in log_bins(classes, "official")]
+    assert means == pytest.approx([(0.75 + 0.5) / 2.001, 1.0 / 1.001])
+    assert [part.mean_accuracy for part in log_bins(classes)] == pytest.approx([0.625, 1.0])
