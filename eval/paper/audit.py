@@ -160,7 +160,7 @@ AUDIT = (
     ),
     Difference(
         "D21",
-        "class frequencies: names cut at hyphens; 0 if absent in pretraining; bins below 100,000, means slightly too low",
+        "class frequencies: names cut at hyphens; 0 if absent in pretraining; bins below 100,000, means a bit low",
         (
             "frequency_file",
             *_chosen("protocol", "frequency_count", "frequency_total", "frequency_names", "frequency_bins"),
