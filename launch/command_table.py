@@ -59,6 +59,7 @@ COMMANDS = (
         "train render", "train.tools.render_conversations", "Convert conversations to token ids and training targets"
     ),
     Command("eval run", "eval.run", "Evaluate a model and write its report"),
+    Command("eval choose", "eval.choose", "Export the checkpoint with the best accuracy"),
     Command("eval reproduce", "eval.reproduce", "Run the paper's experiments and compare with its numbers"),
     Command("eval probing", "eval.probing", "Train linear probes on hidden states or image features"),
     Command("eval class-scoring", "eval.class_scoring", "Score every class name for one image"),

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from configs.evaluation import EvalConfig
 from configs.load import load_config
 from configs.run import RunConfig
 from configs.run_dir import ExportDir, run_of
@@ -50,3 +51,21 @@ def describe_model(model: str) -> dict[str, Any]:
     """The description of `model` for report.json."""
     system = identify_model(model)
     return {**asdict(system), "finetuned": system.finetuned}
+
+
+def choice_notes(config: EvalConfig) -> list[str]:
+    """One sentence on which items the exported checkpoint was chosen on, if it was; a list for all notes."""
+    run = run_of(config.model)
+    record = ExportDir(Path(config.model)).record
+    if not record.is_file() and run is not None and config.checkpoint == "export":
+        record = ExportDir(run.export).record
+    values = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
+    if not (chosen := values.get("chosen")):
+        return []
+    items = " and ".join(f"{count:,} items of {source}" for source, count in chosen["items"].items())
+    text = f"step {values['step']} is the best of {chosen['measured']} measurements by {chosen['by']} on {items}"
+    return (
+        [f"{text}, which this evaluation asks about too: the accuracy is optimistic"]
+        if config.source in chosen["items"]
+        else [text]
+    )

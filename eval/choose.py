@@ -1,0 +1,91 @@
+"""Chooses a run's best checkpoint by accuracy, and exports it.
+
+    python -m eval.choose --config configs/eval/flowers102_open_world.yaml --set model=runs/flowers102_projector
+
+All checkpoints that the run keeps are evaluated, as with `checkpoint: all` in `python -m eval.run`; stored answers are
+reused. The checkpoint with the highest accuracy replaces `RUN/export`, and export.json records the evaluation and the
+items it was chosen on. Choose on other items than those you report: `--set source=…`, or `--set limit=256`.
+"""
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from configs.command_line import config_of, config_parser, exit_on_user_error
+from configs.errors import ConfigError, RunError, UserError
+from configs.evaluation import EvalConfig
+from configs.run_dir import ExportDir, RunDir, run_of, step_of
+from data_prep.atomic import atomic_folder, write_bytes
+from eval.run import report
+from eval.runner.arguments import add_protocol_argument
+from eval.runner.batching import Share
+from eval.tasks.presets import preset_overrides
+
+
+def best_report(reports: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """The report with the highest accuracy, of equal ones the first.
+
+    Raises `RunError` if there is none, or two are not about the same number of items: a share says nothing then.
+    """
+    if not reports:
+        raise RunError("no checkpoint was evaluated; train the run first")
+    counts = {report["label"]: report["accuracy"]["n"] for report in reports}
+    if len(set(counts.values())) > 1:
+        different = ", ".join(f"{label} {count:,}" for label, count in counts.items())
+        raise RunError(
+            f"the checkpoints have different numbers of answered items: {different}; evaluate the rest first"
+        )
+    return max(reports, key=lambda report: float(report["accuracy"]["value"]))
+
+
+def export_choice(run: RunDir, best: Mapping[str, Any], measured: int) -> dict[str, Any]:
+    """Copy the export of the checkpoint of `best` to the run's export; returns its record.
+
+    Raises `RunError` if `best` is not about a checkpoint.
+    """
+    step = step_of(str(best["label"]))
+    if step is None:
+        raise RunError(f"{best['label']} is no checkpoint of {run.root}")
+    chosen = {
+        "by": f"accuracy in {best['name']}",
+        "value": best["accuracy"]["value"],
+        "items": {best["source"]: best["accuracy"]["n"]},
+        "measured": measured,
+    }
+    source = run.export_of(step)
+    record: dict[str, Any] = json.loads(ExportDir(source).record.read_text(encoding="utf-8"))
+    record["chosen"] = chosen
+    with atomic_folder(run.export) as temporary:
+        shutil.copytree(source, temporary, dirs_exist_ok=True)
+        write_bytes(ExportDir(temporary).record, json.dumps(record, indent=1).encode())
+    return record
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Evaluate, choose, export. Exits with code 2 on a mistake in configuration or data."""
+    parser = config_parser(__doc__, EvalConfig)
+    parser.add_argument("--processes", type=int, default=1, metavar="P", help="processes on this machine (default 1)")
+    add_protocol_argument(parser)
+    arguments = parser.parse_args(argv)
+    try:
+        arguments.overrides = [*preset_overrides(arguments.protocol), *arguments.overrides]
+        config = replace(config_of(arguments, EvalConfig), checkpoint="all")
+        run = run_of(config.model)
+        if run is None or not run.steps():
+            raise ConfigError(f"model is {config.model!r}, which has no checkpoints; give the folder of a run")
+        from eval.runner.workers import evaluate_models  # loads torch
+
+        folders = evaluate_models(config, Share(), arguments.processes)
+        report(config, folders)
+        reports = [json.loads(folder.report("json").read_text(encoding="utf-8")) for folder in folders]
+        best = best_report(reports)
+        export_choice(run, best, len(reports))
+    except UserError as error:
+        exit_on_user_error(error)
+    print(f"exported {best['label']} to {run.export}: chosen on {best['accuracy']['n']:,} items of {best['source']}")
+
+
+if __name__ == "__main__":
+    main()
