@@ -25,7 +25,7 @@ from train.plan import RunPlan, plan_counts, skipped_samples
 LEFTOVER = {
     "drop": "dropped",
     "pad": "in a padded batch",
-    "repeat": "in a batch filled up with the first ones of the epoch",
+    "repeat": "in a batch filled up with the first ones",
 }
 FEW_CLASSES = 0.9  # of all: fewer in a block are reported
 
