@@ -20,6 +20,7 @@ from transformers.models.llava_next.image_processing_pil_llava_next import Llava
 from configs.errors import ConfigError, DataError
 from configs.evaluation import EvalConfig
 from configs.load import load_config
+from configs.probe import TABLE_10
 from configs.protocol import ProtocolConfig
 from data_prep.images import decode_rgb
 from data_prep.sample import Turn
@@ -181,9 +182,13 @@ def test_a_names_tokens_are_those_it_has_after_the_prompt(family):
             assert tokenizer(name, add_special_tokens=False)["input_ids"] != whole[len(before) :]
 
 
+POSITIONS = {"token_positions": list(TABLE_10)}
+
+
 def test_probed_states_are_the_last_layers_and_a_place_beyond_the_prompt_is_none(family, write_config):
     protocol = {"template": MARKUP.get(family.name, "family"), "max_new_tokens": 8}
-    config, _ = load_config(EvalConfig, write_config(model=str(family.folder), source="pets", protocol=protocol))
+    settings = {"model": str(family.folder), "source": "pets", "protocol": protocol, "probe": POSITIONS}
+    config, _ = load_config(EvalConfig, write_config(**settings))
     prompts = [family.prompt(number) for number in range(len(QUESTIONS))]
     found = LanguageModelStates(family.loaded, config).states(prompts)
     beyond = 0
@@ -233,7 +238,7 @@ def test_an_evaluation_runs_with_every_preset(family, task, preset, write_config
 
 
 def test_probing_runs_and_says_which_places_are_left_out(family, write_config, capsys):
-    config = write_config(model=str(family.folder), limit=12)
+    config = write_config(model=str(family.folder), limit=12, probe=POSITIONS)
     probe(["--config", str(config), "--train", "pets", "--epochs", "2"])
     told = capsys.readouterr().out
     assert "mean  " in told

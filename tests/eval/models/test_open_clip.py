@@ -11,9 +11,10 @@ from eval.models.open_clip import OpenClipEvalModel
 from eval.run import main
 
 
-def test_without_the_package_one_line_says_what_to_install(write_config, capsys, monkeypatch):
+def test_without_the_package_one_line_says_what_to_install(write_config, tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "open_clip", None)
-    protocol = {"task": "zero_shot", "classes": "flowers102"}
+    (tmp_path / "names.txt").write_text("tench\nwild dog\ncat\n")
+    protocol = {"task": "zero_shot", "classes": str(tmp_path / "names.txt")}
     with pytest.raises(SystemExit):
         main(["--config", str(write_config(model="open_clip:EVA01-g-14/laion400m_s11b_b41k", protocol=protocol))])
     assert "pip install 'vlm-classify[eva]'" in capsys.readouterr().err
