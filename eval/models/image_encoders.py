@@ -23,7 +23,7 @@ from configs.errors import ConfigError
 from configs.evaluation import EvalConfig
 from data_prep.images import decode_rgb
 from eval.models.model_type import ENCODERS, model_type
-from train.models.checked_loading import load_checked
+from train.models.checked_loading import check_weight_headers, load_checked, read_transformers_config
 from train.models.fingerprint import model_identity
 from train.models.loading import DTYPES
 
@@ -177,3 +177,23 @@ def with_weights(folder: Path, config: EvalConfig) -> None:
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise ConfigError(f"{config.model} has no safetensors, and {WEIGHTS} could not be fetched: {reason}") from error
+
+
+def check_encoder_folder(folder: Path, kind: str) -> None:
+    """Raise `ConfigError` if the headers of the weights or the processor of this `kind` of folder do not fit.
+
+    No weight is loaded.
+    """
+    config = read_transformers_config(folder)
+    if any(folder.glob("*.safetensors")):  # some published CLIPs have pytorch_model.bin only
+        if kind == "clip":
+            check_weight_headers(CLIPModel, folder, config)
+        else:
+            check_weight_headers(
+                Blip2VisionModel,
+                folder,
+                config.vision_config,
+                key_mapping=VISION_NAMES,
+                other_parts=BLIP2_OTHER_PARTS,
+            )
+    check_processor(folder, own_processor(folder), int(config.vision_config.image_size))
