@@ -118,9 +118,18 @@ def parse_manifest(name: str, data: bytes) -> Manifest:
     """The manifest in `data`, the bytes of the file `name`. Raises `DataError` if we cannot read it."""
     try:
         text = data.decode()
-        version = json.loads(text).get("format_version")
+        found = json.loads(text)
+        version = found.get("format_version")
         if version != FORMAT_VERSION:
             raise DataError(f"{name} has format version {version}; this program reads {FORMAT_VERSION}: rebuild it")
+        known = [spec.name for spec in fields(Manifest)]
+        differs = [f"lacks {key!r}" for key in known if key not in found]
+        differs += [f"has {key!r}, which is unknown" for key in found if key not in known]
+        if differs:
+            raise DataError(
+                f"{name} {' and '.join(differs[:3])}: another version of this program wrote these shards, or the file "
+                "was edited; build them again with `python -m data_prep.build --config FILE --rebuild`"
+            )
         return Manifest.from_json(text)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         if isinstance(error, DataError):

@@ -146,7 +146,7 @@ def guidance_results(folder: EvalDir) -> dict[str, Any]:
         raise RunError(f"{folder.root} has no evaluation.json; give the folder of one model's answers")
     lines = list(select_records(read_records(folder), evaluation.limit, evaluation.item_draw).predictions.values())
     scored = scored_items(lines, read_class_scores(folder), str(evaluation.scoring_settings.get("duplicates", "any")))
-    settings = {**evaluation.generation_settings, **evaluation.scoring_settings}
+    settings = evaluation.settings
     own, form = form_of(protocol_of(settings))
     return {
         "name": evaluation.name,

@@ -63,7 +63,7 @@ def read_correct(folder: EvalDir, changes: Mapping[str, Any] | None = None) -> d
         raise RunError(
             f"{answers.root} has no evaluation.json; give the folder of one model's answers, or of a rescored report"
         )
-    settings = settings or {**evaluation.generation_settings, **evaluation.scoring_settings}
+    settings = settings or evaluation.settings
     known = scoring_fields(str(settings["task"]))
     if other := [key for key in changes or () if key not in known]:
         raise ConfigError(

@@ -107,14 +107,23 @@ def open_dataset(name: str, request: Request) -> Dataset:
 
 
 def plan(datasets: Sequence[Dataset], request: Request) -> list[Planned]:
-    """Every row of every data set, in the order of the paper. Raises `ConfigError` for a row that is not there."""
-    rows = [(dataset, row) for dataset in datasets for row in rows_of(dataset.config.protocol.task)]
-    known = list(dict.fromkeys(row.key for _, row in rows))
+    """Every row of every data set, in the order of the paper; `positions` where it is asked for (`_left_out`).
+
+    Raises `ConfigError` for a row that is not there.
+    """
+    every = [(dataset, row) for dataset in datasets for row in rows_of(dataset.config.protocol.task)]
+    known = list(dict.fromkeys(row.key for _, row in every))
     if unknown := [key for key in request.rows if key not in known]:
         raise ConfigError(f"no row {unknown[0]!r}; choose among {', '.join(known)}")
     wanted = set(request.rows or known)
-    wanted |= {row.answers for _, row in rows if row.key in wanted and row.answers}  # what they take answers from
+    wanted |= {row.answers for _, row in every if row.key in wanted and row.answers}  # what they take answers from
+    rows = [(dataset, row) for dataset, row in every if row.key in request.rows or not _left_out(dataset, row)]
     return [_planned(dataset, row, request) for dataset, row in rows if row.key in wanted]
+
+
+def _left_out(dataset: Dataset, row: Row) -> bool:
+    """Table 10 is about one data set: its row is there where `probe.token_positions` has more than Table 3's."""
+    return row.key == "positions" and set(dataset.config.probe.token_positions) <= set(TABLE_3)
 
 
 def _planned(dataset: Dataset, row: Row, request: Request) -> Planned:
@@ -183,7 +192,7 @@ def _impossible(dataset: Dataset, row: Row) -> str | None:
 def _no_positions(config: EvalConfig) -> str | None:
     """Why Table 10 is not made: its positions count LLaVA-1.5's 576 image tokens behind a system prompt."""
     if set(config.probe.token_positions) <= set(TABLE_3):
-        return "probe.token_positions has those of Table 3 alone; Table 10 is about Flowers102"
+        return "probe.token_positions has those of Table 3 alone; set further ones, as Table 10 has for Flowers102"
     kind = (_model_config(config.model) or {}).get("model_type", "llava")
     known = paper_model(identify_model(config.model).base) or "LLaVA1.5"
     return None if kind == "llava" and known.startswith("LLaVA1.5") else "Table 10 is about LLaVA-1.5"

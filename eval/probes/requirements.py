@@ -14,7 +14,8 @@ from eval.models.image_encoders import weights_identity
 from eval.models.model_type import is_open_clip, model_type
 from eval.probes.accuracy import BatchMaker
 from eval.runner.batching import items_of, open_source
-from eval.runner.fingerprint import read_evaluation
+from eval.runner.fingerprint import MODEL_FILES, read_evaluation
+from eval.runner.model_files import model_files
 from eval.runner.output_paths import output_paths_of
 from eval.runner.predictions import read_records, select_records
 from train.models.checked_loading import read_transformers_config
@@ -62,7 +63,9 @@ def complete(needs: Needs) -> bool:
     if present is None or needs.stored < needs.items or needs.folder.refusals() or is_open_clip(needs.config.model):
         return False  # the weights of an open_clip model are known only once it is loaded
     (_, model), *_ = evaluated_folders(needs.config)
-    return bool(present.generation_settings["model"] == weights_identity(model))
+    files = present.generation_settings.get(MODEL_FILES)
+    same_files = files is None or files == model_files(model)
+    return same_files and bool(present.generation_settings["model"] == weights_identity(model))
 
 
 def _form(config: EvalConfig, model: Path) -> RowFormat:

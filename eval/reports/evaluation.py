@@ -89,7 +89,7 @@ def build_report(
     compared = compared_classes(scored, config.protocol.frequency_names)
     accuracy = Rate(counts[True], len(scored))
     totals = Counter(prediction.label_name for prediction in predictions if prediction.label_name)
-    protocol = {**evaluation.generation_settings, **evaluation.scoring_settings}
+    protocol = evaluation.settings
     header = {
         "name": evaluation.name,
         "model": evaluation.model,

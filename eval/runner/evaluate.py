@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 from configs.errors import DataError
@@ -22,6 +23,7 @@ from data_prep.shards import ShardSet
 from eval.runner.batching import Share, batches_of, depends_on_batch, items_of, open_source
 from eval.runner.class_check import check_classes
 from eval.runner.fingerprint import describe_evaluation, with_batch_settings, write_evaluation
+from eval.runner.model_files import with_model_files
 from eval.runner.predictions import PredictionWriter, Records, read_records, unread_id
 from eval.runner.progress import EvalProgress
 from eval.tasks.registry import make_task
@@ -76,8 +78,10 @@ class PromptBuilder:
             return FailedItem(name, str(error), kept)
 
 
-def run_evaluation(config: EvalConfig, model: EvalModel, label: str, folder: EvalDir, share: Share) -> None:
-    """Run the model on the share's items that have no answer in `folder`.
+def run_evaluation(
+    config: EvalConfig, model: EvalModel, named: tuple[str, Path], folder: EvalDir, share: Share
+) -> None:
+    """Run the model on the share's items that have no answer in `folder`; `named` is its (label, folder).
 
     Raises `RunError` if the folder belongs to another evaluation, `DataError` as `check_classes`.
     """
@@ -86,7 +90,9 @@ def run_evaluation(config: EvalConfig, model: EvalModel, label: str, folder: Eva
     hashes = shards.index["id_hash"]
     items = items_of(config, shards)
     counts = (len(items), len(shards))
+    label, model_folder = named
     evaluation = describe_evaluation(config, label, model.identity, shards.fingerprint, counts)
+    evaluation = with_model_files(evaluation, model_folder)
     if depends_on_batch(config.protocol, model.pads_right):
         evaluation = with_batch_settings(evaluation, config)
     write_evaluation(folder, replace(evaluation, answer_delimiter=model.answer_delimiter))

@@ -25,6 +25,8 @@ from eval.runner.predictions import being_written, read_records
 from eval.tasks.registry import task_output
 
 FORMAT_VERSION = 1
+MODEL_FILES = "model_files"
+"""The generation setting with the digests of the model folder's other files (`eval.runner.model_files`)."""
 SCORING_FIELDS = (
     *("match", "synonyms", "after_last", "scored_part", "label_without", "answer_without", "choice_parser", "unparsed"),
     *("duplicates", "class_match", "frequency_count", "frequency_total", "frequency_names", "frequency_bins"),
@@ -63,6 +65,12 @@ class Evaluation:
     answer_delimiter: str | None = None
 
     @property
+    def settings(self) -> dict[str, Any]:
+        """All settings of the questions and of their scoring, without `MODEL_FILES`, for a report."""
+        both = {**self.generation_settings, **self.scoring_settings}
+        return {key: value for key, value in both.items() if key != MODEL_FILES}
+
+    @property
     def item_draw(self) -> str:
         """protocol.item_draw, by which `limit` chooses items."""
         return str(self.generation_settings.get("item_draw", "id"))
@@ -78,7 +86,7 @@ class Evaluation:
             {key: value for key, value in part.items() if key not in defaults or value != defaults[key]}
             for part in (self.generation_settings, self.scoring_settings)
         ]
-        protocol = {key: value for key, value in parts[0].items() if key not in ("model", "data")}
+        protocol = {key: value for key, value in parts[0].items() if key not in ("model", MODEL_FILES, "data")}
         text = json.dumps([protocol, parts[1]], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
@@ -212,10 +220,9 @@ def rescored(folder: EvalDir, config: EvalConfig) -> Evaluation:
         raise RunError(f"{folder.root} has no evaluation yet; run eval.run without --report-only first")
     known = present.generation_settings["model"], present.generation_settings["data"]
     wanted = describe_evaluation(config, present.label, *known, (present.items, present.source_items))
-    batches = {
-        key: present.generation_settings[key] for key in ("batch_size", "limit") if key in present.generation_settings
-    }
-    _check_same(folder, present.generation_settings, {**wanted.generation_settings, **batches})
+    kept = ("batch_size", "limit", MODEL_FILES)
+    same = {key: present.generation_settings[key] for key in kept if key in present.generation_settings}
+    _check_same(folder, present.generation_settings, {**wanted.generation_settings, **same})
     return replace(present, name=config.name, scoring_settings=wanted.scoring_settings)
 
 
@@ -229,6 +236,7 @@ def _failures_only(folder: EvalDir, present: Evaluation, wanted: Evaluation) -> 
 
 def _check_same(folder: EvalDir, present: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
     scoring = scoring_fields(str(wanted.get("task")))
+    present, wanted = _with_files(present, wanted)
     differences = [
         f"{key} was {_short(present.get(key))} and is now {_short(wanted.get(key))}"
         for key in sorted({*present, *wanted})
@@ -239,6 +247,15 @@ def _check_same(folder: EvalDir, present: Mapping[str, Any], wanted: Mapping[str
             f"{folder.root} holds answers to other questions: {'; '.join(differences)}. Set output to another "
             f"folder, or delete {folder.root} to start again"
         )
+
+
+def _with_files(present: Mapping[str, Any], wanted: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Both settings with each file of the model folder as an entry, or without files where one does not know them."""
+    known = MODEL_FILES in present and MODEL_FILES in wanted
+    files = [settings.get(MODEL_FILES, {}) if known else {} for settings in (present, wanted)]
+    plain = [{key: value for key, value in part.items() if key != MODEL_FILES} for part in (present, wanted)]
+    named = [{f"the model's {name}": digest for name, digest in part.items()} for part in files]
+    return plain[0] | named[0], plain[1] | named[1]
 
 
 def _write(folder: EvalDir, evaluation: Evaluation) -> None:

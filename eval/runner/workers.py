@@ -79,7 +79,7 @@ def run_share(configs: Sequence[EvalConfig], models: Models, share: Share, keep_
                 if load_key(config) not in opened:
                     opened = {}  # one model at a time in memory
                     opened[load_key(config)] = load_eval_model(config, model)
-                run_evaluation(config, opened[load_key(config)], label, folder, share)
+                run_evaluation(config, opened[load_key(config)], (label, model), folder, share)
                 _clear_refusals(folder, share)
             except UserError as error:
                 if not keep_going:

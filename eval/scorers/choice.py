@@ -12,12 +12,14 @@ from collections.abc import Sequence
 from data_prep.lettered_options import LETTERS
 from eval.scorers.choice_letters import (
     bare_letters,
+    bracketed_letters,
     capitalised_declarations,
     declarations,
     openings,
     plain,
     readable,
     rejections,
+    without_lists,
 )
 from eval.scorers.final_answer import final_answer
 from eval.types import Reference, Score
@@ -56,6 +58,7 @@ def choose_option(answer: str, options: Sequence[str]) -> tuple[str | None, str]
     alone = re.fullmatch(rf"[\W_]*([{letters}{letters.lower()}])[\W_]*", text)
     if alone:
         return alone[1].upper(), "the answer is the letter alone"
+    text = without_lists(text, letters)
     exact = [letter for letter, option in zip(LETTERS, options, strict=False) if plain(option) == plain(text)]
     if len(exact) == 1:
         return exact[0], "the answer is the option's text alone"
@@ -67,7 +70,7 @@ def choose_option(answer: str, options: Sequence[str]) -> tuple[str | None, str]
     rejected = rejections(text, letters)
     rules = (
         ("the letter opens the answer or a sentence", openings(text, letters) - rejected),
-        ("the letter is in brackets", set(re.findall(rf"[(\[]([{letters}])[)\]]", text)) - rejected),
+        ("the letter is in brackets", bracketed_letters(text, letters) - rejected),
         ("the option's text is in the answer", _named_options(text, options) - rejected),
         ("the letter appears alone in the text", bare_letters(text, letters) - rejected),
         ("the answer declares the letter", capitalised_declarations(text)),
@@ -112,14 +115,16 @@ def score_first_character(answer: str, reference: Reference) -> Score:
 
 
 def _named_options(text: str, options: Sequence[str]) -> set[str]:
-    """Letters of the options whose whole text is in the answer, except those inside a longer matching option."""
+    """Letters of the options whose whole text is in the answer, not rejected, and not inside a longer option."""
     said = plain(text)
+    refused = re.compile(r"\b(?:not|isn't|rather than|instead of) (?:(?:in|from|to|on|the|a|an|of) )*$")
     spans: list[tuple[int, int, str]] = []
     for letter, option in zip(LETTERS, options, strict=False):
         wanted = plain(option)
         if wanted:
             pattern = rf"(?<!\w){re.escape(wanted)}(?!\w)"
             spans += [(found.start(), found.end(), letter) for found in re.finditer(pattern, said)]
+            spans = [span for span in spans if not refused.search(said[: span[0]])]
     return {
         letter
         for start, end, letter in spans

@@ -10,12 +10,21 @@ _VERB = r"(?:\s+(?:is|would be|should be|must be|will be|has to be))?\s*:?\s*"
 _NOUN = r"(?:(?:option|choice|letter|answer)\b)"
 _DECLARED = (
     r"\b(?:answer|ans\b\.?|(?:correct|right|best)\s+(?:option|choice|one|letter|answer))"
-    rf"(?:\s+among[^.\n]*?(?=\s+is\b))?{_VERB}(?:the\s+)?{_NOUN}?\s*"
+    rf"(?:\s+among[^.\n]*?(?=\s+is\b))?[\"']?{_VERB}(?:the\s+)?{_NOUN}?\s*"
     rf"|\b(?:choose|pick|select|go\s+with|opt\s+for|went\s+with)\s+(?:{_NOUN}\s+)?"
 )
 _CHINESE = r"(?:答案|[应應]?[选選][择擇]?)\s*(?:[是为為:]|应为|應為)?\s*(?:[选選][项項])?\s*"
 _BETWEEN = r"[\s\"'“‘(\[*{$]*"
-_NEXT = r"\s*(?:,|/|&|\bor\b|\band\b|,\s*or\b|,\s*and\b)\s*(?:option\s+)?[\"'(\[*]*"
+_NEXT = r"\s*(?:,|/|&|\bor\b|\band\b|,\s*or\b|,\s*and\b)\s*(?:(?:maybe|perhaps|possibly|option)\s+)*[\"'(\[*]*"
+_END = r"(?![A-Za-z0-9&+-]|['’][A-Za-z]|\.[A-Za-z0-9])"
+_DENIED = re.compile(
+    r"(?:\b(?:not|never|avoid|wrong\s+to)|n['’]t)\s+"
+    r"(?:(?:think|believe|say|feel|that|the|i|to|be|recommend|correct|right|best)\s+)*$",
+    re.IGNORECASE,
+)
+"""Before a declaration, this makes it the opposite: "I don't think the answer is", "I would not choose"."""
+_SAID = r"(?<![Ii]f )(?<!whether )(?i:\bit(?:['’]?s|\s+is|\s+must\s+be)\s+)"
+_NAMES = r"(?i:vitamins?|plan|hepatitis|types?|groups?|figures?|grade|mr|section|part|series)"
 _JUDGED = r"(?:\s+(?:is|are|was|were|because|since|as|would|seems?|looks?|can|cannot|does)\b)"
 
 
@@ -45,9 +54,12 @@ def declarations(text: str, letters: str) -> list[str]:
     ['A', 'B']
     """
     both = letters + letters.lower()
-    single = rf"(?!{_article()})([{both}])(?![A-Za-z0-9'’&-])"
+    single = rf"(?!{_article()})([{both}]){_END}(?![)\]\"'*]*\s*\?)"
     found = []
-    for opening in re.finditer(rf"(?i:{_DECLARED})|{_CHINESE}", text):
+    spoken_of = rf"{_SAID}(?={_BETWEEN}[{letters}][)\]\"'*$}}]*\s*(?:[.,;!](?!\w)|\n|$))"
+    for opening in re.finditer(rf"(?i:{_DECLARED})|{_CHINESE}|{spoken_of}", text):
+        if _DENIED.search(text[: opening.start()]):
+            continue
         denied = re.match(
             rf"{_BETWEEN}(?:not|isn't|n't)\s+{_BETWEEN}[{both}]\W*\s*(?:but|rather|it is)?\s*", text[opening.end() :]
         )
@@ -69,7 +81,7 @@ def _is_word(letter: str, text: str, end: int) -> bool:
 def _more(text: str, end: int, both: str) -> str:
     """Further letters of the same declaration: the C of "B or C". "B, C is wrong" has none: the C has its own verb."""
     further = ""
-    while match := re.match(rf"[)\]\"']*{_NEXT}([{both}])(?![A-Za-z0-9'’&-])(?!{_JUDGED})", text[end:]):
+    while match := re.match(rf"[)\]\"']*{_NEXT}([{both}]){_END}(?!{_JUDGED})", text[end:]):
         if match[1] == "a" and re.match(r"\s+\w", text[end + match.end() :]):
             break
         further += match[1].upper()
@@ -91,13 +103,19 @@ def rejections(text: str, letters: str) -> set[str]:
         rf"(?<![A-Za-z]){group}[)\"']*\s+(?:is|are|was|were|can|could|does|do)\s*(?:clearly|also|both|all)?\s*{wrong}",
         rf"(?<![A-Za-z]){group}[)\"']*\s+(?:isn't|aren't|cannot|can't)",
         rf"{no}(?: be)?\s+(?:option\s+)?[(\"']*{group}(?![A-Za-z])",
+        rf"(?<![A-Za-z])([{letters}])[)\"']*\s*\?\s*(?i:no\b)",
+        rf"(?:不是|不[选選]|并非|並非|排除)\s*([{letters}])",
     )
-    return {
+    rejected = {
         letter
         for pattern in patterns
         for found in re.findall(pattern, text)
         for letter in re.findall(rf"[{letters}]", found)
     }
+    for opening in re.finditer(rf"(?i:{_DECLARED})", text):
+        denied = re.match(rf"{_BETWEEN}([{letters}]){_END}", text[opening.end() :])
+        rejected |= {denied[1]} if denied and _DENIED.search(text[: opening.start()]) else set()
+    return rejected
 
 
 def openings(text: str, letters: str) -> set[str]:
@@ -105,18 +123,38 @@ def openings(text: str, letters: str) -> set[str]:
     marked = set(re.findall(rf"(?:^|\n|[.!?:]\s)\s*[(\[*\"'“]*([{letters}])[*]*\s*[.):\]]", text))
     low = re.match(rf"\s*[(\[*]*([{letters.lower()}])[)\].:]\s+\w", text)
     marked |= {low[1].upper()} if low else set()
-    named = re.match(rf"(?i:option|choice)\s+[(\"']*([{letters}])(?![A-Za-z0-9])", text)
-    marked |= {named[1]} if named else set()
-    said = rf"[*]*([{letters}])[*]*(?:\s*\n|\s+(?:is|was|because|since)\b)"
-    before_text = rf"([{letters.replace('A', '')}])\s+(?!(?:and|or)\b)\w"
+    named = re.match(
+        rf"(?i:option|choice|letter)\s+[(\"']*([{letters}]|[{letters.lower()}](?=[)\"'.]*(?:\s+is\b|\s*$)))"
+        r"(?![A-Za-z0-9])",
+        text,
+    )
+    marked |= {named[1].upper()} if named else set()
+    said = rf"[*]*([{letters}])[*]*(?:\s*\n(?!\s*[{letters}]\W*$)|\s+(?:is|was|because|since)\b)"
+    before_text = rf"([{letters.replace('A', '')}])[ \t]+(?!(?:and|or)\b)\w"
     return marked | {found[1] for form in (said, before_text) if (found := re.match(form, text))}
 
 
 def bare_letters(text: str, letters: str) -> set[str]:
     """Letters that are separate words."""
-    return set(re.findall(rf"(?<![A-Za-z0-9'’&.-])(?!{_article()})([{letters}])(?![A-Za-z0-9'’&-])", text))
+    text = re.sub(rf"\b{_NAMES}\.?\s+[{letters}]\b", " ", text)
+    return set(re.findall(rf"(?<![A-Za-z0-9'’&.-])(?!{_article()})([{letters}]){_END}", text))
+
+
+def bracketed_letters(text: str, letters: str) -> set[str]:
+    """Capital letters in brackets, or else lower-case ones: "so it must be (b)"."""
+    capital = set(re.findall(rf"[(\[]([{letters}])[)\]]", text))
+    low = re.findall(rf"(?<!\w)[(\[]([{letters.lower()}])[)\]](?!\s*\d)", text)
+    return capital or {letter.upper() for letter in low}
+
+
+def without_lists(text: str, letters: str) -> str:
+    """The text without lists of all letters, as an instruction has them: "Answer (A, B, C or D): C"."""
+    if len(letters) < 3:
+        return text
+    between = r"\s*(?:,|/|\bor\b|\band\b|,\s*or\b|,\s*and\b)\s*"
+    return re.sub(rf"\(?(?<![A-Za-z])\(?{between.join(letters)}(?![A-Za-z])\)?", " ", text)
 
 
 def _article() -> str:
     """A pattern for an A before a word that can follow an article."""
-    return r"A\s+(?!(?:is|was|because|since|as|and|or)\b)[A-Za-z0-9]"
+    return r"A\s+(?!(?:is|was|because|since|as|and|or|would|must|should|seems|fits)\b)[A-Za-z0-9]"

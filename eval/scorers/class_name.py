@@ -41,8 +41,10 @@ IRREGULAR = {
 }  # fmt: skip
 NOT_PLURAL = frozenset({"glasses", "news", "goods", "arms", "lens", "gas", "bus", "bass", "species", "series"})
 NEGATION = re.compile(
-    r"(?:\b(?:not|isnt|arent|wasnt|no|never|neither|nor|without|unlike)|\brather than|\binstead of)"
-    r"(?: (?:a|an|the|any|really|actually|necessarily|just|of|from|like|your|typical|real)){0,3}$"
+    r"(?:\b(?:not|no|never|neither|nor|without|unlike|cannot|(?:is|are|was|were|do|does|did|ca|could|would|should)nt)"
+    r"|\brather than|\binstead of)"
+    r"(?: (?:a|an|the|any|really|actually|necessarily|just|of|from|like|your|typical|real|to|be|been|look|looks|seem|"
+    r"appear|resemble|see|depict|depicts|show|contain)){0,5}$"
 )
 REFUSAL = re.compile(
     r"\b(?:i am |im |i )?(?:sorry|apologi[sz]e)\b.{0,60}\b(?:cant|cannot|can not|unable|not able)\b"
@@ -51,6 +53,13 @@ REFUSAL = re.compile(
 NO_SPACES = re.compile(
     "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]"
 )
+
+
+LONE_NO = re.compile(r"\bno\s*[,.;:!](?=\s+\w)", re.IGNORECASE)  # "No, a dog" does not negate the dog
+DENIED_WITHOUT_SPACES = re.compile(
+    "(?:不是|并非|並非|没有|沒有|不像)(?:一?[只隻个個条條头頭匹种種])?[^是]*|[^、。]*(?:では|じゃ)(?:な|あり)"
+)
+"""What negates a name in Chinese, up to the next statement ("不是狗，是猫"), and in Japanese ("猫ではない")."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +77,7 @@ def score_name(answer: str, reference: Reference) -> Score:
     text = final_answer(answer)
     if text is None:
         return Score(None, None, "the answer ends inside its reasoning; raise max_new_tokens")
-    words = words_of(text)
+    words = words_of(text if "no" in map(str.casefold, reference.names) else LONE_NO.sub(" ", text))
     if not words:
         return Score(None, None, "the answer is empty")
     found = list(mentions(words, reference.names))
@@ -106,8 +115,9 @@ def mentions(words: Sequence[str], names: tuple[str, ...]) -> Iterator[Mention]:
     index, without_spaces = _index(names)
     joined = "".join(words)
     for name in without_spaces:
-        if "".join(_key(name)) in joined:
-            yield Mention(name, 0, len(words), denied=False)
+        key = "".join(_key(name))
+        if key in joined:
+            yield Mention(name, 0, len(words), denied=key not in DENIED_WITHOUT_SPACES.sub("", joined))
     present = {form for word in words for form in forms(word)}
     present |= {form for pair in itertools.pairwise(words) for form in forms("".join(pair))}
     candidates = {name: None for form in sorted(present) for name in index.get(form, ())}
@@ -133,18 +143,27 @@ def _index(names: tuple[str, ...]) -> tuple[dict[str, list[str]], list[str]]:
 def _mentions_of(words: Sequence[str], name: str, key: tuple[str, ...]) -> Iterator[Mention]:
     target = "".join(key)
     for length in (len(key), len(key) + 1, len(key) - 1):
-        if length < 1 or (length != len(key) and len(target) < 6):
+        code = length < len(key) and bool(re.search(r"\d", target))  # F-16, written F16
+        if length < 1 or (length != len(key) and len(target) < 6 and not code):
             continue
         for start in range(len(words) - length + 1):
             window = words[start : start + length]
             if length == len(key):
                 same = all(_spelling(a) == b for a, b in zip(window[:-1], key[:-1], strict=True))
+                same = same or _is_plural_of_head(window, key)
                 hit = same and not forms(window[-1]).isdisjoint(forms(key[-1]))
             else:
                 hit = min(map(len, window)) > 1 and not forms("".join(window)).isdisjoint({target})
             if hit:
-                before = " ".join(words[max(0, start - 5) : start])
+                before = " ".join(words[max(0, start - 7) : start])
                 yield Mention(name, start, start + length, denied=bool(NEGATION.search(before)))
+
+
+def _is_plural_of_head(window: Sequence[str], key: tuple[str, ...]) -> bool:
+    """Whether `window` is "birds of paradise" where `key` is "bird of paradise"."""
+    if len(key) < 3 or key[1] not in ("of", "in", "de"):
+        return False
+    return key[0] in forms(window[0]) and tuple(map(_spelling, window[1:-1])) == key[1:-1]
 
 
 def words_of(text: str) -> list[str]:

@@ -144,6 +144,19 @@ def test_a_manifest_of_another_version_or_a_damaged_one_is_refused(built):
         read_manifest(built.folder)
 
 
+def test_a_manifest_of_a_version_with_other_fields_says_so_and_how_to_build_again(built):
+    path = built.folder / "manifest.json"
+    values = json.loads(path.read_text())
+    older = {key: value for key, value in values.items() if key not in ("notes", "exif")}
+    for text, found in (
+        (older, "lacks 'exif' and lacks 'notes'"),
+        (values | {"hue": 1}, "has 'hue', which is unknown"),
+    ):
+        path.write_text(json.dumps(text))
+        with pytest.raises(DataError, match=rf"{found}: another version .*data_prep\.build.* --rebuild"):
+            read_manifest(built.folder)
+
+
 def test_an_index_that_does_not_fit_the_manifest_is_refused(built):
     np.save(built.folder / "index.npy", built.index[:-1])
     with pytest.raises(DataError, match=r"index\.npy has shape"):

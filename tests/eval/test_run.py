@@ -208,6 +208,48 @@ def test_no_report_is_made_of_answers_of_weights_that_were_replaced(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("file", "change"),
+    [
+        ("processor_config.json", {"image_processor": {"resample": 0}}),
+        ("generation_config.json", {"eos_token_id": [2, 5]}),
+        ("config.json", {"vision_feature_layer": -1}),
+    ],
+)
+def test_answers_of_other_settings_of_the_model_folder_are_not_mixed(
+    write_config, tmp_path, tiny_model, capsys, file, change
+):
+    model = tmp_path / "model"
+    shutil.copytree(tiny_model, model)
+    config = str(write_config(model=str(model), limit=2))
+    main(["--config", config])
+    values = json.loads((model / file).read_text()) if (model / file).is_file() else {}
+    (model / file).write_text(json.dumps(values | {"transformers_version": "0.0.1"}))
+    same = [[], ["--report-only"]] if values else []
+    for arguments in same:
+        main(["--config", config, *arguments])
+    (model / file).write_text(json.dumps(values | change))
+    capsys.readouterr()
+    for arguments in ([], ["--report-only"]):
+        with pytest.raises(SystemExit) as left:
+            main(["--config", config, *arguments])
+        assert left.value.code == 2
+        assert f"holds answers to other questions: the model's {file} was " in capsys.readouterr().err
+
+
+def test_answers_stored_before_a_model_folders_settings_were_are_continued(write_config, tmp_path, counted):
+    config, folder = str(write_config(limit=2)), EvalDir(tmp_path / "answers")
+    main(["--config", config])
+    values = json.loads(folder.config.read_text())
+    assert {"config.json", "tokenizer.json"} <= values["generation_settings"].pop("model_files").keys()
+    folder.config.write_text(json.dumps(values))
+    main(["--config", config])
+    assert len(counted) == 2
+    assert "model_files" in json.loads(folder.config.read_text())["generation_settings"]
+    assert "model_files" not in json.loads(folder.report("json").read_text())["protocol"]
+
+
+@pytest.mark.slow
 def test_a_failing_item_is_named_and_counted_and_never_scored(write_config, tmp_path, monkeypatch, capsys):
     original = ShardSet.sample
 

@@ -74,7 +74,7 @@ def test_shards_that_the_training_could_not_read_are_found(
     load: Load, project: Path, add_shards: Callable[..., None]
 ) -> None:
     add_shards("flowers")
-    (project / "shards/flowers/manifest.json").write_text('{"format_version": 1}')
+    (project / "shards/flowers/manifest.json").write_text('{"format_version": 1')
     (found,) = problems(load(), GPUS)
     assert "shards/flowers/manifest.json is damaged" in found
 

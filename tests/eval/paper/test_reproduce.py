@@ -45,7 +45,7 @@ def test_every_row_has_a_result_or_a_reason_and_nothing_is_asked_twice(world, ti
     unable = {key[1]: row["reason"] for key, row in rows.items() if row["reason"]}
     assert set(unable) == {
         "synonyms", "candidates_5", "candidates_20", "candidates_100", "scores_5", "scores_20", "scores_100", "linear",
-        "frequency_clip", "positions", "zero_shot", "zero_shot_2", "zero_shot_5", "zero_shot_20", "zero_shot_100",
+        "frequency_clip", "zero_shot", "zero_shot_2", "zero_shot_5", "zero_shot_20", "zero_shot_100",
     }  # fmt: skip
     assert unable["candidates_20"] == "there are only 3 classes"
     assert rows["pets", "scores_2"]["accuracy"]["n"] == rows["pets", "open"]["accuracy"]["n"] == 15
@@ -53,7 +53,7 @@ def test_every_row_has_a_result_or_a_reason_and_nothing_is_asked_twice(world, ti
     told = {row["protocol"] for key, row in rows.items() if row["accuracy"] and key[1] != "probe"}
     assert all(re.fullmatch("paper [0-9a-f]{12}", tag) for tag in told)
     assert rows["pets", "scores"]["protocol"] != rows["pets", "scores_mean"]["protocol"]
-    assert len(rows) == 29 + 5
+    assert len(rows) == 28 + 5
     first = len(counted)
     assert first == (len(ASKED) - 1) * 15 + 3 * 8  # class scores do not go through `answer`
     assert run(tiny_model) == rows

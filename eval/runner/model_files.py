@@ -1,0 +1,58 @@
+"""The files of a model folder that change its answers, other than the weights: processor, tokenizer, end tokens.
+
+The same weights give other answers with another image size or another end token, so each file's digest is part of the
+identity of stored answers (`eval.runner.fingerprint`). Loads no torch.
+"""
+
+import hashlib
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from configs.run_dir import MODEL_CONFIG, TOKENIZER_FILES
+from eval.runner.fingerprint import MODEL_FILES, Evaluation
+from train.models.processor_settings import FLAT, NESTED
+
+JSON_FILES = (
+    *(MODEL_CONFIG, "generation_config.json", FLAT, NESTED),
+    *("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
+)
+OTHER_FILES = (*TOKENIZER_FILES, "merges.txt")
+NO_EFFECT = ("_name_or_path", "transformers_version", "torch_dtype", "dtype", "chat_template")
+"""Keys that change no answer: the precision is a setting of the evaluation, prompts have this program's templates."""
+
+
+def with_model_files(evaluation: Evaluation, model: Path) -> Evaluation:
+    """`evaluation` with the digests of the files in the folder `model`; unchanged without such a folder (an API)."""
+    files = model_files(model)
+    if not files:
+        return evaluation
+    return replace(evaluation, generation_settings={**evaluation.generation_settings, MODEL_FILES: files})
+
+
+def model_files(model: Path) -> dict[str, str]:
+    """File name to the sha256 (hexadecimal) of what has an effect in it, for each file that is in the folder."""
+    found = {name: _digest_of_json(model / name) for name in JSON_FILES if (model / name).is_file()}
+    whole = {name: _digest(model / name) for name in OTHER_FILES if (model / name).is_file()}
+    return found | whole
+
+
+def _digest(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _digest_of_json(file: Path) -> str:
+    """Digest of the values, whatever their order; of the bytes if the file is not valid JSON."""
+    try:
+        values = json.loads(file.read_text(encoding="utf-8-sig"))
+    except ValueError:
+        return _digest(file)
+    return hashlib.sha256(json.dumps(_effective(values), sort_keys=True).encode()).hexdigest()
+
+
+def _effective(values: Any) -> Any:
+    if not isinstance(values, dict):
+        return values
+    return {key: _effective(value) for key, value in values.items() if key not in NO_EFFECT}
