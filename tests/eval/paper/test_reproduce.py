@@ -364,7 +364,8 @@ def test_the_record_of_a_checkpoints_own_folder_is_that_of_the_checkpoint(world)
     run = RunDir(world / "runs" / "x")
     run.checkpoint(5).mkdir(parents=True)
     run.export.mkdir()
-    run.config.write_text("name: x\n")
+    sources = "data: {sources: {pets: {reader: image_folder}}}\ntrain: {sources: [pets]}\n"
+    run.config.write_text(f"name: x\nmodel: {{base: none}}\n{sources}")
     models = [(run.root, "export"), (run.root, "5"), (run.checkpoint(5), "export"), (run.export, "export")]
     configs = [open_dataset("pets.yaml", Request(model=str(m), checkpoint=c)).config for m, c in models]
     files = [write_record(config, "paper", []) for config in configs]
