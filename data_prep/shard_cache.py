@@ -88,8 +88,7 @@ class ShardCache:
         Raises `DataError` naming `name` if there is no room, or writing fails; `part` is deleted on every failure.
         """
         try:
-            with part.open("w+b") as file:
-                lock_file(file.fileno())
+            with _created(part) as file:
                 self._reserve(file.fileno(), name, size)
                 path = fetch(file)
                 file.flush()
@@ -174,13 +173,26 @@ def _opened(path: Path) -> FileIO | None:
     return file
 
 
+def _created(part: Path) -> BinaryIO:
+    """An empty file, locked; made again if `make_room` deleted it before it was locked."""
+    while True:
+        file = part.open("w+b")
+        lock_file(file.fileno())
+        if os.fstat(file.fileno()).st_nlink:
+            return file
+        file.close()
+
+
 def _remove_unless_open(path: Path) -> bool:
-    """Delete a file that no process holds a lock on; True if it is gone."""
+    """Delete a file that no process holds a lock on; True if this freed its bytes.
+
+    By the time the file is locked its name may be gone or mean another file: a part became a shard, or was made again.
+    """
     try:
         with FileIO(path) as file:
-            if not try_lock_file(file.fileno()):
+            if not try_lock_file(file.fileno()) or not os.path.samestat(os.fstat(file.fileno()), path.stat()):
                 return False
             path.unlink(missing_ok=True)
     except FileNotFoundError:
-        pass
+        return False
     return True

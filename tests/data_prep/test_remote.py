@@ -258,3 +258,37 @@ def test_paths_are_no_urls_and_joined_urls_are_repaired(tmp_path, monkeypatch):
     assert [as_url(place) for place in ("shards/x", Path("/a/b"), "odd:name", "C:/x")] == [None] * 4
     assert as_url(Path("s3://bucket/shards") / "pets") == "s3://bucket/shards/pets"
     assert as_url("file:///data/pets/") == as_url(Path("file:///data/pets")) == "file:///data/pets"
+
+
+def test_a_part_that_is_deleted_before_it_is_locked_is_made_again(tmp_path, monkeypatch):
+    (tmp_path / "tars").mkdir()
+    cache, part, lock = ShardCache(tmp_path, 100), tmp_path / "tars" / ".a.part", shard_cache.lock_file
+    (tmp_path / "tars" / "old.tar").write_bytes(bytes(90))
+    rooms = iter([90])
+
+    def lock_late(file: int) -> None:
+        for size in rooms:
+            cache.make_room(size)  # as another process that needs room
+            assert not part.exists()
+        lock(file)
+
+    def fetch(file) -> Path:
+        file.write(b"bytes")
+        assert part.exists()
+        return part.with_name("a.tar")
+
+    os.utime(tmp_path / "tars" / "old.tar", (2**33, 2**33))
+    monkeypatch.setattr(shard_cache, "lock_file", lock_late)
+    cache.fill(part, "a.tar", 5, fetch)
+    assert (tmp_path / "tars" / "a.tar").read_bytes() == b"bytes"
+
+
+def test_only_the_file_that_was_locked_is_deleted(tmp_path, monkeypatch):
+    old, new = tmp_path / "tars" / "a.tar", tmp_path / "new"
+    old.parent.mkdir()
+    for path in (old, new):
+        path.write_bytes(bytes(90))
+    lock = shard_cache.try_lock_file
+    monkeypatch.setattr(shard_cache, "try_lock_file", lambda file: bool(new.replace(old)) and lock(file))
+    assert not ShardCache(tmp_path, 100).make_room(20)
+    assert old.is_file(), "it took the name of the file that was to be deleted"
