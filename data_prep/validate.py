@@ -121,7 +121,8 @@ def unusable(sample: Sample, classes: int) -> str | None:
         return "empty answer: a turn of the assistant has no text"
     placeholders = sum(turn.text.count(IMAGE_PLACEHOLDER) for turn in sample.turns)
     if placeholders != (sample.image is not None):
-        return f"wrong number of {IMAGE_PLACEHOLDER}: {placeholders} for {int(sample.image is not None)} image(s)"
+        hint = "" if placeholders else f"; write {IMAGE_PLACEHOLDER} in a question (llava: missing_placeholder: first)"
+        return f"wrong number of {IMAGE_PLACEHOLDER}: {placeholders} for {int(sample.image is not None)} image(s){hint}"
     if any(IMAGE_PLACEHOLDER in turn.text for turn in sample.turns if turn.speaker == "gpt"):
         return f"misplaced {IMAGE_PLACEHOLDER}: it is in an answer"
     return None

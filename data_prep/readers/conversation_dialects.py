@@ -3,8 +3,9 @@
     {"image": "a.jpg", "conversations": [{"from": "human", "value": "<image>What?"}, {"from": "gpt", ...}]}
     {"images": ["a.jpg"], "messages": [{"role": "user", "content": "<image>What?"}, {"role": "assistant", ...}]}
 
-Roles are read in any case: human or user, gpt or assistant (also model, bot, chatbot). A system message is kept in
-`meta`; what is rendered is the run's `chat.system_prompt`. Content may be a text, or parts of types text and image.
+Roles are read in any case: human or user, gpt or assistant (also model, bot, and the names of chatbots). A system message
+is kept in `meta`; what is rendered is the run's `chat.system_prompt`. Content may be a text, or parts of types text and
+image, which may hold the image: {"type": "image", "image": "a.jpg"}, {"type": "image_url", "image_url": {"url": ...}}.
 """
 
 import json
@@ -14,13 +15,54 @@ from collections.abc import Mapping
 from typing import Any
 
 from configs.errors import DataError
+from data_prep.parquet_cell import ParquetBytes
 from data_prep.sample import IMAGE_PLACEHOLDER, Turn
 
-SPEAKERS = {"human": "human", "user": "human"} | dict.fromkeys(("gpt", "assistant", "model", "bot", "chatbot"), "gpt")
+ASSISTANTS = ("gpt", "assistant", "model", "bot", "chatbot", "chatgpt", "ai", "llm", "bing", "bard", "claude")
+SPEAKERS = dict.fromkeys(("human", "user", "prompter"), "human") | dict.fromkeys(ASSISTANTS, "gpt")
+SPEAKERS |= dict.fromkeys(("system", "developer"), "system")
+TEXT_KEYS = ("value", "content", "text")
+SWITCHES = ("train", "loss", "weight", "loss_weight")  # of a turn: whether it is a target
 TURN_KEYS = ("conversations", "messages", "conversation")
 IMAGE_KEYS = ("image", "images")
-UNREAD_KEYS = ("image_path", "img", "img_path", "image_file", "picture", "photo", "video", "videos", "audio", "audios")
-UNREAD_TAG = re.compile(r"<img>[^<]{1,400}</img>|^\s*<(?:Image|IMAGE|video|audio|img|image_\d+)>|<\|image_\d+\|>")
+UNREAD_KEYS = (
+    *("image_path", "image_paths", "image_url", "image_urls", "image_file", "image_id", "image_name", "image_base64"),
+    *(
+        "img",
+        "imgs",
+        "img_path",
+        "pic",
+        "picture",
+        "photo",
+        "frames",
+        "video_path",
+        "video",
+        "videos",
+        "audio",
+        "audios",
+    ),
+)
+OTHER_MEDIA = ("video", "videos", "audio", "audios")
+NO_IMAGES = (
+    "id",
+    "source",
+    "system",
+    "conversations",
+    "messages",
+    "conversation",
+)  # keys whose value may look like a path
+MEDIA_NAME = re.compile(
+    r"(?:data:(?:image|video)/.*|[^\s<>]+\.(?:jpe?g|png|webp|gif|bmp|tiff?|avif|heic|jfif|mp4|webm|avi|mov|mkv))",
+    re.IGNORECASE | re.DOTALL,
+)
+UNREAD_TAG = re.compile(  # what occurs in texts about markup counts at the beginning of a text only
+    r"<img>[^<]{1,400}</img>|^\s*(?:<(?:Image|IMAGE|video|audio|img)>|<(?i:image|img|picture)[_ ]?\d+>|\[IMG\]"
+    r"|<(?: +image *|image +)>|<image_token>)|<\|(?i:image|img)_?\d+\|>"
+    r"|<\|(?:image|image_pad|vision_start|video_pad)\|>"
+    r"|<IMG_CONTEXT>|<ImageHere>|<image_soft_token>|<image_placeholder>|<start_of_image>"
+)
+PART_KEYS = ("image", "image_url", "url", "path", "data", "source")
+IMAGE_PARTS = ("image", "image_url", "input_image")
 SHOWN = 80  # characters of a value in a message
 
 
@@ -67,10 +109,20 @@ def _turn(turn: Any, number: int) -> tuple[str, str]:
     if not isinstance(turn, Mapping):
         raise DataError(f"turn {number} is {shown(turn)}; it must be {{from, value}} or {{role, content}}")
     role = turn.get("from", turn.get("role"))
-    text = turn["value"] if "value" in turn else turn.get("content")
-    speaker = SPEAKERS.get(str(role).strip().lower(), "system" if str(role).strip().lower() == "system" else None)
+    key = next((key for key in TEXT_KEYS if key in turn), None)
+    if role is None or key is None:
+        raise DataError(
+            f"turn {number} has the keys {', '.join(map(str, turn))}: use {{from, value}} or {{role, content}}"
+        )
+    text, speaker = turn[key], SPEAKERS.get(str(role).strip().rstrip(":").lower())
     if speaker is None:
         raise DataError(f"unknown speaker {shown(role)}: a turn is from human (user) or gpt (assistant)")
+    switch = next((name for name in SWITCHES if name in turn and not turn[name] and turn[name] is not None), None)
+    if speaker == "gpt" and switch is not None:
+        raise DataError(
+            f"turn {number} says {switch}: {turn[switch]}, but every answer is trained: split the record, or leave out"
+            " the key"
+        )
     if isinstance(text, list):
         text = _parts(text, number)
     if not isinstance(text, str):
@@ -83,10 +135,13 @@ def _parts(parts: list[Any], number: int) -> str:
     images, words = 0, []
     for part in parts:
         kind = part.get("type") if isinstance(part, Mapping) else "text" if isinstance(part, str) else None
-        if kind in ("image", "image_url", "input_image"):
+        if kind in IMAGE_PARTS:
             images += 1
         elif kind in ("text", "input_text", "output_text"):
-            words.append(part if isinstance(part, str) else str(part.get("text") or part.get("content") or ""))
+            word = part if isinstance(part, str) else part.get("text") or part.get("content") or ""
+            if not isinstance(word, str):
+                raise TypeError(f"the text of a part of turn {number} is {shown(word)}, not a text")
+            words.append(word)
         else:
             raise DataError(f"turn {number} has a part of type {shown(kind)}; text and image are read")
     return "\n".join([IMAGE_PLACEHOLDER] * images + words)
@@ -95,23 +150,46 @@ def _parts(parts: list[Any], number: int) -> str:
 def image_of(row: Mapping[str, Any], image_key: str | None = None) -> Any:
     """The record's image value, unchanged; None if it has none.
 
-    Raises `DataError` for several images, and for an image under a key or tag that is not read.
+    Raises `DataError` for several images, for a video, and for an image under a key that is not read.
     """
     keys = (image_key,) if image_key else IMAGE_KEYS
-    found = [row[key] for key in keys if key in row and not is_nothing(row[key])]
-    value = found[0] if found else None
-    if isinstance(value, list):
-        if len(value) > 1:
-            raise DataError(f"several images: {len(value)}; a sample has at most one")
-        value = value[0]
-    if value is not None:
-        return value
-    lowered = {str(key).lower(): key for key in row}
-    for name in (*UNREAD_KEYS, *IMAGE_KEYS):
-        key = lowered.get(name)
-        if key is not None and key not in keys and not is_nothing(row[key]):
-            raise DataError(f"image under another key: {key!r} is not read; set the option image_key, or call it image")
-    return None
+    found = [row[key] for key in keys if key in row and not is_nothing(row[key])] or _images_in_parts(row)
+    several = [item for value in found for item in (value if isinstance(value, list) else [value])]
+    distinct = [item for number, item in enumerate(several) if item not in several[:number]]
+    if len(distinct) > 1 or any(isinstance(value, list) and len(value) > 1 for value in found):
+        raise DataError(f"several images: {len(several)}; a sample has at most one")
+    wanted = OTHER_MEDIA if distinct else UNREAD_KEYS + IMAGE_KEYS
+    for key, value in row.items():
+        if key in keys or is_nothing(value):
+            continue
+        if _plain(key) in map(_plain, wanted) or (not distinct and key not in NO_IMAGES and _names_media(value)):
+            hint = "leave the record out" if distinct else "set the option image_key, or call it image"
+            raise DataError(f"image under another key: {key!r} is not read; {hint}")
+    return distinct[0] if distinct else None
+
+
+def _plain(key: object) -> str:
+    """A key as it is compared: `imagePath`, `image-path` and `Image_Path` are one."""
+    return re.sub(r"[^a-z0-9]", "", str(key).lower())
+
+
+def _names_media(value: Any) -> bool:
+    """Whether a value is the name of an image or video file, an image's bytes, or a list or an object of such."""
+    if isinstance(value, list | Mapping):
+        return any(map(_names_media, value.values() if isinstance(value, Mapping) else value))
+    return isinstance(value, bytes | ParquetBytes) or (
+        isinstance(value, str) and bool(MEDIA_NAME.fullmatch(value.strip()))
+    )
+
+
+def _images_in_parts(row: Mapping[str, Any]) -> list[Any]:
+    """The images that content parts hold themselves."""
+    turns = next((row[key] for key in TURN_KEYS if key in row), None)
+    contents = [turn[key] for turn in turns or () if isinstance(turn, Mapping) for key in TEXT_KEYS if key in turn]
+    parts = [part for content in contents if isinstance(content, list) for part in content]
+    images = [part for part in parts if isinstance(part, Mapping) and part.get("type") in IMAGE_PARTS]
+    values = [next((part[key] for key in PART_KEYS if not is_nothing(part.get(key))), None) for part in images]
+    return [value for value in values if value is not None]
 
 
 def unread_tag(turns: tuple[Turn, ...]) -> str | None:

@@ -1,14 +1,16 @@
 r"""What a record says of its image: a path below a root, or another form, which is named.
 
 coco/a.jpg     a path below an image root: always read
-/data/a.jpg  ..\a.jpg  file:///data/a.jpg  data:image/png;base64,...  iVBORw0...     with `image_forms: any`
+/data/a.jpg  ~/a.jpg  ..\a.jpg  file:///data/a.jpg  data:image/png;base64,...  iVBORw0...     with `image_forms: any`
 https://...    never fetched by a build: download the images first
 """
 
 import base64
 import binascii
+import os
 import re
-from collections.abc import Mapping
+import unicodedata
+from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -16,7 +18,8 @@ from urllib.parse import unquote, urlsplit
 from data_prep.parquet_cell import ParquetBytes
 from data_prep.readers.conversation_dialects import shown
 
-BASE64 = re.compile(r"[A-Za-z0-9+/\s]{120,}={0,2}\s*")
+BASE64 = re.compile(r"[A-Za-z0-9+/_\-\s]{120,}={0,2}\s*")
+URL = re.compile(r"(?!file:)[a-z][a-z0-9+.\-]*://", re.IGNORECASE)
 ALLOW = "allow it with the option image_forms: any"
 
 
@@ -39,15 +42,21 @@ def image_value(value: Any, *, any_form: bool) -> Path | bytes | ParquetBytes | 
     if not isinstance(value, str):
         raise ImageFormError(f"unsafe image path: {shown(value)} is no text")
     text = value.strip()
-    if re.match(r"(?:https?|s3|gs|ftp)://", text, re.IGNORECASE):
+    if URL.match(text):
         raise ImageFormError(f"image behind a URL: {shown(text)}; download the images and give their paths")
-    if text.startswith("data:"):
-        return _decoded(text.partition(",")[2], "a data URI", any_form=any_form)
+    if text[:5].lower() == "data:":
+        head, _, data = text.partition(",")
+        if not head.lower().endswith(";base64"):
+            raise ImageFormError(f"image as a data URI without base64: {shown(text)}; give its path")
+        return _decoded(unquote(data), "a data URI", any_form=any_form)
     if BASE64.fullmatch(text) and len(text) > 200:
         return _decoded(text, "base64", any_form=any_form)
     if text.lower().startswith("file:"):
-        return _elsewhere(unquote(urlsplit(text).path), "a file: URL", any_form=any_form)
-    if re.match(r"[A-Za-z]:[\\/]", text) or ("\\" in text and "/" not in text):
+        path = unquote(urlsplit(text).path)
+        return _elsewhere(path, "a file: URL", any_form=any_form) if path.startswith("/") else path
+    if text.startswith("~"):
+        return _elsewhere(text, "a path in a home folder", any_form=any_form)
+    if re.match(r"[A-Za-z]:[\\/]", text) or "\\" in text:
         if not any_form:
             raise ImageFormError(f"Windows path: {shown(text)} has backslashes; write it with /, or {ALLOW}")
         text = text.replace("\\", "/")
@@ -62,13 +71,29 @@ def image_value(value: Any, *, any_form: bool) -> Path | bytes | ParquetBytes | 
 def _elsewhere(path: str, kind: str, *, any_form: bool) -> Path:
     if not any_form:
         raise ImageFormError(f"unsafe image path: {shown(path)} is {kind} and does not stay in its folder; {ALLOW}")
-    return Path(path)
+    return Path(path).expanduser()
+
+
+def existing_spelling(file: Path) -> Path | None:
+    """`file`, or the same name with %20 and the like decoded, or in the other Unicode form; None if there is none."""
+    return next((found for found in _spellings(file) if os.path.isfile(found)), None)  # noqa: PTH113 - is_file raises
+
+
+def _spellings(file: Path) -> Iterator[Path]:
+    """Spellings of one path; archives of macOS and browsers change names without telling the data file."""
+    yield file
+    names = {str(file)}
+    if ".." not in Path(unquote(str(file))).parts:  # a code must not lead out of the folder
+        names.add(unquote(str(file)))
+    for name in sorted(names | {unicodedata.normalize(form, name) for form in ("NFC", "NFD") for name in names}):
+        yield Path(name)
 
 
 def _decoded(text: str, kind: str, *, any_form: bool) -> bytes:
     if not any_form:
         raise ImageFormError(f"image as {kind} inside the record ({len(text):,} characters): {ALLOW}")
     try:
-        return base64.b64decode(re.sub(r"\s", "", text), validate=True)
+        plain = re.sub(r"\s", "", text).rstrip("=").translate({ord("-"): "+", ord("_"): "/"})
+        return base64.b64decode(plain + "=" * (-len(plain) % 4), validate=True)
     except (binascii.Error, ValueError):
         raise ImageFormError(f"image as {kind} that does not decode ({len(text):,} characters)") from None

@@ -21,7 +21,7 @@ from data_prep.lettered_options import find_options, unread_options
 from data_prep.parquet_cell import ParquetBytes
 from data_prep.prompts import classification_turns, image_question
 from data_prep.readers.conversation_dialects import UNREAD_KEYS, is_nothing, shown
-from data_prep.readers.image_values import ImageFormError, image_value
+from data_prep.readers.image_values import ImageFormError, existing_spelling, image_value
 from data_prep.readers.json_text import BadRecord, text_in
 from data_prep.readers.label_values import (
     LabelIndex,
@@ -177,7 +177,9 @@ def _image(row: Mapping[str, Any], fields: _Fields) -> ImageOrigin | None:
     if isinstance(value, int | float):
         raise DataError(f"image is no path: {fields.image!r} is {shown(value)}")
     found = image_value(value, any_form=True)
-    return fields.root / found if isinstance(found, str) else found
+    if not isinstance(found, str):
+        return found
+    return existing_spelling(fields.root / found) or fields.root / found
 
 
 def _check_keys(path: Path, rows: list[Any], fields: _Fields) -> None:

@@ -20,7 +20,7 @@ from typing import Any
 
 from configs.errors import ConfigError, DataError
 from data_prep.readers.conversation_dialects import image_of, shown, turns_of, unread_tag
-from data_prep.readers.image_values import ImageFormError, image_value
+from data_prep.readers.image_values import ImageFormError, existing_spelling, image_value
 from data_prep.readers.json_text import BadRecord
 from data_prep.readers.records_file import read_records
 from data_prep.records import LazyRecords, Record
@@ -91,7 +91,7 @@ def _record(rows: list[Any], form: _Form, index: int) -> Record:
             raise TypeError(f"it is {shown(row)}, not an object")
         turns, system = turns_of(row)
     except (KeyError, TypeError, AttributeError, DataError) as error:
-        return Drop(number, f"malformed record: {type(error).__name__} {error}")
+        return Drop(number, f"malformed record: {error}")
     try:
         value = image_of(row, form.image_key)
         tag = unread_tag(turns) if not any(IMAGE_PLACEHOLDER in turn.text for turn in turns) else None
@@ -128,8 +128,9 @@ def _with_image(number: str, image: str, turns: tuple[Turn, ...], roots: Roots, 
 
 
 def existing(file: Path) -> Path | None:
-    """`file`, or the file in the same folder that differs only in its extension, or None."""
-    if os.path.isfile(file):  # noqa: PTH113 - Path.is_file raises over names that no file can have
-        return file
+    """`file`, or the file of this name in another spelling or with another extension, or None."""
+    found = existing_spelling(file)
+    if found is not None:
+        return found
     others = (file.with_suffix(suffix) for suffix in OTHER_SUFFIXES)
-    return next((other for other in others if os.path.isfile(other)), None)  # noqa: PTH113
+    return next((other for other in others if os.path.isfile(other)), None)  # noqa: PTH113 - Path.is_file raises
