@@ -3,9 +3,9 @@
     {"image": "a.jpg", "conversations": [{"from": "human", "value": "<image>What?"}, {"from": "gpt", ...}]}
     {"images": ["a.jpg"], "messages": [{"role": "user", "content": "<image>What?"}, {"role": "assistant", ...}]}
 
-Roles are read in any case: human or user, gpt or assistant (also model, bot, names of chatbots). A system message is kept
-in `meta`; what is rendered is the run's `chat.system_prompt`. Content may be a text, or parts of types text and image,
-which may hold the image: {"type": "image", "image": "a.jpg"}, {"type": "image_url", "image_url": {"url": "a.jpg"}}.
+Roles are read in any case: human or user, gpt or assistant (also model, bot, names of chatbots). A system message is
+kept in `meta`; what is rendered is the run's `chat.system_prompt`. Content may be a text, or parts of types text and
+image. The part may hold the image: {"type": "image", "image": "a.jpg"}.
 """
 
 import json

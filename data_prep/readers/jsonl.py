@@ -105,8 +105,10 @@ def read(
                 return _conversation(number, row, fields, image, file)
         except (DataError, ImageFormError) as error:
             return Drop(number, str(error))
-        except (KeyError, TypeError, ValueError) as error:
-            return Drop(number, f"malformed line: {type(error).__name__} {error}")
+        except KeyError as error:
+            return Drop(number, f"malformed line: it has no key {error}; its keys are {_keys([row])}")
+        except (TypeError, ValueError) as error:
+            return Drop(number, f"malformed line: {error}")
         try:
             label = labels.of(row.get(label_key), row.get(index_key) if index_key else None)
         except ValueError as error:

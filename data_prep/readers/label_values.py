@@ -152,17 +152,17 @@ def names_of_labels(labels: Iterable[object], where: str) -> tuple[tuple[str, ..
             f"{where}: the labels {shown} differ in case, spaces, `_` or Unicode form only; are they one class? Give "
             "each class one spelling"
         )
-    numbers = [name for name in counts if NUMBER.fullmatch(name)]
+    numbers = sorted((name for name in counts if NUMBER.fullmatch(_whole(name))), key=lambda name: int(_whole(name)))
     notes = []
     if numbers and len(numbers) == len(counts):
         notes.append(
-            f"the labels are numbers, which become the class names ({', '.join(sorted(numbers, key=int)[:3])}, ...); "
+            f"the labels are numbers, which become the class names ({', '.join(numbers[:3])}, ...); "
             "give class_names, a list, to ask for names"
         )
     elif numbers:
         notes.append(f"{len(numbers):,} of {len(counts):,} class names are numbers ({', '.join(numbers[:3])})")
     numbered = len(numbers) == len(counts)
-    names = sorted(counts, key=lambda name: (int(name) if numbered else 0, name))
+    names = sorted(counts, key=lambda name: (int(_whole(name)) if numbered else 0, name))
     return tuple(name.replace("_", " ") for name in names), tuple(notes)
 
 

@@ -16,13 +16,14 @@ from typing import Any
 from configs.errors import DataError
 from data_prep.parquet_cell import ParquetBytes, damaged, open_parquet, pyarrow, version_of
 
-_SHARD = re.compile(r"(.+?)-\d+-of-\d+(?:-[0-9a-f]+)?")
+_SHARD = re.compile(r"(.+?)-(\d+)-of-(\d+)(?:-[0-9a-f]+)?")
 
 
 def parquet_files(folder: Path, split: str | None) -> list[Path]:
     """The parquet files of a folder (or of its folder `data`) in order; [] if it has none.
 
-    Raises `DataError` if they are of several splits, as their names say, and `split` names none of them.
+    Raises `DataError` if they are of other splits than `split`, or of several, as their names say, or if one of the
+    files that a name counts (train-00001-of-00003) is missing.
     """
     files = sorted(folder.glob("*.parquet")) or sorted(folder.glob("data/*.parquet"))
     splits: dict[str, list[Path]] = {}
@@ -30,11 +31,34 @@ def parquet_files(folder: Path, split: str | None) -> list[Path]:
         match = _SHARD.fullmatch(file.stem)
         splits.setdefault(match[1] if match else file.stem, []).append(file)
     if split in splits:
-        return splits[split]
+        return _complete(splits[split])
+    if (
+        split is not None
+        and files
+        and "split" not in open_parquet(str(files[0]), version_of(files[0])).schema_arrow.names
+    ):
+        raise DataError(f"{folder} has no split {split!r}: its files are of {', '.join(splits)}; set the option split")
     if len(splits) > 1:
         raise DataError(
             f"{folder} holds the splits {', '.join(splits)}; choose one with the option split, or set path to one file"
         )
+    return _complete(files)
+
+
+def _complete(files: list[Path]) -> list[Path]:
+    """`files`, if none of those that their names count is missing. Raises `DataError` that names the missing ones."""
+    counted = [match for file in files if (match := _SHARD.fullmatch(file.stem))]
+    for name, total in dict.fromkeys((match[1], match[3]) for match in counted):
+        present = {int(match[2]) for match in counted if (match[1], match[3]) == (name, total)}
+        missing = [
+            f"{name}-{number:0{len(total)}d}-of-{total}" for number in range(int(total)) if number not in present
+        ]
+        if missing:
+            raise DataError(
+                f"{files[0].parent} has {len(present)} of {int(total)} files of {name}: "
+                f"{', '.join(missing[:3])} missing"
+                "; is the download complete? To read a part only, set path to one file"
+            )
     return files
 
 

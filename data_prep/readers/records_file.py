@@ -90,9 +90,23 @@ def _refuse_single(path: Path, value: Any) -> None:
     hint = "put [ and ] around it if it is a record"
     if inner is not None and inner not in TURN_KEYS:
         hint = f"its list is the value of {inner!r}: write that list to a separate file"
+    elif _is_columns(value):
+        hint = "it holds columns: write its rows as a list of objects (pandas: to_json(orient='records'))"
     elif value and all(isinstance(part, dict) for part in value.values()):
         hint = f"it has {len(value)} objects by their ids ({', '.join(list(value)[:3])}): write its values as a list"
     raise DataError(f"{path} holds one object, not a list of records; {hint}")
+
+
+def _is_columns(value: dict[str, Any]) -> bool:
+    """Whether an object holds a table by columns: lists of one length, or objects with the same row numbers."""
+    if {"columns", "data"} <= value.keys():
+        return True
+    if len(value) > 1 and all(
+        isinstance(part, dict) and part and all(map(str.isdigit, part)) for part in value.values()
+    ):
+        return len({tuple(part) for part in value.values()}) == 1
+    lists = [part for part in value.values() if isinstance(part, list) and not (part and isinstance(part[0], dict))]
+    return len(lists) == len(value) > 1 and len({len(part) for part in lists}) == 1
 
 
 def _is_records(value: Any) -> bool:

@@ -100,6 +100,17 @@ REFUSED = {
         json.dumps({row["id"]: row for row in RECORDS}).encode(),
         r"3 objects by their ids \(0, 1, 2\)",
     ),
+    "lists-by-column": (
+        "a.json",
+        json.dumps({"image": ["0.jpg", "1.jpg"], "label": ["a", "b"]}).encode(),
+        r"it holds columns: .*to_json\(orient='records'\)",
+    ),
+    "objects-by-column": (
+        "a.json",
+        json.dumps({"image": {"0": "0.jpg", "1": "1.jpg"}, "label": {"0": "a", "1": "b"}}).encode(),
+        "it holds columns",
+    ),
+    "columns-and-data": ("a.json", b'{"columns": ["image"], "data": [["0.jpg"]]}', "it holds columns"),
     "nested-deep": ("a.json", b"[" * 100_000, "not valid JSON"),
 }
 

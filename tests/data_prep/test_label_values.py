@@ -135,6 +135,12 @@ def test_numbers_as_class_names_are_in_the_order_of_numbers_and_said(build_label
     assert "the labels are numbers, which become the class names (2, 9, 10, ...)" in capsys.readouterr().err
 
 
+def test_numbers_that_a_table_writes_as_fractions_are_numbers_too(build_labels, tmp_path, capsys):
+    run(*build_labels(["10.0", "2.0"]))
+    assert names(tmp_path)[0] == ("2.0", "10.0")
+    assert "the labels are numbers, which become the class names (2.0, 10.0, ...)" in capsys.readouterr().err
+
+
 def test_a_label_key_that_no_line_has_is_refused_with_the_keys_there_are(tmp_path, write_config, capsys):
     (tmp_path / "a.jsonl").write_text('{"image": "1.jpg", "class": "cat"}\n')
     config = write_config(tmp_path / "a.jsonl", "jsonl", "{label_key: label}")

@@ -158,3 +158,22 @@ def test_an_image_that_is_no_image_is_a_drop_as_from_a_file(tmp_path, built_shar
     file = write(tmp_path / "a.parquet", {"image": pa.array(cells, IMAGE), "label": [0, 1]}, LABELS)
     (drop,) = built_shards(file, "jsonl", "{label_key: label}").manifest.drops
     assert drop.reason.startswith("not an image")
+
+
+def test_a_split_that_no_file_is_of_and_a_missing_file_of_a_split_are_refused(tmp_path):
+    columns = {"image": image_column(1), "label": [0]}
+    write(tmp_path / "one/data/train-00000-of-00001.parquet", columns, LABELS)
+    with pytest.raises(DataError, match="no split 'test': its files are of train"):
+        jsonl.read(tmp_path / "one", label_key="label", split="test")
+    for number in (0, 2):
+        write(tmp_path / f"part/train-0000{number}-of-00003-ab12.parquet", columns, LABELS)
+    for split in ("train", None):
+        with pytest.raises(DataError, match="2 of 3 files of train: train-00001-of-00003 missing"):
+            jsonl.read(tmp_path / "part", label_key="label", split=split)
+    assert len(jsonl.read(tmp_path / "part/train-00002-of-00003-ab12.parquet", label_key="label").records) == 1
+
+
+def test_a_split_may_be_a_column_of_the_files(tmp_path):
+    write(tmp_path / "all/0000.parquet", {"image": image_column(2), "label": [0, 1], "split": ["a", "b"]}, LABELS)
+    (record,) = jsonl.read(tmp_path / "all", label_key="label", split="b").records
+    assert record.label == 1
