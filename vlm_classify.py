@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Any
 
 from configs.data import APPLY, IGNORE
 from configs.errors import ConfigError, DataError, RunError
+from configs.eval_dir import EvalDir, ResultsDir
 from configs.protocol import TRAINED, ProtocolConfig
-from configs.run_dir import EvalDir, ResultsDir, RunDir
+from configs.run_dir import RunDir
 from configs.trained import trained_of
 from data_prep.orientation import UprightImage
 from data_prep.prompts import classification_prompt, image_question

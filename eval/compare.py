@@ -18,7 +18,7 @@ from pathlib import Path
 
 from configs.command_line import add_output_folder, command_parser, exit_on_user_error
 from configs.errors import ConfigError, UserError
-from configs.run_dir import EvalDir
+from configs.eval_dir import EvalDir
 from eval.reports.comparison import read_reports, write_comparison
 
 

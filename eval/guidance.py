@@ -22,7 +22,7 @@ from pathlib import Path
 
 from configs.command_line import add_json, command_parser, emit_json, exit_on_user_error
 from configs.errors import UserError
-from configs.run_dir import EvalDir
+from configs.eval_dir import EvalDir
 from eval.metrics.guidance import guidance_results
 from eval.reports.guidance_page import as_text
 

@@ -18,9 +18,9 @@ import yaml
 
 from configs.command_line import add_json, command_parser, emit_json, exit_on_user_error
 from configs.errors import ConfigError, RunError, UserError
+from configs.eval_dir import EvalDir
 from configs.layers import yaml_problem
 from configs.protocol import ProtocolConfig
-from configs.run_dir import EvalDir
 from configs.value_types import wrong_type
 from eval.metrics.outcomes import read_correct, read_items
 from eval.metrics.paired import compare_pairs

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from configs.command_line import add_dry_run, config_of, config_parser, exit_on_user_error
 from configs.errors import ConfigError, RunError, UserError
+from configs.eval_dir import EvalDir
 from configs.evaluation import EvalConfig
-from configs.run_dir import EvalDir
 from eval.metrics.frequency import frequency_notes
 from eval.paper.comparison import comparison_with
 from eval.paper.published import paper_number

@@ -13,8 +13,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
+from configs.eval_dir import EvalDir
 from configs.evaluation import EvalConfig
-from configs.run_dir import EvalDir
 from data_prep.sample import Sample, Turn
 
 SourceIndex = tuple[int, int]

@@ -21,10 +21,11 @@ from tqdm import tqdm
 
 from configs.command_line import command_parser, exit_on_user_error
 from configs.errors import ConfigError, RunError, UserError
+from configs.eval_dir import EvalDir
 from configs.evaluation import EvalConfig
 from configs.load import load_config
 from configs.run import RunConfig
-from configs.run_dir import EvalDir, RunDir
+from configs.run_dir import RunDir
 from launch import commands
 from launch.preflight import run_folder
 

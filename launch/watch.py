@@ -15,9 +15,10 @@ from typing import Any
 
 from configs.command_line import command_parser, exit_on_user_error
 from configs.errors import RunError, UserError
+from configs.eval_dir import EvalDir
 from configs.load import load_config
 from configs.run import RunConfig
-from configs.run_dir import EvalDir, RunDir
+from configs.run_dir import RunDir
 
 Record = Mapping[str, Any]
 

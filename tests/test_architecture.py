@@ -190,7 +190,7 @@ FILE_NAMES = re.compile(
     r"|(weights|optimizer)\.safetensors|step-.*|export-step-.*|postmortem\.html|report\.(md|html)|setup\.sh|lengths-.*"
     r"|\.(export|lengths)\.lock|config\.json"
 )
-NAMERS = ("configs/run_dir.py", "configs/shard_dir.py")
+NAMERS = ("configs/run_dir.py", "configs/eval_dir.py", "configs/shard_dir.py")
 
 
 def strings(file: Path) -> set[str]:
@@ -210,4 +210,6 @@ def test_the_files_of_runs_shards_and_evaluations_are_named_in_one_place(file):
         assert any(FILE_NAMES.fullmatch(text) for text in strings(file)), "the pattern finds nothing any more"
         return
     named = {text for text in strings(file) if FILE_NAMES.fullmatch(text)}
-    assert not named, f"{file} spells {sorted(named)}; take the path from configs/run_dir.py or configs/shard_dir.py"
+    assert not named, (
+        f"{file} spells {sorted(named)}; take the path from configs/run_dir.py, eval_dir.py or shard_dir.py"
+    )

@@ -17,8 +17,8 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from configs.errors import RunError
+from configs.eval_dir import EvalDir
 from configs.protocol import ProtocolConfig
-from configs.run_dir import EvalDir
 from data_prep.atomic import write_bytes
 from eval.class_scores.rules import Floats, Rule
 from eval.types import Prediction

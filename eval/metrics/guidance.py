@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from configs.errors import RunError
+from configs.eval_dir import EvalDir
 from configs.protocol import ProtocolConfig
-from configs.run_dir import EvalDir
 from eval.class_scores.rules import Floats, Rule
 from eval.class_scores.table import ClassScoreTable, read_class_scores, rule_scores, stored_sums
 from eval.metrics.accuracy import Rate

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from configs.errors import ConfigError, RunError
+from configs.eval_dir import EvalDir
 from configs.protocol import ProtocolConfig
-from configs.run_dir import EvalDir
 from eval.runner.fingerprint import protocol_of, read_evaluation, scoring_fields
 from eval.runner.predictions import read_records, select_records
 from eval.tasks.registry import make_task

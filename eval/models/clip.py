@@ -21,9 +21,9 @@ from torch.nn import functional
 from transformers import AutoTokenizer, CLIPModel
 
 from configs.errors import ConfigError, DataError
+from configs.eval_dir import EvalDir
 from configs.evaluation import EvalConfig, precision
 from configs.protocol import ProtocolConfig
-from configs.run_dir import EvalDir
 from data_prep.class_names import load_class_list
 from data_prep.sample import Turn
 from eval.class_scores.table import ClassScoreTable, encode_scores, write_class_scores

@@ -16,8 +16,8 @@ from typing import Any
 import torch
 
 from configs.errors import DataError
+from configs.eval_dir import EvalDir
 from configs.evaluation import EvalConfig, precision
-from configs.run_dir import EvalDir
 from data_prep.sample import Turn
 from eval.models.clip import ClipPrompt
 from eval.models.hidden_state_file import RowFormat

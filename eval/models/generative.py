@@ -5,8 +5,8 @@ from pathlib import Path
 import torch
 
 from configs.errors import ConfigError
+from configs.eval_dir import EvalDir
 from configs.evaluation import EvalConfig, precision
-from configs.run_dir import EvalDir
 from eval.models.class_likelihood.predictor import ClassLikelihoodPredictor
 from eval.models.class_likelihood.tree_forward import scoring_attention
 from eval.models.generate import TextPredictor

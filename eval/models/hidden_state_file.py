@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from configs.errors import RunError
-from configs.run_dir import EvalDir
+from configs.eval_dir import EvalDir
 from data_prep.atomic import sync_folder, write_bytes
 
 ITEM_BYTES = 2  # of a number

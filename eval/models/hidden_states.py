@@ -12,8 +12,8 @@ from typing import Any, Protocol
 
 import torch
 
+from configs.eval_dir import EvalDir
 from configs.evaluation import EvalConfig
-from configs.run_dir import EvalDir
 from data_prep.sample import Turn
 from eval.models.generate import Prompt, TextPredictor
 from eval.models.hidden_state_file import RowFormat, RowWriter

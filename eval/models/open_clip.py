@@ -18,8 +18,8 @@ import torch
 from torch.nn import functional
 
 from configs.errors import ConfigError
+from configs.eval_dir import EvalDir
 from configs.evaluation import EvalConfig, precision
-from configs.run_dir import EvalDir
 from data_prep.images import decode_rgb
 from eval.models.clip import ZeroShotPredictor, check_zero_shot, unit_vectors
 from eval.models.model_type import OPEN_CLIP_PREFIX

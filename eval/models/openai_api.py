@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from configs.errors import ConfigError, DataError, RunError
+from configs.eval_dir import EvalDir
 from configs.evaluation import EvalConfig
-from configs.run_dir import EvalDir
 from data_prep.images import decode_rgb, opened_image, true_extension
 from data_prep.orientation import NORMAL, orientation_of
 from data_prep.sample import IMAGE_PLACEHOLDER, Turn

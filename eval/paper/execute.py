@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from configs.errors import RunError, UserError
+from configs.eval_dir import EvalDir, ResultsDir
 from configs.evaluation import EvalConfig
-from configs.run_dir import EvalDir, ResultsDir, run_of, step_of
+from configs.run_dir import run_of, step_of
 from data_prep.atomic import write_bytes
 from data_prep.file_lock import locked
 from eval.class_scores.table import NOT_STORED

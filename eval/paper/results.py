@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from configs.errors import RunError
-from configs.run_dir import EvalDir, ResultsDir, step_of
+from configs.eval_dir import EvalDir, ResultsDir
+from configs.run_dir import step_of
 from eval.metrics.accuracy import ClassResult, correlation_interval
 from eval.paper.finetuned_rows import training_of
 from eval.paper.loss_curves import LossCurve, read_loss_curves

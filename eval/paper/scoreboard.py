@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from configs.run_dir import ResultsDir
+from configs.eval_dir import ResultsDir
 from data_prep.atomic import write_bytes
 from eval.paper.published import PaperNumber, paper_numbers
 from eval.paper.results import CollectedResults, Result, collect

@@ -7,9 +7,9 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from configs.errors import RunError
+from configs.eval_dir import EvalDir
 from configs.evaluation import EvalConfig
 from configs.probe import ProbeConfig
-from configs.run_dir import EvalDir
 from configs.section import result_fields
 from data_prep.atomic import write_bytes
 from eval.metrics.accuracy import ClassResult

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from configs.errors import RunError
+from configs.eval_dir import EvalDir
 from configs.evaluation import EvalConfig
-from configs.run_dir import EvalDir
 from eval.models.factory import evaluated_folders
 from eval.models.hidden_state_file import RowFormat
 from eval.models.image_encoders import weights_identity

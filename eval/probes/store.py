@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from configs.errors import RunError
-from configs.run_dir import EvalDir
+from configs.eval_dir import EvalDir
 from eval.models.hidden_state_file import RowFormat, open_rows, read_row_format
 from eval.runner.predictions import hash_of, read_records, select_records
 from eval.types import FailedItem

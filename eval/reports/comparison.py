@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from configs.errors import RunError
-from configs.run_dir import EvalDir, ResultsDir
+from configs.eval_dir import EvalDir, ResultsDir
 from data_prep.atomic import write_bytes
 from data_prep.page import Page
 from eval.metrics.outcomes import answers_and_settings, read_correct

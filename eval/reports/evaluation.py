@@ -13,9 +13,9 @@ from dataclasses import asdict
 from typing import Any
 
 from configs.errors import UserError
+from configs.eval_dir import EvalDir
 from configs.evaluation import EvalConfig
 from configs.protocol import ProtocolConfig
-from configs.run_dir import EvalDir
 from data_prep.atomic import write_bytes
 from data_prep.class_names import load_class_list
 from eval.metrics.accuracy import Rate

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from configs.run_dir import EvalDir
+from configs.eval_dir import EvalDir
 from data_prep.atomic import write_bytes
 from data_prep.page import Block, Figure, Page, Table, Text
 from eval.reports.figures import guidance_figure

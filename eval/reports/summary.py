@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from configs.run_dir import ResultsDir
+from configs.eval_dir import ResultsDir
 from data_prep.atomic import write_bytes
 from data_prep.page import Page, Table, Text
 from eval.reports.formatting import interval, percent, protocol_tag

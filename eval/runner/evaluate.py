@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from configs.errors import DataError
+from configs.eval_dir import EvalDir
 from configs.evaluation import EvalConfig
-from configs.run_dir import EvalDir
 from data_prep.sample import Sample
 from data_prep.shard_index import id_hash
 from data_prep.shards import ShardSet

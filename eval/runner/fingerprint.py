@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from configs.errors import RunError
+from configs.eval_dir import EvalDir
 from configs.evaluation import EvalConfig, is_api, precision
 from configs.protocol import LISTED, UNTRAINED, ProtocolConfig
-from configs.run_dir import EvalDir
 from configs.section import result_fields
 from configs.trained import protocol_as_trained
 from data_prep.atomic import remove_leftovers, write_bytes

@@ -11,8 +11,9 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
+from configs.eval_dir import EvalDir
 from configs.evaluation import EvalConfig
-from configs.run_dir import EvalDir, RunDir, run_of
+from configs.run_dir import RunDir, run_of
 
 NO_RUN = "model"  # the label train.export gives to a model that belongs to no run
 

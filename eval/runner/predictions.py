@@ -19,7 +19,7 @@ from pathlib import Path
 from types import TracebackType
 
 from configs.errors import RunError
-from configs.run_dir import EvalDir
+from configs.eval_dir import EvalDir
 from data_prep.file_lock import try_lock_file
 from data_prep.shard_index import id_hash
 from eval.runner.batching import draw, stream_ranks

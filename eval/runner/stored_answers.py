@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from configs.errors import ConfigError
+from configs.eval_dir import EvalDir
 from configs.evaluation import EvalConfig
-from configs.run_dir import EvalDir
 from eval.models.factory import evaluated_folders
 from eval.models.image_encoders import weights_identity
 from eval.runner.batching import open_source

@@ -11,8 +11,8 @@ import torch
 
 from configs.command_line import exit_on_user_error
 from configs.errors import RunError, UserError
+from configs.eval_dir import EvalDir
 from configs.evaluation import EvalConfig
-from configs.run_dir import EvalDir
 from data_prep.atomic import write_bytes
 from data_prep.processes import ProcessExit, Send, WorkerProcesses
 from data_prep.source_match import absent_paths

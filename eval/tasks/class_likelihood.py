@@ -5,8 +5,8 @@ from collections.abc import Iterable
 import numpy as np
 
 from configs.errors import RunError
+from configs.eval_dir import EvalDir
 from configs.protocol import ProtocolConfig
-from configs.run_dir import EvalDir
 from data_prep.class_names import load_class_list
 from data_prep.sample import Sample
 from eval.class_scores.rules import Floats

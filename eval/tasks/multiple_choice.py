@@ -5,8 +5,8 @@ import re
 from collections.abc import Iterable, Sequence
 
 from configs.errors import DataError
+from configs.eval_dir import EvalDir
 from configs.protocol import ProtocolConfig
-from configs.run_dir import EvalDir
 from data_prep.lettered_options import LETTERS, answer_letter, find_options, unread_options, with_letters
 from data_prep.sample import IMAGE_PLACEHOLDER, Sample, Turn
 from eval.scorers.registry import find_scorer

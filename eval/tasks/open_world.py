@@ -7,8 +7,8 @@ are asked (`prompt: caption`, Section 3.3) is scored alike.
 from collections.abc import Iterable
 
 from configs.errors import DataError
+from configs.eval_dir import EvalDir
 from configs.protocol import ProtocolConfig
-from configs.run_dir import EvalDir
 from data_prep.class_names import load_class_list
 from data_prep.prompts import classification_prompt, image_question
 from data_prep.sample import Sample, Turn

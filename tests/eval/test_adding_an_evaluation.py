@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from configs.errors import ConfigError
+from configs.eval_dir import EvalDir
 from configs.protocol import ProtocolConfig
-from configs.run_dir import EvalDir
 from eval.models.registry import BACKENDS, backend_name
 from eval.run import main
 from eval.runner.predictions import read_records

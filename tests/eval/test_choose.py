@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from configs.errors import RunError
+from configs.eval_dir import EvalDir
 from configs.evaluation import EvalConfig
 from configs.load import load_config
-from configs.run_dir import EvalDir, RunDir, step_name
+from configs.run_dir import RunDir, step_name
 from eval import choose
 from eval.choose import best_report, export_choice, main
 from eval.runner.evaluated_model import choice_notes

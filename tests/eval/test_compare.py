@@ -8,8 +8,9 @@ import pytest
 
 from configs.data import DataConfig, SourceConfig
 from configs.errors import RunError
+from configs.eval_dir import EvalDir
 from configs.evaluation import EvalConfig
-from configs.run_dir import EvalDir, RunDir
+from configs.run_dir import RunDir
 from eval.compare import main
 from eval.metrics.accuracy import Rate
 from eval.reports.comparison import comparison, read_reports

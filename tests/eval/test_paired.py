@@ -9,9 +9,9 @@ from fractions import Fraction
 import pytest
 
 from configs.errors import RunError
+from configs.eval_dir import EvalDir
 from configs.evaluation import EvalConfig
 from configs.load import load_config
-from configs.run_dir import EvalDir
 from eval.metrics.confusion import confusions
 from eval.metrics.paired import PairedDifference, compare_pairs, compare_right, mcnemar
 from eval.paired import as_text, main

@@ -15,10 +15,10 @@ import pytest
 import torch
 from transformers import LlavaForConditionalGeneration
 
+from configs.eval_dir import EvalDir
 from configs.evaluation import EvalConfig
 from configs.load import load_config
 from configs.probe import TABLE_10, ProbeConfig
-from configs.run_dir import EvalDir
 from data_prep.sample import Turn
 from eval.models.hidden_state_file import RowFormat, RowWriter
 from eval.models.hidden_states import HiddenStatePredictor, LanguageModelStates

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from configs.errors import DataError
-from configs.run_dir import EvalDir
+from configs.eval_dir import EvalDir
 from data_prep.shards import ShardSet
 from eval.models.generate import TextPredictor
 from eval.run import main

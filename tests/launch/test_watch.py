@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from configs.errors import RunError
-from configs.run_dir import EvalDir, RunDir
+from configs.eval_dir import EvalDir
+from configs.run_dir import RunDir
 from launch import watch
 from launch.watch import eta_text, follow, state, step_line, tail
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from configs.run_dir import EvalDir, RunDir, step_name
+from configs.eval_dir import EvalDir
+from configs.run_dir import RunDir, step_name
 from train.checkpoints.reading import steps_present
 
 pytestmark = pytest.mark.slow

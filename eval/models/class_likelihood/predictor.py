@@ -7,8 +7,8 @@ from typing import Protocol
 import numpy as np
 
 from configs.errors import RunError
+from configs.eval_dir import EvalDir
 from configs.protocol import ProtocolConfig
-from configs.run_dir import EvalDir
 from data_prep.class_names import load_class_list
 from data_prep.prompts import classification_prompt, image_question
 from data_prep.sample import IMAGE_PLACEHOLDER, Turn

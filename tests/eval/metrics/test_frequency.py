@@ -8,9 +8,9 @@ from scipy import stats
 
 from configs.data import DataConfig, SourceConfig
 from configs.errors import DataError
+from configs.eval_dir import EvalDir
 from configs.evaluation import EvalConfig
 from configs.protocol import ProtocolConfig
-from configs.run_dir import EvalDir
 from eval.metrics.accuracy import ClassResult
 from eval.metrics.frequency import (
     Frequencies,

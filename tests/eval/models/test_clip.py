@@ -10,8 +10,8 @@ from PIL import Image
 from transformers import CLIPModel, CLIPProcessor
 
 from configs.errors import ConfigError
+from configs.eval_dir import EvalDir
 from configs.protocol import ProtocolConfig
-from configs.run_dir import EvalDir
 from eval.class_scores.table import decode_scores
 from eval.models import clip
 from eval.models.clip import ClipEvalModel

@@ -16,8 +16,8 @@ from transformers.models.blip.image_processing_pil_blip import BlipImageProcesso
 from transformers.models.llava_next.image_processing_pil_llava_next import LlavaNextImageProcessorPil
 
 from configs.errors import ConfigError
+from configs.eval_dir import EvalDir
 from configs.protocol import ProtocolConfig
-from configs.run_dir import EvalDir
 from data_prep.images import decode_rgb
 from data_prep.sample import Turn
 from eval.models.generate import TextPredictor

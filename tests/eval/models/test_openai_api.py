@@ -15,7 +15,7 @@ from chat_api_server import completion, failure
 from PIL import Image
 
 from configs.errors import DataError
-from configs.run_dir import EvalDir
+from configs.eval_dir import EvalDir
 from data_prep.orientation import UprightImage
 from eval.models.openai_api import answer_of, sendable
 from eval.run import main

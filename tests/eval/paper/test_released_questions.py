@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from configs.run_dir import EvalDir
+from configs.eval_dir import EvalDir
 from data_prep import build
 from eval.reproduce import main
 from eval.runner.predictions import read_records

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from configs.run_dir import EvalDir, ResultsDir, RunDir
+from configs.eval_dir import EvalDir, ResultsDir
+from configs.run_dir import RunDir
 from eval.paper.execute import Outcome, write_record
 from eval.paper.plan import Request, dataset_names, open_dataset, plan
 from eval.reproduce import main

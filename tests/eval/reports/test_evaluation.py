@@ -10,9 +10,9 @@ import pytest
 
 from configs.data import DataConfig, SourceConfig
 from configs.errors import ConfigError, RunError
+from configs.eval_dir import EvalDir
 from configs.evaluation import EvalConfig
 from configs.protocol import ProtocolConfig
-from configs.run_dir import EvalDir
 from eval.paper.comparison import comparison_with
 from eval.paper.published import NUMBERS, paper_number
 from eval.reports import evaluation as reports

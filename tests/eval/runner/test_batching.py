@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from configs.errors import ConfigError
+from configs.eval_dir import EvalDir
 from configs.evaluation import EvalConfig
 from configs.load import load_config
-from configs.run_dir import EvalDir
 from data_prep.shard_index import id_hash
 from eval.run import main
 from eval.runner.batching import Share, batches_of, chosen_items, item_limit, open_source

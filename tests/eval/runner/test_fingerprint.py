@@ -3,9 +3,9 @@
 import json
 
 from configs.data import DataConfig, SourceConfig
+from configs.eval_dir import EvalDir
 from configs.evaluation import EvalConfig
 from configs.protocol import ProtocolConfig
-from configs.run_dir import EvalDir
 from configs.section import result_fields
 from eval.run import main
 from eval.runner.fingerprint import describe_evaluation

@@ -3,7 +3,7 @@
 import pytest
 
 from configs.errors import RunError
-from configs.run_dir import EvalDir
+from configs.eval_dir import EvalDir
 from data_prep.shard_index import id_hash
 from eval.runner.batching import draw
 from eval.runner.predictions import (

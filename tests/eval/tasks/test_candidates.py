@@ -6,8 +6,8 @@ import random
 import pytest
 
 from configs.errors import RunError
+from configs.eval_dir import EvalDir
 from configs.protocol import ProtocolConfig
-from configs.run_dir import EvalDir
 from eval.run import main
 from eval.runner.predictions import read_records
 from eval.tasks.candidates import shown_candidates

@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 
+from configs.eval_dir import EvalDir
 from configs.protocol import ProtocolConfig
-from configs.run_dir import EvalDir
 from eval.class_scores.table import ClassScoreTable, decode_scores, encode_scores, read_class_scores, write_class_scores
 from eval.run import main
 from eval.runner.predictions import from_line, read_records, to_line

@@ -5,9 +5,9 @@ import json
 import pytest
 
 from configs.errors import ConfigError
+from configs.eval_dir import EvalDir
 from configs.evaluation import EvalConfig
 from configs.load import load_config
-from configs.run_dir import EvalDir
 from configs.section import result_fields
 from eval.run import main
 from eval.tasks.presets import PRESETS, preset_names, preset_overrides

@@ -6,8 +6,8 @@ import torch
 from transformers import AutoModelForImageTextToText, AutoTokenizer
 
 from configs.errors import ConfigError
+from configs.eval_dir import EvalDir
 from configs.protocol import ProtocolConfig
-from configs.run_dir import EvalDir
 from data_prep.sample import Turn
 from eval.class_scores.table import decode_scores
 from eval.models.class_likelihood import misaligned

@@ -1,0 +1,92 @@
+"""The names of all files and folders of evaluations and reproductions. No other module spells them."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class EvalDir:
+    """The folder of one evaluation of one model."""
+
+    root: Path
+
+    def predictions(self, worker: int) -> Path:
+        """Answers of worker `worker`, one JSON line per item."""
+        return self.root / f"predictions-{worker:05d}.jsonl"
+
+    def all_predictions(self) -> list[Path]:
+        """Every worker's file that exists."""
+        return sorted(self.root.glob("predictions-*.jsonl"))
+
+    @property
+    def config(self) -> Path:
+        """The evaluation's resolved configuration and identity."""
+        return self.root / "evaluation.json"
+
+    def refusal(self, worker: int) -> Path:
+        """Why worker `worker` could not evaluate its items, or not all of them; absent if it could."""
+        return self.root / f"refused-{worker:05d}.txt"
+
+    def refusals(self) -> dict[int, Path]:
+        """Every worker's refusal that exists, by worker."""
+        return {int(path.stem.rpartition("-")[2]): path for path in sorted(self.root.glob("refused-*.txt"))}
+
+    def report(self, suffix: str) -> Path:
+        """`report.json`, `report.md` or `report.html`."""
+        return self.root / f"report.{suffix}"
+
+    @property
+    def class_scores(self) -> Path:
+        """Class names, token counts and prior of a class-scoring evaluation; the scores are in the predictions."""
+        return self.root / "classes.json"
+
+    @property
+    def features(self) -> Path:
+        """Token positions and size of the hidden states stored for linear probes."""
+        return self.root / "features.json"
+
+    def hidden_states(self, key: str) -> Path:
+        """Hidden states that one process stored, fp16; `key` is random."""
+        return self.root / f"states-{key}.f16"
+
+    @property
+    def probe(self) -> Path:
+        """Results of the linear probes."""
+        return self.root / "probe.json"
+
+    @property
+    def guidance(self) -> Path:
+        """Results of a sweep over classifier-free guidance."""
+        return self.root / "guidance.json"
+
+    def result_files(self) -> tuple[Path, ...]:
+        """The JSON files that hold results."""
+        return (self.report("json"), self.probe, self.guidance)
+
+
+@dataclass(frozen=True)
+class ResultsDir:
+    """A folder above evaluations: what combines several of them."""
+
+    root: Path
+
+    def summary(self, suffix: str) -> Path:
+        """`summary.json` or `summary.md`: all checkpoints of one evaluation in one table."""
+        return self.root / f"summary.{suffix}"
+
+    def scoreboard(self, suffix: str) -> Path:
+        """`scoreboard.json`, `scoreboard.md` or `scoreboard.html`: our numbers next to the paper's."""
+        return self.root / f"scoreboard.{suffix}"
+
+    def reproduction(self, name: str) -> Path:
+        """The planned rows of one `eval.reproduce` and the evaluation of each; `name` has protocol and model."""
+        return self.root / f"reproduction-{name}.json"
+
+    def reproductions(self) -> list[Path]:
+        """Every reproduction's record in the folders below this one, sorted."""
+        return sorted(self.root.rglob("reproduction-*.json"))
+
+    def results(self) -> list[Path]:
+        """Every file with results of an evaluation in the folders below this one, sorted."""
+        names = [file.name for file in EvalDir(self.root).result_files()]
+        return sorted(file for name in names for file in self.root.rglob(name))
