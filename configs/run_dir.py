@@ -88,7 +88,7 @@ class RunDir:
 
     @property
     def export(self) -> Path:
-        """The exported model of the last step."""
+        """The exported model: of the last or the best step (`checkpoint.keep`)."""
         return self.root / "export"
 
     def export_of(self, step: int) -> Path:

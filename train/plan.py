@@ -120,8 +120,9 @@ def plan_order(config: RunConfig, sources: SourceSet, world_size: int) -> StepOr
         return StepOrder(mixture, config.seed, length.steps_per_epoch, partitioner, train.last_batch)
     if config.loss.reduction == "micro_batch":
         raise ConfigError(
-            f"loss.reduction micro_batch weighs by what shares a micro-batch, and train.batching {train.batching} "
-            "decides that again for each world size; use reduction token or sample, or batching padded or llava_groups"
+            f"loss.reduction micro_batch averages within each micro-batch, and batching {train.batching} composes "
+            "micro-batches differently for each world size, so the loss would depend on the number of GPUs; use "
+            "reduction token or sample, or batching padded or llava_groups"
         )
     if train.batching == "packed" and train.token_budget < config.chat.max_length:
         raise ConfigError(

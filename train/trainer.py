@@ -173,17 +173,17 @@ class Trainer:
         self.saved_step = self.order.step
         started = time.perf_counter()
         self._log_finished_save(wait=True)  # one checkpoint at a time
-        parts = self.components
+        components = self.components
         if not self.world.is_main_process:
-            for _ in parts.engine.state.iter_full_state():  # collective
+            for _ in components.engine.state.iter_full_state():  # collective
                 pass
             return
         order = {"step": self.order.step, "skipped": [list(pair) for pair in self.order.skipped]}
         rng = {"rule": "torch.manual_seed(hash(seed, data step, rank)) before each step", "seed": self.plan.config.seed}
-        monitor, policy = parts.monitor.state_dict(), parts.policy.state_dict()
+        monitor, policy = components.monitor.state_dict(), components.policy.state_dict()
         state = {**self.identity, "order": order, "monitor": monitor, "rng": rng, "policy": policy}
         state["best"] = self.best.state_dict()
-        parts.checkpointer.begin(Snapshot.take(self.order.step, parts.engine.state.read(), state), started)
+        components.checkpointer.begin(Snapshot.take(self.order.step, components.engine.state.read(), state), started)
 
     def _log_finished_save(self, wait: bool = False) -> None:
         """Log a checkpoint that was committed or failed since the last call (main rank)."""
@@ -211,35 +211,35 @@ class Trainer:
         self, step: int, batches: list[Batch], units: int, waited: float, started: float
     ) -> tuple[dict[str, Any], bool]:
         """One optimizer step; returns its metrics record and whether to stop after it."""
-        config, world, parts = self.plan.config, self.world, self.components
-        factor = lr_factor(step, self.plan.length.total_steps, config.optim) * parts.policy.lr_scale(step)
+        config, world, components = self.plan.config, self.world, self.components
+        factor = lr_factor(step, self.plan.length.total_steps, config.optim) * components.policy.lr_scale(step)
         seed = keyed_hash(np.array([self.order.data_step(step)], dtype=np.uint64), config.seed, world.rank)
         torch.manual_seed(int(seed[0]) >> 1)
         for batch in batches:
             set_loss_weights(batch, config.loss.reduction, units, world.size * self.plan.batches.accumulation)
         self.progress.enter("forward/backward")
-        losses = parts.engine.accumulate(batches)
+        losses = components.engine.accumulate(batches)
         self.progress.enter("exchange")
         own = waited + self.forwards.take() + self.progress.stalled
         totals = sum_over_ranks(world, self.plan.sources.names, batches, losses, own)
         self.progress.enter("update")
-        update = parts.engine.update(factor, parts.policy.norm_limit(parts.monitor, totals.by_source))
+        update = components.engine.update(factor, components.policy.norm_limit(components.monitor, totals.by_source))
         self.progress.enter("report", step + 1)
         self.updated |= update.applied and update.grad_norm > 0
         seconds = time.perf_counter() - started
         record: dict[str, Any] = {
             "step": step + 1,
             "epoch": (step + 1) / self.plan.length.steps_per_epoch,
-            "lr": parts.engine.rates,
+            "lr": components.engine.rates,
             **step_record(totals, update, seconds, waited),
             "peak_memory_bytes": peak_memory(world.device),
         }
         if not update.applied and not math.isfinite(totals.loss):
             record["nonfinite_samples"] = nonfinite_samples(batches, losses.sums)
-        if parts.policy.state.rollbacks:
-            record["attempt"] = parts.policy.state.rollbacks
+        if components.policy.state.rollbacks:
+            record["attempt"] = components.policy.state.rollbacks
         if self.peak:
-            record["mfu"] = parts.flops.step(batches) / seconds / self.peak
+            record["mfu"] = components.flops.step(batches) / seconds / self.peak
         if totals.unreadable:
             self._log_unreadable(step + 1, "train", [sample for batch in batches for sample in batch.unreadable])
         self.reporter.lagging(step + 1, totals.own_seconds, seconds)

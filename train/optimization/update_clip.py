@@ -41,7 +41,7 @@ class UpdateClip:
 
     def __init__(self, parts: Parts, sizes: Sequence[int], world: World, sharded: bool):
         """`parts` maps the tensors that this rank updates to their parts; `sizes`: elements of each whole parameter."""
-        self.components = parts
+        self.parts = parts
         self.sizes = torch.tensor(sizes, dtype=torch.float64)
         self.world = world
         self.sharded = sharded
@@ -53,7 +53,7 @@ class UpdateClip:
         sums = torch.zeros_like(self.sizes)
         found = []
         for group, tensor in _stepped(optimizer):
-            for part in self.components[tensor]:
+            for part in self.parts[tensor]:
                 sums[part.parameter] += _sum_of_squares(group, part, tensor, optimizer.state[tensor])
                 found.append((tensor, part))
         if self.sharded and self.world.size > 1:
@@ -68,7 +68,7 @@ class UpdateClip:
 
     def factors_of(self, tensor: torch.Tensor) -> Iterator[tuple[Part, float]]:
         """The parts of a tensor with the factors of the last step."""
-        for part in self.components[tensor]:
+        for part in self.parts[tensor]:
             yield part, self.factors[part.parameter]
 
 

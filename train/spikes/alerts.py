@@ -12,8 +12,9 @@ EPISODE_UPDATES = ("recovering", "recovered", "accepted")
 class Alert:
     """One alert. `kind` is one of `ALARMS` or `EPISODE_UPDATES`, `signal` such as `loss/imagenet`.
 
-    `score` is in robust deviations. `since` is the step at which the episode began; `episode` names a whole episode:
-    `recovered` at step 640 since 601 by episode `spike` means that steps 601 to 639 were out and 640 was not.
+    `score` is in robust deviations. `since` is the step at which the episode began; `episode_kind` is the kind of the
+    episode that ended: `recovered` at step 640 since 601 with `episode_kind` `spike` means that steps 601 to 639 were
+    out and 640 was not.
     """
 
     step: int
