@@ -128,7 +128,7 @@ class ProtocolConfig(Section):
     class_prefix: str = setting(
         "", doc="Text between prompt and scored class name; `official`: the authors' for the model."
     )
-    class_ids: str = setting(
+    class_token_ids: str = setting(
         "in_context",
         doc="Token ids that are scored: the name's ids after the prompt; `misaligned`: its ids when tokenized alone, "
         "read at the sentence's last positions (one forward per name); `official`: misaligned for BLIP.",

@@ -4,7 +4,7 @@
     protocol.system_prompt   the same choices
     protocol.prefix_position official: the answer prefix ends a BLIP's question, and begins the answer of all others
     protocol.class_prefix    official: "The photo features a" for LLaVA, "A" for BLIP; or the text itself
-    protocol.class_ids       official: those in context for LLaVA, misaligned for BLIP (`class_likelihood.misaligned`)
+    protocol.class_token_ids official: those in context for LLaVA, misaligned for BLIP (`class_likelihood.misaligned`)
 
 `evaluation.json` stores the protocol's settings, not what they resolve to.
 """
@@ -28,7 +28,7 @@ class ResolvedStyle:
     system_prompt: str
     answer_prefix: str
     class_prefix: str
-    class_ids: str = "in_context"
+    class_token_ids: str = "in_context"
     question_suffix: str = ""
 
 
@@ -47,7 +47,7 @@ def resolve_style(protocol: ProtocolConfig, family: Family) -> ResolvedStyle:
     if system in RELATIVE:
         system = family.prompt_style(system).system_prompt
     class_prefix = official.class_prefix if protocol.class_prefix == "official" else protocol.class_prefix
-    class_ids = official.class_ids if protocol.class_ids == "official" else protocol.class_ids
+    class_token_ids = official.class_token_ids if protocol.class_token_ids == "official" else protocol.class_token_ids
     prefix, suffix = protocol.answer_prefix, ""
     if protocol.prefix_position == "question" or (
         protocol.prefix_position == "official" and official.prefix_in_question
@@ -55,4 +55,4 @@ def resolve_style(protocol: ProtocolConfig, family: Family) -> ResolvedStyle:
         prefix, suffix = "", prefix
     if template == DOUBLED:  # LLaVA's conversation puts a space behind a message
         template, prefix = (DOUBLED, f"{prefix} ") if prefix else ("llava", "")
-    return ResolvedStyle(template, system, prefix, class_prefix, class_ids, suffix)
+    return ResolvedStyle(template, system, prefix, class_prefix, class_token_ids, suffix)

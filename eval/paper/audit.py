@@ -52,7 +52,7 @@ AUDIT = (
     Difference(
         "D6",
         "BLIP-2's class names are tokenized alone and read at positions of the sentence that may not match",
-        ("protocol.class_ids",),
+        ("protocol.class_token_ids",),
         paper="3.1: p(class name | image, prompt)",
         default="the name's own ids in context; official: the authors'",
     ),

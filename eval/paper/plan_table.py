@@ -47,8 +47,9 @@ def _how(row: Planned) -> str:
     if row.row.answers is not None:
         return f"from the answers of {row.row.answers}, no forward"
     if row.row.settings.get("task") == "class_likelihood":
-        if row.config.protocol.class_ids != "in_context":
-            return f"one tree of names per image; class_ids {row.config.protocol.class_ids}: BLIP, one forward a name"
+        if row.config.protocol.class_token_ids != "in_context":
+            ids = row.config.protocol.class_token_ids
+            return f"one tree of names per image; class_token_ids {ids}: BLIP, one forward a name"
         return "one prompt and one tree of all names per image"
     return f"answers of up to {row.config.protocol.max_new_tokens} tokens"
 

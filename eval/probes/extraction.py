@@ -18,7 +18,7 @@ from eval.runner.workers import run_evaluations
 NO_STATE = (  # settings of a protocol that hidden states do not depend on: they belong to scoring or to other tasks
     *SCORING_FIELDS,
     *SCORING,
-    *("name", "classes", "class_quotes", "class_sentence", "class_prefix", "class_ids", "score_eos"),
+    *("name", "classes", "class_quotes", "class_sentence", "class_prefix", "class_token_ids", "score_eos"),
     *("show_image", "name_class", "refuse_leaks", "max_new_tokens"),
 )
 

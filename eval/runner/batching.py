@@ -83,7 +83,7 @@ def item_limit(config: EvalConfig) -> int | None:
 def chosen_items(id_hashes: Sequence[int], limit: int | None, item_draw: str = "id") -> list[int]:
     """Indices of the items to evaluate, in order: all, or the `limit` that come first in an order drawn from their ids.
 
-    A larger limit keeps the items of a smaller one. `id_hashes[i]` is `data_prep.shards.id_hash` of item i's id;
+    A larger limit keeps the items of a smaller one. `id_hashes[i]` is `data_prep.shard_index.id_hash` of item i's id;
     `item_draw` is protocol.item_draw.
     """
     if limit is None or limit >= len(id_hashes):

@@ -25,7 +25,7 @@ def preview(config: EvalConfig, share: Share) -> str:
     shards = open_source(config)
     items = items_of(config, shards)
     own = [item for batch in batches_of(items, share, config.batch_size) for item in batch]
-    protocol = make_task(config.protocol)
+    task = make_task(config.protocol)
     api = [_requests(config, shards.index["id_hash"][own].tolist())] if is_api(config.model) else []
     lines = [
         f"model       {config.model} (checkpoint: {config.checkpoint})",
@@ -42,7 +42,7 @@ def preview(config: EvalConfig, share: Share) -> str:
     for item in items[:SHOWN]:
         sample = shards.sample(item)
         try:
-            question = protocol.question(sample, (item, len(shards)))
+            question = task.question(sample, (item, len(shards)))
         except DataError as error:
             lines.append(f"\n{sample.id}: cannot be evaluated: {error}")
             continue
@@ -76,13 +76,13 @@ def _as_trained(config: EvalConfig) -> list[str]:
 def _misaligned_cost(config: EvalConfig, items: int) -> list[str]:
     """What class names by misaligned ids take: they share no tree."""
     protocol = config.protocol
-    if protocol.task != "class_likelihood" or protocol.class_ids == "in_context":
+    if protocol.task != "class_likelihood" or protocol.class_token_ids == "in_context":
         return []
     names = len(load_class_list(protocol.classes or "").names)
-    who = " with a BLIP" if protocol.class_ids == "official" else ""
+    who = " with a BLIP" if protocol.class_token_ids == "official" else ""
     return [
-        f"cost        class_ids {protocol.class_ids}: {items * names:,} forwards of prompt and name{who}, one for each "
-        f"of {names:,} names of every image; protocol.class_ids=in_context takes one of all"
+        f"cost        class_token_ids {protocol.class_token_ids}: {items * names:,} forwards of prompt and name{who}, one for "
+        f"each of {names:,} names of every image; protocol.class_token_ids=in_context takes one of all"
     ]
 
 

@@ -56,12 +56,12 @@ class Ready:
 class PromptBuilder:
     """The items of one source under one protocol, made ready for one model."""
 
-    def __init__(self, shards: ShardSet, protocol: Task, predictor: Predictor, *, keep_index: bool = False):
+    def __init__(self, shards: ShardSet, task: Task, predictor: Predictor, *, keep_index: bool = False):
         """The builder of prompts for `predictor` from the items of `shards`.
 
         `keep_index` stores every item's index in its source, as protocol.item_draw stream needs it.
         """
-        self.shards, self.protocol, self.predictor, self.keep_index = shards, protocol, predictor, keep_index
+        self.shards, self.task, self.predictor, self.keep_index = shards, task, predictor, keep_index
 
     def prepare(self, item: int) -> Ready | FailedItem:
         """Read, prompt and render item number `item`; a `FailedItem` if its data have any error."""
@@ -70,7 +70,7 @@ class PromptBuilder:
         try:
             sample = self.shards.sample(item)
             name = sample.id
-            question = self.protocol.question(sample, index)
+            question = self.task.question(sample, index)
             image = sample.image if isinstance(sample.image, bytes) else None
             prompt = self.predictor.prompt(question.turns, image)
             return Ready(sample, question, prompt, kept or question.source_index)
@@ -96,8 +96,8 @@ def run_evaluation(
     if depends_on_batch(config.protocol, model.pads_right):
         evaluation = with_batch_settings(evaluation, config)
     write_evaluation(folder, replace(evaluation, answer_delimiter=model.answer_delimiter))
-    protocol, by_stream = make_task(config.protocol, model.answer_delimiter), config.protocol.item_draw == "stream"
-    builder = PromptBuilder(shards, protocol, model.predictor(config, folder), keep_index=by_stream)
+    task, by_stream = make_task(config.protocol, model.answer_delimiter), config.protocol.item_draw == "stream"
+    builder = PromptBuilder(shards, task, model.predictor(config, folder), keep_index=by_stream)
     batches = batches_of(items, share, config.batch_size)
     known = read_records(folder)
     with (
@@ -108,13 +108,13 @@ def run_evaluation(
         if isinstance(builder.predictor, StreamingPredictor):
             builder.predictor.begin(sum(int(hashes[item]) not in done for batch in batches for item in batch))
         for before in _own_predictions(known, shards, batches):
-            progress.add(protocol.score(before).value, old=True)
+            progress.add(task.score(before).value, old=True)
         for pending, ready, failures in _prepared_batches(builder, batches, done):
             for records in chain([failures], _answered(builder.predictor, ready, pending)):
                 writer.write(record for record in records if known.failures.get(record.id) != record)
                 for record in records:
                     if isinstance(record, Prediction):
-                        progress.add(protocol.score(record).value)
+                        progress.add(task.score(record).value)
                 progress.add_failures([record for record in records if isinstance(record, FailedItem)])
 
 

@@ -4,9 +4,9 @@
      "label_name": "tench", "choices": [], "answer": "a fish", "tokens": 3, "stopped": true, "seconds": 0.21}
     {"id": "n01440764/n01440764_31", "failed": "does not decode: image file is truncated"}
 
-A line holds the answer, not its score: scores are computed from the lines when a report is made
-(`eval.protocols`), so another matching rule needs no new questions. Lines are only ever appended; a last line without
-a line end is a kill's, and is cut off when the file is opened again. A failed item may be evaluated again later.
+A line holds the answer, not its score: a report computes the scores from the lines (`eval.metrics.outcomes`), so
+another matching rule needs no new answers. Lines are only ever appended; a last line without a line end was cut off by
+a kill, and is removed when the file is opened again. A failed item may be evaluated again later.
 """
 
 import json
@@ -41,7 +41,7 @@ class Records:
 
 
 def unread_id(hashed: int) -> str:
-    """Stands for the id of an item of which only the hash (`data_prep.shards.id_hash`) is known."""
+    """Stands for the id of an item of which only the hash (`data_prep.shard_index.id_hash`) is known."""
     return f"{UNREAD}{hashed:016x}"
 
 

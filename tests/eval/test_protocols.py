@@ -66,9 +66,9 @@ def test_multiple_choice_asks_the_stored_turns_and_expects_their_letter():
 
 
 def test_multiple_choice_scores_the_letter_or_nothing():
-    protocol = make_task(ProtocolConfig(task="multiple_choice"))
+    task = make_task(ProtocolConfig(task="multiple_choice"))
     choices = ("Africa", "Asia", "Europe", "Peru")
-    values = [protocol.score(answered(text, "B", choices)).value for text in ("B.", "Asia", "C", "who knows")]
+    values = [task.score(answered(text, "B", choices)).value for text in ("B.", "Asia", "C", "who knows")]
     assert values == [True, True, False, None]
 
 
@@ -95,12 +95,12 @@ def test_multiple_choice_refuses_what_it_cannot_judge(changes, message):
 
 @pytest.mark.skipif(not QUESTIONS.exists(), reason="needs the authors' questions")
 def test_all_questions_of_imagewikiqa_can_be_asked_and_their_right_answers_are_right():
-    protocol = make_task(ProtocolConfig(task="multiple_choice"))
+    task = make_task(ProtocolConfig(task="multiple_choice"))
     rows = [json.loads(line) for line in QUESTIONS.read_text().splitlines()]
     assert len(rows) == 2000
     for row in rows:
         turns = (Turn("human", f"<image>\n{row['text']}"), Turn("gpt", row["label"]))
-        question = protocol.question(sample(turns=turns))
+        question = task.question(sample(turns=turns))
         assert len(question.choices) == 4
         assert (question.target, question.turns[0].text) == (row["label"], f"<image>\n{row['text']}")
         right = question.choices["ABCD".index(row["label"])]
@@ -110,7 +110,7 @@ def test_all_questions_of_imagewikiqa_can_be_asked_and_their_right_answers_are_r
             f"The answer is {row['label']}.",
             f"So it is. {right}.",
         ):
-            assert protocol.score(answered(answer, question.target, question.choices)).value is True, answer
+            assert task.score(answered(answer, question.target, question.choices)).value is True, answer
 
 
 def test_the_shipped_list_gives_wordnets_synonyms():
@@ -172,8 +172,8 @@ def test_the_papers_own_words_have_no_quotes_around_the_list(classes):
 
 
 def test_random_order_and_candidates_depend_on_the_item_alone(classes):
-    protocol = make_task(ProtocolConfig(task="closed_world", classes=classes, candidates=3))
-    lists = {item: listed(protocol.question(sample(id=item))) for item in "abcdefgh"}
+    task = make_task(ProtocolConfig(task="closed_world", classes=classes, candidates=3))
+    lists = {item: listed(task.question(sample(id=item))) for item in "abcdefgh"}
     assert all(len(set(names)) == 3 and "tench" in names for names in lists.values())
     assert len(set(map(tuple, lists.values()))) > 3
     again = make_task(ProtocolConfig(task="closed_world", classes=classes, candidates=3))
@@ -185,9 +185,9 @@ def test_random_order_and_candidates_depend_on_the_item_alone(classes):
     [({}, "cat", "'cat' is not among the 5"), ({"candidates": 9}, "tench", "candidates is 9, but there are 4")],
 )
 def test_a_closed_world_question_that_cannot_be_put_is_refused(classes, changes, label, message):
-    protocol = make_task(ProtocolConfig(task="closed_world", classes=classes, **changes))
+    task = make_task(ProtocolConfig(task="closed_world", classes=classes, **changes))
     with pytest.raises(DataError, match=message):
-        protocol.question(sample(label_name=label))
+        task.question(sample(label_name=label))
 
 
 def test_closed_world_without_a_class_list_is_refused():
@@ -209,8 +209,8 @@ def test_the_class_is_named_instead_of_this_object():
     assert with_class("<image>\nWhere does this object live?", "ox") == "<image>\nWhere does ox live?"
     assert with_class("<image>\nWhere?", "ox") == "<image>\nThe object in this image is ox. Where?"
     assert with_class("Where?", "ox") == "The object in this image is ox. Where?"
-    protocol = make_task(ProtocolConfig(task="multiple_choice", name_class=True))
-    assert "image is tench. Where" in protocol.question(sample()).turns[0].text
+    task = make_task(ProtocolConfig(task="multiple_choice", name_class=True))
+    assert "image is tench. Where" in task.question(sample()).turns[0].text
 
 
 def test_a_question_that_names_its_class_is_refused_if_asked():
@@ -222,8 +222,8 @@ def test_a_question_that_names_its_class_is_refused_if_asked():
 
 def test_an_unreadable_choice_is_guessed_only_if_asked_and_the_same_every_time():
     choices = ("Africa", "Asia", "Europe", "Peru")
-    protocol = make_task(ProtocolConfig(task="multiple_choice", unparsed="random"))
-    scores = [protocol.score(answered("who knows", "B", choices)) for _ in range(3)]
+    task = make_task(ProtocolConfig(task="multiple_choice", unparsed="random"))
+    scores = [task.score(answered("who knows", "B", choices)) for _ in range(3)]
     assert len({score.extracted for score in scores}) == 1
     assert "drawn at random" in scores[0].reason
 
@@ -234,8 +234,8 @@ def test_an_unreadable_choice_is_guessed_only_if_asked_and_the_same_every_time()
      ("well it surely lives far away in Asia today", "B"), ("Asia", None), ("B.'", None), ("B!.", "B")],
 )  # fmt: skip
 def test_mmmus_parser_reads_what_the_authors_code_reads(answer, letter):
-    protocol = make_task(ProtocolConfig(task="multiple_choice", choice_parser="mmmu"))
-    assert protocol.score(answered(answer, "B", ("Africa", "Asia", "Europe", "Peru"))).extracted == letter
+    task = make_task(ProtocolConfig(task="multiple_choice", choice_parser="mmmu"))
+    assert task.score(answered(answer, "B", ("Africa", "Asia", "Europe", "Peru"))).extracted == letter
 
 
 def test_auto_synonyms_are_the_class_lists(classes):
@@ -274,8 +274,8 @@ def test_marks_deleted_on_both_sides_find_what_captions_lost():
 
 @pytest.mark.parametrize(("mark", "expected"), [("Answer:", False), ("ASSISTANT:", True), ("", True)])
 def test_after_last_official_is_the_text_of_the_models_family(mark, expected):
-    protocol = make_task(ProtocolConfig(after_last="official"), mark)
-    assert protocol.score(answered("tench. Answer: dog")).value is expected
+    task = make_task(ProtocolConfig(after_last="official"), mark)
+    assert task.score(answered("tench. Answer: dog")).value is expected
 
 
 def test_after_last_official_scores_nothing_before_the_family_is_known():

@@ -61,5 +61,5 @@ class PromptStyle:
     """An answer prefix ends the question, instead of beginning the answer."""
     answer_delimiter: str = "ASSISTANT:"
     """The answer is the text after the last of these."""
-    class_ids: str = "in_context"
-    """Which token ids of a class name are scored, as `protocol.class_ids`."""
+    class_token_ids: str = "in_context"
+    """Which token ids of a class name are scored, as `protocol.class_token_ids`."""

@@ -35,7 +35,7 @@ class Blip2Family(Family):
     chat_templates = ("question", "plain")
     own_style = PromptStyle("question")
     official_style = PromptStyle(
-        "question", class_prefix="A", prefix_in_question=True, answer_delimiter="Answer:", class_ids="misaligned"
+        "question", class_prefix="A", prefix_in_question=True, answer_delimiter="Answer:", class_token_ids="misaligned"
     )
 
     @classmethod

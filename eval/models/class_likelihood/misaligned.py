@@ -34,7 +34,7 @@ class MisalignedNames:
     def __init__(self, predictor: TextPredictor, turns: tuple[Turn, ...], names: tuple[str, ...], score_eos: bool):
         """Tokenize the names, in context and alone. Raises `ConfigError` with `score_eos`."""
         if score_eos:
-            raise ConfigError("protocol.class_ids misaligned scores no end token; set protocol.score_eos=false")
+            raise ConfigError("protocol.class_token_ids misaligned scores no end token; set protocol.score_eos=false")
         self.predictor = predictor
         self.inside = answer_tokens(predictor.renderer, turns, predictor.answer_prefix, names)
         tokenizer = predictor.renderer.tokenizer

@@ -66,7 +66,7 @@ class ClassLikelihoodPredictor:
         self.names = load_class_list(protocol.classes or "").names
         turns = (Turn("human", image_question(classification_prompt(self.predictor.protocol.prompt))),)
         self.scored: NameSums
-        if self.predictor.style.class_ids == "misaligned":
+        if self.predictor.style.class_token_ids == "misaligned":
             self.scored = MisalignedNames(self.predictor, turns, self.names, protocol.score_eos)
         else:
             self.scored = TreeNames(self.predictor, turns, self.names, protocol.score_eos)

@@ -69,10 +69,10 @@ def test_the_position_of_the_prefix_can_be_chosen(tiny_model, families):
 
 
 def test_official_ids_are_misaligned_for_blip_and_those_in_context_elsewhere(tiny_model, families):
-    assert words(tiny_model, class_ids="official").class_ids == "in_context"
-    assert words(families["blip-2"], class_ids="official").class_ids == "misaligned"
-    assert words(families["blip-2"]).class_ids == "in_context"
-    assert words(tiny_model, class_ids="misaligned").class_ids == "misaligned"
+    assert words(tiny_model, class_token_ids="official").class_token_ids == "in_context"
+    assert words(families["blip-2"], class_token_ids="official").class_token_ids == "misaligned"
+    assert words(families["blip-2"]).class_token_ids == "in_context"
+    assert words(tiny_model, class_token_ids="misaligned").class_token_ids == "misaligned"
 
 
 def test_every_family_names_the_text_that_the_authors_split_at(tiny_model, families):

@@ -80,12 +80,12 @@ def test_the_command_prints_a_line_a_setting_and_marks_what_differs(capsys, tmp_
     assert told["match"].split() == ["*", "match", "D2", "D13", "name", "contains", "exact", "contains", "contains"]
     assert not told["task"].startswith("*")
     own = tmp_path / "own.yaml"
-    own.write_text("protocol: {match: word, class_ids: misaligned}\n")
+    own.write_text("protocol: {match: word, class_token_ids: misaligned}\n")
     main(["paper", str(own), "--json"])
     values = json.loads(capsys.readouterr().out)
     found = {setting["setting"]: setting for setting in values["settings"]}
-    assert found["protocol.class_ids"]["values"] == {"paper": "in_context", str(own): "misaligned"}
-    assert found["protocol.class_ids"]["differs"] and found["protocol.class_ids"]["audit"] == ["D6"]
+    assert found["protocol.class_token_ids"]["values"] == {"paper": "in_context", str(own): "misaligned"}
+    assert found["protocol.class_token_ids"]["differs"] and found["protocol.class_token_ids"]["audit"] == ["D6"]
     assert len(values["audit"]) == len(AUDIT)
 
 

@@ -27,7 +27,15 @@ def make_older(folder: EvalDir, *settings: str) -> None:
     folder.config.write_text(json.dumps(values))
 
 
-NEW = ("image_size", "padding_side", "class_ids", "token_scores", "candidate_draw", "label_without", "frequency_bins")
+NEW = (
+    "image_size",
+    "padding_side",
+    "class_token_ids",
+    "token_scores",
+    "candidate_draw",
+    "label_without",
+    "frequency_bins",
+)
 
 
 def test_the_hash_leaves_out_defaults_and_includes_all_other_settings():

@@ -35,10 +35,10 @@ def judge(tmp_path):
     write_class_scores(folder, SHEET)
 
     def score(target: str = "cat", **settings):
-        protocol = make_task(ProtocolConfig(task="class_likelihood", classes=str(classes), **settings))
+        task = make_task(ProtocolConfig(task="class_likelihood", classes=str(classes), **settings))
         lines = [stored(item, target) for item in SUMS]
-        protocol.prepare(folder, lines)
-        return [protocol.score(line) for line in lines]
+        task.prepare(folder, lines)
+        return [task.score(line) for line in lines]
 
     return score
 
@@ -151,5 +151,5 @@ def test_a_dry_run_reports_what_misaligned_ids_cost(write_config, tmp_path, caps
     config = str(write_config(protocol={"task": "class_likelihood", "classes": str(classes)}))
     main(["--config", config, "--dry-run"])
     assert "forwards" not in capsys.readouterr().out
-    main(["--config", config, "--dry-run", "--set", "protocol.class_ids=misaligned"])
+    main(["--config", config, "--dry-run", "--set", "protocol.class_token_ids=misaligned"])
     assert "60 forwards of prompt and name, one for each of 4 names" in capsys.readouterr().out

@@ -77,7 +77,7 @@ def test_where_a_name_is_written_alike_the_scores_are_those_in_context(families,
     loaded = load_model(str(families["instructblip"]), None, "fp32", "sdpa")
     rows = []
     for ids in ("in_context", "misaligned"):
-        config = ProtocolConfig(task="class_likelihood", classes=str(classes), class_ids=ids)
+        config = ProtocolConfig(task="class_likelihood", classes=str(classes), class_token_ids=ids)
         asked = ClassLikelihoodPredictor(loaded, config, EvalDir(tmp_path))
         rows.append(decode_scores(asked.predict([asked.prompt(TURNS, picture(3))])[0].scores))
     assert rows[0] == pytest.approx(rows[1], abs=1e-4)
@@ -89,7 +89,7 @@ def test_official_scores_blip_by_misaligned_ids_and_its_table_counts_them(famili
     config = ProtocolConfig(
         task="class_likelihood",
         classes=str(classes),
-        class_ids="official",
+        class_token_ids="official",
         class_prefix="official",
         template="official",
     )
