@@ -107,6 +107,8 @@ def record_of(trained: Trained) -> dict[str, Any]:
 
 def _from_record(record: Path) -> Trained | None:
     values = json.loads(record.read_text(encoding="utf-8"))
+    if not isinstance(values, dict) or ("mode" in values and not {"base", "sources"} <= values.keys()):
+        raise ValueError("it is not the record of an export")
     if "chat" not in values:
         return None
     data = dict(values.get("data", {}))

@@ -67,6 +67,8 @@ def load_class_list(name: str) -> ClassList:
         raise DataError(f"no class list {name!r}: it is neither a file nor a shipped list ({known})")
     try:
         classes = _parse(path)
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not a class list in UTF-8 ({error.reason}); save it as a text in UTF-8") from error
     except (ValueError, TypeError, KeyError) as error:
         raise DataError(f"{path} is not a class list: {error}; see data_prep/class_names.py for its forms") from error
     _check(path, classes)
@@ -90,7 +92,15 @@ def _parse(path: Path) -> ClassList:
             tuple(row["wnid"] for row in rows),
             tuple(tuple(row["wordnet_synonyms"].split(", ")) for row in rows),
         )
-    return _from_lines([line.strip() for line in text.rstrip().splitlines()])
+    return _from_lines(_without_punctuation([line.strip() for line in text.rstrip().splitlines()]))
+
+
+def _without_punctuation(lines: list[str]) -> list[str]:
+    """The lines without the comma at the end and the quotes around that all of them have, as in copied lists."""
+    if lines[:-1] and all(line.endswith(",") for line in lines[:-1]):
+        lines = [line.removesuffix(",").rstrip() for line in lines]
+    quoted = all(len(line) > 2 and line[0] == line[-1] and line[0] in "\"'" for line in lines)
+    return [line[1:-1].strip() for line in lines] if quoted else lines
 
 
 def _from_lines(lines: list[str]) -> ClassList:
@@ -177,8 +187,9 @@ def _from_json(values: Any) -> ClassList:
         synonyms = tuple(tuple(others) for others in values.get("synonyms", ()))
         synonyms = synonyms if any(synonyms) else ()  # WordNet has none of the classes
         return ClassList(tuple(values["names"]), tuple(values.get("keys", ())), synonyms)
-    if isinstance(values.get("class_names"), list):  # manifest.json of a shard set
-        return ClassList(tuple(values["class_names"]))
+    for key in ("class_names", "classes", "labels"):  # the first is that of a shard set's manifest
+        if isinstance(values.get(key), list):
+            return _from_json(values[key])
     ordered = _by_number(values)
     if ordered is None:
         return ClassList(tuple(values.values()), tuple(values))

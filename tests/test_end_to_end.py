@@ -116,7 +116,7 @@ def test_a_clip_and_words_become_a_llava_with_every_row_that_ten_classes_allow(t
     written, compared = (_outcomes(file) for folder in (ours, theirs) for file in folder.glob("reproduction-*.json"))
     clips = {"zero_shot", "zero_shot_2", "zero_shot_5", "frequency_clip", "linear"}
     too_many = {f"{kind}_{count}" for kind in ("candidates", "scores", "zero_shot") for count in (20, 100)}
-    assert {key for key, row in written.items() if row["reason"]} == clips | too_many | {"positions"}
+    assert {key for key, row in written.items() if row["reason"]} == clips | too_many
     assert {key for key, row in compared.items() if not row["reason"]} == clips
     counts = {key: row["accuracy"]["n"] for rows in (compared, written) for key, row in rows.items() if row["accuracy"]}
     assert 0 < counts.pop("guidance") < len(CLASSES) * TEST, "t is chosen on the others"

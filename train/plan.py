@@ -24,9 +24,10 @@ from train.data.packing import DEALT, BatchPartitioner, StepOrder
 from train.data.questions import training_question
 from train.data.sources import SourceSet
 from train.data.untrainable import check_trainable
-from train.models.checked_loading import check_vocabulary
+from train.models.checked_loading import check_image_token, check_vocabulary
 from train.models.fingerprint import model_identity
 from train.models.loading import resolve_attention, resolve_folder
+from train.models.model_folder import check_generation_settings
 from train.models.registry import trainable_family_of
 from train.models.types import TrainableFamily
 from train.optimization.zero import deepspeed_config
@@ -160,6 +161,8 @@ def skipped_samples(config: RunConfig, sources: SourceSet, encoder: Encoder, *, 
 def _encoder(config: RunConfig, folder: Path, family: TrainableFamily) -> Encoder:
     tokenizer = load_tokenizer(folder)
     check_vocabulary(folder, tokenizer, int(family.text_config.vocab_size))
+    check_image_token(folder, tokenizer, family.image_token_id, int(family.text_config.vocab_size))
+    check_generation_settings(folder)
     renderer = ChatRenderer(tokenizer, config.chat.template, config.chat.system_prompt)
     longest, tokens = config.chat.max_length, family.fixed_image_tokens
     if tokens is not None and tokens >= longest:

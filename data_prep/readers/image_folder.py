@@ -27,8 +27,14 @@ from data_prep.records import LazyRecords, Record
 from data_prep.sample import Drop, Sample, Source
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif")
-IGNORED = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "__macosx", "@eadir", "lost+found"})
-SPLITS = frozenset({"train", "training", "val", "valid", "validation", "test", "testing", "dev", "eval"})
+IGNORED = frozenset(
+    {"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "__macosx", "@eadir", "lost+found", "__pycache__"}
+)
+SPLIT = re.compile(
+    r"(train(ing)?|val(id(ation)?)?|test(ing)?|dev|eval(uation)?|holdout|fold|split|part)"
+    r"([\W_]*(set|data|images|split|\d+))*",
+    re.IGNORECASE,
+)
 WNID_FOLDER = re.compile(r"n\d{8}([_ -].*)?")
 TEXT_SUFFIXES = (".txt", ".md", ".csv", ".tsv", ".json", ".jsonl", ".xml", ".html")
 
@@ -78,6 +84,7 @@ def read(
     names, labels, notes = _recognised(folders) if class_names is None and names_by is None else (None, {}, ())
     if names is None:
         names, labels = _classes(folders, class_names, names_by or ("key" if class_names else "folder"))
+        notes = _numbered_names(folders) if class_names is None else ()
     classification_turns(prompt, names[0])  # raises for an unknown prompt before the folders are listed
     items = []
     for number, folder in enumerate(folders):
@@ -102,7 +109,7 @@ def read(
 
 def _refuse_splits(path: Path, folders: list[str]) -> None:
     """Refuse a path one level too high, whose "classes" would be train and val."""
-    if not all(name.casefold() in SPLITS for name in folders):
+    if not all(SPLIT.fullmatch(name) for name in folders):
         return
     inside = [{entry.name for entry in (path / name).iterdir() if entry.is_dir()} for name in folders]
     if all(inside) and set.intersection(*inside):
@@ -141,6 +148,16 @@ def _recognised(folders: list[str]) -> tuple[tuple[str, ...] | None, dict[str, i
     names = tuple(imagenet.names[imagenet.by_key[name[:9]]] for name in folders)
     note = f"{len(folders)} folders are named by WordNet ids: classes have ImageNet's names ({folders[0]}: {names[0]})"
     return names, {name: index for index, name in enumerate(folders)}, (note,)
+
+
+def _numbered_names(folders: list[str]) -> tuple[str, ...]:
+    """A note where all folders begin with a number, as CUB-200's ("001.Black_footed_Albatross")."""
+    if len(folders) < 2 or not all(re.fullmatch(r"\d+[ ._-]+[^\W\d].*", name) for name in folders):
+        return ()
+    return (
+        f"the class folders begin with numbers ({folders[0]}), which are a part of the class names; for other names "
+        "give class_names, a JSON file of {folder: name}",
+    )
 
 
 def _visible(name: str) -> bool:
@@ -216,8 +233,12 @@ def _classes(folders: list[str], class_names: str | None, names_by: str) -> tupl
     if unknown:
         raise DataError(
             f"{len(unknown)} of {len(folders)} folders are no key of class_names {class_names}:"
-            f" {', '.join(unknown[:3])}; its keys look like"
-            f" {', '.join(classes.keys[:3]) or 'nothing: it has none, use names_by: order'}"
+            f" {', '.join(unknown[:3])}; "
+            + (
+                f"its keys look like {', '.join(classes.keys[:3])}"
+                if classes.keys
+                else "it is a list without keys; names_by: order takes folders in their order, or write {folder: name}"
+            )
         )
     return classes.names, {name: classes.by_key[name] for name in folders}
 

@@ -17,7 +17,8 @@ from eval.models.registry import backend_name
 from eval.tasks.registry import task_output
 from train.chat.render import ChatRenderer
 from train.chat.tokenizer import load_tokenizer
-from train.models.checked_loading import check_vocabulary, check_weight_headers
+from train.models.checked_loading import check_image_token, check_vocabulary, check_weight_headers
+from train.models.model_folder import check_generation_settings
 from train.models.registry import family_of
 
 
@@ -47,7 +48,10 @@ def _check_generative(config: EvalConfig, folder: Path) -> None:
     family, protocol = family_of(folder), protocol_as_trained(config.protocol, trained_of(config.model))
     check_weight_headers(family.model_class, folder, family.config)
     tokenizer = load_tokenizer(folder)
-    check_vocabulary(folder, tokenizer, int(family.text_config.vocab_size))
+    rows = int(family.text_config.vocab_size)
+    check_vocabulary(folder, tokenizer, rows)
+    check_image_token(folder, tokenizer, family.image_token_id, rows)
+    check_generation_settings(folder)
     style = resolve_style(protocol, family)
     ChatRenderer(tokenizer, style.template, style.system_prompt, family.end_token)
     family.image_processor(protocol.image_mode, protocol.image_size)

@@ -9,10 +9,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from configs.errors import ConfigError
 from configs.evaluation import EvalConfig
 from configs.load import load_config
 from configs.run import RunConfig
 from configs.run_dir import ExportDir, run_of
+from train.models.model_folder import read_object
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +38,13 @@ class EvaluatedModel:
 def identify_model(model: str) -> EvaluatedModel:
     """The system behind a run folder, a checkpoint, an export, or a model as published (folder or hub id)."""
     record = ExportDir(Path(model)).record
-    values = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
-    if "mode" in values:  # not the record of a model that was published with its chat settings
-        onto = (values.get("lora_onto") or {}).get("model")
-        return EvaluatedModel(str(values["base"]), str(values["mode"]), tuple(values["sources"]), onto)
+    try:
+        values = read_object(record) if record.is_file() else {}
+        if "mode" in values:  # not the record of a model that was published with its chat settings
+            onto = (values.get("lora_onto") or {}).get("model")
+            return EvaluatedModel(str(values["base"]), str(values["mode"]), tuple(values["sources"]), onto)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ConfigError(f"{record} is damaged ({error}); export the run again with python -m train.export") from error
     run = run_of(model)
     if run is None:
         return EvaluatedModel(model)

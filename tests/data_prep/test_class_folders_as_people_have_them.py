@@ -67,6 +67,25 @@ def test_classes_that_are_called_like_splits_are_classes(folders):
     assert read(folders("test", "train")).class_names == ("test", "train")
 
 
+@pytest.mark.parametrize("pair", [("training_set", "test_set"), ("fold1", "fold2"), ("Train-images", "Val-images")])
+def test_splits_with_longer_names_are_splits_too(pair, folders):
+    root = folders(*(f"{split}/{name}" for split in pair for name in ("cat", "dog")))
+    with pytest.raises(DataError, match="are splits, not classes"):
+        read(root)
+
+
+def test_folders_that_begin_with_numbers_are_taken_as_named_and_it_is_said(folders):
+    source = read(folders("001.Black_footed_Albatross", "002.Laysan_Albatross", "__pycache__"))
+    assert source.class_names == ("001.Black footed Albatross", "002.Laysan Albatross")
+    assert "give class_names, a JSON file of {folder: name}" in source.notes[0]
+
+
+def test_a_list_without_keys_says_how_folders_meet_it(folders, tmp_path):
+    (tmp_path / "names.txt").write_text("cat\ndog\n")
+    with pytest.raises(DataError, match="a list without keys; names_by: order"):
+        read(folders("0", "1"), class_names=str(tmp_path / "names.txt"))
+
+
 def test_one_class_in_two_unicode_forms_has_one_name(folders):
     root = folders(unicodedata.normalize("NFD", "café"), "tea")
     assert read(root).class_names == (unicodedata.normalize("NFC", "café"), "tea")

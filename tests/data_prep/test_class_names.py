@@ -141,6 +141,10 @@ def test_a_faulty_list_is_refused_with_what_is_wrong(tmp_path, file, text, messa
         ("a.txt", "0\n1\n2\n", ("0", "1", "2"), ()),
         ("a.txt", "1\n2\n", ("1", "2"), ()),
         ("a.txt", "3D printer\n7-eleven\n", ("3D printer", "7-eleven"), ()),
+        ("a.txt", "cat,\ndog,\nape", ("cat", "dog", "ape"), ()),
+        ("a.txt", '"cat",\n"wild dog",\n"ape"\n', ("cat", "wild dog", "ape"), ()),
+        ("a.txt", "'cat'\nIt's\n", ("'cat'", "It's"), ()),
+        ("a.json", '{"classes": ["cat", "dog"]}', ("cat", "dog"), ()),
     ],
 )
 def test_further_lists_as_they_circulate(tmp_path, name, text, names, keys):
@@ -168,3 +172,9 @@ def test_further_lists_that_are_refused_with_the_form_that_is_wanted(tmp_path, n
     (tmp_path / name).write_text(text)
     with pytest.raises(DataError, match=re.escape(message)):
         load_class_list(str(tmp_path / name))
+
+
+def test_a_list_in_another_encoding_says_which_one_is_read(tmp_path):
+    (tmp_path / "a.txt").write_bytes("cat\ndog\n".encode("utf-16"))
+    with pytest.raises(DataError, match="save it as a text in UTF-8"):
+        load_class_list(str(tmp_path / "a.txt"))

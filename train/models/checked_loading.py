@@ -26,6 +26,8 @@ HARMLESS = re.compile(
 )
 """Unexpected weights that every model does without: constants that older versions of transformers wrote."""
 
+IMAGE_TOKEN = "<image>"
+
 FAILURES = (
     OSError,
     ValueError,
@@ -154,6 +156,17 @@ def check_vocabulary(folder: Path, tokenizer: Any, rows: int) -> None:
         raise ConfigError(
             f"{folder}: the tokenizer has {len(above)} tokens above the embedding's {rows:,} rows ({examples}); take "
             "the tokenizer that belongs to the model, or resize the model (resize_token_embeddings) and save both"
+        )
+
+
+def check_image_token(folder: Path, tokenizer: Any, number: int, rows: int) -> None:
+    """Raise `ConfigError` if the id of the image token is above the embedding's `rows`, or another token's."""
+    named = tokenizer.get_vocab().get(IMAGE_TOKEN, number)
+    if number >= rows or number != named:
+        reason = f"the embedding has {rows:,} rows" if number >= rows else f"the tokenizer's {IMAGE_TOKEN} is {named}"
+        raise ConfigError(
+            f"{folder / MODEL_CONFIG}: image_token_id (or image_token_index) is {number}, and {reason}; "
+            "take config.json and tokenizer of the same model"
         )
 
 

@@ -27,8 +27,21 @@ def other_tower(config: dict[str, Any]) -> str | None:
     vision = config.get("vision_config")
     tower = vision.get("model_type", CLIP_TOWER) if isinstance(vision, dict) else CLIP_TOWER
     if tower == CLIP_TOWER:
-        return None
+        return _absent_layer(config)
     return f"with the vision tower {tower}; only CLIP towers ({CLIP_TOWER}) work: take a model that has one"
+
+
+def _absent_layer(config: dict[str, Any]) -> str | None:
+    """What is wrong with vision_feature_layer, if the tower has no such layer."""
+    chosen, vision = config.get("vision_feature_layer"), config.get("vision_config")
+    count = vision.get("num_hidden_layers") if isinstance(vision, dict) else None
+    layers = chosen if isinstance(chosen, list) else [chosen]
+    if not isinstance(count, int) or all(not isinstance(n, int) or -count - 1 <= n <= count for n in layers):
+        return None
+    return (
+        f"whose vision_feature_layer is {chosen}, and its vision tower has {count} layers (-{count + 1} to {count}); "
+        "copy config.json from where the model came from"
+    )
 
 
 def tower_states(tower: Any, pixels: torch.Tensor, layers: Sequence[int]) -> list[torch.Tensor]:

@@ -1,7 +1,6 @@
 """Loading a model: a folder or hub id to model, tokenizer and family, with the attention kernel that fits."""
 
 import importlib.util
-import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +14,9 @@ from configs.errors import ConfigError
 from configs.locations import is_hub_id
 from configs.run_dir import ExportDir
 from train.chat.tokenizer import load_tokenizer
-from train.models.checked_loading import check_vocabulary, load_checked
+from train.models.checked_loading import check_image_token, check_vocabulary, load_checked
 from train.models.fingerprint import model_identity
+from train.models.model_folder import check_generation_settings, read_object
 from train.models.registry import family_of
 from train.models.types import Family
 
@@ -86,7 +86,7 @@ def _refuse_adapter(folder: Path) -> None:
     """An export that keeps its LoRA apart is not the trained model until peft puts the two together."""
     export = ExportDir(folder)
     record = export.record
-    if record.is_file() and json.loads(record.read_text(encoding="utf-8")).get("adapter"):
+    if record.is_file() and read_object(record).get("adapter"):
         raise ConfigError(f"{folder} keeps its LoRA in {export.adapter}; export the run without --keep-adapter")
 
 
@@ -100,12 +100,15 @@ def load_model(path_or_id: str, revision: str | None, dtype: str, attention: str
     _refuse_adapter(folder)
     family = family_of(folder)
     identity = model_identity(folder)
+    check_generation_settings(folder)
     if not sys.stderr.isatty():
         transformers_logging.disable_progress_bar()
     kernel = _attention_of(family, attention, device, dtype)
     tokenizer = load_tokenizer(folder)
     model = load_checked(family.model_class, folder, dtype=DTYPES[dtype], attn_implementation=kernel)
-    check_vocabulary(folder, tokenizer, int(family.text_config.vocab_size))
+    rows = int(family.text_config.vocab_size)
+    check_vocabulary(folder, tokenizer, rows)
+    check_image_token(folder, tokenizer, family.image_token_id, rows)
     model.to(device)
     bound = type(family)(model.config, folder)
     return LoadedModel(model, tokenizer, bound, folder, identity)

@@ -16,6 +16,8 @@ LFS_BYTES = 1024  # a pointer file is smaller
 LFS_FILES = ("*.json", "*.safetensors", "*.model", "*.bin")
 QUANTISED = "only unquantised weights (bf16, fp16, fp32) are loaded"
 MERGE = "merge it into its base (peft: merge_and_unload, then save_pretrained) and give the merged folder"
+NARROW = ("F8", "F6", "F4", "I8", "I4", "U8", "U4")
+GENERATION = "generation_config.json"
 HEADER_LIMIT = 100_000_000  # bytes; safetensors' own limit
 
 
@@ -73,8 +75,36 @@ def weight_files(folder: Path) -> list[Path]:
             f"{folder} has {files[0].name} and neither model.safetensors nor {INDEX}; download the model again"
         )
     for file in files:
-        read_header(file)
+        _refuse_quantised(file, read_header(file))
     return files
+
+
+def _refuse_quantised(file: Path, header: dict[str, Any]) -> None:
+    """Raise `ConfigError` for weights of 4 to 8 bits, which mean nothing without scales that nobody would apply."""
+    narrow = {name: str(entry["dtype"]) for name, entry in header.items() if str(entry["dtype"]).startswith(NARROW)}
+    if narrow:
+        types = ", ".join(sorted(set(narrow.values())))
+        raise ConfigError(
+            f"{file} holds {len(narrow):,} weights of type {types} ({shortened(sorted(narrow))}); {QUANTISED}: give "
+            "the folder or hub id of the model before it was quantised"
+        )
+
+
+def check_generation_settings(folder: Path) -> None:
+    """Raise `ConfigError` for a generation_config.json that is damaged or names end tokens otherwise than by ids.
+
+    transformers reads a damaged one as if it was absent: answers would end elsewhere.
+    """
+    file = folder / GENERATION
+    if not file.is_file():
+        return
+    stated = read_object(file).get("eos_token_id")
+    ends = stated if isinstance(stated, list) else [] if stated is None else [stated]
+    if wrong := [end for end in ends if isinstance(end, bool) or not isinstance(end, int) or end < 0]:
+        raise ConfigError(
+            f"{file}: eos_token_id is {stated!r}, and {wrong[0]!r} is no token id; write the ids of the end tokens, as "
+            "in [2, 32000]"
+        )
 
 
 def loaded_files(folder: Path) -> list[Path]:

@@ -1,6 +1,7 @@
 """Model folders as people have them: incomplete, of another format, or of another model; each is told in one line."""
 
 import json
+import re
 import runpy
 import shutil
 import sys
@@ -13,8 +14,10 @@ from safetensors.torch import load_file, save_file
 from configs.data import DataConfig, SourceConfig
 from configs.errors import ConfigError
 from configs.evaluation import EvalConfig
+from configs.trained import trained_of
 from eval.models.folder_check import check_model_folder
 from eval.models.model_type import model_type
+from eval.runner.evaluated_model import identify_model
 from train.models.checked_loading import check_loading_info, check_weight_headers
 from train.models.loading import load_model
 from train.models.registry import family_of
@@ -353,3 +356,57 @@ def test_the_dry_run_of_an_evaluation_reads_the_processor_and_the_tokenizer(fold
     (folder / "tokenizer.json").unlink()
     with pytest.raises(ConfigError, match="tokenizer"):
         check_model_folder(evaluation(folder))
+
+
+@pytest.mark.parametrize("kind", [torch.int8, torch.uint8, torch.float8_e4m3fn])
+def test_weights_of_8_bits_are_refused_and_constants_are_not(folder, kind):
+    change_weights(folder, lambda w: w | {"vision_tower.embeddings.position_ids": torch.arange(17)[None]})
+    change_weights(folder, lambda w: w | {name: w[name].to(kind) for name in w if "layers.0.self_attn.q_proj" in name})
+    found = refused(folder)
+    assert "q_proj.weight" in found
+    assert "give the folder or hub id of the model before it was quantised" in found
+    assert "position_ids" not in found
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"eos', "is not valid JSON"),
+        ("[]", "holds no JSON object"),
+        ('{"eos_token_id": "</s>"}', "eos_token_id is '</s>', and '</s>' is no token id"),
+        ('{"eos_token_id": [2, null]}', "and None is no token id"),
+    ],
+)
+def test_damaged_generation_settings_are_an_error_as_answers_would_end_elsewhere(folder, text, message):
+    (folder / "generation_config.json").write_text(text)
+    assert message in refused(folder)
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        check_model_folder(evaluation(folder))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"image_token_index": 99999},
+            "image_token_index) is 99999, and the embedding has 311 rows",
+        ),
+        ({"image_token_index": 5}, "is 5, and the tokenizer's <image> is 4"),
+        ({"vision_feature_layer": -99}, "whose vision_feature_layer is -99, and its vision tower has"),
+        ({"vision_feature_layer": [-2, 40]}, "whose vision_feature_layer is [-2, 40]"),
+    ],
+)
+def test_an_image_token_or_a_layer_that_is_not_there_is_named_before_the_first_question(folder, changes, message):
+    change_config(folder, **changes)
+    assert message in refused(folder)
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        check_model_folder(evaluation(folder))
+
+
+@pytest.mark.parametrize("text", ["[]", '{"mode": "lora"}', '{"mode'])
+def test_a_damaged_record_of_an_export_is_named(folder, text):
+    (folder / "export.json").write_text(text)
+    with pytest.raises(ConfigError, match=r"export\.json"):
+        identify_model(str(folder))
+    with pytest.raises(ConfigError, match=r"export\.json is damaged"):
+        trained_of(str(folder))
