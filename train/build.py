@@ -49,7 +49,9 @@ def build_components(plan: RunPlan, world: World, start: Start) -> TrainerCompon
     counts = count_parts(loaded.model, plan.family, config.optim)
     totals = Counter({row.part: row.total for row in counts})
     compiled = compiles(config.model.kernels, world.device.type, config.deepspeed.zero_stage)
-    options = ForwardOptions(plan.encoder.prefix, config.model.exact_savings, compiled and config.model.exact_savings)
+    options = ForwardOptions(
+        plan.example_builder.prefix, config.model.exact_savings, compiled and config.model.exact_savings
+    )
     module = LossModule(loaded.model, plan.family, options)
     engine = Engine(module, plan.deepspeed, config.optim, world)
     engine.adamw.measure = config.monitor.enabled and config.monitor.update_size

@@ -57,8 +57,8 @@ class HeldOut:
         for name, positions in self.chosen.items():
             total, tokens, new = 0.0, 0, []
             for micro_batch in self._micro_batches(positions, world.rank):
-                examples, encoder = [self.examples[position] for position in micro_batch], self.examples.encoder
-                batch = collate(examples, encoder.family, encoder.prefix)
+                examples, builder = [self.examples[position] for position in micro_batch], self.examples.example_builder
+                batch = collate(examples, builder.family, builder.prefix)
                 total += float(engine.measure(batch).double().sum())
                 tokens += int(batch.supervised().sum())
                 new += [sample for sample in batch.unreadable if sample not in self._reported]

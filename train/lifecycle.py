@@ -149,7 +149,7 @@ def _export(trainer: Trainer) -> None:
         print("stopped by a signal before the export was done; --resume auto exports", flush=True)
     except (RunError, OSError, SafetensorError) as error:  # safetensors raises its own error for a full disk
         chosen = f" (the best step is {step}; python -m train.export {plan.run.root} --step N exports another)"
-        chosen = chosen if step != trainer.order.step else ""
+        chosen = chosen if step != trainer.position.step else ""
         raise RunError(
             f"nothing was exported to {plan.run.export}: {error}; then continue with --resume auto{chosen}"
         ) from error

@@ -17,7 +17,7 @@ from configs.run_dir import RunDir
 from data_prep.train_test_check import fit_notes
 from train.chat.render import ChatRenderer
 from train.chat.tokenizer import load_tokenizer
-from train.data.collate import Encoder, ExampleSet, TrainingBatches
+from train.data.collate import ExampleBuilder, ExampleSet, TrainingBatches
 from train.data.lengths import Counts, LengthSettings, known_counts, token_counts
 from train.data.llava_groups import LlavaGroups
 from train.data.packing import DEALT, BatchPartitioner, StepOrder
@@ -42,7 +42,7 @@ class RunPlan:
     folder: Path
     family: TrainableFamily
     identity: str
-    encoder: Encoder
+    example_builder: ExampleBuilder
     sources: SourceSet
     heldout: SourceSet
     order: StepOrder
@@ -60,12 +60,12 @@ class RunPlan:
 
     def training_batches(self) -> TrainingBatches:
         """The training data in its order."""
-        return TrainingBatches(ExampleSet(self.sources, self.encoder, self.config.train.unreadable), self.order)
+        return TrainingBatches(ExampleSet(self.sources, self.example_builder, self.config.train.unreadable), self.order)
 
     def heldout_examples(self) -> ExampleSet:
         """The held-out samples, asked in the words of training."""
         question = training_question(self.sources) if self.heldout.names else None
-        return ExampleSet(self.heldout, self.encoder, self.config.train.unreadable, question)
+        return ExampleSet(self.heldout, self.example_builder, self.config.train.unreadable, question)
 
 
 def make_plan(config: RunConfig, world_size: int, device: str) -> RunPlan:
@@ -83,18 +83,18 @@ def make_plan(config: RunConfig, world_size: int, device: str) -> RunPlan:
             f"model.mode is projector and no sample of {', '.join(sources.names)} has an image, so nothing would be "
             "trained; check the key or tag that holds the images in the source's files, and build it again"
         )
-    encoder = _encoder(config, folder, family)
+    builder = _example_builder(config, folder, family)
     heldout = SourceSet.of(config.data, config.train.heldout)
     order = plan_order(config, sources, world_size)
-    skipped_samples(config, sources, encoder, count=config.train.batching != "padded")
-    skipped_samples(config, heldout, encoder, count=False)
+    skipped_samples(config, sources, builder, count=config.train.batching != "padded")
+    skipped_samples(config, heldout, builder, count=False)
     return RunPlan(
         config=config,
         run=RunDir(Path(config.runs_dir) / config.name),
         folder=folder,
         family=family,
         identity=model_identity(folder),
-        encoder=encoder,
+        example_builder=builder,
         sources=sources,
         heldout=heldout,
         order=order,
@@ -140,25 +140,25 @@ def plan_counts(config: RunConfig, sources: SourceSet) -> Counts:
     folder = resolve_folder(config.model.base, config.model.revision)
     family = trainable_family_of(folder)
     settings = LengthSettings.of(folder, config.chat, family.image_token_key)
-    return token_counts(sources, settings, lambda: _encoder(config, folder, family))
+    return token_counts(sources, settings, lambda: _example_builder(config, folder, family))
 
 
-def skipped_samples(config: RunConfig, sources: SourceSet, encoder: Encoder, *, count: bool) -> list[str]:
+def skipped_samples(config: RunConfig, sources: SourceSet, builder: ExampleBuilder, *, count: bool) -> list[str]:
     """One sentence per kind of sample that cannot be trained on, if `train.unreadable` is `skip`; else `DataError`.
 
     Without `count` those are found that were counted before or that the build noted.
     """
-    family = encoder.family
+    family = builder.family
     if count:
         counts: Counts | None = plan_counts(config, sources)
     else:
         folder = resolve_folder(config.model.base, config.model.revision)
         counts = known_counts(sources, LengthSettings.of(folder, config.chat, family.image_token_key))
     kept = sources.mixture(config.train).kept if sources.names == tuple(config.train.sources) else None
-    return check_trainable(sources, encoder, kept, counts, config.train.unreadable)
+    return check_trainable(sources, builder, kept, counts, config.train.unreadable)
 
 
-def _encoder(config: RunConfig, folder: Path, family: TrainableFamily) -> Encoder:
+def _example_builder(config: RunConfig, folder: Path, family: TrainableFamily) -> ExampleBuilder:
     tokenizer = load_tokenizer(folder)
     check_vocabulary(folder, tokenizer, int(family.text_config.vocab_size))
     check_image_token(folder, tokenizer, family.image_token_id, int(family.text_config.vocab_size))
@@ -170,4 +170,4 @@ def _encoder(config: RunConfig, folder: Path, family: TrainableFamily) -> Encode
     if family.max_positions is not None and longest > family.max_positions:
         raise ConfigError(f"chat.max_length {longest} is more than the model's {family.max_positions} positions")
     images = family.image_processor(config.chat.image_mode, fast=config.chat.pixels == "fast")
-    return Encoder(renderer, family, images, config.chat)
+    return ExampleBuilder(renderer, family, images, config.chat)

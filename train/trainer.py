@@ -18,7 +18,7 @@ from train.checkpoints.best import BestCheckpoint
 from train.checkpoints.reading import Checkpoint, steps_present
 from train.checkpoints.writing import Snapshot
 from train.components import TrainerComponents
-from train.data.order import OrderState, keyed_hash
+from train.data.order import DataPosition, keyed_hash
 from train.distributed.world import World, all_gather_objects
 from train.loggers.run_reporter import RunReporter
 from train.loggers.step_record import peak_memory, step_record
@@ -46,7 +46,7 @@ class Trainer:
         self.world = world
         self.components = components
         self.identity = identity
-        self.order = OrderState()
+        self.position = DataPosition()
         self.progress = Progress()
         self.heartbeats = HeartbeatStore(world.rank, world.size)
         lookup = SampleLookup(plan.sources, plan.order)
@@ -64,11 +64,11 @@ class Trainer:
         """Continue after `checkpoint`."""
         state = checkpoint.state
         self.saved_step = checkpoint.step
-        self.order = OrderState(checkpoint.step, tuple((a, b) for a, b in state["order"]["skipped"]))
+        self.position = DataPosition(checkpoint.step, tuple((a, b) for a, b in state["order"]["skipped"]))
         self.components.policy.load_state_dict(state["policy"])
-        self.write_back(checkpoint, checkpoint.parameters(), checkpoint.step - self.components.policy.state.missed)
+        self.load_state(checkpoint, checkpoint.parameters(), checkpoint.step - self.components.policy.state.missed)
 
-    def write_back(self, checkpoint: Checkpoint, parameters: Iterator[ParameterState], updates: int) -> None:
+    def load_state(self, checkpoint: Checkpoint, parameters: Iterator[ParameterState], updates: int) -> None:
         """Set weights and moments to `parameters`, AdamW's step count to `updates`, the monitor to `checkpoint`'s."""
         self.components.monitor.load_state_dict(checkpoint.state["monitor"])
         present = all_gather_objects(steps_present(self.plan.run))[0]  # every rank must save at the same steps
@@ -84,21 +84,22 @@ class Trainer:
             self._loop()
         finally:  # however the run ends, a checkpoint that is being written is completed first
             self._log_finished_save(wait=True)
-        failed = self.world.all_max(float(self.components.checkpointer.failed_step == self.order.step))
+        failed = self.world.all_max(float(self.components.checkpointer.failed_step == self.position.step))
         if failed:
             raise RunError(
-                f"the last checkpoint, of step {self.order.step}, could not be written to {self.plan.run.checkpoints} "
-                f"(see checkpoint_failed in {self.plan.run.events}); free disk space and continue with --resume auto"
+                f"the last checkpoint, of step {self.position.step}, could not be written to "
+                f"{self.plan.run.checkpoints} (see checkpoint_failed in {self.plan.run.events}); free disk space and "
+                "continue with --resume auto"
             )
-        return self.order.step
+        return self.position.step
 
     def _loop(self) -> None:
         """Step after step, to the last one or until a signal or the monitor stops the run."""
         total, batches = self.plan.length.total_steps, self._open_batches()
-        if self.order.step == 0 and self.components.policy.rolls_back:
+        if self.position.step == 0 and self.components.policy.rolls_back:
             self.save()  # a rollback needs a checkpoint to return to
             self._log_finished_save(wait=True)  # data workers are forked next: no thread should be running then
-        while (step := self.order.step) < total and not self.best.is_exhausted():
+        while (step := self.position.step) < total and not self.best.is_exhausted():
             started = time.perf_counter()
             data = self._read(batches)
             waited = time.perf_counter() - started
@@ -108,7 +109,7 @@ class Trainer:
                     self.save()
                 break
             record, stop_requested = self._step(step, data, units, waited, started)
-            self.order = OrderState(step + 1, self.order.skipped)
+            self.position = DataPosition(step + 1, self.position.skipped)
             self._log_finished_save()
             decision = self._observe(record)
             if decision.kind == "rollback":
@@ -129,7 +130,7 @@ class Trainer:
 
     def _open_batches(self) -> Iterator[list[Batch]]:
         """The training data from the current step on."""
-        return self.components.open_batches(self.order.data_step(self.order.step))
+        return self.components.open_batches(self.position.data_step(self.position.step))
 
     def _roll_back(self, decision: Decision) -> Decision:
         """Return to an earlier checkpoint and save that state; the result is `stop` if there is no such checkpoint."""
@@ -137,7 +138,7 @@ class Trainer:
         done = roll_back(self, self.plan.run, self.components.policy, decision)
         if isinstance(done, Decision):
             return done
-        self.reporter.event(self.order.step, "rolled_back", done, since=decision.since)
+        self.reporter.event(self.position.step, "rolled_back", done, since=decision.since)
         self.save()
         self._log_finished_save(wait=True)  # as before the first step
         return Decision()
@@ -146,31 +147,31 @@ class Trainer:
         """Record why the monitor ends the run."""
         self._log_finished_save(wait=True)  # a checkpoint still being written counts for the advice
         self.stopped = with_advice(self.plan.run, decision)
-        self.reporter.event(self.order.step, "stopped_by_monitor", self.stopped, since=decision.since)
+        self.reporter.event(self.position.step, "stopped_by_monitor", self.stopped, since=decision.since)
 
     def _stop_early(self) -> None:
         """Record that training ends for lack of a better held-out loss."""
-        best, step = self.best, self.order.step
+        best, step = self.best, self.position.step
         message = f"no better held-out loss than {best.loss:.4g} of step {best.step} in {best.since} measurements"
         self.reporter.event(step, "stopped_early", message)
 
     @property
     def is_complete(self) -> bool:
         """Whether training is done: at its last step, or ended early."""
-        return self.order.step == self.plan.length.total_steps or self.best.is_exhausted()
+        return self.position.step == self.plan.length.total_steps or self.best.is_exhausted()
 
     @property
     def step_to_export(self) -> int:
         """The best step if it is kept, else the last one."""
-        return self.best.step if self.best.keeps and self.best.step is not None else self.order.step
+        return self.best.step if self.best.keeps and self.best.step is not None else self.position.step
 
     def save(self) -> None:
         """Copy the state of the current step to the main rank's memory and start writing it. Collective.
 
         This step's line in metrics.jsonl, with the last held-out loss, is on disk before the checkpoint is committed.
         """
-        self.progress.enter("checkpoint", self.order.step)
-        self.saved_step = self.order.step
+        self.progress.enter("checkpoint", self.position.step)
+        self.saved_step = self.position.step
         started = time.perf_counter()
         self._log_finished_save(wait=True)  # one checkpoint at a time
         components = self.components
@@ -178,12 +179,12 @@ class Trainer:
             for _ in components.engine.state.iter_full_state():  # collective
                 pass
             return
-        order = {"step": self.order.step, "skipped": [list(pair) for pair in self.order.skipped]}
+        order = {"step": self.position.step, "skipped": [list(pair) for pair in self.position.skipped]}
         rng = {"rule": "torch.manual_seed(hash(seed, data step, rank)) before each step", "seed": self.plan.config.seed}
         monitor, policy = components.monitor.state_dict(), components.policy.state_dict()
         state = {**self.identity, "order": order, "monitor": monitor, "rng": rng, "policy": policy}
         state["best"] = self.best.state_dict()
-        components.checkpointer.begin(Snapshot.take(self.order.step, components.engine.state.read(), state), started)
+        components.checkpointer.begin(Snapshot.take(self.position.step, components.engine.state.read(), state), started)
 
     def _log_finished_save(self, wait: bool = False) -> None:
         """Log a checkpoint that was committed or failed since the last call (main rank)."""
@@ -199,7 +200,7 @@ class Trainer:
 
     def _read(self, batches: Iterator[list[Batch]]) -> list[Batch] | None:
         """The next step's micro-batches; None as soon as this rank is asked to stop, however long reading takes."""
-        self.progress.enter("data", self.order.step)
+        self.progress.enter("data", self.position.step)
         self.progress.stalled = 0.0
         try:
             with signals.interruptible():
@@ -213,7 +214,7 @@ class Trainer:
         """One optimizer step; returns its metrics record and whether to stop after it."""
         config, world, components = self.plan.config, self.world, self.components
         factor = lr_factor(step, self.plan.length.total_steps, config.optim) * components.policy.lr_scale(step)
-        seed = keyed_hash(np.array([self.order.data_step(step)], dtype=np.uint64), config.seed, world.rank)
+        seed = keyed_hash(np.array([self.position.data_step(step)], dtype=np.uint64), config.seed, world.rank)
         torch.manual_seed(int(seed[0]) >> 1)
         for batch in batches:
             set_loss_weights(batch, config.loss.reduction, units, world.size * self.plan.batches.accumulation)
@@ -273,5 +274,5 @@ class Trainer:
         """
         values = (record["loss_by_source"], record["grad_norm"], record.get("update_rms"))
         alerts = self.components.monitor.observe(record["step"], *values)
-        self.reporter.step(record, alerts, self.order)
+        self.reporter.step(record, alerts, self.position)
         return self.components.policy.decide(record["step"], alerts, applied=not record.get("skipped"))

@@ -109,7 +109,7 @@ def test_the_question_of_an_evaluation_has_the_tokens_of_training(
 ) -> None:
     trained.evaluate()
     plan = make_plan(load_config(RunConfig, trained.root / "run.yaml")[0], 1, "cpu")
-    learned = [plan.encoder.encode(plan.heldout.sample(position), 0).input_ids for position in range(4)]
+    learned = [plan.example_builder.build(plan.heldout.sample(position), 0).input_ids for position in range(4)]
     assert len(prompts) == 4
     for ids, lesson in zip(prompts, learned, strict=True):
         assert ids == lesson[: len(ids)]

@@ -39,7 +39,7 @@ def remembered(self: Trainer, *arguments: Any, original: Any = Trainer.__init__,
 def forward(self: LossModule, batch: Any, original: Any = LossModule.forward) -> Any:
     if not self.training:
         return original(self, batch)
-    step = trainers[0].order.step
+    step = trainers[0].position.step
     micro_batch = calls.count(step)
     calls.append(step)
     if micro_batch == 0:

@@ -16,7 +16,7 @@ from configs.saving import CheckpointConfig
 from train import lifecycle
 from train.checkpoints.async_checkpointer import AsyncCheckpointer
 from train.checkpoints.writing import CheckpointWriter, Snapshot
-from train.data.order import OrderState
+from train.data.order import DataPosition
 from train.distributed.world import World
 from train.models.fingerprint import model_identity
 from train.optimization.full_state import ParameterState
@@ -41,7 +41,7 @@ def trainer(training_setup, tmp_path):
         write_checkpoint(run, step, identity)
     run.config.write_text(to_yaml(training_setup.config("ending")))
     plan = SimpleNamespace(run=run, length=SimpleNamespace(total_steps=8))
-    return SimpleNamespace(plan=plan, progress=Progress(), step_to_export=8, order=OrderState(8))
+    return SimpleNamespace(plan=plan, progress=Progress(), step_to_export=8, position=DataPosition(8))
 
 
 @pytest.fixture(autouse=True)

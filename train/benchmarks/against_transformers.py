@@ -60,7 +60,7 @@ def compare_with_transformers(config_file: Path, rounds: int) -> dict[str, Any]:
 def _batch(plan: RunPlan, device: torch.device) -> Batch:
     examples = plan.training_batches().examples
     chosen = [examples[position] for position in range(plan.batches.micro_batch)]
-    batch = collate(chosen, plan.family, plan.encoder.prefix)
+    batch = collate(chosen, plan.family, plan.example_builder.prefix)
     set_loss_weights(batch, "token", local_units([batch], "token"), 1.0)
     return batch.to(device)
 
@@ -68,7 +68,7 @@ def _batch(plan: RunPlan, device: torch.device) -> Batch:
 def _sides(plan: RunPlan, model: Any, batch: Batch) -> dict[str, Callable[[], torch.Tensor]]:
     """Each side's forward pass, to its loss."""
     compiled = compiles(plan.config.model.kernels, str(batch.input_ids.device.type), 0)
-    module = LossModule(model, plan.family, ForwardOptions(plan.encoder.prefix, compiled=compiled))
+    module = LossModule(model, plan.family, ForwardOptions(plan.example_builder.prefix, compiled=compiled))
     pixels = plan.family.normalized(batch.images.tensors[PIXELS], model.dtype)
 
     def ours() -> torch.Tensor:

@@ -170,7 +170,7 @@ def run_cell(config_file: Path, world: World, fault: str, acts: bool) -> dict[st
     components.loggers[1:] = []  # no console
     trainer = Trainer(plan, world, components, start.identity)
     trainer.run()
-    everything = HeldOut(ExampleSet(plan.sources, plan.encoder), len(plan.sources), 0, plan.batches)
+    everything = HeldOut(ExampleSet(plan.sources, plan.example_builder), len(plan.sources), 0, plan.batches)
     loss = everything.measure(components.engine, world).losses["pictures"]
     for logger in components.loggers:
         logger.close()

@@ -49,15 +49,15 @@ class Example:
 
 
 @dataclass(frozen=True)
-class Encoder:
-    """Turns a sample into an example for one model: ids and targets by `renderer`, its image by `images`."""
+class ExampleBuilder:
+    """Turns a sample into an example for one model: ids and targets by `renderer`, its image by `image_processor`."""
 
     renderer: ChatRenderer
     family: TrainableFamily
-    images: ImageProcessor
+    image_processor: ImageProcessor
     chat: ChatConfig
 
-    def encode(self, sample: Sample, source: int) -> Example:
+    def build(self, sample: Sample, source: int) -> Example:
         """Raises `DataError` (or `NoTargetTokensError`) that names the sample if it cannot be trained on."""
         expanded = self.tokens(sample, has_image=sample.image is not None)
         try:
@@ -68,7 +68,7 @@ class Encoder:
 
     def _image(self, sample: Sample) -> ImageInput:
         question = self.renderer.question_text(sample.turns[:1]) if self.family.reads_question else ""
-        return self.images(decode_rgb(_image_bytes(sample)), question)
+        return self.image_processor(decode_rgb(_image_bytes(sample)), question)
 
     @property
     def needs_image_size(self) -> bool:
@@ -80,7 +80,7 @@ class Encoder:
         return self.family.image_tokens(_size(sample) if self.needs_image_size else None)
 
     def tokens(self, sample: Sample, *, has_image: bool) -> TokenizedConversation:
-        """The ids of a sample, its image expanded but not decoded. Raises as `encode` does."""
+        """The ids of a sample, its image expanded but not decoded. Raises as `build` does."""
         try:
             rendered = self.renderer.render(sample.turns, self.chat.max_length)
             if rendered.images != has_image:
@@ -122,10 +122,12 @@ def _size(sample: Sample) -> Size:
 class ExampleSet(PositionSet[Example]):
     """Random access to encoded examples by position."""
 
-    def __init__(self, sources: SourceSet, encoder: Encoder, unreadable: str = "stop", question: str | None = None):
+    def __init__(
+        self, sources: SourceSet, builder: ExampleBuilder, unreadable: str = "stop", question: str | None = None
+    ):
         """`unreadable` is `train.unreadable`; `question` replaces any other classification question."""
         super().__init__(sources)
-        self.encoder = encoder
+        self.example_builder = builder
         self.unreadable = unreadable
         self.question = question
 
@@ -136,16 +138,16 @@ class ExampleSet(PositionSet[Example]):
         be passed over.
         """
         if position == PADDING:
-            return self.encoder.padding()
+            return self.example_builder.padding()
         source, index = self.sources.locate(position)
         try:
             sample = self.sources.sample(position)
-            return self.encoder.encode(reworded(sample, self.question) if self.question else sample, source)
+            return self.example_builder.build(reworded(sample, self.question) if self.question else sample, source)
         except (DataError, OSError) as error:
             where = "" if isinstance(error, DataError) else f"{self.sources.sets[source].where(index)}: "
             if self.unreadable == "stop":
                 raise type(error)(f"{where}{error}; repair it, or pass it over with train.unreadable: skip") from error
-            return self.encoder.padding(
+            return self.example_builder.padding(
                 UnreadableSample(self.sources.names[source], self._id(position), f"{where}{error}")
             )
 
@@ -160,7 +162,7 @@ class ExampleSet(PositionSet[Example]):
 def collate(examples: Sequence[Example], family: Family, prefix: Sequence[int] = ()) -> Batch:
     """Pad examples on the right to the longest. Weights are 0 until `train.loss.set_loss_weights` sets them.
 
-    `prefix` is `Encoder.prefix`, of which the batch says how much all examples share.
+    `prefix` is `ExampleBuilder.prefix`, of which the batch says how much all examples share.
     """
     width = max(len(example.input_ids) for example in examples)
     batch = _blank(examples, family, (len(examples), width))
@@ -225,10 +227,10 @@ class TrainingBatches:
 
     def steps(self, start: int, rank: int, workers: int) -> Iterator[list[Batch]]:
         """Decoded steps; `workers` processes decode ahead without changing the order."""
-        encoder = self.examples.encoder
+        builder = self.examples.example_builder
         join = partial(
             pack if self.order.partitioner.batching == "packed" else collate,
-            family=encoder.family,
-            prefix=encoder.prefix,
+            family=builder.family,
+            prefix=builder.prefix,
         )
         return read_steps(self.order, self.examples, join, start, rank, workers)

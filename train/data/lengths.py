@@ -7,7 +7,7 @@ the records only, no image (its size where the family needs that), and marks the
 `train.data.untrainable` names them. Such a sample counts as the one token that takes its place.
 Packing partitions by these lengths, LLaVA's groups by the words, and the dry run adds them up.
 
-    counts = token_counts(sources, settings, make_encoder)      # (samples of all sources,), see COUNTS
+    counts = token_counts(sources, settings, make_builder)      # (samples of all sources,), see COUNTS
     counts["tokens"][position]
 """
 
@@ -30,7 +30,7 @@ from data_prep.atomic import atomic_file
 from data_prep.file_lock import locked
 from data_prep.processes import parallel_map
 from data_prep.progress import Progress
-from train.data.collate import Encoder
+from train.data.collate import ExampleBuilder
 from train.data.order import Mask
 from train.data.sources import SourceSet
 from train.supervision import signals
@@ -75,12 +75,12 @@ class LengthSettings:
         return ShardDir(folder).token_counts(hashlib.sha256(text.encode()).hexdigest()[:32])
 
 
-def token_counts(sources: SourceSet, settings: LengthSettings, make_encoder: Callable[[], Encoder]) -> Counts:
-    """Counts of every position; a source that was not counted yet is, with the encoder that `make_encoder` loads.
+def token_counts(sources: SourceSet, settings: LengthSettings, make_builder: Callable[[], ExampleBuilder]) -> Counts:
+    """Counts of every position; a source that was not counted yet is, with the builder that `make_builder` loads.
 
     Samples that cannot be trained on are marked as `fault`.
     """
-    counts = [_of_source(sources, number, settings, make_encoder) for number in range(len(sources.sets))]
+    counts = [_of_source(sources, number, settings, make_builder) for number in range(len(sources.sets))]
     return np.concatenate(counts) if counts else np.empty(0, COUNTS)
 
 
@@ -96,7 +96,7 @@ def known_counts(sources: SourceSet, settings: LengthSettings) -> Counts | None:
 
 
 def _of_source(
-    sources: SourceSet, number: int, settings: LengthSettings, make_encoder: Callable[[], Encoder]
+    sources: SourceSet, number: int, settings: LengthSettings, make_builder: Callable[[], ExampleBuilder]
 ) -> Counts:
     shards = sources.sets[number]
     file = settings.file(shards.folder, shards.fingerprint)
@@ -108,7 +108,7 @@ def _of_source(
     ):  # the ranks of a job start together: one counts, the others wait and read
         counts = _read(file, len(shards))
         if counts is None:
-            counts = _count(sources, number, make_encoder())
+            counts = _count(sources, number, make_builder())
             _write(file, counts)
     return counts
 
@@ -130,13 +130,13 @@ def _write(file: Path, counts: Counts) -> None:
         print(f"{file} cannot be written ({error.strerror}): tokens are counted again next time", file=sys.stderr)
 
 
-def _count(sources: SourceSet, number: int, encoder: Encoder) -> Counts:
+def _count(sources: SourceSet, number: int, builder: ExampleBuilder) -> Counts:
     first, last = int(sources.starts[number]), int(sources.starts[number + 1])
     ranges = [(start, min(start + CHUNK, last)) for start in range(first, last, CHUNK)]
     processes = min(len(os.sched_getaffinity(0)), MAX_PROCESSES, len(ranges))
     parts = []
     with Progress(f"counting tokens of {sources.names[number]}", last - first) as progress:
-        for part in parallel_map(_Counter(sources, sources.with_image(), encoder), ranges, processes, _set_up):
+        for part in parallel_map(_Counter(sources, sources.with_image(), builder), ranges, processes, _set_up):
             parts.append(part)
             progress.add(len(part), drops=0)
     return np.concatenate(parts) if parts else np.empty(0, COUNTS)
@@ -148,18 +148,18 @@ class _Counter:
 
     sources: SourceSet
     with_image: Mask
-    encoder: Encoder
+    example_builder: ExampleBuilder
 
     def __call__(self, positions: tuple[int, int]) -> Counts:
         counts = np.empty(positions[1] - positions[0], COUNTS)
         for row, position in enumerate(range(*positions)):
             has_image = bool(self.with_image[position])
-            read = self.sources.sample if has_image and self.encoder.needs_image_size else self.sources.record
+            read = self.sources.sample if has_image and self.example_builder.needs_image_size else self.sources.record
             words = 0
             try:
                 sample = read(position)
                 words = sum(len(turn.text.split()) for turn in sample.turns)  # as LLaVA counts, <image> included
-                expanded = self.encoder.tokens(sample, has_image=has_image)
+                expanded = self.example_builder.tokens(sample, has_image=has_image)
             except DataError:
                 counts[row] = (1, 0, words, 1)
                 continue

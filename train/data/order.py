@@ -178,7 +178,7 @@ def _shuffled(count: int, block: int, seed: int, epoch: int) -> Positions:
 
 
 @dataclass(frozen=True)
-class OrderState:
+class DataPosition:
     """Position of a run in its data; saved in every checkpoint.
 
     `step` counts optimizer steps from the start of training; `skipped` lists [first, last) ranges of data steps that

@@ -12,7 +12,7 @@ import numpy as np
 from configs.errors import DataError
 from data_prep.image_notes import SPECIAL_TOKENS
 from data_prep.shard_index import id_hash
-from train.data.collate import Encoder
+from train.data.collate import ExampleBuilder
 from train.data.lengths import Counts
 from train.data.order import Mask
 from train.data.sources import SourceSet
@@ -21,7 +21,7 @@ SHOWN = 20  # ids of each kind in a message
 
 
 def check_trainable(
-    sources: SourceSet, encoder: Encoder, kept: Mask | None, counts: Counts | None, unreadable: str
+    sources: SourceSet, builder: ExampleBuilder, kept: Mask | None, counts: Counts | None, unreadable: str
 ) -> list[str]:
     """One sentence per kind of sample that will be skipped; with `unreadable` `stop`, raises `DataError` with them.
 
@@ -32,7 +32,7 @@ def check_trainable(
     for position in _candidates(sources, counts):
         if kept is not None and not kept[position]:
             continue
-        fault = _fault(sources, encoder, position)
+        fault = _fault(sources, builder, position)
         if fault is not None:
             sample_id, reason = fault
             kinds.setdefault(reason.partition(": ")[0], []).append(sample_id)
@@ -60,16 +60,16 @@ def _candidates(sources: SourceSet, counts: Counts | None) -> Iterator[int]:
             yield from (int(sources.starts[number]) + int(index) for index in found)
 
 
-def _fault(sources: SourceSet, encoder: Encoder, position: int) -> tuple[str, str] | None:
+def _fault(sources: SourceSet, builder: ExampleBuilder, position: int) -> tuple[str, str] | None:
     """(id, reason) of a sample that cannot be trained on; None if it can."""
     source, index = sources.locate(position)
     sample_id = f"{sources.names[source]}, sample {index}"
     try:
         has_image = bool(sources.sets[source].index[index]["extension"] > 0)
-        read = sources.sample if has_image and encoder.needs_image_size else sources.record
+        read = sources.sample if has_image and builder.needs_image_size else sources.record
         sample = read(position)
         sample_id = sample.id
-        encoder.tokens(sample, has_image=has_image)
+        builder.tokens(sample, has_image=has_image)
     except DataError as error:
         return sample_id, str(error).removeprefix(f"sample {sample_id}: ")
     return None

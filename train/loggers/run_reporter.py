@@ -9,7 +9,7 @@ from typing import Any
 from configs.run import RunConfig
 from data_prep.sample import UnreadableSample
 from train.checkpoints.async_checkpointer import SaveResult
-from train.data.order import OrderState
+from train.data.order import DataPosition
 from train.loggers.step_record import skip_message
 from train.loggers.types import MetricLogger, make_event
 from train.spikes.alerts import Alert
@@ -48,18 +48,18 @@ class RunReporter:
             details = {"source": sample.source, "id": sample.id, "reason": sample.reason, "rank": rank, "split": split}
             self.event(step, "unreadable_sample", message + sample.reason, **details)
 
-    def step(self, record: dict[str, Any], alerts: Sequence[Alert], order: OrderState) -> None:
+    def step(self, record: dict[str, Any], alerts: Sequence[Alert], position: DataPosition) -> None:
         """The record of a step, every `logging.every` steps and whenever there is an alert, and the alerts."""
         step, skipped = record["step"], record.get("skipped")
         if step % self.every == 0 or alerts or skipped or "heldout_loss" in record:
             for logger in self.loggers:
                 logger.log_step(record)
         for alert in alerts if self.loggers else ():
-            self.event(step, alert.kind, alert.message(), **self._details(alert, order))
+            self.event(step, alert.kind, alert.message(), **self._details(alert, position))
         if skipped:
             self.event(step, "skipped", skip_message(record), nonfinite_samples=record.get("nonfinite_samples"))
 
-    def _details(self, alert: Alert, order: OrderState) -> dict[str, Any]:
+    def _details(self, alert: Alert, position: DataPosition) -> dict[str, Any]:
         """The fields of an alert's event besides its message."""
         steps = (alert.steps.start, alert.steps[-1])
         return {
@@ -67,8 +67,8 @@ class RunReporter:
             "value": alert.value,
             "since": alert.since,
             "episode_kind": alert.episode_kind,
-            "data_steps": [order.data_step(max(0, step - 1)) for step in steps],
-            "samples": self.sample_lookup.of(alert, order.data_step),
+            "data_steps": [position.data_step(max(0, step - 1)) for step in steps],
+            "samples": self.sample_lookup.of(alert, position.data_step),
         }
 
     def lagging(self, step: int, own_seconds: Sequence[float], step_s: float) -> None:

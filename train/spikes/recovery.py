@@ -12,7 +12,7 @@ import torch
 from configs.run_dir import RunDir
 from train.checkpoints.agreement import agreed_checkpoint
 from train.checkpoints.reading import Checkpoint, remove_checkpoint, steps_present
-from train.data.order import OrderState
+from train.data.order import DataPosition
 from train.distributed.world import World, all_gather_objects
 from train.models.batch import Batch
 from train.optimization.full_state import ParameterState
@@ -22,10 +22,10 @@ from train.spikes.policy import Decision, SpikePolicy, choose_checkpoint, skip_d
 class Restorable(Protocol):
     """The part of a trainer that a rollback needs."""
 
-    order: OrderState
+    position: DataPosition
     world: World
 
-    def write_back(self, checkpoint: Checkpoint, parameters: Iterator[ParameterState], updates: int) -> None:
+    def load_state(self, checkpoint: Checkpoint, parameters: Iterator[ParameterState], updates: int) -> None:
         """Set weights, moments, AdamW's count of updates, and the monitor's state."""
         ...
 
@@ -53,15 +53,15 @@ def roll_back(trainer: Restorable, run: RunDir, policy: SpikePolicy, decision: D
     if checkpoint is None:
         reason = f"{decision.reason}; no complete checkpoint from before step {decision.since}{passed_over}"
         return Decision("stop", reason, decision.since)
-    here, step = trainer.order, checkpoint.step
+    here, step = trainer.position, checkpoint.step
     missed = step if policy.config.reset_moments else int(checkpoint.state["policy"]["missed"])
     parameters = checkpoint.parameters()
-    trainer.write_back(
+    trainer.load_state(
         checkpoint, _without_moments(parameters) if policy.config.reset_moments else parameters, step - missed
     )
-    before = OrderState(step, tuple((first, last) for first, last in checkpoint.state["order"]["skipped"]))
+    before = DataPosition(step, tuple((first, last) for first, last in checkpoint.state["order"]["skipped"]))
     first, last = before.data_step(step), here.data_step(here.step)
-    trainer.order = OrderState(step, skip_data(here.skipped, first, last))
+    trainer.position = DataPosition(step, skip_data(here.skipped, first, last))
     policy.rolled_back(step, decision, missed)
     if trainer.world.is_main_process:
         for later in steps_present(run):

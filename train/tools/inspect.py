@@ -19,7 +19,7 @@ from data_prep.inspect import choose
 from data_prep.sample import Sample
 from data_prep.shards import ShardSet
 from train.chat.conversation import IMAGE_INDEX, expand_image, highlight_targets
-from train.data.collate import Encoder
+from train.data.collate import ExampleBuilder
 from train.data.sources import SourceSet
 from train.plan import make_plan
 
@@ -31,26 +31,26 @@ def main(argv: Sequence[str] | None = None) -> None:
         config = config_of(arguments, RunConfig)
         names = (arguments.source,) if arguments.source else config.train.sources
         sets = [_open(config, name) for name in names]  # before the tokenizer: a wrong name fails at once
-        encoder = load_encoder(config)
+        builder = load_example_builder(config)
         for name, shards in zip(names, sets, strict=True):
             chosen = choose(shards, arguments.samples, arguments.seed, arguments.label, arguments.number)
             print(f"{name}: {len(chosen)} of {len(shards):,} samples")
             for number in chosen:
                 image = with_image(shards, number)
-                read = shards.sample if image and encoder.needs_image_size else shards.record
-                print(f"\n[{number}] {describe(read(number), encoder, image)}")
+                read = shards.sample if image and builder.needs_image_size else shards.record
+                print(f"\n[{number}] {describe(read(number), builder, image)}")
             print()
     except UserError as error:
         exit_on_user_error(error)
 
 
-def load_encoder(config: RunConfig) -> Encoder:
-    """The encoder of a run on one process. Batching does not matter here, so the one that counts no tokens is used;
+def load_example_builder(config: RunConfig) -> ExampleBuilder:
+    """The builder of a run on one process. Batching does not matter here, so the one that counts no tokens is used;
     samples that cannot be trained on are shown, too.
     """
     return make_plan(
         replace(config, train=replace(config.train, batching="padded", unreadable="skip")), 1, "cpu"
-    ).encoder
+    ).example_builder
 
 
 def with_image(shards: ShardSet, number: int) -> bool:
@@ -58,14 +58,14 @@ def with_image(shards: ShardSet, number: int) -> bool:
     return bool(shards.index["extension"][number])
 
 
-def describe(sample: Sample, encoder: Encoder, image: bool) -> str:
+def describe(sample: Sample, builder: ExampleBuilder, image: bool) -> str:
     """A sample as text: token counts, then all tokens in order, the supervised ones in green."""
-    limit = encoder.chat.max_length
+    limit = builder.chat.max_length
     try:
-        whole = encoder.renderer.render(sample.turns)
+        whole = builder.renderer.render(sample.turns)
         if whole.images != image:
             raise DataError(f"{whole.images} <image> placeholders, {int(image)} images")
-        image_tokens = encoder.image_tokens(sample) if image else 0
+        image_tokens = builder.image_tokens(sample) if image else 0
         kept = expand_image(whole, image_tokens, IMAGE_INDEX, limit)  # shown as <image xN>
     except DataError as error:
         return f"{sample.id}\n    cannot be trained on: {error}"
@@ -77,8 +77,8 @@ def describe(sample: Sample, encoder: Encoder, image: bool) -> str:
     if lost:
         parts.append(f"cut at chat.max_length {limit:,}: {lost:,} more are lost")
     if not any(kept.supervised[1:]):
-        parts.append(f"nothing is supervised (chat.no_target_tokens: {encoder.chat.no_target_tokens})")
-    return f"{sample.id}\n    {', '.join(parts)}\n{highlight_targets(kept, encoder.renderer.tokenizer)}"
+        parts.append(f"nothing is supervised (chat.no_target_tokens: {builder.chat.no_target_tokens})")
+    return f"{sample.id}\n    {', '.join(parts)}\n{highlight_targets(kept, builder.renderer.tokenizer)}"
 
 
 def _open(config: RunConfig, name: str) -> ShardSet:

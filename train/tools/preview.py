@@ -40,7 +40,7 @@ def preview(plan: RunPlan, samples: int = 3) -> str:
     skipped = [
         f"skipped           {line}"
         for part in (plan.sources, plan.heldout)
-        for line in skipped_samples(plan.config, part, plan.encoder, count=True)
+        for line in skipped_samples(plan.config, part, plan.example_builder, count=True)
     ]
     model = meta_model(plan.family, plan.config)
     counts = count_parts(model, plan.family, plan.config.optim)
@@ -173,7 +173,7 @@ def _steps(plan: RunPlan) -> str:
             f"epochs            {train.epochs}, {length.total_steps:,} steps in all",
             f"warm-up           {warmup_steps(length.total_steps, plan.config.optim.warmup_ratio):,} steps",
             f"effective batch   {batches.global_batch} = {split}",
-            f"image             {_image_tokens(plan)}, {plan.encoder.images.description}",
+            f"image             {_image_tokens(plan)}, {plan.example_builder.image_processor.description}",
         )
     )
 
@@ -220,19 +220,19 @@ def _memory(plan: RunPlan, counts: list[PartCount], activations: float | None) -
 
 def first_samples(plan: RunPlan, samples: int) -> str:
     """The first samples of epoch 0 as the model sees them, supervised tokens in green."""
-    sources, encoder = plan.sources, plan.encoder
+    sources, builder = plan.sources, plan.example_builder
     order = EpochOrder.of(plan.order.mixture, plan.config.seed, 0)
     blocks = []
     for position in order.positions[:samples]:
-        read = sources.sample if encoder.needs_image_size else sources.record
+        read = sources.sample if builder.needs_image_size else sources.record
         sample = read(int(position))
         try:
-            rendered = encoder.renderer.render(sample.turns, encoder.chat.max_length)
-            expanded = encoder.expand(rendered, encoder.image_tokens(sample) if rendered.images else 0)
+            rendered = builder.renderer.render(sample.turns, builder.chat.max_length)
+            expanded = builder.expand(rendered, builder.image_tokens(sample) if rendered.images else 0)
         except DataError as error:
             blocks.append(f"{sample.id}: skipped (train.unreadable), {error}")
             continue
         supervised = sum(expanded.supervised)
-        text = highlight_targets(rendered, encoder.renderer.tokenizer)
+        text = highlight_targets(rendered, builder.renderer.tokenizer)
         blocks.append(f"{sample.id}: {len(expanded.input_ids)} tokens, {supervised} supervised\n{text}")
     return "\n\n".join(blocks)

@@ -66,15 +66,15 @@ def sample(question: str, answer: str, image: bytes | None = None) -> Sample:
 )
 def test_a_sample_that_cannot_be_trained_on_is_named(plan, bad, complaint):
     with pytest.raises(DataError, match=complaint):
-        plan.encoder.encode(bad, 0)
+        plan.example_builder.build(bad, 0)
 
 
 def test_a_sample_without_a_supervised_token_is_an_error_or_by_config_kept_without_weight(plan):
     long = sample("a " * 400, "b")
     with pytest.raises(NoTargetTokensError, match=r"x/1: no token is supervised within chat\.max_length 256"):
-        plan.encoder.encode(long, 0)
-    tolerant = replace(plan.encoder, chat=replace(plan.encoder.chat, no_target_tokens="drop"))
-    assert local_units([collate([tolerant.encode(long, 0)], plan.family)], "sample") == 0
+        plan.example_builder.build(long, 0)
+    tolerant = replace(plan.example_builder, chat=replace(plan.example_builder.chat, no_target_tokens="drop"))
+    assert local_units([collate([tolerant.build(long, 0)], plan.family)], "sample") == 0
 
 
 def test_worker_processes_change_nothing(plan):

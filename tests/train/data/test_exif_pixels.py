@@ -26,7 +26,7 @@ def test_the_pixels_of_an_upright_image_are_those_of_the_turned_picture(training
     photo, as_stored, upright = (buffer.getvalue() for buffer in buffers)
 
     def pixels(image: bytes) -> np.ndarray:
-        (array,) = plan.encoder.encode(replace(sample, image=image), 0).image.arrays.values()
+        (array,) = plan.example_builder.build(replace(sample, image=image), 0).image.arrays.values()
         return np.asarray(array)
 
     assert np.array_equal(pixels(photo), pixels(as_stored))

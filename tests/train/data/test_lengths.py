@@ -33,7 +33,7 @@ def refuse():
 @pytest.mark.parametrize("chunk", [7, 500])
 def test_counts_are_the_lengths_of_the_examples_that_training_reads(plan, chunk, monkeypatch):
     monkeypatch.setattr(lengths, "CHUNK", chunk)  # 7: several processes
-    counts = token_counts(plan.sources, settings_of(plan), lambda: plan.encoder)
+    counts = token_counts(plan.sources, settings_of(plan), lambda: plan.example_builder)
     examples = [plan.training_batches().examples[position] for position in range(len(plan.sources))]
     assert counts["tokens"].tolist() == [len(example.input_ids) for example in examples]
     assert counts["supervised"].tolist() == [sum(example.supervised) for example in examples]
@@ -41,7 +41,7 @@ def test_counts_are_the_lengths_of_the_examples_that_training_reads(plan, chunk,
 
 
 def test_they_are_counted_once_and_read_without_a_tokenizer_from_then_on(plan):
-    first = token_counts(plan.sources, settings_of(plan), lambda: plan.encoder)
+    first = token_counts(plan.sources, settings_of(plan), lambda: plan.example_builder)
     assert np.array_equal(token_counts(plan.sources, settings_of(plan), refuse), first)
 
 
@@ -54,22 +54,24 @@ def test_another_tokenizer_or_chat_setting_or_data_is_counted_again(plan):
 
 
 def test_a_damaged_file_is_counted_again(plan):
-    first = token_counts(plan.sources, settings_of(plan), lambda: plan.encoder)
+    first = token_counts(plan.sources, settings_of(plan), lambda: plan.example_builder)
     for shards in plan.sources.sets:
         file = settings_of(plan).file(shards.folder, shards.fingerprint)
         file.write_bytes(file.read_bytes()[:100])
-    assert np.array_equal(token_counts(plan.sources, settings_of(plan), lambda: plan.encoder), first)
+    assert np.array_equal(token_counts(plan.sources, settings_of(plan), lambda: plan.example_builder), first)
 
 
 def test_no_image_is_read(plan, monkeypatch):
     monkeypatch.setattr(ShardSet, "sample", refuse)
-    token_counts(plan.sources, settings_of(plan), lambda: plan.encoder)
+    token_counts(plan.sources, settings_of(plan), lambda: plan.example_builder)
 
 
 @pytest.mark.parametrize("chunk", [7, 500])
 def test_samples_that_cannot_be_trained_on_are_marked_and_named_all_at_once(plan, chunk, monkeypatch):
     monkeypatch.setattr(lengths, "CHUNK", chunk)
-    short = replace(plan.encoder, chat=replace(plan.encoder.chat, max_length=plan.family.image_tokens() + 2))
+    short = replace(
+        plan.example_builder, chat=replace(plan.example_builder.chat, max_length=plan.family.image_tokens() + 2)
+    )
     counts = token_counts(plan.sources, settings_of(plan), lambda: short)
     with_image = plan.sources.with_image()
     assert counts["fault"][with_image].all()

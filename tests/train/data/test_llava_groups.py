@@ -15,7 +15,7 @@ import torch
 
 from configs.batch_plan import plan_batches
 from train.data.llava_groups import LlavaGroups
-from train.data.order import PADDING, EpochOrder, Mixture, OrderState
+from train.data.order import PADDING, DataPosition, EpochOrder, Mixture
 from train.data.packing import BatchPartitioner, StepOrder
 from train.plan import make_plan, plan_counts
 from train.resume import run_identity
@@ -110,7 +110,7 @@ def test_a_resumed_run_reads_on_where_it_stopped():
     order = step_order(words, with_image, 2, 4, 1)
     straight = list(itertools.islice(order.positions(0, 1), 3 * order.steps_per_epoch))
     for start in (1, order.steps_per_epoch, 2 * order.steps_per_epoch + 3):
-        state = OrderState(start)
+        state = DataPosition(start)
         assert next(order.positions(state.data_step(start), 1)) == straight[start]
 
 

@@ -13,7 +13,7 @@ import pytest
 from configs.batch_plan import plan_batches
 from configs.errors import ConfigError
 from configs.training import TrainConfig
-from train.data.order import PADDING, EpochOrder, Mixture, OrderState, data_steps, keyed_hash
+from train.data.order import PADDING, DataPosition, EpochOrder, Mixture, data_steps, keyed_hash
 from train.data.packing import rank_micro_batches
 from train.plan import make_plan
 from train.tools.preview import preview
@@ -164,7 +164,7 @@ def test_two_million_samples_are_ordered_in_two_seconds(block):
 
 
 def test_skipped_ranges_shift_the_data_but_not_the_optimizer_step():
-    state = OrderState(step=10, skipped=((4, 7), (9, 10)))
+    state = DataPosition(step=10, skipped=((4, 7), (9, 10)))
     assert [state.data_step(step) for step in range(8)] == [0, 1, 2, 3, 7, 8, 10, 11]
 
 

@@ -119,7 +119,7 @@ def test_packed_and_padded_loss_and_gradients_are_equal(plan, mode, attention, r
     packed = [
         pack(examples[:4], plan.family),
         pack(examples[4:], plan.family),
-        pack([plan.encoder.padding()], plan.family),
+        pack([plan.example_builder.padding()], plan.family),
     ]
     packed_loss, got = gradients(module, trained, packed, reduction)
     assert packed_loss == pytest.approx(loss, rel=1e-5)

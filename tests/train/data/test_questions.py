@@ -58,7 +58,7 @@ def test_held_out_examples_of_a_training_ask_its_question(folders):
     plan = make_plan(config, 1, "cpu")
     assert training_question(plan.sources) == AUTHORS
     example = plan.heldout_examples()[0]
-    assert "in the photo" in plan.encoder.renderer.tokenizer.decode(example.input_ids)
+    assert "in the photo" in plan.example_builder.renderer.tokenizer.decode(example.input_ids)
 
 
 def test_two_wordings_in_training_leave_the_held_out_one(folders):

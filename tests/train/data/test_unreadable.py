@@ -112,7 +112,9 @@ def test_every_rank_s_unreadable_samples_are_named_in_the_events_also_held_out_o
     overrides = [f"{key}={value}" for key, value in settings.items()]
     shutil.copytree(training_setup.root / "shards", tmp_path / "shards")
     plan = make_plan(training_setup.config("named", *overrides), 2, "cpu")
-    chosen = HeldOut(ExampleSet(plan.heldout, plan.encoder), 10, plan.config.seed, plan.batches).chosen["unseen"]
+    chosen = HeldOut(ExampleSet(plan.heldout, plan.example_builder), 10, plan.config.seed, plan.batches).chosen[
+        "unseen"
+    ]
     pictures = range(0, 40, 4)
     damage(plan.sources.sets[0], pictures)
     damage(plan.heldout.sets[0], chosen[:4])

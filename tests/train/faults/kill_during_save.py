@@ -94,7 +94,7 @@ def save_together(pipe: int, rank: int, port: int, plan: Any, step: int) -> None
     world = start_world()
     trainer = build_trainer(plan, world, open_run(plan, resume=True))
     trainer.components.loggers.clear()
-    trainer.order = type(trainer.order)(step)
+    trainer.position = type(trainer.position)(step)
     gather = trainer.components.engine.state.iter_full_state
 
     def marked() -> Any:

@@ -45,7 +45,7 @@ def run_cell(plan: RunPlan, world: Any, resumes: bool) -> dict[int, list[str]]:
 
     def forward(batch: Any) -> Any:
         if module.training:
-            read[trainer.order.step + 1] += [
+            read[trainer.position.step + 1] += [
                 name for name, source in zip(batch.ids, batch.sources, strict=True) if source >= 0
             ]
         return original(module, batch)

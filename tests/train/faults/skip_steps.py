@@ -48,7 +48,7 @@ def poison_loss(trainer: Trainer, world: World) -> None:
 
     def forward(self: Any, batch: Any) -> Any:
         loss, by_sample = original(self, batch)
-        if world.rank == 1 and trainer.order.step == FAULT and module.training and calls["steps"] == 0:
+        if world.rank == 1 and trainer.position.step == FAULT and module.training and calls["steps"] == 0:
             calls["steps"] = 1
             factor = torch.ones_like(by_sample)
             factor[1] = math.nan
@@ -63,7 +63,7 @@ def poison_gradient(trainer: Trainer, world: World) -> None:
     parameter = trainer.components.engine.trainable[0][1]
 
     def hook(gradient: torch.Tensor) -> torch.Tensor:
-        bad = world.rank == 1 and trainer.order.step == FAULT
+        bad = world.rank == 1 and trainer.position.step == FAULT
         return torch.full_like(gradient, math.inf) if bad else gradient
 
     parameter.register_hook(hook)
@@ -123,7 +123,7 @@ def rollback_cell(
         return alerts
 
     def watched(number: int, data: Any, *rest: Any) -> Any:
-        read.append((number, trainer.order.data_step(number)))
+        read.append((number, trainer.position.data_step(number)))
         if number == 4:
             states.append(state(engine))
         return step(number, data, *rest)
@@ -136,7 +136,7 @@ def rollback_cell(
         "read": read,
         "done": done,
         "stopped": trainer.stopped,
-        "skipped": trainer.order.skipped,
+        "skipped": trainer.position.skipped,
         "checkpoints": steps_present(trainer.plan.run),
         "lr_scale": trainer.components.policy.lr_scale(9),
         "run": str(trainer.plan.run.root),
@@ -148,7 +148,7 @@ def clip_cell(config_file: Path, world: World, name: str, stage: int, dtype: str
     overrides = ["train.max_steps=4", "checkpoint.every=100", "optim.update_clip=stable", "optim.weight_decay=0.1"]
     trainer = make_trainer(config_file, world, name, stage, dtype, overrides)
     engine, step, errors, factors = trainer.components.engine, trainer._step, [], []
-    engine.trainable[0][1].register_hook(lambda gradient: gradient * (1000 if trainer.order.step == 3 else 1))
+    engine.trainable[0][1].register_hook(lambda gradient: gradient * (1000 if trainer.position.step == 3 else 1))
 
     def watched(number: int, *rest: Any) -> Any:
         before = list(engine.state.read())
@@ -191,7 +191,7 @@ def resumed_cell(config_file: Path, world: World, name: str, stage: int, dtype: 
                 shutil.rmtree(trainer.plan.run.checkpoint(8))
             world.barrier()
             trainer = make_trainer(config_file, world, name, stage, dtype, overrides, resume=True)
-        started = trainer.order.step
+        started = trainer.position.step
         trainer.run()
         for logger in trainer.components.loggers:
             logger.close()

@@ -124,9 +124,9 @@ def plan(training_setup):
 
 
 @pytest.fixture(scope="module")
-def encoder(plan):
+def builder(plan):
     family = ShapedFamily(plan.family.config, plan.family.folder)
-    return replace(plan.encoder, family=family, images=family.image_processor("pad"))
+    return replace(plan.example_builder, family=family, image_processor=family.image_processor("pad"))
 
 
 def sample_of(plan, size: tuple[int, int] | None):
@@ -139,25 +139,25 @@ def sample_of(plan, size: tuple[int, int] | None):
     return replace(plan.sources.sample(0), image=data.getvalue())
 
 
-def test_tokens_of_an_image_may_depend_on_its_size(plan, encoder):
+def test_tokens_of_an_image_may_depend_on_its_size(plan, builder):
     wide, tall = sample_of(plan, (60, 20)), sample_of(plan, (20, 60))
-    lengths = [len(encoder.encode(sample, 0).input_ids) for sample in (wide, tall)]
+    lengths = [len(builder.build(sample, 0).input_ids) for sample in (wide, tall)]
     assert lengths[1] - lengths[0] == plan.family.image_tokens() // 2
-    assert lengths == [len(encoder.tokens(sample, has_image=True).input_ids) for sample in (wide, tall)]
+    assert lengths == [len(builder.tokens(sample, has_image=True).input_ids) for sample in (wide, tall)]
 
 
-def test_counts_are_kept_by_what_they_depend_on(plan, encoder):
-    key = encoder.family.image_token_key
+def test_counts_are_kept_by_what_they_depend_on(plan, builder):
+    key = builder.family.image_token_key
     assert key != plan.family.image_token_key
     assert LengthSettings.of(plan.folder, plan.config.chat, key) != LengthSettings.of(
         plan.folder, plan.config.chat, plan.family.image_token_key
     )
 
 
-def test_images_of_different_length_give_the_same_losses_padded_packed_and_alone(plan, encoder):
-    family = encoder.family
+def test_images_of_different_length_give_the_same_losses_padded_packed_and_alone(plan, builder):
+    family = builder.family
     module = LossModule(load_model(str(plan.folder), None, "fp32", "sdpa").model, family).eval()
-    examples = [encoder.encode(sample_of(plan, size), 0) for size in ((60, 20), None, (20, 60), (33, 32))]
+    examples = [builder.build(sample_of(plan, size), 0) for size in ((60, 20), None, (20, 60), (33, 32))]
     alone = torch.cat([losses(module, collate([example], family)) for example in examples])
     torch.testing.assert_close(losses(module, collate(examples, family)), alone, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(losses(module, pack(examples, family)), alone, rtol=1e-5, atol=1e-5)

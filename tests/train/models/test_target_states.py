@@ -36,7 +36,7 @@ def module_of(plan, mode, *, exact_savings, checkpointing=False):
     for name, parameter in loaded.model.named_parameters():  # LoRA's B starts at zero: its A would get no gradient
         if "lora_B" in name:
             torch.nn.init.normal_(parameter, std=0.05)
-    module = LossModule(loaded.model, plan.family, ForwardOptions(plan.encoder.prefix, exact_savings)).train()
+    module = LossModule(loaded.model, plan.family, ForwardOptions(plan.example_builder.prefix, exact_savings)).train()
     for part in loaded.model.modules():
         if isinstance(part, torch.nn.Dropout):
             part.p = 0.0
@@ -52,8 +52,13 @@ def examples_of(plan):
 
 def batches_of(plan, kind):
     examples, join = examples_of(plan), pack if kind == "packed" else collate
-    parts = [examples[:3], examples[3:], [plan.encoder.padding()], [plan.encoder.padding(), examples[1]]]
-    return [join(part, plan.family, plan.encoder.prefix) for part in parts]
+    parts = [
+        examples[:3],
+        examples[3:],
+        [plan.example_builder.padding()],
+        [plan.example_builder.padding(), examples[1]],
+    ]
+    return [join(part, plan.family, plan.example_builder.prefix) for part in parts]
 
 
 def loss_and_gradients(module, batches):
@@ -126,12 +131,12 @@ def operations(module, batch):
 @pytest.mark.parametrize("kind", ["padded", "packed"])
 def test_each_saving_saves_operations(plan, kind, monkeypatch):
     batch = batches_of(plan, kind)[0]
-    assert batch.shared_prefix == len(plan.encoder.prefix) > 2
+    assert batch.shared_prefix == len(plan.example_builder.prefix) > 2
     module = module_of(plan, "projector", exact_savings=True)
     module(batch)  # the keys of the prefix are computed once
     saved = operations(module, batch)
     without_prefix = operations(module, replace(batch, shared_prefix=0))
-    monkeypatch.setattr(module.states, "options", ForwardOptions(plan.encoder.prefix, exact_savings=False))
+    monkeypatch.setattr(module.states, "options", ForwardOptions(plan.example_builder.prefix, exact_savings=False))
     whole = operations(module, batch)
     assert saved < without_prefix < whole
 
@@ -164,7 +169,7 @@ def test_other_decoders_are_run_by_transformers(plan, monkeypatch, case):
 
 def test_a_batch_without_any_target_still_reaches_every_trained_parameter(plan):
     module = module_of(plan, "lora", exact_savings=True)
-    batch = collate([plan.encoder.padding()], plan.family, plan.encoder.prefix)
+    batch = collate([plan.example_builder.padding()], plan.family, plan.example_builder.prefix)
     loss, _ = module(batch)
     loss.backward()
     assert loss.item() == 0
@@ -172,8 +177,8 @@ def test_a_batch_without_any_target_still_reaches_every_trained_parameter(plan):
 
 
 def test_the_constant_prefix_is_the_system_prompt_up_to_the_image(plan):
-    prefix = constant_prefix(plan.encoder.renderer)
-    text = plan.encoder.renderer.tokenizer.decode(list(prefix))
+    prefix = constant_prefix(plan.example_builder.renderer)
+    text = plan.example_builder.renderer.tokenizer.decode(list(prefix))
     assert text.replace(" ", "").endswith("USER:")
     assert all(tuple(example.input_ids[: len(prefix)]) == prefix for example in examples_of(plan))
 
@@ -202,7 +207,7 @@ def test_a_conversation_that_ends_in_an_image_keeps_all_image_tokens(plan, kind)
     )
     join = pack if kind == "packed" else collate
     examples = [replace(cut, source=0), *examples_of(plan)]
-    batches = [join(examples, plan.family, plan.encoder.prefix)]
+    batches = [join(examples, plan.family, plan.example_builder.prefix)]
     assert batches[0].runs_last
     expected_loss, expected = loss_and_gradients(module_of(plan, "projector", exact_savings=False), batches)
     loss, gradients = loss_and_gradients(module_of(plan, "projector", exact_savings=True), batches)

@@ -10,7 +10,7 @@ from configs.saving import CheckpointConfig
 from configs.training import MonitorConfig
 from train.checkpoints.reading import Checkpoint, steps_present
 from train.checkpoints.writing import CheckpointWriter, Snapshot
-from train.data.order import OrderState
+from train.data.order import DataPosition
 from train.distributed.world import World
 from train.optimization.full_state import ParameterState
 from train.spikes.policy import Decision, SpikePolicy
@@ -21,11 +21,11 @@ class Stands:
     """A trainer after step 30 that notes where it is set back to."""
 
     def __init__(self) -> None:
-        self.order = OrderState(30)
+        self.position = DataPosition(30)
         self.world = World(0, 1, 0, torch.device("cpu"))
         self.back: list[int] = []
 
-    def write_back(self, checkpoint: Checkpoint, parameters: Iterator[ParameterState], updates: int) -> None:
+    def load_state(self, checkpoint: Checkpoint, parameters: Iterator[ParameterState], updates: int) -> None:
         self.back.append(checkpoint.step)
 
 

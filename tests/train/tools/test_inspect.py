@@ -8,14 +8,14 @@ from data_prep import inspect as inspect_shards
 from data_prep.sample import Sample, Turn
 from data_prep.shards import ShardSet
 from train.tools import inspect
-from train.tools.inspect import describe, load_encoder
+from train.tools.inspect import describe, load_example_builder
 
 GREEN, PLAIN = "\033[32m", "\033[0m"
 
 
 @pytest.fixture(scope="module")
-def encoder(training_setup):
-    return load_encoder(training_setup.config("inspect"))
+def builder(training_setup):
+    return load_example_builder(training_setup.config("inspect"))
 
 
 def shown(training_setup, capsys, *arguments: str) -> str:
@@ -32,13 +32,13 @@ def test_the_samples_are_those_of_data_prep_inspect(training_setup, capsys):
     assert heads == [line for line in theirs.splitlines() if line.startswith("[")]
 
 
-def test_the_counts_are_those_of_training_and_the_answer_is_green(training_setup, encoder, capsys):
+def test_the_counts_are_those_of_training_and_the_answer_is_green(training_setup, builder, capsys):
     text = shown(training_setup, capsys, "--source", "pictures", "--number", "0")
     sample = ShardSet.open(training_setup.root / "shards" / "pictures").sample(0)
-    example = encoder.encode(sample, 0)
+    example = builder.build(sample, 0)
     assert f"{len(example.input_ids)} tokens, {sum(example.supervised)} supervised" in text
-    assert f"{encoder.family.image_tokens()} of the image" in text
-    assert f"<image x{encoder.family.image_tokens()}>" in text
+    assert f"{builder.family.image_tokens()} of the image" in text
+    assert f"<image x{builder.family.image_tokens()}>" in text
     assert text.count(GREEN) == text.count(PLAIN) == 1
     green = text.partition(GREEN)[2].partition(PLAIN)[0]
     assert green.replace("</s>", "").split(), "something is supervised"
@@ -62,17 +62,17 @@ def sample(question: str, answer: str) -> Sample:
     return Sample(id="x/1", turns=(Turn("human", question), Turn("gpt", answer)))
 
 
-def test_a_cut_and_a_sample_that_teaches_nothing_are_said(encoder):
-    text = describe(sample("a " * 400, "b"), encoder, image=False)
+def test_a_cut_and_a_sample_that_teaches_nothing_are_said(builder):
+    text = describe(sample("a " * 400, "b"), builder, image=False)
     assert "256 tokens, 0 supervised (0%), cut at chat.max_length 256: " in text
     assert "nothing is supervised (chat.no_target_tokens: error)" in text
 
 
-def test_a_sample_that_cannot_be_rendered_is_shown_with_its_reason(encoder):
+def test_a_sample_that_cannot_be_rendered_is_shown_with_its_reason(builder):
     assert "cannot be trained on: 1 <image> placeholders, 0 images" in describe(
-        sample("<image>\nWhat?", "a"), encoder, image=False
+        sample("<image>\nWhat?", "a"), builder, image=False
     )
-    tight = replace(encoder, chat=replace(encoder.chat, max_length=8))
+    tight = replace(builder, chat=replace(builder.chat, max_length=8))
     assert "max_length 8 cuts through the image" in describe(sample("<image>\nWhat?", "a"), tight, image=True)
 
 
