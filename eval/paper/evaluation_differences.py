@@ -8,14 +8,14 @@ from eval.paper.difference import Difference
 
 QUESTIONS = (
     Difference(
-        "D40",
+        "D32",
         "LLaVA's ImageWikiQA answers are scored with their answer prefix, which counts in the parser's length rule",
         ("protocol.scored_part",),
         paper="does not say",
         default="what the model generates; official: with the prefix",
     ),
     Difference(
-        "D41",
+        "D33",
         "ImageWikiQA answers have up to 1,024 tokens, reasoned answers elsewhere 512",
         ("protocol.max_new_tokens",),
         "less where the model has too few positions for question and answer",
@@ -23,35 +23,35 @@ QUESTIONS = (
         default="as the code",
     ),
     Difference(
-        "D42",
+        "D34",
         '"This object" is the class with a capital, "these objects" its plural, in the question and not in the options',
         ("protocol.name_class", "protocol.name_form"),
         paper="4.2, Table 5: the class name is provided",
         default="as the code; clean: every 'this object'",
     ),
     Difference(
-        "D43",
+        "D35",
         "GPT-4 with the class and without the image: the filter of the questions, text alone, lines indented",
         ("protocol.choice_prompt", "protocol.filter_indent", "protocol.choice_parser", "protocol.show_image"),
         paper="Figure 9 has the words, without the indentation",
         default="for a model behind an API Figure 9's words; official: indented, the first character is the answer",
     ),
     Difference(
-        "D45",
+        "D37",
         "'step by step' ends BLIP's question and begins LLaVA's answer",
         ("protocol.answer_prefix", "protocol.prefix_position"),
         paper="3.1: at the end of the prompt",
         default="as the code; clean: it begins every model's answer",
     ),
     Difference(
-        "D49",
+        "D41",
         "ImageWikiQA's generator draws 10 images a question; fine-tuned models answer imagenetqa.jsonl, not released",
         reason="how 2,000 were chosen is not released; those released have 26.3 % for their most frequent letter",
         paper="C.1: at most 3 images a question; Table 5: 25.9 % for the most frequent letter",
         default="the released questions",
     ),
     Difference(
-        "D50",
+        "D42",
         "drawn letters come from one random stream over the answers of all models, in the order of their files",
         ("protocol.unparsed",),
         "a stream over all models' answers cannot be repeated for one model",
@@ -59,7 +59,7 @@ QUESTIONS = (
         default="no letter is drawn; official: one by the item's id",
     ),
     Difference(
-        "D51",
+        "D43",
         "public models are asked with all 998 names of ImageNet, more than their positions",
         ("protocol.candidates",),
         "a question that exceeds the model's positions is a failed item, with its length",
@@ -67,14 +67,14 @@ QUESTIONS = (
         default="the row is evaluated where it fits, and there is no number of the paper next to it",
     ),
     Difference(
-        "D52",
+        "D44",
         "LLaVA comes from llava-hf's copies of the weights, GPT-4 and Gemini under names without a version",
         ("model",),
         paper="Table 6: liuhaotian's weights; gpt-4-turbo-2024-04-09, gemini-1.0-pro-vision-001",
         default="llava-hf's copies, and the dated names of Table 6",
     ),
     Difference(
-        "D53",
+        "D45",
         "no script accepts synonyms (Table 8)",
         ("protocol.synonyms",),
         paper="A.3: the names of a list of ImageNet's synsets",
@@ -84,21 +84,21 @@ QUESTIONS = (
 
 REQUESTS_AND_ITEMS = (
     Difference(
-        "D44",
+        "D36",
         "API calls set no temperature, and a length for Claude alone (1,024), to which the image goes before the text",
         ("api.temperature", "api.answer_limit", "api.image_position"),
         paper="does not say",
         default="as the code under paper and official; clean: temperature 0, protocol.max_new_tokens",
     ),
     Difference(
-        "D48",
+        "D40",
         "class names are scored for the first 1,000 items of the shuffled data, API calls are made for its first 100",
         ("protocol.item_draw", "protocol.likelihood_items", "limit"),
         paper="B.3: 1,000 examples, sampled at random",
         default="all items; official: theirs where the source has their order",
     ),
     Difference(
-        "D54",
+        "D46",
         "candidates of API calls are drawn from one random stream by 16 threads, in the order in which they come to it",
         ("protocol.candidate_draw",),
         "an order of threads cannot be repeated",
@@ -109,14 +109,14 @@ REQUESTS_AND_ITEMS = (
 
 PROBES = (
     Difference(
-        "D46",
+        "D38",
         "ImageNet's linear heads on a language model are trained for 100 epochs",
         ("probe.schedule", "probe.official_epochs"),
         paper="B.4: 500 epochs for every data set",
         default="500; official: 100 for ImageNet",
     ),
     Difference(
-        "D47",
+        "D39",
         "there is no script for Table 10",
         ("protocol.system_prompt", "probe.token_positions"),
         "B.4's question has 597 tokens: position 600 exists only behind a system prompt",
@@ -124,7 +124,7 @@ PROBES = (
         default="row `positions` has Vicuna's system prompt",
     ),
     Difference(
-        "D55",
+        "D47",
         "CLIP runs in fp16, as its package loads it on a GPU; hidden states are stored in bf16",
         ("dtype", "probe.precision"),
         "stored states are fp16 here, which has three more bits of mantissa",

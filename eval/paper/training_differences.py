@@ -60,4 +60,12 @@ TRAINING = (
         paper="B.5: 'we report the best performance on the validation set'",
         default="recipe paper: the checkpoint with the best held-out loss; official and clean: the last",
     ),
+    Difference(
+        "D31",
+        "a record whose text has </s> or <s>, or whose question alone exceeds the limit, is trained on as masked",
+        ("train.unreadable",),
+        "LLaVA's masking meets another number of tokens than it expects, and ignores the whole record",
+        paper="says nothing of such records",
+        default="all recipes: build and dry run name them; training stops, or skips them if the setting says so",
+    ),
 )

@@ -30,8 +30,8 @@ def names_of(schema: type[Section], prefix: str = "") -> set[str]:
 
 def test_the_audits_differences_are_all_there_in_order():
     numbers = [int(difference.number.removeprefix("D")) for difference in AUDIT]
-    assert numbers[:23] == list(range(1, 24))
-    assert numbers == sorted(set(numbers))
+    assert numbers == list(range(1, len(numbers) + 1))
+    assert len(numbers) >= 47
 
 
 @pytest.mark.parametrize("difference", AUDIT, ids=lambda difference: difference.number)
