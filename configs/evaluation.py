@@ -8,7 +8,7 @@ from configs.probe import ProbeConfig
 from configs.protocol import TRAINED, ProtocolConfig
 from configs.section import Section, check_name, setting
 
-UNTRAINED_DTYPE = "bf16"
+PUBLISHED_DTYPE = "bf16"
 """What dtype `trained` means for a model as published."""
 
 
@@ -126,7 +126,7 @@ class EvalConfig(Section):
 
 def precision(config: EvalConfig) -> str:
     """The precision in which the model runs: `bf16`, `fp16` or `fp32`."""
-    return UNTRAINED_DTYPE if config.dtype == TRAINED else config.dtype
+    return PUBLISHED_DTYPE if config.dtype == TRAINED else config.dtype
 
 
 def is_api(model: str) -> bool:

@@ -37,7 +37,7 @@ class ModelConfig(Section):
         choices=("auto", "sdpa", "flash_attention_2", "flex_attention", "eager"),
         changes_result=False,
     )
-    exact_savings: bool = setting(
+    skip_unneeded_compute: bool = setting(
         True,
         doc="Skip work that changes neither the loss nor a gradient: the last decoder layer runs at target positions"
         " only, and a frozen language model computes the keys of the system prompt once. Equal up to rounding."
@@ -46,7 +46,7 @@ class ModelConfig(Section):
     kernels: str = setting(
         "auto",
         doc="`compile` fuses the small kernels of decoder layers by torch.compile, `none` runs them one by one; auto"
-        " compiles on a GPU below ZeRO 3. Needs `exact_savings`.",
+        " compiles on a GPU below ZeRO 3. Needs `skip_unneeded_compute`.",
         choices=("auto", "none", "compile"),
     )
     activation_checkpointing: bool = setting(

@@ -8,7 +8,12 @@ from configs.section import Section, setting
 
 TRAINED = "trained"
 """The value of a setting that an evaluation takes from the training of its model (`configs.trained`)."""
-UNTRAINED: dict[str, Any] = {"prompt": "paper", "template": "family", "system_prompt": "family", "image_mode": "export"}
+PUBLISHED_DEFAULTS: dict[str, Any] = {
+    "prompt": "paper",
+    "template": "family",
+    "system_prompt": "family",
+    "image_mode": "export",
+}
 """What `trained` means for a model as published."""
 LISTED = ("closed_world", "class_likelihood", "zero_shot")
 """Tasks whose questions or scores use all names of protocol.classes."""

@@ -15,10 +15,10 @@ from typing import Any
 
 from configs.data import DataConfig, SourceConfig
 from configs.errors import ConfigError
-from configs.evaluation import UNTRAINED_DTYPE, EvalConfig
+from configs.evaluation import PUBLISHED_DTYPE, EvalConfig
 from configs.layers import Layer, file_layers, override_layer
 from configs.merge import config_of_layers
-from configs.protocol import LISTED, TRAINED, UNTRAINED, ProtocolConfig
+from configs.protocol import LISTED, PUBLISHED_DEFAULTS, TRAINED, ProtocolConfig
 from configs.recipe import with_recipe
 from configs.run import RunConfig
 from configs.run_dir import ExportDir, RunDir, run_of
@@ -134,9 +134,9 @@ def merge_evaluation(path: Path, layers: Sequence[Layer]) -> tuple[EvalConfig, d
     trained = _trained_of_layer(last_value(layers, "model"))
     config, origins = config_of_layers(EvalConfig, path, [*data_layers(trained, layers), *layers])
     protocol = protocol_as_trained(config.protocol, trained)
-    dtype = config.dtype if config.dtype != TRAINED else trained.dtype if trained else UNTRAINED_DTYPE
+    dtype = config.dtype if config.dtype != TRAINED else trained.dtype if trained else PUBLISHED_DTYPE
     where = f"as trained: {trained.where}" if trained else "default: the model has no record of a training"
-    for key in UNTRAINED:
+    for key in PUBLISHED_DEFAULTS:
         if getattr(config.protocol, key) == TRAINED:
             unknown = trained is not None and trained.settings()[key] is None
             origins[f"protocol.{key}"] = f"{where}, which asks no single question" if unknown else where
@@ -210,7 +210,7 @@ def protocol_as_trained(protocol: ProtocolConfig, trained: Trained | None) -> Pr
     """`protocol` with the value of the training, or that of a model as published, for each setting `trained`."""
     known = trained.settings() if trained else {}
     values: dict[str, Any] = {
-        key: known.get(key) or usual for key, usual in UNTRAINED.items() if getattr(protocol, key) == TRAINED
+        key: known.get(key) or usual for key, usual in PUBLISHED_DEFAULTS.items() if getattr(protocol, key) == TRAINED
     }
     return replace(protocol, **values) if values else protocol
 

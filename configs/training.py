@@ -61,7 +61,7 @@ class TrainConfig(Section):
     heldout: tuple[str, ...] = setting(
         tuple, doc="Names of the sources whose loss is watched, never trained on.", changes_result=False
     )
-    weights: dict[str, float] = setting(
+    passes_per_epoch: dict[str, float] = setting(
         dict, doc="Source name to passes over it per epoch: 2.5 is two full passes plus a random half; default 1."
     )
     shuffle_block: int = setting(
@@ -71,7 +71,7 @@ class TrainConfig(Section):
         "ImageNet samples has about 300 classes (the dry run prints the number).",
         at_least=1,
     )
-    epochs: int = setting(1, doc="Epochs: passes over the sources, counted with `weights`.", at_least=1)
+    epochs: int = setting(1, doc="Epochs: passes over the sources, counted with `passes_per_epoch`.", at_least=1)
     max_steps: int | None = setting(
         None, doc="Stop after this many optimizer steps (the schedule ends there too).", at_least=1
     )
@@ -154,11 +154,12 @@ class TrainConfig(Section):
         for name in self.stop_signals:
             if name not in CATCHABLE:
                 raise ConfigError(f"stop_signals names {name!r}; choose from: {', '.join(CATCHABLE)}")
-        for name, weight in self.weights.items():
+        for name, passes in self.passes_per_epoch.items():
             if name not in self.sources:
-                raise ConfigError(f"weights names {name!r}, which is not in train.sources: {', '.join(self.sources)}")
-            if not 0 < weight < math.inf:
-                raise ConfigError(f"the weight of {name!r} is {weight}; give passes above 0, such as 0.5 or 2")
+                listed = ", ".join(self.sources)
+                raise ConfigError(f"passes_per_epoch names {name!r}, which is not in train.sources: {listed}")
+            if not 0 < passes < math.inf:
+                raise ConfigError(f"passes_per_epoch of {name!r} is {passes}; give a number above 0, such as 0.5 or 2")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -50,7 +50,7 @@ def build_components(plan: RunPlan, world: World, start: Start) -> TrainerCompon
     totals = Counter({row.part: row.total for row in counts})
     compiled = compiles(config.model.kernels, world.device.type, config.deepspeed.zero_stage)
     options = ForwardOptions(
-        plan.example_builder.prefix, config.model.exact_savings, compiled and config.model.exact_savings
+        plan.example_builder.prefix, config.model.skip_unneeded_compute, compiled and config.model.skip_unneeded_compute
     )
     module = LossModule(loaded.model, plan.family, options)
     engine = Engine(module, plan.deepspeed, config.optim, world)

@@ -14,7 +14,7 @@ from configs.errors import ConfigError, DataError
 from configs.evaluation import EvalConfig, is_api
 from configs.load import load_config
 from configs.probe import TABLE_3
-from configs.protocol import UNTRAINED, ProtocolConfig
+from configs.protocol import PUBLISHED_DEFAULTS, ProtocolConfig
 from configs.run_dir import MODEL_CONFIG, RunDir
 from configs.shard_dir import ShardDir
 from data_prep.class_names import load_class_list
@@ -128,7 +128,7 @@ def _left_out(dataset: Dataset, row: Row) -> bool:
 
 def _planned(dataset: Dataset, row: Row, request: Request) -> Planned:
     settings: dict[str, Any] = dict(row.settings)
-    if settings.get("prompt") == UNTRAINED["prompt"]:  # a fine-tuned model is asked as it was trained
+    if settings.get("prompt") == PUBLISHED_DEFAULTS["prompt"]:  # a fine-tuned model is asked as it was trained
         settings["prompt"] = dataset.config.protocol.prompt
     if row.long_answer or settings.get("task") == "multiple_choice":
         settings["max_new_tokens"] = _answer_length(dataset.config, row, request)

@@ -15,7 +15,7 @@ from typing import Any
 from configs.errors import RunError
 from configs.eval_dir import EvalDir
 from configs.evaluation import EvalConfig, is_api, precision
-from configs.protocol import LISTED, UNTRAINED, ProtocolConfig
+from configs.protocol import LISTED, PUBLISHED_DEFAULTS, ProtocolConfig
 from configs.section import result_fields
 from configs.trained import protocol_as_trained
 from data_prep.atomic import remove_leftovers, write_bytes
@@ -81,7 +81,7 @@ class Evaluation:
 
         Settings at their defaults are excluded, so that adding a setting does not change existing digests.
         """
-        defaults = result_fields(ProtocolConfig(**UNTRAINED))
+        defaults = result_fields(ProtocolConfig(**PUBLISHED_DEFAULTS))
         parts = [
             {key: value for key, value in part.items() if key not in defaults or value != defaults[key]}
             for part in (self.generation_settings, self.scoring_settings)

@@ -53,8 +53,8 @@ FILES = {
     "a number for a source": (RUN.replace("{reader: toy_world}", "5"), r"data\.sources\.a is 5; it must be a section"),
     "a list of sources": (RUN.replace("{a: {reader: toy_world}}", "[a]"), r"data\.sources is \['a'\]; .* mapping"),
     "a text in a table of numbers": (
-        RUN.replace("[a]", "[a], weights: {a: x}"),
-        r"train\.weights\.a is 'x'; .* number",
+        RUN.replace("[a]", "[a], passes_per_epoch: {a: x}"),
+        r"train\.passes_per_epoch\.a is 'x'; .* number",
     ),
     "no number": (RUN + "optim: {lr_projector: .nan}\n", r"optim\.lr_projector is nan; it must be a finite number"),
     "infinity": (RUN + "optim: {lr_projector: .inf}\n", r"optim\.lr_projector is inf; it must be a finite number"),

@@ -20,7 +20,7 @@ def constant_prefix(renderer: ChatRenderer) -> tuple[int, ...]:
         renderer.render((Turn("human", f"{image}{question}"), Turn("gpt", "a"))).input_ids
         for question in QUESTIONS
         for image in (f"{IMAGE_PLACEHOLDER}\n", "")
-        if image or not renderer.template.image_first
+        if image or not renderer.template.image_before_bos
     ]
     common = takewhile(lambda ids: len(set(ids)) == 1 and ids[0] != IMAGE_INDEX, zip(*rendered, strict=False))
     return tuple(ids[0] for ids in common)

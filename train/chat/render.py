@@ -56,7 +56,7 @@ class ChatRenderer:
         self.bos, self.eos = _special_ids(tokenizer, template)
         self.eos = self.eos if end is None else end
         self.llama = LlamaIds.of(tokenizer) if self.template.tokenize_per_segment and end is None else None
-        whole = not self.template.tokenize_per_segment and not self.template.image_first
+        whole = not self.template.tokenize_per_segment and not self.template.image_before_bos
         if whole and IMAGE_PLACEHOLDER not in tokenizer.get_vocab():
             raise ConfigError(
                 f"template {template} needs a tokenizer with the token {IMAGE_PLACEHOLDER}; use template llava"
@@ -75,7 +75,7 @@ class ChatRenderer:
             )
         if self.llama is not None:
             return self._as_llava(exchanges, max_length)
-        if self.template.image_first:
+        if self.template.image_before_bos:
             images = sum(question.count(IMAGE_PLACEHOLDER) for question, _ in exchanges)
             rendered.add([IMAGE_INDEX] * images, [False] * images)
         rendered.add([self.bos], [False])
@@ -118,10 +118,10 @@ class ChatRenderer:
 
     def _head(self, question: str, *, first: bool) -> str:
         """The text before the assistant's; the first question begins with the system prompt."""
-        if self.template.image_first:
+        if self.template.image_before_bos:
             question = question.replace(IMAGE_PLACEHOLDER, "").strip() if IMAGE_PLACEHOLDER in question else question
         opening = f"{self.system} {self.template.human}" if self.system and first else self.template.human
-        return f"{opening}{_image_first(question)}{self.template.human_end}"
+        return f"{opening}{_image_on_first_line(question)}{self.template.human_end}"
 
     def _as_llava(self, exchanges: Sequence[tuple[str, str | None]], max_length: int | None) -> TokenizedConversation:
         """Ids and supervision as in LLaVA's code for a LLaMA tokenizer (`train.chat.llama_ids`)."""
@@ -195,7 +195,7 @@ class ChatRenderer:
             text, answer_from, skip = END + text, answer_from + len(END), 1
         encoded = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
         ids, offsets = encoded["input_ids"][skip:], encoded["offset_mapping"][skip:]
-        if not self.template.tokenize_per_segment and not self.template.image_first:
+        if not self.template.tokenize_per_segment and not self.template.image_before_bos:
             image_id = self.tokenizer.convert_tokens_to_ids(IMAGE_PLACEHOLDER)
             ids = [IMAGE_INDEX if token == image_id else token for token in ids]
         rendered.add(ids, [start >= answer_from for start, _ in offsets])
@@ -203,15 +203,15 @@ class ChatRenderer:
 
 def _special_ids(tokenizer: PreTrainedTokenizerBase, template: str) -> tuple[int, int]:
     """Ids of `<s>` and `</s>`; for BLIP's templates, the id the tokenizer puts before a text, and its end token."""
-    if CHAT_TEMPLATES[template].image_first:
+    if CHAT_TEMPLATES[template].image_before_bos:
         begin = [*tokenizer("", verbose=False)["input_ids"], tokenizer.bos_token_id][0]  # InstructBLIP's differ
         if begin is None or tokenizer.eos_token_id is None:
             raise ConfigError("the tokenizer names no bos_token or eos_token; name both in tokenizer_config.json")
         return int(begin), int(tokenizer.eos_token_id)
     vocabulary = tokenizer.get_vocab()
     if lacking := [token for token in (BEGIN, END) if token not in vocabulary]:
-        alike = [name for name, other in CHAT_TEMPLATES.items() if not other.image_first]
-        others = [name for name, other in CHAT_TEMPLATES.items() if other.image_first]
+        alike = [name for name, other in CHAT_TEMPLATES.items() if not other.image_before_bos]
+        others = [name for name, other in CHAT_TEMPLATES.items() if other.image_before_bos]
         own = f" (its own end token is {tokenizer.eos_token})" if tokenizer.eos_token else ""
         raise ConfigError(
             f"the tokenizer has no {' and no '.join(lacking)}{own}, and template {template} is for language models "
@@ -238,7 +238,7 @@ def _exchanges(turns: Sequence[Turn]) -> list[tuple[str, str | None]]:
     return [(str(question), answer) for question, answer in zip(texts[::2], texts[1::2], strict=True)]
 
 
-def _image_first(question: str) -> str:
+def _image_on_first_line(question: str) -> str:
     """Move `<image>` to a separate first line, as in LLaVA's preprocessing."""
     if IMAGE_PLACEHOLDER not in question:
         return question

@@ -21,7 +21,7 @@ class ChatTemplate:
     assistant: str = "ASSISTANT:"
     tokenize_per_segment: bool = False
     """Tokenize the text between special tokens segment by segment, as LLaVA's code does; else in one call."""
-    image_first: bool = False
+    image_before_bos: bool = False
     """Image tokens come before everything, the start token included; the text has no image token."""
     system: bool = True
     """Whether a system prompt may open the conversation."""
@@ -43,9 +43,9 @@ CHAT_TEMPLATES = {
     # the authors' zero-shot LLaVA-NeXT
     "mistral_tight": ChatTemplate("[INST] ", "", "[/INST]", system=False),
     # BLIP-2's paper, Section 4.1
-    "question": ChatTemplate("Question: ", " ", "Answer:", image_first=True, system=False),
+    "question": ChatTemplate("Question: ", " ", "Answer:", image_before_bos=True, system=False),
     # transformers' documentation of InstructBLIP
-    "plain": ChatTemplate("", "", "", image_first=True, system=False, multi_turn=False),
+    "plain": ChatTemplate("", "", "", image_before_bos=True, system=False, multi_turn=False),
 }
 
 

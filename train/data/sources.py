@@ -66,7 +66,7 @@ class SourceSet:
         """What an epoch of these sources is."""
         return Mixture(
             shards=tuple(tuple(entry.samples for entry in shards.manifest.shards) for shards in self.sets),
-            weights=tuple(float(train.weights.get(name, 1.0)) for name in self.names),
+            weights=tuple(float(train.passes_per_epoch.get(name, 1.0)) for name in self.names),
             block=train.shuffle_block,
             kept=self.with_image() if train.text_only == "drop" else None,
         )

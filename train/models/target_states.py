@@ -84,10 +84,10 @@ class ForwardOptions:
 
     prefix: tuple[int, ...] = ()
     """Token ids that every conversation begins with (`train.chat.prefix`)."""
-    exact_savings: bool = True
-    """`model.exact_savings`; without it, transformers' whole forward pass is run."""
+    skip_unneeded_compute: bool = True
+    """`model.skip_unneeded_compute`; without it, transformers' whole forward pass is run."""
     compiled: bool = False
-    """Whether decoder layers are compiled (`model.kernels`); only with `exact_savings`."""
+    """Whether decoder layers are compiled (`model.kernels`); only with `skip_unneeded_compute`."""
 
 
 class TargetStates:
@@ -113,7 +113,7 @@ class TargetStates:
         kernel = self.family.attention_kernel(self.model)
         masks = kernel == "sdpa" or not packed or kernel_for(self._like) is not None
         return (
-            self.options.exact_savings
+            self.options.skip_unneeded_compute
             and type(self.family).decode is TrainableFamily.decode
             and is_supported(decoder)
             and kernel in ("sdpa", "flash_attention_2")

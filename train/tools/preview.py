@@ -118,7 +118,7 @@ def _cache_advice(plan: RunPlan) -> str:
 
 def _portions(plan: RunPlan) -> list[str]:
     """Only where sources are weighted: the multiset that an epoch is."""
-    if not plan.config.train.weights:
+    if not plan.config.train.passes_per_epoch:
         return []
     parts = []
     for name, mix in zip(plan.sources.names, plan.order.mixture.source_mixes(), strict=True):

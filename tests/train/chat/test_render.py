@@ -87,7 +87,7 @@ def test_a_chat_templates_question_and_answer_have_the_ids_of_one_call_of_the_to
     tokenizer.add_tokens(["<image>"], special_tokens=True)
     image = tokenizer.convert_tokens_to_ids("<image>")
     renderer = ChatRenderer(tokenizer, template, "none", end=7)
-    text, first = SPOKEN[template], renderer.template.image_first
+    text, first = SPOKEN[template], renderer.template.image_before_bos
     start = [IMAGE_INDEX] * first + [renderer.bos]
     asked = [*start, *(IMAGE_INDEX if i == image else i for i in tokenizer(text, add_special_tokens=False).input_ids)]
     assert renderer.render_question((QUESTION,)) == asked

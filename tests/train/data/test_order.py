@@ -169,12 +169,12 @@ def test_skipped_ranges_shift_the_data_but_not_the_optimizer_step():
 
 
 @pytest.mark.parametrize(
-    ("weights", "complaint"),
-    [("{nobody: 2}", "'nobody', which is not in train.sources"), ("{talk: 0}", "the weight of 'talk' is 0")],
+    ("passes", "complaint"),
+    [("{nobody: 2}", "'nobody', which is not in train.sources"), ("{talk: 0}", "passes_per_epoch of 'talk' is 0")],
 )
-def test_impossible_weights_are_refused(training_setup, weights, complaint):
+def test_impossible_passes_are_refused(training_setup, passes, complaint):
     with pytest.raises(ConfigError, match=complaint):
-        training_setup.config("weights", f"train.weights={weights}")
+        training_setup.config("passes", f"train.passes_per_epoch={passes}")
 
 
 def printed(training_setup, *arguments: str) -> dict:

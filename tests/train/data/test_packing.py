@@ -128,13 +128,15 @@ def test_packed_and_padded_loss_and_gradients_are_equal(plan, mode, attention, r
     assert all(gradient.norm() > 0 for gradient in expected.values())
 
 
-@pytest.mark.parametrize("exact_savings", [True, False])
-def test_without_the_block_diagonal_mask_the_loss_is_another(plan, monkeypatch, exact_savings):
+@pytest.mark.parametrize("skip_unneeded_compute", [True, False])
+def test_without_the_block_diagonal_mask_the_loss_is_another(plan, monkeypatch, skip_unneeded_compute):
     module, trained = module_of(plan, "projector", "sdpa")
     examples = [plan.training_batches().examples[p] for p in mixed(plan)]
     loss, _ = gradients(module, trained, [pack(examples, plan.family)], "token")
-    monkeypatch.setattr(module.states, "options", target_states.ForwardOptions(exact_savings=exact_savings))
-    if exact_savings:
+    monkeypatch.setattr(
+        module.states, "options", target_states.ForwardOptions(skip_unneeded_compute=skip_unneeded_compute)
+    )
+    if skip_unneeded_compute:
         split = target_states.running_tokens
         monkeypatch.setattr(target_states, "running_tokens", lambda *given: replace(split(*given), mask=None))
     else:
@@ -199,7 +201,7 @@ def test_the_dry_run_says_what_an_epoch_is_and_what_padding_and_text_cost(traini
     kept = preview(make_plan(training_setup.config("dry"), 2, "cpu"), 0)
     assert "kept, without a gradient in mode projector: 4 samples" in kept
     assert "packed 1.00 for each real one" in kept
-    overrides = ["train.text_only=drop", "train.weights.pictures=2.5", "train.batching=packed"]
+    overrides = ["train.text_only=drop", "train.passes_per_epoch.pictures=2.5", "train.batching=packed"]
     plan = make_plan(training_setup.config("dry", *overrides), 2, "cpu")
     shown = preview(plan, 0)
     assert "left out, which saves 4 samples" in shown

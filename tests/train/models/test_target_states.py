@@ -27,7 +27,7 @@ def plan(training_setup):
     return make_plan(training_setup.config("savings"), 1, "cpu")
 
 
-def module_of(plan, mode, *, exact_savings, checkpointing=False):
+def module_of(plan, mode, *, skip_unneeded_compute, checkpointing=False):
     torch.manual_seed(0)
     loaded = load_model(str(plan.folder), None, "fp32", "sdpa")
     choose_trainable(loaded.model, plan.family, replace(plan.config.model, mode=mode), plan.config.optim)
@@ -36,7 +36,9 @@ def module_of(plan, mode, *, exact_savings, checkpointing=False):
     for name, parameter in loaded.model.named_parameters():  # LoRA's B starts at zero: its A would get no gradient
         if "lora_B" in name:
             torch.nn.init.normal_(parameter, std=0.05)
-    module = LossModule(loaded.model, plan.family, ForwardOptions(plan.example_builder.prefix, exact_savings)).train()
+    module = LossModule(
+        loaded.model, plan.family, ForwardOptions(plan.example_builder.prefix, skip_unneeded_compute)
+    ).train()
     for part in loaded.model.modules():
         if isinstance(part, torch.nn.Dropout):
             part.p = 0.0
@@ -76,9 +78,9 @@ def loss_and_gradients(module, batches):
 @pytest.mark.parametrize("kind", ["padded", "packed"])
 @pytest.mark.parametrize("mode", ["projector", "lora", "full"])
 def test_loss_and_gradients_equal_those_of_transformers_whole_forward_pass(plan, mode, kind, checkpointing):
-    whole = module_of(plan, mode, exact_savings=False)
+    whole = module_of(plan, mode, skip_unneeded_compute=False)
     expected_loss, expected = loss_and_gradients(whole, batches_of(plan, kind))
-    ours = module_of(plan, mode, exact_savings=True, checkpointing=checkpointing)
+    ours = module_of(plan, mode, skip_unneeded_compute=True, checkpointing=checkpointing)
     assert ours.states.layer_by_layer(packed=kind == "packed")
     loss, gradients = loss_and_gradients(ours, batches_of(plan, kind))
     assert loss == pytest.approx(expected_loss, rel=1e-5)
@@ -113,10 +115,10 @@ def refuse_square(visible_keys):
 @pytest.mark.parametrize("mode", ["projector", "lora"])
 def test_a_packed_row_attends_by_boundaries_as_with_a_mask(plan, mode, monkeypatch):
     batches = batches_of(plan, "packed")
-    expected_loss, expected = loss_and_gradients(module_of(plan, mode, exact_savings=True), batches)
+    expected_loss, expected = loss_and_gradients(module_of(plan, mode, skip_unneeded_compute=True), batches)
     monkeypatch.setattr(token_layout, "kernel_for", lambda like: looped_varlen)
     monkeypatch.setattr(token_layout, "visible_keys", refuse_square(token_layout.visible_keys))
-    module = module_of(plan, mode, exact_savings=True)
+    module = module_of(plan, mode, skip_unneeded_compute=True)
     loss, gradients = loss_and_gradients(module, batches)
     assert loss == pytest.approx(expected_loss, rel=1e-6)
     assert all((gradients[name] - other).norm() <= 1e-5 * other.norm() + 1e-9 for name, other in expected.items())
@@ -132,18 +134,20 @@ def operations(module, batch):
 def test_each_saving_saves_operations(plan, kind, monkeypatch):
     batch = batches_of(plan, kind)[0]
     assert batch.shared_prefix == len(plan.example_builder.prefix) > 2
-    module = module_of(plan, "projector", exact_savings=True)
+    module = module_of(plan, "projector", skip_unneeded_compute=True)
     module(batch)  # the keys of the prefix are computed once
     saved = operations(module, batch)
     without_prefix = operations(module, replace(batch, shared_prefix=0))
-    monkeypatch.setattr(module.states, "options", ForwardOptions(plan.example_builder.prefix, exact_savings=False))
+    monkeypatch.setattr(
+        module.states, "options", ForwardOptions(plan.example_builder.prefix, skip_unneeded_compute=False)
+    )
     whole = operations(module, batch)
     assert saved < without_prefix < whole
 
 
 def test_the_keys_of_the_prefix_are_used_only_while_the_language_model_is_frozen(plan):
     batch = batches_of(plan, "padded")[0]
-    frozen, trained = (module_of(plan, mode, exact_savings=True) for mode in ("projector", "lora"))
+    frozen, trained = (module_of(plan, mode, skip_unneeded_compute=True) for mode in ("projector", "lora"))
     frozen(batch), trained(batch)
     assert frozen.states._prefix_keys is not None
     assert trained.states._prefix_keys is None
@@ -151,7 +155,7 @@ def test_the_keys_of_the_prefix_are_used_only_while_the_language_model_is_frozen
 
 @pytest.mark.parametrize("case", ["kernel", "family", "window"])
 def test_other_decoders_are_run_by_transformers(plan, monkeypatch, case):
-    module = module_of(plan, "projector", exact_savings=True)
+    module = module_of(plan, "projector", skip_unneeded_compute=True)
     assert module.states.layer_by_layer(packed=False)
     config = plan.family.decoder(module.model).config
     if case == "kernel":
@@ -168,7 +172,7 @@ def test_other_decoders_are_run_by_transformers(plan, monkeypatch, case):
 
 
 def test_a_batch_without_any_target_still_reaches_every_trained_parameter(plan):
-    module = module_of(plan, "lora", exact_savings=True)
+    module = module_of(plan, "lora", skip_unneeded_compute=True)
     batch = collate([plan.example_builder.padding()], plan.family, plan.example_builder.prefix)
     loss, _ = module(batch)
     loss.backward()
@@ -209,8 +213,8 @@ def test_a_conversation_that_ends_in_an_image_keeps_all_image_tokens(plan, kind)
     examples = [replace(cut, source=0), *examples_of(plan)]
     batches = [join(examples, plan.family, plan.example_builder.prefix)]
     assert batches[0].runs_last
-    expected_loss, expected = loss_and_gradients(module_of(plan, "projector", exact_savings=False), batches)
-    loss, gradients = loss_and_gradients(module_of(plan, "projector", exact_savings=True), batches)
+    expected_loss, expected = loss_and_gradients(module_of(plan, "projector", skip_unneeded_compute=False), batches)
+    loss, gradients = loss_and_gradients(module_of(plan, "projector", skip_unneeded_compute=True), batches)
     assert loss == pytest.approx(expected_loss, rel=1e-5)
     assert all((gradients[name] - other).norm() <= 1e-5 * other.norm() for name, other in expected.items())
 
@@ -224,8 +228,8 @@ def test_compiled_layers_are_compiled_once_for_all_layers_and_lengths(plan):
 
     torch._dynamo.reset()
     batches = [batch for kind in ("padded", "packed") for batch in batches_of(plan, kind)[:2]]
-    expected_loss, expected = loss_and_gradients(module_of(plan, "projector", exact_savings=True), batches)
-    module = module_of(plan, "projector", exact_savings=True)
+    expected_loss, expected = loss_and_gradients(module_of(plan, "projector", skip_unneeded_compute=True), batches)
+    module = module_of(plan, "projector", skip_unneeded_compute=True)
     module.states.parts = LayerParts.compiled(counted)
     loss, gradients = loss_and_gradients(module, batches)
     assert len({batch.input_ids.shape for batch in batches}) > 2
@@ -240,8 +244,8 @@ def test_compiled_layers_are_compiled_once_for_all_layers_and_lengths(plan):
 def test_the_default_compiler_gives_the_same_gradients(plan, mode):
     torch._dynamo.reset()
     batches = batches_of(plan, "padded")[:2]
-    expected_loss, expected = loss_and_gradients(module_of(plan, mode, exact_savings=True), batches)
-    module = module_of(plan, mode, exact_savings=True)
+    expected_loss, expected = loss_and_gradients(module_of(plan, mode, skip_unneeded_compute=True), batches)
+    module = module_of(plan, mode, skip_unneeded_compute=True)
     module.states.parts = LayerParts.compiled()
     loss, gradients = loss_and_gradients(module, batches)
     assert loss == pytest.approx(expected_loss, rel=1e-5)
