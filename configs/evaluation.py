@@ -1,6 +1,7 @@
 """Settings of an evaluation: a model, a source of test items, a protocol."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from configs.data import DataConfig, check_sources_exist
 from configs.errors import ConfigError
@@ -119,6 +120,8 @@ class EvalConfig(Section):
         stages = () if self.frequency_file else self.frequency_sources
         probed = (self.probe_source,) if self.probe_source else ()
         hint = ". Describe it there, evaluate a run that was trained with it, or name such a run in data_from"
+        if not self.data.sources and ":" not in self.model and not Path(self.model).exists():
+            hint += f" (there is no folder {self.model} here)"
         check_sources_exist((self.source, *stages, *probed), self.data.sources, hint)
         if self.checkpoint not in ("export", "all", "last") and not self.checkpoint.isdigit():
             raise ConfigError(f"checkpoint is {self.checkpoint!r}; give export, all, last or a step number")

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from configs.errors import DataError
+from configs.errors import ConfigError, DataError
 
 SCHEMES = ("http", "https", "s3", "gs", "file")  # of the URLs that are opened
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):(.*)", re.DOTALL)
@@ -41,3 +41,9 @@ def is_hub_id(model: str) -> bool:
     (True, False, False)
     """
     return _HUB_ID.fullmatch(model) is not None and not Path(model).parent.is_dir()
+
+
+def check_model_location(model: str) -> None:
+    """Raise `ConfigError` unless `model` is a folder here or can be a repository of the model hub."""
+    if not Path(model).is_dir() and not is_hub_id(model):
+        raise ConfigError(f"no model folder {model}; give a folder with a config.json, or a hub id such as owner/name")

@@ -16,6 +16,7 @@ from typing import Any
 from configs.data import DataConfig, SourceConfig
 from configs.errors import ConfigError
 from configs.evaluation import PUBLISHED_DTYPE, EvalConfig
+from configs.kinds import check_kind
 from configs.layers import Layer, file_layers, override_layer
 from configs.merge import config_of_layers
 from configs.protocol import LISTED, PUBLISHED_DEFAULTS, TRAINED, ProtocolConfig
@@ -150,10 +151,11 @@ def load_evaluation_of(path: Path, config: RunConfig) -> tuple[EvalConfig, list[
     Sources that the run describes are the run's, also where the file describes one of the same name: what differs is
     in the notes. Settings that are `trained` stay so, until there is a training.
 
-    Raises `ConfigError` as `config_of_layers`.
+    Raises `ConfigError` as `config_of_layers`, and for the config of a run.
     """
     run = RunDir(Path(config.runs_dir) / config.name)
     trained = trained_by(config, str(run.config))
+    check_kind(EvalConfig, path, file_layers(path))
     layers = [*file_layers(path), override_layer("model=run")]  # a value for now: a path need not be valid YAML
     own, notes = [], []
     for origin, values in layers:

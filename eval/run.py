@@ -16,7 +16,9 @@ from configs.command_line import add_dry_run, config_of, config_parser, exit_on_
 from configs.errors import ConfigError, RunError, UserError
 from configs.eval_dir import EvalDir
 from configs.evaluation import EvalConfig
+from configs.locations import check_model_location
 from eval.metrics.frequency import frequency_notes
+from eval.models.registry import backend_name
 from eval.paper.comparison import comparison_with
 from eval.paper.published import paper_number
 from eval.reports.cut_answers import cut_note
@@ -49,6 +51,8 @@ def main(argv: Sequence[str] | None = None) -> None:
                 check_weights(config, folder)
             report(config, folders)
         else:
+            if backend_name(config.model) is None:
+                check_model_location(config.model)  # before its data: they are those of the run, if there is one
             for note in _frequency_notes(config):
                 print(f"{config.name}: {note}", file=sys.stderr, flush=True)
             from eval.runner.workers import evaluate_models  # loads torch, which no other branch needs

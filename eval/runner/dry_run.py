@@ -3,8 +3,10 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from configs.errors import DataError
+from configs.errors import ConfigError, DataError
 from configs.evaluation import EvalConfig, is_api
+from configs.locations import is_hub_id
+from configs.run_dir import RunDir
 from configs.trained import trained_of
 from data_prep.class_names import load_class_list
 from data_prep.shard_index import id_hash
@@ -53,13 +55,26 @@ def preview(config: EvalConfig, share: Share) -> str:
 
 
 def model_line(config: EvalConfig) -> str:
-    """What is known of the model without loading a weight. Raises `ConfigError` if its folder could not be loaded."""
+    """What is known of the model without loading a weight.
+
+    Raises `ConfigError` if its folder could not be loaded, or if it is a run without the checkpoint that is asked for.
+    """
+    run = RunDir(Path(config.model))
+    if run.config.is_file() and config.checkpoint.isdigit() and int(config.checkpoint) not in run.steps():
+        present = ", ".join(map(str, run.steps())) or "none"
+        raise ConfigError(f"checkpoint is {config.checkpoint}; the steps in {run.checkpoints} are: {present}")
     if not is_api(config.model) and Path(config.model).is_dir():
         from eval.models.folder_check import check_model_folder  # loads torch
 
         if check_model_folder(config):
             return "\nmodel folder: weights, tokenizer and image processor fit its config.json and the protocol"
-    return "\nmodel folder: not checked, the model is not in a folder on this machine yet"
+    if is_api(config.model):
+        return "\nmodel folder: not checked, the model is behind an API"
+    if Path(config.model).is_dir():
+        return "\nmodel folder: not checked, it is exported from a checkpoint when the evaluation starts"
+    if is_hub_id(config.model):
+        return f"\nmodel folder: not checked, {config.model} is fetched from the hub when the evaluation starts"
+    return f"\nmodel folder: not checked, there is no folder {config.model} yet, without which the evaluation fails"
 
 
 def _as_trained(config: EvalConfig) -> list[str]:

@@ -176,6 +176,33 @@ def test_a_dry_run_says_whether_the_model_is_asked_as_trained(
     assert "not as trained: dtype is 'bf16', training had 'fp32'" in capsys.readouterr().out
 
 
+def test_a_dry_run_names_a_checkpoint_that_the_run_lacks_and_says_why_a_model_is_not_checked(
+    trained: Trained, capsys: pytest.CaptureFixture[str]
+) -> None:
+    step = trained.run.steps()[-1]
+    trained.evaluate(f"checkpoint={step}", flags=("--dry-run",))
+    assert "weights, tokenizer and image processor fit" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        trained.evaluate(f"checkpoint={step + 1}", flags=("--dry-run",))
+    assert f"checkpoint is {step + 1}; the steps in {trained.run.checkpoints} are: " in capsys.readouterr().err
+    trained.evaluate(f"model={trained.run.checkpoint(step)}", flags=("--dry-run",))
+    assert "it is exported from a checkpoint when the evaluation starts" in capsys.readouterr().out
+    trained.evaluate(f"model={trained.root / 'gone'}", f"data_from={trained.run.root}", flags=("--dry-run",))
+    assert f"there is no folder {trained.root / 'gone'} yet" in capsys.readouterr().out
+
+
+def test_a_model_that_is_not_there_is_named_before_its_data(
+    trained: Trained, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        trained.evaluate(f"model={trained.root / 'gone'}")
+    assert f"(there is no folder {trained.root / 'gone'} here)" in capsys.readouterr().err
+    described = "data.sources.mine_test={reader: image_folder, path: elsewhere}"
+    with pytest.raises(SystemExit):
+        trained.evaluate(f"model={trained.root / 'gone'}", described, "data.shards=no/such/shards")
+    assert f"no model folder {trained.root / 'gone'}; give a folder" in capsys.readouterr().err
+
+
 def test_the_resolved_config_names_the_training_as_the_origin(
     trained: Trained, capsys: pytest.CaptureFixture[str]
 ) -> None:

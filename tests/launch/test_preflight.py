@@ -107,6 +107,12 @@ def test_an_evaluation_of_the_export_needs_an_export(load: Load) -> None:
     assert "checkpoint.export is false" in found
 
 
+def test_the_config_of_a_run_among_its_evaluations_is_named_as_that(load: Load) -> None:
+    Path("configs/own.yaml").write_text("name: own\ntrain: {epochs: 2}\n")
+    (found,) = problems(load("evaluate=[configs/own.yaml]"), GPUS)
+    assert "configs/own.yaml is the config of a training run (it sets train), and this program takes" in found
+
+
 def test_two_evaluations_need_two_names(load: Load) -> None:
     (found,) = problems(load("evaluate=[configs/eval/open_world.yaml,configs/eval/open_world.yaml]"), GPUS)
     assert "both named 'open_world'" in found

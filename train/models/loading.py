@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
 from configs.errors import ConfigError
-from configs.locations import is_hub_id
+from configs.locations import check_model_location
 from configs.run_dir import ExportDir
 from train.chat.tokenizer import load_tokenizer
 from train.models.checked_loading import check_image_token, check_vocabulary, load_checked
@@ -49,10 +49,7 @@ def resolve_folder(path_or_id: str, revision: str | None = None) -> Path:
     folder = Path(path_or_id)
     if folder.is_dir():
         return folder
-    if not is_hub_id(path_or_id):
-        raise ConfigError(
-            f"no model folder {path_or_id}; give a folder with a config.json, or a hub id such as owner/name"
-        )
+    check_model_location(path_or_id)
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
