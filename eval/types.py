@@ -17,8 +17,13 @@ from configs.eval_dir import EvalDir
 from configs.evaluation import EvalConfig
 from data_prep.sample import Sample, Turn
 
-SourceIndex = tuple[int, int]
-"""An item's index in its source, and the number of items of that source."""
+
+@dataclass(frozen=True, slots=True)
+class ItemIndex:
+    """An item's `index` in its source, which has `total` items."""
+
+    index: int
+    total: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,14 +31,14 @@ class Question:
     """What a task asks about one item.
 
     `turns` end with the human's. `target` is the expected answer: a class name or an option's letter. `choices` are
-    the texts of options A, B, C, ... (empty for an open question). `source_index` is the item's, where a random stream
+    the texts of options A, B, C, ... (empty for an open question). `item_index` is the item's, where a random stream
     over all items of the source draws the candidates.
     """
 
     turns: tuple[Turn, ...]
     target: str
     choices: tuple[str, ...] = ()
-    source_index: SourceIndex | None = None
+    item_index: ItemIndex | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,14 +65,14 @@ class Reference:
 class Answer:
     """A model's output for one question.
 
-    `tokens` are the generated ids, the end token included; `stopped` is False where the length limit cut the answer;
+    `token_ids` are the generated ids, the end token included; `stopped` is False where the length limit cut the answer;
     `seconds` is the question's share of its batch's time. `prefix` is the answer prefix that the text continues, with
     the blanks between the two. Where all class names were scored, `scores` holds their
     log-probabilities and `probabilities` their summed token probabilities, encoded by `eval.class_scores.table`.
     """
 
     text: str
-    tokens: list[int]
+    token_ids: list[int]
     stopped: bool
     seconds: float
     scores: str | None = None
@@ -86,9 +91,9 @@ class Failure:
 class Prediction:
     """One item's answer, as it is stored: one JSON line (`eval.runner.predictions`).
 
-    `prompt_hash` is a hash of the prompt's token ids. `target`, `choices` and `source_index` are the question's.
-    `label` and `label_name` are the class that the item counts for. `tokens` is the answer's length, its end token
-    included. The other fields are the answer's.
+    `prompt_hash` is a hash of the prompt's token ids. `target`, `choices` and `item_index` are the question's.
+    `label` and `label_name` are the class that the item counts for. `num_tokens` is the answer's length in tokens, its
+    end token included. The other fields are the answer's.
     """
 
     id: str
@@ -98,12 +103,12 @@ class Prediction:
     label_name: str | None
     choices: tuple[str, ...] = ()
     answer: str
-    tokens: int
+    num_tokens: int
     stopped: bool
     seconds: float
     scores: str | None = None
     probabilities: str | None = None
-    source_index: SourceIndex | None = None
+    item_index: ItemIndex | None = None
     prefix: str | None = None
 
 
@@ -111,13 +116,13 @@ class Prediction:
 class FailedItem:
     """An item without an answer, as it is stored: its data is broken or the model failed. Counted, never scored.
 
-    If the item cannot be read, its id is `eval.runner.predictions.unread_id`. `source_index` is stored as a
+    If the item cannot be read, its id is `eval.runner.predictions.unread_id`. `item_index` is stored as a
     prediction's.
     """
 
     id: str
     reason: str
-    source_index: SourceIndex | None = None
+    item_index: ItemIndex | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +183,7 @@ class Task(Protocol):
     output: str
     """What the model must return: one of `eval.tasks.registry.OUTPUTS`."""
 
-    def question(self, sample: Sample, source_index: SourceIndex | None = None) -> Question:
+    def question(self, sample: Sample, item_index: ItemIndex | None = None) -> Question:
         """The question about `sample`. Raises `DataError` if the item lacks what the task needs."""
         ...
 

@@ -2,7 +2,7 @@
 
     features.json              {"positions": ["-1", "mean"], "size": 4096}: a row is len(positions) x size numbers
     states-4f2a91c07b3e.f16    rows of one process; every start of a process begins a new file
-    predictions-00000.jsonl    the runner's lines: id, label, `tokens` of the question, and in `scores` "FILE:ROW"
+    predictions-00000.jsonl    the runner's lines: id, label, `num_tokens` of the question, and in `scores` "FILE:ROW"
 
 A row is on the disk before its line is written, so a kill leaves rows that no line names (at most a batch of them), and
 never a line without its row. Files of one process need no lock.

@@ -89,7 +89,7 @@ def open_states(folder: EvalDir, limit: int | None, expected: int, item_draw: st
         row_format,
         torch.tensor([line.label for line in stored], dtype=torch.long),
         np.array([hash_of(line.id) for line in stored], dtype=np.uint64),
-        np.array([line.tokens for line in stored], dtype=np.int64),
+        np.array([line.num_tokens for line in stored], dtype=np.int64),
         files,
         file_of,
         rows,

@@ -38,7 +38,7 @@ def candidates_of(protocol: ProtocolConfig, prediction: Prediction) -> list[str]
         return None
     try:
         names = load_class_list(protocol.classes).names
-        indices = shown_candidates(protocol, names, prediction.target, prediction.id, prediction.source_index)
+        indices = shown_candidates(protocol, names, prediction.target, prediction.id, prediction.item_index)
     except UserError:
         return None
     return [names[index] for index in (indices if protocol.task == "closed_world" else sorted(indices))]

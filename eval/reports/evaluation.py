@@ -163,7 +163,7 @@ def _answers(predictions: Sequence[Prediction]) -> dict[str, Any]:
     """How long answers were (mean, in tokens), how many were cut at the limit, how long they took (seconds)."""
     number = max(1, len(predictions))
     return {
-        "mean_tokens": sum(prediction.tokens for prediction in predictions) / number,
+        "mean_tokens": sum(prediction.num_tokens for prediction in predictions) / number,
         "cut": sum(not prediction.stopped for prediction in predictions),
         "cut_before_answer": cut_before_answer(predictions),
         "seconds": sum(prediction.seconds for prediction in predictions),

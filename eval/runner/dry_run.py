@@ -18,6 +18,7 @@ from eval.runner.output_paths import NO_RUN, output_paths_of
 from eval.runner.predictions import read_records
 from eval.runner.training_data import training_notes
 from eval.tasks.registry import make_task
+from eval.types import ItemIndex
 
 SHOWN = 3  # questions
 
@@ -44,7 +45,7 @@ def preview(config: EvalConfig, share: Share) -> str:
     for item in items[:SHOWN]:
         sample = shards.sample(item)
         try:
-            question = task.question(sample, (item, len(shards)))
+            question = task.question(sample, ItemIndex(item, len(shards)))
         except DataError as error:
             lines.append(f"\n{sample.id}: cannot be evaluated: {error}")
             continue

@@ -32,10 +32,10 @@ from eval.types import (
     EvalModel,
     FailedItem,
     Failure,
+    ItemIndex,
     Prediction,
     Predictor,
     Question,
-    SourceIndex,
     StreamingPredictor,
     Task,
 )
@@ -50,7 +50,7 @@ class Ready:
     sample: Sample
     question: Question
     prompt: Any
-    source_index: SourceIndex | None = None
+    item_index: ItemIndex | None = None
 
 
 class PromptBuilder:
@@ -65,7 +65,7 @@ class PromptBuilder:
 
     def prepare(self, item: int) -> Ready | FailedItem:
         """Read, prompt and render item number `item`; a `FailedItem` if its data have any error."""
-        name, index = unread_id(int(self.shards.index["id_hash"][item])), (item, len(self.shards))
+        name, index = unread_id(int(self.shards.index["id_hash"][item])), ItemIndex(item, len(self.shards))
         kept = index if self.keep_index else None
         try:
             sample = self.shards.sample(item)
@@ -73,7 +73,7 @@ class PromptBuilder:
             question = self.task.question(sample, index)
             image = sample.image if isinstance(sample.image, bytes) else None
             prompt = self.predictor.prompt(question.turns, image)
-            return Ready(sample, question, prompt, kept or question.source_index)
+            return Ready(sample, question, prompt, kept or question.item_index)
         except DataError as error:
             return FailedItem(name, str(error), kept)
 
@@ -168,7 +168,7 @@ def _answered(predictor: Predictor, ready: Sequence[Ready], pending: set[str]) -
 
 def _record(made: Ready, answer: Answer | Failure) -> Record:
     if isinstance(answer, Failure):
-        return FailedItem(made.sample.id, answer.reason, made.source_index)
+        return FailedItem(made.sample.id, answer.reason, made.item_index)
     return Prediction(
         id=made.sample.id,
         prompt_hash=made.prompt.prompt_hash,
@@ -177,11 +177,11 @@ def _record(made: Ready, answer: Answer | Failure) -> Record:
         label_name=made.sample.label_name,
         choices=made.question.choices,
         answer=answer.text,
-        tokens=len(answer.tokens),
+        num_tokens=len(answer.token_ids),
         stopped=answer.stopped,
         seconds=round(answer.seconds, 4),
         scores=answer.scores,
         probabilities=answer.probabilities,
-        source_index=made.source_index,
+        item_index=made.item_index,
         prefix=answer.prefix,
     )

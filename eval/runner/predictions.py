@@ -1,7 +1,7 @@
 """Stored predictions: one JSON line per item, in one file per worker; a kill loses no finished line.
 
     {"id": "n01440764/n01440764_18", "prompt_hash": "5d41402abc4b2a76", "target": "tench", "label": 0,
-     "label_name": "tench", "choices": [], "answer": "a fish", "tokens": 3, "stopped": true, "seconds": 0.21}
+     "label_name": "tench", "choices": [], "answer": "a fish", "num_tokens": 3, "stopped": true, "seconds": 0.21}
     {"id": "n01440764/n01440764_31", "failed": "does not decode: image file is truncated"}
 
 A line holds the answer, not its score: a report computes the scores from the lines (`eval.metrics.outcomes`), so
@@ -23,12 +23,12 @@ from configs.eval_dir import EvalDir
 from data_prep.file_lock import try_lock_file
 from data_prep.shard_index import id_hash
 from eval.runner.batching import draw, stream_ranks
-from eval.types import FailedItem, Prediction
+from eval.types import FailedItem, ItemIndex, Prediction
 
 UNREAD = "unreadable-"
 
 
-OPTIONAL = ("scores", "probabilities", "source_index", "prefix")
+OPTIONAL = ("scores", "probabilities", "item_index", "prefix")
 """Left out of a line where there is none."""
 
 
@@ -49,7 +49,7 @@ def to_line(record: Prediction | FailedItem) -> str:
     """The record as one line of JSON, with its line end."""
     values = asdict(record)
     if isinstance(record, FailedItem):
-        values = {"id": record.id, "failed": record.reason, "source_index": record.source_index}
+        values = {"id": record.id, "failed": record.reason, "item_index": record.item_index}
     values = {key: value for key, value in values.items() if value is not None or key not in OPTIONAL}
     return json.dumps(values, ensure_ascii=False) + "\n"
 
@@ -57,10 +57,11 @@ def to_line(record: Prediction | FailedItem) -> str:
 def from_line(line: str) -> Prediction | FailedItem:
     """Inverse of `to_line`. Raises `ValueError`, `KeyError` or `TypeError` on anything else."""
     values = json.loads(line)
-    if "source_index" in values:
-        values["source_index"] = (int(values["source_index"][0]), int(values["source_index"][1]))
+    if "item_index" in values:
+        item = values["item_index"]
+        values["item_index"] = ItemIndex(int(item["index"]), int(item["total"]))
     if "failed" in values:
-        return FailedItem(values["id"], values["failed"], values.get("source_index"))
+        return FailedItem(values["id"], values["failed"], values.get("item_index"))
     values["choices"] = tuple(values["choices"])
     return Prediction(**values)
 
@@ -101,8 +102,8 @@ def select_records(records: Records, limit: int | None, item_draw: str = "id") -
 
 def _stream_rank(record: Prediction | FailedItem) -> int:
     """The item's index in the authors' shuffled data; every record under item_draw stream has its index."""
-    item, items = record.source_index or (0, 1)
-    return stream_ranks(items)[item]
+    item = record.item_index or ItemIndex(0, 1)
+    return stream_ranks(item.total)[item.index]
 
 
 def hash_of(name: str) -> int:

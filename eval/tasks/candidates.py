@@ -16,19 +16,19 @@ from numpy.typing import NDArray
 
 from configs.errors import DataError, RunError
 from configs.protocol import ProtocolConfig
-from eval.types import SourceIndex
+from eval.types import ItemIndex
 
 SEED = 0
 AUTHORS_SEED = 1234  # the default of main_results/main.py, which its scripts leave
 
 
 def shown_candidates(
-    config: ProtocolConfig, names: Sequence[str], label: str, item_id: str, source_index: SourceIndex | None
+    config: ProtocolConfig, names: Sequence[str], label: str, item_id: str, item_index: ItemIndex | None
 ) -> list[int]:
     """Indices of an item's candidates, in the order in which a question lists them. Raises as `candidate_indices`."""
     indices = candidate_indices(names, label, config.candidates, item_id)
     if config.candidate_draw == "stream":
-        indices = stream_indices(names, label, config.candidates, source_index)
+        indices = stream_indices(names, label, config.candidates, item_index)
         return sorted(indices) if config.order == "fixed" else indices
     if config.order == "random":
         random.Random(f"{SEED}:order:{item_id}").shuffle(indices)
@@ -53,19 +53,19 @@ def candidate_indices(names: Sequence[str], label: str, count: int | None, item_
     return sorted(first[name] for name in (label, *drawn))
 
 
-def stream_indices(names: Sequence[str], label: str, count: int | None, source_index: SourceIndex | None) -> list[int]:
+def stream_indices(names: Sequence[str], label: str, count: int | None, item_index: ItemIndex | None) -> list[int]:
     """Indices of the candidates that the authors' stream draws for an item, in the order they are shown.
 
     Raises `RunError` if the index is not known: answers under another candidate_draw do not store it.
     """
-    if source_index is None:
+    if item_index is None:
         raise RunError(
             "protocol.candidate_draw is stream, and these answers do not store their items' index in the data set; "
             "set output to another folder and run again, or set it to item"
         )
     first, ordered = _known(tuple(names))
     others = [name for name in ordered if name != label]
-    drawn = _stream(source_index[1], len(first), count or len(first))[source_index[0]]
+    drawn = _stream(item_index.total, len(first), count or len(first))[item_index.index]
     return [first[label if other < 0 else others[other]] for other in drawn.tolist()]
 
 

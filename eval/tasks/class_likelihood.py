@@ -13,7 +13,7 @@ from eval.class_scores.rules import Floats
 from eval.class_scores.table import ClassScoreTable, read_class_scores, rule_of, rule_scores, stored_sums
 from eval.tasks.candidates import candidate_indices, shown_candidates
 from eval.tasks.open_world import OpenWorld, class_of
-from eval.types import Prediction, Question, Score, SourceIndex
+from eval.types import ItemIndex, Prediction, Question, Score
 
 
 class ClassLikelihood(OpenWorld):
@@ -29,12 +29,12 @@ class ClassLikelihood(OpenWorld):
         self._table: ClassScoreTable | None = None
         self._prior: Floats | None = None
 
-    def question(self, sample: Sample, source_index: SourceIndex | None = None) -> Question:
+    def question(self, sample: Sample, item_index: ItemIndex | None = None) -> Question:
         """The prompt alone; the class names are scored as its answers."""
         label = class_of(sample, self.config.task)
         candidate_indices(self.names, label, self.config.candidates, sample.id)
         streamed = self.config.candidate_draw == "stream"
-        return Question(self.turns, label, source_index=source_index if streamed else None)
+        return Question(self.turns, label, item_index=item_index if streamed else None)
 
     def prepare(self, folder: EvalDir, predictions: Iterable[Prediction]) -> None:
         """Read token counts and prior from `folder`; the prior `dataset_mean` is the mean over `predictions`.
@@ -64,7 +64,7 @@ class ClassLikelihood(OpenWorld):
         scores = rule_scores(self.rule, stored_sums(prediction, self.rule), self._table.lengths, self._prior)
         allowed = np.arange(len(self.names))
         if config.candidates is not None:
-            drawn = shown_candidates(config, self.names, prediction.target, prediction.id, prediction.source_index)
+            drawn = shown_candidates(config, self.names, prediction.target, prediction.id, prediction.item_index)
             allowed = np.sort(drawn)
         best = int(allowed[scores[allowed].argmax()])  # of equal scores the first in the list
         label = self.names.index(prediction.target)

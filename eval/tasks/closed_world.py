@@ -6,7 +6,7 @@ from data_prep.prompts import classification_prompt, image_question
 from data_prep.sample import Sample, Turn
 from eval.tasks.candidates import shown_candidates
 from eval.tasks.open_world import OpenWorld, class_of
-from eval.types import Question, SourceIndex
+from eval.types import ItemIndex, Question
 
 
 class ClosedWorld(OpenWorld):
@@ -20,13 +20,13 @@ class ClosedWorld(OpenWorld):
         super().__init__(config)
         self.names = load_class_list(config.classes or "").names
 
-    def question(self, sample: Sample, source_index: SourceIndex | None = None) -> Question:
+    def question(self, sample: Sample, item_index: ItemIndex | None = None) -> Question:
         """The prompt with the item's candidates."""
         label = class_of(sample, self.config.task)
-        shown = shown_candidates(self.config, self.names, label, sample.id, source_index)
+        shown = shown_candidates(self.config, self.names, label, sample.id, item_index)
         quote = '"' if self.config.class_quotes else ""
         names = ", ".join(self.names[index] for index in shown)
         text = f"{classification_prompt(self.config.prompt)} Choose one from {quote}{names}{quote}."
         streamed = self.config.candidate_draw == "stream"
         turns = (Turn("human", image_question(text)),)
-        return Question(turns, label, source_index=source_index if streamed else None)
+        return Question(turns, label, item_index=item_index if streamed else None)

@@ -3,7 +3,7 @@
 from configs.errors import DataError
 from data_prep.sample import Sample
 from eval.tasks.open_world import OpenWorld, class_of
-from eval.types import Prediction, Question, Score, SourceIndex
+from eval.types import ItemIndex, Prediction, Question, Score
 
 
 class HiddenStates(OpenWorld):
@@ -11,7 +11,7 @@ class HiddenStates(OpenWorld):
 
     output = "hidden_states"
 
-    def question(self, sample: Sample, source_index: SourceIndex | None = None) -> Question:  # noqa: ARG002
+    def question(self, sample: Sample, item_index: ItemIndex | None = None) -> Question:  # noqa: ARG002
         """The prompt. Raises `DataError` for an item without a label, which no probe can be trained on."""
         if sample.label is None:
             raise DataError("it has no label; a linear probe is trained on labels")

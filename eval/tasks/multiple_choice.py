@@ -12,7 +12,7 @@ from data_prep.sample import IMAGE_PLACEHOLDER, Sample, Turn
 from eval.scorers.registry import find_scorer
 from eval.tasks.choice_prompts import filter_question, with_class
 from eval.tasks.scored_text import scored_text
-from eval.types import Prediction, Question, Reference, Score, SourceIndex
+from eval.types import ItemIndex, Prediction, Question, Reference, Score
 
 
 class MultipleChoice:
@@ -29,7 +29,7 @@ class MultipleChoice:
         self.config = config
         self.scorer = find_scorer(config.choice_parser, "protocol.choice_parser")
 
-    def question(self, sample: Sample, source_index: SourceIndex | None = None) -> Question:  # noqa: ARG002
+    def question(self, sample: Sample, item_index: ItemIndex | None = None) -> Question:  # noqa: ARG002
         """The stored turns without the last, which is the expected letter."""
         if len(sample.turns) < 2 or sample.turns[-1].speaker != "gpt" or sample.turns[-2].speaker != "human":
             raise DataError("its turns do not end with a question and a letter; multiple_choice needs both")

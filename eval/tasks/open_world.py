@@ -15,7 +15,7 @@ from data_prep.sample import Sample, Turn
 from eval.scorers.registry import find_scorer
 from eval.tasks.scored_text import delete_characters, scored_text
 from eval.tasks.synonyms import load_synonyms
-from eval.types import Prediction, Question, Reference, Score, SourceIndex
+from eval.types import ItemIndex, Prediction, Question, Reference, Score
 
 
 class OpenWorld:
@@ -32,7 +32,7 @@ class OpenWorld:
         self.listed = dict.fromkeys(load_class_list(config.classes).names if config.classes else ())
         self.class_names = self._accepted(self.listed)
 
-    def question(self, sample: Sample, source_index: SourceIndex | None = None) -> Question:  # noqa: ARG002
+    def question(self, sample: Sample, item_index: ItemIndex | None = None) -> Question:  # noqa: ARG002
         """The prompt; its expected answer is the item's class name. Raises `DataError` for an unlisted class."""
         label = class_of(sample, "open_world")
         if self.listed and label not in self.listed:

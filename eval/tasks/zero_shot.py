@@ -5,7 +5,7 @@ from dataclasses import replace
 from data_prep.sample import Sample
 from eval.tasks.class_likelihood import ClassLikelihood
 from eval.tasks.open_world import OpenWorld
-from eval.types import Prediction, Question, Score, SourceIndex
+from eval.types import ItemIndex, Prediction, Question, Score
 
 
 class ZeroShot(ClassLikelihood):
@@ -17,9 +17,9 @@ class ZeroShot(ClassLikelihood):
 
     output = "similarities"
 
-    def question(self, sample: Sample, source_index: SourceIndex | None = None) -> Question:
+    def question(self, sample: Sample, item_index: ItemIndex | None = None) -> Question:
         """No text: the model sees the image alone."""
-        return replace(super().question(sample, source_index), turns=())
+        return replace(super().question(sample, item_index), turns=())
 
     def score(self, prediction: Prediction) -> Score:
         """By the best of the candidates."""

@@ -37,7 +37,7 @@ def lines() -> list[Prediction]:
                 label=0,
                 label_name=target,
                 answer="",
-                tokens=0,
+                num_tokens=0,
                 stopped=True,
                 seconds=0.0,
                 scores=encode_scores(np.minimum(sums, -0.01)),

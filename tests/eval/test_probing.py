@@ -301,7 +301,7 @@ def test_rows_of_a_torn_write_are_read_by_ignore_progress(tmp_path):
         stream.write(b"half a row")
     lines = [
         {"id": f"item {n}", "prompt_hash": "", "target": "cat", "label": n, "label_name": "cat", "choices": []}
-        | {"answer": "", "tokens": 9, "stopped": True, "seconds": 0.1, "scores": name}
+        | {"answer": "", "num_tokens": 9, "stopped": True, "seconds": 0.1, "scores": name}
         for n, name in enumerate(names)
     ]
     folder.predictions(0).write_text("".join(json.dumps(line) + "\n" for line in lines))

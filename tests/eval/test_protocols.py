@@ -32,8 +32,8 @@ def sample(**changes) -> Sample:
 
 def answered(answer: str, target: str = "tench", choices=()) -> Prediction:
     return Prediction(
-        id="a", prompt_hash="0", target=target, label=3, label_name="tench", choices=choices, answer=answer, tokens=1,
-        stopped=True, seconds=0.0,
+        id="a", prompt_hash="0", target=target, label=3, label_name="tench", choices=choices, answer=answer,
+        num_tokens=1, stopped=True, seconds=0.0,
     )  # fmt: skip
 
 

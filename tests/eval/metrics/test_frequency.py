@@ -81,7 +81,7 @@ def answered(name: str, answer: str) -> tuple[Prediction, Score]:
         label=7,
         label_name=name,
         answer=answer,
-        tokens=1,
+        num_tokens=1,
         stopped=True,
         seconds=0.0,
     )

@@ -126,7 +126,7 @@ def test_the_authors_take_a_zebra_for_a_bra(class_match, value, tmp_path):
         "prompt_hash": "",
         "label": 0,
         "label_name": "bra",
-        "tokens": 0,
+        "num_tokens": 0,
         "stopped": True,
         "seconds": 0.0,
     }

@@ -137,7 +137,7 @@ def test_greedy_tokens_are_those_of_generate(family, batch_size):
     prompts = [family.prompt(number) for number in range(len(QUESTIONS))]
     ours = []
     for start in range(0, len(prompts), batch_size):
-        ours += [answer.tokens for answer in family.predictor.predict(prompts[start : start + batch_size])]
+        ours += [answer.token_ids for answer in family.predictor.predict(prompts[start : start + batch_size])]
     for number, tokens in enumerate(ours):
         inputs = family.inputs(number)
         output = family.model.generate(**inputs, do_sample=False, max_new_tokens=8)
@@ -214,7 +214,8 @@ def test_a_question_without_its_image_goes_through_the_language_model_alone(fami
     assert prompt.image is None
     assert int(family.loaded.model.config.image_token_id) not in prompt.input_ids
     assert (
-        family.predictor.predict([prompt])[0].tokens == family.predictor.predict([prompt, family.prompt(1)])[0].tokens
+        family.predictor.predict([prompt])[0].token_ids
+        == family.predictor.predict([prompt, family.prompt(1)])[0].token_ids
     )
 
 

@@ -67,7 +67,7 @@ def plain_answer(folder, predictor, prompt):
 def test_tokens_equal_those_of_plain_transformers(tiny_model, predictor, prompts, batch_size):
     ours = []
     for start in range(0, len(prompts), batch_size):
-        ours += [answer.tokens for answer in predictor.predict(prompts[start : start + batch_size])]
+        ours += [answer.token_ids for answer in predictor.predict(prompts[start : start + batch_size])]
     expected = [plain_answer(tiny_model, predictor, prompt) for prompt in prompts]
     assert ours == expected
     assert len({len(prompt.input_ids) for prompt in prompts}) == len(prompts)  # lengths do differ
@@ -96,7 +96,7 @@ def test_prefix_and_answer_are_what_follows_the_last_delimiter_of_the_whole_outp
     assert any(answer.text for answer in answers)
     for prompt, answer in zip(prompts, answers, strict=True):
         assert answer.prefix is not None and answer.prefix.startswith(think)
-        assert f"{answer.prefix}{answer.text}".strip() == authors_prediction(predictor, prompt, answer.tokens)
+        assert f"{answer.prefix}{answer.text}".strip() == authors_prediction(predictor, prompt, answer.token_ids)
 
 
 def test_without_an_answer_prefix_none_is_stored(predictor, prompts):
@@ -122,35 +122,35 @@ def test_in_llamas_tokens_the_blanks_before_the_answer_are_kept(form, said):
 
 
 def test_an_answer_ends_with_the_end_token_and_does_not_show_it(loaded, predictor, prompts, monkeypatch):
-    tokens = predictor.predict(prompts[:2])[0].tokens
+    tokens = predictor.predict(prompts[:2])[0].token_ids
     monkeypatch.setattr(predictor.renderer, "eos", tokens[2])  # as if the third token were </s>
     ended, other = predictor.predict(prompts[:2])
-    assert ended.tokens == tokens[: tokens.index(tokens[2]) + 1]
+    assert ended.token_ids == tokens[: tokens.index(tokens[2]) + 1]
     assert ended.stopped
-    assert other.stopped is (tokens[2] in other.tokens)
+    assert other.stopped is (tokens[2] in other.token_ids)
 
 
 def test_an_answer_ends_at_any_end_token_of_the_generation_settings(loaded, tiny_model, prompts, monkeypatch):
-    tokens = TextPredictor(loaded, ProtocolConfig(max_new_tokens=12)).predict(prompts[:1])[0].tokens
+    tokens = TextPredictor(loaded, ProtocolConfig(max_new_tokens=12)).predict(prompts[:1])[0].token_ids
     ends = [tokens[5], tokens[2], 2]
     monkeypatch.setattr(loaded.model.generation_config, "eos_token_id", ends)
     predictor = TextPredictor(loaded, ProtocolConfig(max_new_tokens=12))
     answer = predictor.predict(prompts[:1])[0]
-    assert answer.tokens == tokens[: min(tokens.index(end) for end in ends[:2]) + 1]
+    assert answer.token_ids == tokens[: min(tokens.index(end) for end in ends[:2]) + 1]
     assert answer.stopped
-    shown = loaded.tokenizer.decode(answer.tokens[:-1], skip_special_tokens=True).strip()
+    shown = loaded.tokenizer.decode(answer.token_ids[:-1], skip_special_tokens=True).strip()
     assert answer.text == shown, "an end token is not shown, also one that is an ordinary word"
 
 
 def test_a_question_of_no_length_limit_is_cut_at_max_new_tokens(predictor, prompts):
     answers = predictor.predict(prompts)
-    assert all(len(answer.tokens) <= 12 for answer in answers)
+    assert all(len(answer.token_ids) <= 12 for answer in answers)
     assert any(not answer.stopped for answer in answers)
 
 
 def test_a_batch_of_text_only_questions_needs_no_image(predictor, prompts):
-    alone = predictor.predict([prompts[1]])[0].tokens
-    together = predictor.predict([prompts[1], prompts[3]])[0].tokens
+    alone = predictor.predict([prompts[1]])[0].token_ids
+    together = predictor.predict([prompts[1], prompts[3]])[0].token_ids
     assert alone == together
 
 
@@ -173,10 +173,10 @@ def test_an_answer_is_as_long_as_the_room_behind_its_question_and_its_neighbours
     prompts = [predictor.prompt((Turn("human", text),), None) for text in texts]
     rooms = [min(200, 512 - len(prompt.input_ids)) for prompt in prompts]
     assert 64 <= rooms[2] < rooms[0] < rooms[1] == 200
-    together = [answer.tokens for answer in predictor.predict(prompts)]
+    together = [answer.token_ids for answer in predictor.predict(prompts)]
     for prompt, tokens, room in zip(prompts, together, rooms, strict=True):
         predictor.max_new_tokens = room
-        assert tokens == predictor.predict([prompt])[0].tokens
+        assert tokens == predictor.predict([prompt])[0].token_ids
         assert len(tokens) <= room
     with pytest.raises(DataError, match="an answer of 64 exceed"):
         TextPredictor(loaded, ProtocolConfig(max_new_tokens=200)).prompt((Turn("human", "A " * 450),), None)

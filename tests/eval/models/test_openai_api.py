@@ -44,7 +44,7 @@ def test_every_item_is_asked_once_in_words_and_with_its_file(serve, ask, picture
     sent = {base64.b64decode(url.removeprefix("data:image/jpeg;base64,")) for url in server.images()}
     assert sent == {picture(10 * label + number) for label in range(3) for number in range(5)}
     assert report(folder)["accuracy"]["count"] == 5
-    assert all(p.tokens == 3 and p.stopped for p in records(folder).predictions.values())
+    assert all(p.num_tokens == 3 and p.stopped for p in records(folder).predictions.values())
 
 
 def test_a_resumed_run_asks_nothing_twice(serve, ask):
@@ -272,12 +272,12 @@ def test_another_temperature_is_another_evaluation_and_another_timeout_is_not(se
 )
 def test_what_the_model_said(message, text):
     answer = answer_of({"choices": [{"message": message, "finish_reason": "length"}]}, 0.5)
-    assert (answer.text, answer.stopped, answer.tokens) == (text, False, [])
+    assert (answer.text, answer.stopped, answer.token_ids) == (text, False, [])
 
 
 def test_a_server_that_reports_absurd_numbers_takes_no_memory():
     values = {"choices": [{"message": {"content": "a"}}], "usage": {"completion_tokens": 10**12}}
-    assert len(answer_of(values, 0.0).tokens) == 10**6
+    assert len(answer_of(values, 0.0).token_ids) == 10**6
 
 
 def test_images_are_sent_as_stored_or_as_png(picture):

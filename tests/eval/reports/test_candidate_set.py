@@ -23,7 +23,7 @@ def protocol(tmp_path):
 
 def prediction(**changed):
     stored = {"id": "a/1", "prompt_hash": "", "target": "cat", "label": 2, "label_name": "cat", "answer": "tench"}
-    return Prediction(**{**stored, "tokens": 1, "stopped": True, "seconds": 0.0, **changed})
+    return Prediction(**{**stored, "num_tokens": 1, "stopped": True, "seconds": 0.0, **changed})
 
 
 def test_the_rule_is_said_in_words(protocol):

@@ -26,7 +26,7 @@ VOID = {"meta", "path", "use", "br", "hr", "rect", "line", "circle"}
 
 def prediction(number: int, name: str, answer: str, label: int | None = 0) -> Prediction:
     return Prediction(
-        id=f"{name}/{number}", prompt_hash="0", target=name, label=label, label_name=name, answer=answer, tokens=3,
+        id=f"{name}/{number}", prompt_hash="0", target=name, label=label, label_name=name, answer=answer, num_tokens=3,
         stopped=number % 2 == 0, seconds=0.5,
     )  # fmt: skip
 

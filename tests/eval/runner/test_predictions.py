@@ -27,7 +27,7 @@ def prediction(name: str, answer: str = "tench") -> Prediction:
         label=0,
         label_name="tench",
         answer=answer,
-        tokens=2,
+        num_tokens=2,
         stopped=True,
         seconds=0.1,
     )

@@ -11,6 +11,7 @@ from configs.protocol import ProtocolConfig
 from eval.run import main
 from eval.runner.predictions import read_records
 from eval.tasks.candidates import shown_candidates
+from eval.types import ItemIndex
 
 CLASSES = ["tench", "wild dog", "cat", "cat", "red moss", "bark", "kite", "ox"]
 
@@ -37,7 +38,7 @@ def test_the_stream_draws_what_an_uninterrupted_run_of_the_authors_draws(count, 
     config = ProtocolConfig(task="closed_world", classes="x", candidates=count, candidate_draw="stream")
     expected = authors_choices(labels, CLASSES, count or len(set(CLASSES)))
     for number, label in enumerate(labels):
-        shown = shown_candidates(config, CLASSES, label, f"item/{number}", (number, items))
+        shown = shown_candidates(config, CLASSES, label, f"item/{number}", ItemIndex(number, items))
         assert [CLASSES[index] for index in shown] == expected[number]
         assert shown.count(3) == 0  # of two classes of one name, the first
 
@@ -48,14 +49,14 @@ def test_the_stream_of_a_large_class_list_is_the_authors_too():
     labels = [classes[7 * number] for number in range(40)]
     config = ProtocolConfig(task="closed_world", classes="x", candidates=20, candidate_draw="stream")
     for number, expected in enumerate(authors_choices(labels, classes, 20)):
-        shown = shown_candidates(config, classes, labels[number], "", (number, 40))
+        shown = shown_candidates(config, classes, labels[number], "", ItemIndex(number, 40))
         assert [classes[index] for index in shown] == expected
 
 
 def test_a_fixed_order_is_the_lists_whoever_draws():
     for draw in ("item", "stream"):
         config = ProtocolConfig(task="closed_world", classes="x", candidates=4, order="fixed", candidate_draw=draw)
-        shown = shown_candidates(config, CLASSES, "ox", "a", (0, 5))
+        shown = shown_candidates(config, CLASSES, "ox", "a", ItemIndex(0, 5))
         assert shown == sorted(shown)
 
 
@@ -78,12 +79,12 @@ def test_stored_scores_are_judged_by_the_stream_without_the_data(write_config, t
     main(["--config", config])
     folder = EvalDir(tmp_path / "answers")
     records = read_records(folder).predictions.values()
-    assert sorted(record.source_index for record in records) == [(number, 15) for number in range(15)]
+    assert {record.item_index for record in records} == {ItemIndex(number, 15) for number in range(15)}
     main(["--config", config, "--report-only", "--set", "protocol.candidates=2"])
     assert json.loads(folder.report("json").read_text())["accuracy"]["n"] == 15
     older = {"task": "class_likelihood", "classes": classes, "candidates": 2}
     main(["--config", str(write_config(protocol=older, output=str(tmp_path / "older")))])
-    assert "source_index" not in EvalDir(tmp_path / "older").predictions(0).read_text()
+    assert "item_index" not in EvalDir(tmp_path / "older").predictions(0).read_text()
     stream = ["--set", "protocol.candidate_draw=stream"]
     with pytest.raises(SystemExit):
         main(["--config", str(write_config(protocol=older, output=str(tmp_path / "older"))), "--report-only", *stream])

@@ -21,7 +21,7 @@ SHEET = ClassScoreTable(tuple(CLASSES), (1, 3, 1, 1), (-1.0, -9.0, -2.0, -2.0))
 
 def stored(item: str, target: str) -> Prediction:
     return Prediction(
-        id=item, prompt_hash="0", target=target, label=0, label_name=target, answer="cat", tokens=0, stopped=True,
+        id=item, prompt_hash="0", target=target, label=0, label_name=target, answer="cat", num_tokens=0, stopped=True,
         seconds=0.0, scores=encode_scores(np.array(SUMS[item])),
     )  # fmt: skip
 

@@ -27,7 +27,7 @@ def preset(name: str, **changes) -> ProtocolConfig:
 
 def answered(answer: str, prefix: str | None) -> Prediction:
     return Prediction(
-        id="a", prompt_hash="0", target="B", label=3, label_name="tench", choices=CHOICES, answer=answer, tokens=1,
+        id="a", prompt_hash="0", target="B", label=3, label_name="tench", choices=CHOICES, answer=answer, num_tokens=1,
         stopped=True, seconds=0.0, prefix=prefix,
     )  # fmt: skip
 
