@@ -1,7 +1,7 @@
 """How many steps a run has and how each global batch is split: pure arithmetic on the numbers of a config.
 
 plan = plan_batches(global_batch=64, world=4, micro_batch="auto", cap=16)     # 16 samples x 1 step of accumulation
-length = Length.of(samples=1_281_167, train=config.train)                     # 20,018 steps, 15 samples left over
+length = StepCounts.of(samples=1_281_167, train=config.train)                     # 20,018 steps, 15 samples left over
 """
 
 from dataclasses import dataclass
@@ -53,7 +53,7 @@ def split_batch(train: TrainConfig, world: int) -> BatchPlan:
 
 
 @dataclass(frozen=True)
-class Length:
+class StepCounts:
     """Steps of a run. The `leftover` samples of each epoch, fewer than a batch, are dropped or filled up to one."""
 
     samples: int
@@ -62,7 +62,7 @@ class Length:
     total_steps: int
 
     @classmethod
-    def of(cls, samples: int, train: TrainConfig) -> "Length":
+    def of(cls, samples: int, train: TrainConfig) -> "StepCounts":
         """Count the steps for `samples` per epoch. Raises `ConfigError` if an epoch has no step."""
         leftover = samples % train.global_batch
         steps = samples // train.global_batch + (1 if leftover and train.last_batch != "drop" else 0)

@@ -20,7 +20,7 @@ from train.chat.conversation import IGNORE_INDEX
 from train.models.batch import Batch
 
 
-def local_units(batches: Sequence[Batch], reduction: str) -> int:
+def local_denominator(batches: Sequence[Batch], reduction: str) -> int:
     """What this rank adds to the global denominator: tokens, samples or micro-batches with something to learn."""
     counts = [batch.supervised() for batch in batches]  # C each
     if reduction == "token":
@@ -32,14 +32,17 @@ def local_units(batches: Sequence[Batch], reduction: str) -> int:
     raise ConfigError(f"loss.reduction is {reduction!r}; choose token, sample or micro_batch")
 
 
-def set_loss_weights(batch: Batch, reduction: str, units: int, scale: float) -> None:
-    """Set `batch.weights` in place; `units` is the sum of `local_units` over ranks, `scale` is world x accumulation."""
+def set_loss_weights(batch: Batch, reduction: str, denominator: int, scale: float) -> None:
+    """Set `batch.weights` in place.
+
+    `denominator` is the sum of `local_denominator` over ranks, `scale` is world x accumulation.
+    """
     supervised = batch.labels != IGNORE_INDEX  # (B, T)
     counts = batch.supervised()  # (C,)
     if reduction == "sample":
-        denominators = counts[batch.sequence_ids] * units  # padding takes any: its weight is 0
+        divisors = counts[batch.sequence_ids] * denominator  # padding takes any: its weight is 0
     elif reduction == "micro_batch":
-        denominators = counts.sum() * units
+        divisors = counts.sum() * denominator
     else:
-        denominators = torch.tensor(units)
-    batch.weights = supervised * (scale / denominators.clamp(min=1).float())
+        divisors = torch.tensor(denominator)
+    batch.weights = supervised * (scale / divisors.clamp(min=1).float())

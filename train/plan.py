@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from configs.batch_plan import BatchPlan, Length, split_batch
+from configs.batch_plan import BatchPlan, StepCounts, split_batch
 from configs.errors import ConfigError, DataError
 from configs.run import RunConfig
 from configs.run_dir import RunDir
@@ -20,7 +20,7 @@ from train.chat.tokenizer import load_tokenizer
 from train.data.collate import ExampleBuilder, ExampleSet, TrainingBatches
 from train.data.lengths import Counts, LengthSettings, known_counts, token_counts
 from train.data.llava_groups import LlavaGroups
-from train.data.packing import DEALT, BatchPartitioner, StepOrder
+from train.data.packing import LENGTH_INDEPENDENT_SPLITS, BatchPartitioner, StepOrder
 from train.data.questions import training_question
 from train.data.sources import SourceSet
 from train.data.untrainable import check_trainable
@@ -46,7 +46,7 @@ class RunPlan:
     sources: SourceSet
     heldout: SourceSet
     order: StepOrder
-    length: Length
+    length: StepCounts
     deepspeed: dict[str, Any]
 
     @property
@@ -98,7 +98,7 @@ def make_plan(config: RunConfig, world_size: int, device: str) -> RunPlan:
         sources=sources,
         heldout=heldout,
         order=order,
-        length=Length.of(order.mixture.size, config.train),
+        length=StepCounts.of(order.mixture.size, config.train),
         deepspeed=settings,
     )
 
@@ -110,14 +110,14 @@ def plan_order(config: RunConfig, sources: SourceSet, world_size: int) -> StepOr
     """
     train = config.train
     mixture = sources.mixture(train)
-    length = Length.of(mixture.size, train)
+    length = StepCounts.of(mixture.size, train)
     split = split_batch(config.train, world_size)
     partitioner = BatchPartitioner(split, train.batching)
     if train.batching == "llava_groups":
         words = plan_counts(config, sources)["words"].astype(np.int64)
         groups = LlavaGroups(words, sources.with_image(), split.micro_batch, split.world * split.accumulation)
         mixture = replace(mixture, groups=groups)
-    if train.batching in DEALT:
+    if train.batching in LENGTH_INDEPENDENT_SPLITS:
         return StepOrder(mixture, config.seed, length.steps_per_epoch, partitioner, train.last_batch)
     if config.loss.reduction == "micro_batch":
         raise ConfigError(

@@ -22,7 +22,7 @@ from train.data.order import DataPosition, keyed_hash
 from train.distributed.world import World, all_gather_objects
 from train.loggers.run_reporter import RunReporter
 from train.loggers.step_record import peak_memory, step_record
-from train.loss import local_units, set_loss_weights
+from train.loss import local_denominator, set_loss_weights
 from train.models.batch import Batch
 from train.optimization.flops import peak_flops
 from train.optimization.full_state import ParameterState
@@ -103,12 +103,12 @@ class Trainer:
             started = time.perf_counter()
             data = self._read(batches)
             waited = time.perf_counter() - started
-            units = self._agree_on_units(data)
-            if data is None or units is None:  # a rank received a stop request: no rank begins the step
+            denominator = self._sum_denominators(data)
+            if data is None or denominator is None:  # a rank received a stop request: no rank begins the step
                 if self.saved_step != step:
                     self.save()
                 break
-            record, stop_requested = self._step(step, data, units, waited, started)
+            record, stop_requested = self._step(step, data, denominator, waited, started)
             self.position = DataPosition(step + 1, self.position.skipped)
             self._log_finished_save()
             decision = self._observe(record)
@@ -191,11 +191,11 @@ class Trainer:
         if result := self.components.checkpointer.finished(wait):
             self.reporter.saved(result)
 
-    def _agree_on_units(self, data: list[Batch] | None) -> int | None:
+    def _sum_denominators(self, data: list[Batch] | None) -> int | None:
         """Denominator of the next step's loss over all ranks; None if a rank received a stop request. Collective."""
         self.progress.enter("agreement")
-        units = local_units(data, self.plan.config.loss.reduction) if data else 0
-        total, stop = self.world.all_sum([units, float(data is None or signals.stop_requested())])
+        denominator = local_denominator(data, self.plan.config.loss.reduction) if data else 0
+        total, stop = self.world.all_sum([denominator, float(data is None or signals.stop_requested())])
         return None if stop else int(total)
 
     def _read(self, batches: Iterator[list[Batch]]) -> list[Batch] | None:
@@ -209,7 +209,7 @@ class Trainer:
             return None
 
     def _step(
-        self, step: int, batches: list[Batch], units: int, waited: float, started: float
+        self, step: int, batches: list[Batch], denominator: int, waited: float, started: float
     ) -> tuple[dict[str, Any], bool]:
         """One optimizer step; returns its metrics record and whether to stop after it."""
         config, world, components = self.plan.config, self.world, self.components
@@ -217,7 +217,7 @@ class Trainer:
         seed = keyed_hash(np.array([self.position.data_step(step)], dtype=np.uint64), config.seed, world.rank)
         torch.manual_seed(int(seed[0]) >> 1)
         for batch in batches:
-            set_loss_weights(batch, config.loss.reduction, units, world.size * self.plan.batches.accumulation)
+            set_loss_weights(batch, config.loss.reduction, denominator, world.size * self.plan.batches.accumulation)
         self.progress.enter("forward/backward")
         losses = components.engine.accumulate(batches)
         self.progress.enter("exchange")

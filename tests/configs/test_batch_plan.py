@@ -2,7 +2,7 @@
 
 import pytest
 
-from configs.batch_plan import Length, plan_batches
+from configs.batch_plan import StepCounts, plan_batches
 from configs.errors import ConfigError
 from configs.training import TrainConfig
 
@@ -36,16 +36,16 @@ def test_a_micro_batch_that_does_not_divide_lists_those_that_do():
 
 @pytest.mark.parametrize(("last_batch", "steps"), [("drop", 3), ("pad", 4)])
 def test_the_last_batch_is_dropped_or_padded(last_batch, steps):
-    length = Length.of(
+    length = StepCounts.of(
         47, TrainConfig(global_batch=12 if last_batch == "drop" else 15, last_batch=last_batch, epochs=2)
     )
     assert (length.steps_per_epoch, length.total_steps) == (steps, 2 * steps)
 
 
 def test_max_steps_ends_the_run_early():
-    assert Length.of(100, TrainConfig(global_batch=10, max_steps=7)).total_steps == 7
+    assert StepCounts.of(100, TrainConfig(global_batch=10, max_steps=7)).total_steps == 7
 
 
 def test_too_few_samples_for_one_batch_is_an_error():
     with pytest.raises(ConfigError, match="5 training samples do not fill one batch"):
-        Length.of(5, TrainConfig(global_batch=8))
+        StepCounts.of(5, TrainConfig(global_batch=8))

@@ -16,7 +16,7 @@ from configs.run import RunConfig
 from train.data.collate import collate, pack
 from train.data.order import PADDING, EpochOrder
 from train.distributed.world import World, start_world, stop_world
-from train.loss import local_units, set_loss_weights
+from train.loss import local_denominator, set_loss_weights
 from train.models.loading import load_model
 from train.models.loss_module import LossModule
 from train.models.param_groups import choose_trainable
@@ -46,9 +46,9 @@ def run_step(engine: Engine, plan: RunPlan, world: World, positions: list[int], 
         for micro_batch in partitioner.of_rank(positions, world.rank)
     ]
     reduction = plan.config.loss.reduction
-    units = int(world.all_sum([local_units(batches, reduction)])[0])
+    denominator = int(world.all_sum([local_denominator(batches, reduction)])[0])
     for batch in batches:
-        set_loss_weights(batch, reduction, units, world.size * plan.batches.accumulation)
+        set_loss_weights(batch, reduction, denominator, world.size * plan.batches.accumulation)
     loss = engine.accumulate(batches).mean
     return world.all_sum([loss])[0].hex(), engine.update(1.0).grad_norm.hex()
 

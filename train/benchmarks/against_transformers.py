@@ -18,7 +18,7 @@ from configs.load import load_config
 from configs.run import RunConfig
 from data_prep.benchmarks.timing import cpu_seconds
 from train.data.collate import collate
-from train.loss import local_units, set_loss_weights
+from train.loss import local_denominator, set_loss_weights
 from train.models.batch import Batch
 from train.models.loading import load_model
 from train.models.loss_module import LossModule
@@ -61,7 +61,7 @@ def _batch(plan: RunPlan, device: torch.device) -> Batch:
     examples = plan.training_batches().examples
     chosen = [examples[position] for position in range(plan.batches.micro_batch)]
     batch = collate(chosen, plan.family, plan.example_builder.prefix)
-    set_loss_weights(batch, "token", local_units([batch], "token"), 1.0)
+    set_loss_weights(batch, "token", local_denominator([batch], "token"), 1.0)
     return batch.to(device)
 
 

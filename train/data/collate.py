@@ -186,7 +186,7 @@ def pack(examples: Sequence[Example], family: Family, prefix: Sequence[int] = ()
 
 def _note_savings(batch: Batch, examples: Sequence[Example], family: Family, prefix: Sequence[int]) -> None:
     """Say which tokens of the batch need not run (`train.models.target_states`)."""
-    batch.runs_last = any(example.input_ids[-1] == family.image_token_id for example in examples)
+    batch.process_last_token = any(example.input_ids[-1] == family.image_token_id for example in examples)
     if prefix:
         batch.shared_prefix = shared_length([(example.input_ids, example.supervised) for example in examples], prefix)
 

@@ -94,7 +94,7 @@ def _bins(share: Sequence[int], tokens: Sequence[int], budget: int) -> list[list
     return bins
 
 
-DEALT = {"padded": rank_micro_batches, "llava_groups": consecutive_micro_batches}
+LENGTH_INDEPENDENT_SPLITS = {"padded": rank_micro_batches, "llava_groups": consecutive_micro_batches}
 """By `train.batching`, where a rank's part does not depend on lengths."""
 
 
@@ -109,13 +109,13 @@ class BatchPartitioner:
 
     def of_rank(self, batch: Sequence[int], rank: int) -> MicroBatches:
         """Rank `rank`'s micro-batches of a global batch."""
-        deal = DEALT.get(self.batching)
-        return deal(batch, rank, self.plan) if deal else self.all_ranks(batch)[rank]
+        split = LENGTH_INDEPENDENT_SPLITS.get(self.batching)
+        return split(batch, rank, self.plan) if split else self.all_ranks(batch)[rank]
 
     def all_ranks(self, batch: Sequence[int]) -> list[MicroBatches]:
         """Every rank's micro-batches of a global batch, equally many on each."""
-        if deal := DEALT.get(self.batching):
-            return [deal(batch, rank, self.plan) for rank in range(self.plan.world)]
+        if split := LENGTH_INDEPENDENT_SPLITS.get(self.batching):
+            return [split(batch, rank, self.plan) for rank in range(self.plan.world)]
         tokens = self._tokens(batch)
         if self.batching == "grouped":
             return grouped_micro_batches(batch, tokens, self.plan)

@@ -32,7 +32,7 @@ class Batch:
     ids: tuple[str, ...]  # C
     unreadable: tuple[UnreadableSample, ...] = ()  # each is replaced by an example of weight 0
     packed: bool = False
-    runs_last: bool = True  # whether the last token of a conversation runs: it predicts nothing, but may be an image's
+    process_last_token: bool = True  # of each conversation: it predicts nothing, but may be an image's
     shared_prefix: int = 0  # tokens that begin every conversation, as in every other batch (`train.chat.prefix`)
 
     def pin_memory(self) -> "Batch":

@@ -36,7 +36,7 @@ from train.models.llama_layers import (
     queries_keys_values,
     rotary_angles,
 )
-from train.models.token_layout import Layout, last_mask, padded_targets, running_tokens
+from train.models.token_layout import Layout, last_mask, padded_targets, select_tokens
 from train.models.types import TrainableFamily
 from train.models.varlen_attention import kernel_for
 
@@ -107,7 +107,7 @@ class TargetStates:
         weight: torch.Tensor = next(self.family.word_embeddings(self.model).parameters())
         return weight
 
-    def layer_by_layer(self, *, packed: bool) -> bool:
+    def runs_own_decoder_loop(self, *, packed: bool) -> bool:
         """Whether the decoder is run by this module, not by transformers."""
         decoder: Any = self.family.decoder(self.model)
         kernel = self.family.attention_kernel(self.model)
@@ -128,16 +128,16 @@ class TargetStates:
 
         In ZeRO 3 every rank must call this equally often.
         """
-        if not self.layer_by_layer(packed=batch.packed):
+        if not self.runs_own_decoder_loop(packed=batch.packed):
             embeddings = embed(batch)
             attention = attention_arguments(batch, self.family.attention_kernel(self.model), embeddings.dtype)
             states = self.family.decode(self.model, embeddings, batch, attention)
             return states[rows, positions], states[:, 0].float().sum()
         keys = self._keys_of_prefix() if self._reuses_prefix else None
         shared = batch.shared_prefix if keys else 0
-        layout = running_tokens(batch, rows, positions, shared, self._like)
-        own = [tuple(part[:, :, :shared] for part in pair) for pair in keys] if keys and shared else None
-        return self._narrow(embed(layout.batch), layout, own)
+        layout = select_tokens(batch, rows, positions, shared, self._like)
+        prefix_kv = [tuple(part[:, :, :shared] for part in pair) for pair in keys] if keys and shared else None
+        return self._run_layers(embed(layout.batch), layout, prefix_kv)
 
     @property
     def _reuses_prefix(self) -> bool:
@@ -165,24 +165,24 @@ class TargetStates:
             self._prefix_keys = found
         return self._prefix_keys
 
-    def _narrow(
-        self, states: torch.Tensor, layout: Layout, prefix: list[tuple[torch.Tensor, ...]] | None
+    def _run_layers(
+        self, states: torch.Tensor, layout: Layout, prefix_kv: list[tuple[torch.Tensor, ...]] | None
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """All layers but the last at all positions, the last and the norm at the targets."""
         decoder: Any = self.family.decoder(self.model)
         angles = rotary_angles(decoder, states, layout.positions)
-        before = prefix or [()] * len(decoder.layers)
-        for layer, own in zip(decoder.layers[:-1], before, strict=False):
+        kv_of_layers = prefix_kv or [()] * len(decoder.layers)
+        for layer, layer_kv in zip(decoder.layers[:-1], kv_of_layers, strict=False):
             if self.model.training and layer.gradient_checkpointing:
-                states = checkpoint(run_layer, self.parts, layer, states, angles, layout, own, use_reentrant=False)
+                states = checkpoint(run_layer, self.parts, layer, states, angles, layout, layer_kv, use_reentrant=False)
             else:
-                states = run_layer(self.parts, layer, states, angles, layout, own)
+                states = run_layer(self.parts, layer, states, angles, layout, layer_kv)
         columns, slots = padded_targets(layout, len(states))
         rows = torch.arange(len(states), device=states.device)[:, None]
         layer = decoder.layers[-1]
-        queries, *new = queries_at(layer, states, angles, (rows, columns))
+        queries, *new_kv = queries_at(layer, states, angles, (rows, columns))
         mask = last_mask(layout, columns)
-        keys, values = _joined(before[-1], new)
+        keys, values = _joined(kv_of_layers[-1], new_kv)
         attended = masked_attention(layer.self_attn, queries, keys, values, mask)
         last = decoder.norm(after_attention(layer, states[rows, columns], attended))  # (B, Q, H)
         return last[layout.targets[0], slots], last[:, 0].float().sum()
@@ -194,11 +194,11 @@ def run_layer(
     states: torch.Tensor,
     angles: Angles,
     layout: Layout,
-    before: tuple[torch.Tensor, ...],
+    prefix_kv: tuple[torch.Tensor, ...],
 ) -> torch.Tensor:
-    """(B, T, H) to (B, T, H); `before` are keys and values that come before those of all rows, or ()."""
-    queries, *new = parts.before(layer, states, angles)
-    keys, values = _joined(before, new)
+    """(B, T, H) to (B, T, H); `prefix_kv`: keys and values that come before those of all rows, or ()."""
+    queries, *new_kv = parts.before(layer, states, angles)
+    keys, values = _joined(prefix_kv, new_kv)
     if layout.packed is not None:
         attended = layout.packed.attend(layer.self_attn, queries, keys, values)
     elif layout.mask is not None:
@@ -208,7 +208,10 @@ def run_layer(
     return parts.after(layer, states, attended)
 
 
-def _joined(before: tuple[torch.Tensor, ...], new: list[torch.Tensor]) -> list[torch.Tensor]:
-    if not before:
-        return new
-    return [torch.cat([old.expand(len(own), -1, -1, -1), own], dim=2) for old, own in zip(before, new, strict=True)]
+def _joined(prefix_kv: tuple[torch.Tensor, ...], new_kv: list[torch.Tensor]) -> list[torch.Tensor]:
+    if not prefix_kv:
+        return new_kv
+    return [
+        torch.cat([prefix.expand(len(new), -1, -1, -1), new], dim=2)
+        for prefix, new in zip(prefix_kv, new_kv, strict=True)
+    ]

@@ -29,22 +29,20 @@ class Layout:
     targets: tuple[torch.Tensor, torch.Tensor]  # rows and columns (M,) in `batch`
 
 
-def running_tokens(
-    batch: Batch, rows: torch.Tensor, positions: torch.Tensor, shared: int, like: torch.Tensor
-) -> Layout:
+def select_tokens(batch: Batch, rows: torch.Tensor, positions: torch.Tensor, shared: int, like: torch.Tensor) -> Layout:
     """The batch without the first `shared` and the last token of each conversation; targets at `rows`, `positions`.
 
     At least one token remains of each. `like` has the device and the type of the decoder's states.
     """
     device = batch.input_ids.device
     if not batch.packed:
-        end = max(batch.input_ids.shape[1] - int(not batch.runs_last), shared + 1)
+        end = max(batch.input_ids.shape[1] - int(not batch.process_last_token), shared + 1)
         places = torch.arange(shared, end, device=device)[None]
         rest = batch.with_tokens(slice(None), slice(shared, end))
         return Layout(rest, shared, places, None, None, None, (rows, positions - shared))
     sequence_ids = batch.sequence_ids[0]  # (T,)
     lengths = batch.lengths()
-    ends = (lengths - int(not batch.runs_last)).clamp(min=shared + 1)
+    ends = (lengths - int(not batch.process_last_token)).clamp(min=shared + 1)
     offsets = torch.arange(len(sequence_ids), device=device) - (torch.cumsum(lengths, 0) - lengths)[sequence_ids]
     kept = (offsets >= shared) & (offsets < ends[sequence_ids])
     columns = kept.nonzero()[:, 0]

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from configs.batch_plan import Length
+from configs.batch_plan import StepCounts
 from configs.load import load_config
 from configs.run import RunConfig
 from data_prep import build
@@ -76,7 +76,7 @@ def check(root: Path, shards: int, last_batch: str, worlds_and_workers: Iterable
     assert len(sources.sets[0].manifest.shards) == shards
     manifest = Counter(sources.record(position).id for position in range(SAMPLES))
     assert len(manifest) == SAMPLES
-    length = Length.of(len(sources), config.train)
+    length = StepCounts.of(len(sources), config.train)
     order = EpochOrder.of(plan_order(config, sources, 1).mixture, config.seed, 1).positions
     left_out = Counter(sources.record(position).id for position in order[24 * length.steps_per_epoch :])
     assert left_out.total() == (length.leftover if last_batch == "drop" else 0)

@@ -11,7 +11,7 @@ from train.chat.conversation import IGNORE_INDEX
 from train.data.collate import NoTargetTokensError, collate
 from train.data.order import PADDING
 from train.data.sources import SourceSet
-from train.loss import local_units, set_loss_weights
+from train.loss import local_denominator, set_loss_weights
 from train.plan import make_plan
 
 
@@ -48,7 +48,7 @@ def test_a_batch_is_padded_on_the_right_and_its_pixels_are_uint8(plan):
 def test_padding_weighs_nothing(plan):
     batch = collate([plan.training_batches().examples[PADDING]], plan.family)
     set_loss_weights(batch, "token", 5, 2.0)
-    assert local_units([batch], "token") == 0
+    assert local_denominator([batch], "token") == 0
     assert batch.weights.eq(0).all()
 
 
@@ -74,7 +74,7 @@ def test_a_sample_without_a_supervised_token_is_an_error_or_by_config_kept_witho
     with pytest.raises(NoTargetTokensError, match=r"x/1: no token is supervised within chat\.max_length 256"):
         plan.example_builder.build(long, 0)
     tolerant = replace(plan.example_builder, chat=replace(plan.example_builder.chat, no_target_tokens="drop"))
-    assert local_units([collate([tolerant.build(long, 0)], plan.family)], "sample") == 0
+    assert local_denominator([collate([tolerant.build(long, 0)], plan.family)], "sample") == 0
 
 
 def test_worker_processes_change_nothing(plan):
@@ -92,7 +92,7 @@ def test_worker_processes_change_nothing(plan):
 def test_the_weights_of_a_whole_batch_sum_to_the_scale(plan, reduction):
     examples = plan.training_batches().examples
     batches = [collate([examples[i] for i in range(start, start + 3)], plan.family) for start in (0, 90, 120)]
-    units = local_units(batches, reduction)
+    denominator = local_denominator(batches, reduction)
     for batch in batches:
-        set_loss_weights(batch, reduction, units, 6.0)
+        set_loss_weights(batch, reduction, denominator, 6.0)
     assert float(sum(batch.weights.double().sum() for batch in batches)) == pytest.approx(6.0, rel=1e-6)

@@ -14,7 +14,7 @@ from train.benchmarks import order
 from train.data.collate import collate, pack
 from train.data.order import PADDING
 from train.data.packing import BatchPartitioner, packed_micro_batches, rank_micro_batches
-from train.loss import local_units, set_loss_weights
+from train.loss import local_denominator, set_loss_weights
 from train.models import target_states
 from train.models.batch import attention_arguments
 from train.models.loading import load_model
@@ -90,10 +90,10 @@ def module_of(plan, mode: str, attention: str) -> tuple[LossModule, dict[str, to
 
 def gradients(module: LossModule, trained, batches, reduction: str) -> tuple[float, dict[str, torch.Tensor]]:
     module.zero_grad()
-    units = local_units(batches, reduction)
+    denominator = local_denominator(batches, reduction)
     total = torch.zeros(())
     for batch in batches:
-        set_loss_weights(batch, reduction, units, 1.0)
+        set_loss_weights(batch, reduction, denominator, 1.0)
         loss, _ = module(batch)
         loss.backward()
         total = total + loss.detach()
@@ -137,8 +137,8 @@ def test_without_the_block_diagonal_mask_the_loss_is_another(plan, monkeypatch, 
         module.states, "options", target_states.ForwardOptions(skip_unneeded_compute=skip_unneeded_compute)
     )
     if skip_unneeded_compute:
-        split = target_states.running_tokens
-        monkeypatch.setattr(target_states, "running_tokens", lambda *given: replace(split(*given), mask=None))
+        split = target_states.select_tokens
+        monkeypatch.setattr(target_states, "select_tokens", lambda *given: replace(split(*given), mask=None))
     else:
         monkeypatch.setattr(target_states, "attention_arguments", lambda *_: {"attention_mask": None})
     leaking, _ = gradients(module, trained, [pack(examples, plan.family)], "token")

@@ -18,7 +18,7 @@ from train.data.collate import ExampleSet, collate
 from train.data.loader import read_steps
 from train.data.sources import PositionSet
 from train.heldout import HeldOut
-from train.loss import local_units
+from train.loss import local_denominator
 from train.plan import make_plan
 
 pytestmark = pytest.mark.slow
@@ -63,7 +63,7 @@ def test_by_config_it_is_replaced_by_one_that_weighs_nothing(training_setup, dam
     assert (unreadable.source, unreadable.id) == ("pictures", plan.sources.record(5).id)
     assert unreadable.reason.startswith("sample 5 of ")
     assert batch.sources.tolist() == [0, -1]
-    assert local_units([batch], "sample") == 1
+    assert local_denominator([batch], "sample") == 1
 
 
 class Deadly(PositionSet[str]):

@@ -14,7 +14,7 @@ from configs.errors import ConfigError
 from data_prep.sample import Turn
 from train.data.collate import collate, pack
 from train.data.lengths import LengthSettings
-from train.loss import local_units, set_loss_weights
+from train.loss import local_denominator, set_loss_weights
 from train.models.images import ImageBatch, ImageInput
 from train.models.llava import LlavaFamily
 from train.models.loading import load_model
@@ -165,7 +165,7 @@ def test_images_of_different_length_give_the_same_losses_padded_packed_and_alone
 
 def losses(module: LossModule, batch) -> torch.Tensor:
     """(C,) of a batch, whose gradient must reach the projector."""
-    set_loss_weights(batch, "token", local_units([batch], "token"), 1.0)
+    set_loss_weights(batch, "token", local_denominator([batch], "token"), 1.0)
     loss, by_sample = module(batch)
     module.zero_grad()
     loss.backward()

@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from configs.errors import ConfigError
 from train.chat.prefix import constant_prefix, shared_length
 from train.data.collate import collate, pack
-from train.loss import local_units, set_loss_weights
+from train.loss import local_denominator, set_loss_weights
 from train.models import target_states, token_layout
 from train.models.loading import load_model
 from train.models.loss_module import LossModule
@@ -65,9 +65,9 @@ def batches_of(plan, kind):
 
 def loss_and_gradients(module, batches):
     module.zero_grad()
-    total, units = 0.0, local_units(batches, "token")
+    total, denominator = 0.0, local_denominator(batches, "token")
     for batch in batches:
-        set_loss_weights(batch, "token", units, 1.0)
+        set_loss_weights(batch, "token", denominator, 1.0)
         loss, _ = module(batch)
         loss.backward()
         total += loss.item()
@@ -81,7 +81,7 @@ def test_loss_and_gradients_equal_those_of_transformers_whole_forward_pass(plan,
     whole = module_of(plan, mode, skip_unneeded_compute=False)
     expected_loss, expected = loss_and_gradients(whole, batches_of(plan, kind))
     ours = module_of(plan, mode, skip_unneeded_compute=True, checkpointing=checkpointing)
-    assert ours.states.layer_by_layer(packed=kind == "packed")
+    assert ours.states.runs_own_decoder_loop(packed=kind == "packed")
     loss, gradients = loss_and_gradients(ours, batches_of(plan, kind))
     assert loss == pytest.approx(expected_loss, rel=1e-5)
     assert gradients.keys() == expected.keys()
@@ -156,7 +156,7 @@ def test_the_keys_of_the_prefix_are_used_only_while_the_language_model_is_frozen
 @pytest.mark.parametrize("case", ["kernel", "family", "window"])
 def test_other_decoders_are_run_by_transformers(plan, monkeypatch, case):
     module = module_of(plan, "projector", skip_unneeded_compute=True)
-    assert module.states.layer_by_layer(packed=False)
+    assert module.states.runs_own_decoder_loop(packed=False)
     config = plan.family.decoder(module.model).config
     if case == "kernel":
         monkeypatch.setattr(config, "_attn_implementation", "eager")
@@ -167,7 +167,7 @@ def test_other_decoders_are_run_by_transformers(plan, monkeypatch, case):
             "Other", (type(plan.family),), {"decode": lambda self, *given: TrainableFamily.decode(self, *given)}
         )
         module.states.family = kind(plan.family.config, plan.family.folder)
-    assert not module.states.layer_by_layer(packed=False)
+    assert not module.states.runs_own_decoder_loop(packed=False)
     module(batches_of(plan, "padded")[0])
 
 
@@ -212,7 +212,7 @@ def test_a_conversation_that_ends_in_an_image_keeps_all_image_tokens(plan, kind)
     join = pack if kind == "packed" else collate
     examples = [replace(cut, source=0), *examples_of(plan)]
     batches = [join(examples, plan.family, plan.example_builder.prefix)]
-    assert batches[0].runs_last
+    assert batches[0].process_last_token
     expected_loss, expected = loss_and_gradients(module_of(plan, "projector", skip_unneeded_compute=False), batches)
     loss, gradients = loss_and_gradients(module_of(plan, "projector", skip_unneeded_compute=True), batches)
     assert loss == pytest.approx(expected_loss, rel=1e-5)
