@@ -15,10 +15,26 @@ AGAIN = frozenset({408, 409, 425, 429, *range(500, 600)})
 FATAL = frozenset({401, 402, 404})
 SHOWN = 200  # characters of a server's message that are printed
 THOUGHTS = frozenset({"thinking", "reasoning", "redacted_thinking", "reasoning_content", "thought"})
-NETWORK = frozenset({"error", "network_error", "malformed_function_call", "unexpected_eof", "other_error"})
+INTERRUPTED = frozenset({
+    "error", "abort", "aborted", "cancelled", "canceled", "timeout", "failed", "interrupted", "overloaded",
+    "engine_overloaded", "insufficient_system_resource",
+})  # fmt: skip
+"""Finish reasons of a text that is not whole."""
+NETWORK = frozenset({"network_error", "malformed_function_call", "unexpected_eof", "other_error"})
+"""Finish reasons of a failure where there is no text; some servers name them next to a finish reason `stop`."""
+WITHHELD = frozenset({"content_filter", "safety", "recitation", "blocked", "blocklist", "prohibited_content", "spii"})
+ENDED = frozenset({
+    "stop", "eos", "eos_token", "end_turn", "stop_sequence", "stop_token", "complete", "completed", "done", "finished",
+    "length", "max_tokens", "max_output_tokens", "model_length", "tool_calls", "function_call", "refusal",
+})  # fmt: skip
+"""Finish reasons after which an empty text is the model's answer; after others, and without one, it is a failure."""
 NAMED_CODES = {
     "insufficient_quota": 402, "invalid_api_key": 401, "rate_limit_exceeded": 429, "model_not_found": 404,
     "server_error": 500, "overloaded_error": 503, "timeout": 408, "content_filter": 400,
+    "authentication_error": 401, "unauthenticated": 401, "permission_error": 403, "permission_denied": 403,
+    "rate_limit_error": 429, "resource_exhausted": 429, "api_error": 500, "unavailable": 503, "internal": 500,
+    "not_found_error": 404, "not_found": 404, "deadline_exceeded": 408, "billing_hard_limit_reached": 402,
+    "billing_not_active": 402, "billing_error": 402, "invalid_argument": 400,
 }  # fmt: skip
 
 
@@ -33,6 +49,9 @@ _TOO_MUCH = re.compile(
 _REFUSED = re.compile(
     r"support|unknown|unrecogni|unexpected|extra|not (?:allowed|permitted|accept)|invalid|refus|remove"
 )
+
+
+BARE = ("message", "detail", "errors", "msg")  # fields of an error that is the whole reply
 
 
 class QuestionError(Exception):
@@ -57,10 +76,14 @@ def completion_of(body: bytes) -> dict[str, Any]:
     Completions in the older form (`text` instead of `message`) and streamed chunks, which some servers send unasked,
     are converted. Raises `TryAgain`, `QuestionError` or `RunError`, with at most `SHOWN` characters of the reply.
     """
-    text = body.decode(errors="replace")
+    text = body.decode("utf-8-sig", errors="replace")
     values = _streamed(text) if text.lstrip().startswith(("data:", "event:", ":")) else _json(text)
     choices = values.get("choices")
     choice = choices[0] if isinstance(choices, list) and choices else None
+    if choice is None and (
+        values.get("object") == "error" or any(isinstance(values.get(key), str | list) for key in BARE)
+    ):
+        raise failure_of(error_code(values), f"status 200 with an error: {error_words(values)}")
     for holder in (values, choice if isinstance(choice, dict) else {}):
         if holder.get("error"):
             raise failure_of(error_code(holder["error"]), f"status 200 with an error: {error_words(holder['error'])}")
@@ -74,24 +97,54 @@ def completion_of(body: bytes) -> dict[str, Any]:
 
 def _check_end(choice: dict[str, Any]) -> None:
     """Raise if the finish reason says that the text is not the model's answer."""
-    reasons = [str(choice.get(key) or "").lower() for key in ("finish_reason", "native_finish_reason")]
+    given = [choice.get(key) for key in ("finish_reason", "native_finish_reason")]
+    reasons = [str(reason.get("type") if isinstance(reason, dict) else reason or "").lower() for reason in given]
     text = text_of(choice)
-    if "error" in reasons or (not text and NETWORK.intersection(reasons)):
-        raise TryAgain(f"the answer was cut off: finish_reason {next(r for r in reasons if r in NETWORK)}")
-    if "content_filter" in reasons:
-        raise QuestionError("the server's content filter withheld the answer (finish_reason content_filter)")
-    if not text and choice["message"].get("tool_calls"):
+    if cut := INTERRUPTED.intersection(reasons):
+        raise TryAgain(f"the answer was cut off: finish_reason {min(cut)}")
+    if withheld := WITHHELD.intersection(reasons):
+        raise QuestionError(f"the server's content filter withheld the answer (finish_reason {min(withheld)})")
+    if text:
+        return
+    if choice["message"].get("tool_calls"):
         raise QuestionError("the model called a tool instead of answering with text")
+    if reasons[0] not in ENDED or NETWORK.intersection(reasons):
+        found = " and ".join(filter(None, reasons)) or "absent"
+        raise TryAgain(f"the answer is empty and did not end normally: finish_reason {found}")
+    if choice["message"].get("content") and not _is_thought_only(choice["message"]["content"]):
+        raise TryAgain(f"no text was found in the answer: {str(choice['message']['content'])[:SHOWN]!r}")
 
 
-def text_of(choice: dict[str, Any]) -> str:
+def _is_thought_only(content: Any) -> bool:
+    """Whether the content is blank, or has no parts but texts and reasoning."""
+    if isinstance(content, str):
+        return True
+    parts = content if isinstance(content, list) else [content]
+    return all(
+        isinstance(part, str) or (isinstance(part, dict) and (part.get("type") in THOUGHTS or part.get("text") == ""))
+        for part in parts
+    )
+
+
+def text_of(choice: dict[str, Any], *, strip: bool = True) -> str:
     """The text of a choice without reasoning parts; a refusal counts as the model's answer."""
-    message = choice["message"]
+    message = choice["message"] if isinstance(choice["message"], dict) else {}
     content = message.get("content") or message.get("refusal") or ""
-    if isinstance(content, list):
-        parts = [part for part in content if isinstance(part, dict) and part.get("type") not in THOUGHTS]
-        content = "".join(part["text"] for part in parts if isinstance(part.get("text"), str))
-    return str(content).strip()
+    if isinstance(content, list | dict):
+        content = "".join(map(_part_text, content if isinstance(content, list) else [content]))
+    text = str(content).encode(errors="replace").decode()  # half a surrogate pair cannot be stored
+    return text.strip() if strip else text
+
+
+def _part_text(part: Any) -> str:
+    """The text of one part of a content; "" for reasoning and for parts without text."""
+    if isinstance(part, str):
+        return part
+    if not isinstance(part, dict) or part.get("type") in THOUGHTS:
+        return ""
+    text = part.get("text")
+    text = text.get("value") if isinstance(text, dict) else text
+    return text if isinstance(text, str) else ""
 
 
 def failure_of(code: int | None, reason: str) -> Exception:
@@ -109,18 +162,20 @@ def error_code(error: Any) -> int | None:
     """The HTTP status of an error object; None if it has none."""
     if not isinstance(error, dict):
         return None
-    for key in ("code", "status", "type"):
+    for key in ("code", "status", "statusCode", "status_code", "type"):
         value = error.get(key)
-        if isinstance(value, int) or (isinstance(value, str) and value.isdigit()):
+        if isinstance(value, int | float) or (isinstance(value, str) and value.isdecimal()):
             return int(value)
-        if isinstance(value, str) and value in NAMED_CODES:
-            return NAMED_CODES[value]
+        if isinstance(value, str) and value.lower() in NAMED_CODES:
+            return NAMED_CODES[value.lower()]
     return None
 
 
 def error_words(error: Any) -> str:
     """The message of an error object, or the error itself as text."""
-    return str(error.get("message") or error) if isinstance(error, dict) else str(error)
+    if not isinstance(error, dict):
+        return str(error)
+    return str(next((error[key] for key in BARE if error.get(key)), error))
 
 
 def setting_to_change(body: str) -> str | None:
@@ -147,7 +202,7 @@ def setting_to_change(body: str) -> str | None:
 def _json(text: str) -> dict[str, Any]:
     try:
         values = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         page = text.lstrip()[:1] == "<"
         hint = "a web page, not JSON (is the address right?)" if page else "not JSON"
         raise TryAgain(f"the reply is {hint}: {text[:SHOWN]!r}") from None
@@ -158,16 +213,21 @@ def _json(text: str) -> dict[str, Any]:
 
 def _streamed(text: str) -> dict[str, Any]:
     """Joins server-sent events into one completion."""
-    content, finish, error = "", None, None
+    content, finish, error, done = "", None, None, False
     for line in text.splitlines():
         data = line.removeprefix("data:").strip()
+        done = done or data == "[DONE]"
         if not line.startswith("data:") or data == "[DONE]":
             continue
         chunk = _json(data)
         error = chunk.get("error") or error
-        for choice in (chunk.get("choices") or [])[:1]:
-            content += str((choice.get("delta") or {}).get("content") or "")
-            finish = choice.get("finish_reason") or finish
+        choices = chunk.get("choices")
+        for choice in choices[:1] if isinstance(choices, list) else []:
+            if isinstance(choice, dict):
+                content += text_of({"message": choice.get("delta") or choice.get("message") or {}}, strip=False)
+                finish = choice.get("finish_reason") or finish
+    if not (error or finish or (done and content)):
+        raise TryAgain(f"the streamed answer has no end: {text[-SHOWN:]!r}")
     message = {"role": "assistant", "content": content}
     whole: dict[str, Any] = {"choices": [{"message": message, "finish_reason": finish}]}
     return whole | ({"error": error} if error else {})

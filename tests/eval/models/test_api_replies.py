@@ -33,9 +33,16 @@ ANSWERS = {
     "nothing": (reply(says("")), ""),
     "the older form": (json.dumps({"choices": [{"text": "B", "finish_reason": "stop"}]}).encode(), "B"),
     "chunks": (
-        b'data: {"choices":[{"delta":{"content":"B"}}]}\n\ndata: {"choices":[{"delta":{"content":"!"}}]}\n',
-        "B!",
+        b'data: {"choices":[{"delta":{"content":"B"}}]}\n\ndata: {"choices":[{"delta":{"content":" !"}}]}\n'
+        b"data: [DONE]\n",
+        "B !",
     ),
+    "a byte-order mark": (b"\xef\xbb\xbf" + reply(says("B")), "B"),
+    "content as one part": (reply(says({"type": "text", "text": "B"})), "B"),
+    "parts that are texts": (reply(says(["B", {"type": "text", "text": {"value": "!"}}])), "B!"),
+    "half a surrogate pair": (reply(says("B\ud83d")), "B?"),
+    "another name of the end": (reply(says(""), "EOS", native_finish_reason="end_of_text"), ""),
+    "an unknown end with a text": (reply(says("B"), "repetition"), "B"),
     "error that is null": (json.dumps({"error": None, **json.loads(reply(says("B")))}).encode(), "B"),
 }
 
@@ -63,6 +70,18 @@ FAILURES = {
     "a web page": (b"<!DOCTYPE html><html>Sign in</html>", TryAgain),
     "an error among chunks": (b'data: {"error": {"code": 503, "message": "x"}}\n', TryAgain),
     "a list": (b"[]", TryAgain),
+    "chunks without an end": (b'data: {"choices":[{"delta":{"content":"The answer"}}]}\n\n', TryAgain),
+    "chunks without a choice": (b'data: {"choices":["x"]}\n\ndata: [DONE]\n', TryAgain),
+    "an error as the whole reply": (b'{"object": "error", "message": "no such model", "code": 404}', RunError),
+    "a refusal of the key as the whole reply": (b'{"detail": "Not authenticated", "status": 401}', RunError),
+    "a waiting line as the whole reply": (b'{"message": "Too many requests", "statusCode": 429}', TryAgain),
+    "an error by its name": (b'{"error": {"type": "authentication_error", "message": "x"}}', RunError),
+    "a beginning before an abort": (reply(says("The ans"), "abort"), TryAgain),
+    "a withheld answer": (reply(says(""), "SAFETY"), QuestionError),
+    "nothing without a reason": (reply(says(""), None), TryAgain),
+    "nothing for an unknown reason": (reply(says(None), "engine_stopped"), TryAgain),
+    "an image instead of text": (reply(says([{"type": "image_url", "image_url": {}}])), TryAgain),
+    "nested too deep": (b"[" * 100_000, TryAgain),
 }
 
 
