@@ -22,7 +22,7 @@ from configs.errors import ConfigError, DataError, RunError
 from configs.eval_dir import EvalDir, ResultsDir
 from configs.protocol import TRAINED, ProtocolConfig
 from configs.run_dir import RunDir
-from configs.trained import trained_of
+from configs.trained import training_record_of_model
 from data_prep.orientation import UprightImage
 from data_prep.prompts import classification_prompt, image_question
 from data_prep.sample import Turn
@@ -75,7 +75,7 @@ def load_model(
     if exif not in (TRAINED, IGNORE, APPLY):
         raise ConfigError(f"exif is {exif!r}; choose one of: {TRAINED}, {IGNORE}, {APPLY}")
     ((_, folder),) = model_folders(str(model), checkpoint)
-    trained = trained_of(str(folder))
+    trained = training_record_of_model(str(folder))
     if exif == TRAINED:
         exif = trained.data.exif if trained else IGNORE
     attention = scoring_attention("auto", device.partition(":")[0], dtype)

@@ -89,5 +89,5 @@ class RunConfig(Section):
             return
         if not self.train.heldout:
             raise ConfigError(f"checkpoint.{wanted} and train.heldout is empty; name a source to choose by")
-        if not self.train.eval_every:
-            raise ConfigError(f"checkpoint.{wanted} and train.eval_every is 0, so one step alone is measured; set it")
+        if not self.train.heldout_every:
+            raise ConfigError(f"checkpoint.{wanted} and train.heldout_every is 0, so only one step is measured; set it")

@@ -1,8 +1,8 @@
 """What the training of a model decides for its evaluation: the value `trained` of settings, and the run's data.
 
-    trained = trained_of("runs/flowers102_projector")     # also of its export alone, wherever that was copied to
-    trained.system_prompt                                 # as chat.system_prompt of the run
-    trained.data.sources["test"].path                     # as data.sources of the run
+    trained = training_record_of_model("runs/flowers102_projector")  # also of its export alone, wherever it is copied
+    trained.system_prompt                                            # as chat.system_prompt of the run
+    trained.data.sources["test"].path                                # as data.sources of the run
 
 A run keeps this in its config.yaml and identity.json, an export in export.json.
 """
@@ -26,7 +26,7 @@ from configs.run_dir import ExportDir, RunDir, run_of
 
 
 @dataclass(frozen=True, kw_only=True)
-class Trained:
+class TrainingRecord:
     """How a model was trained; `where` is the file that says so.
 
     `questions`: source of classification data to its question, a prompt's name or its text. `class_names`: the classes
@@ -58,7 +58,7 @@ class Trained:
         }
 
 
-def trained_of(model: str) -> Trained | None:
+def training_record_of_model(model: str) -> TrainingRecord | None:
     """The training behind a run folder, a checkpoint or an export; None for a model as published.
 
     Raises `ConfigError` for a damaged record.
@@ -67,23 +67,25 @@ def trained_of(model: str) -> Trained | None:
     try:
         if record.is_file():
             return _from_record(record)
-        return None if run is None else trained_by_run(run)
+        return None if run is None else training_record_of_run(run)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         file = record if record.is_file() else run and run.identity
         raise ConfigError(f"{file} is damaged ({error}); export the run again with python -m train.export") from error
 
 
-def trained_by_run(run: RunDir) -> Trained:
+def training_record_of_run(run: RunDir) -> TrainingRecord:
     """The training that a run's folder describes."""
     config = _run_config(run.config)
     found = json.loads(run.identity.read_text(encoding="utf-8")) if run.identity.is_file() else {}
     names = tuple(found.get("class_names", ()))
-    return replace(trained_by(config, str(run.config)), questions=found.get("questions", {}), class_names=names)
+    return replace(
+        training_record_of_config(config, str(run.config)), questions=found.get("questions", {}), class_names=names
+    )
 
 
-def trained_by(config: RunConfig, where: str) -> Trained:
+def training_record_of_config(config: RunConfig, where: str) -> TrainingRecord:
     """The training that `config` describes, without the parts that only its shards have."""
-    return Trained(
+    return TrainingRecord(
         where=where,
         template=config.chat.template,
         system_prompt=config.chat.system_prompt,
@@ -94,8 +96,8 @@ def trained_by(config: RunConfig, where: str) -> Trained:
     )
 
 
-def record_of(trained: Trained) -> dict[str, Any]:
-    """The part of export.json that `trained_of` reads."""
+def record_of(trained: TrainingRecord) -> dict[str, Any]:
+    """The part of export.json that `training_record_of_model` reads."""
     return {
         "chat": {"template": trained.template, "system_prompt": trained.system_prompt},
         "image_mode": trained.image_mode,
@@ -106,7 +108,7 @@ def record_of(trained: Trained) -> dict[str, Any]:
     }
 
 
-def _from_record(record: Path) -> Trained | None:
+def _from_record(record: Path) -> TrainingRecord | None:
     values = json.loads(record.read_text(encoding="utf-8"))
     if not isinstance(values, dict) or ("mode" in values and not {"base", "sources"} <= values.keys()):
         raise ValueError("it is not the record of an export")
@@ -114,7 +116,7 @@ def _from_record(record: Path) -> Trained | None:
         return None
     data = dict(values.get("data", {}))
     sources = {name: SourceConfig(**source) for name, source in data.pop("sources", {}).items()}
-    return Trained(
+    return TrainingRecord(
         where=str(record),
         template=values["chat"]["template"],
         system_prompt=values["chat"]["system_prompt"],
@@ -132,7 +134,7 @@ def merge_evaluation(path: Path, layers: Sequence[Layer]) -> tuple[EvalConfig, d
 
     Raises `ConfigError` as `config_of_layers`, and for a damaged record of the training.
     """
-    trained = _trained_of_layer(last_value(layers, "model"))
+    trained = _training_record_of_layer(last_value(layers, "model"))
     config, origins = config_of_layers(EvalConfig, path, [*data_layers(trained, layers), *layers])
     protocol = protocol_as_trained(config.protocol, trained)
     dtype = config.dtype if config.dtype != TRAINED else trained.dtype if trained else PUBLISHED_DTYPE
@@ -154,7 +156,7 @@ def load_evaluation_of(path: Path, config: RunConfig) -> tuple[EvalConfig, list[
     Raises `ConfigError` as `config_of_layers`, and for the config of a run.
     """
     run = RunDir(Path(config.runs_dir) / config.name)
-    trained = trained_by(config, str(run.config))
+    trained = training_record_of_config(config, str(run.config))
     check_kind(EvalConfig, path, file_layers(path))
     layers = [*file_layers(path), override_layer("model=run")]  # a value for now: a path need not be valid YAML
     own, notes = [], []
@@ -190,25 +192,25 @@ def _differing(origin: str, sources: Mapping[str, Any], data: DataConfig) -> lis
     return notes
 
 
-def _trained_of_layer(model: Any) -> Trained | None:
-    return trained_of(model) if isinstance(model, str) else None
+def _training_record_of_layer(model: Any) -> TrainingRecord | None:
+    return training_record_of_model(model) if isinstance(model, str) else None
 
 
-def _data_source(reference: Any) -> Trained | None:
+def _data_source(reference: Any) -> TrainingRecord | None:
     """The training whose data `data_from` names. Raises `ConfigError` if it is neither a run nor a run's config."""
     if not isinstance(reference, str):
         return None
     shipped = Path(__file__).resolve().parents[1] / reference  # also where the current folder is another
     path = Path(reference) if Path(reference).exists() else shipped
     if path.is_file():
-        return trained_by(_run_config(path), reference)
-    found = trained_of(reference)
+        return training_record_of_config(_run_config(path), reference)
+    found = training_record_of_model(reference)
     if found is None:
         raise ConfigError(f"data_from is {reference!r}; give the folder or the YAML file of a run")
     return found
 
 
-def protocol_as_trained(protocol: ProtocolConfig, trained: Trained | None) -> ProtocolConfig:
+def protocol_as_trained(protocol: ProtocolConfig, trained: TrainingRecord | None) -> ProtocolConfig:
     """`protocol` with the value of the training, or that of a model as published, for each setting `trained`."""
     known = trained.settings() if trained else {}
     values: dict[str, Any] = {
@@ -217,7 +219,7 @@ def protocol_as_trained(protocol: ProtocolConfig, trained: Trained | None) -> Pr
     return replace(protocol, **values) if values else protocol
 
 
-def data_layers(trained: Trained | None, layers: Sequence[Layer]) -> list[Layer]:
+def data_layers(trained: TrainingRecord | None, layers: Sequence[Layer]) -> list[Layer]:
     """What `data_from` and the training say of data and class list, below the evaluation's own `layers`.
 
     A source that the evaluation's file describes is the evaluation's; else it is that of the training. The folder of
@@ -231,7 +233,7 @@ def data_layers(trained: Trained | None, layers: Sequence[Layer]) -> list[Layer]
     return [(f"{how}: {one.where}", _layer(one, taken, layers)) for how, one, taken in found if one is not None]
 
 
-def _layer(trained: Trained, taken: Set[str], layers: Sequence[Layer]) -> dict[str, Any]:
+def _layer(trained: TrainingRecord, taken: Set[str], layers: Sequence[Layer]) -> dict[str, Any]:
     """The sources of `trained` that the evaluation reads and that are not `taken`; the folder of the evaluated one."""
     source = last_value(layers, "source")
     stages = last_value(layers, "frequency_sources")
@@ -248,7 +250,7 @@ def _layer(trained: Trained, taken: Set[str], layers: Sequence[Layer]) -> dict[s
     return layer
 
 
-def class_list_of(trained: Trained) -> str | None:
+def class_list_of(trained: TrainingRecord) -> str | None:
     """Where the class list of the training is: the list in the export, else the shards of a training source."""
     exported = ExportDir(Path(trained.where).parent).class_names
     if exported.is_file():

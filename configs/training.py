@@ -115,10 +115,10 @@ class TrainConfig(Section):
     workers: int = setting(
         2, doc="Data-loading processes per rank; 0 loads in the training process.", at_least=0, changes_result=False
     )
-    eval_every: int = setting(
+    heldout_every: int = setting(
         0, doc="Steps between held-out losses; 0 measures only at the end.", at_least=0, changes_result=False
     )
-    eval_samples: int = setting(
+    heldout_samples: int = setting(
         256, doc="Held-out samples per source and measurement.", at_least=1, changes_result=False
     )
     step_timeout: float = setting(

@@ -63,7 +63,7 @@ def build_components(plan: RunPlan, world: World, start: Start) -> TrainerCompon
         monitor=SpikeMonitor(config.monitor),
         policy=SpikePolicy(config.monitor),
         checkpointer=AsyncCheckpointer(writer, config.checkpoint.asynchronous),
-        heldout=HeldOut(plan.heldout_examples(), config.train.eval_samples, config.seed, plan.batches),
+        heldout=HeldOut(plan.heldout_examples(), config.train.heldout_samples, config.seed, plan.batches),
         flops=FlopModel.of(plan.family, totals, totals["LoRA"], config.model.mode),
         loggers=run_on_main(lambda: create_loggers(plan, start, freeze_table(counts))) or [],
     )

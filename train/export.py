@@ -21,7 +21,7 @@ from configs.errors import ConfigError, RunError, UserError
 from configs.load import load_config
 from configs.run import RunConfig
 from configs.run_dir import CheckpointDir, ExportDir, RunDir, step_name
-from configs.trained import record_of, trained_by_run
+from configs.trained import record_of, training_record_of_run
 from data_prep.atomic import atomic_folder, write_bytes
 from data_prep.file_lock import locked
 from train.checkpoints.best import best_of, choice_record
@@ -53,7 +53,7 @@ def export_checkpoint(
     """
     output = output.resolve()
     config, _ = load_config(RunConfig, run.config)
-    trained = trained_by_run(run)
+    trained = training_record_of_run(run)
     _check_output(output)
     folder = resolve_folder(base or config.model.base, config.model.revision)
     expected = checkpoint.state["base_identity"]

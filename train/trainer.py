@@ -224,7 +224,9 @@ class Trainer:
         own = waited + self.forwards.take() + self.progress.stalled
         totals = sum_over_ranks(world, self.plan.sources.names, batches, losses, own)
         self.progress.enter("update")
-        update = components.engine.update(factor, components.policy.norm_limit(components.monitor, totals.by_source))
+        update = components.engine.update(
+            factor, components.policy.max_accepted_norm(components.monitor, totals.by_source)
+        )
         self.progress.enter("report", step + 1)
         self.updated |= update.applied and update.grad_norm > 0
         seconds = time.perf_counter() - started
@@ -249,7 +251,7 @@ class Trainer:
         return record, totals.stop
 
     def _heldout_is_due(self, step: int) -> bool:
-        every = self.plan.config.train.eval_every
+        every = self.plan.config.train.heldout_every
         due = step == self.plan.length.total_steps or (every > 0 and step % every == 0)
         return due and bool(self.components.heldout.chosen)
 

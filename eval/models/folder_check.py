@@ -8,7 +8,7 @@ from pathlib import Path
 
 from configs.evaluation import EvalConfig
 from configs.run_dir import CheckpointDir, RunDir
-from configs.trained import protocol_as_trained, trained_of
+from configs.trained import protocol_as_trained, training_record_of_model
 from eval.models.clip import read_tokenizer
 from eval.models.image_encoders import check_encoder_folder
 from eval.models.model_type import ENCODERS, model_type
@@ -45,7 +45,7 @@ def check_model_folder(config: EvalConfig) -> bool:
 
 
 def _check_generative(config: EvalConfig, folder: Path) -> None:
-    family, protocol = family_of(folder), protocol_as_trained(config.protocol, trained_of(config.model))
+    family, protocol = family_of(folder), protocol_as_trained(config.protocol, training_record_of_model(config.model))
     check_weight_headers(family.model_class, folder, family.config)
     tokenizer = load_tokenizer(folder)
     rows = int(family.text_config.vocab_size)

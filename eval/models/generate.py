@@ -19,7 +19,7 @@ import torch
 
 from configs.errors import DataError
 from configs.protocol import ProtocolConfig
-from configs.trained import protocol_as_trained, trained_of
+from configs.trained import protocol_as_trained, training_record_of_model
 from data_prep.images import decode_rgb
 from data_prep.sample import Turn
 from eval.models.greedy import Greedy, LanguageModel, Stop
@@ -55,7 +55,7 @@ class TextPredictor:
     def __init__(self, loaded: LoadedModel, protocol: ProtocolConfig):
         """Raises `ConfigError` if the tokenizer does not fit the chat template, or the pixel settings the model."""
         self.model, self.family = loaded.model.eval(), loaded.family
-        self.protocol = protocol = protocol_as_trained(protocol, trained_of(str(loaded.folder)))
+        self.protocol = protocol = protocol_as_trained(protocol, training_record_of_model(str(loaded.folder)))
         self.style = resolve_style(protocol, self.family)
         end = self.family.end_token
         self.renderer = ChatRenderer(loaded.tokenizer, self.style.template, self.style.system_prompt, end)

@@ -12,7 +12,7 @@ from typing import Any
 from configs.errors import ConfigError, DataError
 from configs.evaluation import EvalConfig, precision
 from configs.protocol import LISTED, ProtocolConfig
-from configs.trained import Trained, protocol_as_trained, trained_of
+from configs.trained import TrainingRecord, protocol_as_trained, training_record_of_model
 from data_prep.class_names import load_class_list
 from data_prep.prompts import classification_prompt
 from train.chat.templates import SYSTEM_PROMPTS
@@ -43,7 +43,7 @@ class Difference:
 def describe_training(config: EvalConfig) -> dict[str, Any] | None:
     """For report.json: the file that records the training and what differs from it; None for a model as published."""
     try:
-        trained = trained_of(config.model)
+        trained = training_record_of_model(config.model)
     except ConfigError:  # stored answers are reported although the model's record is damaged
         return None
     if trained is None:
@@ -51,7 +51,7 @@ def describe_training(config: EvalConfig) -> dict[str, Any] | None:
     return {"record": trained.where, "differences": [asdict(found) for found in differences(config, trained)]}
 
 
-def differences(config: EvalConfig, trained: Trained) -> list[Difference]:
+def differences(config: EvalConfig, trained: TrainingRecord) -> list[Difference]:
     """Every setting of the evaluation that is not as in training."""
     protocol = protocol_as_trained(config.protocol, trained)
     found = _asked(protocol, trained) if protocol.task != "zero_shot" else []
@@ -60,7 +60,7 @@ def differences(config: EvalConfig, trained: Trained) -> list[Difference]:
     return [*found, *_data(config, trained), *_classes(protocol, trained)]
 
 
-def _asked(protocol: ProtocolConfig, trained: Trained) -> list[Difference]:
+def _asked(protocol: ProtocolConfig, trained: TrainingRecord) -> list[Difference]:
     found = []
     if protocol.task in ASKS_PROMPT and trained.questions:
         asked = classification_prompt(protocol.prompt)
@@ -78,7 +78,7 @@ def _asked(protocol: ProtocolConfig, trained: Trained) -> list[Difference]:
     return found
 
 
-def _data(config: EvalConfig, trained: Trained) -> list[Difference]:
+def _data(config: EvalConfig, trained: TrainingRecord) -> list[Difference]:
     """Where a source of the run is evaluated under the same name from elsewhere."""
     ours, theirs = config.data.sources.get(config.source), trained.data.sources.get(config.source)
     if ours is None or theirs is None:
@@ -92,7 +92,7 @@ def _data(config: EvalConfig, trained: Trained) -> list[Difference]:
     return [Difference(name, now, before) for name, (now, before) in pairs.items() if now != before]
 
 
-def _classes(protocol: ProtocolConfig, trained: Trained) -> list[Difference]:
+def _classes(protocol: ProtocolConfig, trained: TrainingRecord) -> list[Difference]:
     if protocol.task not in LISTED or protocol.classes is None or not trained.class_names:
         return []
     try:

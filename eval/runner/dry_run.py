@@ -7,7 +7,7 @@ from configs.errors import ConfigError, DataError
 from configs.evaluation import EvalConfig, is_api
 from configs.locations import is_hub_id
 from configs.run_dir import RunDir
-from configs.trained import trained_of
+from configs.trained import training_record_of_model
 from data_prep.class_names import load_class_list
 from data_prep.shard_index import id_hash
 from data_prep.source_match import absent_paths
@@ -80,7 +80,7 @@ def model_line(config: EvalConfig) -> str:
 
 def _as_trained(config: EvalConfig) -> list[str]:
     """Whether a trained model is asked as in training, where it is the answer to `why is that my prompt?`."""
-    trained = trained_of(config.model)
+    trained = training_record_of_model(config.model)
     if trained is None:
         return []
     different = differences(config, trained)

@@ -22,7 +22,7 @@ data:
     b: {reader: image_folder, path: y}
 model: {base: some/model}
 optim: {clip_norm: 0.5, lr_projector: 7.0e-3}
-train: {sources: [a], heldout: [b], eval_every: 10}
+train: {sources: [a], heldout: [b], heldout_every: 10}
 """
 
 

@@ -18,7 +18,7 @@ from configs.load import load_config
 from configs.protocol import ProtocolConfig
 from configs.run import RunConfig
 from configs.run_dir import RunDir
-from configs.trained import load_evaluation_of, trained_of
+from configs.trained import load_evaluation_of, training_record_of_model
 from data_prep import build
 from data_prep.class_names import load_class_list
 from eval import run as evaluation
@@ -217,7 +217,7 @@ def test_a_value_in_the_config_is_kept(trained: Trained) -> None:
     config, origins = load_config(EvalConfig, trained.root / "look.yaml", settings)
     assert (config.protocol.prompt, config.data.shards) == ("main_object", "elsewhere")
     assert origins["protocol.prompt"] == "--set protocol.prompt=main_object"
-    found = trained_of(str(trained.run.root))
+    found = training_record_of_model(str(trained.run.root))
     assert found is not None
     assert {one.setting for one in differences(config, found)} == {"protocol.prompt", "data.shards"}
 

@@ -29,7 +29,7 @@ chat: {{system_prompt: none, max_length: 256}}
 optim: {{lr_projector: 1.0e-2, lr_language: 1.0e-2, warmup_ratio: 0.1}}
 train:
   {{sources: [pictures, talk], heldout: [unseen], global_batch: 8, micro_batch: 2, max_steps: 12, workers: 0,
-   eval_every: 4, eval_samples: 10}}
+   heldout_every: 4, heldout_samples: 10}}
 checkpoint: {{every: 4}}
 """
 

@@ -254,7 +254,7 @@ def test_an_offload_in_a_deepspeed_file_is_named_by_the_dry_run_and_trains_once_
     output = run(command(training_setup, "offload", "--dry-run", **settings), expect=2)
     assert "set deepspeed.offload_optimizer=cpu" in output
     assert "Traceback" not in output
-    settings |= {"deepspeed__offload_optimizer": "cpu", "train__max_steps": 2, "train__eval_every": 0}
+    settings |= {"deepspeed__offload_optimizer": "cpu", "train__max_steps": 2, "train__heldout_every": 0}
     run(command(training_setup, "offload", **settings))
     assert len(metrics(RunDir(training_setup.root / "runs" / "offload"))) == 2
 

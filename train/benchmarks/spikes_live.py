@@ -149,7 +149,7 @@ def faulty_batches(
 class NoLimit(SpikePolicy):
     """A policy that lets every update through."""
 
-    def norm_limit(self, monitor: SpikeMonitor, losses: Mapping[str, float]) -> float:  # noqa: ARG002 - overrides
+    def max_accepted_norm(self, monitor: SpikeMonitor, losses: Mapping[str, float]) -> float:  # noqa: ARG002 - overrides
         """Infinite."""
         return math.inf
 

@@ -11,7 +11,7 @@ shift or a trend is in `train.spikes.detectors`, what follows one in `train.spik
 
 Loss and norm are also tested together: if both exceed half the threshold (4) in one step, both are outliers; two
 independent t3 values do so once in 10,000 steps. A norm alone is an outlier at 7/8 of the threshold (7): its log is
-noisier than the loss's but has no heavy tail. The tests before an update (`loss_is_outlier`, `norm_limit`) are
+noisier than the loss's but has no heavy tail. The tests before an update (`loss_is_outlier`, `outlier_norm`) are
 stricter: the loss or the norm alone must exceed its threshold. A hard but correct sample raises both a little; if it
 were skipped each time, it would never be learnt.
 
@@ -64,7 +64,7 @@ class SpikeMonitor:
         """True if a source's loss is an outlier. Called before the update; does not change the monitor's state."""
         return any(self._z(f"loss/{source}", loss) > self.config.threshold for source, loss in losses.items())
 
-    def norm_limit(self, losses: Mapping[str, float]) -> float:
+    def outlier_norm(self, losses: Mapping[str, float]) -> float:
         """The smallest gradient norm of a batch of these sources that is an outlier; infinite without a baseline."""
         detector = self.detectors.get(_of_sources(GRAD_NORM, losses))
         if not self.config.enabled or detector is None or not detector.has_baseline:

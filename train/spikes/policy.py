@@ -30,7 +30,7 @@ from train.spikes.monitor import SpikeMonitor
 
 EXIT_CODE = 3  # of a run that the monitor stopped
 PERSISTENT = ("not_recovering", "slow_divergence", "frozen", "not_positive")
-CLOSED = -1.0
+REJECT_STEP = -1.0
 
 
 @dataclass(frozen=True)
@@ -69,13 +69,13 @@ class SpikePolicy:
         """True if the action may roll back, which needs a checkpoint."""
         return self.config.action in ("rollback", "rollback_lr", "escalate")
 
-    def norm_limit(self, monitor: SpikeMonitor, losses: Mapping[str, float]) -> float:
-        """The largest gradient norm whose step is applied; `CLOSED` if none is. A norm of NaN never passes."""
+    def max_accepted_norm(self, monitor: SpikeMonitor, losses: Mapping[str, float]) -> float:
+        """The largest gradient norm whose step is applied; `REJECT_STEP` if none is. A norm of NaN never passes."""
         if not all(math.isfinite(loss) for loss in losses.values()):
-            return CLOSED
+            return REJECT_STEP
         if self.config.action not in ("skip", "escalate") or self._skip_limit_reached:
             return math.inf
-        return CLOSED if monitor.loss_is_outlier(losses) else monitor.norm_limit(losses)
+        return REJECT_STEP if monitor.loss_is_outlier(losses) else monitor.outlier_norm(losses)
 
     @property
     def _skip_limit_reached(self) -> bool:

@@ -100,7 +100,7 @@ def test_the_best_checkpoint_outlives_the_last_ones(tmp_path):
     [
         (["train.heldout=[]", "checkpoint.keep=best"], "checkpoint.keep is best and train.heldout is empty"),
         (["train.heldout=[]", "checkpoint.patience=3"], "checkpoint.patience is 3 and train.heldout is empty"),
-        (["train.eval_every=0", "checkpoint.keep=best"], "train.eval_every is 0"),
+        (["train.heldout_every=0", "checkpoint.keep=best"], "train.heldout_every is 0"),
     ],
 )
 def test_a_choice_without_measurements_is_refused(training_setup, overrides, message):
@@ -110,7 +110,7 @@ def test_a_choice_without_measurements_is_refused(training_setup, overrides, mes
 
 def train(training_setup, name: str, *more: str) -> None:
     rates = {"model__mode": "lora", "optim__lr_projector": 1.0, "optim__lr_language": 1.0}
-    kept = {"train__eval_every": 1, "checkpoint__keep": "best", "checkpoint__every": 4, "checkpoint__keep_last": 1}
+    kept = {"train__heldout_every": 1, "checkpoint__keep": "best", "checkpoint__every": 4, "checkpoint__keep_last": 1}
     words = training_setup.arguments(name, checkpoint__patience=1, **rates, **kept)
     done = subprocess.run(
         [sys.executable, "train/finetune.py", *words, *more], cwd=ROOT, capture_output=True, text=True, timeout=300

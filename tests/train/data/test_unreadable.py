@@ -108,7 +108,7 @@ def test_every_rank_s_unreadable_samples_are_named_in_the_events_also_held_out_o
 ):
     """One event for each sample, from the rank that read it; a held-out one is named at its first measurement only."""
     settings = {"data.shards": tmp_path / "shards", "runs_dir": tmp_path / "runs", "train.unreadable": "skip"}
-    settings |= {"train.max_steps": 8, "train.eval_every": 4, "checkpoint.export": "false"}
+    settings |= {"train.max_steps": 8, "train.heldout_every": 4, "checkpoint.export": "false"}
     overrides = [f"{key}={value}" for key, value in settings.items()]
     shutil.copytree(training_setup.root / "shards", tmp_path / "shards")
     plan = make_plan(training_setup.config("named", *overrides), 2, "cpu")

@@ -115,7 +115,7 @@ class RankForker:
     def start(self, name: str, *faults: dict[str, Any], resume: bool = False, ranks: int = 2, **more: Any) -> Ranks:
         """Ranks that train run `name`, with `faults`; `more` are settings (`train__workers=1`) and `env`."""
         environment = more.pop("env", {})
-        settings = {"train__eval_every": 0, "checkpoint__every": 3, "checkpoint__export": "false", **more}
+        settings = {"train__heldout_every": 0, "checkpoint__every": 3, "checkpoint__export": "false", **more}
         attempt = len(self.started)
         folder = self.folder / f"{name}-{attempt}"
         folder.mkdir(parents=True)

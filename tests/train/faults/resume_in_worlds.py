@@ -33,7 +33,7 @@ STEPS, SAVED = 8, 4
 def plan_of(config_file: Path, name: str, stage: int, world: int) -> RunPlan:
     overrides = [f"name={name}", f"deepspeed.zero_stage={stage}", "model.dtype=bf16", "model.mode=lora"]
     overrides += [f"train.max_steps={STEPS}", f"checkpoint.every={SAVED}", "checkpoint.export=false"]
-    overrides += ["model.lora.dropout=0", "train.eval_every=0", "train.heldout=[]", "train.micro_batch=2"]
+    overrides += ["model.lora.dropout=0", "train.heldout_every=0", "train.heldout=[]", "train.micro_batch=2"]
     return make_plan(load_config(RunConfig, config_file, overrides)[0], world, "cpu")
 
 

@@ -100,7 +100,7 @@ def make_trainer(
     config_file: Path, world: World, name: str, stage: int, dtype: str, more: list[str], resume: bool = False
 ) -> Trainer:
     overrides = [f"name={name}", f"deepspeed.zero_stage={stage}", f"model.dtype={dtype}", "model.mode=lora"]
-    overrides += ["train.eval_every=0", "train.heldout=[]", "train.micro_batch=2", "checkpoint.export=false", *more]
+    overrides += ["train.heldout_every=0", "train.heldout=[]", "train.micro_batch=2", "checkpoint.export=false", *more]
     plan = make_plan(load_config(RunConfig, config_file, overrides)[0], world.size, "cpu")
     return build_trainer(plan, world, open_run(plan, resume=resume))
 

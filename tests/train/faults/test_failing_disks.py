@@ -134,7 +134,7 @@ def test_a_file_of_the_run_that_cannot_be_opened_is_one_line_and_no_traceback(tr
 def test_a_save_longer_than_the_grace_leaves_the_old_checkpoint(training_setup, seen):
     """The save that the signal asks for waits for ever in the fsync of its second file: a disk that hangs."""
     run = RunDir(training_setup.root / "runs" / "grace")
-    settings = {"train__max_steps": 3000, "train__epochs": 3000, "checkpoint__every": 20, "train__eval_every": 0}
+    settings = {"train__max_steps": 3000, "train__epochs": 3000, "checkpoint__every": 20, "train__heldout_every": 0}
     process = start(training_setup, "grace", faults={"hang": "optimizer.safetensors"}, **settings)
     wait_for(
         lambda: steps_present(run) and '"step": 23,' in run.metrics.read_text(), process

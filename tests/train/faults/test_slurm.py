@@ -53,7 +53,7 @@ class Cluster:
         (run.slurm / "setup.sh").write_text("export DS_ACCELERATOR=cpu\n")
         options = ["--parsable", "--nodes=2", "--ntasks-per-node=1", "--cpus-per-task=1", f"--job-name={name}"]
         options += [f"--output={run.slurm}/log.out", f"--chdir={ROOT}"]
-        settings = {"train.max_steps": STEPS, "train.epochs": 10_000, "train.eval_every": 0, "checkpoint.every": 50}
+        settings = {"train.max_steps": STEPS, "train.epochs": 10_000, "train.heldout_every": 0, "checkpoint.every": 50}
         settings |= {"checkpoint.export": "false", "train.workers": 1}
         words = [
             sys.executable,

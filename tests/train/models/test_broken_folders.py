@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from configs.data import DataConfig, SourceConfig
 from configs.errors import ConfigError
 from configs.evaluation import EvalConfig
-from configs.trained import trained_of
+from configs.trained import training_record_of_model
 from eval.models.folder_check import check_model_folder
 from eval.models.model_type import model_type
 from eval.runner.evaluated_model import identify_model
@@ -409,4 +409,4 @@ def test_a_damaged_record_of_an_export_is_named(folder, text):
     with pytest.raises(ConfigError, match=r"export\.json"):
         identify_model(str(folder))
     with pytest.raises(ConfigError, match=r"export\.json is damaged"):
-        trained_of(str(folder))
+        training_record_of_model(str(folder))

@@ -173,7 +173,7 @@ def test_loss_and_norm_vouch_for_each_other():
     for step in range(100):
         assert monitor.observe(step, {"a": noise(step, 0.1)}, noise(step + 10**6, 0.1)) == []
     five, short = (math.exp(monitor.detectors[s].window.log_at(5.0)) for s in ("loss/a", "grad_norm/a"))
-    assert short < monitor.norm_limit({"a": five}), "that is said, but no reason to skip the step"
+    assert short < monitor.outlier_norm({"a": five}), "that is said, but no reason to skip the step"
     assert {v.kind for v in monitor.observe(100, {"a": five}, short)} == {"outlier"}
 
 
@@ -221,13 +221,13 @@ def test_an_update_of_zero_is_no_alarm_and_a_large_one_is():
 
 def test_a_step_can_be_judged_before_it_is_taken_without_changing_anything():
     monitor = SpikeMonitor(CONFIG)
-    assert monitor.norm_limit({"a": 1.0}) == math.inf
+    assert monitor.outlier_norm({"a": 1.0}) == math.inf
     for step in range(50):
         monitor.observe(step, {"a": noise(step)}, noise(step))
     before = json.dumps(monitor.state_dict())
     assert monitor.loss_is_outlier({"a": 3.0})
     assert not monitor.loss_is_outlier({"a": 1.0})
-    assert 1.1 < monitor.norm_limit({"a": 1.0}) < 2
+    assert 1.1 < monitor.outlier_norm({"a": 1.0}) < 2
     assert json.dumps(monitor.state_dict()) == before
 
 

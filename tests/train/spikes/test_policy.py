@@ -11,7 +11,7 @@ from configs.training import MonitorConfig
 from train.spikes import policy
 from train.spikes.alerts import Alert
 from train.spikes.monitor import SpikeMonitor
-from train.spikes.policy import CLOSED, Decision, SpikePolicy
+from train.spikes.policy import REJECT_STEP, Decision, SpikePolicy
 
 BAD = [Alert(200, "loss/a", "not_recovering", 6.7, 9.0, since=168)]
 NOISE = [Alert(200, "loss/a", "outlier", 6.7, 9.0, since=200), Alert(200, "grad_norm/a", "not_recovering", 1.0)]
@@ -73,27 +73,29 @@ def test_a_batch_that_is_always_an_outlier_is_learnt_in_the_end():
     hard = []
     for step in range(64, 124):
         is_outlier = step % 10 == 0
-        limit = acts.norm_limit(watching, {"a": 99.0 if is_outlier else 1.2})
+        limit = acts.max_accepted_norm(watching, {"a": 99.0 if is_outlier else 1.2})
         hard += [limit] if is_outlier else []
         acts.decide(step, [], applied=limit > 2)
-    assert hard == [CLOSED] * 3 + [math.inf] * 3
-    assert acts.norm_limit(watching, {"a": math.nan}) == CLOSED
+    assert hard == [REJECT_STEP] * 3 + [math.inf] * 3
+    assert acts.max_accepted_norm(watching, {"a": math.nan}) == REJECT_STEP
     acts.decide(124, [], applied=False)
-    assert acts.norm_limit(watching, {"a": 99.0}) == CLOSED, "next to another"
+    assert acts.max_accepted_norm(watching, {"a": 99.0}) == REJECT_STEP, "next to another"
     acts.decide(125, [], applied=True)
     acts.decide(260, [], applied=True)
-    assert acts.norm_limit(watching, {"a": 99.0}) == CLOSED, "those skips are long ago"
+    assert acts.max_accepted_norm(watching, {"a": 99.0}) == REJECT_STEP, "those skips are long ago"
 
 
 def test_only_skipping_actions_close_the_gate_on_outliers_and_all_close_it_on_nan():
     watching = monitor()
     for action in ("log", "rollback", "stop"):
-        assert acting(action).norm_limit(watching, {"a": 99.0}) == math.inf
-        assert acting(action).norm_limit(watching, {"a": math.nan}) == CLOSED
+        assert acting(action).max_accepted_norm(watching, {"a": 99.0}) == math.inf
+        assert acting(action).max_accepted_norm(watching, {"a": math.nan}) == REJECT_STEP
     for action in ("skip", "escalate"):
-        assert acting(action).norm_limit(watching, {"a": 99.0}) == CLOSED
-        assert 2.2 < acting(action).norm_limit(watching, {"a": 1.2}) < 4
-        assert acting(action).norm_limit(SpikeMonitor(MonitorConfig()), {"a": 99.0}) == math.inf, "nothing is known"
+        assert acting(action).max_accepted_norm(watching, {"a": 99.0}) == REJECT_STEP
+        assert 2.2 < acting(action).max_accepted_norm(watching, {"a": 1.2}) < 4
+        assert acting(action).max_accepted_norm(SpikeMonitor(MonitorConfig()), {"a": 99.0}) == math.inf, (
+            "nothing is known"
+        )
 
 
 def test_the_rate_rises_again_after_a_rollback():
