@@ -225,7 +225,7 @@ def report(folder: str | Path) -> dict[str, Any]:
 
 
 def report_frame(folder: str | Path) -> "pandas.DataFrame":
-    """The classes of one report: a row each with label, name, right, wrong, no_answer, n, accuracy and frequency.
+    """The classes of one report: a row each with label, name, correct, wrong, no_answer, n, accuracy and frequency.
 
     `frequency` is missing unless the evaluation counted how often training texts mention the class.
 
@@ -233,8 +233,8 @@ def report_frame(folder: str | Path) -> "pandas.DataFrame":
     """
     frame = _pandas().DataFrame(report(folder)["classes"])
     if len(frame):
-        frame["n"] = frame[["right", "wrong", "no_answer"]].sum(axis=1)
-        frame["accuracy"] = frame["right"] / frame["n"]
+        frame["n"] = frame[["correct", "wrong", "no_answer"]].sum(axis=1)
+        frame["accuracy"] = frame["correct"] / frame["n"]
     return frame
 
 

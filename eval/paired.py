@@ -95,9 +95,10 @@ def as_text(pairs: Sequence[Mapping[str, Any]]) -> str:
     """Three lines per pair, and a fourth if items are excluded."""
     return "\n".join(
         f"{pair['first']} and {pair['second']}:\n"
-        f"  right {pair['first_right']:,} and {pair['second_right']:,} of the same {pair['items']:,} items: difference "
-        f"{100 * pair['difference']:+.1f} points (95 %: {100 * pair['low']:+.1f} to {100 * pair['high']:+.1f})\n"
-        f"  only the first is right on {pair['first_only']:,}, only the second on {pair['second_only']:,}: McNemar's "
+        f"  correct {pair['first_correct']:,} and {pair['second_correct']:,} of the same {pair['items']:,} items: "
+        f"difference {100 * pair['difference']:+.1f} points "
+        f"(95 %: {100 * pair['low']:+.1f} to {100 * pair['high']:+.1f})\n"
+        f"  only the first is correct on {pair['first_only']:,}, only the second on {pair['second_only']:,}: McNemar's "
         f"exact test p = {pair['p_value']:.2g}"
         + (f"\n  left out: {pair['left_out']:,} items that only one of them answered" if pair["left_out"] else "")
         for pair in pairs

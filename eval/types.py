@@ -46,7 +46,7 @@ class Reference:
     """What a scorer compares an answer with.
 
     `target` is the expected answer; `names` are all accepted class names, the target first; `choices` are the texts of
-    options A, B, C, ..., of which `target` is the right letter. `classes` are the names of all classes, by which a
+    options A, B, C, ..., of which `target` is the correct letter. `classes` are the names of all classes, by which a
     scorer recognizes an answer that names several.
     """
 

@@ -22,8 +22,8 @@ REPORT = {
     "accuracy": {"value": 0.75, "low": 0.3, "high": 0.95, "count": 3, "n": 4},
     "no_answer": {"value": 0.25, "low": 0.05, "high": 0.7, "count": 1, "n": 4},
     "classes": [
-        {"label": 0, "name": "cat", "right": 1, "wrong": 0, "no_answer": 1, "frequency": 7},
-        {"label": 1, "name": "dog", "right": 2, "wrong": 0, "no_answer": 0, "frequency": None},
+        {"label": 0, "name": "cat", "correct": 1, "wrong": 0, "no_answer": 1, "frequency": 7},
+        {"label": 1, "name": "dog", "correct": 2, "wrong": 0, "no_answer": 0, "frequency": None},
     ],
 }
 

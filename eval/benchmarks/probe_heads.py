@@ -29,7 +29,7 @@ Rows = tuple[torch.Tensor, torch.Tensor]  # states (N, F, H) and labels (N,)
 
 
 def authors_loop(train: Rows, test: Rows, head: nn.Linear, epochs: int) -> list[tuple[int, int]]:
-    """One head the authors' way (feature_analysis/probe.py): (right on train, right on test) after each epoch.
+    """One head the authors' way (feature_analysis/probe.py): (correct on train, correct on test) after each epoch.
 
     Features (N, H) are in memory as fp32, and every batch is moved to the head's device.
     """
@@ -43,12 +43,12 @@ def authors_loop(train: Rows, test: Rows, head: nn.Linear, epochs: int) -> list[
             torch.autograd.backward(F.cross_entropy(output, train[1][start : start + BATCH].to(device)))
             optimizer.step()
         with torch.no_grad():
-            right = []
+            correct = []
             for states, labels in (train, test):
                 parts = (states[start : start + BATCH] for start in range(0, len(labels), BATCH))
                 found = torch.cat([head(part.to(device)).argmax(1).cpu() for part in parts])
-                right.append(int((found == labels).sum()))
-        accuracies.append((right[0], right[1]))
+                correct.append(int((found == labels).sum()))
+        accuracies.append((correct[0], correct[1]))
     return accuracies
 
 

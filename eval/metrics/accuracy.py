@@ -89,7 +89,7 @@ class ClassResult:
 
     label: int | None
     name: str
-    right: int
+    correct: int
     wrong: int
     no_answer: int
     frequency: int | None = None
@@ -97,12 +97,12 @@ class ClassResult:
     @property
     def rate(self) -> Rate:
         """Right of all."""
-        return Rate(self.right, self.right + self.wrong + self.no_answer)
+        return Rate(self.correct, self.correct + self.wrong + self.no_answer)
 
 
 @dataclass(frozen=True, slots=True)
 class Bin:
-    """Classes of frequency `low` to `high`: right of all their items, and the mean of the classes' own accuracies."""
+    """Classes of frequency `low` to `high`: correct of all their items, and the mean of the classes' own accuracies."""
 
     name: str
     low: int

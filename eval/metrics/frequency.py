@@ -119,7 +119,7 @@ def compared_classes(scored: Iterable[tuple[Prediction, Score]], names: str = "w
     """One result a class, for the comparison with frequencies; `names` is protocol.frequency_names.
 
     With `before_hyphen` as the authors have it for fine-tuned models: a label read from "17-black-eyed susan" ends at
-    its first hyphen, so that an answer which contains "black" is right, and the frequency is that of "black".
+    its first hyphen, so that an answer which contains "black" is correct, and the frequency is that of "black".
     """
     named = [(prediction, score) for prediction, score in scored if prediction.label_name]
     if names == "whole":

@@ -62,12 +62,12 @@ def form_of(protocol: ProtocolConfig) -> tuple[str, Form]:
 @dataclass(frozen=True, slots=True)
 class Scored:
     """Stored scores: `sums` (N, K) of log-probabilities by name, `literal` (N, K) of probabilities if they are stored,
-    `right` (N, K) which class is right, `tuning` (N,) which items choose t.
+    `correct` (N, K) which class is correct, `tuning` (N,) which items choose t.
     """
 
     sums: Floats
     literal: Floats | None
-    right: Flags
+    correct: Flags
     tuning: Flags
     sheet: ClassScoreTable
 
@@ -83,17 +83,17 @@ def scored_items(predictions: Sequence[Prediction], sheet: ClassScoreTable, dupl
     if not lines:
         raise RunError("no answer has stored scores; run an evaluation of task class_likelihood first")
     names = np.array(sheet.names)
-    right = np.stack([names == p.target for p in lines])
+    correct = np.stack([names == p.target for p in lines])
     if duplicates == "first":
-        right &= np.arange(len(names)) == right.argmax(1)[:, None]
+        correct &= np.arange(len(names)) == correct.argmax(1)[:, None]
     tuning = np.array([selects_t(p.id) for p in lines])
     both = sheet.prior_probabilities and all(p.probabilities is not None for p in lines)
     literal = np.stack([stored_sums(p, Rule(tokens="probability")) for p in lines]) if both else None
-    return Scored(np.stack([stored_sums(p, Rule()) for p in lines]), literal, right, tuning, sheet)
+    return Scored(np.stack([stored_sums(p, Rule()) for p in lines]), literal, correct, tuning, sheet)
 
 
-def correct(scored: Scored, form: Form, grid: Sequence[float], prior_items: Flags) -> NDArray[np.bool_]:
-    """(T, N): is the best class of an item right at each coefficient; `prior_items` make a prior over images."""
+def correct_items(scored: Scored, form: Form, grid: Sequence[float], prior_items: Flags) -> NDArray[np.bool_]:
+    """(T, N): is the best class of an item correct at each coefficient; `prior_items` make a prior over images."""
     sums = scored.literal if form.tokens == "probability" else scored.sums
     assert sums is not None  # `guidance_results` sweeps what is stored
     prior = scored.sheet.prior_of(form.rule(1.0))
@@ -102,7 +102,7 @@ def correct(scored: Scored, form: Form, grid: Sequence[float], prior_items: Flag
     rows = []
     for guidance in grid:
         best = rule_scores(form.rule(guidance), sums, scored.sheet.lengths, prior).argmax(1)
-        rows.append(scored.right[np.arange(len(best)), best])
+        rows.append(scored.correct[np.arange(len(best)), best])
     return np.stack(rows)
 
 
@@ -110,7 +110,7 @@ def sweep(scored: Scored, form: Form) -> dict[str, Any]:
     """One form: t chosen on one half and what it gives on the other, and the authors' way on all items."""
     halves = scored.tuning, ~scored.tuning
     everything = np.ones(len(scored.tuning), dtype=bool)
-    authors = correct(scored, form, AUTHORS, everything).sum(1)
+    authors = correct_items(scored, form, AUTHORS, everything).sum(1)
     swept: dict[str, Any] = {
         "form": form.form,
         "prior": form.prior,
@@ -123,7 +123,7 @@ def sweep(scored: Scored, form: Form) -> dict[str, Any]:
         },
     }
     if all(half.any() for half in halves):
-        rows = correct(scored, form, GRID, halves[0])
+        rows = correct_items(scored, form, GRID, halves[0])
         best = int(rows[:, halves[0]].sum(1).argmax())  # of equal ones the smallest
         swept["held_out"] = {
             "guidance": GRID[best],

@@ -1,4 +1,4 @@
-"""Which stored answers are right: by the evaluation's own protocol, or by other settings of its scoring."""
+"""Which stored answers are correct: by the evaluation's own protocol, or by other settings of its scoring."""
 
 import json
 from collections.abc import Mapping, Sequence

@@ -17,11 +17,11 @@ from eval.metrics.accuracy import Z_95
 
 @dataclass(frozen=True, slots=True)
 class PairedDifference:
-    """`first_only` items that only the first run has right, `second_only` the reverse, out of `items` both answered."""
+    """`first_only`: items that only the first run answers correctly, `second_only`: the reverse, of `items` of both."""
 
     items: int
-    first_right: int
-    second_right: int
+    first_correct: int
+    second_correct: int
     first_only: int
     second_only: int
     left_out: int = 0
@@ -66,22 +66,22 @@ def mcnemar(first_only: int, second_only: int) -> float:
     return float(binomtest(first_only, total).pvalue) if total else 1.0
 
 
-def compare_right(first: Mapping[str, bool], second: Mapping[str, bool]) -> PairedDifference:
+def compare_correct(first: Mapping[str, bool], second: Mapping[str, bool]) -> PairedDifference:
     """Compare by item id; items of one run alone are left out, and counted. Raises `RunError` if none is in both."""
     both = sorted(first.keys() & second.keys())
     if not both:
         raise RunError("the two runs have no item in common; compare evaluations of one source")
     pairs = Counter((first[item], second[item]) for item in both)
     agree = pairs[True, True]
-    right = agree + pairs[True, False], agree + pairs[False, True]
+    correct = agree + pairs[True, False], agree + pairs[False, True]
     return PairedDifference(
-        len(both), *right, pairs[True, False], pairs[False, True], len(first.keys() ^ second.keys())
+        len(both), *correct, pairs[True, False], pairs[False, True], len(first.keys() ^ second.keys())
     )
 
 
-def compare_pairs(rights: Mapping[str, Mapping[str, bool]]) -> list[dict[str, Any]]:
-    """Every pair of `rights` (name to item id to whether it is right), in order. Raises as `compare_right`."""
+def compare_pairs(outcomes: Mapping[str, Mapping[str, bool]]) -> list[dict[str, Any]]:
+    """Every pair of `outcomes` (name to item id to whether it is correct), in order. Raises as `compare_correct`."""
     return [
-        {"first": first, "second": second, **compare_right(rights[first], rights[second]).to_json()}
-        for first, second in combinations(rights, 2)
+        {"first": first, "second": second, **compare_correct(outcomes[first], outcomes[second]).to_json()}
+        for first, second in combinations(outcomes, 2)
     ]

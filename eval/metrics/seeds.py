@@ -83,7 +83,7 @@ def pooled_classes(runs: Sequence[Sequence[ClassResult]]) -> list[ClassResult]:
         ClassResult(
             results[0].label,
             name,
-            sum(result.right for result in results),
+            sum(result.correct for result in results),
             sum(result.wrong for result in results),
             sum(result.no_answer for result in results),
             results[0].frequency,

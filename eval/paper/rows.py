@@ -153,7 +153,7 @@ def rows_of_correlation(report: Mapping[str, Any], known: Mapping[str, Any]) -> 
 
 
 def _accuracy(result: Mapping[str, Any]) -> float:
-    return float(result["right"] / max(1, result["right"] + result["wrong"] + result["no_answer"]))
+    return float(result["correct"] / max(1, result["correct"] + result["wrong"] + result["no_answer"]))
 
 
 def rows_of_probe(probe: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:

@@ -123,17 +123,17 @@ def _results_by_position(
             "accuracy": Rate(int(hits[index].sum()), len(labels)).to_json(),
             "epoch": int(trained.epochs[index]) + 1,
         }
-        if settings.choose_epoch == "best_on_test" and trained.right_at_the_end is not None:
-            found["last_epoch"] = Rate(int(trained.right_at_the_end[index]), len(labels)).to_json()
+        if settings.choose_epoch == "best_on_test" and trained.correct_at_the_end is not None:
+            found["last_epoch"] = Rate(int(trained.correct_at_the_end[index]), len(labels)).to_json()
         if name in PER_CLASS_POSITIONS:
-            found["right_by_label"] = _by_label(labels, hits[index])
+            found["correct_by_label"] = _by_label(labels, hits[index])
     return results
 
 
-def _by_label(labels: torch.Tensor, right: torch.Tensor) -> dict[int, tuple[int, int]]:
+def _by_label(labels: torch.Tensor, correct: torch.Tensor) -> dict[int, tuple[int, int]]:
     """Label to (correct items, all items)."""
-    counts, rights = labels.bincount().tolist(), labels[right].bincount(minlength=int(labels.max()) + 1).tolist()
-    return {label: (rights[label], count) for label, count in enumerate(counts) if count}
+    counts, hits = labels.bincount().tolist(), labels[correct].bincount(minlength=int(labels.max()) + 1).tolist()
+    return {label: (hits[label], count) for label, count in enumerate(counts) if count}
 
 
 def as_text(result: Mapping[str, Any]) -> str:

@@ -25,19 +25,19 @@ Heads = Sequence[tuple[torch.Tensor, torch.Tensor]]  # of each group: weights (G
 class Trained:
     """Heads as they were after the epochs that the `check` items chose, the first of equal ones, or after the last.
 
-    `epochs` (F,) counts from 0; `weights` (F, C, H) and `biases` (F, C, 1) are those of that epoch. `right` (F,) and
-    `right_at_the_end` (F,) say how many of `check` each head had right then and after the last epoch; None without
-    `check`.
+    `epochs` (F,) counts from 0; `weights` (F, C, H) and `biases` (F, C, 1) are those of that epoch. `correct` (F,) and
+    `correct_at_the_end` (F,) say how many of `check` each head classified correctly then and after the last epoch;
+    None without `check`.
     """
 
     epochs: torch.Tensor
     weights: torch.Tensor
     biases: torch.Tensor
-    right: torch.Tensor | None
-    right_at_the_end: torch.Tensor | None
+    correct: torch.Tensor | None
+    correct_at_the_end: torch.Tensor | None
 
     def hits(self, items: Batches) -> torch.Tensor:
-        """(F, N) which of `items` each head has right, on the CPU."""
+        """(F, N) which of `items` each head classifies correctly, on the CPU."""
         heads = _grouped(self.weights, self.biases, items.layout.group(len(self.weights)))
         return torch.cat([_hits(batch, heads).cpu() for batch in items.epoch(0)], 1)
 
@@ -52,20 +52,20 @@ def train_heads(train: Batches, check: Batches | None, classes: int, settings: P
     heads = _grouped(weights, biases, train.layout.group(positions))
     adam = torch.optim.Adam([part for head in heads for part in head], lr=settings.learning_rate, fused=True)
     best = torch.full((positions,), -1, device=device)
-    chosen, right, kept = best.clone(), best, initial
+    chosen, correct, kept = best.clone(), best, initial
     for epoch in progress_bar(range(settings.epochs), name="heads", unit="epochs", keep=False):
         for batch in train.epoch(epoch):
             head_gradients(batch, heads)
             adam.step()
         if check is None:
             continue
-        right = torch.stack([_hits(batch, heads).sum(1) for batch in check.epoch(0)]).sum(0)
-        better = right > best
-        best, chosen = torch.where(better, right, best), torch.where(better, epoch, chosen)
+        correct = torch.stack([_hits(batch, heads).sum(1) for batch in check.epoch(0)]).sum(0)
+        better = correct > best
+        best, chosen = torch.where(better, correct, best), torch.where(better, epoch, chosen)
         for head in better.nonzero().flatten().tolist():
             kept[0][head], kept[1][head] = weights[head], biases[head]
     if check is not None:
-        return Trained(chosen, kept[0], kept[1], best, right)
+        return Trained(chosen, kept[0], kept[1], best, correct)
     return Trained(torch.full_like(chosen, settings.epochs - 1), weights, biases, None, None)
 
 
@@ -95,6 +95,6 @@ def head_gradients(batch: Batch, heads: Heads) -> None:
 
 
 def _hits(batch: Batch, heads: Heads) -> torch.Tensor:
-    """(F, B) which items of a batch each head has right."""
+    """(F, B) which items of a batch each head classifies correctly."""
     found = [batch.logits(group, weights).add_(biases).argmax(1) for group, (weights, biases) in enumerate(heads)]
     return torch.cat(found) == batch.labels

@@ -86,10 +86,10 @@ def _against_frequency(
 
     `names` are the training source's, whose class indices the heads predict.
     """
-    counts = positions.get("mean", {}).get("right_by_label")
+    counts = positions.get("mean", {}).get("correct_by_label")
     frequencies = frequencies_of(config)
     if counts is None or frequencies is None or not names:
         return {"classes": [], "frequency": None}
-    results = [ClassResult(label, names[label], right, n - right, 0) for label, (right, n) in counts.items()]
+    results = [ClassResult(label, names[label], correct, n - correct, 0) for label, (correct, n) in counts.items()]
     results = with_frequency(results, frequencies)
     return {"classes": [asdict(result) for result in results], "frequency": frequency_results(results)}

@@ -10,7 +10,7 @@ from configs.eval_dir import EvalDir, ResultsDir
 from data_prep.atomic import write_bytes
 from data_prep.page import Page
 from eval.metrics.outcomes import answers_and_settings, read_correct
-from eval.metrics.paired import compare_right
+from eval.metrics.paired import compare_correct
 from eval.reports.comparison_page import comparison_page, evaluation_names
 from eval.reports.seeds_page import recipe_values
 
@@ -83,11 +83,11 @@ def comparison(models: Mapping[str, Reports]) -> dict[str, Any]:
     rows = {name: {key: _accuracy_entry(report) for key, report in reports.items()} for name, reports in models.items()}
     first, *others = models
     for evaluation, report in models[first].items():
-        right = _right(report)
+        correct = _correct(report)
         for name in others:
             other = models[name].get(evaluation)
             if other is not None:
-                paired = _paired(right, _right(other)) if _same_items(report, other) else None
+                paired = _paired(correct, _correct(other)) if _same_items(report, other) else None
                 values = other["accuracy"]["value"], report["accuracy"]["value"]
                 difference = None if None in values else values[0] - values[1]
                 rows[name][evaluation] |= {
@@ -117,7 +117,7 @@ def _same_items(first: Mapping[str, Any], second: Mapping[str, Any]) -> bool:
     return bool(first["protocol"]["data"] == second["protocol"]["data"])
 
 
-def _right(report: Mapping[str, Any]) -> dict[str, bool] | None:
+def _correct(report: Mapping[str, Any]) -> dict[str, bool] | None:
     """Which items are correct; None if the answers are not in the report's folder."""
     folder = EvalDir(Path(report["folder"]))
     return read_correct(folder) if answers_and_settings(folder)[0].config.is_file() else None
@@ -126,7 +126,7 @@ def _right(report: Mapping[str, Any]) -> dict[str, bool] | None:
 def _paired(first: Mapping[str, bool] | None, second: Mapping[str, bool] | None) -> dict[str, Any] | None:
     if first is None or second is None or not first.keys() & second.keys():
         return None
-    return compare_right(first, second).to_json()
+    return compare_correct(first, second).to_json()
 
 
 def write_comparison(models: Mapping[str, Reports], folder: EvalDir) -> Page:

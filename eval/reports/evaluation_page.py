@@ -10,7 +10,7 @@ from eval.reports.figures import accuracy_figure, frequency_figure
 from eval.reports.formatting import correlated, interval, merged_onto, percent, points, protocol_tag
 from eval.runner.as_trained import asked_as_trained, training_differences
 
-OUTCOMES = {True: "right", False: "wrong", None: "no answer"}
+OUTCOMES = {True: "correct", False: "wrong", None: "no answer"}
 SHOWN_ANSWER = 160  # characters
 SHOWN_CANDIDATES = 10
 
@@ -30,7 +30,7 @@ def report_page(report: Mapping[str, Any]) -> Page:
         *_failures(report),
         *_protocol(report),
     ]
-    return Page(f"{report['name']}: {percent(report['accuracy']['value'])} right", blocks)
+    return Page(f"{report['name']}: {percent(report['accuracy']['value'])} correct", blocks)
 
 
 def _warnings(report: Mapping[str, Any]) -> list[Block]:
@@ -67,10 +67,10 @@ def _numbers(report: Mapping[str, Any]) -> Block:
             (
                 "no answer",
                 percent(report["no_answer"]["value"]),
-                f"{_of(report['no_answer'])}; not right in accuracy",
+                f"{_of(report['no_answer'])}; not correct in accuracy",
             ),
             (
-                "right, of those that answer",
+                "correct, of those that answer",
                 percent(report["accuracy_of_answers"]["value"]),
                 _of(report["accuracy_of_answers"]),
             ),
@@ -93,7 +93,7 @@ def _several(report: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     several = report["several_classes"]
     if several is None:
         return []
-    credited = "not credited" if report["protocol"].get("match") == "name" else "credited if one of them is right"
+    credited = "not credited" if report["protocol"].get("match") == "name" else "credited if one of them is correct"
     return [("answers that name several classes", percent(several["value"]), f"{_of(several)}; {credited}")]
 
 
@@ -181,7 +181,7 @@ def _classes(report: Mapping[str, Any]) -> list[Block]:
     known = any(result.frequency is not None for result in results)
     headers = [
         "class",
-        "right",
+        "correct",
         "n",
         "accuracy",
         "95 % interval",
@@ -191,7 +191,7 @@ def _classes(report: Mapping[str, Any]) -> list[Block]:
     ]
     rows = []
     for result in sorted(results, key=lambda c: (c.rate.value, c.name)):
-        numbers = [f"{result.right:,}", f"{result.rate.total:,}", percent(result.rate.value)]
+        numbers = [f"{result.correct:,}", f"{result.rate.total:,}", percent(result.rate.value)]
         others = [interval(result.rate.to_json()), f"{result.wrong:,}", f"{result.no_answer:,}"]
         rows.append([result.name, *numbers, *others, *([f"{result.frequency:,}"] if known else [])])
     figure = Figure(accuracy_figure(results), f"{len(results):,} classes by their accuracy.")

@@ -29,7 +29,7 @@ def result_line(report: Mapping[str, Any]) -> str:
         )
     published = f"; the paper has {percent(paper['value'])} ({paper['source']})" if paper else ""
     return (
-        f"{report['name']} {report['label']}: {percent(accuracy['value'])} right ({interval(accuracy)}, "
+        f"{report['name']} {report['label']}: {percent(accuracy['value'])} correct ({interval(accuracy)}, "
         f"n = {accuracy['n']:,}), {percent(report['no_answer']['value'])} without an answer"
         f"{''.join(f', {text}' for text in rest)}{published} [protocol {protocol_tag(report)}]"
         f"{''.join(f'{NEW_LINE}not as trained: {text}' for text in training_differences(report))}"

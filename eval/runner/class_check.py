@@ -1,6 +1,6 @@
 """Do the classes of the items fit the class list of the protocol? Checked before a model is loaded.
 
-A question about an item whose class is not among the candidates has no right answer.
+A question about an item whose class is not among the candidates has no correct answer.
 """
 
 from collections.abc import Mapping

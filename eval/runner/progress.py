@@ -26,14 +26,14 @@ class EvalProgress:
 
     def __init__(self, name: str, total: int, worker: int):
         self._name, self._total, self._worker = name, total, worker
-        self._answers = self._right = self._judged = self._old = self._failed = 0
+        self._answers = self._correct = self._judged = self._old = self._failed = 0
         self._start = self._last = time.monotonic()
         self._bar: tqdm[object] = progress_bar(name=name, unit="items", total=total, position=worker)
 
     def add(self, value: bool | None, *, old: bool = False) -> None:
-        """One more answer, right if `value`; `old` was there before and does not count for the rate."""
+        """One more answer, correct if `value`; `old` was there before and does not count for the rate."""
         self._answers += 1
-        self._right += value is True
+        self._correct += value is True
         self._judged += value is not None
         self._old += old
         if not self._bar.disable:
@@ -65,7 +65,7 @@ class EvalProgress:
 
     def _accuracy(self) -> str:
         part = " so far, in the source's order" if self._answers + self._failed < self._total else ""
-        return f"accuracy {self._right / self._answers:.1%}{part}" if self._judged else "nothing scored yet"
+        return f"accuracy {self._correct / self._answers:.1%}{part}" if self._judged else "nothing scored yet"
 
     def __enter__(self) -> "EvalProgress":
         return self

@@ -1,4 +1,4 @@
-"""Scorers for open questions: right if the answer contains an accepted name. Case is ignored.
+"""Scorers for open questions: correct if the answer contains an accepted name. Case is ignored.
 
     score_contains("It is a Pink Primrose.", Reference("rose")).value    ->  True   (the paper's rule, Section 2.3)
     score_word("It is a Pink Primrose.", Reference("rose")).value        ->  False  (not inside a longer word)

@@ -58,8 +58,8 @@ class ClassLikelihood(OpenWorld):
     def score(self, prediction: Prediction) -> Score:
         """By the best of the candidates; before `prepare`, by the name that was stored as the answer."""
         if self._table is None or prediction.scores is None:
-            right = prediction.answer == prediction.target
-            return Score(right, prediction.answer, "the best name at prediction time")
+            correct = prediction.answer == prediction.target
+            return Score(correct, prediction.answer, "the best name at prediction time")
         config = self.config
         scores = rule_scores(self.rule, stored_sums(prediction, self.rule), self._table.lengths, self._prior)
         allowed = np.arange(len(self.names))
@@ -68,6 +68,6 @@ class ClassLikelihood(OpenWorld):
             allowed = np.sort(drawn)
         best = int(allowed[scores[allowed].argmax()])  # of equal scores the first in the list
         label = self.names.index(prediction.target)
-        right = self.names[best] == prediction.target if config.duplicates == "any" else best == label
+        correct = self.names[best] == prediction.target if config.duplicates == "any" else best == label
         rank = 1 + int((scores[allowed] > scores[label]).sum())
-        return Score(right, self.names[best], f"best of {len(allowed)} by {config.rule}; the label is number {rank}")
+        return Score(correct, self.names[best], f"best of {len(allowed)} by {config.rule}; the label is number {rank}")

@@ -1,4 +1,4 @@
-"""Closed world: the question lists the candidate classes; right if the class name is in the answer (Section 2.3)."""
+"""Closed world: the question lists the candidate classes; correct if the class name is in the answer (Section 2.3)."""
 
 from configs.protocol import ProtocolConfig
 from data_prep.class_names import load_class_list

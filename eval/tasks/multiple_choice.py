@@ -16,7 +16,7 @@ from eval.types import ItemIndex, Prediction, Question, Reference, Score
 
 
 class MultipleChoice:
-    """The last stored turn is the right letter.
+    """The last stored turn is the correct letter.
 
     With `show_image: false` the image is left out; `name_class` names the class in the question, as in the paper's
     "w/ GT Class" rows.

@@ -1,4 +1,4 @@
-"""Open world: an open question about the image; right if the class name is in the answer (the paper's Section 2.3).
+"""Open world: an open question about the image; correct if the class name is in the answer (the paper's Section 2.3).
 
 The turns stored with the item are not used: the question is the protocol's prompt. What models fine-tuned on captions
 are asked (`prompt: caption`, Section 3.3) is scored alike.

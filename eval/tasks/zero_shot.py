@@ -12,7 +12,7 @@ class ZeroShot(ClassLikelihood):
     """The cosines are the stored scores.
 
     With `class_match: match` the best name is scored like a text answer, as the authors do: for "bra" a "zebra" is
-    right.
+    correct.
     """
 
     output = "similarities"

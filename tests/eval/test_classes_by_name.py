@@ -109,7 +109,7 @@ def test_a_probe_tested_on_classes_in_another_order_or_fewer_has_the_accuracy_of
         "value": 1.0, "low": 0, "high": 1.0, "count": 12, "n": 12
     }  # fmt: skip
     assert subset["data_notes"] == ["subset has items of 2 of the 4 classes of train; it has none of blue, red"]
-    assert sorted(subset["token_positions"]["mean"]["right_by_label"]) == ["1", "3"]
+    assert sorted(subset["token_positions"]["mean"]["correct_by_label"]) == ["1", "3"]
     assert probe(capsys, write("single"))["token_positions"]["mean"]["accuracy"]["n"] == IMAGES
 
 
@@ -289,7 +289,7 @@ def test_classes_of_several_seeds_are_added_up_by_name():
     first = [ClassResult(0, "cat", 1, 2, 0), ClassResult(1, "missile", 1, 0, 0), ClassResult(2, "missile", 5, 0, 0)]
     second = [ClassResult(0, "missile", 2, 0, 0), ClassResult(1, "missile", 6, 0, 0), ClassResult(5, "cat", 3, 1, 0)]
     pooled = pooled_classes([first, second])
-    assert [(result.name, result.right) for result in pooled] == [("cat", 4), ("missile", 3), ("missile", 11)]
+    assert [(result.name, result.correct) for result in pooled] == [("cat", 4), ("missile", 3), ("missile", 11)]
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from eval.runner.output_paths import output_paths_of
 
 def fake_report(name: str, right: int, *, task: str = "open_world", protocol: str = "p", label: str = "export") -> dict:
     classes = [
-        {"label": i, "name": f"c{i}", "right": min(10, right // 10 + i), "wrong": 10 - min(10, right // 10 + i),
+        {"label": i, "name": f"c{i}", "correct": min(10, right // 10 + i), "wrong": 10 - min(10, right // 10 + i),
          "no_answer": 0, "frequency": 10**i}
         for i in range(3)
     ]  # fmt: skip

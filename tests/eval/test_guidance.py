@@ -9,7 +9,7 @@ import pytest
 
 from configs.protocol import ProtocolConfig
 from eval.class_scores.table import ClassScoreTable, encode_scores
-from eval.metrics.guidance import AUTHORS, FORMS, GRID, correct, form_of, scored_items, selects_t, sweep
+from eval.metrics.guidance import AUTHORS, FORMS, GRID, correct_items, form_of, scored_items, selects_t, sweep
 from eval.types import Prediction
 
 NAMES = ("tench", "wild dog", "cat", "cat", "moss")
@@ -115,8 +115,8 @@ def test_t_one_is_no_guidance_and_only_the_first_of_a_shared_name_may_count(line
     scored, first = scored_items(lines, sheet), scored_items(lines, sheet, "first")
     plain = np.array([slow_right(line, "clean", 1.0, list(PRIOR), "any") for line in lines])
     everything = np.ones(ITEMS, dtype=bool)
-    assert (correct(scored, FORMS["clean"], [1.0], everything)[0] == plain).all()
-    assert first.right.sum() < scored.right.sum()
+    assert (correct_items(scored, FORMS["clean"], [1.0], everything)[0] == plain).all()
+    assert first.correct.sum() < scored.correct.sum()
 
 
 def test_the_half_that_chooses_is_drawn_by_id_and_the_answers_of_the_other_change_nothing(lines):

@@ -13,7 +13,7 @@ from configs.eval_dir import EvalDir
 from configs.evaluation import EvalConfig
 from configs.load import load_config
 from eval.metrics.confusion import confusions
-from eval.metrics.paired import PairedDifference, compare_pairs, compare_right, mcnemar
+from eval.metrics.paired import PairedDifference, compare_correct, compare_pairs, mcnemar
 from eval.paired import as_text, main
 from eval.reports.evaluation import write_view
 from eval.run import main as evaluate
@@ -29,7 +29,7 @@ def test_the_p_value_is_the_exact_binomial_one(first, second):
 def test_only_items_of_both_runs_count_and_only_disagreements_decide():
     first = {"a": True, "b": True, "c": False, "d": False, "only": True}
     second = {"a": True, "b": False, "c": True, "d": True}
-    paired = compare_right(first, second)
+    paired = compare_correct(first, second)
     assert paired == PairedDifference(4, 2, 3, 1, 2, left_out=1)
     assert paired.difference == pytest.approx(0.25)
     assert paired.interval[0] < 0.25 < paired.interval[1]
@@ -44,7 +44,7 @@ def test_items_that_only_one_run_answered_are_counted_in_the_output():
 
 def test_runs_without_a_common_item_are_refused():
     with pytest.raises(RunError, match="no item in common"):
-        compare_right({"a": True}, {"b": True})
+        compare_correct({"a": True}, {"b": True})
 
 
 def test_confusions_are_ordered_and_know_their_reverse():
@@ -88,7 +88,7 @@ def pairs(capsys, *arguments: object) -> list[dict]:
 def test_every_pair_of_folders_is_compared(asked, tmp_path, capsys):
     shutil.copytree(asked[0], tmp_path / "copy")
     found = pairs(capsys, *asked, tmp_path / "copy")
-    assert [(pair["first_right"], pair["second_right"], pair["items"]) for pair in found] == [
+    assert [(pair["first_correct"], pair["second_correct"], pair["items"]) for pair in found] == [
         (15, 0, 15), (15, 15, 15), (0, 15, 15),
     ]  # fmt: skip
     assert found[0]["first"] == str(asked[0])
@@ -98,9 +98,9 @@ def test_every_pair_of_folders_is_compared(asked, tmp_path, capsys):
 
 def test_one_runs_answers_are_compared_under_two_ways_of_judging(asked, capsys):
     (pair,) = pairs(capsys, asked[0], "--rescore", "match=word")
-    assert (pair["first_right"], pair["second_right"], pair["second"]) == (15, 8, "match=word")
+    assert (pair["first_correct"], pair["second_correct"], pair["second"]) == (15, 8, "match=word")
     (pair,) = pairs(capsys, asked[0], "--rescore", "protocol.match=contains", "synonyms=null")
-    assert pair["first_right"] == pair["second_right"] == 15
+    assert pair["first_correct"] == pair["second_correct"] == 15
 
 
 def test_a_folder_judged_again_counts_as_it_was_judged_last(asked, write_config, capsys):
@@ -108,14 +108,14 @@ def test_a_folder_judged_again_counts_as_it_was_judged_last(asked, write_config,
     evaluate(["--config", str(write_config(protocol={"match": "word"})), "--report-only"])
     capsys.readouterr()
     (pair,) = pairs(capsys, *asked)
-    assert pair["first_right"] == 8
+    assert pair["first_correct"] == 8
 
 
 def test_a_view_counts_as_it_judges_the_answers_of_another_folder(asked, write_config, tmp_path, capsys):
     config, _ = load_config(EvalConfig, write_config(protocol={"match": "word"}), [])
     write_view(EvalDir(asked[0]), EvalDir(tmp_path / "views" / "word"), config)
     (pair,) = pairs(capsys, asked[0], tmp_path / "views" / "word")
-    assert (pair["first_right"], pair["second_right"]) == (15, 8)
+    assert (pair["first_correct"], pair["second_correct"]) == (15, 8)
 
 
 @pytest.mark.parametrize(

@@ -279,8 +279,8 @@ def test_a_model_that_the_paper_does_not_have_is_listed_after_its_rows(board, tm
 def test_frequencies_and_probes_find_their_rows(board):
     frequency = {"spearman": 0.7, "pearson": 0.3, "classes": 2, "log_bins": []}
     classes = [
-        {"right": 1, "wrong": 3, "no_answer": 0, "frequency": 2},
-        {"right": 3, "wrong": 1, "no_answer": 0, "frequency": 90},
+        {"correct": 1, "wrong": 3, "no_answer": 0, "frequency": 2},
+        {"correct": 3, "wrong": 1, "no_answer": 0, "frequency": 90},
     ]
     found = rows_of_correlation(report(frequency=frequency, classes=classes), paper_numbers())
     assert found["table11/spearman/LLaVA1.5-7B/ImageNet"] == 0.7

@@ -93,7 +93,7 @@ def test_names_cut_at_the_hyphen_are_other_classes_with_other_accuracies():
         answered("black-eyed susan", "black"), answered("black-eyed susan", "a Black bird"),
         answered("black-crowned crane", "a crane"), answered("ox", "ox"),
     ]  # fmt: skip
-    assert [(c.name, c.right, c.wrong) for c in compared_classes(scored)] == [
+    assert [(c.name, c.correct, c.wrong) for c in compared_classes(scored)] == [
         ("black-crowned crane", 0, 1), ("black-eyed susan", 0, 2), ("ox", 1, 0)
     ]  # fmt: skip
     reference: dict[str, list[bool]] = {}
@@ -101,7 +101,7 @@ def test_names_cut_at_the_hyphen_are_other_classes_with_other_accuracies():
         label = f"17-{line.label_name}".split("-")[1]  # correlation.ipynb
         reference.setdefault(label, []).append(label.lower() in line.answer.lower())
     cut = compared_classes(scored, "before_hyphen")
-    assert {c.name: (c.right, c.right + c.wrong) for c in cut} == {
+    assert {c.name: (c.correct, c.correct + c.wrong) for c in cut} == {
         name: (sum(right), len(right)) for name, right in reference.items()
     }
     counts = Frequencies({"pretrain": {"black-eyed susan": 5, "ox": 3}})

@@ -72,7 +72,7 @@ def test_a_clip_is_probed_from_config_to_rate(write_config, clip, tmp_path, caps
     assert list(result["token_positions"]) == ["image_embeds"]
     place = result["token_positions"]["image_embeds"]
     assert place["accuracy"]["n"] == 15
-    assert sum(right for right, _ in place["right_by_label"].values()) == place["accuracy"]["count"]
+    assert sum(right for right, _ in place["correct_by_label"].values()) == place["accuracy"]["count"]
     assert (result["train"], result["val"], result["epochs"]) == (14, 1, 300)
     assert "image_embeds" in capsys.readouterr().out
     probe(["--config", str(config), "--train", "pets"])  # from the stored features

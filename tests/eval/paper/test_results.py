@@ -78,7 +78,8 @@ def test_a_loss_curve_keeps_its_spike_and_a_repeated_step_counts_once(tmp_path):
 
 def test_the_page_shows_figures_curves_and_the_rows_of_a_reproduction(tmp_path, capsys):
     classes = [
-        {"label": n, "name": f"c{n}", "right": n, "wrong": 4 - n, "no_answer": 0, "frequency": 10**n} for n in range(5)
+        {"label": n, "name": f"c{n}", "correct": n, "wrong": 4 - n, "no_answer": 0, "frequency": 10**n}
+        for n in range(5)
     ]
     frequency = {"spearman": 0.7, "pearson": 0.3, "classes": 5, "log_bins": []}
     folder = tmp_path / "runs" / "eval" / "paper_x_open"
@@ -133,13 +134,13 @@ def test_correlations_have_an_interval_from_their_number_of_classes(tmp_path, ca
 
 def test_of_several_results_of_one_model_the_figure_has_that_of_most_items(tmp_path):
     def classes(right: int) -> list[dict]:
-        return [{"label": 0, "name": "c", "right": right, "wrong": 0, "no_answer": 0, "frequency": 5}]
+        return [{"label": 0, "name": "c", "correct": right, "wrong": 0, "no_answer": 0, "frequency": 5}]
 
     frequency = {"spearman": None, "pearson": None, "classes": 1, "log_bins": []}
     for name, right in (("a", 3), ("b", 9), ("c", 6)):
         write_report(tmp_path / name, 1.0, frequency=frequency, classes=classes(right))
     (drawn,) = collect([tmp_path], paper_numbers()).by_class["ImageNet"].values()
-    assert [result.right for result in drawn] == [9]
+    assert [result.correct for result in drawn] == [9]
 
 
 @pytest.mark.slow
@@ -175,7 +176,7 @@ def test_every_model_and_checkpoint_of_a_reproduction_has_a_column(tmp_path):
 
 
 def test_the_figure_of_frequency_has_a_curve_for_every_model_and_checkpoint(tmp_path):
-    classes = [{"label": 0, "name": "c", "right": 3, "wrong": 0, "no_answer": 0, "frequency": 5}]
+    classes = [{"label": 0, "name": "c", "correct": 3, "wrong": 0, "no_answer": 0, "frequency": 5}]
     frequency = {"spearman": None, "pearson": None, "classes": 1, "log_bins": []}
     for number, (model, label) in enumerate(
         [("runs/a", "export"), ("runs/a", "step-00000500"), ("runs/a/checkpoints/step-00000600", "step-00000600"),

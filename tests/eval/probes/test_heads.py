@@ -50,8 +50,8 @@ def test_heads_trained_together_are_those_of_the_authors_loop(keep):
         history, head = by_the_authors(train, test, 5, place)
         on_test = [found for _, found in history]
         assert on_test.index(max(on_test)) == int(together.epochs[place])
-        assert max(on_test) == int(together.right[place]) == int(right(together, test)[place])
-        assert on_test[-1] == int(together.right_at_the_end[place])
+        assert max(on_test) == int(together.correct[place]) == int(right(together, test)[place])
+        assert on_test[-1] == int(together.correct_at_the_end[place])
         last = trained(train, None, 5, keep=keep)
         assert torch.allclose(last.weights[place], head.weight, atol=1e-5)
         assert torch.allclose(last.biases[place, :, 0], head.bias, atol=1e-5)
@@ -74,9 +74,9 @@ def test_pytorchs_products_and_onednns_train_the_same_heads():
 def test_the_epoch_is_chosen_on_the_checked_items_alone():
     train, check, test = items(600, 1), items(60, 2), items(300, 3)
     chosen, on_test = trained(train, check, 30), trained(train, test, 30)
-    assert (right(chosen, test) <= on_test.right).all()
-    assert (right(chosen, test) < on_test.right).any()
-    assert (right(on_test, check) <= chosen.right).all()
+    assert (right(chosen, test) <= on_test.correct).all()
+    assert (right(chosen, test) < on_test.correct).any()
+    assert (right(on_test, check) <= chosen.correct).all()
 
 
 def test_a_shuffled_training_has_its_own_order_in_each_epoch_and_the_same_when_repeated():

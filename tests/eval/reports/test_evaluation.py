@@ -83,8 +83,8 @@ def test_right_wrong_no_answer_failed_and_missing_are_distinguished(evaluation):
 
 def test_each_class_has_its_own_row(evaluation):
     rows = {row["name"]: row for row in write_report(*evaluation)["classes"]}
-    assert (rows["tench"]["right"], rows["tench"]["wrong"], rows["tench"]["no_answer"]) == (4, 1, 1)
-    assert (rows["cat"]["right"], rows["cat"]["wrong"], rows["cat"]["no_answer"]) == (2, 2, 0)
+    assert (rows["tench"]["correct"], rows["tench"]["wrong"], rows["tench"]["no_answer"]) == (4, 1, 1)
+    assert (rows["cat"]["correct"], rows["cat"]["wrong"], rows["cat"]["no_answer"]) == (2, 2, 0)
 
 
 def test_the_papers_number_is_shown_with_ours(evaluation):
@@ -128,8 +128,8 @@ def test_every_share_has_its_interval_and_its_number_of_items(evaluation):
     for line in (
         "| accuracy | 60.0 % | 95 % interval 31.3 to 83.2 %, n = 10;",
         "| wrong | 30.0 % | 3 of 10; 10.8 to 60.3 % |",
-        "| no answer | 10.0 % | 1 of 10; 1.8 to 40.4 %; not right in accuracy |",
-        "| right, of those that answer | 66.7 % | 6 of 9; 35.4 to 87.9 % |",
+        "| no answer | 10.0 % | 1 of 10; 1.8 to 40.4 %; not correct in accuracy |",
+        "| correct, of those that answer | 66.7 % | 6 of 9; 35.4 to 87.9 % |",
         "| length of an answer | 3.0 | tokens, the mean of 10; 5 cut at the limit |",
     ):
         assert line in text
