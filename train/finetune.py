@@ -62,7 +62,8 @@ def main() -> None:
         if arguments.world is not None and (arguments.world < 1 or not arguments.dry_run):
             raise ConfigError(f"--world {arguments.world} plans a dry run for that many ranks: give it with --dry-run")
         world_size = arguments.world or world_size_of_environment(os.environ)
-        plan = make_plan(config, world_size, "cuda" if torch.cuda.is_available() else "cpu")
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        plan = make_plan(config, world_size, device, count=arguments.dry_run)
         if arguments.dry_run:
             if is_main_process:
                 print(preview(plan))

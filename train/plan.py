@@ -68,8 +68,10 @@ class RunPlan:
         return ExampleSet(self.heldout, self.example_builder, self.config.train.unreadable, question)
 
 
-def make_plan(config: RunConfig, world_size: int, device: str) -> RunPlan:
+def make_plan(config: RunConfig, world_size: int, device: str, *, count: bool = False) -> RunPlan:
     """Check a config against the world it will run in; `device` is `cpu` or `cuda`.
+
+    With `count` the tokens of all samples are counted now, so that all samples that cannot be trained on are found.
 
     Raises `ConfigError` or `DataError` that says what to change.
     """
@@ -86,8 +88,8 @@ def make_plan(config: RunConfig, world_size: int, device: str) -> RunPlan:
     builder = _example_builder(config, folder, family)
     heldout = SourceSet.of(config.data, config.train.heldout)
     order = plan_order(config, sources, world_size)
-    skipped_samples(config, sources, builder, count=config.train.batching != "padded")
-    skipped_samples(config, heldout, builder, count=False)
+    skipped_samples(config, sources, builder, count=count or config.train.batching != "padded")
+    skipped_samples(config, heldout, builder, count=count)
     return RunPlan(
         config=config,
         run=RunDir(Path(config.runs_dir) / config.name),

@@ -87,6 +87,10 @@ class ExampleBuilder:
                 raise DataError(f"{rendered.images} <image> placeholders, {int(has_image)} images")
             expanded = self.expand(rendered, self.image_tokens(sample) if has_image else 0)
             if self.chat.no_target_tokens == "error" and not any(expanded.supervised[1:]):
+                if all(turn.speaker == "human" for turn in sample.turns):
+                    raise NoTargetTokensError(
+                        "the conversation has no answer; add one, or set chat.no_target_tokens: drop"
+                    )
                 raise NoTargetTokensError(
                     f"no token is supervised within chat.max_length {self.chat.max_length}; "
                     "raise it, or set chat.no_target_tokens: drop"

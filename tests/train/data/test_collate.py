@@ -69,6 +69,12 @@ def test_a_sample_that_cannot_be_trained_on_is_named(plan, bad, complaint):
         plan.example_builder.build(bad, 0)
 
 
+def test_a_conversation_without_an_answer_is_named_as_that(plan):
+    unanswered = replace(sample("What?", "b"), turns=(Turn("human", "What?"),))
+    with pytest.raises(NoTargetTokensError, match="x/1: the conversation has no answer"):
+        plan.example_builder.build(unanswered, 0)
+
+
 def test_a_sample_without_a_supervised_token_is_an_error_or_by_config_kept_without_weight(plan):
     long = sample("a " * 400, "b")
     with pytest.raises(NoTargetTokensError, match=r"x/1: no token is supervised within chat\.max_length 256"):

@@ -60,6 +60,8 @@ def test_training_names_what_the_build_noted_and_the_dry_run_names_all_at_once(m
     assert "2 x <s> in a text, which would begin or end a conversation (records/0000004, records/0000007)" in str(
         caught.value
     )
+    with pytest.raises(DataError, match=r"^4 samples cannot be trained on: .*records/0000005"):
+        make_plan(training_setup.config("mix", *mix, f"chat.template={template}"), 1, "cpu", count=True)
     skipping = make_plan(training_setup.config("mix", *mix, "train.unreadable=skip"), 1, "cpu")
     text = preview(skipping)
     assert "skipped           1 x no token is supervised within chat.max_length 256" in text
