@@ -9,6 +9,7 @@ of every other file the first bytes decide whether it is an image, whatever its 
 since it may be an image in a format that is not read, such as .heic.
 """
 
+import math
 import os
 import re
 import unicodedata
@@ -67,7 +68,9 @@ def read(
     then makes a long tail, as in CIFAR-10-LT (Cui et al. 2019, arXiv 1901.05555): of K folders the k-th keeps the
     fraction imbalance^(-(k-1)/(K-1)); with 100, the first keeps all images and the last one in a hundred.
     """
-    if imbalance is not None and imbalance < 1:
+    if per_class_limit is not None and per_class_limit < 1:
+        raise ConfigError(f"per_class_limit is {per_class_limit}; it must be at least 1, or null for all images")
+    if imbalance is not None and not 1 <= imbalance < math.inf:
         raise ConfigError(
             f"imbalance is {imbalance}; it is the ratio of largest to smallest class and must be at least 1"
         )
@@ -151,7 +154,14 @@ def _recognised(folders: list[str]) -> tuple[tuple[str, ...] | None, dict[str, i
 
 
 def _numbered_names(folders: list[str]) -> tuple[str, ...]:
-    """A note where all folders begin with a number, as CUB-200's ("001.Black_footed_Albatross")."""
+    """A note where folders are numbers or WordNet ids, or all begin with a number ("001.Black_footed_Albatross")."""
+    codes = [name for name in folders if re.fullmatch(r"\d+|n\d{8}", name)]
+    if codes:
+        return (
+            f"{len(codes):,} of {len(folders):,} class folders are numbers or WordNet ids ({', '.join(codes[:3])}), "
+            "which become the class names; for other names give class_names, a list in the order of the folders, and "
+            "names_by: order",
+        )
     if len(folders) < 2 or not all(re.fullmatch(r"\d+[ ._-]+[^\W\d].*", name) for name in folders):
         return ()
     return (

@@ -1,3 +1,4 @@
+import json
 import os
 import tarfile
 from collections import Counter
@@ -168,3 +169,25 @@ def test_names_that_are_not_utf_8_are_drops_that_can_be_written_and_printed(
     (class_folders / "cat").rename(os.fsdecode(cat + b"\xe9"))
     with pytest.raises(DataError, match=r"cat\\udce9 is not UTF-8; rename it"):
         image_folder.read(class_folders)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"per_class_limit": 0}, "per_class_limit is 0; it must be at least 1"), ({"per_class_limit": -1}, "is -1"),
+     ({"imbalance": float("inf")}, "imbalance is inf"), ({"imbalance": float("nan")}, "imbalance is nan")],
+)  # fmt: skip
+def test_limits_that_leave_no_image_are_refused(tmp_path, options, message):
+    (tmp_path / "cat").mkdir()
+    with pytest.raises(ConfigError, match=message):
+        image_folder.read(tmp_path, **options)
+
+
+@pytest.mark.parametrize("folders", [("0", "10", "9"), ("n01440764", "cat")])
+def test_folders_whose_names_are_codes_are_said(tmp_path, folders):
+    for name in folders:
+        (tmp_path / name).mkdir()
+    (note,) = image_folder.read(tmp_path).notes
+    assert f"of {len(folders)} class folders are numbers or WordNet ids" in note
+    (tmp_path.parent / "names.json").write_text(json.dumps([f"class {name}" for name in folders]))
+    listed = image_folder.read(tmp_path, class_names=str(tmp_path.parent / "names.json"), names_by="order")
+    assert listed.notes == ()
