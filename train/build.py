@@ -21,13 +21,13 @@ from train.models.target_states import ForwardOptions, compiles
 from train.optimization.engine import Engine
 from train.optimization.flops import FlopModel
 from train.plan import RunPlan
-from train.resume import Start, refuse_without_room, write_run_files
+from train.resume import ResumePoint, require_disk_space, write_run_files
 from train.spikes.monitor import SpikeMonitor
 from train.spikes.policy import SpikePolicy
 from train.trainer import Trainer
 
 
-def build_trainer(plan: RunPlan, world: World, start: Start) -> Trainer:
+def build_trainer(plan: RunPlan, world: World, start: ResumePoint) -> Trainer:
     """A trainer on this rank's device, at the step from which the run starts or continues."""
     trainer = Trainer(plan, world, build_components(plan, world, start), start.identity)
     if start.checkpoint:
@@ -36,7 +36,7 @@ def build_trainer(plan: RunPlan, world: World, start: Start) -> Trainer:
     return trainer
 
 
-def build_components(plan: RunPlan, world: World, start: Start) -> TrainerComponents:
+def build_components(plan: RunPlan, world: World, start: ResumePoint) -> TrainerComponents:
     """Load the model, freeze what is not trained, wrap it into an engine, and open the loggers."""
     config = plan.config
     if config.train.deterministic:  # before the first kernel runs
@@ -56,7 +56,7 @@ def build_components(plan: RunPlan, world: World, start: Start) -> TrainerCompon
     engine = Engine(module, plan.deepspeed, config.optim, world)
     engine.adamw.measure = config.monitor.enabled and config.monitor.update_size
     writer = CheckpointWriter(plan.run, config.checkpoint)
-    run_on_main(lambda: refuse_without_room(writer, engine.state.nbytes))
+    run_on_main(lambda: require_disk_space(writer, engine.state.nbytes))
     return TrainerComponents(
         open_batches=lambda data_step: plan.training_batches().steps(data_step, world.rank, config.train.workers),
         engine=engine,
@@ -69,7 +69,7 @@ def build_components(plan: RunPlan, world: World, start: Start) -> TrainerCompon
     )
 
 
-def create_loggers(plan: RunPlan, start: Start, freeze_table: str) -> list[MetricLogger]:
+def create_loggers(plan: RunPlan, start: ResumePoint, freeze_table: str) -> list[MetricLogger]:
     """Write the run's own files and open its loggers (main rank); the JSONL logger comes first and is always there."""
     logging = plan.config.logging
     write_run_files(plan, start)

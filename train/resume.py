@@ -29,7 +29,7 @@ from train.plan import RunPlan
 
 
 @dataclass(frozen=True)
-class Start:
+class ResumePoint:
     """Step 0 (`checkpoint` is None) or a checkpoint; `problems` are damaged checkpoints that were passed over."""
 
     identity: dict[str, Any]
@@ -58,7 +58,7 @@ def run_identity(plan: RunPlan) -> dict[str, Any]:
     }
 
 
-def open_run(plan: RunPlan, *, resume: bool, accepted: Sequence[str] = ()) -> Start:
+def open_run(plan: RunPlan, *, resume: bool, accepted: Sequence[str] = ()) -> ResumePoint:
     """Decide where to start. Collective: every rank calls it, after the ranks have met.
 
     Raises `RunError`, the same on every rank, if the folder is not empty without `resume`, if it cannot be written to,
@@ -75,7 +75,7 @@ def open_run(plan: RunPlan, *, resume: bool, accepted: Sequence[str] = ()) -> St
         raise no_complete_checkpoint(run, problems)
     if checkpoint is None:
         run_on_main(lambda: _refuse_if_lost(run))
-        return Start(identity, None, problems)
+        return ResumePoint(identity, None, problems)
     differences = _differences(checkpoint.state, identity)
     refused = {key: text for key, text in differences.items() if key not in accepted}
     if refused:
@@ -84,7 +84,7 @@ def open_run(plan: RunPlan, *, resume: bool, accepted: Sequence[str] = ()) -> St
             f"{checkpoint.folder} belongs to another run: {listed}. Undo the change, choose another name, or name it "
             f"as intended: {' '.join(f'--accept-change {key}' for key in refused)}"
         )
-    return Start(identity, checkpoint, problems)
+    return ResumePoint(identity, checkpoint, problems)
 
 
 def _prepare(run: RunDir) -> None:
@@ -120,10 +120,10 @@ def _refuse_if_lost(run: RunDir) -> None:
             )
 
 
-def refuse_without_room(writer: CheckpointWriter, size: int) -> None:
+def require_disk_space(writer: CheckpointWriter, size: int) -> None:
     """Raise `RunError` if one checkpoint of `size` bytes does not fit on the disk."""
     try:
-        writer.require_room(size)
+        writer.require_disk_space(size)
     except OSError as error:
         text = (
             f"no disk space for a checkpoint in {writer.run.checkpoints}: {error.strerror}; free some, or set runs_dir"
@@ -145,7 +145,7 @@ def _differences(saved: dict[str, Any], now: dict[str, Any]) -> dict[str, str]:
     return found
 
 
-def write_run_files(plan: RunPlan, start: Start) -> None:
+def write_run_files(plan: RunPlan, start: ResumePoint) -> None:
     """Write the resolved config and the identity into the run folder, and delete the requeue marker.
 
     Stored with the identity is what an evaluation takes from training (`configs.trained`): question and classes.

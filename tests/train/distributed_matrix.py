@@ -49,7 +49,7 @@ def run_step(engine: Engine, plan: RunPlan, world: World, positions: list[int], 
     denominator = int(world.all_sum([local_denominator(batches, reduction)])[0])
     for batch in batches:
         set_loss_weights(batch, reduction, denominator, world.size * plan.batches.accumulation)
-    loss = engine.accumulate(batches).mean
+    loss = engine.accumulate(batches).contribution
     return world.all_sum([loss])[0].hex(), engine.update(1.0).grad_norm.hex()
 
 

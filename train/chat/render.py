@@ -55,7 +55,7 @@ class ChatRenderer:
             raise ConfigError(f"template {template} has no system prompt; set system_prompt to none")
         self.bos, self.eos = _special_ids(tokenizer, template)
         self.eos = self.eos if end is None else end
-        self.llama = LlamaIds.of(tokenizer) if self.template.tokenize_per_segment and end is None else None
+        self.llama_tokenizer = LlamaIds.of(tokenizer) if self.template.tokenize_per_segment and end is None else None
         whole = not self.template.tokenize_per_segment and not self.template.image_before_bos
         if whole and IMAGE_PLACEHOLDER not in tokenizer.get_vocab():
             raise ConfigError(
@@ -73,7 +73,7 @@ class ChatRenderer:
             raise DataError(
                 f"template {self.template_name} allows one question; this conversation has {len(exchanges)}"
             )
-        if self.llama is not None:
+        if self.llama_tokenizer is not None:
             return self._as_llava(exchanges, max_length)
         if self.template.image_before_bos:
             images = sum(question.count(IMAGE_PLACEHOLDER) for question, _ in exchanges)
@@ -98,7 +98,7 @@ class ChatRenderer:
         """
         if not turns or turns[-1].speaker != "human":
             raise DataError("a question must end with a turn from 'human'")
-        if self.llama is not None:
+        if self.llama_tokenizer is not None:
             text = self._text(_exchanges((*turns, Turn("gpt", answer_prefix))))
             return [self.bos, *self._llava_ids(text if answer_prefix else text.removesuffix(" "))]
         rendered = self.render((*turns, Turn("gpt", answer_prefix)))
@@ -125,7 +125,7 @@ class ChatRenderer:
 
     def _as_llava(self, exchanges: Sequence[tuple[str, str | None]], max_length: int | None) -> TokenizedConversation:
         """Ids and supervision as in LLaVA's code for a LLaMA tokenizer (`train.chat.llama_ids`)."""
-        assert self.llama is not None
+        assert self.llama_tokenizer is not None
         text = self._text(exchanges, end=END)
         ids = [self.bos, *self._llava_ids(text)]
         limit = max_length or sys.maxsize
@@ -142,7 +142,7 @@ class ChatRenderer:
             instruction = part.split(separator)[0] + separator
             lengths.append((1 + len(self._llava_ids(part)), 1 + len(self._llava_ids(instruction))))
         unknown = self.tokenizer.convert_tokens_to_ids("<unk>")
-        on = llava_targets(ids, lengths, legacy=self.llama.legacy, max_length=limit, unknown=unknown)
+        on = llava_targets(ids, lengths, legacy=self.llama_tokenizer.legacy, max_length=limit, unknown=unknown)
         rendered = TokenizedConversation()
         rendered.add(ids, on)
         return rendered
@@ -159,10 +159,10 @@ class ChatRenderer:
 
     def _llava_ids(self, text: str) -> list[int]:
         """Ids of a text with image placeholders; each part between two placeholders is tokenized separately."""
-        assert self.llama is not None
+        assert self.llama_tokenizer is not None
         ids: list[int] = []
         for number, part in enumerate(text.split(IMAGE_PLACEHOLDER)):
-            ids += [IMAGE_INDEX] * (number > 0) + self.llama.ids(part)
+            ids += [IMAGE_INDEX] * (number > 0) + self.llama_tokenizer.ids(part)
         return ids
 
     @staticmethod

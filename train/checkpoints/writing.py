@@ -81,7 +81,7 @@ class CheckpointWriter:
         folder = self.run.checkpoint(snapshot.step)
         temporary, backup = _temporary(folder), _backup(folder)
         shutil.rmtree(temporary, ignore_errors=True)
-        self.require_room(snapshot.nbytes)
+        self.require_disk_space(snapshot.nbytes)
         try:
             temporary.mkdir(parents=True)
             self._write_files(temporary, snapshot)
@@ -108,7 +108,7 @@ class CheckpointWriter:
         manifest: dict[str, Any] = {"format_version": FORMAT_VERSION, "sha256": digests}
         write_bytes(folder / MANIFEST, json.dumps(manifest | {SELF: manifest_sum(manifest)}, indent=1).encode())
 
-    def require_room(self, size: int) -> None:
+    def require_disk_space(self, size: int) -> None:
         """Raise `OSError` (ENOSPC) unless `size` bytes times `MARGIN` are free."""
         free, needed = shutil.disk_usage(_existing(self.run.checkpoints)).free, int(size * MARGIN)
         if free < needed:

@@ -39,7 +39,7 @@ class Blip2Family(Family):
     )
 
     @classmethod
-    def refuse(cls, config: dict[str, Any]) -> str | None:
+    def unsupported_reason(cls, config: dict[str, Any]) -> str | None:
         """Encoder-decoders are prompted and scored in another way; without an image token nothing marks the image."""
         if "t5" in (language := str(config.get("text_config", {}).get("model_type", "opt"))):
             return f"with the encoder-decoder {language}; only those with a decoder (OPT, Vicuna) work"

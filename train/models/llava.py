@@ -71,7 +71,7 @@ class LlavaFamily(TrainableFamily):
     chat_templates = ("llava", "llava_doubled", "hf", "hf_newline")
 
     @classmethod
-    def refuse(cls, config: dict[str, Any]) -> str | None:
+    def unsupported_reason(cls, config: dict[str, Any]) -> str | None:
         """Towers other than CLIP's."""
         return other_tower(config)
 

@@ -53,7 +53,7 @@ class LlavaNextFamily(Family):
     chat_templates = ("llava", "llava_doubled", "hf", "hf_newline", "mistral", "mistral_tight")
 
     @classmethod
-    def refuse(cls, config: dict[str, Any]) -> str | None:
+    def unsupported_reason(cls, config: dict[str, Any]) -> str | None:
         """A class token, which has no place in a grid of tiles (transformers fails on it, too); other towers."""
         strategy = config.get("vision_feature_select_strategy", "default")
         if strategy != "default":

@@ -32,7 +32,7 @@ def family_of(folder: Path) -> Family:
         advice = f"; {LLAVA_CODE}" if str(model_type).startswith(("llava_llama", "llava_mistral")) else ""
         raise ConfigError(f"{folder} holds a model of type {model_type!r}; supported: {', '.join(FAMILIES)}{advice}")
     family = family_class(model_type)
-    if reason := family.refuse(config):
+    if reason := family.unsupported_reason(config):
         raise ConfigError(f"{folder} holds a {family.name} model {reason}")
     check_sections(folder, config, family.config_sections)
     return family(read_transformers_config(folder), folder)

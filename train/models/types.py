@@ -53,7 +53,7 @@ class Family(ABC):
         self.folder = folder
 
     @classmethod
-    def refuse(cls, config: dict[str, Any]) -> str | None:  # noqa: ARG003 - for those that refuse some
+    def unsupported_reason(cls, config: dict[str, Any]) -> str | None:  # noqa: ARG003 - for those that refuse some
         """Why a model with this config.json is not supported, or None."""
         return None
 

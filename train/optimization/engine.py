@@ -24,7 +24,7 @@ from train.optimization.update_clip import UpdateClip, find_parts
 class Losses:
     """What the micro-batches of a step had on this rank."""
 
-    mean: float  # this rank's part of the global loss
+    contribution: float  # this rank's part of the global loss
     sums: list[torch.Tensor]  # cross-entropy sum of each conversation, (C,) per micro-batch, on the CPU
 
 
@@ -83,8 +83,8 @@ class Engine:
             losses.append(loss.detach())
             sums.append(by_sample)
         parts = torch.stack(losses).tolist()  # here at the end: a GPU is waited for once a step
-        mean = sum(part / (self.world.size * self.accumulation) for part in parts)
-        return Losses(mean, [by_sample.cpu() for by_sample in sums])
+        contribution = sum(part / (self.world.size * self.accumulation) for part in parts)
+        return Losses(contribution, [by_sample.cpu() for by_sample in sums])
 
     def update(self, factor: float, limit: float = math.inf) -> Update:
         """One AdamW update at `factor` times the peak rates, unless the gradient norm is not finite or above `limit`.

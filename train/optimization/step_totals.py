@@ -50,7 +50,15 @@ def sum_over_ranks(
         supervised += sum(counts)
         unreadable += len(batch.unreadable)
         all_tokens += int(batch.attention_mask.sum())
-    scalars = [losses.mean, float(stop_requested()), supervised, samples, without_targets, unreadable, all_tokens]
+    scalars = [
+        losses.contribution,
+        float(stop_requested()),
+        supervised,
+        samples,
+        without_targets,
+        unreadable,
+        all_tokens,
+    ]
     seconds = [own_seconds if rank == world.rank else 0.0 for rank in range(world.size)]
     summed = world.all_sum([*scalars, *seconds, *sums, *tokens])
     (loss, stop, *counts), rest = summed[: len(scalars)], summed[len(scalars) :]

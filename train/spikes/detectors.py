@@ -1,6 +1,6 @@
 """Two tests of one series of positive numbers: is a value an outlier, and does the level rise slowly?
 
-Both work on logs, so that "twice as high" means the same at loss 3 and at loss 0.03. The unit of z is a robust
+Both work on logarithms, so that "twice as high" means the same at loss 3 and at loss 0.03. The unit of z is a robust
 deviation: 1.4826 x MAD, at least 0.02; for single values max(that, (95 % quantile - median) / 1.645), which is larger
 for a heavy upper tail. For a Gaussian both equal its standard deviation.
 
@@ -19,10 +19,10 @@ together with those before it:
 `Trend` detects a rise that is within the noise at every step: it compares the mean of the last 128 values with the
 lowest mean of 256 values so far; more than 6 standard errors (and 3 %) above it is a slow divergence.
 
-Source of the numbers: a t3-distributed log (the heaviest tail we expect) exceeds 8 such deviations 10 times in 10,000,
-a Gaussian practically never; 3 of 5 t3 values above 4 happen once in 100,000 steps; the mean of n healthy z relative to
-a median of 128 has the variance 1/n + pi/256, and 2.6 and 1.5 are 7 of its deviations. They are computed from these
-probabilities, not fitted to a trace.
+Source of the numbers: a t3-distributed logarithm (the heaviest tail we expect) exceeds 8 such deviations 10 times in
+10,000, a Gaussian practically never; 3 of 5 t3 values above 4 happen once in 100,000 steps; the mean of n healthy z
+relative to a median of 128 has the variance 1/n + pi/256, and 2.6 and 1.5 are 7 of its deviations. They are computed
+from these probabilities, not fitted to a trace.
 
 Before there is a baseline, `train.spikes.early` looks for a risen level.
 
@@ -80,10 +80,10 @@ class Spread:
 
 
 class Baseline:
-    """The last `size` healthy logs: the spread of the values and of their jumps (distance from the 16 before)."""
+    """Logarithms of the last `size` healthy values: their spread, and that of their jumps (from the 16 before)."""
 
     def __init__(self, size: int, values: Iterable[float] = ()):
-        """`values` are logs, oldest first; of more than `size` the newest are kept.
+        """`values` are logarithms, oldest first; of more than `size` the newest are kept.
 
         The first 16 values have no jump, so the whole state can be rebuilt from the kept values.
         """
@@ -98,14 +98,14 @@ class Baseline:
 
     @property
     def values(self) -> deque[float]:
-        """The logs, oldest first."""
+        """The logarithms, oldest first."""
         return self._levels.values
 
-    def add(self, log: float) -> None:
+    def add(self, log_value: float) -> None:
         """Add a healthy value; a full window drops its oldest."""
         if len(self) >= RECENT:
-            self._jumps.add(log - self.recent())
-        self._levels.add(log)
+            self._jumps.add(log_value - self.recent())
+        self._levels.add(log_value)
         self._recent = None
 
     def recent(self) -> float:
@@ -123,27 +123,27 @@ class Baseline:
         median = self.scale()[0]
         return min(median, self.recent()) if self._trending else median
 
-    def z(self, log: float) -> float:
+    def z(self, log_value: float) -> float:
         """Deviations of a single value above the median or above the last 16, whichever is larger."""
         median, _, deviation = self.scale()
-        z = (log - median) / deviation
-        return max(z, (log - self.recent()) / self._jumps.scale()[2]) if self._trending else z
+        z = (log_value - median) / deviation
+        return max(z, (log_value - self.recent()) / self._jumps.scale()[2]) if self._trending else z
 
     def log_at(self, z: float) -> float:
         """Inverse of `z`, for z > 0."""
         median, _, deviation = self.scale()
-        log = median + z * deviation
-        return min(log, self.recent() + z * self._jumps.scale()[2]) if self._trending else log
+        log_value = median + z * deviation
+        return min(log_value, self.recent() + z * self._jumps.scale()[2]) if self._trending else log_value
 
-    def level_z(self, log: float) -> float:
+    def level_z(self, log_value: float) -> float:
         """Deviations of a value above the median, for values that are averaged afterwards."""
         median, deviation, _ = self.scale()
-        return (log - median) / deviation
+        return (log_value - median) / deviation
 
-    def height(self, log: float) -> float:
+    def height(self, log_value: float) -> float:
         """Deviations of a level above the median or above the last 16, whichever is larger."""
-        z = self.level_z(log)
-        return max(z, (log - self.recent()) / self._jumps.scale()[1]) if self._trending else z
+        z = self.level_z(log_value)
+        return max(z, (log_value - self.recent()) / self._jumps.scale()[1]) if self._trending else z
 
     @property
     def _trending(self) -> bool:
@@ -191,14 +191,14 @@ class Trend:
     best: float = math.inf
     rising: bool = False
 
-    def check(self, log: float, baseline: Baseline) -> bool | None:
+    def check(self, log_value: float, baseline: Baseline) -> bool | None:
         """Add a value; at the end of each block of 32 return whether the level has risen, otherwise None.
 
         Values are cut to 3 deviations around the baseline's median, so that single outliers cannot dominate a mean.
         A rise ends when the mean is less than half the limit above the lowest mean.
         """
         median, deviation, _ = baseline.scale()
-        self.total += min(max(log, median - 3 * deviation), median + 3 * deviation)
+        self.total += min(max(log_value, median - 3 * deviation), median + 3 * deviation)
         self.count += 1
         if self.count < BLOCK:
             return None

@@ -21,28 +21,28 @@ LEAST_RISE, RISE_DEVIATIONS, LEAST_DEVIATION = math.log(2), 6.0, 0.02
 EVERY_UP_TO, THEN_EVERY = 64, 32  # values: a longer warm-up is not searched at each of its steps
 
 
-def rise_began(logs: Sequence[float], last: bool) -> int | None:
+def rise_began(log_values: Sequence[float], last: bool) -> int | None:
     """Index of the first value of a level that has risen, None if none has; `last`: the warm-up ends with these.
 
     >>> rise_began([math.log(loss) for loss in [0.22, 0.21, 0.23, 0.22, 0.9, 4.0, 7.6, 3.1, 3, 3, 3, 3, 3]], True)
     4
     """
-    count = len(logs)
+    count = len(log_values)
     if count > EVERY_UP_TO and count % THEN_EVERY and not last:
         return None
     splits = range(LEAST_EARLIER, count - (LEAST_LATER_AT_END if last else LEAST_LATER) + 1)
-    least = max(LEAST_RISE, RISE_DEVIATIONS * deviation(logs)) if splits else math.inf
+    least = max(LEAST_RISE, RISE_DEVIATIONS * deviation(log_values)) if splits else math.inf
     found: list[tuple[int, int]] = []  # (values on their side of the limit, index)
     for split in splits:
-        low, high = statistics.median(logs[:split]), statistics.median(logs[split:])
-        below = sum(log < (low + high) / 2 for log in logs[:split])
-        above = sum(log > (low + high) / 2 for log in logs[split:])
+        low, high = statistics.median(log_values[:split]), statistics.median(log_values[split:])
+        below = sum(log_value < (low + high) / 2 for log_value in log_values[:split])
+        above = sum(log_value > (low + high) / 2 for log_value in log_values[split:])
         if high - low >= least and below >= BELOW * split and above >= ABOVE * (count - split):
             found.append((below + above, -split))
     return -max(found)[1] if found else None
 
 
-def deviation(logs: Sequence[float]) -> float:
+def deviation(log_values: Sequence[float]) -> float:
     """Robust standard deviation of single values around their level, which may change."""
-    steps = [abs(after - before) for before, after in pairwise(logs)]
+    steps = [abs(after - before) for before, after in pairwise(log_values)]
     return max(1.4826 * statistics.median(steps) / math.sqrt(2), LEAST_DEVIATION)

@@ -2,7 +2,7 @@
 
     isolated          back to the healthy level within 2 steps (one bad batch)
     spike             back within 32
-    recovering        still high, but a quarter (in logs) lower than its highest within the last 128 values;
+    recovering        still high, but a quarter (in logarithms) lower than its highest within the last 128 values;
                       becomes `recovered`
     not_recovering    still high and not falling; repeated every `rebaseline_after` (32) steps until it ends
     slow_divergence   a trend without any outlier
@@ -31,22 +31,22 @@ LEVELS = ("shift", "recovering", "not_recovering")  # kinds of episodes that alw
 class Episode:
     """The state from the first flagged value until the series is back.
 
-    `healthy` are the logs of the baseline before the episode; methods get them as a `Baseline`.
+    `healthy` are the logarithms of the baseline before the episode; methods get them as a `Baseline`.
     """
 
     since: int
     kind: str | None
     healthy: list[float]
     kept: int = 32
-    tail: list[tuple[int, float]] = field(default_factory=list)  # (step, log) of the last `kept` finite values
+    tail: list[tuple[int, float]] = field(default_factory=list)  # (step, log_value) of the last `kept` finite values
     values: int = 0
     out: int = 0  # values from the first to the last outlier
     heights: list[float] = field(default_factory=list)  # height above the baseline at the last 4 calls of `name`
     early: bool = False  # began before there was a baseline: `healthy` are the few steps before it
 
-    def add(self, step: int, log: float, is_outlier: bool) -> None:
+    def add(self, step: int, log_value: float, is_outlier: bool) -> None:
         """Add one finite value."""
-        self.tail = [*self.tail[-(self.kept - 1) :], (step, log)]
+        self.tail = [*self.tail[-(self.kept - 1) :], (step, log_value)]
         self.values += 1
         if is_outlier:
             self.out = self.values
@@ -70,14 +70,14 @@ class Episode:
 
     def is_back(self, healthy: Baseline, judged: bool) -> bool:
         """True if enough values in a row are at the healthy level; `judged`: the healthy baseline has enough values."""
-        needed, last = RECOVERED_COUNT[self.long], [log for _, log in self.last_values]
+        needed, last = RECOVERED_COUNT[self.long], [log_value for _, log_value in self.last_values]
         if len(last) < needed or self.values - self.out < (0 if self.kind == "shift" else needed):
             return False
         return not judged or healthy.height(statistics.median(last)) < RECOVERED_Z[self.long]
 
     def is_still_out(self, healthy: Baseline) -> bool:
         """False while the last values may be the end of it: a short spike is not reported as persistent."""
-        last = [log for _, log in self.tail]
+        last = [log_value for _, log_value in self.tail]
         near_baseline = (
             healthy.height(statistics.median(last[-RECOVERED_COUNT[0] :])) < RECOVERED_Z[0] if last else True
         )
@@ -90,7 +90,7 @@ class Episode:
 
     def name(self, healthy: Baseline) -> str:
         """`recovering` if the mean of the last 32 values is a quarter below its highest of the last 4 calls."""
-        height = statistics.fmean(log for _, log in self.tail) - healthy.level()
+        height = statistics.fmean(log_value for _, log_value in self.tail) - healthy.level()
         kind = "recovering" if height < RECOVERING_RATIO * max([*self.heights, height]) else "not_recovering"
         self.heights = [*self.heights[-3:], height]
         if self.kind not in FAULTS:
@@ -105,4 +105,4 @@ class Episode:
     def from_state_dict(cls, state: dict[str, Any]) -> "Episode":
         """Inverse of `state_dict`."""
         known = {each.name: state[each.name] for each in fields(cls) if each.name in state}
-        return cls(**{**known, "tail": [(step, log) for step, log in state["tail"]]})
+        return cls(**{**known, "tail": [(step, log_value) for step, log_value in state["tail"]]})

@@ -55,35 +55,37 @@ class Detector:
         fault = self._fault(value)
         if fault:
             return self._take_fault(step, value, fault)
-        log = math.log(value)
+        log_value = math.log(value)
         if not self.has_baseline and not self.episode:
-            self.window.add(log)
+            self.window.add(log_value)
             return self._judge_early(step, value) if self.watches_level else []
-        z = self.window.z(log) if self.has_baseline else 0.0
+        z = self.window.z(log_value) if self.has_baseline else 0.0
         if self.episode:
             return self._continue(self.episode, step, value, z > threshold)
-        shifted = self.watches_level and self.shift.check(step, self.window.level_z(log) if self.has_baseline else 0.0)
+        shifted = self.watches_level and self.shift.check(
+            step, self.window.level_z(log_value) if self.has_baseline else 0.0
+        )
         if z > threshold or shifted:
             kind = "outlier" if z > threshold else "shift"
             since = step if kind == "outlier" else self.shift.began()
             self.episode = Episode(since, None if kind == "outlier" else "shift", list(self.window.values), self._kept)
-            self.episode.add(step, log, True)
+            self.episode.add(step, log_value, True)
             return [Alert(step, self.signal, kind, value, z, since)]
-        self.window.add(log)
+        self.window.add(log_value)
         return self._judge_trend(step, value) if self.watches_level else []
 
     def _judge_early(self, step: int, value: float) -> list[Alert]:
         """Before there is a baseline: has the level risen far above the first steps?"""
         self.early_steps = [*self.early_steps, step][-len(self.window) :]
-        logs = list(self.window.values)
-        began = rise_began(logs, self.has_baseline) if len(self.early_steps) == len(logs) else None
+        log_values = list(self.window.values)
+        began = rise_began(log_values, self.has_baseline) if len(self.early_steps) == len(log_values) else None
         if began is None:
             return []
         since, self.early_steps = self.early_steps[began:], []
-        self.episode = Episode(since[0], "shift", logs[:began], self._kept, early=True)
-        for number, log in zip(since, logs[began:], strict=True):
-            self.episode.add(number, log, True)
-        self.window = self.healthy = Baseline(self.config.window, logs[:began])
+        self.episode = Episode(since[0], "shift", log_values[:began], self._kept, early=True)
+        for number, log_value in zip(since, log_values[began:], strict=True):
+            self.episode.add(number, log_value, True)
+        self.window = self.healthy = Baseline(self.config.window, log_values[:began])
         return [Alert(step, self.signal, "shift", value, self.window.level_z(math.log(value)), since[0])]
 
     @property
@@ -109,10 +111,10 @@ class Detector:
 
     def _continue(self, episode: Episode, step: int, value: float, outlier: bool) -> list[Alert]:
         """Test a finite value inside an episode."""
-        log = math.log(value)
+        log_value = math.log(value)
         judged = episode.early or len(self.healthy) >= self.config.warmup
-        z = self.healthy.z(log) if judged else 0.0
-        episode.add(step, log, outlier or z > self.config.threshold)
+        z = self.healthy.z(log_value) if judged else 0.0
+        episode.add(step, log_value, outlier or z > self.config.threshold)
         alerts = [Alert(step, self.signal, "outlier", value, z, episode.since)] if outlier else []
         if episode.is_back(self.healthy, judged):
             return [*alerts, self._close(episode, value, z)]
@@ -122,14 +124,14 @@ class Detector:
             return [*alerts, Alert(step, self.signal, "accepted", value, z, episode.since, episode.kind)]
         if episode.values % self.config.rebaseline_after == 0 and episode.is_still_out(self.healthy):
             alerts.append(Alert(step, self.signal, episode.name(self.healthy), value, z, episode.since))
-            self.window = Baseline(self.config.window, (log for _, log in episode.tail))
+            self.window = Baseline(self.config.window, (log_value for _, log_value in episode.tail))
         return alerts
 
     def _close(self, episode: Episode, value: float, z: float) -> Alert:
         """Add the values since the episode ended to the baseline; the alert has the step at which it ended."""
         self.window = self.healthy
-        for _, log in episode.last_values:
-            self.window.add(log)
+        for _, log_value in episode.last_values:
+            self.window.add(log_value)
         self.episode, self.shift = None, Shift()
         ended, kind = episode.last_values[0][0], episode.final_kind()
         return Alert(ended, self.signal, "recovered", value, z, episode.since, kind)
