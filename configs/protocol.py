@@ -179,10 +179,10 @@ class ProtocolConfig(Section):
     filter_indent: bool = setting(
         False, doc="Four spaces before each line of choice_prompt filter but the first (authors' code)."
     )
-    name_class: bool = setting(False, doc="Name the class in a multiple-choice question (Table 5, w/ GT Class).")
-    name_form: str = setting(
+    reveal_class: bool = setting(False, doc="Name the class in a multiple-choice question (Table 5, w/ GT Class).")
+    reveal_class_style: str = setting(
         "official",
-        doc='Where name_class names it: `official`, the authors\' sentences: in place of "this object", else of '
+        doc='How reveal_class names it: `official`, the authors\' sentences: in place of "this object", else of '
         '"This object" (Weighing scale), else of "these objects" (weighing scales), in the question and '
         'not in its options; `everywhere`: for every "this object", also in options.',
         choices=("official", "everywhere"),
@@ -198,7 +198,7 @@ class ProtocolConfig(Section):
         doc="An answer without a letter counts as no answer, or (authors' code) as a random letter, by the item's id.",
         choices=("no_answer", "random"),
     )
-    after_last: str | None = setting(
+    answer_after: str | None = setting(
         None,
         doc="Only what follows the last occurrence of this text is scored; `official`: the answer delimiter of the "
         "model's family in the authors' code (ASSISTANT:, [/INST], Answer:).",
@@ -209,8 +209,8 @@ class ProtocolConfig(Section):
         "answer_prefix, as authors score LLaVA's decoded output (its words count in rules by length).",
         choices=("generated", "with_prefix"),
     )
-    label_without: str = setting("", doc="Characters deleted from the label before matching.")
-    answer_without: str = setting("", doc="Characters deleted from the answer before it is scored.")
+    delete_from_label: str = setting("", doc="Characters deleted from the label before matching.")
+    delete_from_answer: str = setting("", doc="Characters deleted from the answer before it is scored.")
     match: str = setting(
         "contains",
         doc="Scorer of open questions: `contains` (label anywhere in the answer), `word` (as whole words), `exact` "

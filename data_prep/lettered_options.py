@@ -82,7 +82,7 @@ def with_letters(question: str, options: Options) -> str:
     return question[: options.start] + "\n".join(lines) + question[options.end :]
 
 
-def unread_options(question: str) -> str:
+def unreadable_options(question: str) -> str:
     """Why a question has no options that can be read, with the form that is wanted."""
     shown = question.replace(f"{IMAGE_PLACEHOLDER}\n", "")
     shown = shown if len(shown) <= 80 else f"{shown[:80]}…"

@@ -116,7 +116,7 @@ class Prediction:
 class FailedItem:
     """An item without an answer, as it is stored: its data is broken or the model failed. Counted, never scored.
 
-    If the item cannot be read, its id is `eval.runner.predictions.unread_id`. `item_index` is stored as a
+    If the item cannot be read, its id is `eval.runner.predictions.unreadable_id`. `item_index` is stored as a
     prediction's.
     """
 
@@ -168,7 +168,7 @@ class EvalModel(Protocol):
     identity: str
     """A hash of its weights, or the name of a model behind an API."""
     answer_delimiter: str
-    """The text after which the paper's code looks for this model's answer (protocol.after_last `official`)."""
+    """The text after which the paper's code looks for this model's answer (protocol.answer_after `official`)."""
     pads_right: bool
     """Whether the processor in this model's folder pads on the right (protocol.padding_side `processor`)."""
 

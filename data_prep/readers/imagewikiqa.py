@@ -12,7 +12,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from configs.errors import DataError
-from data_prep.lettered_options import answer_letter, find_options, unread_options
+from data_prep.lettered_options import answer_letter, find_options, unreadable_options
 from data_prep.prompts import image_question
 from data_prep.readers.file_content import read_text
 from data_prep.readers.image_folder import IMAGE_SUFFIXES
@@ -51,7 +51,7 @@ def _record(lines: list[str], image_root: Path, stand_ins: Sequence[Path], index
     except (ValueError, KeyError, TypeError) as error:
         return Drop(number, f"malformed line: {type(error).__name__} {error}")
     if (options := find_options(question)) is None:
-        return Drop(number, unread_options(question))
+        return Drop(number, unreadable_options(question))
     if answer_letter(answer, options) is None:
         return Drop(number, f"the answer {answer[:40]!r} is none of the {len(options.texts)} options' letters")
     meta = {"classname": name, "wiki": wiki, "answer": answer}

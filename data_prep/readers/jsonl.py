@@ -17,7 +17,7 @@ from typing import Any
 
 from configs.errors import ConfigError, DataError
 from data_prep.class_names import ClassList, load_class_list
-from data_prep.lettered_options import find_options, unread_options
+from data_prep.lettered_options import find_options, unreadable_options
 from data_prep.parquet_cell import ParquetBytes
 from data_prep.prompts import classification_turns, image_question
 from data_prep.readers.conversation_dialects import UNREAD_KEYS, is_nothing, shown
@@ -130,7 +130,7 @@ def _unread_options(rows: list[Any], question: str, answer: str) -> tuple[str, .
         return ()
     return (
         f"{len(unread):,} of {len(lettered):,} questions whose answer is a letter do not fit task multiple_choice; "
-        f"the first: {unread_options(unread[0])}",
+        f"the first: {unreadable_options(unread[0])}",
     )
 
 

@@ -20,7 +20,7 @@ from configs.protocol import ProtocolConfig
 from eval.class_scores.rules import Floats, Rule
 from eval.class_scores.table import ClassScoreTable, read_class_scores, rule_scores, stored_sums
 from eval.metrics.accuracy import Rate
-from eval.runner.fingerprint import Evaluation, protocol_of, read_evaluation
+from eval.runner.evaluation_record import Evaluation, protocol_of, read_evaluation
 from eval.runner.predictions import read_records, select_records
 from eval.types import Prediction
 

@@ -8,7 +8,7 @@ from typing import Any
 from configs.errors import ConfigError, RunError
 from configs.eval_dir import EvalDir
 from configs.protocol import ProtocolConfig
-from eval.runner.fingerprint import protocol_of, read_evaluation, scoring_fields
+from eval.runner.evaluation_record import protocol_of, read_evaluation, scoring_setting_names
 from eval.runner.predictions import read_records, select_records
 from eval.tasks.registry import make_task
 from eval.types import Prediction, Score
@@ -64,7 +64,7 @@ def read_correct(folder: EvalDir, changes: Mapping[str, Any] | None = None) -> d
             f"{answers.root} has no evaluation.json; give the folder of one model's answers, or of a rescored report"
         )
     settings = settings or evaluation.settings
-    known = scoring_fields(str(settings["task"]))
+    known = scoring_setting_names(str(settings["task"]))
     if other := [key for key in changes or () if key not in known]:
         raise ConfigError(
             f"protocol.{other[0]} needs other answers; stored answers can be rescored with {', '.join(known)}"

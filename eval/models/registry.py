@@ -4,7 +4,7 @@ A backend is one class in one file, an `eval.types.EvalModel`; adding one is tha
 
     class MyModel:
         identity: str                # hash of the weights, or a name
-        answer_delimiter = ""        # see protocol.after_last
+        answer_delimiter = ""        # see protocol.answer_after
         pads_right = False
 
         @classmethod

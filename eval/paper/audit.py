@@ -66,7 +66,7 @@ AUDIT = (
     Difference(
         "D8",
         "fine-tuned BLIP-2 goes through a third pipeline: 364 pixels, 'a photo of', punctuation deleted from labels",
-        _chosen("protocol", "image_size", "prompt", "template", "label_without", "answer_without"),
+        _chosen("protocol", "image_size", "prompt", "template", "delete_from_label", "delete_from_answer"),
         paper="B.5: 'Question: ... Answer:', batch 64",
         default="protocol official_finetuned_blip is theirs",
     ),
@@ -111,7 +111,7 @@ AUDIT = (
     Difference(
         "D14",
         "what follows the last delimiter of an answer is scored, and BLIP-2's batches of 8 are padded on the right",
-        ("protocol.after_last", "protocol.padding_side", "batch_size"),
+        ("protocol.answer_after", "protocol.padding_side", "batch_size"),
         paper="2.3: the generation",
         default="the whole answer, padded on the left; official: theirs",
     ),

@@ -25,7 +25,7 @@ QUESTIONS = (
     Difference(
         "D34",
         '"This object" is the class with a capital, "these objects" its plural, in the question and not in the options',
-        ("protocol.name_class", "protocol.name_form"),
+        ("protocol.reveal_class", "protocol.reveal_class_style"),
         paper="4.2, Table 5: the class name is provided",
         default="as the code; clean: every 'this object'",
     ),

@@ -29,7 +29,7 @@ from eval.reports.formatting import correlated, protocol_tag
 from eval.reports.guidance_page import write_guidance
 from eval.runner.as_trained import training_differences
 from eval.runner.batching import Share
-from eval.runner.fingerprint import OtherAnswersError
+from eval.runner.evaluation_record import OtherAnswersError
 from eval.runner.output_paths import output_paths_of
 
 PROBES = ("probe", "linear")

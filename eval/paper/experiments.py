@@ -81,7 +81,7 @@ QUESTIONS = (
     Row("questions", "with the image", "Table 5", settings={"task": "multiple_choice"}),
     Row("random", "a random letter", "Table 5", "included", answers="questions"),
     Row("max_frequency", "always the most frequent letter", "Table 5", "included", answers="questions"),
-    Row("with_class", "with the class name", "Table 5", settings={"task": "multiple_choice", "name_class": True}),
+    Row("with_class", "with the class name", "Table 5", settings={"task": "multiple_choice", "reveal_class": True}),
     Row(
         "without_image",
         "without the image",

@@ -116,7 +116,7 @@ def finetuned_rows(training: Training, protocol: Mapping[str, Any], dataset: str
 def matches_protocol(row: str, protocol: Mapping[str, Any]) -> bool:
     """Whether the paper's row of a fine-tuned model was evaluated with this protocol."""
     if row.startswith("table5/"):
-        plain = protocol.get("show_image", True) and not protocol.get("name_class")
+        plain = protocol.get("show_image", True) and not protocol.get("reveal_class")
         return bool(protocol["task"] == "multiple_choice" and plain)
     wordings = ("caption",) if row.startswith("table4/captions/") else ("paper", "authors_training", "photo_of")
     plain = not protocol.get("synonyms") and not uses_chain_of_thought(protocol)

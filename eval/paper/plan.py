@@ -132,7 +132,7 @@ def _planned(dataset: Dataset, row: Row, request: Request) -> Planned:
         settings["prompt"] = dataset.config.protocol.prompt
     if row.long_answer or settings.get("task") == "multiple_choice":
         settings["max_new_tokens"] = _answer_length(dataset.config, row, request)
-    if is_api(request.model) and (row.settings.get("name_class") or row.settings.get("show_image") is False):
+    if is_api(request.model) and (row.settings.get("reveal_class") or row.settings.get("show_image") is False):
         settings |= _as_filter(dataset.config.protocol)
     if any(text.startswith("protocol.system_prompt=") for text in request.overrides):
         settings.pop("system_prompt", None)

@@ -125,7 +125,7 @@ def _of_report(report: Mapping[str, Any], known: Mapping[str, PaperNumber]) -> I
     yield from ((row, accuracy) for row in rows)
     yield from _plain(rows_of_correlation(report, known), (report.get("frequency") or {}).get("classes"), tag, report)
     baselines = report.get("baselines") or {}
-    plain = report["protocol"].get("show_image", True) and not report["protocol"].get("name_class")
+    plain = report["protocol"].get("show_image", True) and not report["protocol"].get("reveal_class")
     _, dataset = model_and_dataset(report)
     if plain and dataset == "ImageWikiQA":  # its variants have the same questions
         named = {"random": "table5/Random/ImageWikiQA", "max_frequency": "table5/MaxFreq/ImageWikiQA"}

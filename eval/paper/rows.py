@@ -59,7 +59,7 @@ def experiments(protocol: Mapping[str, Any]) -> list[str]:
     if kind == "multiple_choice" and protocol.get("choice_prompt", "stored") == "stored":
         return ["table5"] if protocol.get("show_image", True) else []
     if kind == "multiple_choice" and not protocol.get("show_image", True):  # GPT-4 as the filter of the questions
-        return ["table5"] if protocol.get("name_class") else ["table5 without image"]
+        return ["table5"] if protocol.get("reveal_class") else ["table5 without image"]
     if kind == "zero_shot":
         return ["table1/closed_world" if candidates is None else f"table9/candidates_{candidates}"]
     if kind == "class_likelihood" and candidates is None and wording == "base" and not reasons:
@@ -81,7 +81,7 @@ def rows_of_report(report: Mapping[str, Any], known: Mapping[str, Any]) -> list[
 
 def published_rows(protocol: Mapping[str, Any], model: str, dataset: str) -> list[str]:
     """Names of the rows to compare a published model with under this protocol; the paper may lack some."""
-    if protocol.get("name_class") and not model.endswith(" with class"):
+    if protocol.get("reveal_class") and not model.endswith(" with class"):
         model = f"{model} with class"
         filtered = protocol.get("choice_prompt", "stored") == "filter"
         if filtered != model.startswith("GPT4"):  # the two models that the paper names the class to are asked otherwise

@@ -11,15 +11,15 @@ from eval.models.factory import evaluated_folders
 from eval.models.model_type import is_encoder
 from eval.probes.requirements import check_disk, complete, needs_of
 from eval.runner.batching import Share, open_source
-from eval.runner.fingerprint import SCORING, SCORING_FIELDS, describe_evaluation
+from eval.runner.evaluation_record import ANSWER_SCORING_SETTINGS, CLASS_SCORING_SETTINGS, describe_evaluation
 from eval.runner.output_paths import output_paths_of
 from eval.runner.workers import run_evaluations
 
 NO_STATE = (  # settings of a protocol that hidden states do not depend on: they belong to scoring or to other tasks
-    *SCORING_FIELDS,
-    *SCORING,
+    *ANSWER_SCORING_SETTINGS,
+    *CLASS_SCORING_SETTINGS,
     *("name", "classes", "class_quotes", "class_sentence", "class_prefix", "class_token_ids", "score_eos"),
-    *("show_image", "name_class", "refuse_leaks", "max_new_tokens"),
+    *("show_image", "reveal_class", "refuse_leaks", "max_new_tokens"),
 )
 
 

@@ -22,7 +22,7 @@ from eval.probes.requirements import states_folder
 from eval.probes.store import open_states
 from eval.runner.as_trained import describe_training
 from eval.runner.evaluated_model import describe_model
-from eval.runner.fingerprint import read_evaluation
+from eval.runner.evaluation_record import read_evaluation
 from eval.runner.output_paths import output_paths_of
 from eval.runner.stored_answers import check_current
 from eval.runner.training_data import probe_notes

@@ -14,7 +14,7 @@ from eval.models.image_encoders import weights_identity
 from eval.models.model_type import is_open_clip, model_type
 from eval.probes.accuracy import BatchMaker
 from eval.runner.batching import items_of, open_source
-from eval.runner.fingerprint import MODEL_FILES, read_evaluation
+from eval.runner.evaluation_record import MODEL_FILES, read_evaluation
 from eval.runner.model_files import model_files
 from eval.runner.output_paths import output_paths_of
 from eval.runner.predictions import read_records, select_records

@@ -37,7 +37,7 @@ from eval.runner.as_trained import describe_training
 from eval.runner.batching import open_source
 from eval.runner.class_check import check_classes
 from eval.runner.evaluated_model import choice_notes, describe_model
-from eval.runner.fingerprint import Evaluation, rescore, rescored
+from eval.runner.evaluation_record import Evaluation, update_scoring, with_scoring
 from eval.runner.predictions import read_records, select_records
 from eval.runner.training_data import training_notes
 from eval.tasks.registry import task_output
@@ -53,7 +53,7 @@ def write_report(folder: EvalDir, config: EvalConfig, compare: Comparison | None
 
     Raises `RunError` if there are no answers, or answers to other questions than `config` asks.
     """
-    return _write(folder, build_report(rescore(folder, config), folder, config, compare))
+    return _write(folder, build_report(update_scoring(folder, config), folder, config, compare))
 
 
 def write_view(
@@ -64,7 +64,7 @@ def write_view(
     Raises `RunError` as `write_report`.
     """
     folder.root.mkdir(parents=True, exist_ok=True)
-    report = build_report(rescored(answers, config), answers, config, compare)
+    report = build_report(with_scoring(answers, config), answers, config, compare)
     return _write(folder, report | {"answers_of": os.path.relpath(answers.root, folder.root)})
 
 

@@ -22,9 +22,9 @@ from data_prep.shard_index import id_hash
 from data_prep.shards import ShardSet
 from eval.runner.batching import Share, batches_of, depends_on_batch, items_of, open_source
 from eval.runner.class_check import check_classes
-from eval.runner.fingerprint import describe_evaluation, with_batch_settings, write_evaluation
+from eval.runner.evaluation_record import describe_evaluation, with_batch_settings, write_evaluation
 from eval.runner.model_files import with_model_files
-from eval.runner.predictions import PredictionWriter, Records, read_records, unread_id
+from eval.runner.predictions import PredictionWriter, Records, read_records, unreadable_id
 from eval.runner.progress import EvalProgress
 from eval.tasks.registry import make_task
 from eval.types import (
@@ -65,7 +65,7 @@ class PromptBuilder:
 
     def prepare(self, item: int) -> Ready | FailedItem:
         """Read, prompt and render item number `item`; a `FailedItem` if its data have any error."""
-        name, index = unread_id(int(self.shards.index["id_hash"][item])), ItemIndex(item, len(self.shards))
+        name, index = unreadable_id(int(self.shards.index["id_hash"][item])), ItemIndex(item, len(self.shards))
         kept = index if self.keep_index else None
         try:
             sample = self.shards.sample(item)

@@ -1,7 +1,7 @@
 """The files of a model folder that change its answers, other than the weights: processor, tokenizer, end tokens.
 
 The same weights give other answers with another image size or another end token, so each file's digest is part of the
-identity of stored answers (`eval.runner.fingerprint`). Loads no torch.
+identity of stored answers (`eval.runner.evaluation_record`). Loads no torch.
 """
 
 import hashlib
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from configs.run_dir import MODEL_CONFIG, TOKENIZER_FILES
-from eval.runner.fingerprint import MODEL_FILES, Evaluation
+from eval.runner.evaluation_record import MODEL_FILES, Evaluation
 from train.models.processor_settings import FLAT, NESTED
 
 JSON_FILES = (

@@ -25,7 +25,7 @@ from data_prep.shard_index import id_hash
 from eval.runner.batching import draw, stream_ranks
 from eval.types import FailedItem, ItemIndex, Prediction
 
-UNREAD = "unreadable-"
+UNREADABLE = "unreadable-"
 
 
 OPTIONAL = ("scores", "probabilities", "item_index", "prefix")
@@ -40,9 +40,9 @@ class Records:
     failures: dict[str, FailedItem]
 
 
-def unread_id(hashed: int) -> str:
+def unreadable_id(hashed: int) -> str:
     """Stands for the id of an item of which only the hash (`data_prep.shard_index.id_hash`) is known."""
-    return f"{UNREAD}{hashed:016x}"
+    return f"{UNREADABLE}{hashed:016x}"
 
 
 def to_line(record: Prediction | FailedItem) -> str:
@@ -80,7 +80,7 @@ def read_records(folder: EvalDir) -> Records:
             else:
                 predictions.setdefault(record.id, record)
     read = (*predictions, *failures)
-    answered = {*predictions, *(unread_id(id_hash(key)) for key in read)} if failures else set()
+    answered = {*predictions, *(unreadable_id(id_hash(key)) for key in read)} if failures else set()
     return Records(predictions, {key: failure for key, failure in failures.items() if key not in answered})
 
 
@@ -107,8 +107,8 @@ def _stream_rank(record: Prediction | FailedItem) -> int:
 
 
 def hash_of(name: str) -> int:
-    """The hash of an item's id, also for an item whose id is `unread_id`."""
-    unread = re.fullmatch(rf"{UNREAD}([0-9a-f]{{16}})", name)
+    """The hash of an item's id, also for an item whose id is `unreadable_id`."""
+    unread = re.fullmatch(rf"{UNREADABLE}([0-9a-f]{{16}})", name)
     return int(unread[1], 16) if unread else id_hash(name)
 
 

@@ -8,7 +8,7 @@ from configs.evaluation import EvalConfig
 from eval.models.factory import evaluated_folders
 from eval.models.image_encoders import weights_identity
 from eval.runner.batching import open_source
-from eval.runner.fingerprint import check_answers, describe_evaluation, read_evaluation, with_batch_settings
+from eval.runner.evaluation_record import check_answers, describe_evaluation, read_evaluation, with_batch_settings
 from eval.runner.model_files import with_model_files
 from eval.runner.output_paths import NO_RUN, output_paths_of
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from configs.eval_dir import EvalDir
 from configs.evaluation import EvalConfig
 from configs.run_dir import run_of
-from eval.runner.fingerprint import check_answers, read_evaluation
+from eval.runner.evaluation_record import check_answers, read_evaluation
 from eval.runner.model_files import with_model_files
 from eval.runner.output_paths import NO_RUN
 from train.models.fingerprint import model_identity

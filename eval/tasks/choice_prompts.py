@@ -14,7 +14,7 @@ UNNAMED = (
 
 
 def with_class(question: str, name: str | None, form: str = "official") -> str:
-    r"""The question with its class named, as `protocol.name_form` says.
+    r"""The question with its class named, as `protocol.reveal_class_style` says.
 
     >>> with_class("<image>\nWhere does this object live?\nA. On this object", "guinea pig")
     '<image>\nWhere does guinea pig live?\nA. On this object'
@@ -22,7 +22,7 @@ def with_class(question: str, name: str | None, form: str = "official") -> str:
     One without such words gets a sentence before it. Raises `DataError` if the item has no class.
     """
     if not name:
-        raise DataError("it has no label_name, and protocol.name_class needs it")
+        raise DataError("it has no label_name, and protocol.reveal_class needs it")
     options, first = find_options(question), OPTION.search(question)
     start = options.start if options else first.start() if first else len(question)
     asked, rest = question[:start], question[start:]

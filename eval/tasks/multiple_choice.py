@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from configs.errors import DataError
 from configs.eval_dir import EvalDir
 from configs.protocol import ProtocolConfig
-from data_prep.lettered_options import LETTERS, answer_letter, find_options, unread_options, with_letters
+from data_prep.lettered_options import LETTERS, answer_letter, find_options, unreadable_options, with_letters
 from data_prep.sample import IMAGE_PLACEHOLDER, Sample, Turn
 from eval.scorers.registry import find_scorer
 from eval.tasks.choice_prompts import filter_question, with_class
@@ -18,7 +18,7 @@ from eval.types import ItemIndex, Prediction, Question, Reference, Score
 class MultipleChoice:
     """The last stored turn is the correct letter.
 
-    With `show_image: false` the image is left out; `name_class` names the class in the question, as in the paper's
+    With `show_image: false` the image is left out; `reveal_class` names the class in the question, as in the paper's
     "w/ GT Class" rows.
     """
 
@@ -35,7 +35,7 @@ class MultipleChoice:
             raise DataError("its turns do not end with a question and a letter; multiple_choice needs both")
         turns, options = sample.turns[:-1], find_options(sample.turns[-2].text)
         if options is None:
-            raise DataError(unread_options(turns[-1].text))
+            raise DataError(unreadable_options(turns[-1].text))
         target = answer_letter(sample.turns[-1].text, options)
         if target is None:
             raise DataError(
@@ -44,11 +44,11 @@ class MultipleChoice:
         choices, turns = options.texts, (*turns[:-1], Turn("human", with_letters(turns[-1].text, options)))
         if self.config.refuse_leaks and sample.label_name and _names(turns, sample.label_name):
             raise DataError(f"its question names its class {sample.label_name!r} (protocol.refuse_leaks)")
-        if self.config.name_class:
-            named = with_class(turns[-1].text, sample.label_name, self.config.name_form)
+        if self.config.reveal_class:
+            named = with_class(turns[-1].text, sample.label_name, self.config.reveal_class_style)
             turns = (*turns[:-1], Turn("human", named))
         if self.config.choice_prompt == "filter":
-            text = filter_question(turns[-1].text, named=self.config.name_class, indent=self.config.filter_indent)
+            text = filter_question(turns[-1].text, named=self.config.reveal_class, indent=self.config.filter_indent)
             turns = (*turns[:-1], Turn("human", text))
         if not self.config.show_image:
             turns = tuple(Turn(turn.speaker, turn.text.replace(IMAGE_PLACEHOLDER, "").strip()) for turn in turns)

@@ -47,7 +47,7 @@ class OpenWorld:
     def score(self, prediction: Prediction) -> Score:
         """By the protocol's scorer, synonyms accepted."""
         names = (prediction.target, *self.synonyms.get(prediction.target, ()))
-        accepted = tuple(delete_characters(name, self.config.label_without) for name in names)
+        accepted = tuple(delete_characters(name, self.config.delete_from_label) for name in names)
         reference = Reference(prediction.target, accepted, classes=self.class_names)
         return self.scorer(scored_text(prediction.answer, self.config, prediction.prefix), reference)
 

@@ -55,11 +55,11 @@ class TaskClass(Protocol):
 def make_task(config: ProtocolConfig, answer_delimiter: str | None = None) -> Task:
     """The task that `config` describes.
 
-    `answer_delimiter` is what after_last `official` means for the evaluated model ("": nothing); without it such a
+    `answer_delimiter` is what answer_after `official` means for the evaluated model ("": nothing); without it such a
     protocol asks and does not score. Raises `ConfigError` or `DataError` for an unknown task, scorer, prompt or file.
     """
-    if config.after_last == OFFICIAL and answer_delimiter is not None:
-        config = replace(config, after_last=answer_delimiter or None)
+    if config.answer_after == OFFICIAL and answer_delimiter is not None:
+        config = replace(config, answer_after=answer_delimiter or None)
     return _find(config.task)(protocol_as_trained(config, None))
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from data_prep.lettered_options import answer_letter, find_options, unread_options, with_letters
+from data_prep.lettered_options import answer_letter, find_options, unreadable_options, with_letters
 
 TWO = ("Africa", "South America")
 
@@ -56,7 +56,7 @@ def test_options_are_read_in_the_forms_that_people_write(text):
 )
 def test_what_could_be_read_in_two_ways_is_not_read(text):
     assert find_options(text) is None
-    assert "A. Africa" in unread_options(text)
+    assert "A. Africa" in unreadable_options(text)
 
 
 @pytest.mark.parametrize(

@@ -197,7 +197,7 @@ def test_closed_world_without_a_class_list_is_refused():
 
 def test_only_what_follows_the_last_marker_is_judged_if_asked():
     assert make_task(ProtocolConfig()).score(answered("tench. Answer: dog")).value is True
-    assert make_task(ProtocolConfig(after_last="Answer:")).score(answered("tench. Answer: dog")).value is False
+    assert make_task(ProtocolConfig(answer_after="Answer:")).score(answered("tench. Answer: dog")).value is False
 
 
 def test_imagewikiqa_without_image_asks_the_words_alone():
@@ -209,7 +209,7 @@ def test_the_class_is_named_instead_of_this_object():
     assert with_class("<image>\nWhere does this object live?", "ox") == "<image>\nWhere does ox live?"
     assert with_class("<image>\nWhere?", "ox") == "<image>\nThe object in this image is ox. Where?"
     assert with_class("Where?", "ox") == "The object in this image is ox. Where?"
-    task = make_task(ProtocolConfig(task="multiple_choice", name_class=True))
+    task = make_task(ProtocolConfig(task="multiple_choice", reveal_class=True))
     assert "image is tench. Where" in task.question(sample()).turns[0].text
 
 
@@ -262,22 +262,22 @@ def authors_caption_match(label: str, caption: str) -> bool:
 @pytest.mark.parametrize("label", ["kite (bird of prey)", "St. Bernard", "tench"])
 @pytest.mark.parametrize("caption", ["a kite bird of prey", "a kite (bird of prey)", "st bernard", "a Tench"])
 def test_marks_deleted_from_the_label_match_as_the_authors_captions_do(label, caption):
-    score = make_task(ProtocolConfig(label_without="()")).score(answered(caption, label))
+    score = make_task(ProtocolConfig(delete_from_label="()")).score(answered(caption, label))
     assert score.value is authors_caption_match(label, caption)
 
 
 def test_marks_deleted_on_both_sides_find_what_captions_lost():
-    both = ProtocolConfig(label_without='.!"()*#:;~', answer_without='.!"()*#:;~')
+    both = ProtocolConfig(delete_from_label='.!"()*#:;~', delete_from_answer='.!"()*#:;~')
     assert make_task(both).score(answered("st bernard", "St. Bernard")).value is True
     assert make_task(both).score(answered("a kite (bird of prey)", "kite (bird of prey)")).value is True
 
 
 @pytest.mark.parametrize(("mark", "expected"), [("Answer:", False), ("ASSISTANT:", True), ("", True)])
 def test_after_last_official_is_the_text_of_the_models_family(mark, expected):
-    task = make_task(ProtocolConfig(after_last="official"), mark)
+    task = make_task(ProtocolConfig(answer_after="official"), mark)
     assert task.score(answered("tench. Answer: dog")).value is expected
 
 
 def test_after_last_official_scores_nothing_before_the_family_is_known():
     with pytest.raises(RunError, match="run the same command without --report-only"):
-        make_task(ProtocolConfig(after_last="official")).score(answered("tench"))
+        make_task(ProtocolConfig(answer_after="official")).score(answered("tench"))

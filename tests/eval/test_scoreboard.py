@@ -200,16 +200,16 @@ def test_a_presets_row_becomes_that_of_the_experiment_that_was_made(preset, prot
 def test_the_class_named_and_the_image_hidden_have_separate_rows():
     with_class, quiz = "table5/LLaVA1.5-7B with class/ImageWikiQA", "table5/LLaVA1.5-7B/ImageWikiQA"
     asked = {"source": "imagewikiqa", "task": "multiple_choice"}
-    assert row_of(quiz, **asked, name_class=True) == row_of(with_class, **asked, name_class=True) == with_class
+    assert row_of(quiz, **asked, reveal_class=True) == row_of(with_class, **asked, reveal_class=True) == with_class
     assert row_of(with_class, **asked) == quiz
     assert row_of(quiz, **asked, show_image=False) is None  # the paper has GPT4's alone
     gpt4 = ("table5/GPT4/ImageWikiQA", PUBLISHED | {"base": "api:gpt-4-turbo"})
     filtered = asked | {"show_image": False, "choice_prompt": "filter"}
     assert row_of(*gpt4, **filtered) == "table5/GPT4 without image/ImageWikiQA"
-    assert row_of(*gpt4, **filtered, name_class=True) == "table5/GPT4 with class/ImageWikiQA"
-    for other in ({"show_image": False}, {"name_class": True}, {"choice_prompt": "filter"}):  # not as the filter asks
+    assert row_of(*gpt4, **filtered, reveal_class=True) == "table5/GPT4 with class/ImageWikiQA"
+    for other in ({"show_image": False}, {"reveal_class": True}, {"choice_prompt": "filter"}):  # not as the filter asks
         assert row_of(*gpt4, **asked | other) is None
-    assert row_of(quiz, **filtered, name_class=True) is None  # LLaVA sees the image, and is asked as stored
+    assert row_of(quiz, **filtered, reveal_class=True) is None  # LLaVA sees the image, and is asked as stored
 
 
 def test_a_presets_row_is_not_that_of_other_images():

@@ -38,14 +38,14 @@ def test_an_api_is_asked_with_the_class_and_without_the_image_as_the_filter_of_t
     for key, named in (("with_class", True), ("without_image", False)):
         asked = rows[key]
         assert (asked.choice_prompt, asked.show_image, asked.answer_prefix) == ("filter", False, "")
-        assert (asked.name_class, asked.filter_indent, asked.choice_parser) == (named, indent, parser)
+        assert (asked.reveal_class, asked.filter_indent, asked.choice_parser) == (named, indent, parser)
     assert (rows["questions"].choice_prompt, rows["questions"].answer_prefix) == ("stored", "Think.")
 
 
 def test_a_model_on_this_machine_is_asked_with_the_class_as_stored(world):
     rows = {key: row.config.protocol for key, row in rows_of("quiz", LLAVA).items()}
     assert {protocol.choice_prompt for protocol in rows.values()} == {"stored"}
-    assert (rows["with_class"].name_class, rows["with_class"].show_image) == (True, True)
+    assert (rows["with_class"].reveal_class, rows["with_class"].show_image) == (True, True)
 
 
 def test_a_choice_has_the_evaluations_tokens_and_a_reasoned_class_512(world):

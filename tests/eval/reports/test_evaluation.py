@@ -16,7 +16,7 @@ from configs.protocol import ProtocolConfig
 from eval.paper.comparison import comparison_with
 from eval.paper.published import NUMBERS, paper_number
 from eval.reports import evaluation as reports
-from eval.runner.fingerprint import describe_evaluation, write_evaluation
+from eval.runner.evaluation_record import describe_evaluation, write_evaluation
 from eval.runner.predictions import PredictionWriter
 from eval.types import FailedItem, Prediction
 

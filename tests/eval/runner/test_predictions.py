@@ -14,7 +14,7 @@ from eval.runner.predictions import (
     read_records,
     select_records,
     to_line,
-    unread_id,
+    unreadable_id,
 )
 from eval.types import FailedItem, Prediction
 
@@ -65,7 +65,7 @@ def test_of_two_answers_to_one_item_the_first_counts(tmp_path):
 
 def test_a_failure_is_forgotten_once_there_is_an_answer(tmp_path):
     folder = EvalDir(tmp_path)
-    lines = [FailedItem("a", "busy"), FailedItem(unread_id(id_hash("b")), "unreadable"), FailedItem("c", "damaged")]
+    lines = [FailedItem("a", "busy"), FailedItem(unreadable_id(id_hash("b")), "unreadable"), FailedItem("c", "damaged")]
     lines += [prediction("a"), prediction("b")]
     folder.predictions(0).write_text("".join(map(to_line, lines)))
     records = read_records(folder)
@@ -89,7 +89,9 @@ def test_two_writers_of_one_file_are_refused(tmp_path):
 
 def test_an_item_that_fails_unread_and_then_read_fails_once(tmp_path):
     folder = EvalDir(tmp_path)
-    for worker, failure in enumerate([FailedItem(unread_id(id_hash("a")), "no shard"), FailedItem("a", "no image")]):
+    for worker, failure in enumerate(
+        [FailedItem(unreadable_id(id_hash("a")), "no shard"), FailedItem("a", "no image")]
+    ):
         with PredictionWriter(folder.predictions(worker)) as writer:
             writer.write([failure])
     assert set(read_records(folder).failures) == {"a"}
@@ -100,7 +102,7 @@ def test_no_answer_of_a_larger_limit_replaces_a_failed_item():
     failed, unread, *answered = names
     failures = {
         failed: FailedItem(failed, "no image"),
-        unread_id(id_hash(unread)): FailedItem(unread_id(id_hash(unread)), "x"),
+        unreadable_id(id_hash(unread)): FailedItem(unreadable_id(id_hash(unread)), "x"),
     }
     records = Records({name: prediction(name) for name in answered}, failures)
     chosen = select_records(records, 5)

@@ -106,7 +106,7 @@ def test_what_follows_a_later_delimiter_is_scored_without_the_prefix():
 
 def test_only_the_zero_shot_protocol_of_the_authors_scores_the_prefix():
     assert [name for name in preset_names() if preset(name).scored_part == "with_prefix"] == ["official"]
-    assert [name for name in preset_names() if preset(name).name_form == "everywhere"] == ["clean"]
+    assert [name for name in preset_names() if preset(name).reveal_class_style == "everywhere"] == ["clean"]
 
 
 FIGURE_9 = """Answer the multiple-choice question below.
@@ -134,7 +134,7 @@ def test_the_filter_sends_text_alone_with_the_class_named_in_the_question():
     turns = (Turn("human", f"<image>\nWhere does this object live?\n{OPTIONS}"), Turn("gpt", "B"))
     sample = Sample(id="a", image=b"jpeg", label=3, label_name="ox", turns=turns)
     settings = {"choice_prompt": "filter", "show_image": False, "filter_indent": False}
-    text = make_task(preset("paper", **settings, name_class=True)).question(sample).turns[0].text
+    text = make_task(preset("paper", **settings, reveal_class=True)).question(sample).turns[0].text
     assert text.startswith("Answer the multiple-choice question below.\nWhere does ox live?\nA. Africa")
     assert make_task(preset("paper", **settings)).question(sample).turns[0].text == FIGURE_9
 

@@ -12,7 +12,7 @@ from configs.section import result_fields
 from eval.run import main
 from eval.tasks.presets import PRESETS, preset_names, preset_overrides
 
-ROWS = {"task", "prompt", "classes", "candidates", "answer_prefix", "rule", "guidance", "show_image", "name_class"}
+ROWS = {"task", "prompt", "classes", "candidates", "answer_prefix", "rule", "guidance", "show_image", "reveal_class"}
 """What an evaluation asks about; a preset leaves it alone (but for the wording of the authors' fine-tuned models)."""
 
 

@@ -27,11 +27,20 @@ from eval.tasks.registry import task_output
 FORMAT_VERSION = 1
 MODEL_FILES = "model_files"
 """The generation setting with the digests of the model folder's other files (`eval.runner.model_files`)."""
-SCORING_FIELDS = (
-    *("match", "synonyms", "after_last", "scored_part", "label_without", "answer_without", "choice_parser", "unparsed"),
+ANSWER_SCORING_SETTINGS = (
+    *(
+        "match",
+        "synonyms",
+        "answer_after",
+        "scored_part",
+        "delete_from_label",
+        "delete_from_answer",
+        "choice_parser",
+        "unparsed",
+    ),
     *("duplicates", "class_match", "frequency_count", "frequency_total", "frequency_names", "frequency_bins"),
 )
-SCORING = (
+CLASS_SCORING_SETTINGS = (
     *("token_scores", "rule", "guidance", "cfg_form", "cfg_prior", "cfg_mean"),
     *("candidates", "candidate_draw", "order"),
 )
@@ -47,7 +56,7 @@ class Evaluation:
     """The content of evaluation.json.
 
     `model` and `label` name the model (as in the config) and its checkpoint; `items` is the number of items to evaluate
-    of `source_items`; `config` is the resolved configuration. `answer_delimiter` is what protocol.after_last
+    of `source_items`; `config` is the resolved configuration. `answer_delimiter` is what protocol.answer_after
     `official` means for this model.
     """
 
@@ -99,7 +108,7 @@ def describe_evaluation(
     generation_settings: dict[str, Any] = {"model": model_identity, "data": fingerprint, "dtype": precision(config)}
     if is_api(config.model):
         generation_settings |= {"dtype": None, **result_fields(config.api, "api.")}
-    scoring = scoring_fields(config.protocol.task)
+    scoring = scoring_setting_names(config.protocol.task)
     generation_settings |= {key: value for key, value in protocol.items() if key not in scoring}
     if config.protocol.classes is not None and config.protocol.task in LISTED:
         generation_settings["classes_sha256"] = _names_hash(load_class_list(config.protocol.classes).names)
@@ -133,9 +142,13 @@ def with_batch_settings(evaluation: Evaluation, config: EvalConfig) -> Evaluatio
     )
 
 
-def scoring_fields(task: str) -> tuple[str, ...]:
+def scoring_setting_names(task: str) -> tuple[str, ...]:
     """The settings of a protocol that change the scores of answers, but not the answers."""
-    return SCORING_FIELDS + SCORING if task in ("class_likelihood", "zero_shot") else SCORING_FIELDS
+    return (
+        ANSWER_SCORING_SETTINGS + CLASS_SCORING_SETTINGS
+        if task in ("class_likelihood", "zero_shot")
+        else ANSWER_SCORING_SETTINGS
+    )
 
 
 def protocol_of(settings: Mapping[str, Any]) -> ProtocolConfig:
@@ -201,20 +214,23 @@ def write_evaluation(folder: EvalDir, wanted: Evaluation) -> None:
     _write(folder, wanted)
 
 
-def rescore(folder: EvalDir, config: EvalConfig) -> Evaluation:
+def update_scoring(folder: EvalDir, config: EvalConfig) -> Evaluation:
     """Store `config`'s scoring settings (matching rule, synonyms) in the folder's evaluation.json and return it.
 
     Raises `RunError` if there are no answers, or answers to other questions than `config` asks.
     """
-    present, changed = read_evaluation(folder), rescored(folder, config)
+    present, changed = read_evaluation(folder), with_scoring(folder, config)
     changed = replace(changed, name=present.name if present else changed.name)
     if changed != present:
         _write(folder, changed)
     return changed
 
 
-def rescored(folder: EvalDir, config: EvalConfig) -> Evaluation:
-    """The folder's evaluation with `config`'s name and scoring settings; nothing is written. Raises as `rescore`."""
+def with_scoring(folder: EvalDir, config: EvalConfig) -> Evaluation:
+    """The folder's evaluation with `config`'s name and scoring settings; nothing is written.
+
+    Raises as `update_scoring`.
+    """
     present = read_evaluation(folder)
     if present is None:
         raise RunError(f"{folder.root} has no evaluation yet; run eval.run without --report-only first")
@@ -235,7 +251,7 @@ def _failures_only(folder: EvalDir, present: Evaluation, wanted: Evaluation) -> 
 
 
 def _check_same(folder: EvalDir, present: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
-    scoring = scoring_fields(str(wanted.get("task")))
+    scoring = scoring_setting_names(str(wanted.get("task")))
     present, wanted = _with_files(present, wanted)
     differences = [
         f"{key} was {_short(present.get(key))} and is now {_short(wanted.get(key))}"

@@ -8,7 +8,7 @@ from configs.evaluation import EvalConfig
 from configs.protocol import ProtocolConfig
 from configs.section import result_fields
 from eval.run import main
-from eval.runner.fingerprint import describe_evaluation
+from eval.runner.evaluation_record import describe_evaluation
 
 
 def describe_model(**protocol):
@@ -33,7 +33,7 @@ NEW = (
     "class_token_ids",
     "token_scores",
     "candidate_draw",
-    "label_without",
+    "delete_from_label",
     "frequency_bins",
 )
 
@@ -43,7 +43,7 @@ def test_the_hash_leaves_out_defaults_and_includes_all_other_settings():
     fewer = {key: value for key, value in plain.generation_settings.items() if key not in NEW}
     assert describe_model(match="contains").protocol_hash == plain.protocol_hash
     assert type(plain)(**{**vars_of(plain), "generation_settings": fewer}).protocol_hash == plain.protocol_hash
-    hashes = {describe_model(**change).protocol_hash for change in ({}, {"match": "word"}, {"label_without": "()"})}
+    hashes = {describe_model(**change).protocol_hash for change in ({}, {"match": "word"}, {"delete_from_label": "()"})}
     assert len(hashes) == 3
 
 
@@ -57,7 +57,7 @@ def test_every_setting_of_a_protocol_is_asked_or_judged():
 
 
 def test_the_text_before_an_answer_is_noted_for_the_models_family(write_config, tmp_path, families, capsys):
-    protocol = {"after_last": "official"}
+    protocol = {"answer_after": "official"}
     for name, mark in (("blip-2", "Answer:"), ("llava_next_mistral", "[/INST]")):
         config = str(write_config(model=str(families[name]), limit=2, output=str(tmp_path / name), protocol=protocol))
         main(["--config", config])
