@@ -33,6 +33,8 @@ from configs.errors import DataError
 from configs.shard_dir import ShardDir
 
 NUMBERED = re.compile(r"(\d+)(?:\s*[,:;.)\t]\s*|\s+)(\S.*)")
+INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u2060\ufeff]")
+"""Characters that are not seen: zero-width spaces and joiners, soft hyphens, byte-order marks."""
 WORDNET_ID = re.compile(r"n\d{8}")
 SHIPPED = Path(__file__).with_name("class_lists")
 
@@ -223,12 +225,13 @@ def alike_names(names: Iterable[str]) -> list[str]:
 
 
 def folded_name(name: str) -> str:
-    """The name without its case, Unicode form, `_` and surplus spaces: equal for different spellings of one name.
+    """The name without case, Unicode form, `_`, surplus spaces, invisible characters: equal for spellings of one name.
 
     >>> folded_name(" Guinea_Pig")
     'guinea pig'
     """
-    return " ".join(unicodedata.normalize("NFC", name).casefold().replace("_", " ").split())
+    visible = INVISIBLE.sub("", unicodedata.normalize("NFC", name))
+    return " ".join(visible.casefold().replace("_", " ").split())
 
 
 def _check(path: Path, classes: ClassList) -> None:

@@ -178,3 +178,9 @@ def test_a_list_in_another_encoding_says_which_one_is_read(tmp_path):
     (tmp_path / "a.txt").write_bytes("cat\ndog\n".encode("utf-16"))
     with pytest.raises(DataError, match="save it as a text in UTF-8"):
         load_class_list(str(tmp_path / "a.txt"))
+
+
+def test_names_that_differ_in_an_invisible_character_are_alike(tmp_path):
+    (tmp_path / "a.json").write_text(json.dumps(["cat\u200b", "cat", "dog"]))
+    with pytest.raises(DataError, match="are they one class"):
+        load_class_list(str(tmp_path / "a.json"))
