@@ -113,7 +113,7 @@ def test_in_llamas_tokens_the_blanks_before_the_answer_are_kept(form, said):
     predictor.renderer, predictor.answer_prefix = ChatRenderer(load_tokenizer(folder)), THINK
     predictor.stated_ends = frozenset()
     asked = predictor.renderer.render_question((Turn("human", "Where?"),), THINK)
-    sentencepiece = predictor.renderer.llama
+    sentencepiece = predictor.renderer.llama_tokenizer
     tokens = sentencepiece.ids(THINK + said)[len(sentencepiece.ids(THINK)) :]
     answer = predictor._answer(Prompt(asked, None, ""), [*tokens, predictor.renderer.eos], 0.0)
     assert answer.text == said.strip()

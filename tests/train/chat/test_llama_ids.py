@@ -149,9 +149,9 @@ def test_targets_are_those_of_llavas_steps_one_by_one(name, form, limit):
     turns = [Turn(s, t) for pair in CONVERSATIONS[name] for s, t in zip(("human", "gpt"), pair, strict=True)]
     text = "".join(f"USER: {question} ASSISTANT: {answer}</s>" for question, answer in CONVERSATIONS[name])
     rendered = renderer.render(turns, max_length=limit)
-    assert renderer.llama is not None
-    assert rendered.input_ids == [1, *renderer.llama.ids(text)][:limit]
-    assert rendered.supervised == llava_preprocess(text, renderer.llama, limit)
+    assert renderer.llama_tokenizer is not None
+    assert rendered.input_ids == [1, *renderer.llama_tokenizer.ids(text)][:limit]
+    assert rendered.supervised == llava_preprocess(text, renderer.llama_tokenizer, limit)
 
 
 TWO_ROUNDS = [1, 10, 11, 12, 20, 2, 13, 14, 15, 21, 2]  # <s> question answer </s> question answer </s>
