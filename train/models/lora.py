@@ -35,8 +35,12 @@ def check_targets(model: nn.Module, family: Family, config: LoraConfig) -> None:
         name for name, module in model.named_modules() if isinstance(module, nn.Linear) and scope.match(f"{name}.")
     }
     unmatched = [target for target in config.targets if not any(name.endswith(f".{target}") for name in linear)]
+    present = sorted({name.rpartition(".")[2] for name in linear})
+    if not config.targets:
+        raise ConfigError(
+            f"model.lora.targets is empty, so LoRA would train nothing; name linear layers: {', '.join(present)}"
+        )
     if unmatched:
-        present = sorted({name.rpartition(".")[2] for name in linear})
         raise ConfigError(
             f"model.lora.targets has {', '.join(unmatched)}, and the language model of this {family.name} has no "
             f"linear layer of that name; its linear layers are {', '.join(present)}"

@@ -102,6 +102,15 @@ def test_a_lora_target_that_matches_nothing_lists_the_names_there_are(training_s
     assert "its linear layers are down_proj, gate_proj, k_proj, o_proj, q_proj, up_proj, v_proj" in str(told.value)
 
 
+def test_no_lora_target_at_all_is_an_error(training_setup):
+    loaded = load_model(str(training_setup.root / "base"), None, "fp32", "sdpa")
+    config = ModelConfig(base="x", mode="lora", lora=LoraConfig(targets=()))
+    with pytest.raises(
+        ConfigError, match="targets is empty, so LoRA would train nothing; name linear layers: down_proj"
+    ):
+        choose_trainable(loaded.model, loaded.family, config, OptimConfig())
+
+
 def test_the_7b_shape_has_the_papers_trainable_parameters():
     """Rank 128 on seven linears of 32 layers, and the two-layer projector, counted on the meta device."""
 
