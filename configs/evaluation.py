@@ -81,8 +81,7 @@ class EvalConfig(Section):
     )
     data_from: str | None = setting(
         None,
-        doc="Run folder, or YAML file of a run, that describes the sources which neither `data` nor the model's own "
-        "training does: for models as published.",
+        doc="Run (folder or YAML file) whose `data.sources` are used for a model that was not trained here.",
         changes_result=False,
     )
     attention: str = setting(

@@ -169,11 +169,12 @@ class ProtocolConfig(Section):
         doc="Of classes that share a name, `any` is right, or only the `first` (authors' code).",
         choices=("any", "first"),
     )
-    show_image: bool = setting(True, doc="Show the image of a multiple-choice question; false: text alone.")
+    show_image: bool = setting(True, doc="Show the image of a multiple-choice question; false: text only.")
     choice_prompt: str = setting(
         "stored",
         doc="A multiple-choice question as `stored`, or in the wording by which GPT-4 was asked to `filter` them "
-        "(paper, Figure 9): its rows with the class and without the image are of that, text alone.",
+        "(paper, Figure 9). The paper's GPT-4 rows with the class name and without the image used this text-only "
+        "prompt.",
         choices=("stored", "filter"),
     )
     filter_indent: bool = setting(

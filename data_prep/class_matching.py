@@ -9,7 +9,7 @@ from data_prep.class_names import folded_name
 from data_prep.manifest import Manifest
 from data_prep.shards import ShardSet
 
-SHOWN = 20  # names of each side in a message
+MAX_PRINTED_NAMES = 20  # names of each side in a message
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +63,9 @@ class ClassDifference:
 
 
 def shortened(names: Sequence[str]) -> str:
-    """The first `SHOWN` names, and how many more there are."""
-    more = f" and {len(names) - SHOWN:,} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + more
+    """The first `MAX_PRINTED_NAMES` names, and how many more there are."""
+    more = f" and {len(names) - MAX_PRINTED_NAMES:,} more" if len(names) > MAX_PRINTED_NAMES else ""
+    return ", ".join(names[:MAX_PRINTED_NAMES]) + more
 
 
 def named_histogram(manifest: Manifest) -> dict[str, int]:

@@ -36,7 +36,7 @@ from data_prep.treebank import tokens
 
 RULES = ("plain", "inflected", "official")
 WORD = re.compile(r"[^\W_]+")
-SHOWN = 20  # classes in the table; the file has all
+MAX_PRINTED_CLASSES = 20  # classes in the table; the file has all
 BRACKETS = re.compile(r"\([^)]*\)")
 IRREGULAR = {
     "mouse": "mice",
@@ -204,7 +204,7 @@ def table(names: Sequence[str], counts: Mapping[str, Counts]) -> str:
     total = [sum(c.occurrences[index] for c in counts.values()) for index in range(len(names))]
     order = sorted(range(len(names)), key=lambda index: -total[index])
     lines = [f"{'class':30} {'total':>10} " + " ".join(f"{source:>14}" for source in counts)]
-    for index in order[:SHOWN]:
+    for index in order[:MAX_PRINTED_CLASSES]:
         by_source = " ".join(f"{c.occurrences[index]:{max(14, len(source))},}" for source, c in counts.items())
         lines.append(f"{names[index][:30]:30} {total[index]:10,} {by_source}")
     return "\n".join([*lines, f"{sum(count == 0 for count in total)} of {len(names)} classes are never named"])

@@ -28,7 +28,7 @@ from data_prep.tar_index import Entry, Field, index_tar
 
 FOLDER = "tars"
 AT_ONCE = 4  # tars that are fetched at the same time
-SHOWN = 5  # damaged tars that one message names
+MAX_PRINTED_TARS = 5  # damaged tars that one message names
 INDEX_VERSION = 1
 
 
@@ -86,8 +86,10 @@ def index_remote_tars(urls: Sequence[str], cache: ShardCache) -> list[IndexedTar
                 found[url] = answer
             progress.add(1, isinstance(answer, str))
     if faults:
-        more = f"; and {len(faults) - SHOWN} more" if len(faults) > SHOWN else ""
-        raise DataError(f"{len(faults)} of {len(urls)} tars cannot be read: {'; '.join(faults[:SHOWN])}{more}")
+        more = f"; and {len(faults) - MAX_PRINTED_TARS} more" if len(faults) > MAX_PRINTED_TARS else ""
+        raise DataError(
+            f"{len(faults)} of {len(urls)} tars cannot be read: {'; '.join(faults[:MAX_PRINTED_TARS])}{more}"
+        )
     return [found[url] for url in urls]
 
 

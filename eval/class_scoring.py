@@ -28,7 +28,7 @@ from eval.models.class_likelihood.tree_forward import scoring_attention
 from eval.models.generate import TextPredictor
 from train.models.loading import load_model
 
-SHOWN = 10  # classes, without --json
+MAX_PRINTED_CLASSES = 10  # classes, without --json
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -63,7 +63,7 @@ def _as_text(result: dict[str, Any]) -> str:
     if "nodes_expanded" in result:
         lines.append(f"score {result['score']:.4f}, {result['nodes_expanded']:,} of {result['inner_nodes']:,} nodes")
     ranked = sorted(result.get("classes", ()), key=lambda entry: -entry["score"])
-    return "\n".join([*lines, *(f"{entry['score']:10.4f}  {entry['name']}" for entry in ranked[:SHOWN])])
+    return "\n".join([*lines, *(f"{entry['score']:10.4f}  {entry['name']}" for entry in ranked[:MAX_PRINTED_CLASSES])])
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -44,7 +44,7 @@ TRAINED_FRACTION = {"projector": 0.003, "lora": 0.05, "full": 1.0}  # of LLaVA-1
 
 def problems(config: RunConfig, cluster: Cluster, start: str = "data_prep") -> list[str]:
     """Every problem of the chain from stage `start` on; empty if there is none."""
-    found = [*_place(), *slurm_problems(config.slurm), *_batches(config, cluster)]
+    found = [*_working_directory_problems(), *slurm_problems(config.slurm), *_batches(config, cluster)]
     names = config.train.sources + config.train.heldout
     if start == "eval":
         if not run_folder(config).config.is_file():
@@ -76,7 +76,7 @@ def evaluation_sources(evaluation: EvalConfig) -> tuple[str, ...]:
     return (evaluation.source, *evaluation.frequency_sources)
 
 
-def _place() -> Iterator[str]:
+def _working_directory_problems() -> Iterator[str]:
     if not Path(FINETUNE).is_file():
         yield f"{Path.cwd()} has no {FINETUNE}; run this in the root folder of the repository"
 

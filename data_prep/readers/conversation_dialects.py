@@ -63,7 +63,7 @@ UNREAD_TAG = re.compile(  # what occurs in texts about markup counts at the begi
 )
 PART_KEYS = ("image", "image_url", "url", "path", "data", "source")
 IMAGE_PARTS = ("image", "image_url", "input_image")
-SHOWN = 80  # characters of a value in a message
+MAX_CHARACTERS = 80  # characters of a value in a message
 
 
 def shown(value: object) -> str:
@@ -73,7 +73,9 @@ def shown(value: object) -> str:
     "xxxxxxxxxxxxx...' (100 characters)"
     """
     text = repr(value)
-    return text if len(text) <= SHOWN else f"{text[:SHOWN]}...{text[0]} ({len(str(value)):,} characters)"
+    return (
+        text if len(text) <= MAX_CHARACTERS else f"{text[:MAX_CHARACTERS]}...{text[0]} ({len(str(value)):,} characters)"
+    )
 
 
 def turns_of(row: Mapping[str, Any]) -> tuple[tuple[Turn, ...], str | None]:
@@ -196,7 +198,7 @@ def unread_tag(turns: tuple[Turn, ...]) -> str | None:
     """A tag of an image, video or audio that is not read, such as `<img>a.jpg</img>`; None if there is none."""
     for turn in turns:
         if match := UNREAD_TAG.search(turn.text):
-            return match[0].strip()[:SHOWN]
+            return match[0].strip()[:MAX_CHARACTERS]
     return None
 
 

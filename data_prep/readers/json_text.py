@@ -12,7 +12,7 @@ from typing import Any
 
 from configs.errors import DataError
 
-SHOWN = 60  # characters of a damaged line in a message
+MAX_CHARACTERS = 60  # characters of a damaged line in a message
 _SPACE = re.compile(r"[ \t\r\n]*")
 
 
@@ -50,7 +50,7 @@ def _damage(path: Path, text: str, error: ValueError, values: list[Any]) -> str:
     begin = text.rfind("\n", 0, position) + 1
     shown = text[begin:].partition("\n")[0]
     column = position - begin
-    shown = shown[max(0, column - SHOWN // 2) : column + SHOWN // 2]
+    shown = shown[max(0, column - MAX_CHARACTERS // 2) : column + MAX_CHARACTERS // 2]
     after = f", after {len(values)} good lines" if values else ""
     what = str(error).partition(": line")[0]
     hint = "is the download complete?"

@@ -24,7 +24,7 @@ from data_prep.class_names import ClassList, alike_names, folded_name
 MISSING = frozenset({"", "nan", "NaN", "NAN", "null", "NULL", "None", "<NA>", "N/A", "#N/A", "NaT"})
 """What pandas, R and spreadsheets write where there is no label."""
 NUMBER = re.compile(r"-?\d+")
-SHOWN = 8  # labels in a message
+MAX_PRINTED_LABELS = 8  # labels in a message
 
 
 def label_text(value: object) -> str:
@@ -147,7 +147,7 @@ def names_of_labels(labels: Iterable[object], where: str) -> tuple[tuple[str, ..
         except ValueError:
             continue
     if alike := alike_names(counts):
-        shown = ", ".join(f"{name!r} ({counts[name]:,})" for name in alike[:SHOWN])
+        shown = ", ".join(f"{name!r} ({counts[name]:,})" for name in alike[:MAX_PRINTED_LABELS])
         raise DataError(
             f"{where}: the labels {shown} differ in case, spaces, `_` or Unicode form only; are they one class? Give "
             "each class one spelling"

@@ -19,7 +19,7 @@ from typing import Any
 from configs.errors import DataError
 from data_prep.readers.conversation_dialects import TURN_KEYS
 from data_prep.readers.file_content import check_file, is_parquet, read_text
-from data_prep.readers.json_text import SHOWN, BadRecord, json_values
+from data_prep.readers.json_text import MAX_CHARACTERS, BadRecord, json_values
 from data_prep.readers.parquet_file import parquet_files, read_parquet
 
 TABLES = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
@@ -59,7 +59,7 @@ def check_objects(path: Path, values: list[Any]) -> list[dict[str, Any]]:
             raise DataError(f"{path}, record {number}: {value.reason}")
         if not isinstance(value, dict):
             raise DataError(
-                f"{path} does not hold a list of JSON objects: record {number} is {json.dumps(value)[:SHOWN]}"
+                f"{path} does not hold a list of JSON objects: record {number} is {json.dumps(value)[:MAX_CHARACTERS]}"
             )
     return values
 
@@ -130,7 +130,7 @@ def _table(path: Path, text: str, delimiter: str) -> list[Any]:
         raise DataError(f"{path} has one column, {header[0]!r}; columns are separated by comma, tab or semicolon")
     if any(_MEDIA.search(name) for name in header):
         raise DataError(
-            f"{path} has no header: its first line is {header_line.strip()[:SHOWN]!r}; name the columns there"
+            f"{path} has no header: its first line is {header_line.strip()[:MAX_CHARACTERS]!r}; name the columns there"
         )
     twice = next((name for name in header if header.count(name) > 1), None)
     if twice is not None:

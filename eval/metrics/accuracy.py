@@ -22,12 +22,12 @@ class Rate:
 
     @property
     def value(self) -> float:
-        """The share, 0 of nothing being 0."""
+        """The share; 0 if `total` is 0."""
         return self.count / self.total if self.total else 0.0
 
     @property
     def interval(self) -> tuple[float, float]:
-        """(low, high); everything is possible of nothing."""
+        """(low, high) of the share; (0, 1) if `total` is 0."""
         return wilson(self.count, self.total)
 
     def to_json(self) -> dict[str, float | int | None]:

@@ -29,7 +29,7 @@ class Frequencies:
     stages: Mapping[str, Mapping[str, int]]
     if_in_first: bool = False
 
-    def of(self, name: str) -> int:
+    def count(self, name: str) -> int:
         """Occurrences in all stages; a class that none of them names occurs 0 times."""
         counts = [stage.get(name, 0) for stage in self.stages.values()]
         return 0 if self.if_in_first and not counts[0] else sum(counts)
@@ -112,7 +112,7 @@ def with_frequency(classes: Sequence[ClassResult], frequencies: Frequencies | No
     """The results with each class's frequency, as they are without any."""
     if frequencies is None:
         return list(classes)
-    return [replace(result, frequency=frequencies.of(result.name)) for result in classes]
+    return [replace(result, frequency=frequencies.count(result.name)) for result in classes]
 
 
 def compared_classes(scored: Iterable[tuple[Prediction, Score]], names: str = "whole") -> list[ClassResult]:

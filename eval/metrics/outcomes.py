@@ -13,7 +13,7 @@ from eval.runner.predictions import read_records, select_records
 from eval.tasks.registry import make_task
 from eval.types import Prediction, Score
 
-SHOWN = 3  # items in a message
+MAX_PRINTED_ITEMS = 3  # items in a message
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +36,8 @@ class ItemClasses:
         if changed:
             raise RunError(
                 f"{len(changed):,} of the {len(both):,} items with the same id have another class in the second "
-                f"evaluation ({'; '.join(changed[:SHOWN])}); the two sources are different data or name their classes "
-                "differently: evaluate both models on the same shards"
+                f"evaluation ({'; '.join(changed[:MAX_PRINTED_ITEMS])}); the two sources are different data or name "
+                "their classes differently: evaluate both models on the same shards"
             )
         return f"the shards differ (data {self.data[:12]} and {other.data[:12]}); items are matched by their ids"
 

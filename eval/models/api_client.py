@@ -30,9 +30,9 @@ from urllib.parse import urlsplit
 from configs.errors import ConfigError, RunError
 from configs.evaluation import ApiConfig
 from eval.models.api_replies import (
-    AGAIN,
     FATAL,
-    SHOWN,
+    MAX_CHARACTERS,
+    RETRY_STATUSES,
     QuestionError,
     RefusedField,
     TryAgain,
@@ -174,7 +174,7 @@ class ApiClient:
             return self._end(reason)
         if error.code in (400, 422) and (change := setting_to_change(body)):
             return RunError(f"{self.endpoint.host} refuses the request ({reason}); add {change}")
-        if error.code not in AGAIN:
+        if error.code not in RETRY_STATUSES:
             return QuestionError(reason)
         after = retry_after(error.headers.get("Retry-After"))
         if after is not None and after > LONGEST_WAIT:
@@ -191,10 +191,10 @@ class ApiClient:
         )
 
     def _without_key(self, text: str) -> str:
-        """A server's message, cut to `SHOWN` characters, with the key replaced by `***`."""
+        """A server's message, cut to `MAX_CHARACTERS` characters, with the key replaced by `***`."""
         if self.endpoint.key:
             text = text.replace(self.endpoint.key, "***")
-        return " ".join(text.split())[:SHOWN]
+        return " ".join(text.split())[:MAX_CHARACTERS]
 
 
 def _read(answer: IO[bytes], deadline: float) -> bytes:

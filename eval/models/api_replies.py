@@ -11,9 +11,9 @@ from typing import Any
 
 from configs.errors import RunError
 
-AGAIN = frozenset({408, 409, 425, 429, *range(500, 600)})
+RETRY_STATUSES = frozenset({408, 409, 425, 429, *range(500, 600)})
 FATAL = frozenset({401, 402, 404})
-SHOWN = 200  # characters of a server's message that are printed
+MAX_CHARACTERS = 200  # characters of a server's message that are printed
 THOUGHTS = frozenset({"thinking", "reasoning", "redacted_thinking", "reasoning_content", "thought"})
 INTERRUPTED = frozenset({
     "error", "abort", "aborted", "cancelled", "canceled", "timeout", "failed", "interrupted", "overloaded",
@@ -74,7 +74,7 @@ def completion_of(body: bytes) -> dict[str, Any]:
     """The reply as a chat completion with a usable first choice.
 
     Completions in the older form (`text` instead of `message`) and streamed chunks, which some servers send unasked,
-    are converted. Raises `TryAgain`, `QuestionError` or `RunError`, with at most `SHOWN` characters of the reply.
+    are converted. Raises `TryAgain`, `QuestionError` or `RunError`, with up to `MAX_CHARACTERS` of the reply.
     """
     text = body.decode("utf-8-sig", errors="replace")
     values = _streamed(text) if text.lstrip().startswith(("data:", "event:", ":")) else _json(text)
@@ -90,7 +90,7 @@ def completion_of(body: bytes) -> dict[str, Any]:
     if isinstance(choice, dict) and "message" not in choice and isinstance(choice.get("text"), str):
         choice = {**choice, "message": {"role": "assistant", "content": choice["text"]}}
     if not isinstance(choice, dict) or not isinstance(choice.get("message"), dict):
-        raise TryAgain(f"the reply is not a chat completion: {text[:SHOWN]!r}")
+        raise TryAgain(f"the reply is not a chat completion: {text[:MAX_CHARACTERS]!r}")
     _check_end(choice)
     return {**values, "choices": [choice]}
 
@@ -112,7 +112,7 @@ def _check_end(choice: dict[str, Any]) -> None:
         found = " and ".join(filter(None, reasons)) or "absent"
         raise TryAgain(f"the answer is empty and did not end normally: finish_reason {found}")
     if choice["message"].get("content") and not _is_thought_only(choice["message"]["content"]):
-        raise TryAgain(f"no text was found in the answer: {str(choice['message']['content'])[:SHOWN]!r}")
+        raise TryAgain(f"no text was found in the answer: {str(choice['message']['content'])[:MAX_CHARACTERS]!r}")
 
 
 def _is_thought_only(content: Any) -> bool:
@@ -153,7 +153,7 @@ def failure_of(code: int | None, reason: str) -> Exception:
         return RefusedField(f"{reason}; add {change}")
     if code in FATAL:
         return RunError(reason)
-    if code is None or code in AGAIN:
+    if code is None or code in RETRY_STATUSES:
         return TryAgain(reason)
     return QuestionError(reason)
 
@@ -205,9 +205,9 @@ def _json(text: str) -> dict[str, Any]:
     except (ValueError, RecursionError):
         page = text.lstrip()[:1] == "<"
         hint = "a web page, not JSON (is the address right?)" if page else "not JSON"
-        raise TryAgain(f"the reply is {hint}: {text[:SHOWN]!r}") from None
+        raise TryAgain(f"the reply is {hint}: {text[:MAX_CHARACTERS]!r}") from None
     if not isinstance(values, dict):
-        raise TryAgain(f"the reply is not a chat completion: {text[:SHOWN]!r}")
+        raise TryAgain(f"the reply is not a chat completion: {text[:MAX_CHARACTERS]!r}")
     return values
 
 
@@ -227,7 +227,7 @@ def _streamed(text: str) -> dict[str, Any]:
                 content += text_of({"message": choice.get("delta") or choice.get("message") or {}}, strip=False)
                 finish = choice.get("finish_reason") or finish
     if not (error or finish or (done and content)):
-        raise TryAgain(f"the streamed answer has no end: {text[-SHOWN:]!r}")
+        raise TryAgain(f"the streamed answer has no end: {text[-MAX_CHARACTERS:]!r}")
     message = {"role": "assistant", "content": content}
     whole: dict[str, Any] = {"choices": [{"message": message, "finish_reason": finish}]}
     return whole | ({"error": error} if error else {})

@@ -16,7 +16,7 @@ from configs.protocol import ProtocolConfig
 from configs.trained import protocol_as_trained
 from train.models.types import Family
 
-RELATIVE = ("family", "official")
+STYLE_CHOICES = ("family", "official")
 DOUBLED = "llava_doubled"
 
 
@@ -35,16 +35,16 @@ class ResolvedStyle:
 def resolve_style(protocol: ProtocolConfig, family: Family) -> ResolvedStyle:
     """The style of `protocol` for a model of `family`. Raises `ConfigError` for a template the family does not have."""
     protocol = protocol_as_trained(protocol, None)
-    choice = protocol.template if protocol.template in RELATIVE else "family"
+    choice = protocol.template if protocol.template in STYLE_CHOICES else "family"
     own = family.prompt_style(choice)
-    template = own.template if protocol.template in RELATIVE else protocol.template
+    template = own.template if protocol.template in STYLE_CHOICES else protocol.template
     if template not in family.chat_templates:
         raise ConfigError(
             f"protocol.template {template} is none of {family.name}'s: {', '.join(family.chat_templates)}; "
             "`family` takes the one it was trained with"
         )
     system, official = protocol.system_prompt, family.prompt_style("official")
-    if system in RELATIVE:
+    if system in STYLE_CHOICES:
         system = family.prompt_style(system).system_prompt
     class_prefix = official.class_prefix if protocol.class_prefix == "official" else protocol.class_prefix
     class_token_ids = official.class_token_ids if protocol.class_token_ids == "official" else protocol.class_token_ids

@@ -36,7 +36,7 @@ from eval.reports.evaluation_page import report_page
 from eval.runner.as_trained import describe_training
 from eval.runner.batching import open_source
 from eval.runner.class_check import check_classes
-from eval.runner.evaluated_model import choice_notes, describe_model
+from eval.runner.evaluated_model import checkpoint_selection_notes, describe_model
 from eval.runner.evaluation_record import Evaluation, update_scoring, with_scoring
 from eval.runner.predictions import read_records, select_records
 from eval.runner.training_data import training_notes
@@ -133,7 +133,7 @@ def _data_notes(config: EvalConfig) -> list[str]:
     """What a reader must know of the test items: unlisted classes, images that are also in the run's training data."""
     try:
         shards = open_source(config)
-        notes = [*check_classes(config, shards), *training_notes(config), *choice_notes(config)]
+        notes = [*check_classes(config, shards), *training_notes(config), *checkpoint_selection_notes(config)]
         return [*notes, *frequency_notes(config, shards.manifest.class_names)]
     except UserError:  # the answers alone may be on this machine
         return []

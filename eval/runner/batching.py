@@ -90,7 +90,7 @@ def chosen_items(id_hashes: Sequence[int], limit: int | None, item_draw: str = "
         return list(range(len(id_hashes)))
     if item_draw == "stream":
         return [item for item, rank in enumerate(stream_ranks(len(id_hashes))) if rank < limit]
-    return sorted(sorted(range(len(id_hashes)), key=lambda item: draw(id_hashes[item]))[:limit])
+    return sorted(sorted(range(len(id_hashes)), key=lambda item: selection_key(id_hashes[item]))[:limit])
 
 
 def depends_on_batch(protocol: ProtocolConfig, pads_right: bool) -> bool:
@@ -102,7 +102,7 @@ def depends_on_batch(protocol: ProtocolConfig, pads_right: bool) -> bool:
     return right and protocol.task in ("open_world", "closed_world", "multiple_choice")
 
 
-def draw(hashed: int) -> bytes:
+def selection_key(hashed: int) -> bytes:
     """An item's position in the order from which `limit` takes the first."""
     return sha256(f"{SEED}:{int(hashed)}".encode()).digest()
 

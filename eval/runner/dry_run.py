@@ -20,7 +20,7 @@ from eval.runner.training_data import training_notes
 from eval.tasks.registry import make_task
 from eval.types import ItemIndex
 
-SHOWN = 3  # questions
+MAX_PRINTED_QUESTIONS = 3  # questions
 
 
 def preview(config: EvalConfig, share: Share) -> str:
@@ -42,7 +42,7 @@ def preview(config: EvalConfig, share: Share) -> str:
         *(f"classes     {note}" for note in check_classes(config, shards)),
         *(f"training    {note}" for note in training_notes(config)),
     ]
-    for item in items[:SHOWN]:
+    for item in items[:MAX_PRINTED_QUESTIONS]:
         sample = shards.sample(item)
         try:
             question = task.question(sample, ItemIndex(item, len(shards)))

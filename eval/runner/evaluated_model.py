@@ -36,7 +36,7 @@ class EvaluatedModel:
 
 
 def identify_model(model: str) -> EvaluatedModel:
-    """The system behind a run folder, a checkpoint, an export, or a model as published (folder or hub id)."""
+    """The model behind a run folder, a checkpoint, an export, or a model as published (folder or hub id)."""
     record = ExportDir(Path(model)).record
     try:
         values = read_object(record) if record.is_file() else {}
@@ -54,11 +54,11 @@ def identify_model(model: str) -> EvaluatedModel:
 
 def describe_model(model: str) -> dict[str, Any]:
     """The description of `model` for report.json."""
-    system = identify_model(model)
-    return {**asdict(system), "finetuned": system.finetuned}
+    evaluated = identify_model(model)
+    return {**asdict(evaluated), "finetuned": evaluated.finetuned}
 
 
-def choice_notes(config: EvalConfig) -> list[str]:
+def checkpoint_selection_notes(config: EvalConfig) -> list[str]:
     """One sentence on which items the exported checkpoint was chosen on, if it was; a list for all notes."""
     run = run_of(config.model)
     record = ExportDir(Path(config.model)).record

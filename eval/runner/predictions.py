@@ -22,7 +22,7 @@ from configs.errors import RunError
 from configs.eval_dir import EvalDir
 from data_prep.file_lock import try_lock_file
 from data_prep.shard_index import id_hash
-from eval.runner.batching import draw, stream_ranks
+from eval.runner.batching import selection_key, stream_ranks
 from eval.types import FailedItem, ItemIndex, Prediction
 
 UNREADABLE = "unreadable-"
@@ -93,7 +93,7 @@ def select_records(records: Records, limit: int | None, item_draw: str = "id") -
     if item_draw == "stream":
         names = sorted(known, key=lambda name: _stream_rank(known[name]))[:limit]
     else:
-        names = sorted(known, key=lambda name: draw(hash_of(name)))[:limit]
+        names = sorted(known, key=lambda name: selection_key(hash_of(name)))[:limit]
     return Records(
         {name: records.predictions[name] for name in names if name in records.predictions},
         {name: records.failures[name] for name in names if name in records.failures},

@@ -13,7 +13,7 @@ from configs.load import load_config
 from configs.run_dir import RunDir, step_name
 from eval import choose
 from eval.choose import best_report, export_choice, main
-from eval.runner.evaluated_model import choice_notes
+from eval.runner.evaluated_model import checkpoint_selection_notes
 
 ACCURACIES = {2: 0.25, 4: 0.75, 6: 0.75, 8: 0.5}
 
@@ -78,15 +78,15 @@ def test_the_chosen_checkpoint_becomes_the_export_and_says_on_what_it_was_chosen
 
 
 def test_a_report_says_on_which_items_the_checkpoint_was_chosen(run, tmp_path):
-    assert choice_notes(evaluation(tmp_path, run)) == []
+    assert checkpoint_selection_notes(evaluation(tmp_path, run)) == []
     export_choice(run, report_of(4), 4)
-    (note,) = choice_notes(evaluation(tmp_path, run))
+    (note,) = checkpoint_selection_notes(evaluation(tmp_path, run))
     assert note.startswith("step 4 is the best of 4 measurements by accuracy in pets_test on 16 items of pets")
     assert "the accuracy is optimistic" in note
-    (other,) = choice_notes(evaluation(tmp_path, run, "source=other"))
+    (other,) = checkpoint_selection_notes(evaluation(tmp_path, run, "source=other"))
     assert "optimistic" not in other and "16 items of pets" in other
-    assert choice_notes(evaluation(tmp_path, run, "checkpoint=last")) == []
-    assert choice_notes(evaluation(tmp_path, run, f"model={run.export}")) == [note]
+    assert checkpoint_selection_notes(evaluation(tmp_path, run, "checkpoint=last")) == []
+    assert checkpoint_selection_notes(evaluation(tmp_path, run, f"model={run.export}")) == [note]
 
 
 def test_the_command_evaluates_every_checkpoint_and_exports_the_best(run, tmp_path, monkeypatch, capsys):

@@ -64,7 +64,10 @@ class SourceMix:
 
 @dataclass(frozen=True, eq=False)
 class Mixture:
-    """The multiset that every epoch is. Sources and shards are in the order of the config and of the manifests."""
+    """Which samples make up an epoch, and how often.
+
+    Sources and shards are in the order of the config and of the manifests.
+    """
 
     shards: tuple[tuple[int, ...], ...]
     """Samples of each shard, by source."""

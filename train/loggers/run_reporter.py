@@ -68,7 +68,7 @@ class RunReporter:
             "since": alert.since,
             "episode_kind": alert.episode_kind,
             "data_steps": [position.data_step(max(0, step - 1)) for step in steps],
-            "samples": self.sample_lookup.of(alert, position.data_step),
+            "samples": self.sample_lookup.ids_for(alert, position.data_step),
         }
 
     def lagging(self, step: int, own_seconds: Sequence[float], step_s: float) -> None:

@@ -32,7 +32,7 @@ class SampleLookup:
             if position != PADDING and (source is None or names[self.sources.locate(position)[0]] == source)
         ]
 
-    def of(self, alert: Alert, data_step: Callable[[int], int]) -> dict[str, list[str] | str]:
+    def ids_for(self, alert: Alert, data_step: Callable[[int], int]) -> dict[str, list[str] | str]:
         """Data step to ids. `data_step` maps optimizer steps, counted from 0. Unreadable shards do not end a run."""
         source = alert.signal.removeprefix("loss/") if alert.signal.startswith("loss/") else None
         found: dict[str, list[str] | str] = {}

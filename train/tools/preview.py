@@ -117,7 +117,7 @@ def _cache_advice(plan: RunPlan) -> str:
 
 
 def _portions(plan: RunPlan) -> list[str]:
-    """Only where sources are weighted: the multiset that an epoch is."""
+    """Where sources are weighted: which samples make up an epoch, and how often."""
     if not plan.config.train.passes_per_epoch:
         return []
     parts = []

@@ -110,8 +110,8 @@ def test_names_cut_at_the_hyphen_are_other_classes_with_other_accuracies():
 
 def test_what_the_first_stage_does_not_name_counts_nothing_if_so_asked():
     stages = {"pretrain": {"a": 2, "b": 0}, "instruct": {"a": 5, "b": 9, "c": 4}}
-    assert [Frequencies(stages).of(name) for name in "abc"] == [7, 9, 4]
-    assert [Frequencies(stages, if_in_first=True).of(name) for name in "abc"] == [7, 0, 0]
+    assert [Frequencies(stages).count(name) for name in "abc"] == [7, 9, 4]
+    assert [Frequencies(stages, if_in_first=True).count(name) for name in "abc"] == [7, 0, 0]
 
 
 def test_a_report_takes_the_protocols_frequency_settings(write_config, tmp_path):

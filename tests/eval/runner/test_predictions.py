@@ -5,7 +5,7 @@ import pytest
 from configs.errors import RunError
 from configs.eval_dir import EvalDir
 from data_prep.shard_index import id_hash
-from eval.runner.batching import draw
+from eval.runner.batching import selection_key
 from eval.runner.predictions import (
     PredictionWriter,
     Records,
@@ -98,7 +98,7 @@ def test_an_item_that_fails_unread_and_then_read_fails_once(tmp_path):
 
 
 def test_no_answer_of_a_larger_limit_replaces_a_failed_item():
-    names = sorted((f"item/{number}" for number in range(20)), key=lambda name: draw(id_hash(name)))
+    names = sorted((f"item/{number}" for number in range(20)), key=lambda name: selection_key(id_hash(name)))
     failed, unread, *answered = names
     failures = {
         failed: FailedItem(failed, "no image"),
