@@ -21,7 +21,7 @@ from train.data.collate import ExampleBuilder, ExampleSet, TrainingBatches
 from train.data.lengths import Counts, LengthSettings, known_counts, token_counts
 from train.data.llava_groups import LlavaGroups
 from train.data.packing import LENGTH_INDEPENDENT_SPLITS, BatchPartitioner, StepOrder
-from train.data.questions import training_question
+from train.data.questions import choice_notes, training_question
 from train.data.sources import SourceSet
 from train.data.untrainable import check_trainable
 from train.models.checked_loading import check_image_token, check_vocabulary
@@ -55,8 +55,10 @@ class RunPlan:
         return self.order.partitioner.plan
 
     def data_notes(self) -> list[str]:
-        """What does not fit between training and held-out sources: classes, and images that are in both."""
-        return fit_notes(self.sources.contents(), self.heldout.contents())
+        """What does not fit between training and held-out sources: classes, images in both, losses to choose by."""
+        chooses = self.config.checkpoint.keep == "best" or self.config.checkpoint.patience > 0
+        by_loss = choice_notes(self.sources, self.heldout) if chooses else []
+        return fit_notes(self.sources.contents(), self.heldout.contents()) + by_loss
 
     def training_batches(self) -> TrainingBatches:
         """The training data in its order."""

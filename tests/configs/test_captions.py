@@ -31,3 +31,10 @@ def test_the_launched_evaluation_asks_the_papers_training_question(dataset, monk
     training = Training(run.model.base, run.model.mode, run.train.sources)
     protocol = {"task": "open_world", "prompt": config.protocol.prompt}
     assert finetuned_rows(training, protocol, NAMES[dataset]) == [row]
+
+
+@pytest.mark.parametrize("dataset", NAMES)
+def test_no_caption_preset_chooses_by_the_loss_of_bare_names(dataset):
+    run, _ = load_config(RunConfig, ROOT / f"configs/{dataset}_captions.yaml")
+    assert (run.checkpoint.keep, run.checkpoint.patience) == ("last", 0)
+    assert run.checkpoint.keep_every, "checkpoints that eval.choose can choose from"

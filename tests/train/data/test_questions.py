@@ -8,7 +8,7 @@ from configs.run import RunConfig
 from data_prep import build
 from data_prep.prompts import classification_prompt
 from data_prep.sample import Sample, Turn
-from train.data.questions import QUESTIONS, reworded, training_question
+from train.data.questions import QUESTIONS, choice_notes, reworded, training_question
 from train.data.sources import SourceSet
 from train.plan import make_plan
 
@@ -65,3 +65,39 @@ def test_two_wordings_in_training_leave_the_held_out_one(folders):
     config = load_config(RunConfig, folders, ["data.prompt=authors_training"])[0]
     assert training_question(SourceSet.of(config.data, ["train", "other"])) is None
     assert training_question(SourceSet.of(config.data, ["other"])) == f"<image>\n{classification_prompt('identify')}"
+
+
+class OneRecordSources:
+    """Sources of one record each, by name."""
+
+    def __init__(self, **answers: str):
+        self.names = tuple(answers)
+        self.sizes, self.starts = (1,) * len(answers), range(len(answers) + 1)
+        self.answers = list(answers.values())
+
+    def record(self, position: int) -> Sample:
+        turns = (Turn("human", PAPER), Turn("gpt", self.answers[position]))
+        return Sample(id="x", turns=turns, label=0, label_name="tench")
+
+
+@pytest.mark.parametrize(
+    ("training", "heldout", "named"),
+    [
+        ({"captions": "A tench in a pond."}, {"names": "tench"}, ["names"]),
+        ({"captions": "A tench in a pond."}, {"names": "tench", "captions_test": "A tench swims."}, ["names"]),
+        ({"captions": "A tench in a pond.", "classes": "tench"}, {"names": "tench"}, []),
+        ({"classes": "tench"}, {"names": "tench"}, []),
+    ],
+)
+def test_a_loss_of_bare_names_chooses_no_checkpoint_of_a_training_on_captions(training, heldout, named):
+    notes = choice_notes(OneRecordSources(**training), OneRecordSources(**heldout))
+    assert [note.split()[3] for note in notes] == named
+    assert all("choose by accuracy: python -m eval.choose" in note for note in notes)
+
+
+def test_a_plan_that_chooses_by_loss_says_what_the_loss_is_of(folders, monkeypatch):
+    monkeypatch.setattr("train.plan.choice_notes", lambda *_: ["unlike training"])
+    chooses = "train.heldout_every=1"
+    for settings, said in ([], False), (["checkpoint.keep=best"], True), (["checkpoint.patience=2"], True):
+        config = load_config(RunConfig, folders, ["data.prompt=authors_training", chooses, *settings])[0]
+        assert ("unlike training" in make_plan(config, 1, "cpu").data_notes()) == said
