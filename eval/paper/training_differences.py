@@ -58,7 +58,7 @@ TRAINING = (
         ("checkpoint.keep", "checkpoint.patience"),
         "the export names the items that its checkpoint was chosen on",
         paper="B.5: 'we report the best performance on the validation set'",
-        default="recipe paper: the checkpoint with the best held-out loss (captions: the last); official and clean: the last",
+        default="recipe paper: lowest held-out loss (captions: the last checkpoint); official and clean: the last",
     ),
     Difference(
         "D31",
