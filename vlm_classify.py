@@ -140,8 +140,8 @@ class Model:
     ) -> dict[str, float]:
         """The log-probability of every class name as the answer, the most likely first.
 
-        All names are scored exactly, in one forward over their prefix tree. `rule` is `sum` or `mean`, over a name's
-        tokens. `question` and `answer_prefix` are those of `ask`.
+        All names are scored exactly, in one forward pass over their prefix tree. `rule` is `sum` or `mean`, over a
+        name's tokens. `question` and `answer_prefix` are those of `ask`.
 
         Raises `ConfigError` for an empty list or a name that occurs twice.
 

@@ -1,4 +1,4 @@
-"""The layers of a configuration: a file, the bases it refines, and `--set`, each with its origin and values."""
+"""The layers of a configuration: a file, the bases it inherits from, and `--set`, each with its origin and values."""
 
 import difflib
 import re

@@ -2,8 +2,8 @@
 
     config, origins = load_config(RunConfig, Path("configs/demo.yaml"), ["train.epochs=2"])
 
-A file may name a `base:` (a path relative to itself) that it refines, and a run's file a `recipe:`
-(`configs.recipe`); `--set a.b=c` refines all of them. An evaluation also takes what the training of its model decides
+A file may name a `base:` (a path relative to itself) that it inherits from, and a run's file a `recipe:`
+(`configs.recipe`); `--set a.b=c` overrides all of them. An evaluation also takes what the training of its model decides
 (`configs.trained`). Unknown keys, wrong types and impossible combinations raise `ConfigError` with one line that says
 what to change.
 """

@@ -136,7 +136,7 @@ class ProtocolConfig(Section):
     class_token_ids: str = setting(
         "in_context",
         doc="Token ids that are scored: the name's ids after the prompt; `misaligned`: its ids when tokenized alone, "
-        "read at the sentence's last positions (one forward per name); `official`: misaligned for BLIP.",
+        "read at the sentence's last positions (one forward pass per name); `official`: misaligned for BLIP.",
         choices=("in_context", "misaligned", "official"),
     )
     token_scores: str = setting(

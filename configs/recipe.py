@@ -1,7 +1,7 @@
 """Training recipes: settings that belong together, each with its source, as `configs/recipes/NAME.yaml`.
 
-    recipe: paper                 in a run's file: its own settings refine the recipe, a recipe of its bases is replaced
-    --set recipe=official         laid over the run's files; every other --set refines it
+    recipe: paper                 in a run's file: its other settings override the recipe, and it replaces a base's
+    --set recipe=official         overrides the run's files; every other --set overrides the recipe
 
 A recipe file has one entry a setting: `optim.clip_norm: {value: 0, source: "where the value comes from"}`.
 """
@@ -39,7 +39,7 @@ def recipe_names() -> list[str]:
 def read_recipe(name: str) -> dict[str, RecipeSetting]:
     """The settings of the recipe `name`, or of a YAML file, by dotted name.
 
-    Raises `ConfigError` for an unknown recipe and for an entry of another form.
+    Raises `ConfigError` for an unknown recipe and for a malformed entry.
     """
     shipped = RECIPES / f"{name}.yaml"
     file = shipped if shipped.is_file() else Path(name)

@@ -44,7 +44,7 @@ class RunConfig(Section):
     recipe: str | None = setting(
         None,
         doc="Training recipe: `paper`, `official`, `clean` (configs/recipes; `python -m train.recipes` compares them), "
-        "or a YAML file; settings of this file and --set refine it. null: none.",
+        "or a YAML file; settings of this file and --set override it. null: none.",
         changes_result=False,  # its settings do
     )
     seed: int = setting(0, doc="Seeds all randomness.", at_least=0)

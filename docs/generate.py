@@ -38,8 +38,8 @@ python train/finetune.py --config configs/demo.yaml --print-config     # every s
 
 A run is a YAML file of the settings on this page. An evaluation is a separate YAML file.
 
-- A file may refine another: `base: other.yaml`, a path relative to the file.
-- The command line refines both: `--set optim.lr_projector=1e-5`. It may be repeated.
+- A file may inherit from another: `base: other.yaml`, a path relative to the file.
+- The command line overrides both: `--set optim.lr_projector=1e-5`. It may be repeated.
 - An unknown key, a wrong type or an impossible combination ends the program with exit code 2 and one line that says
   what to change. Nothing is allocated before this check.
 - Keys, tokens and passwords are rejected in files and after `--set`, because the configuration is saved with the run.

@@ -1,4 +1,4 @@
-r"""Scores every class name of an image, exactly, for little more than one forward over names' distinct beginnings.
+r"""Scores every class name of an image, exactly, for little more than one forward pass over names' distinct beginnings.
 
     python -m eval.class_scoring --model DIR --image FILE --prompt "What type of object is in this photo?" \
         --answer-prefix "The photo features a" --classes FILE.json [--rule sum|mean|cfg] [--top1] --json

@@ -59,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _overrides(arguments: argparse.Namespace) -> list[str]:
-    """The flags as the settings they are short for; `--set` refines them all."""
+    """The flags as the settings they are short for; `--set` overrides them all."""
     settings = list(preset_overrides(arguments.protocol))
     if arguments.train is not None:
         settings.append(f"probe_source={arguments.train}")

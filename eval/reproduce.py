@@ -99,7 +99,7 @@ def _parser() -> argparse.ArgumentParser:
     add_worker_arguments(parser, "writes no report", "run no model; finish from the stored answers")
     add_protocol_argument(parser, default="paper")
     add_output_folder(parser, "the scoreboard of all runs in FOLDER", default="the folder of the run, or runs")
-    add_dry_run(parser, "all rows, their questions, and how many forwards they need")
+    add_dry_run(parser, "all rows, their questions, and how many forward passes they need")
     return parser
 
 

@@ -87,5 +87,5 @@ def create_loggers(plan: RunPlan, start: ResumePoint, freeze_table: str) -> list
         files.log_event(make_event(start.step, "deterministic", COST))
     for problem in start.problems:
         for logger in loggers:
-            logger.log_event(make_event(start.step, "damaged_checkpoint", f"passed over {problem}"))
+            logger.log_event(make_event(start.step, "damaged_checkpoint", f"skipped {problem}"))
     return loggers

@@ -30,7 +30,7 @@ from train.plan import RunPlan
 
 @dataclass(frozen=True)
 class ResumePoint:
-    """Step 0 (`checkpoint` is None) or a checkpoint; `problems` are damaged checkpoints that were passed over."""
+    """Step 0 (`checkpoint` is None) or a checkpoint; `problems` are damaged checkpoints that were skipped."""
 
     identity: dict[str, Any]
     checkpoint: Checkpoint | None

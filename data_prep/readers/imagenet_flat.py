@@ -35,7 +35,7 @@ class ImageName:
 
 
 def image_name(name: str) -> ImageName | None:
-    """What a file's name says, with or without folder and suffix; None for a name of another form.
+    """What a file's name says, with or without folder and suffix; None for a malformed name.
 
     >>> image_name("ILSVRC2012_val_00000001_n01751748.JPEG")
     ImageName(id='ILSVRC2012_val_00000001', wnid='n01751748')

@@ -1,4 +1,4 @@
-"""Compares the time of class scoring with the authors' loop and with one forward per class.
+"""Compares the time of class scoring with the authors' loop and with one forward pass per class.
 
     python -m eval.benchmarks.class_scoring [--json] [--tokenizer DIR] [--loop-classes 40]
 
@@ -221,8 +221,8 @@ def as_text(result: dict[str, Any]) -> str:
             f"{speed['loop_over_ours']:.1f} x ours; goal {GOALS['loop']:.0f} x",
             f"    ours with the loop's matrix products {speed['ours_default_products_seconds']:.2f} s: "
             f"{speed['loop_over_ours_default_products']:.1f} x (bf16 has only one; see eval/models/cpu_matmul.py)",
-            f"    one forward per name {speed['full_seconds']:.0f} s (scaled from {speed['full_scaled_from']} names): "
-            f"{speed['full_over_ours']:.1f} x ours; goal {GOALS['full']:.0f} x",
+            f"    one forward pass per name {speed['full_seconds']:.0f} s (scaled from {speed['full_scaled_from']} "
+            f"names): {speed['full_over_ours']:.1f} x ours; goal {GOALS['full']:.0f} x",
             f"    largest difference of a log-probability {speed['largest_difference']:.1e}"
             f"{'; goal 1e-4' if dtype == 'fp32' else ''}",
         ]
@@ -247,7 +247,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--hidden", type=int, default=512, help="hidden size (default 512)")
     parser.add_argument("--layers", type=int, default=8, help="layers (default 8)")
     parser.add_argument("--loop-classes", type=int, default=40, help="names timed with the authors' loop")
-    parser.add_argument("--full-classes", type=int, default=3, help="names timed with one forward per name")
+    parser.add_argument("--full-classes", type=int, default=3, help="names timed with one forward pass per name")
     parser.add_argument("--no-top1", action="store_true", help="skip training a model for the top-1 counts")
     add_json(parser)
     return parser

@@ -1,6 +1,6 @@
 """Class scores computed slowly and simply: the reference for the tree scorer.
 
-- `full_forward`: one forward of prompt and name for every name.
+- `full_forward`: one forward pass of prompt and name for every name.
 - `cached_loop`: the authors' loop (`inference_analysis/main.py`): the prompt once, then every name token by token with
   the prompt's cached keys and values. With current transformers their cache keeps the tokens of earlier names, which
   makes the scores of all names but the first wrong; here each name starts from the prompt's cache.
@@ -18,7 +18,7 @@ from eval.models.class_likelihood.tree_forward import TreeForward
 
 @torch.inference_mode()
 def full_forward(tree: TreeForward, embeddings: torch.Tensor, name: Sequence[int]) -> list[float]:
-    """Log-probabilities of a name's tokens after a prompt (1, P, H): one forward, logits at every position."""
+    """Log-probabilities of a name's tokens after a prompt (1, P, H): one forward pass, logits at every position."""
     tokens = torch.tensor([name], device=embeddings.device)
     whole = torch.cat([embeddings, tree.words(tokens)], 1)  # (1, T, H)
     states = tree.decoder(inputs_embeds=whole, use_cache=False).last_hidden_state
@@ -29,7 +29,7 @@ def full_forward(tree: TreeForward, embeddings: torch.Tensor, name: Sequence[int
 
 @torch.inference_mode()
 def cached_loop(tree: TreeForward, embeddings: torch.Tensor, names: Sequence[Sequence[int]]) -> list[list[float]]:
-    """The same for all names with one cache of the prompt: one forward per token; the last one's result is not used.
+    """The same for all names with one cache of the prompt: one forward pass per token; the last result is not used.
 
     As in their loop, every step gets a mask of ones. Restoring the cache costs nothing, as in their transformers, where
     a step copied the prompt's keys and left the originals unchanged.

@@ -1,8 +1,8 @@
 """CLIP's zero-shot classification: the class whose sentence is nearest to the image, by cosine (Tables 1 and 9).
 
-One sentence a class ("a photo of a X"), no ensembling. Sentences are embedded once; an image costs one forward of the
-vision tower. The cosines of all classes go into the prediction's line as the scores of names do, so any candidate set
-is scored later from the same answers. `logit_scale` times a cosine is transformers' `logits_per_image`.
+One sentence a class ("a photo of a X"), no ensembling. Sentences are embedded once; an image costs one forward pass of
+the vision tower. The cosines of all classes go into the prediction's line as the scores of names do, so any candidate
+set is scored later from the same answers. `logit_scale` times a cosine is transformers' `logits_per_image`.
 
 Shapes: `N` images, `C` classes, `H` size of the shared space.
 """

@@ -23,8 +23,8 @@ def plan_table(planned: Sequence[Planned]) -> str:
         lines.append(f"{row.dataset:<16} {row.row.key:<15} {row.row.tables:<26} {counts}  {_how(row)}")
     lines += [f"{'':<16} {name:<15} {'':<26} {'':>9} {'':>8}  not run: {why}" for name, why in NOT_OURS.items()]
     lines.append(
-        f"forwards to run (without probing): {forwards:,}; without sharing (every row run separately, one forward "
-        f"per class name): {separate:,} forwards"
+        f"forward passes to run (without probing): {forwards:,}; without sharing (every row run separately, one "
+        f"forward pass per class name): {separate:,} forward passes"
     )
     return "\n".join(lines)
 
@@ -49,7 +49,7 @@ def _how(row: Planned) -> str:
     if row.row.settings.get("task") == "class_likelihood":
         if row.config.protocol.class_token_ids != "in_context":
             ids = row.config.protocol.class_token_ids
-            return f"one tree of names per image; class_token_ids {ids}: BLIP, one forward a name"
+            return f"one tree of names per image; class_token_ids {ids}: BLIP, one forward pass a name"
         return "one prompt and one tree of all names per image"
     return f"answers of up to {row.config.protocol.max_new_tokens} tokens"
 

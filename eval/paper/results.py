@@ -107,7 +107,7 @@ def _results(
         yield from _of_probe(values, known)
     elif name == GUIDANCE:
         yield from _of_guidance(values, known)
-    elif "accuracy" in values:  # a comparison of several models has a report.json of another form
+    elif "accuracy" in values:  # a comparison of several models has a report.json of another structure
         yield from _of_report(values, known)
 
 

@@ -97,8 +97,8 @@ def _misaligned_cost(config: EvalConfig, items: int) -> list[str]:
     names = len(load_class_list(protocol.classes or "").names)
     who = " with a BLIP" if protocol.class_token_ids == "official" else ""
     return [
-        f"cost        class_token_ids {protocol.class_token_ids}: {items * names:,} forwards of prompt and name{who}, "
-        f"one for each of {names:,} names of every image; protocol.class_token_ids=in_context takes one of all"
+        f"cost        class_token_ids {protocol.class_token_ids}: {items * names:,} forward passes of prompt and name"
+        f"{who}, one for each of {names:,} names of every image; protocol.class_token_ids=in_context takes one of all"
     ]
 
 

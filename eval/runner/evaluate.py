@@ -2,7 +2,7 @@
 
     for every batch of this worker's items:   read and prepare (in a thread, one batch ahead) -> answer -> append
 
-Workers share nothing but the folder; a batch whose items all have answers, in any worker's file, is passed over. One
+Workers share nothing but the folder; a batch whose items all have answers, in any worker's file, is skipped. One
 that has some is answered whole again and only the rest is kept, so that a batch's composition, and with it every last
 bit of the sums, is that of an uninterrupted run.
 """

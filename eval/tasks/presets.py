@@ -1,4 +1,4 @@
-"""Protocol presets: `configs/eval/protocols/NAME.yaml` holds settings of a protocol, laid over an evaluation's own.
+"""Protocol presets: `configs/eval/protocols/NAME.yaml` holds settings of a protocol that override an evaluation's own.
 
     python -m eval.run --config configs/eval/imagenet_open_world.yaml --protocol official
 

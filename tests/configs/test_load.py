@@ -112,7 +112,7 @@ def test_a_missing_file_suggests_its_neighbours(config_file):
     assert "did you mean run.yaml?" in error_of(config_file.with_name("runn.yaml"))
 
 
-def test_a_file_refines_its_base_and_the_command_line_refines_both(config_file, tmp_path):
+def test_a_file_overrides_its_base_and_the_command_line_overrides_both(config_file, tmp_path):
     child = tmp_path / "sub" / "child.yaml"
     child.parent.mkdir()
     child.write_text("base: ../run.yaml\nname: child\ntrain: {epochs: 3}\n")

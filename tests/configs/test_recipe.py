@@ -44,7 +44,7 @@ def error_of(file: Path, *overrides: str) -> str:
     return str(caught.value)
 
 
-def test_settings_of_the_file_that_names_a_recipe_refine_it(base):
+def test_settings_of_the_file_that_names_a_recipe_override_it(base):
     config = loaded(base)
     assert (config.optim.clip_norm, config.train.last_batch) == (0.5, "drop")
 

@@ -139,7 +139,7 @@ class ExampleSet(PositionSet[Example]):
         """The example at `position`, or one of weight 0 for `PADDING`.
 
         Raises `DataError` that names a sample whose bytes or image have become bad since the build, unless they are to
-        be passed over.
+        be skipped.
         """
         if position == PADDING:
             return self.example_builder.padding()
@@ -150,7 +150,7 @@ class ExampleSet(PositionSet[Example]):
         except (DataError, OSError) as error:
             where = "" if isinstance(error, DataError) else f"{self.sources.sets[source].where(index)}: "
             if self.unreadable == "stop":
-                raise type(error)(f"{where}{error}; repair it, or pass it over with train.unreadable: skip") from error
+                raise type(error)(f"{where}{error}; repair it, or skip it with train.unreadable: skip") from error
             return self.example_builder.padding(
                 UnreadableSample(self.sources.names[source], self._id(position), f"{where}{error}")
             )

@@ -1,4 +1,4 @@
-"""Partition of a global batch into ranks and micro-batches: which rank runs which samples in one forward.
+"""Partition of a global batch into ranks and micro-batches: which rank runs which samples in one forward pass.
 
 The samples of an optimizer step are given (`train.data.order`); nothing here adds, drops or moves one to another step.
 Every rank computes the whole partition from the same numbers and takes its own part, so ranks exchange nothing.

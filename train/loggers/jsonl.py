@@ -81,7 +81,7 @@ class LineFile:
 
 
 def read_records(file: Path) -> list[dict[str, Any]]:
-    """The lines of metrics.jsonl or events.jsonl, none if there is no such file; one torn by a kill is passed over."""
+    """The lines of metrics.jsonl or events.jsonl, none if there is no such file; one torn by a kill is skipped."""
     found = []
     for line in file.read_text(encoding="utf-8").splitlines() if file.is_file() else ():
         with contextlib.suppress(json.JSONDecodeError):

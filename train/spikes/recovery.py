@@ -49,9 +49,9 @@ def roll_back(trainer: Restorable, run: RunDir, policy: SpikePolicy, decision: D
     """
     candidates = choose_checkpoint(steps_present(run), decision.since, policy.config.rollback_margin)
     checkpoint, problems = agreed_checkpoint(run, all_gather_objects(candidates)[0])
-    passed_over = "".join(f"; passed over {problem}" for problem in problems)
+    skipped_checkpoints = "".join(f"; skipped {problem}" for problem in problems)
     if checkpoint is None:
-        reason = f"{decision.reason}; no complete checkpoint from before step {decision.since}{passed_over}"
+        reason = f"{decision.reason}; no complete checkpoint from before step {decision.since}{skipped_checkpoints}"
         return Decision("stop", reason, decision.since)
     here, step = trainer.position, checkpoint.step
     missed = step if policy.config.reset_moments else int(checkpoint.state["policy"]["missed"])
@@ -70,7 +70,7 @@ def roll_back(trainer: Restorable, run: RunDir, policy: SpikePolicy, decision: D
     trainer.world.barrier()
     return (
         f"from step {here.step} to the checkpoint of step {step}, skipping data steps {first} to {last - 1}, "
-        f"learning rates x {policy.state.lr_scale:g}: {decision.reason}{passed_over}"
+        f"learning rates x {policy.state.lr_scale:g}: {decision.reason}{skipped_checkpoints}"
     )
 
 

@@ -50,14 +50,14 @@ class Progress:
 
 
 class ForwardClock:
-    """Seconds a rank spent in its own forwards of a step: what can be compared between ranks.
+    """Seconds a rank spent in its own forward passes of a step: what can be compared between ranks.
 
     The backward cannot: its last part waits for the slowest rank, so it takes equally long on all. Under ZeRO 3 the
     forward waits as well, and what is left to compare is waiting for data and standing still.
     """
 
     def __init__(self, module: nn.Module, progress: Progress, device: torch.device):
-        """Measure `module`'s forwards while it trains; each of them is a sign of progress."""
+        """Measure `module`'s forward passes while it trains; each of them is a sign of progress."""
         self._progress = progress
         self._gpu = device.type == "cuda"
         self._marks: list[tuple[float | torch.cuda.Event, float | torch.cuda.Event]] = []

@@ -1,1 +1,1 @@
-"""Log-likelihoods of all class names by one forward over their prefix tree."""
+"""Log-likelihoods of all class names by one forward pass over their prefix tree."""

@@ -36,7 +36,7 @@ class NameSums(Protocol):
 
 
 class TreeNames:
-    """The names' own tokens in context, by one forward over their tree."""
+    """The names' own tokens in context, by one forward pass over their tree."""
 
     def __init__(self, predictor: TextPredictor, turns: tuple[Turn, ...], names: tuple[str, ...], score_eos: bool):
         """Tokenize the names."""

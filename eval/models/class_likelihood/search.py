@@ -1,7 +1,7 @@
 """The best class without scoring all of them: branch and bound over the tree of names, exact for every rule.
 
 A name's log-probability only falls along its path, so what is known at a node bounds every name below it. The search
-forwards the most promising inner nodes first, and ends when no open node can beat the best whole name. With a
+runs the most promising inner nodes first, and ends when no open node can beat the best whole name. With a
 confident model a handful of ImageNet's 1,866 inner nodes is enough; with an uncertain one the bounds are loose, and
 beyond `LIMIT` of the tree the caller scores all of it instead.
 

@@ -1,7 +1,7 @@
 """Log-probabilities of every node of a tree of names, or just the best name, behind prompts that are computed once.
 
     scorer = TreeScorer(TreeForward(decoder, head, words, config))
-    log_probs = scorer.log_probs(prefix, trie)          # (B, nodes): one forward over the inner nodes, in groups
+    log_probs = scorer.log_probs(prefix, trie)          # (B, nodes): one forward pass over the inner nodes, in groups
     best = scorer.top1(prefix, trie, rule)              # branch and bound: often a hundredth of the nodes
 
 Equal to one whole forward a name (`eval.benchmarks.reference_scoring`; the tests compare every class).
@@ -79,7 +79,7 @@ class TreeScorer:
         return found
 
     def _search(self, prefix: Prefix, index: TreeIndex, searches: list[Search]) -> None:
-        """Expand the most promising nodes of every image in one forward, round after round."""
+        """Expand the most promising nodes of every image in one forward pass, round after round."""
         held: list[list[int]] = [[] for _ in searches]  # nodes in the slots of each image, ROOT where a slot is padding
         values = np.empty((len(searches), len(index.trie.tokens)))
         while any(chosen := [search.next_nodes() for search in searches]):

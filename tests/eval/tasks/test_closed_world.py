@@ -150,6 +150,6 @@ def test_a_dry_run_reports_what_misaligned_ids_cost(write_config, tmp_path, caps
     classes.write_text(json.dumps(["tench", "wild dog", "cat", "red moss"]))
     config = str(write_config(protocol={"task": "class_likelihood", "classes": str(classes)}))
     main(["--config", config, "--dry-run"])
-    assert "forwards" not in capsys.readouterr().out
+    assert "forward passes" not in capsys.readouterr().out
     main(["--config", config, "--dry-run", "--set", "protocol.class_token_ids=misaligned"])
-    assert "60 forwards of prompt and name, one for each of 4 names" in capsys.readouterr().out
+    assert "60 forward passes of prompt and name, one for each of 4 names" in capsys.readouterr().out

@@ -62,7 +62,7 @@ def test_the_last_ones_and_every_nth_are_kept(run):
 
 
 @pytest.mark.parametrize("lost", ["weights.safetensors", MANIFEST])
-def test_a_checkpoint_with_a_lost_file_is_passed_over(run, lost):
+def test_a_checkpoint_with_a_lost_file_is_skipped(run, lost):
     write(run, 1, 2)
     (run.checkpoint(2) / lost).unlink()
     found, problems = newest_checkpoint(run)
@@ -111,7 +111,7 @@ def rewrite_manifest(run: RunDir, step: int, **changes: object) -> None:
     manifest.write_text(json.dumps(content | {SELF: manifest_sum(content)}))
 
 
-def test_another_format_is_refused_by_number_and_not_passed_over_for_an_older_one(run):
+def test_another_format_is_refused_by_number_and_not_skipped_for_an_older_one(run):
     write(run, 1, 2)
     rewrite_manifest(run, 2, format_version=99)
     with pytest.raises(RunError, match="step-00000002 has format 99; this version reads 1"):
@@ -128,7 +128,7 @@ def test_a_flipped_bit_in_the_format_number_is_damage_and_not_another_format(run
 
 
 @pytest.mark.parametrize("damage", [b"\xff\xfe", b"[]", b"garbage", b"{}"])
-def test_a_manifest_of_anything_else_is_passed_over_too(run, damage):
+def test_a_manifest_of_anything_else_is_skipped_too(run, damage):
     write(run, 1, 2)
     (run.checkpoint(2) / MANIFEST).write_bytes(damage)
     found, problems = newest_checkpoint(run)

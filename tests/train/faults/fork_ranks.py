@@ -100,7 +100,7 @@ def _arm_writing(fault: dict[str, Any]) -> None:
 
 
 def _arm_forward(fault: dict[str, Any]) -> None:
-    """The forwards of this rank take `factor` times as long."""
+    """The forward passes of this rank take `factor` times as long."""
     from train.models.loss_module import LossModule
 
     forward = LossModule.forward

@@ -24,7 +24,7 @@ from train.resume import agreed_checkpoint
 
 
 def decide(folder: Path, cell: str, rank: int) -> dict[str, object]:
-    """The checkpoint this rank would load, and what was passed over."""
+    """The checkpoint this rank would load, and what was skipped."""
     run = RunDir(folder / f"{cell}-{rank}")
     try:
         checkpoint, problems = agreed_checkpoint(run, [3, 2, 1])

@@ -38,7 +38,7 @@ def plan_of(config_file: Path, name: str, stage: int, world: int) -> RunPlan:
 
 
 def run_cell(plan: RunPlan, world: Any, resumes: bool) -> dict[int, list[str]]:
-    """Train; step to the ids that this rank's forwards had."""
+    """Train; step to the ids that this rank's forward passes had."""
     trainer = build_trainer(plan, world, open_run(plan, resume=resumes))
     module, read = trainer.components.engine.module, defaultdict(list)
     original = type(module).forward

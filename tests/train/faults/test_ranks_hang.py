@@ -89,7 +89,7 @@ def test_a_hanging_rank_ends_the_run_and_its_stage_is_named(rank_forker, seen, s
     seen(f"ended after {seconds:.1f} s, rc {sorted(set(ranks.codes.values()))}; {own[7:120]}...")
 
 
-@pytest.mark.fault(26, "rank 1's forwards take ten times as long", "score reported, no abort", long=True)
+@pytest.mark.fault(26, "rank 1's forward passes take ten times as long", "score reported, no abort", long=True)
 def test_a_slow_rank_is_reported_with_its_score(rank_forker, seen):
     slow = {"rank": 1, "stage": "forward", "factor": 10.0}  # far above train.straggler_factor and a machine's noise
     steps_of_milliseconds = {"train__straggler_seconds": 0.01, "train__max_steps": 60, "train__epochs": 100}

@@ -131,7 +131,7 @@ def test_a_pickle_in_the_place_of_checkpoint_files_is_refused_and_not_run(rank_f
     foreign.mkdir()
     for name in ("pytorch_model.bin", "mp_rank_00_model_states.pt", "training_args.bin"):
         (foreign / name).write_bytes(bomb)
-    assert newest_checkpoint(run)[0].step == step, "passed over"
+    assert newest_checkpoint(run)[0].step == step, "skipped"
     folder = run.checkpoint(step)
     manifest = json.loads((folder / "manifest.json").read_text())
     for name in list(manifest["sha256"]):

@@ -49,13 +49,13 @@ def damage(run: RunDir, *steps: int) -> None:
 DECISION = Decision("rollback", "loss/a: not recovering", since=25)
 
 
-def test_a_damaged_checkpoint_is_passed_over_and_said_so(run):
+def test_a_damaged_checkpoint_is_skipped_and_said_so(run):
     damage(run, 20)
     trainer = Stands()
     done = roll_back(trainer, run, SpikePolicy(MonitorConfig(rollback_margin=5)), DECISION)
     assert isinstance(done, str)
     assert "from step 30 to the checkpoint of step 10, skipping data steps 10 to 29" in done
-    assert "passed over step-00000020: " in done
+    assert "skipped step-00000020: " in done
     assert "state.json is damaged" in done
     assert trainer.back == [10]
     assert steps_present(run) == [10]
@@ -67,6 +67,6 @@ def test_without_a_complete_checkpoint_the_run_stops_and_says_why(run):
     done = roll_back(trainer, run, SpikePolicy(MonitorConfig(rollback_margin=5)), DECISION)
     assert isinstance(done, Decision)
     assert done.kind == "stop"
-    assert "no complete checkpoint from before step 25; passed over step-00000020: " in done.reason
+    assert "no complete checkpoint from before step 25; skipped step-00000020: " in done.reason
     assert trainer.back == []
     assert steps_present(run) == [10, 20, 28], "nothing is deleted"

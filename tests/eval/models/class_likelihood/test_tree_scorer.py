@@ -1,4 +1,4 @@
-"""The tree of names gives what one forward a name gives, on three kinds of language models, and the same best name."""
+"""The tree of names gives what one forward pass a name gives, and the same best name; three kinds of language models."""
 
 import random
 
