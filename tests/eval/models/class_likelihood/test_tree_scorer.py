@@ -1,4 +1,4 @@
-"""The tree of names gives what one forward pass a name gives, and the same best name; three kinds of language models."""
+"""The tree of names equals one forward pass per name and gives the same best name, on three kinds of models."""
 
 import random
 
