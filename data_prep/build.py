@@ -28,7 +28,7 @@ from data_prep.shard_cache import ShardCache
 from data_prep.shards import ShardSet
 from data_prep.sidecar import Recipe
 from data_prep.summary import build_summary, check_summary
-from data_prep.train_test_check import SourceContent, conflict_notes, fit_notes, same_paths, source_roles
+from data_prep.train_test_check import SourceContent, conflict_notes, mismatch_warnings, same_paths, source_roles
 from data_prep.workers import Job, Outcome, build_parts, count_shards
 
 
@@ -101,7 +101,7 @@ def _compare_sources(config: RunConfig | EvalConfig, chosen: Sequence[str], seen
                 contents[name] = SourceContent.of(name, ShardSet.open(folder, ShardCache.of(data)))
     _say("", [note for name in chosen if name in contents for note in conflict_notes(contents[name])])
     known = [[contents[name] for name in names if name in contents] for names in (training, tests)]
-    _say("train and test: ", fit_notes(*known) if known[0] else [])
+    _say("train and test: ", mismatch_warnings(*known) if known[0] else [])
 
 
 def _say(start: str, notes: Sequence[str]) -> None:

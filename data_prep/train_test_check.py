@@ -1,4 +1,4 @@
-"""Do training and test sources fit? Their classes by name, and images that are in both, byte for byte.
+"""Are training and test sources consistent? Compares their classes by name, and images that are in both, byte for byte.
 
 Cheap: manifests and hashes of images, which the build stores; no image is read. `data_prep.overlap` also finds
 images that were compressed or resized again.
@@ -50,8 +50,10 @@ class SourceContent:
         )
 
 
-def fit_notes(training: Sequence[SourceContent], tests: Sequence[SourceContent], *, classes: bool = True) -> list[str]:
-    """What does not fit between the training sources and each test source, a sentence each; often nothing.
+def mismatch_warnings(
+    training: Sequence[SourceContent], tests: Sequence[SourceContent], *, classes: bool = True
+) -> list[str]:
+    """Mismatches between the training sources and each test source, one sentence each; usually none.
 
     Without `classes` only images are compared.
     """

@@ -14,7 +14,7 @@ from configs.batch_plan import BatchPlan, StepCounts, split_batch
 from configs.errors import ConfigError, DataError
 from configs.run import RunConfig
 from configs.run_dir import RunDir
-from data_prep.train_test_check import fit_notes
+from data_prep.train_test_check import mismatch_warnings
 from train.chat.render import ChatRenderer
 from train.chat.tokenizer import load_tokenizer
 from train.data.collate import ExampleBuilder, ExampleSet, TrainingBatches
@@ -55,17 +55,17 @@ class RunPlan:
         return self.order.partitioner.plan
 
     def data_notes(self) -> list[str]:
-        """What does not fit between training and held-out sources: classes, images in both, losses to choose by."""
+        """Mismatches between training and held-out sources: classes, images in both, losses to choose by."""
         chooses = self.config.checkpoint.keep == "best" or self.config.checkpoint.patience > 0
         by_loss = choice_notes(self.sources, self.heldout) if chooses else []
-        return fit_notes(self.sources.contents(), self.heldout.contents()) + by_loss
+        return mismatch_warnings(self.sources.contents(), self.heldout.contents()) + by_loss
 
     def training_batches(self) -> TrainingBatches:
         """The training data in its order."""
         return TrainingBatches(ExampleSet(self.sources, self.example_builder, self.config.train.unreadable), self.order)
 
     def heldout_examples(self) -> ExampleSet:
-        """The held-out samples, asked in the words of training."""
+        """The held-out samples, with the training prompt."""
         question = training_question(self.sources) if self.heldout.names else None
         return ExampleSet(self.heldout, self.example_builder, self.config.train.unreadable, question)
 

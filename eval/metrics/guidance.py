@@ -32,44 +32,44 @@ Flags = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
-class Form:
+class GuidanceVariant:
     """One way to guide: the rule without its coefficient, and what the prior is."""
 
-    form: str
+    space: str
     prior: str
     mean: bool
     tokens: str = "log_probability"
 
     def rule(self, guidance: float) -> Rule:
         """The rule with coefficient `guidance`."""
-        return Rule("cfg", guidance, self.form, self.mean, self.tokens)
+        return Rule("cfg", guidance, self.space, self.mean, self.tokens)
 
 
-FORMS: Mapping[str, Form] = {
-    "paper": Form("probability", "no_image", True),
-    "official": Form("log", "dataset_mean", False),
-    "clean": Form("log", "no_image", False),
-    "literal": Form("probability", "no_image", True, "probability"),
+GUIDANCE_VARIANTS: Mapping[str, GuidanceVariant] = {
+    "paper": GuidanceVariant("probability", "no_image", True),
+    "official": GuidanceVariant("log", "dataset_mean", False),
+    "clean": GuidanceVariant("log", "no_image", False),
+    "literal": GuidanceVariant("probability", "no_image", True, "probability"),
 }
 
 
-def form_of(protocol: ProtocolConfig) -> tuple[str, Form]:
-    """The name and the form of a protocol's guidance settings; the name is `own` if `FORMS` does not have the form."""
-    own = Form(protocol.cfg_form, protocol.cfg_prior, protocol.cfg_mean, protocol.token_scores)
-    return next((name for name, form in FORMS.items() if form == own), "own"), own
+def variant_of(protocol: ProtocolConfig) -> tuple[str, GuidanceVariant]:
+    """The name and the variant of a protocol's guidance settings; named `own` if not in `GUIDANCE_VARIANTS`."""
+    own = GuidanceVariant(protocol.cfg_form, protocol.cfg_prior, protocol.cfg_mean, protocol.token_scores)
+    return next((name for name, variant in GUIDANCE_VARIANTS.items() if variant == own), "own"), own
 
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """Stored scores: `sums` (N, K) of log-probabilities by name, `literal` (N, K) of probabilities if they are stored,
+    """Stored scores: `sums` (N, K) of log-probabilities by name, `probability_sums` (N, K) if stored,
     `correct` (N, K) which class is correct, `tuning` (N,) which items choose t.
     """
 
     sums: Floats
-    literal: Floats | None
+    probability_sums: Floats | None
     correct: Flags
     tuning: Flags
-    sheet: ClassScoreTable
+    table: ClassScoreTable
 
 
 def selects_t(item_id: str) -> bool:
@@ -77,45 +77,47 @@ def selects_t(item_id: str) -> bool:
     return sha256(f"{SEED}:guidance:{item_id}".encode()).digest()[0] % 2 == 0
 
 
-def scored_items(predictions: Sequence[Prediction], sheet: ClassScoreTable, duplicates: str = "any") -> Scored:
+def scored_items(predictions: Sequence[Prediction], table: ClassScoreTable, duplicates: str = "any") -> Scored:
     """Stored lines as arrays; lines without scores are left out. Raises `RunError` if none has any."""
     lines = [p for p in predictions if p.scores is not None]
     if not lines:
         raise RunError("no answer has stored scores; run an evaluation of task class_likelihood first")
-    names = np.array(sheet.names)
+    names = np.array(table.names)
     correct = np.stack([names == p.target for p in lines])
     if duplicates == "first":
         correct &= np.arange(len(names)) == correct.argmax(1)[:, None]
     tuning = np.array([selects_t(p.id) for p in lines])
-    both = sheet.prior_probabilities and all(p.probabilities is not None for p in lines)
-    literal = np.stack([stored_sums(p, Rule(tokens="probability")) for p in lines]) if both else None
-    return Scored(np.stack([stored_sums(p, Rule()) for p in lines]), literal, correct, tuning, sheet)
+    both = table.prior_probabilities and all(p.probabilities is not None for p in lines)
+    probability_sums = np.stack([stored_sums(p, Rule(tokens="probability")) for p in lines]) if both else None
+    return Scored(np.stack([stored_sums(p, Rule()) for p in lines]), probability_sums, correct, tuning, table)
 
 
-def correct_items(scored: Scored, form: Form, grid: Sequence[float], prior_items: Flags) -> NDArray[np.bool_]:
+def correct_items(
+    scored: Scored, variant: GuidanceVariant, grid: Sequence[float], prior_items: Flags
+) -> NDArray[np.bool_]:
     """(T, N): is the best class of an item correct at each coefficient; `prior_items` make a prior over images."""
-    sums = scored.literal if form.tokens == "probability" else scored.sums
+    sums = scored.probability_sums if variant.tokens == "probability" else scored.sums
     assert sums is not None  # `guidance_results` sweeps what is stored
-    prior = scored.sheet.prior_of(form.rule(1.0))
-    if form.prior == "dataset_mean":
+    prior = scored.table.prior_of(variant.rule(1.0))
+    if variant.prior == "dataset_mean":
         prior = sums[prior_items].mean(0)
     rows = []
     for guidance in grid:
-        best = rule_scores(form.rule(guidance), sums, scored.sheet.lengths, prior).argmax(1)
+        best = rule_scores(variant.rule(guidance), sums, scored.table.lengths, prior).argmax(1)
         rows.append(scored.correct[np.arange(len(best)), best])
     return np.stack(rows)
 
 
-def sweep(scored: Scored, form: Form) -> dict[str, Any]:
-    """One form: t chosen on one half and what it gives on the other, and the authors' way on all items."""
+def sweep(scored: Scored, variant: GuidanceVariant) -> dict[str, Any]:
+    """One variant: t chosen on one half and what it gives on the other, and the authors' way on all items."""
     halves = scored.tuning, ~scored.tuning
     everything = np.ones(len(scored.tuning), dtype=bool)
-    authors = correct_items(scored, form, AUTHORS, everything).sum(1)
+    authors = correct_items(scored, variant, AUTHORS, everything).sum(1)
     swept: dict[str, Any] = {
-        "form": form.form,
-        "prior": form.prior,
-        "mean": form.mean,
-        "tokens": form.tokens,
+        "form": variant.space,
+        "prior": variant.prior,
+        "mean": variant.mean,
+        "tokens": variant.tokens,
         "held_out": None,
         "swept_on_test": {
             "guidance": AUTHORS[int(authors.argmax())],
@@ -123,7 +125,7 @@ def sweep(scored: Scored, form: Form) -> dict[str, Any]:
         },
     }
     if all(half.any() for half in halves):
-        rows = correct_items(scored, form, GRID, halves[0])
+        rows = correct_items(scored, variant, GRID, halves[0])
         best = int(rows[:, halves[0]].sum(1).argmax())  # of equal ones the smallest
         swept["held_out"] = {
             "guidance": GRID[best],
@@ -135,9 +137,9 @@ def sweep(scored: Scored, form: Form) -> dict[str, Any]:
 
 
 def guidance_results(folder: EvalDir) -> dict[str, Any]:
-    """All forms for the answers in `folder`: the content of guidance.json.
+    """All variants for the answers in `folder`: the content of guidance.json.
 
-    `own` names the form of their protocol; it is not among the `forms` if what it sums was not stored.
+    `own` names the variant of their protocol; it is not among the `forms` if what it sums was not stored.
 
     Raises `RunError` if no class scores are stored there.
     """
@@ -147,7 +149,7 @@ def guidance_results(folder: EvalDir) -> dict[str, Any]:
     lines = list(select_records(read_records(folder), evaluation.limit, evaluation.item_draw).predictions.values())
     scored = scored_items(lines, read_class_scores(folder), str(evaluation.scoring_settings.get("duplicates", "any")))
     settings = evaluation.settings
-    own, form = form_of(protocol_of(settings))
+    own, variant = variant_of(protocol_of(settings))
     return {
         "name": evaluation.name,
         "model": evaluation.model,
@@ -158,9 +160,9 @@ def guidance_results(folder: EvalDir) -> dict[str, Any]:
         "items": len(scored.tuning),
         "own": own,
         "forms": {
-            name: sweep(scored, form)
-            for name, form in {**FORMS, own: form}.items()
-            if form.tokens == "log_probability" or scored.literal is not None
+            name: sweep(scored, variant)
+            for name, variant in {**GUIDANCE_VARIANTS, own: variant}.items()
+            if variant.tokens == "log_probability" or scored.probability_sums is not None
         },
     }
 

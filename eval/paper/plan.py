@@ -128,7 +128,7 @@ def _left_out(dataset: Dataset, row: Row) -> bool:
 
 def _planned(dataset: Dataset, row: Row, request: Request) -> Planned:
     settings: dict[str, Any] = dict(row.settings)
-    if settings.get("prompt") == PUBLISHED_DEFAULTS["prompt"]:  # a fine-tuned model is asked as it was trained
+    if settings.get("prompt") == PUBLISHED_DEFAULTS["prompt"]:  # a fine-tuned model is prompted as in training
         settings["prompt"] = dataset.config.protocol.prompt
     if row.long_answer or settings.get("task") == "multiple_choice":
         settings["max_new_tokens"] = _answer_length(dataset.config, row, request)

@@ -20,7 +20,7 @@ TRAINING = (
         "trained with 'in the photo?' behind Vicuna's system prompt",
         ("data.prompt", "chat.system_prompt"),
         paper="B.5: 'in this photo?', the template written without a system prompt",
-        default="recipe paper: as the paper; held-out losses ask in the words of training",
+        default="recipe paper: as the paper; the held-out loss uses the training prompt",
     ),
     Difference(
         "D26",

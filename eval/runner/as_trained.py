@@ -1,4 +1,4 @@
-"""Was the model asked as it was trained? What differs goes into the report and its last line.
+"""Was the model prompted as in training? What differs goes into the report and its last line.
 
 A model that answers another question, behind another system prompt or template, or about other pixels than in training
 is not the model of the paper's fine-tuned rows (`DECISIVE`). Other data, classes or precision are reported alone.

@@ -6,7 +6,7 @@ from configs.load import load_config
 from configs.run import RunConfig
 from configs.run_dir import run_of
 from data_prep.source_match import open_shards
-from data_prep.train_test_check import SourceContent, fit_notes
+from data_prep.train_test_check import SourceContent, mismatch_warnings
 from eval.runner.batching import open_source_named
 
 
@@ -27,7 +27,7 @@ def training_notes(config: EvalConfig) -> list[str]:
             missing.append(name)
             continue
         training.append(SourceContent.of(name, shards))
-    notes = fit_notes(training, [SourceContent.of(config.source, open_source_named(config, config.source))])
+    notes = mismatch_warnings(training, [SourceContent.of(config.source, open_source_named(config, config.source))])
     if missing:
         notes.append(
             f"the shards of the training source {', '.join(missing)} are not in {trained.data.shards}: whether test "
@@ -43,4 +43,4 @@ def probe_notes(config: EvalConfig) -> list[str]:
     train, test = (
         SourceContent.of(name, open_source_named(config, name)) for name in (config.probe_source, config.source)
     )
-    return fit_notes([train], [test], classes=False)
+    return mismatch_warnings([train], [test], classes=False)

@@ -10,7 +10,7 @@ from PIL import Image
 
 from data_prep.shard_index import image_hash
 from data_prep.shards import ShardSet
-from data_prep.train_test_check import SourceContent, conflict_notes, fit_notes
+from data_prep.train_test_check import SourceContent, conflict_notes, mismatch_warnings
 
 from .conftest import fails, picture, run
 
@@ -133,14 +133,14 @@ def test_stored_hashes_are_those_of_the_images_and_of_no_use_if_damaged(built):
     assert built.image_hashes() is None
     content = SourceContent.of("pets", ShardSet.open(built.folder))
     other = SourceContent.of("others", ShardSet.open(built.folder))
-    assert "was not checked" in fit_notes([content], [other])[0]
+    assert "was not checked" in mismatch_warnings([content], [other])[0]
     assert conflict_notes(content) == []
 
 
 def test_texts_without_an_image_are_no_images_that_are_in_both():
     nothing = np.array(["", "", ""], dtype=object)
     first, second = (SourceContent(name, {}, np.zeros(3, np.uint64), nothing, str) for name in ("a", "b"))
-    assert fit_notes([first], [second]) == []
+    assert mismatch_warnings([first], [second]) == []
 
 
 def test_different_pngs_of_the_same_size_and_crc32_are_different_images(folders, build, tmp_path):
@@ -176,5 +176,7 @@ def test_training_sources_that_spell_one_class_differently_are_named():
         SourceContent(name, counts, np.zeros(0, np.uint64), nothing, str)
         for name, counts in (("a", {"Cat": 1, "dog": 2, "Ape": 0}), ("b", {"cat": 1, "dog": 1, "ape": 3}))
     )
-    assert fit_notes([first, second], []) == ["training sources spell one class differently: 'Cat' (a), 'cat' (b)"]
-    assert fit_notes([first, first], []) == []
+    assert mismatch_warnings([first, second], []) == [
+        "training sources spell one class differently: 'Cat' (a), 'cat' (b)"
+    ]
+    assert mismatch_warnings([first, first], []) == []

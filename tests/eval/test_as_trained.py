@@ -1,4 +1,4 @@
-"""A trained model is asked as it was trained, about the data of its run, without any flag."""
+"""A trained model is prompted as in training, about the data of its run, without any flag."""
 
 import json
 import os

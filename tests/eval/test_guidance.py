@@ -9,7 +9,16 @@ import pytest
 
 from configs.protocol import ProtocolConfig
 from eval.class_scores.table import ClassScoreTable, encode_scores
-from eval.metrics.guidance import AUTHORS, FORMS, GRID, correct_items, form_of, scored_items, selects_t, sweep
+from eval.metrics.guidance import (
+    AUTHORS,
+    GRID,
+    GUIDANCE_VARIANTS,
+    correct_items,
+    scored_items,
+    selects_t,
+    sweep,
+    variant_of,
+)
 from eval.types import Prediction
 
 NAMES = ("tench", "wild dog", "cat", "cat", "moss")
@@ -97,9 +106,9 @@ MIXED = {
 }
 
 
-@pytest.mark.parametrize("form", [*FORMS, *MIXED])
+@pytest.mark.parametrize("form", [*GUIDANCE_VARIANTS, *MIXED])
 def test_both_numbers_are_those_of_the_slow_reference(lines, form):
-    swept = FORMS[form] if form in FORMS else form_of(MIXED[form])[1]
+    swept = GUIDANCE_VARIANTS[form] if form in GUIDANCE_VARIANTS else variant_of(MIXED[form])[1]
     found = sweep(scored_items(lines, ClassScoreTable(NAMES, LENGTHS, PRIOR, LITERAL_PRIOR)), swept)
     held, authors = found["held_out"], found["swept_on_test"]
     told = (
@@ -111,19 +120,19 @@ def test_both_numbers_are_those_of_the_slow_reference(lines, form):
 
 
 def test_t_one_is_no_guidance_and_only_the_first_of_a_shared_name_may_count(lines):
-    sheet = ClassScoreTable(NAMES, LENGTHS, PRIOR, LITERAL_PRIOR)
-    scored, first = scored_items(lines, sheet), scored_items(lines, sheet, "first")
+    table = ClassScoreTable(NAMES, LENGTHS, PRIOR, LITERAL_PRIOR)
+    scored, first = scored_items(lines, table), scored_items(lines, table, "first")
     plain = np.array([slow_right(line, "clean", 1.0, list(PRIOR), "any") for line in lines])
     everything = np.ones(ITEMS, dtype=bool)
-    assert (correct_items(scored, FORMS["clean"], [1.0], everything)[0] == plain).all()
+    assert (correct_items(scored, GUIDANCE_VARIANTS["clean"], [1.0], everything)[0] == plain).all()
     assert first.correct.sum() < scored.correct.sum()
 
 
 def test_the_half_that_chooses_is_drawn_by_id_and_the_answers_of_the_other_change_nothing(lines):
-    sheet = ClassScoreTable(NAMES, LENGTHS, PRIOR, LITERAL_PRIOR)
-    before = sweep(scored_items(lines, sheet), FORMS["official"])["held_out"]
+    table = ClassScoreTable(NAMES, LENGTHS, PRIOR, LITERAL_PRIOR)
+    before = sweep(scored_items(lines, table), GUIDANCE_VARIANTS["official"])["held_out"]
     spoiled = [line if selects_t(line.id) else _spoiled(line) for line in lines]
-    after = sweep(scored_items(spoiled, sheet), FORMS["official"])["held_out"]
+    after = sweep(scored_items(spoiled, table), GUIDANCE_VARIANTS["official"])["held_out"]
     assert after["guidance"] == before["guidance"]
     assert after["accuracy"]["count"] != before["accuracy"]["count"]  # they were really changed
 
@@ -135,27 +144,29 @@ def _spoiled(line: Prediction) -> Prediction:
 
 
 def test_one_item_has_no_other_half(lines):
-    found = sweep(scored_items(lines[:1], ClassScoreTable(NAMES, LENGTHS, PRIOR, LITERAL_PRIOR)), FORMS["paper"])
+    found = sweep(
+        scored_items(lines[:1], ClassScoreTable(NAMES, LENGTHS, PRIOR, LITERAL_PRIOR)), GUIDANCE_VARIANTS["paper"]
+    )
     assert found["held_out"] is None
     assert json.dumps(found)
 
 
 def test_the_form_of_a_protocol_is_recognised_by_its_settings_and_not_by_its_name():
     authors = ProtocolConfig(name="official_finetuned", cfg_form="log", cfg_prior="dataset_mean")
-    assert form_of(authors) == ("official", FORMS["official"])
-    assert form_of(ProtocolConfig(name="official", cfg_mean=True))[0] == "paper"
-    assert form_of(ProtocolConfig(cfg_form="log"))[0] == "clean"
+    assert variant_of(authors) == ("official", GUIDANCE_VARIANTS["official"])
+    assert variant_of(ProtocolConfig(name="official", cfg_mean=True))[0] == "paper"
+    assert variant_of(ProtocolConfig(cfg_form="log"))[0] == "clean"
 
 
 @pytest.mark.parametrize("protocol", [*MIXED.values(), ProtocolConfig()])
 def test_a_mixture_is_a_separate_form(protocol):
-    name, form = form_of(protocol)
+    name, variant = variant_of(protocol)
     assert name == "own"
-    assert form not in FORMS.values()
-    rule = form.rule(2.0)
+    assert variant not in GUIDANCE_VARIANTS.values()
+    rule = variant.rule(2.0)
     assert (rule.form, rule.guided_mean, rule.tokens) == (
         protocol.cfg_form,
         protocol.cfg_mean,
         protocol.token_scores,
     )
-    assert form.prior == protocol.cfg_prior
+    assert variant.prior == protocol.cfg_prior

@@ -1,4 +1,4 @@
-"""The classification prompt of a run: held-out losses ask in the words of training.
+"""The classification prompt of a run: the held-out loss uses the training prompt.
 
 A held-out source is often a test set that other runs and evaluations share, so its shards may ask in other words
 ("in this photo?") than the training does ("in the photo?").

@@ -1,4 +1,4 @@
-"""Held-out samples are asked in the words of training."""
+"""Held-out samples have the training prompt."""
 
 import pytest
 from PIL import Image
