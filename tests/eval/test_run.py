@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[2]
 def answers(folder: Path) -> dict[str, tuple]:
     """Everything of every prediction but its time."""
     records = read_records(EvalDir(folder))
-    return {key: (p.prompt_hash, p.target, p.answer, p.tokens, p.stopped) for key, p in records.predictions.items()}
+    return {key: (p.prompt_hash, p.target, p.answer, p.num_tokens, p.stopped) for key, p in records.predictions.items()}
 
 
 def lines(folder: Path) -> list[dict]:
