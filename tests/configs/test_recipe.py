@@ -9,6 +9,7 @@ from configs.errors import ConfigError
 from configs.load import describe, load_config, to_yaml
 from configs.recipe import read_recipe, recipe_names, recipe_record
 from configs.run import RunConfig
+from eval.paper.audit import AUDIT
 
 ROOT = Path(__file__).resolve().parents[2]
 PRESETS = sorted((ROOT / "configs").glob("*.yaml"))
@@ -147,3 +148,12 @@ def test_a_recipe_that_cannot_be_used_is_one_line_that_names_it(base, tmp_path, 
         file.write_text(text)
     assert message in error_of(base, f"recipe={file}")
     assert "recipe is 3; choose one of" in error_of(base, "recipe=3")
+
+
+def test_the_authors_rates_warm_up_and_lora_are_the_papers_as_the_audit_says():
+    paper, official = read_recipe("paper"), read_recipe("official")
+    same = {"optim.lr_projector": 2e-5, "optim.lr_language": 2e-4, "optim.warmup_ratio": 0.03}
+    same |= {"optim.weight_decay": 0.0, "model.lora.rank": 128, "model.lora.alpha": 256}
+    assert {key: paper[key].value for key in same} == {key: official[key].value for key in same} == same
+    (difference,) = [found for found in AUDIT if found.number == "D15"]
+    assert not set(difference.settings) & set(same)
