@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from configs.eval_dir import EvalDir, ResultsDir
-from configs.run_dir import RunDir
+from configs.run_dir import CheckpointDir, RunDir
 from eval.paper.execute import Outcome, write_record
 from eval.paper.plan import Request, dataset_names, open_dataset, plan
 from eval.reproduce import main
@@ -336,6 +336,9 @@ def test_a_checkpoint_is_recognised_by_its_own_answers(world, tiny_model, monkey
     trained = RunDir(world / "runs" / "x")
     shutil.copytree(tiny_model, trained.export)
     other = write_random_base(trained.export_of(5), "tiny", ["tench", "photo"], seed=1)
+    state = CheckpointDir(trained.checkpoint(5)).state
+    state.parent.mkdir(parents=True)
+    state.write_text("{}")
     places = {"export": ("export", trained.export), "5": ("step-00000005", other)}
     monkeypatch.setattr("eval.models.factory.model_folders", lambda _, checkpoint, __: [places[checkpoint]])
     sources = "data: {sources: {a: {reader: image_folder, path: a}}}\ntrain: {sources: [a]}"
