@@ -27,7 +27,7 @@ from eval.tasks.presets import preset_overrides
 def best_report(reports: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
     """The report with the highest accuracy, of equal ones the first.
 
-    Raises `RunError` if there is none, or two are not about the same number of items: a share says nothing then.
+    Raises `RunError` if there is none, or their numbers of items differ: the accuracies cannot be compared then.
     """
     if not reports:
         raise RunError("no checkpoint was evaluated; train the run first")

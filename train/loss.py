@@ -1,4 +1,4 @@
-"""Loss reduction: from token losses to one number that does not depend on how the batch was split.
+"""Loss reduction: from token losses to one number. `token` and `sample` do not depend on how the batch was split.
 
 The loss is a weighted sum over supervised tokens, and the weights contain all factors: the denominators of the *global*
 batch, known before the first backward, and the factor that undoes DeepSpeed's mean over ranks and micro-batches.

@@ -193,7 +193,7 @@ class Trainer:
 
     def _sum_denominators(self, data: list[Batch] | None) -> int | None:
         """Denominator of the next step's loss over all ranks; None if a rank received a stop request. Collective."""
-        self.progress.enter("agreement")
+        self.progress.enter("before the step")
         denominator = local_denominator(data, self.plan.config.loss.reduction) if data else 0
         total, stop = self.world.all_sum([denominator, float(data is None or signals.stop_requested())])
         return None if stop else int(total)
@@ -201,7 +201,7 @@ class Trainer:
     def _read(self, batches: Iterator[list[Batch]]) -> list[Batch] | None:
         """The next step's micro-batches; None as soon as this rank is asked to stop, however long reading takes."""
         self.progress.enter("data", self.position.step)
-        self.progress.stalled = 0.0
+        self.progress.suspended = 0.0
         try:
             with signals.interruptible():
                 return next(batches)
@@ -220,8 +220,8 @@ class Trainer:
             set_loss_weights(batch, config.loss.reduction, denominator, world.size * self.plan.batches.accumulation)
         self.progress.enter("forward/backward")
         losses = components.engine.accumulate(batches)
-        self.progress.enter("exchange")
-        own = waited + self.forwards.take() + self.progress.stalled
+        self.progress.enter("sum of losses")
+        own = waited + self.forwards.take() + self.progress.suspended
         totals = sum_over_ranks(world, self.plan.sources.names, batches, losses, own)
         self.progress.enter("update")
         update = components.engine.update(
@@ -240,7 +240,7 @@ class Trainer:
         if not update.applied and not math.isfinite(totals.loss):
             record["nonfinite_samples"] = nonfinite_samples(batches, losses.sums)
         if components.policy.state.rollbacks:
-            record["attempt"] = components.policy.state.rollbacks
+            record["rollbacks"] = components.policy.state.rollbacks
         if self.peak:
             record["mfu"] = components.flops.step(batches) / seconds / self.peak
         if totals.unreadable:

@@ -61,13 +61,13 @@ class Rule:
         return self.kind == "mean" or (self.kind == "cfg" and self.guided_mean)
 
     @property
-    def literal(self) -> bool:
+    def sums_probabilities(self) -> bool:
         """Whether probabilities are summed, not their logarithms."""
         return self.tokens == "probability"
 
     def of_tokens(self, log_probs: Floats) -> Floats:
         """What of each token is summed."""
-        return np.exp(log_probs) if self.literal else log_probs
+        return np.exp(log_probs) if self.sums_probabilities else log_probs
 
     def falling(self, total: Floats) -> Floats:
         """The part of a score that the image decides; of log-probabilities it never rises along a path."""
@@ -78,9 +78,9 @@ class Rule:
         return (1 - self.guidance) * self._guided_form(total)
 
     def _guided_form(self, total: Floats) -> Floats:
-        if self.literal == (self.form == "probability"):
+        if self.sums_probabilities == (self.form == "probability"):
             return total
-        return np.log(total) if self.literal else np.exp(total)
+        return np.log(total) if self.sums_probabilities else np.exp(total)
 
 
 def path_sums(trie: ClassTrie, log_probs: Floats) -> Floats:

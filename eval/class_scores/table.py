@@ -35,9 +35,9 @@ class ClassScoreTable:
 
     def prior_of(self, rule: Rule) -> Floats:
         """(classes,) what `rule` sums of the prior's tokens. Raises `RunError` if it was not stored."""
-        if rule.literal and not self.prior_probabilities:
+        if rule.sums_probabilities and not self.prior_probabilities:
             raise RunError(NOT_STORED)
-        return np.array(self.prior_probabilities if rule.literal else self.prior)
+        return np.array(self.prior_probabilities if rule.sums_probabilities else self.prior)
 
 
 NOT_STORED = (
@@ -76,7 +76,7 @@ def decode_scores(text: str) -> Floats:
 
 def stored_sums(prediction: Prediction, rule: Rule) -> Floats:
     """(classes,) what `rule` sums of each name's tokens. Raises `RunError` if it was not stored."""
-    stored = prediction.probabilities if rule.literal else prediction.scores
+    stored = prediction.probabilities if rule.sums_probabilities else prediction.scores
     if stored is None:
         raise RunError(NOT_STORED)
     return decode_scores(stored)

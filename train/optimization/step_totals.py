@@ -23,7 +23,7 @@ class Totals:
     unreadable: int
     tokens: int
     own_seconds: tuple[float, ...]
-    """Per rank: seconds of data loading, forward passes and stalls, without waiting for other ranks."""
+    """Per rank: seconds of data loading, of forward passes, and in which the process was suspended."""
     by_source: dict[str, float]
     """Source to the mean loss of its supervised tokens, of those that have some."""
 

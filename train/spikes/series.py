@@ -68,7 +68,9 @@ class Detector:
         if z > threshold or shifted:
             kind = "outlier" if z > threshold else "shift"
             since = step if kind == "outlier" else self.shift.began()
-            self.episode = Episode(since, None if kind == "outlier" else "shift", list(self.window.values), self._kept)
+            self.episode = Episode(
+                since, None if kind == "outlier" else "shift", list(self.window.values), self._tail_length
+            )
             self.episode.add(step, log_value, True)
             return [Alert(step, self.signal, kind, value, z, since)]
         self.window.add(log_value)
@@ -82,14 +84,15 @@ class Detector:
         if began is None:
             return []
         since, self.early_steps = self.early_steps[began:], []
-        self.episode = Episode(since[0], "shift", log_values[:began], self._kept, early=True)
+        self.episode = Episode(since[0], "shift", log_values[:began], self._tail_length, early=True)
         for number, log_value in zip(since, log_values[began:], strict=True):
             self.episode.add(number, log_value, True)
         self.window = self.healthy = Baseline(self.config.window, log_values[:began])
         return [Alert(step, self.signal, "shift", value, self.window.level_z(math.log(value)), since[0])]
 
     @property
-    def _kept(self) -> int:
+    def _tail_length(self) -> int:
+        """How many of an episode's last values are needed."""
         return max(self.config.rebaseline_after, RECOVERED_COUNT[1])
 
     def _fault(self, value: float) -> str | None:
@@ -102,7 +105,7 @@ class Detector:
     def _take_fault(self, step: int, value: float, fault: str) -> list[Alert]:
         """Report the first 8 steps of a fault in a row, then every `rebaseline_after`-th (32nd)."""
         if self.episode is None:
-            self.episode = Episode(step, fault, list(self.window.values), self._kept)
+            self.episode = Episode(step, fault, list(self.window.values), self._tail_length)
         self.episode.fault(fault)
         lasted = self.episode.values
         if lasted > FROZEN_AFTER and lasted % self.config.rebaseline_after:

@@ -72,7 +72,7 @@ def stuck_ranks(heartbeats: Sequence[Heartbeat]) -> list[Heartbeat]:
 
     Empty if all ranks are in the same step and stage. On a GPU only waiting in CPU collectives is seen.
 
-    >>> stuck_ranks([Heartbeat(0, 7, "agreement", True, 1), Heartbeat(1, 7, "data", False, 1)])
+    >>> stuck_ranks([Heartbeat(0, 7, "before the step", True, 1), Heartbeat(1, 7, "data", False, 1)])
     [Heartbeat(rank=1, step=7, stage='data', waits=False, age=1)]
     """
     silent = [heartbeat for heartbeat in heartbeats if heartbeat.age > SILENT]

@@ -13,15 +13,15 @@ STAGES = (
     "held-out",
     "checkpoint",
     "data",
-    "agreement",
+    "before the step",
     "forward/backward",
-    "exchange",
+    "sum of losses",
     "update",
     "leaving",
     "export",
 )
-"""In the order of a step, so that of two ranks the one further back is known. In `agreement` and `exchange` ranks only
-wait for each other."""
+"""In the order of a step, so that of two ranks the one further back is known. In two stages ranks only wait for each
+other: in `before the step` the loss's denominator is summed and any rank may ask to stop; then `sum of losses`."""
 
 
 class Position(NamedTuple):
@@ -37,7 +37,7 @@ class Progress:
     """Written by the training loop, read by the watching thread."""
 
     position: Position = field(default_factory=lambda: Position(0, "start", time.monotonic()))
-    stalled: float = 0.0
+    suspended: float = 0.0
     """Seconds in which this process did not run at all (stopped, swapped out) since the step began."""
 
     def enter(self, stage: str, step: int | None = None) -> None:

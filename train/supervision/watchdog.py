@@ -66,7 +66,7 @@ class Watchdog:
         while not ended.wait(period):
             now = time.monotonic()
             if now - before > period + STANDSTILL:
-                self.progress.stalled += now - before - period
+                self.progress.suspended += now - before - period
             before = now
             faulthandler.dump_traceback_later(self.timeout + SLACK, exit=True, file=STDERR)
             if self.progress.age() > self.timeout:
@@ -150,7 +150,7 @@ class Watchdog:
     def _this_rank(self) -> list[Heartbeat]:
         """This rank alone, unless it waits for others."""
         position = self.progress.position
-        if self.heartbeats.size > 1 and (in_collective() or position.stage in ("agreement", "exchange")):
+        if self.heartbeats.size > 1 and (in_collective() or position.stage in ("before the step", "sum of losses")):
             return []
         return [Heartbeat(self.heartbeats.rank, position.step, position.stage, False, 0.0)]
 

@@ -21,7 +21,7 @@ from eval.models.memory import NOT_FINITE, within_memory
 from eval.types import Answer, Failure
 from train.models.loading import LoadedModel
 
-LOG, LITERAL = Rule(), Rule(tokens="probability")
+LOG, PROBABILITIES = Rule(), Rule(tokens="probability")
 
 
 class NameSums(Protocol):
@@ -62,7 +62,7 @@ class ClassLikelihoodPredictor:
         self.predictor = TextPredictor(loaded, protocol)
         self.predictor.answer_prefix = self.predictor.style.class_prefix
         self.rule = rule_of(protocol)
-        self.rules = [LOG, LITERAL] if self.rule.literal else [LOG]
+        self.rules = [LOG, PROBABILITIES] if self.rule.sums_probabilities else [LOG]
         self.names = load_class_list(protocol.classes or "").names
         turns = (Turn("human", image_question(classification_prompt(self.predictor.protocol.prompt))),)
         self.scored: NameSums

@@ -61,7 +61,7 @@ class TreeScorer:
         The same arg-max as `class_scores(trie, rule, log_probs(prefix, trie), prior)`, of equal scores the first.
         Sums of probabilities cannot be bounded: they take the whole tree.
         """
-        if rule.literal:
+        if rule.sums_probabilities:
             scores = class_scores(trie, rule, self.log_probs(prefix, trie), prior)
             return [_best(row, len(trie.inner)) for row in scores]
         index, bounds = self.index(trie), Bounds(trie, rule, prior)

@@ -17,9 +17,9 @@ pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parents[3]
 
 PLACES = {  # where the rank is killed: the fault, and the stage its peer then finds itself in
-    "data wait": ({"stage": "reading", "nth": 30, "do": "kill"}, "agreement"),
+    "data wait": ({"stage": "reading", "nth": 30, "do": "kill"}, "before the step"),
     "forward": ({"stage": "forward/backward", "step": 5, "nth": 2, "do": "kill"}, "forward/backward"),
-    "all-reduce": ({"stage": "exchange", "step": 5, "do": "kill inside"}, "exchange"),
+    "all-reduce": ({"stage": "sum of losses", "step": 5, "do": "kill inside"}, "sum of losses"),
     "optimizer step": ({"stage": "update", "step": 5, "do": "kill"}, ""),
 }
 ROWS = {"forward": 1, "all-reduce": 2, "optimizer step": 3, "data wait": 4}
@@ -43,7 +43,7 @@ def test_a_killed_rank_ends_all_and_nothing_is_lost(rank_forker, uninterrupted, 
     fault, stage = PLACES[place]
     faults = [{"rank": rank, **fault}]
     if fault["do"] == "kill inside":  # the other rank comes late to the collective, so that this one waits in it
-        faults.append({"rank": 1 - rank, "stage": "exchange", "step": 5, "do": "hold", "seconds": 1.0})
+        faults.append({"rank": 1 - rank, "stage": "sum of losses", "step": 5, "do": "hold", "seconds": 1.0})
     name = f"killed-{place.replace(' ', '-')}-{rank}"
     ranks = rank_forker.start(name, *faults, train__step_timeout=20)
     ranks.wait_until_reached()

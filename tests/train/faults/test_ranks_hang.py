@@ -64,7 +64,7 @@ def hang_cells():
         ("reading", "data"),
         ("update", "update"),
         ("checkpoint", "checkpoint"),
-        ("exchange", "exchange"),
+        ("sum of losses", "sum of losses"),
     ):
         mark = pytest.mark.fault(
             25, f"rank 1 hangs in stage {what}", "ends after the timeout, rank and stage named", long=True

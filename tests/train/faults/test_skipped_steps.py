@@ -98,7 +98,7 @@ def test_a_rollback_restores_the_state_skips_the_data_and_has_a_budget(results, 
     assert cell["done"] == 9
     assert "monitor.max_rollbacks 1 were used" in cell["stopped"]
     assert cell["checkpoints"] == [0, 2, 4, 6, 8]
-    attempts = [(line["step"], line.get("attempt")) for line in lines(cell, "metrics.jsonl")]
+    attempts = [(line["step"], line.get("rollbacks")) for line in lines(cell, "metrics.jsonl")]
     assert attempts == [(n, None) for n in range(1, 8)] + [(n, 1) for n in range(5, 10)]
     back = next(event for event in lines(cell, "events.jsonl") if event["kind"] == "rolled_back")
     assert "from step 7 to the checkpoint of step 4, skipping data steps 4 to 6" in back["message"]
@@ -109,7 +109,7 @@ def test_moments_can_start_again_after_a_rollback_and_the_rate_rises_again(resul
     reset, kept = results[f"reset-{cell}"], results["rollback-fp32-zero-0"]
     assert reset["reset"] == [True, True], "weights of step 4, moments 0, AdamW counts from 0, on both ranks"
     assert kept["reset"] == [False, False], "unless it is asked for"
-    rates, usual = ([line["lr"] for line in lines(results[name], "metrics.jsonl") if line.get("attempt") == 1]
+    rates, usual = ([line["lr"] for line in lines(results[name], "metrics.jsonl") if line.get("rollbacks") == 1]
                     for name in (f"reset-{cell}", "rollback-fp32-zero-0"))  # fmt: skip
     factors = [{part: rate[part] / full[part] for part in full} for rate, full in zip(rates, usual, strict=True)]
     assert [{round(part, 6) for part in factor.values()} for factor in factors] == [{0.25}, {0.5}, {0.75}, {1.0}, {1.0}]

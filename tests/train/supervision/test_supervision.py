@@ -75,12 +75,12 @@ def test_a_long_standstill_is_reported_in_its_own_step():
 @pytest.mark.parametrize(
     ("heartbeats", "blamed"),
     [
-        ([("agreement", 7, 1), ("data", 7, 1)], [1]),
-        ([("exchange", 7, 1), ("exchange", 7, 1)], []),
-        ([("exchange", 7, 1), ("exchange", 7, 30)], [1]),
+        ([("before the step", 7, 1), ("data", 7, 1)], [1]),
+        ([("sum of losses", 7, 1), ("sum of losses", 7, 1)], []),
+        ([("sum of losses", 7, 1), ("sum of losses", 7, 30)], [1]),
         ([("update*", 7, 1), ("update", 7, 1)], [1]),
         ([("report", 7, 1), ("update", 6, 1), ("report", 7, 1)], [1]),
-        ([("data", 7, 30), ("exchange", 7, 1), ("data", 7, 1)], [0]),
+        ([("data", 7, 30), ("sum of losses", 7, 1), ("data", 7, 1)], [0]),
     ],
 )
 def test_who_keeps_the_others_waiting(heartbeats, blamed):

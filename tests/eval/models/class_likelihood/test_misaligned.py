@@ -12,7 +12,7 @@ from data_prep.sample import Turn
 from eval.class_scores.table import decode_scores
 from eval.models.class_likelihood import misaligned
 from eval.models.class_likelihood.misaligned import MisalignedNames
-from eval.models.class_likelihood.predictor import LITERAL, LOG, ClassLikelihoodPredictor
+from eval.models.class_likelihood.predictor import LOG, PROBABILITIES, ClassLikelihoodPredictor
 from eval.models.generate import TextPredictor
 from train.models.loading import load_model
 
@@ -53,7 +53,7 @@ def test_every_name_has_the_scores_of_the_authors_loop(predictor, families, pict
     monkeypatch.setattr(misaligned, "GROUP", group)
     names = MisalignedNames(predictor, TURNS, NAMES, score_eos=False)
     prompts = [predictor.prompt(TURNS, picture(number)) for number in (1, 2)]
-    logs, literal = names.sums(prompts, [LOG, LITERAL])
+    logs, literal = names.sums(prompts, [LOG, PROBABILITIES])
     queries = prompts[0].input_ids.count(predictor.family.image_token_id)
     for row, prompt in enumerate(prompts):
         pixels = predictor.images.pixels.normalize(torch.from_numpy(prompt.image.arrays["pixels"])[None])
