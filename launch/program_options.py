@@ -58,8 +58,10 @@ def _add(call: ast.Call, found: ProgramOptions) -> None:
     keywords = {keyword.arg: keyword.value for keyword in call.keywords}
     if isinstance(help_text := keywords.get("help"), ast.Attribute) and help_text.attr == "SUPPRESS":
         return
-    choices = keywords.get("choices")
-    values = [str(item.value) for item in getattr(choices, "elts", ()) if isinstance(item, ast.Constant)]
+    items = getattr(keywords.get("choices"), "elts", ())
+    values = [str(item.value) for item in items if isinstance(item, ast.Constant)]
+    if len(values) < len(items):  # some are known at run time only
+        values = []
     for argument in call.args:
         if isinstance(argument, ast.Constant) and str(argument.value).startswith("--"):
             found.values[str(argument.value)] = values
