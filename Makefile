@@ -1,6 +1,6 @@
 # make demo    the whole path on this machine: raw data to report        make test    the whole suite, lint and types
 # make setup   the environment both rest on, in .venv                    make faults  every injected fault, with a table
-# make quick   the tests that are fast: about 150 s of processor time on two cores
+# make quick   the tests that are fast, in about a minute on two cores
 # make clean   remove what the demo and tests wrote
 
 PYTHON ?= python3

@@ -93,6 +93,7 @@ def test_the_good_config_loads_or_the_bad_ones_show_nothing(tmp_path):
     assert load_config(RunConfig, written(tmp_path, GOOD))[0].name == "test"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("row", BAD)
 def test_a_bad_config_is_one_line_that_names_file_and_fault(row, tmp_path):
     data, complaint = BAD[row]
@@ -117,6 +118,7 @@ def test_an_ampersand_and_an_asterisk_in_texts_are_no_aliases(tmp_path):
     assert config.data.sources["pets"].options == {"question": ["R &and D"], "prompt": "a *bold word"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("row", NAMES)
 @pytest.mark.parametrize("field", ["name", "source"])
 def test_a_name_that_could_reach_a_shell_or_a_path_is_refused(row, field, tmp_path):

@@ -15,6 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 NAMES = {"flowers102": "Flowers102", "stanford_cars": "StanfordCars", "caltech101": "Caltech101"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dataset", NAMES)
 def test_the_launched_evaluation_asks_the_papers_training_question(dataset, monkeypatch):
     monkeypatch.chdir(ROOT)

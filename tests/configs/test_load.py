@@ -37,6 +37,7 @@ def error_of(file: Path, *overrides: str) -> str:
     return str(caught.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda f: f.name)
 def test_every_preset_loads_opens_with_its_command_and_names_evaluations_that_load(file, monkeypatch):
     monkeypatch.chdir(ROOT)
@@ -51,12 +52,14 @@ def test_every_preset_loads_opens_with_its_command_and_names_evaluations_that_lo
 EVALUATIONS = sorted({*(ROOT / "configs/eval").glob("*.yaml")} - {ROOT / "configs/eval/open_world.yaml"})  # their base
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", EVALUATIONS, ids=lambda f: f.name)
 def test_every_evaluation_loads_and_opens_with_its_command(file):
     load_config(EvalConfig, file)
     assert f"python -m eval.run --config configs/eval/{file.name}" in file.read_text().split("base:")[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("override", "complaint"),
     [
@@ -141,6 +144,7 @@ def test_world_size_paths_and_cadences_do_not_change_the_result_and_rates_do(con
     assert result_fields(bound) != result_fields(base)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", ["window=64", "warmup=16", "threshold=6", "rebaseline_after=16", "accept_after=500"])
 def test_what_the_monitor_detects_changes_the_result_when_it_acts_and_not_when_it_only_logs(config_file, change):
     def fields(*overrides: str) -> dict[str, object]:

@@ -103,6 +103,7 @@ def message(file: Path, *overrides: str, schema: type = RunConfig) -> str:
     return str(caught.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", FILES)
 def test_a_mistake_in_a_file_is_one_line_without_a_librarys_words(case: str, tmp_path: Path) -> None:
     text, expected = FILES[case]

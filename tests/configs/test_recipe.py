@@ -61,6 +61,7 @@ def test_a_recipe_replaces_the_one_of_a_base_and_is_laid_over_the_bases_settings
     assert loaded(child).optim.clip_norm == 0.5
 
 
+@pytest.mark.slow
 def test_a_recipe_on_the_command_line_is_laid_over_the_file_and_under_every_other_set(base):
     assert loaded(base, "recipe=official").optim.clip_norm == 0.0
     for overrides in (["recipe=official", "optim.clip_norm=3"], ["optim.clip_norm=3", "recipe=official"]):
@@ -70,6 +71,7 @@ def test_a_recipe_on_the_command_line_is_laid_over_the_file_and_under_every_othe
     assert (last.recipe, last.optim.clip_norm, last.chat.system_prompt) == ("clean", 1.0, "vicuna_v1")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "prompt"), [("paper", "paper"), ("official", "authors_training"), ("clean", "paper")])
 def test_the_training_question_is_the_recipes(base, name, prompt):
     assert loaded(base, f"recipe={name}").data.sources["a"].options["prompt"] == prompt
@@ -112,6 +114,7 @@ def test_a_saved_config_loads_back_to_the_same_config_for_every_name_in_it(base,
     assert loaded(saved) == config
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", PRESETS, ids=lambda file: file.name)
 def test_every_preset_prints_its_recipe_with_the_source_of_each_setting(file):
     config, origins = load_config(RunConfig, file)

@@ -17,6 +17,7 @@ TRAINING = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dataset", TRAINING)
 @pytest.mark.parametrize("preset", ["{}_clip", "reproduce/{}"])
 def test_an_evaluation_preset_describes_the_training_items_as_the_training_preset_does(dataset, preset, monkeypatch):

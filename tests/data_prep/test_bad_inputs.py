@@ -139,6 +139,7 @@ def test_an_unusable_image_is_dropped_named_and_counted_and_nothing_else_changes
     assert images_by_id(shards) == good_images(class_folders)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("row", DECODED)
 def test_an_odd_image_is_stored_untouched_and_decodes_to_the_expected_pixels(row, build_with, class_folders):
     name, data, extension, expected, tolerance = DECODED[row]

@@ -32,6 +32,7 @@ build.main(["--config", sys.argv[1]])
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("victim", [1, 8, 12])
 def test_a_build_killed_at_any_record_continues_to_the_same_bytes(victim, built, class_folders, write_config, tmp_path):
     config = write_config(class_folders, shards=tmp_path / "killed")
@@ -54,6 +55,7 @@ def test_a_killed_process_of_several_is_named_and_its_work_continues(class_folde
     assert "12 samples in 3 shards" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_shards_do_not_depend_on_processes_or_workers(built, class_folders, write_config, tmp_path):
     run("--config", write_config(class_folders, shards=tmp_path / "two"), "--processes", 2)
     for worker in (2, 0, 1):
@@ -71,6 +73,7 @@ def test_the_manifest_is_written_by_whoever_finishes_last(class_folders, write_c
     assert len(ShardSet.open(tmp_path / "shards/pets")) == 12
 
 
+@pytest.mark.slow
 def test_two_workers_may_finish_at_the_same_time(class_folders, write_config, tmp_path, monkeypatch):
     config = write_config(class_folders)
     run("--config", config, "--worker", 0, "--workers", 2)

@@ -60,6 +60,7 @@ READ = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name, data", READ.values(), ids=READ)
 def test_other_forms_behind_a_name_are_built_whole(name, data, tmp_path, write_config):
     for number in range(3):
@@ -115,6 +116,7 @@ REFUSED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name, data, message", REFUSED.values(), ids=REFUSED)
 def test_a_file_that_is_no_list_of_records_says_what_it_is_in_one_line(
     name, data, message, tmp_path, write_config, capsys

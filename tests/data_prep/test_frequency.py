@@ -79,6 +79,7 @@ def test_an_unknown_list_is_a_user_error(tmp_path, write_config, capsys):
     assert "no class list 'imagnet'" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_text_is_compared_with_few_names_however_many_there_are():
     """A million words take seconds: at each word only the names that begin with it are looked at."""
     counter = NameCounter(load_class_list("imagenet").names)

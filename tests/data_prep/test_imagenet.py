@@ -193,6 +193,7 @@ def built(write_config, path: Path, reader: str, shards: Path, options: str = "{
     return ShardSet.open(shards / "pets")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".JPEG", ".jpg", ""])
 @pytest.mark.parametrize("folders", [("",), ("train_images_0", "train_images_1")], ids=["flat", "parts"])
 def test_flat_files_of_the_hub_give_the_shards_of_class_folders(class_tree, write_config, tmp_path, suffix, folders):
@@ -318,6 +319,7 @@ def repacked(tree: Path, form: str) -> dict[str, bytes]:
     return {f"{wnid}.tar": packed({n.partition("/")[2]: d for n, d in ms.items()}) for wnid, ms in by_class.items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("copy", [True, False], ids=["copied", "in place"])
 @pytest.mark.parametrize("form", ["tar of tars on a Mac", "tar of class folders", "tars of the hub", "a tar a class"])
 def test_repacked_tars_give_the_images_of_class_folders(class_tree, write_config, tmp_path, form, copy):

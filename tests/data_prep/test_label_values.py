@@ -40,6 +40,7 @@ def names(tmp_path):
     return shards.manifest.class_names, [sample.label_name for sample in samples]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("labels", "classes", "expected"),
     [
@@ -68,6 +69,7 @@ def test_labels_that_mean_one_class_become_one(build_labels, tmp_path, capsys, l
     assert names(tmp_path)[1] == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("label", "kind"),
     [

@@ -74,6 +74,7 @@ def test_a_cut_connection_continues_where_it_was(server, built, cache, monkeypat
     assert server.asked[2:] == pieces, "and the others once"
 
 
+@pytest.mark.slow
 def test_a_connection_that_is_cut_again_and_again_is_an_error_that_names_the_shard(server, cache):
     there = ShardSet.open(server.url, cache)
     server.cuts = 100
@@ -123,6 +124,7 @@ def test_the_longest_unused_shards_make_room(server, built, cache):
     assert [there.sample(number) for number in range(12)] == [built.sample(number) for number in range(12)]
 
 
+@pytest.mark.slow
 def test_a_shard_that_another_reader_has_open_stays(server, built, cache, monkeypatch):
     monkeypatch.setattr(shard_cache, "PATIENCE", 0.1)
     bound = ShardCache(cache.folder, built.manifest.shards[0].bytes + 100)
@@ -167,6 +169,7 @@ def read_given(shards: ShardSet, seed: int, answers: "multiprocessing.Queue") ->
     answers.put(sorted(shards.sample(int(number)).id for number in order))
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # pytest's server is a thread; it does not matter
 def test_a_set_opened_before_a_fork_is_read_after_it(server, built, cache):
     context = multiprocessing.get_context("fork")

@@ -96,6 +96,7 @@ def test_a_training_process_reads_them_after_being_pickled(make, pictures):
     assert images(pickle.loads(pickle.dumps(make()))) == pictures
 
 
+@pytest.mark.slow
 def test_a_cut_connection_continues_where_it_was(make, server, pictures, monkeypatch, foreign):
     monkeypatch.setattr(remote, "PIECE", 4096)
     monkeypatch.setattr(remote_tars, "AT_ONCE", 1)

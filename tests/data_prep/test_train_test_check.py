@@ -48,6 +48,7 @@ def build(tmp_path, capsys):
     return make
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["run", "evaluation"])
 @pytest.mark.parametrize(
     "arguments", [[], ["--check-only"], ["--processes", "2"], ["--check-only", "--processes", "2"]]
@@ -64,6 +65,7 @@ def test_images_in_both_are_counted_and_named_by_the_build_and_its_check(folders
     assert "images of test" not in build(*arguments, kind=kind).err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", [[], ["--check-only"]])
 @pytest.mark.parametrize(
     ("test", "expected"),

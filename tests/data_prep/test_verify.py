@@ -71,6 +71,7 @@ QUICK = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("row", range(20, 30))
 def test_each_of_ten_damages_is_found_named_and_never_a_shorter_epoch(built, capsys, row):
     name, data = next(item for item in damages(built).items() if item[0].startswith(str(row)))

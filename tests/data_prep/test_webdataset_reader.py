@@ -121,6 +121,7 @@ def test_a_member_above_the_size_limit_is_dropped_without_being_read(tmp_path, m
     assert drops(tar)["a/1"].startswith("too large: '1.jpg' has 11 bytes")
 
 
+@pytest.mark.slow
 def test_row_39_a_gz_bomb_is_refused_before_it_unfolds(tmp_path):
     bomb = tmp_path / "bomb.tar"
     with tarfile.open(bomb, "w:gz") as tar:

@@ -99,6 +99,7 @@ def probe(capsys, config: str, *more: str) -> dict:
     return json.loads(capsys.readouterr().out)
 
 
+@pytest.mark.slow
 def test_a_probe_tested_on_classes_in_another_order_or_fewer_has_the_accuracy_of_the_same_images(write, capsys):
     right = probe(capsys, write("train"))["token_positions"]["mean"]["accuracy"]
     assert right["value"] == 1.0
@@ -113,6 +114,7 @@ def test_a_probe_tested_on_classes_in_another_order_or_fewer_has_the_accuracy_of
     assert probe(capsys, write("single"))["token_positions"]["mean"]["accuracy"]["n"] == IMAGES
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("source", "named"),
     [
@@ -166,6 +168,7 @@ def test_names_that_two_classes_share_match_by_index_only_between_equal_lists(wr
         manifest.write_text(kept)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", ["closed_world", "class_likelihood", "open_world"])
 @pytest.mark.parametrize(
     ("names", "message"),
@@ -216,6 +219,7 @@ def trained_run(tmp_path, colours, tiny_model) -> str:
     return str(run.export)
 
 
+@pytest.mark.slow
 def test_an_evaluation_of_a_run_says_which_items_it_trained_on_and_which_classes_it_never_saw(
     write, trained_run, capsys, tmp_path, colours
 ):
@@ -337,6 +341,7 @@ def test_class_frequencies_of_other_names_are_named_before_the_first_question(wr
     assert expected in shown and ("their frequency counts as 0" in shown) == bool(expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("names", "message"),
     [

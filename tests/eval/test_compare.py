@@ -79,6 +79,7 @@ def test_the_checkpoints_of_one_evaluation_count_once_and_equal_names_are_refuse
         read_reports(tmp_path / "many")
 
 
+@pytest.mark.slow
 def test_a_difference_on_the_same_items_has_the_paired_interval_and_p_value(write_config, tmp_path, capsys):
     right = {"base": 3, "mix": 12}
     for model, count in right.items():

@@ -85,6 +85,7 @@ def pairs(capsys, *arguments: object) -> list[dict]:
     return json.loads(capsys.readouterr().out)
 
 
+@pytest.mark.slow
 def test_every_pair_of_folders_is_compared(asked, tmp_path, capsys):
     shutil.copytree(asked[0], tmp_path / "copy")
     found = pairs(capsys, *asked, tmp_path / "copy")
@@ -96,6 +97,7 @@ def test_every_pair_of_folders_is_compared(asked, tmp_path, capsys):
     assert "McNemar's exact test p = 6.1e-05" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_one_runs_answers_are_compared_under_two_ways_of_judging(asked, capsys):
     (pair,) = pairs(capsys, asked[0], "--rescore", "match=word")
     assert (pair["first_correct"], pair["second_correct"], pair["second"]) == (15, 8, "match=word")
@@ -103,6 +105,7 @@ def test_one_runs_answers_are_compared_under_two_ways_of_judging(asked, capsys):
     assert pair["first_correct"] == pair["second_correct"] == 15
 
 
+@pytest.mark.slow
 def test_a_folder_judged_again_counts_as_it_was_judged_last(asked, write_config, capsys):
     """evaluation.json keeps the configuration of the asking."""
     evaluate(["--config", str(write_config(protocol={"match": "word"})), "--report-only"])
@@ -111,6 +114,7 @@ def test_a_folder_judged_again_counts_as_it_was_judged_last(asked, write_config,
     assert pair["first_correct"] == 8
 
 
+@pytest.mark.slow
 def test_a_view_counts_as_it_judges_the_answers_of_another_folder(asked, write_config, tmp_path, capsys):
     config, _ = load_config(EvalConfig, write_config(protocol={"match": "word"}), [])
     write_view(EvalDir(asked[0]), EvalDir(tmp_path / "views" / "word"), config)
@@ -118,6 +122,7 @@ def test_a_view_counts_as_it_judges_the_answers_of_another_folder(asked, write_c
     assert (pair["first_correct"], pair["second_correct"]) == (15, 8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

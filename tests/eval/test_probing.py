@@ -88,6 +88,7 @@ def test_features_are_the_states_that_plain_transformers_gives(tiny_model, pictu
                 assert not ours[row, place].any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("chosen", "protocol", "epochs"),
     [
@@ -184,6 +185,7 @@ def test_stored_states_do_not_stand_for_weights_that_were_put_in_their_models_pl
         assert "holds answers to other questions: model was" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_heads_are_not_trained_on_one_models_states_and_tested_on_anothers(write_config, tiny_model, tmp_path, capsys):
     model = shutil.copytree(tiny_model, tmp_path / "model")
     config = write_config(model=str(model), source="quiz")
@@ -311,6 +313,7 @@ def test_rows_of_a_torn_write_are_read_by_ignore_progress(tmp_path):
     assert torch.equal(found.read(order, [1]), torch.arange(12.0).reshape(2, 2, 3)[:, 1:].half())
 
 
+@pytest.mark.slow
 def test_a_disk_that_is_too_small_is_refused_with_both_figures(write_config, tmp_path, capsys, monkeypatch):
     usage = namedtuple("usage", "total used free")
     arguments = ["--config", str(write_config()), "--train", "pets"]

@@ -93,6 +93,7 @@ def test_multiple_choice_refuses_what_it_cannot_judge(changes, message):
         make_task(ProtocolConfig(task="multiple_choice")).question(sample(**changes))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not QUESTIONS.exists(), reason="needs the authors' questions")
 def test_all_questions_of_imagewikiqa_can_be_asked_and_their_right_answers_are_right():
     task = make_task(ProtocolConfig(task="multiple_choice"))

@@ -55,6 +55,7 @@ def test_a_second_run_asks_nothing(write_config, tmp_path, counted):
     assert lines(tmp_path / "answers") == before
 
 
+@pytest.mark.slow
 def test_workers_share_the_items_and_the_report_comes_later(write_config, tmp_path, counted):
     config = write_config()
     for worker in range(3):
@@ -77,6 +78,7 @@ def test_workers_give_the_answers_of_one_process(write_config, tmp_path):
     assert answers(tmp_path / "two") == answers(tmp_path / "answers")
 
 
+@pytest.mark.slow
 def test_a_run_cut_anywhere_continues_to_the_same_answers_and_asks_nothing_twice(write_config, tmp_path):
     config = write_config()
     main(["--config", str(config)])
@@ -137,6 +139,7 @@ def test_multiple_choice_asks_the_stored_question_with_the_answer_prefix(write_c
     assert {row["name"] for row in report["classes"]} == {"tench", "wild_dog", "cat"}
 
 
+@pytest.mark.slow
 def test_a_limit_chooses_the_same_items_every_time_and_a_larger_one_keeps_them(write_config, tmp_path, counted):
     main(["--config", str(write_config(limit=4))])
     few = set(answers(tmp_path / "answers"))
@@ -149,6 +152,7 @@ def test_a_limit_chooses_the_same_items_every_time_and_a_larger_one_keeps_them(w
     assert (report["items"]["expected"], report["accuracy"]["n"]) == (4, 4)
 
 
+@pytest.mark.slow
 def test_another_matching_rule_needs_no_new_answers(write_config, tmp_path, counted):
     main(["--config", str(write_config())])
     first = json.loads(EvalDir(tmp_path / "answers").report("json").read_text())
@@ -161,6 +165,7 @@ def test_another_matching_rule_needs_no_new_answers(write_config, tmp_path, coun
     assert len(counted) == 15
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", [[], ["--report-only"]])
 def test_answers_to_other_questions_are_not_mixed(write_config, tmp_path, capsys, arguments):
     main(["--config", str(write_config())])
@@ -275,6 +280,7 @@ def test_a_failing_item_is_named_and_counted_and_never_scored(write_config, tmp_
     assert (report["items"]["answered"], report["items"]["failed"]) == (15, 0)
 
 
+@pytest.mark.slow
 def test_an_item_that_fails_once_gets_the_answer_it_would_have_had(write_config, tmp_path, monkeypatch):
     main(["--config", str(write_config(output=str(tmp_path / "calm")))])
     original = ShardSet.sample

@@ -78,6 +78,7 @@ def test_the_papers_numbers_are_the_printed_ones(row, value):
     assert paper_numbers()[row].value == pytest.approx(value)
 
 
+@pytest.mark.slow
 def test_a_result_is_shown_with_its_rows_with_interval_n_and_protocol(board, tmp_path):
     _, lines = board(report())
     for row in ("table1/open_world", "table2/base", "table2/direct", "table8/without_synonyms"):

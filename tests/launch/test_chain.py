@@ -108,6 +108,7 @@ def test_a_run_name_is_a_name(load: Load, name: str) -> None:
         dataclasses.replace(load(), name=name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", HOSTILE)
 def test_an_evaluation_name_is_a_name(load: Load, name: str) -> None:
     evaluation = load_evaluation("configs/eval/open_world.yaml", load())

@@ -62,6 +62,7 @@ def test_the_demo_is_these_commands_in_this_order(configs: Path) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_every_seed_trains_both_recipes_and_the_comparison_has_the_seeds_of_a_recipe_together(configs: Path) -> None:
     lines = typed(configs, seeds=2)
     assert [line.partition(" train/finetune.py --config ")[2] for line in lines[1:5]] == [
@@ -96,6 +97,7 @@ def test_the_evaluations_of_a_model_run_at_the_same_time_with_one_thread_each(
     assert all("with 1 thread\n" in line for line in printed)
 
 
+@pytest.mark.slow
 def test_a_quick_demo_is_short_and_leaves_the_real_runs_alone(configs: Path) -> None:
     lines = typed(configs, quick=True)
     assert len(lines) == 10
@@ -104,6 +106,7 @@ def test_a_quick_demo_is_short_and_leaves_the_real_runs_alone(configs: Path) -> 
     assert not any("runs/demo " in f"{line} " or "runs/demo/" in line for line in lines)
 
 
+@pytest.mark.slow
 def test_the_demo_stops_at_the_first_failure_with_its_exit_code(
     configs: Path, monkeypatch: pytest.MonkeyPatch, run_main: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -123,6 +126,7 @@ def test_the_demo_stops_at_the_first_failure_with_its_exit_code(
     assert "exit code 7" in printed.err
 
 
+@pytest.mark.slow
 def test_a_command_killed_by_a_signal_ends_the_demo_as_a_shell_would(
     configs: Path, monkeypatch: pytest.MonkeyPatch, run_main: Callable[..., int]
 ) -> None:

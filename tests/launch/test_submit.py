@@ -63,6 +63,7 @@ def test_a_dry_run_writes_and_submits_nothing(project: Path, run_main: Main, sba
     assert sbatch() == []
 
 
+@pytest.mark.slow
 def test_the_submitted_jobs_are_those_of_the_dry_run(
     project: Path, run_main: Main, sbatch: Calls, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -98,6 +99,7 @@ def test_the_scripts_are_copied_unchanged_and_the_jobs_are_kept(project: Path, r
     assert [job["id"] for job in json.loads((folder / "jobs.json").read_text())] == ["100", "101", "102", "103", "104"]
 
 
+@pytest.mark.slow
 def test_the_jobs_read_configs_that_later_edits_do_not_reach(project: Path, run_main: Main, sbatch: Calls) -> None:
     run_main(submit.main, *GPUS, "--set", "train.epochs=3")
     expected, _ = load_config(RunConfig, project / "configs/run.yaml", ["train.epochs=3"])
@@ -108,6 +110,7 @@ def test_the_jobs_read_configs_that_later_edits_do_not_reach(project: Path, run_
     assert not any("configs/run.yaml" in argument for call in sbatch() for argument in call)
 
 
+@pytest.mark.slow
 def test_setup_lines_reach_the_scripts_as_they_are(project: Path, run_main: Main, sbatch: Calls) -> None:
     run_main(submit.main, *GPUS)
     setup = project / "runs/flowers/slurm/setup.sh"
@@ -124,6 +127,7 @@ def test_a_refused_job_names_those_already_submitted(
     assert "`scancel 100 101`" in message
 
 
+@pytest.mark.slow
 def test_what_slurm_could_not_start_is_a_warning_since_nodes_come_back(
     project: Path, run_main: Main, sbatch: Calls, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -156,6 +160,7 @@ HOSTILE += ["slurm.setup=['x\x1b']", 'slurm.setup=["a\\nb"]', 'slurm.partition="
 HOSTILE += ['runs_dir="a\\nb"', "runs_dir=a%j", "runs_dir='a\\b'"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("setting", HOSTILE)
 def test_hostile_settings_are_refused_before_anything_is_written(
     project: Path, run_main: Main, sbatch: Calls, setting: str

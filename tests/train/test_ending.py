@@ -63,6 +63,7 @@ def test_an_older_checkpoint_is_not_exported_in_place_of_a_damaged_last_one(trai
     assert len(exported) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), signals.StopRequested()])
 def test_half_an_export_is_removed_and_a_full_disk_is_said_in_words(trainer, monkeypatch, capsys, error):
     def fails(family, base, output, chat):

@@ -22,6 +22,7 @@ def test_made_pictures_have_the_size_and_weight_they_stand_for(side, low, high):
     assert low < len(data) < high
 
 
+@pytest.mark.slow
 def test_every_figure_is_printed_and_a_missed_goal_is_exit_code_1(tmp_path, capsys, monkeypatch):
     pytest.importorskip("webdataset", reason="webdataset is not installed")
     monkeypatch.setattr(shards, "GOALS", {"build": 0.0, "two_processes": 0.0, "read": 1e6})

@@ -129,6 +129,7 @@ def test_answer_letters_are_balanced() -> None:
     assert max(letters.values()) < 1.15 * min(letters.values())
 
 
+@pytest.mark.slow
 def test_class_frequency_counts_what_the_uneven_parts_show_and_is_very_uneven() -> None:
     counted = Counter(s.label_name for part in ("alignment", "instruct") for s in samples(part) if s.image)
     frequency = class_frequency(0)

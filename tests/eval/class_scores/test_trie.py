@@ -64,6 +64,7 @@ def test_no_names_and_empty_names_are_refused():
         ClassTrie([[1], []])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("classes", "tokens", "nodes", "inner", "depth"),
     [

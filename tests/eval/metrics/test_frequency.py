@@ -114,6 +114,7 @@ def test_what_the_first_stage_does_not_name_counts_nothing_if_so_asked():
     assert [Frequencies(stages, if_in_first=True).count(name) for name in "abc"] == [7, 0, 0]
 
 
+@pytest.mark.slow
 def test_a_report_takes_the_protocols_frequency_settings(write_config, tmp_path):
     rules = {
         "plain": {"pretrain": {"occurrences": [0, 4, 200_000]}, "instruct": {"occurrences": [50, 1, 1]}},

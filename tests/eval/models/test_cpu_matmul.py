@@ -21,6 +21,7 @@ def test_linear_is_the_product():
             assert F.linear(states, weight, bias) == pytest.approx(exact(states, weight, bias), abs=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["all", "causal", "added", "boolean"])
 @pytest.mark.parametrize("groups", [1, 2])
 def test_attention_is_that_of_pytorch(kind, groups):

@@ -119,6 +119,7 @@ def our_states(family, prompts):
     return decoder(inputs_embeds=embeddings, attention_mask=mask, position_ids=positions).last_hidden_state, mask.bool()
 
 
+@pytest.mark.slow
 @torch.inference_mode()
 def test_ids_pixels_and_logits_are_those_of_transformers_own_processor_and_model(family):
     prompts = [family.prompt(number) for number in range(len(QUESTIONS))]
@@ -132,6 +133,7 @@ def test_ids_pixels_and_logits_are_those_of_transformers_own_processor_and_model
     assert len({len(prompt.input_ids) for prompt in prompts}) > 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch_size", [1, 5])
 def test_greedy_tokens_are_those_of_generate(family, batch_size):
     prompts = [family.prompt(number) for number in range(len(QUESTIONS))]
@@ -150,6 +152,7 @@ def test_an_answer_ends_where_the_model_ends_it(family):
     assert family.predictor.renderer.eos == model.generation_config.eos_token_id
 
 
+@pytest.mark.slow
 @torch.inference_mode()
 def test_class_scores_are_those_of_a_full_forward_a_class(family):
     scorer = ClassScorer(family.predictor)
@@ -238,6 +241,7 @@ def test_an_evaluation_runs_with_every_preset(family, task, preset, write_config
     assert report["items"]["failed"] == 0
 
 
+@pytest.mark.slow
 def test_probing_runs_and_says_which_places_are_left_out(family, write_config, capsys):
     config = write_config(model=str(family.folder), limit=12, probe=POSITIONS)
     probe(["--config", str(config), "--train", "pets", "--epochs", "2"])

@@ -63,6 +63,7 @@ def plain_answer(folder, predictor, prompt):
     return output[0, ids.shape[1] :].tolist()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch_size", [1, 5])
 def test_tokens_equal_those_of_plain_transformers(tiny_model, predictor, prompts, batch_size):
     ours = []
@@ -103,6 +104,7 @@ def test_without_an_answer_prefix_none_is_stored(predictor, prompts):
     assert {answer.prefix for answer in predictor.predict(prompts)} == {None}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("said", [" South America.", "\n\nB", "B", "  (B) ", "", "\n"])
 @pytest.mark.parametrize("form", ["tokenizer_legacy_true", "tokenizer_legacy_false"])
 def test_in_llamas_tokens_the_blanks_before_the_answer_are_kept(form, said):
@@ -167,6 +169,7 @@ def test_a_question_with_an_image_that_is_not_there_is_refused(predictor):
         predictor.prompt((Turn("human", QUESTIONS[0]),), None)
 
 
+@pytest.mark.slow
 def test_an_answer_is_as_long_as_the_room_behind_its_question_and_its_neighbours_are_not_cut(loaded):
     predictor = TextPredictor(loaded, ProtocolConfig(max_new_tokens=200))
     texts = ["A " * 380, "Identify the object", "A " * 381]

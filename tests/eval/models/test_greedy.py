@@ -96,6 +96,7 @@ def some_ends(model, embeddings) -> Stop:
     return Stop(frozenset(max(combinations(sorted({token for row in free for token in row}), 2), key=different)), LIMIT)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("even", [False, True], ids=["mixed lengths", "one length"])
 def test_tokens_are_those_of_transformers_generate_in_batches_of_1_5_and_8(made, even):
     name, model = made
@@ -112,6 +113,7 @@ def test_tokens_are_those_of_transformers_generate_in_batches_of_1_5_and_8(made,
         assert ours == expected, f"batches of {batch}"
 
 
+@pytest.mark.slow
 def test_a_row_that_has_ended_is_not_decoded_on(made):
     name, model = made
     ids, embeddings = questions(model, 8)
@@ -123,6 +125,7 @@ def test_a_row_that_has_ended_is_not_decoded_on(made):
     assert greedy.row_steps == needed if name in STEPWISE else needed <= greedy.row_steps < held
 
 
+@pytest.mark.slow
 def test_only_the_row_whose_output_is_not_finite_is_lost(made):
     """Not tried on the first row: all rows share its beginning."""
     _, model = made

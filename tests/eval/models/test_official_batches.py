@@ -72,6 +72,7 @@ def loaded_with_padding(folder):
     return loaded
 
 
+@pytest.mark.slow
 @torch.inference_mode()
 @pytest.mark.parametrize("name", TEXTS)
 @pytest.mark.parametrize("side", ["right", "processor"])
@@ -215,12 +216,14 @@ def test_answers_of_right_padded_batches_are_the_same_cut_short_and_shared_out(
     assert run("other", "--report-only", batch_size=4) == run("other", batch_size=3)
 
 
+@pytest.mark.slow
 def test_a_family_that_pads_on_the_left_may_change_its_batches_under_official(write_config, tmp_path):
     main(["--config", str(write_config(limit=3)), "--protocol", "official"])
     main(["--config", str(write_config(batch_size=2)), "--protocol", "official"])
     assert len(read_records(EvalDir(tmp_path / "answers")).predictions) == 15
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("preset", "model", "settings"),
     [

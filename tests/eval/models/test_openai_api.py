@@ -34,6 +34,7 @@ def report(folder):
     return json.loads((folder / "report.json").read_text())
 
 
+@pytest.mark.slow
 def test_every_item_is_asked_once_in_words_and_with_its_file(serve, ask, picture):
     server = serve(lambda request: completion("It is a cat."))
     folder = ask()
@@ -110,6 +111,7 @@ def test_a_server_that_is_down_stops_the_evaluation_and_the_same_command_continu
     assert report(folder)["items"]["answered"] == 15
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("message", "name", "value"),
     [("Unsupported parameter: 'max_tokens'", "length_field", "max_completion_tokens"),
@@ -131,6 +133,7 @@ def test_a_refused_field_names_its_setting_and_the_folder_takes_it(serve, ask, c
     assert "holds answers to other questions" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", [None, "", "<think>Is it a cat?"])
 def test_reasoning_that_took_the_whole_limit_is_on_the_last_line_with_the_setting(serve, ask, capsys, text):
     replies = [completion(text, finish_reason="length"), completion("a cat")]
@@ -236,6 +239,7 @@ def test_the_authors_calls_set_no_temperature_and_a_length_only_for_claude(serve
     assert ("answers of up to 1,024 tokens" if length else "answers of any length") in capfd.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "official"), [("paper", True), ("official", True), ("clean", False)])
 def test_a_protocol_decides_how_an_api_is_called(serve, ask, name, official):
     server = serve(completion("a cat"))

@@ -49,6 +49,7 @@ def test_the_doubled_turn_is_the_authors_text_and_only_where_an_answer_is_begun(
     assert ("ASSISTANT:ASSISTANT:" in after) is (answer is not None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("template", ["family", "official"])
 def test_a_reasoned_answer_of_a_blip_begins_in_its_question_and_that_of_llava_in_its_answer(
     tiny_model, families, template
@@ -88,6 +89,7 @@ def test_every_family_names_the_text_that_the_authors_split_at(tiny_model, famil
     assert family_of(tiny_model).prompt_style("official").answer_delimiter == "ASSISTANT:"
 
 
+@pytest.mark.slow
 def test_the_doubled_turn_in_llamas_tokens_ends_with_the_space_of_the_authors_text():
     place = Path(__file__).resolve().parents[4] / "shared" / "data" / "llama2_tokenizer"
     if not place.exists():

@@ -48,6 +48,7 @@ def test_a_model_on_this_machine_is_asked_with_the_class_as_stored(world):
     assert (rows["with_class"].reveal_class, rows["with_class"].show_image) == (True, True)
 
 
+@pytest.mark.slow
 def test_a_choice_has_the_evaluations_tokens_and_a_reasoned_class_512(world):
     assert rows_of("quiz", LLAVA)["questions"].config.protocol.max_new_tokens == 1024
     assert rows_of("pets", LLAVA)["closed_cot"].config.protocol.max_new_tokens == 512
@@ -57,6 +58,7 @@ def test_a_choice_has_the_evaluations_tokens_and_a_reasoned_class_512(world):
 TEN = 'probe.token_positions=["0", "600", "-1", mean]'
 
 
+@pytest.mark.slow
 def test_table_10_is_asked_with_the_system_prompt_that_its_last_position_needs_and_table_3_without(world):
     rows = rows_of("pets", LLAVA, "paper", TEN)
     probe, positions = rows["probe"].config, rows["positions"].config
@@ -77,6 +79,7 @@ def test_table_10_is_about_llava_and_positions_that_are_asked_for(world):
 TOKENIZER = Path(__file__).resolve().parents[4] / "shared" / "data" / "tokenizer_legacy_true"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not TOKENIZER.is_dir(), reason="needs the LLaMA tokenizer")
 def test_without_a_system_prompt_the_question_ends_before_position_600():
     turns = (Turn("human", image_question(classification_prompt("paper"))),)

@@ -76,6 +76,7 @@ def test_a_loss_curve_keeps_its_spike_and_a_repeated_step_counts_once(tmp_path):
     assert curve.points[-1][0] > 990
 
 
+@pytest.mark.slow
 def test_the_page_shows_figures_curves_and_the_rows_of_a_reproduction(tmp_path, capsys):
     classes = [
         {"label": n, "name": f"c{n}", "correct": n, "wrong": 4 - n, "no_answer": 0, "frequency": 10**n}
@@ -112,6 +113,7 @@ def test_the_page_shows_figures_curves_and_the_rows_of_a_reproduction(tmp_path, 
     assert "2 rows of reproductions" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_row_of_several_results_counts_once_and_a_data_sets_size_is_said_once(tmp_path, capsys):
     for name in ("paper", "official", "clean"):
         write_report(tmp_path / "runs" / name, 0.2, protocol={"name": name}, items={"source": 50_000})
@@ -123,6 +125,7 @@ def test_a_row_of_several_results_counts_once_and_a_data_sets_size_is_said_once(
     assert "Table 1 (open world): 1 of 48 run" in (tmp_path / "scoreboard.md").read_text()
 
 
+@pytest.mark.slow
 def test_correlations_have_an_interval_from_their_number_of_classes(tmp_path, capsys):
     frequency = {"spearman": 0.7, "pearson": 0.3, "classes": 1000, "log_bins": []}
     write_report(tmp_path / "runs", 0.2, frequency=frequency)

@@ -103,6 +103,7 @@ def test_bf16_products_learn_as_much():
     assert right(exact, test).min() > 150  # chance is 75
 
 
+@pytest.mark.slow
 def test_the_benchmark_times_both_sides():
     result = benchmark(items=600, tests=300, size=16, classes=5)
     assert min(result["ratio_fp32"], result["ratio_bf16"], result["loop"]) > 0

@@ -91,6 +91,7 @@ def test_the_thousand_scored_items_are_those_of_the_released_lists(name, count):
     assert {images[item] for item in chosen} == authors_items(images, 1000)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("protocol", "task", "limit", "expected"),
     [
@@ -106,6 +107,7 @@ def test_the_authors_score_the_names_of_a_thousand_items(write_config, protocol,
     assert item_limit(config) == expected
 
 
+@pytest.mark.slow
 def test_a_larger_limit_of_the_stream_continues_and_a_smaller_one_reports_the_first(write_config, tmp_path, counted):
     def answered(limit: int) -> set[str]:
         main(["--config", str(write_config(limit=limit, protocol={"item_draw": "stream"}))])

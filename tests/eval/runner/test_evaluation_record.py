@@ -2,6 +2,8 @@
 
 import json
 
+import pytest
+
 from configs.data import DataConfig, SourceConfig
 from configs.eval_dir import EvalDir
 from configs.evaluation import EvalConfig
@@ -56,6 +58,7 @@ def test_every_setting_of_a_protocol_is_asked_or_judged():
     assert set(result_fields(ProtocolConfig())) <= {*evaluation.generation_settings, *evaluation.scoring_settings}
 
 
+@pytest.mark.slow
 def test_the_text_before_an_answer_is_noted_for_the_models_family(write_config, tmp_path, families, capsys):
     protocol = {"answer_after": "official"}
     for name, mark in (("blip-2", "Answer:"), ("llava_next_mistral", "[/INST]")):

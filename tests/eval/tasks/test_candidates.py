@@ -73,6 +73,7 @@ def classes(tmp_path):
     return str(file)
 
 
+@pytest.mark.slow
 def test_stored_scores_are_judged_by_the_stream_without_the_data(write_config, tmp_path, classes, capsys):
     protocol = {"task": "class_likelihood", "classes": classes, "candidate_draw": "stream"}
     config = str(write_config(protocol=protocol))
@@ -91,6 +92,7 @@ def test_stored_scores_are_judged_by_the_stream_without_the_data(write_config, t
     assert "do not store their items' index in the data set" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_what_is_asked_under_the_stream_survives_a_cut(write_config, tmp_path, classes):
     protocol = {"task": "closed_world", "classes": classes, "candidates": 2, "candidate_draw": "stream"}
     config = str(write_config(protocol=protocol))

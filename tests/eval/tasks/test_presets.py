@@ -16,6 +16,7 @@ ROWS = {"task", "prompt", "classes", "candidates", "answer_prefix", "rule", "gui
 """What an evaluation asks about; a preset leaves it alone (but for the wording of the authors' fine-tuned models)."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", preset_names())
 def test_a_preset_names_every_knob_and_opens_with_its_command(name, write_config):
     config, _ = load_config(EvalConfig, write_config(), preset_overrides(name))
@@ -26,6 +27,7 @@ def test_a_preset_names_every_knob_and_opens_with_its_command(name, write_config
     assert f"--protocol {name}" in (PRESETS / f"{name}.yaml").read_text().splitlines()[0]
 
 
+@pytest.mark.slow
 def test_presets_differ_and_none_changes_nothing(write_config):
     assert preset_overrides(None) == []
     hashes = {
@@ -39,6 +41,7 @@ def test_an_unknown_preset_is_refused():
         preset_overrides("peper")
 
 
+@pytest.mark.slow
 def test_the_protocols_name_and_hash_are_shown_with_the_number(write_config, tmp_path, capsys):
     main(["--config", str(write_config(limit=2)), "--protocol", "paper"])
     report = json.loads(EvalDir(tmp_path / "answers").report("json").read_text())

@@ -94,6 +94,7 @@ def test_a_llama_file_whose_spaces_are_merged_first_is_warned_of(caplog):
     assert not caplog.records
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", PUBLISHED)
 @pytest.mark.skipif(not (SHARED / "tokenizer_legacy_true").is_dir(), reason="the LLaMA tokenizers are not here")
 def test_llava_ids_and_labels_are_those_of_llavas_own_code(place):

@@ -95,6 +95,7 @@ def test_the_best_checkpoint_outlives_the_last_ones(tmp_path):
     assert steps_present(last) == [7, 8]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [

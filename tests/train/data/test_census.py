@@ -64,6 +64,7 @@ def test_what_all_ranks_read_is_the_manifest_from_every_resume_point(root, shard
     check(root, shards, last_batch, itertools.product((1, 2, 3, 4, 8), (0, 1, 2, 5)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("last_batch", ["drop", "pad"])
 def test_worlds_of_several_sizes_read_the_manifest_with_and_without_worker_processes(root, last_batch):
     check(root, 3, last_batch, [(1, 0), (2, 0), (3, 0), (8, 0), (2, 2)])

@@ -30,6 +30,7 @@ def refuse():
     raise AssertionError("this should have been read from the file")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chunk", [7, 500])
 def test_counts_are_the_lengths_of_the_examples_that_training_reads(plan, chunk, monkeypatch):
     monkeypatch.setattr(lengths, "CHUNK", chunk)  # 7: several processes
@@ -66,6 +67,7 @@ def test_no_image_is_read(plan, monkeypatch):
     token_counts(plan.sources, settings_of(plan), lambda: plan.example_builder)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chunk", [7, 500])
 def test_samples_that_cannot_be_trained_on_are_marked_and_named_all_at_once(plan, chunk, monkeypatch):
     monkeypatch.setattr(lengths, "CHUNK", chunk)

@@ -137,6 +137,7 @@ def test_by_default_batches_of_imagenet_in_the_order_of_its_folders_hold_many_cl
     assert min(found) > 200, "of 256 independent draws 226 differ"
 
 
+@pytest.mark.slow
 def test_the_dry_run_warns_about_blocks_of_few_classes_and_of_a_cache_too_small_for_a_block(training_setup, tmp_path):
     def shuffled(*overrides: str) -> str:
         (line,) = [
@@ -154,6 +155,7 @@ def test_the_dry_run_warns_about_blocks_of_few_classes_and_of_a_cache_too_small_
     assert "through a cache of 0: raise data.cache_gib, or set train.shuffle_block to" in shuffled(*small)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("block", [262_144, TrainConfig().shuffle_block])
 def test_two_million_samples_are_ordered_in_two_seconds(block):
     mixture = Mixture(shards=((1000,) * 1281 + (167,), (1000,) * 665 + (298,)), weights=(1.0, 1.0), block=block)

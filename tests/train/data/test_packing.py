@@ -107,6 +107,7 @@ def mixed(plan) -> list[int]:
     return [pictures[0], texts[0], pictures[-1], pictures[3], texts[1], texts[2], pictures[7]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["projector", "lora"])
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
 @pytest.mark.parametrize("reduction", ["token", "sample"])

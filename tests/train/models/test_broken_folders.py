@@ -259,6 +259,7 @@ GIVEN = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not CASES.is_file(), reason="the shared cases are not beside this checkout")
 @pytest.mark.parametrize(("name", "expected"), GIVEN.items())
 def test_given_folders(tmp_path, monkeypatch, name, expected):
@@ -289,6 +290,7 @@ def headers_refused(folder):
     return str(found.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("broken", BROKEN_WEIGHTS)
 def test_the_headers_alone_give_the_errors_of_loading(folder, broken):
     change_weights(folder, BROKEN_WEIGHTS[broken])

@@ -47,6 +47,7 @@ def test_flash_attn_on_a_cpu_is_refused_and_auto_takes_sdpa(monkeypatch):
         resolve_attention("flash_attention_2", "cpu")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kernel", ["eager", "sdpa"])
 @pytest.mark.parametrize("layers", [-2, -1, 1, [-2, -1], [0, 2]])
 def test_image_features_are_transformers_own_and_later_layers_do_not_run(training_setup, kernel, layers):

@@ -58,6 +58,7 @@ def of_a_family(node: ast.expr) -> bool:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", FILES, ids=lambda f: str(f.relative_to(ROOT)))
 def test_nothing_but_a_family_reads_its_modules_or_asks_which_family_it_is(file):
     names = {*FAMILIES, *(family_class(model_type).name for model_type in FAMILIES)}

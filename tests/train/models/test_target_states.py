@@ -74,6 +74,7 @@ def loss_and_gradients(module, batches):
     return total, {name: p.grad.clone() for name, p in module.model.named_parameters() if p.grad is not None}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("checkpointing", [False, True])
 @pytest.mark.parametrize("kind", ["padded", "packed"])
 @pytest.mark.parametrize("mode", ["projector", "lora", "full"])
@@ -219,6 +220,7 @@ def test_a_conversation_that_ends_in_an_image_keeps_all_image_tokens(plan, kind)
     assert all((gradients[name] - other).norm() <= 1e-5 * other.norm() for name, other in expected.items())
 
 
+@pytest.mark.slow
 def test_compiled_layers_are_compiled_once_for_all_layers_and_lengths(plan):
     graphs = []
 

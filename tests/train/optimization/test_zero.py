@@ -42,6 +42,7 @@ def test_a_users_json_is_the_base_and_its_tuning_wins(training_setup, write_json
     assert made["wall_clock_breakdown"] is True
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [

@@ -65,6 +65,7 @@ def test_a_collapse_in_the_warm_up_that_comes_back_is_recovered():
     assert (kinds[0], kinds[-1]) == ("shift", "recovered")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spread", [0.02, 0.1, 0.3])
 def test_noise_alone_is_no_early_rise(spread):
     for seed in range(0, 40_000, 200):

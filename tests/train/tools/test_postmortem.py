@@ -42,6 +42,7 @@ def runs(training_setup) -> tuple[RunDir, RunDir]:
     return write_run(training_setup, "spiky", 60), write_run(training_setup, "calm", None)
 
 
+@pytest.mark.slow
 def test_the_flagged_steps_samples_are_those_of_the_order(training_setup, runs, capsys):
     postmortem.main([str(runs[0].root), "--samples", "8"])
     output = capsys.readouterr().out
@@ -65,6 +66,7 @@ def test_samples_behind_a_url_come_through_the_configured_cache(training_setup, 
     assert list((tmp_path / "cache").glob("*/*.tar"))
 
 
+@pytest.mark.slow
 def test_the_page_is_self_contained_and_shows_curve_marks_and_pictures(runs):
     postmortem.main([str(runs[0].root)])
     page = runs[0].postmortem.read_text()

@@ -119,6 +119,7 @@ def test_the_language_model_answers_multiple_choice_when_the_class_is_named() ->
     assert accuracy_of_letters(model(), tokenizer(), text_questions(0, 96)) >= 0.90
 
 
+@pytest.mark.slow
 def test_the_tower_distinguishes_all_classes() -> None:
     assert linear_probe(model().model.vision_tower, seed=0, image_size=32, per_class=8) >= 0.95
     assert measures()["linear_probe"] >= 0.97
@@ -131,6 +132,7 @@ def test_the_base_names_common_classes_and_not_rare_ones() -> None:
         assert abs(value - measures()[name]) < 0.12, f"{name}; rebuild with {REBUILD}"
 
 
+@pytest.mark.slow
 def test_the_measures_say_what_the_base_knows_about_images() -> None:
     source = read(None, part="knowledge_test", images_per_class=4)
     again = accuracy_of_letters(model(), tokenizer(), [s for s in source.records if isinstance(s, Sample)])

@@ -44,6 +44,7 @@ def made(config: Path, output: Path, *arguments: str) -> Path:
     return output
 
 
+@pytest.mark.slow
 def test_it_learns_and_plain_transformers_loads_it(colours, tmp_path):
     folder = made(colours, tmp_path / "clip", "--epochs", "25")
     model, processor = CLIPModel.from_pretrained(folder).eval(), CLIPProcessor.from_pretrained(folder)

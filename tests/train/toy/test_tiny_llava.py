@@ -54,6 +54,7 @@ def test_its_processor_makes_as_many_places_as_its_tower_has_patches(clip, tmp_p
         assert torch.isfinite(model(**inputs).logits).all()
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_bytes(clip, tmp_path):
     first, second = (joined(clip, tmp_path / name) for name in "ab")
     for file in first.iterdir():

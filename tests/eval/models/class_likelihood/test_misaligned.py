@@ -48,6 +48,7 @@ def authors_loop(folder, pixels: torch.Tensor | None, queries: int) -> list[list
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("group", [1, 4, 100])
 def test_every_name_has_the_scores_of_the_authors_loop(predictor, families, picture, monkeypatch, group):
     monkeypatch.setattr(misaligned, "GROUP", group)

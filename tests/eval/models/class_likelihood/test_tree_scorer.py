@@ -71,6 +71,7 @@ def scored(tree, prompts, trie, group):
     return values
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("group", [1, 4, 1000])
 def test_every_name_has_the_log_probabilities_of_a_separate_forward(tree, prompts, group):
     trie = ClassTrie(names())
@@ -96,6 +97,7 @@ def test_an_end_token_is_scored_as_one_more_token(tree, prompts):
     assert ours[trie.paths[3]] == pytest.approx(full_forward(tree, prompts[0][:1], [*names()[3], 2]), abs=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", RULES, ids=str)
 @pytest.mark.parametrize("sharpness", [1.0, 0.05], ids=["peaked", "flat"])
 def test_the_best_name_is_that_of_the_full_scores(tree, prompts, rule, sharpness):
