@@ -18,6 +18,7 @@ size.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from importlib.util import find_spec
 from typing import Any
 
@@ -139,7 +140,7 @@ class TargetStates:
         prefix_kv = [tuple(part[:, :, :shared] for part in pair) for pair in keys] if keys and shared else None
         return self._run_layers(embed(layout.batch), layout, prefix_kv)
 
-    @property
+    @cached_property  # asked by every forward pass; what trains is chosen before the first one
     def _reuses_prefix(self) -> bool:
         """Only a frozen language model has the same keys for ever."""
         return bool(self.options.prefix) and not any(

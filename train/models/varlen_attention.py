@@ -8,6 +8,7 @@ instead of a mask: memory and work grow with the conversations' lengths, not wit
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from importlib.util import find_spec
 from typing import Any, cast
 
@@ -20,7 +21,13 @@ Kernel = Callable[..., torch.Tensor]
 def kernel_for(states: torch.Tensor) -> Kernel | None:
     """The kernel for the device and the type of `states`, or None where there is none."""
     half = states.dtype in (torch.bfloat16, torch.float16)
-    if not (states.is_cuda and half and find_spec("torch.nn.attention.varlen")):
+    return _torch_kernel() if states.is_cuda and half else None
+
+
+@cache
+def _torch_kernel() -> Kernel | None:
+    """PyTorch's kernel, or None before torch 2.10."""
+    if find_spec("torch.nn.attention.varlen") is None:
         return None
     from torch.nn.attention.varlen import varlen_attn
 
