@@ -67,7 +67,7 @@ def _numbers(report: Mapping[str, Any]) -> Block:
             (
                 "no answer",
                 percent(report["no_answer"]["value"]),
-                f"{_of(report['no_answer'])}; not correct in accuracy",
+                f"{_of(report['no_answer'])}; counted as not correct",
             ),
             (
                 "correct, of those that answer",

@@ -128,7 +128,7 @@ def test_every_share_has_its_interval_and_its_number_of_items(evaluation):
     for line in (
         "| accuracy | 60.0 % | 95 % interval 31.3 to 83.2 %, n = 10;",
         "| wrong | 30.0 % | 3 of 10; 10.8 to 60.3 % |",
-        "| no answer | 10.0 % | 1 of 10; 1.8 to 40.4 %; not correct in accuracy |",
+        "| no answer | 10.0 % | 1 of 10; 1.8 to 40.4 %; counted as not correct |",
         "| correct, of those that answer | 66.7 % | 6 of 9; 35.4 to 87.9 % |",
         "| length of an answer | 3.0 | tokens, the mean of 10; 5 cut at the limit |",
     ):
