@@ -4,8 +4,8 @@
         print(json.dumps(rate))
 
 Ours: `top1` (only the best name), `greedy` (answers of `ANSWER` tokens) and `scoring` (all names). Others: `generate`
-(transformers' own, the same answers) and `forward_per_name` (one forward pass a name, scaled from a few names). All start
-from uint8 pixels on the device. The caller may stop after any rate: the cases that goals are set for come first.
+(transformers' own, the same answers) and `forward_per_name` (one forward pass a name, scaled from a few names). All
+start from uint8 pixels on the device. The caller may stop after any rate: the cases that goals are set for come first.
 Tensor shapes: `B` images, `T` tokens of a prompt, `H` hidden size, `S` pixels a side, `V` vocabulary.
 """
 
@@ -69,8 +69,8 @@ def measured_rates(
 ) -> Iterator[dict[str, Any]]:
     """One row for each case as it is measured: `way`, `batch`, `seconds` of a batch, `images_per_second`, …
 
-    `names` are the classes' token ids. The model's weights stay as they are. Where the device's memory is not enough, the
-    row has an `error` in place of the figures.
+    `names` are the classes' token ids. The model's weights stay as they are. Where the device's memory is not enough,
+    the row has an `error` in place of the figures.
     """
     rated = _RatedModel(model.eval(), family, ClassTrie(names), options)
     for way, batch in options.cases:
@@ -82,7 +82,7 @@ def measured_rates(
 
 
 def ratios(rates: Sequence[dict[str, Any]]) -> dict[str, float]:
-    """Images per second of ours over those of each comparison, for all pairs of batch sizes: "greedy 64 / generate 8"."""
+    """Images per second of ours over those of each comparison, for all batch sizes: "greedy 64 / generate 8"."""
     speed = {(rate["way"], rate["batch"]): rate["images_per_second"] for rate in rates if "error" not in rate}
     return {
         f"{ours} {batch} / {theirs} {other}": own / value
