@@ -18,7 +18,7 @@ $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@touch $(READY)
-	@echo "$(VENV) is ready"
+	@echo "$(VENV) is ready; activate it in every new shell: source $(VENV)/bin/activate"
 
 demo: setup
 	$(BIN)/python -m launch.demo
