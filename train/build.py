@@ -14,6 +14,7 @@ from train.loggers.console import ConsoleLogger
 from train.loggers.jsonl import JsonlLogger
 from train.loggers.types import MetricLogger, make_event
 from train.loggers.wandb_logger import WandbLogger, WandbRun
+from train.models.checkpointing import checkpoint_activations
 from train.models.loading import load_model
 from train.models.loss_module import LossModule
 from train.models.param_groups import choose_trainable, count_parts, freeze_table
@@ -45,7 +46,7 @@ def build_components(plan: RunPlan, world: World, start: ResumePoint) -> Trainer
     torch.manual_seed(config.seed)  # the same LoRA initialisation on every rank
     choose_trainable(loaded.model, plan.family, config.model, config.optim)
     if config.model.activation_checkpointing:
-        loaded.model.gradient_checkpointing_enable({"use_reentrant": False})
+        checkpoint_activations(loaded.model)
     counts = count_parts(loaded.model, plan.family, config.optim)
     totals = Counter({row.part: row.total for row in counts})
     compiled = compiles(config.model.kernels, world.device.type, config.deepspeed.zero_stage)

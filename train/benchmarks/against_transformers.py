@@ -20,6 +20,7 @@ from data_prep.benchmarks.timing import cpu_seconds
 from train.data.collate import collate
 from train.loss import local_denominator, set_loss_weights
 from train.models.batch import Batch
+from train.models.checkpointing import checkpoint_activations
 from train.models.loading import load_model
 from train.models.loss_module import LossModule
 from train.models.param_groups import choose_trainable
@@ -86,7 +87,7 @@ def _sides(plan: RunPlan, model: Any, batch: Batch) -> dict[str, Callable[[], to
         return loss
 
     def checkpointed() -> torch.Tensor:
-        model.gradient_checkpointing_enable({"use_reentrant": False})
+        checkpoint_activations(model)
         try:
             loss = plain()
             loss.backward()  # type: ignore[no-untyped-call]

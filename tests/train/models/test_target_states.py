@@ -14,6 +14,7 @@ from train.chat.prefix import constant_prefix, shared_length
 from train.data.collate import collate, pack
 from train.loss import local_denominator, set_loss_weights
 from train.models import target_states, token_layout
+from train.models.checkpointing import checkpoint_activations
 from train.models.loading import load_model
 from train.models.loss_module import LossModule
 from train.models.param_groups import choose_trainable
@@ -32,7 +33,7 @@ def module_of(plan, mode, *, skip_unneeded_compute, checkpointing=False):
     loaded = load_model(str(plan.folder), None, "fp32", "sdpa")
     choose_trainable(loaded.model, plan.family, replace(plan.config.model, mode=mode), plan.config.optim)
     if checkpointing:
-        loaded.model.gradient_checkpointing_enable({"use_reentrant": False})
+        checkpoint_activations(loaded.model)
     for name, parameter in loaded.model.named_parameters():  # LoRA's B starts at zero: its A would get no gradient
         if "lora_B" in name:
             torch.nn.init.normal_(parameter, std=0.05)
@@ -144,6 +145,15 @@ def test_each_saving_saves_operations(plan, kind, monkeypatch):
     )
     whole = operations(module, batch)
     assert saved < without_prefix < whole
+
+
+def test_a_frozen_vision_tower_is_not_run_backward_also_with_checkpoints(plan):
+    module = module_of(plan, "projector", skip_unneeded_compute=True, checkpointing=True)
+    inputs = []
+    projector = module.model.model.multi_modal_projector
+    projector.register_forward_pre_hook(lambda _, given: inputs.append(given[0].requires_grad))
+    module(batches_of(plan, "padded")[0])
+    assert inputs == [False]
 
 
 def test_the_keys_of_the_prefix_are_used_only_while_the_language_model_is_frozen(plan):
