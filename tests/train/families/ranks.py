@@ -1,0 +1,38 @@
+"""Run by `deepspeed --num_gpus 2`: every family in every ZeRO stage and precision, in one pair of ranks.
+
+deepspeed --num_gpus 2 tests/train/families/ranks.py CELLS.json OUTPUT.json
+
+CELLS.json maps the name of a cell to the file of its config and its settings (`key=value`).
+"""
+
+import json
+import sys
+from pathlib import Path
+
+sys.path[0] = str(Path(__file__).resolve().parents[3])
+
+from configs.load import load_config
+from configs.run import RunConfig
+from tests.train.distributed_matrix import lopsided, make_engine, run_step
+from train.distributed.world import World, start_world, stop_world
+from train.plan import make_plan
+
+
+def cell(config_file: str, settings: list[str], world: World) -> list[tuple[str, str]]:
+    """Loss and gradient norm of two steps; in both, one rank has the images and the other the texts."""
+    plan = make_plan(load_config(RunConfig, Path(config_file), settings)[0], world.size, "cpu")
+    engine = make_engine(plan, world)
+    return [run_step(engine, plan, world, positions, step) for step, positions in enumerate(lopsided(plan))]
+
+
+def main() -> None:
+    cells, output = json.loads(Path(sys.argv[-2]).read_text()), Path(sys.argv[-1])
+    world = start_world()
+    results = {name: cell(file, settings, world) for name, (file, settings) in cells.items()}
+    if world.is_main_process:
+        output.write_text(json.dumps(results))
+    stop_world()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,41 @@
+"""What each mode trains in every family, and that the dry run says so."""
+
+import pytest
+
+from train.models.lora import is_lora
+from train.tools.preview import preview
+
+pytestmark = pytest.mark.slow
+
+TRAINED = {
+    "projector": {"projector"},
+    "lora": {"projector", "LoRA"},
+    "full": {"projector", "language", "vision"},
+}
+
+
+@pytest.mark.parametrize("mode", TRAINED)
+def test_a_mode_trains_whole_parts_and_no_other(trained, mode):
+    plan = trained.plan(f"model.mode={mode}")
+    total, found = {}, {}
+    for name, parameter in trained.ours(plan).model.named_parameters():
+        part = "LoRA" if is_lora(name) else plan.family.part_of(name)
+        total[part] = total.get(part, 0) + 1
+        found[part] = found.get(part, 0) + parameter.requires_grad
+    assert {part for part, count in found.items() if count} == TRAINED[mode]
+    assert all(found[part] == total[part] for part in TRAINED[mode])
+    assert "other" not in total, "every parameter belongs to a part"
+
+
+@pytest.mark.parametrize("mode", TRAINED)
+def test_the_dry_run_counts_what_trains(trained, mode):
+    plan = trained.plan(f"model.mode={mode}")
+    sizes: dict[str, int] = {}
+    for name, parameter in trained.ours(plan).model.named_parameters():
+        if parameter.requires_grad:
+            part = "LoRA" if is_lora(name) else plan.family.part_of(name)
+            sizes[part] = sizes.get(part, 0) + parameter.numel()
+    rows = {words[0]: words for line in preview(plan).splitlines() if (words := line.split())}
+    assert {part: rows[part][2] for part in sizes} == {part: f"{size:,}" for part, size in sizes.items()}
+    untrained = {"projector", "language", "vision"} - set(sizes)
+    assert all(rows[part][2:] == ["0", "frozen"] for part in untrained)

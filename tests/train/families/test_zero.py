@@ -1,0 +1,80 @@
+"""Two ranks in every ZeRO stage see the loss and the gradient norm of one process, in fp32 and bf16."""
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.train.distributed_matrix import lopsided
+from tests.train.families.cases import CASES
+from tests.train.families.conftest import Item, TrainedFamily, joined
+
+pytestmark = pytest.mark.slow
+
+STAGES, DTYPES = (0, 1, 2, 3), ("fp32", "bf16")
+MODE = "model.mode=full"
+
+
+def cell_name(family: str, dtype: str, stage: int) -> str:
+    return f"{family} {dtype} zero-{stage}"
+
+
+@pytest.fixture(scope="session")
+def results(family_of_case, deepspeed, tmp_path_factory) -> dict[str, list[tuple[float, float]]]:
+    """Loss and gradient norm of two steps, by cell."""
+    folder = tmp_path_factory.mktemp("family_ranks")
+    cells: dict[str, Any] = {}
+    for name in CASES:
+        trained = family_of_case(name)
+        file = trained.config_file(f"ranks_{name}")
+        for dtype in DTYPES:
+            for stage in STAGES:
+                settings = [*trained.case.settings, MODE, f"model.dtype={dtype}", f"deepspeed.zero_stage={stage}"]
+                cells[cell_name(name, dtype, stage)] = (str(file), settings)
+    (folder / "cells.json").write_text(json.dumps(cells))
+    command = deepspeed(Path(__file__).with_name("ranks.py"), folder / "cells.json", folder / "results.json")
+    done = subprocess.run(command, capture_output=True, text=True, timeout=500)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    found = json.loads((folder / "results.json").read_text())
+    return {name: [(float.fromhex(a), float.fromhex(b)) for a, b in steps] for name, steps in found.items()}
+
+
+def first_step_of_transformers(trained: TrainedFamily) -> tuple[float, float]:
+    """Loss and gradient norm of the first step's eight conversations in one batch, by transformers alone."""
+    plan = trained.plan(MODE)
+    chosen = []
+    for position in lopsided(plan)[0]:
+        sample = plan.sources.sample(position)
+        question, answer = (turn.text.replace("<image>", "").strip() for turn in sample.turns)
+        chosen.append(Item([(question, answer)], sample.image))
+    model = trained.theirs(plan, trained.ours(plan).model)
+    batch = joined([trained.inputs(item) for item in chosen], [trained.expected(item)[1] for item in chosen])
+    loss = model(**batch).loss
+    loss.backward()
+    norms = [parameter.grad.norm() for parameter in model.parameters() if parameter.grad is not None]
+    return loss.item(), torch.stack(norms).norm().item()
+
+
+def test_in_fp32_every_stage_has_transformers_loss_and_gradient_norm(trained, results):
+    expected = first_step_of_transformers(trained)
+    for stage in STAGES:
+        steps = results[cell_name(trained.case.name, "fp32", stage)]
+        assert steps[0] == pytest.approx(expected, rel=1e-5)
+        assert steps[0] != steps[1]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_after_an_update_all_stages_see_the_same_loss(trained, results, dtype):
+    second = [results[cell_name(trained.case.name, dtype, stage)][1] for stage in STAGES]
+    for loss, norm in second[1:]:
+        assert loss == pytest.approx(second[0][0], rel=1e-5 if dtype == "fp32" else 5e-3)
+        assert norm == pytest.approx(second[0][1], rel=1e-3 if dtype == "fp32" else 5e-2)
+
+
+def test_bf16_is_close_to_fp32(trained, results):
+    in_fp32 = results[cell_name(trained.case.name, "fp32", 0)][0]
+    for stage in STAGES:
+        assert results[cell_name(trained.case.name, "bf16", stage)][0] == pytest.approx(in_fp32, rel=5e-2)
