@@ -22,6 +22,7 @@ from configs.protocol import ProtocolConfig
 from configs.trained import protocol_as_trained, training_record_of_model
 from data_prep.images import decode_rgb
 from data_prep.sample import Turn
+from eval.models.decoder_input import DecoderInput
 from eval.models.greedy import Greedy, LanguageModel, Stop
 from eval.models.memory import NOT_FINITE, within_memory
 from eval.models.prompt_style import resolve_style
@@ -146,7 +147,7 @@ class TextPredictor:
             limits = {"max_new_tokens": min(rooms), "eos_token_id": sorted(self.ends)}
             return generate(
                 self.family.generator(self.model),
-                self.embeddings(ids, prompts),
+                self.inputs(ids, mask, prompts).states,
                 mask,
                 limits | {"pad_token_id": self.padding},
             )
@@ -158,9 +159,8 @@ class TextPredictor:
         return [rows[number] for number in range(len(prompts))]
 
     def _left_padded(self, prompts: Sequence[Prompt], limit: int) -> Sequence[list[int] | None]:
-        ids, mask = self.padded(prompts)
         own = [prompt.input_ids for prompt in prompts]
-        return self.greedy.answers(own, self.embeddings(ids, prompts), mask, Stop(self.ends, limit))
+        return self.greedy.answers(own, self.inputs(*self.padded(prompts), prompts), Stop(self.ends, limit))
 
     def padded(self, prompts: Sequence[Prompt]) -> tuple[torch.Tensor, torch.Tensor]:
         """Ids and mask (B, T), the shorter questions filled up on the left with the end token, which the mask hides."""
@@ -172,7 +172,10 @@ class TextPredictor:
             mask[row, longest - len(prompt.input_ids) :] = 1
         return ids.to(self.model.device), mask.to(self.model.device)
 
-    def embeddings(self, ids: torch.Tensor, prompts: Sequence[Prompt]) -> torch.Tensor:
-        """(B, T, H): word embeddings, with the image positions replaced by image features in the order of the rows."""
+    def inputs(self, ids: torch.Tensor, mask: torch.Tensor, prompts: Sequence[Prompt]) -> DecoderInput:
+        """What the decoder takes for the padded `ids` (B, T) with `mask` (B, T), and the images of `prompts`."""
         shown = [prompt.image for prompt in prompts if prompt.image is not None]
-        return self.family.embed(self.model, ids, self.family.batch_images(shown) if shown else NO_IMAGES)
+        images = self.family.batch_images(shown) if shown else NO_IMAGES
+        rows = torch.arange(len(ids), device=ids.device)[:, None]
+        positions = self.family.positions(ids, torch.where(mask > 0, rows, -1), images)
+        return DecoderInput.of(self.family.embed(self.model, ids, images), mask, positions)

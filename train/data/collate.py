@@ -173,6 +173,7 @@ def collate(examples: Sequence[Example], family: Family, prefix: Sequence[int] =
     _note_savings(batch, examples, family, prefix)
     for row, example in enumerate(examples):
         _write(batch, row, 0, row, example)
+    batch.positions = family.positions(batch.input_ids, batch.sequence_ids, batch.images)
     return batch
 
 
@@ -185,6 +186,7 @@ def pack(examples: Sequence[Example], family: Family, prefix: Sequence[int] = ()
     for number, example in enumerate(examples):
         _write(batch, 0, start, number, example)
         start += len(example.input_ids)
+    batch.positions = family.positions(batch.input_ids, batch.sequence_ids, batch.images)
     return batch
 
 

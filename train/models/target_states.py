@@ -27,6 +27,7 @@ from torch.utils.checkpoint import checkpoint
 
 from configs.errors import ConfigError
 from train.models.batch import Batch, attention_arguments
+from train.models.embedded import Embedded
 from train.models.llama_layers import (
     Angles,
     after_attention,
@@ -38,11 +39,11 @@ from train.models.llama_layers import (
     rotary_angles,
 )
 from train.models.token_layout import Layout, last_mask, padded_targets, select_tokens
-from train.models.types import TrainableFamily
+from train.models.types import Family, TrainableFamily
 from train.models.varlen_attention import kernel_for
 
-Embed = Callable[[Batch], torch.Tensor]
-"""A batch to its embeddings (B, T, H), image features included."""
+Embed = Callable[[Batch], Embedded]
+"""A batch to its embeddings, image features included."""
 KeysValues = tuple[torch.Tensor, torch.Tensor]
 """Keys and values of one layer, each (1, heads, P, head size)."""
 
@@ -116,6 +117,8 @@ class TargetStates:
         return (
             self.options.skip_unneeded_compute
             and type(self.family).decode is TrainableFamily.decode
+            and type(self.family).positions is Family.positions
+            and type(self.family).encode_layers is Family.encode_layers
             and is_supported(decoder)
             and kernel in ("sdpa", "flash_attention_2")
             and masks
@@ -130,15 +133,15 @@ class TargetStates:
         In ZeRO 3 every rank must call this equally often.
         """
         if not self.runs_own_decoder_loop(packed=batch.packed):
-            embeddings = embed(batch)
-            attention = attention_arguments(batch, self.family.attention_kernel(self.model), embeddings.dtype)
-            states = self.family.decode(self.model, embeddings, batch, attention)
+            embedded = embed(batch)
+            attention = attention_arguments(batch, self.family.attention_kernel(self.model), embedded.states.dtype)
+            states = self.family.decode(self.model, embedded, batch, attention)
             return states[rows, positions], states[:, 0].float().sum()
         keys = self._keys_of_prefix() if self._reuses_prefix else None
         shared = batch.shared_prefix if keys else 0
         layout = select_tokens(batch, rows, positions, shared, self._like)
         prefix_kv = [tuple(part[:, :, :shared] for part in pair) for pair in keys] if keys and shared else None
-        return self._run_layers(embed(layout.batch), layout, prefix_kv)
+        return self._run_layers(embed(layout.batch).states, layout, prefix_kv)
 
     @cached_property  # asked by every forward pass; what trains is chosen before the first one
     def _reuses_prefix(self) -> bool:

@@ -20,6 +20,7 @@ from transformers import AutoModelForImageTextToText
 from configs.errors import ConfigError
 from train.chat.templates import PromptStyle
 from train.models.batch import Batch
+from train.models.embedded import Embedded
 from train.models.images import ImageBatch, ImageInput, ImageProcessor, Size
 from train.models.pixels import normalize_pixels
 from train.models.processor_settings import CLIP, Normalization, read_image_settings
@@ -42,6 +43,8 @@ class Family(ABC):
     """Sections that config.json must have: for one that is missing transformers takes the sizes of another model."""
     flash_attention: ClassVar[bool] = True
     """Whether transformers runs it with flash attention."""
+    image_token: ClassVar[str] = "<image>"
+    """How the tokenizer spells the image token."""
     reads_question: ClassVar[bool] = False
     """Whether the image features depend on the question (a Q-Former with text input)."""
     model_class: ClassVar[Any] = AutoModelForImageTextToText
@@ -134,13 +137,25 @@ class Family(ABC):
         positions = (ids == self.image_token_id).unsqueeze(-1).expand_as(embeddings)
         return embeddings.masked_scatter(positions, features.to(embeddings.dtype))
 
-    def embed(self, model: Any, ids: torch.Tensor, images: ImageBatch) -> torch.Tensor:
-        """(B, T, H): what the decoder takes for `ids` (B, T) and their images, rows in order."""
+    def encode_layers(self, model: Any, images: ImageBatch, dtype: torch.dtype) -> tuple[torch.Tensor, ...]:
+        """`encode_images`, and for each of the first decoder layers what is added to its result: (sum of P, H) each."""
+        return (self.encode_images(model, images, dtype),)
+
+    def embed(self, model: Any, ids: torch.Tensor, images: ImageBatch) -> Embedded:
+        """What the decoder takes for `ids` (B, T) and their images, rows in order."""
         embeddings: torch.Tensor = self.word_embeddings(model)(ids)
         if not len(images):
-            return embeddings
-        features = self.encode_images(model, images.to(ids.device), embeddings.dtype)
-        return self.place_images(embeddings, ids, features)
+            return Embedded(embeddings)
+        features, *added = self.encode_layers(model, images.to(ids.device), embeddings.dtype)
+        places = ids == self.image_token_id if added else None
+        return Embedded(self.place_images(embeddings, ids, features), places, tuple(added))
+
+    def positions(self, ids: torch.Tensor, sequence_ids: torch.Tensor, images: ImageBatch) -> torch.Tensor | None:  # noqa: ARG002
+        """(axes, B, T) positions of tokens that have several (M-RoPE); None where a conversation counts 0, 1, 2, …
+
+        `sequence_ids` (B, T) numbers the conversations, -1 on padding. The positions of each conversation begin at 0.
+        """
+        return None
 
     # Modules
 
@@ -194,14 +209,21 @@ class TrainableFamily(Family):
     def decode(
         self,
         model: Any,
-        embeddings: torch.Tensor,
-        batch: Batch,  # noqa: ARG002 - for families whose positions depend on the images
+        embedded: Embedded,
+        batch: Batch,
         attention: dict[str, torch.Tensor | None],
     ) -> torch.Tensor:
-        """(B, T, H): the decoder's last hidden states; `attention` is from `batch.attention_arguments`."""
-        states: torch.Tensor = self.decoder(model)(
-            inputs_embeds=embeddings, use_cache=False, **attention
-        ).last_hidden_state
+        """(B, T, H): the decoder's last hidden states; `attention` is from `batch.attention_arguments`.
+
+        Where tokens have several positions, transformers takes those of the text before them, by which its flash
+        attention separates packed conversations.
+        """
+        positions = batch.positions
+        if positions is not None and (text := attention.get("position_ids")) is not None:
+            positions = torch.cat([text[None], positions])
+        if positions is not None:
+            attention = attention | {"position_ids": positions}
+        states: torch.Tensor = self.decoder(model)(use_cache=False, **embedded.arguments, **attention).last_hidden_state
         return states
 
     def attention_kernel(self, model: Any) -> str:

@@ -112,11 +112,8 @@ def family(request, families, picture):
 def our_states(family, prompts):
     """(B, T, H) and the mask: the decoder over our ids, pixels, positions and left padding."""
     predictor = family.predictor
-    ids, mask = predictor.padded(prompts)
-    positions = (mask.cumsum(1) - 1).clamp(min=0)
-    decoder = predictor.family.decoder(predictor.model)
-    embeddings = predictor.embeddings(ids, prompts)
-    return decoder(inputs_embeds=embeddings, attention_mask=mask, position_ids=positions).last_hidden_state, mask.bool()
+    inputs = predictor.inputs(*predictor.padded(prompts), prompts)
+    return predictor.text_decoder.decoder(**inputs.arguments).last_hidden_state, inputs.mask.bool()
 
 
 @pytest.mark.slow
