@@ -45,9 +45,10 @@ class ModelConfig(Section):
     )
     kernels: str = setting(
         "auto",
-        doc="`compile` fuses the small kernels of decoder layers by torch.compile, `none` runs them one by one; auto"
-        " compiles on a GPU below ZeRO 3. Needs `skip_unneeded_compute`.",
-        choices=("auto", "none", "compile"),
+        doc="How the small operations of a layer run: `compile` fuses them by torch.compile, `liger` takes Liger's kernels"
+        " (a GPU; LLaMA- and Mistral-type decoders with `skip_unneeded_compute`), `none` runs them one by one. auto:"
+        " `compile` on a GPU, `liger` there with ZeRO 3 if installed, else `none`. A checkpoint records which.",
+        choices=("auto", "none", "compile", "liger"),
     )
     activation_checkpointing: bool = setting(
         False, doc="Recompute activations in the backward pass: less memory, ~1.4x the work.", changes_result=False

@@ -24,9 +24,10 @@ from train.data.packing import LENGTH_INDEPENDENT_SPLITS, BatchPartitioner, Step
 from train.data.questions import choice_notes, training_question
 from train.data.sources import SourceSet
 from train.data.untrainable import check_trainable
+from train.kernel_choice import KernelChoice, choose_kernels, fit_to_decoder
 from train.models.checked_loading import check_image_token, check_vocabulary
 from train.models.fingerprint import model_identity
-from train.models.loading import resolve_attention, resolve_folder
+from train.models.loading import attention_of, resolve_folder
 from train.models.model_folder import check_generation_settings
 from train.models.registry import trainable_family_of
 from train.models.types import TrainableFamily
@@ -48,6 +49,8 @@ class RunPlan:
     order: StepOrder
     length: StepCounts
     deepspeed: dict[str, Any]
+    attention: str
+    kernels: KernelChoice
 
     @property
     def batches(self) -> BatchPlan:
@@ -78,9 +81,10 @@ def make_plan(config: RunConfig, world_size: int, device: str, *, count: bool = 
     Raises `ConfigError` or `DataError` that says what to change.
     """
     settings = deepspeed_config(config, split_batch(config.train, world_size))
-    resolve_attention(config.model.attention, device, config.model.dtype)
+    kernels = choose_kernels(config.model.kernels, device, config.deepspeed.zero_stage)
     folder = resolve_folder(config.model.base, config.model.revision)
     family = trainable_family_of(folder)
+    attention = attention_of(family, config.model.attention, device, config.model.dtype)
     sources = SourceSet.of(config.data, config.train.sources)
     if config.model.mode == "projector" and not sources.with_image().any():
         raise DataError(
@@ -104,6 +108,8 @@ def make_plan(config: RunConfig, world_size: int, device: str, *, count: bool = 
         order=order,
         length=StepCounts.of(order.mixture.size, config.train),
         deepspeed=settings,
+        attention=attention,
+        kernels=fit_to_decoder(kernels, config.model, family, attention),
     )
 
 
