@@ -1,9 +1,9 @@
 """What a decoder layer does before and after its attention: as transformers wrote it, compiled, or by Liger's kernels.
 
-Compiled, a few kernels take the place of many small ones: norms, rotary embedding, SwiGLU, residual sums, casts. Liger's
-Triton kernels (pip install liger-kernel) are one each for norm, rotary embedding and SwiGLU; those of `torch.compile`
-include all three, so the two are not combined. Attention is never compiled: it is one kernel. Layers that transformers
-runs (`compile_layers`: vision tower, Q-Former, decoders of other types) are compiled whole.
+Compiled, a few kernels take the place of many small ones: norms, rotary embedding, SwiGLU, residual sums and casts.
+Liger's Triton kernels (package liger-kernel) are one each for norm, rotary embedding and SwiGLU; those of
+`torch.compile` include all three, so the two are not combined. Attention is not compiled: it is one kernel already.
+Layers that transformers runs (`compile_layers`: vision tower, Q-Former, other decoders) are compiled whole.
 """
 
 from collections.abc import Callable, Iterator
@@ -67,7 +67,7 @@ def compile_layers(model: nn.Module, backend: str | Callable[..., Any] = "induct
 
 
 def fuse_norm(norm: Any) -> None:
-    """Let Liger's kernel compute this RMSNorm of LLaMA's type. The module stays: ZeRO 3 fetches its weight at a call."""
+    """Let Liger's kernel compute this RMSNorm of LLaMA's type; ZeRO 3 still fetches its weight when it is called."""
     norm.forward = MethodType(_liger_norm, norm)
 
 

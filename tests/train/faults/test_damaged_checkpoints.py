@@ -1,11 +1,11 @@
 """Checkpoints that are damaged, lost, foreign or belong to something else: found out, said, agreed by all ranks."""
 
 import json
-from dataclasses import replace
 import random
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,8 +16,8 @@ from configs.run_dir import RunDir
 from configs.saving import CheckpointConfig
 from train.checkpoints.reading import FILES, FORMAT_VERSION, MANIFEST, SELF, manifest_sum, newest_checkpoint
 from train.checkpoints.writing import CheckpointWriter, Snapshot
-from train.optimization.full_state import ParameterState
 from train.kernel_choice import KernelChoice
+from train.optimization.full_state import ParameterState
 from train.plan import make_plan
 from train.resume import open_run
 

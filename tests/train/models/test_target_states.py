@@ -14,10 +14,10 @@ from train.data.collate import collate, pack
 from train.loss import local_denominator, set_loss_weights
 from train.models import token_layout
 from train.models.checkpointing import checkpoint_activations
+from train.models.layer_parts import LayerParts
 from train.models.loading import load_model
 from train.models.loss_module import LossModule
 from train.models.param_groups import choose_trainable
-from train.models.layer_parts import LayerParts
 from train.models.target_states import ForwardOptions
 from train.models.types import TrainableFamily
 from train.plan import make_plan
