@@ -45,7 +45,7 @@ class ModelConfig(Section):
     )
     kernels: str = setting(
         "auto",
-        doc="How the small operations of a layer run: `compile` fuses them by torch.compile, `liger` takes Liger's kernels"
+        doc="How the small operations of a layer run: `compile` fuses them by torch.compile, `liger` by Liger's kernels"
         " (a GPU; LLaMA- and Mistral-type decoders with `skip_unneeded_compute`), `none` runs them one by one. auto:"
         " `compile` on a GPU, `liger` there with ZeRO 3 if installed, else `none`. A checkpoint records which.",
         choices=("auto", "none", "compile", "liger"),
