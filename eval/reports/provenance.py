@@ -18,7 +18,9 @@ def provenance_of(folder: EvalDir) -> dict[str, list[dict[str, Any]]]:
     """Stage to its starts: those of all workers of the evaluation, and those of the export that it read last."""
     evaluation = [start for file in folder.all_provenance() for start in read_starts(file)]
     evaluation.sort(key=lambda start: str(start.get("start")))
-    exports = next((start["exports"] for start in reversed(evaluation) if start.get("exports")), [])
+    exports: list[dict[str, Any]] = next(
+        (start["exports"] for start in reversed(evaluation) if start.get("exports")), []
+    )
     return {
         "evaluation": [{key: value for key, value in start.items() if key != "exports"} for start in evaluation],
         "export": [{key: value for key, value in start.items() if key != "training"} for start in exports],
