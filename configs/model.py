@@ -61,11 +61,14 @@ class ChatConfig(Section):
 
     template: str = setting(
         "llava",
-        doc="`llava` gives LLaVA's own token ids, `hf` those of transformers' processor.",
-        choices=("llava", "hf"),
+        doc="`llava` gives LLaVA's own token ids, `hf` those of transformers' processor; `folder` takes the chat "
+        "template of the model's folder (chat_template.jinja).",
+        choices=("llava", "hf", "folder"),
     )
     system_prompt: str = setting(
-        "vicuna_v1", doc="`vicuna_v1`, `none`, or the text itself; it opens every conversation."
+        "template",
+        doc="`vicuna_v1`, `none`, or the text itself; it opens every conversation. `template`: vicuna_v1 for the "
+        "templates llava and hf, none for others (a folder's template may write its own).",
     )
     max_length: int = setting(
         2048, doc="Longest sequence in tokens, image tokens included; the rest is cut.", at_least=8

@@ -15,7 +15,6 @@ from configs.errors import ConfigError, DataError
 from configs.run import RunConfig
 from configs.run_dir import RunDir
 from data_prep.train_test_check import mismatch_warnings
-from train.chat.render import ChatRenderer
 from train.chat.tokenizer import load_tokenizer
 from train.data.collate import ExampleBuilder, ExampleSet, TrainingBatches
 from train.data.lengths import Counts, LengthSettings, known_counts, token_counts
@@ -173,7 +172,8 @@ def _example_builder(config: RunConfig, folder: Path, family: TrainableFamily) -
     check_vocabulary(folder, tokenizer, int(family.text_config.vocab_size))
     check_image_token(folder, tokenizer, family.image_token_id, int(family.text_config.vocab_size))
     check_generation_settings(folder)
-    renderer = ChatRenderer(tokenizer, config.chat.template, config.chat.system_prompt)
+    renderer = family.renderer(tokenizer, config.chat.template, config.chat.system_prompt)
+    renderer.check_trainable()
     longest, tokens = config.chat.max_length, family.fixed_image_tokens
     if tokens is not None and tokens >= longest:
         raise ConfigError(f"chat.max_length {longest} has no room for an image's {tokens} tokens")

@@ -29,7 +29,6 @@ from eval.models.prompt_style import resolve_style
 from eval.models.right_padding import generate, padded_right, padding_of
 from eval.types import Answer, Failure
 from train.chat.conversation import IMAGE_INDEX, TokenizedConversation, expand_image
-from train.chat.render import ChatRenderer
 from train.models.images import NO_IMAGES, ImageInput
 from train.models.loading import LoadedModel
 
@@ -58,8 +57,7 @@ class TextPredictor:
         self.model, self.family = loaded.model.eval(), loaded.family
         self.protocol = protocol = protocol_as_trained(protocol, training_record_of_model(str(loaded.folder)))
         self.style = resolve_style(protocol, self.family)
-        end = self.family.end_token
-        self.renderer = ChatRenderer(loaded.tokenizer, self.style.template, self.style.system_prompt, end)
+        self.renderer = self.family.renderer(loaded.tokenizer, self.style.template, self.style.system_prompt)
         self.stated_ends = loaded.end_tokens
         self.images = self.family.image_processor(protocol.image_mode, protocol.image_size)
         self.padding = padding_of(protocol.padding_side, loaded.tokenizer)

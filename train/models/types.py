@@ -15,10 +15,13 @@ from typing import Any, ClassVar
 
 import torch
 from torch import nn
-from transformers import AutoModelForImageTextToText
+from transformers import AutoModelForImageTextToText, PreTrainedTokenizerBase
 
 from configs.errors import ConfigError
-from train.chat.templates import PromptStyle
+from train.chat.folder_template import FolderRenderer
+from train.chat.render import ChatRenderer
+from train.chat.renderer import Renderer
+from train.chat.templates import FOLDER, PromptStyle
 from train.models.batch import Batch
 from train.models.embedded import Embedded
 from train.models.images import ImageBatch, ImageInput, ImageProcessor, Size
@@ -65,6 +68,20 @@ class Family(ABC):
     @abstractmethod
     def prompt_style(self, choice: str) -> PromptStyle:
         """How the model is prompted: `family`, as it was trained; `official`, as the paper's authors do it."""
+
+    def renderer(self, tokenizer: PreTrainedTokenizerBase, template: str, system_prompt: str) -> Renderer:
+        """What turns conversations into ids of `tokenizer` by the chat template of that name.
+
+        Raises `ConfigError` for a template that the family does not have, or one that does not fit the tokenizer.
+        """
+        if template not in self.chat_templates:
+            raise ConfigError(
+                f"the chat template {template} is none of {self.name}'s: {', '.join(self.chat_templates)}"
+            )
+        if template != FOLDER:
+            return ChatRenderer(tokenizer, template, system_prompt, self.end_token)
+        image = str(tokenizer.convert_ids_to_tokens(self.image_token_id))
+        return FolderRenderer(tokenizer, system_prompt, self.end_token, image)
 
     @property
     def end_token(self) -> int | None:
