@@ -55,14 +55,14 @@ class FolderRenderer(Renderer):
         self._begin, self._bos = begin_ids(tokenizer), tokenizer.bos_token
         trial, _ = self._rendered(self._messages((Turn("human", ASKED), Turn("gpt", REPLIED))))
         self._end = end_token(tokenizer, trial.rpartition(REPLIED)[2])
-        stated = end_id(tokenizer) if end is None else end
-        if self._end is None and stated is None:
+        written = None if self._end is None else int(tokenizer.get_vocab()[self._end])
+        eos = next((token for token in (end, written, end_id(tokenizer)) if token is not None), None)
+        if eos is None:
             raise ConfigError(
                 "the folder's chat template writes no end token and the tokenizer names no eos_token; name it in "
                 "tokenizer_config.json"
             )
-        found = stated if self._end is None else tokenizer.convert_tokens_to_ids(self._end)
-        self.eos = int(found if end is None else end)
+        self.eos = eos
 
     def check_trainable(self) -> None:
         """Raise `ConfigError` if no end token follows an answer: a model trained with it would never stop."""
