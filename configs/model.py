@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 from configs.section import Section, setting
 
+TRAINING_TEMPLATES = ("llava", "hf", "question", "plain")
+
 
 @dataclass(frozen=True, kw_only=True)
 class LoraConfig(Section):
@@ -12,9 +14,10 @@ class LoraConfig(Section):
     rank: int = setting(128, doc="Rank of the update matrices.", at_least=1)
     alpha: float = setting(256.0, doc="The update is scaled by alpha / rank.", above=0)
     dropout: float = setting(0.05, doc="Dropout on the input of the update (LLaVA: 0.05).", at_least=0, at_most=0.99)
-    targets: tuple[str, ...] = setting(
-        lambda: ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
-        doc="Linear layers, by the last part of their name, inside the language model only.",
+    targets: tuple[str, ...] | None = setting(
+        None,
+        doc="Linear layers, by the last part of their name, inside the language model only; null: all of its attention"
+        " and MLP (q_proj, k_proj, v_proj, and what its type calls the others).",
     )
 
 
@@ -45,10 +48,9 @@ class ModelConfig(Section):
     )
     kernels: str = setting(
         "auto",
-        doc="How the small operations of a layer run: `compile` fuses them by torch.compile, `liger` by Liger's kernels"
-        " (a GPU; LLaMA- and Mistral-type decoders with `skip_unneeded_compute`), `none` runs them one by one. auto:"
-        " `compile` on a GPU, `liger` there with ZeRO 3 if installed, else `none`. A checkpoint records which.",
-        choices=("auto", "none", "compile", "liger"),
+        doc="`compile` fuses the small kernels of decoder layers by torch.compile, `none` runs them one by one; auto"
+        " compiles on a GPU below ZeRO 3. Needs `skip_unneeded_compute`.",
+        choices=("auto", "none", "compile"),
     )
     activation_checkpointing: bool = setting(
         False, doc="Recompute activations in the backward pass: less memory, ~1.4x the work.", changes_result=False
@@ -61,22 +63,21 @@ class ChatConfig(Section):
 
     template: str = setting(
         "llava",
-        doc="`llava` gives LLaVA's own token ids, `hf` those of transformers' processor; `folder` takes the chat "
-        "template of the model's folder (chat_template.jinja).",
-        choices=("llava", "hf", "folder"),
+        doc="`llava` gives LLaVA's own token ids, `hf` those of transformers' processor."
+        " `question` (Question: … Answer:) and `plain` are BLIP-2's and InstructBLIP's.",
+        choices=TRAINING_TEMPLATES,
     )
     system_prompt: str = setting(
-        "template",
-        doc="`vicuna_v1`, `none`, or the text itself; it opens every conversation. `template`: vicuna_v1 for the "
-        "templates llava and hf, none for others (a folder's template may write its own).",
+        "vicuna_v1", doc="`vicuna_v1`, `none`, or the text itself; it opens every conversation."
     )
     max_length: int = setting(
         2048, doc="Longest sequence in tokens, image tokens included; the rest is cut.", at_least=8
     )
     image_mode: str = setting(
         "pad",
-        doc="`pad` to a square with the mean colour (LLaVA's training) or centre-`crop`.",
-        choices=("pad", "crop"),
+        doc="LLaVA-1.5: `pad` to a square with the mean colour (its training), or centre-`crop`. `export`: as the image"
+        " processor of the model's folder says, the only mode of other families.",
+        choices=("pad", "crop", "export"),
     )
     pixels: str = setting(
         "exact",

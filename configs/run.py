@@ -43,8 +43,9 @@ class RunConfig(Section):
     name: str = setting(doc="Name of the run; its files live in runs_dir/name.", changes_result=False)
     recipe: str | None = setting(
         None,
-        doc="Training recipe: `paper`, `official`, `clean` (configs/recipes; `python -m train.recipes` compares them), "
-        "or a YAML file; settings of this file and --set override it. null: none.",
+        doc="Training recipe: `paper`, `paper_blip2`, `official`, `clean` (configs/recipes; "
+        "`python -m train.recipes` compares them), or a YAML file; settings of this file and --set override it. null: "
+        "none.",
         changes_result=False,  # its settings do
     )
     seed: int = setting(0, doc="Seeds all randomness.", at_least=0)

@@ -20,7 +20,11 @@ class OptimConfig(Section):
     lr_vision: float = setting(
         0.0, doc="Peak learning rate of the vision tower in mode `full`; 0 freezes it.", at_least=0
     )
-    weight_decay: float = setting(0.0, doc="Decoupled weight decay (paper: 0).", at_least=0)
+    weight_decay: float = setting(
+        0.0,
+        doc="Decoupled weight decay of matrices; biases and norms have none (paper: LLaVA 0, BLIP-2 0.05).",
+        at_least=0,
+    )
     betas: tuple[float, float] = setting((0.9, 0.999), doc="AdamW's decay rates of the two moments.")
     eps: float = setting(1e-8, doc="AdamW's epsilon.", above=0)
     clip_norm: float = setting(
@@ -34,6 +38,9 @@ class OptimConfig(Section):
     schedule: str = setting("cosine", doc="Learning-rate schedule after warm-up.", choices=("cosine", "constant"))
     warmup_ratio: float = setting(
         0.03, doc="Fraction of all steps with linear learning-rate warm-up.", at_least=0, at_most=1
+    )
+    warmup_steps: int | None = setting(
+        None, doc="Steps of linear learning-rate warm-up, in place of warmup_ratio (BLIP-2: 1,000).", at_least=0
     )
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from configs.model import ChatConfig
 from data_prep.atomic import write_bytes
+from train.chat.render import ChatRenderer
 from train.chat.tokenizer import load_tokenizer
 from train.models.model_folder import read_object
 from train.models.processor_settings import CLIP_MEAN, CLIP_STD, FLAT, NESTED, processor_file
@@ -25,9 +26,11 @@ def write_text_files(family: TrainableFamily, base: Path, output: Path, chat: Ch
     for pattern in _TEXT_FILES:
         for file in base.glob(pattern):
             shutil.copyfile(file, output / file.name)
+    for name in family.folders:
+        shutil.copytree(base / name, output / name)
     write_processor(family, base, output, chat.image_mode)
     tokenizer = load_tokenizer(base)
-    end = family.renderer(tokenizer, chat.template, chat.system_prompt).eos
+    end = ChatRenderer(tokenizer, chat.template, chat.system_prompt, family.end_token).eos
     write_end_token(output, end, str(tokenizer.convert_ids_to_tokens(end)))
 
 

@@ -12,9 +12,11 @@ import numpy as np
 
 from configs.batch_plan import BatchPlan, StepCounts, split_batch
 from configs.errors import ConfigError, DataError
+from configs.model import TRAINING_TEMPLATES
 from configs.run import RunConfig
 from configs.run_dir import RunDir
 from data_prep.train_test_check import mismatch_warnings
+from train.chat.render import ChatRenderer
 from train.chat.tokenizer import load_tokenizer
 from train.data.collate import ExampleBuilder, ExampleSet, TrainingBatches
 from train.data.lengths import Counts, LengthSettings, known_counts, token_counts
@@ -23,13 +25,13 @@ from train.data.packing import LENGTH_INDEPENDENT_SPLITS, BatchPartitioner, Step
 from train.data.questions import choice_notes, training_question
 from train.data.sources import SourceSet
 from train.data.untrainable import check_trainable
-from train.kernel_choice import KernelChoice, choose_kernels, fit_to_decoder
 from train.models.checked_loading import check_image_token, check_vocabulary
 from train.models.fingerprint import model_identity
-from train.models.loading import attention_of, resolve_folder
+from train.models.loading import resolve_attention, resolve_folder
 from train.models.model_folder import check_generation_settings
 from train.models.registry import trainable_family_of
 from train.models.types import TrainableFamily
+from train.optimization.schedule import check_warmup
 from train.optimization.zero import deepspeed_config
 
 
@@ -48,8 +50,6 @@ class RunPlan:
     order: StepOrder
     length: StepCounts
     deepspeed: dict[str, Any]
-    attention: str
-    kernels: KernelChoice
 
     @property
     def batches(self) -> BatchPlan:
@@ -80,10 +80,9 @@ def make_plan(config: RunConfig, world_size: int, device: str, *, count: bool = 
     Raises `ConfigError` or `DataError` that says what to change.
     """
     settings = deepspeed_config(config, split_batch(config.train, world_size))
-    kernels = choose_kernels(config.model.kernels, device, config.deepspeed.zero_stage)
+    resolve_attention(config.model.attention, device, config.model.dtype)
     folder = resolve_folder(config.model.base, config.model.revision)
     family = trainable_family_of(folder)
-    attention = attention_of(family, config.model.attention, device, config.model.dtype)
     sources = SourceSet.of(config.data, config.train.sources)
     if config.model.mode == "projector" and not sources.with_image().any():
         raise DataError(
@@ -93,6 +92,8 @@ def make_plan(config: RunConfig, world_size: int, device: str, *, count: bool = 
     builder = _example_builder(config, folder, family)
     heldout = SourceSet.of(config.data, config.train.heldout)
     order = plan_order(config, sources, world_size)
+    length = StepCounts.of(order.mixture.size, config.train)
+    check_warmup(length.total_steps, config.optim)
     skipped_samples(config, sources, builder, count=count or config.train.batching != "padded")
     skipped_samples(config, heldout, builder, count=count)
     return RunPlan(
@@ -105,10 +106,8 @@ def make_plan(config: RunConfig, world_size: int, device: str, *, count: bool = 
         sources=sources,
         heldout=heldout,
         order=order,
-        length=StepCounts.of(order.mixture.size, config.train),
+        length=length,
         deepspeed=settings,
-        attention=attention,
-        kernels=fit_to_decoder(kernels, config.model, family, attention),
     )
 
 
@@ -172,8 +171,12 @@ def _example_builder(config: RunConfig, folder: Path, family: TrainableFamily) -
     check_vocabulary(folder, tokenizer, int(family.text_config.vocab_size))
     check_image_token(folder, tokenizer, family.image_token_id, int(family.text_config.vocab_size))
     check_generation_settings(folder)
-    renderer = family.renderer(tokenizer, config.chat.template, config.chat.system_prompt)
-    renderer.check_trainable()
+    if config.chat.template not in family.chat_templates:
+        raise ConfigError(
+            f"chat.template is {config.chat.template}, which {family.name} does not understand; set it to one of "
+            f"{', '.join(name for name in TRAINING_TEMPLATES if name in family.chat_templates)}"
+        )
+    renderer = ChatRenderer(tokenizer, config.chat.template, config.chat.system_prompt, family.end_token)
     longest, tokens = config.chat.max_length, family.fixed_image_tokens
     if tokens is not None and tokens >= longest:
         raise ConfigError(f"chat.max_length {longest} has no room for an image's {tokens} tokens")

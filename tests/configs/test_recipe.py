@@ -68,7 +68,7 @@ def test_a_recipe_on_the_command_line_is_laid_over_the_file_and_under_every_othe
         config = loaded(base, *overrides)
         assert (config.optim.clip_norm, config.optim.lr_projector) == (3.0, 2e-5)
     last = loaded(base, "recipe=official", "recipe=clean")
-    assert (last.recipe, last.optim.clip_norm, last.chat.system_prompt) == ("clean", 1.0, "template")
+    assert (last.recipe, last.optim.clip_norm, last.chat.system_prompt) == ("clean", 1.0, "vicuna_v1")
 
 
 @pytest.mark.slow
@@ -80,7 +80,7 @@ def test_the_training_question_is_the_recipes(base, name, prompt):
 
 
 def test_every_shipped_setting_has_a_source_and_is_a_setting_of_a_run(base):
-    assert recipe_names() == ["clean", "official", "paper"]
+    assert recipe_names() == ["clean", "official", "paper", "paper_blip2"]
     for name in recipe_names():
         raw = yaml.safe_load((ROOT / "configs" / "recipes" / f"{name}.yaml").read_text())
         settings = read_recipe(name)
@@ -97,6 +97,7 @@ def test_paper_and_official_do_not_clip_and_clean_clips_at_one():
         "clean": 1.0,
         "official": 0.0,
         "paper": 0.0,
+        "paper_blip2": 0.0,
     }
 
 
@@ -120,7 +121,7 @@ def test_every_preset_prints_its_recipe_with_the_source_of_each_setting(file):
     config, origins = load_config(RunConfig, file)
     if not config.evaluate:  # trains nothing
         return
-    assert config.recipe in ("paper", "clean")
+    assert config.recipe in ("paper", "paper_blip2", "clean")
     lines = {line.split(" = ")[0]: line.partition("# ")[2] for line in describe(config, origins).splitlines()}
     for key, setting in read_recipe(config.recipe).items():
         assert lines[key] == f"recipe {config.recipe}: {setting.source}" or lines[key].endswith(".yaml")
@@ -134,7 +135,7 @@ def test_every_preset_prints_its_recipe_with_the_source_of_each_setting(file):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (None, "choose one of clean, official, paper, or give a YAML file"),
+        (None, "choose one of clean, official, paper, paper_blip2, or give a YAML file"),
         ("optim.clip_norm: 0\n", "optim.clip_norm must be of the form {value: 0, source:"),
         ("optim.clip_norm: {value: 0}\n", "must be of the form"),
         ("optim.clip_norm: {value: 0, source: ''}\n", "must be of the form"),

@@ -54,7 +54,7 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def families(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A model folder with random weights of each family that is evaluated only."""
+    """A model folder with random weights of each family but LLaVA-1.5."""
     root = tmp_path_factory.mktemp("families")
     return {name: write_tiny_family(root / name, name, WORDS) for name in BUILDERS}
 

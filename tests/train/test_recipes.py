@@ -18,7 +18,7 @@ def test_the_command_prints_a_line_a_setting_and_marks_what_differs(capsys):
     for key, line in rows.items():
         values = [recipe[key].value if key in recipe else "-" for recipe in recipes]
         assert line.startswith("*") == any(value != values[0] for value in values), key
-    assert rows["optim.clip_norm"].split() == ["*", "optim.clip_norm", "1.0", "0.0", "0.0"]
+    assert rows["optim.clip_norm"].split() == ["*", "optim.clip_norm", "1.0", "0.0", "0.0", "0.0"]
     for name, recipe in zip(recipe_names(), recipes, strict=True):
         for setting in recipe.values():
             assert f"    {name}: " in sources and f"# {setting.source}\n" in f"{sources}\n"

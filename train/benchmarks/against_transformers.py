@@ -21,12 +21,11 @@ from train.data.collate import collate
 from train.loss import local_denominator, set_loss_weights
 from train.models.batch import Batch
 from train.models.checkpointing import checkpoint_activations
-from train.models.layer_parts import as_written
 from train.models.loading import load_model
 from train.models.loss_module import LossModule
 from train.models.param_groups import choose_trainable
 from train.models.square_images import PIXELS
-from train.models.target_states import ForwardOptions
+from train.models.target_states import ForwardOptions, compiles
 from train.plan import RunPlan, make_plan
 
 OURS, PLAIN, CHECKPOINTED = "ours", "transformers", "transformers with activation checkpointing"
@@ -69,7 +68,8 @@ def _batch(plan: RunPlan, device: torch.device) -> Batch:
 
 def _sides(plan: RunPlan, model: Any, batch: Batch) -> dict[str, Callable[[], torch.Tensor]]:
     """Each side's forward pass, to its loss."""
-    module = LossModule(model, plan.family, ForwardOptions(plan.example_builder.prefix, kernels=plan.kernels.name))
+    compiled = compiles(plan.config.model.kernels, str(batch.input_ids.device.type), 0)
+    module = LossModule(model, plan.family, ForwardOptions(plan.example_builder.prefix, compiled=compiled))
     pixels = plan.family.normalized(batch.images.tensors[PIXELS], model.dtype)
 
     def ours() -> torch.Tensor:
@@ -77,22 +77,20 @@ def _sides(plan: RunPlan, model: Any, batch: Batch) -> dict[str, Callable[[], to
         return loss
 
     def plain() -> torch.Tensor:
-        with as_written(model):
-            loss: torch.Tensor = model(
-                input_ids=batch.input_ids,
-                attention_mask=batch.attention_mask,
-                pixel_values=pixels,
-                labels=batch.labels,
-                use_cache=False,
-            ).loss
+        loss: torch.Tensor = model(
+            input_ids=batch.input_ids,
+            attention_mask=batch.attention_mask,
+            pixel_values=pixels,
+            labels=batch.labels,
+            use_cache=False,
+        ).loss
         return loss
 
     def checkpointed() -> torch.Tensor:
         checkpoint_activations(model)
         try:
             loss = plain()
-            with as_written(model):  # layers run again
-                loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()  # type: ignore[no-untyped-call]
         finally:
             model.gradient_checkpointing_disable()
         return loss.detach()

@@ -1,6 +1,8 @@
 """BLIP-2: a Q-Former turns the image into a few tokens, which precede the text (arXiv 2301.12597).
 
-(Salesforce/blip2-opt-2.7b; the variants with T5 are refused by name.)
+(Salesforce/blip2-opt-2.7b, -6.7b; the variants with T5 are refused by name.) The part `projector` is what LAVIS trains
+with `freeze_vit: True`, as the paper's authors did (`lavis/models/blip2_models/blip2_opt.py`): query tokens, Q-Former,
+language projection, and the norm behind the vision tower, which LAVIS calls `ln_vision`.
 Tensor shapes: `N` images, `Q` query tokens, `S` pixels a side, `H` hidden size.
 """
 
@@ -16,17 +18,18 @@ from configs.errors import ConfigError
 from train.chat.templates import PromptStyle
 from train.models.images import ImageBatch, ImageInput, ImageProcessor, Size
 from train.models.pixels import squashed_pixels
+from train.models.processor_settings import BLIP
 from train.models.square_images import PIXELS, SquareImages, batch_squares
-from train.models.types import Family, require_own_mode
+from train.models.types import TrainableFamily, require_own_mode
 
 
-class Blip2Family(Family):
+class Blip2Family(TrainableFamily):
     """BLIP-2 with a decoder such as OPT."""
 
     name = "BLIP-2"
     model_type = "blip-2"
     parts = {  # noqa: RUF012 - a constant
-        "projector": ("language_projection.", "qformer.", "query_tokens"),
+        "projector": ("query_tokens", "qformer.", "language_projection.", "vision_model.post_layernorm."),
         "language": ("language_model.",),
         "vision": ("vision_model.",),
     }
@@ -97,6 +100,19 @@ class Blip2Family(Family):
             return_dict=True,
         ).pooler_output
         return features.flatten(0, 1)
+
+    def dummy_images(self) -> ImageBatch:
+        """A black square, before normalization."""
+        return ImageBatch({PIXELS: torch.zeros(1, 3, self._side, self._side, dtype=torch.uint8)}, 1)
+
+    def vision_tokens(self, images: ImageBatch) -> int:
+        """Patches and class token of each image."""
+        side, patch = images.tensors[PIXELS].shape[-1], int(self.config.vision_config.patch_size)
+        return ((side // patch) ** 2 + 1) * len(images)
+
+    def exported_processor(self, settings: dict[str, Any], image_mode: str) -> dict[str, Any]:  # noqa: ARG002
+        """As the base's, which the training saw; a base without a processor gets BLIP's."""
+        return {"image_processor_type": BLIP, "size": {"height": self._side, "width": self._side}} | settings
 
     def q_former_inputs(self, images: ImageBatch) -> dict[str, torch.Tensor]:  # noqa: ARG002
         """Inputs of the Q-Former besides the image: none in BLIP-2."""

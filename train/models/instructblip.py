@@ -51,6 +51,7 @@ class InstructBlipFamily(Blip2Family):
     name = "InstructBLIP"
     model_type = "instructblip"
     reads_question = True
+    folders = (QFORMER_TOKENIZER,)
     # as transformers' documentation prompts it; the paper's authors prompt it as they prompt BLIP-2
     own_style = PromptStyle("plain")
 
@@ -70,6 +71,11 @@ class InstructBlipFamily(Blip2Family):
         batch = super().batch_images(images)
         ids, mask = padded([image.arrays[QUESTION] for image in images])
         return ImageBatch({**batch.tensors, QUESTION: ids, QUESTION_MASK: mask}, len(images))
+
+    def dummy_images(self) -> ImageBatch:
+        """A black square with a question of one token."""
+        one = torch.ones(1, 1, dtype=torch.long)
+        return ImageBatch({**super().dummy_images().tensors, QUESTION: one, QUESTION_MASK: one}, 1)
 
     def q_former_inputs(self, images: ImageBatch) -> dict[str, torch.Tensor]:
         """The questions (N, L) and their mask."""

@@ -9,11 +9,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from train.chat.templates import END, FOLDER, PromptStyle
-from train.models.chat_files import chat_template_source, folder_end
+from train.chat.templates import PromptStyle
 from train.models.images import ImageBatch, ImageInput, Size
 from train.models.pixels import folder_pixels
-from train.models.processor_settings import complete_settings
+from train.models.processor_settings import complete_settings, processor_file
 from train.models.square_images import PIXELS, SquareImages, batch_squares
 from train.models.types import TrainableFamily, require_own_size
 
@@ -69,7 +68,7 @@ class LlavaFamily(TrainableFamily):
         "vision": ("model.vision_tower.",),
     }
     config_sections = ("text_config", "vision_config")
-    chat_templates = ("llava", "llava_doubled", "hf", "hf_newline", "folder")
+    chat_templates = ("llava", "llava_doubled", "hf", "hf_newline")
 
     @classmethod
     def unsupported_reason(cls, config: dict[str, Any]) -> str | None:
@@ -77,14 +76,9 @@ class LlavaFamily(TrainableFamily):
         return other_tower(config)
 
     def prompt_style(self, choice: str) -> PromptStyle:
-        """As LLaVA trains; the authors' `main_results/main.py` and `inference_analysis/main.py`.
-
-        A folder whose answers do not end with LLaMA's `</s>` was trained with another template: its own, if it has one.
-        """
+        """As LLaVA trains; the authors' `main_results/main.py` and `inference_analysis/main.py`."""
         if choice == "official":
             return PromptStyle("hf_newline", "none", "The photo features a")
-        if self.folder is not None and folder_end(self.folder) not in (None, END) and chat_template_source(self.folder):
-            return PromptStyle(FOLDER, "none")
         return PromptStyle("llava", "vicuna_v1")
 
     @property
@@ -145,4 +139,6 @@ class LlavaFamily(TrainableFamily):
 
     def exported_processor(self, settings: dict[str, Any], image_mode: str) -> dict[str, Any]:
         """With the steps of the training; filter, rescaling and normalization are the base's in every mode."""
-        return settings | complete_settings(image_mode, self._side)
+        if image_mode == "export" and processor_file(self.folder)[0] is not None:
+            return settings
+        return settings | complete_settings("crop" if image_mode == "export" else image_mode, self._side)

@@ -18,7 +18,7 @@ def peft_config(config: LoraConfig, family: Family) -> Any:
     The usual target names (`q_proj`, …) also match layers of the vision tower, so they are anchored to the family's
     `lora_scope`.
     """
-    names = "|".join(map(re.escape, config.targets))
+    names = "|".join(map(re.escape, lora_targets(config, family)))
     return peft.LoraConfig(
         r=config.rank,
         lora_alpha=config.alpha,
@@ -28,15 +28,21 @@ def peft_config(config: LoraConfig, family: Family) -> Any:
     )
 
 
+def lora_targets(config: LoraConfig, family: Family) -> tuple[str, ...]:
+    """The linear layers to adapt, by the last part of their name: `model.lora.targets`, or else the family's."""
+    return family.lora_targets if config.targets is None else config.targets
+
+
 def check_targets(model: nn.Module, family: Family, config: LoraConfig) -> None:
     """Raise `ConfigError` that lists the language model's linear layers if one of the targets is none of them."""
     scope = re.compile(rf".*{re.escape(family.lora_scope)}")
     linear = {
         name for name, module in model.named_modules() if isinstance(module, nn.Linear) and scope.match(f"{name}.")
     }
-    unmatched = [target for target in config.targets if not any(name.endswith(f".{target}") for name in linear)]
+    targets = lora_targets(config, family)
+    unmatched = [target for target in targets if not any(name.endswith(f".{target}") for name in linear)]
     present = sorted({name.rpartition(".")[2] for name in linear})
-    if not config.targets:
+    if not targets:
         raise ConfigError(
             f"model.lora.targets is empty, so LoRA would train nothing; name linear layers: {', '.join(present)}"
         )

@@ -13,7 +13,7 @@ from torch import nn
 from configs.errors import ConfigError
 from configs.model import ModelConfig
 from configs.training import OptimConfig
-from train.models.lora import check_targets, is_lora, peft_config
+from train.models.lora import check_targets, is_lora, lora_targets, peft_config
 from train.models.types import PARTS, Family
 
 
@@ -79,14 +79,32 @@ def freeze_table(counts: list[PartCount]) -> str:
     return "\n".join(lines)
 
 
+def trained_modules(model: nn.Module, family: Family, config: ModelConfig) -> str:
+    """Which modules train, a line a part: by their names in the model; for LoRA the linear layers it adapts."""
+    trained = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+    lines = []
+    for part in PARTS:
+        own = [name for name in trained if not is_lora(name) and family.part_of(name) == part]
+        modules = [prefix.rstrip(".") for prefix in family.parts[part] if any(n.startswith(prefix) for n in own)]
+        lines += [f"{f'trained {part}':<18}{', '.join(modules)}"] if modules else []
+    if any(map(is_lora, trained)):
+        lines.append(f"{'trained LoRA':<18}on {', '.join(lora_targets(config.lora, family))}")
+    return "\n".join(lines)
+
+
 def parameter_groups(model: nn.Module, family: Family, optim: OptimConfig) -> list[dict[str, Any]]:
-    """AdamW's groups, one a part, each with its name and peak rate (`peak_lr`)."""
+    """AdamW's groups, each with its part's name and peak rate (`peak_lr`).
+
+    A part is one group without weight decay; with it, biases and norms are a second one that does not decay (as in
+    LAVIS and in transformers' Trainer).
+    """
     rates = learning_rates(optim)
-    groups: dict[str, list[nn.Parameter]] = {}
+    groups: dict[tuple[str, float], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            groups.setdefault(family.part_of(name), []).append(parameter)
+            decay = optim.weight_decay if parameter.ndim > 1 else 0.0
+            groups.setdefault((family.part_of(name), decay), []).append(parameter)
     return [
-        {"params": parameters, "name": part, "lr": rates[part], "peak_lr": rates[part]}
-        for part, parameters in groups.items()
+        {"params": parameters, "name": part, "lr": rates[part], "peak_lr": rates[part], "weight_decay": decay}
+        for (part, decay), parameters in groups.items()
     ]

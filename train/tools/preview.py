@@ -14,10 +14,15 @@ from train.chat.conversation import highlight_targets
 from train.data.lengths import Counts
 from train.data.order import PADDING, EpochOrder
 from train.distributed.determinism import COST
-from train.kernel_choice import why_transformers
 from train.models.activation_memory import activation_bytes
 from train.models.checked_loading import check_weight_headers
-from train.models.param_groups import PartCount, choose_trainable, count_parts, freeze_table
+from train.models.param_groups import (
+    PartCount,
+    choose_trainable,
+    count_parts,
+    freeze_table,
+    trained_modules,
+)
 from train.models.types import Family
 from train.optimization.schedule import warmup_steps
 from train.optimization.zero import memory_estimate
@@ -50,8 +55,7 @@ def preview(plan: RunPlan, samples: int = 3) -> str:
             _data(plan, tokens),
             "\n".join([_reading(plan, tokens), *skipped]),
             _steps(plan),
-            freeze_table(counts),
-            _kernels(plan, model),
+            f"{freeze_table(counts)}\n{trained_modules(model, plan.family, plan.config.model)}",
             _memory(plan, counts, _activations(plan, model, tokens)),
             first_samples(plan, samples),
         )
@@ -173,7 +177,7 @@ def _steps(plan: RunPlan) -> str:
         (
             f"steps per epoch   {length.steps_per_epoch:,} ({leftover})",
             f"epochs            {train.epochs}, {length.total_steps:,} steps in all",
-            f"warm-up           {warmup_steps(length.total_steps, plan.config.optim.warmup_ratio):,} steps",
+            f"warm-up           {warmup_steps(length.total_steps, plan.config.optim):,} steps",
             f"effective batch   {batches.global_batch} = {split}",
             f"image             {_image_tokens(plan)}, {plan.example_builder.image_processor.description}",
         )
@@ -183,15 +187,6 @@ def _steps(plan: RunPlan) -> str:
 def _image_tokens(plan: RunPlan) -> str:
     tokens = plan.family.fixed_image_tokens
     return "as many tokens as its size gives" if tokens is None else f"{tokens} tokens"
-
-
-def _kernels(plan: RunPlan, model: Any) -> str:
-    """The kernels of this machine, and who runs the decoder's layers."""
-    settings, chosen = plan.config.model, plan.kernels
-    why = why_transformers(model, settings, plan.family, plan.attention)
-    runs = f"transformers runs the decoder's layers {why}" if why else "the decoder's last layer runs at targets only"
-    how = "auto" if settings.attention == "auto" else "set in model.attention"
-    return f"kernels           {chosen.name} ({chosen.reason}); {runs}\nattention         {plan.attention} ({how})"
 
 
 def _activations(plan: RunPlan, model: Any, tokens: Counts) -> float | None:

@@ -1,9 +1,10 @@
-"""Randomly initialised tiny models of the families that can only be evaluated, with tokenizers of the same type.
+"""Randomly initialised tiny models of families other than LLaVA-1.5, with tokenizers of the same type.
 
     folder = write_tiny_family(Path("/tmp/blip"), "blip-2", WORDS)   # a folder that from_pretrained loads
 
 Names: `llava_next` (LLaMA inside), `llava_next_mistral` (a sliding window), `blip-2` (OPT and its byte-level BPE),
-`instructblip` (LLaMA, and a BERT tokenizer for the Q-Former). For tests, and to try an evaluation without a download.
+`instructblip` (LLaMA, and a BERT tokenizer for the Q-Former). For tests, and to try a training or an evaluation without
+a download.
 """
 
 from collections.abc import Callable, Sequence
@@ -50,7 +51,8 @@ LANGUAGE = {"hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
 TOWER = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 3, "num_attention_heads": 2,
          "image_size": SIDE, "patch_size": PATCH}  # fmt: skip
 QFORMER = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2,
-           "vocab_size": 320, "max_position_embeddings": 96, "cross_attention_frequency": 1}  # fmt: skip
+           "vocab_size": 320, "max_position_embeddings": 96, "cross_attention_frequency": 1,
+           "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}  # fmt: skip
 
 
 def write_tiny_family(folder: Path, name: str, words: Sequence[str], *, seed: int = 0) -> Path:

@@ -82,4 +82,4 @@ class ClassScorer:
         ids, mask = self.predictor.padded(prompts)
         self._prompt_tokens += int(mask.sum())
         room = min(self.scorer.group, len(trie.inner)) + trie.depth
-        return self.scorer.tree.prefill(self.predictor.inputs(ids, mask, prompts), room)
+        return self.scorer.tree.prefill(self.predictor.embeddings(ids, prompts), mask, room)

@@ -1,6 +1,6 @@
 """One prompt, many continuations: a language model's forward over the nodes of a tree behind a shared prefix.
 
-    prefix = tree.prefill(inputs, room=512)          # keys and values of the prompt, computed once
+    prefix = tree.prefill(embeddings, mask, room=512)          # keys and values of the prompt, computed once
     states = tree.extend(prefix, tokens, depths, visible)      # any nodes at once; each sees the prompt and its path
 
 Every node gets the position it would have in its own sentence (prompt length + depth - 1) and an attention mask that
@@ -22,7 +22,6 @@ from transformers import DynamicCache
 
 from configs.errors import ConfigError
 from eval.models.cpu_matmul import fast_products
-from eval.models.decoder_input import DecoderInput
 
 HEAD_ROWS = {"cuda": 1024, "cpu": 256}  # positions whose logits are held at a time: 32 MiB at 32,000 tokens
 
@@ -90,16 +89,20 @@ def _with_room(tensor: torch.Tensor, room: int) -> torch.Tensor:
 
 @dataclass
 class Prefix:
-    """Prompts after their prefill: `mask` (B, P) of real tokens, logits (B, V) and position (B,) of the next token."""
+    """Prompts after their prefill: `mask` (B, P) of real tokens, `logits` (B, V) of the token that comes next."""
 
     cache: SlotCache
     mask: torch.Tensor
     logits: torch.Tensor
-    next_positions: torch.Tensor
+
+    @property
+    def lengths(self) -> torch.Tensor:
+        """(B,) tokens of each prompt."""
+        return self.mask.sum(1)
 
     def rows(self, rows: list[int]) -> "Prefix":
         """The same for some of the prompts."""
-        return Prefix(self.cache.rows(rows), self.mask[rows], self.logits[rows], self.next_positions[rows])
+        return Prefix(self.cache.rows(rows), self.mask[rows], self.logits[rows])
 
 
 class TreeForward:
@@ -118,44 +121,54 @@ class TreeForward:
         self.decoder, self.head, self.words, self.config = decoder, head, words, config
         self.window = _window(config)
 
-    def prefill(self, inputs: DecoderInput, room: int) -> Prefix:
-        """Run prompts of P tokens, with `room` for nodes behind them; more is made at need."""
+    def prefill(self, embeddings: torch.Tensor, mask: torch.Tensor, room: int) -> Prefix:
+        """Run prompts (B, P, H), padded on the left where `mask` (B, P) is 0.
+
+        There is `room` for nodes behind them; more is made at need.
+        """
         cache = DynamicCache()  # without a config it keeps all keys, also beyond a sliding window
-        with fast_products(inputs.states):
-            states = self.decoder(past_key_values=cache, use_cache=True, **inputs.arguments).last_hidden_state
+        positions = (mask.cumsum(1) - 1).clamp(min=0)
+        with fast_products(embeddings):
+            states = self.decoder(
+                inputs_embeds=embeddings,
+                attention_mask=mask,
+                position_ids=positions,
+                past_key_values=cache,
+                use_cache=True,
+            ).last_hidden_state
             logits = self.head(states[:, -1]).float()
-        return Prefix(SlotCache(cache, room), inputs.mask.bool(), logits, inputs.next_positions)
+        return Prefix(SlotCache(cache, room), mask.bool(), logits)
 
     def extend(self, prefix: Prefix, tokens: torch.Tensor, depths: torch.Tensor, visible: torch.Tensor) -> torch.Tensor:
         """Hidden states (B, N, H) of nodes with `tokens` and `depths` (B, N), kept in the next N slots.
 
         `visible` (B, N, S + N) bool says which slots each node sees: its ancestors' and its own.
         """
-        cache = prefix.cache
+        cache, lengths = prefix.cache, prefix.lengths
         sees = torch.cat([prefix.mask[:, None].expand(-1, tokens.shape[1], -1), visible], 2)  # (B, N, P + S + N)
+        positions = lengths[:, None] + depths - 1  # (B, N)
         if self.window is not None:
-            sees = sees & self._inside_window(prefix, depths, visible)
+            sees = sees & self._inside_window(prefix, positions, visible)
         words = self.words(tokens)
         with fast_products(words):
             states: torch.Tensor = self.decoder(
                 inputs_embeds=words,
                 attention_mask=_additive(sees[:, None], prefix.cache.buffers[0][0].dtype),
-                position_ids=prefix.next_positions[:, None] + depths - 1,  # (B, N)
+                position_ids=positions,
                 past_key_values=cache,
                 use_cache=True,
             ).last_hidden_state
         cache.commit()
         return states
 
-    def _inside_window(self, prefix: Prefix, depths: torch.Tensor, visible: torch.Tensor) -> torch.Tensor:
+    def _inside_window(self, prefix: Prefix, positions: torch.Tensor, visible: torch.Tensor) -> torch.Tensor:
         """(B, N, P + S + N): whether a key is among the last `window` before the query, itself included.
 
         A node's path is its last `depth` tokens, so of what it sees in the tree all is inside if the path is.
         """
         assert self.window is not None
         keys = prefix.mask.cumsum(1) - 1  # (B, P)
-        queries = prefix.mask.sum(1)[:, None] + depths - 1  # (B, N)
-        near = queries[..., None] - keys[:, None] < self.window  # (B, N, P)
+        near = positions[..., None] - keys[:, None] < self.window  # (B, N, P)
         return torch.cat([near, torch.ones_like(visible)], 2)
 
     def log_probs(self, states: torch.Tensor, rows: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:

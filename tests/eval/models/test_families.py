@@ -112,8 +112,11 @@ def family(request, families, picture):
 def our_states(family, prompts):
     """(B, T, H) and the mask: the decoder over our ids, pixels, positions and left padding."""
     predictor = family.predictor
-    inputs = predictor.inputs(*predictor.padded(prompts), prompts)
-    return predictor.text_decoder.decoder(**inputs.arguments).last_hidden_state, inputs.mask.bool()
+    ids, mask = predictor.padded(prompts)
+    positions = (mask.cumsum(1) - 1).clamp(min=0)
+    decoder = predictor.family.decoder(predictor.model)
+    embeddings = predictor.embeddings(ids, prompts)
+    return decoder(inputs_embeds=embeddings, attention_mask=mask, position_ids=positions).last_hidden_state, mask.bool()
 
 
 @pytest.mark.slow
@@ -312,9 +315,11 @@ def test_a_question_too_long_for_the_q_former_is_refused(families, picture):
         family.predictor.prompt((Turn("human", "<image>\n" + "red " * 120),), picture(1))
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [name for name in NAMES if name.startswith("llava_next")])
 def test_training_is_refused_and_says_what_is_supported(families, name):
-    with pytest.raises(ConfigError, match=r"evaluated and not trained; training supports LLaVA-1.5 \(llava\)"):
+    with pytest.raises(
+        ConfigError, match=r"evaluated and not trained; training supports LLaVA-1.5 \(llava\), BLIP-2 \(blip-2\)"
+    ):
         trainable_family_of(families[name])
 
 

@@ -14,10 +14,8 @@ from transformers import (
 )
 
 from eval.benchmarks.generation import _parser, as_text, benchmark
-from eval.models.decoder_input import DecoderInput
 from eval.models.greedy import Greedy, LanguageModel, Stop, common_beginning
 from eval.models.llama_decoder import LlamaSteps
-from train.models.embedded import Embedded
 
 pytestmark = pytest.mark.usefixtures("unwritten_is_nan")
 IMAGE = 63  # the token that stands for the image
@@ -72,7 +70,7 @@ def answers(greedy: Greedy, ids, embeddings, stop: Stop) -> list[list[int]]:
     longest = max(map(len, ids))
     padded = torch.stack([torch.cat([states.new_ones(longest - len(states), 32), states]) for states in embeddings])
     mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in ids])
-    return greedy.answers(ids, DecoderInput.of(Embedded(padded), mask), stop)
+    return greedy.answers(ids, padded, mask, stop)
 
 
 def plain_answer(model, states: torch.Tensor, stop: Stop) -> list[int]:

@@ -12,22 +12,26 @@ A new family is one `FamilyCase` in `CASES`; every check in this folder then run
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from PIL import Image
-from transformers import LlavaProcessor
+from transformers import AutoTokenizer, Blip2Processor, InstructBlipProcessor, LlavaProcessor
+from transformers.models.blip.image_processing_pil_blip import BlipImageProcessorPil
 from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
 
 from train.chat.tokenizer import load_tokenizer
 from train.toy.random_models import write_random_base
+from train.toy.tiny_families import QUERIES, write_tiny_family
 
+Inputs = dict[str, torch.Tensor]
 Exchanges = Sequence[tuple[str, str | None]]
 """Questions and answers; the last answer may be None: the text then ends where the model is to answer."""
 
 
-def plain_inputs(processor: Any, text: str, image: Image.Image | None, question: str) -> dict[str, torch.Tensor]:
+def plain_inputs(processor: Any, text: str, image: Image.Image | None, question: str) -> Inputs:
     """What most processors make of a conversation and its image."""
     return dict(processor(text=text, images=image, return_tensors="pt"))
 
@@ -37,15 +41,15 @@ class FamilyCase:
     """A family as the checks need it."""
 
     name: str
-    write: Callable[[Path, Sequence[str]], object]
-    """Writes the tiny model, its tokenizer and processor into a folder; the tokenizer knows the words."""
+    write: Callable[..., object]
+    """Writes the tiny model, its tokenizer and processor into a folder; the tokenizer knows its `words`."""
     settings: tuple[str, ...]
     """Settings of a run (`key=value`), such as its chat template."""
     processor: Callable[[Path], Any]
     """transformers' processor of the folder."""
     text: Callable[[Any, Exchanges, bool], str]
     """(processor, exchanges, has an image): the conversation as the text that the processor takes."""
-    inputs: Callable[[Any, str, Image.Image | None, str], dict[str, torch.Tensor]] = plain_inputs
+    inputs: Callable[[Any, str, Image.Image | None, str], Inputs] = plain_inputs
     """(processor, text, image, text of the open question): the model's inputs, `input_ids` of shape (1, T) included."""
     pixels: str | None = "pixel_values"
     """Name of the processor's pixels that `Family.normalized` of our `pixels` must equal; None: see the features."""
@@ -70,15 +74,66 @@ def _llava_text(_: Any, exchanges: Exchanges, has_image: bool) -> str:
     return f"<s>{text}"
 
 
+def _blip_text(_: Any, exchanges: Exchanges, has_image: bool) -> str:
+    """With OPT's end of an answer, a line break."""
+    return "".join(
+        f"Question: {question} Answer:" + ("" if answer is None else f" {answer}\n") for question, answer in exchanges
+    )
+
+
+def _instructblip_text(_: Any, exchanges: Exchanges, has_image: bool) -> str:
+    ((question, answer),) = exchanges
+    return question if answer is None else f"{question} {answer}</s>"
+
+
+def _instructblip_inputs(processor: Any, text: str, image: Image.Image | None, question: str) -> Inputs:
+    """The Q-Former reads the question alone, the language model question and answer."""
+    made = processor(text=text, images=image, return_tensors="pt")
+    asked = processor(text=question, images=image, return_tensors="pt")
+    shown = ("pixel_values", "qformer_input_ids", "qformer_attention_mask") if image is not None else ()
+    return {"input_ids": made["input_ids"], **{name: asked[name] for name in shown}}
+
+
+def _blip_processor(folder: Path) -> Any:
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.add_tokens(["<image>"], special_tokens=True)
+    return Blip2Processor(BlipImageProcessorPil.from_pretrained(folder), tokenizer, QUERIES)
+
+
+def _instructblip_processor(folder: Path) -> Any:
+    blip = _blip_processor(folder)
+    questions = AutoTokenizer.from_pretrained(folder / "qformer_tokenizer")
+    return InstructBlipProcessor(blip.image_processor, blip.tokenizer, questions, QUERIES)
+
+
+BLIP_DROPOUT = ("qformer_config.hidden_dropout_prob", "qformer_config.attention_probs_dropout_prob")
 CASES = {
     case.name: case
     for case in (
         FamilyCase(
             "llava",
-            lambda folder, words: write_random_base(folder, "tiny", words),
+            lambda folder, words: write_random_base(folder, words=words),
             ("chat.template=hf", "chat.system_prompt=none"),
             _llava_processor,
             _llava_text,
+        ),
+        FamilyCase(
+            "blip-2",
+            partial(write_tiny_family, name="blip-2"),
+            ("chat.template=question", "chat.system_prompt=none", "chat.image_mode=export"),
+            _blip_processor,
+            _blip_text,
+            dropout=(*BLIP_DROPOUT, "text_config.dropout"),
+        ),
+        FamilyCase(
+            "instructblip",
+            partial(write_tiny_family, name="instructblip"),
+            ("chat.template=plain", "chat.system_prompt=none", "chat.image_mode=export"),
+            _instructblip_processor,
+            _instructblip_text,
+            _instructblip_inputs,
+            multi_turn=False,
+            dropout=BLIP_DROPOUT,
         ),
     )
 }

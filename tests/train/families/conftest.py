@@ -204,7 +204,7 @@ def family_of_case(family_root: Path) -> Callable[[str], TrainedFamily]:
     def get(name: str) -> TrainedFamily:
         if name not in made:
             folder = family_root / "models" / name
-            CASES[name].write(folder, WORDS)
+            CASES[name].write(folder, words=WORDS)
             made[name] = TrainedFamily(CASES[name], family_root, folder)
         return made[name]
 

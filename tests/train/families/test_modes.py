@@ -35,7 +35,12 @@ def test_the_dry_run_counts_what_trains(trained, mode):
         if parameter.requires_grad:
             part = "LoRA" if is_lora(name) else plan.family.part_of(name)
             sizes[part] = sizes.get(part, 0) + parameter.numel()
-    rows = {words[0]: words for line in preview(plan).splitlines() if (words := line.split())}
+    told = preview(plan)
+    rows = {words[0]: words for line in told.splitlines() if (words := line.split())}
     assert {part: rows[part][2] for part in sizes} == {part: f"{size:,}" for part, size in sizes.items()}
+    for part in set(sizes) - {"LoRA"}:
+        line = next(line for line in told.splitlines() if line.startswith(f"trained {part}"))
+        assert all(prefix.rstrip(".") in line for prefix in plan.family.parts[part])
+    assert ("trained LoRA      on q_proj, k_proj, v_proj, " in told) == (mode == "lora")
     untrained = {"projector", "language", "vision"} - set(sizes)
     assert all(rows[part][2:] == ["0", "frozen"] for part in untrained)

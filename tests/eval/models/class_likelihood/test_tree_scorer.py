@@ -20,8 +20,6 @@ from eval.class_scores.rules import Rule, class_scores
 from eval.class_scores.trie import ClassTrie
 from eval.models.class_likelihood.tree_forward import TreeForward
 from eval.models.class_likelihood.tree_scorer import TreeScorer
-from eval.models.decoder_input import DecoderInput
-from train.models.embedded import Embedded
 
 pytestmark = pytest.mark.usefixtures("unwritten_is_nan")
 SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 64}
@@ -68,7 +66,7 @@ def prompts(tree):
 def scored(tree, prompts, trie, group):
     scorer = TreeScorer(tree, group)
     with torch.inference_mode():
-        values = scorer.log_probs(tree.prefill(DecoderInput.of(Embedded(prompts[0]), prompts[1]), room=2), trie)
+        values = scorer.log_probs(tree.prefill(*prompts, room=2), trie)
     assert scorer.tokens_forwarded == len(PROMPTS) * len(trie.inner)
     return values
 
@@ -109,7 +107,7 @@ def test_the_best_name_is_that_of_the_full_scores(tree, prompts, rule, sharpness
     prior = log_probs.mean(0)
     expected = class_scores(trie, rule, log_probs, prior)
     scorer = TreeScorer(calm, 4)
-    found = scorer.top1(calm.prefill(DecoderInput.of(Embedded(prompts[0]), prompts[1]), room=2), trie, rule, prior)
+    found = scorer.top1(calm.prefill(*prompts, room=2), trie, rule, prior)
     assert [best.index for best in found] == list(expected.argmax(1))
     assert [best.score for best in found] == pytest.approx(list(expected.max(1)), abs=1e-5)
     assert scorer.tokens_forwarded == sum(best.nodes_expanded for best in found)
@@ -118,9 +116,7 @@ def test_the_best_name_is_that_of_the_full_scores(tree, prompts, rule, sharpness
 def test_the_search_falls_back_where_it_does_not_pay(tree, prompts):
     trie = ClassTrie(names())
     flat = TreeForward(tree.decoder, _Scaled(tree.head, 0.0), tree.words, tree.decoder.config)
-    found = TreeScorer(flat, 100).top1(
-        flat.prefill(DecoderInput.of(Embedded(prompts[0]), prompts[1]), room=2), trie, Rule("mean")
-    )
+    found = TreeScorer(flat, 100).top1(flat.prefill(*prompts, room=2), trie, Rule("mean"))
     assert all(best.whole_tree for best in found)
 
 

@@ -1,0 +1,104 @@
+"""BLIP-2 and InstructBLIP: what they train, with which settings, and what they refuse."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from configs.errors import ConfigError
+from configs.load import describe, load_config
+from configs.run import RunConfig
+from tests.train.families.conftest import items
+from train.data.collate import collate
+from train.models.loading import load_model
+from train.models.param_groups import choose_trainable, parameter_groups
+
+ROOT = Path(__file__).resolve().parents[3]
+PAPER = {
+    "optim.lr_projector": "2e-05",
+    "optim.weight_decay": "0.05",
+    "optim.warmup_steps": "1000",
+    "train.global_batch": "64",
+    "chat.template": "question",
+    "model.mode": "projector",
+}
+
+
+@pytest.mark.parametrize(
+    ("dataset", "epochs"), [("imagenet", 10), ("flowers102", 100), ("stanford_cars", 100), ("caltech101", 100)]
+)
+def test_a_preset_prints_the_papers_hyperparameters_with_their_source(dataset, epochs):
+    config, origins = load_config(RunConfig, ROOT / f"configs/{dataset}_blip2.yaml")
+    lines = dict(line.split(" = ", 1) for line in describe(config, origins).splitlines() if " = " in line)
+    for name, value in PAPER.items():
+        assert lines[name].split("  #")[0].strip("' ") == value
+        assert "recipe paper_blip2: B.5" in lines[name]
+    assert (config.train.epochs, config.model.base) == (epochs, "Salesforce/blip2-opt-2.7b")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["blip-2", "instructblip"])
+def test_the_projector_is_the_q_former_its_queries_the_projection_and_the_towers_norm(family_of_case, name):
+    trained = family_of_case(name)
+    model = trained.ours(trained.plan()).model
+    names = {parameter for parameter, weight in model.named_parameters() if weight.requires_grad}
+    modules = {".".join(parameter.split(".")[: 2 if "vision" in parameter else 1]) for parameter in names}
+    assert modules == {"query_tokens", "qformer", "language_projection", "vision_model.post_layernorm"}
+
+
+@pytest.mark.slow
+def test_an_answer_of_opt_ends_with_a_line_break_and_the_image_comes_first(family_of_case):
+    trained = family_of_case("blip-2")
+    plan = trained.plan()
+    (example,) = trained.examples(items(trained.case)[:1])
+    text = plan.example_builder.renderer.tokenizer.decode(example.input_ids[plan.family.fixed_image_tokens :])
+    assert text == "</s>Question: What type of object is in this photo? Answer: red blue\n"
+    assert set(example.input_ids[: plan.family.fixed_image_tokens]) == {plan.family.image_token_id}
+    targets = [token for token, on in zip(example.input_ids, example.supervised, strict=True) if on]
+    assert plan.example_builder.renderer.tokenizer.decode(targets) == " red blue\n"
+
+
+@pytest.mark.slow
+def test_the_q_former_of_instructblip_reads_the_question_and_not_the_answer(family_of_case):
+    trained = family_of_case("instructblip")
+    plan = trained.plan()
+    images = items(trained.case)[:2]
+    batch = collate(trained.examples(images), plan.family).images
+    for row, item in enumerate(images):
+        expected = trained.inputs(item)["qformer_input_ids"][0]
+        mask = batch.tensors["question_mask"][row].bool()
+        assert torch.equal(batch.tensors["question"][row][mask], expected)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            "chat.template=llava",
+            "chat.template is llava, which BLIP-2 does not understand; set it to one of question, ",
+        ),
+        ("chat.image_mode=pad", "BLIP-2 has another preprocessing: set image_mode to export"),
+        ("optim.warmup_steps=1000", "warmup_steps is 1,000 and the run has 6 steps"),
+    ],
+)
+def test_a_setting_that_blip2_does_not_have_is_refused_by_name(family_of_case, settings, message):
+    with pytest.raises(ConfigError, match=message):
+        family_of_case("blip-2").plan(settings)
+
+
+@pytest.mark.slow
+def test_weight_decay_leaves_biases_and_norms_alone_and_lora_knows_opts_layers(family_of_case):
+    trained = family_of_case("blip-2")
+    plan = trained.plan("model.mode=lora", "optim.weight_decay=0.05")
+    model = load_model(str(trained.folder), None, "fp32", "sdpa").model
+    choose_trainable(model, plan.family, plan.config.model, plan.config.optim)
+    groups = parameter_groups(model, plan.family, plan.config.optim)
+    decays = {id(parameter): group["weight_decay"] for group in groups for parameter in group["params"]}
+    adapted = set()
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            assert decays.pop(id(parameter)) == (0.0 if parameter.ndim == 1 else 0.05), name
+            adapted |= {name.split(".")[-4]} if "lora_A" in name else set()
+    assert not decays
+    assert adapted == {"q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2"}
