@@ -3,18 +3,19 @@
     greedy = Greedy(LanguageModel(decoder, head, words, config), image_token=32000)
     rows = greedy.answers(ids, embeddings, mask, Stop(frozenset({2}), limit=64))
 
-- The common beginning of all questions before the image (the system prompt) goes through the model once; its keys are
-  kept and copied before every row.
-- In the prefill, the last layer and the head run at the last position only; decoding appends to one buffer of keys
-  (`eval.models.llama_decoder`).
-- A row that has ended is removed from the batch at once.
+- The common beginning of all questions before the image (the system prompt) goes through the model once, and the last
+  layer and the head run at the last position only (`eval.models.question_prefill`).
+- Decoding appends to one buffer of keys. On a CPU a row that has ended is removed from the batch at once.
+- On a GPU a step is launched before the tokens of the one before it are read, so the GPU does not wait for the check
+  which rows have ended; they are removed once they are half of the batch, so that few shapes occur, each recorded as a
+  CUDA graph (`eval.models.cuda_graphs`; not run on a GPU yet).
 
 Other decoders than LLaMA's, and attention with a sliding window, go through transformers' own forward and cache
 (`_by_transformers`), which leaves rows in the batch until half of them have ended. Tensor shapes: `B` questions, `T`
 tokens of the longest, `H` hidden size, `V` vocabulary.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,9 +24,15 @@ from torch import nn
 from transformers import DynamicCache
 
 from eval.models.cpu_matmul import fast_products
-from eval.models.llama_decoder import KeyValueCache, LlamaSteps
+from eval.models.cuda_graphs import RecordedCalls
+from eval.models.llama_decoder import KeyValueCache, LlamaSteps, seen_keys
+from eval.models.question_prefill import QuestionPrefill
+from train.models.target_states import LayerParts
 
 LOST = -1  # in place of a token id where the logits are not finite
+BLOCK = (
+    64  # on a GPU a step attends to whole blocks of keys, so that the shapes of successive steps are mostly the same
+)
 
 
 @dataclass(frozen=True)
@@ -47,15 +54,24 @@ class Stop:
 
 
 class Greedy:
-    """Greedy decoding with one language model; `row_steps` counts rows over all decoding steps so far."""
+    """Greedy decoding with one language model.
 
-    def __init__(self, model: LanguageModel, image_token: int):
-        """`image_token` is the image placeholder's id; only ids before it are shared."""
-        self.model, self.image_token = model, image_token
-        self.steps = LlamaSteps(model.decoder) if LlamaSteps.fits(model.decoder) else None
+    `row_steps` counts rows over all decoding steps so far. `ahead`: whether a step is launched before the last one's
+    tokens are read, the default on a GPU.
+    """
+
+    def __init__(
+        self, model: LanguageModel, image_token: int, parts: LayerParts | None = None, *, ahead: bool | None = None
+    ):
+        """`image_token` is the image placeholder's id; only ids before it are shared. `parts`: as in `LlamaSteps`."""
+        device = next(model.head.parameters()).device.type
+        self.model = model
+        self.ahead = device == "cuda" if ahead is None else ahead
+        self.steps = LlamaSteps(model.decoder, parts) if LlamaSteps.fits(model.decoder) else None
         self.row_steps = 0
-        self._shared_ids: list[int] = []
-        self._shared_keys: KeyValueCache | None = None
+        self._prefill = QuestionPrefill(self.steps, image_token) if self.steps else None
+        self._calls = RecordedCalls(device)
+        self._recorded_keys: KeyValueCache | None = None
 
     @torch.inference_mode()
     def answers(
@@ -67,44 +83,54 @@ class Greedy:
         `mask` (B, T) is 0.
         """
         with fast_products(embeddings):
-            if self.steps is None:
+            if self._prefill is None:
                 return self._by_transformers(embeddings, mask, stop)
-            return self._by_steps(self.steps, ids, embeddings, stop)
+            keys, states = self._prefill(ids, embeddings, stop.limit)
+            return self._by_steps(keys, _best(self.model.head(states)), stop)
 
-    def _by_steps(
-        self, steps: LlamaSteps, ids: Sequence[Sequence[int]], embeddings: torch.Tensor, stop: Stop
-    ) -> list[list[int] | None]:
-        shared = self._share(steps, ids, embeddings)
-        before = shared.lengths[0] if shared else 0
-        lengths = [len(row) - before for row in ids]
-        keys = KeyValueCache.room(steps, len(ids), before + max(lengths) + stop.limit)
-        if shared:
-            keys.begin(shared)
-        states = steps.prefill(_padded_right(embeddings, lengths), lengths, keys)
-        rows = _Rows(len(ids), stop)
-        while True:
-            tokens = _best(self.model.head(states))
-            for row in rows.take(tokens.tolist()):
-                keys.drop(row)
-                tokens[row] = tokens[len(keys.lengths)]
-            active = len(keys.lengths)
-            if not active:
-                return rows.answers
-            self.row_steps += active
-            states = steps.step(self.model.words(tokens[:active, None]), keys)
+    def _by_steps(self, keys: KeyValueCache, tokens: torch.Tensor, stop: Stop) -> list[list[int] | None]:
+        """Decode from the first `tokens` (B,) on."""
+        if keys is not self._recorded_keys:
+            self._calls.clear()
+            self._recorded_keys = keys
+        rows = _Rows(len(tokens), stop, patient=self.ahead)
+        ends = torch.tensor(keys.lengths, device=tokens.device)  # where each row's next token is written
+        for made in range(1, stop.limit + 1):
+            read = _reader(tokens)
+            following = self._step(keys, tokens, ends) if self.ahead and made < stop.limit else None
+            dropped = rows.take(read())
+            if not rows.waiting:
+                break
+            if following is None:
+                for row in dropped:
+                    keys.drop(row)
+                    tokens[row], ends[row] = tokens[len(keys.lengths)], ends[len(keys.lengths)]
+                active = len(keys.lengths)
+                following = self._step(keys, tokens[:active], ends[:active])
+            tokens, ends = following
+            if (kept := rows.keep()) is not None:
+                chosen = torch.tensor(kept, device=tokens.device)
+                keys.keep(chosen)
+                tokens, ends = tokens[chosen], ends[chosen]
+        return rows.answers
 
-    def _share(self, steps: LlamaSteps, ids: Sequence[Sequence[int]], embeddings: torch.Tensor) -> KeyValueCache | None:
-        """Keys of the questions' common beginning, reused from the previous batch if it began alike."""
-        common = common_beginning(ids, self.image_token)
-        held = len(self._shared_ids)
-        fits = self._shared_ids == common[:held]
-        if not fits or len(ids) * (len(common) - held) > len(common):  # a row's work, against every row's
-            self._shared_ids, held = common, len(common)
-            self._shared_keys = KeyValueCache.room(steps, 1, held) if held else None
-            if self._shared_keys is not None:
-                start = embeddings.shape[1] - len(ids[0])
-                steps.prefill(embeddings[:1, start : start + held], [held], self._shared_keys)
-        return self._shared_keys
+    def _step(self, keys: KeyValueCache, tokens: torch.Tensor, ends: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The tokens (B,) that follow `tokens`, and the positions (B,) behind theirs."""
+        assert self.steps is not None
+        steps, longest = self.steps, max(keys.lengths) + 1
+        room = keys.buffers[0][0].shape[2]
+        count = min(-(-longest // BLOCK) * BLOCK, room) if self.ahead else longest
+        buffers, whole = keys.view(count), not self.ahead and min(keys.lengths) + 1 == count
+
+        def step(tokens: torch.Tensor, ends: torch.Tensor) -> tuple[torch.Tensor, ...]:
+            mask = None if whole else seen_keys(ends, count)
+            words = self.model.words(tokens[:, None].clamp(min=0))
+            return _best(self.model.head(steps.step(words, ends, buffers, mask))), ends + 1
+
+        self.row_steps += len(tokens)
+        following, after = self._calls((len(tokens), count, whole), step, tokens, ends)
+        keys.lengths = [length + 1 for length in keys.lengths]
+        return following, after
 
     def _by_transformers(self, embeddings: torch.Tensor, mask: torch.Tensor, stop: Stop) -> list[list[int] | None]:
         """The same with transformers' cache: rows that have ended are removed once they are half of the batch."""
@@ -183,25 +209,17 @@ def _best(logits: torch.Tensor) -> torch.Tensor:
     return torch.where(values.isfinite(), tokens, LOST)
 
 
-def common_beginning(ids: Sequence[Sequence[int]], image_token: int) -> list[int]:
-    """The ids that all rows begin with, up to the image or a row's last token: at least one token stays per row.
+def _reader(tokens: torch.Tensor) -> Callable[[], list[int]]:
+    """Starts the transfer of `tokens` (B,) to the host; the result waits for it, not for what was launched since."""
+    if tokens.device.type != "cuda":
+        return tokens.tolist
+    held = torch.empty(tokens.shape, dtype=tokens.dtype, pin_memory=True)
+    held.copy_(tokens, non_blocking=True)
+    arrived = torch.cuda.Event()
+    arrived.record()
 
-    >>> common_beginning([[1, 5, 6, 9, 9, 7], [1, 5, 8, 9, 9]], image_token=9)
-    [1, 5]
-    """
-    rows = [list(row) for row in ids]
-    first, last = min(rows), max(rows)  # in sorted order, these two differ the earliest
-    shared = range(min(map(len, rows)) - 1)
-    end = next((at for at in shared if first[at] != last[at] or first[at] == image_token), len(shared))
-    return first[:end]
+    def read() -> list[int]:
+        arrived.synchronize()
+        return [int(token) for token in held.tolist()]
 
-
-def _padded_right(embeddings: torch.Tensor, lengths: list[int]) -> torch.Tensor:
-    """(B, R, H): the last `lengths[r]` of each row (B, T, H) moved to the front, zeros behind."""
-    longest = max(lengths)
-    if min(lengths) == longest:
-        return embeddings[:, embeddings.shape[1] - longest :]
-    moved = embeddings.new_zeros(len(embeddings), longest, embeddings.shape[2])
-    for row, length in enumerate(lengths):
-        moved[row, :length] = embeddings[row, embeddings.shape[1] - length :]
-    return moved
+    return read

@@ -14,8 +14,9 @@ from transformers import (
 )
 
 from eval.benchmarks.generation import _parser, as_text, benchmark
-from eval.models.greedy import Greedy, LanguageModel, Stop, common_beginning
+from eval.models.greedy import Greedy, LanguageModel, Stop
 from eval.models.llama_decoder import LlamaSteps
+from eval.models.question_prefill import common_beginning
 
 pytestmark = pytest.mark.usefixtures("unwritten_is_nan")
 IMAGE = 63  # the token that stands for the image
@@ -45,10 +46,10 @@ def made(request, widened):
     return request.param, widened(MODELS[request.param](), 0.25)
 
 
-def greedy_of(model) -> Greedy:
+def greedy_of(model, *, ahead: bool = False) -> Greedy:
     decoder = model.get_decoder()
     parts = LanguageModel(decoder, model.get_output_embeddings(), model.get_input_embeddings(), model.config)
-    return Greedy(parts, IMAGE)
+    return Greedy(parts, IMAGE, ahead=ahead)
 
 
 def questions(model, count: int, *, seed: int = 1, even: bool = False) -> tuple[list[list[int]], list[torch.Tensor]]:
@@ -97,15 +98,16 @@ def some_ends(model, embeddings) -> Stop:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("ahead", [False, True], ids=["as on a CPU", "as on a GPU"])
 @pytest.mark.parametrize("even", [False, True], ids=["mixed lengths", "one length"])
-def test_tokens_are_those_of_transformers_generate_in_batches_of_1_5_and_8(made, even):
+def test_tokens_are_those_of_transformers_generate_in_batches_of_1_5_and_8(made, even, ahead):
     name, model = made
     ids, embeddings = questions(model, 8, even=even)
     stop = some_ends(model, embeddings)
     expected = [plain_answer(model, states, stop) for states in embeddings]
     assert len({len(row) for row in expected}) > 2  # rows do end at different steps
     for batch in (1, 5, 8):
-        greedy = greedy_of(model)
+        greedy = greedy_of(model, ahead=ahead)
         assert (greedy.steps is not None) == (name in STEPWISE)
         ours = []
         for start in range(0, 8, batch):
@@ -126,7 +128,8 @@ def test_a_row_that_has_ended_is_not_decoded_on(made):
 
 
 @pytest.mark.slow
-def test_only_the_row_whose_output_is_not_finite_is_lost(made):
+@pytest.mark.parametrize("ahead", [False, True], ids=["as on a CPU", "as on a GPU"])
+def test_only_the_row_whose_output_is_not_finite_is_lost(made, ahead):
     """Not tried on the first row: all rows share its beginning."""
     _, model = made
     ids, embeddings = questions(model, 5)
@@ -136,7 +139,9 @@ def test_only_the_row_whose_output_is_not_finite_is_lost(made):
         damaged = [states.clone() for states in embeddings]
         damaged[lost][-3:] = torch.nan
         expected = [None if row == lost else tokens for row, tokens in enumerate(plain)]
-        assert answers(greedy_of(model), ids, damaged, stop) == expected
+        greedy = greedy_of(model, ahead=ahead)
+        assert answers(greedy, ids, damaged, stop) == expected
+        assert answers(greedy, ids, embeddings, stop) == plain, "what is lost does not reach the next batch"
 
 
 def test_the_common_beginning_goes_through_the_model_once_a_run(monkeypatch):
@@ -194,3 +199,40 @@ def test_both_sides_of_the_benchmark_say_the_same():
         assert row["lengths_as_planned"]
         assert row["row_steps"] == row["row_steps_needed"]
     assert "the same tokens" in as_text(result)
+
+
+class Replayed:
+    """A recording as a GPU makes one: what the function held when it was recorded, results in the same tensors."""
+
+    def __init__(self, function, inputs):
+        self.function, self.inputs = function, tuple(tensor.clone() for tensor in inputs)
+        self.outputs = function(*self.inputs)
+        self.graph = self
+
+    def replay(self):
+        for held, new in zip(self.outputs, self.function(*self.inputs), strict=True):
+            held.copy_(new)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["llama", "llama, grouped heads"])
+def test_replayed_steps_give_the_same_tokens_in_batches_of_changing_size(name, widened, monkeypatch):
+    torch.manual_seed(0)
+    model = widened(MODELS[name](), 0.25)
+    greedy = greedy_of(model, ahead=True)
+    made = []
+
+    def record(function, inputs):
+        made.append(Replayed(function, inputs))
+        return made[-1]
+
+    monkeypatch.setattr(greedy._calls, "records", True)
+    monkeypatch.setattr(greedy._calls, "_record", record)
+    monkeypatch.setattr("eval.models.greedy._reader", lambda tokens: tokens.clone().tolist)
+    steps = 0
+    for seed, count in enumerate((8, 3, 8, 5, 1, 8)):
+        ids, embeddings = questions(model, count, seed=seed)
+        stop = some_ends(model, embeddings)
+        assert answers(greedy, ids, embeddings, stop) == [plain_answer(model, states, stop) for states in embeddings]
+        steps += LIMIT
+    assert 0 < len(made) < steps / 4
