@@ -30,12 +30,12 @@ from configs.errors import UserError
 from data_prep.class_names import load_class_list
 from data_prep.prompts import classification_prompt, image_question
 from data_prep.sample import Turn
-from eval.benchmarks.confident_toy_model import train_peaked
+from eval.benchmarks.confident_toy_model import ConfidentToyModel, train_peaked
 from eval.benchmarks.reference_scoring import cached_loop, full_forward
-from eval.class_scores.rules import Rule, class_scores
+from eval.class_scores.rules import Floats, Rule, class_scores
 from eval.class_scores.trie import ClassTrie, answer_tokens
 from eval.models.class_likelihood.tree_forward import TreeForward, scoring_attention
-from eval.models.class_likelihood.tree_scorer import TreeScorer
+from eval.models.class_likelihood.tree_scorer import ROUND_ROWS, TreeScorer
 from eval.models.cpu_matmul import default_products
 from train.chat.render import ChatRenderer
 from train.chat.tokenizer import load_tokenizer
@@ -43,6 +43,8 @@ from train.chat.tokenizer import load_tokenizer
 GOALS = {"loop": 30.0, "full": 150.0, "sum": 0.02, "cfg": 0.05}
 RUNS = 3  # of every method in turn; the minimum counts
 IMAGES = 100  # for top-1
+ROUND_IMAGES = 8  # at a time, for the rounds of top-1
+ROUNDS = {"cpu": 0, "gpu": ROUND_ROWS["cuda"]}  # nodes of all images that a round is filled up to
 RULES = {"sum": Rule("sum"), "mean": Rule("mean"), "cfg": Rule("cfg", 3.0)}
 
 
@@ -207,8 +209,25 @@ def count_nodes(names: list[list[int]], steps: int = 500) -> dict[str, Any]:
             "most_nodes": int(nodes.max()),
             "equal": [best.index for best in found] == expected.tolist(),
             "accuracy": float((expected == labels).mean()),
+            "rounds": {name: _rounds(peaked, prompts, rule, prior, rows) for name, rows in ROUNDS.items()},
         }
     return result
+
+
+def _rounds(
+    peaked: ConfidentToyModel, prompts: torch.Tensor, rule: Rule, prior: Floats, rows: int
+) -> dict[str, float | bool]:
+    """Means over batches of `ROUND_IMAGES`: forward passes behind the prompts, and waits for the device, per batch."""
+    scorer, starts, nodes = TreeScorer(peaked.tree, round_rows=rows), range(0, len(prompts), ROUND_IMAGES), 0
+    for start in starts:
+        batch = prompts[start : start + ROUND_IMAGES]
+        prefix = peaked.tree.prefill(batch, torch.ones(batch.shape[:2], dtype=torch.long), room=1)
+        nodes += sum(best.nodes_expanded for best in scorer.top1(prefix, peaked.trie, rule, prior))
+    return {
+        "forwards": scorer.forwards / len(starts),
+        "transfers": scorer.transfers / len(starts),
+        "mean_nodes": nodes / len(prompts),
+    }
 
 
 def as_text(result: dict[str, Any]) -> str:
@@ -237,6 +256,11 @@ def as_text(result: dict[str, Any]) -> str:
             f"{'the same as' if row['equal'] else 'NOT'} the best of full scores on {top1['images']} images, "
             f"accuracy {row['accuracy']:.0%}"
         )
+        lines += [
+            f"    as on a {device.upper()}, {ROUND_IMAGES} images at a time: {rounds['forwards']:.1f} forward passes "
+            f"after the prompts', {rounds['transfers']:.1f} waits for results, {rounds['mean_nodes']:.1f} nodes each"
+            for device, rounds in row["rounds"].items()
+        ]
     return "\n".join(lines)
 
 

@@ -20,7 +20,8 @@ from torch import nn
 
 from eval.class_scores.rules import Rule
 from eval.class_scores.trie import ClassTrie
-from eval.models.class_likelihood.tree_forward import Prefix, TreeForward
+from eval.models.class_likelihood.slots import Prefix
+from eval.models.class_likelihood.tree_forward import TreeForward
 from eval.models.class_likelihood.tree_scorer import TreeScorer
 from eval.models.greedy import Greedy, LanguageModel, Stop
 from train.models.images import ImageBatch
@@ -132,7 +133,8 @@ class _RatedModel:
     def _scorer(self, sharpness: float) -> TreeScorer:
         parts = self.parts
         head = parts.head if sharpness == 1 else _ScaledHead(parts.head, sharpness)
-        return TreeScorer(TreeForward(parts.decoder, head, parts.words, parts.config))
+        image_token = self.family.image_token_id
+        return TreeScorer(TreeForward(parts.decoder, head, parts.words, parts.config, image_token=image_token))
 
     def ids(self, count: int) -> list[list[int]]:
         """Ids of `count` prompts."""
@@ -160,8 +162,8 @@ class _RatedModel:
 
     @torch.inference_mode()
     def _prefix(self, scorer: TreeScorer, count: int) -> Prefix:
-        _, embeddings, mask = self.prompts(count)
-        return scorer.tree.prefill(embeddings, mask, scorer.group + self.trie.depth)
+        ids, embeddings, mask = self.prompts(count)
+        return scorer.tree.prefill(embeddings, mask, scorer.group + self.trie.depth, ids)
 
     def _scoring(self, count: int) -> dict[str, Any]:
         self.scorer.log_probs(self._prefix(self.scorer, count), self.trie)

@@ -41,10 +41,11 @@ class KeyValueCache:
         shape = (rows, weight.shape[0] // attention.head_dim, length, attention.head_dim)
         return cls([(weight.new_zeros(shape), weight.new_zeros(shape)) for _ in steps.layers], [0] * rows)
 
-    def fits(self, rows: int, length: int) -> bool:
-        """Whether `rows` rows of `length` positions have room."""
-        held, _, room, _ = self.buffers[0][0].shape
-        return rows <= held and length <= room
+    def fits(self, rows: int, length: int, like: torch.Tensor) -> bool:
+        """Whether `rows` rows of `length` positions have room, with the type and on the device of `like`."""
+        first = self.buffers[0][0]
+        same = (first.dtype, first.device) == (like.dtype, like.device)
+        return same and rows <= first.shape[0] and length <= first.shape[2]
 
     def reuse(self, rows: int, start: int) -> None:
         """Begin again with `rows` rows, zero from position `start` on; what is before is to be overwritten."""

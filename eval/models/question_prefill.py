@@ -18,7 +18,7 @@ class QuestionPrefill:
     """`tokens` counts those that went through the decoder so far."""
 
     def __init__(self, steps: LlamaSteps, image_token: int | None):
-        """`image_token` is the image placeholder's id; only ids before it are shared. None: nothing is."""
+        """`image_token` is the image placeholder's id; only ids before it are shared. None: nothing is shared."""
         self.steps, self.image_token = steps, image_token
         self.tokens = 0
         self._shared_ids: list[int] = []
@@ -36,14 +36,15 @@ class QuestionPrefill:
         shared = self._share(ids, embeddings)
         before = shared.lengths[0] if shared else 0
         lengths = [len(row) - before for row in ids]
-        keys = self._room(len(ids), before + max(lengths), room)
+        keys = self._room(embeddings, before + max(lengths), room)
         if shared:
             keys.begin(shared)
         self.tokens += sum(lengths)
         return keys, self.steps.prefill(padded_right(embeddings, lengths), lengths, keys)
 
-    def _room(self, rows: int, longest: int, room: int) -> KeyValueCache:
-        if self._keys is None or not self._keys.fits(rows, longest + room):
+    def _room(self, embeddings: torch.Tensor, longest: int, room: int) -> KeyValueCache:
+        rows = len(embeddings)
+        if self._keys is None or not self._keys.fits(rows, longest + room, embeddings):
             self._keys = None  # its memory is free before more is taken
             self._keys = KeyValueCache.room(self.steps, rows, longest + room)
         else:
@@ -56,7 +57,9 @@ class QuestionPrefill:
             return None
         common = common_beginning(ids, self.image_token)
         held = len(self._shared_ids)
-        fits = self._shared_ids == common[:held]
+        fits = self._shared_ids == common[:held] and (
+            self._shared_keys is None or self._shared_keys.fits(1, held, embeddings)
+        )
         if not fits or len(ids) * (len(common) - held) > len(common):  # a row's work, against every row's
             self._shared_ids, held = common, len(common)
             self._shared_keys = KeyValueCache.room(self.steps, 1, held) if held else None

@@ -17,7 +17,8 @@ from data_prep.sample import IMAGE_PLACEHOLDER, Turn
 from eval.class_scores.rules import Floats, Rule
 from eval.class_scores.trie import ClassTrie, answer_tokens
 from eval.models.class_likelihood.search import BestClass
-from eval.models.class_likelihood.tree_forward import Prefix, TreeForward
+from eval.models.class_likelihood.slots import Prefix
+from eval.models.class_likelihood.tree_forward import TreeForward
 from eval.models.class_likelihood.tree_scorer import TreeScorer
 from eval.models.generate import Prompt, TextPredictor
 
@@ -30,7 +31,13 @@ class ClassScorer:
         self.predictor = predictor
         language_model = predictor.text_decoder
         self.scorer = TreeScorer(
-            TreeForward(language_model.decoder, language_model.head, language_model.words, language_model.config)
+            TreeForward(
+                language_model.decoder,
+                language_model.head,
+                language_model.words,
+                language_model.config,
+                image_token=predictor.family.image_token_id,
+            )
         )
         self._tries: dict[object, ClassTrie] = {}
         self._priors: dict[object, tuple[ClassTrie, Floats]] = {}
@@ -38,7 +45,7 @@ class ClassScorer:
 
     @property
     def tokens_forwarded(self) -> int:
-        """Tokens that went through the language model so far: prompts, and inner nodes."""
+        """Tokens that went through the language model so far: prompts, their common beginning once, and inner nodes."""
         return self._prompt_tokens + self.scorer.tokens_forwarded
 
     def trie(self, turns: tuple[Turn, ...], names: tuple[str, ...], score_eos: bool = False) -> ClassTrie:
@@ -80,6 +87,8 @@ class ClassScorer:
         if window is not None and trie.depth > window:
             raise DataError(f"a name of {trie.depth} tokens does not fit into the sliding window of {window}")
         ids, mask = self.predictor.padded(prompts)
-        self._prompt_tokens += int(mask.sum())
         room = min(self.scorer.group, len(trie.inner)) + trie.depth
-        return self.scorer.tree.prefill(self.predictor.embeddings(ids, prompts), mask, room)
+        own = [prompt.input_ids for prompt in prompts]
+        prefix = self.scorer.tree.prefill(self.predictor.embeddings(ids, prompts), mask, room, own)
+        self._prompt_tokens += prefix.tokens
+        return prefix

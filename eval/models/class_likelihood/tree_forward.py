@@ -5,15 +5,16 @@
 
 Every node gets the position it would have in its own sentence (prompt length + depth - 1) and an attention mask that
 shows it the prompt and its ancestors only, so its hidden state is the one a forward over its own sentence would give.
-A sliding window is part of that mask. Keys of the prompt are never copied: the tree's are written behind them into
-one buffer a layer, and are dropped by moving a mark back.
+A sliding window is part of that mask.
 
-Works with any decoder of transformers that takes `inputs_embeds`, a 4-D `attention_mask` and `position_ids`: LLaMA,
-Mistral, OPT. Tensor shapes: `B` prompts, `P` tokens of the longest prompt, `N` nodes at a time, `S` slots behind the
-prompt in use, `H` hidden size, `V` vocabulary, `h` heads, `d` head size.
+A LLaMA-type decoder is run layer by layer, as for greedy answers (`eval.models.question_prefill`); any other decoder of
+transformers that takes `inputs_embeds`, a 4-D `attention_mask` and `position_ids`, by transformers: OPT, or Mistral
+with a sliding window. Tensor shapes: `B` prompts, `P` tokens of the longest prompt, `N` nodes at a time, `S` slots
+behind the prompt in use, `H` hidden size, `V` vocabulary.
 """
 
-from dataclasses import dataclass
+from bisect import bisect_left
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -21,88 +22,15 @@ from torch import nn
 from transformers import DynamicCache
 
 from configs.errors import ConfigError
+from eval.models.class_likelihood.slots import Prefix, SlotCache
+from eval.models.class_likelihood.tree_attention import TreeAttention, additive, can_split
 from eval.models.cpu_matmul import fast_products
+from eval.models.llama_decoder import LlamaSteps
+from eval.models.question_prefill import QuestionPrefill
+from train.models.llama_layers import rotary_angles
+from train.models.target_states import LayerParts
 
 HEAD_ROWS = {"cuda": 1024, "cpu": 256}  # positions whose logits are held at a time: 32 MiB at 32,000 tokens
-
-
-class SlotCache:
-    """Keys and values of the prompt with room for nodes behind it; the cache object of a decoder's attention."""
-
-    def __init__(self, prompt: DynamicCache, room: int):
-        """Move the prompt's keys (B, h, P, d) into buffers (B, h, P + room, d), layer by layer."""
-        self.length = self.start = int(prompt.get_seq_length())
-        self.buffers: list[tuple[torch.Tensor, ...]] = []
-        for layer in prompt.layers:
-            self.buffers.append((_with_room(layer.keys, room), _with_room(layer.values, room)))
-            layer.keys = layer.values = None
-        self._ahead = 0
-
-    @property
-    def used(self) -> int:
-        """S, the slots behind the prompt that hold a node."""
-        return self.length - self.start
-
-    def get_seq_length(self, layer_idx: int = 0) -> int:  # noqa: ARG002 - the name is the caller's
-        """Number of cached tokens, for transformers."""
-        return self.length
-
-    def update(
-        self, keys: torch.Tensor, values: torch.Tensor, layer_idx: int, *_: Any, **__: Any
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Write new keys behind the others and return all; `commit` counts them once every layer has."""
-        end = self.length + keys.shape[2]
-        if end > self.buffers[layer_idx][0].shape[2]:
-            self.buffers[layer_idx] = tuple(_with_room(buffer, end) for buffer in self.buffers[layer_idx])
-        for buffer, new in zip(self.buffers[layer_idx], (keys, values), strict=True):
-            buffer[:, :, self.length : end] = new
-        self._ahead = keys.shape[2]
-        all_keys, all_values = self.buffers[layer_idx]
-        return all_keys[:, :, :end], all_values[:, :, :end]
-
-    def commit(self) -> None:
-        """Keep what the last forward wrote."""
-        self.length, self._ahead = self.length + self._ahead, 0
-
-    def keep(self, slots: list[int]) -> None:
-        """Drop all nodes but those in `slots`, which then are slots 0, 1, 2, ..."""
-        kept = torch.tensor(slots, dtype=torch.long, device=self.buffers[0][0].device) + self.start
-        self.length = self.start + len(slots)
-        for buffer in (tensor for pair in self.buffers for tensor in pair) if slots else ():
-            buffer[:, :, self.start : self.length] = buffer[:, :, kept]
-
-    def rows(self, rows: list[int]) -> "SlotCache":
-        """A copy for some of the prompts, without nodes."""
-        other = object.__new__(SlotCache)
-        other.start = other.length = self.start
-        other.buffers = [(keys[rows], values[rows]) for keys, values in self.buffers]
-        other._ahead = 0
-        return other
-
-
-def _with_room(tensor: torch.Tensor, room: int) -> torch.Tensor:
-    rows, heads, length, size = tensor.shape
-    buffer = tensor.new_empty(rows, heads, length + room, size)
-    buffer[:, :, :length] = tensor
-    return buffer
-
-
-@dataclass
-class Prefix:
-    """Prompts after their prefill: `mask` (B, P) of real tokens, `logits` (B, V) of the token that comes next."""
-
-    cache: SlotCache
-    mask: torch.Tensor
-    logits: torch.Tensor
-
-    @property
-    def lengths(self) -> torch.Tensor:
-        """(B,) tokens of each prompt."""
-        return self.mask.sum(1)
-
-    def rows(self, rows: list[int]) -> "Prefix":
-        """The same for some of the prompts."""
-        return Prefix(self.cache.rows(rows), self.mask[rows], self.logits[rows])
 
 
 class TreeForward:
@@ -111,8 +39,17 @@ class TreeForward:
     Raises `ConfigError` for attention kernels that take no mask, and for layers that do not all see the same.
     """
 
-    def __init__(self, decoder: nn.Module, head: nn.Module, words: nn.Module, config: Any):
-        """`config` is the language model's."""
+    def __init__(
+        self,
+        decoder: nn.Module,
+        head: nn.Module,
+        words: nn.Module,
+        config: Any,
+        *,
+        image_token: int | None = None,
+        parts: LayerParts | None = None,
+    ):
+        """`config` is the language model's; `image_token` and `parts` as in `eval.models.greedy`."""
         kernel = getattr(config, "_attn_implementation", "sdpa")
         if kernel not in ("sdpa", "eager"):
             raise ConfigError(f"attention is {kernel}, which takes no tree mask; set attention=sdpa for class scoring")
@@ -120,46 +57,86 @@ class TreeForward:
             raise ConfigError("the language model mixes kinds of attention layers; class scoring knows models of one")
         self.decoder, self.head, self.words, self.config = decoder, head, words, config
         self.window = _window(config)
+        self.steps = LlamaSteps(decoder, parts) if LlamaSteps.fits(decoder) else None
+        self._question_prefill = QuestionPrefill(self.steps, image_token) if self.steps else None
+        self.splits_attention = False
+        """Whether attention is split into the prompt's part and the tree's, where no prompt is padded."""
 
-    def prefill(self, embeddings: torch.Tensor, mask: torch.Tensor, room: int) -> Prefix:
-        """Run prompts (B, P, H), padded on the left where `mask` (B, P) is 0.
+    @torch.inference_mode()
+    def prefill(
+        self, embeddings: torch.Tensor, mask: torch.Tensor, room: int, ids: Sequence[Sequence[int]] | None = None
+    ) -> Prefix:
+        """Run prompts (B, P, H), padded on the left where `mask` (B, P) is 0; the last result's keys are overwritten.
 
-        There is `room` for nodes behind them; more is made at need.
+        There is `room` for nodes behind them; more is made at need. `ids` are the prompts' own; needed if there is an
+        `image_token`, and what all prompts begin with is then computed once for all batches.
         """
+        with fast_products(embeddings):
+            if self._question_prefill is None:
+                return self._prefill_by_transformers(embeddings, mask, room)
+            lengths = [len(row) for row in ids] if ids is not None else mask.sum(1).tolist()
+            before = self._question_prefill.tokens
+            keys, states = self._question_prefill(ids or [range(length) for length in lengths], embeddings, room)
+            longest = max(lengths)
+            real = torch.arange(longest, device=mask.device) < torch.tensor(lengths, device=mask.device)[:, None]
+            cache = SlotCache(keys.view(longest + room), longest)
+            made = self._question_prefill.tokens - before
+            return Prefix(cache, real, self.head(states).float(), lengths, made)
+
+    def _prefill_by_transformers(self, embeddings: torch.Tensor, mask: torch.Tensor, room: int) -> Prefix:
         cache = DynamicCache()  # without a config it keeps all keys, also beyond a sliding window
         positions = (mask.cumsum(1) - 1).clamp(min=0)
-        with fast_products(embeddings):
-            states = self.decoder(
-                inputs_embeds=embeddings,
-                attention_mask=mask,
-                position_ids=positions,
-                past_key_values=cache,
-                use_cache=True,
-            ).last_hidden_state
-            logits = self.head(states[:, -1]).float()
-        return Prefix(SlotCache(cache, room), mask.bool(), logits)
+        states = self.decoder(
+            inputs_embeds=embeddings,
+            attention_mask=mask,
+            position_ids=positions,
+            past_key_values=cache,
+            use_cache=True,
+        ).last_hidden_state
+        lengths = mask.sum(1).tolist()
+        return Prefix(SlotCache.of(cache, room), mask.bool(), self.head(states[:, -1]).float(), lengths, sum(lengths))
 
+    @torch.inference_mode()
     def extend(self, prefix: Prefix, tokens: torch.Tensor, depths: torch.Tensor, visible: torch.Tensor) -> torch.Tensor:
         """Hidden states (B, N, H) of nodes with `tokens` and `depths` (B, N), kept in the next N slots.
 
         `visible` (B, N, S + N) bool says which slots each node sees: its ancestors' and its own.
         """
-        cache, lengths = prefix.cache, prefix.lengths
-        sees = torch.cat([prefix.mask[:, None].expand(-1, tokens.shape[1], -1), visible], 2)  # (B, N, P + S + N)
-        positions = lengths[:, None] + depths - 1  # (B, N)
-        if self.window is not None:
-            sees = sees & self._inside_window(prefix, positions, visible)
+        positions = prefix.ends[:, None] + depths - 1  # (B, N)
         words = self.words(tokens)
         with fast_products(words):
-            states: torch.Tensor = self.decoder(
-                inputs_embeds=words,
-                attention_mask=_additive(sees[:, None], prefix.cache.buffers[0][0].dtype),
+            states = self._layers(prefix, words, positions, visible)
+        prefix.cache.commit()
+        return states
+
+    def _layers(
+        self, prefix: Prefix, states: torch.Tensor, positions: torch.Tensor, visible: torch.Tensor
+    ) -> torch.Tensor:
+        """(B, N, H) through all layers and the norm."""
+        dtype, cache = states.dtype, prefix.cache
+        if self.steps is not None and self.splits_attention and prefix.even and can_split(states):
+            attend = TreeAttention("split", additive(visible[:, None], dtype), cache.start)
+        else:
+            sees = torch.cat([prefix.mask[:, None].expand(-1, visible.shape[1], -1), visible], 2)  # (B, N, P + S + N)
+            if self.window is not None:
+                sees = sees & self._inside_window(prefix, positions, visible)
+            kind = "eager" if self.config._attn_implementation == "eager" else "masked"
+            attend = TreeAttention(kind, additive(sees[:, None], dtype), cache.start)
+        if self.steps is None:
+            last: torch.Tensor = self.decoder(
+                inputs_embeds=states,
+                attention_mask=attend.mask,
                 position_ids=positions,
                 past_key_values=cache,
                 use_cache=True,
             ).last_hidden_state
-        cache.commit()
-        return states
+            return last
+        angles = rotary_angles(self.decoder, states, positions)
+        for number, layer in enumerate(self.steps.layers):
+            queries, *new = self.steps.parts.before(layer, states, angles)
+            attended = attend(layer.self_attn, queries, *cache.update(new[0], new[1], number))
+            states = self.steps.parts.after(layer, states, attended)
+        return self.steps.normed(states)
 
     def _inside_window(self, prefix: Prefix, positions: torch.Tensor, visible: torch.Tensor) -> torch.Tensor:
         """(B, N, P + S + N): whether a key is among the last `window` before the query, itself included.
@@ -171,17 +148,25 @@ class TreeForward:
         near = positions[..., None] - keys[:, None] < self.window  # (B, N, P)
         return torch.cat([near, torch.ones_like(visible)], 2)
 
-    def log_probs(self, states: torch.Tensor, rows: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
-        """(M,) fp32 log-probabilities of `tokens` (M,) after the positions `rows` (M,) of `states` (R, H)."""
-        results = torch.empty(len(rows), dtype=torch.float32, device=states.device)
+    @torch.inference_mode()
+    def log_probs(self, states: torch.Tensor, rows: Sequence[int], moved: torch.Tensor) -> torch.Tensor:
+        """(M,) fp32 log-probabilities of tokens after the positions `rows` (M, ascending) of `states` (R, H).
+
+        `moved` (2, M) has rows and tokens on the device. Nothing waits for the device.
+        """
         size = HEAD_ROWS.get(states.device.type, HEAD_ROWS["cuda"])
+        found, begin = [], 0
         for start in range(0, len(states), size):
+            end = bisect_left(rows, start + size)
+            if end == begin:
+                continue
             with fast_products(states):
                 logits = self.head(states[start : start + size]).float()  # (<= size, V)
-            here = ((rows >= start) & (rows < start + size)).nonzero()[:, 0]
-            chosen = logits[rows[here] - start, tokens[here]]
-            results[here] = chosen - _log_normaliser(logits)[rows[here] - start]
-        return results
+            own = moved[0, begin:end] - start
+            chosen = logits[own, moved[1, begin:end]]
+            found.append(chosen - _log_normaliser(logits)[own])
+            begin = end
+        return torch.cat(found)
 
 
 def _log_normaliser(logits: torch.Tensor) -> torch.Tensor:
@@ -196,11 +181,6 @@ def scoring_attention(choice: str, device: str, dtype: str) -> str:
     With masks, the plain kernel is the faster one on a CPU in bf16 and the slower one everywhere else (measured).
     """
     return choice if choice != "auto" else "eager" if (device, dtype) == ("cpu", "bf16") else "sdpa"
-
-
-def _additive(sees: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """A mask to be added to attention scores: 0 where seen, the lowest number elsewhere. All kernels take this form."""
-    return torch.zeros(sees.shape, dtype=dtype, device=sees.device).masked_fill_(~sees, torch.finfo(dtype).min)
 
 
 def _window(config: Any) -> int | None:

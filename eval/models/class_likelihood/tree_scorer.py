@@ -5,53 +5,70 @@
     best = scorer.top1(prefix, trie, rule)              # branch and bound: often a hundredth of the nodes
 
 Equal to one whole forward a name (`eval.benchmarks.reference_scoring`; the tests compare every class).
-Tensor shapes: `B` images, `N` nodes at a time, `S` slots in use, `R` = B x N rows, `H` hidden size.
+Tensor shapes: `B` images, `N` nodes at a time, `S` slots in use, `M` children read, `H` hidden size.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from eval.class_scores.rules import Bounds, Floats, Rule, class_scores
 from eval.class_scores.trie import ROOT, ClassTrie
 from eval.models.class_likelihood.search import BestClass, Search, TreeIndex, expand_children
-from eval.models.class_likelihood.tree_forward import Prefix, TreeForward
+from eval.models.class_likelihood.slots import Prefix
+from eval.models.class_likelihood.tree_forward import TreeForward
+from eval.models.class_likelihood.tree_tensors import TreeTensors
 
 GROUP = 512  # nodes forwarded at a time for each image: at 7B, 256 MiB of keys
+ROUND_ROWS = {"cuda": 256}  # nodes of all images that a round is filled up to: so many take as long as one on a GPU
 
 
 class TreeScorer:
     """Names of one tree after another; `group` nodes are forwarded at a time for each image.
 
-    `tokens_forwarded` counts nodes over all calls.
+    Counted over all calls: `tokens_forwarded` nodes, `forwards` of the decoder behind prompts, and `transfers` of
+    results from the device, each of which waits for it.
     """
 
-    def __init__(self, tree: TreeForward, group: int = GROUP):
-        """`tree` runs the model."""
-        self.tree, self.group = tree, group
-        self.tokens_forwarded = 0
+    def __init__(self, tree: TreeForward, group: int = GROUP, round_rows: int | None = None):
+        """`tree` runs the model; `round_rows` is the number of nodes that a round may have, by default `ROUND_ROWS`."""
+        self.tree, self.group, self.round_rows = tree, group, round_rows
+        self.tokens_forwarded = self.forwards = self.transfers = 0
         self._index: TreeIndex | None = None
+        self._tensors: TreeTensors | None = None
 
     def index(self, trie: ClassTrie) -> TreeIndex:
         """Children and classes of the tree's nodes; kept, as most protocols ask the same of every image."""
         if self._index is None or self._index.trie is not trie:
-            self._index = TreeIndex(trie)
+            self._index, self._tensors = TreeIndex(trie), None
         return self._index
+
+    def tensors(self, trie: ClassTrie, device: torch.device) -> TreeTensors:
+        """The tree on the device; kept too."""
+        self.index(trie)
+        if self._tensors is None:
+            self._tensors = TreeTensors.of(trie, device)
+        return self._tensors
 
     @torch.inference_mode()
     def log_probs(self, prefix: Prefix, trie: ClassTrie) -> Floats:
         """(B, nodes): each node's log-probability after the prompt and everything above it."""
-        index, rows = self.index(trie), len(prefix.mask)
-        results = np.empty((rows, len(trie.tokens)))
-        results[:, index.children[ROOT]] = self._after_prompt(prefix, index)
+        index, rows = self.index(trie), len(prefix.lengths)
+        parts, columns = [self._after_prompt(prefix, index)], [index.children[ROOT]]
         held: list[int] = []
         for carried, nodes in trie.groups(self.group):
-            prefix.cache.keep([held.index(node) for node in carried])
+            slot_of = {node: slot for slot, node in enumerate(held)}
+            prefix.cache.keep([slot_of[node] for node in carried])
             held = [*carried, *nodes]
-            states = self._extend(prefix, trie, [nodes], [held])  # (B, N, H)
-            self._read(states, trie, [expand_children(index, nodes)] * rows, results)
+            pairs = [expand_children(index, nodes)] * rows
+            moved = self._moved(prefix, trie, [[*held]], pairs, len(nodes))
+            parts.append(self._forward(prefix, trie, moved, rows * len(nodes)).view(rows, -1))
+            columns.append([child for _, child in pairs[0]])
+        results = np.empty((rows, len(trie.tokens)))
+        results[:, [node for part in columns for node in part]] = self._fetch(torch.cat(parts, 1))
         return results
 
     @torch.inference_mode()
@@ -65,8 +82,8 @@ class TreeScorer:
             scores = class_scores(trie, rule, self.log_probs(prefix, trie), prior)
             return [_best(row, len(trie.inner)) for row in scores]
         index, bounds = self.index(trie), Bounds(trie, rule, prior)
-        searches = [Search(index, bounds) for _ in range(len(prefix.mask))]
-        for search, values in zip(searches, self._after_prompt(prefix, index), strict=True):
+        searches = [Search(index, bounds) for _ in prefix.lengths]
+        for search, values in zip(searches, self._fetch(self._after_prompt(prefix, index)), strict=True):
             search.take(dict(zip(index.children[ROOT], map(float, values), strict=True)))
         self._search(prefix, index, searches)
         found = [search.result() for search in searches]
@@ -79,64 +96,72 @@ class TreeScorer:
         return found
 
     def _search(self, prefix: Prefix, index: TreeIndex, searches: list[Search]) -> None:
-        """Expand the most promising nodes of every image in one forward pass, round after round."""
-        held: list[list[int]] = [[] for _ in searches]  # nodes in the slots of each image, ROOT where a slot is padding
-        values = np.empty((len(searches), len(index.trie.tokens)))
-        while any(chosen := [search.next_nodes() for search in searches]):
-            width = max(map(len, chosen))
-            padded = [[*nodes, *[ROOT] * (width - len(nodes))] for nodes in chosen]
-            held = [[*before, *nodes] for before, nodes in zip(held, padded, strict=True)]
-            states = self._extend(prefix, index.trie, padded, held)
-            pairs = [expand_children(index, nodes) for nodes in chosen]
-            self._read(states, index.trie, pairs, values)
-            for row, search in enumerate(searches):
-                search.take({child: float(values[row, child]) for _, child in pairs[row]})
+        """Expand the most promising nodes of every image in one forward pass, round after round.
 
-    def _after_prompt(self, prefix: Prefix, index: TreeIndex) -> Floats:
+        A round sends the nodes to the device in one transfer and fetches their children's log-probabilities in one.
+        """
+        held: list[list[int]] = [[] for _ in searches]  # nodes in the slots of each image, ROOT where a slot is padding
+        rows = ROUND_ROWS.get(prefix.mask.device.type, 0) if self.round_rows is None else self.round_rows
+        while any(chosen := [search.next_nodes(rows // len(searches)) for search in searches]):
+            width = max(map(len, chosen))
+            held = [
+                [*before, *nodes, *[ROOT] * (width - len(nodes))] for before, nodes in zip(held, chosen, strict=True)
+            ]
+            pairs = [expand_children(index, nodes) for nodes in chosen]
+            moved = self._moved(prefix, index.trie, held, pairs, width)
+            values = iter(self._fetch(self._forward(prefix, index.trie, moved, sum(map(len, chosen)))))
+            for search, children in zip(searches, pairs, strict=True):
+                search.take({child: float(next(values)) for _, child in children})
+
+    def _after_prompt(self, prefix: Prefix, index: TreeIndex) -> torch.Tensor:
         """(B, children of ROOT) log-probabilities of the first token."""
         logits = prefix.logits - prefix.logits.logsumexp(-1, keepdim=True)
-        tokens = torch.tensor([index.trie.tokens[node] for node in index.children[ROOT]], device=logits.device)
-        values: Floats = logits[:, tokens].double().cpu().numpy()
-        return values
+        tokens = self.tensors(index.trie, logits.device).tokens
+        return logits[:, tokens[torch.tensor(index.children[ROOT], device=logits.device)]]
 
-    def _extend(
-        self, prefix: Prefix, trie: ClassTrie, nodes: Sequence[list[int]], held: Sequence[list[int]]
-    ) -> torch.Tensor:
-        """Forward each image's `nodes`, or one list for all; `held` names the nodes of all slots, those included."""
-        device, images = prefix.mask.device, len(prefix.mask)
-        visible = torch.from_numpy(np.stack([_visible(trie, *pair) for pair in zip(nodes, held, strict=True)]))
-        tokens = torch.tensor([[trie.tokens[max(node, 0)] for node in row] for row in nodes])
-        depths = torch.tensor([[trie.depths[max(node, 0)] for node in row] for row in nodes])
-        moved = [tensor.to(device).expand(images, *tensor.shape[1:]) for tensor in (tokens, depths, visible)]
-        self.tokens_forwarded += sum(node != ROOT for row in nodes for node in row) * (images // len(nodes))
-        return self.tree.extend(prefix, moved[0], moved[1], moved[2])
+    def _fetch(self, values: torch.Tensor) -> Floats:
+        """Move results to the host, which waits for all that was launched."""
+        self.transfers += 1
+        fetched: Floats = values.double().cpu().numpy()
+        return fetched
 
-    def _read(
-        self, states: torch.Tensor, trie: ClassTrie, pairs: Sequence[list[tuple[int, int]]], results: Floats
-    ) -> None:
-        """Write the log-probabilities of children into `results` (B, nodes)."""
-        width, device = states.shape[1], states.device
-        where = [(row, position, child) for row, children in enumerate(pairs) for position, child in children]
-        if not where:
-            return
-        positions = torch.tensor([row * width + position for row, position, _ in where], device=device)
-        tokens = torch.tensor([trie.tokens[child] for _, _, child in where], device=device)
-        values = self.tree.log_probs(states.flatten(0, 1), positions, tokens)
-        results[[row for row, _, _ in where], [child for _, _, child in where]] = values.double().cpu().numpy()
+    def _moved(
+        self,
+        prefix: Prefix,
+        trie: ClassTrie,
+        held: Sequence[list[int]],
+        pairs: Sequence[list[tuple[int, int]]],
+        width: int,
+    ) -> "_Moved":
+        """Transfer the nodes of all slots (or one list for all images) and what is read of the last `width`."""
+        rows = [row * width + position for row, children in enumerate(pairs) for position, _ in children]
+        read = [*rows, *(trie.tokens[child] for children in pairs for _, child in children)]
+        flat = torch.tensor([*chain.from_iterable(held), *read]).to(prefix.mask.device, non_blocking=True)
+        slots = flat[: len(flat) - len(read)].view(len(held), -1)
+        return _Moved(slots, width, rows, flat[len(flat) - len(read) :].view(2, -1))
+
+    def _forward(self, prefix: Prefix, trie: ClassTrie, moved: "_Moved", count: int) -> torch.Tensor:
+        """Forward the nodes of the last slots, `count` that are not padding: the children's log-probabilities (M,)."""
+        tensors, images = self.tensors(trie, prefix.mask.device), len(prefix.lengths)
+        nodes = moved.slots[:, -moved.width :]
+        inputs = [tensors.tokens[nodes], tensors.depths[nodes], tensors.visible(nodes, moved.slots)]
+        self.tokens_forwarded += count
+        self.forwards += 1
+        states = self.tree.extend(prefix, *(part.expand(images, *part.shape[1:]) for part in inputs))
+        return self.tree.log_probs(states.flatten(0, 1), moved.rows, moved.read)
+
+
+@dataclass(frozen=True)
+class _Moved:
+    """Of one forward, on the device: nodes of all `slots` (B or 1, S + N) and `read`, positions and tokens (2, M)."""
+
+    slots: torch.Tensor
+    width: int
+    rows: list[int]
+    read: torch.Tensor
 
 
 def _best(scores: Floats, expanded: int) -> BestClass:
     """The best of all classes' scores (K,)."""
     best = int(scores.argmax())
     return BestClass(best, float(scores[best]), expanded, whole_tree=True)
-
-
-def _visible(trie: ClassTrie, nodes: Sequence[int], held: Sequence[int]) -> NDArray[np.bool_]:
-    """(N, S + N): the last N of the slots `held` are `nodes`; each sees its ancestors' slots and its own."""
-    slot_of = {node: slot for slot, node in enumerate(held) if node != ROOT}
-    sees = np.zeros((len(nodes), len(held)), dtype=np.bool_)
-    for row, node in enumerate(nodes):
-        sees[row, len(held) - len(nodes) + row] = True
-        if node != ROOT:
-            sees[row, [slot_of[above] for above in trie.ancestors(node)]] = True
-    return sees

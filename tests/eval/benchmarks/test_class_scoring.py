@@ -35,6 +35,9 @@ def test_a_sure_model_needs_few_nodes_and_finds_the_same_class():
         assert result[kind]["equal"]
         assert result[kind]["mean_nodes"] < 6
         assert result[kind]["accuracy"] > 0.5  # it did learn something
+        rounds = result[kind]["rounds"]
+        assert rounds["gpu"]["forwards"] <= rounds["cpu"]["forwards"]
+        assert all(row["transfers"] == row["forwards"] + 1 for row in rounds.values())
 
 
 def test_images_are_drawn_from_the_seed():

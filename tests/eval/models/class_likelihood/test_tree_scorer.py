@@ -5,6 +5,7 @@ import random
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import (
     LlamaConfig,
     LlamaForCausalLM,
@@ -100,17 +101,81 @@ def test_an_end_token_is_scored_as_one_more_token(tree, prompts):
 @pytest.mark.slow
 @pytest.mark.parametrize("rule", RULES, ids=str)
 @pytest.mark.parametrize("sharpness", [1.0, 0.05], ids=["peaked", "flat"])
-def test_the_best_name_is_that_of_the_full_scores(tree, prompts, rule, sharpness):
+@pytest.mark.parametrize("rows", [0, 15, 300], ids=["as on a CPU", "rounds of 15", "rounds of 300"])
+def test_the_best_name_is_that_of_the_full_scores(tree, prompts, rule, sharpness, rows):
     trie = ClassTrie(names())
     calm = TreeForward(tree.decoder, _Scaled(tree.head, sharpness), tree.words, tree.decoder.config)
     log_probs = scored(calm, prompts, trie, 1000)
     prior = log_probs.mean(0)
     expected = class_scores(trie, rule, log_probs, prior)
-    scorer = TreeScorer(calm, 4)
+    scorer = TreeScorer(calm, 4, rows)
     found = scorer.top1(calm.prefill(*prompts, room=2), trie, rule, prior)
     assert [best.index for best in found] == list(expected.argmax(1))
     assert [best.score for best in found] == pytest.approx(list(expected.max(1)), abs=1e-5)
     assert scorer.tokens_forwarded == sum(best.nodes_expanded for best in found)
+
+
+def test_a_round_sends_nodes_once_and_waits_once_and_full_rounds_are_fewer(tree, prompts):
+    drawn = random.Random(1)
+    trie = ClassTrie([[5 + first, *(drawn.randrange(5, 60) for _ in range(5))] for first in range(4)])
+    counts = {}
+    for rows in (0, 3 * 20):
+        scorer = TreeScorer(tree, 1000, rows)
+        prefix = tree.prefill(*prompts, room=2)
+        with Waits() as waits:
+            scorer.top1(prefix, trie, Rule("mean"))
+        assert scorer.transfers == waits.transfers == scorer.forwards + 1  # the first token is read after the prompt
+        counts[rows] = scorer.forwards
+    assert counts[60] == 1  # all 20 inner nodes
+    assert counts[0] > 1
+
+
+def test_scoring_all_names_waits_for_the_device_once(tree, prompts):
+    trie = ClassTrie(names())
+    scorer = TreeScorer(tree, 4)
+    prefix = tree.prefill(*prompts, room=2)
+    with Waits() as waits:
+        scorer.log_probs(prefix, trie)
+    assert scorer.forwards > 3
+    assert waits.transfers == 1
+
+
+class Waits(TorchDispatchMode):
+    """Counts what makes a host wait for a GPU: results moved to it, and numbers or positions read from tensors.
+
+    `double` stands for the move, which is not visible where all tensors are on the CPU.
+    """
+
+    READ = (torch.ops.aten._local_scalar_dense, torch.ops.aten.item, torch.ops.aten.nonzero)
+    MOVE = (torch.ops.aten._to_copy.default, torch.ops.aten.to.dtype)
+
+    def __init__(self):
+        super().__init__()
+        self.transfers = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        moved = func in self.MOVE and torch.float64 in (*args, *(kwargs or {}).values())
+        self.transfers += moved or func.overloadpacket in self.READ
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("rows", [0, 60])
+@pytest.mark.parametrize("rule", [Rule("sum"), Rule("mean"), Rule("cfg", 2.0)], ids=["sum", "mean", "cfg"])
+def test_of_equal_names_the_first_wins_however_wide_a_round_is(tree, prompts, rule, rows):
+    """Tokens 20 and up are all alike to this head, so many names have exactly the same score."""
+    drawn = random.Random(3)
+    alike = [[20 + drawn.randrange(4) for _ in range(2)] for _ in range(12)]
+    trie = ClassTrie(alike)
+    same = TreeForward(tree.decoder, _Scaled(tree.head, 0.0), tree.words, tree.decoder.config)
+    expected = class_scores(
+        trie, rule, TreeScorer(same).log_probs(same.prefill(*prompts, room=2), trie), no_prior(trie)
+    )
+    found = TreeScorer(same, 1000, rows).top1(same.prefill(*prompts, room=2), trie, rule, no_prior(trie))
+    assert [best.index for best in found] == list(expected.argmax(1)) == [0] * len(PROMPTS)
+
+
+def no_prior(trie):
+    return np.zeros(len(trie.tokens))
 
 
 def test_the_search_falls_back_where_it_does_not_pay(tree, prompts):
