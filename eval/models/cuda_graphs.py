@@ -62,7 +62,7 @@ class RecordedCalls:
     def _record(self, function: Callable[..., Tensors], inputs: Tensors) -> _Recording | None:
         held = tuple(tensor.clone() for tensor in inputs)
         try:
-            stream = torch.cuda.Stream()
+            stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
             stream.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(stream):
                 for _ in range(WARM_UP):

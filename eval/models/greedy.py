@@ -215,7 +215,7 @@ def _reader(tokens: torch.Tensor) -> Callable[[], list[int]]:
         return tokens.tolist
     held = torch.empty(tokens.shape, dtype=tokens.dtype, pin_memory=True)
     held.copy_(tokens, non_blocking=True)
-    arrived = torch.cuda.Event()
+    arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]
     arrived.record()
 
     def read() -> list[int]:

@@ -50,7 +50,8 @@ class TreeAttention:
         tree_weight = scores.float().logsumexp(-1)
         tree = (scores.float() - tree_weight[..., None]).exp().to(values.dtype) @ values[:, :, self.start :]
         share = torch.sigmoid(prompt_weight - tree_weight)[..., None]  # of the prompt in the softmax over both
-        return (prompt * share + tree * (1 - share)).to(queries.dtype).view(rows, heads, nodes, size)
+        both: torch.Tensor = (prompt * share + tree * (1 - share)).to(queries.dtype)
+        return both.view(rows, heads, nodes, size)
 
 
 def _unmasked(
