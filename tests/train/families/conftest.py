@@ -1,7 +1,7 @@
 """Every family of `cases.py` with its tiny model, and shards of records with images of several shapes and without."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from io import BytesIO
@@ -20,6 +20,7 @@ from data_prep import build
 from data_prep.images import decode_rgb
 from data_prep.sample import Sample, Turn
 from tests.train.families.cases import CASES, Exchanges, FamilyCase
+from tests.train.faults.conftest import RankForker, started_rank_forker
 from train.models.loading import LoadedModel, load_model
 from train.models.param_groups import choose_trainable
 from train.plan import RunPlan, make_plan
@@ -94,6 +95,11 @@ class TrainedFamily:
         file = self.root / f"{name}.yaml"
         file.write_text(RUN.format(root=self.root, name=name, folder=folder or self.folder))
         return file
+
+    def arguments(self, name: str, **settings: object) -> list[str]:
+        """`--config` of the run `name` and a `--set` of each setting: `train__workers=1` for train.workers."""
+        sets = [*self.case.settings, *(f"{key.replace('__', '.')}={value}" for key, value in settings.items())]
+        return ["--config", str(self.config_file(name)), *(word for each in sets for word in ("--set", each))]
 
     def plan(self, *overrides: str) -> RunPlan:
         """The plan of a run on one rank with `overrides` (`key=value`)."""
@@ -215,3 +221,9 @@ def family_of_case(family_root: Path) -> Callable[[str], TrainedFamily]:
 def trained(request: pytest.FixtureRequest, family_of_case: Callable[[str], TrainedFamily]) -> TrainedFamily:
     """Each family in turn."""
     return family_of_case(request.param)
+
+
+@pytest.fixture(scope="session")
+def forker(tmp_path_factory: pytest.TempPathFactory, free_port: Callable[[], int]) -> Iterator[RankForker]:
+    """A process that has imported everything and forks ranks; each run names its family."""
+    yield from started_rank_forker(None, tmp_path_factory, free_port)

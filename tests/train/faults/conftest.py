@@ -130,6 +130,11 @@ class RankForker:
 
 @pytest.fixture(scope="session")
 def rank_forker(training_setup, tmp_path_factory, free_port) -> Iterator[RankForker]:
+    yield from started_rank_forker(training_setup, tmp_path_factory, free_port)
+
+
+def started_rank_forker(training_setup, tmp_path_factory, free_port) -> Iterator[RankForker]:
+    """The prepared process; what its runs have left behind is killed at the end."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu"}
     errors = (tmp_path_factory.mktemp("rank_forker") / "stderr").open("w")
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": errors}
