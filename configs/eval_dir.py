@@ -23,6 +23,14 @@ class EvalDir:
         """The evaluation's resolved configuration and identity."""
         return self.root / "evaluation.json"
 
+    def provenance(self, worker: int) -> Path:
+        """Every start of worker `worker`: command, commit, package versions, machine, times."""
+        return self.root / f"provenance-{worker:05d}.json"
+
+    def all_provenance(self) -> list[Path]:
+        """Every worker's file that exists."""
+        return sorted(self.root.glob("provenance-*.json"))
+
     def refusal(self, worker: int) -> Path:
         """Why worker `worker` could not evaluate its items, or not all of them; absent if it could."""
         return self.root / f"refused-{worker:05d}.txt"

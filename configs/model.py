@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from configs.section import Section, setting
 
-TRAINING_TEMPLATES = ("llava", "hf", "question", "plain")
+TRAINING_TEMPLATES = ("llava", "hf", "folder", "question", "plain")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,9 +48,10 @@ class ModelConfig(Section):
     )
     kernels: str = setting(
         "auto",
-        doc="`compile` fuses the small kernels of decoder layers by torch.compile, `none` runs them one by one; auto"
-        " compiles on a GPU below ZeRO 3. Needs `skip_unneeded_compute`.",
-        choices=("auto", "none", "compile"),
+        doc="How the small operations of a layer run: `compile` fuses them by torch.compile, `liger` by Liger's kernels"
+        " (a GPU; LLaMA- and Mistral-type decoders with `skip_unneeded_compute`), `none` runs them one by one. auto:"
+        " `compile` on a GPU, `liger` there with ZeRO 3 if installed, else `none`. A checkpoint records which.",
+        choices=("auto", "none", "compile", "liger"),
     )
     activation_checkpointing: bool = setting(
         False, doc="Recompute activations in the backward pass: less memory, ~1.4x the work.", changes_result=False
@@ -63,12 +64,15 @@ class ChatConfig(Section):
 
     template: str = setting(
         "llava",
-        doc="`llava` gives LLaVA's own token ids, `hf` those of transformers' processor."
-        " `question` (Question: … Answer:) and `plain` are BLIP-2's and InstructBLIP's.",
+        doc="`llava` gives LLaVA's own token ids, `hf` those of transformers' processor; `folder` takes the chat "
+        "template of the model's folder (chat_template.jinja). `question` (Question: … Answer:) and `plain` are "
+        "BLIP-2's and InstructBLIP's.",
         choices=TRAINING_TEMPLATES,
     )
     system_prompt: str = setting(
-        "vicuna_v1", doc="`vicuna_v1`, `none`, or the text itself; it opens every conversation."
+        "template",
+        doc="`vicuna_v1`, `none`, or the text itself; it opens every conversation. `template`: vicuna_v1 for the "
+        "templates llava and hf, none for others (a folder's template may write its own).",
     )
     max_length: int = setting(
         2048, doc="Longest sequence in tokens, image tokens included; the rest is cut.", at_least=8

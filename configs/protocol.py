@@ -45,8 +45,8 @@ class ProtocolConfig(Section):
         TRAINED,
         doc="Chat template: `trained` as in the run that trained the model (published models: `family`), `family` as "
         "the published family was trained, `official` as in the authors' code, or one by name "
-        "(train/chat/templates.py); llava and hf as chat.template; llava_doubled is llava except that answer_prefix "
-        "opens a second turn: ASSISTANT:ASSISTANT: (authors' fine-tuned ImageWikiQA).",
+        "(train/chat/templates.py); llava, hf and folder as chat.template; llava_doubled is llava except that "
+        "answer_prefix opens a second turn: ASSISTANT:ASSISTANT: (authors' fine-tuned ImageWikiQA).",
         choices=(
             TRAINED,
             "family",
@@ -59,12 +59,13 @@ class ProtocolConfig(Section):
             "mistral_tight",
             "question",
             "plain",
+            "folder",
         ),
     )
     system_prompt: str = setting(
         TRAINED,
-        doc="`trained` (published models: `family`), `family`, `official`, `vicuna_v1`, `vicuna_human`, `none`, or the "
-        "text itself.",
+        doc="`trained` (published models: `family`), `family`, `official`, `template` as chat.system_prompt, "
+        "`vicuna_v1`, `vicuna_human`, `none`, or the text itself.",
     )
     image_mode: str = setting(
         TRAINED,

@@ -35,6 +35,7 @@ class RunDir:
               identity.json          base model, data and W&B identity of the run
               metrics.jsonl          one line per optimizer step
               events.jsonl           one line per alert, checkpoint, resume ...
+              provenance.json        command, code, packages and machines of every start
               checkpoints/step-00000500/
               export/                a model folder that transformers loads
               eval/EVALUATION/LABEL/
@@ -66,6 +67,11 @@ class RunDir:
     def events(self) -> Path:
         """One JSON line per event."""
         return self.root / "events.jsonl"
+
+    @property
+    def provenance(self) -> Path:
+        """Every start of the training: command, commit, package versions, machines, times."""
+        return self.root / "provenance.json"
 
     @property
     def postmortem(self) -> Path:
@@ -183,6 +189,11 @@ class ExportDir:
     def class_names(self) -> Path:
         """The classes that the model was trained on, as a JSON list of names; absent if it had none."""
         return self.root / "class_names.json"
+
+    @property
+    def provenance(self) -> Path:
+        """The export's own start, with those of the training in it."""
+        return self.root / "provenance.json"
 
     @property
     def adapter(self) -> Path:

@@ -10,6 +10,7 @@ from train.components import TrainerComponents
 from train.distributed.determinism import COST, make_deterministic
 from train.distributed.world import World, run_on_main
 from train.heldout import HeldOut
+from train.kernel_choice import liger_unused
 from train.loggers.console import ConsoleLogger
 from train.loggers.jsonl import JsonlLogger
 from train.loggers.types import MetricLogger, make_event
@@ -18,7 +19,7 @@ from train.models.checkpointing import checkpoint_activations
 from train.models.loading import load_model
 from train.models.loss_module import LossModule
 from train.models.param_groups import choose_trainable, count_parts, freeze_table
-from train.models.target_states import ForwardOptions, compiles
+from train.models.target_states import ForwardOptions
 from train.optimization.engine import Engine
 from train.optimization.flops import FlopModel
 from train.plan import RunPlan
@@ -49,11 +50,12 @@ def build_components(plan: RunPlan, world: World, start: ResumePoint) -> Trainer
         checkpoint_activations(loaded.model)
     counts = count_parts(loaded.model, plan.family, config.optim)
     totals = Counter({row.part: row.total for row in counts})
-    compiled = compiles(config.model.kernels, world.device.type, config.deepspeed.zero_stage)
-    options = ForwardOptions(
-        plan.example_builder.prefix, config.model.skip_unneeded_compute, compiled and config.model.skip_unneeded_compute
-    )
+    options = ForwardOptions(plan.example_builder.prefix, config.model.skip_unneeded_compute, plan.kernels.name)
     module = LossModule(loaded.model, plan.family, options)
+    if config.model.kernels == "liger":
+        why = module.states.why_transformers(packed=config.train.batching == "packed")
+        if why:
+            raise liger_unused(why)
     engine = Engine(module, plan.deepspeed, config.optim, world)
     engine.adamw.measure = config.monitor.enabled and config.monitor.update_size
     writer = CheckpointWriter(plan.run, config.checkpoint)

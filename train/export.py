@@ -24,6 +24,7 @@ from configs.run_dir import CheckpointDir, ExportDir, RunDir, step_name
 from configs.trained import record_of, training_record_of_run
 from data_prep.atomic import atomic_folder, write_bytes
 from data_prep.file_lock import locked
+from data_prep.provenance import StartLog, read_starts
 from train.checkpoints.best import best_of, choice_record
 from train.checkpoints.reading import MANIFEST, Checkpoint, newest_checkpoint, open_checkpoint, steps_present
 from train.exported_files import write_text_files
@@ -95,8 +96,15 @@ def export_checkpoint(
             write_bytes(ExportDir(temporary).class_names, names.encode())
         if taken is not None:
             record["lora_onto"] = {"model": lora_onto, "identity": taken}
+        _write_provenance(run, ExportDir(temporary))
         write_bytes(temporary / RECORD, json.dumps(record, indent=1).encode())
     return output
+
+
+def _write_provenance(run: RunDir, export: ExportDir) -> None:
+    """The export's own start, and all starts of its training, which may be deleted before the export."""
+    with StartLog(export.provenance).recorded(training=read_starts(run.provenance)):
+        pass
 
 
 def _check_output(output: Path) -> None:

@@ -11,7 +11,6 @@ from typing import Any
 
 from configs.model import ChatConfig
 from data_prep.atomic import write_bytes
-from train.chat.render import ChatRenderer
 from train.chat.tokenizer import load_tokenizer
 from train.models.model_folder import read_object
 from train.models.processor_settings import CLIP_MEAN, CLIP_STD, FLAT, NESTED, processor_file
@@ -30,7 +29,7 @@ def write_text_files(family: TrainableFamily, base: Path, output: Path, chat: Ch
         shutil.copytree(base / name, output / name)
     write_processor(family, base, output, chat.image_mode)
     tokenizer = load_tokenizer(base)
-    end = ChatRenderer(tokenizer, chat.template, chat.system_prompt, family.end_token).eos
+    end = family.renderer(tokenizer, chat.template, chat.system_prompt).eos
     write_end_token(output, end, str(tokenizer.convert_ids_to_tokens(end)))
 
 

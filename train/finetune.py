@@ -34,7 +34,7 @@ from configs.run import RunConfig
 from data_prep.source_match import absent_paths
 from train.build import build_trainer
 from train.distributed.world import world_size_of_environment
-from train.lifecycle import finish, join_world, run_supervised, stopped_before_start
+from train.lifecycle import finish, join_world, recorded_start, run_supervised, stopped_before_start
 from train.plan import RunPlan, make_plan
 from train.resume import open_run
 from train.tools.preview import preview
@@ -90,9 +90,10 @@ def train(plan: RunPlan, arguments: argparse.Namespace) -> None:
             print(note, file=sys.stderr, flush=True)
     if stopped_before_start(plan, world):
         return
-    trainer = build_trainer(plan, world, start)
-    steps = run_supervised(trainer, world)
-    finish(trainer, world, steps)
+    with recorded_start(plan, world, start.step):
+        trainer = build_trainer(plan, world, start)
+        steps = run_supervised(trainer, world)
+        finish(trainer, world, steps)
 
 
 if __name__ == "__main__":

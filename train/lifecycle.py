@@ -2,14 +2,19 @@
 
 import contextlib
 import os
+import socket
 import sys
+from collections import Counter
+from collections.abc import Iterator
 
+import torch
 from safetensors import SafetensorError
 
 from configs.errors import DataError, RunError, UserError
+from data_prep.provenance import FINISHED, StartLog
 from train.checkpoints.reading import open_checkpoint
 from train.distributed.rendezvous import WaitStopped, rank_and_size
-from train.distributed.world import World, run_on_main, start_world, stop_world
+from train.distributed.world import World, all_gather_objects, run_on_main, start_world, stop_world
 from train.export import export_checkpoint
 from train.loggers.types import make_event
 from train.plan import RunPlan
@@ -46,6 +51,42 @@ def stopped_before_start(plan: RunPlan, world: World) -> bool:
             _mark_unstarted(plan)
             print("stopped by a signal before the first step; --resume auto starts again", flush=True)
     return requested
+
+
+@contextlib.contextmanager
+def recorded_start(plan: RunPlan, world: World, first_step: int) -> Iterator[None]:
+    """The block is a start of the run in its provenance.json, with the machines of all ranks. Collective at its begin.
+
+    A killed process, or one that a hang ends, leaves a start without an end.
+    """
+    gpu = torch.cuda.get_device_name(world.device) if world.device.type == "cuda" else None
+    machines = all_gather_objects((socket.gethostname(), gpu))
+    if not world.is_main_process:
+        yield
+        return
+    log = StartLog(plan.run.provenance)
+    about = {
+        "world_size": world.size,
+        "hosts": dict(Counter(host for host, _ in machines)),
+        "gpus": [name for _, name in machines if name is not None],
+        "data": plan.sources.fingerprints(),
+        "base_identity": plan.identity,
+        "first_step": first_step,
+    }
+    log.begin(**about)
+    outcome = FINISHED
+    try:
+        yield
+        if plan.run.requeue.exists():
+            outcome = "stopped by a signal"
+    except SystemExit:
+        outcome = "stopped by the monitor"
+        raise
+    except Exception as error:
+        outcome = f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"
+        raise
+    finally:
+        log.end(outcome)
 
 
 def _mark_unstarted(plan: RunPlan) -> None:

@@ -16,7 +16,6 @@ from configs.model import TRAINING_TEMPLATES
 from configs.run import RunConfig
 from configs.run_dir import RunDir
 from data_prep.train_test_check import mismatch_warnings
-from train.chat.render import ChatRenderer
 from train.chat.tokenizer import load_tokenizer
 from train.data.collate import ExampleBuilder, ExampleSet, TrainingBatches
 from train.data.lengths import Counts, LengthSettings, known_counts, token_counts
@@ -25,9 +24,10 @@ from train.data.packing import LENGTH_INDEPENDENT_SPLITS, BatchPartitioner, Step
 from train.data.questions import choice_notes, training_question
 from train.data.sources import SourceSet
 from train.data.untrainable import check_trainable
+from train.kernel_choice import KernelChoice, choose_kernels, fit_to_decoder
 from train.models.checked_loading import check_image_token, check_vocabulary
 from train.models.fingerprint import model_identity
-from train.models.loading import resolve_attention, resolve_folder
+from train.models.loading import attention_of, resolve_folder
 from train.models.model_folder import check_generation_settings
 from train.models.registry import trainable_family_of
 from train.models.types import TrainableFamily
@@ -50,6 +50,8 @@ class RunPlan:
     order: StepOrder
     length: StepCounts
     deepspeed: dict[str, Any]
+    attention: str
+    kernels: KernelChoice
 
     @property
     def batches(self) -> BatchPlan:
@@ -80,9 +82,10 @@ def make_plan(config: RunConfig, world_size: int, device: str, *, count: bool = 
     Raises `ConfigError` or `DataError` that says what to change.
     """
     settings = deepspeed_config(config, split_batch(config.train, world_size))
-    resolve_attention(config.model.attention, device, config.model.dtype)
+    kernels = choose_kernels(config.model.kernels, device, config.deepspeed.zero_stage)
     folder = resolve_folder(config.model.base, config.model.revision)
     family = trainable_family_of(folder)
+    attention = attention_of(family, config.model.attention, device, config.model.dtype)
     sources = SourceSet.of(config.data, config.train.sources)
     if config.model.mode == "projector" and not sources.with_image().any():
         raise DataError(
@@ -108,6 +111,8 @@ def make_plan(config: RunConfig, world_size: int, device: str, *, count: bool = 
         order=order,
         length=length,
         deepspeed=settings,
+        attention=attention,
+        kernels=fit_to_decoder(kernels, config.model, family, attention),
     )
 
 
@@ -176,7 +181,8 @@ def _example_builder(config: RunConfig, folder: Path, family: TrainableFamily) -
             f"chat.template is {config.chat.template}, which {family.name} does not understand; set it to one of "
             f"{', '.join(name for name in TRAINING_TEMPLATES if name in family.chat_templates)}"
         )
-    renderer = ChatRenderer(tokenizer, config.chat.template, config.chat.system_prompt, family.end_token)
+    renderer = family.renderer(tokenizer, config.chat.template, config.chat.system_prompt)
+    renderer.check_trainable()
     longest, tokens = config.chat.max_length, family.fixed_image_tokens
     if tokens is not None and tokens >= longest:
         raise ConfigError(f"chat.max_length {longest} has no room for an image's {tokens} tokens")

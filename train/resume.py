@@ -44,7 +44,7 @@ class ResumePoint:
 
 def run_identity(plan: RunPlan) -> dict[str, Any]:
     """Data, base model and settings that a checkpoint of this run belongs to, and its recipe."""
-    settings = json.loads(json.dumps(result_fields(plan.config)))
+    settings = json.loads(json.dumps(result_fields(plan.config))) | {"model.kernels": plan.kernels.name}
     if plan.config.loss.reduction == "micro_batch":  # the mean of means depends on who shares a micro-batch
         settings |= {"train.micro_batch": plan.batches.micro_batch, "world_size": plan.batches.world}
     if plan.config.train.batching == "llava_groups":  # the order depends on how a batch is cut, not on who runs what
@@ -77,6 +77,8 @@ def open_run(plan: RunPlan, *, resume: bool, accepted: Sequence[str] = ()) -> Re
         run_on_main(lambda: _refuse_if_lost(run))
         return ResumePoint(identity, None, problems)
     differences = _differences(checkpoint.state, identity)
+    if "model.kernels" in differences:
+        differences["model.kernels"] += f" ({plan.kernels.reason})"
     refused = {key: text for key, text in differences.items() if key not in accepted}
     if refused:
         listed = "; ".join(refused.values())

@@ -37,8 +37,10 @@ from eval.class_scores.trie import ClassTrie, answer_tokens
 from eval.models.class_likelihood.tree_forward import TreeForward, scoring_attention
 from eval.models.class_likelihood.tree_scorer import ROUND_ROWS, TreeScorer
 from eval.models.cpu_matmul import default_products
+from eval.models.decoder_input import DecoderInput
 from train.chat.render import ChatRenderer
 from train.chat.tokenizer import load_tokenizer
+from train.models.embedded import Embedded
 
 GOALS = {"loop": 30.0, "full": 150.0, "sum": 0.02, "cfg": 0.05}
 RUNS = 3  # of every method in turn; the minimum counts
@@ -106,7 +108,7 @@ def _score_all(tree: TreeForward, trie: ClassTrie, prompt: torch.Tensor) -> tupl
     """Prefill and the whole tree: (log-probabilities of nodes, number of tokens forwarded)."""
     scorer = TreeScorer(tree)
     with torch.inference_mode():
-        prefix = tree.prefill(prompt, torch.ones(prompt.shape[:2], dtype=torch.long), scorer.group + trie.depth)
+        prefix = tree.prefill(DecoderInput.of(Embedded(prompt)), scorer.group + trie.depth)
     return scorer.log_probs(prefix, trie)[0], prompt.shape[1] + scorer.tokens_forwarded
 
 
@@ -193,15 +195,15 @@ def count_nodes(names: list[list[int]], steps: int = 500) -> dict[str, Any]:
     seconds, peaked = cpu_seconds(lambda: train_peaked(names, steps))
     trie, scorer = peaked.trie, TreeScorer(peaked.tree)
     prompts, labels = peaked.images(IMAGES)
-    mask = torch.ones(prompts.shape[:2], dtype=torch.long)
+    inputs = DecoderInput.of(Embedded(prompts))
     with torch.inference_mode():
-        log_probs = scorer.log_probs(peaked.tree.prefill(prompts, mask, room=1), trie)
+        log_probs = scorer.log_probs(peaked.tree.prefill(inputs, room=1), trie)
     result: dict[str, Any] = {"images": IMAGES, "inner_nodes": len(trie.inner), "training_seconds": seconds}
     for kind, rule in RULES.items():
         prior = log_probs.mean(0)
         expected = class_scores(trie, rule, log_probs, prior).argmax(1)
         with torch.inference_mode():
-            found = scorer.top1(peaked.tree.prefill(prompts, mask, room=1), trie, rule, prior)
+            found = scorer.top1(peaked.tree.prefill(inputs, room=1), trie, rule, prior)
         nodes = np.array([best.nodes_expanded for best in found])
         result[kind] = {
             "mean_nodes": float(nodes.mean()),
@@ -221,7 +223,7 @@ def _rounds(
     scorer, starts, nodes = TreeScorer(peaked.tree, round_rows=rows), range(0, len(prompts), ROUND_IMAGES), 0
     for start in starts:
         batch = prompts[start : start + ROUND_IMAGES]
-        prefix = peaked.tree.prefill(batch, torch.ones(batch.shape[:2], dtype=torch.long), room=1)
+        prefix = peaked.tree.prefill(DecoderInput.of(Embedded(batch)), room=1)
         nodes += sum(best.nodes_expanded for best in scorer.top1(prefix, peaked.trie, rule, prior))
     return {
         "forwards": scorer.forwards / len(starts),

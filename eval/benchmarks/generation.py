@@ -26,7 +26,9 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from configs.command_line import add_json, command_parser, emit_json
 from eval.models import cpu_matmul
+from eval.models.decoder_input import DecoderInput
 from eval.models.greedy import Greedy, LanguageModel, Stop
+from train.models.embedded import Embedded
 
 SYSTEM, IMAGE, QUESTION = 35, 576, 17  # tokens
 IMAGE_TOKEN = 31999
@@ -103,12 +105,12 @@ def _compare(
     lengths = _lengths(kind, arguments.batch)
     _end_at(model, questions, lengths)
     ids, embeddings = questions
-    mask = torch.ones(embeddings.shape[:2], dtype=torch.long, device=arguments.device)
+    inputs = DecoderInput.of(Embedded(embeddings))
     made: list[Greedy] = []
 
     def ours(limit: int = 64) -> list[list[int]]:
         made.append(_greedy(model))
-        return [row or [] for row in made[-1].answers(ids, embeddings, mask, Stop(frozenset({END}), limit))]
+        return [row or [] for row in made[-1].answers(ids, inputs, Stop(frozenset({END}), limit))]
 
     def plain() -> list[list[int]]:
         with cpu_matmul.default_products():
@@ -116,7 +118,9 @@ def _compare(
 
     def theirs() -> list[list[int]]:
         with torch.inference_mode():
-            said = model.generate(inputs_embeds=embeddings, attention_mask=mask, do_sample=False, max_new_tokens=64)
+            said = model.generate(
+                inputs_embeds=embeddings, attention_mask=inputs.mask, do_sample=False, max_new_tokens=64
+            )
         return [row[:length] for row, length in zip(said.tolist(), lengths, strict=True)]
 
     sides: dict[str, Callable[[], list[list[int]]]] = {"ours": ours, "theirs": theirs}
@@ -167,7 +171,7 @@ def _end_at(model: LlamaForCausalLM, questions: tuple[list[list[int]], torch.Ten
     weight = model.lm_head.weight
     weight[END] = 0
     greedy = Greedy(LanguageModel(model.model, recording, model.model.embed_tokens, model.config), IMAGE_TOKEN)
-    greedy.answers(ids, embeddings, embeddings[..., 0] * 0 + 1, Stop(frozenset(), max(lengths)))
+    greedy.answers(ids, DecoderInput.of(Embedded(embeddings)), Stop(frozenset(), max(lengths)))
     states = torch.stack(recording.states, 1).float()  # (B, steps, H)
     wanted = [(row, step, step == length - 1) for row, length in enumerate(lengths) for step in range(length)]
     rows = torch.stack([states[row, step] for row, step, _ in wanted])

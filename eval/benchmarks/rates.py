@@ -23,6 +23,7 @@ from eval.class_scores.trie import ClassTrie
 from eval.models.class_likelihood.slots import Prefix
 from eval.models.class_likelihood.tree_forward import TreeForward
 from eval.models.class_likelihood.tree_scorer import TreeScorer
+from eval.models.decoder_input import DecoderInput
 from eval.models.greedy import Greedy, LanguageModel, Stop
 from train.models.images import ImageBatch
 from train.models.square_images import PIXELS
@@ -154,16 +155,16 @@ class _RatedModel:
         return self._held[count]
 
     @torch.inference_mode()
-    def prompts(self, count: int) -> tuple[list[list[int]], torch.Tensor, torch.Tensor]:
-        """Ids, embeddings (B, T, H) and mask (B, T), computed as in an evaluation."""
+    def prompts(self, count: int) -> tuple[list[list[int]], DecoderInput]:
+        """Ids, and what the decoder takes for them, computed as in an evaluation."""
         ids = self.ids(count)
         tokens = torch.tensor(ids, device=self.device)
-        return ids, self.family.embed(self.model, tokens, self.pixels(count)), torch.ones_like(tokens)
+        return ids, DecoderInput.of(self.family.embed(self.model, tokens, self.pixels(count)))
 
     @torch.inference_mode()
     def _prefix(self, scorer: TreeScorer, count: int) -> Prefix:
-        ids, embeddings, mask = self.prompts(count)
-        return scorer.tree.prefill(embeddings, mask, scorer.group + self.trie.depth, ids)
+        ids, inputs = self.prompts(count)
+        return scorer.tree.prefill(inputs, scorer.group + self.trie.depth, ids)
 
     def _scoring(self, count: int) -> dict[str, Any]:
         self.scorer.log_probs(self._prefix(self.scorer, count), self.trie)
@@ -197,7 +198,7 @@ class _RatedModel:
         """The prompt and one name at a time, logits at the name's positions; vision runs once."""
         by_length = sorted(self.trie.names, key=len)
         some = self.options.names_forwarded
-        _, embeddings, _ = self.prompts(count)
+        embeddings = self.prompts(count)[1].states
         for name in [by_length[number * len(by_length) // some] for number in range(some)]:
             words = self.parts.words(torch.tensor([name], device=self.device)).expand(count, -1, -1)
             whole = torch.cat([embeddings, words], 1)  # (B, T + name, H)

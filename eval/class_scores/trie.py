@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 
 from configs.errors import DataError
 from data_prep.sample import Turn
-from train.chat.render import ChatRenderer
+from train.chat.renderer import Renderer
 
 ROOT = -1  # the parent of the top level: the prompt itself
 
@@ -104,7 +104,7 @@ def _subtree_sizes(parents: Sequence[int]) -> list[int]:
     return sizes
 
 
-def answer_tokens(renderer: ChatRenderer, turns: Sequence[Turn], prefix: str, names: Sequence[str]) -> list[list[int]]:
+def answer_tokens(renderer: Renderer, turns: Sequence[Turn], prefix: str, names: Sequence[str]) -> list[list[int]]:
     """The ids each of `names` has as the answer to `turns`, after `prefix`: those that training would predict.
 
     With SentencePiece, "tench" alone and " tench" after "ASSISTANT:" can be other tokens; the text is therefore
@@ -113,7 +113,7 @@ def answer_tokens(renderer: ChatRenderer, turns: Sequence[Turn], prefix: str, na
     prompt = renderer.render_question(turns, prefix)
     found = []
     for name in names:
-        answered = renderer.render((*turns, Turn("gpt", f"{prefix} {name}".strip()))).input_ids[:-1]
+        answered = renderer.answered(turns, f"{prefix} {name}".strip())
         if answered[: len(prompt)] != prompt:
             raise DataError(f"the tokenizer merges the prompt's end and {name!r} into one token; change answer_prefix")
         found.append(answered[len(prompt) :])

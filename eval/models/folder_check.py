@@ -15,7 +15,6 @@ from eval.models.model_type import ENCODERS, model_type
 from eval.models.prompt_style import resolve_style
 from eval.models.registry import backend_name
 from eval.tasks.registry import task_output
-from train.chat.render import ChatRenderer
 from train.chat.tokenizer import load_tokenizer
 from train.models.checked_loading import check_image_token, check_vocabulary, check_weight_headers
 from train.models.model_folder import check_generation_settings
@@ -53,5 +52,5 @@ def _check_generative(config: EvalConfig, folder: Path) -> None:
     check_image_token(folder, tokenizer, family.image_token_id, rows)
     check_generation_settings(folder)
     style = resolve_style(protocol, family)
-    ChatRenderer(tokenizer, style.template, style.system_prompt, family.end_token)
+    family.renderer(tokenizer, style.template, style.system_prompt)
     family.image_processor(protocol.image_mode, protocol.image_size)

@@ -22,13 +22,13 @@ from configs.protocol import ProtocolConfig
 from configs.trained import protocol_as_trained, training_record_of_model
 from data_prep.images import decode_rgb
 from data_prep.sample import Turn
+from eval.models.decoder_input import DecoderInput
 from eval.models.greedy import Greedy, LanguageModel, Stop
 from eval.models.memory import NOT_FINITE, within_memory
 from eval.models.prompt_style import resolve_style
 from eval.models.right_padding import generate, padded_right, padding_of
 from eval.types import Answer, Failure
 from train.chat.conversation import IMAGE_INDEX, TokenizedConversation, expand_image
-from train.chat.render import ChatRenderer
 from train.models.images import NO_IMAGES, ImageInput
 from train.models.loading import LoadedModel
 
@@ -57,8 +57,7 @@ class TextPredictor:
         self.model, self.family = loaded.model.eval(), loaded.family
         self.protocol = protocol = protocol_as_trained(protocol, training_record_of_model(str(loaded.folder)))
         self.style = resolve_style(protocol, self.family)
-        end = self.family.end_token
-        self.renderer = ChatRenderer(loaded.tokenizer, self.style.template, self.style.system_prompt, end)
+        self.renderer = self.family.renderer(loaded.tokenizer, self.style.template, self.style.system_prompt)
         self.stated_ends = loaded.end_tokens
         self.images = self.family.image_processor(protocol.image_mode, protocol.image_size)
         self.padding = padding_of(protocol.padding_side, loaded.tokenizer)
@@ -146,7 +145,7 @@ class TextPredictor:
             limits = {"max_new_tokens": min(rooms), "eos_token_id": sorted(self.ends)}
             return generate(
                 self.family.generator(self.model),
-                self.embeddings(ids, prompts),
+                self.inputs(ids, mask, prompts).states,
                 mask,
                 limits | {"pad_token_id": self.padding},
             )
@@ -158,9 +157,8 @@ class TextPredictor:
         return [rows[number] for number in range(len(prompts))]
 
     def _left_padded(self, prompts: Sequence[Prompt], limit: int) -> Sequence[list[int] | None]:
-        ids, mask = self.padded(prompts)
         own = [prompt.input_ids for prompt in prompts]
-        return self.greedy.answers(own, self.embeddings(ids, prompts), mask, Stop(self.ends, limit))
+        return self.greedy.answers(own, self.inputs(*self.padded(prompts), prompts), Stop(self.ends, limit))
 
     def padded(self, prompts: Sequence[Prompt]) -> tuple[torch.Tensor, torch.Tensor]:
         """Ids and mask (B, T), the shorter questions filled up on the left with the end token, which the mask hides."""
@@ -172,7 +170,10 @@ class TextPredictor:
             mask[row, longest - len(prompt.input_ids) :] = 1
         return ids.to(self.model.device), mask.to(self.model.device)
 
-    def embeddings(self, ids: torch.Tensor, prompts: Sequence[Prompt]) -> torch.Tensor:
-        """(B, T, H): word embeddings, with the image positions replaced by image features in the order of the rows."""
+    def inputs(self, ids: torch.Tensor, mask: torch.Tensor, prompts: Sequence[Prompt]) -> DecoderInput:
+        """What the decoder takes for the padded `ids` (B, T) with `mask` (B, T), and the images of `prompts`."""
         shown = [prompt.image for prompt in prompts if prompt.image is not None]
-        return self.family.embed(self.model, ids, self.family.batch_images(shown) if shown else NO_IMAGES)
+        images = self.family.batch_images(shown) if shown else NO_IMAGES
+        rows = torch.arange(len(ids), device=ids.device)[:, None]
+        positions = self.family.positions(ids, torch.where(mask > 0, rows, -1), images)
+        return DecoderInput.of(self.family.embed(self.model, ids, images), mask, positions)

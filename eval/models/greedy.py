@@ -1,7 +1,7 @@
 """Greedy answers of a batch, token for token those of transformers' `generate(do_sample=False)`, and faster.
 
     greedy = Greedy(LanguageModel(decoder, head, words, config), image_token=32000)
-    rows = greedy.answers(ids, embeddings, mask, Stop(frozenset({2}), limit=64))
+    rows = greedy.answers(ids, inputs, Stop(frozenset({2}), limit=64))
 
 - The common beginning of all questions before the image (the system prompt) goes through the model once, and the last
   layer and the head run at the last position only (`eval.models.question_prefill`).
@@ -25,9 +25,10 @@ from transformers import DynamicCache
 
 from eval.models.cpu_matmul import fast_products
 from eval.models.cuda_graphs import RecordedCalls
+from eval.models.decoder_input import DecoderInput
 from eval.models.llama_decoder import KeyValueCache, LlamaSteps, seen_keys
 from eval.models.question_prefill import QuestionPrefill
-from train.models.target_states import LayerParts
+from train.models.layer_parts import LayerParts
 
 LOST = -1  # in place of a token id where the logits are not finite
 BLOCK = (
@@ -74,18 +75,15 @@ class Greedy:
         self._recorded_keys: KeyValueCache | None = None
 
     @torch.inference_mode()
-    def answers(
-        self, ids: Sequence[Sequence[int]], embeddings: torch.Tensor, mask: torch.Tensor, stop: Stop
-    ) -> list[list[int] | None]:
+    def answers(self, ids: Sequence[Sequence[int]], inputs: DecoderInput, stop: Stop) -> list[list[int] | None]:
         """New tokens of every question, the end token included; None where the head's output was not finite.
 
-        `ids` are the questions' own, `embeddings` (B, T, H) what the decoder takes for them, padded on the left where
-        `mask` (B, T) is 0.
+        `ids` are the questions' own, `inputs` what the decoder takes for them.
         """
-        with fast_products(embeddings):
+        with fast_products(inputs.states):
             if self._prefill is None:
-                return self._by_transformers(embeddings, mask, stop)
-            keys, states = self._prefill(ids, embeddings, stop.limit)
+                return self._by_transformers(inputs, stop)
+            keys, states = self._prefill(ids, inputs.states, stop.limit)
             return self._by_steps(keys, _best(self.model.head(states)), stop)
 
     def _by_steps(self, keys: KeyValueCache, tokens: torch.Tensor, stop: Stop) -> list[list[int] | None]:
@@ -132,17 +130,13 @@ class Greedy:
         keys.lengths = [length + 1 for length in keys.lengths]
         return following, after
 
-    def _by_transformers(self, embeddings: torch.Tensor, mask: torch.Tensor, stop: Stop) -> list[list[int] | None]:
+    def _by_transformers(self, inputs: DecoderInput, stop: Stop) -> list[list[int] | None]:
         """The same with transformers' cache: rows that have ended are removed once they are half of the batch."""
-        positions = (mask.cumsum(1) - 1).clamp(min=0)  # (B, T): the first real token of each row has position 0
+        mask, positions, arguments = inputs.mask, inputs.next_positions, inputs.arguments  # positions: (B,)
         cache, rows = DynamicCache(config=self.model.config), _Rows(len(mask), stop, patient=True)
         while True:
             states = self.model.decoder(
-                inputs_embeds=embeddings,
-                attention_mask=mask,
-                position_ids=positions,
-                past_key_values=cache,
-                use_cache=True,
+                past_key_values=cache, use_cache=True, **arguments
             ).last_hidden_state  # (B, T, H)
             tokens = _best(self.model.head(states[:, -1]))
             rows.take(tokens.tolist())
@@ -154,9 +148,10 @@ class Greedy:
                 cache.batch_select_indices(chosen)
                 tokens, mask, positions = tokens[chosen], mask[chosen], positions[chosen]
             self.row_steps += len(tokens)
-            embeddings = self.model.words(tokens[:, None].clamp(min=0))  # (B, 1, H)
             mask = torch.cat([mask, mask.new_ones(len(mask), 1)], 1)
-            positions = positions[:, -1:] + 1
+            words = self.model.words(tokens[:, None].clamp(min=0))  # (B, 1, H)
+            arguments = {"inputs_embeds": words, "attention_mask": mask, "position_ids": positions[:, None]}
+            positions = positions + 1
 
 
 class _Rows:

@@ -100,10 +100,8 @@ class LanguageModelStates:
     def states(self, prompts: Sequence[Prompt]) -> torch.Tensor:
         """(N, F, H) states, 0 at a position beyond the prompt's end. The head is not run."""
         ids, mask = self.predictor.padded(prompts)
-        decoder = self.predictor.family.decoder(self.predictor.model)
-        positions = (mask.cumsum(1) - 1).clamp(min=0)
-        embeddings = self.predictor.embeddings(ids, prompts)
-        states = decoder(inputs_embeds=embeddings, attention_mask=mask, position_ids=positions).last_hidden_state
+        decoder = self.predictor.text_decoder.decoder
+        states = decoder(**self.predictor.inputs(ids, mask, prompts).arguments).last_hidden_state
         own = [states[row][mask[row].bool()].float() for row in range(len(prompts))]  # each (T, H), without padding
         return torch.stack(
             [torch.stack([_at(position, tokens) for position in self.row_format.positions]) for tokens in own]

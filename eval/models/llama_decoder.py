@@ -17,8 +17,8 @@ from typing import Any
 
 import torch
 
+from train.models.layer_parts import LayerParts
 from train.models.llama_layers import causal_attention, is_supported, masked_attention, queries_at, rotary_angles
-from train.models.target_states import LayerParts
 
 Buffers = list[tuple[torch.Tensor, torch.Tensor]]
 """Keys and values of every layer, each (B, h, K, d)."""

@@ -30,7 +30,7 @@ from eval.tasks.registry import TASKS, task_output
 from eval.types import Answer, Failure
 
 MEDIA = {"jpg": "image/jpeg", "png": "image/png", "webp": "image/webp", "gif": "image/gif"}
-NAMED_SYSTEMS = ("family", "official", "vicuna_v1", "vicuna_human", "none")
+NAMED_SYSTEMS = ("family", "official", "template", "vicuna_v1", "vicuna_human", "none")
 ROLES = {"human": "user", "gpt": "assistant"}
 OFFICIAL_CLAUDE = 1024  # max_tokens of the authors' calls of Claude; those of GPT-4 and Gemini set none
 CUT = frozenset({"length", "max_tokens", "max_output_tokens", "model_length"})  # finish_reason at the limit

@@ -64,7 +64,7 @@ def complete(needs: Needs) -> bool:
         return False  # the weights of an open_clip model are known only once it is loaded
     (_, model), *_ = evaluated_folders(needs.config)
     files = present.generation_settings.get(MODEL_FILES)
-    same_files = files is None or files == model_files(model)
+    same_files = files is None or files == model_files(model, present.generation_settings)
     return same_files and bool(present.generation_settings["model"] == weights_identity(model))
 
 

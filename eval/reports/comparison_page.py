@@ -8,6 +8,7 @@ from eval.metrics.accuracy import class_results
 from eval.metrics.seeds import SEED_MARK, display_name, pooled_classes, seeds_by_recipe
 from eval.reports.figures import frequency_figure
 from eval.reports.formatting import correlation, interval, percent, points
+from eval.reports.provenance import provenance_differences
 from eval.reports.seeds_page import MEANING, frequency_table, recipe_table
 
 TOLD = (
@@ -38,6 +39,11 @@ def comparison_page(models: Mapping[str, Reports], values: Mapping[str, Any]) ->
     blocks.append(Text(TOLD.format(first=first)))
     for name in names:
         blocks += _frequency(models, name, values["recipes"])
+    found = {
+        display_name(model): [report.get("provenance", {}) for report in reports.values()]
+        for model, reports in models.items()
+    }
+    blocks += provenance_differences(found)
     return Page("Models side by side", blocks)
 
 

@@ -33,6 +33,7 @@ from eval.metrics.several import count_several
 from eval.reports.candidate_set import candidate_set, candidates_of, scored_answer
 from eval.reports.cut_answers import cut_before_answer
 from eval.reports.evaluation_page import report_page
+from eval.reports.provenance import provenance_of
 from eval.runner.as_trained import describe_training
 from eval.runner.batching import open_source
 from eval.runner.class_check import check_classes
@@ -126,6 +127,7 @@ def build_report(
         "candidate_set": candidate_set(config.protocol),
         "examples": _examples(scored, config.protocol),
         "failures": [asdict(failure) for failure in records.failures.values()],
+        "provenance": provenance_of(folder),
     }
 
 

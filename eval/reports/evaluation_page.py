@@ -8,6 +8,7 @@ from eval.metrics.accuracy import class_results
 from eval.reports.cut_answers import cut_note
 from eval.reports.figures import accuracy_figure, frequency_figure
 from eval.reports.formatting import correlated, interval, merged_onto, percent, points, protocol_tag
+from eval.reports.provenance import provenance_blocks
 from eval.runner.as_trained import asked_as_trained, training_differences
 
 OUTCOMES = {True: "correct", False: "wrong", None: "no answer"}
@@ -29,6 +30,7 @@ def report_page(report: Mapping[str, Any]) -> Page:
         *_examples(report),
         *_failures(report),
         *_protocol(report),
+        *provenance_blocks(report.get("provenance", {})),
     ]
     return Page(f"{report['name']}: {percent(report['accuracy']['value'])} correct", blocks)
 

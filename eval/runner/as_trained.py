@@ -15,7 +15,7 @@ from configs.protocol import LISTED, ProtocolConfig
 from configs.trained import TrainingRecord, protocol_as_trained, training_record_of_model
 from data_prep.class_names import load_class_list
 from data_prep.prompts import classification_prompt
-from train.chat.templates import SYSTEM_PROMPTS
+from train.chat.templates import system_text
 
 DECISIVE = ("protocol.prompt", "protocol.template", "protocol.system_prompt", "protocol.image_mode")
 """Settings in which an evaluation must agree with the training to be compared with the paper's fine-tuned rows."""
@@ -71,7 +71,7 @@ def _asked(protocol: ProtocolConfig, trained: TrainingRecord) -> list[Difference
     if template != trained.template:
         found.append(Difference("protocol.template", template, trained.template))
     system = SYSTEMS.get(protocol.system_prompt, protocol.system_prompt)
-    if SYSTEM_PROMPTS.get(system, system) != SYSTEM_PROMPTS.get(trained.system_prompt, trained.system_prompt):
+    if system_text(template, system) != system_text(trained.template, trained.system_prompt):
         found.append(Difference("protocol.system_prompt", system, trained.system_prompt))
     if protocol.image_mode not in ("export", trained.image_mode):
         found.append(Difference("protocol.image_mode", protocol.image_mode, trained.image_mode))

@@ -9,6 +9,7 @@ bit of the sums, is that of an uninterrupted run.
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -17,6 +18,8 @@ from typing import Any
 from configs.errors import DataError
 from configs.eval_dir import EvalDir
 from configs.evaluation import EvalConfig
+from configs.run_dir import ExportDir
+from data_prep.provenance import StartLog, read_starts
 from data_prep.sample import Sample
 from data_prep.shard_index import id_hash
 from data_prep.shards import ShardSet
@@ -100,13 +103,15 @@ def run_evaluation(
     builder = PromptBuilder(shards, task, model.predictor(config, folder), keep_index=by_stream)
     batches = batches_of(items, share, config.batch_size)
     known = read_records(folder)
+    done = {id_hash(key) for key in known.predictions}
+    unanswered = sum(int(hashes[item]) not in done for batch in batches for item in batch)
     with (
+        _recorded_start(folder, share, model_folder, shards.fingerprint) if unanswered else nullcontext(),
         PredictionWriter(folder.predictions(share.worker)) as writer,
         EvalProgress(f"{config.name} {label}", sum(map(len, batches)), share.worker) as progress,
     ):
-        done = {id_hash(key) for key in known.predictions}
         if isinstance(builder.predictor, StreamingPredictor):
-            builder.predictor.begin(sum(int(hashes[item]) not in done for batch in batches for item in batch))
+            builder.predictor.begin(unanswered)
         for before in _own_predictions(known, shards, batches):
             progress.add(task.score(before).value, old=True)
         for pending, ready, failures in _prepared_batches(builder, batches, done):
@@ -116,6 +121,12 @@ def run_evaluation(
                     if isinstance(record, Prediction):
                         progress.add(task.score(record).value)
                 progress.add_failures([record for record in records if isinstance(record, FailedItem)])
+
+
+def _recorded_start(folder: EvalDir, share: Share, model: Path, data: str) -> AbstractContextManager[None]:
+    """A start in the worker's provenance file, with the starts of the export and the training behind `model`."""
+    exported = read_starts(ExportDir(model).provenance)
+    return StartLog(folder.provenance(share.worker)).recorded(workers=share.workers, data=data, exports=exported)
 
 
 def _own_predictions(known: Records, shards: ShardSet, batches: Sequence[Sequence[int]]) -> Iterator[Prediction]:

@@ -6,12 +6,15 @@ identity of stored answers (`eval.runner.evaluation_record`). Loads no torch.
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from configs.run_dir import MODEL_CONFIG, TOKENIZER_FILES
 from eval.runner.evaluation_record import MODEL_FILES, Evaluation
+from train.chat.templates import FOLDER
+from train.models.chat_files import chat_template_source
 from train.models.processor_settings import FLAT, NESTED
 
 JSON_FILES = (
@@ -20,21 +23,28 @@ JSON_FILES = (
 )
 OTHER_FILES = (*TOKENIZER_FILES, "merges.txt")
 NO_EFFECT = ("_name_or_path", "transformers_version", "torch_dtype", "dtype", "chat_template")
-"""Keys that change no answer: the precision is a setting of the evaluation, prompts have this program's templates."""
+"""Keys that change no answer: the precision is a setting of the evaluation; a chat template counts by `TEMPLATE`."""
+TEMPLATE = "chat_template"
+"""Name of the folder's chat template, from whichever file, where prompts are rendered with it."""
 
 
 def with_model_files(evaluation: Evaluation, model: Path) -> Evaluation:
     """`evaluation` with the digests of the files in the folder `model`; unchanged without such a folder (an API)."""
-    files = model_files(model)
+    files = model_files(model, evaluation.generation_settings)
     if not files:
         return evaluation
     return replace(evaluation, generation_settings={**evaluation.generation_settings, MODEL_FILES: files})
 
 
-def model_files(model: Path) -> dict[str, str]:
-    """File name to the sha256 (hexadecimal) of what has an effect in it, for each file that is in the folder."""
+def model_files(model: Path, settings: Mapping[str, Any]) -> dict[str, str]:
+    """File name to the sha256 (hexadecimal) of what has an effect in it, for each file that is in the folder.
+
+    `settings` are those of the questions: with the chat template `folder`, that of the folder has an effect too.
+    """
     found = {name: _digest_of_json(model / name) for name in JSON_FILES if (model / name).is_file()}
     whole = {name: _digest(model / name) for name in OTHER_FILES if (model / name).is_file()}
+    if settings.get("template") == FOLDER and (template := chat_template_source(model)) is not None:
+        whole[TEMPLATE] = hashlib.sha256(template).hexdigest()
     return found | whole
 
 

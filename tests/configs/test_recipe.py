@@ -68,7 +68,7 @@ def test_a_recipe_on_the_command_line_is_laid_over_the_file_and_under_every_othe
         config = loaded(base, *overrides)
         assert (config.optim.clip_norm, config.optim.lr_projector) == (3.0, 2e-5)
     last = loaded(base, "recipe=official", "recipe=clean")
-    assert (last.recipe, last.optim.clip_norm, last.chat.system_prompt) == ("clean", 1.0, "vicuna_v1")
+    assert (last.recipe, last.optim.clip_norm, last.chat.system_prompt) == ("clean", 1.0, "template")
 
 
 @pytest.mark.slow

@@ -118,6 +118,13 @@ def test_the_question_of_an_evaluation_has_the_tokens_of_training(
     asked = {key: report["protocol"][key] for key in ("prompt", "template", "system_prompt", "dtype")}
     assert asked == {"prompt": "identify", "template": "hf", "system_prompt": SYSTEM, "dtype": "fp32"}
     assert report["trained"]["differences"] == []
+    provenance = report["provenance"]
+    assert [start["outcome"] for start in provenance["evaluation"]] == ["finished"]
+    assert provenance["training"][0]["command"].startswith("python train/finetune.py --config")
+    assert provenance["training"][0]["data"]["mine_train"]
+    assert provenance["export"][0]["packages"]["torch"] == provenance["evaluation"][0]["packages"]["torch"]
+    trained.evaluate()
+    assert trained.report["provenance"] == provenance, "nothing was asked again, so nothing was started"
     assert "not as trained" not in capsys.readouterr().out
 
 

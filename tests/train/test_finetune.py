@@ -15,7 +15,8 @@ import torch
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, LlavaForConditionalGeneration
 
 from configs.errors import ConfigError, RunError
-from configs.run_dir import RunDir
+from configs.run_dir import ExportDir, RunDir
+from data_prep.provenance import read_starts
 from train.checkpoints.reading import newest_checkpoint, open_checkpoint
 from train.export import default_output, export_checkpoint, model_folders
 from train.models.loading import load_model
@@ -85,6 +86,15 @@ def test_a_run_killed_within_an_accumulation_after_a_skipped_step_continues_bit_
     assert "resumed" in output
     assert metrics(folder) == metrics(uninterrupted)
     assert metrics(uninterrupted)[SKIPPED][1] == "nan"
+    killed, resumed = read_starts(folder.provenance)
+    assert killed["outcome"] is None, "nobody was left to write it"
+    assert (resumed["outcome"], resumed["first_step"], resumed["world_size"]) == ("finished", 8, 2)
+    assert sum(resumed["hosts"].values()) == 2
+    assert resumed["code"] == killed["code"]
+    assert [start["start"] for start in read_starts(ExportDir(folder.export).provenance)[-1]["training"]] == [
+        killed["start"],
+        resumed["start"],
+    ]
 
 
 def test_metrics_and_events_say_what_a_dashboard_needs(uninterrupted):

@@ -63,3 +63,19 @@ def test_the_dry_run_refuses_a_base_whose_weights_are_not_those_of_its_config(tr
     plan = make_plan(training_setup.config("broken", f"model.base={base}"), 1, "cpu")
     with pytest.raises(ConfigError, match=r"4 weights are missing \(model\.multi_modal_projector"):
         preview(plan, 0)
+
+
+def test_the_dry_run_names_kernels_and_attention_and_why(training_setup):
+    plan = make_plan(training_setup.config("kernels"), 1, "cpu")
+    lines = {line.partition(" ")[0]: line for line in preview(plan, 0).splitlines()}
+    assert lines["kernels"].endswith(" none (auto: no GPU); the decoder's last layer runs at targets only")
+    assert lines["attention"].endswith(" sdpa (auto)")
+    settings = ("model.kernels=compile", "model.attention=eager")
+    lines = {
+        line.partition(" ")[0]: line
+        for line in preview(make_plan(training_setup.config("named", *settings), 1, "cpu"), 0).splitlines()
+    }
+    assert lines["kernels"].endswith(
+        " compile (set in model.kernels); transformers runs the decoder's layers with model.attention: eager"
+    )
+    assert lines["attention"].endswith(" eager (set in model.attention)")

@@ -21,11 +21,12 @@ from train.data.collate import collate
 from train.loss import local_denominator, set_loss_weights
 from train.models.batch import Batch
 from train.models.checkpointing import checkpoint_activations
+from train.models.layer_parts import as_written
 from train.models.loading import load_model
 from train.models.loss_module import LossModule
 from train.models.param_groups import choose_trainable
 from train.models.square_images import PIXELS
-from train.models.target_states import ForwardOptions, compiles
+from train.models.target_states import ForwardOptions
 from train.plan import RunPlan, make_plan
 
 OURS, PLAIN, CHECKPOINTED = "ours", "transformers", "transformers with activation checkpointing"
@@ -68,8 +69,7 @@ def _batch(plan: RunPlan, device: torch.device) -> Batch:
 
 def _sides(plan: RunPlan, model: Any, batch: Batch) -> dict[str, Callable[[], torch.Tensor]]:
     """Each side's forward pass, to its loss."""
-    compiled = compiles(plan.config.model.kernels, str(batch.input_ids.device.type), 0)
-    module = LossModule(model, plan.family, ForwardOptions(plan.example_builder.prefix, compiled=compiled))
+    module = LossModule(model, plan.family, ForwardOptions(plan.example_builder.prefix, kernels=plan.kernels.name))
     pixels = plan.family.normalized(batch.images.tensors[PIXELS], model.dtype)
 
     def ours() -> torch.Tensor:
@@ -77,20 +77,22 @@ def _sides(plan: RunPlan, model: Any, batch: Batch) -> dict[str, Callable[[], to
         return loss
 
     def plain() -> torch.Tensor:
-        loss: torch.Tensor = model(
-            input_ids=batch.input_ids,
-            attention_mask=batch.attention_mask,
-            pixel_values=pixels,
-            labels=batch.labels,
-            use_cache=False,
-        ).loss
+        with as_written(model):
+            loss: torch.Tensor = model(
+                input_ids=batch.input_ids,
+                attention_mask=batch.attention_mask,
+                pixel_values=pixels,
+                labels=batch.labels,
+                use_cache=False,
+            ).loss
         return loss
 
     def checkpointed() -> torch.Tensor:
         checkpoint_activations(model)
         try:
             loss = plain()
-            loss.backward()  # type: ignore[no-untyped-call]
+            with as_written(model):  # layers run again
+                loss.backward()  # type: ignore[no-untyped-call]
         finally:
             model.gradient_checkpointing_disable()
         return loss.detach()

@@ -138,7 +138,9 @@ def _arguments() -> argparse.Namespace:
         "--zero-stage", type=int, choices=(0, 1, 2, 3), default=1, help="as deepspeed.zero_stage (default 1)"
     )
     parser.add_argument("--attention", default="auto", help="kernel, as model.attention (default auto)")
-    parser.add_argument("--kernels", choices=("auto", "none", "compile"), default="auto", help="as model.kernels")
+    parser.add_argument(
+        "--kernels", choices=("auto", "none", "compile", "liger"), default="auto", help="as model.kernels"
+    )
     parser.add_argument(
         "--activation-checkpointing", action="store_true", help="recompute activations: less memory, more work"
     )

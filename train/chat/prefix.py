@@ -9,18 +9,18 @@ from itertools import takewhile
 
 from data_prep.sample import IMAGE_PLACEHOLDER, Turn
 from train.chat.conversation import IMAGE_INDEX
-from train.chat.render import ChatRenderer
+from train.chat.renderer import Renderer
 
 QUESTIONS = ("What is it?", "Describe", "5")  # with nothing in common
 
 
-def constant_prefix(renderer: ChatRenderer) -> tuple[int, ...]:
+def constant_prefix(renderer: Renderer) -> tuple[int, ...]:
     """Ids before the image that do not depend on the question; may be empty."""
     rendered = [
         renderer.render((Turn("human", f"{image}{question}"), Turn("gpt", "a"))).input_ids
         for question in QUESTIONS
         for image in (f"{IMAGE_PLACEHOLDER}\n", "")
-        if image or not renderer.template.image_before_bos
+        if image or not renderer.images_first
     ]
     common = takewhile(lambda ids: len(set(ids)) == 1 and ids[0] != IMAGE_INDEX, zip(*rendered, strict=False))
     return tuple(ids[0] for ids in common)

@@ -19,6 +19,7 @@ LLaVA JSON.
 
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from transformers import PreTrainedTokenizerBase
 
@@ -26,11 +27,12 @@ from configs.errors import ConfigError, DataError
 from data_prep.sample import IMAGE_PLACEHOLDER, Turn
 from train.chat.conversation import IMAGE_INDEX, TokenizedConversation
 from train.chat.llama_ids import LlamaIds, llava_targets
-from train.chat.templates import BEGIN, CHAT_TEMPLATES, END, SYSTEM_PROMPTS
+from train.chat.renderer import Renderer, begin_ids, end_id, exchanges_of, image_on_first_line, require_question
+from train.chat.templates import BEGIN, CHAT_TEMPLATES, END, system_text
 
 
-class ChatRenderer:
-    """Renders conversations for one tokenizer.
+class ChatRenderer(Renderer):
+    """Renders conversations with a template of `CHAT_TEMPLATES`.
 
     Raises `ConfigError` if the tokenizer lacks what the template needs, or the template has no system prompt.
     """
@@ -42,7 +44,7 @@ class ChatRenderer:
         system_prompt: str = "vicuna_v1",
         end: int | None = None,
     ):
-        """`system_prompt` is a name of `SYSTEM_PROMPTS` or the text itself.
+        """`system_prompt` is `template`, a name of `SYSTEM_PROMPTS` or the text itself.
 
         `end` is the id of the token that ends an answer; None for the tokenizer's end token.
         """
@@ -50,35 +52,32 @@ class ChatRenderer:
             raise ConfigError(f"template is {template!r}; choose one of {', '.join(CHAT_TEMPLATES)}")
         self.tokenizer = tokenizer
         self.template_name, self.template = template, CHAT_TEMPLATES[template]
-        self.system = SYSTEM_PROMPTS.get(system_prompt, system_prompt)
+        self.system = system_text(template, system_prompt)
         if self.system and not self.template.system:
             raise ConfigError(f"template {template} has no system prompt; set system_prompt to none")
-        self.bos, self.eos = _special_ids(tokenizer, template)
-        self.eos = self.eos if end is None else end
+        self.images_first = self.template.image_before_bos
+        self.marks = Marks.of(tokenizer, template)
+        self.eos = self.marks.end if end is None else end
         self.llama_tokenizer = LlamaIds.of(tokenizer) if self.template.tokenize_per_segment and end is None else None
-        whole = not self.template.tokenize_per_segment and not self.template.image_before_bos
+        whole = not self.template.tokenize_per_segment and not self.images_first
         if whole and IMAGE_PLACEHOLDER not in tokenizer.get_vocab():
             raise ConfigError(
                 f"template {template} needs a tokenizer with the token {IMAGE_PLACEHOLDER}; use template llava"
             )
 
     def render(self, turns: Sequence[Turn], max_length: int | None = None) -> TokenizedConversation:
-        """A whole conversation, with each answer and its `</s>` supervised.
-
-        `max_length` cuts conversations without an image; those with one are cut after the image is expanded
-        (`train.data.collate`), as in LLaVA. Raises `DataError` for turns that do not alternate.
-        """
-        rendered, exchanges = TokenizedConversation(), _exchanges(turns)
+        """As `Renderer.render`. Raises `DataError` also for a second question where the template allows one."""
+        rendered, exchanges = TokenizedConversation(), exchanges_of(turns)
         if len(exchanges) > 1 and not self.template.multi_turn:
             raise DataError(
                 f"template {self.template_name} allows one question; this conversation has {len(exchanges)}"
             )
         if self.llama_tokenizer is not None:
             return self._as_llava(exchanges, max_length)
-        if self.template.image_before_bos:
+        if self.images_first:
             images = sum(question.count(IMAGE_PLACEHOLDER) for question, _ in exchanges)
             rendered.add([IMAGE_INDEX] * images, [False] * images)
-        rendered.add([self.bos], [False])
+        rendered.add(self.marks.begin, [False] * len(self.marks.begin))
         for number, (question, answer) in enumerate(exchanges):
             head = self._head(question, first=number == 0)
             if answer is None:
@@ -92,15 +91,11 @@ class ChatRenderer:
         return rendered
 
     def render_question(self, turns: Sequence[Turn], answer_prefix: str = "") -> list[int]:
-        """The conversation up to the answer to be generated: ids that end with `ASSISTANT:` and the answer prefix.
-
-        The last turn must be the human's. A model continues with the tokens that `render` supervises.
-        """
-        if not turns or turns[-1].speaker != "human":
-            raise DataError("a question must end with a turn from 'human'")
+        """As `Renderer.render_question`: ids that end with `ASSISTANT:` and the answer prefix."""
+        require_question(turns)
         if self.llama_tokenizer is not None:
-            text = self._text(_exchanges((*turns, Turn("gpt", answer_prefix))))
-            return [self.bos, *self._llava_ids(text if answer_prefix else text.removesuffix(" "))]
+            text = self._text(exchanges_of((*turns, Turn("gpt", answer_prefix))))
+            return [*self.marks.begin, *self._llava_ids(text if answer_prefix else text.removesuffix(" "))]
         rendered = self.render((*turns, Turn("gpt", answer_prefix)))
         last_answer = rendered.input_ids[:-1]  # without </s>
         if answer_prefix:
@@ -109,8 +104,12 @@ class ChatRenderer:
             last_answer.pop()
         return last_answer
 
+    def answered(self, turns: Sequence[Turn], answer: str) -> list[int]:
+        """As `Renderer.answered`."""
+        return self.render((*turns, Turn("gpt", answer))).input_ids[:-1]
+
     def question_text(self, turns: Sequence[Turn], answer_prefix: str = "") -> str:
-        """The text of a single question up to its answer, without the image: the input of a Q-Former."""
+        """As `Renderer.question_text`."""
         question = (
             self._head(turns[-1].text.replace(IMAGE_PLACEHOLDER, "").strip(), first=True) + self.template.assistant
         )
@@ -118,16 +117,16 @@ class ChatRenderer:
 
     def _head(self, question: str, *, first: bool) -> str:
         """The text before the assistant's; the first question begins with the system prompt."""
-        if self.template.image_before_bos:
+        if self.images_first:
             question = question.replace(IMAGE_PLACEHOLDER, "").strip() if IMAGE_PLACEHOLDER in question else question
         opening = f"{self.system} {self.template.human}" if self.system and first else self.template.human
-        return f"{opening}{_image_on_first_line(question)}{self.template.human_end}"
+        return f"{opening}{image_on_first_line(question)}{self.template.human_end}"
 
     def _as_llava(self, exchanges: Sequence[tuple[str, str | None]], max_length: int | None) -> TokenizedConversation:
         """Ids and supervision as in LLaVA's code for a LLaMA tokenizer (`train.chat.llama_ids`)."""
         assert self.llama_tokenizer is not None
         text = self._text(exchanges, end=END)
-        ids = [self.bos, *self._llava_ids(text)]
+        ids = [*self.marks.begin, *self._llava_ids(text)]
         limit = max_length or sys.maxsize
         if IMAGE_PLACEHOLDER not in text:
             del ids[limit:]
@@ -165,9 +164,8 @@ class ChatRenderer:
             ids += [IMAGE_INDEX] * (number > 0) + self.llama_tokenizer.ids(part)
         return ids
 
-    @staticmethod
-    def _refuse_end(text: str) -> None:
-        for token in (BEGIN, END):
+    def _refuse_end(self, text: str) -> None:
+        for token in self.marks.texts:
             if token in text:
                 place = text.index(token)
                 shown = text[max(0, place - 40) : place + 40]
@@ -191,57 +189,45 @@ class ChatRenderer:
         `first` is False if the piece follows a special token in the same text (not `tokenize_per_segment`).
         """
         skip = 0
-        if not first:  # tokenized together with the `</s>` before it, whose id is then dropped
-            text, answer_from, skip = END + text, answer_from + len(END), 1
+        if not first:  # tokenized together with the end token before it, whose id is then dropped
+            end = self.marks.end_text
+            text, answer_from, skip = end + text, answer_from + len(end), 1
         encoded = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
         ids, offsets = encoded["input_ids"][skip:], encoded["offset_mapping"][skip:]
-        if not self.template.tokenize_per_segment and not self.template.image_before_bos:
+        if not self.template.tokenize_per_segment and not self.images_first:
             image_id = self.tokenizer.convert_tokens_to_ids(IMAGE_PLACEHOLDER)
             ids = [IMAGE_INDEX if token == image_id else token for token in ids]
         rendered.add(ids, [start >= answer_from for start, _ in offsets])
 
 
-def _special_ids(tokenizer: PreTrainedTokenizerBase, template: str) -> tuple[int, int]:
-    """Ids of `<s>` and `</s>`; for BLIP's templates, the id the tokenizer puts before a text, and its end token."""
-    if CHAT_TEMPLATES[template].image_before_bos:
-        begin = [*tokenizer("", verbose=False)["input_ids"], tokenizer.bos_token_id][0]  # InstructBLIP's differ
-        if begin is None or tokenizer.eos_token_id is None:
-            raise ConfigError("the tokenizer names no bos_token or eos_token; name both in tokenizer_config.json")
-        return int(begin), int(tokenizer.eos_token_id)
-    vocabulary = tokenizer.get_vocab()
-    if lacking := [token for token in (BEGIN, END) if token not in vocabulary]:
-        alike = [name for name, other in CHAT_TEMPLATES.items() if not other.image_before_bos]
-        others = [name for name, other in CHAT_TEMPLATES.items() if other.image_before_bos]
-        own = f" (its own end token is {tokenizer.eos_token})" if tokenizer.eos_token else ""
-        raise ConfigError(
-            f"the tokenizer has no {' and no '.join(lacking)}{own}, and template {template} is for language models "
-            f"with the tokenizer of LLaMA-1 or LLaMA-2 (Vicuna, Mistral 7B), as are {', '.join(alike)}. Templates for "
-            f"others: {', '.join(others)} (BLIP-2 and InstructBLIP). LLaMA-3, Phi-3 and Qwen have none here: take a "
-            "model with a LLaMA-1 or LLaMA-2 tokenizer, such as llava-hf/llava-1.5-7b-hf"
-        )
-    return vocabulary[BEGIN], vocabulary[END]
+@dataclass(frozen=True, slots=True)
+class Marks:
+    """The ids before every text, and the token that ends an answer, as id and as text; `texts` may not be in a turn."""
 
+    begin: tuple[int, ...]
+    end: int
+    end_text: str
+    texts: tuple[str, ...]
 
-def _exchanges(turns: Sequence[Turn]) -> list[tuple[str, str | None]]:
-    """(question, answer) pairs; a leading answer is skipped as LLaVA does, a trailing question has answer None."""
-    if turns and turns[0].speaker == "gpt":
-        turns = turns[1:]
-    for number, turn in enumerate(turns):
-        expected = ("human", "gpt")[number % 2]
-        if turn.speaker != expected:
-            raise DataError(
-                f"turn {number}: expected a turn from {expected!r}, not {turn.speaker!r}; turns must alternate"
+    @classmethod
+    def of(cls, tokenizer: PreTrainedTokenizerBase, template: str) -> "Marks":
+        """LLaMA's `<s>` and `</s>` where the tokenizer has both, else what it puts before a text and its end token.
+
+        BLIP's templates always take the latter. Raises `ConfigError` if the tokenizer names no end token.
+        """
+        images_first, vocabulary = CHAT_TEMPLATES[template].image_before_bos, tokenizer.get_vocab()
+        if not images_first and BEGIN in vocabulary and END in vocabulary:
+            return cls((vocabulary[BEGIN],), vocabulary[END], END, (BEGIN, END))
+        end = end_id(tokenizer)
+        begin = begin_ids(tokenizer)  # not always bos_token: InstructBLIP's differ
+        if images_first and not begin and tokenizer.bos_token_id is not None:
+            begin = [tokenizer.bos_token_id]
+        if end is None or (images_first and not begin):
+            lacking, named = ("eos_token", tokenizer.eos_token) if end is None else ("bos_token", tokenizer.bos_token)
+            raise ConfigError(
+                f"the tokenizer's {lacking} is {named!r}, which is none of its tokens; name the right one in "
+                "tokenizer_config.json, or copy the tokenizer from where the model came from"
             )
-    texts: list[str | None] = [turn.text for turn in turns]
-    if len(texts) % 2:
-        texts.append(None)
-    return [(str(question), answer) for question, answer in zip(texts[::2], texts[1::2], strict=True)]
-
-
-def _image_on_first_line(question: str) -> str:
-    """Move `<image>` to a separate first line, as in LLaVA's preprocessing."""
-    if IMAGE_PLACEHOLDER not in question:
-        return question
-    images = question.count(IMAGE_PLACEHOLDER)
-    words = question.replace(IMAGE_PLACEHOLDER, "").strip()
-    return f"{(IMAGE_PLACEHOLDER + chr(10)) * images}{words}".strip()
+        end_text = END if END in vocabulary else str(tokenizer.eos_token)
+        texts = (BEGIN, END) if images_first else tuple(map(str, {tokenizer.bos_token, tokenizer.eos_token} - {None}))
+        return cls(tuple(begin), end, end_text, texts)

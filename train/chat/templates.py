@@ -10,6 +10,8 @@ VICUNA_V1 = (
 )
 VICUNA_HUMAN = VICUNA_V1.replace("curious user", "curious human").replace("the user's", "the human's")
 SYSTEM_PROMPTS = {"vicuna_v1": VICUNA_V1, "vicuna_human": VICUNA_HUMAN, "none": ""}
+FOLDER = "folder"
+"""The chat template of the model's own folder (`train.chat.folder_template`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,3 +65,14 @@ class PromptStyle:
     """The answer is the text after the last of these."""
     class_token_ids: str = "in_context"
     """Which token ids of a class name are scored, as `protocol.class_token_ids`."""
+
+
+def system_text(template: str, system_prompt: str) -> str:
+    """The system prompt's text; `template` stands for Vicuna's behind LLaVA's templates, and for none elsewhere.
+
+    >>> system_text("folder", "template"), system_text("folder", "You are a botanist.")
+    ('', 'You are a botanist.')
+    """
+    if system_prompt == "template":
+        system_prompt = "vicuna_v1" if template.startswith(("llava", "hf")) else "none"
+    return SYSTEM_PROMPTS.get(system_prompt, system_prompt)

@@ -39,9 +39,17 @@ def load_tokenizer(path_or_id: str | Path) -> PreTrainedTokenizerBase:
             return _from_sentencepiece(path)
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(str(path_or_id), trust_remote_code=False)
         restore(tokenizer, tokenizer_files(path_or_id))
-    except (OSError, ValueError) as error:
+        _take_processors_template(tokenizer, path)
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigError(f"no tokenizer at {path_or_id}: {str(error).splitlines()[0]}") from error
     return tokenizer
+
+
+def _take_processors_template(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    """Give the tokenizer the chat template of chat_template.json, which processors read where there is no .jinja."""
+    file = folder / "chat_template.json"
+    if file.is_file() and not (folder / "chat_template.jinja").is_file():
+        tokenizer.chat_template = json.loads(file.read_text(encoding="utf-8-sig"))["chat_template"]
 
 
 def _origin(folder: Path) -> str:

@@ -18,7 +18,7 @@ from data_prep.images import decode_rgb, image_size
 from data_prep.sample import Sample, UnreadableSample
 from train.chat.conversation import IGNORE_INDEX, TokenizedConversation, expand_image
 from train.chat.prefix import constant_prefix, shared_length
-from train.chat.render import ChatRenderer
+from train.chat.renderer import Renderer
 from train.data.loader import read_steps
 from train.data.order import PADDING
 from train.data.packing import StepOrder
@@ -52,7 +52,7 @@ class Example:
 class ExampleBuilder:
     """Turns a sample into an example for one model: ids and targets by `renderer`, its image by `image_processor`."""
 
-    renderer: ChatRenderer
+    renderer: Renderer
     family: TrainableFamily
     image_processor: ImageProcessor
     chat: ChatConfig
@@ -110,7 +110,7 @@ class ExampleBuilder:
 
     def padding(self, unreadable: UnreadableSample | None = None) -> Example:
         """An example whose loss has weight 0."""
-        return Example("", -1, [self.renderer.bos], [False], None, unreadable)
+        return Example("", -1, [self.renderer.eos], [False], None, unreadable)
 
 
 def _image_bytes(sample: Sample) -> bytes:
@@ -173,6 +173,7 @@ def collate(examples: Sequence[Example], family: Family, prefix: Sequence[int] =
     _note_savings(batch, examples, family, prefix)
     for row, example in enumerate(examples):
         _write(batch, row, 0, row, example)
+    batch.positions = family.positions(batch.input_ids, batch.sequence_ids, batch.images)
     return batch
 
 
@@ -185,6 +186,7 @@ def pack(examples: Sequence[Example], family: Family, prefix: Sequence[int] = ()
     for number, example in enumerate(examples):
         _write(batch, 0, start, number, example)
         start += len(example.input_ids)
+    batch.positions = family.positions(batch.input_ids, batch.sequence_ids, batch.images)
     return batch
 
 

@@ -39,7 +39,7 @@ COUNTS = np.dtype([("tokens", "<u4"), ("supervised", "<u4"), ("words", "<u4"), (
 """`fault` is 1 for a sample that cannot be trained on."""
 VERSION = 3  # raise it when `train.chat.render` renders differently
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "special_tokens_map.json",
-                   "added_tokens.json")  # fmt: skip
+                   "added_tokens.json", "chat_template.jinja", "chat_template.json")  # fmt: skip
 CHUNK = 500  # samples a process counts at a time
 MAX_PROCESSES = 16
 

@@ -33,6 +33,7 @@ class Batch:
     unreadable: tuple[UnreadableSample, ...] = ()  # each is replaced by an example of weight 0
     packed: bool = False
     process_last_token: bool = True  # of each conversation: it predicts nothing, but may be an image's
+    positions: torch.Tensor | None = None  # (axes, B, T) int64, where `Family.positions` gives any
     shared_prefix: int = 0  # tokens that begin every conversation, as in every other batch (`train.chat.prefix`)
 
     def pin_memory(self) -> "Batch":

@@ -4,6 +4,8 @@ The arithmetic is transformers' own, module by module; what a caller does not ne
 `Q` queries and `K` keys of a row, `R` new tokens of a row, `H` hidden size, `h` heads, `d` head size.
 """
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,6 +15,23 @@ from transformers.models.llama import modeling_llama
 
 Angles = tuple[torch.Tensor, torch.Tensor]
 """Cosines and sines of the rotary embedding, each (1 or B, R, d)."""
+
+
+@dataclass(frozen=True)
+class Operations:
+    """What a layer computes between its matrix products besides norms and attention."""
+
+    rotate: Callable[..., tuple[torch.Tensor, torch.Tensor]]
+    """Queries and keys, each (B, h, R, d), cosines and sines to rotated ones; the two may be overwritten."""
+    gate: Callable[[Any, torch.Tensor, torch.Tensor], torch.Tensor]
+    """MLP and the outputs of its two projections to the input of the third."""
+
+
+AS_WRITTEN = Operations(
+    rotate=modeling_llama.apply_rotary_pos_emb,
+    gate=lambda mlp, gates, values: mlp.act_fn(gates) * values,
+)
+"""transformers' own."""
 
 ROPES = ("default", "linear", "llama3")  # types whose angles do not depend on the text's length
 
@@ -31,19 +50,24 @@ def rotary_angles(decoder: Any, states: torch.Tensor, positions: torch.Tensor) -
     return cosines, sines
 
 
-def queries_keys_values(layer: Any, states: torch.Tensor, angles: Angles) -> tuple[torch.Tensor, ...]:
+def queries_keys_values(
+    layer: Any, states: torch.Tensor, angles: Angles, operations: Operations = AS_WRITTEN
+) -> tuple[torch.Tensor, ...]:
     """Queries, keys and values, each (B, h, R, d), of all tokens of `states` (B, R, H)."""
     normed = layer.input_layernorm(states)
     attention = layer.self_attn
     queries, keys, values = (
         _heads(attention, product(normed)) for product in (attention.q_proj, attention.k_proj, attention.v_proj)
     )
-    queries, keys = modeling_llama.apply_rotary_pos_emb(queries, keys, *angles)
+    queries, keys = operations.rotate(queries, keys, *angles)
     return queries, keys, values
 
 
 def queries_at(
-    layer: Any, states: torch.Tensor, angles: Angles, positions: tuple[torch.Tensor, torch.Tensor]
+    layer: Any,
+    states: torch.Tensor,
+    angles: Angles,
+    positions: tuple[torch.Tensor, torch.Tensor],
 ) -> tuple[torch.Tensor, ...]:
     """As `queries_keys_values`, with queries (B, h, Q, d) only at `positions` (rows, columns), each (B, Q)."""
     normed = layer.input_layernorm(states)
@@ -92,8 +116,11 @@ def masked_attention(
     )
 
 
-def after_attention(layer: Any, states: torch.Tensor, attended: torch.Tensor) -> torch.Tensor:
+def after_attention(
+    layer: Any, states: torch.Tensor, attended: torch.Tensor, operations: Operations = AS_WRITTEN
+) -> torch.Tensor:
     """(B, Q, H): the rest of a layer, from its input `states` (B, Q, H) and the attention's result (B, h, Q, d)."""
     states = states + layer.self_attn.o_proj(attended.transpose(1, 2).flatten(2))
-    finished: torch.Tensor = states + layer.mlp(layer.post_attention_layernorm(states))
+    normed, mlp = layer.post_attention_layernorm(states), layer.mlp
+    finished: torch.Tensor = states + mlp.down_proj(operations.gate(mlp, mlp.gate_proj(normed), mlp.up_proj(normed)))
     return finished

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from train.chat.templates import PromptStyle
+from train.chat.templates import END, FOLDER, PromptStyle
+from train.models.chat_files import chat_template_source, folder_end
 from train.models.images import ImageBatch, ImageInput, Size
 from train.models.pixels import folder_pixels
 from train.models.processor_settings import complete_settings, processor_file
@@ -68,7 +69,7 @@ class LlavaFamily(TrainableFamily):
         "vision": ("model.vision_tower.",),
     }
     config_sections = ("text_config", "vision_config")
-    chat_templates = ("llava", "llava_doubled", "hf", "hf_newline")
+    chat_templates = ("llava", "llava_doubled", "hf", "hf_newline", "folder")
 
     @classmethod
     def unsupported_reason(cls, config: dict[str, Any]) -> str | None:
@@ -76,9 +77,14 @@ class LlavaFamily(TrainableFamily):
         return other_tower(config)
 
     def prompt_style(self, choice: str) -> PromptStyle:
-        """As LLaVA trains; the authors' `main_results/main.py` and `inference_analysis/main.py`."""
+        """As LLaVA trains; the authors' `main_results/main.py` and `inference_analysis/main.py`.
+
+        A folder whose answers do not end with LLaMA's `</s>` was trained with another template: its own, if it has one.
+        """
         if choice == "official":
             return PromptStyle("hf_newline", "none", "The photo features a")
+        if self.folder is not None and folder_end(self.folder) not in (None, END) and chat_template_source(self.folder):
+            return PromptStyle(FOLDER, "none")
         return PromptStyle("llava", "vicuna_v1")
 
     @property

@@ -50,7 +50,7 @@ class LlavaNextFamily(Family):
         "vision": ("model.vision_tower.",),
     }
     config_sections = ("text_config", "vision_config")
-    chat_templates = ("llava", "llava_doubled", "hf", "hf_newline", "mistral", "mistral_tight")
+    chat_templates = ("llava", "llava_doubled", "hf", "hf_newline", "mistral", "mistral_tight", "folder")
 
     @classmethod
     def unsupported_reason(cls, config: dict[str, Any]) -> str | None:

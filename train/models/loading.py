@@ -100,7 +100,7 @@ def load_model(path_or_id: str, revision: str | None, dtype: str, attention: str
     check_generation_settings(folder)
     if not sys.stderr.isatty():
         transformers_logging.disable_progress_bar()
-    kernel = _attention_of(family, attention, device, dtype)
+    kernel = attention_of(family, attention, device, dtype)
     tokenizer = load_tokenizer(folder)
     model = load_checked(family.model_class, folder, dtype=DTYPES[dtype], attn_implementation=kernel)
     rows = int(family.text_config.vocab_size)
@@ -111,8 +111,8 @@ def load_model(path_or_id: str, revision: str | None, dtype: str, attention: str
     return LoadedModel(model, tokenizer, bound, folder, identity)
 
 
-def _attention_of(family: Family, choice: str, device: str, dtype: str) -> str:
-    """The kernel, where the family has it. Raises `ConfigError` if it is set by name and missing."""
+def attention_of(family: Family, choice: str, device: str, dtype: str) -> str:
+    """The attention kernel, where the family has it. Raises `ConfigError` if it is set by name and missing."""
     kernel = resolve_attention(choice, device, dtype)
     if kernel != "flash_attention_2" or family.flash_attention:
         return kernel

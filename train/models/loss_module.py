@@ -11,6 +11,7 @@ from torch import nn
 
 from train.chat.conversation import IGNORE_INDEX
 from train.models.batch import Batch
+from train.models.embedded import Embedded
 from train.models.target_states import ForwardOptions, TargetStates
 from train.models.types import TrainableFamily
 
@@ -42,10 +43,11 @@ class LossModule(nn.Module):
         by_sample.index_add_(0, batch.sequence_ids[predicted], losses.detach())
         return loss + 0.0 * anchor, by_sample  # 0 x anchor keeps the graph whole where there is no target
 
-    def _embeddings(self, batch: Batch) -> torch.Tensor:
-        """(B, T, H): token embeddings with the image features placed among them."""
+    def _embeddings(self, batch: Batch) -> Embedded:
+        """Token embeddings with the image features placed among them."""
         if len(batch.images):
             return self.family.embed(self.model, batch.input_ids, batch.images)
         embeddings: torch.Tensor = self.family.word_embeddings(self.model)(batch.input_ids)
         dummy = self.family.dummy_images().to(embeddings.device)
-        return embeddings + 0.0 * self.family.encode_images(self.model, dummy, embeddings.dtype).sum()
+        features = self.family.encode_layers(self.model, dummy, embeddings.dtype)
+        return Embedded(embeddings + 0.0 * torch.stack([part.sum() for part in features]).sum())

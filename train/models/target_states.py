@@ -19,14 +19,14 @@ size.
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from importlib.util import find_spec
 from typing import Any
 
 import torch
 from torch.utils.checkpoint import checkpoint
 
-from configs.errors import ConfigError
 from train.models.batch import Batch, attention_arguments
+from train.models.embedded import Embedded
+from train.models.layer_parts import LayerParts, compile_layers
 from train.models.llama_layers import (
     Angles,
     after_attention,
@@ -38,45 +38,13 @@ from train.models.llama_layers import (
     rotary_angles,
 )
 from train.models.token_layout import Layout, last_mask, padded_targets, select_tokens
-from train.models.types import TrainableFamily
+from train.models.types import Family, TrainableFamily
 from train.models.varlen_attention import kernel_for
 
-Embed = Callable[[Batch], torch.Tensor]
-"""A batch to its embeddings (B, T, H), image features included."""
+Embed = Callable[[Batch], Embedded]
+"""A batch to its embeddings, image features included."""
 KeysValues = tuple[torch.Tensor, torch.Tensor]
 """Keys and values of one layer, each (1, heads, P, head size)."""
-
-
-def compiles(kernels: str, device: str, zero_stage: int) -> bool:
-    """Whether `model.kernels` compiles on this device: `auto` does so on a GPU with Triton, below ZeRO 3.
-
-    Raises `ConfigError` for `compile` with ZeRO 3, which fetches the weights of each module by hooks.
-    """
-    if kernels == "compile" and zero_stage == 3:
-        raise ConfigError(
-            "model.kernels is compile, which does not work with deepspeed.zero_stage 3; set kernels: none"
-        )
-    if kernels == "auto":
-        return device == "cuda" and zero_stage < 3 and find_spec("triton") is not None
-    return kernels == "compile"
-
-
-@dataclass
-class LayerParts:
-    """What a layer does before and after its attention, as written or compiled.
-
-    Compiled, a few kernels take the place of many small ones (norms, rotary embedding, SwiGLU, residuals); attention is
-    never compiled.
-    """
-
-    before: Callable[..., tuple[torch.Tensor, ...]] = queries_keys_values
-    after: Callable[..., torch.Tensor] = after_attention
-
-    @classmethod
-    def compiled(cls, backend: str | Callable[..., Any] = "inductor") -> "LayerParts":
-        """Compiled once for all layers and for any number of tokens."""
-        before = torch.compile(queries_keys_values, backend=backend, dynamic=True)
-        return cls(before, torch.compile(after_attention, backend=backend, dynamic=True))
 
 
 @dataclass(frozen=True)
@@ -87,17 +55,19 @@ class ForwardOptions:
     """Token ids that every conversation begins with (`train.chat.prefix`)."""
     skip_unneeded_compute: bool = True
     """`model.skip_unneeded_compute`; without it, transformers' whole forward pass is run."""
-    compiled: bool = False
-    """Whether decoder layers are compiled (`model.kernels`); only with `skip_unneeded_compute`."""
+    kernels: str = "none"
+    """`model.kernels`, resolved: `none`, `compile` or `liger`."""
 
 
 class TargetStates:
     """Runs the decoder on a batch and returns its normalized last hidden states at the target positions."""
 
     def __init__(self, model: Any, family: TrainableFamily, options: ForwardOptions):
-        """`model` is one of the `family`."""
+        """`model` is one of the `family`; with Liger's kernels, its norms are computed by them from now on."""
         self.options = options
-        self.parts = LayerParts.compiled() if options.compiled else LayerParts()
+        self.parts = LayerParts.of(options.kernels, family.decoder(model))
+        if options.kernels == "compile":
+            compile_layers(model)
         self.model = model
         self.family = family
         self._prefix_keys: list[KeysValues] | None = None
@@ -110,17 +80,26 @@ class TargetStates:
 
     def runs_own_decoder_loop(self, *, packed: bool) -> bool:
         """Whether the decoder is run by this module, not by transformers."""
+        return self.why_transformers(packed=packed) is None
+
+    def why_transformers(self, *, packed: bool) -> str | None:
+        """Why transformers runs the decoder, as a phrase; None where this module does."""
         decoder: Any = self.family.decoder(self.model)
         kernel = self.family.attention_kernel(self.model)
-        masks = kernel == "sdpa" or not packed or kernel_for(self._like) is not None
-        return (
-            self.options.skip_unneeded_compute
-            and type(self.family).decode is TrainableFamily.decode
-            and is_supported(decoder)
-            and kernel in ("sdpa", "flash_attention_2")
-            and masks
-            and not decoder.config.attention_dropout
+        if not self.options.skip_unneeded_compute:
+            return "with model.skip_unneeded_compute: false"
+        standard = (
+            type(self.family).decode is TrainableFamily.decode
+            and type(self.family).positions is Family.positions
+            and type(self.family).encode_layers is Family.encode_layers
         )
+        if not standard or not is_supported(decoder):
+            return f"for the decoder of {self.family.name} with {type(decoder).__name__}"
+        if kernel not in ("sdpa", "flash_attention_2"):
+            return f"with model.attention: {kernel}"
+        if packed and kernel != "sdpa" and kernel_for(self._like) is None:
+            return f"for packed rows with model.attention: {kernel} and PyTorch before 2.10"
+        return "with attention dropout" if decoder.config.attention_dropout else None
 
     def __call__(
         self, batch: Batch, embed: Embed, rows: torch.Tensor, positions: torch.Tensor
@@ -130,15 +109,15 @@ class TargetStates:
         In ZeRO 3 every rank must call this equally often.
         """
         if not self.runs_own_decoder_loop(packed=batch.packed):
-            embeddings = embed(batch)
-            attention = attention_arguments(batch, self.family.attention_kernel(self.model), embeddings.dtype)
-            states = self.family.decode(self.model, embeddings, batch, attention)
+            embedded = embed(batch)
+            attention = attention_arguments(batch, self.family.attention_kernel(self.model), embedded.states.dtype)
+            states = self.family.decode(self.model, embedded, batch, attention)
             return states[rows, positions], states[:, 0].float().sum()
         keys = self._keys_of_prefix() if self._reuses_prefix else None
         shared = batch.shared_prefix if keys else 0
         layout = select_tokens(batch, rows, positions, shared, self._like)
         prefix_kv = [tuple(part[:, :, :shared] for part in pair) for pair in keys] if keys and shared else None
-        return self._run_layers(embed(layout.batch), layout, prefix_kv)
+        return self._run_layers(embed(layout.batch).states, layout, prefix_kv)
 
     @cached_property  # asked by every forward pass; what trains is chosen before the first one
     def _reuses_prefix(self) -> bool:

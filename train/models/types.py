@@ -15,11 +15,15 @@ from typing import Any, ClassVar
 
 import torch
 from torch import nn
-from transformers import AutoModelForImageTextToText
+from transformers import AutoModelForImageTextToText, PreTrainedTokenizerBase
 
 from configs.errors import ConfigError
-from train.chat.templates import PromptStyle
+from train.chat.folder_template import FolderRenderer
+from train.chat.render import ChatRenderer
+from train.chat.renderer import Renderer
+from train.chat.templates import FOLDER, PromptStyle
 from train.models.batch import Batch
+from train.models.embedded import Embedded
 from train.models.images import ImageBatch, ImageInput, ImageProcessor, Size
 from train.models.pixels import normalize_pixels
 from train.models.processor_settings import CLIP, Normalization, read_image_settings
@@ -45,6 +49,8 @@ class Family(ABC):
     """Sections that config.json must have: for one that is missing transformers takes the sizes of another model."""
     flash_attention: ClassVar[bool] = True
     """Whether transformers runs it with flash attention."""
+    image_token: ClassVar[str] = "<image>"
+    """How the tokenizer spells the image token."""
     reads_question: ClassVar[bool] = False
     """Whether the image features depend on the question (a Q-Former with text input)."""
     folders: ClassVar[tuple[str, ...]] = ()
@@ -67,6 +73,20 @@ class Family(ABC):
     @abstractmethod
     def prompt_style(self, choice: str) -> PromptStyle:
         """How the model is prompted: `family`, as it was trained; `official`, as the paper's authors do it."""
+
+    def renderer(self, tokenizer: PreTrainedTokenizerBase, template: str, system_prompt: str) -> Renderer:
+        """What turns conversations into ids of `tokenizer` by the chat template of that name.
+
+        Raises `ConfigError` for a template that the family does not have, or one that does not fit the tokenizer.
+        """
+        if template not in self.chat_templates:
+            raise ConfigError(
+                f"the chat template {template} is none of {self.name}'s: {', '.join(self.chat_templates)}"
+            )
+        if template != FOLDER:
+            return ChatRenderer(tokenizer, template, system_prompt, self.end_token)
+        image = str(tokenizer.convert_ids_to_tokens(self.image_token_id))
+        return FolderRenderer(tokenizer, system_prompt, self.end_token, image)
 
     @property
     def end_token(self) -> int | None:
@@ -139,13 +159,25 @@ class Family(ABC):
         positions = (ids == self.image_token_id).unsqueeze(-1).expand_as(embeddings)
         return embeddings.masked_scatter(positions, features.to(embeddings.dtype))
 
-    def embed(self, model: Any, ids: torch.Tensor, images: ImageBatch) -> torch.Tensor:
-        """(B, T, H): what the decoder takes for `ids` (B, T) and their images, rows in order."""
+    def encode_layers(self, model: Any, images: ImageBatch, dtype: torch.dtype) -> tuple[torch.Tensor, ...]:
+        """`encode_images`, and for each of the first decoder layers what is added to its result: (sum of P, H) each."""
+        return (self.encode_images(model, images, dtype),)
+
+    def embed(self, model: Any, ids: torch.Tensor, images: ImageBatch) -> Embedded:
+        """What the decoder takes for `ids` (B, T) and their images, rows in order."""
         embeddings: torch.Tensor = self.word_embeddings(model)(ids)
         if not len(images):
-            return embeddings
-        features = self.encode_images(model, images.to(ids.device), embeddings.dtype)
-        return self.place_images(embeddings, ids, features)
+            return Embedded(embeddings)
+        features, *added = self.encode_layers(model, images.to(ids.device), embeddings.dtype)
+        places = ids == self.image_token_id if added else None
+        return Embedded(self.place_images(embeddings, ids, features), places, tuple(added))
+
+    def positions(self, ids: torch.Tensor, sequence_ids: torch.Tensor, images: ImageBatch) -> torch.Tensor | None:  # noqa: ARG002
+        """(axes, B, T) positions of tokens that have several (M-RoPE); None where a conversation counts 0, 1, 2, …
+
+        `sequence_ids` (B, T) numbers the conversations, -1 on padding. The positions of each conversation begin at 0.
+        """
+        return None
 
     # Modules
 
@@ -204,14 +236,21 @@ class TrainableFamily(Family):
     def decode(
         self,
         model: Any,
-        embeddings: torch.Tensor,
-        batch: Batch,  # noqa: ARG002 - for families whose positions depend on the images
+        embedded: Embedded,
+        batch: Batch,
         attention: dict[str, torch.Tensor | None],
     ) -> torch.Tensor:
-        """(B, T, H): the decoder's last hidden states; `attention` is from `batch.attention_arguments`."""
-        states: torch.Tensor = self.decoder(model)(
-            inputs_embeds=embeddings, use_cache=False, **attention
-        ).last_hidden_state
+        """(B, T, H): the decoder's last hidden states; `attention` is from `batch.attention_arguments`.
+
+        Where tokens have several positions, transformers takes those of the text before them, by which its flash
+        attention separates packed conversations.
+        """
+        positions = batch.positions
+        if positions is not None and (text := attention.get("position_ids")) is not None:
+            positions = torch.cat([text[None], positions])
+        if positions is not None:
+            attention = attention | {"position_ids": positions}
+        states: torch.Tensor = self.decoder(model)(use_cache=False, **embedded.arguments, **attention).last_hidden_state
         return states
 
     def attention_kernel(self, model: Any) -> str:

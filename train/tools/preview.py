@@ -14,6 +14,7 @@ from train.chat.conversation import highlight_targets
 from train.data.lengths import Counts
 from train.data.order import PADDING, EpochOrder
 from train.distributed.determinism import COST
+from train.kernel_choice import why_transformers
 from train.models.activation_memory import activation_bytes
 from train.models.checked_loading import check_weight_headers
 from train.models.param_groups import (
@@ -56,6 +57,7 @@ def preview(plan: RunPlan, samples: int = 3) -> str:
             "\n".join([_reading(plan, tokens), *skipped]),
             _steps(plan),
             f"{freeze_table(counts)}\n{trained_modules(model, plan.family, plan.config.model)}",
+            _kernels(plan, model),
             _memory(plan, counts, _activations(plan, model, tokens)),
             first_samples(plan, samples),
         )
@@ -187,6 +189,15 @@ def _steps(plan: RunPlan) -> str:
 def _image_tokens(plan: RunPlan) -> str:
     tokens = plan.family.fixed_image_tokens
     return "as many tokens as its size gives" if tokens is None else f"{tokens} tokens"
+
+
+def _kernels(plan: RunPlan, model: Any) -> str:
+    """The kernels of this machine, and who runs the decoder's layers."""
+    settings, chosen = plan.config.model, plan.kernels
+    why = why_transformers(model, settings, plan.family, plan.attention)
+    runs = f"transformers runs the decoder's layers {why}" if why else "the decoder's last layer runs at targets only"
+    how = "auto" if settings.attention == "auto" else "set in model.attention"
+    return f"kernels           {chosen.name} ({chosen.reason}); {runs}\nattention         {plan.attention} ({how})"
 
 
 def _activations(plan: RunPlan, model: Any, tokens: Counts) -> float | None:

@@ -15,8 +15,10 @@ from configs.command_line import command_parser, exit_on_user_error
 from configs.errors import ConfigError, DataError, UserError
 from data_prep.sample import Turn, parse_turns
 from train.chat.conversation import TokenizedConversation, highlight_targets
+from train.chat.folder_template import FolderRenderer
 from train.chat.render import ChatRenderer
-from train.chat.templates import CHAT_TEMPLATES
+from train.chat.renderer import Renderer
+from train.chat.templates import CHAT_TEMPLATES, FOLDER
 from train.chat.tokenizer import load_tokenizer
 
 
@@ -30,7 +32,7 @@ def _records(file: Path) -> list[Any]:
     return records
 
 
-def _rendered(renderer: ChatRenderer, record: Any, number: int, arguments: argparse.Namespace) -> TokenizedConversation:
+def _rendered(renderer: Renderer, record: Any, number: int, arguments: argparse.Namespace) -> TokenizedConversation:
     try:
         return renderer.render(_conversation(record, number), arguments.max_length)
     except DataError as error:
@@ -50,8 +52,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--conversations", required=True, type=Path, help='JSON list of {"conversations": [...]}')
     parser.add_argument("--output", type=Path, help="JSON file to write: a list of {input_ids, labels}")
     parser.add_argument("--max-length", type=int, default=2048, help="cut text-only conversations here (default 2048)")
-    parser.add_argument("--template", choices=tuple(CHAT_TEMPLATES), default="llava")
-    parser.add_argument("--system-prompt", default="vicuna_v1", help="vicuna_v1 (default), none, or the text itself")
+    parser.add_argument("--template", choices=(*CHAT_TEMPLATES, FOLDER), default="llava")
+    parser.add_argument("--system-prompt", default="template", help="as chat.system_prompt")
     parser.add_argument("--show", action="store_true", help="print each conversation, target tokens in green")
     return parser.parse_args()
 
@@ -60,7 +62,12 @@ def main() -> None:
     """Render every record, in order."""
     arguments = _arguments()
     try:
-        renderer = ChatRenderer(load_tokenizer(arguments.tokenizer), arguments.template, arguments.system_prompt)
+        tokenizer = load_tokenizer(arguments.tokenizer)
+        renderer: Renderer
+        if arguments.template == FOLDER:
+            renderer = FolderRenderer(tokenizer, arguments.system_prompt)
+        else:
+            renderer = ChatRenderer(tokenizer, arguments.template, arguments.system_prompt)
         if arguments.max_length < 1:
             raise ConfigError(f"--max-length is {arguments.max_length}; it must be at least 1")
         records = _records(arguments.conversations)

@@ -23,6 +23,7 @@ from data_prep.sample import Turn
 from eval.class_scores.rules import Floats, Rule
 from eval.class_scores.trie import answer_tokens
 from eval.models.cpu_matmul import fast_products
+from eval.models.decoder_input import DecoderInput
 from eval.models.generate import Prompt, TextPredictor
 
 GROUP = 32  # names forwarded at a time behind one prompt
@@ -46,26 +47,27 @@ class MisalignedNames:
         """For each rule (images, names): what it sums of the log-probabilities of the names' ids."""
         results = [np.zeros((len(prompts), len(self.alone))) for _ in rules]
         for row, prompt in enumerate(prompts):
-            ids, _ = self.predictor.padded([prompt])
-            embeddings = self.predictor.embeddings(ids, [prompt])  # (1, P, H)
+            inputs = self.predictor.inputs(*self.predictor.padded([prompt]), [prompt])
             for start in range(0, len(self.alone), GROUP):
-                for index, values in enumerate(self._group(embeddings, start), start=start):
+                for index, values in enumerate(self._group(inputs, start), start=start):
                     for result, rule in zip(results, rules, strict=True):
                         result[row, index] = rule.of_tokens(values).sum()
         return results
 
-    def _group(self, prompt: torch.Tensor, start: int) -> list[Floats]:
-        """The log-probabilities of the ids of `GROUP` names from `start` on, behind `prompt` (1, P, H)."""
+    def _group(self, prompt: DecoderInput, start: int) -> list[Floats]:
+        """The log-probabilities of the ids of `GROUP` names from `start` on, behind the single `prompt` of P tokens."""
         inside, alone = self.inside[start : start + GROUP], self.alone[start : start + GROUP]
         language_model = self.predictor.text_decoder
         longest = max(map(len, inside))
-        tokens = torch.tensor([[*name, *name[-1:] * (longest - len(name))] for name in inside], device=prompt.device)
-        whole = torch.cat([prompt.expand(len(inside), -1, -1), language_model.words(tokens)], 1)  # (G, T, H)
-        with fast_products(whole):  # causal: no position before a name's end attends to its padding
-            states = language_model.decoder(inputs_embeds=whole, use_cache=False).last_hidden_state
+        tokens = torch.tensor(
+            [[*name, *name[-1:] * (longest - len(name))] for name in inside], device=prompt.states.device
+        )
+        whole = prompt.continued(language_model.words(tokens))
+        with fast_products(prompt.states):
+            states = language_model.decoder(use_cache=False, **whole).last_hidden_state
         found = []
         for row, (own, ids) in enumerate(zip(inside, alone, strict=True)):
-            end = prompt.shape[1] + len(own)
+            end = prompt.states.shape[1] + len(own)
             logits = (
                 language_model.head(states[row, end - len(ids) - 1 : end - 1]).float().log_softmax(-1)
             )  # (len(ids), V)

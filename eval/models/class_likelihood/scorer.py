@@ -89,6 +89,6 @@ class ClassScorer:
         ids, mask = self.predictor.padded(prompts)
         room = min(self.scorer.group, len(trie.inner)) + trie.depth
         own = [prompt.input_ids for prompt in prompts]
-        prefix = self.scorer.tree.prefill(self.predictor.embeddings(ids, prompts), mask, room, own)
+        prefix = self.scorer.tree.prefill(self.predictor.inputs(ids, mask, prompts), room, own)
         self._prompt_tokens += prefix.tokens
         return prefix

@@ -6,7 +6,6 @@ size.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import torch
@@ -85,15 +84,16 @@ def _with_room(tensor: torch.Tensor, room: int) -> torch.Tensor:
 
 @dataclass
 class Prefix:
-    """Prompts after their prefill: `lengths` tokens each, `mask` (B, P) of real ones, `logits` (B, V) of the next.
+    """Prompts after their prefill: `lengths` tokens each, `mask` (B, P) of real ones.
 
-    `tokens` is how many of them went through the decoder.
+    `logits` (B, V) and `next_positions` (B,) are those of the next token; `tokens` went through the decoder.
     """
 
     cache: SlotCache
     mask: torch.Tensor
     logits: torch.Tensor
     lengths: Sequence[int]
+    next_positions: torch.Tensor
     tokens: int = 0
 
     @property
@@ -101,12 +101,10 @@ class Prefix:
         """Whether no prompt is padded."""
         return min(self.lengths) == self.mask.shape[1]
 
-    @cached_property
-    def ends(self) -> torch.Tensor:
-        """(B,) `lengths` on the device."""
-        return torch.tensor(self.lengths, device=self.mask.device)
-
     def rows(self, rows: Sequence[int]) -> "Prefix":
         """The same for some of the prompts."""
         chosen = list(rows)
-        return Prefix(self.cache.rows(chosen), self.mask[chosen], self.logits[chosen], [self.lengths[r] for r in rows])
+        lengths = [self.lengths[row] for row in chosen]
+        return Prefix(
+            self.cache.rows(chosen), self.mask[chosen], self.logits[chosen], lengths, self.next_positions[chosen]
+        )

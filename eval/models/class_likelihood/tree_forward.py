@@ -1,6 +1,6 @@
 """One prompt, many continuations: a language model's forward over the nodes of a tree behind a shared prefix.
 
-    prefix = tree.prefill(embeddings, mask, room=512)          # keys and values of the prompt, computed once
+    prefix = tree.prefill(inputs, room=512)          # keys and values of the prompt, computed once
     states = tree.extend(prefix, tokens, depths, visible)      # any nodes at once; each sees the prompt and its path
 
 Every node gets the position it would have in its own sentence (prompt length + depth - 1) and an attention mask that
@@ -25,10 +25,11 @@ from configs.errors import ConfigError
 from eval.models.class_likelihood.slots import Prefix, SlotCache
 from eval.models.class_likelihood.tree_attention import TreeAttention, additive, can_split
 from eval.models.cpu_matmul import fast_products
+from eval.models.decoder_input import DecoderInput
 from eval.models.llama_decoder import LlamaSteps
 from eval.models.question_prefill import QuestionPrefill
+from train.models.layer_parts import LayerParts
 from train.models.llama_layers import rotary_angles
-from train.models.target_states import LayerParts
 
 HEAD_ROWS = {"cuda": 1024, "cpu": 256}  # positions whose logits are held at a time: 32 MiB at 32,000 tokens
 
@@ -63,38 +64,29 @@ class TreeForward:
         """Whether attention is split into the prompt's part and the tree's, where no prompt is padded."""
 
     @torch.inference_mode()
-    def prefill(
-        self, embeddings: torch.Tensor, mask: torch.Tensor, room: int, ids: Sequence[Sequence[int]] | None = None
-    ) -> Prefix:
-        """Run prompts (B, P, H), padded on the left where `mask` (B, P) is 0; the last result's keys are overwritten.
+    def prefill(self, inputs: DecoderInput, room: int, ids: Sequence[Sequence[int]] | None = None) -> Prefix:
+        """Run prompts of P tokens; the last result's keys are overwritten.
 
         There is `room` for nodes behind them; more is made at need. `ids` are the prompts' own; needed if there is an
         `image_token`, and what all prompts begin with is then computed once for all batches.
         """
-        with fast_products(embeddings):
+        with fast_products(inputs.states):
+            lengths = [len(row) for row in ids] if ids is not None else inputs.mask.sum(1).tolist()
             if self._question_prefill is None:
-                return self._prefill_by_transformers(embeddings, mask, room)
-            lengths = [len(row) for row in ids] if ids is not None else mask.sum(1).tolist()
-            before = self._question_prefill.tokens
-            keys, states = self._question_prefill(ids or [range(length) for length in lengths], embeddings, room)
+                return self._prefill_by_transformers(inputs, room, lengths)
+            before, device = self._question_prefill.tokens, inputs.mask.device
+            keys, states = self._question_prefill(ids or [range(length) for length in lengths], inputs.states, room)
             longest = max(lengths)
-            real = torch.arange(longest, device=mask.device) < torch.tensor(lengths, device=mask.device)[:, None]
+            real = torch.arange(longest, device=device) < torch.tensor(lengths, device=device)[:, None]
             cache = SlotCache(keys.view(longest + room), longest)
             made = self._question_prefill.tokens - before
-            return Prefix(cache, real, self.head(states).float(), lengths, made)
+            return Prefix(cache, real, self.head(states).float(), lengths, inputs.next_positions, made)
 
-    def _prefill_by_transformers(self, embeddings: torch.Tensor, mask: torch.Tensor, room: int) -> Prefix:
+    def _prefill_by_transformers(self, inputs: DecoderInput, room: int, lengths: Sequence[int]) -> Prefix:
         cache = DynamicCache()  # without a config it keeps all keys, also beyond a sliding window
-        positions = (mask.cumsum(1) - 1).clamp(min=0)
-        states = self.decoder(
-            inputs_embeds=embeddings,
-            attention_mask=mask,
-            position_ids=positions,
-            past_key_values=cache,
-            use_cache=True,
-        ).last_hidden_state
-        lengths = mask.sum(1).tolist()
-        return Prefix(SlotCache.of(cache, room), mask.bool(), self.head(states[:, -1]).float(), lengths, sum(lengths))
+        states = self.decoder(past_key_values=cache, use_cache=True, **inputs.arguments).last_hidden_state
+        logits, mask = self.head(states[:, -1]).float(), inputs.mask.bool()
+        return Prefix(SlotCache.of(cache, room), mask, logits, lengths, inputs.next_positions, sum(lengths))
 
     @torch.inference_mode()
     def extend(self, prefix: Prefix, tokens: torch.Tensor, depths: torch.Tensor, visible: torch.Tensor) -> torch.Tensor:
@@ -102,24 +94,24 @@ class TreeForward:
 
         `visible` (B, N, S + N) bool says which slots each node sees: its ancestors' and its own.
         """
-        positions = prefix.ends[:, None] + depths - 1  # (B, N)
         words = self.words(tokens)
         with fast_products(words):
-            states = self._layers(prefix, words, positions, visible)
+            states = self._layers(prefix, words, depths, visible)
         prefix.cache.commit()
         return states
 
     def _layers(
-        self, prefix: Prefix, states: torch.Tensor, positions: torch.Tensor, visible: torch.Tensor
+        self, prefix: Prefix, states: torch.Tensor, depths: torch.Tensor, visible: torch.Tensor
     ) -> torch.Tensor:
         """(B, N, H) through all layers and the norm."""
         dtype, cache = states.dtype, prefix.cache
+        positions = prefix.next_positions[:, None] + depths - 1  # (B, N)
         if self.steps is not None and self.splits_attention and prefix.even and can_split(states):
             attend = TreeAttention("split", additive(visible[:, None], dtype), cache.start)
         else:
             sees = torch.cat([prefix.mask[:, None].expand(-1, visible.shape[1], -1), visible], 2)  # (B, N, P + S + N)
             if self.window is not None:
-                sees = sees & self._inside_window(prefix, positions, visible)
+                sees = sees & self._inside_window(prefix, depths, visible)
             kind = "eager" if self.config._attn_implementation == "eager" else "masked"
             attend = TreeAttention(kind, additive(sees[:, None], dtype), cache.start)
         if self.steps is None:
@@ -138,14 +130,15 @@ class TreeForward:
             states = self.steps.parts.after(layer, states, attended)
         return self.steps.normed(states)
 
-    def _inside_window(self, prefix: Prefix, positions: torch.Tensor, visible: torch.Tensor) -> torch.Tensor:
+    def _inside_window(self, prefix: Prefix, depths: torch.Tensor, visible: torch.Tensor) -> torch.Tensor:
         """(B, N, P + S + N): whether a key is among the last `window` before the query, itself included.
 
         A node's path is its last `depth` tokens, so of what it sees in the tree all is inside if the path is.
         """
         assert self.window is not None
         keys = prefix.mask.cumsum(1) - 1  # (B, P)
-        near = positions[..., None] - keys[:, None] < self.window  # (B, N, P)
+        queries = prefix.mask.sum(1)[:, None] + depths - 1  # (B, N)
+        near = queries[..., None] - keys[:, None] < self.window  # (B, N, P)
         return torch.cat([near, torch.ones_like(visible)], 2)
 
     @torch.inference_mode()

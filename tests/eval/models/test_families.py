@@ -33,7 +33,7 @@ from eval.probing import main as probe
 from eval.run import main as evaluate
 from eval.runner.evaluated_model import EvaluatedModel
 from train.chat.templates import VICUNA_V1
-from train.models.loading import _attention_of, load_model
+from train.models.loading import attention_of, load_model
 from train.models.registry import family_of, trainable_family_of
 from train.models.tiles import tile_tokens
 from train.toy.tiny_families import BUILDERS, QUERIES, WINDOW
@@ -112,11 +112,8 @@ def family(request, families, picture):
 def our_states(family, prompts):
     """(B, T, H) and the mask: the decoder over our ids, pixels, positions and left padding."""
     predictor = family.predictor
-    ids, mask = predictor.padded(prompts)
-    positions = (mask.cumsum(1) - 1).clamp(min=0)
-    decoder = predictor.family.decoder(predictor.model)
-    embeddings = predictor.embeddings(ids, prompts)
-    return decoder(inputs_embeds=embeddings, attention_mask=mask, position_ids=positions).last_hidden_state, mask.bool()
+    inputs = predictor.inputs(*predictor.padded(prompts), prompts)
+    return predictor.text_decoder.decoder(**inputs.arguments).last_hidden_state, inputs.mask.bool()
 
 
 @pytest.mark.slow
@@ -334,10 +331,10 @@ def test_an_encoder_decoder_is_refused_before_its_weights_are_read(tmp_path, lan
 def test_flash_attention_is_not_asked_of_a_q_former(families, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
     blip = load_model(str(families["blip-2"]), None, "fp32", "sdpa").family
-    assert _attention_of(blip, "auto", "cuda", "bf16") == "sdpa"
-    assert _attention_of(family_of(families["llava_next"]), "auto", "cuda", "bf16") == "flash_attention_2"
+    assert attention_of(blip, "auto", "cuda", "bf16") == "sdpa"
+    assert attention_of(family_of(families["llava_next"]), "auto", "cuda", "bf16") == "flash_attention_2"
     with pytest.raises(ConfigError, match="BLIP-2 does not have"):
-        _attention_of(blip, "flash_attention_2", "cuda", "bf16")
+        attention_of(blip, "flash_attention_2", "cuda", "bf16")
 
 
 @pytest.mark.parametrize(

@@ -14,9 +14,11 @@ from transformers import (
 )
 
 from eval.benchmarks.generation import _parser, as_text, benchmark
+from eval.models.decoder_input import DecoderInput
 from eval.models.greedy import Greedy, LanguageModel, Stop
 from eval.models.llama_decoder import LlamaSteps
 from eval.models.question_prefill import common_beginning
+from train.models.embedded import Embedded
 
 pytestmark = pytest.mark.usefixtures("unwritten_is_nan")
 IMAGE = 63  # the token that stands for the image
@@ -71,7 +73,7 @@ def answers(greedy: Greedy, ids, embeddings, stop: Stop) -> list[list[int]]:
     longest = max(map(len, ids))
     padded = torch.stack([torch.cat([states.new_ones(longest - len(states), 32), states]) for states in embeddings])
     mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in ids])
-    return greedy.answers(ids, padded, mask, stop)
+    return greedy.answers(ids, DecoderInput.of(Embedded(padded), mask), stop)
 
 
 def plain_answer(model, states: torch.Tensor, stop: Stop) -> list[int]:

@@ -119,14 +119,14 @@ def test_a_row_whose_output_is_no_number_is_lost_alone(families, picture, name, 
     )
     prompts = [predictor.prompt(turns(q), picture(number)) for number, q in enumerate(QUESTIONS)]
     expected = [answer.text for answer in predictor.predict(prompts)]
-    original = TextPredictor.embeddings
+    original = TextPredictor.inputs
 
-    def broken(self, ids, prompts):
-        states = original(self, ids, prompts)
-        states[2, -1] = torch.nan
-        return states
+    def broken(self, ids, mask, prompts):
+        inputs = original(self, ids, mask, prompts)
+        inputs.states[2, -1] = torch.nan
+        return inputs
 
-    monkeypatch.setattr(TextPredictor, "embeddings", broken)
+    monkeypatch.setattr(TextPredictor, "inputs", broken)
     answers = predictor.predict(prompts)
     assert answers[2] == Failure(NOT_FINITE)
     assert [answer.text for answer in answers if isinstance(answer, Answer)] == [*expected[:2], *expected[3:]]
@@ -167,8 +167,8 @@ def test_a_larger_image_gives_transformers_logits_with_interpolated_positions(fa
     assert inputs["pixel_values"].shape[-1] == prompt.image.arrays["pixels"].shape[-1] == 48
     model = AutoModelForImageTextToText.from_pretrained(families[name], dtype=torch.float32).eval()
     expected = model(**inputs, interpolate_pos_encoding=True).logits[0, -1]
-    ids, mask = predictor.padded([prompt])
-    states = predictor.text_decoder.decoder(inputs_embeds=predictor.embeddings(ids, [prompt]), attention_mask=mask)
+    inputs = predictor.inputs(*predictor.padded([prompt]), [prompt])
+    states = predictor.text_decoder.decoder(**inputs.arguments)
     assert predictor.text_decoder.head(states.last_hidden_state[0, -1]) == pytest.approx(expected, abs=1e-4)
     assert TextPredictor(loaded, ProtocolConfig()).prompt(turns("What"), image).image.arrays["pixels"].shape[-1] == 32
 

@@ -5,6 +5,7 @@ import random
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from configs.run_dir import RunDir
 from configs.saving import CheckpointConfig
 from train.checkpoints.reading import FILES, FORMAT_VERSION, MANIFEST, SELF, manifest_sum, newest_checkpoint
 from train.checkpoints.writing import CheckpointWriter, Snapshot
+from train.kernel_choice import KernelChoice
 from train.optimization.full_state import ParameterState
 from train.plan import make_plan
 from train.resume import open_run
@@ -169,6 +171,22 @@ def test_what_belongs_to_something_else_is_refused_with_the_difference(training_
     with pytest.raises(RunError, match=f"has format {FORMAT_VERSION + 1}; this version reads {FORMAT_VERSION}"):
         open_run(plan, resume=True)
     seen(f"refused: {'; '.join(refusals.values())}; world_size 2 -> 4 (micro_batch mean); another format")
+
+
+def test_a_resume_where_auto_takes_other_kernels_is_refused_with_the_reason(training_setup):
+    plan = make_plan(training_setup.config("kernels"), 1, "cpu")
+    on_a_gpu = replace(plan, kernels=KernelChoice("compile", "auto: a GPU with Triton, ZeRO 1"))
+    identity = open_run(on_a_gpu, resume=False).identity
+    assert identity["settings"]["model.kernels"] == "compile", "auto is not recorded"
+    write(plan.run, 5, **identity)
+    assert open_run(on_a_gpu, resume=True).step == 5
+    set_by_name = make_plan(training_setup.config("kernels", "model.kernels=compile"), 1, "cpu")
+    assert open_run(set_by_name, resume=True).step == 5, "the same kernels, whoever chose them"
+    with pytest.raises(
+        RunError, match=r"model\.kernels 'compile' -> 'none' \(auto: no GPU\)\. .*--accept-change model"
+    ):
+        open_run(plan, resume=True)
+    assert open_run(plan, resume=True, accepted=["model.kernels"]).step == 5
 
 
 def test_another_threshold_is_refused_where_the_monitor_acts_and_accepted_where_it_only_logs(training_setup):

@@ -9,16 +9,16 @@ import torch
 import torch.nn.functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from configs.errors import ConfigError
 from train.chat.prefix import constant_prefix, shared_length
 from train.data.collate import collate, pack
 from train.loss import local_denominator, set_loss_weights
-from train.models import target_states, token_layout
+from train.models import token_layout
 from train.models.checkpointing import checkpoint_activations
+from train.models.layer_parts import LayerParts
 from train.models.loading import load_model
 from train.models.loss_module import LossModule
 from train.models.param_groups import choose_trainable
-from train.models.target_states import ForwardOptions, LayerParts, compiles
+from train.models.target_states import ForwardOptions
 from train.models.types import TrainableFamily
 from train.plan import make_plan
 
@@ -263,16 +263,3 @@ def test_the_default_compiler_gives_the_same_gradients(plan, mode):
     assert loss == pytest.approx(expected_loss, rel=1e-5)
     assert all((gradients[name] - other).norm() <= 2e-5 * other.norm() for name, other in expected.items())
     torch._dynamo.reset()
-
-
-def test_auto_compiles_on_a_gpu_below_zero_3_only(monkeypatch):
-    monkeypatch.setattr(target_states, "find_spec", lambda name: object())
-    assert compiles("auto", "cuda", 2)
-    assert not compiles("auto", "cuda", 3)
-    assert not compiles("auto", "cpu", 0)
-    assert compiles("compile", "cpu", 0)
-    assert not compiles("none", "cuda", 0)
-    with pytest.raises(ConfigError, match=r"does not work with deepspeed\.zero_stage 3; set kernels: none"):
-        compiles("compile", "cuda", 3)
-    monkeypatch.setattr(target_states, "find_spec", lambda name: None)
-    assert not compiles("auto", "cuda", 0), "no Triton"

@@ -21,6 +21,8 @@ from eval.class_scores.rules import Rule, class_scores
 from eval.class_scores.trie import ClassTrie
 from eval.models.class_likelihood.tree_forward import TreeForward
 from eval.models.class_likelihood.tree_scorer import TreeScorer
+from eval.models.decoder_input import DecoderInput
+from train.models.embedded import Embedded
 
 pytestmark = pytest.mark.usefixtures("unwritten_is_nan")
 SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 64}
@@ -61,13 +63,13 @@ def prompts(tree):
     torch.manual_seed(1)
     longest = max(PROMPTS)
     mask = torch.tensor([[int(place >= longest - length) for place in range(longest)] for length in PROMPTS])
-    return tree.words(torch.randint(5, 60, mask.shape)).detach(), mask
+    return DecoderInput.of(Embedded(tree.words(torch.randint(5, 60, mask.shape)).detach()), mask)
 
 
 def scored(tree, prompts, trie, group):
     scorer = TreeScorer(tree, group)
     with torch.inference_mode():
-        values = scorer.log_probs(tree.prefill(*prompts, room=2), trie)
+        values = scorer.log_probs(tree.prefill(prompts, room=2), trie)
     assert scorer.tokens_forwarded == len(PROMPTS) * len(trie.inner)
     return values
 
@@ -78,7 +80,7 @@ def test_every_name_has_the_log_probabilities_of_a_separate_forward(tree, prompt
     trie = ClassTrie(names())
     ours = scored(tree, prompts, trie, group)
     for row, length in enumerate(PROMPTS):
-        alone = prompts[0][row : row + 1, -length:]
+        alone = prompts.states[row : row + 1, -length:]
         for name, path in zip(names(), trie.paths, strict=True):
             assert ours[row, path] == pytest.approx(full_forward(tree, alone, name), abs=1e-4)
 
@@ -88,14 +90,14 @@ def test_the_authors_loop_with_a_restored_cache_agrees(tree, prompts):
         pytest.skip("its cache of today keeps no more than the window")
     trie = ClassTrie(names())
     ours = scored(tree, prompts, trie, 1000)[0]
-    for path, values in zip(trie.paths, cached_loop(tree, prompts[0][:1], names()), strict=True):
+    for path, values in zip(trie.paths, cached_loop(tree, prompts.states[:1], names()), strict=True):
         assert ours[path] == pytest.approx(values, abs=1e-4)
 
 
 def test_an_end_token_is_scored_as_one_more_token(tree, prompts):
     trie = ClassTrie(names(), eos=2)
     ours = scored(tree, prompts, trie, 1000)[0]
-    assert ours[trie.paths[3]] == pytest.approx(full_forward(tree, prompts[0][:1], [*names()[3], 2]), abs=1e-4)
+    assert ours[trie.paths[3]] == pytest.approx(full_forward(tree, prompts.states[:1], [*names()[3], 2]), abs=1e-4)
 
 
 @pytest.mark.slow
@@ -109,7 +111,7 @@ def test_the_best_name_is_that_of_the_full_scores(tree, prompts, rule, sharpness
     prior = log_probs.mean(0)
     expected = class_scores(trie, rule, log_probs, prior)
     scorer = TreeScorer(calm, 4, rows)
-    found = scorer.top1(calm.prefill(*prompts, room=2), trie, rule, prior)
+    found = scorer.top1(calm.prefill(prompts, room=2), trie, rule, prior)
     assert [best.index for best in found] == list(expected.argmax(1))
     assert [best.score for best in found] == pytest.approx(list(expected.max(1)), abs=1e-5)
     assert scorer.tokens_forwarded == sum(best.nodes_expanded for best in found)
@@ -121,7 +123,7 @@ def test_a_round_sends_nodes_once_and_waits_once_and_full_rounds_are_fewer(tree,
     counts = {}
     for rows in (0, 3 * 20):
         scorer = TreeScorer(tree, 1000, rows)
-        prefix = tree.prefill(*prompts, room=2)
+        prefix = tree.prefill(prompts, room=2)
         with Waits() as waits:
             scorer.top1(prefix, trie, Rule("mean"))
         assert scorer.transfers == waits.transfers == scorer.forwards + 1  # the first token is read after the prompt
@@ -133,7 +135,7 @@ def test_a_round_sends_nodes_once_and_waits_once_and_full_rounds_are_fewer(tree,
 def test_scoring_all_names_waits_for_the_device_once(tree, prompts):
     trie = ClassTrie(names())
     scorer = TreeScorer(tree, 4)
-    prefix = tree.prefill(*prompts, room=2)
+    prefix = tree.prefill(prompts, room=2)
     with Waits() as waits:
         scorer.log_probs(prefix, trie)
     assert scorer.forwards > 3
@@ -168,9 +170,12 @@ def test_of_equal_names_the_first_wins_however_wide_a_round_is(tree, prompts, ru
     trie = ClassTrie(alike)
     same = TreeForward(tree.decoder, _Scaled(tree.head, 0.0), tree.words, tree.decoder.config)
     expected = class_scores(
-        trie, rule, TreeScorer(same).log_probs(same.prefill(*prompts, room=2), trie), no_prior(trie)
+        trie,
+        rule,
+        TreeScorer(same).log_probs(same.prefill(prompts, room=2), trie),
+        no_prior(trie),
     )
-    found = TreeScorer(same, 1000, rows).top1(same.prefill(*prompts, room=2), trie, rule, no_prior(trie))
+    found = TreeScorer(same, 1000, rows).top1(same.prefill(prompts, room=2), trie, rule, no_prior(trie))
     assert [best.index for best in found] == list(expected.argmax(1)) == [0] * len(PROMPTS)
 
 
@@ -181,7 +186,7 @@ def no_prior(trie):
 def test_the_search_falls_back_where_it_does_not_pay(tree, prompts):
     trie = ClassTrie(names())
     flat = TreeForward(tree.decoder, _Scaled(tree.head, 0.0), tree.words, tree.decoder.config)
-    found = TreeScorer(flat, 100).top1(flat.prefill(*prompts, room=2), trie, Rule("mean"))
+    found = TreeScorer(flat, 100).top1(flat.prefill(prompts, room=2), trie, Rule("mean"))
     assert all(best.whole_tree for best in found)
 
 
