@@ -17,9 +17,11 @@ from train.data.collate import collate, pack
 from train.data.order import PADDING, EpochOrder
 from train.distributed.world import World, start_world, stop_world
 from train.loss import local_denominator, set_loss_weights
+from train.models.batch import Batch
 from train.models.loading import load_model
 from train.models.loss_module import LossModule
 from train.models.param_groups import choose_trainable
+from train.models.target_states import ForwardOptions
 from train.optimization.engine import Engine
 from train.plan import RunPlan, make_plan
 
@@ -27,29 +29,38 @@ STEPS = 4
 SAVED = 2
 
 
-def make_engine(plan: RunPlan, world: World) -> Engine:
+def make_engine(plan: RunPlan, world: World, lora_std: float = 0.0) -> Engine:
+    """An engine of the plan's base; `lora_std` starts LoRA's B elsewhere than at 0, where its A gets no gradient."""
     config = plan.config
     loaded = load_model(str(plan.folder), None, config.model.dtype, "sdpa")
     torch.manual_seed(config.seed)
     choose_trainable(loaded.model, plan.family, config.model, config.optim)
+    for name, parameter in loaded.model.named_parameters():
+        if lora_std and "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=lora_std)
     return Engine(LossModule(loaded.model, plan.family), plan.deepspeed, config.optim, world)
 
 
-def run_step(engine: Engine, plan: RunPlan, world: World, positions: list[int], step: int) -> tuple[str, str]:
-    """One update on the samples at `positions`; returns global loss and gradient norm as hex."""
-    torch.manual_seed(1000 * step + world.rank)
+def weighted_batches(plan: RunPlan, world: World, positions: list[int], prefix: tuple[int, ...] = ()) -> list[Batch]:
+    """This rank's micro-batches of one step."""
     examples = plan.training_batches().examples
     partitioner = plan.order.partitioner
     join = pack if partitioner.batching == "packed" else collate
     batches = [
-        join([examples[p] for p in micro_batch], plan.family)
+        join([examples[p] for p in micro_batch], plan.family, prefix)
         for micro_batch in partitioner.of_rank(positions, world.rank)
     ]
     reduction = plan.config.loss.reduction
     denominator = int(world.all_sum([local_denominator(batches, reduction)])[0])
     for batch in batches:
         set_loss_weights(batch, reduction, denominator, world.size * plan.batches.accumulation)
-    loss = engine.accumulate(batches).contribution
+    return batches
+
+
+def run_step(engine: Engine, plan: RunPlan, world: World, positions: list[int], step: int) -> tuple[str, str]:
+    """One update on the samples at `positions`; returns global loss and gradient norm as hex."""
+    torch.manual_seed(1000 * step + world.rank)
+    loss = engine.accumulate(weighted_batches(plan, world, positions)).contribution
     return world.all_sum([loss])[0].hex(), engine.update(1.0).grad_norm.hex()
 
 
@@ -99,6 +110,46 @@ def packed_cell(config_file: Path, world: World, stage: int, mode: str, batching
     return {"seen": seen, "weights": weights, "micro_batches": counts}
 
 
+def savings_cell(config_file: Path, world: World, stage: int, mode: str) -> dict[str, dict[str, list[float]]]:
+    """By batching: what `model.skip_unneeded_compute` changes in gradients and norms, and the smallest gradient.
+
+    Weights never change: all updates are at 0 times the rates. A gradient is read from the first moment that it moves.
+    """
+    overrides = [f"deepspeed.zero_stage={stage}", f"model.mode={mode}", "model.lora.dropout=0"]
+    overrides += ["chat.system_prompt=vicuna_v1", "chat.max_length=150", "train.token_budget=150"]
+    plans = {
+        batching: make_plan(
+            load_config(RunConfig, config_file, [*overrides, f"train.batching={batching}"])[0], 2, "cpu"
+        )
+        for batching in ("padded", "grouped", "packed")
+    }
+    engine = make_engine(plans["padded"], world, lora_std=0.05)
+    prefix = plans["padded"].example_builder.prefix
+    images, mixed = lopsided(plans["padded"])
+    moments: dict[str, torch.Tensor] = {}
+
+    def gradients(plan: RunPlan, positions: list[int], skips: bool) -> tuple[dict[str, torch.Tensor], float]:
+        nonlocal moments
+        engine.module.states.options = ForwardOptions(prefix, skips)
+        batches = weighted_batches(plan, world, positions, prefix)
+        assert engine.module.states.runs_own_decoder_loop(packed=batches[0].packed) == skips
+        assert all(batch.shared_prefix for batch in batches if max(batch.sources) >= 0), "the prompt's keys are reused"
+        engine.accumulate(batches)
+        norm, decay = engine.update(0.0).grad_norm, plan.config.optim.betas[0]
+        before, moments = moments, {state.name: state.moments["exp_avg"].double() for state in engine.state.read()}
+        return {name: (now - decay * before.get(name, 0 * now)) / (1 - decay) for name, now in moments.items()}, norm
+
+    found: dict[str, dict[str, list[float]]] = {}
+    for batching, plan in plans.items():
+        row = found.setdefault(batching, {"gradients": [], "norms": [], "smallest": []})
+        for positions in (images, [mixed[k] for k in (0, 2, 1, 3, 4, 6, 5, 7)]):  # text only on rank 1, then on both
+            (whole, norm), (ours, our_norm) = (gradients(plan, positions, skips) for skips in (False, True))
+            row["gradients"] += [float((ours[n] - whole[n]).norm() / whole[n].norm()) for n in whole]
+            row["smallest"] += [min(float(gradient.norm()) for gradient in whole.values())]
+            row["norms"] += [abs(our_norm - norm) / norm]
+    return found
+
+
 def lopsided(plan: RunPlan) -> list[list[int]]:
     """Two global batches of 8 in which the odd places (rank 1's) are text-only and the even ones have images."""
     with_image, text_only = [], []
@@ -131,6 +182,8 @@ def main() -> None:
         for batching, stages in (("padded", (0,)), ("grouped", (0,)), ("packed", (0, 1, 2, 3))):
             for stage in stages:
                 results[f"{batching} {mode} zero-{stage}"] = packed_cell(config_file, world, stage, mode, batching)
+        for stage in (0, 1, 2, 3):
+            results[f"savings {mode} zero-{stage}"] = savings_cell(config_file, world, stage, mode)
     if world.is_main_process:
         output.write_text(json.dumps(results))
     stop_world()

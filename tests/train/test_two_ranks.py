@@ -140,3 +140,14 @@ def test_another_batching_gives_the_same_losses_gradients_and_weights(results, m
 def test_packed_steps_differ_in_their_number_of_micro_batches(results):
     first, second = results["packed lora zero-2"]["micro_batches"]
     assert first < second
+
+
+@pytest.mark.parametrize("batching", ["padded", "grouped", "packed"])
+@pytest.mark.parametrize("stage", [0, 1, 2, 3])
+@pytest.mark.parametrize("mode", ["projector", "lora"])
+def test_skipped_work_changes_no_gradient_in_any_stage(results, mode, stage, batching):
+    cell = results[f"savings {mode} zero-{stage}"][batching]
+    assert max(cell["gradients"]) < 1e-5
+    assert max(cell["norms"]) < 1e-5
+    assert 0 < max(cell["gradients"]), "two ways to compute them differ by rounding"
+    assert min(cell["smallest"]) > 0, "every trained parameter has a gradient"
