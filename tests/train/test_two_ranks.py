@@ -149,5 +149,5 @@ def test_skipped_work_changes_no_gradient_in_any_stage(results, mode, stage, bat
     cell = results[f"savings {mode} zero-{stage}"][batching]
     assert max(cell["gradients"]) < 1e-5
     assert max(cell["norms"]) < 1e-5
-    assert 0 < max(cell["gradients"]), "two ways to compute them differ by rounding"
+    assert max(cell["gradients"]) > 0, "two ways to compute them differ by rounding"
     assert min(cell["smallest"]) > 0, "every trained parameter has a gradient"

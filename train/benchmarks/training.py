@@ -13,7 +13,6 @@ transformers with and without activation checkpointing, in turns; FLOPs, time, l
 
 import argparse
 import contextlib
-import io
 import json
 import statistics
 import sys
@@ -21,9 +20,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from PIL import Image
 
 from configs.command_line import add_json, command_parser, emit_json, exit_on_user_error
 from configs.errors import UserError
@@ -31,8 +28,8 @@ from configs.load import load_config
 from configs.run import RunConfig
 from data_prep import build
 from train.benchmarks.against_transformers import compare_with_transformers
+from train.benchmarks.generated import QUESTION, SYSTEM_PROMPT, make_images
 from train.build import build_trainer
-from train.chat.templates import VICUNA_V1
 from train.distributed.world import start_world, stop_world
 from train.loggers.jsonl import read_records
 from train.models.loading import DTYPES
@@ -41,25 +38,6 @@ from train.resume import open_run
 from train.toy.random_models import SHAPES, write_random_base
 
 WARMUP_STEPS = 3
-CLASSES = 10
-IMAGE_SIZE = (500, 375)  # pixels: ImageNet's median
-SYSTEM_PROMPT = f"{VICUNA_V1} Be brief."
-QUESTION = "What type of object is in the middle of this very small photo?"
-"""Texts of as many words as LLaMA's tokenizer makes tokens: 35 before the image, 17 between it and an answer of 5."""
-
-
-def make_images(root: Path, count: int) -> None:
-    """Write `count` JPEGs of smooth noise, about 100 kB each like ImageNet's, into class folders."""
-    for number in range(count):
-        rng = np.random.default_rng(number)
-        coarse = rng.integers(0, 256, (60, 80, 3), dtype=np.uint8)
-        image = Image.fromarray(coarse).resize(IMAGE_SIZE, Image.Resampling.BICUBIC)
-        noisy = np.asarray(image, dtype=np.int16) + rng.integers(-12, 13, (IMAGE_SIZE[1], IMAGE_SIZE[0], 3))
-        folder = root / f"class {number % CLASSES} of ten"
-        folder.mkdir(parents=True, exist_ok=True)
-        buffer = io.BytesIO()
-        Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(buffer, "JPEG", quality=92)
-        (folder / f"{number:06d}.jpg").write_bytes(buffer.getvalue())
 
 
 def run_config(arguments: argparse.Namespace, root: Path) -> Path:
