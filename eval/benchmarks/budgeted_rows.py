@@ -2,8 +2,8 @@
 
     results = run_rows(rows, budget=300, rate=7e14, write=print_line)
 
-A row that no longer fits is left out with the reason; one that fails, also for lack of memory, has its error as its
-result, and the next one runs.
+A row that no longer fits, or cannot run here, is left out with the reason; one that fails, also for lack of memory, has
+its error as its result. The next row runs either way.
 """
 
 import gc
@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+
+from configs.errors import UserError
 
 Figures = dict[str, Any]
 
@@ -82,6 +84,8 @@ def _measured(row: Row) -> Figures:
     free_memory()
     try:
         found = row.measure()
+    except UserError as error:  # such as kernels that cannot run here
+        return {"left_out": str(error)}
     except torch.OutOfMemoryError as error:
         found = {"error": f"out of memory: {_first_line(error)}"}
     except Exception as error:  # whatever a kernel raises: the other rows are worth having

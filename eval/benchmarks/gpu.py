@@ -10,7 +10,7 @@ fails, also for lack of memory, has its error as its result. The budget does not
 figures mean is in `train.benchmarks.gpu_training` and `eval.benchmarks.rates`. MFU is against the operations of a plain
 step, without recomputation, and the vendor's dense bf16 rate. Names are ImageNet's, answers have 5 tokens.
 
-For every row: pip install '.[turbo]' liger-kernel, on a PyTorch with CUDA and Triton; flash-attn is optional.
+For every row: pip install -e '.[turbo,kernels]' on a PyTorch with CUDA and Triton; `flash-attn` is optional.
 """
 
 import argparse
@@ -75,7 +75,7 @@ def training_rows(bench: TrainingBench) -> list[Row]:
         ),
         Row("lora", title, bench.lora, lora, 0.2, 25),
         Row("packed", "projector only, packed rows of the mixture's lengths", bench.packed, plain * 1.2, 0.3, 10),
-        *(projector(kernels, 15) for kernels in ("compile", "liger", "none")),
+        *(projector(kernels, 15) for kernels in ("compile", "liger", "none") if kernels != bench.kernels("auto")),
     ]
 
 
@@ -110,7 +110,8 @@ def all_rows(model: Any, world: World, options: TrainingOptions, *, small: bool)
     bench = TrainingBench(model, family, world, options)
     training = training_rows(bench)
     evaluation = evaluation_rows(model, family, bench.flops("projector") / 2, small=small)
-    return [*training[:-3], *evaluation, *training[-3:]]
+    first = [row for row in training if not row.name.startswith("projector-")]
+    return [*first, *evaluation, *(row for row in training if row not in first)]
 
 
 def machine(device: torch.device, model: Any, rate: float) -> Figures:

@@ -25,20 +25,23 @@ from configs.data import DataConfig, SourceConfig
 from configs.deepspeed_settings import deepspeed_settings
 from configs.model import LoraConfig, ModelConfig
 from configs.run import RunConfig
-from configs.training import OptimConfig, TrainConfig
+from configs.training import DeepSpeedConfig, OptimConfig, TrainConfig
 from train.benchmarks.generated import GeneratedData, tokens_of
 from train.distributed.world import World
+from train.kernel_choice import choose_kernels
 from train.models.batch import Batch
 from train.models.checkpointing import checkpoint_activations
+from train.models.layer_parts import restore_layers
 from train.models.loss_module import LossModule
 from train.models.param_groups import choose_trainable, count_parts
 from train.models.square_images import PIXELS
-from train.models.target_states import ForwardOptions, compiles
+from train.models.target_states import ForwardOptions
 from train.models.types import TrainableFamily
 from train.optimization.engine import Engine
 from train.optimization.flops import FlopModel, peak_flops
 
 WARMUP = 2
+ZERO_STAGE = DeepSpeedConfig().zero_stage
 Figures = dict[str, Any]
 
 
@@ -89,6 +92,10 @@ class TrainingBench:
     def _is_language(self, name: str) -> bool:
         return self.family.part_of(f"{name}.weight") == "language"
 
+    def kernels(self, setting: str) -> str:
+        """What `model.kernels` resolves to on this device. Raises `ConfigError` for kernels that cannot run here."""
+        return choose_kernels(setting, self._device.type, ZERO_STAGE).name
+
     def projector(self, kernels: str) -> Figures:
         """Projector only, from JPEGs, with `model.kernels`."""
         return self._ours("projector", kernels, self.options.micro_batch)
@@ -116,7 +123,7 @@ class TrainingBench:
         finally:
             steps.close()
         wait = statistics.median(waits[WARMUP:]) / seconds
-        return self._figures(seconds, flops, [batch]) | {"kernels": kernels, "data_wait_share": wait}
+        return self._figures(seconds, flops, [batch]) | {"kernels": self.kernels(kernels), "data_wait_share": wait}
 
     def packed(self) -> Figures:
         """Projector only, on packed rows of the modelled mixture."""
@@ -183,14 +190,14 @@ class TrainingBench:
         engine: Engine | None = None
         try:
             choose_trainable(self.model, self.family, settings, config.optim)
-            compiled = compiles(kernels, self._device.type, config.deepspeed.zero_stage)
-            options = ForwardOptions(self.data.builder.prefix, compiled=compiled)
+            options = ForwardOptions(self.data.builder.prefix, kernels=self.kernels(kernels))
             module = LossModule(self.model, self.family, options)
             engine = Engine(module, deepspeed_settings(config, plan_batches(1, 1, 1, 1)), config.optim, self.world)
             yield engine
         finally:
             if engine is not None:
                 engine.engine.destroy()
+            restore_layers(self.model)
             for name, layer in layers.items():
                 if self.model.get_submodule(name) is not layer:
                     self.model.set_submodule(name, layer)

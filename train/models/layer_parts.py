@@ -93,6 +93,14 @@ def as_written(model: nn.Module) -> Iterator[None]:
         fuse_norm(norm)
 
 
+def restore_layers(model: nn.Module) -> None:
+    """transformers' own layers of `model` again, for good."""
+    for part in model.modules():
+        part._compiled_call_impl = None
+        if getattr(part.forward, "__func__", None) is _liger_norm:
+            del part.forward
+
+
 def liger_operations(activation: str) -> Operations:
     """Liger's; an `activation` other than SiLU is computed as transformers wrote it.
 
