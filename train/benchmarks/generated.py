@@ -6,7 +6,7 @@ batches = data.mixture(budget=10_128, count=4)                  # packed rows of
 """
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -103,7 +103,7 @@ class GeneratedData:
         """Tokens of an ImageNet example."""
         return len(self.jpegs[0].input_ids)
 
-    def jpeg_steps(self, micro_batch: int, workers: int) -> Iterator[Batch]:
+    def jpeg_steps(self, micro_batch: int, workers: int) -> Generator[Batch, None, None]:
         """One micro-batch a step without end, read ahead by `workers` processes."""
         size = max(1, JPEGS // micro_batch) * micro_batch
         mixture = Mixture(shards=((min(size, JPEGS),),), weights=(1.0,), block=JPEGS)
