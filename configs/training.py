@@ -175,8 +175,7 @@ class DeepSpeedConfig(Section):
 
     zero_stage: int = setting(
         0,
-        doc="ZeRO stage, what is sharded over ranks: 0 nothing, 1 optimizer state, 2 + gradients, 3 + weights. In bf16,"
-        " stage 0 updates parameters one by one, the others as one flat tensor: take 1 or 2 for LoRA, also on one GPU.",
+        doc="ZeRO stage, what is sharded over ranks: 0 nothing, 1 optimizer state, 2 + gradients, 3 + weights.",
         choices=(0, 1, 2, 3),
         changes_result=False,
     )

@@ -95,7 +95,7 @@ def plain_steps(plan: RunPlan, batches: list[list[int]], reduction: str) -> Refe
 
 def sample_losses(module: LossModule, batch) -> torch.Tensor:
     """Cross entropy of each supervised token of one conversation, from the full logits."""
-    hidden = module.model.model.language_model(inputs_embeds=module._embeddings(batch)).last_hidden_state
+    hidden = module.model.model.language_model(inputs_embeds=module._embeddings(batch).states).last_hidden_state
     logits = module.model.lm_head(hidden)[0, :-1]
     labels = batch.labels[0, 1:]
     return F.cross_entropy(logits[labels != -100], labels[labels != -100], reduction="none")

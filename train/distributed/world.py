@@ -39,17 +39,19 @@ class World:
         return self.rank == 0
 
     def all_sum(self, values: Sequence[float]) -> list[float]:
-        """Element-wise sum over ranks, in double precision."""
+        """Element-wise sum over ranks, in double precision. A single rank does not wait for its GPU."""
+        if self.size == 1:
+            return [float(value) for value in values]
         tensor = torch.tensor(values, dtype=torch.float64, device=self.device)
-        if self.size > 1:
-            torch.distributed.all_reduce(tensor)
+        torch.distributed.all_reduce(tensor)
         return [float(value) for value in tensor.tolist()]
 
     def all_max(self, value: float) -> float:
         """Largest value over ranks."""
+        if self.size == 1:
+            return float(value)
         tensor = torch.tensor([value], dtype=torch.float64, device=self.device)
-        if self.size > 1:
-            torch.distributed.all_reduce(tensor, op=torch.distributed.ReduceOp.MAX)
+        torch.distributed.all_reduce(tensor, op=torch.distributed.ReduceOp.MAX)
         return float(tensor.item())
 
     def barrier(self) -> None:

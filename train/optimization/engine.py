@@ -3,12 +3,11 @@
 import logging
 import math
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
 
 from configs.training import OptimConfig
 from train.distributed.world import World
@@ -16,6 +15,7 @@ from train.models.batch import Batch
 from train.models.loss_module import LossModule
 from train.models.param_groups import parameter_groups
 from train.optimization.full_state import FullState
+from train.optimization.fused_update import fuse_update, total_norm
 from train.optimization.gated_adamw import GatedAdamW
 from train.optimization.update_clip import UpdateClip, find_parts
 
@@ -62,9 +62,9 @@ class Engine:
             parameters = [parameter for _, parameter in self.trainable]
             parts = find_parts(parameters, self.optimizer, self.stage, self.state.owned)
             optimizer.clip = UpdateClip(parts, self.state.sizes, world, sharded=self.stage > 0)
-        self._plain = self.optimizer is self.adamw  # ZeRO 0 in fp32: DeepSpeed wraps nothing around it
-        self._norm = math.nan
-        optimizer.gate.norm = lambda: self._norm if self._plain else self.optimizer._global_grad_norm
+        self._norm = math.nan  # of the gradients in ZeRO 0
+        optimizer.gate.norm = lambda: self._norm if self.stage == 0 else self.optimizer._global_grad_norm
+        fuse_update(self.engine, self.optimizer, self.stage, lambda: self._norm)
 
     def accumulate(self, batches: Sequence[Batch]) -> Losses:
         """Forward and backward of a step's micro-batches. `update` must follow.
@@ -82,9 +82,15 @@ class Engine:
             self.engine.backward(loss)
             losses.append(loss.detach())
             sums.append(by_sample)
-        parts = torch.stack(losses).tolist()  # here at the end: a GPU is waited for once a step
-        contribution = sum(part / (self.world.size * self.accumulation) for part in parts)
-        return Losses(contribution, [by_sample.cpu() for by_sample in sums])
+        values = [torch.stack(losses), *sums]
+        if self.stage == 0:  # gradients are summed over the ranks by now, so all find the same norm
+            values.append(total_norm(p.grad for _, p in self.trainable if p.grad is not None).view(1))
+        read = torch.cat([value.to(self.world.device) for value in values]).cpu()  # here alone a GPU is waited for
+        parts, *by_samples = read.split([len(value) for value in values])
+        if self.stage == 0:
+            self._norm = float(by_samples.pop())
+        contribution = sum(part / (self.world.size * self.accumulation) for part in parts.tolist())
+        return Losses(contribution, by_samples)
 
     def update(self, factor: float, limit: float = math.inf) -> Update:
         """One AdamW update at `factor` times the peak rates, unless the gradient norm is not finite or above `limit`.
@@ -93,9 +99,6 @@ class Engine:
         """
         for group in self.optimizer.param_groups:
             group["lr"] = group["peak_lr"] * factor
-        if self._plain:  # gradients are summed over the ranks by now, so all find the same norm
-            self._norm = _gradient_norm(p for _, p in self.trainable)
-        self.adamw.squares = 0.0
         self.adamw.gate.prepare(limit)
         self.engine.step()
         return Update(self._norm_seen(), self.adamw.gate.applied, self._update_rms())
@@ -107,15 +110,15 @@ class Engine:
 
     def _norm_seen(self) -> float:
         """The gradient norm of this step; after a step that DeepSpeed refused itself, ZeRO 3 still holds the last."""
-        gate = self.adamw.gate
-        if self._plain:
+        if self.stage == 0:
             return self._norm
-        return float(self.engine.get_global_grad_norm()) if gate.norm_requested else math.inf
+        norm = self.adamw.gate.norm_read
+        return math.inf if norm is None or norm < 0 else norm
 
     def _update_rms(self) -> float | None:
         if not self.adamw.measure:
             return None
-        squares = self.adamw.squares
+        squares = self.adamw.take_squares()
         if self.stage:  # each rank has updated its shard
             squares = self.world.all_sum([squares])[0]
         return math.sqrt(squares / self.state.size)
@@ -127,8 +130,3 @@ class Engine:
         _, by_sample = self.engine(batch.to(self.world.device))
         sums: torch.Tensor = by_sample.cpu()
         return sums
-
-
-def _gradient_norm(parameters: Iterable[nn.Parameter]) -> float:
-    """2-norm of all gradients together."""
-    return float(torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None]))

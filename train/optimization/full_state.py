@@ -97,11 +97,11 @@ class FullState:
                 owned = self.owned(parameter)
                 owned.data.copy_(master)
                 moments = {key: state.moments[key].to(owned.device, copy=True) for key in MOMENTS}
-                self.adamw.state[owned] = {"step": torch.tensor(float(step)), **moments}
+                self.adamw.state[owned] = {"step": _step(step, owned), **moments}
             self._set_low_precision(parameter, master)
         if self.stage:
-            for saved in self.adamw.state.values():
-                saved["step"] = torch.tensor(float(step))
+            for partition, saved in self.adamw.state.items():
+                saved["step"] = _step(step, partition)
 
     def _start_moments(self, optimizer: Any) -> None:
         """Create AdamW's moments in every stage.
@@ -132,7 +132,12 @@ class FullState:
 
 
 def _zero_moments(parameter: torch.Tensor) -> dict[str, torch.Tensor]:
-    return {"step": torch.tensor(0.0)} | {key: torch.zeros_like(parameter) for key in MOMENTS}
+    return {"step": _step(0, parameter)} | {key: torch.zeros_like(parameter) for key in MOMENTS}
+
+
+def _step(count: int, parameter: torch.Tensor) -> torch.Tensor:
+    """AdamW's count of steps, where its fused kernel reads it."""
+    return torch.tensor(float(count), device=parameter.device)
 
 
 def _copied(tensor: torch.Tensor) -> torch.Tensor:

@@ -7,13 +7,14 @@ every weight in one step.
 """
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from train.optimization.update_clip import UpdateClip, shrink
+from train.optimization.tensor_lists import UpdateCounts, stepped_pieces, with_gradient
+from train.optimization.update_clip import UpdateClip
 
 
 @dataclass
@@ -24,66 +25,72 @@ class Gate:
     limit: float = math.inf
     always_open: bool = False  # also for non-finite norms: benchmarks show with it what the gate prevents
     applied: bool = False
-    _passes: bool | None = None
-
-    @property
-    def norm_requested(self) -> bool:
-        """False if DeepSpeed skipped the step before it called this optimizer."""
-        return self._passes is not None
+    norm_read: float | None = None  # None if DeepSpeed skipped the step before it called this optimizer
 
     def prepare(self, limit: float) -> None:
         """Begin a step, which is applied if its norm is finite and at most `limit`."""
-        self.limit, self.applied, self._passes = limit, False, None
+        self.limit, self.applied, self.norm_read = limit, False, None
 
     def passes(self) -> bool:
         """Whether the step is applied. ZeRO calls this for every shard; the norm is read once."""
         if self.norm is None:
             return True  # during DeepSpeed's initialisation
-        if self._passes is None:
-            norm = float(self.norm())
-            self._passes = self.always_open or (math.isfinite(norm) and 0 <= norm <= self.limit)
-        self.applied = self._passes
-        return self._passes
+        if self.norm_read is None:
+            self.norm_read = norm = float(self.norm())
+            self.applied = self.always_open or (math.isfinite(norm) and 0 <= norm <= self.limit)
+        return self.applied
 
 
 class GatedAdamW(torch.optim.AdamW):
-    """torch's AdamW with a `Gate`; with `measure` it also sums the squares of its updates."""
+    """torch's fused AdamW with a `Gate`; with `measure` it also sums the squares of its updates.
+
+    A step launches a few kernels for all parameters together and waits for the GPU only where an update clip is set.
+    """
 
     def __init__(self, groups: Iterable[dict[str, Any]], *, measure: bool = False, **settings: Any):
-        """`settings` are AdamW's; with `measure`, `squares` is this rank's part of the last step's |update|^2."""
-        super().__init__(groups, **settings)
+        """`settings` are AdamW's; with `measure`, `take_squares` gives this rank's part of the last step's |update|^2.
+
+        State that is set from outside has its `step` on the device of its parameter, as the fused kernel needs it.
+        """
+        super().__init__(groups, fused=True, **settings)
         self.gate = Gate()
         self.clip: UpdateClip | None = None
         self.measure = measure
-        self.squares = 0.0
+        self._counts = UpdateCounts()
+        self._squares: list[torch.Tensor] = []
 
     def step(self, closure: Any = None) -> Any:
         """AdamW's step, or no change if the gate is closed."""
         if not self.gate.passes():
             return None
-        prepared = self.clip.prepare(self) if self.clip else []
+        if not self.measure and self.clip is None:
+            self._counts.forget()
+            return super().step(closure)
+        clipped = self.clip.prepare(self, self._counts) if self.clip else None
         result = super().step(closure)
-        shrink(prepared)
+        for _, tensors in with_gradient(self):
+            self._counts.advance([self.state[tensor]["step"] for tensor in tensors])
+        if clipped:
+            clipped.shrink()
         if self.measure:
-            self.squares += self._squares()
+            self._squares += self._sums_of_squares()
         return result
 
+    def take_squares(self) -> float:
+        """The sum since the last call. The only number of a step that is read from the device."""
+        squares, self._squares = self._squares, []
+        return float(torch.stack(squares).sum()) if squares else 0.0
+
     @torch.no_grad()
-    def _squares(self) -> float:
-        """Sum of (rate x m / (1 - b1^t) / (sqrt(v / (1 - b2^t)) + eps))^2 over the parameters stepped just now."""
-        parts: list[
-            torch.Tensor
-        ] = []  # summed at the end: one synchronisation with the GPU instead of one for each parameter
-        for group in self.param_groups:
-            beta1, beta2 = group["betas"]
-            for parameter in group["params"]:
-                saved = self.state.get(parameter)
-                if parameter.grad is None or not saved:
-                    continue
-                steps = float(saved["step"])
-                root = (saved["exp_avg_sq"] / (1 - beta2**steps)).sqrt_().add_(group["eps"])
-                ratio = (saved["exp_avg"] / root).square_()
-                for part, factor in self.clip.factors_of(parameter) if self.clip else ():
-                    part.of(ratio).mul_(factor**2)
-                parts.append(ratio.sum() * (float(group["lr"]) / (1 - beta1**steps)) ** 2)
-        return float(torch.stack(parts).sum()) if parts else 0.0
+    def _sums_of_squares(self) -> Iterator[torch.Tensor]:
+        """Sums of (rate x m / (1 - b1^t) / (sqrt(v / (1 - b2^t)) + eps))^2 over the parameters stepped just now."""
+        for pieces in stepped_pieces(self, self._counts, self.clip.parts if self.clip else None):
+            beta1, beta2 = pieces.group["betas"]
+            root = torch._foreach_div(pieces.second, [1 - beta2**count for count in pieces.counts])
+            torch._foreach_sqrt_(root)
+            torch._foreach_add_(root, pieces.group["eps"])
+            norms = torch._foreach_norm(torch._foreach_div(pieces.first, root))
+            factors = self.clip.factors_of(pieces) if self.clip else [1.0] * len(norms)
+            rate, counts = float(pieces.group["lr"]), pieces.counts
+            torch._foreach_mul_(norms, [rate * f / (1 - beta1**t) for f, t in zip(factors, counts, strict=True)])
+            yield torch.stack(norms).double().square().sum()

@@ -7,33 +7,36 @@ steps after v underestimates g^2.)
 
 In ZeRO a rank updates flat shards that hold parts of parameters. The sums of g^2 / max(v, eps^2) are all-reduced, so
 RMS_t is that of the whole parameter in every stage and world size: one all-reduce for each parameter group (ZeRO 3:
-sub-group), with one number for each parameter.
+sub-group), with one number for each parameter. A GPU is waited for once for each of them.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import nn
 
 from train.distributed.world import World
+from train.optimization.tensor_lists import Part, Parts, Pieces, UpdateCounts, stepped_pieces
 
 
-@dataclass(frozen=True)
-class Part:
-    """Elements `start` to `end` of a tensor that the optimizer updates; they belong to parameter number `parameter`."""
+@dataclass
+class Clipped:
+    """Views of weights whose step is reduced, their values before it, and the factors."""
 
-    parameter: int
-    start: int
-    end: int
+    weights: list[torch.Tensor] = field(default_factory=list)
+    before: list[torch.Tensor] = field(default_factory=list)
+    factors: list[float] = field(default_factory=list)
 
-    def of(self, tensor: torch.Tensor) -> torch.Tensor:
-        """A flat view of these elements."""
-        return tensor.view(-1)[self.start : self.end]
-
-
-Parts = Mapping[torch.Tensor, Sequence[Part]]
+    @torch.no_grad()
+    def shrink(self) -> None:
+        """After the step: scale each change (weight decay included) by its factor, as a smaller learning rate would."""
+        if self.weights:
+            changes = torch._foreach_sub(self.weights, self.before)
+            torch._foreach_mul_(changes, self.factors)
+            torch._foreach_add_(self.before, changes)
+            torch._foreach_copy_(self.weights, self.before)
 
 
 class UpdateClip:
@@ -42,58 +45,50 @@ class UpdateClip:
     def __init__(self, parts: Parts, sizes: Sequence[int], world: World, sharded: bool):
         """`parts` maps the tensors that this rank updates to their parts; `sizes`: elements of each whole parameter."""
         self.parts = parts
-        self.sizes = torch.tensor(sizes, dtype=torch.float64)
+        self.sizes = torch.tensor(sizes, dtype=torch.float64, device=world.device)
         self.world = world
         self.sharded = sharded
         self.factors = [1.0] * len(sizes)  # of the last step, one for each parameter
 
     @torch.no_grad()
-    def prepare(self, optimizer: torch.optim.Optimizer) -> list[tuple[torch.Tensor, torch.Tensor, float]]:
-        """Before the optimizer's step: (view, copy of its values, factor) of every part with a factor below 1."""
-        sums = torch.zeros_like(self.sizes)
-        found = []
-        for group, tensor in _stepped(optimizer):
-            for part in self.parts[tensor]:
-                sums[part.parameter] += _sum_of_squares(group, part, tensor, optimizer.state[tensor])
-                found.append((tensor, part))
+    def prepare(self, optimizer: torch.optim.Optimizer, counts: UpdateCounts) -> Clipped:
+        """Before the optimizer's step: the parts with a factor below 1, their values copied."""
+        last = len(self.sizes)  # collects what belongs to no parameter
+        sums = torch.zeros(last + 1, dtype=torch.float64, device=self.world.device)
+        found = list(stepped_pieces(optimizer, counts, self.parts))
+        for pieces in found:
+            numbers = torch.tensor([last if one < 0 else one for one in pieces.parameters], device=sums.device)
+            sums.index_add_(0, numbers, _sums_of_squares(pieces).to(sums.device))
         if self.sharded and self.world.size > 1:
-            sums = sums.to(self.world.device)
             torch.distributed.all_reduce(sums)
-            sums = sums.cpu()
-        rms = (sums / self.sizes).sqrt()
-        for number in {part.parameter for _, part in found}:
-            self.factors[number] = 1 / max(1.0, float(rms[number]))
-        less = [(part.of(tensor.data), self.factors[part.parameter]) for tensor, part in found]
-        return [(view, view.clone(), factor) for view, factor in less if factor < 1]
+        factors = (sums[:last] / self.sizes).sqrt().clamp_(min=1).reciprocal_().tolist()
+        for number in {number for pieces in found for number in pieces.parameters if number >= 0}:
+            self.factors[number] = factors[number]
+        clipped = Clipped()
+        for pieces in found:
+            pairs = zip(pieces.weights, self.factors_of(pieces), strict=True)
+            less = [(weight, factor) for weight, factor in pairs if factor < 1]
+            if less:
+                clipped.weights += [weight for weight, _ in less]
+                clipped.before += torch._foreach_mul([weight for weight, _ in less], 1.0)
+                clipped.factors += [factor for _, factor in less]
+        return clipped
 
-    def factors_of(self, tensor: torch.Tensor) -> Iterator[tuple[Part, float]]:
-        """The parts of a tensor with the factors of the last step."""
-        for part in self.parts[tensor]:
-            yield part, self.factors[part.parameter]
-
-
-@torch.no_grad()
-def shrink(prepared: Sequence[tuple[torch.Tensor, torch.Tensor, float]]) -> None:
-    """After the step: scale each change (weight decay included) by its factor, as a smaller learning rate would."""
-    for view, before, factor in prepared:
-        view.copy_(torch.lerp(before, view, factor))
+    def factors_of(self, pieces: Pieces) -> list[float]:
+        """The factor of the last step for each of `pieces`."""
+        return [1.0 if number < 0 else self.factors[number] for number in pieces.parameters]
 
 
-def _stepped(optimizer: torch.optim.Optimizer) -> Iterator[tuple[dict[str, Any], torch.Tensor]]:
-    for group in optimizer.param_groups:
-        for tensor in group["params"]:
-            if tensor.grad is not None:
-                yield group, tensor
-
-
-def _sum_of_squares(group: Mapping[str, Any], part: Part, tensor: torch.Tensor, state: Mapping[str, Any]) -> float:
-    """Sum of g^2 / max(v, eps^2) over a part, with the v of this step."""
-    assert tensor.grad is not None
-    beta = group["betas"][1]
-    squares = part.of(tensor.grad).float().square()
-    v = part.of(state["exp_avg_sq"]).float().mul(beta).add_(squares, alpha=1 - beta)
-    v /= 1 - beta ** (float(state["step"]) + 1)
-    return float((squares / v.clamp_(min=group["eps"] ** 2)).sum(dtype=torch.float64))
+def _sums_of_squares(pieces: Pieces) -> torch.Tensor:
+    """Sum of g^2 / max(v, eps^2) of each piece, with the v of this step; in double precision."""
+    beta = pieces.group["betas"][1]
+    squares = torch._foreach_mul(pieces.gradients, pieces.gradients)
+    v = torch._foreach_mul(pieces.second, beta)
+    torch._foreach_add_(v, squares, alpha=1 - beta)
+    torch._foreach_div_(v, [1 - beta ** (count + 1) for count in pieces.counts])
+    torch._foreach_clamp_min_(v, pieces.group["eps"] ** 2)
+    torch._foreach_div_(squares, v)
+    return torch.stack(torch._foreach_norm(squares, 1, dtype=torch.float64))  # none is negative
 
 
 def find_parts(

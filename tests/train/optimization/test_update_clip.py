@@ -7,7 +7,8 @@ import torch
 
 from train.distributed.world import World
 from train.optimization.gated_adamw import GatedAdamW
-from train.optimization.update_clip import Part, UpdateClip
+from train.optimization.tensor_lists import Part
+from train.optimization.update_clip import UpdateClip
 
 LR, BETAS, EPS, DECAY = 0.01, (0.9, 0.99), 1e-6, 0.1
 ALONE = World(0, 1, 0, torch.device("cpu"))
@@ -49,7 +50,7 @@ def steps(optimizer: GatedAdamW, count: int) -> torch.Tensor:
     flat = optimizer.param_groups[0]["params"][0]
     for step in range(1, count + 1):
         flat.grad = torch.cat([gradient(5, step), gradient(7, step)])
-        optimizer.squares = 0.0
+        optimizer.take_squares()
         optimizer.step()
     return flat.detach()
 
@@ -85,8 +86,9 @@ def test_the_size_of_a_clipped_update_is_what_the_weights_moved():
     optimizer.param_groups[0]["weight_decay"] = 0.0
     before = steps(optimizer, 5).clone()
     flat = optimizer.param_groups[0]["params"][0]
-    flat.grad, optimizer.squares = torch.cat([gradient(5, 6), gradient(7, 6)]), 0.0
+    optimizer.take_squares()
+    flat.grad = torch.cat([gradient(5, 6), gradient(7, 6)])
     optimizer.step()
     assert optimizer.clip is not None
     assert optimizer.clip.factors[0] < 0.5
-    assert optimizer.squares == pytest.approx(float((flat.detach() - before).square().sum()), rel=1e-4)
+    assert optimizer.take_squares() == pytest.approx(float((flat.detach() - before).square().sum()), rel=1e-4)
