@@ -31,12 +31,12 @@ CLIP_NORM = 1.0
 WAITS = ("aten::_local_scalar_dense", "aten::is_nonzero", "aten::nonzero")
 
 
-class OperationCount(TorchDispatchMode):
+class OperationCount(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts the operations dispatched inside it, and those of them that wait for a GPU."""
 
     def __init__(self) -> None:
         """Nothing is counted yet."""
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.operations = 0
         self.waits = 0
 
@@ -102,7 +102,8 @@ def give_gradients(side: Side, seed: int) -> None:
 def count(side: Side) -> OperationCount:
     """What one step dispatches."""
     give_gradients(side, 0)
-    with OperationCount() as counted:
+    counted = OperationCount()
+    with counted:
         side.step()
     return counted
 

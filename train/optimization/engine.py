@@ -86,7 +86,7 @@ class Engine:
         if self.stage == 0:  # gradients are summed over the ranks by now, so all find the same norm
             values.append(total_norm(p.grad for _, p in self.trainable if p.grad is not None).view(1))
         read = torch.cat([value.to(self.world.device) for value in values]).cpu()  # here alone a GPU is waited for
-        parts, *by_samples = read.split([len(value) for value in values])
+        parts, *by_samples = torch.split(read, [len(value) for value in values])
         if self.stage == 0:
             self._norm = float(by_samples.pop())
         contribution = sum(part / (self.world.size * self.accumulation) for part in parts.tolist())

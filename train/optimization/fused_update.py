@@ -36,7 +36,8 @@ def total_norm(gradients: Iterable[torch.Tensor]) -> torch.Tensor:
     listed = list(gradients)
     if not listed:
         return torch.zeros(())
-    return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(listed, 2, dtype=torch.float32)))
+    norm: torch.Tensor = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(listed, 2, dtype=torch.float32)))
+    return norm
 
 
 class MasterUpdate:
