@@ -28,7 +28,7 @@ from train.kernel_choice import KernelChoice, choose_kernels, fit_to_decoder
 from train.models.checked_loading import check_image_token, check_vocabulary
 from train.models.fingerprint import model_identity
 from train.models.loading import attention_of, resolve_folder
-from train.models.model_folder import check_generation_settings
+from train.models.model_folder import check_generation_settings, lacks_weights
 from train.models.registry import trainable_family_of
 from train.models.types import TrainableFamily
 from train.optimization.schedule import check_warmup
@@ -77,13 +77,14 @@ class RunPlan:
 def make_plan(config: RunConfig, world_size: int, device: str, *, count: bool = False) -> RunPlan:
     """Check a config against the world it will run in; `device` is `cpu` or `cuda`.
 
-    With `count` the tokens of all samples are counted now, so that all samples that cannot be trained on are found.
+    With `count`, as for a dry run, the tokens of all samples are counted now, so that all samples that cannot be
+    trained on are found; and the model may be a folder without weights, or a hub id whose weights are not downloaded.
 
     Raises `ConfigError` or `DataError` that says what to change.
     """
     settings = deepspeed_config(config, split_batch(config.train, world_size))
     kernels = choose_kernels(config.model.kernels, device, config.deepspeed.zero_stage)
-    folder = resolve_folder(config.model.base, config.model.revision)
+    folder = resolve_folder(config.model.base, config.model.revision, weights=not count)
     family = trainable_family_of(folder)
     attention = attention_of(family, config.model.attention, device, config.model.dtype)
     sources = SourceSet.of(config.data, config.train.sources)
@@ -104,7 +105,7 @@ def make_plan(config: RunConfig, world_size: int, device: str, *, count: bool = 
         run=RunDir(Path(config.runs_dir) / config.name),
         folder=folder,
         family=family,
-        identity=model_identity(folder),
+        identity="" if count and lacks_weights(folder) else model_identity(folder),
         example_builder=builder,
         sources=sources,
         heldout=heldout,
@@ -150,7 +151,7 @@ def plan_order(config: RunConfig, sources: SourceSet, world_size: int) -> StepOr
 
 def plan_counts(config: RunConfig, sources: SourceSet) -> Counts:
     """Tokens of every sample for the model of `config`; counted now if they never were (`train.data.lengths`)."""
-    folder = resolve_folder(config.model.base, config.model.revision)
+    folder = resolve_folder(config.model.base, config.model.revision, weights=False)
     family = trainable_family_of(folder)
     settings = LengthSettings.of(folder, config.chat, family.image_token_key)
     return token_counts(sources, settings, lambda: _example_builder(config, folder, family))
@@ -165,7 +166,7 @@ def skipped_samples(config: RunConfig, sources: SourceSet, builder: ExampleBuild
     if count:
         counts: Counts | None = plan_counts(config, sources)
     else:
-        folder = resolve_folder(config.model.base, config.model.revision)
+        folder = resolve_folder(config.model.base, config.model.revision, weights=False)
         counts = known_counts(sources, LengthSettings.of(folder, config.chat, family.image_token_key))
     kept = sources.mixture(config.train).kept if sources.names == tuple(config.train.sources) else None
     return check_trainable(sources, builder, kept, counts, config.train.unreadable)

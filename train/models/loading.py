@@ -20,7 +20,8 @@ from train.models.model_folder import check_generation_settings, read_object
 from train.models.registry import family_of
 from train.models.types import Family
 
-MODEL_FILES = ("*.json", "*.safetensors", "*.model", "*.txt")  # of a hub's repository, its sub-folders included
+WEIGHTS = "*.safetensors"
+MODEL_FILES = ("*.json", "*.jinja", "*.model", "*.txt", WEIGHTS)  # of a hub's repository, its sub-folders included
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
 
@@ -41,8 +42,8 @@ class LoadedModel:
         return frozenset([stated] if isinstance(stated, int) else stated or ())
 
 
-def resolve_folder(path_or_id: str, revision: str | None = None) -> Path:
-    """The local folder of a model: `path_or_id` itself, or the hub's snapshot of it.
+def resolve_folder(path_or_id: str, revision: str | None = None, *, weights: bool = True) -> Path:
+    """The local folder of a model: `path_or_id` itself, or the hub's snapshot of it, with or without its `weights`.
 
     Raises `ConfigError` if `path_or_id` is neither a folder nor a hub id that can be downloaded.
     """
@@ -53,8 +54,9 @@ def resolve_folder(path_or_id: str, revision: str | None = None) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
+    patterns = [pattern for pattern in MODEL_FILES if weights or pattern != WEIGHTS]
     try:
-        return Path(snapshot_download(path_or_id, revision=revision, allow_patterns=list(MODEL_FILES)))
+        return Path(snapshot_download(path_or_id, revision=revision, allow_patterns=patterns))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise ConfigError(

@@ -14,6 +14,7 @@ INDEX = "model.safetensors.index.json"
 LFS_START = b"version https://git-lfs.github.com/spec"
 LFS_BYTES = 1024  # a pointer file is smaller
 LFS_FILES = ("*.json", "*.safetensors", "*.model", "*.bin")
+WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".gguf", ".h5", ".msgpack")
 QUANTISED = "only unquantised weights (bf16, fp16, fp32) are loaded"
 MERGE = "merge it into its base (peft: merge_and_unload, then save_pretrained) and give the merged folder"
 NARROW = ("F8", "F6", "F4", "I8", "I4", "U8", "U4")
@@ -50,6 +51,11 @@ def check_sections(folder: Path, config: dict[str, Any], sections: tuple[str, ..
             f"{folder / MODEL_CONFIG} is incomplete, it has no {' and no '.join(lacking)}; copy config.json from "
             "where the model came from"
         )
+
+
+def lacks_weights(folder: Path) -> bool:
+    """Whether `folder` holds no weights under any usual name, nor a list of them: settings and tokenizer alone."""
+    return not any(file.suffix in WEIGHT_SUFFIXES or file.name == INDEX for file in folder.iterdir())
 
 
 def weight_files(folder: Path) -> list[Path]:

@@ -17,6 +17,7 @@ from train.distributed.determinism import COST
 from train.kernel_choice import why_transformers
 from train.models.activation_memory import activation_bytes
 from train.models.checked_loading import check_weight_headers
+from train.models.model_folder import lacks_weights
 from train.models.param_groups import (
     PartCount,
     choose_trainable,
@@ -42,7 +43,11 @@ def preview(plan: RunPlan, samples: int = 3) -> str:
 
     Tokens are counted now if they never were. Raises `ConfigError` if the base's weights are not those of its config.
     """
-    check_weight_headers(plan.family.model_class, plan.folder, plan.family.config)
+    weights = []
+    if lacks_weights(plan.folder):
+        weights.append(f"weights           none in {plan.folder}, so not checked; a training needs them")
+    else:
+        check_weight_headers(plan.family.model_class, plan.folder, plan.family.config)
     tokens = plan_counts(plan.config, plan.sources)
     skipped = [
         f"skipped           {line}"
@@ -54,7 +59,7 @@ def preview(plan: RunPlan, samples: int = 3) -> str:
     return "\n\n".join(
         (
             _data(plan, tokens),
-            "\n".join([_reading(plan, tokens), *skipped]),
+            "\n".join([_reading(plan, tokens), *skipped, *weights]),
             _steps(plan),
             f"{freeze_table(counts)}\n{trained_modules(model, plan.family, plan.config.model)}",
             _kernels(plan, model),

@@ -4,14 +4,19 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers import Blip2Config, OPTConfig
 
 from configs.errors import ConfigError
 from configs.load import describe, load_config
+from configs.model import ModelConfig
 from configs.run import RunConfig
+from configs.training import OptimConfig
 from tests.train.families.conftest import items
 from train.data.collate import collate
+from train.models.blip2 import Blip2Family
 from train.models.loading import load_model
-from train.models.param_groups import choose_trainable, parameter_groups
+from train.models.param_groups import choose_trainable, count_parts, parameter_groups
+from train.tools.preview import meta_model
 
 ROOT = Path(__file__).resolve().parents[3]
 PAPER = {
@@ -102,3 +107,20 @@ def test_weight_decay_leaves_biases_and_norms_alone_and_lora_knows_opts_layers(f
             adapted |= {name.split(".")[-4]} if "lora_A" in name else set()
     assert not decays
     assert adapted == {"q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("hidden", "mlp", "millions"), [(2560, 10240, 107), (4096, 16384, 108)])
+def test_as_many_parameters_train_as_blip2s_paper_counts(hidden, mlp, millions):
+    """arXiv 2301.12597, Table 2: 107M with OPT 2.7B, 108M with OPT 6.7B; counted on the meta device."""
+    language = OPTConfig(vocab_size=50304, hidden_size=hidden, word_embed_proj_dim=hidden, ffn_dim=mlp,
+                         num_hidden_layers=32, num_attention_heads=32)  # fmt: skip
+    family = Blip2Family(Blip2Config(text_config=language, image_token_index=50265))
+
+    class Run:
+        model = ModelConfig(base="x")
+        optim = OptimConfig()
+
+    counts = {row.part: row for row in count_parts(meta_model(family, Run), family, Run.optim)}
+    assert round(counts["projector"].trainable / 1e6) == millions
+    assert counts["vision"].trainable == counts["language"].trainable == 0

@@ -1,8 +1,15 @@
 """What each mode trains in every family, and that the dry run says so."""
 
+import shutil
+from pathlib import Path
+
 import pytest
 
+from configs.errors import ConfigError
+from configs.load import load_config
+from configs.run import RunConfig
 from train.models.lora import is_lora
+from train.plan import make_plan
 from train.tools.preview import preview
 
 pytestmark = pytest.mark.slow
@@ -44,3 +51,22 @@ def test_the_dry_run_counts_what_trains(trained, mode):
     assert ("trained LoRA      on q_proj, k_proj, v_proj, " in told) == (mode == "lora")
     untrained = {"projector", "language", "vision"} - set(sizes)
     assert all(rows[part][2:] == ["0", "frozen"] for part in untrained)
+
+
+def test_a_dry_run_needs_settings_and_tokenizer_alone_and_says_that_weights_are_absent(trained, tmp_path):
+    folder = Path(shutil.copytree(trained.folder, tmp_path / "settings"))
+    for file in folder.glob("*.safetensors*"):
+        file.unlink()
+    file = trained.config_file(f"no_weights_{trained.case.name}", folder)
+    config, _ = load_config(RunConfig, file, trained.case.settings)
+    told = preview(make_plan(config, 1, "cpu", count=True)).replace(
+        f"weights           none in {folder}, so not checked; a training needs them\n\n", ""
+    )
+    whole = preview(trained.plan())
+    assert told[told.index("steps per epoch") :] == whole[whole.index("steps per epoch") :]
+    assert str(folder) not in told
+    with pytest.raises(ConfigError, match=r"has no \*\.safetensors file"):
+        make_plan(config, 1, "cpu")
+    (folder / "pytorch_model.bin").write_bytes(b"")
+    with pytest.raises(ConfigError, match=r"has no \*\.safetensors file"):
+        make_plan(config, 1, "cpu", count=True)
