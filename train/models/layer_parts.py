@@ -87,10 +87,12 @@ def as_written(model: nn.Module) -> Iterator[None]:
     fused = [part for part in model.modules() if getattr(part.forward, "__func__", None) is _liger_norm]
     for norm in fused:
         del norm.forward
-    with torch.compiler.set_stance("force_eager"):
-        yield
-    for norm in fused:
-        fuse_norm(norm)
+    try:
+        with torch.compiler.set_stance("force_eager"):
+            yield
+    finally:
+        for norm in fused:
+            fuse_norm(norm)
 
 
 def restore_layers(model: nn.Module) -> None:

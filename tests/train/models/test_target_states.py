@@ -14,7 +14,6 @@ from train.data.collate import collate, pack
 from train.loss import local_denominator, set_loss_weights
 from train.models import token_layout
 from train.models.checkpointing import checkpoint_activations
-from train.models.layer_parts import LayerParts
 from train.models.loading import load_model
 from train.models.loss_module import LossModule
 from train.models.param_groups import choose_trainable
@@ -228,38 +227,3 @@ def test_a_conversation_that_ends_in_an_image_keeps_all_image_tokens(plan, kind)
     loss, gradients = loss_and_gradients(module_of(plan, "projector", skip_unneeded_compute=True), batches)
     assert loss == pytest.approx(expected_loss, rel=1e-5)
     assert all((gradients[name] - other).norm() <= 1e-5 * other.norm() for name, other in expected.items())
-
-
-@pytest.mark.slow
-def test_compiled_layers_are_compiled_once_for_all_layers_and_lengths(plan):
-    graphs = []
-
-    def counted(graph, inputs):
-        graphs.append(graph)
-        return graph.forward
-
-    torch._dynamo.reset()
-    batches = [batch for kind in ("padded", "packed") for batch in batches_of(plan, kind)[:2]]
-    expected_loss, expected = loss_and_gradients(module_of(plan, "projector", skip_unneeded_compute=True), batches)
-    module = module_of(plan, "projector", skip_unneeded_compute=True)
-    module.states.parts = LayerParts.compiled(counted)
-    loss, gradients = loss_and_gradients(module, batches)
-    assert len({batch.input_ids.shape for batch in batches}) > 2
-    assert len(graphs) == 2 * 2, "before and after the attention, each for one row and for several"
-    assert loss == pytest.approx(expected_loss, rel=1e-5)
-    assert all((gradients[name] - other).norm() <= 1e-5 * other.norm() for name, other in expected.items())
-    torch._dynamo.reset()
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("mode", ["projector", "lora"])
-def test_the_default_compiler_gives_the_same_gradients(plan, mode):
-    torch._dynamo.reset()
-    batches = batches_of(plan, "padded")[:2]
-    expected_loss, expected = loss_and_gradients(module_of(plan, mode, skip_unneeded_compute=True), batches)
-    module = module_of(plan, mode, skip_unneeded_compute=True)
-    module.states.parts = LayerParts.compiled()
-    loss, gradients = loss_and_gradients(module, batches)
-    assert loss == pytest.approx(expected_loss, rel=1e-5)
-    assert all((gradients[name] - other).norm() <= 2e-5 * other.norm() for name, other in expected.items())
-    torch._dynamo.reset()
