@@ -17,6 +17,7 @@ from train.loggers.types import MetricLogger, make_event
 from train.loggers.wandb_logger import WandbLogger, WandbRun
 from train.models.checkpointing import checkpoint_activations
 from train.models.loading import load_model
+from train.models.lora import peft_layers_note
 from train.models.loss_module import LossModule
 from train.models.param_groups import choose_trainable, count_parts, freeze_table
 from train.models.target_states import ForwardOptions
@@ -45,7 +46,7 @@ def build_components(plan: RunPlan, world: World, start: ResumePoint) -> Trainer
         make_deterministic()
     loaded = load_model(str(plan.folder), None, config.model.dtype, config.model.attention, world.device.type)
     torch.manual_seed(config.seed)  # the same LoRA initialisation on every rank
-    choose_trainable(loaded.model, plan.family, config.model, config.optim)
+    choose_trainable(loaded.model, plan.family, config.model, config.optim, config.deepspeed.zero_stage)
     if config.model.activation_checkpointing:
         checkpoint_activations(loaded.model)
     counts = count_parts(loaded.model, plan.family, config.optim)
@@ -86,6 +87,9 @@ def create_loggers(plan: RunPlan, start: ResumePoint, freeze_table: str) -> list
     for note in plan.data_notes():
         print(f"train and test: {note}", flush=True)
         files.log_event(make_event(start.step, "data", note))
+    if note := peft_layers_note(plan.config.model, plan.config.optim, plan.config.deepspeed.zero_stage):
+        print(f"LoRA: {note}", flush=True)
+        files.log_event(make_event(start.step, "lora", note))
     if plan.config.train.deterministic:
         files.log_event(make_event(start.step, "deterministic", COST))
     for problem in start.problems:

@@ -34,7 +34,7 @@ def make_engine(plan: RunPlan, world: World, lora_std: float = 0.0) -> Engine:
     config = plan.config
     loaded = load_model(str(plan.folder), None, config.model.dtype, "sdpa")
     torch.manual_seed(config.seed)
-    choose_trainable(loaded.model, plan.family, config.model, config.optim)
+    choose_trainable(loaded.model, plan.family, config.model, config.optim, config.deepspeed.zero_stage)
     for name, parameter in loaded.model.named_parameters():
         if lora_std and "lora_B" in name:
             torch.nn.init.normal_(parameter, std=lora_std)

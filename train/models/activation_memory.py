@@ -4,7 +4,7 @@
 
 Counted are the tensors that autograd saves in a decoder layer as training runs it (`target_states.run_layer`), each
 storage once, weights not. The attention counts as a flash kernel, which keeps its inputs, its output and one number per
-token and head. Fused layers (`model.kernels`) keep less.
+token and head. Fused layers (`model.kernels`) keep less; with LoRA, about as much.
 """
 
 from typing import Any

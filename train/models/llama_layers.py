@@ -6,12 +6,15 @@ The arithmetic is transformers' own, module by module; what a caller does not ne
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from transformers import LlamaModel, MistralModel
 from transformers.models.llama import modeling_llama
+
+from train.models.lora_linear import linears
 
 Angles = tuple[torch.Tensor, torch.Tensor]
 """Cosines and sines of the rotary embedding, each (1 or B, R, d)."""
@@ -54,11 +57,9 @@ def queries_keys_values(
     layer: Any, states: torch.Tensor, angles: Angles, operations: Operations = AS_WRITTEN
 ) -> tuple[torch.Tensor, ...]:
     """Queries, keys and values, each (B, h, R, d), of all tokens of `states` (B, R, H)."""
-    normed = layer.input_layernorm(states)
     attention = layer.self_attn
-    queries, keys, values = (
-        _heads(attention, product(normed)) for product in (attention.q_proj, attention.k_proj, attention.v_proj)
-    )
+    products = linears([attention.q_proj, attention.k_proj, attention.v_proj], layer.input_layernorm, states)
+    queries, keys, values = (_heads(attention, product) for product in products)
     queries, keys = operations.rotate(queries, keys, *angles)
     return queries, keys, values
 
@@ -70,11 +71,12 @@ def queries_at(
     positions: tuple[torch.Tensor, torch.Tensor],
 ) -> tuple[torch.Tensor, ...]:
     """As `queries_keys_values`, with queries (B, h, Q, d) only at `positions` (rows, columns), each (B, Q)."""
-    normed = layer.input_layernorm(states)
-    attention = layer.self_attn
-    queries = _heads(attention, attention.q_proj(normed[positions]))
-    keys, values = (_heads(attention, product(normed)) for product in (attention.k_proj, attention.v_proj))
-    chosen = [angle.expand(len(normed), -1, -1)[positions] for angle in angles]  # (B, Q, d)
+    attention, norm = layer.self_attn, layer.input_layernorm
+    queries = _heads(attention, linears([attention.q_proj], norm, states[positions])[0])
+    keys, values = (
+        _heads(attention, product) for product in linears([attention.k_proj, attention.v_proj], norm, states)
+    )
+    chosen = [angle.expand(len(states), -1, -1)[positions] for angle in angles]  # (B, Q, d)
     queries, _ = modeling_llama.apply_rotary_pos_emb(queries, queries, *chosen)
     _, keys = modeling_llama.apply_rotary_pos_emb(keys, keys, *angles)
     return queries, keys, values
@@ -121,6 +123,7 @@ def after_attention(
 ) -> torch.Tensor:
     """(B, Q, H): the rest of a layer, from its input `states` (B, Q, H) and the attention's result (B, h, Q, d)."""
     states = states + layer.self_attn.o_proj(attended.transpose(1, 2).flatten(2))
-    normed, mlp = layer.post_attention_layernorm(states), layer.mlp
-    finished: torch.Tensor = states + mlp.down_proj(operations.gate(mlp, mlp.gate_proj(normed), mlp.up_proj(normed)))
-    return finished
+    mlp, norm = layer.mlp, layer.post_attention_layernorm
+    gates, values = linears([mlp.gate_proj, mlp.up_proj], norm, states)
+    (finished,) = linears([mlp.down_proj], partial(operations.gate, mlp), gates, values)
+    return states + finished

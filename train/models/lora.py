@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from configs.errors import ConfigError
-from configs.model import LoraConfig
+from configs.model import LoraConfig, ModelConfig
+from configs.training import OptimConfig
 from train.models.types import Family
 
 
@@ -51,6 +52,16 @@ def check_targets(model: nn.Module, family: Family, config: LoraConfig) -> None:
             f"model.lora.targets has {', '.join(unmatched)}, and the language model of this {family.name} has no "
             f"linear layer of that name; its linear layers are {', '.join(present)}"
         )
+
+
+def peft_layers_note(config: ModelConfig, optim: OptimConfig, zero_stage: int) -> str | None:
+    """Why LoRA's layers are peft's instead of `lora_linear.AdaptedLinear`; None where they are not."""
+    if config.mode != "lora" or optim.lr_language == 0 or zero_stage < 3:
+        return None
+    return (
+        f"peft's layers, as deepspeed.zero_stage is {zero_stage} and fetches weights layer by layer: more memory for "
+        "activations and more small kernels than at a lower stage"
+    )
 
 
 def is_lora(parameter: str) -> bool:

@@ -14,6 +14,7 @@ from configs.errors import ConfigError
 from configs.model import ModelConfig
 from configs.training import OptimConfig
 from train.models.lora import check_targets, is_lora, lora_targets, peft_config
+from train.models.lora_linear import AdaptedLinear
 from train.models.types import PARTS, Family
 
 
@@ -27,8 +28,8 @@ class PartCount:
     learning_rate: float
 
 
-def choose_trainable(model: Any, family: Family, config: ModelConfig, optim: OptimConfig) -> None:
-    """Freeze and unfreeze the parameters of `model` in place; mode `lora` adds the adapters.
+def choose_trainable(model: Any, family: Family, config: ModelConfig, optim: OptimConfig, zero_stage: int = 0) -> None:
+    """Freeze and unfreeze the parameters of `model` in place; mode `lora` adds the adapters that fit the ZeRO stage.
 
     A part whose learning rate is 0 is frozen. Raises `ConfigError` if nothing would train, or a LoRA target matches
     no layer.
@@ -41,7 +42,10 @@ def choose_trainable(model: Any, family: Family, config: ModelConfig, optim: Opt
         parameter.requires_grad = part in parts[config.mode] and rates[part] > 0
     if config.mode == "lora" and optim.lr_language > 0:
         check_targets(model, family, config.lora)
-        peft.inject_adapter_in_model(peft_config(config.lora, family), model)
+        adapter = peft_config(config.lora, family)
+        if zero_stage < 3:
+            adapter._register_custom_module({nn.Linear: AdaptedLinear})  # not written into an exported adapter
+        peft.inject_adapter_in_model(adapter, model)
         for name, parameter in model.named_parameters():
             if is_lora(name):
                 parameter.requires_grad = True

@@ -17,6 +17,7 @@ from train.distributed.determinism import COST
 from train.kernel_choice import why_transformers
 from train.models.activation_memory import activation_bytes
 from train.models.checked_loading import check_weight_headers
+from train.models.lora import peft_layers_note
 from train.models.model_folder import lacks_weights
 from train.models.param_groups import (
     PartCount,
@@ -73,7 +74,7 @@ def meta_model(family: Family, config: RunConfig) -> Any:
     """The model with its trainable parameters, without storage (PyTorch's meta device): exact, and free at any size."""
     with torch.device("meta"):
         model = family.model_class.from_config(family.config)
-        choose_trainable(model, family, config.model, config.optim)
+        choose_trainable(model, family, config.model, config.optim, config.deepspeed.zero_stage)
     return model.train()
 
 
@@ -235,6 +236,8 @@ def _memory(plan: RunPlan, counts: list[PartCount], activations: float | None) -
         lines.append(
             f"                  {copy:.3g} GiB of the leading rank's host memory while a checkpoint is written"
         )
+    if note := peft_layers_note(plan.config.model, plan.config.optim, plan.config.deepspeed.zero_stage):
+        lines.append(f"LoRA              {note}")
     if plan.config.train.deterministic:
         lines.append(f"deterministic     {COST}")
     return "\n".join(lines)

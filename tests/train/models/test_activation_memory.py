@@ -6,22 +6,38 @@ import torch
 from configs.model import ModelConfig
 from configs.training import OptimConfig
 from train.models.activation_memory import activation_bytes, layer_bytes_per_token
+from train.models.llama_layers import after_attention, causal_attention, queries_keys_values, rotary_angles
 from train.models.llava import LlavaFamily
 from train.models.param_groups import choose_trainable
 from train.toy.random_models import random_config
+
+
+def small_family():
+    config = random_config("llava-1.5-7b")
+    text = config.text_config
+    text.hidden_size, text.intermediate_size, text.num_hidden_layers, text.num_attention_heads = 128, 344, 1, 4
+    text.num_key_value_heads, text.head_dim = 4, 32
+    config.vision_config.num_hidden_layers = 1
+    return LlavaFamily(config, None)
+
 
 GIB = 1024**3
 TOKENS = 633  # an image, its question and its answer
 
 
-def meta_model(mode: str, **settings):
+def meta_model(mode: str, zero_stage=0, **settings):
     config = random_config("llava-1.5-7b")
     config.text_config.num_hidden_layers = 2  # the layers are alike
     family, model_config = LlavaFamily(config, None), ModelConfig(base="x", mode=mode, **settings)
     with torch.device("meta"):
         model = family.model_class.from_config(config)
-        choose_trainable(model, family, model_config, OptimConfig())
+        choose_trainable(model, family, model_config, OptimConfig(), zero_stage)
     return model.train(), family, model_config
+
+
+def sample_gib(mode, zero_stage=0):
+    model, family, _ = meta_model(mode, zero_stage=zero_stage)
+    return 32 * TOKENS * layer_bytes_per_token(model, family, torch.bfloat16) / GIB
 
 
 @pytest.mark.parametrize(
@@ -32,9 +48,43 @@ def meta_model(mode: str, **settings):
     ],
 )
 def test_a_7b_sample_takes_what_was_measured_on_an_h100(mode, measured):
-    model, family, _ = meta_model(mode)
-    counted = 32 * TOKENS * layer_bytes_per_token(model, family, torch.bfloat16) / GIB
-    assert counted == pytest.approx(measured, rel=0.03)
+    assert sample_gib(mode, zero_stage=3) == pytest.approx(measured, rel=0.03), "measured with peft's layers"
+
+
+@pytest.mark.slow
+def test_lora_keeps_less_than_half_of_what_pefts_layers_keep():
+    units = 11.4 + 7 * 128 / 4096  # of the hidden size, in bf16: what remains without LoRA, and 7 products of rank 128
+    assert sample_gib("lora") == pytest.approx(32 * TOKENS * units * 4096 * 2 / GIB, rel=0.01)
+    assert sample_gib("lora") < 0.45 * sample_gib("lora", zero_stage=3)
+
+
+@pytest.mark.slow
+def test_lora_keeps_what_its_backward_pass_finds_on_a_cpu():
+    torch.manual_seed(0)
+    family, config = small_family(), ModelConfig(base="x", mode="lora")
+    model = family.model_class.from_config(family.config).to(torch.bfloat16)
+    choose_trainable(model, family, config, OptimConfig())
+    with torch.device("meta"):
+        other = family.model_class.from_config(family.config)
+        choose_trainable(other, family, config, OptimConfig())
+    counted = layer_bytes_per_token(other.train(), family, torch.bfloat16)
+    decoder = family.decoder(model.train())
+    states = torch.randn(1, 256, decoder.config.hidden_size, dtype=torch.bfloat16, requires_grad=True)
+    angles = rotary_angles(decoder, states.detach(), torch.arange(256)[None])
+    ignored = {t.untyped_storage().data_ptr() for t in (*model.parameters(), *angles)}
+    kept = {}
+
+    def keep(tensor):
+        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    layer = decoder.layers[0]
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        queries, keys, values = queries_keys_values(layer, states, angles)
+        finished = after_attention(layer, states, causal_attention(layer.self_attn, queries, keys, values))
+    found = sum(size for storage, size in kept.items() if storage not in ignored) / 256
+    assert counted == pytest.approx(found, rel=0.01)
+    finished.sum().backward()
 
 
 def test_checkpointing_keeps_the_inputs_of_the_layers_and_one_whole_layer():
