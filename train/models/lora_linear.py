@@ -9,7 +9,8 @@ the noise of their gradients together, and saves little where a mask is part of 
 
 `AdaptedLinear` takes the place of peft's layer under the same parameter names. Where its own pass does not apply (DoRA
 and other variants, merged or switched-off adapters, quantised or trainable weights, autocast, other types of the
-adapter, ZeRO 3's partitioned weights), it is peft's layer. Tensor shapes: `R` tokens, `I` inputs, `O` outputs, `r` rank.
+adapter, ZeRO 3's partitioned weights), it is peft's layer. Tensor shapes: `R` tokens, `I` inputs, `O` outputs,
+`r` rank.
 """
 
 from collections.abc import Callable, Sequence
@@ -57,6 +58,9 @@ def runs_own_pass(layer: nn.Module, states: torch.Tensor) -> bool:
 def linears(layers: Sequence[nn.Module], make: Make, *raw: torch.Tensor) -> list[torch.Tensor]:
     """What each of `layers` makes of `make(*raw)`, (..., O) each; `make` works row by row."""
     own = [runs_own_pass(layer, raw[0]) for layer in layers]
+    if not any(own):
+        made = make(*raw)
+        return [layer(made) for layer in layers]
     trained = isinstance(make, nn.Module) and any(parameter.requires_grad for parameter in make.parameters())
     if all(own) and not trained and not torch.compiler.is_compiling():  # a compiler chooses itself what to recompute
         return _adapted(layers, make, *raw)
@@ -66,8 +70,6 @@ def linears(layers: Sequence[nn.Module], make: Make, *raw: torch.Tensor) -> list
 
 
 def _adapted(layers: Sequence[nn.Module], make: Make | None, *raw: torch.Tensor) -> list[torch.Tensor]:
-    if not layers:
-        return []
     rates, scales, weights = [], [], []
     for layer in layers:
         assert isinstance(layer, AdaptedLinear)
