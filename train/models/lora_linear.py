@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from peft.tuners.lora.layer import Linear
 from torch import nn
 
-from train.models.dropout_mask import add_masked, draw_keys, masked
+from train.models.dropout_mask import draw_keys, masked, masked_twice
 
 Make = Callable[..., torch.Tensor]
 """What the layers read, from tensors: row by row, with no trained parameter."""
@@ -106,9 +106,10 @@ class _Products(torch.autograd.Function):
         outputs, lows = [], []
         for number, (rate, scale) in enumerate(zip(rates, scales, strict=True)):
             weight, bias, down, up = weights[4 * number : 4 * number + 4]
-            dropped = masked(rows, keys[number], rate) if keys is not None else rows
-            low = (dropped @ down.T) * (scale / (1 - rate))  # (R, r)
-            outputs.append(_sum(F.linear(rows, weight, bias), low, up.T).view(*made.shape[:-1], -1))
+            dropped = masked(rows, keys[number], rate) if rate and keys is not None else rows
+            low = dropped @ down.T  # (R, r)
+            output = _sum(F.linear(rows, weight, bias), low, up.T, scale / (1 - rate))
+            outputs.append(output.view(*made.shape[:-1], -1))
             lows.append(low)
         ctx.make, ctx.raw_count, ctx.rates, ctx.scales = make, raw_count, rates, scales
         ctx.salted = keys is not None and torch.compiler.is_compiling()
@@ -131,19 +132,32 @@ class _Products(torch.autograd.Function):
         for number, (rate, scale, gradient) in enumerate(zip(ctx.rates, ctx.scales, gradients, strict=True)):
             weight, _, down, up = weights[4 * number : 4 * number + 4]
             above = gradient.reshape(-1, gradient.shape[-1])  # (R, O)
-            low = (above @ up) * (scale / (1 - rate))  # (R, r)
-            key = keys[number] if keys is not None else None
-            dropped = rows if key is None else masked(rows, key, rate)
-            results += [None, None, low.T @ dropped, above.T @ lows[number]]
+            factor, dropped = scale / (1 - rate), rows
+            low = _product(above, up, factor)  # (R, r)
             if any(needed):
                 total = above @ weight if total is None else _sum(total, above, weight)
-                total = _sum(total, low, down) if key is None else add_masked(total, low @ down, key, rate)
+            if not rate:
+                total = None if total is None else _sum(total, low, down)
+            elif total is None:
+                dropped = masked(rows, keys[number], rate)
+            else:
+                dropped, total = masked_twice(rows, low @ down, total, keys[number], rate)
+            results += [None, None, low.T @ dropped, _product(above.T, lows[number], factor)]
         return None, None, None, None, None, *_below(ctx.make is not None, made, raw, needed, total), *results
 
 
-def _sum(total: torch.Tensor, left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
-    """`total` + `left` @ `right`: one product that adds to its output, or one that a compiler fuses."""
-    return total + left @ right if torch.compiler.is_compiling() else total.addmm_(left, right)
+def _sum(total: torch.Tensor, left: torch.Tensor, right: torch.Tensor, factor: float = 1.0) -> torch.Tensor:
+    """`total` + `factor` * `left` @ `right`: a product that adds to its output, or a sum that a compiler fuses."""
+    if torch.compiler.is_compiling():
+        return total + (left if factor == 1 else left * factor) @ right
+    return total.addmm_(left, right, alpha=factor)
+
+
+def _product(left: torch.Tensor, right: torch.Tensor, factor: float) -> torch.Tensor:
+    """`factor` * `left` @ `right`, scaled within the product."""
+    if torch.compiler.is_compiling():
+        return left @ right * factor
+    return torch.addmm(left.new_empty(()), left, right, beta=0, alpha=factor)
 
 
 def _leaf(tensor: torch.Tensor, needed: bool) -> torch.Tensor:

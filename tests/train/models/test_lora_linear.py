@@ -191,12 +191,15 @@ def test_the_hash_is_that_of_unsigned_32_bit_integers():
     def mixed(bits):
         for shift, factor in ((16, 0x21F0AAAD), (15, 0x735A2D97)):
             bits = ((bits ^ (bits >> shift)) * factor) % 2**32
+        return bits
+
+    def folded(bits):
         return bits ^ (bits >> 15)
 
     keys = torch.tensor([-(2**31), 2**31 - 1], dtype=torch.int32)
     found = keep_mask(keys, 13, 37, 0.4)
     for row, column in itertools.product(range(13), range(37)):
-        bits = mixed(mixed((row - 2**31) % 2**32) ^ mixed((column ^ (2**31 - 1)) % 2**32))
+        bits = mixed(folded(mixed((row - 2**31) % 2**32)) ^ folded(mixed((column ^ (2**31 - 1)) % 2**32)))
         signed = bits - 2**32 if bits >= 2**31 else bits
         assert found[row, column] == (signed >= -(2**31) + round(0.4 * 2**32))
 
