@@ -107,9 +107,8 @@ class _Products(torch.autograd.Function):
         for number, (rate, scale) in enumerate(zip(rates, scales, strict=True)):
             weight, bias, down, up = weights[4 * number : 4 * number + 4]
             dropped = masked(rows, keys[number], rate) if rate and keys is not None else rows
-            low = dropped @ down.T  # (R, r)
-            output = _sum(F.linear(rows, weight, bias), low, up.T, scale / (1 - rate))
-            outputs.append(output.view(*made.shape[:-1], -1))
+            low = _product(dropped, down.T, scale / (1 - rate))  # (R, r)
+            outputs.append(_sum(F.linear(rows, weight, bias), low, up.T).view(*made.shape[:-1], -1))
             lows.append(low)
         ctx.make, ctx.raw_count, ctx.rates, ctx.scales = make, raw_count, rates, scales
         ctx.salted = keys is not None and torch.compiler.is_compiling()
@@ -132,8 +131,8 @@ class _Products(torch.autograd.Function):
         for number, (rate, scale, gradient) in enumerate(zip(ctx.rates, ctx.scales, gradients, strict=True)):
             weight, _, down, up = weights[4 * number : 4 * number + 4]
             above = gradient.reshape(-1, gradient.shape[-1])  # (R, O)
-            factor, dropped = scale / (1 - rate), rows
-            low = _product(above, up, factor)  # (R, r)
+            dropped = rows
+            low = _product(above, up, scale / (1 - rate))  # (R, r)
             if any(needed):
                 total = above @ weight if total is None else _sum(total, above, weight)
             if not rate:
@@ -142,15 +141,13 @@ class _Products(torch.autograd.Function):
                 dropped = masked(rows, keys[number], rate)
             else:
                 dropped, total = masked_twice(rows, low @ down, total, keys[number], rate)
-            results += [None, None, low.T @ dropped, _product(above.T, lows[number], factor)]
+            results += [None, None, low.T @ dropped, above.T @ lows[number]]
         return None, None, None, None, None, *_below(ctx.make is not None, made, raw, needed, total), *results
 
 
-def _sum(total: torch.Tensor, left: torch.Tensor, right: torch.Tensor, factor: float = 1.0) -> torch.Tensor:
-    """`total` + `factor` * `left` @ `right`: a product that adds to its output, or a sum that a compiler fuses."""
-    if torch.compiler.is_compiling():
-        return total + (left if factor == 1 else left * factor) @ right
-    return total.addmm_(left, right, alpha=factor)
+def _sum(total: torch.Tensor, left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+    """`total` + `left` @ `right`: a product that adds to its output, or a sum that a compiler fuses."""
+    return total + left @ right if torch.compiler.is_compiling() else total.addmm_(left, right)
 
 
 def _product(left: torch.Tensor, right: torch.Tensor, factor: float) -> torch.Tensor:
