@@ -87,9 +87,9 @@ def create_loggers(plan: RunPlan, start: ResumePoint, freeze_table: str) -> list
     for note in plan.data_notes():
         print(f"train and test: {note}", flush=True)
         files.log_event(make_event(start.step, "data", note))
-    if note := peft_layers_note(plan.config.model, plan.config.optim, plan.config.deepspeed.zero_stage):
-        print(f"LoRA: {note}", flush=True)
-        files.log_event(make_event(start.step, "lora", note))
+    if layers := peft_layers_note(plan.config.model, plan.config.optim, plan.config.deepspeed.zero_stage):
+        print(f"LoRA: {layers}", flush=True)
+        files.log_event(make_event(start.step, "lora", layers))
     if plan.config.train.deterministic:
         files.log_event(make_event(start.step, "deterministic", COST))
     for problem in start.problems:

@@ -110,14 +110,14 @@ def kernels_of(step: Callable[[], object]) -> int:
     step()  # what happens once only is not counted
     with _Kernels() as kernels, patch.object(dropout_mask, "_kernel", kernels.one):
         step()
-    return kernels.count
+    return int(kernels.count)
 
 
-class _Kernels(TorchDispatchMode):
+class _Kernels(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts the operations that compute something."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.count = 0
         self.paused = False
 

@@ -13,7 +13,7 @@ columns.
 from collections.abc import Callable
 from functools import cache
 from importlib.util import find_spec
-from typing import Any, cast
+from typing import Any
 
 import torch
 
@@ -47,7 +47,7 @@ def keep_mask(keys: torch.Tensor, rows: int, columns: int, rate: float) -> torch
     column = _folded(_mixed(torch.arange(columns, dtype=torch.int32, device=keys.device) ^ keys[1]), 15)
     lowest = LOWEST + round(rate * 2**32)  # of those kept; the hash is uniform in the 32-bit integers
     whole = torch.compiler.is_compiling() or keys.device.type != "cpu"
-    parts = [row] if whole else row.split(max(1, CACHED // columns))
+    parts = [row] if whole else torch.split(row, max(1, CACHED // columns))
     return torch.cat([_mixed(part[:, None] ^ column) >= lowest for part in parts])  # this needs no last fold
 
 
@@ -62,13 +62,15 @@ def _folded(bits: torch.Tensor, shift: int) -> torch.Tensor:
 
 
 def _masked(states: torch.Tensor, keys: torch.Tensor, rate: float) -> torch.Tensor:
-    return torch.where(keep_mask(keys, *states.shape, rate), states, 0)
+    rows, columns = states.shape
+    return torch.where(keep_mask(keys, rows, columns, rate), states, 0)
 
 
 def _masked_twice(
     states: torch.Tensor, gradient: torch.Tensor, total: torch.Tensor, keys: torch.Tensor, rate: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    mask = keep_mask(keys, *states.shape, rate)
+    rows, columns = states.shape
+    mask = keep_mask(keys, rows, columns, rate)
     return torch.where(mask, states, 0), total.add_(torch.where(mask, gradient, 0))
 
 
@@ -81,4 +83,4 @@ def _kernel(function: Kernel, states: torch.Tensor) -> Kernel:
 
 @cache
 def _compiled(function: Kernel) -> Kernel:
-    return cast(Kernel, torch.compile(function, dynamic=True))
+    return torch.compile(function, dynamic=True)
