@@ -21,6 +21,10 @@ from train.models.registry import family_of
 from train.models.types import Family
 
 WEIGHTS = "*.safetensors"
+SETTINGS_ENOUGH = (
+    "a dry run needs no weights: a folder with the model's config.json, tokenizer and image processor is enough "
+    "(--set model.base=FOLDER)"
+)
 MODEL_FILES = ("*.json", "*.jinja", "*.model", "*.txt", WEIGHTS)  # of a hub's repository, its sub-folders included
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
@@ -61,6 +65,7 @@ def resolve_folder(path_or_id: str, revision: str | None = None, *, weights: boo
         reason = str(error).splitlines()[0]
         raise ConfigError(
             f"{path_or_id} is not a folder here, and could not be downloaded from the hub: {reason}"
+            f"{'' if weights else f'; {SETTINGS_ENOUGH}'}"
         ) from error
 
 

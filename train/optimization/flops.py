@@ -30,8 +30,10 @@ class FlopModel:
     def of(cls, family: TrainableFamily, counts: dict[str, int], lora_parameters: int, mode: str) -> "FlopModel":
         """From a model's family and its parameter counts by part."""
         text = family.text_config
+        tied = bool(getattr(text, "tie_word_embeddings", False))  # then the head's product is with the embedding
+        look_up = 0 if tied else text.vocab_size * text.hidden_size
         return cls(
-            language_parameters=counts["language"] - text.vocab_size * text.hidden_size,  # the embedding is a look-up
+            language_parameters=counts["language"] - look_up,
             lora_parameters=lora_parameters,
             vision_parameters=counts["vision"],
             family=family,

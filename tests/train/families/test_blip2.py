@@ -11,6 +11,8 @@ from configs.load import describe, load_config
 from configs.model import ModelConfig
 from configs.run import RunConfig
 from configs.training import OptimConfig
+from eval.paper.finetuned_rows import Training, finetuned_rows
+from eval.paper.published import paper_numbers
 from tests.train.families.conftest import items
 from train.data.collate import collate
 from train.models.blip2 import Blip2Family
@@ -124,3 +126,12 @@ def test_as_many_parameters_train_as_blip2s_paper_counts(hidden, mlp, millions):
     counts = {row.part: row for row in count_parts(meta_model(family, Run), family, Run.optim)}
     assert round(counts["projector"].trainable / 1e6) == millions
     assert counts["vision"].trainable == counts["language"].trainable == 0
+
+
+def test_a_trained_blip2_is_compared_with_the_papers_fine_tuned_row():
+    training = Training("Salesforce/blip2-opt-2.7b", "projector", ("flowers102_train",))
+    protocol = {"task": "open_world", "prompt": "paper", "template": "question"}
+    rows = finetuned_rows(training, protocol, "Flowers102")
+    known = {row: number.value for row, number in paper_numbers().items()}
+    assert known["table3/finetuned/BLIP2-2.7B/projector/Flowers102"] == 0.99
+    assert rows[0] == "table3/finetuned/BLIP2-2.7B/projector/Flowers102"

@@ -7,6 +7,7 @@ from configs.errors import ConfigError
 from tests.train.families.conftest import TrainedFamily, items, joined
 from train.data.collate import collate, pack
 from train.loss import local_denominator, set_loss_weights
+from train.models.checkpointing import checkpoint_activations
 from train.models.loss_module import LossModule
 
 pytestmark = pytest.mark.slow
@@ -54,6 +55,16 @@ def test_padded_and_packed_batches_with_texts_have_transformers_loss_and_gradien
         ours = our_loss(module, join(examples, plan.family))
         assert float(ours) == pytest.approx(float(loss), rel=RELATIVE)
         assert_same(gradients(loaded.model, ours), expected)
+
+
+def test_activation_checkpointing_changes_no_gradient(trained: TrainedFamily):
+    plan = trained.plan("model.mode=lora")
+    loaded = trained.ours(plan)
+    batch = collate(trained.examples(items(trained.case)), plan.family)
+    module = LossModule(loaded.model, plan.family).train()
+    expected = gradients(loaded.model, our_loss(module, batch))
+    checkpoint_activations(loaded.model)
+    assert_same(gradients(loaded.model, our_loss(module, batch)), expected)
 
 
 def test_texts_alone_train_without_a_gradient_of_the_projector(trained: TrainedFamily):
