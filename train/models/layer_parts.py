@@ -54,15 +54,18 @@ class LayerParts:
         return cls(before, torch.compile(after_attention, backend=backend, dynamic=True))
 
 
-def compile_layers(model: nn.Module, backend: str | Callable[..., Any] = "inductor") -> None:
-    """Let every repeated layer of `model` be compiled when transformers calls it.
+def compile_layers(
+    model: nn.Module, backend: str | Callable[..., Any] = "inductor", *, leave: nn.Module | None = None
+) -> None:
+    """Let every repeated layer of `model` be compiled when transformers calls it, except those in `leave`.
 
     Layers of one type share a graph for any number of rows and tokens. Nothing is compiled of a layer that is not
     called, such as those of a decoder that `LayerParts` runs.
     """
     torch._dynamo.config.recompile_limit = max(GRAPHS, torch._dynamo.config.recompile_limit)
+    left = set(leave.modules()) if leave is not None else set()
     for layer in model.modules():
-        if isinstance(layer, GradientCheckpointingLayer):
+        if isinstance(layer, GradientCheckpointingLayer) and layer not in left:
             layer.compile(backend=backend, dynamic=True)
 
 

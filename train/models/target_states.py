@@ -67,7 +67,8 @@ class TargetStates:
         self.options = options
         self.parts = LayerParts.of(options.kernels, family.decoder(model))
         if options.kernels == "compile":
-            compile_layers(model)
+            flash = family.attention_kernel(model).startswith("flash_attention")  # not compiled in transformers' layers
+            compile_layers(model, leave=family.decoder(model) if flash else None)
         self.model = model
         self.family = family
         self._prefix_keys: list[KeysValues] | None = None

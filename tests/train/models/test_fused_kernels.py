@@ -219,3 +219,14 @@ def test_a_model_compared_with_transformers_gets_its_fused_norms_back(plan):
         raise RuntimeError("interrupted")
     assert all(norm.forward.__func__ is layer_parts._liger_norm for norm in norms)
     assert norms[0].state_dict().keys() == {"weight"}
+
+
+@pytest.mark.parametrize("kernel", ["sdpa", "flash_attention_2"])
+def test_flash_attention_within_transformers_layers_is_not_compiled(plan, kernel):
+    module = module_of(plan, "projector", "fp32")
+    decoder = plan.family.decoder(module.model)
+    decoder.config._attn_implementation = kernel
+    LossModule(module.model, plan.family, ForwardOptions(kernels="compile"))
+    compiled = {name for name, part in module.model.named_modules() if part._compiled_call_impl is not None}
+    assert any("vision_tower" in name for name in compiled)
+    assert any("language_model.layers" in name for name in compiled) is (kernel == "sdpa")
