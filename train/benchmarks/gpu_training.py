@@ -85,7 +85,7 @@ class TrainingBench:
         lora = self.options.lora_rank * sum(
             sum(module.weight.shape)
             for name, module in self.model.named_modules()
-            if isinstance(module, nn.Linear) and name.endswith(LoraConfig().targets) and self._is_language(name)
+            if isinstance(module, nn.Linear) and name.endswith(self.family.lora_targets) and self._is_language(name)
         )
         return FlopModel.of(self.family, totals, lora if mode == "lora" else 0, mode)
 
