@@ -5,7 +5,8 @@
 
 For a decoder of LLaMA's type (`llama_layers.is_supported`):
 
-- The last layer computes queries, output projection and MLP at target positions only.
+- The last layer computes queries, output projection and MLP at target positions only, and averages states instead of
+  values where that is less work (`last_attention`).
 - The last token of a conversation predicts nothing and does not run.
 - Where the language model is frozen, keys and values of the constant beginning of all conversations (the system prompt)
   are computed once, without a gradient, and its tokens are not run again.
@@ -26,6 +27,7 @@ from torch.utils.checkpoint import checkpoint
 
 from train.models.batch import Batch, attention_arguments
 from train.models.embedded import Embedded
+from train.models.last_attention import attend_at
 from train.models.layer_parts import LayerParts, compile_layers
 from train.models.llama_layers import (
     Angles,
@@ -33,7 +35,6 @@ from train.models.llama_layers import (
     causal_attention,
     is_supported,
     masked_attention,
-    queries_at,
     queries_keys_values,
     rotary_angles,
 )
@@ -161,10 +162,7 @@ class TargetStates:
         columns, slots = padded_targets(layout, len(states))
         rows = torch.arange(len(states), device=states.device)[:, None]
         layer = decoder.layers[-1]
-        queries, *new_kv = queries_at(layer, states, angles, (rows, columns))
-        mask = last_mask(layout, columns)
-        keys, values = _joined(kv_of_layers[-1], new_kv)
-        attended = masked_attention(layer.self_attn, queries, keys, values, mask)
+        attended = attend_at(layer, states, angles, (rows, columns), last_mask(layout, columns), kv_of_layers[-1])
         last = decoder.norm(after_attention(layer, states[rows, columns], attended))  # (B, Q, H)
         return last[layout.targets[0], slots], last[:, 0].float().sum()
 

@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from train.chat.prefix import constant_prefix, shared_length
 from train.data.collate import collate, pack
 from train.loss import local_denominator, set_loss_weights
-from train.models import token_layout
+from train.models import last_attention, token_layout
 from train.models.checkpointing import checkpoint_activations
 from train.models.loading import load_model
 from train.models.loss_module import LossModule
@@ -89,6 +89,18 @@ def test_loss_and_gradients_equal_those_of_transformers_whole_forward_pass(plan,
     for name, gradient in expected.items():
         assert (gradients[name] - gradient).norm() <= 1e-5 * gradient.norm() + 1e-9, name
     assert any(gradient.norm() > 0 for gradient in expected.values())
+
+
+@pytest.mark.parametrize("kind", ["padded", "packed"])
+def test_averaged_states_in_the_last_layer_change_no_gradient(plan, kind, monkeypatch):
+    batches = batches_of(plan, kind)
+    monkeypatch.setattr(last_attention, "averages_states", lambda *_: False)
+    expected_loss, expected = loss_and_gradients(module_of(plan, "projector", skip_unneeded_compute=True), batches)
+    monkeypatch.setattr(last_attention, "averages_states", lambda *_: True)
+    loss, gradients = loss_and_gradients(module_of(plan, "projector", skip_unneeded_compute=True), batches)
+    assert loss == pytest.approx(expected_loss, rel=1e-6)
+    assert all((gradients[name] - other).norm() <= 1e-5 * other.norm() for name, other in expected.items())
+    assert any(gradients[name].ne(other).any() for name, other in expected.items()), "the two ways were run"
 
 
 def looped_varlen(queries, keys, values, starts, _, longest, __, *, scale, window_size, enable_gqa):
