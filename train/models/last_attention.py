@@ -44,8 +44,8 @@ def averages_states(attention: Any, queries: int, tokens: int) -> bool:
     Only where values are one matrix product: no bias, whose average over prefix and tokens is another, and no LoRA,
     whose dropout is drawn token by token.
     """
-    product = attention.v_proj
-    if type(product) is not nn.Linear or product.bias is not None:
+    product: Any = attention.v_proj
+    if type(product) is not nn.Linear or getattr(product, "bias", None) is not None:
         return False
     width = attention.num_key_value_groups * product.out_features  # h x d
     averages = queries * width // attention.head_dim
@@ -72,7 +72,7 @@ def _average_of_states(
     before, heads = keys.shape[2] - states.shape[1], torch.arange(queries.shape[1], device=states.device)
     averages = shares[..., before:].flatten(1, 2) @ normed  # (B, h x Q, H)
     values = attention.v_proj(averages).view(*queries.shape[:3], -1, attention.head_dim)  # of all heads
-    attended = values[:, heads, :, heads // groups].transpose(0, 1)  # each head's own
+    attended: torch.Tensor = values[:, heads, :, heads // groups].transpose(0, 1)  # each head's own
     if prefix_kv:
         attended = attended + shares[..., :before] @ prefix_kv[1].repeat_interleave(groups, 1)
     return attended
