@@ -83,6 +83,17 @@ class ChatConfig(Section):
         " processor of the model's folder says, the only mode of other families.",
         choices=("pad", "crop", "export"),
     )
+    min_pixels: int | None = setting(
+        None,
+        doc="Qwen-VL: an image of fewer pixels is made larger; null: as the image processor of the folder says.",
+        at_least=1,
+    )
+    max_pixels: int | None = setting(
+        None,
+        doc="Qwen-VL: an image of more pixels is made smaller; 28 x 28 (Qwen3-VL: 32 x 32) of them are a token. null:"
+        " as the image processor of the folder says.",
+        at_least=1,
+    )
     pixels: str = setting(
         "exact",
         doc="`exact`: byte for byte transformers' PIL processor; `fast`: within 2 of 255, in half the time."

@@ -78,10 +78,17 @@ class ProtocolConfig(Section):
         doc="Side in pixels of a BLIP's resized images, position embeddings interpolated; null: the model's own.",
         at_least=1,
     )
+    min_pixels: int | None = setting(
+        None, doc="As chat.min_pixels, for Qwen-VL; an export stores those of its training.", at_least=1
+    )
+    max_pixels: int | None = setting(
+        None, doc="As chat.max_pixels, for Qwen-VL; an export stores those of its training.", at_least=1
+    )
     padding_side: str = setting(
         "left",
         doc="Side on which shorter questions of a batch are padded. `left` changes no answer; with `right` an answer "
-        "depends on its batch (authors' code: `processor`, the side stored in the model's folder; BLIP-2: right).",
+        "depends on its batch (authors' code: `processor`, the side stored in the model's folder; BLIP-2: right). "
+        "Qwen-VL: left only.",
         choices=("left", "right", "processor"),
     )
     classes: str | None = setting(

@@ -63,7 +63,7 @@ def export_checkpoint(
             f"{folder} is not the base of {run.root}: its weights have identity {model_identity(folder)[:12]}, "
             f"the run was trained from {expected[:12]}; pass the right one with --base"
         )
-    family = trainable_family_of(folder)
+    family = trainable_family_of(folder).with_pixels(config.chat.min_pixels, config.chat.max_pixels)
     model = load_checked(family.model_class, folder, dtype="auto")
     weights = checkpoint.weights()
     lora = {name: tensor for name, tensor in weights.items() if is_lora(name)}

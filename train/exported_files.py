@@ -16,7 +16,10 @@ from train.models.model_folder import read_object
 from train.models.processor_settings import CLIP_MEAN, CLIP_STD, FLAT, NESTED, processor_file
 from train.models.types import TrainableFamily
 
-_TEXT_FILES = ("tokenizer*", "special_tokens_map.json", "added_tokens.json", "chat_template*", "generation_config.json")
+_TEXT_FILES = (
+    *("tokenizer*", "vocab.json", "merges.txt", "special_tokens_map.json", "added_tokens.json"),
+    *("chat_template*", "generation_config.json", "video_preprocessor_config.json"),
+)
 GENERATION, TOKENIZER, SPECIAL_TOKENS = "generation_config.json", "tokenizer_config.json", "special_tokens_map.json"
 
 

@@ -85,7 +85,7 @@ def make_plan(config: RunConfig, world_size: int, device: str, *, count: bool = 
     settings = deepspeed_config(config, split_batch(config.train, world_size))
     kernels = choose_kernels(config.model.kernels, device, config.deepspeed.zero_stage)
     folder = resolve_folder(config.model.base, config.model.revision, weights=not count)
-    family = trainable_family_of(folder)
+    family = _family(config, folder)
     attention = attention_of(family, config.model.attention, device, config.model.dtype)
     sources = SourceSet.of(config.data, config.train.sources)
     if config.model.mode == "projector" and not sources.with_image().any():
@@ -152,7 +152,7 @@ def plan_order(config: RunConfig, sources: SourceSet, world_size: int) -> StepOr
 def plan_counts(config: RunConfig, sources: SourceSet) -> Counts:
     """Tokens of every sample for the model of `config`; counted now if they never were (`train.data.lengths`)."""
     folder = resolve_folder(config.model.base, config.model.revision, weights=False)
-    family = trainable_family_of(folder)
+    family = _family(config, folder)
     settings = LengthSettings.of(folder, config.chat, family.image_token_key)
     return token_counts(sources, settings, lambda: _example_builder(config, folder, family))
 
@@ -172,10 +172,16 @@ def skipped_samples(config: RunConfig, sources: SourceSet, builder: ExampleBuild
     return check_trainable(sources, builder, kept, counts, config.train.unreadable)
 
 
+def _family(config: RunConfig, folder: Path) -> TrainableFamily:
+    return trainable_family_of(folder).with_pixels(config.chat.min_pixels, config.chat.max_pixels)
+
+
 def _example_builder(config: RunConfig, folder: Path, family: TrainableFamily) -> ExampleBuilder:
     tokenizer = load_tokenizer(folder)
     check_vocabulary(folder, tokenizer, int(family.text_config.vocab_size))
-    check_image_token(folder, tokenizer, family.image_token_id, int(family.text_config.vocab_size))
+    check_image_token(
+        folder, tokenizer, (family.image_token, family.image_token_id), int(family.text_config.vocab_size)
+    )
     check_generation_settings(folder)
     if config.chat.template not in family.chat_templates:
         raise ConfigError(

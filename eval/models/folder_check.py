@@ -44,12 +44,13 @@ def check_model_folder(config: EvalConfig) -> bool:
 
 
 def _check_generative(config: EvalConfig, folder: Path) -> None:
-    family, protocol = family_of(folder), protocol_as_trained(config.protocol, training_record_of_model(config.model))
+    protocol = protocol_as_trained(config.protocol, training_record_of_model(config.model))
+    family = family_of(folder).with_pixels(protocol.min_pixels, protocol.max_pixels)
     check_weight_headers(family.model_class, folder, family.config)
     tokenizer = load_tokenizer(folder)
     rows = int(family.text_config.vocab_size)
     check_vocabulary(folder, tokenizer, rows)
-    check_image_token(folder, tokenizer, family.image_token_id, rows)
+    check_image_token(folder, tokenizer, (family.image_token, family.image_token_id), rows)
     check_generation_settings(folder)
     style = resolve_style(protocol, family)
     family.renderer(tokenizer, style.template, style.system_prompt)

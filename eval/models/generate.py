@@ -54,13 +54,14 @@ class TextPredictor:
 
     def __init__(self, loaded: LoadedModel, protocol: ProtocolConfig):
         """Raises `ConfigError` if the tokenizer does not fit the chat template, or the pixel settings the model."""
-        self.model, self.family = loaded.model.eval(), loaded.family
         self.protocol = protocol = protocol_as_trained(protocol, training_record_of_model(str(loaded.folder)))
+        self.model = loaded.model.eval()
+        self.family = loaded.family.with_pixels(protocol.min_pixels, protocol.max_pixels)
         self.style = resolve_style(protocol, self.family)
         self.renderer = self.family.renderer(loaded.tokenizer, self.style.template, self.style.system_prompt)
         self.stated_ends = loaded.end_tokens
         self.images = self.family.image_processor(protocol.image_mode, protocol.image_size)
-        self.padding = padding_of(protocol.padding_side, loaded.tokenizer)
+        self.padding = padding_of(protocol.padding_side, loaded.tokenizer, self.family)
         self.answer_prefix = self.style.answer_prefix
         self.max_new_tokens = protocol.max_new_tokens
         self.max_length = self.family.max_positions or sys.maxsize

@@ -11,6 +11,7 @@ from eval.models.class_likelihood.predictor import ClassLikelihoodPredictor
 from eval.models.class_likelihood.tree_forward import scoring_attention
 from eval.models.generate import TextPredictor
 from eval.models.hidden_states import HiddenStatePredictor, LanguageModelStates
+from eval.models.right_padding import pads_right
 from eval.tasks.registry import task_output
 from eval.types import Predictor
 from train.models.loading import LoadedModel, load_model
@@ -23,7 +24,7 @@ class GenerativeEvalModel:
         """Keep the loaded model."""
         self.loaded, self.identity = loaded, loaded.identity
         self.answer_delimiter = loaded.family.prompt_style("official").answer_delimiter
-        self.pads_right = loaded.tokenizer.padding_side == "right"
+        self.pads_right = pads_right(loaded.tokenizer, loaded.family)
 
     @classmethod
     def load(cls, config: EvalConfig, folder: Path, device: str) -> "GenerativeEvalModel":

@@ -14,19 +14,30 @@ import torch
 from transformers import LogitsProcessor, PreTrainedTokenizerBase
 
 from configs.errors import ConfigError
+from train.models.types import Family
 
 
-def padding_of(choice: str, tokenizer: PreTrainedTokenizerBase) -> int | None:
+def padding_of(choice: str, tokenizer: PreTrainedTokenizerBase, family: Family) -> int | None:
     """The id to pad with on the right where `choice` (protocol.padding_side) means that, None for the left.
 
-    Raises `ConfigError` if the tokenizer has no padding token, whose embedding decides what is answered.
+    Raises `ConfigError` if the tokenizer has no padding token, whose embedding decides what is answered, and for
+    `right` with a family that is padded on the left alone.
     """
-    side = tokenizer.padding_side if choice == "processor" else choice
-    if side == "left":
+    if family.several_positions and choice == "right":
+        raise ConfigError(f"protocol.padding_side is right, which {family.name} does not have; set it to left")
+    if choice == "left" or (choice == "processor" and not pads_right(tokenizer, family)):
         return None
     if tokenizer.pad_token_id is None:
         raise ConfigError("protocol.padding_side is right and the tokenizer has no padding token; set it to left")
     return int(tokenizer.pad_token_id)
+
+
+def pads_right(tokenizer: PreTrainedTokenizerBase, family: Family) -> bool:
+    """Whether the processor pads on the right; where a token has several positions (Qwen-VL) it counts as left.
+
+    `generate` computes such positions from ids, which are not there: embeddings are passed to it.
+    """
+    return bool(tokenizer.padding_side == "right") and not family.several_positions
 
 
 def padded_right(rows: Sequence[Sequence[int]], padding: int) -> tuple[torch.Tensor, torch.Tensor]:

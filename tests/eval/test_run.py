@@ -299,14 +299,14 @@ def test_an_item_that_fails_once_gets_the_answer_it_would_have_had(write_config,
 
 @pytest.mark.parametrize("task", ["open_world", "class_likelihood"])
 def test_an_item_whose_output_is_no_number_is_counted_and_never_scored(write_config, tmp_path, monkeypatch, task):
-    original = TextPredictor.embeddings
+    original = TextPredictor.inputs
 
-    def broken(self, ids, prompts):
-        states = original(self, ids, prompts)
-        states[1:, -1] = float("nan")  # of a batch all but the first
-        return states
+    def broken(self, ids, mask, prompts):
+        inputs = original(self, ids, mask, prompts)
+        inputs.states[1:, -1] = float("nan")  # of a batch all but the first
+        return inputs
 
-    monkeypatch.setattr(TextPredictor, "embeddings", broken)
+    monkeypatch.setattr(TextPredictor, "inputs", broken)
     names = tmp_path / "names.txt"
     names.write_text("tench\nwild dog\ncat\n")
     main(["--config", str(write_config(protocol={"task": task, "classes": str(names)}))])

@@ -26,8 +26,6 @@ HARMLESS = re.compile(
 )
 """Unexpected weights that every model does without: constants that older versions of transformers wrote."""
 
-IMAGE_TOKEN = "<image>"
-
 FAILURES = (
     OSError,
     ValueError,
@@ -159,11 +157,15 @@ def check_vocabulary(folder: Path, tokenizer: Any, rows: int) -> None:
         )
 
 
-def check_image_token(folder: Path, tokenizer: Any, number: int, rows: int) -> None:
-    """Raise `ConfigError` if the id of the image token is above the embedding's `rows`, or another token's."""
-    named = tokenizer.get_vocab().get(IMAGE_TOKEN, number)
+def check_image_token(folder: Path, tokenizer: Any, image: tuple[str, int], rows: int) -> None:
+    """Raise `ConfigError` if the id of the image token is above the embedding's `rows`, or another token's.
+
+    `image` is the token's spelling and its id by config.json.
+    """
+    token, number = image
+    named = tokenizer.get_vocab().get(token, number)
     if number >= rows or number != named:
-        reason = f"the embedding has {rows:,} rows" if number >= rows else f"the tokenizer's {IMAGE_TOKEN} is {named}"
+        reason = f"the embedding has {rows:,} rows" if number >= rows else f"the tokenizer's {token} is {named}"
         raise ConfigError(
             f"{folder / MODEL_CONFIG}: image_token_id (or image_token_index) is {number}, and {reason}; "
             "take config.json and tokenizer of the same model"

@@ -112,7 +112,7 @@ def load_model(path_or_id: str, revision: str | None, dtype: str, attention: str
     model = load_checked(family.model_class, folder, dtype=DTYPES[dtype], attn_implementation=kernel)
     rows = int(family.text_config.vocab_size)
     check_vocabulary(folder, tokenizer, rows)
-    check_image_token(folder, tokenizer, family.image_token_id, rows)
+    check_image_token(folder, tokenizer, (family.image_token, family.image_token_id), rows)
     model.to(device)
     bound = type(family)(model.config, folder)
     return LoadedModel(model, tokenizer, bound, folder, identity)

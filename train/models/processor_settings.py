@@ -96,7 +96,7 @@ def read_image_settings(folder: Path | None, default: str) -> ImageSettings | No
     file, settings = processor_file(folder)
     if file is None:
         return None
-    found = _Reader(file, settings)
+    found = SettingsReader(file, settings)
     kind = _kind(found, default)
     found.settings = DEFAULTS[kind] | settings
     resizes, crops = found.flag("do_resize", True), found.flag("do_center_crop", False)
@@ -151,7 +151,7 @@ def complete_settings(mode: str, side: int) -> dict[str, Any]:
     }
 
 
-def _kind(found: "_Reader", default: str) -> str:
+def _kind(found: "SettingsReader", default: str) -> str:
     """The class that the settings are for, without the suffix of its fast twin."""
     extractor = str(found.settings.get("feature_extractor_type") or default)
     stated = found.settings.get("image_processor_type") or extractor.replace("FeatureExtractor", "ImageProcessor")
@@ -165,7 +165,7 @@ def _kind(found: "_Reader", default: str) -> str:
 
 
 @dataclass
-class _Reader:
+class SettingsReader:
     """Single settings of one file, checked."""
 
     file: Path

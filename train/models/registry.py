@@ -13,8 +13,17 @@ FAMILIES = {
     "llava_next": "train.models.llava_next:LlavaNextFamily",
     "blip-2": "train.models.blip2:Blip2Family",
     "instructblip": "train.models.instructblip:InstructBlipFamily",
+    "qwen2_5_vl": "train.models.qwen2_5_vl:Qwen25VlFamily",
+    "qwen3_vl": "train.models.qwen3_vl:Qwen3VlFamily",
 }
 LLAVA_CODE = "this one is saved by LLaVA's own code: take the converted model, such as llava-hf/llava-1.5-7b-hf"
+ADVICE = {
+    "llava_llama": LLAVA_CODE,
+    "llava_mistral": LLAVA_CODE,
+    "qwen2_vl": "of the Qwen-VL models take a Qwen2.5-VL (qwen2_5_vl) or a dense Qwen3-VL (qwen3_vl)",
+    "qwen3_vl_moe": "of Qwen3-VL only the dense models (2B, 4B, 8B, 32B) are supported, not a mixture of experts",
+}
+"""What to take in place of a model whose type, of the beginning of which this is, is not supported."""
 
 
 def family_class(model_type: str) -> type[Family]:
@@ -29,7 +38,7 @@ def family_of(folder: Path) -> Family:
     config = read_model_config(folder)
     model_type = config.get("model_type")
     if model_type not in FAMILIES:
-        advice = f"; {LLAVA_CODE}" if str(model_type).startswith(("llava_llama", "llava_mistral")) else ""
+        advice = next((f"; {text}" for start, text in ADVICE.items() if str(model_type).startswith(start)), "")
         raise ConfigError(f"{folder} holds a model of type {model_type!r}; supported: {', '.join(FAMILIES)}{advice}")
     family = family_class(model_type)
     if reason := family.unsupported_reason(config):

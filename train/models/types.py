@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import nn
@@ -51,6 +51,12 @@ class Family(ABC):
     """Whether transformers runs it with flash attention."""
     image_token: ClassVar[str] = "<image>"
     """How the tokenizer spells the image token."""
+    any_resolution: ClassVar[bool] = False
+    """Whether images keep their shape and about their size, between a least and a most number of pixels."""
+    pixel_limits: tuple[int | None, int | None] = (None, None)
+    """Least and most pixels of an image, where they are others than the folder's; set by `with_pixels`."""
+    several_positions: ClassVar[bool] = False
+    """Whether a token has several positions (`positions`)."""
     reads_question: ClassVar[bool] = False
     """Whether the image features depend on the question (a Q-Former with text input)."""
     folders: ClassVar[tuple[str, ...]] = ()
@@ -120,6 +126,22 @@ class Family(ABC):
     def image_tokens(self, size: Size | None = None) -> int:
         """P of an image of `size`. Raises `ConfigError` without a size where P depends on it."""
 
+    def with_pixels(self, least: int | None, most: int | None) -> Self:
+        """This family with other limits of an image's pixels than the folder's; None keeps the folder's.
+
+        Raises `ConfigError` for a family whose images have a size of its own.
+        """
+        if (least, most) == (None, None):
+            return self
+        if not self.any_resolution:
+            raise ConfigError(
+                f"min_pixels and max_pixels are for Qwen's models, whose images keep their size; {self.name} resizes "
+                "every image to its own: set both to null"
+            )
+        other = type(self)(self.config, self.folder)
+        other.pixel_limits = (least, most)
+        return other
+
     @property
     def image_token_key(self) -> int | str:
         """Changes whenever `image_tokens` may give another number: part of the name of files with token counts."""
@@ -127,6 +149,7 @@ class Family(ABC):
             return self.fixed_image_tokens
         files = [] if self.folder is None else sorted(self.folder.glob("*processor_config.json"))
         settings = self.config.to_json_string() + "".join(file.read_text(encoding="utf-8-sig") for file in files)
+        settings += f"{self.pixel_limits}" if self.any_resolution else ""
         return hashlib.sha256(settings.encode()).hexdigest()
 
     @abstractmethod

@@ -3,8 +3,8 @@
     folder = write_tiny_family(Path("/tmp/blip"), "blip-2", WORDS)   # a folder that from_pretrained loads
 
 Names: `llava_next` (LLaMA inside), `llava_next_mistral` (a sliding window), `blip-2` (OPT and its byte-level BPE),
-`instructblip` (LLaMA, and a BERT tokenizer for the Q-Former). For tests, and to try a training or an evaluation without
-a download.
+`instructblip` (LLaMA, and a BERT tokenizer for the Q-Former), `qwen2_5_vl` and `qwen3_vl` (`train.toy.tiny_qwen`).
+For tests, and to try a training or an evaluation without a download.
 """
 
 from collections.abc import Callable, Sequence
@@ -40,6 +40,7 @@ from transformers.models.llava_next.image_processing_pil_llava_next import Llava
 
 from configs.errors import ConfigError
 from train.toy.random_models import SPECIAL_TOKENS, word_tokenizer
+from train.toy.tiny_qwen import qwen2_5_vl, qwen3_vl
 
 WINDOW = 96  # sliding window of `llava_next_mistral` in tokens: shorter than its longest prompts
 SIDE, PATCH = 32, 8  # pixels
@@ -165,4 +166,6 @@ BUILDERS: dict[str, Callable[[Sequence[str]], tuple[PreTrainedModel, Any]]] = {
     "llava_next_mistral": _with_mistral,
     "blip-2": _blip2,
     "instructblip": _instructblip,
+    "qwen2_5_vl": qwen2_5_vl,
+    "qwen3_vl": qwen3_vl,
 }

@@ -1,4 +1,4 @@
-"""LLaVA-NeXT, BLIP-2 and InstructBLIP: what we compute is what transformers' own processors and models compute."""
+"""Families other than LLaVA-1.5: what we compute is what transformers' own processors and models compute."""
 
 import json
 from dataclasses import asdict
@@ -32,6 +32,7 @@ from eval.paper.rows import own_row, rows_of_report
 from eval.probing import main as probe
 from eval.run import main as evaluate
 from eval.runner.evaluated_model import EvaluatedModel
+from tests.train.families.cases import CASES
 from train.chat.templates import VICUNA_V1
 from train.models.loading import attention_of, load_model
 from train.models.registry import family_of, trainable_family_of
@@ -40,6 +41,7 @@ from train.toy.tiny_families import BUILDERS, QUERIES, WINDOW
 
 NAMES = tuple(BUILDERS)
 MARKUP = {"llava_next": "hf"}  # transformers' own ids; the others' default has them
+QWEN_IMAGE = "<|vision_start|><|image_pad|><|vision_end|>"
 SIZES = ((40, 24), (24, 70), (64, 64), (150, 30), (33, 31))  # width, height: grids of all shapes
 QUESTIONS = (
     "What type of object is in this photo?",
@@ -74,13 +76,18 @@ class Family:
             images=decode_rgb(self.pictures[number]),
             return_tensors="pt",
         )
-        inputs["input_ids"] = torch.cat([inputs["input_ids"], torch.tensor([list(more)], dtype=torch.long)], 1)
+        for name in ("input_ids", "mm_token_type_ids"):
+            if name in inputs:
+                added = torch.tensor([more if name == "input_ids" else [0] * len(more)], dtype=torch.long)
+                inputs[name] = torch.cat([inputs[name], added], 1)
         inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
         return inputs
 
 
 def transformers_processor(folder, name):
     tokenizer = AutoTokenizer.from_pretrained(folder)
+    if name.startswith("qwen"):
+        return CASES[name].processor(folder)
     if name.startswith("llava_next"):
         images = LlavaNextImageProcessorPil.from_pretrained(folder)
         return LlavaNextProcessor(images, tokenizer, 8, "default", num_additional_image_tokens=1)
@@ -94,8 +101,11 @@ def transformers_processor(folder, name):
 
 
 def own_text(name, question):
-    """The prompt as transformers' documentation of each model has it."""
+    """The prompt as transformers' documentation of each model has it, or its chat template."""
+    asked = f"<|im_start|>user\n{QWEN_IMAGE}{question}<|im_end|>\n<|im_start|>assistant\n"
     return {
+        "qwen2_5_vl": f"<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n{asked}",
+        "qwen3_vl": asked,
         "llava_next": f"{VICUNA_V1} USER: <image>\n{question} ASSISTANT:",
         "llava_next_mistral": f"[INST] <image>\n{question} [/INST]",
         "blip-2": f"Question: {question} Answer:",
@@ -175,7 +185,7 @@ def test_a_names_tokens_are_those_it_has_after_the_prompt(family):
     text = own_text(family.name, QUESTIONS[0])
     before = tokenizer(text)["input_ids"]
     for name, path in zip(CLASSES, trie.paths, strict=True):
-        whole = tokenizer(f"{text} {name}")["input_ids"]
+        whole = tokenizer(f"{text}{'' if text.endswith(chr(10)) else ' '}{name}")["input_ids"]
         assert whole[: len(before)] == before
         assert [trie.tokens[node] for node in path] == whole[len(before) :]
         if family.name == "blip-2":  # what the authors' code looked up
@@ -312,7 +322,7 @@ def test_a_question_too_long_for_the_q_former_is_refused(families, picture):
         family.predictor.prompt((Turn("human", "<image>\n" + "red " * 120),), picture(1))
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name.startswith("llava_next")])
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in CASES])
 def test_training_is_refused_and_says_what_is_supported(families, name):
     with pytest.raises(
         ConfigError, match=r"evaluated and not trained; training supports LLaVA-1.5 \(llava\), BLIP-2 \(blip-2\)"

@@ -19,9 +19,17 @@ from typing import Any
 
 import torch
 from PIL import Image
-from transformers import AutoTokenizer, Blip2Processor, InstructBlipProcessor, LlavaProcessor
+from transformers import (
+    AutoTokenizer,
+    Blip2Processor,
+    InstructBlipProcessor,
+    LlavaProcessor,
+    Qwen2_5_VLProcessor,
+    Qwen3VLProcessor,
+)
 from transformers.models.blip.image_processing_pil_blip import BlipImageProcessorPil
 from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
+from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
 from train.chat.tokenizer import load_tokenizer
 from train.toy.random_models import write_random_base
@@ -54,6 +62,8 @@ class FamilyCase:
     """(processor, text, image, text of the open question): the model's inputs, `input_ids` of shape (1, T) included."""
     pixels: str | None = "pixel_values"
     """Name of the processor's pixels that `Family.normalized` of our `pixels` must equal; None: see the features."""
+    behind_end: int = 0
+    """Tokens that the chat template writes behind the end token of an answer, which are no targets."""
     multi_turn: bool = True
     """Whether a conversation may have several questions."""
     packed_refused: str | None = None
@@ -108,6 +118,41 @@ def _instructblip_processor(folder: Path) -> Any:
 
 
 BLIP_DROPOUT = ("qformer_config.hidden_dropout_prob", "qformer_config.attention_probs_dropout_prob")
+
+
+class _WithoutVideos:
+    """Lets transformers' processor be made without its processor of videos, which needs torchvision."""
+
+    def check_argument_for_proper_class(self, name: str, argument: Any) -> Any:
+        return type(argument)
+
+
+class _Qwen25Processor(_WithoutVideos, Qwen2_5_VLProcessor):
+    pass
+
+
+class _Qwen3Processor(_WithoutVideos, Qwen3VLProcessor):
+    pass
+
+
+def _qwen_processor(kind: Callable[..., Any], folder: Path) -> Any:
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    images = Qwen2VLImageProcessorPil.from_pretrained(folder)
+    return kind(images, tokenizer, chat_template=tokenizer.chat_template)
+
+
+def _chat_text(processor: Any, exchanges: Exchanges, has_image: bool) -> str:
+    """By the folder's own chat template."""
+    messages = []
+    for number, (question, answer) in enumerate(exchanges):
+        image = [{"type": "image"}] if has_image and not number else []
+        messages.append({"role": "user", "content": [*image, {"type": "text", "text": question}]})
+        if answer is not None:
+            messages.append({"role": "assistant", "content": [{"type": "text", "text": answer}]})
+    return str(processor.apply_chat_template(messages, add_generation_prompt=exchanges[-1][1] is None))
+
+
+FOLDER_CHAT = ("chat.template=folder", "chat.system_prompt=none", "chat.image_mode=export")
 CASES = {
     case.name: case
     for case in (
@@ -135,6 +180,22 @@ CASES = {
             _instructblip_inputs,
             multi_turn=False,
             dropout=BLIP_DROPOUT,
+        ),
+        FamilyCase(
+            "qwen2_5_vl",
+            partial(write_tiny_family, name="qwen2_5_vl"),
+            FOLDER_CHAT,
+            partial(_qwen_processor, _Qwen25Processor),
+            _chat_text,
+            behind_end=1,
+        ),
+        FamilyCase(
+            "qwen3_vl",
+            partial(write_tiny_family, name="qwen3_vl"),
+            FOLDER_CHAT,
+            partial(_qwen_processor, _Qwen3Processor),
+            _chat_text,
+            behind_end=1,
         ),
     )
 }

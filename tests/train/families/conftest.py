@@ -140,7 +140,8 @@ class TrainedFamily:
             through = self.inputs(item, upto)["input_ids"][0].tolist()
             assert ids[: len(through)] == through
             assert ids[: len(opened)] == opened
-            targets[len(opened) : len(through)] = [True] * (len(through) - len(opened))
+            end = len(through) - self.case.behind_end
+            targets[len(opened) : end] = [True] * (end - len(opened))
         return ids, targets
 
     def ours(self, plan: RunPlan) -> LoadedModel:
