@@ -6,7 +6,7 @@ token of 2 x 2 patches. Tensor shapes: `N` images, `P` tokens of an image, `S` p
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
@@ -26,7 +26,7 @@ class Qwen25VlFamily(TrainableFamily):
 
     name = "Qwen2.5-VL"
     model_type = "qwen2_5_vl"
-    parts = {  # noqa: RUF012 - a constant
+    parts: ClassVar[dict[str, tuple[str, ...]]] = {
         "projector": ("model.visual.merger.",),
         "language": ("model.language_model.", "lm_head."),
         "vision": ("model.visual.",),
