@@ -31,7 +31,7 @@ class Qwen25VlFamily(TrainableFamily):
         "language": ("model.language_model.", "lm_head."),
         "vision": ("model.visual.",),
     }
-    config_sections = ("vision_config",)  # the language model's sizes lie beside it in files of older versions
+    config_sections: ClassVar[tuple[str, ...]] = ("vision_config",)
     chat_templates = ("folder",)
     image_token = "<|image_pad|>"
     any_resolution = True
