@@ -15,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import NoReturn, TypeVar
 
+from configs.base_models import base_model_names, base_model_overrides
 from configs.errors import UserError
 from configs.load import describe, load_config
 from configs.section import Section
@@ -73,6 +74,16 @@ def config_parser(doc: str | None, schema: type[Section]) -> argparse.ArgumentPa
         "--print-config", action="store_true", help="print the resolved settings with where each came from, and stop"
     )
     return parser
+
+
+def add_base_model(parser: argparse.ArgumentParser) -> None:
+    """`--base NAME`: the base model and the settings that fit it (`configs.base_models`); read by `config_of`."""
+    parser.add_argument(
+        "--base",
+        metavar="MODEL",
+        dest="base_model",
+        help=f"base model with settings that fit it: {', '.join(base_model_names())}; or a folder or hub id",
+    )
 
 
 def output_file(text: str) -> Path:
@@ -146,11 +157,12 @@ def at_least(least: int) -> Callable[[str], int]:
 
 
 def config_of(arguments: argparse.Namespace, schema: type[C]) -> C:
-    """The config of `--config` and `--set`; with `--print-config` the program prints it and ends.
+    """The config of `--config`, `--base` and `--set`; with `--print-config` the program prints it and ends.
 
     Raises `ConfigError` as `load_config`.
     """
-    config, origins = load_config(schema, arguments.config, arguments.overrides)
+    named = base_model_overrides(getattr(arguments, "base_model", None))
+    config, origins = load_config(schema, arguments.config, [*named, *arguments.overrides])
     if arguments.print_config:
         print(describe(config, origins))
         raise SystemExit(0)

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from configs.command_line import config_of, config_parser, exit_on_user_error, tell_user_error
+from configs.command_line import add_base_model, config_of, config_parser, exit_on_user_error, tell_user_error
 from configs.data import DataConfig
 from configs.errors import ConfigError, DataError, UserError
 from configs.evaluation import EvalConfig
@@ -160,6 +160,7 @@ class _ListReaders(argparse.Action):
 
 def _parser() -> argparse.ArgumentParser:
     parser = config_parser(__doc__, RunConfig)
+    add_base_model(parser)
     parser.add_argument("--sources", metavar="A,B", help="only these of data.sources (default: all)")
     parser.add_argument("--worker", type=int, default=0, metavar="I", help="worker index, 0 to N-1")
     parser.add_argument(

@@ -34,13 +34,19 @@ STAGES = {
     "data": "Raw data to shards",
     "train": "Shards to a fine-tuned model",
     "eval": "A model to predictions, scores and reports",
-    "launch": "SLURM jobs, and the demo",
+    "launch": "SLURM jobs, the quickstart and the demo",
     "benchmark": "Measure speed, and the loss-spike monitor",
     "toy": "Make small models on a CPU",
 }
 """Stages in the order of the help, each with a description."""
 
 TRAIN = Command("train run", "train.finetune", "Fine-tune a model; `train --config FILE` is short for it")
+
+QUICKSTART = Command(
+    "launch quickstart",
+    "launch.quickstart",
+    "Fine-tune on a folder of photographs; short: quickstart FOLDER",
+)
 
 COMMANDS = (
     Command("data build", "data_prep.build", "Write the shards of a configuration's sources"),
@@ -72,6 +78,7 @@ COMMANDS = (
     Command("launch submit", "launch.submit", "Submit shards, training and evaluations to SLURM"),
     Command("launch watch", "launch.watch", "Show how a run is doing"),
     Command("launch reproduce", "launch.reproduce", "Submit the paper's experiments to SLURM"),
+    QUICKSTART,
     Command("launch demo", "launch.demo", "Run the complete pipeline on a small synthetic world"),
     Command("benchmark shards", "data_prep.benchmarks.shards", "Writing and reading shards, against webdataset"),
     Command("benchmark training", "train.benchmarks.training", "Images per second of training"),
@@ -95,13 +102,15 @@ COMMANDS = (
 
 
 def find(words: Sequence[str]) -> Command | None:
-    """The command that `words` begin with; `train --config ...` is `train run`.
+    """The command that `words` begin with; `train --config ...` is `train run`, `quickstart` is `launch quickstart`.
 
     >>> find(["eval", "run", "--dry-run"]).module
     'eval.run'
     """
     if words[:1] == [TRAIN.stage] and len(words) > 1 and words[1].startswith("-") and words[1] not in ("-h", "--help"):
         return TRAIN
+    if words[:1] == [QUICKSTART.verb]:
+        return QUICKSTART
     return next((command for command in COMMANDS if command.name.split() == list(words[:2])), None)
 
 

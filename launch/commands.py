@@ -19,7 +19,12 @@ SCRIPTS = SlurmDir(Path(__file__).resolve().parents[1] / "slurm")  # the job scr
 
 
 def data_prep(
-    python: str, config: Path, sources: Sequence[str] = (), workers: int = 1, processes: int = 1
+    python: str,
+    config: Path,
+    sources: Sequence[str] = (),
+    workers: int = 1,
+    processes: int = 1,
+    overrides: Sequence[str] = (),
 ) -> list[str]:
     """Raw data to shards, of all sources or of `sources` only. For `workers` > 1 the array's script adds `--worker i`.
 
@@ -28,7 +33,9 @@ def data_prep(
     """
     only = ["--sources", ",".join(sources)] if sources else []
     parallel = ["--processes", str(processes)] if processes > 1 else []
-    return checked([python, "-m", "data_prep.build", *_settings(config), *only, *parallel, *_workers(workers)])
+    return checked(
+        [python, "-m", "data_prep.build", *_settings(config, overrides), *only, *parallel, *_workers(workers)]
+    )
 
 
 def finetune_local(deepspeed: str, config: Path, overrides: Sequence[str] = (), ranks: int | None = None) -> list[str]:

@@ -8,16 +8,11 @@ evaluations of the base model and of all results -> tables with mean and spread 
 program only starts the others.
 """
 
-import os
-import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-
-from tqdm import tqdm
 
 from configs.command_line import command_parser, exit_on_user_error
 from configs.errors import ConfigError, RunError, UserError
@@ -28,6 +23,7 @@ from configs.run import RunConfig
 from configs.run_dir import RunDir
 from launch import commands
 from launch.preflight import run_folder
+from launch.steps import run_steps
 
 RANKS = 2
 SEEDS = 3  # training seeds of each recipe
@@ -129,49 +125,6 @@ def _evaluation(demo: Demo, model: Model, config: Path, python: str) -> list[str
     return commands.evaluate(python, config, settings)
 
 
-def run_step(step: Sequence[list[str]]) -> None:
-    """Run the commands of a step at the same time and print each as one would type it.
-
-    A single command prints as it goes. Of several, each has one thread, and their output appears when all have ended.
-    If one fails, the demo leaves with its exit code.
-    """
-    start = time.monotonic()
-    if len(step) == 1:
-        print(f"\n$ {_typed(step[0])}", flush=True)
-        codes = [subprocess.run(step[0], check=False).returncode]
-    else:
-        with ThreadPoolExecutor(len(step)) as pool:
-            ended = list(pool.map(_run_quietly, step))
-        for argv, done in zip(step, ended, strict=True):
-            print(f"\n$ {_typed(argv)}\n{done.stdout}", end="", flush=True)
-        codes = [done.returncode for done in ended]
-    print(f"[{time.monotonic() - start:.1f} s]", flush=True)
-    for code in filter(None, codes):
-        print(f"the demo stops here: this command failed with exit code {code}", file=sys.stderr)
-        raise SystemExit(code if code > 0 else 128 - code)
-
-
-def _run_quietly(argv: list[str]) -> "subprocess.CompletedProcess[str]":
-    """Run with one thread; returns with all that was printed."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.run(
-        argv, check=False, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
-
-
-def _typed(argv: list[str]) -> str:
-    return commands.as_typed(argv, python=sys.executable, deepspeed=str(Path(sys.executable).with_name("deepspeed")))
-
-
-def run_all(demo: Demo) -> None:
-    """Run all steps; a line with a progress bar is printed before each."""
-    planned, start = list(steps(demo)), time.monotonic()
-    for done, step in enumerate(planned):
-        bar = tqdm.format_meter(done, len(planned), time.monotonic() - start, ncols=100, prefix="demo", unit="step")
-        print(f"\n{bar}", flush=True)
-        run_step(step)
-
-
 def main() -> None:
     """Run all steps; the last one prints the tables."""
     parser = command_parser(__doc__)
@@ -187,7 +140,7 @@ def main() -> None:
         if seeds < 1:
             raise ConfigError(f"--seeds is {seeds}; give 1 or more")
         demo = Demo(arguments.config, seeds, arguments.quick)
-        run_all(demo)
+        run_steps(list(steps(demo)), "demo")
     except UserError as error:
         exit_on_user_error(error)
     print(f"\nthe demo took {time.monotonic() - start:.0f} s; its report is {EvalDir(demo.folder).report('html')}")

@@ -15,7 +15,7 @@ from functools import cache
 from pathlib import Path
 
 from configs.batch_plan import split_batch
-from configs.command_line import config_of, config_parser, exit_on_user_error
+from configs.command_line import add_base_model, config_of, config_parser, exit_on_user_error
 from configs.data import DataConfig
 from configs.deepspeed_settings import deepspeed_settings
 from configs.errors import ConfigError, DataError, UserError
@@ -256,6 +256,7 @@ def _classes(evaluation: EvalConfig) -> Iterator[str]:
 def main() -> None:
     """Print every problem on a separate line, or that there is none."""
     parser = config_parser(__doc__, RunConfig)
+    add_base_model(parser)
     add_cluster_arguments(parser)
     arguments = parser.parse_args()
     try:

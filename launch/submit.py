@@ -10,7 +10,7 @@ import shlex
 import sys
 from pathlib import Path
 
-from configs.command_line import add_dry_run, config_of, config_parser, exit_on_user_error
+from configs.command_line import add_base_model, add_dry_run, config_of, config_parser, exit_on_user_error
 from configs.errors import UserError
 from configs.evaluation import EvalConfig
 from configs.load import to_yaml
@@ -32,6 +32,7 @@ def write_configs(queue: Queue, config: RunConfig, evaluations: list[EvalConfig]
 def main() -> None:
     """Check, then print (--dry-run) or submit the chain."""
     parser = config_parser(__doc__, RunConfig)
+    add_base_model(parser)
     add_cluster_arguments(parser)
     add_dry_run(parser, "scripts and commands")
     arguments = parser.parse_args()

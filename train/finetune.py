@@ -28,7 +28,7 @@ import argparse
 
 import torch
 
-from configs.command_line import add_dry_run, config_of, config_parser, tell_user_error
+from configs.command_line import add_base_model, add_dry_run, config_of, config_parser, tell_user_error
 from configs.errors import ConfigError, UserError
 from configs.run import RunConfig
 from data_prep.source_match import absent_paths
@@ -43,6 +43,7 @@ from train.tools.preview import preview
 def parse_arguments() -> argparse.Namespace:
     """The command line."""
     parser = config_parser(__doc__, RunConfig)
+    add_base_model(parser)
     add_dry_run(parser, "the plan of the run")
     parser.add_argument("--world", type=int, help="with --dry-run: number of ranks to plan for")
     parser.add_argument("--resume", choices=("auto",), help="auto: continue from the newest whole checkpoint, if any")

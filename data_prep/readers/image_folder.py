@@ -9,13 +9,11 @@ of every other file the first bytes decide whether it is an image, whatever its 
 since it may be an image in a format that is not read, such as .heic.
 """
 
-import math
 import os
 import re
 import unicodedata
 from collections import Counter
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import NoReturn
 
@@ -24,6 +22,7 @@ from data_prep.class_names import alike_names, load_class_list
 from data_prep.drops import printable
 from data_prep.images import file_fault
 from data_prep.prompts import classification_turns
+from data_prep.readers.selection import Selection
 from data_prep.records import LazyRecords, Record
 from data_prep.sample import Drop, Sample, Source
 
@@ -57,6 +56,8 @@ def read(
     names_by: str | None = None,
     per_class_limit: int | None = None,
     imbalance: float | None = None,
+    part: str | None = None,
+    test_share: float = 0.2,
     seed: int = 0,
 ) -> Source:
     """Class folders under `path`, with the question `prompt`.
@@ -66,14 +67,11 @@ def read(
     `folder`, without a list: its own name is the class name, `_` read as a space. Default: `key` with a list, else
     `folder`. `per_class_limit` keeps that many images per class, chosen by a hash of `seed` and id. `imbalance`
     then makes a long tail, as in CIFAR-10-LT (Cui et al. 2019, arXiv 1901.05555): of K folders the k-th keeps the
-    fraction imbalance^(-(k-1)/(K-1)); with 100, the first keeps all images and the last one in a hundred.
+    fraction imbalance^(-(k-1)/(K-1)); with 100, the first keeps all images and the last one in a hundred. `part`
+    (train, test) divides one folder: of each class the fraction `test_share` is the test part, by a hash of `seed` and
+    id.
     """
-    if per_class_limit is not None and per_class_limit < 1:
-        raise ConfigError(f"per_class_limit is {per_class_limit}; it must be at least 1, or null for all images")
-    if imbalance is not None and not 1 <= imbalance < math.inf:
-        raise ConfigError(
-            f"imbalance is {imbalance}; it is the ratio of largest to smallest class and must be at least 1"
-        )
+    selection = Selection(per_class_limit, imbalance, part, test_share, seed)
     folders, outside, ignored = _listing(path)
     if not folders:
         flat = any(re.fullmatch(r".*_n\d{8}\.\w+", name) for name in outside)
@@ -91,8 +89,9 @@ def read(
     classification_turns(prompt, names[0])  # raises for an unknown prompt before the folders are listed
     items = []
     for number, folder in enumerate(folders):
-        share = (imbalance or 1.0) ** (-number / max(1, len(folders) - 1))
-        items += _kept(path, _items(path, folder, labels[folder], ignored), per_class_limit, share, seed)
+        found = _items(path, folder, labels[folder], ignored)
+        share = selection.share_of_class(number, len(folders))
+        items += selection.of_class(folder, found, share, lambda item: is_image(path, item.path))
     items += [_Item(name, name, None) for name in outside]
 
     def make(index: int) -> Record:
@@ -267,17 +266,6 @@ def _items(root: Path, folder: str, label: int, ignored: list[str]) -> list[_Ite
     stems = [_stem(file) for file in files]
     times = Counter(stems)
     return [_Item(file, stem if times[stem] == 1 else file, label) for file, stem in zip(files, stems, strict=True)]
-
-
-def _kept(root: Path, items: list[_Item], limit: int | None, share: float, seed: int) -> list[_Item]:
-    """All items, or the images among them that the limit and the share of a class leave."""
-    if limit is None and share == 1.0:
-        return items
-    images = [item for item in items if is_image(root, item.path)]
-    count = round(share * min(limit or len(images), len(images)))
-    ranked = sorted(images, key=lambda item: sha256(f"{seed}:{item.id}".encode()).digest())
-    chosen = {id(item) for item in ranked[:count]}
-    return [item for item in images if id(item) in chosen]
 
 
 def _refuse(error: OSError) -> NoReturn:

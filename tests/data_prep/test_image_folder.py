@@ -85,6 +85,32 @@ def test_an_imbalance_makes_a_long_tail_in_the_order_of_the_folders(tmp_path):
         chosen(imbalance=0.5)
 
 
+def test_one_folder_is_divided_into_a_training_and_a_test_part(class_folders):
+    def chosen(**options):
+        return [record.id for record in image_folder.read(class_folders, **options).records]
+
+    (class_folders / "cat" / "phone.heic").write_text("x")
+    train, test = chosen(part="train", test_share=0.3), chosen(part="test", test_share=0.3)
+    assert sorted(train + test) == sorted(chosen()), "every file is in exactly one part"
+    assert Counter(name.partition("/")[0] for name in test) == {"cat": 2, "wild_dog": 2}
+    assert "cat/phone" in train, "what is no image is reported by one build, and tested by none"
+    assert chosen(part="test", test_share=0.3, seed=1) != test
+    assert len(chosen(part="test", test_share=0.01)) == 2, "at least one of each class"
+    assert len(chosen(part="train", test_share=0.99)) == 3, "at least one of each class, and the file that is none"
+    assert set(chosen(part="train", test_share=0.3, per_class_limit=2)) < set(train)
+
+
+def test_a_part_of_a_class_that_cannot_be_divided_is_refused(class_folders):
+    (class_folders / "bird").mkdir()
+    (class_folders / "bird" / "0.jpg").write_bytes(b"x")
+    with pytest.raises(DataError, match="the class folder bird has one image"):
+        image_folder.read(class_folders, part="test")
+    with pytest.raises(ConfigError, match="part is 'val'"):
+        image_folder.read(class_folders, part="val")
+    with pytest.raises(ConfigError, match="test_share is 20"):
+        image_folder.read(class_folders, part="train", test_share=20)
+
+
 def test_names_come_from_a_list_by_key_or_by_order(class_folders, tmp_path):
     keyed, plain = tmp_path / "keyed.json", tmp_path / "plain.txt"
     keyed.write_text('{"horse": "a horse", "wild_dog": "dingo", "cat": "house cat"}')

@@ -10,6 +10,7 @@ import pytest
 from launch import demo
 from launch.commands import as_typed
 from launch.demo import Demo
+from launch.steps import run_step
 
 RUN = """
 name: {name}
@@ -91,7 +92,7 @@ def test_the_evaluations_of_a_model_run_at_the_same_time_with_one_thread_each(
 
     monkeypatch.setattr(subprocess, "run", start)
     evaluations = next(step for step in demo.steps(Demo(configs / "demo.yaml", 1, quick=False)) if len(step) > 1)
-    demo.run_step(evaluations)
+    run_step(evaluations, "demo")
     printed = capsys.readouterr().out.split("$ ")[1:]
     assert [line.split()[2] for line in printed] == ["eval.run", "eval.run"]
     assert all("with 1 thread\n" in line for line in printed)

@@ -12,7 +12,7 @@ import argparse
 from collections.abc import Sequence
 from dataclasses import replace
 
-from configs.command_line import config_of, config_parser, exit_on_user_error
+from configs.command_line import add_base_model, config_of, config_parser, exit_on_user_error
 from configs.errors import ConfigError, DataError, UserError
 from configs.run import RunConfig
 from data_prep.inspect import choose
@@ -89,6 +89,7 @@ def _open(config: RunConfig, name: str) -> ShardSet:
 
 def _parser() -> argparse.ArgumentParser:
     parser = config_parser(__doc__, RunConfig)
+    add_base_model(parser)
     parser.add_argument("--source", metavar="NAME", help="only this source (default: all of train.sources)")
     parser.add_argument("--samples", type=int, default=3, metavar="N", help="samples per source (default 3)")
     parser.add_argument("--seed", type=int, default=0, help="seed of the random choice (default 0)")

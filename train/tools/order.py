@@ -9,7 +9,7 @@ the samples' ids. No image is decoded and no model is loaded.
 import argparse
 from collections.abc import Iterable, Iterator
 
-from configs.command_line import add_json, config_of, config_parser, emit_json, exit_on_user_error
+from configs.command_line import add_base_model, add_json, config_of, config_parser, emit_json, exit_on_user_error
 from configs.errors import ConfigError, UserError
 from configs.run import RunConfig
 from train.data.loader import read_steps
@@ -50,6 +50,7 @@ def read_epoch(
 def parse_arguments() -> argparse.Namespace:
     """The command line."""
     parser = config_parser(__doc__, RunConfig)
+    add_base_model(parser)
     parser.add_argument("--world", type=int, default=1, help="number of ranks (default 1)")
     parser.add_argument("--workers", type=int, help="data-loading processes per rank (default: train.workers)")
     parser.add_argument("--epoch", type=int, default=0, help="epoch, counted from 0 (default 0)")
