@@ -50,7 +50,7 @@ class Selection:
 
     def share_of_class(self, number: int, classes: int) -> float:
         """The fraction that class `number` (from 0) of `classes` keeps in a long tail; 1 without `imbalance`."""
-        return (self.imbalance or 1.0) ** (-number / max(1, classes - 1))
+        return float((self.imbalance or 1.0) ** (-number / max(1, classes - 1)))
 
     def of_class(self, folder: str, items: Sequence[I], share: float, is_image: Callable[[I], bool]) -> list[I]:
         """The items of a class that are kept, in their order; a limit and a share count images.
