@@ -67,8 +67,13 @@ class ExampleBuilder:
         return Example(sample.id, source, expanded.input_ids, expanded.supervised, image)
 
     def _image(self, sample: Sample) -> ImageInput:
-        question = self.renderer.question_text(sample.turns[:1]) if self.family.reads_question else ""
-        return self.image_processor(decode_rgb(_image_bytes(sample)), question)
+        return self.image_processor(decode_rgb(_image_bytes(sample)), self._question(sample))
+
+    def _question(self, sample: Sample) -> str:
+        """The first question, for a family whose image features depend on it."""
+        if not self.family.reads_question:
+            return ""
+        return self.renderer.question_text([turn for turn in sample.turns if turn.speaker == "human"][:1])
 
     @property
     def needs_image_size(self) -> bool:
@@ -86,6 +91,8 @@ class ExampleBuilder:
             if rendered.images != has_image:
                 raise DataError(f"{rendered.images} <image> placeholders, {int(has_image)} images")
             expanded = self.expand(rendered, self.image_tokens(sample) if has_image else 0)
+            if has_image:
+                self.family.check_question(self._question(sample))
             if self.chat.no_target_tokens == "error" and not any(expanded.supervised[1:]):
                 if all(turn.speaker == "human" for turn in sample.turns):
                     raise NoTargetTokensError(

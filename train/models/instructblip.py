@@ -6,6 +6,7 @@ Tensor shapes: `N` images, `L` tokens of the longest question.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -36,13 +37,17 @@ class InstructionImageProcessor:
 
     def __call__(self, image: Image.Image, question: str = "") -> ImageInput:
         """`pixels` and `question` (up to L ids). Raises `DataError` if the question is too long."""
-        ids = self.tokenizer(question, verbose=False)["input_ids"]
+        return ImageInput({**self.images(image).arrays, QUESTION: np.array(self.ids(question))})
+
+    def ids(self, question: str) -> list[int]:
+        """The Q-Former's ids. Raises `DataError` if they are too many."""
+        ids = list(self.tokenizer(question, verbose=False)["input_ids"])
         if len(ids) > self.longest:
             raise DataError(
-                f"its question is {len(ids)} tokens for the Q-Former, which reads {self.longest}; "
-                "ask with fewer candidates"
+                f"its question is too long for the Q-Former, which reads {self.longest} tokens: it has {len(ids)}; "
+                "shorten it, or ask with fewer candidates"
             )
-        return ImageInput({**self.images(image).arrays, QUESTION: np.array(ids)})
+        return ids
 
 
 class InstructBlipFamily(Blip2Family):
@@ -55,7 +60,9 @@ class InstructBlipFamily(Blip2Family):
     # as transformers' documentation prompts it; the paper's authors prompt it as they prompt BLIP-2
     own_style = PromptStyle("plain")
 
-    def image_processor(self, mode: str = "export", size: int | None = None, *, fast: bool = False) -> ImageProcessor:
+    def image_processor(
+        self, mode: str = "export", size: int | None = None, *, fast: bool = False
+    ) -> InstructionImageProcessor:
         """As BLIP-2's. Raises `ConfigError` if the folder has no tokenizer for the Q-Former."""
         path = None if self.folder is None else self.folder / QFORMER_TOKENIZER
         if path is None or not path.is_dir():
@@ -65,6 +72,14 @@ class InstructBlipFamily(Blip2Family):
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(str(path), trust_remote_code=False)
         longest = int(self.config.qformer_config.max_position_embeddings)
         return InstructionImageProcessor(super().image_processor(mode, size, fast=fast), tokenizer, longest)
+
+    @cached_property
+    def _reader(self) -> InstructionImageProcessor:
+        return self.image_processor()
+
+    def check_question(self, question: str) -> None:
+        """Raise `DataError` if the Q-Former reads fewer tokens."""
+        self._reader.ids(question)
 
     def batch_images(self, images: Sequence[ImageInput]) -> ImageBatch:
         """Questions are padded on the right and masked, as BERT counts its positions from the left."""

@@ -110,6 +110,9 @@ class Family(ABC):
         limit = getattr(self.text_config, "max_position_embeddings", None)
         return None if limit is None else int(limit)
 
+    def check_question(self, question: str) -> None:  # noqa: B027 - for families that read the question
+        """Raise `DataError` if the image features cannot depend on this text, as it is too long."""
+
     # Images
 
     @property

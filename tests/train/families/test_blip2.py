@@ -1,16 +1,18 @@
 """BLIP-2 and InstructBLIP: what they train, with which settings, and what they refuse."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from transformers import Blip2Config, OPTConfig
 
-from configs.errors import ConfigError
+from configs.errors import ConfigError, DataError
 from configs.load import describe, load_config
 from configs.model import ModelConfig
 from configs.run import RunConfig
-from configs.training import OptimConfig
+from configs.training import DeepSpeedConfig, OptimConfig
+from data_prep.sample import Turn
 from eval.paper.finetuned_rows import Training, finetuned_rows
 from eval.paper.published import paper_numbers
 from tests.train.families.conftest import items
@@ -122,6 +124,7 @@ def test_as_many_parameters_train_as_blip2s_paper_counts(hidden, mlp, millions):
     class Run:
         model = ModelConfig(base="x")
         optim = OptimConfig()
+        deepspeed = DeepSpeedConfig()
 
     counts = {row.part: row for row in count_parts(meta_model(family, Run), family, Run.optim)}
     assert round(counts["projector"].trainable / 1e6) == millions
@@ -135,3 +138,15 @@ def test_a_trained_blip2_is_compared_with_the_papers_fine_tuned_row():
     known = {row: number.value for row, number in paper_numbers().items()}
     assert known["table3/finetuned/BLIP2-2.7B/projector/Flowers102"] == 0.99
     assert rows[0] == "table3/finetuned/BLIP2-2.7B/projector/Flowers102"
+
+
+@pytest.mark.slow
+def test_a_question_that_the_q_former_cannot_read_is_found_before_any_image_is_decoded(family_of_case):
+    builder = family_of_case("instructblip").plan().example_builder
+    like = family_of_case("instructblip").plan().sources.sample(0)
+    turns = (Turn("gpt", "b"), Turn("human", "<image>\n" + "red " * 120), Turn("gpt", "a"))
+    with pytest.raises(DataError, match="too long for the Q-Former, which reads 96 tokens: it has 122"):
+        builder.tokens(replace(like, turns=turns), has_image=True)
+    turns = (Turn("gpt", "red " * 120), Turn("human", "<image>\nred"), Turn("gpt", "a"))
+    example = builder.build(replace(like, turns=turns), 0)
+    assert len(example.image.arrays["question"]) == 3, "the question and not what was said before it"
