@@ -1,8 +1,11 @@
 """Attention of tree nodes to the prompt and to their ancestors: with one mask, or split where the prompt needs none.
 
-Split, the prompt's part runs without a mask, so by the fastest kernel, the tree's part is small and plain, and both are
-combined by their log-sum-exps. Tensor shapes: `B` prompts, `N` nodes, `P` positions of the prompt, `S` slots in use
-with the new nodes' included, `h` heads, `g` heads of keys, `d` head size.
+Split, the prompt's part runs without a mask, so by the fastest kernel, and both parts are combined by their
+log-sum-exps. On a CPU this is slower than one mask (`eval.benchmarks.class_scoring` measures both); on a GPU it has not
+been measured, so it is not used by default.
+
+Tensor shapes: `B` prompts, `N` nodes, `P` positions of the prompt, `S` slots in use with the new nodes' included, `h`
+heads, `g` heads of keys, `d` head size.
 """
 
 from dataclasses import dataclass
@@ -42,29 +45,30 @@ class TreeAttention:
         rows, heads, nodes, size = queries.shape
         groups = keys.shape[1]
         folded = queries.reshape(rows, groups, -1, size)  # (B, g, h / g x N, d)
-        prompt, prompt_weight = _unmasked(
-            folded, keys[:, :, : self.start], values[:, :, : self.start], attention.scaling
+        mask = self.mask.repeat(1, 1, heads // groups, 1).expand(-1, groups, -1, -1)
+        parts = (slice(None, self.start), None), (slice(self.start, None), mask)
+        (prompt, prompt_weight), (tree, tree_weight) = (
+            _with_weight(folded, keys[:, :, part], values[:, :, part], own_mask, attention.scaling)
+            for part, own_mask in parts
         )
-        mask = self.mask.repeat(1, 1, heads // groups, 1)
-        scores = folded @ keys[:, :, self.start :].transpose(2, 3) * attention.scaling + mask  # (B, g, h / g x N, S)
-        tree_weight = scores.float().logsumexp(-1)
-        tree = (scores.float() - tree_weight[..., None]).exp().to(values.dtype) @ values[:, :, self.start :]
         share = torch.sigmoid(prompt_weight - tree_weight)[..., None]  # of the prompt in the softmax over both
         both: torch.Tensor = (prompt * share + tree * (1 - share)).to(queries.dtype)
         return both.view(rows, heads, nodes, size)
 
 
-def _unmasked(
-    queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, scale: float
+def _with_weight(
+    queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, mask: torch.Tensor | None, scale: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Attention to all keys, (B, g, Q, d), and the log-sum-exp of the scores, (B, g, Q) in fp32."""
-    if queries.device.type == "cuda":
-        found = torch.ops.aten._scaled_dot_product_flash_attention(queries, keys, values, 0.0, False, scale=scale)
+    """Attention (B, g, Q, d), and the log-sum-exp of the scores, (B, g, Q) in fp32."""
+    kernels = torch.ops.aten
+    parts = queries, keys, values
+    if queries.device.type == "cpu":
+        found = kernels._scaled_dot_product_flash_attention_for_cpu(*parts, 0.0, False, attn_mask=mask, scale=scale)
+    elif mask is None:
+        found = kernels._scaled_dot_product_flash_attention(*parts, 0.0, False, scale=scale)
     else:
-        found = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
-            queries, keys, values, 0.0, False, scale=scale
-        )
-    return found[0], found[1].float()
+        found = kernels._scaled_dot_product_efficient_attention(*parts, mask, True, scale=scale)
+    return found[0], found[1][..., : queries.shape[2]].float()
 
 
 def can_split(like: torch.Tensor) -> bool:

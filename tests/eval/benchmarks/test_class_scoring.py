@@ -23,6 +23,7 @@ def test_exactly_the_inner_nodes_are_forwarded_and_all_three_ways_agree(capsys):
     }
     assert result["tokens"]["imagenet"]["forwarded"] == 16 + 1866
     assert result["speed"]["fp32"]["largest_difference"] < 1e-4
+    assert result["speed"]["fp32"]["split_attention_difference"] < 1e-5
     assert "1,866 tokens forwarded" in as_text(result)
 
 

@@ -19,6 +19,7 @@ from configs.errors import ConfigError
 from eval.benchmarks.reference_scoring import cached_loop, full_forward
 from eval.class_scores.rules import Rule, class_scores
 from eval.class_scores.trie import ClassTrie
+from eval.models.class_likelihood.tree_attention import TreeAttention
 from eval.models.class_likelihood.tree_forward import TreeForward
 from eval.models.class_likelihood.tree_scorer import TreeScorer
 from eval.models.decoder_input import DecoderInput
@@ -130,6 +131,25 @@ def test_a_round_sends_nodes_once_and_waits_once_and_full_rounds_are_fewer(tree,
         counts[rows] = scorer.forwards
     assert counts[60] == 1  # all 20 inner nodes
     assert counts[0] > 1
+
+
+@pytest.mark.parametrize("group", [4, 1000])
+def test_attention_in_two_parts_gives_the_same_log_probabilities(tree, prompts, group, monkeypatch):
+    if tree.steps is None:
+        pytest.skip("transformers runs the decoder")
+    trie, even = ClassTrie(names()), (prompts[0], torch.ones_like(prompts[1]))
+    expected = TreeScorer(tree, group).log_probs(tree.prefill(*even, room=2), trie)
+    kinds = []
+    attend = TreeAttention.__call__
+    monkeypatch.setattr(
+        TreeAttention, "__call__", lambda self, *rest: (kinds.append(self.kind), attend(self, *rest))[1]
+    )
+    monkeypatch.setattr(tree, "splits_attention", True)
+    assert TreeScorer(tree, group).log_probs(tree.prefill(*even, room=2), trie) == pytest.approx(expected, abs=1e-5)
+    assert set(kinds) == {"split"}
+    padded = TreeScorer(tree, group).log_probs(tree.prefill(*prompts, room=2), trie)  # padding needs the mask
+    assert set(kinds) == {"split", "masked"}
+    assert padded[0] == pytest.approx(expected[0], abs=1e-5)
 
 
 def test_scoring_all_names_waits_for_the_device_once(tree, prompts):
