@@ -90,6 +90,13 @@ class EvalConfig(Section):
         choices=("auto", "sdpa", "flash_attention_2", "flex_attention", "eager"),
         changes_result=False,
     )
+    kernels: str = setting(
+        "auto",
+        doc="How the small operations of decoder layers run, as model.kernels. Answers and scores are equal up to "
+        "rounding. LLaMA- and Mistral-type decoders.",
+        choices=("auto", "none", "compile", "liger"),
+        changes_result=False,
+    )
     batch_size: int = setting(16, doc="Questions per forward.", at_least=1, changes_result=False)
     output: str | None = setting(
         None,

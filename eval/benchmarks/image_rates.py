@@ -46,6 +46,7 @@ def measure(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
         runs=arguments.runs,
         sharpness=arguments.sharpness,
         names_forwarded=arguments.names_forwarded,
+        kernels=arguments.kernels,
     )
     yield from measured_rates(model, family, names, options)
 
@@ -92,6 +93,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--sharpness", type=float, default=10.0, help="factor of the logits (default 10)")
     parser.add_argument("--runs", type=int, default=3, help="times each way is measured; the least counts")
+    parser.add_argument(
+        "--kernels", choices=("auto", "none", "compile", "liger"), default="auto", help="as an evaluation's"
+    )
     parser.add_argument("--names-forwarded", type=int, default=4, help="names of one forward pass each (default 4)")
     add_json(parser)
     return parser

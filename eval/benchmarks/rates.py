@@ -25,6 +25,7 @@ from eval.models.class_likelihood.tree_forward import TreeForward
 from eval.models.class_likelihood.tree_scorer import TreeScorer
 from eval.models.decoder_input import DecoderInput
 from eval.models.greedy import Greedy, LanguageModel, Stop
+from eval.models.kernels import layer_parts
 from train.models.images import ImageBatch
 from train.models.square_images import PIXELS
 from train.models.types import TrainableFamily
@@ -55,6 +56,8 @@ class RateOptions:
     """A way is not repeated once its runs have taken this long."""
     sharpness: float = 10.0
     """Factor of the logits for `top1`: the number of nodes it needs depends on how confident the model is."""
+    kernels: str = "auto"
+    """Kernels of ours, as `kernels` of an evaluation."""
     names_forwarded: int = 4
     """Names that `forward_per_name` is scaled from."""
 
@@ -117,7 +120,7 @@ class _RatedModel:
     def parts(self) -> LanguageModel:
         family, model = self.family, self.model
         modules = family.decoder(model), family.head(model), family.word_embeddings(model)
-        return LanguageModel(*modules, family.text_config)
+        return LanguageModel(*modules, family.text_config, layer_parts(self.options.kernels, modules[0]))
 
     @cached_property
     def greedy(self) -> Greedy:
@@ -135,7 +138,8 @@ class _RatedModel:
         parts = self.parts
         head = parts.head if sharpness == 1 else _ScaledHead(parts.head, sharpness)
         image_token = self.family.image_token_id
-        return TreeScorer(TreeForward(parts.decoder, head, parts.words, parts.config, image_token=image_token))
+        options = {"image_token": image_token, "parts": parts.parts}
+        return TreeScorer(TreeForward(parts.decoder, head, parts.words, parts.config, **options))
 
     def ids(self, count: int) -> list[list[int]]:
         """Ids of `count` prompts."""

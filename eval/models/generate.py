@@ -30,6 +30,7 @@ from eval.models.right_padding import generate, padded_right, padding_of
 from eval.types import Answer, Failure
 from train.chat.conversation import IMAGE_INDEX, TokenizedConversation, expand_image
 from train.models.images import NO_IMAGES, ImageInput
+from train.models.layer_parts import LayerParts
 from train.models.loading import LoadedModel
 
 LEAST_ROOM = 64  # tokens of an answer: one with less room in the model's positions is not generated
@@ -52,8 +53,11 @@ class TextPredictor:
     answers = predictor.predict([predictor.prompt(turns, image_bytes)])
     """
 
-    def __init__(self, loaded: LoadedModel, protocol: ProtocolConfig):
-        """Raises `ConfigError` if the tokenizer does not fit the chat template, or the pixel settings the model."""
+    def __init__(self, loaded: LoadedModel, protocol: ProtocolConfig, parts: LayerParts | None = None):
+        """`parts` are the kernels of decoder layers (`eval.models.kernels`), by default as transformers wrote them.
+
+        Raises `ConfigError` if the tokenizer does not fit the chat template, or the pixel settings the model.
+        """
         self.protocol = protocol = protocol_as_trained(protocol, training_record_of_model(str(loaded.folder)))
         self.model = loaded.model.eval()
         self.family = loaded.family.with_pixels(protocol.min_pixels, protocol.max_pixels)
@@ -70,6 +74,7 @@ class TextPredictor:
             self.family.head(self.model),
             self.family.word_embeddings(self.model),
             self.family.text_config,
+            parts or LayerParts(),
         )
         self.greedy = Greedy(self.text_decoder, self.family.image_token_id)
 

@@ -11,9 +11,11 @@ from eval.models.class_likelihood.predictor import ClassLikelihoodPredictor
 from eval.models.class_likelihood.tree_forward import scoring_attention
 from eval.models.generate import TextPredictor
 from eval.models.hidden_states import HiddenStatePredictor, LanguageModelStates
+from eval.models.kernels import layer_parts
 from eval.models.right_padding import pads_right
 from eval.tasks.registry import task_output
 from eval.types import Predictor
+from train.models.layer_parts import LayerParts
 from train.models.loading import LoadedModel, load_model
 
 
@@ -43,8 +45,11 @@ class GenerativeEvalModel:
         if output == "hidden_states":
             return HiddenStatePredictor(LanguageModelStates(self.loaded, config), folder)
         if output == "class_likelihoods":
-            return ClassLikelihoodPredictor(self.loaded, config.protocol, folder)
-        return TextPredictor(self.loaded, config.protocol)
+            return ClassLikelihoodPredictor(self.loaded, config.protocol, folder, self._parts(config))
+        return TextPredictor(self.loaded, config.protocol, self._parts(config))
+
+    def _parts(self, config: EvalConfig) -> LayerParts:
+        return layer_parts(config.kernels, self.loaded.family.decoder(self.loaded.model))
 
 
 def precision_and_attention(config: EvalConfig) -> tuple[str, str]:

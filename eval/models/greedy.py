@@ -16,7 +16,7 @@ tokens of the longest, `H` hidden size, `V` vocabulary.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -38,12 +38,13 @@ BLOCK = (
 
 @dataclass(frozen=True)
 class LanguageModel:
-    """A decoder without its head, the head, the word embeddings, and the language model's config."""
+    """A decoder without its head, the head, the word embeddings, the language model's config, and layers' kernels."""
 
     decoder: nn.Module
     head: nn.Module
     words: nn.Module
     config: Any
+    parts: LayerParts = field(default_factory=LayerParts)
 
 
 @dataclass(frozen=True)
@@ -61,14 +62,12 @@ class Greedy:
     tokens are read, the default on a GPU.
     """
 
-    def __init__(
-        self, model: LanguageModel, image_token: int, parts: LayerParts | None = None, *, ahead: bool | None = None
-    ):
-        """`image_token` is the image placeholder's id; only ids before it are shared. `parts`: as in `LlamaSteps`."""
+    def __init__(self, model: LanguageModel, image_token: int, *, ahead: bool | None = None):
+        """`image_token` is the image placeholder's id; only ids before it are shared."""
         device = next(model.head.parameters()).device.type
         self.model = model
         self.ahead = device == "cuda" if ahead is None else ahead
-        self.steps = LlamaSteps(model.decoder, parts) if LlamaSteps.fits(model.decoder) else None
+        self.steps = LlamaSteps(model.decoder, model.parts) if LlamaSteps.fits(model.decoder) else None
         self.row_steps = 0
         self._prefill = QuestionPrefill(self.steps, image_token) if self.steps else None
         self._calls = RecordedCalls(device)

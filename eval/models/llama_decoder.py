@@ -18,7 +18,14 @@ from typing import Any
 import torch
 
 from train.models.layer_parts import LayerParts
-from train.models.llama_layers import causal_attention, is_supported, masked_attention, queries_at, rotary_angles
+from train.models.llama_layers import (
+    Angles,
+    causal_attention,
+    is_supported,
+    masked_attention,
+    queries_at,
+    rotary_angles,
+)
 
 Buffers = list[tuple[torch.Tensor, torch.Tensor]]
 """Keys and values of every layer, each (B, h, K, d)."""
@@ -105,6 +112,7 @@ class LlamaSteps:
         self.decoder = decoder
         self.layers = decoder.layers[: decoder.config.num_hidden_layers]
         self.parts = parts or LayerParts()
+        self._flat = self.parts != LayerParts()
 
     @staticmethod
     def fits(decoder: Any) -> bool:
@@ -119,9 +127,9 @@ class LlamaSteps:
         before, (rows, count) = keys.lengths[0], states.shape[:2]
         angles = rotary_angles(self.decoder, states, torch.arange(before, before + count, device=states.device)[None])
         for number, layer in enumerate(self.layers[:-1]):
-            queries, *new = self.parts.before(layer, states, angles)
+            queries, *new = self.before(layer, states, angles)
             attended = causal_attention(layer.self_attn, queries, *keys.write(number, new))
-            states = self.parts.after(layer, states, attended)
+            states = self.after(layer, states, attended)
         layer, last = self.layers[-1], torch.tensor(lengths, device=states.device) - 1
         positions = torch.arange(rows, device=states.device)[:, None], last[:, None]
         queries, *new = queries_at(layer, states, angles, positions)
@@ -131,7 +139,7 @@ class LlamaSteps:
         if len(set(lengths)) > 1:
             seen = seen_keys(last + before, before + count)
         attended = masked_attention(layer.self_attn, queries, *written, seen)
-        return self.normed(self.parts.after(layer, states[positions], attended))[:, 0]
+        return self.normed(self.after(layer, states[positions], attended))[:, 0]
 
     def step(
         self, states: torch.Tensor, ends: torch.Tensor, buffers: Buffers, mask: torch.Tensor | None
@@ -143,17 +151,44 @@ class LlamaSteps:
         rows = torch.arange(len(ends), device=ends.device)
         angles = rotary_angles(self.decoder, states, ends[:, None])
         for layer, layer_buffers in zip(self.layers, buffers, strict=True):
-            queries, *new = self.parts.before(layer, states, angles)
+            queries, *new = self.before(layer, states, angles)
             for buffer, part in zip(layer_buffers, new, strict=True):
                 buffer[rows, :, ends] = part[:, :, 0]
             attended = masked_attention(layer.self_attn, queries, *layer_buffers, mask)
-            states = self.parts.after(layer, states, attended)
+            states = self.after(layer, states, attended)
         return self.normed(states)[:, 0]
+
+    def before(self, layer: Any, states: torch.Tensor, angles: Angles) -> tuple[torch.Tensor, ...]:
+        """Queries, keys and values, each (B, h, R, d), of `states` (B, R, H).
+
+        Compiled parts take all tokens as one row: batches and rows of one are no further shapes to compile.
+        """
+        if not self._flat:
+            return self.parts.before(layer, states, angles)
+        rows, count = states.shape[:2]
+        cosines, sines = (_one_row(angle.expand(rows, -1, -1)) for angle in angles)
+        made = self.parts.before(layer, _one_row(states), (cosines, sines))
+        return tuple(part[0].unflatten(1, (rows, count)).transpose(0, 1) for part in made)
+
+    def after(self, layer: Any, states: torch.Tensor, attended: torch.Tensor) -> torch.Tensor:
+        """(B, R, H): the rest of a layer, from its input (B, R, H) and the attention's result (B, h, R, d)."""
+        if not self._flat:
+            return self.parts.after(layer, states, attended)
+        heads = _one_row(attended.transpose(1, 2).flatten(2)).unflatten(2, attended.shape[1::2]).transpose(1, 2)
+        return self.parts.after(layer, _one_row(states), heads).view(states.shape)
 
     def normed(self, states: torch.Tensor) -> torch.Tensor:
         """The last layer's output after the decoder's norm."""
         normed: torch.Tensor = self.decoder.norm(states)
         return normed
+
+
+def _one_row(states: torch.Tensor) -> torch.Tensor:
+    """(B, R, H) as (1, B x R, H), always with the same strides."""
+    flat = states.reshape(-1, states.shape[-1])
+    if flat.stride() != (flat.shape[1], 1):
+        flat = flat.clone(memory_format=torch.contiguous_format)
+    return flat[None]
 
 
 def seen_keys(ends: torch.Tensor, count: int) -> torch.Tensor:

@@ -19,6 +19,7 @@ from eval.models.class_likelihood.scorer import ClassScorer
 from eval.models.generate import Prompt, TextPredictor
 from eval.models.memory import NOT_FINITE, within_memory
 from eval.types import Answer, Failure
+from train.models.layer_parts import LayerParts
 from train.models.loading import LoadedModel
 
 LOG, PROBABILITIES = Rule(), Rule(tokens="probability")
@@ -57,9 +58,9 @@ class ClassLikelihoodPredictor:
     reports use the stored scores.
     """
 
-    def __init__(self, loaded: LoadedModel, protocol: ProtocolConfig, folder: EvalDir):
+    def __init__(self, loaded: LoadedModel, protocol: ProtocolConfig, folder: EvalDir, parts: LayerParts | None = None):
         """Tokenize the names, score them without an image, and write the folder's table of classes."""
-        self.predictor = TextPredictor(loaded, protocol)
+        self.predictor = TextPredictor(loaded, protocol, parts)
         self.predictor.answer_prefix = self.predictor.style.class_prefix
         self.rule = rule_of(protocol)
         self.rules = [LOG, PROBABILITIES] if self.rule.sums_probabilities else [LOG]

@@ -37,6 +37,7 @@ class ClassScorer:
                 language_model.words,
                 language_model.config,
                 image_token=predictor.family.image_token_id,
+                parts=language_model.parts,
             )
         )
         self._tries: dict[object, ClassTrie] = {}

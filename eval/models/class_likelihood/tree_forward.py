@@ -125,9 +125,9 @@ class TreeForward:
             return last
         angles = rotary_angles(self.decoder, states, positions)
         for number, layer in enumerate(self.steps.layers):
-            queries, *new = self.steps.parts.before(layer, states, angles)
+            queries, *new = self.steps.before(layer, states, angles)
             attended = attend(layer.self_attn, queries, *cache.update(new[0], new[1], number))
-            states = self.steps.parts.after(layer, states, attended)
+            states = self.steps.after(layer, states, attended)
         return self.steps.normed(states)
 
     def _inside_window(self, prefix: Prefix, depths: torch.Tensor, visible: torch.Tensor) -> torch.Tensor:
