@@ -18,7 +18,7 @@ MAY_IMPORT = {
     "eval": {"configs", "data_prep", "train"},
     "launch": {"configs", "data_prep"},
 }
-EVAL_MAY_IMPORT_OF_TRAIN = {"chat", "models", "export", "loggers", "toy"}
+EVAL_MAY_IMPORT_OF_TRAIN = {"chat", "kernel_choice", "models", "export", "loggers", "toy"}
 BENCHMARKS_OF_EVAL_MAY_IMPORT_OF_TRAIN = EVAL_MAY_IMPORT_OF_TRAIN | {"benchmarks", "distributed"}
 """`eval.benchmarks.gpu` measures training and evaluation on one model in one process."""
 EVAL_ORDER = (

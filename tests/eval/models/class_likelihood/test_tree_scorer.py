@@ -137,17 +137,17 @@ def test_a_round_sends_nodes_once_and_waits_once_and_full_rounds_are_fewer(tree,
 def test_attention_in_two_parts_gives_the_same_log_probabilities(tree, prompts, group, monkeypatch):
     if tree.steps is None:
         pytest.skip("transformers runs the decoder")
-    trie, even = ClassTrie(names()), (prompts[0], torch.ones_like(prompts[1]))
-    expected = TreeScorer(tree, group).log_probs(tree.prefill(*even, room=2), trie)
+    trie, even = ClassTrie(names()), DecoderInput.of(Embedded(prompts.states))
+    expected = TreeScorer(tree, group).log_probs(tree.prefill(even, room=2), trie)
     kinds = []
     attend = TreeAttention.__call__
     monkeypatch.setattr(
         TreeAttention, "__call__", lambda self, *rest: (kinds.append(self.kind), attend(self, *rest))[1]
     )
     monkeypatch.setattr(tree, "splits_attention", True)
-    assert TreeScorer(tree, group).log_probs(tree.prefill(*even, room=2), trie) == pytest.approx(expected, abs=1e-5)
+    assert TreeScorer(tree, group).log_probs(tree.prefill(even, room=2), trie) == pytest.approx(expected, abs=1e-5)
     assert set(kinds) == {"split"}
-    padded = TreeScorer(tree, group).log_probs(tree.prefill(*prompts, room=2), trie)  # padding needs the mask
+    padded = TreeScorer(tree, group).log_probs(tree.prefill(prompts, room=2), trie)  # padding needs the mask
     assert set(kinds) == {"split", "masked"}
     assert padded[0] == pytest.approx(expected[0], abs=1e-5)
 
