@@ -82,8 +82,8 @@ def measured_rates(
         try:
             yield {"way": way, "batch": batch, **_measured(rated.ways[way], batch, options, rated.device)}
         except torch.OutOfMemoryError:
-            torch.cuda.empty_cache()
             yield {"way": way, "batch": batch, "error": "the device has not enough memory"}
+        rated.forget()
 
 
 def ratios(rates: Sequence[dict[str, Any]]) -> dict[str, float]:
@@ -138,8 +138,16 @@ class _RatedModel:
         parts = self.parts
         head = parts.head if sharpness == 1 else _ScaledHead(parts.head, sharpness)
         image_token = self.family.image_token_id
-        options = {"image_token": image_token, "parts": parts.parts}
-        return TreeScorer(TreeForward(parts.decoder, head, parts.words, parts.config, **options))
+        return TreeScorer(
+            TreeForward(parts.decoder, head, parts.words, parts.config, image_token=image_token, parts=parts.parts)
+        )
+
+    def forget(self) -> None:
+        """Free the keys that the ways hold from batch to batch."""
+        for name in ("greedy", "scorer", "sharp_scorer"):
+            self.__dict__.pop(name, None)
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
 
     def ids(self, count: int) -> list[list[int]]:
         """Ids of `count` prompts."""

@@ -168,14 +168,15 @@ class LlamaSteps:
         rows, count = states.shape[:2]
         cosines, sines = (_one_row(angle.expand(rows, -1, -1)) for angle in angles)
         made = self.parts.before(layer, _one_row(states), (cosines, sines))
-        return tuple(part[0].unflatten(1, (rows, count)).transpose(0, 1) for part in made)
+        return tuple(part[0].view(part.shape[1], rows, count, -1).transpose(0, 1) for part in made)
 
     def after(self, layer: Any, states: torch.Tensor, attended: torch.Tensor) -> torch.Tensor:
         """(B, R, H): the rest of a layer, from its input (B, R, H) and the attention's result (B, h, R, d)."""
         if not self._flat:
             return self.parts.after(layer, states, attended)
-        heads = _one_row(attended.transpose(1, 2).flatten(2)).unflatten(2, attended.shape[1::2]).transpose(1, 2)
-        return self.parts.after(layer, _one_row(states), heads).view(states.shape)
+        heads, size = attended.shape[1], attended.shape[3]
+        flat = _one_row(attended.transpose(1, 2).flatten(2)).view(1, -1, heads, size)
+        return self.parts.after(layer, _one_row(states), flat.transpose(1, 2)).view(states.shape)
 
     def normed(self, states: torch.Tensor) -> torch.Tensor:
         """The last layer's output after the decoder's norm."""
