@@ -1,6 +1,7 @@
 # make demo    the whole path on this machine: raw data to report        make test    the whole suite, lint and types
 # make setup   the environment both rest on, in .venv                    make faults  every injected fault, with a table
 # make quick   the tests that are fast, in about a minute on two cores
+# make benchmarks TOKENIZER=DIR    all figures that need no GPU, each with its goal (10 minutes on an idle core)
 # make clean   remove what the demo and tests wrote
 
 PYTHON ?= python3
@@ -8,7 +9,7 @@ VENV := .venv
 READY := $(VENV)/.ready
 BIN := $(VENV)/bin
 
-.PHONY: setup demo test quick check faults clean
+.PHONY: setup demo test quick check faults benchmarks clean
 
 setup: $(READY)
 
@@ -36,6 +37,9 @@ quick: setup
 
 faults: setup
 	$(BIN)/python -m pytest tests/train/faults --long-faults --fault-json faults.json
+
+benchmarks: setup
+	$(BIN)/python -m eval.benchmarks.cpu $(if $(TOKENIZER),--tokenizer $(TOKENIZER))
 
 clean:
 	rm -rf runs/demo_* shards/demo .pytest_cache .mypy_cache .ruff_cache

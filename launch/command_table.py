@@ -91,6 +91,7 @@ COMMANDS = (
     Command("benchmark generation", "eval.benchmarks.generation", "Greedy generation, against transformers"),
     Command("benchmark class-scoring", "eval.benchmarks.class_scoring", "Class scoring, against the authors' loop"),
     Command("benchmark image-rates", "eval.benchmarks.image_rates", "Images per second of an evaluation"),
+    Command("benchmark cpu", "eval.benchmarks.cpu", "All figures that need no GPU, each with its goal"),
     Command("benchmark gpu", "eval.benchmarks.gpu", "All figures of one GPU within a budget of seconds"),
     Command(
         "benchmark probe-heads", "eval.benchmarks.probe_heads", "Training of linear probes, against the authors' loop"
