@@ -40,7 +40,8 @@ CONSTRAINT = re.compile(r"[A-Za-z0-9_.,:|&*()\[\]=-]{1,200}")
 GIB = 2**30
 UNKNOWN_BASE_BYTES = 14 * 10**9  # of a hub id: assumed to be a 7B model in 16 bits
 TRAINED_FRACTION = {"projector": 0.003, "lora": 0.05, "full": 1.0}  # of LLaVA-1.5-7B's weights, at LoRA rank 128
-Q_FORMER_FRACTION = 0.03  # of the weights of BLIP-2 with OPT 2.7B, the smallest model that has one
+PROJECTOR_FRACTIONS = {"blip": 0.03, "qwen2.5-vl": 0.01, "qwen3-vl": 0.05}
+"""Of the weights of the smallest published model whose name has this in it: a Q-Former; mergers."""
 
 
 def problems(config: RunConfig, cluster: Cluster, start: str = "data_prep") -> list[str]:
@@ -188,8 +189,9 @@ def _disk(config: RunConfig) -> Iterator[str]:
         export_bytes = UNKNOWN_BASE_BYTES
         assumed = f" (assuming that {config.model.base} has {UNKNOWN_BASE_BYTES / 1e9:.0f} GB)"
     fraction = TRAINED_FRACTION[config.model.mode]
-    if "blip" in config.model.base.lower():
-        fraction = max(fraction, Q_FORMER_FRACTION)
+    fraction = max(
+        fraction, *(part for name, part in PROJECTOR_FRACTIONS.items() if name in config.model.base.lower()), 0
+    )
     trained = export_bytes / 2 * fraction  # at most this many: 16 bits or more each
     needed = export_bytes * config.checkpoint.export + 12 * trained * (config.checkpoint.keep_last + 1)
     folder = Path(config.runs_dir).absolute()
