@@ -16,10 +16,10 @@ from torch.nn import functional
 from transformers import (
     CLIPVisionModel,
     GenerationConfig,
-    LlamaForCausalLM,
     LlavaConfig,
     LlavaForConditionalGeneration,
     LlavaProcessor,
+    PreTrainedModel,
     PreTrainedTokenizerFast,
 )
 from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
@@ -54,9 +54,10 @@ class Example:
 
 
 def assemble(
-    tower: CLIPVisionModel, language_model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, image_tokens: int
+    tower: CLIPVisionModel, language_model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, image_tokens: int
 ) -> LlavaForConditionalGeneration:
     """The LLaVA model of the two, with a new projector."""
+    tied = bool(language_model.config.tie_word_embeddings)
     model = LlavaForConditionalGeneration(
         LlavaConfig(
             vision_config=tower.config,
@@ -66,20 +67,36 @@ def assemble(
             projector_hidden_act="gelu",
             vision_feature_select_strategy="default",
             vision_feature_layer=FEATURE_LAYER,
-            tie_word_embeddings=True,
+            tie_word_embeddings=tied,
         )
     )
     model.model.vision_tower.load_state_dict(tower.state_dict())
     model.model.language_model.load_state_dict(language_model.model.state_dict())
-    model.tie_weights()
+    if tied:
+        model.tie_weights()
+    else:
+        model.lm_head.load_state_dict(language_model.lm_head.state_dict())
     return model.requires_grad_(False).eval()
 
 
-def save(model: LlavaForConditionalGeneration, tokenizer: PreTrainedTokenizerFast, output: Path) -> None:
-    """Write the model and its processor as one Hugging Face folder, in float32."""
+def save(
+    model: LlavaForConditionalGeneration,
+    tokenizer: PreTrainedTokenizerFast,
+    output: Path,
+    generation: GenerationConfig | None = None,
+) -> None:
+    """Write the model and its processor as one Hugging Face folder, in float32.
+
+    Answers also end with the end tokens of `generation`, the language model's own settings.
+    """
     size = model.config.vision_config.image_size
+    stated = None if generation is None else generation.eos_token_id
+    others = [stated] if isinstance(stated, int) else list(stated or ())
+    ends = list(dict.fromkeys([tokenizer.eos_token_id, *others]))
     model.generation_config = GenerationConfig(
-        bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=ends if len(ends) > 1 else ends[0],
+        pad_token_id=tokenizer.pad_token_id,
     )
     model.save_pretrained(output)
     images = LlavaImageProcessorPil(
@@ -91,6 +108,7 @@ def save(model: LlavaForConditionalGeneration, tokenizer: PreTrainedTokenizerFas
         patch_size=model.config.vision_config.patch_size,
         vision_feature_select_strategy="default",
         num_additional_image_tokens=1,
+        chat_template=tokenizer.chat_template,
     ).save_pretrained(output)
 
 

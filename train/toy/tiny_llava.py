@@ -1,9 +1,12 @@
-"""Makes a new LLaVA of a CLIP's vision tower and a LLaVA's language model, with an untrained projector.
+"""Makes a new LLaVA of a CLIP's vision tower and a language model, with an untrained projector.
 
     python -m train.toy.tiny_llava --clip runs/cifar10_clip --language train/assets/tiny_llava --output runs/start
 
 LLaVA began in the same way: CLIP's tower, Vicuna's language model and an untrained projector. A usual training, such as
 configs/cifar10_base.yaml, then trains the projector. The same folders and seed give the same bytes.
+
+The language model is a LLaVA's, or any Llama, Mistral or Qwen2 as a folder or GGUF file (SmolLM2, Qwen2.5, TinyLlama).
+Its tokenizer stays as it is but for the token `<image>`, and its chat template comes with it (`chat.template: folder`).
 """
 
 import json
@@ -13,36 +16,29 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from transformers import AutoTokenizer, CLIPModel, LlamaForCausalLM, LlavaForConditionalGeneration
+from transformers import CLIPModel, LlavaForConditionalGeneration
 
 from configs.command_line import add_output_folder, command_parser, exit_on_user_error
 from configs.errors import ConfigError, UserError
 from configs.run_dir import MODEL_CONFIG
 from train.models.checked_loading import load_checked
 from train.toy.base_projector import assemble, save
+from train.toy.language_model import add_image_token, read_language
 
 
 def join(clip: Path, language: Path, output: Path, *, seed: int) -> LlavaForConditionalGeneration:
     """Write the LLaVA made of both to `output`, in float32, and return it.
 
-    Raises `ConfigError` for a folder of another model, or of a LLaVA without tied embeddings.
+    Raises `ConfigError` for a folder of another model.
     """
     _check(clip, "clip", "python -m train.toy.tiny_clip makes one")
-    _check(language, "llava", "train/assets/tiny_llava is one")
+    found = read_language(language)
     tower = load_checked(CLIPModel, clip).vision_model
-    base = load_checked(LlavaForConditionalGeneration, language)
-    if not base.config.text_config.tie_word_embeddings:
-        raise ConfigError(
-            f"{language} has an output head that is not tied to its embeddings; give one with tied embeddings, such "
-            "as train/assets/tiny_llava"
-        )
-    language_model = LlamaForCausalLM(base.config.text_config)
-    language_model.model.load_state_dict(base.model.language_model.state_dict())
-    tokenizer = AutoTokenizer.from_pretrained(language)
+    add_image_token(found)
     torch.manual_seed(seed)  # of the projector
     places = (tower.config.image_size // tower.config.patch_size) ** 2
-    model = assemble(tower, language_model, tokenizer, places)
-    save(model, tokenizer, output)
+    model = assemble(tower, found.model, found.tokenizer, places)
+    save(model, found.tokenizer, output, found.model.generation_config)
     return model
 
 
@@ -64,8 +60,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         "--language",
         type=Path,
         required=True,
-        metavar="DIR",
-        help="LLaVA model folder that provides language model and tokenizer",
+        metavar="PATH",
+        help="folder of a LLaVA or a language model (llama, mistral, qwen2), or a .gguf file",
     )
     add_output_folder(parser, "the model")
     parser.add_argument("--seed", type=int, default=0, help="of the new projector")
