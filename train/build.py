@@ -51,7 +51,9 @@ def build_components(plan: RunPlan, world: World, start: ResumePoint) -> Trainer
         checkpoint_activations(loaded.model)
     counts = count_parts(loaded.model, plan.family, config.optim)
     totals = Counter({row.part: row.total for row in counts})
-    options = ForwardOptions(plan.example_builder.prefix, config.model.skip_unneeded_compute, plan.kernels.name)
+    options = ForwardOptions(
+        plan.example_builder.prefix, config.model.skip_unneeded_compute, config.chat.max_length, plan.kernels.name
+    )
     module = LossModule(loaded.model, plan.family, options)
     if config.model.kernels == "liger":
         why = module.states.why_transformers(packed=config.train.batching == "packed")

@@ -27,6 +27,7 @@ from train.data.untrainable import check_trainable
 from train.kernel_choice import KernelChoice, choose_kernels, fit_to_decoder
 from train.models.checked_loading import check_image_token, check_vocabulary
 from train.models.fingerprint import model_identity
+from train.models.llama_layers import sliding_window
 from train.models.loading import attention_of, resolve_folder
 from train.models.model_folder import check_generation_settings, lacks_weights
 from train.models.registry import trainable_family_of
@@ -93,6 +94,7 @@ def make_plan(config: RunConfig, world_size: int, device: str, *, count: bool = 
             f"model.mode is projector and no sample of {', '.join(sources.names)} has an image, so nothing would be "
             "trained; check the key or tag that holds the images in the source's files, and build it again"
         )
+    _check_window(config, family)
     builder = _example_builder(config, folder, family)
     heldout = SourceSet.of(config.data, config.train.heldout)
     order = plan_order(config, sources, world_size)
@@ -115,6 +117,17 @@ def make_plan(config: RunConfig, world_size: int, device: str, *, count: bool = 
         attention=attention,
         kernels=fit_to_decoder(kernels, config.model, family, attention),
     )
+
+
+def _check_window(config: RunConfig, family: TrainableFamily) -> None:
+    """Raise `ConfigError` for packed rows where a sliding window is shorter than a conversation may be."""
+    window, longest = sliding_window(family.text_config), config.chat.max_length
+    if config.train.batching == "packed" and window is not None and longest > window:
+        raise ConfigError(
+            f"train.batching is packed, and the language model sees {window} tokens back (sliding_window), fewer than "
+            f"chat.max_length {longest}: the mask of packed rows has no window; set chat.max_length={window}, or "
+            "train.batching to padded or grouped"
+        )
 
 
 def plan_order(config: RunConfig, sources: SourceSet, world_size: int) -> StepOrder:

@@ -10,9 +10,9 @@
   which rows have ended; they are removed once they are half of the batch, so that few shapes occur, each recorded as a
   CUDA graph (`eval.models.cuda_graphs`; not run on a GPU yet).
 
-Other decoders than LLaMA's, and attention with a sliding window, go through transformers' own forward and cache
-(`_by_transformers`), which leaves rows in the batch until half of them have ended. Tensor shapes: `B` questions, `T`
-tokens of the longest, `H` hidden size, `V` vocabulary.
+Other decoders than those of Llama, Mistral and Qwen2, and answers that reach beyond a sliding window, go through
+transformers' own forward and cache (`_by_transformers`), which leaves rows in the batch until half of them have ended.
+Tensor shapes: `B` questions, `T` tokens of the longest, `H` hidden size, `V` vocabulary.
 """
 
 from collections.abc import Callable, Sequence
@@ -67,7 +67,8 @@ class Greedy:
         device = next(model.head.parameters()).device.type
         self.model = model
         self.ahead = device == "cuda" if ahead is None else ahead
-        self.steps = LlamaSteps(model.decoder, model.parts) if LlamaSteps.fits(model.decoder) else None
+        fits = LlamaSteps.fits(model.decoder, longest=0)
+        self.steps = LlamaSteps(model.decoder, model.parts) if fits else None
         self.row_steps = 0
         self._prefill = QuestionPrefill(self.steps, image_token) if self.steps else None
         self._calls = RecordedCalls(device)
@@ -79,8 +80,9 @@ class Greedy:
 
         `ids` are the questions' own, `inputs` what the decoder takes for them.
         """
+        longest = max(map(len, ids)) + stop.limit
         with fast_products(inputs.states):
-            if self._prefill is None:
+            if self._prefill is None or not LlamaSteps.fits(self.model.decoder, longest):
                 return self._by_transformers(inputs, stop)
             keys, states = self._prefill(ids, inputs.states, stop.limit)
             return self._by_steps(keys, _best(self.model.head(states)), stop)

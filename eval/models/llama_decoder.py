@@ -115,9 +115,9 @@ class LlamaSteps:
         self._flat = self.parts != LayerParts()
 
     @staticmethod
-    def fits(decoder: Any) -> bool:
-        """Whether the decoder is supported: not with a sliding window, or angles that change with length."""
-        return is_supported(decoder)
+    def fits(decoder: Any, longest: int | None = None) -> bool:
+        """Whether the decoder is supported, for sequences of `longest` tokens (`llama_layers.is_supported`)."""
+        return is_supported(decoder, longest)
 
     def prefill(self, states: torch.Tensor, lengths: Sequence[int], keys: KeyValueCache) -> torch.Tensor:
         """(B, H) after the norm at each row's last token, `lengths[r]` of `states` (B, R, H) being its own.

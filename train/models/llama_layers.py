@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from transformers import LlamaModel, MistralModel
+from transformers import LlamaModel, MistralModel, Qwen2Model
 from transformers.models.llama import modeling_llama
 
 from train.models.lora_linear import linears
@@ -39,12 +39,27 @@ AS_WRITTEN = Operations(
 ROPES = ("default", "linear", "llama3")  # types whose angles do not depend on the text's length
 
 
-def is_supported(decoder: Any) -> bool:
-    """Whether `decoder` can be run by these functions: no sliding window, no angles that change with the length."""
-    if type(decoder) not in (LlamaModel, MistralModel):
+DECODERS = (LlamaModel, MistralModel, Qwen2Model)
+
+
+def is_supported(decoder: Any, longest: int | None = None) -> bool:
+    """Whether `decoder` can be run by these functions on sequences of up to `longest` tokens (None: of any length).
+
+    Not where it sees fewer tokens back, or has angles that change with the length.
+    """
+    if type(decoder) not in DECODERS or decoder.rotary_emb.rope_type not in ROPES:
         return False
-    windowed = getattr(decoder.config, "sliding_window", None) is not None
-    return not windowed and bool(decoder.rotary_emb.rope_type in ROPES)
+    window = sliding_window(decoder.config)
+    return window is None or (longest is not None and longest <= window)
+
+
+def sliding_window(config: Any) -> int | None:
+    """Tokens that a decoder sees back, itself included, or None for all: Qwen2's may be off, in some layers or all."""
+    kinds = set(getattr(config, "layer_types", None) or [])
+    if getattr(config, "use_sliding_window", True) is False or kinds == {"full_attention"}:
+        return None
+    window = getattr(config, "sliding_window", None)
+    return None if window is None else int(window)
 
 
 def rotary_angles(decoder: Any, states: torch.Tensor, positions: torch.Tensor) -> Angles:

@@ -1,4 +1,4 @@
-"""LLaVA-1.5: a CLIP tower, a two-layer MLP, a LLaMA-type language model (arXiv 2310.03744).
+"""LLaVA-1.5: a CLIP or SigLIP tower, a two-layer MLP, a LLaMA-type language model (arXiv 2310.03744).
 
 Tensor shapes: `N` images, `P` tokens an image, `S` pixels a side, `H` hidden size.
 """
@@ -13,23 +13,30 @@ from train.chat.templates import END, FOLDER, PromptStyle
 from train.models.chat_files import chat_template_source, folder_end
 from train.models.images import ImageBatch, ImageInput, Size
 from train.models.pixels import folder_pixels
-from train.models.processor_settings import complete_settings, processor_file
+from train.models.processor_settings import complete_settings, own_normalization, processor_file
 from train.models.square_images import PIXELS, SquareImages, batch_squares
 from train.models.types import TrainableFamily, require_own_size
 
-CLIP_TOWER = "clip_vision_model"
+CLIP_TOWER, SIGLIP_TOWER = "clip_vision_model", "siglip_vision_model"
 
 
-def other_tower(config: dict[str, Any]) -> str | None:
-    """Why a LLaVA with the vision tower of this config.json is not supported, or None for CLIP's.
-
-    Others have no class token, so an image becomes another number of tokens.
-    """
+def other_tower(config: dict[str, Any], towers: tuple[str, ...]) -> str | None:
+    """Why a LLaVA with the vision tower of this config.json is not supported, or None if it is one of `towers`."""
     vision = config.get("vision_config")
     tower = vision.get("model_type", CLIP_TOWER) if isinstance(vision, dict) else CLIP_TOWER
-    if tower == CLIP_TOWER:
+    if tower in towers:
         return _absent_layer(config)
-    return f"with the vision tower {tower}; only CLIP towers ({CLIP_TOWER}) work: take a model that has one"
+    return f"with the vision tower {tower}; only {' and '.join(towers)} work: take a model that has one"
+
+
+def uneven_window(config: dict[str, Any]) -> str | None:
+    """Why a language model of this config.json is not supported: a sliding window in some of its layers only."""
+    text = config.get("text_config")
+    kinds = set(text.get("layer_types") or []) if isinstance(text, dict) else set()
+    if len(kinds) < 2:
+        return None
+    listed = ", ".join(sorted(map(str, kinds)))
+    return f"whose language model mixes kinds of layers (layer_types: {listed}); take a model with one kind"
 
 
 def _absent_layer(config: dict[str, Any]) -> str | None:
@@ -46,13 +53,14 @@ def _absent_layer(config: dict[str, Any]) -> str | None:
 
 
 def tower_states(tower: Any, pixels: torch.Tensor, layers: Sequence[int]) -> list[torch.Tensor]:
-    """Hidden states (N, tokens, width) of a CLIP tower as transformers numbers them: 0 is the input of its layers.
+    """Hidden states (N, tokens, width) of a CLIP's or SigLIP's tower, numbered as by transformers: 0 is the first input.
 
     Negative numbers count from the last layer. Only the layers needed run, each as transformers runs it.
     """
     inner = getattr(tower, "vision_model", tower)  # transformers before 5.20
     numbers = [layer + (layer < 0) * (len(inner.encoder.layers) + 1) for layer in layers]
-    states = [inner.pre_layrnorm(inner.embeddings(pixels))]
+    first = inner.embeddings(pixels)
+    states = [inner.pre_layrnorm(first) if hasattr(inner, "pre_layrnorm") else first]
     for layer in inner.encoder.layers[: max(numbers)]:
         states.append(layer(states[-1], None))
     return [states[number] for number in numbers]
@@ -73,8 +81,8 @@ class LlavaFamily(TrainableFamily):
 
     @classmethod
     def unsupported_reason(cls, config: dict[str, Any]) -> str | None:
-        """Towers other than CLIP's."""
-        return other_tower(config)
+        """Towers other than CLIP's and SigLIP's; layers with and without a window in one language model."""
+        return other_tower(config, (CLIP_TOWER, SIGLIP_TOWER)) or uneven_window(config)
 
     def prompt_style(self, choice: str) -> PromptStyle:
         """As LLaVA trains; the authors' `main_results/main.py` and `inference_analysis/main.py`.
@@ -88,11 +96,15 @@ class LlavaFamily(TrainableFamily):
         return PromptStyle("llava", "vicuna_v1")
 
     @property
-    def fixed_image_tokens(self) -> int:
-        """Patches of the tower, plus the class token where the strategy keeps it (`full`)."""
+    def _tower_tokens(self) -> int:
+        """Patches, and CLIP's class token."""
         vision = self.config.vision_config
-        patches = (vision.image_size // vision.patch_size) ** 2
-        return int(patches + (self.config.vision_feature_select_strategy == "full"))
+        return int((vision.image_size // vision.patch_size) ** 2 + (vision.model_type == CLIP_TOWER))
+
+    @property
+    def fixed_image_tokens(self) -> int:
+        """The tower's tokens, for `default` without the first: CLIP's class token, or a patch of SigLIP's."""
+        return self._tower_tokens - (self.config.vision_feature_select_strategy == "default")
 
     def image_tokens(self, size: Size | None = None) -> int:  # noqa: ARG002
         """The same for all images."""
@@ -123,7 +135,7 @@ class LlavaFamily(TrainableFamily):
     def image_features(self, model: Any, pixels: torch.Tensor) -> torch.Tensor:
         """(N, 3, S, S) normalized pixels to (N, P, H).
 
-        Hidden states of the chosen tower layers, class token removed for `default`, through the projector. Layers
+        Hidden states of the chosen tower layers, the first token removed for `default`, through the projector. Layers
         behind the last chosen one do not run.
         """
         layers = self.config.vision_feature_layer
@@ -134,9 +146,8 @@ class LlavaFamily(TrainableFamily):
         return features
 
     def vision_tokens(self, images: ImageBatch) -> int:
-        """Patches and class token of each image."""
-        vision = self.config.vision_config
-        return int((vision.image_size // vision.patch_size) ** 2 + 1) * len(images)
+        """Patches of each image, and CLIP's class token."""
+        return self._tower_tokens * len(images)
 
     def decoder(self, model: Any) -> nn.Module:
         """The LLaMA-type decoder."""
@@ -147,4 +158,5 @@ class LlavaFamily(TrainableFamily):
         """With the steps of the training; filter, rescaling and normalization are the base's in every mode."""
         if image_mode == "export" and processor_file(self.folder)[0] is not None:
             return settings
-        return settings | complete_settings("crop" if image_mode == "export" else image_mode, self._side)
+        mode = "crop" if image_mode == "export" else image_mode
+        return own_normalization(settings) | settings | complete_settings(mode, self._side)

@@ -15,7 +15,7 @@ from torch import nn
 from configs.errors import ConfigError
 from train.chat.templates import PromptStyle
 from train.models.images import ImageBatch, ImageInput, Size, joined, stacked
-from train.models.llava import other_tower
+from train.models.llava import CLIP_TOWER, other_tower
 from train.models.square_images import PIXELS
 from train.models.tiles import TileProcessor, tile_processor, tile_tokens
 from train.models.types import Family, require_own_mode, require_own_size
@@ -58,7 +58,7 @@ class LlavaNextFamily(Family):
         strategy = config.get("vision_feature_select_strategy", "default")
         if strategy != "default":
             return f"with vision_feature_select_strategy {strategy!r}; only default works"
-        return other_tower(config)
+        return other_tower(config, (CLIP_TOWER,))
 
     def prompt_style(self, choice: str) -> PromptStyle:
         """Vicuna's template as LLaVA trains it, or Mistral's; the authors' `main_results/main.py`."""

@@ -1,8 +1,9 @@
 """The image processor's settings of a model folder: read, completed by its class's defaults, and checked.
 
 A setting has the same effect as in transformers, or is refused with an error that names it. Source of the defaults
-and of the rules: transformers' `CLIPImageProcessorPil`, `LlavaImageProcessorPil`, `LlavaNextImageProcessorPil`,
-`BlipImageProcessorPil`. A flag that is null is off; another setting that is null is refused where it is needed.
+and of the rules: transformers' `CLIPImageProcessorPil`, `SiglipImageProcessorPil`, `LlavaImageProcessorPil`,
+`LlavaNextImageProcessorPil`, `BlipImageProcessorPil`. A flag that is null is off; another setting that is null is
+refused where it is needed.
 """
 
 import math
@@ -19,16 +20,19 @@ from train.models.model_folder import read_object
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 RESCALE = 1 / 255
-CLIP, LLAVA, LLAVA_NEXT, BLIP = (
+CLIP, SIGLIP, LLAVA, LLAVA_NEXT, BLIP = (
     "CLIPImageProcessor",
+    "SiglipImageProcessor",
     "LlavaImageProcessor",
     "LlavaNextImageProcessor",
     "BlipImageProcessor",
 )
 NESTED, FLAT = "processor_config.json", "preprocessor_config.json"
+HALF = {"image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5]}
 SQUARE_384 = {"height": 384, "width": 384}
 DEFAULTS: dict[str, dict[str, Any]] = {
     CLIP: {"size": {"shortest_edge": 224}, "do_center_crop": True},
+    SIGLIP: {"size": {"height": 224, "width": 224}, "do_center_crop": False} | HALF,
     LLAVA: {"size": {"shortest_edge": 224}, "do_center_crop": True},
     LLAVA_NEXT: {"size": {"shortest_edge": 224}, "do_center_crop": True},
     BLIP: {"size": SQUARE_384, "do_center_crop": False},
@@ -151,11 +155,22 @@ def complete_settings(mode: str, side: int) -> dict[str, Any]:
     }
 
 
+def own_normalization(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Mean and deviation by the class that `settings` name, where they are not CLIP's."""
+    defaults = DEFAULTS.get(_class_name(str(settings.get("image_processor_type"))), {})
+    return {name: defaults[name] for name in HALF if name in defaults}
+
+
+def _class_name(stated: str) -> str:
+    """Without the suffix of its fast twin."""
+    return stated.removesuffix("Fast").removesuffix("Pil")
+
+
 def _kind(found: "SettingsReader", default: str) -> str:
     """The class that the settings are for, without the suffix of its fast twin."""
     extractor = str(found.settings.get("feature_extractor_type") or default)
     stated = found.settings.get("image_processor_type") or extractor.replace("FeatureExtractor", "ImageProcessor")
-    kind = str(stated).removesuffix("Fast").removesuffix("Pil")
+    kind = _class_name(str(stated))
     if kind not in DEFAULTS:
         raise ConfigError(
             f"{found.file}: image_processor_type is {stated!r}; supported: {', '.join(DEFAULTS)}; take the file that "

@@ -37,6 +37,7 @@ from train.models.llama_layers import (
     masked_attention,
     queries_keys_values,
     rotary_angles,
+    sliding_window,
 )
 from train.models.token_layout import Layout, last_mask, padded_targets, select_tokens
 from train.models.types import Family, TrainableFamily
@@ -56,6 +57,8 @@ class ForwardOptions:
     """Token ids that every conversation begins with (`train.chat.prefix`)."""
     skip_unneeded_compute: bool = True
     """`model.skip_unneeded_compute`; without it, transformers' whole forward pass is run."""
+    longest: int | None = None
+    """Tokens of the longest sequence (`chat.max_length`); None: any."""
     kernels: str = "none"
     """`model.kernels`, resolved: `none`, `compile` or `liger`."""
 
@@ -95,7 +98,10 @@ class TargetStates:
             and type(self.family).positions is Family.positions
             and type(self.family).encode_layers is Family.encode_layers
         )
-        if not standard or not is_supported(decoder):
+        window = sliding_window(decoder.config)
+        if standard and is_supported(decoder, longest=0) and not is_supported(decoder, self.options.longest):
+            return f"with a sliding window of {window} tokens and chat.max_length {self.options.longest}"
+        if not standard or not is_supported(decoder, self.options.longest):
             return f"for the decoder of {self.family.name} with {type(decoder).__name__}"
         if kernel not in ("sdpa", "flash_attention_2"):
             return f"with model.attention: {kernel}"

@@ -29,7 +29,7 @@ from eval.models.decoder_input import DecoderInput
 from eval.models.llama_decoder import LlamaSteps
 from eval.models.question_prefill import QuestionPrefill
 from train.models.layer_parts import LayerParts
-from train.models.llama_layers import rotary_angles
+from train.models.llama_layers import rotary_angles, sliding_window
 
 HEAD_ROWS = {"cuda": 1024, "cpu": 256}  # positions whose logits are held at a time: 32 MiB at 32,000 tokens
 
@@ -57,7 +57,7 @@ class TreeForward:
         if len(set(getattr(config, "layer_types", None) or ["all"])) > 1:
             raise ConfigError("the language model mixes kinds of attention layers; class scoring knows models of one")
         self.decoder, self.head, self.words, self.config = decoder, head, words, config
-        self.window = _window(config)
+        self.window = sliding_window(config)
         self.steps = LlamaSteps(decoder, parts) if LlamaSteps.fits(decoder) else None
         self._question_prefill = QuestionPrefill(self.steps, image_token) if self.steps else None
         self.splits_attention = False
@@ -174,12 +174,3 @@ def scoring_attention(choice: str, device: str, dtype: str) -> str:
     With masks, the plain kernel is the faster one on a CPU in bf16 and the slower one everywhere else (measured).
     """
     return choice if choice != "auto" else "eager" if (device, dtype) == ("cpu", "bf16") else "sdpa"
-
-
-def _window(config: Any) -> int | None:
-    """Tokens that the model sees back, or None for all: Mistral has one by default, Qwen2 one that may be off."""
-    kinds = set(getattr(config, "layer_types", None) or [])
-    if getattr(config, "use_sliding_window", True) is False or kinds == {"full_attention"}:
-        return None
-    window = getattr(config, "sliding_window", None)
-    return None if window is None else int(window)

@@ -30,10 +30,12 @@ from transformers import (
 from transformers.models.blip.image_processing_pil_blip import BlipImageProcessorPil
 from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
+from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
 
 from train.chat.tokenizer import load_tokenizer
 from train.toy.random_models import write_random_base
 from train.toy.tiny_families import QUERIES, write_tiny_family
+from train.toy.tiny_languages import write_tiny_llava
 
 Inputs = dict[str, torch.Tensor]
 Exchanges = Sequence[tuple[str, str | None]]
@@ -75,6 +77,33 @@ class FamilyCase:
 def _llava_processor(folder: Path) -> Any:
     images = LlavaImageProcessorPil.from_pretrained(folder)
     return LlavaProcessor(images, load_tokenizer(folder), 8, "default", num_additional_image_tokens=1)
+
+
+def _folder_processor(folder: Path) -> Any:
+    """With the folder's chat template; SigLIP's tower has no class token."""
+    tokenizer, siglip = load_tokenizer(folder), "siglip" in folder.name
+    images = (SiglipImageProcessorPil if siglip else LlavaImageProcessorPil).from_pretrained(folder)
+    strategy, more = ("full", 0) if siglip else ("default", 1)
+    return LlavaProcessor(
+        images, tokenizer, 8, strategy, num_additional_image_tokens=more, chat_template=tokenizer.chat_template
+    )
+
+
+def _folder_text(processor: Any, exchanges: Exchanges, has_image: bool) -> str:
+    """By `apply_chat_template`."""
+    messages: list[dict[str, Any]] = []
+    for number, (question, answer) in enumerate(exchanges):
+        shown = [{"type": "image"}] if has_image and not number else []
+        messages.append({"role": "user", "content": [*shown, {"type": "text", "text": question}]})
+        if answer is not None:
+            messages.append({"role": "assistant", "content": [{"type": "text", "text": answer}]})
+    return str(processor.apply_chat_template(messages, add_generation_prompt=messages[-1]["role"] == "user"))
+
+
+def _folder_inputs(processor: Any, text: str, image: Image.Image | None, question: str) -> Inputs:
+    """No start token where the template writes it, as `apply_chat_template` tokenizes."""
+    begins = text.startswith(str(processor.tokenizer.bos_token))
+    return dict(processor(text=text, images=image, return_tensors="pt", add_special_tokens=not begins))
 
 
 def _llava_text(_: Any, exchanges: Exchanges, has_image: bool) -> str:
@@ -162,6 +191,32 @@ CASES = {
             ("chat.template=hf", "chat.system_prompt=none"),
             _llava_processor,
             _llava_text,
+        ),
+        FamilyCase(
+            "llava_siglip_qwen2",
+            partial(write_tiny_llava, name="llava_siglip_qwen2"),
+            ("chat.template=folder", "chat.image_mode=export"),
+            _folder_processor,
+            _folder_text,
+            _folder_inputs,
+            behind_end=1,
+        ),
+        FamilyCase(
+            "llava_mistral",
+            partial(write_tiny_llava, name="llava_mistral"),
+            ("chat.template=folder",),
+            _folder_processor,
+            _folder_text,
+            _folder_inputs,
+        ),
+        FamilyCase(
+            "llava_tied",
+            partial(write_tiny_llava, name="llava_tied"),
+            ("chat.template=folder",),
+            _folder_processor,
+            _folder_text,
+            _folder_inputs,
+            behind_end=1,
         ),
         FamilyCase(
             "blip-2",

@@ -233,8 +233,8 @@ def test_a_value_that_transformers_refuses_is_reported(folder):
 
 
 def test_other_towers_and_llavas_own_type_are_named(folder):
-    change_config(folder, vision_config={"model_type": "siglip_vision_model"})
-    assert "siglip_vision_model; only CLIP towers (clip_vision_model) work" in refused(folder)
+    change_config(folder, vision_config={"model_type": "dinov2"})
+    assert "dinov2; only clip_vision_model and siglip_vision_model work" in refused(folder)
     change_config(folder, model_type="llava_llama")
     assert "such as llava-hf/llava-1.5-7b-hf" in refused(folder)
 
