@@ -44,13 +44,14 @@ class ModelConfig(Section):
         True,
         doc="Skip work that changes neither the loss nor a gradient: the last decoder layer runs at target positions"
         " only, and a frozen language model computes the keys of the system prompt once. Equal up to rounding."
-        " LLaMA- and Mistral-type decoders with the kernel sdpa.",
+        " Decoders of type Llama, Mistral and Qwen2, a sliding window not"
+        " shorter than chat.max_length, with the kernel sdpa.",
     )
     kernels: str = setting(
         "auto",
         doc="How the small operations of a layer run: `compile` fuses them by torch.compile, `liger` by Liger's kernels"
-        " (a GPU; LLaMA- and Mistral-type decoders with `skip_unneeded_compute`), `none` runs them one by one. auto:"
-        " `compile` on a GPU, `liger` there with ZeRO 3 if installed, else `none`. A checkpoint records which.",
+        " (a GPU; decoders of type Llama, Mistral and Qwen2 with `skip_unneeded_compute`), `none` runs them one by one."
+        " auto: `compile` on a GPU, `liger` there with ZeRO 3 if installed, else `none`. A checkpoint records which.",
         choices=("auto", "none", "compile", "liger"),
     )
     activation_checkpointing: bool = setting(

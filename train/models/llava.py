@@ -53,7 +53,7 @@ def _absent_layer(config: dict[str, Any]) -> str | None:
 
 
 def tower_states(tower: Any, pixels: torch.Tensor, layers: Sequence[int]) -> list[torch.Tensor]:
-    """Hidden states (N, tokens, width) of a CLIP's or SigLIP's tower, numbered as by transformers: 0 is the first input.
+    """Hidden states (N, tokens, width) of a CLIP's or SigLIP's tower as transformers numbers them: 0 is the input.
 
     Negative numbers count from the last layer. Only the layers needed run, each as transformers runs it.
     """

@@ -63,9 +63,10 @@ def read_language(place: Path) -> Language:
     if kind == "llava":
         return Language(_language_of(place), load_tokenizer(place))
     if kind not in LANGUAGES:
+        found = f"a {kind}" if kind else "no model"
         raise ConfigError(
-            f"{place} contains {f'a {kind}' if kind else 'no model'}; give a llava (train/assets/tiny_llava is one) or a "
-            f"language model of type {', '.join(LANGUAGES)} as a folder or a .gguf file"
+            f"{place} contains {found}; give a llava (train/assets/tiny_llava is one) or a language model of type "
+            f"{', '.join(LANGUAGES)} as a folder or a .gguf file"
         )
     return Language(load_checked(AutoModelForCausalLM, place, dtype=torch.float32), load_tokenizer(place))
 

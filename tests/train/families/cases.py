@@ -89,17 +89,6 @@ def _folder_processor(folder: Path) -> Any:
     )
 
 
-def _folder_text(processor: Any, exchanges: Exchanges, has_image: bool) -> str:
-    """By `apply_chat_template`."""
-    messages: list[dict[str, Any]] = []
-    for number, (question, answer) in enumerate(exchanges):
-        shown = [{"type": "image"}] if has_image and not number else []
-        messages.append({"role": "user", "content": [*shown, {"type": "text", "text": question}]})
-        if answer is not None:
-            messages.append({"role": "assistant", "content": [{"type": "text", "text": answer}]})
-    return str(processor.apply_chat_template(messages, add_generation_prompt=messages[-1]["role"] == "user"))
-
-
 def _folder_inputs(processor: Any, text: str, image: Image.Image | None, question: str) -> Inputs:
     """No start token where the template writes it, as `apply_chat_template` tokenizes."""
     begins = text.startswith(str(processor.tokenizer.bos_token))
@@ -197,7 +186,7 @@ CASES = {
             partial(write_tiny_llava, name="llava_siglip_qwen2"),
             ("chat.template=folder", "chat.image_mode=export"),
             _folder_processor,
-            _folder_text,
+            _chat_text,
             _folder_inputs,
             behind_end=1,
         ),
@@ -206,7 +195,7 @@ CASES = {
             partial(write_tiny_llava, name="llava_mistral"),
             ("chat.template=folder",),
             _folder_processor,
-            _folder_text,
+            _chat_text,
             _folder_inputs,
         ),
         FamilyCase(
@@ -214,7 +203,7 @@ CASES = {
             partial(write_tiny_llava, name="llava_tied"),
             ("chat.template=folder",),
             _folder_processor,
-            _folder_text,
+            _chat_text,
             _folder_inputs,
             behind_end=1,
         ),

@@ -13,6 +13,8 @@ from transformers import (
     MistralForCausalLM,
     OPTConfig,
     OPTForCausalLM,
+    Qwen2Config,
+    Qwen2ForCausalLM,
 )
 
 from configs.errors import ConfigError
@@ -41,6 +43,9 @@ MODELS = {
     "mistral": lambda: MistralForCausalLM(MistralConfig(**SIZES, intermediate_size=48, num_key_value_heads=2)),
     "mistral, window of 7": lambda: MistralForCausalLM(
         MistralConfig(**SIZES, intermediate_size=48, num_key_value_heads=2, sliding_window=7)
+    ),
+    "qwen2, tied": lambda: Qwen2ForCausalLM(
+        Qwen2Config(**SIZES, intermediate_size=48, num_key_value_heads=2, tie_word_embeddings=True)
     ),
     "opt": lambda: OPTForCausalLM(OPTConfig(**SIZES, ffn_dim=48, word_embed_proj_dim=32)),
 }
