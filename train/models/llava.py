@@ -104,7 +104,7 @@ class LlavaFamily(TrainableFamily):
     @property
     def fixed_image_tokens(self) -> int:
         """The tower's tokens, for `default` without the first: CLIP's class token, or a patch of SigLIP's."""
-        return self._tower_tokens - (self.config.vision_feature_select_strategy == "default")
+        return self._tower_tokens - int(self.config.vision_feature_select_strategy == "default")
 
     def image_tokens(self, size: Size | None = None) -> int:  # noqa: ARG002
         """The same for all images."""

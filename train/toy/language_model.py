@@ -143,7 +143,6 @@ def _from_gguf(file: Path) -> Language:
             f"{file} cannot be loaded: {(str(error).splitlines() or [type(error).__name__])[0]}"
         ) from error
     model = load_checked(AutoModelForCausalLM, file.parent, gguf_file=file.name, dtype=torch.float32)
-    for settings in (model.config, getattr(model, "hf_quantizer", None)):  # the weights are no longer quantized
-        if hasattr(settings, "quantization_config"):
-            del settings.quantization_config
+    if hasattr(model.config, "quantization_config"):  # the weights are no longer quantized
+        del model.config.quantization_config
     return Language(model, tokenizer)
