@@ -65,6 +65,17 @@ def test_the_dry_run_refuses_a_base_whose_weights_are_not_those_of_its_config(tr
         preview(plan, 0)
 
 
+def test_the_dry_run_says_that_zero_3_trains_lora_with_pefts_layers(training_setup):
+    told = {}
+    for stage in (2, 3):
+        config = training_setup.config(f"lora{stage}", "model.mode=lora", f"deepspeed.zero_stage={stage}")
+        told[stage] = preview(make_plan(config, 1, "cpu"), 0)
+    assert (
+        "\nLoRA              peft's layers, as deepspeed.zero_stage is 3 and fetches weights layer by layer" in told[3]
+    )
+    assert "peft" not in told[2]
+
+
 def test_the_dry_run_names_kernels_and_attention_and_why(training_setup):
     plan = make_plan(training_setup.config("kernels"), 1, "cpu")
     lines = {line.partition(" ")[0]: line for line in preview(plan, 0).splitlines()}

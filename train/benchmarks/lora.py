@@ -25,7 +25,7 @@ from configs.training import OptimConfig
 from data_prep.benchmarks.timing import best_cpu_seconds
 from train.models import dropout_mask
 from train.models.activation_memory import layer_bytes_per_token
-from train.models.llama_layers import after_attention, causal_attention, queries_keys_values, rotary_angles
+from train.models.llama_layers import Angles, after_attention, causal_attention, queries_keys_values, rotary_angles
 from train.models.llava import LlavaFamily
 from train.models.loading import DTYPES
 from train.models.param_groups import choose_trainable
@@ -59,7 +59,8 @@ class SmallLayer:
     """A decoder layer with LoRA and its input."""
 
     decoder: Any
-    states: torch.Tensor
+    states: torch.Tensor  # (1, tokens, H)
+    angles: Angles
 
     @classmethod
     def make(cls, zero_stage: int, dropout: float, dtype: torch.dtype, tokens: int) -> "SmallLayer":
@@ -70,13 +71,16 @@ class SmallLayer:
             if "lora_B" in name:  # it starts at zero: A would get no gradient
                 torch.nn.init.normal_(parameter, std=0.02)
         decoder: Any = family.decoder(model.to(dtype))
-        return cls(decoder, torch.randn(1, tokens, decoder.config.hidden_size).to(dtype).requires_grad_())
+        states = torch.randn(1, tokens, decoder.config.hidden_size).to(dtype)
+        angles = rotary_angles(decoder, states, torch.arange(tokens)[None])
+        return cls(decoder, states.requires_grad_(), angles)
 
     def step(self) -> None:
         """Forward and backward."""
         layer, states = self.decoder.layers[0], self.states
-        angles = rotary_angles(self.decoder, states.detach(), torch.arange(states.shape[1])[None])
-        queries, keys, values = queries_keys_values(layer, states, angles)
+        layer.zero_grad()
+        states.grad = None
+        queries, keys, values = queries_keys_values(layer, states, self.angles)
         finished = after_attention(layer, states, causal_attention(layer.self_attn, queries, keys, values))
         finished.backward(torch.ones_like(finished))  # type: ignore[no-untyped-call]
 

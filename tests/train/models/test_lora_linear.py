@@ -285,6 +285,23 @@ def test_compiled_layers_give_pefts_result_and_draw_masks_at_the_rate():
     for name, parameter in model.named_parameters():
         assert not parameter.requires_grad or error(parameter.grad, expected[name]) < 1e-6, name
     torch._dynamo.reset()
+
+
+@pytest.mark.slow
+def test_compiled_layers_keep_no_mask_and_no_dropped_input():
+    torch._dynamo.reset()
+    rows, rank = 10, 4
+    compiled = torch.compile(adapted(dropout=0.1), dynamic=True, backend="aot_eager_decomp_partition")
+    compiled(states_of())
+    products, roots, keys = 2 * rows * rank * 4, rows * 4, 2 * 2 * 4
+    scalars = 2 * 4
+    assert kept_bytes(compiled, own=True) <= products + roots + keys + scalars
+    torch._dynamo.reset()
+
+
+@pytest.mark.slow
+def test_a_compiled_mask_is_the_same_mask():
+    torch._dynamo.reset()
     states = torch.ones(400, 500)
     kernel = torch.compile(dropout_mask._masked, dynamic=True, backend="aot_eager")
     keys = draw_keys(1, states)[0]
