@@ -1,6 +1,7 @@
 """Exported models: a folder that plain `LlavaForConditionalGeneration.from_pretrained` loads, and where to find it.
 
     python -m train.export runs/NAME [--step N] [--base FOLDER] [--keep-adapter] [--lora-onto FOLDER] [--output FOLDER]
+    python -m train.export runs/NAME --push OWNER/NAME      with a model card, to the model hub
 
 One CPU process takes the base folder and a checkpoint of any ZeRO stage and world size. LoRA is merged in fp32, or
 kept as a peft adapter next to the base with its trained projector. The checkpoint records the
@@ -28,12 +29,14 @@ from data_prep.provenance import StartLog, read_starts
 from train.checkpoints.best import best_of, choice_record
 from train.checkpoints.reading import MANIFEST, Checkpoint, newest_checkpoint, open_checkpoint, steps_present
 from train.exported_files import write_text_files
+from train.model_card import write_model_card
 from train.models.checked_loading import load_checked
 from train.models.fingerprint import model_identity
 from train.models.language_weights import take_language
 from train.models.loading import resolve_folder
 from train.models.lora import is_lora, merge_lora, peft_config
 from train.models.registry import trainable_family_of
+from train.push import push
 
 RECORD = ExportDir(Path()).record.name
 ADAPTER = "adapter"
@@ -231,6 +234,10 @@ def main() -> None:
     add_output_folder(parser, "the model", default="RUN/export")
     parser.add_argument("--keep-adapter", action="store_true", help="write LoRA as a peft adapter, unmerged")
     parser.add_argument("--lora-onto", metavar="FOLDER", help="merge LoRA onto this model's language weights instead")
+    parser.add_argument("--model-card", action="store_true", help="also write README.md: header, scores, training")
+    parser.add_argument(
+        "--push", metavar="OWNER/NAME", help="upload the export with its card to the model hub (private)"
+    )
     arguments = parser.parse_args()
     run = RunDir(arguments.run)
     try:
@@ -238,9 +245,13 @@ def main() -> None:
         how = {"keep_adapter": arguments.keep_adapter, "lora_onto": arguments.lora_onto}
         output = arguments.output or default_output(run, arguments.step, **how)
         output = export_checkpoint(run, checkpoint, output, arguments.base, **how)
+        print(f"exported step {checkpoint.step} to {output}", flush=True)
+        if arguments.model_card or arguments.push:
+            print(f"model card: {write_model_card(run, output)}", flush=True)
+        if arguments.push:
+            print(f"uploaded to {push(output, arguments.push)}")
     except UserError as error:
         exit_on_user_error(error)
-    print(f"exported step {checkpoint.step} to {output}")
 
 
 if __name__ == "__main__":

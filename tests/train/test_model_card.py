@@ -1,0 +1,185 @@
+"""An export's card for the model hub, and its upload to a hub that runs in this process."""
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from huggingface_hub import constants
+
+from configs.errors import ConfigError, RunError
+from configs.load import load_config, to_yaml
+from configs.run import RunConfig
+from configs.run_dir import ExportDir, RunDir
+from train.model_card import model_card, write_model_card
+from train.push import push
+
+ROOT = Path(__file__).resolve().parents[2]
+SHA = "c" * 64
+
+
+def record(base: str = "llava-hf/llava-1.5-7b-hf", **others: Any) -> dict[str, Any]:
+    chat = {"template": "llava", "system_prompt": "default"}
+    values = {"run": "flowers", "step": 40, "checkpoint_sha256": SHA, "mode": "projector", "base": base, "chat": chat}
+    return values | {"base_identity": "b" * 64, "adapter": False, "recipe": {"name": "paper"}, "chosen": None} | others
+
+
+def report(name: str, label: str = "export", value: float | None = 0.5) -> dict[str, Any]:
+    rate = {"value": value, "low": 0.4, "high": 0.6, "n": 1200, "count": 600}
+    protocol = {"name": "clean", "hash": "123456789abc"}
+    return {"name": name, "label": label, "source": "flowers102_test", "protocol": protocol, "accuracy": rate}
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunDir:
+    """A finished run with an export, the reports of two evaluations, and one of an older checkpoint."""
+    monkeypatch.chdir(ROOT)
+    folder = RunDir(tmp_path / "flowers")
+    config, _ = load_config(RunConfig, Path("configs/flowers102_projector.yaml"), ["name=flowers"])
+    folder.export.mkdir(parents=True)
+    folder.config.write_text(to_yaml(config))
+    ExportDir(folder.export).record.write_text(json.dumps(record()))
+    (folder.export_of(20)).mkdir()
+    ExportDir(folder.export_of(20)).record.write_text(json.dumps(record(step=20, checkpoint_sha256="d" * 64)))
+    start = {"packages": {"torch": "2.13.0"}, "code": {"commit": "a" * 40, "clean": False}, "host": "secret-host"}
+    folder.provenance.write_text(json.dumps([start]))
+    for name, label, value in (
+        ("open_world", "export", 0.5),
+        ("open_world", "step-00000020", 0.1),
+        ("closed_world", "export", 0.75),
+        ("empty", "export", None),
+    ):
+        place = folder.evaluation(name) / label
+        place.mkdir(parents=True)
+        (place / "report.json").write_text(json.dumps(report(name, label, value)))
+    return folder
+
+
+def test_the_header_has_base_tags_and_the_scores_of_this_export(run: RunDir) -> None:
+    _, header, body = model_card(run, run.export).split("---\n", 2)
+    values = yaml.safe_load(header)
+    assert values["base_model"] == "llava-hf/llava-1.5-7b-hf"
+    assert values["base_model_relation"] == "finetune"
+    results = values["model-index"][0]["results"]
+    assert [(r["task"]["name"], r["metrics"][0]["value"]) for r in results] == [
+        ("closed_world", 75.0),
+        ("open_world", 50.0),
+    ]
+    assert "| open_world | flowers102_test | 50.0 % | 40.0 to 60.0 % | 1,200 | clean 123456789abc |" in body
+    assert "10.0 %" not in body, "the older checkpoint's"
+    assert "| recipe | paper |" in body
+    assert f"| commit | {'a' * 40}, with changes |" in body
+
+
+def test_the_header_is_one_that_the_hub_reads(run: RunDir) -> None:
+    from huggingface_hub import ModelCard
+
+    card = ModelCard.load(write_model_card(run, run.export))
+    assert card.data.pipeline_tag == "image-text-to-text"
+    assert {result.metric_value for result in card.data.eval_results} == {50.0, 75.0}
+
+
+def test_paths_and_machines_stay_out_of_the_card(run: RunDir) -> None:
+    text = model_card(run, run.export)
+    assert "secret-host" not in text
+    assert "shards" not in text
+    assert str(run.root) not in text
+
+
+def test_a_base_that_is_a_folder_is_named_but_not_linked(run: RunDir) -> None:
+    ExportDir(run.export).record.write_text(json.dumps(record("train/assets/tiny_llava")))
+    header = model_card(run, run.export).split("---\n")[1]
+    assert "base_model" not in yaml.safe_load(header)
+
+
+def test_without_an_evaluation_the_card_says_so(run: RunDir) -> None:
+    for file in run.evaluations.rglob("report.json"):
+        file.unlink()
+    text = model_card(run, run.export)
+    assert "has not been evaluated yet" in text
+    assert "model-index" not in text
+
+
+class Hub(BaseHTTPRequestHandler):
+    """The requests of an upload, as the hub answers them; every file is sent within the commit."""
+
+    received: dict[str, Any]
+    refuses: int
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        if self.refuses:
+            self._answer({"error": "You do not have the right to write here"}, self.refuses)
+        elif self.path == "/api/repos/create":
+            self.received["created"] = json.loads(body)
+            self._answer({"url": f"http://{self.headers['Host']}/owner/name", "id": "owner/name"})
+        elif "/preupload/" in self.path:
+            files = [
+                {"path": f["path"], "uploadMode": "regular", "shouldIgnore": False} for f in json.loads(body)["files"]
+            ]
+            self._answer({"files": files})
+        elif "/commit/" in self.path:
+            lines = [json.loads(line) for line in body.splitlines()]
+            self.received["files"] = {line["value"]["path"] for line in lines if line["key"] == "file"}
+            self._answer(
+                {"commitOid": "f" * 40, "commitUrl": f"http://{self.headers['Host']}/owner/name/commit/{'f' * 40}"}
+            )
+        else:
+            self._answer({"shouldIgnore": False})
+
+    def do_GET(self) -> None:
+        self._answer({"id": "owner/name", "sha": "f" * 40, "siblings": []})
+
+    def _answer(self, content: dict[str, Any], status: int = 200) -> None:
+        text = json.dumps(content).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(text)))
+        self.end_headers()
+        self.wfile.write(text)
+
+    def log_message(self, *_: Any) -> None:
+        """Nothing."""
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Hub]]:
+    handler = type("ThisHub", (Hub,), {"received": {}, "refuses": 0})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    address = f"http://127.0.0.1:{server.server_port}"
+    monkeypatch.setattr(constants, "ENDPOINT", address)
+    monkeypatch.setattr("huggingface_hub.hf_api.ENDPOINT", address, raising=False)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setenv("HF_TOKEN", "not-a-real-token")
+    monkeypatch.setenv("HF_HUB_DISABLE_XET", "1")
+    yield handler
+    server.shutdown()
+    server.server_close()
+
+
+def test_an_export_is_uploaded_to_a_private_repository_without_its_provenance(run: RunDir, hub: type[Hub]) -> None:
+    write_model_card(run, run.export)
+    ExportDir(run.export).provenance.write_text("[]")
+    (run.export / "config.json").write_text("{}")
+    address = push(run.export, "owner/name")
+    assert address.endswith("/owner/name")
+    created = hub.received["created"]
+    assert created.get("private") is True or created.get("visibility") == "private"
+    assert hub.received["files"] == {"README.md", "config.json", "export.json"}
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_refusal_is_one_line_with_the_next_step(run: RunDir, hub: type[Hub], status: int) -> None:
+    hub.refuses = status
+    with pytest.raises(RunError, match=r"was not uploaded to .*owner/name: .*`hf auth login`"):
+        push(run.export, "owner/name")
+
+
+def test_another_form_of_name_is_refused_before_anything_is_sent(run: RunDir) -> None:
+    with pytest.raises(ConfigError, match="OWNER/NAME"):
+        push(run.export, "name")

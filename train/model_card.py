@@ -1,0 +1,166 @@
+"""The README.md of an exported model: the hub's YAML header, how to ask it, what it was trained on, and its scores.
+
+The scores are those of the run's evaluations (`runs/NAME/eval/*/*/report.json`), each with its protocol, number of
+items and 95 % interval. Of the hub's header only what is known is written: a licence and data sets are the user's to
+add. Paths and names of machines stay out of it.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from textwrap import indent
+from typing import Any
+
+import yaml
+
+from configs.eval_dir import EvalDir
+from configs.load import load_config, to_yaml
+from configs.locations import is_hub_id
+from configs.run import RunConfig
+from configs.run_dir import ExportDir, RunDir, step_of
+from data_prep.provenance import read_starts
+from train.models.model_folder import read_object
+
+CARD = "README.md"
+SECTIONS = ("model", "chat", "optim", "loss", "train")
+
+
+def write_model_card(run: RunDir, output: Path) -> Path:
+    """Write the card of the export in `output`, which `run` trained; returns its path."""
+    file = output / CARD
+    file.write_text(model_card(run, output), encoding="utf-8")
+    return file
+
+
+def model_card(run: RunDir, output: Path) -> str:
+    """The card as text."""
+    record = read_object(ExportDir(output).record)
+    config, _ = load_config(RunConfig, run.config)
+    reports = scores_of(run, str(record["checkpoint_sha256"]), record["step"])
+    header = yaml.safe_dump(_header(config, record, reports), sort_keys=False, allow_unicode=True)
+    parts = [
+        f"---\n{header}---",
+        f"# {config.name}",
+        f"{_code(record['base'])}, fine-tuned to classify images ({_trained(config)}) with vlm-classify, after "
+        "[Why are Visually-Grounded Language Models Bad at Image Classification?](https://arxiv.org/abs/2405.18415)",
+        _scores(reports),
+        _usage(config, output, record),
+        _training(config, record, run),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def scores_of(run: RunDir, checkpoint_sha256: str, step: int) -> list[dict[str, Any]]:
+    """The reports of this export's evaluations, by name; those of other checkpoints are left out."""
+    found = {}
+    for file in sorted(run.evaluations.glob(f"*/*/{EvalDir(Path()).report('json').name}")):
+        report = read_object(file)
+        step_of_label = step_of(str(report.get("label")))
+        exported = ExportDir(run.export if step_of_label is None else run.export_of(step_of_label)).record
+        label = read_object(exported) if exported.is_file() else {}
+        same = label.get("checkpoint_sha256") == checkpoint_sha256 and label.get("step") == step
+        if same and report.get("accuracy", {}).get("value") is not None:
+            found[report["name"]] = report
+    return [found[name] for name in sorted(found)]
+
+
+def _header(config: RunConfig, record: Mapping[str, Any], reports: list[dict[str, Any]]) -> dict[str, Any]:
+    """https://huggingface.co/docs/hub/model-cards: the fields that the hub reads."""
+    header: dict[str, Any] = {"library_name": "transformers", "pipeline_tag": "image-text-to-text"}
+    if is_hub_id(str(record["base"])):
+        relation = "adapter" if record["adapter"] else "finetune"
+        header |= {"base_model": record["base"], "base_model_relation": relation}
+    header["tags"] = ["vlm-classify", "image-classification"]
+    if reports:
+        header["model-index"] = [{"name": config.name, "results": [_result(report) for report in reports]}]
+    return header
+
+
+def _result(report: Mapping[str, Any]) -> dict[str, Any]:
+    metric = {
+        "type": "accuracy",
+        "name": f"accuracy, protocol {_protocol(report)}, n = {report['accuracy']['n']}",
+        "value": round(100 * report["accuracy"]["value"], 2),
+    }
+    data = {"name": report["source"], "type": report["source"]}
+    return {"task": {"type": "image-classification", "name": report["name"]}, "dataset": data, "metrics": [metric]}
+
+
+def _protocol(report: Mapping[str, Any]) -> str:
+    return f"{report['protocol'].get('name', 'custom')} {report['protocol']['hash']}"
+
+
+def _scores(reports: list[dict[str, Any]]) -> str:
+    if not reports:
+        return "## Scores\n\nThis export has not been evaluated yet."
+    lines = [
+        "| evaluation | items | accuracy | 95 % interval | n | protocol |",
+        "| --- | --- | ---: | ---: | ---: | --- |",
+    ]
+    for report in reports:
+        rate = report["accuracy"]
+        cells = (
+            report["name"],
+            report["source"],
+            f"{100 * rate['value']:.1f} %",
+            f"{100 * rate['low']:.1f} to {100 * rate['high']:.1f} %",
+            f"{rate['n']:,}",
+            _protocol(report),
+        )
+        lines.append(f"| {' | '.join(_cell(str(cell)) for cell in cells)} |")
+    notes = [f"- {report['name']}: {note}." for report in reports for note in report.get("data_notes", ())]
+    return "\n".join(["## Scores", "", *lines, *([""] if notes else []), *notes])
+
+
+def _usage(config: RunConfig, output: Path, record: Mapping[str, Any]) -> str:
+    if record["adapter"]:
+        return f"## Use\n\nThe folder `{ExportDir(output).adapter.name}` is a peft adapter for the weights next to it."
+    code = f"""import vlm_classify
+
+model = vlm_classify.load_model("{config.name}")  # this folder, or its id on the hub
+print(model.ask("photo.jpg"))"""
+    chat = record["chat"]
+    return (
+        f"## Use\n\n```python\n{code}\n```\n\nPlain transformers loads it too (`AutoModelForImageTextToText`). It was "
+        f"trained with the chat template `{chat['template']}` and the system prompt `{chat['system_prompt']}`."
+    )
+
+
+def _trained(config: RunConfig) -> str:
+    return {"projector": "the projector", "lora": "LoRA and the projector", "full": "all parameters"}.get(
+        config.model.mode, config.model.mode
+    )
+
+
+def _training(config: RunConfig, record: Mapping[str, Any], run: RunDir) -> str:
+    recipe = (record.get("recipe") or {}).get("name")
+    rows = [
+        ("base", f"{_code(record['base'])}, weights {record['base_identity'][:12]}"),
+        ("trained", _trained(config)),
+        ("data", ", ".join(f"{name} ({config.data.sources[name].reader})" for name in config.train.sources)),
+        ("recipe", recipe or "none"),
+        ("steps", f"{record['step']:,} of {config.train.global_batch} samples"),
+        ("peak learning rate of the projector", str(config.optim.lr_projector)),
+    ]
+    if chosen := record.get("chosen"):
+        rows.append(("checkpoint", f"the best of {chosen['measured']} measurements by {chosen['by']}"))
+    if starts := read_starts(run.provenance):
+        last = starts[-1]
+        versions = ", ".join(f"{name} {version}" for name, version in last.get("packages", {}).items())
+        code = last.get("code")
+        rows.append(("packages", versions))
+        rows += [("commit", code["commit"] + ("" if code.get("clean") else ", with changes"))] if code else []
+    table = "\n".join(f"| {name} | {_cell(value)} |" for name, value in rows)
+    return f"## Training\n\n| | |\n| --- | --- |\n{table}\n\nSettings:\n\n```yaml\n{_settings(config)}\n```"
+
+
+def _settings(config: RunConfig) -> str:
+    """The sections that decide how the model is trained; none of them holds a path of the data."""
+    return "\n".join(f"{name}:\n{indent(to_yaml(getattr(config, name)).rstrip(), '  ')}" for name in SECTIONS)
+
+
+def _code(text: str) -> str:
+    return f"[{text}](https://huggingface.co/{text})" if is_hub_id(text) else f"`{text}`"
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")
