@@ -9,7 +9,7 @@ from transformers import LlavaForConditionalGeneration
 
 from configs.errors import ConfigError
 from configs.model import LoraConfig, ModelConfig
-from configs.training import OptimConfig
+from configs.training import DeepSpeedConfig, OptimConfig
 from train.models.fingerprint import model_identity
 from train.models.llava import LlavaFamily
 from train.models.loading import load_model, resolve_attention, resolve_folder
@@ -118,6 +118,7 @@ def test_the_7b_shape_has_the_papers_trainable_parameters():
     class Run:
         model = ModelConfig(base="x", mode="lora")
         optim = OptimConfig()
+        deepspeed = DeepSpeedConfig()
 
     family = LlavaFamily(random_config("llava-1.5-7b"))
     counts = {row.part: row for row in count_parts(meta_model(family, Run), family, Run.optim)}
