@@ -22,7 +22,7 @@ from eval.class_scores.rules import Rule
 from eval.class_scores.trie import ClassTrie
 from eval.models.class_likelihood.slots import Prefix
 from eval.models.class_likelihood.tree_forward import TreeForward
-from eval.models.class_likelihood.tree_scorer import TreeScorer
+from eval.models.class_likelihood.tree_scorer import GROUP, SEARCH_ROOM, TreeScorer
 from eval.models.decoder_input import DecoderInput
 from eval.models.greedy import Greedy, LanguageModel, Stop
 from eval.models.kernels import layer_parts
@@ -174,16 +174,16 @@ class _RatedModel:
         return ids, DecoderInput.of(self.family.embed(self.model, tokens, self.pixels(count)))
 
     @torch.inference_mode()
-    def _prefix(self, scorer: TreeScorer, count: int) -> Prefix:
+    def _prefix(self, scorer: TreeScorer, count: int, nodes: int) -> Prefix:
         ids, inputs = self.prompts(count)
-        return scorer.tree.prefill(inputs, scorer.group + self.trie.depth, ids)
+        return scorer.tree.prefill(inputs, min(nodes, len(self.trie.inner)) + self.trie.depth, ids)
 
     def _scoring(self, count: int) -> dict[str, Any]:
-        self.scorer.log_probs(self._prefix(self.scorer, count), self.trie)
+        self.scorer.log_probs(self._prefix(self.scorer, count, GROUP), self.trie)
         return {"names": len(self.trie.names), "nodes": len(self.trie.inner)}
 
     def _top1(self, count: int) -> dict[str, Any]:
-        found = self.sharp_scorer.top1(self._prefix(self.sharp_scorer, count), self.trie, Rule("sum"))
+        found = self.sharp_scorer.top1(self._prefix(self.sharp_scorer, count, SEARCH_ROOM), self.trie, Rule("sum"))
         return {"mean_nodes": sum(best.nodes_expanded for best in found) / count}
 
     def _greedy(self, count: int) -> dict[str, Any]:

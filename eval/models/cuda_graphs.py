@@ -69,7 +69,7 @@ class RecordedCalls:
                     function(*held)
             torch.cuda.current_stream().wait_stream(stream)
             graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph):
+            with torch.cuda.graph(graph, capture_error_mode="thread_local"):  # other threads decode and move images
                 outputs = function(*held)
         except torch.OutOfMemoryError:
             raise

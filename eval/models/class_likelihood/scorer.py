@@ -19,7 +19,7 @@ from eval.class_scores.trie import ClassTrie, answer_tokens
 from eval.models.class_likelihood.search import BestClass
 from eval.models.class_likelihood.slots import Prefix
 from eval.models.class_likelihood.tree_forward import TreeForward
-from eval.models.class_likelihood.tree_scorer import TreeScorer
+from eval.models.class_likelihood.tree_scorer import SEARCH_ROOM, TreeScorer
 from eval.models.generate import Prompt, TextPredictor
 
 
@@ -60,13 +60,13 @@ class ClassScorer:
 
     def log_probs(self, prompts: Sequence[Prompt], trie: ClassTrie) -> Floats:
         """(B, nodes): each node's log-probability after the prompt and everything above it."""
-        return self.scorer.log_probs(self._prefill(prompts, trie), trie)
+        return self.scorer.log_probs(self._prefill(prompts, trie, self.scorer.group), trie)
 
     def top1(
         self, prompts: Sequence[Prompt], trie: ClassTrie, rule: Rule, prior: Floats | None = None
     ) -> list[BestClass]:
         """The best class of every prompt, the same as the arg-max over all."""
-        return self.scorer.top1(self._prefill(prompts, trie), trie, rule, prior)
+        return self.scorer.top1(self._prefill(prompts, trie, SEARCH_ROOM), trie, rule, prior)
 
     def prior_without_image(self, turns: tuple[Turn, ...], trie: ClassTrie) -> Floats:
         """(nodes,): log-probabilities of the names after the question alone; one more pass for all images."""
@@ -76,8 +76,8 @@ class ClassScorer:
         return self._priors[turns][1]
 
     @torch.inference_mode()
-    def _prefill(self, prompts: Sequence[Prompt], trie: ClassTrie) -> Prefix:
-        """Run the prompts. Raises `DataError` where prompt and name do not fit into the model."""
+    def _prefill(self, prompts: Sequence[Prompt], trie: ClassTrie, nodes: int) -> Prefix:
+        """Run the prompts, with room for `nodes` at a time. Raises `DataError` where a name does not fit behind them."""
         longest = max(len(prompt.input_ids) for prompt in prompts)
         if longest + trie.depth > self.predictor.max_length:
             raise DataError(
@@ -88,7 +88,7 @@ class ClassScorer:
         if window is not None and trie.depth > window:
             raise DataError(f"a name of {trie.depth} tokens does not fit into the sliding window of {window}")
         ids, mask = self.predictor.padded(prompts)
-        room = min(self.scorer.group, len(trie.inner)) + trie.depth
+        room = min(nodes, len(trie.inner)) + trie.depth
         own = [prompt.input_ids for prompt in prompts]
         prefix = self.scorer.tree.prefill(self.predictor.inputs(ids, mask, prompts), room, own)
         self._prompt_tokens += prefix.tokens

@@ -23,6 +23,7 @@ from eval.models.class_likelihood.tree_forward import TreeForward
 from eval.models.class_likelihood.tree_tensors import TreeTensors
 
 GROUP = 512  # nodes forwarded at a time for each image: at 7B, 256 MiB of keys
+SEARCH_ROOM = 128  # nodes of an image that a search has room for at once; a longer one makes more
 ROUND_ROWS = {"cuda": 256}  # nodes of all images that a round is filled up to: so many take as long as one on a GPU
 
 
