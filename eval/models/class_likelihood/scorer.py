@@ -77,7 +77,7 @@ class ClassScorer:
 
     @torch.inference_mode()
     def _prefill(self, prompts: Sequence[Prompt], trie: ClassTrie, nodes: int) -> Prefix:
-        """Run the prompts, with room for `nodes` at a time. Raises `DataError` where a name does not fit behind them."""
+        """Run the prompts, with room for `nodes` at a time. Raises `DataError` where a name does not fit behind one."""
         longest = max(len(prompt.input_ids) for prompt in prompts)
         if longest + trie.depth > self.predictor.max_length:
             raise DataError(
