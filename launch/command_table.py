@@ -87,6 +87,7 @@ COMMANDS = (
     Command("benchmark pixels", "train.benchmarks.pixels", "Image decoding and resizing, against transformers"),
     Command("benchmark checkpoints", "train.benchmarks.checkpoints", "How long a checkpoint stops training"),
     Command("benchmark optimizer", "train.benchmarks.optimizer", "Launches of an optimizer step, against DeepSpeed's"),
+    Command("benchmark lora", "train.benchmarks.lora", "A decoder layer with LoRA, against peft's"),
     Command("benchmark spikes", "train.benchmarks.spikes", "What the loss-spike monitor detects"),
     Command("benchmark generation", "eval.benchmarks.generation", "Greedy generation, against transformers"),
     Command("benchmark class-scoring", "eval.benchmarks.class_scoring", "Class scoring, against the authors' loop"),
