@@ -6,7 +6,7 @@ Liger's Triton kernels (package liger-kernel) are one each for norm, rotary embe
 Layers that transformers runs (`compile_layers`: vision tower, Q-Former, other decoders) are compiled whole.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -55,7 +55,7 @@ class LayerParts:
 
 
 def compile_layers(
-    model: nn.Module, backend: str | Callable[..., Any] = "inductor", *, leave: nn.Module | None = None
+    model: nn.Module, backend: str | Callable[..., Any] = "inductor", *, leave: Iterable[nn.Module] = ()
 ) -> None:
     """Let every repeated layer of `model` be compiled when transformers calls it, except those in `leave`.
 
@@ -63,7 +63,7 @@ def compile_layers(
     called, such as those of a decoder that `LayerParts` runs.
     """
     torch._dynamo.config.recompile_limit = max(GRAPHS, torch._dynamo.config.recompile_limit)
-    left = set(leave.modules()) if leave is not None else set()
+    left = {inner for module in leave for inner in module.modules()}
     for layer in model.modules():
         if isinstance(layer, GradientCheckpointingLayer) and layer not in left:
             layer.compile(backend=backend, dynamic=True)

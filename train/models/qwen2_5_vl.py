@@ -35,6 +35,7 @@ class Qwen25VlFamily(TrainableFamily):
     chat_templates = ("folder",)
     image_token = "<|image_pad|>"
     any_resolution = True
+    compiled_vision = False
     several_positions = True
 
     @classmethod

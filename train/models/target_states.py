@@ -23,6 +23,7 @@ from functools import cached_property
 from typing import Any
 
 import torch
+from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from train.models.batch import Batch, attention_arguments
@@ -49,6 +50,11 @@ KeysValues = tuple[torch.Tensor, torch.Tensor]
 """Keys and values of one layer, each (1, heads, P, head size)."""
 
 
+def modules_of(model: Any, family: Family, part: str) -> list[nn.Module]:
+    """The modules of `model` whose parameters belong to `part`."""
+    return [module for name, module in model.named_modules() if family.part_of(f"{name}.") == part]
+
+
 @dataclass(frozen=True)
 class ForwardOptions:
     """How the loss is computed; neither the loss nor a gradient depends on it, up to rounding."""
@@ -72,7 +78,8 @@ class TargetStates:
         self.parts = LayerParts.of(options.kernels, family.decoder(model))
         if options.kernels == "compile":
             flash = family.attention_kernel(model).startswith("flash_attention")  # not compiled in transformers' layers
-            compile_layers(model, leave=family.decoder(model) if flash else None)
+            left = [] if family.compiled_vision else modules_of(model, family, "vision")
+            compile_layers(model, leave=[*left, family.decoder(model)] if flash else left)
         self.model = model
         self.family = family
         self._prefix_keys: list[KeysValues] | None = None

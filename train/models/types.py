@@ -49,6 +49,8 @@ class Family(ABC):
     """Sections that config.json must have: for one that is missing transformers takes the sizes of another model."""
     flash_attention: ClassVar[bool] = True
     """Whether transformers runs it with flash attention."""
+    compiled_vision: ClassVar[bool] = True
+    """Whether the vision tower's layers can be compiled: not if they loop over images or windows of any number."""
     image_token: ClassVar[str] = "<image>"
     """How the tokenizer spells the image token."""
     any_resolution: ClassVar[bool] = False

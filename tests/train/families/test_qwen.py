@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForImageTextToText
+from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
 from configs.errors import ConfigError, DataError
@@ -20,10 +21,15 @@ from eval.models.class_likelihood.misaligned import MisalignedNames
 from eval.models.class_likelihood.predictor import TreeNames
 from eval.models.generate import TextPredictor
 from tests.train.families.conftest import Item, items, picture
+from tests.train.families.test_gradients import our_loss
+from train.data.collate import pack
 from train.exported_files import write_processor
+from train.models.layer_parts import compile_layers
 from train.models.llava import LlavaFamily
 from train.models.loading import load_model
+from train.models.loss_module import LossModule
 from train.models.registry import family_of
+from train.models.target_states import ForwardOptions
 
 pytestmark = pytest.mark.slow
 
@@ -98,6 +104,19 @@ def test_the_projector_is_the_merger_and_those_of_the_added_features(qwen):
     model = qwen.ours(qwen.plan()).model
     trained = {name for name, weight in model.named_parameters() if weight.requires_grad}
     assert {".".join(name.split(".")[:3]) for name in trained} == PROJECTORS[qwen.case.name]
+
+
+def test_layers_of_the_decoder_alone_are_compiled_and_change_nothing(qwen):
+    plan = qwen.plan("model.mode=full")
+    loaded = qwen.ours(plan)
+    batch = pack(qwen.examples(items(qwen.case)), plan.family)
+    expected = our_loss(LossModule(loaded.model, plan.family).eval(), batch)
+    module = LossModule(loaded.model, plan.family, ForwardOptions(kernels="compile")).eval()
+    layers = [part for part in module.modules() if isinstance(part, GradientCheckpointingLayer)]
+    compiled = [layer for layer in layers if layer._compiled_call_impl is not None]
+    assert compiled == list(plan.family.decoder(loaded.model).layers)
+    compile_layers(loaded.model, "eager", leave=[loaded.model.model.visual])
+    assert float(our_loss(module, batch)) == pytest.approx(float(expected), rel=1e-6)
 
 
 def test_names_tokenized_alone_have_the_scores_of_the_tree(qwen):

@@ -40,6 +40,7 @@ ALLOWED = {
     "eval/benchmarks/class_scoring.py": "a language model by itself",
     "eval/benchmarks/confident_toy_model.py": "a language model by itself",
     "eval/benchmarks/generation.py": "a language model by itself",
+    "train/benchmarks/lora.py": "a random model of one layer",
     "train/benchmarks/spikes_live.py": "sharpens a random model before it is a base",
     "train/toy/": "assembles the models",
 }
