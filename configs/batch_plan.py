@@ -30,16 +30,19 @@ def plan_batches(global_batch: int, world: int, micro_batch: int | str, cap: int
         near = f"{lower} or {upper}" if lower else str(upper)
         raise ConfigError(f"train.global_batch {global_batch} is not divisible by {world} ranks; use {near}")
     share = global_batch // world
-    if micro_batch == "auto":
-        micro_batch = max(size for size in range(1, min(cap, share) + 1) if share % size == 0)
-    size = int(micro_batch)
+    size = divisors(share, cap)[-1] if micro_batch == "auto" else int(micro_batch)
     if size < 1 or share % size:
-        divisors = [str(d) for d in range(1, share + 1) if share % d == 0]
+        possible = map(str, divisors(share, share))
         raise ConfigError(
             f"train.micro_batch {size} does not divide a rank's share of {share} samples "
-            f"(global_batch {global_batch} / {world} ranks); use one of {', '.join(divisors)}, or auto"
+            f"(global_batch {global_batch} / {world} ranks); use one of {', '.join(possible)}, or auto"
         )
     return BatchPlan(global_batch, world, size, share // size)
+
+
+def divisors(share: int, largest: int) -> list[int]:
+    """The sizes up to `largest` that divide `share`, in ascending order."""
+    return [size for size in range(1, min(largest, share) + 1) if share % size == 0]
 
 
 def split_batch(train: TrainConfig, world: int) -> BatchPlan:

@@ -15,9 +15,9 @@ from configs.deepspeed_file import OFFLOADS, ZERO, read_deepspeed_file
 from configs.errors import ConfigError
 from configs.run import RunConfig
 
-BUCKET_ELEMENTS = 50_000_000
-TUNING = frozenset(("reduce_bucket_size", "allgather_bucket_size", "overlap_comm", "contiguous_gradients"))
-"""Keys of `zero_optimization` that are generated and whose value never changes the result: the file's value wins."""
+TUNING = frozenset(("contiguous_gradients",))
+"""Keys of `zero_optimization` that are generated and whose value never changes the result: the file's value wins.
+Bucket sizes and `overlap_comm` depend on what is trained (`gradient_buckets`), and a file's values win as well."""
 KEPT = frozenset(
     "wall_clock_breakdown memory_breakdown dump_state disable_python_gc comms_logger flops_profiler timers log_level "
     "aio steps_per_print".split()
@@ -78,8 +78,7 @@ def _generated(config: RunConfig, plan: BatchPlan) -> dict[str, Any]:
     stage = config.deepspeed.zero_stage
     zero: dict[str, Any] = {"stage": stage}
     if stage:
-        zero |= {"reduce_bucket_size": BUCKET_ELEMENTS, "allgather_bucket_size": BUCKET_ELEMENTS}
-        zero |= {"overlap_comm": False, "contiguous_gradients": True}
+        zero |= {"contiguous_gradients": True}
     if stage == 3:
         zero |= {"stage3_gather_16bit_weights_on_model_save": False}
     for key in OFFLOADS:
@@ -126,10 +125,9 @@ def _top_problems(base: Mapping[str, Any], ours: Mapping[str, Any], config: RunC
             if _enabled(value):
                 yield f"{key} is enabled; the precision is model.dtype (bf16 or fp32): remove it"
         elif key == "activation_checkpointing":
-            if (
-                any(value.values() if isinstance(value, dict) else [value])
-                and not config.model.activation_checkpointing
-            ):
+            if any(
+                value.values() if isinstance(value, dict) else [value]
+            ) and config.model.activation_checkpointing in (False, "auto"):
                 yield f"{key} is on; set model.activation_checkpointing=true, or remove it"
         elif key in LOGGERS:
             if _enabled(value):

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from configs.errors import ConfigError
 from configs.section import Section, setting
 
 TRAINING_TEMPLATES = ("llava", "hf", "folder", "question", "plain")
@@ -54,9 +55,20 @@ class ModelConfig(Section):
         " auto: `compile` on a GPU, `liger` there with ZeRO 3 if installed, else `none`. A checkpoint records which.",
         choices=("auto", "none", "compile", "liger"),
     )
-    activation_checkpointing: bool = setting(
-        False, doc="Recompute activations in the backward pass: less memory, ~1.4x the work.", changes_result=False
+    activation_checkpointing: bool | str = setting(
+        "auto",
+        doc="Recompute activations in the backward pass: `true` those of whole layers (least memory, ~1.4x the work);"
+        " `selective` what follows each layer's attention; `auto` the least that fits the GPU's memory.",
+        changes_result=False,
     )
+
+    def __post_init__(self) -> None:
+        """Raise `ConfigError` for another kind of activation checkpointing."""
+        super().__post_init__()
+        if self.activation_checkpointing not in (True, False, "auto", "selective"):
+            raise ConfigError(
+                f"activation_checkpointing is {self.activation_checkpointing!r}; choose auto, selective, true or false"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

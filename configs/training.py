@@ -85,7 +85,8 @@ class TrainConfig(Section):
     global_batch: int = setting(64, doc="Samples per optimizer step over all ranks.", at_least=1)
     micro_batch: int | str = setting(
         "auto",
-        doc="Samples per forward on one rank, or `auto`: the largest divisor of a rank's share up to micro_batch_cap.",
+        doc="Samples per forward on one rank, or `auto`: the largest divisor of a rank's share up to micro_batch_cap"
+        " that fits the GPU's memory (where the result depends on it, memory does not decide).",
         changes_result=False,
     )
     micro_batch_cap: int = setting(16, doc="Upper limit of an `auto` micro-batch.", at_least=1, changes_result=False)

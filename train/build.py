@@ -15,7 +15,7 @@ from train.loggers.console import ConsoleLogger
 from train.loggers.jsonl import JsonlLogger
 from train.loggers.types import MetricLogger, make_event
 from train.loggers.wandb_logger import WandbLogger, WandbRun
-from train.models.checkpointing import checkpoint_activations
+from train.models.checkpointing import checkpoint_activations, checkpoint_mlps
 from train.models.loading import load_model
 from train.models.lora import peft_layers_note
 from train.models.loss_module import LossModule
@@ -47,18 +47,23 @@ def build_components(plan: RunPlan, world: World, start: ResumePoint) -> Trainer
     loaded = load_model(str(plan.folder), None, config.model.dtype, config.model.attention, world.device.type)
     torch.manual_seed(config.seed)  # the same LoRA initialisation on every rank
     choose_trainable(loaded.model, plan.family, config.model, config.optim, config.deepspeed.zero_stage)
-    if config.model.activation_checkpointing:
+    if plan.activation_checkpointing is True:
         checkpoint_activations(loaded.model)
     counts = count_parts(loaded.model, plan.family, config.optim)
     totals = Counter({row.part: row.total for row in counts})
     options = ForwardOptions(
-        plan.example_builder.prefix, config.model.skip_unneeded_compute, config.chat.max_length, plan.kernels.name
+        plan.example_builder.prefix,
+        config.model.skip_unneeded_compute,
+        config.chat.max_length,
+        plan.kernels.name,
+        selective_checkpointing=plan.activation_checkpointing == "selective",
     )
     module = LossModule(loaded.model, plan.family, options)
-    if config.model.kernels == "liger":
-        why = module.states.why_transformers(packed=config.train.batching == "packed")
-        if why:
-            raise liger_unused(why)
+    why = module.states.why_transformers(packed=plan.packed)
+    if why and config.model.kernels == "liger":
+        raise liger_unused(why)
+    if why and options.selective_checkpointing:
+        checkpoint_mlps(plan.family.decoder(loaded.model))
     engine = Engine(module, plan.deepspeed, config.optim, world)
     engine.adamw.measure = config.monitor.enabled and config.monitor.update_size
     writer = CheckpointWriter(plan.run, config.checkpoint)

@@ -25,6 +25,7 @@ console.ignore_broken_pipe()
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # data workers are processes already
 
 import argparse
+from dataclasses import replace
 
 import torch
 
@@ -35,6 +36,7 @@ from data_prep.source_match import absent_paths
 from train.build import build_trainer
 from train.distributed.world import world_size_of_environment
 from train.lifecycle import finish, join_world, recorded_start, run_supervised, stopped_before_start
+from train.memory_plan import choose, own_device_memory, settle, with_choice
 from train.plan import RunPlan, make_plan
 from train.resume import open_run
 from train.tools.preview import preview
@@ -46,6 +48,9 @@ def parse_arguments() -> argparse.Namespace:
     add_base_model(parser)
     add_dry_run(parser, "the plan of the run")
     parser.add_argument("--world", type=int, help="with --dry-run: number of ranks to plan for")
+    parser.add_argument(
+        "--device-memory", type=float, metavar="GIB", help="with --dry-run: plan for a GPU of that size, such as 80"
+    )
     parser.add_argument("--resume", choices=("auto",), help="auto: continue from the newest whole checkpoint, if any")
     parser.add_argument(
         "--accept-change", action="append", default=[], metavar="KEY", help="resume although this setting changed"
@@ -62,12 +67,18 @@ def main() -> None:
         config = config_of(arguments, RunConfig)
         if arguments.world is not None and (arguments.world < 1 or not arguments.dry_run):
             raise ConfigError(f"--world {arguments.world} plans a dry run for that many ranks: give it with --dry-run")
+        if arguments.device_memory is not None and not (arguments.device_memory > 0 and arguments.dry_run):
+            raise ConfigError(
+                f"--device-memory {arguments.device_memory:g} plans a dry run for a GPU of that size: give it with "
+                "--dry-run"
+            )
         world_size = arguments.world or world_size_of_environment(os.environ)
         device = "cuda" if torch.cuda.is_available() else "cpu"
         plan = make_plan(config, world_size, device, count=arguments.dry_run)
         if arguments.dry_run:
             if is_main_process:
-                print(preview(plan))
+                gib = arguments.device_memory or own_device_memory()
+                print(preview(with_choice(plan, choose(plan, gib))))
             return
         train(plan, arguments)
     except UserError as error:
@@ -86,6 +97,9 @@ def train(plan: RunPlan, arguments: argparse.Namespace) -> None:
     if (world := join_world(plan)) is None:
         return
     start = open_run(plan, resume=arguments.resume == "auto", accepted=arguments.accept_change)
+    plan = settle(plan, start.checkpoint.state.get("memory") if start.checkpoint else None)
+    assert plan.memory is not None, "settled"
+    start = replace(start, identity=start.identity | {"memory": plan.memory.record})
     if world.is_main_process:
         for note in absent_paths(plan.config.data, config.sources + config.heldout):
             print(note, file=sys.stderr, flush=True)

@@ -37,6 +37,21 @@ from train.optimization.zero import deepspeed_config
 
 
 @dataclass(frozen=True)
+class MemoryChoice:
+    """What was chosen by memory (`train.memory_plan`) for a world of that size; `note` says why, for people."""
+
+    micro_batch: int
+    activation_checkpointing: bool | str
+    world_size: int
+    note: str = ""
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What a checkpoint keeps of it."""
+        return {name: value for name, value in vars(self).items() if name != "note"}
+
+
+@dataclass(frozen=True)
 class RunPlan:
     """A run, ready to be built."""
 
@@ -53,6 +68,20 @@ class RunPlan:
     deepspeed: dict[str, Any]
     attention: str
     kernels: KernelChoice
+    memory: MemoryChoice | None = None
+
+    @property
+    def activation_checkpointing(self) -> bool | str:
+        """What is recomputed: nothing (False), `selective`, or whole layers (True)."""
+        if self.memory is not None:
+            return self.memory.activation_checkpointing
+        given = self.config.model.activation_checkpointing
+        return False if given == "auto" else given
+
+    @property
+    def packed(self) -> bool:
+        """Whether conversations are packed into one row."""
+        return self.config.train.batching == "packed"
 
     @property
     def batches(self) -> BatchPlan:

@@ -96,6 +96,23 @@ def split_cell(config_file: Path, world: World, stage: int, micro_batch: int, re
     return {"seen": seen, "weights": weights}
 
 
+def bucket_cell(config_file: Path, world: World, stage: int, overlap: bool) -> dict[str, object]:
+    """The same two steps with the chosen bucket, or with many small ones that are reduced during the backward pass."""
+    base = config_file.with_name("buckets.json")
+    if world.is_main_process:
+        sizes = {"reduce_bucket_size": 400, "allgather_bucket_size": 400, "overlap_comm": True}
+        base.write_text(json.dumps({"zero_optimization": sizes}))
+    world.barrier()
+    overrides = [f"deepspeed.zero_stage={stage}", "model.mode=lora", "model.lora.dropout=0"]
+    overrides += [f"deepspeed.base={base}"] * overlap
+    plan = make_plan(load_config(RunConfig, config_file, overrides)[0], world.size, "cpu")
+    engine = make_engine(plan, world)
+    seen = [run_step(engine, plan, world, positions, step) for step, positions in enumerate(lopsided(plan))]
+    weights = {state.name: state.master.flatten().tolist() for state in engine.state.read()}
+    settings = engine.engine.zero_reduce_bucket_size(), engine.engine.zero_overlap_comm()
+    return {"seen": seen, "weights": weights, "settings": settings, "trained": engine.state.size}
+
+
 def packed_cell(config_file: Path, world: World, stage: int, mode: str, batching: str) -> dict[str, object]:
     """The same two steps with another batching; packed, the second has more micro-batches than the first."""
     overrides = [f"deepspeed.zero_stage={stage}", f"model.mode={mode}", "model.lora.dropout=0"]
@@ -178,6 +195,9 @@ def main() -> None:
             )
     for reduction in ("sample", "micro_batch"):
         results[f"split zero-0 micro-2 {reduction}"] = split_cell(config_file, world, 0, 2, reduction)
+    for stage in (1, 2, 3):
+        for overlap in (False, True):
+            results[f"buckets zero-{stage} {overlap}"] = bucket_cell(config_file, world, stage, overlap)
     for mode in ("projector", "lora"):
         for batching, stages in (("padded", (0,)), ("grouped", (0,)), ("packed", (0, 1, 2, 3))):
             for stage in stages:

@@ -126,6 +126,14 @@ def compare(cell: dict[str, Any], seen: list[tuple[float, float]], weights: dict
         torch.testing.assert_close(got, expected, rtol=1e-4, atol=2e-5)
 
 
+@pytest.mark.parametrize("stage", [1, 2, 3])
+def test_small_buckets_that_overlap_with_the_backward_pass_give_the_same_bits(results, stage):
+    one, many = results[f"buckets zero-{stage} False"], results[f"buckets zero-{stage} True"]
+    assert one["settings"] == [one["trained"], False], "one bucket that holds all gradients"
+    assert many["settings"] == [400, True]
+    assert (one["seen"], one["weights"]) == (many["seen"], many["weights"])
+
+
 @pytest.mark.parametrize("mode", ["projector", "lora"])
 @pytest.mark.parametrize("cell", ["grouped {} zero-0", *(f"packed {{}} zero-{stage}" for stage in (0, 1, 2, 3))])
 def test_another_batching_gives_the_same_losses_gradients_and_weights(results, mode, cell):

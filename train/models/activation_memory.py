@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 
-from configs.model import ModelConfig
 from train.models.llama_layers import after_attention, is_supported, queries_keys_values, rotary_angles
 from train.models.types import Family
 
@@ -33,10 +32,11 @@ class _FlashAttention(torch.autograd.Function):
         raise AssertionError("counted, never run")
 
 
-def layer_bytes_per_token(model: Any, family: Family, dtype: torch.dtype) -> float | None:
+def layer_bytes_per_token(model: Any, family: Family, dtype: torch.dtype, *, selective: bool = False) -> float | None:
     """Bytes a token that the first decoder layer of `model` keeps; None for a decoder that is not of LLaMA's type.
 
-    `model` is on the meta device, with its trainable parameters chosen.
+    `model` is on the meta device, with its trainable parameters chosen. With `selective` checkpointing a layer keeps
+    its input and what its attention keeps.
     """
     decoder: Any = family.decoder(model)
     if not is_supported(decoder, longest=0):  # a window changes no size
@@ -58,7 +58,11 @@ def layer_bytes_per_token(model: Any, family: Family, dtype: torch.dtype) -> flo
     angles = rotary_angles(decoder, states.detach(), positions)
     angle_storages = {angle.untyped_storage()._cdata for angle in angles}  # one for all layers
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        finished = after_attention(layer, states, _attended(queries_keys_values(layer, states, angles)))
+        finished = _attended(queries_keys_values(layer, states, angles))
+        if selective:
+            keep(states)
+        else:
+            finished = after_attention(layer, states, finished)
     sizes = [kept[storage].untyped_storage().nbytes() for storage in kept.keys() - angle_storages]
     del finished
     for hook in hooks:
@@ -66,21 +70,27 @@ def layer_bytes_per_token(model: Any, family: Family, dtype: torch.dtype) -> flo
     return (sum(sizes) - sum(masks) * (dtype.itemsize - 1)) / SAMPLE_TOKENS
 
 
-def activation_bytes(model: Any, family: Family, config: ModelConfig, tokens: int, targets: int) -> float | None:
+def activation_bytes(
+    model: Any, family: Family, dtype_name: str, checkpointing: bool | str, tokens: int, targets: int
+) -> float | None:
     """Bytes of a micro-batch of `tokens`, `targets` of them supervised; None where they cannot be counted.
 
-    A target keeps its logits in `model.dtype` and in fp32, and their softmax. With activation checkpointing a layer
-    keeps its input only, and one layer at a time is whole.
+    A target keeps its logits in the model's precision and in fp32, and their softmax. With full activation
+    `checkpointing` a layer keeps its input only; where anything is recomputed, one layer at a time is whole. Nothing is
+    counted where the vision tower trains: its activations are kept as well.
     """
-    dtype = torch.bfloat16 if config.dtype == "bf16" else torch.float32
-    per_layer = layer_bytes_per_token(model, family, dtype)
-    if per_layer is None:
+    dtype = torch.bfloat16 if dtype_name == "bf16" else torch.float32
+    whole = layer_bytes_per_token(model, family, dtype)
+    trained = {family.part_of(name) for name, parameter in model.named_parameters() if parameter.requires_grad}
+    if whole is None or "vision" in trained:
         return None
     text = family.text_config
-    if config.activation_checkpointing:
-        decoder = tokens * (text.hidden_size * dtype.itemsize * text.num_hidden_layers + per_layer)
-    else:
-        decoder = tokens * per_layer * text.num_hidden_layers
+    kept, again = whole, 0.0
+    if checkpointing == "selective":
+        kept, again = layer_bytes_per_token(model, family, dtype, selective=True) or 0.0, whole
+    elif checkpointing is True:
+        kept, again = text.hidden_size * dtype.itemsize, whole
+    decoder = tokens * (kept * text.num_hidden_layers + again)
     return float(decoder + targets * text.vocab_size * (dtype.itemsize + 8))
 
 

@@ -8,13 +8,14 @@ Layers that transformers runs (`compile_layers`: vision tower, Q-Former, other d
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from types import MethodType
 from typing import Any
 
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from train.models.llama_layers import AS_WRITTEN, Operations, after_attention, queries_keys_values
@@ -52,6 +53,10 @@ class LayerParts:
         torch._dynamo.config.recompile_limit = max(GRAPHS, torch._dynamo.config.recompile_limit)
         before = torch.compile(queries_keys_values, backend=backend, dynamic=True)
         return cls(before, torch.compile(after_attention, backend=backend, dynamic=True))
+
+    def recomputing(self) -> "LayerParts":
+        """The same, keeping of `after` its inputs only: it is run again in the backward pass."""
+        return replace(self, after=partial(checkpoint, self.after, use_reentrant=False))
 
 
 def compile_layers(

@@ -67,6 +67,8 @@ class ForwardOptions:
     """Tokens of the longest sequence (`chat.max_length`); None: any."""
     kernels: str = "none"
     """`model.kernels`, resolved: `none`, `compile` or `liger`."""
+    selective_checkpointing: bool = False
+    """Whether what follows a layer's attention is recomputed in the backward pass."""
 
 
 class TargetStates:
@@ -167,11 +169,13 @@ class TargetStates:
         decoder: Any = self.family.decoder(self.model)
         angles = rotary_angles(decoder, states, layout.positions)
         kv_of_layers = prefix_kv or [()] * len(decoder.layers)
+        selective = self.model.training and self.options.selective_checkpointing
+        parts = self.parts.recomputing() if selective else self.parts
         for layer, layer_kv in zip(decoder.layers[:-1], kv_of_layers, strict=False):
             if self.model.training and layer.gradient_checkpointing:
-                states = checkpoint(run_layer, self.parts, layer, states, angles, layout, layer_kv, use_reentrant=False)
+                states = checkpoint(run_layer, parts, layer, states, angles, layout, layer_kv, use_reentrant=False)
             else:
-                states = run_layer(self.parts, layer, states, angles, layout, layer_kv)
+                states = run_layer(parts, layer, states, angles, layout, layer_kv)
         columns, slots = padded_targets(layout, len(states))
         rows = torch.arange(len(states), device=states.device)[:, None]
         layer = decoder.layers[-1]

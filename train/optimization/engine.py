@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from configs.gradient_buckets import with_buckets
 from configs.training import OptimConfig
 from train.distributed.world import World
 from train.models.batch import Batch
@@ -50,6 +51,8 @@ class Engine:
         self.world = world
         self.accumulation = int(settings["gradient_accumulation_steps"])
         groups = parameter_groups(module.model, module.family, optim)
+        trained = sum(getattr(p, "ds_numel", p.numel()) for group in groups for p in group["params"])
+        settings = with_buckets(settings, trained, world.size)
         optimizer = GatedAdamW(groups, betas=optim.betas, eps=optim.eps, weight_decay=optim.weight_decay)
         self.module = module
         self.engine, self.optimizer, _, _ = deepspeed.initialize(

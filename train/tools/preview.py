@@ -4,29 +4,21 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import torch
 
 from configs.batch_plan import plan_batches
 from configs.errors import DataError
-from configs.run import RunConfig
+from configs.gradient_buckets import described
 from data_prep.source_match import absent_paths
 from train.chat.conversation import highlight_targets
 from train.data.lengths import Counts
 from train.data.order import PADDING, EpochOrder
 from train.distributed.determinism import COST
 from train.kernel_choice import why_transformers
-from train.models.activation_memory import activation_bytes
+from train.memory_plan import estimate, memory_decides
 from train.models.checked_loading import check_weight_headers
 from train.models.lora import peft_layers_note
 from train.models.model_folder import lacks_weights
-from train.models.param_groups import (
-    PartCount,
-    choose_trainable,
-    count_parts,
-    freeze_table,
-    trained_modules,
-)
-from train.models.types import Family
+from train.models.param_groups import PartCount, count_parts, freeze_table, trained_modules
 from train.optimization.schedule import warmup_steps
 from train.optimization.zero import memory_estimate
 from train.plan import RunPlan, plan_counts, skipped_samples
@@ -55,27 +47,19 @@ def preview(plan: RunPlan, samples: int = 3) -> str:
         for part in (plan.sources, plan.heldout)
         for line in skipped_samples(plan.config, part, plan.example_builder, count=True)
     ]
-    model = meta_model(plan.family, plan.config)
-    counts = count_parts(model, plan.family, plan.config.optim)
+    estimated = estimate(plan)
+    counts = count_parts(estimated.model, plan.family, plan.config.optim)
     return "\n\n".join(
         (
             _data(plan, tokens),
             "\n".join([_reading(plan, tokens), *skipped, *weights]),
             _steps(plan),
-            f"{freeze_table(counts)}\n{trained_modules(model, plan.family, plan.config.model)}",
-            _kernels(plan, model),
-            _memory(plan, counts, _activations(plan, model, tokens)),
+            f"{freeze_table(counts)}\n{trained_modules(estimated.model, plan.family, plan.config.model)}",
+            _kernels(plan, estimated.model),
+            _memory(plan, counts, estimated.activations(plan.batches.micro_batch, plan.activation_checkpointing)),
             first_samples(plan, samples),
         )
     )
-
-
-def meta_model(family: Family, config: RunConfig) -> Any:
-    """The model with its trainable parameters, without storage (PyTorch's meta device): exact, and free at any size."""
-    with torch.device("meta"):
-        model = family.model_class.from_config(family.config)
-        choose_trainable(model, family, config.model, config.optim, config.deepspeed.zero_stage)
-    return model.train()
 
 
 def _data(plan: RunPlan, tokens: Counts) -> str:
@@ -206,18 +190,6 @@ def _kernels(plan: RunPlan, model: Any) -> str:
     return f"kernels           {chosen.name} ({chosen.reason}); {runs}\nattention         {plan.attention} ({how})"
 
 
-def _activations(plan: RunPlan, model: Any, tokens: Counts) -> float | None:
-    """GiB of activations of the largest micro-batch, or None where they cannot be counted."""
-    train = plan.config.train
-    if train.batching == "packed":
-        run, share = train.token_budget, tokens["supervised"].sum() / max(1, tokens["tokens"].sum())
-        targets = int(run * share)
-    else:
-        run, targets = (plan.batches.micro_batch * int(tokens[name].max()) for name in ("tokens", "supervised"))
-    size = activation_bytes(model, plan.family, plan.config.model, run, targets)
-    return None if size is None else size / 1024**3
-
-
 def _memory(plan: RunPlan, counts: list[PartCount], activations: float | None) -> str:
     total, trainable = sum(row.total for row in counts), sum(row.trainable for row in counts)
     gib = memory_estimate(total, trainable, plan.config, plan.batches)
@@ -231,6 +203,8 @@ def _memory(plan: RunPlan, counts: list[PartCount], activations: float | None) -
         ]
     if gib["loading"] > gib["total"]:
         lines.append(f"                  {gib['loading']:.3g} GiB while loading: every rank reads the whole model")
+    lines.append(f"recomputed        {_recomputed(plan)}")
+    lines.append(f"gradients         {described(plan.deepspeed, trainable, plan.batches.world)}")
     if plan.config.checkpoint.asynchronous:
         copy = trainable * 12 / 1024**3
         lines.append(
@@ -241,6 +215,23 @@ def _memory(plan: RunPlan, counts: list[PartCount], activations: float | None) -
     if plan.config.train.deterministic:
         lines.append(f"deterministic     {COST}")
     return "\n".join(lines)
+
+
+def _recomputed(plan: RunPlan) -> str:
+    """Activation checkpointing, and whether memory has decided about it and the micro-batch."""
+    names: dict[bool | str, str] = {
+        False: "nothing",
+        "selective": "what follows each attention (activation checkpointing selective)",
+        True: "all layers (activation checkpointing true)",
+    }
+    level = names[plan.activation_checkpointing]
+    by_batch, by_level = memory_decides(plan.config)
+    chosen = " and ".join(["the micro-batch"] * by_batch + ["this"] * by_level)
+    if plan.memory and plan.memory.note and chosen:
+        return f"{level}; memory decides about {chosen}: {plan.memory.note}"
+    if chosen:
+        return f"{level}; a GPU's memory decides about {chosen}: give --device-memory GIB"
+    return level
 
 
 def first_samples(plan: RunPlan, samples: int) -> str:

@@ -88,20 +88,35 @@ def test_lora_keeps_what_its_backward_pass_finds_on_a_cpu():
 
 
 def test_checkpointing_keeps_the_inputs_of_the_layers_and_one_whole_layer():
-    model, family, config = meta_model("projector", activation_checkpointing=True)
+    model, family, _ = meta_model("projector")
     whole = layer_bytes_per_token(model, family, torch.bfloat16)
-    assert activation_bytes(model, family, config, 1000, 0) == 1000 * (2 * 4096 * 2 + whole)
+    assert activation_bytes(model, family, "bf16", True, 1000, 0) == 1000 * (2 * 4096 * 2 + whole)
+
+
+def test_selective_checkpointing_keeps_what_the_attention_keeps_and_one_whole_layer():
+    model, family, _ = meta_model("projector")
+    whole = layer_bytes_per_token(model, family, torch.bfloat16)
+    kept = layer_bytes_per_token(model, family, torch.bfloat16, selective=True)
+    heads = 4 * 4096 * 2 + 32 * 4  # queries, keys, values and output in bf16, one number a head in fp32
+    assert heads + 4096 * 2 <= kept < whole / 2
+    assert activation_bytes(model, family, "bf16", "selective", 1000, 0) == 1000 * (2 * kept + whole)
+    assert activation_bytes(model, family, "bf16", False, 1000, 0) == 1000 * 2 * whole
+
+
+def test_a_vision_tower_that_trains_is_not_counted():
+    model, family, _ = meta_model("full")
+    assert activation_bytes(model, family, "bf16", False, 10, 3) is not None
+    next(p for name, p in model.named_parameters() if family.part_of(name) == "vision").requires_grad = True
+    assert activation_bytes(model, family, "bf16", False, 10, 3) is None
 
 
 def test_targets_keep_their_logits():
-    model, family, config = meta_model("projector")
-    assert (
-        activation_bytes(model, family, config, 10, 3) - activation_bytes(model, family, config, 10, 0)
-        == 3 * 32064 * 10
-    )
+    model, family, _ = meta_model("projector")
+    with_targets, without = (activation_bytes(model, family, "bf16", False, 10, targets) for targets in (3, 0))
+    assert with_targets - without == 3 * 32064 * 10
 
 
 def test_another_decoder_is_not_counted(monkeypatch):
-    model, family, config = meta_model("projector")
+    model, family, _ = meta_model("projector")
     monkeypatch.setattr(family.decoder(model).config, "sliding_window", 8, raising=False)
-    assert activation_bytes(model, family, config, 10, 3) is None
+    assert activation_bytes(model, family, "bf16", False, 10, 3) is None

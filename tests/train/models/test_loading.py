@@ -13,9 +13,9 @@ from configs.training import DeepSpeedConfig, OptimConfig
 from train.models.fingerprint import model_identity
 from train.models.llava import LlavaFamily
 from train.models.loading import load_model, resolve_attention, resolve_folder
+from train.models.meta_model import meta_model
 from train.models.param_groups import choose_trainable, count_parts, freeze_table
 from train.models.registry import family_of
-from train.tools.preview import meta_model
 from train.toy.random_models import random_config, write_random_base
 
 
