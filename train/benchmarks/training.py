@@ -37,6 +37,7 @@ from train.plan import make_plan
 from train.resume import open_run
 from train.toy.random_models import SHAPES, write_random_base
 
+CHECKPOINTING: dict[str, bool | str] = {"false": False, "true": True, "selective": "selective"}
 WARMUP_STEPS = 3
 
 
@@ -57,7 +58,7 @@ def run_config(arguments: argparse.Namespace, root: Path) -> Path:
             "mode": arguments.mode,
             "attention": arguments.attention,
             "kernels": arguments.kernels,
-            "activation_checkpointing": arguments.activation_checkpointing,
+            "activation_checkpointing": CHECKPOINTING[arguments.activation_checkpointing],
         },
         "chat": {"system_prompt": SYSTEM_PROMPT, "max_length": 2048 if arguments.shape != "tiny" else 512},
         "train": {
@@ -120,7 +121,12 @@ def _arguments() -> argparse.Namespace:
         "--kernels", choices=("auto", "none", "compile", "liger"), default="auto", help="as model.kernels"
     )
     parser.add_argument(
-        "--activation-checkpointing", action="store_true", help="recompute activations: less memory, more work"
+        "--activation-checkpointing",
+        nargs="?",
+        const="true",
+        default="false",
+        choices=tuple(CHECKPOINTING),
+        help="recompute activations, as model.activation_checkpointing: less memory, more work",
     )
     parser.add_argument(
         "--against-transformers", action="store_true", help="compare one batch with transformers' own forward pass"
