@@ -4,6 +4,8 @@ import logging
 import re
 from typing import Any
 
+import torch.distributed
+
 from configs.batch_plan import BatchPlan
 from configs.deepspeed_settings import deepspeed_settings
 from configs.errors import ConfigError
@@ -28,9 +30,10 @@ def _read_by_deepspeed(settings: dict[str, Any], path: str) -> None:
     from deepspeed.runtime.config import DeepSpeedConfig
 
     logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
-    one_rank = settings["train_micro_batch_size_per_gpu"] * settings["gradient_accumulation_steps"]
+    met = torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1  # DeepSpeed asks as well
+    known = settings["train_micro_batch_size_per_gpu"] * settings["gradient_accumulation_steps"] * met
     try:
-        DeepSpeedConfig(settings | {"train_batch_size": one_rank})  # ranks have not met
+        DeepSpeedConfig(settings | {"train_batch_size": known})
     except Exception as error:  # pydantic's, assertions, and whatever a wrong type causes
         raise ConfigError(f"deepspeed.base {path} is rejected by DeepSpeed: {_one_line(error)}; correct it") from error
 
