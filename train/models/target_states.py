@@ -134,7 +134,9 @@ class TargetStates:
         shared = batch.shared_prefix if keys else 0
         layout = select_tokens(batch, rows, positions, shared, self._like)
         prefix_kv = [tuple(part[:, :, :shared] for part in pair) for pair in keys] if keys and shared else None
-        return self._run_layers(embed(layout.batch).states, layout, prefix_kv)
+        # read from the device before anything long is launched: the host would wait for it
+        targets = padded_targets(layout, len(layout.batch.input_ids))
+        return self._run_layers(embed(layout.batch).states, layout, targets, prefix_kv)
 
     @cached_property  # asked by every forward pass; what trains is chosen before the first one
     def _reuses_prefix(self) -> bool:
@@ -163,7 +165,11 @@ class TargetStates:
         return self._prefix_keys
 
     def _run_layers(
-        self, states: torch.Tensor, layout: Layout, prefix_kv: list[tuple[torch.Tensor, ...]] | None
+        self,
+        states: torch.Tensor,
+        layout: Layout,
+        targets: tuple[torch.Tensor, torch.Tensor],
+        prefix_kv: list[tuple[torch.Tensor, ...]] | None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """All layers but the last at all positions, the last and the norm at the targets."""
         decoder: Any = self.family.decoder(self.model)
@@ -176,7 +182,7 @@ class TargetStates:
                 states = checkpoint(run_layer, parts, layer, states, angles, layout, layer_kv, use_reentrant=False)
             else:
                 states = run_layer(parts, layer, states, angles, layout, layer_kv)
-        columns, slots = padded_targets(layout, len(states))
+        columns, slots = targets
         rows = torch.arange(len(states), device=states.device)[:, None]
         layer = decoder.layers[-1]
         attended = attend_at(layer, states, angles, (rows, columns), last_mask(layout, columns), kv_of_layers[-1])
