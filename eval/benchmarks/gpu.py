@@ -32,6 +32,7 @@ from configs.errors import ConfigError, UserError
 from eval.benchmarks.budgeted_rows import Figures, Ratio, Row, matrix_product_rate, run_rows
 from eval.benchmarks.image_rates import imagenet_tokens
 from eval.benchmarks.rates import ANSWER, RateOptions, measured_rates
+from eval.models.class_likelihood.tree_forward import scoring_attention
 from train.benchmarks.gpu_training import WARMUP, TrainingBench, TrainingOptions
 from train.distributed.world import World, start_world, stop_world
 from train.models.llava import LlavaFamily
@@ -88,7 +89,14 @@ def evaluation_rows(model: Any, family: LlavaFamily, forward: float, *, small: b
         options = RateOptions(batches=(batch,), ways=(way,), runs=RUNS)
 
         def measure() -> Figures:
-            (rate,) = measured_rates(model, family, names, options)
+            kernel = model.config._attn_implementation
+            if way in ("scoring", "top1"):  # flash-attn takes no tree mask
+                device, dtype = model.device.type, "bf16" if model.dtype == torch.bfloat16 else "fp32"
+                model.set_attn_implementation(scoring_attention("auto", device, dtype))
+            try:
+                (rate,) = measured_rates(model, family, names, options)
+            finally:
+                model.set_attn_implementation(kernel)
             if "error" in rate:
                 raise torch.OutOfMemoryError(rate["error"])
             figures = {"images_per_s": rate.pop("images_per_second"), "step_s": rate.pop("seconds")}
