@@ -75,7 +75,7 @@ def module_of(plan, mode, dtype, kernels="none", checkpointing=False, skip_unnee
     for part in loaded.model.modules():
         if isinstance(part, torch.nn.Dropout):
             part.p = 0.0
-    options = ForwardOptions(plan.example_builder.prefix, skip_unneeded_compute, kernels)
+    options = ForwardOptions(plan.example_builder.prefix, skip_unneeded_compute, kernels=kernels)
     return LossModule(loaded.model, plan.family, options).to(DEVICE).train()
 
 
