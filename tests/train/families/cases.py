@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from PIL import Image
 from transformers import (
+    AutoConfig,
     AutoTokenizer,
     Blip2Processor,
     InstructBlipProcessor,
@@ -81,7 +82,8 @@ def _llava_processor(folder: Path) -> Any:
 
 def _folder_processor(folder: Path) -> Any:
     """With the folder's chat template; SigLIP's tower has no class token."""
-    tokenizer, siglip = load_tokenizer(folder), "siglip" in folder.name
+    tokenizer = load_tokenizer(folder)
+    siglip = AutoConfig.from_pretrained(folder).vision_config.model_type == "siglip_vision_model"
     images = (SiglipImageProcessorPil if siglip else LlavaImageProcessorPil).from_pretrained(folder)
     strategy, more = ("full", 0) if siglip else ("default", 1)
     return LlavaProcessor(
