@@ -52,7 +52,8 @@ class ModelConfig(Section):
         "auto",
         doc="How the small operations of a layer run: `compile` fuses them by torch.compile, `liger` by Liger's kernels"
         " (a GPU; decoders of type Llama, Mistral and Qwen2 with `skip_unneeded_compute`), `none` runs them one by one."
-        " auto: `compile` on a GPU, `liger` there with ZeRO 3 if installed, else `none`. A checkpoint records which.",
+        " auto: `compile` on a GPU; `liger` there with ZeRO 3 or `train.deterministic`, if installed; else `none`. A"
+        " checkpoint records which.",
         choices=("auto", "none", "compile", "liger"),
     )
     activation_checkpointing: bool | str = setting(

@@ -31,14 +31,19 @@ class KernelChoice:
     reason: str
 
 
-def choose_kernels(setting: str, device: str, zero_stage: int) -> KernelChoice:
-    """The kernels for `device` (`cpu` or `cuda`). `auto` never fails.
+def choose_kernels(setting: str, device: str, zero_stage: int, *, deterministic: bool = False) -> KernelChoice:
+    """The kernels for `device` (`cpu` or `cuda`); `deterministic` is `train.deterministic`. `auto` never fails.
 
     Raises `ConfigError` where `compile` or `liger` is set and cannot run here.
     """
     if setting == "auto":
-        return _automatic(device, zero_stage)
+        return _automatic(device, zero_stage, deterministic)
     if setting == "compile":
+        if deterministic:
+            raise ConfigError(
+                "model.kernels is compile, whose kernels depend on the lengths of a process's first batch, so that a "
+                "resume cannot be bit-identical (train.deterministic); set kernels: liger or none"
+            )
         _require_compile(device, zero_stage)
     elif setting == "liger":
         _require_liger(device)
@@ -79,17 +84,18 @@ def liger_unused(why: str) -> ConfigError:
     )
 
 
-def _automatic(device: str, zero_stage: int) -> KernelChoice:
+def _automatic(device: str, zero_stage: int, deterministic: bool) -> KernelChoice:
     """Compiled layers on a GPU: measured as fast as Liger's kernels with a frozen decoder, and LoRA's are fused too."""
     if device != "cuda":
         return KernelChoice("none", "auto: no GPU")
     if problem := triton_problem():
         return KernelChoice("none", f"auto: {problem}")
-    if zero_stage < 3:
+    if zero_stage < 3 and not deterministic:
         return KernelChoice("compile", f"auto: a GPU with Triton, ZeRO {zero_stage}")
+    why = f"auto: {'ZeRO 3' if zero_stage == 3 else 'train.deterministic'}, where layers are not compiled"
     if find_spec("liger_kernel"):
-        return KernelChoice("liger", "auto: ZeRO 3, where layers are not compiled")
-    return KernelChoice("none", f"auto: ZeRO 3, where layers are not compiled; Liger's kernels run: {INSTALL_LIGER}")
+        return KernelChoice("liger", why)
+    return KernelChoice("none", f"{why}; Liger's kernels run: {INSTALL_LIGER}")
 
 
 def _require_compile(device: str, zero_stage: int) -> None:

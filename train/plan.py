@@ -113,7 +113,9 @@ def make_plan(config: RunConfig, world_size: int, device: str, *, count: bool = 
     Raises `ConfigError` or `DataError` that says what to change.
     """
     settings = deepspeed_config(config, split_batch(config.train, world_size))
-    kernels = choose_kernels(config.model.kernels, device, config.deepspeed.zero_stage)
+    kernels = choose_kernels(
+        config.model.kernels, device, config.deepspeed.zero_stage, deterministic=config.train.deterministic
+    )
     folder = resolve_folder(config.model.base, config.model.revision, weights=not count)
     family = _family(config, folder)
     attention = attention_of(family, config.model.attention, device, config.model.dtype)

@@ -91,6 +91,17 @@ def test_tritons_interpreter_runs_ligers_kernels_on_a_cpu(machine, monkeypatch):
     assert choose_kernels("liger", "cpu", 1).name == "liger"
 
 
+def test_a_deterministic_run_takes_no_kernels_that_depend_on_its_first_batch(machine):
+    assert choose_kernels("auto", "cuda", 1, deterministic=True).name == "liger"
+    assert choose_kernels("liger", "cuda", 1, deterministic=True).name == "liger"
+    with pytest.raises(ConfigError, match=r"model\.kernels is compile, .*train\.deterministic\); set kernels: liger"):
+        choose_kernels("compile", "cuda", 1, deterministic=True)
+    machine("liger_kernel")
+    choice = choose_kernels("auto", "cuda", 1, deterministic=True)
+    assert choice.name == "none"
+    assert "train.deterministic, where layers are not compiled" in choice.reason
+
+
 def settings(kernels, **changes):
     return ModelConfig(base="", kernels=kernels, **changes)
 
