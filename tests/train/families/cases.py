@@ -8,6 +8,7 @@ A new family is one `FamilyCase` in `CASES`; every check in this folder then run
 | `test_gradients.py` | loss and gradients equal those of transformers with `labels`, padded and packed |
 | `test_zero.py` | two ranks, ZeRO 0 to 3, fp32 and bf16 (`ranks.py` runs all families in one pair of processes) |
 | `test_modes.py` | what each mode trains, and what the dry run says of it |
+| `test_evaluation.py` | greedy batches, class scores by the tree and probed states equal transformers' own |
 | `test_runs.py` | kill -9 and resume, the export in plain transformers, adapters merged and apart |
 """
 
