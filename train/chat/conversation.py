@@ -37,11 +37,11 @@ class TokenizedConversation:
 
 
 def expand_image(
-    rendered: TokenizedConversation, image_tokens: int, image_token_id: int, max_length: int
+    rendered: TokenizedConversation, image_tokens: int, image_token_id: int, max_length: int, remedy: str = "raise it"
 ) -> TokenizedConversation:
     """Replace each `IMAGE_INDEX` by `image_tokens` times `image_token_id`, then cut to `max_length` tokens.
 
-    Raises `DataError` if the cut would go through an image.
+    Raises `DataError` with the `remedy` if the cut would go through an image.
     """
     expanded = TokenizedConversation()
     for token, supervised in zip(rendered.input_ids, rendered.supervised, strict=True):
@@ -51,8 +51,8 @@ def expand_image(
         expanded.add([image_token_id] * image_tokens, [False] * image_tokens)
         if len(expanded.input_ids) > max_length:
             raise DataError(
-                f"chat.max_length {max_length} cuts through the image's {image_tokens} tokens, which end at "
-                f"{len(expanded.input_ids)}; raise it above that"
+                f"chat.max_length {max_length} cuts through the image's tokens; {remedy}: its {image_tokens:,} tokens "
+                f"end at {len(expanded.input_ids):,}"
             )
     del expanded.input_ids[max_length:], expanded.supervised[max_length:]
     return expanded

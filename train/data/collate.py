@@ -108,7 +108,8 @@ class ExampleBuilder:
 
     def expand(self, rendered: TokenizedConversation, image_tokens: int) -> TokenizedConversation:
         """`rendered` with image token ids in place of the image, cut at `chat.max_length`."""
-        return expand_image(rendered, image_tokens, self.family.image_token_id, self.chat.max_length)
+        remedy = "raise it, or lower chat.max_pixels" if self.family.any_resolution else "raise it"
+        return expand_image(rendered, image_tokens, self.family.image_token_id, self.chat.max_length, remedy)
 
     @cached_property
     def prefix(self) -> tuple[int, ...]:

@@ -400,3 +400,24 @@ def test_two_calls_that_end_together_keep_each_others_rows(world):
         files = set(calls.map(lambda outcome: write_record(config, "paper", [outcome]), outcomes))
     (file,) = files
     assert {row["dataset"] for row in json.loads(file.read_text())["rows"]} == {outcome.dataset for outcome in outcomes}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("protocol", ["paper", "official"])
+def test_a_qwen_has_results_where_llava_has(world, families, protocol):
+    arguments = [
+        "--model",
+        str(families["qwen3_vl"]),
+        "--datasets",
+        "pets.yaml",
+        "--protocol",
+        protocol,
+        "--limit",
+        "4",
+    ]
+    main([*arguments, "--set", "protocol.max_new_tokens=4", "--rows", "open", "closed_cot", "scores", "probe"])
+    (record,) = Path("runs/eval").glob(f"reproduction-{protocol}-*.json")
+    rows = json.loads(record.read_text())["rows"]
+    assert {row["row"]: (row["reason"], row["accuracy"]["n"]) for row in rows} == dict.fromkeys(
+        ("open", "closed_cot", "scores", "probe"), (None, 4)
+    )

@@ -178,7 +178,7 @@ def test_the_image_becomes_its_tokens_and_the_cut_comes_after():
 
 
 def test_a_cut_through_an_image_is_an_error_that_names_the_limit():
-    with pytest.raises(DataError, match="max_length 3 cuts through the image's 4 tokens"):
+    with pytest.raises(DataError, match="max_length 3 cuts through the image's tokens; raise it: its 4 tokens"):
         expand_image(
             TokenizedConversation([1, IMAGE_INDEX], [False, False]), image_tokens=4, image_token_id=5, max_length=3
         )

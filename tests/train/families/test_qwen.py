@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from io import BytesIO
 
 import numpy as np
@@ -144,6 +145,19 @@ def test_a_stretched_image_is_refused_by_name_and_counted_as_one_kind(qwen):
         kind = str(told.value).removeprefix(f"sample {sample.id}: ").partition(": ")[0]
         assert kind.endswith("refuses")
         assert f"{size[0]} x {size[1]} pixels" in str(told.value)
+
+
+def test_images_that_chat_max_length_cuts_are_one_kind_with_both_remedies(qwen):
+    builder, like = qwen.plan().example_builder, qwen.plan().sources.sample(0)
+    tight = replace(builder, chat=replace(builder.chat, max_length=16))
+    kinds = set()
+    for number in (0, 2):
+        sample = Item([("What is it?", "a")], picture(number)).sample(like)
+        with pytest.raises(DataError) as told:
+            tight.tokens(sample, has_image=True)
+        kinds.add(str(told.value).removeprefix(f"sample {sample.id}: ").partition(": ")[0])
+    (kind,) = kinds
+    assert kind.endswith("cuts through the image's tokens; raise it, or lower chat.max_pixels")
 
 
 def test_limits_change_lengths_and_their_cache_and_are_in_the_export(qwen, tmp_path):
