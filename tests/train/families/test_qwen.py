@@ -25,6 +25,7 @@ from tests.train.families.conftest import Item, items, picture
 from tests.train.families.test_gradients import our_loss
 from train.data.collate import pack
 from train.exported_files import write_processor
+from train.models.batch import attention_arguments
 from train.models.layer_parts import compile_layers
 from train.models.llava import LlavaFamily
 from train.models.loading import load_model
@@ -118,6 +119,20 @@ def test_layers_of_the_decoder_alone_are_compiled_and_change_nothing(qwen):
     assert compiled == list(plan.family.decoder(loaded.model).layers)
     compile_layers(loaded.model, "eager", leave=[loaded.model.model.visual])
     assert float(our_loss(module, batch)) == pytest.approx(float(expected), rel=1e-6)
+
+
+def test_packed_conversations_are_separated_by_text_positions_where_no_mask_is_given(qwen):
+    """What flash attention gets; transformers makes the same of it for the kernel sdpa."""
+    plan = qwen.plan()
+    model = qwen.ours(plan).model.eval()
+    batch = pack(qwen.examples(items(qwen.case)), plan.family)
+    with torch.no_grad():
+        embedded = plan.family.embed(model, batch.input_ids, batch.images)
+        masked, flash = (
+            plan.family.decode(model, embedded, batch, attention_arguments(batch, kernel, torch.float32))
+            for kernel in ("sdpa", "flash_attention_2")
+        )
+    torch.testing.assert_close(flash, masked, atol=1e-5, rtol=1e-5)
 
 
 def test_names_tokenized_alone_have_the_scores_of_the_tree(qwen):
