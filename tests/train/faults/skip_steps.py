@@ -174,7 +174,8 @@ def clip_error(old: Any, new: Any, rate: float, t: int) -> tuple[float, float]:
         / v.numel()
     )
     factor = 1 / max(1.0, rms)
-    step = 0.1 * old.master.double() + m / (1 - 0.9**t) / (v.sqrt() + 1e-8)
+    decay = 0.1 if old.master.ndim > 1 else 0.0  # biases and norms do not decay
+    step = decay * old.master.double() + m / (1 - 0.9**t) / (v.sqrt() + 1e-8)
     error = (new.master.double() - (old.master.double() - rate * factor * step)).abs().max()
     return factor, float(error) / max(rate, 1e-12) if rate else 0.0
 
