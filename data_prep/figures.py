@@ -28,6 +28,15 @@ COLOURS = ("#1f5fa8", "#d1642a", "#3a8f5c", "#8a4fa3", "#b3922e", "#5d6b78", "#a
 MARKERS = "os^vPX*<>"  # readable without colour; one more than colours, so that pairs of both repeat late
 GREY = "#55616e"
 BLACK = "#1c2530"
+GRID = "#e6ebf0"
+PAGE_COLOURS = {
+    **{colour: f"c{number}" for number, colour in enumerate(COLOURS)},
+    GREY: "soft",
+    BLACK: "ink",
+    "#000000": "ink",
+    "#ffffff": "paper",
+    GRID: "line",
+}  # colour to the variable of the page's style that has it
 CURVE_POINTS = 1000  # of a plotted curve
 
 Point = tuple[int, float]
@@ -41,7 +50,7 @@ _STYLE: dict[str, Any] = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
-    "grid.color": "#e6ebf0",
+    "grid.color": GRID,
     "axes.axisbelow": True,
     "savefig.facecolor": "none",  # the page's background is visible
     "axes.facecolor": "none",
@@ -72,7 +81,14 @@ def svg_of(figure: "Figure") -> str:
     text = buffer.getvalue()
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     text = re.sub(r' xmlns(?::xlink)?="[^"]*"', "", text)
+    text = re.sub(r"\b(fill|stroke): (#[0-9a-f]{6})", _page_colour, text)
     return text[text.index("<svg") :].strip()
+
+
+def _page_colour(found: re.Match[str]) -> str:
+    """A colour of the project as the page's variable for it, which differs in the dark; others stay as they are."""
+    name = PAGE_COLOURS.get(found[2])
+    return f"{found[1]}: var(--{name}, {found[2]})" if name else found[0]
 
 
 @dataclass(frozen=True)

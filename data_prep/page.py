@@ -3,10 +3,12 @@
     page = Page("Open world", [Numbers([("accuracy", "84.4 %", "n = 50,000")]), Table(("class", "right"), rows)])
     page.html(), page.markdown()
 
-The HTML page loads nothing: styles are inline, figures are SVG. All text is escaped (`page.html.jinja`).
+The HTML page loads nothing: styles are inline, figures are SVG. All text is escaped (`page.html.jinja`). It is light or
+dark as the reader's system is, and nothing but a table, a figure or a heat map scrolls sideways.
 """
 
 import base64
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -16,6 +18,9 @@ from typing import ClassVar
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
+
+from data_prep.page_charts import Bars, HeatMap
+from data_prep.page_gallery import Gallery
 
 LONG_TABLE = 60  # rows; Markdown prints the first of a longer table, HTML folds it
 
@@ -68,6 +73,16 @@ class Figure:
     svg: str
     caption: str
 
+    @property
+    def min_width(self) -> int:
+        """CSS pixels below which the figure scrolls instead of shrinking: its text of 11 points is then 9 pixels high.
+
+        >>> Figure('<svg viewBox="0 0 550 200"></svg>', "").min_width
+        450
+        """
+        found = re.search(r'viewBox="0 0 ([0-9.]+) ', self.svg)
+        return round(float(found[1]) * 9 / 11) if found else 0
+
 
 @dataclass(frozen=True, slots=True)
 class Picture:
@@ -84,13 +99,31 @@ class Picture:
 
 
 @dataclass(frozen=True, slots=True)
+class Definitions:
+    """(term, text) pairs: one below the other on a narrow screen, where a table would scroll."""
+
+    kind: ClassVar[str] = "definitions"
+    items: Sequence[tuple[str, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Folded:
+    """Blocks that are shown when the reader opens them; in Markdown they follow the summary."""
+
+    kind: ClassVar[str] = "folded"
+    summary: str
+    blocks: "Sequence[Block]"
+    open: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Contents:
     """A table of contents: links to all headings."""
 
     kind: ClassVar[str] = "contents"
 
 
-Block = Heading | Text | Numbers | Table | Figure | Picture | Contents
+Block = Heading | Text | Numbers | Table | Figure | Picture | Contents | Definitions | Folded | Bars | HeatMap | Gallery
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,12 +136,20 @@ class Page:
     def html(self) -> str:
         """The whole page, to be written as UTF-8."""
         headings = [block.text for block in self.blocks if isinstance(block, Heading)]
-        return _template().render(title=self.title, blocks=self.blocks, headings=headings, long_table=LONG_TABLE)
+        filtered = _has_gallery(self.blocks)
+        return _template().render(
+            title=self.title, blocks=self.blocks, headings=headings, long_table=LONG_TABLE, filtered=filtered
+        )
 
     def markdown(self) -> str:
         """The page as Markdown; of figures and pictures only the captions."""
-        blocks = [block for block in self.blocks if not isinstance(block, Contents)]
-        return "\n\n".join([f"# {_cell(self.title)}", *(_markdown(block) for block in blocks)]) + "\n"
+        return f"# {_cell(self.title)}\n\n{_all_markdown(self.blocks)}\n"
+
+
+def _has_gallery(blocks: Sequence[Block]) -> bool:
+    return any(
+        isinstance(block, Gallery) or (isinstance(block, Folded) and _has_gallery(block.blocks)) for block in blocks
+    )
 
 
 @cache
@@ -122,6 +163,7 @@ def _template() -> Template:
         finalize=_keep_percent_sign,
     )
     environment.filters["anchor"] = _anchor
+    environment.filters["as_json"] = lambda values: json.dumps(dict(values), ensure_ascii=False)
     return environment.get_template("page.html.jinja")
 
 
@@ -139,15 +181,33 @@ def _anchor(text: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
 
 
-def _markdown(block: Heading | Text | Numbers | Table | Figure | Picture) -> str:
-    if isinstance(block, Heading):
-        return f"## {_cell(block.text)}"
-    if isinstance(block, Text):
-        return f"**{block.text}**" if block.warning else block.text
-    if isinstance(block, Figure | Picture):
-        return f"*Figure, in the HTML page: {block.caption}*"
-    if isinstance(block, Numbers):
-        return _markdown(Table(("", "", ""), block.numbers))
+def _all_markdown(blocks: Sequence[Block]) -> str:
+    return "\n\n".join(_markdown(block) for block in blocks if not isinstance(block, Contents))
+
+
+def _markdown(block: Block) -> str:
+    match block:
+        case Heading():
+            return f"## {_cell(block.text)}"
+        case Text():
+            return f"**{block.text}**" if block.warning else block.text
+        case Figure() | Picture() | Bars() | HeatMap():
+            return f"*Figure, in the HTML page: {block.caption}*"
+        case Gallery():
+            return f"*Pictures, in the HTML page: {block.caption}*"
+        case Folded():
+            return f"### {_cell(block.summary)}\n\n{_all_markdown(block.blocks)}"
+        case Definitions():
+            return "\n".join(f"- {_cell(term)}: {_cell(text)}" for term, text in block.items)
+        case Numbers():
+            return _table(Table(("", "", ""), block.numbers))
+        case Table():
+            return _table(block)
+        case Contents():
+            return ""
+
+
+def _table(block: Table) -> str:
     lines = [
         "| " + " | ".join(map(_cell, block.headers)) + " |",
         "|" + "|".join(" ---: " if i in block.numeric else " --- " for i in range(len(block.headers))) + "|",

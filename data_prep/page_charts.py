@@ -1,0 +1,103 @@
+"""Charts of a page that are HTML, not pictures: their text keeps its size on a narrow screen.
+
+    Bars([Bar("tench", 0.82, "82.0 %, n = 50", 0.69, 0.90)], "Accuracy of each class")
+    HeatMap(("cat", "dog"), ("cat", "dog"), [[8, 2], [1, 9]], "right name", "answer", "Confusions")
+
+Blocks of `data_prep.page`, drawn by its template.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+PERCENT_TICKS = ((0.0, "0 %"), (0.25, "25 %"), (0.5, "50 %"), (0.75, "75 %"), (1.0, "100 %"))
+LONG_BARS = 40  # bars; the rest is folded
+NUMBERED_COLUMNS = 30  # a heat map with more columns shows its numbers in tooltips only
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """One value: `text` is printed next to it, `low` to `high` is its interval, `colour` counts from 0."""
+
+    name: str
+    value: float | None
+    text: str
+    low: float | None = None
+    high: float | None = None
+    colour: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Bars:
+    """Bars, or dots with `dots`, with their intervals, one below the other on the axis from `ticks[0]` to `ticks[-1]`.
+
+    `ticks` are (value, text) in increasing order. A bar begins at 0, or at the axis's end that is next to it.
+    """
+
+    kind: ClassVar[str] = "bars"
+    bars: Sequence[Bar]
+    caption: str
+    ticks: Sequence[tuple[float, str]] = PERCENT_TICKS
+    dots: bool = False
+
+    def position(self, value: float) -> float:
+        """Where a value is on the axis, from 0 to 100.
+
+        >>> Bars((), "", ((-1.0, "-1"), (1.0, "1"))).position(0.5)
+        75.0
+        """
+        low, high = self.ticks[0][0], self.ticks[-1][0]
+        return round(100 * min(1.0, max(0.0, (value - low) / (high - low))), 2)
+
+    def span(self, first: float, last: float) -> str:
+        """The CSS position of a stretch of the axis."""
+        start, end = sorted((self.position(first), self.position(last)))
+        return f"left:{start:g}%;width:{end - start:g}%"
+
+    @property
+    def origin(self) -> float:
+        """Where bars begin."""
+        return min(max(0.0, self.ticks[0][0]), self.ticks[-1][0])
+
+    @property
+    def shown(self) -> Sequence[Bar]:
+        """The bars that are not folded."""
+        return self.bars if len(self.bars) <= LONG_BARS * 1.25 else self.bars[:LONG_BARS]
+
+    @property
+    def folded(self) -> Sequence[Bar]:
+        """The others."""
+        return self.bars[len(self.shown) :]
+
+
+@dataclass(frozen=True, slots=True)
+class HeatMap:
+    """A matrix of counts with a row and a column name each; a cell is coloured by its share of the row.
+
+    Cells whose row and column have the same name are in another colour: those are not confusions.
+    """
+
+    kind: ClassVar[str] = "heat_map"
+    rows: Sequence[str]
+    columns: Sequence[str]
+    counts: Sequence[Sequence[int]]
+    row_title: str
+    column_title: str
+    caption: str
+    totals: Sequence[int] = ()  # of each row, where a row's counts are not all of it
+
+    @property
+    def numbered(self) -> bool:
+        """Whether the cells have room for their numbers."""
+        return len(self.columns) <= NUMBERED_COLUMNS
+
+    def cells(self, row: int) -> list[tuple[int, str, int, str]]:
+        """(count, CSS class, strength from 0 to 100, tooltip) of each cell of a row."""
+        name, counts = self.rows[row], self.counts[row]
+        total = self.totals[row] if self.totals else sum(counts)
+        found = []
+        for column, count in zip(self.columns, counts, strict=True):
+            strength = round(100 * count / total) if total else 0
+            style = ("same" if column == name else "other") + (" strong" if strength > 55 else "")
+            found.append((count, style, max(8, strength), f"{name} → {column}: {count:,} of {total:,}"))
+        return found

@@ -1,0 +1,130 @@
+"""Pages in a real browser: on no width from a phone's to a wide screen's is one cut off or scrolled sideways.
+
+Skipped without Chromium. One start of the browser measures all pages at all widths, in frames of these widths.
+"""
+
+import html
+import io
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from data_prep.figures import Curve, Mark, curve_figure
+from data_prep.page import (
+    Block,
+    Contents,
+    Definitions,
+    Figure,
+    Folded,
+    Heading,
+    Numbers,
+    Page,
+    Picture,
+    Table,
+    Text,
+)
+from data_prep.page_charts import Bar, Bars, HeatMap
+from data_prep.page_gallery import Gallery, Tile
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+WIDTHS = (390, 800, 1200, 1600)
+LONG = "runs/" + "a_name_without_any_blank_in_it/" * 6
+NAMES = tuple(f"class {number} with a name of several words" for number in range(45))
+Builder = Callable[[], str]
+PAGES: dict[str, Builder] = {}
+
+
+def page(name: str) -> Callable[[Builder], Builder]:
+    """Register a function that returns a page's HTML, made from small made-up inputs."""
+
+    def add(build: Builder) -> Builder:
+        PAGES[name] = build
+        return build
+
+    return add
+
+
+def picture(kind: str, size: tuple[int, int] = (1400, 40)) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", size, (90, 120, 160)).save(buffer, format=kind)
+    return buffer.getvalue()
+
+
+def all_blocks() -> list[Block]:
+    """One of each block, with texts that are longer than a phone is wide."""
+    curve = Curve("loss", [(step, 3.0 / step) for step in range(1, 50)])
+    bars = [Bar(name, 0.5, "50.0 %, 38.0 to 62.0 %, n = 50", 0.38, 0.62) for name in (*NAMES, LONG)]
+    tiles = [
+        Tile(picture("JPEG", (64, 64)), LONG, (("answer", LONG),), {"outcome": outcome, "class": LONG}, "good")
+        for outcome in ("right", "wrong")
+    ]
+    counts = [[10 if row == column else 1 for column in range(45)] for row in range(45)]
+    return [
+        Contents(),
+        Heading(f"Heading {LONG}"),
+        Text(LONG, warning=True),
+        Numbers([(LONG, "84.4 %", LONG), ("n", "1,234,567,890,123,456", "")]),
+        Table(("a", "b", "c"), [[LONG, "1" * 60, LONG]], numeric=frozenset({1}), code=frozenset({2})),
+        Definitions([("term", LONG), (LONG, "text")]),
+        Figure(curve_figure([curve], [Mark(20, "alarm", "text", "#c62828")], "loss"), LONG),
+        Picture(picture("PNG"), LONG),
+        Bars(bars, LONG),
+        Bars(bars[:3], LONG, ((-1.0, "-100 points"), (0.0, "0"), (1.0, "+100 points")), dots=True),
+        HeatMap(NAMES, NAMES, counts, "right name", "answer", LONG),
+        HeatMap(NAMES[:20], NAMES[:20], [row[:20] for row in counts[:20]], "right name", "answer", LONG),
+        Gallery(tiles, LONG),
+        Folded(f"Folded {LONG}", [Table(("a",), [[LONG]]), Text(LONG)], open=True),
+    ]
+
+
+@page("all blocks")
+def every_block() -> str:
+    return Page(f"All blocks {LONG}", all_blocks()).html()
+
+
+def measured(pages: dict[str, str], folder: Path) -> dict[str, tuple[int, int]]:
+    """Page and width to (scroll width, client width), in CSS pixels."""
+    frames = "".join(
+        f'<iframe name="{html.escape(name)} at {width}" style="width:{width}px;height:900px" '
+        f'srcdoc="{html.escape(text)}"></iframe>'
+        for name, text in pages.items()
+        for width in WIDTHS
+    )
+    script = """
+      const found = {};
+      for (const frame of document.querySelectorAll("iframe")) {
+        const root = frame.contentDocument.documentElement;
+        found[frame.name] = [root.scrollWidth, root.clientWidth];
+      }
+      document.body.textContent = "MEASURED" + JSON.stringify(found) + "END";
+    """
+    file = folder / "frames.html"
+    file.write_text(f"<!DOCTYPE html><meta charset=utf-8><body>{frames}<script>onload = () => {{{script}}}</script>")
+    command = [str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={folder / 'profile'}"]
+    command += ["--hide-scrollbars", "--dump-dom", file.as_uri()]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    text = re.search(r"MEASURED(.*?)END", result.stdout, flags=re.DOTALL)
+    assert text is not None, result.stderr
+    return {name: tuple(sizes) for name, sizes in json.loads(html.unescape(text[1])).items()}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
+def test_no_page_is_wider_than_the_window(tmp_path):
+    found = measured({name: build() for name, build in PAGES.items()}, tmp_path)
+    assert len(found) == len(PAGES) * len(WIDTHS)
+    assert {name: sizes for name, sizes in found.items() if sizes[0] != sizes[1]} == {}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
+def test_the_measurement_finds_a_page_that_is_too_wide(tmp_path):
+    wide = Page("T", [Figure('<svg width="900" height="9" style="width:900px;max-width:none"></svg>', "")]).html()
+    found = measured({"wide": wide.replace('class="scroll"', "")}, tmp_path)
+    assert found["wide at 390"][0] > found["wide at 390"][1] == 390
