@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from configs.errors import ConfigError
 from configs.section import Section, setting
 
-TRAINING_TEMPLATES = ("llava", "hf", "folder", "question", "plain")
+TRAINING_TEMPLATES = ("llava", "hf", "folder", "mistral", "question", "plain")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,8 +79,8 @@ class ChatConfig(Section):
     template: str = setting(
         "llava",
         doc="`llava` gives LLaVA's own token ids, `hf` those of transformers' processor; `folder` takes the chat "
-        "template of the model's folder (chat_template.jinja). `question` (Question: … Answer:) and `plain` are "
-        "BLIP-2's and InstructBLIP's.",
+        "template of the model's folder (chat_template.jinja). `mistral` ([INST] … [/INST]) is LLaVA-NeXT's with "
+        "Mistral; `question` (Question: … Answer:) and `plain` are BLIP-2's and InstructBLIP's.",
         choices=TRAINING_TEMPLATES,
     )
     system_prompt: str = setting(

@@ -1,6 +1,8 @@
 """LLaVA-NeXT: LLaVA with images of any shape, cut into tiles (llava-hf/llava-v1.6-vicuna-7b-hf, -mistral-7b-hf).
 
-Tensor shapes: `T` tiles of all images, `N` images, `S` pixels a side of a tile.
+Tower and projector run over all tiles. Then rows and columns that show padding only are dropped, and `image_newline`, a
+vector that is trained with the projector, ends each row. Tensor shapes: `T` tiles of all images, `N` images, `S` pixels
+a side of a tile.
 """
 
 from collections.abc import Sequence
@@ -15,10 +17,11 @@ from torch import nn
 from configs.errors import ConfigError
 from train.chat.templates import PromptStyle
 from train.models.images import ImageBatch, ImageInput, Size, joined, stacked
-from train.models.llava import CLIP_TOWER, other_tower
+from train.models.llava import CLIP_TOWER, other_tower, tower_states, uneven_window
+from train.models.processor_settings import LLAVA_NEXT
 from train.models.square_images import PIXELS
-from train.models.tiles import TileProcessor, tile_processor, tile_tokens
-from train.models.types import Family, require_own_mode, require_own_size
+from train.models.tiles import TileProcessor, tile_processor, tile_tokens, tiles_of
+from train.models.types import TrainableFamily, require_own_mode, require_own_size
 
 SIZE = "size"
 
@@ -39,7 +42,7 @@ class TiledImages:
         return ImageInput({PIXELS: self.pixels(image), SIZE: np.array([image.height, image.width])})
 
 
-class LlavaNextFamily(Family):
+class LlavaNextFamily(TrainableFamily):
     """LLaVA-NeXT (LLaVA-1.6): tiles, a line-end token a row; the language model is LLaMA or Mistral."""
 
     name = "LLaVA-NeXT"
@@ -54,11 +57,14 @@ class LlavaNextFamily(Family):
 
     @classmethod
     def unsupported_reason(cls, config: dict[str, Any]) -> str | None:
-        """A class token, which has no place in a grid of tiles (transformers fails on it, too); other towers."""
+        """A class token, which has no place in a grid of tiles (transformers fails on it, too); other towers.
+
+        Layers with and without a window in one language model.
+        """
         strategy = config.get("vision_feature_select_strategy", "default")
         if strategy != "default":
             return f"with vision_feature_select_strategy {strategy!r}; only default works"
-        return other_tower(config, (CLIP_TOWER,))
+        return other_tower(config, (CLIP_TOWER,)) or uneven_window(config)
 
     def prompt_style(self, choice: str) -> PromptStyle:
         """Vicuna's template as LLaVA trains it, or Mistral's; the authors' `main_results/main.py`."""
@@ -90,15 +96,43 @@ class LlavaNextFamily(Family):
         tensors = {name: [image.arrays[name] for image in images] for name in (PIXELS, SIZE)}
         return ImageBatch({PIXELS: joined(tensors[PIXELS]), SIZE: stacked(tensors[SIZE])}, len(images))
 
+    def dummy_images(self) -> ImageBatch:
+        """A black image that fills the smallest grid: the line end is run as well."""
+        size = min(self.config.image_grid_pinpoints, key=lambda resolution: resolution[0] * resolution[1])
+        pixels = torch.zeros(self._tiles(size), 3, self._side, self._side, dtype=torch.uint8)
+        return ImageBatch({PIXELS: pixels, SIZE: torch.tensor([list(size)])}, 1)
+
     def encode_images(self, model: Any, images: ImageBatch, dtype: torch.dtype) -> torch.Tensor:
-        """transformers' own: tower and projector over all tiles, padding dropped, line-end tokens put in."""
+        """Tower and projector over all tiles; transformers drops the padding and puts the line ends in.
+
+        Tower layers behind the last chosen one do not run.
+        """
+        inner, layers = model.model, self.config.vision_feature_layer
         pixels = self.normalized(images.tensors[PIXELS], dtype)
-        features = model.model.get_image_features(
-            pixel_values=pixels, image_sizes=images.tensors[SIZE], return_dict=True
-        )
-        return torch.cat(list(features.pooler_output))
+        states = tower_states(inner.vision_tower, pixels, [layers] if isinstance(layers, int) else layers)
+        features = inner.multi_modal_projector(torch.cat([state[:, 1:] for state in states], dim=-1))
+        sizes = images.tensors[SIZE].tolist()
+        of_images = features.split([self._tiles(size) for size in sizes])
+        strategy = self.config.vision_feature_select_strategy
+        packed, _ = inner.pack_image_features(of_images, sizes, strategy, image_newline=inner.image_newline)
+        return torch.cat(packed)
+
+    def _tiles(self, size: Sequence[int]) -> int:
+        """Tiles of an image of `size` (height, width)."""
+        return tiles_of((size[0], size[1]), self.config.image_grid_pinpoints, self._side)
+
+    def vision_tokens(self, images: ImageBatch) -> int:
+        """Patches of each tile, and CLIP's class token."""
+        return ((self._side // int(self.config.vision_config.patch_size)) ** 2 + 1) * len(images.tensors[PIXELS])
 
     def decoder(self, model: Any) -> nn.Module:
         """The LLaMA or Mistral decoder."""
         decoder: nn.Module = model.model.language_model
         return decoder
+
+    def exported_processor(self, settings: dict[str, Any], image_mode: str) -> dict[str, Any]:  # noqa: ARG002
+        """As the base's, which the training saw, with the model's grid; a base without a processor gets its class."""
+        side = {"height": self._side, "width": self._side}
+        own = {"image_processor_type": LLAVA_NEXT, "size": {"shortest_edge": self._side}, "crop_size": side}
+        grid = [list(resolution) for resolution in self.config.image_grid_pinpoints]
+        return own | settings | {"image_grid_pinpoints": grid}

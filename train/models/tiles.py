@@ -62,6 +62,12 @@ def best_resolution(size: Size, grid: Sequence[Size]) -> Size:
     return int(height), int(width)
 
 
+def tiles_of(size: Size, grid: Sequence[Size], image_size: int) -> int:
+    """Number of tiles of an image of `size`: the whole, and the grid."""
+    height, width = best_resolution(size, grid)
+    return 1 + math.ceil(height / image_size) * math.ceil(width / image_size)
+
+
 def tile_tokens(size: Size, grid: Sequence[Size], image_size: int, patch_size: int) -> int:
     """P of an image of `size`: patches of the whole, patches of the grid without padding, an end for each of its rows.
 

@@ -25,12 +25,14 @@ from transformers import (
     AutoTokenizer,
     Blip2Processor,
     InstructBlipProcessor,
+    LlavaNextProcessor,
     LlavaProcessor,
     Qwen2_5_VLProcessor,
     Qwen3VLProcessor,
 )
 from transformers.models.blip.image_processing_pil_blip import BlipImageProcessorPil
 from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
+from transformers.models.llava_next.image_processing_pil_llava_next import LlavaNextImageProcessorPil
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
 
@@ -104,6 +106,25 @@ def _llava_text(_: Any, exchanges: Exchanges, has_image: bool) -> str:
         shown = "<image>\n" if has_image and not number else ""
         text += f"USER: {shown}{question} ASSISTANT:" + ("" if answer is None else f" {answer}</s>")
     return f"<s>{text}"
+
+
+def _mistral_text(_: Any, exchanges: Exchanges, has_image: bool) -> str:
+    text = ""
+    for number, (question, answer) in enumerate(exchanges):
+        shown = "<image>\n" if has_image and not number else ""
+        text += f"[INST] {shown}{question} [/INST]" + ("" if answer is None else f" {answer}</s>")
+    return text
+
+
+def _llava_next_text(_: Any, exchanges: Exchanges, has_image: bool) -> str:
+    """The processor adds the start token."""
+    return _llava_text(_, exchanges, has_image).removeprefix("<s>")
+
+
+def _llava_next_processor(folder: Path) -> Any:
+    images = LlavaNextImageProcessorPil.from_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    return LlavaNextProcessor(images, tokenizer, 8, "default", num_additional_image_tokens=1)
 
 
 def _blip_text(_: Any, exchanges: Exchanges, has_image: bool) -> str:
@@ -209,6 +230,21 @@ CASES = {
             _chat_text,
             _folder_inputs,
             behind_end=1,
+        ),
+        FamilyCase(
+            "llava_next",
+            partial(write_tiny_family, name="llava_next"),
+            ("chat.template=hf", "chat.system_prompt=none", "chat.image_mode=export"),
+            _llava_next_processor,
+            _llava_next_text,
+        ),
+        FamilyCase(
+            "llava_next_mistral",
+            partial(write_tiny_family, name="llava_next_mistral"),
+            ("chat.template=mistral", "chat.system_prompt=none", "chat.image_mode=export"),
+            _llava_next_processor,
+            _mistral_text,
+            packed_refused="the language model sees 96 tokens back",
         ),
         FamilyCase(
             "blip-2",

@@ -28,7 +28,8 @@ def test_images_are_the_processors(trained):
         batch = family.batch_images([example.image])
         if trained.case.pixels is not None:
             pixels = family.normalized(batch.tensors["pixels"], torch.float32)
-            torch.testing.assert_close(pixels, inputs[trained.case.pixels], atol=1e-6, rtol=0)
+            expected = inputs[trained.case.pixels]
+            torch.testing.assert_close(pixels, expected.reshape(pixels.shape), atol=1e-6, rtol=0)
         with torch.no_grad():
             features = family.encode_images(model, batch, torch.float32)
         assert len(features) == (inputs["input_ids"] == family.image_token_id).sum()
