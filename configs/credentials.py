@@ -39,6 +39,23 @@ def refuse_secrets(values: Mapping[str, Any], origin: str) -> None:
             )
 
 
+def without_secrets(value: Any) -> Any:
+    """A value, or one inside mappings and lists, without the entries that look like a secret.
+
+    >>> without_secrets({"base": "a", "options": {"api_key": "x", "urls": ["s3://key:x@bucket/a", "s3://bucket/b"]}})
+    {'base': 'a', 'options': {'urls': ['s3://bucket/b']}}
+    """
+    if isinstance(value, Mapping):
+        return {
+            key: without_secrets(one)
+            for key, one in value.items()
+            if not (isinstance(one, str) and one and (NAME.search(str(key)) or _form(one)))
+        }
+    if isinstance(value, list | tuple):
+        return [without_secrets(one) for one in value if not (isinstance(one, str) and _form(one))]
+    return value
+
+
 def _form(value: Any) -> str | None:
     """What makes a value, or one in a list or mapping, a secret."""
     if isinstance(value, str):

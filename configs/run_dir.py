@@ -131,6 +131,11 @@ class RunDir:
         return self.root / "wandb"
 
     @property
+    def tensorboard(self) -> Path:
+        """Event files of TensorBoard."""
+        return self.root / "tensorboard"
+
+    @property
     def evaluations(self) -> Path:
         """Folder of the evaluations."""
         return self.root / "eval"

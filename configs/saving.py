@@ -2,7 +2,10 @@
 
 from dataclasses import dataclass
 
+from configs.errors import ConfigError
 from configs.section import Section, setting
+
+MOST_GROUP, MOST_TAG = 128, 64  # characters that W&B's server accepts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,4 +50,21 @@ class LoggingConfig(Section):
     )
     project: str = setting("vlm-classify", doc="W&B project.", changes_result=False)
     entity: str | None = setting(None, doc="W&B team or user.", changes_result=False)
+    group: str | None = setting(
+        None, doc="Group of the W&B run: runs of one experiment are shown together.", changes_result=False
+    )
+    tags: tuple[str, ...] = setting(tuple, doc="Tags of the W&B run, each of 1 to 64 characters.", changes_result=False)
+    notes: str | None = setting(None, doc="Notes of the W&B run: what it is for.", changes_result=False)
+    tensorboard: bool = setting(
+        False, doc="Also write TensorBoard's event files, into `tensorboard` in the run folder.", changes_result=False
+    )
     every: int = setting(1, doc="Steps between lines in metrics.jsonl.", at_least=1, changes_result=False)
+
+    def __post_init__(self) -> None:
+        """Raise `ConfigError` for a group or tag that W&B refuses."""
+        super().__post_init__()
+        if self.group is not None and not 1 <= len(self.group) <= MOST_GROUP:
+            raise ConfigError(f"group has {len(self.group)} characters; W&B takes 1 to {MOST_GROUP}")
+        for tag in self.tags:
+            if not 1 <= len(tag) <= MOST_TAG:
+                raise ConfigError(f"tags: {tag[:20]!r} has {len(tag)} characters; W&B takes 1 to {MOST_TAG}")

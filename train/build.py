@@ -13,8 +13,11 @@ from train.heldout import HeldOut
 from train.kernel_choice import liger_unused
 from train.loggers.console import ConsoleLogger
 from train.loggers.jsonl import JsonlLogger
+from train.loggers.run_description import describe_run
+from train.loggers.tensorboard_logger import TensorBoardLogger
 from train.loggers.types import MetricLogger, make_event
-from train.loggers.wandb_logger import WandbLogger, WandbRun
+from train.loggers.wandb_logger import WandbLogger
+from train.loggers.wandb_session import WandbRun
 from train.models.checkpointing import checkpoint_activations, checkpoint_mlps
 from train.models.loading import load_model
 from train.models.lora import peft_layers_note
@@ -87,8 +90,10 @@ def create_loggers(plan: RunPlan, start: ResumePoint, freeze_table: str) -> list
     files = JsonlLogger(plan.run, start.step)
     loggers: list[MetricLogger] = [files, ConsoleLogger(plan.length.total_steps, start.step)]
     if logging.wandb != "off":
-        run = WandbRun(plan.config.name, start.identity["wandb_id"], start.identity["settings"])
+        run = WandbRun(plan.config.name, start.identity["wandb_id"], describe_run(plan.run))
         loggers.append(WandbLogger(logging, plan.run, run, files.log_event))
+    if logging.tensorboard:
+        loggers.append(TensorBoardLogger(plan.run, start.step))
     print(freeze_table, flush=True)
     files.log_event(make_event(start.step, "freeze_table", freeze_table))
     for note in plan.data_notes():

@@ -25,6 +25,7 @@ from train.data.questions import choice_notes, training_question
 from train.data.sources import SourceSet
 from train.data.untrainable import check_trainable
 from train.kernel_choice import KernelChoice, choose_kernels, fit_to_decoder
+from train.loggers.tensorboard_logger import require_tensorboard
 from train.models.checked_loading import check_image_token, check_vocabulary
 from train.models.fingerprint import model_identity
 from train.models.llama_layers import sliding_window
@@ -112,6 +113,8 @@ def make_plan(config: RunConfig, world_size: int, device: str, *, count: bool = 
 
     Raises `ConfigError` or `DataError` that says what to change.
     """
+    if config.logging.tensorboard:
+        require_tensorboard()
     settings = deepspeed_config(config, split_batch(config.train, world_size))
     kernels = choose_kernels(
         config.model.kernels, device, config.deepspeed.zero_stage, deterministic=config.train.deterministic

@@ -1,1 +1,1 @@
-"""Where metrics and events go: a JSONL file, the console, Weights & Biases."""
+"""Where metrics and events go: a JSONL file, the console, Weights & Biases, TensorBoard."""

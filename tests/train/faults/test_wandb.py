@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 from wandb.proto.wandb_internal_pb2 import Record
 
-import train.loggers.wandb_logger as wandb_sink
+import train.loggers.wandb_session as wandb_session
 from configs.run_dir import RunDir
 from configs.saving import LoggingConfig
-from train.loggers.wandb_logger import WandbLogger, WandbRun
+from train.loggers.wandb_logger import WandbLogger
+from train.loggers.wandb_session import WandbRun, WandbSession
 
 pytestmark = pytest.mark.slow
 
@@ -85,7 +86,7 @@ def cells():
 def test_a_run_is_trained_and_kept_offline(request, server, tmp_path, monkeypatch, seen, until):
     monkeypatch.setenv("WANDB_BASE_URL", request.getfixturevalue(server))
     monkeypatch.setenv("WANDB_API_KEY", KEY)
-    monkeypatch.setattr(wandb_sink, "START_TIMEOUT", 5.0)
+    monkeypatch.setattr(wandb_session, "START_TIMEOUT", 5.0)
     events, run = [], RunDir(tmp_path)
     logger = WandbLogger(LoggingConfig(wandb="online"), run, WandbRun("name", "abc123", {"a": 1}), events.append)
     for step in range(50):
@@ -100,7 +101,7 @@ def test_a_run_is_trained_and_kept_offline(request, server, tmp_path, monkeypatc
     steps = [
         item.value_json for record in records for item in record.history.item if "step" in (item.key, *item.nested_key)
     ]
-    assert steps == [str(step) for step in range(50)]
+    assert steps == [str(step) for step in (*range(50), 50)], "the last one counts the alert"
     assert [record.alert.title for record in records if record.HasField("alert")] == ["straggler at step 50"]
     everything = b"".join(file.read_bytes() for file in run.wandb.rglob("*") if file.is_file())
     assert KEY.encode() not in everything
@@ -114,7 +115,7 @@ def test_a_wandb_that_fails_later_is_reported_once_and_closing_does_not_wait_for
         def log(self, record: dict[str, object]) -> None:
             raise RuntimeError("the service is gone\nwith a long story")
 
-    monkeypatch.setattr(WandbLogger, "_open", lambda self: Broken())
+    monkeypatch.setattr(WandbSession, "_open", lambda self: Broken())
     events: list[dict[str, object]] = []
     logger = WandbLogger(
         LoggingConfig(wandb="offline"), RunDir(tmp_path), WandbRun("name", "abc123", {}), events.append
@@ -122,8 +123,8 @@ def test_a_wandb_that_fails_later_is_reported_once_and_closing_does_not_wait_for
     for step in range(1000):
         logger.log_step({"step": step, "loss": 1.0})
     logger.close()
-    assert not logger._thread.is_alive()
-    assert logger._queue.empty(), "records do not pile up"
+    assert not logger._session._thread.is_alive()
+    assert logger._session._queue.empty(), "records do not pile up"
     assert [event["kind"] for event in events] == ["wandb_failed"]
     assert str(events[0]["message"]).endswith("RuntimeError: the service is gone")
 
@@ -141,7 +142,7 @@ def test_a_step_does_not_wait_for_a_service_that_does_not_answer(tmp_path, monke
 
         def finish(self, **more: object) -> None: ...
 
-    monkeypatch.setattr(WandbLogger, "_open", lambda self: Slow())
+    monkeypatch.setattr(WandbSession, "_open", lambda self: Slow())
     logger = WandbLogger(LoggingConfig(wandb="offline"), RunDir(tmp_path), WandbRun("name", "abc123", {}), print)
     for step in range(1000):
         logger.log_step({"step": step, "loss": 1.0})
