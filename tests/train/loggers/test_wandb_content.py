@@ -100,7 +100,7 @@ def written(root: Path) -> RunDir:
     run = RunDir(root)
     run.config.write_text(
         "name: a\nmodel: {base: llava-hf/llava-1.5-7b-hf, mode: lora}\nslurm: {setup: [x]}\n"
-        "data: {shards: 's3://key:canary@bucket/shards'}\nlogging: {wandb: online}\nruns_dir: /home/me/runs\n"
+        "data: {shards: 's3://key:canary@bucket/shards'}\nlogging: {wandb: online}\nruns_dir: /disk/runs\n"
     )
     settings = {"model.kernels": "compile"}
     run.identity.write_text(json.dumps({"base_identity": "b1", "data": {"train": "d1"}, "settings": settings}))
