@@ -19,6 +19,7 @@ from typing import ClassVar
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
+from data_prep.page_cards import Cards
 from data_prep.page_charts import Bars, HeatMap
 from data_prep.page_gallery import Gallery
 
@@ -123,7 +124,21 @@ class Contents:
     kind: ClassVar[str] = "contents"
 
 
-Block = Heading | Text | Numbers | Table | Figure | Picture | Contents | Definitions | Folded | Bars | HeatMap | Gallery
+Block = (
+    Heading
+    | Text
+    | Numbers
+    | Table
+    | Figure
+    | Picture
+    | Contents
+    | Definitions
+    | Folded
+    | Bars
+    | HeatMap
+    | Gallery
+    | Cards
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,6 +214,8 @@ def _markdown(block: Block) -> str:
             return f"### {_cell(block.summary)}\n\n{_all_markdown(block.blocks)}"
         case Definitions():
             return "\n".join(f"- {_cell(term)}: {_cell(text)}" for term, text in block.items)
+        case Cards():
+            return block.markdown()
         case Numbers():
             return _table(Table(("", "", ""), block.numbers))
         case Table():

@@ -189,6 +189,9 @@ def main() -> None:
     run = RunDir(arguments.run)
     try:
         print("\n".join(state(run)), flush=True)
+        from data_prep.run_index import update_index  # the page writer loads slowly
+
+        update_index(run.root)
         if arguments.follow:
             for line in follow(run, arguments.interval):
                 print(line, flush=True)

@@ -218,3 +218,11 @@ def test_the_files_of_runs_shards_and_evaluations_are_named_in_one_place(file):
     assert not named, (
         f"{file} spells {sorted(named)}; take the path from configs/run_dir.py, eval_dir.py or shard_dir.py"
     )
+
+
+def test_every_module_that_writes_a_page_updates_the_index_of_all_runs():
+    texts = {file: file.read_text(encoding="utf-8") for file in MODULES}
+    writers = {file for file, text in texts.items() if "page.html()" in text or ").html().encode()" in text}
+    writers -= {ROOT / "data_prep" / "page.py"}
+    assert len(writers) >= 6
+    assert {file for file in writers if "update_index(" not in texts[file]} == set()

@@ -9,6 +9,7 @@ from configs.errors import RunError
 from configs.eval_dir import EvalDir, ResultsDir
 from data_prep.atomic import write_bytes
 from data_prep.page import Page
+from data_prep.run_index import update_index
 from eval.metrics.outcomes import answers_and_settings, read_correct
 from eval.metrics.paired import compare_correct
 from eval.reports.comparison_page import comparison_page, evaluation_names
@@ -137,4 +138,5 @@ def write_comparison(models: Mapping[str, Reports], folder: EvalDir) -> Page:
     write_bytes(folder.report("md"), page.markdown().encode())
     write_bytes(folder.report("html"), page.html().encode())
     write_bytes(folder.report("json"), (json.dumps(values, indent=1, ensure_ascii=False) + "\n").encode())
+    update_index(folder.root)
     return page

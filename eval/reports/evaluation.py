@@ -18,6 +18,7 @@ from configs.evaluation import EvalConfig
 from configs.protocol import ProtocolConfig
 from data_prep.atomic import write_bytes
 from data_prep.class_names import load_class_list
+from data_prep.run_index import update_index
 from eval.metrics.accuracy import Rate
 from eval.metrics.confusion import confusions
 from eval.metrics.frequency import (
@@ -74,6 +75,7 @@ def _write(folder: EvalDir, report: dict[str, Any]) -> dict[str, Any]:
     write_bytes(folder.report("md"), page.markdown().encode())
     write_bytes(folder.report("html"), page.html().encode())
     write_bytes(folder.report("json"), (json.dumps(report, indent=1, ensure_ascii=False) + "\n").encode())
+    update_index(folder.root)
     return report
 
 

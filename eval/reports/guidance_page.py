@@ -7,6 +7,7 @@ from typing import Any
 from configs.eval_dir import EvalDir
 from data_prep.atomic import write_bytes
 from data_prep.page import Block, Figure, Page, Table, Text
+from data_prep.run_index import update_index
 from eval.reports.figures import guidance_figure
 from eval.reports.formatting import interval, percent
 
@@ -18,6 +19,7 @@ def write_guidance(folder: EvalDir, results: Mapping[str, Any]) -> None:
     write_bytes(folder.report("md"), page.markdown().encode())
     write_bytes(folder.report("html"), page.html().encode())
     write_bytes(folder.guidance, (json.dumps(results, indent=1, ensure_ascii=False) + "\n").encode())
+    update_index(folder.root)
 
 
 def guidance_page(results: Mapping[str, Any]) -> Page:

@@ -22,6 +22,7 @@ from data_prep.atomic import write_bytes
 from data_prep.figures import Curve, Mark, curve_figure
 from data_prep.inspect import contact_sheet
 from data_prep.page import Block, Figure, Heading, Page, Picture, Table, Text
+from data_prep.run_index import update_index
 from data_prep.sample import Sample
 from train.data.order import PADDING
 from train.data.sources import SourceSet
@@ -186,6 +187,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             samples = {}
         print(as_text(history, steps, samples))
         write_bytes(history.run.postmortem, as_page(history, other, steps, samples).html().encode())
+        update_index(history.run.root)
         print(f"\nwritten: {history.run.postmortem}")
     except UserError as error:
         exit_on_user_error(error)

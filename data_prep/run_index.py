@@ -1,0 +1,186 @@
+"""The page of all runs, `runs/index.html`: loss curves, checkpoints, and links to reports with their accuracies.
+
+    update_index(Path("runs/demo_mix/eval/demo_open_world/export"))      # after each page that is written
+
+Made from the files of the runs alone. It replaces no `index.html` that something else wrote.
+"""
+
+import json
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from configs.run_dir import RunDir
+from data_prep.atomic import write_bytes
+from data_prep.page import Block, Heading, Page, Text
+from data_prep.page_cards import Card, Cards, Link
+from data_prep.run_search import MOST_ENTRIES, MOST_OF_FOLDER, Found, runs_folder_of, search
+
+NAME = "index.html"
+TITLE = "All runs"
+CURVE_POINTS = 120  # of a small curve
+WHOLE_FILE = 4_000_000  # bytes; of a longer file of metrics, lines at equal distances are read
+LINE_BYTES = 65_536
+MOST_REPORT_BYTES = 16_000_000  # the accuracy of a longer report is not read
+
+Record = Mapping[str, Any]
+
+
+def update_index(page: Path) -> Path | None:
+    """Write the index of the runs that `page` belongs to; returns its path, None if there is no folder of runs.
+
+    Never raises: an index that cannot be written is a line on stderr.
+    """
+    try:
+        folder = runs_folder_of(page.absolute())
+        if folder is None:
+            return None
+        file = folder / NAME
+        if file.exists() and f"<title>{TITLE}</title>".encode() not in _start(file):
+            return None  # somebody else's
+        write_bytes(file, index_page(folder).html().encode())
+        return file
+    except Exception as error:  # whatever is wrong in other runs, the program that wrote a page has done its work
+        print(f"the index of all runs was not updated: {error}", file=sys.stderr)
+        return None
+
+
+def _start(file: Path) -> bytes:
+    with file.open("rb") as stream:
+        return stream.read(1000)
+
+
+def index_page(folder: Path) -> Page:
+    """The page of all runs below `folder`, the newest first."""
+    found = search(folder)
+    runs = sorted(found.runs, key=_written, reverse=True)
+    blocks: list[Block] = [Text(f"{len(runs):,} runs in {folder}; updated {_moment(time.time())}.")]
+    if found.cut:
+        blocks.append(Text(_cut_warning(folder, found), warning=True))
+    cards = [_run_card(run, folder, found.pages.get(run.root, [])) for run in runs]
+    blocks.append(Cards(cards) if cards else Text("No run yet."))
+    others = found.pages.get(None, [])
+    if others:
+        card = Card("in no run", links=[_page_link(page, folder, folder) for page in others])
+        blocks += [Heading("Comparisons and other reports"), Cards([card])]
+    return Page(TITLE, blocks)
+
+
+def _cut_warning(folder: Path, found: Found) -> str:
+    names = ", ".join(_relative(path, folder) for path in found.cut[:3])
+    limits = f"{MOST_OF_FOLDER:,} entries of a folder and {MOST_ENTRIES:,} in all"
+    return f"Not everything was read: {names}. This page reads {limits}. Runs and reports may be missing here."
+
+
+def _run_card(run: RunDir, folder: Path, pages: list[Path]) -> Card:
+    records = list(sampled_records(run.metrics))
+    losses = [float(record["loss"]) for record in records if isinstance(record.get("loss"), int | float)]
+    facts = [("last written", _moment(_written(run)))]
+    if records:
+        last = records[-1]
+        epoch = f", epoch {last['epoch']:.4g}" if isinstance(last.get("epoch"), int | float) else ""
+        facts.append(("step", f"{last.get('step', '?')}{epoch}"))
+    else:
+        facts.append(("step", "none yet"))
+    if losses:
+        facts.append(("last loss", f"{losses[-1]:.4g}"))
+    steps = run.steps()
+    facts.append(("checkpoints", f"{len(steps)}, last at step {steps[-1]:,}" if steps else "none"))
+    facts.append(("export", "yes" if run.export.is_dir() else "none"))
+    links = [_page_link(page, folder, run.root) for page in pages]
+    return Card(_relative(run.root, folder), facts, links, losses, "training loss, logarithmic")
+
+
+def _page_link(page: Path, folder: Path, start: Path) -> Link:
+    text = page.parent if page.stem == "report" else page.with_suffix("")
+    shown = _relative(text, start)
+    return Link(shown.removeprefix("eval/"), quote(page.relative_to(folder).as_posix()), _accuracy(page))
+
+
+def _accuracy(page: Path) -> str:
+    """The accuracy of the report next to `page`, with its interval and what is doubtful about it; or why there is none.
+
+    A comparison has several numbers and a post-mortem none: their text is empty.
+    """
+    file = page.with_suffix(".json")
+    if page.stem != "report" or not file.is_file():
+        return ""
+    if file.stat().st_size > MOST_REPORT_BYTES:
+        return "accuracy: see the report"
+    try:
+        report = json.loads(file.read_bytes())
+        rate = report.get("accuracy")
+        if rate is None:
+            return "comparison" if "models" in report else ""
+        if not rate["n"]:
+            return "no items"
+        text = f"{100 * rate['value']:.1f} % ({100 * rate['low']:.1f} to {100 * rate['high']:.1f} %), n = {rate['n']:,}"
+        return "; ".join([text, *_doubts(report)])
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return f"{file.name} is damaged"
+
+
+def _doubts(report: Record) -> Iterator[str]:
+    items = report.get("items") or {}
+    if items.get("failed"):
+        yield f"{items['failed']:,} failed"
+    if items.get("missing"):
+        yield f"{items['missing']:,} of {items['expected']:,} not answered yet"
+    if (report.get("trained") or {}).get("differences"):
+        yield "not evaluated as trained"
+
+
+def sampled_records(file: Path) -> Iterator[Record]:
+    """Records of a JSON Lines file in order: of a long file, `CURVE_POINTS` at equal distances, the last among them.
+
+    Damaged and incomplete lines are left out.
+    """
+    if not file.is_file():
+        return
+    size = file.stat().st_size
+    with file.open("rb") as stream:
+        if size <= WHOLE_FILE:
+            lines = stream.read().split(b"\n")
+            chosen = sorted({round(n * (len(lines) - 1) / (CURVE_POINTS - 1)) for n in range(CURVE_POINTS)})
+            lines = [lines[number] for number in chosen] + lines[-2:]  # the last may be in writing
+        else:
+            lines = [_line_at(stream, number * size // CURVE_POINTS) for number in range(CURVE_POINTS)]
+            stream.seek(size - LINE_BYTES)
+            lines += stream.read().split(b"\n")[-2:]
+    before = -1
+    for line in lines:
+        record = _record(line)
+        if record is not None and record.get("step", 0) != before:
+            before = record.get("step", 0)
+            yield record
+
+
+def _line_at(stream: Any, position: int) -> bytes:
+    stream.seek(position)
+    if position:
+        stream.readline(LINE_BYTES)  # the rest of the line before
+    return bytes(stream.readline(LINE_BYTES))
+
+
+def _record(line: bytes) -> Record | None:
+    try:
+        value = json.loads(line)
+    except ValueError:
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _written(run: RunDir) -> float:
+    file = run.metrics if run.metrics.is_file() else run.config
+    return file.stat().st_mtime
+
+
+def _moment(seconds: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(seconds))
+
+
+def _relative(path: Path, folder: Path) -> str:
+    return path.relative_to(folder).as_posix()
