@@ -19,8 +19,8 @@ from tests.train.families.conftest import items
 from train.data.collate import collate
 from train.models.blip2 import Blip2Family
 from train.models.loading import load_model
+from train.models.meta_model import meta_model
 from train.models.param_groups import choose_trainable, count_parts, parameter_groups
-from train.tools.preview import meta_model
 
 ROOT = Path(__file__).resolve().parents[3]
 PAPER = {

@@ -118,5 +118,8 @@ def test_targets_keep_their_logits():
 
 def test_another_decoder_is_not_counted(monkeypatch):
     model, family, _ = meta_model("projector")
+    counted = activation_bytes(model, family, "bf16", False, 10, 3)
     monkeypatch.setattr(family.decoder(model).config, "sliding_window", 8, raising=False)
+    assert activation_bytes(model, family, "bf16", False, 10, 3) == counted, "a window changes no size"
+    monkeypatch.setattr(family.decoder(model).rotary_emb, "rope_type", "dynamic")
     assert activation_bytes(model, family, "bf16", False, 10, 3) is None

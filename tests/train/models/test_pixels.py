@@ -176,7 +176,7 @@ def test_every_setting_of_a_folder_is_honoured_as_transformers_does(kind, change
         ({"rescale_factor": None}, "rescale_factor is None"),
         ({"do_pad": True, "pad_size": {"height": 30, "width": 30}}, "pad_size"),
         ({"do_resize": "no"}, "do_resize is 'no'"),
-        ({"image_processor_type": "SiglipImageProcessor"}, "supported: CLIPImageProcessor, LlavaImageProcessor"),
+        ({"image_processor_type": "ViTImageProcessor"}, "supported: CLIPImageProcessor, SiglipImageProcessor, "),
     ],
     ids=str,
 )
