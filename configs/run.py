@@ -1,4 +1,4 @@
-"""Settings of a run, and of the cluster that it is for."""
+"""Settings of a run."""
 
 from dataclasses import dataclass
 
@@ -7,6 +7,7 @@ from configs.errors import ConfigError
 from configs.model import ChatConfig, ModelConfig
 from configs.saving import CheckpointConfig, LoggingConfig
 from configs.section import Section, check_name, setting
+from configs.slurm import SlurmConfig
 from configs.training import (
     DeepSpeedConfig,
     LossConfig,
@@ -14,26 +15,6 @@ from configs.training import (
     OptimConfig,
     TrainConfig,
 )
-
-
-@dataclass(frozen=True, kw_only=True)
-class SlurmConfig(Section):
-    """Settings of your cluster; `launch.submit` passes them to sbatch."""
-
-    partition: str | None = setting(None, doc="--partition", changes_result=False)
-    account: str | None = setting(None, doc="--account", changes_result=False)
-    qos: str | None = setting(None, doc="--qos", changes_result=False)
-    constraint: str | None = setting(None, doc="--constraint", changes_result=False)
-    cpus_per_task: int = setting(8, doc="CPU cores per rank.", at_least=1, changes_result=False)
-    memory: str | None = setting(None, doc="--mem per node, for example 200G.", changes_result=False)
-    time: str = setting(
-        "24:00:00", doc="--time of the training job, [days-]hours:minutes:seconds.", changes_result=False
-    )
-    prep_tasks: int = setting(1, doc="Array tasks of the data_prep job.", at_least=1, changes_result=False)
-    eval_tasks: int = setting(1, doc="Array tasks of each evaluation job.", at_least=1, changes_result=False)
-    setup: tuple[str, ...] = setting(
-        tuple, doc="Shell lines run first in every job, such as `module load cuda`.", changes_result=False
-    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,10 +12,11 @@ from pathlib import Path
 from configs.evaluation import EvalConfig
 from configs.run import RunConfig
 from configs.run_dir import SlurmDir
+from configs.slurm import Gpus, evaluation_gpus, gpus_of, training_gpus
 from launch import commands
 from launch.cluster import Cluster
+from launch.job import Job
 from launch.preflight import evaluation_sources, missing_shards, run_folder
-from launch.slurm_queue import ONE_TASK, Job
 
 
 def slurm_dir(config: RunConfig) -> SlurmDir:
@@ -52,26 +53,38 @@ def _preparations(config: RunConfig, evaluations: list[EvalConfig], start: str, 
             continue
         building |= {Path(data.shards) / name for name in missing}
         stage, tasks = f"data_prep.{what}", slurm.prep_tasks
-        command = tuple(commands.data_prep(python, folder.config(what), missing, tasks, slurm.cpus_per_task))
-        yield Job(run=config.name, stage=stage, script="data_prep", command=command, tasks=tasks, after=after)
+        processes = slurm.of_stage("data_prep").cpus_per_task or 1
+        command = tuple(commands.data_prep(python, folder.config(what), missing, tasks, processes))
+        yield Job(
+            run=config.name,
+            stage=stage,
+            script="data_prep",
+            asks="data_prep",
+            command=command,
+            gpus=gpus_of(slurm.data_prep.gpus or "0", "slurm.data_prep.gpus"),
+            tasks=tasks,
+            after=after,
+            reads=tuple(f"{name} ({data.sources[name].path or data.sources[name].reader})" for name in missing),
+            writes=tuple(f"{data.shards}/{name}" for name in missing),
+        )
         after = (stage,)
 
 
 def _training(config: RunConfig, cluster: Cluster, after: tuple[str, ...], python: str) -> Job:
-    settings = slurm_dir(config).config("run")
-    options = [f"--nodes={cluster.nodes}", f"--ntasks-per-node={cluster.ranks_per_node}"]
-    if cluster.gpus_per_node:
-        options.append(f"--gres=gpu:{cluster.gpus_per_node}")
-    options.append(f"--time={config.slurm.time}")
-    if config.slurm.memory:
-        options.append(f"--mem={config.slurm.memory}")
+    settings, run = slurm_dir(config).config("run"), run_folder(config)
+    kept = (run.export,) if config.checkpoint.export else ()
     return Job(
         run=config.name,
         stage="finetune",
         script="finetune",
+        asks="train",
         command=tuple(commands.finetune_rank(python, settings)),
-        options=tuple(options),
+        nodes=cluster.nodes,
+        ranks_per_node=cluster.ranks_per_node,
+        gpus=training_gpus(config.slurm, cluster.gpus_per_node),
         after=after,
+        reads=(config.model.base, *(f"{config.data.shards}/{n}" for n in config.train.sources + config.train.heldout)),
+        writes=tuple(map(str, (run.checkpoints, *kept))),
     )
 
 
@@ -84,15 +97,21 @@ def _evaluation(
     """
     stage = f"eval.{evaluation.name}"
     settings = slurm_dir(config).config(stage)
-    gpu = ("--gres=gpu:1",) if cluster.gpus_per_node else ()
+    written = evaluation.output or str(run_folder(config).evaluation(evaluation.name))
     evaluate = Job(
         run=config.name,
         stage=stage,
         script="evaluate",
+        asks="eval",
         command=tuple(commands.evaluate(python, settings, workers=config.slurm.eval_tasks)),
-        options=(*ONE_TASK, *gpu),
+        gpus=evaluation_gpus(config.slurm, min(1, cluster.gpus_per_node)),
         tasks=config.slurm.eval_tasks,
         after=after,
+        reads=(
+            f"{evaluation.model} ({evaluation.checkpoint})",
+            *(f"{evaluation.data.shards}/{name}" for name in evaluation_sources(evaluation)),
+        ),
+        writes=(written,),
     )
     if evaluate.tasks == 1:
         return [evaluate]
@@ -100,7 +119,11 @@ def _evaluation(
         run=config.name,
         stage=f"{stage}.report",
         script="evaluate",
+        asks="report",
         command=tuple(commands.report(python, settings)),
+        gpus=Gpus(0),
         after=(stage,),
+        reads=(written,),
+        writes=(written,),
     )
     return [evaluate, report]

@@ -4,6 +4,7 @@ import argparse
 from dataclasses import dataclass
 
 from configs.errors import ConfigError
+from configs.slurm import SlurmConfig, training_gpus
 
 STAGES = ("data_prep", "train", "eval")
 
@@ -30,17 +31,25 @@ class Cluster:
 def add_cluster_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments that describe the machines."""
     parser.add_argument("--nodes", type=int, required=True, metavar="N", help="nodes of the training job")
-    parser.add_argument("--gpus-per-node", type=int, required=True, metavar="G", help="0 for a cluster without GPUs")
+    parser.add_argument(
+        "--gpus-per-node", type=int, metavar="G", help="0 for a cluster without GPUs; default: slurm.gpus"
+    )
     parser.add_argument("--tasks-per-node", type=int, default=1, metavar="T", help="ranks per node without GPUs")
     parser.add_argument("--from", choices=STAGES, default="data_prep", dest="start", help="first stage of the chain")
 
 
-def cluster_of(arguments: argparse.Namespace) -> Cluster:
-    """The machines of the arguments; raises `ConfigError` for impossible numbers."""
-    cluster = Cluster(arguments.nodes, arguments.gpus_per_node, arguments.tasks_per_node)
+def add_verbose(parser: argparse.ArgumentParser) -> None:
+    """`--verbose`: the dry run prints the job scripts as well."""
+    parser.add_argument("--verbose", action="store_true", help="with --dry-run: print the job scripts as well")
+
+
+def cluster_of(arguments: argparse.Namespace, slurm: SlurmConfig) -> Cluster:
+    """The machines of the arguments and the config; raises `ConfigError` for impossible or contradictory numbers."""
+    if (asked := arguments.gpus_per_node) is not None and asked < 0:
+        raise ConfigError(f"--gpus-per-node is {asked}; it must be at least 0")
+    cluster = Cluster(arguments.nodes, training_gpus(slurm, asked).count, arguments.tasks_per_node)
     for option, value, least in (
         ("--nodes", cluster.nodes, 1),
-        ("--gpus-per-node", cluster.gpus_per_node, 0),
         ("--tasks-per-node", cluster.tasks_per_node, 1),
     ):
         if value < least:

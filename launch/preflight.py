@@ -7,11 +7,9 @@ whether images decode) is checked by the stages. Exits with code 2 if there is a
 """
 
 import os
-import re
 import shutil
 import sys
 from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 
 from configs.batch_plan import split_batch
@@ -21,7 +19,7 @@ from configs.deepspeed_settings import deepspeed_settings
 from configs.errors import ConfigError, DataError, UserError
 from configs.evaluation import EvalConfig
 from configs.locations import as_url, is_hub_id
-from configs.run import RunConfig, SlurmConfig
+from configs.run import RunConfig
 from configs.run_dir import MODEL_CONFIG, TOKENIZER_FILES, RunDir
 from configs.shard_dir import ShardDir
 from configs.trained import load_evaluation_of
@@ -31,12 +29,9 @@ from data_prep.manifest import read_manifest
 from data_prep.registry import check_source
 from data_prep.source_match import check_source_of
 from launch.cluster import Cluster, add_cluster_arguments, cluster_of
-from launch.commands import FINETUNE, SCRIPTS, check_printable
+from launch.commands import FINETUNE
+from launch.slurm_problems import slurm_problems
 
-TIME = re.compile(r"(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?")
-MEMORY = re.compile(r"\d+[KMGT]?")
-ACCOUNTING_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._,:@+-]{0,199}")
-CONSTRAINT = re.compile(r"[A-Za-z0-9_.,:|&*()\[\]=-]{1,200}")
 GIB = 2**30
 UNKNOWN_BASE_BYTES = 14 * 10**9  # of a hub id: assumed to be a 7B model in 16 bits
 TRAINED_FRACTION = {"projector": 0.003, "lora": 0.05, "full": 1.0}  # of LLaVA-1.5-7B's weights, at LoRA rank 128
@@ -81,51 +76,6 @@ def evaluation_sources(evaluation: EvalConfig) -> tuple[str, ...]:
 def _working_directory_problems() -> Iterator[str]:
     if not Path(FINETUNE).is_file():
         yield f"{Path.cwd()} has no {FINETUNE}; run this in the root folder of the repository"
-
-
-def slurm_problems(slurm: SlurmConfig) -> Iterator[str]:
-    """Values of the `slurm` section that sbatch would refuse or that have the wrong form."""
-    for name, pattern in (
-        ("partition", ACCOUNTING_NAME),
-        ("account", ACCOUNTING_NAME),
-        ("qos", ACCOUNTING_NAME),
-        ("constraint", CONSTRAINT),
-    ):
-        value = getattr(slurm, name)
-        if value is not None and not pattern.fullmatch(value):
-            yield f"slurm.{name} is {value!r}; it must match {pattern.pattern}"
-    if slurm.memory is not None and not MEMORY.fullmatch(slurm.memory):
-        yield f"slurm.memory is {slurm.memory!r}; give a number with K, M, G or T, for example 200G"
-    seconds = time_seconds(slurm.time)
-    if seconds is None:
-        yield f"slurm.time is {slurm.time!r}; give [days-]hours:minutes:seconds, for example 24:00:00"
-    elif seconds < 2 * signal_seconds():
-        least = f"at least {2 * signal_seconds() // 60} minutes"
-        yield f"slurm.time is {slurm.time!r}; a job saves {signal_seconds()} s before it ends: give {least}"
-    for number, line in enumerate(slurm.setup):
-        try:
-            check_printable(line, f"slurm.setup[{number}]")
-        except ConfigError as error:
-            yield str(error)
-
-
-def time_seconds(text: str) -> int | None:
-    """Seconds of a time as sbatch reads it, or None if it would not.
-
-    >>> [time_seconds(t) for t in ("90", "10:30", "24:00:00", "1-12", "1-12:30", "soon")]
-    [5400, 630, 86400, 129600, 131400, None]
-    """
-    match = TIME.fullmatch(text)
-    if not match:
-        return None
-    days, first, second, third = (None if part is None else int(part) for part in match.groups())
-    if days is not None:  # days-hours[:minutes[:seconds]]
-        hours, minutes, seconds = first or 0, second or 0, third or 0
-    elif third is not None:  # hours:minutes:seconds
-        hours, minutes, seconds = first or 0, second or 0, third
-    else:  # minutes[:seconds]
-        hours, minutes, seconds = 0, first or 0, second or 0
-    return (((days or 0) * 24 + hours) * 60 + minutes) * 60 + seconds
 
 
 def _batches(config: RunConfig, cluster: Cluster) -> Iterator[str]:
@@ -208,16 +158,6 @@ def _disk(config: RunConfig) -> Iterator[str]:
         yield f"runs_dir {config.runs_dir} cannot be written to ({folder}); set runs_dir"
 
 
-@cache
-def signal_seconds() -> int:
-    """Seconds before its time limit at which a training job gets the signal to save, from slurm/finetune.sbatch."""
-    text = SCRIPTS.script("finetune").read_text(encoding="utf-8")
-    match = re.search(r"^#SBATCH --signal=B:USR1@(\d+)$", text, re.MULTILINE)
-    if match is None:
-        raise ConfigError(f"{SCRIPTS.script('finetune')} has no line `#SBATCH --signal=B:USR1@SECONDS`; restore it")
-    return int(match[1])
-
-
 def _evaluations(config: RunConfig, start: str) -> Iterator[str]:
     seen: dict[str, str] = {}
     for path in config.evaluate:
@@ -263,7 +203,7 @@ def main() -> None:
     arguments = parser.parse_args()
     try:
         config = config_of(arguments, RunConfig)
-        exit_with_problems(problems(config, cluster_of(arguments), arguments.start))
+        exit_with_problems(problems(config, cluster_of(arguments, config.slurm), arguments.start))
     except UserError as error:
         exit_on_user_error(error)
     print(f"no problem found with {arguments.config}")

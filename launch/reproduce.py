@@ -19,25 +19,30 @@ from pathlib import Path
 from configs.command_line import add_dry_run, config_of, config_parser, exit_on_user_error
 from configs.errors import ConfigError, UserError
 from configs.run import RunConfig
+from configs.slurm import Gpus, SlurmConfig, evaluation_gpus
 from launch import commands
-from launch.slurm_queue import ONE_TASK, Job, Queue
+from launch.cluster import add_verbose
+from launch.job import Job
+from launch.preflight import exit_with_problems
+from launch.slurm_problems import slurm_problems
+from launch.slurm_queue import Queue
 
 OURS = ("--worker", "--workers", "--report-only", "--dry-run")  # options that this program gives to the jobs
 
 
-def plan(arguments: Sequence[str], tasks: int, gpus: int, python: str) -> list[Job]:
+def plan(arguments: Sequence[str], tasks: int, gpus: Gpus, python: str) -> list[Job]:
     """The array that evaluates, and the job that trains the probes and writes the scoreboard; one task does both.
 
     `arguments` are those of eval.reproduce.
     """
     name = f"reproduce.{label(arguments)}"
-    options = (*ONE_TASK, *((f"--gres=gpu:{gpus}",) if gpus else ()))
     evaluate = Job(
         run=name,
         stage="evaluate",
         script="evaluate",
+        asks="eval",
         command=tuple(commands.reproduce(python, arguments, tasks)),
-        options=options,
+        gpus=gpus,
         tasks=tasks,
     )
     if tasks == 1:
@@ -46,11 +51,22 @@ def plan(arguments: Sequence[str], tasks: int, gpus: int, python: str) -> list[J
         run=name,
         stage="finish",
         script="evaluate",
+        asks="eval",
         command=tuple(commands.reproduce(python, [*arguments, "--report-only"])),
-        options=options,
+        gpus=gpus,
         after=("evaluate",),
     )
     return [evaluate, finish]
+
+
+def task_gpus(slurm: SlurmConfig, asked: int | None) -> Gpus:
+    """GPUs of a task: `asked`, the command line's number, or those of an evaluation; raises `ConfigError`."""
+    if asked is not None and asked < 0:
+        raise ConfigError(f"--gpus-per-task is {asked}; it must be at least 0")
+    own = evaluation_gpus(slurm, 1 if asked is None else asked)
+    if asked is not None and asked != own.count:
+        raise ConfigError(f"--gpus-per-task is {asked} and slurm.eval.gpus is {slurm.eval.gpus}; leave one out")
+    return own
 
 
 def label(arguments: Sequence[str]) -> str:
@@ -67,23 +83,25 @@ def label(arguments: Sequence[str]) -> str:
 def main(argv: Sequence[str] | None = None) -> None:
     """Check by a dry run of eval.reproduce, then print (--dry-run) or submit. Exits with code 2 on a mistake."""
     parser = config_parser(__doc__, RunConfig)
-    parser.add_argument("--gpus-per-task", type=int, default=1, metavar="G", help="0 for a cluster without GPUs")
-    add_dry_run(parser, "rows, scripts and commands")
+    parser.add_argument("--gpus-per-task", type=int, metavar="G", help="0: none; default: slurm.eval.gpus, or 1")
+    add_dry_run(parser, "rows, jobs and commands")
+    add_verbose(parser)
     parser.add_argument("reproduce", nargs="*", metavar="ARGUMENT", help="arguments of eval.reproduce, after `--`")
     arguments = parser.parse_args(argv)
     try:
         config = config_of(arguments, RunConfig)
         if taken := [word for word in arguments.reproduce if word.partition("=")[0] in OURS]:
             raise ConfigError(f"{taken[0]} after `--` is set by this program for each job; leave it out")
-        if arguments.gpus_per_task < 0:
-            raise ConfigError(f"--gpus-per-task is {arguments.gpus_per_task}; it must be at least 0")
-        jobs = plan(arguments.reproduce, config.slurm.eval_tasks, arguments.gpus_per_task, sys.executable)
+        exit_with_problems(list(slurm_problems(config.slurm)))
+        gpus = task_gpus(config.slurm, arguments.gpus_per_task)
+        python = config.slurm.python or sys.executable
+        jobs = plan(arguments.reproduce, config.slurm.eval_tasks, gpus, python)
         queue = Queue(Path(config.runs_dir) / "reproduce" / label(arguments.reproduce), config.slurm)
         checked = subprocess.run([*commands.reproduce(sys.executable, arguments.reproduce), "--dry-run"], check=False)
         if checked.returncode:
             raise SystemExit(checked.returncode)
         if arguments.dry_run:
-            print(queue.dry_run_text(jobs), end="")
+            print(queue.dry_run_text(jobs, arguments.verbose), end="")
             return
         queue.write_scripts(jobs)
         queue.submit(jobs)

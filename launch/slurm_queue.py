@@ -20,38 +20,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from configs.errors import ConfigError, RunError
-from configs.run import SlurmConfig
 from configs.run_dir import RunDir, SlurmDir
+from configs.slurm import SlurmConfig, SlurmStage
 from launch import commands
 from launch.commands import SCRIPTS, as_typed, check_printable
-
-JOB_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,199}")
-ONE_TASK = ("--nodes=1", "--ntasks=1")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Job:
-    """One call of sbatch: `tasks` > 1 makes it an array; `after` names the jobs that must have succeeded before."""
-
-    run: str
-    stage: str
-    script: str
-    command: tuple[str, ...]
-    options: tuple[str, ...] = ONE_TASK
-    tasks: int = 1
-    after: tuple[str, ...] = ()
-
-    @property
-    def name(self) -> str:
-        """The name squeue shows."""
-        return f"{self.run}.{self.stage}"
-
-    def __post_init__(self) -> None:
-        """Raise `ConfigError` for an invalid job name, or an argument with unprintable characters."""
-        if not JOB_NAME.fullmatch(self.name):
-            raise ConfigError(f"job name is {self.name!r}; use at most 200 letters, digits, '.', '_' or '-'")
-        commands.checked([*self.options, *self.command])
-
+from launch.job import Job
+from launch.job_summary import summary
 
 # Rejected: templates whose `#SBATCH` lines and command are filled in. One finished script per job is pleasant to read,
 # but a job name with a newline then adds lines to it, each value needs its own quoting, and a template with
@@ -106,18 +80,26 @@ class Queue:
             waits.append("singleton")  # two trainings of one run would write into the same folder: the second one waits
         if waits:
             argv += [f"--dependency={','.join(waits)}", "--kill-on-invalid-dep=yes"]
+        asked = self.slurm.of_stage(job.asks)
         for option in ("partition", "account", "qos", "constraint"):
-            if value := getattr(self.slurm, option):
+            if value := getattr(asked, option):
                 argv.append(f"--{option}={value}")
-        argv += [*job.options, f"--cpus-per-task={self.slurm.cpus_per_task}"]
+        each = "--ntasks-per-node" if job.asks == "train" else "--ntasks"
+        argv += [f"--nodes={job.nodes}", f"{each}={job.ranks_per_node}", *_resources(self.slurm.gpu_option, job, asked)]
         if job.tasks > 1:
             argv.append(f"--array=0-{job.tasks - 1}")
-        return commands.checked([*argv, str(self.folder.script(job.script)), str(self.root), *job.command])
+        script = [str(self.folder.script(job.script)), str(self.root)]
+        return commands.checked([*argv, *script, *self.slurm.wrapper, *job.command])
 
-    def dry_run_text(self, jobs: list[Job]) -> str:
-        """The scripts and the sbatch commands; JOB1, JOB2 ... are placeholders for the ids that sbatch will return."""
-        parts = [f"==> {self.folder.setup} <==\n{self.setup_text}"]
-        for script in dict.fromkeys(job.script for job in jobs):
+    def dry_run_text(self, jobs: list[Job], scripts: bool = False) -> str:
+        """A summary of the jobs, with `scripts` these, and the sbatch commands.
+
+        JOB1, JOB2 ... are placeholders for the ids that sbatch will return.
+        """
+        parts = [summary(jobs, self.slurm)]
+        if scripts:
+            parts.append(f"==> {self.folder.setup} <==\n{self.setup_text}")
+        for script in dict.fromkeys(job.script for job in jobs if scripts):
             text = SCRIPTS.script(script).read_text(encoding="utf-8")
             parts.append(f"==> {self.folder.script(script)} <==\n{text}")
         ids: dict[str, str] = {}
@@ -162,6 +144,21 @@ class Queue:
             records.append({"stage": job.stage, "id": ids[job.stage], "sbatch": argv})
             print(f"{ids[job.stage]:>10}  {job.name}", flush=True)
         self.folder.jobs.write_text(json.dumps(records, indent=1) + "\n", encoding="utf-8")
+
+
+def _resources(gpu_option: str, job: Job, asked: SlurmStage) -> list[str]:
+    """Options for GPUs, time, memory and cores, and further ones as given; their `--gres` joins that of the GPUs."""
+    generic = [option.removeprefix("--gres=") for option in asked.options if option.startswith("--gres=")]
+    argv = []
+    if job.gpus.count and gpu_option == "gres":
+        generic.insert(0, f"gpu:{job.gpus}")
+    elif job.gpus.count:
+        argv.append(f"--gpus-per-node={job.gpus}")
+    argv += [f"--gres={','.join(generic)}"] if generic else []
+    argv += [f"--time={asked.time}"] if asked.time else []
+    argv += [f"--mem={asked.memory}"] if asked.memory else []
+    argv.append(f"--cpus-per-task={asked.cpus_per_task}")
+    return argv + [option for option in asked.options if not option.startswith("--gres=")]
 
 
 def _sbatch(argv: list[str], job: Job, earlier: dict[str, str]) -> str:

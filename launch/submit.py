@@ -17,7 +17,7 @@ from configs.load import to_yaml
 from configs.run import RunConfig
 from configs.trained import load_evaluation_of
 from launch.chain import plan
-from launch.cluster import add_cluster_arguments, cluster_of
+from launch.cluster import add_cluster_arguments, add_verbose, cluster_of
 from launch.preflight import exit_with_problems, problems, run_folder
 from launch.slurm_queue import Queue
 
@@ -34,11 +34,12 @@ def main() -> None:
     parser = config_parser(__doc__, RunConfig)
     add_base_model(parser)
     add_cluster_arguments(parser)
-    add_dry_run(parser, "scripts and commands")
+    add_dry_run(parser, "jobs and commands")
+    add_verbose(parser)
     arguments = parser.parse_args()
     try:
         config = config_of(arguments, RunConfig)
-        cluster = cluster_of(arguments)
+        cluster = cluster_of(arguments, config.slurm)
         queue = Queue(run_folder(config).root, config.slurm)
         found = problems(config, cluster, arguments.start)
         if not arguments.dry_run:
@@ -47,9 +48,9 @@ def main() -> None:
         for note in (note for _, notes in loaded for note in notes):
             print(note, file=sys.stderr)
         evaluations = [evaluation for evaluation, _ in loaded]
-        jobs = plan(config, evaluations, cluster, arguments.start, sys.executable)
+        jobs = plan(config, evaluations, cluster, arguments.start, config.slurm.python or sys.executable)
         if arguments.dry_run:
-            print(queue.dry_run_text(jobs), end="", flush=True)
+            print(queue.dry_run_text(jobs, arguments.verbose), end="", flush=True)
             exit_with_problems(found)
             return
         queue.write_scripts(jobs)

@@ -11,8 +11,9 @@ from configs.evaluation import EvalConfig
 from configs.run import RunConfig
 from launch.chain import plan
 from launch.cluster import Cluster
+from launch.job import Job
 from launch.preflight import load_evaluation, run_folder
-from launch.slurm_queue import Job, Queue
+from launch.slurm_queue import Queue
 
 Load = Callable[..., RunConfig]
 GPUS = Cluster(nodes=2, gpus_per_node=8)
@@ -25,6 +26,12 @@ def jobs_of(config: RunConfig, start: str = "data_prep", cluster: Cluster = GPUS
 
 def queue_of(config: RunConfig) -> Queue:
     return Queue(run_folder(config).root, config.slurm)
+
+
+def argvs_of(config: RunConfig, start: str = "data_prep", cluster: Cluster = GPUS) -> dict[str, list[str]]:
+    """The sbatch call of each stage; the ids of earlier ones are their names."""
+    queue, jobs = queue_of(config), jobs_of(config, start, cluster)
+    return {stage: queue.argv(job, {name: name for name in jobs}) for stage, job in jobs.items()}
 
 
 def test_the_whole_chain_waits_in_the_right_places(load: Load) -> None:
@@ -62,16 +69,16 @@ def test_the_chain_can_start_later(load: Load, add_shards: Callable[..., None], 
 
 
 def test_a_cpu_cluster_is_never_asked_for_gpus(load: Load) -> None:
-    for job in jobs_of(load(), cluster=Cluster(2, 0, 4)).values():
-        assert not any("gpu" in option for option in job.options)
-    assert "--ntasks-per-node=4" in jobs_of(load(), cluster=Cluster(2, 0, 4))["finetune"].options
+    calls = argvs_of(load("slurm.partition=cpu"), cluster=Cluster(2, 0, 4))
+    assert not any("gpu" in word for argv in calls.values() for word in argv)
+    assert "--ntasks-per-node=4" in calls["finetune"]
 
 
 def test_evaluations_and_reports_take_one_gpu_and_none(load: Load) -> None:
-    jobs = jobs_of(load())
-    assert "--gres=gpu:1" in jobs["eval.open_world"].options
-    assert "--gres=gpu:8" in jobs["finetune"].options
-    assert not any("gres" in option for option in jobs["eval.open_world.report"].options)
+    calls = argvs_of(load())
+    assert "--gres=gpu:1" in calls["eval.open_world"]
+    assert "--gres=gpu:8" in calls["finetune"]
+    assert not any("gres" in word for word in calls["eval.open_world.report"])
 
 
 def test_a_single_evaluation_task_writes_its_report_itself(load: Load) -> None:
@@ -99,7 +106,7 @@ HOSTILE = ["a\n#SBATCH --comment=x", "a'b", 'a"b', "$(touch x)", "`id`", "a b", 
 @pytest.mark.parametrize("name", [*HOSTILE, "-x", ".x"])
 def test_a_job_name_is_a_name(name: str) -> None:
     with pytest.raises(ConfigError, match=r"job name is|unprintable"):
-        Job(run=name, stage="" if not name else "x", script="finetune", command=("true",))
+        Job(run=name, stage="" if not name else "x", script="finetune", asks="train", command=("true",))
 
 
 @pytest.mark.parametrize("name", HOSTILE)

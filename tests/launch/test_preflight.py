@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from configs.run import RunConfig, SlurmConfig
+from configs.run import RunConfig
+from configs.slurm import SlurmConfig
 from launch import preflight
 from launch.cluster import Cluster
-from launch.preflight import problems, slurm_problems, time_seconds
+from launch.preflight import problems
+from launch.slurm_problems import signal_seconds, slurm_problems, time_seconds
 
 Load = Callable[..., RunConfig]
 GPUS = Cluster(nodes=2, gpus_per_node=8)
@@ -196,7 +198,7 @@ def test_slurm_values_in_use_are_accepted() -> None:
 
 def test_the_signal_of_the_job_script_is_the_one_the_preflight_counts_with() -> None:
     script = (Path(preflight.__file__).parents[1] / "slurm/finetune.sbatch").read_text()
-    assert f"#SBATCH --signal=B:USR1@{preflight.signal_seconds()}\n" in script
+    assert f"#SBATCH --signal=B:USR1@{signal_seconds()}\n" in script
 
 
 def test_the_command_prints_each_problem_and_leaves_with_2(

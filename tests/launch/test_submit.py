@@ -39,8 +39,8 @@ def same_python_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(submit.sys, "executable", "python")
 
 
-@pytest.mark.parametrize(("name", "arguments"), [("dry_run_gpu.txt", GPUS), ("dry_run_cpu.txt", CPUS)])
-def test_a_dry_run_prints_the_exact_scripts_and_commands(
+@pytest.mark.parametrize(("name", "arguments"), [("dry_run_gpu.txt", (*GPUS, "--verbose")), ("dry_run_cpu.txt", CPUS)])
+def test_a_dry_run_prints_the_jobs_and_exact_commands_and_with_verbose_the_scripts(
     project: Path, run_main: Main, capsys: pytest.CaptureFixture[str], name: str, arguments: tuple[str, ...]
 ) -> None:
     assert run_main(submit.main, *arguments, "--dry-run") == 0
