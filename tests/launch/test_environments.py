@@ -63,8 +63,12 @@ def run_job(cluster: Path, settings: dict[str, object], script: str) -> "subproc
         variables["SLURM_ARRAY_TASK_ID"] = "5"
     return subprocess.run(
         ["bash", str(ROOT / f"slurm/{script}.sbatch"), *words],
-        **{"env": os.environ | variables, "cwd": cluster, "capture_output": True, "text": True, "check": False},
-    )  # type: ignore[call-overload, no-any-return]
+        env=os.environ | variables,
+        cwd=cluster,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
 
 def called(cluster: Path, program: str) -> list[str]:

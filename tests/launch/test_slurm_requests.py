@@ -1,4 +1,4 @@
-"""What each stage asks SLURM for: its own settings, else the general ones; and what is refused before sbatch sees it."""
+"""What each stage asks SLURM for: its own settings, else the general ones; and what is refused before sbatch."""
 
 import json
 import re
@@ -183,7 +183,11 @@ def test_the_papers_experiments_take_the_gpus_of_evaluations() -> None:
 def test_the_summary_counts_gpu_hours_and_says_what_is_unknown() -> None:
     slurm = SlurmConfig(time="1-00:00:00", eval=SlurmStage(time="0:30:00"))
     training = Job(
-        **{"run": "r", "stage": "finetune", "script": "finetune", "asks": "train", "command": ("x",)},  # type: ignore[arg-type]
+        run="r",
+        stage="finetune",
+        script="finetune",
+        asks="train",
+        command=("x",),
         nodes=2,
         ranks_per_node=8,
         gpus=Gpus(8, "h100"),
