@@ -7,12 +7,14 @@ or say who holds a lock, so three functions use the system's calls:
     lock_file(file)           wait for an open data file, alone or with other readers
     try_lock_file(file)       hold an open data file alone, or find that another process holds it
     hold_until_exit(path)     hold a lock file for the rest of this process, with its name in the file
+    is_held(path)             whether a process holds such a file
 """
 
 import errno
 import fcntl
 import os
 import socket
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +22,7 @@ from pathlib import Path
 from filelock import FileLock
 
 POLL_SECONDS = 0.02
+FLOCK = "hhqqi4x"  # struct flock of 64-bit Linux: l_type, l_whence, l_start, l_len, l_pid (man 2 fcntl)
 NO_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK)  # from file systems without locks, such as some NFS mounts
 
 
@@ -95,3 +98,19 @@ def hold_until_exit(path: Path) -> None:
     os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
     if unsupported is not None:
         raise NoLocksError(unsupported.errno, unsupported.strerror) from unsupported
+
+
+def is_held(path: Path) -> bool:
+    """Whether another process holds the lock file `path` of `hold_until_exit`; nothing is locked to find out.
+
+    False also where the system cannot say: no such file, or a file system without locks. On a network file system the
+    holder may be on another machine.
+    """
+    question = struct.pack(FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+    try:
+        with path.open("rb") as file:
+            answer = fcntl.fcntl(file, fcntl.F_GETLK, question)
+    except OSError:
+        return False
+    kind: int = struct.unpack(FLOCK, answer)[0]
+    return kind != fcntl.F_UNLCK

@@ -2,8 +2,10 @@
 
     python -m launch.watch runs/NAME [--follow]
 
-ETA is (total steps - step) x the median duration of the last steps; the total follows from the saved config and the
-fraction of an epoch that a step is. With --follow, every new step and event is one more line until Ctrl-C.
+The first line says whether it trains, is slow, waits, has ended or has crashed, and why (`launch.run_state`). ETA is
+(total steps - step) x the median duration of the last steps, and only for a run that trains; the total follows from the
+saved config and the fraction of an epoch that a step is. With --follow, every new step and event is one more line until
+Ctrl-C, and so is a new state.
 """
 
 import json
@@ -19,12 +21,13 @@ from configs.eval_dir import EvalDir
 from configs.load import load_config
 from configs.run import RunConfig
 from configs.run_dir import RunDir
+from launch.run_state import MEDIAN_STEPS, run_state
 
 Record = Mapping[str, Any]
 
 TAIL_BYTES = 200_000
-MEDIAN_STEPS = 50
 SHOWN_EVENTS = 8
+STATE_SECONDS = 10.0  # without a new line, after which --follow looks whether the run still lives
 NEWLINE = b"\n"
 
 
@@ -119,10 +122,12 @@ def state(run: RunDir) -> list[str]:
     metrics, _ = tail(run.metrics)
     events, _ = tail(run.events)
     total = total_steps(run, metrics)
-    lines = [f"run {run.root}"]
+    now = run_state(run, metrics, events)
+    lines = [f"run {run.root}", *([str(now)] if now else [])]
     if metrics:
         age = time.time() - run.metrics.stat().st_mtime
-        lines += [step_line(metrics[-1], eta_text(metrics, total)) + (f"  of {total} steps" if total else "")]
+        eta = eta_text(metrics, total) if now and now.has_eta else ""
+        lines += [step_line(metrics[-1], eta) + (f"  of {total} steps" if total else "")]
         lines += [f"last written {age:.0f} s ago"]
     else:
         lines.append("no step yet")
@@ -150,18 +155,26 @@ def _progress(folder: EvalDir) -> str:
 
 
 def follow(run: RunDir, interval: float) -> Iterator[str]:
-    """A line for each step and event that is written from now on; never ends."""
+    """A line for each step, event and change of state from now on; never ends."""
     metrics, metrics_end = tail(run.metrics)
-    _, events_end = tail(run.events)
+    events, events_end = tail(run.events)
+    last, silent = run_state(run, metrics, events), 0.0
     while True:
         time.sleep(interval)
         new_events, events_end = tail(run.events, events_end)
+        events = [*events[-1:], *new_events]
         yield from (event_line(event) for event in new_events)
         new_metrics, metrics_end = tail(run.metrics, metrics_end)
         total = total_steps(run, new_metrics)
         for record in new_metrics:
             metrics = [*metrics[-MEDIAN_STEPS:], record]
             yield step_line(record, eta_text(metrics, total))
+        silent = 0.0 if new_metrics or new_events else silent + interval
+        if silent >= STATE_SECONDS:
+            silent, now = 0.0, run_state(run, metrics, events)
+            if now is not None and (last is None or now.word != last.word):
+                yield _printable(str(now))
+            last = now
 
 
 def _is_number(value: object) -> bool:

@@ -72,6 +72,7 @@ def recorded_start(plan: RunPlan, world: World, first_step: int) -> Iterator[Non
         "data": plan.sources.fingerprints(),
         "base_identity": plan.identity,
         "first_step": first_step,
+        "slurm_job": os.environ.get("SLURM_JOB_ID"),
     }
     log.begin(**about)
     outcome = FINISHED
