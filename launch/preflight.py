@@ -35,8 +35,8 @@ from launch.slurm_problems import slurm_problems
 GIB = 2**30
 UNKNOWN_BASE_BYTES = 14 * 10**9  # of a hub id: assumed to be a 7B model in 16 bits
 TRAINED_FRACTION = {"projector": 0.003, "lora": 0.05, "full": 1.0}  # of LLaVA-1.5-7B's weights, at LoRA rank 128
-PROJECTOR_FRACTIONS = {"blip": 0.03, "qwen2.5-vl": 0.01, "qwen3-vl": 0.05}
-"""Of the weights of the smallest published model whose name has this in it: a Q-Former; mergers."""
+PROJECTOR_FRACTIONS = {"blip": 0.03, "qwen2.5-vl": 0.01, "qwen3-vl": 0.05, "smolvlm": 0.03}
+"""Of the weights of the smallest published model whose name has this in it: a Q-Former; mergers; a connector."""
 
 
 def problems(config: RunConfig, cluster: Cluster, start: str = "data_prep") -> list[str]:

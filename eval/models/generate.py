@@ -96,9 +96,9 @@ class TextPredictor:
         if images > 1 or (images and image is None):
             raise DataError(f"the question shows {images} images and the item has {0 if image is None else 1}")
         picture = decode_rgb(image) if images and image is not None else None
-        tokens = 0 if picture is None else self.family.image_tokens((picture.height, picture.width))
+        image_ids = () if picture is None else self.family.image_ids((picture.height, picture.width))
         unsupervised = TokenizedConversation(rendered, [False] * len(rendered))
-        ids = expand_image(unsupervised, tokens, self.family.image_token_id, sys.maxsize).input_ids
+        ids = expand_image(unsupervised, image_ids, sys.maxsize).input_ids
         least = min(self.max_new_tokens, LEAST_ROOM)
         if len(ids) + least > self.max_length:
             raise DataError(

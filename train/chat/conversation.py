@@ -37,9 +37,9 @@ class TokenizedConversation:
 
 
 def expand_image(
-    rendered: TokenizedConversation, image_tokens: int, image_token_id: int, max_length: int, remedy: str = "raise it"
+    rendered: TokenizedConversation, image_ids: Sequence[int], max_length: int, remedy: str = "raise it"
 ) -> TokenizedConversation:
-    """Replace each `IMAGE_INDEX` by `image_tokens` times `image_token_id`, then cut to `max_length` tokens.
+    """Replace each `IMAGE_INDEX` by `image_ids`, then cut to `max_length` tokens.
 
     Raises `DataError` with the `remedy` if the cut would go through an image.
     """
@@ -48,10 +48,10 @@ def expand_image(
         if token != IMAGE_INDEX:
             expanded.add([token], [supervised])
             continue
-        expanded.add([image_token_id] * image_tokens, [False] * image_tokens)
+        expanded.add(image_ids, [False] * len(image_ids))
         if len(expanded.input_ids) > max_length:
             raise DataError(
-                f"chat.max_length {max_length} cuts through the image's tokens; {remedy}: its {image_tokens:,} tokens "
+                f"chat.max_length {max_length} cuts through the image's tokens; {remedy}: its {len(image_ids):,} tokens "
                 f"end at {len(expanded.input_ids):,}"
             )
     del expanded.input_ids[max_length:], expanded.supervised[max_length:]

@@ -80,9 +80,9 @@ class ExampleBuilder:
         """Whether the number of tokens depends on the image's size, so that counting them reads the image's header."""
         return self.family.fixed_image_tokens is None
 
-    def image_tokens(self, sample: Sample) -> int:
-        """P of the sample's image, which is read only if `needs_image_size`."""
-        return self.family.image_tokens(_size(sample) if self.needs_image_size else None)
+    def image_ids(self, sample: Sample) -> Sequence[int]:
+        """The ids that the sample's image becomes, which is read only if `needs_image_size`."""
+        return self.family.image_ids(_size(sample) if self.needs_image_size else None)
 
     def tokens(self, sample: Sample, *, has_image: bool) -> TokenizedConversation:
         """The ids of a sample, its image expanded but not decoded. Raises as `build` does."""
@@ -90,7 +90,7 @@ class ExampleBuilder:
             rendered = self.renderer.render(sample.turns, self.chat.max_length)
             if rendered.images != has_image:
                 raise DataError(f"{rendered.images} <image> placeholders, {int(has_image)} images")
-            expanded = self.expand(rendered, self.image_tokens(sample) if has_image else 0)
+            expanded = self.expand(rendered, self.image_ids(sample) if has_image else ())
             if has_image:
                 self.family.check_question(self._question(sample))
             if self.chat.no_target_tokens == "error" and not any(expanded.supervised[1:]):
@@ -106,10 +106,10 @@ class ExampleBuilder:
             raise type(error)(f"sample {sample.id}: {error}") from error
         return expanded
 
-    def expand(self, rendered: TokenizedConversation, image_tokens: int) -> TokenizedConversation:
-        """`rendered` with image token ids in place of the image, cut at `chat.max_length`."""
+    def expand(self, rendered: TokenizedConversation, image_ids: Sequence[int]) -> TokenizedConversation:
+        """`rendered` with `image_ids` in place of the image, cut at `chat.max_length`."""
         remedy = "raise it, or lower chat.max_pixels" if self.family.any_resolution else "raise it"
-        return expand_image(rendered, image_tokens, self.family.image_token_id, self.chat.max_length, remedy)
+        return expand_image(rendered, image_ids, self.chat.max_length, remedy)
 
     @cached_property
     def prefix(self) -> tuple[int, ...]:

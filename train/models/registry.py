@@ -15,6 +15,8 @@ FAMILIES = {
     "instructblip": "train.models.instructblip:InstructBlipFamily",
     "qwen2_5_vl": "train.models.qwen2_5_vl:Qwen25VlFamily",
     "qwen3_vl": "train.models.qwen3_vl:Qwen3VlFamily",
+    "smolvlm": "train.models.smolvlm:SmolVlmFamily",
+    "idefics3": "train.models.smolvlm:Idefics3Family",
 }
 LLAVA_CODE = "this one is saved by LLaVA's own code: take the converted model, such as llava-hf/llava-1.5-7b-hf"
 ADVICE = {

@@ -131,6 +131,13 @@ class Family(ABC):
     def image_tokens(self, size: Size | None = None) -> int:
         """P of an image of `size`. Raises `ConfigError` without a size where P depends on it."""
 
+    def image_ids(self, size: Size | None = None) -> Sequence[int]:
+        """The ids that an image of `size` becomes: its P image tokens, and those of any text between and around them.
+
+        Raises as `image_tokens`.
+        """
+        return [self.image_token_id] * self.image_tokens(size)
+
     def with_pixels(self, least: int | None, most: int | None) -> Self:
         """This family with other limits of an image's pixels than the folder's; None keeps the folder's.
 
@@ -149,7 +156,7 @@ class Family(ABC):
 
     @property
     def image_token_key(self) -> int | str:
-        """Changes whenever `image_tokens` may give another number: part of the name of files with token counts."""
+        """Changes whenever `image_ids` may give another number: part of the name of files with token counts."""
         if self.fixed_image_tokens is not None:
             return self.fixed_image_tokens
         files = [] if self.folder is None else sorted(self.folder.glob("*processor_config.json"))

@@ -65,15 +65,16 @@ def describe(sample: Sample, builder: ExampleBuilder, image: bool) -> str:
         whole = builder.renderer.render(sample.turns)
         if whole.images != image:
             raise DataError(f"{whole.images} <image> placeholders, {int(image)} images")
-        image_tokens = builder.image_tokens(sample) if image else 0
-        kept = expand_image(whole, image_tokens, IMAGE_INDEX, limit)  # shown as <image xN>
+        own = builder.family.image_token_id
+        image_ids = [IMAGE_INDEX if token == own else token for token in builder.image_ids(sample)] if image else []
+        kept = expand_image(whole, image_ids, limit)  # shown as <image xN>
     except DataError as error:
         return f"{sample.id}\n    cannot be trained on: {error}"
     tokens, supervised = len(kept.input_ids), sum(kept.supervised)
-    lost = len(whole.input_ids) + image * (image_tokens - 1) - tokens
+    lost = len(whole.input_ids) + image * (len(image_ids) - 1) - tokens
     parts = [f"{tokens:,} tokens", f"{supervised:,} supervised ({supervised / tokens:.0%})"]
     if image:
-        parts.append(f"{image_tokens:,} of the image")
+        parts.append(f"{len(image_ids):,} of the image")
     if lost:
         parts.append(f"cut at chat.max_length {limit:,}: {lost:,} more are lost")
     if not any(kept.supervised[1:]):

@@ -244,7 +244,7 @@ def first_samples(plan: RunPlan, samples: int) -> str:
         sample = read(int(position))
         try:
             rendered = builder.renderer.render(sample.turns, builder.chat.max_length)
-            expanded = builder.expand(rendered, builder.image_tokens(sample) if rendered.images else 0)
+            expanded = builder.expand(rendered, builder.image_ids(sample) if rendered.images else ())
         except DataError as error:
             blocks.append(f"{sample.id}: skipped (train.unreadable), {error}")
             continue

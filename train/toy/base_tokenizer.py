@@ -126,7 +126,7 @@ def _rendered(tokenizer: PreTrainedTokenizerFast, turns: Sequence[Turn], image_t
     if open_question:
         del rendered.input_ids[-1], rendered.supervised[-1]
     image_id = tokenizer.convert_tokens_to_ids(IMAGE_PLACEHOLDER)
-    return expand_image(rendered, image_tokens, image_id, sys.maxsize)
+    return expand_image(rendered, [image_id] * image_tokens, sys.maxsize)
 
 
 def _note_options(

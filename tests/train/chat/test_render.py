@@ -172,16 +172,14 @@ def test_text_only_conversations_are_cut_and_those_with_an_image_wait_for_its_ex
 
 def test_the_image_becomes_its_tokens_and_the_cut_comes_after():
     rendered = TokenizedConversation([1, IMAGE_INDEX, 7, 8, 9], [False, False, False, True, True])
-    expanded = expand_image(rendered, image_tokens=4, image_token_id=5, max_length=7)
-    assert expanded.input_ids == [1, 5, 5, 5, 5, 7, 8]
+    expanded = expand_image(rendered, [5, 5, 6, 5], max_length=7)
+    assert expanded.input_ids == [1, 5, 5, 6, 5, 7, 8]
     assert expanded.supervised == [False] * 6 + [True]
 
 
 def test_a_cut_through_an_image_is_an_error_that_names_the_limit():
     with pytest.raises(DataError, match="max_length 3 cuts through the image's tokens; raise it: its 4 tokens"):
-        expand_image(
-            TokenizedConversation([1, IMAGE_INDEX], [False, False]), image_tokens=4, image_token_id=5, max_length=3
-        )
+        expand_image(TokenizedConversation([1, IMAGE_INDEX], [False, False]), [5] * 4, max_length=3)
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -24,22 +25,28 @@ from transformers import (
     AutoConfig,
     AutoTokenizer,
     Blip2Processor,
+    Idefics3Processor,
     InstructBlipProcessor,
     LlavaNextProcessor,
     LlavaProcessor,
     Qwen2_5_VLProcessor,
     Qwen3VLProcessor,
+    SmolVLMProcessor,
 )
 from transformers.models.blip.image_processing_pil_blip import BlipImageProcessorPil
+from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3ImageProcessorPil
 from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
 from transformers.models.llava_next.image_processing_pil_llava_next import LlavaNextImageProcessorPil
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
+from transformers.models.smolvlm import processing_smolvlm
+from transformers.models.smolvlm.image_processing_pil_smolvlm import SmolVLMImageProcessorPil
 
 from train.chat.tokenizer import load_tokenizer
 from train.toy.random_models import write_random_base
 from train.toy.tiny_families import QUERIES, write_tiny_family
 from train.toy.tiny_languages import write_tiny_llava
+from train.toy.tiny_smolvlm import TILE_TOKENS
 
 Inputs = dict[str, torch.Tensor]
 Exchanges = Sequence[tuple[str, str | None]]
@@ -183,6 +190,23 @@ def _qwen_processor(kind: Callable[..., Any], folder: Path) -> Any:
     return kind(images, tokenizer, chat_template=tokenizer.chat_template)
 
 
+class _SmolVlmProcessor(_WithoutVideos, SmolVLMProcessor):
+    pass
+
+
+def _smolvlm_processor(folder: Path) -> Any:
+    processing_smolvlm.num2words = str  # a package for texts of videos
+    tokenizer, videos = AutoTokenizer.from_pretrained(folder), SimpleNamespace(num_frames=1, fps=1)
+    images = SmolVLMImageProcessorPil.from_pretrained(folder)
+    return _SmolVlmProcessor(images, tokenizer, videos, TILE_TOKENS, chat_template=tokenizer.chat_template)
+
+
+def _idefics3_processor(folder: Path) -> Any:
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    images = Idefics3ImageProcessorPil.from_pretrained(folder)
+    return Idefics3Processor(images, tokenizer, TILE_TOKENS, chat_template=tokenizer.chat_template)
+
+
 def _chat_text(processor: Any, exchanges: Exchanges, has_image: bool) -> str:
     """By the folder's own chat template."""
     messages = []
@@ -280,5 +304,22 @@ CASES = {
             _chat_text,
             behind_end=1,
         ),
+        FamilyCase(
+            "smolvlm",
+            partial(write_tiny_family, name="smolvlm"),
+            FOLDER_CHAT,
+            _smolvlm_processor,
+            _chat_text,
+            behind_end=1,
+        ),
     )
 }
+IDEFICS3 = FamilyCase(
+    "idefics3",
+    partial(write_tiny_family, name="idefics3"),
+    FOLDER_CHAT,
+    _idefics3_processor,
+    _chat_text,
+    behind_end=1,
+)
+"""Has the class of SmolVLM2, so only `test_smolvlm.py` checks it."""
