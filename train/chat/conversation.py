@@ -51,8 +51,8 @@ def expand_image(
         expanded.add(image_ids, [False] * len(image_ids))
         if len(expanded.input_ids) > max_length:
             raise DataError(
-                f"chat.max_length {max_length} cuts through the image's tokens; {remedy}: its {len(image_ids):,} tokens "
-                f"end at {len(expanded.input_ids):,}"
+                f"chat.max_length {max_length} cuts through the image's tokens; {remedy}: its {len(image_ids):,} "
+                f"tokens end at {len(expanded.input_ids):,}"
             )
     del expanded.input_ids[max_length:], expanded.supervised[max_length:]
     return expanded

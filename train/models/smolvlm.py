@@ -1,6 +1,6 @@
 """SmolVLM2 (arXiv 2504.05299) and Idefics3 (2408.12637): images cut into tiles, with text that names each tile's place.
 
-    <fake_token_around_image><row_1_col_1><image>…<row_1_col_2> …  and last  <fake_token_around_image><global-img><image>…
+    <fake_token_around_image><row_1_col_1><image>… …  and last  <fake_token_around_image><global-img><image>…
 
 A SigLIP tower runs over each tile. The connector, the projector, puts neighbouring patches on top of each other (pixel
 shuffle) and maps them to one token. Published: HuggingFaceTB/SmolVLM2-256M-Video-Instruct, -500M-Video-Instruct,
@@ -110,7 +110,7 @@ class SmolVlmFamily(TrainableFamily):
         return 0, 0
 
     def _tokenized(self, rows: int, columns: int) -> list[int]:
-        """The ids of a grid of tiles and the whole image, by one call of the tokenizer as in transformers' processor."""
+        """The ids of a grid of tiles and the whole image, by one call of the tokenizer as in transformers."""
         tokenizer = self._tokenizer
         around = str(getattr(tokenizer, "fake_image_token", "<fake_token_around_image>"))
         whole = str(getattr(tokenizer, "global_image_token", "<global-img>"))

@@ -1,4 +1,4 @@
-"""Randomly initialised tiny SmolVLM2 and Idefics3 models, with a byte-level BPE tokenizer, image splitting and template.
+"""Randomly initialised tiny SmolVLM2 and Idefics3 models, with a byte-level BPE tokenizer and a chat template.
 
     model, processor = smolvlm(WORDS)
 
@@ -43,7 +43,7 @@ TURNS = (
 
 @dataclass(frozen=True)
 class ProcessorFiles:
-    """Image processor and tokenizer. (transformers' processor of SmolVLM2 has one of videos, which needs torchvision.)"""
+    """Image processor and tokenizer. (SmolVLM2's whole processor has one of videos, which needs torchvision.)"""
 
     kind: str
     tokenizer: PreTrainedTokenizerFast
