@@ -55,6 +55,23 @@ class ApiConfig(Section):
 
 
 @dataclass(frozen=True, kw_only=True)
+class EvalLoggingConfig(Section):
+    """Where an evaluation is logged besides its report: in the W&B run of the training of its model."""
+
+    wandb: str = setting(
+        TRAINED,
+        doc="Weights & Biases mode; `trained`: logging.wandb of the run that trained the model (published models: "
+        "off).",
+        choices=(TRAINED, "off", "offline", "online"),
+        changes_result=False,
+    )
+    project: str | None = setting(
+        None, doc="W&B project; default: that of the training, else vlm-classify.", changes_result=False
+    )
+    entity: str | None = setting(None, doc="W&B team or user; default: that of the training.", changes_result=False)
+
+
+@dataclass(frozen=True, kw_only=True)
 class EvalConfig(Section):
     """One evaluation: a model, a source of test items, a protocol."""
 
@@ -115,6 +132,7 @@ class EvalConfig(Section):
     probe_source: str | None = setting(
         None, doc="Source of data.sources on which linear probes are trained.", changes_result=False
     )
+    logging: EvalLoggingConfig = setting(EvalLoggingConfig, doc="Weights & Biases.")
     paper_row: str | None = setting(
         None, doc="Row of eval/paper/numbers.json printed next to our number.", changes_result=False
     )

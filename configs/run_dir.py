@@ -131,6 +131,11 @@ class RunDir:
         return self.root / "wandb"
 
     @property
+    def wandb_lock(self) -> Path:
+        """Held by the evaluation that writes the run in Weights & Biases."""
+        return self.root / ".wandb.lock"
+
+    @property
     def tensorboard(self) -> Path:
         """Event files of TensorBoard."""
         return self.root / "tensorboard"

@@ -24,6 +24,7 @@ from eval.paper.published import paper_number
 from eval.reports.cut_answers import cut_note
 from eval.reports.evaluation import write_report
 from eval.reports.summary import result_line, write_summary
+from eval.reports.wandb_upload import upload
 from eval.runner.arguments import add_protocol_argument, add_worker_arguments
 from eval.runner.batching import Share, check_described, open_source
 from eval.runner.dry_run import model_line, preview
@@ -80,6 +81,7 @@ def report(config: EvalConfig, folders: Sequence[EvalDir]) -> None:
         print(write_summary(paths, reports))
     for note in dict.fromkeys(filter(None, map(cut_note, reports))):
         print(f"warning: {note}")
+    upload(config, reports)
     empty = [report for report in reports if not report["accuracy"]["n"]]
     if empty:
         failures = empty[0]["failures"]

@@ -24,6 +24,7 @@ from eval.class_scores.table import NOT_STORED
 from eval.metrics.guidance import guidance_results
 from eval.paper.comparison import comparison_with
 from eval.paper.plan import Planned
+from eval.reports.wandb_upload import upload
 from eval.reports.evaluation import write_report, write_view
 from eval.reports.formatting import correlated, protocol_tag
 from eval.reports.guidance_page import write_guidance
@@ -117,6 +118,7 @@ def _finish(row: Planned, base: Planned | None) -> Outcome:
         report = write_view(folder, target, row.config, comparison_with(row.config.paper_row))
     else:
         report = write_report(folder, source.config, comparison_with(source.config.paper_row))
+        upload(source.config, [report])
     if not report["items"]["answered"]:
         reasons = [failure["reason"] for failure in report["failures"]] or [*refused, NOTHING]  # a kill left no line
         return _not_run(row, reasons[0])

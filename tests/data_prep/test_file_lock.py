@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from data_prep.file_lock import LockHeldError, hold_until_exit, lock_file, locked, try_lock_file
+from data_prep.file_lock import LockHeldError, hold_until_exit, is_held, lock_file, locked, try_lock_file
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -47,7 +47,9 @@ def test_readers_share_a_file_and_keep_it_from_a_writer(tmp_path):
 
 def test_the_holder_of_a_lock_is_named(tmp_path):
     lock = tmp_path / ".lock"
+    assert not is_held(lock)
     holder = start_holder("file_lock.hold_until_exit(path)", lock)
+    assert is_held(lock)
     with pytest.raises(LockHeldError, match=f"process {holder.pid} on"):
         hold_until_exit(lock)
     holder.communicate("\n")

@@ -62,7 +62,7 @@ class WandbLogger:
 
         def log(wandb: Any, run: Any) -> None:
             rows = flagged_rows(read_records(self._run.events))
-            table = wandb.Table(columns=list(FLAGGED_COLUMNS), data=rows, allow_mixed_types=True)
+            table = wandb.Table(columns=list(FLAGGED_COLUMNS), data=rows)
             run.log({"step": step, FLAGGED_TABLE: table})
 
         self._session.submit(log)
