@@ -24,10 +24,10 @@ from eval.class_scores.table import NOT_STORED
 from eval.metrics.guidance import guidance_results
 from eval.paper.comparison import comparison_with
 from eval.paper.plan import Planned
-from eval.reports.wandb_upload import upload
 from eval.reports.evaluation import write_report, write_view
 from eval.reports.formatting import correlated, protocol_tag
 from eval.reports.guidance_page import write_guidance
+from eval.reports.wandb_upload import upload
 from eval.runner.as_trained import training_differences
 from eval.runner.batching import Share
 from eval.runner.evaluation_record import OtherAnswersError

@@ -104,7 +104,7 @@ def _step(config: EvalConfig, run: RunDir) -> int | None:
 
 
 def _log(config: EvalConfig, target: Target, reports: Sequence[Mapping[str, Any]]) -> None:
-    session = WandbSession(target.logging, target.folder, target.about, lambda kind, message: None)
+    session = WandbSession(target.logging, target.folder, target.about, lambda *_: None)
     ordered = tracked.in_step_order(reports, target.step)
     for report in ordered:
         step = tracked.step_of_report(report, target.step)
