@@ -63,7 +63,7 @@ def load_model(
     import torch
 
     from eval.models.class_likelihood.tree_forward import scoring_attention
-    from train.export import model_folders
+    from train.exported_model import model_folders
     from train.models import loading
 
     if checkpoint == "all":

@@ -13,12 +13,12 @@ from contextvars import ContextVar
 from functools import cache
 from pathlib import Path
 from types import TracebackType
-from typing import NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from configs.base_models import base_model_names, base_model_overrides
 from configs.errors import UserError
 from configs.load import describe, load_config
-from configs.section import Section
+from configs.section import Section, limits_in_words, section_in
 
 C = TypeVar("C", bound=Section)
 
@@ -170,20 +170,27 @@ def config_of(arguments: argparse.Namespace, schema: type[C]) -> C:
 
 
 def settings_help(schema: type[Section], prefix: str = "  ") -> str:
-    """One line a setting: dotted name, default, documentation."""
+    """One line a setting: dotted name, default, documentation with limits; NAME is a name that the file chooses.
+
+    Settings of a section follow those of the section that contains it, also where names are mapped to sections.
+    """
     lines = []
     for spec in dataclasses.fields(schema):
-        kind = spec.type
-        if isinstance(kind, type) and issubclass(kind, Section):
-            lines.append(settings_help(kind, f"{prefix}{spec.name}."))
-            continue
-        default = (
-            spec.default
-            if spec.default is not dataclasses.MISSING
-            else (spec.default_factory() if spec.default_factory is not dataclasses.MISSING else "(required)")
-        )
-        lines.append(f"{prefix}{spec.name} = {default}\n        {spec.metadata['doc']}")
+        inner = section_in(spec)
+        if inner is not spec.type:
+            value = spec.default if spec.default_factory is dataclasses.MISSING else spec.default_factory()
+            default = "(required)" if value is dataclasses.MISSING else _as_yaml(value)
+            meaning = " ".join([spec.metadata["doc"], *limits_in_words(spec)])
+            lines.append(f"{prefix}{spec.name} = {default}\n        {meaning}")
+        if inner is not None:
+            key = "" if inner is spec.type else "NAME."
+            lines.append(settings_help(inner, f"{prefix}{spec.name}.{key}"))
     return "\n".join(lines)
+
+
+def _as_yaml(value: Any) -> str:
+    """A default as it is written in a YAML file."""
+    return value if isinstance(value, str) and value else json.dumps(value, ensure_ascii=False)
 
 
 def tell_user_error(error: UserError) -> None:

@@ -8,7 +8,7 @@ differ, so a run may be resumed elsewhere.
 import dataclasses
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -65,6 +65,25 @@ def _check_limits(spec: "dataclasses.Field[Any]", value: Any) -> None:
         raise ConfigError(f"{spec.name} is {value}; it must be above {limits['above']}")
     if limits.get("at_most") is not None and value > limits["at_most"]:
         raise ConfigError(f"{spec.name} is {value}; it must be at most {limits['at_most']}")
+
+
+def limits_in_words(spec: "dataclasses.Field[Any]", quote: str = "") -> Iterator[str]:
+    """What a setting allows, a sentence each, for a reader; `quote` is put around each of its choices.
+
+    >>> list(limits_in_words(exif))
+    ['One of ignore, apply.']
+    """
+    limits = spec.metadata
+    if limits["choices"]:
+        yield f"One of {', '.join(f'{quote}{choice}{quote}' for choice in limits['choices'])}."
+    words = {"at_least": "At least", "above": "Above", "at_most": "At most"}
+    yield from (f"{word} {limits[key]}." for key, word in words.items() if limits[key] is not None)
+
+
+def section_in(spec: "dataclasses.Field[Any]") -> type[Section] | None:
+    """The section that a setting is, or whose instances it maps names to or lists; None for any other setting."""
+    last = next((kind for kind in reversed((spec.type, *getattr(spec.type, "__args__", ()))) if kind is not ...), None)
+    return last if isinstance(last, type) and issubclass(last, Section) else None
 
 
 def check_name(value: str, what: str) -> None:

@@ -22,7 +22,7 @@ sys.path[0] = str(ROOT)
 
 from configs.evaluation import EvalConfig
 from configs.run import RunConfig
-from configs.section import Section
+from configs.section import Section, limits_in_words, section_in
 from data_prep.registry import READERS
 from eval.paper.audit import AUDIT
 from launch.command_table import COMMANDS, PROGRAM, STAGES, TRAIN
@@ -68,28 +68,20 @@ def _tables(prefix: str, schema: type[Section], doc: str | None, decides: bool =
     """
     specs = dataclasses.fields(schema)
     yield f"{' '.join((doc or '').split())}\n"
-    rows = [
-        _row(prefix, spec, decides) for spec in specs if _section_in(spec) is None or spec.type != _section_in(spec)
-    ]
+    rows = [_row(prefix, spec, decides) for spec in specs if section_in(spec) is None or spec.type != section_in(spec)]
     if rows:
         yield "| setting | default | meaning | changes the result |\n| --- | --- | --- | --- |"
         yield from rows
         yield ""
     for spec in specs:
-        if inner := _section_in(spec):
+        if inner := section_in(spec):
             name = f"{prefix}{spec.name}" if spec.type == inner else f"{prefix}{spec.name}.NAME"
             yield f"### `{name}`\n"
             yield from _tables(f"{name}.", inner, inner.__doc__, decides and spec.metadata["changes_result"])
 
 
-def _section_in(spec: "dataclasses.Field[Any]") -> type[Section] | None:
-    """The section that a setting is, or that it maps names to."""
-    last = (spec.type, *getattr(spec.type, "__args__", ()))[-1]
-    return last if isinstance(last, type) and issubclass(last, Section) else None
-
-
 def _row(prefix: str, spec: "dataclasses.Field[Any]", decides: bool) -> str:
-    meaning = " ".join([spec.metadata["doc"], *_limits(spec)])
+    meaning = " ".join([spec.metadata["doc"], *limits_in_words(spec, quote="`")])
     marked = "yes" if decides and spec.metadata["changes_result"] else ""
     return f"| `{prefix}{spec.name}` | {_default(spec)} | {_cell(meaning)} | {marked} |"
 
@@ -105,14 +97,6 @@ def _default(spec: "dataclasses.Field[Any]") -> str:
     if isinstance(value, tuple):
         return _cell(f"`{', '.join(map(str, value))}`")
     return _cell(f"`{value}`" if value != "" else "empty")
-
-
-def _limits(spec: "dataclasses.Field[Any]") -> Iterator[str]:
-    limits = spec.metadata
-    if limits["choices"]:
-        yield f"One of {', '.join(f'`{choice}`' for choice in limits['choices'])}."
-    words = {"at_least": "At least", "above": "Above", "at_most": "At most"}
-    yield from (f"{word} {limits[key]}." for key, word in words.items() if limits[key] is not None)
 
 
 def _cell(text: str) -> str:

@@ -18,7 +18,7 @@ MAY_IMPORT = {
     "eval": {"configs", "data_prep", "train"},
     "launch": {"configs", "data_prep"},
 }
-EVAL_MAY_IMPORT_OF_TRAIN = {"chat", "kernel_choice", "models", "export", "loggers", "toy"}
+EVAL_MAY_IMPORT_OF_TRAIN = {"chat", "kernel_choice", "models", "exported_model", "loggers", "toy"}
 BENCHMARKS_OF_EVAL_MAY_IMPORT_OF_TRAIN = EVAL_MAY_IMPORT_OF_TRAIN | {"benchmarks", "distributed"}
 """`eval.benchmarks.gpu` measures training and evaluation on one model in one process."""
 EVAL_ORDER = (
@@ -78,7 +78,7 @@ def train_folder(module: str) -> str:
     name = module.split(".")[1]
     if (ROOT / "train" / name).is_dir():
         return name
-    return "finetune" if name == "finetune" else "recipes"
+    return "finetune" if name in ("finetune", "finetuning") else "recipes"
 
 
 def test_folders_of_train_import_only_those_listed_before_them():

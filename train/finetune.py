@@ -25,21 +25,10 @@ console.ignore_broken_pipe()
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # data workers are processes already
 
 import argparse
-from dataclasses import replace
-
-import torch
 
 from configs.command_line import add_base_model, add_dry_run, config_of, config_parser, tell_user_error
 from configs.errors import ConfigError, UserError
 from configs.run import RunConfig
-from data_prep.source_match import absent_paths
-from train.build import build_trainer
-from train.distributed.world import world_size_of_environment
-from train.lifecycle import finish, join_world, recorded_start, run_supervised, stopped_before_start
-from train.memory_plan import choose, own_device_memory, settle, with_choice
-from train.plan import RunPlan, make_plan
-from train.resume import open_run
-from train.tools.preview import preview
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -60,55 +49,29 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def main() -> None:
-    """Parse, plan, build, run, export."""
+    """Parse. The rest is in `train.finetuning`, imported once the command line and the config are valid."""
     arguments = parse_arguments()
-    is_main_process = os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")) == "0"
     try:
         config = config_of(arguments, RunConfig)
-        if arguments.world is not None and (arguments.world < 1 or not arguments.dry_run):
-            raise ConfigError(f"--world {arguments.world} plans a dry run for that many ranks: give it with --dry-run")
-        if arguments.device_memory is not None and not (arguments.device_memory > 0 and arguments.dry_run):
-            raise ConfigError(
-                f"--device-memory {arguments.device_memory:g} plans a dry run for a GPU of that size: give it with "
-                "--dry-run"
-            )
-        world_size = arguments.world or world_size_of_environment(os.environ)
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        plan = make_plan(config, world_size, device, count=arguments.dry_run)
-        if arguments.dry_run:
-            if is_main_process:
-                gib = arguments.device_memory or own_device_memory()
-                print(preview(with_choice(plan, choose(plan, gib))))
-            return
-        train(plan, arguments)
+        _check(arguments)
     except UserError as error:
-        if is_main_process or os.environ.get("LOCAL_RANK", os.environ.get("SLURM_LOCALID", "0")) == "0":
-            tell_user_error(error)  # once a node: what is missing may be missing on this one only
-        if torch.distributed.is_initialized():
-            sys.stdout.flush()
-            os._exit(2)  # gloo's threads abort an interpreter that ends while the other ranks are leaving
+        if os.environ.get("LOCAL_RANK", os.environ.get("SLURM_LOCALID", "0")) == "0":  # once a node
+            tell_user_error(error)
         sys.exit(2)
+    from train.finetuning import run  # takes the seconds of torch, which --help and a mistake do not need
+
+    run(config, arguments)
 
 
-def train(plan: RunPlan, arguments: argparse.Namespace) -> None:
-    """Meet the other ranks, build the trainer, run it to the end or to an agreed stop, export."""
-    config = plan.config.train
-    signals.install(config.stop_signals)
-    if (world := join_world(plan)) is None:
-        return
-    start = open_run(plan, resume=arguments.resume == "auto", accepted=arguments.accept_change)
-    plan = settle(plan, start.checkpoint.state.get("memory") if start.checkpoint else None)
-    assert plan.memory is not None, "settled"
-    start = replace(start, identity=start.identity | {"memory": plan.memory.record})
-    if world.is_main_process:
-        for note in absent_paths(plan.config.data, config.sources + config.heldout):
-            print(note, file=sys.stderr, flush=True)
-    if stopped_before_start(plan, world):
-        return
-    with recorded_start(plan, world, start.step):
-        trainer = build_trainer(plan, world, start)
-        steps = run_supervised(trainer, world)
-        finish(trainer, world, steps)
+def _check(arguments: argparse.Namespace) -> None:
+    """Raise `ConfigError` for options that do not belong together."""
+    if arguments.world is not None and (arguments.world < 1 or not arguments.dry_run):
+        raise ConfigError(f"--world {arguments.world} plans a dry run for that many ranks: give it with --dry-run")
+    if arguments.device_memory is not None and not (arguments.device_memory > 0 and arguments.dry_run):
+        raise ConfigError(
+            f"--device-memory {arguments.device_memory:g} plans a dry run for a GPU of that size: give it with "
+            "--dry-run"
+        )
 
 
 if __name__ == "__main__":

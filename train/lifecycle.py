@@ -15,7 +15,7 @@ from data_prep.provenance import FINISHED, StartLog
 from train.checkpoints.reading import open_checkpoint
 from train.distributed.rendezvous import WaitStopped, rank_and_size
 from train.distributed.world import World, all_gather_objects, run_on_main, start_world, stop_world
-from train.export import export_checkpoint
+from train.exported_model import export_checkpoint
 from train.loggers.types import make_event
 from train.plan import RunPlan
 from train.spikes.outcome import losses_above_start, read_records, trained_anything

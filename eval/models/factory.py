@@ -13,7 +13,7 @@ from configs.evaluation import EvalConfig
 from eval.models.generative import precision_and_attention
 from eval.models.registry import backend_name, find_backend
 from eval.types import EvalModel
-from train.export import model_folders
+from train.exported_model import model_folders
 
 
 def evaluated_folders(config: EvalConfig) -> list[tuple[str, Path]]:

@@ -104,7 +104,7 @@ def test_an_unknown_value_names_the_choices(photographs, write_config, capsys):
 
 def test_images_are_opened_in_one_module_only_so_no_way_to_the_pixels_can_differ():
     """Others would ignore `UprightImage`. Benchmarks that time Pillow itself, and the demo's base, may."""
-    allowed = {"data_prep/images.py", "train/benchmarks/pixels.py", "train/toy/base_vision.py"}
+    allowed = {"data_prep/images.py", "train/benchmarks/pixel_rates.py", "train/toy/base_vision.py"}
     found = set()
     for folder in ("configs", "data_prep", "train", "eval", "launch"):
         for file in (ROOT / folder).rglob("*.py"):

@@ -26,6 +26,7 @@ def parse_args(parser, arguments=None, namespace=None):
 argparse.ArgumentParser.parse_args = parse_args
 found = {}
 for module in json.load(sys.stdin):
+    heavy = {"torch", "transformers", "scipy", "matplotlib", "deepspeed", "wandb"} - sys.modules.keys()
     try:
         importlib.import_module(module).main()
     except Reached as reached:
@@ -35,14 +36,14 @@ for module in json.load(sys.stdin):
             option: [str(value) for value in action.choices or ()]
             for action in actions for option in action.option_strings if option.startswith("--")
         }
-        found[module] = choices, parser.format_help()
+        found[module] = choices, parser.format_help(), sorted(heavy & sys.modules.keys())
 print(json.dumps(found))
 """
 
 
 @pytest.fixture(scope="module")
-def parsers() -> dict[str, tuple[dict[str, list[str]], str]]:
-    """Options and help of every program in the table, by its module; all in one process that imports torch once."""
+def parsers() -> dict[str, tuple[dict[str, list[str]], str, list[str]]]:
+    """Options, help and slow imports of every program in the table, by its module; all in one process."""
     asked = json.dumps([command.module for command in COMMANDS])
     done = subprocess.run([sys.executable, "-c", OPTIONS], cwd=ROOT, input=asked, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -52,12 +53,18 @@ def parsers() -> dict[str, tuple[dict[str, list[str]], str]]:
 @pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
 def test_a_command_has_a_program_with_help_and_completion_knows_its_options(command, parsers):
-    options, help_text = parsers[command.module]
+    options, help_text, _ = parsers[command.module]
     assert help_text.startswith("usage: ")
     read = options_of(command.module).values
     assert set(read) == set(options)
     for option, values in read.items():
         assert not values or values == options[option], option
+
+
+@pytest.mark.slow
+def test_no_program_imports_a_slow_package_for_its_help(parsers):
+    slow = {module: packages for module, (_, _, packages) in parsers.items() if packages}
+    assert slow == {}, "import it after parsing; see `train.tools.order`"
 
 
 def test_every_program_is_in_the_table():

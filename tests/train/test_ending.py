@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-import train.export
+import train.exported_model
 from configs.errors import DataError, RunError
 from configs.load import to_yaml
 from configs.run_dir import RunDir
@@ -70,8 +70,8 @@ def test_half_an_export_is_removed_and_a_full_disk_is_said_in_words(trainer, mon
         assert list(output.iterdir()), "half of it was written"
         raise error
 
-    monkeypatch.setattr(train.export, "write_text_files", fails)
-    monkeypatch.setattr(train.export, "_set_weights", lambda model, weights: None)
+    monkeypatch.setattr(train.exported_model, "write_text_files", fails)
+    monkeypatch.setattr(train.exported_model, "_set_weights", lambda model, weights: None)
     if isinstance(error, OSError):
         with pytest.raises(RunError, match=r"nothing was exported to .*No space left on device.*--resume auto"):
             lifecycle._export(trainer)

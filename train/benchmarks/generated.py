@@ -19,7 +19,7 @@ from configs.batch_plan import plan_batches
 from configs.model import ChatConfig
 from data_prep.prompts import classification_turns
 from data_prep.sample import Sample
-from train.benchmarks.order import modelled_lengths, packed_order
+from train.benchmarks.order_plan import modelled_lengths, packed_order
 from train.chat.render import ChatRenderer
 from train.chat.templates import VICUNA_V1
 from train.data.collate import Example, ExampleBuilder, collate, pack

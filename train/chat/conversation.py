@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-
-from transformers import PreTrainedTokenizerBase
+from typing import TYPE_CHECKING
 
 from configs.errors import DataError
 from data_prep.sample import IMAGE_PLACEHOLDER
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 IMAGE_INDEX = -200  # marks the image in unexpanded ids, as in LLaVA
 IGNORE_INDEX = -100  # the label of an unsupervised token, as in PyTorch's cross entropy
@@ -58,7 +60,7 @@ def expand_image(
     return expanded
 
 
-def highlight_targets(rendered: TokenizedConversation, tokenizer: PreTrainedTokenizerBase) -> str:
+def highlight_targets(rendered: TokenizedConversation, tokenizer: "PreTrainedTokenizerBase") -> str:
     """The conversation as text, supervised tokens in green, images as `<image>` (runs of them counted)."""
     parts: list[str] = []
     ids, position = rendered.input_ids, 0

@@ -2,18 +2,20 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-
-from transformers import PreTrainedTokenizerBase
+from typing import TYPE_CHECKING
 
 from configs.errors import DataError
 from data_prep.sample import IMAGE_PLACEHOLDER, Turn
 from train.chat.conversation import TokenizedConversation
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
 
 class Renderer(ABC):
     """Turns to token ids and their supervision, for one tokenizer and one chat template."""
 
-    tokenizer: PreTrainedTokenizerBase
+    tokenizer: "PreTrainedTokenizerBase"
     template_name: str
     eos: int
     """Id of the token that ends an answer."""
@@ -81,13 +83,13 @@ def image_on_first_line(question: str) -> str:
     return f"{(IMAGE_PLACEHOLDER + chr(10)) * images}{words}".strip()
 
 
-def begin_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+def begin_ids(tokenizer: "PreTrainedTokenizerBase") -> list[int]:
     """The ids that the tokenizer puts before a text; it may put none."""
     whole, own = (tokenizer("a", add_special_tokens=on, verbose=False)["input_ids"] for on in (True, False))
     return list(whole[: whole.index(own[0])]) if own and own[0] in whole else []
 
 
-def end_id(tokenizer: PreTrainedTokenizerBase) -> int | None:
+def end_id(tokenizer: "PreTrainedTokenizerBase") -> int | None:
     """The id of the tokenizer's end token; None if it names none, or one that it does not have."""
     found = tokenizer.get_vocab().get(str(tokenizer.eos_token))
     return None if found is None else int(found)

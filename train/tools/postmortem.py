@@ -6,165 +6,10 @@ second run, the paper's Figure 5: both losses in one plot, LoRA against projecto
 the samples come from the shards, since the order is a pure function of the step.
 """
 
-import io
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from configs.command_line import command_parser, exit_on_user_error
-from configs.errors import DataError, RunError, UserError
-from configs.load import load_config
-from configs.run import RunConfig
-from configs.run_dir import RunDir
-from data_prep.atomic import write_bytes
-from data_prep.figures import Curve, Mark, curve_figure
-from data_prep.inspect import contact_sheet
-from data_prep.page import Block, Figure, Heading, Page, Picture, Table, Text
-from data_prep.run_index import update_index
-from data_prep.sample import Sample
-from train.data.order import PADDING
-from train.data.sources import SourceSet
-from train.loggers.jsonl import read_records
-from train.plan import plan_order
-from train.spikes.alerts import ALARMS, EPISODE_UPDATES
-
-Record = dict[str, Any]
-StepMessages = dict[int, str]  # data step to the message of its alarm
-StepSamples = dict[int, list[Sample]]
-MARKED = (*ALARMS, *EPISODE_UPDATES, "skipped", "rolled_back", "stopped_by_monitor")
-ALARM, ALARM_COLOUR = "alarm", "#c62828"
-COLOUR_OF = {"recovered": "#3a8f5c", "accepted": "#8894a0", "recovering": "#d1642a", "rolled_back": "#8a4fa3"}
-MAX_EPISODES = 8
-
-
-@dataclass(frozen=True)
-class RunHistory:
-    """Metrics and events of a run."""
-
-    run: RunDir
-    metrics: list[Record]
-    events: list[Record]
-
-    @classmethod
-    def of(cls, folder: Path) -> "RunHistory":
-        """Raises `RunError` if the folder holds no run."""
-        run = RunDir(folder)
-        if not run.metrics.is_file():
-            raise RunError(f"{folder} holds no run: {run.metrics.name} is missing; give a folder such as runs/NAME")
-        return cls(run, read_records(run.metrics), read_records(run.events))
-
-    @property
-    def marked(self) -> list[Record]:
-        """The events that get a mark, in chronological order."""
-        return [event for event in self.events if event["kind"] in MARKED]
-
-    def curve(self, key: str, name: str) -> Curve:
-        """One metric over the steps."""
-        return Curve(name, [(line["step"], float(line[key])) for line in self.metrics if line.get(key) is not None])
-
-    def losses(self) -> list[Curve]:
-        """The loss of each source."""
-        names = dict.fromkeys(name for line in self.metrics for name in line["loss_by_source"])
-        return [
-            Curve(name, [(m["step"], m["loss_by_source"][name]) for m in self.metrics if name in m["loss_by_source"]])
-            for name in names
-        ]
-
-
-def flagged_steps(events: Sequence[Record]) -> StepMessages:
-    """Data step to message, for the first step of each of the first `MAX_EPISODES` episodes and the step before it.
-
-    The step before counts because a loss is computed before the update from its own batch: a loss that stays high was
-    caused by an earlier batch.
-    """
-    found: dict[int, str] = {}
-    for event in events:
-        if not event.get("data_steps"):
-            continue
-        first = event["data_steps"][0]
-        if first > 0:
-            found.setdefault(first - 1, f"the step before: {event['message']}")
-        if found.get(first, "the step before").startswith("the step before"):
-            found[first] = event["message"]
-    return dict(list(found.items())[: 2 * MAX_EPISODES])
-
-
-def samples_of(run: RunDir, steps: Sequence[int], limit: int) -> StepSamples:
-    """The samples of each data step, at most `limit`. Raises `DataError` if the run's shards are missing."""
-    config, _ = load_config(RunConfig, run.config, [])
-    sources = SourceSet.of(config.data, config.train.sources)
-    order = plan_order(config, sources, 1)
-    found = {}
-    for step in steps:
-        positions = next(order.batches(step))[:limit]
-        found[step] = [sources.sample(position) for position in positions if position != PADDING]
-    return found
-
-
-def alarms_by_signal(events: Sequence[Record]) -> str:
-    """How many alarms each signal raised, the most first, as a line of text.
-
-    >>> alarms_by_signal([{"kind": "outlier", "signal": "loss/talk"}, {"kind": "skipped"}])
-    'alarms by signal: loss/talk 1'
-    """
-    counts: dict[str, int] = {}
-    for event in events:
-        if event["kind"] in ALARMS:
-            counts[event["signal"]] = counts.get(event["signal"], 0) + 1
-    ranked = sorted(counts.items(), key=lambda item: -item[1])
-    return "alarms by signal: " + (", ".join(f"{name} {count}" for name, count in ranked) or "none")
-
-
-def as_text(history: RunHistory, steps: StepMessages, samples: StepSamples) -> str:
-    """The content of the page without figures."""
-    losses = [line["loss"] for line in history.metrics if math.isfinite(line["loss"])]
-    last = history.metrics[-1]["step"] if history.metrics else 0
-    lowest, newest = (min(losses), losses[-1]) if losses else (math.nan, math.nan)
-    lines = [f"{history.run.root}: {last} steps; lowest loss {lowest:.4g}, last {newest:.4g}"]
-    lines.append(alarms_by_signal(history.events))
-    lines += [f"step {event['step']:6}  {event['message']}" for event in history.marked]
-    for step, message in steps.items():
-        lines.append(f"\ndata step {step}: {message}")
-        for sample in samples.get(step, []):
-            answer = next((turn.text for turn in sample.turns if turn.speaker == "gpt"), "")
-            lines.append(f"    {sample.id}  {sample.label_name or ''}  {' '.join(answer.split())[:80]}")
-    return "\n".join(lines)
-
-
-def as_page(history: RunHistory, other: RunHistory | None, steps: StepMessages, samples: StepSamples) -> Page:
-    """The page: curves with marks, the events, and a contact sheet of each flagged step."""
-    marks = [_mark(event) for event in history.marked]
-    blocks: list[Block] = [Text(alarms_by_signal(history.events))]
-    if other is not None:
-        both = [one.curve("loss", one.run.root.name) for one in (history, other)]
-        blocks += [Heading("Both runs"), Figure(curve_figure(both, marks, "training loss"), "Marks: the first run's.")]
-    caption = "Vertical lines are events; point at one for its text."
-    blocks += [Heading("Loss by source"), Figure(curve_figure(history.losses(), marks, "loss"), caption)]
-    for key, label in (("grad_norm", "gradient norm"), ("update_rms", "size of the update")):
-        curve = history.curve(key, label)
-        if curve.points:
-            blocks += [Heading(label.capitalize()), Figure(curve_figure([curve], marks, label), caption)]
-    events = [[str(event["step"]), event["kind"].replace("_", " "), event["message"]] for event in history.marked]
-    blocks += [Heading("Events"), Table(("step", "event", "message"), events, numeric=frozenset({0}))]
-    for step, message in steps.items():
-        shown = samples.get(step, [])
-        blocks += [Heading(f"Data step {step}"), Text(message)]
-        if shown:
-            blocks.append(Picture(_contact_sheet(shown), f"Samples: {', '.join(sample.id for sample in shown)}"))
-    return Page(history.run.root.name, blocks)
-
-
-def _mark(event: Record) -> Mark:
-    label = event["kind"] if event["kind"] in COLOUR_OF else ALARM
-    return Mark(event["step"], label.replace("_", " "), event["message"], COLOUR_OF.get(label, ALARM_COLOUR))
-
-
-def _contact_sheet(samples: Sequence[Sample]) -> bytes:
-    buffer = io.BytesIO()
-    contact_sheet(samples).save(buffer, format="PNG")
-    return buffer.getvalue()
+from configs.command_line import command_parser
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -176,21 +21,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         "--samples", type=int, default=12, metavar="N", help="number of samples shown of each step (default 12)"
     )
     arguments = parser.parse_args(argv)
-    try:
-        history = RunHistory.of(arguments.run)
-        other = None if arguments.other is None else RunHistory.of(arguments.other)
-        steps = flagged_steps(history.events)
-        try:
-            samples = samples_of(history.run, list(steps), arguments.samples) if steps else {}
-        except (DataError, OSError) as error:
-            print(f"no samples shown: {error}")
-            samples = {}
-        print(as_text(history, steps, samples))
-        write_bytes(history.run.postmortem, as_page(history, other, steps, samples).html().encode())
-        update_index(history.run.root)
-        print(f"\nwritten: {history.run.postmortem}")
-    except UserError as error:
-        exit_on_user_error(error)
+    from train.tools.postmortem_page import write_and_print  # after parsing: --help needs no torch
+
+    write_and_print(arguments)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ B: images of a batch, U: different class names among them, D: size of the shared
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from tokenizers import AddedToken, Tokenizer
@@ -18,30 +17,11 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPVisionConfig, PreTrainedTokenizerFast
 
+from train.toy.clip_recipe import ClipRecipe
+
 PAD, START, END = "<pad>", "<|startoftext|>", "<|endoftext|>"
 TEMPLATES = ("a photo of a {}", "a photo of the {}", "a picture of a {}", "{}")
 """Sentences an image is paired with; evaluations use the first, as in the paper."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClipRecipe:
-    """Size and training. `epochs` passes over the images in batches of `images`; sizes in pixels, tokens and units."""
-
-    image_size: int = 32
-    patch_size: int = 8
-    vision_hidden: int = 96
-    vision_layers: int = 4
-    text_hidden: int = 64
-    text_layers: int = 2
-    text_tokens: int = 48
-    vocabulary: int = 640
-    shared: int = 64
-    epochs: int = 30
-    images: int = 128
-    learning_rate: float = 1e-3
-    weight_decay: float = 0.1
-    shift: int = 4
-    seed: int = 0
 
 
 def build_tokenizer(names: Sequence[str], recipe: ClipRecipe) -> PreTrainedTokenizerFast:

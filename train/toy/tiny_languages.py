@@ -29,7 +29,8 @@ from configs.errors import ConfigError
 from data_prep.sample import IMAGE_PLACEHOLDER
 from train.toy.byte_level import byte_level_bpe
 from train.toy.language_model import FLATTENED
-from train.toy.random_models import SHAPES, word_tokenizer
+from train.toy.random_models import word_tokenizer
+from train.toy.shapes import SHAPES
 
 CHATML = FLATTENED + (
     "{% for message in messages %}{% if loop.first and message['role'] != 'system' %}<|im_start|>system\nBe brief."

@@ -9,45 +9,12 @@ The language model is a LLaVA's, or any Llama, Mistral or Qwen2 as a folder or G
 Its tokenizer stays as it is but for the token `<image>`, and its chat template comes with it (`chat.template: folder`).
 """
 
-import json
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
-from transformers import CLIPModel, LlavaForConditionalGeneration
-
-from configs.command_line import add_output_folder, command_parser, exit_on_user_error
-from configs.errors import ConfigError, UserError
-from configs.run_dir import MODEL_CONFIG
-from train.models.checked_loading import load_checked
-from train.toy.base_projector import assemble, save
-from train.toy.language_model import add_image_token, read_language
-
-
-def join(clip: Path, language: Path, output: Path, *, seed: int) -> LlavaForConditionalGeneration:
-    """Write the LLaVA made of both to `output`, in float32, and return it.
-
-    Raises `ConfigError` for a folder of another model.
-    """
-    _check(clip, "clip", "python -m train.toy.tiny_clip makes one")
-    found = read_language(language)
-    tower = load_checked(CLIPModel, clip).vision_model
-    add_image_token(found)
-    torch.manual_seed(seed)  # of the projector
-    places = (tower.config.image_size // tower.config.patch_size) ** 2
-    model = assemble(tower, found.model, found.tokenizer, places)
-    save(model, found.tokenizer, output, found.model.generation_config)
-    return model
-
-
-def _check(folder: Path, kind: str, advice: str) -> None:
-    """Raise `ConfigError` unless `folder` holds a model of that kind."""
-    file = folder / MODEL_CONFIG
-    found = json.loads(file.read_text(encoding="utf-8-sig")).get("model_type") if file.is_file() else None
-    if found != kind:
-        raise ConfigError(f"{folder} contains {f'a {found}' if found else 'no model'}, not a {kind}; {advice}")
+from configs.command_line import add_output_folder, command_parser
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -66,13 +33,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     add_output_folder(parser, "the model")
     parser.add_argument("--seed", type=int, default=0, help="of the new projector")
     options = parser.parse_args(argv)
-    try:
-        model = join(options.clip, options.language, options.output, seed=options.seed)
-    except UserError as error:
-        exit_on_user_error(error)
-    print(
-        f"wrote {options.output}: {model.num_parameters():,} weights, {model.config.image_seq_length} tokens per image"
-    )
+    from train.toy.llava_join import join_and_print  # after parsing: --help needs no torch
+
+    join_and_print(options)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from eval.benchmarks.class_scoring import as_text, count_nodes, main
+from eval.benchmarks.class_scoring import main
+from eval.benchmarks.class_scoring_speed import as_text, count_nodes
 from eval.benchmarks.confident_toy_model import train_peaked
 
 TOKENIZER = Path(__file__).resolve().parents[4] / "shared" / "data" / "llama2_tokenizer"

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from eval.benchmarks import cpu
-from eval.benchmarks.cpu import PROGRAMS, main, rows_of
+from eval.benchmarks import cpu, cpu_checks
+from eval.benchmarks.cpu import main
+from eval.benchmarks.cpu_checks import PROGRAMS, rows_of
 
 TRAINING = {
     "flops / transformers with activation checkpointing": 0.6,
@@ -28,7 +29,11 @@ def fake(monkeypatch, results):
             return subprocess.CompletedProcess(command, 1, "", "")
         return subprocess.CompletedProcess(command, 2, "", "usage\nerror: no tokenizer\n")
 
-    monkeypatch.setattr(cpu.subprocess, "run", run)
+    monkeypatch.setattr(cpu_checks.subprocess, "run", run)
+
+
+def test_the_programs_in_the_help_are_those_that_run():
+    assert tuple(PROGRAMS) == cpu.PROGRAM_NAMES
 
 
 def test_a_figure_at_its_goal_meets_it_and_one_beyond_misses_it():

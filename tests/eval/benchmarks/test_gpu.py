@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from eval.benchmarks import gpu
+from eval.benchmarks import gpu, gpu_rows
 from eval.benchmarks.budgeted_rows import Ratio, Row, run_rows
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -33,7 +33,7 @@ def test_every_kind_of_row_runs_on_one_tiny_model_on_a_cpu(tmp_path):
         assert row["images_per_s"] > 0
         assert row["step_s"] > 0
     assert 0 <= rows[0]["data_wait_share"] < 1
-    assert [line["ratio"] for line in lines if "ratio" in line] == [f"{r.above} / {r.below}" for r in gpu.RATIOS]
+    assert [line["ratio"] for line in lines if "ratio" in line] == [f"{r.above} / {r.below}" for r in gpu_rows.RATIOS]
     assert lines[2]["ratio"] == "projector / transformers-checkpointing", "written once both sides are there"
     assert "LoRA of rank 4" in done.stdout
     assert "projector / transformers, images_per_s" in done.stdout
@@ -89,11 +89,11 @@ RESULTS = [
 
 
 def test_the_table_has_figures_goals_and_what_failed():
-    text = gpu.table(RESULTS, "llava-1.5-7b", markdown=True)
+    text = gpu_rows.table(RESULTS, "llava-1.5-7b", markdown=True)
     assert "| Ours | 40.0 | 36 | 400 | 70.0% | 50.0 |" in text
     assert "| projector / transformers, images_per_s | 2.00 | 1.55 |" in text
     assert "Failed: LoRA: out of memory: 3 GiB." in text
-    assert " 36 " not in gpu.table(RESULTS, "tiny", markdown=False), "goals are those of 7B"
+    assert " 36 " not in gpu_rows.table(RESULTS, "tiny", markdown=False), "goals are those of 7B"
 
 
 def test_an_unknown_row_and_a_missing_gpu_are_one_line(monkeypatch, capsys):
@@ -102,5 +102,5 @@ def test_an_unknown_row_and_a_missing_gpu_are_one_line(monkeypatch, capsys):
         gpu.main([])
     assert stopped.value.code == 2
     assert "shape llava-1.5-7b needs a GPU, and PyTorch finds none; use --shape tiny" in capsys.readouterr().err
-    with pytest.raises(gpu.ConfigError, match="--rows has speed; rows are a, b"):
-        gpu.chosen_rows([Row("a", "", dict), Row("b", "", dict)], "a, speed")
+    with pytest.raises(gpu_rows.ConfigError, match="--rows has speed; rows are a, b"):
+        gpu_rows.chosen_rows([Row("a", "", dict), Row("b", "", dict)], "a, speed")

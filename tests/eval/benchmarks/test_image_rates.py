@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from eval.benchmarks import rates
-from eval.benchmarks.image_rates import imagenet_tokens, main
+from eval.benchmarks.class_rates import imagenet_tokens
+from eval.benchmarks.image_rates import main
 from eval.benchmarks.rates import RateOptions, measured_rates, ratios
 from eval.class_scores.trie import ClassTrie
 from train.models.llava import LlavaFamily

@@ -20,7 +20,7 @@ from eval.run import main
 from eval.runner.predictions import read_records
 from eval.tasks.registry import make_task
 from eval.types import Prediction
-from train.toy.tiny_clip import save
+from train.toy.clip_training import save
 from train.toy.tiny_clip_parts import ClipRecipe, build_model, build_tokenizer
 
 NAMES = ["tench", "wild dog", "cat"]

@@ -13,7 +13,7 @@ from eval.models.image_encoders import load_image_encoder, own_processor
 from eval.paper.published import paper_numbers
 from eval.paper.rows import rows_of_probe
 from eval.probing import main as probe
-from train.toy.tiny_clip import save
+from train.toy.clip_training import save
 from train.toy.tiny_clip_parts import ClipRecipe, build_model, build_tokenizer
 from train.toy.tiny_families import write_tiny_family
 

@@ -15,7 +15,8 @@ from transformers import (
     Qwen2ForCausalLM,
 )
 
-from eval.benchmarks.generation import _parser, as_text, benchmark
+from eval.benchmarks.generation import _parser
+from eval.benchmarks.generation_speed import as_text, benchmark
 from eval.models.decoder_input import DecoderInput
 from eval.models.greedy import Greedy, LanguageModel, Stop
 from eval.models.llama_decoder import LlamaSteps

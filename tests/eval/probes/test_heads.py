@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from configs.probe import ProbeConfig
-from eval.benchmarks.probe_heads import as_text, authors_loop, benchmark, kept_batches
+from eval.benchmarks.probe_head_speed import as_text, authors_loop, benchmark, kept_batches
 from eval.models.cpu_matmul import default_products, onednn_is_faster
 from eval.probes.batches import Batches, Items, Layout, PackedBatch, PlainBatch
 from eval.probes.heads import initial_heads, train_heads

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from train.benchmarks.lora import OURS, PEFT, SmallLayer, kernels_of, measure
+from train.benchmarks.lora_layer import OURS, PEFT, SmallLayer, kernels_of, measure
 from train.models.dropout_mask import draw_keys, masked
 
 

@@ -8,8 +8,9 @@ import pytest
 
 from configs.batch_plan import plan_batches
 from configs.errors import DataError
-from train.benchmarks import loss_shares as module
-from train.benchmarks.loss_shares import Samples, loss_shares, modelled
+from train.benchmarks import loss_shares as program
+from train.benchmarks import source_shares as module
+from train.benchmarks.source_shares import Samples, loss_shares, modelled
 from train.data.llava_groups import LlavaGroups
 from train.data.order import EpochOrder, Mixture
 from train.data.packing import BatchPartitioner
@@ -58,7 +59,7 @@ def test_llavas_micro_batches_are_close_to_tokens_and_mixed_ones_are_not(monkeyp
     few = modelled(fraction=0.02)
     monkeypatch.setattr(module, "modelled", lambda: few)
     monkeypatch.setattr(sys, "argv", ["loss_shares", "--json"])
-    module.main()
+    program.main()
     values = json.loads(capsys.readouterr().out)
     shares = {name: of["imagenet"] for name, of in values["shares"].items()}
     assert shares["token, padded"] < shares["micro_batch, llava_groups"] < shares["micro_batch, padded"] < 0.25

@@ -6,8 +6,8 @@ import pytest
 
 from train.benchmarks.spike_peers import PEERS, LlmFoundry, OlmoCore
 from train.benchmarks.spike_scores import OURS, score_all
+from train.benchmarks.spike_tables import peer_table, targets
 from train.benchmarks.spike_traces import FAULT_AT, FAULTS, REGIMES, Reading, Trace
-from train.benchmarks.spikes import peer_table, targets
 from train.benchmarks.spikes_live import judge
 
 

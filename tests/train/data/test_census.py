@@ -19,7 +19,7 @@ from data_prep import build
 from train.data.order import EpochOrder
 from train.data.sources import SourceSet
 from train.plan import plan_order
-from train.tools.order import ids_of_rank
+from train.tools.epoch_order import ids_of_rank
 
 SAMPLES = 47
 PER_SHARD = {1: 47, 2: 24, 3: 16, 7: 7}

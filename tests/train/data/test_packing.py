@@ -10,7 +10,7 @@ import torch
 
 from configs.batch_plan import plan_batches
 from configs.errors import ConfigError
-from train.benchmarks import order
+from train.benchmarks import order_plan
 from train.data.collate import collate, pack
 from train.data.order import PADDING
 from train.data.packing import BatchPartitioner, packed_micro_batches, rank_micro_batches
@@ -225,6 +225,6 @@ def test_text_only_records_give_no_gradient_in_mode_projector(plan):
 
 @pytest.mark.slow
 def test_packing_pads_nothing_where_llavas_sampler_runs_half_as_much_again():
-    found = order.padding(order.modelled_lengths(), batch=8, world=4, steps=20)
+    found = order_plan.padding(order_plan.modelled_lengths(), batch=8, world=4, steps=20)
     assert found["packed"] <= 1.02
     assert found["llava"] >= 1.4

@@ -19,7 +19,7 @@ from eval.models.generate import TextPredictor
 from tests.train.families.cases import CASES
 from tests.train.families.conftest import TrainedFamily, items
 from train.checkpoints.reading import newest_checkpoint
-from train.export import export_checkpoint
+from train.exported_model import export_checkpoint
 from train.models.loading import load_model
 from train.models.lora import is_lora
 from train.models.param_groups import choose_trainable

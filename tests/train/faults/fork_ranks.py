@@ -25,6 +25,7 @@ import deepspeed  # noqa: F401 - imported once, here
 import torch
 
 import train.finetune
+import train.finetuning
 from train.checkpoints.writing import CheckpointWriter
 from train.data.collate import ExampleSet
 from train.supervision import signals

@@ -14,7 +14,7 @@ from transformers.models.llava.image_processing_pil_llava import LlavaImageProce
 
 from configs.errors import ConfigError, DataError
 from data_prep.benchmarks.timing import made_jpeg
-from train.benchmarks.pixels import compare, load_images
+from train.benchmarks.pixel_rates import compare, load_images
 from train.models.pixels import PixelProcessor, folder_pixels, squashed_pixels
 
 SIZES = [(64, 64), (97, 40), (40, 97), (33, 500), (1, 1), (336, 335)]

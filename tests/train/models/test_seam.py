@@ -37,10 +37,10 @@ ALLOWED = {
     "eval/models/image_encoders.py": "image encoders by themselves",
     "eval/probes/requirements.py": "the size of an image encoder's features",
     "eval/paper/plan.py": "the paper's tables are about models of certain families",
-    "eval/benchmarks/class_scoring.py": "a language model by itself",
+    "eval/benchmarks/class_scoring_speed.py": "a language model by itself",
     "eval/benchmarks/confident_toy_model.py": "a language model by itself",
-    "eval/benchmarks/generation.py": "a language model by itself",
-    "train/benchmarks/lora.py": "a random model of one layer",
+    "eval/benchmarks/generation_speed.py": "a language model by itself",
+    "train/benchmarks/lora_layer.py": "a random model of one layer",
     "train/benchmarks/spikes_live.py": "sharpens a random model before it is a base",
     "train/toy/": "assembles the models",
 }

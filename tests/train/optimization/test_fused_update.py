@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from configs.training import OptimConfig
-from train.benchmarks.optimizer import OperationCount, measure
+from train.benchmarks.optimizer_update import OperationCount, measure
 from train.distributed.world import World, start_world, stop_world
 from train.optimization import tensor_lists
 from train.optimization.engine import Engine

@@ -9,7 +9,7 @@ from train.plan import make_plan
 from train.spikes import flagged_samples
 from train.spikes.alerts import Alert
 from train.spikes.flagged_samples import SampleLookup
-from train.tools.order import ids_of_rank
+from train.tools.epoch_order import ids_of_rank
 
 
 @pytest.fixture(scope="module")

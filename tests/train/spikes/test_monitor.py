@@ -7,7 +7,7 @@ import random
 import pytest
 
 from configs.training import MonitorConfig
-from train.benchmarks.spikes import milliseconds_per_step
+from train.benchmarks.spike_tables import milliseconds_per_step
 from train.spikes.alerts import Alert
 from train.spikes.monitor import SpikeMonitor
 

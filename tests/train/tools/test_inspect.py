@@ -8,7 +8,7 @@ from data_prep import inspect as inspect_shards
 from data_prep.sample import Sample, Turn
 from data_prep.shards import ShardSet
 from train.tools import inspect
-from train.tools.inspect import describe, load_example_builder
+from train.tools.sample_text import describe, load_example_builder
 
 GREEN, PLAIN = "\033[32m", "\033[0m"
 

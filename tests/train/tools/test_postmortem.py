@@ -15,7 +15,7 @@ from train.data.order import EpochOrder
 from train.loggers.types import make_event
 from train.plan import make_plan
 from train.spikes.monitor import SpikeMonitor
-from train.tools import postmortem
+from train.tools import postmortem, postmortem_page
 
 
 def write_run(training_setup, name: str, spike_at: int | None) -> RunDir:
@@ -61,8 +61,8 @@ def test_samples_behind_a_url_come_through_the_configured_cache(training_setup, 
     there = f"file://{Path(config.data.shards).absolute()}"
     data = dataclasses.replace(config.data, shards=there, cache_dir=str(tmp_path / "cache"))
     (tmp_path / "config.yaml").write_text(to_yaml(dataclasses.replace(config, data=data)))
-    found = postmortem.samples_of(RunDir(tmp_path), [59], 8)
-    assert found == postmortem.samples_of(runs[0], [59], 8)
+    found = postmortem_page.samples_of(RunDir(tmp_path), [59], 8)
+    assert found == postmortem_page.samples_of(runs[0], [59], 8)
     assert list((tmp_path / "cache").glob("*/*.tar"))
 
 
@@ -100,8 +100,8 @@ def test_a_folder_without_a_run_is_refused(tmp_path, capsys):
 
 
 def test_the_examples_in_the_docstrings_hold():
-    assert doctest.testmod(postmortem).failed == 0
-    assert doctest.testmod(postmortem).attempted >= 1
+    assert doctest.testmod(postmortem_page).failed == 0
+    assert doctest.testmod(postmortem_page).attempted >= 1
 
 
 @pytest.mark.parametrize("losses", [[], [math.nan, math.nan]])

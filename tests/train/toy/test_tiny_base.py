@@ -18,10 +18,10 @@ import train.toy.tiny_base
 from data_prep.sample import Sample, Turn
 from data_prep.toy_world.reader import read
 from train.chat.conversation import IGNORE_INDEX
+from train.toy.base_build import BaseRecipe, build, quick
 from train.toy.base_metrics import accuracy_of_letters, classification, greedy_answers, text_questions
 from train.toy.base_tokenizer import build_tokenizer, tokenize
 from train.toy.base_vision import image_bytes, linear_probe, to_pixels
-from train.toy.tiny_base import BaseRecipe, build, quick
 
 SHIPPED = Path(train.toy.tiny_base.__file__).parents[1] / "assets" / "tiny_llava"
 REBUILD = "python -m train.toy.tiny_base --output train/assets/tiny_llava"

@@ -13,7 +13,8 @@ from transformers import CLIPModel, CLIPProcessor
 from transformers.models.clip.modeling_clip import image_text_contrastive_loss
 
 from data_prep import build
-from train.toy.tiny_clip import batches, main, read_images
+from train.toy.clip_training import batches, read_images
+from train.toy.tiny_clip import main
 from train.toy.tiny_clip_parts import ClipRecipe, build_tokenizer, contrastive_loss, varied
 
 COLOURS = {"red brick": (200, 30, 30), "green leaf": (30, 190, 40), "blue sky": (40, 60, 210)}

@@ -1,0 +1,229 @@
+"""Exports: one is written from a checkpoint, and the model folder of a run is found."""
+
+import argparse
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from configs.command_line import exit_on_user_error
+from configs.errors import ConfigError, RunError, UserError
+from configs.load import load_config
+from configs.run import RunConfig
+from configs.run_dir import CheckpointDir, ExportDir, RunDir, step_name
+from configs.trained import record_of, training_record_of_run
+from data_prep.atomic import atomic_folder, write_bytes
+from data_prep.file_lock import locked
+from data_prep.provenance import StartLog, read_starts
+from train.checkpoints.best import best_of, choice_record
+from train.checkpoints.reading import MANIFEST, Checkpoint, newest_checkpoint, open_checkpoint, steps_present
+from train.exported_files import write_text_files
+from train.model_card import write_model_card
+from train.models.checked_loading import load_checked
+from train.models.fingerprint import model_identity
+from train.models.language_weights import take_language
+from train.models.loading import resolve_folder
+from train.models.lora import is_lora, merge_lora, peft_config
+from train.models.registry import trainable_family_of
+from train.push import push
+
+RECORD = ExportDir(Path()).record.name
+ADAPTER = "adapter"
+
+
+def export_checkpoint(
+    run: RunDir,
+    checkpoint: Checkpoint,
+    output: Path,
+    base: str | None = None,
+    keep_adapter: bool = False,
+    lora_onto: str | None = None,
+) -> Path:
+    """Write the model of `checkpoint` to `output` and return it, replacing an older export when complete.
+
+    `lora_onto` names a model whose language weights the LoRA is merged onto, in place of the base's. Raises `RunError`
+    if `base` (or the run's own) is not the model the run was trained from, or `lora_onto` has nothing to take.
+    """
+    output = output.resolve()
+    config, _ = load_config(RunConfig, run.config)
+    trained = training_record_of_run(run)
+    _check_output(output)
+    folder = resolve_folder(base or config.model.base, config.model.revision)
+    expected = checkpoint.state["base_identity"]
+    if model_identity(folder) != expected:
+        raise RunError(
+            f"{folder} is not the base of {run.root}: its weights have identity {model_identity(folder)[:12]}, "
+            f"the run was trained from {expected[:12]}; pass the right one with --base"
+        )
+    family = trainable_family_of(folder).with_pixels(config.chat.min_pixels, config.chat.max_pixels)
+    model = load_checked(family.model_class, folder, dtype="auto")
+    weights = checkpoint.weights()
+    lora = {name: tensor for name, tensor in weights.items() if is_lora(name)}
+    if lora_onto is not None and not lora:
+        raise RunError(f"{run.root} trained no LoRA (model.mode is {config.model.mode}); leave --lora-onto out")
+    onto = None if lora_onto is None else resolve_folder(lora_onto)
+    taken = None if onto is None else take_language(model, family, onto)
+    _set_weights(model, {name: tensor for name, tensor in weights.items() if name not in lora})
+    if lora and not keep_adapter:
+        merge_lora(model, lora, config.model.lora.alpha / config.model.lora.rank)
+    with atomic_folder(output) as temporary:
+        model.save_pretrained(temporary)
+        write_text_files(family, folder, temporary, config.chat)
+        if lora and keep_adapter:
+            _write_adapter(temporary / ADAPTER, lora, peft_config(config.model.lora, family), output)
+        record = {
+            "run": config.name,
+            "step": checkpoint.step,
+            "checkpoint_sha256": _checkpoint_sha256(checkpoint.folder),
+            "recipe": checkpoint.state.get("recipe"),
+            "mode": config.model.mode,
+            "base": config.model.base,
+            "base_identity": expected,
+            "adapter": bool(lora) and keep_adapter,
+            "chosen": choice_record(run, checkpoint.step) if config.checkpoint.keep == "best" else None,
+            **record_of(trained),
+        }
+        if trained.class_names:
+            names = json.dumps(list(trained.class_names), indent=1, ensure_ascii=False)
+            write_bytes(ExportDir(temporary).class_names, names.encode())
+        if taken is not None:
+            record["lora_onto"] = {"model": lora_onto, "identity": taken}
+        _write_provenance(run, ExportDir(temporary))
+        write_bytes(temporary / RECORD, json.dumps(record, indent=1).encode())
+    return output
+
+
+def _write_provenance(run: RunDir, export: ExportDir) -> None:
+    """The export's own start, and all starts of its training, which may be deleted before the export."""
+    with StartLog(export.provenance).recorded(training=read_starts(run.provenance)):
+        pass
+
+
+def _check_output(output: Path) -> None:
+    """Never replace a folder that is not an export."""
+    if output.exists() and not _is_export(output) and (output.is_file() or any(output.iterdir())):
+        raise RunError(f"{output} exists and is no export (it has no {RECORD}); choose another --output")
+
+
+def _is_export(folder: Path) -> bool:
+    """Whether the record in `folder` is that of an export; a base may have one with its chat settings alone."""
+    record = folder / RECORD
+    values = json.loads(record.read_text(encoding="utf-8-sig")) if record.is_file() else {"chat": None}
+    return "mode" in values or "chat" not in values
+
+
+def _set_weights(model: Any, weights: dict[str, torch.Tensor]) -> None:
+    parameters = dict(model.named_parameters())
+    for name, tensor in weights.items():
+        if name not in parameters:
+            raise RunError(f"the base model has no weight {name}, which the checkpoint trains")
+        if tensor.shape != parameters[name].shape:
+            raise RunError(
+                f"the checkpoint has {tuple(tensor.shape)} for {name}, the base model {tuple(parameters[name].shape)}"
+            )
+        parameters[name].data.copy_(tensor)
+
+
+def _write_adapter(folder: Path, lora: dict[str, torch.Tensor], adapter: Any, exported: Path) -> None:
+    """The LoRA as a peft adapter for the exported folder, whose projector is the trained one."""
+    from safetensors.torch import save_file
+
+    folder.mkdir(parents=True)
+    adapter.base_model_name_or_path = str(exported)
+    adapter.save_pretrained(str(folder))
+    names = {name: f"base_model.model.{name.replace('.default.', '.')}" for name in lora}
+    save_file({names[name]: tensor.contiguous() for name, tensor in lora.items()}, folder / "adapter_model.safetensors")
+
+
+def model_folders(reference: str, checkpoint: str = "export", revision: str | None = None) -> list[tuple[str, Path]]:
+    """(label, model folder) for a run folder, a checkpoint folder, an export, any model folder or a hub id.
+
+    For a run, `checkpoint` is `export`, `last`, `all` or a step; checkpoints are exported where they are not yet.
+    Raises `RunError` if the run has none, `ConfigError` if `reference` is nothing of these.
+    """
+    path = Path(reference)
+    if (path / MANIFEST).is_file() and CheckpointDir(path).state.is_file():
+        run, step = RunDir(path.parent.parent), int(path.name.rpartition("-")[2])
+        return [_exported(run, step)]
+    if not RunDir(path).config.is_file():
+        return [("model", resolve_folder(reference, revision))]
+    run = RunDir(path)
+    if checkpoint == "export" and (run.export / RECORD).is_file():
+        return [("export", run.export)]
+    steps = steps_present(run)
+    if not steps:
+        raise RunError(f"{path} has no export and no checkpoint yet; train it first")
+    if checkpoint == "all":
+        return [_exported(run, step) for step in steps]
+    if checkpoint.isdigit():
+        return [_exported(run, int(checkpoint))]
+    if checkpoint not in ("export", "last"):
+        raise ConfigError(f"checkpoint is {checkpoint!r}; give export, all, last or a step number")
+    return [_exported(run, _checkpoint_to_export(run, None, best=checkpoint == "export").step)]
+
+
+def _exported(run: RunDir, step: int) -> tuple[str, Path]:
+    """The export of one checkpoint, made now if it is not there."""
+    output = run.export_of(step)
+    with locked(run.export_lock):  # another worker may be exporting it: wait, then find it done
+        if not _is_export_of(output, run.checkpoint(step)):
+            export_checkpoint(run, open_checkpoint(run, step), output)
+    return step_name(step), output
+
+
+def _checkpoint_to_export(run: RunDir, step: int | None, best: bool = True) -> Checkpoint:
+    """That of `step`; without, the best one if the run keeps it and `best`, else the newest."""
+    if not run.config.is_file():
+        raise RunError(f"{run.root} is no run folder: it has no config.yaml")
+    if step is not None:
+        return open_checkpoint(run, step)
+    keeps = best and load_config(RunConfig, run.config)[0].checkpoint.keep == "best"
+    if keeps and (chosen := best_of(run)):
+        return open_checkpoint(run, chosen["step"])
+    newest, _ = newest_checkpoint(run)
+    if newest is None:
+        raise RunError(f"{run.root} has no checkpoint yet")
+    return newest
+
+
+def _checkpoint_sha256(folder: Path) -> str:
+    """Identifies a checkpoint among others of the same step, as after a rollback: the hash of its manifest."""
+    return hashlib.sha256((folder / MANIFEST).read_bytes()).hexdigest()
+
+
+def _is_export_of(output: Path, checkpoint: Path) -> bool:
+    """Whether `output` is complete and was made from this checkpoint."""
+    if not (output / RECORD).is_file():
+        return False
+    record = json.loads((output / RECORD).read_text(encoding="utf-8-sig"))
+    return not checkpoint.is_dir() or record.get("checkpoint_sha256") == _checkpoint_sha256(checkpoint)
+
+
+def default_output(run: RunDir, step: int | None, keep_adapter: bool = False, lora_onto: str | None = None) -> Path:
+    """Default output: the run's export folder, or a separate one for each step, form and other model."""
+    output = run.export if step is None else run.export_of(step)
+    if keep_adapter:  # evaluations take the other folders, which hold the full model
+        output = output.with_name(f"{output.name}-adapter")
+    if lora_onto is not None:  # folders of one name, such as two exports, are different models
+        digest = hashlib.sha256(str(resolve_folder(lora_onto).resolve()).encode()).hexdigest()[:8]
+        output = output.with_name(f"{output.name}-onto-{Path(lora_onto).name}-{digest}")
+    return output
+
+
+def export_and_print(arguments: argparse.Namespace) -> None:
+    """Export one checkpoint of a run."""
+    run = RunDir(arguments.run)
+    try:
+        checkpoint = _checkpoint_to_export(run, arguments.step)
+        how = {"keep_adapter": arguments.keep_adapter, "lora_onto": arguments.lora_onto}
+        output = arguments.output or default_output(run, arguments.step, **how)
+        output = export_checkpoint(run, checkpoint, output, arguments.base, **how)
+        print(f"exported step {checkpoint.step} to {output}", flush=True)
+        if arguments.model_card or arguments.push:
+            print(f"model card: {write_model_card(run, output)}", flush=True)
+        if arguments.push:
+            print(f"uploaded to {push(output, arguments.push)}")
+    except UserError as error:
+        exit_on_user_error(error)
