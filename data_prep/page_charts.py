@@ -99,5 +99,5 @@ class HeatMap:
         for column, count in zip(self.columns, counts, strict=True):
             strength = round(100 * count / total) if total else 0
             style = ("same" if column == name else "other") + (" strong" if strength > 55 else "")
-            found.append((count, style, max(8, strength), f"{name} → {column}: {count:,} of {total:,}"))
+            found.append((count, style, max(18, strength), f"{name} → {column}: {count:,} of {total:,}"))
         return found

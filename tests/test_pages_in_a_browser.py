@@ -11,6 +11,7 @@ import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -31,6 +32,9 @@ from data_prep.page import (
 )
 from data_prep.page_charts import Bar, Bars, HeatMap
 from data_prep.page_gallery import Gallery, Tile
+from eval.metrics.accuracy import Rate
+from eval.metrics.confusion_matrix import confusion_matrix
+from eval.reports.evaluation_page import report_page
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 WIDTHS = (390, 800, 1200, 1600)
@@ -86,6 +90,45 @@ def all_blocks() -> list[Block]:
 @page("all blocks")
 def every_block() -> str:
     return Page(f"All blocks {LONG}", all_blocks()).html()
+
+
+def made_up_report(name: str, classes: int) -> dict[str, Any]:
+    """The content of a report.json with long names in every text."""
+    names = [f"{name} {number}" for number in range(classes)]
+    rate = Rate(30, 100).to_json()
+    pairs = [(one, other) for one in names for other in names[:7]]
+    part = {"name": "rarest third", "low": 1, "high": 90, "classes": 3, "rate": rate, "mean_accuracy": 0.5}
+    frequency = {"classes": classes, "spearman": 0.5, "pearson": None, "thirds": [part], "log_bins": [part]}
+    pair = {"class": names[0], "predicted_as": names[1], "count": 3, "n": 9, "reverse_count": 0, "reverse_n": 9}
+    example = {"value": False, "target": name, "class": name, "answer": LONG * 3, "reason": LONG, "id": LONG}
+    start = {"command": f"python -m eval.run {LONG}", "start": "2026-01-01", "packages": {"torch": "2.13.0"}, "cpus": 2}
+    return {
+        "name": name, "model": LONG, "label": "export", "source": LONG, "items": {
+            "expected": 100, "answered": 90, "failed": 1, "missing": 9, "source": 50_000},
+        "evaluated_model": {"finetuned": True, "base": LONG, "mode": "lora", "sources": [LONG]},
+        "trained": {"record": "x", "differences": []},
+        "protocol": {"task": "open_world", "prompt": LONG, "template": "llava", "hash": "a" * 12, "data": "d" * 64},
+        "data_notes": [LONG], "accuracy": rate, "wrong": rate, "no_answer": rate, "accuracy_of_answers": rate,
+        "several_classes": rate, "baselines": None, "answers": {"mean_tokens": 3.0, "cut": 0},
+        "paper": {"row": LONG, "source": "Table 1", "value": 0.5, "difference": 0.1, "inside_interval": True},
+        "frequency": frequency, "frequency_sources": [LONG], "confusions": [pair] * 20, "candidate_set": None,
+        "classes": [
+            {"label": number, "name": text, "correct": 3, "wrong": 5, "no_answer": 1, "frequency": number}
+            for number, text in enumerate(names)
+        ],
+        "confusion_matrix": confusion_matrix(pairs), "examples": [example], "failures": [{"id": LONG, "reason": LONG}],
+        "provenance": {"evaluation": [start]},
+    }  # fmt: skip
+
+
+@page("report of few classes")
+def short_report() -> str:
+    return report_page(made_up_report("class", 5)).html()
+
+
+@page("report of many classes")
+def long_report() -> str:
+    return report_page(made_up_report("a_class_whose_name_is_very_long_and_has_no_blanks", 70)).html()
 
 
 def measured(pages: dict[str, str], folder: Path) -> dict[str, tuple[int, int]]:

@@ -6,10 +6,9 @@ computed here, by the protocol's own rule, so another matching rule needs no new
 
 import json
 import os
-import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from configs.errors import UserError
@@ -18,9 +17,11 @@ from configs.evaluation import EvalConfig
 from configs.protocol import ProtocolConfig
 from data_prep.atomic import write_bytes
 from data_prep.class_names import load_class_list
+from data_prep.page_gallery import Gallery
 from data_prep.run_index import update_index
 from eval.metrics.accuracy import Rate
 from eval.metrics.confusion import confusions
+from eval.metrics.confusion_matrix import confusion_matrix
 from eval.metrics.frequency import (
     compared_classes,
     frequencies_of,
@@ -31,16 +32,18 @@ from eval.metrics.frequency import (
 )
 from eval.metrics.outcomes import scored_predictions
 from eval.metrics.several import count_several
+from eval.reports.answered_classes import answered_classes, answered_letters, taken_for
 from eval.reports.candidate_set import candidate_set, candidates_of, scored_answer
 from eval.reports.cut_answers import cut_before_answer
 from eval.reports.evaluation_page import report_page
+from eval.reports.item_gallery import item_gallery
 from eval.reports.provenance import provenance_of
 from eval.runner.as_trained import describe_training
 from eval.runner.batching import open_source
 from eval.runner.class_check import check_classes
 from eval.runner.evaluated_model import checkpoint_selection_notes, describe_model
 from eval.runner.evaluation_record import Evaluation, update_scoring, with_scoring
-from eval.runner.predictions import read_records, select_records
+from eval.runner.predictions import Records, read_records, select_records
 from eval.runner.training_data import training_notes
 from eval.tasks.registry import task_output
 from eval.types import Prediction, Score
@@ -55,7 +58,8 @@ def write_report(folder: EvalDir, config: EvalConfig, compare: Comparison | None
 
     Raises `RunError` if there are no answers, or answers to other questions than `config` asks.
     """
-    return _write(folder, build_report(update_scoring(folder, config), folder, config, compare))
+    answers = _read(update_scoring(folder, config), folder, config)
+    return _write(folder, build_report(answers, config, compare), _gallery(answers, config))
 
 
 def write_view(
@@ -66,12 +70,34 @@ def write_view(
     Raises `RunError` as `write_report`.
     """
     folder.root.mkdir(parents=True, exist_ok=True)
-    report = build_report(with_scoring(answers, config), answers, config, compare)
-    return _write(folder, report | {"answers_of": os.path.relpath(answers.root, folder.root)})
+    read = _read(with_scoring(answers, config), answers, config)
+    report = build_report(read, config, compare) | {"answers_of": os.path.relpath(answers.root, folder.root)}
+    return _write(folder, report, _gallery(read, config))
 
 
-def _write(folder: EvalDir, report: dict[str, Any]) -> dict[str, Any]:
-    page = report_page(report)
+@dataclass(frozen=True, slots=True)
+class ScoredAnswers:
+    """All answers of one evaluation in `folder`, each with its score."""
+
+    folder: EvalDir
+    evaluation: Evaluation
+    records: Records
+    scored: Sequence[tuple[Prediction, Score]]
+
+
+def _read(evaluation: Evaluation, folder: EvalDir, config: EvalConfig) -> ScoredAnswers:
+    records = select_records(read_records(folder), evaluation.limit, evaluation.item_draw)
+    predictions = list(records.predictions.values())
+    scored = scored_predictions(folder, predictions, config.protocol, evaluation.answer_delimiter)
+    return ScoredAnswers(folder, evaluation, records, scored)
+
+
+def _gallery(answers: ScoredAnswers, config: EvalConfig) -> Gallery | None:
+    return item_gallery(answers.scored, answers.records, answers.evaluation, config)
+
+
+def _write(folder: EvalDir, report: dict[str, Any], items: Gallery | None) -> dict[str, Any]:
+    page = report_page(report, items)
     write_bytes(folder.report("md"), page.markdown().encode())
     write_bytes(folder.report("html"), page.html().encode())
     write_bytes(folder.report("json"), (json.dumps(report, indent=1, ensure_ascii=False) + "\n").encode())
@@ -79,18 +105,16 @@ def _write(folder: EvalDir, report: dict[str, Any]) -> dict[str, Any]:
     return report
 
 
-def build_report(
-    evaluation: Evaluation, folder: EvalDir, config: EvalConfig, compare: Comparison | None = None
-) -> dict[str, Any]:
+def build_report(answers: ScoredAnswers, config: EvalConfig, compare: Comparison | None = None) -> dict[str, Any]:
     """The content of report.json. Shares are fractions of the answered items; failed items are in none of them."""
-    records = select_records(read_records(folder), evaluation.limit, evaluation.item_draw)
+    evaluation, records, scored = answers.evaluation, answers.records, answers.scored
     predictions = list(records.predictions.values())
-    scored = scored_predictions(folder, predictions, config.protocol, evaluation.answer_delimiter)
     counts = {value: sum(score.value is value for _, score in scored) for value in (True, False, None)}
     frequencies = frequencies_of(config)
     classes = with_frequency(compared_classes(scored), frequencies)
     compared = compared_classes(scored, config.protocol.frequency_names)
     accuracy = Rate(counts[True], len(scored))
+    pairs = answered_classes(scored, config.protocol.classes)
     totals = Counter(prediction.label_name for prediction in predictions if prediction.label_name)
     protocol = evaluation.settings
     header = {
@@ -125,11 +149,12 @@ def build_report(
         "frequency_stages": stage_results(compared, frequencies) if frequencies else {},
         "frequency_sources": list(frequencies.stages) if frequencies else [],
         "classes": [asdict(result) for result in classes],
-        "confusions": confusions(_taken_for(scored, config.protocol.classes), totals),
+        "confusions": confusions(taken_for(pairs), totals),
+        "confusion_matrix": confusion_matrix(pairs or answered_letters(scored)),
         "candidate_set": candidate_set(config.protocol),
         "examples": _examples(scored, config.protocol),
         "failures": [asdict(failure) for failure in records.failures.values()],
-        "provenance": provenance_of(folder),
+        "provenance": provenance_of(answers.folder),
     }
 
 
@@ -191,23 +216,3 @@ def _examples(scored: Sequence[tuple[Prediction, Score]], protocol: ProtocolConf
             for p, s in chosen
         ]
     return examples
-
-
-def _taken_for(scored: Sequence[tuple[Prediction, Score]], listed: str | None) -> list[tuple[str, str]]:
-    """(class, the class that a wrong answer names instead) where it names one; of several the longest name.
-
-    Classes are those of the items and of `listed`, the protocol's list, of which the items may have a part.
-    """
-    known = {p.label_name for p, _ in scored if p.label_name}
-    known |= set(load_class_list(listed).names) if listed and known else set()
-    names = sorted(known, key=lambda name: (-len(name), name))
-    if not names or any(prediction.choices for prediction, _ in scored):
-        return []
-    pattern = re.compile(rf"(?<!\w)(?:{'|'.join(re.escape(name.lower()) for name in names)})(?!\w)")
-    by_lower = {name.lower(): name for name in names}
-    pairs = []
-    for prediction, score in scored:
-        if score.value is False and prediction.label_name:
-            found = [by_lower[name] for name in pattern.findall((score.extracted or prediction.answer).lower())]
-            pairs += [(prediction.label_name, max(found, key=len))] if found else []
-    return pairs

@@ -1,35 +1,39 @@
 """How a report looks: the content of report.json laid out as a page."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-from data_prep.page import Block, Figure, Heading, Numbers, Page, Table, Text
+from data_prep.page import Block, Figure, Folded, Heading, Numbers, Page, Table, Text
+from data_prep.page_gallery import Gallery
 from eval.metrics.accuracy import class_results
+from eval.reports.class_blocks import class_blocks, confusion_blocks
 from eval.reports.cut_answers import cut_note
-from eval.reports.figures import accuracy_figure, frequency_figure
-from eval.reports.formatting import correlated, interval, merged_onto, percent, points, protocol_tag
+from eval.reports.figures import frequency_figure
+from eval.reports.formatting import correlated, interval, percent, points, protocol_tag
+from eval.reports.identity_blocks import identity_block, protocol_blocks
+from eval.reports.item_gallery import listed, shortened
 from eval.reports.provenance import provenance_blocks
 from eval.runner.as_trained import asked_as_trained, training_differences
 
 OUTCOMES = {True: "correct", False: "wrong", None: "no answer"}
 SHOWN_ANSWER = 160  # characters
-SHOWN_CANDIDATES = 10
 
 
-def report_page(report: Mapping[str, Any]) -> Page:
-    """The page of one evaluation."""
+def report_page(report: Mapping[str, Any], items: Gallery | None = None) -> Page:
+    """The page of one evaluation; `items` are its items one by one (`eval.reports.item_gallery`)."""
     blocks: list[Block] = [
-        Text(f"{report['model']} ({report['label']}{merged_onto(report)}), evaluated on {report['source']}"),
+        identity_block(report),
         *_warnings(report),
         _numbers(report),
         *_candidate_set(report),
         *_paper(report),
-        *_frequency(report),
-        *_classes(report),
-        *_confusions(report),
+        *([Heading("Items"), items] if items else []),
         *_examples(report),
+        *confusion_blocks(report),
+        *class_blocks(report),
+        *_frequency(report),
         *_failures(report),
-        *_protocol(report),
+        *protocol_blocks(report),
         *provenance_blocks(report.get("provenance", {})),
     ]
     return Page(f"{report['name']}: {percent(report['accuracy']['value'])} correct", blocks)
@@ -176,79 +180,24 @@ def _span(low: int, high: int) -> str:
     return f"{low:,}" if low == high else f"{low:,} to {high:,}"
 
 
-def _classes(report: Mapping[str, Any]) -> list[Block]:
-    results = class_results(report)
-    if not results:
-        return []
-    known = any(result.frequency is not None for result in results)
-    headers = [
-        "class",
-        "correct",
-        "n",
-        "accuracy",
-        "95 % interval",
-        "wrong",
-        "no answer",
-        *(["frequency"] if known else []),
-    ]
-    rows = []
-    for result in sorted(results, key=lambda c: (c.rate.value, c.name)):
-        numbers = [f"{result.correct:,}", f"{result.rate.total:,}", percent(result.rate.value)]
-        others = [interval(result.rate.to_json()), f"{result.wrong:,}", f"{result.no_answer:,}"]
-        rows.append([result.name, *numbers, *others, *([f"{result.frequency:,}"] if known else [])])
-    figure = Figure(accuracy_figure(results), f"{len(results):,} classes by their accuracy.")
-    table = Table(headers, rows, numeric=frozenset(range(1, len(headers))))
-    return [Heading("Classes, the worst first"), *([figure] if len(results) > 2 else []), table]
-
-
-def _confusions(report: Mapping[str, Any]) -> list[Block]:
-    rows = [
-        [
-            pair["class"],
-            pair["predicted_as"],
-            *(f"{pair[key]:,}" for key in ("count", "n", "reverse_count", "reverse_n")),
-        ]
-        for pair in report["confusions"]
-    ]
-    headers = ("class", "predicted as", "count", "n", "reverse count", "n")
-    return [Heading("Confusions"), Table(headers, rows, numeric=frozenset(range(2, 6)))] if rows else []
-
-
 def _examples(report: Mapping[str, Any]) -> list[Block]:
     drawn = any(example.get("candidates") for example in report["examples"])
     rows = [
         [
             OUTCOMES[example["value"]],
             example["target"] + (f" ({example['class']})" if example["class"] not in (None, example["target"]) else ""),
-            _cut_text(example["answer"]),
-            *([_listed(example.get("candidates") or [])] if drawn else []),
+            shortened(example["answer"], SHOWN_ANSWER),
+            *([listed(example.get("candidates") or [])] if drawn else []),
             example["reason"],
             example["id"],
         ]
         for example in report["examples"]
     ]
     headers = ("outcome", "expected", "answer", *(("candidates",) if drawn else ()), "why", "item")
-    return [Heading("Examples of answers"), Table(headers, rows, code=frozenset({len(headers) - 1}))] if rows else []
-
-
-def _listed(candidates: Sequence[str]) -> str:
-    rest = len(candidates) - SHOWN_CANDIDATES
-    return ", ".join(candidates[:SHOWN_CANDIDATES]) + (f" and {rest:,} more" if rest > 0 else "")
-
-
-def _cut_text(text: str) -> str:
-    return text if len(text) <= SHOWN_ANSWER else f"{text[:SHOWN_ANSWER]}…"
+    table = Table(headers, rows, code=frozenset({len(headers) - 1}))
+    return [Folded("Examples of answers as a table", [table])] if rows else []
 
 
 def _failures(report: Mapping[str, Any]) -> list[Block]:
     rows = [[failure["id"], failure["reason"]] for failure in report["failures"]]
     return [Heading("Items that failed"), Table(("item", "why"), rows)] if rows else []
-
-
-def _protocol(report: Mapping[str, Any]) -> list[Block]:
-    rows = [[key, str(value)] for key, value in report["protocol"].items() if key != "hash"]
-    return [
-        Heading("Protocol"),
-        Text(f"Protocol {protocol_tag(report)}: two reports with this hash have the same prompts and scoring."),
-        Table(("setting", "value"), rows, code=frozenset({1})),
-    ]

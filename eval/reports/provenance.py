@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from configs.eval_dir import EvalDir
-from data_prep.page import Block, Heading, Table, Text
+from data_prep.page import Block, Folded, Heading, Table, Text
 from data_prep.provenance import read_starts
 
 STAGES = ("evaluation", "export", "training")
@@ -29,14 +29,16 @@ def provenance_of(folder: EvalDir) -> dict[str, list[dict[str, Any]]]:
 
 
 def provenance_blocks(provenance: Provenance) -> list[Block]:
-    """A heading and a table with a row for each stage and fact; nothing without a recorded start."""
+    """A heading and a folded table with a row for each stage and fact; nothing without a recorded start."""
     rows = [
         [stage, fact, "; ".join(values)]
         for stage in STAGES
         for fact, values in facts(provenance.get(stage, ())).items()
         if values
     ]
-    return [Heading("Provenance"), Table(("stage", "", ""), rows, code=frozenset({2}))] if rows else []
+    table = Table(("stage", "", ""), rows, code=frozenset({2}))
+    text = "Commands, code, packages, machines, data and times of each stage"
+    return [Heading("Provenance"), Folded(text, [table])] if rows else []
 
 
 def facts(starts: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
