@@ -19,6 +19,7 @@ from pathlib import Path
 from configs.command_line import add_output_folder, command_parser, exit_on_user_error
 from configs.errors import ConfigError, UserError
 from configs.eval_dir import EvalDir
+from data_prep.page import Folded, Page
 from eval.reports.comparison import read_reports, write_comparison
 
 
@@ -36,7 +37,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         page = write_comparison(models, folder)
     except UserError as error:
         exit_on_user_error(error)
-    print(f"{page.markdown()}\n{folder.report('html')}")
+    shown = Page(page.title, [block for block in page.blocks if not isinstance(block, Folded)])
+    print(f"{shown.markdown()}\n{folder.report('html')}")
 
 
 def _named_folder(text: str) -> tuple[str, Path]:

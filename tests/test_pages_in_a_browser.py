@@ -34,6 +34,9 @@ from data_prep.page_charts import Bar, Bars, HeatMap
 from data_prep.page_gallery import Gallery, Tile
 from eval.metrics.accuracy import Rate
 from eval.metrics.confusion_matrix import confusion_matrix
+from eval.reports.compared_answers import ComparedAnswer, changes_from_first, pairwise_tests
+from eval.reports.comparison import comparison
+from eval.reports.comparison_page import comparison_page
 from eval.reports.evaluation_page import report_page
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -131,6 +134,24 @@ def long_report() -> str:
     return report_page(made_up_report("a_class_whose_name_is_very_long_and_has_no_blanks", 70)).html()
 
 
+@page("comparison")
+def comparison_of_models() -> str:
+    reports = [made_up_report(LONG, 5), made_up_report("quiz", 5), made_up_report("third", 5)]
+    for report in reports:
+        report["frequency"] |= {"thirds": [part | {"name": LONG} for part in report["frequency"]["thirds"]]}
+    models = {name: {report["name"]: report for report in reports} for name in ("base", "mix@1", "mix@2", LONG)}
+    answers = {
+        name: {
+            f"{LONG}{item}": ComparedAnswer("right" if item % step else "wrong", LONG, LONG, f"{LONG}{item % 5}")
+            for item in range(20)
+        }
+        for name, step in zip(models, (2, 3, 4, 5), strict=True)
+    }
+    pairs = {name: pairwise_tests({model: found[name] for model, found in models.items()}, answers) for name in [LONG]}
+    values = comparison(models) | {"pairs": pairs, "changes": {LONG: changes_from_first(models, LONG, answers)}}
+    return comparison_page(models, values).html()
+
+
 def measured(pages: dict[str, str], folder: Path) -> dict[str, tuple[int, int]]:
     """Page and width to (scroll width, client width), in CSS pixels."""
     frames = "".join(
@@ -143,6 +164,7 @@ def measured(pages: dict[str, str], folder: Path) -> dict[str, tuple[int, int]]:
       const found = {};
       for (const frame of document.querySelectorAll("iframe")) {
         const root = frame.contentDocument.documentElement;
+        for (const part of root.querySelectorAll("details")) part.open = true;
         found[frame.name] = [root.scrollWidth, root.clientWidth];
       }
       document.body.textContent = "MEASURED" + JSON.stringify(found) + "END";

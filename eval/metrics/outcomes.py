@@ -54,8 +54,19 @@ def scored_predictions(
 def read_correct(folder: EvalDir, changes: Mapping[str, Any] | None = None) -> dict[str, bool]:
     """Item id to whether its answer is correct by the scoring settings of the folder's report, updated by `changes`.
 
-    The folder of a rescored report refers to the folder of the answers. A missing answer is not correct. Raises
-    `RunError` if there is no evaluation, `ConfigError` for a change that needs other answers.
+    A missing answer is not correct. Raises as `read_scored`.
+    """
+    _, scored = read_scored(folder, changes)
+    return {prediction.id: score.value is True for prediction, score in scored}
+
+
+def read_scored(
+    folder: EvalDir, changes: Mapping[str, Any] | None = None
+) -> tuple[ProtocolConfig, list[tuple[Prediction, Score]]]:
+    """The protocol of the folder's report, updated by `changes`, and the stored answers with their scores under it.
+
+    The folder of a rescored report refers to the folder of the answers. Raises `RunError` if there is no evaluation,
+    `ConfigError` for a change that needs other answers.
     """
     answers, settings = answers_and_settings(folder)
     evaluation = read_evaluation(answers)
@@ -71,8 +82,8 @@ def read_correct(folder: EvalDir, changes: Mapping[str, Any] | None = None) -> d
         )
     records = select_records(read_records(answers), evaluation.limit, evaluation.item_draw)
     protocol = protocol_of({**settings, **(changes or {})})
-    scored = scored_predictions(answers, list(records.predictions.values()), protocol, evaluation.answer_delimiter)
-    return {prediction.id: score.value is True for prediction, score in scored}
+    predictions = list(records.predictions.values())
+    return protocol, scored_predictions(answers, predictions, protocol, evaluation.answer_delimiter)
 
 
 def read_items(folder: EvalDir) -> ItemClasses:

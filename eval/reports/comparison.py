@@ -1,7 +1,7 @@
 """Several models side by side, from their reports: accuracies, and differences over the items that both answered."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +10,7 @@ from configs.eval_dir import EvalDir, ResultsDir
 from data_prep.atomic import write_bytes
 from data_prep.page import Page
 from data_prep.run_index import update_index
-from eval.metrics.outcomes import answers_and_settings, read_correct
-from eval.metrics.paired import compare_correct
+from eval.reports.compared_answers import changes_from_first, compared_answers, pairwise_tests
 from eval.reports.comparison_page import comparison_page, evaluation_names
 from eval.reports.seeds_page import recipe_values
 
@@ -79,23 +78,39 @@ def _load(path: Path) -> dict[str, Any]:
 def comparison(models: Mapping[str, Reports]) -> dict[str, Any]:
     """The content of report.json: for each model and evaluation the accuracy and the difference to the first model.
 
-    `paired` has its interval and p-value, from the items that both answered (if stored in the reports' folders).
+    `paired` has its interval and p-value, from the items that both answered (if stored in the reports' folders);
+    `pairs` has the same of any two models, `changes` the classes and items that differ from the first model's.
     """
     rows = {name: {key: _accuracy_entry(report) for key, report in reports.items()} for name, reports in models.items()}
-    first, *others = models
-    for evaluation, report in models[first].items():
-        correct = _correct(report)
-        for name in others:
-            other = models[name].get(evaluation)
-            if other is not None:
-                paired = _paired(correct, _correct(other)) if _same_items(report, other) else None
-                values = other["accuracy"]["value"], report["accuracy"]["value"]
-                difference = None if None in values else values[0] - values[1]
-                rows[name][evaluation] |= {
-                    "difference": paired["difference"] if paired else difference,
-                    "paired": paired,
-                }
-    return {"evaluations": evaluation_names(models), "models": rows, "recipes": recipe_values(rows)}
+    names = evaluation_names(models)
+    pairs: dict[str, list[dict[str, Any]]] = {}
+    changes: dict[str, dict[str, Any]] = {}
+    for evaluation in names:
+        reports = {name: found[evaluation] for name, found in models.items() if evaluation in found}
+        answers = {name: compared_answers(report) for name, report in reports.items()}
+        pairs[evaluation] = pairwise_tests(reports, answers)
+        changes[evaluation] = changes_from_first(models, evaluation, answers)
+    for name in list(models)[1:]:
+        for evaluation, report in models[name].items():
+            if (reference := models[next(iter(models))].get(evaluation)) is not None:
+                rows[name][evaluation] |= _difference(reference, report, pairs[evaluation], (next(iter(models)), name))
+    return {
+        "evaluations": names,
+        "models": rows,
+        "recipes": recipe_values(rows),
+        "pairs": pairs,
+        "changes": changes,
+    }
+
+
+def _difference(
+    first: Mapping[str, Any], second: Mapping[str, Any], pairs: Sequence[Mapping[str, Any]], names: tuple[str, str]
+) -> dict[str, Any]:
+    """The difference of two models: paired if their answers are known, else of their accuracies."""
+    paired = next((pair for pair in pairs if (pair["first"], pair["second"]) == names), None)
+    values = second["accuracy"]["value"], first["accuracy"]["value"]
+    difference = None if None in values else values[0] - values[1]
+    return {"difference": paired["difference"] if paired else difference, "paired": paired}
 
 
 def _accuracy_entry(report: Mapping[str, Any]) -> dict[str, Any]:
@@ -112,22 +127,6 @@ def _accuracy_entry(report: Mapping[str, Any]) -> dict[str, Any]:
         "spearman": frequency["spearman"],
         "pearson": frequency["pearson"],
     }
-
-
-def _same_items(first: Mapping[str, Any], second: Mapping[str, Any]) -> bool:
-    return bool(first["protocol"]["data"] == second["protocol"]["data"])
-
-
-def _correct(report: Mapping[str, Any]) -> dict[str, bool] | None:
-    """Which items are correct; None if the answers are not in the report's folder."""
-    folder = EvalDir(Path(report["folder"]))
-    return read_correct(folder) if answers_and_settings(folder)[0].config.is_file() else None
-
-
-def _paired(first: Mapping[str, bool] | None, second: Mapping[str, bool] | None) -> dict[str, Any] | None:
-    if first is None or second is None or not first.keys() & second.keys():
-        return None
-    return compare_correct(first, second).to_json()
 
 
 def write_comparison(models: Mapping[str, Reports], folder: EvalDir) -> Page:

@@ -6,6 +6,7 @@ from typing import Any
 from data_prep.page import Block, Figure, Heading, Page, Table, Text
 from eval.metrics.accuracy import class_results
 from eval.metrics.seeds import SEED_MARK, display_name, pooled_classes, seeds_by_recipe
+from eval.reports.comparison_blocks import accuracy_chart, change_blocks, pair_blocks
 from eval.reports.figures import frequency_figure
 from eval.reports.formatting import correlation, interval, percent, points
 from eval.reports.provenance import provenance_differences
@@ -13,8 +14,8 @@ from eval.reports.seeds_page import MEANING, frequency_table, recipe_table
 
 TOLD = (
     "Accuracy with its 95 % interval and number of items. Differences to {first} in points: over the items that both "
-    "answered, with the 95 % interval of paired samples and the p-value of McNemar's exact test (not adjusted for how "
-    "many there are); without these if the answers are not in the folders of the reports."
+    "answered, with the 95 % interval of paired samples and the p-value of McNemar's exact test (here not adjusted for "
+    "how many there are); without these if the answers are not in the folders of the reports."
 )
 SIDE_BY_SIDE = 2  # evaluations that fit next to each other on a page
 Reports = Mapping[str, Mapping[str, Any]]  # evaluation name to the content of its report.json
@@ -37,6 +38,10 @@ def comparison_page(models: Mapping[str, Reports], values: Mapping[str, Any]) ->
     blocks.append(_table(rows, names) if len(names) <= SIDE_BY_SIDE else _long_table(rows, names))
     blocks += [Text(text, warning=True) for text in _warnings(models, names)]
     blocks.append(Text(TOLD.format(first=first)))
+    for name in names:
+        blocks += accuracy_chart(rows, name)
+    blocks += pair_blocks(values["pairs"])
+    blocks += change_blocks(values["changes"], first)
     for name in names:
         blocks += _frequency(models, name, values["recipes"])
     found = {
