@@ -27,7 +27,7 @@ def report_page(report: Mapping[str, Any], items: Gallery | None = None) -> Page
         _numbers(report),
         *_candidate_set(report),
         *_paper(report),
-        *([Heading("Items"), items] if items else []),
+        *_items(items),
         *_examples(report),
         *confusion_blocks(report),
         *class_blocks(report),
@@ -37,6 +37,10 @@ def report_page(report: Mapping[str, Any], items: Gallery | None = None) -> Page
         *provenance_blocks(report.get("provenance", {})),
     ]
     return Page(f"{report['name']}: {percent(report['accuracy']['value'])} correct", blocks)
+
+
+def _items(items: Gallery | None) -> list[Block]:
+    return [Heading("Items"), items] if items else []
 
 
 def _warnings(report: Mapping[str, Any]) -> list[Block]:

@@ -108,8 +108,8 @@ def _lines(item: ShownItem, sample: Sample | None, task: Task, config: EvalConfi
     asked = _question(sample, item, task)
     lines = [("question", shortened(asked))] if asked else []
     if item.prediction is None or item.score is None:
-        name = [("right name", sample.label_name)] if sample and sample.label_name else []
-        return [*lines, *name, ("failed", item.failure.reason if item.failure else "")]
+        right = [("right name", sample.label_name)] if sample and sample.label_name else []
+        return [*lines, *right, ("failed", item.failure.reason if item.failure else "")]
     prediction, name = item.prediction, item.class_name
     target = prediction.target + (f" ({name})" if name and name != prediction.target else "")
     candidates = candidates_of(config.protocol, prediction)
