@@ -9,18 +9,14 @@ No pyplot, so no display and no global state; no dates and no random ids, so equ
 is imported on the first plot only.
 """
 
-import html
 import io
-import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
@@ -89,62 +85,6 @@ def _page_colour(found: re.Match[str]) -> str:
     """A colour of the project as the page's variable for it, which differs in the dark; others stay as they are."""
     name = PAGE_COLOURS.get(found[2])
     return f"{found[1]}: var(--{name}, {found[2]})" if name else found[0]
-
-
-@dataclass(frozen=True)
-class Curve:
-    """(step, value) pairs of one line; where the step decreases (a rollback), a new line begins."""
-
-    name: str
-    points: Sequence[Point]
-
-
-@dataclass(frozen=True)
-class Mark:
-    """An event at a step: a vertical line. `text` is its tooltip; the legend names each `label` once."""
-
-    step: int
-    label: str
-    text: str
-    colour: str
-
-
-def curve_figure(curves: Sequence[Curve], marks: Sequence[Mark], label: str) -> str:
-    """Curves over the optimizer step on a logarithmic axis, with marks. Values that are not positive are left out."""
-    with new_figure(label, 9.6, 3.8) as figure:
-        axes = figure.subplots()
-        axes.set_yscale("log")
-        axes.yaxis.set_major_formatter("{x:g}")
-        axes.set_xlabel("optimizer step")
-        axes.set_ylabel(label)
-        steps = [step for curve in curves for step, _ in curve.points] or [0]
-        _draw_marks(axes, marks, min(steps), max(*steps, min(steps) + 1))
-        for number, curve in enumerate(curves):
-            for part, stroke in enumerate(strokes(curve.points)):
-                points = thinned([(s, v) for s, v in stroke if math.isfinite(v) and v > 0], CURVE_POINTS)
-                name = None if part else curve.name
-                x, y = [step for step, _ in points], [value for _, value in points]
-                axes.plot(x, y, color=COLOURS[number % len(COLOURS)], lw=1.3, label=name, gid="curve")
-        if axes.get_legend_handles_labels()[0]:
-            figure.legend(loc="outside upper left", ncols=6, frameon=False)
-        return _with_tooltips(svg_of(figure), marks)
-
-
-def _draw_marks(axes: "Axes", marks: Sequence[Mark], first: int, last: int) -> None:
-    labelled: set[str] = set()
-    for number, mark in enumerate(marks):
-        name = None if mark.label in labelled else mark.label
-        labelled.add(mark.label)
-        step = min(max(mark.step, first), last)
-        axes.axvline(step, color=mark.colour, lw=2, alpha=0.35, label=name, gid=f"mark-{number}")
-
-
-def _with_tooltips(svg: str, marks: Sequence[Mark]) -> str:
-    """Give each mark its <title>; matplotlib writes none. Ids become classes: a page may hold several figures."""
-    for number, mark in enumerate(marks):
-        tooltip = f'<g class="mark"><title>{html.escape(mark.text)}</title>'
-        svg = svg.replace(f'<g id="mark-{number}">', tooltip)
-    return svg.replace('<g id="curve">', '<g class="curve">')
 
 
 def thinned(points: Sequence[Point], most: int) -> list[Point]:

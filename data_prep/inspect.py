@@ -2,7 +2,8 @@
 """Look into a shard set: `python -m data_prep.inspect shards/imagenet [--samples 5] [--sheet sheet.png] [--classes 20]`
 
 Prints totals, samples as text (chosen by a seed, or by `--number`, `--label`), the class histogram and the drops;
-`--sheet` draws the same samples as a PNG. How a model sees a sample is shown by `train.tools.inspect`.
+`--sheet` draws the same samples as a PNG, each with number, id and label. How a model sees a sample is shown by
+`train.tools.inspect`.
 """
 
 import sys
@@ -10,18 +11,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageOps
 
 from configs.command_line import at_least, command_parser, exit_on_user_error, output_file
 from configs.errors import DataError, UserError
+from data_prep.contact_sheet import contact_sheet
 from data_prep.drops import describe_drops
 from data_prep.image_notes import note_lines
-from data_prep.images import decode_rgb, image_size, true_extension
+from data_prep.images import image_size, true_extension
 from data_prep.manifest import Manifest
 from data_prep.sample import Sample
 from data_prep.shards import ShardSet
 
-TILE, CAPTION, COLUMNS = 160, 28, 6  # pixels, pixels, tiles a row
 BAR = 40  # characters of the longest bar
 
 
@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             print(describe(sample, number))
         print(histogram(shards.manifest, arguments.classes))
         if arguments.sheet:
-            contact_sheet(samples).save(arguments.sheet, format="PNG")
+            contact_sheet(dict(zip(numbers, samples, strict=True))).save(arguments.sheet, format="PNG")
             print(f"{len(samples)} samples drawn into {arguments.sheet}", file=sys.stderr)
     except UserError as error:
         exit_on_user_error(error)
@@ -105,22 +105,6 @@ def histogram(manifest: Manifest, classes: int) -> str:
             bar = "#" * round(BAR * manifest.histogram[index] / most)
             lines.append(f"    {index:5d} {manifest.class_names[index][:30]:30} {manifest.histogram[index]:8,} {bar}")
     return "\n".join(lines)
-
-
-def contact_sheet(samples: Sequence[Sample]) -> Image.Image:
-    """The samples' images as tiles, each with its label (or first answer) below."""
-    rows = max(1, -(-len(samples) // COLUMNS))
-    sheet = Image.new("RGB", (COLUMNS * TILE, rows * (TILE + CAPTION)), "white")
-    draw = ImageDraw.Draw(sheet)
-    for tile_number, sample in enumerate(samples):
-        x, y = tile_number % COLUMNS * TILE, tile_number // COLUMNS * (TILE + CAPTION)
-        if isinstance(sample.image, bytes):
-            tile = ImageOps.pad(decode_rgb(sample.image), (TILE - 4, TILE - 4), color="lightgrey")
-            sheet.paste(tile, (x + 2, y + 2))
-        answer = next((turn.text for turn in sample.turns if turn.speaker == "gpt"), "")
-        text = " ".join((sample.label_name or answer).split()).encode("latin-1", "replace").decode("latin-1")
-        draw.text((x + 4, y + TILE + 2), text[: TILE // 7], fill="black")
-    return sheet
 
 
 if __name__ == "__main__":

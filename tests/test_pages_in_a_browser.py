@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from data_prep.figures import Curve, Mark, curve_figure
+from data_prep.curve_figure import Curve, Mark, curve_figure
 from data_prep.page import (
     Block,
     Contents,

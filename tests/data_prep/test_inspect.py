@@ -1,8 +1,11 @@
+import dataclasses
+
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 from data_prep import build, inspect
+from data_prep.contact_sheet import CAPTION, COLUMNS, TILE, contact_sheet, shortened
 from data_prep.images import decode_rgb
 
 
@@ -42,10 +45,27 @@ def test_a_sample_that_does_not_exist_is_a_user_error(built, capsys, option, mes
 def test_a_contact_sheet_shows_each_image_in_a_separate_tile(built, tmp_path):
     run(built.folder, "--samples", 8, "--sheet", tmp_path / "sheet.png")
     sheet = np.asarray(Image.open(tmp_path / "sheet.png"))
-    assert sheet.shape == (2 * (inspect.TILE + inspect.CAPTION), 6 * inspect.TILE, 3)
+    assert sheet.shape == (2 * (TILE + CAPTION), COLUMNS * TILE, 3)
     first = decode_rgb(built.sample(inspect.choose(built, 8, 0, None, None)[0]).image)
-    middle = sheet[inspect.TILE // 2, inspect.TILE // 2].astype(int)
-    assert abs(middle - np.asarray(first.resize((156, 104)))[52, 78].astype(int)).max() < 40
+    middle = sheet[TILE // 2, TILE // 2].astype(int)
+    assert abs(middle - np.asarray(first.resize((176, 117)))[58, 88].astype(int)).max() < 40
+
+
+def test_below_each_tile_are_number_id_and_label(built, monkeypatch):
+    drawn: list[str] = []
+    monkeypatch.setattr(ImageDraw.ImageDraw, "text", lambda self, place, text, **how: drawn.append(text))
+    contact_sheet({7: built.sample(7), 3: dataclasses.replace(built.sample(3), image=b"damaged", label_name=None)})
+    assert drawn[:4] == ["", "[7]", "pets/wild_dog/1", "1 wild dog"]
+    assert drawn[4:6] == ["image does not decode", "[3]"]
+    assert drawn[7] == "cat"
+
+
+def test_a_long_id_keeps_both_ends():
+    font = ImageFont.load_default(12)
+    text = shortened("imagenet/train/" + "n01440764/" * 9 + "n01440764_18.JPEG", 172, font)
+    assert text.startswith("imagenet/")
+    assert text.endswith("_18.JPEG")
+    assert font.getlength(text) <= 172
 
 
 def test_drops_are_listed_by_reason(class_folders, write_config, tmp_path, capsys):
@@ -56,8 +76,6 @@ def test_drops_are_listed_by_reason(class_folders, write_config, tmp_path, capsy
 
 
 def test_many_classes_are_cut_in_the_middle(built):
-    import dataclasses
-
     names = tuple(f"class {number}" for number in range(30))
     manifest = dataclasses.replace(built.manifest, class_names=names, histogram=tuple(range(30)))
     text = inspect.histogram(manifest, 2)

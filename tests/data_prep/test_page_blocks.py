@@ -8,7 +8,7 @@ from html import unescape
 import pytest
 
 from data_prep import page_charts, page_gallery
-from data_prep.figures import COLOURS, Curve, curve_figure
+from data_prep.curve_figure import COLOURS, Curve, curve_figure
 from data_prep.page import Definitions, Folded, Heading, Page, Table, Text
 from data_prep.page_charts import LONG_BARS, NUMBERED_COLUMNS, Bar, Bars, HeatMap
 from data_prep.page_gallery import Gallery, Tile

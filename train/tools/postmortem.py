@@ -1,9 +1,9 @@
 """What happened to a run: `python -m train.tools.postmortem runs/NAME [runs/OTHER] [--samples 12]`
 
 Prints the monitor's events with the samples of the flagged steps, and writes `runs/NAME/postmortem.html`: the loss
-curve of each source with marks at the events, the gradient norm, and a contact sheet of each flagged step. With a
-second run, the paper's Figure 5: both losses in one plot, LoRA against projector-only. Needs no GPU and loads no model;
-the samples come from the shards, since the order is a pure function of the step.
+curves of each source with marks at the events, held-out losses, the gradient norm, learning rates, and the samples of
+each flagged step. With a second run, the paper's Figure 5: both losses in one plot, LoRA against projector-only. Needs
+no GPU and loads no model; the samples come from the shards, since the order is a pure function of the step.
 """
 
 from collections.abc import Sequence

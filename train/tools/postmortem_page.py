@@ -1,7 +1,6 @@
 """The page of a run's events and of the samples of its flagged steps."""
 
 import argparse
-import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,11 +13,13 @@ from configs.load import load_config
 from configs.run import RunConfig
 from configs.run_dir import RunDir
 from data_prep.atomic import write_bytes
-from data_prep.figures import Curve, Mark, curve_figure
-from data_prep.inspect import contact_sheet
-from data_prep.page import Block, Figure, Heading, Page, Picture, Table, Text
+from data_prep.curve_figure import Curve, Mark, curve_figure, window
+from data_prep.images import ImageError
+from data_prep.page import Block, Figure, Heading, Page, Table, Text
+from data_prep.page_gallery import Gallery, Tile
 from data_prep.run_index import update_index
 from data_prep.sample import Sample
+from data_prep.thumbnails import thumbnail
 from train.data.order import PADDING
 from train.data.sources import SourceSet
 from train.loggers.jsonl import read_records
@@ -32,6 +33,7 @@ MARKED = (*ALARMS, *EPISODE_UPDATES, "skipped", "rolled_back", "stopped_by_monit
 ALARM, ALARM_COLOUR = "alarm", "#c62828"
 COLOUR_OF = {"recovered": "#3a8f5c", "accepted": "#8894a0", "recovering": "#d1642a", "rolled_back": "#8a4fa3"}
 MAX_EPISODES = 8
+MOST_TEXT = 300  # characters of a turn that are shown
 
 
 @dataclass(frozen=True)
@@ -59,11 +61,12 @@ class RunHistory:
         """One metric over the steps."""
         return Curve(name, [(line["step"], float(line[key])) for line in self.metrics if line.get(key) is not None])
 
-    def losses(self) -> list[Curve]:
-        """The loss of each source."""
-        names = dict.fromkeys(name for line in self.metrics for name in line["loss_by_source"])
+    def by_name(self, key: str, *, measured: bool = False) -> list[Curve]:
+        """A curve for each name of a metric that has several values, such as the loss of each source."""
+        lines = [(line["step"], line[key]) for line in self.metrics if isinstance(line.get(key), dict)]
+        names = dict.fromkeys(name for _, values in lines for name in values)
         return [
-            Curve(name, [(m["step"], m["loss_by_source"][name]) for m in self.metrics if name in m["loss_by_source"]])
+            Curve(name, [(step, float(v[name])) for step, v in lines if v.get(name) is not None], measured)
             for name in names
         ]
 
@@ -134,32 +137,76 @@ def as_page(history: RunHistory, other: RunHistory | None, steps: StepMessages, 
     blocks: list[Block] = [Text(alarms_by_signal(history.events))]
     if other is not None:
         both = [one.curve("loss", one.run.root.name) for one in (history, other)]
-        blocks += [Heading("Both runs"), Figure(curve_figure(both, marks, "training loss"), "Marks: the first run's.")]
-    caption = "Vertical lines are events; point at one for its text."
-    blocks += [Heading("Loss by source"), Figure(curve_figure(history.losses(), marks, "loss"), caption)]
-    for key, label in (("grad_norm", "gradient norm"), ("update_rms", "size of the update")):
-        curve = history.curve(key, label)
-        if curve.points:
-            blocks += [Heading(label.capitalize()), Figure(curve_figure([curve], marks, label), caption)]
+        figure = curve_figure(both, marks, "training loss")
+        caption = " ".join(
+            [*_smoothing(max((history, other), key=lambda one: len(one.metrics))), _about(marks, "the first run's ")]
+        )
+        blocks += [Heading("Both runs"), Figure(figure, caption)]
+    blocks += _curves(history, marks)
     events = [[str(event["step"]), event["kind"].replace("_", " "), event["message"]] for event in history.marked]
-    blocks += [Heading("Events"), Table(("step", "event", "message"), events, numeric=frozenset({0}))]
+    blocks.append(Heading("Events"))
+    if events:
+        blocks.append(Table(("step", "event", "message"), events, numeric=frozenset({0})))
+    else:
+        blocks.append(Text("No events: the monitor raised no alarm, and no update was skipped."))
     for step, message in steps.items():
         shown = samples.get(step, [])
         blocks += [Heading(f"Data step {step}"), Text(message)]
         if shown:
-            blocks.append(Picture(_contact_sheet(shown), f"Samples: {', '.join(sample.id for sample in shown)}"))
+            blocks.append(Gallery([_tile(sample) for sample in shown], f"{len(shown)} samples of this step"))
+        else:
+            blocks.append(Text("The samples of this step could not be read from the shards.", warning=True))
     return Page(history.run.root.name, blocks)
+
+
+def _curves(history: RunHistory, marks: Sequence[Mark]) -> list[Block]:
+    """A figure for each measure that the run has."""
+    caption = " ".join([*_smoothing(history), _about(marks)])
+    span = (history.metrics[0]["step"], history.metrics[-1]["step"]) if history.metrics else None
+
+    def drawn(curves: Sequence[Curve], label: str) -> str:
+        return curve_figure(curves, marks, label, span=span, logarithmic=label != "learning rate")
+
+    blocks: list[Block] = [Heading("Loss by source"), Figure(drawn(history.by_name("loss_by_source"), "loss"), caption)]
+    held_out = history.by_name("heldout_loss", measured=True)
+    if held_out:
+        blocks += [Heading("Held-out loss"), Figure(drawn(held_out, "held-out loss"), _about(marks))]
+    else:
+        blocks.append(Text("No held-out loss was measured."))
+    for key, label in (("grad_norm", "gradient norm"), ("update_rms", "size of the update")):
+        curve = history.curve(key, label)
+        if curve.points:
+            blocks += [Heading(label.capitalize()), Figure(drawn([curve], label), caption)]
+    rates = history.by_name("lr")
+    if rates:
+        blocks += [Heading("Learning rate"), Figure(drawn(rates, "learning rate"), _about(marks))]
+    return blocks
+
+
+def _smoothing(history: RunHistory) -> list[str]:
+    size = window(len(history.metrics))
+    return [f"Pale: each step; bold: the mean of {size} steps."] if size > 1 else []
+
+
+def _about(marks: Sequence[Mark], whose: str = "") -> str:
+    return f"Vertical lines are {whose}events; point at one for its text." if marks else "No events to mark."
+
+
+def _tile(sample: Sample) -> Tile:
+    lines = [("label", f"{sample.label} {sample.label_name}")] if sample.label_name is not None else []
+    lines += [("question" if turn.speaker == "human" else "answer", turn.text[:MOST_TEXT]) for turn in sample.turns[:2]]
+    picture = None
+    if isinstance(sample.image, bytes):
+        try:
+            picture = thumbnail(sample.image)
+        except ImageError as error:
+            lines.append(("image", f"cannot be decoded: {error}"))
+    return Tile(picture, sample.id, lines)
 
 
 def _mark(event: Record) -> Mark:
     label = event["kind"] if event["kind"] in COLOUR_OF else ALARM
     return Mark(event["step"], label.replace("_", " "), event["message"], COLOUR_OF.get(label, ALARM_COLOUR))
-
-
-def _contact_sheet(samples: Sequence[Sample]) -> bytes:
-    buffer = io.BytesIO()
-    contact_sheet(samples).save(buffer, format="PNG")
-    return buffer.getvalue()
 
 
 def write_and_print(arguments: argparse.Namespace) -> None:
