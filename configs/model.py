@@ -1,25 +1,50 @@
 """Settings of a model: its base, its trainable parameters, and its chat template."""
 
+import re
 from dataclasses import dataclass
 
 from configs.errors import ConfigError
 from configs.section import Section, setting
 
+SCOPES = ("language", "projector", "vision")
+"""Parts of a model that LoRA may adapt."""
+ATTENTION = "attention"
+"""`model.selective`: the attention projections of the language model."""
 TRAINING_TEMPLATES = ("llava", "hf", "folder", "mistral", "question", "plain")
 
 
 @dataclass(frozen=True, kw_only=True)
 class LoraConfig(Section):
-    """LoRA on the language model's linear layers (paper, Section 4.2: rank 128, alpha 256)."""
+    """LoRA on linear layers, of the language model by default (paper, Section 4.2: rank 128, alpha 256)."""
 
     rank: int = setting(128, doc="Rank of the update matrices.", at_least=1)
-    alpha: float = setting(256.0, doc="The update is scaled by alpha / rank.", above=0)
+    alpha: float = setting(256.0, doc="The update is scaled by alpha / rank (rsLoRA: alpha / sqrt(rank)).", above=0)
     dropout: float = setting(0.05, doc="Dropout on the input of the update (LLaVA: 0.05).", at_least=0, at_most=0.99)
     targets: tuple[str, ...] | None = setting(
         None,
-        doc="Linear layers, by the last part of their name, inside the language model only; null: all of its attention"
-        " and MLP (q_proj, k_proj, v_proj, and what its type calls the others).",
+        doc="Linear layers, by the last part of their name, inside the scope only; null: all of attention and MLP"
+        " (q_proj, k_proj, v_proj, and what the model calls the others), and all of the projector.",
     )
+    scope: tuple[str, ...] = setting(
+        ("language",),
+        doc="Parts that LoRA adapts: any of language, projector, vision. A projector that is not among them trains"
+        " whole; one that is keeps its weights.",
+    )
+    variant: str = setting(
+        "lora",
+        doc="`rslora`: scaled by alpha / sqrt(rank). `dora`: a trained magnitude for each output (ZeRO 0 to 2)."
+        " `pissa`: begins with the largest singular values of each weight, which the frozen weight then lacks.",
+        choices=("lora", "rslora", "dora", "pissa"),
+    )
+
+    def __post_init__(self) -> None:
+        """Raise `ConfigError` for a scope without parts, with an unknown one, or with one named twice."""
+        super().__post_init__()
+        unknown = [part for part in self.scope if part not in SCOPES]
+        if unknown or not self.scope or len(set(self.scope)) < len(self.scope):
+            raise ConfigError(
+                f"lora.scope is [{', '.join(self.scope)}]; name one or more of {', '.join(SCOPES)}, each once"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,10 +56,16 @@ class ModelConfig(Section):
     dtype: str = setting("bf16", doc="Precision of weights and activations.", choices=("bf16", "fp32"))
     mode: str = setting(
         "projector",
-        doc="Trainable parameters: projector only, projector + LoRA, or all.",
-        choices=("projector", "lora", "full"),
+        doc="Trainable parameters: projector only, projector + LoRA, those that `model.selective` names, or all.",
+        choices=("projector", "lora", "selective", "full"),
     )
     lora: LoraConfig = setting(LoraConfig, doc="Used by mode `lora`; the projector trains too.")
+    selective: str = setting(
+        ATTENTION,
+        doc="Used by mode `selective`: what trains, and nothing else. A regular expression, found anywhere in a"
+        " parameter's name (so module names work), or `attention`: the attention projections of the language model.",
+        changes_result=lambda model: model.mode == "selective",
+    )
     attention: str = setting(
         "auto",
         doc="Attention kernel; auto takes flash_attention_2 if installed and on a GPU, else sdpa.",
@@ -64,12 +95,26 @@ class ModelConfig(Section):
     )
 
     def __post_init__(self) -> None:
-        """Raise `ConfigError` for another kind of activation checkpointing."""
+        """Raise `ConfigError` for another kind of activation checkpointing, and for a pattern that is none."""
         super().__post_init__()
         if self.activation_checkpointing not in (True, False, "auto", "selective"):
             raise ConfigError(
                 f"activation_checkpointing is {self.activation_checkpointing!r}; choose auto, selective, true or false"
             )
+        try:
+            re.compile(self.selective)
+        except re.error as error:
+            raise ConfigError(
+                f"selective is {self.selective!r}, which is no regular expression ({error}); give one over parameter"
+                f" names, or {ATTENTION}"
+            ) from error
+
+    @property
+    def trained_as(self) -> str:
+        """The mode; for another LoRA than the paper's its variant and scope, such as `dora on language, vision`."""
+        if self.mode != "lora" or (self.lora.variant, self.lora.scope) == ("lora", ("language",)):
+            return self.mode
+        return f"{self.lora.variant} on {', '.join(self.lora.scope)}"
 
 
 @dataclass(frozen=True, kw_only=True)

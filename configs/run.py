@@ -63,6 +63,22 @@ class RunConfig(Section):
         self._check_choice()
         if self.model.mode == "full" and self.optim.lr_vision == self.optim.lr_language == self.optim.lr_projector == 0:
             raise ConfigError("mode full with every learning rate 0 trains nothing; set one above 0")
+        if self.model.mode == "lora":
+            self._check_lora()
+
+    def _check_lora(self) -> None:
+        """Raise `ConfigError` for a part in LoRA's scope whose rate is 0, and for DoRA where weights are split."""
+        rates = {part: getattr(self.optim, f"lr_{part}") for part in self.model.lora.scope}
+        for part in (part for part, rate in rates.items() if rate == 0):
+            raise ConfigError(
+                f"model.lora.scope has {part} and optim.lr_{part} is 0, so its LoRA would not train; set it above 0, or"
+                f" take {part} out of the scope"
+            )
+        if self.model.lora.variant == "dora" and self.deepspeed.zero_stage == 3:
+            raise ConfigError(
+                "model.lora.variant is dora and deepspeed.zero_stage 3: DoRA computes the norm of whole weights, which"
+                " ZeRO 3 splits among the ranks; set deepspeed.zero_stage to 2 or less, or another variant"
+            )
 
     def _check_choice(self) -> None:
         """Raise `ConfigError` if the best checkpoint is asked for and nothing is measured to choose by."""

@@ -37,6 +37,7 @@ class RunDir:
               events.jsonl           one line per alert, checkpoint, resume ...
               provenance.json        command, code, packages and machines of every start
               checkpoints/step-00000500/
+              pissa.safetensors      how LoRA began, for model.lora.variant pissa
               export/                a model folder that transformers loads
               eval/EVALUATION/LABEL/
     """
@@ -114,6 +115,11 @@ class RunDir:
     def slurm(self) -> Path:
         """Job scripts, their configs and the jobs' output: a `SlurmDir`."""
         return self.root / "slurm"
+
+    @property
+    def pissa(self) -> Path:
+        """The matrices with which the run's LoRA began, for variant `pissa`."""
+        return self.root / "pissa.safetensors"
 
     @property
     def lock(self) -> Path:

@@ -18,7 +18,9 @@ class OptimConfig(Section):
         2e-4, doc="Peak learning rate of the language model or its LoRA (paper: 2e-4).", at_least=0
     )
     lr_vision: float = setting(
-        0.0, doc="Peak learning rate of the vision tower in mode `full`; 0 freezes it.", at_least=0
+        0.0,
+        doc="Peak learning rate of the vision tower or its LoRA; 0 freezes it (modes `full` and `selective`).",
+        at_least=0,
     )
     weight_decay: float = setting(
         0.0,

@@ -19,6 +19,7 @@ from configs.deepspeed_settings import deepspeed_settings
 from configs.errors import ConfigError, DataError, UserError
 from configs.evaluation import EvalConfig
 from configs.locations import as_url, is_hub_id
+from configs.model import ATTENTION
 from configs.run import RunConfig
 from configs.run_dir import MODEL_CONFIG, TOKENIZER_FILES, RunDir
 from configs.shard_dir import ShardDir
@@ -34,7 +35,8 @@ from launch.slurm_problems import slurm_problems
 
 GIB = 2**30
 UNKNOWN_BASE_BYTES = 14 * 10**9  # of a hub id: assumed to be a 7B model in 16 bits
-TRAINED_FRACTION = {"projector": 0.003, "lora": 0.05, "full": 1.0}  # of LLaVA-1.5-7B's weights, at LoRA rank 128
+TRAINED_FRACTION = {"projector": 0.003, "lora": 0.05, "selective": 0.31, "full": 1.0}
+"""Of LLaVA-1.5-7B's weights, at LoRA rank 128; selective: its attention projections."""
 PROJECTOR_FRACTIONS = {"blip": 0.03, "qwen2.5-vl": 0.01, "qwen3-vl": 0.05, "smolvlm": 0.03}
 """Of the weights of the smallest published model whose name has this in it: a Q-Former; mergers; a connector."""
 
@@ -139,6 +141,8 @@ def _disk(config: RunConfig) -> Iterator[str]:
         export_bytes = UNKNOWN_BASE_BYTES
         assumed = f" (assuming that {config.model.base} has {UNKNOWN_BASE_BYTES / 1e9:.0f} GB)"
     fraction = TRAINED_FRACTION[config.model.mode]
+    if config.model.mode == "selective" and config.model.selective != ATTENTION:
+        fraction = 0.0  # which parameters a pattern finds is known when the run starts
     fraction = max(
         fraction, *(part for name, part in PROJECTOR_FRACTIONS.items() if name in config.model.base.lower()), 0
     )

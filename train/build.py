@@ -1,6 +1,6 @@
 """From a plan to a trainer: load the model, freeze, wrap it into DeepSpeed, restore a checkpoint."""
 
-from collections import Counter
+from typing import Any
 
 import torch
 
@@ -23,6 +23,7 @@ from train.models.loading import load_model
 from train.models.lora import peft_layers_note
 from train.models.loss_module import LossModule
 from train.models.param_groups import choose_trainable, count_parts, freeze_table
+from train.models.pissa import principal_matrices, read_initial, start_from, write_initial
 from train.models.target_states import ForwardOptions
 from train.optimization.engine import Engine
 from train.optimization.flops import FlopModel
@@ -52,8 +53,9 @@ def build_components(plan: RunPlan, world: World, start: ResumePoint) -> Trainer
     choose_trainable(loaded.model, plan.family, config.model, config.optim, config.deepspeed.zero_stage)
     if plan.activation_checkpointing is True:
         checkpoint_activations(loaded.model)
+    if config.model.mode == "lora" and config.model.lora.variant == "pissa":
+        start_from_weights(loaded.model, plan, start)
     counts = count_parts(loaded.model, plan.family, config.optim)
-    totals = Counter({row.part: row.total for row in counts})
     options = ForwardOptions(
         plan.example_builder.prefix,
         config.model.skip_unneeded_compute,
@@ -78,9 +80,19 @@ def build_components(plan: RunPlan, world: World, start: ResumePoint) -> Trainer
         policy=SpikePolicy(config.monitor),
         checkpointer=AsyncCheckpointer(writer, config.checkpoint.asynchronous),
         heldout=HeldOut(plan.heldout_examples(), config.train.heldout_samples, config.seed, plan.batches),
-        flops=FlopModel.of(plan.family, totals, totals["LoRA"], config.model.mode),
+        flops=FlopModel.of(plan.family, counts),
         loggers=run_on_main(lambda: create_loggers(plan, start, freeze_table(counts))) or [],
     )
+
+
+def start_from_weights(model: Any, plan: RunPlan, start: ResumePoint) -> None:
+    """PiSSA's beginning: computed by the main rank and kept in the run's folder, read from there after a resume.
+
+    Raises `RunError` if a rank cannot read it.
+    """
+    if start.checkpoint is None:
+        run_on_main(lambda: write_initial(plan.run, principal_matrices(model, plan.config.model.lora)))
+    start_from(model, read_initial(plan.run), plan.config.model.lora)
 
 
 def create_loggers(plan: RunPlan, start: ResumePoint, freeze_table: str) -> list[MetricLogger]:

@@ -11,6 +11,7 @@ import torch
 from configs.command_line import exit_on_user_error
 from configs.errors import ConfigError, RunError, UserError
 from configs.load import load_config
+from configs.model import ModelConfig
 from configs.run import RunConfig
 from configs.run_dir import CheckpointDir, ExportDir, RunDir, step_name
 from configs.trained import record_of, training_record_of_run
@@ -25,7 +26,8 @@ from train.models.checked_loading import load_checked
 from train.models.fingerprint import model_identity
 from train.models.language_weights import take_language
 from train.models.loading import resolve_folder
-from train.models.lora import is_lora, merge_lora, peft_config
+from train.models.lora import adapter_key, is_lora, merge_lora, peft_config
+from train.models.pissa import read_initial, subtract
 from train.models.registry import trainable_family_of
 from train.push import push
 
@@ -61,24 +63,26 @@ def export_checkpoint(
     model = load_checked(family.model_class, folder, dtype="auto")
     weights = checkpoint.weights()
     lora = {name: tensor for name, tensor in weights.items() if is_lora(name)}
-    if lora_onto is not None and not lora:
-        raise RunError(f"{run.root} trained no LoRA (model.mode is {config.model.mode}); leave --lora-onto out")
+    if lora_onto is not None:
+        _check_lora_onto(run, config.model, lora)
     onto = None if lora_onto is None else resolve_folder(lora_onto)
     taken = None if onto is None else take_language(model, family, onto)
     _set_weights(model, {name: tensor for name, tensor in weights.items() if name not in lora})
+    if lora and config.model.lora.variant == "pissa":
+        subtract(model, read_initial(run), config.model.lora)
     if lora and not keep_adapter:
-        merge_lora(model, lora, config.model.lora.alpha / config.model.lora.rank)
+        merge_lora(model, lora, config.model.lora)
     with atomic_folder(output) as temporary:
         model.save_pretrained(temporary)
         write_text_files(family, folder, temporary, config.chat)
         if lora and keep_adapter:
-            _write_adapter(temporary / ADAPTER, lora, peft_config(config.model.lora, family), output)
+            _write_adapter(temporary / ADAPTER, lora, peft_config(model, family, config.model.lora), output)
         record = {
             "run": config.name,
             "step": checkpoint.step,
             "checkpoint_sha256": _checkpoint_sha256(checkpoint.folder),
             "recipe": checkpoint.state.get("recipe"),
-            "mode": config.model.mode,
+            "mode": config.model.trained_as,
             "base": config.model.base,
             "base_identity": expected,
             "adapter": bool(lora) and keep_adapter,
@@ -93,6 +97,19 @@ def export_checkpoint(
         _write_provenance(run, ExportDir(temporary))
         write_bytes(temporary / RECORD, json.dumps(record, indent=1).encode())
     return output
+
+
+def _check_lora_onto(run: RunDir, model: ModelConfig, lora: dict[str, torch.Tensor]) -> None:
+    """Raise `RunError` where no LoRA can be merged onto another language model."""
+    why = None
+    if not lora:
+        why = f"trained no LoRA (model.mode is {model.mode})"
+    elif "language" not in model.lora.scope:
+        why = f"trained no LoRA on the language model (model.lora.scope is {', '.join(model.lora.scope)})"
+    elif model.lora.variant == "dora":
+        why = "trained DoRA, whose magnitudes are those of the base's weights"
+    if why:
+        raise RunError(f"{run.root} {why}; leave --lora-onto out")
 
 
 def _write_provenance(run: RunDir, export: ExportDir) -> None:
@@ -133,8 +150,8 @@ def _write_adapter(folder: Path, lora: dict[str, torch.Tensor], adapter: Any, ex
     folder.mkdir(parents=True)
     adapter.base_model_name_or_path = str(exported)
     adapter.save_pretrained(str(folder))
-    names = {name: f"base_model.model.{name.replace('.default.', '.')}" for name in lora}
-    save_file({names[name]: tensor.contiguous() for name, tensor in lora.items()}, folder / "adapter_model.safetensors")
+    tensors = {adapter_key(name): tensor.contiguous() for name, tensor in lora.items()}
+    save_file(tensors, ExportDir(folder.parent).adapter_weights)
 
 
 def model_folders(reference: str, checkpoint: str = "export", revision: str | None = None) -> list[tuple[str, Path]]:

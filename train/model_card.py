@@ -126,9 +126,13 @@ print(model.ask("photo.jpg"))"""
 
 
 def _trained(config: RunConfig) -> str:
-    return {"projector": "the projector", "lora": "LoRA and the projector", "full": "all parameters"}.get(
-        config.model.mode, config.model.mode
-    )
+    model = config.model
+    if model.mode == "selective":
+        return f"the parameters that `{model.selective}` finds"
+    if model.mode == "lora":
+        lora = "LoRA" if model.trained_as == "lora" else f"LoRA ({model.trained_as})"
+        return lora if "projector" in model.lora.scope else f"{lora} and the projector"
+    return {"projector": "the projector", "full": "all parameters"}[model.mode]
 
 
 def _training(config: RunConfig, record: Mapping[str, Any], run: RunDir) -> str:

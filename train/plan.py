@@ -30,7 +30,9 @@ from train.models.checked_loading import check_image_token, check_vocabulary
 from train.models.fingerprint import model_identity
 from train.models.llama_layers import sliding_window
 from train.models.loading import attention_of, resolve_folder
+from train.models.meta_model import meta_model
 from train.models.model_folder import check_generation_settings, lacks_weights
+from train.models.param_groups import trains_language
 from train.models.registry import trainable_family_of
 from train.models.types import TrainableFamily
 from train.optimization.schedule import check_warmup
@@ -123,10 +125,10 @@ def make_plan(config: RunConfig, world_size: int, device: str, *, count: bool = 
     family = _family(config, folder)
     attention = attention_of(family, config.model.attention, device, config.model.dtype)
     sources = SourceSet.of(config.data, config.train.sources)
-    if config.model.mode == "projector" and not sources.with_image().any():
+    if not _trains_language(config, family) and not sources.with_image().any():
         raise DataError(
-            f"model.mode is projector and no sample of {', '.join(sources.names)} has an image, so nothing would be "
-            "trained; check the key or tag that holds the images in the source's files, and build it again"
+            f"model.mode is {config.model.mode} and no sample of {', '.join(sources.names)} has an image, so nothing "
+            "would be trained; check the key or tag that holds the images in the source's files, and build it again"
         )
     _check_window(config, family)
     builder = _example_builder(config, folder, family)
@@ -151,6 +153,18 @@ def make_plan(config: RunConfig, world_size: int, device: str, *, count: bool = 
         attention=attention,
         kernels=fit_to_decoder(kernels, config.model, family, attention),
     )
+
+
+def _trains_language(config: RunConfig, family: TrainableFamily) -> bool:
+    """Whether texts give a gradient.
+
+    Raises `ConfigError` where LoRA's scope or `model.selective` does not fit the model, before weights are loaded.
+    """
+    if config.model.mode == "projector":
+        return False
+    if config.model.mode == "full":
+        return config.optim.lr_language > 0
+    return trains_language(meta_model(family, config), family)
 
 
 def _check_window(config: RunConfig, family: TrainableFamily) -> None:

@@ -42,12 +42,14 @@ TRAINING_SOURCES = {"imagenet": "ImageNet"} | {
 }
 INSTRUCTION = ("llava", "instruct")
 CHAIN_OF_THOUGHT = "step by step"
+PAPER_MODES = ("projector", "lora", "full")
+"""Ways of training that its rows are compared with; its own are projector and LoRA on the language model."""
 FINETUNED = ("table3/finetuned/", "table4/captions/", "table4/classification/", "section4.3/", "table13/after/")
 
 
 @dataclass(frozen=True, slots=True)
 class Training:
-    """`base` as the run names it, how it was trained, and the names of the sources."""
+    """`base` as the run names it, how it was trained (`ModelConfig.trained_as`), and the names of the sources."""
 
     base: str
     mode: str
@@ -90,14 +92,19 @@ def is_finetuned_row(row: str) -> bool:
 def finetuned_rows(training: Training, protocol: Mapping[str, Any], dataset: str) -> list[str]:
     """Names of the rows to compare with a model trained like this under this protocol, most specific first.
 
-    No rows if it was trained on further sources: the paper trains on one data set, or on it and LLaVA's data.
+    No rows if it was trained on further sources: the paper trains on one data set, or on it and LLaVA's data. A way of
+    training that the paper does not have (`selective`, a LoRA of another variant or scope) has a row named by it, which
+    is none of the paper's, where it was trained on one data set; else none.
     """
     base = paper_model(training.base) or training.base
     sources = [source.lower() for source in training.sources]
     others = [source for source in sources if source not in TRAINING_SOURCES]
     trained = {TRAINING_SOURCES[source] for source in sources if source in TRAINING_SOURCES}
+    others_way = training.mode not in PAPER_MODES
     mixed, captions = bool(others), any(source.endswith("_captions") for source in sources)
     if not all(any(word in source for word in INSTRUCTION) for source in others):
+        return []
+    if others_way and (mixed or captions or protocol["task"] == "multiple_choice"):
         return []
     if protocol["task"] == "multiple_choice":
         rows = [f"table5/{base} finetuned on {'+'.join(sorted(trained))}{'+LLaVA' if mixed else ''}/{dataset}"]

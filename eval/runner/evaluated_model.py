@@ -49,7 +49,7 @@ def identify_model(model: str) -> EvaluatedModel:
     if run is None:
         return EvaluatedModel(model)
     config, _ = load_config(RunConfig, run.config)
-    return EvaluatedModel(config.model.base, config.model.mode, config.train.sources)
+    return EvaluatedModel(config.model.base, config.model.trained_as, config.train.sources)
 
 
 def describe_model(model: str) -> dict[str, Any]:

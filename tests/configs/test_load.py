@@ -70,7 +70,7 @@ def test_every_evaluation_loads_and_opens_with_its_command(file):
         ("train.epochs=many", "train.epochs is 'many'; it must be a whole number"),
         ("train.global_batch=0", "global_batch is 0; it must be at least 1"),
         ("model.dtype=fp8", "dtype is 'fp8'; choose one of: bf16, fp32"),
-        ("model.mode=qlora", "mode is 'qlora'; choose one of: projector, lora, full"),
+        ("model.mode=qlora", "mode is 'qlora'; choose one of: projector, lora, selective, full"),
         ("train.micro_batch=big", "micro_batch is 'big'; give a number of samples or 'auto'"),
         ("train.sources=[]", "train.sources is empty"),
         ("train.sources=[c]", "source 'c' is not in data.sources; it has: a, b"),

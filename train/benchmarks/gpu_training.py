@@ -33,7 +33,7 @@ from train.models.batch import Batch
 from train.models.checkpointing import checkpoint_activations
 from train.models.layer_parts import restore_layers
 from train.models.loss_module import LossModule
-from train.models.param_groups import choose_trainable, count_parts
+from train.models.param_groups import PartCount, choose_trainable, count_parts, lora_row
 from train.models.square_images import PIXELS
 from train.models.target_states import ForwardOptions
 from train.models.types import TrainableFamily
@@ -81,13 +81,18 @@ class TrainingBench:
         return self._flop_model(mode).step([self.data.jpeg_batch(images)])
 
     def _flop_model(self, mode: str) -> FlopModel:
-        totals = {row.part: row.total for row in count_parts(self.model, self.family, OptimConfig())}
+        counts = [
+            replace(row, trainable=row.total if mode == "full" and row.part == "language" else 0)
+            for row in count_parts(self.model, self.family, OptimConfig())
+        ]
         lora = self.options.lora_rank * sum(
             sum(module.weight.shape)
             for name, module in self.model.named_modules()
             if isinstance(module, nn.Linear) and name.endswith(self.family.lora_targets) and self._is_language(name)
         )
-        return FlopModel.of(self.family, totals, lora if mode == "lora" else 0, mode)
+        if mode == "lora":
+            counts.append(PartCount(lora_row("language"), lora, lora, 0.0))
+        return FlopModel.of(self.family, counts)
 
     def _is_language(self, name: str) -> bool:
         return self.family.part_of(f"{name}.weight") == "language"

@@ -98,3 +98,8 @@ class InstructBlipFamily(Blip2Family):
             "qformer_input_ids": images.tensors[QUESTION],
             "qformer_attention_mask": images.tensors[QUESTION_MASK],
         }
+
+    def runs(self, parameter: str) -> bool:
+        """All but the layers of the last Q-Former layer that only change the question's tokens, which nothing reads."""
+        last = f"qformer.encoder.layer.{int(self.config.qformer_config.num_hidden_layers) - 1}."
+        return not parameter.startswith((f"{last}intermediate.", f"{last}output."))

@@ -3,6 +3,7 @@
 Tensor shapes: `N` images, `P` tokens an image, `S` pixels a side, `H` hidden size.
 """
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -64,6 +65,16 @@ def tower_states(tower: Any, pixels: torch.Tensor, layers: Sequence[int]) -> lis
     for layer in inner.encoder.layers[: max(numbers)]:
         states.append(layer(states[-1], None))
     return [states[number] for number in numbers]
+
+
+def tower_runs(parameter: str, config: Any) -> bool:
+    """Whether a parameter of the vision tower is run: not layers behind the last chosen one, nor what follows them."""
+    chosen, count = config.vision_feature_layer, int(config.vision_config.num_hidden_layers)
+    layers = [chosen] if isinstance(chosen, int) else chosen
+    found = re.search(r"\.encoder\.layers\.(\d+)\.", parameter)
+    if found:
+        return int(found[1]) < max(layer + (layer < 0) * (count + 1) for layer in layers)
+    return ".embeddings." in parameter or ".pre_layrnorm." in parameter
 
 
 class LlavaFamily(TrainableFamily):
@@ -144,6 +155,10 @@ class LlavaFamily(TrainableFamily):
             chosen = [state[:, 1:] for state in chosen]
         features: torch.Tensor = model.model.multi_modal_projector(torch.cat(chosen, dim=-1))
         return features
+
+    def runs(self, parameter: str) -> bool:
+        """All but the tower's last layers (`tower_runs`)."""
+        return self.part_of(parameter) != "vision" or tower_runs(parameter, self.config)
 
     def vision_tokens(self, images: ImageBatch) -> int:
         """Patches of each image, and CLIP's class token."""

@@ -17,7 +17,7 @@ from torch import nn
 from configs.errors import ConfigError
 from train.chat.templates import PromptStyle
 from train.models.images import ImageBatch, ImageInput, Size, joined, stacked
-from train.models.llava import CLIP_TOWER, other_tower, tower_states, uneven_window
+from train.models.llava import CLIP_TOWER, other_tower, tower_runs, tower_states, uneven_window
 from train.models.processor_settings import LLAVA_NEXT
 from train.models.square_images import PIXELS
 from train.models.tiles import TileProcessor, tile_processor, tile_tokens, tiles_of
@@ -124,6 +124,10 @@ class LlavaNextFamily(TrainableFamily):
     def vision_tokens(self, images: ImageBatch) -> int:
         """Patches of each tile, and CLIP's class token."""
         return ((self._side // int(self.config.vision_config.patch_size)) ** 2 + 1) * len(images.tensors[PIXELS])
+
+    def runs(self, parameter: str) -> bool:
+        """As LLaVA-1.5: the tower's last layers have no effect."""
+        return self.part_of(parameter) != "vision" or tower_runs(parameter, self.config)
 
     def decoder(self, model: Any) -> nn.Module:
         """The LLaMA or Mistral decoder."""

@@ -1,62 +1,48 @@
-"""LoRA on the language model: where it goes, and how it is merged into the weights."""
+"""LoRA and its variants: peft's configuration of ours, and how a trained one is merged into the weights."""
 
-import re
+import math
 from typing import Any
 
 import peft
 import torch
 from torch import nn
 
-from configs.errors import ConfigError
 from configs.model import LoraConfig, ModelConfig
 from configs.training import OptimConfig
+from train.models.adapted_layers import adapted_layers, target_pattern
 from train.models.types import Family
 
 
-def peft_config(config: LoraConfig, family: Family) -> Any:
-    """peft's configuration of our LoRA, limited to the language model.
+def peft_config(model: nn.Module, family: Family, config: LoraConfig) -> Any:
+    """peft's configuration of our LoRA on the layers of `model` in its scope.
 
-    The usual target names (`q_proj`, …) also match layers of the vision tower, so they are anchored to the family's
-    `lora_scope`.
+    PiSSA is plain LoRA to peft: `train.models.pissa` sets weights and matrices. Raises `ConfigError` as
+    `adapted_layers`.
     """
-    names = "|".join(map(re.escape, lora_targets(config, family)))
+    layers = [name for part in adapted_layers(model, family, config).values() for name in part]
     return peft.LoraConfig(
         r=config.rank,
         lora_alpha=config.alpha,
         lora_dropout=config.dropout,
-        target_modules=rf".*{re.escape(family.lora_scope)}.*\.({names})",
+        target_modules=target_pattern(model, layers),
+        use_rslora=config.variant == "rslora",
+        use_dora=config.variant == "dora",
         bias="none",
     )
 
 
-def lora_targets(config: LoraConfig, family: Family) -> tuple[str, ...]:
-    """The linear layers to adapt, by the last part of their name: `model.lora.targets`, or else the family's."""
-    return family.lora_targets if config.targets is None else config.targets
-
-
-def check_targets(model: nn.Module, family: Family, config: LoraConfig) -> None:
-    """Raise `ConfigError` that lists the language model's linear layers if one of the targets is none of them."""
-    scope = re.compile(rf".*{re.escape(family.lora_scope)}")
-    linear = {
-        name for name, module in model.named_modules() if isinstance(module, nn.Linear) and scope.match(f"{name}.")
-    }
-    targets = lora_targets(config, family)
-    unmatched = [target for target in targets if not any(name.endswith(f".{target}") for name in linear)]
-    present = sorted({name.rpartition(".")[2] for name in linear})
-    if not targets:
-        raise ConfigError(
-            f"model.lora.targets is empty, so LoRA would train nothing; name linear layers: {', '.join(present)}"
-        )
-    if unmatched:
-        raise ConfigError(
-            f"model.lora.targets has {', '.join(unmatched)}, and the language model of this {family.name} has no "
-            f"linear layer of that name; its linear layers are {', '.join(present)}"
-        )
+def lora_scale(config: LoraConfig) -> float:
+    """What the product of the two matrices is multiplied by."""
+    return config.alpha / (math.sqrt(config.rank) if config.variant == "rslora" else config.rank)
 
 
 def peft_layers_note(config: ModelConfig, optim: OptimConfig, zero_stage: int) -> str | None:
     """Why LoRA's layers are peft's instead of `lora_linear.AdaptedLinear`; None where they are not."""
-    if config.mode != "lora" or optim.lr_language == 0 or zero_stage < 3:
+    if config.mode != "lora" or not any(getattr(optim, f"lr_{part}") for part in config.lora.scope):
+        return None
+    if config.lora.variant == "dora":
+        return "peft's layers, as DoRA needs the norm of each adapted weight: more memory for activations"
+    if zero_stage < 3:
         return None
     return (
         f"peft's layers, as deepspeed.zero_stage is {zero_stage} and fetches weights layer by layer: more memory for "
@@ -65,20 +51,32 @@ def peft_layers_note(config: ModelConfig, optim: OptimConfig, zero_stage: int) -
 
 
 def is_lora(parameter: str) -> bool:
-    """Whether the parameter of this name is LoRA's."""
+    """Whether the parameter of this name is LoRA's: a matrix of it, or DoRA's magnitudes."""
     return "lora_" in parameter
 
 
-def merge_lora(model: Any, lora: dict[str, torch.Tensor], scale: float) -> None:
-    """Add `scale` x B A to each adapted weight of `model` in place, computed in fp32.
+def merge_lora(model: nn.Module, lora: dict[str, torch.Tensor], config: LoraConfig) -> None:
+    """Put LoRA into each adapted weight W of `model` in place, computed in fp32: W + scale x B A.
 
-    `lora` maps `LAYER.lora_A.default.weight` (r, in) and `LAYER.lora_B.default.weight` (out, r) to tensors.
+    DoRA then gives each row the norm that was trained, as peft's merge does. `lora` maps
+    `LAYER.lora_A.default.weight` (r, in), `LAYER.lora_B.default.weight` (out, r) and
+    `LAYER.lora_magnitude_vector.default.weight` (out) to tensors.
     """
-    parameters = dict(model.named_parameters())
+    parameters, scale = dict(model.named_parameters()), lora_scale(config)
     for name, down in lora.items():
         if ".lora_A." not in name:
             continue
         layer = name.split(".lora_A.")[0]
         up = lora[name.replace(".lora_A.", ".lora_B.")]
         weight = parameters[f"{layer}.weight"]
-        weight.data.copy_(weight.data.float() + scale * (up.float() @ down.float()))
+        merged = weight.data.float() + scale * (up.float() @ down.float())
+        if config.variant == "dora":
+            magnitude = lora[name.replace(".lora_A.", ".lora_magnitude_vector.")].float()
+            merged *= (magnitude / torch.linalg.norm(merged, dim=1))[:, None]
+        weight.data.copy_(merged)
+
+
+def adapter_key(parameter: str) -> str:
+    """The name that a parameter of LoRA has in a peft adapter's file."""
+    key = f"base_model.model.{parameter.replace('.default.', '.')}"
+    return key.removesuffix(".weight") if ".lora_magnitude_vector." in key else key

@@ -238,19 +238,18 @@ class Family(ABC):
         """The part that the parameter of this name belongs to, or `other`."""
         return next((part for part, prefixes in self.parts.items() if parameter.startswith(prefixes)), "other")
 
-    @property
-    def lora_scope(self) -> str:
-        """Prefix of the modules that LoRA may adapt: the language model, never the vision tower."""
-        return self.parts["language"][0]
+    def runs(self, parameter: str) -> bool:  # noqa: ARG002
+        """Whether the parameter of this name has an effect: not in a layer whose result nothing reads."""
+        return True
 
     @property
     def lora_targets(self) -> tuple[str, ...]:
-        """Linear layers that LoRA adapts by default, by the last part of their name: all of attention and MLP."""
+        """Linear layers of the language model that LoRA adapts by default, by the last part of their name."""
         return LORA_TARGETS.get(str(self.text_config.model_type), LLAMA_LINEAR)
 
     def language_weight(self, name: str) -> str:
         """Name in this model of the weight that is called `name` in the language model alone (`model.layers.0…`)."""
-        return name.replace("model.", self.lora_scope, 1) if name.startswith("model.") else name
+        return name.replace("model.", self.parts["language"][0], 1) if name.startswith("model.") else name
 
 
 class TrainableFamily(Family):

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from train.models.batch import Batch
+from train.models.param_groups import PartCount, lora_row
 from train.models.types import TrainableFamily
 
 PEAK_BF16 = {  # dense bf16 FLOP/s by the vendors' datasheets
@@ -15,46 +16,67 @@ PEAK_BF16 = {  # dense bf16 FLOP/s by the vendors' datasheets
 
 
 @dataclass(frozen=True)
-class FlopModel:
-    """Multiply-add counts (2 FLOP each) of one model and mode; recomputation is never counted (MFU, not HFU)."""
+class Weights:
+    """Parameters of a part that are in matrix products: all, those of them that train, and LoRA's."""
 
-    language_parameters: int  # in matrix products, the head included
-    lora_parameters: int
-    vision_parameters: int
+    total: int
+    trained: int
+    lora: int
+
+    @classmethod
+    def of(cls, counts: Sequence[PartCount], part: str, look_up: int) -> "Weights":
+        """From the freeze table, without `look_up` parameters that are only looked up."""
+        rows = {row.part: row for row in counts}
+        own, lora = rows[part], rows.get(lora_row(part))
+        used = own.total - look_up
+        trained = min(own.trainable, used)  # of some parameters, it is not known which are looked up
+        return cls(used, trained, 0 if lora is None else lora.total)
+
+    def flops(self, *, backward: bool) -> int:
+        """Operations a token."""
+        return (4 if backward else 2) * self.total + 2 * self.trained + 6 * self.lora
+
+
+@dataclass(frozen=True)
+class FlopModel:
+    """Multiply-add counts (2 FLOP each) of one model and what of it trains, without the projector.
+
+    Recomputation is never counted (MFU, not HFU).
+    """
+
+    language: "Weights"  # the head included
+    vision: "Weights"
     family: TrainableFamily
     layers: int
     hidden: int
-    mode: str
 
     @classmethod
-    def of(cls, family: TrainableFamily, counts: dict[str, int], lora_parameters: int, mode: str) -> "FlopModel":
-        """From a model's family and its parameter counts by part."""
+    def of(cls, family: TrainableFamily, counts: Sequence[PartCount]) -> "FlopModel":
+        """From a model's family and its freeze table."""
         text = family.text_config
         tied = bool(getattr(text, "tie_word_embeddings", False))  # then the head's product is with the embedding
         look_up = 0 if tied else text.vocab_size * text.hidden_size
         return cls(
-            language_parameters=counts["language"] - look_up,
-            lora_parameters=lora_parameters,
-            vision_parameters=counts["vision"],
+            language=Weights.of(counts, "language", look_up),
+            vision=Weights.of(counts, "vision", 0),
             family=family,
             layers=text.num_hidden_layers,
             hidden=text.hidden_size,
-            mode=mode,
         )
 
     def step(self, batches: Sequence[Batch]) -> float:
         """FLOPs of forward and backward over micro-batches.
 
-        A frozen language model costs forward + gradients of activations (2 + 2 per parameter and token), a trained
-        one 2 more for gradients of weights. Causal attention costs 2 x 2 x length^2 x hidden / 2 forward per layer.
+        A frozen language model costs forward + gradients of activations (2 + 2 per parameter and token), trained
+        weights 2 more for their gradients. A tower of which nothing trains runs forward only. Causal attention costs
+        2 x 2 x length^2 x hidden / 2 forward per layer.
         """
         lengths = [int(length) for batch in batches for length in batch.lengths()]
         tokens = sum(lengths)
         vision_tokens = sum(self.family.vision_tokens(batch.images) for batch in batches if len(batch.images))
-        passes = 3 if self.mode == "full" else 2
-        linear = 2 * passes * self.language_parameters * tokens + 6 * self.lora_parameters * tokens
+        linear = self.language.flops(backward=True) * tokens
         attention = 3 * sum(2 * length * length for length in lengths) * self.hidden * self.layers
-        vision = 2 * self.vision_parameters * vision_tokens
+        vision = self.vision.flops(backward=self.vision.trained + self.vision.lora > 0) * vision_tokens
         return float(linear + attention + vision)
 
 

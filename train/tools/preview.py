@@ -18,7 +18,7 @@ from train.memory_plan import estimate, memory_decides
 from train.models.checked_loading import check_weight_headers
 from train.models.lora import peft_layers_note
 from train.models.model_folder import lacks_weights
-from train.models.param_groups import PartCount, count_parts, freeze_table, trained_modules
+from train.models.param_groups import PartCount, count_parts, freeze_table, trained_modules, trains_language
 from train.optimization.schedule import warmup_steps
 from train.optimization.zero import memory_estimate
 from train.plan import RunPlan, plan_counts, skipped_samples
@@ -52,7 +52,7 @@ def preview(plan: RunPlan, samples: int = 3) -> str:
     return "\n\n".join(
         (
             _data(plan, tokens),
-            "\n".join([_reading(plan, tokens), *skipped, *weights]),
+            "\n".join([_reading(plan, tokens, trains_language(estimated.model, plan.family)), *skipped, *weights]),
             _steps(plan),
             f"{freeze_table(counts)}\n{trained_modules(estimated.model, plan.family, plan.config.model)}",
             _kernels(plan, estimated.model),
@@ -79,10 +79,12 @@ def _data(plan: RunPlan, tokens: Counts) -> str:
     return "\n".join([*lines, *absent_paths(plan.config.data, names)])
 
 
-def _reading(plan: RunPlan, tokens: Counts) -> str:
+def _reading(plan: RunPlan, tokens: Counts, language: bool) -> str:
     """How the data is read: shuffling, declared parts, text-only records, padding."""
     notes = [f"train and test    {note}" for note in plan.data_notes()]
-    return "\n".join([_shuffling(plan), *_portions(plan), *_text_only(plan, tokens), _padding(plan, tokens), *notes])
+    return "\n".join(
+        [_shuffling(plan), *_portions(plan), *_text_only(plan, tokens, language), _padding(plan, tokens), *notes]
+    )
 
 
 def _shuffling(plan: RunPlan) -> str:
@@ -125,10 +127,10 @@ def _portions(plan: RunPlan) -> list[str]:
     return [f"an epoch is       {'; '.join(parts)}"]
 
 
-def _text_only(plan: RunPlan, tokens: Counts) -> list[str]:
-    """What records without an image cost, where they give no gradient or are left out."""
+def _text_only(plan: RunPlan, tokens: Counts, language: bool) -> list[str]:
+    """What records without an image cost, where they give no gradient (no `language` trains) or are left out."""
     dropped = plan.config.train.text_only == "drop"
-    if not dropped and plan.config.model.mode != "projector":
+    if not dropped and language:
         return []
     text = ~plan.sources.with_image()
     weights = np.repeat(plan.order.mixture.weights, plan.sources.sizes)
@@ -138,7 +140,7 @@ def _text_only(plan: RunPlan, tokens: Counts) -> list[str]:
     if dropped:
         return [f"text-only         left out, which saves {counted}"]
     advice = "; train.text_only: drop would save them" if samples else ""
-    return [f"text-only         kept, without a gradient in mode projector: {counted}{advice}"]
+    return [f"text-only         kept, without a gradient in mode {plan.config.model.mode}: {counted}{advice}"]
 
 
 def _padding(plan: RunPlan, tokens: Counts) -> str:

@@ -23,6 +23,7 @@ from tests.train.families.cases import CASES, Exchanges, FamilyCase
 from tests.train.faults.conftest import RankForker, started_rank_forker
 from train.models.loading import LoadedModel, load_model
 from train.models.param_groups import choose_trainable
+from train.models.pissa import principal_matrices, start_from
 from train.plan import RunPlan, make_plan
 
 WORDS = "What type of object is in this photo a b c d e f A B C D eats red blue . , Choose or the made".split()
@@ -149,6 +150,8 @@ class TrainedFamily:
         loaded = load_model(str(self.folder), None, "fp32", "sdpa")
         torch.manual_seed(0)
         choose_trainable(loaded.model, plan.family, plan.config.model, plan.config.optim)
+        if plan.config.model.lora.variant == "pissa":
+            start_from(loaded.model, principal_matrices(loaded.model, plan.config.model.lora), plan.config.model.lora)
         for name, parameter in loaded.model.named_parameters():
             if "lora_B" in name:
                 torch.nn.init.normal_(parameter, std=0.1)

@@ -8,13 +8,20 @@ from tests.train.families.conftest import TrainedFamily, items, joined
 from train.data.collate import collate, pack
 from train.loss import local_denominator, set_loss_weights
 from train.models.checkpointing import checkpoint_activations
+from train.models.lora import is_lora
 from train.models.loss_module import LossModule
 
 pytestmark = pytest.mark.slow
 
-MODES = ("projector", "lora", "full")
+MODES = {
+    "projector": ["model.mode=projector"],
+    "lora": ["model.mode=lora"],
+    "dora everywhere": ["model.mode=lora", "model.lora.scope=[language, projector, vision]", "model.lora.variant=dora"],
+    "selective": ["model.mode=selective", "model.selective=attention"],
+    "full": ["model.mode=full"],
+}
 RELATIVE = 1e-5
-NOISE = 1e-3  # of the whole gradient's norm: below it, a parameter's gradient is rounding (a key's bias)
+NOISE = 3e-3  # of the whole gradient's norm: below it, a parameter's gradient is rounding (a key's bias)
 
 
 def gradients(model: torch.nn.Module, loss: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -40,7 +47,7 @@ def our_loss(module: LossModule, batch) -> torch.Tensor:
 
 @pytest.mark.parametrize("mode", MODES)
 def test_padded_and_packed_batches_with_texts_have_transformers_loss_and_gradients(trained: TrainedFamily, mode):
-    plan = trained.plan(f"model.mode={mode}")
+    plan = trained.plan(*MODES[mode])
     chosen = items(trained.case)
     examples = trained.examples(chosen)
     loaded = trained.ours(plan)
@@ -57,12 +64,14 @@ def test_padded_and_packed_batches_with_texts_have_transformers_loss_and_gradien
         assert_same(gradients(loaded.model, ours), expected)
 
 
-def test_activation_checkpointing_changes_no_gradient(trained: TrainedFamily):
-    plan = trained.plan("model.mode=lora")
+@pytest.mark.parametrize("scope", ["language", "projector, vision"])
+def test_activation_checkpointing_changes_no_gradient_and_all_of_lora_has_one(trained: TrainedFamily, scope):
+    plan = trained.plan("model.mode=lora", f"model.lora.scope=[{scope}]")
     loaded = trained.ours(plan)
     batch = collate(trained.examples(items(trained.case)), plan.family)
     module = LossModule(loaded.model, plan.family).train()
     expected = gradients(loaded.model, our_loss(module, batch))
+    assert not [name for name, gradient in expected.items() if is_lora(name) and not gradient.any()]
     checkpoint_activations(loaded.model)
     assert_same(gradients(loaded.model, our_loss(module, batch)), expected)
 

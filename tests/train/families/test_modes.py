@@ -1,14 +1,17 @@
 """What each mode trains in every family, and that the dry run says so."""
 
+import re
 import shutil
 from pathlib import Path
 
 import pytest
+import torch
 
 from configs.errors import ConfigError
 from configs.load import load_config
 from configs.run import RunConfig
 from train.models.lora import is_lora
+from train.models.param_groups import count_parts
 from train.plan import make_plan
 from train.tools.preview import preview
 
@@ -18,6 +21,11 @@ TRAINED = {
     "projector": {"projector"},
     "lora": {"projector", "LoRA"},
     "full": {"projector", "language", "vision"},
+}
+SCOPES = {
+    "language, projector, vision": {"LoRA", "LoRA projector", "LoRA vision"},
+    "vision": {"projector", "LoRA vision"},
+    "projector": {"LoRA projector"},
 }
 
 
@@ -32,6 +40,36 @@ def test_a_mode_trains_whole_parts_and_no_other(trained, mode):
     assert {part for part, count in found.items() if count} == TRAINED[mode]
     assert all(found[part] == total[part] for part in TRAINED[mode])
     assert "other" not in total, "every parameter belongs to a part"
+
+
+@pytest.mark.parametrize("scope", SCOPES)
+def test_a_lora_scope_adapts_all_layers_of_its_parts_that_run(trained, scope):
+    plan = trained.plan("model.mode=lora", f"model.lora.scope=[{scope}]")
+    model, family = trained.ours(plan).model, plan.family
+    counts = {row.part: row.trainable for row in count_parts(model, family, plan.config.optim) if row.trainable}
+    assert set(counts) == SCOPES[scope]
+    whole = "projector" not in plan.config.model.lora.scope
+    for name, parameter in model.named_parameters():
+        part = family.part_of(name)
+        assert parameter.requires_grad == (is_lora(name) or (whole and part == "projector")), name
+        assert not is_lora(name) or (part in plan.config.model.lora.scope and family.runs(name)), name
+    for name, module in model.named_modules():
+        if type(module) is torch.nn.Linear and re.search(r"\.\d+\.", name) and ".lora_" not in name:
+            adapted = family.part_of(name) in plan.config.model.lora.scope and family.runs(f"{name}.weight")
+            assert name.endswith(".base_layer") == adapted, name
+
+
+def test_selective_attention_trains_the_projections_of_the_language_model_alone(trained):
+    plan = trained.plan("model.mode=selective")
+    model = trained.ours(plan).model
+    found = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    layers = len(plan.family.decoder(model).layers)
+    assert all(plan.family.part_of(name) == "language" for name in found)
+    projections = {name.split(".")[-2] for name in found}
+    assert projections in ({"q_proj", "k_proj", "v_proj", last} for last in ("o_proj", "out_proj"))
+    assert sum(name.endswith(".weight") for name in found) == 4 * layers
+    told = preview(plan)
+    assert "self_attn.q_proj" in next(line for line in told.splitlines() if line.startswith("trained language"))
 
 
 @pytest.mark.parametrize("mode", TRAINED)
