@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from eval.paper.finetuned_rows import Training, finetuned_rows
 from eval.paper.published import paper_numbers
 from eval.paper.rows import (
     experiments,
@@ -249,6 +250,20 @@ def test_a_copy_or_a_dated_version_of_a_model_is_that_model(place):
 def test_training_on_other_data_than_the_papers_has_no_row(sources):
     own = report(model="runs/x", label="export", source="flowers102_test", evaluated_model=trained(*sources))
     assert rows_of_report(own, paper_numbers()) == []
+
+
+@pytest.mark.parametrize("mode", ["selective", "dora on language", "lora on language, vision"])
+def test_a_way_of_training_that_the_paper_does_not_have_has_none_of_its_rows(mode):
+    base, known = "llava-hf/llava-1.5-7b-hf", paper_numbers()
+    for sources, task, prompt, dataset in (
+        (("flowers102_train",), "open_world", "paper", "Flowers102"),
+        (("flowers102_captions",), "open_world", "caption", "Flowers102"),
+        (("imagenet", "llava_instruct"), "open_world", "paper", "ImageNet"),
+        (("imagenet", "llava_instruct"), "multiple_choice", "paper", "ImageWikiQA"),
+    ):
+        protocol = {"task": task, "prompt": prompt}
+        assert [row for row in finetuned_rows(Training(base, "projector", sources), protocol, dataset) if row in known]
+        assert not [row for row in finetuned_rows(Training(base, mode, sources), protocol, dataset) if row in known]
 
 
 def test_a_finetuned_model_that_thinks_step_by_step_has_no_row():

@@ -21,6 +21,7 @@ from train.models.batch import Batch
 from train.models.loading import load_model
 from train.models.loss_module import LossModule
 from train.models.param_groups import choose_trainable
+from train.models.pissa import principal_matrices, start_from
 from train.models.target_states import ForwardOptions
 from train.optimization.engine import Engine
 from train.plan import RunPlan, make_plan
@@ -35,6 +36,8 @@ def make_engine(plan: RunPlan, world: World, lora_std: float = 0.0) -> Engine:
     loaded = load_model(str(plan.folder), None, config.model.dtype, "sdpa")
     torch.manual_seed(config.seed)
     choose_trainable(loaded.model, plan.family, config.model, config.optim, config.deepspeed.zero_stage)
+    if config.model.lora.variant == "pissa":
+        start_from(loaded.model, principal_matrices(loaded.model, config.model.lora), config.model.lora)
     for name, parameter in loaded.model.named_parameters():
         if lora_std and "lora_B" in name:
             torch.nn.init.normal_(parameter, std=lora_std)

@@ -32,6 +32,11 @@ class Weights:
         trained = min(own.trainable, used)  # of some parameters, it is not known which are looked up
         return cls(used, trained, 0 if lora is None else lora.total)
 
+    @property
+    def trains(self) -> bool:
+        """Whether any of them does."""
+        return self.trained + self.lora > 0
+
     def flops(self, *, backward: bool) -> int:
         """Operations a token."""
         return (4 if backward else 2) * self.total + 2 * self.trained + 6 * self.lora
@@ -76,7 +81,7 @@ class FlopModel:
         vision_tokens = sum(self.family.vision_tokens(batch.images) for batch in batches if len(batch.images))
         linear = self.language.flops(backward=True) * tokens
         attention = 3 * sum(2 * length * length for length in lengths) * self.hidden * self.layers
-        vision = self.vision.flops(backward=self.vision.trained + self.vision.lora > 0) * vision_tokens
+        vision = self.vision.flops(backward=self.vision.trains) * vision_tokens
         return float(linear + attention + vision)
 
 

@@ -16,6 +16,19 @@ pytestmark = pytest.mark.slow
 
 STAGES, DTYPES = (0, 1, 2, 3), ("fp32", "bf16")
 MODE = "model.mode=full"
+SCOPE = ["model.mode=lora", "model.lora.scope=[language,projector,vision]"]
+ADAPTERS = {
+    "rslora": [*SCOPE, "model.lora.variant=rslora"],
+    "dora": [*SCOPE, "model.lora.variant=dora"],
+    "pissa": [*SCOPE, "model.lora.variant=pissa"],
+    "selective": ["model.mode=selective", "model.selective=multi_modal_projector|self_attn"],
+}
+"""What LLaVA trains in further cells, in fp32."""
+
+
+def stages_of(way: str) -> tuple[int, ...]:
+    """DoRA is refused in ZeRO 3."""
+    return STAGES[:3] if way == "dora" else STAGES
 
 
 def cell_name(family: str, dtype: str, stage: int) -> str:
@@ -34,6 +47,11 @@ def results(family_of_case, deepspeed, tmp_path_factory) -> dict[str, list[tuple
             for stage in STAGES:
                 settings = [*trained.case.settings, MODE, f"model.dtype={dtype}", f"deepspeed.zero_stage={stage}"]
                 cells[cell_name(name, dtype, stage)] = (str(file), settings)
+    trained = family_of_case("llava")
+    for way, settings in ADAPTERS.items():
+        for stage in stages_of(way):
+            cell = [*trained.case.settings, *settings, f"deepspeed.zero_stage={stage}"]
+            cells[cell_name(way, "fp32", stage)] = (str(trained.config_file("ranks_llava")), cell)
     (folder / "cells.json").write_text(json.dumps(cells))
     command = deepspeed(Path(__file__).with_name("ranks.py"), folder / "cells.json", folder / "results.json")
     done = subprocess.run(command, capture_output=True, text=True, timeout=500)
@@ -78,3 +96,14 @@ def test_bf16_is_close_to_fp32(trained, results):
     in_fp32 = results[cell_name(trained.case.name, "fp32", 0)][0]
     for stage in STAGES:
         assert results[cell_name(trained.case.name, "bf16", stage)][0] == pytest.approx(in_fp32, rel=5e-2)
+
+
+def test_lora_in_every_variant_begins_with_the_bases_loss_and_trains_alike_in_every_stage(results):
+    found = {way: [results[cell_name(way, "fp32", stage)] for stage in stages_of(way)] for way in ADAPTERS}
+    of_base = results[cell_name("llava", "fp32", 0)][0][0]
+    for way, stages in found.items():
+        for first, second in stages:
+            assert first[0] == pytest.approx(of_base, rel=1e-4), way
+            assert first == pytest.approx(stages[0][0], rel=1e-4), way
+            assert second == pytest.approx(stages[0][1], rel=1e-4), way
+            assert first[0] != second[0], way
