@@ -42,7 +42,7 @@ def refused(training_setup, monkeypatch):
         ((*LORA, "model.lora.variant=adalora"), "variant is 'adalora'; choose one of: lora, rslora, dora, pissa"),
         (
             ("model.mode=lora", "model.lora.scope=[language,vision]"),
-            "model.lora.scope has vision and optim.lr_vision is 0, so its LoRA would not train; set it above 0, or take",
+            "model.lora.scope has vision and optim.lr_vision is 0, so its LoRA would not train; set it above 0",
         ),
         (("model.mode=lora", "optim.lr_language=0"), "model.lora.scope has language and optim.lr_language is 0"),
         (
@@ -57,7 +57,7 @@ def refused(training_setup, monkeypatch):
         (
             (*LORA, "model.lora.scope=[projector,vision]", "model.lora.targets=[fc1,linear_1,o_proj]"),
             "model.lora.targets has o_proj, and the projector and the vision tower of this LLaVA-1.5 have no linear "
-            "layer of that name; their linear layers are fc1, fc2, k_proj, linear_1, linear_2, out_proj, q_proj, v_proj",
+            "layer of that name; their linear layers are fc1, fc2, k_proj, linear_1, linear_2, out_proj",
         ),
         (
             (*LORA, "model.lora.variant=pissa", "model.lora.rank=100"),
