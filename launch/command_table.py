@@ -75,6 +75,7 @@ COMMANDS = (
     Command("eval scoreboard", "eval.scoreboard", "Compare the paper's numbers with those of your runs"),
     Command("eval protocols", "eval.protocols", "Compare evaluation protocols setting by setting"),
     Command("launch preflight", "launch.preflight", "Check a run before it is submitted"),
+    Command("launch prefetch", "launch.prefetch", "Fetch the models of configs for nodes without a network"),
     Command("launch submit", "launch.submit", "Submit shards, training and evaluations to SLURM"),
     Command("launch watch", "launch.watch", "Show how a run is doing"),
     Command("launch reproduce", "launch.reproduce", "Submit the paper's experiments to SLURM"),

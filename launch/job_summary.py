@@ -30,7 +30,7 @@ def machines(job: Job, slurm: SlurmConfig) -> str:
     gpus = f"{_count(job.gpus.count, 'GPU')}{kind}" if job.gpus.count else "no GPU"
     parts = [_count(job.tasks, "task")] if job.tasks > 1 else []
     hours = limit_hours(job, slurm)
-    parts += [_count(job.nodes, "node"), gpus, "no limit" if hours is None else f"{hours:.4g} h"]
+    parts += [_count(job.nodes, "node"), gpus, "no limit" if hours is None else _time(hours)]
     text = " x ".join(parts)
     if job.gpus.count and hours is not None:
         text += f" = {hours * _gpus(job):,.4g} GPU hours at most"
@@ -58,6 +58,11 @@ def _total(jobs: Sequence[Job], slurm: SlurmConfig) -> Iterator[str]:
 
 def _gpus(job: Job) -> int:
     return job.tasks * job.nodes * job.gpus.count
+
+
+def _time(hours: float) -> str:
+    """Hours, or minutes below one: `1.5 h`, `40 min`."""
+    return f"{hours:,.4g} h" if hours >= 1 else f"{hours * 60:.3g} min"
 
 
 def _count(number: int, what: str) -> str:

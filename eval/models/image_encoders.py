@@ -21,13 +21,12 @@ from transformers import AutoImageProcessor, Blip2VisionModel, CLIPModel
 
 from configs.errors import ConfigError
 from configs.evaluation import EvalConfig
+from configs.hub_files import OLD_WEIGHTS, is_hub_error
 from data_prep.images import decode_rgb
 from eval.models.model_type import ENCODERS, model_type
 from train.models.checked_loading import check_weight_headers, load_checked, read_transformers_config
 from train.models.fingerprint import model_identity
 from train.models.loading import DTYPES
-
-WEIGHTS = "pytorch_model.bin"  # the only form in which some published CLIPs come
 
 BLIP2_OTHER_PARTS = (
     "language_model.",
@@ -158,7 +157,7 @@ def check_processor(folder: Path, processor: Any, side: int) -> None:
 
 def weights_identity(folder: Path) -> str:
     """`model_identity`, or the digest of the whole file where weights come as pytorch_model.bin alone."""
-    whole = folder / WEIGHTS
+    whole = folder / OLD_WEIGHTS
     if any(folder.glob("*.safetensors")) or not whole.is_file():
         return model_identity(folder)
     with whole.open("rb") as stream:
@@ -167,16 +166,19 @@ def weights_identity(folder: Path) -> str:
 
 def with_weights(folder: Path, config: EvalConfig) -> None:
     """Fetch pytorch_model.bin of a hub id that has no safetensors, as some published CLIPs have not."""
-    if Path(config.model).is_dir() or any(folder.glob("*.safetensors")) or (folder / WEIGHTS).is_file():
+    if Path(config.model).is_dir() or any(folder.glob("*.safetensors")) or (folder / OLD_WEIGHTS).is_file():
         return
     import huggingface_hub
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     try:
-        huggingface_hub.hf_hub_download(config.model, WEIGHTS, revision=config.revision)
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise ConfigError(f"{config.model} has no safetensors, and {WEIGHTS} could not be fetched: {reason}") from error
+        huggingface_hub.hf_hub_download(config.model, OLD_WEIGHTS, revision=config.revision)
+    except Exception as error:
+        if not is_hub_error(error):
+            raise
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise ConfigError(
+            f"{config.model} has no safetensors, and {OLD_WEIGHTS} could not be fetched: {reason}"
+        ) from error
 
 
 def check_encoder_folder(folder: Path, kind: str) -> None:

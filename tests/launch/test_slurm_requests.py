@@ -197,7 +197,7 @@ def test_the_summary_counts_gpu_hours_and_says_what_is_unknown() -> None:
     evaluate = Job(run="r", stage="e", script="evaluate", asks="eval", command=("x",), gpus=Gpus(1), tasks=3)
     expected = "2 nodes x 8 GPUs (h100) x 24 h = 384 GPU hours at most; 8 ranks of 8 cores per node"
     assert machines(training, slurm) == expected
-    assert machines(evaluate, slurm) == "3 tasks x 1 node x 1 GPU x 0.5 h = 1.5 GPU hours at most; 8 cores"
+    assert machines(evaluate, slurm) == "3 tasks x 1 node x 1 GPU x 30 min = 1.5 GPU hours at most; 8 cores"
     text = summary([training, evaluate], slurm)
     assert "all jobs: 385.5 GPU hours at most" in text
     assert "      reads   base, shards/a\n      writes  runs/r\n" in text

@@ -11,6 +11,7 @@ from transformers import PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
 from configs.errors import ConfigError
+from configs.hub_files import MODEL_FILES, SAFETENSORS, is_hub_error
 from configs.locations import check_model_location
 from configs.run_dir import ExportDir
 from train.chat.tokenizer import load_tokenizer
@@ -20,12 +21,10 @@ from train.models.model_folder import check_generation_settings, read_object
 from train.models.registry import family_of
 from train.models.types import Family
 
-WEIGHTS = "*.safetensors"
 SETTINGS_ENOUGH = (
     "a dry run needs no weights: a folder with the model's config.json, tokenizer and image processor is enough "
     "(--set model.base=FOLDER)"
 )
-MODEL_FILES = ("*.json", "*.jinja", "*.model", "*.txt", WEIGHTS)  # of a hub's repository, its sub-folders included
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
 
@@ -56,13 +55,14 @@ def resolve_folder(path_or_id: str, revision: str | None = None, *, weights: boo
         return folder
     check_model_location(path_or_id)
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
-    patterns = [pattern for pattern in MODEL_FILES if weights or pattern != WEIGHTS]
+    patterns = [pattern for pattern in MODEL_FILES if weights or pattern != SAFETENSORS]
     try:
         return Path(snapshot_download(path_or_id, revision=revision, allow_patterns=patterns))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
+    except Exception as error:
+        if not is_hub_error(error):
+            raise
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise ConfigError(
             f"{path_or_id} is not a folder here, and could not be downloaded from the hub: {reason}"
             f"{'' if weights else f'; {SETTINGS_ENOUGH}'}"
