@@ -66,7 +66,7 @@ def curve_figure(
         for number, curve in enumerate(curves):
             _draw_curve(axes, curve, number, logarithmic=logarithmic)
         values = [value for curve in curves for _, value in curve.points if _drawable(value, logarithmic=logarithmic)]
-        _ticks(axes, values, logarithmic=logarithmic)
+        readable_ticks(axes, values, logarithmic=logarithmic)
         margin = max(1, last - first) * 0.02
         axes.set_xlim(first - margin, max(last, first + 1) + margin)
         names = axes.get_legend_handles_labels()[1]
@@ -126,7 +126,8 @@ def smoothed(points: Sequence[Point], size: int) -> list[Point]:
     return found
 
 
-def _ticks(axes: "Axes", values: Sequence[float], *, logarithmic: bool) -> None:
+def readable_ticks(axes: "Axes", values: Sequence[float], *, logarithmic: bool) -> None:
+    """Give `axes` several ticks in both directions; `values`, positive if `logarithmic`, are what it shows."""
     from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator  # slow to import
 
     axes.xaxis.set_major_locator(MaxNLocator(8, integer=True, steps=[1, 2, 5, 10]))

@@ -3,9 +3,11 @@
 Hollow marks and dashed lines are the paper's, filled and solid ones ours; each model has its own mark and colour.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from data_prep.curve_figure import readable_ticks
 from data_prep.figures import BLACK, COLOURS, GREY, MARKERS, new_figure, percent_axis, svg_of
 from eval.metrics.accuracy import ClassResult
 from eval.paper.loss_curves import LossCurve
@@ -136,13 +138,15 @@ def loss_figure(curves: Sequence[LossCurve]) -> str:
                 style = DASHES[number % len(DASHES)]
                 axes.plot(*zip(*curve.points, strict=True), color=shade, ls=style, lw=1.2, label=curve.run)
             axes.set_title({"lora": "projector and LoRA", "projector": "projector only"}[mode], fontsize=11, loc="left")
-            axes.set_yscale("log")
-            axes.yaxis.set_major_formatter("{x:g}")
             axes.set_ylabel("loss")
             if group:
                 axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=9, frameon=False)
             else:
                 axes.set_xticks([])
                 axes.text(0.5, 0.5, "no such run", ha="center", transform=axes.transAxes, color=GREY)
+        values = [value for curve in curves for _, value in curve.points if math.isfinite(value) and value > 0]
+        for axes, group in zip(panels, groups.values(), strict=True):
+            if group:
+                readable_ticks(axes, values, logarithmic=True)
         panels[-1].set_xlabel("optimizer step")
         return svg_of(figure)

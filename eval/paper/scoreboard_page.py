@@ -1,23 +1,29 @@
-"""How the scoreboard looks: all rows that were planned, then a section a table of the paper, with its figure."""
+"""How the scoreboard looks: own evaluations, then the tables of the paper that were run, then the others, folded."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from data_prep.page import LONG_TABLE, Block, Contents, Figure, Heading, Page, Table, Text
+from data_prep.page import Block, Contents, Figure, Folded, Heading, Page, Table, Text
 from eval.metrics.accuracy import ClassResult
-from eval.paper.figures import candidates_figure, error_figure, frequency_and_paper, loss_figure
+from eval.paper.figures import SHADES, candidates_figure, error_figure, frequency_and_paper, loss_figure
 from eval.paper.results import CollectedResults, Model, model_names, model_of_record
-from eval.reports.formatting import points
+from eval.paper.table_layout import Grid, difference, grids, number
 
 HEADERS = ("row", "paper", "ours", "difference", "95 % interval", "n", "protocol", "run")
 NUMERIC = frozenset({1, 2, 3, 5})
 PATHS = frozenset({7})
 NOT_RUN = "not run"
+FIGURE_5 = "The paper prints no numbers with its Figure 5: LoRA's loss spikes, the projector's alone falls steadily."
 Line = Mapping[str, Any]
 
 
 def scoreboard_page(content: Mapping[str, Any], found: CollectedResults) -> Page:
     """The complete page; `content` is that of scoreboard.json."""
+    tables: dict[str, list[Line]] = {}
+    for line in content["rows"]:
+        tables.setdefault(str(line["row"]).split("/")[0], []).append(line)
+    run = {table: lines for table, lines in tables.items() if any(line["ours"] is not None for line in lines)}
     blocks: list[Block] = [
         Text(
             f"{count_run(content['rows'])} of the paper's numbers compared with ours. Shares in per cent "
@@ -26,34 +32,105 @@ def scoreboard_page(content: Mapping[str, Any], found: CollectedResults) -> Page
             "numbers is named."
         ),
         Contents(),
+        *_own_evaluations(content),
         *_reproductions(found.reproductions),
     ]
-    for section, lines in sections(content["rows"]).items():
-        detail = section.partition("/")[2].replace("_", " ")
-        title = lines[0]["source"].split(",")[0].split(" and ")[0].split(" (")[0]
-        blocks.append(Heading(f"{title}{f' ({detail})' if detail else ''}: {count_run(lines)} run"))
-        blocks += _figures(section, lines, found)
-        shown = [[_short(line["row"], section), *_cells(line)[1:]] for line in lines]
-        blocks.append(Table(HEADERS, shown, numeric=NUMERIC, code=PATHS))
-    blocks += [
-        Heading("Figure 5"),
-        Figure(
-            loss_figure(found.curves),
-            "Figure 5: loss of our runs. A thinned curve keeps the lowest and the highest loss of each stretch.",
-        ),
-        Text(
-            "The paper prints no numbers with its Figure 5: LoRA's loss spikes, the projector's alone falls steadily."
-        ),
-    ]
-    if content["others"]:
-        others = [
-            _cells({"row": other["name"], "paper": None, "difference": None, **other}) for other in content["others"]
-        ]
-        shown = [[name, ours, *rest] for name, _, ours, _, *rest in others]
-        headers = ("result", "ours", *HEADERS[4:])
-        table = Table(headers, shown, numeric=frozenset({1, 3}), code=frozenset({5}))
-        blocks += [Heading("Results that no row of the paper belongs to"), table]
+    for table, lines in run.items():
+        blocks += [Heading(f"{_title(lines)}: {count_run(lines)} run"), *_run_table(table, lines, found)]
+    curves = [curve for curve in found.curves if curve.mode in SHADES]
+    if curves:
+        text = "Figure 5: loss of our runs. A thinned curve keeps the lowest and the highest loss of each stretch."
+        blocks += [Heading("Figure 5"), Figure(loss_figure(curves), text), Text(FIGURE_5)]
+    blocks.append(Heading("Tables that were not run"))
+    for table, lines in tables.items():
+        if table not in run:
+            shown = [block for grid in grids(table, lines) for block in _paper_alone(grid, list(grid.cells))]
+            blocks.append(Folded(f"{_title(lines)}: {count_run(lines)} run", [*_figures(table, lines, found), *shown]))
+    if not curves:
+        blocks.append(Folded("Figure 5: no run of projector or LoRA", [Text(FIGURE_5)]))
     return Page("The paper's numbers and ours", blocks)
+
+
+def _title(lines: Sequence[Line]) -> str:
+    """The name of a table of the paper, from the source of its rows."""
+    return str(lines[0]["source"].split(",")[0].split(" and ")[0].split(" (")[0])
+
+
+def _run_table(table: str, lines: Sequence[Line], found: CollectedResults) -> list[Block]:
+    """Rows with a number of ours in the paper's layout; folded: the others, and intervals and protocols."""
+    blocks: list[Block] = []
+    rest: list[Block] = []
+    left = 0
+    for grid in grids(table, lines):
+        titles = grid.run()
+        others = [title for title in grid.cells if title not in titles]
+        if titles:
+            blocks += [*_subtitle(grid), grid.compared(titles)]
+        if others:
+            rest += _paper_alone(grid, others)
+            left += len(others)
+    if rest:
+        blocks.append(Folded(f"{left} more rows, not run", rest))
+    blocks += _figures(table, lines, found)
+    ours = [line for line in lines if line["ours"] is not None]
+    shown = [[_short(line["row"], table), *_cells(line)[1:]] for line in ours]
+    details = Table(HEADERS, shown, numeric=NUMERIC, code=PATHS)
+    return [*blocks, Folded("Interval, sample size, protocol and run of each number", [details])]
+
+
+def _paper_alone(grid: Grid, titles: Sequence[str]) -> list[Block]:
+    return [*_subtitle(grid), grid.paper(titles)]
+
+
+def _subtitle(grid: Grid) -> list[Block]:
+    return [Text(grid.title)] if grid.title else []
+
+
+def _own_evaluations(content: Mapping[str, Any]) -> list[Block]:
+    """Every accuracy of ours once, with the rows of the paper that it belongs to, or none."""
+    names: dict[tuple[Any, ...], str] = {}
+    rows: dict[tuple[Any, ...], list[str]] = {}
+    for line in [*content["rows"], *content["others"]]:
+        ours = line["ours"]
+        if ours is None or ours["low"] is None or line.get("unit", "accuracy") != "accuracy":
+            continue
+        key = tuple(ours[part] for part in ("value", "low", "high", "n", "protocol", "run"))
+        names.setdefault(key, line.get("name") or "/".join(Path(ours["run"]).parts[-2:]))
+        rows.setdefault(key, []).extend([_words(_experiment(line["row"]))] if "row" in line else [])
+    if not names:
+        return [Heading("Own evaluations"), Text("No evaluation was found in the folders given.")]
+    shown = []
+    for key, name in names.items():
+        value, low, high, n, protocol, run = key
+        interval = f"{number(low, '')} to {number(high, '')}"
+        belongs = "; ".join(dict.fromkeys(rows[key])) or "none"
+        shown.append([name, number(value, ""), interval, f"{n:,}", protocol, belongs, run])
+    headers = ("evaluation", "ours", *HEADERS[4:7], "rows of the paper", "run")
+    table = Table(headers, shown, numeric=frozenset({1, 3}), code=frozenset({6}))
+    return [Heading(f"Own evaluations: {len(shown)}"), table]
+
+
+def _experiment(row: str) -> str:
+    """A row's name without model and data set, which the run has.
+
+    >>> _experiment("table1/open_world/LLaVA1.5-7B/ImageNet"), _experiment("table5/GPT4/ImageWikiQA")
+    ('table1/open_world', 'table5')
+    """
+    parts = row.split("/")
+    return "/".join(parts[:2] if len(parts) > 3 else parts[:1])
+
+
+def _words(row: str) -> str:
+    """A row's name as text.
+
+    >>> _words("table1/open_world")
+    'Table 1, open world'
+    """
+    text = row.replace("/", ", ").replace("_", " ")
+    for word in ("table", "figure", "section", "appendix"):
+        if text.startswith(word):
+            return f"{word.capitalize()} {text.removeprefix(word)}"
+    return text
 
 
 def _figures(section: str, lines: Sequence[Line], found: CollectedResults) -> list[Block]:
@@ -120,19 +197,6 @@ def _outcome(row: Mapping[str, Any] | None) -> str:
     return "; ".join(part for part in parts if part)
 
 
-def sections(rows: Sequence[Line]) -> dict[str, list[Line]]:
-    """The lines by table of the paper; one longer than a page shows unfolded is split by experiment."""
-    tables: dict[str, list[Line]] = {}
-    for row in rows:
-        tables.setdefault(row["row"].split("/")[0], []).append(row)
-    split: dict[str, list[Line]] = {}
-    for row in rows:
-        parts = row["row"].split("/")
-        long = len(tables[parts[0]]) > LONG_TABLE
-        split.setdefault("/".join(parts[:2]) if long else parts[0], []).append(row)
-    return split
-
-
 def _short(row: str, section: str) -> str:
     """What of a row's name its heading does not say already.
 
@@ -150,22 +214,10 @@ def count_run(lines: Sequence[Line]) -> str:
 
 def _cells(row: Line) -> list[str]:
     ours, unit = row["ours"], row.get("unit", "accuracy")
-    paper = "n/a" if row["paper"] is None else _number(row["paper"], unit)
+    paper = "n/a" if row["paper"] is None else number(row["paper"], unit)
     if ours is None:
         return [row["row"], paper, NOT_RUN, "", "", "", "", ""]
-    number = "n/a" if ours["value"] is None else _number(ours["value"], unit)
-    interval = "" if ours["low"] is None else f"{_number(ours['low'], unit)} to {_number(ours['high'], unit)}"
+    value = "n/a" if ours["value"] is None else number(ours["value"], unit)
+    interval = "" if ours["low"] is None else f"{number(ours['low'], unit)} to {number(ours['high'], unit)}"
     n = "" if ours["n"] is None else f"{ours['n']:,}"
-    return [row["row"], paper, number, _difference(row["difference"], unit), interval, n, ours["protocol"], ours["run"]]
-
-
-def _number(value: float, unit: str) -> str:
-    formats = {"correlation": f"{value:.2f}", "ratio": f"{value:.1f}x", "count": f"{value:,.0f}"}
-    return formats.get(unit, f"{100 * value:.1f}")
-
-
-def _difference(value: float | None, unit: str) -> str:
-    if value is None:
-        return ""
-    formats = {"correlation": f"{value:+.2f}", "ratio": f"{value:+.1f}", "count": f"{value:+,.0f}"}
-    return formats.get(unit, points(value))
+    return [row["row"], paper, value, difference(row["difference"], unit), interval, n, ours["protocol"], ours["run"]]

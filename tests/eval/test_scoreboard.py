@@ -1,6 +1,7 @@
 """The scoreboard: every row of the paper is there, and a result finds its row."""
 
 import json
+import re
 
 import pytest
 
@@ -53,8 +54,12 @@ def test_every_row_of_the_paper_is_there_and_says_that_it_was_not_run(board, tmp
     assert all(line["ours"] is None for line in lines.values())
     text = (tmp_path / "scoreboard.md").read_text()
     page = (tmp_path / "scoreboard.html").read_text()
-    assert page.count("not run") == len(lines)
-    assert text.count("not run") == len(lines)  # nothing is cut off or folded
+    assert "Table 1: 0 of 96 run" in text
+    assert "| LLaVA1.5-7B | 22.8 | 5.9 | 0.0 | 47.1 |" in text
+    shown = re.sub("<details.*?</details>", "", page, flags=re.DOTALL)
+    assert "<table" in page
+    assert "<table" not in shown  # nothing was run, so all of the paper's tables are folded
+    assert "No evaluation was found" in shown
     assert "show all" not in page
     assert "http" not in page.replace("http://www.w3.org", "")  # nothing is loaded
 
@@ -88,6 +93,9 @@ def test_a_result_is_shown_with_its_rows_with_interval_n_and_protocol(board, tmp
         assert line["difference"] == pytest.approx(0.25 - 0.228)
     text = (tmp_path / "scoreboard.md").read_text()
     assert "| 22.8 | 25.0 | +2.2 | 20.0 to 30.0 | 1,000 | clean 0123456789ab |" in text
+    assert "| LLaVA1.5-7B | 22.8 | 25.0 (+2.2) | 5.9 | – |" in text  # the paper's layout, ours next to each number
+    assert "| Table 1, open world; Table 2, base; Table 2, direct; Table 8, without synonyms; " in text
+    assert text.index("Own evaluations") < text.index("Table 1: 1 of 96") < text.index("23 more rows, not run")
 
 
 @pytest.mark.parametrize(
@@ -288,7 +296,9 @@ def test_a_model_that_the_paper_does_not_have_is_listed_after_its_rows(board, tm
     content, lines = board(report(model="runs/demo", source="toys"))
     assert all(line["ours"] is None for line in lines.values())
     assert content["others"][0]["ours"]["value"] == 0.25
-    assert "Results that no row of the paper belongs to" in (tmp_path / "scoreboard.md").read_text()
+    text = (tmp_path / "scoreboard.md").read_text()
+    assert "## Own evaluations: 1\n" in text
+    assert "| open model | 25.0 | 20.0 to 30.0 | 1,000 | clean 0123456789ab | none |" in text
 
 
 @pytest.mark.slow
