@@ -31,7 +31,10 @@ class DataConfig(Section):
         changes_result=False,
     )
     cache_dir: str = setting(
-        "shard_cache", doc="Folder for local copies of shards and tars behind a URL.", changes_result=False
+        "shard_cache",
+        doc="Folder for local copies of shards and tars behind a URL; environment variables such as $TMPDIR are those "
+        "of the machine that reads.",
+        changes_result=False,
     )
     cache_gib: float = setting(100.0, doc="Maximum GiB of these copies.", above=0, changes_result=False)
     samples_per_shard: int = setting(1000, doc="Records per tar shard.", at_least=1, changes_result=False)

@@ -13,6 +13,7 @@ deleted while a process has it open. Locks (`data_prep.file_lock`) end with thei
 import hashlib
 import os
 import re
+import socket
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -29,21 +30,37 @@ from data_prep import atomic
 from data_prep.file_lock import lock_file, locked, try_lock_file
 from data_prep.remote import Remote, RemoteFile
 
+VARIABLE = re.compile(r"\$(\w+)")  # ${NAME} is a reference to another setting
 SHARD_NAME = re.compile(r"[0-9]{6,9}\.tar")
 PATIENCE = 120.0  # seconds to wait until other processes are done with enough of the cache
 
 
 @dataclass(frozen=True, slots=True)
 class ShardCache:
-    """A folder for copies of remote shards, which hold at most `limit` bytes; indexes come on top."""
+    """A folder for copies of remote shards, which hold at most `limit` bytes; indexes come on top.
 
-    folder: Path
+    Environment variables in `location` are those of the machine that uses it: a job's node-local scratch.
+    """
+
+    location: Path
     limit: int
 
     @classmethod
     def of(cls, data: DataConfig) -> "ShardCache":
         """The cache of a configuration."""
         return cls(Path(data.cache_dir).expanduser(), int(data.cache_gib * 2**30))
+
+    @property
+    def folder(self) -> Path:
+        """The folder here. Raises `DataError` for an environment variable that is not set on this machine."""
+        text = str(self.location)
+        for name in VARIABLE.findall(text):
+            if not os.environ.get(name):
+                raise DataError(
+                    f"data.cache_dir is {text}, and the environment variable {name} is not set on "
+                    f"{socket.gethostname()}; set it (a job: in slurm.setup), or --set data.cache_dir=FOLDER"
+                )
+        return Path(os.path.expandvars(text))
 
     def make_room(self, size: int) -> bool:
         """Delete the least recently used shards until `size` bytes more fit; False if too much is in use.

@@ -10,7 +10,7 @@ with its stored hashes, without a network. Exits with code 2 if a model is not c
 """
 
 import os
-import re
+import shlex
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
@@ -28,9 +28,9 @@ from configs.run import RunConfig
 from configs.run_dir import MODEL_CONFIG
 from configs.slurm import SlurmConfig
 from launch.hub_files import HubFile, HubModel, fault_of, local_faults, model_files
+from launch.job_environment import other_home
 
 MB = 1e6
-HF_HOME = re.compile(r"\s*export\s+HF_HOME=(['\"]?)([^'\"\s]+)\1\s*")
 
 
 def models_of(configs: Sequence[Path], named: Sequence[str] = ()) -> tuple[list[HubModel], list[str]]:
@@ -64,13 +64,12 @@ def models_of(configs: Sequence[Path], named: Sequence[str] = ()) -> tuple[list[
 
 def _check_home(slurm: SlurmConfig, path: Path) -> None:
     """Raise `ConfigError` if the jobs look for models in another folder than this program writes to."""
-    for line in slurm.setup:
-        match = HF_HOME.fullmatch(line)
-        if match and "$" not in match[2] and match[2].rstrip("/") != os.environ.get("HF_HOME", "").rstrip("/"):
-            raise ConfigError(
-                f"slurm.setup of {path} has HF_HOME={match[2]}, and here it is {os.environ.get('HF_HOME') or 'not set'}"
-                f"; run: HF_HOME={match[2]} python -m launch.prefetch ..."
-            )
+    home = other_home(slurm.setup)
+    if home is not None:
+        raise ConfigError(
+            f"slurm.setup of {path} has HF_HOME={home}, and here it is {os.environ.get('HF_HOME') or 'not set'}; run: "
+            f"HF_HOME={shlex.quote(home)} python -m launch.prefetch ..."
+        )
 
 
 def listed(model: HubModel) -> tuple[str, list[HubFile]]:

@@ -31,6 +31,7 @@ from data_prep.registry import check_source
 from data_prep.source_match import check_source_of
 from launch.cluster import Cluster, add_cluster_arguments, cluster_of
 from launch.commands import FINETUNE
+from launch.job_environment import missing_model
 from launch.slurm_problems import slurm_problems
 
 GIB = 2**30
@@ -121,6 +122,7 @@ def _manifest(data: DataConfig, name: str, evaluated: bool) -> Iterator[str]:
 def _base(config: RunConfig) -> Iterator[str]:
     base, folder = config.model.base, Path(config.model.base)
     if is_hub_id(base):
+        yield from missing_model(config.slurm.setup, base)
         return
     if not folder.is_dir():
         yield f"model.base is {base!r}, and there is no such folder; give a model's folder or a hub id (owner/name)"

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from configs.data import DataConfig
 from configs.errors import DataError
 from configs.locations import as_url
 from data_prep import remote, shard_cache
@@ -295,3 +296,14 @@ def test_only_the_file_that_was_locked_is_deleted(tmp_path, monkeypatch):
     monkeypatch.setattr(shard_cache, "try_lock_file", lambda file: bool(new.replace(old)) and lock(file))
     assert not ShardCache(tmp_path, 100).make_room(20)
     assert old.is_file(), "it took the name of the file that was to be deleted"
+
+
+def test_a_cache_lies_where_the_variables_of_this_machine_say(tmp_path, monkeypatch):
+    cache = ShardCache.of(DataConfig(cache_dir="$SCRATCH_OF_THE_NODE/$JOB_NUMBER/shards"))
+    monkeypatch.setenv("SCRATCH_OF_THE_NODE", str(tmp_path))
+    with pytest.raises(
+        DataError, match=r"cache_dir is \$SCRATCH_OF_THE_NODE/.* variable JOB_NUMBER is not set on .*set"
+    ):
+        cache.make_room(1)
+    monkeypatch.setenv("JOB_NUMBER", "7")
+    assert cache.folder == tmp_path / "7/shards"

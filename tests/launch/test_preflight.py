@@ -196,6 +196,22 @@ def test_slurm_values_in_use_are_accepted() -> None:
     assert list(slurm_problems(slurm)) == []
 
 
+@pytest.mark.slow
+def test_a_base_that_jobs_without_a_network_would_not_find_is_named(
+    load: Load, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("HF_HOME", raising=False)
+    online = "slurm.setup=[export HF_HUB_OFFLINE=0]"
+    offline = f"slurm.setup=['export HF_HUB_OFFLINE=1', 'export HF_HOME=\"{project}/hf\" # shared']"
+    assert problems(load(online), GPUS) == []
+    (found,) = problems(load(offline), GPUS)
+    assert f"llava-hf/llava-1.5-7b-hf is not in {project}/hf/hub; fetch it here: HF_HOME={project}/hf python" in found
+    snapshot = project / "hf/hub/models--llava-hf--llava-1.5-7b-hf/snapshots/abc"
+    snapshot.mkdir(parents=True)
+    (snapshot / "config.json").write_text("{}")
+    assert problems(load(offline), GPUS) == []
+
+
 def test_the_signal_of_the_job_script_is_the_one_the_preflight_counts_with() -> None:
     script = (Path(preflight.__file__).parents[1] / "slurm/finetune.sbatch").read_text()
     assert f"#SBATCH --signal=B:USR1@{signal_seconds()}\n" in script
