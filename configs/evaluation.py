@@ -7,6 +7,7 @@ from configs.data import DataConfig, check_sources_exist
 from configs.errors import ConfigError
 from configs.probe import ProbeConfig
 from configs.protocol import TRAINED, ProtocolConfig
+from configs.saving import check_project
 from configs.section import Section, check_name, setting
 
 PUBLISHED_DTYPE = "bf16"
@@ -69,6 +70,12 @@ class EvalLoggingConfig(Section):
         None, doc="W&B project; default: that of the training, else vlm-classify.", changes_result=False
     )
     entity: str | None = setting(None, doc="W&B team or user; default: that of the training.", changes_result=False)
+
+    def __post_init__(self) -> None:
+        """Raise `ConfigError` for a project that W&B refuses."""
+        super().__post_init__()
+        if self.project is not None:
+            check_project(self.project)
 
 
 @dataclass(frozen=True, kw_only=True)

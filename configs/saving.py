@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from configs.errors import ConfigError
 from configs.section import Section, setting
 
-MOST_GROUP, MOST_TAG = 128, 64  # characters that W&B's server accepts
+MOST_PROJECT, MOST_GROUP, MOST_TAG = 128, 128, 64  # characters that W&B accepts
+NOT_IN_PROJECT = "/\\#?%:"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,10 +62,22 @@ class LoggingConfig(Section):
     every: int = setting(1, doc="Steps between lines in metrics.jsonl.", at_least=1, changes_result=False)
 
     def __post_init__(self) -> None:
-        """Raise `ConfigError` for a group or tag that W&B refuses."""
+        """Raise `ConfigError` for a project, group or tag that W&B refuses."""
         super().__post_init__()
+        check_project(self.project)
         if self.group is not None and not 1 <= len(self.group) <= MOST_GROUP:
             raise ConfigError(f"group has {len(self.group)} characters; W&B takes 1 to {MOST_GROUP}")
         for tag in self.tags:
             if not 1 <= len(tag) <= MOST_TAG:
                 raise ConfigError(f"tags: {tag[:20]!r} has {len(tag)} characters; W&B takes 1 to {MOST_TAG}")
+
+
+def check_project(name: str) -> None:
+    """Raise `ConfigError` for the name of a project that W&B refuses."""
+    wrong = sorted(set(name) & set(NOT_IN_PROJECT))
+    if wrong or not 1 <= len(name) <= MOST_PROJECT:
+        problem = f"has {' '.join(wrong)}" if wrong else f"has {len(name)} characters"
+        raise ConfigError(
+            f"project is {name[:140]!r}, which {problem}; W&B takes 1 to {MOST_PROJECT} characters without "
+            f"{NOT_IN_PROJECT}"
+        )

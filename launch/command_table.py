@@ -78,6 +78,7 @@ COMMANDS = (
     Command("launch prefetch", "launch.prefetch", "Fetch the models of configs for nodes without a network"),
     Command("launch submit", "launch.submit", "Submit shards, training and evaluations to SLURM"),
     Command("launch watch", "launch.watch", "Show how a run is doing"),
+    Command("launch dashboard", "launch.dashboard", "Create or update the W&B dashboard of a project"),
     Command("launch reproduce", "launch.reproduce", "Submit the paper's experiments to SLURM"),
     QUICKSTART,
     Command("launch demo", "launch.demo", "Run the complete pipeline on a small synthetic world"),

@@ -144,9 +144,11 @@ def test_group_tags_and_notes_reach_wandb(tmp_path, monkeypatch):
     [
         ({"tags": ("x" * 65,)}, "65 characters; W&B takes 1 to 64"),
         ({"tags": ("",)}, "0 characters; W&B takes 1 to 64"),
+        ({"project": "a/b"}, "which has /; W&B takes 1 to 128"),
+        ({"project": ""}, "0 characters"),
         ({"group": "x" * 129}, "129 characters; W&B takes 1 to 128"),
     ],
 )
-def test_a_group_or_tag_that_the_server_refuses_is_refused_before_the_run(settings, message):
+def test_a_project_group_or_tag_that_the_server_refuses_is_refused_before_the_run(settings, message):
     with pytest.raises(ConfigError, match=message):
         LoggingConfig(**settings)
