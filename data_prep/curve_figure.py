@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from data_prep.figures import COLOURS, CURVE_POINTS, MARKERS, Point, new_figure, strokes, svg_of, thinned
+from data_prep.figures import COLOURS, CURVE_POINTS, MARKERS, Point, legend_name, new_figure, strokes, svg_of, thinned
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -77,7 +77,7 @@ def curve_figure(
 
 
 def _draw_curve(axes: "Axes", curve: Curve, number: int, *, logarithmic: bool) -> None:
-    colour, name = COLOURS[number % len(COLOURS)], curve.name
+    colour, name = COLOURS[number % len(COLOURS)], legend_name(curve.name)
     for stroke in strokes(curve.points):
         points = [(step, value) for step, value in stroke if _drawable(value, logarithmic=logarithmic)]
         if curve.measured:

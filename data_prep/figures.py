@@ -70,6 +70,15 @@ def percent_axis(axis: "Axis") -> None:
     axis.set_major_formatter(PercentFormatter(1.0, decimals=0))
 
 
+def legend_name(name: str, most: int = 40) -> str:
+    """A name that leaves room for the lines: the middle of a longer one is left out.
+
+    >>> legend_name("imagenet_lora"), legend_name("runs/imagenet_lora_seed3", 12)
+    ('imagenet_lora', 'runs/i…seed3')
+    """
+    return name if len(name) <= most else f"{name[: most // 2]}…{name[len(name) - (most - 1) // 2 :]}"
+
+
 def svg_of(figure: "Figure") -> str:
     """The figure as an <svg> element for an HTML page, without XML head, namespaces and metadata."""
     buffer = io.StringIO()

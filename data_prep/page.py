@@ -7,7 +7,6 @@ The HTML page loads nothing: styles are inline, figures are SVG. All text is esc
 dark as the reader's system is, and nothing but a table, a figure or a heat map scrolls sideways.
 """
 
-import base64
 import json
 import re
 from collections.abc import Sequence
@@ -86,20 +85,6 @@ class Figure:
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
-    """A PNG file, and its caption."""
-
-    kind: ClassVar[str] = "picture"
-    png: bytes
-    caption: str
-
-    @property
-    def data_uri(self) -> str:
-        """The picture as the source of an <img>."""
-        return f"data:image/png;base64,{base64.b64encode(self.png).decode()}"
-
-
-@dataclass(frozen=True, slots=True)
 class Definitions:
     """(term, text) pairs: one below the other on a narrow screen, where a table would scroll."""
 
@@ -124,21 +109,7 @@ class Contents:
     kind: ClassVar[str] = "contents"
 
 
-Block = (
-    Heading
-    | Text
-    | Numbers
-    | Table
-    | Figure
-    | Picture
-    | Contents
-    | Definitions
-    | Folded
-    | Bars
-    | HeatMap
-    | Gallery
-    | Cards
-)
+Block = Heading | Text | Numbers | Table | Figure | Contents | Definitions | Folded | Bars | HeatMap | Gallery | Cards
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +128,7 @@ class Page:
         )
 
     def markdown(self) -> str:
-        """The page as Markdown; of figures and pictures only the captions."""
+        """The page as Markdown; of figures and galleries only the captions."""
         return f"# {_cell(self.title)}\n\n{_all_markdown(self.blocks)}\n"
 
 
@@ -206,7 +177,7 @@ def _markdown(block: Block) -> str:
             return f"## {_cell(block.text)}"
         case Text():
             return f"**{block.text}**" if block.warning else block.text
-        case Figure() | Picture() | Bars() | HeatMap():
+        case Figure() | Bars() | HeatMap():
             return f"*Figure, in the HTML page: {block.caption}*"
         case Gallery():
             return f"*Pictures, in the HTML page: {block.caption}*"

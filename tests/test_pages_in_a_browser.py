@@ -9,6 +9,7 @@ import json
 import re
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from configs.run_dir import RunDir
 from data_prep.curve_figure import Curve, Mark, curve_figure
 from data_prep.page import (
     Block,
@@ -26,18 +28,27 @@ from data_prep.page import (
     Heading,
     Numbers,
     Page,
-    Picture,
     Table,
     Text,
 )
+from data_prep.page_cards import Card, Cards, Link
 from data_prep.page_charts import Bar, Bars, HeatMap
 from data_prep.page_gallery import Gallery, Tile
+from data_prep.run_index import index_page
+from data_prep.sample import Sample, Turn
 from eval.metrics.accuracy import Rate
 from eval.metrics.confusion_matrix import confusion_matrix
+from eval.paper.loss_curves import LossCurve
+from eval.paper.published import paper_numbers
+from eval.paper.results import CollectedResults, Result
+from eval.paper.scoreboard import scoreboard
+from eval.paper.scoreboard_page import scoreboard_page
 from eval.reports.compared_answers import ComparedAnswer, changes_from_first, pairwise_tests
 from eval.reports.comparison import comparison
 from eval.reports.comparison_page import comparison_page
 from eval.reports.evaluation_page import report_page
+from eval.reports.guidance_page import guidance_page
+from train.tools.postmortem_page import RunHistory, as_page, flagged_steps
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 WIDTHS = (390, 800, 1200, 1600)
@@ -80,12 +91,12 @@ def all_blocks() -> list[Block]:
         Table(("a", "b", "c"), [[LONG, "1" * 60, LONG]], numeric=frozenset({1}), code=frozenset({2})),
         Definitions([("term", LONG), (LONG, "text")]),
         Figure(curve_figure([curve], [Mark(20, "alarm", "text", "#c62828")], "loss"), LONG),
-        Picture(picture("PNG"), LONG),
         Bars(bars, LONG),
         Bars(bars[:3], LONG, ((-1.0, "-100 points"), (0.0, "0"), (1.0, "+100 points")), dots=True),
         HeatMap(NAMES, NAMES, counts, "right name", "answer", LONG),
         HeatMap(NAMES[:20], NAMES[:20], [row[:20] for row in counts[:20]], "right name", "answer", LONG),
         Gallery(tiles, LONG),
+        Cards([Card(LONG, ((LONG, LONG),), [Link(LONG, LONG, LONG)] * 20, (3.0, 1.0, 2.0), LONG)] * 3),
         Folded(f"Folded {LONG}", [Table(("a",), [[LONG]]), Text(LONG)], open=True),
     ]
 
@@ -150,6 +161,57 @@ def comparison_of_models() -> str:
     pairs = {name: pairwise_tests({model: found[name] for model, found in models.items()}, answers) for name in [LONG]}
     values = comparison(models) | {"pairs": pairs, "changes": {LONG: changes_from_first(models, LONG, answers)}}
     return comparison_page(models, values).html()
+
+
+def opened(text: str) -> str:
+    """A page with all its folded parts open."""
+    return text.replace("<details", "<details open")
+
+
+@page("scoreboard")
+def scoreboard_with_results() -> str:
+    known = paper_numbers()
+    result = Result(0.25, 0.2, 0.3, 1000, LONG, LONG)
+    rows = {row: [result, result] for row in list(known)[::7]}
+    record = {"title": LONG, "dataset": LONG, "reason": LONG, "accuracy": None, "note": ""}
+    planned = {"model": LONG, "checkpoint": "export", "protocol": LONG, "rows": [record]}
+    found = CollectedResults(rows=rows, others=[(LONG, result)], reproductions=[planned])
+    found.curves = [LossCurve(LONG, mode, tuple((n, 1 / n) for n in range(1, 9))) for mode in ("lora", "projector")]
+    return opened(scoreboard_page(scoreboard(found, known), found).html())
+
+
+@page("guidance")
+def guidance_of_long_names() -> str:
+    part = {"guidance": 1.5, "accuracy": Rate(30, 100).to_json()}
+    swept = {"form": LONG, "prior": LONG, "mean": True, "tokens": "probability", "swept_on_test": part}
+    curve = [[0.0, 0.2], [1.0, 0.3], [2.0, 0.1]]
+    forms = {name: swept | {"held_out": part, "curve": curve} for name in ("paper", "official", "clean", "own")}
+    results = {"name": LONG, "model": LONG, "label": LONG, "source": LONG, "items": 100}
+    return guidance_page(results | {"forms": forms | {"literal": swept | {"held_out": None}}}).html()
+
+
+@page("post-mortem")
+def post_mortem_with_flagged_samples() -> str:
+    losses = {"pictures": 2.0, LONG[:60]: 1.0}
+    metrics = [{"step": n, "loss": 1.0, "grad_norm": 1.0 + n % 3, "loss_by_source": losses} for n in range(1, 99)]
+    metrics[-1] |= {"heldout_loss": losses, "lr": {"projector": 1e-3}}
+    events = [{"step": 50, "kind": "outlier", "signal": LONG, "message": LONG, "data_steps": [49]}]
+    turns = (Turn("human", LONG), Turn("gpt", LONG))
+    sample = Sample(id=LONG, image=picture("JPEG", (64, 64)), turns=turns, label=1, label_name=LONG)
+    history = RunHistory(RunDir(Path("runs") / "x"), metrics, events)
+    return as_page(history, history, flagged_steps(events), {49: [sample, sample]}).html()
+
+
+@page("index of runs")
+def index_of_runs() -> str:
+    with tempfile.TemporaryDirectory() as folder:
+        for name in ("a", "a_name_without_any_blank_in_it" * 6):
+            run = RunDir(Path(folder) / name)
+            run.evaluation("x" * 99).mkdir(parents=True)
+            run.config.write_text("")
+            run.metrics.write_text("".join(f'{{"step": {n}, "loss": {1 / n}}}\n' for n in range(1, 50)))
+            (run.evaluation("x" * 99) / "report.html").write_text("")
+        return index_page(Path(folder)).html()
 
 
 def measured(pages: dict[str, str], folder: Path) -> dict[str, tuple[int, int]]:

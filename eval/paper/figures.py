@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from data_prep.curve_figure import readable_ticks
-from data_prep.figures import BLACK, COLOURS, GREY, MARKERS, new_figure, percent_axis, svg_of
+from data_prep.figures import BLACK, COLOURS, GREY, MARKERS, legend_name, new_figure, percent_axis, svg_of
 from eval.metrics.accuracy import ClassResult
 from eval.paper.loss_curves import LossCurve
 from eval.reports.figures import draw_frequency
@@ -136,7 +136,9 @@ def loss_figure(curves: Sequence[LossCurve]) -> str:
             for number, curve in enumerate(group):
                 shade = SHADES[mode][number % len(SHADES[mode])]
                 style = DASHES[number % len(DASHES)]
-                axes.plot(*zip(*curve.points, strict=True), color=shade, ls=style, lw=1.2, label=curve.run)
+                axes.plot(
+                    *zip(*curve.points, strict=True), color=shade, ls=style, lw=1.2, label=legend_name(curve.run, 28)
+                )
             axes.set_title({"lora": "projector and LoRA", "projector": "projector only"}[mode], fontsize=11, loc="left")
             axes.set_ylabel("loss")
             if group:

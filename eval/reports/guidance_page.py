@@ -6,10 +6,13 @@ from typing import Any
 
 from configs.eval_dir import EvalDir
 from data_prep.atomic import write_bytes
-from data_prep.page import Block, Figure, Page, Table, Text
+from data_prep.page import Block, Figure, Heading, Page, Table, Text
+from data_prep.page_charts import Bar, Bars
 from data_prep.run_index import update_index
 from eval.reports.figures import guidance_figure
 from eval.reports.formatting import interval, percent
+
+METHODS = {"held_out": "chosen on the other half", "swept_on_test": "swept on these items"}
 
 
 def write_guidance(folder: EvalDir, results: Mapping[str, Any]) -> None:
@@ -23,30 +26,62 @@ def write_guidance(folder: EvalDir, results: Mapping[str, Any]) -> None:
 
 
 def guidance_page(results: Mapping[str, Any]) -> Page:
-    """The page: a row for each form and method of selecting t, and accuracy over t."""
-    rows = []
-    for name, swept in results["forms"].items():
-        what = f"{swept['form']}, prior {swept['prior'].replace('_', ' ')}, {'means' if swept['mean'] else 'sums'}"
-        what += " of the tokens' probabilities" if swept["tokens"] == "probability" else ""
-        for key, how in (("held_out", "chosen on the other half"), ("swept_on_test", "swept on these items")):
-            found = swept[key]
-            if found is not None:
-                rate = found["accuracy"]
-                numbers = [percent(rate["value"]), interval(rate), f"{rate['n']:,}", f"{found['guidance']:g}"]
-                rows.append([name, what, how, *numbers])
-    headers = ("form", "guided", "t", "accuracy", "95 % interval", "n", "selected t")
+    """The page: the accuracy of each form and method of selecting t, accuracy over t, and what each form is."""
+    found = [
+        (name, swept, how, swept[key])
+        for name, swept in results["forms"].items()
+        for key, how in METHODS.items()
+        if swept[key] is not None
+    ]
+    colours = {name: number for number, name in enumerate(results["forms"])}
     blocks: list[Block] = [
-        Text(f"{results['model']} ({results['label']}), evaluated on {results['source']}"),
+        Text(f"{results['model']} ({results['label']}), evaluated on {results['source']}; {results['items']:,} items."),
         Text(
             "The authors select t on the items they report. Here t is selected on one half of the items and accuracy "
             "is measured on the other half; the row below it gives the authors' method."
         ),
-        Table(headers, rows, numeric=frozenset({3, 4, 5, 6})),
+        Heading("Accuracy of each form"),
     ]
-    if any("curve" in swept for swept in results["forms"].values()):
-        figure = guidance_figure({name: swept["curve"] for name, swept in results["forms"].items() if "curve" in swept})
-        blocks.append(Figure(figure, f"Accuracy of all {results['items']:,} items over t; dotted: t = 1, no guidance."))
-    return Page(f"{results['name']}: classifier-free guidance", blocks)
+    if found:
+        bars = [_bar(name, how, rate, colours[name]) for name, _, how, rate in found]
+        blocks.append(Bars(bars, "Accuracy with its 95 % interval, and the selected t.", dots=True))
+    else:
+        blocks.append(Text("Too few items to select t and to measure an accuracy.", warning=True))
+    curves = {name: swept["curve"] for name, swept in results["forms"].items() if "curve" in swept}
+    if curves:
+        caption = f"Accuracy of all {results['items']:,} items over t; dotted: t = 1, no guidance."
+        blocks += [Heading("Accuracy over t"), Figure(guidance_figure(curves), caption)]
+    headers = ("form", "guided", "t", "accuracy", "95 % interval", "n", "selected t")
+    rows = [[name, _form(swept), how, *_numbers(rate)] for name, swept, how, rate in found]
+    forms = [Table(headers, rows, numeric=frozenset({3, 4, 5, 6}))] if rows else []
+    return Page(f"{results['name']}: classifier-free guidance", [*blocks, Heading("The forms"), *_few(results), *forms])
+
+
+def _bar(name: str, how: str, found: Mapping[str, Any], colour: int) -> Bar:
+    rate = found["accuracy"]
+    text = f"{percent(rate['value'])}, n = {rate['n']:,}, t = {found['guidance']:g}"
+    return Bar(f"{name}, {how}", rate["value"], text, rate["low"], rate["high"], colour)
+
+
+def _form(swept: Mapping[str, Any]) -> str:
+    what = f"{swept['form']}, prior {swept['prior'].replace('_', ' ')}, {'means' if swept['mean'] else 'sums'}"
+    return what + (" of the tokens' probabilities" if swept["tokens"] == "probability" else "")
+
+
+def _numbers(found: Mapping[str, Any]) -> list[str]:
+    rate = found["accuracy"]
+    return [percent(rate["value"]), interval(rate), f"{rate['n']:,}", f"{found['guidance']:g}"]
+
+
+def _few(results: Mapping[str, Any]) -> list[Block]:
+    """What was not measured, by form."""
+    missing = [
+        f"{name}: too few items for t {how}"
+        for name, swept in results["forms"].items()
+        for key, how in METHODS.items()
+        if swept[key] is None
+    ]
+    return [Text("; ".join(missing) + ".", warning=True)] if missing else []
 
 
 def as_text(results: Mapping[str, Any]) -> str:

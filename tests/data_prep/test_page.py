@@ -3,7 +3,8 @@
 import doctest
 
 from data_prep import page as module
-from data_prep.page import LONG_TABLE, Contents, Figure, Heading, Numbers, Page, Picture, Table, Text
+from data_prep.page import LONG_TABLE, Contents, Figure, Heading, Numbers, Page, Table, Text
+from data_prep.page_gallery import Gallery, Tile
 
 
 def test_a_long_table_is_folded_in_html_and_cut_in_markdown():
@@ -25,11 +26,13 @@ def test_cells_cannot_break_a_markdown_table():
 def test_all_text_is_escaped_and_only_figures_are_put_in_as_they_are():
     text = "<script>alert('1')</script> & \"x\""
     blocks = [Contents(), Heading(text), Text(text), Numbers([(text, text, text)]), Table((text,), [[text]])]
-    page = Page(text, [*blocks, Picture(b"\x89PNG", text), Figure("<svg><g/></svg>", text)]).html()
-    assert "<script>" not in page
-    assert page.count("&lt;script&gt;") == 13
+    page = Page(
+        text, [*blocks, Gallery([Tile(b"\x89PNG", text, [(text, text)])], text), Figure("<svg><g/></svg>", text)]
+    ).html()
+    assert "<script>alert" not in page
+    assert page.count("&lt;script&gt;") == 16
     assert "<svg><g/></svg>" in page
-    assert 'src="data:image/png;base64,iVBORw=="' in page
+    assert 'src="data:image/jpeg;base64,iVBORw=="' in page
 
 
 def test_the_contents_link_to_every_heading():
