@@ -46,6 +46,11 @@ class RemoteTar:
     def __str__(self) -> str:
         return self.file.url
 
+    @property
+    def fetched(self) -> bool:
+        """Whether its copy is in the cache now."""
+        return _copy(self.cache, self.file.sha256).is_file()
+
     def open(self, release: Callable[[], None] = _nothing) -> FileIO:
         """Its copy in the cache; as `ShardCache.open`. Raises `DataError` if it is not the indexed file any more."""
         path = _copy(self.cache, self.file.sha256)

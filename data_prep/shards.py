@@ -153,6 +153,17 @@ class ShardSet:
         except (ValueError, TypeError) as error:
             raise DataError(f"{self.where(number)} is not a sample record: {error}") from error
 
+    def fetched(self, number: int) -> bool:
+        """Whether all files of sample `number` are on this machine, so that reading it fetches nothing."""
+        row = self.index[number]
+        if self.remote is not None and not (self.folder / self.manifest.shards[int(row["shard"])].name).is_file():
+            return False
+        if not row["image_file"]:
+            return True
+        file = self.manifest.files[int(row["image_file"]) - 1]
+        url = as_url(file.path)
+        return url is None or RemoteTar(RemoteFile(url, file.bytes, file.sha256), self.cache).fetched
+
     def where(self, number: int) -> str:
         """For error messages: which sample, in which shard, at which byte."""
         row = self.index[number]

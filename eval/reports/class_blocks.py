@@ -76,4 +76,4 @@ def _heat_map(matrix: Mapping[str, Any]) -> HeatMap:
     if total > LISTED:
         caption += " Ordered by average-linkage clustering, so that classes that are confused are near each other."
     counts, totals = matrix["counts"], matrix["totals"]
-    return HeatMap(rows, matrix["columns"], counts, "right name", "answer", caption, totals)
+    return HeatMap(rows, matrix["columns"], counts, "the right answer", "the model's answer", caption, totals)

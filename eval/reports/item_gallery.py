@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from configs.errors import DataError, UserError
 from configs.evaluation import EvalConfig
 from data_prep.images import ImageError
+from data_prep.lettered_options import LETTERS
 from data_prep.page_gallery import Gallery, Tile
 from data_prep.sample import IMAGE_PLACEHOLDER, Sample
 from data_prep.shards import ShardSet
@@ -33,7 +34,7 @@ def item_gallery(
     items = chosen_items(scored, records)
     if not items:
         return None
-    samples, missing = _samples(items, evaluation, config)
+    samples, missing = _samples(items, evaluation, config)  # `missing`: why some or all have none
     task = make_task(config.protocol, evaluation.answer_delimiter)
     pictures = _pictures(items, samples)
     tiles = [
@@ -51,27 +52,31 @@ def _caption(shown: int, total: int, pictures: int, missing: str) -> str:
             f" At most {MOST} are shown: wrong ones first, then those without an answer, failed and right ones; of "
             "each, one item of every class, then a second one, in an order drawn from the ids."
         )
-    if missing:
-        return f"{text} No pictures and questions: {missing}."
-    return text if pictures == shown else f"{text} {shown - pictures:,} of them have no picture here."
+    if pictures == shown:
+        return text
+    without = "None has a picture" if not pictures else f"{shown - pictures:,} of them have no picture"
+    return f"{text} {without} here{f': {missing}' if missing else ''}."
 
 
 def _samples(items: Sequence[ShownItem], evaluation: Evaluation, config: EvalConfig) -> tuple[dict[str, Sample], str]:
-    """(item id to its sample, why there is none)."""
+    """(item id to its sample, why some or all have none). Nothing is fetched: the answers may be far from the data."""
     try:
         shards = open_source(config)
-    except UserError:
-        return {}, "the shards of the test items are not on this machine"
+    except UserError as error:
+        return {}, str(error).rstrip(".")
     if shards.fingerprint != evaluation.settings["data"]:
         return {}, "the shards on this machine are not those that the questions were asked about"
     numbers = {int(hashed): number for number, hashed in enumerate(shards.index["id_hash"].tolist())}
-    found = {}
+    found, missing = {}, ""
     for item in items:
         number = numbers.get(hash_of(item.id))
+        if number is not None and not shards.fetched(number):
+            missing = "they are behind URLs, and not in data.cache_dir of this machine"
+            continue
         sample = None if number is None else _sample(shards, number)
         if sample is not None and (sample.id == item.id or item.failure is not None):
             found[item.id] = sample
-    return found, ""
+    return found, missing
 
 
 def _sample(shards: ShardSet, number: int) -> Sample | None:
@@ -111,15 +116,23 @@ def _lines(item: ShownItem, sample: Sample | None, task: Task, config: EvalConfi
         right = [("right name", sample.label_name)] if sample and sample.label_name else []
         return [*lines, *right, ("failed", item.failure.reason if item.failure else "")]
     prediction, name = item.prediction, item.class_name
-    target = prediction.target + (f" ({name})" if name and name != prediction.target else "")
+    target = _with_option(prediction, prediction.target)
+    target += f" ({name})" if name and name != prediction.target else ""
+    given = _with_option(prediction, scored_answer(config.protocol, prediction, item.score))
     candidates = candidates_of(config.protocol, prediction)
     return [
         *lines,
-        ("answer", shortened(scored_answer(config.protocol, prediction, item.score)) or "(empty)"),
-        ("right name", target),
+        ("answer", shortened(given) or "(empty)"),
+        ("right answer" if prediction.choices else "right name", target),
         (item.outcome, item.score.reason),
         *([("candidates", listed(candidates))] if candidates else []),
     ]
+
+
+def _with_option(prediction: Prediction, answer: str) -> str:
+    """An answer that is a letter alone, with the text of its option."""
+    number = LETTERS.find(answer) if len(answer) == 1 else -1
+    return f"{answer}, {prediction.choices[number]}" if 0 <= number < len(prediction.choices) else answer
 
 
 def _question(sample: Sample | None, item: ShownItem, task: Task) -> str:

@@ -36,8 +36,10 @@ def test_a_set_behind_a_url_reads_like_the_folder_and_shards_come_when_they_are_
     there = ShardSet.open(server.url, cache)
     assert (len(there), there.fingerprint) == (12, built.fingerprint)
     assert cached(cache) == []
+    assert not there.fetched(11)
     assert there.sample(11) == built.sample(11)
     assert cached(cache) == ["000002.tar"]
+    assert there.fetched(11) and not there.fetched(0) and built.fetched(0)
     assert [there.sample(number) for number in range(12)] == [built.sample(number) for number in range(12)]
     assert all(server.requests[entry.name] == 1 for entry in built.manifest.shards)
     again = ShardSet.open(Path(server.url.replace("//", "/")), cache)

@@ -92,7 +92,8 @@ def test_without_shards_the_page_says_so_and_shows_the_answers(pets, tmp_path):
     write_report(folder, replace(config, data=replace(config.data, shards=str(tmp_path / "none"))))
     page = folder.report("html").read_text()
     assert "<img" not in page
-    assert "the shards of the test items are not on this machine" in page
+    assert "None has a picture here: " in page
+    assert str(tmp_path / "none") in page
     assert "a table" in page
     assert not ShardDir(tmp_path / "none").manifest.exists()
 
@@ -104,6 +105,29 @@ def test_pictures_end_at_the_limit_of_bytes_and_the_page_counts_those_that_are_m
     page = folder.report("html").read_text()
     assert page.count("<img") == 1
     assert "2 of them have no picture here." in page
+
+
+def test_shards_that_are_not_fetched_are_not_fetched_for_pictures(pets, monkeypatch):
+    folder, config, samples = pets
+    monkeypatch.setattr(ShardSet, "fetched", lambda shards, number: shards.record(number).id == samples[0].id)
+    write_report(folder, config)
+    page = folder.report("html").read_text()
+    assert page.count("<img") == 1
+    assert "2 of them have no picture here: they are behind URLs" in page
+
+
+def test_a_letter_has_the_text_of_its_option(pets, tmp_path):
+    _, config, samples = pets
+    folder = EvalDir(tmp_path / "quiz")
+    config = replace(config, protocol=replace(config.protocol, task="multiple_choice", show_image=True))
+    write_evaluation(folder, describe_evaluation(config, "export", "a" * 64, "b" * 64, (1, 15)))
+    item = replace(answered(samples[0].id, "tench", "B"), target="A", choices=("red", "moss"))
+    with PredictionWriter(folder.predictions(0)) as writer:
+        writer.write([item])
+    write_report(folder, config)
+    page = folder.report("html").read_text()
+    assert "<span>answer:</span> B, moss" in page
+    assert "<span>right answer:</span> A, red (tench)" in page
 
 
 def test_items_are_bounded_wrong_ones_first_and_spread_over_the_classes():
