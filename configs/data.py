@@ -32,8 +32,8 @@ class DataConfig(Section):
     )
     cache_dir: str = setting(
         "shard_cache",
-        doc="Folder for local copies of shards and tars behind a URL; environment variables such as $TMPDIR are those "
-        "of the machine that reads.",
+        doc="Folder for local copies of shards and tars behind a URL; environment variables, as in "
+        "/scratch/$SLURM_JOB_ID, are read where the cache is used.",
         changes_result=False,
     )
     cache_gib: float = setting(100.0, doc="Maximum GiB of these copies.", above=0, changes_result=False)

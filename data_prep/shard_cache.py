@@ -58,7 +58,7 @@ class ShardCache:
             if not os.environ.get(name):
                 raise DataError(
                     f"data.cache_dir is {text}, and the environment variable {name} is not set on "
-                    f"{socket.gethostname()}; set it (a job: in slurm.setup), or --set data.cache_dir=FOLDER"
+                    f"{socket.gethostname()}; set it, or --set data.cache_dir=FOLDER"
                 )
         return Path(os.path.expandvars(text))
 
