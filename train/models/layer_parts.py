@@ -18,6 +18,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 from transformers.modeling_layers import GradientCheckpointingLayer
 
+from train.models.compile_probe import CompiledOnProbe
 from train.models.llama_layers import AS_WRITTEN, Operations, after_attention, queries_keys_values
 
 GRAPHS = 64
@@ -49,10 +50,10 @@ class LayerParts:
 
     @classmethod
     def compiled(cls, backend: str | Callable[..., Any] = "inductor") -> "LayerParts":
-        """Compiled once for all layers and for any number of tokens."""
+        """Compiled once for all layers and for any number of tokens, to the same kernels whatever batch is the first."""
         torch._dynamo.config.recompile_limit = max(GRAPHS, torch._dynamo.config.recompile_limit)
         before = torch.compile(queries_keys_values, backend=backend, dynamic=True)
-        return cls(before, torch.compile(after_attention, backend=backend, dynamic=True))
+        return cls(CompiledOnProbe(before), CompiledOnProbe(torch.compile(after_attention, backend=backend, dynamic=True)))
 
     def recomputing(self) -> "LayerParts":
         """The same, keeping of `after` its inputs only: it is run again in the backward pass."""

@@ -16,6 +16,7 @@ from train.data.collate import collate, pack
 from train.loss import local_denominator, set_loss_weights
 from train.models import layer_parts
 from train.models.checkpointing import checkpoint_activations
+from train.models.compile_probe import TOKENS
 from train.models.layer_parts import LayerParts, as_written, compile_layers
 from train.models.loading import load_model
 from train.models.loss_module import LossModule
@@ -182,6 +183,40 @@ def test_nothing_is_compiled_again_when_lengths_batch_sizes_or_packing_change(pl
     for training in (True, False, True):
         step(module, changed, training=training)
     assert len(graphs) == compiled
+
+
+def hints(value):
+    """Sizes that a compiler sees of a graph's input."""
+    sizes = value.shape if isinstance(value, torch.Tensor) else [value]
+    return tuple(size.node.hint if isinstance(size, torch.SymInt) else size for size in sizes)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("mode", "checkpointing"), [("lora", True), ("projector", False)])
+def test_what_is_compiled_does_not_depend_on_the_first_batch_nor_draws_random_numbers(plan, mode, checkpointing):
+    seen = []
+    module = module_of(plan, mode, "fp32", checkpointing=checkpointing)
+    for part in module.model.modules():
+        if isinstance(part, torch.nn.Dropout):
+            part.p = 0.1
+    batches = batches_of(plan, 3, 2)
+    expected = []
+    for batch in batches:
+        torch.manual_seed(5)
+        expected.append(run(module, [batch]))
+    for first in (0, 1):
+        torch._dynamo.reset()
+        graphs = Graphs()
+        module.states.parts = LayerParts.compiled(graphs)
+        for number in (first, 1 - first):
+            torch.manual_seed(5)
+            found = run(module, [batches[number]])
+            assert max(errors(found, expected[number]).values()) < 1e-6
+        placeholders = [[node for node in graph.graph.nodes if node.op == "placeholder"] for graph in graphs]
+        seen.append([[hints(node.meta["example_value"]) for node in nodes] for nodes in placeholders])
+    assert batches[0].input_ids.shape != batches[1].input_ids.shape
+    assert seen[0] == seen[1]
+    assert all(any(TOKENS in size for size in sizes) for sizes in seen[0])
 
 
 @pytest.mark.slow
