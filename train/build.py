@@ -10,7 +10,7 @@ from train.components import TrainerComponents
 from train.distributed.determinism import COST, make_deterministic
 from train.distributed.world import World, run_on_main
 from train.heldout import HeldOut
-from train.kernel_choice import liger_unused
+from train.kernel_choice import compile_not_repeatable, liger_unused
 from train.loggers.console import ConsoleLogger
 from train.loggers.jsonl import JsonlLogger
 from train.loggers.run_description import describe_run
@@ -62,11 +62,14 @@ def build_components(plan: RunPlan, world: World, start: ResumePoint) -> Trainer
         config.chat.max_length,
         plan.kernels.name,
         selective_checkpointing=plan.activation_checkpointing == "selective",
+        deterministic=config.train.deterministic,
     )
     module = LossModule(loaded.model, plan.family, options)
     why = module.states.why_transformers(packed=plan.packed)
     if why and config.model.kernels == "liger":
         raise liger_unused(why)
+    if why and plan.kernels.name == "compile" and config.train.deterministic:
+        raise compile_not_repeatable(why)
     if why and options.selective_checkpointing:
         checkpoint_mlps(plan.family.decoder(loaded.model))
     engine = Engine(module, plan.deepspeed, config.optim, world)

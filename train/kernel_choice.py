@@ -39,11 +39,6 @@ def choose_kernels(setting: str, device: str, zero_stage: int, *, deterministic:
     if setting == "auto":
         return _automatic(device, zero_stage, deterministic)
     if setting == "compile":
-        if deterministic:
-            raise ConfigError(
-                "model.kernels is compile, whose kernels depend on the lengths of a process's first batch, so that a "
-                "resume cannot be bit-identical (train.deterministic); set kernels: liger or none"
-            )
         _require_compile(device, zero_stage)
     elif setting == "liger":
         _require_liger(device)
@@ -51,18 +46,20 @@ def choose_kernels(setting: str, device: str, zero_stage: int, *, deterministic:
 
 
 def fit_to_decoder(
-    choice: KernelChoice, settings: ModelConfig, family: TrainableFamily, attention: str
+    choice: KernelChoice, settings: ModelConfig, family: TrainableFamily, attention: str, *, deterministic: bool = False
 ) -> KernelChoice:
     """`choice`, or no kernels where `auto` took Liger's and transformers runs this decoder.
 
-    Raises `ConfigError` where `liger` is set there.
+    Raises `ConfigError` where `liger` is set there, or `compile` with `train.deterministic`.
     """
-    if choice.name != "liger":
+    if choice.name != "liger" and not (choice.name == "compile" and deterministic):
         return choice
     with torch.device("meta"):
         model = family.model_class.from_config(family.config)
     if not (why := why_transformers(model, settings, family, attention)):
         return choice
+    if choice.name == "compile":
+        raise compile_not_repeatable(why)
     if settings.kernels == "liger":
         raise liger_unused(why)
     return KernelChoice("none", f"{choice.reason}, and Liger's kernels are not used {why}")
@@ -84,15 +81,26 @@ def liger_unused(why: str) -> ConfigError:
     )
 
 
+def compile_not_repeatable(why: str) -> ConfigError:
+    """The error for compiled layers with `train.deterministic` where transformers runs them, for the reason `why`."""
+    return ConfigError(
+        f"model.kernels is compile and train.deterministic is true, and {why} transformers runs the layers, compiled "
+        "for the lengths of a process's first batch, so that a resume would not be bit-identical; set kernels: none"
+    )
+
+
 def _automatic(device: str, zero_stage: int, deterministic: bool) -> KernelChoice:
-    """Compiled layers on a GPU: measured as fast as Liger's kernels with a frozen decoder, and LoRA's are fused too."""
+    """Compiled layers on a GPU: measured as fast as Liger's kernels with a frozen decoder, and LoRA's are fused too.
+
+    Not with `deterministic`: that they repeat all bits was shown on a CPU only.
+    """
     if device != "cuda":
         return KernelChoice("none", "auto: no GPU")
     if problem := triton_problem():
         return KernelChoice("none", f"auto: {problem}")
     if zero_stage < 3 and not deterministic:
         return KernelChoice("compile", f"auto: a GPU with Triton, ZeRO {zero_stage}")
-    why = f"auto: {'ZeRO 3' if zero_stage == 3 else 'train.deterministic'}, where layers are not compiled"
+    why = f"auto: {'ZeRO 3' if zero_stage == 3 else 'train.deterministic'}, where auto compiles no layers"
     if find_spec("liger_kernel"):
         return KernelChoice("liger", why)
     return KernelChoice("none", f"{why}; Liger's kernels run: {INSTALL_LIGER}")

@@ -151,7 +151,7 @@ def make_plan(config: RunConfig, world_size: int, device: str, *, count: bool = 
         length=length,
         deepspeed=settings,
         attention=attention,
-        kernels=fit_to_decoder(kernels, config.model, family, attention),
+        kernels=fit_to_decoder(kernels, config.model, family, attention, deterministic=config.train.deterministic),
     )
 
 

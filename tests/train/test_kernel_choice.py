@@ -91,15 +91,14 @@ def test_tritons_interpreter_runs_ligers_kernels_on_a_cpu(machine, monkeypatch):
     assert choose_kernels("liger", "cpu", 1).name == "liger"
 
 
-def test_a_deterministic_run_takes_no_kernels_that_depend_on_its_first_batch(machine):
+def test_a_deterministic_run_compiles_only_where_that_is_set(machine):
     assert choose_kernels("auto", "cuda", 1, deterministic=True).name == "liger"
     assert choose_kernels("liger", "cuda", 1, deterministic=True).name == "liger"
-    with pytest.raises(ConfigError, match=r"model\.kernels is compile, .*train\.deterministic\); set kernels: liger"):
-        choose_kernels("compile", "cuda", 1, deterministic=True)
+    assert choose_kernels("compile", "cuda", 1, deterministic=True).name == "compile"
     machine("liger_kernel")
     choice = choose_kernels("auto", "cuda", 1, deterministic=True)
     assert choice.name == "none"
-    assert "train.deterministic, where layers are not compiled" in choice.reason
+    assert "train.deterministic, where auto compiles no layers" in choice.reason
 
 
 def settings(kernels, **changes):
@@ -119,3 +118,13 @@ def test_ligers_kernels_are_refused_where_transformers_runs_the_layers(training_
     given_up = fit_to_decoder(liger, settings("auto"), family, "eager")
     assert given_up.name == "none"
     assert given_up.reason == "auto: ZeRO 3, and Liger's kernels are not used with model.attention: eager"
+
+
+def test_a_deterministic_run_with_compiled_layers_is_refused_where_transformers_runs_them(training_setup):
+    from train.models.registry import trainable_family_of
+
+    family, compiled = trainable_family_of(training_setup.root / "base"), KernelChoice("compile", "set")
+    assert fit_to_decoder(compiled, settings("compile"), family, "sdpa", deterministic=True) == compiled
+    assert fit_to_decoder(compiled, settings("compile"), family, "eager") == compiled
+    with pytest.raises(ConfigError, match=r"with model\.attention: eager transformers runs .*; set kernels: none"):
+        fit_to_decoder(compiled, settings("compile"), family, "eager", deterministic=True)

@@ -1,6 +1,6 @@
 """`train.deterministic`: bit-identical resumption on a GPU as well, and its cost.
 
-On a CPU resumption is bit-identical without it. On a GPU it needs five corrections, each made here:
+On a CPU resumption is bit-identical without it. On a GPU it needs six corrections, each made here:
 
     cuBLAS with several streams         CUBLAS_WORKSPACE_CONFIG=:4096:8 (cuBLAS, "Results reproducibility")
     kernels that add with atomics       torch.use_deterministic_algorithms: another kernel, or an error that names it
@@ -8,6 +8,7 @@ On a CPU resumption is bit-identical without it. On a GPU it needs five correcti
                                         (aten/native/transformers/cuda/attention_backward.cu)
     flash-attn's backward               FLASH_ATTENTION_DETERMINISTIC=1, which transformers passes on
     cuDNN's choice by timing            switched off
+    choices of torch.compile by timing  switched off (`torch._inductor.config`: deterministic, shape_padding)
 """
 
 import os
@@ -28,3 +29,8 @@ def make_deterministic() -> None:
         os.environ.setdefault(name, value)
     torch.use_deterministic_algorithms(True)
     torch.backends.cudnn.benchmark = False
+    from torch._inductor import config as inductor  # its import takes a second
+
+    inductor.shape_padding = False
+    if hasattr(inductor, "deterministic"):  # torch 2.9 and later
+        inductor.deterministic = True

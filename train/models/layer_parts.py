@@ -50,10 +50,12 @@ class LayerParts:
 
     @classmethod
     def compiled(cls, backend: str | Callable[..., Any] = "inductor") -> "LayerParts":
-        """Compiled once for all layers and for any number of tokens, to the same kernels whatever batch is the first."""
+        """Compiled once for all layers and for any number of tokens; the first batch does not decide the kernels."""
         torch._dynamo.config.recompile_limit = max(GRAPHS, torch._dynamo.config.recompile_limit)
         before = torch.compile(queries_keys_values, backend=backend, dynamic=True)
-        return cls(CompiledOnProbe(before), CompiledOnProbe(torch.compile(after_attention, backend=backend, dynamic=True)))
+        return cls(
+            CompiledOnProbe(before), CompiledOnProbe(torch.compile(after_attention, backend=backend, dynamic=True))
+        )
 
     def recomputing(self) -> "LayerParts":
         """The same, keeping of `after` its inputs only: it is run again in the backward pass."""

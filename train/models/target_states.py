@@ -69,6 +69,8 @@ class ForwardOptions:
     """`model.kernels`, resolved: `none`, `compile` or `liger`."""
     selective_checkpointing: bool = False
     """Whether what follows a layer's attention is recomputed in the backward pass."""
+    deterministic: bool = False
+    """`train.deterministic`: layers that transformers runs are not compiled: the first batch decides their kernels."""
 
 
 class TargetStates:
@@ -78,7 +80,7 @@ class TargetStates:
         """`model` is one of the `family`; with Liger's kernels, its norms are computed by them from now on."""
         self.options = options
         self.parts = LayerParts.of(options.kernels, family.decoder(model))
-        if options.kernels == "compile":
+        if options.kernels == "compile" and not options.deterministic:
             flash = family.attention_kernel(model).startswith("flash_attention")  # not compiled in transformers' layers
             left = [] if family.compiled_vision else modules_of(model, family, "vision")
             compile_layers(model, leave=[*left, family.decoder(model)] if flash else left)
