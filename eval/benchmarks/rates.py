@@ -27,6 +27,7 @@ from eval.models.decoder_input import DecoderInput
 from eval.models.greedy import Greedy, LanguageModel, Stop
 from eval.models.kernels import layer_parts
 from train.models.images import ImageBatch
+from train.models.layer_parts import as_written
 from train.models.square_images import PIXELS
 from train.models.types import TrainableFamily
 
@@ -193,7 +194,7 @@ class _RatedModel:
     def _generate(self, count: int) -> dict[str, Any]:
         ids = torch.tensor(self.ids(count), device=self.device)
         pixels = self.family.normalized(self.pixels(count).tensors[PIXELS], self.model.dtype)
-        with torch.inference_mode():
+        with torch.inference_mode(), as_written(self.model):
             made = self.model.generate(
                 input_ids=ids,
                 pixel_values=pixels,
@@ -214,7 +215,8 @@ class _RatedModel:
         for name in [by_length[number * len(by_length) // some] for number in range(some)]:
             words = self.parts.words(torch.tensor([name], device=self.device)).expand(count, -1, -1)
             whole = torch.cat([embeddings, words], 1)  # (B, T + name, H)
-            states = self.parts.decoder(inputs_embeds=whole, use_cache=False).last_hidden_state
+            with as_written(self.model):
+                states = self.parts.decoder(inputs_embeds=whole, use_cache=False).last_hidden_state
             self.parts.head(states[:, -len(name) - 1 : -1]).float().log_softmax(-1)
         return {"scaled_from_names": some, "scale": len(by_length) / some}
 

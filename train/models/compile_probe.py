@@ -68,7 +68,7 @@ def _kind(tensor: torch.Tensor) -> Hashable:
 
 def _order(tensor: torch.Tensor) -> tuple[int, ...]:
     """Its dimensions, that of the largest stride first."""
-    return tuple(sorted(range(tensor.dim()), key=lambda dim: (-tensor.stride(dim), dim)))
+    return tuple(sorted(range(tensor.dim()), key=lambda dim: (-tensor.stride()[dim], dim)))
 
 
 def _is_dense(tensor: torch.Tensor) -> bool:

@@ -88,7 +88,9 @@ class Engine:
         values = [torch.stack(losses), *sums]
         if self.stage == 0:  # gradients are summed over the ranks by now, so all find the same norm
             values.append(total_norm(p.grad for _, p in self.trainable if p.grad is not None).view(1))
-        read = torch.cat([value.to(self.world.device) for value in values]).cpu()  # here alone a GPU is waited for
+        read = torch.cat(
+            [value.to(self.world.device) for value in values]
+        ).cpu()  # waits for the GPU, as each batch does for its targets
         parts, *by_samples = torch.split(read, [len(value) for value in values])
         if self.stage == 0:
             self._norm = float(by_samples.pop())

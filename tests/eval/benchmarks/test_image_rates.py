@@ -1,6 +1,7 @@
 """The rates are measured on the whole model, with a tree of real names; small numbers, but the same code."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,10 +12,12 @@ from eval.benchmarks.class_rates import imagenet_tokens
 from eval.benchmarks.image_rates import main
 from eval.benchmarks.rates import RateOptions, measured_rates, ratios
 from eval.class_scores.trie import ClassTrie
+from train.models import layer_parts
 from train.models.llava import LlavaFamily
 from train.toy.random_models import random_model
 
 TOKENIZER = Path(__file__).resolve().parents[4] / "shared" / "data" / "llama2_tokenizer"
+THEIRS = ("generate", "forward_per_name")
 NAMES = [[5, 6], [5, 7, 8], [9], [10, 11]]
 
 
@@ -68,6 +71,23 @@ def test_both_sides_answer_the_same(model, monkeypatch):
     options = RateOptions(batches=(3,), ways=("greedy", "generate"), runs=1)
     list(measured_rates(model, LlavaFamily(model.config), NAMES, options))
     assert said["greedy"] == said["generate"][:, -rates.ANSWER :].tolist()
+
+
+def test_transformers_side_runs_its_own_norms_where_ours_are_fused(model, monkeypatch):
+    def fused(module, states):
+        raise AssertionError("Liger's kernel ran on transformers' side")
+
+    monkeypatch.setattr(layer_parts, "_liger_norm", fused)
+    norms = [layer.input_layernorm for layer in model.model.language_model.layers]
+    for norm in norms:
+        layer_parts.fuse_norm(norm)
+    options = RateOptions(batches=(2,), runs=1, names_forwarded=1)
+    family = LlavaFamily(model.config)
+    try:
+        found = [list(measured_rates(model, family, NAMES, replace(options, ways=(way,)))) for way in THEIRS]
+    finally:
+        layer_parts.restore_layers(model)
+    assert all(rate[0]["images_per_second"] > 0 for rate in found)
 
 
 def test_a_way_without_enough_memory_has_an_error_and_the_others_continue(model, monkeypatch):
