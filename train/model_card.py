@@ -40,8 +40,8 @@ def model_card(run: RunDir, output: Path) -> str:
     parts = [
         f"---\n{header}---",
         f"# {config.name}",
-        f"{_code(record['base'])}, fine-tuned to classify images ({_trained(config)}) with vlm-classify, after "
-        "[Why are Visually-Grounded Language Models Bad at Image Classification?](https://arxiv.org/abs/2405.18415)",
+        f"{_code(record['base'])}, fine-tuned to classify images ({trained_parameters(config)}) with vlm-classify, "
+        "after [Why are Visually-Grounded Language Models Bad at Image Classification?](https://arxiv.org/abs/2405.18415)",
         _scores(reports),
         _usage(config, output, record),
         _training(config, record, run),
@@ -125,7 +125,8 @@ print(model.ask("photo.jpg"))"""
     )
 
 
-def _trained(config: RunConfig) -> str:
+def trained_parameters(config: RunConfig) -> str:
+    """What a run trained, as a phrase."""
     model = config.model
     if model.mode == "selective":
         return f"the parameters that `{model.selective}` finds"
@@ -139,7 +140,7 @@ def _training(config: RunConfig, record: Mapping[str, Any], run: RunDir) -> str:
     recipe = (record.get("recipe") or {}).get("name")
     rows = [
         ("base", f"{_code(record['base'])}, weights {record['base_identity'][:12]}"),
-        ("trained", _trained(config)),
+        ("trained", trained_parameters(config)),
         ("data", ", ".join(f"{name} ({config.data.sources[name].reader})" for name in config.train.sources)),
         ("recipe", recipe or "none"),
         ("steps", f"{record['step']:,} of {config.train.global_batch} samples"),

@@ -36,14 +36,21 @@ def layer_bytes_per_token(model: Any, family: Family, dtype: torch.dtype, *, sel
     """Bytes a token that the first decoder layer of `model` keeps; None for a decoder that is not of LLaMA's type.
 
     `model` is on the meta device, with its trainable parameters chosen. With `selective` checkpointing a layer keeps
-    its input and what its attention keeps.
+    its input and what its attention keeps. What does not grow with the tokens, as DoRA's norms of weights, is not
+    counted: it is not kept.
     """
     decoder: Any = family.decoder(model)
     if not is_supported(decoder, longest=0):  # a window changes no size
         return None
+    few, many = (_kept_bytes(model, decoder, dtype, count, selective) for count in (SAMPLE_TOKENS, 2 * SAMPLE_TOKENS))
+    return (many - few) / SAMPLE_TOKENS
+
+
+def _kept_bytes(model: Any, decoder: Any, dtype: torch.dtype, tokens: int, selective: bool) -> int:
+    """Bytes that the first decoder layer keeps of a row of `tokens`."""
     layer = decoder.layers[0].to(dtype)
-    states = torch.empty(1, SAMPLE_TOKENS, decoder.config.hidden_size, dtype=dtype, device="meta", requires_grad=True)
-    positions = torch.arange(SAMPLE_TOKENS, device="meta")[None]
+    states = torch.empty(1, tokens, decoder.config.hidden_size, dtype=dtype, device="meta", requires_grad=True)
+    positions = torch.arange(tokens, device="meta")[None]
     weights = {parameter.untyped_storage()._cdata for parameter in model.parameters()}
     kept: dict[int, torch.Tensor] = {}
 
@@ -67,7 +74,7 @@ def layer_bytes_per_token(model: Any, family: Family, dtype: torch.dtype, *, sel
     del finished
     for hook in hooks:
         hook.remove()
-    return (sum(sizes) - sum(masks) * (dtype.itemsize - 1)) / SAMPLE_TOKENS
+    return sum(sizes) - sum(masks) * (dtype.itemsize - 1)
 
 
 def activation_bytes(

@@ -124,3 +124,18 @@ def test_pissa_without_the_matrices_it_began_with_is_refused_and_a_run_begins_wi
     run.pissa.unlink()
     with pytest.raises(RunError, match=r"pissa\.safetensors cannot be read .* needs it"):
         export_checkpoint(run, newest_checkpoint(run)[0], run.root / "again")
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("llava dora", "trained DoRA, whose magnitudes are those of the base's weights"),
+        ("qwen3_vl pissa", r"trained no LoRA on the language model \(model.lora.scope is vision\)"),
+        ("llava selective", r"trained no LoRA \(model.mode is selective\)"),
+    ],
+)
+def test_what_cannot_be_merged_onto_another_language_model_is_refused(runs_of, tmp_path, name, why):
+    runs = runs_of(name)
+    run, folder = runs.straight.run, str(runs.trained.folder)
+    with pytest.raises(RunError, match=why):
+        export_checkpoint(run, newest_checkpoint(run)[0], tmp_path / "onto", lora_onto=folder)

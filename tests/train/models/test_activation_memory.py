@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from configs.model import ModelConfig
+from configs.model import LoraConfig, ModelConfig
 from configs.training import OptimConfig
 from train.models.activation_memory import activation_bytes, layer_bytes_per_token
 from train.models.llama_layers import after_attention, causal_attention, queries_keys_values, rotary_angles
@@ -35,8 +35,8 @@ def meta_model(mode: str, zero_stage=0, **settings):
     return model.train(), family, model_config
 
 
-def sample_gib(mode, zero_stage=0):
-    model, family, _ = meta_model(mode, zero_stage=zero_stage)
+def sample_gib(mode, zero_stage=0, **settings):
+    model, family, _ = meta_model(mode, zero_stage=zero_stage, **settings)
     return 32 * TOKENS * layer_bytes_per_token(model, family, torch.bfloat16) / GIB
 
 
@@ -56,6 +56,12 @@ def test_lora_keeps_less_than_half_of_what_pefts_layers_keep():
     units = 11.4 + 7 * 128 / 4096  # of the hidden size, in bf16: what remains without LoRA, and 7 products of rank 128
     assert sample_gib("lora") == pytest.approx(32 * TOKENS * units * 4096 * 2 / GIB, rel=0.01)
     assert sample_gib("lora") < 0.45 * sample_gib("lora", zero_stage=3)
+
+
+@pytest.mark.slow
+def test_dora_keeps_more_than_pefts_lora_for_each_token_and_its_norms_of_weights_are_not_counted():
+    dora = sample_gib("lora", lora=LoraConfig(variant="dora"))
+    assert sample_gib("lora", zero_stage=3) < dora < 2 * sample_gib("lora", zero_stage=3)
 
 
 @pytest.mark.slow

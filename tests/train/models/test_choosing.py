@@ -8,10 +8,12 @@ from configs.model import LoraConfig, ModelConfig
 from configs.section import result_fields
 from configs.training import OptimConfig
 from train.data.sources import SourceSet
+from train.model_card import trained_parameters
 from train.models.meta_model import meta_model
 from train.models.param_groups import PartCount, choose_trainable, parameter_groups
 from train.optimization.flops import FlopModel
 from train.plan import make_plan
+from train.tools.preview import preview
 
 LORA = ("model.mode=lora", "optim.lr_vision=1e-4", "model.lora.rank=4")
 SELECTIVE = ("model.mode=selective",)
@@ -154,3 +156,27 @@ def test_the_papers_lora_is_named_as_the_paper_names_it_and_others_by_what_they_
     assert named(variant="dora") == "dora on language"
     assert named(scope=("language", "vision")) == "lora on language, vision"
     assert ModelConfig(base="x", mode="full").trained_as == "full"
+
+
+@pytest.mark.parametrize(
+    ("settings", "line"),
+    [
+        ((*LORA, "model.lora.scope=[projector]"), "LoRA (lora on projector)"),
+        ((*LORA, "model.lora.variant=dora"), "LoRA (dora on language) and the projector"),
+        (LORA, "LoRA and the projector"),
+        (SELECTIVE, "the parameters that `attention` finds"),
+    ],
+)
+def test_a_model_card_says_what_was_trained(training_setup, settings, line):
+    assert trained_parameters(training_setup.config("choosing", *settings)) == line
+
+
+def test_a_dry_run_of_dora_says_whose_layers_run_and_what_is_adapted(training_setup):
+    settings = (*LORA, "model.lora.scope=[language,vision]", "model.lora.variant=dora")
+    told = preview(make_plan(training_setup.config("choosing", *settings), 1, "cpu"), 0)
+    assert (
+        "trained LoRA      on q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj of the language model, "
+        in told
+    )
+    assert "of the vision tower, variant dora" in told
+    assert "LoRA              peft's layers, as DoRA needs the norm of each adapted weight" in told
