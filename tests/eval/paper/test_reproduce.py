@@ -403,11 +403,13 @@ def test_two_calls_that_end_together_keep_each_others_rows(world):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("protocol", ["paper", "official"])
-def test_a_qwen_has_results_where_llava_has(world, families, protocol):
+@pytest.mark.parametrize(
+    ("name", "protocol"), [("qwen3_vl", "paper"), ("qwen3_vl", "official"), ("smolvlm", "official")]
+)
+def test_models_that_the_paper_lacks_have_results_where_llava_has(world, families, name, protocol):
     arguments = [
         "--model",
-        str(families["qwen3_vl"]),
+        str(families[name]),
         "--datasets",
         "pets.yaml",
         "--protocol",
