@@ -44,7 +44,8 @@ def test_keys_of_the_environment_stand_in_no_file_no_output_and_no_command_line(
     ranks.release()
     ranks.ended()
     assert ranks.codes == {0: 0, 1: 0}, ranks.text()[-3000:]
-    assert list(ranks.run.wandb.glob("offline-run-*"))
+    (sent,) = ranks.run.wandb.glob("offline-run-*/run-*.wandb")
+    assert all(name in sent.read_bytes() for name in (b"base_identity", b"data_fingerprints", b"world_size"))
     assert holding(ranks.run.root) == []
     assert CANARY not in ranks.text()
 
