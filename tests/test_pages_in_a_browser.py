@@ -214,6 +214,18 @@ def index_of_runs() -> str:
         return index_page(Path(folder)).html()
 
 
+def shown(text: str, folder: Path) -> str:
+    """What a page's script writes between MEASURED and END."""
+    file = folder / "page.html"
+    file.write_text(text)
+    command = [str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={folder / 'profile'}"]
+    command += ["--hide-scrollbars", "--dump-dom", file.as_uri()]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    found = re.search(r"MEASURED(.*?)END", result.stdout, flags=re.DOTALL)
+    assert found is not None, result.stderr
+    return html.unescape(found[1])
+
+
 def measured(pages: dict[str, str], folder: Path) -> dict[str, tuple[int, int]]:
     """Page and width to (scroll width, client width), in CSS pixels."""
     frames = "".join(
@@ -231,14 +243,9 @@ def measured(pages: dict[str, str], folder: Path) -> dict[str, tuple[int, int]]:
       }
       document.body.textContent = "MEASURED" + JSON.stringify(found) + "END";
     """
-    file = folder / "frames.html"
-    file.write_text(f"<!DOCTYPE html><meta charset=utf-8><body>{frames}<script>onload = () => {{{script}}}</script>")
-    command = [str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={folder / 'profile'}"]
-    command += ["--hide-scrollbars", "--dump-dom", file.as_uri()]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=300)
-    text = re.search(r"MEASURED(.*?)END", result.stdout, flags=re.DOTALL)
-    assert text is not None, result.stderr
-    return {name: tuple(sizes) for name, sizes in json.loads(html.unescape(text[1])).items()}
+    text = f"<!DOCTYPE html><meta charset=utf-8><body>{frames}<script>onload = () => {{{script}}}</script>"
+    found = json.loads(shown(text, folder))
+    return {name: tuple(sizes) for name, sizes in found.items()}
 
 
 @pytest.mark.slow
@@ -255,3 +262,22 @@ def test_the_measurement_finds_a_page_that_is_too_wide(tmp_path):
     wide = Page("T", [Figure('<svg width="900" height="9" style="width:900px;max-width:none"></svg>', "")]).html()
     found = measured({"wide": wide.replace('class="scroll"', "")}, tmp_path)
     assert found["wide at 390"][0] > found["wide at 390"][1] == 390
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
+def test_the_filters_of_a_gallery_leave_the_tiles_that_match_all_of_them(tmp_path):
+    outcomes = [("right", "cat"), ("wrong", "cat"), ("wrong", 'dog "a"')]
+    tiles = [Tile(None, str(number), (), {"outcome": a, "class": b}) for number, (a, b) in enumerate(outcomes)]
+    script = """<script>
+      const left = [];
+      for (const [outcome, name] of [["", ""], ["wrong", ""], ["wrong", 'dog "a"'], ["right", 'dog "a"'], ["", ""]]) {
+        document.querySelector("select[name=outcome]").value = outcome;
+        document.querySelector("select[name=class]").value = name;
+        document.querySelector("select").dispatchEvent(new Event("change"));
+        left.push([...document.querySelectorAll(".tile")].filter((tile) => tile.offsetHeight > 0).length);
+      }
+      document.body.textContent = "MEASURED" + JSON.stringify(left) + "END";
+    </script></body>"""
+    text = Page("T", [Gallery(tiles, "c")]).html().replace("</body>", script)
+    assert json.loads(shown(text, tmp_path)) == [3, 2, 1, 0, 3]
