@@ -15,6 +15,8 @@ from train.optimization.flops import FlopModel
 from train.plan import make_plan
 from train.tools.preview import preview
 
+pytestmark = pytest.mark.slow
+
 LORA = ("model.mode=lora", "optim.lr_vision=1e-4", "model.lora.rank=4")
 SELECTIVE = ("model.mode=selective",)
 
