@@ -98,6 +98,11 @@ def output_file(text: str) -> Path:
     return path
 
 
+def output_has_colours() -> bool:
+    """Whether standard output is a terminal that shows colours; NO_COLOR (https://no-color.org) switches them off."""
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
 STDOUT = Path("-")  # what `--json` without a file means
 
 

@@ -3,8 +3,9 @@
 import sys
 import time
 from collections.abc import Iterable
+from datetime import datetime
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, TextIO, TypeVar
 
 from tqdm import tqdm
 
@@ -42,9 +43,16 @@ def progress_bar(
     return bar
 
 
-def print_above_bar(text: str) -> None:
-    """Print a line to stderr without breaking a bar that is shown there."""
-    tqdm.write(text, file=sys.stderr)
+def print_above_bar(text: str, stream: TextIO | None = None) -> None:
+    """Print a line to `stream` (default: stderr) without breaking a bar that is shown on the terminal."""
+    stream = stream or sys.stderr
+    tqdm.write(text, file=stream)
+    stream.flush()
+
+
+def log_line(text: str, stream: TextIO | None = None) -> None:
+    """`print_above_bar` with the time before the text, for lines of a log that is read later."""
+    print_above_bar(f"{datetime.now():%Y-%m-%d %H:%M:%S}  {text}", stream)
 
 
 class Progress:
@@ -69,7 +77,7 @@ class Progress:
             self._bar.update(records)
         elif time.monotonic() - self._last > LOG_SECONDS:
             self._last = time.monotonic()
-            print(self._line(), file=sys.stderr, flush=True)
+            log_line(self._line())
 
     def _line(self) -> str:
         rate = self._done / max(time.monotonic() - self._start, 1e-9)

@@ -39,9 +39,12 @@ def data_prep(
 
 
 def finetune_local(deepspeed: str, config: Path, overrides: Sequence[str] = (), ranks: int | None = None) -> list[str]:
-    """Training on this machine. `ranks` is needed on a CPU, where DeepSpeed starts only one by default."""
+    """Training on this machine. `ranks` is needed on a CPU, where DeepSpeed starts only one by default.
+
+    `--quiet` leaves out the launcher's own lines but its errors.
+    """
     count = [] if ranks is None else ["--num_gpus", str(ranks)]
-    return checked([deepspeed, *count, FINETUNE, *_settings(config, overrides), "--resume", "auto"])
+    return checked([deepspeed, "--quiet", *count, FINETUNE, *_settings(config, overrides), "--resume", "auto"])
 
 
 def finetune_rank(python: str, config: Path) -> list[str]:

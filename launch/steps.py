@@ -11,6 +11,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from launch import commands
+from launch.accelerator import name_accelerator
 
 Step = Sequence[list[str]]
 """Commands that run at the same time."""
@@ -53,6 +54,7 @@ def typed(argv: Sequence[str]) -> str:
 
 def run_steps(planned: Sequence[Step], what: str) -> None:
     """Run all steps of `what`; a line with a progress bar is printed before each."""
+    name_accelerator()
     start = time.monotonic()
     for done, step in enumerate(planned):
         bar = tqdm.format_meter(done, len(planned), time.monotonic() - start, ncols=100, prefix=what, unit="step")

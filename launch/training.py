@@ -9,6 +9,7 @@ from pathlib import Path
 
 from configs.command_line import exit_on_user_error
 from configs.errors import ConfigError
+from launch.accelerator import name_accelerator
 
 FINETUNE = Path(__file__).resolve().parents[1] / "train" / "finetune.py"
 LAUNCHER_OPTIONS = (
@@ -30,15 +31,16 @@ def start_ranks(arguments: Sequence[str]) -> None:
         words = launcher_command(find_launcher(), arguments)
     except ConfigError as error:
         exit_on_user_error(error)
+    name_accelerator()
     sys.stdout.flush()
     os.execv(words[0], words)
 
 
 def launcher_command(deepspeed: str, arguments: Sequence[str]) -> list[str]:
-    """The launcher's command line, its own options moved before the program.
+    """The launcher's command line, its own options moved before the program; of its own lines it prints errors only.
 
     >>> launcher_command("deepspeed", ["--config", "a.yaml", "--num_gpus", "2"])
-    ['deepspeed', '--num_gpus', '2', '.../train/finetune.py', '--config', 'a.yaml']
+    ['deepspeed', '--quiet', '--num_gpus', '2', '.../train/finetune.py', '--config', 'a.yaml']
     """
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     for option in LAUNCHER_OPTIONS:
@@ -46,7 +48,7 @@ def launcher_command(deepspeed: str, arguments: Sequence[str]) -> list[str]:
     ours, program = parser.parse_known_args(list(arguments))
     given = {option: getattr(ours, option.removeprefix("--")) for option in LAUNCHER_OPTIONS}
     launcher = [word for option, value in given.items() if value is not None for word in (option, value)]
-    return [deepspeed, *launcher, str(FINETUNE), *program]
+    return [deepspeed, "--quiet", *launcher, str(FINETUNE), *program]
 
 
 def find_launcher() -> str:

@@ -1,9 +1,11 @@
 """From a plan to a trainer: load the model, freeze, wrap it into DeepSpeed, restore a checkpoint."""
 
+import sys
 from typing import Any
 
 import torch
 
+from data_prep.progress import print_above_bar
 from train.checkpoints.async_checkpointer import AsyncCheckpointer
 from train.checkpoints.writing import CheckpointWriter
 from train.components import TrainerComponents
@@ -109,13 +111,13 @@ def create_loggers(plan: RunPlan, start: ResumePoint, freeze_table: str) -> list
         loggers.append(WandbLogger(logging, plan.run, run, files.log_event))
     if logging.tensorboard:
         loggers.append(TensorBoardLogger(plan.run, start.step))
-    print(freeze_table, flush=True)
+    print_above_bar(freeze_table, sys.stdout)
     files.log_event(make_event(start.step, "freeze_table", freeze_table))
     for note in plan.data_notes():
-        print(f"train and test: {note}", flush=True)
+        print_above_bar(f"train and test: {note}", sys.stdout)
         files.log_event(make_event(start.step, "data", note))
     if layers := peft_layers_note(plan.config.model, plan.config.optim, plan.config.deepspeed.zero_stage):
-        print(f"LoRA: {layers}", flush=True)
+        print_above_bar(f"LoRA: {layers}", sys.stdout)
         files.log_event(make_event(start.step, "lora", layers))
     if plan.config.train.deterministic:
         files.log_event(make_event(start.step, "deterministic", COST))

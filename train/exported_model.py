@@ -22,7 +22,7 @@ from train.checkpoints.best import best_of, choice_record
 from train.checkpoints.reading import MANIFEST, Checkpoint, newest_checkpoint, open_checkpoint, steps_present
 from train.exported_files import write_text_files
 from train.model_card import write_model_card
-from train.models.checked_loading import load_checked
+from train.models.checked_loading import load_checked, quiet_transformers
 from train.models.fingerprint import model_identity
 from train.models.language_weights import take_language
 from train.models.loading import resolve_folder
@@ -73,7 +73,8 @@ def export_checkpoint(
     if lora and not keep_adapter:
         merge_lora(model, lora, config.model.lora)
     with atomic_folder(output) as temporary:
-        model.save_pretrained(temporary)
+        with quiet_transformers():
+            model.save_pretrained(temporary)
         write_text_files(family, folder, temporary, config.chat)
         if lora and keep_adapter:
             _write_adapter(temporary / ADAPTER, lora, peft_config(model, family, config.model.lora), output)

@@ -8,6 +8,7 @@ from pathlib import Path
 from configs.errors import RunError
 from configs.eval_dir import EvalDir
 from configs.evaluation import EvalConfig
+from data_prep.byte_size import size
 from eval.models.factory import evaluated_folders
 from eval.models.hidden_state_file import RowFormat
 from eval.models.image_encoders import weights_identity
@@ -89,16 +90,6 @@ def check_disk(needs: Sequence[Needs]) -> None:
             f"{needs[0].folder.root} has {size(free)} free; store fewer positions (probe.token_positions=[-1,mean] are "
             "those of Table 3), set output to another disk, or lower limit"
         )
-
-
-def size(count: int) -> str:
-    """Bytes in words.
-
-    >>> size(1000), size(90_112), size(115 * 2**30)
-    ('1,000 bytes', '88.0 KiB', '115.0 GiB')
-    """
-    units = [(2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB")]
-    return next((f"{count / unit:,.1f} {name}" for unit, name in units if count >= unit), f"{count:,} bytes")
 
 
 def _free(folder: Path) -> int:

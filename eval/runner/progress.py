@@ -3,14 +3,13 @@
 Items are evaluated in their source's order, which is mostly by class: the accuracy so far is that of the first classes.
 """
 
-import sys
 import time
 from collections.abc import Sequence
 from types import TracebackType
 
 from tqdm import tqdm
 
-from data_prep.progress import print_above_bar, progress_bar
+from data_prep.progress import log_line, progress_bar
 from eval.types import FailedItem
 
 LOG_SECONDS = 30.0
@@ -43,14 +42,14 @@ class EvalProgress:
             self._bar.update(1)
         elif time.monotonic() - self._last > LOG_SECONDS:
             self._last = time.monotonic()
-            print(self.line(), file=sys.stderr, flush=True)
+            log_line(self.line())
 
     def add_failures(self, failures: Sequence[FailedItem]) -> None:
         """Items that failed; the first few are named at once."""
         for failure in failures:
             self._failed += 1
             if self._failed <= SHOWN_FAILURES:
-                print_above_bar(f"{self._name}: failed: {failure.id}: {failure.reason}")
+                log_line(f"{self._name}: failed: {failure.id}: {failure.reason}")
         self._bar.update(len(failures))
 
     def line(self) -> str:
@@ -75,4 +74,4 @@ class EvalProgress:
     ) -> None:
         self._bar.close()
         if self._bar.disable and kind is None and (self._answers > self._old or self._failed):
-            print(self.line(), file=sys.stderr, flush=True)
+            log_line(self.line())

@@ -13,7 +13,9 @@ CONFIG = Path("configs/run.yaml")
 
 def test_a_local_training_on_a_cpu_names_its_number_of_ranks() -> None:
     argv = commands.finetune_local("deepspeed", CONFIG, ["train.epochs=2"], ranks=2)
-    typed = "deepspeed --num_gpus 2 train/finetune.py --config configs/run.yaml --set train.epochs=2 --resume auto"
+    typed = (
+        "deepspeed --quiet --num_gpus 2 train/finetune.py --config configs/run.yaml --set train.epochs=2 --resume auto"
+    )
     assert commands.as_typed(argv) == typed
 
 

@@ -50,8 +50,8 @@ def test_the_demo_is_these_commands_in_this_order(configs: Path) -> None:
     base = "runs/demo_report/base/eval"
     assert typed(configs) == [
         "python -m data_prep.build --config configs/demo.yaml",
-        "deepspeed --num_gpus 2 train/finetune.py --config configs/demo_classification.yaml --resume auto",
-        "deepspeed --num_gpus 2 train/finetune.py --config configs/demo.yaml --resume auto",
+        "deepspeed --quiet --num_gpus 2 train/finetune.py --config configs/demo_classification.yaml --resume auto",
+        "deepspeed --quiet --num_gpus 2 train/finetune.py --config configs/demo.yaml --resume auto",
         f"python -m eval.run --config {world} --set model=data/tiny_base --set output={base}/demo_open_world",
         f"python -m eval.run --config {facts} --set model=data/tiny_base --set output={base}/demo_knowledge",
         f"python -m eval.run --config {world} --set model=runs/demo_classification",

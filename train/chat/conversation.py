@@ -60,8 +60,12 @@ def expand_image(
     return expanded
 
 
-def highlight_targets(rendered: TokenizedConversation, tokenizer: "PreTrainedTokenizerBase") -> str:
-    """The conversation as text, supervised tokens in green, images as `<image>` (runs of them counted)."""
+def highlight_targets(rendered: TokenizedConversation, tokenizer: "PreTrainedTokenizerBase", *, colour: bool) -> str:
+    """The conversation as text, images as `<image>` (runs of them counted).
+
+    Supervised tokens are green with `colour`, else between ⟦ and ⟧.
+    """
+    before, after = ("\033[32m", "\033[0m") if colour else ("⟦", "⟧")
     parts: list[str] = []
     ids, position = rendered.input_ids, 0
     while position < len(ids):
@@ -73,6 +77,6 @@ def highlight_targets(rendered: TokenizedConversation, tokenizer: "PreTrainedTok
             parts.append(f"<image x{end - position}>" if end - position > 1 else IMAGE_PLACEHOLDER)
         else:
             text = str(tokenizer.decode(ids[position:end], skip_special_tokens=False))
-            parts.append(f"\033[32m{text}\033[0m" if on else text)
+            parts.append(f"{before}{text}{after}" if on else text)
         position = end
     return " ".join(parts)

@@ -3,6 +3,7 @@
 import ctypes
 import signal
 import threading
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -34,16 +35,17 @@ def read_steps(
     """
     sampler = _MicroBatchSampler(order, start, rank)
     ahead = 2 * order.partitioner.plan.accumulation
-    loader = DataLoader(
-        dataset,
-        batch_sampler=sampler,
-        collate_fn=collate,
-        num_workers=workers,
-        prefetch_factor=max(2, ahead) if workers else None,
-        pin_memory=torch.cuda.is_available(),
-        worker_init_fn=_live_with_the_rank,
-    )
-    with _own_handler_of_dead_children():
+    with warnings.catch_warnings(), _own_handler_of_dead_children():
+        warnings.filterwarnings("ignore", "This DataLoader will create")  # than cores: a setting says so
+        loader = DataLoader(
+            dataset,
+            batch_sampler=sampler,
+            collate_fn=collate,
+            num_workers=workers,
+            prefetch_factor=max(2, ahead) if workers else None,
+            pin_memory=torch.cuda.is_available(),
+            worker_init_fn=_live_with_the_rank,
+        )
         batches = iter(loader)
     try:
         while True:

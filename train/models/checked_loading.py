@@ -4,6 +4,8 @@ transformers initialises missing weights at random and continues; here they are 
 """
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -48,21 +50,18 @@ def load_checked(loader: Any, folder: Path, *, other_parts: tuple[str, ...] = ()
     `other_parts` are prefixes of weights that this loader leaves aside. Raises `ConfigError` if the folder cannot be
     read, or a weight is missing, unexpected, of another shape or not finite.
     """
-    verbosity = transformers_logging.get_verbosity()
-    transformers_logging.set_verbosity_error()  # its loading report is checked below
-    try:
-        model, info = loader.from_pretrained(
-            folder,
-            trust_remote_code=False,
-            local_files_only=True,
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,
-            **options,
-        )
-    except FAILURES as error:
-        raise ConfigError(f"{folder} cannot be loaded: {_first_line(error)}") from error
-    finally:
-        transformers_logging.set_verbosity(verbosity)
+    with quiet_transformers():
+        try:
+            model, info = loader.from_pretrained(
+                folder,
+                trust_remote_code=False,
+                local_files_only=True,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,
+                **options,
+            )
+        except FAILURES as error:
+            raise ConfigError(f"{folder} cannot be loaded: {_first_line(error)}") from error
     check_loading_info(folder, info, other_parts)
     check_finite(folder, model)
     return model
@@ -82,27 +81,35 @@ def check_weight_headers(
         for name, entry in read_header(file).items()
     }
     model_class = loader._model_mapping[type(config)] if hasattr(loader, "_model_mapping") else loader
+    with quiet_transformers():
+        try:
+            _, info = model_class.from_pretrained(
+                None,
+                config=config,
+                state_dict=stored,
+                device_map={"": "meta"},
+                dtype=torch.float32,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,
+                **options,
+            )
+        except FAILURES as error:
+            raise ConfigError(f"{folder} cannot be loaded: {_first_line(error)}") from error
+    check_loading_info(folder, info, other_parts)
+
+
+@contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """Within it transformers shows no bar, as those of several ranks overwrite each other, and no loading report."""
     verbosity, bar = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     try:
-        _, info = model_class.from_pretrained(
-            None,
-            config=config,
-            state_dict=stored,
-            device_map={"": "meta"},
-            dtype=torch.float32,
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,
-            **options,
-        )
-    except FAILURES as error:
-        raise ConfigError(f"{folder} cannot be loaded: {_first_line(error)}") from error
+        yield
     finally:
         transformers_logging.set_verbosity(verbosity)
         if bar:
             transformers_logging.enable_progress_bar()
-    check_loading_info(folder, info, other_parts)
 
 
 def read_transformers_config(folder: Path) -> Any:

@@ -1,14 +1,12 @@
 """Loading a model: a folder or hub id to model, tokenizer and family, with the attention kernel that fits."""
 
 import importlib.util
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import PreTrainedTokenizerBase
-from transformers.utils import logging as transformers_logging
 
 from configs.errors import ConfigError
 from configs.hub_files import MODEL_FILES, SAFETENSORS, is_hub_error
@@ -105,8 +103,6 @@ def load_model(path_or_id: str, revision: str | None, dtype: str, attention: str
     family = family_of(folder)
     identity = model_identity(folder)
     check_generation_settings(folder)
-    if not sys.stderr.isatty():
-        transformers_logging.disable_progress_bar()
     kernel = attention_of(family, attention, device, dtype)
     tokenizer = load_tokenizer(folder)
     model = load_checked(family.model_class, folder, dtype=DTYPES[dtype], attn_implementation=kernel)

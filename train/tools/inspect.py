@@ -4,8 +4,9 @@
 `python -m train.tools.inspect --config configs/demo.yaml [--source NAME] [--samples 3]`
 
 The samples are those that `data_prep.inspect` shows for the same `--seed`, `--label` or `--number`, rendered with the
-tokenizer and the chat settings of a run. Supervised tokens are green, an image is shown as its number of tokens, and
-each sample's token counts and truncation are printed. Needs no weights and no GPU.
+tokenizer and the chat settings of a run. Supervised tokens are green (between ⟦ and ⟧ where the
+output is no terminal), an image is shown as its number of tokens, and each sample's token counts and truncation are
+printed. Needs no weights and no GPU.
 """
 
 import argparse

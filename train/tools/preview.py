@@ -6,8 +6,10 @@ from typing import Any
 import numpy as np
 
 from configs.batch_plan import plan_batches
+from configs.command_line import output_has_colours
 from configs.errors import DataError
 from configs.gradient_buckets import described
+from data_prep.byte_size import size
 from data_prep.source_match import absent_paths
 from train.chat.conversation import highlight_targets
 from train.data.lengths import Counts
@@ -32,7 +34,7 @@ FEW_CLASSES = 0.9  # of all: fewer in a block are reported
 
 
 def preview(plan: RunPlan, samples: int = 3) -> str:
-    """The plan as text: data, steps, batches, trainable parameters, memory, the first samples in colour.
+    """The plan as text: data, steps, batches, trainable parameters, memory, the first samples.
 
     Tokens are counted now if they never were. Raises `ConfigError` if the base's weights are not those of its config.
     """
@@ -195,28 +197,40 @@ def _kernels(plan: RunPlan, model: Any) -> str:
 def _memory(plan: RunPlan, counts: list[PartCount], activations: float | None) -> str:
     total, trainable = sum(row.total for row in counts), sum(row.trainable for row in counts)
     gib = memory_estimate(total, trainable, plan.config, plan.batches)
-    parts = ", ".join(f"{name} {gib[name]:.3g}" for name in ("weights", "gradients", "optimizer"))
+    parts = ", ".join(f"{name} {_memory_text(gib[name])}" for name in ("weights", "gradients", "optimizer"))
     if activations is None:
-        lines = [f"memory per rank   {gib['total']:.3g} GiB ({parts}), activations come on top"]
+        lines = [f"memory per rank   {_memory_text(gib['total'])} ({parts}), activations come on top"]
     else:
         whole = gib["total"] + activations
         lines = [
-            f"memory per rank   {whole:.3g} GiB ({parts}, activations of the largest micro-batch {activations:.3g})"
+            f"memory per rank   {_memory_text(whole)} ({parts}, activations of the largest micro-batch "
+            f"{_memory_text(activations)})"
         ]
     if gib["loading"] > gib["total"]:
-        lines.append(f"                  {gib['loading']:.3g} GiB while loading: every rank reads the whole model")
+        lines.append(
+            f"                  {_memory_text(gib['loading'])} while loading: every rank reads the whole model"
+        )
     lines.append(f"recomputed        {_recomputed(plan)}")
     lines.append(f"gradients         {described(plan.deepspeed, trainable, plan.batches.world)}")
     if plan.config.checkpoint.asynchronous:
         copy = trainable * 12 / 1024**3
         lines.append(
-            f"                  {copy:.3g} GiB of the leading rank's host memory while a checkpoint is written"
+            f"                  {_memory_text(copy)} of the leading rank's host memory while a checkpoint is written"
         )
     if note := peft_layers_note(plan.config.model, plan.config.optim, plan.config.deepspeed.zero_stage):
         lines.append(f"LoRA              {note}")
     if plan.config.train.deterministic:
         lines.append(f"deterministic     {COST}")
     return "\n".join(lines)
+
+
+def _memory_text(gib: float) -> str:
+    """GiB in the unit that suits the number.
+
+    >>> _memory_text(13.2), _memory_text(0.00527)
+    ('13.2 GiB', '5.4 MiB')
+    """
+    return size(round(gib * 2**30))
 
 
 def _recomputed(plan: RunPlan) -> str:
@@ -237,7 +251,7 @@ def _recomputed(plan: RunPlan) -> str:
 
 
 def first_samples(plan: RunPlan, samples: int) -> str:
-    """The first samples of epoch 0 as the model sees them, supervised tokens in green."""
+    """The first samples of epoch 0 as the model sees them, supervised tokens highlighted."""
     sources, builder = plan.sources, plan.example_builder
     order = EpochOrder.of(plan.order.mixture, plan.config.seed, 0)
     blocks = []
@@ -251,6 +265,6 @@ def first_samples(plan: RunPlan, samples: int) -> str:
             blocks.append(f"{sample.id}: skipped (train.unreadable), {error}")
             continue
         supervised = sum(expanded.supervised)
-        text = highlight_targets(rendered, builder.renderer.tokenizer)
+        text = highlight_targets(rendered, builder.renderer.tokenizer, colour=output_has_colours())
         blocks.append(f"{sample.id}: {len(expanded.input_ids)} tokens, {supervised} supervised\n{text}")
     return "\n\n".join(blocks)

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from configs.command_line import exit_on_user_error
+from configs.command_line import exit_on_user_error, output_has_colours
 from configs.errors import ConfigError, DataError, UserError
 from data_prep.sample import Turn, parse_turns
 from train.chat.conversation import TokenizedConversation, highlight_targets
@@ -58,7 +58,7 @@ def render_and_print(arguments: argparse.Namespace) -> None:
         exit_on_user_error(error)
     if arguments.show:
         for conversation in rendered:
-            print(highlight_targets(conversation, renderer.tokenizer), end="\n\n")
+            print(highlight_targets(conversation, renderer.tokenizer, colour=output_has_colours()), end="\n\n")
     if arguments.output:
         outputs = [{"input_ids": r.input_ids, "labels": r.labels} for r in rendered]
         arguments.output.write_text(json.dumps(outputs), encoding="utf-8")

@@ -3,7 +3,7 @@
 import argparse
 from dataclasses import replace
 
-from configs.command_line import exit_on_user_error
+from configs.command_line import exit_on_user_error, output_has_colours
 from configs.errors import ConfigError, DataError, UserError
 from configs.run import RunConfig
 from data_prep.inspect import choose
@@ -48,7 +48,7 @@ def with_image(shards: ShardSet, number: int) -> bool:
 
 
 def describe(sample: Sample, builder: ExampleBuilder, image: bool) -> str:
-    """A sample as text: token counts, then all tokens in order, the supervised ones in green."""
+    """A sample as text: token counts, then all tokens in order, the supervised ones highlighted."""
     limit = builder.chat.max_length
     try:
         whole = builder.renderer.render(sample.turns)
@@ -68,7 +68,8 @@ def describe(sample: Sample, builder: ExampleBuilder, image: bool) -> str:
         parts.append(f"cut at chat.max_length {limit:,}: {lost:,} more are lost")
     if not any(kept.supervised[1:]):
         parts.append(f"nothing is supervised (chat.no_target_tokens: {builder.chat.no_target_tokens})")
-    return f"{sample.id}\n    {', '.join(parts)}\n{highlight_targets(kept, builder.renderer.tokenizer)}"
+    text = highlight_targets(kept, builder.renderer.tokenizer, colour=output_has_colours())
+    return f"{sample.id}\n    {', '.join(parts)}\n{text}"
 
 
 def _open(config: RunConfig, name: str) -> ShardSet:

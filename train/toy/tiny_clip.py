@@ -4,8 +4,11 @@
 
 A `CLIPModel` (vision and text transformer, projections, temperature) is trained from scratch to match images with
 sentences: the class name in a few templates. So the rows of the paper that need a CLIP can be run without downloading
-one, and a linear head or a small LLaVA can use its vision tower. Two trainings on one machine with the same number of
-threads (OMP_NUM_THREADS) are equal bit for bit.
+one, and a linear head or a small LLaVA can use its vision tower.
+
+The number of threads is measured, or given by `--threads`. Its state is saved every minute and on Ctrl-C (exit code
+130); the same command then continues, to the same weights bit for bit as without the break. Two trainings on one
+machine with the same number of threads are equal bit for bit.
 """
 
 import os
@@ -13,7 +16,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from configs.command_line import add_output_folder, command_parser
+from configs.command_line import add_output_folder, at_least, command_parser
+from train.supervision import signals
 from train.toy.clip_recipe import ClipRecipe
 
 
@@ -27,6 +31,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--epochs", type=int, default=recipe.epochs, help="passes over the images")
     parser.add_argument("--image-size", type=int, default=recipe.image_size, help="side in pixels")
     parser.add_argument("--patch-size", type=int, default=recipe.patch_size, help="side of a patch in pixels")
+    parser.add_argument(
+        "--threads", type=at_least(1), metavar="N", help="threads of PyTorch (default: OMP_NUM_THREADS, else measured)"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE")
     options = parser.parse_args(argv)
@@ -36,6 +43,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
+    signals.install(("SIGINT", "SIGTERM"))
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     sys.path[0] = str(Path(__file__).resolve().parents[2])
     main()

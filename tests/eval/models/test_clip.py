@@ -20,8 +20,9 @@ from eval.run import main
 from eval.runner.predictions import read_records
 from eval.tasks.registry import make_task
 from eval.types import Prediction
+from train.toy.clip_recipe import ClipRecipe
 from train.toy.clip_training import save
-from train.toy.tiny_clip_parts import ClipRecipe, build_model, build_tokenizer
+from train.toy.tiny_clip_parts import build_model, build_tokenizer
 
 NAMES = ["tench", "wild dog", "cat"]
 

@@ -13,8 +13,9 @@ from eval.models.image_encoders import load_image_encoder, own_processor
 from eval.paper.published import paper_numbers
 from eval.paper.rows import rows_of_probe
 from eval.probing import main as probe
+from train.toy.clip_recipe import ClipRecipe
 from train.toy.clip_training import save
-from train.toy.tiny_clip_parts import ClipRecipe, build_model, build_tokenizer
+from train.toy.tiny_clip_parts import build_model, build_tokenizer
 from train.toy.tiny_families import write_tiny_family
 
 RATE = {"value": 0.9, "low": 0.8, "high": 1.0, "n": 10}

@@ -203,7 +203,9 @@ def test_a_tokenizer_that_names_an_end_token_it_does_not_have_is_refused():
 
 def test_supervised_tokens_are_shown_in_green(tokenizer):
     rendered = ChatRenderer(tokenizer, system_prompt="none").render((QUESTION, ANSWER))
-    assert "\033[32ma red star</s>\033[0m" in highlight_targets(rendered, tokenizer).replace(" </s>", "</s>")
+    green, plain = (highlight_targets(rendered, tokenizer, colour=on).replace(" </s>", "</s>") for on in (True, False))
+    assert "\033[32ma red star</s>\033[0m" in green
+    assert "⟦a red star</s>⟧" in plain
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ from data_prep.shards import ShardSet
 from train.tools import inspect
 from train.tools.sample_text import describe, load_example_builder
 
-GREEN, PLAIN = "\033[32m", "\033[0m"
+BEGIN, END = "⟦", "⟧"
 
 
 @pytest.fixture(scope="module")
@@ -32,15 +32,15 @@ def test_the_samples_are_those_of_data_prep_inspect(training_setup, capsys):
     assert heads == [line for line in theirs.splitlines() if line.startswith("[")]
 
 
-def test_the_counts_are_those_of_training_and_the_answer_is_green(training_setup, builder, capsys):
+def test_the_counts_are_those_of_training_and_the_answer_is_marked(training_setup, builder, capsys):
     text = shown(training_setup, capsys, "--source", "pictures", "--number", "0")
     sample = ShardSet.open(training_setup.root / "shards" / "pictures").sample(0)
     example = builder.build(sample, 0)
     assert f"{len(example.input_ids)} tokens, {sum(example.supervised)} supervised" in text
     assert f"{builder.family.image_tokens()} of the image" in text
     assert f"<image x{builder.family.image_tokens()}>" in text
-    assert text.count(GREEN) == text.count(PLAIN) == 1
-    green = text.partition(GREEN)[2].partition(PLAIN)[0]
+    assert text.count(BEGIN) == text.count(END) == 1
+    green = text.partition(BEGIN)[2].partition(END)[0]
     assert green.replace("</s>", "").split(), "something is supervised"
     assert sample.turns[0].text.splitlines()[-1].split()[0] not in green
 

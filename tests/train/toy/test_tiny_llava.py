@@ -22,8 +22,9 @@ from train.chat.tokenizer import load_tokenizer
 from train.models.registry import family_of
 from train.toy import language_model
 from train.toy.byte_level import byte_level_bpe
+from train.toy.clip_recipe import ClipRecipe
 from train.toy.clip_training import save as save_clip
-from train.toy.tiny_clip_parts import ClipRecipe, build_model, build_tokenizer
+from train.toy.tiny_clip_parts import build_model, build_tokenizer
 from train.toy.tiny_llava import main
 
 SIZES = {"hidden_size": 48, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,

@@ -1,0 +1,11 @@
+"""Numbers of bytes in words."""
+
+
+def size(count: int) -> str:
+    """A number of bytes in its largest unit.
+
+    >>> size(1000), size(90_112), size(115 * 2**30)
+    ('1,000 bytes', '88.0 KiB', '115.0 GiB')
+    """
+    units = [(2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB")]
+    return next((f"{count / unit:,.1f} {name}" for unit, name in units if count >= unit), f"{count:,} bytes")
