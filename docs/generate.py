@@ -33,7 +33,7 @@ CONFIGURATION = """\
 # Configuration
 
 ```console
-python train/finetune.py --config configs/demo.yaml --print-config     # every setting, and where its value came from
+python -m train.finetune --config configs/demo.yaml --print-config     # every setting, and where its value came from
 ```
 
 A run is a YAML file of the settings on this page. An evaluation is a separate YAML file.
@@ -50,7 +50,7 @@ with other values of all other settings (number of ranks, micro-batch, workers, 
 marked setting is an error that names the difference, unless it is accepted: `--accept-change optim.lr_projector`.
 
 This page is generated from the classes in `configs/` by `python docs/generate.py`. The same text is printed by
-`python train/finetune.py --help` and `python -m eval.run --help`.
+`python -m train.finetune --help` and `python -m eval.run --help`.
 """
 
 
