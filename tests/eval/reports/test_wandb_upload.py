@@ -147,10 +147,11 @@ def test_an_evaluation_during_the_training_is_kept_offline(trained, write_config
 
 
 @pytest.mark.slow
-def test_a_published_models_evaluation_is_in_wandbs_file_with_its_images(write_config, tmp_path, capsys):
+def test_a_published_models_evaluation_is_in_wandbs_folder_with_its_images(write_config, tmp_path, capsys):
     main(["--config", str(write_config(logging={"wandb": "offline"}))])
     output = capsys.readouterr()
     assert "has not received" not in output.err and "wandb sync --id" in output.out
-    media = next((tmp_path / "answers" / "wandb").glob("offline-run-*/files/media"))
-    assert list(media.rglob("*.png")), "images of the sample predictions"
-    assert list(media.rglob("*predictions*.table.json"))
+    (kept,) = (tmp_path / "answers" / "wandb").glob("offline-run-*")
+    (table,) = (json.loads(file.read_text()) for file in kept.rglob("*predictions*.table.json"))
+    assert {row[table["columns"].index("image")] for row in table["data"]} == {"Image"}, "each row has one"
+    assert all(row[table["columns"].index("question")] for row in table["data"])
