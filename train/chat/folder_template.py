@@ -9,7 +9,8 @@ r"""The chat template of the model's own folder: `chat_template.jinja`, or `chat
 transformers renders the template, and the whole text is tokenized in one call, as its processors do: with what the
 tokenizer puts before a text, unless the template writes the start token. Supervised is what the template marks by
 `{% generation %}`, or else what follows the text that the model is prompted with; each with the end token behind it. A
-template that renders an earlier turn in another way once the conversation continues is refused.
+template that renders an earlier turn in another way once the conversation continues is refused; where only the blanks
+before an answer are others than in the prompt, they are the prompt's, as an answer is generated behind it.
 """
 
 import re
@@ -124,11 +125,24 @@ class FolderRenderer(Renderer):
                 f"{found[0]} in a text, which the tokenizer takes for a special token: …{shown!r}…; remove it"
             )
 
-    def _rendered(self, messages: list[Message]) -> tuple[str, list[tuple[int, int]]]:
-        return self.text.render(messages, prompt=False)
+    def _rendered(self, messages: list[Message]) -> tuple[str, list[tuple[int, int]] | None]:
+        """What the template writes, and the answers that it marks; None where it marks none, or blanks changed."""
+        written, marked = self.text.render(messages, prompt=False)
+        text = self._as_prompted(written, messages)
+        return text, marked if self.text.marks_answers and text == written else None
 
     def _prompt(self, messages: list[Message]) -> str:
-        return self.text.render(messages, prompt=True)[0]
+        return self._as_prompted(self.text.render(messages, prompt=True)[0], messages)
+
+    def _as_prompted(self, text: str, messages: list[Message]) -> str:
+        """`text` with the blanks before each answer that the prompt has."""
+        for number, message in enumerate(messages):
+            if message["role"] == "assistant":
+                prompt = self._prompt(messages[:number])
+                begin = prompt.rstrip()
+                if not text.startswith(prompt) and text.startswith(begin):
+                    text = prompt + text[len(begin) :].lstrip()
+        return text
 
     def _prompt_within(self, messages: list[Message], whole: str) -> str:
         """The prompt of `messages`, with which `whole` begins. Raises `DataError` if it does not."""
@@ -142,12 +156,14 @@ class FolderRenderer(Renderer):
             )
         return prompt
 
-    def _answers(self, messages: list[Message], whole: str, marked: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    def _answers(
+        self, messages: list[Message], whole: str, marked: list[tuple[int, int]] | None
+    ) -> list[tuple[int, int]]:
         """Where in `whole` each answer begins and where its end token ends, in characters."""
         replies = [number for number, message in enumerate(messages) if message["role"] == "assistant"]
         if replies:
             self.check_trainable()
-        if self.text.marks_answers:
+        if marked is not None:
             if len(marked) != len(replies):
                 raise DataError(
                     f"the folder's chat template marks {len(marked)} answers by generation, not {len(replies)}"

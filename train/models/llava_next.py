@@ -7,7 +7,7 @@ a side of a tile.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -53,7 +53,15 @@ class LlavaNextFamily(TrainableFamily):
         "vision": ("model.vision_tower.",),
     }
     config_sections = ("text_config", "vision_config")
-    chat_templates = ("llava", "llava_doubled", "hf", "hf_newline", "mistral", "mistral_tight", "folder")
+    chat_templates: ClassVar[tuple[str, ...]] = (
+        "llava",
+        "llava_doubled",
+        "hf",
+        "hf_newline",
+        "mistral",
+        "mistral_tight",
+        "folder",
+    )
 
     @classmethod
     def unsupported_reason(cls, config: dict[str, Any]) -> str | None:

@@ -2,8 +2,8 @@
 
 A setting has the same effect as in transformers, or is refused with an error that names it. Source of the defaults
 and of the rules: transformers' `CLIPImageProcessorPil`, `SiglipImageProcessorPil`, `LlavaImageProcessorPil`,
-`LlavaNextImageProcessorPil`, `BlipImageProcessorPil`. A flag that is null is off; another setting that is null is
-refused where it is needed.
+`LlavaNextImageProcessorPil`, `LlavaOnevisionImageProcessorPil`, `BlipImageProcessorPil`. A flag that is null is off;
+another setting that is null is refused where it is needed.
 """
 
 import math
@@ -20,11 +20,12 @@ from train.models.model_folder import read_object
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 RESCALE = 1 / 255
-CLIP, SIGLIP, LLAVA, LLAVA_NEXT, BLIP = (
+CLIP, SIGLIP, LLAVA, LLAVA_NEXT, LLAVA_ONEVISION, BLIP = (
     "CLIPImageProcessor",
     "SiglipImageProcessor",
     "LlavaImageProcessor",
     "LlavaNextImageProcessor",
+    "LlavaOnevisionImageProcessor",
     "BlipImageProcessor",
 )
 NESTED, FLAT = "processor_config.json", "preprocessor_config.json"
@@ -35,6 +36,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     SIGLIP: {"size": {"height": 224, "width": 224}, "do_center_crop": False} | HALF,
     LLAVA: {"size": {"shortest_edge": 224}, "do_center_crop": True},
     LLAVA_NEXT: {"size": {"shortest_edge": 224}, "do_center_crop": True},
+    LLAVA_ONEVISION: {"size": SQUARE_384, "do_center_crop": False, "crop_size": None},
     BLIP: {"size": SQUARE_384, "do_center_crop": False},
 }
 """Per class, where they differ; an integer `size` is a square's side for BLIP and the shortest edge for the others."""
@@ -105,7 +107,9 @@ def read_image_settings(folder: Path | None, default: str) -> ImageSettings | No
     found.settings = DEFAULTS[kind] | settings
     resizes, crops = found.flag("do_resize", True), found.flag("do_center_crop", False)
     size_rule = found.size("size", square=found.flag("default_to_square", kind == BLIP), needed=resizes)
-    crop = found.size("crop_size", square=True, needed=crops).exact or (224, 224)
+    size = size_rule.exact or (size_rule.shortest or 0, size_rule.shortest or 0)
+    uncropped = size if "crop_size" in DEFAULTS[kind] else (224, 224)
+    crop = found.size("crop_size", square=True, needed=crops).exact or uncropped
     pad = found.flag("do_pad", False) and kind == LLAVA
     for name, read in (("pad_size", found.flag("do_pad", False)), ("use_square_size", True)):
         if read and found.settings.get(name):
@@ -122,7 +126,6 @@ def read_image_settings(folder: Path | None, default: str) -> ImageSettings | No
     background = (int(mean[0] * 255), int(mean[1] * 255), int(mean[2] * 255))
     if pad and not all(0 <= value <= 255 for value in background):
         raise found.refused("image_mean", "images are padded with this colour (do_pad), so it must be between 0 and 1")
-    size = size_rule.exact or (size_rule.shortest or 0, size_rule.shortest or 0)
     return ImageSettings(kind, steps, found.resample(), found.normalization(), background, size, crop)
 
 

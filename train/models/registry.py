@@ -11,6 +11,7 @@ from train.models.types import Family, TrainableFamily
 FAMILIES = {
     "llava": "train.models.llava:LlavaFamily",
     "llava_next": "train.models.llava_next:LlavaNextFamily",
+    "llava_onevision": "train.models.llava_onevision:LlavaOnevisionFamily",
     "blip-2": "train.models.blip2:Blip2Family",
     "instructblip": "train.models.instructblip:InstructBlipFamily",
     "qwen2_5_vl": "train.models.qwen2_5_vl:Qwen25VlFamily",

@@ -1,4 +1,4 @@
-"""Images to tiles, as LLaVA-NeXT sees them: the whole image squashed to a square, then a grid of squares in its shape.
+"""Images to tiles, as LLaVA-NeXT and -OneVision see them: the whole squashed to a square, then a grid in its shape.
 
     640 x 480 pixels, tower of 336:  the whole, resized to 336 x 336; then, resized to 672 x 504 and padded with black
                                      to 672 x 672, its upper left, upper right, lower left, lower right: 5 tiles
@@ -68,10 +68,13 @@ def tiles_of(size: Size, grid: Sequence[Size], image_size: int) -> int:
     return 1 + math.ceil(height / image_size) * math.ceil(width / image_size)
 
 
-def tile_tokens(size: Size, grid: Sequence[Size], image_size: int, patch_size: int) -> int:
+def tile_tokens(
+    size: Size, grid: Sequence[Size], image_size: int, patch_size: int, most_tiles: int | None = None
+) -> int:
     """P of an image of `size`: patches of the whole, patches of the grid without padding, an end for each of its rows.
 
-    The same arithmetic as the model's own unpadding (`LlavaNextModel.pack_image_features`), which cuts feature rows.
+    Patches of the grid that are clearly more than those of `most_tiles` are scaled down to about as many. The same
+    arithmetic as the model's own (`pack_image_features` of `LlavaNextModel` and `LlavaOnevisionModel`).
     """
     side = image_size // patch_size
     height, width = best_resolution(size, grid)
@@ -80,22 +83,27 @@ def tile_tokens(size: Size, grid: Sequence[Size], image_size: int, patch_size: i
         rows -= 2 * ((rows - int(round(size[0] * (columns / size[1]), 7))) // 2)
     else:
         columns -= 2 * ((columns - int(round(size[1] * (rows / size[0]), 7))) // 2)
+    ratio = 1.0 if most_tiles is None else math.sqrt(rows * columns / (most_tiles * side**2))
+    if ratio > 1.1:
+        rows, columns = int(rows // ratio), int(columns // ratio)
     return side * side + rows * columns + rows
 
 
-def tile_processor(folder: Path | None, image_size: int, grid: Sequence[Sequence[int]]) -> TileProcessor:
-    """The processor of a LLaVA-NeXT folder, with the model's own grid of (height, width).
+def tile_processor(
+    folder: Path | None, image_size: int, grid: Sequence[Sequence[int]], kind: str = LLAVA_NEXT
+) -> TileProcessor:
+    """The processor of a folder, whose class is `kind`, with the model's own grid of (height, width).
 
     Raises `ConfigError` where the folder's processor makes other tiles than the model takes.
     """
     resolutions = tuple((int(height), int(width)) for height, width in grid)
-    settings = read_image_settings(folder, LLAVA_NEXT)
+    settings = read_image_settings(folder, kind)
     if settings is None:
         return TileProcessor(PixelProcessor(image_size, "squash"), resolutions)
-    if settings.processor != LLAVA_NEXT:
+    if settings.processor != kind:
         raise ConfigError(
-            f"{folder}: image_processor_type is {settings.processor}; LLaVA-NeXT cuts images into tiles by "
-            f"{LLAVA_NEXT}: take the processor's file of the model"
+            f"{folder}: image_processor_type is {settings.processor}; this model's images are cut into tiles by "
+            f"{kind}: take the processor's file of the model"
         )
     if sides := {*settings.size, *settings.crop} - {image_size}:
         raise ConfigError(

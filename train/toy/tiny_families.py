@@ -2,7 +2,8 @@
 
     folder = write_tiny_family(Path("/tmp/blip"), "blip-2", WORDS)   # a folder that from_pretrained loads
 
-Names: `llava_next` (LLaMA inside), `llava_next_mistral` (a sliding window), `blip-2` (OPT and its byte-level BPE),
+Names: `llava_next` (LLaMA inside), `llava_next_mistral` (a sliding window), `llava_onevision`
+(`train.toy.tiny_onevision`), `blip-2` (OPT and its byte-level BPE),
 `instructblip` (LLaMA, and a BERT tokenizer for the Q-Former), `qwen2_5_vl` and `qwen3_vl` (`train.toy.tiny_qwen`),
 `smolvlm` and `idefics3` (`train.toy.tiny_smolvlm`).
 For tests, and to try a training or an evaluation without a download.
@@ -41,6 +42,7 @@ from transformers.models.llava_next.image_processing_pil_llava_next import Llava
 
 from configs.errors import ConfigError
 from train.toy.random_models import SPECIAL_TOKENS, word_tokenizer
+from train.toy.tiny_onevision import llava_onevision
 from train.toy.tiny_qwen import qwen2_5_vl, qwen3_vl
 from train.toy.tiny_smolvlm import idefics3, smolvlm
 
@@ -166,6 +168,7 @@ def bert_tokenizer(words: Sequence[str]) -> PreTrainedTokenizerFast:
 BUILDERS: dict[str, Callable[[Sequence[str]], tuple[PreTrainedModel, Any]]] = {
     "llava_next": _with_llama,
     "llava_next_mistral": _with_mistral,
+    "llava_onevision": llava_onevision,
     "blip-2": _blip2,
     "instructblip": _instructblip,
     "qwen2_5_vl": qwen2_5_vl,

@@ -9,13 +9,7 @@ from PIL import Image
 from transformers import (
     AutoConfig,
     AutoModelForImageTextToText,
-    AutoTokenizer,
-    Blip2Processor,
-    InstructBlipProcessor,
-    LlavaNextProcessor,
 )
-from transformers.models.blip.image_processing_pil_blip import BlipImageProcessorPil
-from transformers.models.llava_next.image_processing_pil_llava_next import LlavaNextImageProcessorPil
 
 from configs.errors import ConfigError, DataError
 from configs.evaluation import EvalConfig
@@ -38,7 +32,7 @@ from train.models.loading import attention_of, load_model
 from train.models.registry import FAMILIES, family_of, trainable_family_of
 from train.models.tiles import tile_tokens
 from train.models.types import Family as EvaluatedFamily
-from train.toy.tiny_families import BUILDERS, QUERIES, WINDOW
+from train.toy.tiny_families import BUILDERS, WINDOW
 
 NAMES = tuple(name for name in BUILDERS if name != "idefics3")  # which is SmolVLM2's class
 MARKUP = {"llava_next": "hf"}  # transformers' own ids; the others' default has them
@@ -62,7 +56,7 @@ class Family:
         self.loaded = load_model(str(folder), None, "fp32", "sdpa")
         self.predictor = self.under(max_new_tokens=8)
         self.model = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32).eval()
-        self.processor = transformers_processor(folder, name)
+        self.processor = CASES[name].processor(folder)
 
     def under(self, **protocol):
         return TextPredictor(self.loaded, ProtocolConfig(**{"template": MARKUP.get(self.name, "family")} | protocol))
@@ -73,7 +67,7 @@ class Family:
     def inputs(self, number, more=()):
         """What transformers' processor makes of question `number`, `more` tokens appended."""
         inputs = self.processor(
-            text=own_text(self.name, QUESTIONS[number]),
+            text=own_text(self.name, self.processor, QUESTIONS[number]),
             images=decode_rgb(self.pictures[number]),
             return_tensors="pt",
         )
@@ -85,34 +79,11 @@ class Family:
         return inputs
 
 
-def transformers_processor(folder, name):
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    if name.startswith(("qwen", "smolvlm")):
-        return CASES[name].processor(folder)
-    if name.startswith("llava_next"):
-        images = LlavaNextImageProcessorPil.from_pretrained(folder)
-        return LlavaNextProcessor(images, tokenizer, 8, "default", num_additional_image_tokens=1)
-    images = BlipImageProcessorPil.from_pretrained(folder)
-    tokenizer.add_tokens(["<image>"], special_tokens=True)
-    if name == "blip-2":
-        return Blip2Processor(images, tokenizer, QUERIES)
-    return InstructBlipProcessor(
-        images, tokenizer, AutoTokenizer.from_pretrained(folder / "qformer_tokenizer"), QUERIES
-    )
-
-
-def own_text(name, question):
+def own_text(name, processor, question):
     """The prompt as transformers' documentation of each model has it, or its chat template."""
-    asked = f"<|im_start|>user\n{QWEN_IMAGE}{question}<|im_end|>\n<|im_start|>assistant\n"
-    return {
-        "qwen2_5_vl": f"<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n{asked}",
-        "qwen3_vl": asked,
-        "smolvlm": f"<|im_start|>User:<image>{question}<end_of_utterance>\nAssistant:",
-        "llava_next": f"{VICUNA_V1} USER: <image>\n{question} ASSISTANT:",
-        "llava_next_mistral": f"[INST] <image>\n{question} [/INST]",
-        "blip-2": f"Question: {question} Answer:",
-        "instructblip": question,
-    }[name]
+    if name == "llava_next":
+        return f"{VICUNA_V1} USER: <image>\n{question} ASSISTANT:"
+    return CASES[name].text(processor, [(question, None)], True)
 
 
 @pytest.fixture(scope="session", params=NAMES)
@@ -184,7 +155,7 @@ def test_a_names_tokens_are_those_it_has_after_the_prompt(family):
     turns = (Turn("human", f"<image>\n{QUESTIONS[0]}"),)
     trie = ClassScorer(family.predictor).trie(turns, CLASSES)
     tokenizer = family.processor.tokenizer
-    text = own_text(family.name, QUESTIONS[0])
+    text = own_text(family.name, family.processor, QUESTIONS[0])
     before = tokenizer(text)["input_ids"]
     for name, path in zip(CLASSES, trie.paths, strict=True):
         whole = tokenizer(f"{text}{'' if text.endswith(chr(10)) else ' '}{name}")["input_ids"]
@@ -293,7 +264,7 @@ def test_official_reasons_in_blips_question_and_in_the_others_answer(families, p
 
 @pytest.mark.parametrize("size", [(1, 1), (700, 3), (5, 300), (96, 32), (63, 65), (64, 64), (333, 500), (97, 33)])
 def test_tiles_and_their_tokens_are_those_of_transformers(families, size):
-    processor = transformers_processor(families["llava_next"], "llava_next")
+    processor = CASES["llava_next"].processor(families["llava_next"])
     config = AutoConfig.from_pretrained(families["llava_next"])
     family = family_of(families["llava_next"])
     image = Image.effect_noise(size, 80).convert("RGB")

@@ -40,6 +40,9 @@ FORGETS = CHATML.replace(  # an earlier answer is dropped once the conversation 
     "{{ message['content'] }}<|im_end|>",
     "{% if loop.last or message['role'] == 'user' %}{{ message['content'] }}{% else %}dropped{% endif %}<|im_end|>",
 )
+BLANK = GENERATION.replace(  # as LLaVA-OneVision's: a blank more before a written answer than in the prompt
+    "<|im_start|>assistant\n{% generation %}", "<|im_start|>assistant {% generation %}\n"
+)
 ENDLESS = PARTS.replace("<|im_end|>\n{% endfor %}{% if", "\n{% endfor %}{% if")
 TALK = (
     Turn("human", "<image>\nWhat is it?"),
@@ -181,3 +184,12 @@ def test_llavas_templates_take_the_tokenizers_own_end_where_it_has_no_s(template
     assert tokenizer.decode(on) == " a wild dog<|im_end|> assistant cat<|im_end|>"
     asked = ChatRenderer(tokenizer, template).render_question(TALK[:1])
     assert rendered.input_ids[: len(asked)] == asked
+
+
+def test_an_answer_follows_the_prompts_blanks_also_where_the_template_writes_others():
+    blank, usual = (FolderRenderer(tokenizer_with(template)) for template in (BLANK, GENERATION))
+    ours, expected = blank.render(TALK), usual.render(TALK)
+    assert (ours.input_ids, ours.supervised) == (expected.input_ids, expected.supervised)
+    prompt = blank.render_question(TALK[:3])
+    assert ours.input_ids[: len(prompt)] == prompt
+    assert blank.answered(TALK[:3], "a cat") == usual.answered(TALK[:3], "a cat")

@@ -28,6 +28,7 @@ from transformers import (
     Idefics3Processor,
     InstructBlipProcessor,
     LlavaNextProcessor,
+    LlavaOnevisionProcessor,
     LlavaProcessor,
     Qwen2_5_VLProcessor,
     Qwen3VLProcessor,
@@ -37,6 +38,7 @@ from transformers.models.blip.image_processing_pil_blip import BlipImageProcesso
 from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3ImageProcessorPil
 from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
 from transformers.models.llava_next.image_processing_pil_llava_next import LlavaNextImageProcessorPil
+from transformers.models.llava_onevision.image_processing_pil_llava_onevision import LlavaOnevisionImageProcessorPil
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
 from transformers.models.smolvlm import processing_smolvlm
@@ -46,6 +48,7 @@ from train.chat.tokenizer import load_tokenizer
 from train.toy.random_models import write_random_base
 from train.toy.tiny_families import QUERIES, write_tiny_family
 from train.toy.tiny_languages import write_tiny_llava
+from train.toy.tiny_onevision import MOST
 from train.toy.tiny_smolvlm import TILE_TOKENS
 
 Inputs = dict[str, torch.Tensor]
@@ -190,6 +193,27 @@ def _qwen_processor(kind: Callable[..., Any], folder: Path) -> Any:
     return kind(images, tokenizer, chat_template=tokenizer.chat_template)
 
 
+class _OnevisionProcessor(_WithoutVideos, LlavaOnevisionProcessor):
+    pass
+
+
+def _onevision_processor(folder: Path) -> Any:
+    tokenizer, images = AutoTokenizer.from_pretrained(folder), LlavaOnevisionImageProcessorPil.from_pretrained(folder)
+    return _OnevisionProcessor(
+        images, tokenizer, None, 16, "full", chat_template=tokenizer.chat_template, vision_aspect_ratio=MOST
+    )
+
+
+def _onevision_text(_: Any, exchanges: Exchanges, has_image: bool) -> str:
+    """What `add_generation_prompt` writes before each answer: the template has a blank more before written ones."""
+    text = ""
+    for number, (question, answer) in enumerate(exchanges):
+        shown = "<image>" if has_image and not number else ""
+        text += f"<|im_start|>user {shown}\n{question}<|im_end|><|im_start|>assistant\n"
+        text += "" if answer is None else f"{answer}<|im_end|>"
+    return text
+
+
 class _SmolVlmProcessor(_WithoutVideos, SmolVLMProcessor):
     pass
 
@@ -269,6 +293,13 @@ CASES = {
             _llava_next_processor,
             _mistral_text,
             packed_refused="the language model sees 96 tokens back",
+        ),
+        FamilyCase(
+            "llava_onevision",
+            partial(write_tiny_family, name="llava_onevision"),
+            FOLDER_CHAT,
+            _onevision_processor,
+            _onevision_text,
         ),
         FamilyCase(
             "blip-2",
