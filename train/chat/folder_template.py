@@ -15,6 +15,7 @@ before an answer are others than in the prompt, they are the prompt's, as an ans
 
 import re
 from collections.abc import Sequence
+from functools import reduce
 
 from transformers import PreTrainedTokenizerBase
 
@@ -54,7 +55,9 @@ class FolderRenderer(Renderer):
         special = {*added, *map(str, tokenizer.all_special_tokens), image_token}
         self._special = re.compile("|".join(map(re.escape, sorted(special, key=len, reverse=True))))
         self._begin, self._bos = begin_ids(tokenizer), tokenizer.bos_token
-        trial, _ = self._rendered(self._messages((Turn("human", ASKED), Turn("gpt", REPLIED))))
+        messages = self._messages((Turn("human", ASKED), Turn("gpt", REPLIED)))
+        trial = self.text.render(messages, prompt=False)[0]
+        self._other_blanks = _led(trial, self.text.render(messages[:-1], prompt=True)[0]) != trial
         self._end = end_token(tokenizer, trial.rpartition(REPLIED)[2])
         written = None if self._end is None else int(tokenizer.get_vocab()[self._end])
         eos = next((token for token in (end, written, end_id(tokenizer)) if token is not None), None)
@@ -136,13 +139,14 @@ class FolderRenderer(Renderer):
 
     def _as_prompted(self, text: str, messages: list[Message]) -> str:
         """`text` with the blanks before each answer that the prompt has."""
+        if not self._other_blanks:
+            return text
+        prompts: list[str] = []
         for number, message in enumerate(messages):
             if message["role"] == "assistant":
-                prompt = self._prompt(messages[:number])
-                begin = prompt.rstrip()
-                if not text.startswith(prompt) and text.startswith(begin):
-                    text = prompt + text[len(begin) :].lstrip()
-        return text
+                prompt = self.text.render(messages[:number], prompt=True)[0]
+                prompts.append(reduce(_led, prompts, prompt))
+        return reduce(_led, prompts, text)
 
     def _prompt_within(self, messages: list[Message], whole: str) -> str:
         """The prompt of `messages`, with which `whole` begins. Raises `DataError` if it does not."""
@@ -207,6 +211,14 @@ def _after(text: str, whole: str, start: int) -> int:
             f"the folder's chat template changes the answer {text!r}, so it cannot be found in what it writes"
         )
     return at + len(text)
+
+
+def _led(text: str, prompt: str) -> str:
+    """`text` that begins with `prompt`, where it does so but for blanks at the prompt's end."""
+    begin = prompt.rstrip()
+    if text.startswith(prompt) or not text.startswith(begin):
+        return text
+    return prompt + text[len(begin) :].lstrip()
 
 
 def _without_image(text: str) -> str:

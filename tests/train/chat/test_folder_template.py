@@ -192,4 +192,6 @@ def test_an_answer_follows_the_prompts_blanks_also_where_the_template_writes_oth
     assert (ours.input_ids, ours.supervised) == (expected.input_ids, expected.supervised)
     prompt = blank.render_question(TALK[:3])
     assert ours.input_ids[: len(prompt)] == prompt
+    many = TALK[:2] + TALK[2:] * 19
+    assert blank.render(many).supervised == usual.render(many).supervised
     assert blank.answered(TALK[:3], "a cat") == usual.answered(TALK[:3], "a cat")
