@@ -141,11 +141,10 @@ def _question(sample: Sample | None, item: ShownItem, task: Task) -> str:
         return ""
     record = item.prediction or item.failure
     try:
-        return (
-            task.question(sample, record.item_index if record else None).turns[-1].text.replace(IMAGE_PLACEHOLDER, "")
-        )
+        turns = task.question(sample, record.item_index if record else None).turns
     except UserError:
         return ""
+    return turns[-1].text.replace(IMAGE_PLACEHOLDER, "") if turns else ""  # image encoders are asked nothing
 
 
 def shortened(text: str, most: int = SHOWN_TEXT) -> str:

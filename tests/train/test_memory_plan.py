@@ -16,7 +16,7 @@ from train.plan import make_plan
 from train.tools.preview import preview
 
 ROOT = Path(__file__).resolve().parents[2]
-AUTO = ("train.global_batch=32", "train.micro_batch=auto", "model.mode=lora")
+AUTO = ("train.global_batch=32", "train.micro_batch=auto", "model.mode=full")
 
 
 @pytest.fixture(scope="module")
