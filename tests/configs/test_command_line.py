@@ -52,7 +52,7 @@ def test_settings_are_shown_as_they_are_written_percent_signs_too(schema: type) 
 def test_the_help_has_the_choices_and_limits_of_settings_and_the_fields_of_named_sections() -> None:
     lines = settings_help(RunConfig).splitlines()
     meaning = {line.split(" = ")[0].strip(): after.strip() for line, after in zip(lines[::2], lines[1::2], strict=True)}
-    assert meaning["model.mode"].endswith("One of projector, lora, full.")
+    assert meaning["model.mode"].endswith("One of projector, lora, selective, full.")
     assert meaning["data.max_drop_fraction"].endswith("At least 0. At most 1.")
     assert {"data.sources", "data.sources.NAME.reader", "data.sources.NAME.path", "data.sources.NAME.options"} <= set(
         meaning

@@ -96,7 +96,7 @@ def test_a_training_is_started_by_the_launcher_with_its_options_first(started):
     finetune = str(ROOT / "train" / "finetune.py")
     training.start_ranks(["--config", "a.yaml", "--num_gpus", "2", "--resume", "auto", "--set", "train.epochs=3"])
     rest = ["--config", "a.yaml", "--resume", "auto", "--set", "train.epochs=3"]
-    assert started == [["/bin/deepspeed", "--num_gpus", "2", finetune, *rest]]
+    assert started == [["/bin/deepspeed", "--quiet", "--num_gpus", "2", finetune, *rest]]
 
 
 @pytest.mark.parametrize("word", ["--dry-run", "--help", "--print-config"])
