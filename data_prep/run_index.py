@@ -17,7 +17,7 @@ from configs.run_dir import RunDir
 from data_prep.atomic import write_bytes
 from data_prep.page import Block, Heading, Page, Text
 from data_prep.page_cards import Card, Cards, Link
-from data_prep.run_search import MOST_ENTRIES, MOST_OF_FOLDER, Found, runs_folder_of, search
+from data_prep.run_search import MOST_ENTRIES, MOST_OF_FOLDER, Found, record_of_line, runs_folder_of, search
 
 NAME = "index.html"
 TITLE = "All runs"
@@ -152,7 +152,7 @@ def sampled_records(file: Path) -> Iterator[Record]:
             lines += stream.read().split(b"\n")[-2:]
     before = -1
     for line in lines:
-        record = _record(line)
+        record = record_of_line(line)
         if record is not None and record.get("step", 0) != before:
             before = record.get("step", 0)
             yield record
@@ -163,14 +163,6 @@ def _line_at(stream: Any, position: int) -> bytes:
     if position:
         stream.readline(LINE_BYTES)  # the rest of the line before
     return bytes(stream.readline(LINE_BYTES))
-
-
-def _record(line: bytes) -> Record | None:
-    try:
-        value = json.loads(line)
-    except ValueError:
-        return None
-    return value if isinstance(value, dict) else None
 
 
 def _written(run: RunDir) -> float:

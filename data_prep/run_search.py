@@ -6,9 +6,11 @@
 At most `MOST_ENTRIES` directory entries are read, at most `MOST_OF_FOLDER` of one folder, `DEPTH` levels deep.
 """
 
+import json
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from configs.eval_dir import EvalDir, ResultsDir
 from configs.run_dir import RunDir
@@ -114,3 +116,12 @@ def _entries(folder: Path) -> tuple[list["os.DirEntry[str]"], bool]:
     except OSError:
         return [], False
     return sorted(entries, key=lambda entry: entry.name), False
+
+
+def record_of_line(line: bytes) -> dict[str, Any] | None:
+    """The JSON object of a line of metrics.jsonl; None for a line that is cut or holds another value."""
+    try:
+        value = json.loads(line)
+    except ValueError:
+        return None
+    return value if isinstance(value, dict) else None

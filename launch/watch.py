@@ -8,7 +8,6 @@ saved config and the fraction of an epoch that a step is. With --follow, every n
 Ctrl-C, and so is a new state.
 """
 
-import json
 import statistics
 import time
 from collections.abc import Iterator, Mapping
@@ -21,6 +20,7 @@ from configs.eval_dir import EvalDir
 from configs.load import load_config
 from configs.run import RunConfig
 from configs.run_dir import RunDir
+from data_prep.run_search import record_of_line
 from launch.run_state import MEDIAN_STEPS, run_state
 
 Record = Mapping[str, Any]
@@ -48,15 +48,7 @@ def tail(file: Path, start: int | None = None) -> tuple[list[Record], int]:
     lines = whole.split(b"\n")
     if start is None and first > 0:
         lines = lines[1:]  # the cut may be in the middle of a line
-    return [record for line in lines if (record := _record(line)) is not None], first + len(whole)
-
-
-def _record(line: bytes) -> Record | None:
-    try:
-        value = json.loads(line)
-    except ValueError:
-        return None
-    return value if isinstance(value, dict) else None
+    return [record for line in lines if (record := record_of_line(line)) is not None], first + len(whole)
 
 
 def step_line(record: Record, eta: str = "") -> str:
