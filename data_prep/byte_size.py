@@ -9,3 +9,12 @@ def size(count: int) -> str:
     """
     units = [(2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB")]
     return next((f"{count / unit:,.1f} {name}" for unit, name in units if count >= unit), f"{count:,} bytes")
+
+
+def gib_size(gib: float) -> str:
+    """A number of GiB in the unit that suits it.
+
+    >>> gib_size(13.2), gib_size(0.00527)
+    ('13.2 GiB', '5.4 MiB')
+    """
+    return size(round(gib * 2**30))

@@ -44,7 +44,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         _check(config)
         if arguments.dry_run:
             notes = [f"frequency   {note}" for note in _frequency_notes(config)]
-            print("\n".join([preview(config, share), *notes, model_line(config)]))
+            print("\n".join([preview(config, share), *notes]), flush=True)
+            print(model_line(config))  # may load PyTorch, while the questions are read
         elif arguments.report_only:
             check_described(config)
             folders = output_paths_of(config).existing()

@@ -4,6 +4,7 @@ import json
 import os
 import socket
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,8 @@ import pytest
 
 # Two test processes and the ranks they start share the cores: more threads than cores would only wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Model folders that passed a check are remembered here, not in the home folder.
+os.environ.setdefault("VLM_CLASSIFY_CACHE", tempfile.mkdtemp(prefix="vlm-classify-tests-"))
 
 
 @pytest.fixture(scope="session")

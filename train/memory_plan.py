@@ -18,6 +18,7 @@ import torch
 
 from configs.batch_plan import BatchPlan, divisors, split_batch
 from configs.run import RunConfig
+from data_prep.byte_size import gib_size
 from train.data.lengths import Counts
 from train.distributed.world import all_gather_objects, run_on_main
 from train.models.activation_memory import activation_bytes
@@ -96,7 +97,7 @@ def choose(plan: RunPlan, device_gib: float | None) -> MemoryChoice:
         for size in batches:
             gib = fixed + (estimated.activations(size, level) or 0.0)
             if gib <= USABLE * device_gib:
-                fits.append(MemoryChoice(size, level, default.world_size, f"{gib:.3g} of {device_gib:.3g} GiB"))
+                fits.append(MemoryChoice(size, level, default.world_size, f"{gib_size(gib)} of {gib_size(device_gib)}"))
                 if size == batches[0] or estimated.largest(size)[0] >= PREFERRED_TOKENS:
                     return fits[-1]
                 break
@@ -104,8 +105,9 @@ def choose(plan: RunPlan, device_gib: float | None) -> MemoryChoice:
         return max(fits, key=lambda one: one.micro_batch)  # of equal ones the first, with less recomputation
     level = True if by_level else default.activation_checkpointing
     least = fixed + (estimated.activations(batches[-1], level) or 0.0)
-    note = f"at least {least:.3g} GiB, which does not fit {device_gib:.3g}: raise deepspeed.zero_stage or use more GPUs"
-    return MemoryChoice(batches[-1], level, default.world_size, note)
+    note = f"at least {gib_size(least)}, which does not fit {gib_size(device_gib)}"
+    advice = "raise deepspeed.zero_stage or use more GPUs"
+    return MemoryChoice(batches[-1], level, default.world_size, f"{note}: {advice}")
 
 
 def _micro_batches(plan: RunPlan) -> list[int]:

@@ -13,6 +13,7 @@ from data_prep.shard_index import id_hash
 from data_prep.source_match import absent_paths
 from eval.runner.as_trained import differences
 from eval.runner.batching import Share, batches_of, items_of, open_source
+from eval.runner.checked_folder import CheckedFolder
 from eval.runner.class_check import check_classes
 from eval.runner.output_paths import NO_RUN, output_paths_of
 from eval.runner.predictions import read_records
@@ -21,6 +22,7 @@ from eval.tasks.registry import make_task
 from eval.types import ItemIndex
 
 MAX_PRINTED_QUESTIONS = 3  # questions
+FITS = "\nmodel folder: weights, tokenizer and image processor fit its config.json and the protocol"
 
 
 def preview(config: EvalConfig, share: Share) -> str:
@@ -65,10 +67,14 @@ def model_line(config: EvalConfig) -> str:
         present = ", ".join(map(str, run.steps())) or "none"
         raise ConfigError(f"checkpoint is {config.checkpoint}; the steps in {run.checkpoints} are: {present}")
     if not is_api(config.model) and Path(config.model).is_dir():
+        checked = CheckedFolder(config)
+        if checked.passed():
+            return f"{FITS} (unchanged since an earlier check)"
         from eval.models.folder_check import check_model_folder  # loads torch
 
         if check_model_folder(config):
-            return "\nmodel folder: weights, tokenizer and image processor fit its config.json and the protocol"
+            checked.remember()
+            return FITS
     if is_api(config.model):
         return "\nmodel folder: not checked, the model is behind an API"
     if Path(config.model).is_dir():

@@ -9,6 +9,7 @@ import pytest
 
 from configs.errors import ConfigError
 from configs.run_dir import RunDir
+from data_prep.byte_size import gib_size
 from train import memory_plan
 from train.checkpoints.reading import newest_checkpoint
 from train.memory_plan import USABLE, MemoryChoice, choose, estimate, settle, with_choice
@@ -112,7 +113,7 @@ def test_the_dry_run_prints_the_choice_with_the_estimate(plan, estimated):
     text = preview(with_choice(plan, choose(plan, gib)), 0)
     assert "activation checkpointing selective" in text
     assert "16 micro-batch" in text
-    assert f"of {gib:.3g} GiB" in text
+    assert f"of {gib_size(gib)}" in text
 
 
 def test_another_kind_of_checkpointing_is_refused(training_setup):

@@ -9,7 +9,7 @@ from configs.batch_plan import plan_batches
 from configs.command_line import output_has_colours
 from configs.errors import DataError
 from configs.gradient_buckets import described
-from data_prep.byte_size import size
+from data_prep.byte_size import gib_size
 from data_prep.source_match import absent_paths
 from train.chat.conversation import highlight_targets
 from train.data.lengths import Counts
@@ -197,40 +197,29 @@ def _kernels(plan: RunPlan, model: Any) -> str:
 def _memory(plan: RunPlan, counts: list[PartCount], activations: float | None) -> str:
     total, trainable = sum(row.total for row in counts), sum(row.trainable for row in counts)
     gib = memory_estimate(total, trainable, plan.config, plan.batches)
-    parts = ", ".join(f"{name} {_memory_text(gib[name])}" for name in ("weights", "gradients", "optimizer"))
+    parts = ", ".join(f"{name} {gib_size(gib[name])}" for name in ("weights", "gradients", "optimizer"))
     if activations is None:
-        lines = [f"memory per rank   {_memory_text(gib['total'])} ({parts}), activations come on top"]
+        lines = [f"memory per rank   {gib_size(gib['total'])} ({parts}), activations come on top"]
     else:
         whole = gib["total"] + activations
         lines = [
-            f"memory per rank   {_memory_text(whole)} ({parts}, activations of the largest micro-batch "
-            f"{_memory_text(activations)})"
+            f"memory per rank   {gib_size(whole)} ({parts}, activations of the largest micro-batch "
+            f"{gib_size(activations)})"
         ]
     if gib["loading"] > gib["total"]:
-        lines.append(
-            f"                  {_memory_text(gib['loading'])} while loading: every rank reads the whole model"
-        )
+        lines.append(f"                  {gib_size(gib['loading'])} while loading: every rank reads the whole model")
     lines.append(f"recomputed        {_recomputed(plan)}")
     lines.append(f"gradients         {described(plan.deepspeed, trainable, plan.batches.world)}")
     if plan.config.checkpoint.asynchronous:
         copy = trainable * 12 / 1024**3
         lines.append(
-            f"                  {_memory_text(copy)} of the leading rank's host memory while a checkpoint is written"
+            f"                  {gib_size(copy)} of the leading rank's host memory while a checkpoint is written"
         )
     if note := peft_layers_note(plan.config.model, plan.config.optim, plan.config.deepspeed.zero_stage):
         lines.append(f"LoRA              {note}")
     if plan.config.train.deterministic:
         lines.append(f"deterministic     {COST}")
     return "\n".join(lines)
-
-
-def _memory_text(gib: float) -> str:
-    """GiB in the unit that suits the number.
-
-    >>> _memory_text(13.2), _memory_text(0.00527)
-    ('13.2 GiB', '5.4 MiB')
-    """
-    return size(round(gib * 2**30))
 
 
 def _recomputed(plan: RunPlan) -> str:
