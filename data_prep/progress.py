@@ -58,12 +58,14 @@ def log_line(text: str, stream: TextIO | None = None) -> None:
 class Progress:
     """Counts records (or another `unit`) of one source with rate, remaining time and drops; `total` may be unknown.
 
+    `lost` is the word for records that are counted as drops.
+
     with Progress("imagenet", 1_281_167) as progress:
         progress.add(1000, drops=2)
     """
 
-    def __init__(self, name: str, total: int | None, unit: str = "records") -> None:
-        self._name, self._total, self._unit = name, total, unit
+    def __init__(self, name: str, total: int | None, unit: str = "records", lost: str = "dropped") -> None:
+        self._name, self._total, self._unit, self._lost = name, total, unit, lost
         self._done = self._drops = 0
         self._start = self._last = time.monotonic()
         self._bar: tqdm[object] = progress_bar(name=name, unit=unit, total=total)
@@ -73,7 +75,7 @@ class Progress:
         self._done += records
         self._drops += drops
         if not self._bar.disable:
-            self._bar.set_postfix(dropped=self._drops, refresh=False)
+            self._bar.set_postfix({self._lost: self._drops}, refresh=False)
             self._bar.update(records)
         elif time.monotonic() - self._last > LOG_SECONDS:
             self._last = time.monotonic()
@@ -83,7 +85,7 @@ class Progress:
         rate = self._done / max(time.monotonic() - self._start, 1e-9)
         total = f" of {self._total:,}" if self._total is not None else ""
         left = f", {(self._total - self._done) / rate / 60:.1f} min left" if self._total and rate else ""
-        return f"{self._name}: {self._done:,}{total} {self._unit}, {rate:,.0f}/s{left}, {self._drops:,} dropped"
+        return f"{self._name}: {self._done:,}{total} {self._unit}, {rate:,.0f}/s{left}, {self._drops:,} {self._lost}"
 
     def __enter__(self) -> "Progress":
         return self

@@ -1,5 +1,6 @@
 """What tests of several folders share."""
 
+import importlib.util
 import json
 import os
 import socket
@@ -14,6 +15,34 @@ import pytest
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Model folders that passed a check are remembered here, not in the home folder.
 os.environ.setdefault("VLM_CLASSIFY_CACHE", tempfile.mkdtemp(prefix="vlm-classify-tests-"))
+
+
+# The chat API of tests: `from chat_api_server import completion, failure` works in every test.
+_spec = importlib.util.spec_from_file_location("chat_api_server", Path(__file__).with_name("chat_api_server.py"))
+assert _spec and _spec.loader
+chat_api_server = importlib.util.module_from_spec(_spec)
+sys.modules["chat_api_server"] = chat_api_server
+_spec.loader.exec_module(chat_api_server)
+
+API_KEY_CANARY = "sk-canary-71c8b1d2"
+
+
+@pytest.fixture
+def chat_api(monkeypatch):
+    """`chat_api(reply, ...)` starts a server with these replies and points the environment at it."""
+    contexts = []
+
+    def start(*replies):
+        context = chat_api_server.serving(*replies)
+        server = context.__enter__()
+        contexts.append(context)
+        monkeypatch.setenv("OPENAI_BASE_URL", server.url)
+        monkeypatch.setenv("OPENAI_API_KEY", API_KEY_CANARY)
+        return server
+
+    yield start
+    for context in contexts:
+        context.__exit__(None, None, None)
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,7 @@
 
 run, checkpoint or export, folder or hub id     a LLaVA, BLIP-2, ... that generates text, or a CLIP (by its config.json)
 open_clip:ARCHITECTURE/WEIGHTS                  a CLIP that open_clip loads (optional extra `eva`)
-api:NAME                                        the model NAME behind an API (`eval.models.api_client`)
+api:NAME                                        the model NAME behind an API (`data_prep.api.client`)
 """
 
 from pathlib import Path

@@ -13,7 +13,6 @@ import json
 import os
 import re
 from collections.abc import Iterable
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
@@ -21,6 +20,7 @@ from types import TracebackType
 from configs.errors import RunError
 from configs.eval_dir import EvalDir
 from data_prep.file_lock import try_lock_file
+from data_prep.line_file import LineAppender, complete_lines
 from data_prep.shard_index import id_hash
 from eval.runner.batching import selection_key, stream_ranks
 from eval.types import FailedItem, ItemIndex, Prediction
@@ -113,11 +113,7 @@ def hash_of(name: str) -> int:
 
 
 def _read_file(path: Path) -> Iterable[Prediction | FailedItem]:
-    text = path.read_bytes()
-    complete = text[: text.rfind(b"\n") + 1]
-    for number, line in enumerate(complete.split(b"\n")[:-1], start=1):
-        if not line.strip():  # left by an editor
-            continue
+    for number, line in complete_lines(path):
         try:
             yield from_line(line.decode())
         except (ValueError, KeyError, TypeError) as error:
@@ -151,26 +147,11 @@ class PredictionWriter:
 
     def __init__(self, path: Path):
         """Open `path` for appending, make it if need be, and cut off a torn last line."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-        alone = True
-        with suppress(OSError):  # a file system without locks: nothing is lost but the check
-            alone = try_lock_file(self._file)
-        if not alone:
-            os.close(self._file)
-            raise RunError(
-                f"{path} is being written by another process; wait for it, or give this one another --worker"
-            )
-        end = path.read_bytes().rfind(b"\n") + 1
-        os.ftruncate(self._file, end)
-        os.lseek(self._file, end, os.SEEK_SET)
+        self._lines = LineAppender(path, "wait for it, or give this one another --worker")
 
     def write(self, records: Iterable[Prediction | FailedItem]) -> None:
         """Append the records and wait until the disk has them."""
-        data = "".join(to_line(record) for record in records).encode()
-        while data:
-            data = data[os.write(self._file, data) :]
-        os.fsync(self._file)
+        self._lines.write(to_line(record) for record in records)
 
     def __enter__(self) -> "PredictionWriter":
         return self
@@ -178,4 +159,4 @@ class PredictionWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        os.close(self._file)
+        self._lines.close()

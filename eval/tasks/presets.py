@@ -14,8 +14,8 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from configs.api import ApiConfig
 from configs.errors import ConfigError
-from configs.evaluation import ApiConfig
 from configs.layers import read_yaml
 from configs.probe import ProbeConfig
 from configs.protocol import ProtocolConfig

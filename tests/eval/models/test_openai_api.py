@@ -1,7 +1,6 @@
 """Evaluations of a model behind an API: what is sent, nothing asked twice, failures by name, and the key nowhere."""
 
 import base64
-import io
 import json
 import os
 import signal
@@ -12,12 +11,8 @@ from pathlib import Path
 
 import pytest
 from chat_api_server import completion, failure
-from PIL import Image
 
-from configs.errors import DataError
 from configs.eval_dir import EvalDir
-from data_prep.orientation import UprightImage
-from eval.models.openai_api import answer_of, sendable
 from eval.run import main
 from eval.runner.predictions import read_records
 
@@ -35,8 +30,8 @@ def report(folder):
 
 
 @pytest.mark.slow
-def test_every_item_is_asked_once_in_words_and_with_its_file(serve, ask, picture):
-    server = serve(lambda request: completion("It is a cat."))
+def test_every_item_is_asked_once_in_words_and_with_its_file(chat_api, ask, picture):
+    server = chat_api(lambda request: completion("It is a cat."))
     folder = ask()
     assert len(server.requests) == 15
     assert set(server.texts()) == {OPEN}
@@ -48,8 +43,8 @@ def test_every_item_is_asked_once_in_words_and_with_its_file(serve, ask, picture
     assert all(p.num_tokens == 3 and p.stopped for p in records(folder).predictions.values())
 
 
-def test_a_resumed_run_asks_nothing_twice(serve, ask):
-    server = serve(completion("a cat"))
+def test_a_resumed_run_asks_nothing_twice(chat_api, ask):
+    server = chat_api(completion("a cat"))
     folder = ask()
     file = EvalDir(folder).predictions(0)
     kept = file.read_text().splitlines(keepends=True)[:7]
@@ -61,7 +56,7 @@ def test_a_resumed_run_asks_nothing_twice(serve, ask):
     assert len(file.read_text().splitlines()) == 15
 
 
-def test_an_answer_is_on_the_disk_before_the_batch_is_done(serve, ask, tmp_path):
+def test_an_answer_is_on_the_disk_before_the_batch_is_done(chat_api, ask, tmp_path):
     seen = []
 
     def reply(request):
@@ -69,19 +64,19 @@ def test_an_answer_is_on_the_disk_before_the_batch_is_done(serve, ask, tmp_path)
         seen.append(len(file.read_text().splitlines()))
         return completion("a cat")
 
-    serve(reply)
+    chat_api(reply)
     ask(api={"concurrency": 1}, batch_size=15)
     assert seen == list(range(15))
 
 
-def test_failed_questions_are_named_never_scored_and_asked_again_next_time(serve, ask, capsys):
+def test_failed_questions_are_named_never_scored_and_asked_again_next_time(chat_api, ask, capsys):
     broken = {"left": 3}
 
     def reply(request):
         broken["left"] -= 1
         return failure(400, "flagged by the filter") if broken["left"] >= 0 else completion("a cat")
 
-    server = serve(reply)
+    server = chat_api(reply)
     folder = ask()
     items = report(folder)["items"]
     assert (items["answered"], items["failed"], report(folder)["accuracy"]["n"]) == (12, 3, 12)
@@ -92,15 +87,15 @@ def test_failed_questions_are_named_never_scored_and_asked_again_next_time(serve
     assert report(folder)["items"]["failed"] == 0
 
 
-def test_429_and_500_on_the_way_change_nothing(serve, ask):
+def test_429_and_500_on_the_way_change_nothing(chat_api, ask):
     bad = [failure(429, Retry_After="0.01"), failure(500), (200, {}, b"{")]
-    serve(*bad, *bad, completion("a cat"))
+    chat_api(*bad, *bad, completion("a cat"))
     folder = ask(api={"attempts": 8})
     assert report(folder)["items"] == {"expected": 15, "answered": 15, "failed": 0, "missing": 0, "source": 15}
 
 
-def test_a_server_that_is_down_stops_the_evaluation_and_the_same_command_continues(serve, ask, capsys):
-    server = serve(completion("a cat"), completion("a cat"), failure(500))
+def test_a_server_that_is_down_stops_the_evaluation_and_the_same_command_continues(chat_api, ask, capsys):
+    server = chat_api(completion("a cat"), completion("a cat"), failure(500))
     with pytest.raises(SystemExit):
         ask(api={"attempts": 1, "give_up_after": 4, "concurrency": 1})
     assert "4 questions in a row had no answer from some-model" in capsys.readouterr().err
@@ -118,8 +113,8 @@ def test_a_server_that_is_down_stops_the_evaluation_and_the_same_command_continu
      ("`temperature` is deprecated for this model", "temperature", None)],
 )  # fmt: skip
 @pytest.mark.parametrize("status", [400, 500])
-def test_a_refused_field_names_its_setting_and_the_folder_takes_it(serve, ask, capsys, message, name, value, status):
-    server = serve(failure(status, message))
+def test_a_refused_field_names_its_setting_and_the_folder_takes_it(chat_api, ask, capsys, message, name, value, status):
+    server = chat_api(failure(status, message))
     with pytest.raises(SystemExit):
         ask(api={"attempts": 1, "give_up_after": 4})
     told = capsys.readouterr().err
@@ -135,9 +130,9 @@ def test_a_refused_field_names_its_setting_and_the_folder_takes_it(serve, ask, c
 
 @pytest.mark.slow
 @pytest.mark.parametrize("text", [None, "", "<think>Is it a cat?"])
-def test_reasoning_that_took_the_whole_limit_is_on_the_last_line_with_the_setting(serve, ask, capsys, text):
+def test_reasoning_that_took_the_whole_limit_is_on_the_last_line_with_the_setting(chat_api, ask, capsys, text):
     replies = [completion(text, finish_reason="length"), completion("a cat")]
-    serve(lambda request: replies[0] if len(replies) == 1 else replies.pop())
+    chat_api(lambda request: replies[0] if len(replies) == 1 else replies.pop())
     folder = ask(api={"concurrency": 1})
     last = capsys.readouterr().out.strip().splitlines()[-1]
     assert "14 of 15 answers reached the length limit before they answered" in last
@@ -145,22 +140,22 @@ def test_reasoning_that_took_the_whole_limit_is_on_the_last_line_with_the_settin
     assert last.removeprefix("warning: ") in EvalDir(folder).report("md").read_text()
 
 
-def test_an_answer_that_is_cut_after_it_was_given_is_not_warned_of(serve, ask, capsys):
-    serve(completion("a cat, which", finish_reason="length"))
+def test_an_answer_that_is_cut_after_it_was_given_is_not_warned_of(chat_api, ask, capsys):
+    chat_api(completion("a cat, which", finish_reason="length"))
     ask()
     assert "length limit" not in capsys.readouterr().out
 
 
-def test_answers_on_their_way_are_kept_when_the_key_is_refused(serve, ask, tmp_path, capsys):
-    serve(completion("a cat"), completion("a cat"), failure(401))
+def test_answers_on_their_way_are_kept_when_the_key_is_refused(chat_api, ask, tmp_path, capsys):
+    chat_api(completion("a cat"), completion("a cat"), failure(401))
     with pytest.raises(SystemExit):
         ask()
     assert len(records(tmp_path / "answers").predictions) == 2
     assert "refuses every question" in capsys.readouterr().err
 
 
-def test_the_key_is_nowhere_but_in_the_header(serve, ask, capfd):
-    server = serve(failure(400, f"bad key {CANARY}"), failure(500, CANARY), (200, {}, CANARY.encode()), completion())
+def test_the_key_is_nowhere_but_in_the_header(chat_api, ask, capfd):
+    server = chat_api(failure(400, f"bad key {CANARY}"), failure(500, CANARY), (200, {}, CANARY.encode()), completion())
     folder = ask()
     assert all(headers["Authorization"] == f"Bearer {CANARY}" for headers in server.headers)
     written = [file for file in folder.rglob("*") if file.is_file()]
@@ -173,9 +168,9 @@ def test_the_key_is_nowhere_but_in_the_header(serve, ask, capfd):
     assert "15 questions to some-model at 127.0.0.1" in seen.err
 
 
-def test_the_count_is_reported_before_the_first_request(serve, ask, capsys):
+def test_the_count_is_reported_before_the_first_request(chat_api, ask, capsys):
     told = []
-    server = serve(lambda request: told.append(capsys.readouterr().err) or completion("a cat"))
+    server = chat_api(lambda request: told.append(capsys.readouterr().err) or completion("a cat"))
     ask(limit=4, api={"concurrency": 1, "attempts": 3})
     assert len(server.requests) == 4
     assert "4 questions to some-model" in told[0]
@@ -195,8 +190,8 @@ def test_without_an_address_nothing_is_asked(ask, capsys, monkeypatch):
     assert "OPENAI_BASE_URL" in capsys.readouterr().err
 
 
-def test_the_closed_world_lists_the_candidates_and_reasoning_ends_the_question(serve, ask, tmp_path):
-    server = serve(completion("a cat"))
+def test_the_closed_world_lists_the_candidates_and_reasoning_ends_the_question(chat_api, ask, tmp_path):
+    server = chat_api(completion("a cat"))
     (tmp_path / "names.txt").write_text("tench\nwild dog\ncat\n")
     protocol = {"task": "closed_world", "classes": str(tmp_path / "names.txt"), "candidates": 2}
     ask(protocol=protocol | {"answer_prefix": "Let's think step by step.", "system_prompt": "Be brief."})
@@ -207,8 +202,8 @@ def test_the_closed_world_lists_the_candidates_and_reasoning_ends_the_question(s
         assert request["messages"][0] == {"role": "system", "content": "Be brief."}
 
 
-def test_multiple_choice_with_and_without_the_image(serve, ask):
-    server = serve(completion("The answer is B."))
+def test_multiple_choice_with_and_without_the_image(chat_api, ask):
+    server = chat_api(completion("The answer is B."))
     folder = ask(source="quiz", protocol={"task": "multiple_choice"})
     assert report(folder)["accuracy"]["count"] == 2
     assert all(text.startswith("What is this object?\nA. red") for text in server.texts())
@@ -229,8 +224,8 @@ OFFICIAL = {"temperature": None, "answer_limit": "official", "image_position": "
         ("api:gemini-1.0-pro-vision-001", None, ["text", "image_url"]),
     ],
 )
-def test_the_authors_calls_set_no_temperature_and_a_length_only_for_claude(serve, ask, capfd, model, length, order):
-    server = serve(completion("a cat"))
+def test_the_authors_calls_set_no_temperature_and_a_length_only_for_claude(chat_api, ask, capfd, model, length, order):
+    server = chat_api(completion("a cat"))
     ask(model=model, api=OFFICIAL, limit=1)
     (request,) = server.requests
     assert set(request) - {"path"} == {"model", "messages"} | ({"max_tokens"} if length else set())
@@ -241,14 +236,14 @@ def test_the_authors_calls_set_no_temperature_and_a_length_only_for_claude(serve
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "official"), [("paper", True), ("official", True), ("clean", False)])
-def test_a_protocol_decides_how_an_api_is_called(serve, ask, name, official):
-    server = serve(completion("a cat"))
+def test_a_protocol_decides_how_an_api_is_called(chat_api, ask, name, official):
+    server = chat_api(completion("a cat"))
     ask("--protocol", name, limit=1)
     assert ("temperature" in server.requests[0], "max_tokens" in server.requests[0]) == (not official, not official)
 
 
-def test_class_scoring_needs_more_than_words(serve, ask, tmp_path, capsys):
-    serve(completion())
+def test_class_scoring_needs_more_than_words(chat_api, ask, tmp_path, capsys):
+    chat_api(completion())
     names = tmp_path / "names.txt"
     names.write_text("tench\nwild dog\ncat\n")
     with pytest.raises(SystemExit):
@@ -256,8 +251,8 @@ def test_class_scoring_needs_more_than_words(serve, ask, tmp_path, capsys):
     assert "returns text only" in capsys.readouterr().err
 
 
-def test_another_temperature_is_another_evaluation_and_another_timeout_is_not(serve, ask, capsys):
-    serve(completion("a cat"))
+def test_another_temperature_is_another_evaluation_and_another_timeout_is_not(chat_api, ask, capsys):
+    chat_api(completion("a cat"))
     ask()
     ask(api={"timeout": 5, "concurrency": 1})
     with pytest.raises(SystemExit):
@@ -265,38 +260,8 @@ def test_another_temperature_is_another_evaluation_and_another_timeout_is_not(se
     assert "api.temperature was 0.0 and is now 1.0" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    ("message", "text"),
-    [
-        ({"content": " a cat "}, "a cat"),
-        ({"content": None, "refusal": "I cannot say."}, "I cannot say."),
-        ({"content": None}, ""),
-        ({"content": [{"type": "text", "text": "a "}, {"type": "text", "text": "cat"}]}, "a cat"),
-    ],
-)
-def test_what_the_model_said(message, text):
-    answer = answer_of({"choices": [{"message": message, "finish_reason": "length"}]}, 0.5)
-    assert (answer.text, answer.stopped, answer.token_ids) == (text, False, [])
-
-
-def test_a_server_that_reports_absurd_numbers_takes_no_memory():
-    values = {"choices": [{"message": {"content": "a"}}], "usage": {"completion_tokens": 10**12}}
-    assert len(answer_of(values, 0.0).token_ids) == 10**6
-
-
-def test_images_are_sent_as_stored_or_as_png(picture):
-    assert sendable(picture(1)) == ("image/jpeg", picture(1))
-    buffer = io.BytesIO()
-    Image.new("RGB", (4, 4), (250, 0, 0)).save(buffer, format="BMP")
-    media, data = sendable(buffer.getvalue())
-    assert media == "image/png"
-    assert Image.open(io.BytesIO(data)).getpixel((0, 0)) == (250, 0, 0)
-    with pytest.raises(DataError):
-        sendable(picture(1)[:40])
-
-
 @pytest.mark.slow
-def test_a_killed_run_continues_and_only_the_question_under_way_is_asked_again(serve, write_config, tmp_path):
+def test_a_killed_run_continues_and_only_the_question_under_way_is_asked_again(chat_api, write_config, tmp_path):
     started = []
 
     def reply(request):
@@ -304,7 +269,7 @@ def test_a_killed_run_continues_and_only_the_question_under_way_is_asked_again(s
             os.kill(started[0].pid, signal.SIGKILL)
         return completion("a cat")
 
-    server = serve(reply)
+    server = chat_api(reply)
     config = str(write_config(model="api:some-model", api={"concurrency": 1}))
     command = [sys.executable, "-m", "eval.run", "--config", config]
     started.append(subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL))
@@ -315,8 +280,8 @@ def test_a_killed_run_continues_and_only_the_question_under_way_is_asked_again(s
     assert report(tmp_path / "answers")["items"]["answered"] == 15
 
 
-def test_an_api_that_refuses_every_question_gives_no_accuracy_and_an_error(serve, ask, tmp_path, capsys):
-    serve(failure(400, "the image is not allowed"))
+def test_an_api_that_refuses_every_question_gives_no_accuracy_and_an_error(chat_api, ask, tmp_path, capsys):
+    chat_api(failure(400, "the image is not allowed"))
     with pytest.raises(SystemExit) as ended:
         ask()
     assert ended.value.code == 2
@@ -324,14 +289,3 @@ def test_an_api_that_refuses_every_question_gives_no_accuracy_and_an_error(serve
     assert "has no answered item, so there is no accuracy" in said.err
     assert "the image is not allowed" in said.err
     assert "0.0 %" not in said.out
-
-
-@pytest.mark.parametrize("bytes_type, size", [(bytes, (24, 16)), (UprightImage, (16, 24))])
-def test_a_photograph_with_an_orientation_is_sent_without_it_so_that_every_server_sees_the_same(bytes_type, size):
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    buffer = io.BytesIO()
-    Image.new("RGB", (24, 16), (200, 10, 10)).save(buffer, "JPEG", exif=exif)
-    media, data = sendable(bytes_type(buffer.getvalue()))
-    sent = Image.open(io.BytesIO(data))
-    assert (media, sent.size, sent.getexif().get(0x0112)) == ("image/jpeg", size, None)

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from configs.errors import RunError
-from eval.models.api_client import retry_after
-from eval.models.api_replies import QuestionError, RefusedField, TryAgain, completion_of, setting_to_change, text_of
-from eval.models.openai_api import answer_of
+from data_prep.api.client import retry_after
+from data_prep.api.replies import QuestionError, RefusedField, TryAgain, completion_of, setting_to_change, text_of
+from data_prep.api.reply import reply_of
 
 CASES = Path(__file__).resolve().parents[4] / "shared" / "cases" / "api_replies.py"
 
@@ -50,7 +50,7 @@ ANSWERS = {
 @pytest.mark.parametrize("name", ANSWERS)
 def test_an_answer_is_its_words_without_thoughts(name):
     body, text = ANSWERS[name]
-    assert answer_of(completion_of(body), 0.1).text == text
+    assert reply_of(completion_of(body), 0.1).text == text
 
 
 FAILURES = {
@@ -151,6 +151,6 @@ def test_a_field_refused_inside_a_reply_is_no_answer_and_names_the_setting():
 
 def test_a_retry_after_date_without_a_zone_is_in_gmt(monkeypatch):
     monkeypatch.setenv("TZ", "America/New_York")
-    monkeypatch.setattr("eval.models.api_client.time.time", lambda: 1445412480.0)  # Wed, 21 Oct 2015 07:28:00 GMT
+    monkeypatch.setattr("data_prep.api.client.time.time", lambda: 1445412480.0)  # Wed, 21 Oct 2015 07:28:00 GMT
     assert retry_after("Wed, 21 Oct 2015 07:28:30") == 30.0
     assert retry_after("Wed, 21 Oct 2015 07:28:30 GMT") == 30.0

@@ -1,4 +1,4 @@
-"""Classifies a server's reply: an answer, a reason to retry, or an error that ends this question or the evaluation.
+"""Classifies a server's reply: an answer, a reason to retry, or an error that ends this question or the program.
 
 Servers with the OpenAI wire format report failures in many forms, also with HTTP status 200: an error object next to
 or instead of the choices, `finish_reason: "error"`, an empty text after a network error. An error code inside the reply

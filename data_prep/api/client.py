@@ -1,14 +1,14 @@
 """Client of a chat API in the OpenAI wire format: sends one question and retries until it is answered or refused.
 
-    export OPENAI_BASE_URL=https://host/v1 OPENAI_API_KEY=…
-    python -m eval.run --config FILE.yaml --set model=api:NAME --set limit=100
+    client = ApiClient(config.api, Endpoint.of(config.api))
+    reply = reply_of(client.ask(request_body(name, messages, config.api, limit)), seconds)
 
 The address and the key are read from the environment only. The key is sent in one header, to that address only
 (redirects are refused); it is never written to files, messages or errors.
 
 Retried, with exponential backoff or after the server's Retry-After: no connection, a time-out, a reply that cannot be
 parsed, status 408, 409, 425, 429 and 5xx. A Retry-After holds for all threads. Errors that a retry cannot fix end the
-evaluation (401, 402, 404, no quota left) or fail this question only (400, 403, 413, 422, ...).
+program (401, 402, 404, no quota left) or fail this question only (400, 403, 413, 422, ...).
 """
 
 import email.utils
@@ -27,9 +27,9 @@ from datetime import UTC
 from typing import IO, Any
 from urllib.parse import urlsplit
 
+from configs.api import ApiConfig
 from configs.errors import ConfigError, RunError
-from configs.evaluation import ApiConfig
-from eval.models.api_replies import (
+from data_prep.api.replies import (
     FATAL,
     MAX_CHARACTERS,
     RETRY_STATUSES,
@@ -42,7 +42,7 @@ from eval.models.api_replies import (
 )
 
 LONGEST_BACKOFF = 60.0  # seconds
-LONGEST_WAIT = 600.0  # seconds; a longer Retry-After ends the evaluation
+LONGEST_WAIT = 600.0  # seconds; a longer Retry-After ends the program
 MOST_BYTES = 4 * 2**20  # of a reply
 NAME = re.compile(r"[A-Z_][A-Z0-9_]*")
 
@@ -130,7 +130,7 @@ class ApiClient:
 
     def _wait(self, seconds: float) -> None:
         if self.stopped.wait(max(0.0, seconds)):
-            raise QuestionError("the evaluation is stopping")
+            raise QuestionError("the program is stopping")
 
     def _attempt(self, body: bytes) -> dict[str, Any]:
         headers = {"Content-Type": "application/json", "Accept": "application/json"}

@@ -5,10 +5,10 @@ import json
 import pytest
 from chat_api_server import completion, failure
 
+from configs.api import ApiConfig
 from configs.errors import ConfigError, RunError
-from configs.evaluation import ApiConfig
-from eval.models import api_client
-from eval.models.api_client import ApiClient, Endpoint, QuestionError, retry_after
+from data_prep.api import client as api_client
+from data_prep.api.client import ApiClient, Endpoint, QuestionError, retry_after
 
 KEY = "sk-canary-71c8b1d2"
 
@@ -22,8 +22,8 @@ def text_of(values):
     return values["choices"][0]["message"]["content"]
 
 
-def test_a_question_is_posted_with_the_key_in_its_header(serve):
-    server = serve(completion("yes"))
+def test_a_question_is_posted_with_the_key_in_its_header(chat_api):
+    server = chat_api(completion("yes"))
     assert text_of(client(server).ask(b'{"model": "m"}')) == "yes"
     assert server.requests == [{"model": "m", "path": "/v1/chat/completions"}]
     assert server.headers[0]["Authorization"] == f"Bearer {KEY}"
@@ -43,22 +43,22 @@ def test_a_question_is_posted_with_the_key_in_its_header(serve):
     ],
     ids=["429", "500", "503", "408", "no json", "no choice", "no message", "cut off"],
 )
-def test_what_may_be_better_next_time_is_asked_again(serve, bad):
-    server = serve(bad, bad, completion("at last"))
+def test_what_may_be_better_next_time_is_asked_again(chat_api, bad):
+    server = chat_api(bad, bad, completion("at last"))
     quick = {"timeout": 0.5} if "Content-Length" in bad[1] else {}
     assert text_of(client(server, **quick).ask(b"{}")) == "at last"
     assert len(server.requests) == 3
 
 
-def test_after_the_last_attempt_the_reason_is_reported(serve):
-    server = serve(failure(500, "the disk is full"))
+def test_after_the_last_attempt_the_reason_is_reported(chat_api):
+    server = chat_api(failure(500, "the disk is full"))
     with pytest.raises(QuestionError, match="no answer after 4 attempts: status 500: the disk is full"):
         client(server).ask(b"{}")
     assert len(server.requests) == 4
 
 
-def test_a_server_that_never_answers_is_given_up(serve):
-    silent = client(serve("hang"), attempts=2, timeout=0.1)
+def test_a_server_that_never_answers_is_given_up(chat_api):
+    silent = client(chat_api("hang"), attempts=2, timeout=0.1)
     opened, timeouts = silent._opener.open, []
     silent._opener.open = lambda request, timeout: timeouts.append(timeout) or opened(request, timeout=timeout)
     with pytest.raises(QuestionError, match="no answer after 2 attempts: TimeoutError"):
@@ -67,35 +67,35 @@ def test_a_server_that_never_answers_is_given_up(serve):
 
 
 @pytest.mark.parametrize("status", [400, 403, 413, 422])
-def test_a_question_that_is_refused_is_not_repeated(serve, status):
-    server = serve(failure(status, "image too large"))
+def test_a_question_that_is_refused_is_not_repeated(chat_api, status):
+    server = chat_api(failure(status, "image too large"))
     with pytest.raises(QuestionError, match=f"status {status}: image too large"):
         client(server).ask(b"{}")
     assert len(server.requests) == 1
 
 
 @pytest.mark.parametrize("reply", [failure(401), failure(402), failure(404), failure(429, code="insufficient_quota")])
-def test_what_holds_for_every_question_ends_the_evaluation(serve, reply):
-    server = serve(reply)
+def test_what_holds_for_every_question_ends_the_evaluation(chat_api, reply):
+    server = chat_api(reply)
     with pytest.raises(RunError, match="refuses every question"):
         client(server).ask(b"{}")
     assert len(server.requests) == 1
 
 
 @pytest.mark.parametrize("status", [301, 302, 307])
-def test_a_redirect_is_not_followed_so_the_key_stays(serve, status):
-    other = serve(completion())
-    server = serve((status, {"Location": other.url}, b""))
+def test_a_redirect_is_not_followed_so_the_key_stays(chat_api, status):
+    other = chat_api(completion())
+    server = chat_api((status, {"Location": other.url}, b""))
     with pytest.raises(RunError, match="redirects"):
         client(server).ask(b"{}")
     assert not other.requests
 
 
-def test_the_servers_wait_is_kept_by_every_thread(serve, monkeypatch):
+def test_the_servers_wait_is_kept_by_every_thread(chat_api, monkeypatch):
     """The clock stands still unless somebody waits."""
     clock, waits = [1000.0], []
     monkeypatch.setattr(api_client.time, "monotonic", lambda: clock[0])
-    shared = client(serve(failure(429, Retry_After="40"), completion()))
+    shared = client(chat_api(failure(429, Retry_After="40"), completion()))
 
     def wait(seconds):
         waits.append(seconds)
@@ -108,12 +108,12 @@ def test_the_servers_wait_is_kept_by_every_thread(serve, monkeypatch):
     shared.ask(b"{}")
     assert waits[2:] == [30.0]
     with pytest.raises(RunError, match="asks to wait 4,000 s"):
-        client(serve(failure(429, Retry_After="4000"))).ask(b"{}")
+        client(chat_api(failure(429, Retry_After="4000"))).ask(b"{}")
 
 
-def test_pauses_double_and_are_bounded(serve, monkeypatch):
+def test_pauses_double_and_are_bounded(chat_api, monkeypatch):
     waits = []
-    shared = client(serve(failure(500)), backoff=20.0, attempts=5)
+    shared = client(chat_api(failure(500)), backoff=20.0, attempts=5)
     monkeypatch.setattr(shared, "_wait", lambda seconds: waits.append(seconds))
     with pytest.raises(QuestionError):
         shared.ask(b"{}")
@@ -122,11 +122,11 @@ def test_pauses_double_and_are_bounded(serve, monkeypatch):
         assert longest / 2 <= pause <= longest
 
 
-def test_no_message_repeats_the_key(serve):
+def test_no_message_repeats_the_key(chat_api):
     echo = failure(400, f"Incorrect key: Bearer {KEY}")
     for reply, kind in ((echo, QuestionError), (failure(401, f"no such key {KEY}"), RunError)):
         with pytest.raises(kind) as caught:
-            client(serve(reply)).ask(b"{}")
+            client(chat_api(reply)).ask(b"{}")
         assert KEY not in str(caught.value)
         assert "***" in str(caught.value)
     assert KEY not in repr(Endpoint.of(ApiConfig(), {"OPENAI_BASE_URL": "http://h/v1", "OPENAI_API_KEY": KEY}))
@@ -151,8 +151,8 @@ def test_a_key_in_the_configuration_is_refused_unquoted():
     assert KEY not in str(caught.value)
 
 
-def test_a_server_without_a_key_gets_none(serve):
-    server = serve(completion())
+def test_a_server_without_a_key_gets_none(chat_api):
+    server = chat_api(completion())
     config = ApiConfig()
     ApiClient(config, Endpoint.of(config, {"OPENAI_BASE_URL": server.url})).ask(json.dumps({}).encode())
     assert "Authorization" not in server.headers[0]

@@ -1,0 +1,59 @@
+"""Settings of requests to a model served by an API."""
+
+from dataclasses import dataclass
+
+from configs.section import Section, setting
+
+
+@dataclass(frozen=True, kw_only=True)
+class ApiConfig(Section):
+    """A model served by an OpenAI-compatible API (`model: api:NAME`). URL and key come from the environment alone."""
+
+    url_env: str = setting(
+        "OPENAI_BASE_URL", doc="Environment variable with the URL, such as https://host/v1.", changes_result=False
+    )
+    key_env: str = setting("OPENAI_API_KEY", doc="Environment variable with the key.", changes_result=False)
+    concurrency: int = setting(8, doc="Concurrent requests.", at_least=1, changes_result=False)
+    timeout: float = setting(120.0, doc="Seconds before a request times out.", above=0, changes_result=False)
+    attempts: int = setting(6, doc="Attempts per question before it fails.", at_least=1, changes_result=False)
+    backoff: float = setting(
+        1.0,
+        doc="Seconds before the second attempt, doubled each time up to 60; a server's Retry-After takes precedence.",
+        at_least=0,
+        changes_result=False,
+    )
+    give_up_after: int = setting(
+        20, doc="Consecutive failed questions after which the program stops.", at_least=1, changes_result=False
+    )
+    temperature: float | None = setting(0.0, doc="Sampling temperature; null leaves it to the server.", at_least=0)
+    answer_limit: str = setting(
+        "protocol",
+        doc="Longest answer that is requested: protocol.max_new_tokens, or `official`, as in the authors' calls: 1,024 "
+        "tokens of a Claude, no limit of other models.",
+        choices=("protocol", "official"),
+    )
+    length_field: str = setting(
+        "max_tokens",
+        doc="Request field that carries the limit; newer models accept only max_completion_tokens. `none`: no limit.",
+        choices=("max_tokens", "max_completion_tokens", "none"),
+    )
+    image_position: str = setting(
+        "after",
+        doc="The image is sent `after` the question's text or `before` it; `official`, as in the authors' calls: "
+        "before it to a Claude, after it to others.",
+        choices=("after", "before", "official"),
+    )
+    image_detail: str | None = setting(None, doc="`detail` of an image, where the server knows it: low, high, auto.")
+    price_in: float | None = setting(
+        None, doc="Price of a million tokens of questions, in any currency.", at_least=0, changes_result=False
+    )
+    price_out: float | None = setting(
+        None, doc="Price of a million tokens of answers, in the same currency.", at_least=0, changes_result=False
+    )
+    image_tokens: int | None = setting(
+        None,
+        doc="The most tokens that the server counts for an image; needed to print "
+        "the largest cost of questions with images.",
+        at_least=0,
+        changes_result=False,
+    )

@@ -1,0 +1,120 @@
+"""Chat messages in the OpenAI wire format: texts, and images as data URIs.
+
+    request_body("gpt-4o", [Message("user", "What is this?", (ImagePart.of_file(path),))], config.api, 64)
+
+An image goes after the text or before it as `api.image_position` says, and is sent as it is stored where servers accept
+its format (`sendable`).
+"""
+
+import base64
+import hashlib
+import io
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from configs.api import ApiConfig
+from configs.errors import DataError
+from data_prep.images import decode_rgb, opened_image, true_extension
+from data_prep.orientation import NORMAL, orientation_of
+
+MEDIA = {"jpg": "image/jpeg", "png": "image/png", "webp": "image/webp", "gif": "image/gif"}
+
+
+@dataclass(frozen=True, slots=True)
+class ImagePart:
+    """An image of a message; its bytes are loaded when the request is sent and not kept.
+
+    `key` identifies the content in the hash of a request. `load` returns (media type, bytes) as they are sent, and may
+    raise `DataError`.
+    """
+
+    key: str
+    load: Callable[[], tuple[str, bytes]] = field(compare=False)
+
+    @classmethod
+    def of_bytes(cls, image: bytes) -> "ImagePart":
+        """An image in memory."""
+        return cls(hashlib.sha256(image).hexdigest(), lambda: sendable(image))
+
+    @classmethod
+    def of_file(cls, path: Path) -> "ImagePart":
+        """An image file, which is read here once for its key. Raises `DataError` if it cannot be read."""
+        return cls(hashlib.sha256(_file_bytes(path)).hexdigest(), lambda: sendable(_file_bytes(path)))
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message of a chat: `role` is system, user or assistant."""
+
+    role: str
+    text: str
+    images: tuple[ImagePart, ...] = ()
+
+
+def request_body(name: str, messages: Sequence[Message], api: ApiConfig, limit: int | None) -> bytes:
+    """The JSON of a request to the model `name`; `limit` is the longest answer in tokens, None for no limit.
+
+    Raises `DataError` (or `ImageError`) if an image is missing or does not decode.
+    """
+    values: dict[str, Any] = {"model": name, "messages": [_wire(name, message, api) for message in messages]}
+    if api.length_field != "none" and limit is not None:
+        values[api.length_field] = limit
+    if api.temperature is not None:
+        values["temperature"] = api.temperature
+    return json.dumps(values).encode()
+
+
+def image_is_first(name: str, api: ApiConfig) -> bool:
+    """Whether images go before the text."""
+    return api.image_position == "before" or (api.image_position == "official" and is_claude(name))
+
+
+def is_claude(name: str) -> bool:
+    """Whether the model's name says that it is a Claude; the authors' calls of these differ from the others."""
+    return "claude" in name.lower()
+
+
+def _wire(name: str, message: Message, api: ApiConfig) -> dict[str, Any]:
+    if not message.images:
+        return {"role": message.role, "content": message.text}
+    text = {"type": "text", "text": message.text}
+    images = [_image(image, api) for image in message.images]
+    return {"role": message.role, "content": [*images, text] if image_is_first(name, api) else [text, *images]}
+
+
+def _image(image: ImagePart, api: ApiConfig) -> dict[str, Any]:
+    media, data = image.load()
+    value = {"url": f"data:{media};base64,{base64.b64encode(data).decode()}"}
+    if api.image_detail is not None:
+        value["detail"] = api.image_detail
+    return {"type": "image_url", "image_url": value}
+
+
+def _file_bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError(f"image {path} cannot be read: {error.strerror}") from error
+
+
+def sendable(image: bytes) -> tuple[str, bytes]:
+    """(media type, bytes): the file unchanged, or converted to PNG if its format is not one of `MEDIA`.
+
+    A photograph with an EXIF orientation is encoded again without it, turned or not as `data.exif` says, since servers
+    differ in whether they apply it. Raises `ImageError` if the image does not decode, before a paid request is sent.
+    """
+    decoded = decode_rgb(image)
+    extension = true_extension(image)
+    with opened_image(image) as header:
+        oriented = orientation_of(header) != NORMAL
+    buffer = io.BytesIO()
+    if oriented and extension == "jpg":
+        decoded.save(buffer, format="JPEG", quality=95, subsampling=0)
+        return MEDIA["jpg"], buffer.getvalue()
+    if extension in MEDIA and not oriented:
+        return MEDIA[extension], image
+    decoded.save(buffer, format="PNG")
+    return MEDIA["png"], buffer.getvalue()
