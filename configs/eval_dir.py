@@ -62,6 +62,10 @@ class EvalDir:
         """Results of the linear probes."""
         return self.root / "probe.json"
 
+    def knn(self, suffix: str) -> Path:
+        """`knn.json` or `knn.html`: accuracies of nearest neighbours among the stored hidden states."""
+        return self.root / f"knn.{suffix}"
+
     @property
     def guidance(self) -> Path:
         """Results of a sweep over classifier-free guidance."""

@@ -20,6 +20,7 @@ MOST_OF_FOLDER = 2_000
 MOST_ENTRIES = 50_000
 PAGES = (
     EvalDir(Path()).report("html").name,
+    EvalDir(Path()).knn("html").name,
     RunDir(Path()).postmortem.name,
     ResultsDir(Path()).scoreboard("html").name,
 )

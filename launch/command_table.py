@@ -68,6 +68,7 @@ COMMANDS = (
     Command("eval choose", "eval.choose", "Export the checkpoint with the best accuracy"),
     Command("eval reproduce", "eval.reproduce", "Run the paper's experiments and compare with its numbers"),
     Command("eval probing", "eval.probing", "Train linear probes on hidden states or image features"),
+    Command("eval knn", "eval.knn", "Classify by the nearest neighbours among hidden states or image features"),
     Command("eval class-scoring", "eval.class_scoring", "Score every class name for one image"),
     Command("eval guidance", "eval.guidance", "Sweep classifier-free guidance over stored class scores"),
     Command("eval compare", "eval.compare", "Several models and evaluations in one table"),

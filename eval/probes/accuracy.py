@@ -42,13 +42,7 @@ def probe(train: StoredStates, test: StoredStates, settings: ProbeConfig) -> dic
     Positions that some prompt lacks are excluded and counted: prompts of BLIP-2 are short, those of LLaVA-NeXT vary.
     Raises `RunError` for too few training items.
     """
-    lacking = {name: sum(_lacking(name, part) for part in (train, test)) for name in train.row_format.positions}
-    columns = [number for number, prompts in enumerate(lacking.values()) if not prompts]
-    if not columns or not len(test):
-        raise RunError(
-            f"nothing to probe: {len(test)} test items have states, and only {len(columns)} of {len(lacking)} token "
-            "positions exist in all questions; see probe.token_positions and the failures named above"
-        )
+    columns, left_out = usable_positions(train, test)
     kept, held = _split(train, settings)
     maker = BatchMaker(settings, columns)
     learned = maker.batches(train, kept, maker.layout(learning=True), settings.batch_size)
@@ -61,7 +55,7 @@ def probe(train: StoredStates, test: StoredStates, settings: ProbeConfig) -> dic
     named = [train.row_format.positions[column] for column in columns]
     return {
         "token_positions": _results_by_position(named, trained, trained.hits(looked), test.labels, settings),
-        "left_out": {name: prompts for name, prompts in lacking.items() if prompts},
+        "left_out": left_out,
         "class_count": classes,
         "train": len(kept),
         "val": len(held),
@@ -70,6 +64,21 @@ def probe(train: StoredStates, test: StoredStates, settings: ProbeConfig) -> dic
         "precision": maker.precision,
         "kept_in_memory": learned.keep,
     }
+
+
+def usable_positions(train: StoredStates, test: StoredStates) -> tuple[list[int], dict[str, int]]:
+    """(numbers of the positions that all questions have, how many questions lack each of the others).
+
+    Raises `RunError` if no position is left, or no test item.
+    """
+    lacking = {name: sum(_lacking(name, part) for part in (train, test)) for name in train.row_format.positions}
+    columns = [number for number, prompts in enumerate(lacking.values()) if not prompts]
+    if not columns or not len(test):
+        raise RunError(
+            f"nothing to probe: {len(test)} test items have states, and only {len(columns)} of {len(lacking)} token "
+            "positions exist in all questions; see probe.token_positions and the failures named above"
+        )
+    return columns, {name: prompts for name, prompts in lacking.items() if prompts}
 
 
 def _lacking(position: str, stored: StoredStates) -> int:
@@ -147,7 +156,12 @@ def as_text(result: Mapping[str, Any]) -> str:
             f"epoch {row['epoch']} of {result['epochs']}, {result['chosen']}"
             + (f"; after the last {row['last_epoch']['value']:.1%}" if "last_epoch" in row else "")
         )
-    lines += [f"data: {note}" for note in result["data_notes"]]
+    return "\n".join([*lines, *doubts(result)])
+
+
+def doubts(result: Mapping[str, Any]) -> list[str]:
+    """What a reader of results on stored states must know, a line each: notes on the data, items without states."""
+    lines = [f"data: {note}" for note in result["data_notes"]]
     lines += [
         f"{name:>5}  left out: {prompts:,} questions end before it" for name, prompts in result["left_out"].items()
     ]
@@ -155,4 +169,4 @@ def as_text(result: Mapping[str, Any]) -> str:
         if failures:
             first = "; ".join(f"{failure['id']}: {failure['reason']}" for failure in failures[:SHOWN_FAILURES])
             lines.append(f"{source}: {len(failures):,} items have no states and are excluded: {first}")
-    return "\n".join(lines)
+    return lines

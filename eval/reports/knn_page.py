@@ -1,0 +1,73 @@
+"""The page of nearest neighbours: accuracy at every position, number of neighbours and vote, next to the linear probe."""
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from configs.eval_dir import EvalDir
+from data_prep.atomic import write_bytes
+from data_prep.page import Block, Heading, Page, Table, Text
+from data_prep.page_charts import Bar, Bars
+from data_prep.run_index import update_index
+from eval.probes.accuracy import doubts
+from eval.probes.knn import described
+from eval.reports.formatting import interval, percent, protocol_tag
+
+
+def write_knn(folder: EvalDir, result: Mapping[str, Any]) -> None:
+    """Write knn.json and knn.html into `folder`."""
+    folder.root.mkdir(parents=True, exist_ok=True)
+    write_bytes(folder.knn("html"), knn_page(result, _probe(folder)).html().encode())
+    write_bytes(folder.knn("json"), (json.dumps(result, indent=1, ensure_ascii=False) + "\n").encode())
+    update_index(folder.root)
+
+
+def knn_page(result: Mapping[str, Any], probe: Mapping[str, Any] | None) -> Page:
+    """The page; `probe` is the result of the linear probes on the same states, None without."""
+    rows = [*_neighbours(result), *_linear(result, probe)]
+    bars = [
+        Bar(f"{position}, {how}", rate["value"], percent(rate["value"]), rate["low"], rate["high"], colour)
+        for position, how, rate, colour in rows
+    ]
+    table = [
+        [position, how, percent(rate["value"]), interval(rate), f"{rate['n']:,}"] for position, how, rate, _ in rows
+    ]
+    blocks: list[Block] = [
+        Text(f"{result['model']} ({result['label']}), evaluated on {result['source']}: {described(result)}."),
+        *(Text(line, warning=True) for line in doubts(result)),
+        Heading("Accuracy by position and vote"),
+        Bars(bars, "Accuracy with its 95 % interval.", dots=True),
+        Table(("position", "how", "accuracy", "95 % interval", "n"), table, numeric=frozenset({2, 3, 4})),
+        Text(
+            "Every k is reported and none is selected: the best of several on these items would be too high. Only "
+            f"classification can be done like this, not other tasks (the paper's C.5). Protocol {protocol_tag(result)}."
+        ),
+    ]
+    return Page(f"{result['name']}: nearest neighbours", blocks)
+
+
+Row = tuple[str, str, Mapping[str, Any], int]
+"""Position, method, rate and colour."""
+
+
+def _neighbours(result: Mapping[str, Any]) -> Iterator[Row]:
+    for row in result["rows"]:
+        yield row["position"], f"k = {row['k']}, {row['vote']}", row["accuracy"], int(row["vote"] == "weighted")
+
+
+def _linear(result: Mapping[str, Any], probe: Mapping[str, Any] | None) -> Iterator[Row]:
+    """The linear heads on the same items of the same training source."""
+    if probe is None or any(probe[key] != result[key] for key in ("source", "train_source", "label", "model")):
+        return
+    positions = {row["position"] for row in result["rows"]}
+    for name, row in probe["token_positions"].items():
+        if name in positions:
+            yield name, f"linear probe, {probe['chosen']}", row["accuracy"], 2
+
+
+def _probe(folder: EvalDir) -> Mapping[str, Any] | None:
+    try:
+        found: Mapping[str, Any] = json.loads(folder.probe.read_text(encoding="utf-8"))
+        return found
+    except (OSError, ValueError):
+        return None
