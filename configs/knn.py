@@ -15,8 +15,8 @@ class KnnConfig(Section):
     k: tuple[int, ...] = setting((1, 5, 10, 20), doc="Numbers of neighbours that vote; every one is reported.")
     metric: str = setting(
         "cosine",
-        doc="Similarity of two states: their cosine, or `l2`: 1 - d^2 / 2m with their Euclidean distance d and the mean "
-        "squared norm m of the training states, which for unit vectors is the cosine.",
+        doc="Similarity of two states: their cosine, or `l2`: 1 - d^2 / 2m with their Euclidean distance d and the "
+        "mean squared norm m of the training states, which for unit vectors is the cosine.",
         choices=("cosine", "l2"),
     )
     votes: tuple[str, ...] = setting(

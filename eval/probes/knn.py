@@ -21,7 +21,7 @@ def knn_report(states: ProbedStates) -> dict[str, Any]:
     if same:  # that all test images are training images is known then, and taken care of
         about["data_notes"] = [
             *states.known.notes,
-            f"test and training items are both {states.config.source}: no item is a neighbour of itself (leave-one-out)",
+            f"test and training items are both {states.config.source}: no item is its own neighbour (leave-one-out)",
         ]
     return result | about | {"part": states.sources[0].probe.part}
 

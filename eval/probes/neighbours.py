@@ -1,9 +1,9 @@
 """The training items whose stored states are most similar to those of each test item, and what they vote for.
 
 Similarities are computed in float64, in blocks, and rounded to a grid far coarser than their error, so that neither
-blocks nor threads nor devices change a neighbour. Of equally similar training items the one whose id has the smaller hash is
-nearer; of classes with equally many votes, the one with the nearest neighbour wins. A state of only zeros has cosine 0
-with every other.
+blocks nor threads nor devices change a neighbour. Of equally similar training items the one whose id has the smaller
+hash is nearer; of classes with equally many votes, the one with the nearest neighbour wins. A state of only zeros has
+cosine 0 with every other.
 
 Shapes: `N` test items, `M` training items, `F` token positions, `K` neighbours, `H` size of a state.
 """
@@ -64,7 +64,7 @@ def nearest(
 
 @dataclass(frozen=True, slots=True)
 class _Scale:
-    """How dissimilar two states are, in steps of the grid; `mean` and `largest` (F,) squared norm of training states."""
+    """Similarities in steps of the grid; `mean` and `largest` (F,) are of the training states' squared norms."""
 
     metric: str
     mean: torch.Tensor

@@ -1,4 +1,4 @@
-"""The page of nearest neighbours: accuracy at every position, number of neighbours and vote, next to the linear probe."""
+"""The page of nearest neighbours: accuracy at every position, k and vote, next to that of the linear probe."""
 
 import json
 from collections.abc import Iterator, Mapping

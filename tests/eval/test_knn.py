@@ -21,7 +21,7 @@ def test_a_model_is_classified_by_neighbours_from_config_to_page(write_config, t
     ]
     assert {row["accuracy"]["n"] for row in result["rows"]} == {15}
     assert result["data_notes"] == [
-        "test and training items are both pets: no item is a neighbour of itself (leave-one-out)"
+        "test and training items are both pets: no item is its own neighbour (leave-one-out)"
     ]
     page = (tmp_path / "answers" / "knn.html").read_text()
     assert "linear probe, best epoch on held-out training items" in page and "k = 5, weighted" in page
