@@ -45,8 +45,10 @@ def nearest(
     scale = _Scale(metric, norms.mean(1), norms.amax(1))
     best = torch.full((len(columns), len(test), k), NOBODY)
     ids, own_ids = (torch.from_numpy(part.hashes.astype(np.int64)) for part in (train, test))
-    progress = progress_bar(total=len(train), name="neighbours", unit="items", keep=False)
-    for first, known in _blocks(train, columns, device):
+    blocks = math.ceil(len(train) / block_size(len(columns), train.row_format.size))
+    for first, known in progress_bar(
+        _blocks(train, columns, device), name="neighbours", unit="blocks", total=blocks, keep=False
+    ):
         rows = slice(first, first + known.shape[1])
         numbers = torch.arange(rows.start, rows.stop, device=device)
         for start, asked in _blocks(test, columns, device):
@@ -56,8 +58,6 @@ def nearest(
                 keys[:, own_ids[here, None] == ids[None, rows]] = NOBODY
             found = torch.cat([best[:, here].to(device), keys], 2)
             best[:, here] = found.topk(k, largest=False, sorted=True).values.cpu()
-        progress.update(known.shape[1])
-    progress.close()
     similarities = scale.similarity(best >> INDEX_BITS, _all_norms(test, columns))
     return Neighbours(best & (2**INDEX_BITS - 1), similarities)
 
