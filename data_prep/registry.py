@@ -30,7 +30,11 @@ Reader = Callable[..., Source]
 
 READERS = {
     "caltech101": "data_prep.readers.caltech101:read",
+    "coop_split": "data_prep.readers.coop_split:read",
+    "dtd": "data_prep.readers.dtd:read",
+    "fgvc_aircraft": "data_prep.readers.fgvc_aircraft:read",
     "flowers102": "data_prep.readers.flowers102:read",
+    "food101": "data_prep.readers.food101:read",
     "image_folder": "data_prep.readers.image_folder:read",
     "imagenet_flat": "data_prep.readers.imagenet_flat:read",
     "imagenet_train_tar": "data_prep.readers.imagenet:read_train_tar",
@@ -38,8 +42,11 @@ READERS = {
     "imagewikiqa": "data_prep.readers.imagewikiqa:read",
     "jsonl": "data_prep.readers.jsonl:read",
     "llava": "data_prep.readers.llava:read",
+    "oxford_pets": "data_prep.readers.oxford_pets:read",
     "stanford_cars": "data_prep.readers.stanford_cars:read",
+    "sun397": "data_prep.readers.sun397:read",
     "toy_world": "data_prep.toy_world.reader:read",
+    "ucf101": "data_prep.readers.ucf101:read",
     "webdataset": "data_prep.readers.webdataset:read",
 }
 

@@ -63,8 +63,8 @@ def read(
     """Class folders under `path`, with the question `prompt`.
 
     `class_names` is a shipped list (`imagenet`) or a file (see `data_prep.class_names`). `names_by` says how a folder
-    gets its name from it: `key` (its name is a key of the list, such as a wnid), `order` (n-th folder, n-th name); or
-    `folder`, without a list: its own name is the class name, `_` read as a space. Default: `key` with a list, else
+    gets its name from it: `key` (its name is a key of the list, such as a wnid), `order` (n-th folder, n-th name), `index`
+    (its name is the class's index from 0, as in ImageNet-V2); or `folder`, without a list: its own name is the class name, `_` read as a space. Default: `key` with a list, else
     `folder`. `per_class_limit` keeps that many images per class, chosen by a hash of `seed` and id. `imbalance`
     then makes a long tail, as in CIFAR-10-LT (Cui et al. 2019, arXiv 1901.05555): of K folders the k-th keeps the
     fraction imbalance^(-(k-1)/(K-1)); with 100, the first keeps all images and the last one in a hundred. `part`
@@ -226,11 +226,13 @@ def _classes(folders: list[str], class_names: str | None, names_by: str) -> tupl
                 " are they one class? Merge or rename them"
             )
         return names, {name: i for i, name in enumerate(folders)}
-    if names_by not in ("key", "order"):
-        raise ConfigError(f"names_by is {names_by!r}; choose one of: folder, key, order")
+    if names_by not in ("key", "order", "index"):
+        raise ConfigError(f"names_by is {names_by!r}; choose one of: folder, key, order, index")
     if class_names is None:
         raise ConfigError(f"names_by: {names_by} needs class_names: a shipped list such as imagenet, or a file")
     classes = load_class_list(class_names)
+    if names_by == "index":
+        return classes.names, _indexes(folders, len(classes.names), class_names)
     if names_by == "order":
         if len(folders) != len(classes.names):
             raise DataError(
@@ -248,8 +250,23 @@ def _classes(folders: list[str], class_names: str | None, names_by: str) -> tupl
                 if classes.keys
                 else "it is a list without keys; names_by: order takes folders in their order, or write {folder: name}"
             )
+            + ("; names_by: index takes a folder's number as class index" if all(map(str.isdigit, unknown)) else "")
         )
     return classes.names, {name: classes.by_key[name] for name in folders}
+
+
+def _indexes(folders: list[str], classes: int, class_names: str) -> dict[str, int]:
+    """Folder to class index, its own name. Raises `DataError` for another name, a number too high, or one twice."""
+    wrong = [name for name in folders if not re.fullmatch(r"[0-9]+", name) or int(name) >= classes]
+    if wrong:
+        raise DataError(
+            f"{len(wrong)} of {len(folders)} folders are no class index of class_names {class_names}, a number from 0 to"
+            f" {classes - 1}: {', '.join(wrong[:3])}; rename or remove them, or use names_by: key or order"
+        )
+    twice = next((name for name, times in Counter(map(int, folders)).items() if times > 1), None)
+    if twice is not None:
+        raise DataError(f"two folders are the class index {twice}, with and without leading zeros; merge them")
+    return {name: int(name) for name in folders}
 
 
 def _items(root: Path, folder: str, label: int, ignored: list[str]) -> list[_Item]:

@@ -16,6 +16,15 @@ LISTS = {
     "stanford_cars": (196, "2caca90b5c02b65fcd9542cc2c934aa40c56ded5cb5b72e6e0b8e6b023cf81f9"),
     "caltech101": (100, "32e75ba1ea076239b816d1ba81a4318d9ed75ae2d7d6d2b5a27269286921c1c8"),
     "cifar10": (10, "bb3914949cecedee6d1257f7f5fdb8f43fa3b2c8095fd1763161caf1b873fe59"),
+    "imagenet_a": (200, "4b36c17b1b1bba6c18f01853a5cec90f5a342594ef1e9cfd7b64f374db61ccfc"),
+    "imagenet_r": (200, "79cac199a91468418c879d1cc78ed06512c6ad13ed7e2cda4d550decccd6f7a1"),
+    "dtd": (47, "681d23b9cd3c2edec8ff7ea1fd6f5dd92f3b8d1dfb5a43fd0faee72a116c1130"),
+    "eurosat": (10, "ca5667ef0c29b56c47a6608b8cead6a4205026cf5dae8f91a9af26ee6266e161"),
+    "fgvc_aircraft": (100, "e1c9e72060e63d526dce032008262a95f573b02e802be7be42f0cb6ccd5b4217"),
+    "food101": (101, "513e7f6450e69cc6aaf7d0f16682a557bf44681a982d50f1534ecaf35e7ca7a5"),
+    "oxford_pets": (37, "50be1443390f8a02e835fed1dbc90ef03af4f27253569f3f55aede2cb62915be"),
+    "sun397": (397, "2c2220ec5edea86f38061eb8cb5693e5bc6b105525fb125fd6b946dc0765adec"),
+    "ucf101": (101, "d1f6f7684bab21ef0578d9ad4441196896aaecd909ad9d763677199149eb4342"),
 }
 
 
@@ -28,6 +37,15 @@ SYNONYMS = {
     "stanford_cars": (0, 0, "4f53cda18c2baa0c0354bb5f9a3ecbe5ed12ab4d8e11ba873c2f11161202b945"),
     "caltech101": (91, 55, "ad3ebabefeff073f4fe4814864d18b60542f3c6617206d26779fbc0590595389"),
     "cifar10": (10, 8, "5d36732e1501b9af25eacf2d51d307c33b0e51d9dd317508bbc2362b51297a19"),
+    "imagenet_a": (200, 100, "22b322f80ed36aac444bde2b218504b5548eacad3f560c6fba2fbe66c304b8cb"),
+    "imagenet_r": (200, 113, "6a62db596aef43d9205d1869c9f605208bd5f5242504b42b145e70d6fe5111eb"),
+    "dtd": (0, 0, "4f53cda18c2baa0c0354bb5f9a3ecbe5ed12ab4d8e11ba873c2f11161202b945"),
+    "eurosat": (0, 0, "4f53cda18c2baa0c0354bb5f9a3ecbe5ed12ab4d8e11ba873c2f11161202b945"),
+    "fgvc_aircraft": (0, 0, "4f53cda18c2baa0c0354bb5f9a3ecbe5ed12ab4d8e11ba873c2f11161202b945"),
+    "food101": (0, 0, "4f53cda18c2baa0c0354bb5f9a3ecbe5ed12ab4d8e11ba873c2f11161202b945"),
+    "oxford_pets": (0, 0, "4f53cda18c2baa0c0354bb5f9a3ecbe5ed12ab4d8e11ba873c2f11161202b945"),
+    "sun397": (0, 0, "4f53cda18c2baa0c0354bb5f9a3ecbe5ed12ab4d8e11ba873c2f11161202b945"),
+    "ucf101": (0, 0, "4f53cda18c2baa0c0354bb5f9a3ecbe5ed12ab4d8e11ba873c2f11161202b945"),
 }
 
 

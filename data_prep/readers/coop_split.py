@@ -1,0 +1,66 @@
+"""The splits that CoOp (Zhou et al. 2022) publishes, split_zhou_NAME.json, for base-to-new and few-shot evaluations.
+
+    {"train": [["forest/1.jpg", 3, "forest"], ...], "val": [...], "test": [...]}
+
+They exist for Caltech101, Oxford Pets, Stanford Cars, Flowers102, Food-101, SUN397, DTD, EuroSAT and UCF101.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from configs.errors import DataError
+from data_prep.class_names import ClassList, load_class_list
+from data_prep.readers.file_content import read_text
+from data_prep.readers.listed_images import ListedImage, ListLine, choose, listed_source
+from data_prep.sample import Source
+
+SPLITS = ("train", "val", "test")
+
+
+def read(path: Path, *, split_file: str, split: str, class_names: str | None = None, prompt: str = "paper") -> Source:
+    """Images of one `split` (train, val, test) of `split_file`; `path` is the folder that its paths begin in.
+
+    Names are the file's, `_` read as a space, or those of `class_names`, a shipped list or a file of as many names.
+    """
+    choose("split", split, SPLITS)
+    file = Path(split_file).expanduser()
+    rows = _rows(file)
+    names = _names(file, rows)
+    classes = ClassList(names) if class_names is None else load_class_list(class_names)
+    if len(classes.names) != len(names):
+        raise DataError(
+            f"{class_names} has {len(classes.names)} classes and {file} has {len(names)}; they must be equal"
+        )
+    images = [ListedImage(line, row[0], row[1]) for part, line, row in rows if part == split]
+    return listed_source(images, file, path, classes, prompt)
+
+
+def _rows(file: Path) -> list[tuple[str, ListLine, list[Any]]]:
+    """(split, where, [path, label, name]) of all images; `number` counts the images of a split from 1."""
+    try:
+        parts = json.loads(read_text(file))
+    except json.JSONDecodeError as error:
+        raise DataError(f"{file} is no valid JSON ({error}); is the download complete?") from error
+    if not isinstance(parts, dict) or not all(isinstance(parts.get(split), list) for split in SPLITS):
+        raise DataError(f"{file} is none of CoOp's splits: it is an object with the lists train, val and test")
+    rows = []
+    for split in SPLITS:
+        for number, row in enumerate(parts[split], 1):
+            line = ListLine(file, number, f"{split}: {json.dumps(row)}")
+            if not isinstance(row, list) or [type(value) for value in row] != [str, int, str] or row[1] < 0:
+                raise line.error('an image is a list of path, class index and class name, such as ["a/1.jpg", 0, "a"]')
+            rows.append((split, line, row))
+    return rows
+
+
+def _names(file: Path, rows: list[tuple[str, ListLine, list[Any]]]) -> tuple[str, ...]:
+    """The name of each class. Raises `DataError` for a class of two names, or a gap in the indexes."""
+    names: dict[int, str] = {}
+    for _, line, (_, label, name) in rows:
+        if names.setdefault(label, name) != name:
+            raise line.error(f"class {label} is called {names[label]!r} in another image")
+    missing = next((index for index in range(len(names)) if index not in names), None)
+    if missing is not None:
+        raise DataError(f"{file} has {len(names)} classes and none has the index {missing}; is the file complete?")
+    return tuple(names[index].replace("_", " ") for index in range(len(names)))
