@@ -22,7 +22,7 @@ PARTITIONS = tuple(range(1, 11))
 
 
 def read(path: Path, *, split: str, partition: int = 1, prompt: str = "paper") -> Source:
-    """Textures of one `split` (train, val, test) of `partition` 1 to 10; `path` is dtd/, or the folder that holds it."""
+    """Textures of one `split` (train, val, test) of `partition` 1 to 10; `path` is dtd/ or the folder above."""
     choose("split", split, SPLITS)
     choose("partition", partition, PARTITIONS)
     root = folder_with(path, "labels", ("dtd",), "DTD")

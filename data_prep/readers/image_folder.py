@@ -62,14 +62,14 @@ def read(
 ) -> Source:
     """Class folders under `path`, with the question `prompt`.
 
-    `class_names` is a shipped list (`imagenet`) or a file (see `data_prep.class_names`). `names_by` says how a folder
-    gets its name from it: `key` (its name is a key of the list, such as a wnid), `order` (n-th folder, n-th name), `index`
-    (its name is the class's index from 0, as in ImageNet-V2); or `folder`, without a list: its own name is the class name, `_` read as a space. Default: `key` with a list, else
-    `folder`. `per_class_limit` keeps that many images per class, chosen by a hash of `seed` and id. `imbalance`
-    then makes a long tail, as in CIFAR-10-LT (Cui et al. 2019, arXiv 1901.05555): of K folders the k-th keeps the
-    fraction imbalance^(-(k-1)/(K-1)); with 100, the first keeps all images and the last one in a hundred. `part`
-    (train, test) divides one folder: of each class the fraction `test_share` is the test part, by a hash of `seed` and
-    id.
+    `class_names` is a shipped list (`imagenet`) or a file (see `data_prep.class_names`). `names_by` says how a
+    folder gets its name from it: `key` (its name is a key of the list, such as a wnid), `order` (n-th folder, n-th
+    name), `index` (its name is the class's index from 0, as in ImageNet-V2); or `folder`, without a list: its own
+    name is the class name, `_` read as a space. Default: `key` with a list, else `folder`. `per_class_limit` keeps
+    that many images per class, chosen by a hash of `seed` and id. `imbalance` then makes a long tail, as in
+    CIFAR-10-LT (Cui et al. 2019, arXiv 1901.05555): of K folders the k-th keeps the fraction
+    imbalance^(-(k-1)/(K-1)); with 100, the first keeps all images and the last one in a hundred. `part` (train,
+    test) divides one folder: of each class the fraction `test_share` is the test part, by a hash of `seed` and id.
     """
     selection = Selection(per_class_limit, imbalance, part, test_share, seed)
     folders, outside, ignored = _listing(path)
@@ -260,8 +260,8 @@ def _indexes(folders: list[str], classes: int, class_names: str) -> dict[str, in
     wrong = [name for name in folders if not re.fullmatch(r"[0-9]+", name) or int(name) >= classes]
     if wrong:
         raise DataError(
-            f"{len(wrong)} of {len(folders)} folders are no class index of class_names {class_names}, a number from 0 to"
-            f" {classes - 1}: {', '.join(wrong[:3])}; rename or remove them, or use names_by: key or order"
+            f"{len(wrong)} of {len(folders)} folders are no class index of class_names {class_names}, a number from 0"
+            f" to {classes - 1}: {', '.join(wrong[:3])}; rename or remove them, or use names_by: key or order"
         )
     twice = next((name for name, times in Counter(map(int, folders)).items() if times > 1), None)
     if twice is not None:
