@@ -43,6 +43,18 @@ class EvalDir:
         """`report.json`, `report.md` or `report.html`."""
         return self.root / f"report.{suffix}"
 
+    def grades(self, name: str) -> Path:
+        """Grades of the stored answers by the grader `name`, one JSON line per answer."""
+        return self.root / f"grades-{name}.jsonl"
+
+    def grading(self, name: str) -> Path:
+        """Identity of the grader `name`: its settings and its rule in words."""
+        return self.root / f"grades-{name}.json"
+
+    def graders(self) -> list[str]:
+        """The names of all graders that have graded the answers, sorted."""
+        return sorted(path.stem.removeprefix("grades-") for path in self.root.glob("grades-*.json"))
+
     @property
     def class_scores(self) -> Path:
         """Class names, token counts and prior of a class-scoring evaluation; the scores are in the predictions."""

@@ -6,6 +6,7 @@ from pathlib import Path
 from configs.api import ApiConfig
 from configs.data import DataConfig, check_sources_exist
 from configs.errors import ConfigError
+from configs.grading import GradingConfig
 from configs.knn import KnnConfig
 from configs.probe import ProbeConfig
 from configs.protocol import TRAINED, ProtocolConfig
@@ -56,6 +57,7 @@ class EvalConfig(Section):
     protocol: ProtocolConfig = setting(ProtocolConfig, doc="The protocol.")
     api: ApiConfig = setting(ApiConfig, doc="Requests to a model served by an API.")
     probe: ProbeConfig = setting(ProbeConfig, doc="Linear heads, for eval.probing.")
+    grading: GradingConfig = setting(GradingConfig, doc="Graders of the stored answers, for eval.grade.")
     knn: KnnConfig = setting(KnnConfig, doc="Nearest neighbours, for eval.knn.")
     limit: int | None = setting(
         None, doc="Evaluate only this many items, chosen by a seeded hash of their ids.", at_least=1

@@ -194,3 +194,16 @@ class Task(Protocol):
     def score(self, prediction: Prediction) -> Score:
         """The score of a stored answer; a pure function of the stored line."""
         ...
+
+
+@runtime_checkable
+class ReferencedTask(Protocol):
+    """A task that can say which text of a stored answer is compared with what, so that graders compare the same."""
+
+    def text(self, prediction: Prediction) -> str:
+        """The part of the answer that is scored, or the best class name where all names were scored."""
+        ...
+
+    def reference(self, prediction: Prediction) -> Reference:
+        """The expected answer and all names that are accepted for it."""
+        ...

@@ -22,7 +22,8 @@ EVAL_MAY_IMPORT_OF_TRAIN = {"chat", "kernel_choice", "models", "exported_model",
 BENCHMARKS_OF_EVAL_MAY_IMPORT_OF_TRAIN = EVAL_MAY_IMPORT_OF_TRAIN | {"benchmarks", "distributed"}
 """`eval.benchmarks.gpu` measures training and evaluation on one model in one process."""
 EVAL_ORDER = (
-    *("types", "scorers", "class_scores", "tasks", "models", "runner", "metrics", "probes", "reports", "paper"),
+    *("types", "scorers", "class_scores", "tasks", "models", "runner", "metrics", "graders", "probes", "reports"),
+    *("paper",),
     *("programs", "benchmarks"),
 )
 """Folders of `eval`, each of which may import those before it; `programs` are the files at its top."""

@@ -36,6 +36,7 @@ from eval.reports.answered_classes import answered_classes, answered_letters, ta
 from eval.reports.candidate_set import candidate_set, candidates_of, scored_answer
 from eval.reports.cut_answers import cut_before_answer
 from eval.reports.evaluation_page import report_page
+from eval.reports.grades import grade_results
 from eval.reports.item_gallery import item_gallery
 from eval.reports.provenance import provenance_of
 from eval.runner.as_trained import describe_training
@@ -152,6 +153,7 @@ def build_report(answers: ScoredAnswers, config: EvalConfig, compare: Comparison
         "confusions": confusions(taken_for(pairs), totals),
         "confusion_matrix": confusion_matrix(pairs or answered_letters(scored)),
         "candidate_set": candidate_set(config.protocol),
+        "grades": grade_results(answers.folder, evaluation, config, scored),
         "examples": _examples(scored, config.protocol),
         "failures": [asdict(failure) for failure in records.failures.values()],
         "provenance": provenance_of(answers.folder),

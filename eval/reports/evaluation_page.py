@@ -10,6 +10,7 @@ from eval.reports.class_blocks import class_blocks, confusion_blocks
 from eval.reports.cut_answers import cut_note
 from eval.reports.figures import frequency_figure
 from eval.reports.formatting import correlated, interval, percent, points, protocol_tag
+from eval.reports.grade_blocks import grade_blocks
 from eval.reports.identity_blocks import identity_block, protocol_blocks
 from eval.reports.item_gallery import listed, shortened
 from eval.reports.provenance import provenance_blocks
@@ -27,6 +28,7 @@ def report_page(report: Mapping[str, Any], items: Gallery | None = None) -> Page
         _numbers(report),
         *_candidate_set(report),
         *_paper(report),
+        *grade_blocks(report),
         *_items(items),
         *_examples(report),
         *confusion_blocks(report),

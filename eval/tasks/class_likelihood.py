@@ -55,6 +55,10 @@ class ClassLikelihood(OpenWorld):
             rows = [stored_sums(p, self.rule) for p in predictions if p.scores is not None]
             self._prior = np.mean(rows, axis=0) if rows else self._prior
 
+    def text(self, prediction: Prediction) -> str:
+        """The best of the candidates, by the protocol's rule."""
+        return ClassLikelihood.score(self, prediction).extracted or prediction.answer
+
     def score(self, prediction: Prediction) -> Score:
         """By the best of the candidates; before `prepare`, by the name that was stored as the answer."""
         if self._table is None or prediction.scores is None:

@@ -61,12 +61,19 @@ class MultipleChoice:
 
     def score(self, prediction: Prediction) -> Score:
         """By the letter, or the option's text, that is found in the answer."""
-        text = scored_text(prediction.answer, self.config, prediction.prefix)
-        score = self.scorer(text, Reference(prediction.target, choices=prediction.choices))
+        score = self.scorer(self.text(prediction), self.reference(prediction))
         if score.value is None and self.config.unparsed == "random":
             letter = random.Random(f"unparsed:{prediction.id}").choice(LETTERS[: len(prediction.choices)])
             return Score(letter == prediction.target, letter, f"drawn at random: {score.reason}")
         return score
+
+    def text(self, prediction: Prediction) -> str:
+        """The part of the answer that the protocol scores."""
+        return scored_text(prediction.answer, self.config, prediction.prefix)
+
+    def reference(self, prediction: Prediction) -> Reference:
+        """The correct letter and the texts of all options."""
+        return Reference(prediction.target, choices=prediction.choices)
 
 
 def _names(turns: Sequence[Turn], name: str) -> bool:

@@ -46,10 +46,17 @@ class OpenWorld:
 
     def score(self, prediction: Prediction) -> Score:
         """By the protocol's scorer, synonyms accepted."""
+        return self.scorer(OpenWorld.text(self, prediction), self.reference(prediction))
+
+    def text(self, prediction: Prediction) -> str:
+        """The part of the answer that the protocol scores."""
+        return scored_text(prediction.answer, self.config, prediction.prefix)
+
+    def reference(self, prediction: Prediction) -> Reference:
+        """The class name and its synonyms; the names of all classes."""
         names = (prediction.target, *self.synonyms.get(prediction.target, ()))
         accepted = tuple(delete_characters(name, self.config.delete_from_label) for name in names)
-        reference = Reference(prediction.target, accepted, classes=self.class_names)
-        return self.scorer(scored_text(prediction.answer, self.config, prediction.prefix), reference)
+        return Reference(prediction.target, accepted, classes=self.class_names)
 
     def _accepted(self, names: Iterable[str]) -> tuple[str, ...]:
         """The names and their synonyms, each once."""

@@ -3,7 +3,8 @@
 import io
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,15 @@ import pytest
 import torch
 from PIL import Image
 
+from configs.eval_dir import EvalDir
+from configs.evaluation import EvalConfig
+from configs.load import load_config
 from data_prep import build
 from eval.models.generate import Prompt, TextPredictor
-from eval.types import Answer, Failure
+from eval.runner.batching import open_source
+from eval.runner.evaluation_record import describe_evaluation, write_evaluation
+from eval.runner.predictions import PredictionWriter
+from eval.types import Answer, Failure, Prediction
 from train.toy.random_models import write_random_base
 from train.toy.tiny_families import BUILDERS, write_tiny_family
 
@@ -157,3 +164,44 @@ def write_config(tmp_path: Path, data_section: str, tiny_model: Path) -> Callabl
         return file
 
     return write
+
+
+@pytest.fixture
+def store_answers(write_config: Callable[..., Path]) -> Callable[..., tuple[EvalDir, EvalConfig, Path]]:
+    """Stores answers to `pets` without a model: class name to the answers about its images in their order.
+
+    Returns their folder, the evaluation's config and its file; keyword arguments are settings.
+    """
+
+    def store(answers: Mapping[str, Sequence[str]], **settings: object) -> tuple[EvalDir, EvalConfig, Path]:
+        file = write_config(**{"model": "llava-hf/llava-1.5-7b-hf"} | settings)
+        config = load_config(EvalConfig, file)[0]
+        shards = open_source(config)
+        folder = EvalDir(Path(config.output or ""))
+        rest = {name: list(texts) for name, texts in answers.items()}
+        total = sum(map(len, rest.values()))
+        identity = "a" * 64, shards.fingerprint, (total, total)
+        write_evaluation(folder, replace(describe_evaluation(config, "model", *identity), answer_delimiter=""))
+        with PredictionWriter(folder.predictions(0)) as writer:
+            for sample in (shards.sample(number) for number in range(len(shards.index))):
+                if not rest.get(sample.label_name or ""):
+                    continue
+                writer.write(
+                    [
+                        Prediction(
+                            id=sample.id,
+                            prompt_hash="0",
+                            target=sample.label_name,
+                            label=sample.label,
+                            label_name=sample.label_name,
+                            answer=rest[sample.label_name].pop(0),
+                            num_tokens=2,
+                            stopped=True,
+                            seconds=0.1,
+                        )
+                    ]
+                )
+        assert not any(rest.values()), "there are fewer images than answers"
+        return folder, config, file
+
+    return store

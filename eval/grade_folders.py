@@ -1,0 +1,47 @@
+"""Grades the answers of one or several models, and writes their reports again."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from configs.eval_dir import EvalDir
+from configs.evaluation import EvalConfig
+from eval.graders.answers import stored_answers
+from eval.graders.grading import grade_answers
+from eval.graders.registry import make_grader
+from eval.graders.store import check_grading, describe_grading, read_grades
+from eval.paper.comparison import comparison_with
+from eval.reports.evaluation import write_report
+from eval.runner.batching import check_described
+from eval.runner.evaluation_record import with_scoring
+from eval.runner.weights import check_weights
+
+
+def grade_folders(config: EvalConfig, names: Sequence[str], folders: Sequence[EvalDir]) -> list[dict[str, Any]]:
+    """Apply the graders `names` to the answers in `folders`; returns the content of each report.json.
+
+    Raises `RunError` if answers are those of other questions or weights, or grades those of other settings.
+    """
+    check_described(config)
+    graders = {name: make_grader(name, config) for name in names}
+    reports = []
+    for folder in folders:
+        check_weights(config, folder)
+        evaluation = with_scoring(folder, config)
+        for name, grader in graders.items():
+            answers = stored_answers(folder, evaluation, config, with_questions=grader.uses_question)
+            grade_answers(name, grader, folder, answers)
+        reports.append(write_report(folder, config, comparison_with(config.paper_row)))
+    return reports
+
+
+def preview(config: EvalConfig, names: Sequence[str], folders: Sequence[EvalDir]) -> str:
+    """A line for each grader and folder: how many answers have a grade, and how many would be graded."""
+    lines = []
+    for folder in folders:
+        answers = stored_answers(folder, with_scoring(folder, config), config)
+        for name in names:
+            grader = make_grader(name, config)
+            check_grading(folder, describe_grading(name, grader))
+            done = len(read_grades(folder, name, answers).grades)
+            lines.append(f"{folder.root}\n  {name}: {done:,} of {len(answers):,} answers have a grade; {grader.about}")
+    return "\n".join(lines)

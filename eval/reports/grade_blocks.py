@@ -1,0 +1,110 @@
+"""The graders of an evaluation on its page: a row each, next to the protocol's own score."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from data_prep.page import Block, Folded, Heading, Table, Text
+from eval.graders.types import RIGHT
+from eval.reports.formatting import interval, percent, protocol_tag
+from eval.reports.item_gallery import shortened
+
+SHOWN_ANSWER = 160  # characters
+NOTE = (
+    "Graders score the stored answers a second time; none of these numbers replaces the accuracy by the protocol. "
+    "Agreement: share of the graded answers that a grader and the protocol both count as correct or both do not, and "
+    "Cohen's kappa."
+)
+
+
+def grade_blocks(report: Mapping[str, Any]) -> list[Block]:
+    """A table of all graders, what needs a warning, and each grader's rule with examples; nothing without graders."""
+    entries: Sequence[Mapping[str, Any]] = report.get("grades") or ()
+    if not entries:
+        return []
+    return [
+        Heading("Graders"),
+        _table(report, entries),
+        *(Text(text, warning=True) for entry in entries for text in grading_warnings(entry)),
+        Text(NOTE),
+        *_outcomes(entries),
+        *(_folded(entry) for entry in entries),
+    ]
+
+
+def grading_warnings(entry: Mapping[str, Any]) -> list[str]:
+    """A sentence for answers without a grade and for grades of other answers."""
+    items, name = entry["items"], entry["grader"]
+    texts = []
+    if items["failed"]:
+        texts.append(
+            f"Grader {name}: {items['failed']:,} of {items['answers']:,} answers could not be graded and are in "
+            f"none of its numbers (the first: {entry['failures'][0]['reason']}). The same command grades them again."
+        )
+    if items["missing"]:
+        stale = f"; {items['stale']:,} of them were graded when they were other answers" if items["stale"] else ""
+        texts.append(
+            f"Grader {name}: {items['missing']:,} of {items['answers']:,} answers have no grade{stale}. Run eval.grade "
+            "again."
+        )
+    return texts
+
+
+def _table(report: Mapping[str, Any], entries: Sequence[Mapping[str, Any]]) -> Table:
+    accuracy = report["accuracy"]
+    own = f"protocol {protocol_tag(report)}"
+    rows = [[own, percent(accuracy["value"]), interval(accuracy), "", "", "", f"{accuracy['n']:,}"]]
+    for entry in entries:
+        rate, mean, same = entry["accuracy"], entry["mean_score"], entry["agreement"]
+        rows.append(
+            [
+                entry["grader"],
+                percent(rate["value"]) if rate else "",
+                interval(rate) if rate else "",
+                score_text(mean),
+                percent(same["rate"]["value"]) if same else "",
+                "" if not same else "not defined" if same["kappa"] is None else f"{same['kappa']:.2f}",
+                f"{entry['items']['graded']:,}",
+            ]
+        )
+    headers = ("score", "correct", "95 % interval", "mean score", "agreement", "kappa", "n")
+    return Table(headers, rows, numeric=frozenset(range(1, 7)))
+
+
+def score_text(mean: Mapping[str, Any] | None) -> str:
+    """A mean of scores with its 95 % interval."""
+    if not mean or mean["value"] is None:
+        return ""
+    within = "" if mean["low"] is None else f" ({mean['low']:.3f} to {mean['high']:.3f})"
+    return f"{mean['value']:.3f}{within}"
+
+
+def _outcomes(entries: Sequence[Mapping[str, Any]]) -> list[Block]:
+    """Counts of every outcome but right ones, and of what was noted besides."""
+    rows = [
+        [entry["grader"], name, f"{rate['count']:,}", percent(rate["value"]), interval(rate)]
+        for entry in entries
+        for name, rate in (*entry["outcomes"].items(), *entry["flags"].items())
+        if name != RIGHT
+    ]
+    if not rows:
+        return []
+    headers = ("grader", "outcome", "answers", "share", "95 % interval")
+    return [Table(headers, rows, numeric=frozenset(range(2, 5)))]
+
+
+def _folded(entry: Mapping[str, Any]) -> Folded:
+    settings = ", ".join(f"{key} {value}" for key, value in entry["settings"].items())
+    rows = [
+        [
+            example["outcome"] or "",
+            "" if example["score"] is None else f"{example['score']:.3f}",
+            example["target"],
+            shortened(example["answer"], SHOWN_ANSWER),
+            example["why"],
+            example["id"],
+        ]
+        for example in entry["examples"]
+    ]
+    headers = ("outcome", "score", "expected", "answer", "why", "item")
+    blocks: list[Block] = [Text(f"{entry['about'][:1].upper()}{entry['about'][1:]}. Settings: {settings}.")]
+    return Folded(f"Grader {entry['grader']}: rule and examples", [*blocks, Table(headers, rows, code=frozenset({5}))])

@@ -1,0 +1,89 @@
+"""What the graders of an evaluation found: the entry `grades` of report.json, one for each grader.
+
+Grades stand next to the protocol's score and never replace it.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from configs.errors import ConfigError
+from configs.eval_dir import EvalDir
+from configs.evaluation import EvalConfig
+from eval.graders.answers import gradable
+from eval.graders.store import Grading, StoredGrades, read_grades, read_grading
+from eval.graders.types import RIGHT
+from eval.metrics.accuracy import Rate
+from eval.metrics.grades import agreement, mean_with_interval
+from eval.runner.evaluation_record import Evaluation
+from eval.types import Prediction, Score
+
+EXAMPLES = 4  # answers of each outcome that a report quotes
+
+
+def grade_results(
+    folder: EvalDir, evaluation: Evaluation, config: EvalConfig, scored: Sequence[tuple[Prediction, Score]]
+) -> list[dict[str, Any]]:
+    """An entry for each grader with grades in `folder`; grades of other answers than those `scored` do not count.
+
+    Raises `RunError` for damaged grades.
+    """
+    names = folder.graders()
+    if not names or not scored:
+        return []
+    try:
+        answers = gradable(folder, [prediction for prediction, _ in scored], evaluation, config)
+    except ConfigError:  # grades of a task that is no longer gradable
+        return []
+    correct = {prediction.id: score.value is True for prediction, score in scored}
+    found = []
+    for name in names:
+        grading = read_grading(folder, name)
+        assert grading is not None
+        grades = read_grades(folder, name, answers)
+        found.append(_entry(grading, grades, correct) | {"examples": _examples(grading, grades, answers)})
+    return found
+
+
+def _entry(grading: Grading, stored: StoredGrades, correct: Mapping[str, bool]) -> dict[str, Any]:
+    grades = stored.grades
+    n = len(grades)
+    outcomes = {
+        outcome: Rate(sum(grade.outcome == outcome for grade in grades.values()), n).to_json()
+        for outcome in grading.outcomes
+    }
+    flags = sorted({flag for grade in grades.values() for flag in grade.flags})
+    scores = [grade.score for grade in grades.values() if grade.score is not None]
+    right = {item: grade.outcome == RIGHT for item, grade in grades.items()}
+    return {
+        "grader": grading.grader,
+        "about": grading.about,
+        "settings": dict(grading.settings),
+        "items": {
+            "answers": len(correct),
+            "graded": n,
+            "failed": len(stored.failures),
+            "missing": len(correct) - n - len(stored.failures),
+            "stale": stored.stale,
+        },
+        "accuracy": outcomes.get(RIGHT),
+        "outcomes": outcomes,
+        "flags": {flag: Rate(sum(flag in g.flags for g in grades.values()), n).to_json() for flag in flags},
+        "mean_score": mean_with_interval(scores) if scores else None,
+        "agreement": agreement(right, correct) if grading.outcomes and n else None,
+        "failures": [{"id": item, "reason": reason} for item, reason in stored.failures.items()],
+    }
+
+
+def _examples(grading: Grading, stored: StoredGrades, answers: Sequence[Any]) -> list[dict[str, Any]]:
+    """The first few answers of each outcome, in the order of `answers`, which is drawn from the ids."""
+    examples = []
+    for outcome in grading.outcomes or (None,):
+        chosen = [answer for answer in answers if answer.id in stored.grades]
+        chosen = [answer for answer in chosen if stored.grades[answer.id].outcome == outcome][:EXAMPLES]
+        for answer in chosen:
+            grade = stored.grades[answer.id]
+            values = {"id": answer.id, "target": answer.reference.target, "answer": answer.text}
+            examples.append(
+                values | {"outcome": outcome, "score": grade.score, "extracted": grade.extracted, "why": grade.why}
+            )
+    return examples
