@@ -57,7 +57,9 @@ def index_page(folder: Path) -> Page:
     """The page of all runs below `folder`, the newest first."""
     found = search(folder)
     runs = sorted(found.runs, key=_written, reverse=True)
-    blocks: list[Block] = [Text(f"{len(runs):,} runs in {folder}; updated {_moment(time.time())}.")]
+    blocks: list[Block] = [
+        Text(f"{len(runs):,} {'run' if len(runs) == 1 else 'runs'} in {folder}; updated {_moment(time.time())}.")
+    ]
     if found.cut:
         blocks.append(Text(_cut_warning(folder, found), warning=True))
     cards = [_run_card(run, folder, found.pages.get(run.root, [])) for run in runs]

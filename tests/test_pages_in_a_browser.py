@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from configs.eval_dir import EvalDir
 from configs.run_dir import RunDir
 from data_prep.curve_figure import Curve, Mark, curve_figure
 from data_prep.page import (
@@ -147,9 +148,19 @@ def long_report() -> str:
 
 @page("comparison")
 def comparison_of_models() -> str:
+    with tempfile.TemporaryDirectory() as folder:
+        return comparison_of_reports(Path(folder))
+
+
+def comparison_of_reports(folder: Path) -> str:
+    """A comparison, with links to reports in `folder`."""
     reports = [made_up_report(LONG, 5), made_up_report("quiz", 5), made_up_report("third", 5)]
     for report in reports:
         report["frequency"] |= {"thirds": [part | {"name": LONG} for part in report["frequency"]["thirds"]]}
+        own = EvalDir(folder / report["name"][:40])
+        own.root.mkdir()
+        own.report("html").touch()
+        report["folder"] = str(own.root)
     models = {name: {report["name"]: report for report in reports} for name in ("base", "mix@1", "mix@2", LONG)}
     answers = {
         name: {
@@ -160,7 +171,7 @@ def comparison_of_models() -> str:
     }
     pairs = {name: pairwise_tests({model: found[name] for model, found in models.items()}, answers) for name in [LONG]}
     values = comparison(models) | {"pairs": pairs, "changes": {LONG: changes_from_first(models, LONG, answers)}}
-    return comparison_page(models, values).html()
+    return comparison_page(models, values, folder).html()
 
 
 def opened(text: str) -> str:

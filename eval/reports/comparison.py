@@ -132,7 +132,7 @@ def _accuracy_entry(report: Mapping[str, Any]) -> dict[str, Any]:
 def write_comparison(models: Mapping[str, Reports], folder: EvalDir) -> Page:
     """Write report.md, report.html and report.json into `folder`; returns the page."""
     values = comparison(models)
-    page = comparison_page(models, values)
+    page = comparison_page(models, values, folder.root)
     folder.root.mkdir(parents=True, exist_ok=True)
     write_bytes(folder.report("md"), page.markdown().encode())
     write_bytes(folder.report("html"), page.html().encode())

@@ -1,10 +1,15 @@
 """The parts of a comparison besides its table: accuracies as a chart, tests of any two models, and what changed."""
 
 import math
+import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
+from configs.eval_dir import EvalDir
 from data_prep.page import Block, Folded, Heading, Table, Text
+from data_prep.page_cards import Card, Cards, Link
 from data_prep.page_charts import Bar, Bars
 from data_prep.page_gallery import Gallery, Tile
 from eval.metrics.seeds import display_name, recipe_of
@@ -42,6 +47,23 @@ def accuracy_chart(rows: Mapping[str, Mapping[str, Any]], evaluation: str) -> li
     ]
     ticks = axis(min(rate["low"] for rate in known.values()), max(rate["high"] for rate in known.values()))
     return [Bars(bars, f"{evaluation}: accuracy with its 95 % interval.", ticks, dots=True)]
+
+
+def report_links(models: Mapping[str, Mapping[str, Any]], folder: Path) -> list[Block]:
+    """A card for each model with links from a page in `folder` to its reports, which show its answers one by one."""
+    cards = []
+    for model, reports in models.items():
+        folders = {name: report["folder"] for name, report in reports.items() if "folder" in report}
+        pages = {name: EvalDir(Path(place)).report("html") for name, place in folders.items()}
+        links = [
+            Link(
+                name, quote(Path(os.path.relpath(page, folder)).as_posix()), percent(reports[name]["accuracy"]["value"])
+            )
+            for name, page in pages.items()
+            if page.is_file()
+        ]
+        cards += [Card(display_name(model), links=links)] if links else []
+    return [Heading("Report of each model"), Cards(cards)] if cards else []
 
 
 def axis(low: float, high: float) -> list[tuple[float, str]]:

@@ -1,12 +1,13 @@
 """The page that compares several models: the table, warnings about what is not comparable, and figures."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from data_prep.page import Block, Figure, Heading, Page, Table, Text
 from eval.metrics.accuracy import class_results
 from eval.metrics.seeds import SEED_MARK, display_name, pooled_classes, seeds_by_recipe
-from eval.reports.comparison_blocks import accuracy_chart, change_blocks, pair_blocks
+from eval.reports.comparison_blocks import accuracy_chart, change_blocks, pair_blocks, report_links
 from eval.reports.figures import frequency_figure
 from eval.reports.formatting import correlation, interval, percent, points
 from eval.reports.provenance import provenance_differences
@@ -27,8 +28,8 @@ def evaluation_names(models: Mapping[str, Reports]) -> list[str]:
     return sorted(kinds, key=lambda name: (kinds[name] != "open_world", name))
 
 
-def comparison_page(models: Mapping[str, Reports], values: Mapping[str, Any]) -> Page:
-    """The page: the tables of `values` (what `comparison` returns), what is not comparable in them, and figures."""
+def comparison_page(models: Mapping[str, Reports], values: Mapping[str, Any], folder: Path) -> Page:
+    """The page in `folder`: the tables of `values` (what `comparison` returns), what is not comparable, and figures."""
     names = evaluation_names(models)
     first = next(iter(models))
     blocks: list[Block] = []
@@ -40,6 +41,7 @@ def comparison_page(models: Mapping[str, Reports], values: Mapping[str, Any]) ->
     blocks.append(Text(TOLD.format(first=first)))
     for name in names:
         blocks += accuracy_chart(rows, name)
+    blocks += report_links(models, folder)
     blocks += pair_blocks(values["pairs"])
     blocks += change_blocks(values["changes"], first)
     for name in names:

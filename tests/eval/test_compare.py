@@ -1,6 +1,7 @@
 """Several models side by side, and where their evaluations lie."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -97,6 +98,15 @@ def test_a_difference_on_the_same_items_has_the_paired_interval_and_p_value(writ
     assert values["base"]["open"]["paired"] is values["base"]["open"]["difference"] is None
     paired = values["mix"]["open"]["paired"]
     assert (paired["first_only"], paired["second_only"], paired["items"]) == (0, 9, 15)
+
+
+def test_the_page_leads_to_the_report_of_each_model(models, tmp_path):
+    report = EvalDir(tmp_path / "mix" / "a_quiz" / "export").report("html")
+    report.touch()
+    main(["--output", str(tmp_path / "a table"), *models])
+    page = EvalDir(tmp_path / "a table").report("html")
+    links = re.findall('href="([^"#]+)"', page.read_text())
+    assert [(page.parent / link).resolve() for link in links] == [report]  # of reports that have a page
 
 
 def test_the_page_draws_all_models_into_one_figure(models, tmp_path):
