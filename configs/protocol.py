@@ -169,6 +169,13 @@ class ProtocolConfig(Section):
         choices=("no_image", "dataset_mean"),
     )
     cfg_mean: bool = setting(False, doc="Guide means over tokens instead of sums.")
+    temperature: float | None = setting(
+        None,
+        doc="Temperature of the softmax over class scores that makes a confidence (calibration and abstention in the "
+        "report; no answer depends on it); null: 1 for log-likelihoods, a CLIP's own for its cosines, none for scores "
+        "that are no logarithms.",
+        above=0,
+    )
     score_eos: bool = setting(
         False, doc="Score the end token after each name, so that `tiger` does not win as a prefix of `tiger shark`."
     )

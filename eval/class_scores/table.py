@@ -6,7 +6,8 @@
 without the image. A prediction line's `scores` holds the log-probability of every name, summed over its tokens:
 float32, little endian, base64, 5.3 KB for 1,000 names. Sums are all that sum, mean and guidance need, so rules,
 guidance and candidate sets are chosen when the report is made. With protocol.token_scores `probability`, the sums of
-the tokens' probabilities are stored too (`probabilities`, the same size), so that one evaluation serves both.
+the tokens' probabilities are stored too (`probabilities`, the same size), so that one evaluation serves both. Of a CLIP
+`scores` holds the cosines, and `logit_scale` its own factor before the softmax (100 for OpenAI's models).
 """
 
 import base64
@@ -32,6 +33,7 @@ class ClassScoreTable:
     lengths: tuple[int, ...]
     prior: tuple[float, ...]
     prior_probabilities: tuple[float, ...] = ()
+    logit_scale: float | None = None
 
     def prior_of(self, rule: Rule) -> Floats:
         """(classes,) what `rule` sums of the prior's tokens. Raises `RunError` if it was not stored."""
@@ -57,7 +59,8 @@ def read_class_scores(folder: EvalDir) -> ClassScoreTable:
     try:
         values = json.loads(folder.class_scores.read_text(encoding="utf-8"))
         literal = tuple(values.get("prior_probabilities", ()))
-        return ClassScoreTable(tuple(values["names"]), tuple(values["lengths"]), tuple(values["prior"]), literal)
+        shared = tuple(values["names"]), tuple(values["lengths"]), tuple(values["prior"])
+        return ClassScoreTable(*shared, literal, values.get("logit_scale"))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RunError(
             f"{folder.class_scores} cannot be read ({error}); run the evaluation again to write it"
@@ -67,6 +70,15 @@ def read_class_scores(folder: EvalDir) -> ClassScoreTable:
 def encode_scores(scores: Floats) -> str:
     """(classes,) to text; -1e3 and 0 keep seven digits."""
     return base64.b64encode(np.asarray(scores, dtype="<f4").tobytes()).decode()
+
+
+def stored_bytes(classes: int) -> int:
+    """The length of `encode_scores` of so many classes.
+
+    >>> stored_bytes(1000)
+    5336
+    """
+    return 4 * -(-4 * classes // 3)
 
 
 def decode_scores(text: str) -> Floats:

@@ -124,6 +124,23 @@ def per_class(outcomes: Iterable[tuple[int | None, str, bool | None]]) -> list[C
     return [ClassResult(key[2], key[1], *counts[key]) for key in sorted(counts, key=lambda key: key[:2])]
 
 
+def macro_accuracy(classes: Sequence[ClassResult]) -> dict[str, float | int | None]:
+    """The mean of the classes' accuracies, so that every class counts alike, with its 95 % interval.
+
+    The interval combines the Wilson intervals of the classes by the recovery of variances (Zou and Donner 2008,
+    Statistics in Medicine 27), which has a width also where all classes are at 0 or 1. Value and interval are null
+    without classes; `n` is the number of items.
+    """
+    rates = [result.rate for result in classes if result.rate.total]
+    if not rates:
+        return {"value": None, "low": None, "high": None, "classes": 0, "n": 0}
+    number, value = len(rates), math.fsum(rate.value for rate in rates) / len(rates)
+    below = math.sqrt(math.fsum((rate.value - rate.interval[0]) ** 2 for rate in rates)) / number
+    above = math.sqrt(math.fsum((rate.interval[1] - rate.value) ** 2 for rate in rates)) / number
+    total = sum(rate.total for rate in rates)
+    return {"value": value, "low": value - below, "high": value + above, "classes": number, "n": total}
+
+
 def class_results(report: Mapping[str, Any]) -> list[ClassResult]:
     """The class results in the content of a report.json."""
     return [ClassResult(**values) for values in report["classes"]]

@@ -38,6 +38,11 @@ TEXTS = 256  # sentences embedded at a time
 class TextEncoder(Protocol):
     """The text half."""
 
+    @property
+    def logit_scale(self) -> float:
+        """What the model multiplies a cosine by before the softmax."""
+        ...
+
     def embed(self, texts: Sequence[str]) -> torch.Tensor:
         """(C, H) fp32 vectors of length 1."""
         ...
@@ -55,6 +60,11 @@ class ClipTexts:
 
     model: CLIPModel
     tokenizer: Any
+
+    @property
+    def logit_scale(self) -> float:
+        """The learned scale, 100 for OpenAI's models."""
+        return float(self.model.logit_scale.detach().float().exp())
 
     @torch.inference_mode()
     def embed(self, texts: Sequence[str]) -> torch.Tensor:
@@ -93,7 +103,8 @@ class ZeroShotPredictor:
         sentences = [protocol.class_sentence.replace("{}", name) for name in self.names]
         self.texts = texts.embed(sentences)  # (C, H)
         self.prompt_hash = hashlib.sha256(json.dumps(sentences).encode()).hexdigest()[:16]
-        write_class_scores(folder, ClassScoreTable(self.names, (1,) * len(self.names), (0.0,) * len(self.names)))
+        ones, zeros = (1,) * len(self.names), (0.0,) * len(self.names)
+        write_class_scores(folder, ClassScoreTable(self.names, ones, zeros, logit_scale=texts.logit_scale))
 
     def prompt(self, turns: Sequence[Turn], image: bytes | None) -> ClipPrompt:  # noqa: ARG002
         """The image; the prompt has no text. Raises `DataError` if there is none, or it does not decode."""

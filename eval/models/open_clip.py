@@ -60,6 +60,11 @@ class OpenClipTexts:
     model: Any
     tokenizer: Any
 
+    @property
+    def logit_scale(self) -> float:
+        """The learned scale."""
+        return float(self.model.logit_scale.detach().float().exp())
+
     @torch.inference_mode()
     def embed(self, texts: Sequence[str]) -> torch.Tensor:
         """(C, H) fp32 vectors of length 1."""

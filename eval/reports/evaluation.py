@@ -19,7 +19,8 @@ from data_prep.atomic import write_bytes
 from data_prep.class_names import load_class_list
 from data_prep.page_gallery import Gallery
 from data_prep.run_index import update_index
-from eval.metrics.accuracy import Rate
+from eval.metrics.accuracy import Rate, macro_accuracy
+from eval.metrics.class_confidence import class_score_results
 from eval.metrics.confusion import confusions
 from eval.metrics.confusion_matrix import confusion_matrix
 from eval.metrics.frequency import (
@@ -139,6 +140,7 @@ def build_report(answers: ScoredAnswers, config: EvalConfig, compare: Comparison
         "accuracy": accuracy.to_json(),
         "wrong": Rate(counts[False], len(scored)).to_json(),
         "no_answer": Rate(counts[None], len(scored)).to_json(),
+        "macro_accuracy": macro_accuracy(classes),
         "accuracy_of_answers": Rate(counts[True], counts[True] + counts[False]).to_json(),
         "several_classes": _several_classes(predictions, config.protocol),
         "baselines": _baselines(predictions),
@@ -154,6 +156,7 @@ def build_report(answers: ScoredAnswers, config: EvalConfig, compare: Comparison
         "confusion_matrix": confusion_matrix(pairs or answered_letters(scored)),
         "candidate_set": candidate_set(config.protocol),
         "grades": grade_results(answers.folder, evaluation, config, scored),
+        "class_scores": class_score_results(answers.folder, scored, config.protocol),
         "examples": _examples(scored, config.protocol),
         "failures": [asdict(failure) for failure in records.failures.values()],
         "provenance": provenance_of(answers.folder),

@@ -7,6 +7,7 @@ from data_prep.page import Block, Figure, Folded, Heading, Numbers, Page, Table,
 from data_prep.page_gallery import Gallery
 from eval.metrics.accuracy import class_results
 from eval.reports.class_blocks import class_blocks, confusion_blocks
+from eval.reports.class_score_blocks import class_score_blocks
 from eval.reports.cut_answers import cut_note
 from eval.reports.figures import frequency_figure
 from eval.reports.formatting import correlated, interval, percent, points, protocol_tag
@@ -31,6 +32,7 @@ def report_page(report: Mapping[str, Any], items: Gallery | None = None) -> Page
         *grade_blocks(report),
         *_items(items),
         *_examples(report),
+        *class_score_blocks(report),
         *confusion_blocks(report),
         *class_blocks(report),
         *_frequency(report),
@@ -74,6 +76,7 @@ def _numbers(report: Mapping[str, Any]) -> Block:
                 percent(accuracy["value"]),
                 f"95 % interval {interval(accuracy)}, n = {accuracy['n']:,}; protocol {protocol_tag(report)}",
             ),
+            *_macro(report),
             ("items", f"{items['answered']:,}", f"answered{part}"),
             ("wrong", percent(report["wrong"]["value"]), _of(report["wrong"])),
             (
@@ -99,6 +102,15 @@ def _candidate_set(report: Mapping[str, Any]) -> list[Block]:
         return []
     number = f"{found['candidates']:,} of {found['classes']:,} classes"
     return [Text(f"Each item is scored among {number}: {found['chosen']}. The answer: {found['rule']}.")]
+
+
+def _macro(report: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """The mean of the classes' accuracies, where items have classes."""
+    macro = report.get("macro_accuracy")
+    if not macro or not macro["classes"]:
+        return []
+    note = f"95 % interval {interval(macro)}; mean of {macro['classes']:,} classes, n = {macro['n']:,}"
+    return [("macro accuracy", percent(macro["value"]), note)]
 
 
 def _several(report: Mapping[str, Any]) -> list[tuple[str, str, str]]:

@@ -8,9 +8,11 @@ from configs.evaluation import EvalConfig, is_api
 from configs.locations import is_hub_id
 from configs.run_dir import RunDir
 from configs.trained import training_record_of_model
+from data_prep.byte_size import size as size_in_words
 from data_prep.class_names import load_class_list
 from data_prep.shard_index import id_hash
 from data_prep.source_match import absent_paths
+from eval.class_scores.table import stored_bytes
 from eval.runner.as_trained import differences
 from eval.runner.batching import Share, batches_of, items_of, open_source
 from eval.runner.checked_folder import CheckedFolder
@@ -18,7 +20,7 @@ from eval.runner.class_check import check_classes
 from eval.runner.output_paths import NO_RUN, output_paths_of
 from eval.runner.predictions import read_records
 from eval.runner.training_data import training_notes
-from eval.tasks.registry import make_task
+from eval.tasks.registry import make_task, task_output
 from eval.types import ItemIndex
 
 MAX_PRINTED_QUESTIONS = 3  # questions
@@ -41,6 +43,7 @@ def preview(config: EvalConfig, share: Share) -> str:
         *(f"raw data    {note}" for note in absent_paths(config.data, (config.source,))),
         *api,
         *_misaligned_cost(config, len(own)),
+        *_stored_scores(config, len(own)),
         *(f"classes     {note}" for note in check_classes(config, shards)),
         *(f"training    {note}" for note in training_notes(config)),
     ]
@@ -106,6 +109,16 @@ def _misaligned_cost(config: EvalConfig, items: int) -> list[str]:
         f"cost        class_token_ids {protocol.class_token_ids}: {items * names:,} forward passes of prompt and name"
         f"{who}, one for each of {names:,} names of every image; protocol.class_token_ids=in_context takes one of all"
     ]
+
+
+def _stored_scores(config: EvalConfig, items: int) -> list[str]:
+    """What the scores of all classes take on the disk, where they are stored with the answers."""
+    protocol = config.protocol
+    if task_output(protocol.task) not in ("class_likelihoods", "similarities"):
+        return []
+    size = stored_bytes(len(load_class_list(protocol.classes or "").names))
+    size *= 2 if protocol.token_scores == "probability" and protocol.task == "class_likelihood" else 1
+    return [f"scores      of all classes are stored: {size:,} bytes an item, {size_in_words(size * items)} in all"]
 
 
 def _requests(config: EvalConfig, hashes: Sequence[int]) -> str:

@@ -41,7 +41,7 @@ ANSWER_SCORING_SETTINGS = (
     *("duplicates", "class_match", "frequency_count", "frequency_total", "frequency_names", "frequency_bins"),
 )
 CLASS_SCORING_SETTINGS = (
-    *("token_scores", "rule", "guidance", "cfg_form", "cfg_prior", "cfg_mean"),
+    *("token_scores", "rule", "guidance", "cfg_form", "cfg_prior", "cfg_mean", "temperature"),
     *("candidates", "candidate_draw", "order"),
 )
 """Further scoring settings where all class names are scored: the stored scores serve every rule and candidate set."""

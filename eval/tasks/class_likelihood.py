@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 import numpy as np
+from numpy.typing import NDArray
 
 from configs.errors import RunError
 from configs.eval_dir import EvalDir
@@ -65,13 +66,28 @@ class ClassLikelihood(OpenWorld):
             correct = prediction.answer == prediction.target
             return Score(correct, prediction.answer, "the best name at prediction time")
         config = self.config
+        allowed, scores = self.candidate_scores(prediction)
+        best = int(allowed[scores.argmax()])  # of equal scores the first in the list
+        label = self.names.index(prediction.target)
+        correct = ClassLikelihood.accepts(self, prediction, best)  # a subclass says why it accepts more
+        rank = 1 + int((scores > scores[allowed == label]).sum())
+        return Score(correct, self.names[best], f"best of {len(allowed)} by {config.rule}; the label is number {rank}")
+
+    def candidate_scores(self, prediction: Prediction) -> tuple[NDArray[np.int64], Floats]:
+        """(K,) indices of the item's candidates in the order of the list, and their scores (K,) by the rule.
+
+        After `prepare` only. Raises `RunError` if what the rule sums was not stored.
+        """
+        assert self._table is not None
         scores = rule_scores(self.rule, stored_sums(prediction, self.rule), self._table.lengths, self._prior)
         allowed = np.arange(len(self.names))
-        if config.candidates is not None:
-            drawn = shown_candidates(config, self.names, prediction.target, prediction.id, prediction.item_index)
-            allowed = np.sort(drawn)
-        best = int(allowed[scores[allowed].argmax()])  # of equal scores the first in the list
-        label = self.names.index(prediction.target)
-        correct = self.names[best] == prediction.target if config.duplicates == "any" else best == label
-        rank = 1 + int((scores[allowed] > scores[label]).sum())
-        return Score(correct, self.names[best], f"best of {len(allowed)} by {config.rule}; the label is number {rank}")
+        if self.config.candidates is not None:
+            config, item = self.config, (prediction.id, prediction.item_index)
+            allowed = np.sort(shown_candidates(config, self.names, prediction.target, *item))
+        return allowed, scores[allowed]
+
+    def accepts(self, prediction: Prediction, index: int) -> bool:
+        """Whether class number `index` is a correct answer."""
+        if self.config.duplicates == "any":
+            return self.names[index] == prediction.target
+        return index == self.names.index(prediction.target)

@@ -28,3 +28,9 @@ class ZeroShot(ClassLikelihood):
             return best
         matched = OpenWorld.score(self, replace(prediction, answer=best.extracted))
         return Score(matched.value, best.extracted, f"{best.reason}; {matched.reason}")
+
+    def accepts(self, prediction: Prediction, index: int) -> bool:
+        """Whether class number `index` is a correct answer, also by its name's text with `class_match: match`."""
+        if super().accepts(prediction, index) or self.config.class_match == "equal":
+            return super().accepts(prediction, index)
+        return OpenWorld.score(self, replace(prediction, answer=self.names[index])).value is True

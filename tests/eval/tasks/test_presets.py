@@ -13,7 +13,8 @@ from eval.run import main
 from eval.tasks.presets import PRESETS, preset_names, preset_overrides
 
 ROWS = {"task", "prompt", "classes", "candidates", "answer_prefix", "rule", "guidance", "show_image", "reveal_class"}
-"""What an evaluation asks about; a preset leaves it alone (but for the wording of the authors' fine-tuned models)."""
+ROWS |= {"temperature"}
+"""What an evaluation asks about, or changes no answer; a preset leaves it alone (but for the wording of the authors' fine-tuned models)."""
 
 
 @pytest.mark.slow
