@@ -15,13 +15,12 @@ from numpy.typing import NDArray
 
 from configs.eval_dir import EvalDir
 from configs.protocol import ProtocolConfig
-from eval.class_scores.rules import Floats
 from eval.class_scores.table import read_class_scores, rule_of, stored_bytes
 from eval.metrics.abstention import best_aurc, coverage_curve, estimate_aurc
 from eval.metrics.accuracy import Rate
 from eval.metrics.calibration import BINNINGS, estimate_calibration_error, expected_if_calibrated, reliability
 from eval.metrics.guidance import selects_t
-from eval.metrics.temperature import confidences, convention_only, fit_temperature, own_temperature
+from eval.metrics.temperature import Scores, confidences, convention_only, fit_temperature, own_temperature
 from eval.tasks.class_likelihood import ClassLikelihood
 from eval.tasks.registry import make_task, task_output
 from eval.types import Prediction, Score
@@ -38,7 +37,7 @@ class CandidateScores:
     `fitting` (N,) which items choose a temperature.
     """
 
-    scores: NDArray[np.float32]
+    scores: Scores
     labels: NDArray[np.int64]
     correct: Flags
     top: Flags | None
@@ -98,7 +97,7 @@ def candidate_scores(task: ClassLikelihood, items: Sequence[tuple[Prediction, Sc
     )
 
 
-def confidence_results(scores: Floats, correct: Flags, temperature: float) -> dict[str, Any]:
+def confidence_results(scores: Scores, correct: Flags, temperature: float) -> dict[str, Any]:
     """Calibration and abstention with confidences by this temperature."""
     confident = confidences(scores, temperature)
     errors = {

@@ -12,6 +12,7 @@ Shapes: `N` items, `K` candidates.
 """
 
 import math
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,7 @@ from eval.class_scores.rules import Floats, Rule
 from eval.class_scores.table import ClassScoreTable
 
 MOST_FITTED = 5000  # items; one parameter needs no more
+Scores = NDArray[np.floating[Any]]
 SPAN = 1e3  # the fitted temperature is within this factor of the scores' spread
 
 
@@ -36,7 +38,7 @@ def convention_only(rule: Rule) -> bool:
     return rule.mean or rule.guided
 
 
-def log_softmax(scores: Floats, temperature: float) -> Floats:
+def log_softmax(scores: Scores, temperature: float) -> Floats:
     """(N, K) logarithms of the candidates' probabilities.
 
     >>> np.exp(log_softmax(np.array([[0.0, 2 * np.log(3)]]), 2.0)).round(4).tolist()
@@ -48,13 +50,13 @@ def log_softmax(scores: Floats, temperature: float) -> Floats:
     return logs
 
 
-def confidences(scores: Floats, temperature: float) -> Floats:
+def confidences(scores: Scores, temperature: float) -> Floats:
     """(N,) the probability of each item's best candidate."""
     best: Floats = np.exp(log_softmax(scores, temperature).max(1))
     return best
 
 
-def fit_temperature(scores: Floats, labels: NDArray[np.int64]) -> float | None:
+def fit_temperature(scores: Scores, labels: NDArray[np.int64]) -> float | None:
     """The temperature with the highest likelihood of `labels` (N,), the column of each item's label.
 
     None if there is no best one: every label has the best score, which a lower temperature always makes more probable,
@@ -62,13 +64,13 @@ def fit_temperature(scores: Floats, labels: NDArray[np.int64]) -> float | None:
     """
     from scipy.optimize import minimize_scalar  # slow to import, needed by few reports
 
-    scores, labels = np.asarray(scores[:MOST_FITTED], dtype=np.float64), labels[:MOST_FITTED]
-    spread = float(scores.std(1).mean())
+    fitted, labels = np.asarray(scores[:MOST_FITTED], dtype=np.float64), labels[:MOST_FITTED]
+    spread = float(fitted.std(1).mean())
     if not spread:
         return None
 
     def loss(log_temperature: float) -> float:
-        return float(-log_softmax(scores, math.exp(log_temperature))[np.arange(len(labels)), labels].mean())
+        return float(-log_softmax(fitted, math.exp(log_temperature))[np.arange(len(labels)), labels].mean())
 
     low, high = math.log(spread / SPAN), math.log(spread * SPAN)
     found = float(minimize_scalar(loss, bounds=(low, high), method="bounded", options={"xatol": 1e-4}).x)

@@ -77,7 +77,9 @@ class ClassLikelihoodPredictor:
         if not all(np.isfinite(prior).all() for prior in priors):
             raise RunError(f"{loaded.folder}: {NOT_FINITE}")
         stored = [tuple(map(float, prior)) for prior in priors]
-        write_class_scores(folder, ClassScoreTable(self.names, self.scored.lengths, *stored))
+        write_class_scores(
+            folder, ClassScoreTable(self.names, self.scored.lengths, stored[0], stored[1] if stored[1:] else ())
+        )
 
     def prompt(self, turns: Sequence[Turn], image: bytes | None) -> Prompt:
         """As `TextPredictor.prompt`."""

@@ -31,6 +31,7 @@ class Stub(torch.nn.Module):
     def __init__(self):
         super().__init__()
         self.weight = torch.nn.Parameter(torch.eye(3) * 5)
+        self.logit_scale = torch.nn.Parameter(torch.tensor(100.0).log())
 
     def encode_image(self, images):
         return images.mean((2, 3)) @ self.weight

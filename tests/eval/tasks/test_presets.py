@@ -14,7 +14,7 @@ from eval.tasks.presets import PRESETS, preset_names, preset_overrides
 
 ROWS = {"task", "prompt", "classes", "candidates", "answer_prefix", "rule", "guidance", "show_image", "reveal_class"}
 ROWS |= {"temperature"}
-"""What an evaluation asks about, or changes no answer; a preset leaves it alone (but for the wording of the authors' fine-tuned models)."""
+"""What an evaluation asks about; a preset leaves it alone (but for the wording of the authors' fine-tuned models)."""
 
 
 @pytest.mark.slow
