@@ -23,7 +23,7 @@ class ShardDir:
     @property
     def image_hashes(self) -> Path:
         """A hash of every sample's image, as a NumPy array: finds images that are also in another set."""
-        return self.root / "image_hashes.npy"
+        return self.root / "image_xxh3.npy"
 
     def shard(self, number: int) -> Path:
         """Tar file `number`."""

@@ -108,7 +108,7 @@ def _write(job: Job, records: int, sidecars: list[Sidecar], index: NDArray[np.vo
         notes=notes.notes(),
     )
     hashes = io.BytesIO()
-    np.save(hashes, np.array([number for sidecar in sidecars for number in sidecar.image_hashes], dtype="<u8"))
+    np.save(hashes, np.array([number for sidecar in sidecars for number in sidecar.image_xxh3], dtype="<u8"))
     _remove_surplus(folder, len(entries))
     atomic.write_bytes(folder.image_hashes, hashes.getvalue())
     atomic.write_bytes(folder.index, buffer.getvalue())

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from PIL import Image
 
-from data_prep.images import jpeg_size, opened_image, white_of
+from data_prep.images import jpeg_header, opened_image, white_of
 from data_prep.orientation import NORMAL, UprightImage, orientation_of
 
 EXAMPLES = 1000  # ids of each kind that are kept
@@ -29,8 +29,9 @@ Notes = Mapping[str, Note]
 
 def image_notes(data: bytes, *, decoded: bool) -> tuple[str, ...]:
     """The kinds of an image that is known to decode; those that need its pixels only if `decoded`."""
-    if data[:2] == b"\xff\xd8" and data.find(b"Exif\0\0", 0, 1 << 16) < 0 and jpeg_size(data):
-        return ()  # an ordinary one, of one or three components
+    header = jpeg_header(data)
+    if header is not None and data.find(b"Exif\0\0", 0, header[2]) < 0:
+        return ()  # an ordinary JPEG, of one or three components
     kinds = []
     with opened_image(data) as image:
         if orientation_of(image) != NORMAL:

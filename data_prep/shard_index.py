@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import xxhash
 from numpy.typing import NDArray
 
 from configs.errors import DataError
@@ -35,12 +36,12 @@ def id_hash(sample_id: str) -> int:
 
 
 def image_hash(image: bytes) -> int:
-    """A 64-bit hash of an image's bytes, 0 of none.
+    """XXH3 of an image's bytes, 64 bits, which takes a fiftieth of the time of sha256; 0 of none.
 
     Not crc32: a PNG ends each part with the part's crc32, and then only 16 bits of the file's crc32 differ
     between images of one size.
     """
-    return int.from_bytes(hashlib.sha256(image).digest()[:8], "little") if image else 0
+    return xxhash.xxh3_64_intdigest(image) if image else 0
 
 
 def open_index(folder: Path, samples: int) -> NDArray[Any]:

@@ -77,7 +77,7 @@ def write_shard(
         rows=rows,
         texts=texts,
         notes=notes.notes(),
-        image_hashes=image_hashes,
+        image_xxh3=image_hashes,
     )
     sidecar.write(folder.sidecar(number))
     return sidecar

@@ -3,7 +3,7 @@
     FOLDER/000000.tar     webdataset-style members in pairs: 000000017.jpg (untouched bytes), 000000017.json
            000000.json    sidecar: recipe, checksum and index rows of that shard; written after it
            index.npy      byte offsets of each sample's members
-           image_hashes.npy   `image_hash` of each sample's image, for `data_prep.train_test_check`
+           image_xxh3.npy `image_hash` of each sample's image, for `data_prep.train_test_check`
            manifest.json  counts, checksums, class histogram, drops; written last: a set without it is unfinished
 
 A set built with `copy: false` references its images: they stay in their original tars, on a disk or behind URLs; the

@@ -78,7 +78,7 @@ class Recipe:
 class Sidecar:
     """One finished shard; `rows` has one list per sample, in the order of `COLUMNS`.
 
-    `image_hashes` has the `image_hash` of each sample's image.
+    `image_xxh3` has the `image_hash` of each sample's image.
     `fingerprint` and `texts` are `records_fingerprint` with and without what the images are.
     """
 
@@ -92,7 +92,7 @@ class Sidecar:
     rows: list[list[int]]
     texts: str
     notes: Notes
-    image_hashes: list[int]
+    image_xxh3: list[int]
 
     def entry(self, name: str) -> ShardEntry:
         """The manifest's line for this shard."""

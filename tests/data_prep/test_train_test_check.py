@@ -129,9 +129,9 @@ def test_workers_leave_the_comparison_to_the_one_that_finalises(folders, build):
 def test_stored_hashes_are_those_of_the_images_and_of_no_use_if_damaged(built):
     found = built.image_hashes()
     assert found.tolist() == [image_hash(built.sample(n).image) for n in range(len(built))]
-    np.save(built.folder / "image_hashes.npy", found[:-1])
+    np.save(built.folder / "image_xxh3.npy", found[:-1])
     assert built.image_hashes() is None
-    (built.folder / "image_hashes.npy").write_bytes(b"torn")
+    (built.folder / "image_xxh3.npy").write_bytes(b"torn")
     assert built.image_hashes() is None
     content = SourceContent.of("pets", ShardSet.open(built.folder))
     other = SourceContent.of("others", ShardSet.open(built.folder))
