@@ -4,7 +4,8 @@ A reader is one function in one file; adding one is writing that file and a line
 
     def read(path: Path, *, option: int = 1) -> Source: ...
 
-Its keyword-only parameters are the source's `options`. `path` may be None only if that is its default; a reader that
+Its keyword-only parameters are the source's `options`, next to those of every source with classes
+(`data_prep.readers.class_options`). `path` may be None only if that is its default; a reader that
 declares it as `FilePaths` accepts URLs and patterns, too.
 """
 
@@ -22,6 +23,7 @@ from typing import Any
 from configs.data import DataConfig, SourceConfig
 from configs.errors import ConfigError, DataError, UserError
 from data_prep.file_paths import FilePaths
+from data_prep.readers.class_options import OPTION_NAMES, ClassOptions
 from data_prep.records import ReiterableRecords
 from data_prep.sample import Source
 from data_prep.shard_cache import ShardCache
@@ -62,10 +64,11 @@ def open_source(data: DataConfig, name: str) -> Source:
         path: Path | FilePaths | None = Path(config.path).expanduser() if config.path is not None else None
         if config.path is not None and _accepts_patterns(reader):
             path = FilePaths(config.path, ShardCache.of(data))
-        source = reader(path, **config.options)
-    if isinstance(source.records, Iterator):  # a build of several workers reads them twice
-        return replace(source, records=ReiterableRecords(lambda: reader(path, **config.options).records))
-    return source
+        options = {key: value for key, value in config.options.items() if key not in OPTION_NAMES}
+        source = reader(path, **options)
+        if isinstance(source.records, Iterator):  # a build of several workers reads them twice
+            source = replace(source, records=ReiterableRecords(lambda: reader(path, **options).records))
+        return ClassOptions.of(config.options).apply(source)
 
 
 def check_source(data: DataConfig, name: str) -> None:
@@ -116,11 +119,22 @@ def list_readers() -> str:
         reader = find_reader(name)
         lines.append(f"{name}: {(inspect.getdoc(reader) or '').splitlines()[0]}")
         lines += [f"    {parameter}" for parameter in _options(reader).values()]
+    lines.append("every source whose records have classes:")
+    lines += [f"    {parameter}" for parameter in _CLASS_OPTIONS.values()]
     return "\n".join(lines)
 
 
 def _accepts_patterns(reader: Reader) -> bool:
     return typing.get_type_hints(reader).get("path") is FilePaths
+
+
+def option_defaults(reader: str) -> dict[str, Any]:
+    """The options of the reader `reader` that have a default. Raises `ConfigError` for an unknown reader."""
+    parameters = (_options(find_reader(reader)) | _CLASS_OPTIONS).values()
+    return {p.name: p.default for p in parameters if p.default is not inspect.Parameter.empty}
+
+
+_CLASS_OPTIONS = dict(inspect.signature(ClassOptions).parameters)
 
 
 def _options(reader: Reader) -> dict[str, inspect.Parameter]:
@@ -130,18 +144,21 @@ def _options(reader: Reader) -> dict[str, inspect.Parameter]:
 
 def _check_options(config: SourceConfig, reader: Reader) -> None:
     known = _options(reader)
-    valid = f"options of reader {config.reader}: {', '.join(known) or 'none'}"
+    valid = f"options of reader {config.reader}: {', '.join(known) or 'none'}; of sources with classes: "
+    valid += ", ".join(OPTION_NAMES)
+    known |= _CLASS_OPTIONS
     for name in config.options:
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1)
             hint = f"did you mean {near[0]}? " if near else ""
             raise ConfigError(f"unknown option {name!r}; {hint}{valid}")
-    hints = typing.get_type_hints(reader)
+    hints = typing.get_type_hints(ClassOptions) | typing.get_type_hints(reader)
     for name, parameter in known.items():
         if name in config.options:
             _check_type(config.reader, name, config.options[name], hints.get(name, Any))
         elif parameter.default is inspect.Parameter.empty:
             raise ConfigError(f"reader {config.reader} needs the option {name!r}; {valid}")
+    ClassOptions.of(config.options)  # raises for a value outside its limits
 
 
 def _check_type(reader: str, name: str, value: Any, hint: Any) -> None:

@@ -5,7 +5,6 @@ A shard set's manifest records the reader, its path and its options. Training an
 where only shards were copied to; another path is other data until a build has compared its records.
 """
 
-import inspect
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any
 from configs.data import DataConfig, SourceConfig
 from configs.errors import DataError
 from data_prep.manifest import Manifest
-from data_prep.registry import find_reader
+from data_prep.registry import option_defaults
 from data_prep.shard_cache import ShardCache
 from data_prep.shards import ShardSet
 
@@ -74,7 +73,7 @@ def _differences(source: SourceConfig, manifest: Manifest, ignored: tuple[str, .
     found = []
     if source.path is not None and not _same_path(source.path, manifest.path):
         found.append(f"path is {source.path} and was {manifest.path}")
-    defaults = _defaults(source.reader)
+    defaults = option_defaults(source.reader)
     ours, theirs = defaults | dict(source.options), defaults | dict(manifest.options)
     found += [
         f"options.{key} is {ours.get(key)!r} and was {theirs.get(key)!r}"
@@ -82,16 +81,6 @@ def _differences(source: SourceConfig, manifest: Manifest, ignored: tuple[str, .
         if not _same_value(ours.get(key), theirs.get(key))
     ]
     return found
-
-
-def _defaults(reader: str) -> dict[str, Any]:
-    """The options of a reader that have a default."""
-    parameters = inspect.signature(find_reader(reader)).parameters.values()
-    return {
-        parameter.name: parameter.default
-        for parameter in parameters
-        if parameter.kind is inspect.Parameter.KEYWORD_ONLY and parameter.default is not inspect.Parameter.empty
-    }
 
 
 def _same_value(ours: Any, theirs: Any) -> bool:

@@ -66,7 +66,7 @@ class Selection:
         if self.part is not None:
             images = self._part_of(folder, images)
         count = round(share * min(self.per_class_limit or len(images), len(images)))
-        chosen = {item.id for item in self._ranked(images, "")[:count]} | reported
+        chosen = {item.id for item in ranked(images, f"{self.seed}:")[:count]} | reported
         return [item for item in items if item.id in chosen]
 
     def _part_of(self, folder: str, images: Sequence[I]) -> list[I]:
@@ -76,8 +76,10 @@ class Selection:
                 "add another one, or remove the folder"
             )
         count = min(max(1, round(self.test_share * len(images))), len(images) - 1) if images else 0
-        test = {item.id for item in self._ranked(images, "part:")[:count]}
+        test = {item.id for item in ranked(images, f"part:{self.seed}:")[:count]}
         return [item for item in images if (item.id in test) == (self.part == "test")]
 
-    def _ranked(self, images: Sequence[I], purpose: str) -> list[I]:
-        return sorted(images, key=lambda item: sha256(f"{purpose}{self.seed}:{item.id}".encode()).digest())
+
+def ranked(items: Sequence[I], key: str) -> list[I]:
+    """The items in the order of the hashes of `key` and their ids."""
+    return sorted(items, key=lambda item: sha256(f"{key}{item.id}".encode()).digest())
