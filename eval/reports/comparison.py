@@ -10,6 +10,7 @@ from configs.eval_dir import EvalDir, ResultsDir
 from data_prep.atomic import write_bytes
 from data_prep.page import Page
 from data_prep.run_index import update_index
+from eval.reports.class_halves import half_values
 from eval.reports.compared_answers import changes_from_first, compared_answers, pairwise_tests
 from eval.reports.comparison_page import comparison_page, evaluation_names
 from eval.reports.seeds_page import recipe_values
@@ -79,7 +80,8 @@ def comparison(models: Mapping[str, Reports]) -> dict[str, Any]:
     """The content of report.json: for each model and evaluation the accuracy and the difference to the first model.
 
     `paired` has its interval and p-value, from the items that both answered (if stored in the reports' folders);
-    `pairs` has the same of any two models, `changes` the classes and items that differ from the first model's.
+    `pairs` has the same of any two models, `changes` the classes and items that differ from the first model's,
+    `halves` the accuracies on base and new classes.
     """
     rows = {name: {key: _accuracy_entry(report) for key, report in reports.items()} for name, reports in models.items()}
     names = evaluation_names(models)
@@ -98,6 +100,7 @@ def comparison(models: Mapping[str, Reports]) -> dict[str, Any]:
         "evaluations": names,
         "models": rows,
         "recipes": recipe_values(rows),
+        "halves": half_values(models),
         "pairs": pairs,
         "changes": changes,
     }

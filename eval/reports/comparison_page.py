@@ -7,6 +7,7 @@ from typing import Any
 from data_prep.page import Block, Figure, Heading, Page, Table, Text
 from eval.metrics.accuracy import class_results
 from eval.metrics.seeds import SEED_MARK, display_name, pooled_classes, seeds_by_recipe
+from eval.reports.class_halves import half_blocks
 from eval.reports.comparison_blocks import accuracy_chart, change_blocks, pair_blocks, report_links
 from eval.reports.figures import frequency_figure
 from eval.reports.formatting import correlation, interval, percent, points
@@ -39,6 +40,7 @@ def comparison_page(models: Mapping[str, Reports], values: Mapping[str, Any], fo
     blocks.append(_table(rows, names) if len(names) <= SIDE_BY_SIDE else _long_table(rows, names))
     blocks += [Text(text, warning=True) for text in _warnings(models, names)]
     blocks.append(Text(TOLD.format(first=first)))
+    blocks += half_blocks(values["halves"])
     for name in names:
         blocks += accuracy_chart(rows, name)
     blocks += report_links(models, folder)

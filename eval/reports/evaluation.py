@@ -35,6 +35,7 @@ from eval.metrics.outcomes import scored_predictions
 from eval.metrics.several import count_several
 from eval.reports.answered_classes import answered_classes, answered_letters, taken_for
 from eval.reports.candidate_set import candidate_set, candidates_of, scored_answer
+from eval.reports.class_halves import class_half
 from eval.reports.cut_answers import cut_before_answer
 from eval.reports.evaluation_page import report_page
 from eval.reports.grades import grade_results
@@ -155,6 +156,7 @@ def build_report(answers: ScoredAnswers, config: EvalConfig, compare: Comparison
         "confusions": confusions(taken_for(pairs), totals),
         "confusion_matrix": confusion_matrix(pairs or answered_letters(scored)),
         "candidate_set": candidate_set(config.protocol),
+        "class_half": class_half(config.data.sources.get(config.source), header["protocol"]),
         "grades": grade_results(answers.folder, evaluation, config, scored),
         "class_scores": class_score_results(answers.folder, scored, config.protocol),
         "examples": _examples(scored, config.protocol),

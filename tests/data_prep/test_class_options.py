@@ -53,8 +53,10 @@ def test_the_halves_are_the_first_and_the_second_of_the_class_list_and_numbered_
 
 
 def test_drawn_halves_divide_the_classes_and_depend_on_their_seed_alone():
-    halves = [(kept(1, class_part="base", class_seed=s).class_names, kept(1, class_part="new", class_seed=s).class_names)
-              for s in range(6)]  # fmt: skip
+    def drawn(part: str, seed: int) -> tuple[str, ...]:
+        return kept(1, class_part=part, class_seed=seed).class_names
+
+    halves = [(drawn("base", seed), drawn("new", seed)) for seed in range(6)]
     assert all(sorted(base + new) == sorted(NAMES) and len(base) == 3 for base, new in halves)
     assert len({base for base, _ in halves}) > 1
     again = ClassOptions(class_part="base", class_seed=0).half(NAMES)

@@ -14,6 +14,7 @@ from configs.evaluation import EvalConfig
 from configs.run_dir import RunDir
 from eval.compare import main
 from eval.metrics.accuracy import Rate
+from eval.reports.class_halves import class_half, half_values
 from eval.reports.comparison import comparison, read_reports
 from eval.run import main as evaluate
 from eval.runner.output_paths import output_paths_of
@@ -243,3 +244,42 @@ def test_answers_of_any_other_model_lie_under_a_separate_name(tmp_path):
     ]
     assert hub == [Path("runs/eval/open/hub--llava"), Path("runs/eval/open/mine--llava")]
     assert output_paths_of(config(str(models[0]), "out")).folder("model", models[0]).root == Path("out")
+
+
+def half_report(name: str, right: int, part: str, **changes) -> dict:
+    options = {"split": "test", "class_part": part, "prompt": name} | changes
+    source = SourceConfig(reader="dtd", path="data/dtd", options=options)
+    report = fake_report(name, right)
+    report["protocol"] |= {"classes": f"shards/{name}", "hash": name}
+    return report | {"class_half": class_half(source, report["protocol"])}
+
+
+def test_base_and_new_classes_have_a_harmonic_mean_of_their_own_pair(tmp_path, capsys):
+    put(tmp_path / "mix" / "a", half_report("dtd_base", 80, "base"))
+    put(tmp_path / "mix" / "b", half_report("dtd_new", 40, "new"))
+    put(tmp_path / "mix" / "c", half_report("drawn_base", 90, "base", class_seed=1))
+    put(tmp_path / "mix" / "d", fake_report("open", 50))
+    main(["--output", str(tmp_path / "table"), f"mix={tmp_path / 'mix'}"])
+    text = capsys.readouterr().out
+    assert (
+        "| mix | dtd_base, dtd_new | 80.0 % (71.1 to 86.7 %, n = 100) | 40.0 % (30.9 to 49.8 %, n = 100) | 53.3 %"
+        in text
+    )
+    assert "| mix | drawn_base | 90.0 % (82.6 to 94.5 %, n = 100) | not run | n/a (new not run) |" in text
+    rows = json.loads(EvalDir(tmp_path / "table").report("json").read_text())["halves"]
+    assert [row["harmonic_mean"] for row in rows] == [pytest.approx(2 * 0.8 * 0.4 / 1.2), None]
+
+
+def test_halves_that_are_incomplete_or_were_evaluated_twice_have_no_harmonic_mean():
+    reports = {name: half_report(name, 80, part) for name, part in (("a", "base"), ("b", "new"), ("c", "new"))}
+    (row,) = half_values({"mix": reports})
+    assert (row["harmonic_mean"], row["missing"]) == (None, ["new evaluated as b, c"])
+    del reports["c"]
+    reports["a"]["items"]["missing"] = 3
+    assert half_values({"mix": reports})[0]["missing"] == ["a incomplete"]
+
+
+def test_no_half_no_table(models, tmp_path, capsys):
+    main(["--output", str(tmp_path / "table"), *models])
+    assert "harmonic" not in capsys.readouterr().out
+    assert class_half(SourceConfig(reader="dtd", options={"split": "test"}), {}) is None
