@@ -156,7 +156,7 @@ def build_report(answers: ScoredAnswers, config: EvalConfig, compare: Comparison
         "confusions": confusions(taken_for(pairs), totals),
         "confusion_matrix": confusion_matrix(pairs or answered_letters(scored)),
         "candidate_set": candidate_set(config.protocol),
-        "class_half": class_half(config.data.sources.get(config.source), header["protocol"]),
+        "class_half": class_half(config.data.sources.get(config.source), protocol),
         "grades": grade_results(answers.folder, evaluation, config, scored),
         "class_scores": class_score_results(answers.folder, scored, config.protocol),
         "examples": _examples(scored, config.protocol),
