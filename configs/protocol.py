@@ -26,8 +26,9 @@ class ProtocolConfig(Section):
     name: str = setting("custom", doc="Name of the protocol, printed with its hash.", changes_result=False)
     task: str = setting(
         "open_world",
-        doc="Task by name: open_world, closed_world, class_likelihood, zero_shot, multiple_choice, or one added to "
-        "eval/tasks/registry.py. (hidden_states stores the open question's states; eval.probing sets it.)",
+        doc="Task by name: open_world, closed_world, class_likelihood, zero_shot, multiple_choice, vqa, yes_no, "
+        "or one added to eval/tasks/registry.py. (hidden_states stores the open question's states; eval.probing sets "
+        "it.)",
     )
     prompt: str = setting(
         TRAINED,
@@ -208,6 +209,25 @@ class ProtocolConfig(Section):
         "careful",
         doc="Scorer of multiple choice: `careful` (rules in eval/scorers/choice.py), `mmmu` (authors' code), "
         "`first_character` (authors' code where choice_prompt is filter), or one added to eval/scorers/registry.py.",
+    )
+    question_suffix: str = setting(
+        "",
+        doc="Line after the question of tasks vqa and yes_no (LLaVA's: Answer the question "
+        "using a single word or phrase.).",
+    )
+    ocr_tokens: bool = setting(
+        False, doc='A line "Reference OCR token: ..." after a question of task vqa whose item has such tokens (LLaVA).'
+    )
+    vqa_scorer: str = setting(
+        "vqa_llava",
+        doc="Scorer of task vqa: `vqa_llava`, VQA accuracy with the normalization of LLaVA's and M4C's code; `vqa`, "
+        "that of the VQA challenge's code; or one added to eval/scorers/registry.py.",
+    )
+    yes_no_scorer: str = setting(
+        "pope",
+        doc="How an answer of task yes_no is read: `pope`, the rule of POPE's and LLaVA's code (no if its first "
+        "sentence has the word no or not, else yes); `yes_no`, by the words yes and no, no answer without them.",
+        choices=("pope", "yes_no"),
     )
     unparsed: str = setting(
         "no_answer",

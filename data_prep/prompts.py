@@ -20,6 +20,10 @@ CLASSIFICATION_PROMPTS = {
 }
 
 
+SHORT_ANSWER = "Answer the question using a single word or phrase."
+"""LLaVA-1.5's line after a question with a short answer (arXiv 2310.03744, Table 7)."""
+
+
 def classification_prompt(name: str) -> str:
     """The prompt called `name`, or `name` itself if it is a sentence. Raises `ConfigError` that lists the known names.
 

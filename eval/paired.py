@@ -5,7 +5,8 @@
 
 A folder holds answers, or a report that rescores another folder's answers (`eval.reproduce`: synonyms, rules,
 candidate sets). Accuracies of two runs on the same items are not independent: only the items on which they disagree are
-informative. McNemar's exact test (binomial) tests whether either run is correct on more of these.
+informative. McNemar's exact test (binomial) tests whether either run is correct on more of these. Where questions share
+images or answers earn parts of a point, the interval is a bootstrap over images, and the test flips signs of images.
 """
 
 import sys
@@ -22,8 +23,8 @@ from configs.eval_dir import EvalDir
 from configs.layers import yaml_problem
 from configs.protocol import ProtocolConfig
 from configs.value_types import wrong_type
-from eval.metrics.outcomes import read_correct, read_items
-from eval.metrics.paired import compare_pairs
+from eval.metrics.grouped import compare_points_pairs
+from eval.metrics.outcomes import read_items, read_points
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -43,14 +44,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     add_json(parser)
     arguments = parser.parse_args(argv)
     try:
-        correct = {str(folder): read_correct(EvalDir(folder)) for folder in arguments.folders}
+        scored = {str(folder): read_points(EvalDir(folder)) for folder in arguments.folders}
         notes = item_notes(arguments.folders)
         for settings in arguments.rescore:
             changes = read_settings(settings)
-            correct[", ".join(settings)] = read_correct(EvalDir(arguments.folders[0]), changes)
-        if len(correct) < 2:
-            raise ConfigError(f"there is only {next(iter(correct))}; give another folder, or --rescore KEY=VALUE")
-        pairs = compare_pairs(correct)
+            scored[", ".join(settings)] = read_points(EvalDir(arguments.folders[0]), changes)
+        if len(scored) < 2:
+            raise ConfigError(f"there is only {next(iter(scored))}; give another folder, or --rescore KEY=VALUE")
+        pairs = compare_points_pairs(scored)
     except UserError as error:
         exit_on_user_error(error)
     for note in notes:
@@ -91,15 +92,23 @@ def read_settings(settings: Sequence[str]) -> dict[str, Any]:
     return changes
 
 
+def _disagreement(pair: Mapping[str, Any]) -> str:
+    """On how many items the two differ, and the test: McNemar's, or by images (`eval.metrics.grouped`)."""
+    if "groups" not in pair:
+        counts = f"only the first is correct on {pair['first_only']:,}, only the second on {pair['second_only']:,}"
+        return f"{counts}: McNemar's exact test"
+    counts = f"the first has more points on {pair['first_only']:,}, the second on {pair['second_only']:,}"
+    return f"{counts}: interval and test over {pair['groups']:,} images, bootstrap and sign flips"
+
+
 def as_text(pairs: Sequence[Mapping[str, Any]]) -> str:
     """Three lines per pair, and a fourth if items are excluded."""
     return "\n".join(
         f"{pair['first']} and {pair['second']}:\n"
-        f"  correct {pair['first_correct']:,} and {pair['second_correct']:,} of the same {pair['items']:,} items: "
-        f"difference {100 * pair['difference']:+.1f} points "
+        f"  {'points' if 'groups' in pair else 'correct'} {pair['first_correct']:,} and {pair['second_correct']:,} of "
+        f"the same {pair['items']:,} items: difference {100 * pair['difference']:+.1f} points "
         f"(95 %: {100 * pair['low']:+.1f} to {100 * pair['high']:+.1f})\n"
-        f"  only the first is correct on {pair['first_only']:,}, only the second on {pair['second_only']:,}: McNemar's "
-        f"exact test p = {pair['p_value']:.2g}"
+        f"  {_disagreement(pair)}{',' if 'groups' in pair else ''} p = {pair['p_value']:.2g}"
         + (f"\n  left out: {pair['left_out']:,} items that only one of them answered" if pair["left_out"] else "")
         for pair in pairs
     )

@@ -32,13 +32,16 @@ class Question:
 
     `turns` end with the human's. `target` is the expected answer: a class name or an option's letter. `choices` are
     the texts of options A, B, C, ... (empty for an open question). `item_index` is the item's, where a random stream
-    over all items of the source draws the candidates.
+    over all items of the source draws the candidates. `references` are the answers of several people, where the score
+    counts how many of them agree. `group` names the image that several questions share.
     """
 
     turns: tuple[Turn, ...]
     target: str
     choices: tuple[str, ...] = ()
     item_index: ItemIndex | None = None
+    references: tuple[str, ...] | None = None
+    group: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +94,8 @@ class Failure:
 class Prediction:
     """One item's answer, as it is stored: one JSON line (`eval.runner.predictions`).
 
-    `prompt_hash` is a hash of the prompt's token ids. `target`, `choices` and `item_index` are the question's.
+    `prompt_hash` is a hash of the prompt's token ids. `target`, `choices`, `item_index`, `references` and
+    `group` are the question's.
     `label` and `label_name` are the class that the item counts for. `num_tokens` is the answer's length in tokens, its
     end token included. The other fields are the answer's.
     """
@@ -110,6 +114,8 @@ class Prediction:
     probabilities: str | None = None
     item_index: ItemIndex | None = None
     prefix: str | None = None
+    references: tuple[str, ...] | None = None
+    group: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,11 +136,18 @@ class Score:
     """The score of an answer: `value` is True for correct, False for wrong, None for no answer.
 
     `extracted` is the part of the answer that was scored; `reason` says where it was found, or why it was not found.
+    `credit`, 0 to 1, is the part of a point that a scorer with partial credit gives; an answer with some is correct.
     """
 
     value: bool | None
     extracted: str | None
     reason: str
+    credit: float | None = None
+
+    @property
+    def points(self) -> float:
+        """The credit; of a scorer without partial credit, 1 for a correct answer and 0 for any other."""
+        return float(self.value is True) if self.credit is None else self.credit
 
 
 class Predictor(Protocol):

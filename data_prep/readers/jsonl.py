@@ -2,8 +2,7 @@
 
 - classes:    `label_key: label`; the names are `class_names`, those in a parquet file's metadata, or the distinct
               labels in sorted order (see `data_prep.readers.label_values` for what counts as a label)
-- questions:  `question_key: text, answer_key: label` (POPE, whose .json files hold lines, too); without `answer_key`
-              there is no answer (TextVQA in LLaVA's form)
+- questions:  `question_key: text, answer_key: label`; without `answer_key` there is no answer
 - captions:   `question: Describe the image., answer_key: caption`
 
 Lines of another `split` are left out; an id is the line's number in the file, so it does not depend on the split.

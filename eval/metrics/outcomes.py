@@ -8,6 +8,7 @@ from typing import Any
 from configs.errors import ConfigError, RunError
 from configs.eval_dir import EvalDir
 from configs.protocol import ProtocolConfig
+from eval.metrics.grouped import ItemPoints, points_of
 from eval.runner.evaluation_record import protocol_of, read_evaluation, scoring_setting_names
 from eval.runner.predictions import read_records, select_records
 from eval.tasks.registry import make_task
@@ -51,13 +52,13 @@ def scored_predictions(
     return [(prediction, task.score(prediction)) for prediction in predictions]
 
 
-def read_correct(folder: EvalDir, changes: Mapping[str, Any] | None = None) -> dict[str, bool]:
-    """Item id to whether its answer is correct by the scoring settings of the folder's report, updated by `changes`.
+def read_points(folder: EvalDir, changes: Mapping[str, Any] | None = None) -> dict[str, ItemPoints]:
+    """Item id to the points of its answer by the scoring settings of the folder's report, updated by `changes`.
 
-    A missing answer is not correct. Raises as `read_scored`.
+    A missing answer has none. Raises as `read_scored`.
     """
     _, scored = read_scored(folder, changes)
-    return {prediction.id: score.value is True for prediction, score in scored}
+    return points_of(scored)
 
 
 def read_scored(

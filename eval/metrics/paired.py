@@ -8,7 +8,6 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
 from typing import Any
 
 from configs.errors import RunError
@@ -77,14 +76,6 @@ def compare_correct(first: Mapping[str, bool], second: Mapping[str, bool]) -> Pa
     return PairedDifference(
         len(both), *correct, pairs[True, False], pairs[False, True], len(first.keys() ^ second.keys())
     )
-
-
-def compare_pairs(outcomes: Mapping[str, Mapping[str, bool]]) -> list[dict[str, Any]]:
-    """Every pair of `outcomes` (name to item id to whether it is correct), in order. Raises as `compare_correct`."""
-    return [
-        {"first": first, "second": second, **compare_correct(outcomes[first], outcomes[second]).to_json()}
-        for first, second in combinations(outcomes, 2)
-    ]
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

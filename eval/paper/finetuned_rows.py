@@ -34,6 +34,14 @@ TEST_SOURCES = {
     "stanford_cars_test": "StanfordCars",
     "caltech101_test": "Caltech101",
 }
+GENERAL_TASKS = ("vqa", "yes_no", "graded")
+"""Tasks of Table 13: general abilities before and after fine-tuning."""
+GENERAL_SOURCES = {
+    "textvqa_val": "TextVQA",
+    "pope_popular": "POPE popular",
+    "pope_adversarial": "POPE adversarial",
+    "mm_vet": "MM-Vet",
+}
 TRAINING_SOURCES = {"imagenet": "ImageNet"} | {
     f"{source.rpartition('_')[0]}_{part}": dataset
     for source, dataset in TEST_SOURCES.items()
@@ -44,7 +52,6 @@ INSTRUCTION = ("llava", "instruct")
 CHAIN_OF_THOUGHT = "step by step"
 PAPER_MODES = ("projector", "lora", "full")
 """Ways of training that its rows are compared with; its own are projector and LoRA on the language model."""
-FINETUNED = ("table3/finetuned/", "table4/captions/", "table4/classification/", "section4.3/", "table13/after/")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,11 +91,6 @@ def paper_model(model: str) -> str | None:
     return MODELS.get(VERSION.sub("", name))
 
 
-def is_finetuned_row(row: str) -> bool:
-    """Whether the row is about a model that the authors trained."""
-    return row.startswith(FINETUNED) or " finetuned" in row
-
-
 def finetuned_rows(training: Training, protocol: Mapping[str, Any], dataset: str) -> list[str]:
     """Names of the rows to compare with a model trained like this under this protocol, most specific first.
 
@@ -104,8 +106,11 @@ def finetuned_rows(training: Training, protocol: Mapping[str, Any], dataset: str
     mixed, captions = bool(others), any(source.endswith("_captions") for source in sources)
     if not all(any(word in source for word in INSTRUCTION) for source in others):
         return []
-    if others_way and (mixed or captions or protocol["task"] == "multiple_choice"):
+    about_general = protocol["task"] in GENERAL_TASKS
+    if others_way and (mixed or captions or about_general or protocol["task"] == "multiple_choice"):
         return []
+    if about_general:
+        return [f"table13/after/{base} finetuned on {'+'.join(sorted(trained))}{'+LLaVA' if mixed else ''}/{dataset}"]
     if protocol["task"] == "multiple_choice":
         rows = [f"table5/{base} finetuned on {'+'.join(sorted(trained))}{'+LLaVA' if mixed else ''}/{dataset}"]
     elif trained != {dataset}:

@@ -19,13 +19,15 @@ NUMBERS = Path(__file__).with_name("numbers.json")
 class PaperNumber:
     """A number of the paper: accuracy as a fraction (None where it prints N/A or NaN), and its table.
 
-    `points` are fractions, too; a `correlation`, a `ratio` and a `count` are as printed.
+    `points` are fractions, too; a `correlation`, a `ratio` and a `count` are as printed. `measure` is the number of a
+    report that it is compared with: its accuracy, or one of its further numbers (`f1`).
     """
 
     row: str
     value: float | None
     source: str
     unit: str = "accuracy"
+    measure: str = "accuracy"
 
 
 def paper_number(row: str) -> PaperNumber:
@@ -46,4 +48,6 @@ def paper_numbers() -> dict[str, PaperNumber]:
 def _number(row: str, values: dict[str, Any]) -> PaperNumber:
     unit, value = values.get("unit", "accuracy"), values["value"]
     scale = 100 if unit in ("accuracy", "points") else 1
-    return PaperNumber(row, None if value is None else value / scale, values["source"], unit)
+    return PaperNumber(
+        row, None if value is None else value / scale, values["source"], unit, values.get("measure", "accuracy")
+    )

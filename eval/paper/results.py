@@ -122,7 +122,10 @@ def _of_report(report: Mapping[str, Any], known: Mapping[str, PaperNumber]) -> I
     tag += "".join(f", not as trained: {text}" for text in training_differences(report))
     accuracy = _rated(report["accuracy"], tag, report)
     rows = rows_of_report(report, known)
-    yield from ((row, accuracy) for row in rows)
+    measured = {"accuracy": report["accuracy"], **report.get("numbers", {})}
+    yield from (
+        (row, _rated(measured[known[row].measure], tag, report)) for row in rows if known[row].measure in measured
+    )
     yield from _plain(rows_of_correlation(report, known), (report.get("frequency") or {}).get("classes"), tag, report)
     baselines = report.get("baselines") or {}
     plain = report["protocol"].get("show_image", True) and not report["protocol"].get("reveal_class")

@@ -10,10 +10,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from eval.paper.finetuned_rows import (
+    GENERAL_SOURCES,
+    GENERAL_TASKS,
     TEST_SOURCES,
     TRAINING_SOURCES,
     finetuned_rows,
-    is_finetuned_row,
     paper_model,
     training_of,
     uses_chain_of_thought,
@@ -24,6 +25,9 @@ WORDINGS = {"paper": "base", "identify": "identify", "main_object": "main_object
 STAGES = {"pretrain": ("pretrain", "558k", "alignment", "blip_laion"), "instruct": ("instruct", "665k", "mix665")}
 
 
+_DATASETS = TEST_SOURCES | GENERAL_SOURCES
+
+
 def model_and_dataset(result: Mapping[str, Any]) -> tuple[str, str]:
     """The paper's names of a result's model and dataset, or the result's own names if the paper has none.
 
@@ -31,7 +35,7 @@ def model_and_dataset(result: Mapping[str, Any]) -> tuple[str, str]:
     ('LLaVA1.5-7B', 'Flowers102')
     """
     source, model = str(result["source"]), str(result["model"])
-    dataset = TEST_SOURCES.get(source.lower(), source)
+    dataset = _DATASETS.get(source.lower(), source)
     if training_of(result) is not None:
         return model, dataset
     return paper_model(str((result.get("evaluated_model") or {}).get("base", model))) or model, dataset
@@ -60,6 +64,8 @@ def experiments(protocol: Mapping[str, Any]) -> list[str]:
         return ["table5"] if protocol.get("show_image", True) else []
     if kind == "multiple_choice" and not protocol.get("show_image", True):  # GPT-4 as the filter of the questions
         return ["table5"] if protocol.get("reveal_class") else ["table5 without image"]
+    if kind in GENERAL_TASKS:
+        return ["table13/before"]
     if kind == "zero_shot":
         return ["table1/closed_world" if candidates is None else f"table9/candidates_{candidates}"]
     if kind == "class_likelihood" and candidates is None and wording == "base" and not reasons:
@@ -69,11 +75,9 @@ def experiments(protocol: Mapping[str, Any]) -> list[str]:
 
 def rows_of_report(report: Mapping[str, Any], known: Mapping[str, Any]) -> list[str]:
     """Rows of the paper to compare a report's accuracy with: by its protocol, or by the training of its model."""
-    paper, protocol = report.get("paper"), report["protocol"]
+    protocol = report["protocol"]
     model, dataset = model_and_dataset(report)
     training = training_of(report)
-    if paper and str(paper["row"]).startswith("table13/"):
-        return [str(paper["row"])]
     if training is not None:
         return [row for row in finetuned_rows(training, protocol, dataset) if row in known and asked_as_trained(report)]
     return [row for row in published_rows(protocol, model, dataset) if row in known]
@@ -106,10 +110,7 @@ def own_row(row: str | None, report: Mapping[str, Any], known: Mapping[str, Any]
     dataset = row.rsplit("/", 1)[1]
     if model is None:
         return None
-    if row.startswith("table13/"):  # its data sets have separate protocols
-        same = is_finetuned_row(row) == (training is not None) and asked_as_trained(report)
-        return row if model in row and same else None
-    if TEST_SOURCES.get(str(report["source"]).lower()) != dataset:
+    if _DATASETS.get(str(report["source"]).lower()) != dataset:
         return None
     protocol = report["protocol"]
     if training is not None and not asked_as_trained(report):

@@ -48,6 +48,13 @@ def answered_letters(scored: Scored) -> list[tuple[str, str]]:
     ]
 
 
+def answered_words(task: str, scored: Scored) -> list[tuple[str, str]]:
+    """(expected answer, yes or no as the answer says) of every yes-or-no question; nothing for other tasks."""
+    if task != "yes_no":
+        return []
+    return [(prediction.target, score.extracted or NO_ANSWER) for prediction, score in scored]
+
+
 def taken_for(pairs: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
     """The pairs of a class and another class."""
     return [pair for pair in pairs if pair[0] != pair[1] and pair[1] not in (OTHER, NO_ANSWER)]

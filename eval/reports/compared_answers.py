@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from configs.eval_dir import EvalDir
+from eval.metrics.grouped import ItemPoints, compare_points
 from eval.metrics.outcomes import answers_and_settings, read_scored
 from eval.metrics.paired import PairedDifference, compare_correct, holm
 from eval.reports.candidate_set import scored_answer
@@ -30,11 +31,17 @@ class ComparedAnswer:
     answer: str
     target: str
     class_name: str | None
+    item: ItemPoints | None = None
 
     @property
     def correct(self) -> bool:
         """Whether it is correct; no answer is not."""
         return self.outcome == OUTCOMES[True]
+
+    @property
+    def points(self) -> ItemPoints:
+        """The points and the image by which it is compared with another model's."""
+        return self.item or ItemPoints(float(self.correct))
 
 
 Answers = Mapping[str, ComparedAnswer]  # item id to its answer
@@ -50,7 +57,11 @@ def compared_answers(report: Mapping[str, Any]) -> dict[str, ComparedAnswer] | N
     protocol, scored = read_scored(folder)
     return {
         p.id: ComparedAnswer(
-            OUTCOMES[score.value], scored_answer(protocol, p, score)[:SHOWN_ANSWER], p.target, p.label_name
+            OUTCOMES[score.value],
+            scored_answer(protocol, p, score)[:SHOWN_ANSWER],
+            p.target,
+            p.label_name,
+            ItemPoints(score.points, p.group),
         )
         for p, score in scored
     }
@@ -59,16 +70,14 @@ def compared_answers(report: Mapping[str, Any]) -> dict[str, ComparedAnswer] | N
 def pairwise_tests(
     reports: Mapping[str, Mapping[str, Any]], answers: Mapping[str, Answers | None]
 ) -> list[dict[str, Any]]:
-    """Every pair of models with items in common: `PairedDifference` by name, and `p_adjusted` for all these tests."""
+    """Every pair of models with items in common: `compare_points` by name, and `p_adjusted` for all these tests."""
     pairs = []
     for first, second in combinations(reports, 2):
         one, other = answers[first], answers[second]
         if one is None or other is None or not _same_items(reports[first], reports[second]):
             continue
         if one.keys() & other.keys():
-            pairs.append(
-                {"first": first, "second": second, **compare_correct(_correct(one), _correct(other)).to_json()}
-            )
+            pairs.append({"first": first, "second": second, **compare_points(_points(one), _points(other))})
     adjusted = holm([pair["p_value"] for pair in pairs])
     return [pair | {"p_adjusted": value} for pair, value in zip(pairs, adjusted, strict=True)]
 
@@ -128,8 +137,8 @@ def _paired(first: Answers, second: Answers, items: Sequence[str]) -> PairedDiff
     return compare_correct(*({name: given[name].correct for name in items} for given in (first, second)))
 
 
-def _correct(answers: Answers) -> dict[str, bool]:
-    return {name: answer.correct for name, answer in answers.items()}
+def _points(answers: Answers) -> dict[str, ItemPoints]:
+    return {name: answer.points for name, answer in answers.items()}
 
 
 def _same_items(first: Mapping[str, Any], second: Mapping[str, Any]) -> bool:

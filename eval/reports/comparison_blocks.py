@@ -20,7 +20,8 @@ SHOWN_CLASSES = 10  # of each end
 SHOWN_ITEMS = 40  # of each direction
 PAIRS_TEXT = (
     "Differences in points, second model less first, over the items that both answered: the 95 % interval of paired "
-    "samples, McNemar's exact test, and its p-value adjusted for the {tests} tests of this evaluation (Holm)."
+    "samples, McNemar's exact test, and its p-value adjusted for the {tests} tests of this evaluation (Holm). Where "
+    "questions share images, bootstrap and sign flips over images instead."
 )
 CLASSES_TEXT = (
     "Classes with the largest differences; a class has few items, and the extremes of many classes are partly chance."

@@ -17,7 +17,8 @@ from eval.reports.seeds_page import MEANING, frequency_table, recipe_table
 TOLD = (
     "Accuracy with its 95 % interval and number of items. Differences to {first} in points: over the items that both "
     "answered, with the 95 % interval of paired samples and the p-value of McNemar's exact test (here not adjusted for "
-    "how many there are); without these if the answers are not in the folders of the reports."
+    "how many there are); without these if the answers are not in the folders of the reports. Where questions share "
+    "images or answers earn parts of a point, interval and test are over images (bootstrap, sign flips)."
 )
 SIDE_BY_SIDE = 2  # evaluations that fit next to each other on a page
 Reports = Mapping[str, Mapping[str, Any]]  # evaluation name to the content of its report.json

@@ -32,8 +32,9 @@ from eval.metrics.frequency import (
     with_frequency,
 )
 from eval.metrics.outcomes import scored_predictions
+from eval.metrics.question_metrics import BY_IMAGE, accuracy_of, numbers_of
 from eval.metrics.several import count_several
-from eval.reports.answered_classes import answered_classes, answered_letters, taken_for
+from eval.reports.answered_classes import answered_classes, answered_letters, answered_words, taken_for
 from eval.reports.candidate_set import candidate_set, candidates_of, scored_answer
 from eval.reports.class_halves import class_half
 from eval.reports.cut_answers import cut_before_answer
@@ -52,8 +53,10 @@ from eval.tasks.registry import task_output
 from eval.types import Prediction, Score
 
 EXAMPLES = 8  # of each outcome
-Comparison = Callable[[Mapping[str, Any], Rate], dict[str, Any] | None]
-"""(the report's first fields, accuracy) to the reference number that the report compares it with, None without one."""
+Measured = Mapping[str, Mapping[str, Any]]
+"""`accuracy` and the further numbers of a report, by name."""
+Comparison = Callable[[Mapping[str, Any], Measured], dict[str, Any] | None]
+"""(the report's first fields, its numbers) to the reference number that one is compared with, None without one."""
 
 
 def write_report(folder: EvalDir, config: EvalConfig, compare: Comparison | None = None) -> dict[str, Any]:
@@ -116,7 +119,8 @@ def build_report(answers: ScoredAnswers, config: EvalConfig, compare: Comparison
     frequencies = frequencies_of(config)
     classes = with_frequency(compared_classes(scored), frequencies)
     compared = compared_classes(scored, config.protocol.frequency_names)
-    accuracy = Rate(counts[True], len(scored))
+    accuracy = accuracy_of(config.protocol.task, scored)
+    further = numbers_of(config.protocol.task, scored)
     pairs = answered_classes(scored, config.protocol.classes)
     totals = Counter(prediction.label_name for prediction in predictions if prediction.label_name)
     protocol = evaluation.settings
@@ -138,14 +142,15 @@ def build_report(answers: ScoredAnswers, config: EvalConfig, compare: Comparison
             "source": evaluation.source_items,
         },
         "data_notes": _data_notes(config),
-        "accuracy": accuracy.to_json(),
+        "accuracy": accuracy,
+        "numbers": further,
         "wrong": Rate(counts[False], len(scored)).to_json(),
         "no_answer": Rate(counts[None], len(scored)).to_json(),
         "macro_accuracy": macro_accuracy(classes),
         "accuracy_of_answers": Rate(counts[True], counts[True] + counts[False]).to_json(),
         "several_classes": _several_classes(predictions, config.protocol),
         "baselines": _baselines(predictions),
-        "paper": None if compare is None else compare(header, accuracy),
+        "paper": None if compare is None else compare(header, {"accuracy": accuracy, **further}),
         "answers": _answers(predictions),
         "frequency": frequency_results(with_frequency(compared, frequencies), config.protocol.frequency_bins)
         if frequencies
@@ -154,7 +159,9 @@ def build_report(answers: ScoredAnswers, config: EvalConfig, compare: Comparison
         "frequency_sources": list(frequencies.stages) if frequencies else [],
         "classes": [asdict(result) for result in classes],
         "confusions": confusions(taken_for(pairs), totals),
-        "confusion_matrix": confusion_matrix(pairs or answered_letters(scored)),
+        "confusion_matrix": confusion_matrix(
+            pairs or answered_letters(scored) or answered_words(config.protocol.task, scored)
+        ),
         "candidate_set": candidate_set(config.protocol),
         "class_half": class_half(config.data.sources.get(config.source), protocol),
         "grades": grade_results(answers.folder, evaluation, config, scored),
@@ -177,7 +184,11 @@ def _data_notes(config: EvalConfig) -> list[str]:
 
 def _several_classes(predictions: Sequence[Prediction], protocol: ProtocolConfig) -> dict[str, Any] | None:
     """How many answers name several classes, where a class name is looked for in a text; None elsewhere."""
-    if task_output(protocol.task) != "text" or any(prediction.choices for prediction in predictions):
+    if (
+        task_output(protocol.task) != "text"
+        or protocol.task in BY_IMAGE
+        or any(prediction.choices for prediction in predictions)
+    ):
         return None
     listed = load_class_list(protocol.classes).names if protocol.classes else ()
     classes = (*listed, *(prediction.target for prediction in predictions))

@@ -6,11 +6,12 @@ from typing import Any
 from data_prep.page import Block, Figure, Folded, Heading, Numbers, Page, Table, Text
 from data_prep.page_gallery import Gallery
 from eval.metrics.accuracy import class_results
+from eval.metrics.question_metrics import NAMES
 from eval.reports.class_blocks import class_blocks, confusion_blocks
 from eval.reports.class_score_blocks import class_score_blocks
 from eval.reports.cut_answers import cut_note
 from eval.reports.figures import frequency_figure
-from eval.reports.formatting import correlated, interval, percent, points, protocol_tag
+from eval.reports.formatting import accuracy_name, correct_or_named, correlated, interval, percent, points, protocol_tag
 from eval.reports.grade_blocks import grade_blocks
 from eval.reports.identity_blocks import identity_block, protocol_blocks
 from eval.reports.item_gallery import listed, shortened
@@ -40,7 +41,7 @@ def report_page(report: Mapping[str, Any], items: Gallery | None = None) -> Page
         *protocol_blocks(report),
         *provenance_blocks(report.get("provenance", {})),
     ]
-    return Page(f"{report['name']}: {percent(report['accuracy']['value'])} correct", blocks)
+    return Page(f"{report['name']}: {percent(report['accuracy']['value'])} {correct_or_named(report)}", blocks)
 
 
 def _items(items: Gallery | None) -> list[Block]:
@@ -72,11 +73,13 @@ def _numbers(report: Mapping[str, Any]) -> Block:
     return Numbers(
         [
             (
-                "accuracy",
+                accuracy_name(report),
                 percent(accuracy["value"]),
-                f"95 % interval {interval(accuracy)}, n = {accuracy['n']:,}; protocol {protocol_tag(report)}",
+                f"95 % interval {interval(accuracy)}{_how(accuracy)}, n = {accuracy['n']:,}; protocol "
+                f"{protocol_tag(report)}",
             ),
             *_macro(report),
+            *_further(report),
             ("items", f"{items['answered']:,}", f"answered{part}"),
             ("wrong", percent(report["wrong"]["value"]), _of(report["wrong"])),
             (
@@ -94,6 +97,22 @@ def _numbers(report: Mapping[str, Any]) -> Block:
             ("length of an answer", f"{report['answers']['mean_tokens']:.1f}", _cut(report)),
         ]
     )
+
+
+def _how(rate: Mapping[str, Any]) -> str:
+    return f" ({rate['interval']})" if "interval" in rate else ""
+
+
+def _further(report: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """Precision, recall, F1 and share of yes, where the task has them."""
+    return [
+        (
+            NAMES[name],
+            percent(number["value"]),
+            f"95 % interval {interval(number)}{_how(report['accuracy'])}, n = {number['n']:,}",
+        )
+        for name, number in report.get("numbers", {}).items()
+    ]
 
 
 def _candidate_set(report: Mapping[str, Any]) -> list[Block]:
@@ -145,14 +164,15 @@ def _paper(report: Mapping[str, Any]) -> list[Block]:
     paper = report["paper"]
     if paper is None:
         return []
+    ours = paper.get("ours", report["accuracy"])
     inside = {True: "yes", False: "no", None: "n/a"}[paper["inside_interval"]]
     row = [
         f"{paper['row']} ({paper['source']})",
         percent(paper["value"]),
-        percent(report["accuracy"]["value"]),
+        percent(ours["value"]),
         points(paper["difference"]),
-        interval(report["accuracy"]),
-        f"{report['accuracy']['n']:,}",
+        interval(ours),
+        f"{ours['n']:,}",
         inside,
     ]
     headers = ("row", "paper", "ours", "difference", "our 95 % interval", "n", "paper within interval")

@@ -36,6 +36,16 @@ def interval(rate: Mapping[str, Any]) -> str:
     return f"{100 * rate['low']:.1f} to {100 * rate['high']:.1f} %"
 
 
+def accuracy_name(report: Mapping[str, Any]) -> str:
+    """What a report's accuracy is called."""
+    return "VQA accuracy" if report["protocol"].get("task") == "vqa" else "accuracy"
+
+
+def correct_or_named(report: Mapping[str, Any]) -> str:
+    """The word after the accuracy: correct, or its name where answers earn parts of a point."""
+    return "correct" if accuracy_name(report) == "accuracy" else accuracy_name(report)
+
+
 def protocol_tag(report: Mapping[str, Any]) -> str:
     """Name and hash of the protocol, shown with every number."""
     protocol = report["protocol"]

@@ -7,7 +7,8 @@ from typing import Any
 from configs.eval_dir import ResultsDir
 from data_prep.atomic import write_bytes
 from data_prep.page import Page, Table, Text
-from eval.reports.formatting import interval, percent, protocol_tag
+from eval.metrics.question_metrics import NAMES
+from eval.reports.formatting import correct_or_named, interval, percent, protocol_tag
 from eval.runner.as_trained import training_differences
 from eval.runner.output_paths import OutputPaths
 
@@ -28,11 +29,22 @@ def result_line(report: Mapping[str, Any]) -> str:
             f"{report['name']} {report['label']}: no accuracy, as no item was answered{''.join(f', {t}' for t in rest)}"
         )
     published = f"; the paper has {percent(paper['value'])} ({paper['source']})" if paper else ""
+    word = correct_or_named(report)
     return (
-        f"{report['name']} {report['label']}: {percent(accuracy['value'])} correct ({interval(accuracy)}, "
-        f"n = {accuracy['n']:,}), {percent(report['no_answer']['value'])} without an answer"
+        f"{report['name']} {report['label']}: {percent(accuracy['value'])} {word} ({interval(accuracy)}, "
+        f"n = {accuracy['n']:,}), {further_numbers(report)}{percent(report['no_answer']['value'])} without an answer"
         f"{''.join(f', {text}' for text in rest)}{published} [protocol {protocol_tag(report)}]"
         f"{''.join(f'{NEW_LINE}not as trained: {text}' for text in training_differences(report))}"
+    )
+
+
+def further_numbers(report: Mapping[str, Any]) -> str:
+    """F1 score and share of yes of a yes-or-no evaluation, each followed by a comma; else empty."""
+    found = report.get("numbers", {})
+    return "".join(
+        f"{NAMES[name]} {percent(found[name]['value'])} ({interval(found[name])}), "
+        for name in ("f1", "yes_ratio")
+        if name in found
     )
 
 

@@ -195,4 +195,6 @@ def _record(made: Ready, answer: Answer | Failure) -> Record:
         probabilities=answer.probabilities,
         item_index=made.item_index,
         prefix=answer.prefix,
+        references=made.question.references,
+        group=made.question.group,
     )

@@ -37,6 +37,8 @@ ANSWER_SCORING_SETTINGS = (
         "delete_from_answer",
         "choice_parser",
         "unparsed",
+        "vqa_scorer",
+        "yes_no_scorer",
     ),
     *("duplicates", "class_match", "frequency_count", "frequency_total", "frequency_names", "frequency_bins"),
 )

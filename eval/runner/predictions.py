@@ -28,7 +28,7 @@ from eval.types import FailedItem, ItemIndex, Prediction
 UNREADABLE = "unreadable-"
 
 
-OPTIONAL = ("scores", "probabilities", "item_index", "prefix")
+OPTIONAL = ("scores", "probabilities", "item_index", "prefix", "references", "group")
 """Left out of a line where there is none."""
 
 
@@ -63,6 +63,8 @@ def from_line(line: str) -> Prediction | FailedItem:
     if "failed" in values:
         return FailedItem(values["id"], values["failed"], values.get("item_index"))
     values["choices"] = tuple(values["choices"])
+    if values.get("references") is not None:
+        values["references"] = tuple(values["references"])
     return Prediction(**values)
 
 

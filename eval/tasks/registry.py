@@ -29,6 +29,8 @@ TASKS = {
     "class_likelihood": "eval.tasks.class_likelihood:ClassLikelihood",
     "zero_shot": "eval.tasks.zero_shot:ZeroShot",
     "multiple_choice": "eval.tasks.multiple_choice:MultipleChoice",
+    "vqa": "eval.tasks.vqa:VisualQuestions",
+    "yes_no": "eval.tasks.yes_no:YesNo",
     "hidden_states": "eval.tasks.hidden_states:HiddenStates",
 }
 """`protocol.task` to the class that implements it."""

@@ -13,7 +13,8 @@ from configs.eval_dir import EvalDir
 from configs.evaluation import EvalConfig
 from configs.load import load_config
 from eval.metrics.confusion import confusions
-from eval.metrics.paired import PairedDifference, compare_correct, compare_pairs, mcnemar
+from eval.metrics.grouped import ItemPoints, compare_points_pairs
+from eval.metrics.paired import PairedDifference, compare_correct, mcnemar
 from eval.paired import as_text, main
 from eval.reports.evaluation import write_view
 from eval.run import main as evaluate
@@ -37,9 +38,10 @@ def test_only_items_of_both_runs_count_and_only_disagreements_decide():
 
 
 def test_items_that_only_one_run_answered_are_counted_in_the_output():
-    rights = {"a": {"x": True, "y": False, "z": True}, "b": {"x": False, "w": True}}
-    assert "left out: 3 items that only one of them answered" in as_text(compare_pairs(rights))
-    assert "left out" not in as_text(compare_pairs({"a": {"x": True}, "b": {"x": False}}))
+    right, wrong = ItemPoints(1.0), ItemPoints(0.0)
+    runs = {"a": {"x": right, "y": wrong, "z": right}, "b": {"x": wrong, "w": right}}
+    assert "left out: 3 items that only one of them answered" in as_text(compare_points_pairs(runs))
+    assert "left out" not in as_text(compare_points_pairs({"a": {"x": right}, "b": {"x": wrong}}))
 
 
 def test_runs_without_a_common_item_are_refused():

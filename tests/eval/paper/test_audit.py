@@ -74,10 +74,21 @@ def test_a_setting_names_the_differences_it_chooses_in():
 def test_the_command_prints_a_line_a_setting_and_marks_what_differs(capsys, tmp_path):
     main([])
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].split() == ["setting", "audit", "clean", "official", "official_finetuned",
-                                "official_finetuned_blip", "paper"]  # fmt: skip
-    told = {line[2:].split()[0]: line for line in lines[1:60] if len(line.split()) > 3}
-    assert told["match"].split() == ["*", "match", "D2", "D13", "name", "contains", "exact", "contains", "contains"]
+    assert lines[0].split() == ["setting", "audit", "clean", "llava_benchmarks", "official",
+                                "official_finetuned", "official_finetuned_blip", "paper"]  # fmt: skip
+    told = {line[2:].split()[0]: line for line in lines[1:64] if len(line.split()) > 3}
+    assert told["match"].split() == [
+        "*",
+        "match",
+        "D2",
+        "D13",
+        "name",
+        "contains",
+        "contains",
+        "exact",
+        "contains",
+        "contains",
+    ]
     assert not told["task"].startswith("*")
     own = tmp_path / "own.yaml"
     own.write_text("protocol: {match: word, class_token_ids: misaligned}\n")
