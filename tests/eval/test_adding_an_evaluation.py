@@ -72,7 +72,7 @@ def test_the_backend_refuses_a_task_without_text(page, write_config, tmp_path, c
 
 
 @pytest.mark.parametrize(
-    "settings", [{"task": "vqa"}, {"match": "fuzzy"}, {"task": "multiple_choice", "choice_parser": "x"}]
+    "settings", [{"task": "chess"}, {"match": "fuzzy"}, {"task": "multiple_choice", "choice_parser": "x"}]
 )
 def test_an_unknown_name_is_refused_with_the_known_ones(settings):
     with pytest.raises(ConfigError, match=r"choose one of: \w+, \w+"):
