@@ -35,5 +35,12 @@ class VisualQuestions:
 
     def score(self, prediction: Prediction) -> Score:
         """By the protocol's scorer, from the people's answers."""
-        text = scored_text(prediction.answer, self.config, prediction.prefix)
-        return self.scorer(text, Reference(prediction.target, prediction.references or ()))
+        return self.scorer(self.text(prediction), self.reference(prediction))
+
+    def text(self, prediction: Prediction) -> str:
+        """The part of the answer that is scored."""
+        return scored_text(prediction.answer, self.config, prediction.prefix)
+
+    def reference(self, prediction: Prediction) -> Reference:
+        """The stored answer; its names are the people's answers."""
+        return Reference(prediction.target, prediction.references or ())

@@ -34,4 +34,12 @@ class YesNo:
 
     def score(self, prediction: Prediction) -> Score:
         """By what the answer says; `extracted` is yes, no, or None where it says neither."""
-        return self.scorer(scored_text(prediction.answer, self.config, prediction.prefix), Reference(prediction.target))
+        return self.scorer(self.text(prediction), self.reference(prediction))
+
+    def text(self, prediction: Prediction) -> str:
+        """The part of the answer that is scored."""
+        return scored_text(prediction.answer, self.config, prediction.prefix)
+
+    def reference(self, prediction: Prediction) -> Reference:
+        """Yes or no."""
+        return Reference(prediction.target)
