@@ -142,6 +142,12 @@ class ChatConfig(Section):
         " processor of the model's folder says, the only mode of other families.",
         choices=("pad", "crop", "export"),
     )
+    image_size: int | None = setting(
+        None,
+        doc="BLIP-2, InstructBLIP: side in pixels to which images are resized, position embeddings interpolated; an"
+        " export has it as its own. null: the model's own.",
+        at_least=1,
+    )
     min_pixels: int | None = setting(
         None,
         doc="Qwen-VL: an image of fewer pixels is made larger; null: as the image processor of the folder says.",

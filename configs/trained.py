@@ -24,13 +24,16 @@ from configs.recipe import with_recipe
 from configs.run import RunConfig
 from configs.run_dir import ExportDir, RunDir, run_of
 
+IMAGE_SIZES = ("image_size", "min_pixels", "max_pixels")
+"""Settings of a run's chat, and of a protocol, for how large images are; an export stores those of its training."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingRecord:
     """How a model was trained; `where` is the file that says so.
 
-    `questions`: source of classification data to its question, a prompt's name or its text. `class_names`: the classes
-    of these sources.
+    `images`: each of `IMAGE_SIZES` to its value. `questions`: source of classification data to its question, a prompt's
+    name or its text. `class_names`: the classes of these sources.
     """
 
     where: str
@@ -38,6 +41,7 @@ class TrainingRecord:
     system_prompt: str
     image_mode: str
     dtype: str
+    images: Mapping[str, int | None] = field(default_factory=dict)
     questions: Mapping[str, str] = field(default_factory=dict)
     class_names: tuple[str, ...] = ()
     data: DataConfig = field(default_factory=DataConfig)
@@ -91,6 +95,7 @@ def training_record_of_config(config: RunConfig, where: str) -> TrainingRecord:
         system_prompt=config.chat.system_prompt,
         image_mode=config.chat.image_mode,
         dtype=config.model.dtype,
+        images={name: getattr(config.chat, name) for name in IMAGE_SIZES},
         data=config.data,
         train_sources=config.train.sources,
     )
@@ -102,6 +107,7 @@ def record_of(trained: TrainingRecord) -> dict[str, Any]:
         "chat": {"template": trained.template, "system_prompt": trained.system_prompt},
         "image_mode": trained.image_mode,
         "dtype": trained.dtype,
+        "images": dict(trained.images),
         "questions": dict(trained.questions),
         "sources": list(trained.train_sources),
         "data": asdict(trained.data),
@@ -122,6 +128,7 @@ def _from_record(record: Path) -> TrainingRecord | None:
         system_prompt=values["chat"]["system_prompt"],
         image_mode=values["image_mode"],
         dtype=values.get("dtype", "bf16"),
+        images=dict(values.get("images", {})),
         questions=values.get("questions", {}),
         class_names=_names(ExportDir(record.parent).class_names),
         data=DataConfig(**data, sources=sources),

@@ -27,7 +27,7 @@ from data_prep.registry import READERS
 from eval.paper.audit import AUDIT
 from launch.command_table import COMMANDS, PROGRAM, STAGES, TRAIN
 
-FAMILY_CLASSES = ("Family", "TrainableFamily")
+FAMILY_FILES = ("types.py", "trainable.py")
 FOLDERS = ("configs", "data_prep", "train", "eval", "launch", "slurm")
 CONFIGURATION = """\
 # Configuration
@@ -141,9 +141,10 @@ def commands() -> str:
 
 def family() -> str:
     """A table of what a model family provides, from its base classes."""
-    module = ast.parse((ROOT / "train" / "models" / "types.py").read_text(encoding="utf-8"))
+    files = [ROOT / "train" / "models" / name for name in FAMILY_FILES]
+    nodes = [node for file in files for node in ast.parse(file.read_text(encoding="utf-8")).body]
     lines: list[str] = []
-    for base in (node for node in module.body if isinstance(node, ast.ClassDef) and node.name in FAMILY_CLASSES):
+    for base in (node for node in nodes if isinstance(node, ast.ClassDef)):
         lines += [f"### `{base.name}`", "", ast.get_docstring(base) or "", ""]
         lines += ["| member | | meaning |", "| --- | --- | --- |", *_members(base), ""]
     return "\n".join(lines[:-1])

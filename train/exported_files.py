@@ -14,7 +14,7 @@ from data_prep.atomic import write_bytes
 from train.chat.tokenizer import load_tokenizer
 from train.models.model_folder import read_object
 from train.models.processor_settings import CLIP_MEAN, CLIP_STD, FLAT, NESTED, processor_file
-from train.models.types import TrainableFamily
+from train.models.trainable import TrainableFamily
 
 _TEXT_FILES = (
     *("tokenizer*", "vocab.json", "merges.txt", "special_tokens_map.json", "added_tokens.json"),

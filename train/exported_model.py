@@ -25,7 +25,7 @@ from train.model_card import write_model_card
 from train.models.checked_loading import load_checked, quiet_transformers
 from train.models.fingerprint import model_identity
 from train.models.language_weights import take_language
-from train.models.loading import resolve_folder
+from train.models.loading import DTYPES, resolve_folder
 from train.models.lora import adapter_key, is_lora, merge_lora, peft_config
 from train.models.pissa import read_initial, subtract
 from train.models.registry import trainable_family_of
@@ -72,6 +72,7 @@ def export_checkpoint(
         subtract(model, read_initial(run), config.model.lora)
     if lora and not keep_adapter:
         merge_lora(model, lora, config.model.lora)
+    family = family.take_image_size(model, config.chat.image_size, DTYPES[config.model.dtype])
     with atomic_folder(output) as temporary:
         with quiet_transformers():
             model.save_pretrained(temporary)

@@ -18,7 +18,7 @@ import torch
 from configs.errors import ConfigError
 from configs.model import ModelConfig
 from train.models.target_states import ForwardOptions, TargetStates
-from train.models.types import TrainableFamily
+from train.models.trainable import TrainableFamily
 
 INSTALL_LIGER = "pip install 'vlm-classify[kernels]'"
 

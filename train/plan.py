@@ -34,7 +34,7 @@ from train.models.meta_model import meta_model
 from train.models.model_folder import check_generation_settings, lacks_weights
 from train.models.param_groups import trains_language
 from train.models.registry import trainable_family_of
-from train.models.types import TrainableFamily
+from train.models.trainable import TrainableFamily
 from train.optimization.schedule import check_warmup
 from train.optimization.zero import deepspeed_config
 
@@ -256,5 +256,5 @@ def _example_builder(config: RunConfig, folder: Path, family: TrainableFamily) -
         raise ConfigError(f"chat.max_length {longest} has no room for an image's {tokens} tokens")
     if family.max_positions is not None and longest > family.max_positions:
         raise ConfigError(f"chat.max_length {longest} is more than the model's {family.max_positions} positions")
-    images = family.image_processor(config.chat.image_mode, fast=config.chat.pixels == "fast")
+    images = family.image_processor(config.chat.image_mode, config.chat.image_size, fast=config.chat.pixels == "fast")
     return ExampleBuilder(renderer, family, images, config.chat)

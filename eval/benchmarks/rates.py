@@ -29,7 +29,7 @@ from eval.models.kernels import layer_parts
 from train.models.images import ImageBatch
 from train.models.layer_parts import as_written
 from train.models.square_images import PIXELS
-from train.models.types import TrainableFamily
+from train.models.trainable import TrainableFamily
 
 SYSTEM, QUESTION, ANSWER = 35, 17, 5  # tokens
 LABELS = {

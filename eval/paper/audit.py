@@ -68,7 +68,7 @@ AUDIT = (
         "fine-tuned BLIP-2 goes through a third pipeline: 364 pixels, 'a photo of', punctuation deleted from labels",
         (
             *_chosen("protocol", "image_size", "prompt", "template", "delete_from_label", "delete_from_answer"),
-            *("chat.template", "optim.warmup_steps", "train.global_batch"),
+            *("chat.template", "chat.image_size", "optim.warmup_steps", "train.global_batch"),
         ),
         "trained on random crops, mirrored or not, in batches of 32 on 4 GPUs; warm-up ends with the first epoch",
         paper="B.5: 'Question: ... Answer:', batch 64, 1,000 warm-up steps",

@@ -12,19 +12,26 @@ from typing import Any
 from configs.errors import ConfigError, DataError
 from configs.evaluation import EvalConfig, precision
 from configs.protocol import LISTED, ProtocolConfig
-from configs.trained import TrainingRecord, protocol_as_trained, training_record_of_model
+from configs.trained import IMAGE_SIZES, TrainingRecord, protocol_as_trained, training_record_of_model
 from data_prep.class_names import load_class_list
 from data_prep.prompts import classification_prompt
 from train.chat.templates import system_text
 
-DECISIVE = ("protocol.prompt", "protocol.template", "protocol.system_prompt", "protocol.image_mode")
+DECISIVE = tuple(f"protocol.{name}" for name in ("prompt", "template", "system_prompt", "image_mode", *IMAGE_SIZES))
 """Settings in which an evaluation must agree with the training to be compared with the paper's fine-tuned rows."""
 ASKS_PROMPT = ("open_world", "closed_world", "class_likelihood", "hidden_states")
 """Tasks whose question is protocol.prompt."""
 TEMPLATES = {"family": "llava", "official": "hf_newline", "llava_doubled": "llava"}
-"""Chat templates of LLaVA-1.5, the family that is trained here, under their other names."""
+"""Chat templates of LLaVA-1.5 under their other names."""
 SYSTEMS = {"family": "vicuna_v1", "official": "none"}
 """Its system prompts under their other names."""
+OTHERS = {
+    "folder": {"family": "folder", "official": "folder"},
+    "mistral": {"family": "mistral", "official": "mistral_tight"},
+    "question": {"family": "question", "official": "question"},
+    "plain": {"family": "plain", "official": "question"},
+}
+"""Template of a training to the names of its family's templates, where that is no LLaVA with Vicuna."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,14 +74,21 @@ def _asked(protocol: ProtocolConfig, trained: TrainingRecord) -> list[Difference
         questions = [classification_prompt(question) for question in trained.questions.values()]
         if asked not in questions:
             found.append(Difference("protocol.prompt", asked, questions[0]))
-    template = TEMPLATES.get(protocol.template, protocol.template)
+    template = OTHERS.get(trained.template, TEMPLATES).get(protocol.template, protocol.template)
     if template != trained.template:
         found.append(Difference("protocol.template", template, trained.template))
-    system = SYSTEMS.get(protocol.system_prompt, protocol.system_prompt)
+    named = dict.fromkeys(SYSTEMS, "none") if trained.template in OTHERS else SYSTEMS
+    system = named.get(protocol.system_prompt, protocol.system_prompt)
     if system_text(template, system) != system_text(trained.template, trained.system_prompt):
         found.append(Difference("protocol.system_prompt", system, trained.system_prompt))
     if protocol.image_mode not in ("export", trained.image_mode):
         found.append(Difference("protocol.image_mode", protocol.image_mode, trained.image_mode))
+    for name in IMAGE_SIZES:
+        asked, before = getattr(protocol, name), trained.images.get(name)
+        if asked not in (None, before):
+            found.append(
+                Difference(f"protocol.{name}", str(asked), "the model's own" if before is None else str(before))
+            )
     return found
 
 

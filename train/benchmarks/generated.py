@@ -28,7 +28,7 @@ from train.data.order import Mixture
 from train.data.packing import BatchPartitioner, StepOrder
 from train.loss import local_denominator, set_loss_weights
 from train.models.batch import Batch
-from train.models.types import TrainableFamily
+from train.models.trainable import TrainableFamily
 from train.toy.random_models import word_tokenizer
 
 IMAGE_SIZE = (500, 375)  # pixels: ImageNet's median

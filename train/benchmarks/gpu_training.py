@@ -36,7 +36,7 @@ from train.models.loss_module import LossModule
 from train.models.param_groups import PartCount, choose_trainable, count_parts, lora_row
 from train.models.square_images import PIXELS
 from train.models.target_states import ForwardOptions
-from train.models.types import TrainableFamily
+from train.models.trainable import TrainableFamily
 from train.optimization.engine import Engine
 from train.optimization.flops import FlopModel, peak_flops
 

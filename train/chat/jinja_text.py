@@ -45,8 +45,8 @@ class TemplateText:
         except ValueError as error:
             raise ConfigError(
                 "chat.template is folder, and the model's folder has no chat template (chat_template.jinja, or "
-                "chat_template in tokenizer_config.json); copy it from where the model came from, or set chat.template "
-                "to llava or hf"
+                "chat_template in tokenizer_config.json); copy it from where the model came from, or, for a LLaVA with "
+                "Vicuna, set chat.template to llava"
             ) from error
         if "strftime_now" in source and "date_string" not in source:
             raise ConfigError(

@@ -26,7 +26,8 @@ from train.data.questions import reworded
 from train.data.sources import PositionSet, SourceSet
 from train.models.batch import Batch
 from train.models.images import NO_IMAGES, ImageInput, ImageProcessor, Size
-from train.models.types import Family, TrainableFamily
+from train.models.trainable import TrainableFamily
+from train.models.types import Family
 
 
 class NoTargetTokensError(DataError):

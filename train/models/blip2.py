@@ -8,7 +8,7 @@ Tensor shapes: `N` images, `Q` query tokens, `S` pixels a side, `H` hidden size.
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import nn
@@ -16,11 +16,12 @@ from transformers import GenerationMixin
 
 from configs.errors import ConfigError
 from train.chat.templates import PromptStyle
+from train.models.image_checks import require_own_mode
 from train.models.images import ImageBatch, ImageInput, ImageProcessor, Size
 from train.models.pixels import squashed_pixels
 from train.models.processor_settings import BLIP
 from train.models.square_images import PIXELS, SquareImages, batch_squares
-from train.models.types import TrainableFamily, require_own_mode
+from train.models.trainable import TrainableFamily
 
 
 class Blip2Family(TrainableFamily):
@@ -36,6 +37,8 @@ class Blip2Family(TrainableFamily):
     flash_attention = False  # its Q-Former has no such kernel in transformers
     config_sections = ("text_config", "vision_config")
     chat_templates = ("question", "plain")
+    resized = False
+    """Whether the tower takes images of another size than the folder's processor makes (`take_image_size`)."""
     own_style = PromptStyle("question")
     official_style = PromptStyle(
         "question", class_prefix="A", prefix_in_question=True, answer_delimiter="Answer:", class_token_ids="misaligned"
@@ -84,7 +87,14 @@ class Blip2Family(TrainableFamily):
         if size is not None and size % patch:
             raise ConfigError(f"image_size is {size}; {self.name} cuts images into patches of {patch} pixels a side")
         pixels = squashed_pixels(self.folder, self._side)
-        return SquareImages(pixels if size is None else replace(pixels, size=size))
+        if size in (None, self._side):
+            return SquareImages(pixels)
+        if pixels.steps is not None:
+            raise ConfigError(
+                f"image_size is {size}, and the image processor of {self.folder} does more than resize an image to a "
+                "square (crop_size, do_resize, do_center_crop in its file); set image_size to null, or correct the file"
+            )
+        return SquareImages(replace(pixels, size=size))
 
     def batch_images(self, images: Sequence[ImageInput]) -> ImageBatch:
         """`pixels` (N, 3, S, S) uint8."""
@@ -110,9 +120,29 @@ class Blip2Family(TrainableFamily):
         side, patch = images.tensors[PIXELS].shape[-1], int(self.config.vision_config.patch_size)
         return ((side // patch) ** 2 + 1) * len(images)
 
+    def take_image_size(self, model: Any, size: int | None, dtype: torch.dtype) -> Self:
+        """The position embeddings are interpolated once, as transformers does it for each image."""
+        if size in (None, self._side):
+            return self
+        embeddings = model.vision_model.embeddings
+        weight = embeddings.position_embedding
+        tokens = weight.new_zeros(1, (size // int(embeddings.patch_size)) ** 2 + 1, weight.shape[-1], dtype=dtype)
+        with torch.no_grad():
+            embeddings.position_embedding = nn.Parameter(weight.to(dtype))
+            interpolated = embeddings.interpolate_pos_encoding(tokens, size, size)
+        embeddings.position_embedding = nn.Parameter(interpolated.to(weight.dtype))
+        model.config.vision_config.image_size = size
+        family = type(self)(model.config, self.folder)
+        family.resized = True
+        return family
+
     def exported_processor(self, settings: dict[str, Any], image_mode: str) -> dict[str, Any]:  # noqa: ARG002
-        """As the base's, which the training saw; a base without a processor gets BLIP's."""
-        return {"image_processor_type": BLIP, "size": {"height": self._side, "width": self._side}} | settings
+        """As the base's, with the size of the training; a base without a processor gets BLIP's."""
+        side = {"height": self._side, "width": self._side}
+        changed = {
+            name: side for name in ("size", "crop_size") if self.resized and (name == "size" or name in settings)
+        }
+        return {"image_processor_type": BLIP, "size": side} | settings | changed
 
     def q_former_inputs(self, images: ImageBatch) -> dict[str, torch.Tensor]:  # noqa: ARG002
         """Inputs of the Q-Former besides the image: none in BLIP-2."""

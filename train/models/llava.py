@@ -12,11 +12,12 @@ from torch import nn
 
 from train.chat.templates import END, FOLDER, PromptStyle
 from train.models.chat_files import chat_template_source, folder_end
+from train.models.image_checks import require_own_size
 from train.models.images import ImageBatch, ImageInput, Size
 from train.models.pixels import folder_pixels
 from train.models.processor_settings import complete_settings, own_normalization, processor_file
 from train.models.square_images import PIXELS, SquareImages, batch_squares
-from train.models.types import TrainableFamily, require_own_size
+from train.models.trainable import TrainableFamily
 
 CLIP_TOWER, SIGLIP_TOWER = "clip_vision_model", "siglip_vision_model"
 

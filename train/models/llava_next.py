@@ -16,12 +16,13 @@ from torch import nn
 
 from configs.errors import ConfigError
 from train.chat.templates import PromptStyle
+from train.models.image_checks import require_own_mode, require_own_size
 from train.models.images import ImageBatch, ImageInput, Size, joined, stacked
 from train.models.llava import CLIP_TOWER, other_tower, tower_runs, tower_states, uneven_window
 from train.models.processor_settings import LLAVA_NEXT
 from train.models.square_images import PIXELS
 from train.models.tiles import TileProcessor, tile_processor, tile_tokens, tiles_of
-from train.models.types import TrainableFamily, require_own_mode, require_own_size
+from train.models.trainable import TrainableFamily
 
 SIZE = "size"
 

@@ -11,13 +11,13 @@ import torch
 
 from configs.errors import ConfigError
 from train.chat.templates import PromptStyle
+from train.models.image_checks import require_own_mode, require_own_size
 from train.models.images import ImageBatch, Size
 from train.models.llava import SIGLIP_TOWER, other_tower, tower_states, uneven_window
 from train.models.llava_next import SIZE, LlavaNextFamily, TiledImages
 from train.models.processor_settings import LLAVA_ONEVISION
 from train.models.square_images import PIXELS
 from train.models.tiles import tile_processor, tile_tokens
-from train.models.types import require_own_mode, require_own_size
 
 MOST_TILES = re.compile(r"anyres_max_(\d+)")
 

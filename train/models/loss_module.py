@@ -13,7 +13,7 @@ from train.chat.conversation import IGNORE_INDEX
 from train.models.batch import Batch
 from train.models.embedded import Embedded
 from train.models.target_states import ForwardOptions, TargetStates
-from train.models.types import TrainableFamily
+from train.models.trainable import TrainableFamily
 
 
 class LossModule(nn.Module):

@@ -14,11 +14,12 @@ from torch import nn
 from configs.errors import ConfigError
 from train.chat.templates import PromptStyle
 from train.models.grid_positions import grid_positions
+from train.models.image_checks import require_own_mode
 from train.models.images import ImageBatch, ImageInput, Size, joined, stacked
 from train.models.patch_images import GRID, PatchImages, PatchShape, patch_images
 from train.models.pixels import normalize_pixels
 from train.models.square_images import PIXELS
-from train.models.types import TrainableFamily, require_own_mode
+from train.models.trainable import TrainableFamily
 
 
 class Qwen25VlFamily(TrainableFamily):

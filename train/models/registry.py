@@ -6,7 +6,8 @@ from pathlib import Path
 from configs.errors import ConfigError
 from train.models.checked_loading import read_transformers_config
 from train.models.model_folder import check_sections, read_model_config
-from train.models.types import Family, TrainableFamily
+from train.models.trainable import TrainableFamily
+from train.models.types import Family
 
 FAMILIES = {
     "llava": "train.models.llava:LlavaFamily",

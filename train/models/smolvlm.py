@@ -19,12 +19,13 @@ from transformers import PreTrainedTokenizerBase
 from configs.errors import ConfigError
 from train.chat.templates import PromptStyle
 from train.chat.tokenizer import load_tokenizer
+from train.models.image_checks import require_own_mode, require_own_size
 from train.models.images import ImageBatch, ImageInput, Size, joined
 from train.models.llava import uneven_window
 from train.models.pixels import normalize_pixels
 from train.models.split_images import SplitImages, split_images
 from train.models.square_images import PIXELS
-from train.models.types import TrainableFamily, require_own_mode, require_own_size
+from train.models.trainable import TrainableFamily
 
 
 class SmolVlmFamily(TrainableFamily):

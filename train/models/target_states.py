@@ -41,7 +41,8 @@ from train.models.llama_layers import (
     sliding_window,
 )
 from train.models.token_layout import Layout, last_mask, padded_targets, select_tokens
-from train.models.types import Family, TrainableFamily
+from train.models.trainable import TrainableFamily
+from train.models.types import Family
 from train.models.varlen_attention import kernel_for
 
 Embed = Callable[[Batch], Embedded]

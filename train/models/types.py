@@ -22,7 +22,6 @@ from train.chat.folder_template import FolderRenderer
 from train.chat.render import ChatRenderer
 from train.chat.renderer import Renderer
 from train.chat.templates import FOLDER, PromptStyle
-from train.models.batch import Batch
 from train.models.embedded import Embedded
 from train.models.images import ImageBatch, ImageInput, ImageProcessor, Size
 from train.models.pixels import normalize_pixels
@@ -250,61 +249,3 @@ class Family(ABC):
     def language_weight(self, name: str) -> str:
         """Name in this model of the weight that is called `name` in the language model alone (`model.layers.0…`)."""
         return name.replace("model.", self.parts["language"][0], 1) if name.startswith("model.") else name
-
-
-class TrainableFamily(Family):
-    """What training needs beyond."""
-
-    @abstractmethod
-    def dummy_images(self) -> ImageBatch:
-        """One blank image, for a micro-batch without any: all ranks run the same modules."""
-
-    @abstractmethod
-    def vision_tokens(self, images: ImageBatch) -> int:
-        """Tokens that the vision tower processes for `images`, to count FLOPs."""
-
-    @abstractmethod
-    def exported_processor(self, settings: dict[str, Any], image_mode: str) -> dict[str, Any]:
-        """The base's image-processor `settings`, changed to what training with `image_mode` saw."""
-
-    def decode(
-        self,
-        model: Any,
-        embedded: Embedded,
-        batch: Batch,
-        attention: dict[str, torch.Tensor | None],
-    ) -> torch.Tensor:
-        """(B, T, H): the decoder's last hidden states; `attention` is from `batch.attention_arguments`.
-
-        Where tokens have several positions, transformers takes those of the text before them, by which its flash
-        attention separates packed conversations.
-        """
-        positions = batch.positions
-        if positions is not None and (text := attention.get("position_ids")) is not None:
-            positions = torch.cat([text[None], positions])
-        if positions is not None:
-            attention = attention | {"position_ids": positions}
-        states: torch.Tensor = self.decoder(model)(use_cache=False, **embedded.arguments, **attention).last_hidden_state
-        return states
-
-    def attention_kernel(self, model: Any) -> str:
-        """Name of the decoder's attention kernel."""
-        decoder: Any = self.decoder(model)
-        return str(decoder.config._attn_implementation)
-
-
-def require_own_size(family: str, own: int, size: int | None) -> None:
-    """Raise `ConfigError` if `size` is not the side length `own` that the vision tower takes."""
-    if size not in (None, own):
-        raise ConfigError(
-            f"image_size is {size} and {family}'s tower takes {own}: only BLIP-2 and InstructBLIP, whose Q-Former "
-            "makes as many tokens of an image of any size, take another; set image_size to null"
-        )
-
-
-def require_own_mode(family: str, mode: str) -> None:
-    """Raise `ConfigError` for an `image_mode` of LLaVA-1.5's."""
-    if mode != "export":
-        raise ConfigError(
-            f"image_mode {mode} is LLaVA-1.5's; {family} has another preprocessing: set image_mode to export"
-        )

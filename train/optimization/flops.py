@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from train.models.batch import Batch
 from train.models.param_groups import PartCount, lora_row
-from train.models.types import TrainableFamily
+from train.models.trainable import TrainableFamily
 
 PEAK_BF16 = {  # dense bf16 FLOP/s by the vendors' datasheets
     "H200": 989e12,

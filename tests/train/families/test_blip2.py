@@ -1,26 +1,28 @@
 """BLIP-2 and InstructBLIP: what they train, with which settings, and what they refuse."""
 
+import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from transformers import Blip2Config, OPTConfig
+from transformers import AutoModelForImageTextToText
 
 from configs.errors import ConfigError, DataError
 from configs.load import describe, load_config
-from configs.model import ModelConfig
 from configs.run import RunConfig
-from configs.training import DeepSpeedConfig, OptimConfig
 from data_prep.sample import Turn
 from eval.paper.finetuned_rows import Training, finetuned_rows
 from eval.paper.published import paper_numbers
-from tests.train.families.conftest import items
+from tests.train.families.conftest import TrainedFamily, items, joined
+from tests.train.families.test_gradients import assert_same, gradients, our_loss
 from train.data.collate import collate
-from train.models.blip2 import Blip2Family
+from train.exported_files import write_text_files
 from train.models.loading import load_model
-from train.models.meta_model import meta_model
-from train.models.param_groups import choose_trainable, count_parts, parameter_groups
+from train.models.loss_module import LossModule
+from train.models.param_groups import choose_trainable, parameter_groups
+from train.models.registry import family_of
 
 ROOT = Path(__file__).resolve().parents[3]
 PAPER = {
@@ -114,21 +116,54 @@ def test_weight_decay_leaves_biases_and_norms_alone_and_lora_knows_opts_layers(f
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("hidden", "mlp", "millions"), [(2560, 10240, 107), (4096, 16384, 108)])
-def test_as_many_parameters_train_as_blip2s_paper_counts(hidden, mlp, millions):
-    """arXiv 2301.12597, Table 2: 107M with OPT 2.7B, 108M with OPT 6.7B; counted on the meta device."""
-    language = OPTConfig(vocab_size=50304, hidden_size=hidden, word_embed_proj_dim=hidden, ffn_dim=mlp,
-                         num_hidden_layers=32, num_attention_heads=32)  # fmt: skip
-    family = Blip2Family(Blip2Config(text_config=language, image_token_index=50265))
+@pytest.mark.parametrize("name", ["blip-2", "instructblip"])
+def test_another_image_size_is_trained_as_by_transformers_and_is_the_exports_own(family_of_case, tmp_path, name):
+    base = family_of_case(name)
+    trained = TrainedFamily(base.case, base.root, base.folder)
+    trained.processor.image_processor.size = {"height": 48, "width": 48}
+    plan = trained.plan("chat.image_size=48", "model.mode=full")
+    chosen = [item for item in items(trained.case) if item.image is not None][:2]
+    builder, like = plan.example_builder, plan.sources.sample(0)
+    loaded = trained.ours(plan)
+    theirs = trained.theirs(plan, loaded.model)
+    expected = [trained.expected(item) for item in chosen]
+    batch = joined([trained.inputs(item) for item in chosen], [on for _, on in expected])
+    output = theirs(**batch, interpolate_pos_encoding=True)
+    module = LossModule(loaded.model, plan.family).eval()
+    ours = our_loss(module, collate([builder.build(item.sample(like), 0) for item in chosen], plan.family))
+    assert float(ours.detach()) == pytest.approx(float(output.loss.detach()), rel=1e-5)
+    wanted = gradients(theirs, output.loss)
+    assert "vision_model.embeddings.position_embedding" in wanted
+    assert_same(gradients(loaded.model, ours), wanted)
 
-    class Run:
-        model = ModelConfig(base="x")
-        optim = OptimConfig()
-        deepspeed = DeepSpeedConfig()
+    family = plan.family.take_image_size(loaded.model, 48, torch.float32)
+    loaded.model.save_pretrained(tmp_path)
+    write_text_files(family, trained.folder, tmp_path, plan.config.chat)
+    exported = TrainedFamily(base.case, base.root, tmp_path)
+    inputs = exported.inputs(chosen[0])
+    assert inputs["pixel_values"].shape[-1] == 48
+    with torch.no_grad():
+        logits = AutoModelForImageTextToText.from_pretrained(tmp_path, dtype=torch.float32).eval()(**inputs).logits
+    length = inputs["input_ids"].shape[1]
+    torch.testing.assert_close(logits[0], output.logits[0, :length].detach(), atol=1e-5, rtol=1e-5)
+    assert family_of(tmp_path).image_processor().description == "48 px, mode squash"
 
-    counts = {row.part: row for row in count_parts(meta_model(family, Run), family, Run.optim)}
-    assert round(counts["projector"].trainable / 1e6) == millions
-    assert counts["vision"].trainable == counts["language"].trainable == 0
+
+@pytest.mark.slow
+def test_an_image_size_that_does_not_fit_the_tower_or_the_processor_is_refused(family_of_case, tmp_path):
+    trained = family_of_case("blip-2")
+    with pytest.raises(ConfigError, match="image_size is 50; BLIP-2 cuts images into patches of 8 pixels a side"):
+        trained.plan("chat.image_size=50")
+    with pytest.raises(ConfigError, match=r"image_size is 48 and LLaVA-NeXT's tower takes 32: only BLIP-2 and"):
+        family_of_case("llava_next").plan("chat.image_size=48")
+    folder = shutil.copytree(trained.folder, tmp_path / "base")
+    file = folder / "processor_config.json"
+    settings = json.loads(file.read_text())
+    settings["image_processor"] |= {"size": {"height": 40, "width": 40}, "do_center_crop": True,
+                                    "crop_size": {"height": 32, "width": 32}}  # fmt: skip
+    file.write_text(json.dumps(settings))
+    with pytest.raises(ConfigError, match=r"image_size is 48, and the image processor of .* does more than resize"):
+        family_of(folder).image_processor(size=48)
 
 
 def test_a_trained_blip2_is_compared_with_the_papers_fine_tuned_row():

@@ -18,7 +18,7 @@ from train.models.loading import load_model
 from train.models.loss_module import LossModule
 from train.models.param_groups import choose_trainable
 from train.models.target_states import ForwardOptions
-from train.models.types import TrainableFamily
+from train.models.trainable import TrainableFamily
 from train.plan import make_plan
 
 
