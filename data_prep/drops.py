@@ -9,10 +9,13 @@ from data_prep.sample import Drop
 SHOWN_FILES = 3  # examples per reason
 
 
-def check_drop_fraction(source: str, drops: Iterable[Drop], records: int, limit: float) -> None:
+def check_drop_fraction(
+    source: str, drops: Iterable[Drop], records: int, limit: float, *, kept: str = "finished shards are kept"
+) -> None:
     """Raise `DataError` that lists the most frequent reasons if more than `limit` of the records were dropped.
 
-    A source without any record is an error, too: the usual cause is a path one folder too high or too deep.
+    A source without any record is an error, too: the usual cause is a path one folder too high or too deep. `kept` is
+    the end of the message.
     """
     dropped = list(drops)
     if not records:
@@ -21,7 +24,7 @@ def check_drop_fraction(source: str, drops: Iterable[Drop], records: int, limit:
         raise DataError(
             f"source {source}: {len(dropped):,} of {records:,} records dropped ({len(dropped) / records:.2%}), more"
             f" than data.max_drop_fraction = {limit}: {'; '.join(describe_drops(dropped))}. Fix the source or raise"
-            f" the setting; finished shards are kept"
+            f" the setting; {kept}"
         )
 
 

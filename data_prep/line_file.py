@@ -3,11 +3,13 @@
 A last line without a line end was cut off by a kill: readers leave it out, and `LineAppender` removes it.
 """
 
+import json
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from configs.errors import RunError
 from data_prep.file_lock import try_lock_file
@@ -20,6 +22,16 @@ def complete_lines(path: Path) -> Iterator[tuple[int, bytes]]:
     for number, line in enumerate(complete.split(b"\n")[:-1], start=1):
         if line.strip():  # a blank line was left by an editor
             yield number, line
+
+
+def json_line(values: Any) -> str:
+    """The values as one line of JSON with its line end; what is no Unicode (half a character) is escaped."""
+    text = json.dumps(values, ensure_ascii=False)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        text = json.dumps(values)
+    return f"{text}\n"
 
 
 class LineAppender:

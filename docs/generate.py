@@ -20,6 +20,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[0] = str(ROOT)
 
+from configs.captions import CaptionConfig
 from configs.evaluation import EvalConfig
 from configs.run import RunConfig
 from configs.section import Section, limits_in_words, section_in
@@ -56,9 +57,13 @@ This page is generated from the classes in `configs/` by `python docs/generate.p
 
 def configuration() -> str:
     """The page of all settings, one table a section."""
-    run = "\n".join(_tables("", RunConfig, RunConfig.__doc__))
-    evaluation = "\n".join(_tables("", EvalConfig, EvalConfig.__doc__))
-    return f"{CONFIGURATION}\n## A run\n\n{run}\n## An evaluation\n\n{evaluation}".rstrip() + "\n"
+    parts = [f"{CONFIGURATION}\n"]
+    for title, schema in (("A run", RunConfig), ("An evaluation", EvalConfig)):
+        parts.append("\n".join((f"## {title}\n", *_tables("", schema, schema.__doc__), "")))
+    for title, program_schema in (("Captions", CaptionConfig),):
+        parts.append("\n".join((f"## {title}\n", *_own_table("", program_schema, program_schema.__doc__))))
+        parts.append("\nThe sections `data` and `api` are those above.\n")
+    return "".join(parts).rstrip() + "\n"
 
 
 def _tables(prefix: str, schema: type[Section], doc: str | None, decides: bool = True) -> Iterator[str]:
@@ -66,6 +71,16 @@ def _tables(prefix: str, schema: type[Section], doc: str | None, decides: bool =
 
     `decides` is whether settings of this section can change the result at all.
     """
+    yield from _own_table(prefix, schema, doc, decides)
+    for spec in dataclasses.fields(schema):
+        if inner := section_in(spec):
+            name = f"{prefix}{spec.name}" if spec.type == inner else f"{prefix}{spec.name}.NAME"
+            yield f"### `{name}`\n"
+            yield from _tables(f"{name}.", inner, inner.__doc__, decides and spec.metadata["changes_result"])
+
+
+def _own_table(prefix: str, schema: type[Section], doc: str | None, decides: bool = True) -> Iterator[str]:
+    """Lines: `doc`, and the table of the section's own settings."""
     specs = dataclasses.fields(schema)
     yield f"{' '.join((doc or '').split())}\n"
     rows = [_row(prefix, spec, decides) for spec in specs if section_in(spec) is None or spec.type != section_in(spec)]
@@ -73,11 +88,6 @@ def _tables(prefix: str, schema: type[Section], doc: str | None, decides: bool =
         yield "| setting | default | meaning | changes the result |\n| --- | --- | --- | --- |"
         yield from rows
         yield ""
-    for spec in specs:
-        if inner := section_in(spec):
-            name = f"{prefix}{spec.name}" if spec.type == inner else f"{prefix}{spec.name}.NAME"
-            yield f"### `{name}`\n"
-            yield from _tables(f"{name}.", inner, inner.__doc__, decides and spec.metadata["changes_result"])
 
 
 def _row(prefix: str, spec: "dataclasses.Field[Any]", decides: bool) -> str:

@@ -54,6 +54,7 @@ COMMANDS = (
     Command("data verify", "data_prep.verify", "Check a shard set against its checksums"),
     Command("data overlap", "data_prep.overlap", "Find training images that are also in a test set"),
     Command("data frequency", "data_prep.frequency", "Count how often training texts mention each class"),
+    Command("data caption", "data_prep.caption", "Captions that name the class, by a model behind an API"),
     Command("data synonyms", "data_prep.wordnet_synonyms", "Compare the synonyms of a class list with WordNet"),
     TRAIN,
     Command("train inspect", "train.tools.inspect", "Show samples as tokens, with the training targets marked"),
@@ -100,6 +101,9 @@ COMMANDS = (
     Command("benchmark gpu", "eval.benchmarks.gpu", "All figures of one GPU within a budget of seconds"),
     Command(
         "benchmark probe-heads", "eval.benchmarks.probe_heads", "Training of linear probes, against the authors' loop"
+    ),
+    Command(
+        "toy caption-server", "data_prep.toy_world.caption_server", "A stand-in for a captioning model, on this machine"
     ),
     Command("toy base", "train.toy.tiny_base", "Train the demo's base model"),
     Command("toy clip", "train.toy.tiny_clip", "Train a small CLIP on a shard set"),

@@ -95,10 +95,11 @@ def setting_names(schema: type[Section], prefix: str = "") -> list[str]:
 
 
 def _schema(name: str) -> type[Section]:
+    from configs.captions import CaptionConfig
     from configs.evaluation import EvalConfig
     from configs.run import RunConfig
 
-    return {"RunConfig": RunConfig, "EvalConfig": EvalConfig}[name]
+    return {"RunConfig": RunConfig, "EvalConfig": EvalConfig, "CaptionConfig": CaptionConfig}[name]
 
 
 def _files(current: str, suffixes: tuple[str, ...]) -> list[str]:

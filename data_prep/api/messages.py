@@ -18,7 +18,7 @@ from typing import Any
 from configs.api import ApiConfig
 from configs.errors import DataError
 from data_prep.images import decode_rgb, opened_image, true_extension
-from data_prep.orientation import NORMAL, orientation_of
+from data_prep.orientation import NORMAL, UprightImage, orientation_of
 
 MEDIA = {"jpg": "image/jpeg", "png": "image/png", "webp": "image/webp", "gif": "image/gif"}
 
@@ -42,7 +42,14 @@ class ImagePart:
     @classmethod
     def of_file(cls, path: Path) -> "ImagePart":
         """An image file, which is read here once for its key. Raises `DataError` if it cannot be read."""
-        return cls(hashlib.sha256(_file_bytes(path)).hexdigest(), lambda: sendable(_file_bytes(path)))
+        return cls.of_reader(lambda: _file_bytes(path))
+
+    @classmethod
+    def of_reader(cls, read: Callable[[], bytes]) -> "ImagePart":
+        """An image that `read` returns, at each call the same: called here once for its key."""
+        first = read()
+        turned = "upright " if isinstance(first, UprightImage) else ""
+        return cls(turned + hashlib.sha256(first).hexdigest(), lambda: sendable(read()))
 
 
 @dataclass(frozen=True, slots=True)

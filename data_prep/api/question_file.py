@@ -32,7 +32,7 @@ from data_prep.api.interrupts import stopped_by_signals
 from data_prep.api.messages import Message, image_is_first, request_body
 from data_prep.api.reply import NoReply, Reply
 from data_prep.api.spending import largest_spending, missing_settings, used
-from data_prep.line_file import LineAppender, complete_lines
+from data_prep.line_file import LineAppender, complete_lines, json_line
 from data_prep.progress import Progress, log_line
 
 SHOWN_FAILURES = 5
@@ -157,15 +157,15 @@ def _waiting(questions: Sequence[Question], found: Replies) -> list[Question]:
 
 def _announce(waiting: list[Question], found: Replies, model: AskedModel, name: str) -> None:
     """Print how many questions are asked and what that may cost at most."""
-    stored = f"{len(found.replies):,} replies stored, " if found.replies else ""
-    again = f" ({len(found.failures):,} failed before)" if found.failures else ""
-    line = f"{name}: {stored}{len(waiting):,} questions to ask{again}"
+    notes = [f"{len(found.replies):,} have replies"] if found.replies else []
+    notes += [f"{len(found.failures):,} failed before"] if found.failures else []
+    line = f"{name}: {len(waiting):,} questions to ask" + (f" ({', '.join(notes)})" if notes else "")
     if waiting:
         messages = [question.messages for question in waiting]
-        line += f" {model.name}, {largest_spending(messages, model.api, model.max_tokens).words()}"
+        line += f" of {model.name}: {largest_spending(messages, model.api, model.max_tokens).words()}"
         if missing := missing_settings(messages, model.api, model.max_tokens):
             line += f" (needs {', '.join(missing)})"
-        line += f", if each took all {model.api.attempts} attempts; --limit N asks fewer"
+        line += f", if each takes all {model.api.attempts} attempts; --limit N asks fewer"
     print(line, file=sys.stderr, flush=True)
 
 
@@ -181,7 +181,7 @@ def _summarize(questions: Sequence[Question], found: Replies, model: AskedModel,
 
 def _line(key: str, request: str, reply: Reply | NoReply) -> str:
     values = {"failed": reply.reason} if isinstance(reply, NoReply) else asdict(reply)
-    return json.dumps({"id": key, "request": request, **values}, ensure_ascii=False) + "\n"
+    return json_line({"id": key, "request": request, **values})
 
 
 def read_replies(path: Path, requests: dict[str, str]) -> Replies:

@@ -3,6 +3,7 @@
 A token has at least one byte of text, so the bytes of a question bound its tokens. An image counts `api.image_tokens`.
 """
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -29,8 +30,11 @@ class Spending:
         words = [f"up to {self.requests:,} requests"]
         if self.tokens_in is not None:
             words.append(f"up to {self.tokens_in:,} tokens of questions")
-        words.append("answers of any length" if self.tokens_out is None else f"up to {self.tokens_out:,} of answers")
-        words.append("largest cost unknown" if self.money is None else f"at most {self.money:,.2f} in all")
+        length = "of any length" if self.tokens_out is None else f"of up to {self.tokens_out:,} tokens"
+        words.append(f"answers {length}")
+        words.append(
+            "largest cost unknown" if self.money is None else f"at most {math.ceil(self.money * 100) / 100:,.2f} in all"
+        )
         return ", ".join(words)
 
 
@@ -61,7 +65,7 @@ def used(replies: Iterable[Reply], api: ApiConfig) -> str:
     if unknown:
         return f"{words} ({unknown:,} replies did not say)"
     money = _money(tokens_in, tokens_out, api)
-    return words if money is None else f"{words}, cost {money:,.2f}"
+    return words if money is None else f"{words}, cost {money:,.4f}"
 
 
 def _tokens(messages: Sequence[Message], api: ApiConfig) -> int | None:

@@ -94,4 +94,4 @@ def test_several_candidates_are_all_offered(shell, environment):
     if shutil.which(shell.__name__.removeprefix("in_")) is None:
         pytest.skip(f"{shell.__name__.removeprefix('in_')} is not installed")
     offered = shell(environment, "train --config configs/dem")
-    assert offered == ["configs/demo.yaml", "configs/demo_classification.yaml"]
+    assert offered == ["configs/demo.yaml", "configs/demo_captions.yaml", "configs/demo_classification.yaml"]
