@@ -1,6 +1,6 @@
 """A stand-in for a captioning model: a chat API on this machine that answers by rule, without looking at the image.
 
-    python -m data_prep.toy_world.caption_server --port 8017 &
+    python -m data_prep.toy_world.caption_server --port 8017        in another terminal
     export OPENAI_BASE_URL=http://127.0.0.1:8017/v1
     python -m data_prep.caption --config configs/captions/demo.yaml
 
