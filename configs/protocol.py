@@ -17,6 +17,8 @@ PUBLISHED_DEFAULTS: dict[str, Any] = {
 """What `trained` means for a model as published."""
 LISTED = ("closed_world", "class_likelihood", "zero_shot")
 """Tasks whose questions or scores use all names of protocol.classes."""
+FILE_DRAWS = ("similar_class", "similar_image")
+"""Values of candidate_draw that take the candidates from protocol.candidate_file."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,9 +116,19 @@ class ProtocolConfig(Section):
     )
     candidate_draw: str = setting(
         "item",
-        doc="Seed of candidates and their order: the `item`'s id, or one random `stream` over the shuffled data, as in "
-        "an uninterrupted run of the authors' code.",
-        choices=("item", "stream"),
+        doc="How candidates are drawn: at random by the `item`'s id; from one random `stream` over the shuffled data, "
+        "as in an uninterrupted run of the authors' code; or the classes that a CLIP finds most alike, by the item's "
+        "class (`similar_class`) or by its image (`similar_image`), as candidate_file says.",
+        choices=("item", "stream", *FILE_DRAWS),
+    )
+    candidate_file: str | None = setting(
+        None, doc="File of candidate_draw similar_class and similar_image, written by python -m eval.similar_classes."
+    )
+    seed: int = setting(
+        0,
+        doc="Seed of what a protocol draws: candidates, their order, and letters for answers without one. The authors' "
+        "stream begins with 1234 + seed.",
+        at_least=0,
     )
     item_draw: str = setting(
         "id",
@@ -290,5 +302,25 @@ class ProtocolConfig(Section):
             raise ConfigError(
                 f"protocol.class_sentence is {self.class_sentence!r}; write {{}} where the class name belongs"
             )
+        self._check_candidates()
         if self.task == "zero_shot" and self.rule == "cfg":
             raise ConfigError("protocol.rule is cfg, which guides a language model; task zero_shot has none: use sum")
+
+    def _check_candidates(self) -> None:
+        """Raise `ConfigError` if candidate_draw and candidate_file do not fit each other."""
+        named = self.candidate_draw in FILE_DRAWS
+        if named and self.candidate_file is None:
+            raise ConfigError(
+                f"protocol.candidate_draw is {self.candidate_draw} and protocol.candidate_file is not set; write a "
+                "file with python -m eval.similar_classes and name it"
+            )
+        if named and self.candidates is None:
+            raise ConfigError(
+                f"protocol.candidate_draw is {self.candidate_draw} and protocol.candidates is null, which takes all "
+                "classes; set the number of candidates"
+            )
+        if self.candidate_file is not None and not named:
+            raise ConfigError(
+                f"protocol.candidate_file is {self.candidate_file} and protocol.candidate_draw {self.candidate_draw} "
+                f"does not use it; set candidate_draw to {' or '.join(FILE_DRAWS)}, or candidate_file to null"
+            )

@@ -9,6 +9,7 @@ settings. A model trained here is compared with the paper's fine-tuned rows only
 from collections.abc import Mapping
 from typing import Any
 
+from configs.protocol import FILE_DRAWS
 from eval.paper.finetuned_rows import (
     GENERAL_SOURCES,
     GENERAL_TASKS,
@@ -46,6 +47,8 @@ def experiments(protocol: Mapping[str, Any]) -> list[str]:
     kind, wording = protocol["task"], WORDINGS.get(str(protocol.get("prompt")))
     candidates = protocol.get("candidates")
     reasons = uses_chain_of_thought(protocol)
+    if protocol.get("candidate_draw") in FILE_DRAWS:
+        return []  # hard candidates: the paper's are drawn at random
     if kind == "open_world" and protocol.get("synonyms"):
         if wording != "base" or reasons:
             return []

@@ -3,8 +3,9 @@
 from typing import Any
 
 from configs.errors import UserError
-from configs.protocol import ProtocolConfig
+from configs.protocol import FILE_DRAWS, ProtocolConfig
 from data_prep.class_names import load_class_list
+from eval.class_scores.neighbours import read_neighbours
 from eval.tasks.candidates import shown_candidates
 from eval.types import Prediction, Score
 
@@ -53,6 +54,12 @@ def scored_answer(protocol: ProtocolConfig, prediction: Prediction, score: Score
 def _chosen(protocol: ProtocolConfig) -> str:
     if protocol.candidates is None:
         text = "all classes of the list"
+    elif protocol.candidate_draw in FILE_DRAWS:
+        what = "class" if protocol.candidate_draw == "similar_class" else "image"
+        text = (
+            f"the item's class and those most similar to its {what} by {_similar_by(protocol)} (candidate_draw: "
+            f"{protocol.candidate_draw}); harder than candidates drawn at random"
+        )
     elif protocol.candidate_draw == "stream":
         text = "the item's class and others drawn from one random stream over the data (candidate_draw: stream)"
     else:
@@ -60,6 +67,15 @@ def _chosen(protocol: ProtocolConfig) -> str:
     stream = protocol.candidate_draw == "stream" and protocol.order == "random"
     order = "in the stream's order" if stream else ORDERS[protocol.order]
     return f"{text}, {order}" if protocol.task == "closed_world" else text
+
+
+def _similar_by(protocol: ProtocolConfig) -> str:
+    """Whose cosines made the file of candidates."""
+    try:
+        of = read_neighbours(str(protocol.candidate_file)).of
+    except UserError:
+        return f"the file {protocol.candidate_file}"
+    return f"the cosines of {of.get('model', 'an unknown model')} on {of.get('source', 'unknown data')}"
 
 
 def _rule(protocol: ProtocolConfig) -> str:

@@ -11,6 +11,7 @@ from data_prep.class_matching import ClassDifference, class_counts, shortened
 from data_prep.class_names import load_class_list
 from data_prep.shards import ShardSet
 from eval.runner.batching import items_of
+from eval.runner.candidate_check import candidate_notes
 from eval.tasks.synonyms import load_synonyms
 
 NO_CLASS_LIST = ("multiple_choice", "hidden_states")
@@ -39,7 +40,7 @@ def check_classes(config: EvalConfig, shards: ShardSet) -> list[str]:
     notes = _synonym_notes(config, counts)
     if listed and protocol.classes is not None:
         notes += _list_notes(config, counts, protocol.classes, str(shards.folder))
-    return notes
+    return [*notes, *candidate_notes(config, shards, counts)]
 
 
 def _list_notes(config: EvalConfig, counts: Mapping[str, int], classes: str, folder: str) -> list[str]:

@@ -44,9 +44,11 @@ ANSWER_SCORING_SETTINGS = (
 )
 CLASS_SCORING_SETTINGS = (
     *("token_scores", "rule", "guidance", "cfg_form", "cfg_prior", "cfg_mean", "temperature"),
-    *("candidates", "candidate_draw", "order"),
+    *("candidates", "candidate_draw", "candidate_file", "order", "seed"),
 )
 """Further scoring settings where all class names are scored: the stored scores serve every rule and candidate set."""
+CANDIDATE_FILE = "candidate_file"
+"""A setting whose file counts by its content: it may be read from another path. As a generation setting, its digest."""
 
 
 class OtherAnswersError(RunError):
@@ -98,7 +100,8 @@ class Evaluation:
             for part in (self.generation_settings, self.scoring_settings)
         ]
         protocol = {key: value for key, value in parts[0].items() if key not in ("model", MODEL_FILES, "data")}
-        text = json.dumps([protocol, parts[1]], sort_keys=True)
+        scoring = {key: value for key, value in parts[1].items() if key != CANDIDATE_FILE}
+        text = json.dumps([protocol, scoring], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
@@ -122,6 +125,12 @@ def describe_evaluation(
         }
     scoring_settings = {key: protocol[key] for key in scoring}
     scoring_settings["synonyms_sha256"] = _file_hash(config.protocol.synonyms)
+    if config.protocol.candidate_file is not None:
+        content = _file_hash(config.protocol.candidate_file)
+        if CANDIDATE_FILE in scoring:
+            scoring_settings[f"{CANDIDATE_FILE}_sha256"] = content
+        else:
+            generation_settings[CANDIDATE_FILE] = content
     return Evaluation(
         name=config.name,
         model=config.model,

@@ -12,7 +12,7 @@ from data_prep.class_names import load_class_list
 from data_prep.sample import Sample
 from eval.class_scores.rules import Floats
 from eval.class_scores.table import ClassScoreTable, read_class_scores, rule_of, rule_scores, stored_sums
-from eval.tasks.candidates import candidate_indices, shown_candidates
+from eval.tasks.candidates import check_candidates, shown_candidates
 from eval.tasks.open_world import OpenWorld, class_of
 from eval.types import ItemIndex, Prediction, Question, Score
 
@@ -33,7 +33,7 @@ class ClassLikelihood(OpenWorld):
     def question(self, sample: Sample, item_index: ItemIndex | None = None) -> Question:
         """The prompt alone; the class names are scored as its answers."""
         label = class_of(sample, self.config.task)
-        candidate_indices(self.names, label, self.config.candidates, sample.id)
+        check_candidates(self.config, self.names, label, sample.id)
         streamed = self.config.candidate_draw == "stream"
         return Question(self.turns, label, item_index=item_index if streamed else None)
 

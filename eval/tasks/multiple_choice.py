@@ -63,7 +63,8 @@ class MultipleChoice:
         """By the letter, or the option's text, that is found in the answer."""
         score = self.scorer(self.text(prediction), self.reference(prediction))
         if score.value is None and self.config.unparsed == "random":
-            letter = random.Random(f"unparsed:{prediction.id}").choice(LETTERS[: len(prediction.choices)])
+            seed = f"{self.config.seed}:" if self.config.seed else ""
+            letter = random.Random(f"{seed}unparsed:{prediction.id}").choice(LETTERS[: len(prediction.choices)])
             return Score(letter == prediction.target, letter, f"drawn at random: {score.reason}")
         return score
 
