@@ -9,12 +9,12 @@ from configs.saving import CheckpointConfig, LoggingConfig
 from configs.section import Section, check_name, setting
 from configs.slurm import SlurmConfig
 from configs.training import (
-    DeepSpeedConfig,
     LossConfig,
     MonitorConfig,
     OptimConfig,
     TrainConfig,
 )
+from configs.zero import DeepSpeedConfig
 
 
 @dataclass(frozen=True, kw_only=True)

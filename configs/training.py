@@ -1,9 +1,10 @@
-"""Settings of training: optimizer, loss, batches, DeepSpeed, the loss-spike monitor."""
+"""Settings of training: optimizer, loss, data and batches, the loss-spike monitor."""
 
 import math
 from dataclasses import dataclass
 
 from configs.errors import ConfigError
+from configs.mixing import check_shares, check_weights
 from configs.section import Section, setting
 
 CATCHABLE = ("SIGTERM", "SIGINT", "SIGUSR1", "SIGUSR2", "SIGHUP", "SIGXCPU")  # allowed in train.stop_signals
@@ -55,6 +56,20 @@ class LossConfig(Section):
         doc="Mean over the global batch's target `token`s, of `sample` means, or of `micro_batch` means (LLaVA).",
         choices=("token", "sample", "micro_batch"),
     )
+    class_weights: str = setting(
+        "none",
+        doc="Weight of a sample by its class's entries in an epoch: `inverse` to them or to their square root "
+        "(`inverse_sqrt`); the mean over the entries is 1. The loss is the weighted mean. Samples without a class: 1.",
+        choices=("none", "inverse", "inverse_sqrt"),
+    )
+    weight_of_class: dict[str, float] = setting(
+        dict, doc="Class name to a factor of its samples' weights, as in {cat: 2.0}; others have 1."
+    )
+
+    def __post_init__(self) -> None:
+        """Raise `ConfigError` for a weight that is no positive number."""
+        super().__post_init__()
+        check_weights(self.weight_of_class)
 
 
 def _orders_samples(train: "TrainConfig") -> bool:
@@ -72,6 +87,23 @@ class TrainConfig(Section):
     )
     passes_per_epoch: dict[str, float] = setting(
         dict, doc="Source name to passes over it per epoch: 2.5 is two full passes plus a random half; default 1."
+    )
+    shares: dict[str, float] = setting(
+        dict,
+        doc="Source name to its share of an epoch, in place of passes: {a: 0.7, b: 0.3}. An epoch is as long as one "
+        "pass over all sources.",
+    )
+    share_of: str = setting(
+        "samples",
+        doc="What `shares` divide: `samples` (the probability of a source), `tokens`, or `supervised` tokens, as "
+        "counted for this model.",
+        choices=("samples", "tokens", "supervised"),
+    )
+    balance: str = setting(
+        "none",
+        doc="How often a class comes in an epoch, within its source: as it is in the data (`none`), each class "
+        "equally often (`equal`), or by the square root of its size (`sqrt`). An epoch keeps its length.",
+        choices=("none", "equal", "sqrt"),
     )
     shuffle_block: int = setting(
         2_097_152,
@@ -170,44 +202,7 @@ class TrainConfig(Section):
                 raise ConfigError(f"passes_per_epoch names {name!r}, which is not in train.sources: {listed}")
             if not 0 < passes < math.inf:
                 raise ConfigError(f"passes_per_epoch of {name!r} is {passes}; give a number above 0, such as 0.5 or 2")
-
-
-@dataclass(frozen=True, kw_only=True)
-class DeepSpeedConfig(Section):
-    """Settings of the generated DeepSpeed configuration besides batch sizes and precision."""
-
-    zero_stage: int = setting(
-        0,
-        doc="ZeRO stage, what is sharded over ranks: 0 nothing, 1 optimizer state, 2 + gradients, 3 + weights.",
-        choices=(0, 1, 2, 3),
-        changes_result=False,
-    )
-    base: str | None = setting(
-        None,
-        doc="Your own DeepSpeed JSON file. `auto` leaves a value to this config; one that contradicts it is an error.",
-        changes_result=False,
-    )
-    offload_optimizer: str = setting(
-        "none", doc="Where the optimizer state is stored.", choices=("none", "cpu", "nvme"), changes_result=False
-    )
-    offload_param: str = setting(
-        "none", doc="Device of the weights (ZeRO-3 only).", choices=("none", "cpu", "nvme"), changes_result=False
-    )
-    nvme_path: str | None = setting(None, doc="Folder on a local disk for nvme offload.", changes_result=False)
-
-    def __post_init__(self) -> None:
-        """Raise `ConfigError` for offloads that the stage does not have."""
-        super().__post_init__()
-        if self.offload_param != "none" and self.zero_stage != 3:
-            raise ConfigError(
-                f"offload_param is {self.offload_param} with zero_stage {self.zero_stage}; it needs zero_stage: 3"
-            )
-        if self.offload_optimizer != "none" and self.zero_stage == 0:
-            raise ConfigError(
-                f"offload_optimizer is {self.offload_optimizer} with zero_stage 0; it needs zero_stage 1, 2 or 3"
-            )
-        if "nvme" in (self.offload_optimizer, self.offload_param) and not self.nvme_path:
-            raise ConfigError("nvme offload needs nvme_path: a folder on a local disk")
+        check_shares(self.shares, self.share_of, self.sources, self.passes_per_epoch)
 
 
 def _monitor_acts(monitor: "MonitorConfig") -> bool:

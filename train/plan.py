@@ -17,6 +17,7 @@ from configs.run import RunConfig
 from configs.run_dir import RunDir
 from data_prep.train_test_check import mismatch_warnings
 from train.chat.tokenizer import load_tokenizer
+from train.data.class_weights import ClassWeights, class_weights
 from train.data.collate import ExampleBuilder, ExampleSet, TrainingBatches
 from train.data.lengths import Counts, LengthSettings, known_counts, token_counts
 from train.data.llava_groups import LlavaGroups
@@ -72,6 +73,7 @@ class RunPlan:
     attention: str
     kernels: KernelChoice
     memory: MemoryChoice | None = None
+    class_weights: ClassWeights | None = None
 
     @property
     def activation_checkpointing(self) -> bool | str:
@@ -99,7 +101,9 @@ class RunPlan:
 
     def training_batches(self) -> TrainingBatches:
         """The training data in its order."""
-        return TrainingBatches(ExampleSet(self.sources, self.example_builder, self.config.train.unreadable), self.order)
+        weights = None if self.class_weights is None else self.class_weights.of_position
+        examples = ExampleSet(self.sources, self.example_builder, self.config.train.unreadable, weights=weights)
+        return TrainingBatches(examples, self.order)
 
     def heldout_examples(self) -> ExampleSet:
         """The held-out samples, with the training prompt."""
@@ -152,6 +156,7 @@ def make_plan(config: RunConfig, world_size: int, device: str, *, count: bool = 
         deepspeed=settings,
         attention=attention,
         kernels=fit_to_decoder(kernels, config.model, family, attention, deterministic=config.train.deterministic),
+        class_weights=class_weights(config.loss, order.mixture, sources.labels(), sources.class_names()),
     )
 
 
@@ -184,7 +189,8 @@ def plan_order(config: RunConfig, sources: SourceSet, world_size: int) -> StepOr
     Raises `ConfigError` if an epoch has no step, or for a batching that the loss or the longest sample forbids.
     """
     train = config.train
-    mixture = sources.mixture(train)
+    shared = train.share_of if train.shares and train.share_of != "samples" else None
+    mixture = sources.mixture(train, plan_counts(config, sources)[shared] if shared else None)
     length = StepCounts.of(mixture.size, train)
     split = split_batch(config.train, world_size)
     partitioner = BatchPartitioner(split, train.batching)
@@ -229,7 +235,7 @@ def skipped_samples(config: RunConfig, sources: SourceSet, builder: ExampleBuild
     else:
         folder = resolve_folder(config.model.base, config.model.revision, weights=False)
         counts = known_counts(sources, LengthSettings.of(folder, config.chat, family.image_token_key))
-    kept = sources.mixture(config.train).kept if sources.names == tuple(config.train.sources) else None
+    kept = sources.kept(config.train) if sources.names == tuple(config.train.sources) else None
     return check_trainable(sources, builder, kept, counts, config.train.unreadable)
 
 

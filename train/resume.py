@@ -47,6 +47,8 @@ def run_identity(plan: RunPlan) -> dict[str, Any]:
     settings = json.loads(json.dumps(result_fields(plan.config))) | {"model.kernels": plan.kernels.name}
     if plan.config.loss.reduction == "micro_batch":  # the mean of means depends on who shares a micro-batch
         settings |= {"train.micro_batch": plan.batches.micro_batch, "world_size": plan.batches.world}
+    if plan.config.train.shares and plan.config.train.share_of != "samples":  # they depend on how tokens are counted
+        settings |= {"train.shares in entries": plan.order.mixture.source_sizes()}
     if plan.config.train.batching == "llava_groups":  # the order depends on how a batch is cut, not on who runs what
         settings |= {"train.micro_batch": plan.batches.micro_batch}
     return {

@@ -191,12 +191,12 @@ class Trainer:
         if result := self.components.checkpointer.finished(wait):
             self.reporter.saved(result)
 
-    def _sum_denominators(self, data: list[Batch] | None) -> int | None:
+    def _sum_denominators(self, data: list[Batch] | None) -> float | None:
         """Denominator of the next step's loss over all ranks; None if a rank received a stop request. Collective."""
         self.progress.enter("before the step")
         denominator = local_denominator(data, self.plan.config.loss.reduction) if data else 0
         total, stop = self.world.all_sum([denominator, float(data is None or signals.stop_requested())])
-        return None if stop else int(total)
+        return None if stop else total
 
     def _read(self, batches: Iterator[list[Batch]]) -> list[Batch] | None:
         """The next step's micro-batches; None as soon as this rank is asked to stop, however long reading takes."""
@@ -209,7 +209,7 @@ class Trainer:
             return None
 
     def _step(
-        self, step: int, batches: list[Batch], denominator: int, waited: float, started: float
+        self, step: int, batches: list[Batch], denominator: float, waited: float, started: float
     ) -> tuple[dict[str, Any], bool]:
         """One optimizer step; returns its metrics record and whether to stop after it."""
         config, world, components = self.plan.config, self.world, self.components

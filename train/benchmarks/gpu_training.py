@@ -25,7 +25,8 @@ from configs.data import DataConfig, SourceConfig
 from configs.deepspeed_settings import deepspeed_settings
 from configs.model import LoraConfig, ModelConfig
 from configs.run import RunConfig
-from configs.training import DeepSpeedConfig, OptimConfig, TrainConfig
+from configs.training import OptimConfig, TrainConfig
+from configs.zero import DeepSpeedConfig
 from train.benchmarks.generated import GeneratedData, tokens_of
 from train.distributed.world import World
 from train.kernel_choice import choose_kernels

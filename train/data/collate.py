@@ -7,7 +7,7 @@ speed. Shapes are those of `train.models.batch`.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 
 import torch
@@ -19,6 +19,7 @@ from data_prep.sample import Sample, UnreadableSample
 from train.chat.conversation import IGNORE_INDEX, TokenizedConversation, expand_image
 from train.chat.prefix import constant_prefix, shared_length
 from train.chat.renderer import Renderer
+from train.data.class_weights import Weights
 from train.data.loader import read_steps
 from train.data.order import PADDING
 from train.data.packing import StepOrder
@@ -47,6 +48,8 @@ class Example:
     supervised: list[bool]
     image: ImageInput | None
     unreadable: UnreadableSample | None = None
+    weight: float | None = None
+    """The weight of its loss, where samples are weighed by class."""
 
 
 @dataclass(frozen=True)
@@ -136,13 +139,23 @@ class ExampleSet(PositionSet[Example]):
     """Random access to encoded examples by position."""
 
     def __init__(
-        self, sources: SourceSet, builder: ExampleBuilder, unreadable: str = "stop", question: str | None = None
+        self,
+        sources: SourceSet,
+        builder: ExampleBuilder,
+        unreadable: str = "stop",
+        question: str | None = None,
+        *,
+        weights: Weights | None = None,
     ):
-        """`unreadable` is `train.unreadable`; `question` replaces any other classification question."""
+        """`unreadable` is `train.unreadable`; `question` replaces any other classification question.
+
+        `weights` (N,) are the weights of the positions' losses; None: all are 1.
+        """
         super().__init__(sources)
         self.example_builder = builder
         self.unreadable = unreadable
         self.question = question
+        self.weights = weights
 
     def __getitem__(self, position: int) -> Example:
         """The example at `position`, or one of weight 0 for `PADDING`.
@@ -150,6 +163,12 @@ class ExampleSet(PositionSet[Example]):
         Raises `DataError` that names a sample whose bytes or image have become bad since the build, unless they are to
         be skipped.
         """
+        if self.weights is not None:
+            weight = 1.0 if position == PADDING else float(self.weights[position])
+            return replace(self._example(position), weight=weight)
+        return self._example(position)
+
+    def _example(self, position: int) -> Example:
         if position == PADDING:
             return self.example_builder.padding()
         source, index = self.sources.locate(position)
@@ -230,7 +249,14 @@ def _blank(examples: Sequence[Example], family: Family, shape: tuple[int, int]) 
         sources=torch.tensor([example.source for example in examples]),
         ids=tuple(example.id for example in examples),
         unreadable=tuple(example.unreadable for example in examples if example.unreadable is not None),
+        sample_weights=_sample_weights(examples),
     )
+
+
+def _sample_weights(examples: Sequence[Example]) -> torch.Tensor | None:
+    """(C,) the weights of the examples' losses; None where they have none."""
+    weights = [example.weight for example in examples if example.weight is not None]
+    return torch.tensor(weights, dtype=torch.float64) if weights else None
 
 
 @dataclass(frozen=True)

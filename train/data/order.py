@@ -15,12 +15,13 @@ library version can change. Only the order of LLaVA's sampler (`train.data.llava
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
+from train.data.entries import Strata
 from train.data.llava_groups import LlavaGroups
 
 PADDING = -1  # a position without a sample: it fills the last batch and has weight 0
@@ -79,6 +80,8 @@ class Mixture:
     """Of every position whether it is trained on; None: all are."""
     groups: LlavaGroups | None = None
     """For the order of LLaVA's sampler, in place of shuffled shards and blocks."""
+    strata: Strata | None = None
+    """Parts with a declared number of entries, in place of `weights`: of shares, and of balanced classes."""
 
     def bounds(self) -> list[tuple[int, int]]:
         """[first, last) position of each source."""
@@ -96,25 +99,53 @@ class Mixture:
     @property
     def size(self) -> int:
         """Entries of an epoch, the same in each."""
-        return sum(mix.size for mix in self.source_mixes())
+        return int(self._parts.entries.sum())
 
-    def chosen(self, seed: int, epoch: int) -> Mask:
-        """Which positions come once more in `epoch`.
+    def source_sizes(self) -> list[int]:
+        """Entries of each source in an epoch."""
+        repeats = self.expected_repeats()
+        return [round(float(repeats[first:last].sum())) for first, last in self.bounds()]
+
+    @cached_property
+    def _parts(self) -> Strata:
+        """The strata, or where there are none each source as one part."""
+        if self.strata is not None:
+            return self.strata
+        sizes = [last - first for first, last in self.bounds()]
+        entries = np.array([mix.size for mix in self.source_mixes()], dtype=np.int64)
+        return Strata(np.repeat(np.arange(len(sizes)), sizes), entries)
+
+    @cached_property
+    def _samples(self) -> Positions:
+        """Samples of each part that are trained on."""
+        trained = self._parts.of_position if self.kept is None else self._parts.of_position[self.kept]
+        return np.bincount(trained, minlength=len(self._parts.entries))
+
+    def expected_repeats(self) -> "np.ndarray[Any, np.dtype[np.float64]]":
+        """How often each position comes in an epoch, on average over the epochs."""
+        repeats = (self._parts.entries / np.maximum(self._samples, 1))[self._parts.of_position]
+        return repeats if self.kept is None else np.where(self.kept, repeats, 0.0)
+
+    def repeats(self, seed: int, epoch: int) -> Positions:
+        """How often each position comes in `epoch`: the whole passes of its part, and once more if it is chosen.
 
         Each epoch takes up where the one before stopped in a fixed random order, so that two epochs of weight 0.5 see
         every sample once.
         """
-        chosen = np.zeros(self.bounds()[-1][1], dtype=np.bool_)
-        for (first, last), mix in zip(self.bounds(), self.source_mixes(), strict=True):
-            if not mix.extra:
-                continue
-            candidates = np.arange(first, last)
-            if self.kept is not None:
-                candidates = candidates[self.kept[first:last]]
-            ranked = candidates[np.argsort(keyed_hash(candidates.astype(np.uint64), seed, FRACTION), kind="stable")]
-            start = epoch * mix.extra % mix.samples
-            chosen[ranked.take(np.arange(start, start + mix.extra), mode="wrap")] = True
-        return chosen
+        part, samples = self._parts.of_position, np.maximum(self._samples, 1)
+        passes, extra = self._parts.entries // samples, self._parts.entries % samples
+        found = passes[part]
+        if self.kept is not None:
+            found[~self.kept] = 0
+        candidates = np.flatnonzero(extra[part] > 0 if self.kept is None else (extra[part] > 0) & self.kept)
+        if len(candidates):
+            hashes = keyed_hash(candidates.astype(np.uint64), seed, FRACTION)
+            ranked = candidates[np.lexsort((hashes, part[candidates]))]  # part after part, each in its random order
+            of = part[ranked]
+            firsts = np.concatenate([[0], np.flatnonzero(np.diff(of)) + 1])
+            rank = np.arange(len(ranked)) - np.repeat(firsts, np.diff([*firsts, len(ranked)]))
+            found[ranked[(rank - epoch * extra[of]) % samples[of] < extra[of]]] += 1
+        return found
 
 
 @dataclass(frozen=True)
@@ -150,24 +181,27 @@ def _entries(mixture: Mixture, seed: int, epoch: int) -> Positions:
 
 def _shards_in_a_row(mixture: Mixture, seed: int, epoch: int) -> Positions:
     """The epoch's positions shard after shard; a shard occurs once for each pass over it."""
-    firsts: list[Positions] = []
-    sizes: list[Positions] = []
-    partial: list[Mask] = []
-    for (start, _), mix, counts in zip(mixture.bounds(), mixture.source_mixes(), mixture.shards, strict=True):
-        size = np.array(counts, dtype=np.int64)
-        for number in range(mix.passes + (mix.extra > 0)):
-            firsts.append(start + np.cumsum(size) - size)
-            sizes.append(size)
-            partial.append(np.full(len(size), number == mix.passes))
-    first, size, is_partial = np.concatenate(firsts), np.concatenate(sizes), np.concatenate(partial)
-    turn = np.argsort(_numbers_hash(len(size), seed, epoch, SHARDS), kind="stable")
-    first, size, is_partial = first[turn], size[turn], is_partial[turn]
+    repeats = mixture.repeats(seed, epoch)
+    copies: list[Positions] = []  # positions of one pass over one source
+    units: list[Positions] = []  # for each of them, the number of its shard among all shards of all passes
+    count = 0
+    for (start, last), sizes in zip(mixture.bounds(), mixture.shards, strict=True):
+        shard = np.repeat(np.arange(len(sizes)), sizes)
+        for number in range(int(repeats[start:last].max(initial=0))):
+            within = np.flatnonzero(repeats[start:last] > number)
+            copies.append(start + within)
+            units.append(count + shard[within])
+            count += len(sizes)
+    if not copies:
+        return np.empty(0, dtype=np.int64)
+    row = np.concatenate(copies)
+    size = np.bincount(np.concatenate(units), minlength=count)
+    first = np.cumsum(size) - size
+    turn = np.argsort(_numbers_hash(count, seed, epoch, SHARDS), kind="stable")
+    first, size = first[turn], size[turn]
     ends = np.cumsum(size)
-    row: Positions = np.arange(int(size.sum())) + np.repeat(first - (ends - size), size)
-    keep = np.ones(len(row), dtype=np.bool_) if mixture.kept is None else mixture.kept[row]
-    if is_partial.any():
-        keep &= ~np.repeat(is_partial, size) | mixture.chosen(seed, epoch)[row]
-    return row[keep]
+    ordered: Positions = row[np.arange(len(row)) + np.repeat(first - (ends - size), size)]
+    return ordered
 
 
 def _shuffled(count: int, block: int, seed: int, epoch: int) -> Positions:

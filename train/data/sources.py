@@ -14,6 +14,8 @@ from data_prep.shard_cache import ShardCache
 from data_prep.shards import ShardSet
 from data_prep.source_match import check_source_of
 from data_prep.train_test_check import SourceContent
+from train.data.entries import Numbers
+from train.data.mixing import Tokens, mixed
 from train.data.order import Mask, Mixture
 
 E = TypeVar("E")
@@ -62,14 +64,30 @@ class SourceSet:
         source, index = self.locate(position)
         return self.sets[source].record(index)
 
-    def mixture(self, train: TrainConfig) -> Mixture:
-        """What an epoch of these sources is."""
-        return Mixture(
+    def mixture(self, train: TrainConfig, tokens: Tokens | None = None) -> Mixture:
+        """What an epoch of these sources is. `tokens` (N,) are needed where `train.shares` divides tokens.
+
+        Raises `ConfigError` for shares or balanced classes that give a source or class no entry.
+        """
+        plain = Mixture(
             shards=tuple(tuple(entry.samples for entry in shards.manifest.shards) for shards in self.sets),
             weights=tuple(float(train.passes_per_epoch.get(name, 1.0)) for name in self.names),
             block=train.shuffle_block,
-            kept=self.with_image() if train.text_only == "drop" else None,
+            kept=self.kept(train),
         )
+        return mixed(plain, self.names, self.labels(), train, tokens)
+
+    def kept(self, train: TrainConfig) -> Mask | None:
+        """Of every position whether it is trained on; None: all are."""
+        return self.with_image() if train.text_only == "drop" else None
+
+    def labels(self) -> Numbers:
+        """(N,) the class of every position in its source's list, -1 for none."""
+        return np.concatenate([shards.labels for shards in self.sets]).astype(np.int64)
+
+    def class_names(self) -> list[tuple[str, ...]]:
+        """The class list of each source; empty where it has none."""
+        return [shards.manifest.class_names for shards in self.sets]
 
     def with_image(self) -> Mask:
         """Of every position whether the sample has an image."""

@@ -34,6 +34,7 @@ class Batch:
     packed: bool = False
     process_last_token: bool = True  # of each conversation: it predicts nothing, but may be an image's
     positions: torch.Tensor | None = None  # (axes, B, T) int64, where `Family.positions` gives any
+    sample_weights: torch.Tensor | None = None  # (C,) float64, weights of the conversations' losses; None: all are 1
     shared_prefix: int = 0  # tokens that begin every conversation, as in every other batch (`train.chat.prefix`)
 
     def pin_memory(self) -> "Batch":

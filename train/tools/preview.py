@@ -24,6 +24,7 @@ from train.models.param_groups import PartCount, count_parts, freeze_table, trai
 from train.optimization.schedule import warmup_steps
 from train.optimization.zero import memory_estimate
 from train.plan import RunPlan, plan_counts, skipped_samples
+from train.tools.preview_mixture import portions
 
 LEFTOVER = {
     "drop": "dropped",
@@ -74,7 +75,7 @@ def _data(plan: RunPlan, tokens: Counts) -> str:
             line = f"{name + role:<28}{len(shards):>12,}{len(manifest.class_names):>10,}{len(manifest.drops):>10,}"
             if not role:
                 rows = tokens[group.starts[number] : group.starts[number + 1]]
-                line += f"{plan.order.mixture.source_mixes()[number].size:>12,}"
+                line += f"{plan.order.mixture.source_sizes()[number]:>12,}"
                 line += f"{rows['tokens'].sum():>16,}{rows['supervised'].sum():>14,}"
             lines.append(line)
     names = plan.config.train.sources + plan.config.train.heldout
@@ -85,7 +86,7 @@ def _reading(plan: RunPlan, tokens: Counts, language: bool) -> str:
     """How the data is read: shuffling, declared parts, text-only records, padding."""
     notes = [f"train and test    {note}" for note in plan.data_notes()]
     return "\n".join(
-        [_shuffling(plan), *_portions(plan), *_text_only(plan, tokens, language), _padding(plan, tokens), *notes]
+        [_shuffling(plan), *portions(plan, tokens), *_text_only(plan, tokens, language), _padding(plan, tokens), *notes]
     )
 
 
@@ -118,24 +119,14 @@ def _cache_advice(plan: RunPlan) -> str:
     )
 
 
-def _portions(plan: RunPlan) -> list[str]:
-    """Where sources are weighted: which samples make up an epoch, and how often."""
-    if not plan.config.train.passes_per_epoch:
-        return []
-    parts = []
-    for name, mix in zip(plan.sources.names, plan.order.mixture.source_mixes(), strict=True):
-        extra = f" + {mix.extra:,} chosen by seed and epoch" if mix.extra else ""
-        parts.append(f"{name} {mix.passes} x {mix.samples:,}{extra}")
-    return [f"an epoch is       {'; '.join(parts)}"]
-
-
 def _text_only(plan: RunPlan, tokens: Counts, language: bool) -> list[str]:
     """What records without an image cost, where they give no gradient (no `language` trains) or are left out."""
     dropped = plan.config.train.text_only == "drop"
     if not dropped and language:
         return []
     text = ~plan.sources.with_image()
-    weights = np.repeat(plan.order.mixture.weights, plan.sources.sizes)
+    mixture = plan.order.mixture
+    weights = np.repeat(mixture.weights, plan.sources.sizes) if dropped else mixture.expected_repeats()
     samples, saved = (weights * text).sum(), (weights * text * tokens["tokens"]).sum()
     share = saved / max(1.0, (weights * tokens["tokens"]).sum())
     counted = f"{samples:,.0f} samples with {saved:,.0f} tokens an epoch ({share:.1%})"

@@ -9,7 +9,8 @@ from transformers import LlavaForConditionalGeneration
 
 from configs.errors import ConfigError
 from configs.model import LoraConfig, ModelConfig
-from configs.training import DeepSpeedConfig, OptimConfig
+from configs.training import OptimConfig
+from configs.zero import DeepSpeedConfig
 from train.models.fingerprint import model_identity
 from train.models.llava import LlavaFamily
 from train.models.loading import load_model, resolve_attention, resolve_folder
