@@ -219,7 +219,7 @@ class ProtocolConfig(Section):
     refuse_leaks: bool = setting(False, doc="Fail questions that contain their class name.")
     choice_parser: str = setting(
         "careful",
-        doc="Scorer of multiple choice: `careful` (rules in eval/scorers/choice.py), `mmmu` (authors' code), "
+        doc="Scorer of multiple choice: `careful` (rules in data_prep/chosen_option.py), `mmmu` (authors' code), "
         "`first_character` (authors' code where choice_prompt is filter), or one added to eval/scorers/registry.py.",
     )
     question_suffix: str = setting(

@@ -12,7 +12,8 @@ from hashlib import sha256
 from pathlib import Path
 
 from configs.errors import DataError
-from data_prep.lettered_options import answer_letter, find_options, unreadable_options
+from data_prep.choice_prompts import option_lines
+from data_prep.lettered_options import LETTERS, answer_letter, find_options, unreadable_options
 from data_prep.prompts import image_question
 from data_prep.readers.file_content import read_text
 from data_prep.readers.image_folder import IMAGE_SUFFIXES
@@ -34,6 +35,22 @@ def read(path: Path, *, image_root: str | None = None, stand_ins: str | None = N
     root = Path(image_root).expanduser() if image_root else path.parent
     others = [] if stand_ins is None else _images(Path(stand_ins).expanduser())
     return Source((), LazyRecords(partial(_record, lines, root, others), len(lines)))
+
+
+def line_of(image: str, question: str, letter: str, *, wiki: str, classname: str) -> str:
+    """A question as a line of the file, in the fields' released order; `question` is `question_text`'s result."""
+    values = {"image": image, "text": question, "label": letter, "wiki": wiki, "classname": classname}
+    return json.dumps(values) + "\n"
+
+
+def question_text(question: str, options: Sequence[str]) -> str:
+    r"""A question with its options as the file holds it.
+
+    >>> question_text("Where does it live?", ["Africa", "Asia", "Peru"])
+    'Where does it live?\nA. Africa\nB. Asia\nC. Peru\nChoose A, B, or C.'
+    """
+    letters = LETTERS[: len(options)]
+    return f"{question}\n{option_lines(options)}\nChoose {', '.join(letters[:-1])}, or {letters[-1]}."
 
 
 def _images(folder: Path) -> list[Path]:

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable, Sequence
 
+from data_prep.final_answer import final_answer
 from eval.scorers.class_name import Mention, mentions, words_of
-from eval.scorers.final_answer import final_answer
 
 
 def names_several(answer: str, classes: tuple[str, ...]) -> bool:

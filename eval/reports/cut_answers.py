@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from eval.scorers.final_answer import final_answer
+from data_prep.final_answer import final_answer
 from eval.types import Prediction
 
 

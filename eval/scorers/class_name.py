@@ -9,7 +9,7 @@
 Words are compared. Ignored are case, hyphens, apostrophes, underscores, accents of Latin letters, white space, Unicode
 forms, plurals of the last word, British or American spelling, and one space more or less ("ice cream", "icecream"). In
 scripts written without spaces (Chinese, Japanese, Thai, ...) a name may be anywhere in the text. Reasoning is removed
-first (`eval.scorers.final_answer`). Wrong are a negated name ("not a dog"), an answer that names several classes of
+first (`data_prep.final_answer`). Wrong are a negated name ("not a dog"), an answer that names several classes of
 `reference.classes`, and one that offers the name in a list of three or more joined by "or". The `value` of a refusal is
 None.
 """
@@ -21,7 +21,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from eval.scorers.final_answer import final_answer
+from data_prep.final_answer import final_answer
 from eval.types import Reference, Score
 
 SPELLINGS = {

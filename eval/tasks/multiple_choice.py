@@ -7,10 +7,10 @@ from collections.abc import Iterable, Sequence
 from configs.errors import DataError
 from configs.eval_dir import EvalDir
 from configs.protocol import ProtocolConfig
+from data_prep.choice_prompts import filter_question, with_class
 from data_prep.lettered_options import LETTERS, answer_letter, find_options, unreadable_options, with_letters
 from data_prep.sample import IMAGE_PLACEHOLDER, Sample, Turn
 from eval.scorers.registry import find_scorer
-from eval.tasks.choice_prompts import filter_question, with_class
 from eval.tasks.scored_text import scored_text
 from eval.types import ItemIndex, Prediction, Question, Reference, Score
 

@@ -8,8 +8,8 @@ from omegaconf import OmegaConf
 
 from configs.errors import ConfigError, DataError, RunError
 from configs.protocol import ProtocolConfig
+from data_prep.choice_prompts import with_class
 from data_prep.sample import Sample, Turn
-from eval.tasks.choice_prompts import with_class
 from eval.tasks.open_world import load_synonyms
 from eval.tasks.presets import PRESETS
 from eval.tasks.registry import make_task

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from eval.scorers.choice import choose_option, score_choice
+from data_prep.chosen_option import choose_option
+from data_prep.final_answer import final_answer
+from eval.scorers.choice import score_choice
 from eval.scorers.class_name import forms, score_name, words_of
-from eval.scorers.final_answer import final_answer
 from eval.types import Reference
 
 CASES = Path(__file__).resolve().parents[4] / "shared" / "cases"

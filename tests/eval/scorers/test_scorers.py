@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from configs.errors import ConfigError
-from eval.scorers.choice import choose_option, score_choice
+from data_prep.chosen_option import choose_option
+from eval.scorers.choice import score_choice
 from eval.scorers.registry import find_scorer
 from eval.types import Reference, Score
 

@@ -8,8 +8,8 @@ from omegaconf import OmegaConf
 
 from configs.errors import DataError
 from configs.protocol import ProtocolConfig
+from data_prep.choice_prompts import filter_question, with_class
 from data_prep.sample import Sample, Turn
-from eval.tasks.choice_prompts import filter_question, with_class
 from eval.tasks.presets import PRESETS, preset_names
 from eval.tasks.registry import make_task
 from eval.types import Prediction

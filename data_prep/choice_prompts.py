@@ -1,16 +1,14 @@
 """The words of a multiple-choice question: its options, its class named in it, and the wording of Figure 9."""
 
 import re
+from collections.abc import Sequence
 
 from configs.errors import DataError
 from data_prep.lettered_options import LETTERS, find_options
 from data_prep.sample import IMAGE_PLACEHOLDER
+from data_prep.wikiqa.prompts import WITH_CLASS, WITHOUT_CLASS, filled
 
 OPTION = re.compile(r"^\(?A[.):]\s*\S", re.MULTILINE)
-UNNAMED = (
-    'The question mentions "this object". However, we don\'t know what the object is. Try your best to guess the '
-    "answer without knowing the object."
-)
 
 
 def with_class(question: str, name: str | None, form: str = "official") -> str:
@@ -59,11 +57,24 @@ def filter_question(question: str, *, named: bool, indent: bool) -> str:
     found = find_options(question)
     if found is None:
         raise DataError("its question has no lettered options, and protocol.choice_prompt filter lists them")
-    options = found.texts
     before, placeholder, asked = question[: found.start].rpartition(f"{IMAGE_PLACEHOLDER}\n")
-    letters = LETTERS[: len(options)]
-    lines = ["Answer the multiple-choice question below.", asked.strip()]
-    lines += [f"{letter}. {option}" for letter, option in zip(letters, options, strict=True)]
-    lines += [] if named else [UNNAMED]
-    lines.append(f"Output only one character {'/'.join(letters)}.")
-    return before + placeholder + ("\n    " if indent else "\n").join(lines)
+    return before + placeholder + filter_text(asked.strip(), found.texts, named=named, indent=indent)
+
+
+def filter_text(asked: str, options: Sequence[str], *, named: bool, indent: bool = False) -> str:
+    """The wording of Figure 9 for a question without its options, which follow as `options`."""
+    lines = option_lines(options)
+    values = {"question": asked, "options": lines, "letters": "/".join(LETTERS[: len(options)])}
+    if not indent:
+        return filled(WITH_CLASS if named else WITHOUT_CLASS, values)
+    values["options"] = lines.replace("\n", "\n    ")
+    return filled(WITH_CLASS if named else WITHOUT_CLASS, values, margin="    ")
+
+
+def option_lines(options: Sequence[str]) -> str:
+    r"""One option a line, with its letter.
+
+    >>> option_lines(["Africa", "Asia"])
+    'A. Africa\nB. Asia'
+    """
+    return "\n".join(f"{letter}. {option}" for letter, option in zip(LETTERS, options, strict=False))
