@@ -24,6 +24,7 @@ from configs.captions import CaptionConfig
 from configs.evaluation import EvalConfig
 from configs.run import RunConfig
 from configs.section import Section, limits_in_words, section_in
+from configs.wikiqa import WikiqaConfig
 from data_prep.registry import READERS
 from eval.paper.audit import AUDIT
 from launch.command_table import COMMANDS, PROGRAM, STAGES, TRAIN
@@ -60,8 +61,13 @@ def configuration() -> str:
     parts = [f"{CONFIGURATION}\n"]
     for title, schema in (("A run", RunConfig), ("An evaluation", EvalConfig)):
         parts.append("\n".join((f"## {title}\n", *_tables("", schema, schema.__doc__), "")))
-    for title, program_schema in (("Captions", CaptionConfig),):
+    for title, program_schema in (("Captions", CaptionConfig), ("ImageWikiQA", WikiqaConfig)):
         parts.append("\n".join((f"## {title}\n", *_own_table("", program_schema, program_schema.__doc__))))
+        for spec in dataclasses.fields(program_schema):
+            inner = section_in(spec)
+            if inner is not None and spec.name not in ("data", "api"):
+                parts.append(f"\n### `{spec.name}`\n\n")
+                parts.append("\n".join(_own_table(f"{spec.name}.", inner, inner.__doc__)))
         parts.append("\nThe sections `data` and `api` are those above.\n")
     return "".join(parts).rstrip() + "\n"
 

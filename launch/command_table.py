@@ -55,6 +55,7 @@ COMMANDS = (
     Command("data overlap", "data_prep.overlap", "Find training images that are also in a test set"),
     Command("data frequency", "data_prep.frequency", "Count how often training texts mention each class"),
     Command("data caption", "data_prep.caption", "Captions that name the class, by a model behind an API"),
+    Command("data imagewikiqa", "data_prep.imagewikiqa", "Build ImageWikiQA from articles, by a model behind an API"),
     Command("data synonyms", "data_prep.wordnet_synonyms", "Compare the synonyms of a class list with WordNet"),
     TRAIN,
     Command("train inspect", "train.tools.inspect", "Show samples as tokens, with the training targets marked"),
@@ -104,8 +105,9 @@ COMMANDS = (
         "benchmark probe-heads", "eval.benchmarks.probe_heads", "Training of linear probes, against the authors' loop"
     ),
     Command(
-        "toy caption-server", "data_prep.toy_world.caption_server", "A stand-in for a captioning model, on this machine"
+        "toy chat-server", "data_prep.toy_world.chat_server", "A stand-in for a model behind an API, on this machine"
     ),
+    Command("toy articles", "data_prep.toy_world.articles", "Write an article on each class of the demo world"),
     Command("toy base", "train.toy.tiny_base", "Train the demo's base model"),
     Command("toy clip", "train.toy.tiny_clip", "Train a small CLIP on a shard set"),
     Command("toy llava", "train.toy.tiny_llava", "Join a CLIP and a language model to a LLaVA"),

@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from data_prep.final_answer import final_answer
@@ -49,6 +50,7 @@ class _Fault(Exception):
     """Why a question cannot be used."""
 
 
+@cache
 def parse_reply(reply: str, wanted: int) -> ParsedReply:
     """The first `wanted` usable questions of a model's reply; fewer than that is a fault, too.
 
@@ -69,7 +71,9 @@ def parse_reply(reply: str, wanted: int) -> ParsedReply:
             continue
         questions[_folded(question.question)] = question
     if not questions and not faults:
-        faults.append("reply ends in its reasoning" if text is None else "no question in JSON" if text else "empty reply")
+        faults.append(
+            "reply ends in its reasoning" if text is None else "no question in JSON" if text else "empty reply"
+        )
     elif len(questions) + len(faults) < wanted:
         faults.append(f"too few questions: {len(questions) + len(faults)} in place of {wanted}")
     return ParsedReply(tuple(questions.values())[:wanted], tuple(faults))
@@ -116,14 +120,19 @@ def _question_of(fields: dict[str, Any]) -> GeneratedQuestion:
     choices = _choices(_field(fields, "choices"))
     if find_options(question) is not None:
         raise _Fault("lettered options inside the question")
-    found = find_options(question_text(question, choices))
-    if found is None or found.texts != choices:
+    if not all(_is_read_back(question, choices[first:] + choices[:first]) for first in range(CHOICES)):
         raise _Fault("choices that cannot be read back from lettered lines")
     answer = _field(fields, "answer")
     index = answer_index(answer, choices)
     if index is None:
         raise _Fault("an answer that is none of its choices" if answer is not None else "no answer")
     return GeneratedQuestion(question, choices, index, _reference(_field(fields, "reference")))
+
+
+def _is_read_back(question: str, choices: tuple[str, ...]) -> bool:
+    """Whether a reader of the file finds these choices in this order."""
+    found = find_options(question_text(question, choices))
+    return found is not None and found.texts == choices
 
 
 def _choices(values: Any) -> tuple[str, ...]:

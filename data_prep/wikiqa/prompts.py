@@ -1,11 +1,14 @@
-"""The prompts by which ImageWikiQA is made: data files in `prompts/`, named by the paper's figure."""
+"""The prompts by which ImageWikiQA is made: data files in `prompts/`, named by the paper's figure.
+
+`again.txt` is in no figure: it asks once more where a reply could not be used.
+"""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
-GENERATE = "figure_8_generate"
+GENERATE, AGAIN = "figure_8_generate", "again"
 WITH_CLASS, WITHOUT_CLASS = "figure_9_with_class", "figure_9_without_class"
 FOLDER = Path(__file__).with_name("prompts")
 NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
@@ -24,8 +27,16 @@ def filled(name: str, values: Mapping[str, str], margin: str = "") -> str:
 
 def generation_prompt(class_name: str, article: str, questions: int) -> str:
     """The prompt of Figure 8 for `questions` questions about a class from its article."""
-    count = NUMBERS[questions] if questions < len(NUMBERS) else str(questions)
-    return filled(GENERATE, {"count": count, "classname": class_name, "article": article})
+    return filled(GENERATE, {"count": _in_words(questions), "classname": class_name, "article": article})
+
+
+def again_prompt(prompt: str, faults: Sequence[str], questions: int) -> str:
+    """The prompt of Figure 8 with what was wrong with a former reply."""
+    return filled(AGAIN, {"prompt": prompt, "faults": "; ".join(faults), "count": _in_words(questions)})
+
+
+def _in_words(number: int) -> str:
+    return NUMBERS[number] if number < len(NUMBERS) else str(number)
 
 
 @cache

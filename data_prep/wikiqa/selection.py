@@ -21,7 +21,6 @@ _LETTERS = re.compile(r"\b\(?[A-J]\)?(?:, ?\(?[A-J]\)?)* ?,? ?(?:and|or|nor|&) ?
 """Choices that refer to others: by words, and by letters."""
 
 
-
 @dataclass(frozen=True, slots=True)
 class Item:
     """A question about one image: `class_id` names the class, `number` the question within it."""

@@ -46,9 +46,10 @@ QUESTIONS = (
     Difference(
         "D41",
         "ImageWikiQA's generator draws 10 images a question; fine-tuned models answer imagenetqa.jsonl, not released",
-        reason="how 2,000 were chosen is not released; those released have 26.3 % for their most frequent letter",
+        reason="how 2,000 were chosen is not released; those released have 26.3 % for their most frequent letter, "
+        "and one question up to 15 times",
         paper="C.1: at most 3 images a question; Table 5: 25.9 % for the most frequent letter",
-        default="the released questions",
+        default="the released questions; data_prep.imagewikiqa: as the paper",
     ),
     Difference(
         "D42",

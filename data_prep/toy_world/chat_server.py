@@ -1,14 +1,15 @@
-"""A stand-in for a captioning model: a chat API on this machine that answers by rule, without looking at the image.
+"""A stand-in for a model behind an API: a chat API on this machine that answers by rule, without looking at images.
 
-    python -m data_prep.toy_world.caption_server --port 8017        in another terminal
+    python -m data_prep.toy_world.chat_server --port 8017        in another terminal
     export OPENAI_BASE_URL=http://127.0.0.1:8017/v1
     python -m data_prep.caption --config configs/captions/demo.yaml
 
-It takes the class name out of the paper's prompt and puts it into one of a few sentences, chosen by a hash of the
-image. It shows that a chain of commands works; its captions say nothing about a model. With `--fail-every N` each N-th
-request fails in the next of these ways: status 429 with Retry-After, status 500, a connection that is cut, a reply that
-is no JSON, one without a choice, a text that the content filter withholds, one cut off at the limit of tokens, a
-refusal, an empty text, a caption of another class.
+From the paper's prompt for a caption it takes the class name and puts it into one of a few sentences, chosen by a hash
+of the image. Prompts of ImageWikiQA's construction (Figures 8 and 9) it answers from the facts of the demo world
+(`data_prep.toy_world.expert`). It shows that a chain of commands works; its answers say nothing about a model. With
+`--fail-every N` each N-th request fails in the next of these ways: status 429 with Retry-After, status 500, a
+connection that is cut, a reply that is no JSON, one without a choice, a text that the content filter withholds, one cut
+off at the limit of tokens, a refusal, an empty text, a caption of another class.
 """
 
 import hashlib
@@ -25,6 +26,7 @@ from typing import Any
 
 from configs.command_line import at_least, command_parser, exit_on_user_error
 from configs.errors import RunError
+from data_prep.toy_world.expert import expert_answer
 
 NAMED = re.compile(r"label of the image, which is (.+?)\.(?: Answer|$)", re.DOTALL)
 SENTENCES = ("this is a {}.", "A photo of a {}.", "A {} on a plain background.", "A close-up view of a {}.")
@@ -35,7 +37,7 @@ FAULTS = (
 )  # fmt: skip
 
 
-class CaptionServer:
+class ChatServer:
     """Answers requests; counts them by what they were answered with (`answered`)."""
 
     def __init__(self, fail_every: int = 0):
@@ -55,9 +57,11 @@ class CaptionServer:
             self.answered[kind] += 1
             self.questions[seen] += 1
         found = NAMED.search(text)
-        if found is None:
-            return BAD_REQUEST, {}, _json({"error": {"message": "the prompt names no label of the image"}})
-        return _reply(kind, SENTENCES[int(seen[:8], 16) % len(SENTENCES)].format(found[1]))
+        known = expert_answer(text) if found is None else SENTENCES[int(seen[:8], 16) % len(SENTENCES)].format(found[1])
+        if known is None:
+            message = "the prompt names no label of an image, and is none about a class of the demo world"
+            return BAD_REQUEST, {}, _json({"error": {"message": message}})
+        return _reply(kind, known)
 
 
 def _question(body: bytes) -> tuple[str, str]:
@@ -100,7 +104,7 @@ def _json(values: dict[str, Any]) -> bytes:
 
 
 @contextmanager
-def serving(server: CaptionServer, port: int = 0) -> Iterator[str]:
+def serving(server: ChatServer, port: int = 0) -> Iterator[str]:
     """The address of the running server; port 0 is any free one. Raises `RunError` if the port is in use."""
 
     class Handler(BaseHTTPRequestHandler):
@@ -143,7 +147,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, end)
-    server = CaptionServer(arguments.fail_every)
+    server = ChatServer(arguments.fail_every)
     try:
         with serving(server, arguments.port) as address:
             print(f"export OPENAI_BASE_URL={address}", flush=True)

@@ -61,8 +61,8 @@ def _row(line: str) -> Row | None:
 def statistics(rows: Sequence[Row], unreadable: int = 0) -> dict[str, Any]:
     """Counts, shares (0 to 1) and lengths (characters) of at least one question.
 
-    `by_random_guess` is the expected accuracy of a random letter, `by_most_frequent_letter` and `by_longest_option` those
-    of two rules that need no image.
+    `by_random_guess` is the expected accuracy of a random letter, `by_most_frequent_letter` and `by_longest_option`
+    those of two rules that need no image.
     """
     total = len(rows)
     wordings = Counter(folded(row.question) for row in rows)
@@ -90,7 +90,7 @@ def statistics(rows: Sequence[Row], unreadable: int = 0) -> dict[str, Any]:
         "by_random_guess": mean(1 / len(row.options) for row in rows),
         "by_most_frequent_letter": max(letters.values()) / total,
         "by_longest_option": mean(map(_by_longest, rows)),
-        "names_its_class": sum(map(names_its_class, rows)) / total,
+        "names_its_class": mean(names_its_class(row.question, row.options, row.classname) for row in rows),
         "says_this_object": sum(WORDS in row.question.lower() for row in rows) / total,
         "repeated_options": sum(len(set(map(folded, row.options))) < len(row.options) for row in rows),
         "without_reference": sum(not row.wiki.strip() for row in rows),
@@ -101,10 +101,14 @@ def statistics(rows: Sequence[Row], unreadable: int = 0) -> dict[str, Any]:
     }
 
 
-def names_its_class(row: Row) -> bool:
-    """Whether a question or one of its options has the class name, in whole words."""
-    text = f" {_words(' '.join((row.question, *row.options)))} "
-    return f" {_words(row.classname)} " in text if _words(row.classname) else False
+def names_its_class(question: str, options: Sequence[str], class_name: str) -> bool:
+    """Whether a question or one of its options has the class name, in whole words.
+
+    >>> names_its_class("Where does a Guinea-pig live?", ["Peru"], "guinea pig")
+    True
+    """
+    name = _words(class_name)
+    return bool(name) and f" {name} " in f" {_words(' '.join((question, *options)))} "
 
 
 def _words(text: str) -> str:
