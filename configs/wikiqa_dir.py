@@ -35,6 +35,6 @@ class WikiqaDir:
         return self.root / "imagewikiqa.jsonl"
 
     @property
-    def manifest(self) -> Path:
+    def record(self) -> Path:
         """Counts of all stages, settings, and checksum of the result; written last."""
-        return self.root / "manifest.json"
+        return self.root / "construction.json"

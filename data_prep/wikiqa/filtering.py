@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from data_prep.choice_prompts import filter_text, with_class
 from data_prep.chosen_option import choose_option
+from data_prep.final_answer import final_answer
 from data_prep.lettered_options import LETTERS
 from data_prep.wikiqa.generated import GeneratedQuestion
 
@@ -11,6 +12,7 @@ KEPT = "kept"
 GUESSED = "right without the class"
 UNKNOWN = "wrong with the class"
 UNREADABLE = "no letter with the class"
+NO_GUESS = "no answer without the class"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +33,8 @@ def filter_prompts(question: GeneratedQuestion, class_name: str) -> tuple[str, s
 def outcome_of(question: GeneratedQuestion, named_answer: str, unnamed_answer: str) -> Outcome:
     """Whether a question is kept. Without the class, an answer that chooses no letter, such as a refusal, is not right.
 
+    An empty answer, or one that ends in its reasoning, says nothing: such a question is not kept.
+
     >>> outcome_of(GeneratedQuestion("Where?", ("Africa", "Asia"), 1, ""), "B", "I cannot know.")
     Outcome(reason='kept', named='B', unnamed=None)
     """
@@ -41,4 +45,6 @@ def outcome_of(question: GeneratedQuestion, named_answer: str, unnamed_answer: s
         return Outcome(UNREADABLE, named, unnamed)
     if named != target:
         return Outcome(UNKNOWN, named, unnamed)
+    if unnamed is None and not final_answer(unnamed_answer):
+        return Outcome(NO_GUESS, named, unnamed)
     return Outcome(GUESSED if unnamed == target else KEPT, named, unnamed)

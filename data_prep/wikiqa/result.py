@@ -54,7 +54,7 @@ def write_result(
     images: Mapping[str, Sequence[ChosenImage]],
     stages: Sequence[StageFile],
 ) -> None:
-    """Write the images, the questions, and last the manifest; images that only a former result shows are removed."""
+    """Write the images, the questions, and last the record; images that only a former result shows are removed."""
     former = _images_of(folder.result)
     known = {image.name: image for chosen in images.values() for image in chosen}
     folder.images.mkdir(parents=True, exist_ok=True)
@@ -66,13 +66,13 @@ def write_result(
     write_bytes(folder.result, lines)
     for name in former - {item.image for item in items}:
         (folder.images / name).unlink(missing_ok=True)
-    manifest = {
+    record = {
         "questions": len(items),
         "sha256": hashlib.sha256(lines).hexdigest(),
         "stages": {stage.stage: dict(stage.counts) for stage in stages},
         "settings": result_fields(config),
     }
-    write_bytes(folder.manifest, (json.dumps(manifest, indent=1, ensure_ascii=False) + "\n").encode())
+    write_bytes(folder.record, (json.dumps(record, indent=1, ensure_ascii=False) + "\n").encode())
 
 
 def _images_of(result: Path) -> set[str]:

@@ -12,7 +12,7 @@ from data_prep.api.question_file import AskedModel, Question, Replies, read_repl
 from data_prep.api.reply import Reply
 from data_prep.api.spending import Spending, largest_spending, missing_settings
 from data_prep.wikiqa.classes import WikiClass
-from data_prep.wikiqa.filter_stage import WITH, WITHOUT, filter_model, filter_question, is_right
+from data_prep.wikiqa.filter_stage import WITH, WITHOUT, filter_again, filter_model, filter_question, is_right
 from data_prep.wikiqa.prompts import WITH_CLASS, WITHOUT_CLASS, again_prompt, template
 from data_prep.wikiqa.question_stage import (
     AGAIN,
@@ -72,11 +72,17 @@ def planned(
     unknown = [each] * (len(open_ids) * config.questions_per_class)
     for number, step in enumerate((WITH, WITHOUT)):
         asked = [filter_question(one, number) for one in questions]
-        stored = _stored(folder.filter_replies, asked, filter_model(config)).replies
-        left = [prompt.messages for prompt in asked if prompt.id not in stored]
-        steps.append(_step(config, f"filter, {step}", len(stored), [*left, *unknown], config.filter_max_tokens))
+        stored = _stored(folder.filter_replies, asked, filter_model(config))
+        repeated = filter_again(questions, number, stored)
+        more = _stored(folder.filter_replies, repeated, filter_model(config)).replies
+        left = [*(prompt.messages for prompt in asked if prompt.id not in stored.replies), *unknown]
+        left_again = [*(prompt.messages for prompt in repeated if prompt.id not in more), *left]
+        limit = config.filter_max_tokens
+        steps.append(_step(config, f"filter, {step}", len(stored.replies), left, limit))
+        steps.append(_step(config, f"filter, {step}, again", len(more), left_again, limit))
+        answers = {key.removesuffix(AGAIN): reply for key, reply in (stored.replies | more).items()}
         questions = [
-            one for one, prompt in zip(questions, asked, strict=True) if _may_go_on(one, stored.get(prompt.id))
+            one for one, prompt in zip(questions, asked, strict=True) if _may_go_on(one, answers.get(prompt.id))
         ]
     return steps
 

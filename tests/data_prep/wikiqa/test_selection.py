@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from data_prep.wikiqa.filtering import GUESSED, KEPT, UNKNOWN, UNREADABLE, filter_prompts, outcome_of
+from data_prep.wikiqa.filtering import GUESSED, KEPT, NO_GUESS, UNKNOWN, UNREADABLE, filter_prompts, outcome_of
 from data_prep.wikiqa.generated import GeneratedQuestion
 from data_prep.wikiqa.selection import Item, balanced, chosen_items
 
@@ -82,7 +82,8 @@ def test_choices_that_refer_to_others_keep_their_order_and_the_rest_makes_up_for
         ("B", "A", KEPT), ("B", "B", GUESSED), ("C", "C", UNKNOWN), ("A", "B", UNKNOWN), ("Not sure.", "A", UNREADABLE),
         ("**B**", "I cannot tell without the object.", KEPT), ("Asia", "Peru", KEPT), ("(B) Asia", "Asia", GUESSED),
         ("The answer is B.", "My best guess is B.", GUESSED), ("<think>A? No.</think>B", "As an AI, I can't.", KEPT),
-        ("A or B", "A", UNREADABLE), ("", "A", UNREADABLE), ("B", "", KEPT), ("Ｂ", "Cannot be determined", KEPT),
+        ("A or B", "A", UNREADABLE), ("", "A", UNREADABLE),
+        ("B", " ", NO_GUESS), ("B", "<think>It may", NO_GUESS), ("Ｂ", "Cannot be determined", KEPT),
     ],
 )  # fmt: skip
 def test_a_question_is_kept_if_it_is_answered_with_the_class_and_not_without(named, unnamed, outcome):
