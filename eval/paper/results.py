@@ -7,7 +7,7 @@ Reads report.json, probe.json, guidance.json, reproduction-*.json, and the metri
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,10 @@ Model = tuple[str, str]  # a run or a model, and which of its checkpoints: `expo
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """One of our numbers: fraction (or the row's unit), interval, number of items, protocol and source folder."""
+    """One of our numbers: fraction (or the row's unit), interval, number of items, protocol and source folder.
+
+    `grader` names the grader whose number it is (`eval.grade`); it is empty for the protocol's own score.
+    """
 
     value: float | None
     low: float | None
@@ -49,6 +52,7 @@ class Result:
     protocol: str
     run: str
     model: str = ""
+    grader: str = ""
 
 
 @dataclass(slots=True)
@@ -85,8 +89,9 @@ def collect(folders: Sequence[Path], known: Mapping[str, PaperNumber]) -> Collec
                 same = row.startswith(SIZES) and result.value in [other.value for other in found.rows.get(row, ())]
                 if not same:  # every evaluation of a data set repeats its size
                     found.rows.setdefault(row, []).append(result)
-            elif Path(result.run).resolve() not in reproduced:
-                found.others.append((f"{values['name']} {values['label']}", result))
+            elif result.grader or Path(result.run).resolve() not in reproduced:
+                graded = f", {result.grader}" if result.grader else ""
+                found.others.append((f"{values['name']} {values['label']}{graded}", result))
         _add_classes(by_class, values, file.name)
     names = model_names(model for models in by_class.values() for model, _ in models)
     for dataset, models in by_class.items():
@@ -137,6 +142,16 @@ def _of_report(report: Mapping[str, Any], known: Mapping[str, PaperNumber]) -> I
     yield from _plain({row: n for row, n in counts.items() if row in known}, None, "shard set", report)
     if not rows:
         yield None, accuracy
+    yield from ((None, result) for result in _of_graders(report, tag))
+
+
+def _of_graders(report: Mapping[str, Any], tag: str) -> Iterator[Result]:
+    """Each grader's share of right answers and mean score: never a row of the paper, whose numbers have its rule."""
+    for entry in report.get("grades") or ():
+        name = f"grader {entry['grader']}"
+        for rate, what in ((entry["accuracy"], name), (entry["mean_score"], f"{name}, mean score")):
+            if rate and rate["n"]:
+                yield replace(_rated(rate, f"{tag}, {what}", report), grader=what)
 
 
 def _plain(

@@ -129,6 +129,10 @@ def _accuracy_entry(report: Mapping[str, Any]) -> dict[str, Any]:
         "thirds": {part["name"]: part["mean_accuracy"] for part in frequency["thirds"]},
         "spearman": frequency["spearman"],
         "pearson": frequency["pearson"],
+        "grades": {
+            entry["grader"]: {key: entry[key] for key in ("accuracy", "mean_score", "settings")}
+            for entry in report.get("grades") or ()
+        },
     }
 
 

@@ -11,6 +11,7 @@ from eval.reports.class_halves import half_blocks
 from eval.reports.comparison_blocks import accuracy_chart, change_blocks, pair_blocks, report_links
 from eval.reports.figures import frequency_figure
 from eval.reports.formatting import correlation, interval, percent, points
+from eval.reports.grade_blocks import grader_blocks
 from eval.reports.provenance import provenance_differences
 from eval.reports.seeds_page import MEANING, frequency_table, recipe_table
 
@@ -45,6 +46,7 @@ def comparison_page(models: Mapping[str, Reports], values: Mapping[str, Any], fo
     for name in names:
         blocks += accuracy_chart(rows, name)
     blocks += report_links(models, folder)
+    blocks += grader_blocks(rows, names)
     blocks += pair_blocks(values["pairs"])
     blocks += change_blocks(values["changes"], first)
     for name in names:

@@ -5,6 +5,7 @@ from typing import Any
 
 from data_prep.page import Block, Folded, Heading, Table, Text
 from eval.graders.types import RIGHT
+from eval.metrics.seeds import display_name
 from eval.reports.formatting import interval, percent, protocol_tag
 from eval.reports.item_gallery import shortened
 
@@ -108,3 +109,37 @@ def _folded(entry: Mapping[str, Any]) -> Folded:
     headers = ("outcome", "score", "expected", "answer", "why", "item")
     blocks: list[Block] = [Text(f"{entry['about'][:1].upper()}{entry['about'][1:]}. Settings: {settings}.")]
     return Folded(f"Grader {entry['grader']}: rule and examples", [*blocks, Table(headers, rows, code=frozenset({5}))])
+
+
+def grader_blocks(models: Mapping[str, Mapping[str, Any]], evaluations: Sequence[str]) -> list[Block]:
+    """A table of several models' graders; `models` is `models` of a comparison. Nothing without graders.
+
+    Warns where models were graded by one grader under different settings.
+    """
+    rows, warnings = [], []
+    for evaluation in evaluations:
+        entries = {model: found[evaluation]["grades"] for model, found in models.items() if evaluation in found}
+        for grader in dict.fromkeys(name for grades in entries.values() for name in grades):
+            graded = {model: grades[grader] for model, grades in entries.items() if grader in grades}
+            rows += [[evaluation, grader, display_name(model), *_cells(entry)] for model, entry in graded.items()]
+            if len({str(sorted(entry["settings"].items())) for entry in graded.values()}) > 1:
+                listed = ", ".join(map(display_name, graded))
+                warnings.append(
+                    f"{evaluation}: the answers of {listed} were graded by {grader} with different settings."
+                )
+    if not rows:
+        return []
+    headers = ("evaluation", "grader", "model", "correct", "95 % interval", "mean score", "n")
+    return [
+        Heading("Graders"),
+        Table(headers, rows, numeric=frozenset(range(3, 7))),
+        *(Text(text, warning=True) for text in warnings),
+        Text("Scores of the same answers by graders, next to the protocol's accuracy above."),
+    ]
+
+
+def _cells(entry: Mapping[str, Any]) -> list[str]:
+    rate, mean = entry["accuracy"], entry["mean_score"]
+    n = (rate or mean or {"n": 0})["n"]
+    shown = [percent(rate["value"]), interval(rate)] if rate else ["", ""]
+    return [*shown, score_text(mean), f"{n:,}"]

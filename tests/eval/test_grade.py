@@ -7,10 +7,15 @@ from typing import Any, ClassVar
 import pytest
 
 from configs.errors import ConfigError
+from configs.eval_dir import EvalDir
 from configs.evaluation import EvalConfig
+from data_prep.page import Table
 from eval.grade import main
 from eval.graders import registry
 from eval.graders.types import OUTCOMES, RIGHT, Grade, StoredAnswer
+from eval.paper.published import paper_numbers
+from eval.paper.results import collect
+from eval.reports.comparison import read_reports, write_comparison
 from eval.run import main as evaluate
 from eval.types import Failure
 
@@ -185,3 +190,16 @@ def test_every_registered_grader_has_what_a_report_needs(store_answers):
         assert grader.about and json.dumps(dict(grader.settings))
     with pytest.raises(ConfigError):
         registry.make_grader("nothing", config)
+
+
+def test_comparison_and_scoreboard_show_each_grader_in_its_own_row(store_answers, tmp_path):
+    folder, _, file = store_answers(ANSWERS)
+    main(["--config", str(file), "--grader", "word"])
+    page = write_comparison({"base": read_reports(folder.root)}, EvalDir(tmp_path / "table"))
+    graders = next(block for block in page.blocks if isinstance(block, Table) and "grader" in block.headers)
+    assert graders.rows == [["pets", "word", "base", "33.3 %", "9.7 to 70.0 %", "", "6"]]
+    others = dict(collect([folder.root], paper_numbers()).others)
+    assert {name: (result.value, result.n) for name, result in others.items()} == {
+        "pets model": (0.5, 6),
+        "pets model, grader word": (pytest.approx(1 / 3), 6),
+    }
