@@ -269,6 +269,18 @@ class ProtocolConfig(Section):
         None,
         doc="JSON file {class name: [accepted names]}, or `auto`: those of the class list; null: only the class name.",
     )
+    labels: str | None = setting(
+        None,
+        doc="JSON file with the classes that are right for each image, in place of its source's label: ImageNet-ReaL's "
+        "real.json, or {item id: [class names, keys or indices of `classes`]}. Images with an empty list are left out "
+        "of the accuracy and counted. Questions and candidates are still those of the source's label.",
+    )
+    labels_missing: str = setting(
+        "refuse",
+        doc="Items that the file `labels` does not have: `refuse` to score, `keep` the source's label, or `leave_out` "
+        "and count them.",
+        choices=("refuse", "keep", "leave_out"),
+    )
     frequency_count: str = setting(
         "plain",
         doc="Occurrences of a class name in training text that count (data_prep/frequency.py): `plain`, `inflected` "
@@ -298,6 +310,10 @@ class ProtocolConfig(Section):
         super().__post_init__()
         if self.task in LISTED and self.classes is None:
             raise ConfigError(f"protocol.task {self.task} needs protocol.classes: a list's name, such as imagenet")
+        if self.labels is not None and self.task == "multiple_choice":
+            raise ConfigError(
+                "protocol.labels has the classes of images, and task multiple_choice is scored by letters; remove it"
+            )
         if "{}" not in self.class_sentence:
             raise ConfigError(
                 f"protocol.class_sentence is {self.class_sentence!r}; write {{}} where the class name belongs"

@@ -50,18 +50,21 @@ class Reference:
 
     `target` is the expected answer; `names` are all accepted class names, the target first; `choices` are the texts of
     options A, B, C, ..., of which `target` is the correct letter. `classes` are the names of all classes, by which a
-    scorer recognizes an answer that names several.
+    scorer recognizes an answer that names several. `labels` are the classes that are right, by their class names.
     """
 
     target: str
     names: tuple[str, ...] = ()
     choices: tuple[str, ...] = ()
     classes: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """Without `names` the target is the only accepted one."""
+        """Without `names` or `labels` the target is the only accepted one."""
         if not self.names:
             object.__setattr__(self, "names", (self.target,))
+        if not self.labels:
+            object.__setattr__(self, "labels", (self.target,))
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,4 +222,17 @@ class ReferencedTask(Protocol):
 
     def reference(self, prediction: Prediction) -> Reference:
         """The expected answer and all names that are accepted for it."""
+        ...
+
+
+@runtime_checkable
+class LabelSetTask(Protocol):
+    """A task whose items may have several right classes, or none (protocol.labels)."""
+
+    def labels_of(self, prediction: Prediction) -> tuple[str, ...]:
+        """The class names that are right; an item without one is not scored."""
+        ...
+
+    def relabelled(self, prediction: Prediction) -> Prediction:
+        """The prediction with the class that its item counts for."""
         ...

@@ -9,6 +9,7 @@ from configs.evaluation import EvalConfig
 from data_prep.sample import IMAGE_PLACEHOLDER, Turn
 from data_prep.shard_index import id_hash
 from eval.graders.types import StoredAnswer
+from eval.metrics.outcomes import labelled
 from eval.runner.batching import open_source
 from eval.runner.evaluation_record import Evaluation
 from eval.runner.predictions import read_records, select_records
@@ -36,7 +37,10 @@ def stored_answers(
 def gradable(
     folder: EvalDir, predictions: Sequence[Prediction], evaluation: Evaluation, config: EvalConfig
 ) -> list[StoredAnswer]:
-    """The predictions as graders see them, without questions. Raises `ConfigError` as `stored_answers`."""
+    """The predictions about items with a label as graders see them, without questions.
+
+    Raises `ConfigError` as `stored_answers`.
+    """
     task = make_task(config.protocol, evaluation.answer_delimiter)
     if not isinstance(task, ReferencedTask):
         raise ConfigError(
@@ -44,7 +48,7 @@ def gradable(
             "eval.types.ReferencedTask"
         )
     task.prepare(folder, predictions)
-    return [StoredAnswer(p, task.text(p), task.reference(p)) for p in predictions]
+    return [StoredAnswer(p, task.text(p), task.reference(p)) for p in labelled(task, predictions)]
 
 
 def questions_of(predictions: Sequence[Prediction], evaluation: Evaluation, config: EvalConfig) -> Mapping[str, str]:

@@ -22,9 +22,11 @@ from eval.class_scores.table import ClassScoreTable, read_class_scores, rule_sco
 from eval.metrics.accuracy import Rate
 from eval.runner.evaluation_record import Evaluation, protocol_of, read_evaluation
 from eval.runner.predictions import read_records, select_records
+from eval.tasks.item_labels import ItemLabels
 from eval.types import Prediction
 
 SEED = 0
+PLAIN = ProtocolConfig()
 AUTHORS = tuple(map(float, range(9)))  # inference_analysis/get_accuracy.ipynb: alpha from 0 to 8
 GRID = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0)
 
@@ -77,19 +79,31 @@ def selects_t(item_id: str) -> bool:
     return sha256(f"{SEED}:guidance:{item_id}".encode()).digest()[0] % 2 == 0
 
 
-def scored_items(predictions: Sequence[Prediction], table: ClassScoreTable, duplicates: str = "any") -> Scored:
-    """Stored lines as arrays; lines without scores are left out. Raises `RunError` if none has any."""
-    lines = [p for p in predictions if p.scores is not None]
+def scored_items(predictions: Sequence[Prediction], table: ClassScoreTable, protocol: ProtocolConfig = PLAIN) -> Scored:
+    """Stored lines as arrays; lines without scores or without a label are left out.
+
+    Raises `RunError` if none is left, `DataError` as `ItemLabels`.
+    """
+    labels = ItemLabels(protocol)
+    labels.prepare(predictions)
+    lines = [p for p in predictions if p.scores is not None and labels.of(p)]
     if not lines:
         raise RunError("no answer has stored scores; run an evaluation of task class_likelihood first")
     names = np.array(table.names)
-    correct = np.stack([names == p.target for p in lines])
-    if duplicates == "first":
-        correct &= np.arange(len(names)) == correct.argmax(1)[:, None]
+    correct = np.stack([_right(names, labels.of(p), protocol.duplicates) for p in lines])
     tuning = np.array([selects_t(p.id) for p in lines])
     both = table.prior_probabilities and all(p.probabilities is not None for p in lines)
     probability_sums = np.stack([stored_sums(p, Rule(tokens="probability")) for p in lines]) if both else None
     return Scored(np.stack([stored_sums(p, Rule()) for p in lines]), probability_sums, correct, tuning, table)
+
+
+def _right(names: "NDArray[np.str_]", labels: Sequence[str], duplicates: str) -> Flags:
+    """(K,) which classes are right: those called as one of `labels`, or only the first of each name."""
+    if duplicates == "any":
+        return np.isin(names, list(labels))
+    flags = np.zeros(len(names), dtype=bool)
+    flags[[names.tolist().index(label) for label in labels]] = True
+    return flags
 
 
 def correct_items(
@@ -147,9 +161,10 @@ def guidance_results(folder: EvalDir) -> dict[str, Any]:
     if evaluation is None:
         raise RunError(f"{folder.root} has no evaluation.json; give the folder of one model's answers")
     lines = list(select_records(read_records(folder), evaluation.limit, evaluation.item_draw).predictions.values())
-    scored = scored_items(lines, read_class_scores(folder), str(evaluation.scoring_settings.get("duplicates", "any")))
     settings = evaluation.settings
-    own, variant = variant_of(protocol_of(settings))
+    protocol = protocol_of(settings)
+    scored = scored_items(lines, read_class_scores(folder), protocol)
+    own, variant = variant_of(protocol)
     return {
         "name": evaluation.name,
         "model": evaluation.model,

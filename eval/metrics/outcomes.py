@@ -12,7 +12,7 @@ from eval.metrics.grouped import ItemPoints, points_of
 from eval.runner.evaluation_record import protocol_of, read_evaluation, scoring_setting_names
 from eval.runner.predictions import read_records, select_records
 from eval.tasks.registry import make_task
-from eval.types import Prediction, Score
+from eval.types import LabelSetTask, Prediction, Score, Task
 
 MAX_PRINTED_ITEMS = 3  # items in a message
 
@@ -46,10 +46,17 @@ class ItemClasses:
 def scored_predictions(
     folder: EvalDir, predictions: Sequence[Prediction], config: ProtocolConfig, answer_delimiter: str | None
 ) -> list[tuple[Prediction, Score]]:
-    """The answers stored in `folder`, each with its score under `config`."""
+    """The answers stored in `folder`, each with its score under `config`; without items that no label fits."""
     task = make_task(config, answer_delimiter)
     task.prepare(folder, predictions)
-    return [(prediction, task.score(prediction)) for prediction in predictions]
+    return [(prediction, task.score(prediction)) for prediction in labelled(task, predictions)]
+
+
+def labelled(task: Task, predictions: Sequence[Prediction]) -> list[Prediction]:
+    """The predictions about items with a label, each with the class that its item counts for (protocol.labels)."""
+    if not isinstance(task, LabelSetTask):
+        return list(predictions)
+    return [task.relabelled(prediction) for prediction in predictions if task.labels_of(prediction)]
 
 
 def read_points(folder: EvalDir, changes: Mapping[str, Any] | None = None) -> dict[str, ItemPoints]:

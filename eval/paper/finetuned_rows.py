@@ -98,6 +98,8 @@ def finetuned_rows(training: Training, protocol: Mapping[str, Any], dataset: str
     training that the paper does not have (`selective`, a LoRA of another variant or scope) has a row named by it, which
     is none of the paper's, where it was trained on one data set; else none.
     """
+    if protocol.get("labels"):
+        return []  # the paper has one label for each image
     base = paper_model(training.base) or training.base
     sources = [source.lower() for source in training.sources]
     others = [source for source in sources if source not in TRAINING_SOURCES]

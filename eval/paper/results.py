@@ -223,6 +223,8 @@ def _items(results: Sequence[ClassResult]) -> int:
 
 def _plainly_open(report: Mapping[str, Any]) -> bool:
     protocol = report["protocol"]
+    if protocol.get("labels"):
+        return False
     return protocol["task"] == "zero_shot" or (protocol["task"], protocol.get("prompt")) == ("open_world", "paper")
 
 

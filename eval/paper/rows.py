@@ -49,6 +49,8 @@ def experiments(protocol: Mapping[str, Any]) -> list[str]:
     reasons = uses_chain_of_thought(protocol)
     if protocol.get("candidate_draw") in FILE_DRAWS:
         return []  # hard candidates: the paper's are drawn at random
+    if protocol.get("labels"):
+        return []  # the paper has one label for each image
     if kind == "open_world" and protocol.get("synonyms"):
         if wording != "base" or reasons:
             return []

@@ -44,6 +44,11 @@ def states_configs(config: EvalConfig) -> list[EvalConfig]:
         raise ConfigError("probe_source is not set; name the source of data.sources that heads learn from, or --train")
     if is_api(config.model):
         raise ConfigError(f"{config.model} gives no hidden states; probing needs a model on this machine")
+    if config.protocol.labels is not None:
+        raise ConfigError(
+            f"protocol.labels is {config.protocol.labels}, and probes and nearest neighbours are tested on the one "
+            "label of each image in its source; remove it"
+        )
     alone = is_encoder(config.model, evaluated_folders(config)[0][1])
     if alone and config.probe.part == "language_model":
         raise ConfigError(f"probe.part is language_model, and {config.model} has none; leave it at auto")

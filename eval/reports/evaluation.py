@@ -41,6 +41,7 @@ from eval.reports.cut_answers import cut_before_answer
 from eval.reports.evaluation_page import report_page
 from eval.reports.grades import grade_results
 from eval.reports.item_gallery import item_gallery
+from eval.reports.label_sets import label_set_numbers
 from eval.reports.provenance import provenance_of
 from eval.runner.as_trained import describe_training
 from eval.runner.batching import open_source
@@ -49,6 +50,7 @@ from eval.runner.evaluated_model import checkpoint_selection_notes, describe_mod
 from eval.runner.evaluation_record import Evaluation, update_scoring, with_scoring
 from eval.runner.predictions import Records, read_records, select_records
 from eval.runner.training_data import training_notes
+from eval.tasks.item_labels import ItemLabels
 from eval.tasks.registry import task_output
 from eval.types import Prediction, Score
 
@@ -114,7 +116,8 @@ def _write(folder: EvalDir, report: dict[str, Any], items: Gallery | None) -> di
 def build_report(answers: ScoredAnswers, config: EvalConfig, compare: Comparison | None = None) -> dict[str, Any]:
     """The content of report.json. Shares are fractions of the answered items; failed items are in none of them."""
     evaluation, records, scored = answers.evaluation, answers.records, answers.scored
-    predictions = list(records.predictions.values())
+    predictions = [prediction for prediction, _ in scored]
+    unlabelled = len(records.predictions) - len(scored)
     counts = {value: sum(score.value is value for _, score in scored) for value in (True, False, None)}
     frequencies = frequencies_of(config)
     classes = with_frequency(compared_classes(scored), frequencies)
@@ -138,10 +141,11 @@ def build_report(answers: ScoredAnswers, config: EvalConfig, compare: Comparison
             "expected": evaluation.items,
             "answered": len(scored),
             "failed": len(records.failures),
-            "missing": max(0, evaluation.items - len(scored) - len(records.failures)),
+            "missing": max(0, evaluation.items - len(scored) - unlabelled - len(records.failures)),
             "source": evaluation.source_items,
         },
         "data_notes": _data_notes(config),
+        "label_sets": label_set_numbers(list(records.predictions.values()), config.protocol),
         "accuracy": accuracy,
         "numbers": further,
         "wrong": Rate(counts[False], len(scored)).to_json(),
@@ -220,12 +224,13 @@ def _answers(predictions: Sequence[Prediction]) -> dict[str, Any]:
 def _examples(scored: Sequence[tuple[Prediction, Score]], protocol: ProtocolConfig) -> list[dict[str, Any]]:
     """The first few answers of each outcome, in an order drawn from the ids, with their candidates where some are."""
     examples = []
+    labels = ItemLabels(protocol)
     for value in (True, False, None):
         chosen = [(p, s) for p, s in scored if s.value is value][:EXAMPLES]
         examples += [
             {
                 "id": p.id,
-                "target": p.target,
+                "target": ", ".join(labels.of(p)),
                 "class": p.label_name,
                 "answer": scored_answer(protocol, p, s),
                 "candidates": candidates_of(protocol, p),

@@ -15,6 +15,7 @@ from eval.reports.formatting import accuracy_name, correct_or_named, correlated,
 from eval.reports.grade_blocks import grade_blocks
 from eval.reports.identity_blocks import identity_block, protocol_blocks
 from eval.reports.item_gallery import listed, shortened
+from eval.reports.label_sets import label_set_blocks
 from eval.reports.provenance import provenance_blocks
 from eval.runner.as_trained import asked_as_trained, training_differences
 
@@ -29,6 +30,7 @@ def report_page(report: Mapping[str, Any], items: Gallery | None = None) -> Page
         *_warnings(report),
         _numbers(report),
         *_candidate_set(report),
+        *label_set_blocks(report),
         *_paper(report),
         *grade_blocks(report),
         *_items(items),
@@ -223,7 +225,8 @@ def _examples(report: Mapping[str, Any]) -> list[Block]:
     rows = [
         [
             OUTCOMES[example["value"]],
-            example["target"] + (f" ({example['class']})" if example["class"] not in (None, example["target"]) else ""),
+            example["target"]
+            + (f" ({example['class']})" if example["class"] not in (None, *example["target"].split(", ")) else ""),
             shortened(example["answer"], SHOWN_ANSWER),
             *([listed(example.get("candidates") or [])] if drawn else []),
             example["reason"],

@@ -19,7 +19,7 @@ from eval.runner.batching import open_source
 from eval.runner.evaluation_record import Evaluation
 from eval.runner.predictions import Records, hash_of
 from eval.tasks.registry import make_task
-from eval.types import Prediction, Score, Task
+from eval.types import LabelSetTask, Prediction, Score, Task
 
 PICTURE_BYTES = 2_000_000  # of all pictures of a page; a data URI is a third longer
 SHOWN_TEXT = 300  # characters of a question or an answer
@@ -116,14 +116,15 @@ def _lines(item: ShownItem, sample: Sample | None, task: Task, config: EvalConfi
         right = [("right name", sample.label_name)] if sample and sample.label_name else []
         return [*lines, *right, ("failed", item.failure.reason if item.failure else "")]
     prediction, name = item.prediction, item.class_name
-    target = _with_option(prediction, prediction.target)
-    target += f" ({name})" if name and name != prediction.target else ""
+    labels = task.labels_of(prediction) if isinstance(task, LabelSetTask) else (prediction.target,)
+    target = ", ".join(_with_option(prediction, label) for label in labels)
+    target += f" ({name})" if name and name not in labels else ""
     given = _with_option(prediction, scored_answer(config.protocol, prediction, item.score))
     candidates = candidates_of(config.protocol, prediction)
     return [
         *lines,
         ("answer", shortened(given) or "(empty)"),
-        ("right answer" if prediction.choices else "right name", target),
+        ("right answer" if prediction.choices else "right names" if len(labels) > 1 else "right name", target),
         (item.outcome, item.score.reason),
         *([("candidates", listed(candidates))] if candidates else []),
     ]

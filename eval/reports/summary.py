@@ -23,6 +23,8 @@ def result_line(report: Mapping[str, Any]) -> str:
         for what, words in (("failed", "failed"), ("missing", "not evaluated yet"))
         if items[what]
     ]
+    unlabelled = (report.get("label_sets") or {}).get("unlabelled", 0)
+    rest += [f"{unlabelled:,} left out without a label"] if unlabelled else []
     paper = report["paper"]
     if not accuracy["n"]:
         return (

@@ -31,6 +31,8 @@ ANSWER_SCORING_SETTINGS = (
     *(
         "match",
         "synonyms",
+        "labels",
+        "labels_missing",
         "answer_after",
         "scored_part",
         "delete_from_label",
@@ -131,6 +133,8 @@ def describe_evaluation(
             scoring_settings[f"{CANDIDATE_FILE}_sha256"] = content
         else:
             generation_settings[CANDIDATE_FILE] = content
+    if config.protocol.labels is not None:
+        scoring_settings["labels_sha256"] = _file_hash(config.protocol.labels)
     return Evaluation(
         name=config.name,
         model=config.model,

@@ -42,6 +42,8 @@ class ClassLikelihood(OpenWorld):
 
         Raises `RunError` if the scores are of other names, or of the same in another order, than protocol.classes.
         """
+        predictions = list(predictions)
+        self.labels.prepare(predictions)
         self._table = read_class_scores(folder)
         if self._table.names != self.names:
             changed = [pair for pair in zip(self._table.names, self.names, strict=False) if pair[0] != pair[1]]
@@ -62,16 +64,19 @@ class ClassLikelihood(OpenWorld):
 
     def score(self, prediction: Prediction) -> Score:
         """By the best of the candidates; before `prepare`, by the name that was stored as the answer."""
+        labels = self.labels_of(prediction)
         if self._table is None or prediction.scores is None:
-            correct = prediction.answer == prediction.target
+            correct = prediction.answer in labels
             return Score(correct, prediction.answer, "the best name at prediction time")
         config = self.config
         allowed, scores = self.candidate_scores(prediction)
         best = int(allowed[scores.argmax()])  # of equal scores the first in the list
-        label = self.names.index(prediction.target)
+        right = np.isin(allowed, [self.names.index(name) for name in labels])
         correct = ClassLikelihood.accepts(self, prediction, best)  # a subclass says why it accepts more
-        rank = 1 + int((scores > scores[allowed == label]).sum())
-        return Score(correct, self.names[best], f"best of {len(allowed)} by {config.rule}; the label is number {rank}")
+        rank = 1 + int((scores > scores[right].max(initial=-np.inf)).sum())
+        label = "the label" if len(labels) < 2 else f"the best of {len(labels)} labels"
+        where = f"{label} is number {rank}" if right.any() else f"{label} is not among them"
+        return Score(correct, self.names[best], f"best of {len(allowed)} by {config.rule}; {where}")
 
     def candidate_scores(self, prediction: Prediction) -> tuple[NDArray[np.int64], Floats]:
         """(K,) indices of the item's candidates in the order of the list, and their scores (K,) by the rule.
@@ -88,6 +93,7 @@ class ClassLikelihood(OpenWorld):
 
     def accepts(self, prediction: Prediction, index: int) -> bool:
         """Whether class number `index` is a correct answer."""
+        labels = self.labels_of(prediction)
         if self.config.duplicates == "any":
-            return self.names[index] == prediction.target
-        return index == self.names.index(prediction.target)
+            return self.names[index] in labels
+        return index in [self.names.index(name) for name in labels]

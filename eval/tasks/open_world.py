@@ -13,6 +13,7 @@ from data_prep.class_names import load_class_list
 from data_prep.prompts import classification_prompt, image_question
 from data_prep.sample import Sample, Turn
 from eval.scorers.registry import find_scorer
+from eval.tasks.item_labels import ItemLabels
 from eval.tasks.scored_text import delete_characters, scored_text
 from eval.tasks.synonyms import load_synonyms
 from eval.types import ItemIndex, Prediction, Question, Reference, Score
@@ -31,6 +32,7 @@ class OpenWorld:
         self.synonyms = load_synonyms(config.synonyms, config.classes) if config.synonyms else {}
         self.listed = dict.fromkeys(load_class_list(config.classes).names if config.classes else ())
         self.class_names = self._accepted(self.listed)
+        self.labels = ItemLabels(config)
 
     def question(self, sample: Sample, item_index: ItemIndex | None = None) -> Question:  # noqa: ARG002
         """The prompt; its expected answer is the item's class name. Raises `DataError` for an unlisted class."""
@@ -40,7 +42,12 @@ class OpenWorld:
         return Question(self.turns, label)
 
     def prepare(self, folder: EvalDir, predictions: Iterable[Prediction]) -> None:  # noqa: ARG002
-        """Collect the names of all classes; the scorer `name` needs them to recognize answers that name several."""
+        """Collect the names of all classes; the scorer `name` needs them to recognize answers that name several.
+
+        Raises `DataError` for items that protocol.labels does not have.
+        """
+        predictions = list(predictions)
+        self.labels.prepare(predictions)
         listed = load_class_list(self.config.classes).names if self.config.classes else ()
         self.class_names = self._accepted((*listed, *(prediction.target for prediction in predictions)))
 
@@ -53,10 +60,20 @@ class OpenWorld:
         return scored_text(prediction.answer, self.config, prediction.prefix)
 
     def reference(self, prediction: Prediction) -> Reference:
-        """The class name and its synonyms; the names of all classes."""
-        names = (prediction.target, *self.synonyms.get(prediction.target, ()))
+        """The names of all right classes and their synonyms; the names of all classes."""
+        labels = self.labels_of(prediction)
+        names = self._accepted(labels)
         accepted = tuple(delete_characters(name, self.config.delete_from_label) for name in names)
-        return Reference(prediction.target, accepted, classes=self.class_names)
+        target = prediction.target if prediction.target in labels else next(iter(labels), prediction.target)
+        return Reference(target, accepted, classes=self.class_names, labels=labels)
+
+    def labels_of(self, prediction: Prediction) -> tuple[str, ...]:
+        """The source's label, or those of protocol.labels."""
+        return self.labels.of(prediction)
+
+    def relabelled(self, prediction: Prediction) -> Prediction:
+        """The prediction with the class that its item counts for, by protocol.labels."""
+        return self.labels.relabelled(prediction)
 
     def _accepted(self, names: Iterable[str]) -> tuple[str, ...]:
         """The names and their synonyms, each once."""

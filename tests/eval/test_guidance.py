@@ -121,7 +121,7 @@ def test_both_numbers_are_those_of_the_slow_reference(lines, form):
 
 def test_t_one_is_no_guidance_and_only_the_first_of_a_shared_name_may_count(lines):
     table = ClassScoreTable(NAMES, LENGTHS, PRIOR, LITERAL_PRIOR)
-    scored, first = scored_items(lines, table), scored_items(lines, table, "first")
+    scored, first = scored_items(lines, table), scored_items(lines, table, ProtocolConfig(duplicates="first"))
     plain = np.array([slow_right(line, "clean", 1.0, list(PRIOR), "any") for line in lines])
     everything = np.ones(ITEMS, dtype=bool)
     assert (correct_items(scored, GUIDANCE_VARIANTS["clean"], [1.0], everything)[0] == plain).all()
