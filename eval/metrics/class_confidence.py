@@ -83,7 +83,9 @@ def candidate_scores(task: ClassLikelihood, items: Sequence[tuple[Prediction, Sc
         allowed, scores = task.candidate_scores(prediction)
         kept = distinct[allowed]
         rows.append(scores[kept].astype(np.float32))
-        labels.append(int(np.searchsorted(allowed[kept], first[prediction.target])))
+        right = [first[name] for name in task.labels_of(prediction) if first[name] in allowed[kept]]
+        label = first[prediction.target]  # always a candidate, also where none of protocol.labels is
+        labels.append(int(np.searchsorted(allowed[kept], label if label in right or not right else right[0])))
         if task.config.duplicates == "any":  # a name takes one of the five positions only
             allowed, scores = allowed[kept], scores[kept]
         order = allowed[np.argsort(-scores, kind="stable")[:TOP]]

@@ -12,7 +12,7 @@ from configs.protocol import ProtocolConfig
 from eval.class_scores.table import ClassScoreTable, encode_scores, write_class_scores
 from eval.grade import main as grade
 from eval.metrics.guidance import scored_items
-from eval.metrics.outcomes import read_correct, scored_predictions
+from eval.metrics.outcomes import read_points, scored_predictions
 from eval.reports.evaluation import write_report
 from eval.types import Prediction
 
@@ -137,7 +137,7 @@ def test_the_report_counts_what_is_left_out_and_what_the_sets_change(store_answe
     assert report["protocol"]["hash"] != before["protocol"]["hash"]
     page = folder.report("html").read_text()
     assert "Answered images without a label there: 1" in page and "right names" in page
-    assert len(read_correct(folder, {"labels": str(path)})) == 4
+    assert len(read_points(folder, {"labels": str(path)})) == 4
     grade(["--config", str(file), "--grader", "contains", "--set", f"protocol.labels={path}"])
     assert "75.0 % correct (30.1 to 95.4 %, n = 4), 0.0 % without an answer, 1 left out without a label" in (
         printed := capsys.readouterr().out
