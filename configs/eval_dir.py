@@ -98,6 +98,10 @@ class ResultsDir:
         """`summary.json` or `summary.md`: all checkpoints of one evaluation in one table."""
         return self.root / f"summary.{suffix}"
 
+    def accuracy(self, suffix: str) -> Path:
+        """`accuracy.json` or `accuracy.html`: one evaluation's accuracy over the steps of a training."""
+        return self.root / f"accuracy.{suffix}"
+
     def scoreboard(self, suffix: str) -> Path:
         """`scoreboard.json`, `scoreboard.md` or `scoreboard.html`: our numbers next to the paper's."""
         return self.root / f"scoreboard.{suffix}"

@@ -223,6 +223,26 @@ class ExportDir:
 
 
 @dataclass(frozen=True)
+class SweepDir:
+    """What belongs to a sweep and to none of its runs, in a folder next to them."""
+
+    root: Path
+
+    def table(self, suffix: str) -> Path:
+        """`sweep.json` or `sweep.html`: a row for each setting, with mean and interval over its seeds."""
+        return self.root / f"sweep.{suffix}"
+
+    @property
+    def lock(self) -> Path:
+        """Held by the process that runs the sweep."""
+        return self.root / ".lock"
+
+    def run_list(self, key: str) -> Path:
+        """The folders of the runs of one submission, a line for each array task."""
+        return RunDir(self.root).slurm / f"runs-{key}.txt"
+
+
+@dataclass(frozen=True)
 class SlurmDir:
     """Job scripts, their configs, and the jobs' output: `RunDir.slurm`."""
 

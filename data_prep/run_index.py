@@ -13,13 +13,16 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from configs.run_dir import RunDir
+from configs.eval_dir import ResultsDir
+from configs.run_dir import RunDir, SweepDir
 from data_prep.atomic import write_bytes
 from data_prep.page import Block, Heading, Page, Text
 from data_prep.page_cards import Card, Cards, Link
 from data_prep.run_search import MOST_ENTRIES, MOST_OF_FOLDER, Found, record_of_line, runs_folder_of, search
 
 NAME = "index.html"
+SUMMARISED = (SweepDir(Path()).table("html").stem, ResultsDir(Path()).accuracy("html").stem)
+"""Pages whose JSON file has a `summary` in words."""
 TITLE = "All runs"
 CURVE_POINTS = 120  # of a small curve
 WHOLE_FILE = 4_000_000  # bytes; of a longer file of metrics, lines at equal distances are read
@@ -105,15 +108,18 @@ def _page_link(page: Path, folder: Path, start: Path) -> Link:
 def _accuracy(page: Path) -> str:
     """The accuracy of the report next to `page`, with its interval and what is doubtful about it; or why there is none.
 
-    A comparison has several numbers and a post-mortem none: their text is empty.
+    Of a sweep and of a curve of accuracies, their summary. A comparison has several numbers and a post-mortem none: their
+    text is empty.
     """
     file = page.with_suffix(".json")
-    if page.stem != "report" or not file.is_file():
+    if page.stem not in ("report", *SUMMARISED) or not file.is_file():
         return ""
     if file.stat().st_size > MOST_REPORT_BYTES:
         return "accuracy: see the report"
     try:
         report = json.loads(file.read_bytes())
+        if page.stem in SUMMARISED:
+            return str(report["summary"])
         rate = report.get("accuracy")
         if rate is None:
             return "comparison" if "models" in report else ""

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from configs.eval_dir import EvalDir, ResultsDir
-from configs.run_dir import RunDir
+from configs.run_dir import RunDir, SweepDir
 
 DEPTH = 6
 MOST_OF_FOLDER = 2_000
@@ -23,6 +23,8 @@ PAGES = (
     EvalDir(Path()).knn("html").name,
     RunDir(Path()).postmortem.name,
     ResultsDir(Path()).scoreboard("html").name,
+    ResultsDir(Path()).accuracy("html").name,
+    SweepDir(Path()).table("html").name,
 )
 HEAVY = (RunDir(Path()).checkpoints.name, RunDir(Path()).slurm.name, RunDir(Path()).wandb.name, "export")
 

@@ -82,6 +82,7 @@ COMMANDS = (
     Command("launch preflight", "launch.preflight", "Check a run before it is submitted"),
     Command("launch prefetch", "launch.prefetch", "Fetch the models of configs for nodes without a network"),
     Command("launch submit", "launch.submit", "Submit shards, training and evaluations to SLURM"),
+    Command("launch sweep", "launch.sweep", "Train several settings with several seeds and compare them"),
     Command("launch watch", "launch.watch", "Show how a run is doing"),
     Command("launch dashboard", "launch.dashboard", "Create or update the W&B dashboard of a project"),
     Command("launch reproduce", "launch.reproduce", "Submit the paper's experiments to SLURM"),

@@ -133,8 +133,11 @@ def _base(config: RunConfig) -> Iterator[str]:
         yield f"model.base is {base!r}, a folder without a tokenizer ({names}); copy tokenizer* from the model's origin"
 
 
-def _disk(config: RunConfig) -> Iterator[str]:
-    """Room for the export and the kept checkpoints (fp32 master and two moments: 12 bytes a trained weight)."""
+def needed_bytes(config: RunConfig) -> tuple[float, str]:
+    """What the export and the kept checkpoints take (fp32 master and two moments: 12 bytes a trained weight).
+
+    Also what was assumed for it, in parentheses; empty where nothing was.
+    """
     base = Path(config.model.base)
     weights = [*base.glob("*.safetensors"), *base.glob("*.bin")] if base.is_dir() else []
     export_bytes = sum(file.stat().st_size for file in weights)
@@ -149,11 +152,21 @@ def _disk(config: RunConfig) -> Iterator[str]:
         fraction, *(part for name, part in PROJECTOR_FRACTIONS.items() if name in config.model.base.lower()), 0
     )
     trained = export_bytes / 2 * fraction  # at most this many: 16 bits or more each
-    needed = export_bytes * config.checkpoint.export + 12 * trained * (config.checkpoint.keep_last + 1)
+    return export_bytes * config.checkpoint.export + 12 * trained * (config.checkpoint.keep_last + 1), assumed
+
+
+def free_bytes(config: RunConfig) -> tuple[int, Path]:
+    """Free bytes on the disk of `runs_dir`, and the folder of it that exists."""
     folder = Path(config.runs_dir).absolute()
     while not folder.exists():
         folder = folder.parent
-    free = shutil.disk_usage(folder).free
+    return shutil.disk_usage(folder).free, folder
+
+
+def _disk(config: RunConfig) -> Iterator[str]:
+    """Room for the export and the kept checkpoints."""
+    needed, assumed = needed_bytes(config)
+    free, folder = free_bytes(config)
     if free < needed:
         yield (
             f"runs_dir {config.runs_dir} has {free / GIB:.1f} GiB free, about {needed / GIB:.1f} GiB are needed for "

@@ -73,9 +73,9 @@ class Queue:
             "sbatch",
             "--parsable",
             f"--job-name={job.name}",
-            f"--output={self.folder.log(job.stage, array=job.tasks > 1)}",
+            f"--output={self.folder.log(job.stage, array=job.tasks > 1 or job.array)}",
         ]
-        waits = [":".join(["afterok", *(ids[stage] for stage in job.after)])] if job.after else []
+        waits = [":".join([job.after_how, *(ids[stage] for stage in job.after)])] if job.after else []
         if job.stage == "finetune":
             waits.append("singleton")  # two trainings of one run would write into the same folder: the second one waits
         if waits:
@@ -86,9 +86,9 @@ class Queue:
                 argv.append(f"--{option}={value}")
         each = "--ntasks-per-node" if job.asks == "train" else "--ntasks"
         argv += [f"--nodes={job.nodes}", f"{each}={job.ranks_per_node}", *_resources(self.slurm.gpu_option, job, asked)]
-        if job.tasks > 1:
+        if job.tasks > 1 or job.array:
             argv.append(f"--array=0-{job.tasks - 1}")
-        script = [str(self.folder.script(job.script)), str(self.root)]
+        script = [str(self.folder.script(job.script)), str(self.root), *job.script_arguments]
         return commands.checked([*argv, *script, *self.slurm.wrapper, *job.command])
 
     def dry_run_text(self, jobs: list[Job], scripts: bool = False) -> str:
@@ -99,7 +99,7 @@ class Queue:
         parts = [summary(jobs, self.slurm)]
         if scripts:
             parts.append(f"==> {self.folder.setup} <==\n{self.setup_text}")
-        for script in dict.fromkeys(job.script for job in jobs if scripts):
+        for script in dict.fromkeys(script for job in jobs if scripts for script in job.scripts):
             text = SCRIPTS.script(script).read_text(encoding="utf-8")
             parts.append(f"==> {self.folder.script(script)} <==\n{text}")
         ids: dict[str, str] = {}
@@ -112,7 +112,7 @@ class Queue:
     def write_scripts(self, jobs: list[Job]) -> None:
         """Write scripts and setup into the folder, replacing those of an earlier submission."""
         self.folder.root.mkdir(parents=True, exist_ok=True)
-        for script in sorted({job.script for job in jobs}):
+        for script in sorted({script for job in jobs for script in job.scripts}):
             shutil.copyfile(SCRIPTS.script(script), self.folder.script(script))
         self.folder.setup.write_text(self.setup_text, encoding="utf-8")
 

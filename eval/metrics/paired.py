@@ -6,7 +6,7 @@ which is better. McNemar's test asks whether these items are split evenly.
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -76,17 +76,3 @@ def compare_correct(first: Mapping[str, bool], second: Mapping[str, bool]) -> Pa
     return PairedDifference(
         len(both), *correct, pairs[True, False], pairs[False, True], len(first.keys() ^ second.keys())
     )
-
-
-def holm(p_values: Sequence[float]) -> list[float]:
-    """The p-values adjusted for how many there are (Holm 1979, Scandinavian Journal of Statistics 6), in their order.
-
-    >>> [round(value, 2) for value in holm([0.01, 0.04, 0.03])]
-    [0.03, 0.06, 0.06]
-    """
-    adjusted = [0.0] * len(p_values)
-    largest = 0.0
-    for rank, position in enumerate(sorted(range(len(p_values)), key=lambda index: p_values[index])):
-        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[position]))
-        adjusted[position] = largest
-    return adjusted

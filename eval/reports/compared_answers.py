@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from configs.eval_dir import EvalDir
+from data_prep.seed_statistics import holm
 from eval.metrics.grouped import ItemPoints, compare_points
 from eval.metrics.outcomes import answers_and_settings, read_scored
-from eval.metrics.paired import PairedDifference, compare_correct, holm
+from eval.metrics.paired import PairedDifference, compare_correct
 from eval.reports.candidate_set import scored_answer
 from eval.reports.item_choice import OUTCOMES
 from eval.runner.batching import selection_key

@@ -76,8 +76,9 @@ def test_bash_can_parse_the_script(script: Path) -> None:
     subprocess.run(["bash", "-n", str(script)], check=True)
 
 
-def test_there_are_three_scripts_and_none_has_a_placeholder() -> None:
-    assert [script.name for script in SCRIPTS] == ["data_prep.sbatch", "evaluate.sbatch", "finetune.sbatch"]
+def test_there_are_four_scripts_and_none_has_a_placeholder() -> None:
+    names = ["data_prep.sbatch", "evaluate.sbatch", "finetune.sbatch", "sweep.sbatch"]
+    assert [script.name for script in SCRIPTS] == names
     for script in SCRIPTS:
         text = script.read_text()
         assert '"$@"' in text and "{{" not in text and "eval " not in text
@@ -137,3 +138,33 @@ def test_an_array_task_names_its_worker_and_a_single_job_does_not(lab: Path, scr
     for task, printed in (({"SLURM_ARRAY_TASK_ID": "5"}, "a  b $(id) --worker 5\n"), ({}, "a  b $(id)\n")):
         result = subprocess.run(argv, env=environment | task, capture_output=True, text=True, check=True)
         assert result.stdout == printed
+
+
+def sweep_task(lab: Path, task: int, script: str) -> "subprocess.CompletedProcess[str]":
+    """Task `task` of a sweep of two runs, whose stage prints its arguments."""
+    for name in ("run a", "run b"):
+        (lab / name / "slurm").mkdir(parents=True, exist_ok=True)
+    (lab / "runs.txt").write_text("".join(f"{lab / name}\n" for name in ("run a", "run b")))
+    (lab / "run/slurm" / script).write_text(
+        'echo "$@"; echo "array ${SLURM_ARRAY_TASK_ID:-none}"; cat "$1/slurm/setup.sh"'
+    )
+    argv = ["bash", str(ROOT / "slurm/sweep.sbatch"), str(lab / "run"), str(lab / "runs.txt"), script, "run"]
+    environment = os.environ | {"SLURM_ARRAY_TASK_ID": str(task)}
+    return subprocess.run([*argv, "program", "$(id)"], env=environment, capture_output=True, text=True, check=False)
+
+
+def test_a_task_of_a_sweep_starts_the_stage_of_its_run_as_a_job_of_its_own(lab: Path) -> None:
+    result = sweep_task(lab, 1, "finetune.sbatch")
+    run = lab / "run b"
+    expected = [
+        f"task 1: {run}",
+        f"{run} program $(id) --config {run}/slurm/run.yaml",
+        "array none",
+        "export SITE=here",
+    ]
+    assert result.stdout.splitlines() == expected
+
+
+def test_a_task_without_a_run_ends_with_an_error(lab: Path) -> None:
+    result = sweep_task(lab, 2, "evaluate.sbatch")
+    assert result.returncode == 2 and "has only 2 lines" in result.stderr

@@ -6,8 +6,8 @@ import itertools
 import pytest
 
 from data_prep.page import Folded, Page
+from data_prep.seed_statistics import holm
 from eval.metrics import paired
-from eval.metrics.paired import holm
 from eval.reports import comparison_blocks
 from eval.reports.compared_answers import ComparedAnswer, changes, changes_from_first, pairwise_tests
 from eval.reports.comparison_blocks import SHOWN_ITEMS, accuracy_chart, axis, change_blocks, pair_blocks
