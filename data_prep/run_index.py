@@ -108,8 +108,8 @@ def _page_link(page: Path, folder: Path, start: Path) -> Link:
 def _accuracy(page: Path) -> str:
     """The accuracy of the report next to `page`, with its interval and what is doubtful about it; or why there is none.
 
-    Of a sweep and of a curve of accuracies, their summary. A comparison has several numbers and a post-mortem none: their
-    text is empty.
+    Of a sweep and of a curve of accuracies, their summary. A comparison has several numbers and a post-mortem none:
+    their text is empty.
     """
     file = page.with_suffix(".json")
     if page.stem not in ("report", *SUMMARISED) or not file.is_file():
