@@ -51,6 +51,10 @@ class EvalDir:
         """Identity of the grader `name`: its settings and its rule in words."""
         return self.root / f"grades-{name}.json"
 
+    def replies(self, name: str) -> Path:
+        """Replies of the model that the grader `name` asks, one JSON line per question."""
+        return self.root / f"replies-{name}.jsonl"
+
     def graders(self) -> list[str]:
         """The names of all graders that have graded the answers, sorted."""
         return sorted(path.stem.removeprefix("grades-") for path in self.root.glob("grades-*.json"))
@@ -105,6 +109,15 @@ class ResultsDir:
     def scoreboard(self, suffix: str) -> Path:
         """`scoreboard.json`, `scoreboard.md` or `scoreboard.html`: our numbers next to the paper's."""
         return self.root / f"scoreboard.{suffix}"
+
+    def agreement(self, suffix: str) -> Path:
+        """`agreement.json`, `agreement.md` or `agreement.html`: graders compared with a person's labels."""
+        return self.root / f"agreement.{suffix}"
+
+    @property
+    def judge_replies(self) -> Path:
+        """Replies of the judge about labelled answers, one JSON line per question."""
+        return self.root / "replies-llm_judge.jsonl"
 
     def reproduction(self, name: str) -> Path:
         """The planned rows of one `eval.reproduce` and the evaluation of each; `name` has protocol and model."""

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from configs.api import ApiConfig
 from configs.section import Section, setting
 
 
@@ -14,3 +15,27 @@ class GradingConfig(Section):
         doc="Graders of eval/graders/registry.py that are applied, NAME or NAME@LABEL; --grader replaces them.",
         changes_result=False,
     )
+    judge: str | None = setting(
+        None,
+        doc="Model that the graders mm_vet and llm_judge ask: api:NAME (MM-Vet: api:gpt-4-0613).",
+        changes_result=False,
+    )
+    judge_prompt: str | None = setting(
+        None,
+        doc="YAML file with other words to the judge; null: those of eval/graders/prompts.",
+        changes_result=False,
+    )
+    repeats: int | None = setting(
+        None,
+        doc="Gradings of each answer; null: the grader's own (mm_vet: 5, as in its paper; llm_judge: 1).",
+        at_least=1,
+        changes_result=False,
+    )
+    judge_tokens: int | None = setting(
+        None,
+        doc="Longest reply of the judge in tokens; null: the grader's own (mm_vet: 3, llm_judge: 16). A judge that "
+        "thinks before it replies needs room.",
+        at_least=1,
+        changes_result=False,
+    )
+    api: ApiConfig = setting(ApiConfig, doc="Requests to the judge.", changes_result=False)

@@ -29,8 +29,8 @@ class ProtocolConfig(Section):
     task: str = setting(
         "open_world",
         doc="Task by name: open_world, closed_world, class_likelihood, zero_shot, multiple_choice, vqa, yes_no, "
-        "or one added to eval/tasks/registry.py. (hidden_states stores the open question's states; eval.probing sets "
-        "it.)",
+        "graded, or one added to eval/tasks/registry.py. (hidden_states stores the open question's states; "
+        "eval.probing sets it.)",
     )
     prompt: str = setting(
         TRAINED,

@@ -37,6 +37,8 @@ def best_report(reports: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
         raise RunError(
             f"the checkpoints have different numbers of answered items: {different}; evaluate the rest first"
         )
+    if not all(counts.values()):
+        raise RunError("the checkpoints have no accuracy to choose by; choose by an evaluation that a rule scores")
     return max(reports, key=lambda report: float(report["accuracy"]["value"]))
 
 

@@ -9,6 +9,7 @@ from eval.graders.answers import stored_answers
 from eval.graders.grading import grade_answers
 from eval.graders.registry import make_grader
 from eval.graders.store import check_grading, describe_grading, read_grades
+from eval.graders.types import AskingGrader
 from eval.paper.comparison import comparison_with
 from eval.reports.evaluation import write_report
 from eval.runner.batching import check_described
@@ -35,13 +36,20 @@ def grade_folders(config: EvalConfig, names: Sequence[str], folders: Sequence[Ev
 
 
 def preview(config: EvalConfig, names: Sequence[str], folders: Sequence[EvalDir]) -> str:
-    """A line for each grader and folder: how many answers have a grade, and how many would be graded."""
+    """A line for each grader and folder: how many answers have a grade, and how many would be graded.
+
+    What a grader that asks an API would spend at most is printed at once.
+    """
     lines = []
     for folder in folders:
-        answers = stored_answers(folder, with_scoring(folder, config), config)
         for name in names:
             grader = make_grader(name, config)
+            asks = isinstance(grader, AskingGrader)
+            answers = stored_answers(folder, with_scoring(folder, config), config, with_questions=asks)
             check_grading(folder, describe_grading(name, grader))
-            done = len(read_grades(folder, name, answers).grades)
+            grades = read_grades(folder, name, answers).grades
+            if isinstance(grader, AskingGrader):
+                grader.preview([answer for answer in answers if answer.id not in grades], folder.replies(name))
+            done = len(grades)
             lines.append(f"{folder.root}\n  {name}: {done:,} of {len(answers):,} answers have a grade; {grader.about}")
     return "\n".join(lines)

@@ -83,7 +83,7 @@ def report(config: EvalConfig, folders: Sequence[EvalDir]) -> None:
     for note in dict.fromkeys(filter(None, map(cut_note, reports))):
         print(f"warning: {note}")
     upload(config, reports)
-    empty = [report for report in reports if not report["accuracy"]["n"]]
+    empty = [report for report in reports if not report["items"]["answered"]]
     if empty:
         failures = empty[0]["failures"]
         first = (

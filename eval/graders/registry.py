@@ -28,6 +28,8 @@ GRADERS = {
     "word": "eval.graders.scorer_grader:Word",
     "exact": "eval.graders.scorer_grader:Exact",
     "name": "eval.graders.scorer_grader:Name",
+    "llm_judge": "eval.graders.llm_judge:LLMJudge",
+    "mm_vet": "eval.graders.mm_vet:MMVet",
 }
 """Name of a grader to the class that implements it."""
 

@@ -10,7 +10,8 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
 
 from eval.types import Failure, Prediction, Reference
 
@@ -87,4 +88,19 @@ class Grader(Protocol):
 
     def grade(self, answers: Sequence[StoredAnswer]) -> Iterator[tuple[StoredAnswer, Grade | Failure]]:
         """The grade of each answer, as soon as it is known and in any order; a failure is graded again next time."""
+        ...
+
+
+@runtime_checkable
+class AskingGrader(Protocol):
+    """A grader that asks a model behind an API; it has these in place of `grade`."""
+
+    def grade_with_replies(
+        self, answers: Sequence[StoredAnswer], replies: Path
+    ) -> Iterator[tuple[StoredAnswer, Grade | Failure]]:
+        """As `Grader.grade`; the model's replies are kept in the file `replies`."""
+        ...
+
+    def preview(self, answers: Sequence[StoredAnswer], replies: Path) -> None:
+        """Print how many questions would be asked and what that may cost at most."""
         ...

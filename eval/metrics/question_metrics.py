@@ -16,6 +16,8 @@ Scored = Sequence[tuple[Prediction, Score]]
 Number = dict[str, Any]
 BY_IMAGE = ("vqa", "yes_no")
 """Tasks whose accuracy has an interval over images."""
+GRADED = "graded"
+"""The task whose answers no rule scores: its numbers are those of graders."""
 YES_NO: Mapping[str, Statistic] = {
     "precision": lambda s: ratio(s[:, 0], s[:, 0] + s[:, 1]),
     "recall": lambda s: ratio(s[:, 0], s[:, 0] + s[:, 3]),
@@ -23,7 +25,13 @@ YES_NO: Mapping[str, Statistic] = {
     "yes_ratio": lambda s: ratio(s[:, 0] + s[:, 1], s[:, 4]),
 }
 """From sums of (true yes, false yes, true no, missed yes, all); an answer that says neither misses a yes."""
-NAMES = {"precision": "precision", "recall": "recall", "f1": "F1 score", "yes_ratio": "share of yes"}
+NAMES = {
+    "precision": "precision",
+    "recall": "recall",
+    "f1": "F1 score",
+    "yes_ratio": "share of yes",
+    "mm_vet": "MM-Vet score",
+}
 
 
 def accuracy_of(task: str, scored: Scored) -> Number:
@@ -78,6 +86,11 @@ def yes_no_numbers(scored: Scored) -> dict[str, Number]:
 def numbers_of(task: str, scored: Scored) -> dict[str, Number]:
     """Further numbers of a task's report by name; none for most tasks."""
     return yes_no_numbers(scored) if task == "yes_no" else {}
+
+
+def graded_numbers(grades: Sequence[Mapping[str, Any]]) -> dict[str, Number]:
+    """The total of each grader that gives numbers to questions with capabilities, by the grader's name."""
+    return {str(entry["grader"]): dict(entry["capabilities"]["total"]) for entry in grades if entry["capabilities"]}
 
 
 def _shares(bounds: tuple[float | None, float | None]) -> tuple[float, float]:

@@ -27,7 +27,7 @@ from eval.paper.rows import (
     rows_of_report,
 )
 from eval.reports.comparison import load_result
-from eval.reports.formatting import merged_onto, protocol_tag
+from eval.reports.formatting import main_number, merged_onto, protocol_tag
 from eval.runner.as_trained import training_differences
 
 SIZES = "table7/validation/items/"
@@ -121,11 +121,11 @@ def _rated(rate: Mapping[str, Any], protocol: str, values: Mapping[str, Any]) ->
 
 
 def _of_report(report: Mapping[str, Any], known: Mapping[str, PaperNumber]) -> Iterator[tuple[str | None, Result]]:
-    if not report["accuracy"]["n"]:
+    if not main_number(report)["n"]:
         return  # no items are no number
     tag = f"{protocol_tag(report)}{merged_onto(report)}"
     tag += "".join(f", not as trained: {text}" for text in training_differences(report))
-    accuracy = _rated(report["accuracy"], tag, report)
+    accuracy = _rated(main_number(report), tag, report)
     rows = rows_of_report(report, known)
     measured = {"accuracy": report["accuracy"], **report.get("numbers", {})}
     yield from (

@@ -32,7 +32,7 @@ from eval.metrics.frequency import (
     with_frequency,
 )
 from eval.metrics.outcomes import scored_predictions
-from eval.metrics.question_metrics import BY_IMAGE, accuracy_of, numbers_of
+from eval.metrics.question_metrics import BY_IMAGE, GRADED, accuracy_of, graded_numbers, numbers_of
 from eval.metrics.several import count_several
 from eval.reports.answered_classes import answered_classes, answered_letters, answered_words, taken_for
 from eval.reports.candidate_set import candidate_set, candidates_of, scored_answer
@@ -118,12 +118,14 @@ def build_report(answers: ScoredAnswers, config: EvalConfig, compare: Comparison
     evaluation, records, scored = answers.evaluation, answers.records, answers.scored
     predictions = [prediction for prediction, _ in scored]
     unlabelled = len(records.predictions) - len(scored)
-    counts = {value: sum(score.value is value for _, score in scored) for value in (True, False, None)}
+    judged = scored if config.protocol.task != GRADED else ()
+    counts = {value: sum(score.value is value for _, score in judged) for value in (True, False, None)}
     frequencies = frequencies_of(config)
     classes = with_frequency(compared_classes(scored), frequencies)
     compared = compared_classes(scored, config.protocol.frequency_names)
-    accuracy = accuracy_of(config.protocol.task, scored)
-    further = numbers_of(config.protocol.task, scored)
+    accuracy = accuracy_of(config.protocol.task, judged)
+    grades = grade_results(answers.folder, evaluation, config, scored)
+    further = numbers_of(config.protocol.task, judged) | graded_numbers(grades)
     pairs = answered_classes(scored, config.protocol.classes)
     totals = Counter(prediction.label_name for prediction in predictions if prediction.label_name)
     protocol = evaluation.settings
@@ -148,8 +150,8 @@ def build_report(answers: ScoredAnswers, config: EvalConfig, compare: Comparison
         "label_sets": label_set_numbers(list(records.predictions.values()), config.protocol),
         "accuracy": accuracy,
         "numbers": further,
-        "wrong": Rate(counts[False], len(scored)).to_json(),
-        "no_answer": Rate(counts[None], len(scored)).to_json(),
+        "wrong": Rate(counts[False], len(judged)).to_json(),
+        "no_answer": Rate(counts[None], len(judged)).to_json(),
         "macro_accuracy": macro_accuracy(classes),
         "accuracy_of_answers": Rate(counts[True], counts[True] + counts[False]).to_json(),
         "several_classes": _several_classes(predictions, config.protocol),
@@ -168,7 +170,7 @@ def build_report(answers: ScoredAnswers, config: EvalConfig, compare: Comparison
         ),
         "candidate_set": candidate_set(config.protocol),
         "class_half": class_half(config.data.sources.get(config.source), protocol),
-        "grades": grade_results(answers.folder, evaluation, config, scored),
+        "grades": grades,
         "class_scores": class_score_results(answers.folder, scored, config.protocol),
         "examples": _examples(scored, config.protocol),
         "failures": [asdict(failure) for failure in records.failures.values()],
@@ -190,7 +192,7 @@ def _several_classes(predictions: Sequence[Prediction], protocol: ProtocolConfig
     """How many answers name several classes, where a class name is looked for in a text; None elsewhere."""
     if (
         task_output(protocol.task) != "text"
-        or protocol.task in BY_IMAGE
+        or protocol.task in (*BY_IMAGE, GRADED)
         or any(prediction.choices for prediction in predictions)
     ):
         return None

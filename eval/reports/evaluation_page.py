@@ -6,12 +6,12 @@ from typing import Any
 from data_prep.page import Block, Figure, Folded, Heading, Numbers, Page, Table, Text
 from data_prep.page_gallery import Gallery
 from eval.metrics.accuracy import class_results
-from eval.metrics.question_metrics import NAMES
+from eval.metrics.question_metrics import GRADED, NAMES
 from eval.reports.class_blocks import class_blocks, confusion_blocks
 from eval.reports.class_score_blocks import class_score_blocks
 from eval.reports.cut_answers import cut_note
 from eval.reports.figures import frequency_figure
-from eval.reports.formatting import accuracy_name, correct_or_named, correlated, interval, percent, points, protocol_tag
+from eval.reports.formatting import accuracy_name, correlated, headline, interval, percent, points, protocol_tag
 from eval.reports.grade_blocks import grade_blocks
 from eval.reports.identity_blocks import identity_block, protocol_blocks
 from eval.reports.item_gallery import listed, shortened
@@ -43,7 +43,7 @@ def report_page(report: Mapping[str, Any], items: Gallery | None = None) -> Page
         *protocol_blocks(report),
         *provenance_blocks(report.get("provenance", {})),
     ]
-    return Page(f"{report['name']}: {percent(report['accuracy']['value'])} {correct_or_named(report)}", blocks)
+    return Page(f"{report['name']}: {headline(report)}", blocks)
 
 
 def _items(items: Gallery | None) -> list[Block]:
@@ -70,35 +70,43 @@ def _warnings(report: Mapping[str, Any]) -> list[Block]:
 
 
 def _numbers(report: Mapping[str, Any]) -> Block:
-    items, accuracy = report["items"], report["accuracy"]
+    items = report["items"]
     part = "" if items["expected"] == items["source"] else f" (of {items['source']:,})"
     return Numbers(
         [
-            (
-                accuracy_name(report),
-                percent(accuracy["value"]),
-                f"95 % interval {interval(accuracy)}{_how(accuracy)}, n = {accuracy['n']:,}; protocol "
-                f"{protocol_tag(report)}",
-            ),
+            *_accuracy(report),
             *_macro(report),
             *_further(report),
             ("items", f"{items['answered']:,}", f"answered{part}"),
-            ("wrong", percent(report["wrong"]["value"]), _of(report["wrong"])),
-            (
-                "no answer",
-                percent(report["no_answer"]["value"]),
-                f"{_of(report['no_answer'])}; counted as not correct",
-            ),
-            (
-                "correct, of those that answer",
-                percent(report["accuracy_of_answers"]["value"]),
-                _of(report["accuracy_of_answers"]),
-            ),
+            *_outcomes(report),
             *_several(report),
             *_baselines(report),
             ("length of an answer", f"{report['answers']['mean_tokens']:.1f}", _cut(report)),
         ]
     )
+
+
+def _accuracy(report: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """The accuracy by the protocol; none for answers that only a grader scores."""
+    if report["protocol"].get("task") == GRADED:
+        return []
+    accuracy = report["accuracy"]
+    within = f"95 % interval {interval(accuracy)}{_how(accuracy)}"
+    note = f"{within}, n = {accuracy['n']:,}; protocol {protocol_tag(report)}"
+    return [(accuracy_name(report), percent(accuracy["value"]), note)]
+
+
+def _outcomes(report: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """Wrong answers, none, and correct ones of those that answer."""
+    if report["protocol"].get("task") == GRADED:
+        return []
+    credited = "correct" if accuracy_name(report) == "accuracy" else "with some credit"
+    none, answers = report["no_answer"], report["accuracy_of_answers"]
+    return [
+        ("wrong", percent(report["wrong"]["value"]), _of(report["wrong"])),
+        ("no answer", percent(none["value"]), f"{_of(none)}; counted as not correct"),
+        (f"{credited}, of those that answer", percent(answers["value"]), _of(answers)),
+    ]
 
 
 def _how(rate: Mapping[str, Any]) -> str:
@@ -109,9 +117,9 @@ def _further(report: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     """Precision, recall, F1 and share of yes, where the task has them."""
     return [
         (
-            NAMES[name],
+            NAMES.get(name, name),
             percent(number["value"]),
-            f"95 % interval {interval(number)}{_how(report['accuracy'])}, n = {number['n']:,}",
+            f"95 % interval {interval(number)} (bootstrap over images), n = {number['n']:,}",
         )
         for name, number in report.get("numbers", {}).items()
     ]
@@ -159,7 +167,7 @@ def _n(report: Mapping[str, Any]) -> str:
 
 
 def _cut(report: Mapping[str, Any]) -> str:
-    return f"tokens, the mean of {_n(report)}; {report['answers']['cut']:,} cut at the limit"
+    return f"tokens, the mean of {report['items']['answered']:,}; {report['answers']['cut']:,} cut at the limit"
 
 
 def _paper(report: Mapping[str, Any]) -> list[Block]:

@@ -41,9 +41,22 @@ def accuracy_name(report: Mapping[str, Any]) -> str:
     return "VQA accuracy" if report["protocol"].get("task") == "vqa" else "accuracy"
 
 
-def correct_or_named(report: Mapping[str, Any]) -> str:
-    """The word after the accuracy: correct, or its name where answers earn parts of a point."""
-    return "correct" if accuracy_name(report) == "accuracy" else accuracy_name(report)
+def headline(report: Mapping[str, Any]) -> str:
+    """The one number of a report: its accuracy; of free answers their mean grade, or how many wait for a grader."""
+    if report["protocol"].get("task") != "graded":
+        name = accuracy_name(report)
+        return f"{percent(report['accuracy']['value'])} {'correct' if name == 'accuracy' else name}"
+    found = report.get("numbers") or {}
+    totals = [f"{percent(number['value'])} by grader {name}" for name, number in found.items()]
+    return ", ".join(totals) or f"{report['items']['answered']:,} answers, not graded yet"
+
+
+def main_number(report: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The rate of `headline`, with value, low, high and n; value None where there is none yet."""
+    if report["protocol"].get("task") != "graded":
+        return dict(report["accuracy"])
+    found = list((report.get("numbers") or {}).values())
+    return dict(found[0]) if found else {"value": None, "low": None, "high": None, "n": 0}
 
 
 def protocol_tag(report: Mapping[str, Any]) -> str:

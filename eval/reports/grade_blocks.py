@@ -28,6 +28,7 @@ def grade_blocks(report: Mapping[str, Any]) -> list[Block]:
         *(Text(text, warning=True) for entry in entries for text in grading_warnings(entry)),
         Text(NOTE),
         *_outcomes(entries),
+        *(block for entry in entries for block in _capabilities(entry)),
         *(_folded(entry) for entry in entries),
     ]
 
@@ -91,6 +92,27 @@ def _outcomes(entries: Sequence[Mapping[str, Any]]) -> list[Block]:
         return []
     headers = ("grader", "outcome", "answers", "share", "95 % interval")
     return [Table(headers, rows, numeric=frozenset(range(2, 5)))]
+
+
+def _capabilities(entry: Mapping[str, Any]) -> list[Block]:
+    """Means by capability and by combination, and the total of each repeated grading."""
+    found = entry.get("capabilities")
+    if not found:
+        return []
+    parts = [("total", found["total"]), *found["capabilities"].items()]
+    runs = ", ".join(f"{100 * run:.1f}" for run in found["runs"])
+    spread = "" if found["deviation"] is None else f"; their standard deviation is {100 * found['deviation']:.1f}"
+    return [
+        Heading(f"Capabilities by grader {entry['grader']}"),
+        _means("capability", parts),
+        Text(f"Totals of the repeated gradings: {runs}{spread}. 95 % intervals: bootstrap over images."),
+        Folded("Combinations of capabilities", [_means("combination", [*found["combinations"].items()])]),
+    ]
+
+
+def _means(title: str, parts: Sequence[tuple[str, Mapping[str, Any]]]) -> Table:
+    rows = [[name, percent(mean["value"]), interval(mean), f"{mean['n']:,}"] for name, mean in parts]
+    return Table((title, "mean grade", "95 % interval", "n"), rows, numeric=frozenset({1, 2, 3}))
 
 
 def _folded(entry: Mapping[str, Any]) -> Folded:

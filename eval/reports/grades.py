@@ -13,6 +13,7 @@ from eval.graders.answers import gradable
 from eval.graders.store import Grading, StoredGrades, read_grades, read_grading
 from eval.graders.types import RIGHT
 from eval.metrics.accuracy import Rate
+from eval.metrics.capabilities import GradedAnswer, capability_tables, gradings_of
 from eval.metrics.grades import agreement, mean_with_interval
 from eval.runner.evaluation_record import Evaluation
 from eval.types import Prediction, Score
@@ -35,13 +36,27 @@ def grade_results(
     except ConfigError:  # grades of a task that is no longer gradable
         return []
     correct = {prediction.id: score.value is True for prediction, score in scored}
+    by_rule = any(score.value is not None for _, score in scored)
     found = []
     for name in names:
         grading = read_grading(folder, name)
         assert grading is not None
         grades = read_grades(folder, name, answers)
-        found.append(_entry(grading, grades, correct) | {"examples": _examples(grading, grades, answers)})
+        entry = _entry(grading, grades, correct)
+        entry["agreement"] = entry["agreement"] if by_rule else None
+        entry |= {"examples": _examples(grading, grades, answers)}
+        found.append(entry | {"capabilities": _capabilities(grades, [prediction for prediction, _ in scored])})
     return found
+
+
+def _capabilities(stored: StoredGrades, predictions: Sequence[Prediction]) -> dict[str, Any] | None:
+    """Means by capability, of a task whose questions name them (`references`) and a grader that gives numbers."""
+    answers = [
+        GradedAnswer(gradings_of(grade.extracted, grade.score), p.references, p.group or p.id)
+        for p in predictions
+        if (grade := stored.grades.get(p.id)) is not None and grade.score is not None and p.references
+    ]
+    return capability_tables(answers) if answers else None
 
 
 def _entry(grading: Grading, stored: StoredGrades, correct: Mapping[str, bool]) -> dict[str, Any]:

@@ -7,8 +7,8 @@ from typing import Any
 from configs.eval_dir import ResultsDir
 from data_prep.atomic import write_bytes
 from data_prep.page import Page, Table, Text
-from eval.metrics.question_metrics import NAMES
-from eval.reports.formatting import correct_or_named, interval, percent, protocol_tag
+from eval.metrics.question_metrics import GRADED, NAMES
+from eval.reports.formatting import headline, interval, main_number, percent, protocol_tag
 from eval.runner.as_trained import training_differences
 from eval.runner.output_paths import OutputPaths
 
@@ -26,16 +26,16 @@ def result_line(report: Mapping[str, Any]) -> str:
     unlabelled = (report.get("label_sets") or {}).get("unlabelled", 0)
     rest += [f"{unlabelled:,} left out without a label"] if unlabelled else []
     paper = report["paper"]
+    tail = "".join(f", {text}" for text in rest)
     if not accuracy["n"]:
-        return (
-            f"{report['name']} {report['label']}: no accuracy, as no item was answered{''.join(f', {t}' for t in rest)}"
-        )
+        if report.get("protocol", {}).get("task") == GRADED and items["answered"]:
+            return f"{report['name']} {report['label']}: {headline(report)}{tail} [protocol {protocol_tag(report)}]"
+        return f"{report['name']} {report['label']}: no accuracy, as no item was answered{tail}"
     published = f"; the paper has {percent(paper['value'])} ({paper['source']})" if paper else ""
-    word = correct_or_named(report)
     return (
-        f"{report['name']} {report['label']}: {percent(accuracy['value'])} {word} ({interval(accuracy)}, "
+        f"{report['name']} {report['label']}: {headline(report)} ({interval(accuracy)}, "
         f"n = {accuracy['n']:,}), {further_numbers(report)}{percent(report['no_answer']['value'])} without an answer"
-        f"{''.join(f', {text}' for text in rest)}{published} [protocol {protocol_tag(report)}]"
+        f"{tail}{published} [protocol {protocol_tag(report)}]"
         f"{''.join(f'{NEW_LINE}not as trained: {text}' for text in training_differences(report))}"
     )
 
@@ -52,13 +52,13 @@ def further_numbers(report: Mapping[str, Any]) -> str:
 
 def write_summary(paths: OutputPaths, reports: Sequence[Mapping[str, Any]]) -> str:
     """Write summary.json and summary.md next to the reports' folders; return the table as Markdown."""
-    best = max(reports, key=lambda report: report["accuracy"]["value"] or 0.0)
+    best = max(reports, key=lambda report: main_number(report)["value"] or 0.0)
     rows = [
         [
             report["label"] + (" (best)" if report is best else ""),
-            percent(report["accuracy"]["value"]),
-            interval(report["accuracy"]),
-            f"{report['accuracy']['n']:,}",
+            percent(main_number(report)["value"]),
+            interval(main_number(report)),
+            f"{main_number(report)['n']:,}",
             percent(report["no_answer"]["value"]),
         ]
         for report in reports

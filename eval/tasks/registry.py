@@ -31,6 +31,7 @@ TASKS = {
     "multiple_choice": "eval.tasks.multiple_choice:MultipleChoice",
     "vqa": "eval.tasks.vqa:VisualQuestions",
     "yes_no": "eval.tasks.yes_no:YesNo",
+    "graded": "eval.tasks.graded:Graded",
     "hidden_states": "eval.tasks.hidden_states:HiddenStates",
 }
 """`protocol.task` to the class that implements it."""

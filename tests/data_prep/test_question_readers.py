@@ -1,11 +1,11 @@
-"""TextVQA and POPE in the forms in which they are published."""
+"""TextVQA, POPE and MM-Vet in the forms in which they are published."""
 
 import json
 
 import pytest
 
 from configs.errors import DataError
-from data_prep.readers import pope, textvqa
+from data_prep.readers import mm_vet, pope, textvqa
 from data_prep.sample import Drop
 
 SUFFIX = "Answer the question using a single word or phrase."
@@ -130,3 +130,18 @@ def test_llavas_combined_question_file_is_refused_as_it_has_no_labels(tmp_path):
     line = {key: value for key, value in POPE.items() if key != "label"} | {"category": "popular"}
     with pytest.raises(DataError, match="no line with label or answer; set path to a coco_pope_"):
         pope.read(written(tmp_path, "llava_pope_test.jsonl", line))
+
+
+def test_an_mm_vet_question_keeps_its_capabilities_and_its_id(tmp_path):
+    row = {"imagename": "v1_0.png", "question": "What is x?", "answer": "-1<AND>-5", "capability": ["ocr", "math"]}
+    bad = {"v1_1": row | {"capability": []}, "v1_2": row | {"answer": None}}
+    (tmp_path / "images").mkdir()
+    first, *dropped = mm_vet.read(written(tmp_path, "mm-vet.json", {"v1_0": row, **bad})).records
+    assert (first.id, first.image) == ("v1_0", tmp_path / "images" / "v1_0.png")
+    assert [turn.text for turn in first.turns] == ["<image>\nWhat is x?", "-1<AND>-5"]
+    assert first.meta == {"group": "v1_0.png", "capability": ["math", "ocr"]}
+    assert [drop.reason for drop in dropped] == [
+        "its capability is '[]', not a list of names", "malformed question: TypeError None is not a text",
+    ]  # fmt: skip
+    with pytest.raises(DataError, match=r"not an object of questions by id; set path to mm-vet\.json"):
+        mm_vet.read(written(tmp_path, "other.json", [row]))
