@@ -25,6 +25,7 @@ PAGES = (
     ResultsDir(Path()).scoreboard("html").name,
     ResultsDir(Path()).accuracy("html").name,
     SweepDir(Path()).table("html").name,
+    ResultsDir(Path()).agreement("html").name,
 )
 HEAVY = (RunDir(Path()).checkpoints.name, RunDir(Path()).slurm.name, RunDir(Path()).wandb.name, "export")
 

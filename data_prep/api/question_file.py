@@ -165,7 +165,7 @@ def _announce(waiting: list[Question], found: Replies, model: AskedModel, name: 
         line += f" of {model.name}: {largest_spending(messages, model.api, model.max_tokens).words()}"
         if missing := missing_settings(messages, model.api, model.max_tokens):
             line += f" (needs {', '.join(missing)})"
-        line += f", if each takes all {model.api.attempts} attempts; --limit N asks fewer"
+        line += f", if each takes all {model.api.attempts} attempts"
     print(line, file=sys.stderr, flush=True)
 
 

@@ -119,7 +119,6 @@ def build_report(answers: ScoredAnswers, config: EvalConfig, compare: Comparison
     predictions = [prediction for prediction, _ in scored]
     unlabelled = len(records.predictions) - len(scored)
     judged = scored if config.protocol.task != GRADED else ()
-    counts = {value: sum(score.value is value for _, score in judged) for value in (True, False, None)}
     frequencies = frequencies_of(config)
     classes = with_frequency(compared_classes(scored), frequencies)
     compared = compared_classes(scored, config.protocol.frequency_names)
@@ -150,10 +149,8 @@ def build_report(answers: ScoredAnswers, config: EvalConfig, compare: Comparison
         "label_sets": label_set_numbers(list(records.predictions.values()), config.protocol),
         "accuracy": accuracy,
         "numbers": further,
-        "wrong": Rate(counts[False], len(judged)).to_json(),
-        "no_answer": Rate(counts[None], len(judged)).to_json(),
+        **_shares(judged),
         "macro_accuracy": macro_accuracy(classes),
-        "accuracy_of_answers": Rate(counts[True], counts[True] + counts[False]).to_json(),
         "several_classes": _several_classes(predictions, config.protocol),
         "baselines": _baselines(predictions),
         "paper": None if compare is None else compare(header, {"accuracy": accuracy, **further}),
@@ -175,6 +172,16 @@ def build_report(answers: ScoredAnswers, config: EvalConfig, compare: Comparison
         "examples": _examples(scored, config.protocol),
         "failures": [asdict(failure) for failure in records.failures.values()],
         "provenance": provenance_of(answers.folder),
+    }
+
+
+def _shares(judged: Sequence[tuple[Prediction, Score]]) -> dict[str, Any]:
+    """Wrong answers and none as shares of all, and correct ones as a share of those that answer."""
+    counts = {value: sum(score.value is value for _, score in judged) for value in (True, False, None)}
+    return {
+        "wrong": Rate(counts[False], len(judged)).to_json(),
+        "no_answer": Rate(counts[None], len(judged)).to_json(),
+        "accuracy_of_answers": Rate(counts[True], counts[True] + counts[False]).to_json(),
     }
 
 

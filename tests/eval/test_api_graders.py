@@ -67,7 +67,7 @@ def test_a_dry_run_says_what_the_judge_may_cost_and_asks_nothing(store_answers, 
     prices = ["--set", "grading.api.price_in=10", "--set", "grading.api.price_out=20"]
     grade(["--config", str(file), "--grader", "llm_judge", "--dry-run", *JUDGE, *prices])
     printed = capsys.readouterr()
-    assert "6 questions to ask judge, up to 36 requests" in printed.err and "at most 0." in printed.err
+    assert "6 questions to ask of judge: up to 36 requests" in printed.err and "at most 0." in printed.err
     assert "llm_judge: 0 of 6 answers have a grade; right if a language model says" in printed.out
     assert not server.requests and not folder.graders()
 
