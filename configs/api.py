@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from configs.api_providers import PLAIN, PROVIDERS
+from configs.errors import ConfigError
 from configs.section import Section, setting
 
 
@@ -9,8 +11,16 @@ from configs.section import Section, setting
 class ApiConfig(Section):
     """A model served by an OpenAI-compatible API (`model: api:NAME`). URL and key come from the environment alone."""
 
+    provider: str = setting(
+        PLAIN,
+        doc="Sets address, key and settings of this section as the provider needs them; `plain`: any other server.",
+        choices=tuple(PROVIDERS),
+        changes_result=False,
+    )
     url_env: str = setting(
-        "OPENAI_BASE_URL", doc="Environment variable with the URL, such as https://host/v1.", changes_result=False
+        "OPENAI_BASE_URL",
+        doc="Environment variable with the URL, such as https://host/v1; unset: the provider's.",
+        changes_result=False,
     )
     key_env: str = setting("OPENAI_API_KEY", doc="Environment variable with the key.", changes_result=False)
     concurrency: int = setting(8, doc="Concurrent requests.", at_least=1, changes_result=False)
@@ -44,6 +54,24 @@ class ApiConfig(Section):
         choices=("after", "before", "official"),
     )
     image_detail: str | None = setting(None, doc="`detail` of an image, where the server knows it: low, high, auto.")
+    image_side: int | None = setting(
+        None,
+        doc="Images whose longer side has more pixels are shrunk to it before they are sent; null: as stored.",
+        at_least=1,
+        changes_result=lambda api: api.image_side is not None,
+    )
+    system_role: str = setting(
+        "system",
+        doc="Role of the message with a system prompt; `user`: its text begins the first question.",
+        choices=("system", "developer", "user"),
+        changes_result=lambda api: api.system_role != "system",
+    )
+    reasoning_effort: str | None = setting(
+        None,
+        doc="Field `reasoning_effort` of a request to a model that reasons: none, minimal, low, medium or high, as the "
+        "model knows them; null: not sent. The limit of tokens holds for reasoning and answer together.",
+        changes_result=lambda api: api.reasoning_effort is not None,
+    )
     price_in: float | None = setting(
         None, doc="Price of a million tokens of questions, in any currency.", at_least=0, changes_result=False
     )
@@ -57,3 +85,10 @@ class ApiConfig(Section):
         at_least=0,
         changes_result=False,
     )
+
+    def __post_init__(self) -> None:
+        """Raise `ConfigError` for a temperature that the provider does not have."""
+        super().__post_init__()
+        highest = PROVIDERS[self.provider].highest_temperature
+        if highest is not None and self.temperature is not None and self.temperature > highest:
+            raise ConfigError(f"temperature is {self.temperature}; for {self.provider} it must be at most {highest}")

@@ -14,6 +14,7 @@ from omegaconf.errors import (
     OmegaConfBaseException,
 )
 
+from configs.api_providers import provider_layers
 from configs.errors import ConfigError
 from configs.layers import Layer, flatten
 from configs.section import Section
@@ -38,7 +39,8 @@ def merge_layers(schema: type[Section], layers: Sequence[Layer]) -> tuple[Any, d
     """
     origins = dict.fromkeys(_setting_names(schema), "default")
     merged = OmegaConf.structured(schema)
-    for origin, read in layers:
+    has_api = any(spec.name == "api" for spec in dataclasses.fields(schema))
+    for origin, read in [*(provider_layers(layers) if has_api else ()), *layers]:
         values = _restore_off(read, schema)
         if wrong := wrong_type(schema, values):
             raise ConfigError(f"{origin}: {wrong}")

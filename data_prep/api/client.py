@@ -28,6 +28,7 @@ from typing import IO, Any
 from urllib.parse import urlsplit
 
 from configs.api import ApiConfig
+from configs.api_providers import PROVIDERS
 from configs.errors import ConfigError, RunError
 from data_prep.api.replies import (
     FATAL,
@@ -44,6 +45,8 @@ from data_prep.api.replies import (
 LONGEST_BACKOFF = 60.0  # seconds
 LONGEST_WAIT = 600.0  # seconds; a longer Retry-After ends the program
 MOST_BYTES = 4 * 2**20  # of a reply
+NO_ACCOUNT = ("insufficient_quota", "API_KEY_INVALID", "API key not valid", "credit balance is too low")
+"""In errors of OpenAI (status 429), Gemini (400) and Claude (400) that hold for every question."""
 NAME = re.compile(r"[A-Z_][A-Z0-9_]*")
 
 
@@ -73,7 +76,8 @@ class Endpoint:
                     "api.url_env and api.key_env are names of environment variables, in capitals; put the address and "
                     "the key into the environment, never into a configuration"
                 )
-        address = environment.get(config.url_env, "").strip().rstrip("/")
+        default = PROVIDERS[config.provider].url
+        address = (environment.get(config.url_env, "").strip() or default or "").rstrip("/")
         try:
             parts = urlsplit(address)
             whole = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port is None or True)
@@ -82,12 +86,16 @@ class Endpoint:
         if not whole or "@" in parts.netloc or parts.query:
             raise ConfigError(
                 f"the environment variable {config.url_env} is not a usable address; set it to one like "
-                "https://host/v1, without user, password or query"
+                "https://host/v1, without user, password or query, or choose an api.provider"
             )
         key = environment.get(config.key_env, "").strip()
         if not re.fullmatch(r"[!-~]*", key):
             raise ConfigError(
                 f"the key in {config.key_env} has characters that are not allowed in a header; set it again"
+            )
+        if not key and address == default:
+            raise ConfigError(
+                f"the environment variable {config.key_env} is not set; set it to your key of {config.provider}"
             )
         return cls(f"{address}/chat/completions", key or None)
 
@@ -170,13 +178,13 @@ class ApiClient:
         reason = f"status {error.code}: {self._without_key(_message(body))}"
         if 300 <= error.code < 400:
             return RunError(f"{self.endpoint.host} redirects (status {error.code}); set the address it redirects to")
-        if error.code in FATAL or "insufficient_quota" in body:
+        if error.code in FATAL or any(text in body for text in NO_ACCOUNT):
             return self._end(reason)
         if error.code in (400, 422) and (change := setting_to_change(body)):
             return RunError(f"{self.endpoint.host} refuses the request ({reason}); add {change}")
         if error.code not in RETRY_STATUSES:
             return QuestionError(reason)
-        after = retry_after(error.headers.get("Retry-After"))
+        after = retry_after(error.headers.get("Retry-After") or retry_delay(body))
         if after is not None and after > LONGEST_WAIT:
             return RunError(
                 f"{self.endpoint.host} asks to wait {after:,.0f} s ({reason}); run the same command again then"
@@ -211,10 +219,11 @@ def _read(answer: IO[bytes], deadline: float) -> bytes:
 
 
 def _message(body: str) -> str:
-    """The message in an error's JSON, or the body itself."""
+    """The message in an error's JSON, or the body itself; Gemini's errors are a list of one."""
     try:
-        return error_words(json.loads(body)["error"])
-    except (ValueError, KeyError, TypeError):
+        values = json.loads(body)
+        return error_words((values[0] if isinstance(values, list) else values)["error"])
+    except (ValueError, KeyError, TypeError, IndexError):
         return body
 
 
@@ -235,3 +244,13 @@ def retry_after(header: str | None) -> float | None:
         except ValueError:
             return None
     return max(0.0, seconds) if seconds < float("inf") else None
+
+
+def retry_delay(body: str) -> str | None:
+    """The seconds to wait in the body of Google's errors, which come without a Retry-After; None if there are none.
+
+    >>> retry_delay('{"error": {"details": [{"retryDelay": "28s"}]}}')
+    '28'
+    """
+    found = re.search(r'"retryDelay"\s*:\s*"(\d+(?:\.\d+)?)s"', body)
+    return found[1] if found else None

@@ -11,16 +11,18 @@ import hashlib
 import io
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+
+from PIL import Image
 
 from configs.api import ApiConfig
 from configs.errors import DataError
 from data_prep.images import decode_rgb, opened_image, true_extension
 from data_prep.orientation import NORMAL, UprightImage, orientation_of
 
-MEDIA = {"jpg": "image/jpeg", "png": "image/png", "webp": "image/webp", "gif": "image/gif"}
+MEDIA = {"jpg": "image/jpeg", "png": "image/png", "webp": "image/webp"}  # Gemini refuses GIF, OpenAI animated ones
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,12 +68,27 @@ def request_body(name: str, messages: Sequence[Message], api: ApiConfig, limit: 
 
     Raises `DataError` (or `ImageError`) if an image is missing or does not decode.
     """
-    values: dict[str, Any] = {"model": name, "messages": [_wire(name, message, api) for message in messages]}
+    sent = with_system_role(messages, api.system_role)
+    values: dict[str, Any] = {"model": name, "messages": [_wire(name, message, api) for message in sent]}
     if api.length_field != "none" and limit is not None:
         values[api.length_field] = limit
     if api.temperature is not None:
         values["temperature"] = api.temperature
+    if api.reasoning_effort is not None:
+        values["reasoning_effort"] = api.reasoning_effort
     return json.dumps(values).encode()
+
+
+def with_system_role(messages: Sequence[Message], role: str) -> list[Message]:
+    """The messages with their system prompts in the `role` that the server knows (`api.system_role`)."""
+    if role != "user":
+        return [replace(m, role=role) if m.role == "system" else m for m in messages]
+    prompts = [m.text for m in messages if m.role == "system"]
+    rest = [m for m in messages if m.role != "system"]
+    first = next((number for number, m in enumerate(rest) if m.role == "user"), None)
+    if prompts and first is not None:
+        rest[first] = replace(rest[first], text="\n\n".join((*prompts, rest[first].text)))
+    return rest
 
 
 def image_is_first(name: str, api: ApiConfig) -> bool:
@@ -93,7 +110,7 @@ def _wire(name: str, message: Message, api: ApiConfig) -> dict[str, Any]:
 
 
 def _image(image: ImagePart, api: ApiConfig) -> dict[str, Any]:
-    media, data = image.load()
+    media, data = shrunk(image.load(), api.image_side)
     value = {"url": f"data:{media};base64,{base64.b64encode(data).decode()}"}
     if api.image_detail is not None:
         value["detail"] = api.image_detail
@@ -123,5 +140,23 @@ def sendable(image: bytes) -> tuple[str, bytes]:
         return MEDIA["jpg"], buffer.getvalue()
     if extension in MEDIA and not oriented:
         return MEDIA[extension], image
+    decoded.save(buffer, format="PNG")
+    return MEDIA["png"], buffer.getvalue()
+
+
+def shrunk(image: tuple[str, bytes], side: int | None) -> tuple[str, bytes]:
+    """The image of `sendable` with a longer side of at most `side` pixels; unchanged if it has no more."""
+    media, data = image
+    if side is None:
+        return image
+    with opened_image(data) as header:
+        if max(header.size) <= side:
+            return image
+    decoded = decode_rgb(data)
+    decoded.thumbnail((side, side), Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    if media == MEDIA["jpg"]:
+        decoded.save(buffer, format="JPEG", quality=95, subsampling=0)
+        return media, buffer.getvalue()
     decoded.save(buffer, format="PNG")
     return MEDIA["png"], buffer.getvalue()

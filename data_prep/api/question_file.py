@@ -57,14 +57,22 @@ class AskedModel:
 
     def request_hash(self, question: Question) -> str:
         """Identifies a request by what its answer depends on."""
+        shows_images = any(m.images for m in question.messages)
         values = {
             "model": self.name,
             "messages": [(m.role, m.text, [image.key for image in m.images]) for m in question.messages],
             "max_tokens": None if self.api.length_field == "none" else self.max_tokens,
             "temperature": self.api.temperature,
-            "image_first": image_is_first(self.name, self.api) and any(m.images for m in question.messages),
-            "image_detail": self.api.image_detail if any(m.images for m in question.messages) else None,
+            "image_first": image_is_first(self.name, self.api) and shows_images,
+            "image_detail": self.api.image_detail if shows_images else None,
         }
+        has_system = any(m.role == "system" for m in question.messages)
+        others = {
+            "image_side": self.api.image_side if shows_images else None,
+            "system_role": self.api.system_role if has_system and self.api.system_role != "system" else None,
+            "reasoning_effort": self.api.reasoning_effort,
+        }
+        values |= {key: value for key, value in others.items() if value is not None}
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -192,6 +192,8 @@ def setting_to_change(body: str) -> str | None:
         advised = _ADVISED.search(words)
         others = {"max_tokens": "max_completion_tokens", "max_completion_tokens": "max_tokens"}
         return f"--set api.length_field={advised[1] if advised else others[fields[0]]}"
+    if "reasoning_effort" in words:
+        return "--set api.reasoning_effort=null"
     if "temperature" in words:
         return "--set api.temperature=null"
     if re.search(r"\bdetail\b", words) and "image" in words and _REFUSED.search(words):
