@@ -4,12 +4,12 @@
     export OPENAI_BASE_URL=http://127.0.0.1:8017/v1
     python -m data_prep.caption --config configs/captions/demo.yaml
 
-From the paper's prompt for a caption it takes the class name and puts it into one of a few sentences, chosen by a hash
-of the image. Prompts of ImageWikiQA's construction (Figures 8 and 9) it answers from the facts of the demo world
-(`data_prep.toy_world.expert`). It shows that a chain of commands works; its answers say nothing about a model. With
-`--fail-every N` each N-th request fails in the next of these ways: status 429 with Retry-After, status 500, a
-connection that is cut, a reply that is no JSON, one without a choice, a text that the content filter withholds, one cut
-off at the limit of tokens, a refusal, an empty text, a caption of another class.
+From the paper's prompt for a caption it takes the class name and puts it into a sentence. Prompts of ImageWikiQA's
+construction (Figures 8 and 9) it answers from the facts of the demo world (`data_prep.toy_world.expert`). It shows that
+a chain of commands works; its answers say nothing about a model. With `--fail-every N` each N-th request fails in the
+next of these ways: status 429 with Retry-After, status 500, a connection that is cut, a reply that is no JSON, one
+without a choice, a text that the content filter withholds, one cut off at the limit of tokens, a refusal, an empty
+text, a caption of another class.
 """
 
 import hashlib
@@ -29,7 +29,7 @@ from configs.errors import RunError
 from data_prep.toy_world.expert import expert_answer
 
 NAMED = re.compile(r"label of the image, which is (.+?)\.(?: Answer|$)", re.DOTALL)
-SENTENCES = ("this is a {}.", "A photo of a {}.", "A {} on a plain background.", "A close-up view of a {}.")
+CAPTION = "this is a {}."  # the form that the demo's language model knows; training a projector teaches no other
 BAD_REQUEST = 400
 FAULTS = (
     "429", "500", "cut connection", "no JSON", "no choice", "content filter", "length", "refusal", "empty",
@@ -57,7 +57,7 @@ class ChatServer:
             self.answered[kind] += 1
             self.questions[seen] += 1
         found = NAMED.search(text)
-        known = expert_answer(text) if found is None else SENTENCES[int(seen[:8], 16) % len(SENTENCES)].format(found[1])
+        known = expert_answer(text) if found is None else CAPTION.format(found[1])
         if known is None:
             message = "the prompt names no label of an image, and is none about a class of the demo world"
             return BAD_REQUEST, {}, _json({"error": {"message": message}})
