@@ -37,6 +37,8 @@ def model_and_dataset(result: Mapping[str, Any]) -> tuple[str, str]:
     """
     source, model = str(result["source"]), str(result["model"])
     dataset = _DATASETS.get(source.lower(), source)
+    if (half := result.get("class_half")) is not None:  # the paper has no number for half of the classes
+        dataset = f"{source} ({half['part']} classes)"
     if training_of(result) is not None:
         return model, dataset
     return paper_model(str((result.get("evaluated_model") or {}).get("base", model))) or model, dataset
@@ -115,7 +117,7 @@ def own_row(row: str | None, report: Mapping[str, Any], known: Mapping[str, Any]
     dataset = row.rsplit("/", 1)[1]
     if model is None:
         return None
-    if _DATASETS.get(str(report["source"]).lower()) != dataset:
+    if _DATASETS.get(str(report["source"]).lower()) != dataset or report.get("class_half") is not None:
         return None
     protocol = report["protocol"]
     if training is not None and not asked_as_trained(report):

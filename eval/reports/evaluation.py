@@ -136,6 +136,7 @@ def build_report(answers: ScoredAnswers, config: EvalConfig, compare: Comparison
         "evaluated_model": describe_model(config.model),
         "trained": describe_training(config),
         "protocol": protocol | {"name": config.protocol.name, "hash": evaluation.protocol_hash},
+        "class_half": class_half(config.data.sources.get(config.source), protocol),
     }
     return header | {
         "items": {
@@ -166,7 +167,6 @@ def build_report(answers: ScoredAnswers, config: EvalConfig, compare: Comparison
             pairs or answered_letters(scored) or answered_words(config.protocol.task, scored)
         ),
         "candidate_set": candidate_set(config.protocol),
-        "class_half": class_half(config.data.sources.get(config.source), protocol),
         "grades": grades,
         "class_scores": class_score_results(answers.folder, scored, config.protocol),
         "examples": _examples(scored, config.protocol),

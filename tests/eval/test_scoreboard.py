@@ -190,6 +190,13 @@ def test_a_presets_row_becomes_that_of_the_model_that_was_asked():
     assert row_of(captions, lora, prompt="caption") is None
 
 
+def test_half_of_the_classes_is_compared_with_no_row():
+    half = report(source="flowers102_test", evaluated_model=PUBLISHED, class_half={"part": "new", "of": "1"})
+    assert rows_of_report(half | {"class_half": None}, paper_numbers())
+    assert not rows_of_report(half, paper_numbers())
+    assert own_row("table1/open_world/LLaVA1.5-7B/Flowers102", half, paper_numbers()) is None
+
+
 @pytest.mark.parametrize(
     ("preset", "protocol", "expected"),
     [
