@@ -39,3 +39,9 @@ class GradingConfig(Section):
         changes_result=False,
     )
     api: ApiConfig = setting(ApiConfig, doc="Requests to the judge.", changes_result=False)
+    tree: str | None = setting(
+        None,
+        doc="Tree of names for the grader `tree`: a folder with WordNet's data.noun and index.noun, a JSON file {name: "
+        "[names of its parents]}, or a shipped tree (cifar10).",
+        changes_result=False,
+    )

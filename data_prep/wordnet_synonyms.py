@@ -11,7 +11,7 @@ or null if there is none; its `synonyms` are the lemmas of that noun. Exits with
 import argparse
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +20,21 @@ from configs.errors import DataError, UserError
 from data_prep import atomic
 from data_prep.class_names import SHIPPED
 
+HYPERNYM = ("@", "@i")
+"""Pointer symbols of wninput(5WN) for a kind of a thing, and for an instance of it."""
 NOTE = "synsets, synonyms: WordNet 3.0, Copyright 2006 by Princeton University (LICENSE.WordNet)"
 
 
 @dataclass(frozen=True, slots=True)
 class WordNetNouns:
-    """WordNet's nouns: synset to (lemmas, gloss), and name in lower case to synsets, the most frequent first."""
+    """WordNet's nouns: synset to (lemmas, gloss), and name in lower case to synsets, the most frequent first.
+
+    `parents` maps a synset to its hypernyms: what every such thing is, a thing of a name (Paris) included.
+    """
 
     synsets: dict[str, tuple[tuple[str, ...], str]]
     senses: dict[str, list[str]]
+    parents: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     @classmethod
     def read(cls, folder: Path) -> "WordNetNouns":
@@ -41,17 +47,20 @@ class WordNetNouns:
                 f" Debian and in WordNet-3.0.tar.gz of wordnet.princeton.edu"
             ) from error
         data, index = ([line for line in file if not line.startswith(" ")] for file in lines)  # a licence comes first
-        synsets = {}
+        synsets, parents = {}, {}
         for line in data:
             words, _, gloss = line.partition(" | ")
             offset, _, _, count, *rest = words.split()
             lemmas = rest[: 2 * int(count, 16) : 2]
             synsets[f"n{offset}"] = tuple(lemma.replace("_", " ") for lemma in lemmas), gloss.strip()
+            pointers = rest[2 * int(count, 16) + 1 :]  # after their number: symbol, synset, part of speech, words
+            kinds = zip(pointers[::4], pointers[1::4], strict=False)
+            parents[f"n{offset}"] = tuple(f"n{target}" for symbol, target in kinds if symbol in HYPERNYM)
         senses = {}
         for line in index:
             name, _, count, *rest = line.split()
             senses[name.replace("_", " ")] = [f"n{offset}" for offset in rest[-int(count) :]]
-        return cls(synsets, senses)
+        return cls(synsets, senses, parents)
 
     def synonyms(self, synsets: Sequence[str | None]) -> list[list[str]]:
         """The lemmas of each synset, none for None. Raises `DataError` for one that is not in these files."""

@@ -30,6 +30,7 @@ GRADERS = {
     "name": "eval.graders.scorer_grader:Name",
     "llm_judge": "eval.graders.llm_judge:LLMJudge",
     "mm_vet": "eval.graders.mm_vet:MMVet",
+    "tree": "eval.graders.tree_grader:TreeGrader",
 }
 """Name of a grader to the class that implements it."""
 

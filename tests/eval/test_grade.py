@@ -203,3 +203,31 @@ def test_comparison_and_scoreboard_show_each_grader_in_its_own_row(store_answers
         "pets model": (0.5, 6),
         "pets model, grader word": (pytest.approx(1 / 3), 6),
     }
+
+
+def test_the_tree_counts_answers_that_are_too_general_or_too_specific(store_answers, capsys):
+    answers = {"cat": ["a cat", "kitten", "an animal", "a dog", ""], "tench": ["a cat"]}
+    folder, _, file = store_answers(answers)
+    main(["--config", str(file), "--grader", "tree", "--set", "grading.tree=cifar10"])
+    entry = report_of(folder)["grades"][0]
+    assert {outcome: rate["count"] for outcome, rate in entry["outcomes"].items()} == {
+        "right": 1, "too general": 1, "too specific": 1, "wrong": 2, "no answer": 1
+    }  # fmt: skip
+    assert entry["flags"]["label not in the tree"]["count"] == 1
+    assert entry["outcomes"]["too general"]["low"] == pytest.approx(0.0301, abs=1e-4)
+    assert "16.7 % too general, 16.7 % too specific, 33.3 % wrong" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({}, "grading.tree is not set"),
+        ({"grading": {"tree": "nowhere"}}, "no tree 'nowhere'"),
+        ({"grading": {"tree": "cifar10"}}, "no class (tench) is in the tree cifar10"),
+    ],
+)
+def test_a_tree_that_cannot_grade_is_refused_in_one_line(store_answers, settings, message, capsys):
+    _, _, file = store_answers({"tench": ["tench"]}, **settings)
+    with pytest.raises(SystemExit):
+        main(["--config", str(file), "--grader", "tree"])
+    assert message in capsys.readouterr().err
