@@ -61,7 +61,8 @@ class ClassTree:
 
 
 def _reach(nodes: Iterable[str], edges: Mapping[str, Iterable[str]]) -> dict[str, int]:
-    level, found, distance = list(dict.fromkeys(nodes)), {}, 0
+    found: dict[str, int] = {}
+    level, distance = list(dict.fromkeys(nodes)), 0
     start = set(level)
     while level:
         distance += 1

@@ -68,7 +68,7 @@ class TreeRelation:
     def nodes_of(self, label: str) -> tuple[str, ...]:
         """The class's own node if it is known, else all nodes of its name."""
         known = self.synsets.get(label)
-        return (known,) if known in self.tree.names else self.tree.nodes(label)
+        return (known,) if known is not None and known in self.tree.names else self.tree.nodes(label)
 
     def of(self, answer: str, labels: Sequence[str], accepted: Sequence[str] = ()) -> Relation:
         """The relation of `answer` to the nearest of `labels`; `accepted` are other names of these classes."""
