@@ -77,7 +77,7 @@ def test_a_hanging_rank_ends_the_run_and_its_stage_is_named(rank_forker, seen, s
     """The rank lives and shows signs of life, but makes no progress."""
     fault = {"rank": 1, "stage": stage, "step": 6, "nth": 12 if stage == "reading" else 1, "do": "hang"}
     ranks = rank_forker.start(
-        f"hang-{what}", fault, train__step_timeout=10, train__workers=1 if stage == "reading" else 0
+        f"hang-{what.replace(' ', '_')}", fault, train__step_timeout=10, train__workers=1 if stage == "reading" else 0
     )
     ranks.wait_until_reached()
     seconds = ranks.ended()
