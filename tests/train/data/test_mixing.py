@@ -139,6 +139,10 @@ def test_impossible_settings_are_refused(training_setup, settings, message):
         training_setup.config("mixing", settings)
 
 
+def test_thirds_are_shares_although_they_do_not_add_up():
+    assert TrainConfig(sources=("a", "b", "c"), shares=dict.fromkeys("abc", 0.333)).shares["a"] == 0.333
+
+
 def test_shares_next_to_passes_are_refused(training_setup):
     with pytest.raises(ConfigError, match="both say how much"):
         training_setup.config(
