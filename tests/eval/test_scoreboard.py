@@ -60,6 +60,7 @@ def test_every_row_of_the_paper_is_there_and_says_that_it_was_not_run(board, tmp
     assert "<table" in page
     assert "<table" not in shown  # nothing was run, so all of the paper's tables are folded
     assert "No evaluation was found" in shown
+    assert "No run trained on captions was found. python -m data_prep.caption" in text
     assert "show all" not in page
     assert "http" not in page.replace("http://www.w3.org", "")  # nothing is loaded
 
@@ -195,6 +196,15 @@ def test_half_of_the_classes_is_compared_with_no_row():
     assert rows_of_report(half | {"class_half": None}, paper_numbers())
     assert not rows_of_report(half, paper_numbers())
     assert own_row("table1/open_world/LLaVA1.5-7B/Flowers102", half, paper_numbers()) is None
+
+
+@pytest.mark.slow
+def test_a_run_trained_on_captions_fills_its_row_of_table_4(board, tmp_path):
+    result = report(source="flowers102_test", evaluated_model=trained("flowers102_captions"),
+                    protocol={"prompt": "caption"})  # fmt: skip
+    _, lines = board(result)
+    assert lines["table4/captions/LLaVA1.5-7B/Flowers102"]["ours"]["value"] == 0.25
+    assert "No run trained on captions" not in (tmp_path / "scoreboard.md").read_text()
 
 
 @pytest.mark.parametrize(
