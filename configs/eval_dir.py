@@ -119,6 +119,10 @@ class ResultsDir:
         """Replies of the judge about labelled answers, one JSON line per question."""
         return self.root / "replies-llm_judge.jsonl"
 
+    def robustness(self, suffix: str) -> Path:
+        """`robustness.json`, `.md` or `.html`: variants of one evaluation, in the folder of the variants."""
+        return self.root / f"robustness.{suffix}"
+
     def reproduction(self, name: str) -> Path:
         """The planned rows of one `eval.reproduce` and the evaluation of each; `name` has protocol and model."""
         return self.root / f"reproduction-{name}.json"

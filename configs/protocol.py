@@ -76,6 +76,12 @@ class ProtocolConfig(Section):
         "`trained` too, as an export stores the mode of its training.",
         choices=(TRAINED, "pad", "crop", "export"),
     )
+    image_order: str = setting(
+        "before",
+        doc="The image is put `before` the text of its question, as models are trained, or `after` it; templates that "
+        "always begin with the image (BLIP's, chat.template folder) refuse. APIs: api.image_position.",
+        choices=("before", "after"),
+    )
     image_size: int | None = setting(
         None,
         doc="Side in pixels of a BLIP's resized images, position embeddings interpolated; null: the model's own.",

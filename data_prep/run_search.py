@@ -26,6 +26,7 @@ PAGES = (
     ResultsDir(Path()).accuracy("html").name,
     SweepDir(Path()).table("html").name,
     ResultsDir(Path()).agreement("html").name,
+    ResultsDir(Path()).robustness("html").name,
 )
 HEAVY = (RunDir(Path()).checkpoints.name, RunDir(Path()).slurm.name, RunDir(Path()).wandb.name, "export")
 

@@ -76,6 +76,7 @@ COMMANDS = (
     Command("eval class-scoring", "eval.class_scoring", "Score every class name for one image"),
     Command("eval guidance", "eval.guidance", "Sweep classifier-free guidance over stored class scores"),
     Command("eval similar-classes", "eval.similar_classes", "Hard candidates: the classes a CLIP finds most alike"),
+    Command("eval robustness", "eval.robustness", "How much a score depends on wording, order, batch and seed"),
     Command("eval compare", "eval.compare", "Several models and evaluations in one table"),
     Command("eval paired", "eval.paired", "Test whether two runs differ on the same items"),
     Command("eval scoreboard", "eval.scoreboard", "Compare the paper's numbers with those of your runs"),

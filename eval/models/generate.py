@@ -63,6 +63,8 @@ class TextPredictor:
         self.family = loaded.family.with_pixels(protocol.min_pixels, protocol.max_pixels)
         self.style = resolve_style(protocol, self.family)
         self.renderer = self.family.renderer(loaded.tokenizer, self.style.template, self.style.system_prompt)
+        if protocol.image_order == "after":
+            self.renderer.place_image_last()
         self.stated_ends = loaded.end_tokens
         self.images = self.family.image_processor(protocol.image_mode, protocol.image_size)
         self.padding = padding_of(protocol.padding_side, loaded.tokenizer, self.family)

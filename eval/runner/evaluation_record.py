@@ -159,11 +159,9 @@ def with_batch_settings(evaluation: Evaluation, config: EvalConfig) -> Evaluatio
 
 def scoring_setting_names(task: str) -> tuple[str, ...]:
     """The settings of a protocol that change the scores of answers, but not the answers."""
-    return (
-        ANSWER_SCORING_SETTINGS + CLASS_SCORING_SETTINGS
-        if task in ("class_likelihood", "zero_shot")
-        else ANSWER_SCORING_SETTINGS
-    )
+    if task in ("class_likelihood", "zero_shot"):
+        return ANSWER_SCORING_SETTINGS + CLASS_SCORING_SETTINGS
+    return (*ANSWER_SCORING_SETTINGS, "seed") if task == "multiple_choice" else ANSWER_SCORING_SETTINGS
 
 
 def protocol_of(settings: Mapping[str, Any]) -> ProtocolConfig:

@@ -15,6 +15,7 @@ before an answer are others than in the prompt, they are the prompt's, as an ans
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import reduce
 
 from transformers import PreTrainedTokenizerBase
@@ -110,6 +111,14 @@ class FolderRenderer(Renderer):
         """As `Renderer.question_text`."""
         text = self._prompt(self._messages(tuple(Turn(t.speaker, _without_image(t.text)) for t in turns)))
         return f"{text}{answer_prefix}"
+
+    def place_image_last(self) -> None:
+        """As `Renderer.place_image_last`; some templates write the image first wherever it is in the message."""
+        text = replace(self.text, image_last=True)
+        written, _ = text.render([text.message("user", f"{IMAGE_PLACEHOLDER}\n{ASKED}")], prompt=True)
+        if written.find(text.image_token) < written.find(ASKED):
+            super().place_image_last()
+        self.text, self.image_last = text, True
 
     def _messages(self, turns: Sequence[Turn]) -> list[Message]:
         messages = list(self.system)

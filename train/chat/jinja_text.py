@@ -15,7 +15,7 @@ from transformers.utils.chat_template_utils import render_jinja_template
 
 from configs.errors import ConfigError, DataError
 from data_prep.sample import IMAGE_PLACEHOLDER
-from train.chat.renderer import image_on_first_line
+from train.chat.renderer import image_on_own_line
 
 Message = dict[str, Any]
 """`role`, and `content` as a text or a list of parts, as transformers takes it."""
@@ -34,6 +34,8 @@ class TemplateText:
     image_token: str
     parts: bool = True
     """Whether content is a list of parts."""
+    image_last: bool = False
+    """Whether an image follows the words of its message."""
 
     @classmethod
     def of(cls, tokenizer: PreTrainedTokenizerBase, image_token: str) -> "TemplateText":
@@ -83,12 +85,14 @@ class TemplateText:
         return re.search(r"\{%-?\s*generation\s*-?%\}", self.source) is not None
 
     def message(self, role: str, text: str) -> Message:
-        """A message with an image for each `<image>` in `text`, before its words."""
+        """A message with an image for each `<image>` in `text`, before its words (after them with `image_last`)."""
         if not self.parts:
-            return {"role": role, "content": image_on_first_line(text).replace(IMAGE_PLACEHOLDER, self.image_token)}
+            line = image_on_own_line(text, last=self.image_last)
+            return {"role": role, "content": line.replace(IMAGE_PLACEHOLDER, self.image_token)}
         words = text if IMAGE_PLACEHOLDER not in text else text.replace(IMAGE_PLACEHOLDER, "").strip()
         images: list[dict[str, str]] = [{"type": "image"}] * text.count(IMAGE_PLACEHOLDER)
-        return {"role": role, "content": [*images, {"type": "text", "text": words}]}
+        spoken = {"type": "text", "text": words}
+        return {"role": role, "content": [spoken, *images] if self.image_last else [*images, spoken]}
 
     def words(self, message: Message) -> str:
         """The text of a message of the assistant's, without blanks around it."""

@@ -27,7 +27,7 @@ from configs.errors import ConfigError, DataError
 from data_prep.sample import IMAGE_PLACEHOLDER, Turn
 from train.chat.conversation import IMAGE_INDEX, TokenizedConversation
 from train.chat.llama_ids import LlamaIds, llava_targets
-from train.chat.renderer import Renderer, begin_ids, end_id, exchanges_of, image_on_first_line, require_question
+from train.chat.renderer import Renderer, begin_ids, end_id, exchanges_of, image_on_own_line, require_question
 from train.chat.templates import BEGIN, CHAT_TEMPLATES, END, system_text
 
 
@@ -115,12 +115,18 @@ class ChatRenderer(Renderer):
         )
         return f"{question} {answer_prefix}" if answer_prefix else question
 
+    def place_image_last(self) -> None:
+        """As `Renderer.place_image_last`."""
+        if self.images_first:
+            super().place_image_last()
+        self.image_last = True
+
     def _head(self, question: str, *, first: bool) -> str:
         """The text before the assistant's; the first question begins with the system prompt."""
         if self.images_first:
             question = question.replace(IMAGE_PLACEHOLDER, "").strip() if IMAGE_PLACEHOLDER in question else question
         opening = f"{self.system} {self.template.human}" if self.system and first else self.template.human
-        return f"{opening}{image_on_first_line(question)}{self.template.human_end}"
+        return f"{opening}{image_on_own_line(question, last=self.image_last)}{self.template.human_end}"
 
     def _as_llava(self, exchanges: Sequence[tuple[str, str | None]], max_length: int | None) -> TokenizedConversation:
         """Ids and supervision as in LLaVA's code for a LLaMA tokenizer (`train.chat.llama_ids`)."""

@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from configs.errors import DataError
+from configs.errors import ConfigError, DataError
 from data_prep.sample import IMAGE_PLACEHOLDER, Turn
 from train.chat.conversation import TokenizedConversation
 
@@ -21,6 +21,8 @@ class Renderer(ABC):
     """Id of the token that ends an answer."""
     images_first: bool = False
     """Whether image tokens come before all text, the start token included."""
+    image_last: bool = False
+    """Whether the image follows the words of its question, on a last line; see `place_image_last`."""
 
     @abstractmethod
     def render(self, turns: Sequence[Turn], max_length: int | None = None) -> TokenizedConversation:
@@ -44,6 +46,13 @@ class Renderer(ABC):
     @abstractmethod
     def question_text(self, turns: Sequence[Turn], answer_prefix: str = "") -> str:
         """The text of a single question up to its answer, without the image: the input of a Q-Former."""
+
+    def place_image_last(self) -> None:
+        """From now on, put an image behind the words of its question. Raises `ConfigError` if the template cannot."""
+        raise ConfigError(
+            f"protocol.image_order is after, and chat template {self.template_name} puts the image first; set it "
+            "to before"
+        )
 
     def check_trainable(self) -> None:  # noqa: B027 - most templates can
         """Raise `ConfigError` if the template writes conversations that cannot be trained on."""
@@ -74,12 +83,18 @@ def require_question(turns: Sequence[Turn]) -> None:
         raise DataError("a question must end with a turn from 'human'")
 
 
-def image_on_first_line(question: str) -> str:
-    """Move `<image>` to a separate first line, as in LLaVA's preprocessing."""
+def image_on_own_line(question: str, *, last: bool = False) -> str:
+    r"""Move `<image>` to a separate first line, as in LLaVA's preprocessing, or to the last one.
+
+    >>> image_on_own_line("<image>\nWhat is it?", last=True)
+    'What is it?\n<image>'
+    """
     if IMAGE_PLACEHOLDER not in question:
         return question
     images = question.count(IMAGE_PLACEHOLDER)
     words = question.replace(IMAGE_PLACEHOLDER, "").strip()
+    if last:
+        return f"{words}{(chr(10) + IMAGE_PLACEHOLDER) * images}".strip()
     return f"{(IMAGE_PLACEHOLDER + chr(10)) * images}{words}".strip()
 
 

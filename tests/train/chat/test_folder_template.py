@@ -195,3 +195,24 @@ def test_an_answer_follows_the_prompts_blanks_also_where_the_template_writes_oth
     many = TALK[:2] + TALK[2:] * 19
     assert blank.render(many).supervised == usual.render(many).supervised
     assert blank.answered(TALK[:3], "a cat") == usual.answered(TALK[:3], "a cat")
+
+
+@pytest.mark.parametrize("template", [CHATML, PARTS])
+def test_an_image_can_follow_the_words_of_its_question(template):
+    renderer = FolderRenderer(tokenizer_with(template))
+    renderer.place_image_last()
+    ids = with_image(renderer.tokenizer, renderer.render_question(TALK[:1]))
+    text = renderer.tokenizer.decode(ids)
+    assert text.index("What is it?") < text.index("<image>") < text.index("assistant")
+    first = FolderRenderer(tokenizer_with(template)).render_question(TALK[:1])
+    assert renderer.render_question(TALK[2:3]) and first != ids, "without an image nothing is put behind"
+
+
+def test_a_template_that_always_begins_with_the_image_says_so():
+    fixed = PARTS.replace(
+        "{% for part in message['content'] %}",
+        "{% for part in message['content'] if part['type'] == 'image' %}<image>\n{% endfor %}"
+        "{% for part in message['content'] if part['type'] == 'text' %}",
+    )
+    with pytest.raises(ConfigError, match="image_order is after, and chat template folder puts the image first"):
+        FolderRenderer(tokenizer_with(fixed)).place_image_last()

@@ -232,3 +232,14 @@ def test_a_tokenizer_that_is_not_there_is_one_line_and_no_question_to_the_hub(pl
         main()
     assert left.value.code == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_an_image_can_follow_the_words_of_its_question(tokenizer):
+    renderer = ChatRenderer(tokenizer, system_prompt="none")
+    assert words(tokenizer, renderer.render_question((QUESTION,))).index("<IMG>") < 4
+    renderer.place_image_last()
+    ids = words(tokenizer, renderer.render_question((QUESTION,)))
+    assert ids[ids.index("?") + 1 :] == ["\n", "<IMG>", "ASSISTANT", ":"]
+    assert "<IMG>" not in words(tokenizer, renderer.render_question((Turn("human", "What is it ?"),)))
+    with pytest.raises(ConfigError, match="image_order is after, and chat template question puts the image first"):
+        ChatRenderer(tokenizer, template="question", system_prompt="none").place_image_last()

@@ -1,0 +1,138 @@
+"""Runs the variants of an evaluation and collects which items are correct under each of them."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from configs.errors import RunError
+from configs.eval_dir import EvalDir
+from configs.evaluation import EvalConfig
+from data_prep.page import Page, Table
+from eval.metrics.outcomes import scored_predictions
+from eval.metrics.robustness import FactorOutcomes, robustness_results
+from eval.runner.batching import Share, items_of, open_source
+from eval.runner.class_check import check_classes
+from eval.runner.evaluation_record import Evaluation, with_scoring
+from eval.runner.output_paths import NO_RUN, OutputPaths, output_paths_of
+from eval.runner.predictions import read_records, select_records
+from eval.runner.variants import Factor
+from eval.tasks.registry import make_task
+
+
+def preview(config: EvalConfig, factors: Sequence[Factor]) -> str:
+    """The variants with their answered items, without loading a model. Raises as `check_classes`."""
+    shards = open_source(config)
+    make_task(config.protocol)
+    notes = check_classes(config, shards)
+    number = len(items_of(config, shards))
+    rows = [["base", "", "", _answered(config, number)]]
+    for factor in factors:
+        if factor.reason:
+            rows.append([factor.name, factor.setting, "", f"not varied: {factor.reason}"])
+        rows += [
+            [
+                factor.name,
+                factor.setting,
+                variant.value,
+                "scored from the base's answers" if variant.rescored else _answered(variant.config, number),
+            ]
+            for variant in factor.variants
+        ]
+    asked = sum(not variant.rescored for factor in factors for variant in factor.variants) + 1
+    table = Page(
+        f"{config.name}: {asked} evaluations of {number:,} items",
+        [Table(("factor", "setting", "value", "items"), rows)],
+    )
+    return "\n".join([table.markdown(), *(f"classes: {note}" for note in notes)])
+
+
+def ask(config: EvalConfig, factors: Sequence[Factor], processes: int = 1) -> None:
+    """Run the model on the items of base and variants that have no answer; the model is loaded once.
+
+    A variant that the model refuses is skipped; `collect` says why.
+    """
+    from eval.runner.workers import run_evaluations  # loads torch, which a dry run does not need
+
+    check_classes(config, open_source(config))
+    variants = [variant.config for factor in factors for variant in factor.variants if not variant.rescored]
+    run_evaluations([config, *variants], Share(), processes)
+
+
+def collect(config: EvalConfig, factors: Sequence[Factor]) -> dict[str, Any]:
+    """The content of robustness.json from the stored answers.
+
+    Raises `RunError` if the base has none, or answers to other questions are in its folder.
+    """
+    from eval.runner.stored_answers import answers_folder  # loads torch
+
+    folder, _ = answers_folder(config)
+    base, evaluation = _correct(folder, config)
+    if not base:
+        refused = [file.read_text(encoding="utf-8").strip() for file in folder.refusals().values()]
+        raise RunError([*refused, f"{folder.root} has no answered item; run the command without --report-only"][0])
+    notes = _incomplete("the base", len(base), evaluation)
+    outcomes = []
+    for factor in factors:
+        values: dict[str, Mapping[str, bool]] = {factor.base_value: base}
+        reasons = [factor.reason] if factor.reason else []
+        for variant in factor.variants:
+            where = folder if variant.rescored else answers_folder(variant.config)[0]
+            found, reason = _variant(where, variant.config)
+            if found:
+                values[variant.value] = found
+                notes += _incomplete(f"{factor.name} {variant.value}", len(found), evaluation)
+            else:
+                reasons.append(reason)
+                notes.append(f"{factor.name} {variant.value} is left out: {reason}")
+        if len(values) == 1:
+            outcomes.append(FactorOutcomes(factor.name, factor.setting, {}, [*reasons, "it has one value"][0]))
+        else:
+            outcomes.append(FactorOutcomes(factor.name, factor.setting, values))
+    head = {
+        "name": config.name,
+        "model": evaluation.model,
+        "label": evaluation.label,
+        "source": evaluation.source,
+        "protocol": evaluation.settings | {"name": config.protocol.name, "hash": evaluation.protocol_hash},
+        "notes": notes,
+    }
+    return head | robustness_results(base, outcomes)
+
+
+def _correct(folder: EvalDir, config: EvalConfig) -> tuple[dict[str, bool], Evaluation]:
+    """Item id to whether its answer is correct by `config`. Raises `RunError` for other answers than `config` asks."""
+    evaluation = with_scoring(folder, config)
+    records = select_records(read_records(folder), evaluation.limit, evaluation.item_draw)
+    predictions = list(records.predictions.values())
+    scored = scored_predictions(folder, predictions, config.protocol, evaluation.answer_delimiter)
+    return {prediction.id: score.value is True for prediction, score in scored}, evaluation
+
+
+def _variant(folder: EvalDir, config: EvalConfig) -> tuple[dict[str, bool], str]:
+    """(item id to whether it is correct, "") or ({}, why there is nothing)."""
+    refused = [file.read_text(encoding="utf-8").strip() for file in folder.refusals().values()]
+    if refused or not folder.config.is_file():
+        return {}, [*refused, "it was not run yet"][0]
+    found, _ = _correct(folder, config)
+    return found, "" if found else "it has no answered item"
+
+
+def _incomplete(name: str, answered: int, evaluation: Evaluation) -> list[str]:
+    expected = evaluation.items
+    if answered >= expected:
+        return []
+    return [f"{name} has {answered:,} of {expected:,} items; run the same command again, or see its failed items"]
+
+
+def _answered(config: EvalConfig, items: int) -> str:
+    """How many items have an answer, where the folder is known without the model."""
+    paths = output_paths_of(config)
+    folders = [folder for folder in paths.existing() if _is_of(folder, paths, config)]
+    done = len(read_records(folders[0]).predictions) if folders else 0
+    return f"{min(done, items):,} of {items:,} answered"
+
+
+def _is_of(folder: EvalDir, paths: OutputPaths, config: EvalConfig) -> bool:
+    if not paths.in_run:
+        return folder.root == paths.folder(NO_RUN, Path(config.model)).root
+    return folder.root.name in (config.checkpoint, Path(config.model).name)

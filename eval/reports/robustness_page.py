@@ -1,0 +1,133 @@
+"""How the results of `eval.robustness` look: a table of the factors, every variant as a dot, all numbers folded."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from configs.eval_dir import ResultsDir
+from data_prep.atomic import write_bytes
+from data_prep.page import Block, Definitions, Folded, Heading, Numbers, Page, Table, Text
+from data_prep.page_charts import Bar, Bars
+from data_prep.run_index import update_index
+from eval.reports.formatting import interval, percent, points, protocol_tag
+
+MEANING = (
+    "One setting is changed at a time; all variants answer the same items. The spread is the standard deviation over a "
+    "factor's values, the base among them: it says how much the score depends on a setting that should not matter, and "
+    "is not the sampling error, which is each accuracy's interval. Items that change are correct under some values and "
+    "not under others. p: McNemar's exact test against the base, adjusted for the number of variants (Holm)."
+)
+HEADERS = ("factor", "values", "mean", "spread", "lowest", "highest", "items that change", "smallest p")
+
+
+def write_robustness(folder: Path, results: Mapping[str, Any]) -> Path:
+    """Write robustness.json, .md and .html into `folder`; returns the HTML page."""
+    files, page = ResultsDir(folder), robustness_page(results)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_bytes(files.robustness("md"), page.markdown().encode())
+    write_bytes(files.robustness("json"), (json.dumps(results, indent=1, ensure_ascii=False) + "\n").encode())
+    write_bytes(files.robustness("html"), page.html().encode())
+    update_index(folder)
+    return files.robustness("html")
+
+
+def robustness_page(results: Mapping[str, Any]) -> Page:
+    """The page of one evaluation's robustness."""
+    base, overall = results["base"], results["overall"]
+    span = f"{percent(overall['min'])} to {percent(overall['max'])}"
+    blocks: list[Block] = [
+        Definitions(
+            [
+                ("model", f"{results['model']} ({results['label']})"),
+                ("data", f"{results['source']}, {base['n']:,} items"),
+                ("protocol of the base", f"{protocol_tag(results)}, task {results['protocol']['task']}"),
+            ]
+        ),
+        *(Text(note, warning=True) for note in results["notes"]),
+        Numbers(
+            [
+                ("base", percent(base["value"]), f"95 % interval {interval(base)}, n = {base['n']:,}"),
+                (
+                    "mean of all variants",
+                    percent(overall["mean"]),
+                    f"{results['variants']} variants, the base included",
+                ),
+                ("spread", _points(overall["deviation"]), "points, standard deviation over all variants"),
+                ("lowest to highest", span, f"of {results['variants']} variants"),
+            ]
+        ),
+        factor_table(results),
+        Text(MEANING),
+        *_dots(results),
+        Folded("All variants", [_variant_table(results)]),
+    ]
+    return Page(f"{results['name']}: robustness of {percent(base['value'])}", blocks)
+
+
+def factor_table(results: Mapping[str, Any]) -> Table:
+    """A row a factor, and one for all variants."""
+    rows = [_factor_row(factor) for factor in results["factors"]]
+    overall = results["overall"]
+    numbers = [
+        percent(overall["mean"]),
+        _points(overall["deviation"]),
+        percent(overall["min"]),
+        percent(overall["max"]),
+    ]
+    rows.append(["all", f"{results['variants']}", *numbers, "", ""])
+    return Table(HEADERS, rows, numeric=frozenset(range(1, len(HEADERS))))
+
+
+def _factor_row(factor: Mapping[str, Any]) -> list[str]:
+    if factor["reason"]:
+        return [f"{_title(factor)}: not varied, {factor['reason']}", *[""] * (len(HEADERS) - 1)]
+    tested = [value["against_base"]["p_adjusted"] for value in factor["values"] if value["against_base"]]
+    return [
+        _title(factor),
+        f"{len(factor['values'])}",
+        percent(factor["mean"]),
+        _points(factor["deviation"]),
+        percent(factor["min"]),
+        percent(factor["max"]),
+        percent(factor["changed"]["value"]),
+        f"{min(tested):.2g}" if tested else "",
+    ]
+
+
+def _title(factor: Mapping[str, Any]) -> str:
+    return str(factor["factor"]).replace("_", " ")
+
+
+def _points(deviation: float | None) -> str:
+    return "–" if deviation is None else f"{100 * deviation:.2f}"
+
+
+def _dots(results: Mapping[str, Any]) -> list[Block]:
+    """Every variant with its interval, a colour a factor."""
+    bars = []
+    for number, factor in enumerate(results["factors"]):
+        for value in factor["values"]:
+            rate = value["accuracy"]
+            base = "" if value["against_base"] else " (base)"
+            text = f"{percent(rate['value'])}, n = {rate['n']:,}"
+            name = f"{_title(factor)}: {value['value']}{base}"
+            bars.append(Bar(name, rate["value"], text, rate["low"], rate["high"], number))
+    if not bars:
+        return []
+    return [Heading("Every variant"), Bars(bars, "Accuracy with the 95 % interval, a colour a factor.", dots=True)]
+
+
+def _variant_table(results: Mapping[str, Any]) -> Table:
+    rows = []
+    for factor in results["factors"]:
+        for value in factor["values"]:
+            pair, rate = value["against_base"], value["accuracy"]
+            compared = ["base", "", "", ""]
+            if pair:
+                span = f"{100 * pair['low']:+.1f} to {100 * pair['high']:+.1f}"
+                compared = [points(pair["difference"]), span, f"{pair['p_value']:.2g}", f"{pair['p_adjusted']:.2g}"]
+            row = [_title(factor), value["value"], percent(rate["value"]), interval(rate), f"{rate['n']:,}", *compared]
+            rows.append(row)
+    headers = ("factor", "value", "accuracy", "95 % interval", "n", "difference", "95 % interval", "p", "p, adjusted")
+    return Table(headers, rows, numeric=frozenset(range(2, len(headers))))
