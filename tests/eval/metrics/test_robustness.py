@@ -20,6 +20,7 @@ FACTORS = [
 ]
 
 
+@pytest.mark.slow  # imports scipy
 def test_the_table_is_the_one_computed_by_hand():
     found = robustness_results(BASE, FACTORS)
     wording, batch, seed = found["factors"]
