@@ -14,7 +14,8 @@ from eval.tasks.presets import PRESETS, preset_names, preset_overrides
 
 ROWS = {
     *("task", "prompt", "classes", "candidates", "answer_prefix", "rule", "guidance", "show_image", "reveal_class"),
-    *("question_suffix", "ocr_tokens", "temperature", "candidate_file", "seed", "image_order", "labels", "labels_missing"),
+    *("question_suffix", "ocr_tokens", "temperature", "candidate_file", "seed", "labels", "labels_missing"),
+    "image_order",
 }
 """What an evaluation asks about; a preset leaves it alone (but for the wording of the authors' fine-tuned models)."""
 
