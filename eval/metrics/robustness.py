@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from eval.metrics.accuracy import Rate
-from eval.metrics.paired import compare_correct, holm
+from eval.metrics.paired import compare_correct
+from  import holm
 from eval.metrics.seeds import Spread
 
 
