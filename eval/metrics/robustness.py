@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from data_prep.seed_statistics import holm
 from eval.metrics.accuracy import Rate
 from eval.metrics.paired import compare_correct
-from  import holm
 from eval.metrics.seeds import Spread
 
 
