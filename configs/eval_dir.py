@@ -110,6 +110,10 @@ class ResultsDir:
         """`scoreboard.json`, `scoreboard.md` or `scoreboard.html`: our numbers next to the paper's."""
         return self.root / f"scoreboard.{suffix}"
 
+    def forgetting(self, name: str, suffix: str) -> Path:
+        """`forgetting-NAME.json`, .md or .html: a fine-tuned model and its base on general abilities."""
+        return self.root / f"forgetting-{name}.{suffix}"
+
     def agreement(self, suffix: str) -> Path:
         """`agreement.json`, `agreement.md` or `agreement.html`: graders compared with a person's labels."""
         return self.root / f"agreement.{suffix}"

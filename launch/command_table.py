@@ -70,6 +70,7 @@ COMMANDS = (
     Command("eval choose", "eval.choose", "Export the checkpoint with the best accuracy"),
     Command("eval grade", "eval.grade", "Grade stored answers a second time, next to the protocol's score"),
     Command("eval judge-agreement", "eval.judge_agreement", "Measure how far graders agree with a person's labels"),
+    Command("eval demo-judge", "eval.demo_judge", "Serve a judge without an API, for the demo's graded answers"),
     Command("eval reproduce", "eval.reproduce", "Run the paper's experiments and compare with its numbers"),
     Command("eval probing", "eval.probing", "Train linear probes on hidden states or image features"),
     Command("eval knn", "eval.knn", "Classify by the nearest neighbours among states or image features"),

@@ -7,6 +7,7 @@
 | `alignment`           | LLaVA 558K       | captions; few classes are common, most are rare                      |
 | `instruct`            | LLaVA 665K       | conversations with the same unevenness, and 6 % without an image     |
 | `knowledge_test`      | ImageWikiQA      | multiple choice on facts that no image was ever shown with           |
+| `short_answer`, ...   | TextVQA, POPE, MM-Vet | `data_prep.toy_world.questions`                                     |
 | `text`                | an LM's corpus   | names and facts in words; the food of `train.toy.tiny_base`, no images   |
 
     read(None, part="classification", images_per_class=40).records   # 1920 samples, images drawn on access
@@ -35,6 +36,7 @@ from data_prep.toy_world.facts import (
     pick,
     toy_classes,
 )
+from data_prep.toy_world.questions import PARTS, question_sample
 from data_prep.toy_world.render import render
 
 UNEVEN_RECORDS = 2000  # default size of `alignment` and of `instruct`
@@ -59,9 +61,10 @@ def read(
 ) -> Source:
     """One part of the world `seed`.
 
-    `images_per_class` sizes the balanced parts (classification, classification_test, knowledge_test), `records`
-    the others. `first_image` is the number of the first image of each class in a balanced part: another one gives
-    other images and questions of the same kind. The shipped base model knows the world of seed 0 drawn at 32 pixels.
+    `images_per_class` sizes the balanced parts (classification, classification_test, knowledge_test, and those of
+    `data_prep.toy_world.questions`, where it counts questions), `records` the others. `first_image` is the number of
+    the first image of each class in a balanced part: another one gives other images and questions of the same kind.
+    The shipped base model knows the world of seed 0 drawn at 32 pixels.
     """
     balanced = CLASSES * images_per_class
 
@@ -75,10 +78,12 @@ def read(
         "instruct": LazyRecords(partial(_instruct, seed, image_size, records), records),
         "knowledge_test": part_of(partial(_knowledge, seed, image_size)),
         "text": LazyRecords(partial(_text, seed), records),
+        **{name: part_of(partial(question_sample, name, seed, image_size)) for name in PARTS},
     }
     if part not in known:
         raise ConfigError(f"unknown part {part!r} of the demo world; known parts: {', '.join(known)}")
-    return Source(tuple(toy_class.name for toy_class in toy_classes(seed)), known[part])
+    names = () if part in PARTS else tuple(toy_class.name for toy_class in toy_classes(seed))
+    return Source(names, known[part])
 
 
 def class_frequency(seed: int = 0, *, records: int = UNEVEN_RECORDS) -> dict[str, int]:

@@ -111,7 +111,11 @@ def read_grades(folder: EvalDir, name: str, answers: Iterable[StoredAnswer]) -> 
         try:
             values = json.loads(line.decode())
             item, digest, failed = values.pop("id"), values.pop("answer"), values.pop("failed", None)
-            grade = None if failed is not None else Grade(**values | {"flags": tuple(values.get("flags", ()))})
+            grade = (
+                None
+                if failed is not None
+                else Grade(**{"outcome": None} | values | {"flags": tuple(values.get("flags", ()))})
+            )
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise RunError(
                 f"{path}, line {number} is not a grade ({error}); delete the line to grade its answer again"

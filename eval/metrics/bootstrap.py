@@ -10,6 +10,8 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 
 import numpy as np
 
+from eval.metrics.accuracy import wilson
+
 DRAWS = 2000
 CHUNK = 50  # draws at a time: [50, groups, columns] doubles in memory
 Statistic = Callable[[np.ndarray], np.ndarray]
@@ -44,6 +46,18 @@ def resampled(sums: np.ndarray, statistic: Statistic, seed: int = 0) -> tuple[fl
         return None, None
     low, high = np.quantile(defined, (0.025, 0.975))
     return float(low), float(high)
+
+
+def unseen(groups: int) -> tuple[float, float]:
+    """An interval of a difference where no group differs, which a bootstrap gives no width: by Wilson's upper limit.
+
+    At most that share of groups differs, by at most one point each.
+
+    >>> [round(bound, 3) for bound in unseen(96)]
+    [-0.038, 0.038]
+    """
+    _, most = wilson(0, groups)
+    return -most, most
 
 
 def ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:

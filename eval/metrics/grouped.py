@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from configs.errors import RunError
-from eval.metrics.bootstrap import CHUNK, group_sums, ratio, resampled
+from eval.metrics.bootstrap import CHUNK, group_sums, ratio, resampled, unseen
 from eval.metrics.paired import compare_correct
 from eval.types import Prediction, Score
 
@@ -50,6 +50,8 @@ def compare_points(first: Mapping[str, ItemPoints], second: Mapping[str, ItemPoi
     gains = {name: second[name].points - first[name].points for name in both}
     sums = group_sums((first[name].group or name, (gains[name], 1.0)) for name in both)
     low, high = resampled(sums, lambda total: ratio(total[:, 0], total[:, 1]))
+    if not any(gains.values()):
+        low, high = unseen(len(sums))
     return {
         "items": len(both),
         "first_correct": round(sum(first[name].points for name in both), 4),

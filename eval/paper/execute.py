@@ -25,7 +25,7 @@ from eval.metrics.guidance import guidance_results
 from eval.paper.comparison import comparison_with
 from eval.paper.plan import Planned
 from eval.reports.evaluation import write_report, write_view
-from eval.reports.formatting import correlated, protocol_tag
+from eval.reports.formatting import correlated, main_number, percent, protocol_tag
 from eval.reports.guidance_page import write_guidance
 from eval.reports.wandb_upload import upload
 from eval.runner.as_trained import training_differences
@@ -130,7 +130,12 @@ def _report_outcome(row: Planned, report: Mapping[str, Any], folder: EvalDir, re
     notes = [f"{items[key]:,} {key}" for key in ("failed", "missing") if items[key]]
     notes += refused[:1] if items["missing"] else []
     notes += [f"not as trained: {text}" for text in training_differences(report)]
-    accuracy: Mapping[str, Any] | None = report["accuracy"]
+    accuracy: Mapping[str, Any] | None = main_number(report)
+    if row.row.key == "graded" and accuracy is not None and not accuracy["n"]:
+        accuracy = None
+        notes.append(f"{items['answered']:,} answers, not graded yet: {_grading_command(row)}")
+    if f1 := report.get("numbers", {}).get("f1"):
+        notes.append(f"F1 score {percent(f1['value'])}, yes {percent(report['numbers']['yes_ratio']['value'])}")
     if row.row.key.startswith("frequency"):
         found = report["frequency"]
         correlations = [f"{correlated(found)} over {found['classes']:,} classes"]
@@ -140,6 +145,16 @@ def _report_outcome(row: Planned, report: Mapping[str, Any], folder: EvalDir, re
     if row.row.key in ("random", "max_frequency"):
         accuracy, notes = None, [f"{report['baselines'][row.row.key]:.1%} of {report['accuracy']['n']:,}"]
     return _outcome(row, accuracy, "; ".join(notes), folder, protocol_tag(report))
+
+
+def _grading_command(row: Planned) -> str:
+    """The command that grades the stored answers of a row."""
+    settings = {"model": row.config.model, "name": row.config.name, "checkpoint": row.config.checkpoint}
+    if row.config.checkpoint == "export":
+        del settings["checkpoint"]
+    sets = " ".join(f"--set {key}={value}" for key, value in settings.items())
+    named = f"--protocol {row.config.protocol.name} " if row.config.protocol.name != "custom" else ""
+    return f"python -m eval.grade --config configs/eval/{row.dataset}.yaml {named}{sets}"
 
 
 def _guidance_outcome(row: Planned, answers: EvalDir) -> Outcome:

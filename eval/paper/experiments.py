@@ -90,15 +90,23 @@ QUESTIONS = (
     ),
 )
 
+GENERAL = {
+    "vqa": Row("vqa", "short answers", "Table 13", settings={"task": "vqa"}),
+    "yes_no": Row("yes_no", "is it there", "Table 13", settings={"task": "yes_no"}),
+    "graded": Row("graded", "free answers, graded", "Table 13", settings={"task": "graded"}),
+}
+"""Task to the row of a data set of general abilities."""
+
 NOT_OURS = {
     "GPT4 and others": "models behind an API: a call each with --model api:NAME",
     "table5/human": "needs people",
-    "table13": "TextVQA, POPE and MM-Vet have their own graders; run lmms-eval on the export",
     "figure5": "loss curves: drawn on the scoreboard from the metrics.jsonl of the runs it is given",
 }
 """Experiments of the paper that are not evaluations of one model, and what to do instead."""
 
 
 def rows_of(kind: str) -> tuple[Row, ...]:
-    """The rows of a data set whose evaluation is of `kind`: questions with options, or images with a class."""
+    """The rows of a data set whose evaluation is of `kind`: questions of some form, or images with a class."""
+    if kind in GENERAL:
+        return (GENERAL[kind],)
     return QUESTIONS if kind == "multiple_choice" else CLASSIFICATION

@@ -20,7 +20,7 @@ from configs.shard_dir import ShardDir
 from data_prep.class_names import load_class_list
 from data_prep.shards import ShardSet
 from eval.models.model_type import ENCODERS
-from eval.paper.experiments import Row, rows_of
+from eval.paper.experiments import GENERAL, Row, rows_of
 from eval.paper.finetuned_rows import paper_model
 from eval.runner.batching import items_of, open_source
 from eval.runner.evaluated_model import identify_model
@@ -101,7 +101,11 @@ def open_dataset(name: str, request: Request) -> Dataset:
     except DataError as error:
         return Dataset(config.name, config, None, str(error))
     protocol = config.protocol
-    if protocol.task != "multiple_choice" and protocol.classes is None and any(shards.manifest.class_names):
+    if (
+        protocol.task not in ("multiple_choice", *GENERAL)
+        and protocol.classes is None
+        and any(shards.manifest.class_names)
+    ):
         protocol = replace(protocol, classes=str(Path(config.data.shards) / config.source))
     return Dataset(config.name, replace(config, protocol=protocol), shards)
 

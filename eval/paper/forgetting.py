@@ -1,0 +1,186 @@
+"""The forgetting table (the paper's Table 13): a fine-tuned model and its base, side by side on general abilities.
+
+    python -m eval.reproduce --model runs/imagenet_llava_mix --datasets forgetting
+
+A row a data set: VQA accuracy (TextVQA), F1 score (POPE) or mean grade (MM-Vet) of both, and their difference over the
+same questions with a bootstrap interval over images. A data set that is not there, or an answer that is not graded, is
+named in its row.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from configs.errors import UserError
+from configs.eval_dir import EvalDir, ResultsDir
+from data_prep.atomic import write_bytes
+from data_prep.page import Page, Table, Text
+from data_prep.run_index import update_index
+from eval.graders.answers import stored_answers
+from eval.graders.store import read_grades
+from eval.metrics.f1_difference import f1_difference
+from eval.metrics.grouped import ItemPoints, compare_points
+from eval.metrics.outcomes import read_points, read_scored
+from eval.paper.execute import Outcome
+from eval.paper.plan import Planned
+from eval.paper.published import paper_numbers
+from eval.reports.formatting import interval, percent, points
+from eval.runner.evaluation_record import read_evaluation
+
+GRADER = "mm_vet"
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Data sets that are evaluated together, with the protocol that they are published under."""
+
+    datasets: tuple[str, ...]
+    protocol: str
+
+
+GROUPS: Mapping[str, Group] = {
+    "forgetting": Group(("textvqa", "pope_popular", "pope_adversarial", "mm_vet"), "llava_benchmarks"),
+    "demo_forgetting": Group(
+        ("demo_short_answers", "demo_existence_popular", "demo_existence_adversarial", "demo_open_answers"), "paper"
+    ),
+}
+MEASURES = {"vqa": ("accuracy", "VQA accuracy"), "yes_no": ("f1", "F1 score"), "graded": (GRADER, "mean grade")}
+"""Task to the number of a report that the table has, and what it is called."""
+PUBLISHED = {
+    "textvqa": "TextVQA",
+    "pope_popular": "POPE popular",
+    "pope_adversarial": "POPE adversarial",
+    "mm_vet": "MM-Vet",
+}
+"""Data set to its name in the rows table13/ of numbers.json."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluated:
+    """One model's row of a data set: its plan and its outcome."""
+
+    planned: Planned
+    outcome: Outcome
+
+    @property
+    def folder(self) -> EvalDir:
+        """The folder of its report."""
+        return EvalDir(Path(self.outcome.folder or ""))
+
+    @property
+    def task(self) -> str:
+        """Its task."""
+        return self.planned.config.protocol.task
+
+
+def forgetting(names: tuple[str, str], pairs: Sequence[tuple[Evaluated, Evaluated]]) -> dict[str, Any]:
+    """The content of forgetting.json; `pairs` are (base, fine-tuned) of each data set, `names` what both are called."""
+    return {"base": names[0], "finetuned": names[1], "rows": [_row(base, tuned) for base, tuned in pairs]}
+
+
+def _row(base: Evaluated, tuned: Evaluated) -> dict[str, Any]:
+    measure, name = MEASURES[base.task]
+    rates = [_number(one, measure) for one in (base, tuned)]
+    reasons = [_reason(one, rate) for one, rate in zip((base, tuned), rates, strict=True)]
+    row = {
+        "dataset": base.planned.dataset,
+        "measure": name,
+        "base": rates[0],
+        "finetuned": rates[1],
+        "paper": _paper(base.planned.dataset),
+        "difference": None,
+        "reason": "; ".join(dict.fromkeys(filter(None, reasons))) or None,
+    }
+    if row["reason"] is None:
+        try:
+            row["difference"] = _difference(base, tuned)
+        except UserError as error:
+            row["reason"] = str(error)
+    return row
+
+
+def _number(one: Evaluated, measure: str) -> dict[str, Any] | None:
+    """The rate of a report; None without one."""
+    if one.outcome.reason is not None or not one.folder.report("json").is_file():
+        return None
+    report = json.loads(one.folder.report("json").read_text(encoding="utf-8"))
+    rate = {"accuracy": report["accuracy"], **report["numbers"]}.get(measure)
+    return None if rate is None or rate["value"] is None else dict(rate)
+
+
+def _reason(one: Evaluated, rate: Mapping[str, Any] | None) -> str | None:
+    """Why there is no number."""
+    if rate is not None:
+        return None
+    if one.outcome.reason is not None:
+        return one.outcome.reason
+    return one.outcome.note or "no number"
+
+
+def _paper(dataset: str) -> list[float | None] | None:
+    """The paper's numbers before and after; None for a data set that Table 13 does not have."""
+    if dataset not in PUBLISHED:
+        return None
+    known, name = paper_numbers(), PUBLISHED[dataset]
+    rows = ("before/LLaVA1.5-7B", "after/LLaVA1.5-7B finetuned on ImageNet+LLaVA")
+    return [known[f"table13/{row}/{name}"].value for row in rows]
+
+
+def _difference(base: Evaluated, tuned: Evaluated) -> dict[str, Any]:
+    """Fine-tuned less base over the same questions. Raises as `compare_points`."""
+    if base.task == "yes_no":
+        return f1_difference(*(read_scored(one.folder)[1] for one in (base, tuned)))
+    read = _grades if base.task == "graded" else lambda one: read_points(one.folder)
+    return compare_points(read(base), read(tuned))
+
+
+def _grades(one: Evaluated) -> dict[str, ItemPoints]:
+    """The stored grades by item."""
+    evaluation = read_evaluation(one.folder)
+    assert evaluation is not None
+    answers = stored_answers(one.folder, evaluation, one.planned.config)
+    grades = read_grades(one.folder, GRADER, answers).grades
+    groups = {answer.id: answer.prediction.group for answer in answers}
+    return {item: ItemPoints(grade.score, groups[item]) for item, grade in grades.items() if grade.score is not None}
+
+
+def forgetting_page(found: Mapping[str, Any]) -> Page:
+    """The table, and what is missing."""
+    headers = ("data set", "number", "base", "fine-tuned", "difference", "95 % interval", "n", "images", "paper")
+    rows, missing = [], []
+    for row in found["rows"]:
+        gap = row["difference"] or {"difference": None, "low": None, "high": None, "items": 0, "groups": 0}
+        cells = [_cell(row["base"]), _cell(row["finetuned"]), points(gap["difference"])]
+        within = "–" if gap["low"] is None else f"{points(gap['low'])} to {points(gap['high'])}"
+        counts = [f"{gap[key]:,}" if gap[key] else "" for key in ("items", "groups")]
+        rows.append([row["dataset"], row["measure"], *cells, within, *counts, _published(row["paper"])])
+        missing += [f"{row['dataset']}: {row['reason']}"] if row["reason"] else []
+    text = (
+        f"Base: {found['base']}. Fine-tuned: {found['finetuned']}. Numbers in per cent; differences in points, "
+        "fine-tuned less base over the same n questions. All 95 % intervals: bootstrap over images. The lower end of a "
+        "difference's interval is the largest loss that these questions do not rule out."
+    )
+    notes = [Text(f"Missing: {note}", warning=True) for note in missing]
+    return Page("Forgetting: general abilities before and after fine-tuning", [
+        Text(text), Table(headers, rows, numeric=frozenset(range(2, 8))), *notes,
+    ])  # fmt: skip
+
+
+def _cell(rate: Mapping[str, Any] | None) -> str:
+    return "not run" if rate is None else f"{percent(rate['value'])} ({interval(rate)})"
+
+
+def _published(values: Sequence[float | None] | None) -> str:
+    return "" if values is None else " → ".join(f"{100 * value:.1f}" for value in values if value is not None)
+
+
+def write_forgetting(output: Path, name: str, found: Mapping[str, Any]) -> Path:
+    """Write forgetting-NAME.json, .md and .html into `output`; returns the last. `name` has protocol and model."""
+    files, page = ResultsDir(output), forgetting_page(found)
+    write_bytes(files.forgetting(name, "json"), (json.dumps(found, indent=1, ensure_ascii=False) + "\n").encode())
+    write_bytes(files.forgetting(name, "md"), page.markdown().encode())
+    write_bytes(files.forgetting(name, "html"), page.html().encode())
+    update_index(output)
+    return files.forgetting(name, "html")
