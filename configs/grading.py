@@ -39,6 +39,12 @@ class GradingConfig(Section):
         changes_result=False,
     )
     api: ApiConfig = setting(ApiConfig, doc="Requests to the judge.", changes_result=False)
+    encoder: str | None = setting(
+        None,
+        doc="Folder of a sentence-transformers model, or of a CLIP, whose text vectors the graders similarity, "
+        "concepts and nearest compare.",
+        changes_result=False,
+    )
     tree: str | None = setting(
         None,
         doc="Tree of names for the grader `tree`: a folder with WordNet's data.noun and index.noun, a JSON file {name: "

@@ -30,6 +30,9 @@ GRADERS = {
     "name": "eval.graders.scorer_grader:Name",
     "llm_judge": "eval.graders.llm_judge:LLMJudge",
     "mm_vet": "eval.graders.mm_vet:MMVet",
+    "similarity": "eval.graders.similarity:Similarity",
+    "concepts": "eval.graders.similarity:Concepts",
+    "nearest": "eval.graders.nearest:Nearest",
     "tree": "eval.graders.tree_grader:TreeGrader",
 }
 """Name of a grader to the class that implements it."""

@@ -141,7 +141,7 @@ def to_line(answer: StoredAnswer, grade: Grade | Failure) -> str:
     if isinstance(grade, Failure):
         values["failed"] = grade.reason
     else:
-        values |= {key: value for key, value in asdict(grade).items() if value not in (None, ())}
+        values |= {key: value for key, value in asdict(grade).items() if key == "outcome" or value not in (None, ())}
     return json.dumps(values, ensure_ascii=False) + "\n"
 
 

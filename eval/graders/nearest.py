@@ -1,0 +1,92 @@
+"""The grader `nearest`: every answer becomes a class of the list; one that names none becomes the nearest one.
+
+Answers that name no listed class need not be wrong (arXiv 2603.06578): they are compared with all class names as
+sentence embeddings. The report counts these off-list answers.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+
+from configs.errors import ConfigError
+from configs.evaluation import EvalConfig
+from data_prep.class_names import load_class_list
+from eval.graders.embedding import Embeddings
+from eval.graders.types import NO_ANSWER, OUTCOMES, RIGHT, WRONG, Grade, StoredAnswer
+from eval.scorers.class_name import mentions, words_of
+from eval.tasks.synonyms import load_synonyms
+
+OFF_LIST, SEVERAL, TIE = "off-list", "names several classes", "tie"
+EQUAL = 1e-6  # cosines that differ by less are equal
+
+
+class Nearest:
+    """Right if the class that the answer names or is nearest to is one of the item's labels."""
+
+    outcomes: ClassVar[Sequence[str]] = OUTCOMES
+    uses_question: ClassVar[bool] = False
+    about: ClassVar[str] = (
+        "right if the one listed class that the answer names is the label; an answer that names none, or several, is "
+        "mapped to the class whose name (or synonym) has the nearest sentence embedding, of equal ones the first"
+    )
+
+    def __init__(self, config: EvalConfig):
+        """Raises `ConfigError` without an encoder or a class list."""
+        if config.protocol.classes is None:
+            raise ConfigError("protocol.classes is not set; the grader nearest maps answers to the classes of a list")
+        self.embeddings = Embeddings(config, "nearest")
+        self.classes = tuple(dict.fromkeys(load_class_list(config.protocol.classes).names))
+        synonyms = load_synonyms(config.protocol.synonyms, config.protocol.classes) if config.protocol.synonyms else {}
+        self.names = {name: (name, *synonyms.get(name, ())) for name in self.classes}
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """The encoder, and the classes with their names."""
+        names = json.dumps(list(self.names.items())).encode()
+        return {**self.embeddings.settings, "classes": hashlib.sha256(names).hexdigest()}
+
+    def grade(self, answers: Sequence[StoredAnswer]) -> Iterator[tuple[StoredAnswer, Grade]]:
+        """Each answer by its class. Raises `ConfigError` for questions with options."""
+        if any(answer.reference.choices for answer in answers):
+            raise ConfigError("the grader nearest compares class names; the answers of this evaluation are letters")
+        class_of = {name.lower(): label for label in reversed(self.classes) for name in self.names[label]}
+        known = tuple(dict.fromkeys(name for names in self.names.values() for name in names))
+        rows = np.array([self.classes.index(label) for label in self.names for _ in self.names[label]])
+        spoken = [name for names in self.names.values() for name in names]
+        for answer in answers:
+            words = words_of(answer.text)
+            if not words:
+                yield answer, Grade(NO_ANSWER, "the answer is empty")
+                continue
+            named = self._named(words, known, class_of)
+            if len(named) == 1:
+                yield answer, self._graded(answer, named[0], f"it names {named[0]!r}")
+                continue
+            cosines = self.embeddings.of([answer.text])[0] @ self.embeddings.of(spoken).T
+            best = np.full(len(self.classes), -np.inf)
+            np.maximum.at(best, rows, cosines)
+            if named:  # of several classes that it names the nearest
+                best[[index for index, label in enumerate(self.classes) if label not in named]] = -np.inf
+            equal = np.flatnonzero(best >= best.max() - EQUAL)
+            nearest = self.classes[int(equal[0])]
+            why = f"it is nearest to {nearest!r} (cosine {best.max():.3f})"
+            flags = (SEVERAL if named else OFF_LIST, *((TIE,) if len(equal) > 1 else ()))
+            why += f"; {len(equal):,} classes are equally near" if len(equal) > 1 else ""
+            yield answer, self._graded(answer, nearest, why, (*flags, *self.embeddings.flags(answer.text)))
+
+    def _graded(self, answer: StoredAnswer, label: str, why: str, flags: tuple[str, ...] = ()) -> Grade:
+        outcome = RIGHT if label in answer.reference.labels else WRONG
+        return Grade(outcome, why, extracted=label, flags=flags)
+
+    @staticmethod
+    def _named(words: Sequence[str], known: tuple[str, ...], class_of: Mapping[str, str]) -> list[str]:
+        """The classes that the answer names without denying them, not inside a longer name."""
+        found = [mention for mention in mentions(words, known) if not mention.denied]
+        whole = [
+            m for m in found
+            if not any(o.start <= m.start and m.end <= o.end and o.end - o.start > m.end - m.start for o in found)
+        ]  # fmt: skip
+        return list(dict.fromkeys(class_of[mention.name.lower()] for mention in whole))
