@@ -19,6 +19,7 @@ from torch import nn
 from transformers import AutoModel, CLIPModel
 
 from configs.errors import ConfigError
+from configs.run_dir import MODEL_CONFIG
 from eval.models.clip import read_tokenizer, unit_vectors
 from eval.models.model_type import model_type
 from train.models.checked_loading import load_checked
@@ -99,7 +100,7 @@ def _sentence_transformer(folder: Path, device: str) -> SentenceEncoder:
     tokenizer = read_tokenizer(base)
     limits = (settings.get("max_seq_length"), getattr(model.config, "max_position_embeddings", None))
     length = min(int(limit) for limit in (*limits, tokenizer.model_max_length) if limit)
-    ways = _poolings(modules[1][1] / "config.json")
+    ways = _poolings(modules[1][1] / MODEL_CONFIG)
     layers = nn.Sequential(*(_dense(path) for kind, path in modules[2:] if kind == "Dense")).eval().to(device)
     prompt = _prompt(folder)
     lower = bool(settings.get("do_lower_case"))
@@ -151,7 +152,7 @@ def _poolings(file: Path) -> list[str]:
 
 def _dense(folder: Path) -> nn.Module:
     """A linear layer with its activation. Raises `ConfigError` if it cannot be read."""
-    config = _read(folder / "config.json")
+    config = _read(folder / MODEL_CONFIG)
     activation = str(config.get("activation_function", "torch.nn.modules.activation.Tanh")).rpartition(".")[2]
     if activation not in ACTIVATIONS:
         raise ConfigError(f"{folder} has the activation {activation}; supported are {', '.join(ACTIVATIONS)}")
