@@ -19,7 +19,8 @@ from configs.run import RunConfig
 from data_prep import build
 from data_prep.images import decode_rgb
 from data_prep.sample import Sample, Turn
-from tests.train.families.cases import CASES, Exchanges, FamilyCase
+from tests.train.families.cases import ALL, CASES, FamilyCase
+from tests.train.families.processors import Exchanges
 from tests.train.faults.conftest import RankForker, started_rank_forker
 from train.models.loading import LoadedModel, load_model
 from train.models.param_groups import choose_trainable
@@ -214,8 +215,8 @@ def family_of_case(family_root: Path) -> Callable[[str], TrainedFamily]:
     def get(name: str) -> TrainedFamily:
         if name not in made:
             folder = family_root / "models" / name
-            CASES[name].write(folder, words=WORDS)
-            made[name] = TrainedFamily(CASES[name], family_root, folder)
+            ALL[name].write(folder, words=WORDS)
+            made[name] = TrainedFamily(ALL[name], family_root, folder)
         return made[name]
 
     return get

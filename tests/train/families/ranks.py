@@ -2,11 +2,13 @@
 
 deepspeed --num_gpus 2 tests/train/families/ranks.py CELLS.json OUTPUT.json
 
-CELLS.json maps the name of a cell to the file of its config and its settings (`key=value`).
+CELLS.json maps the name of a cell to the file of its config, its settings (`key=value`), and its ZeRO stage.
 """
 
 import json
 import sys
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 sys.path[0] = str(Path(__file__).resolve().parents[3])
@@ -15,12 +17,25 @@ from configs.load import load_config
 from configs.run import RunConfig
 from tests.train.distributed_matrix import lopsided, make_engine, run_step
 from train.distributed.world import World, start_world, stop_world
-from train.plan import make_plan
+from train.optimization.zero import deepspeed_config
+from train.plan import RunPlan, make_plan
 
 
-def cell(config_file: str, settings: list[str], world: World) -> list[tuple[str, str]]:
+@cache
+def plan_of(config_file: str, settings: tuple[str, ...], ranks: int) -> RunPlan:
+    """The plan in ZeRO 0; only DeepSpeed's settings differ in another stage."""
+    return make_plan(load_config(RunConfig, Path(config_file), settings)[0], ranks, "cpu")
+
+
+def in_stage(plan: RunPlan, stage: int) -> RunPlan:
+    """The same plan in another ZeRO stage."""
+    config = replace(plan.config, deepspeed=replace(plan.config.deepspeed, zero_stage=stage))
+    return replace(plan, config=config, deepspeed=deepspeed_config(config, plan.batches))
+
+
+def cell(config_file: str, settings: list[str], stage: int, world: World) -> list[tuple[str, str]]:
     """Loss and gradient norm of two steps; in both, one rank has the images and the other the texts."""
-    plan = make_plan(load_config(RunConfig, Path(config_file), settings)[0], world.size, "cpu")
+    plan = in_stage(plan_of(config_file, tuple(settings), world.size), stage)
     plan.deepspeed["zero_optimization"]["stage3_param_persistence_threshold"] = 0  # even tiny weights are split
     engine = make_engine(plan, world)
     return [run_step(engine, plan, world, positions, step) for step, positions in enumerate(lopsided(plan))]
@@ -29,7 +44,7 @@ def cell(config_file: str, settings: list[str], world: World) -> list[tuple[str,
 def main() -> None:
     cells, output = json.loads(Path(sys.argv[-2]).read_text()), Path(sys.argv[-1])
     world = start_world()
-    results = {name: cell(file, settings, world) for name, (file, settings) in cells.items()}
+    results = {name: cell(file, settings, stage, world) for name, (file, settings, stage) in cells.items()}
     if world.is_main_process:
         output.write_text(json.dumps(results))
     stop_world()

@@ -10,7 +10,7 @@ from peft import PeftModel
 
 from configs.errors import RunError
 from configs.run_dir import RunDir
-from tests.train.families.test_runs import KILL, assert_has_the_training, exported_model, logits, with_dropout
+from tests.train.families.test_runs import KILL, SHORT, assert_has_the_training, exported_model, logits, with_dropout
 from train.checkpoints.reading import newest_checkpoint
 from train.exported_model import export_checkpoint
 from train.models.loading import load_model
@@ -28,25 +28,28 @@ RUNS = {
     "qwen3_vl pissa": LORA | {"model__lora__scope": "[vision]", "model__lora__variant": "pissa"},
     "llava selective": {"model__mode": "selective", "model__selective": "multi_modal_projector|self_attn"},
 }
+KILLED = ["llava dora", "llava pissa", "llava selective"]
+"""rsLoRA has the state of LoRA, and a scope that of another; what trains in them is in the export."""
 LORA_RUNS = [name for name in RUNS if "selective" not in name]
 
 
 class AdapterRuns:
-    """A run straight through, and the same one killed and resumed."""
+    """A run straight through, and for those in `KILLED` the same one killed and resumed."""
 
     def __init__(self, name: str, trained: Any, forker: Any):
         self.trained = with_dropout(trained)
-        self.settings = RUNS[name] | {"checkpoint__export": "true"}
+        self.settings = SHORT | RUNS[name]
         forker, label = replace(forker, training_setup=self.trained), name.replace(" ", "_")
         self.straight = forker.start(f"straight_{label}", ranks=1, **self.settings)
-        killed = forker.start(f"killed_{label}", dict(KILL), ranks=1, **self.settings)
+        if name in KILLED:
+            killed = forker.start(f"killed_{label}", dict(KILL), ranks=1, **self.settings)
+            killed.ended()
+            assert killed.codes == {0: -9}, killed.text()[-3000:]
+            self.resumed = forker.start(f"killed_{label}", resume=True, ranks=1, **self.settings)
+            self.resumed.ended()
+            assert self.resumed.codes == {0: 0}, self.resumed.text()[-3000:]
         self.straight.ended()
-        killed.ended()
-        assert killed.codes == {0: -9}, killed.text()[-3000:]
-        self.resumed = forker.start(f"killed_{label}", resume=True, ranks=1, **self.settings)
-        self.resumed.ended()
-        for run in (self.straight, self.resumed):
-            assert run.codes == {0: 0}, run.text()[-3000:]
+        assert self.straight.codes == {0: 0}, self.straight.text()[-3000:]
 
     def model(self, run: RunDir) -> Any:
         """The base with the checkpoint's weights as they were trained: neither merged nor exported."""
@@ -75,10 +78,10 @@ def runs_of(family_of_case, forker) -> Callable[[str], AdapterRuns]:
     return get
 
 
-@pytest.mark.parametrize("name", RUNS)
+@pytest.mark.parametrize("name", KILLED)
 def test_a_killed_run_continues_bit_for_bit_whatever_it_trains(runs_of, name):
     runs = runs_of(name)
-    assert len(runs.straight.hexes()) == 6
+    assert len(runs.straight.hexes()) == 4
     assert runs.resumed.hexes() == runs.straight.hexes()
     weights = [newest_checkpoint(ranks.run)[0].weights() for ranks in (runs.straight, runs.resumed)]
     assert weights[0].keys() == weights[1].keys()

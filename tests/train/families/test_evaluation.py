@@ -12,8 +12,9 @@ from data_prep.sample import Turn
 from eval.models.class_likelihood.scorer import ClassScorer
 from eval.models.generate import TextPredictor
 from eval.models.hidden_states import LanguageModelStates
-from tests.train.families.cases import CASES, Inputs
+from tests.train.families.cases import CASES
 from tests.train.families.conftest import TrainedFamily, items
+from tests.train.families.processors import Inputs
 from train.models.loading import load_model
 
 pytestmark = pytest.mark.slow

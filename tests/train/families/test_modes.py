@@ -29,19 +29,6 @@ SCOPES = {
 }
 
 
-@pytest.mark.parametrize("mode", TRAINED)
-def test_a_mode_trains_whole_parts_and_no_other(trained, mode):
-    plan = trained.plan(f"model.mode={mode}")
-    total, found = {}, {}
-    for name, parameter in trained.ours(plan).model.named_parameters():
-        part = "LoRA" if is_lora(name) else plan.family.part_of(name)
-        total[part] = total.get(part, 0) + 1
-        found[part] = found.get(part, 0) + parameter.requires_grad
-    assert {part for part, count in found.items() if count} == TRAINED[mode]
-    assert all(found[part] == total[part] for part in TRAINED[mode])
-    assert "other" not in total, "every parameter belongs to a part"
-
-
 @pytest.mark.parametrize("scope", SCOPES)
 def test_a_lora_scope_adapts_all_layers_of_its_parts_that_run(trained, scope):
     plan = trained.plan("model.mode=lora", f"model.lora.scope=[{scope}]")
@@ -73,20 +60,28 @@ def test_selective_attention_trains_the_projections_of_the_language_model_alone(
 
 
 @pytest.mark.parametrize("mode", TRAINED)
-def test_the_dry_run_counts_what_trains(trained, mode):
+def test_a_mode_trains_whole_parts_and_no_other_and_the_dry_run_counts_them(trained, mode):
     plan = trained.plan(f"model.mode={mode}")
+    parameters = dict(trained.ours(plan).model.named_parameters())
     sizes: dict[str, int] = {}
-    for name, parameter in trained.ours(plan).model.named_parameters():
+    frozen = set()
+    for name, parameter in parameters.items():
+        part = "LoRA" if is_lora(name) else plan.family.part_of(name)
         if parameter.requires_grad:
-            part = "LoRA" if is_lora(name) else plan.family.part_of(name)
             sizes[part] = sizes.get(part, 0) + parameter.numel()
+        else:
+            frozen.add(part)
+    assert set(sizes) == TRAINED[mode]
+    assert not frozen & set(sizes), "whole parts"
+    assert "other" not in frozen | set(sizes), "every parameter belongs to a part"
     told = preview(plan)
     rows = {words[0]: words for line in told.splitlines() if (words := line.split())}
     assert {part: rows[part][2] for part in sizes} == {part: f"{size:,}" for part, size in sizes.items()}
-    names = [name for name, _ in trained.ours(plan).model.named_parameters()]  # a tied head is not among them
     for part in set(sizes) - {"LoRA"}:
         line = next(line for line in told.splitlines() if line.startswith(f"trained {part}"))
-        owned = [prefix for prefix in plan.family.parts[part] if any(name.startswith(prefix) for name in names)]
+        owned = [
+            prefix for prefix in plan.family.parts[part] if any(name.startswith(prefix) for name in parameters)
+        ]  # a tied head has none
         assert all(prefix.rstrip(".") in line for prefix in owned)
     assert ("trained LoRA      on q_proj, k_proj, v_proj, " in told) == (mode == "lora")
     untrained = {"projector", "language", "vision"} - set(sizes)

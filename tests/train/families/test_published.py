@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from PIL import Image
 
 from configs.load import load_config
@@ -15,6 +16,7 @@ from data_prep import build
 from data_prep.byte_size import size
 from tests.train.families.published_models import MODELS, write_published
 from train.memory_plan import choose, with_choice
+from train.models.registry import family_of
 from train.plan import make_plan
 from train.tools.preview import preview
 
@@ -34,17 +36,12 @@ PRESETS = {
     "stanford_cars_blip2": "blip2-opt-2.7b",
     "caltech101_blip2": "blip2-opt-2.7b",
     "flowers102_instructblip": "instructblip-vicuna-7b",
-    "flowers102_instructblip 13b": "instructblip-vicuna-13b",
     "imagenet_llava_next_vicuna": "llava-v1.6-vicuna-7b-hf",
     "imagenet_llava_next_mistral": "llava-v1.6-mistral-7b-hf",
     "imagenet_llava_onevision": "llava-onevision-qwen2-7b-ov-hf",
-    "imagenet_llava_onevision 0.5b": "llava-onevision-qwen2-0.5b-ov-hf",
     "imagenet_qwen2_5_vl": "Qwen2.5-VL-7B-Instruct",
-    "imagenet_qwen2_5_vl 3b": "Qwen2.5-VL-3B-Instruct",
     "imagenet_qwen3_vl": "Qwen3-VL-8B-Instruct",
-    "imagenet_qwen3_vl 4b": "Qwen3-VL-4B-Instruct",
     "flowers102_smolvlm2": "SmolVLM2-256M-Video-Instruct",
-    "flowers102_smolvlm2 500m": "SmolVLM2-500M-Video-Instruct",
     "imagenet_projector": "llava-1.5-7b-hf",
     "imagenet_llava_mix_13b": "llava-1.5-13b-hf",
 }
@@ -103,7 +100,7 @@ class Published:
         sources = [f"data.sources.{name}={{reader: llava, path: {self.root}/mixed.json}}" for name in ("mixed", "held")]
         sets = [f"model.base={self.folder(model)}", f"data.shards={self.root}/shards", *sources, *overrides,
                 "train.sources=[mixed]", "train.heldout=[held]", "train.passes_per_epoch={mixed: 1700}"]  # fmt: skip
-        config, _ = load_config(RunConfig, ROOT / f"configs/{preset.split()[0]}.yaml", sets)
+        config, _ = load_config(RunConfig, ROOT / f"configs/{preset}.yaml", sets)
         plan = make_plan(config, 8, "cuda", count=True)
         return preview(with_choice(plan, choose(plan, 80.0)), samples=4)
 
@@ -146,3 +143,15 @@ def test_a_preset_runs_dry_on_the_published_config_alone(published, preset, mode
     around = counts[SHAPES.index(LARGEST)] - IMAGE_TOKENS[config["model_type"]]
     assert 0 < around < 120, "text in bytes, and what is between tiles"
     assert re.findall("⟦([^⟧]*)⟧", text)[0].strip().startswith(TARGET)
+
+
+@pytest.mark.parametrize("model", sorted(MODELS.keys() - set(PRESETS.values())))
+def test_other_sizes_of_a_presets_model_have_as_many_parameters_as_published(published, model):
+    family = family_of(published.folder(model))
+    with torch.device("meta"):
+        whole = family.model_class.from_config(family.config)
+    sizes = dict.fromkeys((*family.parts, "other"), 0)
+    for name, parameter in whole.named_parameters():
+        sizes[family.part_of(name)] += parameter.numel()
+    assert sum(sizes.values()) == MODELS[model]["parameters"]
+    assert (sizes["projector"], sizes["other"]) == (projector_parameters(MODELS[model]["config.json"]), 0)

@@ -18,7 +18,7 @@ from configs.errors import ConfigError
 from configs.load import load_config
 from configs.run import RunConfig
 from tests.train.families.cases import CASES, IDEFICS3
-from tests.train.families.conftest import WORDS, TrainedFamily, items, joined
+from tests.train.families.conftest import items, joined
 from tests.train.families.test_gradients import assert_same, gradients, our_loss
 from train.data.collate import collate, pack
 from train.models.loss_module import LossModule
@@ -92,10 +92,8 @@ def _fitting(image: np.ndarray, size: object) -> tuple[int, int]:
 
 
 @pytest.mark.slow
-def test_idefics3_has_transformers_inputs_loss_and_gradients(family_root):
-    folder = family_root / "models" / "idefics3"
-    IDEFICS3.write(folder, words=WORDS)
-    trained = TrainedFamily(IDEFICS3, family_root, folder)
+def test_idefics3_has_transformers_inputs_loss_and_gradients(family_of_case):
+    trained = family_of_case("idefics3")
     chosen = items(IDEFICS3)
     expected = [trained.expected(item) for item in chosen]
     examples = trained.examples(chosen)
