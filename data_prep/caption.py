@@ -1,6 +1,6 @@
 """Captions that name the class, written by a model behind an API for the training images of a source (Table 4).
 
-    export OPENAI_BASE_URL=https://api.openai.com/v1 OPENAI_API_KEY=…
+    export OPENAI_API_KEY=…
     python -m data_prep.caption --config configs/captions/flowers102.yaml --dry-run      questions and largest cost
     python -m data_prep.caption --config configs/captions/flowers102.yaml --limit 20     a first look
     python -m data_prep.caption --config configs/captions/flowers102.yaml
