@@ -25,9 +25,12 @@ def mixed(plain: Mixture, names: Sequence[str], labels: Numbers, train: TrainCon
     mixes = plain.source_mixes()
     entries = np.array([mix.size for mix in mixes], dtype=np.int64)
     if train.shares:
-        samples = [mix.samples for mix in mixes]
-        means = _means(plain, tokens) if train.share_of != "samples" else None
-        entries = by_share(names, [train.shares[name] for name in names], samples, means)
+        samples, shares = [mix.samples for mix in mixes], [train.shares[name] for name in names]
+        means = _means(plain, plain, tokens) if train.share_of != "samples" else None
+        entries = by_share(names, shares, samples, means)
+        if means is not None and train.balance != "none":  # the classes that come more often may be longer
+            balanced = replace(plain, strata=_balanced(plain, names, labels, entries, train.balance))
+            entries = by_share(names, shares, samples, _means(plain, balanced, tokens))
         plain = replace(plain, weights=tuple((entries / np.maximum(samples, 1)).tolist()))
     if train.balance == "none":
         sizes = [last - first for first, last in plain.bounds()]
@@ -35,11 +38,12 @@ def mixed(plain: Mixture, names: Sequence[str], labels: Numbers, train: TrainCon
     return replace(plain, strata=_balanced(plain, names, labels, entries, train.balance))
 
 
-def _means(plain: Mixture, tokens: Tokens | None) -> list[float]:
-    """Mean tokens of a sample of each source, of those that are trained on."""
+def _means(plain: Mixture, mixture: Mixture, tokens: Tokens | None) -> list[float]:
+    """Mean tokens of an entry of each source in an epoch of `mixture`."""
     assert tokens is not None, "shares of tokens are planned with their counts"
-    kept = np.ones(len(tokens), dtype=np.bool_) if plain.kept is None else plain.kept
-    return [float(tokens[first:last][kept[first:last]].mean()) for first, last in plain.bounds()]
+    repeats = mixture.expected_repeats()
+    spans = [slice(first, last) for first, last in plain.bounds()]
+    return [float((repeats[span] * tokens[span]).sum() / max(1e-9, repeats[span].sum())) for span in spans]
 
 
 def _balanced(plain: Mixture, names: Sequence[str], labels: Numbers, entries: Numbers, balance: str) -> Strata:

@@ -78,6 +78,19 @@ def test_balance_keeps_the_passes_and_shares_of_its_source():
     assert by_label(entries(some, 0, 0)) == {0: 8, 1: 8, 2: 8, -1: 23}
 
 
+def test_shares_of_tokens_count_the_classes_as_they_are_balanced():
+    tokens = np.where(LABELS == 2, 1000, 10).astype(np.uint32)  # the rarest class is the longest
+    tokens[30:] = 300
+    big = Mixture(((2000, 1000), (1700,)), (1.0, 1.0), 10_000)
+    labels, lengths = np.repeat(LABELS, 100), np.repeat(tokens, 100)
+    settings = {"shares": {"a": 0.5, "b": 0.5}, "share_of": "tokens"}
+    for balance in ("none", "sqrt", "equal"):
+        train = TrainConfig(sources=("a", "b"), balance=balance, **settings)
+        some = mixed(big, ("a", "b"), labels, train, lengths)
+        counted = some.repeats(0, 0) * lengths
+        assert counted[:3000].sum() / counted.sum() == pytest.approx(0.5, abs=0.01)
+
+
 def test_samples_without_a_class_in_a_source_of_classes_keep_their_proportion():
     labels = np.array([0] * 12 + [1] * 3 + [-1] * 15 + [-1] * 17)
     some = mixed(PLAIN, ("a", "b"), labels, TrainConfig(sources=("a", "b"), balance="equal"), None)
