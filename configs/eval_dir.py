@@ -106,6 +106,11 @@ class ResultsDir:
         """`accuracy.json` or `accuracy.html`: one evaluation's accuracy over the steps of a training."""
         return self.root / f"accuracy.{suffix}"
 
+    @property
+    def followed(self) -> Path:
+        """What `launch.follow` remembers: the evaluated checkpoints, and the exports that it made."""
+        return self.root / "follow.json"
+
     def scoreboard(self, suffix: str) -> Path:
         """`scoreboard.json`, `scoreboard.md` or `scoreboard.html`: our numbers next to the paper's."""
         return self.root / f"scoreboard.{suffix}"

@@ -5,6 +5,8 @@
 All checkpoints that the run keeps are evaluated, as with `checkpoint: all` in `python -m eval.run`; stored answers are
 reused. The checkpoint with the highest accuracy replaces `RUN/export`, and export.json records the evaluation and the
 items it was chosen on. Choose on other items than those you report: `--set source=…`, or `--set limit=256`.
+
+    --stored      evaluate nothing: choose among the reports there are (`python -m launch.follow` makes them)
 """
 
 import json
@@ -15,6 +17,7 @@ from typing import Any
 
 from configs.command_line import config_of, config_parser, exit_on_user_error
 from configs.errors import ConfigError, RunError, UserError
+from configs.eval_dir import EvalDir
 from configs.evaluation import EvalConfig
 from configs.run_dir import ExportDir, RunDir, run_of, step_of
 from data_prep.atomic import atomic_folder, write_bytes
@@ -45,7 +48,7 @@ def best_report(reports: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
 def export_choice(run: RunDir, best: Mapping[str, Any], measured: int) -> dict[str, Any]:
     """Copy the export of the checkpoint of `best` to the run's export; returns its record.
 
-    Raises `RunError` if `best` is not about a checkpoint.
+    Raises `RunError` if `best` is not about a checkpoint, or the checkpoint's export is gone.
     """
     step = step_of(str(best["label"]))
     if step is None:
@@ -57,6 +60,8 @@ def export_choice(run: RunDir, best: Mapping[str, Any], measured: int) -> dict[s
         "measured": measured,
     }
     source = run.export_of(step)
+    if not ExportDir(source).record.is_file():
+        raise RunError(f"{best['label']} has the highest accuracy and its weights are gone: there is no {source}")
     record: dict[str, Any] = json.loads(ExportDir(source).record.read_text(encoding="utf-8"))
     record["chosen"] = chosen
     with atomic_folder(run.export) as temporary:
@@ -65,22 +70,36 @@ def export_choice(run: RunDir, best: Mapping[str, Any], measured: int) -> dict[s
     return record
 
 
+def stored_reports(run: RunDir, name: str) -> list[EvalDir]:
+    """The folders of the checkpoints whose evaluation `name` is complete, by step."""
+    found = []
+    for folder in sorted(run.evaluation(name).glob("step-*/")):
+        file = EvalDir(folder).report("json")
+        if file.is_file() and not json.loads(file.read_text(encoding="utf-8"))["items"]["missing"]:
+            found.append(EvalDir(folder))
+    return found
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Evaluate, choose, export. Exits with code 2 on a mistake in configuration or data."""
     parser = config_parser(__doc__, EvalConfig)
     parser.add_argument("--processes", type=int, default=1, metavar="P", help="processes on this machine (default 1)")
+    parser.add_argument("--stored", action="store_true", help="choose among the reports that exist; evaluate nothing")
     add_protocol_argument(parser)
     arguments = parser.parse_args(argv)
     try:
         arguments.overrides = [*preset_overrides(arguments.protocol), *arguments.overrides]
         config = replace(config_of(arguments, EvalConfig), checkpoint="all")
         run = run_of(config.model)
-        if run is None or not run.steps():
+        if run is None or not (run.steps() or arguments.stored):
             raise ConfigError(f"model is {config.model!r}, which has no checkpoints; give the folder of a run")
-        from eval.runner.workers import evaluate_models  # loads torch
+        if arguments.stored:
+            folders = stored_reports(run, config.name)
+        else:
+            from eval.runner.workers import evaluate_models  # loads torch
 
-        folders = evaluate_models(config, Share(), arguments.processes)
-        report(config, folders)
+            folders = evaluate_models(config, Share(), arguments.processes)
+            report(config, folders)
         reports = [json.loads(folder.report("json").read_text(encoding="utf-8")) for folder in folders]
         best = best_report(reports)
         export_choice(run, best, len(reports))

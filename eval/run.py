@@ -24,6 +24,7 @@ from eval.paper.published import paper_number
 from eval.reports.cut_answers import cut_note
 from eval.reports.evaluation import write_report
 from eval.reports.summary import result_line, write_summary
+from eval.reports.tensorboard_upload import write_tensorboard
 from eval.reports.wandb_upload import upload
 from eval.runner.arguments import add_protocol_argument, add_worker_arguments
 from eval.runner.batching import Share, check_described, open_source
@@ -83,6 +84,7 @@ def report(config: EvalConfig, folders: Sequence[EvalDir]) -> None:
     for note in dict.fromkeys(filter(None, map(cut_note, reports))):
         print(f"warning: {note}")
     upload(config, reports)
+    write_tensorboard(config)
     empty = [report for report in reports if not report["items"]["answered"]]
     if empty:
         failures = empty[0]["failures"]

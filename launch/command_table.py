@@ -87,6 +87,7 @@ COMMANDS = (
     Command("launch submit", "launch.submit", "Submit shards, training and evaluations to SLURM"),
     Command("launch sweep", "launch.sweep", "Train several settings with several seeds and compare them"),
     Command("launch watch", "launch.watch", "Show how a run is doing"),
+    Command("launch follow", "launch.follow", "Evaluate the checkpoints of a training as they appear"),
     Command("launch dashboard", "launch.dashboard", "Create or update the W&B dashboard of a project"),
     Command("launch reproduce", "launch.reproduce", "Submit the paper's experiments to SLURM"),
     QUICKSTART,

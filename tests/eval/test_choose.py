@@ -110,3 +110,20 @@ def test_a_model_without_checkpoints_is_one_line_and_exit_code_2(run, tmp_path, 
         main(["--config", str(write_evaluation(tmp_path, run)), "--set", "model=hub/model"])
     assert left.value.code == 2
     assert "has no checkpoints; give the folder of a run" in capsys.readouterr().err
+
+
+def test_stored_reports_are_chosen_among_without_an_evaluation(tmp_path, run, capsys, monkeypatch):
+    for step in ACCURACIES:
+        folder = EvalDir(run.evaluation("pets_test") / step_name(step))
+        folder.root.mkdir(parents=True)
+        report = report_of(step) | {"items": {"missing": 9 if step == 4 else 0}}
+        folder.report("json").write_text(json.dumps(report))
+    monkeypatch.setattr("eval.choose.report", None)
+    arguments = ["--config", str(write_evaluation(tmp_path, run)), "--stored"]
+    main(arguments)
+    assert "exported step-00000006" in capsys.readouterr().out, "step 4 is not complete"
+    assert (run.export / "model.safetensors").read_text() == "weights of 6"
+    (run.export_of(6) / "export.json").unlink()
+    with pytest.raises(SystemExit):
+        main(arguments)
+    assert "step-00000006 has the highest accuracy and its weights are gone" in capsys.readouterr().err
