@@ -155,6 +155,12 @@ class RunDir:
         """Folder of one evaluation's predictions and reports."""
         return self.evaluations / name
 
+    def evaluated_steps(self, name: str) -> list[int]:
+        """Steps whose checkpoint has a folder in evaluation `name`, oldest first."""
+        folder = self.evaluation(name)
+        names = (entry.name for entry in folder.iterdir()) if folder.is_dir() else ()
+        return sorted(step for name in names if (step := step_of(name)) is not None)
+
 
 def run_of(model: str) -> RunDir | None:
     """The run that `model` is, or lies in as an export or a checkpoint; None for any other model."""

@@ -19,7 +19,7 @@ from configs.command_line import config_of, config_parser, exit_on_user_error
 from configs.errors import ConfigError, RunError, UserError
 from configs.eval_dir import EvalDir
 from configs.evaluation import EvalConfig
-from configs.run_dir import ExportDir, RunDir, run_of, step_of
+from configs.run_dir import ExportDir, RunDir, run_of, step_name, step_of
 from data_prep.atomic import atomic_folder, write_bytes
 from eval.run import report
 from eval.runner.arguments import add_protocol_argument
@@ -73,10 +73,11 @@ def export_choice(run: RunDir, best: Mapping[str, Any], measured: int) -> dict[s
 def stored_reports(run: RunDir, name: str) -> list[EvalDir]:
     """The folders of the checkpoints whose evaluation `name` is complete, by step."""
     found = []
-    for folder in sorted(run.evaluation(name).glob("step-*/")):
-        file = EvalDir(folder).report("json")
+    for step in run.evaluated_steps(name):
+        folder = EvalDir(run.evaluation(name) / step_name(step))
+        file = folder.report("json")
         if file.is_file() and not json.loads(file.read_text(encoding="utf-8"))["items"]["missing"]:
-            found.append(EvalDir(folder))
+            found.append(folder)
     return found
 
 

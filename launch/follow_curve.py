@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from configs.eval_dir import EvalDir, ResultsDir
-from configs.run_dir import RunDir, step_of
+from configs.run_dir import RunDir, step_name
 from data_prep.atomic import write_bytes
 from data_prep.curve_figure import Curve, curve_figure
 from data_prep.page import Block, Figure, Heading, Page, Table, Text
@@ -23,18 +23,18 @@ Point = Mapping[str, Any]
 
 def read_points(run: RunDir, evaluation: str) -> list[Point]:
     """The accuracy of every checkpoint that has a report, by step; damaged and empty reports are left out."""
-    found = []
-    for folder in sorted(run.evaluation(evaluation).glob("step-*/")):
-        step = step_of(folder.name)
+    found: list[Point] = []
+    for step in run.evaluated_steps(evaluation):
+        folder = EvalDir(run.evaluation(evaluation) / step_name(step))
         try:
-            report = json.loads(EvalDir(folder).report("json").read_text(encoding="utf-8"))
+            report = json.loads(folder.report("json").read_text(encoding="utf-8"))
             rate, items = report["accuracy"], report.get("items") or {}
-            if step is not None and rate["n"]:
+            if rate["n"]:
                 counts = {key: int(items.get(key) or 0) for key in ("failed", "missing")}
                 found.append({"step": step, **{key: rate[key] for key in ("value", "low", "high", "n")}, **counts})
         except (OSError, ValueError, KeyError, TypeError):
             continue
-    return sorted(found, key=lambda point: int(point["step"]))
+    return found
 
 
 def comparable(points: Sequence[Point]) -> list[Point]:
