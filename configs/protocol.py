@@ -17,7 +17,7 @@ PUBLISHED_DEFAULTS: dict[str, Any] = {
 """What `trained` means for a model as published."""
 LISTED = ("closed_world", "class_likelihood", "zero_shot")
 """Tasks whose questions or scores use all names of protocol.classes."""
-FILE_DRAWS = ("similar_class", "similar_image")
+FILE_DRAWS = ("similar_class", "similar_image", "siblings")
 """Values of candidate_draw that take the candidates from protocol.candidate_file."""
 
 
@@ -124,11 +124,14 @@ class ProtocolConfig(Section):
         "item",
         doc="How candidates are drawn: at random by the `item`'s id; from one random `stream` over the shuffled data, "
         "as in an uninterrupted run of the authors' code; or the classes that a CLIP finds most alike, by the item's "
-        "class (`similar_class`) or by its image (`similar_image`), as candidate_file says.",
+        "class (`similar_class`) or by its image (`similar_image`), or at random among the `siblings` of its class in "
+        "a tree of names, as candidate_file says.",
         choices=("item", "stream", *FILE_DRAWS),
     )
     candidate_file: str | None = setting(
-        None, doc="File of candidate_draw similar_class and similar_image, written by python -m eval.similar_classes."
+        None,
+        doc="File of candidate_draw similar_class, similar_image or siblings, written by python -m "
+        "eval.similar_classes.",
     )
     seed: int = setting(
         0,

@@ -43,7 +43,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Evaluate all variants and compare them. Exits with code 2 on a mistake in configuration or data."""
     arguments = _parser().parse_args(argv)
     from eval.metrics.robustness_run import ask, collect, preview
-    from eval.reports.robustness_page import factor_table, write_robustness  # after parsing: --help is quick
+    from eval.reports.robustness_page import (  # after parsing: --help is quick
+        factor_table,
+        not_varied,
+        write_robustness,
+    )
     from eval.tasks.presets import preset_overrides
 
     try:
@@ -63,6 +67,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         from data_prep.page import Page
 
         print(Page(f"{results['name']}: robustness", [factor_table(results)]).markdown())
+        print("\n".join(not_varied(results)))
         for note in results["notes"]:
             print(f"warning: {note}")
         print(page)

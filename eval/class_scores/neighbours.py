@@ -7,6 +7,8 @@
 similar first. By class the similarity is the mean cosine between the images of the class and the sentence of the other
 class; by image it is the cosine of that image alone. Both are in the stored scores of a zero_shot evaluation.
 
+`by: siblings` maps a class to all classes that have a parent in common with it in a tree of names, in the list's order.
+
 Shapes: `N` items, `C` classes.
 """
 
@@ -23,7 +25,7 @@ from configs.errors import DataError
 from data_prep.atomic import write_bytes
 from eval.class_scores.rules import Floats
 
-BY = ("class", "image")
+BY = ("class", "image", "siblings")
 
 
 @dataclass(frozen=True, slots=True)

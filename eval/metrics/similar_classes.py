@@ -6,6 +6,7 @@ import numpy as np
 
 from configs.errors import RunError
 from configs.eval_dir import EvalDir
+from data_prep.class_matching import shortened
 from eval.class_scores.neighbours import Neighbours, neighbours_by_class, neighbours_by_image
 from eval.class_scores.table import decode_scores, read_class_scores
 from eval.runner.evaluation_record import read_evaluation
@@ -52,6 +53,11 @@ def similar_classes(folder: EvalDir, by: str, keep: int) -> Neighbours:
 
 def as_text(found: Neighbours, shown: Mapping[str, Sequence[str]]) -> str:
     """What the file holds, and the most similar classes of its first entries."""
+    if found.by == "siblings":
+        alone = [name for name in dict.fromkeys(found.classes) if not found.neighbours.get(name)]
+        lines = [f"siblings of {len(found.neighbours) - len(alone):,} classes in the tree {found.of['tree']}"]
+        lines += [f"  {key}: {', '.join(names)}" for key, names in shown.items() if names]
+        return "\n".join([*lines, *([f"without siblings: {shortened(alone)}"] if alone else [])])
     what = "classes" if found.by == "class" else "images"
     number, items = len(found.neighbours), found.of["items"]
     lines = [f"classes similar to {number:,} {what}, by the cosines of {items:,} items of {found.of['source']}"]

@@ -54,6 +54,11 @@ def scored_answer(protocol: ProtocolConfig, prediction: Prediction, score: Score
 def _chosen(protocol: ProtocolConfig) -> str:
     if protocol.candidates is None:
         text = "all classes of the list"
+    elif protocol.candidate_draw == "siblings":
+        text = (
+            f"the item's class and others that have a parent in common with it in {_tree(protocol)}, drawn by the "
+            "item's id (candidate_draw: siblings); harder than candidates drawn among all classes"
+        )
     elif protocol.candidate_draw in FILE_DRAWS:
         what = "class" if protocol.candidate_draw == "similar_class" else "image"
         text = (
@@ -67,6 +72,14 @@ def _chosen(protocol: ProtocolConfig) -> str:
     stream = protocol.candidate_draw == "stream" and protocol.order == "random"
     order = "in the stream's order" if stream else ORDERS[protocol.order]
     return f"{text}, {order}" if protocol.task == "closed_world" else text
+
+
+def _tree(protocol: ProtocolConfig) -> str:
+    """Which tree made the file of siblings."""
+    try:
+        return f"the tree {read_neighbours(str(protocol.candidate_file)).of.get('tree', 'of an unknown source')}"
+    except UserError:
+        return f"the tree of {protocol.candidate_file}"
 
 
 def _similar_by(protocol: ProtocolConfig) -> str:

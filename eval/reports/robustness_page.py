@@ -58,6 +58,7 @@ def robustness_page(results: Mapping[str, Any]) -> Page:
             ]
         ),
         factor_table(results),
+        *(Text(sentence) for sentence in not_varied(results)),
         Text(MEANING),
         *_dots(results),
         Folded("All variants", [_variant_table(results)]),
@@ -67,7 +68,7 @@ def robustness_page(results: Mapping[str, Any]) -> Page:
 
 def factor_table(results: Mapping[str, Any]) -> Table:
     """A row a factor, and one for all variants."""
-    rows = [_factor_row(factor) for factor in results["factors"]]
+    rows = [_factor_row(factor) for factor in results["factors"] if not factor["reason"]]
     overall = results["overall"]
     numbers = [
         percent(overall["mean"]),
@@ -79,9 +80,12 @@ def factor_table(results: Mapping[str, Any]) -> Table:
     return Table(HEADERS, rows, numeric=frozenset(range(1, len(HEADERS))))
 
 
+def not_varied(results: Mapping[str, Any]) -> list[str]:
+    """A sentence for each factor that was not varied, with the reason."""
+    return [f"Not varied: {_title(f)} ({f['reason']})." for f in results["factors"] if f["reason"]]
+
+
 def _factor_row(factor: Mapping[str, Any]) -> list[str]:
-    if factor["reason"]:
-        return [f"{_title(factor)}: not varied, {factor['reason']}", *[""] * (len(HEADERS) - 1)]
     tested = [value["against_base"]["p_adjusted"] for value in factor["values"] if value["against_base"]]
     return [
         _title(factor),

@@ -118,14 +118,18 @@ def _seed(config: EvalConfig, choice: Choice) -> Factor:
 def _nothing_drawn(protocol: ProtocolConfig) -> str:
     """Why no seed changes the evaluation; empty if one does."""
     if protocol.task == "closed_world":
-        fixed = protocol.order == "fixed" and (protocol.candidates is None or protocol.candidate_draw in FILE_DRAWS)
+        fixed = protocol.order == "fixed" and not _draws_candidates(protocol)
         return "candidates and their order are not drawn" if fixed else ""
     if task_output(protocol.task) in SCORED:
-        drawn = protocol.candidates is not None and protocol.candidate_draw not in FILE_DRAWS
-        return "" if drawn else "all candidates are given, nothing is drawn"
+        return "" if _draws_candidates(protocol) else "all candidates are given, nothing is drawn"
     if protocol.task == "multiple_choice" and protocol.unparsed == "random":
         return ""
     return "the answers are greedy and nothing is drawn"
+
+
+def _draws_candidates(protocol: ProtocolConfig) -> bool:
+    similar = protocol.candidate_draw in FILE_DRAWS and protocol.candidate_draw != "siblings"
+    return protocol.candidates is not None and not similar
 
 
 def _varied(

@@ -1,7 +1,7 @@
 """The candidate classes of an item, drawn by its id alone, so that a resumed or distributed run draws the same.
 
 Hard candidates (`similar_class`, `similar_image`) are the most similar classes of a file
-(`eval.class_scores.neighbours`), matched by name; nothing is drawn but their order.
+(`eval.class_scores.neighbours`), matched by name; nothing is drawn but their order. Of `siblings` some are drawn.
 
 The authors draw from one random stream over a shuffled data set, and seed it again when they resume, while items that
 are done are skipped: other candidates from there on. `stream_indices` are those of a run that was never interrupted,
@@ -22,6 +22,7 @@ from configs.protocol import FILE_DRAWS, ProtocolConfig
 from eval.class_scores.neighbours import Neighbours, read_neighbours
 from eval.types import ItemIndex
 
+DRAWS = {"class": "similar_class", "image": "similar_image", "siblings": "siblings"}
 AUTHORS_SEED = 1234  # the default of main_results/main.py, which its scripts leave
 
 
@@ -59,16 +60,21 @@ def similar_indices(config: ProtocolConfig, names: Sequence[str], label: str, it
         raise DataError(f"its class {label!r} is not among the {len(names)} of protocol.classes; name the right list")
     file, wanted, found = config.candidate_file, (config.candidates or len(first)) - 1, candidate_file(config)
     by = found.by
-    near = [name for name in found.names(label if by == "class" else item_id) if name in first and name != label]
-    whose = f"its class {label!r}" if by == "class" else f"its image (item {item_id}, class {label!r})"
+    drawn = random.Random(f"{config.seed}:candidates:{item_id}")
+    near = [name for name in found.names(item_id if by == "image" else label) if name in first and name != label]
+    whose = f"its image (item {item_id}, class {label!r})" if by == "image" else f"its class {label!r}"
+    what = "siblings" if by == "siblings" else "similar classes"
     if not near:
-        raise DataError(f"{whose} has no similar classes in {file}; write it from an evaluation of these items")
+        raise DataError(
+            f"{whose} has no {what} in {file}; write it for these items and classes, or choose another draw"
+        )
     if len(near) < wanted:
         raise DataError(
-            f"{whose} has {len(near)} similar classes of protocol.classes in {file}, and protocol.candidates "
-            f"{config.candidates} needs {wanted}; lower it to {len(near) + 1}, or write a file that keeps more"
+            f"{whose} has {len(near)} {what} of protocol.classes in {file}, and protocol.candidates "
+            f"{config.candidates} needs {wanted}; lower it to {len(near) + 1}, or write a file that has more"
         )
-    return sorted(first[name] for name in (label, *near[:wanted]))
+    near = drawn.sample(near, wanted) if by == "siblings" else near[:wanted]
+    return sorted(first[name] for name in (label, *near))
 
 
 def candidate_file(config: ProtocolConfig) -> Neighbours:
@@ -76,8 +82,8 @@ def candidate_file(config: ProtocolConfig) -> Neighbours:
     found, by = read_neighbours(str(config.candidate_file)), config.candidate_draw.removeprefix("similar_")
     if found.by != by:
         raise DataError(
-            f"protocol.candidate_draw is {config.candidate_draw} and {config.candidate_file} has the classes similar "
-            f"to each {found.by}; set candidate_draw to similar_{found.by}, or write the file with --by {by}"
+            f"protocol.candidate_draw is {config.candidate_draw} and {config.candidate_file} is a file by {found.by}; "
+            f"set candidate_draw to {DRAWS[found.by]}, or write the file by {by}"
         )
     return found
 

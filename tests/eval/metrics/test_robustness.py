@@ -48,7 +48,7 @@ def test_the_page_names_the_reason_of_a_factor_that_is_not_varied():
     head = {"name": "x", "model": "m", "label": "export", "source": "pets", "notes": ["one is left out"]}
     protocol = {"task": "open_world", "name": "clean", "hash": "0"}
     text = robustness_page(head | {"protocol": protocol} | robustness_results(BASE, FACTORS)).markdown()
-    assert "seed: not varied, nothing is drawn" in text and "one is left out" in text
+    assert "Not varied: seed (nothing is drawn)." in text and "one is left out" in text
     assert "| wording | 3 | 50.0 % | 25.00 | 25.0 % | 75.0 % | 100.0 % | 1 |" in text
     assert "| all | 4 | 50.0 % |" in text
 

@@ -151,7 +151,7 @@ def test_too_few_similar_classes_are_an_error_that_names_the_class_and_the_numbe
     with pytest.raises(DataError, match=r"its image \(item new, class 'moss'\) has no similar classes"):
         shown_candidates(config, NAMES, "moss", "new", None)
     wrong = ProtocolConfig(task="closed_world", candidates=3, **files["image"] | {"candidate_draw": "similar_class"})
-    with pytest.raises(DataError, match=r"set candidate_draw to similar_image, or write the file with --by class"):
+    with pytest.raises(DataError, match=r"set candidate_draw to similar_image, or write the file by class"):
         shown_candidates(wrong, NAMES, "moss", "item/4", None)
 
 
@@ -255,3 +255,46 @@ def test_stored_answers_belong_to_the_content_of_the_file_and_not_to_its_path(tm
     assert hashes[0] == hashes[1] != hashes[2]
     asked = [described("zero_shot", path).generation_settings for path in (first, other)]
     assert asked[0] == asked[1], "stored scores serve every candidate set"
+
+
+@pytest.fixture
+def tree_file(tmp_path):
+    """(file of siblings, settings of a protocol): three dogs and two cats with a parent each, one fish alone."""
+    parents = {name: ["dog"] for name in ("beagle", "pug", "husky")} | {"tabby": ["cat"], "manx": ["cat"]}
+    tree = {"animal": [], "dog": ["animal"], "cat": ["animal"], "fish": ["animal"], "tench": ["fish"], **parents}
+    (tmp_path / "tree.json").write_text(json.dumps(tree))
+    (tmp_path / "pets.json").write_text(json.dumps(["beagle", "tabby", "pug", "tench", "husky", "manx"]))
+    file = tmp_path / "siblings.json"
+    given = ["--tree", str(tmp_path / "tree.json"), "--classes", str(tmp_path / "pets.json")]
+    similar_classes.main([*given, "--output", str(file)])
+    classes = str(tmp_path / "pets.json")
+    return file, {"classes": classes, "candidate_draw": "siblings", "candidate_file": str(file)}
+
+
+def test_siblings_have_a_parent_in_common_and_some_are_drawn_by_the_items_id(tree_file, capsys):
+    file, settings = tree_file
+    assert json.loads(file.read_text())["neighbours"] == {
+        "beagle": [2, 4], "tabby": [5], "pug": [0, 4], "tench": [], "husky": [0, 2], "manx": [1],
+    }  # fmt: skip
+    names = ("beagle", "tabby", "pug", "tench", "husky", "manx")
+    config = ProtocolConfig(task="closed_world", candidates=2, **settings)
+    shown = [shown_candidates(config, names, "beagle", str(item), None) for item in range(20)]
+    assert {frozenset(row) for row in shown} == {frozenset((0, 2)), frozenset((0, 4))}
+    assert shown == [shown_candidates(config, names, "beagle", str(item), None) for item in range(20)]
+    assert "a parent in common with it in the tree" in candidate_set(config)["chosen"]
+    with pytest.raises(DataError, match="its class 'tench' has no siblings"):
+        shown_candidates(config, names, "tench", "a", None)
+    with pytest.raises(DataError, match=r"its class 'manx' has 1 siblings .* needs 2; lower it to 2"):
+        shown_candidates(replace(config, candidates=3), names, "manx", "a", None)
+
+
+def test_a_tree_without_two_siblings_of_the_list_is_refused(tmp_path, tree_file, capsys):
+    (tmp_path / "two.json").write_text(json.dumps(["beagle", "tench"]))
+    for given, message in (
+        (["--tree", str(tmp_path / "tree.json"), "--classes", str(tmp_path / "two.json")], "no two of the 2 classes"),
+        (["--tree", str(tmp_path / "tree.json")], "--tree with --classes"),
+        ([], "--tree with --classes"),
+    ):
+        with pytest.raises(SystemExit):
+            similar_classes.main([*given, "--output", str(tmp_path / "f.json")])
+        assert message in capsys.readouterr().err
