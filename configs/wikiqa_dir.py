@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+RECORD = "construction.json"
+
 
 @dataclass(frozen=True)
 class WikiqaDir:
@@ -37,4 +39,9 @@ class WikiqaDir:
     @property
     def record(self) -> Path:
         """Counts of all stages, settings, and checksum of the result; written last."""
-        return self.root / "construction.json"
+        return self.root / RECORD
+
+
+def records_below(folder: Path) -> list[Path]:
+    """Every construction's record in the folders below `folder`, sorted."""
+    return sorted(folder.rglob(RECORD))

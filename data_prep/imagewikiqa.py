@@ -35,7 +35,6 @@ from configs.errors import UserError
 from configs.wikiqa import WikiqaConfig
 from configs.wikiqa_dir import WikiqaDir
 from data_prep.wikiqa.construction import STAGES, construct, planned_spending
-from data_prep.wikiqa.failed import SKIP
 from data_prep.wikiqa.file_statistics import read_rows, statistics, table
 from data_prep.wikiqa.spending import as_json, in_words
 
@@ -84,7 +83,7 @@ def _parser() -> argparse.ArgumentParser:
         "--limit", type=at_least(1), metavar="N", help="only N classes that have an article, chosen by a hash"
     )
     parser.add_argument(
-        SKIP, action="store_true", help="leave out classes and questions to which the server gives no reply"
+        "--skip-failed", action="store_true", help="leave out classes and questions to which the server gives no reply"
     )
     parser.add_argument(
         "--compare",

@@ -4,8 +4,6 @@ from collections.abc import Mapping
 
 from configs.errors import RunError
 
-SKIP = "--skip-failed"
-
 
 def refuse_failures(failures: Mapping[str, str], what: str, skip: bool) -> None:
     """Raise `RunError` that names the first question without a reply, unless they are to be skipped."""
@@ -14,5 +12,5 @@ def refuse_failures(failures: Mapping[str, str], what: str, skip: bool) -> None:
     first, reason = next(iter(sorted(failures.items())))
     raise RunError(
         f"{what} without a reply: {len(failures):,} (the first: {first}: {reason}); the same command asks them again, "
-        f"{SKIP} leaves them out of the result"
+        "--skip-failed leaves them out of the result"
     )

@@ -13,6 +13,7 @@ from data_prep.atomic import write_bytes
 from data_prep.lettered_options import LETTERS
 from data_prep.line_file import complete_lines
 from data_prep.readers.imagewikiqa import line_of, question_text
+from data_prep.wikiqa.file_statistics import read_rows, statistics
 from data_prep.wikiqa.image_stage import ChosenImage
 from data_prep.wikiqa.question_stage import ClassQuestion
 from data_prep.wikiqa.selection import Item, balanced, chosen_items
@@ -69,6 +70,7 @@ def write_result(
     record = {
         "questions": len(items),
         "sha256": hashlib.sha256(lines).hexdigest(),
+        "statistics": statistics(*read_rows(folder.result)),
         "stages": {stage.stage: dict(stage.counts) for stage in stages},
         "settings": result_fields(config),
     }

@@ -3,7 +3,8 @@
     found = collect([Path("runs")], paper_numbers())
     found.rows["table1/open_world/LLaVA1.5-7B/ImageNet"]        # results, each with interval, n, protocol and folder
 
-Reads report.json, probe.json, guidance.json, reproduction-*.json, and the metrics.jsonl of runs (their loss curves).
+Reads report.json, probe.json, guidance.json, reproduction-*.json, records of built questions, and the metrics.jsonl of
+runs (their loss curves).
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -15,6 +16,7 @@ from configs.errors import RunError
 from configs.eval_dir import EvalDir, ResultsDir
 from configs.run_dir import step_of
 from eval.metrics.accuracy import ClassResult, correlation_interval
+from eval.paper.constructions import construction_numbers
 from eval.paper.finetuned_rows import training_of
 from eval.paper.loss_curves import LossCurve, read_loss_curves
 from eval.paper.published import PaperNumber
@@ -96,6 +98,8 @@ def collect(folders: Sequence[Path], known: Mapping[str, PaperNumber]) -> Collec
     names = model_names(model for models in by_class.values() for model, _ in models)
     for dataset, models in by_class.items():
         found.by_class[dataset] = {f"{names[model]}{how}": results for (model, how), results in models.items()}
+    for row, number, made, built in construction_numbers(existing):
+        found.rows.setdefault(row, []).append(Result(number, None, None, None, made, built))
     for row, result in derived(found.rows, known):
         found.rows.setdefault(row, []).append(result)
     return found
