@@ -5,7 +5,8 @@
     tree.above(tree.nodes("beagle"))                # {"hound": 1, "dog": 2, "canine": 3, ...}: node to distance
 
 A source is a folder with WordNet's data.noun and index.noun, whose nodes are synsets (n02088364); a JSON file
-{name: [names of its parents]}, whose nodes are the names; or the name of a shipped tree.
+{name: [names of its parents]}, whose nodes are the names; or the name of a shipped tree. A JSON file may write several
+names of one node as "automobile, car": parents are named by the first.
 """
 
 import hashlib
@@ -93,35 +94,40 @@ def load_class_tree(source: str) -> ClassTree:
         )
     data = path.read_bytes()
     try:
-        parents = _parents(json.loads(data.decode("utf-8-sig")))
+        names, parents = _nodes(json.loads(data.decode("utf-8-sig")))
     except ValueError as error:
         raise DataError(f"{path} is no tree {{name: [names of its parents]}}: {error}") from error
-    names = {name: (name,) for name in parents}
     senses: dict[str, list[str]] = {}
-    for name in parents:
-        senses.setdefault(name.lower().replace("_", " "), []).append(name)
+    for node, spoken in names.items():
+        for name in spoken:
+            senses.setdefault(name.lower().replace("_", " "), []).append(node)
     return ClassTree(source, hashlib.sha256(data).hexdigest(), names, parents, senses)
 
 
-def _parents(values: object) -> dict[str, tuple[str, ...]]:
-    """The parents of each name. Raises `ValueError` for another form, an unknown parent, or a circle."""
+def _nodes(values: object) -> tuple[dict[str, tuple[str, ...]], dict[str, tuple[str, ...]]]:
+    """(names, parents) of each node. Raises `ValueError` for another form, an unknown parent, or a circle."""
     if not isinstance(values, dict) or not values:
         raise ValueError("it is not an object with names")
     found: dict[str, tuple[str, ...]] = {}
-    for name, given in values.items():
+    names: dict[str, tuple[str, ...]] = {}
+    for key, given in values.items():
+        spoken = tuple(part.strip() for part in key.split(","))
+        name = spoken[0]
+        if name in names:
+            raise ValueError(f"{name!r} occurs twice")
         parents = [given] if isinstance(given, str) else given
         if not isinstance(parents, list) or not all(isinstance(parent, str) for parent in parents):
             raise ValueError(f"the parents of {name!r} are {given!r}, not a list of names")
-        if not name.strip():
+        if not all(spoken):
             raise ValueError("a name is empty")
-        found[name] = tuple(parents)
+        names[name], found[name] = spoken, tuple(parents)
     for name, above in found.items():
         if unknown := [parent for parent in above if parent not in found]:
             raise ValueError(f"the parent {unknown[0]!r} of {name!r} is no entry; add it with its own parents, or []")
     for name, above in found.items():
         if name in _reach(above, found) or name in above:
             raise ValueError(f"{name!r} is above itself")
-    return found
+    return names, found
 
 
 def synsets_of_classes(classes: str) -> dict[str, str]:

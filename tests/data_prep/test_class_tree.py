@@ -48,6 +48,8 @@ def test_a_json_file_has_names_as_nodes(tmp_path):
     tree = load_class_tree(str(file))
     assert tree.above(["beagle"]) == {"hound": 1, "pet": 1, "dog": 2}
     assert tree.below(["dog"]) == {"hound": 1, "beagle": 2}
+    file.write_text(json.dumps({"automobile, car": ["vehicle"], "vehicle": []}))
+    assert load_class_tree(str(file)).nodes("Car") == ("automobile",)
 
 
 def test_the_shipped_tree_has_every_class_of_cifar10():
@@ -71,6 +73,8 @@ def test_the_shipped_tree_has_every_class_of_cifar10():
         ('{"a": ["b"], "b": ["a"]}', "'a' is above itself"),
         ('{"a": ["a"]}', "'a' is above itself"),
         ('{" ": []}', "a name is empty"),
+        ('{"a, ": []}', "a name is empty"),
+        ('{"a": [], "a, b": []}', "'a' occurs twice"),
     ],
 )
 def test_what_is_no_tree_is_refused(tmp_path, values, message):

@@ -19,6 +19,8 @@ from eval.reports.comparison import read_reports, write_comparison
 from eval.run import main as evaluate
 from eval.types import Failure
 
+pytestmark = pytest.mark.slow
+
 ANSWERS = {"tench": ["tench", "a TENCHER", "a cat", ""], "cat": ["cat", "a dog"]}
 
 

@@ -112,6 +112,7 @@ def test_multiple_choice_has_no_label_sets(protocol):
         protocol(task="multiple_choice")
 
 
+@pytest.mark.slow
 def test_the_report_counts_what_is_left_out_and_what_the_sets_change(store_answers, tmp_path, capsys):
     folder, config, file = store_answers({"tench": ["tench", "cat", "tench"], "cat": ["cat", "tench"]})
     sets = {
@@ -145,6 +146,7 @@ def test_the_report_counts_what_is_left_out_and_what_the_sets_change(store_answe
     assert "grader contains: 75.0 % correct" in printed
 
 
+@pytest.mark.slow
 def test_items_whose_candidates_hold_no_label_are_counted(store_answers, tmp_path):
     (tmp_path / "classes.json").write_text(json.dumps(["tench", "wild_dog", "cat"]))
     protocol = {"task": "closed_world", "classes": str(tmp_path / "classes.json"), "candidates": 2}

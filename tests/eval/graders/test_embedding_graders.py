@@ -81,6 +81,7 @@ def test_the_nearest_class_is_right_if_it_is_one_of_several_labels(config):
     assert graded(config, "nearest", "kitty", labels=("fox", "cat"))[0].outcome == "right"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["similarity", "concepts", "nearest"])
 def test_an_encoder_is_needed(store_answers, name, tmp_path):
     (tmp_path / "names.json").write_text('["dog", "cat"]')
@@ -93,6 +94,7 @@ def test_an_encoder_is_needed(store_answers, name, tmp_path):
             make_grader(name, config)
 
 
+@pytest.mark.slow
 def test_the_report_has_mean_scores_and_the_share_off_the_list(store_answers, tmp_path, capsys):
     (tmp_path / "names.json").write_text(json.dumps(["tench", "cat"]))
     recipe = ClipRecipe(vision_hidden=32, vision_layers=1, text_hidden=32, text_layers=1, shared=16)

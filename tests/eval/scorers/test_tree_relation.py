@@ -38,6 +38,8 @@ def relation():
         ("deer", "a red deer", "too specific", "red deer"),
         ("deer", "a deer that is red", "right", "deer"),
         ("truck", "fire trucks", "too specific", "fire truck"),
+        ("automobile", "a red car", "right", "car"),
+        ("automobile", "a racing car", "too specific", "racing car"),
         ("truck", "a vehicle", "too general", "vehicle"),
         ("truck", "a tanker ship", "wrong", None),
         ("ship", "an oil tanker", "too specific", "oil tanker"),
