@@ -45,7 +45,10 @@ def grade_results(
         entry = _entry(grading, grades, correct)
         entry["agreement"] = entry["agreement"] if by_rule else None
         entry |= {"examples": _examples(grading, grades, answers)}
-        found.append(entry | {"capabilities": _capabilities(grades, [prediction for prediction, _ in scored])})
+        capabilities = _capabilities(grades, [prediction for prediction, _ in scored])
+        if capabilities is not None:  # its interval is over images, which several questions share
+            entry["mean_score"] = capabilities["total"]
+        found.append(entry | {"capabilities": capabilities})
     return found
 
 
