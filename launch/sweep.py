@@ -83,7 +83,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = config_parser(__doc__, RunConfig)
     add_base_model(parser)
     values = "KEY=VALUE,VALUE"
-    parser.add_argument(GRID, action="append", default=[], metavar=values, help="try every value; several are combined")
+    parser.add_argument(
+        "--grid", action="append", default=[], metavar=values, help="try every value; several are combined"
+    )
     parser.add_argument(
         LIST, action="append", default=[], metavar=values, help="values that go in step with each other"
     )
