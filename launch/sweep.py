@@ -87,7 +87,7 @@ def _parser() -> argparse.ArgumentParser:
         "--grid", action="append", default=[], metavar=values, help="try every value; several are combined"
     )
     parser.add_argument(
-        LIST, action="append", default=[], metavar=values, help="values that go in step with each other"
+        "--list", action="append", default=[], metavar=values, help="values that go in step with each other"
     )
     parser.add_argument("--seeds", type=int, default=1, metavar="N", help="seeds of every setting (default: 1)")
     parser.add_argument(
