@@ -38,8 +38,8 @@ class ApiConfig(Section):
     temperature: float | None = setting(0.0, doc="Sampling temperature; null leaves it to the server.", at_least=0)
     answer_limit: str = setting(
         "protocol",
-        doc="Longest answer that is requested: protocol.max_new_tokens, or `official`, as in the authors' calls: 1,024 "
-        "tokens of a Claude, no limit of other models.",
+        doc="Longest answer of an evaluation: protocol.max_new_tokens, or `official`, as in the authors' calls: 1,024 "
+        "tokens of a Claude, no limit of other models. Captions, built questions and judges have their own limits.",
         choices=("protocol", "official"),
     )
     length_field: str = setting(
@@ -92,3 +92,12 @@ class ApiConfig(Section):
         highest = PROVIDERS[self.provider].highest_temperature
         if highest is not None and self.temperature is not None and self.temperature > highest:
             raise ConfigError(f"temperature is {self.temperature}; for {self.provider} it must be at most {highest}")
+
+
+def refuse_answer_limit(api: ApiConfig, limit: str) -> None:
+    """Raise `ConfigError` for an answer limit where the setting `limit` says how long a reply may be."""
+    if api.answer_limit != "protocol":
+        raise ConfigError(
+            f"api.answer_limit is {api.answer_limit!r}, which only evaluations have; remove it, as {limit} is the "
+            "longest reply here"
+        )

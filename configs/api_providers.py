@@ -53,20 +53,31 @@ PROVIDERS: Mapping[str, Provider] = {
 }
 
 
-def provider_layers(layers: Sequence[Layer]) -> list[Layer]:
+def provider_layers(layers: Sequence[Layer], section: Sequence[str] = ("api",)) -> list[Layer]:
     """The settings of the provider that the last of `layers` names, as a layer that goes before all of them.
 
-    Raises `ConfigError` for an unknown provider.
+    `section` is the path of the section of requests, such as ("grading", "api"). Raises `ConfigError` for an unknown
+    provider.
     """
     named = [
-        (origin, values["api"]["provider"])
-        for origin, values in layers
-        if isinstance(values.get("api"), Mapping) and "provider" in values["api"]
+        (origin, found["provider"]) for origin, values in layers if "provider" in (found := _inside(values, section))
     ]
     if not named:
         return []
     origin, name = named[-1]
     if not isinstance(name, str) or name not in PROVIDERS:
-        raise ConfigError(f"{origin}: api.provider is {name!r}; choose one of: {', '.join(PROVIDERS)}")
-    settings = dict(PROVIDERS[name].settings)
-    return [(f"provider {name}", {"api": settings})] if settings else []
+        dotted = ".".join((*section, "provider"))
+        raise ConfigError(f"{origin}: {dotted} is {name!r}; choose one of: {', '.join(PROVIDERS)}")
+    settings: dict[str, Any] = dict(PROVIDERS[name].settings)
+    if not settings:
+        return []
+    for part in reversed(section):
+        settings = {part: settings}
+    return [(f"provider {name}", settings)]
+
+
+def _inside(values: Any, section: Sequence[str]) -> Mapping[str, Any]:
+    """The settings of a section in a layer; nothing if the layer does not have it."""
+    for part in section:
+        values = values.get(part) if isinstance(values, Mapping) else None
+    return values if isinstance(values, Mapping) else {}

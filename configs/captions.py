@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from configs.api import ApiConfig
+from configs.api import ApiConfig, refuse_answer_limit
 from configs.data import DataConfig, check_sources_exist
 from configs.errors import ConfigError
 from configs.section import Section, setting
@@ -38,6 +38,7 @@ class CaptionConfig(Section):
     def __post_init__(self) -> None:
         """Raise `ConfigError` for an unknown source, a prompt without the class name, or an output of another kind."""
         super().__post_init__()
+        refuse_answer_limit(self.api, "max_tokens")
         check_sources_exist((self.source,), self.data.sources)
         for name in ("prompt", "second_prompt"):
             if CLASS_NAME not in getattr(self, name):

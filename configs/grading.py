@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from configs.api import ApiConfig
+from configs.api import ApiConfig, refuse_answer_limit
 from configs.section import Section, setting
 
 
@@ -51,3 +51,8 @@ class GradingConfig(Section):
         "[names of its parents]}, or a shipped tree (cifar10).",
         changes_result=False,
     )
+
+    def __post_init__(self) -> None:
+        """Raise `ConfigError` for another limit of the judge's replies."""
+        super().__post_init__()
+        refuse_answer_limit(self.api, "grading.judge_tokens")

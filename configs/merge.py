@@ -39,8 +39,8 @@ def merge_layers(schema: type[Section], layers: Sequence[Layer]) -> tuple[Any, d
     """
     origins = dict.fromkeys(_setting_names(schema), "default")
     merged = OmegaConf.structured(schema)
-    has_api = any(spec.name == "api" for spec in dataclasses.fields(schema))
-    for origin, read in [*(provider_layers(layers) if has_api else ()), *layers]:
+    providers = [layer for section in _api_sections(schema) for layer in provider_layers(layers, section)]
+    for origin, read in [*providers, *layers]:
         values = _restore_off(read, schema)
         if wrong := wrong_type(schema, values):
             raise ConfigError(f"{origin}: {wrong}")
@@ -50,6 +50,16 @@ def merge_layers(schema: type[Section], layers: Sequence[Layer]) -> tuple[Any, d
             raise ConfigError(f"{origin}: {_explain(_error_with_key(schema, values, error), schema)}") from error
         origins |= dict.fromkeys(flatten(values), origin)
     return merged, origins
+
+
+def _api_sections(schema: type[Section], inside: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """The paths of all sections of requests to an API: ("api",), ("grading", "api")."""
+    for spec in dataclasses.fields(schema):
+        path = (*inside, spec.name)
+        if spec.name == "api":
+            yield path
+        elif isinstance(spec.type, type) and issubclass(spec.type, Section):
+            yield from _api_sections(spec.type, path)
 
 
 def _restore_off(values: dict[str, Any], schema: Any) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from configs.api import ApiConfig
+from configs.api import ApiConfig, refuse_answer_limit
 from configs.data import DataConfig, check_sources_exist
 from configs.errors import ConfigError
 from configs.section import Section, setting
@@ -64,8 +64,9 @@ class WikiqaConfig(Section):
     api: ApiConfig = setting(ApiConfig, doc="Requests to the models.")
 
     def __post_init__(self) -> None:
-        """Raise `ConfigError` for an unknown source or an empty name of a model."""
+        """Raise `ConfigError` for an unknown source, an empty name of a model, or another limit of replies."""
         super().__post_init__()
+        refuse_answer_limit(self.api, "max_tokens or filter_max_tokens")
         check_sources_exist((self.source,), self.data.sources)
         for name in (self.model, self.answering_model):
             if not name.removeprefix("api:").strip():

@@ -16,7 +16,8 @@ from configs.data import APPLY
 from configs.errors import DataError, RunError
 from data_prep import atomic
 from data_prep.api.messages import ImagePart, Message
-from data_prep.api.question_file import AskedModel, Question, Replies, ask_questions
+from data_prep.api.question_file import AskedModel, Question, Replies, ask_questions, read_replies
+from data_prep.api.reply import Reply
 from data_prep.caption_check import CAPTION, FAULTS, kind_of_reply, plain_caption
 from data_prep.caption_file import CaptionPaths, write_captions
 from data_prep.drops import check_drop_fraction, describe_drops
@@ -88,15 +89,14 @@ def caption_source(config: CaptionConfig, *, limit: int | None = None, dry_run: 
     parts, unreadable = _image_parts(samples, config)
     shown = [sample for sample in samples if sample.id in parts]
     first = [_question(sample, config.prompt, parts[sample.id]) for sample in shown]
-    found = ask_questions(paths.replies, first, model, name="captions", dry_run=dry_run)
+    again = partial(_second_question, config, {sample.id: sample for sample in shown})
+    found = ask_questions(paths.replies, first, model, name="captions", again=again, dry_run=dry_run)
     if dry_run and first:
         print_above_bar(f"captions: the first question: {first[0].messages[0].text}")
-    faulty = [s for s in shown if s.id in found.replies and _kind(found, s.id, s) != CAPTION]
-    second = [_question(sample, config.second_prompt, parts[sample.id], SECOND) for sample in faulty]
-    again = (
-        ask_questions(paths.replies, second, model, name="second captions", dry_run=dry_run) if second else Replies()
-    )
-    summary, captions = _outcome(config, samples, unreadable, found, again)
+    answered = [question for question in first if question.id in found.replies]
+    second = [one for q in answered if (one := again(q, found.replies[q.id])) is not None]
+    later = _asked_again(paths.replies, second, model, dry_run=dry_run)
+    summary, captions = _outcome(config, samples, unreadable, found, later)
     if dry_run:
         return summary
     if not captions:
@@ -178,6 +178,23 @@ def _image(sample: Sample, config: CaptionConfig) -> bytes:
 def _question(sample: Sample, prompt: str, image: ImagePart, suffix: str = "") -> Question:
     text = prompt.replace(CLASS_NAME, str(sample.label_name))
     return Question(f"{sample.id}{suffix}", (Message("user", text, (image,)),))
+
+
+def _second_question(
+    config: CaptionConfig, samples: Mapping[str, Sample], first: Question, reply: Reply | None
+) -> Question | None:
+    """The question after a reply that is no caption, and after one that is not known yet."""
+    sample = samples[first.id]
+    if reply is not None and kind_of_reply(reply, str(sample.label_name)) == CAPTION:
+        return None
+    return _question(sample, config.second_prompt, first.messages[0].images[0], SECOND)
+
+
+def _asked_again(path: Path, second: Sequence[Question], model: AskedModel, *, dry_run: bool) -> Replies:
+    """The replies to the second questions; a dry run has only those that are stored."""
+    if dry_run:
+        return read_replies(path, {question.id: model.request_hash(question) for question in second})
+    return ask_questions(path, second, model, name="second captions") if second else Replies()
 
 
 def _kind(replies: Replies, key: str, sample: Sample) -> str:

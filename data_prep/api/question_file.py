@@ -2,7 +2,7 @@
 
     model = AskedModel("gpt-4o", config.api, max_tokens=64)
     questions = [Question(key, (Message("user", "What is this?", (ImagePart.of_file(path),)),)) for key, path in ...]
-    found = ask_questions(folder / "replies.jsonl", questions, model, name="captions", limit=args.limit)
+    found = ask_questions(folder / "replies.jsonl", questions, model, name="captions")
     found.replies["img_7"].text        # a Reply: text, finish_reason, cut, refused, tokens_in, tokens_out
     found.failures["img_9"]            # the reason why it has no reply; asked again by the next start
 
@@ -19,7 +19,7 @@ import hashlib
 import json
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -92,35 +92,39 @@ class Replies:
         self.replies.setdefault(key, reply)
 
 
+FollowUp = Callable[[Question, Reply | None], Question | None]
+"""The question that may have to be asked after one with this reply (None: not known yet); None if there is none."""
+
+
 def ask_questions(
     path: Path,
     questions: Sequence[Question],
     model: AskedModel,
     *,
     name: str,
-    limit: int | None = None,
+    again: FollowUp | None = None,
     dry_run: bool = False,
 ) -> Replies:
     """Ask all questions that have no reply in the file `path` yet, and return those of all questions.
 
-    `name` begins every line that is printed. `limit` keeps the first questions only. `dry_run` sends and writes
-    nothing. The largest possible spending is printed (stderr) before the first request; at the end the counts. The
-    first Ctrl-C or SIGTERM stores the replies to requests already sent before it ends the program.
+    `name` begins every line that is printed. `dry_run` sends and writes nothing. The largest possible spending is
+    printed (stderr) before the first request, including that on the questions of `again`, which the caller may have to
+    ask later; at the end the counts. The first Ctrl-C or SIGTERM stores the replies to requests already sent before it
+    ends the program.
 
     Raises `DataError` for two questions with one id or a line that is no reply, `ConfigError` without a valid address,
     `RunError` if the server refuses all questions, if stopped by a signal, or if another process writes the file.
     """
-    questions = list(questions)[:limit]
     requests = _requests(questions, model)
     found = read_replies(path, requests)
     if dry_run or len(found.replies) == len(questions):
-        _announce(_waiting(questions, found), found, model, name)
+        _announce(_waiting(questions, found), _following(path, questions, found, model, again), found, model, name)
         return found
     asker = Asker(model.name, model.api, Endpoint.of(model.api))
     with LineAppender(path, "wait until it ends, then run the same command") as appender:
         found = read_replies(path, requests)  # again, since nobody else writes now
         waiting = _waiting(questions, found)
-        _announce(waiting, found, model, name)
+        _announce(waiting, _following(path, questions, found, model, again), found, model, name)
         try:
             for key, reply in _asked(asker, waiting, model, name):
                 appender.write([_line(key, requests[key], reply)])
@@ -163,13 +167,27 @@ def _waiting(questions: Sequence[Question], found: Replies) -> list[Question]:
     return [question for question in questions if question.id not in found.replies]
 
 
-def _announce(waiting: list[Question], found: Replies, model: AskedModel, name: str) -> None:
-    """Print how many questions are asked and what that may cost at most."""
+def _following(
+    path: Path, questions: Sequence[Question], found: Replies, model: AskedModel, again: FollowUp | None
+) -> list[Question]:
+    """The questions without a reply that may have to be asked after `questions`."""
+    if again is None:
+        return []
+    may_follow = [one for q in questions if (one := again(q, found.replies.get(q.id))) is not None]
+    stored = read_replies(path, {question.id: model.request_hash(question) for question in may_follow})
+    return _waiting(may_follow, stored)
+
+
+def _announce(
+    waiting: Sequence[Question], following: Sequence[Question], found: Replies, model: AskedModel, name: str
+) -> None:
+    """Print how many questions are asked, and what they and those that may follow may cost at most."""
     notes = [f"{len(found.replies):,} have replies"] if found.replies else []
     notes += [f"{len(found.failures):,} failed before"] if found.failures else []
     line = f"{name}: {len(waiting):,} questions to ask" + (f" ({', '.join(notes)})" if notes else "")
-    if waiting:
-        messages = [question.messages for question in waiting]
+    if waiting or following:
+        line += f" and up to {len(following):,} a second time" if following else ""
+        messages = [question.messages for question in (*waiting, *following)]
         line += f" of {model.name}: {largest_spending(messages, model.api, model.max_tokens).words()}"
         if missing := missing_settings(messages, model.api, model.max_tokens):
             line += f" (needs {', '.join(missing)})"

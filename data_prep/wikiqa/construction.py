@@ -6,6 +6,7 @@ from configs.errors import DataError
 from configs.wikiqa import WikiqaConfig
 from configs.wikiqa_dir import WikiqaDir
 from data_prep.class_names import ClassList, load_class_list
+from data_prep.progress import log_line
 from data_prep.registry import open_source
 from data_prep.wikiqa.article_stage import ARTICLES, article_stage, texts_of
 from data_prep.wikiqa.classes import limited, wiki_classes
@@ -13,7 +14,7 @@ from data_prep.wikiqa.filter_stage import FILTER, filter_questions
 from data_prep.wikiqa.image_stage import IMAGES, choose_images
 from data_prep.wikiqa.question_stage import QUESTIONS, ask_for_questions
 from data_prep.wikiqa.result import RESULT, final_stage, write_result
-from data_prep.wikiqa.spending import Planned, planned
+from data_prep.wikiqa.spending import Planned, in_words, planned, total
 from data_prep.wikiqa.stage_file import StageFile
 
 STAGES = (ARTICLES, QUESTIONS, FILTER, IMAGES, RESULT)
@@ -34,6 +35,7 @@ def construct(
         return stages
     texts = texts_of(stages[0])
     chosen = limited([one for one in classes if one.id in texts], limit, config.seed)
+    _announce(planned(config, folder, chosen, texts), until)
     made, questions = ask_for_questions(config, chosen, texts, folder.question_replies, skip_failed=skip_failed)
     _finish(stages, made, folder)
     if until == QUESTIONS:
@@ -74,6 +76,13 @@ def class_names(config: WikiqaConfig) -> ClassList:
     if not names:
         raise DataError(f"source {config.source} has no classes; set classes, or take a source that has")
     return ClassList(tuple(names))
+
+
+def _announce(steps: Sequence[Planned], until: str) -> None:
+    """Log the largest spending on all stages up to `until`, where one of them has something to ask."""
+    asked = [step for step in steps if until != QUESTIONS or step.step.startswith(QUESTIONS)]
+    if total(asked).questions:
+        log_line(in_words(asked)[-1])
 
 
 def _finish(stages: list[StageFile], made: StageFile, folder: WikiqaDir) -> None:

@@ -81,6 +81,9 @@ def planned(
         steps.append(_step(config, f"filter, {step}", len(stored.replies), left, limit))
         steps.append(_step(config, f"filter, {step}, again", len(more), left_again, limit))
         answers = {key.removesuffix(AGAIN): reply for key, reply in (stored.replies | more).items()}
+        for prompt in repeated:
+            if prompt.id not in more:  # its second answer may be right
+                del answers[prompt.id.removesuffix(AGAIN)]
         questions = [
             one for one, prompt in zip(questions, asked, strict=True) if _may_go_on(one, answers.get(prompt.id))
         ]

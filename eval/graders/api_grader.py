@@ -15,8 +15,9 @@ from configs.errors import ConfigError, RunError
 from configs.evaluation import EvalConfig, is_api
 from configs.grading import GradingConfig
 from data_prep.api.messages import Message
-from data_prep.api.question_file import AskedModel, Question, Replies, ask_questions, read_replies
+from data_prep.api.question_file import AskedModel, FollowUp, Question, Replies, ask_questions, read_replies
 from data_prep.api.reply import Reply
+from data_prep.final_answer import final_answer
 from eval.graders.judge_prompt import read_prompt
 from eval.graders.types import Grade, StoredAnswer
 from eval.types import Failure
@@ -62,19 +63,21 @@ class ApiGrader(Generic[Value]):
     def settings(self) -> Mapping[str, Any]:
         """The judge, how it is asked, and a digest of the prompt."""
         words = f"{self.prompt.prompt}\n{self.prompt.again}"
+        effort = self.model.api.reasoning_effort
         return {
             "judge": self.model.name,
             "repeats": self.times,
             "temperature": self.model.api.temperature,
             "prompt": hashlib.sha256(words.encode()).hexdigest(),
+            **({} if effort is None else {"reasoning_effort": effort}),
         }
 
     def wording(self, answer: StoredAnswer) -> str:
         """The question to the judge."""
         return self.prompt.question(answer)
 
-    def read(self, text: str) -> Value | None:
-        """What a reply says; None if it cannot be read."""
+    def read(self, text: str, *, cut: bool = False) -> Value | None:
+        """What a reply says without its reasoning, `cut` at the limit of tokens; None if it cannot be read."""
         raise NotImplementedError
 
     def combined(self, values: Sequence[Value], answer: StoredAnswer) -> Grade:
@@ -83,7 +86,14 @@ class ApiGrader(Generic[Value]):
 
     def preview(self, answers: Sequence[StoredAnswer], replies: Path) -> None:
         """Print how many questions would be asked and what that may cost at most; nothing is sent."""
-        ask_questions(replies, self._questions(answers), self.model, name=f"grader {self.name}", dry_run=True)
+        ask_questions(
+            replies,
+            self._questions(answers),
+            self.model,
+            name=f"grader {self.name}",
+            again=self._may_follow,
+            dry_run=True,
+        )
 
     def grade_with_replies(
         self, answers: Sequence[StoredAnswer], replies: Path
@@ -93,8 +103,8 @@ class ApiGrader(Generic[Value]):
         Raises `RunError` where the server refuses all questions, after yielding the grades of what it answered.
         """
         questions = self._questions(answers)
-        found, stopped = self._asked(replies, questions)
-        unread = [q for q in questions if (r := found.replies.get(q.id)) and self.read(r.text) is None]
+        found, stopped = self._asked(replies, questions, self._may_follow)
+        unread = [q for q in questions if (r := found.replies.get(q.id)) and self._value(r) is None]
         if unread and stopped is None:
             later, stopped = self._asked(replies, [self._once_more(question) for question in unread])
             found.replies.update(later.replies)
@@ -110,7 +120,7 @@ class ApiGrader(Generic[Value]):
         for reply in replies:
             if isinstance(reply, str):
                 return Failure(reply)
-            value = self.read(reply.text)
+            value = self._value(reply)
             if value is None:
                 return Failure(f"the judge's reply cannot be read: {reply.text[:SHOWN_REPLY]!r}")
             values.append(value)
@@ -121,7 +131,12 @@ class ApiGrader(Generic[Value]):
         first, second = found.replies.get(key), found.replies.get(key + AGAIN)
         if first is None:
             return found.failures.get(key, "not asked yet")
-        return second if second is not None and self.read(first.text) is None else first
+        return second if second is not None and self._value(first) is None else first
+
+    def _value(self, reply: Reply) -> Value | None:
+        """What a reply says; None of a refusal, and of one that ends in its reasoning."""
+        text = None if reply.refused else final_answer(reply.text)
+        return None if text is None else self.read(text, cut=reply.cut)
 
     def _keys(self, answer: StoredAnswer) -> list[str]:
         return [f"{answer.id}#{number}" for number in range(1, self.times + 1)]
@@ -140,10 +155,16 @@ class ApiGrader(Generic[Value]):
         asked = replace(message, text=f"{message.text}\n{self.prompt.again}")
         return Question(question.id + AGAIN, (asked,))
 
-    def _asked(self, path: Path, questions: Sequence[Question]) -> tuple[Replies, RunError | None]:
+    def _may_follow(self, question: Question, reply: Reply | None) -> Question | None:
+        """The second question after a reply that cannot be read, and after one that is not known yet."""
+        return self._once_more(question) if reply is None or self._value(reply) is None else None
+
+    def _asked(
+        self, path: Path, questions: Sequence[Question], again: FollowUp | None = None
+    ) -> tuple[Replies, RunError | None]:
         """The replies, and the error that ended the asking."""
         try:
-            return ask_questions(path, questions, self.model, name=f"grader {self.name}"), None
+            return ask_questions(path, questions, self.model, name=f"grader {self.name}", again=again), None
         except RunError as error:
             requests = {question.id: self.model.request_hash(question) for question in questions}
             return read_replies(path, requests), error

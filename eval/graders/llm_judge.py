@@ -12,8 +12,14 @@ from eval.graders.types import NO_ANSWER, RIGHT, WRONG, Grade, StoredAnswer
 
 TOO_GENERAL, SEVERAL = "too general", "several"
 OUTCOMES = (RIGHT, TOO_GENERAL, SEVERAL, WRONG, NO_ANSWER)
-WORDS = re.compile(r"\b(right|too general|several|wrong|no answer)\b")
-CHOSEN = re.compile(r"[\W_]*(?:answer|choice|verdict|decision)?[\W_]*(right|too general|several|wrong|no answer)\b")
+NAMES = "right|too general|several|wrong|no answer"
+WORDS = re.compile(rf"\b({NAMES})\b(?! (?:class|hand|side)\b)")
+CHOSEN = re.compile(
+    rf"[\W_]*(?:answer|choice|verdict|decision)?[\W_]*({NAMES})\b"
+    rf"(?! (?:class|hand|side)\b| ?(?:or|and|/) ?(?:{NAMES})\b)"
+)
+NEGATED = re.compile(r"(?:\bnot|n't|\bneither|\bnor|\bnever|\bcannot)(?: \w+){0,2} $")
+"""What before an outcome says that it is not meant: "not quite right"."""
 
 
 class LLMJudge(ApiGrader[str]):
@@ -32,12 +38,18 @@ class LLMJudge(ApiGrader[str]):
         """The answer in one line, as the choices that follow it are lines."""
         return self.prompt.question(answer, answer=" ".join(answer.text.split()) or "(empty)")
 
-    def read(self, text: str) -> str | None:
-        """The outcome that begins a reply, or the only one it names; None for several or none."""
-        words = text.lower().replace("-", " ")
-        chosen, found = CHOSEN.match(words), set(WORDS.findall(words))
-        if chosen is not None:
+    def read(self, text: str, *, cut: bool = False) -> str | None:
+        """The outcome that begins a reply, or the only one it names; None for several, none, or one that it negates.
+
+        In a reply that was cut off only the outcome that begins it counts.
+        """
+        words = " ".join(text.lower().replace("-", " ").replace("’", "'").split())
+        if (chosen := CHOSEN.match(words)) is not None:
             return chosen[1]
+        named = list(WORDS.finditer(words))
+        if cut or any(NEGATED.search(words[: one.start()]) for one in named):
+            return None
+        found = {one[1] for one in named}
         return found.pop() if len(found) == 1 else None
 
     def combined(self, values: Sequence[str], answer: StoredAnswer) -> Grade:  # noqa: ARG002

@@ -12,7 +12,7 @@ from typing import ClassVar
 from eval.graders.api_grader import ApiGrader
 from eval.graders.types import Grade, StoredAnswer
 
-NUMBER = re.compile(r"\s*[|*]*\s*(?:correctness|score)?\s*:?\s*[|*]*\s*(\d(?:\.\d+)?)(?![\d/%]|\.\d)", re.IGNORECASE)
+NUMBER = re.compile(r"\s*[|*]*\s*(?:correctness|score)?\s*:?\s*[|*]*\s*(\d(?:\.\d+)?)(?![\d/%]|[.,]\d)", re.IGNORECASE)
 TENTHS = 10
 
 
@@ -33,11 +33,16 @@ class MMVet(ApiGrader[float]):
         target = answer.reference.target.replace("<AND>", " <AND> ").replace("<OR>", " <OR> ")
         return f"{self.prompt.question(answer, target=target)} "
 
-    def read(self, text: str) -> float | None:
-        """The number at the beginning of a reply, to the nearest tenth; None for another one or none."""
+    def read(self, text: str, *, cut: bool = False) -> float | None:
+        """The number at the beginning of a reply, to the nearest tenth; None for another one or none.
+
+        None also of a number whose decimals may have been cut off, as in "0.".
+        """
         found = NUMBER.match(text)
-        value = float(found[1]) if found else None
-        return None if value is None or value > 1 else round(value * TENTHS) / TENTHS
+        if found is None or (value := float(found[1])) > 1:
+            return None
+        unfinished = cut and "." not in found[1] and text[found.end() :].strip() in ("", ".")
+        return None if unfinished else round(value * TENTHS) / TENTHS
 
     def combined(self, values: Sequence[float], answer: StoredAnswer) -> Grade:  # noqa: ARG002
         """The mean of the gradings."""

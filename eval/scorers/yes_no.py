@@ -12,7 +12,8 @@ from eval.types import Reference, Score
 
 DENIALS = ("No", "no", "not")
 WORD = re.compile(r"\b(yes|no)\b")
-LEADING = re.compile(r"[\s\"'*(\[]*(yes|no)\b(?!\s+one\b)")
+BOTH = r"(?:\W+or\W+|\s*/\s*)(?:yes|no)\b|\W+and\W+(?:yes|no)\b(?! +\w)"
+LEADING = re.compile(rf"[\s\"'*(\[]*(yes|no)\b(?!\s+one\b|{BOTH})")
 
 
 def score_pope(answer: str, reference: Reference) -> Score:
@@ -31,7 +32,10 @@ def score_pope(answer: str, reference: Reference) -> Score:
 
 
 def score_yes_no(answer: str, reference: Reference) -> Score:
-    """By the words yes and no, in any case: the one that begins the answer, else the only one of the two in it."""
+    """By the words yes and no, in any case: the one that begins the answer, else the only one of the two in it.
+
+    "Yes and no" and "yes/no" begin with neither.
+    """
     text = answer.strip().lower()
     if not text:
         return Score(None, None, "the answer is empty")

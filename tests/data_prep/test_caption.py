@@ -164,8 +164,8 @@ def test_a_dry_run_sends_and_writes_nothing_and_prints_the_largest_cost(chat_api
     prices = {"price_in": 2.5, "price_out": 10, "image_tokens": 1000, "attempts": 1}
     caption("--dry-run", "--limit", "4", api=prices)
     said = capsys.readouterr()
-    assert "4 questions to ask of some-model: up to 4 requests" in said.err
-    assert "at most 0.02 in all" in said.err
+    assert "4 questions to ask and up to 4 a second time of some-model: up to 8 requests" in said.err
+    assert "at most 0.04 in all" in said.err
     assert "which is " in said.err
     assert not server.requests
     assert not (tmp_path / "out").exists()

@@ -67,7 +67,8 @@ def test_a_dry_run_says_what_the_judge_may_cost_and_asks_nothing(store_answers, 
     prices = ["--set", "grading.api.price_in=10", "--set", "grading.api.price_out=20"]
     grade(["--config", str(file), "--grader", "llm_judge", "--dry-run", *JUDGE, *prices])
     printed = capsys.readouterr()
-    assert "6 questions to ask of judge: up to 36 requests" in printed.err and "at most 0." in printed.err
+    assert "6 questions to ask and up to 6 a second time of judge: up to 72 requests" in printed.err
+    assert "at most 0." in printed.err
     assert "llm_judge: 0 of 6 answers have a grade; right if a language model says" in printed.out
     assert not server.requests and not folder.graders()
 
@@ -101,10 +102,16 @@ def test_an_unreadable_reply_is_asked_for_once_more_and_then_a_failure_never_a_z
     [
         ("0.5", 0.5), ("1", 1.0), ("0", 0.0), ("0.35", 0.4), (" 0.8 | ", 0.8), ("Correctness: 0.7", 0.7), ("1.0.", 1.0),
         ("1.5", None), ("5/10", None), ("50%", None), ("ten", None), ("", None), ("10", None), ("-0.5", None),
+        ("0,7", None), ("0.7.", 0.7), ("1.0/1.0", None),
     ],
 )  # fmt: skip
 def test_the_number_in_a_reply_to_mm_vets_question(reply, number):
     assert MMVet(GradingConfig(judge="api:gpt")).read(reply) == number
+
+
+@pytest.mark.parametrize(("reply", "number"), [("0.", None), ("1", None), (" 0", None), ("0.7", 0.7), ("1.0", 1.0)])
+def test_a_number_whose_decimals_may_be_cut_off_is_no_grade(reply, number):
+    assert MMVet(GradingConfig(judge="api:gpt")).read(reply, cut=True) == number
 
 
 @pytest.mark.parametrize(
@@ -112,11 +119,31 @@ def test_the_number_in_a_reply_to_mm_vets_question(reply, number):
     [
         ("right", "right"), ("Right.", "right"), ("**Too general**", "too general"), ("Answer: wrong", "wrong"),
         ("too-general", "too general"), ("I would say it is wrong.", "wrong"), ("no answer", "no answer"),
-        ("right or wrong", "right"), ("It may be right or wrong", None), ("correct", None), ("", None),
+        ("right or wrong", None), ("It may be right or wrong", None), ("correct", None), ("", None),
+        ("Not right.", None), ("The answer isn’t quite right", None), ("cannot be right", None),
+        ("Right class: tench. The answer is wrong.", "wrong"), ("It names the right class", None),
+        ("Wrong. Right would be tench.", "wrong"), ("It does not name the fish, so it is wrong", "wrong"),
     ],
 )  # fmt: skip
 def test_the_outcome_in_a_judges_reply(reply, outcome):
     assert LLMJudge(GradingConfig(judge="api:gpt")).read(reply) == outcome
+
+
+def test_reasoning_refusals_and_what_is_cut_off_inside_a_sentence_are_no_outcomes(store_answers, chat_api):
+    folder, _, file = store_answers({"tench": ["one", "two", "three", "four"]})
+    replies = {
+        "one": completion("<think>Is it wrong? Or too general?</think>right"),
+        "two": completion(None, message={"role": "assistant", "content": None, "refusal": "right or not, I cannot"}),
+        "three": completion("The answer may be right", finish_reason="length"),
+        "four": completion("Wrong, since it", finish_reason="length"),
+    }
+    server = chat_api(
+        lambda request: replies[re.search("^Answer: (.*)$", str(request["messages"][-1]["content"]), re.M)[1]]
+    )
+    grade(["--config", str(file), "--grader", "llm_judge", *JUDGE])
+    (entry,) = report_of(folder)["grades"]
+    assert (entry["outcomes"]["right"]["count"], entry["outcomes"]["wrong"]["count"]) == (1, 1)
+    assert entry["items"]["failed"] == 2 and len(server.requests) == 4 + 2
 
 
 def test_mm_vets_question_is_the_published_table_with_one_more_line():

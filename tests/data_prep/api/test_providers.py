@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+from pathlib import Path
 
 import pytest
 from chat_api_server import completion, failure
@@ -12,12 +13,15 @@ from configs.api import ApiConfig
 from configs.api_providers import PROVIDERS
 from configs.captions import CaptionConfig
 from configs.errors import ConfigError, RunError
+from configs.evaluation import EvalConfig
 from configs.load import load_config
+from configs.wikiqa import WikiqaConfig
 from data_prep.api.client import ApiClient, Endpoint, retry_delay
 from data_prep.api.messages import ImagePart, Message
 from data_prep.api.question_file import AskedModel, Question, ask_questions
 from data_prep.api.replies import QuestionError
 
+CONFIGS = Path(__file__).resolve().parents[3] / "configs"
 KEYS = {"openai": "OPENAI_API_KEY", "gemini": "GEMINI_API_KEY", "claude": "ANTHROPIC_API_KEY"}
 ADDRESSES = {"openai": "OPENAI_BASE_URL", "gemini": "GEMINI_BASE_URL", "claude": "ANTHROPIC_BASE_URL"}
 LINKS = {
@@ -217,3 +221,28 @@ def test_an_image_above_the_side_is_shrunk_in_its_format_and_others_are_sent_as_
 def test_every_provider_is_a_choice_and_plain_changes_nothing():
     assert [*PROVIDERS] == ["plain", *KEYS]
     assert not PROVIDERS["plain"].settings
+
+
+def test_the_key_of_the_judges_provider_is_that_of_its_own_section():
+    """The key of the evaluated model's provider must not be sent to the judge's."""
+    chosen = ["grading.api.provider=claude", "api.provider=gemini"]
+    config, origins = load_config(EvalConfig, CONFIGS / "eval" / "mm_vet.yaml", chosen)
+    assert (config.grading.api.key_env, config.api.key_env) == (KEYS["claude"], KEYS["gemini"])
+    assert origins["grading.api.key_env"] == "provider claude"
+    with pytest.raises(ConfigError, match="ANTHROPIC_API_KEY is not set"):
+        Endpoint.of(config.grading.api, {"OPENAI_API_KEY": "secret"})
+    with pytest.raises(ConfigError, match=r"grading\.api\.provider is 'llama'; choose one of: plain, openai"):
+        load_config(EvalConfig, CONFIGS / "eval" / "mm_vet.yaml", ["grading.api.provider=llama"])
+
+
+@pytest.mark.parametrize(
+    ("schema", "file", "setting", "limit"),
+    [
+        (CaptionConfig, "captions/demo.yaml", "api.answer_limit", "max_tokens"),
+        (WikiqaConfig, "wikiqa/demo.yaml", "api.answer_limit", "max_tokens or filter_max_tokens"),
+        (EvalConfig, "eval/mm_vet.yaml", "grading.api.answer_limit", "grading.judge_tokens"),
+    ],
+)
+def test_the_limit_of_an_evaluations_answers_is_refused_where_it_has_no_effect(schema, file, setting, limit):
+    with pytest.raises(ConfigError, match=f"{setting} is 'official', which only evaluations have.*as {limit} is the"):
+        load_config(schema, CONFIGS / file, [f"{setting}=official"])

@@ -127,7 +127,7 @@ def test_the_largest_spending_is_printed_before_the_first_request(chat_api, ask,
 
 def test_a_dry_run_needs_no_address_and_writes_nothing(ask, tmp_path, capsys, monkeypatch):
     monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
-    assert ask(dry_run=True, limit=4).replies == {}
+    assert ask(questions(4), dry_run=True).replies == {}
     assert "test: 4 questions to ask of some-model: up to 16 requests" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
     with pytest.raises(ConfigError, match="OPENAI_BASE_URL"):

@@ -193,6 +193,29 @@ def test_a_dry_run_prints_the_largest_spending_and_asks_and_writes_nothing(confi
     assert not (tmp_path / "out").exists()
 
 
+def test_the_largest_spending_counts_questions_whose_second_answer_is_still_missing(chat_api, config, capsys):
+    """The first answers with the class have no letter, and the server ends before the second ones."""
+
+    def silent(request):
+        text = request["messages"][-1]["content"]
+        if text.startswith("Come up with"):
+            return expert(request)
+        return completion("Hmm.") if server.texts().count(text) == 1 else failure(401, "no such key")
+
+    server = chat_api(silent)
+    assert "refuses every question" in error(config, capsys, "--set", "api.concurrency=1")
+    run(config, "--dry-run")
+    assert "filter, without class: up to 30 questions" in capsys.readouterr().out
+
+
+def test_the_largest_spending_on_all_stages_is_printed_before_the_first_request(chat_api, config, capsys):
+    printed = []
+    chat_api(lambda request: printed.append(capsys.readouterr().err) or failure(401, "no such key"))
+    with pytest.raises(SystemExit):
+        run(config, "--set", "api.concurrency=1")
+    assert "in all: up to 396 requests" in printed[0]
+
+
 def test_questions_that_name_their_class_are_left_out_if_the_setting_says_so(chat_api, config, capsys):
     def reply(request):
         leak = json.dumps([questions("x")[0] | {"question": f"Where does a {name.upper()} live?"} for name in NAMES])

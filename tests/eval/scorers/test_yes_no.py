@@ -18,6 +18,10 @@ CASES = [  # answer, what POPE's rule reads, what the careful rule reads
     ("The image shows a dog", "yes", None),  # by POPE, what is not denied is affirmed
     ("no\nyes", "yes", "no"),  # POPE sees one word, "no\nyes"
     ("It could be yes or no", "no", None),
+    ("Yes and no", "no", None),
+    ("yes/no", "yes", None),
+    ("Yes, and no cat", "no", "yes"),
+    ("No / there is none", "no", "no"),
     ("'Yes'", "yes", "yes"),
     ("No one is here, yes", "no", None),
     ("nothing", "yes", None),
