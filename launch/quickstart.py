@@ -18,6 +18,7 @@ import time
 import webbrowser
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from configs.base_models import TINY, base_model_overrides
@@ -83,7 +84,7 @@ class Quickstart:
         """Settings of data and training."""
         return [f"name={self.name}", f"data.shards=shards/{self.name}", *self.photos.settings, *self.settings]
 
-    @property
+    @cached_property
     def config(self) -> RunConfig:
         """The complete configuration. Raises `ConfigError` for a mistake in the settings."""
         return load_config(RunConfig, CONFIG, [*base_model_overrides(self.base), *self.overrides])[0]

@@ -5,6 +5,8 @@ import re
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -32,10 +34,17 @@ INTERFACE = "vlm_classify"
 MODULES = sorted(file for folder in FOLDERS for file in (ROOT / folder).rglob("*.py"))
 
 
+@cache
+def nodes(file: Path) -> list[ast.AST]:
+    """The syntax tree of a module, the module first."""
+    return list(ast.walk(ast.parse(file.read_text(encoding="utf-8"))))
+
+
+@cache
 def imports(file: Path) -> set[str]:
     """Modules that `file` imports anywhere in it."""
     found: set[str] = set()
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+    for node in nodes(file):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -43,20 +52,26 @@ def imports(file: Path) -> set[str]:
     return found
 
 
-@pytest.mark.parametrize("file", MODULES, ids=lambda f: str(f.relative_to(ROOT)))
-def test_imports_point_back_along_the_data_flow(file):
+def imports_against_the_flow(file: Path) -> Iterator[str]:
+    """What is wrong with the imports of one module."""
     folder = file.relative_to(ROOT).parts[0]
     for name in imports(file):
         top = name.split(".")[0]
-        assert top != INTERFACE, f"{file} may not import {name}"
-        if top in FOLDERS and top != folder:
-            assert top in MAY_IMPORT[folder], f"{folder} may not import {name}"
+        if top == INTERFACE:
+            yield f"{file} may not import {name}"
+        if top in FOLDERS and top != folder and top not in MAY_IMPORT[folder]:
+            yield f"{file}: {folder} may not import {name}"
         if folder == "eval" and name.startswith("train."):
             benchmark = file.relative_to(ROOT).parts[1] == "benchmarks"
             allowed = BENCHMARKS_OF_EVAL_MAY_IMPORT_OF_TRAIN if benchmark else EVAL_MAY_IMPORT_OF_TRAIN
-            assert name.split(".")[1] in allowed, f"{file} may not import {name}"
-        if folder in ("configs", "launch"):
-            assert top not in ("torch", "transformers", "deepspeed", "webdataset"), f"{file} must stay light"
+            if name.split(".")[1] not in allowed:
+                yield f"{file} may not import {name}"
+        if folder in ("configs", "launch") and top in ("torch", "transformers", "deepspeed", "webdataset"):
+            yield f"{file} must stay light"
+
+
+def test_imports_point_back_along_the_data_flow():
+    assert [fault for file in MODULES for fault in imports_against_the_flow(file)] == []
 
 
 TRAIN_LEVELS = (
@@ -135,14 +150,17 @@ def test_folders_of_eval_import_in_one_direction():
     assert not backwards
 
 
-@pytest.mark.parametrize("file", MODULES, ids=lambda f: str(f.relative_to(ROOT)))
-def test_every_module_says_what_it_is_and_an_init_only_checks_the_interpreter_besides(file):
-    tree = ast.parse(file.read_text(encoding="utf-8"))
-    assert ast.get_docstring(tree)
-    assert file.stem not in ("utils", "common", "helpers")
-    if file.name == "__init__.py":
-        interpreter_check = ["import configs.interpreter"] if file.parent.parent == ROOT else []
-        assert [ast.unparse(statement) for statement in tree.body[1:]] == interpreter_check
+def test_every_module_says_what_it_is_and_none_is_called_utils():
+    without = [file for file in MODULES if not ast.get_docstring(nodes(file)[0])]
+    nameless = [file for file in MODULES if file.stem in ("utils", "common", "helpers")]
+    assert (without, nameless) == ([], [])
+
+
+def test_an_init_only_checks_the_interpreter():
+    for file in MODULES:
+        if file.name == "__init__.py":
+            interpreter_check = ["import configs.interpreter"] if file.parent.parent == ROOT else []
+            assert [ast.unparse(statement) for statement in nodes(file)[0].body[1:]] == interpreter_check, file
 
 
 def test_an_installed_copy_has_every_package_and_every_data_file():
@@ -202,24 +220,19 @@ NAMERS = ("configs/run_dir.py", "configs/eval_dir.py", "configs/shard_dir.py")
 
 def strings(file: Path) -> set[str]:
     """The string constants of a module, docstrings left out; of an f-string its first part."""
-    tree = ast.parse(file.read_text(encoding="utf-8"))
-    prose = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    prose = {id(node.value) for node in nodes(file) if isinstance(node, ast.Expr)}
     return {
         node.value
-        for node in ast.walk(tree)
+        for node in nodes(file)
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in prose
     }
 
 
-@pytest.mark.parametrize("file", MODULES, ids=lambda f: str(f.relative_to(ROOT)))
-def test_the_files_of_runs_shards_and_evaluations_are_named_in_one_place(file):
-    if str(file.relative_to(ROOT)) in NAMERS:
-        assert any(FILE_NAMES.fullmatch(text) for text in strings(file)), "the pattern finds nothing any more"
-        return
-    named = {text for text in strings(file) if FILE_NAMES.fullmatch(text)}
-    assert not named, (
-        f"{file} spells {sorted(named)}; take the path from configs/run_dir.py, eval_dir.py or shard_dir.py"
-    )
+def test_the_files_of_runs_shards_and_evaluations_are_named_in_one_place():
+    named = {str(file.relative_to(ROOT)): sorted(filter(FILE_NAMES.fullmatch, strings(file))) for file in MODULES}
+    assert all(named.pop(namer) for namer in NAMERS), "the pattern finds nothing any more"
+    spelled = {file: names for file, names in named.items() if names}
+    assert not spelled, "take the path from configs/run_dir.py, eval_dir.py or shard_dir.py"
 
 
 def test_every_module_that_writes_a_page_updates_the_index_of_all_runs():
