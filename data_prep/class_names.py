@@ -82,7 +82,7 @@ def _parse(path: Path) -> ClassList:
         raise ValueError(f"a {path.suffix} file is not read; write one name a line in a .txt file, or a JSON list")
     text = unicodedata.normalize("NFC", path.read_text(encoding="utf-8-sig"))
     if path.suffix == ".json":
-        return _from_json(json.loads(text))
+        return _from_json(composed(json.loads(text, object_pairs_hook=unique_object)))
     if text.lstrip().startswith(("{", "[")):
         return _from_python_text(text)
     if path.suffix == ".tsv":
@@ -171,6 +171,27 @@ def _by_number(values: dict[str, Any]) -> list[Any] | None:
         missing = next(number for number in range(len(values)) if number not in numbered)
         raise ValueError(f"its keys are numbers and {missing} is missing: number the classes 0 to {len(values) - 1}")
     return [numbered[number] for number in range(len(values))]
+
+
+def unique_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The object of a JSON file, for `json.loads`. Raises `ValueError` for a key that occurs twice: JSON keeps one."""
+    twice = next((key for key, times in Counter(composed(key) for key, _ in pairs).items() if times > 1), None)
+    if twice is not None:
+        raise ValueError(f"{twice!r} occurs twice")
+    return dict(pairs)
+
+
+def composed(value: Any) -> Any:
+    """A value of a JSON file with all texts in Unicode NFC, also those that the file writes with escapes.
+
+    >>> composed({"cafe\u0301": ["e\u0301"]}) == {"caf\u00e9": ["\u00e9"]}
+    True
+    """
+    if isinstance(value, dict):
+        return {composed(key): composed(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [composed(part) for part in value]
+    return unicodedata.normalize("NFC", value) if isinstance(value, str) else value
 
 
 def _from_json(values: Any) -> ClassList:

@@ -17,7 +17,7 @@ from functools import cached_property
 from pathlib import Path
 
 from configs.errors import DataError
-from data_prep.class_names import SHIPPED, WORDNET_ID, load_class_list
+from data_prep.class_names import SHIPPED, WORDNET_ID, composed, load_class_list, unique_object
 from data_prep.wordnet_synonyms import WordNetNouns
 
 TREES = Path(__file__).with_name("class_trees")
@@ -94,7 +94,7 @@ def load_class_tree(source: str) -> ClassTree:
         )
     data = path.read_bytes()
     try:
-        names, parents = _nodes(json.loads(data.decode("utf-8-sig")))
+        names, parents = _nodes(composed(json.loads(data.decode("utf-8-sig"), object_pairs_hook=unique_object)))
     except ValueError as error:
         raise DataError(f"{path} is no tree {{name: [names of its parents]}}: {error}") from error
     senses: dict[str, list[str]] = {}

@@ -20,9 +20,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from configs.errors import DataError
-from data_prep.class_names import ClassList
+from data_prep.class_names import ClassList, composed
 
 VALIDATION_NUMBER = re.compile(r"ILSVRC2012_val_(\d{8})(?!\d)")
+VALIDATION_IMAGES = 50_000
 IMAGE_ENDING = re.compile(r"\.(?:jpe?g|png|webp|bmp|gif|tiff?)$", re.IGNORECASE)
 SHOWN = 3  # ids or names in a message
 Labels = tuple[str, ...]
@@ -71,6 +72,7 @@ class LabelSets:
 
     def _key(self, item: str) -> str | None:
         """The id in the file that means `item`; None if there is none, or several fit."""
+        item = unicodedata.normalize("NFC", item)
         if item in self.by_id:
             return item
         keys = [key for key in self._by_name.get(image_name(item), ()) if _fits(key, item)]
@@ -110,19 +112,24 @@ def load_label_sets(file: str, classes: ClassList | None) -> LabelSets:
     names = _Names(path, classes)
     if isinstance(values, dict):
         return LabelSets(path, {str(key): names.all_of(key, value) for key, value in values.items()})
+    if len(values) > VALIDATION_IMAGES:
+        raise DataError(
+            f"{path} is a list of {len(values):,} label sets, and ImageNet has {VALIDATION_IMAGES:,} validation images; "
+            "write the labels of other images as {item id: [labels]}"
+        )
     return LabelSets(path, {}, [names.all_of(number, value) for number, value in enumerate(values, start=1)])
 
 
 def _read(path: Path) -> dict[str, Any] | list[Any]:
     """The content of the file: a list of ImageNet's validation images, or item id to labels."""
-    text = unicodedata.normalize("NFC", path.read_text(encoding="utf-8-sig"))
+    text = path.read_text(encoding="utf-8-sig")
     try:
-        values = json.loads(text, object_pairs_hook=_unique)
+        values = composed(json.loads(text, object_pairs_hook=_unique))
     except json.JSONDecodeError:
         lines = [line for line in text.splitlines() if line.strip()]
         if len(lines) < 2 or not lines[0].lstrip().startswith("{"):
             raise
-        return _of_lines([json.loads(line) for line in lines])
+        return _of_lines([composed(json.loads(line)) for line in lines])
     if isinstance(values, dict) and "id" in values and ("labels" in values or "label" in values):
         return _of_lines([values])
     if isinstance(values, list) and values and all(isinstance(value, dict) for value in values):
@@ -133,7 +140,8 @@ def _read(path: Path) -> dict[str, Any] | list[Any]:
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """The object of `pairs`. Raises `ValueError` for a key that occurs twice."""
+    """The object of `pairs` in Unicode NFC. Raises `ValueError` for a key that occurs twice."""
+    pairs = [(unicodedata.normalize("NFC", key), composed(value)) for key, value in pairs]
     if len({key for key, _ in pairs}) < len(pairs):
         twice = next(key for key, times in Counter(key for key, _ in pairs).items() if times > 1)
         raise ValueError(f"the id {twice!r} occurs twice")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from configs.errors import DataError
-from data_prep.class_names import ClassList, load_class_list
+from data_prep.class_names import ClassList, alike_names, composed, folded_name, load_class_list
 from data_prep.readers.file_content import read_text
 from data_prep.readers.listed_images import ListedImage, ListLine, choose, listed_source
 from data_prep.sample import Source
@@ -32,6 +32,7 @@ def read(path: Path, *, split_file: str, split: str, class_names: str | None = N
         raise DataError(
             f"{class_names} has {len(classes.names)} classes and {file} has {len(names)}; they must be equal"
         )
+    _refuse_another_order(file, names, str(class_names), classes.names)
     images = [ListedImage(line, row[0], row[1]) for part, line, row in rows if part == split]
     return listed_source(images, file, path, classes, prompt)
 
@@ -63,4 +64,26 @@ def _names(file: Path, rows: list[tuple[str, ListLine, list[Any]]]) -> tuple[str
     missing = next((index for index in range(len(names)) if index not in names), None)
     if missing is not None:
         raise DataError(f"{file} has {len(names)} classes and none has the index {missing}; is the file complete?")
-    return tuple(names[index].replace("_", " ") for index in range(len(names)))
+    found = tuple(composed(names[index]).replace("_", " ").strip() for index in range(len(names)))
+    empty = next((index for index, name in enumerate(found) if not name), None)
+    if empty is not None:
+        raise DataError(f"{file}: the name of class {empty} is empty; give the names with class_names")
+    if alike := alike_names(found):
+        raise DataError(
+            f"{file}: the classes {', '.join(map(repr, alike[:4]))} differ in case, spaces, `_` or Unicode form only; "
+            "are they one class? Give each class one spelling"
+        )
+    return found
+
+
+def _refuse_another_order(file: Path, names: tuple[str, ...], class_names: str, listed: tuple[str, ...]) -> None:
+    """Raise `DataError` if a name of the file is that of another class of the list, which would exchange classes."""
+    places: dict[str, set[int]] = {}
+    for index, name in enumerate(listed):
+        places.setdefault(folded_name(name), set()).add(index)
+    for index, name in enumerate(names):
+        if (known := places.get(folded_name(name))) and index not in known:
+            raise DataError(
+                f"class {index} is {name!r} in {file}, and {listed[index]!r} in class_names {class_names}, where "
+                f"{name!r} is class {min(known)}; leave class_names out, or give the names in the order of the file"
+            )

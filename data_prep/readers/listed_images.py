@@ -4,20 +4,22 @@
     images = [ListedImage(line.number, f"{line.text}.jpg", label), ...]
     source = listed_source(images, list_file, path / "images", classes, prompt)
 
-Blank lines, Windows line ends and a byte-order mark do not matter. A line that is no image of the list's form, an
-unknown class and an image listed twice are errors with the line's number; a missing image is a drop of the build.
+Blank lines, Windows line ends and a byte-order mark do not matter, nor does a suffix in upper case (1005649.JPG). A
+line that is no image of the list's form, an unknown class and an image listed twice are errors with the line's number;
+a missing image is a drop.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from configs.errors import ConfigError, DataError
 from data_prep.class_names import ClassList
 from data_prep.prompts import classification_turns
 from data_prep.readers.file_content import read_text
-from data_prep.records import LazyRecords
-from data_prep.sample import Sample, Source
+from data_prep.records import LazyRecords, Record
+from data_prep.sample import Drop, Sample, Source
 
 MAX_SHOWN = 60  # characters of a line in a message
 
@@ -44,8 +46,8 @@ class ListedImage:
     label: int
 
     @property
-    def id(self) -> str:
-        """The file without its suffix."""
+    def stem(self) -> str:
+        """The file without its suffix: the id, unless two files differ by suffix alone."""
         folder, slash, name = self.file.rpartition("/")
         return f"{folder}{slash}{name.rpartition('.')[0] or name}"
 
@@ -97,7 +99,7 @@ def listed_source(
     """
     found: dict[str, ListedImage] = {}
     for image in images:
-        first = found.setdefault(image.id, image)
+        first = found.setdefault(PurePosixPath(image.file).as_posix(), image)
         if first is not image:
             names = classes.names[first.label], classes.names[image.label]
             what = f"as {names[0]!r} and as {names[1]!r}" if first.label != image.label else f"both as {names[0]!r}"
@@ -114,13 +116,23 @@ def listed_source(
     return Source(classes.names, LazyRecords(make, len(ordered)))
 
 
-def _maker(images: Sequence[ListedImage], root: Path, classes: ClassList, prompt: str) -> Callable[[int], Sample]:
+def _maker(images: Sequence[ListedImage], root: Path, classes: ClassList, prompt: str) -> Callable[[int], Record]:
     classification_turns(prompt, classes.names[0])  # raises for an unknown prompt
+    times = Counter(image.stem for image in images)
 
-    def make(index: int) -> Sample:
+    def make(index: int) -> Record:
         image = images[index]
-        name = classes.names[image.label]
+        name, key = classes.names[image.label], image.stem if times[image.stem] == 1 else image.file
+        file = present(root / image.file)
+        if file is None:
+            return Drop(key, f"missing file: {image.line.file.name} lists it", str(root / image.file))
         turns = classification_turns(prompt, name)
-        return Sample(id=image.id, image=root / image.file, label=image.label, label_name=name, turns=turns)
+        return Sample(id=key, image=file, label=image.label, label_name=name, turns=turns)
 
     return make
+
+
+def present(file: Path) -> Path | None:
+    """`file`, or the file whose suffix differs by case alone; None if neither is there."""
+    others = (file.with_suffix(change(file.suffix)) for change in (str.upper, str.lower) if file.suffix)
+    return next((found for found in (file, *others) if found.is_file()), None)

@@ -75,6 +75,8 @@ def test_the_shipped_tree_has_every_class_of_cifar10():
         ('{" ": []}', "a name is empty"),
         ('{"a, ": []}', "a name is empty"),
         ('{"a": [], "a, b": []}', "'a' occurs twice"),
+        ('{"a": [], "b": ["a"], "b": []}', "'b' occurs twice"),
+        ('{"\\u00e9": [], "e\\u0301": []}', "'\u00e9' occurs twice"),
     ],
 )
 def test_what_is_no_tree_is_refused(tmp_path, values, message):

@@ -1,6 +1,7 @@
 """Label sets: every form that they circulate in, the ids they are found by, and what is refused."""
 
 import json
+import unicodedata
 
 import pytest
 
@@ -58,6 +59,18 @@ def test_an_item_without_folder_is_not_one_of_two_in_folders(tmp_path):
     labels = load(tmp_path, {"cat/1": ["cat"], "tench/1": ["tench"]})
     assert labels.of("1") is None
     assert labels.of("dog/1") is None
+
+
+def test_ids_are_found_in_either_unicode_form(tmp_path):
+    decomposed = unicodedata.normalize("NFD", "Käfer/é1")
+    labels = load(tmp_path, {decomposed: ["cat"]})
+    assert labels.of(decomposed) == labels.of(unicodedata.normalize("NFC", decomposed)) == ("cat",)
+    assert labels.missing([f"{decomposed}.jpg"]) == ()
+
+
+def test_a_list_of_more_than_imagenets_validation_images_is_of_other_images(tmp_path):
+    with pytest.raises(DataError, match="a list of 50,001 label sets, and ImageNet has 50,000 validation images"):
+        load(tmp_path, [[]] * 50_001)
 
 
 def test_without_a_class_list_labels_are_names(tmp_path):

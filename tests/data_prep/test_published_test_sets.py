@@ -255,6 +255,9 @@ def test_eurosat_s_folders_have_readable_names(tmp_path):
 
 def coop(tmp_path: Path, parts: object, **options) -> list:
     (tmp_path / "images").mkdir(exist_ok=True)
+    for row in parts.get("test", []) + parts.get("train", []) if isinstance(parts, dict) else []:
+        (tmp_path / "images" / row[0]).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "images" / row[0]).touch()
     file = tmp_path / "split.json"
     file.write_text(parts if isinstance(parts, str) else json.dumps(parts))
     given = {"split_file": str(file), "split": "test"} | options
@@ -272,6 +275,32 @@ def test_a_split_of_coop_is_read_with_its_names(tmp_path):
     assert [r.id for r in coop(tmp_path, parts, split="train")] == ["b/1"]
 
 
+def test_names_in_another_order_than_the_splits_are_refused_and_other_names_are_not(tmp_path):
+    parts = {"train": [], "val": [], "test": [["a/2.jpg", 0, "Faces"], ["b/3.jpg", 1, "wild_dog"]]}
+    names = tmp_path / "names.json"
+    names.write_text('["face", "Wild dog"]')
+    assert [r.label_name for r in coop(tmp_path, parts, class_names=str(names))] == ["face", "Wild dog"]
+    names.write_text('["wild dog", "face"]')
+    with pytest.raises(DataError, match=r"class 1 is 'wild dog' in .*, and 'face' in .*, where 'wild dog' is class 0"):
+        coop(tmp_path, parts, class_names=str(names))
+
+
+def test_files_that_differ_by_suffix_alone_are_two_images(tmp_path):
+    parts = {"train": [], "val": [], "test": [["a/1.jpg", 0, "cat"], ["a/1.png", 1, "dog"], ["b/1.jpg", 1, "dog"]]}
+    assert [(r.id, r.label) for r in coop(tmp_path, parts)] == [("a/1.jpg", 0), ("a/1.png", 1), ("b/1", 1)]
+
+
+def test_a_suffix_in_upper_case_is_found_and_shots_are_of_the_images_that_are_there(tmp_path):
+    tiny_copy(tmp_path, "food101", ["apple_pie/1011328", "apple_pie/2", "waffles/45"])
+    (tmp_path / "images/apple_pie/1011328.jpg").rename(tmp_path / "images/apple_pie/1011328.JPG")
+    first, missing, _ = records("food101", tmp_path)
+    assert first.id == "apple_pie/1011328" and first.image.name == "1011328.JPG"
+    assert missing.id == "apple_pie/2" and missing.reason == "missing file: test.txt lists it"
+    for seed in range(4):  # the missing one would be chosen by some of these seeds
+        chosen = records("food101", tmp_path, shots=1, shots_seed=seed, shots_short="keep")
+        assert [r.id for r in chosen] == ["apple_pie/1011328", "waffles/45"]
+
+
 @pytest.mark.parametrize(
     ("parts", "message"),
     [
@@ -283,6 +312,9 @@ def test_a_split_of_coop_is_read_with_its_names(tmp_path):
         ({"train": [], "val": [], "test": [["a.jpg", 1, "cat"]]}, "1 classes and none has the index 0"),
         ({"train": [], "val": [], "test": [["a.jpg", 0, "cat"], ["a.jpg", 0, "cat"]]}, "remove one"),
         ({"train": [["a.jpg", 0, "cat"]], "val": [], "test": []}, "lists no image"),
+        ({"train": [], "val": [], "test": [["./a.jpg", 0, "cat"], ["a.jpg", 0, "cat"]]}, "remove one"),
+        ({"train": [], "val": [], "test": [["a.jpg", 0, " "]]}, "the name of class 0 is empty"),
+        ({"train": [], "val": [], "test": [["a.jpg", 0, "Cat"], ["b.jpg", 1, "cat"]]}, "'Cat', 'cat' differ in case"),
     ],
 )
 def test_a_damaged_split_of_coop_is_an_error(tmp_path, parts, message):
