@@ -17,6 +17,8 @@ PUBLISHED_DEFAULTS: dict[str, Any] = {
 """What `trained` means for a model as published."""
 LISTED = ("closed_world", "class_likelihood", "zero_shot")
 """Tasks whose questions or scores use all names of protocol.classes."""
+UNCLASSED = ("multiple_choice", "vqa", "yes_no", "graded")
+"""Tasks whose answers are letters or free text, which are not compared with class names."""
 FILE_DRAWS = ("similar_class", "similar_image", "siblings")
 """Values of candidate_draw that take the candidates from protocol.candidate_file."""
 
@@ -319,9 +321,9 @@ class ProtocolConfig(Section):
         super().__post_init__()
         if self.task in LISTED and self.classes is None:
             raise ConfigError(f"protocol.task {self.task} needs protocol.classes: a list's name, such as imagenet")
-        if self.labels is not None and self.task == "multiple_choice":
+        if self.labels is not None and self.task in UNCLASSED:
             raise ConfigError(
-                "protocol.labels has the classes of images, and task multiple_choice is scored by letters; remove it"
+                f"protocol.labels has the classes of images, and task {self.task} is not scored by classes; remove it"
             )
         if "{}" not in self.class_sentence:
             raise ConfigError(

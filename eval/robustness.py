@@ -13,7 +13,7 @@ The evaluation is repeated with one setting changed at a time:
 
 A factor that cannot change the evaluation is not varied, and the table says why. The evaluation's own answers are the
 base, also those of an earlier `eval.run`; the model is loaded once. After a kill the same command continues, and no
-answered item is asked again. Each variant is compared with the base on the same items (McNemar's test).
+answered item is asked again. Each variant is compared with the base on the same items.
 
 Files: robustness.json, .md and .html in the folder robustness/ next to the evaluation's answers, with a folder for the
 answers of each variant.

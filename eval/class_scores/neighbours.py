@@ -103,6 +103,9 @@ def _read(path: Path, _changed: int, _size: int) -> Neighbours:
         rows = {str(key): tuple(map(int, row)) for key, row in values["neighbours"].items()}
         if values["by"] not in BY or any(not 0 <= index < len(classes) for row in rows.values() for index in row):
             raise ValueError("an index that is no class, or an unknown `by`")
+        twice = next((key for key, row in rows.items() if len({classes[index] for index in row}) < len(row)), None)
+        if twice is not None:
+            raise ValueError(f"a class occurs twice in the row of {twice!r}")
         return Neighbours(values["by"], classes, rows, dict(values.get("of", {})))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(

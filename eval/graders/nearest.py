@@ -52,9 +52,9 @@ class Nearest:
         """Each answer by its class. Raises `ConfigError` for questions with options."""
         if any(answer.reference.choices for answer in answers):
             raise ConfigError("the grader nearest compares class names; the answers of this evaluation are letters")
-        class_of = {name.lower(): label for label in reversed(self.classes) for name in self.names[label]}
+        class_of = self._classes_by_name()
         known = tuple(dict.fromkeys(name for names in self.names.values() for name in names))
-        rows = np.array([self.classes.index(label) for label in self.names for _ in self.names[label]])
+        rows = np.array([index for index, names in enumerate(self.names.values()) for _ in names])
         spoken = [name for names in self.names.values() for name in names]
         for answer in answers:
             words = words_of(answer.text)
@@ -81,12 +81,20 @@ class Nearest:
         outcome = RIGHT if label in answer.reference.labels else WRONG
         return Grade(outcome, why, extracted=label, flags=flags)
 
+    def _classes_by_name(self) -> dict[str, list[str]]:
+        """Name in lower case to the class of this name; a synonym that is no class name, to all classes that have it."""
+        found: dict[str, list[str]] = {}
+        for label, names in self.names.items():
+            for name in names[1:]:
+                found.setdefault(name.lower(), []).append(label)
+        return found | {label.lower(): [label] for label in self.classes}
+
     @staticmethod
-    def _named(words: Sequence[str], known: tuple[str, ...], class_of: Mapping[str, str]) -> list[str]:
+    def _named(words: Sequence[str], known: tuple[str, ...], class_of: Mapping[str, Sequence[str]]) -> list[str]:
         """The classes that the answer names without denying them, not inside a longer name."""
         found = [mention for mention in mentions(words, known) if not mention.denied]
         whole = [
             m for m in found
             if not any(o.start <= m.start and m.end <= o.end and o.end - o.start > m.end - m.start for o in found)
         ]  # fmt: skip
-        return list(dict.fromkeys(class_of[mention.name.lower()] for mention in whole))
+        return list(dict.fromkeys(label for mention in whole for label in class_of[mention.name.lower()]))

@@ -3,8 +3,8 @@
     {"id": "n01440764/n01440764_18", "answer": "5d41402abc4b2a76", "outcome": "right", "why": "...", "score": 0.91}
     {"id": "n01440764/n01440764_31", "answer": "0cc175b9c0f1b6a8", "failed": "timed out"}
 
-`answer` is the digest of what was graded. A grade of another answer, or of the same answer to other expected names,
-does not count: the answer is graded again. Lines are only ever appended; of two grades of one answer the last counts.
+`answer` is the digest of what was graded. A grade of another answer, or of the same answer to other expected names or
+among other classes, does not count: the answer is graded again. Lines are only ever appended; of two grades of one answer the last counts.
 """
 
 import json

@@ -9,7 +9,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -42,10 +42,16 @@ class StoredAnswer:
 
     @cached_property
     def digest(self) -> str:
-        """Identifies what is graded: prompt, answer and expected names; 16 hexadecimal digits."""
+        """Identifies what is graded: prompt, answer, expected names, and all classes; 16 hexadecimal digits."""
         reference = self.reference
         values = [self.prediction.prompt_hash, self.text, reference.target, reference.names, reference.choices]
+        values += [reference.labels, _digest_of(reference.classes)]
         return hashlib.sha256(json.dumps(values).encode()).hexdigest()[:16]
+
+
+@lru_cache(maxsize=8)
+def _digest_of(classes: tuple[str, ...]) -> str:
+    return hashlib.sha256(json.dumps(classes).encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)

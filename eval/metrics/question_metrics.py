@@ -3,7 +3,7 @@
 Intervals are by the bootstrap over images. `value` and interval are None where a number is not defined.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -43,7 +43,12 @@ def accuracy_of(task: str, scored: Scored) -> Number:
 
 def mean_points(scored: Scored) -> Number:
     """The mean of the scores' points, its interval over images, and how many images there are."""
-    sums = group_sums((_group(p), (score.points, 1.0)) for p, score in scored)
+    return mean_of_points((_group(p), score.points) for p, score in scored)
+
+
+def mean_of_points(pairs: Iterable[tuple[str, float]]) -> Number:
+    """As `mean_points`, of (image, points of one of its questions)."""
+    sums = group_sums((group, (points, 1.0)) for group, points in pairs)
     if not len(sums):
         return {"value": None, "low": None, "high": None, "count": 0, "n": 0}
     low, high = _shares(resampled(sums, lambda total: ratio(total[:, 0], total[:, 1])))

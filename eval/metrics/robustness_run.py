@@ -1,6 +1,6 @@
-"""Runs the variants of an evaluation and collects which items are correct under each of them."""
+"""Runs the variants of an evaluation and collects the points of each item under each of them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +8,9 @@ from configs.errors import RunError
 from configs.eval_dir import EvalDir
 from configs.evaluation import EvalConfig
 from data_prep.page import Page, Table
+from eval.metrics.grouped import points_of
 from eval.metrics.outcomes import scored_predictions
-from eval.metrics.robustness import FactorOutcomes, robustness_results
+from eval.metrics.robustness import FactorOutcomes, Points, robustness_results
 from eval.runner.batching import Share, items_of, open_source
 from eval.runner.class_check import check_classes
 from eval.runner.evaluation_record import Evaluation, with_scoring
@@ -66,14 +67,14 @@ def collect(config: EvalConfig, factors: Sequence[Factor]) -> dict[str, Any]:
     from eval.runner.stored_answers import answers_folder  # loads torch
 
     folder, _ = answers_folder(config)
-    base, evaluation = _correct(folder, config)
+    base, evaluation = _points(folder, config)
     if not base:
         refused = [file.read_text(encoding="utf-8").strip() for file in folder.refusals().values()]
         raise RunError([*refused, f"{folder.root} has no answered item; run the command without --report-only"][0])
     notes = _incomplete("the base", len(base), evaluation)
     outcomes = []
     for factor in factors:
-        values: dict[str, Mapping[str, bool]] = {factor.base_value: base}
+        values: dict[str, Points] = {factor.base_value: base}
         reasons = [factor.reason] if factor.reason else []
         for variant in factor.variants:
             where = folder if variant.rescored else answers_folder(variant.config)[0]
@@ -96,24 +97,24 @@ def collect(config: EvalConfig, factors: Sequence[Factor]) -> dict[str, Any]:
         "protocol": evaluation.settings | {"name": config.protocol.name, "hash": evaluation.protocol_hash},
         "notes": notes,
     }
-    return head | robustness_results(base, outcomes)
+    return head | robustness_results(base, outcomes, config.protocol.task)
 
 
-def _correct(folder: EvalDir, config: EvalConfig) -> tuple[dict[str, bool], Evaluation]:
-    """Item id to whether its answer is correct by `config`. Raises `RunError` for other answers than `config` asks."""
+def _points(folder: EvalDir, config: EvalConfig) -> tuple[Points, Evaluation]:
+    """Item id to the points of its answer by `config`. Raises `RunError` for other answers than `config` asks."""
     evaluation = with_scoring(folder, config)
     records = select_records(read_records(folder), evaluation.limit, evaluation.item_draw)
     predictions = list(records.predictions.values())
     scored = scored_predictions(folder, predictions, config.protocol, evaluation.answer_delimiter)
-    return {prediction.id: score.value is True for prediction, score in scored}, evaluation
+    return points_of(scored), evaluation
 
 
-def _variant(folder: EvalDir, config: EvalConfig) -> tuple[dict[str, bool], str]:
-    """(item id to whether it is correct, "") or ({}, why there is nothing)."""
+def _variant(folder: EvalDir, config: EvalConfig) -> tuple[Points, str]:
+    """(item id to its points, "") or ({}, why there is nothing)."""
     refused = [file.read_text(encoding="utf-8").strip() for file in folder.refusals().values()]
     if refused or not folder.config.is_file():
         return {}, [*refused, "it was not run yet"][0]
-    found, _ = _correct(folder, config)
+    found, _ = _points(folder, config)
     return found, "" if found else "it has no answered item"
 
 

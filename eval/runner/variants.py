@@ -63,12 +63,17 @@ class Choice:
 def factors_of(config: EvalConfig, choice: Choice) -> list[Factor]:
     """The chosen factors of `config`, in the order of `FACTORS`.
 
-    Raises `ConfigError` for an evaluation of several models, or of a task without answers.
+    Raises `ConfigError` for an evaluation of several models, or of a task whose answers no rule scores.
     """
     if config.checkpoint == "all":
         raise ConfigError("checkpoint is all, which names several models; give export, last or a step number")
     if config.protocol.task == "hidden_states":
         raise ConfigError("protocol.task hidden_states has no answers, so there is nothing to vary")
+    if config.protocol.task == "graded":
+        raise ConfigError(
+            "protocol.task is graded, whose answers no rule scores, so that there is no accuracy to compare; run "
+            "eval.run and eval.grade for each setting"
+        )
     makers = {"wording": _wording, "image_order": _image_order, "batch_size": _batch_size, "seed": _seed}
     return [makers[name](config, choice) for name in FACTORS if name in choice.factors]
 

@@ -135,6 +135,19 @@ def test_a_torn_line_and_a_changed_answer_are_graded_again(store_answers, counti
     assert report_of(folder)["grades"][0]["items"]["missing"] == 0
 
 
+def test_a_grade_among_other_classes_is_given_again(store_answers):
+    folder, _, file = store_answers({"tench": ["a tench or a cat"], "cat": ["a tench or a cat"]})
+    stored = folder.predictions(0).read_text()
+    folder.predictions(0).write_text(stored.splitlines(keepends=True)[0])
+    main(["--config", str(file), "--grader", "name"])
+    assert report_of(folder)["grades"][0]["accuracy"]["count"] == 1, "one item, so one class is known"
+    folder.predictions(0).write_text(stored)
+    main(["--config", str(file), "--grader", "name"])
+    assert report_of(folder)["grades"][0]["accuracy"] | {"low": 0, "high": 0} == {
+        "value": 0, "low": 0, "high": 0, "count": 0, "n": 2
+    }, "both classes are known now, and each answer names both"  # fmt: skip
+
+
 def test_grades_by_other_settings_are_refused_and_fit_under_a_label(store_answers, counting, capsys):
     folder, _, file = store_answers(ANSWERS)
     main(["--config", str(file), "--grader", "counting"])

@@ -107,9 +107,10 @@ def test_items_that_the_file_lacks_are_refused_kept_or_left_out(tmp_path, protoc
         outcomes(tmp_path, protocol({"other": ["cat"]}, labels_missing=policy), answers)
 
 
-def test_multiple_choice_has_no_label_sets(protocol):
-    with pytest.raises(ConfigError, match="task multiple_choice is scored by letters"):
-        protocol(task="multiple_choice")
+@pytest.mark.parametrize("task", ["multiple_choice", "vqa", "yes_no", "graded"])
+def test_tasks_that_are_not_scored_by_classes_have_no_label_sets(protocol, task):
+    with pytest.raises(ConfigError, match=f"task {task} is not scored by classes"):
+        protocol(task=task)
 
 
 @pytest.mark.slow

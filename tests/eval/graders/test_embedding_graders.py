@@ -1,6 +1,7 @@
 """Graders by sentence embeddings, on vectors made by hand: cosines, concepts, nearest classes, ties, empty answers."""
 
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -75,6 +76,14 @@ def test_the_best_concept_of_an_answer_counts_and_the_whole_answer_is_one(config
 def test_an_answer_off_the_list_becomes_the_nearest_class(config, answer, target, outcome, mapped, flags):
     grade = graded(config, "nearest", answer, target=target)[0]
     assert (grade.outcome, grade.extracted, grade.flags) == (outcome, mapped, flags), grade.why
+
+
+def test_a_synonym_of_two_classes_names_both_and_a_class_name_names_its_class(config, tmp_path):
+    (tmp_path / "synonyms.json").write_text(json.dumps({"dog": ["kitty"], "cat": ["kitty"], "fox": ["dog"]}))
+    shared = replace(config, protocol=replace(config.protocol, synonyms=str(tmp_path / "synonyms.json")))
+    grade = graded(shared, "nearest", "kitty", target="cat")[0]
+    assert grade.flags == ("names several classes", "tie"), "the list's first class does not win unnoticed"
+    assert graded(shared, "nearest", "a dog", target="dog")[0].flags == (), "dog is a class, and a synonym of fox"
 
 
 def test_the_nearest_class_is_right_if_it_is_one_of_several_labels(config):

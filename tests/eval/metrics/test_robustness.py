@@ -6,13 +6,19 @@ from configs.data import DataConfig, SourceConfig
 from configs.errors import ConfigError
 from configs.evaluation import EvalConfig
 from configs.protocol import ProtocolConfig
+from eval.metrics.grouped import ItemPoints
 from eval.metrics.robustness import FactorOutcomes, robustness_results
 from eval.reports.robustness_page import robustness_page
 from eval.runner.variants import Choice, factors_of
 
-BASE = {"a": True, "b": True, "c": False, "d": False}
-WORSE = {"a": True, "b": False, "c": False, "d": False}
-OTHER = {"a": False, "b": True, "c": True, "d": True}
+
+def points(correct):
+    return {item: ItemPoints(float(value)) for item, value in correct.items()}
+
+
+BASE = points({"a": True, "b": True, "c": False, "d": False})
+WORSE = points({"a": True, "b": False, "c": False, "d": False})
+OTHER = points({"a": False, "b": True, "c": True, "d": True})
 FACTORS = [
     FactorOutcomes("wording", "protocol.prompt", {"paper": BASE, "identify": WORSE, "main_object": OTHER}),
     FactorOutcomes("batch_size", "batch_size", {"16": BASE, "1": BASE}),
@@ -22,7 +28,7 @@ FACTORS = [
 
 @pytest.mark.slow  # imports scipy
 def test_the_table_is_the_one_computed_by_hand():
-    found = robustness_results(BASE, FACTORS)
+    found = robustness_results(BASE, FACTORS, "open_world")
     wording, batch, seed = found["factors"]
     assert [value["accuracy"]["count"] for value in wording["values"]] == [2, 1, 3]
     assert (wording["mean"], wording["min"], wording["max"]) == (0.5, 0.25, 0.75)
@@ -37,17 +43,31 @@ def test_the_table_is_the_one_computed_by_hand():
 
 
 def test_p_values_are_adjusted_for_the_number_of_variants():
-    correct = {str(number): True for number in range(20)}
-    wrong = {key: int(key) >= 10 for key in correct}
-    found = robustness_results(correct, [FactorOutcomes("seed", "s", {"0": correct, "1": wrong, "2": wrong})])
+    correct = points({str(number): True for number in range(20)})
+    wrong = points({key: int(key) >= 10 for key in correct})
+    factor = FactorOutcomes("seed", "s", {"0": correct, "1": wrong, "2": wrong})
+    found = robustness_results(correct, [factor], "open_world")
     pair = found["factors"][0]["values"][1]["against_base"]
     assert pair["p_value"] == pytest.approx(2 / 2**10) and pair["p_adjusted"] == pytest.approx(4 / 2**10)
+
+
+def test_partial_credit_counts_as_in_the_report_and_images_are_compared_as_one():
+    base = {"a": ItemPoints(0.3, "1"), "b": ItemPoints(1.0, "1"), "c": ItemPoints(0.0, "2")}
+    other = base | {"c": ItemPoints(0.6, "2")}
+    found = robustness_results(base, [FactorOutcomes("batch_size", "b", {"16": base, "1": other})], "vqa")
+    assert found["base"]["value"] == pytest.approx(1.3 / 3), "an answer with some credit is no whole point"
+    assert (found["base"]["groups"], found["base"]["n"]) == (2, 3)
+    values = found["factors"][0]
+    assert (values["min"], values["max"]) == (pytest.approx(1.3 / 3), pytest.approx(1.9 / 3))
+    assert values["changed"]["count"] == 1
+    pair = values["values"][1]["against_base"]
+    assert pair["groups"] == 2 and pair["difference"] == pytest.approx(0.2)
 
 
 def test_the_page_names_the_reason_of_a_factor_that_is_not_varied():
     head = {"name": "x", "model": "m", "label": "export", "source": "pets", "notes": ["one is left out"]}
     protocol = {"task": "open_world", "name": "clean", "hash": "0"}
-    text = robustness_page(head | {"protocol": protocol} | robustness_results(BASE, FACTORS)).markdown()
+    text = robustness_page(head | {"protocol": protocol} | robustness_results(BASE, FACTORS, "open_world")).markdown()
     assert "Not varied: seed (nothing is drawn)." in text and "one is left out" in text
     assert "| wording | 3 | 50.0 % | 25.00 | 25.0 % | 75.0 % | 100.0 % | 1 |" in text
     assert "| all | 4 | 50.0 % |" in text
@@ -88,6 +108,11 @@ def test_the_base_keeps_its_own_value_and_stored_scores_serve_every_seed():
     assert seed.variants[0].config.protocol.seed == 4
     api = factors_of(config_of(model="api:x"), Choice())
     assert api[1].setting == "api.image_position" and api[2].reason == "an API gets one question at a time"
+
+
+def test_answers_that_only_a_grader_scores_are_refused_as_no_rule_would_make_them_all_wrong():
+    with pytest.raises(ConfigError, match="task is graded, whose answers no rule scores"):
+        factors_of(config_of(task="graded"), Choice())
 
 
 def test_several_checkpoints_are_refused():

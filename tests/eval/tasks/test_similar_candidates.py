@@ -156,7 +156,14 @@ def test_too_few_similar_classes_are_an_error_that_names_the_class_and_the_numbe
 
 
 @pytest.mark.parametrize(
-    "text", ["", "[]", '{"by": "class"}', '{"by": "class", "classes": ["a"], "neighbours": {"a": [1]}}']
+    "text",
+    [
+        "",
+        "[]",
+        '{"by": "class"}',
+        '{"by": "class", "classes": ["a"], "neighbours": {"a": [1]}}',
+        '{"by": "class", "classes": ["a", "b"], "neighbours": {"a": [1, 1]}}',
+    ],
 )
 def test_another_file_is_refused_by_name(tmp_path, text):
     (tmp_path / "other.json").write_text(text)
