@@ -114,8 +114,8 @@ def load_label_sets(file: str, classes: ClassList | None) -> LabelSets:
         return LabelSets(path, {str(key): names.all_of(key, value) for key, value in values.items()})
     if len(values) > VALIDATION_IMAGES:
         raise DataError(
-            f"{path} is a list of {len(values):,} label sets, and ImageNet has {VALIDATION_IMAGES:,} validation images; "
-            "write the labels of other images as {item id: [labels]}"
+            f"{path} is a list of {len(values):,} label sets, and ImageNet has {VALIDATION_IMAGES:,} validation "
+            "images; write the labels of other images as {item id: [labels]}"
         )
     return LabelSets(path, {}, [names.all_of(number, value) for number, value in enumerate(values, start=1)])
 

@@ -70,15 +70,12 @@ class ClassOptions:
             by_class: dict[int, list[_Item]] = {label: [] for label in kept}
             for item in items:
                 by_class[item.label].append(item)
-            notes += self._short(source.class_names, by_class)
+            unused = _unused(drops)
+            notes += self._short(source.class_names, by_class, unused)
             picked = {i.index for some in by_class.values() for i in ranked(some, f"{self.shots_seed}:")[: self.shots]}
             chosen = [item for item in items if item.index in picked]
-            if drops:
-                notes.append(
-                    f"{len(drops):,} records that cannot be used were not chosen from, such as {drops[0][1].id}"
-                    f" ({drops[0][1].reason})"
-                )
-                drops = []
+            notes += [f"none is chosen from {unused}"] if unused else []
+            drops = []
         notes.insert(0, self._described(source, names, len(chosen)))
         indexes = sorted([*(item.index for item in chosen), *(index for index, _ in drops)])
         return Source(names, _restricted(source, indexes, numbers), source.ignored, (*source.notes, *notes))
@@ -101,7 +98,7 @@ class ClassOptions:
             base = {index for index, name in enumerate(names) if name in first}
         return [index for index in range(len(names)) if (index in base) == (self.class_part == BASE)]
 
-    def _short(self, names: Sequence[str], by_class: Mapping[int, Sequence["_Item"]]) -> list[str]:
+    def _short(self, names: Sequence[str], by_class: Mapping[int, Sequence["_Item"]], unused: str) -> list[str]:
         """A note on classes with fewer images than `shots`. Raises `DataError` unless they are kept."""
         short = [f"{names[label]!r} ({len(some)})" for label, some in by_class.items() if len(some) < (self.shots or 0)]
         if not short:
@@ -110,6 +107,7 @@ class ClassOptions:
         text = f"{len(short):,} of {len(by_class):,} classes have fewer than {self.shots} images: "
         text += ", ".join(short[:MAX_NAMED]) + more
         if self.shots_short == ERROR:
+            text += f"; {unused}" if unused else ""
             raise DataError(f"{text}; lower shots, add images, or take all that there are with shots_short: keep")
         return [f"{text}; all of them are taken (shots_short: keep)"]
 
@@ -144,6 +142,14 @@ def _items(source: Source, numbers: Mapping[int, int]) -> tuple[list[_Item], lis
         elif record.label in numbers:
             items.append(_Item(index, record.id, record.label))
     return items, drops
+
+
+def _unused(drops: Sequence[tuple[int, Drop]]) -> str:
+    """How many records cannot be used, and the first of them; empty if there are none."""
+    if not drops:
+        return ""
+    first = drops[0][1]
+    return f"records that cannot be used: {len(drops):,}, such as {first.id} ({first.reason})"
 
 
 def _restricted(source: Source, indexes: Sequence[int], numbers: Mapping[int, int]) -> LazyRecords | ReiterableRecords:

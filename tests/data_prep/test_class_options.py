@@ -1,5 +1,6 @@
 """k images of each class, and half of the classes, as options of any source."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -89,7 +90,10 @@ def test_a_class_of_too_few_images_is_an_error_unless_it_is_kept():
 def test_records_that_cannot_be_used_are_named_where_images_are_chosen_and_reported_where_not():
     records = [Drop("ant/x", "not an image file: its name ends in .gz"), *samples(2)]
     shots = ClassOptions(shots=1).apply(Source(NAMES, records))
-    assert "1 records that cannot be used were not chosen from, such as ant/x" in shots.notes[1]
+    reason = "records that cannot be used: 1, such as ant/x (not an image file: its name ends in .gz)"
+    assert shots.notes[1] == f"none is chosen from {reason}"
+    with pytest.raises(DataError, match=re.escape(f"{reason}; lower shots")):
+        ClassOptions(shots=3).apply(Source(NAMES, records))
     assert not any(isinstance(record, Drop) for record in shots.records)
     half = ClassOptions(class_part="new").apply(Source(NAMES, records))
     assert [type(record) for record in half.records][:1] == [Drop]
