@@ -82,7 +82,7 @@ class Nearest:
         return Grade(outcome, why, extracted=label, flags=flags)
 
     def _classes_by_name(self) -> dict[str, list[str]]:
-        """Name in lower case to the class of this name; a synonym that is no class name, to all classes that have it."""
+        """Name in lower case to the class of this name; a synonym that is no class name to all classes that have it."""
         found: dict[str, list[str]] = {}
         for label, names in self.names.items():
             for name in names[1:]:

@@ -4,7 +4,8 @@
     {"id": "n01440764/n01440764_31", "answer": "0cc175b9c0f1b6a8", "failed": "timed out"}
 
 `answer` is the digest of what was graded. A grade of another answer, or of the same answer to other expected names or
-among other classes, does not count: the answer is graded again. Lines are only ever appended; of two grades of one answer the last counts.
+among other classes, does not count: the answer is graded again. Lines are only ever appended; of two grades of one
+answer the last counts.
 """
 
 import json

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from eval.class_scores.rules import Floats
 from eval.metrics.accuracy import Rate
-from eval.metrics.resampling import Estimate, Indices, percentile_interval, resampled
+from eval.metrics.resampling import Estimate, Indices, percentile_interval, resampled, unseen_outcome
 
 COVERAGES = tuple(step / 20 for step in range(1, 21))
 
@@ -48,10 +48,13 @@ def aurc(confidences: Floats, correct: Flags) -> float:
 
 
 def estimate_aurc(confidences: Floats, correct: Flags) -> Estimate:
-    """The AURC with its 95 % bootstrap interval."""
+    """The AURC with its 95 % interval by the bootstrap (and `unseen_outcome`)."""
     groups, wrong = _groups(confidences), ~correct
     values = resampled(len(wrong), lambda drawn: _aurc(groups[drawn], wrong[drawn]))
-    return Estimate(_aurc(groups, wrong), *percentile_interval(values), len(wrong))
+    value, (low, high) = _aurc(groups, wrong), percentile_interval(values)
+    if (margin := unseen_outcome(correct)) is not None:
+        low, high = max(0.0, low - margin), min(1.0, high + margin)
+    return Estimate(value, low, high, len(wrong))
 
 
 def best_aurc(correct: Flags) -> float:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from eval.class_scores.rules import Floats
 from eval.metrics.accuracy import Rate
-from eval.metrics.resampling import SEED, Estimate, Indices, resampled, reversed_interval
+from eval.metrics.resampling import SEED, Estimate, Indices, resampled, reversed_interval, unseen_outcome
 
 BINS = 15
 CALIBRATED_DRAWS = 200
@@ -74,11 +74,14 @@ def calibration_error(gaps: Floats, bins: Indices) -> float:
 
 
 def estimate_calibration_error(confidences: Floats, correct: Flags, binning: str = "equal_width") -> Estimate:
-    """The ECE with its 95 % interval (`reversed_interval`); the bins stay those of the given items."""
+    """The ECE with its 95 % interval (`reversed_interval`, `unseen_outcome`); the bins stay those of all items."""
     gaps, bins = confidences - correct, BINNINGS[binning](confidences)
     value = calibration_error(gaps, bins)
     values = resampled(len(gaps), lambda drawn: calibration_error(gaps[drawn], bins[drawn]))
-    return Estimate(value, *reversed_interval(value, values), len(gaps))
+    low, high = reversed_interval(value, values)
+    if (margin := unseen_outcome(correct)) is not None:
+        low, high = min(low, max(0.0, value - margin)), max(high, min(1.0, value + margin))
+    return Estimate(value, low, high, len(gaps))
 
 
 def expected_if_calibrated(confidences: Floats, binning: str = "equal_width") -> float:

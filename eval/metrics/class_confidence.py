@@ -45,18 +45,21 @@ class CandidateScores:
 
 
 def class_score_results(
-    folder: EvalDir, scored: Sequence[tuple[Prediction, Score]], protocol: ProtocolConfig
+    folder: EvalDir,
+    predictions: Sequence[Prediction],
+    scored: Sequence[tuple[Prediction, Score]],
+    protocol: ProtocolConfig,
 ) -> dict[str, Any] | None:
     """`class_scores` of report.json; None where no class scores are stored.
 
-    Raises `RunError` if the table of the classes is missing, or what the rule sums was not stored.
+    `predictions` are all answers, also to images without a label: a prior may be their mean. Raises `RunError` if the
+    table of the classes is missing, or what the rule sums was not stored.
     """
     items = [(prediction, score) for prediction, score in scored if prediction.scores is not None]
     if not items or task_output(protocol.task) not in ("class_likelihoods", "similarities"):
         return None
     task = make_task(protocol, "")
     assert isinstance(task, ClassLikelihood)
-    predictions = [prediction for prediction, _ in items]
     task.prepare(folder, predictions)
     found = candidate_scores(task, items)
     table, rule = read_class_scores(folder), rule_of(protocol)
@@ -65,7 +68,7 @@ def class_score_results(
         "n": len(items),
         "candidates": found.scores.shape[1],
         "classes": len(set(table.names)),
-        "bytes_per_item": stored_bytes(len(table.names)) * (2 if predictions[0].probabilities else 1),
+        "bytes_per_item": stored_bytes(len(table.names)) * (2 if items[0][0].probabilities else 1),
         "top": None if found.top is None else {"k": TOP} | Rate(int(found.top.sum()), len(items)).to_json(),
         "temperature": own,
         "temperature_is": _named(protocol, own, convention_only(rule)),

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eval.class_scores.rules import Floats
+from eval.metrics.accuracy import wilson
 
 RESAMPLES = 1000
 SEED = 0
@@ -38,6 +39,14 @@ def percentile_interval(values: Floats) -> tuple[float, float]:
     """The middle 95 % of resampled values."""
     low, high = np.percentile(values, (2.5, 97.5))
     return float(low), float(high)
+
+
+def unseen_outcome(correct: NDArray[np.bool_]) -> float | None:
+    """How many more items of the other outcome there may be (Wilson's upper limit), where all are right or all wrong.
+
+    Resampling such items gives an interval without width, however few they are. None where both outcomes occur.
+    """
+    return wilson(0, len(correct))[1] if correct.all() or not correct.any() else None
 
 
 def reversed_interval(value: float, values: Floats) -> tuple[float, float]:

@@ -67,21 +67,21 @@ def collect(config: EvalConfig, factors: Sequence[Factor]) -> dict[str, Any]:
     from eval.runner.stored_answers import answers_folder  # loads torch
 
     folder, _ = answers_folder(config)
-    base, evaluation = _points(folder, config)
+    base, answered, evaluation = _points(folder, config)
     if not base:
         refused = [file.read_text(encoding="utf-8").strip() for file in folder.refusals().values()]
         raise RunError([*refused, f"{folder.root} has no answered item; run the command without --report-only"][0])
-    notes = _incomplete("the base", len(base), evaluation)
+    notes = _incomplete("the base", answered, evaluation)
     outcomes = []
     for factor in factors:
         values: dict[str, Points] = {factor.base_value: base}
         reasons = [factor.reason] if factor.reason else []
         for variant in factor.variants:
             where = folder if variant.rescored else answers_folder(variant.config)[0]
-            found, reason = _variant(where, variant.config)
+            found, answered, reason = _variant(where, variant.config)
             if found:
                 values[variant.value] = found
-                notes += _incomplete(f"{factor.name} {variant.value}", len(found), evaluation)
+                notes += _incomplete(f"{factor.name} {variant.value}", answered, evaluation)
             else:
                 reasons.append(reason)
                 notes.append(f"{factor.name} {variant.value} is left out: {reason}")
@@ -100,22 +100,26 @@ def collect(config: EvalConfig, factors: Sequence[Factor]) -> dict[str, Any]:
     return head | robustness_results(base, outcomes, config.protocol.task)
 
 
-def _points(folder: EvalDir, config: EvalConfig) -> tuple[Points, Evaluation]:
-    """Item id to the points of its answer by `config`. Raises `RunError` for other answers than `config` asks."""
+def _points(folder: EvalDir, config: EvalConfig) -> tuple[Points, int, Evaluation]:
+    """(item id to the points of its answer by `config`, how many answers there are, the evaluation).
+
+    Answers to images without a label have no points (protocol.labels). Raises `RunError` for other answers than
+    `config` asks.
+    """
     evaluation = with_scoring(folder, config)
     records = select_records(read_records(folder), evaluation.limit, evaluation.item_draw)
     predictions = list(records.predictions.values())
     scored = scored_predictions(folder, predictions, config.protocol, evaluation.answer_delimiter)
-    return points_of(scored), evaluation
+    return points_of(scored), len(predictions), evaluation
 
 
-def _variant(folder: EvalDir, config: EvalConfig) -> tuple[Points, str]:
-    """(item id to its points, "") or ({}, why there is nothing)."""
+def _variant(folder: EvalDir, config: EvalConfig) -> tuple[Points, int, str]:
+    """(item id to its points, how many answers, "") or ({}, 0, why there is nothing)."""
     refused = [file.read_text(encoding="utf-8").strip() for file in folder.refusals().values()]
     if refused or not folder.config.is_file():
-        return {}, [*refused, "it was not run yet"][0]
-    found, _ = _points(folder, config)
-    return found, "" if found else "it has no answered item"
+        return {}, 0, [*refused, "it was not run yet"][0]
+    found, answered, _ = _points(folder, config)
+    return found, answered, "" if found else "it has no answered item"
 
 
 def _incomplete(name: str, answered: int, evaluation: Evaluation) -> list[str]:

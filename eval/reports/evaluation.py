@@ -123,7 +123,8 @@ def build_report(answers: ScoredAnswers, config: EvalConfig, compare: Comparison
     classes = with_frequency(compared_classes(scored), frequencies)
     compared = compared_classes(scored, config.protocol.frequency_names)
     accuracy = accuracy_of(config.protocol.task, judged)
-    grades = grade_results(answers.folder, evaluation, config, scored)
+    answered = list(records.predictions.values())
+    grades = grade_results(answers.folder, evaluation, config, answered, scored)
     further = numbers_of(config.protocol.task, judged) | graded_numbers(grades)
     pairs = answered_classes(scored, config.protocol.classes)
     totals = Counter(prediction.label_name for prediction in predictions if prediction.label_name)
@@ -147,7 +148,7 @@ def build_report(answers: ScoredAnswers, config: EvalConfig, compare: Comparison
             "source": evaluation.source_items,
         },
         "data_notes": _data_notes(config),
-        "label_sets": label_set_numbers(list(records.predictions.values()), config.protocol),
+        "label_sets": label_set_numbers(answered, config.protocol),
         "accuracy": accuracy,
         "numbers": further,
         **_shares(judged),
@@ -168,7 +169,7 @@ def build_report(answers: ScoredAnswers, config: EvalConfig, compare: Comparison
         ),
         "candidate_set": candidate_set(config.protocol),
         "grades": grades,
-        "class_scores": class_score_results(answers.folder, scored, config.protocol),
+        "class_scores": class_score_results(answers.folder, answered, scored, config.protocol),
         "examples": _examples(scored, config.protocol),
         "failures": [asdict(failure) for failure in records.failures.values()],
         "provenance": provenance_of(answers.folder),

@@ -22,17 +22,21 @@ EXAMPLES = 4  # answers of each outcome that a report quotes
 
 
 def grade_results(
-    folder: EvalDir, evaluation: Evaluation, config: EvalConfig, scored: Sequence[tuple[Prediction, Score]]
+    folder: EvalDir,
+    evaluation: Evaluation,
+    config: EvalConfig,
+    predictions: Sequence[Prediction],
+    scored: Sequence[tuple[Prediction, Score]],
 ) -> list[dict[str, Any]]:
     """An entry for each grader with grades in `folder`; grades of other answers than those `scored` do not count.
 
-    Raises `RunError` for damaged grades.
+    `predictions` are all answers, also to images without a label. Raises `RunError` for damaged grades.
     """
     names = folder.graders()
     if not names or not scored:
         return []
     try:
-        answers = gradable(folder, [prediction for prediction, _ in scored], evaluation, config)
+        answers = gradable(folder, predictions, evaluation, config)
     except ConfigError:  # grades of a task that is no longer gradable
         return []
     correct = {prediction.id: score.value is True for prediction, score in scored}

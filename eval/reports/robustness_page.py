@@ -15,9 +15,9 @@ from eval.reports.formatting import interval, percent, points, protocol_tag
 MEANING = (
     "One setting is changed at a time; all variants answer the same items. The spread is the standard deviation over a "
     "factor's values, the base among them: it says how much the score depends on a setting that should not matter, and "
-    "is not the sampling error, which is each accuracy's interval. Items that change have more points under some values "
-    "than under others. p: McNemar's exact test against the base (where questions share images or have partial credit, "
-    "a randomization test over images), adjusted for the number of variants (Holm)."
+    "is not the sampling error, which is each accuracy's interval. Items that change have more points under some "
+    "values than under others. p: McNemar's exact test against the base (where questions share images or have partial "
+    "credit, a randomization test over images), adjusted for the number of variants (Holm)."
 )
 HEADERS = ("factor", "values", "mean", "spread", "lowest", "highest", "items that change", "smallest p")
 

@@ -148,6 +148,15 @@ def test_a_grade_among_other_classes_is_given_again(store_answers):
     }, "both classes are known now, and each answer names both"  # fmt: skip
 
 
+def test_grades_belong_to_their_answers_also_where_images_have_no_label(store_answers, tmp_path):
+    folder, _, file = store_answers({"tench": ["tench"], "cat": ["a tench"]})
+    first, second = (json.loads(line)["id"] for line in folder.predictions(0).read_text().splitlines())
+    (tmp_path / "labels.json").write_text(json.dumps({first: ["tench"], second: []}))
+    main(["--config", str(file), "--grader", "name", "--set", f"protocol.labels={tmp_path / 'labels.json'}"])
+    items = report_of(folder)["grades"][0]["items"]
+    assert items == {"answers": 1, "graded": 1, "failed": 0, "missing": 0, "stale": 0}
+
+
 def test_grades_by_other_settings_are_refused_and_fit_under_a_label(store_answers, counting, capsys):
     folder, _, file = store_answers(ANSWERS)
     main(["--config", str(file), "--grader", "counting"])

@@ -8,7 +8,7 @@ import pytest
 from eval.class_scores.rules import Rule
 from eval.class_scores.table import ClassScoreTable
 from eval.metrics.abstention import aurc, best_aurc, coverage_curve, estimate_aurc
-from eval.metrics.accuracy import ClassResult, macro_accuracy
+from eval.metrics.accuracy import ClassResult, macro_accuracy, wilson
 from eval.metrics.calibration import (
     BINNINGS,
     calibration_error,
@@ -25,6 +25,16 @@ def drawn(items: int = 300, seed: int = 0):
     rng = np.random.default_rng(seed)
     confident = rng.integers(1, 40, items) / 40
     return confident, rng.random(items) < 0.8 * confident
+
+
+@pytest.mark.parametrize("right", [True, False])
+def test_few_items_of_one_outcome_have_an_interval_with_a_width(right):
+    confident, correct = np.full(5, float(right)), np.full(5, right)
+    for found in (estimate_calibration_error(confident, correct), estimate_aurc(confident, correct)):
+        assert found.low <= found.value <= found.high and found.low >= 0 and found.high <= 1
+        assert found.high - found.low == pytest.approx(wilson(0, 5)[1]), (
+            "five items do not exclude an error rate of 0.4"
+        )
 
 
 def slow_error(confident, correct, bins):

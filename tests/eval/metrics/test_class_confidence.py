@@ -58,7 +58,7 @@ def lines():
 def results(stored, lines, **settings):
     folder, classes = stored
     config = ProtocolConfig(**{"task": "class_likelihood", **classes, **settings})
-    return class_score_results(folder, scored_predictions(folder, lines, config, ""), config)
+    return class_score_results(folder, lines, scored_predictions(folder, lines, config, ""), config)
 
 
 def names_by_score(line, rule):
@@ -126,7 +126,7 @@ def test_a_name_matched_in_another_counts_in_the_top_5_if_it_counts_in_the_top_1
 def test_answers_without_class_scores_have_no_such_section(stored, lines):
     folder, _ = stored
     config = ProtocolConfig()
-    assert class_score_results(folder, scored_predictions(folder, lines, config, ""), config) is None
+    assert class_score_results(folder, lines, scored_predictions(folder, lines, config, ""), config) is None
     assert class_score_blocks({"class_scores": None}) == []
 
 
