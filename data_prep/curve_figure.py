@@ -11,14 +11,25 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from data_prep.figures import COLOURS, CURVE_POINTS, MARKERS, Point, legend_name, new_figure, strokes, svg_of, thinned
+from data_prep.figures import (
+    COLOURS,
+    CURVE_POINTS,
+    FULL_WIDTH,
+    MARKERS,
+    Point,
+    legend_above,
+    legend_name,
+    new_figure,
+    strokes,
+    svg_of,
+    thinned,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 SMOOTHED_FROM = 60  # points; a shorter curve is drawn as it is
 WINDOWS = 40  # the smoothing window is the curve's length over this
-LEGEND_WIDTH = 100  # characters in a row of the legend
 
 
 @dataclass(frozen=True)
@@ -56,7 +67,7 @@ def curve_figure(
     On a logarithmic axis the values of a long curve are pale and their moving mean is bold. Values that are not finite,
     or on a logarithmic axis not positive, are left out. A mark outside the span is drawn at its end.
     """
-    with new_figure(label, 9.6, 3.8) as figure:
+    with new_figure(label, FULL_WIDTH, 3.4) as figure:
         axes = figure.subplots()
         axes.set_xlabel("optimizer step")
         axes.set_ylabel(label)
@@ -69,10 +80,7 @@ def curve_figure(
         readable_ticks(axes, values, logarithmic=logarithmic)
         margin = max(1, last - first) * 0.02
         axes.set_xlim(first - margin, max(last, first + 1) + margin)
-        names = axes.get_legend_handles_labels()[1]
-        if names:
-            columns = max(1, min(6, LEGEND_WIDTH // (max(map(len, names)) + 8)))
-            figure.legend(loc="outside upper left", ncols=columns, frameon=False)
+        legend_above(figure, axes.get_legend_handles_labels()[1])
         return _with_tooltips(svg_of(figure), marks)
 
 
@@ -130,7 +138,7 @@ def readable_ticks(axes: "Axes", values: Sequence[float], *, logarithmic: bool) 
     """Give `axes` several ticks in both directions; `values`, positive if `logarithmic`, are what it shows."""
     from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator  # slow to import
 
-    axes.xaxis.set_major_locator(MaxNLocator(8, integer=True, steps=[1, 2, 5, 10]))
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, steps=[1, 2, 5, 10]))
     axes.xaxis.set_major_formatter("{x:,.0f}")
     if logarithmic:
         axes.set_yscale("log")

@@ -34,6 +34,8 @@ PAGE_COLOURS = {
     GRID: "line",
 }  # colour to the variable of the page's style that has it
 CURVE_POINTS = 1000  # of a plotted curve
+FULL_WIDTH = 6.4  # inches; a phone shows such a figure whole, in letters that can be read
+LEGEND_WIDTH = 66  # characters in a row of the legend of such a figure
 
 Point = tuple[int, float]
 
@@ -77,6 +79,13 @@ def legend_name(name: str, most: int = 40) -> str:
     ('imagenet_lora', 'runs/i…seed3')
     """
     return name if len(name) <= most else f"{name[: most // 2]}…{name[len(name) - (most - 1) // 2 :]}"
+
+
+def legend_above(figure: "Figure", names: Sequence[str]) -> None:
+    """The legend of a figure above its lines, in as many columns as its names leave room for; none without names."""
+    if names:
+        columns = max(1, min(6, LEGEND_WIDTH // (max(map(len, names)) + 8)))
+        figure.legend(loc="outside upper left", ncols=columns, frameon=False)
 
 
 def svg_of(figure: "Figure") -> str:

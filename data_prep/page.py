@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import ClassVar
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
-from data_prep.page_cards import Cards
+from data_prep.page_cards import Cards, Link
 from data_prep.page_charts import Bars, HeatMap
 from data_prep.page_gallery import Gallery
 
@@ -52,11 +52,11 @@ class Numbers:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Rows of texts under `headers`; `numeric` columns are right-aligned, `code` columns are monospaced."""
+    """Rows of texts and links under `headers`; `numeric` columns are right-aligned, `code` columns are monospaced."""
 
     kind: ClassVar[str] = "table"
     headers: Sequence[str]
-    rows: Sequence[Sequence[str]]
+    rows: "Sequence[Sequence[str | Link]]"
     numeric: frozenset[int] = frozenset()
     code: frozenset[int] = frozenset()
 
@@ -75,13 +75,27 @@ class Figure:
 
     @property
     def min_width(self) -> int:
-        """CSS pixels below which the figure scrolls instead of shrinking: its text of 11 points is then 9 pixels high.
+        """CSS pixels below which the figure scrolls instead of shrinking: its text of 11 points is then 8.5 pixels high.
 
         >>> Figure('<svg viewBox="0 0 550 200"></svg>', "").min_width
-        450
+        425
         """
+        return round(self._points * 8.5 / 11)
+
+    @property
+    def max_width(self) -> int:
+        """CSS pixels beyond which the figure does not grow: its text is then as high as that of the page.
+
+        >>> Figure('<svg viewBox="0 0 550 200"></svg>', "").max_width
+        800
+        """
+        return round(self._points * 16 / 11)
+
+    @property
+    def _points(self) -> float:
+        """The width of the drawing; 0 if it does not say."""
         found = re.search(r'viewBox="0 0 ([0-9.]+) ', self.svg)
-        return round(float(found[1]) * 9 / 11) if found else 0
+        return float(found[1]) if found else 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,12 +133,17 @@ class Page:
     title: str
     blocks: Sequence[Block] = field(default=())
 
-    def html(self) -> str:
-        """The whole page, to be written as UTF-8."""
+    def html(self, home: str = "") -> str:
+        """The whole page, to be written as UTF-8; `home` is where its link to all runs leads."""
         headings = [block.text for block in self.blocks if isinstance(block, Heading)]
         filtered = _has_gallery(self.blocks)
         return _template().render(
-            title=self.title, blocks=self.blocks, headings=headings, long_table=LONG_TABLE, filtered=filtered
+            title=self.title,
+            blocks=self.blocks,
+            headings=headings,
+            long_table=LONG_TABLE,
+            filtered=filtered,
+            home=home,
         )
 
     def markdown(self) -> str:
@@ -149,6 +168,8 @@ def _template() -> Template:
         finalize=_keep_percent_sign,
     )
     environment.filters["anchor"] = _anchor
+    environment.filters["breakable"] = _breakable
+    environment.filters["kept_together"] = _kept_together
     environment.filters["as_json"] = lambda values: json.dumps(dict(values), ensure_ascii=False)
     return environment.get_template("page.html.jinja")
 
@@ -156,6 +177,25 @@ def _template() -> Template:
 def _keep_percent_sign(value: object) -> object:
     """Text with a no-break space before each per cent sign, so that no line begins with one."""
     return value.replace(" %", "\u00a0%") if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+def _kept_together(text: str) -> str:
+    """A cell of numbers whose lines end before a bracket or behind a comma only, where a narrow screen needs it.
+
+    >>> _kept_together("84.0 % (80 to 88 %, n = 9)").replace(chr(160), "_")
+    '84.0_% (80_to_88_%, n_=_9)'
+    """
+    return re.sub(r"(?<!,) (?!\()", "\u00a0", text)
+
+
+def _breakable(text: str) -> Markup:
+    """Text whose lines may end behind an underscore or a slash, as in the name of an evaluation; copied as it is.
+
+    >>> str(_breakable("demo_mix <a>"))
+    'demo_<wbr>mix &lt;a&gt;'
+    """
+    shown = str(escape(_keep_percent_sign(text)))
+    return Markup(re.sub(r"(?<=\w)([_/])(?=\w)", r"\1<wbr>", shown))
 
 
 def _anchor(text: str) -> str:
@@ -206,5 +246,7 @@ def _table(block: Table) -> str:
     return "\n".join(lines)
 
 
-def _cell(text: str) -> str:
-    return " ".join(text.split()).replace("|", "\\|")
+def _cell(cell: str | Link) -> str:
+    if isinstance(cell, Link):
+        return f"[{_cell(cell.text)}]({cell.href}) {_cell(cell.note)}".strip()
+    return " ".join(cell.split()).replace("|", "\\|")

@@ -6,6 +6,7 @@
 Blocks of `data_prep.page`, drawn by its template.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -70,6 +71,28 @@ class Bars:
         return self.bars[len(self.shown) :]
 
 
+def close_ticks(low: float, high: float) -> list[tuple[float, str]]:
+    """Ticks in steps of 5, 10 or 25 per cent around `low` to `high`, at least 20 points apart, within 0 and 1.
+
+    >>> close_ticks(0.913, 0.962)
+    [(0.8, '80 %'), (0.85, '85 %'), (0.9, '90 %'), (0.95, '95 %'), (1.0, '100 %')]
+    """
+    first, last = max(0, math.floor(10 * low)), min(10, math.ceil(10 * high))
+    while last - first < 2:
+        first, last = (first - 1, last) if last > 9 else (first, last + 1)
+    span = 10 * (last - first)
+    step = 5 if span <= 20 else 10 if span <= 50 else 25
+    if step == 25:
+        first, last = 0, 10
+    return [(value / 100, f"{value} %") for value in range(10 * first, 10 * last + 1, step)]
+
+
+def dots(bars: Sequence[Bar], caption: str) -> Bars:
+    """Shares as dots with their intervals, on an axis that shows their differences."""
+    ends = [end for bar in bars for end in (bar.low, bar.value, bar.high) if end is not None]
+    return Bars(bars, caption, close_ticks(min(ends), max(ends)) if ends else PERCENT_TICKS, dots=True)
+
+
 @dataclass(frozen=True, slots=True)
 class HeatMap:
     """A matrix of counts with a row and a column name each; a cell is coloured by its share of the row.
@@ -98,6 +121,6 @@ class HeatMap:
         found = []
         for column, count in zip(self.columns, counts, strict=True):
             strength = round(100 * count / total) if total else 0
-            style = ("same" if column == name else "other") + (" strong" if strength > 55 else "")
+            style = "same" if column == name else "other"
             found.append((count, style, max(18, strength), f"{name} → {column}: {count:,} of {total:,}"))
         return found

@@ -1,11 +1,12 @@
 """The page of all runs, `runs/index.html`: loss curves, checkpoints, and links to reports with their accuracies.
 
-    update_index(Path("runs/demo_mix/eval/demo_open_world/export"))      # after each page that is written
+    write_page(Path("runs/demo_mix/eval/demo_open_world/export/report.html"), page)      # and update the index
 
 Made from the files of the runs alone. It replaces no `index.html` that something else wrote.
 """
 
 import json
+import os
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -32,6 +33,26 @@ MOST_REPORT_BYTES = 16_000_000  # the accuracy of a longer report is not read
 Record = Mapping[str, Any]
 
 
+def write_page(file: Path, page: Page) -> None:
+    """Write an HTML page, with a link to the index of all runs that it belongs to, and update that index.
+
+    What the index says of a page is read from the JSON file next to it: write that first.
+    """
+    write_bytes(file, page.html(home=_home(file)).encode())
+    update_index(file.parent)
+
+
+def _home(file: Path) -> str:
+    """Where the index of all runs is from `file`; empty without one."""
+    try:
+        folder = runs_folder_of(file.absolute().parent)
+        if folder is None or _is_foreign(folder / NAME):
+            return ""
+        return quote(Path(os.path.relpath(folder / NAME, file.absolute().parent)).as_posix())
+    except OSError:
+        return ""
+
+
 def update_index(page: Path) -> Path | None:
     """Write the index of the runs that `page` belongs to; returns its path, None if there is no folder of runs.
 
@@ -42,8 +63,8 @@ def update_index(page: Path) -> Path | None:
         if folder is None:
             return None
         file = folder / NAME
-        if file.exists() and f"<title>{TITLE}</title>".encode() not in _start(file):
-            return None  # somebody else's
+        if _is_foreign(file):
+            return None
         write_bytes(file, index_page(folder).html().encode())
         return file
     except Exception as error:  # whatever is wrong in other runs, the program that wrote a page has done its work
@@ -51,9 +72,12 @@ def update_index(page: Path) -> Path | None:
         return None
 
 
-def _start(file: Path) -> bytes:
+def _is_foreign(file: Path) -> bool:
+    """Whether something else wrote this index."""
+    if not file.exists():
+        return False
     with file.open("rb") as stream:
-        return stream.read(1000)
+        return f"<title>{TITLE}</title>".encode() not in stream.read(1000)
 
 
 def index_page(folder: Path) -> Page:
@@ -101,8 +125,8 @@ def _run_card(run: RunDir, folder: Path, pages: list[Path]) -> Card:
 
 def _page_link(page: Path, folder: Path, start: Path) -> Link:
     text = page.parent if page.stem == "report" else page.with_suffix("")
-    shown = _relative(text, start)
-    return Link(shown.removeprefix("eval/"), quote(page.relative_to(folder).as_posix()), _accuracy(page))
+    shown = _relative(text, start).removeprefix("eval/").replace("postmortem", "post-mortem")
+    return Link(shown, quote(page.relative_to(folder).as_posix()), _accuracy(page))
 
 
 def _accuracy(page: Path) -> str:
@@ -122,13 +146,26 @@ def _accuracy(page: Path) -> str:
             return str(report["summary"])
         rate = report.get("accuracy")
         if rate is None:
-            return "comparison" if "models" in report else ""
+            return f"comparison of {_listed(report['models'])}" if report.get("models") else ""
         if not rate["n"]:
             return "no items"
         text = f"{100 * rate['value']:.1f} % ({100 * rate['low']:.1f} to {100 * rate['high']:.1f} %), n = {rate['n']:,}"
         return "; ".join([text, *_doubts(report)])
     except (ValueError, KeyError, TypeError, AttributeError):
         return f"{file.name} is damaged"
+
+
+def _listed(names: Mapping[str, Any]) -> str:
+    """The first few names.
+
+    >>> _listed({"base": 1, "mix": 1}), _listed(dict.fromkeys("abcde"))
+    ('base and mix', 'a, b, c and 2 others')
+    """
+    first = list(names)[:3]
+    if len(names) > len(first) + 1:
+        return f"{', '.join(first)} and {len(names) - len(first)} others"
+    *most, last = names
+    return f"{', '.join(most)} and {last}" if most else last
 
 
 def _doubts(report: Record) -> Iterator[str]:

@@ -9,6 +9,7 @@ At most `MOST_ENTRIES` directory entries are read, at most `MOST_OF_FOLDER` of o
 import json
 import os
 from dataclasses import dataclass, field
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ PAGES = (
     ResultsDir(Path()).agreement("html").name,
     ResultsDir(Path()).robustness("html").name,
 )
+FORGETTING = ResultsDir(Path()).forgetting("*", "html").name
 HEAVY = (RunDir(Path()).checkpoints.name, RunDir(Path()).slurm.name, RunDir(Path()).wandb.name, "export")
 
 
@@ -84,11 +86,15 @@ def search(folder: Path) -> Found:
         found.cut += [current] * cut
         for entry in entries:
             path = Path(entry.path)
-            if entry.name in PAGES and entry.is_file():
+            if _is_page(entry.name) and entry.is_file():
                 found.pages.setdefault(run, []).append(path)
             elif depth < DEPTH and not _skipped(entry.name, of_run=run == current) and _new_folder(entry, seen):
                 waiting.append((path, run, depth + 1))
     return found
+
+
+def _is_page(name: str) -> bool:
+    return name in PAGES or fnmatch(name, FORGETTING)
 
 
 def _skipped(name: str, *, of_run: bool) -> bool:

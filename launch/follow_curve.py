@@ -15,7 +15,7 @@ from data_prep.atomic import write_bytes
 from data_prep.curve_figure import Curve, curve_figure
 from data_prep.page import Block, Figure, Heading, Page, Table, Text
 from data_prep.page_charts import Bar, Bars
-from data_prep.run_index import update_index
+from data_prep.run_index import write_page
 
 Point = Mapping[str, Any]
 """`step`, the accuracy's `value`, `low`, `high`, `n`, and the numbers of `failed` and `missing` items."""
@@ -65,9 +65,8 @@ def write_curve(run: RunDir, evaluation: str, skipped: Mapping[int, str]) -> Pat
         "best": best,
         "skipped": {str(step): why for step, why in skipped.items()},
     }
-    write_bytes(folder.accuracy("html"), _page(run, evaluation, points, skipped, summary).html().encode())
     write_bytes(folder.accuracy("json"), (json.dumps(values, indent=1, ensure_ascii=False) + "\n").encode())
-    update_index(folder.root)
+    write_page(folder.accuracy("html"), _page(run, evaluation, points, skipped, summary))
     return folder.accuracy("html")
 
 

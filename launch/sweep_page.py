@@ -9,7 +9,7 @@ from configs.run_dir import SweepDir
 from data_prep.atomic import write_bytes
 from data_prep.page import Block, Folded, Heading, Page, Table, Text
 from data_prep.page_charts import Bar, Bars
-from data_prep.run_index import update_index
+from data_prep.run_index import write_page
 from launch.sweep_state import HELD_OUT
 
 BEST = "*"
@@ -23,9 +23,8 @@ def write_table(folder: SweepDir, table: Mapping[str, Any]) -> Path:
     """Write sweep.json and sweep.html, and update the index of all runs; returns the page."""
     folder.root.mkdir(parents=True, exist_ok=True)
     summary = {"summary": "; ".join(_summary(table))}
-    write_bytes(folder.table("html"), sweep_page(table).html().encode())
     write_bytes(folder.table("json"), (json.dumps({**table, **summary}, indent=1, ensure_ascii=False) + "\n").encode())
-    update_index(folder.root)
+    write_page(folder.table("html"), sweep_page(table))
     return folder.table("html")
 
 

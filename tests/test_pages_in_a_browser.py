@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -38,17 +39,26 @@ from data_prep.page_gallery import Gallery, Tile
 from data_prep.run_index import index_page
 from data_prep.sample import Sample, Turn
 from eval.metrics.accuracy import Rate
+from eval.metrics.class_confidence import confidence_results
 from eval.metrics.confusion_matrix import confusion_matrix
+from eval.metrics.kappa import agreement_of
+from eval.metrics.robustness import FactorOutcomes, robustness_results
+from eval.paper.forgetting import forgetting_page
 from eval.paper.loss_curves import LossCurve
 from eval.paper.published import paper_numbers
 from eval.paper.results import CollectedResults, Result
 from eval.paper.scoreboard import scoreboard
 from eval.paper.scoreboard_page import scoreboard_page
+from eval.reports.agreement import agreement_page
 from eval.reports.compared_answers import ComparedAnswer, changes_from_first, pairwise_tests
 from eval.reports.comparison import comparison
 from eval.reports.comparison_page import comparison_page
 from eval.reports.evaluation_page import report_page
 from eval.reports.guidance_page import guidance_page
+from eval.reports.knn_page import knn_page
+from eval.reports.robustness_page import robustness_page
+from launch.follow_curve import write_curve
+from launch.sweep_page import sweep_page
 from train.tools.postmortem_page import RunHistory, as_page, flagged_steps
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -56,6 +66,7 @@ WIDTHS = (390, 800, 1200, 1600)
 LONG = "runs/" + "a_name_without_any_blank_in_it/" * 6
 NAMES = tuple(f"class {number} with a name of several words" for number in range(45))
 Builder = Callable[[], str]
+RATE = Rate(30, 100).to_json()
 PAGES: dict[str, Builder] = {}
 
 
@@ -223,6 +234,164 @@ def index_of_runs() -> str:
             run.metrics.write_text("".join(f'{{"step": {n}, "loss": {1 / n}}}\n' for n in range(1, 50)))
             (run.evaluation("x" * 99) / "report.html").write_text("")
         return index_page(Path(folder)).html()
+
+
+def class_scores_of(text: str, items: int = 400) -> dict[str, Any]:
+    """`class_scores` of a report: scores of 20 classes, calibration at two temperatures."""
+    rng = np.random.default_rng(3)
+    labels = rng.integers(20, size=items)
+    scores = rng.normal(-6, 2, (items, 20)).astype(np.float32)
+    scores[np.arange(items), labels] += 4
+    correct = scores.argmax(axis=1) == labels
+    own, fitted = (confidence_results(scores[start:], correct[start:], t) for start, t in ((0, 1.0), (items // 2, 1.7)))
+    top = {"k": 5} | Rate(items - 20, items).to_json()
+    return {
+        "n": items, "candidates": 20, "classes": 48, "bytes_per_item": 400, "top": top, "temperature": 1.0,
+        "temperature_is": text, "own": own, "fitted": {"temperature": 1.7, "fitted_on": items // 2} | fitted,
+    }  # fmt: skip
+
+
+def grade_of(text: str) -> dict[str, Any]:
+    """A grader's entry in `grades` of a report, with capabilities."""
+    example = {"id": text, "target": text, "answer": text * 3, "outcome": "right", "score": 0.5, "why": text}
+    mean = {"value": 0.305, "low": 0.25, "high": 0.361, "n": 218}
+    capabilities = {
+        "total": mean, "runs": [0.304, 0.306, 0.305], "deviation": 0.001,
+        "capabilities": {"ocr": mean, text: mean}, "combinations": {f"ocr, {text}": mean},
+    }  # fmt: skip
+    return {
+        "grader": text, "about": text, "settings": {"judge": text, "temperature": 0}, "examples": [example] * 3,
+        "items": {"answers": 100, "graded": 90, "failed": 1, "missing": 9, "stale": 2}, "accuracy": RATE,
+        "outcomes": {"right": RATE, "wrong": RATE, "no answer": RATE}, "flags": {text: RATE}, "mean_score": mean,
+        "agreement": {"rate": RATE, "kappa": 0.41}, "failures": [{"id": text, "reason": text}],
+        "capabilities": capabilities,
+    }  # fmt: skip
+
+
+def agreement_values(text: str) -> dict[str, Any]:
+    """agreement.json: two rules and a judge."""
+    labels, said = ["right", "wrong", "right", "no answer"] * 25, ["right", "right", "wrong", "no answer"] * 25
+    kinds = ["right name", "wrong name", "more general", text]
+    entry = {"right": agreement_of(labels, said), "kinds": {kind: [20, 25] for kind in kinds}}
+    differing = {"target": text, "answer": text, "label": "right", "outcome": "wrong"}
+    judge = {"outcomes": agreement_of(labels, said), "ungraded": 2, "differing": [differing] * 3}
+    judge |= {"about": text, "settings": {"judge": text}}
+    return {"labels": 100, "kinds": kinds, "graders": {"contains": entry, text: entry, "llm_judge": entry | judge}}
+
+
+def robustness_values(text: str) -> dict[str, Any]:
+    """robustness.json: three factors, one of which was not varied."""
+    base, other = ({str(n): n % step > 0 for n in range(60)} for step in (3, 4))
+    wordings = {"paper": base, "identify": other, text: other}
+    factors = [
+        FactorOutcomes("wording", "protocol.prompt", wordings),
+        FactorOutcomes("batch_size", "batch_size", {"64": base, "1": base}),
+        FactorOutcomes("seed", "protocol.seed", {}, text),
+    ]
+    protocol = {"task": "open_world", "name": "paper", "hash": "a" * 12}
+    head = {"name": text, "model": text, "label": "export", "source": text, "notes": [text], "protocol": protocol}
+    return head | robustness_results(base, factors)
+
+
+def sweep_values(text: str) -> dict[str, Any]:
+    """sweep.json: three settings, two seeds, an evaluation and the held-out loss; one run is missing."""
+    measures = [text, "held-out loss"]
+    rows = []
+    for number in range(3):
+        value = 0.5 + number / 10
+        entry = {"value": value, "n": 480, "doubtful": text if number == 1 else None}
+        runs = [
+            {"name": f"{text}-seed{seed}", "seed": seed, "state": "finished", "folder": text, "values": {}}
+            for seed in (1, 2)
+        ]
+        for run in runs[: 1 if number == 2 else 2]:
+            run["values"] = dict.fromkeys(measures, entry)
+        n = 1 if number == 2 else 2
+        low, high = (None, None) if n == 1 else (value - 0.1, value + 0.1)
+        result = {"n": n, "mean": value, "deviation": None, "low": low, "high": high, "items": [480]}
+        settings = {"optim.lr_projector": 10.0**-number, "train.sources": [text]}
+        rows.append({"settings": settings, "runs": runs, "results": dict.fromkeys(measures, result)})
+    best = {"row": None, "why": "no best setting: 1 of 6 runs has no result yet", "pairs": []}
+    return {
+        "sweep": text, "seeds": [1, 2], "measures": measures, "notes": [text], "rows": rows,
+        "best": {measures[0]: best, measures[1]: best | {"row": 0, "why": "row 1 is best"}},
+    }  # fmt: skip
+
+
+def forgetting_values(text: str) -> dict[str, Any]:
+    """forgetting-NAME.json: a data set of the paper, one of ours, and one that is missing."""
+    gap = {"difference": -0.05, "low": -0.09, "high": -0.01, "items": 100, "groups": 80}
+    row = {"dataset": "textvqa", "measure": "VQA accuracy", "base": RATE, "finetuned": RATE, "paper": [0.582, 0.561]}
+    row |= {"difference": gap, "reason": None}
+    ours = row | {"dataset": text, "paper": None, "measure": "F1 score"}
+    missing = row | {"dataset": "mm_vet", "finetuned": None, "difference": None, "reason": text}
+    return {"base": text, "finetuned": text, "rows": [row, ours, missing]}
+
+
+def half_rows(text: str) -> list[dict[str, Any]]:
+    """`halves` of a comparison: a model on base and new classes, and one whose new classes were not evaluated."""
+    half = {"evaluation": text, "accuracy": RATE}
+    both = {"model": text, "base": half, "new": half, "harmonic_mean": 0.3, "missing": []}
+    return [both, both | {"new": None, "harmonic_mean": None, "missing": [f"{text} incomplete"]}]
+
+
+def knn_values(text: str) -> dict[str, Any]:
+    """knn.json."""
+    rows = [
+        {"position": position, "k": k, "vote": vote, "accuracy": RATE}
+        for position in ("last", "vision_mean")
+        for k in (1, 5, 20)
+        for vote in ("majority", "weighted")
+    ]
+    return {
+        "name": text, "model": text, "label": "export", "source": text, "train_source": text, "rows": rows,
+        "train": 500, "class_count": 48, "data_notes": [text], "left_out": {"last": 3},
+        "failures": {text: [{"id": text, "reason": text}]}, "protocol": {"name": "paper", "hash": "a" * 12},
+        "settings": {"metric": "cosine", "temperature": 0.07, "votes": ["majority", "weighted"]},
+    }  # fmt: skip
+
+
+@page("report with class scores and graders")
+def report_with_all_sections() -> str:
+    more = {"class_scores": class_scores_of(LONG), "grades": [grade_of(LONG), grade_of("llm_judge")]}
+    return report_page(made_up_report("class", 5) | more).html()
+
+
+@page("agreement of graders")
+def agreement_of_graders() -> str:
+    return agreement_page(agreement_values(LONG)).html()
+
+
+@page("robustness")
+def robustness_of_long_names() -> str:
+    return robustness_page(robustness_values(LONG)).html()
+
+
+@page("sweep")
+def sweep_of_long_names() -> str:
+    return sweep_page(sweep_values(LONG)).html()
+
+
+@page("forgetting")
+def forgetting_of_long_names() -> str:
+    return forgetting_page(forgetting_values(LONG)).html()
+
+
+@page("nearest neighbours")
+def nearest_neighbours() -> str:
+    probe = knn_values(LONG) | {"chosen": LONG, "token_positions": {"last": {"accuracy": RATE}}}
+    return knn_page(knn_values(LONG), probe).html()
+
+
+@page("accuracy over the steps")
+def accuracy_over_the_steps() -> str:
+    with tempfile.TemporaryDirectory() as folder:
+        run = RunDir(Path(folder) / LONG)
+        for step in (500, 1_000, 1_500):
+            own = EvalDir(run.evaluation("open_world") / f"step-{step:08}")
+            own.root.mkdir(parents=True)
+            own.report("json").write_text(json.dumps({"accuracy": RATE, "items": {"failed": step % 1_000}}))
+        return write_curve(run, "open_world", {2_000: LONG}).read_text()
 
 
 def shown(text: str, folder: Path) -> str:

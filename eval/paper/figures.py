@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from data_prep.curve_figure import readable_ticks
-from data_prep.figures import BLACK, COLOURS, GREY, MARKERS, legend_name, new_figure, percent_axis, svg_of
+from data_prep.figures import BLACK, COLOURS, FULL_WIDTH, GREY, MARKERS, legend_name, new_figure, percent_axis, svg_of
 from eval.metrics.accuracy import ClassResult
 from eval.paper.loss_curves import LossCurve
 from eval.reports.figures import draw_frequency
@@ -116,7 +116,7 @@ def frequency_and_paper(models: Mapping[str, Sequence[ClassResult]], paper: Mapp
 
     `paper` holds `below_10` and `above_10000`, the accuracies that Section 3.3 prints, where it does.
     """
-    with new_figure("paper-frequency", 7.6, 4.4) as figure:
+    with new_figure("paper-frequency", FULL_WIDTH, 4.4) as figure:
         axes = figure.subplots()
         printed = [(x, paper[key]) for key, x in (("below_10", 3.0), ("above_10000", 20_000.0)) if key in paper]
         draw_frequency(axes, models, [x for x, _ in printed])

@@ -17,7 +17,7 @@ from configs.errors import UserError
 from configs.eval_dir import EvalDir, ResultsDir
 from data_prep.atomic import write_bytes
 from data_prep.page import Page, Table, Text
-from data_prep.run_index import update_index
+from data_prep.run_index import write_page
 from eval.graders.answers import stored_answers
 from eval.graders.store import read_grades
 from eval.metrics.f1_difference import f1_difference
@@ -181,6 +181,5 @@ def write_forgetting(output: Path, name: str, found: Mapping[str, Any]) -> Path:
     files, page = ResultsDir(output), forgetting_page(found)
     write_bytes(files.forgetting(name, "json"), (json.dumps(found, indent=1, ensure_ascii=False) + "\n").encode())
     write_bytes(files.forgetting(name, "md"), page.markdown().encode())
-    write_bytes(files.forgetting(name, "html"), page.html().encode())
-    update_index(output)
+    write_page(files.forgetting(name, "html"), page)
     return files.forgetting(name, "html")

@@ -8,7 +8,7 @@ from typing import Any
 
 from configs.eval_dir import ResultsDir
 from data_prep.atomic import write_bytes
-from data_prep.run_index import update_index
+from data_prep.run_index import write_page
 from eval.paper.published import PaperNumber, paper_numbers
 from eval.paper.results import CollectedResults, Result, collect
 from eval.paper.scoreboard_page import count_run, scoreboard_page
@@ -26,12 +26,11 @@ def write_scoreboard(folders: Sequence[Path], output: Path) -> str:
     files = ResultsDir(output)
     output.mkdir(parents=True, exist_ok=True)
     for suffix, text in (
-        ("html", page.html()),
         ("md", page.markdown()),
         ("json", json.dumps(content, indent=1, ensure_ascii=False) + "\n"),
     ):
         write_bytes(files.scoreboard(suffix), text.encode())
-    update_index(output)
+    write_page(files.scoreboard("html"), page)
     planned = sum(len(record["rows"]) for record in found.reproductions)
     found_rows = f"{count_run(content['rows'])} of the paper's numbers compared with ours"
     found_rows += f"; {planned} rows of reproductions" if planned else ""

@@ -10,7 +10,7 @@ from configs.eval_dir import ResultsDir
 from configs.grading import GradingConfig
 from data_prep.atomic import write_bytes
 from data_prep.page import Block, Heading, Page, Table, Text
-from data_prep.run_index import update_index
+from data_prep.run_index import write_page
 from eval.graders.labelled_answers import LabelledAnswer, texts_of
 from eval.graders.llm_judge import LLMJudge
 from eval.graders.scorer_grader import OUTCOME_OF
@@ -128,6 +128,5 @@ def write_agreement(output: Path, found: Mapping[str, Any]) -> Path:
     files, page = ResultsDir(output), agreement_page(found)
     write_bytes(files.agreement("json"), (json.dumps(found, indent=1, ensure_ascii=False) + "\n").encode())
     write_bytes(files.agreement("md"), page.markdown().encode())
-    write_bytes(files.agreement("html"), page.html().encode())
-    update_index(output)
+    write_page(files.agreement("html"), page)
     return files.agreement("html")

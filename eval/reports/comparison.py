@@ -9,7 +9,7 @@ from configs.errors import RunError
 from configs.eval_dir import EvalDir, ResultsDir
 from data_prep.atomic import write_bytes
 from data_prep.page import Page
-from data_prep.run_index import update_index
+from data_prep.run_index import write_page
 from eval.reports.class_halves import half_values
 from eval.reports.compared_answers import changes_from_first, compared_answers, pairwise_tests
 from eval.reports.comparison_page import comparison_page, evaluation_names
@@ -142,7 +142,6 @@ def write_comparison(models: Mapping[str, Reports], folder: EvalDir) -> Page:
     page = comparison_page(models, values, folder.root)
     folder.root.mkdir(parents=True, exist_ok=True)
     write_bytes(folder.report("md"), page.markdown().encode())
-    write_bytes(folder.report("html"), page.html().encode())
     write_bytes(folder.report("json"), (json.dumps(values, indent=1, ensure_ascii=False) + "\n").encode())
-    update_index(folder.root)
+    write_page(folder.report("html"), page)
     return page

@@ -18,7 +18,7 @@ from configs.protocol import ProtocolConfig
 from data_prep.atomic import write_bytes
 from data_prep.class_names import load_class_list
 from data_prep.page_gallery import Gallery
-from data_prep.run_index import update_index
+from data_prep.run_index import write_page
 from eval.metrics.accuracy import Rate, macro_accuracy
 from eval.metrics.class_confidence import class_score_results
 from eval.metrics.confusion import confusions
@@ -107,9 +107,8 @@ def _gallery(answers: ScoredAnswers, config: EvalConfig) -> Gallery | None:
 def _write(folder: EvalDir, report: dict[str, Any], items: Gallery | None) -> dict[str, Any]:
     page = report_page(report, items)
     write_bytes(folder.report("md"), page.markdown().encode())
-    write_bytes(folder.report("html"), page.html().encode())
     write_bytes(folder.report("json"), (json.dumps(report, indent=1, ensure_ascii=False) + "\n").encode())
-    update_index(folder.root)
+    write_page(folder.report("html"), page)
     return report
 
 

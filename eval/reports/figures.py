@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from data_prep.figures import COLOURS, MARKERS, new_figure, percent_axis, svg_of
+from data_prep.figures import COLOURS, FULL_WIDTH, MARKERS, legend_above, new_figure, percent_axis, svg_of
 from eval.metrics.accuracy import ClassResult, log_bins, thirds
 
 if TYPE_CHECKING:
@@ -19,10 +19,10 @@ def frequency_figure(models: Mapping[str, Sequence[ClassResult]]) -> str:
     Dots are classes; the line joins the mean accuracies of bins of the frequency: powers of ten, or thirds where the
     classes span too few of these. One colour and one mark a model.
     """
-    with new_figure("frequency", 7.6, 4.4) as figure:
+    with new_figure("frequency", FULL_WIDTH, 4.2) as figure:
         draw_frequency(figure.subplots(), models)
         if len(models) > 1:
-            figure.legend(loc="outside upper left", ncols=min(3, len(models)), frameon=False)
+            legend_above(figure, list(models))
         return svg_of(figure)
 
 
@@ -46,7 +46,7 @@ def accuracy_figure(classes: Sequence[ClassResult]) -> str:
     """How many classes have which accuracy: a histogram in steps of ten per cent."""
     from matplotlib.ticker import MaxNLocator  # slow to import
 
-    with new_figure("accuracy", 7.6, 3.0) as figure:
+    with new_figure("accuracy", FULL_WIDTH, 2.8) as figure:
         axes = figure.subplots()
         counts = [0] * 10
         for result in classes:
@@ -63,7 +63,7 @@ def accuracy_figure(classes: Sequence[ClassResult]) -> str:
 
 def guidance_figure(curves: Mapping[str, Sequence[Sequence[float]]]) -> str:
     """Accuracy over the coefficient t of classifier-free guidance: (t, accuracy) pairs of each form."""
-    with new_figure("guidance", 7.6, 3.2) as figure:
+    with new_figure("guidance", FULL_WIDTH, 3.1) as figure:
         axes = figure.subplots()
         for (name, points), colour, mark in zip(curves.items(), COLOURS, MARKERS, strict=False):
             axes.plot(*zip(*points, strict=True), f"{mark}-", color=colour, lw=2, ms=5, label=name)
@@ -71,7 +71,7 @@ def guidance_figure(curves: Mapping[str, Sequence[Sequence[float]]]) -> str:
         percent_axis(axes.yaxis)
         axes.set_xlabel("coefficient t")
         axes.set_ylabel("accuracy")
-        figure.legend(loc="outside upper left", ncols=len(curves), frameon=False)
+        legend_above(figure, list(curves))
         return svg_of(figure)
 
 

@@ -8,7 +8,7 @@ from configs.eval_dir import EvalDir
 from data_prep.atomic import write_bytes
 from data_prep.page import Block, Figure, Heading, Page, Table, Text
 from data_prep.page_charts import Bar, Bars
-from data_prep.run_index import update_index
+from data_prep.run_index import write_page
 from eval.reports.figures import guidance_figure
 from eval.reports.formatting import interval, percent
 
@@ -20,9 +20,8 @@ def write_guidance(folder: EvalDir, results: Mapping[str, Any]) -> None:
     folder.root.mkdir(parents=True, exist_ok=True)
     page = guidance_page(results)
     write_bytes(folder.report("md"), page.markdown().encode())
-    write_bytes(folder.report("html"), page.html().encode())
     write_bytes(folder.guidance, (json.dumps(results, indent=1, ensure_ascii=False) + "\n").encode())
-    update_index(folder.root)
+    write_page(folder.report("html"), page)
 
 
 def guidance_page(results: Mapping[str, Any]) -> Page:

@@ -8,7 +8,7 @@ from configs.eval_dir import EvalDir
 from data_prep.atomic import write_bytes
 from data_prep.page import Block, Heading, Page, Table, Text
 from data_prep.page_charts import Bar, Bars
-from data_prep.run_index import update_index
+from data_prep.run_index import write_page
 from eval.probes.accuracy import doubts
 from eval.probes.knn import described
 from eval.reports.formatting import interval, percent, protocol_tag
@@ -17,9 +17,8 @@ from eval.reports.formatting import interval, percent, protocol_tag
 def write_knn(folder: EvalDir, result: Mapping[str, Any]) -> None:
     """Write knn.json and knn.html into `folder`."""
     folder.root.mkdir(parents=True, exist_ok=True)
-    write_bytes(folder.knn("html"), knn_page(result, _probe(folder)).html().encode())
     write_bytes(folder.knn("json"), (json.dumps(result, indent=1, ensure_ascii=False) + "\n").encode())
-    update_index(folder.root)
+    write_page(folder.knn("html"), knn_page(result, _probe(folder)))
 
 
 def knn_page(result: Mapping[str, Any], probe: Mapping[str, Any] | None) -> Page:

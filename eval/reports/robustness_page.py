@@ -9,7 +9,7 @@ from configs.eval_dir import ResultsDir
 from data_prep.atomic import write_bytes
 from data_prep.page import Block, Definitions, Folded, Heading, Numbers, Page, Table, Text
 from data_prep.page_charts import Bar, Bars
-from data_prep.run_index import update_index
+from data_prep.run_index import write_page
 from eval.reports.formatting import interval, percent, points, protocol_tag
 
 MEANING = (
@@ -28,8 +28,7 @@ def write_robustness(folder: Path, results: Mapping[str, Any]) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     write_bytes(files.robustness("md"), page.markdown().encode())
     write_bytes(files.robustness("json"), (json.dumps(results, indent=1, ensure_ascii=False) + "\n").encode())
-    write_bytes(files.robustness("html"), page.html().encode())
-    update_index(folder)
+    write_page(files.robustness("html"), page)
     return files.robustness("html")
 
 

@@ -12,12 +12,11 @@ from configs.errors import DataError, RunError, UserError
 from configs.load import load_config
 from configs.run import RunConfig
 from configs.run_dir import RunDir
-from data_prep.atomic import write_bytes
 from data_prep.curve_figure import Curve, Mark, curve_figure, window
 from data_prep.images import ImageError
 from data_prep.page import Block, Figure, Heading, Page, Table, Text
 from data_prep.page_gallery import Gallery, Tile
-from data_prep.run_index import update_index
+from data_prep.run_index import write_page
 from data_prep.sample import Sample
 from data_prep.thumbnails import thumbnail
 from train.data.order import PADDING
@@ -221,8 +220,7 @@ def write_and_print(arguments: argparse.Namespace) -> None:
             print(f"no samples shown: {error}")
             samples = {}
         print(as_text(history, steps, samples))
-        write_bytes(history.run.postmortem, as_page(history, other, steps, samples).html().encode())
-        update_index(history.run.root)
+        write_page(history.run.postmortem, as_page(history, other, steps, samples))
         print(f"\nwritten: {history.run.postmortem}")
     except UserError as error:
         exit_on_user_error(error)
