@@ -75,7 +75,7 @@ class Figure:
 
     @property
     def min_width(self) -> int:
-        """CSS pixels below which the figure scrolls instead of shrinking: its text of 11 points is then 8.5 pixels high.
+        """CSS pixels below which the figure scrolls instead of shrinking: its text of 11 points then has 8.5 pixels.
 
         >>> Figure('<svg viewBox="0 0 550 200"></svg>', "").min_width
         425

@@ -93,6 +93,14 @@ def dots(bars: Sequence[Bar], caption: str) -> Bars:
     return Bars(bars, caption, close_ticks(min(ends), max(ends)) if ends else PERCENT_TICKS, dots=True)
 
 
+def difference_dots(bars: Sequence[Bar], caption: str) -> Bars:
+    """Differences of shares as dots with their intervals, on an axis in points with 0 in its middle."""
+    ends = [abs(end) for bar in bars for end in (bar.low, bar.value, bar.high) if end is not None]
+    most = next((share for share in (0.02, 0.05, 0.1, 0.2, 0.5) if max(ends, default=0.0) <= share), 1.0)
+    ticks = [(part * most, f"{100 * part * most:+g}" if part else "0") for part in (-1.0, -0.5, 0.0, 0.5, 1.0)]
+    return Bars(bars, caption, ticks, dots=True)
+
+
 @dataclass(frozen=True, slots=True)
 class HeatMap:
     """A matrix of counts with a row and a column name each; a cell is coloured by its share of the row.

@@ -9,7 +9,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -146,7 +146,7 @@ def _accuracy(page: Path) -> str:
             return str(report["summary"])
         rate = report.get("accuracy")
         if rate is None:
-            return f"comparison of {_listed(report['models'])}" if report.get("models") else ""
+            return f"comparison of {listed(list(report['models']))}" if report.get("models") else ""
         if not rate["n"]:
             return "no items"
         text = f"{100 * rate['value']:.1f} % ({100 * rate['low']:.1f} to {100 * rate['high']:.1f} %), n = {rate['n']:,}"
@@ -155,13 +155,13 @@ def _accuracy(page: Path) -> str:
         return f"{file.name} is damaged"
 
 
-def _listed(names: Mapping[str, Any]) -> str:
+def listed(names: Sequence[str]) -> str:
     """The first few names.
 
-    >>> _listed({"base": 1, "mix": 1}), _listed(dict.fromkeys("abcde"))
+    >>> listed(["base", "mix"]), listed("abcde")
     ('base and mix', 'a, b, c and 2 others')
     """
-    first = list(names)[:3]
+    first = names[:3]
     if len(names) > len(first) + 1:
         return f"{', '.join(first)} and {len(names) - len(first)} others"
     *most, last = names

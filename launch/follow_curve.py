@@ -14,7 +14,7 @@ from configs.run_dir import RunDir, step_name
 from data_prep.atomic import write_bytes
 from data_prep.curve_figure import Curve, curve_figure
 from data_prep.page import Block, Figure, Heading, Page, Table, Text
-from data_prep.page_charts import Bar, Bars
+from data_prep.page_charts import Bar, dots
 from data_prep.run_index import write_page
 
 Point = Mapping[str, Any]
@@ -87,17 +87,13 @@ def _page(run: RunDir, evaluation: str, points: Sequence[Point], skipped: Mappin
         text = "Some checkpoints were evaluated on other numbers of items, or not completely: they are not comparable."
         blocks.append(Text(text, warning=True))
     if points:
-        curve = Curve("accuracy", [(point["step"], point["value"]) for point in points], measured=True)
+        curve = Curve("accuracy", [(point["step"], 100 * point["value"]) for point in points], measured=True)
         bars = [Bar(f"step {p['step']:,}", p["value"], describe(p), p["low"], p["high"]) for p in points]
-        rows = [[f"{p['step']:,}", describe(p)] for p in points]
         blocks += [
-            Figure(curve_figure([curve], [], "accuracy", logarithmic=False), "Accuracy of each checkpoint."),
-            Bars(
-                bars,
-                "The same with 95 % intervals of the choice of items; all checkpoints get the same items.",
-                dots=True,
+            Figure(
+                curve_figure([curve], [], "accuracy in per cent", logarithmic=False), "Accuracy of each checkpoint."
             ),
-            Table(("step", "accuracy"), rows, numeric=frozenset({0})),
+            dots(bars, "The same with 95 % intervals of the choice of items; all checkpoints get the same items."),
         ]
     if skipped:
         blocks += [Heading("Not evaluated"), Table(("step", "why"), [[f"{s:,}", why] for s, why in skipped.items()])]

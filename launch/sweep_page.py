@@ -1,14 +1,17 @@
 """The table of a sweep for people: as lines of a terminal, and as a page with intervals and the state of every run."""
 
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from configs.run_dir import SweepDir
 from data_prep.atomic import write_bytes
 from data_prep.page import Block, Folded, Heading, Page, Table, Text
-from data_prep.page_charts import Bar, Bars
+from data_prep.page_cards import Link
+from data_prep.page_charts import Bar, Bars, dots
 from data_prep.run_index import write_page
 from launch.sweep_state import HELD_OUT
 
@@ -24,7 +27,7 @@ def write_table(folder: SweepDir, table: Mapping[str, Any]) -> Path:
     folder.root.mkdir(parents=True, exist_ok=True)
     summary = {"summary": "; ".join(_summary(table))}
     write_bytes(folder.table("json"), (json.dumps({**table, **summary}, indent=1, ensure_ascii=False) + "\n").encode())
-    write_page(folder.table("html"), sweep_page(table))
+    write_page(folder.table("html"), sweep_page(table, folder.root))
     return folder.table("html")
 
 
@@ -37,26 +40,54 @@ def as_text(table: Mapping[str, Any]) -> str:
     return "\n".join([*lines, INTERVAL, SELECTION, *_notes(table)])
 
 
-def sweep_page(table: Mapping[str, Any]) -> Page:
-    """The page of a sweep."""
+def sweep_page(table: Mapping[str, Any], folder: Path) -> Page:
+    """The page of a sweep, with links from a page in `folder` to the reports of its runs."""
     blocks: list[Block] = [Text("; ".join(_summary(table)) + ".")]
     blocks += [Text(note, warning=True) for note in _notes(table)]
     for measure in table["measures"]:
         headers = _headers(table, measure)
         numeric = frozenset(range(1, len(headers)))
-        bars = [_bar(number, row, measure) for number, row in enumerate(table["rows"], 1)]
-        blocks += [Heading(measure), Text(table["best"][measure]["why"] + ".")]
-        blocks.append(Table(headers, list(_rows(table, measure)), numeric=numeric))
-        if measure != HELD_OUT:
-            blocks.append(Bars(bars, "Mean accuracy over the seeds with its 95 % interval.", dots=True))
-    states = [[run["name"], str(run["seed"]), run["state"]] for row in table["rows"] for run in row["runs"]]
+        blocks += [Heading(measure), Text(_sentence(table["best"][measure]["why"])), _chart(table, measure)]
+        rows = [[f"{row[0]}, best" if row[-1] else row[0], *row[1:-1]] for row in _rows(table, measure)]
+        blocks.append(Table(headers[:-1], rows, numeric=numeric))
     blocks += [Text(f"{INTERVAL} {SELECTION}"), Heading("Runs")]
-    blocks.append(Folded(f"all {len(states)} runs", [Table(("run", "seed", "state"), states, code=frozenset({0}))]))
+    runs = [_run(run, table["measures"], folder) for row in table["rows"] for run in row["runs"]]
+    headers = ["run", "seed", "state", *table["measures"]]
+    shown = Table(headers, runs, numeric=frozenset(range(3, len(headers))), code=frozenset({0}))
+    blocks.append(Folded(f"All {len(runs)} runs and their reports", [shown]))
     return Page(f"Sweep {table['sweep']}", blocks)
 
 
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}."
+
+
+def _chart(table: Mapping[str, Any], measure: str) -> Bars:
+    """The mean of every row with its interval."""
+    bars = [_bar(number, row, measure) for number, row in enumerate(table["rows"], 1)]
+    if measure != HELD_OUT:
+        return dots(bars, "Mean accuracy over the seeds with its 95 % interval.")
+    ends = [end for bar in bars for end in (bar.low, bar.value, bar.high) if end is not None] or [0.0]
+    low, high = min(ends), max(ends)
+    margin = 0.05 * (high - low) or 0.05
+    ticks = [low - margin, (low + high) / 2, high + margin]
+    caption = "Mean held-out loss over the seeds with its 95 % interval; lower is better."
+    return Bars(bars, caption, [(tick, f"{tick:.3g}") for tick in ticks], dots=True)
+
+
+def _run(run: Mapping[str, Any], measures: Sequence[str], folder: Path) -> list[str | Link]:
+    """Name, seed, state and each number of a run, with a link to its report."""
+    cells: list[str | Link] = [run["name"], str(run["seed"]), run["state"]]
+    for measure in measures:
+        value = run["values"].get(measure)
+        number = "–" if value is None else _number(value["value"], measure)
+        report = (value or {}).get("report")
+        cells.append(Link(number, quote(Path(os.path.relpath(report, folder)).as_posix())) if report else number)
+    return cells
+
+
 def _summary(table: Mapping[str, Any]) -> Iterator[str]:
-    yield f"{len(table['rows'])} settings x {len(table['seeds'])} seeds"
+    yield f"{len(table['rows'])} settings x {_counted(len(table['seeds']))}"
     for measure in table["measures"]:
         found = table["best"][measure]["row"]
         if found is None:
@@ -93,8 +124,12 @@ def _rows(table: Mapping[str, Any], measure: str) -> Iterator[list[str]]:
 
 def _bar(number: int, row: Mapping[str, Any], measure: str) -> Bar:
     result = row["results"][measure]
-    text = "no result" if result["mean"] is None else f"{_number(result['mean'], measure)}, {result['n']} seeds"
+    text = "no result" if result["mean"] is None else f"{_number(result['mean'], measure)}, {_counted(result['n'])}"
     return Bar(f"{number}: {_settings(row)}", result["mean"], text, result["low"], result["high"])
+
+
+def _counted(seeds: int) -> str:
+    return "1 seed" if seeds == 1 else f"{seeds} seeds"
 
 
 def _notes(table: Mapping[str, Any]) -> list[str]:
@@ -105,7 +140,9 @@ def _notes(table: Mapping[str, Any]) -> list[str]:
     if lacking:
         shown = "; ".join(f"{run['name']}: {run['state']}" for run in lacking[:5])
         more = f" and {len(lacking) - 5} more" if len(lacking) > 5 else ""
-        notes.append(f"{len(lacking)} of {len(runs)} runs lack a result: {shown}{more}")
+        notes.append(
+            f"{len(lacking)} of {len(runs)} runs {'lacks' if len(lacking) == 1 else 'lack'} a result: {shown}{more}"
+        )
     for run in runs:
         for measure, value in run["values"].items():
             if value["doubtful"]:

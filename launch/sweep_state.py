@@ -94,11 +94,12 @@ def result_folder(run: RunDir, evaluation: EvalConfig) -> EvalDir | None:
 
 @dataclass(frozen=True)
 class Measured:
-    """A number of a run: `value`, of `n` items (None: a loss), and what is `doubtful` about it."""
+    """A number of a run: `value`, of `n` items (None: a loss), what is `doubtful` about it, and the page it is on."""
 
     value: float
     n: int | None
     doubtful: str = ""
+    report: str = ""
 
 
 def measurements(one: SweepRun) -> dict[str, Measured]:
@@ -111,8 +112,10 @@ def measurements(one: SweepRun) -> dict[str, Measured]:
         folder = result_folder(one.run, evaluation)
         report = _read(folder.report("json")) if folder else None
         rate = (report or {}).get("accuracy") or {}
-        if report and rate.get("n") and is_evaluated(one, evaluation):
-            measured[evaluation.name] = Measured(rate["value"], rate["n"], "; ".join(_doubts(report)))
+        if folder and report and rate.get("n") and is_evaluated(one, evaluation):
+            measured[evaluation.name] = Measured(
+                rate["value"], rate["n"], "; ".join(_doubts(report)), str(folder.report("html"))
+            )
     return measured
 
 

@@ -299,7 +299,7 @@ def sweep_values(text: str) -> dict[str, Any]:
     rows = []
     for number in range(3):
         value = 0.5 + number / 10
-        entry = {"value": value, "n": 480, "doubtful": text if number == 1 else None}
+        entry = {"value": value, "n": 480, "doubtful": text if number == 1 else "", "report": f"{text}/report.html"}
         runs = [
             {"name": f"{text}-seed{seed}", "seed": seed, "state": "finished", "folder": text, "values": {}}
             for seed in (1, 2)
@@ -369,7 +369,7 @@ def robustness_of_long_names() -> str:
 
 @page("sweep")
 def sweep_of_long_names() -> str:
-    return sweep_page(sweep_values(LONG)).html()
+    return sweep_page(sweep_values(LONG), Path("runs")).html()
 
 
 @page("forgetting")

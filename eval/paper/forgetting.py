@@ -17,6 +17,7 @@ from configs.errors import UserError
 from configs.eval_dir import EvalDir, ResultsDir
 from data_prep.atomic import write_bytes
 from data_prep.page import Page, Table, Text
+from data_prep.page_charts import Bar, difference_dots
 from data_prep.run_index import write_page
 from eval.graders.answers import stored_answers
 from eval.graders.store import read_grades
@@ -148,23 +149,27 @@ def _grades(one: Evaluated) -> dict[str, ItemPoints]:
 
 def forgetting_page(found: Mapping[str, Any]) -> Page:
     """The table, and what is missing."""
-    headers = ("data set", "number", "base", "fine-tuned", "difference", "95 % interval", "n", "images", "paper")
-    rows, missing = [], []
+    headers = ("data set", "number", "base", "fine-tuned", "difference", "n", "images", "paper")
+    rows, missing, bars = [], [], []
     for row in found["rows"]:
         gap = row["difference"] or {"difference": None, "low": None, "high": None, "items": 0, "groups": 0}
-        cells = [_cell(row["base"]), _cell(row["finetuned"]), points(gap["difference"])]
-        within = "–" if gap["low"] is None else f"{points(gap['low'])} to {points(gap['high'])}"
+        within = "" if gap["low"] is None else f" ({points(gap['low'])} to {points(gap['high'])})"
+        cells = [_cell(row["base"]), _cell(row["finetuned"]), points(gap["difference"]) + within]
+        if row["difference"]:
+            name, value = f"{row['dataset']}, {row['measure']}", f"{points(gap['difference'])}, n = {gap['items']:,}"
+            bars.append(Bar(name, gap["difference"], value, gap["low"], gap["high"]))
         counts = [f"{gap[key]:,}" if gap[key] else "" for key in ("items", "groups")]
-        rows.append([row["dataset"], row["measure"], *cells, within, *counts, _published(row["paper"])])
+        rows.append([row["dataset"], row["measure"], *cells, *counts, _published(row["paper"])])
         missing += [f"{row['dataset']}: {row['reason']}"] if row["reason"] else []
     text = (
         f"Base: {found['base']}. Fine-tuned: {found['finetuned']}. Numbers in per cent; differences in points, "
         "fine-tuned less base over the same n questions. All 95 % intervals: bootstrap over images. The lower end of a "
         "difference's interval is the largest loss that these questions do not rule out."
     )
+    chart = [difference_dots(bars, "Differences in points with their 95 % intervals.")] if bars else []
     notes = [Text(f"Missing: {note}", warning=True) for note in missing]
     return Page("Forgetting: general abilities before and after fine-tuning", [
-        Text(text), Table(headers, rows, numeric=frozenset(range(2, 8))), *notes,
+        Text(text), *notes, *chart, Table(headers, rows, numeric=frozenset(range(2, 8))),
     ])  # fmt: skip
 
 

@@ -14,12 +14,35 @@ HEADERS = ("row", "paper", "ours", "difference", "95 % interval", "n", "protocol
 NUMERIC = frozenset({1, 2, 3, 5})
 PATHS = frozenset({7})
 NOT_RUN = "not run"
+NO_EVALUATION = (
+    "No evaluation was found in the folders given. python -m eval.reproduce --model runs/demo_mix --datasets demo runs "
+    "the rows of the paper that a model and a data set allow."
+)
 FIGURE_5 = "The paper prints no numbers with its Figure 5: LoRA's loss spikes, the projector's alone falls steadily."
 NO_CAPTIONS = (
     "No run trained on captions was found. python -m data_prep.caption --config configs/captions/flowers102.yaml has "
     "them written by a model behind an API, and configs/flowers102_captions.yaml trains on them. StanfordCars and "
     "Caltech101 have files of the same form, and so has the demo, which needs no network (configs/captions/demo.yaml)."
 )
+SUBJECTS = {
+    "table1": "accuracy in the open and the closed world",
+    "table2": "prompts and rules of inference",
+    "table3": "linear probes and fine-tuning",
+    "figure3": "accuracy and frequency in the training data",
+    "table4": "fine-tuning on captions",
+    "table5": "ImageWikiQA",
+    "section4.3": "fine-tuning on ImageNet and LLaVA's data",
+    "appendixC.1": "how ImageWikiQA was made",
+    "table7": "sizes of the data sets",
+    "table8": "class names with synonyms",
+    "table9": "number of candidate classes",
+    "figure4": "errors next to CLIP's",
+    "table10": "probes at each token position",
+    "table11": "correlation of frequency and accuracy",
+    "appendixB6": "the same by training stage",
+    "table12": "order of the candidates",
+    "table13": "other abilities after fine-tuning",
+}
 Line = Mapping[str, Any]
 
 
@@ -57,8 +80,10 @@ def scoreboard_page(content: Mapping[str, Any], found: CollectedResults) -> Page
 
 
 def _title(lines: Sequence[Line]) -> str:
-    """The name of a table of the paper, from the source of its rows."""
-    return str(lines[0]["source"].split(",")[0].split(" and ")[0].split(" (")[0])
+    """The name of a table of the paper, from the source of its rows, and its subject."""
+    name = str(lines[0]["source"].split(",")[0].split(" and ")[0].split(" (")[0])
+    subject = SUBJECTS.get(str(lines[0]["row"]).split("/")[0])
+    return f"{name}, {subject}" if subject else name
 
 
 def _run_table(table: str, lines: Sequence[Line], found: CollectedResults) -> list[Block]:
@@ -103,7 +128,7 @@ def _own_evaluations(content: Mapping[str, Any]) -> list[Block]:
         names.setdefault(key, line.get("name") or "/".join(Path(ours["run"]).parts[-2:]))
         rows.setdefault(key, []).extend([_words(_experiment(line["row"]))] if "row" in line else [])
     if not names:
-        return [Heading("Own evaluations"), Text("No evaluation was found in the folders given.")]
+        return [Heading("Own evaluations"), Text(NO_EVALUATION)]
     shown = []
     for key, name in names.items():
         value, low, high, n, protocol, run = key

@@ -168,5 +168,5 @@ def doubts(result: Mapping[str, Any]) -> list[str]:
     for source, failures in result["failures"].items():
         if failures:
             first = "; ".join(f"{failure['id']}: {failure['reason']}" for failure in failures[:SHOWN_FAILURES])
-            lines.append(f"{source}: {len(failures):,} items have no states and are excluded: {first}")
+            lines.append(f"{source}: {len(failures):,} items without states are excluded: {first}")
     return lines

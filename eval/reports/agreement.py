@@ -10,6 +10,7 @@ from configs.eval_dir import ResultsDir
 from configs.grading import GradingConfig
 from data_prep.atomic import write_bytes
 from data_prep.page import Block, Heading, Page, Table, Text
+from data_prep.page_charts import Bar, dots
 from data_prep.run_index import write_page
 from eval.graders.labelled_answers import LabelledAnswer, texts_of
 from eval.graders.llm_judge import LLMJudge
@@ -80,20 +81,22 @@ def _kinds(labelled: Sequence[LabelledAnswer]) -> list[str]:
 
 def agreement_page(found: Mapping[str, Any]) -> Page:
     """Agreement and kappa of each grader, by kind of answer, and where the judge differs."""
-    headers = ("grader", "agree: right or not", "95 % interval", "kappa", "95 % interval", "n")
+    headers = ("grader", "agreement", "95 % interval", "kappa", "95 % interval", "n")
     rows = []
     for name, entry in found["graders"].items():
         rows.append([name, *_cells(entry["right"])])
         if "outcomes" in entry:
             rows.append([f"{name}, all outcomes", *_cells(entry["outcomes"])])
+    bars = [_bar(name, entry["right"]) for name, entry in found["graders"].items()]
     kinds = [[name, *_shares(entry, found["kinds"])] for name, entry in found["graders"].items()]
     blocks: list[Block] = [
         Text(
             f"{found['labels']} answers labelled by hand. Agreement: the share on which grader and label both say "
             "right, or both do not; kappa is the agreement beyond chance (bootstrap interval over answers)."
         ),
+        dots(bars, "Agreement with its 95 % interval."),
         Table(headers, rows, numeric=frozenset(range(1, 6))),
-        Heading("By kind of answer: agreeing of all"),
+        Heading("By kind of answer: on how many both agree"),
         Table(("grader", *found["kinds"]), kinds, numeric=frozenset(range(1, 1 + len(found["kinds"])))),
     ]
     if (judge := found["graders"].get("llm_judge")) is not None:
@@ -105,10 +108,15 @@ def _judge_blocks(judge: Mapping[str, Any]) -> list[Block]:
     rows = [[d["label"], d["outcome"], d["target"], d["answer"]] for d in judge["differing"]]
     blocks: list[Block] = [Heading("The judge"), Text(f"{judge['about'][:1].upper()}{judge['about'][1:]}.")]
     if judge["ungraded"]:
-        words = f"{judge['ungraded']} answers have no grade by the judge and are in none of its numbers; run it again."
+        words = f"Answers that the judge did not grade, in none of its numbers: {judge['ungraded']:,}. Run it again."
         blocks.append(Text(words, warning=True))
     shown = Table(("label", "judge", "right class", "answer"), rows) if rows else Text("It differs on no answer.")
     return [*blocks, shown]
+
+
+def _bar(name: str, agreement: Mapping[str, Any]) -> Bar:
+    rate = agreement["rate"]
+    return Bar(name, rate["value"], f"{percent(rate['value'])}, n = {agreement['n']:,}", rate["low"], rate["high"])
 
 
 def _cells(agreement: Mapping[str, Any]) -> list[str]:

@@ -81,7 +81,8 @@ def _notes(found: Mapping[str, Any]) -> list[str]:
         notes.append(f"No temperature was fitted: {fitted['reason']}.")
     notes.append(
         "The calibration error (ECE) depends on its bins and on the number of items: a perfectly calibrated model has "
-        "the error that is given next to it. AURC is the error rate, averaged over all shares of answered items."
+        "the error that is given next to it. Its interval is corrected for that, so it may lie below the value. "
+        "AURC is the error rate, averaged over all shares of answered items."
     )
     return notes
 
@@ -100,12 +101,12 @@ def _numbers(name: str, part: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     floor = f"{percent(error['if_calibrated'])} if calibrated"
     return [
         (
-            f"ECE, {name}",
+            f"calibration error (ECE), {name}",
             percent(error["value"]),
             f"95 % interval {interval(error)}, {number}; {BINNING_NAMES['equal_width']}; {floor}; {gap}",
         ),
         (
-            f"AURC, {name}",
+            f"risk over coverage (AURC), {name}",
             percent(area["value"]),
             f"95 % interval {interval(area)}, {number}; the best possible at this accuracy: {percent(area['best'])}",
         ),

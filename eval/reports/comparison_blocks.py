@@ -1,6 +1,5 @@
 """The parts of a comparison besides its table: accuracies as a chart, tests of any two models, and what changed."""
 
-import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,7 +9,7 @@ from urllib.parse import quote
 from configs.eval_dir import EvalDir
 from data_prep.page import Block, Folded, Heading, Table, Text
 from data_prep.page_cards import Card, Cards, Link
-from data_prep.page_charts import Bar, Bars
+from data_prep.page_charts import Bar, Bars, difference_dots, dots
 from data_prep.page_gallery import Gallery, Tile
 from eval.metrics.seeds import display_name, recipe_of
 from eval.reports.formatting import interval, percent, points
@@ -46,8 +45,7 @@ def accuracy_chart(rows: Mapping[str, Mapping[str, Any]], evaluation: str) -> li
         )
         for model, rate in found.items()
     ]
-    ticks = axis(min(rate["low"] for rate in known.values()), max(rate["high"] for rate in known.values()))
-    return [Bars(bars, f"{evaluation}: accuracy with its 95 % interval.", ticks, dots=True)]
+    return [dots(bars, f"{evaluation}: accuracy with its 95 % interval.")]
 
 
 def report_links(models: Mapping[str, Mapping[str, Any]], folder: Path) -> list[Block]:
@@ -67,22 +65,6 @@ def report_links(models: Mapping[str, Mapping[str, Any]], folder: Path) -> list[
     return [Heading("Report of each model"), Cards(cards)] if cards else []
 
 
-def axis(low: float, high: float) -> list[tuple[float, str]]:
-    """Ticks in steps of 5, 10 or 25 per cent around `low` to `high`, at least 20 points apart, within 0 and 1.
-
-    >>> axis(0.913, 0.962)
-    [(0.8, '80 %'), (0.85, '85 %'), (0.9, '90 %'), (0.95, '95 %'), (1.0, '100 %')]
-    """
-    first, last = math.floor(10 * low), math.ceil(10 * high)
-    while last - first < 2:
-        first, last = (first - 1, last) if last > 9 else (first, last + 1)
-    span = 10 * (last - first)
-    step = 5 if span <= 20 else 10 if span <= 50 else 25
-    if step == 25:
-        first, last = 0, 10
-    return [(value / 100, f"{value} %") for value in range(10 * first, 10 * last + 1, step)]
-
-
 def pair_blocks(pairs: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[Block]:
     """A chart and a table of all tested pairs of each evaluation; nothing where one pair has the table's column."""
     blocks: list[Block] = []
@@ -97,13 +79,10 @@ def pair_blocks(pairs: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[Block]
 
 
 def _pair_chart(pairs: Sequence[Mapping[str, Any]], evaluation: str) -> Bars:
-    widest = max(max(abs(pair["low"]), abs(pair["high"])) for pair in pairs)
-    most = next((share for share in (0.02, 0.05, 0.1, 0.2, 0.5) if widest <= share), 1.0)
-    ticks = [(part * most, f"{100 * part * most:+g}" if part else "0") for part in (-1.0, -0.5, 0.0, 0.5, 1.0)]
     bars = [
         Bar(_pair_name(pair), pair["difference"], _with_interval(pair), pair["low"], pair["high"]) for pair in pairs
     ]
-    return Bars(bars, f"{evaluation}: differences in points with their 95 % intervals.", ticks, dots=True)
+    return difference_dots(bars, f"{evaluation}: differences in points with their 95 % intervals.")
 
 
 def _pair_name(pair: Mapping[str, Any]) -> str:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.page import Block, Figure, Heading, Page, Table, Text
+from data_prep.run_index import listed
 from eval.metrics.accuracy import class_results
 from eval.metrics.seeds import SEED_MARK, display_name, pooled_classes, seeds_by_recipe
 from eval.reports.class_halves import half_blocks
@@ -39,16 +40,15 @@ def comparison_page(models: Mapping[str, Reports], values: Mapping[str, Any], fo
     if any(SEED_MARK in model for model in models):
         blocks += [recipe_table(values["recipes"], names), Text(MEANING), Heading("Each training seed")]
     rows = values["models"]
+    charts = [chart for name in names for chart in accuracy_chart(rows, name)]
     blocks.append(_table(rows, names) if len(names) <= SIDE_BY_SIDE else _long_table(rows, names))
     blocks += [Text(text, warning=True) for text in _warnings(models, names)]
-    blocks.append(Text(TOLD.format(first=first)))
-    blocks += half_blocks(values["halves"])
-    for name in names:
-        blocks += accuracy_chart(rows, name)
+    blocks += [*charts, Text(TOLD.format(first=display_name(first)))]
     blocks += report_links(models, folder)
-    blocks += grader_blocks(rows, names)
+    blocks += half_blocks(values["halves"])
     blocks += pair_blocks(values["pairs"])
     blocks += change_blocks(values["changes"], first)
+    blocks += grader_blocks(rows, names)
     for name in names:
         blocks += _frequency(models, name, values["recipes"])
     found = {
@@ -56,7 +56,7 @@ def comparison_page(models: Mapping[str, Reports], values: Mapping[str, Any], fo
         for model, reports in models.items()
     }
     blocks += provenance_differences(found)
-    return Page("Models side by side", blocks)
+    return Page(f"Comparison of {listed(list(values['recipes']))}", blocks)
 
 
 def _table(values: Mapping[str, Any], names: Sequence[str]) -> Table:
@@ -101,11 +101,11 @@ def _warnings(models: Mapping[str, Reports], names: Sequence[str]) -> list[str]:
             ("test data", {model: report["protocol"]["data"][:12] for model, report in reports.items()}),
         ):
             if len(set(values.values())) > 1:
-                listed = ", ".join(f"{model} {value}" for model, value in values.items())
-                texts.append(f"{name}: the models were evaluated with different {what} ({listed}).")
-        incomplete = [model for model, report in reports.items() if report["items"]["missing"]]
+                found = ", ".join(f"{display_name(model)} {value}" for model, value in values.items())
+                texts.append(f"{name}: the models were evaluated with different {what} ({found}).")
+        incomplete = [display_name(model) for model, report in reports.items() if report["items"]["missing"]]
         if incomplete:
-            texts.append(f"{name}: not all items are evaluated yet of {', '.join(incomplete)}.")
+            texts.append(f"{name}: not all items are evaluated yet by {', '.join(incomplete)}.")
     return texts
 
 

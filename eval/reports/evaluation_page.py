@@ -1,6 +1,6 @@
 """How a report looks: the content of report.json laid out as a page."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from data_prep.page import Block, Figure, Folded, Heading, Numbers, Page, Table, Text
@@ -33,8 +33,7 @@ def report_page(report: Mapping[str, Any], items: Gallery | None = None) -> Page
         *label_set_blocks(report),
         *_paper(report),
         *grade_blocks(report),
-        *_items(items),
-        *_examples(report),
+        *_items(items, _examples(report)),
         *class_score_blocks(report),
         *confusion_blocks(report),
         *class_blocks(report),
@@ -46,8 +45,9 @@ def report_page(report: Mapping[str, Any], items: Gallery | None = None) -> Page
     return Page(f"{report['name']}: {headline(report)}", blocks)
 
 
-def _items(items: Gallery | None) -> list[Block]:
-    return [Heading("Items"), items] if items else []
+def _items(items: Gallery | None, examples: Sequence[Block]) -> list[Block]:
+    shown = [*([items] if items else []), *examples]
+    return [Heading("Items"), *shown] if shown else []
 
 
 def _warnings(report: Mapping[str, Any]) -> list[Block]:
@@ -57,10 +57,8 @@ def _warnings(report: Mapping[str, Any]) -> list[Block]:
         done = f"{items['expected'] - items['missing']:,} of {items['expected']:,}"
         warnings.append(Text(f"Incomplete: {done} items evaluated so far. Run the same command again.", warning=True))
     if items["failed"]:
-        failed = "1 item" if items["failed"] == 1 else f"{items['failed']:,} items"
-        warnings.append(
-            Text(f"{failed} failed and are excluded from all numbers; they are listed at the end.", warning=True)
-        )
+        text = f"Items that failed, listed at the end and in none of the numbers: {items['failed']:,}."
+        warnings.append(Text(text, warning=True))
     if note := cut_note(report):
         warnings.append(Text(f"{note}.", warning=True))
     if different := training_differences(report):

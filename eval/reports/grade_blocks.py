@@ -39,8 +39,8 @@ def grading_warnings(entry: Mapping[str, Any]) -> list[str]:
     texts = []
     if items["failed"]:
         texts.append(
-            f"Grader {name}: {items['failed']:,} of {items['answers']:,} answers could not be graded and are in "
-            f"none of its numbers (the first: {entry['failures'][0]['reason']}). The same command grades them again."
+            f"Grader {name}: {items['failed']:,} of {items['answers']:,} answers could not be graded; none of its "
+            f"numbers counts them (the first: {entry['failures'][0]['reason']}). The same command grades them again."
         )
     if items["missing"]:
         stale = f"; {items['stale']:,} of them were graded when they were other answers" if items["stale"] else ""

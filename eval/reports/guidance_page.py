@@ -6,8 +6,8 @@ from typing import Any
 
 from configs.eval_dir import EvalDir
 from data_prep.atomic import write_bytes
-from data_prep.page import Block, Figure, Heading, Page, Table, Text
-from data_prep.page_charts import Bar, Bars
+from data_prep.page import Block, Definitions, Figure, Heading, Page, Table, Text
+from data_prep.page_charts import Bar, dots
 from data_prep.run_index import write_page
 from eval.reports.figures import guidance_figure
 from eval.reports.formatting import interval, percent
@@ -43,17 +43,19 @@ def guidance_page(results: Mapping[str, Any]) -> Page:
     ]
     if found:
         bars = [_bar(name, how, rate, colours[name]) for name, _, how, rate in found]
-        blocks.append(Bars(bars, "Accuracy with its 95 % interval, and the selected t.", dots=True))
+        blocks.append(dots(bars, "Accuracy with its 95 % interval, and the selected t."))
     else:
         blocks.append(Text("Too few items to select t and to measure an accuracy.", warning=True))
     curves = {name: swept["curve"] for name, swept in results["forms"].items() if "curve" in swept}
     if curves:
         caption = f"Accuracy of all {results['items']:,} items over t; dotted: t = 1, no guidance."
         blocks += [Heading("Accuracy over t"), Figure(guidance_figure(curves), caption)]
-    headers = ("form", "guided", "t", "accuracy", "95 % interval", "n", "selected t")
-    rows = [[name, _form(swept), how, *_numbers(rate)] for name, swept, how, rate in found]
-    forms = [Table(headers, rows, numeric=frozenset({3, 4, 5, 6}))] if rows else []
-    return Page(f"{results['name']}: classifier-free guidance", [*blocks, Heading("The forms"), *_few(results), *forms])
+    headers = ("form", "t is", "accuracy", "95 % interval", "n", "selected t")
+    rows = [[name, how, *_numbers(rate)] for name, _, how, rate in found]
+    forms = [Table(headers, rows, numeric=frozenset({2, 3, 4, 5}))] if rows else []
+    meanings = Definitions([(name, _form(swept)) for name, swept in results["forms"].items()])
+    blocks += [Heading("The forms"), meanings, *_few(results), *forms]
+    return Page(f"{results['name']}: classifier-free guidance", blocks)
 
 
 def _bar(name: str, how: str, found: Mapping[str, Any], colour: int) -> Bar:

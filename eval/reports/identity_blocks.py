@@ -41,11 +41,22 @@ def identity_block(report: Mapping[str, Any]) -> Definitions:
         packages = last.get("packages") or {}
         versions = [f"{name} {packages[name]}" for name in VERSIONS if name in packages]
         known += [
-            ("evaluated", f"{last.get('start')} to {last.get('end') or 'unknown (killed, or still running)'}"),
+            ("evaluated", f"{_moment(last.get('start'))} to {_moment(last.get('end'))}"),
             ("versions", ", ".join([*found.get("code", ())[-1:], *versions])),
             ("on", "; ".join(found.get("devices", ()))),
         ]
     return Definitions([(term, text) for term, text in known if text])
+
+
+def _moment(text: str | None) -> str:
+    """A time of a provenance file for people.
+
+    >>> _moment("2026-03-01T14:39:00Z"), _moment(None)
+    ('2026-03-01 14:39:00 UTC', 'unknown (killed, or still running)')
+    """
+    if text is None:
+        return "unknown (killed, or still running)"
+    return text.replace("T", " ").replace("Z", " UTC")
 
 
 def _trained(model: Mapping[str, Any]) -> str:

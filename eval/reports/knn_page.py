@@ -6,8 +6,8 @@ from typing import Any
 
 from configs.eval_dir import EvalDir
 from data_prep.atomic import write_bytes
-from data_prep.page import Block, Heading, Page, Table, Text
-from data_prep.page_charts import Bar, Bars
+from data_prep.page import Block, Folded, Heading, Page, Table, Text
+from data_prep.page_charts import Bar, dots
 from data_prep.run_index import write_page
 from eval.probes.accuracy import doubts
 from eval.probes.knn import described
@@ -25,24 +25,29 @@ def knn_page(result: Mapping[str, Any], probe: Mapping[str, Any] | None) -> Page
     """The page; `probe` is the result of the linear probes on the same states, None without."""
     rows = [*_neighbours(result), *_linear(result, probe)]
     bars = [
-        Bar(f"{position}, {how}", rate["value"], percent(rate["value"]), rate["low"], rate["high"], colour)
+        Bar(f"{position}, {how}", rate["value"], _text(rate), rate["low"], rate["high"], colour)
         for position, how, rate, colour in rows
     ]
     table = [
         [position, how, percent(rate["value"]), interval(rate), f"{rate['n']:,}"] for position, how, rate, _ in rows
     ]
+    headers = ("position", "how", "accuracy", "95 % interval", "n")
     blocks: list[Block] = [
         Text(f"{result['model']} ({result['label']}), evaluated on {result['source']}: {described(result)}."),
         *(Text(line, warning=True) for line in doubts(result)),
         Heading("Accuracy by position and vote"),
-        Bars(bars, "Accuracy with its 95 % interval.", dots=True),
-        Table(("position", "how", "accuracy", "95 % interval", "n"), table, numeric=frozenset({2, 3, 4})),
+        dots(bars, "Accuracy with its 95 % interval."),
+        Folded("All numbers", [Table(headers, table, numeric=frozenset({2, 3, 4}))]),
         Text(
             "Every k is reported and none is selected: the best of several on these items would be too high. Only "
             f"classification can be done like this, not other tasks (the paper's C.5). Protocol {protocol_tag(result)}."
         ),
     ]
     return Page(f"{result['name']}: nearest neighbours", blocks)
+
+
+def _text(rate: Mapping[str, Any]) -> str:
+    return f"{percent(rate['value'])}, n = {rate['n']:,}"
 
 
 Row = tuple[str, str, Mapping[str, Any], int]

@@ -8,7 +8,7 @@ from typing import Any
 from configs.eval_dir import ResultsDir
 from data_prep.atomic import write_bytes
 from data_prep.page import Block, Definitions, Folded, Heading, Numbers, Page, Table, Text
-from data_prep.page_charts import Bar, Bars
+from data_prep.page_charts import Bar, dots
 from data_prep.run_index import write_page
 from eval.reports.formatting import interval, percent, points, protocol_tag
 
@@ -19,7 +19,7 @@ MEANING = (
     "values than under others. p: McNemar's exact test against the base (where questions share images or have partial "
     "credit, a randomization test over images), adjusted for the number of variants (Holm)."
 )
-HEADERS = ("factor", "values", "mean", "spread", "lowest", "highest", "items that change", "smallest p")
+HEADERS = ("factor", "values", "mean", "spread (points)", "lowest", "highest", "items that change", "smallest p")
 
 
 def write_robustness(folder: Path, results: Mapping[str, Any]) -> Path:
@@ -41,7 +41,10 @@ def robustness_page(results: Mapping[str, Any]) -> Page:
             [
                 ("model", f"{results['model']} ({results['label']})"),
                 ("data", f"{results['source']}, {base['n']:,} items"),
-                ("protocol of the base", f"{protocol_tag(results)}, task {results['protocol']['task']}"),
+                (
+                    "protocol of the base",
+                    f"{protocol_tag(results)}, task {results['protocol']['task'].replace('_', ' ')}",
+                ),
             ]
         ),
         *(Text(note, warning=True) for note in results["notes"]),
@@ -59,11 +62,11 @@ def robustness_page(results: Mapping[str, Any]) -> Page:
         ),
         factor_table(results),
         *(Text(sentence) for sentence in not_varied(results)),
-        Text(MEANING),
         *_dots(results),
+        Text(MEANING),
         Folded("All variants", [_variant_table(results)]),
     ]
-    return Page(f"{results['name']}: robustness of {percent(base['value'])}", blocks)
+    return Page(f"Robustness of {results['name']}: {span} correct", blocks)
 
 
 def factor_table(results: Mapping[str, Any]) -> Table:
@@ -119,7 +122,7 @@ def _dots(results: Mapping[str, Any]) -> list[Block]:
             bars.append(Bar(name, rate["value"], text, rate["low"], rate["high"], number))
     if not bars:
         return []
-    return [Heading("Every variant"), Bars(bars, "Accuracy with the 95 % interval, a colour a factor.", dots=True)]
+    return [Heading("Every variant"), dots(bars, "Accuracy with the 95 % interval; each factor has a colour.")]
 
 
 def _variant_table(results: Mapping[str, Any]) -> Table:

@@ -259,7 +259,7 @@ def test_a_broken_image_is_named_and_counted_and_never_scored(write_config, tmp_
     result = json.loads((tmp_path / "answers" / "probe.json").read_text())
     assert [len(failures) for failures in result["failures"].values()] == [1]  # pets are both sources here
     assert result["failures"]["pets"][0]["id"] in printed.out
-    assert "1 items have no states and are excluded" in printed.out
+    assert "1 items without states are excluded" in printed.out
     assert result["token_positions"]["-1"]["accuracy"]["n"] == 14
     assert result["train"] + result["val"] == 14
 

@@ -139,7 +139,7 @@ def test_a_run_that_diverged_is_left_as_it_is_and_counted(project, machine, caps
     main(ONE_SEED)
     assert machine.started == []
     printed = capsys.readouterr().out
-    assert "diverged before; left as it is" in printed and f"1 of 2 runs lack a result: {FIRST}: diverged" in printed
+    assert "diverged before; left as it is" in printed and f"1 of 2 runs lacks a result: {FIRST}: diverged" in printed
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ from configs.run import RunConfig
 from configs.run_dir import RunDir
 from data_prep.curve_figure import Curve, Mark, curve_figure, window
 from data_prep.images import ImageError
-from data_prep.page import Block, Figure, Heading, Page, Table, Text
+from data_prep.page import Block, Figure, Folded, Heading, Numbers, Page, Table, Text
 from data_prep.page_gallery import Gallery, Tile
 from data_prep.run_index import write_page
 from data_prep.sample import Sample
@@ -32,6 +32,7 @@ MARKED = (*ALARMS, *EPISODE_UPDATES, "skipped", "rolled_back", "stopped_by_monit
 ALARM, ALARM_COLOUR = "alarm", "#c62828"
 COLOUR_OF = {"recovered": "#3a8f5c", "accepted": "#8894a0", "recovering": "#d1642a", "rolled_back": "#8a4fa3"}
 MAX_EPISODES = 8
+SHOWN_EVENTS = 12  # more are folded
 MOST_TEXT = 300  # characters of a turn that are shown
 
 
@@ -133,7 +134,7 @@ def as_text(history: RunHistory, steps: StepMessages, samples: StepSamples) -> s
 def as_page(history: RunHistory, other: RunHistory | None, steps: StepMessages, samples: StepSamples) -> Page:
     """The page: curves with marks, the events, and a contact sheet of each flagged step."""
     marks = [_mark(event) for event in history.marked]
-    blocks: list[Block] = [Text(alarms_by_signal(history.events))]
+    blocks: list[Block] = [*_summary(history), *_events(history)]
     if other is not None:
         both = [one.curve("loss", one.run.root.name) for one in (history, other)]
         figure = curve_figure(both, marks, "training loss")
@@ -142,20 +143,44 @@ def as_page(history: RunHistory, other: RunHistory | None, steps: StepMessages, 
         )
         blocks += [Heading("Both runs"), Figure(figure, caption)]
     blocks += _curves(history, marks)
-    events = [[str(event["step"]), event["kind"].replace("_", " "), event["message"]] for event in history.marked]
-    blocks.append(Heading("Events"))
-    if events:
-        blocks.append(Table(("step", "event", "message"), events, numeric=frozenset({0})))
-    else:
-        blocks.append(Text("No events: the monitor raised no alarm, and no update was skipped."))
     for step, message in steps.items():
         shown = samples.get(step, [])
         blocks += [Heading(f"Data step {step}"), Text(message)]
         if shown:
-            blocks.append(Gallery([_tile(sample) for sample in shown], f"{len(shown)} samples of this step"))
+            count = "1 sample" if len(shown) == 1 else f"{len(shown):,} samples"
+            blocks.append(Gallery([_tile(sample) for sample in shown], f"{count} of this step"))
         else:
             blocks.append(Text("The samples of this step could not be read from the shards.", warning=True))
-    return Page(history.run.root.name, blocks)
+    return Page(f"Post-mortem of {history.run.root.name}", blocks)
+
+
+def _summary(history: RunHistory) -> list[Block]:
+    """The run in three numbers; nothing without a step."""
+    losses = [(line["loss"], line["step"]) for line in history.metrics if math.isfinite(line["loss"])]
+    if not losses:
+        return [Text("No step has a finite loss.", warning=True)]
+    lowest, last = min(losses), losses[-1]
+    return [
+        Numbers(
+            [
+                ("steps", f"{history.metrics[-1]['step']:,}", ""),
+                ("last loss", f"{last[0]:.4g}", f"at step {last[1]:,}"),
+                ("lowest loss", f"{lowest[0]:.4g}", f"at step {lowest[1]:,}"),
+                ("alarms", f"{sum(event['kind'] in ALARMS for event in history.events):,}", ""),
+            ]
+        )
+    ]
+
+
+def _events(history: RunHistory) -> list[Block]:
+    """All events; folded where they would hide the curves."""
+    rows = [[str(event["step"]), event["kind"].replace("_", " "), event["message"]] for event in history.marked]
+    if not rows:
+        return [Heading("Events"), Text("No events: the monitor raised no alarm, and no update was skipped.")]
+    table = Table(("step", "event", "message"), rows, numeric=frozenset({0}))
+    counts = alarms_by_signal(history.events)
+    shown = table if len(rows) <= SHOWN_EVENTS else Folded(f"All {len(rows):,} events", [table])
+    return [Heading("Events"), Text(f"{counts[:1].upper()}{counts[1:]}."), shown]
 
 
 def _curves(history: RunHistory, marks: Sequence[Mark]) -> list[Block]:

@@ -127,7 +127,7 @@ def test_a_row_of_several_results_counts_once_and_a_data_sets_size_is_said_once(
     lines = [line for line in json.loads((tmp_path / "scoreboard.json").read_text())["rows"] if line["ours"]]
     sizes = [line for line in lines if line["row"] == "table7/validation/items/ImageNet"]
     assert (len(sizes), len(lines)) == (1, 3 * 5 + 1)
-    assert "Table 1: 1 of 96 run" in (tmp_path / "scoreboard.md").read_text()
+    assert "Table 1, accuracy in the open and the closed world: 1 of 96 run" in (tmp_path / "scoreboard.md").read_text()
 
 
 @pytest.mark.slow
