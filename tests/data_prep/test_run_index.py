@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from data_prep import page_cards, run_index, run_search
-from data_prep.run_index import index_page, sampled_records, update_index
+from data_prep.page import Page
+from data_prep.run_index import index_page, sampled_records, update_index, write_page
 from data_prep.run_search import runs_folder_of, search
 
 RATE = {"value": 0.25, "low": 0.2, "high": 0.3, "n": 1000}
@@ -68,6 +69,20 @@ def test_a_page_that_belongs_to_no_runs_makes_no_index(tmp_path):
     out.mkdir(parents=True)
     assert update_index(out) is None
     assert list(tmp_path.rglob("index.html")) == []
+
+
+def test_a_page_leads_to_the_index_that_is_updated_for_it(runs):
+    file = runs / "a 100% #1" / "eval" / "forgetting-paper-mix.html"
+    file.parent.mkdir()
+    write_page(file, Page("Forgetting", []))
+    assert '<a href="../../index.html">All runs</a>' in file.read_text()
+    assert ">forgetting-paper-mix</a>" in (runs / "index.html").read_text()
+
+
+def test_a_page_has_no_link_to_an_index_that_something_else_wrote(runs):
+    (runs / "index.html").write_text("<title>My pages</title>")
+    write_page(runs / "report.html", Page("Forgetting", []))
+    assert "All runs" not in (runs / "report.html").read_text()
 
 
 def test_an_index_that_something_else_wrote_is_kept(runs):

@@ -6,11 +6,12 @@ import itertools
 import pytest
 
 from data_prep.page import Folded, Page
+from data_prep.page_charts import close_ticks
 from data_prep.seed_statistics import holm
 from eval.metrics import paired
 from eval.reports import comparison_blocks
 from eval.reports.compared_answers import ComparedAnswer, changes, changes_from_first, pairwise_tests
-from eval.reports.comparison_blocks import SHOWN_ITEMS, accuracy_chart, axis, change_blocks, pair_blocks
+from eval.reports.comparison_blocks import SHOWN_ITEMS, accuracy_chart, change_blocks, pair_blocks
 
 
 def answers(**outcomes: str) -> dict[str, ComparedAnswer]:
@@ -101,7 +102,7 @@ def test_a_model_without_an_answered_item_has_a_text_and_no_dot():
 
 @pytest.mark.parametrize(("low", "high"), [(0, 0), (1, 1), (0.5, 0.5), (0.0, 1.0), (0.2, 0.45), (0.31, 0.99)])
 def test_every_interval_lies_on_its_axis(low, high):
-    values = [value for value, _ in axis(low, high)]
+    values = [value for value, _ in close_ticks(low, high)]
     assert 0 <= values[0] <= low <= high <= values[-1] <= 1
     assert 4 <= len(values) <= 7
     assert values[-1] - values[0] > 0.19

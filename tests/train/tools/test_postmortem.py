@@ -81,7 +81,7 @@ def test_the_page_is_self_contained_and_shows_curve_marks_and_pictures(runs):
 @pytest.mark.slow
 def test_two_runs_are_drawn_into_one_plot(runs):
     postmortem.main([str(runs[0].root), str(runs[1].root)])
-    both = runs[0].postmortem.read_text().split("<h2 ")[1]
+    both = runs[0].postmortem.read_text().split("<h2 ")[2]
     assert ">Both runs</h2>" in both
     assert both.count('<g class="curve">') == 2
     assert ">spiky<" in both
