@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from launch import commands
 from launch.accelerator import name_accelerator
+from launch.training import with_free_port
 
 Step = Sequence[list[str]]
 """Commands that run at the same time."""
@@ -21,9 +22,10 @@ def run_step(step: Step, what: str) -> None:
     """Run the commands of a step at the same time and print each as one would type it.
 
     A single command prints as it goes. Of several, each has one thread, and their output appears when all have ended.
-    If one fails, the program leaves with its exit code.
+    If one fails, the program leaves with its exit code. A training meets at a free port.
     """
     start = time.monotonic()
+    step = [with_free_port(argv) for argv in step]
     if len(step) == 1:
         print(f"\n$ {typed(step[0])}", flush=True)
         codes = [subprocess.run(step[0], check=False).returncode]

@@ -4,7 +4,6 @@ Finished trainings and evaluations are skipped and interrupted ones resumed. A r
 """
 
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -19,7 +18,7 @@ from launch.preflight import evaluation_sources, missing_shards
 from launch.steps import typed
 from launch.sweep_plan import Sweep, SweepRun
 from launch.sweep_state import has_diverged, is_evaluated, is_trained
-from launch.training import find_launcher
+from launch.training import find_launcher, with_free_port
 
 DIVERGED = 3  # exit code of a training that the loss-spike monitor stopped
 
@@ -67,8 +66,8 @@ def _commands(one: SweepRun, ranks: int | None) -> Iterator[tuple[str, list[str]
         if has_diverged(one):
             return
         yield from _build(folder.config("run"), missing_shards(one.config.data, sources))
-        launcher, *rest = commands.finetune_local(find_launcher(), folder.config("run"), ranks=ranks)
-        yield "training", [launcher, "--master_port", str(free_port()), *rest]
+        training = commands.finetune_local(find_launcher(), folder.config("run"), ranks=ranks)
+        yield "training", with_free_port(training)
     for evaluation in one.evaluations:
         if not trained or not is_evaluated(one, evaluation):
             settings = folder.config(f"eval.{evaluation.name}")
@@ -79,13 +78,6 @@ def _commands(one: SweepRun, ranks: int | None) -> Iterator[tuple[str, list[str]
 def _build(config: Path, missing: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
     if missing:
         yield "data", commands.data_prep(sys.executable, config, missing)
-
-
-def free_port() -> int:
-    """A port of this machine that no other process uses: another training may have DeepSpeed's default one."""
-    with socket.socket() as probe:
-        probe.bind(("", 0))
-        return int(probe.getsockname()[1])
 
 
 def _run(argv: list[str]) -> int:

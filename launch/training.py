@@ -3,6 +3,7 @@
 import argparse
 import os
 import shutil
+import socket
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,6 +32,7 @@ def start_ranks(arguments: Sequence[str]) -> None:
         words = launcher_command(find_launcher(), arguments)
     except ConfigError as error:
         exit_on_user_error(error)
+    words = with_free_port(words)
     name_accelerator()
     sys.stdout.flush()
     os.execv(words[0], words)
@@ -49,6 +51,29 @@ def launcher_command(deepspeed: str, arguments: Sequence[str]) -> list[str]:
     given = {option: getattr(ours, option.removeprefix("--")) for option in LAUNCHER_OPTIONS}
     launcher = [word for option, value in given.items() if value is not None for word in (option, value)]
     return [deepspeed, "--quiet", *launcher, str(FINETUNE), *program]
+
+
+def with_free_port(words: Sequence[str]) -> list[str]:
+    """The launcher's command line, its ranks meeting at a free port: another training may use the default one.
+
+    A port that is given, ranks on other machines, and commands of other programs are left as they are.
+
+    >>> with_free_port(["deepspeed", "--master_port", "29501", "train/finetune.py"])
+    ['deepspeed', '--master_port', '29501', 'train/finetune.py']
+    """
+    program = next((position for position, word in enumerate(words) if word.endswith(".py")), 0)
+    options = {word.partition("=")[0] for word in words[1:program]}
+    fixed = {"--master_port", "--master_addr", "--hostfile", "--num_nodes", "--include", "--exclude"}
+    if not program or Path(words[0]).name != "deepspeed" or fixed & options:
+        return list(words)
+    return [words[0], "--master_port", str(free_port()), *words[1:]]
+
+
+def free_port() -> int:
+    """A port of this machine that no other process uses."""
+    with socket.socket() as probe:
+        probe.bind(("", 0))
+        return int(probe.getsockname()[1])
 
 
 def find_launcher() -> str:

@@ -96,7 +96,22 @@ def test_a_training_is_started_by_the_launcher_with_its_options_first(started):
     finetune = str(ROOT / "train" / "finetune.py")
     training.start_ranks(["--config", "a.yaml", "--num_gpus", "2", "--resume", "auto", "--set", "train.epochs=3"])
     rest = ["--config", "a.yaml", "--resume", "auto", "--set", "train.epochs=3"]
-    assert started == [["/bin/deepspeed", "--quiet", "--num_gpus", "2", finetune, *rest]]
+    ((launcher, option, port, *words),) = started
+    assert (launcher, option, 0 < int(port) < 65536) == ("/bin/deepspeed", "--master_port", True)
+    assert words == ["--quiet", "--num_gpus", "2", finetune, *rest]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "deepspeed --quiet --master_port 29501 train/finetune.py --config a.yaml",
+        "deepspeed --master_port=29501 train/finetune.py",
+        "deepspeed --hostfile hosts train/finetune.py",
+        "python -m eval.run --config a.yaml",
+    ],
+)
+def test_a_port_that_is_chosen_and_other_programs_are_left_as_they_are(line):
+    assert training.with_free_port(line.split()) == line.split()
 
 
 @pytest.mark.parametrize("word", ["--dry-run", "--help", "--print-config"])

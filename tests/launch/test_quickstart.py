@@ -10,10 +10,10 @@ from configs.base_models import base_model_names, base_model_overrides
 from configs.errors import ConfigError
 from configs.load import load_config
 from configs.run import RunConfig
-from launch import quickstart
+from launch import commands, quickstart
 from launch.command_table import arguments_after, find
 from launch.quickstart import plan_of
-from launch.steps import typed
+from launch.steps import run_step, typed
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -69,6 +69,24 @@ def test_a_machine_with_gpus_trains_the_papers_model_on_all_of_them(
     said = quickstart.describe(plan, plan.photos.read("train"), plan.photos.read("test"))
     assert "8 for training, 2 for the test" in said
     assert "download of 14 GB" in said
+
+
+def test_a_training_next_to_another_one_meets_at_a_port_of_its_own(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    started: list[list[str]] = []
+
+    def run(argv: list[str], **_: object) -> "subprocess.CompletedProcess[str]":
+        started.append(argv)
+        return subprocess.CompletedProcess(argv, 0)
+
+    monkeypatch.setattr(subprocess, "run", run)
+    for _ in range(2):
+        run_step([commands.finetune_local("deepspeed", Path("a.yaml"))], "quickstart")
+    ports = [argv[argv.index("--master_port") + 1] for argv in started]
+    assert "29500" not in ports
+    printed = capsys.readouterr().out
+    assert all(f"--master_port {port} " in printed for port in ports)
 
 
 def test_the_commands_are_printed_and_nothing_is_started_by_a_dry_run(
