@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable
+from math import ceil
 
 from configs.errors import DataError
 from data_prep.sample import Drop
@@ -23,8 +24,8 @@ def check_drop_fraction(
     if len(dropped) > limit * records:
         raise DataError(
             f"source {source}: {len(dropped):,} of {records:,} records dropped ({len(dropped) / records:.2%}), more"
-            f" than data.max_drop_fraction = {limit}: {'; '.join(describe_drops(dropped))}. Fix the source or raise"
-            f" the setting; {kept}"
+            f" than data.max_drop_fraction = {limit}: {'; '.join(describe_drops(dropped))}. Fix the source, or leave"
+            f" them out: --set data.max_drop_fraction={ceil(1000 * len(dropped) / records) / 1000}; {kept}"
         )
 
 

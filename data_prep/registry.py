@@ -100,7 +100,7 @@ def _checked_reader(config: SourceConfig) -> Reader:
     elif _accepts_patterns(reader):
         FilePaths(config.path).check()
     elif not Path(config.path).expanduser().exists():
-        raise DataError(f"the path {config.path} does not exist; set it to the data of {config.reader}")
+        raise DataError(f"the path {config.path} does not exist; set it to what the reader {config.reader} reads")
     return reader
 
 

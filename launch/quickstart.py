@@ -16,7 +16,7 @@ import subprocess
 import sys
 import time
 import webbrowser
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -28,14 +28,17 @@ from configs.eval_dir import EvalDir
 from configs.load import load_config
 from configs.run import RunConfig
 from configs.run_dir import RunDir
+from data_prep.drops import describe_drops
 from data_prep.readers import image_folder
-from data_prep.sample import Source
+from data_prep.records import Record
+from data_prep.sample import Drop, Sample, Source
 from launch import commands
 from launch.preflight import run_folder
 from launch.steps import Step, run_steps, typed
 
 CONFIG, EVALUATION = Path("configs/image_folder.yaml"), Path("configs/eval/image_folder.yaml")
 LARGE = "llava-1.5-7b"
+TRAIN, TEST = ("train", "training"), ("test", "testing", "val", "validation")  # names of parts, in any case
 IMAGES_PER_SECOND = 23.4  # LLaVA-1.5-7B, projector only, measured on one H100 80GB (docs/performance.md)
 
 
@@ -52,9 +55,10 @@ class Photos:
         """The sources in `folder`. Raises `ConfigError` if there is none."""
         if not folder.is_dir():
             raise ConfigError(f"no folder {folder}; give a folder with one sub-folder of photographs for each class")
-        for test in ("test", "val", "validation"):
-            if (folder / "train").is_dir() and (folder / test).is_dir():
-                return cls(folder / "train", folder / test, divided=False)
+        parts = {found.name.lower(): found for found in folder.iterdir() if found.is_dir()}
+        train, test = (next((parts[name] for name in names if name in parts), None) for names in (TRAIN, TEST))
+        if train and test:
+            return cls(train, test, divided=False)
         return cls(folder, folder, divided=True)
 
     def read(self, part: str) -> Source:
@@ -121,7 +125,9 @@ class Quickstart:
 
 def describe(plan: Quickstart, train: Source, test: Source) -> str:
     """What will be run, on how many images, and what the model costs."""
-    counts = len(list(train.records)), len(list(test.records))
+    records = list(train.records), list(test.records)
+    counts = [sum(isinstance(record, Sample) for record in part) for part in records]
+    dropped = [record for part in records for record in part if isinstance(record, Drop)]
     lines = [
         f"classes     {len(train.class_names):,}: {', '.join(train.class_names[:6])}"
         + (", …" if len(train.class_names) > 6 else ""),
@@ -129,6 +135,8 @@ def describe(plan: Quickstart, train: Source, test: Source) -> str:
         f"base        {plan.base} ({plan.config.model.base}), trained: {plan.config.model.mode}",
         f"ranks       {plan.ranks}",
     ]
+    lines += [f"not read    {line}" for line in describe_drops(dropped)]
+    lines += [f"warning     {warning}" for warning in _warnings(train, records[0])]
     if plan.base == LARGE:
         seconds = counts[0] * plan.config.train.epochs / IMAGES_PER_SECOND
         lines.append(
@@ -140,6 +148,14 @@ def describe(plan: Quickstart, train: Source, test: Source) -> str:
             "note        this model of 1.4 million parameters shows that your data work, not what LLaVA can do"
         )
     return "\n".join([*lines, f"writes      shards/{plan.name}, {plan.run.root}"])
+
+
+def _warnings(train: Source, records: Sequence[Record]) -> Iterator[str]:
+    """What the reader noticed, and classes without an image."""
+    yield from train.notes
+    seen = {record.label_name for record in records if isinstance(record, Sample)}
+    if empty := [name for name in train.class_names if name not in seen]:
+        yield f"no image for the training in {', '.join(empty[:3])}{', ...' if len(empty) > 3 else ''}"
 
 
 def count_gpus() -> int:

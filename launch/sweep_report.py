@@ -58,8 +58,10 @@ def plan_text(sweep: Sweep) -> str:
     lines = [f"sweep {sweep.name}: {len(sweep.combinations)} settings, {len(sweep.runs)} runs, in {sweep.folder.root}"]
     lines.append(aligned(rows, ("run", "state", "steps left", "hours", "evaluations left")))
     known = f"{total_hours:.2f} hours of training one after the other" if seconds else "hours unknown"
-    unknown = " (shards of some runs are missing)" if any(row[2] == "?" for row in rows) else ""
-    lines.append(f"total: {total_steps:,} steps{unknown}, {known}")
+    unbuilt = sum(row[2] == "?" for row in rows)
+    least = "unknown" if unbuilt == len(rows) else f"at least {total_steps:,}"
+    steps_left = f"{least} steps (shards of {unbuilt} runs are missing)" if unbuilt else f"{total_steps:,} steps"
+    lines.append(f"total: {steps_left}, {known}")
     if seconds is None:
         lines.append("hours follow from the seconds of a step, which a first run on this machine will show")
     else:

@@ -22,6 +22,7 @@ from data_prep.class_names import alike_names, load_class_list
 from data_prep.drops import printable
 from data_prep.images import file_fault
 from data_prep.prompts import classification_turns
+from data_prep.readers.folder_levels import deeper_folders, refuse_splits
 from data_prep.readers.selection import Selection
 from data_prep.records import LazyRecords, Record
 from data_prep.sample import Drop, Sample, Source
@@ -29,11 +30,6 @@ from data_prep.sample import Drop, Sample, Source
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif")
 IGNORED = frozenset(
     {"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "__macosx", "@eadir", "lost+found", "__pycache__"}
-)
-SPLIT = re.compile(
-    r"(train(ing)?|val(id(ation)?)?|test(ing)?|dev|eval(uation)?|holdout|fold|split|part)"
-    r"([\W_]*(set|data|images|split|\d+))*",
-    re.IGNORECASE,
 )
 WNID_FOLDER = re.compile(r"n\d{8}([_ -].*)?")
 TEXT_SUFFIXES = (".txt", ".md", ".csv", ".tsv", ".json", ".jsonl", ".xml", ".html")
@@ -80,7 +76,7 @@ def read(
     wrong = next((name for name in folders if printable(name) != name), None)
     if wrong is not None:
         raise DataError(f"the name of the class folder {path / printable(wrong)} is not UTF-8; rename it")
-    _refuse_splits(path, folders)
+    refuse_splits(path, folders)
     folders = _numbered(folders, names_by)
     names, labels, notes = _recognised(folders) if class_names is None and names_by is None else (None, {}, ())
     if names is None:
@@ -92,6 +88,7 @@ def read(
         found = _items(path, folder, labels[folder], ignored)
         share = selection.share_of_class(number, len(folders))
         items += selection.of_class(folder, found, share, lambda item: is_image(path, item.path))
+    notes += deeper_folders(path, (item.path for item in items))
     items += [_Item(name, name, None) for name in outside]
 
     def make(index: int) -> Record:
@@ -107,18 +104,6 @@ def read(
         )
 
     return Source(names, LazyRecords(make, len(items)), tuple(sorted(map(printable, ignored))), notes)
-
-
-def _refuse_splits(path: Path, folders: list[str]) -> None:
-    """Refuse a path one level too high, whose "classes" would be train and val."""
-    if not all(SPLIT.fullmatch(name) for name in folders):
-        return
-    inside = [{entry.name for entry in (path / name).iterdir() if entry.is_dir()} for name in folders]
-    if all(inside) and set.intersection(*inside):
-        raise DataError(
-            f"the folders of {path} are splits, not classes ({', '.join(folders)}, each with the folders"
-            f" {', '.join(sorted(set.intersection(*inside))[:3])}, ...): set path to {path / folders[0]}"
-        )
 
 
 def _numbered(folders: list[str], names_by: str | None) -> list[str]:

@@ -100,6 +100,38 @@ def test_the_commands_are_printed_and_nothing_is_started_by_a_dry_run(
     assert not (ROOT / "runs/my_photos").exists()
 
 
+def test_the_plan_names_what_is_not_read_empty_classes_and_a_folder_too_high(
+    photos: Path, tmp_path: Path, run_main: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    (photos / "bird").mkdir()
+    (photos / "cat" / "IMG_1.HEIC").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
+    assert run_main(quickstart.main, str(photos), "--dry-run") == 0
+    printed = capsys.readouterr().out
+    assert f"not read    1 x format not read ({photos}/cat/IMG_1.HEIC)" in printed
+    assert "warning     no image for the training in bird" in printed
+    (tmp_path / "Others").mkdir()
+    for name in ("fish", "frog"):
+        (tmp_path / "Others" / name).mkdir()
+        for copy in range(3):
+            (tmp_path / "Others" / name / f"{copy}.jpg").write_bytes(b"not opened")
+    assert run_main(quickstart.main, str(tmp_path), "--dry-run") == 0
+    assert f"if those are the classes, set path to {tmp_path / 'My Photos'}" in capsys.readouterr().out
+
+
+def test_parts_are_found_in_any_case_and_one_alone_is_an_error(
+    photos: Path, tmp_path: Path, run_main: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    photos.rename(tmp_path / "Training")
+    assert run_main(quickstart.main, str(tmp_path)) == 2
+    assert f"are splits, not classes (Training, each with the folders cat, dog, ...): set path to {tmp_path}" in (
+        capsys.readouterr().err
+    )
+    (tmp_path / "Test").mkdir()
+    assert plan_of(tmp_path, None, None, ()).photos == quickstart.Photos(
+        tmp_path / "Training", tmp_path / "Test", divided=False
+    )
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
