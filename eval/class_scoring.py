@@ -6,7 +6,7 @@ r"""Scores every class name of an image, exactly, for little more than one forwa
 prints {"prefix_ids": [ids, the image token repeated], "classes": [{"name", "tokens": [ids], "logprobs": [floats]}],
 "tokens_forwarded": n, "top1": name}; with --top1 only the best name, its score and the nodes it took. Pixels come from
 the folder's own processor unless --image-mode says otherwise. `--classes` takes every form of a class list
-(`data_prep/class_names.py`), also a shipped one by name: `imagenet`.
+(`data_prep/class_names.py`), also a shipped one by name, `imagenet`, or the shards of a run, `shards/my_photos/train`.
 """
 
 import argparse
@@ -27,11 +27,11 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = command_parser(__doc__)
-    parser.add_argument("--model", required=True, metavar="DIR", help="model folder or hub id")
+    parser.add_argument("--model", required=True, metavar="DIR", help="a run, an export, a model folder or a hub id")
     parser.add_argument("--image", required=True, type=Path, metavar="FILE", help="a picture")
     parser.add_argument("--prompt", required=True, metavar="TEXT", help="the question; the image is put before it")
     parser.add_argument("--answer-prefix", default="", metavar="TEXT", help="the answer's beginning, before each name")
-    parser.add_argument("--classes", required=True, metavar="FILE", help="class list: a file, or a shipped list's name")
+    parser.add_argument("--classes", required=True, metavar="FILE", help="a class list's file or name, or a shard set")
     parser.add_argument("--rule", choices=("sum", "mean", "cfg"), default="sum", help="how tokens make a score")
     parser.add_argument(
         "--token-scores", choices=("log_probability", "probability"), default="log_probability", help="what is summed"

@@ -1,9 +1,11 @@
 """The command that scores an image's classes: equal to plain transformers, one whole forward a class."""
 
 import json
+import shutil
 
 import pytest
 import torch
+from PIL import Image
 from transformers import LlavaForConditionalGeneration
 
 from configs.protocol import ProtocolConfig
@@ -15,6 +17,7 @@ from train.models.loading import load_model
 
 CLASSES = ["tench", "wild dog", "wild cat", "cat", "red moss", "wild dog", "red moss bark"]
 PROMPT = "What type of object is in this photo?"
+SCORED = ["--prompt", PROMPT, "--classes", "cifar10", "--json"]
 
 
 @pytest.fixture
@@ -102,3 +105,23 @@ def test_a_prior_belongs_to_its_names(tiny_model):
     priors = [scorer.prior_without_image(turns, trie) for trie in tries]
     assert priors[1] == pytest.approx(fresh.prior_without_image(turns, tries[1]))
     assert priors[0] != pytest.approx(priors[1])
+
+
+@pytest.mark.slow
+def test_a_run_is_scored_by_its_export_and_photographs_are_turned_as_in_its_training(tmp_path, capsys):
+    run, shown = tmp_path / "runs" / "mine", Image.linear_gradient("L").convert("RGB")
+    shutil.copytree("train/assets/tiny_llava", run / "export")
+    (run / "config.yaml").write_text("name: mine\n")
+    record = run / "export" / "export.json"
+    turned = shown.getexif()
+    turned[0x112] = 6
+    shown.save(tmp_path / "turned.png", exif=turned)
+    shown.transpose(Image.Transpose.ROTATE_270).save(tmp_path / "upright.png")
+    scores = {}
+    for exif in ("ignore", "apply"):
+        record.write_text(json.dumps(json.loads(record.read_text()) | {"data": {"exif": exif}}))
+        for name in ("turned", "upright"):
+            main(["--model", str(run), "--image", str(tmp_path / f"{name}.png"), *SCORED])
+            scores[exif, name] = [entry["score"] for entry in json.loads(capsys.readouterr().out)["classes"]]
+    assert scores["apply", "turned"] == scores["apply", "upright"] == scores["ignore", "upright"]
+    assert scores["ignore", "turned"] != scores["ignore", "upright"]
