@@ -1,6 +1,7 @@
 """Programs that start other programs: the commands of each step are printed as one would type them, then run."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -16,19 +17,19 @@ from launch.training import with_free_port
 
 Step = Sequence[list[str]]
 """Commands that run at the same time."""
+INTERRUPTED = 130  # the exit code of a program that Ctrl-C ended
 
 
 def run_step(step: Step, what: str) -> None:
     """Run the commands of a step at the same time and print each as one would type it.
 
     A single command prints as it goes. Of several, each has one thread, and their output appears when all have ended.
-    If one fails, the program leaves with its exit code. A training meets at a free port.
+    If one fails, the program leaves with its exit code.
     """
     start = time.monotonic()
-    step = [with_free_port(argv) for argv in step]
     if len(step) == 1:
-        print(f"\n$ {typed(step[0])}", flush=True)
-        codes = [subprocess.run(step[0], check=False).returncode]
+        print(flush=True)
+        codes = [run_command(step[0])]
     else:
         with ThreadPoolExecutor(len(step)) as pool:
             ended = list(pool.map(_run_quietly, step))
@@ -39,6 +40,36 @@ def run_step(step: Step, what: str) -> None:
     for code in filter(None, codes):
         print(f"the {what} stops here: this command failed with exit code {code}", file=sys.stderr)
         raise SystemExit(code if code > 0 else 128 - code)
+
+
+def run_command(argv: list[str]) -> int:
+    """Print a command as one would type it, run it to its end and return its exit code.
+
+    A training meets at a free port. A signal to this process ends the command first: Ctrl-C reaches the command as
+    well, which then saves: it is waited for. SIGTERM is passed on.
+    """
+    argv = with_free_port(argv)
+    print(f"$ {typed(argv)}", flush=True)
+    name_accelerator()
+    process = subprocess.Popen(argv)
+    terminated = []
+
+    def pass_on(number: int, frame: object) -> None:  # noqa: ARG001
+        terminated.append(number)
+        process.send_signal(number)
+
+    before = signal.signal(signal.SIGTERM, pass_on)
+    try:
+        code = process.wait()
+    except KeyboardInterrupt:
+        print("interrupted: waiting for the command to save and end", file=sys.stderr, flush=True)
+        process.wait()
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    if terminated:
+        raise SystemExit(128 + terminated[0])
+    return code
 
 
 def _run_quietly(argv: list[str]) -> "subprocess.CompletedProcess[str]":
@@ -55,10 +86,14 @@ def typed(argv: Sequence[str]) -> str:
 
 
 def run_steps(planned: Sequence[Step], what: str) -> None:
-    """Run all steps of `what`; a line with a progress bar is printed before each."""
+    """Run all steps of `what`; a line with a progress bar is printed before each. Ctrl-C ends with one line."""
     name_accelerator()
     start = time.monotonic()
     for done, step in enumerate(planned):
         bar = tqdm.format_meter(done, len(planned), time.monotonic() - start, ncols=100, prefix=what, unit="step")
         print(f"\n{bar}", flush=True)
-        run_step(step, what)
+        try:
+            run_step(step, what)
+        except KeyboardInterrupt:
+            print(f"\nthe {what} was interrupted; the same command continues", file=sys.stderr)
+            raise SystemExit(INTERRUPTED) from None

@@ -3,8 +3,6 @@
 Finished trainings and evaluations are skipped and interrupted ones resumed. A run that fails does not end the sweep.
 """
 
-import signal
-import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -13,12 +11,11 @@ from configs.load import to_yaml
 from configs.run_dir import SlurmDir
 from data_prep.atomic import write_bytes
 from launch import commands
-from launch.accelerator import name_accelerator
 from launch.preflight import evaluation_sources, missing_shards
-from launch.steps import typed
+from launch.steps import run_command
 from launch.sweep_plan import Sweep, SweepRun
 from launch.sweep_state import has_diverged, is_evaluated, is_trained
-from launch.training import find_launcher, with_free_port
+from launch.training import find_launcher
 
 DIVERGED = 3  # exit code of a training that the loss-spike monitor stopped
 
@@ -44,7 +41,7 @@ def run_local(sweep: Sweep, ranks: int | None) -> list[str]:
         if not left:
             print("finished before; nothing to do" if is_trained(one) else "diverged before; left as it is", flush=True)
         for what, argv in left:
-            code = _run(argv)
+            code = run_command(argv)
             if code == DIVERGED and what == "training":
                 print("the loss-spike monitor stopped this training; the sweep continues", flush=True)
                 break
@@ -67,7 +64,7 @@ def _commands(one: SweepRun, ranks: int | None) -> Iterator[tuple[str, list[str]
             return
         yield from _build(folder.config("run"), missing_shards(one.config.data, sources))
         training = commands.finetune_local(find_launcher(), folder.config("run"), ranks=ranks)
-        yield "training", with_free_port(training)
+        yield "training", training
     for evaluation in one.evaluations:
         if not trained or not is_evaluated(one, evaluation):
             settings = folder.config(f"eval.{evaluation.name}")
@@ -78,31 +75,3 @@ def _commands(one: SweepRun, ranks: int | None) -> Iterator[tuple[str, list[str]
 def _build(config: Path, missing: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
     if missing:
         yield "data", commands.data_prep(sys.executable, config, missing)
-
-
-def _run(argv: list[str]) -> int:
-    """Run a command to its end and return its exit code; a signal to this process ends the command first.
-
-    Ctrl-C reaches the command as well, which then saves: it is waited for. SIGTERM is passed on.
-    """
-    print(f"$ {typed(argv)}", flush=True)
-    name_accelerator()
-    process = subprocess.Popen(argv)
-    terminated = []
-
-    def pass_on(number: int, frame: object) -> None:  # noqa: ARG001
-        terminated.append(number)
-        process.send_signal(number)
-
-    before = signal.signal(signal.SIGTERM, pass_on)
-    try:
-        code = process.wait()
-    except KeyboardInterrupt:
-        print("interrupted: waiting for the command to save and end", file=sys.stderr, flush=True)
-        process.wait()
-        raise
-    finally:
-        signal.signal(signal.SIGTERM, before)
-    if terminated:
-        raise SystemExit(128 + terminated[0])
-    return code

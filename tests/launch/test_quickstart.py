@@ -13,7 +13,7 @@ from configs.run import RunConfig
 from launch import commands, quickstart
 from launch.command_table import arguments_after, find
 from launch.quickstart import plan_of
-from launch.steps import run_step, typed
+from launch.steps import run_step, run_steps, typed
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -76,17 +76,47 @@ def test_a_training_next_to_another_one_meets_at_a_port_of_its_own(
 ) -> None:
     started: list[list[str]] = []
 
-    def run(argv: list[str], **_: object) -> "subprocess.CompletedProcess[str]":
-        started.append(argv)
-        return subprocess.CompletedProcess(argv, 0)
+    class Ended:
+        def __init__(self, argv: list[str]) -> None:
+            started.append(argv)
 
-    monkeypatch.setattr(subprocess, "run", run)
+        def wait(self) -> int:
+            return 0
+
+    monkeypatch.setattr(subprocess, "Popen", Ended)
     for _ in range(2):
         run_step([commands.finetune_local("deepspeed", Path("a.yaml"))], "quickstart")
     ports = [argv[argv.index("--master_port") + 1] for argv in started]
     assert "29500" not in ports
     printed = capsys.readouterr().out
     assert all(f"--master_port {port} " in printed for port in ports)
+
+
+def test_ctrl_c_waits_for_the_command_and_ends_with_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    waits = iter([KeyboardInterrupt, None])
+
+    class Interrupted:
+        def __init__(self, _: list[str]) -> None: ...
+
+        def wait(self) -> int:
+            if error := next(waits):
+                raise error
+            return 0
+
+    monkeypatch.setattr(subprocess, "Popen", Interrupted)
+    with pytest.raises(SystemExit) as left:
+        run_steps([[["python", "-m", "eval.run"]], [["python", "never"]]], "quickstart")
+    assert left.value.code == 130
+    assert next(waits, "waited") == "waited"
+    said = capsys.readouterr()
+    assert said.err.splitlines() == [
+        "interrupted: waiting for the command to save and end",
+        "",
+        "the quickstart was interrupted; the same command continues",
+    ]
+    assert "never" not in said.out
 
 
 def test_the_commands_are_printed_and_nothing_is_started_by_a_dry_run(

@@ -64,7 +64,7 @@ class Machine:
 def machine(project, add_shards, monkeypatch):
     add_shards("flowers", "flowers_test")
     found = Machine()
-    monkeypatch.setattr(sweep_local, "_run", found.run)
+    monkeypatch.setattr(sweep_local, "run_command", found.run)
     monkeypatch.setattr("launch.sweep_report.steps_of", lambda config: 100)
     return found
 
