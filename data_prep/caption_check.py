@@ -5,6 +5,7 @@ here also counts in an evaluation of captions (`eval.scorers.match.score_contain
 """
 
 import re
+import unicodedata
 
 from data_prep.api.reply import Reply
 from data_prep.sample import IMAGE_PLACEHOLDER
@@ -25,17 +26,23 @@ _REFUSAL = re.compile(
     rf"my apologies|as an ai\b|(?:i|we)(?: |(?=['’])){_CANNOT})",
     re.IGNORECASE,
 )
-_HEADING = re.compile(r"^(?:\*\*|__)?(?:short )?caption(?:\*\*|__)?\s*:(?:\*\*|__)?\s*", re.IGNORECASE)
+_HEADING = re.compile(
+    r"^(?:(?:(?:sure|certainly|of course|okay)[!,.]? )?here(?:['’]s| is)[^.:]{0,40}\bcaption\b[^.:]{0,60}:\s*)?"
+    r"(?:(?:\*\*|__)?(?:short )?caption(?:\*\*|__)?\s*:(?:\*\*|__)?\s*)?",
+    re.IGNORECASE,
+)
 _QUOTES = (('"', '"'), ("“", "”"), ("„", "“"), ("«", "»"), ("'", "'"), ("‘", "’"), ("**", "**"), ("`", "`"))
 
 
 def plain_caption(text: str) -> str:
-    """The caption in a reply: on one line, without a heading "Caption:" and without quotation marks around all of it.
+    """The caption in a reply: on one line, in Unicode's form NFC as class names are, without a heading or lead.
+
+    A heading is "Caption:" or "Here is a short caption for the image:"; quotation marks around all of it are removed.
 
     >>> plain_caption('**Caption:** "A guinea pig in the grass."')
     'A guinea pig in the grass.'
     """
-    caption = _HEADING.sub("", " ".join(text.split()))
+    caption = _HEADING.sub("", unicodedata.normalize("NFC", " ".join(text.split())))
     for start, end in _QUOTES:
         inside = caption[len(start) : -len(end)]
         if len(caption) > len(start) + len(end) and caption.startswith(start) and caption.endswith(end):

@@ -14,10 +14,17 @@ Answers are kept: after a kill the same command resumes, and an answered item is
 import argparse
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
-from configs.command_line import add_dry_run, add_output_folder, command_parser, exit_on_user_error
+from configs.command_line import (
+    add_dry_run,
+    add_json,
+    add_output_folder,
+    command_parser,
+    emit_json,
+    exit_on_user_error,
+)
 from configs.errors import ConfigError, UserError
 from configs.run_dir import run_of
 from eval.paper.execute import ask, finish, write_record
@@ -30,7 +37,7 @@ from eval.paper.forgetting import (
     write_forgetting,
 )
 from eval.paper.plan import Request, dataset_names, open_dataset, plan
-from eval.paper.plan_table import outcome_table, plan_table
+from eval.paper.plan_table import outcome_table, plan_table, plan_values
 from eval.paper.scoreboard import write_scoreboard
 from eval.runner.arguments import add_protocol_argument, add_worker_arguments
 from eval.runner.batching import Share
@@ -61,9 +68,9 @@ def reproduce(arguments: argparse.Namespace) -> None:
     requests = [request, *([] if group is None else base_requests(request))]
     plans = [plan([open_dataset(name, one) for name in datasets], one) for one in requests]
     if arguments.dry_run:
-        for planned in plans:
-            print(plan_table(planned))
-            print(model_line(planned[0].config))
+        checked = [model_line(planned[0].config) for planned in plans]
+        if not emit_json(arguments.json, {"plans": [plan_values(planned) for planned in plans]}):
+            print("\n".join(f"{plan_table(planned)}\n{line}" for planned, line in zip(plans, checked, strict=True)))
         return
     output = _output_folder(arguments)
     if not arguments.report_only:
@@ -71,18 +78,25 @@ def reproduce(arguments: argparse.Namespace) -> None:
             ask(planned, share, arguments.processes)
         if arguments.workers > 1:
             return
-    evaluated = []
-    for planned in plans:
-        outcomes = finish(planned)
-        evaluated.append([Evaluated(*pair) for pair in zip(planned, outcomes, strict=True)])
-        print(outcome_table(outcomes))
-        print(write_record(planned[0].config, Path(request.protocol).stem, outcomes))
-    if len(evaluated) > 1:
-        tuned, base = evaluated
+    outcomes = [finish(planned) for planned in plans]
+    protocol = Path(request.protocol).stem
+    records = [write_record(planned[0].config, protocol, rows) for planned, rows in zip(plans, outcomes, strict=True)]
+    lines = [f"{outcome_table(rows)}\n{record}" for rows, record in zip(outcomes, records, strict=True)]
+    found = None
+    if len(plans) > 1:
+        tuned, base = (
+            [Evaluated(*pair) for pair in zip(*both, strict=True)] for both in zip(plans, outcomes, strict=True)
+        )
         found = forgetting((requests[1].model, request.model), list(zip(base, tuned, strict=True)))
-        file = write_forgetting(output, f"{Path(request.protocol).stem}-{Path(request.model).name}", found)
-        print(f"{forgetting_page(found).markdown()}\n{file}")
-    print(write_scoreboard([output], output))
+        file = write_forgetting(output, f"{protocol}-{Path(request.model).name}", found)
+        lines.append(f"{forgetting_page(found).markdown()}\n{file}")
+    board = write_scoreboard([output], output)
+    models = [
+        {"model": one.model, "record": str(record), "rows": [asdict(row) for row in rows]}
+        for one, record, rows in zip(requests, records, outcomes, strict=True)
+    ]
+    if not emit_json(arguments.json, {"models": models, "forgetting": found, "scoreboard": str(board)}):
+        print("\n".join([*lines, str(board)]))
 
 
 def _group(datasets: Sequence[str]) -> Group | None:
@@ -150,6 +164,7 @@ def _parser() -> argparse.ArgumentParser:
     add_protocol_argument(parser)
     add_output_folder(parser, "the scoreboard of all runs in FOLDER", default="the folder of the run, or runs")
     add_dry_run(parser, "all rows, their questions, and how many forward passes they need")
+    add_json(parser, "every row's outcome, and the forgetting table,")
     return parser
 
 

@@ -145,7 +145,8 @@ def _choices(values: Any) -> tuple[str, ...]:
     choices = tuple(_text(value, "choice") for value in values)
     if len(choices) != CHOICES:
         raise _Fault(f"{len(choices)} choices in place of {CHOICES}")
-    lettered = [re.match(rf"\(?{letter}[.):]\s*(?=\S)", text) for letter, text in zip(LETTERS, choices, strict=False)]
+    marks = (rf"\(?{letter}[.):]\s*(?=\S)" for letter in LETTERS)
+    lettered = [re.match(mark, text, re.IGNORECASE) for mark, text in zip(marks, choices, strict=False)]
     if all(lettered):
         choices = tuple(text[mark.end() :] for text, mark in zip(choices, lettered, strict=True) if mark)
     choices = tuple(choice.strip(",;* ") for choice in choices)  # as lettered options are read
@@ -169,7 +170,10 @@ def answer_index(answer: Any, choices: Sequence[str]) -> int | None:
     if isinstance(answer, bool) or not isinstance(answer, int | float | str):
         return None
     if not isinstance(answer, str):
-        return int(answer) if answer in range(len(choices)) else None
+        if answer in range(len(choices)):
+            return int(answer)
+        same = [number for number, choice in enumerate(choices) if choice == str(answer)]
+        return same[0] if len(same) == 1 else None  # 1910 of 1900, 1910, 1920, 1930
     said = " ".join(answer.split())
     readings = {number for number, choice in enumerate(choices) if _folded(choice) == _folded(said)}
     letters = LETTERS[: len(choices)]

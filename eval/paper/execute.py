@@ -12,6 +12,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from configs.errors import RunError, UserError
@@ -26,6 +27,7 @@ from eval.paper.comparison import comparison_with
 from eval.paper.plan import Planned
 from eval.reports.evaluation import write_report, write_view
 from eval.reports.formatting import correlated, main_number, percent, protocol_tag
+from eval.reports.grade_blocks import grading_warnings
 from eval.reports.guidance_page import write_guidance
 from eval.reports.wandb_upload import upload
 from eval.runner.as_trained import training_differences
@@ -134,6 +136,8 @@ def _report_outcome(row: Planned, report: Mapping[str, Any], folder: EvalDir, re
     if row.row.key == "graded" and accuracy is not None and not accuracy["n"]:
         accuracy = None
         notes.append(f"{items['answered']:,} answers, not graded yet: {_grading_command(row)}")
+    elif row.row.key == "graded":
+        notes += [text for entry in report["grades"] for text in grading_warnings(entry)]
     if f1 := report.get("numbers", {}).get("f1"):
         notes.append(f"F1 score {percent(f1['value'])}, yes {percent(report['numbers']['yes_ratio']['value'])}")
     if row.row.key.startswith("frequency"):
@@ -152,7 +156,7 @@ def _grading_command(row: Planned) -> str:
     settings = {"model": row.config.model, "name": row.config.name, "checkpoint": row.config.checkpoint}
     if row.config.checkpoint == "export":
         del settings["checkpoint"]
-    sets = " ".join(f"--set {key}={value}" for key, value in settings.items())
+    sets = " ".join(f"--set {quote(f'{key}={value}')}" for key, value in settings.items())
     named = f"--protocol {row.config.protocol.name} " if row.config.protocol.name != "custom" else ""
     return f"python -m eval.grade --config configs/eval/{row.dataset}.yaml {named}{sets}"
 

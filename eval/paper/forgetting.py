@@ -28,9 +28,11 @@ from eval.paper.execute import Outcome
 from eval.paper.plan import Planned
 from eval.paper.published import paper_numbers
 from eval.reports.formatting import interval, percent, points
+from eval.reports.grade_blocks import grading_warnings
 from eval.runner.evaluation_record import read_evaluation
 
 GRADER = "mm_vet"
+NAMES = ("base", "fine-tuned")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +85,8 @@ def forgetting(names: tuple[str, str], pairs: Sequence[tuple[Evaluated, Evaluate
 
 def _row(base: Evaluated, tuned: Evaluated) -> dict[str, Any]:
     measure, name = MEASURES[base.task]
-    rates = [_number(one, measure) for one in (base, tuned)]
+    reports = [_report(one) for one in (base, tuned)]
+    rates = [_number(report, measure) for report in reports]
     reasons = [_reason(one, rate) for one, rate in zip((base, tuned), rates, strict=True)]
     row = {
         "dataset": base.planned.dataset,
@@ -93,22 +96,60 @@ def _row(base: Evaluated, tuned: Evaluated) -> dict[str, Any]:
         "paper": _paper(base.planned.dataset),
         "difference": None,
         "reason": "; ".join(dict.fromkeys(filter(None, reasons))) or None,
+        "doubts": [
+            f"{which}: {doubt}" for which, report in zip(NAMES, reports, strict=True) for doubt in _doubts(report)
+        ],
     }
+    if row["reason"] is None and base.task == "graded":
+        row["reason"] = _other_grading(reports)
     if row["reason"] is None:
         try:
             row["difference"] = _difference(base, tuned)
         except UserError as error:
             row["reason"] = str(error)
+    if row["difference"] and (left := row["difference"]["left_out"]):
+        row["doubts"].append(f"{left:,} questions have a number of one of the two models alone; no difference has them")
     return row
 
 
-def _number(one: Evaluated, measure: str) -> dict[str, Any] | None:
-    """The rate of a report; None without one."""
+def _report(one: Evaluated) -> dict[str, Any] | None:
+    """The content of a report; None without one."""
     if one.outcome.reason is not None or not one.folder.report("json").is_file():
         return None
-    report = json.loads(one.folder.report("json").read_text(encoding="utf-8"))
+    found: dict[str, Any] = json.loads(one.folder.report("json").read_text(encoding="utf-8"))
+    return found
+
+
+def _number(report: Mapping[str, Any] | None, measure: str) -> dict[str, Any] | None:
+    """The rate of a report; None without one."""
+    if report is None:
+        return None
     rate = {"accuracy": report["accuracy"], **report["numbers"]}.get(measure)
     return None if rate is None or rate["value"] is None else dict(rate)
+
+
+def _doubts(report: Mapping[str, Any] | None) -> list[str]:
+    """What a model's number leaves out: questions without an answer, answers without a grade."""
+    if report is None:
+        return []
+    counts = [f"{report['items'][key]:,} {key}" for key in ("failed", "missing") if report["items"][key]]
+    found = [f"{' and '.join(counts)} questions are not in its number"] if counts else []
+    return found + [text for entry in _grading(report) for text in grading_warnings(entry)]
+
+
+def _grading(report: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The entry of the table's grader; empty without one."""
+    return [entry for entry in report.get("grades") or () if entry["grader"] == GRADER]
+
+
+def _other_grading(reports: Sequence[Mapping[str, Any] | None]) -> str | None:
+    """Why two mean grades are not compared: the judge, its prompt or how it was asked differs."""
+    base, tuned = ([entry["settings"] for entry in _grading(report)] if report else [] for report in reports)
+    changed = sorted({key for one, other in zip(base, tuned, strict=False) for key in {*one, *other}
+                      if one.get(key) != other.get(key)})  # fmt: skip
+    if not changed:
+        return None
+    return f"the two models were graded with different settings ({', '.join(changed)}); grade both alike"
 
 
 def _reason(one: Evaluated, rate: Mapping[str, Any] | None) -> str | None:
@@ -168,6 +209,7 @@ def forgetting_page(found: Mapping[str, Any]) -> Page:
     )
     chart = [difference_dots(bars, "Differences in points with their 95 % intervals.")] if bars else []
     notes = [Text(f"Missing: {note}", warning=True) for note in missing]
+    notes += [Text(f"{row['dataset']}, {doubt}", warning=True) for row in found["rows"] for doubt in row["doubts"]]
     return Page("Forgetting: general abilities before and after fine-tuning", [
         Text(text), *notes, *chart, Table(headers, rows, numeric=frozenset(range(2, 8))),
     ])  # fmt: skip

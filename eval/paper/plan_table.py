@@ -54,6 +54,22 @@ def _how(row: Planned) -> str:
     return f"answers of up to {row.config.protocol.max_new_tokens} tokens"
 
 
+def plan_values(planned: Sequence[Planned]) -> list[dict[str, Any]]:
+    """The rows of the plan for `--json`: `questions` and `to_ask` are null where no question is asked."""
+    return [
+        {
+            "dataset": row.dataset,
+            "row": row.row.key,
+            "tables": row.row.tables,
+            "questions": row.items if row.runs_model else None,
+            "to_ask": row.items - answered(row) if row.runs_model else None,
+            "reason": row.reason,
+            "how": _how(row),
+        }
+        for row in planned
+    ]
+
+
 def outcome_table(outcomes: Sequence[Outcome]) -> str:
     """Each row's accuracy with its interval, or the reason why there is none."""
     lines = [f"{'data set':<16} {'row':<15} {'accuracy':>9}  {'95 % interval':<15} {'n':>7}  {'protocol':<21}  note"]

@@ -258,6 +258,8 @@ def test_a_source_without_classes_is_refused(caption, capsys):
         ("  ", "fox", "empty reply"),
         ("A yin yang symbol", "yin yang", CAPTION),
         ("A c++ book", "c++", CAPTION),
+        ("Here is a short caption: a cafe\u0301 noir", "caf\u00e9 noir", CAPTION),
+        ("Sure! Here's a caption that names the fox: a dog", "fox", "no class name"),
     ],
 )
 def test_what_counts_as_a_caption_also_counts_in_an_evaluation_of_captions(text, name, kind):
@@ -273,6 +275,9 @@ def test_what_counts_as_a_caption_also_counts_in_an_evaluation_of_captions(text,
         ("**Caption:** A cat.", "A cat."),
         ('"A" and "B"', '"A" and "B"'),
         ("'A dog's life'", "'A dog's life'"),
+        ("Here's a short caption for the image:\n\n“A cat.”", "A cat."),
+        ("Here is a cat: it sleeps.", "Here is a cat: it sleeps."),
+        ("Sure foxes.", "Sure foxes."),
         ('""', '""'),
     ],
 )

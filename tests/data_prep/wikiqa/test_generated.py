@@ -78,7 +78,9 @@ def test_what_cannot_be_used_is_left_out_with_its_reason(reply, fault):
         (" peru. ", ["Africa", "Asia", "Peru", "Oman"], 2), (["Peru"], ["Africa", "Asia", "Peru", "Oman"], 2),
         ("O", ["A", "B", "AB", "O"], 3), ("B", ["A", "B", "AB", "O"], 1), ("B", ["B", "A", "AB", "O"], None),
         ("2", ["1", "2", "3", "4"], None), ("2", ["0", "1", "2", "3"], 2), ("1999", ["1998", "1999", "7", "8"], 1),
-        ("Brazil", ["Africa", "Asia", "Peru", "Oman"], None), ({"a": 1}, "abcd", None),
+        ("Brazil", ["Africa", "Asia", "Peru", "Oman"], None),
+        (1999, ["1998", "1999", "7", "8"], 1), (7.5, ["7.5", "8", "9", "10"], 0), (9, ["7", "8", "10", "11"], None),
+        ({"a": 1}, "abcd", None),
     ],
 )  # fmt: skip
 def test_an_answer_is_an_index_a_letter_or_a_text_and_none_where_two_readings_differ(answer, choices, index):
@@ -88,6 +90,8 @@ def test_an_answer_is_an_index_a_letter_or_a_text_and_none_where_two_readings_di
 def test_letters_before_choices_are_removed_and_an_object_of_letters_is_a_list():
     lettered = parse_reply(json.dumps([fields(choices=["A) Africa", "B) Asia", "C) 1, 2", "D) x"])]), 1).questions[0]
     assert lettered.choices == ("Africa", "Asia", "1, 2", "x")
+    lower = parse_reply(json.dumps([fields(choices=["a. Africa", "b. Asia", "c. 1, 2", "d. x"])]), 1).questions[0]
+    assert lower.choices == lettered.choices
     mapped = parse_reply(json.dumps([fields(choices=dict(zip("ABCD", "wxyz", strict=True)), answer="C")]), 1).questions[
         0
     ]

@@ -153,6 +153,33 @@ def test_both_models_are_side_by_side_with_the_difference_over_the_same_question
     assert "fine-tuned less base" in file.read_text()
 
 
+def test_numbers_that_leave_out_answers_say_so_and_those_of_two_judges_are_not_compared(shards, tmp_path, chat_api):
+    from chat_api_server import completion
+
+    from eval.grade import main as grade
+
+    chat_api(lambda request: completion("?" if "| red | " in request["messages"][-1]["content"] else "1.0"))
+    found = []
+    for name, right, judge in (("base", 24, "judge"), ("tuned", 48, "judge"), ("other", 48, "another")):
+        (tmp_path / name).mkdir()
+        one = evaluated(tmp_path / name, shards, "open_answer", right)
+        file = tmp_path / name / "open_answer.yaml"
+        grade(["--config", str(file), "--grader", "mm_vet", "--set", f"grading.judge=api:{judge}"])
+        found.append(reported(one))
+    base, tuned, other = found
+    assert "24 of 48 answers could not be graded" in finish([base.planned])[0].note
+    (row,) = forgetting(("base", "mix"), [(base, tuned)])["rows"]
+    assert row["doubts"][0].startswith("base: Grader mm_vet: 24 of 48 answers could not be graded")
+    assert row["doubts"][1] == "24 questions have a number of one of the two models alone; no difference has them"
+    assert (
+        "open_answer, base: Grader mm_vet: 24 of 48"
+        in forgetting_page({"base": "", "finetuned": "", "rows": [row]}).markdown()
+    )
+    (row,) = forgetting(("base", "mix"), [(base, other)])["rows"]
+    assert row["difference"] is None
+    assert row["reason"] == "the two models were graded with different settings (judge); grade both alike"
+
+
 def test_what_is_missing_is_named_in_its_row(shards, tmp_path):
     graded = reported(evaluated(tmp_path, shards, "open_answer", 48))
     graded = replace(graded, outcome=replace(graded.outcome, note="48 answers, not graded yet: python -m eval.grade"))

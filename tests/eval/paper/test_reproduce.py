@@ -254,6 +254,12 @@ def test_the_dry_run_counts_what_is_left_and_loads_no_model(world, tiny_model, c
     assert "from the answers of scores, no forward" in lines["pets", "scores_mean"]
     assert "not run: it has no separate image encoder" in lines["pets", "linear"]
     assert "does not exist; build it" in lines["imagenet", "open"]
+    main(["--model", str(tiny_model), "--datasets", "pets.yaml", "--rows", "open", "--dry-run", "--json"])
+    (planned,) = json.loads(capsys.readouterr().out)["plans"][0]
+    assert (planned["row"], planned["questions"], planned["to_ask"]) == ("open", 15, 0)
+    main(["--model", str(tiny_model), "--datasets", "pets.yaml", "--rows", "open", "--report-only", "--json"])
+    found = json.loads(capsys.readouterr().out)
+    assert found["models"][0]["rows"][0]["accuracy"]["n"] == 15 and found["forgetting"] is None
     assert not Path("runs/eval/paper_pets_closed").exists()
 
 
