@@ -1,6 +1,7 @@
 """95 % intervals by the bootstrap over groups: dependent questions, such as those about one image, are drawn together.
 
     resampled(sums, statistic)      percentile interval of statistic(summed columns) over draws of the groups
+    bounded(sums, statistic)        the same of a number from 0 to 1, with some width where all groups are alike
 
 `sums` [groups, columns] holds what each group adds to the sums that the statistic is computed from (Efron 1979, Annals
 of Statistics 7; the percentile interval). Draws are seeded: one report has the same interval on every machine.
@@ -13,6 +14,7 @@ import numpy as np
 from eval.metrics.accuracy import wilson
 
 DRAWS = 2000
+NO_WIDTH = 1e-9
 CHUNK = 50  # draws at a time: [50, groups, columns] doubles in memory
 Statistic = Callable[[np.ndarray], np.ndarray]
 """Sums [draws, columns] to values [draws], NaN where it is not defined."""
@@ -48,16 +50,24 @@ def resampled(sums: np.ndarray, statistic: Statistic, seed: int = 0) -> tuple[fl
     return float(low), float(high)
 
 
-def unseen(groups: int) -> tuple[float, float]:
-    """An interval of a difference where no group differs, which a bootstrap gives no width: by Wilson's upper limit.
+def bounded(sums: np.ndarray, statistic: Statistic, least: float = 0.0, most: float = 1.0) -> tuple[float, float]:
+    """(low, high) of a number between `least` and `most`, also where the draws alone give no interval or no width.
 
-    At most that share of groups differs, by at most one point each.
+    Of fewer than two groups for which the number is defined it is (least, most). Where no group differs from another,
+    at most the share of Wilson's upper limit for 0 of the groups does, and these groups may have any value.
 
-    >>> [round(bound, 3) for bound in unseen(96)]
-    [-0.038, 0.038]
+    >>> low, high = bounded(np.ones((96, 2)), lambda total: total[:, 0] / total[:, 1])
+    >>> round(low, 3), high
+    (0.962, 1.0)
     """
-    _, most = wilson(0, groups)
-    return -most, most
+    defined = int(np.count_nonzero(~np.isnan(statistic(sums)))) if len(sums) else 0
+    low, high = resampled(sums, statistic)
+    if low is None or high is None or defined < 2:
+        return least, most
+    if high - low > NO_WIDTH:
+        return low, high
+    _, others = wilson(0, defined)
+    return low - others * (low - least), high + others * (most - high)
 
 
 def ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:

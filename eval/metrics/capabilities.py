@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from statistics import fmean, pstdev
 from typing import Any
 
-from eval.metrics.bootstrap import group_sums, ratio, resampled
+from eval.metrics.bootstrap import bounded, group_sums, ratio
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,6 @@ def _mean(answers: Iterable[GradedAnswer]) -> Mapping[str, Any]:
     sums = group_sums((answer.group, (fmean(answer.gradings), 1.0)) for answer in answers)
     if not len(sums):
         return {"value": None, "low": None, "high": None, "n": 0}
-    low, high = resampled(sums, lambda total: ratio(total[:, 0], total[:, 1]))
+    low, high = bounded(sums, lambda total: ratio(total[:, 0], total[:, 1]))
     points, count = sums.sum(axis=0)
-    bounds = (0.0, 1.0) if low is None or high is None else (low, high)
-    return {"value": float(points / count), "low": bounds[0], "high": bounds[1], "n": int(count)}
+    return {"value": float(points / count), "low": low, "high": high, "n": int(count)}

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from configs.errors import RunError
-from eval.metrics.bootstrap import group_sums, ratio, resampled, unseen
+from eval.metrics.bootstrap import bounded, group_sums, ratio
 from eval.types import Prediction, Score
 
 Scored = Sequence[tuple[Prediction, Score]]
@@ -15,7 +15,7 @@ Scored = Sequence[tuple[Prediction, Score]]
 def f1_difference(first: Scored, second: Scored) -> dict[str, Any]:
     """Second less first over the questions of both, its interval, and the numbers of questions and images.
 
-    The interval is None where a draw of images leaves an F1 score undefined in all draws. Raises `RunError` if the two
+    Difference and interval are None where one of the F1 scores is not defined. Raises `RunError` if the two
     have no question in common.
     """
     pairs = [{p.id: (p, s) for p, s in scored} for scored in (first, second)]
@@ -25,9 +25,7 @@ def f1_difference(first: Scored, second: Scored) -> dict[str, Any]:
     rows = ((pairs[0][name][0].group or name, [*_cells(*pairs[0][name]), *_cells(*pairs[1][name])]) for name in both)
     sums = group_sums(rows)
     value = float(_gain(sums.sum(axis=0)[None])[0])
-    low, high = resampled(sums, _gain)
-    if np.array_equal(sums[:, :3], sums[:, 3:]):
-        low, high = unseen(len(sums))
+    low, high = bounded(sums, _gain, least=-1.0)
     known = not np.isnan(value)
     return {
         "difference": value if known else None,

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from configs.errors import RunError
-from eval.metrics.bootstrap import CHUNK, group_sums, ratio, resampled, unseen
+from eval.metrics.bootstrap import CHUNK, bounded, group_sums, ratio
 from eval.metrics.paired import compare_correct
 from eval.types import Prediction, Score
 
@@ -49,9 +49,7 @@ def compare_points(first: Mapping[str, ItemPoints], second: Mapping[str, ItemPoi
         raise RunError("the two runs have no item in common; compare evaluations of one source")
     gains = {name: second[name].points - first[name].points for name in both}
     sums = group_sums((first[name].group or name, (gains[name], 1.0)) for name in both)
-    low, high = resampled(sums, lambda total: ratio(total[:, 0], total[:, 1]))
-    if not any(gains.values()):
-        low, high = unseen(len(sums))
+    low, high = bounded(sums, lambda total: ratio(total[:, 0], total[:, 1]), least=-1.0)
     return {
         "items": len(both),
         "first_correct": round(sum(first[name].points for name in both), 4),
@@ -60,8 +58,8 @@ def compare_points(first: Mapping[str, ItemPoints], second: Mapping[str, ItemPoi
         "second_only": sum(gain > ROUNDING for gain in gains.values()),
         "left_out": len(first.keys() ^ second.keys()),
         "difference": float(sums[:, 0].sum() / len(both)),
-        "low": -1.0 if low is None else low,
-        "high": 1.0 if high is None else high,
+        "low": low,
+        "high": high,
         "p_value": sign_flips(sums[:, 0]),
         "groups": len(sums),
     }

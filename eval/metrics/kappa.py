@@ -16,6 +16,8 @@ from eval.metrics.bootstrap import resampled
 def agreement_of(first: Sequence[str], second: Sequence[str]) -> dict[str, Any]:
     """`rate` of equal outcomes and `kappa` (None where it is not defined: all outcomes are one), with intervals, and n.
 
+    Kappa has no interval where the raters always agree: no draw of the items differs from another.
+
     >>> found = agreement_of(["a", "a", "b", "b"], ["a", "b", "b", "b"])
     >>> found["rate"]["count"], found["kappa"]["value"], found["n"]
     (3, 0.5, 4)
@@ -28,6 +30,8 @@ def agreement_of(first: Sequence[str], second: Sequence[str]) -> dict[str, Any]:
     value = float(_kappa(table.sum(axis=0)[None])[0]) if len(table) else float("nan")
     defined = not np.isnan(value)
     low, high = resampled(table, _kappa) if defined else (None, None)
+    if low is not None and low == high:  # raters who always agree: the draws all give the same
+        low, high = None, None
     same = sum(one == other for one, other in zip(first, second, strict=True))
     kappa = {"value": value if defined else None, "low": low, "high": high}
     return {"n": len(first), "rate": Rate(same, len(first)).to_json(), "kappa": kappa}

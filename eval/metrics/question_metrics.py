@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from eval.metrics.accuracy import Rate
-from eval.metrics.bootstrap import Statistic, group_sums, ratio, resampled
+from eval.metrics.bootstrap import Statistic, bounded, group_sums, ratio
 from eval.types import Prediction, Score
 
 Scored = Sequence[tuple[Prediction, Score]]
@@ -51,7 +51,7 @@ def mean_of_points(pairs: Iterable[tuple[str, float]]) -> Number:
     sums = group_sums((group, (points, 1.0)) for group, points in pairs)
     if not len(sums):
         return {"value": None, "low": None, "high": None, "count": 0, "n": 0}
-    low, high = _shares(resampled(sums, lambda total: ratio(total[:, 0], total[:, 1])))
+    low, high = bounded(sums, lambda total: ratio(total[:, 0], total[:, 1]))
     points, count = sums.sum(axis=0)
     return {
         "value": float(points / count),
@@ -76,7 +76,7 @@ def yes_no_numbers(scored: Scored) -> dict[str, Number]:
     found = {}
     for name, statistic in YES_NO.items():
         value = float(statistic(total)[0])
-        low, high = _shares(resampled(sums, statistic))
+        low, high = bounded(sums, statistic)
         known = not np.isnan(value)
         found[name] = {
             "value": value if known else None,
@@ -96,12 +96,6 @@ def numbers_of(task: str, scored: Scored) -> dict[str, Number]:
 def graded_numbers(grades: Sequence[Mapping[str, Any]]) -> dict[str, Number]:
     """The total of each grader that gives numbers to questions with capabilities, by the grader's name."""
     return {str(entry["grader"]): dict(entry["capabilities"]["total"]) for entry in grades if entry["capabilities"]}
-
-
-def _shares(bounds: tuple[float | None, float | None]) -> tuple[float, float]:
-    """One image alone tells nothing of others: 0 to 1."""
-    low, high = bounds
-    return (0.0, 1.0) if low is None or high is None else (low, high)
 
 
 def _group(prediction: Prediction) -> str:

@@ -88,7 +88,7 @@ def _row(base: Evaluated, tuned: Evaluated) -> dict[str, Any]:
     reports = [_report(one) for one in (base, tuned)]
     rates = [_number(report, measure) for report in reports]
     reasons = [_reason(one, rate) for one, rate in zip((base, tuned), rates, strict=True)]
-    row = {
+    row: dict[str, Any] = {
         "dataset": base.planned.dataset,
         "measure": name,
         "base": rates[0],

@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
-from eval.metrics.bootstrap import group_sums, ratio, resampled
+from eval.metrics.accuracy import wilson
+from eval.metrics.bootstrap import bounded, group_sums, ratio, resampled
+from eval.metrics.kappa import agreement_of
 from eval.metrics.question_metrics import mean_points, yes_no_numbers
 from eval.types import Prediction, Score
 
@@ -68,3 +70,35 @@ def test_the_interval_is_the_same_on_every_call():
     assert resampled(sums, lambda total: ratio(total[:, 0], total[:, 1])) == resampled(
         sums, lambda total: ratio(total[:, 0], total[:, 1])
     )
+
+
+def test_a_number_that_is_the_same_on_all_images_has_an_interval_of_some_width():
+    """The draws of 24 images that are all right are all right; Wilson's interval of 24 of 24 is 86 to 100 %."""
+    right = mean_points(scored(*((str(n), "yes", "yes") for n in range(24))))
+    assert (right["low"], right["high"]) == (pytest.approx(wilson(24, 24)[0]), 1.0)
+    wrong = mean_points(scored(*((str(n), "yes", "no") for n in range(24))))
+    assert (wrong["low"], wrong["high"]) == (0.0, pytest.approx(wilson(0, 24)[1]))
+    half = mean_points(scored(*((str(n), "yes", "no") for n in range(24)), credit=0.5))
+    assert half["low"] == pytest.approx(0.5 - 0.5 * wilson(0, 24)[1]) == pytest.approx(1 - half["high"])
+
+
+def test_images_on_which_a_number_is_not_defined_make_its_interval_no_narrower():
+    """Two of 40 images have an answer yes: precision rests on these two."""
+    numbers = yes_no_numbers(scored(*((str(n), "yes", "yes" if n < 2 else "no") for n in range(40))))
+    assert numbers["precision"]["value"] == 1.0
+    assert numbers["precision"]["low"] == pytest.approx(wilson(2, 2)[0])
+    one = yes_no_numbers(scored(*((str(n), "yes", "yes" if n < 1 else "no") for n in range(40))))
+    assert (one["precision"]["low"], one["precision"]["high"]) == (0.0, 1.0)
+
+
+def test_a_difference_that_is_the_same_on_all_images_is_not_certain():
+    low, high = bounded(np.array([[1.0, 1.0]] * 10), lambda total: ratio(total[:, 0], total[:, 1]), least=-1.0)
+    assert (low, high) == (pytest.approx(1 - 2 * wilson(0, 10)[1]), 1.0)
+
+
+def test_kappa_of_raters_who_always_agree_has_no_interval_and_that_of_constant_ones_no_value():
+    found = agreement_of(["a", "b", "a"], ["a", "b", "a"])
+    assert found["kappa"] == {"value": 1.0, "low": None, "high": None}
+    assert found["rate"]["low"] == pytest.approx(wilson(3, 3)[0])
+    assert agreement_of(["a", "a"], ["b", "b"])["kappa"]["value"] == 0.0
+    assert agreement_of([], [])["kappa"]["value"] is agreement_of([], [])["rate"]["value"] is None
