@@ -10,7 +10,8 @@ or null if there is none; its `synonyms` are the lemmas of that noun. Exits with
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,10 @@ class WordNetNouns:
 
     @classmethod
     def read(cls, folder: Path) -> "WordNetNouns":
-        """The files data.noun and index.noun, as wndb(5WN) describes them. Raises `DataError` if they are not there."""
+        """The files data.noun and index.noun, as wndb(5WN) describes them.
+
+        Raises `DataError` if they are not there, are damaged, or are not of one version.
+        """
         try:
             lines = [(folder / name).read_text(encoding="latin-1").splitlines() for name in ("data.noun", "index.noun")]
         except OSError as error:
@@ -47,19 +51,20 @@ class WordNetNouns:
                 f" Debian and in WordNet-3.0.tar.gz of wordnet.princeton.edu"
             ) from error
         data, index = ([line for line in file if not line.startswith(" ")] for file in lines)  # a licence comes first
-        synsets, parents = {}, {}
+        synsets, parents, senses = {}, {}, {}
         for line in data:
-            words, _, gloss = line.partition(" | ")
-            offset, _, _, count, *rest = words.split()
-            lemmas = rest[: 2 * int(count, 16) : 2]
-            synsets[f"n{offset}"] = tuple(lemma.replace("_", " ") for lemma in lemmas), gloss.strip()
-            pointers = rest[2 * int(count, 16) + 1 :]  # after their number: symbol, synset, part of speech, words
-            kinds = zip(pointers[::4], pointers[1::4], strict=False)
-            parents[f"n{offset}"] = tuple(f"n{target}" for symbol, target in kinds if symbol in HYPERNYM)
-        senses = {}
+            with _naming(folder / "data.noun", line):
+                synset, synsets[synset], parents[synset] = _synset(line)
         for line in index:
-            name, _, count, *rest = line.split()
-            senses[name.replace("_", " ")] = [f"n{offset}" for offset in rest[-int(count) :]]
+            with _naming(folder / "index.noun", line):
+                name, _, count, *rest = line.split()
+                senses[name.replace("_", " ")] = [f"n{offset}" for offset in rest[-int(count) :]]
+        lacking = next((synset for found in senses.values() for synset in found if synset not in synsets), None)
+        if lacking is not None:
+            raise DataError(
+                f"{folder / 'data.noun'} has no synset {lacking}, which index.noun names; are the two files complete "
+                "and of one version?"
+            )
         return cls(synsets, senses, parents)
 
     def synonyms(self, synsets: Sequence[str | None]) -> list[list[str]]:
@@ -76,6 +81,30 @@ class WordNetNouns:
         forms |= dict.fromkeys([*(form.removesuffix("s") for form in forms), plain.replace("'", "")])
         found = dict.fromkeys(synset for form in forms for synset in self.senses.get(form, ()))
         return [f"{synset}  {', '.join(self.synsets[synset][0])}: {self.synsets[synset][1]}" for synset in found]
+
+
+@contextmanager
+def _naming(file: Path, line: str) -> Iterator[None]:
+    """Raise `DataError` with the file and the line in place of an error in reading its fields."""
+    try:
+        yield
+    except (ValueError, IndexError) as error:
+        raise DataError(
+            f"{file} is no file of WordNet, or is damaged, at the line {line[:60]!r}; copy it again"
+        ) from error
+
+
+def _synset(line: str) -> tuple[str, tuple[tuple[str, ...], str], tuple[str, ...]]:
+    """(synset, (lemmas, gloss), its hypernyms) of a line of data.noun. Raises `ValueError` for another line."""
+    words, _, gloss = line.partition(" | ")
+    offset, _, _, count, *rest = words.split()
+    lemmas = rest[: 2 * int(count, 16) : 2]
+    pointers = rest[2 * int(count, 16) :]  # their number, then of each: symbol, synset, part of speech, words
+    if len(pointers) < 1 + 4 * int(pointers[0]):
+        raise ValueError("it ends within its pointers")
+    kinds = zip(pointers[1::4], pointers[2::4], strict=False)
+    above = tuple(f"n{target}" for symbol, target in kinds if symbol in HYPERNYM)
+    return f"n{offset}", (tuple(lemma.replace("_", " ") for lemma in lemmas), gloss.strip()), above
 
 
 def with_synonyms(values: dict[str, Any], nouns: WordNetNouns) -> dict[str, Any]:

@@ -14,14 +14,16 @@ from eval.metrics.accuracy import Z_95, Rate
 def mean_with_interval(values: Sequence[float]) -> dict[str, float | int | None]:
     """Mean with its 95 % interval by the normal approximation (none of fewer than two values), and n.
 
+    The interval ends at -1 and 1, beyond which no score is.
+
     >>> {key: round(value, 3) for key, value in mean_with_interval([0.0, 1.0, 1.0, 0.0]).items()}
-    {'value': 0.5, 'low': -0.066, 'high': 1.066, 'n': 4}
+    {'value': 0.5, 'low': -0.066, 'high': 1.0, 'n': 4}
     """
     if not values:
         return {"value": None, "low": None, "high": None, "n": 0}
     mean = fmean(values)
     half = Z_95 * stdev(values) / math.sqrt(len(values)) if len(values) > 1 else None
-    low, high = (None, None) if half is None else (mean - half, mean + half)
+    low, high = (None, None) if half is None else (max(-1.0, mean - half), min(1.0, mean + half))
     return {"value": mean, "low": low, "high": high, "n": len(values)}
 
 

@@ -1,5 +1,6 @@
 """The graders of an evaluation on its page: a row each, next to the protocol's own score."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,6 +11,8 @@ from eval.reports.formatting import interval, percent, protocol_tag
 from eval.reports.item_gallery import shortened
 
 SHOWN_ANSWER = 160  # characters
+SHOWN_DIGITS = 12
+DIGEST = re.compile("[0-9a-f]{40,}")
 NOTE = (
     "Graders score the stored answers a second time; none of these numbers replaces the accuracy by the protocol. "
     "Agreement: share of the graded answers that a grader and the protocol both count as correct or both do not, and "
@@ -116,7 +119,7 @@ def _means(title: str, parts: Sequence[tuple[str, Mapping[str, Any]]]) -> Table:
 
 
 def _folded(entry: Mapping[str, Any]) -> Folded:
-    settings = ", ".join(f"{key} {value}" for key, value in entry["settings"].items())
+    settings = ", ".join(f"{key} {_short(value)}" for key, value in entry["settings"].items())
     rows = [
         [
             example["outcome"] or "",
@@ -131,6 +134,12 @@ def _folded(entry: Mapping[str, Any]) -> Folded:
     headers = ("outcome", "score", "expected", "answer", "why", "item")
     blocks: list[Block] = [Text(f"{entry['about'][:1].upper()}{entry['about'][1:]}. Settings: {settings}.")]
     return Folded(f"Grader {entry['grader']}: rule and examples", [*blocks, Table(headers, rows, code=frozenset({5}))])
+
+
+def _short(value: object) -> str:
+    """A setting for a reader: of a digest the first digits, by which two can be compared; report.json has all."""
+    text = str(value)
+    return text[:SHOWN_DIGITS] if DIGEST.fullmatch(text) else text
 
 
 def grader_blocks(models: Mapping[str, Mapping[str, Any]], evaluations: Sequence[str]) -> list[Block]:

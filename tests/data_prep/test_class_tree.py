@@ -42,6 +42,27 @@ def test_wordnets_hypernyms_are_parents_and_a_name_has_all_its_senses(wordnet):
     assert wordnet.nodes("unicorn") == ()
 
 
+@pytest.mark.parametrize(
+    ("file", "text", "message"),
+    [
+        (
+            "data.noun",
+            DATA[: DATA.index("00000003 n 0000 |")],
+            r"data.noun .* damaged, at the line '00000002 05 n 02 dog",
+        ),
+        ("data.noun", "version https://git-lfs.github.com/spec/v1\n", "data.noun is no file of WordNet"),
+        ("data.noun", DATA[: DATA.index("00000006")], "has no synset n00000006, .* complete and of one"),
+        ("data.noun", "", "has no synset n00000001"),
+        ("index.noun", INDEX + "\n\n", "index.noun is no file of WordNet"),
+        ("index.noun", INDEX + "elk n 1 0 1 0 00000009", "has no synset n00000009"),
+    ],
+)
+def test_damaged_files_of_wordnet_are_one_error(tmp_path, wordnet, file, text, message):
+    (tmp_path / file).write_text(text)
+    with pytest.raises(DataError, match=message):
+        load_class_tree(str(tmp_path))
+
+
 def test_a_json_file_has_names_as_nodes(tmp_path):
     file = tmp_path / "tree.json"
     file.write_text(json.dumps({"beagle": ["hound", "pet"], "hound": "dog", "dog": [], "pet": []}))
