@@ -9,7 +9,12 @@ from configs.errors import ConfigError, RunError
 from configs.eval_dir import EvalDir
 from configs.protocol import ProtocolConfig
 from eval.metrics.grouped import ItemPoints, points_of
-from eval.runner.evaluation_record import protocol_of, read_evaluation, scoring_setting_names
+from eval.runner.evaluation_record import (
+    file_hash,
+    protocol_of,
+    read_evaluation,
+    scoring_setting_names,
+)
 from eval.runner.predictions import read_records, select_records
 from eval.tasks.registry import make_task
 from eval.types import LabelSetTask, Prediction, Score, Task
@@ -73,8 +78,8 @@ def read_scored(
 ) -> tuple[ProtocolConfig, list[tuple[Prediction, Score]]]:
     """The protocol of the folder's report, updated by `changes`, and the stored answers with their scores under it.
 
-    The folder of a rescored report refers to the folder of the answers. Raises `RunError` if there is no evaluation,
-    `ConfigError` for a change that needs other answers.
+    The folder of a rescored report refers to the folder of the answers. Raises `RunError` if there is no evaluation, or
+    a file that it was scored by has changed, `ConfigError` for a change that needs other answers.
     """
     answers, settings = answers_and_settings(folder)
     evaluation = read_evaluation(answers)
@@ -83,6 +88,7 @@ def read_scored(
             f"{answers.root} has no evaluation.json; give the folder of one model's answers, or of a rescored report"
         )
     settings = settings or evaluation.settings
+    _refuse_changed_files(settings, changes or {})
     known = scoring_setting_names(str(settings["task"]))
     if other := [key for key in changes or () if key not in known]:
         raise ConfigError(
@@ -92,6 +98,17 @@ def read_scored(
     protocol = protocol_of({**settings, **(changes or {})})
     predictions = list(records.predictions.values())
     return protocol, scored_predictions(answers, predictions, protocol, evaluation.answer_delimiter)
+
+
+def _refuse_changed_files(settings: Mapping[str, Any], changes: Mapping[str, Any]) -> None:
+    """Raise `RunError` if a file that `settings` name, and `changes` do not, is another than that of the report."""
+    for key in ("synonyms", "labels"):
+        stored = settings.get(f"{key}_sha256")
+        if key not in changes and stored is not None and stored != file_hash(settings.get(key)):
+            raise RunError(
+                f"protocol.{key} is {settings.get(key)}, a file that is gone or has changed since the report was made; "
+                "restore it, or make the report again with eval.run --report-only"
+            )
 
 
 def read_items(folder: EvalDir) -> ItemClasses:

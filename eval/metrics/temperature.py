@@ -44,8 +44,9 @@ def log_softmax(scores: Scores, temperature: float) -> Floats:
     >>> np.exp(log_softmax(np.array([[0.0, 2 * np.log(3)]]), 2.0)).round(4).tolist()
     [[0.25, 0.75]]
     """
-    scaled = np.asarray(scores, dtype=np.float64) / temperature
-    scaled -= scaled.max(1, keepdims=True)
+    scaled = np.asarray(scores, dtype=np.float64)
+    with np.errstate(over="ignore"):  # of a tiny temperature: -inf, whose probability is 0
+        scaled = (scaled - scaled.max(1, keepdims=True)) / temperature
     logs: Floats = scaled - np.log(np.exp(scaled).sum(1, keepdims=True))
     return logs
 

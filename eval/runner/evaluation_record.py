@@ -126,15 +126,15 @@ def describe_evaluation(
             "token_positions": None if encoder else list(config.probe.token_positions),
         }
     scoring_settings = {key: protocol[key] for key in scoring}
-    scoring_settings["synonyms_sha256"] = _file_hash(config.protocol.synonyms)
+    scoring_settings["synonyms_sha256"] = file_hash(config.protocol.synonyms)
     if config.protocol.candidate_file is not None:
-        content = _file_hash(config.protocol.candidate_file)
+        content = file_hash(config.protocol.candidate_file)
         if CANDIDATE_FILE in scoring:
             scoring_settings[f"{CANDIDATE_FILE}_sha256"] = content
         else:
             generation_settings[CANDIDATE_FILE] = content
     if config.protocol.labels is not None:
-        scoring_settings["labels_sha256"] = _file_hash(config.protocol.labels)
+        scoring_settings["labels_sha256"] = file_hash(config.protocol.labels)
     return Evaluation(
         name=config.name,
         model=config.model,
@@ -178,7 +178,8 @@ def _names_hash(names: Sequence[str]) -> str:
     return hashlib.sha256(json.dumps(list(names)).encode()).hexdigest()
 
 
-def _file_hash(path: str | None) -> str | None:
+def file_hash(path: str | None) -> str | None:
+    """Digest of a file's content; None without a file."""
     if path is None or not Path(path).expanduser().is_file():
         return None
     return hashlib.sha256(Path(path).expanduser().read_bytes()).hexdigest()

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from configs.errors import ConfigError, DataError
+from configs.errors import ConfigError, DataError, RunError
 from configs.eval_dir import EvalDir
 from configs.protocol import ProtocolConfig
 from eval.class_scores.table import ClassScoreTable, encode_scores, write_class_scores
@@ -140,6 +140,10 @@ def test_the_report_counts_what_is_left_out_and_what_the_sets_change(store_answe
     page = folder.report("html").read_text()
     assert "Answered images without a label there: 1" in page and "right names" in page
     assert len(read_points(folder, {"labels": str(path)})) == 4
+    path.write_text(json.dumps(sets | {"tench/2": ["tench"]}))
+    with pytest.raises(RunError, match=r"real\.json, a file that is gone or has changed since the report was made"):
+        read_points(folder)
+    path.write_text(json.dumps(sets))
     grade(["--config", str(file), "--grader", "contains", "--set", f"protocol.labels={path}"])
     assert "75.0 % correct (30.1 to 95.4 %, n = 4), 0.0 % without an answer, 1 left out without a label" in (
         printed := capsys.readouterr().out

@@ -128,6 +128,7 @@ def test_the_fitted_temperature_is_that_of_which_the_labels_were_drawn():
 def test_confidences_are_those_of_the_softmax_at_the_temperature():
     assert confidences(np.log([[0.25, 0.75], [0.5, 0.5]]), 1.0) == pytest.approx([0.75, 0.5])
     assert confidences(np.array([[1000.0, 0.0]]), 1.0) == pytest.approx([1.0]), "no overflow"
+    assert confidences(np.array([[1000.0, -1.0]]), 1e-310) == pytest.approx([1.0]), "nor infinity less infinity"
 
 
 def test_scores_that_are_no_logarithms_have_no_temperature():
