@@ -22,7 +22,11 @@ from data_prep.page_cards import Card, Cards, Link
 from data_prep.run_search import MOST_ENTRIES, MOST_OF_FOLDER, Found, record_of_line, runs_folder_of, search
 
 NAME = "index.html"
-SUMMARISED = (SweepDir(Path()).table("html").stem, ResultsDir(Path()).accuracy("html").stem)
+SUMMARISED = (
+    SweepDir(Path()).table("html").stem,
+    ResultsDir(Path()).accuracy("html").stem,
+    ResultsDir(Path()).robustness("html").stem,
+)
 """Pages whose JSON file has a `summary` in words."""
 TITLE = "All runs"
 CURVE_POINTS = 120  # of a small curve
@@ -132,8 +136,8 @@ def _page_link(page: Path, folder: Path, start: Path) -> Link:
 def _accuracy(page: Path) -> str:
     """The accuracy of the report next to `page`, with its interval and what is doubtful about it; or why there is none.
 
-    Of a sweep and of a curve of accuracies, their summary. A comparison has several numbers and a post-mortem none:
-    their text is empty.
+    Of a sweep, a curve of accuracies and a test of robustness, their summary; of a comparison, the models; of a
+    post-mortem nothing.
     """
     file = page.with_suffix(".json")
     if page.stem not in ("report", *SUMMARISED) or not file.is_file():

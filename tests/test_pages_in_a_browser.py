@@ -41,6 +41,7 @@ from data_prep.sample import Sample, Turn
 from eval.metrics.accuracy import Rate
 from eval.metrics.class_confidence import confidence_results
 from eval.metrics.confusion_matrix import confusion_matrix
+from eval.metrics.grouped import ItemPoints
 from eval.metrics.kappa import agreement_of
 from eval.metrics.robustness import FactorOutcomes, robustness_results
 from eval.paper.forgetting import forgetting_page
@@ -281,7 +282,7 @@ def agreement_values(text: str) -> dict[str, Any]:
 
 def robustness_values(text: str) -> dict[str, Any]:
     """robustness.json: three factors, one of which was not varied."""
-    base, other = ({str(n): n % step > 0 for n in range(60)} for step in (3, 4))
+    base, other = ({str(n): ItemPoints(float(n % step > 0), str(n)) for n in range(60)} for step in (3, 4))
     wordings = {"paper": base, "identify": other, text: other}
     factors = [
         FactorOutcomes("wording", "protocol.prompt", wordings),
@@ -290,7 +291,7 @@ def robustness_values(text: str) -> dict[str, Any]:
     ]
     protocol = {"task": "open_world", "name": "paper", "hash": "a" * 12}
     head = {"name": text, "model": text, "label": "export", "source": text, "notes": [text], "protocol": protocol}
-    return head | robustness_results(base, factors)
+    return head | robustness_results(base, factors, "open_world")
 
 
 def sweep_values(text: str) -> dict[str, Any]:

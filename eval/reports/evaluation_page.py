@@ -79,7 +79,7 @@ def _numbers(report: Mapping[str, Any]) -> Block:
             *_outcomes(report),
             *_several(report),
             *_baselines(report),
-            ("length of an answer", f"{report['answers']['mean_tokens']:.1f}", _cut(report)),
+            *_length(report),
         ]
     )
 
@@ -162,6 +162,12 @@ def _of(rate: Mapping[str, Any]) -> str:
 
 def _n(report: Mapping[str, Any]) -> str:
     return f"{report['accuracy']['n']:,}"
+
+
+def _length(report: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """How long answers are; nothing where a model scores classes and writes none."""
+    tokens = report["answers"]["mean_tokens"]
+    return [("length of an answer", f"{tokens:.1f}", _cut(report))] if tokens else []
 
 
 def _cut(report: Mapping[str, Any]) -> str:

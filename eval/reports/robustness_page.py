@@ -25,17 +25,17 @@ HEADERS = ("factor", "values", "mean", "spread (points)", "lowest", "highest", "
 def write_robustness(folder: Path, results: Mapping[str, Any]) -> Path:
     """Write robustness.json, .md and .html into `folder`; returns the HTML page."""
     files, page = ResultsDir(folder), robustness_page(results)
+    values = {**results, "summary": f"{_span(results)} correct under {results['variants']} variants"}
     folder.mkdir(parents=True, exist_ok=True)
     write_bytes(files.robustness("md"), page.markdown().encode())
-    write_bytes(files.robustness("json"), (json.dumps(results, indent=1, ensure_ascii=False) + "\n").encode())
+    write_bytes(files.robustness("json"), (json.dumps(values, indent=1, ensure_ascii=False) + "\n").encode())
     write_page(files.robustness("html"), page)
     return files.robustness("html")
 
 
 def robustness_page(results: Mapping[str, Any]) -> Page:
     """The page of one evaluation's robustness."""
-    base, overall = results["base"], results["overall"]
-    span = f"{percent(overall['min'])} to {percent(overall['max'])}"
+    base, overall, span = results["base"], results["overall"], _span(results)
     blocks: list[Block] = [
         Definitions(
             [
@@ -67,6 +67,16 @@ def robustness_page(results: Mapping[str, Any]) -> Page:
         Folded("All variants", [_variant_table(results)]),
     ]
     return Page(f"Robustness of {results['name']}: {span} correct", blocks)
+
+
+def _span(results: Mapping[str, Any]) -> str:
+    """The lowest and the highest accuracy.
+
+    >>> _span({"overall": {"min": 0.1, "max": 0.967}})
+    '10.0 to 96.7 %'
+    """
+    overall = results["overall"]
+    return f"{percent(overall['min']).removesuffix(' %')} to {percent(overall['max'])}"
 
 
 def factor_table(results: Mapping[str, Any]) -> Table:

@@ -21,7 +21,7 @@ from eval.runner.predictions import PredictionWriter
 from eval.types import FailedItem, Prediction
 
 PAPER = Path(__file__).resolve().parents[4] / "shared" / "paper" / "paper.txt"
-VOID = {"meta", "img", "path", "use", "br", "hr", "rect", "line", "circle"}
+VOID = {"wbr", "meta", "img", "path", "use", "br", "hr", "rect", "line", "circle"}
 
 
 def prediction(number: int, name: str, answer: str, label: int | None = 0) -> Prediction:
