@@ -95,12 +95,16 @@ def best(rows: Sequence[Values], diverged: Sequence[bool], measure: str, seeds: 
     leader = (min if measure == HELD_OUT else max)(complete, key=means.__getitem__)
     pairs = _pairs(rows, complete)
     rivals = [pair for pair in pairs if leader in (pair["first"], pair["second"]) and not _differs(pair)]
-    lost = f"; {sum(diverged)} settings diverged and are not compared" if any(diverged) else ""
+    count = sum(diverged)
+    lost = f"; {count} setting{'s' * (count > 1)} diverged and {'are' if count > 1 else 'is'} not compared"
+    lost *= bool(count)
     if rivals:
         others = [pair["second"] if pair["first"] == leader else pair["first"] for pair in rivals]
+        equal = all(means[other] == means[leader] for other in others)
+        relation = "the same mean as" if equal else "the best mean and cannot be told from"
         why = (
-            f"no best setting: row {leader + 1} has the best mean and cannot be told from row"
-            f"{'s' * (len(others) > 1)} {', '.join(str(other + 1) for other in others)} with {seeds} seeds"
+            f"no best setting: row {leader + 1} has {relation} row{'s' * (len(others) > 1)} "
+            f"{', '.join(str(other + 1) for other in others)} with {seeds} seeds"
         )
         return {"row": None, "why": why + lost, "pairs": pairs}
     why = f"row {leader + 1} is best: it differs from every other over {seeds} seeds (paired t-tests, p < 0.05, Holm)"

@@ -11,7 +11,8 @@ from eval.paper.plan import Planned, answered
 
 def plan_table(planned: Sequence[Planned]) -> str:
     """Rows, questions, unanswered questions, and which rows need no forward because answers or scores are stored."""
-    lines = [f"{'data set':<16} {'row':<15} {'of the paper':<26} {'questions':>9} {'to ask':>8}  how"]
+    width = _width([row.dataset for row in planned])
+    lines = [f"{'data set':<{width}} {'row':<15} {'of the paper':<26} {'questions':>9} {'to ask':>8}  how"]
     forwards = separate = 0
     for row in planned:
         left = row.items - answered(row) if row.runs_model else 0
@@ -20,13 +21,18 @@ def plan_table(planned: Sequence[Planned]) -> str:
         questions = f"{row.items:,}" if row.runs_model else ""
         open_questions = f"{left:,}" if row.runs_model else ""
         counts = f"{questions:>9} {open_questions:>8}"
-        lines.append(f"{row.dataset:<16} {row.row.key:<15} {row.row.tables:<26} {counts}  {_how(row)}")
-    lines += [f"{'':<16} {name:<15} {'':<26} {'':>9} {'':>8}  not run: {why}" for name, why in NOT_OURS.items()]
+        lines.append(f"{row.dataset:<{width}} {row.row.key:<15} {row.row.tables:<26} {counts}  {_how(row)}")
+    lines += [f"{'':<{width}} {name:<15} {'':<26} {'':>9} {'':>8}  not run: {why}" for name, why in NOT_OURS.items()]
     lines.append(
         f"forward passes to run (without probing): {forwards:,}; without sharing (every row run separately, one "
         f"forward pass per class name): {separate:,} forward passes"
     )
     return "\n".join(lines)
+
+
+def _width(datasets: Sequence[str]) -> int:
+    """Columns of the data sets' names."""
+    return max([len(name) for name in datasets] + [16])
 
 
 def _separately(row: Planned) -> int:
@@ -72,9 +78,12 @@ def plan_values(planned: Sequence[Planned]) -> list[dict[str, Any]]:
 
 def outcome_table(outcomes: Sequence[Outcome]) -> str:
     """Each row's accuracy with its interval, or the reason why there is none."""
-    lines = [f"{'data set':<16} {'row':<15} {'accuracy':>9}  {'95 % interval':<15} {'n':>7}  {'protocol':<21}  note"]
+    width = _width([outcome.dataset for outcome in outcomes])
+    lines = [
+        f"{'data set':<{width}} {'row':<15} {'accuracy':>9}  {'95 % interval':<15} {'n':>7}  {'protocol':<21}  note"
+    ]
     lines += [
-        f"{o.dataset:<16} {o.row:<15} {_numbers(o.accuracy)}  {o.protocol or '':<21}  {_note(o)}" for o in outcomes
+        f"{o.dataset:<{width}} {o.row:<15} {_numbers(o.accuracy)}  {o.protocol or '':<21}  {_note(o)}" for o in outcomes
     ]
     run = sum(outcome.reason is None for outcome in outcomes)
     return "\n".join([*lines, f"{run} of {len(outcomes)} rows have a result"])

@@ -286,7 +286,7 @@ def test_only_marks_around_a_whole_caption_are_removed(text, caption_in_it):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["flowers102", "stanford_cars", "caltech101", "demo"])
+@pytest.mark.parametrize("name", ["flowers102", "stanford_cars", "caltech101", "cifar10", "demo"])
 def test_the_shipped_files_write_what_the_training_presets_read(name, monkeypatch):
     monkeypatch.chdir(ROOT)
     file = Path(f"configs/captions/{name}.yaml")

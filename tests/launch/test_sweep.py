@@ -200,7 +200,13 @@ def values(*numbers: float, n: int = 100) -> dict[int, Measured]:
     [
         ([values(0.5, 0.52, 0.51), values(0.7, 0.73, 0.71)], 1, "row 2 is best"),
         ([values(0.5, 0.6, 0.4), values(0.6, 0.5, 0.5)], None, "cannot be told from row 1 with 3 seeds"),
-        ([values(0.5, 0.6), values(0.6, 0.7)], None, "cannot be told from row 1"),
+        (
+            [values(0.5, 0.6), values(0.6, 0.7)],
+            None,
+            "row 2 has the best mean and cannot be told from row 1 with 2 seeds",
+        ),
+        ([values(0.5, 0.6), values(0.6, 0.5)], None, "row 1 has the same mean as row 2 with 2 seeds"),
+        ([values(0.0, 0.0)] * 3, None, "row 1 has the same mean as rows 2, 3 with 2 seeds"),
         ([values(0.5, 0.6, 0.7)], None, "not two settings"),
         ([values(0.5), values(0.9)], None, "one seed shows no spread"),
         ([values(0.5, 0.6, 0.7), values(0.9, 0.8)], None, "1 of 6 runs have no result yet"),
@@ -215,7 +221,7 @@ def test_a_best_setting_is_named_only_if_its_seeds_differ_from_every_others(rows
 def test_a_setting_that_diverged_is_not_compared_and_is_counted():
     rows = [values(0.5, 0.52, 0.51), values(0.7), values(0.7, 0.73, 0.71)]
     found = best(rows, [False, True, False], "accuracy", 3)
-    assert found["row"] == 2 and "1 settings diverged" in found["why"]
+    assert found["row"] == 2 and "1 setting diverged and is not compared" in found["why"]
 
 
 def test_of_held_out_losses_the_lowest_is_best_and_intervals_of_accuracies_end_at_one():
