@@ -1,8 +1,10 @@
 """The layers of a configuration: a file, the bases it inherits from, and `--set`, each with its origin and values."""
 
+import copy
 import difflib
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -67,16 +69,22 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise ConfigError(
             f"{path} reads a secret from the environment; secrets never belong in a config, which is saved"
         )
-    values = _parsed(path, text)
+    values = copy.deepcopy(_parsed(path, text))
     named = {str(key): value for key, value in values.items()}
     refuse_secrets(flatten(named), str(path))
     return named
 
 
+@lru_cache(maxsize=64)
 def _parsed(path: Path, text: str) -> dict[Any, Any]:
-    """The mapping that `text`, the content of `path`, holds. Raises `ConfigError` for anything else."""
+    """The mapping that `text`, the content of `path`, holds. Raises `ConfigError` for anything else.
+
+    A program that loads many configs, such as a sweep, parses a file that they share once.
+    """
     try:
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=yaml.SafeLoader)):
+        if "*" in text and any(
+            isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=yaml.SafeLoader)
+        ):
             # a few lines of them unfold to gigabytes
             raise ConfigError(f"{path} uses YAML aliases (*name); write the values out, or use `base:`")
         node = yaml.compose(text, Loader=yaml.SafeLoader)

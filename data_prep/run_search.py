@@ -64,7 +64,9 @@ def runs_folder_of(page: Path) -> Path | None:
 
 
 def _holds_run(folder: Path) -> bool:
-    return any(is_run(Path(entry)) for entry in _entries(folder)[0] if entry.is_dir())
+    config = RunDir(Path()).config.name
+    found = (Path(entry.path, config) for entry in _entries(folder)[0] if entry.is_dir())
+    return any(is_run(file.parent) for file in found if file.is_file())
 
 
 def search(folder: Path) -> Found:

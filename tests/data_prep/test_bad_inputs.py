@@ -126,6 +126,7 @@ def good_images(folder: Path) -> dict[str, bytes]:
     return {f"pets/{file.parent.name}/{file.stem}": file.read_bytes() for file in folder.glob("*/[0-9].jpg")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("row", REFUSED)
 def test_an_unusable_image_is_dropped_named_and_counted_and_nothing_else_changes(
     row, build_with, class_folders, capsys

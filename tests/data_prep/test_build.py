@@ -193,6 +193,7 @@ def test_the_settings_can_be_printed_without_building(class_folders, write_confi
     assert not (tmp_path / "shards").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("setting", "message"),
     [

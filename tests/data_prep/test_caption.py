@@ -88,6 +88,7 @@ BAD = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", BAD)
 def test_what_is_no_caption_is_counted_and_asked_about_once_more(chat_api, caption, tmp_path, capsys, kind):
     bad = BAD[kind][0]

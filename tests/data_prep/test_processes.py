@@ -61,6 +61,7 @@ def tell(number: int, send: Send) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_messages_arrive_and_the_end_of_every_process_is_reported(method):
     with WorkerProcesses(tell, [0, 1], method) as workers:

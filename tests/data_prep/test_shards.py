@@ -75,6 +75,7 @@ def test_a_pickled_set_reads_the_same_in_another_process(built):
     assert done.stdout.decode().strip() == "pets/wild_dog/1"
 
 
+@pytest.mark.slow
 def test_reading_shards_does_not_import_torch(built):
     code = (
         "import sys; from pathlib import Path; from data_prep.shards import ShardSet; import data_prep.build;"

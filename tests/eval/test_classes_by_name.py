@@ -139,6 +139,7 @@ def test_test_items_of_a_class_without_training_are_refused_by_name_before_a_mod
         assert "protocol.unknown_classes=leave_out" in error
 
 
+@pytest.mark.slow
 def test_a_config_can_leave_unknown_classes_out_of_a_probe_and_then_counts_them(write, capsys):
     left_out = probe(capsys, write("other", unknown_classes="leave_out"))
     assert left_out["token_positions"]["mean"]["accuracy"]["n"] == 12
@@ -191,6 +192,7 @@ def test_a_class_list_without_the_items_classes_is_refused_before_the_first_ques
         assert message.replace("protocol.classes", f"protocol.classes {tmp_path / 'names.json'}") in error
 
 
+@pytest.mark.slow
 def test_items_of_unlisted_classes_can_be_left_out_and_are_counted(write, capsys, tmp_path):
     (tmp_path / "names.txt").write_text("green\nred\nwhite\n")
     settings = {"task": "closed_world", "classes": str(tmp_path / "names.txt"), "unknown_classes": "leave_out"}
@@ -243,6 +245,7 @@ def test_an_evaluation_of_a_run_says_which_items_it_trained_on_and_which_classes
     assert "training source" not in capsys.readouterr().out, "a model of no run"
 
 
+@pytest.mark.slow
 def test_training_data_that_is_elsewhere_is_said_to_be_unchecked(write, trained_run, capsys, colours):
     config = Path(trained_run).parent / "config.yaml"
     config.write_text(config.read_text().replace("sources: [train]", "sources: [slash, gone]"))
@@ -251,6 +254,7 @@ def test_training_data_that_is_elsewhere_is_said_to_be_unchecked(write, trained_
     assert "the shards of the training source gone are not in" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_probe_says_that_test_images_are_also_training_images(write, capsys):
     probing.main(["--config", write("permuted"), "--train", "train", "--dry-run"])
     assert "24 of 24 images of permuted are also in the training source train" in capsys.readouterr().out
@@ -277,6 +281,7 @@ def change(folder: str, **changes) -> None:
     evaluation.write_text(json.dumps(values))
 
 
+@pytest.mark.slow
 def test_answers_about_other_classes_under_the_same_ids_are_not_compared(two_answers, capsys):
     paired.main(two_answers)
     assert "the shards differ" not in capsys.readouterr().err

@@ -297,6 +297,7 @@ def test_an_item_that_fails_once_gets_the_answer_it_would_have_had(write_config,
     assert answers(tmp_path / "answers") == answers(tmp_path / "calm")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", ["open_world", "class_likelihood"])
 def test_an_item_whose_output_is_no_number_is_counted_and_never_scored(write_config, tmp_path, monkeypatch, task):
     original = TextPredictor.inputs
@@ -390,6 +391,7 @@ def test_a_torn_evaluation_json_keeps_the_answers(write_config, tmp_path, capsys
     assert before == [path.read_bytes() for path in folder.all_predictions()] != []
 
 
+@pytest.mark.slow
 def test_several_checkpoints_are_evaluated_in_a_row_and_the_best_is_named(
     write_config, tmp_path, tiny_model, monkeypatch, capsys
 ):
@@ -404,6 +406,7 @@ def test_several_checkpoints_are_evaluated_in_a_row_and_the_best_is_named(
     assert "step-00000001 (best)" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_class_list_that_changed_at_its_place_is_refused(write_config, tmp_path, capsys):
     names = tmp_path / "names.txt"
     names.write_text("tench\nwild dog\ncat\n")

@@ -49,6 +49,7 @@ def test_the_help_imports_no_program():
     assert not modules & {"torch", "numpy", "PIL", "eval.run", "train.finetune", "launch.submit"}
 
 
+@pytest.mark.slow
 def test_help_and_errors_of_a_command_name_what_was_typed():
     shown = vlm_classify("launch", "watch", "--help").stdout
     assert shown.startswith("usage: vlm-classify launch watch ")
@@ -74,6 +75,7 @@ def test_an_unknown_command_is_refused_with_those_that_are_near(words, told, cap
     assert capsys.readouterr().err == f"error: {told}\n"
 
 
+@pytest.mark.slow
 def test_the_exit_code_of_a_program_is_that_of_the_command(tmp_path):
     done = vlm_classify("launch", "watch", str(tmp_path / "missing"))
     direct = subprocess.run(

@@ -77,6 +77,7 @@ def test_the_submitted_jobs_are_those_of_the_dry_run(
     assert len(sbatch()) == announced.count("sbatch --parsable") == 5
 
 
+@pytest.mark.slow
 def test_each_job_waits_for_the_ids_that_sbatch_gave(project: Path, run_main: Main, sbatch: Calls) -> None:
     run_main(submit.main, *GPUS)
     waits = [[argument for argument in call if argument.startswith("--dependency")] for call in sbatch()]
@@ -172,6 +173,7 @@ def test_hostile_settings_are_refused_before_anything_is_written(
     assert sorted(project.rglob("*")) == before
 
 
+@pytest.mark.slow
 def test_shell_in_a_folder_name_is_never_run(project: Path, run_main: Main, sbatch: Calls) -> None:
     assert run_main(submit.main, *GPUS, "--set", "runs_dir='$(touch pwned) `touch pwned`'") == 0
     call = sbatch()[0]

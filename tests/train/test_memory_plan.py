@@ -47,6 +47,7 @@ def test_the_largest_micro_batch_is_kept_with_the_least_recomputation_that_fits(
     assert (chosen.micro_batch, chosen.activation_checkpointing) == (16, level)
 
 
+@pytest.mark.slow
 def test_a_smaller_micro_batch_comes_before_recomputation_if_it_has_enough_tokens(plan, estimated, monkeypatch):
     monkeypatch.setattr(memory_plan, "PREFERRED_TOKENS", estimated.largest(8)[0])
     chosen = choose(plan, device_for(estimated, 8, False))
@@ -57,6 +58,7 @@ def test_a_smaller_micro_batch_comes_before_recomputation_if_it_has_enough_token
     assert (few.micro_batch, few.activation_checkpointing) == (1, True), "all that fits"
 
 
+@pytest.mark.slow
 def test_what_the_config_says_is_not_chosen(training_setup, estimated):
     fixed = make_plan(training_setup.config("memory", *AUTO, "train.micro_batch=8"), 2, "cpu")
     assert choose(fixed, device_for(estimated, 8, "selective")).micro_batch == 8

@@ -65,6 +65,7 @@ def test_the_dry_run_refuses_a_base_whose_weights_are_not_those_of_its_config(tr
         preview(plan, 0)
 
 
+@pytest.mark.slow
 def test_the_dry_run_says_that_zero_3_trains_lora_with_pefts_layers(training_setup):
     told = {}
     for stage in (2, 3):

@@ -81,6 +81,7 @@ def test_the_papers_classes_have_as_many_nodes_as_counted_by_hand(llama, classes
     assert (len(trie.tokens), len(trie.inner), trie.depth) == (nodes, inner, depth)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("prefix", ["", "The photo features a"])
 def test_a_names_tokens_are_those_that_training_supervises(llama, prefix):
     names = ("tench", "great white shark", "Granny Smith")

@@ -71,6 +71,7 @@ def test_scores_times_the_temperature_are_the_logits_of_plain_transformers(clip_
     assert len({prediction.scores for prediction in predictions.values()}) == 15, "images differ at all"
 
 
+@pytest.mark.slow
 def test_fewer_candidates_are_judged_from_the_same_answers(clip_config, tmp_path, monkeypatch):
     main(["--config", str(clip_config())])
     monkeypatch.setattr(clip.ZeroShotPredictor, "predict", lambda *_: pytest.fail("asked again"))
@@ -100,6 +101,7 @@ def test_sentences_are_embedded_once_for_all_images(clip_config, monkeypatch):
     assert calls == [[f"{name} in a photo" for name in [*NAMES, "cat"]]]
 
 
+@pytest.mark.slow
 def test_a_resumed_run_gives_the_same_scores(clip_config, tmp_path):
     main(["--config", str(clip_config())])
     file = EvalDir(tmp_path / "answers").predictions(0)

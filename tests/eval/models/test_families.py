@@ -127,6 +127,7 @@ def test_greedy_tokens_are_those_of_generate(family, batch_size):
     assert len({tuple(tokens) for tokens in ours}) > 1
 
 
+@pytest.mark.slow
 def test_an_answer_ends_where_the_model_ends_it(family):
     model = family.model.language_model if "blip" in family.name else family.model
     assert family.predictor.renderer.eos == model.generation_config.eos_token_id
@@ -168,6 +169,7 @@ def test_a_names_tokens_are_those_it_has_after_the_prompt(family):
 POSITIONS = {"token_positions": list(TABLE_10)}
 
 
+@pytest.mark.slow
 def test_probed_states_are_the_last_layers_and_a_place_beyond_the_prompt_is_none(family, write_config):
     protocol = {"template": MARKUP.get(family.name, "family"), "max_new_tokens": 8}
     settings = {"model": str(family.folder), "source": "pets", "protocol": protocol, "probe": POSITIONS}

@@ -1,5 +1,6 @@
 """Greedy answers are transformers' own, on every kind of decoder, and no row is decoded beyond its end."""
 
+from functools import cache
 from itertools import combinations
 
 import pytest
@@ -108,14 +109,26 @@ def some_ends(model, embeddings) -> Stop:
     return Stop(frozenset(max(combinations(sorted({token for row in free for token in row}), 2), key=different)), LIMIT)
 
 
+@pytest.fixture(scope="module")
+def reference(made):
+    """`reference(count, even)`: ids and embeddings of questions, their ends, and transformers' answers to them."""
+    _, model = made
+
+    @cache
+    def of(count: int, even: bool):
+        ids, embeddings = questions(model, count, even=even)
+        stop = some_ends(model, embeddings)
+        return ids, embeddings, stop, [plain_answer(model, states, stop) for states in embeddings]
+
+    return of
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("ahead", [False, True], ids=["as on a CPU", "as on a GPU"])
 @pytest.mark.parametrize("even", [False, True], ids=["mixed lengths", "one length"])
-def test_tokens_are_those_of_transformers_generate_in_batches_of_1_5_and_8(made, even, ahead):
+def test_tokens_are_those_of_transformers_generate_in_batches_of_1_5_and_8(made, reference, even, ahead):
     name, model = made
-    ids, embeddings = questions(model, 8, even=even)
-    stop = some_ends(model, embeddings)
-    expected = [plain_answer(model, states, stop) for states in embeddings]
+    ids, embeddings, stop, expected = reference(8, even)
     assert len({len(row) for row in expected}) > 2  # rows do end at different steps
     for batch in (1, 5, 8):
         greedy = greedy_of(model, ahead=ahead)
@@ -127,11 +140,11 @@ def test_tokens_are_those_of_transformers_generate_in_batches_of_1_5_and_8(made,
 
 
 @pytest.mark.slow
-def test_a_row_that_has_ended_is_not_decoded_on(made):
+def test_a_row_that_has_ended_is_not_decoded_on(made, reference):
     name, model = made
-    ids, embeddings = questions(model, 8)
+    ids, embeddings, stop, _ = reference(8, False)
     greedy = greedy_of(model)
-    ours = answers(greedy, ids, embeddings, some_ends(model, embeddings))
+    ours = answers(greedy, ids, embeddings, stop)
     needed = sum(len(row) - 1 for row in ours)
     held = 8 * (max(map(len, ours)) - 1)  # without dropping rows
     assert needed < held
@@ -140,12 +153,10 @@ def test_a_row_that_has_ended_is_not_decoded_on(made):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("ahead", [False, True], ids=["as on a CPU", "as on a GPU"])
-def test_only_the_row_whose_output_is_not_finite_is_lost(made, ahead):
+def test_only_the_row_whose_output_is_not_finite_is_lost(made, reference, ahead):
     """Not tried on the first row: all rows share its beginning."""
     _, model = made
-    ids, embeddings = questions(model, 5)
-    stop = some_ends(model, embeddings)
-    plain = [plain_answer(model, states, stop) for states in embeddings]
+    ids, embeddings, stop, plain = reference(5, False)
     for lost in range(1, 5):
         damaged = [states.clone() for states in embeddings]
         damaged[lost][-3:] = torch.nan

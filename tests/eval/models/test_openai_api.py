@@ -43,6 +43,7 @@ def test_every_item_is_asked_once_in_words_and_with_its_file(chat_api, ask, pict
     assert all(p.num_tokens == 3 and p.stopped for p in records(folder).predictions.values())
 
 
+@pytest.mark.slow
 def test_a_resumed_run_asks_nothing_twice(chat_api, ask):
     server = chat_api(completion("a cat"))
     folder = ask()
@@ -216,6 +217,7 @@ def test_multiple_choice_with_and_without_the_image(chat_api, ask):
 OFFICIAL = {"temperature": None, "answer_limit": "official", "image_position": "official"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("model", "length", "order"),
     [

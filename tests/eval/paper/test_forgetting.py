@@ -120,6 +120,7 @@ def reported(one: Evaluated) -> Evaluated:
     return one
 
 
+@pytest.mark.slow
 def test_both_models_are_side_by_side_with_the_difference_over_the_same_questions(
     shards, tmp_path, chat_api, monkeypatch
 ):

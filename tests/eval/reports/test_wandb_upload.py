@@ -98,6 +98,7 @@ def test_a_published_model_is_logged_only_if_asked_and_to_a_run_of_its_own(write
     assert target.step is None
 
 
+@pytest.mark.slow
 def test_checkpoints_are_a_curve_by_their_steps_and_the_tables_are_those_of_the_last(trained, write_config, fake):
     reports = [report("export"), report("step-00000030"), report("step-00000005", accuracy=RATE | {"value": 0.5})]
     upload(config_of(write_config(model=str(trained.root))), reports)

@@ -81,6 +81,7 @@ def step_order(words, with_image, world: int, micro_batch: int, accumulation: in
 CUTS = [(1, 4, 1), (1, 2, 4), (2, 4, 1), (4, 2, 2), (4, 5, 1), (3, 3, 2)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("images", [0.0, 0.5, 0.9, 1.0])
 @pytest.mark.parametrize(("world", "micro_batch", "accumulation"), CUTS)
 @pytest.mark.parametrize("samples", [97, 120, 128])

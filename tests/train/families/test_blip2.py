@@ -35,6 +35,7 @@ PAPER = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("dataset", "epochs"), [("imagenet", 10), ("flowers102", 100), ("stanford_cars", 100), ("caltech101", 100)]
 )

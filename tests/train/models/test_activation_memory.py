@@ -46,6 +46,7 @@ def sample_gib(mode, zero_stage=0, **settings):
     return 32 * TOKENS * layer_bytes_per_token(model, family, torch.bfloat16) / GIB
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("mode", "measured"),
     [

@@ -253,6 +253,7 @@ def test_a_model_compared_with_transformers_gets_its_fused_norms_back(plan):
     assert norms[0].state_dict().keys() == {"weight"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kernel", ["sdpa", "flash_attention_2"])
 def test_flash_attention_within_transformers_layers_is_not_compiled(plan, kernel):
     module = module_of(plan, "projector", "fp32")
