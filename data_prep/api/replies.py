@@ -10,6 +10,7 @@ import re
 from typing import Any
 
 from configs.errors import RunError
+from data_prep.drops import printable
 
 RETRY_STATUSES = frozenset({408, 409, 425, 429, *range(500, 600)})
 FATAL = frozenset({401, 402, 404})
@@ -172,10 +173,9 @@ def error_code(error: Any) -> int | None:
 
 
 def error_words(error: Any) -> str:
-    """The message of an error object, or the error itself as text."""
-    if not isinstance(error, dict):
-        return str(error)
-    return str(next((error[key] for key in BARE if error.get(key)), error))
+    """The message of an error object, or the error itself, as text that can be printed and stored."""
+    found = next((error[key] for key in BARE if error.get(key)), error) if isinstance(error, dict) else error
+    return printable(str(found))
 
 
 def setting_to_change(body: str) -> str | None:

@@ -16,7 +16,7 @@ from typing import Any
 from configs.errors import RunError
 from configs.eval_dir import EvalDir
 from data_prep.atomic import write_bytes
-from data_prep.line_file import LineAppender, complete_lines
+from data_prep.line_file import LineAppender, complete_lines, json_line
 from eval.graders.types import Grade, Grader, StoredAnswer
 from eval.types import Failure
 
@@ -143,7 +143,7 @@ def to_line(answer: StoredAnswer, grade: Grade | Failure) -> str:
         values["failed"] = grade.reason
     else:
         values |= {key: value for key, value in asdict(grade).items() if key == "outcome" or value not in (None, ())}
-    return json.dumps(values, ensure_ascii=False) + "\n"
+    return json_line(values)
 
 
 def _short(value: object) -> str:

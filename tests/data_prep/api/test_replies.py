@@ -92,6 +92,13 @@ def test_a_failure_that_looks_like_an_answer_is_none(name):
         completion_of(body)
 
 
+def test_an_error_whose_text_ends_in_half_a_character_can_be_printed_and_stored():
+    body = json.dumps({"error": {"message": "bad image \ud83d", "code": 400}}).encode()
+    with pytest.raises(QuestionError, match="bad image") as raised:
+        completion_of(body)
+    assert str(raised.value).encode().endswith(b"bad image \\ud83d")
+
+
 @pytest.mark.skipif(not CASES.is_file(), reason="replies of public bug reports are not here")
 def test_reported_replies_are_answers_or_named_failures(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # the file with the replies writes them as JSON into the current folder
