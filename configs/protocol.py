@@ -15,7 +15,7 @@ PUBLISHED_DEFAULTS: dict[str, Any] = {
     "image_mode": "export",
 }
 """What `trained` means for a model as published."""
-LISTED = ("closed_world", "class_likelihood", "zero_shot")
+LISTED = ("closed_world", "class_likelihood", "zero_shot", "trained_probe")
 """Tasks whose questions or scores use all names of protocol.classes."""
 UNCLASSED = ("multiple_choice", "vqa", "yes_no", "graded")
 """Tasks whose answers are letters or free text, which are not compared with class names."""
@@ -30,8 +30,8 @@ class ProtocolConfig(Section):
     name: str = setting("custom", doc="Name of the protocol, printed with its hash.", changes_result=False)
     task: str = setting(
         "open_world",
-        doc="Task by name: open_world, closed_world, class_likelihood, zero_shot, multiple_choice, vqa, yes_no, "
-        "graded, or one added to eval/tasks/registry.py. (hidden_states stores the open question's states; "
+        doc="Task by name: open_world, closed_world, class_likelihood, zero_shot, trained_probe, multiple_choice, vqa, "
+        "yes_no, graded, or one added to eval/tasks/registry.py. (hidden_states stores the open question's states; "
         "eval.probing sets it.)",
     )
     prompt: str = setting(
@@ -104,8 +104,8 @@ class ProtocolConfig(Section):
     )
     classes: str | None = setting(
         None,
-        doc="Class list of closed_world, class_likelihood and zero_shot, and of open_world's synonyms: a shipped "
-        "list's name, a file, or a folder of shards.",
+        doc="Class list of closed_world, class_likelihood, zero_shot and trained_probe, and of open_world's synonyms: "
+        "a shipped list's name, a file, or a folder of shards.",
     )
     unknown_classes: str = setting(
         "refuse",
@@ -332,6 +332,8 @@ class ProtocolConfig(Section):
         self._check_candidates()
         if self.task == "zero_shot" and self.rule == "cfg":
             raise ConfigError("protocol.rule is cfg, which guides a language model; task zero_shot has none: use sum")
+        if self.task == "trained_probe" and self.rule == "cfg":
+            raise ConfigError("protocol.rule is cfg, which guides class names; task trained_probe has none: use sum")
 
     def _check_candidates(self) -> None:
         """Raise `ConfigError` if candidate_draw and candidate_file do not fit each other."""

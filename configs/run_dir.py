@@ -213,6 +213,16 @@ class ExportDir:
         return self.root / "class_names.json"
 
     @property
+    def probe_weights(self) -> Path:
+        """Token and head of the linear probe that was trained with the model (`loss.probe`); absent without one."""
+        return self.root / "linear_probe.safetensors"
+
+    @property
+    def probe(self) -> Path:
+        """Classes and token position of that probe."""
+        return self.root / "linear_probe.json"
+
+    @property
     def provenance(self) -> Path:
         """The export's own start, with those of the training in it."""
         return self.root / "provenance.json"

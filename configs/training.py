@@ -23,6 +23,11 @@ class OptimConfig(Section):
         doc="Peak learning rate of the vision tower or its LoRA; 0 freezes it (modes `full` and `selective`).",
         at_least=0,
     )
+    lr_probe: float = setting(
+        1e-3,
+        doc="Peak learning rate of the linear probe that `loss.probe` adds (paper's probes on frozen states: 1e-3).",
+        above=0,
+    )
     weight_decay: float = setting(
         0.0,
         doc="Decoupled weight decay of matrices; biases and norms have none (paper: LLaVA 0, BLIP-2 0.05).",
@@ -64,6 +69,13 @@ class LossConfig(Section):
     )
     weight_of_class: dict[str, float] = setting(
         dict, doc="Class name to a factor of its samples' weights, as in {cat: 2.0}; others have 1."
+    )
+    probe: float = setting(
+        0.0,
+        doc="Weight of a linear probe's cross entropy over the classes, added to the loss; 0: no probe. Above 0, a "
+        "learned token behind each image with a class, and a linear layer at its last hidden state, are "
+        "trained with the model (Appendix C.5 gives no weight).",
+        at_least=0,
     )
 
     def __post_init__(self) -> None:

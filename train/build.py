@@ -21,6 +21,7 @@ from train.loggers.types import MetricLogger, make_event
 from train.loggers.wandb_logger import WandbLogger
 from train.loggers.wandb_session import WandbRun
 from train.models.checkpointing import checkpoint_activations, checkpoint_mlps
+from train.models.linear_probe import attach_probe
 from train.models.loading import load_model
 from train.models.lora import peft_layers_note
 from train.models.loss_module import LossModule
@@ -53,6 +54,8 @@ def build_components(plan: RunPlan, world: World, start: ResumePoint) -> Trainer
     loaded = load_model(str(plan.folder), None, config.model.dtype, config.model.attention, world.device.type)
     torch.manual_seed(config.seed)  # the same LoRA initialisation on every rank
     choose_trainable(loaded.model, plan.family, config.model, config.optim, config.deepspeed.zero_stage)
+    if plan.probe_classes is not None:
+        attach_probe(loaded.model, plan.family, len(plan.probe_classes.names), config.seed)
     if plan.activation_checkpointing is True:
         checkpoint_activations(loaded.model)
     if config.model.mode == "lora" and config.model.lora.variant == "pissa":

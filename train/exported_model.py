@@ -25,6 +25,7 @@ from train.model_card import write_model_card
 from train.models.checked_loading import load_checked, quiet_transformers
 from train.models.fingerprint import model_identity
 from train.models.language_weights import take_language
+from train.models.linear_probe import StoredProbe, is_probe
 from train.models.loading import DTYPES, resolve_folder
 from train.models.lora import adapter_key, is_lora, merge_lora, peft_config
 from train.models.pissa import read_initial, subtract
@@ -63,6 +64,7 @@ def export_checkpoint(
     model = load_checked(family.model_class, folder, dtype="auto")
     weights = checkpoint.weights()
     lora = {name: tensor for name, tensor in weights.items() if is_lora(name)}
+    probe = {name: weights.pop(name) for name in list(weights) if is_probe(name)}
     if lora_onto is not None:
         _check_lora_onto(run, config.model, lora)
     onto = None if lora_onto is None else resolve_folder(lora_onto)
@@ -79,6 +81,12 @@ def export_checkpoint(
         write_text_files(family, folder, temporary, config.chat)
         if lora and keep_adapter:
             _write_adapter(temporary / ADAPTER, lora, peft_config(model, family, config.model.lora), output)
+        if probe:
+            described = {
+                "weight": config.loss.probe,
+                "position": "behind the image",
+            }
+            StoredProbe.of(probe, checkpoint.state["probe"]["classes"]).write(temporary, described)
         record = {
             "run": config.name,
             "step": checkpoint.step,

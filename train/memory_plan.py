@@ -22,6 +22,7 @@ from data_prep.byte_size import gib_size
 from train.data.lengths import Counts
 from train.distributed.world import all_gather_objects, run_on_main
 from train.models.activation_memory import activation_bytes
+from train.models.linear_probe import attach_probe
 from train.models.meta_model import meta_model
 from train.models.param_groups import count_parts
 from train.optimization.zero import deepspeed_config, memory_estimate
@@ -67,7 +68,10 @@ class Estimate:
 
 def estimate(plan: RunPlan) -> Estimate:
     """Of a plan; counts its tokens if they never were, loads no weight."""
-    return Estimate(plan, meta_model(plan.family, plan.config), plan_counts(plan.config, plan.sources))
+    model = meta_model(plan.family, plan.config)
+    if plan.probe_classes is not None:
+        attach_probe(model, plan.family, len(plan.probe_classes.names), plan.config.seed)
+    return Estimate(plan, model, plan_counts(plan.config, plan.sources))
 
 
 def memory_decides(config: RunConfig) -> tuple[bool, bool]:

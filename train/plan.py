@@ -18,12 +18,14 @@ from configs.run_dir import RunDir
 from data_prep.train_test_check import mismatch_warnings
 from train.chat.tokenizer import load_tokenizer
 from train.data.class_weights import ClassWeights, class_weights
-from train.data.collate import ExampleBuilder, ExampleSet, TrainingBatches
+from train.data.collate import ExampleBuilder, ExampleSet
 from train.data.lengths import Counts, LengthSettings, known_counts, token_counts
 from train.data.llava_groups import LlavaGroups
 from train.data.packing import LENGTH_INDEPENDENT_SPLITS, BatchPartitioner, StepOrder
+from train.data.probe_classes import ProbeClasses
 from train.data.questions import choice_notes, training_question
 from train.data.sources import SourceSet
+from train.data.training_batches import TrainingBatches
 from train.data.untrainable import check_trainable
 from train.kernel_choice import KernelChoice, choose_kernels, fit_to_decoder
 from train.loggers.tensorboard_logger import require_tensorboard
@@ -74,6 +76,8 @@ class RunPlan:
     kernels: KernelChoice
     memory: MemoryChoice | None = None
     class_weights: ClassWeights | None = None
+    probe_classes: ProbeClasses | None = None
+    """What a linear probe learns, where `loss.probe` is above 0."""
 
     @property
     def activation_checkpointing(self) -> bool | str:
@@ -102,7 +106,13 @@ class RunPlan:
     def training_batches(self) -> TrainingBatches:
         """The training data in its order."""
         weights = None if self.class_weights is None else self.class_weights.of_position
-        examples = ExampleSet(self.sources, self.example_builder, self.config.train.unreadable, weights=weights)
+        examples = ExampleSet(
+            self.sources,
+            self.example_builder,
+            self.config.train.unreadable,
+            weights=weights,
+            probe_classes=self.probe_classes,
+        )
         return TrainingBatches(examples, self.order)
 
     def heldout_examples(self) -> ExampleSet:
@@ -157,6 +167,7 @@ def make_plan(config: RunConfig, world_size: int, device: str, *, count: bool = 
         attention=attention,
         kernels=fit_to_decoder(kernels, config.model, family, attention, deterministic=config.train.deterministic),
         class_weights=class_weights(config.loss, order.mixture, sources.labels(), sources.class_names()),
+        probe_classes=ProbeClasses.of(sources) if config.loss.probe else None,
     )
 
 
@@ -220,7 +231,7 @@ def plan_counts(config: RunConfig, sources: SourceSet) -> Counts:
     """Tokens of every sample for the model of `config`; counted now if they never were (`train.data.lengths`)."""
     folder = resolve_folder(config.model.base, config.model.revision, weights=False)
     family = _family(config, folder)
-    settings = LengthSettings.of(folder, config.chat, family.image_token_key)
+    settings = _length_settings(config, folder, family)
     return token_counts(sources, settings, lambda: _example_builder(config, folder, family))
 
 
@@ -234,9 +245,13 @@ def skipped_samples(config: RunConfig, sources: SourceSet, builder: ExampleBuild
         counts: Counts | None = plan_counts(config, sources)
     else:
         folder = resolve_folder(config.model.base, config.model.revision, weights=False)
-        counts = known_counts(sources, LengthSettings.of(folder, config.chat, family.image_token_key))
+        counts = known_counts(sources, _length_settings(config, folder, family))
     kept = sources.kept(config.train) if sources.names == tuple(config.train.sources) else None
     return check_trainable(sources, builder, kept, counts, config.train.unreadable)
+
+
+def _length_settings(config: RunConfig, folder: Path, family: TrainableFamily) -> LengthSettings:
+    return LengthSettings.of(folder, config.chat, family.image_token_key, probe=config.loss.probe > 0)
 
 
 def _family(config: RunConfig, folder: Path) -> TrainableFamily:
@@ -263,4 +278,9 @@ def _example_builder(config: RunConfig, folder: Path, family: TrainableFamily) -
     if family.max_positions is not None and longest > family.max_positions:
         raise ConfigError(f"chat.max_length {longest} is more than the model's {family.max_positions} positions")
     images = family.image_processor(config.chat.image_mode, config.chat.image_size, fast=config.chat.pixels == "fast")
-    return ExampleBuilder(renderer, family, images, config.chat)
+    if config.loss.probe and family.reads_question:
+        raise ConfigError(
+            f"loss.probe is above 0, and the image features of {family.name} depend on the question, which may name "
+            "the class; set loss.probe to 0, or train a family whose features do not, such as LLaVA-1.5"
+        )
+    return ExampleBuilder(renderer, family, images, config.chat, probe=config.loss.probe > 0)

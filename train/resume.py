@@ -51,11 +51,13 @@ def run_identity(plan: RunPlan) -> dict[str, Any]:
         settings |= {"train.shares in entries": plan.order.mixture.source_sizes()}
     if plan.config.train.batching == "llava_groups":  # the order depends on how a batch is cut, not on who runs what
         settings |= {"train.micro_batch": plan.batches.micro_batch}
+    probe = None if plan.probe_classes is None else {"classes": list(plan.probe_classes.names)}
     return {
         "base_identity": plan.identity,
         "data": plan.sources.fingerprints(),
         "settings": settings,
         "recipe": recipe_record(plan.config),
+        **({"probe": probe} if probe else {}),
         "wandb_id": hashlib.sha256(f"{plan.run.root.resolve()} {plan.identity}".encode()).hexdigest()[:12],
     }
 

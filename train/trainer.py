@@ -29,6 +29,7 @@ from train.optimization.full_state import ParameterState
 from train.optimization.schedule import lr_factor
 from train.optimization.step_totals import sum_over_ranks
 from train.plan import RunPlan
+from train.probe_loss import local_probe_denominator, set_probe_weights
 from train.spikes.flagged_samples import SampleLookup
 from train.spikes.policy import Decision
 from train.spikes.recovery import nonfinite_samples, roll_back, with_advice
@@ -103,12 +104,12 @@ class Trainer:
             started = time.perf_counter()
             data = self._read(batches)
             waited = time.perf_counter() - started
-            denominator = self._sum_denominators(data)
-            if data is None or denominator is None:  # a rank received a stop request: no rank begins the step
+            denominators = self._sum_denominators(data)
+            if data is None or denominators is None:  # a rank received a stop request: no rank begins the step
                 if self.saved_step != step:
                     self.save()
                 break
-            record, stop_requested = self._step(step, data, denominator, waited, started)
+            record, stop_requested = self._step(step, data, denominators, waited, started)
             self.position = DataPosition(step + 1, self.position.skipped)
             self._log_finished_save()
             decision = self._observe(record)
@@ -191,12 +192,15 @@ class Trainer:
         if result := self.components.checkpointer.finished(wait):
             self.reporter.saved(result)
 
-    def _sum_denominators(self, data: list[Batch] | None) -> float | None:
-        """Denominator of the next step's loss over all ranks; None if a rank received a stop request. Collective."""
+    def _sum_denominators(self, data: list[Batch] | None) -> tuple[float, float] | None:
+        """Denominators of the next step's loss and of a probe's; None if a rank received a stop request. Collective."""
         self.progress.enter("before the step")
         denominator = local_denominator(data, self.plan.config.loss.reduction) if data else 0
-        total, stop = self.world.all_sum([denominator, float(data is None or signals.stop_requested())])
-        return None if stop else total
+        classes = local_probe_denominator(data) if data else 0
+        total, classes, stop = self.world.all_sum(
+            [denominator, classes, float(data is None or signals.stop_requested())]
+        )
+        return None if stop else (total, classes)
 
     def _read(self, batches: Iterator[list[Batch]]) -> list[Batch] | None:
         """The next step's micro-batches; None as soon as this rank is asked to stop, however long reading takes."""
@@ -209,7 +213,7 @@ class Trainer:
             return None
 
     def _step(
-        self, step: int, batches: list[Batch], denominator: float, waited: float, started: float
+        self, step: int, batches: list[Batch], denominators: tuple[float, float], waited: float, started: float
     ) -> tuple[dict[str, Any], bool]:
         """One optimizer step; returns its metrics record and whether to stop after it."""
         config, world, components = self.plan.config, self.world, self.components
@@ -217,7 +221,9 @@ class Trainer:
         seed = keyed_hash(np.array([self.position.data_step(step)], dtype=np.uint64), config.seed, world.rank)
         torch.manual_seed(int(seed[0]) >> 1)
         for batch in batches:
-            set_loss_weights(batch, config.loss.reduction, denominator, world.size * self.plan.batches.accumulation)
+            scale = world.size * self.plan.batches.accumulation
+            set_loss_weights(batch, config.loss.reduction, denominators[0], scale)
+            set_probe_weights(batch, config.loss.probe, denominators[1], scale)
         self.progress.enter("forward/backward")
         losses = components.engine.accumulate(batches)
         self.progress.enter("sum of losses")
@@ -238,7 +244,7 @@ class Trainer:
             "peak_memory_bytes": peak_memory(world.device),
         }
         if not update.applied and not math.isfinite(totals.loss):
-            record["nonfinite_samples"] = nonfinite_samples(batches, losses.sums)
+            record["nonfinite_samples"] = nonfinite_samples(batches, losses.by_sample)
         if components.policy.state.rollbacks:
             record["rollbacks"] = components.policy.state.rollbacks
         if self.peak:

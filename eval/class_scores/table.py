@@ -95,8 +95,8 @@ def stored_sums(prediction: Prediction, rule: Rule) -> Floats:
 
 
 def rule_of(config: ProtocolConfig) -> Rule:
-    """The rule that a protocol asks for. The cosines of task zero_shot have no tokens."""
-    tokens = "log_probability" if config.task == "zero_shot" else config.token_scores
+    """The rule that a protocol asks for. The scores of tasks zero_shot and trained_probe have no tokens."""
+    tokens = config.token_scores if config.task == "class_likelihood" else "log_probability"
     return Rule(config.rule, config.guidance, config.cfg_form, config.cfg_mean, tokens)
 
 

@@ -56,7 +56,7 @@ def class_score_results(
     table of the classes is missing, or what the rule sums was not stored.
     """
     items = [(prediction, score) for prediction, score in scored if prediction.scores is not None]
-    if not items or task_output(protocol.task) not in ("class_likelihoods", "similarities"):
+    if not items or task_output(protocol.task) not in ("class_likelihoods", "similarities", "probe_scores"):
         return None
     task = make_task(protocol, "")
     assert isinstance(task, ClassLikelihood)
@@ -129,6 +129,8 @@ def _named(protocol: ProtocolConfig, own: float | None, convention: bool) -> str
         return "the model's own" if own else "unknown: these answers do not store the model's own"
     if own is None:
         return "none: these scores are no logarithms"
+    if protocol.task == "trained_probe":
+        return "that of the probe's softmax"
     return (
         "a convention: these scores are not probabilities of whole names" if convention else "that of log-likelihoods"
     )

@@ -13,6 +13,7 @@ from eval.models.generate import TextPredictor
 from eval.models.hidden_states import HiddenStatePredictor, LanguageModelStates
 from eval.models.kernels import layer_parts
 from eval.models.right_padding import pads_right
+from eval.models.trained_probe import TrainedProbePredictor
 from eval.tasks.registry import task_output
 from eval.types import Predictor
 from train.models.layer_parts import LayerParts
@@ -44,6 +45,8 @@ class GenerativeEvalModel:
             )
         if output == "hidden_states":
             return HiddenStatePredictor(LanguageModelStates(self.loaded, config), folder)
+        if output == "probe_scores":
+            return TrainedProbePredictor(self.loaded, config.protocol, folder)
         if output == "class_likelihoods":
             return ClassLikelihoodPredictor(self.loaded, config.protocol, folder, self._parts(config))
         return TextPredictor(self.loaded, config.protocol, self._parts(config))

@@ -9,7 +9,7 @@ from eval.class_scores.neighbours import read_neighbours
 from eval.tasks.candidates import shown_candidates
 from eval.types import Prediction, Score
 
-TASKS = ("closed_world", "class_likelihood", "zero_shot")
+TASKS = ("closed_world", "class_likelihood", "zero_shot", "trained_probe")
 TOKEN_SCORES = {"log_probability": "log-probabilities", "probability": "probabilities"}
 ORDERS = {"random": "in an order drawn by the item's id", "fixed": "in the list's order"}
 
@@ -47,7 +47,7 @@ def candidates_of(protocol: ProtocolConfig, prediction: Prediction) -> list[str]
 
 def scored_answer(protocol: ProtocolConfig, prediction: Prediction, score: Score) -> str:
     """The answer that was scored: the stored text, or the best name by today's rule and candidates."""
-    by_rule = protocol.task in ("class_likelihood", "zero_shot") and score.extracted is not None
+    by_rule = protocol.task in ("class_likelihood", "zero_shot", "trained_probe") and score.extracted is not None
     return str(score.extracted) if by_rule else prediction.answer
 
 
@@ -97,6 +97,8 @@ def _rule(protocol: ProtocolConfig) -> str:
         return f"the question lists them; the answer is matched by protocol.match {protocol.match}"
     if protocol.task == "zero_shot":
         return "the highest cosine between image and class sentence"
+    if protocol.task == "trained_probe":
+        return "the highest probability by the linear probe that was trained with the model"
     how = f"{'mean' if protocol.rule == 'mean' or protocol.cfg_mean else 'sum'} of token "
     how += TOKEN_SCORES[protocol.token_scores]
     if protocol.rule == "cfg":

@@ -15,6 +15,7 @@ OF_TASK = {
     "closed_world": ("prompt", "match", "classes", "candidates", "order", "max_new_tokens"),
     "class_likelihood": ("prompt", "rule", "token_scores", "classes", "candidates"),
     "zero_shot": ("class_sentence", "classes", "candidates"),
+    "trained_probe": ("classes", "candidates"),
     "multiple_choice": ("choice_prompt", "choice_parser", "show_image", "max_new_tokens"),
 }
 """Settings of the protocol that are always shown, by task; others only where they are not the default."""

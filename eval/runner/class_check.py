@@ -16,7 +16,7 @@ from eval.tasks.synonyms import load_synonyms
 
 NO_CLASS_LIST = ("multiple_choice", "hidden_states")
 """Tasks that do not use protocol.classes."""
-CLASS_TASKS = ("open_world", "closed_world", "class_likelihood", "zero_shot", "hidden_states")
+CLASS_TASKS = ("open_world", "closed_world", "class_likelihood", "zero_shot", "trained_probe", "hidden_states")
 """Tasks that ask for the class of an item."""
 
 

@@ -114,7 +114,7 @@ def _misaligned_cost(config: EvalConfig, items: int) -> list[str]:
 def _stored_scores(config: EvalConfig, items: int) -> list[str]:
     """What the scores of all classes take on the disk, where they are stored with the answers."""
     protocol = config.protocol
-    if task_output(protocol.task) not in ("class_likelihoods", "similarities"):
+    if task_output(protocol.task) not in ("class_likelihoods", "similarities", "probe_scores"):
         return []
     size = stored_bytes(len(load_class_list(protocol.classes or "").names))
     size *= 2 if protocol.token_scores == "probability" and protocol.task == "class_likelihood" else 1

@@ -159,7 +159,7 @@ def with_batch_settings(evaluation: Evaluation, config: EvalConfig) -> Evaluatio
 
 def scoring_setting_names(task: str) -> tuple[str, ...]:
     """The settings of a protocol that change the scores of answers, but not the answers."""
-    if task in ("class_likelihood", "zero_shot"):
+    if task in ("class_likelihood", "zero_shot", "trained_probe"):
         return ANSWER_SCORING_SETTINGS + CLASS_SCORING_SETTINGS
     return (*ANSWER_SCORING_SETTINGS, "seed") if task == "multiple_choice" else ANSWER_SCORING_SETTINGS
 

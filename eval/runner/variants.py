@@ -24,7 +24,7 @@ from eval.tasks.registry import task_output
 FACTORS = ("wording", "image_order", "batch_size", "seed")
 WORDINGS = ("paper", "identify", "main_object")  # Table 2
 SENTENCES = ("a photo of a {}", "a picture of a {}", "{}")
-SCORED = ("class_likelihoods", "similarities")
+SCORED = ("class_likelihoods", "similarities", "probe_scores")
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +87,8 @@ def _wording(config: EvalConfig, choice: Choice) -> Factor:  # noqa: ARG001
     protocol = config.protocol
     if task_output(protocol.task) == "similarities":
         return _varied(config, "wording", "protocol.class_sentence", protocol.class_sentence, SENTENCES)
+    if protocol.task == "trained_probe":
+        return Factor("wording", "protocol.prompt", "", reason="the probe's token sees no question")
     if protocol.task not in ("open_world", "closed_world", "class_likelihood"):
         return Factor("wording", "protocol.prompt", "", reason="the questions are stored with the items")
     own = prompt_name(classification_prompt(_as_trained(config).prompt))
@@ -98,6 +100,8 @@ def _image_order(config: EvalConfig, choice: Choice) -> Factor:  # noqa: ARG001
     setting = "api.image_position" if is_api(config.model) else "protocol.image_order"
     if task_output(config.protocol.task) == "similarities":
         return Factor("image_order", setting, "", reason="a CLIP sees image and text apart")
+    if config.protocol.task == "trained_probe":
+        return Factor("image_order", setting, "", reason="the probe's token sees no question")
     if not shown:
         return Factor("image_order", setting, "", reason="the question shows no image")
     own = config.api.image_position if is_api(config.model) else config.protocol.image_order

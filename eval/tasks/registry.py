@@ -28,6 +28,7 @@ TASKS = {
     "closed_world": "eval.tasks.closed_world:ClosedWorld",
     "class_likelihood": "eval.tasks.class_likelihood:ClassLikelihood",
     "zero_shot": "eval.tasks.zero_shot:ZeroShot",
+    "trained_probe": "eval.tasks.trained_probe:TrainedProbe",
     "multiple_choice": "eval.tasks.multiple_choice:MultipleChoice",
     "vqa": "eval.tasks.vqa:VisualQuestions",
     "yes_no": "eval.tasks.yes_no:YesNo",
@@ -40,6 +41,7 @@ OUTPUTS = {
     "text": "generated text",
     "class_likelihoods": "the log-likelihood of every class name as the answer",
     "similarities": "the cosine between the image and each class's sentence",
+    "probe_scores": "the log-probability of every class by a linear probe that was trained with the model",
     "hidden_states": "hidden states at chosen token positions",
 }
 """What a task can ask of a model; each model says which of these it returns."""

@@ -18,6 +18,7 @@ from train.data.order import PADDING, EpochOrder
 from train.distributed.world import World, start_world, stop_world
 from train.loss import local_denominator, set_loss_weights
 from train.models.batch import Batch
+from train.models.linear_probe import attach_probe
 from train.models.loading import load_model
 from train.models.loss_module import LossModule
 from train.models.param_groups import choose_trainable
@@ -25,7 +26,9 @@ from train.models.pissa import principal_matrices, start_from
 from train.models.target_states import ForwardOptions
 from train.optimization.engine import Engine
 from train.plan import RunPlan, make_plan
+from train.probe_loss import local_probe_denominator, set_probe_weights
 
+PROBE = ("loss.probe=0.5", "optim.lr_probe=1e-2", "chat.max_length=120", "train.token_budget=120")
 STEPS = 4
 SAVED = 2
 
@@ -41,6 +44,8 @@ def make_engine(plan: RunPlan, world: World, lora_std: float = 0.0) -> Engine:
     for name, parameter in loaded.model.named_parameters():
         if lora_std and "lora_B" in name:
             torch.nn.init.normal_(parameter, std=lora_std)
+    if plan.probe_classes is not None:
+        attach_probe(loaded.model, plan.family, len(plan.probe_classes.names), config.seed)
     return Engine(LossModule(loaded.model, plan.family), plan.deepspeed, config.optim, world)
 
 
@@ -55,8 +60,10 @@ def weighted_batches(plan: RunPlan, world: World, positions: list[int], prefix: 
     ]
     reduction = plan.config.loss.reduction
     denominator = int(world.all_sum([local_denominator(batches, reduction)])[0])
+    classes = world.all_sum([local_probe_denominator(batches)])[0]
     for batch in batches:
         set_loss_weights(batch, reduction, denominator, world.size * plan.batches.accumulation)
+        set_probe_weights(batch, plan.config.loss.probe, classes, world.size * plan.batches.accumulation)
     return batches
 
 
@@ -97,6 +104,22 @@ def split_cell(config_file: Path, world: World, stage: int, micro_batch: int, re
     seen = [run_step(engine, plan, world, positions, step) for step, positions in enumerate(lopsided(plan))]
     weights = {state.name: state.master.flatten().tolist() for state in engine.state.read()}
     return {"seen": seen, "weights": weights}
+
+
+def probe_cell(config_file: Path, world: World, stage: int, batching: str) -> dict[str, object]:
+    """The same two steps with a linear probe, of whose classes one rank has none; and the second one resumed."""
+    overrides = [f"deepspeed.zero_stage={stage}", f"train.batching={batching}", *PROBE]
+    plan = make_plan(load_config(RunConfig, config_file, overrides)[0], world.size, "cpu")
+    plan.deepspeed["zero_optimization"]["stage3_param_persistence_threshold"] = 0  # even the token is split
+    first, second = lopsided(plan)
+    engine = make_engine(plan, world)
+    seen = [run_step(engine, plan, world, first, 0)]
+    saved = list(engine.state.read())
+    seen.append(run_step(engine, plan, world, second, 1))
+    restored = make_engine(plan, world)
+    restored.state.write(iter(saved), 1)
+    weights = {state.name: state.master.flatten().tolist() for state in engine.state.read()}
+    return {"seen": seen, "weights": weights, "resumed": run_step(restored, plan, world, second, 1)}
 
 
 def bucket_cell(config_file: Path, world: World, stage: int, overlap: bool) -> dict[str, object]:
@@ -207,6 +230,9 @@ def main() -> None:
                 results[f"{batching} {mode} zero-{stage}"] = packed_cell(config_file, world, stage, mode, batching)
         for stage in (0, 1, 2, 3):
             results[f"savings {mode} zero-{stage}"] = savings_cell(config_file, world, stage, mode)
+    for stage in (0, 3):
+        results[f"probe zero-{stage}"] = probe_cell(config_file, world, stage, "padded")
+    results["probe packed"] = probe_cell(config_file, world, 2, "packed")
     if world.is_main_process:
         output.write_text(json.dumps(results))
     stop_world()

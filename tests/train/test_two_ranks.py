@@ -11,10 +11,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from tests.train.distributed_matrix import PROBE
 from train.data.collate import collate
+from train.models.linear_probe import attach_probe
 from train.models.loading import load_model
 from train.models.loss_module import LossModule
-from train.models.param_groups import choose_trainable
+from train.models.param_groups import choose_trainable, parameter_groups
 from train.plan import RunPlan, make_plan
 
 pytestmark = pytest.mark.slow
@@ -124,6 +126,36 @@ def compare(cell: dict[str, Any], seen: list[tuple[float, float]], weights: dict
     for name, expected in weights.items():
         got = torch.tensor(cell["weights"][name]).reshape(expected.shape)
         torch.testing.assert_close(got, expected, rtol=1e-4, atol=2e-5)
+
+
+@pytest.mark.parametrize("cell", ["probe zero-0", "probe packed", "probe zero-3"])
+def test_a_linear_probe_trains_as_in_one_process_and_resumes_bit_for_bit(training_setup, results, cell):
+    plan = make_plan(training_setup.config("two_ranks", *PROBE), 1, "cpu")
+    loaded = load_model(str(plan.folder), None, "fp32", "sdpa")
+    choose_trainable(loaded.model, plan.family, plan.config.model, plan.config.optim)
+    attach_probe(loaded.model, plan.family, len(plan.probe_classes.names), plan.config.seed)
+    module, examples = LossModule(loaded.model, plan.family), plan.training_batches().examples
+    optimizer = torch.optim.AdamW(parameter_groups(loaded.model, plan.family, plan.config.optim))
+    trained = {name: p for name, p in loaded.model.named_parameters() if p.requires_grad}
+    expected = []
+    for positions in results["lopsided"]:
+        batch = collate([examples[position] for position in positions], plan.family)
+        assert sorted((batch.probe_classes >= 0).tolist()) == [False] * 4 + [True] * 4
+        batch.weights = (batch.labels != -100) / batch.supervised().sum()
+        batch.probe_weights = torch.full((8,), 0.5 / 4)
+        optimizer.zero_grad()
+        loss = module(batch)[0]
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(trained.values(), plan.config.optim.clip_norm)
+        optimizer.step()
+        expected.append((loss.item(), norm.item()))
+    compare(results[cell], expected, {name: p.detach() for name, p in trained.items()})
+    assert results[cell]["resumed"] == results[cell]["seen"][1]
+    assert {name for name in trained if name.startswith("linear_probe.")} == {
+        "linear_probe.token.vector",
+        "linear_probe.head.weight",
+        "linear_probe.head.bias",
+    }
 
 
 @pytest.mark.parametrize("stage", [1, 2, 3])

@@ -20,6 +20,8 @@ class TokenizedConversation:
 
     input_ids: list[int] = field(default_factory=list)
     supervised: list[bool] = field(default_factory=list)
+    probe: int | None = None
+    """Index of the token of a linear probe (`train.chat.probe_position`)."""
 
     def add(self, ids: Sequence[int], supervised: Sequence[bool]) -> None:
         """Append tokens together with their supervision."""
@@ -72,8 +74,12 @@ def highlight_targets(rendered: TokenizedConversation, tokenizer: "PreTrainedTok
         end, on = position, rendered.supervised[position]
         image = ids[position] == IMAGE_INDEX
         while end < len(ids) and rendered.supervised[end] == on and (ids[end] == IMAGE_INDEX) == image:
+            if rendered.probe in (position, end) and end > position:
+                break
             end += 1
-        if image:
+        if position == rendered.probe:
+            parts.append("<probe>")
+        elif image:
             parts.append(f"<image x{end - position}>" if end - position > 1 else IMAGE_PLACEHOLDER)
         else:
             text = str(tokenizer.decode(ids[position:end], skip_special_tokens=False))

@@ -6,9 +6,10 @@
 speed. Shapes are those of `train.models.batch`.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property
+from itertools import accumulate
 
 import torch
 
@@ -16,13 +17,13 @@ from configs.errors import DataError
 from configs.model import ChatConfig
 from data_prep.images import decode_rgb, image_size
 from data_prep.sample import Sample, UnreadableSample
-from train.chat.conversation import IGNORE_INDEX, TokenizedConversation, expand_image
+from train.chat.conversation import IGNORE_INDEX, IMAGE_INDEX, TokenizedConversation, expand_image
 from train.chat.prefix import constant_prefix, shared_length
+from train.chat.probe_position import insert_probe
 from train.chat.renderer import Renderer
 from train.data.class_weights import Weights
-from train.data.loader import read_steps
 from train.data.order import PADDING
-from train.data.packing import StepOrder
+from train.data.probe_classes import ProbeClasses
 from train.data.questions import reworded
 from train.data.sources import PositionSet, SourceSet
 from train.models.batch import Batch
@@ -50,6 +51,9 @@ class Example:
     unreadable: UnreadableSample | None = None
     weight: float | None = None
     """The weight of its loss, where samples are weighed by class."""
+    probe: int | None = None
+    """Index of the token of a linear probe, and the class that the probe learns, -1 for none."""
+    probe_class: int = -1
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,8 @@ class ExampleBuilder:
     family: TrainableFamily
     image_processor: ImageProcessor
     chat: ChatConfig
+    probe: bool = False
+    """Whether each conversation about an image with a class gets the token of a linear probe."""
 
     def build(self, sample: Sample, source: int) -> Example:
         """Raises `DataError` (or `NoTargetTokensError`) that names the sample if it cannot be trained on."""
@@ -68,7 +74,7 @@ class ExampleBuilder:
             image = None if sample.image is None else self._image(sample)
         except DataError as error:
             raise type(error)(f"sample {sample.id}: {error}") from error
-        return Example(sample.id, source, expanded.input_ids, expanded.supervised, image)
+        return Example(sample.id, source, expanded.input_ids, expanded.supervised, image, probe=expanded.probe)
 
     def _image(self, sample: Sample) -> ImageInput:
         return self.image_processor(decode_rgb(_image_bytes(sample)), self._question(sample))
@@ -95,6 +101,7 @@ class ExampleBuilder:
             if rendered.images != has_image:
                 raise DataError(f"{rendered.images} <image> placeholders, {int(has_image)} images")
             expanded = self.expand(rendered, self.image_ids(sample) if has_image else ())
+            expanded = self.with_probe(sample, expanded)
             if has_image:
                 self.family.check_question(self._question(sample))
             if self.chat.no_target_tokens == "error" and not any(expanded.supervised[1:]):
@@ -114,6 +121,16 @@ class ExampleBuilder:
         """`rendered` with `image_ids` in place of the image, cut at `chat.max_length`."""
         remedy = "raise it, or lower chat.max_pixels" if self.family.any_resolution else "raise it"
         return expand_image(rendered, image_ids, self.chat.max_length, remedy)
+
+    def with_probe(self, sample: Sample, conversation: TokenizedConversation) -> TokenizedConversation:
+        """`conversation` with the token of a linear probe, if there is one and the sample has an image and a class.
+
+        The image is expanded or not. Raises `DataError` if chat.max_length has no room for the token.
+        """
+        own = IMAGE_INDEX if conversation.images else self.family.image_token_id
+        if not self.probe or sample.label is None or sample.label < 0 or own not in conversation.input_ids:
+            return conversation
+        return insert_probe(conversation, own, self.renderer.eos, self.chat.max_length)
 
     @cached_property
     def prefix(self) -> tuple[int, ...]:
@@ -146,16 +163,19 @@ class ExampleSet(PositionSet[Example]):
         question: str | None = None,
         *,
         weights: Weights | None = None,
+        probe_classes: ProbeClasses | None = None,
     ):
         """`unreadable` is `train.unreadable`; `question` replaces any other classification question.
 
-        `weights` (N,) are the weights of the positions' losses; None: all are 1.
+        `weights` (N,) are the weights of the positions' losses; None: all are 1. Without `probe_classes`, a linear
+        probe learns nothing of these examples.
         """
         super().__init__(sources)
         self.example_builder = builder
         self.unreadable = unreadable
         self.question = question
         self.weights = weights
+        self.probe_classes = probe_classes
 
     def __getitem__(self, position: int) -> Example:
         """The example at `position`, or one of weight 0 for `PADDING`.
@@ -174,7 +194,7 @@ class ExampleSet(PositionSet[Example]):
         source, index = self.sources.locate(position)
         try:
             sample = self.sources.sample(position)
-            return self.example_builder.build(reworded(sample, self.question) if self.question else sample, source)
+            example = self.example_builder.build(reworded(sample, self.question) if self.question else sample, source)
         except (DataError, OSError) as error:
             where = "" if isinstance(error, DataError) else f"{self.sources.sets[source].where(index)}: "
             if self.unreadable == "stop":
@@ -182,6 +202,9 @@ class ExampleSet(PositionSet[Example]):
             return self.example_builder.padding(
                 UnreadableSample(self.sources.names[source], self._id(position), f"{where}{error}")
             )
+        if self.probe_classes is None or example.probe is None:
+            return example
+        return replace(example, probe_class=self.probe_classes.number(source, sample.label))
 
     def _id(self, position: int) -> str:
         """The sample's id; its number in the source where the record itself is damaged."""
@@ -201,6 +224,7 @@ def collate(examples: Sequence[Example], family: Family, prefix: Sequence[int] =
     _note_savings(batch, examples, family, prefix)
     for row, example in enumerate(examples):
         _write(batch, row, 0, row, example)
+    _mark_probes(batch, examples, [(row, 0) for row in range(len(examples))])
     batch.positions = family.positions(batch.input_ids, batch.sequence_ids, batch.images)
     return batch
 
@@ -210,10 +234,10 @@ def pack(examples: Sequence[Example], family: Family, prefix: Sequence[int] = ()
     batch = _blank(examples, family, (1, sum(len(example.input_ids) for example in examples)))
     batch.packed = True
     _note_savings(batch, examples, family, prefix)
-    start = 0
-    for number, example in enumerate(examples):
+    starts = list(accumulate((len(example.input_ids) for example in examples), initial=0))
+    for number, (example, start) in enumerate(zip(examples, starts, strict=False)):
         _write(batch, 0, start, number, example)
-        start += len(example.input_ids)
+    _mark_probes(batch, examples, [(0, start) for start in starts[:-1]])
     batch.positions = family.positions(batch.input_ids, batch.sequence_ids, batch.images)
     return batch
 
@@ -234,6 +258,17 @@ def _write(batch: Batch, row: int, start: int, number: int, example: Example) ->
     batch.sequence_ids[row, span] = number
     batch.labels[row, span] = torch.where(torch.tensor(example.supervised), ids, torch.tensor(IGNORE_INDEX))
     batch.labels[row, start] = IGNORE_INDEX  # nothing predicts the first token
+
+
+def _mark_probes(batch: Batch, examples: Sequence[Example], starts: Sequence[tuple[int, int]]) -> None:
+    """Say where the tokens of a linear probe are, and their classes; `starts`: row and column of each example."""
+    if all(example.probe is None for example in examples):
+        return
+    batch.probe_tokens = torch.zeros_like(batch.input_ids, dtype=torch.bool)
+    batch.probe_classes = torch.tensor([example.probe_class for example in examples])
+    for example, (row, start) in zip(examples, starts, strict=True):
+        if example.probe is not None:
+            batch.probe_tokens[row, start + example.probe] = True
 
 
 def _blank(examples: Sequence[Example], family: Family, shape: tuple[int, int]) -> Batch:
@@ -257,21 +292,3 @@ def _sample_weights(examples: Sequence[Example]) -> torch.Tensor | None:
     """(C,) the weights of the examples' losses; None where they have none."""
     weights = [example.weight for example in examples if example.weight is not None]
     return torch.tensor(weights, dtype=torch.float64) if weights else None
-
-
-@dataclass(frozen=True)
-class TrainingBatches:
-    """The micro-batches of one rank, step after step, from any data step on."""
-
-    examples: ExampleSet
-    order: StepOrder
-
-    def steps(self, start: int, rank: int, workers: int) -> Iterator[list[Batch]]:
-        """Decoded steps; `workers` processes decode ahead without changing the order."""
-        builder = self.examples.example_builder
-        join = partial(
-            pack if self.order.partitioner.batching == "packed" else collate,
-            family=builder.family,
-            prefix=builder.prefix,
-        )
-        return read_steps(self.order, self.examples, join, start, rank, workers)

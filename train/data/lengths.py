@@ -58,20 +58,23 @@ class LengthSettings:
     no_target_tokens: str
     transformers: str = transformers.__version__
     version: int = VERSION
+    probe: bool = False
+    """Whether images with a class have a linear probe's token."""
 
     @classmethod
-    def of(cls, folder: Path, chat: ChatConfig, image_tokens: int | str) -> "LengthSettings":
+    def of(cls, folder: Path, chat: ChatConfig, image_tokens: int | str, *, probe: bool = False) -> "LengthSettings":
         """Of the tokenizer in the model folder `folder`."""
         digest = hashlib.sha256()
         for name in TOKENIZER_FILES:
             if (folder / name).is_file():
                 digest.update(name.encode() + (folder / name).read_bytes())
         settings = (chat.template, chat.system_prompt, chat.max_length, image_tokens, chat.no_target_tokens)
-        return cls(digest.hexdigest(), *settings)
+        return cls(digest.hexdigest(), *settings, probe=probe)
 
     def file(self, folder: Path, data_fingerprint: str) -> Path:
         """Where the counts of the shard set in `folder` are kept."""
-        text = json.dumps([data_fingerprint, asdict(self)], sort_keys=True)
+        settings = {key: value for key, value in asdict(self).items() if key != "probe" or value}
+        text = json.dumps([data_fingerprint, settings], sort_keys=True)
         return ShardDir(folder).token_counts(hashlib.sha256(text.encode()).hexdigest()[:32])
 
 

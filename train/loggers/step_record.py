@@ -12,6 +12,8 @@ from train.optimization.step_totals import Totals
 def step_record(totals: Totals, update: Update, seconds: float, waited: float) -> dict[str, Any]:
     """The fields of a step's line except step number and rates; `waited`: seconds spent waiting for data."""
     extras: dict[str, Any] = {} if update.rms is None else {"update_rms": update.rms}
+    if totals.probe_loss is not None:
+        extras["probe_loss"] = totals.probe_loss
     if not update.applied:
         extras["skipped"] = True
     return {

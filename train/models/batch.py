@@ -35,6 +35,9 @@ class Batch:
     process_last_token: bool = True  # of each conversation: it predicts nothing, but may be an image's
     positions: torch.Tensor | None = None  # (axes, B, T) int64, where `Family.positions` gives any
     sample_weights: torch.Tensor | None = None  # (C,) float64, weights of the conversations' losses; None: all are 1
+    probe_tokens: torch.Tensor | None = None  # (B, T) bool, the token of a linear probe; None: no conversation has one
+    probe_classes: torch.Tensor | None = None  # (C,) int64, the class that the probe learns, -1 for none
+    probe_weights: torch.Tensor | None = None  # (C,) float32, set by `train.probe_loss`; None: as 0
     shared_prefix: int = 0  # tokens that begin every conversation, as in every other batch (`train.chat.prefix`)
 
     def pin_memory(self) -> "Batch":
@@ -48,7 +51,10 @@ class Batch:
     def with_tokens(self, rows: Any, columns: Any) -> "Batch":
         """The same batch with these rows and columns of its (B, T) tensors only."""
         names = ("input_ids", "attention_mask", "labels", "weights", "sequence_ids")
-        return replace(self, **{name: getattr(self, name)[rows, columns] for name in names})
+        chosen = {name: getattr(self, name)[rows, columns] for name in names}
+        if self.probe_tokens is not None:
+            chosen["probe_tokens"] = self.probe_tokens[rows, columns]
+        return replace(self, **chosen)
 
     def _with(self, change: Callable[[torch.Tensor], torch.Tensor]) -> "Batch":
         tensors: dict[str, Any] = {

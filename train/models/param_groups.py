@@ -14,6 +14,7 @@ from configs.errors import ConfigError
 from configs.model import LoraConfig, ModelConfig
 from configs.training import OptimConfig
 from train.models.adapted_layers import PART_NAMES, target_names
+from train.models.linear_probe import probe_of
 from train.models.lora import is_lora, peft_config
 from train.models.lora_linear import AdaptedLinear
 from train.models.selective import described, selected
@@ -75,7 +76,13 @@ def _add_adapters(model: Any, family: Family, config: LoraConfig, zero_stage: in
 
 def learning_rates(optim: OptimConfig) -> dict[str, float]:
     """Peak learning rate of each part."""
-    return {"projector": optim.lr_projector, "language": optim.lr_language, "vision": optim.lr_vision, "other": 0.0}
+    return {
+        "projector": optim.lr_projector,
+        "language": optim.lr_language,
+        "vision": optim.lr_vision,
+        "probe": optim.lr_probe,
+        "other": 0.0,
+    }
 
 
 def lora_row(part: str) -> str:
@@ -125,6 +132,8 @@ def trained_modules(model: nn.Module, family: Family, config: ModelConfig) -> st
             where = "" if config.lora.scope == ("language",) else f" of {PART_NAMES[part]}"
             names = ", ".join(target_names(family, config.lora, part, layers))
             lines.append(f"{'trained LoRA':<18}on {names}{where}{kind}")
+    if (probe := probe_of(model)) is not None:
+        lines.append(f"{'trained probe':<18}token behind the image, linear layer of {len(probe.head.bias):,} classes")
     return "\n".join(lines)
 
 

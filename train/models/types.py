@@ -28,6 +28,8 @@ from train.models.pixels import normalize_pixels
 from train.models.processor_settings import CLIP, Normalization, read_image_settings
 
 PARTS = ("projector", "language", "vision")
+PROBE = "linear_probe"
+"""Name in the model of the linear probe that is trained with it, which no family has (`train.models.linear_probe`)."""
 LLAMA_LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 LORA_TARGETS = {"opt": ("q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2")}
 """Linear layers of decoders that do not name them as LLaMA does, by `model_type` of the language model."""
@@ -234,7 +236,9 @@ class Family(ABC):
         return model
 
     def part_of(self, parameter: str) -> str:
-        """The part that the parameter of this name belongs to, or `other`."""
+        """The part that the parameter of this name belongs to, `probe`, or `other`."""
+        if parameter.startswith(f"{PROBE}."):
+            return "probe"
         return next((part for part, prefixes in self.parts.items() if parameter.startswith(prefixes)), "other")
 
     def runs(self, parameter: str) -> bool:  # noqa: ARG002

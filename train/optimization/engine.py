@@ -4,7 +4,7 @@ import logging
 import math
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -27,6 +27,12 @@ class Losses:
 
     contribution: float  # this rank's part of the global loss
     sums: list[torch.Tensor]  # cross-entropy sum of each conversation, (C,) per micro-batch, on the CPU
+    probes: list[torch.Tensor] = field(default_factory=list)  # the same of a linear probe's classes; empty without one
+
+    @property
+    def by_sample(self) -> list[torch.Tensor]:
+        """All that each conversation adds, (C,) per micro-batch."""
+        return [a + b for a, b in zip(self.sums, self.probes, strict=True)] if self.probes else self.sums
 
 
 @dataclass(frozen=True)
@@ -76,16 +82,17 @@ class Engine:
         by the configured number of them (`train.loss`), so what a step computes does not depend on it.
         """
         self.engine.train()
-        losses, sums = [], []
+        losses, sums, probes = [], [], []
         for number, batch in enumerate(batches):
             if number:
                 self.engine.step()  # counts the micro-batch before; the last one's is the update
             self.engine.set_gradient_accumulation_boundary(number == len(batches) - 1)
-            loss, by_sample = self.engine(batch.to(self.world.device))
+            loss, by_sample, *probed = self.engine(batch.to(self.world.device))
             self.engine.backward(loss)
             losses.append(loss.detach())
             sums.append(by_sample)
-        values = [torch.stack(losses), *sums]
+            probes += probed
+        values = [torch.stack(losses), *sums, *probes]
         if self.stage == 0:  # gradients are summed over the ranks by now, so all find the same norm
             values.append(total_norm(p.grad for _, p in self.trainable if p.grad is not None).view(1))
         read = torch.cat(
@@ -95,7 +102,7 @@ class Engine:
         if self.stage == 0:
             self._norm = float(by_samples.pop())
         contribution = sum(part / (self.world.size * self.accumulation) for part in parts.tolist())
-        return Losses(contribution, by_samples)
+        return Losses(contribution, by_samples[: len(sums)], by_samples[len(sums) :])
 
     def update(self, factor: float, limit: float = math.inf) -> Update:
         """One AdamW update at `factor` times the peak rates, unless the gradient norm is not finite or above `limit`.
@@ -132,6 +139,6 @@ class Engine:
     def measure(self, batch: Batch) -> torch.Tensor:
         """Cross-entropy sum of each conversation (B,), without touching gradients."""
         self.engine.eval()
-        _, by_sample = self.engine(batch.to(self.world.device))
+        _, by_sample, *_ = self.engine(batch.to(self.world.device))
         sums: torch.Tensor = by_sample.cpu()
         return sums

@@ -26,6 +26,8 @@ class Totals:
     """Per rank: seconds of data loading, of forward passes, and in which the process was suspended."""
     by_source: dict[str, float]
     """Source to the mean loss of its supervised tokens, of those that have some."""
+    probe_loss: float | None = None
+    """Mean cross entropy of a linear probe over the samples with a class; None where there are none."""
 
 
 def sum_over_ranks(
@@ -50,6 +52,7 @@ def sum_over_ranks(
         supervised += sum(counts)
         unreadable += len(batch.unreadable)
         all_tokens += int(batch.attention_mask.sum())
+    classified = [batch.probe_classes for batch in batches if batch.probe_classes is not None]
     scalars = [
         losses.contribution,
         float(stop_requested()),
@@ -58,12 +61,16 @@ def sum_over_ranks(
         without_targets,
         unreadable,
         all_tokens,
+        sum(float(by_sample.double().sum()) for by_sample in losses.probes),
+        sum(int((classes >= 0).sum()) for classes in classified),
     ]
     seconds = [own_seconds if rank == world.rank else 0.0 for rank in range(world.size)]
     summed = world.all_sum([*scalars, *seconds, *sums, *tokens])
-    (loss, stop, *counts), rest = summed[: len(scalars)], summed[len(scalars) :]
+    (loss, stop, *counts, probe_sum, with_class), rest = summed[: len(scalars)], summed[len(scalars) :]
     seconds, sums, tokens = rest[: world.size], rest[world.size : -len(names)], rest[-len(names) :]
     by_source = {name: total / count for name, total, count in zip(names, sums, tokens, strict=True) if count}
     supervised, samples, without_targets, unreadable, all_tokens = map(int, counts)
     own = tuple(seconds)
-    return Totals(loss, bool(stop), supervised, samples, without_targets, unreadable, all_tokens, own, by_source)
+    probe_loss = probe_sum / with_class if with_class and losses.probes else None
+    counted = (supervised, samples, without_targets, unreadable, all_tokens)
+    return Totals(loss, bool(stop), *counted, own, by_source, probe_loss)

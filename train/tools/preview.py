@@ -241,6 +241,7 @@ def first_samples(plan: RunPlan, samples: int) -> str:
         try:
             rendered = builder.renderer.render(sample.turns, builder.chat.max_length)
             expanded = builder.expand(rendered, builder.image_ids(sample) if rendered.images else ())
+            expanded, rendered = builder.with_probe(sample, expanded), builder.with_probe(sample, rendered)
         except DataError as error:
             blocks.append(f"{sample.id}: skipped (train.unreadable), {error}")
             continue

@@ -57,10 +57,11 @@ def describe(sample: Sample, builder: ExampleBuilder, image: bool) -> str:
         own = builder.family.image_token_id
         image_ids = [IMAGE_INDEX if token == own else token for token in builder.image_ids(sample)] if image else []
         kept = expand_image(whole, image_ids, limit)  # shown as <image xN>
+        kept = builder.with_probe(sample, kept)
     except DataError as error:
         return f"{sample.id}\n    cannot be trained on: {error}"
     tokens, supervised = len(kept.input_ids), sum(kept.supervised)
-    lost = len(whole.input_ids) + image * (len(image_ids) - 1) - tokens
+    lost = len(whole.input_ids) + image * (len(image_ids) - 1) + (kept.probe is not None) - tokens
     parts = [f"{tokens:,} tokens", f"{supervised:,} supervised ({supervised / tokens:.0%})"]
     if image:
         parts.append(f"{len(image_ids):,} of the image")

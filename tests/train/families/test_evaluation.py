@@ -1,9 +1,14 @@
 """Evaluation of every family: greedy batches, class scores by the tree, and probed states equal transformers' own."""
 
+import json
+from dataclasses import replace
+
 import pytest
 import torch
 from transformers import AutoModelForImageTextToText
 
+from configs.errors import ConfigError
+from configs.eval_dir import EvalDir
 from configs.evaluation import EvalConfig
 from configs.model import ChatConfig
 from configs.probe import ProbeConfig
@@ -12,10 +17,14 @@ from data_prep.sample import Turn
 from eval.models.class_likelihood.scorer import ClassScorer
 from eval.models.generate import TextPredictor
 from eval.models.hidden_states import LanguageModelStates
+from eval.models.trained_probe import TrainedProbePredictor
 from tests.train.families.cases import CASES
 from tests.train.families.conftest import TrainedFamily, items
 from tests.train.families.processors import Inputs
+from train.data.collate import collate
+from train.models.linear_probe import StoredProbe, attach_probe, is_probe, probe_of
 from train.models.loading import load_model
+from train.models.loss_module import LossModule
 
 pytestmark = pytest.mark.slow
 
@@ -99,3 +108,33 @@ def test_probed_states_are_those_of_the_last_layer(evaluated):
         expected = torch.stack([states.mean(0) if place == "mean" else states[int(place)] for place in PLACES])
         scale = max(1.0, float(expected.abs().max()))
         assert (torch.as_tensor(ours) - expected).abs().max() <= 1e-5 * scale
+
+
+def test_a_trained_probe_gives_in_evaluation_what_it_gave_in_training(evaluated, tmp_path):
+    trained, folder = evaluated.trained, tmp_path / "exported"
+    if evaluated.loaded.family.reads_question:
+        with pytest.raises(ConfigError, match=r"depend on the question, which may name the class; set loss.probe to 0"):
+            trained.plan("loss.probe=1")
+        return
+    builder = replace(trained.plan().example_builder, probe=True)
+    like = trained.plan().sources.sample(0)
+    samples = [replace(item.sample(like), label=number) for number, item in enumerate(evaluated.items)]
+    examples = [replace(builder.build(sample, 0), probe_class=sample.label) for sample in samples]
+    loaded = load_model(str(trained.folder), None, "fp32", "sdpa")
+    attach_probe(loaded.model, loaded.family, len(CLASSES), seed=1)
+    probe = probe_of(loaded.model)
+    torch.nn.init.normal_(probe.head.weight, std=0.5)
+    with torch.no_grad():
+        expected = -LossModule(loaded.model, builder.family).eval()(collate(examples, builder.family))[2]
+    folder.mkdir()
+    weights = {name: p.detach() for name, p in loaded.model.named_parameters() if is_probe(name)}
+    StoredProbe.of(weights, list(CLASSES)).write(folder, {})
+    (tmp_path / "classes.json").write_text(json.dumps(CLASSES))
+    protocol = replace(evaluated.protocol, task="trained_probe", classes=str(tmp_path / "classes.json"))
+    predictor = TrainedProbePredictor(replace(evaluated.loaded, folder=folder), protocol, EvalDir(tmp_path / "eval"))
+    prompts = [
+        predictor.prompt(turns, item.image) for turns, item in zip(evaluated.turns, evaluated.items, strict=True)
+    ]
+    found = torch.stack([row[number] for number, row in enumerate(predictor.log_probabilities(prompts))])
+    assert found.tolist() == pytest.approx(expected.tolist(), abs=2e-5)
+    assert len({round(value, 3) for value in found.tolist()}) > 1

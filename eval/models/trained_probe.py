@@ -1,0 +1,98 @@
+"""The linear probe that was trained with a model (`loss.probe`): log-probabilities of its classes for an image.
+
+As in training, the probe's token is directly behind the image, and what follows it is not run. Scores are stored as
+those of class names are, so candidates, top-5 and calibration need no other forward pass.
+Tensor shapes: `B` images, `H` hidden size, `C` classes of the probe.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from configs.errors import ConfigError, DataError
+from configs.eval_dir import EvalDir
+from configs.protocol import ProtocolConfig
+from data_prep.class_names import load_class_list
+from data_prep.sample import Turn
+from eval.class_scores.table import ClassScoreTable, encode_scores, write_class_scores
+from eval.models.generate import Prompt, TextPredictor
+from eval.models.memory import NOT_FINITE, within_memory
+from eval.types import Answer, Failure
+from train.chat.probe_position import behind_image
+from train.models.linear_probe import StoredProbe
+from train.models.loading import LoadedModel
+from train.models.model_folder import shortened
+
+
+class TrainedProbePredictor:
+    """Scores the classes of `protocol.classes`; the answer's text is the most probable one's name."""
+
+    def __init__(self, loaded: LoadedModel, protocol: ProtocolConfig, folder: EvalDir):
+        """Read the probe next to the weights and write the folder's table of classes.
+
+        Raises `ConfigError` if the model has no probe, or one that was not trained on some of the classes, and for
+        images behind their question, where the token would see it.
+        """
+        if protocol.image_order == "after":
+            raise ConfigError(
+                "protocol.image_order is after, and the token of a trained probe would see the question that it never "
+                "saw in training; set it to before"
+            )
+        self.predictor = TextPredictor(loaded, protocol)
+        probe = StoredProbe.read(loaded.folder)
+        self.names = load_class_list(protocol.classes or "").names
+        if unknown := [name for name in dict.fromkeys(self.names) if name not in probe.classes]:
+            raise ConfigError(
+                f"{len(unknown):,} of the {len(self.names):,} classes of protocol.classes {protocol.classes} are none "
+                f"of the {len(probe.classes):,} that the linear probe in {loaded.folder} was trained on: "
+                f"{shortened(unknown)}; name a list of its own classes"
+            )
+        width = int(self.predictor.family.text_config.hidden_size)
+        if len(probe.token) != width:
+            raise ConfigError(
+                f"the linear probe in {loaded.folder} is for states of {len(probe.token):,} numbers and the model next "
+                f"to it has {width:,}; export the run again"
+            )
+        number = {name: index for index, name in enumerate(probe.classes)}
+        self.chosen = [number[name] for name in self.names]
+        device = self.predictor.model.device
+        self.token, self.weight, self.bias = (part.to(device) for part in (probe.token, probe.weight, probe.bias))
+        ones, zeros = (1,) * len(self.names), (0.0,) * len(self.names)
+        write_class_scores(folder, ClassScoreTable(self.names, ones, zeros))
+
+    def prompt(self, turns: Sequence[Turn], image: bytes | None) -> Prompt:
+        """The tokens up to the image's last and one for the probe. Raises `DataError` as `TextPredictor.prompt`."""
+        if image is None:
+            raise DataError("it has no image, behind which a trained probe's token is")
+        whole = self.predictor.prompt(turns, image)
+        end = behind_image(whole.input_ids, self.predictor.family.image_token_id)
+        return replace(whole, input_ids=[*whole.input_ids[:end], self.predictor.renderer.eos])
+
+    def predict(self, prompts: Sequence[Prompt]) -> list[Answer | Failure]:
+        """Log-probabilities of the classes. Raises `RunError` that names `batch_size` if memory runs out."""
+        start = time.monotonic()
+        with within_memory(len(prompts), "images"):
+            scores = self.log_probabilities(prompts)[:, self.chosen]
+        rows = scores.cpu().double().numpy()
+        seconds = (time.monotonic() - start) / max(1, len(prompts))
+        return [
+            Answer(self.names[int(row.argmax())], [], True, seconds, encode_scores(row))
+            if np.isfinite(row).all()
+            else Failure(NOT_FINITE)
+            for row in rows
+        ]
+
+    @torch.inference_mode()
+    def log_probabilities(self, prompts: Sequence[Prompt]) -> torch.Tensor:
+        """(B, C) fp32, over all classes of the probe."""
+        ids, mask = self.predictor.padded(prompts)
+        inputs = self.predictor.inputs(ids, mask, prompts)
+        states = inputs.states.clone()
+        states[:, -1] = self.token.to(states.dtype)  # padded on the left, so every row ends with the probe's token
+        inputs = replace(inputs, embedded=replace(inputs.embedded, states=states))
+        last = self.predictor.text_decoder.decoder(**inputs.arguments).last_hidden_state[:, -1].float()
+        scores: torch.Tensor = (last @ self.weight.T + self.bias).log_softmax(-1)
+        return scores
