@@ -39,7 +39,7 @@ from eval.reports.candidate_set import candidate_set, candidates_of, scored_answ
 from eval.reports.class_halves import class_half
 from eval.reports.cut_answers import cut_before_answer
 from eval.reports.evaluation_page import report_page
-from eval.reports.grades import grade_results
+from eval.reports.grades import grade_results, item_grades
 from eval.reports.item_gallery import item_gallery
 from eval.reports.label_sets import label_set_numbers
 from eval.reports.provenance import provenance_of
@@ -101,7 +101,9 @@ def _read(evaluation: Evaluation, folder: EvalDir, config: EvalConfig) -> Scored
 
 
 def _gallery(answers: ScoredAnswers, config: EvalConfig) -> Gallery | None:
-    return item_gallery(answers.scored, answers.records, answers.evaluation, config)
+    everything = list(answers.records.predictions.values())
+    grades = item_grades(answers.folder, answers.evaluation, config, everything)
+    return item_gallery(answers.scored, answers.records, answers.evaluation, config, grades)
 
 
 def _write(folder: EvalDir, report: dict[str, Any], items: Gallery | None) -> dict[str, Any]:
@@ -169,7 +171,7 @@ def build_report(answers: ScoredAnswers, config: EvalConfig, compare: Comparison
         "candidate_set": candidate_set(config.protocol),
         "grades": grades,
         "class_scores": class_score_results(answers.folder, answered, scored, config.protocol),
-        "examples": _examples(scored, config.protocol),
+        "examples": _examples(judged if grades else scored, config.protocol),
         "failures": [asdict(failure) for failure in records.failures.values()],
         "provenance": provenance_of(answers.folder),
     }

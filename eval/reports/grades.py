@@ -56,6 +56,29 @@ def grade_results(
     return found
 
 
+def item_grades(
+    folder: EvalDir, evaluation: Evaluation, config: EvalConfig, predictions: Sequence[Prediction]
+) -> dict[str, list[tuple[str, str]]]:
+    """Item id to (grader, its grade or failure in words), in the order of the graders; `predictions` are all answers.
+
+    Raises `RunError` for damaged grades.
+    """
+    names = folder.graders()
+    try:
+        answers = gradable(folder, predictions, evaluation, config) if names else []
+    except ConfigError:
+        return {}
+    found: dict[str, list[tuple[str, str]]] = {}
+    for name in names:
+        stored = read_grades(folder, name, answers)
+        for item, grade in stored.grades.items():
+            parts = [grade.outcome, None if grade.score is None else f"{grade.score:.2f}"]
+            found.setdefault(item, []).append((f"grader {name}", ", ".join(filter(None, parts))))
+        for item, reason in stored.failures.items():
+            found.setdefault(item, []).append((f"grader {name}", f"failed: {reason}"))
+    return found
+
+
 def _capabilities(stored: StoredGrades, predictions: Sequence[Prediction]) -> dict[str, Any] | None:
     """Means by capability, of a task whose questions name them (`references`) and a grader that gives numbers."""
     answers = [

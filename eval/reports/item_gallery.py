@@ -3,7 +3,7 @@
 Pictures and questions come from the shards; without them, or with shards of other data, the page says so.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from configs.errors import DataError, UserError
 from configs.evaluation import EvalConfig
@@ -13,6 +13,7 @@ from data_prep.page_gallery import Gallery, Tile
 from data_prep.sample import IMAGE_PLACEHOLDER, Sample
 from data_prep.shards import ShardSet
 from data_prep.thumbnails import thumbnail
+from eval.metrics.question_metrics import BY_IMAGE, GRADED
 from eval.reports.candidate_set import candidates_of, scored_answer
 from eval.reports.item_choice import MOST, ShownItem, chosen_items
 from eval.runner.batching import open_source
@@ -28,9 +29,16 @@ TONES = {"right": "good", "wrong": "bad", "failed": "bad", "no answer": ""}
 
 
 def item_gallery(
-    scored: Sequence[tuple[Prediction, Score]], records: Records, evaluation: Evaluation, config: EvalConfig
+    scored: Sequence[tuple[Prediction, Score]],
+    records: Records,
+    evaluation: Evaluation,
+    config: EvalConfig,
+    grades: Mapping[str, Sequence[tuple[str, str]]],
 ) -> Gallery | None:
-    """At most `MOST` items with at most `PICTURE_BYTES` of pictures; None without an item."""
+    """At most `MOST` items with at most `PICTURE_BYTES` of pictures; None without an item.
+
+    `grades` are those of `eval.reports.grades.item_grades`.
+    """
     items = chosen_items(scored, records)
     if not items:
         return None
@@ -38,9 +46,9 @@ def item_gallery(
     task = make_task(config.protocol, evaluation.answer_delimiter)
     pictures = _pictures(items, samples)
     tiles = [
-        Tile(pictures.get(item.id), item.id, _lines(item, samples.get(item.id), task, config), _tags(item), tone)
+        Tile(pictures.get(item.id), item.id, lines, _tags(item), TONES[item.outcome])
         for item in items
-        for tone in (TONES[item.outcome],)
+        for lines in (_lines(item, samples.get(item.id), task, config, grades.get(item.id, ())),)
     ]
     return Gallery(tiles, _caption(len(items), len(scored) + len(records.failures), len(pictures), missing))
 
@@ -109,7 +117,9 @@ def _tags(item: ShownItem) -> dict[str, str]:
     return {"outcome": item.outcome, "class": item.class_name}
 
 
-def _lines(item: ShownItem, sample: Sample | None, task: Task, config: EvalConfig) -> list[tuple[str, str]]:
+def _lines(
+    item: ShownItem, sample: Sample | None, task: Task, config: EvalConfig, grades: Sequence[tuple[str, str]]
+) -> list[tuple[str, str]]:
     asked = _question(sample, item, task)
     lines = [("question", shortened(asked))] if asked else []
     if item.prediction is None or item.score is None:
@@ -121,11 +131,14 @@ def _lines(item: ShownItem, sample: Sample | None, task: Task, config: EvalConfi
     target += f" ({name})" if name and name not in labels else ""
     given = _with_option(prediction, scored_answer(config.protocol, prediction, item.score))
     candidates = candidates_of(config.protocol, prediction)
+    answers = bool(prediction.choices) or config.protocol.task in (*BY_IMAGE, GRADED)
+    by_rule = [] if config.protocol.task == GRADED else [(item.outcome, item.score.reason)]
     return [
         *lines,
         ("answer", shortened(given) or "(empty)"),
-        ("right answer" if prediction.choices else "right names" if len(labels) > 1 else "right name", target),
-        (item.outcome, item.score.reason),
+        ("right answer" if answers else "right names" if len(labels) > 1 else "right name", target),
+        *(by_rule or ([] if grades else [("not graded", item.score.reason)])),
+        *((name, shortened(words)) for name, words in grades),
         *([("candidates", listed(candidates))] if candidates else []),
     ]
 

@@ -149,6 +149,8 @@ def test_both_models_are_side_by_side_with_the_difference_over_the_same_question
         assert gap["difference"] == pytest.approx(row["finetuned"]["value"] - row["base"]["value"])
         assert gap["low"] <= gap["difference"] <= gap["high"]
         assert (gap["items"], gap["groups"]) == (48, 24)
+    page = pairs[2][1].folder.report("html").read_text()  # each answer of the page has its grade
+    assert page.count("grader mm_vet:") == 48 and "right answer:" in page and "no rule scores it" not in page
     file = write_forgetting(tmp_path, "paper-mix", found)
     assert json.loads(file.with_suffix(".json").read_text()) == found
     assert "fine-tuned less base" in file.read_text()
