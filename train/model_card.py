@@ -133,7 +133,12 @@ def trained_parameters(config: RunConfig) -> str:
     if model.mode == "lora":
         lora = "LoRA" if model.trained_as == "lora" else f"LoRA ({model.trained_as})"
         return lora if "projector" in model.lora.scope else f"{lora} and the projector"
-    return {"projector": "the projector", "full": "all parameters"}[model.mode]
+    if model.mode == "projector":
+        return "the projector"
+    optim = config.optim
+    rates = {"language model": optim.lr_language, "projector": optim.lr_projector, "vision tower": optim.lr_vision}
+    trained = [f"the {part}" for part, rate in rates.items() if rate]
+    return "all parameters" if len(trained) == len(rates) else " and ".join(trained)
 
 
 def _training(config: RunConfig, record: Mapping[str, Any], run: RunDir) -> str:

@@ -3,6 +3,7 @@
 transformers initialises missing weights at random and continues; here they are an error.
 """
 
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -104,6 +105,8 @@ def quiet_transformers() -> Iterator[None]:
     verbosity, bar = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
+    if not torch.cuda.is_available():  # saving imports DeepSpeed, which warns where it looks for a GPU in vain
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
     try:
         yield
     finally:

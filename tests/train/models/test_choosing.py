@@ -167,6 +167,8 @@ def test_the_papers_lora_is_named_as_the_paper_names_it_and_others_by_what_they_
         ((*LORA, "model.lora.variant=dora"), "LoRA (dora on language) and the projector"),
         (LORA, "LoRA and the projector"),
         (SELECTIVE, "the parameters that `attention` finds"),
+        (("model.mode=full", "optim.lr_vision=0"), "the language model and the projector"),
+        (("model.mode=full", "optim.lr_vision=1e-5"), "all parameters"),
     ],
 )
 def test_a_model_card_says_what_was_trained(training_setup, settings, line):
