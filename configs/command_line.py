@@ -42,7 +42,7 @@ def called_as(program: str, spellings: Mapping[str, str]) -> Iterator[None]:
 
 def command_parser(doc: str | None) -> argparse.ArgumentParser:
     """A parser whose `--help` begins with `doc`, a program's module docstring: what it does, and commands to copy."""
-    end_quietly_without_reader()
+    end_without_traceback()
     program: str | None = None
     if invocation := _invocation.get():
         program, spellings = invocation
@@ -210,12 +210,14 @@ def exit_on_user_error(error: UserError) -> NoReturn:
 
 
 @cache
-def end_quietly_without_reader() -> None:
-    """From now on this process ends without a traceback once nobody reads its output any more, as in `... | head`."""
+def end_without_traceback() -> None:
+    """From now on this process ends without a traceback on Ctrl-C, and once nobody reads its output: `... | head`."""
     usual = sys.excepthook
 
     def hook(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
-        if not (isinstance(error, BrokenPipeError) and _reader_is_gone()):  # another pipe may break as well
+        if isinstance(error, KeyboardInterrupt):
+            print("interrupted; stored results are kept: the same command continues", file=sys.stderr)
+        elif not (isinstance(error, BrokenPipeError) and _reader_is_gone()):  # another pipe may break as well
             usual(kind, error, traceback)
 
     sys.excepthook = hook

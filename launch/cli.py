@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from importlib import import_module
 
-from configs.command_line import called_as, end_quietly_without_reader
+from configs.command_line import called_as, end_without_traceback
 from launch import completion, training
 from launch.command_table import (
     COMMANDS,
@@ -30,7 +30,7 @@ HELP = ("-h", "--help")
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Start the named command, or print help. Exits with code 2 if there is no such command."""
-    end_quietly_without_reader()
+    end_without_traceback()
     words = list(sys.argv[1:] if argv is None else argv)
     if not words or words[0] in HELP:
         print("\n".join(overview()))

@@ -3,6 +3,7 @@
 import ast
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -137,6 +138,15 @@ def without_reader(*words: str) -> "subprocess.CompletedProcess[str]":
 def test_a_program_whose_reader_is_gone_ends_without_a_word(size):
     """Ten characters are written at the end of the process only, many at once."""
     assert without_reader("-c", PRINTS.format(size)).stderr == ""
+
+
+def test_ctrl_c_ends_a_program_with_one_line():
+    done = subprocess.run(
+        [sys.executable, "-c", "from configs.command_line import command_parser; command_parser(''); "
+         "raise KeyboardInterrupt"], cwd=ROOT, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.stderr == "interrupted; stored results are kept: the same command continues\n"
+    assert done.returncode == -signal.SIGINT
 
 
 def test_another_broken_pipe_is_still_an_error():
