@@ -323,7 +323,7 @@ def forgetting_values(text: str) -> dict[str, Any]:
     """forgetting-NAME.json: a data set of the paper, one of ours, and one that is missing."""
     gap = {"difference": -0.05, "low": -0.09, "high": -0.01, "items": 100, "groups": 80}
     row = {"dataset": "textvqa", "measure": "VQA accuracy", "base": RATE, "finetuned": RATE, "paper": [0.582, 0.561]}
-    row |= {"difference": gap, "reason": None}
+    row |= {"difference": gap, "reason": None, "doubts": [text]}
     ours = row | {"dataset": text, "paper": None, "measure": "F1 score"}
     missing = row | {"dataset": "mm_vet", "finetuned": None, "difference": None, "reason": text}
     return {"base": text, "finetuned": text, "rows": [row, ours, missing]}
