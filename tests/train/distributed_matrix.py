@@ -3,9 +3,13 @@
 deepspeed --num_gpus 2 tests/train/distributed_matrix.py RUN_CONFIG OUTPUT.json
 """
 
+import copy
+import gc
 import json
 import sys
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 sys.path[0] = str(Path(__file__).resolve().parents[2])
 
@@ -33,20 +37,26 @@ STEPS = 4
 SAVED = 2
 
 
+@cache
+def base_model(folder: Path, dtype: str) -> Any:
+    """The base, which many cells begin with: read once, and copied by each."""
+    return load_model(str(folder), None, dtype, "sdpa").model
+
+
 def make_engine(plan: RunPlan, world: World, lora_std: float = 0.0) -> Engine:
     """An engine of the plan's base; `lora_std` starts LoRA's B elsewhere than at 0, where its A gets no gradient."""
     config = plan.config
-    loaded = load_model(str(plan.folder), None, config.model.dtype, "sdpa")
+    model = copy.deepcopy(base_model(plan.folder, config.model.dtype))
     torch.manual_seed(config.seed)
-    choose_trainable(loaded.model, plan.family, config.model, config.optim, config.deepspeed.zero_stage)
+    choose_trainable(model, plan.family, config.model, config.optim, config.deepspeed.zero_stage)
     if config.model.lora.variant == "pissa":
-        start_from(loaded.model, principal_matrices(loaded.model, config.model.lora), config.model.lora)
-    for name, parameter in loaded.model.named_parameters():
+        start_from(model, principal_matrices(model, config.model.lora), config.model.lora)
+    for name, parameter in model.named_parameters():
         if lora_std and "lora_B" in name:
             torch.nn.init.normal_(parameter, std=lora_std)
     if plan.probe_classes is not None:
-        attach_probe(loaded.model, plan.family, len(plan.probe_classes.names), config.seed)
-    return Engine(LossModule(loaded.model, plan.family), plan.deepspeed, config.optim, world)
+        attach_probe(model, plan.family, len(plan.probe_classes.names), config.seed)
+    return Engine(LossModule(model, plan.family), plan.deepspeed, config.optim, world)
 
 
 def weighted_batches(plan: RunPlan, world: World, positions: list[int], prefix: tuple[int, ...] = ()) -> list[Batch]:
@@ -209,6 +219,7 @@ def lopsided(plan: RunPlan) -> list[list[int]]:
 def main() -> None:
     config_file, output = Path(sys.argv[-2]), Path(sys.argv[-1])
     world = start_world()
+    gc.freeze()  # DeepSpeed collects garbage for every engine in ZeRO 3: imported modules are none
     results: dict[str, object] = {"lopsided": lopsided(make_plan(load_config(RunConfig, config_file)[0], 1, "cpu"))}
     for mode in ("projector", "lora"):
         for dtype in ("fp32", "bf16"):

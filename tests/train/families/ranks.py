@@ -2,9 +2,10 @@
 
 deepspeed --num_gpus 2 tests/train/families/ranks.py CELLS.json OUTPUT.json
 
-CELLS.json maps the name of a cell to the file of its config, its settings (`key=value`), and its ZeRO stage.
+CELLS.json maps the name of a cell to the file of its config, its settings (`key=value`), its precision and ZeRO stage.
 """
 
+import gc
 import json
 import sys
 from dataclasses import replace
@@ -23,19 +24,23 @@ from train.plan import RunPlan, make_plan
 
 @cache
 def plan_of(config_file: str, settings: tuple[str, ...], ranks: int) -> RunPlan:
-    """The plan in ZeRO 0; only DeepSpeed's settings differ in another stage."""
+    """The plan in fp32 and ZeRO 0; only DeepSpeed's settings differ in others."""
     return make_plan(load_config(RunConfig, Path(config_file), settings)[0], ranks, "cpu")
 
 
-def in_stage(plan: RunPlan, stage: int) -> RunPlan:
-    """The same plan in another ZeRO stage."""
-    config = replace(plan.config, deepspeed=replace(plan.config.deepspeed, zero_stage=stage))
+def changed(plan: RunPlan, dtype: str, stage: int) -> RunPlan:
+    """The same plan in another precision and ZeRO stage."""
+    config = replace(
+        plan.config,
+        model=replace(plan.config.model, dtype=dtype),
+        deepspeed=replace(plan.config.deepspeed, zero_stage=stage),
+    )
     return replace(plan, config=config, deepspeed=deepspeed_config(config, plan.batches))
 
 
-def cell(config_file: str, settings: list[str], stage: int, world: World) -> list[tuple[str, str]]:
+def cell(config_file: str, settings: list[str], dtype: str, stage: int, world: World) -> list[tuple[str, str]]:
     """Loss and gradient norm of two steps; in both, one rank has the images and the other the texts."""
-    plan = in_stage(plan_of(config_file, tuple(settings), world.size), stage)
+    plan = changed(plan_of(config_file, tuple(settings), world.size), dtype, stage)
     plan.deepspeed["zero_optimization"]["stage3_param_persistence_threshold"] = 0  # even tiny weights are split
     engine = make_engine(plan, world)
     return [run_step(engine, plan, world, positions, step) for step, positions in enumerate(lopsided(plan))]
@@ -44,7 +49,8 @@ def cell(config_file: str, settings: list[str], stage: int, world: World) -> lis
 def main() -> None:
     cells, output = json.loads(Path(sys.argv[-2]).read_text()), Path(sys.argv[-1])
     world = start_world()
-    results = {name: cell(file, settings, stage, world) for name, (file, settings, stage) in cells.items()}
+    gc.freeze()  # DeepSpeed collects garbage for every engine in ZeRO 3: imported modules are none
+    results = {name: cell(*arguments, world) for name, arguments in cells.items()}
     if world.is_main_process:
         output.write_text(json.dumps(results))
     stop_world()

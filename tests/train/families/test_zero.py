@@ -16,6 +16,8 @@ pytestmark = pytest.mark.slow
 
 STAGES, DTYPES = (0, 1, 2, 3), ("fp32", "bf16")
 MODE = "model.mode=full"
+WHOLE = "train.micro_batch=4"  # a rank's part of the global batch: accumulation is the same for all families
+FULL = (MODE, WHOLE)
 SCOPE = ["model.mode=lora", "model.lora.scope=[language,projector,vision]"]
 ADAPTERS = {
     "rslora": [*SCOPE, "model.lora.variant=rslora"],
@@ -53,15 +55,11 @@ def results(family_of_case, deepspeed, tmp_path_factory) -> dict[str, list[tuple
         trained = family_of_case(name)
         file = trained.config_file(f"ranks_{name}")
         for dtype, stage in grid:
-            cells[cell_name(name, dtype, stage)] = (
-                str(file),
-                [*trained.case.settings, MODE, f"model.dtype={dtype}"],
-                stage,
-            )
+            cells[cell_name(name, dtype, stage)] = (str(file), [*trained.case.settings, *FULL], dtype, stage)
     trained = family_of_case("llava")
     for way, settings in ADAPTERS.items():
         for stage in stages_of(way):
-            cell = (str(trained.config_file("ranks_llava")), [*trained.case.settings, *settings], stage)
+            cell = (str(trained.config_file("ranks_llava")), [*trained.case.settings, WHOLE, *settings], "fp32", stage)
             cells[cell_name(way, "fp32", stage)] = cell
     (folder / "cells.json").write_text(json.dumps(cells))
     command = deepspeed(Path(__file__).with_name("ranks.py"), folder / "cells.json", folder / "results.json")
