@@ -147,6 +147,7 @@ class ChatConfig(Section):
         doc="BLIP-2, InstructBLIP: side in pixels to which images are resized, position embeddings interpolated; an"
         " export has it as its own. null: the model's own.",
         at_least=1,
+        at_most=4096,
     )
     min_pixels: int | None = setting(
         None,

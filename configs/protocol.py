@@ -88,6 +88,7 @@ class ProtocolConfig(Section):
         None,
         doc="Side in pixels of a BLIP's resized images, position embeddings interpolated; null: the model's own.",
         at_least=1,
+        at_most=4096,
     )
     min_pixels: int | None = setting(
         None, doc="As chat.min_pixels, for Qwen-VL; an export stores those of its training.", at_least=1

@@ -85,7 +85,11 @@ class Blip2Family(TrainableFamily):
         require_own_mode(self.name, mode)
         patch = int(self.config.vision_config.patch_size)
         if size is not None and size % patch:
-            raise ConfigError(f"image_size is {size}; {self.name} cuts images into patches of {patch} pixels a side")
+            above = -(-size // patch) * patch
+            raise ConfigError(
+                f"image_size is {size}; {self.name} cuts images into patches of {patch} pixels a side: set a multiple, "
+                f"such as {above}"
+            )
         pixels = squashed_pixels(self.folder, self._side)
         if size in (None, self._side):
             return SquareImages(pixels)

@@ -153,8 +153,10 @@ def test_another_image_size_is_trained_as_by_transformers_and_is_the_exports_own
 @pytest.mark.slow
 def test_an_image_size_that_does_not_fit_the_tower_or_the_processor_is_refused(family_of_case, tmp_path):
     trained = family_of_case("blip-2")
-    with pytest.raises(ConfigError, match="image_size is 50; BLIP-2 cuts images into patches of 8 pixels a side"):
+    with pytest.raises(ConfigError, match="cuts images into patches of 8 pixels a side: set a multiple, such as 56"):
         trained.plan("chat.image_size=50")
+    with pytest.raises(ConfigError, match="image_size is 100000; it must be at most 4096"):
+        trained.plan("chat.image_size=100000")
     with pytest.raises(ConfigError, match=r"image_size is 48 and LLaVA-NeXT's tower takes 32: only BLIP-2 and"):
         family_of_case("llava_next").plan("chat.image_size=48")
     folder = shutil.copytree(trained.folder, tmp_path / "base")
