@@ -107,8 +107,8 @@ def patch_images(folder: Path | None, shape: PatchShape, limits: tuple[int | Non
     least, most = limits[0] or least, limits[1] or most
     if least > most:
         raise ConfigError(
-            f"min_pixels {least:,} is more than max_pixels {most:,} ({file}, or the settings); set min_pixels to {most} "
-            f"or less, or max_pixels to {least} or more"
+            f"min_pixels {least:,} is more than max_pixels {most:,} ({file}, or the settings); set min_pixels to "
+            f"{most} or less, or max_pixels to {least} or more"
         )
     return PatchImages(shape, least, most, found.resample(), found.normalization())
 
