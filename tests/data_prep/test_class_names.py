@@ -130,6 +130,7 @@ def test_every_form_is_read_in_its_own_order(tmp_path, file, text, names, keys):
         ("a.json", '["x", 3]', "name of class 1 is 3"),
         ("a.json", '{"names": ["x"], "keys": ["a", "b"]}', "1 names but 2 keys"),
         ("a.json", '{"names": ["x", "y"], "keys": ["a", "a"]}', "key 'a' occurs twice"),
+        ("a.json", '{"n1": "x", "n2": "y", "n1": "z"}', "not a class list: 'n1' occurs twice"),
         ("a.json", '"x"', "not a class list: it holds a str"),
         ("a.json", "[", "not a class list"),
         ("a.tsv", "index\twnid\tname_in_paper\twordnet_synonyms\n1\tn\tx\tx\n", "does not count 0, 1, 2"),

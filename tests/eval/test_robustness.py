@@ -1,10 +1,12 @@
 """The command: every variant is evaluated once, kept, and compared; a refused one is named."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from configs.eval_dir import EvalDir
+from eval.metrics.robustness_run import collect
 from eval.robustness import main
 from eval.run import main as run
 
@@ -47,3 +49,11 @@ def test_without_answers_there_is_no_table(write_config, capsys):
     with pytest.raises(SystemExit):
         main(["--config", str(write_config()), "--report-only"])
     assert "has no evaluation yet" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_images_without_a_label_are_left_out_and_are_no_missing_items(store_answers, tmp_path):
+    _, config, _ = store_answers({"tench": ["tench", "cat"], "cat": ["cat"]})
+    (tmp_path / "labels.json").write_text(json.dumps({"tench/0": "tench", "tench/1": [], "cat/0": "cat"}))
+    found = collect(replace(config, protocol=replace(config.protocol, labels=str(tmp_path / "labels.json"))), ())
+    assert (found["base"]["count"], found["base"]["n"], found["notes"]) == (2, 2, [])
