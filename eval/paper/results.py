@@ -19,6 +19,7 @@ from eval.metrics.accuracy import ClassResult, correlation_interval
 from eval.paper.constructions import construction_numbers
 from eval.paper.finetuned_rows import training_of
 from eval.paper.loss_curves import LossCurve, read_loss_curves
+from eval.paper.other_data import OtherData, other_data
 from eval.paper.published import PaperNumber
 from eval.paper.rows import (
     asks_as_table_3,
@@ -62,7 +63,7 @@ class CollectedResults:
     """All results below the given folders.
 
     `rows`: results by row of the paper. `others`: (name, result) without a row. `by_class`: data set to model to class
-    results with frequencies. `reproductions`: the content of reproduction-*.json.
+    results with frequencies. `reproductions`: contents of reproduction-*.json. `other_data`: see its module.
     """
 
     rows: dict[str, list[Result]] = field(default_factory=dict)
@@ -70,6 +71,7 @@ class CollectedResults:
     by_class: dict[str, dict[str, list[ClassResult]]] = field(default_factory=dict)
     reproductions: list[dict[str, Any]] = field(default_factory=list)
     curves: list[LossCurve] = field(default_factory=list)
+    other_data: list[OtherData] = field(default_factory=list)
 
 
 def collect(folders: Sequence[Path], known: Mapping[str, PaperNumber]) -> CollectedResults:
@@ -86,7 +88,9 @@ def collect(folders: Sequence[Path], known: Mapping[str, PaperNumber]) -> Collec
     by_class: dict[str, dict[tuple[Model, str], list[ClassResult]]] = {}
     for file in sorted({file for folder in existing for file in ResultsDir(folder).results()}):
         values = _load(file)
-        for row, result in _results(values, known, file.name):
+        results = list(_results(values, known, file.name))
+        found.other_data += other_data(values, [row for row, _ in results if row])
+        for row, result in results:
             if row is not None:
                 same = row.startswith(SIZES) and result.value in [other.value for other in found.rows.get(row, ())]
                 if not same:  # every evaluation of a data set repeats its size

@@ -7,6 +7,7 @@ from typing import Any
 from data_prep.page import Block, Contents, Figure, Folded, Heading, Page, Table, Text
 from eval.metrics.accuracy import ClassResult
 from eval.paper.figures import SHADES, candidates_figure, error_figure, frequency_and_paper, loss_figure
+from eval.paper.other_data import below_table, other_data_run
 from eval.paper.results import CollectedResults, Model, model_names, model_of_record
 from eval.paper.table_layout import Grid, difference, grids, number
 
@@ -19,11 +20,6 @@ NO_EVALUATION = (
     "the rows of the paper that a model and a data set allow."
 )
 FIGURE_5 = "The paper prints no numbers with its Figure 5: LoRA's loss spikes, the projector's alone falls steadily."
-NO_CAPTIONS = (
-    "No run trained on captions was found. python -m data_prep.caption --config configs/captions/flowers102.yaml has "
-    "them written by a model behind an API, and configs/flowers102_captions.yaml trains on them. StanfordCars and "
-    "Caltech101 have files of the same form, and so has the demo, which needs no network (configs/captions/demo.yaml)."
-)
 SUBJECTS = {
     "table1": "accuracy in the open and the closed world",
     "table2": "prompts and rules of inference",
@@ -64,7 +60,7 @@ def scoreboard_page(content: Mapping[str, Any], found: CollectedResults) -> Page
         *_reproductions(found.reproductions),
     ]
     for table, lines in run.items():
-        blocks += [Heading(f"{_title(lines)}: {count_run(lines)} run"), *_run_table(table, lines, found)]
+        blocks += [Heading(_heading(table, lines, found)), *_run_table(table, lines, found)]
     curves = [curve for curve in found.curves if curve.mode in SHADES]
     if curves:
         text = "Figure 5: loss of our runs. A thinned curve keeps the lowest and the highest loss of each stretch."
@@ -73,10 +69,14 @@ def scoreboard_page(content: Mapping[str, Any], found: CollectedResults) -> Page
     for table, lines in tables.items():
         if table not in run:
             shown = [block for grid in grids(table, lines) for block in _paper_alone(grid, list(grid.cells))]
-            blocks.append(Folded(f"{_title(lines)}: {count_run(lines)} run", [*_figures(table, lines, found), *shown]))
+            blocks.append(Folded(_heading(table, lines, found), [*_figures(table, lines, found), *shown]))
     if not curves:
         blocks.append(Folded("Figure 5: no run of projector or LoRA", [Text(FIGURE_5)]))
     return Page("The paper's numbers and ours", blocks)
+
+
+def _heading(table: str, lines: Sequence[Line], found: CollectedResults) -> str:
+    return f"{_title(lines)}: {count_run(lines)} run{other_data_run(table, found.other_data)}"
 
 
 def _title(lines: Sequence[Line]) -> str:
@@ -177,9 +177,6 @@ def _figures(section: str, lines: Sequence[Line], found: CollectedResults) -> li
             ),
             Text("Figure 6 is Figure 2 with a line of GPT4, whose points the paper does not print."),
         ]
-    if section == "table4":
-        captions = [line for line in lines if "/captions/" in str(line["row"])]
-        return [] if any(line["ours"] is not None for line in captions) else [Text(NO_CAPTIONS)]
     if section == "figure3":
         printed = {str(line["row"]).split("/")[1]: line["paper"] for line in lines}
         datasets: dict[str, dict[str, list[ClassResult]]] = {"ImageNet": {}} | found.by_class
@@ -191,7 +188,8 @@ def _figures(section: str, lines: Sequence[Line], found: CollectedResults) -> li
             "The paper prints two points of Figure 3 and none of Figure 7 (linear probes, which go with no frequency)."
         )
         return [*blocks, Text(note)]
-    return []
+    done = {str(line["row"]): line["ours"] is not None for line in lines}
+    return below_table(section, done, found.other_data)
 
 
 def _frequency_caption(dataset: str) -> str:

@@ -60,7 +60,9 @@ def test_every_row_of_the_paper_is_there_and_says_that_it_was_not_run(board, tmp
     assert "<table" in page
     assert "<table" not in shown  # nothing was run, so all of the paper's tables are folded
     assert "No evaluation was found" in shown
-    assert "No run trained on captions was found. python -m data_prep.caption" in text
+    assert "No run trained on captions of the paper's data sets was found. python -m data_prep.caption" in text
+    for dataset in ("imagewikiqa", "forgetting"):
+        assert f"eval.reproduce --model {'MODEL' if dataset == 'imagewikiqa' else 'RUN'} --datasets {dataset}" in text
     assert "show all" not in page
     assert "http" not in page.replace("http://www.w3.org", "")  # nothing is loaded
 
@@ -205,6 +207,31 @@ def test_a_run_trained_on_captions_fills_its_row_of_table_4(board, tmp_path):
     _, lines = board(result)
     assert lines["table4/captions/LLaVA1.5-7B/Flowers102"]["ours"]["value"] == 0.25
     assert "No run trained on captions" not in (tmp_path / "scoreboard.md").read_text()
+
+
+@pytest.mark.slow
+def test_an_evaluation_of_a_tables_kind_on_other_data_is_shown_below_the_table_with_what_the_table_needs(
+    board, tmp_path
+):
+    demo = {"model": "runs/demo", "label": "export", "source": "demo_test"}
+    f1 = {"value": 0.5, "low": 0.4, "high": 0.6, "n": 90}
+    board(
+        report(**demo, name="mine_captions", evaluated_model=trained("captions"), protocol={"prompt": "caption"}),
+        report(**demo, name="mine_wikiqa", protocol={"task": "multiple_choice"}),
+        report(**demo, name="mine_pope", numbers={"f1": f1}, protocol={"task": "yes_no"}),
+        report(**demo, name="mine_graded", numbers={}, items={"source": 9}, protocol={"task": "graded"}),
+        report(**demo, name="mine_open"),
+    )
+    text = (tmp_path / "scoreboard.md").read_text()
+    for table, name, number in (
+        ("Table 4, fine-tuning on captions: 0 of 12 run; 1 run on other data", "mine_captions", "25.0 % accuracy"),
+        ("Table 5, ImageWikiQA: 0 of 18 run; 1 run on other data", "mine_wikiqa", "25.0 % accuracy"),
+        ("Table 13, other abilities after fine-tuning: 0 of 8 run; 1 run on other data", "mine_pope",
+         "50.0 % F1 score"),
+    ):  # fmt: skip
+        section = text.split(table)[1].split("Table ", 1)[0]
+        assert f"| {name} | runs/demo export | {number} |" in section and "configs/" in section
+    assert text.count("Run on other data:") == 3
 
 
 @pytest.mark.parametrize(
