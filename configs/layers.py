@@ -2,6 +2,7 @@
 
 import copy
 import difflib
+import json
 import re
 from collections.abc import Mapping
 from functools import lru_cache
@@ -126,14 +127,26 @@ def override_layer(text: str) -> Layer:
         raise ConfigError(f"--set {text!r} is not of the form key.subkey=value")
     if not all(part.strip() for part in key.split(".")) or any(bracket in key for bracket in "[]"):
         raise ConfigError(f"--set {text!r}: {key!r} is no setting's name; write it as section.setting=value")
+    value = text[len(key) + 1 :]
     try:
-        values = OmegaConf.to_container(OmegaConf.from_dotlist([text]))
+        values = OmegaConf.to_container(OmegaConf.from_dotlist([f"{key}={_as_text(value)}"]))
     except yaml.YAMLError as error:
         raise ConfigError(f"--set {text!r}: the value is not valid YAML ({yaml_problem(error)}); quote it") from error
     except Exception as error:  # the key can be malformed in many ways
         raise ConfigError(f"--set {text!r} is not of the form key.subkey=value") from error
     assert isinstance(values, dict)
     return f"--set {text}", {str(k): v for k, v in values.items()}
+
+
+def _as_text(value: str) -> str:
+    """A value of the command line, quoted where YAML would read a text as a mapping or a part of it as a comment.
+
+    >>> _as_text("2024: Photos #1"), _as_text("{a: 1}"), _as_text("1e-3")
+    ('"2024: Photos #1"', '{a: 1}', '1e-3')
+    """
+    if value.startswith(("{", "[", '"', "'")) or not re.search(r":\s|:$|(^|\s)#", value):
+        return value
+    return json.dumps(value, ensure_ascii=False)
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -9,6 +9,7 @@ Without these, a fifth of each class is kept for the test. Every step is a comma
 runs; the same command continues after an interruption.
 """
 
+import json
 import os
 import re
 import shutil
@@ -20,6 +21,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+
+import yaml
 
 from configs.base_models import TINY, base_model_overrides
 from configs.command_line import add_base_model, add_dry_run, command_parser, exit_on_user_error
@@ -68,7 +71,8 @@ class Photos:
     @property
     def settings(self) -> list[str]:
         """The sources as settings of `configs/image_folder.yaml`."""
-        paths = [f"data.sources.train.path={self.train}", f"data.sources.test.path={self.test}"]
+        folders = {"train": self.train, "test": self.test}
+        paths = [setting(f"data.sources.{part}.path", str(folder)) for part, folder in folders.items()]
         parts = [f"data.sources.{part}.options.part={part}" for part in ("train", "test")] if self.divided else []
         return paths + parts
 
@@ -86,7 +90,7 @@ class Quickstart:
     @property
     def overrides(self) -> list[str]:
         """Settings of data and training."""
-        return [f"name={self.name}", f"data.shards=shards/{self.name}", *self.photos.settings, *self.settings]
+        return [setting("name", self.name), f"data.shards=shards/{self.name}", *self.photos.settings, *self.settings]
 
     @cached_property
     def config(self) -> RunConfig:
@@ -164,6 +168,19 @@ def count_gpus() -> int:
         return 0
     listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False)
     return sum(line.startswith("GPU ") for line in listed.stdout.splitlines()) if listed.returncode == 0 else 0
+
+
+def setting(key: str, text: str) -> str:
+    """A setting that is the text as it is written; quoted where YAML reads a number, a date, a mapping or a comment.
+
+    >>> setting("name", "photos"), setting("name", "2023_05"), setting("name", "2024: Photos #1")
+    ('name=photos', 'name="2023_05"', 'name="2024: Photos #1"')
+    """
+    try:
+        read = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError):  # ValueError: a date that no calendar has
+        read = None
+    return f"{key}={text if read == text else json.dumps(text, ensure_ascii=False)}"
 
 
 def name_of(folder: Path) -> str:

@@ -9,6 +9,7 @@ import pytest
 from configs.command_line import settings_help
 from configs.errors import ConfigError
 from configs.evaluation import EvalConfig
+from configs.layers import override_layer
 from configs.load import describe, load_config, to_yaml
 from configs.run import RunConfig
 from configs.section import result_fields
@@ -202,3 +203,8 @@ def test_a_bare_off_is_off_where_it_is_a_choice_and_false_elsewhere():
     config, _ = load_config(RunConfig, ROOT / "configs" / "demo.yaml", ["logging.wandb=off", "train.deterministic=off"])
     assert config.logging.wandb == "off"
     assert config.train.deterministic is False
+
+
+@pytest.mark.parametrize("text", ["2024: Photos #1", "#1", "photos:"])
+def test_a_text_after_set_keeps_what_yaml_takes_for_a_mapping_or_a_comment(text):
+    assert override_layer(f"data.shards={text}")[1] == {"data": {"shards": text}}

@@ -47,6 +47,16 @@ def test_one_folder_is_divided_built_trained_evaluated_and_compared_with_the_bas
     assert compare.endswith("base=runs/my_photos/comparison/base fine-tuned=runs/my_photos/eval")
 
 
+@pytest.mark.parametrize("name", ["2024: Photos #1", "2023_05", "2023-05-01", "no", "[old] photos", "it's ours"])
+def test_a_folder_may_have_any_name(photos: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    photos.rename(photos.parent / name)
+    monkeypatch.setattr(quickstart, "CONFIG", ROOT / quickstart.CONFIG)
+    monkeypatch.chdir(photos.parent)
+    plan = plan_of(Path(name), str(ROOT / "train/assets/tiny_llava"), None, ())
+    assert plan.config.data.sources["train"].path == name
+    assert plan.config.name == quickstart.name_of(Path(name))
+
+
 def test_a_folder_with_a_test_part_is_used_as_it_is(photos: Path) -> None:
     for part in ("train", "val"):
         (photos / part).mkdir()
