@@ -90,7 +90,22 @@ def open_run(plan: RunPlan, *, resume: bool, accepted: Sequence[str] = ()) -> Re
             f"{checkpoint.folder} belongs to another run: {listed}. Undo the change, choose another name, or name it "
             f"as intended: {' '.join(f'--accept-change {key}' for key in refused)}"
         )
+    _refuse_another_probe(checkpoint, identity)
     return ResumePoint(identity, checkpoint, problems)
+
+
+def _refuse_another_probe(checkpoint: Checkpoint, identity: dict[str, Any]) -> None:
+    """Raise `RunError` where a linear probe is new, gone, or of other classes: its weights are not in `checkpoint`."""
+    saved, now = (list((of.get("probe") or {"classes": ()})["classes"]) for of in (checkpoint.state, identity))
+    if saved == now:
+        return
+    before, after = (
+        f"a linear probe of {len(names):,} classes" if names else "no linear probe" for names in (saved, now)
+    )
+    raise RunError(
+        f"{checkpoint.folder} has {before} (loss.probe), and this run {after}{', others' if before == after else ''}; "
+        "undo the change, or choose another name"
+    )
 
 
 def _prepare(run: RunDir) -> None:

@@ -7,11 +7,14 @@ import torch
 from safetensors.torch import load_file
 from transformers import LlavaForConditionalGeneration
 
+from configs.errors import RunError
 from configs.run_dir import ExportDir
 from data_prep.shards import ShardSet
 from eval import run
 from train.checkpoints.reading import newest_checkpoint
 from train.models.linear_probe import PROBE
+from train.plan import make_plan
+from train.resume import open_run
 
 pytestmark = pytest.mark.slow
 
@@ -54,6 +57,24 @@ def test_a_killed_run_continues_bit_for_bit_and_records_the_probes_loss(probed):
     assert losses[0] == pytest.approx(torch.tensor(float(classes)).log().item(), rel=1e-5)
     assert losses[-1] != pytest.approx(losses[0], rel=1e-3)
     assert records[-1]["lr"].keys() == {"projector", "language", "probe"}
+
+
+def test_a_probe_is_neither_added_nor_removed_nor_given_other_classes_by_a_resumption(probed, training_setup):
+    settings = [f"{key.replace('__', '.')}={value}" for key, value in SETTINGS.items()]
+    own = ("loss.probe", "train.sources", "data.talk", "train.heldout_every")
+
+    def resumed(*changes):
+        plan = make_plan(
+            training_setup.config("probe_straight", *settings, "train.heldout_every=0", *changes), 1, "cpu"
+        )
+        return open_run(plan, resume=True, accepted=own)
+
+    assert resumed().step == 4
+    assert resumed("loss.probe=0.5").step == 4
+    with pytest.raises(
+        RunError, match=r"a linear probe of 48 classes \(loss.probe\), and this run no linear probe; undo"
+    ):
+        resumed("loss.probe=0")
 
 
 def test_plain_transformers_loads_the_export_and_the_probe_is_in_two_files_next_to_it(probed):

@@ -184,6 +184,17 @@ def test_classes_of_one_name_in_several_sources_are_one_class():
     assert (found.number(2, 1), found.number(2, None), found.number(2, -1)) == (1, -1, -1)
 
 
+def test_samples_count_in_the_probes_loss_by_the_weight_of_their_class(plan):
+    examples = [
+        replace(example, weight=weight) for example, weight in zip(examples_of(plan), (2, 5, 1, 1, 5), strict=True)
+    ]
+    batch = collate(examples, plan.family)
+    denominator = local_probe_denominator([batch])
+    assert denominator == 4
+    set_probe_weights(batch, WEIGHT, denominator, 2.0)
+    assert batch.probe_weights.tolist() == pytest.approx([WEIGHT, 0, WEIGHT / 2, WEIGHT / 2, 0])
+
+
 def test_a_stored_probe_is_read_as_it_was_written_and_refused_if_its_files_differ(tmp_path):
     weights = {
         "linear_probe.token.vector": torch.randn(4),
