@@ -24,6 +24,7 @@ from eval.types import Failure
 
 Value = TypeVar("Value")
 SHOWN_REPLY = 60  # characters of a reply that cannot be read
+NEW_REQUEST = "a larger grading.judge_tokens, another judge or prompt asks again"
 AGAIN = "/again"  # of the id of a question that is asked once more
 
 
@@ -122,7 +123,7 @@ class ApiGrader(Generic[Value]):
                 return Failure(reply)
             value = self._value(reply)
             if value is None:
-                return Failure(f"the judge's reply cannot be read: {reply.text[:SHOWN_REPLY]!r}")
+                return Failure(f"the judge's reply cannot be read: {reply.text[:SHOWN_REPLY]!r}; {NEW_REQUEST}")
             values.append(value)
         return self.combined(values, answer)
 

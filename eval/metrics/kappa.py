@@ -16,7 +16,7 @@ from eval.metrics.bootstrap import resampled
 def agreement_of(first: Sequence[str], second: Sequence[str]) -> dict[str, Any]:
     """`rate` of equal outcomes and `kappa` (None where it is not defined: all outcomes are one), with intervals, and n.
 
-    Kappa has no interval where the raters always agree: no draw of the items differs from another.
+    Kappa has no interval where no draw of the items differs from another, as for raters who always agree.
 
     >>> found = agreement_of(["a", "a", "b", "b"], ["a", "b", "b", "b"])
     >>> found["rate"]["count"], found["kappa"]["value"], found["n"]
@@ -30,7 +30,7 @@ def agreement_of(first: Sequence[str], second: Sequence[str]) -> dict[str, Any]:
     value = float(_kappa(table.sum(axis=0)[None])[0]) if len(table) else float("nan")
     defined = not np.isnan(value)
     low, high = resampled(table, _kappa) if defined else (None, None)
-    if low is not None and low == high:  # raters who always agree: the draws all give the same
+    if low is not None and low == high:  # the draws say nothing of how far it may be off
         low, high = None, None
     same = sum(one == other for one, other in zip(first, second, strict=True))
     kappa = {"value": value if defined else None, "low": low, "high": high}

@@ -22,6 +22,7 @@ from eval.scorers.registry import find_scorer
 
 RULES = ("contains", "word", "name", "exact")
 NOT_RIGHT = "not right"
+NO_GRADE = "It graded no answer."
 Values = dict[str, Any]
 
 
@@ -108,9 +109,14 @@ def _judge_blocks(judge: Mapping[str, Any]) -> list[Block]:
     rows = [[d["label"], d["outcome"], d["target"], d["answer"]] for d in judge["differing"]]
     blocks: list[Block] = [Heading("The judge"), Text(f"{judge['about'][:1].upper()}{judge['about'][1:]}.")]
     if judge["ungraded"]:
-        words = f"Answers that the judge did not grade, in none of its numbers: {judge['ungraded']:,}. Run it again."
+        words = f"Answers that the judge did not grade, in none of its numbers: {judge['ungraded']:,}. Run it again, "
+        words += "with a larger grading.judge_tokens or another judge where its replies cannot be read."
         blocks.append(Text(words, warning=True))
-    shown = Table(("label", "judge", "right class", "answer"), rows) if rows else Text("It differs on no answer.")
+    shown = (
+        Table(("label", "judge", "right class", "answer"), rows)
+        if rows
+        else Text(NO_GRADE if not judge["right"]["n"] else "It differs on no answer.")
+    )
     return [*blocks, shown]
 
 

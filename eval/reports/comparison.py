@@ -13,6 +13,7 @@ from data_prep.run_index import write_page
 from eval.reports.class_halves import half_values
 from eval.reports.compared_answers import changes_from_first, compared_answers, pairwise_tests
 from eval.reports.comparison_page import comparison_page, evaluation_names
+from eval.reports.grade_blocks import grading_warnings
 from eval.reports.seeds_page import recipe_values
 
 Reports = Mapping[str, Mapping[str, Any]]  # evaluation name to the content of its report.json
@@ -131,6 +132,7 @@ def _accuracy_entry(report: Mapping[str, Any]) -> dict[str, Any]:
         "pearson": frequency["pearson"],
         "grades": {
             entry["grader"]: {key: entry[key] for key in ("accuracy", "mean_score", "settings")}
+            | {"warnings": grading_warnings(entry)}
             for entry in report.get("grades") or ()
         },
     }

@@ -145,7 +145,7 @@ def _short(value: object) -> str:
 def grader_blocks(models: Mapping[str, Mapping[str, Any]], evaluations: Sequence[str]) -> list[Block]:
     """A table of several models' graders; `models` is `models` of a comparison. Nothing without graders.
 
-    Warns where models were graded by one grader under different settings.
+    Warns of answers without a grade, and where models were graded by one grader under different settings.
     """
     rows, warnings = [], []
     for evaluation in evaluations:
@@ -153,6 +153,11 @@ def grader_blocks(models: Mapping[str, Mapping[str, Any]], evaluations: Sequence
         for grader in dict.fromkeys(name for grades in entries.values() for name in grades):
             graded = {model: grades[grader] for model, grades in entries.items() if grader in grades}
             rows += [[evaluation, grader, display_name(model), *_cells(entry)] for model, entry in graded.items()]
+            warnings += [
+                f"{evaluation}, {display_name(model)}: {text}"
+                for model, entry in graded.items()
+                for text in entry["warnings"]
+            ]
             if len({str(sorted(entry["settings"].items())) for entry in graded.values()}) > 1:
                 listed = ", ".join(map(display_name, graded))
                 warnings.append(

@@ -18,6 +18,7 @@ from eval.graders.types import StoredAnswer
 from eval.judge_agreement import main as judge_agreement
 from eval.metrics.capabilities import GradedAnswer, capability_tables
 from eval.metrics.kappa import agreement_of
+from eval.reports.grade_blocks import grader_blocks, grading_warnings
 from eval.types import Prediction, Reference
 
 ANSWERS = {"tench": ["a fish", "Tinca tinca", "a cat", ""], "cat": ["cat", "a dog"]}
@@ -208,6 +209,30 @@ def test_agreement_of_rules_needs_no_api_and_that_of_a_judge_is_over_all_outcome
     asked = len(server.requests)
     judge_agreement(["--output", str(tmp_path), "--set", "grading.judge=api:judge"])
     assert len(server.requests) == asked == len(labels)
+
+
+def test_a_judge_that_says_nothing_readable_has_no_numbers_and_the_page_says_so(tmp_path, chat_api):
+    chat_api(completion("Hmm."))
+    labels = tmp_path / "labels.jsonl"
+    labels.write_text('{"target": "cat", "answer": "a cat", "label": "right"}\n')
+    judge_agreement(["--output", str(tmp_path), "--labels", str(labels), "--set", "grading.judge=api:judge"])
+    found = json.loads((tmp_path / "agreement.json").read_text())["graders"]["llm_judge"]
+    assert (found["ungraded"], found["right"]["rate"]["value"], found["right"]["kappa"]["value"]) == (1, None, None)
+    page = (tmp_path / "agreement.md").read_text()
+    assert "It graded no answer." in page and "larger grading.judge_tokens or another judge" in page
+
+
+def test_a_comparison_names_the_models_whose_answers_have_no_grade():
+    rate = {"value": 0.5, "low": 0.1, "high": 0.9, "n": 2}
+    items = {"answers": 5, "failed": 2, "missing": 1, "stale": 0}
+    partly = {"grader": "llm_judge", "items": items, "failures": [{"reason": "timed out"}]}
+    entry = {"accuracy": rate, "mean_score": None, "settings": {}, "warnings": grading_warnings(partly)}
+    shown = grader_blocks({"runs/a": {"open": {"grades": {"llm_judge": entry}}}}, ["open"])
+    texts = [block.text for block in shown if getattr(block, "warning", False)]
+    assert [text.partition(" (")[0] for text in texts] == [
+        "open, runs/a: Grader llm_judge: 2 of 5 answers could not be graded; none of its numbers counts them",
+        "open, runs/a: Grader llm_judge: 1 of 5 answers have no grade. Run eval.grade again.",
+    ]
 
 
 def test_every_kind_of_labelled_answer_is_there():
