@@ -116,6 +116,7 @@ def freeze_table(counts: list[PartCount]) -> str:
 
 def trained_modules(model: nn.Module, family: Family, config: ModelConfig) -> str:
     """Which modules train, a line a part: by their names in the model; for LoRA the linear layers it adapts."""
+    every = [name for name, _ in model.named_parameters()]
     trained = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
     lines = []
     for part in PARTS:
@@ -123,7 +124,7 @@ def trained_modules(model: nn.Module, family: Family, config: ModelConfig) -> st
         if not own:
             continue
         modules = [prefix.rstrip(".") for prefix in family.parts[part] if any(n.startswith(prefix) for n in own)]
-        listed = described(own, SHOWN) if config.mode == "selective" else ", ".join(modules)
+        listed = described(own, SHOWN, every) if config.mode == "selective" else ", ".join(modules)
         lines.append(f"{f'trained {part}':<18}{listed}")
     adapted = list(dict.fromkeys(name.split(".lora_")[0] for name in trained if is_lora(name)))
     for part in config.lora.scope:

@@ -14,6 +14,7 @@ from configs.model import ATTENTION
 from train.models.types import Family
 
 PROJECTIONS = re.compile(r"\.(self_attn|attention|attn)\.(q_proj|k_proj|v_proj|o_proj|out_proj)\.")
+NUMBER = re.compile(r"\.\d+(?=\.|$)")
 LISTED = 40
 
 
@@ -50,12 +51,40 @@ def selected(model: nn.Module, family: Family, selective: str, rates: Mapping[st
     return set(running)
 
 
-def described(names: Iterable[str], most: int) -> str:
-    """Modules by their names, numbers of layers as N, each once and up to `most` of them."""
-    modules = [re.sub(r"\.(weight|bias)$", "", re.sub(r"\.\d+(?=\.|$)", ".N", name)) for name in names]
-    unique = list(dict.fromkeys(modules))
+def described(names: Iterable[str], most: int, among: Iterable[str] = ()) -> str:
+    """Modules by their names, each once and up to `most` of them: `layers.N.mlp` for all numbers of layers.
+
+    Where `among`, the names of all parameters, has more layers, those of `names` are listed: `layers.{0,30-31}.mlp`.
+    """
+    of_all = _by_module(among)
+    unique = [_with_numbers(module, own, of_all.get(module, own)) for module, own in _by_module(names).items()]
     more = f" and {len(unique) - most} more" if len(unique) > most else ""
     return ", ".join(unique[:most]) + more
+
+
+def _by_module(names: Iterable[str]) -> dict[str, set[tuple[int, ...]]]:
+    """Modules, numbers in their names as N, to the numbers that there are of each."""
+    found: dict[str, set[tuple[int, ...]]] = {}
+    for name in names:
+        module = re.sub(r"\.(weight|bias)$", "", name)
+        numbers = tuple(int(number[1:]) for number in NUMBER.findall(module))
+        found.setdefault(NUMBER.sub(".N", module), set()).add(numbers)
+    return found
+
+
+def _with_numbers(module: str, own: set[tuple[int, ...]], of_all: set[tuple[int, ...]]) -> str:
+    """`module` with the numbers of `own` in place of each N where `of_all` has more."""
+    mine, whole = ([sorted(set(column)) for column in zip(*found, strict=True)] for found in (own, of_all))
+    pairs = zip(mine, whole, strict=True)
+    shown = iter([".N" if numbers == there else f".{{{_ranges(numbers)}}}" for numbers, there in pairs])
+    return re.sub(r"\.N(?=\.|$)", lambda _: next(shown), module)
+
+
+def _ranges(numbers: list[int]) -> str:
+    """0, 1, 2, 5 as `0-2,5`."""
+    starts = [number for number in numbers if number - 1 not in numbers]
+    ends = [number for number in numbers if number + 1 not in numbers]
+    return ",".join(f"{a}" if a == b else f"{a}-{b}" for a, b in zip(starts, ends, strict=True))
 
 
 def _matches(family: Family, selective: str, name: str) -> bool:

@@ -1,5 +1,7 @@
 """What trains is named wrongly: each mistake is one line that lists what there is, before any weight is loaded."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -11,6 +13,7 @@ from train.data.sources import SourceSet
 from train.model_card import trained_parameters
 from train.models.meta_model import meta_model
 from train.models.param_groups import PartCount, choose_trainable, parameter_groups
+from train.models.selective import described
 from train.optimization.flops import FlopModel
 from train.plan import make_plan
 from train.tools.preview import preview
@@ -184,3 +187,12 @@ def test_a_dry_run_of_dora_says_whose_layers_run_and_what_is_adapted(training_se
     )
     assert "of the vision tower, variant dora" in told
     assert "LoRA              peft's layers, as DoRA needs the norm of each adapted weight" in told
+
+
+def test_a_choice_of_some_layers_is_described_by_their_numbers_and_one_of_all_by_none():
+    names = [f"model.layers.{number}.{part}.weight" for number in range(12) for part in ("q_proj", "mlp.0")]
+    names += ["model.norm.weight"]
+    chosen = [name for name in names if re.search("layers.1", name)]
+    assert described(chosen, 16, names) == "model.layers.{1,10-11}.q_proj, model.layers.{1,10-11}.mlp.N"
+    assert described(names, 16, names) == "model.layers.N.q_proj, model.layers.N.mlp.N, model.norm"
+    assert described(chosen, 1) == "model.layers.N.q_proj and 1 more"
