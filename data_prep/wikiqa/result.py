@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from configs.section import result_fields
@@ -78,10 +79,12 @@ def write_result(
 
 
 def _images_of(result: Path) -> set[str]:
-    """The names of the images that an earlier result shows."""
-    if not result.is_file():
-        return set()
-    return {Path(json.loads(line)["image"]).name for _, line in complete_lines(result)}
+    """The names of the images that an earlier result shows; a line that was damaged since names none."""
+    found = set()
+    for _, line in complete_lines(result) if result.is_file() else ():
+        with suppress(ValueError, KeyError, TypeError):
+            found.add(Path(json.loads(line)["image"]).name)
+    return found
 
 
 def _line(item: Item) -> str:

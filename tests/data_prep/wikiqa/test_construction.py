@@ -226,6 +226,16 @@ def test_questions_that_name_their_class_are_left_out_if_the_setting_says_so(cha
     assert "6 that name their class, 6 left out for that" in capsys.readouterr().out
 
 
+@pytest.mark.slow
+def test_a_result_that_was_damaged_is_written_again(chat_api, config, tmp_path):
+    server = chat_api(expert)
+    run(config)
+    made, asked_before = files(tmp_path / "out"), len(server.requests)
+    (tmp_path / "out" / "imagewikiqa.jsonl").write_text('{"image": "images/0.j\n[]\n{"image": 3}\n')
+    run(config)
+    assert (files(tmp_path / "out"), len(server.requests)) == (made, asked_before)
+
+
 def test_a_filter_that_keeps_nothing_and_a_source_of_other_classes_are_errors(chat_api, config, capsys):
     chat_api(lambda request: completion("?") if "Answer the" in request["messages"][-1]["content"] else expert(request))
     assert "no question was kept by the filter" in error(config, capsys)
