@@ -1,4 +1,4 @@
-"""Evaluates each checkpoint of a training as it appears, in a process of its own: an accuracy curve while it trains.
+"""Evaluates each checkpoint of a training as it appears, in a separate process: an accuracy curve while it trains.
 
     python -m launch.follow runs/NAME --config configs/eval/open_world.yaml --set limit=256
     python -m launch.follow runs/NAME --config configs/eval/open_world.yaml --set limit=256 --best

@@ -55,11 +55,7 @@ def export_checkpoint(
     _check_output(output)
     folder = resolve_folder(base or config.model.base, config.model.revision)
     expected = checkpoint.state["base_identity"]
-    if model_identity(folder) != expected:
-        raise RunError(
-            f"{folder} is not the base of {run.root}: its weights have identity {model_identity(folder)[:12]}, "
-            f"the run was trained from {expected[:12]}; pass the right one with --base"
-        )
+    _check_base(folder, run, expected)
     family = trainable_family_of(folder).with_pixels(config.chat.min_pixels, config.chat.max_pixels)
     model = load_checked(family.model_class, folder, dtype="auto")
     weights = checkpoint.weights()
@@ -126,6 +122,16 @@ def _write_provenance(run: RunDir, export: ExportDir) -> None:
     """The export's own start, and all starts of its training, which may be deleted before the export."""
     with StartLog(export.provenance).recorded(training=read_starts(run.provenance)):
         pass
+
+
+def _check_base(folder: Path, run: RunDir, expected: str) -> None:
+    """Raise `RunError` if the weights in `folder` are not those that the run was trained from."""
+    identity = model_identity(folder)
+    if identity != expected:
+        raise RunError(
+            f"{folder} is not the base of {run.root}: its weights have identity {identity[:12]}, "
+            f"the run was trained from {expected[:12]}; pass the right one with --base"
+        )
 
 
 def _check_output(output: Path) -> None:

@@ -153,7 +153,7 @@ def _unused(drops: Sequence[tuple[int, Drop]]) -> str:
 
 
 def _restricted(source: Source, indexes: Sequence[int], numbers: Mapping[int, int]) -> LazyRecords | ReiterableRecords:
-    """The records at `indexes`, with their classes numbered anew."""
+    """The records at `indexes`, with their classes numbered again from 0."""
     records = source.records
 
     def relabelled(record: Record) -> Record:

@@ -9,7 +9,7 @@ Lines of another `split` are left out; an id is the line's number in the file, s
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -75,13 +75,7 @@ def read(
     if sum(option is not None for option in (label_key, question, question_key)) != 1:
         raise ConfigError("give exactly one of label_key (classes), question_key, question (one for all lines)")
     file = read_records(path, split)
-    numbered = list(enumerate(file.records))
-    if split is not None and any(isinstance(row, dict) and "split" in row for _, row in numbered):
-        numbered = [(n, row) for n, row in numbered if isinstance(row, BadRecord) or row.get("split") == split]
-    elif split is not None and not path.is_dir():
-        numbered = []
-    if not numbered:
-        raise DataError(f"{path} has no line of split {split!r}" if file.records and split else f"{path} has no record")
+    numbered = _numbered_rows(path, file.records, split)
     root = Path(image_root).expanduser() if image_root else (path if path.is_dir() else path.parent)
     fields = _Fields(root, image_key, label_key, index_key, question, question_key, answer_key)
     _check_keys(path, [row for _, row in numbered], fields)
@@ -118,6 +112,18 @@ def read(
         return Sample(id=number, image=image, label=label, label_name=names[label], turns=turns)
 
     return Source(names, LazyRecords(make, len(numbered)), notes=notes)
+
+
+def _numbered_rows(path: Path, records: Sequence[Any], split: str | None) -> list[tuple[int, Any]]:
+    """(line, row) of the rows of `split`, unreadable ones included. Raises `DataError` if there are none."""
+    numbered = list(enumerate(records))
+    if split is not None and any(isinstance(row, dict) and "split" in row for _, row in numbered):
+        numbered = [(n, row) for n, row in numbered if isinstance(row, BadRecord) or row.get("split") == split]
+    elif split is not None and not path.is_dir():
+        numbered = []
+    if not numbered:
+        raise DataError(f"{path} has no line of split {split!r}" if records and split else f"{path} has no record")
+    return numbered
 
 
 def _unread_options(rows: list[Any], question: str, answer: str) -> tuple[str, ...]:

@@ -23,8 +23,8 @@ def read(path: Path, *, image_root: str | None = None) -> Source:
     values = json_values(path, read_text(path))
     if len(values) != 1 or not isinstance(values[0], dict) or not all(isinstance(v, dict) for v in values[0].values()):
         raise DataError(f"{path} is not an object of questions by id; set path to mm-vet.json")
-    rows, beside = list(values[0].items()), path.parent / IMAGES
-    root = Path(image_root).expanduser() if image_root else beside if beside.is_dir() else path.parent
+    rows, nearby = list(values[0].items()), path.parent / IMAGES
+    root = Path(image_root).expanduser() if image_root else nearby if nearby.is_dir() else path.parent
     return Source((), LazyRecords(partial(_record, rows, root), len(rows)))
 
 

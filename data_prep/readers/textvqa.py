@@ -27,13 +27,13 @@ OcrTokens = Mapping[tuple[str, str], list[str]]
 
 
 def read(path: Path, *, image_root: str | None = None, ocr_file: str | None = None) -> Source:
-    """The questions of `path` with their ten answers; images are `image_root`/ID.jpg (default: train_images beside it).
+    """The questions of `path` with ten answers each; images are `image_root`/ID.jpg (default: train_images next to it).
 
     With `ocr_file`, LLaVA's question file, each question keeps its OCR tokens; one that the file lacks is dropped.
     """
     rows = _rows(path)
-    beside = path.parent / IMAGES
-    root = Path(image_root).expanduser() if image_root else beside if beside.is_dir() else path.parent
+    nearby = path.parent / IMAGES
+    root = Path(image_root).expanduser() if image_root else nearby if nearby.is_dir() else path.parent
     tokens = None if ocr_file is None else _ocr_tokens(Path(ocr_file).expanduser())
     return Source((), LazyRecords(partial(_record, rows, root, tokens), len(rows)))
 

@@ -114,11 +114,22 @@ def _write(folder: EvalDir, report: dict[str, Any], items: Gallery | None) -> di
     return report
 
 
+def _item_counts(answers: ScoredAnswers) -> dict[str, Any]:
+    """How many items have a scored answer, failed, or were never asked; unlabelled ones are in none of these."""
+    expected, failed = answers.evaluation.items, len(answers.records.failures)
+    return {
+        "expected": expected,
+        "answered": len(answers.scored),
+        "failed": failed,
+        "missing": max(0, expected - len(answers.records.predictions) - failed),
+        "source": answers.evaluation.source_items,
+    }
+
+
 def build_report(answers: ScoredAnswers, config: EvalConfig, compare: Comparison | None = None) -> dict[str, Any]:
     """The content of report.json. Shares are fractions of the answered items; failed items are in none of them."""
     evaluation, records, scored = answers.evaluation, answers.records, answers.scored
     predictions = [prediction for prediction, _ in scored]
-    unlabelled = len(records.predictions) - len(scored)
     judged = scored if config.protocol.task != GRADED else ()
     frequencies = frequencies_of(config)
     classes = with_frequency(compared_classes(scored), frequencies)
@@ -141,13 +152,7 @@ def build_report(answers: ScoredAnswers, config: EvalConfig, compare: Comparison
         "class_half": class_half(config.data.sources.get(config.source), protocol),
     }
     return header | {
-        "items": {
-            "expected": evaluation.items,
-            "answered": len(scored),
-            "failed": len(records.failures),
-            "missing": max(0, evaluation.items - len(scored) - unlabelled - len(records.failures)),
-            "source": evaluation.source_items,
-        },
+        "items": _item_counts(answers),
         "data_notes": _data_notes(config),
         "label_sets": label_set_numbers(answered, config.protocol),
         "accuracy": accuracy,

@@ -3,7 +3,7 @@
     runs/NAME/tensorboard/                  the training's curves
     runs/NAME/tensorboard/eval/EVALUATION/  accuracy with its interval over the steps, all checkpoints with a report
 
-The folder of an evaluation is written anew from its reports, so a report that is made twice is one point. Nothing of
+The folder of an evaluation is written again from its reports, so a report that is made twice is one point. Nothing of
 TensorBoard makes an evaluation fail.
 """
 

@@ -1,6 +1,6 @@
 """Evaluations in Weights & Biases: those of a run's model in the W&B run of its training.
 
-The step of a checkpoint is the `step` of its numbers, so several checkpoints are a curve beside the training's. Tables
+The step of a checkpoint is the `step` of its numbers, so several checkpoints are a curve next to the training's. Tables
 are those of the last checkpoint. Evaluations that end at the same time take turns, as two processes that write one
 W&B run would overwrite each other; while the training still writes it, an evaluation is kept offline. W&B never makes
 an evaluation fail.
