@@ -108,3 +108,20 @@ def result_fields(config: Section, prefix: str = "") -> dict[str, Any]:
         else:
             fields[name] = value
     return fields
+
+
+def field_defaults(config: Section, prefix: str = "") -> dict[str, Any]:
+    """{dotted name: default} of all settings of `config` and its sections that have one.
+
+    What a saved record without a setting meant: the setting is newer, and its default is what was done before it.
+    """
+    found: dict[str, Any] = {}
+    for spec in dataclasses.fields(config):
+        value, name = getattr(config, spec.name), f"{prefix}{spec.name}"
+        if isinstance(value, Section):
+            found |= field_defaults(value, f"{name}.")
+        elif spec.default is not dataclasses.MISSING:
+            found[name] = spec.default
+        elif spec.default_factory is not dataclasses.MISSING:
+            found[name] = spec.default_factory()
+    return found

@@ -16,7 +16,7 @@ from configs.errors import RunError
 from configs.load import to_yaml
 from configs.recipe import recipe_names, recipe_record
 from configs.run_dir import RunDir
-from configs.section import result_fields
+from configs.section import field_defaults, result_fields
 from data_prep.atomic import write_bytes
 from data_prep.file_lock import LockHeldError, NoLocksError, hold_until_exit
 from train.checkpoints.agreement import agreed_checkpoint
@@ -80,7 +80,7 @@ def open_run(plan: RunPlan, *, resume: bool, accepted: Sequence[str] = ()) -> Re
     if checkpoint is None:
         run_on_main(lambda: _refuse_if_lost(run))
         return ResumePoint(identity, None, problems)
-    differences = _differences(checkpoint.state, identity)
+    differences = _differences(checkpoint.state, identity, field_defaults(plan.config))
     if "model.kernels" in differences:
         differences["model.kernels"] += f" ({plan.kernels.reason})"
     refused = {key: text for key, text in differences.items() if key not in accepted}
@@ -152,9 +152,11 @@ def require_disk_space(writer: CheckpointWriter, size: int) -> None:
         raise RunError(text) from error
 
 
-def _differences(saved: dict[str, Any], now: dict[str, Any]) -> dict[str, str]:
-    """Key to a readable difference, for base, data and each setting."""
+def _differences(saved: dict[str, Any], now: dict[str, Any], usual: dict[str, Any]) -> dict[str, str]:
+    """Key to a readable difference, for base, data and each setting; one that is newer than `saved` had its default."""
     found: dict[str, str] = {}
+    newer = {key: usual[key] for key in now["settings"] if key in usual and key not in saved["settings"]}
+    saved = saved | {"settings": json.loads(json.dumps(newer)) | saved["settings"]}
     if saved["base_identity"] != now["base_identity"]:
         found["model.base"] = f"base model {saved['base_identity'][:12]} -> {now['base_identity'][:12]}"
     for kind in ("data", "settings"):

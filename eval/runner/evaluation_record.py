@@ -16,7 +16,7 @@ from configs.errors import RunError
 from configs.eval_dir import EvalDir
 from configs.evaluation import EvalConfig, is_api, precision
 from configs.protocol import LISTED, PUBLISHED_DEFAULTS, ProtocolConfig
-from configs.section import result_fields
+from configs.section import field_defaults, result_fields
 from configs.trained import protocol_as_trained
 from data_prep.atomic import remove_leftovers, write_bytes
 from data_prep.class_names import load_class_list
@@ -266,6 +266,8 @@ def _failures_only(folder: EvalDir, present: Evaluation, wanted: Evaluation) -> 
 
 def _check_same(folder: EvalDir, present: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
     scoring = scoring_setting_names(str(wanted.get("task")))
+    usual = field_defaults(ProtocolConfig())
+    present = {key: usual[key] for key in wanted if key in usual} | dict(present)  # settings newer than the answers
     present, wanted = _with_files(present, wanted)
     differences = [
         f"{key} was {_short(present.get(key))} and is now {_short(wanted.get(key))}"

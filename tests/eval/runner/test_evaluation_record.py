@@ -74,3 +74,14 @@ def test_the_text_before_an_answer_is_noted_for_the_models_family(write_config, 
         assert "without --report-only" in capsys.readouterr().err
         main(["--config", config])
         main(["--config", config, "--report-only"])
+
+
+def test_answers_of_an_older_version_count_while_newer_settings_have_their_defaults(write_config, tmp_path, tiny_model):
+    config = str(write_config(model=str(tiny_model), limit=2))
+    main(["--config", config])
+    folder = EvalDir(tmp_path / "answers")
+    make_older(folder, "image_order", "seed")
+    main(["--config", config, "--report-only"])
+    make_older(folder, "image_order", "seed")
+    with pytest.raises(SystemExit):
+        main(["--config", config, "--report-only", "--set", "protocol.max_new_tokens=3"])

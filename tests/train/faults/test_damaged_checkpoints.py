@@ -149,6 +149,13 @@ def test_what_belongs_to_something_else_is_refused_with_the_difference(training_
     identity = open_run(plan, resume=False).identity
     write(plan.run, 5, **identity)
     assert open_run(plan, resume=True).step == 5, "it can be accepted"
+    older = identity | {"settings": {k: v for k, v in identity["settings"].items() if k != "optim.lr_vision"}}
+    write(plan.run, 6, **older)  # by a version without this setting, whose default is what was done before it
+    assert open_run(plan, resume=True).step == 6
+    newer = make_plan(training_setup.config("other", "loss.reduction=micro_batch", "optim.lr_vision=0.5"), 2, "cpu")
+    with pytest.raises(RunError, match=r"optim.lr_vision .* -> 0.5"):
+        open_run(newer, resume=True)
+    shutil.rmtree(plan.run.checkpoint(6))
     refusals = {}
     for override, words in (
         ("optim.lr_projector=0.5", "optim.lr_projector 0.01 -> 0.5"),
