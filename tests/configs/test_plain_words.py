@@ -90,7 +90,7 @@ SETTINGS = {
     ".seed=3": r"'\.seed' is no setting's name",
     "[]=3": r"'\[\]' is no setting's name",
     "train.sources[0]=x": r"'train\.sources\[0\]' is no setting's name",
-    "name=a: b": r"name is \{'a': 'b'\}; it must be a text",
+    "name=a: b": r"name is 'a: b'; use 1 to 64 letters",
     "name=${x}": r"name is '\$\{x\}', which has no value",
     "name=${": r"--set 'name=\$\{' is not of the form",
     'name="': r"the value is not valid YAML",

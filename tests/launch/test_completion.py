@@ -21,7 +21,7 @@ from launch.completion import candidates, setting_names
         (["train", "--config", "a.yaml", "--resume", ""], ["auto"]),
         (["eval", "run", "--report"], ["--report-only"]),
         (["eval", "run", "--set", "protocol.tas"], ["protocol.task="]),
-        (["train", "--config", "a.yaml", "--set", "optim.lr_pro"], ["optim.lr_projector="]),
+        (["train", "--config", "a.yaml", "--set", "optim.lr_proj"], ["optim.lr_projector="]),
         (["train", "--config", "a.yaml", "--set", "data.sou"], ["data.sources."]),
         (["launch", "submit", "--from", "ev"], []),  # its values are named, not written, where the option is
         (["nothing", ""], []),

@@ -34,7 +34,14 @@ REPORT = {
 def logged_metrics() -> set[str]:
     """Every name that a logger writes: of the step record, of what the trainer adds to it, and of an evaluation."""
     totals = SimpleNamespace(
-        loss=1, tokens=1, supervised=1, samples=1, without_targets=0, unreadable=0, by_source={"mix": 1.0}
+        loss=1,
+        tokens=1,
+        supervised=1,
+        samples=1,
+        without_targets=0,
+        unreadable=0,
+        by_source={"mix": 1.0},
+        probe_loss=None,
     )
     record: dict[str, Any] = step_record(totals, SimpleNamespace(grad_norm=1, rms=1, applied=False), 1.0, 0.1)  # type: ignore[arg-type]
     source = inspect.getsource(train.trainer.Trainer)
