@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
 
+ROUNDING = 1e-12  # differences between equal values that floating point leaves, as a share of the values
+
 
 def t_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float] | None:
     """The interval of the mean behind `values`; None of fewer than two values, or of values that are all equal.
@@ -20,12 +22,17 @@ def t_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, flo
     >>> [round(bound, 4) for bound in t_interval([1.0, 2.0, 3.0])]
     [-0.4841, 4.4841]
     """
-    if len(values) < 2 or (deviation := stdev(values)) == 0:
+    if len(values) < 2 or _are_equal(values, values):
         return None
     from scipy.stats import t  # slow to import, needed by tables only
 
-    spread = float(t.ppf((1 + level) / 2, len(values) - 1)) * deviation / math.sqrt(len(values))
+    spread = float(t.ppf((1 + level) / 2, len(values) - 1)) * stdev(values) / math.sqrt(len(values))
     return fmean(values) - spread, fmean(values) + spread
+
+
+def _are_equal(values: Sequence[float], of: Sequence[float]) -> bool:
+    """Whether `values`, computed from the numbers `of`, are the same but for rounding."""
+    return max(values) - min(values) <= ROUNDING * max(map(abs, of))
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +52,7 @@ class PairedSeeds:
 def paired_seeds(first: Sequence[float], second: Sequence[float]) -> PairedSeeds:
     """`first` minus `second`, seed by seed. Both have one value for each of the same seeds, at least one."""
     differences = [one - other for one, other in zip(first, second, strict=True)]
-    bounds = t_interval(differences)
+    bounds = None if _are_equal(differences, [*first, *second]) else t_interval(differences)
     if bounds is None:
         return PairedSeeds(len(differences), fmean(differences), None, None, None)
     from scipy.stats import t

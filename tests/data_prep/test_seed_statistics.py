@@ -34,5 +34,14 @@ def test_a_difference_that_no_seed_changes_has_no_p_value():
     assert (found.mean, found.low, found.p_value) == (0.25, None, None)
 
 
+@pytest.mark.parametrize("unit", [1, 100, 10_000])
+def test_equal_differences_have_no_p_value_whatever_floating_point_leaves_between_them(unit):
+    first, second = ([number / unit for number in numbers] for numbers in ((81, 83, 85), (79, 81, 83)))
+    found = paired_seeds(first, second)
+    assert (found.mean, found.low, found.p_value) == (pytest.approx(2 / unit), None, None)
+    assert paired_seeds(first, [*second[:2], second[2] + 1 / unit]).p_value is not None
+    assert t_interval([0.1 + 0.2, 0.3, 0.3]) is None
+
+
 def test_p_values_are_adjusted_in_their_order():
     assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
