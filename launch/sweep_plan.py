@@ -19,7 +19,7 @@ from configs.layers import file_layers
 from configs.load import load_config
 from configs.run import RunConfig
 from configs.run_dir import RunDir, SweepDir
-from configs.section import NAME_PATTERN, result_fields
+from configs.section import NAME_PATTERN, check_name, result_fields
 from configs.trained import load_evaluation_of
 from launch.preflight import run_folder
 from launch.sweep_grid import GRID, Setting
@@ -91,8 +91,8 @@ def plan_sweep(request: SweepRequest) -> Sweep:
             own = [replace(evaluation, model=str(one.run.root)) for evaluation in evaluations]
             runs.append(replace(one, evaluations=own))
     name = request.name or _sweep_name(cells[0].config.name, keys)
-    if not NAME_PATTERN.fullmatch(name):
-        raise ConfigError(f"the sweep's name is {name!r}; give --name of 1 to {LONGEST_NAME} letters, digits, . _ or -")
+    check_name(name, "the sweep's name (--name)")
+    _refuse_equal_names(name, runs)
     return Sweep(name, runs, [*_same_result(runs), *_evaluation_notes(runs[0].config)])
 
 
@@ -149,6 +149,18 @@ def _refuse_equal(cells: Sequence[Cell]) -> None:
         seen[text] = cell
 
 
+def _refuse_equal_names(name: str, runs: Sequence[SweepRun]) -> None:
+    """Raise `ConfigError` if two runs, or the sweep and a run, would share a folder."""
+    seen: set[str] = set()
+    for one in runs:
+        if one.config.name.lower() in seen:  # some file systems do not tell A from a
+            raise ConfigError(f"two runs of the sweep would be named {one.config.name}; sweep such values apart")
+        seen.add(one.config.name.lower())
+    folder = RunDir(Path(runs[0].config.runs_dir) / name)
+    if name.lower() in seen or folder.config.is_file():
+        raise ConfigError(f"the sweep's name {name} is that of a run; give another --name")
+
+
 def label(settings: Mapping[str, Any], keys: Sequence[str], longest: int) -> str:
     """The part of a name that tells the combination; a digest if a value cannot be part of a name, or it is too long.
 
@@ -159,11 +171,20 @@ def label(settings: Mapping[str, Any], keys: Sequence[str], longest: int) -> str
     for key, short in zip(keys, _short(keys), strict=True):
         value = settings[key]
         text = value if isinstance(value, str) else json.dumps(value)
-        if not NAME_PATTERN.fullmatch(text):
+        if not NAME_PATTERN.fullmatch(text) or (isinstance(value, str) and _is_json(value)):
             return _digest(settings)
         parts.append(f"{short}_{text}")
     joined = "-".join(parts)
     return joined if len(joined) <= longest else _digest(settings)
+
+
+def _is_json(text: str) -> bool:
+    """Whether a text reads like a value that is none, such as `null`, whose label would be the same."""
+    try:
+        json.loads(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _short(keys: Sequence[str]) -> list[str]:

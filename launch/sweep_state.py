@@ -1,6 +1,7 @@
 """How far the runs of a sweep are, and what they measured: from their files, without starting anything."""
 
 import json
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -11,7 +12,7 @@ from configs.batch_plan import StepCounts
 from configs.errors import ConfigError, UserError
 from configs.eval_dir import EvalDir
 from configs.evaluation import EvalConfig
-from configs.load import load_config
+from configs.load import load_config, to_yaml
 from configs.run import RunConfig
 from configs.run_dir import ExportDir, RunDir, SlurmDir, step_name
 from configs.section import result_fields
@@ -30,9 +31,12 @@ DIVERGED = "stopped by the monitor"
 def is_trained(one: SweepRun) -> bool:
     """Whether the training has finished, with its export. Raises `ConfigError` if the folder has another run."""
     check_same_run(one)
-    starts = read_starts(one.run.provenance)
-    done = bool(starts) and starts[-1].get("outcome") == FINISHED and not one.run.requeue.exists()
-    return done and (ExportDir(one.run.export).record.is_file() or not one.config.checkpoint.export)
+    return _has_finished(one.run) and (ExportDir(one.run.export).record.is_file() or not one.config.checkpoint.export)
+
+
+def _has_finished(run: RunDir) -> bool:
+    starts = read_starts(run.provenance)
+    return bool(starts) and starts[-1].get("outcome") == FINISHED and not run.requeue.exists()
 
 
 def has_diverged(one: SweepRun) -> bool:
@@ -76,8 +80,10 @@ def is_evaluated(one: SweepRun, evaluation: EvalConfig) -> bool:
     report = _read(folder.report("json")) if folder else None
     if folder is None or report is None or (report.get("items") or {}).get("missing"):
         return False
-    written = folder.report("json").stat().st_mtime
-    inputs = [SlurmDir(one.run.slurm).config(f"eval.{evaluation.name}"), ExportDir(one.run.export).record]
+    written, config = folder.report("json").stat().st_mtime, SlurmDir(one.run.slurm).config(f"eval.{evaluation.name}")
+    if config.is_file() and config.read_text(encoding="utf-8") != to_yaml(evaluation):
+        return False  # it was evaluated as the file was before
+    inputs = [config, ExportDir(one.run.export).record]
     return all(not file.is_file() or file.stat().st_mtime <= written for file in inputs)
 
 
@@ -103,7 +109,7 @@ class Measured:
 
 
 def measurements(one: SweepRun) -> dict[str, Measured]:
-    """What the run measured so far, by evaluation; without evaluations, the last held-out loss."""
+    """What the run measured so far, by evaluation; without evaluations, the held-out loss at its end."""
     if not one.evaluations:
         found = _held_out(one.run)
         return {} if found is None else {HELD_OUT: Measured(found, None)}
@@ -127,9 +133,13 @@ def _doubts(report: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _held_out(run: RunDir) -> float | None:
-    """The mean over the sources of the last held-out losses."""
+    """The mean over the sources of the last held-out losses; None before the run's end, or if one is not finite."""
+    if not _has_finished(run):
+        return None  # losses after different numbers of steps are not comparable
     losses = [record["heldout_loss"] for record in tail(run.metrics)[0] if record.get("heldout_loss")]
-    return sum(losses[-1].values()) / len(losses[-1]) if losses else None
+    last = list(losses[-1].values()) if losses else []
+    usable = all(isinstance(loss, int | float) and math.isfinite(loss) for loss in last)
+    return sum(last) / len(last) if last and usable else None
 
 
 def state_of(one: SweepRun) -> str:

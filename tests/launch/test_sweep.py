@@ -3,6 +3,7 @@
 import json
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -12,7 +13,7 @@ from configs.run_dir import RunDir
 from launch import sweep_local
 from launch.sweep import main
 from launch.sweep_plan import label
-from launch.sweep_state import Measured
+from launch.sweep_state import HELD_OUT, Measured, measurements
 from launch.sweep_table import best, summary
 
 ARGUMENTS = ["--config", "configs/run.yaml", "--grid", "optim.lr_projector=1e-3,2e-3", "--seeds", "3"]
@@ -120,6 +121,8 @@ def test_the_same_command_starts_only_what_is_left_and_refuses_other_settings(pr
     main(ONE_SEED)
     assert machine.started == [f"eval {FIRST}"]
     file.write_text(file.read_text() + "limit: 50\n")
+    main([*ONE_SEED, "--report-only"])
+    assert [row["results"]["open_world"]["n"] for row in table(project)["rows"]] == [0, 0], "as the file was before"
     for report in project.glob("runs/*/eval/*/export/report.json"):
         os.utime(report, (1, 1))
     machine.started.clear()
@@ -148,6 +151,8 @@ def test_a_run_that_diverged_is_left_as_it_is_and_counted(project, machine, caps
     [
         (["--grid", "optim.lr_projektor=1,2"], "--grid optim.lr_projektor=1: unknown key"),
         (["--grid", "optim.lr_projector=1e-5,0.00001"], "are the same setting"),
+        (["--grid", "train.epochs=1,2", "--name", ".."], "the sweep's name (--name) is '..'"),
+        (["--grid", "train.epochs=1,2", "--name", "flowers-epochs_2-seed0"], "is that of a run; give another --name"),
         (["--grid", "train.epochs=1", "--evaluate", "configs/eval/nothing.yaml"], "no config file"),
         (["--grid", "train.global_batch=64,63", "--ranks", "2"], "63 is not divisible by 2 ranks"),
     ],
@@ -164,6 +169,7 @@ def test_values_that_cannot_be_part_of_a_name_are_a_digest_in_it():
     settings = [{"train.passes_per_epoch": {"flowers": passes}} for passes in (1, 2)]
     first, second = (label(one, ["train.passes_per_epoch"], 40) for one in settings)
     assert first != second and len(first) == len(second) == 8
+    assert label({"a.b": None}, ["a.b"], 40) == "b_null" != label({"a.b": "null"}, ["a.b"], 40)
     assert label({"a.lr": 1e-5, "b.lr": 2}, ["a.lr", "b.lr"], 40) == "a.lr_1e-05-b.lr_2"
 
 
@@ -200,6 +206,7 @@ def values(*numbers: float, n: int = 100) -> dict[int, Measured]:
     [
         ([values(0.5, 0.52, 0.51), values(0.7, 0.73, 0.71)], 1, "row 2 is best"),
         ([values(0.5, 0.6, 0.4), values(0.6, 0.5, 0.5)], None, "cannot be told from row 1 with 3 seeds"),
+        ([values(0.79, 0.81, 0.83), values(0.81, 0.83, 0.85)], None, "cannot be told from row 1 with 3 seeds"),
         (
             [values(0.5, 0.6), values(0.6, 0.7)],
             None,
@@ -228,3 +235,21 @@ def test_of_held_out_losses_the_lowest_is_best_and_intervals_of_accuracies_end_a
     assert best([values(0.5, 0.52, 0.51), values(0.7, 0.73, 0.71)], [False] * 2, "held-out loss", 3)["row"] == 0
     assert summary(values(0.9, 1.0), "accuracy")["high"] == 1.0
     assert summary(values(0.9, 1.0), "held-out loss")["high"] > 1.0
+
+
+@pytest.mark.parametrize(
+    ("outcome", "losses", "value"),
+    [
+        ("finished", '{"a": 1.0, "b": 2.0}', 1.5),
+        ("stopped by the monitor", '{"a": 1.0, "b": 2.0}', None),
+        (None, '{"a": 1.0, "b": 2.0}', None),
+        ("finished", '{"a": 1.0, "b": NaN}', None),
+        ("finished", '{"a": 1.0, "b": null}', None),
+    ],
+)
+def test_a_held_out_loss_counts_only_at_the_end_of_a_run_and_if_it_is_finite(tmp_path, outcome, losses, value):
+    run = RunDir(tmp_path)
+    run.metrics.write_text(f'{{"step": 8, "heldout_loss": {losses}}}\n')
+    run.provenance.write_text(json.dumps([{"start": "2026-01-01T00:00:00Z", "outcome": outcome}]))
+    found = measurements(SimpleNamespace(evaluations=(), run=run))
+    assert found == ({} if value is None else {HELD_OUT: Measured(value, None)})
