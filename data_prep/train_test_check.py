@@ -5,7 +5,8 @@ images that were compressed or resized again.
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,8 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from configs.data import DataConfig
+from configs.errors import UserError
 from configs.evaluation import EvalConfig
 from configs.run import RunConfig
+from configs.trained import load_evaluation_of
 from data_prep.class_matching import ClassDifference, class_counts, shortened
 from data_prep.class_names import alike_names
 from data_prep.shards import ShardSet
@@ -149,10 +152,22 @@ def same_paths(data: DataConfig, training: Sequence[str], tests: Sequence[str]) 
 
 
 def source_roles(config: RunConfig | EvalConfig) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """(training sources, test sources) of a config: of a run all that it does not train on are test sources."""
+    """(training sources, test sources) of a config; those of a run are held out, or of its evaluations.
+
+    What a run neither trains on nor tests on, such as the source that its few-shot or captioned source is made of, may
+    share images with both. Of a run that names no test source, all that it does not train on are test sources.
+    """
     if isinstance(config, RunConfig):
-        training = config.train.sources
-        return training, tuple(name for name in config.data.sources if name not in training)
+        training, sources = config.train.sources, config.data.sources
+        named = [name for name in (*config.train.heldout, *_sources_of_evaluations(config)) if name in sources]
+        return training, tuple(dict.fromkeys(named)) or tuple(name for name in sources if name not in training)
     counted = () if config.frequency_file else config.frequency_sources
     probed = (config.probe_source,) if config.probe_source else ()
     return tuple(dict.fromkeys((*probed, *counted))), (config.source,)
+
+
+def _sources_of_evaluations(config: RunConfig) -> Iterator[str]:
+    """The test sources of `evaluate`; an evaluation that cannot be loaded has none, and its own program says why."""
+    for path in config.evaluate:
+        with suppress(UserError):
+            yield load_evaluation_of(Path(path), config)[0].source

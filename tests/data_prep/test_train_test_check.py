@@ -3,14 +3,19 @@
 import io
 import shutil
 import zlib
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from configs.data import DataConfig, SourceConfig
+from configs.model import ModelConfig
+from configs.run import RunConfig
+from configs.training import TrainConfig
 from data_prep.shard_index import image_hash
 from data_prep.shards import ShardSet
-from data_prep.train_test_check import SourceContent, conflict_notes, mismatch_warnings
+from data_prep.train_test_check import SourceContent, conflict_notes, mismatch_warnings, source_roles
 
 from .conftest import fails, picture, run
 
@@ -116,6 +121,17 @@ def test_a_kept_set_of_another_build_is_compared_too(folders, build):
     folders("test", {"cat": [1], "dog": [9]})
     build("--sources", "train")
     assert "1 of 2 images of test are also in the training source train" in build("--sources", "test").err
+
+
+def test_test_sources_of_a_run_are_held_out_or_of_its_evaluations(tmp_path):
+    sources = {name: SourceConfig(reader="demo") for name in ("all", "few", "held", "asked")}
+    train = TrainConfig(sources=("few",), heldout=("held",))
+    run = RunConfig(name="r", model=ModelConfig(base="b"), data=DataConfig(sources=sources), train=train)
+    assert source_roles(run) == (("few",), ("held",)), "the few are some of all: no test source"
+    (tmp_path / "e.yaml").write_text("name: e\nmodel: none\nsource: asked\nprotocol: {task: open_world}\n")
+    evaluated = replace(run, evaluate=(str(tmp_path / "e.yaml"), str(tmp_path / "not there.yaml")))
+    assert source_roles(evaluated) == (("few",), ("held", "asked"))
+    assert source_roles(replace(run, train=replace(train, heldout=()))) == (("few",), ("all", "held", "asked"))
 
 
 def test_workers_leave_the_comparison_to_the_one_that_finalises(folders, build):
