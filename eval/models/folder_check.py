@@ -14,6 +14,7 @@ from eval.models.image_encoders import check_encoder_folder
 from eval.models.model_type import ENCODERS, model_type
 from eval.models.prompt_style import resolve_style
 from eval.models.registry import backend_name
+from eval.models.trained_probe import checked_probe
 from eval.tasks.registry import task_output
 from train.chat.tokenizer import load_tokenizer
 from train.models.checked_loading import check_image_token, check_vocabulary, check_weight_headers
@@ -55,3 +56,5 @@ def _check_generative(config: EvalConfig, folder: Path) -> None:
     style = resolve_style(protocol, family)
     family.renderer(tokenizer, style.template, style.system_prompt)
     family.image_processor(protocol.image_mode, protocol.image_size)
+    if protocol.task == "trained_probe":
+        checked_probe(folder, protocol, int(family.text_config.hidden_size))

@@ -8,6 +8,7 @@ Tensor shapes: `B` images, `H` hidden size, `C` classes of the probe.
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -27,35 +28,41 @@ from train.models.loading import LoadedModel
 from train.models.model_folder import shortened
 
 
+def checked_probe(folder: Path, protocol: ProtocolConfig, width: int) -> StoredProbe:
+    """The probe in `folder` of a model whose states have `width` numbers, if it can score `protocol.classes`.
+
+    Raises `ConfigError` if the model has no probe, or one that was not trained on some of the classes, and for images
+    behind their question, where the token would see it.
+    """
+    if protocol.image_order == "after":
+        raise ConfigError(
+            "protocol.image_order is after, and the token of a trained probe would see the question that it never "
+            "saw in training; set it to before"
+        )
+    probe = StoredProbe.read(folder)
+    names = load_class_list(protocol.classes or "").names
+    if unknown := [name for name in dict.fromkeys(names) if name not in probe.classes]:
+        raise ConfigError(
+            f"{len(unknown):,} of the {len(names):,} classes of protocol.classes {protocol.classes} are none of the "
+            f"{len(probe.classes):,} that the linear probe in {folder} was trained on: {shortened(unknown)}; name a "
+            "list of its own classes"
+        )
+    if len(probe.token) != width:
+        raise ConfigError(
+            f"the linear probe in {folder} is for states of {len(probe.token):,} numbers and the model next to it has "
+            f"{width:,}; export the run again"
+        )
+    return probe
+
+
 class TrainedProbePredictor:
     """Scores the classes of `protocol.classes`; the answer's text is the most probable one's name."""
 
     def __init__(self, loaded: LoadedModel, protocol: ProtocolConfig, folder: EvalDir):
-        """Read the probe next to the weights and write the folder's table of classes.
-
-        Raises `ConfigError` if the model has no probe, or one that was not trained on some of the classes, and for
-        images behind their question, where the token would see it.
-        """
-        if protocol.image_order == "after":
-            raise ConfigError(
-                "protocol.image_order is after, and the token of a trained probe would see the question that it never "
-                "saw in training; set it to before"
-            )
+        """Read the probe next to the weights and write the folder's table of classes. Raises as `checked_probe`."""
         self.predictor = TextPredictor(loaded, protocol)
-        probe = StoredProbe.read(loaded.folder)
         self.names = load_class_list(protocol.classes or "").names
-        if unknown := [name for name in dict.fromkeys(self.names) if name not in probe.classes]:
-            raise ConfigError(
-                f"{len(unknown):,} of the {len(self.names):,} classes of protocol.classes {protocol.classes} are none "
-                f"of the {len(probe.classes):,} that the linear probe in {loaded.folder} was trained on: "
-                f"{shortened(unknown)}; name a list of its own classes"
-            )
-        width = int(self.predictor.family.text_config.hidden_size)
-        if len(probe.token) != width:
-            raise ConfigError(
-                f"the linear probe in {loaded.folder} is for states of {len(probe.token):,} numbers and the model next "
-                f"to it has {width:,}; export the run again"
-            )
+        probe = checked_probe(loaded.folder, protocol, int(self.predictor.family.text_config.hidden_size))
         number = {name: index for index, name in enumerate(probe.classes)}
         self.chosen = [number[name] for name in self.names]
         device = self.predictor.model.device

@@ -5,6 +5,7 @@ import re
 import runpy
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,13 +15,16 @@ from safetensors.torch import load_file, save_file
 from configs.data import DataConfig, SourceConfig
 from configs.errors import ConfigError
 from configs.evaluation import EvalConfig
+from configs.protocol import ProtocolConfig
 from configs.trained import training_record_of_model
 from eval.models.folder_check import check_model_folder
 from eval.models.model_type import model_type
 from eval.runner.evaluated_model import identify_model
 from train.models.checked_loading import check_loading_info, check_weight_headers
+from train.models.linear_probe import StoredProbe
 from train.models.loading import load_model
 from train.models.registry import family_of
+from train.models.types import PROBE
 
 TINY = Path("train/assets/tiny_llava")
 CASES = Path("../shared/cases/make_model_folder.py")
@@ -346,6 +350,30 @@ def test_the_dry_run_of_an_evaluation_accepts_a_whole_folder_and_skips_what_is_n
     assert check_model_folder(evaluation(folder))
     assert not check_model_folder(evaluation(tmp_path / "later"))
     assert not check_model_folder(evaluation("api:gpt"))
+
+
+def test_the_dry_run_of_a_trained_probe_refuses_a_model_without_one_and_classes_that_it_never_learned(folder, tmp_path):
+    (tmp_path / "classes.txt").write_text("cat\ndog\n")
+    protocol = ProtocolConfig(task="trained_probe", classes=str(tmp_path / "classes.txt"))
+    asked = replace(evaluation(folder), protocol=protocol)
+    with pytest.raises(ConfigError, match="has no linear probe"):
+        check_model_folder(asked)
+    width = int(family_of(folder).text_config.hidden_size)
+
+    def write(classes, width):
+        parts = {"token.vector": (width,), "head.weight": (len(classes), width), "head.bias": (len(classes),)}
+        StoredProbe.of({f"{PROBE}.{name}": torch.zeros(size) for name, size in parts.items()}, classes).write(
+            folder, {}
+        )
+
+    write(["cat", "dog", "bee"], width)
+    assert check_model_folder(asked)
+    write(["cat", "bee"], width)
+    with pytest.raises(ConfigError, match=r"1 of the 2 classes .* trained on: dog; name a list"):
+        check_model_folder(asked)
+    write(["cat", "dog"], width + 1)
+    with pytest.raises(ConfigError, match="export the run again"):
+        check_model_folder(asked)
 
 
 def test_the_dry_run_of_an_evaluation_reads_the_processor_and_the_tokenizer(folder):
