@@ -54,6 +54,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 def follow(follower: Follower, *, interval: float, once: bool, best: bool) -> None:
     """Evaluate checkpoints as they appear until the training has ended; with `once` those that are there."""
     name_accelerator()
+    follower.begin(keep_best=best)
     print(follower.plan_text(), flush=True)
     while True:
         over = once or is_over(follower.run)  # before looking: a checkpoint may appear between the two
@@ -68,6 +69,7 @@ def follow(follower: Follower, *, interval: float, once: bool, best: bool) -> No
         if over:
             break
         time.sleep(interval)
+    follower.note_deleted()
     page = write_curve(follower.run, follower.name, follower.skipped)
     if best and not once:
         follower.export_best()

@@ -11,9 +11,10 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from configs.errors import ConfigError, RunError
 from configs.eval_dir import EvalDir, ResultsDir
@@ -21,6 +22,7 @@ from configs.evaluation import EvalConfig
 from configs.layers import override_layer
 from configs.load import load_config
 from configs.run_dir import CheckpointDir, ExportDir, RunDir, step_name
+from configs.section import result_fields
 from data_prep.atomic import write_bytes
 from launch import commands
 from launch.follow_curve import best_point, read_points
@@ -30,22 +32,29 @@ from launch.watch import tail
 
 OVER = ("finished", "crashed", "stopped")
 MOST_FAILURES = 2  # evaluations that fail before the program gives up
+SAVED = "checkpoint"  # kind of the event that a checkpoint was written
 SET_HERE = ("model", "checkpoint", "output")
+TOO_LATE = "the training deleted it before it was evaluated; raise checkpoint.keep_last or --every"
 
 
 @dataclass
 class FollowState:
-    """`checkpoints`: step to the digest of the checkpoint that was evaluated; `exports`: steps exported for it."""
+    """`checkpoints`: step to the digest of the checkpoint that was evaluated; `exports`: steps exported for it.
+
+    `settings` are those of the evaluation that change a result; empty before the first checkpoint.
+    """
 
     checkpoints: dict[str, str] = field(default_factory=dict)
     exports: list[int] = field(default_factory=list)
+    settings: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def read(cls, file: Path) -> "FollowState":
         """The state in `file`; an empty one without it, or if it is damaged."""
         try:
             values = json.loads(file.read_text(encoding="utf-8"))
-            return cls(dict(values["checkpoints"]), [int(step) for step in values["exports"]])
+            exports = [int(step) for step in values["exports"]]
+            return cls(dict(values["checkpoints"]), exports, dict(values.get("settings", {})))
         except (OSError, ValueError, KeyError, TypeError):
             return cls()
 
@@ -59,6 +68,7 @@ class Follower:
     config: Path
     overrides: Sequence[str]
     every: int
+    settings: Mapping[str, Any] = field(default_factory=dict)
     skipped: dict[int, str] = field(default_factory=dict)
     failed: int = 0
 
@@ -101,13 +111,34 @@ class Follower:
         print(f"$ {typed(argv)}", flush=True)
         code = subprocess.run(argv, check=False).returncode
         if code and not self.run.checkpoint(step).is_dir():
-            self.skipped[step] = "the training deleted it before it was evaluated; raise checkpoint.keep_last"
-        elif code:
+            self.skipped[step] = TOO_LATE
+        elif code or not self._has_report(step):  # without a report it would be evaluated for ever
             self.failed += 1
-            self.skipped[step] = f"the evaluation failed with exit code {code}"
+            how = f"failed with exit code {code}" if code else "ended without a complete report"
+            self.skipped[step] = f"the evaluation {how}"
             if self.failed >= MOST_FAILURES:
                 raise RunError(f"{self.failed} evaluations failed, the last of step {step:,}; the reasons are above")
-        self._delete_exports(state, keep_best=keep_best)
+        self.delete_exports(state, keep_best=keep_best)
+
+    def begin(self, *, keep_best: bool) -> None:
+        """Delete exports that a killed start left. Raises `ConfigError` if it evaluated with other settings."""
+        state = FollowState.read(self.state_file)
+        now = json.loads(json.dumps(self.settings, default=repr))
+        for key in sorted(key for key in state.settings.keys() & now.keys() if state.settings[key] != now[key]):
+            raise ConfigError(
+                f"checkpoints of {self.run.root} were evaluated as {self.name} with {key} {state.settings[key]!r}, not "
+                f"{now[key]!r}, so they are not comparable; undo the change, or use another name: --set name=…"
+            )
+        state.settings = state.settings or now
+        self.delete_exports(state, keep_best=keep_best)
+
+    def note_deleted(self) -> None:
+        """Add to `skipped` the checkpoints that were written and deleted while others were evaluated."""
+        present = self.run.steps()
+        saved = {record.get("step") for record in tail(self.run.events, 0)[0] if record.get("kind") == SAVED}
+        for step in sorted(step for step in saved if isinstance(step, int) and step % self.every == 0):
+            if step not in present and step not in self.skipped and not self._has_report(step):
+                self.skipped[step] = TOO_LATE
 
     def export_best(self) -> None:
         """Replace the run's export by the best checkpoint. Raises `RunError` if there is none, or it did not work."""
@@ -131,12 +162,15 @@ class Follower:
 
     def _is_done(self, step: int, state: FollowState) -> bool:
         """Whether there is a complete report about this checkpoint, not about an earlier one of the same step."""
+        return self._has_report(step) and state.checkpoints.get(str(step)) in (None, self._digest(step))
+
+    def _has_report(self, step: int) -> bool:
+        """Whether there is a complete report about a checkpoint of this step."""
         file = EvalDir(self.run.evaluation(self.name) / step_name(step)).report("json")
         try:
-            complete = not json.loads(file.read_text(encoding="utf-8"))["items"]["missing"]
+            return not json.loads(file.read_text(encoding="utf-8"))["items"]["missing"]
         except (OSError, ValueError, KeyError, TypeError):
             return False
-        return complete and state.checkpoints.get(str(step)) in (None, self._digest(step))
 
     def _digest(self, step: int) -> str | None:
         """Identifies a checkpoint among others of the same step: the hash of its manifest."""
@@ -157,7 +191,7 @@ class Follower:
         if now is not None:
             state.checkpoints[str(step)] = now
 
-    def _delete_exports(self, state: FollowState, *, keep_best: bool) -> None:
+    def delete_exports(self, state: FollowState, *, keep_best: bool) -> None:
         """Delete the exported weights that this program made, but for those of the best checkpoint."""
         best = best_point(read_points(self.run, self.name)) if keep_best else None
         for step in [step for step in state.exports if best is None or step != best["step"]]:
@@ -182,7 +216,8 @@ def follower_of(folder: Path, config: Path, overrides: Sequence[str], every: int
         if (key := text.partition("=")[0]) in SET_HERE:
             raise ConfigError(f"--set {key}: this program sets it for each checkpoint of {folder}; leave it out")
     evaluation, _ = load_config(EvalConfig, config, [*overrides, f"model={json.dumps(str(run.root))}"])
-    return Follower(run, evaluation.name, config, overrides, every)
+    settings = {key: value for key, value in result_fields(evaluation).items() if not key.startswith("data.")}
+    return Follower(run, evaluation.name, config, overrides, every, settings)
 
 
 def is_over(run: RunDir) -> bool:

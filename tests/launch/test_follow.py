@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from configs.errors import RunError
+from configs.errors import ConfigError, RunError
 from configs.run_dir import RunDir, step_name
 from launch import follow_steps
 from launch.follow import follow, main
@@ -124,6 +124,47 @@ def test_an_export_that_a_killed_start_left_is_deleted_by_the_next(run, programs
     assert run.export_of(2).exists()
     run_once(follower(run))
     assert programs.calls == [2, 4, 6, 8] and not run.export_of(2).exists()
+
+
+@pytest.mark.slow
+def test_an_export_of_the_last_checkpoint_that_a_killed_start_left_is_deleted_too(run, programs, monkeypatch):
+    with monkeypatch.context() as patched:
+        patched.setattr(Follower, "delete_exports", lambda self, state, keep_best: None)  # killed before it
+        run_once(follower(run))
+    assert run.export_of(8).exists()
+    run_once(follower(run))
+    assert programs.calls == [2, 4, 6, 8] and not any(run.export_of(step).exists() for step in ACCURACY)
+
+
+def test_a_checkpoint_deleted_while_another_was_evaluated_is_listed(run, programs):
+    event = '{"kind": "checkpoint", "step": %d}\n'
+    run.events.write_text("".join(event % step for step in (2, 3, 4, 6, 8)) + '{"kind": "checkp')
+    shutil.rmtree(run.checkpoint(6))
+    one = follower(run, every=2)
+    run_once(one)
+    shutil.rmtree(run.checkpoint(2))  # evaluated before
+    run_once(again := follower(run, every=2))
+    assert [list(found.skipped) for found in (one, again)] == [[6], [6]]
+    assert "raise checkpoint.keep_last" in (run.evaluation("pets") / "accuracy.html").read_text()
+
+
+def test_an_evaluation_that_ends_well_without_a_report_is_not_repeated_for_ever(run, programs, monkeypatch):
+    monkeypatch.setattr(follow_steps.subprocess, "run", lambda argv, check: SimpleNamespace(returncode=0))
+    one = follower(run)
+    with pytest.raises(RunError, match="2 evaluations failed"):
+        run_once(one)
+    assert set(one.skipped.values()) == {"the evaluation ended without a complete report"}
+
+
+@pytest.mark.slow
+def test_other_settings_of_the_evaluation_are_refused_under_the_same_name(run, programs, tmp_path):
+    file = tmp_path / "pets.yaml"
+    file.write_text("name: pets\nmodel: x\nsource: a\nprotocol: {task: open_world}\n")
+    run_once(follower_of(run.root, file, ["limit=16"], 4))
+    run_once(follower_of(run.root, file, ["limit=16", "batch_size=3"], 2))
+    with pytest.raises(ConfigError, match=r"evaluated as pets with limit 16, not 8, .* --set name="):
+        run_once(follower_of(run.root, file, ["limit=8"], 1))
+    assert programs.calls == [4, 8, 2, 6]
 
 
 @pytest.mark.slow
