@@ -20,6 +20,7 @@ from eval.probes.store import StoredStates
 
 BLOCK_BYTES = 2**27  # of the states of a block, and of the similarities of two blocks: under 1 GB in all
 GRID = 2**20  # steps of the similarity from 0 to 1
+FARTHEST = 2**30  # steps; with the bits of an item's number, a key is below NOBODY
 NOBODY = torch.iinfo(torch.int64).max
 INDEX_BITS = 32
 VOTED_BLOCK = 4096
@@ -42,7 +43,7 @@ def nearest(
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
     norms = _all_norms(train, columns)
-    scale = _Scale(metric, norms.mean(1), norms.amax(1))
+    scale = _Scale.of(metric, norms)
     best = torch.full((len(columns), len(test), k), NOBODY)
     ids, own_ids = (torch.from_numpy(part.hashes.astype(np.int64)) for part in (train, test))
     blocks = math.ceil(len(train) / block_size(len(columns), train.row_format.size))
@@ -64,28 +65,39 @@ def nearest(
 
 @dataclass(frozen=True, slots=True)
 class _Scale:
-    """Similarities in steps of the grid; `mean` and `largest` (F,) are of the training states' squared norms."""
+    """Similarities in steps of the grid; `mean` and `usual` (F,) are of the training states' squared norms.
+
+    The steps of `l2` follow from the usual norm, the median: a few enormous states would make all others equal. What is
+    farther away than `FARTHEST` steps is equally far.
+    """
 
     metric: str
     mean: torch.Tensor
-    largest: torch.Tensor
+    usual: torch.Tensor
+
+    @classmethod
+    def of(cls, metric: str, norms: torch.Tensor) -> "_Scale":
+        """That of training states with the squared `norms` (F, M)."""
+        mean, median = norms.mean(1), norms.median(1).values
+        return cls(metric, mean, torch.where(median > 0, median, mean))
 
     def steps(self, asked: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
-        """(F, N, M) whole numbers as float64, at most 2 x GRID: 0 for equal states. Both are (F, _, H)."""
+        """(F, N, M) whole numbers as float64, at most `FARTHEST`: 0 for equal states. Both are (F, _, H)."""
         if self.metric == "cosine":
             unit = [torch.nn.functional.normalize(states, dim=2) for states in (asked, known)]
             return ((1 - unit[0] @ unit[1].transpose(1, 2)).clamp_(0, 2) * GRID).round_()
         own, theirs = _squared_norms(asked), _squared_norms(known)
         squares = own[:, :, None] + theirs[:, None] - 2 * (asked @ known.transpose(1, 2))
-        unit_of_query = own + self.largest.to(own)[:, None]
-        return (squares.clamp_(min=0) / unit_of_query[:, :, None].clamp(min=1e-30) * GRID).round_()
+        unit_of_query = own + self.usual.to(own)[:, None]
+        shares = squares.clamp_(min=0) / unit_of_query[:, :, None].clamp(min=1e-30)
+        return (shares * GRID).clamp_(max=FARTHEST).round_()
 
     def similarity(self, steps: torch.Tensor, squared_norms: torch.Tensor) -> torch.Tensor:
         """(F, N, K) float64 of (F, N, K) steps; `squared_norms` (F, N) of the test states."""
         share = steps.double() / GRID
         if self.metric == "cosine":
             return 1 - share
-        unit_of_query = squared_norms + self.largest[:, None]
+        unit_of_query = squared_norms + self.usual[:, None]
         return 1 - share * unit_of_query[:, :, None] / (2 * self.mean.clamp(min=1e-30))[:, None, None]
 
 

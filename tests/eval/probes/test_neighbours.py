@@ -94,6 +94,15 @@ def test_no_item_is_a_neighbour_of_itself_when_both_sources_are_one():
     assert (row["accuracy"]["count"], row["accuracy"]["n"]) == (4, 4)
 
 
+def test_one_enormous_state_makes_the_others_no_more_alike():
+    usual = torch.rand(40, 1, 16, generator=torch.Generator().manual_seed(3))
+    enormous = torch.cat([usual, torch.full((1, 1, 16), 60000.0)])
+    test = stored(usual + 0.01, [0] * 40)
+    without, found = (nearest(stored(states, [0] * len(states)), test, [0], 3, "l2") for states in (usual, enormous))
+    assert torch.equal(without.items, found.items)
+    assert found.items[0, :, 0].tolist() == list(range(40)), "each is nearest to its twin"
+
+
 def test_a_large_state_does_not_overflow_its_weighted_vote():
     train = stored(torch.tensor([[[30000.0, 0]], [[0.0, 1]], [[0.0, 2]]]), [0, 1, 1])
     test = stored(torch.tensor([[[0.0, -60000.0]]]), [1])
