@@ -44,10 +44,11 @@ from eval.metrics.confusion_matrix import confusion_matrix
 from eval.metrics.grouped import ItemPoints
 from eval.metrics.kappa import agreement_of
 from eval.metrics.robustness import FactorOutcomes, robustness_results
+from eval.paper.derived import Result
 from eval.paper.forgetting import forgetting_page
 from eval.paper.loss_curves import LossCurve
 from eval.paper.published import paper_numbers
-from eval.paper.results import CollectedResults, Result
+from eval.paper.results import CollectedResults
 from eval.paper.scoreboard import scoreboard
 from eval.paper.scoreboard_page import scoreboard_page
 from eval.reports.agreement import agreement_page

@@ -7,18 +7,19 @@ Reads report.json, probe.json, guidance.json, reproduction-*.json, records of bu
 runs (their loss curves).
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from configs.errors import RunError
 from configs.eval_dir import EvalDir, ResultsDir
-from configs.run_dir import step_of
 from eval.metrics.accuracy import ClassResult, correlation_interval
 from eval.paper.constructions import construction_numbers
+from eval.paper.derived import Result, derived
 from eval.paper.finetuned_rows import training_of
 from eval.paper.loss_curves import LossCurve, read_loss_curves
+from eval.paper.model_names import Model, model_names, model_of_result
 from eval.paper.other_data import OtherData, other_data
 from eval.paper.published import PaperNumber
 from eval.paper.rows import (
@@ -36,26 +37,6 @@ from eval.runner.as_trained import training_differences
 SIZES = "table7/validation/items/"
 REPORT, PROBE, GUIDANCE = (file.name for file in EvalDir(Path()).result_files())
 HELD_OUT = "best epoch on held-out training items"  # of a probe.json from before it said so
-
-
-Model = tuple[str, str]  # a run or a model, and which of its checkpoints: `export`, a step, last
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """One of our numbers: fraction (or the row's unit), interval, number of items, protocol and source folder.
-
-    `grader` names the grader whose number it is (`eval.grade`); it is empty for the protocol's own score.
-    """
-
-    value: float | None
-    low: float | None
-    high: float | None
-    n: int | None
-    protocol: str
-    run: str
-    model: str = ""
-    grader: str = ""
 
 
 @dataclass(slots=True)
@@ -216,7 +197,7 @@ def _add_classes(
     if name == PROBE:  # the authors choose the epoch on the test items (D17)
         on_test = "best epoch on the test items" in str(values.get("chosen"))
         how += f", probed{' (epoch chosen on the test items)' if on_test else ''}"
-    model = _model_of_result(values), how
+    model = model_of_result(values), how
     results = [ClassResult(**result) for result in values["classes"]]
     if all(result.frequency is None for result in results):
         return  # nothing to draw: no item has an answer
@@ -234,74 +215,3 @@ def _plainly_open(report: Mapping[str, Any]) -> bool:
     if protocol.get("labels"):
         return False
     return protocol["task"] == "zero_shot" or (protocol["task"], protocol.get("prompt")) == ("open_world", "paper")
-
-
-def _model_of_result(values: Mapping[str, Any]) -> Model:
-    path, step = Path(str(values["model"])), step_of(str(values["label"]))
-    run = path.parent.parent if path.parent.name == "checkpoints" else path
-    return str(run), "export" if step is None else str(step)
-
-
-def model_of_record(record: Mapping[str, Any]) -> Model:
-    """The model and checkpoint whose rows a reproduction's record holds."""
-    return str(record["model"]), str(record["checkpoint"])
-
-
-def model_names(models: Iterable[Model]) -> dict[Model, str]:
-    """Short names: the last part of the path, more parts where two would be equal, and the checkpoint.
-
-    >>> list(model_names([("a/x", "export"), ("a/x", "500"), ("b/y", "export")]).values())
-    ['x', 'x step 500', 'y']
-    """
-    known = dict.fromkeys(models)
-    paths = {path for path, _ in known}
-    return {(path, checkpoint): f"{_end(path, paths)}{_suffix(checkpoint)}" for path, checkpoint in known}
-
-
-def _end(path: str, paths: Iterable[str]) -> str:
-    others = [f"/{Path(other).as_posix()}" for other in paths if other != path]
-    parts = Path(path).parts
-    ends = ("/".join(parts[-count:]) for count in range(1, len(parts)))
-    return next((end for end in ends if not any(other.endswith(f"/{end}") for other in others)), path)
-
-
-def _suffix(checkpoint: str) -> str:
-    return "" if checkpoint == "export" else f" {'step ' if checkpoint.isdigit() else ''}{checkpoint}"
-
-
-def derived(rows: Mapping[str, Sequence[Result]], known: Mapping[str, PaperNumber]) -> list[tuple[str, Result]]:
-    """Numbers that the paper computes from two others: Table 8's improvement, Figure 4's ratio of two models' errors.
-
-    Both must have the same protocol (another scoring alone changes the number), and an improvement the same model.
-    """
-    made = []
-    for row, number in known.items():
-        experiment, model, dataset = row.rsplit("/", 2)
-        if number.unit == "points":
-            pair = [f"table8/{key}_synonyms/{model}/{dataset}" for key in ("without", "with")]
-        elif number.unit == "ratio":
-            candidates = experiment.removeprefix("figure4/")
-            pair = [f"table9/{candidates}/{name}/{dataset}" for name in (model, "CLIP-L")]
-        else:
-            continue
-        firsts, seconds = (rows.get(name, ()) for name in pair)
-        for first in firsts:
-            second = next((other for other in seconds if _comparable(number.unit, first, other)), None)
-            value = None if second is None else _combined(number.unit, first.value, second.value)
-            if value is not None:
-                made.append((row, Result(value, None, None, first.n, first.protocol, first.run, first.model)))
-    return made
-
-
-def _comparable(unit: str, first: Result, second: Result) -> bool:
-    """Whether both have the same protocol name and, except for ratios of two models, the same model."""
-    same_protocol = first.protocol.split(" ")[0] == second.protocol.split(" ")[0]
-    return same_protocol and (unit == "ratio" or first.model == second.model)
-
-
-def _combined(unit: str, first: float | None, second: float | None) -> float | None:
-    if first is None or second is None:
-        return None
-    if unit == "points":
-        return second - first
-    return (1 - first) / (1 - second) if second < 1 else None

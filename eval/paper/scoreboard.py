@@ -9,8 +9,9 @@ from typing import Any
 from configs.eval_dir import ResultsDir
 from data_prep.atomic import write_bytes
 from data_prep.run_index import write_page
+from eval.paper.derived import Result
 from eval.paper.published import PaperNumber, paper_numbers
-from eval.paper.results import CollectedResults, Result, collect
+from eval.paper.results import CollectedResults, collect
 from eval.paper.scoreboard_page import count_run, scoreboard_page
 
 

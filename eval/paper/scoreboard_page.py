@@ -7,8 +7,9 @@ from typing import Any
 from data_prep.page import Block, Contents, Figure, Folded, Heading, Page, Table, Text
 from eval.metrics.accuracy import ClassResult
 from eval.paper.figures import SHADES, candidates_figure, error_figure, frequency_and_paper, loss_figure
+from eval.paper.model_names import Model, model_names, model_of_record
 from eval.paper.other_data import below_table, other_data_run
-from eval.paper.results import CollectedResults, Model, model_names, model_of_record
+from eval.paper.results import CollectedResults
 from eval.paper.table_layout import Grid, difference, grids, number
 
 HEADERS = ("row", "paper", "ours", "difference", "95 % interval", "n", "protocol", "run")
