@@ -125,10 +125,13 @@ class ExampleBuilder:
     def with_probe(self, sample: Sample, conversation: TokenizedConversation) -> TokenizedConversation:
         """`conversation` with the token of a linear probe, if there is one and the sample has an image and a class.
 
-        The image is expanded or not. Raises `DataError` if chat.max_length has no room for the token.
+        The image is expanded or not. Behind an earlier answer, which may name the class, there is none. Raises
+        `DataError` if chat.max_length has no room for the token.
         """
         own = IMAGE_INDEX if conversation.images else self.family.image_token_id
         if not self.probe or sample.label is None or sample.label < 0 or own not in conversation.input_ids:
+            return conversation
+        if any(conversation.supervised[: conversation.input_ids.index(own)]):
             return conversation
         return insert_probe(conversation, own, self.renderer.eos, self.chat.max_length)
 

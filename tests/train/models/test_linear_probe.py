@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from transformers import AutoModelForImageTextToText
 
 from configs.errors import ConfigError, DataError
+from data_prep.sample import Turn
 from train.chat.conversation import TokenizedConversation
 from train.chat.probe_position import insert_probe
 from train.data.collate import collate, pack
@@ -138,6 +139,18 @@ def test_the_token_is_behind_the_image_and_changes_nothing_else_of_a_conversatio
         assert plan.probe_classes.names[ours.probe_class] == plan.sources.record(position).label_name
     assert before.probe is None
     assert plain.probe_classes is None
+
+
+def test_an_image_behind_an_earlier_answer_has_no_token_which_would_see_the_class(plan):
+    builder, number = plan.example_builder, int(np.flatnonzero(plan.sources.labels() >= 0)[0])
+    sample = plan.sources.record(number)
+    first, later = (
+        (Turn("human", "<image>\nWhat is it?"), Turn("gpt", "a dog")),
+        (Turn("human", "And?"), Turn("gpt", "it")),
+    )
+    for turns, probed in ((first + later, True), ((Turn("human", "Name it."), first[1], *first), False)):
+        asked = replace(sample, turns=turns)
+        assert (builder.tokens(asked, has_image=True).probe is not None) == probed
 
 
 def test_a_probe_is_a_part_with_its_rate_that_begins_undecided(plan):
