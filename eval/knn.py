@@ -30,11 +30,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Classify by neighbours. Exits with code 2 on a mistake in configuration or data."""
     arguments = _parser().parse_args(argv)
     from eval.probe_model import states_of  # after parsing: --help needs no torch
-    from eval.probes.knn import as_text, knn_report
+    from eval.probes.knn import as_text, check_neighbours, knn_report
     from eval.reports.knn_page import write_knn
 
     try:
-        states = states_of(arguments)
+        states = states_of(arguments, check_neighbours)
         if states is None:
             return
         result = knn_report(states)

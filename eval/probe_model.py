@@ -1,6 +1,7 @@
 """A probing: hidden states extracted, heads trained on them, the report; the states serve `eval.knn` too."""
 
 import argparse
+from collections.abc import Callable
 
 from configs.command_line import emit_json, exit_on_user_error
 from configs.errors import UserError
@@ -30,23 +31,27 @@ def probe(arguments: argparse.Namespace) -> None:
         exit_on_user_error(error)
 
 
-def states_of(arguments: argparse.Namespace) -> ProbedStates | None:
+def states_of(arguments: argparse.Namespace, check: Callable[[EvalConfig], None]) -> ProbedStates | None:
     """The stored states of both sources, extracted where they are missing; None where nothing is left to do with them.
 
-    Raises `UserError` for mistakes in configuration or data.
+    `check` refuses a config before any state is extracted. Raises `UserError` for mistakes in configuration or data.
     """
-    config = prepare_states(arguments)
+    config = prepare_states(arguments, check)
     return None if config is None else open_probed(config)
 
 
-def prepare_states(arguments: argparse.Namespace) -> EvalConfig | None:
+def prepare_states(
+    arguments: argparse.Namespace, check: Callable[[EvalConfig], None] | None = None
+) -> EvalConfig | None:
     """Extract the states that are missing, or print what that needs (`--dry-run`).
 
-    None after a dry run and for one of several workers, which only extracts. Raises `UserError` for mistakes in
+    `check` refuses a config first. None after a dry run and for one of several workers, which only extracts. Raises `UserError` for mistakes in
     configuration or data.
     """
     config, _ = load_config(EvalConfig, arguments.config, _overrides(arguments))
     share = Share.of(arguments.worker, arguments.workers)
+    if check is not None:
+        check(config)
     if arguments.dry_run:
         notes = [*match_test_classes(config).notes, *probe_notes(config)]
         print(needs_text([needs_of(source) for source in states_configs(config)], notes))

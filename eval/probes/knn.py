@@ -4,11 +4,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from configs.errors import RunError
+from configs.evaluation import EvalConfig
 from configs.knn import KnnConfig
 from eval.metrics.accuracy import Rate
 from eval.probes.accuracy import doubts, usable_positions
+from eval.probes.extraction import states_configs
 from eval.probes.neighbours import nearest, voted
 from eval.probes.report import ProbedStates, describe_probed
+from eval.probes.requirements import states_folder
 from eval.probes.store import StoredStates
 
 
@@ -32,10 +35,8 @@ def knn(train: StoredStates, test: StoredStates, settings: KnnConfig, *, leave_o
     Positions that some prompt lacks are excluded and counted. Raises `RunError` for a k of more items than there are.
     """
     columns, left_out = usable_positions(train, test)
-    usable = len(train) - leave_one_out
-    if (most := max(settings.k)) > usable:
-        raise RunError(f"knn.k has {most:,}, and there are {usable:,} items to be neighbours; give at most {usable:,}")
-    found = nearest(train, test, columns, most, settings.metric, leave_one_out=leave_one_out)
+    _check_k(settings, len(train), leave_one_out=leave_one_out)
+    found = nearest(train, test, columns, max(settings.k), settings.metric, leave_one_out=leave_one_out)
     classes = int(max(train.labels.max(), test.labels.max())) + 1
     rows = []
     for number, column in enumerate(columns):
@@ -47,6 +48,18 @@ def knn(train: StoredStates, test: StoredStates, settings: KnnConfig, *, leave_o
                 rate = Rate(int(right.sum()), len(test)).to_json()
                 rows.append({"position": train.row_format.positions[column], "k": k, "vote": vote, "accuracy": rate})
     return {"rows": rows, "left_out": left_out, "train": len(train), "class_count": classes}
+
+
+def check_neighbours(config: EvalConfig) -> None:
+    """Raise `RunError` for a k of more items than the training source has, before any state is extracted."""
+    _, items = states_folder(states_configs(config)[0])
+    _check_k(config.knn, items, leave_one_out=config.source == config.probe_source)
+
+
+def _check_k(settings: KnnConfig, items: int, *, leave_one_out: bool) -> None:
+    usable = items - leave_one_out
+    if (most := max(settings.k)) > usable:
+        raise RunError(f"knn.k has {most:,}, and there are {usable:,} items to be neighbours; give at most {usable:,}")
 
 
 def as_text(result: Mapping[str, Any]) -> str:

@@ -30,7 +30,9 @@ def test_a_model_is_classified_by_neighbours_from_config_to_page(write_config, t
     assert "similarity: l2" in printed and "k = 1    majority" in printed
     again = json.loads((tmp_path / "answers" / "knn.json").read_text())
     assert again["protocol"]["hash"] != result["protocol"]["hash"]
-    with pytest.raises(SystemExit) as left:
-        main(["--config", config, "--train", "pets", "--set", "knn.k=[15]"])
-    assert left.value.code == 2
-    assert "knn.k has 15, and there are 14 items" in capsys.readouterr().err
+    for elsewhere in ([], ["--set", f"output={tmp_path / 'new'}"], ["--dry-run"]):
+        with pytest.raises(SystemExit) as left:
+            main(["--config", config, "--train", "pets", "--set", "knn.k=[15]", *elsewhere])
+        assert left.value.code == 2
+        assert "knn.k has 15, and there are 14 items" in capsys.readouterr().err
+    assert not (tmp_path / "new").exists(), "refused before states are extracted"
