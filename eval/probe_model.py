@@ -45,8 +45,8 @@ def prepare_states(
 ) -> EvalConfig | None:
     """Extract the states that are missing, or print what that needs (`--dry-run`).
 
-    `check` refuses a config first. None after a dry run and for one of several workers, which only extracts. Raises `UserError` for mistakes in
-    configuration or data.
+    `check` refuses a config first. None after a dry run and for one of several workers, which only extracts. Raises
+    `UserError` for mistakes in configuration or data.
     """
     config, _ = load_config(EvalConfig, arguments.config, _overrides(arguments))
     share = Share.of(arguments.worker, arguments.workers)

@@ -170,7 +170,7 @@ def steps_of(config: RunConfig) -> int | None:
 
 def _read(file: Path) -> dict[str, Any] | None:
     try:
-        found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        return found
+        found = json.loads(file.read_text(encoding="utf-8"))
+        return found if isinstance(found, dict) else None
     except (OSError, ValueError):
         return None
