@@ -18,6 +18,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from configs.command_line import (
+    STDOUT,
     add_dry_run,
     add_json,
     add_output_folder,
@@ -80,8 +81,12 @@ def reproduce(arguments: argparse.Namespace) -> None:
             return
     outcomes = [finish(planned) for planned in plans]
     protocol = Path(request.protocol).stem
-    records = [write_record(planned[0].config, protocol, rows) for planned, rows in zip(plans, outcomes, strict=True)]
-    lines = [f"{outcome_table(rows)}\n{record}" for rows, record in zip(outcomes, records, strict=True)]
+    records, lines = [], []
+    for planned, rows in zip(plans, outcomes, strict=True):
+        if arguments.json != STDOUT:
+            print(outcome_table(rows))  # before anything that may fail
+        records.append(write_record(planned[0].config, protocol, rows))
+        lines.append(str(records[-1]))
     found = None
     if len(plans) > 1:
         tuned, base = (

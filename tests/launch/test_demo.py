@@ -39,6 +39,16 @@ def configs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return Path("configs")
 
 
+class Ended:
+    """A process that has ended with `code`."""
+
+    def __init__(self, code: int) -> None:
+        self.code = code
+
+    def wait(self) -> int:
+        return self.code
+
+
 def typed(configs: Path, *, seeds: int = 1, quick: bool = False) -> list[str]:
     names = {"python": "/venv/bin/python", "deepspeed": "/venv/bin/deepspeed"}
     steps = demo.steps(Demo(configs / "demo.yaml", seeds, quick))
@@ -114,11 +124,11 @@ def test_the_demo_stops_at_the_first_failure_with_its_exit_code(
     codes = iter([0, 7])
     started: list[list[str]] = []
 
-    def start(argv: list[str], check: bool, **_: object) -> "subprocess.CompletedProcess[bytes]":
+    def start(argv: list[str]) -> Ended:
         started.append(argv)
-        return subprocess.CompletedProcess(argv, next(codes))
+        return Ended(next(codes))
 
-    monkeypatch.setattr(subprocess, "run", start)
+    monkeypatch.setattr(subprocess, "Popen", start)
     assert run_main(demo.main) == 7
     assert len(started) == 2
     printed = capsys.readouterr()
@@ -131,7 +141,7 @@ def test_the_demo_stops_at_the_first_failure_with_its_exit_code(
 def test_a_command_killed_by_a_signal_ends_the_demo_as_a_shell_would(
     configs: Path, monkeypatch: pytest.MonkeyPatch, run_main: Callable[..., int]
 ) -> None:
-    monkeypatch.setattr(subprocess, "run", lambda argv, check, **_: subprocess.CompletedProcess(argv, -9))
+    monkeypatch.setattr(subprocess, "Popen", lambda argv: Ended(-9))
     assert run_main(demo.main) == 137
 
 
@@ -139,6 +149,7 @@ def test_a_command_killed_by_a_signal_ends_the_demo_as_a_shell_would(
 def test_the_report_is_named_at_the_end(
     configs: Path, monkeypatch: pytest.MonkeyPatch, run_main: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.setattr(subprocess, "Popen", lambda argv: Ended(0))
     monkeypatch.setattr(subprocess, "run", lambda argv, check, **_: subprocess.CompletedProcess(argv, 0, stdout=""))
     assert run_main(demo.main) == 0
     assert capsys.readouterr().out.endswith("its report is runs/demo_report/report.html\n")

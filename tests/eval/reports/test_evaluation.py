@@ -171,7 +171,8 @@ class Parsed(HTMLParser):
 
     def handle_starttag(self, tag, attrs):
         self.tags.append(tag)
-        self.loads += [f"{key}={value}" for key, value in attrs if key in ("src", "href") or key == "xlink:href"]
+        if tag != "a":  # a link loads nothing
+            self.loads += [f"{key}={value}" for key, value in attrs if key in ("src", "href") or key == "xlink:href"]
         if tag not in VOID:
             self.open.append(tag)
 

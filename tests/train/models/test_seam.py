@@ -34,6 +34,7 @@ READS = {
 """Attributes of a model or its config that only a family may read."""
 ALLOWED = {
     "eval/models/clip.py": "a CLIP, which has no language model",
+    "eval/models/sentence_encoder.py": "a CLIP's text tower by itself",
     "eval/models/image_encoders.py": "image encoders by themselves",
     "eval/probes/requirements.py": "the size of an image encoder's features",
     "eval/paper/plan.py": "the paper's tables are about models of certain families",
