@@ -5,6 +5,7 @@ added; an answer with one that still cannot be read is a failure, in no number, 
 """
 
 import hashlib
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -28,7 +29,7 @@ NEW_REQUEST = "a larger grading.judge_tokens, another judge or prompt asks again
 AGAIN = "/again"  # of the id of a question that is asked once more
 
 
-class ApiGrader(Generic[Value]):
+class ApiGrader(ABC, Generic[Value]):
     """Asks `grading.judge` about every answer; a subclass reads the replies and makes them a grade."""
 
     outcomes: ClassVar[Sequence[str]] = ()
@@ -56,9 +57,9 @@ class ApiGrader(Generic[Value]):
         times = "once" if self.times == 1 else f"{self.times} times"
         return f"{self.rule()}; {self.model.name} is asked {times} about each answer; prompt: {self.prompt.source}"
 
+    @abstractmethod
     def rule(self) -> str:
         """What makes an answer right, in words."""
-        raise NotImplementedError
 
     @property
     def settings(self) -> Mapping[str, Any]:
@@ -77,13 +78,13 @@ class ApiGrader(Generic[Value]):
         """The question to the judge."""
         return self.prompt.question(answer)
 
+    @abstractmethod
     def read(self, text: str, *, cut: bool = False) -> Value | None:
         """What a reply says without its reasoning, `cut` at the limit of tokens; None if it cannot be read."""
-        raise NotImplementedError
 
+    @abstractmethod
     def combined(self, values: Sequence[Value], answer: StoredAnswer) -> Grade:
         """The grade of what all replies say."""
-        raise NotImplementedError
 
     def preview(self, answers: Sequence[StoredAnswer], replies: Path) -> None:
         """Print how many questions would be asked and what that may cost at most; nothing is sent."""
