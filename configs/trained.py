@@ -33,7 +33,8 @@ class TrainingRecord:
     """How a model was trained; `where` is the file that says so.
 
     `images`: each of `IMAGE_SIZES` to its value. `questions`: source of classification data to its question, a prompt's
-    name or its text. `class_names`: the classes of these sources.
+    name or its text. `class_names`: the classes of these sources. `contents`: what an export held when it was written
+    (`train.models.folder_contents`).
     """
 
     where: str
@@ -46,6 +47,7 @@ class TrainingRecord:
     class_names: tuple[str, ...] = ()
     data: DataConfig = field(default_factory=DataConfig)
     train_sources: tuple[str, ...] = ()
+    contents: str | None = None
 
     @property
     def prompt(self) -> str | None:
@@ -133,6 +135,7 @@ def _from_record(record: Path) -> TrainingRecord | None:
         class_names=_names(ExportDir(record.parent).class_names),
         data=DataConfig(**data, sources=sources),
         train_sources=tuple(values.get("sources", ())),
+        contents=values.get("contents"),
     )
 
 

@@ -76,7 +76,9 @@ def test_class_folders_become_a_checkpoint_and_an_accuracy_table(tmp_path, deeps
     folder = tmp_path / "runs" / "image_folder"
     LlavaForConditionalGeneration.from_pretrained(folder / "export")
     asked = settings({"model": folder, "dtype": "fp32", "protocol.system_prompt": "none"})
-    run(sys.executable, "-m", "eval.run", "--config", "configs/eval/image_folder.yaml", *shared, *asked)
+    evaluation = (sys.executable, "-m", "eval.run", "--config", "configs/eval/image_folder.yaml", *shared, *asked)
+    assert "unchanged since" in run(*evaluation, "--dry-run"), "an export that nobody touched is checked again"
+    run(*evaluation)
     answers = folder / "eval" / "image_folder_open_world" / "export"
     assert json.loads((answers / "report.json").read_text())["accuracy"]["n"] == len(CLASSES) * TEST
     html = (answers / "report.html").read_text()

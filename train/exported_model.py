@@ -24,6 +24,7 @@ from train.exported_files import write_text_files
 from train.model_card import write_model_card
 from train.models.checked_loading import load_checked, quiet_transformers
 from train.models.fingerprint import model_identity
+from train.models.folder_contents import contents
 from train.models.language_weights import take_language
 from train.models.linear_probe import StoredProbe, is_probe
 from train.models.loading import DTYPES, resolve_folder
@@ -100,6 +101,7 @@ def export_checkpoint(
             write_bytes(ExportDir(temporary).class_names, names.encode())
         if taken is not None:
             record["lora_onto"] = {"model": lora_onto, "identity": taken}
+        record["contents"] = contents(temporary)
         _write_provenance(run, ExportDir(temporary))
         write_bytes(temporary / RECORD, json.dumps(record, indent=1).encode())
     return output

@@ -9,12 +9,9 @@ from pathlib import Path
 from configs.evaluation import EvalConfig
 from configs.run_dir import CheckpointDir, RunDir
 from configs.trained import protocol_as_trained, training_record_of_model
-from eval.models.clip import read_tokenizer
-from eval.models.image_encoders import check_encoder_folder
 from eval.models.model_type import ENCODERS, model_type
 from eval.models.prompt_style import resolve_style
 from eval.models.registry import backend_name
-from eval.models.trained_probe import checked_probe
 from eval.tasks.registry import task_output
 from train.chat.tokenizer import load_tokenizer
 from train.models.checked_loading import check_image_token, check_vocabulary, check_weight_headers
@@ -36,6 +33,9 @@ def check_model_folder(config: EvalConfig) -> bool:
     kind = model_type(folder)
     encoder = task_output(config.protocol.task) == "hidden_states" and config.probe.part == "encoder"
     if kind == "clip" or (encoder and kind in ENCODERS):
+        from eval.models.clip import read_tokenizer  # transformers' CLIP takes a while to import
+        from eval.models.image_encoders import check_encoder_folder
+
         check_encoder_folder(folder, str(kind))
         if not encoder:
             read_tokenizer(folder)
@@ -57,4 +57,6 @@ def _check_generative(config: EvalConfig, folder: Path) -> None:
     family.renderer(tokenizer, style.template, style.system_prompt)
     family.image_processor(protocol.image_mode, protocol.image_size)
     if protocol.task == "trained_probe":
+        from eval.models.trained_probe import checked_probe
+
         checked_probe(folder, protocol, int(family.text_config.hidden_size))

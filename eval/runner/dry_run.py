@@ -72,7 +72,7 @@ def model_line(config: EvalConfig) -> str:
     if not is_api(config.model) and Path(config.model).is_dir():
         checked = CheckedFolder(config)
         if checked.passed():
-            return f"{FITS} (unchanged since an earlier check)"
+            return f"{FITS} (unchanged since it was exported, loaded or checked)"
         from eval.models.folder_check import check_model_folder  # loads torch
 
         if check_model_folder(config):

@@ -17,7 +17,9 @@ from data_prep.atomic import write_bytes
 from data_prep.processes import ProcessExit, Send, WorkerProcesses
 from data_prep.source_match import absent_paths
 from eval.models.factory import evaluated_folders, load_eval_model, load_key
+from eval.models.registry import backend_name
 from eval.runner.batching import Share, open_source
+from eval.runner.checked_folder import CheckedFolder
 from eval.runner.class_check import check_classes
 from eval.runner.evaluate import run_evaluation
 from eval.runner.output_paths import output_paths_of
@@ -81,6 +83,8 @@ def run_share(configs: Sequence[EvalConfig], models: Models, share: Share, keep_
                     opened[load_key(config)] = load_eval_model(config, model)
                 run_evaluation(config, opened[load_key(config)], (label, model), folder, share)
                 _clear_refusals(folder, share)
+                if backend_name(config.model) is None:
+                    CheckedFolder(config, model).remember()
             except UserError as error:
                 if not keep_going:
                     raise

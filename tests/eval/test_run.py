@@ -55,6 +55,14 @@ def test_a_second_run_asks_nothing(write_config, tmp_path, counted):
     assert lines(tmp_path / "answers") == before
 
 
+def test_a_model_that_answered_is_not_checked_by_a_dry_run(write_config, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("VLM_CLASSIFY_CACHE", str(tmp_path / "cache"))
+    config = str(write_config())
+    main(["--config", config, "--set", "limit=1"])
+    main(["--config", config, "--dry-run"])
+    assert "unchanged since" in capsys.readouterr().out
+
+
 @pytest.mark.slow
 def test_workers_share_the_items_and_the_report_comes_later(write_config, tmp_path, counted):
     config = write_config()
