@@ -31,7 +31,7 @@ from train.models.target_states import ForwardOptions
 from train.optimization.engine import Engine
 from train.optimization.flops import FlopModel
 from train.plan import RunPlan
-from train.resume import ResumePoint, require_disk_space, write_run_files
+from train.resume import ResumePoint, refuse_other_parameters, require_disk_space, write_run_files
 from train.spikes.monitor import SpikeMonitor
 from train.spikes.policy import SpikePolicy
 from train.trainer import Trainer
@@ -56,6 +56,9 @@ def build_components(plan: RunPlan, world: World, start: ResumePoint) -> Trainer
     choose_trainable(loaded.model, plan.family, config.model, config.optim, config.deepspeed.zero_stage)
     if plan.probe_classes is not None:
         attach_probe(loaded.model, plan.family, len(plan.probe_classes.names), config.seed)
+    if start.checkpoint:
+        parameters = loaded.model.named_parameters()
+        refuse_other_parameters(start.checkpoint, {name: tuple(p.shape) for name, p in parameters if p.requires_grad})
     if plan.activation_checkpointing is True:
         checkpoint_activations(loaded.model)
     if config.model.mode == "lora" and config.model.lora.variant == "pissa":

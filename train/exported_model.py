@@ -13,7 +13,7 @@ from configs.errors import ConfigError, RunError, UserError
 from configs.load import load_config
 from configs.model import ModelConfig
 from configs.run import RunConfig
-from configs.run_dir import CheckpointDir, ExportDir, RunDir, step_name
+from configs.run_dir import CheckpointDir, ExportDir, RunDir, step_name, step_of
 from configs.trained import record_of, training_record_of_run
 from data_prep.atomic import atomic_folder, write_bytes
 from data_prep.file_lock import locked
@@ -180,8 +180,12 @@ def model_folders(reference: str, checkpoint: str = "export", revision: str | No
     """
     path = Path(reference)
     if (path / MANIFEST).is_file() and CheckpointDir(path).state.is_file():
-        run, step = RunDir(path.parent.parent), int(path.name.rpartition("-")[2])
-        return [_exported(run, step)]
+        step = step_of(path.name)
+        if step is None:
+            raise RunError(
+                f"{path} is a checkpoint under another name; give it back {step_name(500)}, with its own step"
+            )
+        return [_exported(RunDir(path.parent.parent), step)]
     if not RunDir(path).config.is_file():
         return [("model", resolve_folder(reference, revision))]
     run = RunDir(path)

@@ -1,5 +1,6 @@
 """Held-out loss per source: the mean cross entropy over supervised tokens of samples that are never trained on."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
@@ -26,7 +27,10 @@ class Measurable(Protocol):
 
 @dataclass(frozen=True)
 class HeldOutResult:
-    """`losses` by source; `unreadable` are this rank's samples that could not be read, each in one result only."""
+    """`losses` by source, NaN where no sample has a target; `unreadable` are this rank's unreadable samples.
+
+    Each unreadable sample is in one result only.
+    """
 
     losses: dict[str, float]
     unreadable: list[UnreadableSample]
@@ -63,7 +67,7 @@ class HeldOut:
                 tokens += int(batch.supervised().sum())
                 new += [sample for sample in batch.unreadable if sample not in self._reported]
             total, count, found = world.all_sum([total, tokens, len(new)])
-            losses[name] = total / max(1.0, count)
+            losses[name] = total / count if count else math.nan
             self._reported |= set(new)
             unreadable += new
             some += found

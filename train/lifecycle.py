@@ -16,9 +16,10 @@ from train.checkpoints.reading import open_checkpoint
 from train.distributed.rendezvous import WaitStopped, rank_and_size
 from train.distributed.world import World, all_gather_objects, run_on_main, start_world, stop_world
 from train.exported_model import export_checkpoint
+from train.loggers.jsonl import iter_records
 from train.loggers.types import make_event
 from train.plan import RunPlan
-from train.spikes.outcome import losses_above_start, read_records, trained_anything
+from train.spikes.outcome import losses_above_start, trained_anything
 from train.spikes.policy import EXIT_CODE
 from train.supervision import signals
 from train.supervision.watchdog import Watchdog
@@ -162,10 +163,10 @@ def finish(trainer: Trainer, world: World, steps: int) -> None:
 
 def judge_outcome(trainer: Trainer, steps: int) -> None:
     """Log losses that end above where they began (main rank). Raises `RunError` if no step changed a weight."""
-    plan, records = trainer.plan, read_records(trainer.plan.run.metrics)
-    for message in losses_above_start(records):
+    plan = trainer.plan
+    for message in losses_above_start(iter_records(plan.run.metrics)):
         trainer.reporter.event(steps, "loss_above_start", f"{message}; see {plan.run.metrics} before it is used")
-    if not trainer.updated and not trained_anything(records):
+    if not trainer.updated and not trained_anything(iter_records(plan.run.metrics)):
         trainer.reporter.event(steps, "nothing_trained", "no gradient was finite and above zero in any step")
         raise RunError(
             f"nothing was trained: no gradient was finite and above zero in any of {steps} steps, and nothing is "

@@ -8,7 +8,7 @@ read, or reads differently, is taken by none.
 import hashlib
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -105,6 +105,23 @@ def _refuse_another_probe(checkpoint: Checkpoint, identity: dict[str, Any]) -> N
     raise RunError(
         f"{checkpoint.folder} has {before} (loss.probe), and this run {after}{', others' if before == after else ''}; "
         "undo the change, or choose another name"
+    )
+
+
+def refuse_other_parameters(checkpoint: Checkpoint, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Raise `RunError` where the parameters that train are not those in `checkpoint`, as after an accepted change.
+
+    `shapes` maps the names of those that train to their shapes.
+    """
+    saved = checkpoint.shapes()
+    differing = [name for name in (*saved, *shapes) if saved.get(name) != shapes.get(name)]
+    if not differing:
+        return
+    before, after = (of.get(differing[0], "not trained") for of in (saved, shapes))
+    raise RunError(
+        f"{checkpoint.folder} has {len(saved):,} trained parameters, and this run trains {len(shapes):,}, others: "
+        f"{differing[0]} {before} -> {after}. No accepted change makes them fit: undo the change of model.mode, "
+        "model.lora, model.selective or optim.lr_*, or choose another name"
     )
 
 

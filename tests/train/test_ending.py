@@ -14,12 +14,17 @@ from configs.load import to_yaml
 from configs.run_dir import RunDir
 from configs.saving import CheckpointConfig
 from train import lifecycle
+from train.build import build_components
 from train.checkpoints.async_checkpointer import AsyncCheckpointer
+from train.checkpoints.reading import open_checkpoint
 from train.checkpoints.writing import CheckpointWriter, Snapshot
 from train.data.order import DataPosition
 from train.distributed.world import World
+from train.exported_model import model_folders
 from train.models.fingerprint import model_identity
 from train.optimization.full_state import ParameterState
+from train.plan import make_plan
+from train.resume import ResumePoint
 from train.supervision import signals
 from train.supervision.heartbeats import HeartbeatStore
 from train.supervision.progress import Progress
@@ -42,6 +47,20 @@ def trainer(training_setup, tmp_path):
     run.config.write_text(to_yaml(training_setup.config("ending")))
     plan = SimpleNamespace(run=run, length=SimpleNamespace(total_steps=8))
     return SimpleNamespace(plan=plan, progress=Progress(), step_to_export=8, position=DataPosition(8))
+
+
+def test_a_resume_that_trains_other_parameters_is_refused_before_anything_is_written(trainer, training_setup):
+    plan = make_plan(training_setup.config("other_parameters", "model.mode=full"), 1, "cpu")
+    start = ResumePoint({}, open_checkpoint(trainer.plan.run, 8), [])
+    with pytest.raises(RunError, match=r"1 trained parameters, and this run trains \d+.*undo the change of model.mode"):
+        build_components(plan, World(0, 1, 0, torch.device("cpu")), start)
+    assert not plan.run.root.exists()
+
+
+def test_a_checkpoint_under_another_name_is_no_step(trainer):
+    renamed = trainer.plan.run.checkpoint(8).rename(trainer.plan.run.checkpoints / "good")
+    with pytest.raises(RunError, match="good is a checkpoint under another name"):
+        model_folders(str(renamed))
 
 
 @pytest.fixture(autouse=True)

@@ -58,8 +58,13 @@ class BestCheckpoint:
         return state | {"loss": None if math.isinf(self.loss) else self.loss}
 
     def load_state_dict(self, state: Mapping[str, Any] | None, present: Collection[int]) -> None:
-        """Continue from `state`; a best step that is not `present`, as after a rollback, is forgotten."""
+        """Continue from `state`; a best step that is not `present`, as after a rollback, is forgotten.
+
+        So are all measurements of other held-out samples, with which later ones cannot be compared.
+        """
         values = dict(state or {})
+        if values.get("items") != dict(self.items):
+            values = {}
         if values.get("step") is None or (self.keeps and values["step"] not in present):
             values = {"measured": values.get("measured", 0)}
         self.step, self.loss = values.get("step"), values.get("loss", math.inf)

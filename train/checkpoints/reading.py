@@ -53,6 +53,11 @@ class Checkpoint:
                 moments = {key: optimizer.get_tensor(f"{name}.{key}") for key in MOMENTS}
                 yield ParameterState(name, weights.get_tensor(name), moments)
 
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shape of each saved parameter, from the file's header."""
+        with safe_open(self.folder / WEIGHTS, "pt") as weights:
+            return {name: tuple(weights.get_slice(name).get_shape()) for name in self.state["parameters"]}
+
     def weights(self) -> dict[str, torch.Tensor]:
         """Trainable weights by name, fp32, on the CPU."""
         with safe_open(self.folder / WEIGHTS, "pt") as weights:

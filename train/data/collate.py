@@ -200,10 +200,11 @@ class ExampleSet(PositionSet[Example]):
             example = self.example_builder.build(reworded(sample, self.question) if self.question else sample, source)
         except (DataError, OSError) as error:
             where = "" if isinstance(error, DataError) else f"{self.sources.sets[source].where(index)}: "
+            reason = f"{where}{error}"
             if self.unreadable == "stop":
-                raise type(error)(f"{where}{error}; repair it, or skip it with train.unreadable: skip") from error
+                raise DataError(f"{reason}; repair it, or skip it with train.unreadable: skip") from error
             return self.example_builder.padding(
-                UnreadableSample(self.sources.names[source], self._id(position), f"{where}{error}")
+                UnreadableSample(self.sources.names[source], self._id(position), reason)
             )
         if self.probe_classes is None or example.probe is None:
             return example

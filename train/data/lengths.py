@@ -37,7 +37,7 @@ from train.supervision import signals
 
 COUNTS = np.dtype([("tokens", "<u4"), ("supervised", "<u4"), ("words", "<u4"), ("fault", "u1")])
 """`fault` is 1 for a sample that cannot be trained on."""
-VERSION = 3  # raise it when `train.chat.render` renders differently
+VERSION = 4  # raise it when `train.chat.render` renders differently, or a linear probe's token is elsewhere
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "special_tokens_map.json",
                    "added_tokens.json", "chat_template.jinja", "chat_template.json")  # fmt: skip
 CHUNK = 500  # samples a process counts at a time

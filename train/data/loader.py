@@ -67,7 +67,8 @@ def _next(batches: Iterator[B], sampler: "_MicroBatchSampler", sources: SourceSe
     try:
         return next(batches)
     except DataError as error:  # torch puts a worker's traceback before the message
-        message = str(error).strip().rpartition("configs.errors.DataError: ")[2]
+        kind = type(error)
+        message = str(error).strip().rpartition(f"{kind.__module__}.{kind.__qualname__}: ")[2]
         raise DataError(f"rank {sampler.rank}: {message}") from error
     except RuntimeError as error:
         if "DataLoader worker" not in str(error) or str(error).startswith(

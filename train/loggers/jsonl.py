@@ -5,11 +5,13 @@ import json
 import os
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from configs.run_dir import RunDir
 from data_prep.atomic import write_bytes
+from data_prep.run_search import record_of_line
 from train.loggers.types import Record
 
 
@@ -80,17 +82,20 @@ class LineFile:
         self._waiting.clear()
 
 
+def iter_records(file: Path) -> Iterator[dict[str, Any]]:
+    """The records in metrics.jsonl or events.jsonl, none without the file; torn and damaged lines are skipped."""
+    if file.is_file():
+        with file.open("rb") as lines:
+            yield from (record for line in lines if (record := record_of_line(line)) is not None)
+
+
 def read_records(file: Path) -> list[dict[str, Any]]:
-    """The lines of metrics.jsonl or events.jsonl, none if there is no such file; one torn by a kill is skipped."""
-    found = []
-    for line in file.read_text(encoding="utf-8").splitlines() if file.is_file() else ():
-        with contextlib.suppress(json.JSONDecodeError):
-            found.append(json.loads(line))
-    return found
+    """All of `iter_records`."""
+    return list(iter_records(file))
 
 
 def drop_lines_after(metrics: Path, step: int) -> None:
     """Drop the lines of steps after `step`, and a torn last line."""
     if metrics.is_file():
-        kept = [json.dumps(record) + "\n" for record in read_records(metrics) if record["step"] <= step]
+        kept = [json.dumps(record) + "\n" for record in iter_records(metrics) if record["step"] <= step]
         write_bytes(metrics, "".join(kept).encode())

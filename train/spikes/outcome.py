@@ -1,15 +1,13 @@
 """What a finished run's metrics say of it: did anything train, and does its loss end above where it began?
 
-Read from metrics.jsonl, which holds the steps of all starts of a run; both are functions of the logged records alone.
+Functions of the records in metrics.jsonl, which holds the steps of all starts of a run.
 """
 
-import json
 import math
 import statistics
 from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from train.spikes.early import deviation
@@ -69,19 +67,3 @@ def losses_above_start(records: Iterable[Mapping[str, Any]]) -> list[str]:
         for source, each in edges.items()
         if (rise := each.rise())
     ]
-
-
-def read_records(path: Path) -> list[dict[str, Any]]:
-    """The lines of metrics.jsonl, of which the first and the last matter most; a torn line is left out."""
-    found = []
-    if path.is_file():
-        with path.open(encoding="utf-8", errors="replace") as lines:
-            for line in lines:
-                try:
-                    record = json.loads(line)
-                except ValueError:
-                    continue
-                if isinstance(record, dict):
-                    kept = ("step", "loss_by_source", "grad_norm", "skipped")
-                    found.append({key: record[key] for key in kept if key in record})
-    return found

@@ -71,6 +71,16 @@ def test_a_best_step_that_a_rollback_removed_is_forgotten():
     assert best.observe(6, {"a": 5.0})
 
 
+def test_losses_of_other_held_out_samples_are_forgotten_as_they_cannot_be_compared():
+    before = BestCheckpoint(CheckpointConfig(keep="best", patience=2), {"unseen": 10})
+    before.observe(4, {"unseen": 1.0})
+    before.observe(6, {"unseen": 2.0})
+    for items, expected in (({"unseen": 10}, (4, 1.0, 2, 1)), ({"unseen": 99}, (None, math.inf, 0, 0))):
+        after = BestCheckpoint(before.config, items)
+        after.load_state_dict(json.loads(json.dumps(before.state_dict())), [4, 6])
+        assert (after.step, after.loss, after.measured, after.since) == expected
+
+
 def write(run: RunDir, steps: range, best_at: int, **config: object) -> None:
     writer = CheckpointWriter(run, CheckpointConfig(**config))
     for step in steps:

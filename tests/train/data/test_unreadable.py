@@ -1,7 +1,9 @@
 """A sample that went bad after the build, and a data-loading process that dies: named, on every rank."""
 
+import errno
 import itertools
 import json
+import math
 import multiprocessing
 import os
 import shutil
@@ -9,14 +11,17 @@ import subprocess
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
 
 from configs.errors import DataError
 from data_prep.shards import ShardSet
-from train.data.collate import ExampleSet, collate
+from train.data.collate import ExampleSet, NoTargetTokensError, collate
 from train.data.loader import read_steps
-from train.data.sources import PositionSet
+from train.data.sources import PositionSet, SourceSet
+from train.distributed.world import World
 from train.heldout import HeldOut
 from train.loss import local_denominator
 from train.plan import make_plan
@@ -54,6 +59,41 @@ def test_training_stops_and_names_the_sample(training_setup, damaged, workers):
     assert str(caught.value).startswith("rank 0: sample 5 of ")
     assert "train.unreadable: skip" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+class Targetless(PositionSet[str]):
+    """Refuses every sample by a kind of `DataError`."""
+
+    def __getitem__(self, position: int) -> str:
+        raise NoTargetTokensError("sample x/1: no token is supervised")
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_the_message_of_a_kind_of_data_error_has_no_traceback_of_the_process_in_it(training_setup, workers):
+    plan = make_plan(training_setup.config("targetless"), 1, "cpu")
+    with pytest.raises(DataError) as caught:
+        next(read_steps(plan.order, Targetless(plan.sources), list, 0, 0, workers))
+    assert str(caught.value) == "rank 0: sample x/1: no token is supervised"
+
+
+def test_a_failing_disk_is_an_error_about_the_sample(training_setup, monkeypatch):
+    examples = make_plan(training_setup.config("disk"), 1, "cpu").training_batches().examples
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(SourceSet, "sample", fail)
+    with pytest.raises(DataError, match=r"sample 5 of .*Input/output error; repair it, or skip it with"):
+        examples[5]
+
+
+def test_a_held_out_source_of_which_nothing_can_be_read_has_no_loss(training_setup, damaged):
+    plan = make_plan(training_setup.config("unseen", damaged, "train.unreadable=skip"), 1, "cpu")
+    damage(plan.heldout.sets[0], range(len(plan.heldout)))
+    measured = HeldOut(plan.heldout_examples(), 10, 0, plan.batches).measure(
+        SimpleNamespace(measure=lambda batch: torch.zeros(len(batch.ids))), World(0, 1, 0, torch.device("cpu"))
+    )
+    assert math.isnan(measured.losses["unseen"])
 
 
 def test_by_config_it_is_replaced_by_one_that_weighs_nothing(training_setup, damaged):

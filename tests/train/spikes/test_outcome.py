@@ -1,12 +1,11 @@
 """What the metrics of a finished run say of it."""
 
-import json
 import math
 import random
 
 import pytest
 
-from train.spikes.outcome import losses_above_start, read_records, trained_anything
+from train.spikes.outcome import losses_above_start, trained_anything
 
 
 def records(*losses, **fields):
@@ -51,10 +50,3 @@ def test_only_an_applied_step_with_a_gradient_above_zero_trains():
     assert not trained_anything(records(1.0, skipped=True))
     assert trained_anything(records(1.0, grad_norm=0.0) + records(1.0))
     assert trained_anything([]), "nothing is known"
-
-
-def test_a_torn_last_line_is_left_out(tmp_path):
-    file = tmp_path / "metrics.jsonl"
-    file.write_text(json.dumps(records(1.0)[0]) + '\n{"step": 2, "gra')
-    assert [record["step"] for record in read_records(file)] == [0]
-    assert read_records(tmp_path / "none") == []
