@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from launch import commands
 from launch.accelerator import name_accelerator
-from launch.training import with_free_port
+from launch.training import waiting_for_ranks, with_free_port
 
 Step = Sequence[list[str]]
 """Commands that run at the same time."""
@@ -51,7 +51,7 @@ def run_command(argv: list[str]) -> int:
     argv = with_free_port(argv)
     print(f"$ {typed(argv)}", flush=True)
     name_accelerator()
-    process = subprocess.Popen(argv)
+    process = subprocess.Popen(waiting_for_ranks(argv))
     terminated = []
 
     def pass_on(number: int, frame: object) -> None:  # noqa: ARG001

@@ -13,6 +13,7 @@ from configs.errors import ConfigError
 from launch.accelerator import name_accelerator
 
 FINETUNE = Path(__file__).resolve().parents[1] / "train" / "finetune.py"
+LAUNCHER = FINETUNE.with_name("deepspeed_launcher.py")
 LAUNCHER_OPTIONS = (
     *("--num_gpus", "--num_nodes", "--hostfile", "--include", "--exclude"),
     *("--master_addr", "--master_port"),
@@ -32,7 +33,7 @@ def start_ranks(arguments: Sequence[str]) -> None:
         words = launcher_command(find_launcher(), arguments)
     except ConfigError as error:
         exit_on_user_error(error)
-    words = with_free_port(words)
+    words = waiting_for_ranks(with_free_port(words))
     name_accelerator()
     sys.stdout.flush()
     os.execv(words[0], words)
@@ -67,6 +68,17 @@ def with_free_port(words: Sequence[str]) -> list[str]:
     if not program or Path(words[0]).name != "deepspeed" or fixed & options:
         return list(words)
     return [words[0], "--master_port", str(free_port()), *words[1:]]
+
+
+def waiting_for_ranks(words: Sequence[str]) -> list[str]:
+    """The command line that is run for `words`: the launcher of this Python by the file that waits for its ranks.
+
+    >>> waiting_for_ranks(["/opt/venv/bin/deepspeed", "--quiet", "train/finetune.py"])
+    ['/opt/venv/bin/python', '.../train/deepspeed_launcher.py', '--quiet', 'train/finetune.py']
+    """
+    if words[0] == str(Path(sys.executable).with_name("deepspeed")):
+        return [sys.executable, str(LAUNCHER), *words[1:]]
+    return list(words)
 
 
 def free_port() -> int:

@@ -2,13 +2,15 @@
 
 import ctypes
 import signal
+import sys
 import threading
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TypeVar
+from types import TracebackType
+from typing import Any, TypeVar
 
 import torch
 from torch.utils.data import DataLoader
@@ -22,6 +24,7 @@ from train.supervision import signals
 
 _PR_SET_PDEATHSIG = 1  # of Linux: the signal this process gets when its parent is gone
 
+ExceptHook = Callable[[type[BaseException], BaseException, TracebackType | None], Any]
 E = TypeVar("E")
 B = TypeVar("B")
 
@@ -102,9 +105,25 @@ def _live_with_the_rank(worker: int) -> None:  # noqa: ARG001 - the signature is
     written. torch's workers notice a killed rank within 5 s; with PR_SET_PDEATHSIG Linux kills them at once.
     """
     signals.ignore()
+    sys.excepthook = without_broken_connections(sys.excepthook)
     prctl = getattr(ctypes.CDLL(None), "prctl", None)
     if prctl is not None:
         prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def without_broken_connections(usual: ExceptHook) -> ExceptHook:
+    """`usual`, but silent about connections that end in another thread than the main one.
+
+    A thread of multiprocessing hands batches over to the rank. A rank that stops while it receives one closes the
+    connection; the thread would print a traceback of that.
+    """
+
+    def hook(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
+        in_thread = threading.current_thread() is not threading.main_thread()
+        if not (in_thread and isinstance(error, ConnectionError | EOFError)):
+            usual(kind, error, traceback)
+
+    return hook
 
 
 @dataclass

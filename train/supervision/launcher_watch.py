@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 PERIOD = 0.5  # seconds between looks
-PROGRAMS = frozenset({"deepspeed", "deepspeed.pt", "torchrun"})
+PROGRAMS = frozenset({"deepspeed", "deepspeed.pt", "deepspeed_launcher.py", "torchrun"})
 DEEPSPEED_LAUNCH = "deepspeed.launcher.launch"
 MODULES = frozenset({DEEPSPEED_LAUNCH, "torch.distributed.run", "torch.distributed.launch"})
 LEADING_WORDS = 4  # `python -u -m deepspeed.launcher.launch`: further words are the training's own arguments
