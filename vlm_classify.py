@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any
 from configs.data import APPLY, IGNORE
 from configs.errors import ConfigError, DataError, RunError
 from configs.eval_dir import EvalDir, ResultsDir
-from configs.protocol import TRAINED, ProtocolConfig
+from configs.protocol import ProtocolConfig
+from configs.question import TRAINED
 from configs.run_dir import RunDir
 from configs.trained import training_record_of_model
 from data_prep.orientation import UprightImage

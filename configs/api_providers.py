@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from configs.errors import ConfigError
-from configs.layers import Layer
+from configs.layers import Layer, mapping_at
 
 PLAIN = "plain"
 
@@ -60,7 +60,9 @@ def provider_layers(layers: Sequence[Layer], section: Sequence[str] = ("api",)) 
     provider.
     """
     named = [
-        (origin, found["provider"]) for origin, values in layers if "provider" in (found := _inside(values, section))
+        (origin, found["provider"])
+        for origin, values in layers
+        if "provider" in (found := mapping_at(values, *section))
     ]
     if not named:
         return []
@@ -74,10 +76,3 @@ def provider_layers(layers: Sequence[Layer], section: Sequence[str] = ("api",)) 
     for part in reversed(section):
         settings = {part: settings}
     return [(f"provider {name}", settings)]
-
-
-def _inside(values: Any, section: Sequence[str]) -> Mapping[str, Any]:
-    """The settings of a section in a layer; nothing if the layer does not have it."""
-    for part in section:
-        values = values.get(part) if isinstance(values, Mapping) else None
-    return values if isinstance(values, Mapping) else {}

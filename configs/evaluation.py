@@ -9,7 +9,8 @@ from configs.errors import ConfigError
 from configs.grading import GradingConfig
 from configs.knn import KnnConfig
 from configs.probe import ProbeConfig
-from configs.protocol import TRAINED, ProtocolConfig
+from configs.protocol import ProtocolConfig
+from configs.question import TRAINED
 from configs.saving import check_project
 from configs.section import Section, check_name, setting
 

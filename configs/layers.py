@@ -4,7 +4,7 @@ import copy
 import difflib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -147,6 +147,20 @@ def _as_text(value: str) -> str:
     if value.startswith(("{", "[", '"', "'")) or not re.search(r":\s|:$|(^|\s)#", value):
         return value
     return json.dumps(value, ensure_ascii=False)
+
+
+def mapping_at(values: Any, *keys: str) -> Mapping[str, Any]:
+    """The mapping at the path `keys` of nested mappings; an empty one if there is none."""
+    for key in keys:
+        values = values.get(key) if isinstance(values, Mapping) else None
+    return values if isinstance(values, Mapping) else {}
+
+
+def last_value(layers: Sequence[Layer], *keys: str) -> Any:
+    """The value at the path `keys` in the last of `layers` that has one; None without."""
+    *section, name = keys
+    found = (mapping_at(values, *section).get(name) for _, values in reversed(layers))
+    return next((value for value in found if value is not None), None)
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -17,9 +17,10 @@ from configs.data import DataConfig, SourceConfig
 from configs.errors import ConfigError
 from configs.evaluation import PUBLISHED_DTYPE, EvalConfig
 from configs.kinds import check_kind
-from configs.layers import Layer, file_layers, override_layer
+from configs.layers import Layer, file_layers, last_value, mapping_at, override_layer
 from configs.merge import config_of_layers
-from configs.protocol import LISTED, PUBLISHED_DEFAULTS, TRAINED, ProtocolConfig
+from configs.protocol import LISTED, PUBLISHED_DEFAULTS, ProtocolConfig
+from configs.question import TRAINED
 from configs.recipe import with_recipe
 from configs.run import RunConfig
 from configs.run_dir import ExportDir, RunDir, run_of
@@ -144,7 +145,8 @@ def merge_evaluation(path: Path, layers: Sequence[Layer]) -> tuple[EvalConfig, d
 
     Raises `ConfigError` as `config_of_layers`, and for a damaged record of the training.
     """
-    trained = _training_record_of_layer(last_value(layers, "model"))
+    model = last_value(layers, "model")
+    trained = training_record_of_model(model) if isinstance(model, str) else None
     config, origins = config_of_layers(EvalConfig, path, [*data_layers(trained, layers), *layers])
     protocol = protocol_as_trained(config.protocol, trained)
     dtype = config.dtype if config.dtype != TRAINED else trained.dtype if trained else PUBLISHED_DTYPE
@@ -171,8 +173,8 @@ def load_evaluation_of(path: Path, config: RunConfig) -> tuple[EvalConfig, list[
     layers = [*file_layers(path), override_layer("model=run")]  # a value for now: a path need not be valid YAML
     own, notes = [], []
     for origin, values in layers:
-        data = _section(values, "data")
-        sources = _section(data, "sources")
+        data = mapping_at(values, "data")
+        sources = mapping_at(data, "sources")
         kept = {name: source for name, source in sources.items() if name not in trained.data.sources}
         notes += _differing(origin, sources, trained.data)
         shards = last_value(layers, "source") in trained.data.sources
@@ -200,10 +202,6 @@ def _differing(origin: str, sources: Mapping[str, Any], data: DataConfig) -> lis
         if differing:
             notes.append(f"{origin}: source {name} is the run's: {', '.join(differing)}; other data need another name")
     return notes
-
-
-def _training_record_of_layer(model: Any) -> TrainingRecord | None:
-    return training_record_of_model(model) if isinstance(model, str) else None
 
 
 def _data_source(reference: Any) -> TrainingRecord | None:
@@ -236,7 +234,7 @@ def data_layers(trained: TrainingRecord | None, layers: Sequence[Layer]) -> list
     shards belongs to the evaluated source. Raises `ConfigError` if `data_from` is neither a run nor a run's config.
     """
     files = [values for origin, values in layers if not origin.startswith("--set ")]
-    described = {name for values in files for name in _section(_section(values, "data"), "sources")}
+    described = {name for values in files for name in mapping_at(values, "data", "sources")}
     other = _data_source(last_value(layers, "data_from"))
     theirs = set(trained.data.sources) if trained else set()
     found = [("data_from", other, described | theirs), ("as trained", trained, described)]
@@ -269,25 +267,9 @@ def class_list_of(trained: TrainingRecord) -> str | None:
     return None if source is None else str(Path(trained.data.shards) / source)
 
 
-def last_value(layers: Sequence[Layer], *keys: str) -> Any:
-    """The value at `keys` in the last of `layers` that has one, None without."""
-    found = None
-    for _, values in layers:
-        here: Any = values
-        for key in keys:
-            here = here.get(key) if isinstance(here, Mapping) else None
-        found = here if here is not None else found
-    return found
-
-
 def _run_config(path: Path) -> RunConfig:
     return config_of_layers(RunConfig, path, with_recipe(RunConfig, file_layers(path), []))[0]
 
 
 def _names(file: Path) -> tuple[str, ...]:
     return tuple(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else ()
-
-
-def _section(values: Any, key: str) -> Mapping[str, Any]:
-    found = values.get(key) if isinstance(values, Mapping) else None
-    return found if isinstance(found, Mapping) else {}

@@ -9,7 +9,7 @@ settings. A model trained here is compared with the paper's fine-tuned rows only
 from collections.abc import Mapping
 from typing import Any
 
-from configs.protocol import FILE_DRAWS
+from configs.question import FILE_DRAWS
 from eval.paper.finetuned_rows import (
     GENERAL_SOURCES,
     GENERAL_TASKS,

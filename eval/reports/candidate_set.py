@@ -3,7 +3,8 @@
 from typing import Any
 
 from configs.errors import UserError
-from configs.protocol import FILE_DRAWS, ProtocolConfig
+from configs.protocol import ProtocolConfig
+from configs.question import FILE_DRAWS
 from data_prep.class_names import load_class_list
 from eval.class_scores.neighbours import read_neighbours
 from eval.tasks.candidates import shown_candidates

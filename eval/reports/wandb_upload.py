@@ -18,7 +18,7 @@ from typing import Any
 from configs.errors import DataError, UserError
 from configs.evaluation import EvalConfig
 from configs.load import load_config
-from configs.protocol import TRAINED
+from configs.question import TRAINED
 from configs.run import RunConfig
 from configs.run_dir import ExportDir, RunDir, run_of
 from configs.saving import LoggingConfig

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 
 from configs.errors import DataError
 from configs.evaluation import EvalConfig
-from configs.protocol import FILE_DRAWS, LISTED
+from configs.protocol import LISTED
+from configs.question import FILE_DRAWS
 from data_prep.class_matching import shortened
 from data_prep.class_names import load_class_list
 from data_prep.shard_index import id_hash

@@ -16,6 +16,7 @@ from configs.errors import RunError
 from configs.eval_dir import EvalDir
 from configs.evaluation import EvalConfig, is_api, precision
 from configs.protocol import LISTED, PUBLISHED_DEFAULTS, ProtocolConfig
+from configs.scoring import AnswerScoring, ClassScoring
 from configs.section import field_defaults, result_fields
 from configs.trained import protocol_as_trained
 from data_prep.atomic import remove_leftovers, write_bytes
@@ -27,25 +28,9 @@ from eval.tasks.registry import task_output
 FORMAT_VERSION = 1
 MODEL_FILES = "model_files"
 """The generation setting with the digests of the model folder's other files (`eval.runner.model_files`)."""
-ANSWER_SCORING_SETTINGS = (
-    *(
-        "match",
-        "synonyms",
-        "labels",
-        "labels_missing",
-        "answer_after",
-        "scored_part",
-        "delete_from_label",
-        "delete_from_answer",
-        "choice_parser",
-        "unparsed",
-        "vqa_scorer",
-        "yes_no_scorer",
-    ),
-    *("duplicates", "class_match", "frequency_count", "frequency_total", "frequency_names", "frequency_bins"),
-)
+ANSWER_SCORING_SETTINGS = tuple(spec.name for spec in fields(AnswerScoring))
 CLASS_SCORING_SETTINGS = (
-    *("token_scores", "rule", "guidance", "cfg_form", "cfg_prior", "cfg_mean", "temperature"),
+    *(spec.name for spec in fields(ClassScoring)),
     *("candidates", "candidate_draw", "candidate_file", "order", "seed"),
 )
 """Further scoring settings where all class names are scored: the stored scores serve every rule and candidate set."""

@@ -15,7 +15,8 @@ from typing import Any
 
 from configs.errors import ConfigError
 from configs.evaluation import EvalConfig, is_api
-from configs.protocol import FILE_DRAWS, ProtocolConfig
+from configs.protocol import ProtocolConfig
+from configs.question import FILE_DRAWS
 from configs.trained import protocol_as_trained, training_record_of_model
 from data_prep.prompts import classification_prompt, prompt_name
 from eval.runner.output_paths import output_paths_of

@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from configs.errors import DataError, RunError
-from configs.protocol import FILE_DRAWS, ProtocolConfig
+from configs.protocol import ProtocolConfig
+from configs.question import FILE_DRAWS
 from eval.class_scores.neighbours import Neighbours, read_neighbours
 from eval.types import ItemIndex
 
