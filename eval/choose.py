@@ -15,16 +15,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from configs.command_line import config_of, config_parser, exit_on_user_error
+from configs.command_line import config_parser, exit_on_user_error
 from configs.errors import ConfigError, RunError, UserError
 from configs.eval_dir import EvalDir
 from configs.evaluation import EvalConfig
 from configs.run_dir import ExportDir, RunDir, run_of, step_name, step_of
 from data_prep.atomic import atomic_folder, write_bytes
 from eval.run import report
-from eval.runner.arguments import add_protocol_argument
+from eval.runner.arguments import add_processes, add_protocol_argument, eval_config_of
 from eval.runner.batching import Share
-from eval.tasks.presets import preset_overrides
 
 
 def best_report(reports: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
@@ -84,13 +83,12 @@ def stored_reports(run: RunDir, name: str) -> list[EvalDir]:
 def main(argv: Sequence[str] | None = None) -> None:
     """Evaluate, choose, export. Exits with code 2 on a mistake in configuration or data."""
     parser = config_parser(__doc__, EvalConfig)
-    parser.add_argument("--processes", type=int, default=1, metavar="P", help="processes on this machine (default 1)")
-    parser.add_argument("--stored", action="store_true", help="choose among the reports that exist; evaluate nothing")
+    add_processes(parser)
     add_protocol_argument(parser)
+    parser.add_argument("--stored", action="store_true", help="choose among the reports that exist; evaluate nothing")
     arguments = parser.parse_args(argv)
     try:
-        arguments.overrides = [*preset_overrides(arguments.protocol), *arguments.overrides]
-        config = replace(config_of(arguments, EvalConfig), checkpoint="all")
+        config = replace(eval_config_of(arguments), checkpoint="all")
         run = run_of(config.model)
         if run is None or not (run.steps() or arguments.stored):
             raise ConfigError(f"model is {config.model!r}, which has no checkpoints; give the folder of a run")

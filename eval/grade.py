@@ -14,12 +14,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from configs.command_line import add_dry_run, add_json, config_of, config_parser, emit_json, exit_on_user_error
+from configs.command_line import add_dry_run, add_json, config_parser, emit_json, exit_on_user_error
 from configs.errors import ConfigError, UserError
 from configs.eval_dir import EvalDir
 from configs.evaluation import EvalConfig
 from eval.graders.registry import GRADERS
-from eval.runner.arguments import add_protocol_argument
+from eval.runner.arguments import add_protocol_argument, eval_config_of
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -44,10 +44,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 def _wanted(arguments: argparse.Namespace) -> tuple[EvalConfig, list[str], list[EvalDir]]:
     """The config, the graders' names and the folders of answers. Raises `ConfigError` if one of them is missing."""
     from eval.runner.output_paths import output_paths_of
-    from eval.tasks.presets import preset_overrides
 
-    arguments.overrides = [*preset_overrides(arguments.protocol), *arguments.overrides]
-    config = config_of(arguments, EvalConfig)
+    config = eval_config_of(arguments)
     names = list(dict.fromkeys(arguments.grader or config.grading.graders))
     if not names:
         raise ConfigError(f"no grader is named; give --grader NAME, or set grading.graders: {', '.join(GRADERS)}")

@@ -16,27 +16,31 @@ are in `knn`; every k and vote is reported. Memory does not grow with the number
 Files in the evaluation's folder: features/ (the states), knn.json, knn.html.
 """
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from configs.command_line import add_dry_run, add_json, command_parser, emit_json, exit_on_user_error
+from configs.command_line import config_parser, emit_json, exit_on_user_error
 from configs.errors import UserError
-from eval.runner.arguments import add_protocol_argument, add_worker_arguments
+from configs.evaluation import EvalConfig
+from eval.runner.arguments import add_states_arguments
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Classify by neighbours. Exits with code 2 on a mistake in configuration or data."""
-    arguments = _parser().parse_args(argv)
-    from eval.probe_model import states_of  # after parsing: --help needs no torch
-    from eval.probes.knn import as_text, check_neighbours, knn_report
+    parser = config_parser(__doc__, EvalConfig)
+    add_states_arguments(parser, "source of the neighbours", "extract nothing; use the stored states")
+    arguments = parser.parse_args(argv)
+    from eval.probes.knn import as_text, check_neighbours, knn_report  # after parsing: --help needs no torch
+    from eval.probes.preparation import prepare_states
+    from eval.probes.report import open_probed
     from eval.reports.knn_page import write_knn
 
     try:
-        states = states_of(arguments, check_neighbours)
-        if states is None:
+        config = prepare_states(arguments, check_neighbours)
+        if config is None:
             return
+        states = open_probed(config)
         result = knn_report(states)
         write_knn(states.folder, result)
     except UserError as error:
@@ -44,19 +48,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     if not emit_json(arguments.json, result):
         print(as_text(result))
         print(f"page: {states.folder.knn('html')}")
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = command_parser(__doc__)
-    parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="evaluation: model and test source")
-    parser.add_argument("--train", metavar="SOURCE", help="source of the neighbours (default: probe_source)")
-    parser.add_argument("--encoder", action="store_true", help="probe.part=encoder; a CLIP has nothing else")
-    parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE")
-    add_worker_arguments(parser, "only extracts", "extract nothing; use the stored states")
-    add_protocol_argument(parser)
-    add_dry_run(parser, "the disk space and memory that are needed")
-    add_json(parser)
-    return parser
 
 
 if __name__ == "__main__":

@@ -20,31 +20,36 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from configs.command_line import add_dry_run, add_json, command_parser
-from eval.runner.arguments import add_protocol_argument, add_worker_arguments
+from configs.command_line import config_parser, emit_json, exit_on_user_error
+from configs.errors import UserError
+from configs.evaluation import EvalConfig
+from eval.runner.arguments import add_states_arguments
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Probe a model. Exits with code 2 on a mistake in configuration or data."""
     arguments = _parser().parse_args(argv)
-    from eval.probe_model import probe  # after parsing: --help needs no torch
+    from eval.probes.accuracy import as_text  # after parsing: --help needs no torch
+    from eval.probes.preparation import prepare_states
+    from eval.probes.report import probe_report
 
-    probe(arguments)
+    try:
+        config = prepare_states(arguments)
+        if config is None:
+            return
+        result = probe_report(config)
+    except UserError as error:
+        exit_on_user_error(error)
+    if not emit_json(arguments.json, result):
+        print(as_text(result))
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = command_parser(__doc__)
-    parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="evaluation: model and test source")
-    parser.add_argument("--train", metavar="SOURCE", help="source that heads are trained on (default: probe_source)")
+    parser = config_parser(__doc__, EvalConfig)
+    add_states_arguments(parser, "source that heads are trained on", "extract nothing; train on the stored states")
     parser.add_argument("--epochs", type=int, help="probe.epochs and probe.encoder_epochs")
-    parser.add_argument("--encoder", action="store_true", help="probe.part=encoder; a CLIP has nothing else")
     parser.add_argument("--precision", choices=("fp32", "bf16", "auto"), help="probe.precision")
     parser.add_argument("--best-on-test", action="store_true", help="probe.choose_epoch=best_on_test, as the authors")
-    parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE")
-    add_worker_arguments(parser, "only extracts", "extract nothing; train on the stored states")
-    add_protocol_argument(parser)
-    add_dry_run(parser, "the disk space and memory that are needed")
-    add_json(parser)
     return parser
 
 

@@ -24,18 +24,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from configs.command_line import (
-    add_dry_run,
-    add_json,
-    at_least,
-    config_of,
-    config_parser,
-    emit_json,
-    exit_on_user_error,
-)
+from configs.command_line import add_dry_run, add_json, at_least, config_parser, emit_json, exit_on_user_error
 from configs.errors import UserError
 from configs.evaluation import EvalConfig
-from eval.runner.arguments import add_protocol_argument
+from eval.runner.arguments import add_processes, add_protocol_argument, eval_config_of
 from eval.runner.variants import FACTORS, Choice, factors_of, folder_of
 
 
@@ -48,11 +40,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         not_varied,
         write_robustness,
     )
-    from eval.tasks.presets import preset_overrides
 
     try:
-        arguments.overrides = [*preset_overrides(arguments.protocol), *arguments.overrides]
-        config = config_of(arguments, EvalConfig)
+        config = eval_config_of(arguments)
         factors = factors_of(config, Choice(arguments.factors, arguments.seeds, arguments.batch_sizes))
         if arguments.dry_run:
             print(preview(config, factors))
@@ -85,9 +75,9 @@ def _parser() -> argparse.ArgumentParser:
         metavar="B",
         help="batch sizes besides the base's (1 and 4)",
     )
-    parser.add_argument("--processes", type=int, default=1, metavar="P", help="processes on this machine (default 1)")
-    parser.add_argument("--report-only", action="store_true", help="compare the stored answers; run no model")
+    add_processes(parser)
     add_protocol_argument(parser)
+    parser.add_argument("--report-only", action="store_true", help="compare the stored answers; run no model")
     add_dry_run(parser, "the variants, and how many of their items are answered")
     add_json(parser)
     return parser

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from configs.command_line import add_dry_run, config_of, config_parser, exit_on_user_error
+from configs.command_line import add_dry_run, config_parser, exit_on_user_error
 from configs.errors import ConfigError, RunError, UserError
 from configs.eval_dir import EvalDir
 from configs.evaluation import EvalConfig
@@ -26,12 +26,11 @@ from eval.reports.evaluation import write_report
 from eval.reports.summary import result_line, write_summary
 from eval.reports.tensorboard_upload import write_tensorboard
 from eval.reports.wandb_upload import upload
-from eval.runner.arguments import add_protocol_argument, add_worker_arguments
+from eval.runner.arguments import add_protocol_argument, add_worker_arguments, eval_config_of
 from eval.runner.batching import Share, check_described, open_source
 from eval.runner.dry_run import model_line, preview
 from eval.runner.output_paths import output_paths_of
 from eval.runner.weights import check_weights
-from eval.tasks.presets import preset_overrides
 from eval.tasks.registry import make_task
 
 
@@ -39,8 +38,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Evaluate. Exits with code 2 on a mistake in configuration or data."""
     arguments = _parser().parse_args(argv)
     try:
-        arguments.overrides = [*preset_overrides(arguments.protocol), *arguments.overrides]
-        config = config_of(arguments, EvalConfig)
+        config = eval_config_of(arguments)
         share = Share.of(arguments.worker, arguments.workers)
         _check(config)
         if arguments.dry_run:

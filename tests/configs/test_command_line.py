@@ -94,7 +94,8 @@ def test_a_real_program_calls_itself_what_one_types() -> None:
 
 @pytest.mark.parametrize("program", [p for p in PROGRAMS if "config_parser(" in (ROOT / p).read_text()])
 def test_a_program_that_takes_a_config_heeds_every_argument_that_comes_with_it(program: str) -> None:
-    assert re.search(r"\bconfig_of\(", (ROOT / program).read_text()), "or --print-config is offered and ignored"
+    text = (ROOT / program).read_text()
+    assert re.search(r"\b(?:eval_)?config_of\(|\bprepare_states\(", text), "or --print-config is offered and ignored"
 
 
 def test_json_is_printed_or_written_to_a_file(tmp_path: Path, capsys) -> None:

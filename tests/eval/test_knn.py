@@ -36,3 +36,13 @@ def test_a_model_is_classified_by_neighbours_from_config_to_page(write_config, t
         assert left.value.code == 2
         assert "knn.k has 15, and there are 14 items" in capsys.readouterr().err
     assert not (tmp_path / "new").exists(), "refused before states are extracted"
+
+
+@pytest.mark.parametrize("program", [main, probing])
+def test_the_settings_of_a_program_on_hidden_states_can_be_printed(program, capsys):
+    config = "configs/eval/flowers102_open_world.yaml"
+    with pytest.raises(SystemExit) as left:
+        program(["--config", config, "--train", "flowers102_train", "--encoder", "--print-config"])
+    assert left.value.code == 0
+    printed = capsys.readouterr().out
+    assert "\nprobe_source = 'flowers102_train' " in printed and "\nprobe.part = 'encoder' " in printed

@@ -1,43 +1,16 @@
-"""A probing: hidden states extracted, heads trained on them, the report; the states serve `eval.knn` too."""
+"""What comes before a result on hidden states: the configuration, and the extraction of states that are missing."""
 
 import argparse
 from collections.abc import Callable
 
-from configs.command_line import emit_json, exit_on_user_error
-from configs.errors import UserError
 from configs.evaluation import EvalConfig
-from configs.load import load_config
-from eval.probes.accuracy import as_text
 from eval.probes.class_names import match_test_classes
 from eval.probes.extraction import extract, states_configs
-from eval.probes.report import ProbedStates, open_probed, probe_report
 from eval.probes.requirements import needs_of, needs_text
+from eval.runner.arguments import eval_config_of
 from eval.runner.batching import Share
 from eval.runner.dry_run import model_line
 from eval.runner.training_data import probe_notes
-from eval.tasks.presets import preset_overrides
-
-
-def probe(arguments: argparse.Namespace) -> None:
-    """Probe a model. Exits with code 2 on a mistake in configuration or data."""
-    try:
-        config = prepare_states(arguments)
-        if config is None:
-            return
-        result = probe_report(config)
-        if not emit_json(arguments.json, result):
-            print(as_text(result))
-    except UserError as error:
-        exit_on_user_error(error)
-
-
-def states_of(arguments: argparse.Namespace, check: Callable[[EvalConfig], None]) -> ProbedStates | None:
-    """The stored states of both sources, extracted where they are missing; None where nothing is left to do with them.
-
-    `check` refuses a config before any state is extracted. Raises `UserError` for mistakes in configuration or data.
-    """
-    config = prepare_states(arguments, check)
-    return None if config is None else open_probed(config)
 
 
 def prepare_states(
@@ -48,7 +21,7 @@ def prepare_states(
     `check` refuses a config first. None after a dry run and for one of several workers, which only extracts. Raises
     `UserError` for mistakes in configuration or data.
     """
-    config, _ = load_config(EvalConfig, arguments.config, _overrides(arguments))
+    config = eval_config_of(arguments, _flags(arguments))
     share = Share.of(arguments.worker, arguments.workers)
     if check is not None:
         check(config)
@@ -63,9 +36,9 @@ def prepare_states(
     return config if arguments.workers == 1 else None
 
 
-def _overrides(arguments: argparse.Namespace) -> list[str]:
-    """The flags as the settings they are short for; `--set` overrides them all."""
-    settings = list(preset_overrides(arguments.protocol))
+def _flags(arguments: argparse.Namespace) -> list[str]:
+    """The options as the settings they are short for."""
+    settings = []
     if arguments.train is not None:
         settings.append(f"probe_source={arguments.train}")
     if getattr(arguments, "epochs", None) is not None:  # options of eval.probing, not of eval.knn
@@ -76,4 +49,4 @@ def _overrides(arguments: argparse.Namespace) -> list[str]:
         settings.append("probe.choose_epoch=best_on_test")
     if arguments.encoder:
         settings.append("probe.part=encoder")
-    return [*settings, *arguments.overrides]
+    return settings
