@@ -14,6 +14,7 @@ from configs.evaluation import EvalConfig
 if TYPE_CHECKING:
     from eval.models.sentence_encoder import SentenceEncoder
 
+TOGETHER = 256  # answers
 CUT = "longer than the encoder reads"
 EMPTY = "no answer"
 Vectors = NDArray[np.float32]

@@ -7,11 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 from configs.evaluation import EvalConfig
-from eval.graders.embedding import EMPTY, Embeddings
+from eval.graders.embedding import EMPTY, TOGETHER, Embeddings
 from eval.graders.types import Grade, StoredAnswer
 from eval.scorers.concepts import concepts
-
-TOGETHER = 256  # answers
 
 
 class Similarity:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 from data_prep.final_answer import final_answer
-from eval.scorers.class_name import Mention, mentions, words_of
+from eval.scorers.class_name import stated_mentions, words_of
 
 
 def names_several(answer: str, classes: tuple[str, ...]) -> bool:
@@ -14,16 +14,11 @@ def names_several(answer: str, classes: tuple[str, ...]) -> bool:
     >>> names_several("a guinea pig", ("pig", "guinea pig"))
     False
     """
-    found = [mention for mention in mentions(words_of(final_answer(answer) or ""), classes) if not mention.denied]
-    outer = {tuple(words_of(m.name)) for m in found if not any(_within(m, other) for other in found)}
-    return len(outer) > 1
+    found = stated_mentions(words_of(final_answer(answer) or ""), classes)
+    return len({tuple(words_of(mention.name)) for mention in found}) > 1
 
 
 def count_several(answers: Iterable[str], classes: Sequence[str]) -> int:
     """The number of answers that name several classes. Linear time in the words, for any number of classes."""
     names = tuple(dict.fromkeys(classes))
     return sum(names_several(answer, names) for answer in answers)
-
-
-def _within(inner: Mention, outer: Mention) -> bool:
-    return outer.start <= inner.start and inner.end <= outer.end and outer.end - outer.start > inner.end - inner.start

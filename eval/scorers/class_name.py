@@ -71,6 +71,10 @@ class Mention:
     end: int
     denied: bool
 
+    def inside(self, outer: "Mention") -> bool:
+        """Whether it is a proper part of the longer mention `outer`."""
+        return outer.start <= self.start and self.end <= outer.end and outer.end - outer.start > self.end - self.start
+
 
 def score_name(answer: str, reference: Reference) -> Score:
     """Right if the answer names this class only, by any of `reference.names`; the module's docstring has the rules."""
@@ -84,7 +88,7 @@ def score_name(answer: str, reference: Reference) -> Score:
     if not found and REFUSAL.search(" ".join(words)):
         return Score(None, None, "the answer is a refusal")
     others = other_classes(words, reference)
-    own = [mention for mention in found if not any(_inside(mention, other) for other in others)]
+    own = [mention for mention in found if not any(mention.inside(other) for other in others)]
     stated = [mention for mention in own if not mention.denied]
     if not stated:
         reason = "is negated" if any(m.denied for m in own) else "is part of another class's name" if found else ""
@@ -94,7 +98,7 @@ def score_name(answer: str, reference: Reference) -> Score:
         return Score(False, None, f"{explanation} (rule name)")
     if REFUSAL.search(" ".join(words)):
         return Score(None, None, "the answer is a refusal")
-    rivals = sorted({other.name for other in others if not other.denied and not any(_inside(other, m) for m in own)})
+    rivals = sorted({other.name for other in others if not other.denied and not any(other.inside(m) for m in own)})
     if rivals:
         return Score(
             False, stated[0].name, f"it names several classes: {stated[0].name!r} and {rivals[0]!r} (rule name)"
@@ -108,6 +112,12 @@ def other_classes(words: Sequence[str], reference: Reference) -> list[Mention]:
     """Mentions of `reference.classes`, without those that are also a name of the target."""
     own = {_key(name) for name in reference.names}
     return [mention for mention in mentions(words, reference.classes) if _key(mention.name) not in own]
+
+
+def stated_mentions(words: Sequence[str], names: tuple[str, ...]) -> list[Mention]:
+    """Mentions of `names` that are not negated and not part of another such mention."""
+    found = [mention for mention in mentions(words, names) if not mention.denied]
+    return [mention for mention in found if not any(mention.inside(other) for other in found)]
 
 
 def mentions(words: Sequence[str], names: tuple[str, ...]) -> Iterator[Mention]:
@@ -206,11 +216,6 @@ def forms(word: str) -> frozenset[str]:
         elif word.endswith(("ches", "shes", "sses", "xes", "zes", "oes")):
             found.add(word[:-2])
     return frozenset(map(_spelling, found))
-
-
-def _inside(inner: Mention, outer: Mention) -> bool:
-    """Whether `inner` is a proper part of a longer mention."""
-    return outer.start <= inner.start and inner.end <= outer.end and outer.end - outer.start > inner.end - inner.start
 
 
 def _one_of_several(text: str, names: tuple[str, ...]) -> bool:

@@ -87,7 +87,7 @@ class TreeRelation:
             return Relation(NO_ANSWER if refused else WRONG, None, why, flags)
         if rival := self._rival(words, family, [*own, *below, *above], (*labels, *accepted)):
             return Relation(WRONG, rival, f"it also names {rival!r}, another class", flags)
-        if own and not any(_encloses(longer, name) for name in own for longer in below):
+        if own and not any(name.inside(longer) for name in own for longer in below):
             return Relation(RIGHT, own[0].name, f"{own[0].name!r} is a name of the class", flags)
         if below:
             return Relation(TOO_SPECIFIC, below[0].name, f"{below[0].name!r} is a kind of {labels[0]!r}", flags)
@@ -158,9 +158,7 @@ class TreeRelation:
         kin = _folded((*own_names, *family.same, *family.above, *family.below))
         others = [name for name in self.classes if name.lower() not in kin]
         for mention in self._stated(words, others):
-            if not any(
-                _encloses(own, mention) or (own.start, own.end) == (mention.start, mention.end) for own in related
-            ):
+            if not any(mention.inside(own) or (own.start, own.end) == (mention.start, mention.end) for own in related):
                 return mention.name
         return None
 
@@ -168,7 +166,3 @@ class TreeRelation:
 @lru_cache(maxsize=4096)
 def _folded(names: tuple[str, ...]) -> frozenset[str]:
     return frozenset(name.lower() for name in names)
-
-
-def _encloses(outer: Mention, inner: Mention) -> bool:
-    return outer.start <= inner.start and inner.end <= outer.end and outer.end - outer.start > inner.end - inner.start

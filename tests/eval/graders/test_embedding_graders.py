@@ -90,6 +90,15 @@ def test_the_nearest_class_is_right_if_it_is_one_of_several_labels(config):
     assert graded(config, "nearest", "kitty", labels=("fox", "cat"))[0].outcome == "right"
 
 
+@pytest.mark.parametrize("name", ["similarity", "nearest"])
+def test_many_answers_are_embedded_together(config, monkeypatch, name):
+    calls = []
+    embed = Embeddings.encoder.embed
+    monkeypatch.setattr(Embeddings.encoder, "embed", lambda texts: (calls.append(texts), embed(texts))[1])
+    graded(config, name, "kitty", "puppy", "hound", "kitty", "")
+    assert len(calls) <= 2, "the answers, and the names"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["similarity", "concepts", "nearest"])
 def test_an_encoder_is_needed(store_answers, name, tmp_path):
