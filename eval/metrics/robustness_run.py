@@ -1,7 +1,6 @@
 """Runs the variants of an evaluation and collects the points of each item under each of them."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from configs.errors import RunError
@@ -14,7 +13,7 @@ from eval.metrics.robustness import FactorOutcomes, Points, robustness_results
 from eval.runner.batching import Share, items_of, open_source
 from eval.runner.class_check import check_classes
 from eval.runner.evaluation_record import Evaluation, with_scoring
-from eval.runner.output_paths import NO_RUN, OutputPaths, output_paths_of
+from eval.runner.output_paths import present_answers
 from eval.runner.predictions import read_records, select_records
 from eval.runner.variants import Factor
 from eval.tasks.registry import make_task
@@ -130,14 +129,7 @@ def _incomplete(name: str, answered: int, evaluation: Evaluation) -> list[str]:
 
 
 def _answered(config: EvalConfig, items: int) -> str:
-    """How many items have an answer, where the folder is known without the model."""
-    paths = output_paths_of(config)
-    folders = [folder for folder in paths.existing() if _is_of(folder, paths, config)]
-    done = len(read_records(folders[0]).predictions) if folders else 0
+    """How many items have an answer."""
+    folder = present_answers(config)
+    done = len(read_records(folder).predictions) if folder else 0
     return f"{min(done, items):,} of {items:,} answered"
-
-
-def _is_of(folder: EvalDir, paths: OutputPaths, config: EvalConfig) -> bool:
-    if not paths.in_run:
-        return folder.root == paths.folder(NO_RUN, Path(config.model)).root
-    return folder.root.name in (config.checkpoint, Path(config.model).name)

@@ -24,7 +24,7 @@ from eval.paper.experiments import GENERAL, Row, rows_of
 from eval.paper.finetuned_rows import paper_model
 from eval.runner.batching import items_of, open_source
 from eval.runner.evaluated_model import identify_model
-from eval.runner.output_paths import output_paths_of
+from eval.runner.output_paths import present_answers
 from eval.tasks.presets import preset_overrides
 from eval.tasks.synonyms import load_synonyms
 
@@ -273,19 +273,6 @@ def _model_config(model: str) -> dict[str, Any] | None:
 
 def answered(planned: Planned) -> int:
     """The number of the row's questions that are stored as answered or failed, from the files alone."""
-    paths, label = output_paths_of(planned.config), _label(planned.config)
-    folders = [folder for folder in paths.existing() if not paths.in_run or folder.root.name == label]
-    lines = sum(path.read_bytes().count(b"\n") for folder in folders[:1] for path in folder.all_predictions())
+    folder = present_answers(planned.config)
+    lines = sum(path.read_bytes().count(b"\n") for path in folder.all_predictions()) if folder else 0
     return min(lines, planned.items)
-
-
-def _label(config: EvalConfig) -> str:
-    """The name of the answers' folder of a run's model, from file names alone: no file is written or opened."""
-    run = RunDir(Path(config.model))
-    if not run.config.is_file():
-        return run.root.name  # a checkpoint or an export by itself
-    if config.checkpoint.isdigit():
-        return run.checkpoint(int(config.checkpoint)).name
-    if config.checkpoint == "export" and run.export.is_dir():
-        return "export"
-    return run.checkpoint(run.steps()[-1]).name if run.steps() else "export"

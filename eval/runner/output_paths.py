@@ -49,6 +49,28 @@ def output_paths_of(config: EvalConfig) -> OutputPaths:
     )
 
 
+def present_answers(config: EvalConfig) -> EvalDir | None:
+    """The folder of the answers of `config`'s model, from file names alone; None if there are none yet.
+
+    No weights are read and nothing is exported: for a look before an evaluation.
+    """
+    paths = output_paths_of(config)
+    folder = EvalDir(paths.root / _label(config) if paths.in_run else paths.root)
+    return folder if folder.config.is_file() else None
+
+
+def _label(config: EvalConfig) -> str:
+    """The name of the answers' folder of a run's model."""
+    run = RunDir(Path(config.model))
+    if not run.config.is_file():
+        return run.root.name  # a checkpoint or an export by itself
+    if config.checkpoint.isdigit():
+        return run.checkpoint(int(config.checkpoint)).name
+    if config.checkpoint == "export" and run.export.is_dir():
+        return "export"
+    return run.checkpoint(run.steps()[-1]).name if run.steps() else "export"
+
+
 def unattached_name(model: str, revision: str | None = None) -> str:
     """A unique folder name for a model that belongs to no run; two models may share their last name.
 

@@ -145,9 +145,16 @@ def _draws_candidates(protocol: ProtocolConfig) -> bool:
 def _varied(
     config: EvalConfig, name: str, setting: str, own: str, values: Sequence[str], *, rescored: bool = False
 ) -> Factor:
+    """The factor with a variant for each of `values` but the evaluation's `own`.
+
+    A numeric value names its folder: answers do not say in which batches they were made, so another choice of batch
+    sizes must not find those of another size in its folder. Texts are numbered; their answers say what was asked.
+    """
     others = [value for value in dict.fromkeys(values) if value != own]
     made = [
-        Variant(name, value, _with(config, setting, value, f"{name}-{number}"), rescored)
+        Variant(
+            name, value, _with(config, setting, value, f"{name}-{value if value.isdecimal() else number}"), rescored
+        )
         for number, value in enumerate(others, start=1)
     ]
     return Factor(name, setting, own, tuple(made))
@@ -156,7 +163,7 @@ def _varied(
 def _with(config: EvalConfig, setting: str, value: str, folder: str) -> EvalConfig:
     """The evaluation with one setting changed; its answers are in a folder of their own."""
     section, _, key = setting.rpartition(".")
-    parsed: Any = int(value) if key in ("seed", "batch_size") else value
+    parsed: Any = int(value) if value.isdecimal() else value
     changed: Mapping[str, Any] = (
         {section: replace(getattr(config, section), **{key: parsed})} if section else {key: parsed}
     )

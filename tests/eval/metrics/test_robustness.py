@@ -110,6 +110,15 @@ def test_the_base_keeps_its_own_value_and_stored_scores_serve_every_seed():
     assert api[1].setting == "api.image_position" and api[2].reason == "an API gets one question at a time"
 
 
+def test_batch_sizes_that_are_chosen_later_do_not_find_the_answers_of_other_sizes():
+    outputs = [
+        {variant.value: variant.config.output for variant in factors_of(config_of(), choice)[2].variants}
+        for choice in (Choice(batch_sizes=(1, 4)), Choice(batch_sizes=(4,)), Choice(batch_sizes=(2, 1)))
+    ]
+    assert outputs[0]["4"] == outputs[1]["4"] != outputs[2]["2"]
+    assert outputs[0]["1"] == outputs[2]["1"]
+
+
 def test_answers_that_only_a_grader_scores_are_refused_as_no_rule_would_make_them_all_wrong():
     with pytest.raises(ConfigError, match="task is graded, whose answers no rule scores"):
         factors_of(config_of(task="graded"), Choice())
