@@ -3,6 +3,7 @@
 A reader never sees a partially written file, and after a power failure the file has its old content or its new one.
 """
 
+import json
 import os
 import shutil
 import socket
@@ -40,6 +41,11 @@ def write_bytes(path: Path, data: bytes) -> None:
     """Write `data` to `path` atomically."""
     with atomic_file(path) as file:
         file.write(data)
+
+
+def write_json(path: Path, values: object) -> None:
+    """Write `values` to `path` atomically, as indented JSON in UTF-8."""
+    write_bytes(path, (json.dumps(values, indent=1, ensure_ascii=False) + "\n").encode())
 
 
 @contextmanager

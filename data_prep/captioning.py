@@ -3,7 +3,6 @@
 The reply to an image's first question has the image's id in the file of replies, that to its second `ID#2`.
 """
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -106,7 +105,7 @@ def caption_source(config: CaptionConfig, *, limit: int | None = None, dry_run: 
         )
     write_captions(paths, captions)
     record = {**summary.as_dict(), "prompt": config.prompt, "second_prompt": config.second_prompt}
-    atomic.write_bytes(paths.summary, json.dumps(record, indent=1, ensure_ascii=False).encode() + b"\n")
+    atomic.write_json(paths.summary, record)
     return summary
 
 

@@ -16,7 +16,6 @@ image is read and no shard is needed.
 """
 
 import argparse
-import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -173,8 +172,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         exit_on_user_error(error)
     if arguments.output:
         content = {"class_names": names, "rules": {rule: _values(by_source) for rule, by_source in counts.items()}}
-        text = json.dumps(content, ensure_ascii=False, indent=1)
-        atomic.write_bytes(arguments.output, text.encode() + b"\n")
+        atomic.write_json(arguments.output, content)
     for rule, by_source in counts.items():
         print(f"counted by rule {rule}\n{table(names, by_source)}")
 

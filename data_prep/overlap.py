@@ -6,7 +6,6 @@ bits are reported, to be checked by eye. Images that do not decode or have almos
 and are only compared byte by byte.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -74,7 +73,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         f" {len(hashes[0].numbers):,} training images, {alike:,} more look alike"
     )
     if arguments.output:
-        atomic.write_bytes(arguments.output, json.dumps([asdict(pair) for pair in pairs], indent=1).encode() + b"\n")
+        atomic.write_json(arguments.output, [asdict(pair) for pair in pairs])
 
 
 def hash_set(shards: ShardSet, processes: int = 1) -> Hashes:

@@ -20,7 +20,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from data_prep.atomic import write_bytes
+from data_prep.atomic import write_json
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = (
@@ -66,7 +66,7 @@ class StartLog:
         """A full disk does not end a run for this file's sake."""
         try:
             self.file.parent.mkdir(parents=True, exist_ok=True)
-            write_bytes(self.file, (json.dumps(self._starts, indent=1, ensure_ascii=False) + "\n").encode())
+            write_json(self.file, self._starts)
         except OSError as error:
             print(f"provenance is not recorded in {self.file} ({error.strerror})", file=sys.stderr, flush=True)
 

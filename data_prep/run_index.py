@@ -9,14 +9,14 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from configs.eval_dir import ResultsDir
 from configs.run_dir import RunDir, SweepDir
-from data_prep.atomic import write_bytes
+from data_prep.atomic import write_bytes, write_json
 from data_prep.page import Block, Heading, Page, Text
 from data_prep.page_cards import Card, Cards, Link
 from data_prep.run_search import MOST_ENTRIES, MOST_OF_FOLDER, Found, record_of_line, runs_folder_of, search
@@ -44,6 +44,18 @@ def write_page(file: Path, page: Page) -> None:
     """
     write_bytes(file, page.html(home=_home(file)).encode())
     update_index(file.parent)
+
+
+def write_result(file_of: Callable[[str], Path], values: object, page: Page) -> Path:
+    """Write `values` to the file `file_of("json")`, and `page` to those of "md" and "html"; returns the last.
+
+    Their folder is made, and the index of all runs is updated.
+    """
+    file_of("json").parent.mkdir(parents=True, exist_ok=True)
+    write_bytes(file_of("md"), page.markdown().encode())
+    write_json(file_of("json"), values)
+    write_page(file_of("html"), page)
+    return file_of("html")
 
 
 def _home(file: Path) -> str:

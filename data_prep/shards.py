@@ -103,6 +103,10 @@ class ShardSet:
         """The class index of every sample, -1 where there is none; shape [len(self)]."""
         return self.index["label"].astype(np.int64)
 
+    def numbers_by_hash(self) -> dict[int, int]:
+        """The hash of each sample's id (`data_prep.shard_index.id_hash`) to the sample's number."""
+        return {hashed: number for number, hashed in enumerate(self.index["id_hash"].tolist())}
+
     def image_hashes(self) -> NDArray[np.uint64] | None:
         """`image_hash` of every sample's image, 0 where there is none, shape [len(self)].
 

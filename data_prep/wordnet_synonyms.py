@@ -139,7 +139,7 @@ def _do(path: Path, nouns: WordNetNouns, arguments: argparse.Namespace) -> bool:
             if synset is None:
                 print(f"{name}\n" + "".join(f"    {line}\n" for line in nouns.find(name)), end="")
     if arguments.write:
-        atomic.write_bytes(path, json.dumps(made, ensure_ascii=False, indent=1).encode() + b"\n")
+        atomic.write_json(path, made)
     known = sum(synset is not None for synset in made["synsets"])
     more = sum(
         any(lemma.lower() != name.lower() for lemma in lemmas)

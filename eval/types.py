@@ -15,7 +15,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from configs.eval_dir import EvalDir
 from configs.evaluation import EvalConfig
-from data_prep.sample import Sample, Turn
+from data_prep.sample import IMAGE_PLACEHOLDER, Sample, Turn
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +42,11 @@ class Question:
     item_index: ItemIndex | None = None
     references: tuple[str, ...] | None = None
     group: str | None = None
+
+    @property
+    def text(self) -> str:
+        """The last turn without the image's placeholder; empty where nothing is asked, as of an image encoder."""
+        return self.turns[-1].text.replace(IMAGE_PLACEHOLDER, "").strip() if self.turns else ""
 
 
 @dataclass(frozen=True, slots=True)

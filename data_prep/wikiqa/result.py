@@ -10,7 +10,7 @@ from pathlib import Path
 from configs.section import result_fields
 from configs.wikiqa import WikiqaConfig
 from configs.wikiqa_dir import WikiqaDir
-from data_prep.atomic import write_bytes
+from data_prep.atomic import write_bytes, write_json
 from data_prep.lettered_options import LETTERS
 from data_prep.line_file import complete_lines
 from data_prep.readers.imagewikiqa import line_of, question_text
@@ -75,7 +75,7 @@ def write_result(
         "stages": {stage.stage: dict(stage.counts) for stage in stages},
         "settings": result_fields(config),
     }
-    write_bytes(folder.record, (json.dumps(record, indent=1, ensure_ascii=False) + "\n").encode())
+    write_json(folder.record, record)
 
 
 def _images_of(result: Path) -> set[str]:

@@ -59,7 +59,7 @@ def questions_of(predictions: Sequence[Prediction], evaluation: Evaluation, conf
             f"the shards of {config.source} on this machine are not those that the questions were asked about; this "
             "grader needs the questions: grade where the shards are"
         )
-    numbers = {int(hashed): number for number, hashed in enumerate(shards.index["id_hash"].tolist())}
+    numbers = shards.numbers_by_hash()
     return {p.id: _text(task.question(shards.sample(numbers[id_hash(p.id)]), p.item_index).turns) for p in predictions}
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from configs.errors import RunError
 from configs.eval_dir import EvalDir
-from data_prep.atomic import write_bytes
+from data_prep.atomic import write_json
 from data_prep.line_file import LineAppender, complete_lines, json_line
 from eval.graders.types import Grade, Grader, StoredAnswer
 from eval.types import Failure
@@ -69,7 +69,7 @@ def write_grading(folder: EvalDir, wanted: Grading) -> None:
     """Write grades-NAME.json. Raises `RunError` as `check_grading`."""
     check_grading(folder, wanted)
     if read_grading(folder, wanted.grader) != wanted:
-        write_bytes(folder.grading(wanted.grader), (json.dumps(asdict(wanted), indent=1) + "\n").encode())
+        write_json(folder.grading(wanted.grader), asdict(wanted))
 
 
 def check_grading(folder: EvalDir, wanted: Grading) -> None:

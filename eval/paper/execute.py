@@ -19,7 +19,7 @@ from configs.errors import RunError, UserError
 from configs.eval_dir import EvalDir, ResultsDir
 from configs.evaluation import EvalConfig
 from configs.run_dir import run_of, step_of
-from data_prep.atomic import write_bytes
+from data_prep.atomic import write_json
 from data_prep.file_lock import locked
 from eval.class_scores.table import NOT_STORED
 from eval.metrics.guidance import guidance_results
@@ -254,5 +254,5 @@ def write_record(config: EvalConfig, protocol: str, outcomes: Sequence[Outcome])
         model, checkpoint = _model_and_checkpoint(config)
         identity = {"model": model, "checkpoint": checkpoint, "protocol": protocol}
         content = identity | {"rows": list(kept.values())}
-        write_bytes(file, (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
+        write_json(file, content)
     return file

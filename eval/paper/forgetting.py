@@ -10,15 +10,15 @@ named in its row.
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from configs.errors import UserError
 from configs.eval_dir import EvalDir, ResultsDir
-from data_prep.atomic import write_bytes
 from data_prep.page import Page, Table, Text
 from data_prep.page_charts import Bar, difference_dots
-from data_prep.run_index import write_page
+from data_prep.run_index import write_result
 from eval.graders.answers import stored_answers
 from eval.graders.store import read_grades
 from eval.metrics.f1_difference import f1_difference
@@ -225,8 +225,4 @@ def _published(values: Sequence[float | None] | None) -> str:
 
 def write_forgetting(output: Path, name: str, found: Mapping[str, Any]) -> Path:
     """Write forgetting-NAME.json, .md and .html into `output`; returns the last. `name` has protocol and model."""
-    files, page = ResultsDir(output), forgetting_page(found)
-    write_bytes(files.forgetting(name, "json"), (json.dumps(found, indent=1, ensure_ascii=False) + "\n").encode())
-    write_bytes(files.forgetting(name, "md"), page.markdown().encode())
-    write_page(files.forgetting(name, "html"), page)
-    return files.forgetting(name, "html")
+    return write_result(partial(ResultsDir(output).forgetting, name), found, forgetting_page(found))

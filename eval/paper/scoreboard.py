@@ -1,14 +1,12 @@
 """The scoreboard's three files: every number of the paper compared with ours."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from configs.eval_dir import ResultsDir
-from data_prep.atomic import write_bytes
-from data_prep.run_index import write_page
+from data_prep.run_index import write_result
 from eval.paper.derived import Result
 from eval.paper.published import PaperNumber, paper_numbers
 from eval.paper.results import CollectedResults, collect
@@ -23,19 +21,11 @@ def write_scoreboard(folders: Sequence[Path], output: Path) -> str:
     known = paper_numbers()
     found = collect(folders, known)
     content = scoreboard(found, known)
-    page = scoreboard_page(content, found)
-    files = ResultsDir(output)
-    output.mkdir(parents=True, exist_ok=True)
-    for suffix, text in (
-        ("md", page.markdown()),
-        ("json", json.dumps(content, indent=1, ensure_ascii=False) + "\n"),
-    ):
-        write_bytes(files.scoreboard(suffix), text.encode())
-    write_page(files.scoreboard("html"), page)
+    file = write_result(ResultsDir(output).scoreboard, content, scoreboard_page(content, found))
     planned = sum(len(record["rows"]) for record in found.reproductions)
     found_rows = f"{count_run(content['rows'])} of the paper's numbers compared with ours"
     found_rows += f"; {planned} rows of reproductions" if planned else ""
-    return f"{found_rows}, {len(content['others'])} other results\n{files.scoreboard('html')}"
+    return f"{found_rows}, {len(content['others'])} other results\n{file}"
 
 
 def scoreboard(found: CollectedResults, known: Mapping[str, PaperNumber]) -> dict[str, Any]:

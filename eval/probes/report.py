@@ -10,7 +10,7 @@ from configs.errors import RunError
 from configs.eval_dir import EvalDir
 from configs.evaluation import EvalConfig
 from configs.section import Section, result_fields
-from data_prep.atomic import write_bytes
+from data_prep.atomic import write_json
 from eval.metrics.accuracy import ClassResult
 from eval.metrics.frequency import frequencies_of, frequency_results, with_frequency
 from eval.models.factory import evaluated_folders
@@ -99,7 +99,7 @@ def probe_report(config: EvalConfig) -> dict[str, Any]:
     result["paper"] = {"row": config.paper_row} if config.paper_row else None
     result |= _against_frequency(config, states.known.names, result["token_positions"])
     states.folder.root.mkdir(parents=True, exist_ok=True)
-    write_bytes(states.folder.probe, (json.dumps(result, indent=1) + "\n").encode())
+    write_json(states.folder.probe, result)
     return result
 
 

@@ -1,6 +1,5 @@
 """How graders agree with a person's labels, as numbers and as a page."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,10 +7,9 @@ from typing import Any
 from configs.errors import ConfigError
 from configs.eval_dir import ResultsDir
 from configs.grading import GradingConfig
-from data_prep.atomic import write_bytes
 from data_prep.page import Block, Heading, Page, Table, Text
 from data_prep.page_charts import Bar, dots
-from data_prep.run_index import write_page
+from data_prep.run_index import write_result
 from eval.graders.labelled_answers import LabelledAnswer, texts_of
 from eval.graders.llm_judge import LLMJudge
 from eval.graders.scorer_grader import OUTCOME_OF
@@ -138,9 +136,4 @@ def _shares(entry: Mapping[str, Any], kinds: Sequence[str]) -> list[str]:
 
 def write_agreement(output: Path, found: Mapping[str, Any]) -> Path:
     """Write agreement.json, agreement.md and agreement.html into `output`; returns the last."""
-    output.mkdir(parents=True, exist_ok=True)
-    files, page = ResultsDir(output), agreement_page(found)
-    write_bytes(files.agreement("json"), (json.dumps(found, indent=1, ensure_ascii=False) + "\n").encode())
-    write_bytes(files.agreement("md"), page.markdown().encode())
-    write_page(files.agreement("html"), page)
-    return files.agreement("html")
+    return write_result(ResultsDir(output).agreement, found, agreement_page(found))

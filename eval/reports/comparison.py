@@ -7,9 +7,8 @@ from typing import Any
 
 from configs.errors import RunError
 from configs.eval_dir import EvalDir, ResultsDir
-from data_prep.atomic import write_bytes
 from data_prep.page import Page
-from data_prep.run_index import write_page
+from data_prep.run_index import write_result
 from eval.reports.class_halves import half_values
 from eval.reports.compared_answers import changes_from_first, compared_answers, pairwise_tests
 from eval.reports.comparison_page import comparison_page, evaluation_names
@@ -142,8 +141,5 @@ def write_comparison(models: Mapping[str, Reports], folder: EvalDir) -> Page:
     """Write report.md, report.html and report.json into `folder`; returns the page."""
     values = comparison(models)
     page = comparison_page(models, values, folder.root)
-    folder.root.mkdir(parents=True, exist_ok=True)
-    write_bytes(folder.report("md"), page.markdown().encode())
-    write_bytes(folder.report("json"), (json.dumps(values, indent=1, ensure_ascii=False) + "\n").encode())
-    write_page(folder.report("html"), page)
+    write_result(folder.report, values, page)
     return page

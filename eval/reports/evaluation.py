@@ -4,7 +4,6 @@
 computed here, by the protocol's own rule, so another matching rule needs no new questions.
 """
 
-import json
 import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -15,10 +14,9 @@ from configs.errors import UserError
 from configs.eval_dir import EvalDir
 from configs.evaluation import EvalConfig
 from configs.protocol import ProtocolConfig
-from data_prep.atomic import write_bytes
 from data_prep.class_names import load_class_list
 from data_prep.page_gallery import Gallery
-from data_prep.run_index import write_page
+from data_prep.run_index import write_result
 from eval.metrics.accuracy import Rate, macro_accuracy
 from eval.metrics.class_confidence import class_score_results
 from eval.metrics.confusion import confusions
@@ -107,10 +105,7 @@ def _gallery(answers: ScoredAnswers, config: EvalConfig) -> Gallery | None:
 
 
 def _write(folder: EvalDir, report: dict[str, Any], items: Gallery | None) -> dict[str, Any]:
-    page = report_page(report, items)
-    write_bytes(folder.report("md"), page.markdown().encode())
-    write_bytes(folder.report("json"), (json.dumps(report, indent=1, ensure_ascii=False) + "\n").encode())
-    write_page(folder.report("html"), page)
+    write_result(folder.report, report, report_page(report, items))
     return report
 
 

@@ -1,14 +1,12 @@
 """The page of a guidance sweep: both ways to choose t, for every form."""
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
 from configs.eval_dir import EvalDir
-from data_prep.atomic import write_bytes
 from data_prep.page import Block, Definitions, Figure, Heading, Page, Table, Text
 from data_prep.page_charts import Bar, dots
-from data_prep.run_index import write_page
+from data_prep.run_index import write_result
 from eval.reports.figures import guidance_figure
 from eval.reports.formatting import interval, percent
 
@@ -17,11 +15,8 @@ METHODS = {"held_out": "chosen on the other half", "swept_on_test": "swept on th
 
 def write_guidance(folder: EvalDir, results: Mapping[str, Any]) -> None:
     """Write guidance.json, report.md and report.html into `folder`."""
-    folder.root.mkdir(parents=True, exist_ok=True)
-    page = guidance_page(results)
-    write_bytes(folder.report("md"), page.markdown().encode())
-    write_bytes(folder.guidance, (json.dumps(results, indent=1, ensure_ascii=False) + "\n").encode())
-    write_page(folder.report("html"), page)
+    files = {"json": folder.guidance, "md": folder.report("md"), "html": folder.report("html")}
+    write_result(files.__getitem__, results, guidance_page(results))
 
 
 def guidance_page(results: Mapping[str, Any]) -> Page:

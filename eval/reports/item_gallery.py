@@ -10,7 +10,7 @@ from configs.evaluation import EvalConfig
 from data_prep.images import ImageError
 from data_prep.lettered_options import LETTERS
 from data_prep.page_gallery import Gallery, Tile
-from data_prep.sample import IMAGE_PLACEHOLDER, Sample
+from data_prep.sample import Sample
 from data_prep.shards import ShardSet
 from data_prep.thumbnails import thumbnail
 from eval.metrics.question_metrics import BY_IMAGE, GRADED
@@ -74,7 +74,7 @@ def _samples(items: Sequence[ShownItem], evaluation: Evaluation, config: EvalCon
         return {}, str(error).rstrip(".")
     if shards.fingerprint != evaluation.settings["data"]:
         return {}, "the shards on this machine are not those that the questions were asked about"
-    numbers = {int(hashed): number for number, hashed in enumerate(shards.index["id_hash"].tolist())}
+    numbers = shards.numbers_by_hash()
     found, missing = {}, ""
     for item in items:
         number = numbers.get(hash_of(item.id))
@@ -150,15 +150,14 @@ def _with_option(prediction: Prediction, answer: str) -> str:
 
 
 def _question(sample: Sample | None, item: ShownItem, task: Task) -> str:
-    """The text of the question without its image's placeholder; empty where it is not known."""
+    """The text of the question; empty where it is not known."""
     if sample is None:
         return ""
     record = item.prediction or item.failure
     try:
-        turns = task.question(sample, record.item_index if record else None).turns
+        return task.question(sample, record.item_index if record else None).text
     except UserError:
         return ""
-    return turns[-1].text.replace(IMAGE_PLACEHOLDER, "") if turns else ""  # image encoders are asked nothing
 
 
 def shortened(text: str, most: int = SHOWN_TEXT) -> str:

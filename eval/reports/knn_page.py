@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from configs.eval_dir import EvalDir
-from data_prep.atomic import write_bytes
+from data_prep.atomic import write_json
 from data_prep.page import Block, Folded, Heading, Page, Table, Text
 from data_prep.page_charts import Bar, dots
 from data_prep.run_index import write_page
@@ -17,7 +17,7 @@ from eval.reports.formatting import interval, percent, protocol_tag
 def write_knn(folder: EvalDir, result: Mapping[str, Any]) -> None:
     """Write knn.json and knn.html into `folder`."""
     folder.root.mkdir(parents=True, exist_ok=True)
-    write_bytes(folder.knn("json"), (json.dumps(result, indent=1, ensure_ascii=False) + "\n").encode())
+    write_json(folder.knn("json"), result)
     write_page(folder.knn("html"), knn_page(result, _probe(folder)))
 
 

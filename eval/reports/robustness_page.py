@@ -1,15 +1,13 @@
 """How the results of `eval.robustness` look: a table of the factors, every variant as a dot, all numbers folded."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from configs.eval_dir import ResultsDir
-from data_prep.atomic import write_bytes
 from data_prep.page import Block, Definitions, Folded, Heading, Numbers, Page, Table, Text
 from data_prep.page_charts import Bar, dots
-from data_prep.run_index import write_page
+from data_prep.run_index import write_result
 from eval.reports.formatting import interval, percent, points, protocol_tag
 
 MEANING = (
@@ -24,13 +22,8 @@ HEADERS = ("factor", "values", "mean", "spread (points)", "lowest", "highest", "
 
 def write_robustness(folder: Path, results: Mapping[str, Any]) -> Path:
     """Write robustness.json, .md and .html into `folder`; returns the HTML page."""
-    files, page = ResultsDir(folder), robustness_page(results)
     values = {**results, "summary": f"{_span(results)} correct under {results['variants']} variants"}
-    folder.mkdir(parents=True, exist_ok=True)
-    write_bytes(files.robustness("md"), page.markdown().encode())
-    write_bytes(files.robustness("json"), (json.dumps(values, indent=1, ensure_ascii=False) + "\n").encode())
-    write_page(files.robustness("html"), page)
-    return files.robustness("html")
+    return write_result(ResultsDir(folder).robustness, values, robustness_page(results))
 
 
 def robustness_page(results: Mapping[str, Any]) -> Page:

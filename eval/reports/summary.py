@@ -1,11 +1,10 @@
 """Several checkpoints of one run under one evaluation: a table, and which of them is the best."""
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from configs.eval_dir import ResultsDir
-from data_prep.atomic import write_bytes
+from data_prep.atomic import write_bytes, write_json
 from data_prep.page import Page, Table, Text
 from eval.metrics.question_metrics import GRADED, NAMES
 from eval.reports.formatting import headline, interval, main_number, percent, protocol_tag
@@ -72,6 +71,6 @@ def write_summary(paths: OutputPaths, reports: Sequence[Mapping[str, Any]]) -> s
         "models": {report["label"]: report["accuracy"] for report in reports},
     }
     files = ResultsDir(paths.root)
-    write_bytes(files.summary("json"), (json.dumps(values, indent=1) + "\n").encode())
+    write_json(files.summary("json"), values)
     write_bytes(files.summary("md"), text.encode())
     return text

@@ -24,7 +24,6 @@ from configs.run_dir import ExportDir, RunDir, run_of
 from configs.saving import LoggingConfig
 from data_prep.file_lock import is_held, locked
 from data_prep.images import decode_rgb
-from data_prep.sample import IMAGE_PLACEHOLDER
 from data_prep.shard_index import id_hash
 from eval.reports import tracked_values as tracked
 from eval.runner.batching import open_source
@@ -146,17 +145,16 @@ def _seen(config: EvalConfig, report: Mapping[str, Any]) -> dict[str, tuple[Any,
         shards = open_source(config)
     except UserError:  # the answers alone may be on this machine
         return found
-    task, hashes = make_task(config.protocol), shards.index["id_hash"]
-    numbers = {int(hashed): number for number, hashed in enumerate(hashes.tolist())}
+    task, numbers = make_task(config.protocol), shards.numbers_by_hash()
     for example in report["examples"]:
-        number = numbers.get(int(id_hash(example["id"])))
+        number = numbers.get(id_hash(example["id"]))
         try:
             if number is None or not isinstance((sample := shards.sample(number)).image, bytes):
                 continue
             image = decode_rgb(sample.image)
             image.thumbnail((SIDE, SIDE))
-            question = task.question(sample, ItemIndex(number, len(shards))).turns[-1].text
+            question = task.question(sample, ItemIndex(number, len(shards))).text
         except (UserError, OSError):
             continue
-        found[example["id"]] = (image, question.replace(IMAGE_PLACEHOLDER, "").strip())
+        found[example["id"]] = (image, question)
     return found

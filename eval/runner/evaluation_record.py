@@ -19,7 +19,7 @@ from configs.protocol import LISTED, PUBLISHED_DEFAULTS, ProtocolConfig
 from configs.scoring import AnswerScoring, ClassScoring
 from configs.section import field_defaults, result_fields
 from configs.trained import protocol_as_trained
-from data_prep.atomic import remove_leftovers, write_bytes
+from data_prep.atomic import remove_leftovers, write_json
 from data_prep.class_names import load_class_list
 from eval.runner.batching import item_limit
 from eval.runner.predictions import being_written, read_records
@@ -276,7 +276,7 @@ def _with_files(present: Mapping[str, Any], wanted: Mapping[str, Any]) -> tuple[
 
 
 def _write(folder: EvalDir, evaluation: Evaluation) -> None:
-    write_bytes(folder.config, (json.dumps(asdict(evaluation), indent=1, ensure_ascii=False) + "\n").encode())
+    write_json(folder.config, asdict(evaluation))
 
 
 def _short(value: object) -> str:

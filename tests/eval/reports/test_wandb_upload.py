@@ -12,6 +12,7 @@ from configs.run_dir import RunDir
 from eval.reports import wandb_upload
 from eval.reports.wandb_upload import target_of, upload
 from eval.run import main
+from eval.runner.batching import open_source
 from train.loggers.wandb_session import WandbSession
 
 RATE = {"value": 0.8, "low": 0.49, "high": 0.94, "count": 8, "n": 10}
@@ -145,6 +146,14 @@ def test_an_evaluation_during_the_training_is_kept_offline(trained, write_config
     target = target_of(config_of(write_config(model=str(trained.root)), logging__wandb="online"))
     assert target is not None and target.logging.wandb == "offline"
     assert "is being trained" in capsys.readouterr().err
+
+
+def test_an_example_of_a_clip_which_is_asked_nothing_has_its_image_and_no_question(write_config):
+    config = config_of(write_config(protocol={"task": "zero_shot", "classes": "imagenet"}))
+    shards = open_source(config)
+    sample = next(one for one in map(shards.record, range(len(shards))) if one.label_name == "tench")
+    seen = wandb_upload._seen(config, report("model", examples=[{"id": sample.id}]))
+    assert seen[sample.id][1] == "" and max(seen[sample.id][0].size) <= wandb_upload.SIDE
 
 
 @pytest.mark.slow
