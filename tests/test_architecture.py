@@ -237,5 +237,5 @@ def test_the_files_of_runs_shards_and_evaluations_are_named_in_one_place():
 
 def test_every_page_is_written_with_the_index_of_all_runs():
     texts = {str(file.relative_to(ROOT)): file.read_text(encoding="utf-8") for file in MODULES}
-    assert len([file for file, text in texts.items() if "write_page(" in text]) >= 10
+    assert len([file for file, text in texts.items() if re.search(r"write_(?:page|result)\(", text)]) >= 10
     assert {file for file, text in texts.items() if ".html(" in text} == {"data_prep/page.py", "data_prep/run_index.py"}
