@@ -4,8 +4,10 @@ Keys come from the environment (WANDB_API_KEY, HF_TOKEN, AWS_...) or from the fi
 setting that looks like a secret is refused before anything is written, and its value is never printed.
 """
 
+import os
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from configs.errors import ConfigError
@@ -23,6 +25,11 @@ FORMS = {
     "a key set in a shell line": re.compile(r"(?:^|[\s_;])(?:\w*_)?(?:KEY|TOKEN|SECRET|PASSWORD)=[\"']?[^\s\"'$`]"),
     "a token of the model hub": re.compile(r"\bhf_[A-Za-z0-9]{30,}"),
 }
+
+
+def has_wandb_key() -> bool:
+    """Whether Weights & Biases finds a key: in WANDB_API_KEY, or in the file that `wandb login` writes."""
+    return bool(os.environ.get("WANDB_API_KEY")) or Path("~/.netrc").expanduser().is_file()
 
 
 def refuse_secrets(values: Mapping[str, Any], origin: str) -> None:

@@ -7,6 +7,7 @@ or say who holds a lock, so three functions use the system's calls:
     lock_file(file)           wait for an open data file, alone or with other readers
     try_lock_file(file)       hold an open data file alone, or find that another process holds it
     hold_until_exit(path)     hold a lock file for the rest of this process, with its name in the file
+    hold_folder(path, …)      the same, for a folder's lock file, with an error for people
     is_held(path)             whether a process holds such a file
 """
 
@@ -15,11 +16,14 @@ import fcntl
 import os
 import socket
 import struct
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from filelock import FileLock
+
+from configs.errors import RunError
 
 POLL_SECONDS = 0.02
 FLOCK = "hhqqi4x"  # struct flock of 64-bit Linux: l_type, l_whence, l_start, l_len, l_pid (man 2 fcntl)
@@ -98,6 +102,20 @@ def hold_until_exit(path: Path) -> None:
     os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
     if unsupported is not None:
         raise NoLocksError(unsupported.errno, unsupported.strerror) from unsupported
+
+
+def hold_folder(lock: Path, doing: str, *, remedy: str = "wait for it, or stop it", unlocked: str) -> None:
+    """`hold_until_exit`, for the lock file of a folder that one process alone may write.
+
+    Raises `RunError`: `FOLDER is DOING by HOLDER; REMEDY`. Without locks, `unlocked` is printed: what a person must see
+    to.
+    """
+    try:
+        hold_until_exit(lock)
+    except LockHeldError as error:
+        raise RunError(f"{lock.parent} is {doing} by {error.holder}; {remedy}") from error
+    except NoLocksError:
+        print(f"{lock.parent} is on a file system without locks: {unlocked}", file=sys.stderr, flush=True)
 
 
 def is_held(path: Path) -> bool:

@@ -10,13 +10,13 @@ updates both. Without the package wandb-workspaces, or without a key, only the f
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from configs.command_line import add_dry_run, command_parser, exit_on_user_error
+from configs.credentials import has_wandb_key
 from configs.errors import ConfigError, UserError
 from configs.saving import LoggingConfig, check_project
 from configs.section import check_name
@@ -63,9 +63,7 @@ def save(arguments: argparse.Namespace, chosen: Sequence[Section]) -> None:
 
 
 def _no_key() -> str | None:
-    if os.environ.get("WANDB_API_KEY") or Path("~/.netrc").expanduser().is_file():
-        return None
-    return "there is no key; set WANDB_API_KEY or run `wandb login`"
+    return None if has_wandb_key() else "there is no key; set WANDB_API_KEY or run `wandb login`"
 
 
 def _addresses(file: Path) -> dict[str, str | None]:

@@ -20,9 +20,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from configs.command_line import add_dry_run, command_parser, exit_on_user_error
-from configs.errors import ConfigError, RunError, UserError
+from configs.errors import ConfigError, UserError
 from configs.run_dir import RunDir
-from data_prep.file_lock import LockHeldError, NoLocksError, hold_until_exit
+from data_prep.file_lock import hold_folder
 from launch.accelerator import name_accelerator
 from launch.follow_curve import describe, read_points, write_curve
 from launch.follow_steps import Follower, follower_of, is_over
@@ -60,7 +60,7 @@ def follow(follower: Follower, *, interval: float, once: bool, best: bool) -> No
         over = once or is_over(follower.run)  # before looking: a checkpoint may appear between the two
         while (step := follower.next_step()) is not None:
             follower.evaluate(step, keep_best=best)
-            page = write_curve(follower.run, follower.name, follower.skipped)
+            write_curve(follower.run, follower.name, follower.skipped)
             points = {point["step"]: point for point in read_points(follower.run, follower.name)}
             result = (
                 describe(points[step]) if step in points else f"not evaluated: {follower.skipped.get(step, 'failed')}"
@@ -80,12 +80,7 @@ def _lock(follower: Follower) -> None:
     """Raise `RunError` if another process follows the same run with the same evaluation."""
     folder = follower.run.evaluation(follower.name)
     folder.mkdir(parents=True, exist_ok=True)
-    try:
-        hold_until_exit(folder / RunDir(folder).lock.name)
-    except LockHeldError as error:
-        raise RunError(f"{folder} is being written by {error.holder}; wait for it, or stop it") from error
-    except NoLocksError:
-        print(f"{folder} is on a file system without locks: start this command once only", file=sys.stderr)
+    hold_folder(RunDir(folder).lock, "being written", unlocked="start this command once only")
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -5,7 +5,6 @@ the training deletes before it is evaluated is skipped and said. `follow.json` i
 which checkpoint each answer is about, and which exports this program made and may delete.
 """
 
-import hashlib
 import json
 import shlex
 import shutil
@@ -24,6 +23,7 @@ from configs.load import load_config
 from configs.run_dir import CheckpointDir, ExportDir, RunDir, step_name
 from configs.section import result_fields
 from data_prep.atomic import write_bytes
+from data_prep.checksum import sha256_of
 from launch import commands
 from launch.follow_curve import best_point, read_points
 from launch.run_state import run_state
@@ -175,7 +175,7 @@ class Follower:
     def _digest(self, step: int) -> str | None:
         """Identifies a checkpoint among others of the same step: the hash of its manifest."""
         try:
-            return hashlib.sha256(CheckpointDir(self.run.checkpoint(step)).manifest.read_bytes()).hexdigest()
+            return sha256_of(CheckpointDir(self.run.checkpoint(step)).manifest)
         except OSError:
             return None
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from configs.hub_files import MODEL_FILES, OLD_WEIGHTS, SAFETENSORS
+from data_prep.checksum import sha256_of
 
 BLOCK = 1 << 22
 MOST_HEADER_BYTES = 100_000_000  # safetensors' own limit
@@ -119,12 +120,6 @@ def header_fault(path: Path) -> str | None:
             return "has a damaged header"
     expected = 8 + length + max(ends, default=0)
     return None if size == expected else f"has {size:,} bytes, {expected:,} by its header"
-
-
-def sha256_of(path: Path) -> str:
-    """Hexadecimal sha256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def git_hash_of(path: Path) -> str:

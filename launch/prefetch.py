@@ -11,7 +11,6 @@ with its stored hashes, without a network. Exits with code 2 if a model is not c
 
 import os
 import shlex
-import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -27,6 +26,7 @@ from configs.locations import is_hub_id
 from configs.run import RunConfig
 from configs.run_dir import MODEL_CONFIG
 from configs.slurm import SlurmConfig
+from data_prep.disk_space import free_space
 from launch.hub_files import HubFile, HubModel, fault_of, local_faults, model_files
 from launch.job_environment import other_home
 
@@ -142,10 +142,7 @@ def check(model: HubModel) -> tuple[Path | None, list[str]]:
 def _check_room(model: HubModel, needed: int) -> None:
     from huggingface_hub import constants
 
-    folder = Path(constants.HF_HUB_CACHE).absolute()
-    while not folder.exists():
-        folder = folder.parent
-    free = shutil.disk_usage(folder).free
+    free, folder = free_space(Path(constants.HF_HUB_CACHE))
     if needed > free:
         raise RunError(
             f"{model} needs {needed / MB:,.0f} MB more and {folder} has {free / MB:,.0f} MB free; set HF_HOME to a "

@@ -7,7 +7,6 @@ whether images decode) is checked by the stages. Exits with code 2 if there is a
 """
 
 import os
-import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,6 +25,7 @@ from configs.shard_dir import ShardDir
 from configs.trained import load_evaluation_of
 from data_prep.class_matching import ClassDifference, named_histogram
 from data_prep.class_names import load_class_list
+from data_prep.disk_space import free_space
 from data_prep.manifest import read_manifest
 from data_prep.registry import check_source
 from data_prep.source_match import check_source_of
@@ -155,18 +155,10 @@ def needed_bytes(config: RunConfig) -> tuple[float, str]:
     return export_bytes * config.checkpoint.export + 12 * trained * (config.checkpoint.keep_last + 1), assumed
 
 
-def free_bytes(config: RunConfig) -> tuple[int, Path]:
-    """Free bytes on the disk of `runs_dir`, and the folder of it that exists."""
-    folder = Path(config.runs_dir).absolute()
-    while not folder.exists():
-        folder = folder.parent
-    return shutil.disk_usage(folder).free, folder
-
-
 def _disk(config: RunConfig) -> Iterator[str]:
     """Room for the export and the kept checkpoints."""
     needed, assumed = needed_bytes(config)
-    free, folder = free_bytes(config)
+    free, folder = free_space(Path(config.runs_dir))
     if free < needed:
         yield (
             f"runs_dir {config.runs_dir} has {free / GIB:.1f} GiB free, about {needed / GIB:.1f} GiB are needed for "

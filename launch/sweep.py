@@ -31,7 +31,7 @@ from configs.command_line import (
 )
 from configs.errors import RunError, UserError
 from configs.run import RunConfig
-from data_prep.file_lock import LockHeldError, NoLocksError, hold_until_exit
+from data_prep.file_lock import hold_folder
 from launch.cluster import Cluster, add_verbose, cluster_of
 from launch.preflight import exit_with_problems
 from launch.sweep_grid import GRID, LIST, combinations
@@ -141,13 +141,7 @@ def _table_command(arguments: argparse.Namespace) -> list[str]:
 def _lock(sweep: Sweep) -> None:
     """Raise `RunError` if another process runs the same sweep."""
     sweep.folder.root.mkdir(parents=True, exist_ok=True)
-    try:
-        hold_until_exit(sweep.folder.lock)
-    except LockHeldError as error:
-        raise RunError(f"{sweep.folder.root} is being run by {error.holder}; wait for it, or stop it") from error
-    except NoLocksError:
-        text = f"{sweep.folder.root} is on a file system without locks: start this sweep once only"
-        print(text, file=sys.stderr)
+    hold_folder(sweep.folder.lock, "being run", unlocked="start this sweep once only")
 
 
 if __name__ == "__main__":

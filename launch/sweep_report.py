@@ -10,8 +10,9 @@ from typing import Any
 from configs.errors import RunError
 from configs.run_dir import RunDir, SlurmDir
 from data_prep.byte_size import size
+from data_prep.disk_space import free_space
 from launch.cluster import Cluster
-from launch.preflight import free_bytes, needed_bytes, problems, run_folder
+from launch.preflight import needed_bytes, problems, run_folder
 from launch.slurm_queue import Queue
 from launch.slurm_states import job_states
 from launch.sweep_jobs import plan_jobs, write_run_lists
@@ -33,7 +34,7 @@ def problems_of(sweep: Sweep, cluster: Cluster) -> list[str]:
     texts = [text if len(names) == len(left) else f"{names[0]}: {text}" for text, names in found.items()]
     if left and not found:
         needed = sum(needed_bytes(one.config)[0] for one in left)
-        free, folder = free_bytes(left[0].config)
+        free, folder = free_space(Path(left[0].config.runs_dir))
         if needed > free:
             texts.append(
                 f"{len(left)} runs write about {size(int(needed))} and {folder} has {size(free)} free; lower "

@@ -16,6 +16,7 @@ from configs.run import RunConfig
 from configs.run_dir import CheckpointDir, ExportDir, RunDir, step_name, step_of
 from configs.trained import record_of, training_record_of_run
 from data_prep.atomic import atomic_folder, write_bytes
+from data_prep.checksum import sha256_of
 from data_prep.file_lock import locked
 from data_prep.provenance import StartLog, read_starts
 from train.checkpoints.best import best_of, choice_record
@@ -229,7 +230,7 @@ def _checkpoint_to_export(run: RunDir, step: int | None, best: bool = True) -> C
 
 def _checkpoint_sha256(folder: Path) -> str:
     """Identifies a checkpoint among others of the same step, as after a rollback: the hash of its manifest."""
-    return hashlib.sha256((folder / MANIFEST).read_bytes()).hexdigest()
+    return sha256_of(folder / MANIFEST)
 
 
 def _is_export_of(output: Path, checkpoint: Path) -> bool:

@@ -7,7 +7,6 @@ read, or reads differently, is taken by none.
 
 import hashlib
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -18,7 +17,7 @@ from configs.recipe import recipe_names, recipe_record
 from configs.run_dir import RunDir
 from configs.section import field_defaults, result_fields
 from data_prep.atomic import write_bytes
-from data_prep.file_lock import LockHeldError, NoLocksError, hold_until_exit
+from data_prep.file_lock import hold_folder
 from train.checkpoints.agreement import agreed_checkpoint
 from train.checkpoints.reading import Checkpoint, no_complete_checkpoint, steps_present
 from train.checkpoints.writing import CheckpointWriter, check_writable, cleanup_partial
@@ -137,15 +136,12 @@ def lock_run(run: RunDir) -> None:
 
     On a file system without locks (Lustre's default mount, some NFS) the run continues without a lock and says so.
     """
-    try:
-        hold_until_exit(run.lock)
-    except LockHeldError as error:
-        raise RunError(
-            f"{run.root} is being trained by {error.holder}; wait for it, stop it, or choose another name"
-        ) from error
-    except NoLocksError:
-        warning = f"{run.root} is on a file system without locks: make sure that no second process trains this run"
-        print(warning, file=sys.stderr, flush=True)
+    hold_folder(
+        run.lock,
+        "being trained",
+        remedy="wait for it, stop it, or choose another name",
+        unlocked="make sure that no second process trains this run",
+    )
 
 
 def _refuse_if_lost(run: RunDir) -> None:

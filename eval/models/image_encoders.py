@@ -8,7 +8,6 @@
 Shapes: `N` images, `H` size of the vector, `S` side of the encoder's input in pixels.
 """
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -22,6 +21,7 @@ from transformers import AutoImageProcessor, Blip2VisionModel, CLIPModel
 from configs.errors import ConfigError
 from configs.evaluation import EvalConfig
 from configs.hub_files import OLD_WEIGHTS, is_hub_error
+from data_prep.checksum import sha256_of
 from data_prep.images import decode_rgb
 from eval.models.model_type import ENCODERS, model_type
 from train.models.checked_loading import check_weight_headers, load_checked, read_transformers_config
@@ -160,8 +160,7 @@ def weights_identity(folder: Path) -> str:
     whole = folder / OLD_WEIGHTS
     if any(folder.glob("*.safetensors")) or not whole.is_file():
         return model_identity(folder)
-    with whole.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    return sha256_of(whole)
 
 
 def with_weights(folder: Path, config: EvalConfig) -> None:

@@ -1,6 +1,5 @@
 """The disk space and memory that a probe needs, before a model is loaded: for `--dry-run` and the check of the disk."""
 
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +8,7 @@ from configs.errors import RunError
 from configs.eval_dir import EvalDir
 from configs.evaluation import EvalConfig
 from data_prep.byte_size import size
+from data_prep.disk_space import free_space
 from eval.models.factory import evaluated_folders
 from eval.models.hidden_state_file import RowFormat
 from eval.models.image_encoders import weights_identity
@@ -83,19 +83,13 @@ def _form(config: EvalConfig, model: Path) -> RowFormat:
 
 def check_disk(needs: Sequence[Needs]) -> None:
     """Raise `RunError` if the states that are not stored yet do not fit on the disk."""
-    wanted, free = sum(need.disk for need in needs), _free(needs[0].folder.root)
+    wanted, free = sum(need.disk for need in needs), free_space(needs[0].folder.root)[0]
     if wanted > free:
         raise RunError(
             f"the states of {sum(need.items - need.stored for need in needs):,} items take {size(wanted)} and "
             f"{needs[0].folder.root} has {size(free)} free; store fewer positions (probe.token_positions=[-1,mean] are "
             "those of Table 3), set output to another disk, or lower limit"
         )
-
-
-def _free(folder: Path) -> int:
-    """Bytes free on the disk that `folder` is or will be on."""
-    there = next(path for path in (folder, *folder.absolute().parents) if path.is_dir())
-    return shutil.disk_usage(there).free
 
 
 def needs_text(needs: Sequence[Needs], data_notes: Sequence[str] = ()) -> str:
@@ -114,7 +108,7 @@ def needs_text(needs: Sequence[Needs], data_notes: Sequence[str] = ()) -> str:
     memory = maker.layout(learning=True).bytes(numbers)
     fits = memory <= settings.memory_gib * GIB and settings.shuffle == "once"
     lines += [
-        f"disk        {size(sum(need.disk for need in needs))} to write, {size(_free(first.folder.root))} free",
+        f"disk        {size(sum(need.disk for need in needs))} to write, {size(free_space(first.folder.root)[0])} free",
         f"memory      {size(max(need.items for need in needs) * RECORD_BYTES)} of records in every extracting process",
         f"            training lays out {size(memory)}; probe.memory_gib is {settings.memory_gib:g}: "
         + ("kept in memory" if fits else "read again from the disk in every epoch"),

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from configs.run_dir import MODEL_CONFIG, TOKENIZER_FILES
+from data_prep.checksum import sha256_of
 from eval.runner.evaluation_record import MODEL_FILES, Evaluation
 from train.chat.templates import FOLDER
 from train.models.chat_files import chat_template_source
@@ -42,15 +43,10 @@ def model_files(model: Path, settings: Mapping[str, Any]) -> dict[str, str]:
     `settings` are those of the questions: with the chat template `folder`, that of the folder has an effect too.
     """
     found = {name: _digest_of_json(model / name) for name in JSON_FILES if (model / name).is_file()}
-    whole = {name: _digest(model / name) for name in OTHER_FILES if (model / name).is_file()}
+    whole = {name: sha256_of(model / name) for name in OTHER_FILES if (model / name).is_file()}
     if settings.get("template") == FOLDER and (template := chat_template_source(model)) is not None:
         whole[TEMPLATE] = hashlib.sha256(template).hexdigest()
     return found | whole
-
-
-def _digest(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _digest_of_json(file: Path) -> str:
@@ -58,7 +54,7 @@ def _digest_of_json(file: Path) -> str:
     try:
         values = json.loads(file.read_text(encoding="utf-8-sig"))
     except ValueError:
-        return _digest(file)
+        return sha256_of(file)
     return hashlib.sha256(json.dumps(_effective(values), sort_keys=True).encode()).hexdigest()
 
 

@@ -324,7 +324,7 @@ def test_a_disk_that_is_too_small_is_refused_with_both_figures(write_config, tmp
     main([*arguments, "--dry-run", "--set", "probe.memory_gib=1e-6"])
     assert "read again from the disk in every epoch" in capsys.readouterr().out
     assert not (tmp_path / "answers").exists()
-    monkeypatch.setattr("eval.probes.requirements.shutil.disk_usage", lambda path: usage(10, 9, 1000))
+    monkeypatch.setattr("data_prep.disk_space.shutil.disk_usage", lambda path: usage(10, 9, 1000))
     with pytest.raises(SystemExit):
         main(arguments)
     error = capsys.readouterr().err

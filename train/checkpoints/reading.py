@@ -23,6 +23,7 @@ from safetensors import safe_open
 
 from configs.errors import RunError
 from configs.run_dir import CheckpointDir, RunDir
+from data_prep.checksum import sha256_of
 from train.optimization.full_state import MOMENTS, ParameterState
 
 _NAMES = CheckpointDir(Path())
@@ -147,12 +148,6 @@ def manifest_sum(manifest: Mapping[str, Any]) -> str:
     """sha256 of a manifest's content without the checksum field itself."""
     content = {key: value for key, value in manifest.items() if key != SELF}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-def sha256_of(file: Path) -> str:
-    """Hex digest of a file's bytes."""
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def remove_checkpoint(folder: Path) -> None:

@@ -22,6 +22,7 @@ from configs.errors import RunError
 from configs.run_dir import RunDir
 from configs.saving import CheckpointConfig
 from data_prep.atomic import sync_folder, write_bytes
+from data_prep.disk_space import free_space
 from train.checkpoints.reading import (
     FILES,
     FORMAT_VERSION,
@@ -110,7 +111,7 @@ class CheckpointWriter:
 
     def require_disk_space(self, size: int) -> None:
         """Raise `OSError` (ENOSPC) unless `size` bytes times `MARGIN` are free."""
-        free, needed = shutil.disk_usage(_existing(self.run.checkpoints)).free, int(size * MARGIN)
+        (free, _), needed = free_space(self.run.checkpoints), int(size * MARGIN)
         if free < needed:
             text = f"{needed / 1e6:.1f} MB must be free (the state x {MARGIN}) and {free / 1e6:.1f} MB are"
             raise OSError(errno.ENOSPC, text, str(self.run.checkpoints))
@@ -189,10 +190,3 @@ def _settle_backup(folder: Path) -> None:
 def _is_ours(folder: Path) -> bool:
     """True for a real folder that contains only files of a checkpoint."""
     return not folder.is_symlink() and {file.name for file in folder.iterdir()} <= {*FILES, MANIFEST}
-
-
-def _existing(path: Path) -> Path:
-    """`path`, or its nearest ancestor that exists."""
-    while not path.exists():
-        path = path.parent
-    return path

@@ -5,7 +5,6 @@ offline, one message says so, and `wandb sync` uploads it later. A server that i
 it writes everything to the run's folder first and tries again.
 """
 
-import os
 import queue
 import sys
 import threading
@@ -14,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from configs.credentials import has_wandb_key
 from configs.saving import LoggingConfig
 
 START_TIMEOUT = 30.0  # seconds for the server to open the run; less than CLOSE_TIMEOUT, for runs that end before
@@ -50,7 +50,7 @@ class WandbSession:
         self._wandb = wandb
         self._config, self._folder, self._about, self._on_problem = config, folder, about, on_problem
         self._mode = config.wandb
-        if self._mode == "online" and not _has_key():
+        if self._mode == "online" and not has_wandb_key():
             print("W&B: no WANDB_API_KEY: logging offline; `wandb sync` uploads it later", file=sys.stderr)
             self._mode = "offline"
         self._queue: queue.SimpleQueue[Request | None] = queue.SimpleQueue()
@@ -129,7 +129,3 @@ class WandbSession:
             config=dict(self._about.settings),
             settings=settings,
         )
-
-
-def _has_key() -> bool:
-    return bool(os.environ.get("WANDB_API_KEY")) or Path("~/.netrc").expanduser().is_file()
