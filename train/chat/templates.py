@@ -67,6 +67,15 @@ class PromptStyle:
     """Which token ids of a class name are scored, as `protocol.class_token_ids`."""
 
 
+def folder_style(choice: str, answer_delimiter: str) -> PromptStyle:
+    """How a family is prompted by the template of its folder; the paper's authors did not evaluate those families.
+
+    `choice` is `family`, or `official` with the answer prefix of the authors' other models.
+    """
+    prefix = "The photo features a" if choice == "official" else ""
+    return PromptStyle(FOLDER, "none", prefix, answer_delimiter=answer_delimiter)
+
+
 def system_text(template: str, system_prompt: str) -> str:
     """The system prompt's text; `template` stands for Vicuna's behind LLaVA's templates, and for none elsewhere.
 

@@ -20,7 +20,7 @@ from train.models.image_checks import require_own_mode
 from train.models.images import ImageBatch, ImageInput, ImageProcessor, Size
 from train.models.pixels import squashed_pixels
 from train.models.processor_settings import BLIP
-from train.models.square_images import PIXELS, SquareImages, batch_squares
+from train.models.square_images import PIXELS, SquareImages, batch_squares, black_square
 from train.models.trainable import TrainableFamily
 
 
@@ -117,7 +117,7 @@ class Blip2Family(TrainableFamily):
 
     def dummy_images(self) -> ImageBatch:
         """A black square, before normalization."""
-        return ImageBatch({PIXELS: torch.zeros(1, 3, self._side, self._side, dtype=torch.uint8)}, 1)
+        return black_square(self._side)
 
     def vision_tokens(self, images: ImageBatch) -> int:
         """Patches and class token of each image."""

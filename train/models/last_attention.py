@@ -12,9 +12,8 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers.models.llama import modeling_llama
 
-from train.models.llama_layers import Angles, masked_attention, queries_at
+from train.models.llama_layers import Angles, behind, by_heads, masked_attention, queries_at, rotated_at
 
 
 def attend_at(
@@ -34,7 +33,7 @@ def attend_at(
         return _average_of_states(layer, states, angles, positions, mask, prefix_kv)
     queries, keys, values = queries_at(layer, states, angles, positions)
     if prefix_kv:
-        keys, values = (_behind(prefix, own) for prefix, own in zip(prefix_kv, (keys, values), strict=True))
+        keys, values = (behind(prefix, own) for prefix, own in zip(prefix_kv, (keys, values), strict=True))
     return masked_attention(layer.self_attn, queries, keys, values, mask)
 
 
@@ -62,11 +61,9 @@ def _average_of_states(
 ) -> torch.Tensor:
     attention, groups = layer.self_attn, layer.self_attn.num_key_value_groups
     normed = layer.input_layernorm(states)
-    queries, keys = _split(attention, attention.q_proj(normed[positions])), _split(attention, attention.k_proj(normed))
-    chosen = [angle.expand(len(normed), -1, -1)[positions] for angle in angles]  # (B, Q, d)
-    queries, _ = modeling_llama.apply_rotary_pos_emb(queries, queries, *chosen)
-    _, keys = modeling_llama.apply_rotary_pos_emb(keys, keys, *angles)
-    keys = (_behind(prefix_kv[0], keys) if prefix_kv else keys).repeat_interleave(groups, 1)  # (B, h, P + R, d)
+    queries = by_heads(attention, attention.q_proj(normed[positions]))
+    queries, keys = rotated_at(queries, by_heads(attention, attention.k_proj(normed)), angles, positions)
+    keys = (behind(prefix_kv[0], keys) if prefix_kv else keys).repeat_interleave(groups, 1)  # (B, h, P + R, d)
     scores = (queries @ keys.transpose(2, 3)).float() * attention.scaling
     shares = scores.masked_fill(~mask, float("-inf")).softmax(-1).to(states.dtype)  # (B, h, Q, P + R)
     before, heads = keys.shape[2] - states.shape[1], torch.arange(queries.shape[1], device=states.device)
@@ -76,11 +73,3 @@ def _average_of_states(
     if prefix_kv:
         attended = attended + shares[..., :before] @ prefix_kv[1].repeat_interleave(groups, 1)
     return attended
-
-
-def _split(attention: Any, projected: torch.Tensor) -> torch.Tensor:
-    return projected.view(*projected.shape[:-1], -1, attention.head_dim).transpose(1, 2)
-
-
-def _behind(prefix: torch.Tensor, own: torch.Tensor) -> torch.Tensor:
-    return torch.cat([prefix.expand(len(own), -1, -1, -1), own], dim=2)

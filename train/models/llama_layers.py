@@ -74,7 +74,7 @@ def queries_keys_values(
     """Queries, keys and values, each (B, h, R, d), of all tokens of `states` (B, R, H)."""
     attention = layer.self_attn
     products = linears([attention.q_proj, attention.k_proj, attention.v_proj], layer.input_layernorm, states)
-    queries, keys, values = (_heads(attention, product) for product in products)
+    queries, keys, values = (by_heads(attention, product) for product in products)
     queries, keys = operations.rotate(queries, keys, *angles)
     return queries, keys, values
 
@@ -87,17 +87,30 @@ def queries_at(
 ) -> tuple[torch.Tensor, ...]:
     """As `queries_keys_values`, with queries (B, h, Q, d) only at `positions` (rows, columns), each (B, Q)."""
     attention, norm = layer.self_attn, layer.input_layernorm
-    queries = _heads(attention, linears([attention.q_proj], norm, states[positions])[0])
+    queries = by_heads(attention, linears([attention.q_proj], norm, states[positions])[0])
     keys, values = (
-        _heads(attention, product) for product in linears([attention.k_proj, attention.v_proj], norm, states)
+        by_heads(attention, product) for product in linears([attention.k_proj, attention.v_proj], norm, states)
     )
-    chosen = [angle.expand(len(states), -1, -1)[positions] for angle in angles]  # (B, Q, d)
+    return *rotated_at(queries, keys, angles, positions), values
+
+
+def rotated_at(
+    queries: torch.Tensor, keys: torch.Tensor, angles: Angles, positions: tuple[torch.Tensor, torch.Tensor]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Queries (B, h, Q, d) of the tokens at `positions` (rows, columns), each (B, Q), and all keys, rotated."""
+    chosen = [angle.expand(len(keys), -1, -1)[positions] for angle in angles]  # (B, Q, d)
     queries, _ = modeling_llama.apply_rotary_pos_emb(queries, queries, *chosen)
     _, keys = modeling_llama.apply_rotary_pos_emb(keys, keys, *angles)
-    return queries, keys, values
+    return queries, keys
 
 
-def _heads(attention: Any, projected: torch.Tensor) -> torch.Tensor:
+def behind(prefix: torch.Tensor, own: torch.Tensor) -> torch.Tensor:
+    """(B, h, P + R, d): keys or values `own` (B, h, R, d) of each row, behind the `prefix` (1, h, P, d) of all."""
+    return torch.cat([prefix.expand(len(own), -1, -1, -1), own], dim=2)
+
+
+def by_heads(attention: Any, projected: torch.Tensor) -> torch.Tensor:
+    """(B, R, h x d) to (B, h, R, d)."""
     return projected.view(*projected.shape[:-1], -1, attention.head_dim).transpose(1, 2)
 
 

@@ -16,7 +16,7 @@ from train.models.image_checks import require_own_size
 from train.models.images import ImageBatch, ImageInput, Size
 from train.models.pixels import folder_pixels
 from train.models.processor_settings import complete_settings, own_normalization, processor_file
-from train.models.square_images import PIXELS, SquareImages, batch_squares
+from train.models.square_images import PIXELS, SquareImages, batch_squares, black_square
 from train.models.trainable import TrainableFamily
 
 CLIP_TOWER, SIGLIP_TOWER = "clip_vision_model", "siglip_vision_model"
@@ -54,13 +54,13 @@ def _absent_layer(config: dict[str, Any]) -> str | None:
     )
 
 
-def tower_states(tower: Any, pixels: torch.Tensor, layers: Sequence[int]) -> list[torch.Tensor]:
-    """Hidden states (N, tokens, width) of a CLIP's or SigLIP's tower as transformers numbers them: 0 is the input.
+def tower_states(tower: Any, pixels: torch.Tensor, config: Any) -> list[torch.Tensor]:
+    """Hidden states (N, tokens, width) of a CLIP's or SigLIP's tower behind the layers that a LLaVA's `config` chooses.
 
-    Negative numbers count from the last layer. Only the layers needed run, each as transformers runs it.
+    Only the layers needed run, each as transformers runs it.
     """
     inner = getattr(tower, "vision_model", tower)  # transformers before 5.20
-    numbers = [layer + (layer < 0) * (len(inner.encoder.layers) + 1) for layer in layers]
+    numbers = _chosen_layers(config)
     first = inner.embeddings(pixels)
     states = [inner.pre_layrnorm(first) if hasattr(inner, "pre_layrnorm") else first]
     for layer in inner.encoder.layers[: max(numbers)]:
@@ -68,13 +68,17 @@ def tower_states(tower: Any, pixels: torch.Tensor, layers: Sequence[int]) -> lis
     return [states[number] for number in numbers]
 
 
+def _chosen_layers(config: Any) -> list[int]:
+    """vision_feature_layer as transformers numbers hidden states: 0 is the input, -1 the last layer's."""
+    chosen, count = config.vision_feature_layer, int(config.vision_config.num_hidden_layers)
+    return [layer + (layer < 0) * (count + 1) for layer in ([chosen] if isinstance(chosen, int) else chosen)]
+
+
 def tower_runs(parameter: str, config: Any) -> bool:
     """Whether a parameter of the vision tower is run: not layers behind the last chosen one, nor what follows them."""
-    chosen, count = config.vision_feature_layer, int(config.vision_config.num_hidden_layers)
-    layers = [chosen] if isinstance(chosen, int) else chosen
     found = re.search(r"\.encoder\.layers\.(\d+)\.", parameter)
     if found:
-        return int(found[1]) < max(layer + (layer < 0) * (count + 1) for layer in layers)
+        return int(found[1]) < max(_chosen_layers(config))
     return ".embeddings." in parameter or ".pre_layrnorm." in parameter
 
 
@@ -138,7 +142,7 @@ class LlavaFamily(TrainableFamily):
 
     def dummy_images(self) -> ImageBatch:
         """A black square, before normalization."""
-        return ImageBatch({PIXELS: torch.zeros(1, 3, self._side, self._side, dtype=torch.uint8)}, 1)
+        return black_square(self._side)
 
     def encode_images(self, model: Any, images: ImageBatch, dtype: torch.dtype) -> torch.Tensor:
         """(N x P, H): normalized on the device, then tower and projector."""
@@ -150,8 +154,7 @@ class LlavaFamily(TrainableFamily):
         Hidden states of the chosen tower layers, the first token removed for `default`, through the projector. Layers
         behind the last chosen one do not run.
         """
-        layers = self.config.vision_feature_layer
-        chosen = tower_states(model.model.vision_tower, pixels, [layers] if isinstance(layers, int) else layers)
+        chosen = tower_states(model.model.vision_tower, pixels, self.config)
         if self.config.vision_feature_select_strategy == "default":
             chosen = [state[:, 1:] for state in chosen]
         features: torch.Tensor = model.model.multi_modal_projector(torch.cat(chosen, dim=-1))

@@ -14,9 +14,8 @@ import torch
 from PIL import Image
 from torch import nn
 
-from configs.errors import ConfigError
 from train.chat.templates import PromptStyle
-from train.models.image_checks import require_own_mode, require_own_size
+from train.models.image_checks import require_own_mode, require_own_size, require_size
 from train.models.images import ImageBatch, ImageInput, Size, joined, stacked
 from train.models.llava import CLIP_TOWER, other_tower, tower_runs, tower_states, uneven_window
 from train.models.processor_settings import LLAVA_NEXT
@@ -90,9 +89,8 @@ class LlavaNextFamily(TrainableFamily):
 
     def image_tokens(self, size: Size | None = None) -> int:
         """Patches of all tiles without padding, and the line ends. Raises `ConfigError` without a size."""
-        if size is None:
-            raise ConfigError(f"how many tokens an image of {self.name} becomes depends on the image's size")
-        return tile_tokens(size, self.config.image_grid_pinpoints, self._side, self.config.vision_config.patch_size)
+        grid, patch = self.config.image_grid_pinpoints, self.config.vision_config.patch_size
+        return tile_tokens(require_size(self.name, size), grid, self._side, patch)
 
     def image_processor(self, mode: str = "export", size: int | None = None, *, fast: bool = False) -> TiledImages:  # noqa: ARG002
         """Tiles; `export` is the only mode, the tower's the only size."""
@@ -116,9 +114,9 @@ class LlavaNextFamily(TrainableFamily):
 
         Tower layers behind the last chosen one do not run.
         """
-        inner, layers = model.model, self.config.vision_feature_layer
+        inner = model.model
         pixels = self.normalized(images.tensors[PIXELS], dtype)
-        states = tower_states(inner.vision_tower, pixels, [layers] if isinstance(layers, int) else layers)
+        states = tower_states(inner.vision_tower, pixels, self.config)
         features = inner.multi_modal_projector(torch.cat([state[:, 1:] for state in states], dim=-1))
         sizes = images.tensors[SIZE].tolist()
         of_images = features.split([self._tiles(size) for size in sizes])

@@ -9,9 +9,8 @@ from typing import Any
 
 import torch
 
-from configs.errors import ConfigError
-from train.chat.templates import PromptStyle
-from train.models.image_checks import require_own_mode, require_own_size
+from train.chat.templates import PromptStyle, folder_style
+from train.models.image_checks import require_own_mode, require_own_size, require_size
 from train.models.images import ImageBatch, Size
 from train.models.llava import SIGLIP_TOWER, other_tower, tower_states, uneven_window
 from train.models.llava_next import SIZE, LlavaNextFamily, TiledImages
@@ -40,18 +39,15 @@ class LlavaOnevisionFamily(LlavaNextFamily):
         return other_tower(config, (SIGLIP_TOWER,)) or uneven_window(config)
 
     def prompt_style(self, choice: str) -> PromptStyle:
-        """By the folder's chat template (ChatML); the paper's authors did not evaluate it."""
-        prefix = "The photo features a" if choice == "official" else ""
-        return PromptStyle("folder", "none", prefix, answer_delimiter="<|im_start|>assistant")
+        """By the folder's chat template (ChatML)."""
+        return folder_style(choice, "<|im_start|>assistant")
 
     def image_tokens(self, size: Size | None = None) -> int:
         """Patches of the whole, and of all tiles without padding, scaled down, with their line ends."""
-        if size is None:
-            raise ConfigError(f"how many tokens an image of {self.name} becomes depends on the image's size")
         found = MOST_TILES.fullmatch(self.config.vision_aspect_ratio)
         assert found is not None, "others are refused"
-        patch = int(self.config.vision_config.patch_size)
-        return tile_tokens(size, self.config.image_grid_pinpoints, self._side, patch, int(found[1]))
+        grid, patch = self.config.image_grid_pinpoints, int(self.config.vision_config.patch_size)
+        return tile_tokens(require_size(self.name, size), grid, self._side, patch, int(found[1]))
 
     def image_processor(self, mode: str = "export", size: int | None = None, *, fast: bool = False) -> TiledImages:  # noqa: ARG002
         """Tiles; `export` is the only mode, the tower's the only size."""
@@ -62,9 +58,9 @@ class LlavaOnevisionFamily(LlavaNextFamily):
 
     def encode_images(self, model: Any, images: ImageBatch, dtype: torch.dtype) -> torch.Tensor:
         """Tower and projector over all tiles; transformers drops the padding, scales, and puts the line ends in."""
-        inner, layers = model.model, self.config.vision_feature_layer
+        inner = model.model
         pixels = self.normalized(images.tensors[PIXELS], dtype)
-        states = tower_states(inner.vision_tower, pixels, [layers] if isinstance(layers, int) else layers)
+        states = tower_states(inner.vision_tower, pixels, self.config)
         features = inner.multi_modal_projector(torch.cat(states, dim=-1))
         sizes = images.tensors[SIZE].tolist()
         packed, _ = inner.pack_image_features(

@@ -15,7 +15,7 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_res
 
 from configs.errors import ConfigError, DataError
 from train.models.images import ImageInput, Size
-from train.models.processor_settings import Normalization, SettingsReader, processor_file
+from train.models.processor_settings import Normalization, SettingsReader, class_name, processor_file
 from train.models.square_images import PIXELS
 
 GRID = "grid"
@@ -87,7 +87,7 @@ def patch_images(folder: Path | None, shape: PatchShape, limits: tuple[int | Non
             "model came from"
         )
     found = SettingsReader(file, settings)
-    kind = str(settings.get("image_processor_type") or PROCESSOR).removesuffix("Fast").removesuffix("Pil")
+    kind = class_name(str(settings.get("image_processor_type") or PROCESSOR))
     if kind != PROCESSOR:
         raise found.refused("image_processor_type", f"this model takes {PROCESSOR}: take the model's own file")
     if not found.flag("do_resize", True):

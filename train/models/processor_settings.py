@@ -160,12 +160,12 @@ def complete_settings(mode: str, side: int) -> dict[str, Any]:
 
 def own_normalization(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Mean and deviation by the class that `settings` name, where they are not CLIP's."""
-    defaults = DEFAULTS.get(_class_name(str(settings.get("image_processor_type"))), {})
+    defaults = DEFAULTS.get(class_name(str(settings.get("image_processor_type"))), {})
     return {name: defaults[name] for name in HALF if name in defaults}
 
 
-def _class_name(stated: str) -> str:
-    """Without the suffix of its fast twin."""
+def class_name(stated: str) -> str:
+    """A processor's class without the suffix of its fast twin."""
     return stated.removesuffix("Fast").removesuffix("Pil")
 
 
@@ -173,7 +173,7 @@ def _kind(found: "SettingsReader", default: str) -> str:
     """The class that the settings are for, without the suffix of its fast twin."""
     extractor = str(found.settings.get("feature_extractor_type") or default)
     stated = found.settings.get("image_processor_type") or extractor.replace("FeatureExtractor", "ImageProcessor")
-    kind = _class_name(str(stated))
+    kind = class_name(str(stated))
     if kind not in DEFAULTS:
         raise ConfigError(
             f"{found.file}: image_processor_type is {stated!r}; supported: {', '.join(DEFAULTS)}; take the file that "

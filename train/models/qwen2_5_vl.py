@@ -12,9 +12,9 @@ import torch
 from torch import nn
 
 from configs.errors import ConfigError
-from train.chat.templates import PromptStyle
+from train.chat.templates import PromptStyle, folder_style
 from train.models.grid_positions import grid_positions
-from train.models.image_checks import require_own_mode
+from train.models.image_checks import require_own_mode, require_size
 from train.models.images import ImageBatch, ImageInput, Size, joined, stacked
 from train.models.patch_images import GRID, PatchImages, PatchShape, patch_images
 from train.models.pixels import normalize_pixels
@@ -53,9 +53,8 @@ class Qwen25VlFamily(TrainableFamily):
         return None
 
     def prompt_style(self, choice: str) -> PromptStyle:
-        """By the folder's chat template (ChatML); the paper's authors did not evaluate it."""
-        prefix = "The photo features a" if choice == "official" else ""
-        return PromptStyle("folder", "none", prefix, answer_delimiter="<|im_start|>assistant")
+        """By the folder's chat template (ChatML)."""
+        return folder_style(choice, "<|im_start|>assistant")
 
     @property
     def _shape(self) -> PatchShape:
@@ -68,9 +67,7 @@ class Qwen25VlFamily(TrainableFamily):
 
     def image_tokens(self, size: Size | None = None) -> int:
         """One for 2 x 2 patches. Raises `ConfigError` without a size, `DataError` for a shape that is refused."""
-        if size is None:
-            raise ConfigError(f"how many tokens an image of {self.name} becomes depends on the image's size")
-        return self._images.tokens(size)
+        return self._images.tokens(require_size(self.name, size))
 
     def image_processor(self, mode: str = "export", size: int | None = None, *, fast: bool = False) -> PatchImages:  # noqa: ARG002
         """Patches at about the image's own resolution; `export` is the only mode."""

@@ -17,14 +17,14 @@ from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from configs.errors import ConfigError
-from train.chat.templates import PromptStyle
+from train.chat.templates import PromptStyle, folder_style
 from train.chat.tokenizer import load_tokenizer
-from train.models.image_checks import require_own_mode, require_own_size
+from train.models.image_checks import require_own_mode, require_own_size, require_size
 from train.models.images import ImageBatch, ImageInput, Size, joined
 from train.models.llava import uneven_window
 from train.models.pixels import normalize_pixels
 from train.models.split_images import SplitImages, split_images
-from train.models.square_images import PIXELS
+from train.models.square_images import PIXELS, black_square
 from train.models.trainable import TrainableFamily
 
 
@@ -58,9 +58,8 @@ class SmolVlmFamily(TrainableFamily):
         return uneven_window(config)
 
     def prompt_style(self, choice: str) -> PromptStyle:
-        """By the folder's chat template; the paper's authors did not evaluate it."""
-        prefix = "The photo features a" if choice == "official" else ""
-        return PromptStyle("folder", "none", prefix, answer_delimiter="Assistant:")
+        """By the folder's chat template."""
+        return folder_style(choice, "Assistant:")
 
     @property
     def _side(self) -> int:
@@ -104,11 +103,9 @@ class SmolVlmFamily(TrainableFamily):
 
     def _grid(self, size: Size | None) -> tuple[int, int]:
         """Rows and columns of tiles besides the whole."""
-        if size is not None:
-            return self._images.grid(size)
-        if self._images.splits:
-            raise ConfigError(f"how many tokens an image of {self.name} becomes depends on the image's size")
-        return 0, 0
+        if size is None and not self._images.splits:
+            return 0, 0
+        return self._images.grid(require_size(self.name, size))
 
     def _tokenized(self, rows: int, columns: int) -> list[int]:
         """The ids of a grid of tiles and the whole image, by one call of the tokenizer as in transformers."""
@@ -142,7 +139,7 @@ class SmolVlmFamily(TrainableFamily):
 
     def dummy_images(self) -> ImageBatch:
         """One black tile, before normalization."""
-        return ImageBatch({PIXELS: torch.zeros(1, 3, self._side, self._side, dtype=torch.uint8)}, 1)
+        return black_square(self._side)
 
     def normalized(self, pixels: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
         """(T, 3, S, S) uint8 to normalized pixels of `dtype`."""

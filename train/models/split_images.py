@@ -18,7 +18,7 @@ from PIL import Image
 from configs.errors import ConfigError
 from train.models.images import ImageInput, Size
 from train.models.pixels import Pixels
-from train.models.processor_settings import HALF, Normalization, SettingsReader, processor_file
+from train.models.processor_settings import HALF, Normalization, SettingsReader, class_name, processor_file
 from train.models.square_images import PIXELS
 
 PROCESSORS = ("SmolVLMImageProcessor", "Idefics3ImageProcessor")
@@ -114,7 +114,7 @@ def split_images(folder: Path | None, side: int) -> SplitImages:
             "the model came from"
         )
     found = SettingsReader(file, DEFAULTS | settings)
-    kind = str(settings.get("image_processor_type") or PROCESSORS[0]).removesuffix("Fast").removesuffix("Pil")
+    kind = class_name(str(settings.get("image_processor_type") or PROCESSORS[0]))
     if kind not in PROCESSORS:
         raise found.refused("image_processor_type", f"this model takes {PROCESSORS[0]}: take the model's own file")
     resizes, tile = found.flag("do_resize", True), _longest_edge(found, "max_image_size")

@@ -6,6 +6,7 @@ Tensor shapes: `N` images, `S` pixels a side.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from PIL import Image
 
 from train.models.images import ImageBatch, ImageInput, stacked
@@ -33,3 +34,8 @@ class SquareImages:
 def batch_squares(images: Sequence[ImageInput]) -> ImageBatch:
     """`pixels` (N, 3, S, S) uint8."""
     return ImageBatch({PIXELS: stacked([image.arrays[PIXELS] for image in images])}, len(images))
+
+
+def black_square(side: int) -> ImageBatch:
+    """`pixels` (1, 3, S, S) uint8 of one image before normalization, for a micro-batch without any."""
+    return ImageBatch({PIXELS: torch.zeros(1, 3, side, side, dtype=torch.uint8)}, 1)

@@ -33,6 +33,7 @@ from train.models.layer_parts import LayerParts, compile_layers
 from train.models.llama_layers import (
     Angles,
     after_attention,
+    behind,
     causal_attention,
     is_supported,
     masked_attention,
@@ -202,8 +203,9 @@ def run_layer(
     prefix_kv: tuple[torch.Tensor, ...],
 ) -> torch.Tensor:
     """(B, T, H) to (B, T, H); `prefix_kv`: keys and values that come before those of all rows, or ()."""
-    queries, *new_kv = parts.before(layer, states, angles)
-    keys, values = _joined(prefix_kv, new_kv)
+    queries, keys, values = parts.before(layer, states, angles)
+    if prefix_kv:
+        keys, values = (behind(prefix, own) for prefix, own in zip(prefix_kv, (keys, values), strict=True))
     if layout.packed is not None:
         attended = layout.packed.attend(layer.self_attn, queries, keys, values)
     elif layout.mask is not None:
@@ -211,12 +213,3 @@ def run_layer(
     else:
         attended = causal_attention(layer.self_attn, queries, keys, values)
     return parts.after(layer, states, attended)
-
-
-def _joined(prefix_kv: tuple[torch.Tensor, ...], new_kv: list[torch.Tensor]) -> list[torch.Tensor]:
-    if not prefix_kv:
-        return new_kv
-    return [
-        torch.cat([prefix.expand(len(new), -1, -1, -1), new], dim=2)
-        for prefix, new in zip(prefix_kv, new_kv, strict=True)
-    ]

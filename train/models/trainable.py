@@ -12,7 +12,7 @@ from train.models.types import Family
 
 
 class TrainableFamily(Family):
-    """What training needs beyond."""
+    """A family that can be trained."""
 
     @abstractmethod
     def dummy_images(self) -> ImageBatch:

@@ -49,8 +49,8 @@ class FlopModel:
     Recomputation is never counted (MFU, not HFU).
     """
 
-    language: "Weights"  # the head included
-    vision: "Weights"
+    language: Weights  # the head included
+    vision: Weights
     family: TrainableFamily
     layers: int
     hidden: int
