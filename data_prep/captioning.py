@@ -3,6 +3,7 @@
 The reply to an image's first question has the image's id in the file of replies, that to its second `ID#2`.
 """
 
+import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -84,7 +85,7 @@ def caption_source(config: CaptionConfig, *, limit: int | None = None, dry_run: 
     samples = chosen_samples(config, limit)
     model = AskedModel(config.model.removeprefix("api:"), config.api, config.max_tokens)
     if not dry_run:
-        _check_output(paths, len(samples))
+        _check_output(paths, config.source, len(samples))
     parts, unreadable = _image_parts(samples, config)
     shown = [sample for sample in samples if sample.id in parts]
     first = [_question(sample, config.prompt, parts[sample.id]) for sample in shown]
@@ -142,16 +143,28 @@ def chosen_samples(config: CaptionConfig, limit: int | None) -> list[Sample]:
     return [sample for sample in samples if sample.id in kept]
 
 
-def _check_output(paths: CaptionPaths, images: int) -> None:
+def _check_output(paths: CaptionPaths, source: str, images: int) -> None:
     """Raise `RunError` where writing the captions would lose others."""
     if not paths.captions.exists():
         return
     if not paths.summary.exists():
         raise RunError(f"{paths.captions} exists and was not written by this program; set output to another file")
+    if (earlier := _source_of(paths.summary)) != source:
+        raise RunError(
+            f"{paths.captions} has the captions of source {earlier}, not {source}; set output to another file"
+        )
     lines = sum(1 for _ in complete_lines(paths.captions))
     if lines > images:
         raise RunError(f"{paths.captions} has {lines:,} captions and would have at most {images:,}; leave out --limit, "
                        "or set output to another file")  # fmt: skip
+
+
+def _source_of(summary: Path) -> str:
+    """Raises `RunError` for a summary that cannot be read."""
+    try:
+        return str(json.loads(summary.read_text(encoding="utf-8"))["source"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise RunError(f"{summary} is damaged ({error}); set output to another file") from error
 
 
 def _image_parts(samples: Sequence[Sample], config: CaptionConfig) -> tuple[dict[str, ImagePart], dict[str, str]]:

@@ -195,6 +195,19 @@ def test_a_file_of_somebody_else_is_not_replaced(chat_api, caption, tmp_path, ca
     assert not server.requests
 
 
+def test_the_captions_of_another_source_are_not_replaced(chat_api, caption, class_folders, tmp_path, capsys):
+    chat_api(good)
+    caption()
+    other = {"sources": {"more_pets": {"reader": "image_folder", "path": str(class_folders)}}}
+    with pytest.raises(SystemExit):
+        caption(source="more_pets", data=other)
+    assert "has the captions of source pets, not more_pets; set output to another file" in capsys.readouterr().err
+    (tmp_path / "out" / "captions.summary.json").write_text("{")
+    with pytest.raises(SystemExit):
+        caption()
+    assert "captions.summary.json is damaged" in capsys.readouterr().err
+
+
 def test_images_that_are_no_files_are_written_next_to_the_captions(chat_api, caption, tmp_path, write_config):
     chat_api(lambda r: completion(f"a {text_of(r).partition('which is ')[2].rstrip('.')}"))
     toy = {"reader": "toy_world", "options": {"part": "classification", "images_per_class": 1}}
