@@ -3,8 +3,6 @@
 Each top-level folder's `__init__.py` imports this module, before any import of a package that another Python lacks.
 """
 
-from __future__ import annotations  # an older Python shall read this file, to be named by it
-
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,7 +11,9 @@ REQUIRED = ("omegaconf", "yaml")  # torch is absent on a login node, which only 
 OLDEST = (3, 11)
 
 
-def reason_against(executable: str, root: Path, version: tuple[int, int], missing: list[str]) -> str | None:
+def reason_against(
+    executable: str, root: Path, version: "tuple[int, int]", missing: "list[str]"
+) -> "str | None":  # quoted: Python 3.6 reads this file to be named by it
     """Why this Python cannot run the project, with the command that helps; None if it can.
 
     `executable` is the Python's path, `root` the repository, `missing` the packages of `REQUIRED` that it lacks.

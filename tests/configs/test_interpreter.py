@@ -1,5 +1,6 @@
 """A program that the wrong Python starts names the command that activates the right one."""
 
+import ast
 import os
 import subprocess
 import sys
@@ -55,3 +56,19 @@ def test_the_advice_depends_on_what_there_is(tmp_path):
     assert "make setup" not in str(reason_against("python3", tmp_path, (3, 12), ["omegaconf"]))
     assert "needs 3.11" in str(reason_against("python3", tmp_path, (3, 9), []))
     assert reason_against("python3", tmp_path, (3, 11), []) is None
+
+
+def test_the_python_3_6_of_older_clusters_can_read_the_check_that_names_it():
+    source = (ROOT / "configs/interpreter.py").read_text()
+    tree = ast.parse(source, feature_version=(3, 6))
+    annotations = [
+        annotation
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef)
+        for annotation in (node.returns, *(argument.annotation for argument in node.args.args))
+    ]
+    assert annotations
+    assert all(isinstance(each, ast.Name | ast.Constant) for each in annotations), "quote annotations of newer forms"
+    assert "annotations" not in [
+        name.name for node in tree.body if isinstance(node, ast.ImportFrom) for name in node.names
+    ]
