@@ -29,6 +29,7 @@ from eval.runner.evaluation_record import describe_evaluation, with_batch_settin
 from eval.runner.model_files import with_model_files
 from eval.runner.predictions import PredictionWriter, Records, read_records, unreadable_id
 from eval.runner.progress import EvalProgress
+from eval.tasks.class_likelihood import ClassLikelihood
 from eval.tasks.registry import make_task
 from eval.types import (
     Answer,
@@ -36,6 +37,7 @@ from eval.types import (
     FailedItem,
     Failure,
     ItemIndex,
+    LabelSetTask,
     Prediction,
     Predictor,
     Question,
@@ -102,6 +104,7 @@ def run_evaluation(
     task, by_stream = make_task(config.protocol, model.answer_delimiter), config.protocol.item_draw == "stream"
     builder = PromptBuilder(shards, task, model.predictor(config, folder), keep_index=by_stream)
     batches = batches_of(items, share, config.batch_size)
+    scored = task.begin(folder) if isinstance(task, ClassLikelihood) else True
     known = read_records(folder)
     done = {id_hash(key) for key in known.predictions}
     unanswered = sum(int(hashes[item]) not in done for batch in batches for item in batch)
@@ -113,14 +116,19 @@ def run_evaluation(
         if isinstance(builder.predictor, StreamingPredictor):
             builder.predictor.begin(unanswered)
         for before in _own_predictions(known, shards, batches):
-            progress.add(task.score(before).value, old=True)
+            progress.add(task.score(before).value, old=True, counted=scored and has_label(task, before))
         for pending, ready, failures in _prepared_batches(builder, batches, done):
             for records in chain([failures], _answered(builder.predictor, ready, pending)):
                 writer.write(record for record in records if known.failures.get(record.id) != record)
                 for record in records:
                     if isinstance(record, Prediction):
-                        progress.add(task.score(record).value)
+                        progress.add(task.score(record).value, counted=scored and has_label(task, record))
                 progress.add_failures([record for record in records if isinstance(record, FailedItem)])
+
+
+def has_label(task: Task, prediction: Prediction) -> bool:
+    """Whether the item counts: protocol.labels may have no label of it."""
+    return not isinstance(task, LabelSetTask) or bool(task.labels_of(prediction))
 
 
 def _recorded_start(folder: EvalDir, share: Share, model: Path, data: str) -> AbstractContextManager[None]:

@@ -25,13 +25,19 @@ class EvalProgress:
 
     def __init__(self, name: str, total: int, worker: int):
         self._name, self._total, self._worker = name, total, worker
-        self._answers = self._correct = self._judged = self._old = self._failed = 0
+        self._answers = self._correct = self._judged = self._counted = self._old = self._failed = 0
         self._start = self._last = time.monotonic()
         self._bar: tqdm[object] = progress_bar(name=name, unit="items", total=total, position=worker)
 
-    def add(self, value: bool | None, *, old: bool = False) -> None:
-        """One more answer, correct if `value`; `old` was there before and does not count for the rate."""
+    def add(self, value: bool | None, *, old: bool = False, counted: bool = True) -> None:
+        """One more answer, correct if `value`; `old` was there before and does not count for the rate.
+
+        One that is not `counted` is left out of the accuracy, as the report does.
+        """
         self._answers += 1
+        if not counted:
+            value = None
+        self._counted += counted
         self._correct += value is True
         self._judged += value is not None
         self._old += old
@@ -64,7 +70,7 @@ class EvalProgress:
 
     def _accuracy(self) -> str:
         part = " so far, in the source's order" if self._answers + self._failed < self._total else ""
-        return f"accuracy {self._correct / self._answers:.1%}{part}" if self._judged else "nothing scored yet"
+        return f"accuracy {self._correct / self._counted:.1%}{part}" if self._judged else "nothing scored yet"
 
     def __enter__(self) -> "EvalProgress":
         return self
@@ -72,6 +78,7 @@ class EvalProgress:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        in_log = self._bar.disable  # a closed bar is disabled too
         self._bar.close()
-        if self._bar.disable and kind is None and (self._answers > self._old or self._failed):
+        if in_log and kind is None and (self._answers > self._old or self._failed):
             log_line(self.line())

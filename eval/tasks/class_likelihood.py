@@ -37,6 +37,18 @@ class ClassLikelihood(OpenWorld):
         streamed = self.config.candidate_draw == "stream"
         return Question(self.turns, label, item_index=item_index if streamed else None)
 
+    def begin(self, folder: EvalDir) -> bool:
+        """Read the scores' table that the model wrote: answers are scored among their candidates while it runs.
+
+        False if no score is known until all images are: the prior is their mean.
+        """
+        if self.rule.guided and self.config.cfg_prior == "dataset_mean":
+            return False
+        if self.config.candidates is not None:
+            self._table = read_class_scores(folder)
+            self._prior = self._table.prior_of(self.rule)
+        return True
+
     def prepare(self, folder: EvalDir, predictions: Iterable[Prediction]) -> None:
         """Read token counts and prior from `folder`; the prior `dataset_mean` is the mean over `predictions`.
 
