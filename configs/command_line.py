@@ -62,18 +62,16 @@ def config_parser(doc: str | None, schema: type[Section]) -> argparse.ArgumentPa
     parser = command_parser(doc)
     parser.epilog = f"settings for the YAML file and --set:\n{settings_help(schema)}"
     parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="YAML file; see configs/")
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        dest="overrides",
-        help="override one setting, e.g. --set train.epochs=3 (may be repeated)",
-    )
+    add_overrides(parser, "override one setting, e.g. --set train.epochs=3 (may be repeated)")
     parser.add_argument(
         "--print-config", action="store_true", help="print the resolved settings with where each came from, and stop"
     )
     return parser
+
+
+def add_overrides(parser: argparse.ArgumentParser, about: str) -> None:
+    """`--set KEY=VALUE`, which may be repeated: settings over those of a file, as a list in `overrides`."""
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides", help=about)
 
 
 def add_base_model(parser: argparse.ArgumentParser) -> None:

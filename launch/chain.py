@@ -6,13 +6,17 @@
 A data_prep job is only there for shard sets that are missing, and builds only them. These jobs run one after the other.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+from configs.data import DataConfig
 from configs.evaluation import EvalConfig
+from configs.load import to_yaml
 from configs.run import RunConfig
 from configs.run_dir import SlurmDir
-from configs.slurm import Gpus, evaluation_gpus, gpus_of, training_gpus
+from configs.slurm import Gpus, SlurmConfig, evaluation_gpus, gpus_of, training_gpus
+from data_prep.atomic import write_bytes
 from launch import commands
 from launch.cluster import Cluster
 from launch.job import Job
@@ -22,6 +26,18 @@ from launch.preflight import evaluation_sources, missing_shards, run_folder
 def slurm_dir(config: RunConfig) -> SlurmDir:
     """The folder of a run's jobs."""
     return SlurmDir(run_folder(config).slurm)
+
+
+def write_configs(config: RunConfig, evaluations: Sequence[EvalConfig]) -> SlurmDir:
+    """Write the resolved configs of a run and its evaluations where they differ from what is there."""
+    folder = slurm_dir(config)
+    folder.root.mkdir(parents=True, exist_ok=True)
+    texts = {"run": to_yaml(config)} | {f"eval.{found.name}": to_yaml(found) for found in evaluations}
+    for name, text in texts.items():
+        file = folder.config(name)
+        if not file.is_file() or file.read_text(encoding="utf-8") != text:
+            write_bytes(file, text.encode())
+    return folder
 
 
 def plan(config: RunConfig, evaluations: list[EvalConfig], cluster: Cluster, start: str, python: str) -> list[Job]:
@@ -40,34 +56,59 @@ def plan(config: RunConfig, evaluations: list[EvalConfig], cluster: Cluster, sta
 
 
 def _preparations(config: RunConfig, evaluations: list[EvalConfig], start: str, python: str) -> Iterator[Job]:
-    """For every config with missing shards, the array that builds them; its last task writes the manifests."""
-    wanted = [(f"eval.{one.name}", one.data, evaluation_sources(one)) for one in evaluations]
+    """The jobs that build the shards of the evaluations, and from stage `data_prep` on those of the training first."""
+    folder = slurm_dir(config)
+    needs = [
+        ShardNeed(folder.config(f"eval.{one.name}"), one.data, evaluation_sources(one), f"eval.{one.name}")
+        for one in evaluations
+    ]
     if start == "data_prep":
-        wanted.insert(0, ("run", config.data, config.train.sources + config.train.heldout))
-    folder, slurm = slurm_dir(config), config.slurm
+        sources = config.train.sources + config.train.heldout
+        needs.insert(0, ShardNeed(folder.config("run"), config.data, sources, "run"))
+    return data_jobs(config.name, needs, config.slurm, python)
+
+
+@dataclass(frozen=True)
+class ShardNeed:
+    """Sources of a saved config whose shards are needed; a job that builds them is called `data_prep.LABEL`."""
+
+    config: Path
+    data: DataConfig
+    sources: tuple[str, ...]
+    label: str | None = None
+    """None: the number of the job."""
+
+
+def data_jobs(run: str, needs: Iterable[ShardNeed], slurm: SlurmConfig, python: str) -> Iterator[Job]:
+    """One job after the other that builds missing shard sets, each set once.
+
+    A job is an array of `slurm.prep_tasks` tasks, the last of which writes the manifests.
+    """
     building: set[Path] = set()
-    after: tuple[str, ...] = ()
-    for what, data, sources in wanted:
-        missing = [name for name in missing_shards(data, sources) if Path(data.shards) / name not in building]
+    stages: list[str] = []
+    for need in needs:
+        shards = Path(need.data.shards)
+        missing = [name for name in missing_shards(need.data, need.sources) if shards / name not in building]
         if not missing:
             continue
-        building |= {Path(data.shards) / name for name in missing}
-        stage, tasks = f"data_prep.{what}", slurm.prep_tasks
+        building |= {shards / name for name in missing}
+        stage = f"data_prep.{len(stages) if need.label is None else need.label}"
         processes = slurm.of_stage("data_prep").cpus_per_task or 1
-        command = tuple(commands.data_prep(python, folder.config(what), missing, tasks, processes))
         yield Job(
-            run=config.name,
+            run=run,
             stage=stage,
             script="data_prep",
             asks="data_prep",
-            command=command,
+            command=tuple(commands.data_prep(python, need.config, missing, slurm.prep_tasks, processes)),
             gpus=gpus_of(slurm.data_prep.gpus or "0", "slurm.data_prep.gpus"),
-            tasks=tasks,
-            after=after,
-            reads=tuple(f"{name} ({data.sources[name].path or data.sources[name].reader})" for name in missing),
-            writes=tuple(f"{data.shards}/{name}" for name in missing),
+            tasks=slurm.prep_tasks,
+            after=tuple(stages[-1:]),
+            reads=tuple(
+                f"{name} ({need.data.sources[name].path or need.data.sources[name].reader})" for name in missing
+            ),
+            writes=tuple(f"{need.data.shards}/{name}" for name in missing),
         )
-        after = (stage,)
+        stages.append(stage)
 
 
 def _training(config: RunConfig, cluster: Cluster, after: tuple[str, ...], python: str) -> Job:

@@ -31,11 +31,16 @@ class Cluster:
 def add_cluster_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments that describe the machines."""
     parser.add_argument("--nodes", type=int, required=True, metavar="N", help="nodes of the training job")
+    add_node_arguments(parser)
+    parser.add_argument("--from", choices=STAGES, default="data_prep", dest="start", help="first stage of the chain")
+
+
+def add_node_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments that describe one node."""
     parser.add_argument(
         "--gpus-per-node", type=int, metavar="G", help="0 for a cluster without GPUs; default: slurm.gpus"
     )
     parser.add_argument("--tasks-per-node", type=int, default=1, metavar="T", help="ranks per node without GPUs")
-    parser.add_argument("--from", choices=STAGES, default="data_prep", dest="start", help="first stage of the chain")
 
 
 def add_verbose(parser: argparse.ArgumentParser) -> None:

@@ -18,6 +18,13 @@ FINETUNE = "train/finetune.py"
 SCRIPTS = SlurmDir(Path(__file__).resolve().parents[1] / "slurm")  # the job scripts of the repository
 
 
+def working_directory_problem() -> str | None:
+    """Why the commands of a training would not be found from here; None if they would."""
+    if Path(FINETUNE).is_file():
+        return None
+    return f"{Path.cwd()} has no {FINETUNE}; run this in the root folder of the repository"
+
+
 def data_prep(
     python: str,
     config: Path,

@@ -134,8 +134,8 @@ def main() -> None:
     arguments = parser.parse_args()
     start = time.monotonic()
     try:
-        if not Path(commands.FINETUNE).is_file():
-            raise RunError(f"{Path.cwd()} has no {commands.FINETUNE}; run this in the root folder of the repository")
+        if problem := commands.working_directory_problem():
+            raise RunError(problem)
         seeds = (1 if arguments.quick else SEEDS) if arguments.seeds is None else arguments.seeds
         if seeds < 1:
             raise ConfigError(f"--seeds is {seeds}; give 1 or more")

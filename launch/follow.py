@@ -19,7 +19,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from configs.command_line import add_dry_run, command_parser, exit_on_user_error
+from configs.command_line import add_dry_run, add_overrides, command_parser, exit_on_user_error
 from configs.errors import ConfigError, UserError
 from configs.run_dir import RunDir
 from data_prep.file_lock import hold_folder
@@ -87,9 +87,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = command_parser(__doc__)
     parser.add_argument("run", type=Path, metavar="RUN", help="run folder, for example runs/demo_mix")
     parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="evaluation; see configs/eval/")
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides", help="override one setting of it"
-    )
+    add_overrides(parser, "override one setting of it")
     parser.add_argument("--every", type=int, default=1, metavar="N", help="only steps that N divides (default: all)")
     parser.add_argument(
         "--best", action="store_true", help="export the checkpoint with the highest accuracy at the end"

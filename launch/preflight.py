@@ -30,7 +30,7 @@ from data_prep.manifest import read_manifest
 from data_prep.registry import check_source
 from data_prep.source_match import check_source_of
 from launch.cluster import Cluster, add_cluster_arguments, cluster_of
-from launch.commands import FINETUNE
+from launch.commands import working_directory_problem
 from launch.job_environment import missing_model
 from launch.slurm_problems import slurm_problems
 
@@ -44,7 +44,7 @@ PROJECTOR_FRACTIONS = {"blip": 0.03, "qwen2.5-vl": 0.01, "qwen3-vl": 0.05, "smol
 
 def problems(config: RunConfig, cluster: Cluster, start: str = "data_prep") -> list[str]:
     """Every problem of the chain from stage `start` on; empty if there is none."""
-    found = [*_working_directory_problems(), *slurm_problems(config.slurm), *_batches(config, cluster)]
+    found = [*filter(None, [working_directory_problem()]), *slurm_problems(config.slurm), *_batches(config, cluster)]
     names = config.train.sources + config.train.heldout
     if start == "eval":
         if not run_folder(config).config.is_file():
@@ -74,11 +74,6 @@ def load_evaluation(path: str, config: RunConfig) -> EvalConfig:
 def evaluation_sources(evaluation: EvalConfig) -> tuple[str, ...]:
     """The sources whose shards an evaluation reads."""
     return (evaluation.source, *evaluation.frequency_sources)
-
-
-def _working_directory_problems() -> Iterator[str]:
-    if not Path(FINETUNE).is_file():
-        yield f"{Path.cwd()} has no {FINETUNE}; run this in the root folder of the repository"
 
 
 def _batches(config: RunConfig, cluster: Cluster) -> Iterator[str]:

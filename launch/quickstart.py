@@ -25,7 +25,7 @@ from pathlib import Path
 import yaml
 
 from configs.base_models import TINY, base_model_overrides
-from configs.command_line import add_base_model, add_dry_run, command_parser, exit_on_user_error
+from configs.command_line import add_base_model, add_dry_run, add_overrides, command_parser, exit_on_user_error
 from configs.errors import ConfigError, DataError, RunError, UserError
 from configs.eval_dir import EvalDir
 from configs.load import load_config
@@ -206,16 +206,14 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="a folder with one sub-folder of photographs for each class")
     add_base_model(parser)
     parser.add_argument("--name", help="name of the run and of its shards (default: that of the folder)")
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides", help="a setting of the training"
-    )
+    add_overrides(parser, "a setting of the training")
     parser.add_argument("--no-open", action="store_true", help="do not open the report in a browser at the end")
     add_dry_run(parser, "the commands")
     arguments = parser.parse_args()
     start = time.monotonic()
     try:
-        if not Path(commands.FINETUNE).is_file():
-            raise RunError(f"{Path.cwd()} has no {commands.FINETUNE}; run this in the root folder of the repository")
+        if problem := commands.working_directory_problem():
+            raise RunError(problem)
         plan = plan_of(arguments.folder, arguments.base_model, arguments.name, arguments.overrides)
         train, test = plan.photos.read("train"), plan.photos.read("test")
         if len(train.class_names) < 2:

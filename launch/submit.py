@@ -12,21 +12,12 @@ from pathlib import Path
 
 from configs.command_line import add_base_model, add_dry_run, config_of, config_parser, exit_on_user_error
 from configs.errors import UserError
-from configs.evaluation import EvalConfig
-from configs.load import to_yaml
 from configs.run import RunConfig
 from configs.trained import load_evaluation_of
-from launch.chain import plan
+from launch.chain import plan, write_configs
 from launch.cluster import add_cluster_arguments, add_verbose, cluster_of
 from launch.preflight import exit_with_problems, problems, run_folder
 from launch.slurm_queue import Queue
-
-
-def write_configs(queue: Queue, config: RunConfig, evaluations: list[EvalConfig]) -> None:
-    """Write the resolved configs next to the scripts."""
-    queue.folder.config("run").write_text(to_yaml(config), encoding="utf-8")
-    for evaluation in evaluations:
-        queue.folder.config(f"eval.{evaluation.name}").write_text(to_yaml(evaluation), encoding="utf-8")
 
 
 def main() -> None:
@@ -54,7 +45,7 @@ def main() -> None:
             exit_with_problems(found)
             return
         queue.write_scripts(jobs)
-        write_configs(queue, config, evaluations)
+        write_configs(config, evaluations)
         queue.submit(jobs)
         print(f"watch it: {shlex.join(['python', '-m', 'launch.watch', str(run_folder(config).root), '--follow'])}")
     except UserError as error:

@@ -32,7 +32,7 @@ from configs.command_line import (
 from configs.errors import RunError, UserError
 from configs.run import RunConfig
 from data_prep.file_lock import hold_folder
-from launch.cluster import Cluster, add_verbose, cluster_of
+from launch.cluster import Cluster, add_node_arguments, add_verbose, cluster_of
 from launch.preflight import exit_with_problems
 from launch.sweep_grid import GRID, LIST, combinations
 from launch.sweep_plan import Sweep, SweepRequest, plan_sweep
@@ -98,10 +98,7 @@ def _parser() -> argparse.ArgumentParser:
         "--ranks", type=int, metavar="N", help="ranks of a training here (default: one a GPU, else one)"
     )
     parser.add_argument("--nodes", type=int, metavar="N", help="submit to SLURM: nodes of each training")
-    parser.add_argument(
-        "--gpus-per-node", type=int, metavar="G", help="0 for a cluster without GPUs; default: slurm.gpus"
-    )
-    parser.add_argument("--tasks-per-node", type=int, default=1, metavar="T", help="ranks per node without GPUs")
+    add_node_arguments(parser)
     parser.add_argument("--report-only", action="store_true", help="start nothing; make the table of what there is")
     add_dry_run(parser, "runs, steps and hours")
     add_verbose(parser)

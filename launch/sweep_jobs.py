@@ -11,12 +11,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from configs.run_dir import SlurmDir
-from configs.slurm import Gpus, evaluation_gpus, gpus_of, training_gpus
+from configs.slurm import Gpus, evaluation_gpus, training_gpus
 from data_prep.atomic import write_bytes
 from launch import commands
+from launch.chain import ShardNeed, data_jobs
 from launch.cluster import Cluster
 from launch.job import Job
-from launch.preflight import evaluation_sources, missing_shards
+from launch.preflight import evaluation_sources
 from launch.sweep_plan import Sweep, SweepRun
 from launch.sweep_state import has_diverged, is_evaluated, is_trained
 
@@ -27,7 +28,7 @@ def plan_jobs(sweep: Sweep, cluster: Cluster, python: str, table_command: Sequen
     """All jobs that are left, each after those it needs; none if all is done but the table."""
     runs = [one for one in sweep.runs if not has_diverged(one)]
     to_train = [one for one in runs if not is_trained(one)]
-    jobs = list(_data_jobs(sweep, to_train, python))
+    jobs = list(data_jobs(sweep.name, _shard_needs(sweep.runs, to_train), sweep.runs[0].config.slurm, python))
     prepared = tuple(job.stage for job in jobs[-1:])
     if to_train:
         jobs.append(_training(sweep, to_train, cluster, prepared, python))
@@ -99,37 +100,15 @@ def _evaluation(
     )
 
 
-def _data_jobs(sweep: Sweep, to_train: Sequence[SweepRun], python: str) -> Iterator[Job]:
-    """One job after the other for shard sets that are missing, each set once."""
-    building: set[Path] = set()
-    after: tuple[str, ...] = ()
-    for one in sweep.runs:
+def _shard_needs(runs: Sequence[SweepRun], to_train: Sequence[SweepRun]) -> Iterator[ShardNeed]:
+    """What the trainings that are left and all evaluations read."""
+    for one in runs:
         folder = SlurmDir(one.run.slurm)
-        wanted = [(folder.config("run"), one.config.data, one.config.train.sources + one.config.train.heldout)]
-        wanted = wanted if one in to_train else []
-        wanted += [
-            (folder.config(f"eval.{found.name}"), found.data, evaluation_sources(found)) for found in one.evaluations
-        ]
-        for config, data, sources in wanted:
-            missing = [name for name in missing_shards(data, sources) if Path(data.shards) / name not in building]
-            if not missing:
-                continue
-            building |= {Path(data.shards) / name for name in missing}
-            slurm = one.config.slurm
-            processes = slurm.of_stage("data_prep").cpus_per_task or 1
-            stage = f"data_prep.{len(after) and int(after[0].rpartition('.')[2]) + 1}"
-            yield Job(
-                run=sweep.name,
-                stage=stage,
-                script="data_prep",
-                asks="data_prep",
-                command=tuple(commands.data_prep(python, config, missing, slurm.prep_tasks, processes)),
-                gpus=gpus_of(slurm.data_prep.gpus or "0", "slurm.data_prep.gpus"),
-                tasks=slurm.prep_tasks,
-                after=after,
-                writes=tuple(f"{data.shards}/{name}" for name in missing),
-            )
-            after = (stage,)
+        if one in to_train:
+            sources = one.config.train.sources + one.config.train.heldout
+            yield ShardNeed(folder.config("run"), one.config.data, sources)
+        for found in one.evaluations:
+            yield ShardNeed(folder.config(f"eval.{found.name}"), found.data, evaluation_sources(found))
 
 
 def _table(sweep: Sweep, command: Sequence[str], after: tuple[str, ...]) -> Job:

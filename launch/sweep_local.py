@@ -7,10 +7,8 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from configs.load import to_yaml
-from configs.run_dir import SlurmDir
-from data_prep.atomic import write_bytes
 from launch import commands
+from launch.chain import write_configs
 from launch.preflight import evaluation_sources, missing_shards
 from launch.steps import run_command
 from launch.sweep_plan import Sweep, SweepRun
@@ -18,18 +16,6 @@ from launch.sweep_state import has_diverged, is_evaluated, is_trained
 from launch.training import find_launcher
 
 DIVERGED = 3  # exit code of a training that the loss-spike monitor stopped
-
-
-def write_configs(one: SweepRun) -> SlurmDir:
-    """Write the resolved configs of a run and its evaluations where they differ from what is there."""
-    folder = SlurmDir(one.run.slurm)
-    folder.root.mkdir(parents=True, exist_ok=True)
-    texts = {"run": to_yaml(one.config)} | {f"eval.{found.name}": to_yaml(found) for found in one.evaluations}
-    for name, text in texts.items():
-        file = folder.config(name)
-        if not file.is_file() or file.read_text(encoding="utf-8") != text:
-            write_bytes(file, text.encode())
-    return folder
 
 
 def run_local(sweep: Sweep, ranks: int | None) -> list[str]:
@@ -56,7 +42,7 @@ def run_local(sweep: Sweep, ranks: int | None) -> list[str]:
 
 def _commands(one: SweepRun, ranks: int | None) -> Iterator[tuple[str, list[str]]]:
     """(what, command) of all that is left to do for a run."""
-    folder = write_configs(one)
+    folder = write_configs(one.config, one.evaluations)
     sources = one.config.train.sources + one.config.train.heldout
     trained = is_trained(one)
     if not trained:

@@ -11,12 +11,13 @@ from configs.errors import RunError
 from configs.run_dir import RunDir, SlurmDir
 from data_prep.byte_size import size
 from data_prep.disk_space import free_space
+from launch.chain import write_configs
 from launch.cluster import Cluster
 from launch.preflight import needed_bytes, problems, run_folder
 from launch.slurm_queue import Queue
 from launch.slurm_states import job_states
 from launch.sweep_jobs import plan_jobs, write_run_lists
-from launch.sweep_local import run_local, write_configs
+from launch.sweep_local import run_local
 from launch.sweep_page import aligned, as_text, write_table
 from launch.sweep_plan import Sweep
 from launch.sweep_state import has_diverged, is_evaluated, is_trained, state_of, steps_of
@@ -126,7 +127,7 @@ def submit(
         return
     _refuse_while_queued(sweep)
     for one in sweep.runs:
-        write_configs(one)
+        write_configs(one.config, one.evaluations)
     queue.write_scripts(jobs)
     write_run_lists(sweep, jobs)
     queue.submit(jobs)

@@ -3,13 +3,13 @@
 import argparse
 import os
 import shutil
-import socket
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from configs.command_line import exit_on_user_error
 from configs.errors import ConfigError
+from configs.ports import free_port
 from launch.accelerator import name_accelerator
 
 FINETUNE = Path(__file__).resolve().parents[1] / "train" / "finetune.py"
@@ -79,13 +79,6 @@ def waiting_for_ranks(words: Sequence[str]) -> list[str]:
     if words[0] == str(Path(sys.executable).with_name("deepspeed")):
         return [sys.executable, str(LAUNCHER), *words[1:]]
     return list(words)
-
-
-def free_port() -> int:
-    """A port of this machine that no other process uses."""
-    with socket.socket() as probe:
-        probe.bind(("", 0))
-        return int(probe.getsockname()[1])
 
 
 def find_launcher() -> str:

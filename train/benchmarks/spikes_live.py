@@ -13,6 +13,8 @@ that a rollback costs and the chance effect of one hard sample were as large as 
 import sys
 from pathlib import Path
 
+from configs.ports import free_port
+
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parents[2])
 
@@ -39,7 +41,7 @@ from data_prep.shards import ShardSet
 from train.build import build_components
 from train.chat.conversation import IGNORE_INDEX
 from train.data.collate import ExampleSet
-from train.distributed.world import World, free_port, start_world, stop_world
+from train.distributed.world import World, start_world, stop_world
 from train.heldout import HeldOut
 from train.models.batch import Batch
 from train.optimization.engine import Engine, Losses, Update

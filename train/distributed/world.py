@@ -6,7 +6,6 @@ own variables, set before DeepSpeed looks for them (without, it would look for M
 
 import datetime
 import os
-import socket
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -16,12 +15,12 @@ import torch.distributed
 from torch._C._distributed_c10d import PrefixStore
 
 from configs.errors import ConfigError, RunError, UserError
+from configs.ports import SLURM_PORTS, free_port
 from train.distributed.rendezvous import held_by_torchrun, rank_and_size, rendezvous_of
 
 T = TypeVar("T")
 
 COLLECTIVE_SLACK = 30.0  # seconds
-SLURM_PORTS = (20_000, 20_000)  # first port and how many: the job's number picks one, as slurm/finetune.sbatch does
 
 
 @dataclass(frozen=True)
@@ -182,10 +181,3 @@ def _switch_off_compiled_collectives() -> None:
     import deepspeed.ops
 
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
-
-
-def free_port() -> int:
-    """A free port of this machine."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
