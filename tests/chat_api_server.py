@@ -4,10 +4,10 @@ import json
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-Reply = tuple[int, dict[str, str], bytes]
+from data_prep.toy_world import chat_api
+from data_prep.toy_world.chat_api import Reply
 
 
 def completion(text: object = "a cat", **choice: Any) -> Reply:
@@ -63,30 +63,11 @@ def serving(*replies: Reply | Callable[[dict], Reply]) -> Iterator[Server]:
     server = Server(*replies)
     server.replies = [server.hang if reply == "hang" else reply for reply in server.replies]
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self):
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            status, headers, data = server.reply(body | {"path": self.path}, dict(self.headers))
-            try:
-                self.send_response(status)
-                for name, value in {"Content-Length": str(len(data)), **headers}.items():
-                    self.send_header(name, value)
-                self.end_headers()
-                self.wfile.write(data)
-            except OSError:
-                pass  # the client has given up
+    def answer(request: chat_api.Request) -> Reply:
+        return server.reply(json.loads(request.body) | {"path": request.path}, dict(request.headers))
 
-        def log_message(self, *_):
-            pass
-
-    listener = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    listener.daemon_threads = True
-    thread = threading.Thread(target=listener.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
-    thread.start()
-    server.url = f"http://127.0.0.1:{listener.server_port}/v1"
-    try:
-        yield server
-    finally:
-        server.released.set()
-        listener.shutdown()
-        listener.server_close()
+    with chat_api.serving(answer) as server.url:
+        try:
+            yield server
+        finally:
+            server.released.set()

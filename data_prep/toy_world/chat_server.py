@@ -15,22 +15,26 @@ text, a caption of another class.
 import hashlib
 import json
 import re
-import signal
 import threading
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import FrameType
-from typing import Any
+from collections.abc import Sequence
 
 from configs.command_line import at_least, command_parser, exit_on_user_error
 from configs.errors import RunError
+from data_prep.toy_world.chat_api import (
+    BAD_REQUEST,
+    Reply,
+    Request,
+    completion,
+    json_reply,
+    refusal,
+    serving,
+    wait_for_end,
+)
 from data_prep.toy_world.expert import expert_answer
 
 NAMED = re.compile(r"label of the image, which is (.+?)\.(?: Answer|$)", re.DOTALL)
 CAPTION = "this is a {}."  # the form that the demo's language model knows; training a projector teaches no other
-BAD_REQUEST = 400
 FAULTS = (
     "429", "500", "cut connection", "no JSON", "no choice", "content filter", "length", "refusal", "empty",
     "another class",
@@ -47,9 +51,10 @@ class ChatServer:
         self.questions: Counter[str] = Counter()  # by a hash of the messages: how often each was asked
         self._lock = threading.Lock()
 
-    def answer(self, body: bytes) -> tuple[int, dict[str, str], bytes]:
-        """(status, headers, body) of the reply; a body that is shorter than its header says cuts the connection."""
-        text, seen = _question(body)
+    def answer(self, request: Request) -> Reply:
+        """The reply to a request. Raises as `Request.text` for one that is no chat."""
+        text = request.text
+        seen = hashlib.sha256(json.dumps(request.messages).encode()).hexdigest()
         with self._lock:
             number = self.answered.total() + 1
             fails = self.fail_every and number % self.fail_every == 0
@@ -60,78 +65,25 @@ class ChatServer:
         known = expert_answer(text) if found is None else CAPTION.format(found[1])
         if known is None:
             message = "the prompt names no label of an image, and is none about a class of the demo world"
-            return BAD_REQUEST, {}, _json({"error": {"message": message}})
+            return refusal(BAD_REQUEST, message)
         return _reply(kind, known)
 
 
-def _question(body: bytes) -> tuple[str, str]:
-    """(text, hash of the messages) of a request."""
-    messages = json.loads(body)["messages"]
-    content = messages[-1]["content"]
-    parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
-    text = " ".join(part["text"] for part in parts if part["type"] == "text")
-    return text, hashlib.sha256(json.dumps(messages).encode()).hexdigest()
-
-
-def _reply(kind: str, caption: str) -> tuple[int, dict[str, str], bytes]:
-    special: dict[str, tuple[int, dict[str, str], bytes]] = {
-        "429": (
-            429,
-            {"Retry-After": "0.01"},
-            _json({"error": {"message": "slow down", "code": "rate_limit_exceeded"}}),
-        ),
-        "500": (500, {}, _json({"error": {"message": "overloaded"}})),
+def _reply(kind: str, caption: str) -> Reply:
+    status, headers, body = refusal(429, "slow down", code="rate_limit_exceeded")
+    special: dict[str, Reply] = {
+        "429": (status, headers | {"Retry-After": "0.01"}, body),
+        "500": refusal(500, "overloaded"),
         "cut connection": (200, {"Content-Length": "500"}, b'{"choices": ['),
         "no JSON": (200, {}, b"<html>Bad gateway</html>"),
-        "no choice": (200, {}, _json({"choices": []})),
-        "content filter": _completion("", "content_filter"),
-        "length": _completion(caption[: len(caption) // 2], "length"),
-        "refusal": _completion("I'm sorry, but I can't help with that.", "stop"),
-        "empty": _completion("", "stop"),
-        "another class": _completion("A photo of something else.", "stop"),
+        "no choice": json_reply(200, {"choices": []}),
+        "content filter": completion("", "content_filter"),
+        "length": completion(caption[: len(caption) // 2], "length"),
+        "refusal": completion("I'm sorry, but I can't help with that."),
+        "empty": completion(""),
+        "another class": completion("A photo of something else."),
     }
-    return special.get(kind) or _completion(caption, "stop")
-
-
-def _completion(text: str, finish: str) -> tuple[int, dict[str, str], bytes]:
-    choice = {"message": {"role": "assistant", "content": text}, "finish_reason": finish}
-    usage = {"prompt_tokens": 300, "completion_tokens": len(text.split())}
-    return 200, {}, _json({"object": "chat.completion", "choices": [choice], "usage": usage})
-
-
-def _json(values: dict[str, Any]) -> bytes:
-    return json.dumps(values).encode()
-
-
-@contextmanager
-def serving(server: ChatServer, port: int = 0) -> Iterator[str]:
-    """The address of the running server; port 0 is any free one. Raises `RunError` if the port is in use."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            status, headers, data = server.answer(self.rfile.read(int(self.headers["Content-Length"])))
-            try:
-                self.send_response(status)
-                for name, value in {"Content-Length": str(len(data)), **headers}.items():
-                    self.send_header(name, value)
-                self.end_headers()
-                self.wfile.write(data)
-            except OSError:
-                pass  # the client has given up
-
-        def log_message(self, *_: Any) -> None:
-            """Nothing: the requests are counted."""
-
-    try:
-        listener = ThreadingHTTPServer(("127.0.0.1", port), Handler)
-    except OSError as error:
-        raise RunError(f"port {port} cannot be used ({error.strerror}); choose another one with --port") from error
-    threading.Thread(target=listener.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{listener.server_port}/v1"
-    finally:
-        listener.shutdown()
-        listener.server_close()
+    return special.get(kind) or completion(caption)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -140,18 +92,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--port", type=at_least(0), default=8017, help="port on 127.0.0.1 (default 8017; 0: any)")
     parser.add_argument("--fail-every", type=at_least(0), default=0, metavar="N", help="fail each N-th request")
     arguments = parser.parse_args(argv)
-    ended = threading.Event()
-
-    def end(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - the signature is Python's
-        ended.set()
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, end)
     server = ChatServer(arguments.fail_every)
     try:
-        with serving(server, arguments.port) as address:
+        with serving(server.answer, arguments.port) as address:
             print(f"export OPENAI_BASE_URL={address}", flush=True)
-            ended.wait()
+            wait_for_end()
     except RunError as error:
         exit_on_user_error(error)
     print(", ".join(f"{count:,} x {kind}" for kind, count in server.answered.items()) or "no requests")

@@ -19,7 +19,8 @@ from data_prep.api.reply import Reply
 from data_prep.caption import main
 from data_prep.caption_check import CAPTION, kind_of_reply, names_class, plain_caption
 from data_prep.shards import ShardSet
-from data_prep.toy_world.chat_server import FAULTS, ChatServer, serving
+from data_prep.toy_world.chat_api import serving
+from data_prep.toy_world.chat_server import FAULTS, ChatServer
 from eval.scorers.match import score_contains
 from eval.types import Reference
 
@@ -115,7 +116,7 @@ def test_a_server_that_fails_in_every_known_way_is_asked_until_all_images_have_c
     caption, tmp_path, monkeypatch, capsys
 ):
     server = ChatServer(fail_every=2)
-    with serving(server) as address:
+    with serving(server.answer) as address:
         monkeypatch.setenv("OPENAI_BASE_URL", address)
         caption(api={"backoff": 0.001, "timeout": 0.5, "attempts": 1, "concurrency": 1, "give_up_after": 50})
         first = dict(server.answered)
