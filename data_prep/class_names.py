@@ -25,7 +25,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +67,13 @@ def load_class_list(name: str) -> ClassList:
     if not path.is_file():
         known = ", ".join(sorted(file.stem for file in SHIPPED.glob("*.json")))
         raise DataError(f"no class list {name!r}: it is neither a file nor a shipped list ({known})")
+    state = path.stat()
+    return _load(path, state.st_mtime_ns, state.st_size)
+
+
+@lru_cache(maxsize=16)
+def _load(path: Path, _changed: int, _size: int) -> ClassList:
+    """The list in `path`; parsed once, as reports ask for it with every item."""
     try:
         classes = _parse(path)
     except UnicodeDecodeError as error:
@@ -231,6 +238,18 @@ def _from_label2id(numbers: Mapping[str, int]) -> ClassList:
 
 def _is_keras_entry(value: Any) -> bool:
     return isinstance(value, list) and len(value) == 2 and bool(WORDNET_ID.fullmatch(str(value[0])))
+
+
+def first_indices(names: Iterable[str]) -> dict[str, int]:
+    """Each name to the index of the first class called so, in the order of the list.
+
+    >>> first_indices(["crane", "cat", "crane"])
+    {'crane': 0, 'cat': 1}
+    """
+    found: dict[str, int] = {}
+    for index, name in enumerate(names):
+        found.setdefault(name, index)
+    return found
 
 
 def alike_names(names: Iterable[str]) -> list[str]:

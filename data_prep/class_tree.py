@@ -11,6 +11,7 @@ names of one node as "automobile, car": parents are named by the first.
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -140,8 +141,8 @@ def synsets_of_classes(classes: str) -> dict[str, str]:
     keys: list[str | None] = list(listed.keys)
     if not keys and (SHIPPED / f"{classes}.json").is_file():
         keys = json.loads((SHIPPED / f"{classes}.json").read_text(encoding="utf-8")).get("synsets", [])
-    pairs = zip(listed.names, keys, strict=True) if len(keys) == len(listed.names) else ()
-    twice = (
-        {name for name in listed.names if listed.names.count(name) > 1} if len(set(listed.names)) < len(keys) else ()
-    )
-    return {name: key for name, key in pairs if key and WORDNET_ID.fullmatch(key) and name not in twice}
+    if len(keys) != len(listed.names):
+        return {}
+    times = Counter(listed.names)
+    pairs = zip(listed.names, keys, strict=True)
+    return {name: key for name, key in pairs if key and WORDNET_ID.fullmatch(key) and times[name] == 1}

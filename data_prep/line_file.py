@@ -17,11 +17,10 @@ from data_prep.file_lock import try_lock_file
 
 def complete_lines(path: Path) -> Iterator[tuple[int, bytes]]:
     """(number from 1, line without its end) of each line that is complete and not blank."""
-    text = path.read_bytes()
-    complete = text[: text.rfind(b"\n") + 1]
-    for number, line in enumerate(complete.split(b"\n")[:-1], start=1):
-        if line.strip():  # a blank line was left by an editor
-            yield number, line
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            if line.endswith(b"\n") and line.strip():  # a blank line was left by an editor
+                yield number, line[:-1]
 
 
 def json_line(values: Any) -> str:

@@ -71,6 +71,11 @@ class LabelIndex:
     def _by_folded(self) -> Mapping[str, str]:
         return {folded_name(name): name for name in self.classes.names}
 
+    @cached_property
+    def _names_are_numbers(self) -> bool:
+        """Whether a class is called by a number, so that a number is no index."""
+        return any(map(NUMBER.fullmatch, self.classes.names))
+
     def known_as(self, label: object) -> Sequence[int]:
         """The classes that a label may mean: by name, by key, or by index. Raises `ValueError` if there is none."""
         text = label_text(label)
@@ -80,7 +85,7 @@ class LabelIndex:
         if text in self.classes.by_key:
             return [self.classes.by_key[text]]
         text = _whole(text)
-        if NUMBER.fullmatch(text) and not any(map(NUMBER.fullmatch, self.classes.names)):
+        if NUMBER.fullmatch(text) and not self._names_are_numbers:
             if not 0 <= int(text) < len(self.classes.names):
                 raise ValueError(
                     f"class index {text} is not below {len(self.classes.names)}: indexes count from 0 in the order of "
@@ -168,14 +173,14 @@ def names_of_labels(labels: Iterable[object], where: str) -> tuple[tuple[str, ..
 
 def refuse_counting_from_one(labels: Iterable[object], classes: ClassList, where: str) -> None:
     """Raise `DataError` for indexes from 1 to the number of classes, which would shift every class by one."""
-    numbers = set()
+    numbers, names = set(), frozenset(classes.names)
     for label in labels:
         try:
             text = _whole(label_text(label))
         except ValueError:
             continue
         keyed = classes.by_key.get(text)
-        if not NUMBER.fullmatch(text) or text in classes.names or (keyed is not None and keyed != int(text)):
+        if not NUMBER.fullmatch(text) or text in names or (keyed is not None and keyed != int(text)):
             return
         numbers.add(int(text))
     if numbers and min(numbers) >= 1 and max(numbers) == len(classes.names):

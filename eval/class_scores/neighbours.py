@@ -23,6 +23,7 @@ import numpy as np
 
 from configs.errors import DataError
 from data_prep.atomic import write_bytes
+from data_prep.class_names import first_indices
 from eval.class_scores.rules import Floats
 
 BY = ("class", "image", "siblings")
@@ -49,26 +50,33 @@ def neighbours_by_image(
 
     Equal cosines in the order of the list; of classes that share a name the first.
     """
-    found = {}
-    for (key, own), row in zip(items, cosines, strict=True):
-        found[key] = _nearest(names, own, row, keep)
-    return found
+    first = first_indices(names)
+    return {
+        key: _nearest(names, first, row, own=own, keep=keep) for (key, own), row in zip(items, cosines, strict=True)
+    }
 
 
 def neighbours_by_class(
     names: Sequence[str], items: Sequence[tuple[str, str]], cosines: Floats, keep: int
 ) -> dict[str, list[int]]:
     """Class to the `keep` others with the highest mean cosine over its images; a class without an image is missing."""
-    owns = np.array([own for _, own in items])
-    present = [name for name in dict.fromkeys(names) if (owns == name).any()]
-    return {name: _nearest(names, name, cosines[owns == name].mean(0), keep) for name in present}
+    first = first_indices(names)
+    members: dict[str, list[int]] = {}
+    for number, (_, own) in enumerate(items):
+        members.setdefault(own, []).append(number)
+    return {
+        name: _nearest(names, first, cosines[members[name]].mean(0), own=name, keep=keep)
+        for name in first
+        if name in members
+    }
 
 
-def _nearest(names: Sequence[str], own: str, cosines: Floats, keep: int) -> list[int]:
+def _nearest(names: Sequence[str], first: Mapping[str, int], cosines: Floats, *, own: str, keep: int) -> list[int]:
+    """The first indices of the `keep` names with the highest cosines but `own`."""
     chosen: dict[str, int] = {}
     for index in np.argsort(-cosines, kind="stable").tolist():
-        if names[index] != own and names[index] not in chosen:
-            chosen[names[index]] = names.index(names[index])
+        if names[index] != own:
+            chosen.setdefault(names[index], first[names[index]])
         if len(chosen) == keep:
             break
     return list(chosen.values())

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from configs.errors import DataError
-from data_prep.line_file import complete_lines
 from data_prep.prompts import classification_prompt
 from eval.graders.llm_judge import OUTCOMES
 from eval.graders.types import StoredAnswer
@@ -35,11 +34,16 @@ def read_labelled(path: Path = SHIPPED) -> list[LabelledAnswer]:
     if not path.is_file():
         raise DataError(f"no file {path} of labelled answers")
     found = []
-    for number, line in complete_lines(path):
+    for number, line in enumerate(path.read_bytes().split(b"\n"), start=1):
+        if not line.strip():
+            continue
         try:
             values = json.loads(line)
             target, text, label = (str(values[key]) for key in ("target", "answer", "label"))
-            names = tuple(dict.fromkeys((target, *map(str, values.get("names") or ()))))
+            others = values.get("names") or []
+            if not isinstance(others, list):
+                raise TypeError(f"names is {others!r}, not a list")
+            names = tuple(dict.fromkeys((target, *map(str, others))))
             question = str(values.get("question") or classification_prompt("paper"))
             kind = str(values.get("kind") or "")
         except (ValueError, KeyError, TypeError, AttributeError) as error:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from configs.eval_dir import EvalDir
 from configs.protocol import ProtocolConfig
+from data_prep.class_names import first_indices
 from eval.class_scores.table import read_class_scores, rule_of, stored_bytes
 from eval.metrics.abstention import best_aurc, coverage_curve, estimate_aurc
 from eval.metrics.accuracy import Rate
@@ -79,7 +80,7 @@ def class_score_results(
 
 def candidate_scores(task: ClassLikelihood, items: Sequence[tuple[Prediction, Score]]) -> CandidateScores:
     """The stored scores of all items among their candidates; `task` is prepared."""
-    first = {name: index for index, name in reversed(list(enumerate(task.names)))}
+    first = first_indices(task.names)
     distinct = np.array([first[name] == index for index, name in enumerate(task.names)])
     rows, labels, best_five = [], [], []
     for prediction, _ in items:

@@ -1,7 +1,9 @@
 """Classes that have a parent in common in a tree of names, such as WordNet's."""
 
+from collections.abc import Sequence
+
 from configs.errors import DataError
-from data_prep.class_names import load_class_list
+from data_prep.class_names import first_indices, load_class_list
 from data_prep.class_tree import load_class_tree, synsets_of_classes
 from eval.class_scores.neighbours import Neighbours
 
@@ -14,12 +16,16 @@ def siblings(source: str, classes: str) -> Neighbours:
     """
     tree, names = load_class_tree(source), load_class_list(classes).names
     stated = synsets_of_classes(classes) if tree.wordnet else {}
-    parents: dict[str, set[str]] = {}
-    for name in dict.fromkeys(names):
+    first = first_indices(names)
+    parents: dict[str, Sequence[str]] = {}
+    below: dict[str, set[int]] = {}
+    for name, index in first.items():
         nodes = (stated[name],) if name in stated else tree.nodes(name)
-        parents[name] = set(tree.parents.get(nodes[0], ())) if len(nodes) == 1 else set()
+        parents[name] = tree.parents.get(nodes[0], ()) if len(nodes) == 1 else ()
+        for parent in parents[name]:
+            below.setdefault(parent, set()).add(index)
     found = {
-        name: [names.index(other) for other, theirs in parents.items() if other != name and own & theirs]
+        name: sorted({index for parent in own for index in below[parent]} - {first[name]})
         for name, own in parents.items()
     }
     if not any(found.values()):

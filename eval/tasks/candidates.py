@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from configs.errors import DataError, RunError
 from configs.protocol import ProtocolConfig
 from configs.question import FILE_DRAWS
+from data_prep.class_names import first_indices
 from eval.class_scores.neighbours import Neighbours, read_neighbours
 from eval.types import ItemIndex
 
@@ -146,5 +147,5 @@ def _stream(items: int, classes: int, count: int, seed: int) -> NDArray[np.signe
 @lru_cache(maxsize=4)
 def _known(names: tuple[str, ...]) -> tuple[dict[str, int], list[str]]:
     """(name to the first index that has it, the names sorted), looked up once for all items."""
-    first = {name: index for index, name in reversed(list(enumerate(names)))}
+    first = first_indices(names)
     return first, sorted(first)

@@ -5,6 +5,7 @@ from hashlib import sha256
 import pytest
 
 from configs.errors import DataError
+from data_prep import class_names
 from data_prep.class_names import SHIPPED, load_class_list
 
 # sha256 of the names joined by newlines; refresh with:
@@ -203,3 +204,15 @@ def test_names_that_differ_in_an_invisible_character_are_alike(tmp_path):
     (tmp_path / "a.json").write_text(json.dumps(["cat\u200b", "cat", "dog"]))
     with pytest.raises(DataError, match="are they one class"):
         load_class_list(str(tmp_path / "a.json"))
+
+
+def test_a_list_is_parsed_once_until_its_file_changes(tmp_path, monkeypatch):
+    parsed = []
+    parse = class_names._parse
+    monkeypatch.setattr(class_names, "_parse", lambda path: (parsed.append(path), parse(path))[1])
+    file = tmp_path / "names.txt"
+    file.write_text("cat\ndog\n")
+    assert load_class_list(str(file)).names == load_class_list(str(file)).names == ("cat", "dog")
+    assert parsed == [file]
+    file.write_text("cat\nbird\n")
+    assert load_class_list(str(file)).names == ("cat", "bird")

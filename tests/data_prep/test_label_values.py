@@ -6,7 +6,8 @@ import unicodedata
 
 import pytest
 
-from data_prep.readers.label_values import label_text
+from data_prep.class_names import ClassList
+from data_prep.readers.label_values import LabelIndex, label_text, refuse_counting_from_one
 from data_prep.shards import ShardSet
 
 from .conftest import fails, picture, run
@@ -153,3 +154,26 @@ def test_an_empty_label_is_an_error_for_its_reader_alone():
     with pytest.raises(ValueError, match="no label: its value is null"):
         label_text(None)
     assert label_text("Guinea  pig") == "Guinea pig"
+
+
+class Names(tuple):
+    """Class names that count how often all of them are looked through."""
+
+    looked = 0
+
+    def __iter__(self):
+        type(self).looked += 1
+        return super().__iter__()
+
+    def __contains__(self, name):
+        type(self).looked += 1
+        return super().__contains__(name)
+
+
+def test_a_million_labels_that_are_numbers_do_not_look_through_all_names_each(monkeypatch):
+    monkeypatch.setattr(Names, "looked", 0)
+    classes = ClassList(Names(f"class {number}" for number in range(50)))
+    index = LabelIndex(classes)
+    assert [index.of(number) for number in range(50)] == list(range(50))
+    refuse_counting_from_one(range(50), classes, "a.jsonl")
+    assert Names.looked < 10

@@ -246,6 +246,7 @@ def test_every_kind_of_labelled_answer_is_there():
     [
         ('{"target": "a", "answer": "b", "label": "maybe"}', "line 1 has the label 'maybe'; choose one of right"),
         ('{"target": "a", "label": "right"}', "line 1 is no labelled answer (KeyError 'answer')"),
+        ('{"target": "a", "answer": "b", "label": "right", "names": "hound"}', "names is 'hound', not a list"),
         ("", "has no labelled answer"),
     ],
 )
@@ -255,6 +256,12 @@ def test_a_damaged_file_of_labels_is_one_line(tmp_path, line, message, capsys):
         judge_agreement(["--output", str(tmp_path), "--labels", str(tmp_path / "labels.jsonl")])
     error = capsys.readouterr().err
     assert left.value.code == 2 and message in error and error.count("\n") == 1
+
+
+def test_the_last_line_of_a_file_of_labels_counts_without_a_line_end(tmp_path):
+    line = '{"target": "beagle", "answer": "A dog.", "label": "too general"}'
+    (tmp_path / "labels.jsonl").write_text(f"{line}\n\n{line}")
+    assert [answer.answer.id for answer in read_labelled(tmp_path / "labels.jsonl")] == ["line-1", "line-3"]
 
 
 def test_a_prompt_of_your_own_must_show_the_answer_and_the_class(tmp_path):
