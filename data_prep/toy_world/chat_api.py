@@ -71,7 +71,7 @@ def serving(answer: Callable[[Request], Reply], port: int = 0) -> Iterator[str]:
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"] or 0))
             try:
-                status, headers, data = answer(Request(self.path, self.headers, body))
+                status, headers, data = answer(Request(self.path, dict(self.headers.items()), body))
             except (ValueError, KeyError, TypeError, IndexError) as error:
                 status, headers, data = refusal(BAD_REQUEST, f"no chat request: {error}")
             try:
