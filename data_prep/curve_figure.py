@@ -158,7 +158,7 @@ def log_ticks(low: float, high: float) -> list[float]:
     ([0.5, 1.0, 2.0, 5.0, 10.0, 20.0], [1.0, 1.05, 1.1, 1.15], [1e-05, 0.001, 0.1, 10.0, 1000.0])
     """
     first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
-    for parts in ((1, 2, 5), (1, 3)):
+    for parts in ((1, 1.5, 2, 3, 5, 7), (1, 2, 5), (1, 3)):
         ticks = [float(f"{part}e{power}") for power in range(first, last + 1) for part in parts]
         ticks = [tick for tick in ticks if low <= tick <= high]
         if len(ticks) < 4:
@@ -181,7 +181,7 @@ def _draw_marks(axes: "Axes", marks: Sequence[Mark], first: int, last: int) -> N
         name = None if mark.label in labelled else mark.label
         labelled.add(mark.label)
         step = min(max(mark.step, first), last)
-        axes.axvline(step, color=mark.colour, lw=2, alpha=0.35, label=name, gid=f"mark-{number}")
+        axes.axvline(step, color=mark.colour, lw=2, alpha=0.55, label=name, gid=f"mark-{number}")
 
 
 def _with_tooltips(svg: str, marks: Sequence[Mark]) -> str:

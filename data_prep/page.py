@@ -13,16 +13,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from types import UnionType
 from typing import ClassVar
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup, escape
 
+from data_prep.figures import legend_name
 from data_prep.page_cards import Cards, Link
 from data_prep.page_charts import Bars, HeatMap
 from data_prep.page_gallery import Gallery
 
 LONG_TABLE = 60  # rows; Markdown prints the first of a longer table, HTML folds it
+HEADED_ROWS = 24  # a longer table scrolls below its headers
+LONG_CELL = 60  # characters; a cell with more is wider on a narrow screen
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,10 +104,10 @@ class Figure:
 
 @dataclass(frozen=True, slots=True)
 class Definitions:
-    """(term, text) pairs: one below the other on a narrow screen, where a table would scroll."""
+    """(term, text or link) pairs: one below the other on a narrow screen, where a table would scroll."""
 
     kind: ClassVar[str] = "definitions"
-    items: Sequence[tuple[str, str]]
+    items: Sequence[tuple[str, str | Link]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,13 +140,15 @@ class Page:
     def html(self, home: str = "") -> str:
         """The whole page, to be written as UTF-8; `home` is where its link to all runs leads."""
         headings = [block.text for block in self.blocks if isinstance(block, Heading)]
-        filtered = _has_gallery(self.blocks)
         return _template().render(
             title=self.title,
             blocks=self.blocks,
             headings=headings,
             long_table=LONG_TABLE,
-            filtered=filtered,
+            headed_rows=HEADED_ROWS,
+            long_cell=LONG_CELL,
+            filtered=_has(self.blocks, Gallery),
+            scrolled=_has(self.blocks, Table | Figure | HeatMap),
             home=home,
         )
 
@@ -151,10 +157,9 @@ class Page:
         return f"# {_cell(self.title)}\n\n{_all_markdown(self.blocks)}\n"
 
 
-def _has_gallery(blocks: Sequence[Block]) -> bool:
-    return any(
-        isinstance(block, Gallery) or (isinstance(block, Folded) and _has_gallery(block.blocks)) for block in blocks
-    )
+def _has(blocks: Sequence[Block], kind: type[Block] | UnionType) -> bool:
+    """Whether a block, also a folded one, is of `kind`."""
+    return any(isinstance(block, kind) or (isinstance(block, Folded) and _has(block.blocks, kind)) for block in blocks)
 
 
 @cache
@@ -165,27 +170,34 @@ def _template() -> Template:
         undefined=StrictUndefined,
         trim_blocks=True,
         keep_trailing_newline=True,
-        finalize=_keep_percent_sign,
+        finalize=_kept_numbers,
     )
     environment.filters["anchor"] = _anchor
     environment.filters["breakable"] = _breakable
     environment.filters["kept_together"] = _kept_together
+    environment.filters["legend_name"] = legend_name
     environment.filters["as_json"] = lambda values: json.dumps(dict(values), ensure_ascii=False)
     return environment.get_template("page.html.jinja")
 
 
-def _keep_percent_sign(value: object) -> object:
-    """Text with a no-break space before each per cent sign, so that no line begins with one."""
-    return value.replace(" %", "\u00a0%") if isinstance(value, str) and not isinstance(value, Markup) else value
+def _kept_numbers(value: object) -> object:
+    """Text with no-break spaces before each per cent sign and around the sign in `n = 50`: no line ends there.
+
+    >>> _kept_numbers("84.4 %, n = 50").replace(chr(160), "_")
+    '84.4_%, n_=_50'
+    """
+    if isinstance(value, Markup) or not isinstance(value, str):
+        return value
+    return re.sub(r"\b(\w) = (?=\d)", "\\1\u00a0=\u00a0", value.replace(" %", "\u00a0%"))
 
 
 def _kept_together(text: str) -> str:
-    """A cell of numbers whose lines end before a bracket or behind a comma only, where a narrow screen needs it.
+    """A cell of numbers whose lines end before a long bracket or behind a comma or semicolon only.
 
-    >>> _kept_together("84.0 % (80 to 88 %, n = 9)").replace(chr(160), "_")
-    '84.0_% (80_to_88_%, n_=_9)'
+    >>> _kept_together("84.0 % (80 to 88 %, n = 9); 25.0 (-0.3)").replace(chr(160), "_")
+    '84.0_% (80_to_88_%, n_=_9); 25.0_(-0.3)'
     """
-    return re.sub(r"(?<!,) (?!\()", "\u00a0", text)
+    return re.sub(r"(?<![,;]) (?!\([^)]{6})", "\u00a0", text)
 
 
 def _breakable(text: str) -> Markup:
@@ -194,7 +206,7 @@ def _breakable(text: str) -> Markup:
     >>> str(_breakable("demo_mix <a>"))
     'demo_<wbr>mix &lt;a&gt;'
     """
-    shown = str(escape(_keep_percent_sign(text)))
+    shown = str(escape(_kept_numbers(text)))
     return Markup(re.sub(r"(?<=\w)([_/])(?=\w)", r"\1<wbr>", shown))
 
 

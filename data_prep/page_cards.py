@@ -6,9 +6,12 @@ A block of `data_prep.page`. The curve is an SVG without text, which is as wide 
 """
 
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar
+from urllib.parse import quote
 
 SHOWN_LINKS = 8  # of a card; the others are folded
 WIDTH, HEIGHT = 200, 48  # of the curve's drawing
@@ -21,6 +24,15 @@ class Link:
     text: str
     href: str
     note: str = ""
+
+    @classmethod
+    def to(cls, text: str, file: Path, folder: Path, note: str = "") -> "Link":
+        """A link from a page in `folder` to `file`.
+
+        >>> Link.to("report", Path("runs/a b/report.html"), Path("runs/eval")).href
+        '../a%20b/report.html'
+        """
+        return cls(text, quote(Path(os.path.relpath(file, folder)).as_posix()), note)
 
 
 @dataclass(frozen=True, slots=True)

@@ -128,7 +128,7 @@ class HeatMap:
         total = self.totals[row] if self.totals else sum(counts)
         found = []
         for column, count in zip(self.columns, counts, strict=True):
-            strength = round(100 * count / total) if total else 0
+            strength = round(30 + 70 * count / total) if total else 30  # one item of many is visible too
             style = "same" if column == name else "other"
-            found.append((count, style, max(18, strength), f"{name} → {column}: {count:,} of {total:,}"))
+            found.append((count, style, strength, f"{name} → {column}: {count:,} of {total:,}"))
         return found

@@ -1,11 +1,9 @@
 """The table of a sweep for people: as lines of a terminal, and as a page with intervals and the state of every run."""
 
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 from configs.run_dir import SweepDir
 from data_prep.atomic import write_bytes
@@ -82,7 +80,7 @@ def _run(run: Mapping[str, Any], measures: Sequence[str], folder: Path) -> list[
         value = run["values"].get(measure)
         number = "–" if value is None else _number(value["value"], measure)
         report = (value or {}).get("report")
-        cells.append(Link(number, quote(Path(os.path.relpath(report, folder)).as_posix())) if report else number)
+        cells.append(Link.to(number, Path(report), folder) if report else number)
     return cells
 
 

@@ -127,7 +127,7 @@ def made_up_report(name: str, classes: int) -> dict[str, Any]:
     pairs = [(one, other) for one in names for other in names[:7]]
     part = {"name": "rarest third", "low": 1, "high": 90, "classes": 3, "rate": rate, "mean_accuracy": 0.5}
     frequency = {"classes": classes, "spearman": 0.5, "pearson": None, "thirds": [part], "log_bins": [part]}
-    pair = {"class": names[0], "predicted_as": names[1], "count": 3, "n": 9, "reverse_count": 0, "reverse_n": 9}
+    pair = {"class": f"{name} 0", "predicted_as": f"{name} 1", "count": 3, "n": 9, "reverse_count": 0, "reverse_n": 9}
     example = {"value": False, "target": name, "class": name, "answer": LONG * 3, "reason": LONG, "id": LONG}
     start = {"command": f"python -m eval.run {LONG}", "start": "2026-01-01", "packages": {"torch": "2.13.0"}, "cpus": 2}
     return {
@@ -183,7 +183,8 @@ def comparison_of_reports(folder: Path) -> str:
         for name, step in zip(models, (2, 3, 4, 5), strict=True)
     }
     pairs = {name: pairwise_tests({model: found[name] for model, found in models.items()}, answers) for name in [LONG]}
-    values = comparison(models) | {"pairs": pairs, "changes": {LONG: changes_from_first(models, LONG, answers)}}
+    changes = changes_from_first(models, LONG, answers)
+    values = comparison(models) | {"pairs": pairs, "changes": {LONG: changes}, "halves": half_rows(LONG)}
     return comparison_page(models, values, folder).html()
 
 
@@ -201,7 +202,7 @@ def scoreboard_with_results() -> str:
     planned = {"model": LONG, "checkpoint": "export", "protocol": LONG, "rows": [record]}
     found = CollectedResults(rows=rows, others=[(LONG, result)], reproductions=[planned])
     found.curves = [LossCurve(LONG, mode, tuple((n, 1 / n) for n in range(1, 9))) for mode in ("lora", "projector")]
-    return opened(scoreboard_page(scoreboard(found, known), found).html())
+    return opened(scoreboard_page(scoreboard(found, known), found, Path()).html())
 
 
 @page("guidance")
@@ -224,6 +225,18 @@ def post_mortem_with_flagged_samples() -> str:
     sample = Sample(id=LONG, image=picture("JPEG", (64, 64)), turns=turns, label=1, label_name=LONG)
     history = RunHistory(RunDir(Path("runs") / "x"), metrics, events)
     return as_page(history, history, flagged_steps(events), {49: [sample, sample]}).html()
+
+
+@page("post-mortem of two runs without a step")
+def post_mortem_without_a_step() -> str:
+    history = RunHistory(RunDir(Path("runs") / "x"), [], [])
+    return as_page(history, history, {}, {}).html()
+
+
+@page("index of no runs")
+def index_of_no_runs() -> str:
+    with tempfile.TemporaryDirectory() as folder:
+        return index_page(Path(folder)).html()
 
 
 @page("index of runs")
@@ -292,6 +305,7 @@ def robustness_values(text: str) -> dict[str, Any]:
     ]
     protocol = {"task": "open_world", "name": "paper", "hash": "a" * 12}
     head = {"name": text, "model": text, "label": "export", "source": text, "notes": [text], "protocol": protocol}
+    head["report"] = f"{text}/report.html"
     return head | robustness_results(base, factors, "open_world")
 
 
@@ -324,7 +338,7 @@ def forgetting_values(text: str) -> dict[str, Any]:
     """forgetting-NAME.json: a data set of the paper, one of ours, and one that is missing."""
     gap = {"difference": -0.05, "low": -0.09, "high": -0.01, "items": 100, "groups": 80}
     row = {"dataset": "textvqa", "measure": "VQA accuracy", "base": RATE, "finetuned": RATE, "paper": [0.582, 0.561]}
-    row |= {"difference": gap, "reason": None, "doubts": [text]}
+    row |= {"difference": gap, "reason": None, "doubts": [text], "reports": [None, None]}
     ours = row | {"dataset": text, "paper": None, "measure": "F1 score"}
     missing = row | {"dataset": "mm_vet", "finetuned": None, "difference": None, "reason": text}
     return {"base": text, "finetuned": text, "rows": [row, ours, missing]}
@@ -359,6 +373,35 @@ def report_with_all_sections() -> str:
     return report_page(made_up_report("class", 5) | more).html()
 
 
+@page("report of short answers")
+def report_of_short_answers() -> str:
+    """A report of VQA accuracy, whose items have no class."""
+    report = made_up_report("question", 5)
+    report["protocol"] |= {"task": "vqa", "match": "vqa"}
+    report["accuracy"] = RATE | {"interval": "bootstrap over 181 images"}
+    none = {"classes": [], "confusions": [], "confusion_matrix": None, "frequency": None, "several_classes": None}
+    return report_page(report | none).html()
+
+
+@page("report of one item")
+def report_of_one_item() -> str:
+    rate, report = Rate(0, 1).to_json(), made_up_report("class", 1)
+    counts = {"expected": 1, "answered": 1, "failed": 0, "missing": 0, "source": 1}
+    rates = dict.fromkeys(("accuracy", "wrong", "no_answer", "accuracy_of_answers", "several_classes"), rate)
+    return report_page(report | rates | {"items": counts, "paper": None, "failures": []}).html()
+
+
+@page("report without an item")
+def report_without_an_item() -> str:
+    rate, report = Rate(0, 0).to_json(), made_up_report("class", 0)
+    counts = {"expected": 9, "answered": 0, "failed": 9, "missing": 0, "source": 9}
+    rates = dict.fromkeys(("accuracy", "wrong", "no_answer", "accuracy_of_answers", "several_classes"), rate)
+    none = {"items": counts, "paper": None, "frequency": None, "confusions": [], "examples": []}
+    return report_page(
+        report | rates | none | {"confusion_matrix": None, "answers": {"mean_tokens": 0, "cut": 0}}
+    ).html()
+
+
 @page("agreement of graders")
 def agreement_of_graders() -> str:
     return agreement_page(agreement_values(LONG)).html()
@@ -366,7 +409,7 @@ def agreement_of_graders() -> str:
 
 @page("robustness")
 def robustness_of_long_names() -> str:
-    return robustness_page(robustness_values(LONG)).html()
+    return robustness_page(robustness_values(LONG), Path("runs")).html()
 
 
 @page("sweep")
@@ -376,7 +419,14 @@ def sweep_of_long_names() -> str:
 
 @page("forgetting")
 def forgetting_of_long_names() -> str:
-    return forgetting_page(forgetting_values(LONG)).html()
+    return forgetting_page(forgetting_values(LONG), Path()).html()
+
+
+@page("forgetting without a number")
+def forgetting_that_was_not_run() -> str:
+    found = forgetting_values(LONG)
+    missing = [row | {"base": None, "finetuned": None, "difference": None, "reason": LONG} for row in found["rows"]]
+    return forgetting_page(found | {"rows": missing}, Path()).html()
 
 
 @page("nearest neighbours")

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 Row = Mapping[str, Any]  # a line of scoreboard.json
 COUNTS = (2, 5, 20, 100)
 DASHES = ("-", "--", "-.", ":")
-SHADES = {"lora": ("#8a4fa3", "#d1642a", "#3a8f5c", "#b3922e"), "projector": ("#1b8a8f", "#1f5fa8", "#5d6b78")}
+SHADES = {
+    mode: [COLOURS[number] for number in used] for mode, used in (("lora", (3, 1, 2, 4)), ("projector", (7, 0, 5)))
+}
 
 
 def candidates_figure(rows: Sequence[Row]) -> str:

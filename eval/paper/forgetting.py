@@ -17,6 +17,7 @@ from typing import Any
 from configs.errors import UserError
 from configs.eval_dir import EvalDir, ResultsDir
 from data_prep.page import Page, Table, Text
+from data_prep.page_cards import Link
 from data_prep.page_charts import Bar, difference_dots
 from data_prep.run_index import write_result
 from eval.graders.answers import stored_answers
@@ -93,6 +94,10 @@ def _row(base: Evaluated, tuned: Evaluated) -> dict[str, Any]:
         "measure": name,
         "base": rates[0],
         "finetuned": rates[1],
+        "reports": [
+            None if report is None else str(one.folder.report("html"))
+            for one, report in zip((base, tuned), reports, strict=True)
+        ],
         "paper": _paper(base.planned.dataset),
         "difference": None,
         "reason": "; ".join(dict.fromkeys(filter(None, reasons))) or None,
@@ -188,19 +193,22 @@ def _grades(one: Evaluated) -> dict[str, ItemPoints]:
     return {item: ItemPoints(grade.score, groups[item]) for item, grade in grades.items() if grade.score is not None}
 
 
-def forgetting_page(found: Mapping[str, Any]) -> Page:
-    """The table, and what is missing."""
+def forgetting_page(found: Mapping[str, Any], folder: Path | None = None) -> Page:
+    """The table, with links from a page in `folder` to the reports where it is given, and what is missing."""
     headers = ("data set", "number", "base", "fine-tuned", "difference", "n", "images", "paper")
-    rows, missing, bars = [], [], []
+    rows: list[list[str | Link]] = []
+    missing, bars = [], []
     for row in found["rows"]:
         gap = row["difference"] or {"difference": None, "low": None, "high": None, "items": 0, "groups": 0}
         within = "" if gap["low"] is None else f" ({points(gap['low'])} to {points(gap['high'])})"
-        cells = [_cell(row["base"]), _cell(row["finetuned"]), points(gap["difference"]) + within]
+        rates = zip((row["base"], row["finetuned"]), row["reports"], strict=True)
+        numbers = [_cell(rate, page, folder) for rate, page in rates]
         if row["difference"]:
             name, value = f"{row['dataset']}, {row['measure']}", f"{points(gap['difference'])}, n = {gap['items']:,}"
             bars.append(Bar(name, gap["difference"], value, gap["low"], gap["high"]))
         counts = [f"{gap[key]:,}" if gap[key] else "" for key in ("items", "groups")]
-        rows.append([row["dataset"], row["measure"], *cells, *counts, _published(row["paper"])])
+        difference = points(gap["difference"]) + within
+        rows.append([row["dataset"], row["measure"], *numbers, difference, *counts, _published(row["paper"])])
         missing += [f"{row['dataset']}: {row['reason']}"] if row["reason"] else []
     text = (
         f"Base: {found['base']}. Fine-tuned: {found['finetuned']}. Numbers in per cent; differences in points, "
@@ -215,8 +223,12 @@ def forgetting_page(found: Mapping[str, Any]) -> Page:
     ])  # fmt: skip
 
 
-def _cell(rate: Mapping[str, Any] | None) -> str:
-    return "not run" if rate is None else f"{percent(rate['value'])} ({interval(rate)})"
+def _cell(rate: Mapping[str, Any] | None, page: str | None, folder: Path | None) -> str | Link:
+    """A number with its interval, as a link to its report where that is there."""
+    if rate is None:
+        return "not run"
+    text = f"{percent(rate['value'])} ({interval(rate)})"
+    return Link.to(text, Path(page), folder) if page and folder and Path(page).is_file() else text
 
 
 def _published(values: Sequence[float | None] | None) -> str:
@@ -225,4 +237,4 @@ def _published(values: Sequence[float | None] | None) -> str:
 
 def write_forgetting(output: Path, name: str, found: Mapping[str, Any]) -> Path:
     """Write forgetting-NAME.json, .md and .html into `output`; returns the last. `name` has protocol and model."""
-    return write_result(partial(ResultsDir(output).forgetting, name), found, forgetting_page(found))
+    return write_result(partial(ResultsDir(output).forgetting, name), found, forgetting_page(found, output))

@@ -21,7 +21,7 @@ def write_scoreboard(folders: Sequence[Path], output: Path) -> str:
     known = paper_numbers()
     found = collect(folders, known)
     content = scoreboard(found, known)
-    file = write_result(ResultsDir(output).scoreboard, content, scoreboard_page(content, found))
+    file = write_result(ResultsDir(output).scoreboard, content, scoreboard_page(content, found, output))
     planned = sum(len(record["rows"]) for record in found.reproductions)
     found_rows = f"{count_run(content['rows'])} of the paper's numbers compared with ours"
     found_rows += f"; {planned} rows of reproductions" if planned else ""

@@ -4,7 +4,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from configs.eval_dir import EvalDir
 from data_prep.page import Block, Contents, Figure, Folded, Heading, Page, Table, Text
+from data_prep.page_cards import Link
 from eval.metrics.accuracy import ClassResult
 from eval.paper.figures import SHADES, candidates_figure, error_figure, frequency_and_paper, loss_figure
 from eval.paper.model_names import Model, model_names, model_of_record
@@ -43,8 +45,8 @@ SUBJECTS = {
 Line = Mapping[str, Any]
 
 
-def scoreboard_page(content: Mapping[str, Any], found: CollectedResults) -> Page:
-    """The complete page; `content` is that of scoreboard.json."""
+def scoreboard_page(content: Mapping[str, Any], found: CollectedResults, folder: Path) -> Page:
+    """The complete page, with links from a page in `folder` to reports; `content` is that of scoreboard.json."""
     tables: dict[str, list[Line]] = {}
     for line in content["rows"]:
         tables.setdefault(str(line["row"]).split("/")[0], []).append(line)
@@ -57,8 +59,8 @@ def scoreboard_page(content: Mapping[str, Any], found: CollectedResults) -> Page
             "numbers is named."
         ),
         Contents(),
-        *_own_evaluations(content),
-        *_reproductions(found.reproductions),
+        *_own_evaluations(content, folder),
+        *_reproductions(found.reproductions, folder),
     ]
     for table, lines in run.items():
         blocks += [Heading(_heading(table, lines, found)), *_run_table(table, lines, found)]
@@ -117,7 +119,7 @@ def _subtitle(grid: Grid) -> list[Block]:
     return [Text(grid.title)] if grid.title else []
 
 
-def _own_evaluations(content: Mapping[str, Any]) -> list[Block]:
+def _own_evaluations(content: Mapping[str, Any], folder: Path) -> list[Block]:
     """Every accuracy of ours once, with the rows of the paper that it belongs to, or none."""
     names: dict[tuple[Any, ...], str] = {}
     rows: dict[tuple[Any, ...], list[str]] = {}
@@ -130,15 +132,21 @@ def _own_evaluations(content: Mapping[str, Any]) -> list[Block]:
         rows.setdefault(key, []).extend([_words(_experiment(line["row"]))] if "row" in line else [])
     if not names:
         return [Heading("Own evaluations"), Text(NO_EVALUATION)]
-    shown = []
+    shown: list[list[str | Link]] = []
     for key, name in names.items():
         value, low, high, n, protocol, run = key
         interval = f"{number(low, '')} to {number(high, '')}"
         belongs = "; ".join(dict.fromkeys(rows[key])) or "none"
-        shown.append([name, number(value, ""), interval, f"{n:,}", protocol, belongs, run])
+        shown.append([_linked(name, run, folder), number(value, ""), interval, f"{n:,}", protocol, belongs, run])
     headers = ("evaluation", "ours", *HEADERS[4:7], "rows of the paper", "run")
     table = Table(headers, shown, numeric=frozenset({1, 3}), code=frozenset({6}))
     return [Heading(f"Own evaluations: {len(shown)}"), table]
+
+
+def _linked(text: str, run: str | None, folder: Path) -> str | Link:
+    """`text`, as a link to the report in the folder `run` where there is one."""
+    page = EvalDir(Path(run or "")).report("html")
+    return Link.to(text, page, folder) if run and page.is_file() else text
 
 
 def _experiment(row: str) -> str:
@@ -199,7 +207,7 @@ def _frequency_caption(dataset: str) -> str:
     return f"Figures 3 and 7, {dataset}: {marks}{paper if dataset == 'ImageNet' else ''}."
 
 
-def _reproductions(records: Sequence[Mapping[str, Any]]) -> list[Block]:
+def _reproductions(records: Sequence[Mapping[str, Any]], folder: Path) -> list[Block]:
     """Every row that was planned, a table a data set and protocol, a column a model; or why it was not run."""
     tables: dict[tuple[str, str], dict[str, dict[Model, Mapping[str, Any]]]] = {}
     for record in records:
@@ -210,13 +218,13 @@ def _reproductions(records: Sequence[Mapping[str, Any]]) -> list[Block]:
     blocks: list[Block] = []
     for (dataset, protocol), titles in tables.items():
         models = list(dict.fromkeys(model for by_model in titles.values() for model in by_model))
-        rows = [[title, *(_outcome(by_model.get(model)) for model in models)] for title, by_model in titles.items()]
+        rows = [[title, *(_outcome(by_model.get(one), folder) for one in models)] for title, by_model in titles.items()]
         heads = [names[model] for model in models]
         blocks += [Heading(f"All rows on {dataset}, protocol {protocol}"), Table(("row", *heads), rows)]
     return blocks
 
 
-def _outcome(row: Mapping[str, Any] | None) -> str:
+def _outcome(row: Mapping[str, Any] | None, folder: Path) -> str | Link:
     if row is None:
         return ""
     if row["reason"] is not None:
@@ -226,7 +234,7 @@ def _outcome(row: Mapping[str, Any] | None) -> str:
         return str(row["note"])
     accuracy = f"{100 * rate['value']:.1f} ({100 * rate['low']:.1f} to {100 * rate['high']:.1f}), n = {rate['n']:,}"
     parts = [accuracy, row.get("protocol"), row["note"]]
-    return "; ".join(part for part in parts if part)
+    return _linked("; ".join(part for part in parts if part), row.get("folder"), folder)
 
 
 def _short(row: str, section: str) -> str:

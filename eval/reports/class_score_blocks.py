@@ -80,9 +80,10 @@ def _notes(found: Mapping[str, Any]) -> list[str]:
     else:
         notes.append(f"No temperature was fitted: {fitted['reason']}.")
     notes.append(
-        "The calibration error (ECE) depends on its bins and on the number of items: a perfectly calibrated model has "
-        "the error that is given next to it. Its interval is corrected for that, so it may lie below the value. "
-        "AURC is the error rate, averaged over all shares of answered items."
+        f"The calibration error (ECE, {BINNING_NAMES['equal_width']}) depends on its bins and on the number of items: "
+        "a perfectly calibrated model has the error that is given below it. Its interval is corrected for that, so it "
+        "may lie below the value. AURC is the error rate, averaged over all shares of answered items; below it is the "
+        "best possible one at this accuracy."
     )
     return notes
 
@@ -97,18 +98,22 @@ def _top(found: Mapping[str, Any]) -> list[tuple[str, str, str]]:
 
 def _numbers(name: str, part: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     error, area, number = part["calibration_error"]["equal_width"], part["aurc"], f"n = {part['n']:,}"
-    gap = f"mean confidence {percent(part['mean_confidence'])}, accuracy {percent(part['accuracy']['value'])}"
     floor = f"{percent(error['if_calibrated'])} if calibrated"
     return [
         (
+            f"mean confidence, {name}",
+            percent(part["mean_confidence"]),
+            f"accuracy {percent(part['accuracy']['value'])}, {number}",
+        ),
+        (
             f"calibration error (ECE), {name}",
             percent(error["value"]),
-            f"95 % interval {interval(error)}, {number}; {BINNING_NAMES['equal_width']}; {floor}; {gap}",
+            f"95 % interval {interval(error)}, {number}; {floor}",
         ),
         (
             f"risk over coverage (AURC), {name}",
             percent(area["value"]),
-            f"95 % interval {interval(area)}, {number}; the best possible at this accuracy: {percent(area['best'])}",
+            f"95 % interval {interval(area)}, {number}; {percent(area['best'])} at best",
         ),
     ]
 

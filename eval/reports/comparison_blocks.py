@@ -1,10 +1,8 @@
 """The parts of a comparison besides its table: accuracies as a chart, tests of any two models, and what changed."""
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 from configs.eval_dir import EvalDir
 from data_prep.page import Block, Folded, Heading, Table, Text
@@ -55,9 +53,7 @@ def report_links(models: Mapping[str, Mapping[str, Any]], folder: Path) -> list[
         folders = {name: report["folder"] for name, report in reports.items() if "folder" in report}
         pages = {name: EvalDir(Path(place)).report("html") for name, place in folders.items()}
         links = [
-            Link(
-                name, quote(Path(os.path.relpath(page, folder)).as_posix()), percent(reports[name]["accuracy"]["value"])
-            )
+            Link.to(name, page, folder, percent(reports[name]["accuracy"]["value"]))
             for name, page in pages.items()
             if page.is_file()
         ]

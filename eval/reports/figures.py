@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from data_prep.figures import COLOURS, FULL_WIDTH, MARKERS, legend_above, new_figure, percent_axis, svg_of
+from data_prep.figures import COLOURS, FULL_WIDTH, GREY, MARKERS, legend_above, new_figure, percent_axis, svg_of
 from eval.metrics.accuracy import ClassResult, log_bins, thirds
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def guidance_figure(curves: Mapping[str, Sequence[Sequence[float]]]) -> str:
         axes = figure.subplots()
         for (name, points), colour, mark in zip(curves.items(), COLOURS, MARKERS, strict=False):
             axes.plot(*zip(*points, strict=True), f"{mark}-", color=colour, lw=2, ms=5, label=name)
-        axes.axvline(1.0, color="#8894a0", lw=1, ls=":")
+        axes.axvline(1.0, color=GREY, lw=1, ls=":")
         percent_axis(axes.yaxis)
         axes.set_xlabel("coefficient t")
         axes.set_ylabel("accuracy")

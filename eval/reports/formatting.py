@@ -45,6 +45,8 @@ def headline(report: Mapping[str, Any]) -> str:
     """The one number of a report: its accuracy; of free answers their mean grade, or how many wait for a grader."""
     if report["protocol"].get("task") != "graded":
         name = accuracy_name(report)
+        if report["accuracy"]["value"] is None:
+            return "no item answered"
         return f"{percent(report['accuracy']['value'])} {'correct' if name == 'accuracy' else name}"
     found = report.get("numbers") or {}
     totals = [f"{percent(number['value'])} by grader {name}" for name, number in found.items()]

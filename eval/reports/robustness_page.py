@@ -6,6 +6,7 @@ from typing import Any
 
 from configs.eval_dir import ResultsDir
 from data_prep.page import Block, Definitions, Folded, Heading, Numbers, Page, Table, Text
+from data_prep.page_cards import Link
 from data_prep.page_charts import Bar, dots
 from data_prep.run_index import write_result
 from eval.reports.formatting import interval, percent, points, protocol_tag
@@ -23,12 +24,12 @@ HEADERS = ("factor", "values", "mean", "spread (points)", "lowest", "highest", "
 def write_robustness(folder: Path, results: Mapping[str, Any]) -> Path:
     """Write robustness.json, .md and .html into `folder`; returns the HTML page."""
     values = {**results, "summary": f"{_span(results)} correct under {results['variants']} variants"}
-    return write_result(ResultsDir(folder).robustness, values, robustness_page(results))
+    return write_result(ResultsDir(folder).robustness, values, robustness_page(results, folder))
 
 
-def robustness_page(results: Mapping[str, Any]) -> Page:
-    """The page of one evaluation's robustness."""
-    base, overall, span = results["base"], results["overall"], _span(results)
+def robustness_page(results: Mapping[str, Any], folder: Path) -> Page:
+    """The page of one evaluation's robustness, with a link from a page in `folder` to the report of the base."""
+    base, overall, span, report = results["base"], results["overall"], _span(results), results["report"]
     blocks: list[Block] = [
         Definitions(
             [
@@ -38,6 +39,7 @@ def robustness_page(results: Mapping[str, Any]) -> Page:
                     "protocol of the base",
                     f"{protocol_tag(results)}, task {results['protocol']['task'].replace('_', ' ')}",
                 ),
+                *([("items of the base", Link.to("report", Path(report), folder))] if report else []),
             ]
         ),
         *(Text(note, warning=True) for note in results["notes"]),

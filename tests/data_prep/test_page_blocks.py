@@ -36,8 +36,8 @@ def test_many_bars_are_folded_and_all_are_there():
 
 def test_a_heat_map_has_a_number_a_tooltip_and_another_colour_for_what_is_no_confusion():
     page = Page("T", [HeatMap(("cat",), ("cat", "dog"), [[3, 1]], "right", "answer", "c", (5,))]).html()
-    assert 'class="same" style="--v:60" title="cat → cat: 3 of 5">3<' in page
-    assert 'class="other" style="--v:20" title="cat → dog: 1 of 5">1<' in page
+    assert 'class="same" style="--v:72" title="cat → cat: 3 of 5">3<' in page
+    assert 'class="other" style="--v:44" title="cat → dog: 1 of 5">1<' in page
 
 
 def test_a_heat_map_of_many_classes_has_its_numbers_in_tooltips_only():

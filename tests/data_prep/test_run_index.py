@@ -42,7 +42,7 @@ def test_a_run_is_listed_with_curve_checkpoints_and_accuracies(runs):
     assert update_index(run / "eval" / "flowers" / "export") == runs / "index.html"
     text = (runs / "index.html").read_text()
     assert '<a href="a%20100%25%20%231/eval/flowers/export/report.html">flowers/export</a>' in text
-    assert "25.0\u00a0% (20.0 to 30.0\u00a0%), n = 1,000" in text
+    assert "25.0\u00a0% (20.0 to 30.0\u00a0%), n\u00a0=\u00a01,000" in text
     assert "1, last at step 3" in text
     assert "<polyline" in text
 
@@ -128,4 +128,4 @@ def test_of_a_long_file_of_metrics_a_part_is_read_with_its_last_step(tmp_path, m
 
 def test_the_examples_in_the_docstrings_hold():
     assert doctest.testmod(page_cards).failed == 0
-    assert doctest.testmod(page_cards).attempted == 1
+    assert doctest.testmod(page_cards).attempted == 2

@@ -13,6 +13,7 @@ from configs.load import load_config
 from configs.run import RunConfig
 from configs.run_dir import RunDir
 from data_prep.curve_figure import Curve, Mark, curve_figure, window
+from data_prep.figures import COLOURS, GREY
 from data_prep.images import ImageError
 from data_prep.page import Block, Figure, Folded, Heading, Numbers, Page, Table, Text
 from data_prep.page_gallery import Gallery, Tile
@@ -29,8 +30,10 @@ Record = dict[str, Any]
 StepMessages = dict[int, str]  # data step to the message of its alarm
 StepSamples = dict[int, list[Sample]]
 MARKED = (*ALARMS, *EPISODE_UPDATES, "skipped", "rolled_back", "stopped_by_monitor")
-ALARM, ALARM_COLOUR = "alarm", "#c62828"
-COLOUR_OF = {"recovered": "#3a8f5c", "accepted": "#8894a0", "recovering": "#d1642a", "rolled_back": "#8a4fa3"}
+ALARM = "alarm"
+COLOUR_OF = {
+    ALARM: COLOURS[6], "recovered": COLOURS[2], "accepted": GREY, "recovering": COLOURS[1], "rolled_back": COLOURS[3],
+}  # fmt: skip
 MAX_EPISODES = 8
 SHOWN_EVENTS = 12  # more are folded
 MOST_TEXT = 300  # characters of a turn that are shown
@@ -135,7 +138,7 @@ def as_page(history: RunHistory, other: RunHistory | None, steps: StepMessages, 
     """The page: curves with marks, the events, and a contact sheet of each flagged step."""
     marks = [_mark(event) for event in history.marked]
     blocks: list[Block] = [*_summary(history), *_events(history)]
-    if other is not None:
+    if other is not None and (history.metrics or other.metrics):
         both = [one.curve("loss", one.run.root.name) for one in (history, other)]
         figure = curve_figure(both, marks, "training loss")
         caption = " ".join(
@@ -185,8 +188,10 @@ def _events(history: RunHistory) -> list[Block]:
 
 def _curves(history: RunHistory, marks: Sequence[Mark]) -> list[Block]:
     """A figure for each measure that the run has."""
+    if not history.metrics:
+        return []
     caption = " ".join([*_smoothing(history), _about(marks)])
-    span = (history.metrics[0]["step"], history.metrics[-1]["step"]) if history.metrics else None
+    span = history.metrics[0]["step"], history.metrics[-1]["step"]
 
     def drawn(curves: Sequence[Curve], label: str) -> str:
         return curve_figure(curves, marks, label, span=span, logarithmic=label != "learning rate")
@@ -230,7 +235,7 @@ def _tile(sample: Sample) -> Tile:
 
 def _mark(event: Record) -> Mark:
     label = event["kind"] if event["kind"] in COLOUR_OF else ALARM
-    return Mark(event["step"], label.replace("_", " "), event["message"], COLOUR_OF.get(label, ALARM_COLOUR))
+    return Mark(event["step"], label.replace("_", " "), event["message"], COLOUR_OF[label])
 
 
 def write_and_print(arguments: argparse.Namespace) -> None:

@@ -1,5 +1,7 @@
 """How a table of robustness is computed: a case by hand, and which factors an evaluation has."""
 
+from pathlib import Path
+
 import pytest
 
 from configs.data import DataConfig, SourceConfig
@@ -66,8 +68,11 @@ def test_partial_credit_counts_as_in_the_report_and_images_are_compared_as_one()
 
 def test_the_page_names_the_reason_of_a_factor_that_is_not_varied():
     head = {"name": "x", "model": "m", "label": "export", "source": "pets", "notes": ["one is left out"]}
+    head["report"] = "runs/m/eval/x/export/report.html"
     protocol = {"task": "open_world", "name": "clean", "hash": "0"}
-    text = robustness_page(head | {"protocol": protocol} | robustness_results(BASE, FACTORS, "open_world")).markdown()
+    results = head | {"protocol": protocol} | robustness_results(BASE, FACTORS, "open_world")
+    text = robustness_page(results, Path("runs/m/eval/x/robustness")).markdown()
+    assert "[report](../export/report.html)" in text
     assert "Not varied: seed (nothing is drawn)." in text and "one is left out" in text
     assert "| wording | 3 | 50.0 % | 25.00 | 25.0 % | 75.0 % | 100.0 % | 1 |" in text
     assert "| all | 4 | 50.0 % |" in text

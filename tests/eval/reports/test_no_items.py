@@ -1,7 +1,7 @@
 """No items are no number: nowhere 0.0 %."""
 
 from eval.metrics.accuracy import Rate
-from eval.reports.formatting import interval, percent, points
+from eval.reports.formatting import headline, interval, percent, points
 from eval.reports.summary import result_line
 
 
@@ -23,3 +23,4 @@ def test_the_line_of_an_evaluation_without_answers_has_no_percentage():
         "paper": None,
     }
     assert result_line(report) == "open_world export: no accuracy, as no item was answered, 4 failed"
+    assert headline(report | {"protocol": {"task": "open_world"}}) == "no item answered"
