@@ -15,6 +15,7 @@ from omegaconf.errors import GrammarParseError, KeyValidationError, OmegaConfBas
 
 from configs.credentials import refuse_secrets
 from configs.errors import ConfigError
+from configs.written_numbers import marked, plain
 
 MAX_BYTES = 1_000_000
 MAX_BASES = 10
@@ -31,7 +32,7 @@ def file_layers(path: Path) -> list[Layer]:
     while current is not None:
         if len(layers) == MAX_BASES:
             raise ConfigError(f"{path}: more than {MAX_BASES} bases in a row; does a file name itself as its base?")
-        values = read_yaml(current)
+        values = _read(current)
         base = values.pop("base", None)
         if base is not None and (not isinstance(base, str) or not (current.parent / base).is_file()):
             raise ConfigError(f"{current}: base is {base!r}; {_no_base(current, base)}")
@@ -57,6 +58,11 @@ def _near(path: Path) -> str:
 
 def read_yaml(path: Path) -> dict[str, Any]:
     """The mapping in a YAML file, interpolations unresolved. Raises `ConfigError` if it is none, or holds a secret."""
+    return {key: plain(value) for key, value in _read(path).items()}
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """The same with numbers that know how they are written."""
     if not path.is_file():
         folder = f"{path} is a folder; name a YAML file in it"
         raise ConfigError(folder if path.is_dir() else f"no config file {path}{_near(path)}")
@@ -92,7 +98,7 @@ def _parsed(path: Path, text: str) -> dict[Any, Any]:
         if node is not None and not isinstance(node, yaml.MappingNode):
             kind = "list" if isinstance(node, yaml.SequenceNode) else "single value"
             raise ConfigError(f"{path} contains a {kind}; a config is a mapping of settings, one `key: value` a line")
-        values = OmegaConf.to_container(OmegaConf.create(text), resolve=False)
+        values = marked(OmegaConf.to_container(OmegaConf.create(text), resolve=False), node)
     except yaml.YAMLError as error:
         raise ConfigError(f"{path} is not valid YAML: {yaml_problem(error)}") from error
     except GrammarParseError as error:
@@ -129,13 +135,22 @@ def override_layer(text: str) -> Layer:
         raise ConfigError(f"--set {text!r}: {key!r} is no setting's name; write it as section.setting=value")
     value = text[len(key) + 1 :]
     try:
-        values = OmegaConf.to_container(OmegaConf.from_dotlist([f"{key}={_as_text(value)}"]))
+        values: Any = OmegaConf.to_container(OmegaConf.from_dotlist([f"{key}={_as_text(value)}"]))
+        node = yaml.compose(_as_text(value), Loader=yaml.SafeLoader)
+        for part in reversed(key.split(".")):
+            node = _mapping(part, node)
+        values = marked(values, node)
     except yaml.YAMLError as error:
         raise ConfigError(f"--set {text!r}: the value is not valid YAML ({yaml_problem(error)}); quote it") from error
     except Exception as error:  # the key can be malformed in many ways
         raise ConfigError(f"--set {text!r} is not of the form key.subkey=value") from error
     assert isinstance(values, dict)
     return f"--set {text}", {str(k): v for k, v in values.items()}
+
+
+def _mapping(key: str, node: yaml.Node | None) -> yaml.Node:
+    """The YAML node of `{key: node}`."""
+    return yaml.MappingNode("tag:yaml.org,2002:map", [(yaml.ScalarNode("tag:yaml.org,2002:str", key), node)])
 
 
 def _as_text(value: str) -> str:

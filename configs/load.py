@@ -21,6 +21,7 @@ from configs.merge import config_of_layers
 from configs.recipe import with_recipe
 from configs.section import Section
 from configs.trained import merge_evaluation
+from configs.written_numbers import for_layers
 
 C = TypeVar("C", bound=Section)
 
@@ -33,7 +34,7 @@ def load_config(schema: type[C], path: Path, overrides: Sequence[str] = ()) -> t
     """
     files = file_layers(path)
     check_kind(schema, path, files)
-    layers = with_recipe(schema, files, [override_layer(text) for text in overrides])
+    layers = for_layers(schema, with_recipe(schema, files, [override_layer(text) for text in overrides]))
     if schema is not EvalConfig:
         return config_of_layers(schema, path, layers)
     config, origins = merge_evaluation(path, layers)

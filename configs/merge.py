@@ -19,6 +19,7 @@ from configs.errors import ConfigError
 from configs.layers import Layer, flatten
 from configs.section import Section
 from configs.value_types import REFERENCE, wrong_type
+from configs.written_numbers import for_settings
 
 C = TypeVar("C", bound=Section)
 
@@ -41,7 +42,7 @@ def merge_layers(schema: type[Section], layers: Sequence[Layer]) -> tuple[Any, d
     merged = OmegaConf.structured(schema)
     providers = [layer for section in _api_sections(schema) for layer in provider_layers(layers, section)]
     for origin, read in [*providers, *layers]:
-        values = _restore_off(read, schema)
+        values = _restore_off(for_settings(schema, read), schema)
         if wrong := wrong_type(schema, values):
             raise ConfigError(f"{origin}: {wrong}")
         try:

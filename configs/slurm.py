@@ -52,7 +52,7 @@ class SlurmConfig(Section):
         None, doc="--mem per node of the training job, for example 200G.", changes_result=False
     )
     time: str = setting(
-        "24:00:00", doc="--time of the training job, '[days-]hours:minutes:seconds', in quotes.", changes_result=False
+        "24:00:00", doc="--time of the training job, [days-]hours:minutes:seconds.", changes_result=False
     )
     gpus: str | None = setting(
         None,

@@ -24,6 +24,7 @@ from configs.question import TRAINED
 from configs.recipe import with_recipe
 from configs.run import RunConfig
 from configs.run_dir import ExportDir, RunDir, run_of
+from configs.written_numbers import for_layers
 
 IMAGE_SIZES = ("image_size", "min_pixels", "max_pixels")
 """Settings of a run's chat, and of a protocol, for how large images are; an export stores those of its training."""
@@ -170,7 +171,8 @@ def load_evaluation_of(path: Path, config: RunConfig) -> tuple[EvalConfig, list[
     run = RunDir(Path(config.runs_dir) / config.name)
     trained = training_record_of_config(config, str(run.config))
     check_kind(EvalConfig, path, file_layers(path))
-    layers = [*file_layers(path), override_layer("model=run")]  # a value for now: a path need not be valid YAML
+    files = for_layers(EvalConfig, file_layers(path))
+    layers = [*files, override_layer("model=run")]  # a value for now: a path need not be valid YAML
     own, notes = [], []
     for origin, values in layers:
         data = mapping_at(values, "data")

@@ -30,7 +30,7 @@ def wrong_type(schema: type[Section], values: Mapping[Any, Any], prefix: str = "
 
 def _wrong(hint: Any, value: Any, key: str) -> str | None:
     """What is wrong with `value` of the setting `key`, which has the type `hint`."""
-    kinds = _alternatives(hint)
+    kinds = alternatives(hint)
     if value is None and (type(None) in kinds or Any in kinds):
         return None
     kinds = tuple(kind for kind in kinds if kind is not type(None))
@@ -77,7 +77,8 @@ def _fits(kind: Any, value: Any) -> bool:
     return True
 
 
-def _alternatives(hint: Any) -> tuple[Any, ...]:
+def alternatives(hint: Any) -> tuple[Any, ...]:
+    """The types of a union; the type itself elsewhere."""
     return typing.get_args(hint) if typing.get_origin(hint) in (types.UnionType, typing.Union) else (hint,)
 
 

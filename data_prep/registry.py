@@ -173,4 +173,5 @@ def _check_type(reader: str, name: str, value: Any, hint: Any) -> None:
     is_bool_for_number = isinstance(value, bool) and bool not in classes
     if classes and (is_bool_for_number or not isinstance(value, classes)):
         wanted = " or ".join("nothing" if kind is type(None) else kind.__name__ for kind in classes)
-        raise ConfigError(f"option {name} of reader {reader} is {value!r}; it must be {wanted}")
+        quotes = ", in quotes if its text is a number" if str in classes and isinstance(value, int | float) else ""
+        raise ConfigError(f"option {name} of reader {reader} is {value!r}; it must be {wanted}{quotes}")

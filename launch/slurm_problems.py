@@ -105,11 +105,8 @@ def _request(stage: SlurmConfig | SlurmStage, prefix: str) -> Iterator[str]:
 def _time(text: str, name: str) -> Iterator[str]:
     if time_seconds(text) is None:
         yield f"{name} is {text!r}; give [days-]hours:minutes:seconds, for example 24:00:00"
-    elif text.isdigit():  # YAML's numbers of base 60: 24:00:00 without quotes is 86400
-        yield (
-            f"{name} is {text!r}, which SLURM reads as minutes and YAML makes of hours:minutes:seconds without quotes; "
-            "put the time in quotes, for example '24:00:00'"
-        )
+    elif text.isdigit():
+        yield f"{name} is {text!r}, which SLURM reads as minutes; give hours:minutes:seconds, for example 24:00:00"
 
 
 def _unprintable(texts: tuple[str, ...], name: str) -> Iterator[str]:

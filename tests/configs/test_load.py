@@ -208,3 +208,30 @@ def test_a_bare_off_is_off_where_it_is_a_choice_and_false_elsewhere():
 @pytest.mark.parametrize("text", ["2024: Photos #1", "#1", "photos:"])
 def test_a_text_after_set_keeps_what_yaml_takes_for_a_mapping_or_a_comment(text):
     assert override_layer(f"data.shards={text}")[1] == {"data": {"shards": text}}
+
+
+NUMBERS = """
+base: {demo}
+name: 0777
+slurm: {{time: 48:00:00, options: [--nice=1_0, 1_000]}}
+logging: {{tags: [2023_05, x, 1e3]}}
+data: {{sources: {{classification: {{reader: toy_world, path: 2023_05, options: {{images_per_class: 4_0}}}}}}}}
+train: {{epochs: 1_0}}
+optim: {{lr_projector: 1_0e-3}}
+"""
+
+
+def test_a_text_that_yaml_reads_as_a_number_is_kept_as_written_in_files_and_after_set(tmp_path):
+    file = tmp_path / "run.yaml"
+    file.write_text(NUMBERS.format(demo=ROOT / "configs" / "demo.yaml"))
+    overrides = ["model.base=2024_01", "logging.group=007", "train.global_batch=6_4"]
+    config, _ = load_config(RunConfig, file, overrides)
+    assert (config.name, config.model.base, config.logging.group) == ("0777", "2024_01", "007")
+    assert (config.slurm.time, config.slurm.options) == ("48:00:00", ("--nice=1_0", "1_000"))
+    assert config.logging.tags == ("2023_05", "x", "1e3")
+    source = config.data.sources["classification"]
+    assert (source.path, source.options["images_per_class"]) == ("2023_05", 40)
+    assert (config.train.epochs, config.train.global_batch, config.optim.lr_projector) == (10, 64, 0.01)
+    again = tmp_path / "saved.yaml"
+    again.write_text(to_yaml(config))
+    assert load_config(RunConfig, again)[0] == config
