@@ -134,14 +134,9 @@ def sendable(image: bytes) -> tuple[str, bytes]:
     extension = true_extension(image)
     with opened_image(image) as header:
         oriented = orientation_of(header) != NORMAL
-    buffer = io.BytesIO()
-    if oriented and extension == "jpg":
-        decoded.save(buffer, format="JPEG", quality=95, subsampling=0)
-        return MEDIA["jpg"], buffer.getvalue()
     if extension in MEDIA and not oriented:
         return MEDIA[extension], image
-    decoded.save(buffer, format="PNG")
-    return MEDIA["png"], buffer.getvalue()
+    return _encoded(decoded, "jpg" if extension == "jpg" else "png")
 
 
 def shrunk(image: tuple[str, bytes], side: int | None) -> tuple[str, bytes]:
@@ -154,9 +149,14 @@ def shrunk(image: tuple[str, bytes], side: int | None) -> tuple[str, bytes]:
             return image
     decoded = decode_rgb(data)
     decoded.thumbnail((side, side), Image.Resampling.LANCZOS)
+    return _encoded(decoded, "jpg" if media == MEDIA["jpg"] else "png")
+
+
+def _encoded(image: Image.Image, extension: str) -> tuple[str, bytes]:
+    """(media type, bytes) of an image as a JPEG of high quality (jpg) or a PNG."""
     buffer = io.BytesIO()
-    if media == MEDIA["jpg"]:
-        decoded.save(buffer, format="JPEG", quality=95, subsampling=0)
-        return media, buffer.getvalue()
-    decoded.save(buffer, format="PNG")
-    return MEDIA["png"], buffer.getvalue()
+    if extension == "jpg":
+        image.save(buffer, format="JPEG", quality=95, subsampling=0)
+    else:
+        image.save(buffer, format="PNG")
+    return MEDIA[extension], buffer.getvalue()

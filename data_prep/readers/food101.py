@@ -24,9 +24,7 @@ def read(path: Path, *, split: str, prompt: str = "paper") -> Source:
     classes = load_class_list("food101")
     list_file = root / "meta" / f"{split}.txt"
     images = [
-        ListedImage(
-            line, f"{line.text}.jpg", class_of(line, line.text.partition("/")[0], classes, dict(classes.by_key))
-        )
+        ListedImage(line, f"{line.text}.jpg", class_of(line, line.text.partition("/")[0], classes, classes.by_key))
         for line in list_lines(list_file)
     ]
     return listed_source(images, list_file, root / "images", classes, prompt)

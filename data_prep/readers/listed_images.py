@@ -10,7 +10,7 @@ a missing image is a drop.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -73,7 +73,7 @@ def folder_with(path: Path, marker: str, inside: Sequence[str], data_set: str) -
     raise DataError(f"{path} does not have {marker}{below}; set path to the unpacked folder of {data_set}")
 
 
-def class_of(line: ListLine, name: str, classes: ClassList, numbers: dict[str, int]) -> int:
+def class_of(line: ListLine, name: str, classes: ClassList, numbers: Mapping[str, int]) -> int:
     """The class that `numbers` gives to `name`. Raises `DataError` with the line for an unknown one."""
     if name not in numbers:
         known = ", ".join(list(numbers)[:3])

@@ -30,7 +30,7 @@ def read(path: Path, *, split: str, partition: int = 1, prompt: str = "paper") -
     root = folder_with(path, "a", ("SUN397",), "SUN397")
     classes = load_class_list("sun397")
     images = [
-        ListedImage(line, line.text.lstrip("/"), class_of(line, _folder(line.text), classes, dict(classes.by_key)))
+        ListedImage(line, line.text.lstrip("/"), class_of(line, _folder(line.text), classes, classes.by_key))
         for line in list_lines(list_file)
     ]
     return listed_source(images, list_file, root, classes, prompt)

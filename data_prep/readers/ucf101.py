@@ -39,7 +39,7 @@ def read(path: Path, *, split: str, partition: int = 1, prompt: str = "paper") -
     for line in list_lines(list_file):
         video, *number = line.text.split()
         action, _, file = video.partition("/")
-        label = class_of(line, action, classes, dict(classes.by_key))
+        label = class_of(line, action, classes, classes.by_key)
         if number and number_of(line, number[0], classes) != label:
             raise line.error(f"the number {number[0]} is not that of {action}, {label + 1}; is the list damaged?")
         folder = "_".join(re.findall("[A-Z][^A-Z]*", action))

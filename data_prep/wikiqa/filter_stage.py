@@ -107,9 +107,7 @@ def _stage_file(questions: Sequence[ClassQuestion], outcomes: dict[str, Outcome]
         )
     times = Counter(line["outcome"] for line in lines)
     counts = {"questions": len(questions)}
-    counts |= {
-        reason: times[reason] for reason in (KEPT, GUESSED, UNKNOWN, UNREADABLE, NO_GUESS, NO_REPLY) if times[reason]
-    }
+    counts |= {reason: times[reason] for reason in REASONS if times[reason]}
     counts["kept without a letter"] = sum(_kept(outcome) and outcome.unnamed is None for outcome in outcomes.values())
     kept = {one.class_id for one in questions if _kept(outcomes.get(one.id))}
     none = [f"{one.class_name} ({one.class_id})" for one in questions if one.class_id not in kept]

@@ -12,7 +12,7 @@ from eval.graders.types import StoredAnswer
 from eval.metrics.outcomes import labelled
 from eval.runner.batching import open_source
 from eval.runner.evaluation_record import Evaluation
-from eval.runner.predictions import read_records, select_records
+from eval.runner.stored_records import records_of
 from eval.tasks.registry import make_task
 from eval.types import Prediction, ReferencedTask
 
@@ -25,7 +25,7 @@ def stored_answers(
     Raises `ConfigError` for a task whose answers cannot be graded, `RunError` if questions are wanted and the shards
     that were asked about are not on this machine.
     """
-    records = select_records(read_records(folder), evaluation.limit, evaluation.item_draw)
+    records = records_of(folder, evaluation)
     predictions = list(records.predictions.values())
     answers = gradable(folder, predictions, evaluation, config)
     if not with_questions:

@@ -18,6 +18,7 @@ from configs.eval_dir import EvalDir
 from data_prep.atomic import write_json
 from data_prep.line_file import LineAppender, complete_lines, json_line
 from eval.graders.types import Grade, Grader, StoredAnswer
+from eval.runner.changed_settings import changed_settings
 from eval.types import Failure
 
 FORMAT_VERSION = 1
@@ -76,11 +77,7 @@ def check_grading(folder: EvalDir, wanted: Grading) -> None:
     """Raise `RunError`, naming each difference, if the grades stored under this name have other settings."""
     present = read_grading(folder, wanted.grader)
     if present is not None and present.settings != wanted.settings:
-        changed = [
-            f"{key} was {_short(present.settings.get(key))} and is now {_short(wanted.settings.get(key))}"
-            for key in sorted({*present.settings, *wanted.settings})
-            if present.settings.get(key) != wanted.settings.get(key)
-        ]
+        changed = changed_settings(present.settings, wanted.settings)
         kind = wanted.grader.partition("@")[0]
         raise RunError(
             f"{folder.grades(wanted.grader)} holds grades by other settings: {'; '.join(changed)}. Grade under another "
@@ -144,8 +141,3 @@ def to_line(answer: StoredAnswer, grade: Grade | Failure) -> str:
     else:
         values |= {key: value for key, value in asdict(grade).items() if key == "outcome" or value not in (None, ())}
     return json_line(values)
-
-
-def _short(value: object) -> str:
-    text = repr(value)
-    return f"{text[1:13]}..." if isinstance(value, str) and len(value) == 64 else text

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from statistics import fmean, pstdev
 from typing import Any
 
-from eval.metrics.bootstrap import bounded, group_sums, ratio
+from eval.metrics.question_metrics import mean_of_points
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +53,5 @@ def _combination(answer: GradedAnswer) -> str:
 
 
 def _mean(answers: Iterable[GradedAnswer]) -> Mapping[str, Any]:
-    sums = group_sums((answer.group, (fmean(answer.gradings), 1.0)) for answer in answers)
-    if not len(sums):
-        return {"value": None, "low": None, "high": None, "n": 0}
-    low, high = bounded(sums, lambda total: ratio(total[:, 0], total[:, 1]))
-    points, count = sums.sum(axis=0)
-    return {"value": float(points / count), "low": low, "high": high, "n": int(count)}
+    mean = mean_of_points((answer.group, fmean(answer.gradings)) for answer in answers)
+    return {key: mean[key] for key in ("value", "low", "high", "n")}

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from configs.errors import RunError
 from eval.metrics.bootstrap import bounded, group_sums, ratio
+from eval.metrics.paired import items_of_both
 from eval.types import Prediction, Score
 
 Scored = Sequence[tuple[Prediction, Score]]
@@ -19,9 +19,7 @@ def f1_difference(first: Scored, second: Scored) -> dict[str, Any]:
     have no question in common.
     """
     pairs = [{p.id: (p, s) for p, s in scored} for scored in (first, second)]
-    both = sorted(pairs[0].keys() & pairs[1].keys())
-    if not both:
-        raise RunError("the two runs have no item in common; compare evaluations of one source")
+    both = items_of_both(*pairs)
     rows = ((pairs[0][name][0].group or name, [*_cells(*pairs[0][name]), *_cells(*pairs[1][name])]) for name in both)
     sums = group_sums(rows)
     value = float(_gain(sums.sum(axis=0)[None])[0])

@@ -9,6 +9,7 @@ from statistics import fmean, stdev
 from typing import Any
 
 from eval.metrics.accuracy import Z_95, Rate
+from eval.metrics.kappa import cohens_kappa
 
 
 def mean_with_interval(values: Sequence[float]) -> dict[str, float | int | None]:
@@ -41,15 +42,11 @@ def agreement(first: Mapping[str, bool], second: Mapping[str, bool]) -> dict[str
     pairs = [(first[item], second[item]) for item in both]
     count = {pair: pairs.count(pair) for pair in ((True, True), (True, False), (False, True), (False, False))}
     same, n = count[True, True] + count[False, False], len(both)
-    chance = sum(
-        (count[value, True] + count[value, False]) * (count[True, value] + count[False, value])
-        for value in (True, False)
-    )
-    kappa = (n * same - chance) / (n * n - chance) if n * n != chance else None
+    table = [[count[one, other] for other in (True, False)] for one in (True, False)]
     return {
         "n": n,
         "rate": Rate(same, n).to_json(),
-        "kappa": kappa,
+        "kappa": cohens_kappa(table) if n else None,
         "both": count[True, True],
         "first_only": count[True, False],
         "second_only": count[False, True],

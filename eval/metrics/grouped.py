@@ -11,9 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from configs.errors import RunError
 from eval.metrics.bootstrap import CHUNK, bounded, group_sums, ratio
-from eval.metrics.paired import compare_correct
+from eval.metrics.paired import compare_correct, items_of_both
 from eval.types import Prediction, Score
 
 FLIPS = 10_000
@@ -44,9 +43,7 @@ def compare_points(first: Mapping[str, ItemPoints], second: Mapping[str, ItemPoi
         return compare_correct(
             *({name: found[name].points == 1 for name in found} for found in (first, second))
         ).to_json()
-    both = sorted(first.keys() & second.keys())
-    if not both:
-        raise RunError("the two runs have no item in common; compare evaluations of one source")
+    both = items_of_both(first, second)
     gains = {name: second[name].points - first[name].points for name in both}
     sums = group_sums((first[name].group or name, (gains[name], 1.0)) for name in both)
     low, high = bounded(sums, lambda total: ratio(total[:, 0], total[:, 1]), least=-1.0)

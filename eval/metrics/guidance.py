@@ -20,8 +20,8 @@ from configs.protocol import ProtocolConfig
 from eval.class_scores.rules import Floats, Rule
 from eval.class_scores.table import ClassScoreTable, read_class_scores, rule_scores, stored_sums
 from eval.metrics.accuracy import Rate
-from eval.runner.evaluation_record import Evaluation, protocol_of, read_evaluation
-from eval.runner.predictions import read_records, select_records
+from eval.runner.evaluation_record import Evaluation, protocol_of
+from eval.runner.stored_records import evaluation_of, records_of
 from eval.tasks.item_labels import ItemLabels
 from eval.types import Prediction
 
@@ -157,10 +157,8 @@ def guidance_results(folder: EvalDir) -> dict[str, Any]:
 
     Raises `RunError` if no class scores are stored there.
     """
-    evaluation = read_evaluation(folder)
-    if evaluation is None:
-        raise RunError(f"{folder.root} has no evaluation.json; give the folder of one model's answers")
-    lines = list(select_records(read_records(folder), evaluation.limit, evaluation.item_draw).predictions.values())
+    evaluation = evaluation_of(folder)
+    lines = list(records_of(folder, evaluation).predictions.values())
     settings = evaluation.settings
     protocol = protocol_of(settings)
     scored = scored_items(lines, read_class_scores(folder), protocol)

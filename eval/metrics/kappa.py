@@ -37,6 +37,16 @@ def agreement_of(first: Sequence[str], second: Sequence[str]) -> dict[str, Any]:
     return {"n": len(first), "rate": Rate(same, len(first)).to_json(), "kappa": kappa}
 
 
+def cohens_kappa(table: Sequence[Sequence[int]]) -> float | None:
+    """Kappa of a square table of counts, rows by the first rater; None where it is not defined.
+
+    >>> cohens_kappa([[2, 0], [1, 1]])
+    0.5
+    """
+    value = float(_kappa(np.array(table, dtype=np.float64).reshape(1, -1))[0])
+    return None if np.isnan(value) else value
+
+
 def _kappa(counts: np.ndarray) -> np.ndarray:
     """Kappa of each flattened table of counts [draws, outcomes * outcomes]; NaN where chance agreement is complete."""
     size = round(counts.shape[1] ** 0.5)

@@ -15,7 +15,7 @@ from eval.runner.evaluation_record import (
     read_evaluation,
     scoring_setting_names,
 )
-from eval.runner.predictions import read_records, select_records
+from eval.runner.stored_records import evaluation_of, records_of
 from eval.tasks.registry import make_task
 from eval.types import LabelSetTask, Prediction, Score, Task
 
@@ -94,9 +94,8 @@ def read_scored(
         raise ConfigError(
             f"protocol.{other[0]} needs other answers; stored answers can be rescored with {', '.join(known)}"
         )
-    records = select_records(read_records(answers), evaluation.limit, evaluation.item_draw)
     protocol = protocol_of({**settings, **(changes or {})})
-    predictions = list(records.predictions.values())
+    predictions = list(records_of(answers, evaluation).predictions.values())
     return protocol, scored_predictions(answers, predictions, protocol, evaluation.answer_delimiter)
 
 
@@ -117,11 +116,9 @@ def read_items(folder: EvalDir) -> ItemClasses:
     Raises `RunError` if there is no evaluation.
     """
     answers, _ = answers_and_settings(folder)
-    evaluation = read_evaluation(answers)
-    if evaluation is None:
-        raise RunError(f"{answers.root} has no evaluation.json; give the folder of one model's answers")
-    records = select_records(read_records(answers), evaluation.limit, evaluation.item_draw)
-    classes = {key: prediction.label_name for key, prediction in records.predictions.items()}
+    evaluation = evaluation_of(answers)
+    predictions = records_of(answers, evaluation).predictions
+    classes = {key: prediction.label_name for key, prediction in predictions.items()}
     return ItemClasses(classes, str(evaluation.generation_settings["data"]))
 
 

@@ -65,11 +65,17 @@ def mcnemar(first_only: int, second_only: int) -> float:
     return float(binomtest(first_only, total).pvalue) if total else 1.0
 
 
-def compare_correct(first: Mapping[str, bool], second: Mapping[str, bool]) -> PairedDifference:
-    """Compare by item id; items of one run alone are left out, and counted. Raises `RunError` if none is in both."""
+def items_of_both(first: Mapping[str, object], second: Mapping[str, object]) -> list[str]:
+    """The ids of the items that both runs have, sorted. Raises `RunError` if there are none."""
     both = sorted(first.keys() & second.keys())
     if not both:
         raise RunError("the two runs have no item in common; compare evaluations of one source")
+    return both
+
+
+def compare_correct(first: Mapping[str, bool], second: Mapping[str, bool]) -> PairedDifference:
+    """Compare by item id; items of one run alone are left out, and counted. Raises as `items_of_both`."""
+    both = items_of_both(first, second)
     pairs = Counter((first[item], second[item]) for item in both)
     agree = pairs[True, True]
     correct = agree + pairs[True, False], agree + pairs[False, True]

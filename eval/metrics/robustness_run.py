@@ -14,7 +14,8 @@ from eval.runner.batching import Share, items_of, open_source
 from eval.runner.class_check import check_classes
 from eval.runner.evaluation_record import Evaluation, with_scoring
 from eval.runner.output_paths import present_answers
-from eval.runner.predictions import read_records, select_records
+from eval.runner.predictions import read_records
+from eval.runner.stored_records import records_of
 from eval.runner.variants import Factor
 from eval.tasks.registry import make_task
 
@@ -107,7 +108,7 @@ def _points(folder: EvalDir, config: EvalConfig) -> tuple[Points, int, Evaluatio
     `config` asks.
     """
     evaluation = with_scoring(folder, config)
-    records = select_records(read_records(folder), evaluation.limit, evaluation.item_draw)
+    records = records_of(folder, evaluation)
     predictions = list(records.predictions.values())
     scored = scored_predictions(folder, predictions, config.protocol, evaluation.answer_delimiter)
     return points_of(scored), len(predictions), evaluation

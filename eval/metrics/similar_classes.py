@@ -9,8 +9,7 @@ from configs.eval_dir import EvalDir
 from data_prep.class_matching import shortened
 from eval.class_scores.neighbours import Neighbours, neighbours_by_class, neighbours_by_image
 from eval.class_scores.table import decode_scores, read_class_scores
-from eval.runner.evaluation_record import read_evaluation
-from eval.runner.predictions import read_records, select_records
+from eval.runner.stored_records import evaluation_of, records_of
 
 
 def similar_classes(folder: EvalDir, by: str, keep: int) -> Neighbours:
@@ -19,13 +18,11 @@ def similar_classes(folder: EvalDir, by: str, keep: int) -> Neighbours:
     Raises `RunError` if it is no zero-shot evaluation, or not all of its items are answered: the file would depend on
     where it was interrupted.
     """
-    evaluation = read_evaluation(folder)
-    if evaluation is None:
-        raise RunError(f"{folder.root} has no evaluation.json; give the folder of one model's answers")
+    evaluation = evaluation_of(folder)
     task = evaluation.generation_settings.get("task")
     if task != "zero_shot":
         raise RunError(f"{folder.root} holds answers of task {task}; cosines are stored by task zero_shot only")
-    records = select_records(read_records(folder), evaluation.limit, evaluation.item_draw)
+    records = records_of(folder, evaluation)
     predictions = [p for p in records.predictions.values() if p.scores is not None]
     done = len(predictions) + len(records.failures)
     if done < evaluation.items or not predictions:

@@ -10,7 +10,6 @@ from pathlib import Path
 import torch
 
 from configs.evaluation import EvalConfig
-from eval.models.generative import precision_and_attention
 from eval.models.registry import backend_name, find_backend
 from eval.types import EvalModel
 from train.exported_model import model_folders
@@ -21,11 +20,6 @@ def evaluated_folders(config: EvalConfig) -> list[tuple[str, Path]]:
     if backend_name(config.model) is not None:
         return [("model", Path(config.model))]
     return model_folders(config.model, config.checkpoint, config.revision)
-
-
-def load_key(config: EvalConfig) -> tuple[str, str]:
-    """(precision, attention): evaluations of one model folder with equal keys share one loaded model."""
-    return precision_and_attention(config)
 
 
 def load_eval_model(config: EvalConfig, folder: Path) -> EvalModel:

@@ -46,7 +46,8 @@ from eval.runner.batching import open_source
 from eval.runner.class_check import check_classes
 from eval.runner.evaluated_model import checkpoint_selection_notes, describe_model
 from eval.runner.evaluation_record import Evaluation, update_scoring, with_scoring
-from eval.runner.predictions import Records, read_records, select_records
+from eval.runner.predictions import Records
+from eval.runner.stored_records import records_of
 from eval.runner.training_data import training_notes
 from eval.tasks.item_labels import ItemLabels
 from eval.tasks.registry import task_output
@@ -92,7 +93,7 @@ class ScoredAnswers:
 
 
 def _read(evaluation: Evaluation, folder: EvalDir, config: EvalConfig) -> ScoredAnswers:
-    records = select_records(read_records(folder), evaluation.limit, evaluation.item_draw)
+    records = records_of(folder, evaluation)
     predictions = list(records.predictions.values())
     scored = scored_predictions(folder, predictions, config.protocol, evaluation.answer_delimiter)
     return ScoredAnswers(folder, evaluation, records, scored)

@@ -22,6 +22,7 @@ from configs.trained import protocol_as_trained
 from data_prep.atomic import remove_leftovers, write_json
 from data_prep.class_names import load_class_list
 from eval.runner.batching import item_limit
+from eval.runner.changed_settings import changed_settings
 from eval.runner.predictions import being_written, read_records
 from eval.tasks.registry import task_output
 
@@ -254,11 +255,7 @@ def _check_same(folder: EvalDir, present: Mapping[str, Any], wanted: Mapping[str
     usual = field_defaults(ProtocolConfig())
     present = {key: usual[key] for key in wanted if key in usual} | dict(present)  # settings newer than the answers
     present, wanted = _with_files(present, wanted)
-    differences = [
-        f"{key} was {_short(present.get(key))} and is now {_short(wanted.get(key))}"
-        for key in sorted({*present, *wanted})
-        if present.get(key) != wanted.get(key) and key not in scoring
-    ]
+    differences = changed_settings(present, wanted, ignored=scoring)
     if differences:
         raise OtherAnswersError(
             f"{folder.root} holds answers to other questions: {'; '.join(differences)}. Set output to another "
@@ -277,9 +274,3 @@ def _with_files(present: Mapping[str, Any], wanted: Mapping[str, Any]) -> tuple[
 
 def _write(folder: EvalDir, evaluation: Evaluation) -> None:
     write_json(folder.config, asdict(evaluation))
-
-
-def _short(value: object) -> str:
-    """Digests shortened to their first digits, other values unchanged."""
-    text = repr(value)
-    return f"{text[1:13]}..." if isinstance(value, str) and len(value) == 64 else text

@@ -16,7 +16,8 @@ from configs.evaluation import EvalConfig
 from data_prep.atomic import write_bytes
 from data_prep.processes import ProcessExit, Send, WorkerProcesses
 from data_prep.source_match import absent_paths
-from eval.models.factory import evaluated_folders, load_eval_model, load_key
+from eval.models.factory import evaluated_folders, load_eval_model
+from eval.models.generative import precision_and_attention
 from eval.models.registry import backend_name
 from eval.runner.batching import Share, open_source
 from eval.runner.checked_folder import CheckedFolder
@@ -78,10 +79,11 @@ def run_share(configs: Sequence[EvalConfig], models: Models, share: Share, keep_
         for config in configs:
             folder = output_paths_of(config).folder(label, model)
             try:
-                if load_key(config) not in opened:
+                key = precision_and_attention(config)
+                if key not in opened:
                     opened = {}  # one model at a time in memory
-                    opened[load_key(config)] = load_eval_model(config, model)
-                run_evaluation(config, opened[load_key(config)], (label, model), folder, share)
+                    opened[key] = load_eval_model(config, model)
+                run_evaluation(config, opened[key], (label, model), folder, share)
                 _clear_refusals(folder, share)
                 if backend_name(config.model) is None:
                     CheckedFolder(config, model).remember()

@@ -2,31 +2,28 @@
 
 import random
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from configs.errors import DataError
-from configs.eval_dir import EvalDir
 from configs.protocol import ProtocolConfig
 from data_prep.choice_prompts import filter_question, with_class
 from data_prep.lettered_options import LETTERS, answer_letter, find_options, unreadable_options, with_letters
 from data_prep.sample import IMAGE_PLACEHOLDER, Sample, Turn
 from eval.scorers.registry import find_scorer
-from eval.tasks.scored_text import scored_text
+from eval.tasks.stored_question import StoredQuestionTask
 from eval.types import ItemIndex, Prediction, Question, Reference, Score
 
 
-class MultipleChoice:
+class MultipleChoice(StoredQuestionTask):
     """The last stored turn is the correct letter.
 
     With `show_image: false` the image is left out; `reveal_class` names the class in the question, as in the paper's
     "w/ GT Class" rows.
     """
 
-    output = "text"
-
     def __init__(self, config: ProtocolConfig):
         """Look up the scorer. Raises `ConfigError` if it is unknown."""
-        self.config = config
+        super().__init__(config)
         self.scorer = find_scorer(config.choice_parser, "protocol.choice_parser")
 
     def question(self, sample: Sample, item_index: ItemIndex | None = None) -> Question:  # noqa: ARG002
@@ -56,21 +53,14 @@ class MultipleChoice:
             raise DataError("its question shows an image and it has none")
         return Question(turns, target, choices)
 
-    def prepare(self, folder: EvalDir, predictions: Iterable[Prediction]) -> None:
-        """Nothing: no score depends on other answers."""
-
     def score(self, prediction: Prediction) -> Score:
         """By the letter, or the option's text, that is found in the answer."""
-        score = self.scorer(self.text(prediction), self.reference(prediction))
+        score = super().score(prediction)
         if score.value is None and self.config.unparsed == "random":
             seed = f"{self.config.seed}:" if self.config.seed else ""
             letter = random.Random(f"{seed}unparsed:{prediction.id}").choice(LETTERS[: len(prediction.choices)])
             return Score(letter == prediction.target, letter, f"drawn at random: {score.reason}")
         return score
-
-    def text(self, prediction: Prediction) -> str:
-        """The part of the answer that the protocol scores."""
-        return scored_text(prediction.answer, self.config, prediction.prefix)
 
     def reference(self, prediction: Prediction) -> Reference:
         """The correct letter and the texts of all options."""

@@ -1,10 +1,42 @@
-"""The question that is stored with an item, as tasks with a free answer ask it."""
+"""The question that is stored with an item, and what the tasks that ask it share."""
+
+from collections.abc import Iterable
 
 from configs.errors import DataError
+from configs.eval_dir import EvalDir
 from configs.protocol import ProtocolConfig
 from data_prep.sample import IMAGE_PLACEHOLDER, Sample, Turn
+from eval.scorers.registry import Scorer
+from eval.tasks.scored_text import scored_text
+from eval.types import Prediction, Reference, Score
 
 OCR_LINE = "Reference OCR token: "
+
+
+class StoredQuestionTask:
+    """A task whose answers are scored one by one, by `scorer` and the subclass's `reference`."""
+
+    output = "text"
+    scorer: Scorer
+
+    def __init__(self, config: ProtocolConfig):
+        """Keep the protocol; a subclass looks up its scorer."""
+        self.config = config
+
+    def prepare(self, folder: EvalDir, predictions: Iterable[Prediction]) -> None:
+        """Nothing: no score depends on other answers."""
+
+    def text(self, prediction: Prediction) -> str:
+        """The part of the answer that the protocol scores."""
+        return scored_text(prediction.answer, self.config, prediction.prefix)
+
+    def reference(self, prediction: Prediction) -> Reference:
+        """The stored answer."""
+        return Reference(prediction.target)
+
+    def score(self, prediction: Prediction) -> Score:
+        """By the protocol's scorer."""
+        return self.scorer(self.text(prediction), self.reference(prediction))
 
 
 def asked_turns(sample: Sample, config: ProtocolConfig) -> tuple[Turn, ...]:
