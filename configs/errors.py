@@ -1,4 +1,4 @@
-"""The errors a user can cause. Each message names the value, the limit and the next step."""
+"""The errors a user can cause, each naming the value, the limit and the next step; and any error in one line."""
 
 
 class UserError(ValueError):
@@ -15,3 +15,22 @@ class DataError(UserError):
 
 class RunError(UserError):
     """A run folder, checkpoint or export that is missing, damaged or belongs to something else."""
+
+
+def first_line(error: BaseException) -> str:
+    r"""What `error` says, in one line: with the next one after a colon; its kind if it says nothing.
+
+    >>> first_line(ValueError("sizes differ:\n  3 and 4"))
+    'sizes differ: 3 and 4'
+    """
+    return _said(error) or type(error).__name__
+
+
+def kind_and_line(error: BaseException) -> str:
+    """As `first_line`, after the kind of `error`: for errors that may be of any kind."""
+    return ": ".join(filter(None, (type(error).__name__, _said(error))))
+
+
+def _said(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return " ".join(lines[: 2 if lines and lines[0].endswith(":") else 1])

@@ -10,7 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from configs.errors import ConfigError, DataError
+from configs.errors import ConfigError, DataError, first_line
 from data_prep.images import ImageError
 
 
@@ -76,8 +76,7 @@ def open_parquet(file: str, version: str) -> Any:
 
 def damaged(file: str, error: Exception) -> DataError:
     """The error for a file that pyarrow cannot read."""
-    reason = str(error).partition("\n")[0][:200]
-    return DataError(f"{file} is a damaged parquet file: {reason}; is the download complete?")
+    return DataError(f"{file} is a damaged parquet file: {first_line(error)[:200]}; is the download complete?")
 
 
 def _group_of(file: str, version: str, row: int) -> tuple[int, int]:

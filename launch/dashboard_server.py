@@ -5,7 +5,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
-from configs.errors import ConfigError, RunError
+from configs.errors import ConfigError, RunError, kind_and_line
 from launch.dashboard_panels import MATRIX_CHART, MATRIX_COLUMNS, X_AXIS, Panel, Section
 
 INSTALL = "pip install 'vlm-classify[dashboard]'"
@@ -88,8 +88,7 @@ def _of_server(what: str, ask: Callable[[], Any]) -> Any:
     try:
         return ask()
     except Exception as error:
-        said = (str(error).splitlines() or [""])[0]
         raise RunError(
-            f"W&B refuses {what}: {type(error).__name__}: {said}; check WANDB_API_KEY (or `wandb login`), --project "
+            f"W&B refuses {what}: {kind_and_line(error)}; check WANDB_API_KEY (or `wandb login`), --project "
             "and --entity"
         ) from error

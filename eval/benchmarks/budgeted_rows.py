@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from configs.errors import UserError
+from configs.errors import UserError, first_line, kind_and_line
 
 Figures = dict[str, Any]
 
@@ -87,17 +87,12 @@ def _measured(row: Row) -> Figures:
     except UserError as error:  # such as kernels that cannot run here
         return {"left_out": str(error)}
     except torch.OutOfMemoryError as error:
-        found = {"error": f"out of memory: {_first_line(error)}"}
+        found = {"error": f"out of memory: {first_line(error)[:200]}"}
     except Exception as error:  # whatever a kernel raises: the other rows are worth having
-        found = {"error": f"{type(error).__name__}: {_first_line(error)}"}
+        found = {"error": f"{kind_and_line(error)[:200]}"}
     if torch.cuda.is_available():
         found["peak_gib"] = torch.cuda.max_memory_allocated() / 2**30
     return found | {"took_s": time.monotonic() - started}
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0][:200] if lines else "no message"
 
 
 def free_memory() -> None:

@@ -20,7 +20,7 @@ import torch
 from torch.nn import functional
 from transformers import AutoTokenizer, CLIPModel
 
-from configs.errors import ConfigError, DataError
+from configs.errors import ConfigError, DataError, first_line
 from configs.eval_dir import EvalDir
 from configs.evaluation import EvalConfig, precision
 from configs.protocol import ProtocolConfig
@@ -161,7 +161,7 @@ def read_tokenizer(folder: Path) -> Any:
     try:
         return AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError, TypeError, KeyError) as error:
-        raise ConfigError(f"{folder} has no tokenizer that can be read: {str(error).splitlines()[0]}") from error
+        raise ConfigError(f"{folder} has no tokenizer that can be read: {first_line(error)}") from error
 
 
 def check_zero_shot(config: EvalConfig) -> None:

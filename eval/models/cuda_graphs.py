@@ -15,6 +15,8 @@ from typing import Any
 
 import torch
 
+from configs.errors import first_line
+
 Tensors = tuple[torch.Tensor, ...]
 WARM_UP = 2  # plain calls before recording: kernels are chosen and workspaces allocated
 MOST = 32  # recordings held; each keeps the memory of its intermediate results
@@ -76,7 +78,7 @@ class RecordedCalls:
         except RuntimeError as error:
             self.records = False
             torch.cuda.synchronize()
-            reason = str(error).splitlines()[0]
+            reason = first_line(error)
             print(f"decoding steps are not recorded as CUDA graphs, which is slower: {reason}", file=sys.stderr)
             return None
         return _Recording(graph, held, outputs)

@@ -18,7 +18,7 @@ from PIL import Image
 from torch.nn import functional
 from transformers import AutoImageProcessor, Blip2VisionModel, CLIPModel
 
-from configs.errors import ConfigError
+from configs.errors import ConfigError, first_line
 from configs.evaluation import EvalConfig
 from configs.hub_files import OLD_WEIGHTS, is_hub_error
 from data_prep.checksum import sha256_of
@@ -132,7 +132,7 @@ def own_processor(folder: Path) -> Any:
     try:
         return AutoImageProcessor.from_pretrained(folder, backend="pil", local_files_only=True)
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise ConfigError(f"{folder} has no image processor that can be read: {str(error).splitlines()[0]}") from error
+        raise ConfigError(f"{folder} has no image processor that can be read: {first_line(error)}") from error
 
 
 def check_processor(folder: Path, processor: Any, side: int) -> None:
@@ -143,7 +143,7 @@ def check_processor(folder: Path, processor: Any, side: int) -> None:
                 made = np.asarray(processor(images=Image.new("RGB", size), return_tensors="np")["pixel_values"][0])
         except (ValueError, TypeError, KeyError, AttributeError, OverflowError, ZeroDivisionError) as error:
             raise ConfigError(
-                f"{folder}: its image processor fails: {str(error).splitlines()[0]}; correct that setting in the "
+                f"{folder}: its image processor fails: {first_line(error)}; correct that setting in the "
                 "processor's file, or take the file that belongs to the model"
             ) from error
         if made.shape != (3, side, side) or not np.isfinite(made).all():

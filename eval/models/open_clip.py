@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from configs.errors import ConfigError
+from configs.errors import ConfigError, first_line
 from configs.eval_dir import EvalDir
 from configs.evaluation import EvalConfig, precision
 from data_prep.images import decode_rgb
@@ -87,7 +87,7 @@ class OpenClipEvalModel:
             import open_clip
         except (ImportError, RuntimeError) as error:  # torchvision's operators fail with a RuntimeError
             raise ConfigError(
-                f"{model} needs the package open_clip, which does not load here ({str(error).splitlines()[0]}); "
+                f"{model} needs the package open_clip, which does not load here ({first_line(error)}); "
                 "pip install 'vlm-classify[eva]', with a torchvision for this torch"
             ) from error
         try:
@@ -95,7 +95,7 @@ class OpenClipEvalModel:
                 architecture, pretrained=weights, device=device, precision="fp32"
             )
         except (RuntimeError, OSError, ValueError) as error:
-            raise ConfigError(f"open_clip does not load {model}: {str(error).splitlines()[0]}") from error
+            raise ConfigError(f"open_clip does not load {model}: {first_line(error)}") from error
         loaded = loaded.eval().to(DTYPES[dtype])
         self.identity = _identity(loaded)
         self.images = OpenClipImages(loaded, preprocess, self.identity)

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
+from configs.errors import kind_and_line
 from configs.evaluation import EvalConfig
 from configs.load import load_config
 from configs.run import RunConfig
@@ -36,11 +37,8 @@ def write_tensorboard(config: EvalConfig) -> None:
             for name, value in tracked.numbers(report).items():
                 writer.add_scalar(name, value, step)
         writer.close()
-    except (
-        Exception
-    ) as error:  # the answers are evaluated and reported: nothing of TensorBoard may end that as an error
-        said = (str(error).splitlines() or [""])[0]
-        print(f"TensorBoard has not received this evaluation: {type(error).__name__}: {said}", file=sys.stderr)
+    except Exception as error:  # the answers are reported: nothing of TensorBoard may end that as an error
+        print(f"TensorBoard has not received this evaluation: {kind_and_line(error)}", file=sys.stderr)
 
 
 def _reports(config: EvalConfig, run: RunDir) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from configs.errors import DataError, UserError
+from configs.errors import DataError, UserError, kind_and_line
 from configs.evaluation import EvalConfig
 from configs.load import load_config
 from configs.question import TRAINED
@@ -60,8 +60,7 @@ def upload(config: EvalConfig, reports: Sequence[Mapping[str, Any]]) -> None:
             with target.turn():
                 _log(config, target, reports)
     except Exception as error:  # the answers are evaluated and reported: nothing of W&B may end that as an error
-        said = (str(error).splitlines() or [""])[0]
-        print(f"W&B has not received this evaluation: {type(error).__name__}: {said}", file=sys.stderr, flush=True)
+        print(f"W&B has not received this evaluation: {kind_and_line(error)}", file=sys.stderr, flush=True)
 
 
 def target_of(config: EvalConfig) -> Target | None:

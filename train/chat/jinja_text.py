@@ -13,7 +13,7 @@ from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 from transformers.utils.chat_template_utils import render_jinja_template
 
-from configs.errors import ConfigError, DataError
+from configs.errors import ConfigError, DataError, first_line
 from data_prep.sample import IMAGE_PLACEHOLDER
 from train.chat.renderer import image_on_own_line
 
@@ -132,6 +132,5 @@ class TemplateText:
                 **dated,
             )
         except FAILURES as error:
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
-            raise DataError(f"the folder's chat template refuses the conversation: {reason}") from error
+            raise DataError(f"the folder's chat template refuses the conversation: {first_line(error)}") from error
         return str(texts[0]), list(marked[0]) if marked else []

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from transformers import AutoTokenizer, LlamaTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from configs.errors import ConfigError
+from configs.errors import ConfigError, first_line
 from configs.locations import is_hub_id
 from configs.run_dir import MODEL_CONFIG, TOKENIZER_FILES
 from train.chat.sentencepiece_vocab import restore, tokenizer_files
@@ -41,7 +41,7 @@ def load_tokenizer(path_or_id: str | Path) -> PreTrainedTokenizerBase:
         restore(tokenizer, tokenizer_files(path_or_id))
         _take_processors_template(tokenizer, path)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ConfigError(f"no tokenizer at {path_or_id}: {str(error).splitlines()[0]}") from error
+        raise ConfigError(f"no tokenizer at {path_or_id}: {first_line(error)}") from error
     return tokenizer
 
 

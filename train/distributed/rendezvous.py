@@ -17,7 +17,7 @@ from functools import partial
 from torch._C._distributed_c10d import Store, TCPStore
 from torch.distributed import DistError
 
-from configs.errors import ConfigError, RunError
+from configs.errors import ConfigError, RunError, first_line
 
 NOTICE_EVERY = 30.0  # seconds
 LOOK_EVERY = 0.1  # seconds
@@ -70,7 +70,7 @@ class Rendezvous:
             return TCPStore(self.host, self.port, self.size, is_master=True, wait_for_workers=False, timeout=ANSWER)
         except (DistError, RuntimeError) as error:
             if "in use" not in str(error):
-                raise ConfigError(f"rank 0 cannot listen at port {self.port}: {_first_line(error)}") from error
+                raise ConfigError(f"rank 0 cannot listen at port {self.port}: {first_line(error)[:200]}") from error
             raise ConfigError(
                 f"port {self.port} of this machine is in use, by another training perhaps; choose another one: "
                 "deepspeed --master_port N, or MASTER_PORT=N for srun"
@@ -89,7 +89,7 @@ class Rendezvous:
         except (DistError, RuntimeError) as error:
             raise RunError(
                 f"what listens at {self.where} is not rank 0 of this run; choose another port: "
-                f"deepspeed --master_port N, or MASTER_PORT=N for srun ({_first_line(error)})"
+                f"deepspeed --master_port N, or MASTER_PORT=N for srun ({first_line(error)[:200]})"
             ) from error
 
     def _wait_for_decision(self, store: Store, wait: "_Wait") -> None:
@@ -199,7 +199,3 @@ _SRUN_HINT = (
     "if this is a shell opened by srun, start the training with its own srun, or with `env -u SLURM_STEP_ID` for one "
     "process. Otherwise look at the other tasks' output, and whether their nodes reach this address"
 )
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:200]

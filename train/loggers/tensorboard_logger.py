@@ -6,7 +6,7 @@ from collections.abc import Callable
 from importlib.util import find_spec
 from typing import Any
 
-from configs.errors import ConfigError
+from configs.errors import ConfigError, kind_and_line
 from configs.run_dir import RunDir
 from train.loggers.flattening import flattened
 from train.loggers.run_description import describe_run
@@ -69,8 +69,8 @@ class TensorBoardLogger:
             write(self._writer)
         except Exception as error:
             self._failed = True
-            said = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
-            print(f"{self._run.tensorboard} gets no further data, the run's own files do: {said}", file=sys.stderr)
+            lost = f"{self._run.tensorboard} gets no further data, the run's own files do"
+            print(f"{lost}: {kind_and_line(error)}", file=sys.stderr)
 
 
 def _is_number(value: object) -> bool:

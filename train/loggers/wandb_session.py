@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from configs.credentials import has_wandb_key
+from configs.errors import first_line, kind_and_line
 from configs.saving import LoggingConfig
 
 START_TIMEOUT = 30.0  # seconds for the server to open the run; less than CLOSE_TIMEOUT, for runs that end before
@@ -74,8 +75,7 @@ class WandbSession:
         try:
             self._serve()
         except Exception as error:  # its own errors have no common base: a lost service, a closed mailbox, a full disk
-            said = (str(error).splitlines() or [""])[0]
-            message = f"W&B gets no further data, the run's own files do: {type(error).__name__}: {said}"
+            message = f"W&B gets no further data, the run's own files do: {kind_and_line(error)}"
             print(f"W&B: {message}", file=sys.stderr, flush=True)
             self._on_problem(FAILED, message)
             while self._queue.get() is not None:
@@ -96,8 +96,7 @@ class WandbSession:
                 return self._init()
             except (self._wandb.errors.Error, OSError) as error:  # which covers TimeoutError
                 self._mode = "offline"
-                said = (str(error).splitlines() or [type(error).__name__])[0]
-                message = f"W&B does not answer, logging offline from here: {said}"
+                message = f"W&B does not answer, logging offline from here: {first_line(error)}"
                 print(f"W&B: {message}", file=sys.stderr, flush=True)
                 self._on_problem(OFFLINE, message)
                 self._wandb.teardown()  # its service holds on to the run that it could not open

@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from transformers import AutoConfig
 from transformers.utils import logging as transformers_logging
 
-from configs.errors import ConfigError
+from configs.errors import ConfigError, first_line
 from configs.run_dir import MODEL_CONFIG
 from train.models.model_folder import loaded_files, read_header, shortened
 
@@ -62,7 +62,7 @@ def load_checked(loader: Any, folder: Path, *, other_parts: tuple[str, ...] = ()
                 **options,
             )
         except FAILURES as error:
-            raise ConfigError(f"{folder} cannot be loaded: {_first_line(error)}") from error
+            raise ConfigError(f"{folder} cannot be loaded: {first_line(error)}") from error
     check_loading_info(folder, info, other_parts)
     check_finite(folder, model)
     return model
@@ -95,7 +95,7 @@ def check_weight_headers(
                 **options,
             )
         except FAILURES as error:
-            raise ConfigError(f"{folder} cannot be loaded: {_first_line(error)}") from error
+            raise ConfigError(f"{folder} cannot be loaded: {first_line(error)}") from error
     check_loading_info(folder, info, other_parts)
 
 
@@ -120,7 +120,7 @@ def read_transformers_config(folder: Path) -> Any:
     try:
         return AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
     except FAILURES as error:
-        raise ConfigError(f"{folder / MODEL_CONFIG} is not a usable configuration: {_first_line(error)}") from error
+        raise ConfigError(f"{folder / MODEL_CONFIG} is not a usable configuration: {first_line(error)}") from error
 
 
 def check_loading_info(folder: Path, info: dict[str, Any], other_parts: tuple[str, ...] = ()) -> None:
@@ -213,10 +213,3 @@ def _shapes(name: str, stored: tuple[int, ...], wanted: tuple[int, ...]) -> str:
 
 def _shape(sizes: tuple[int, ...]) -> str:
     return " x ".join(map(str, sizes)) or "a single number"
-
-
-def _first_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    if len(lines) > 1 and lines[0].endswith(":"):
-        return f"{lines[0]} {lines[1]}"
-    return lines[0] if lines else type(error).__name__

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from configs.errors import ConfigError
+from configs.errors import ConfigError, first_line
 from configs.run_dir import MODEL_CONFIG
 
 INDEX = "model.safetensors.index.json"
@@ -159,7 +159,7 @@ def read_object(file: Path) -> dict[str, Any]:
         found = json.loads(file.read_text(encoding="utf-8-sig"))
     except ValueError as error:
         raise ConfigError(
-            f"{file} is not valid JSON ({str(error).splitlines()[0]}); copy it again from where the model came from"
+            f"{file} is not valid JSON ({first_line(error)}); copy it again from where the model came from"
         ) from error
     if not isinstance(found, dict):
         raise ConfigError(f"{file} holds no JSON object; copy it again from where the model came from")

@@ -21,6 +21,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NoReturn
 
+from configs.errors import first_line
 from configs.run_dir import RunDir
 from train.supervision.heartbeats import Heartbeat, HeartbeatStore, describe, in_collective, stuck_ranks
 from train.supervision.progress import Progress
@@ -157,7 +158,7 @@ class Watchdog:
 
 def _first_words(error: Exception, most: int = 200) -> str:
     """An error's message, without the source line of gloo with which it begins."""
-    said = re.sub(r"^\[[^\]]*:\d+\] ", "", (str(error).splitlines() or [""])[0])
+    said = re.sub(r"^\[[^\]]*:\d+\] ", "", first_line(error))
     return said if len(said) <= most else f"{said[:most]}..."
 
 

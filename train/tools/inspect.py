@@ -12,7 +12,7 @@ printed. Needs no weights and no GPU.
 import argparse
 from collections.abc import Sequence
 
-from configs.command_line import add_base_model, config_of, config_parser, exit_on_user_error
+from configs.command_line import add_base_model, at_least, config_of, config_parser, exit_on_user_error
 from configs.errors import UserError
 from configs.run import RunConfig
 
@@ -33,7 +33,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = config_parser(__doc__, RunConfig)
     add_base_model(parser)
     parser.add_argument("--source", metavar="NAME", help="only this source (default: all of train.sources)")
-    parser.add_argument("--samples", type=int, default=3, metavar="N", help="samples per source (default 3)")
+    parser.add_argument("--samples", type=at_least(0), default=3, metavar="N", help="samples per source (default 3)")
     parser.add_argument("--seed", type=int, default=0, help="seed of the random choice (default 0)")
     parser.add_argument("--label", type=int, metavar="INDEX", help="only samples of the class with this index")
     parser.add_argument("--number", type=int, metavar="I", help="only the sample with this number")

@@ -9,7 +9,7 @@ no GPU and loads no model; the samples come from the shards, since the order is 
 from collections.abc import Sequence
 from pathlib import Path
 
-from configs.command_line import command_parser
+from configs.command_line import at_least, command_parser
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -18,7 +18,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("run", type=Path, help="folder of the run, such as runs/imagenet_lora")
     parser.add_argument("other", type=Path, nargs="?", help="a run to compare it with, such as runs/imagenet_projector")
     parser.add_argument(
-        "--samples", type=int, default=12, metavar="N", help="number of samples shown of each step (default 12)"
+        "--samples", type=at_least(0), default=12, metavar="N", help="number of samples shown of each step (default 12)"
     )
     arguments = parser.parse_args(argv)
     from train.tools.postmortem_page import write_and_print  # after parsing: --help needs no torch

@@ -8,7 +8,7 @@ The ids and labels are those of training (`train.chat.render`).
 import argparse
 from pathlib import Path
 
-from configs.command_line import command_parser
+from configs.command_line import add_output_file, at_least, command_parser
 from train.chat.templates import CHAT_TEMPLATES, FOLDER
 
 
@@ -24,8 +24,10 @@ def _arguments() -> argparse.Namespace:
     parser = command_parser(__doc__)
     parser.add_argument("--tokenizer", required=True, help="model folder, tokenizer.json or tokenizer.model")
     parser.add_argument("--conversations", required=True, type=Path, help='JSON list of {"conversations": [...]}')
-    parser.add_argument("--output", type=Path, help="JSON file to write: a list of {input_ids, labels}")
-    parser.add_argument("--max-length", type=int, default=2048, help="cut text-only conversations here (default 2048)")
+    add_output_file(parser, "the tokens as JSON, a list of {input_ids, labels},")
+    parser.add_argument(
+        "--max-length", type=at_least(1), default=2048, help="cut text-only conversations here (default 2048)"
+    )
     parser.add_argument("--template", choices=(*CHAT_TEMPLATES, FOLDER), default="llava")
     parser.add_argument("--system-prompt", default="template", help="as chat.system_prompt")
     parser.add_argument("--show", action="store_true", help="print each conversation, target tokens highlighted")

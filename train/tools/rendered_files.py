@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from configs.command_line import exit_on_user_error, output_has_colours
-from configs.errors import ConfigError, DataError, UserError
+from configs.errors import DataError, UserError
 from data_prep.sample import Turn, parse_turns
 from train.chat.conversation import TokenizedConversation, highlight_targets
 from train.chat.folder_template import FolderRenderer
@@ -50,8 +50,6 @@ def render_and_print(arguments: argparse.Namespace) -> None:
             renderer = FolderRenderer(tokenizer, arguments.system_prompt)
         else:
             renderer = ChatRenderer(tokenizer, arguments.template, arguments.system_prompt)
-        if arguments.max_length < 1:
-            raise ConfigError(f"--max-length is {arguments.max_length}; it must be at least 1")
         records = _records(arguments.conversations)
         rendered = [_rendered(renderer, record, number, arguments) for number, record in enumerate(records)]
     except UserError as error:

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, LlavaForConditionalGeneration
 
-from configs.errors import ConfigError
+from configs.errors import ConfigError, first_line
 from configs.run_dir import MODEL_CONFIG
 from data_prep.sample import IMAGE_PLACEHOLDER
 from train.chat.tokenizer import load_tokenizer
@@ -139,9 +139,7 @@ def _from_gguf(file: Path) -> Language:
             raise ConfigError(f"{file} holds a {config.model_type}; supported: {', '.join(LANGUAGES)}")
         tokenizer = AutoTokenizer.from_pretrained(file.parent, **names)
     except FAILURES as error:
-        raise ConfigError(
-            f"{file} cannot be loaded: {(str(error).splitlines() or [type(error).__name__])[0]}"
-        ) from error
+        raise ConfigError(f"{file} cannot be loaded: {first_line(error)}") from error
     model = load_checked(AutoModelForCausalLM, file.parent, gguf_file=file.name, dtype=torch.float32)
     if hasattr(model.config, "quantization_config"):  # the weights are no longer quantized
         del model.config.quantization_config

@@ -212,7 +212,7 @@ def test_supervised_tokens_are_shown_in_green(tokenizer):
 def test_the_command_renders_every_record_also_the_silent_one(tokenizer, tmp_path):
     tokenizer.save_pretrained(tmp_path / "tokenizer")
     spoken = [{"from": "human", "value": "What is it ?"}, {"from": "gpt", "value": "a star"}]
-    source, output = tmp_path / "in.json", tmp_path / "out.json"
+    source, output = tmp_path / "in.json", tmp_path / "new" / "out.json"
     source.write_text(json.dumps([{"conversations": spoken}, {"conversations": spoken[:1]}]))
     command = [sys.executable, "-m", "train.tools.render_conversations", "--tokenizer", str(tmp_path / "tokenizer")]
     command += ["--conversations", str(source), "--output", str(output), "--system-prompt", "none"]
@@ -232,6 +232,17 @@ def test_a_tokenizer_that_is_not_there_is_one_line_and_no_question_to_the_hub(pl
         main()
     assert left.value.code == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_tokenizer_that_fails_without_a_word_is_one_line_too(tmp_path, monkeypatch):
+    def fail(*_, **__):
+        raise ValueError
+
+    (tmp_path / "tokenizer_config.json").write_text("{}")
+    (tmp_path / "vocab.json").write_text("{}")
+    monkeypatch.setattr(AutoTokenizer, "from_pretrained", fail)
+    with pytest.raises(ConfigError, match=f"no tokenizer at {tmp_path}: ValueError$"):
+        load_tokenizer(tmp_path)
 
 
 def test_an_image_can_follow_the_words_of_its_question(tokenizer):

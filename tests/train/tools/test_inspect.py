@@ -7,7 +7,7 @@ import pytest
 from data_prep import inspect as inspect_shards
 from data_prep.sample import Sample, Turn
 from data_prep.shards import ShardSet
-from train.tools import inspect
+from train.tools import inspect, postmortem
 from train.tools.sample_text import describe, load_example_builder
 
 BEGIN, END = "⟦", "⟧"
@@ -30,6 +30,14 @@ def test_the_samples_are_those_of_data_prep_inspect(training_setup, capsys):
     heads = [line for line in ours.splitlines() if line.startswith("[")]
     assert len(heads) == 4
     assert heads == [line for line in theirs.splitlines() if line.startswith("[")]
+
+
+@pytest.mark.parametrize("tool", [inspect, postmortem])
+def test_a_negative_number_of_samples_is_refused(tool, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        tool.main(["--samples", "-1"])
+    assert stopped.value.code == 2
+    assert "--samples: -1 is below 0" in capsys.readouterr().err
 
 
 def test_the_counts_are_those_of_training_and_the_answer_is_marked(training_setup, builder, capsys):
