@@ -6,8 +6,9 @@ import dataclasses
 import json
 import os
 import select
+import shlex
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache
@@ -16,7 +17,7 @@ from types import TracebackType
 from typing import Any, NoReturn, TypeVar
 
 from configs.base_models import base_model_names, base_model_overrides
-from configs.errors import UserError
+from configs.errors import BUILD_SHARDS, UserError
 from configs.load import describe, load_config
 from configs.section import Section, limits_in_words, section_in
 
@@ -24,6 +25,17 @@ C = TypeVar("C", bound=Section)
 
 
 _invocation: ContextVar[tuple[str, Mapping[str, str]] | None] = ContextVar("_invocation", default=None)
+_build: ContextVar[str] = ContextVar("_build", default=BUILD_SHARDS)  # with the file and settings of this program
+DECIDE_DATA = (
+    "data",
+    "source",
+    "model",
+    "data_from",
+    "name",
+    "runs_dir",
+    "recipe",
+    "seed",
+)  # by a setting's first word
 
 
 @contextmanager
@@ -166,10 +178,23 @@ def config_of(arguments: argparse.Namespace, schema: type[C]) -> C:
     """
     named = base_model_overrides(getattr(arguments, "base_model", None))
     config, origins = load_config(schema, arguments.config, [*named, *arguments.overrides])
+    _build.set(build_command(arguments.config, getattr(arguments, "base_model", None), arguments.overrides))
     if arguments.print_config:
         print(describe(config, origins))
         raise SystemExit(0)
     return config
+
+
+def build_command(config: Path, base_model: str | None, overrides: Sequence[str]) -> str:
+    """The command that builds the shards of a config, with those of its options that decide about data.
+
+    >>> build_command(Path("a.yaml"), None, ["data.shards=my shards", "train.epochs=3"])
+    "python -m data_prep.build --config a.yaml --set 'data.shards=my shards'"
+    """
+    base = ["--base", base_model] if base_model else []
+    deciding = [text for text in overrides if text.partition("=")[0].split(".")[0] in DECIDE_DATA]
+    words = [*base, *(word for text in deciding for word in ("--set", text))]
+    return shlex.join([*BUILD_SHARDS.split()[:-1], str(config), *words])
 
 
 def settings_help(schema: type[Section], prefix: str = "  ") -> str:
@@ -197,8 +222,9 @@ def _as_yaml(value: Any) -> str:
 
 
 def tell_user_error(error: UserError) -> None:
-    """Print the error as one line."""
-    print(f"error: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
+    """Print the error as one line; a command that builds shards is that of the program's config."""
+    text = " ".join(str(error).split()).replace(BUILD_SHARDS, _build.get())
+    print(f"error: {text}", file=sys.stderr, flush=True)
 
 
 def exit_on_user_error(error: UserError) -> NoReturn:

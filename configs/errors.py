@@ -1,5 +1,8 @@
 """The errors a user can cause, each naming the value, the limit and the next step; and any error in one line."""
 
+BUILD_SHARDS = "python -m data_prep.build --config FILE"
+"""In messages that do not know the config; a program with a config prints its file and settings in place of FILE."""
+
 
 class UserError(ValueError):
     """Something the user can fix: entry points print it as one line and exit with code 2."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from configs.data import IGNORE
-from configs.errors import DataError
+from configs.errors import BUILD_SHARDS, DataError
 from configs.locations import as_url
 from configs.shard_dir import ShardDir
 from data_prep.image_notes import Notes, notes_as_json, notes_from_json
@@ -110,7 +110,7 @@ def read_manifest(folder: Path) -> Manifest:
     path = ShardDir(folder).manifest
     if not path.is_file():
         state = "is unfinished: it has no manifest" if ShardDir(folder).shards() else "does not exist"
-        raise DataError(f"the shard set {folder} {state}; build it with `python -m data_prep.build --config FILE`")
+        raise DataError(f"the shard set {folder} {state}; build it with `{BUILD_SHARDS}`")
     return parse_manifest(str(path), path.read_bytes())
 
 
@@ -128,7 +128,7 @@ def parse_manifest(name: str, data: bytes) -> Manifest:
         if differs:
             raise DataError(
                 f"{name} {' and '.join(differs[:3])}: another version of this program wrote these shards, or the file "
-                "was edited; build them again with `python -m data_prep.build --config FILE --rebuild`"
+                f"was edited; build them again with `{BUILD_SHARDS} --rebuild`"
             )
         return Manifest.from_json(text)
     except (ValueError, TypeError, KeyError, AttributeError) as error:

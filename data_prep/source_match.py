@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from configs.data import DataConfig, SourceConfig
-from configs.errors import DataError
+from configs.errors import BUILD_SHARDS, DataError
 from data_prep.manifest import Manifest
 from data_prep.registry import option_defaults
 from data_prep.shard_cache import ShardCache
@@ -46,7 +46,7 @@ def check_source_of(manifest: Manifest, data: DataConfig, name: str, *, evaluate
         raise DataError(
             f"the shards in {Path(data.shards) / name} are not those that data.sources.{name} describes: "
             f"{'; '.join(differences)}. Set data.sources.{name} as the shards were built, set data.shards to the "
-            "folder of the other shards, or run data_prep.build, which keeps shards whose records are the same "
+            f"folder of the other shards, or run `{BUILD_SHARDS}`, which keeps shards whose records are the same "
             "(--rebuild replaces the others)"
         )
 

@@ -25,12 +25,14 @@ from eval.runner.arguments import add_protocol_argument, eval_config_of
 def main(argv: Sequence[str] | None = None) -> None:
     """Grade. Exits with code 2 on a mistake in configuration or data."""
     arguments = _parser().parse_args(argv)
-    from eval.grade_folders import grade_folders, preview  # after parsing: --help needs no report
+    from eval.grade_folders import grade_folders, plan_of, plan_text  # after parsing: --help needs no report
 
     try:
         config, names, folders = _wanted(arguments)
         if arguments.dry_run:
-            print(preview(config, names, folders))
+            plan = plan_of(config, names, folders)
+            if not emit_json(arguments.json, plan):
+                print(plan_text(plan))
             return
         reports = grade_folders(config, names, folders)
     except UserError as error:

@@ -1,6 +1,7 @@
 """Grades the answers of one or several models, and writes their reports again."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from configs.eval_dir import EvalDir
@@ -35,12 +36,12 @@ def grade_folders(config: EvalConfig, names: Sequence[str], folders: Sequence[Ev
     return reports
 
 
-def preview(config: EvalConfig, names: Sequence[str], folders: Sequence[EvalDir]) -> str:
-    """A line for each grader and folder: how many answers have a grade, and how many would be graded.
+def plan_of(config: EvalConfig, names: Sequence[str], folders: Sequence[EvalDir]) -> list[dict[str, Any]]:
+    """For each grader and folder, how many answers have a grade and how many there are.
 
     What a grader that asks an API would spend at most is printed at once.
     """
-    lines = []
+    plan = []
     for folder in folders:
         for name in names:
             grader = make_grader(name, config)
@@ -48,8 +49,20 @@ def preview(config: EvalConfig, names: Sequence[str], folders: Sequence[EvalDir]
             answers = stored_answers(folder, with_scoring(folder, config), config, with_questions=asks)
             check_grading(folder, describe_grading(name, grader))
             grades = read_grades(folder, name, answers).grades
+            values = {"answers": len(answers), "graded": len(grades), "about": grader.about}
             if isinstance(grader, AskingGrader):
-                grader.preview([answer for answer in answers if answer.id not in grades], folder.replies(name))
-            done = len(grades)
-            lines.append(f"{folder.root}\n  {name}: {done:,} of {len(answers):,} answers have a grade; {grader.about}")
+                left = [answer for answer in answers if answer.id not in grades]
+                spending = grader.preview(left, folder.replies(name))
+                values["spending"] = None if spending is None else asdict(spending)
+            plan.append({"folder": str(folder.root), "grader": name, **values})
+    return plan
+
+
+def plan_text(plan: Sequence[Mapping[str, Any]]) -> str:
+    """Two lines for each grader and folder."""
+    lines = [
+        f"{one['folder']}\n"
+        f"  {one['grader']}: {one['graded']:,} of {one['answers']:,} answers have a grade; {one['about']}"
+        for one in plan
+    ]
     return "\n".join(lines)

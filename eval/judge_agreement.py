@@ -32,6 +32,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         labelled = read_labelled(arguments.labels or SHIPPED)
         found = measure(labelled, _grading(arguments.overrides), arguments.output, dry_run=arguments.dry_run)
         if arguments.dry_run:
+            emit_json(arguments.json, found)
             return
         file = write_agreement(arguments.output, found)
     except UserError as error:

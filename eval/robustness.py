@@ -34,7 +34,7 @@ from eval.runner.variants import FACTORS, Choice, factors_of, folder_of
 def main(argv: Sequence[str] | None = None) -> None:
     """Evaluate all variants and compare them. Exits with code 2 on a mistake in configuration or data."""
     arguments = _parser().parse_args(argv)
-    from eval.metrics.robustness_run import ask, collect, preview
+    from eval.metrics.robustness_run import ask, collect, plan_of, plan_text
     from eval.reports.robustness_page import (  # after parsing: --help is quick
         factor_table,
         not_varied,
@@ -45,7 +45,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         config = eval_config_of(arguments)
         factors = factors_of(config, Choice(arguments.factors, arguments.seeds, arguments.batch_sizes))
         if arguments.dry_run:
-            print(preview(config, factors))
+            plan = plan_of(config, factors)
+            if not emit_json(arguments.json, plan):
+                print(plan_text(plan))
             return
         if not arguments.report_only:
             ask(config, factors, arguments.processes)

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from configs.command_line import add_dry_run, config_parser, exit_on_user_error
-from configs.errors import ConfigError, RunError, UserError
+from configs.errors import ConfigError, DataError, RunError, UserError
 from configs.eval_dir import EvalDir
 from configs.evaluation import EvalConfig
 from configs.locations import check_model_location
@@ -42,9 +42,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         share = Share.of(arguments.worker, arguments.workers)
         _check(config)
         if arguments.dry_run:
-            notes = [f"frequency   {note}" for note in _frequency_notes(config)]
-            print("\n".join([preview(config, share), *notes]), flush=True)
-            print(model_line(config))  # may load PyTorch, while the questions are read
+            _print_plan(config, share)
         elif arguments.report_only:
             check_described(config)
             folders = output_paths_of(config).existing()
@@ -63,6 +61,19 @@ def main(argv: Sequence[str] | None = None) -> None:
                 report(config, folders)
     except UserError as error:
         exit_on_user_error(error)
+
+
+def _print_plan(config: EvalConfig, share: Share) -> None:
+    """What a dry run prints. Raises `ConfigError` for a model that is not there if its data are not there either."""
+    try:
+        notes = [f"frequency   {note}" for note in _frequency_notes(config)]
+        lines = [preview(config, share), *notes]
+    except DataError:
+        if backend_name(config.model) is None:
+            check_model_location(config.model)
+        raise
+    print("\n".join(lines), flush=True)
+    print(model_line(config))  # may load PyTorch, while the questions are read
 
 
 def report(config: EvalConfig, folders: Sequence[EvalDir]) -> None:

@@ -55,8 +55,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         if not arguments.report_only:
             found = sweep_report.problems_of(sweep, cluster)
             if arguments.dry_run:
-                print(sweep_report.plan_text(sweep))
-                if arguments.nodes is not None:
+                plan = sweep_report.plan_of(sweep)
+                printed = emit_json(arguments.json, plan)
+                if not printed:
+                    print(sweep_report.plan_text(plan))
+                if arguments.nodes is not None and not printed:
                     sweep_report.submit(
                         sweep, cluster, _table_command(arguments), dry_run=True, scripts=arguments.verbose
                     )

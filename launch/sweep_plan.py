@@ -25,6 +25,7 @@ from launch.preflight import run_folder
 from launch.sweep_grid import GRID, Setting
 
 LONGEST_NAME = 64
+DIGEST_LETTERS = 8  # of the part of a name that stands for its settings
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,14 @@ def _cell(request: SweepRequest, typed: Sequence[Setting]) -> Cell:
 def _runs(request: SweepRequest, cell: Cell, keys: Sequence[str]) -> Iterator[SweepRun]:
     """The runs of a combination, without their evaluations."""
     base = cell.config
-    text = label(cell.settings, keys, LONGEST_NAME - len(f"{base.name}--seed999"))
+    ending = f"-seed{max(999, base.seed + request.seeds - 1)}"
+    room = LONGEST_NAME - len(f"{base.name}-{ending}")
+    if room < DIGEST_LETTERS:
+        raise ConfigError(
+            f"the config's name {base.name} has {len(base.name)} characters, and its runs add setting and seed to it; "
+            f"give one of at most {len(base.name) + room - DIGEST_LETTERS}: --set name=SHORTER"
+        )
+    text = label(cell.settings, keys, room)
     written = f"{file_layers(request.config)} {cell.overrides}"
     refers = "${name" in written or "${seed" in written
     for seed in range(base.seed, base.seed + request.seeds):
@@ -194,7 +202,7 @@ def _short(keys: Sequence[str]) -> list[str]:
 
 
 def _digest(values: object) -> str:
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:8]
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:DIGEST_LETTERS]
 
 
 def _sweep_name(base: str, keys: Sequence[str]) -> str:

@@ -3,12 +3,13 @@
 import json
 import statistics
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from configs.errors import RunError
 from configs.run_dir import RunDir, SlurmDir
+from configs.words import counted
 from data_prep.byte_size import size
 from data_prep.disk_space import free_space
 from launch.chain import write_configs
@@ -44,26 +45,53 @@ def problems_of(sweep: Sweep, cluster: Cluster) -> list[str]:
     return texts
 
 
-def plan_text(sweep: Sweep) -> str:
-    """A line for each run: state, steps, and hours where the seconds of a step are known from an earlier run."""
+def plan_of(sweep: Sweep) -> dict[str, Any]:
+    """State, steps and hours left of each run; hours where the seconds of a step are known from an earlier run."""
     seconds = seconds_per_step(sweep)
-    rows, total_steps, total_hours = [], 0, 0.0
+    runs = []
     for one in sweep.runs:
         state, steps = state_of(one), steps_of(one.config)
         if state in ("trained", "diverged"):
             steps = 0
         hours = None if steps is None or (seconds is None and steps) else steps * (seconds or 0.0) / 3600
-        total_steps, total_hours = total_steps + (steps or 0), total_hours + (hours or 0.0)
-        shown = "?" if steps is None else f"{steps:,}", "?" if hours is None else f"{hours:.2f}"
         left = sum(not is_evaluated(one, evaluation) for evaluation in one.evaluations)
-        rows.append((one.config.name, state, *shown, str(left)))
-    lines = [f"sweep {sweep.name}: {len(sweep.combinations)} settings, {len(sweep.runs)} runs, in {sweep.folder.root}"]
+        runs.append(
+            {"run": one.config.name, "state": state, "steps_left": steps, "hours_left": hours, "evaluations_left": left}
+        )
+    return {
+        "sweep": sweep.name,
+        "folder": str(sweep.folder.root),
+        "settings": len(sweep.combinations),
+        "seconds_per_step": seconds,
+        "runs": runs,
+    }
+
+
+def plan_text(plan: Mapping[str, Any]) -> str:
+    """A line for each run of a plan, and the total."""
+    runs, seconds = plan["runs"], plan["seconds_per_step"]
+    rows = [
+        (
+            run["run"],
+            run["state"],
+            "?" if run["steps_left"] is None else f"{run['steps_left']:,}",
+            "?" if run["hours_left"] is None else f"{run['hours_left']:.2f}",
+            str(run["evaluations_left"]),
+        )
+        for run in runs
+    ]
+    total_steps = sum(run["steps_left"] or 0 for run in runs)
+    total_hours = sum(run["hours_left"] or 0.0 for run in runs)
+    lines = [
+        f"sweep {plan['sweep']}: {counted(plan['settings'], 'setting')}, {counted(len(runs), 'run')}, "
+        f"in {plan['folder']}"
+    ]
     lines.append(aligned(rows, ("run", "state", "steps left", "hours", "evaluations left")))
     known = f"{total_hours:.2f} hours of training one after the other" if seconds else "hours unknown"
-    unbuilt = sum(row[2] == "?" for row in rows)
+    unbuilt = sum(run["steps_left"] is None for run in runs)
     least = "unknown" if unbuilt == len(rows) else f"at least {total_steps:,}"
-    steps_left = f"{least} steps (shards of {unbuilt} runs are missing)" if unbuilt else f"{total_steps:,} steps"
-    lines.append(f"total: {steps_left}, {known}")
+    missing = f"{least} steps (shards of {counted(unbuilt, 'run')} are missing)"
+    lines.append(f"total: {missing if unbuilt else f'{total_steps:,} steps'}, {known}")
     if seconds is None:
         lines.append("hours follow from the seconds of a step, which a first run on this machine will show")
     else:

@@ -20,7 +20,7 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -31,7 +31,7 @@ from data_prep.api.client import Endpoint
 from data_prep.api.interrupts import stopped_by_signals
 from data_prep.api.messages import Message, image_is_first, request_body
 from data_prep.api.reply import NoReply, Reply
-from data_prep.api.spending import largest_spending, missing_settings, used
+from data_prep.api.spending import Spending, largest_spending, missing_settings, used
 from data_prep.line_file import LineAppender, complete_lines, json_line
 from data_prep.progress import Progress, log_line
 
@@ -78,10 +78,14 @@ class AskedModel:
 
 @dataclass(frozen=True, slots=True)
 class Replies:
-    """Replies, and reasons of failures, by the id of the question; a question that was never asked is in neither."""
+    """Replies, and reasons of failures, by the id of the question; a question that was never asked is in neither.
+
+    `planned` is the largest spending on the questions that have no reply, as it is printed before they are asked.
+    """
 
     replies: dict[str, Reply] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
+    planned: Spending | None = None
 
     def keep(self, key: str, reply: Reply | NoReply) -> None:
         """Remember a reply or a failure of the question `key`; a reply replaces a failure."""
@@ -118,8 +122,8 @@ def ask_questions(
     requests = _requests(questions, model)
     found = read_replies(path, requests)
     if dry_run or len(found.replies) == len(questions):
-        _announce(_waiting(questions, found), _following(path, questions, found, model, again), found, model, name)
-        return found
+        following = _following(path, questions, found, model, again)
+        return replace(found, planned=_announce(_waiting(questions, found), following, found, model, name))
     asker = Asker(model.name, model.api, Endpoint.of(model.api))
     with LineAppender(path, "wait until it ends, then run the same command") as appender:
         found = read_replies(path, requests)  # again, since nobody else writes now
@@ -180,19 +184,21 @@ def _following(
 
 def _announce(
     waiting: Sequence[Question], following: Sequence[Question], found: Replies, model: AskedModel, name: str
-) -> None:
-    """Print how many questions are asked, and what they and those that may follow may cost at most."""
+) -> Spending:
+    """Print how many questions are asked, and return what they and those that may follow may cost at most."""
+    messages = [question.messages for question in (*waiting, *following)]
+    spending = largest_spending(messages, model.api, model.max_tokens)
     notes = [f"{len(found.replies):,} have replies"] if found.replies else []
     notes += [f"{len(found.failures):,} failed before"] if found.failures else []
     line = f"{name}: {len(waiting):,} questions to ask" + (f" ({', '.join(notes)})" if notes else "")
     if waiting or following:
         line += f" and up to {len(following):,} a second time" if following else ""
-        messages = [question.messages for question in (*waiting, *following)]
-        line += f" of {model.name}: {largest_spending(messages, model.api, model.max_tokens).words()}"
+        line += f" of {model.name}: {spending.words()}"
         if missing := missing_settings(messages, model.api, model.max_tokens):
             line += f" (needs {', '.join(missing)})"
         line += f", if each takes all {model.api.attempts} attempts"
     print(line, file=sys.stderr, flush=True)
+    return spending
 
 
 def _summarize(questions: Sequence[Question], found: Replies, model: AskedModel, name: str) -> None:

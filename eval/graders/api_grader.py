@@ -18,6 +18,7 @@ from configs.grading import GradingConfig
 from data_prep.api.messages import Message
 from data_prep.api.question_file import AskedModel, FollowUp, Question, Replies, ask_questions, read_replies
 from data_prep.api.reply import Reply
+from data_prep.api.spending import Spending
 from data_prep.final_answer import final_answer
 from eval.graders.judge_prompt import read_prompt
 from eval.graders.types import Grade, StoredAnswer
@@ -86,9 +87,9 @@ class ApiGrader(ABC, Generic[Value]):
     def combined(self, values: Sequence[Value], answer: StoredAnswer) -> Grade:
         """The grade of what all replies say."""
 
-    def preview(self, answers: Sequence[StoredAnswer], replies: Path) -> None:
-        """Print how many questions would be asked and what that may cost at most; nothing is sent."""
-        ask_questions(
+    def preview(self, answers: Sequence[StoredAnswer], replies: Path) -> Spending | None:
+        """Print how many questions would be asked, and return what that may cost at most; nothing is sent."""
+        found = ask_questions(
             replies,
             self._questions(answers),
             self.model,
@@ -96,6 +97,7 @@ class ApiGrader(ABC, Generic[Value]):
             again=self._may_follow,
             dry_run=True,
         )
+        return found.planned
 
     def grade_with_replies(
         self, answers: Sequence[StoredAnswer], replies: Path

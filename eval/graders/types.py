@@ -13,6 +13,7 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+from data_prep.api.spending import Spending
 from eval.types import Failure, Prediction, Reference
 
 RIGHT = "right"
@@ -107,6 +108,6 @@ class AskingGrader(Protocol):
         """As `Grader.grade`; the model's replies are kept in the file `replies`."""
         ...
 
-    def preview(self, answers: Sequence[StoredAnswer], replies: Path) -> None:
-        """Print how many questions would be asked and what that may cost at most."""
+    def preview(self, answers: Sequence[StoredAnswer], replies: Path) -> Spending | None:
+        """Print how many questions would be asked, and return what that may cost at most."""
         ...

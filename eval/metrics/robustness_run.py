@@ -1,6 +1,6 @@
 """Runs the variants of an evaluation and collects the points of each item under each of them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from configs.errors import RunError
@@ -20,31 +20,38 @@ from eval.runner.variants import Factor
 from eval.tasks.registry import make_task
 
 
-def preview(config: EvalConfig, factors: Sequence[Factor]) -> str:
+def plan_of(config: EvalConfig, factors: Sequence[Factor]) -> dict[str, Any]:
     """The variants with their answered items, without loading a model. Raises as `check_classes`."""
     shards = open_source(config)
     make_task(config.protocol)
     notes = check_classes(config, shards)
     number = len(items_of(config, shards))
-    rows = [["base", "", "", _answered(config, number)]]
+    rows: list[dict[str, Any]] = [{"factor": "base", "setting": "", "value": "", "answered": _answered(config, number)}]
     for factor in factors:
+        named = {"factor": factor.name, "setting": factor.setting}
         if factor.reason:
-            rows.append([factor.name, factor.setting, "", f"not varied: {factor.reason}"])
-        rows += [
-            [
-                factor.name,
-                factor.setting,
-                variant.value,
-                "scored from the base's answers" if variant.rescored else _answered(variant.config, number),
-            ]
-            for variant in factor.variants
-        ]
-    asked = sum(not variant.rescored for factor in factors for variant in factor.variants) + 1
-    table = Page(
-        f"{config.name}: {asked} evaluations of {number:,} items",
-        [Table(("factor", "setting", "value", "items"), rows)],
-    )
-    return "\n".join([table.markdown(), *(f"classes: {note}" for note in notes)])
+            rows.append({**named, "value": "", "not_varied": factor.reason})
+        for variant in factor.variants:
+            answered = None if variant.rescored else _answered(variant.config, number)
+            rows.append({**named, "value": variant.value, "answered": answered})
+    asked = sum(row.get("answered") is not None for row in rows)
+    return {"name": config.name, "items": number, "evaluations": asked, "variants": rows, "notes": notes}
+
+
+def plan_text(plan: Mapping[str, Any]) -> str:
+    """The table of a plan."""
+    rows = [[row["factor"], row["setting"], row["value"], _state(row, plan["items"])] for row in plan["variants"]]
+    title = f"{plan['name']}: {plan['evaluations']} evaluations of {plan['items']:,} items"
+    table = Page(title, [Table(("factor", "setting", "value", "items"), rows)])
+    return "\n".join([table.markdown(), *(f"classes: {note}" for note in plan["notes"])])
+
+
+def _state(row: Mapping[str, Any], items: int) -> str:
+    if "not_varied" in row:
+        return f"not varied: {row['not_varied']}"
+    if row["answered"] is None:
+        return "scored from the base's answers"
+    return f"{row['answered']:,} of {items:,} answered"
 
 
 def ask(config: EvalConfig, factors: Sequence[Factor], processes: int = 1) -> None:
@@ -130,8 +137,8 @@ def _incomplete(name: str, answered: int, evaluation: Evaluation) -> list[str]:
     return [f"{name} has {answered:,} of {expected:,} items; run the same command again, or see its failed items"]
 
 
-def _answered(config: EvalConfig, items: int) -> str:
+def _answered(config: EvalConfig, items: int) -> int:
     """How many items have an answer."""
     folder = present_answers(config)
     done = len(read_records(folder).predictions) if folder else 0
-    return f"{min(done, items):,} of {items:,} answered"
+    return min(done, items)

@@ -3,10 +3,11 @@
 import argparse
 from collections.abc import Callable
 
+from configs.command_line import emit_json
 from configs.evaluation import EvalConfig
 from eval.probes.class_names import match_test_classes
 from eval.probes.extraction import extract, states_configs
-from eval.probes.requirements import needs_of, needs_text
+from eval.probes.requirements import needs_of, needs_text, needs_values
 from eval.runner.arguments import eval_config_of
 from eval.runner.batching import Share
 from eval.runner.dry_run import model_line
@@ -27,8 +28,10 @@ def prepare_states(
         check(config)
     if arguments.dry_run:
         notes = [*match_test_classes(config).notes, *probe_notes(config)]
-        print(needs_text([needs_of(source) for source in states_configs(config)], notes))
-        print(model_line(states_configs(config)[0]))
+        needs = [needs_of(source) for source in states_configs(config)]
+        model = model_line(states_configs(config)[0])
+        if not emit_json(arguments.json, {"sources": needs_values(needs), "notes": notes, "model": model.strip()}):
+            print(f"{needs_text(needs, notes)}\n{model}")
         return None
     match_test_classes(config)  # refused before hours are spent on states
     if not arguments.report_only:

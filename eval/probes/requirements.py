@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from configs.errors import RunError
 from configs.eval_dir import EvalDir
@@ -90,6 +91,23 @@ def check_disk(needs: Sequence[Needs]) -> None:
             f"{needs[0].folder.root} has {size(free)} free; store fewer positions (probe.token_positions=[-1,mean] are "
             "those of Table 3), set output to another disk, or lower limit"
         )
+
+
+def needs_values(needs: Sequence[Needs]) -> list[dict[str, Any]]:
+    """What each source takes: items, those that are stored, bytes of all states and bytes that are still written."""
+    return [
+        {
+            "source": need.config.source,
+            "folder": str(need.folder.root),
+            "items": need.items,
+            "stored": need.stored,
+            "positions": list(need.row_format.positions),
+            "numbers_per_position": need.row_format.size,
+            "bytes": need.items * need.row_format.row_bytes,
+            "bytes_to_write": need.disk,
+        }
+        for need in needs
+    ]
 
 
 def needs_text(needs: Sequence[Needs], data_notes: Sequence[str] = ()) -> str:

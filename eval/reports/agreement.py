@@ -1,6 +1,7 @@
 """How graders agree with a person's labels, as numbers and as a page."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,8 @@ Values = dict[str, Any]
 def measure(labelled: Sequence[LabelledAnswer], grading: GradingConfig, output: Path, *, dry_run: bool) -> Values:
     """The agreement of each rule, and of the judge if `grading` names one, with the labels.
 
-    A dry run prints what the judge may cost. Raises `ConfigError` for a dry run without a judge, and as `LLMJudge`.
+    A dry run prints what the judge may cost, and returns that in place of the agreement. Raises `ConfigError` for a dry
+    run without a judge, and as `LLMJudge`.
     """
     found: Values = {"labels": len(labelled), "kinds": _kinds(labelled), "graders": {}}
     for rule in RULES:
@@ -42,8 +44,12 @@ def measure(labelled: Sequence[LabelledAnswer], grading: GradingConfig, output: 
         return found
     judge, replies = LLMJudge(grading), ResultsDir(output).judge_replies
     if dry_run:
-        judge.preview(texts_of(labelled), replies)
-        return found
+        spending = judge.preview(texts_of(labelled), replies)
+        return {
+            "labels": len(labelled),
+            "judge": grading.judge,
+            "spending": None if spending is None else asdict(spending),
+        }
     output.mkdir(parents=True, exist_ok=True)
     grades = {answer.id: grade for answer, grade in judge.grade_with_replies(texts_of(labelled), replies)}
     graded = [(a, g) for a in labelled if isinstance(g := grades.get(a.answer.id), Grade)]

@@ -6,19 +6,25 @@ import re
 import signal
 import subprocess
 import sys
+from contextvars import copy_context
 from pathlib import Path
 
 import pytest
 
 from configs.command_line import (
+    add_base_model,
     add_json,
     add_output_folder,
     at_least,
     command_parser,
+    config_of,
+    config_parser,
     emit_json,
     output_file,
     settings_help,
+    tell_user_error,
 )
+from configs.errors import BUILD_SHARDS, DataError
 from configs.evaluation import EvalConfig
 from configs.run import RunConfig
 
@@ -167,3 +173,25 @@ def test_another_broken_pipe_is_still_an_error():
 )  # fmt: skip
 def test_programs_end_quietly_before_head(words):
     assert without_reader("-m", *words).stderr == ""
+
+
+def test_an_error_about_missing_shards_names_the_build_of_the_program_s_config_with_the_settings_that_decide_data(
+    capsys,
+):
+    error = DataError(f"the shard set x does not exist; build it with `{BUILD_SHARDS}`")
+    told: list[str] = []
+
+    def program(*words: str) -> None:
+        parser = config_parser("", RunConfig)
+        add_base_model(parser)
+        config_of(parser.parse_args(["--config", "configs/demo.yaml", *words]), RunConfig)
+        tell_user_error(error)
+        told.append(capsys.readouterr().err)
+
+    for words in ((), ("--set", "data.shards=my shards", "--set", "train.epochs=2", "--base", "tiny")):
+        copy_context().run(program, *words)
+    tell_user_error(error)
+    start = "error: the shard set x does not exist; build it with `python -m data_prep.build --config"
+    assert told[0] == f"{start} configs/demo.yaml`\n"
+    assert told[1] == f"{start} configs/demo.yaml --base tiny --set 'data.shards=my shards'`\n"
+    assert capsys.readouterr().err == f"{start} FILE`\n"

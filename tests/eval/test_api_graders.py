@@ -71,6 +71,10 @@ def test_a_dry_run_says_what_the_judge_may_cost_and_asks_nothing(store_answers, 
     assert "6 questions to ask and up to 6 a second time of judge: up to 72 requests" in printed.err
     assert "at most 0." in printed.err
     assert "llm_judge: 0 of 6 answers have a grade; right if a language model says" in printed.out
+    grade(["--config", str(file), "--grader", "llm_judge", "--dry-run", "--json", *JUDGE, *prices])
+    (planned,) = json.loads(capsys.readouterr().out)
+    assert (planned["grader"], planned["answers"], planned["graded"]) == ("llm_judge", 6, 0)
+    assert planned["spending"]["requests"] == 72
     assert not server.requests and not folder.graders()
 
 
@@ -191,6 +195,10 @@ def test_kappa_of_a_table_computed_by_hand():
 
 
 def test_agreement_of_rules_needs_no_api_and_that_of_a_judge_is_over_all_outcomes(tmp_path, chat_api, capsys):
+    judge_agreement(["--output", str(tmp_path / "dry"), "--set", "grading.judge=api:judge", "--dry-run", "--json"])
+    planned = json.loads(capsys.readouterr().out)
+    assert planned["spending"]["questions"] == 2 * planned["labels"] == 140
+    assert not (tmp_path / "dry").exists()
     judge_agreement(["--output", str(tmp_path / "rules"), "--json"])
     rules = json.loads(capsys.readouterr().out)
     assert list(rules["graders"]) == ["contains", "word", "name", "exact"]

@@ -258,6 +258,10 @@ def test_training_data_that_is_elsewhere_is_said_to_be_unchecked(write, trained_
 def test_a_probe_says_that_test_images_are_also_training_images(write, capsys):
     probing.main(["--config", write("permuted"), "--train", "train", "--dry-run"])
     assert "24 of 24 images of permuted are also in the training source train" in capsys.readouterr().out
+    probing.main(["--config", write("permuted"), "--train", "train", "--dry-run", "--json"])
+    planned = json.loads(capsys.readouterr().out)
+    assert [source["source"] for source in planned["sources"]] == ["train", "permuted"]
+    assert "24 of 24 images of permuted" in "".join(planned["notes"])
     assert "24 of 24 images" in "".join(probe(capsys, write("permuted"))["data_notes"])
 
 

@@ -21,6 +21,9 @@ def test_a_second_call_asks_nothing_and_gives_the_same_table(write_config, tmp_p
     planned = capsys.readouterr().out
     assert "6 evaluations of 3 items" in planned and planned.count("0 of 3 answered") == 5
     assert planned.count("3 of 3 answered") == 1 and len(counted) == 3, "a dry run asks nothing"
+    main([*config, "--seeds", "2", "--batch-sizes", "1", "--dry-run", "--json"])
+    plan = json.loads(capsys.readouterr().out)
+    assert [row["answered"] for row in plan["variants"]].count(0) == 5 and plan["evaluations"] == 6
     main([*config, "--seeds", "2", "--batch-sizes", "1", "--json"])
     first = json.loads(capsys.readouterr().out)
     assert len(counted) == 6 * 3, "the answers of eval.run are the base"

@@ -363,9 +363,17 @@ def test_a_mistake_is_one_line_and_exit_code_2(write_config, capsys, settings, a
 
 
 def test_unbuilt_shards_are_reported_with_the_command_that_builds_them(write_config, tmp_path, capsys):
+    file, shards = str(write_config()), f"data.shards={tmp_path / 'none'}"
     with pytest.raises(SystemExit):
-        main(["--config", str(write_config()), "--set", f"data.shards={tmp_path / 'none'}"])
-    assert "data_prep.build" in capsys.readouterr().err
+        main(["--config", file, "--set", shards, "--protocol", "paper"])
+    assert f"`python -m data_prep.build --config {file} --set {shards}`" in capsys.readouterr().err
+
+
+def test_a_dry_run_without_model_and_data_names_the_model_first(write_config, tmp_path, capsys):
+    gone = [f"data.shards={tmp_path / 'none'}", f"model={tmp_path / 'no_run'}"]
+    with pytest.raises(SystemExit):
+        main(["--config", str(write_config()), "--set", gone[0], "--set", gone[1], "--dry-run"])
+    assert f"no model folder {tmp_path / 'no_run'}" in capsys.readouterr().err
 
 
 def test_a_file_being_written_by_another_process_is_refused(write_config, tmp_path, capsys):

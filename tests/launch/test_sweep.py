@@ -105,7 +105,9 @@ def test_a_sweep_goes_on_after_failures_and_marks_the_best_when_all_is_there(pro
 def test_the_same_command_starts_only_what_is_left_and_refuses_other_settings(project, machine, capsys):
     main([*ARGUMENTS, "--dry-run"])
     printed = capsys.readouterr().out
-    assert "6 runs" in printed and "total: 600 steps, hours unknown" in printed
+    assert "2 settings, 6 runs" in printed and "total: 600 steps, hours unknown" in printed
+    main([*ONE_SEED, *CPUS, "--dry-run", "--json"])
+    assert [run["steps_left"] for run in json.loads(capsys.readouterr().out)["runs"]] == [100, 100]
     assert machine.started == [] and not (project / "runs").exists()
     file = project / "configs/eval/open_world.yaml"
     file.write_text(file.read_text() + "output: shared\n")
@@ -163,6 +165,21 @@ def test_a_mistake_is_refused_before_anything_starts(project, machine, capsys, m
     assert left.value.code == 2
     assert message in capsys.readouterr().err
     assert machine.started == [] and not (project / "runs").exists()
+
+
+@pytest.mark.parametrize(("seed", "longest"), [(0, 47), (12345, 45)])
+def test_a_name_without_room_for_setting_and_seed_is_refused_with_the_length_that_fits(
+    project, machine, capsys, seed, longest
+):
+    for letters in (longest, longest + 1):
+        words = [*ONE_SEED, "--dry-run", "--set", f"name={'a' * letters}", "--set", f"seed={seed}"]
+        if letters == longest:
+            main(words)
+            assert f"{'a' * letters}-" in capsys.readouterr().out
+        else:
+            with pytest.raises(SystemExit):
+                main(words)
+            assert f"give one of at most {longest}: --set name=SHORTER" in capsys.readouterr().err
 
 
 def test_values_that_cannot_be_part_of_a_name_are_a_digest_in_it():
