@@ -84,8 +84,16 @@ def legend_name(name: str, most: int = 40) -> str:
 def legend_above(figure: "Figure", names: Sequence[str]) -> None:
     """The legend of a figure above its lines, in as many columns as its names leave room for; none without names."""
     if names:
-        columns = max(1, min(6, LEGEND_WIDTH // (max(map(len, names)) + 8)))
-        figure.legend(loc="outside upper left", ncols=columns, frameon=False)
+        figure.legend(loc="outside upper left", ncols=legend_columns(names), frameon=False)
+
+
+def legend_columns(names: Sequence[str]) -> int:
+    """How many columns of a legend fit into a figure of `FULL_WIDTH`.
+
+    >>> legend_columns(["base", "mix"]), legend_columns(["runs/imagenet_lora_seed3"])
+    (5, 2)
+    """
+    return max(1, min(6, LEGEND_WIDTH // (max(map(len, names)) + 8)))
 
 
 def svg_of(figure: "Figure") -> str:
@@ -95,6 +103,7 @@ def svg_of(figure: "Figure") -> str:
     text = buffer.getvalue()
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     text = re.sub(r' xmlns(?::xlink)?="[^"]*"', "", text)
+    text = re.sub(r' id="[A-Za-z0-9.]+_[0-9]+"', "", text)  # of lines and texts, which a page of several would repeat
     text = re.sub(r"\b(fill|stroke): (#[0-9a-f]{6})", _page_colour, text)
     return text[text.index("<svg") :].strip()
 

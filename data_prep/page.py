@@ -26,7 +26,7 @@ from data_prep.page_gallery import Gallery
 
 LONG_TABLE = 60  # rows; Markdown prints the first of a longer table, HTML folds it
 HEADED_ROWS = 24  # a longer table scrolls below its headers
-LONG_CELL = 60  # characters; a cell with more is wider on a narrow screen
+LONG_CELL, LONGER_CELL = 30, 150  # characters; cells with more are not squeezed into a narrow column
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +68,13 @@ class Table:
         """The CSS class of the cells of a column."""
         return "n" if column in self.numeric else "code" if column in self.code else "t"
 
+    def cell_class(self, column: int, cell: str | Link) -> str:
+        """The CSS classes of a cell: its column's, and how much text it has."""
+        kind, length = self.column_class(column), len(cell.text if isinstance(cell, Link) else cell)
+        if kind != "t" or length <= LONG_CELL:
+            return kind
+        return f"{kind} {'longer' if length > LONGER_CELL else 'long'}"
+
 
 @dataclass(frozen=True, slots=True)
 class Figure:
@@ -79,12 +86,12 @@ class Figure:
 
     @property
     def min_width(self) -> int:
-        """CSS pixels below which the figure scrolls instead of shrinking: its text of 11 points then has 8.5 pixels.
+        """CSS pixels below which the figure scrolls instead of shrinking: its text of 11 points then has 7.8 pixels.
 
         >>> Figure('<svg viewBox="0 0 550 200"></svg>', "").min_width
-        425
+        390
         """
-        return round(self._points * 8.5 / 11)
+        return round(self._points * 7.8 / 11)
 
     @property
     def max_width(self) -> int:
@@ -146,7 +153,6 @@ class Page:
             headings=headings,
             long_table=LONG_TABLE,
             headed_rows=HEADED_ROWS,
-            long_cell=LONG_CELL,
             filtered=_has(self.blocks, Gallery),
             scrolled=_has(self.blocks, Table | Figure | HeatMap),
             home=home,

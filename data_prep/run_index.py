@@ -163,10 +163,12 @@ def _accuracy(page: Path) -> str:
         rate = report.get("accuracy")
         if rate is None:
             return f"comparison of {listed(list(report['models']))}" if report.get("models") else ""
-        if not rate["n"]:
-            return "no items"
+        grades = ((number, f", mean grade by {name}") for name, number in (report.get("numbers") or {}).items())
+        rate, what = next((found for found in ((rate, ""), *grades) if found[0]["n"]), (None, ""))
+        if rate is None:
+            return "no items" if (report.get("protocol") or {}).get("task") != "graded" else "not graded yet"
         text = f"{100 * rate['value']:.1f} % ({100 * rate['low']:.1f} to {100 * rate['high']:.1f} %), n = {rate['n']:,}"
-        return "; ".join([text, *_doubts(report)])
+        return "; ".join([f"{text}{what}", *_doubts(report)])
     except (ValueError, KeyError, TypeError, AttributeError):
         return f"{file.name} is damaged"
 

@@ -10,7 +10,7 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,9 +52,10 @@ from eval.paper.results import CollectedResults
 from eval.paper.scoreboard import scoreboard
 from eval.paper.scoreboard_page import scoreboard_page
 from eval.reports.agreement import agreement_page
+from eval.reports.class_halves import half_blocks
 from eval.reports.compared_answers import ComparedAnswer, changes_from_first, pairwise_tests
 from eval.reports.comparison import comparison
-from eval.reports.comparison_page import comparison_page
+from eval.reports.comparison_page import accuracy_table, comparison_page
 from eval.reports.evaluation_page import report_page
 from eval.reports.guidance_page import guidance_page
 from eval.reports.knn_page import knn_page
@@ -446,20 +447,34 @@ def accuracy_over_the_steps() -> str:
         return write_curve(run, "open_world", {2_000: LONG}).read_text()
 
 
+def usual_tables() -> dict[str, Sequence[Block]]:
+    """Tables with names of usual length, which a screen of 1,200 pixels shows whole."""
+    name = "demo_existence_adversarial"
+    accuracy = {"accuracy": Rate(1900, 2016).to_json(), "grades": {}, "difference": 0.1}
+    accuracy["paired"] = {"difference": 0.1, "low": -0.1, "high": 0.12, "p_value": 0.5}
+    rows = {model: dict.fromkeys((name, "demo_knowledge"), accuracy) for model in ("base", "mix, seed 1")}
+    return {
+        "forgetting": forgetting_page(forgetting_values(name), Path()).blocks,
+        "halves": half_blocks(half_rows("demo_open_world")),
+        "comparison": [accuracy_table(rows, list(rows["base"]))],
+        "robustness": robustness_page(robustness_values(name), Path()).blocks,
+    }
+
+
 def shown(text: str, folder: Path) -> str:
     """What a page's script writes between MEASURED and END."""
     file = folder / "page.html"
     file.write_text(text)
     command = [str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={folder / 'profile'}"]
-    command += ["--hide-scrollbars", "--dump-dom", file.as_uri()]
+    command += ["--hide-scrollbars", "--virtual-time-budget=5000", "--dump-dom", file.as_uri()]
     result = subprocess.run(command, capture_output=True, text=True, timeout=300)
     found = re.search(r"MEASURED(.*?)END", result.stdout, flags=re.DOTALL)
     assert found is not None, result.stderr
     return html.unescape(found[1])
 
 
-def measured(pages: dict[str, str], folder: Path) -> dict[str, tuple[int, int]]:
-    """Page and width to (scroll width, client width), in CSS pixels."""
+def measured(pages: dict[str, str], folder: Path) -> dict[str, tuple[int, int, list[str]]]:
+    """Page and width to (scroll width, client width, what scrolls in it and says so), in CSS pixels."""
     frames = "".join(
         f'<iframe name="{html.escape(name)} at {width}" style="width:{width}px;height:900px" '
         f'srcdoc="{html.escape(text)}"></iframe>'
@@ -471,21 +486,34 @@ def measured(pages: dict[str, str], folder: Path) -> dict[str, tuple[int, int]]:
       for (const frame of document.querySelectorAll("iframe")) {
         const root = frame.contentDocument.documentElement;
         for (const part of root.querySelectorAll("details")) part.open = true;
-        found[frame.name] = [root.scrollWidth, root.clientWidth];
+      }
+      await new Promise((done) => setTimeout(done, 1000));
+      for (const frame of document.querySelectorAll("iframe")) {
+        const root = frame.contentDocument.documentElement;
+        const boxes = [...root.querySelectorAll(".scroll")].filter((box) => box.scrollWidth > box.clientWidth + 1);
+        const kind = (box) => box.querySelector("svg") ? "figure" : box.closest(".heat") ? "heat map" : "table";
+        const said = (box) => kind(box) + (box.classList.contains("wide") ? "" : " that does not say so");
+        found[frame.name] = [root.scrollWidth, root.clientWidth, [...new Set(boxes.map(said))]];
       }
       document.body.textContent = "MEASURED" + JSON.stringify(found) + "END";
     """
-    text = f"<!DOCTYPE html><meta charset=utf-8><body>{frames}<script>onload = () => {{{script}}}</script>"
+    text = f"<!DOCTYPE html><meta charset=utf-8><body>{frames}<script>onload = async () => {{{script}}}</script>"
     found = json.loads(shown(text, folder))
-    return {name: tuple(sizes) for name, sizes in found.items()}
+    return {name: tuple(values) for name, values in found.items()}
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
-def test_no_page_is_wider_than_the_window(tmp_path):
-    found = measured({name: build() for name, build in PAGES.items()}, tmp_path)
-    assert len(found) == len(PAGES) * len(WIDTHS)
+def test_no_page_is_wider_than_the_window_and_what_scrolls_in_it_says_so(tmp_path):
+    usual = {f"usual {name}": Page(name, blocks).html() for name, blocks in usual_tables().items()}
+    found = measured({name: build() for name, build in PAGES.items()} | usual, tmp_path)
+    assert len(found) == (len(PAGES) + len(usual)) * len(WIDTHS)
     assert {name: sizes for name, sizes in found.items() if sizes[0] != sizes[1]} == {}
+    scrolling = {name: kinds for name, (_, _, kinds) in found.items()}
+    assert {name: kinds for name, kinds in scrolling.items() if set(kinds) - {"table", "heat map"}} == {}
+    assert scrolling["forgetting at 390"] == ["table"]
+    wide = {name: kinds for name, kinds in scrolling.items() if name.startswith("usual") and not name.endswith("390")}
+    assert {name: kinds for name, kinds in wide.items() if kinds and not name.endswith("800")} == {}
 
 
 @pytest.mark.slow

@@ -8,7 +8,18 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from data_prep.curve_figure import readable_ticks
-from data_prep.figures import BLACK, COLOURS, FULL_WIDTH, GREY, MARKERS, legend_name, new_figure, percent_axis, svg_of
+from data_prep.figures import (
+    BLACK,
+    COLOURS,
+    FULL_WIDTH,
+    GREY,
+    MARKERS,
+    legend_columns,
+    legend_name,
+    new_figure,
+    percent_axis,
+    svg_of,
+)
 from eval.metrics.accuracy import ClassResult
 from eval.paper.loss_curves import LossCurve
 from eval.reports.figures import draw_frequency
@@ -19,6 +30,7 @@ if TYPE_CHECKING:
 
 Row = Mapping[str, Any]  # a line of scoreboard.json
 COUNTS = (2, 5, 20, 100)
+PANELS = 2  # in a row, so that a phone shows them whole
 DASHES = ("-", "--", "-.", ":")
 SHADES = {
     mode: [COLOURS[number] for number in used] for mode, used in (("lora", (3, 1, 2, 4)), ("projector", (7, 0, 5)))
@@ -30,7 +42,7 @@ def candidates_figure(rows: Sequence[Row]) -> str:
 
     `rows` are lines of the scoreboard named table9/candidates_K/MODEL/DATASET.
     """
-    with new_figure("candidates", 9.6, 3.2) as figure:
+    with new_figure("candidates", FULL_WIDTH, 6.0) as figure:
         panels, table = _panels(figure, rows)
         models = list(dict.fromkeys(model for _, model, _ in table))
         for dataset, axes in panels.items():
@@ -48,7 +60,7 @@ def candidates_figure(rows: Sequence[Row]) -> str:
 def error_figure(rows: Sequence[Row]) -> str:
     """Figure 4: how many times CLIP's error LLaVA's is, over the number of candidates."""
     model, other = "LLaVA1.5-7B", "CLIP-L"
-    with new_figure("errors", 9.6, 3.2) as figure:
+    with new_figure("errors", FULL_WIDTH, 5.4) as figure:
         panels, table = _panels(figure, rows)
         for dataset, axes in panels.items():
             pairs = {k: (table.get((k, model, dataset)), table.get((k, other, dataset))) for k in COUNTS}
@@ -70,14 +82,16 @@ def _panels(figure: "Figure", rows: Sequence[Row]) -> tuple[dict[str, "Axes"], d
         _, experiment, model, dataset = str(row["row"]).split("/")
         table.setdefault((int(experiment.split("_")[1]), model, dataset), row)
     datasets = list(dict.fromkeys(dataset for _, _, dataset in table))
-    panels = figure.subplots(1, len(datasets), sharey=True, squeeze=False)[0]
-    for axes, dataset in zip(panels, datasets, strict=True):
+    panels = figure.subplots(-(-len(datasets) // PANELS), PANELS, sharey=True, squeeze=False).ravel()
+    for axes in panels[len(datasets) :]:
+        axes.set_visible(False)
+    for axes, dataset in zip(panels, datasets, strict=False):
         axes.set_xscale("log")
         axes.minorticks_off()
         axes.set_xticks(COUNTS, list(map(str, COUNTS)))
         axes.set_title(dataset, fontsize=11)
     figure.supxlabel("classes to choose from", fontsize=11)
-    return dict(zip(datasets, panels, strict=True)), table
+    return dict(zip(datasets, panels, strict=False)), table
 
 
 def _line(axes: "Axes", points: Mapping[int, float | None], style: str, colour: str) -> None:
@@ -110,7 +124,7 @@ def _legend(figure: "Figure", lines: Mapping[str, str]) -> None:
         Line2D([], [], ls="--", lw=1, mfc="white", label="the paper", **grey),
         Line2D([], [], lw=2, label="ours", **grey),
     ]
-    figure.legend(handles=handles, loc="outside upper left", ncols=len(handles), frameon=False)
+    figure.legend(handles=handles, loc="outside upper left", ncols=legend_columns([*lines, "the paper"]), frameon=False)
 
 
 def frequency_and_paper(models: Mapping[str, Sequence[ClassResult]], paper: Mapping[str, float | None]) -> str:
@@ -132,7 +146,7 @@ def frequency_and_paper(models: Mapping[str, Sequence[ClassResult]], paper: Mapp
 def loss_figure(curves: Sequence[LossCurve]) -> str:
     """Figure 5: the loss of runs that train projector and LoRA (above), and of those that train the projector."""
     groups = {mode: [curve for curve in curves if curve.mode == mode] for mode in ("lora", "projector")}
-    with new_figure("losses", 8.6, 5.0) as figure:
+    with new_figure("losses", FULL_WIDTH, 4.8 + 0.2 * len(curves)) as figure:
         panels = figure.subplots(2, 1, sharey=True)
         for axes, (mode, group) in zip(panels, groups.items(), strict=True):
             for number, curve in enumerate(group):
@@ -141,11 +155,15 @@ def loss_figure(curves: Sequence[LossCurve]) -> str:
                 axes.plot(
                     *zip(*curve.points, strict=True), color=shade, ls=style, lw=1.2, label=legend_name(curve.run, 28)
                 )
-            axes.set_title({"lora": "projector and LoRA", "projector": "projector only"}[mode], fontsize=11, loc="left")
+            title = {"lora": "projector and LoRA", "projector": "projector only"}[mode]
             axes.set_ylabel("loss")
-            if group:
-                axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=9, frameon=False)
+            if names := axes.get_legend_handles_labels()[1]:
+                columns, corner = legend_columns(names), (0.0, 1.0)
+                axes.legend(
+                    title=title, loc="lower left", bbox_to_anchor=corner, ncols=columns, alignment="left", frameon=False
+                )
             else:
+                axes.set_title(title, fontsize=11, loc="left")
                 axes.set_xticks([])
                 axes.text(0.5, 0.5, "no such run", ha="center", transform=axes.transAxes, color=GREY)
         values = [value for curve in curves for _, value in curve.points if math.isfinite(value) and value > 0]

@@ -15,7 +15,7 @@ from eval.paper.results import CollectedResults
 from eval.paper.table_layout import Grid, difference, grids, number
 
 HEADERS = ("row", "paper", "ours", "difference", "95 % interval", "n", "protocol", "run")
-NUMERIC = frozenset({1, 2, 3, 5})
+NUMERIC = frozenset({1, 2, 3, 4, 5})
 PATHS = frozenset({7})
 NOT_RUN = "not run"
 NO_EVALUATION = (
@@ -139,7 +139,7 @@ def _own_evaluations(content: Mapping[str, Any], folder: Path) -> list[Block]:
         belongs = "; ".join(dict.fromkeys(rows[key])) or "none"
         shown.append([_linked(name, run, folder), number(value, ""), interval, f"{n:,}", protocol, belongs, run])
     headers = ("evaluation", "ours", *HEADERS[4:7], "rows of the paper", "run")
-    table = Table(headers, shown, numeric=frozenset({1, 3}), code=frozenset({6}))
+    table = Table(headers, shown, numeric=frozenset({1, 2, 3}), code=frozenset({6}))
     return [Heading(f"Own evaluations: {len(shown)}"), table]
 
 

@@ -10,7 +10,7 @@ from data_prep.page_cards import Card, Cards, Link
 from data_prep.page_charts import Bar, Bars, difference_dots, dots
 from data_prep.page_gallery import Gallery, Tile
 from eval.metrics.seeds import display_name, recipe_of
-from eval.reports.formatting import interval, percent, points
+from eval.reports.formatting import headline, interval, percent, points
 
 CHARTED_PAIRS = 15
 SHOWN_CLASSES = 10  # of each end
@@ -52,11 +52,7 @@ def report_links(models: Mapping[str, Mapping[str, Any]], folder: Path) -> list[
     for model, reports in models.items():
         folders = {name: report["folder"] for name, report in reports.items() if "folder" in report}
         pages = {name: EvalDir(Path(place)).report("html") for name, place in folders.items()}
-        links = [
-            Link.to(name, page, folder, percent(reports[name]["accuracy"]["value"]))
-            for name, page in pages.items()
-            if page.is_file()
-        ]
+        links = [Link.to(name, page, folder, headline(reports[name])) for name, page in pages.items() if page.is_file()]
         cards += [Card(display_name(model), links=links)] if links else []
     return [Heading("Report of each model"), Cards(cards)] if cards else []
 

@@ -41,7 +41,7 @@ def comparison_page(models: Mapping[str, Reports], values: Mapping[str, Any], fo
         blocks += [recipe_table(values["recipes"], names), Text(MEANING), Heading("Each training seed")]
     rows = values["models"]
     charts = [chart for name in names for chart in accuracy_chart(rows, name)]
-    blocks.append(_table(rows, names) if len(names) <= SIDE_BY_SIDE else _long_table(rows, names))
+    blocks.append(accuracy_table(rows, names))
     blocks += [Text(text, warning=True) for text in _warnings(models, names)]
     blocks += [*charts, Text(TOLD.format(first=display_name(first)))]
     blocks += report_links(models, folder)
@@ -59,8 +59,10 @@ def comparison_page(models: Mapping[str, Reports], values: Mapping[str, Any], fo
     return Page(f"Comparison of {listed(list(values['recipes']))}", blocks)
 
 
-def _table(values: Mapping[str, Any], names: Sequence[str]) -> Table:
-    """A row a model, as in the paper's Table 5."""
+def accuracy_table(values: Mapping[str, Any], names: Sequence[str]) -> Table:
+    """A row a model, as in the paper's Table 5; `values` is `models` of a comparison."""
+    if len(names) > SIDE_BY_SIDE:
+        return _long_table(values, names)
     first = next(iter(values))
     headers = ["model", *(part for name in names for part in (name, f"vs {first}"))]
     rows = [
@@ -80,6 +82,8 @@ def _cells(result: Mapping[str, Any] | None) -> list[str]:
     if result is None:
         return ["not run", ""]
     accuracy = result["accuracy"]
+    if not accuracy["n"]:
+        return ["see Graders" if result["grades"] else "no item answered", ""]
     return [f"{percent(accuracy['value'])} ({interval(accuracy)}, n = {accuracy['n']:,})", _difference(result)]
 
 

@@ -51,10 +51,15 @@ def test_what_is_doubtful_about_an_accuracy_is_said(runs):
     items = {"expected": 9, "missing": 2, "failed": 1}
     write_report(runs / "a 100% #1" / "eval" / "b", items=items, trained={"differences": ["prompt"]})
     write_report(runs / "a 100% #1" / "eval" / "none", accuracy=RATE | {"n": 0})
+    graded = {"accuracy": RATE | {"n": 0}, "protocol": {"task": "graded"}}
+    write_report(runs / "a 100% #1" / "eval" / "graded", numbers={"mm_vet": RATE}, **graded)
+    write_report(runs / "a 100% #1" / "eval" / "waits", **graded)
     (write_report(runs / "other") / "report.json").write_text("{")
     text = index_page(runs).markdown()
     assert "n = 1,000; 1 failed; 2 of 9 not answered yet; not evaluated as trained" in text
     assert "no items" in text
+    assert "n = 1,000, mean grade by mm_vet" in text
+    assert "not graded yet" in text
     assert "report.json is damaged" in text
 
 
