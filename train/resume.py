@@ -90,6 +90,7 @@ def open_run(plan: RunPlan, *, resume: bool, accepted: Sequence[str] = ()) -> Re
             f"as intended: {' '.join(f'--accept-change {key}' for key in refused)}"
         )
     _refuse_another_probe(checkpoint, identity)
+    _refuse_other_frozen_weights(checkpoint, identity)
     return ResumePoint(identity, checkpoint, problems)
 
 
@@ -105,6 +106,16 @@ def _refuse_another_probe(checkpoint: Checkpoint, identity: dict[str, Any]) -> N
         f"{checkpoint.folder} has {before} (loss.probe), and this run {after}{', others' if before == after else ''}; "
         "undo the change, or choose another name"
     )
+
+
+def _refuse_other_frozen_weights(checkpoint: Checkpoint, identity: dict[str, Any]) -> None:
+    """Raise `RunError` where PiSSA was switched on or off: the weights below its adapters are not those of the base."""
+    before, after = (of["settings"].get("model.lora.variant", "lora") for of in (checkpoint.state, identity))
+    if identity["settings"]["model.mode"] == "lora" and before != after and "pissa" in (before, after):
+        raise RunError(
+            f"{checkpoint.folder} was trained with model.lora.variant {before}, whose frozen weights are not those of "
+            f"{after}; undo the change, or choose another name"
+        )
 
 
 def refuse_other_parameters(checkpoint: Checkpoint, shapes: Mapping[str, tuple[int, ...]]) -> None:

@@ -196,6 +196,22 @@ def test_a_resume_where_auto_takes_other_kernels_is_refused_with_the_reason(trai
     assert open_run(plan, resume=True, accepted=["model.kernels"]).step == 5
 
 
+@pytest.mark.parametrize(("before", "after"), [("pissa", "rslora"), ("lora", "pissa")])
+def test_weights_below_a_lora_that_pissa_changed_are_not_those_of_another_variant(training_setup, before, after):
+    name = f"{before}_to_{after}"
+
+    def plan(variant, *more):
+        settings = (f"model.lora.variant={variant}", "model.mode=lora", *more)
+        return make_plan(training_setup.config(name, *settings), 1, "cpu")
+
+    write(plan(before).run, 5, **open_run(plan(before), resume=False).identity)
+    assert open_run(plan(before), resume=True).step == 5
+    accepted = ["model.lora.variant", "model.lora.alpha"]
+    assert open_run(plan(before, "model.lora.alpha=7"), resume=True, accepted=accepted).step == 5
+    with pytest.raises(RunError, match=f"variant {before}.* {after}.*undo the change, or choose another name"):
+        open_run(plan(after), resume=True, accepted=accepted)
+
+
 def test_another_threshold_is_refused_where_the_monitor_acts_and_accepted_where_it_only_logs(training_setup):
     for action, name in (("escalate", "acting"), ("log", "logging")):
         plan = make_plan(training_setup.config(name, f"monitor.action={action}"), 1, "cpu")
