@@ -59,6 +59,18 @@ def compare_with_transformers(config_file: Path, rounds: int) -> dict[str, Any]:
     return {"device": device_name, "torch": torch.__version__, "tokens_per_sample": tokens, **ratios, "sides": figures}
 
 
+def transformers_loss(model: Any, batch: Batch, pixels: torch.Tensor) -> torch.Tensor:
+    """The loss of a batch by the model's own forward pass. pixels: (images, 3, S, S), normalized."""
+    loss: torch.Tensor = model(
+        input_ids=batch.input_ids,
+        attention_mask=batch.attention_mask,
+        pixel_values=pixels,
+        labels=batch.labels,
+        use_cache=False,
+    ).loss
+    return loss
+
+
 def _batch(plan: RunPlan, device: torch.device) -> Batch:
     examples = plan.training_batches().examples
     chosen = [examples[position] for position in range(plan.batches.micro_batch)]
@@ -78,14 +90,7 @@ def _sides(plan: RunPlan, model: Any, batch: Batch) -> dict[str, Callable[[], to
 
     def plain() -> torch.Tensor:
         with as_written(model):
-            loss: torch.Tensor = model(
-                input_ids=batch.input_ids,
-                attention_mask=batch.attention_mask,
-                pixel_values=pixels,
-                labels=batch.labels,
-                use_cache=False,
-            ).loss
-        return loss
+            return transformers_loss(model, batch, pixels)
 
     def checkpointed() -> torch.Tensor:
         checkpoint_activations(model)

@@ -27,6 +27,7 @@ from configs.model import LoraConfig, ModelConfig
 from configs.run import RunConfig
 from configs.training import OptimConfig, TrainConfig
 from configs.zero import DeepSpeedConfig
+from train.benchmarks.against_transformers import transformers_loss
 from train.benchmarks.generated import GeneratedData, tokens_of
 from train.distributed.world import World
 from train.kernel_choice import choose_kernels
@@ -156,14 +157,7 @@ class TrainingBench:
         self.model.train()
 
         def step() -> None:
-            loss = self.model(
-                input_ids=batch.input_ids,
-                attention_mask=batch.attention_mask,
-                pixel_values=pixels,
-                labels=batch.labels,
-                use_cache=False,
-            ).loss
-            loss.backward()
+            transformers_loss(self.model, batch, pixels).backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_(trained, 1.0)
             optimizer.step()
             optimizer.zero_grad()

@@ -2,7 +2,6 @@
 
 import argparse
 import math
-import resource
 import statistics
 import time
 from collections.abc import Callable
@@ -13,6 +12,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from configs.command_line import emit_json
+from data_prep.benchmarks.timing import cpu_seconds
 from train.distributed.world import start_world, stop_world
 from train.optimization.fused_update import fuse_update, total_norm
 from train.optimization.gated_adamw import GatedAdamW
@@ -100,21 +100,16 @@ def count(side: Side) -> OperationCount:
 
 
 def seconds(side: Side, seed: int) -> tuple[float, float]:
-    """CPU seconds of this process and seconds of the clock of one step."""
+    """CPU seconds and seconds of the clock of one step."""
     give_gradients(side, seed)
     on_gpu = side.weights[0].is_cuda
     if on_gpu:
         torch.cuda.synchronize()
-    cpu, clock = _cpu_seconds(), time.perf_counter()
+    cpu, clock = cpu_seconds(), time.perf_counter()
     side.step()
     if on_gpu:
         torch.cuda.synchronize()
-    return _cpu_seconds() - cpu, time.perf_counter() - clock
-
-
-def _cpu_seconds() -> float:
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    return usage.ru_utime + usage.ru_stime
+    return cpu_seconds() - cpu, time.perf_counter() - clock
 
 
 def measure(arguments: argparse.Namespace) -> dict[str, Any]:

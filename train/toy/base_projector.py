@@ -22,7 +22,6 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerFast,
 )
-from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
 
 from data_prep.progress import progress_bar
 from data_prep.sample import IMAGE_PLACEHOLDER, Sample
@@ -32,6 +31,7 @@ from train.chat.conversation import IGNORE_INDEX
 from train.optimization.schedule import half_cosine
 from train.toy.base_tokenizer import Tokens, tokenize
 from train.toy.base_vision import FEATURE_LAYER, image_bytes, patch_features, to_pixels
+from train.toy.model_files import padding_processor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,7 +89,6 @@ def save(
 
     Answers also end with the end tokens of `generation`, the language model's own settings.
     """
-    size = model.config.vision_config.image_size
     stated = None if generation is None else generation.eos_token_id
     others = [stated] if isinstance(stated, int) else list(stated or ())
     ends = list(dict.fromkeys([tokenizer.eos_token_id, *others]))
@@ -99,11 +98,8 @@ def save(
         pad_token_id=tokenizer.pad_token_id,
     )
     model.save_pretrained(output)
-    images = LlavaImageProcessorPil(
-        size={"shortest_edge": size}, crop_size={"height": size, "width": size}, do_pad=True
-    )
     LlavaProcessor(
-        image_processor=images,
+        image_processor=padding_processor(model.config.vision_config.image_size),
         tokenizer=tokenizer,
         patch_size=model.config.vision_config.patch_size,
         vision_feature_select_strategy="default",

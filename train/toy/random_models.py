@@ -17,9 +17,9 @@ from transformers import (
     LlavaForConditionalGeneration,
     PreTrainedTokenizerFast,
 )
-from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
 
 from configs.errors import ConfigError
+from train.toy.model_files import padding_processor
 from train.toy.shapes import SHAPES
 
 SPECIAL_TOKENS = ("<unk>", "<s>", "</s>", "<pad>", "<image>")
@@ -77,10 +77,7 @@ def write_random_base(
     vocabulary = model.config.text_config.vocab_size
     if len(tokenizer) > vocabulary:
         raise ConfigError(f"{len(tokenizer)} tokens do not fit into shape {shape}'s vocabulary of {vocabulary}")
-    size = model.config.vision_config.image_size
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    LlavaImageProcessorPil(
-        do_pad=True, size={"shortest_edge": size}, crop_size={"height": size, "width": size}
-    ).save_pretrained(folder)
+    padding_processor(model.config.vision_config.image_size).save_pretrained(folder)
     return folder

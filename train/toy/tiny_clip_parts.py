@@ -12,11 +12,11 @@ from tokenizers.models import BPE
 from tokenizers.normalizers import Lowercase
 from tokenizers.pre_tokenizers import ByteLevel
 from tokenizers.processors import TemplateProcessing
-from tokenizers.trainers import BpeTrainer
 from torch import Tensor
 from torch.nn import functional
 from transformers import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPVisionConfig, PreTrainedTokenizerFast
 
+from train.toy.byte_level import learn_merges
 from train.toy.clip_recipe import ClipRecipe
 
 PAD, START, END = "<pad>", "<|startoftext|>", "<|endoftext|>"
@@ -33,14 +33,8 @@ def build_tokenizer(names: Sequence[str], recipe: ClipRecipe) -> PreTrainedToken
     tokenizer.normalizer = Lowercase()
     tokenizer.pre_tokenizer = ByteLevel(add_prefix_space=True)
     tokenizer.decoder = ByteLevelDecoder()
-    trainer = BpeTrainer(
-        vocab_size=recipe.vocabulary,
-        special_tokens=[PAD, START, END],
-        initial_alphabet=sorted(ByteLevel.alphabet()),
-        show_progress=False,
-    )
     texts = [template.format(name) for name in sorted(set(names)) for template in TEMPLATES]
-    tokenizer.train_from_iterator(texts, trainer)
+    learn_merges(tokenizer, texts, recipe.vocabulary, (PAD, START, END))
     tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in (PAD, START, END)])
     ends = [(token, tokenizer.token_to_id(token)) for token in (START, END)]
     tokenizer.post_processor = TemplateProcessing(single=f"{START} $A {END}", special_tokens=ends)

@@ -19,7 +19,6 @@ from tokenizers.decoders import ByteLevel as ByteLevelDecoder
 from tokenizers.models import BPE, WordPiece
 from tokenizers.pre_tokenizers import BertPreTokenizer, ByteLevel
 from tokenizers.processors import TemplateProcessing
-from tokenizers.trainers import BpeTrainer
 from transformers import (
     Blip2Config,
     Blip2ForConditionalGeneration,
@@ -41,6 +40,8 @@ from transformers.models.blip.image_processing_pil_blip import BlipImageProcesso
 from transformers.models.llava_next.image_processing_pil_llava_next import LlavaNextImageProcessorPil
 
 from configs.errors import ConfigError
+from train.toy.byte_level import learn_merges, pairs
+from train.toy.model_files import draw_large_weights
 from train.toy.random_models import SPECIAL_TOKENS, word_tokenizer
 from train.toy.tiny_onevision import llava_onevision
 from train.toy.tiny_qwen import qwen2_5_vl, qwen3_vl
@@ -69,9 +70,7 @@ def write_tiny_family(folder: Path, name: str, words: Sequence[str], *, seed: in
         raise ConfigError(f"unknown family {name!r}; known: {', '.join(BUILDERS)}")
     torch.manual_seed(seed)
     model, processor = BUILDERS[name](words)
-    with torch.no_grad():
-        for parameter in model.parameters():  # large weights, so that answers differ between images
-            parameter.copy_(torch.randn_like(parameter) * (0.3 if parameter.ndim > 1 else 0.5))
+    draw_large_weights(model)
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
     return folder
@@ -141,11 +140,7 @@ def byte_level_tokenizer(words: Sequence[str]) -> PreTrainedTokenizerFast:
     backend = Tokenizer(BPE(unk_token="<unk>"))
     backend.pre_tokenizer = ByteLevel(add_prefix_space=False)
     backend.decoder = ByteLevelDecoder()
-    trainer = BpeTrainer(
-        vocab_size=LANGUAGE["vocab_size"] - 1, special_tokens=list(OPT_SPECIAL), show_progress=False,
-        initial_alphabet=ByteLevel.alphabet(),
-    )  # fmt: skip
-    backend.train_from_iterator([f"{first} {second}" for first in words for second in words], trainer)
+    learn_merges(backend, pairs(words), LANGUAGE["vocab_size"] - 1, OPT_SPECIAL)
     backend.post_processor = TemplateProcessing(single="</s> $A", special_tokens=[("</s>", 2)])
     return PreTrainedTokenizerFast(
         tokenizer_object=backend, bos_token="</s>", eos_token="</s>", unk_token="<unk>", pad_token="<pad>"

@@ -22,13 +22,13 @@ from transformers import (
     Qwen2Config,
     SiglipVisionConfig,
 )
-from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
 from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
 
 from configs.errors import ConfigError
 from data_prep.sample import IMAGE_PLACEHOLDER
 from train.toy.byte_level import byte_level_bpe
 from train.toy.language_model import FLATTENED
+from train.toy.model_files import draw_large_weights, padding_processor
 from train.toy.random_models import word_tokenizer
 from train.toy.shapes import SHAPES
 
@@ -66,19 +66,13 @@ def write_tiny_llava(folder: Path, words: Sequence[str], name: str, *, seed: int
     )
     torch.manual_seed(seed)
     model = LlavaForConditionalGeneration(config)
-    with torch.no_grad():
-        for weight in model.parameters():  # large weights, so that answers differ between images
-            weight.copy_(torch.randn_like(weight) * (0.3 if weight.ndim > 1 else 0.5))
+    draw_large_weights(model)
     model.generation_config.eos_token_id = tokenizer.eos_token_id
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    side = {"height": vision["image_size"], "width": vision["image_size"]}
-    if siglip:
-        SiglipImageProcessorPil(size=side).save_pretrained(folder)
-    else:
-        LlavaImageProcessorPil(
-            do_pad=True, size={"shortest_edge": vision["image_size"]}, crop_size=side
-        ).save_pretrained(folder)
+    side = vision["image_size"]
+    square = SiglipImageProcessorPil(size={"height": side, "width": side})
+    (square if siglip else padding_processor(side)).save_pretrained(folder)
     return folder
 
 

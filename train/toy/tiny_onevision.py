@@ -21,6 +21,7 @@ from transformers import (
 )
 from transformers.models.llava_onevision.image_processing_pil_llava_onevision import LlavaOnevisionImageProcessorPil
 
+from train.toy.model_files import write_image_processor
 from train.toy.tiny_qwen import TEXT, qwen_tokenizer
 
 SIDE, PATCH = 32, 8  # pixels
@@ -50,12 +51,8 @@ class ProcessorFiles:
         images = LlavaOnevisionImageProcessorPil(
             size={"height": SIDE, "width": SIDE}, image_grid_pinpoints=GRID, **half
         )
-        images.save_pretrained(folder)
+        write_image_processor(images, folder, "LlavaOnevisionImageProcessor")
         self.tokenizer.save_pretrained(folder)
-        file = folder / "preprocessor_config.json"
-        settings = json.loads(file.read_text(encoding="utf-8"))
-        settings |= {"image_processor_type": "LlavaOnevisionImageProcessor"}
-        file.write_text(json.dumps(settings), encoding="utf-8")
         whole = {"processor_class": "LlavaOnevisionProcessor", "num_image_tokens": (SIDE // PATCH) ** 2,
                  "vision_feature_select_strategy": "full", "vision_aspect_ratio": MOST}  # fmt: skip
         (folder / "processor_config.json").write_text(json.dumps(whole), encoding="utf-8")

@@ -17,7 +17,6 @@ from tokenizers.models import BPE
 from tokenizers.normalizers import NFC
 from tokenizers.pre_tokenizers import ByteLevel, Split
 from tokenizers.pre_tokenizers import Sequence as Steps
-from tokenizers.trainers import BpeTrainer
 from transformers import (
     PreTrainedModel,
     Qwen2_5_VLConfig,
@@ -28,6 +27,9 @@ from transformers import (
 )
 from transformers.models.qwen2.tokenization_qwen2 import PRETOKENIZE_REGEX
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
+
+from train.toy.byte_level import learn_merges, pairs
+from train.toy.model_files import write_image_processor
 
 SPECIAL = (
     *("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>"),
@@ -62,11 +64,8 @@ class ProcessorFiles:
 
     def save_pretrained(self, folder: Path) -> None:
         """Write both, and the settings of the processor of videos."""
-        self.images.save_pretrained(folder)
+        write_image_processor(self.images, folder, "Qwen2VLImageProcessor")
         self.tokenizer.save_pretrained(folder)
-        file = folder / "preprocessor_config.json"
-        settings = json.loads(file.read_text(encoding="utf-8")) | {"image_processor_type": "Qwen2VLImageProcessor"}
-        file.write_text(json.dumps(settings), encoding="utf-8")
         videos = {"video_processor_type": "Qwen2VLVideoProcessor", "patch_size": TOWER["patch_size"]}
         (folder / "video_preprocessor_config.json").write_text(json.dumps(videos), encoding="utf-8")
 
@@ -106,9 +105,7 @@ def qwen_tokenizer(words: Sequence[str], template: str) -> Qwen2Tokenizer:
     backend.normalizer = NFC()
     split = Split(Regex(PRETOKENIZE_REGEX), "isolated")
     backend.pre_tokenizer = Steps([split, ByteLevel(add_prefix_space=False, use_regex=False)])
-    size = VOCABULARY - 20 - len(SPECIAL)
-    trainer = BpeTrainer(vocab_size=size, show_progress=False, initial_alphabet=sorted(ByteLevel.alphabet()))
-    backend.train_from_iterator([f"{first} {second}" for first in words for second in words], trainer)
+    learn_merges(backend, pairs(words), VOCABULARY - 20 - len(SPECIAL))
     learned = json.loads(backend.to_str())["model"]
     tokenizer = Qwen2Tokenizer(
         vocab=learned["vocab"],

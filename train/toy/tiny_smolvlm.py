@@ -23,6 +23,7 @@ from transformers import (
 from transformers.models.smolvlm.image_processing_pil_smolvlm import SmolVLMImageProcessorPil
 
 from train.toy.byte_level import byte_level_bpe
+from train.toy.model_files import write_image_processor
 
 AROUND, GLOBAL, END = "<fake_token_around_image>", "<global-img>", "<end_of_utterance>"
 GRID = 3  # most tiles a side
@@ -51,11 +52,8 @@ class ProcessorFiles:
     def save_pretrained(self, folder: Path) -> None:
         """Write both, and the tokens of a tile."""
         edges = {"size": {"longest_edge": GRID * SIDE}, "max_image_size": {"longest_edge": SIDE}}
-        SmolVLMImageProcessorPil(**edges).save_pretrained(folder)
+        write_image_processor(SmolVLMImageProcessorPil(**edges), folder, f"{self.kind}ImageProcessor")
         self.tokenizer.save_pretrained(folder)
-        file = folder / "preprocessor_config.json"
-        settings = json.loads(file.read_text(encoding="utf-8")) | {"image_processor_type": f"{self.kind}ImageProcessor"}
-        file.write_text(json.dumps(settings), encoding="utf-8")
         whole = {"processor_class": f"{self.kind}Processor", "image_seq_len": TILE_TOKENS}
         (folder / "processor_config.json").write_text(json.dumps(whole), encoding="utf-8")
 
