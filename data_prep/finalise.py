@@ -12,7 +12,7 @@ from configs.shard_dir import ShardDir
 from data_prep import atomic
 from data_prep.drops import check_drop_fraction
 from data_prep.image_notes import NoteBook
-from data_prep.manifest import FORMAT_VERSION, MOST_IGNORED, Manifest, fingerprint_of
+from data_prep.manifest import FORMAT_VERSION, MOST_IGNORED, Manifest, ReferencedFile, fingerprint_of
 from data_prep.records import ShardChunks
 from data_prep.sample import Drop, Sample
 from data_prep.shard_index import INDEX_DTYPE
@@ -125,13 +125,14 @@ def _index(sidecars: list[Sidecar]) -> NDArray[np.void]:
     """All sidecars' rows under each other; dtype INDEX_DTYPE."""
     index = np.zeros(sum(len(sidecar.rows) for sidecar in sidecars), dtype=INDEX_DTYPE)
     start = 0
-    files = list(dict.fromkeys(file for sidecar in sidecars for file in sidecar.files))
+    numbers_of_files: dict[ReferencedFile, int] = {}
     for number, sidecar in enumerate(sidecars):
         rows = index[start : start + len(sidecar.rows)]
         rows["shard"] = number
         for name, column in zip(COLUMNS, zip(*sidecar.rows, strict=True), strict=False):
             rows[name] = column
-        numbers = np.array([0, *(files.index(file) + 1 for file in sidecar.files)], dtype=np.uint32)
+        files = [numbers_of_files.setdefault(file, len(numbers_of_files) + 1) for file in sidecar.files]
+        numbers = np.array([0, *files], dtype=np.uint32)
         rows["image_file"] = numbers[rows["image_file"]]  # from the shard's own list to the whole set's
         start += len(sidecar.rows)
     return index

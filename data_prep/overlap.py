@@ -126,8 +126,8 @@ def find_duplicate_pairs(
         for test, train in np.argwhere(equal | alike):
             pairs.append(
                 DuplicatePair(
-                    evaluation.sample(int(eval_hashes.numbers[start + test])).id,
-                    training.sample(int(train_hashes.numbers[train])).id,
+                    evaluation.record(int(eval_hashes.numbers[start + test])).id,
+                    training.record(int(train_hashes.numbers[train])).id,
                     -1 if equal[test, train] else int(bits[test, train]),
                 )
             )

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from configs.errors import RunError
 from configs.eval_dir import ResultsDir
 from configs.run_dir import RunDir, SweepDir
 from data_prep.atomic import write_bytes, write_json
@@ -56,6 +57,17 @@ def write_result(file_of: Callable[[str], Path], values: object, page: Page) -> 
     write_json(file_of("json"), values)
     write_page(file_of("html"), page)
     return file_of("html")
+
+
+def read_result(file: Path, advice: str = "run eval.run --report-only again") -> dict[str, Any]:
+    """The values of a report or another result. Raises `RunError` with `advice` if the file is damaged."""
+    try:
+        values = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise RunError(f"{file} is damaged ({error}); {advice}") from error
+    if not isinstance(values, dict):
+        raise RunError(f"{file} is damaged (it holds no JSON object); {advice}")
+    return values
 
 
 def _home(file: Path) -> str:

@@ -9,7 +9,7 @@ applied in `train.chat.render`. A turn's text may hold the placeholder `<image>`
 
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -30,6 +30,16 @@ class Turn:
 
     speaker: Speaker
     text: str
+
+    @property
+    def words(self) -> str:
+        """The text without the image's place."""
+        return self.text.replace(IMAGE_PLACEHOLDER, "").strip()
+
+
+def without_image(turns: Sequence[Turn]) -> tuple[Turn, ...]:
+    """The same turns without the image's place."""
+    return tuple(Turn(turn.speaker, turn.words) for turn in turns)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -51,7 +51,7 @@ def write_shard(
     notes = NoteBook()
     rows: list[list[int]] = []
     image_hashes: list[int] = []
-    referenced: list[Path | RemoteTar] = []
+    referenced: dict[Path | RemoteTar, int] = {}  # to their numbers, from 1
     first = number * recipe.samples_per_shard
     fingerprint, texts = records_fingerprint(records)
     with atomic.atomic_file(folder.shard(number)) as file:
@@ -89,7 +89,7 @@ def _referenced_file(file: Path | RemoteTar) -> ReferencedFile:
     return ReferencedFile(file.file.url, file.file.bytes, file.file.sha256)
 
 
-def _add(tar: _Tar, key: str, member: Member, referenced: list[Path | RemoteTar]) -> list[int]:
+def _add(tar: _Tar, key: str, member: Member, referenced: dict[Path | RemoteTar, int]) -> list[int]:
     """Append a sample's members, image first, and return its row of the index (`COLUMNS`).
 
     An image that stays in its own file is not appended; the file is added to `referenced`.
@@ -97,9 +97,8 @@ def _add(tar: _Tar, key: str, member: Member, referenced: list[Path | RemoteTar]
     image_file = image_offset = 0
     text = b"".join((ustar.header(f"{key}.json", len(member.text)), member.text, ustar.padding(len(member.text))))
     if member.referenced is not None:
-        if member.referenced.file not in referenced:
-            referenced.append(member.referenced.file)
-        image_file, image_offset = referenced.index(member.referenced.file) + 1, member.referenced.offset
+        image_file = referenced.setdefault(member.referenced.file, len(referenced) + 1)
+        image_offset = member.referenced.offset
         tar.append(text)
     elif member.extension:
         image_offset = tar.offset + ustar.BLOCK

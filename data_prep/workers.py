@@ -20,7 +20,6 @@ from data_prep.sample import Drop, Source
 from data_prep.shard_writer import write_shard
 from data_prep.sidecar import Recipe, Sidecar, finished_shard
 from data_prep.train_test_check import SourceContent
-from data_prep.validate import Member
 
 MAX_DROPS_IN_A_ROW = 100
 REPORT_EVERY = 50  # records and
@@ -98,13 +97,12 @@ def build_part(job: Job, part: int, parts: int, report: Report) -> Outcome:
         if job.check_only:
             for record in records:
                 seen = job.recipe.validate(record)
-                drop = seen if isinstance(seen, Drop) else None
-                if isinstance(seen, Member):
+                if isinstance(seen, Drop):
+                    outcome.drops.append(seen)
+                else:
                     outcome.checked.append((seen.id, seen.label, seen.image_hash))
-                outcome.drops += [drop] if drop else []
-                if isinstance(seen, Member):
                     outcome.notes.add(seen.notes, record.id)
-                progress(drop)
+                progress(seen if isinstance(seen, Drop) else None)
             continue
         sidecar = finished_shard(job.folder, number, records, job.recipe, rebuild=job.rebuild)
         if sidecar is not None:

@@ -21,9 +21,11 @@ from configs.eval_dir import EvalDir
 from configs.evaluation import EvalConfig
 from configs.run_dir import ExportDir, RunDir, run_of, step_name, step_of
 from data_prep.atomic import atomic_folder, write_bytes
+from data_prep.run_index import read_result
 from eval.run import report
 from eval.runner.arguments import add_processes, add_protocol_argument, eval_config_of
 from eval.runner.batching import Share
+from eval.runner.evaluated_model import export_record
 
 
 def best_report(reports: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
@@ -61,8 +63,7 @@ def export_choice(run: RunDir, best: Mapping[str, Any], measured: int) -> dict[s
     source = run.export_of(step)
     if not ExportDir(source).record.is_file():
         raise RunError(f"{best['label']} has the highest accuracy and its weights are gone: there is no {source}")
-    record: dict[str, Any] = json.loads(ExportDir(source).record.read_text(encoding="utf-8"))
-    record["chosen"] = chosen
+    record = export_record(source) | {"chosen": chosen}
     with atomic_folder(run.export) as temporary:
         shutil.copytree(source, temporary, dirs_exist_ok=True)
         write_bytes(ExportDir(temporary).record, json.dumps(record, indent=1).encode())
@@ -75,7 +76,7 @@ def stored_reports(run: RunDir, name: str) -> list[EvalDir]:
     for step in run.evaluated_steps(name):
         folder = EvalDir(run.evaluation(name) / step_name(step))
         file = folder.report("json")
-        if file.is_file() and not json.loads(file.read_text(encoding="utf-8"))["items"]["missing"]:
+        if file.is_file() and not read_result(file)["items"]["missing"]:
             found.append(folder)
     return found
 
@@ -99,7 +100,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
             folders = evaluate_models(config, Share(), arguments.processes)
             report(config, folders)
-        reports = [json.loads(folder.report("json").read_text(encoding="utf-8")) for folder in folders]
+        reports = [read_result(folder.report("json")) for folder in folders]
         best = best_report(reports)
         export_choice(run, best, len(reports))
     except UserError as error:

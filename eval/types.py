@@ -15,7 +15,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from configs.eval_dir import EvalDir
 from configs.evaluation import EvalConfig
-from data_prep.sample import IMAGE_PLACEHOLDER, Sample, Turn
+from data_prep.sample import Sample, Turn
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class Question:
     @property
     def text(self) -> str:
         """The last turn without the image's placeholder; empty where nothing is asked, as of an image encoder."""
-        return self.turns[-1].text.replace(IMAGE_PLACEHOLDER, "").strip() if self.turns else ""
+        return self.turns[-1].words if self.turns else ""
 
 
 @dataclass(frozen=True, slots=True)

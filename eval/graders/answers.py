@@ -6,7 +6,7 @@ from dataclasses import replace
 from configs.errors import ConfigError, RunError
 from configs.eval_dir import EvalDir
 from configs.evaluation import EvalConfig
-from data_prep.sample import IMAGE_PLACEHOLDER, Turn
+from data_prep.sample import Turn
 from data_prep.shard_index import id_hash
 from eval.graders.types import StoredAnswer
 from eval.metrics.outcomes import labelled
@@ -65,4 +65,4 @@ def questions_of(predictions: Sequence[Prediction], evaluation: Evaluation, conf
 
 def _text(turns: Sequence[Turn]) -> str:
     """What the human says, without the image's placeholder."""
-    return "\n".join(turn.text.replace(IMAGE_PLACEHOLDER, "").strip() for turn in turns if turn.speaker == "human")
+    return "\n".join(turn.words for turn in turns if turn.speaker == "human")

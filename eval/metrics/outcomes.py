@@ -1,6 +1,5 @@
 """Which stored answers are correct: by the evaluation's own protocol, or by other settings of its scoring."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 from configs.errors import ConfigError, RunError
 from configs.eval_dir import EvalDir
 from configs.protocol import ProtocolConfig
+from data_prep.run_index import read_result
 from eval.metrics.grouped import ItemPoints, points_of
 from eval.runner.evaluation_record import (
     file_hash,
@@ -126,7 +126,7 @@ def answers_and_settings(folder: EvalDir) -> tuple[EvalDir, Mapping[str, Any]]:
     """(folder of the answers, scoring settings of a rescored report; none where answers and report share a folder)."""
     if folder.config.is_file() or not folder.report("json").is_file():
         return folder, {}
-    report = json.loads(folder.report("json").read_text(encoding="utf-8"))
+    report = read_result(folder.report("json"))
     if "answers_of" not in report:
         return folder, {}
     return EvalDir(folder.root / report["answers_of"]), report["protocol"]

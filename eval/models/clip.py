@@ -1,8 +1,8 @@
 """CLIP's zero-shot classification: the class whose sentence is nearest to the image, by cosine (Tables 1 and 9).
 
 One sentence a class ("a photo of a X"), no ensembling. Sentences are embedded once; an image costs one forward pass of
-the vision tower. The cosines of all classes go into the prediction's line as the scores of names do, so any candidate
-set is scored later from the same answers. `logit_scale` times a cosine is transformers' `logits_per_image`.
+the vision tower. The scores of the classes are the cosines; `logit_scale` times a cosine is transformers'
+`logits_per_image`.
 
 Shapes: `N` images, `C` classes, `H` size of the shared space.
 """
@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
 import torch
 from torch.nn import functional
 from transformers import AutoTokenizer, CLIPModel
@@ -26,9 +25,9 @@ from configs.evaluation import EvalConfig, precision
 from configs.protocol import ProtocolConfig
 from data_prep.class_names import load_class_list
 from data_prep.sample import Turn
-from eval.class_scores.table import ClassScoreTable, encode_scores, write_class_scores
+from eval.models.class_answers import class_answers, write_class_table
 from eval.models.image_encoders import ImageEncoder, TransformersEncoder, load_image_encoder, with_weights
-from eval.models.memory import NOT_FINITE, within_memory
+from eval.models.memory import within_memory
 from eval.tasks.registry import task_output
 from eval.types import Answer, Failure
 
@@ -103,8 +102,7 @@ class ZeroShotPredictor:
         sentences = [protocol.class_sentence.replace("{}", name) for name in self.names]
         self.texts = texts.embed(sentences)  # (C, H)
         self.prompt_hash = hashlib.sha256(json.dumps(sentences).encode()).hexdigest()[:16]
-        ones, zeros = (1,) * len(self.names), (0.0,) * len(self.names)
-        write_class_scores(folder, ClassScoreTable(self.names, ones, zeros, logit_scale=texts.logit_scale))
+        write_class_table(folder, self.names, texts.logit_scale)
 
     def prompt(self, turns: Sequence[Turn], image: bytes | None) -> ClipPrompt:  # noqa: ARG002
         """The image; the prompt has no text. Raises `DataError` if there is none, or it does not decode."""
@@ -117,14 +115,7 @@ class ZeroShotPredictor:
         start = time.monotonic()
         with within_memory(len(prompts), "images"):
             cosines = self.images.embed([prompt.pixels for prompt in prompts]) @ self.texts.T  # (N, C)
-        rows = cosines.cpu().double().numpy()
-        seconds = (time.monotonic() - start) / max(1, len(prompts))
-        return [
-            Answer(self.names[int(row.argmax())], [], True, seconds, encode_scores(row))
-            if np.isfinite(row).all()
-            else Failure(NOT_FINITE)
-            for row in rows
-        ]
+        return class_answers(self.names, cosines, start)
 
 
 class ClipEvalModel:

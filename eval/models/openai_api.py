@@ -97,7 +97,7 @@ class ApiPredictor:
         system = self.protocol.system_prompt
         messages = [("system", system, False)] if system not in NAMED_SYSTEMS else []
         for number, turn in enumerate(turns):
-            text = turn.text.replace(IMAGE_PLACEHOLDER, "").strip()
+            text = turn.words
             if number == len(turns) - 1 and self.protocol.answer_prefix:
                 text = f"{text} {self.protocol.answer_prefix}"
             messages.append((ROLES[turn.speaker], text, IMAGE_PLACEHOLDER in turn.text))

@@ -1,7 +1,6 @@
 """The linear probe that was trained with a model (`loss.probe`): log-probabilities of its classes for an image.
 
-As in training, the probe's token is directly behind the image, and what follows it is not run. Scores are stored as
-those of class names are, so candidates, top-5 and calibration need no other forward pass.
+As in training, the probe's token is directly behind the image, and what follows it is not run.
 Tensor shapes: `B` images, `H` hidden size, `C` classes of the probe.
 """
 
@@ -10,7 +9,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from configs.errors import ConfigError, DataError
@@ -18,9 +16,9 @@ from configs.eval_dir import EvalDir
 from configs.protocol import ProtocolConfig
 from data_prep.class_names import load_class_list
 from data_prep.sample import Turn
-from eval.class_scores.table import ClassScoreTable, encode_scores, write_class_scores
+from eval.models.class_answers import class_answers, write_class_table
 from eval.models.generate import Prompt, TextPredictor
-from eval.models.memory import NOT_FINITE, within_memory
+from eval.models.memory import within_memory
 from eval.types import Answer, Failure
 from train.chat.probe_position import behind_image
 from train.models.linear_probe import StoredProbe
@@ -67,8 +65,7 @@ class TrainedProbePredictor:
         self.chosen = [number[name] for name in self.names]
         device = self.predictor.model.device
         self.token, self.weight, self.bias = (part.to(device) for part in (probe.token, probe.weight, probe.bias))
-        ones, zeros = (1,) * len(self.names), (0.0,) * len(self.names)
-        write_class_scores(folder, ClassScoreTable(self.names, ones, zeros))
+        write_class_table(folder, self.names)
 
     def prompt(self, turns: Sequence[Turn], image: bytes | None) -> Prompt:
         """The tokens up to the image's last and one for the probe. Raises `DataError` as `TextPredictor.prompt`."""
@@ -83,14 +80,7 @@ class TrainedProbePredictor:
         start = time.monotonic()
         with within_memory(len(prompts), "images"):
             scores = self.log_probabilities(prompts)[:, self.chosen]
-        rows = scores.cpu().double().numpy()
-        seconds = (time.monotonic() - start) / max(1, len(prompts))
-        return [
-            Answer(self.names[int(row.argmax())], [], True, seconds, encode_scores(row))
-            if np.isfinite(row).all()
-            else Failure(NOT_FINITE)
-            for row in rows
-        ]
+        return class_answers(self.names, scores, start)
 
     @torch.inference_mode()
     def log_probabilities(self, prompts: Sequence[Prompt]) -> torch.Tensor:

@@ -7,7 +7,6 @@ same questions with a bootstrap interval over images. A data set that is not the
 named in its row.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -19,7 +18,7 @@ from configs.eval_dir import EvalDir, ResultsDir
 from data_prep.page import Page, Table, Text
 from data_prep.page_cards import Link
 from data_prep.page_charts import Bar, difference_dots
-from data_prep.run_index import write_result
+from data_prep.run_index import read_result, write_result
 from eval.graders.answers import stored_answers
 from eval.graders.store import read_grades
 from eval.metrics.f1_difference import f1_difference
@@ -121,8 +120,7 @@ def _report(one: Evaluated) -> dict[str, Any] | None:
     """The content of a report; None without one."""
     if one.outcome.reason is not None or not one.folder.report("json").is_file():
         return None
-    found: dict[str, Any] = json.loads(one.folder.report("json").read_text(encoding="utf-8"))
-    return found
+    return read_result(one.folder.report("json"))
 
 
 def _number(report: Mapping[str, Any] | None, measure: str) -> dict[str, Any] | None:

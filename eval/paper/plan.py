@@ -4,7 +4,6 @@ A data set is an evaluation config: `configs/eval/reproduce/NAME.yaml` or any ot
 and the row's make the name of an evaluation (`paper_flowers102_closed`), so that protocols never share a folder.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -27,6 +26,7 @@ from eval.runner.evaluated_model import identify_model
 from eval.runner.output_paths import present_answers
 from eval.tasks.presets import preset_overrides
 from eval.tasks.synonyms import load_synonyms
+from train.models.model_folder import read_object
 
 DATASETS = Path(__file__).resolve().parents[2] / "configs" / "eval" / "reproduce"
 LONG_ANSWER = 512  # tokens of a chain-of-thought answer
@@ -267,8 +267,7 @@ def _model_config(model: str) -> dict[str, Any] | None:
     """The config.json of a model, a run's export or its base; None where none is on this machine."""
     own = [folder / MODEL_CONFIG for folder in (Path(model), RunDir(Path(model)).export)]
     file = next(filter(Path.is_file, own), None) or Path(identify_model(model).base) / MODEL_CONFIG
-    values: dict[str, Any] | None = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
-    return values
+    return read_object(file) if file.is_file() else None
 
 
 def answered(planned: Planned) -> int:

@@ -14,6 +14,7 @@ from typing import Any
 
 from configs.errors import RunError
 from configs.eval_dir import EvalDir, ResultsDir
+from data_prep.run_index import read_result
 from eval.metrics.accuracy import ClassResult, correlation_interval
 from eval.paper.constructions import construction_numbers
 from eval.paper.derived import Result, derived
@@ -30,7 +31,6 @@ from eval.paper.rows import (
     rows_of_probe,
     rows_of_report,
 )
-from eval.reports.comparison import load_result
 from eval.reports.formatting import main_number, merged_onto, protocol_tag
 from eval.runner.as_trained import training_differences
 
@@ -91,7 +91,7 @@ def collect(folders: Sequence[Path], known: Mapping[str, PaperNumber]) -> Collec
 
 
 def _load(file: Path) -> dict[str, Any]:
-    return load_result(file, "make it again, or delete it") | {"file": str(file.parent)}
+    return read_result(file, "make it again, or delete it") | {"file": str(file.parent)}
 
 
 def _results(

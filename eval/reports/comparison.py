@@ -1,6 +1,5 @@
 """Several models side by side, from their reports: accuracies, and differences over the items that both answered."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,7 +7,7 @@ from typing import Any
 from configs.errors import RunError
 from configs.eval_dir import EvalDir, ResultsDir
 from data_prep.page import Page
-from data_prep.run_index import write_result
+from data_prep.run_index import read_result, write_result
 from eval.reports.class_halves import half_values
 from eval.reports.compared_answers import changes_from_first, compared_answers, pairwise_tests
 from eval.reports.comparison_page import comparison_page, evaluation_names
@@ -63,17 +62,8 @@ def _read_report(folder: Path) -> dict[str, Any] | None:
     return _load(labels[chosen])
 
 
-def load_result(file: Path, advice: str) -> dict[str, Any]:
-    """The content of a report or another result. Raises `RunError` with `advice` if it is not JSON."""
-    try:
-        values: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise RunError(f"{file} is damaged ({error}); {advice}") from error
-    return values
-
-
 def _load(path: Path) -> dict[str, Any]:
-    return load_result(path, "run eval.run --report-only again") | {"folder": str(path.parent)}
+    return read_result(path) | {"folder": str(path.parent)}
 
 
 def comparison(models: Mapping[str, Reports]) -> dict[str, Any]:

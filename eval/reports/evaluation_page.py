@@ -17,9 +17,9 @@ from eval.reports.identity_blocks import identity_block, protocol_blocks
 from eval.reports.item_gallery import listed, shortened
 from eval.reports.label_sets import label_set_blocks
 from eval.reports.provenance import provenance_blocks
+from eval.reports.tracked_values import OUTCOMES
 from eval.runner.as_trained import asked_as_trained, training_differences
 
-OUTCOMES = {True: "correct", False: "wrong", None: "no answer"}
 SHOWN_ANSWER = 160  # characters
 
 

@@ -17,8 +17,9 @@ from configs.errors import kind_and_line
 from configs.evaluation import EvalConfig
 from configs.load import load_config
 from configs.run import RunConfig
-from configs.run_dir import ExportDir, RunDir, run_of
+from configs.run_dir import RunDir, run_of
 from eval.reports import tracked_values as tracked
+from eval.runner.evaluated_model import exported_step
 from eval.runner.output_paths import output_paths_of
 
 
@@ -43,10 +44,7 @@ def write_tensorboard(config: EvalConfig) -> None:
 
 def _reports(config: EvalConfig, run: RunDir) -> Iterator[tuple[int, dict[str, Any]]]:
     """(step, report) of every checkpoint of known step."""
-    try:
-        exported = json.loads(ExportDir(run.export).record.read_text(encoding="utf-8")).get("step")
-    except (OSError, ValueError):
-        exported = None
+    exported = exported_step(run.export)
     for folder in output_paths_of(config).existing():
         try:
             report = json.loads(folder.report("json").read_text(encoding="utf-8"))

@@ -20,13 +20,14 @@ from configs.evaluation import EvalConfig
 from configs.load import load_config
 from configs.question import TRAINED
 from configs.run import RunConfig
-from configs.run_dir import ExportDir, RunDir, run_of
+from configs.run_dir import run_of
 from configs.saving import LoggingConfig
 from data_prep.file_lock import is_held, locked
 from data_prep.images import decode_rgb
 from data_prep.shard_index import id_hash
 from eval.reports import tracked_values as tracked
 from eval.runner.batching import open_source
+from eval.runner.evaluated_model import exported_step
 from eval.runner.output_paths import output_paths_of
 from eval.tasks.registry import make_task
 from eval.types import ItemIndex
@@ -89,16 +90,8 @@ def target_of(config: EvalConfig) -> Target | None:
         print(f"W&B: {run.root} is being trained, so the evaluation is kept offline", file=sys.stderr, flush=True)
         logging = replace(logging, wandb="offline")
     name = load_config(RunConfig, run.config)[0].name
-    return Target(logging, run.root, WandbRun(name, identity, describe_run(run)), _step(config, run), run.wandb_lock)
-
-
-def _step(config: EvalConfig, run: RunDir) -> int | None:
-    """The step of the export that `config` evaluates."""
-    for folder in (Path(config.model), run.export):
-        if ExportDir(folder).record.is_file():
-            step = json.loads(ExportDir(folder).record.read_text(encoding="utf-8")).get("step")
-            return step if isinstance(step, int) else None
-    return None
+    step = exported_step(run.export)
+    return Target(logging, run.root, WandbRun(name, identity, describe_run(run)), step, run.wandb_lock)
 
 
 def _log(config: EvalConfig, target: Target, reports: Sequence[Mapping[str, Any]]) -> None:

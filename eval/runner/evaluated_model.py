@@ -4,7 +4,6 @@ A fine-tuned model belongs to other rows of the paper than its base, also if `pa
 export has its training in export.json, a run's folder has its configuration.
 """
 
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -39,7 +38,7 @@ def identify_model(model: str) -> EvaluatedModel:
     """The model behind a run folder, a checkpoint, an export, or a model as published (folder or hub id)."""
     record = ExportDir(Path(model)).record
     try:
-        values = read_object(record) if record.is_file() else {}
+        values = export_record(Path(model))
         if "mode" in values:  # not the record of a model that was published with its chat settings
             onto = (values.get("lora_onto") or {}).get("model")
             return EvaluatedModel(str(values["base"]), str(values["mode"]), tuple(values["sources"]), onto)
@@ -52,6 +51,18 @@ def identify_model(model: str) -> EvaluatedModel:
     return EvaluatedModel(config.model.base, config.model.trained_as, config.train.sources)
 
 
+def export_record(folder: Path) -> dict[str, Any]:
+    """The content of export.json in `folder`, empty without one. Raises `ConfigError` if it is damaged."""
+    record = ExportDir(folder).record
+    return read_object(record) if record.is_file() else {}
+
+
+def exported_step(folder: Path) -> int | None:
+    """The training step of the export in `folder`, if it says one. Raises `ConfigError` if its record is damaged."""
+    step = export_record(folder).get("step")
+    return step if isinstance(step, int) else None
+
+
 def describe_model(model: str) -> dict[str, Any]:
     """The description of `model` for report.json."""
     evaluated = identify_model(model)
@@ -61,10 +72,9 @@ def describe_model(model: str) -> dict[str, Any]:
 def checkpoint_selection_notes(config: EvalConfig) -> list[str]:
     """One sentence on which items the exported checkpoint was chosen on, if it was; a list for all notes."""
     run = run_of(config.model)
-    record = ExportDir(Path(config.model)).record
-    if not record.is_file() and run is not None and config.checkpoint == "export":
-        record = ExportDir(run.export).record
-    values = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
+    values = export_record(Path(config.model))
+    if not values and run is not None and config.checkpoint == "export":
+        values = export_record(run.export)
     if not (chosen := values.get("chosen")):
         return []
     items = " and ".join(f"{count:,} items of {source}" for source, count in chosen["items"].items())

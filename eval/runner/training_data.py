@@ -1,10 +1,13 @@
 """What the test items have to do with the data that a run trained on: classes by name, and images that are in both."""
 
+from pathlib import Path
+
 from configs.errors import UserError
 from configs.evaluation import EvalConfig
 from configs.load import load_config
 from configs.run import RunConfig
 from configs.run_dir import run_of
+from configs.shard_dir import ShardDir
 from data_prep.source_match import open_shards
 from data_prep.train_test_check import SourceContent, mismatch_warnings
 from eval.runner.batching import open_source_named
@@ -19,15 +22,17 @@ def training_notes(config: EvalConfig) -> list[str]:
     if run is None:
         return []
     trained, _ = load_config(RunConfig, run.config)
-    training, missing = [], []
+    training, missing, unread = [], [], []
     for name in trained.train.sources:
         try:
-            shards = open_shards(trained.data, name)
-        except UserError:
-            missing.append(name)
-            continue
-        training.append(SourceContent.of(name, shards))
+            training.append(SourceContent.of(name, open_shards(trained.data, name)))
+        except UserError as error:
+            if ShardDir(Path(trained.data.shards) / name).manifest.is_file():
+                unread.append(f"whether test images are also in the training source {name} was not checked: {error}")
+            else:
+                missing.append(name)
     notes = mismatch_warnings(training, [SourceContent.of(config.source, open_source_named(config, config.source))])
+    notes += unread
     if missing:
         notes.append(
             f"the shards of the training source {', '.join(missing)} are not in {trained.data.shards}: whether test "

@@ -8,7 +8,7 @@ from configs.errors import DataError
 from configs.protocol import ProtocolConfig
 from data_prep.choice_prompts import filter_question, with_class
 from data_prep.lettered_options import LETTERS, answer_letter, find_options, unreadable_options, with_letters
-from data_prep.sample import IMAGE_PLACEHOLDER, Sample, Turn
+from data_prep.sample import IMAGE_PLACEHOLDER, Sample, Turn, without_image
 from eval.scorers.registry import find_scorer
 from eval.tasks.stored_question import StoredQuestionTask
 from eval.types import ItemIndex, Prediction, Question, Reference, Score
@@ -48,7 +48,7 @@ class MultipleChoice(StoredQuestionTask):
             text = filter_question(turns[-1].text, named=self.config.reveal_class, indent=self.config.filter_indent)
             turns = (*turns[:-1], Turn("human", text))
         if not self.config.show_image:
-            turns = tuple(Turn(turn.speaker, turn.text.replace(IMAGE_PLACEHOLDER, "").strip()) for turn in turns)
+            turns = without_image(turns)
         elif sample.image is None and any(IMAGE_PLACEHOLDER in turn.text for turn in turns):
             raise DataError("its question shows an image and it has none")
         return Question(turns, target, choices)

@@ -4,7 +4,8 @@ import os
 
 import pytest
 
-from data_prep import sidecar
+from data_prep import finalise, sidecar
+from data_prep.manifest import ReferencedFile
 from data_prep.shards import ShardSet
 from data_prep.validate import validate_record
 
@@ -84,3 +85,22 @@ def test_a_damaged_or_missing_shard_is_written_again(built, class_folders, write
     run("--config", write_config(class_folders))
     assert "3 shards written, 0 kept" in capsys.readouterr().out
     assert contents(built.folder) == before
+
+
+def test_files_of_images_are_numbered_without_comparing_each_with_all_others(monkeypatch):
+    compared = []
+    equal = ReferencedFile.__eq__
+    monkeypatch.setattr(ReferencedFile, "__eq__", lambda one, other: compared.append(one) or equal(one, other))
+    row = [0] * len(sidecar.COLUMNS)
+    column = sidecar.COLUMNS.index("image_file")
+    shards = [
+        sidecar.Sidecar(
+            recipe={}, fingerprint="", records=2, bytes=0, sha256="", drops=(), texts="", notes={}, image_xxh3=[],
+            files=tuple(ReferencedFile(f"{number}.tar", 9) for number in (shard, shard + 1)),
+            rows=[[*row[:column], number, *row[column + 1 :]] for number in (0, 1, 2)],
+        )
+        for shard in range(100)
+    ]  # fmt: skip
+    index = finalise._index(shards)
+    assert index["image_file"].reshape(100, 3).tolist() == [[0, shard + 1, shard + 2] for shard in range(100)]
+    assert len(compared) < 1000

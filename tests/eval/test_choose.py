@@ -6,13 +6,14 @@ from typing import Any
 
 import pytest
 
-from configs.errors import RunError
+from configs.errors import ConfigError, RunError
 from configs.eval_dir import EvalDir
 from configs.evaluation import EvalConfig
 from configs.load import load_config
 from configs.run_dir import RunDir, step_name
 from eval import choose
 from eval.choose import best_report, export_choice, main
+from eval.metrics.outcomes import answers_and_settings
 from eval.runner.evaluated_model import checkpoint_selection_notes
 
 ACCURACIES = {2: 0.25, 4: 0.75, 6: 0.75, 8: 0.5}
@@ -127,3 +128,21 @@ def test_stored_reports_are_chosen_among_without_an_evaluation(tmp_path, run, ca
     with pytest.raises(SystemExit):
         main(arguments)
     assert "step-00000006 has the highest accuracy and its weights are gone" in capsys.readouterr().err
+
+
+def test_a_damaged_report_or_record_of_an_export_is_one_line(tmp_path, run, capsys):
+    folder = EvalDir(run.evaluation("pets_test") / step_name(4))
+    folder.root.mkdir(parents=True)
+    folder.report("json").write_text(json.dumps(report_of(4) | {"items": {"missing": 0}})[:-9])
+    with pytest.raises(SystemExit):
+        main(["--config", str(write_evaluation(tmp_path, run)), "--stored"])
+    assert "step-00000004/report.json is damaged" in capsys.readouterr().err
+    (run.export / "export.json").write_text("{")
+    with pytest.raises(ConfigError, match=r"export\.json is not valid JSON"):
+        checkpoint_selection_notes(evaluation(tmp_path, run))
+
+
+def test_a_folder_whose_report_is_damaged_is_not_compared(tmp_path):
+    EvalDir(tmp_path).report("json").write_text('{"answers_of"')
+    with pytest.raises(RunError, match=r"report\.json is damaged .* run eval\.run --report-only again"):
+        answers_and_settings(EvalDir(tmp_path))

@@ -8,11 +8,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from configs.evaluation import EvalConfig
+from configs.load import load_config
 from configs.run_dir import RunDir
 from data_prep import build
 from eval import paired, probing, run
 from eval.metrics.accuracy import ClassResult
 from eval.metrics.seeds import pooled_classes
+from eval.runner.training_data import training_notes
 
 COLOURS = {
     "blue": (20, 40, 220),
@@ -243,6 +246,16 @@ def test_an_evaluation_of_a_run_says_which_items_it_trained_on_and_which_classes
     run.main(["--config", write("permuted"), *model, "--report-only"])
     run.main(["--config", write("permuted"), "--dry-run"])
     assert "training source" not in capsys.readouterr().out, "a model of no run"
+
+
+def test_shards_of_other_training_data_are_not_said_to_be_gone(write, colours, tmp_path):
+    run = RunDir(tmp_path / "run")
+    run.export.mkdir(parents=True)
+    data = colours.replace("/train}", "/gone}")
+    run.config.write_text("name: run\nmodel: {base: none}\ntrain: {sources: [train]}\n" + data)
+    (note,) = training_notes(load_config(EvalConfig, Path(write("subset")), [f"model={run.export}"])[0])
+    assert note.startswith("whether test images are also in the training source train was not checked: the shards in ")
+    assert "path is " in note
 
 
 @pytest.mark.slow

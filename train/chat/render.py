@@ -110,9 +110,7 @@ class ChatRenderer(Renderer):
 
     def question_text(self, turns: Sequence[Turn], answer_prefix: str = "") -> str:
         """As `Renderer.question_text`."""
-        question = (
-            self._head(turns[-1].text.replace(IMAGE_PLACEHOLDER, "").strip(), first=True) + self.template.assistant
-        )
+        question = self._head(turns[-1].words, first=True) + self.template.assistant
         return f"{question} {answer_prefix}" if answer_prefix else question
 
     def place_image_last(self) -> None:

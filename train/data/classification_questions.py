@@ -44,4 +44,4 @@ def _question(sample: Sample) -> str | None:
     """The text of the only question; None if there are several, or no image belongs to it."""
     if [turn.speaker for turn in sample.turns] != ["human", "gpt"] or IMAGE_PLACEHOLDER not in sample.turns[0].text:
         return None
-    return sample.turns[0].text.replace(IMAGE_PLACEHOLDER, "").strip()
+    return sample.turns[0].words

@@ -11,7 +11,7 @@ from configs.eval_dir import EvalDir
 from configs.protocol import ProtocolConfig
 from data_prep.class_names import load_class_list
 from data_prep.prompts import classification_prompt, image_question
-from data_prep.sample import IMAGE_PLACEHOLDER, Turn
+from data_prep.sample import Turn, without_image
 from eval.class_scores.rules import Floats, Rule, path_sums
 from eval.class_scores.table import ClassScoreTable, encode_scores, rule_of, rule_scores, write_class_scores
 from eval.models.class_likelihood.misaligned import MisalignedNames
@@ -71,8 +71,8 @@ class ClassLikelihoodPredictor:
             self.scored = MisalignedNames(self.predictor, turns, self.names, protocol.score_eos)
         else:
             self.scored = TreeNames(self.predictor, turns, self.names, protocol.score_eos)
-        alone = tuple(Turn(turn.speaker, turn.text.replace(IMAGE_PLACEHOLDER, "").strip()) for turn in turns)
-        priors = [sums[0] for sums in self.scored.sums([self.predictor.prompt(alone, None)], self.rules)]
+        alone = self.predictor.prompt(without_image(turns), None)
+        priors = [sums[0] for sums in self.scored.sums([alone], self.rules)]
         self.prior = priors[-1]
         if not all(np.isfinite(prior).all() for prior in priors):
             raise RunError(f"{loaded.folder}: {NOT_FINITE}")

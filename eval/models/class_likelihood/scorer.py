@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import torch
 
 from configs.errors import DataError
-from data_prep.sample import IMAGE_PLACEHOLDER, Turn
+from data_prep.sample import Turn, without_image
 from eval.class_scores.rules import Floats, Rule
 from eval.class_scores.trie import ClassTrie, answer_tokens
 from eval.models.class_likelihood.search import BestClass
@@ -71,8 +71,8 @@ class ClassScorer:
     def prior_without_image(self, turns: tuple[Turn, ...], trie: ClassTrie) -> Floats:
         """(nodes,): log-probabilities of the names after the question alone; one more pass for all images."""
         if turns not in self._priors or self._priors[turns][0] is not trie:
-            alone = tuple(Turn(turn.speaker, turn.text.replace(IMAGE_PLACEHOLDER, "").strip()) for turn in turns)
-            self._priors = {turns: (trie, self.log_probs([self.predictor.prompt(alone, None)], trie)[0])}
+            alone = self.predictor.prompt(without_image(turns), None)
+            self._priors = {turns: (trie, self.log_probs([alone], trie)[0])}
         return self._priors[turns][1]
 
     @torch.inference_mode()
