@@ -99,7 +99,10 @@ def choose(plan: RunPlan, device_gib: float | None) -> MemoryChoice:
     fixed = estimated.fixed
     for level in LEVELS if by_level else (default.activation_checkpointing,):
         for size in batches:
-            gib = fixed + (estimated.activations(size, level) or 0.0)
+            activations = estimated.activations(size, level)
+            if activations is None:  # selective, for layers without an MLP module
+                break
+            gib = fixed + activations
             if gib <= USABLE * device_gib:
                 fits.append(MemoryChoice(size, level, default.world_size, f"{gib_size(gib)} of {gib_size(device_gib)}"))
                 if size == batches[0] or estimated.largest(size)[0] >= PREFERRED_TOKENS:

@@ -88,6 +88,14 @@ def test_a_decoder_whose_activations_cannot_be_counted_is_left_as_it_is(plan, mo
     assert "cannot be counted" in chosen.note
 
 
+def test_a_level_that_the_model_does_not_have_is_not_chosen(plan, estimated, monkeypatch):
+    counted = memory_plan.activation_bytes
+    gib = device_for(estimated, 16, "selective")
+    assert choose(plan, gib).activation_checkpointing == "selective"
+    monkeypatch.setattr(memory_plan, "activation_bytes", lambda *a: None if "selective" in a else counted(*a))
+    assert choose(plan, gib).activation_checkpointing is True
+
+
 def test_the_global_batch_stays_and_deepspeed_gets_the_chosen_split(plan):
     made = with_choice(plan, MemoryChoice(4, "selective", 2))
     assert (made.batches.global_batch, made.batches.micro_batch, made.batches.accumulation) == (32, 4, 4)

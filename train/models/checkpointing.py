@@ -26,14 +26,24 @@ def checkpoint_mlps(decoder: Any) -> None:
     Where `target_states` runs the decoder, it recomputes all that follows the attention itself. Raises `ConfigError` if
     the decoder's layers have no module `mlp`.
     """
-    layers = list(getattr(decoder, "layers", ()))
-    if not layers or not all(isinstance(getattr(layer, "mlp", None), torch.nn.Module) for layer in layers):
+    if not has_mlps(decoder):
         raise ConfigError(
             f"model.activation_checkpointing is selective, and layers of {type(decoder).__name__} have no MLP module; "
             "set it to true or false"
         )
-    for layer in layers:
-        layer.mlp.forward = MethodType(_recomputed, layer.mlp)  # one function, so that compiled layers share a graph
+    for layer in decoder.layers:
+        recompute_mlp(layer)
+
+
+def has_mlps(decoder: Any) -> bool:
+    """Whether each layer of `decoder` has a module `mlp`."""
+    layers = list(getattr(decoder, "layers", ()))
+    return bool(layers) and all(isinstance(getattr(layer, "mlp", None), torch.nn.Module) for layer in layers)
+
+
+def recompute_mlp(layer: Any) -> None:
+    """The MLP of `layer` keeps its input only, where it trains."""
+    layer.mlp.forward = MethodType(_recomputed, layer.mlp)  # one function, so that compiled layers share a graph
 
 
 def _recomputed(mlp: torch.nn.Module, states: torch.Tensor) -> Any:

@@ -9,7 +9,9 @@ from train.models.activation_memory import activation_bytes, layer_bytes_per_tok
 from train.models.llama_layers import after_attention, causal_attention, queries_keys_values, rotary_angles
 from train.models.llava import LlavaFamily
 from train.models.param_groups import choose_trainable
+from train.models.registry import family_of
 from train.toy.random_models import random_config
+from train.toy.tiny_families import write_tiny_family
 
 
 @pytest.fixture(autouse=True)
@@ -129,7 +131,66 @@ def test_targets_keep_their_logits():
     assert with_targets - without == 3 * 32064 * 10
 
 
-def test_another_decoder_is_not_counted(monkeypatch):
+@pytest.fixture
+def tiny_family(tmp_path):
+    """A model family, by its name, with a tiny configuration."""
+    return lambda name: family_of(write_tiny_family(tmp_path / name, name, ["a", "cat"]))
+
+
+def kept_by_autograd(family, tokens):
+    """Bytes that transformers' whole decoder keeps on this CPU for a backward pass."""
+    decoder = family.decoder(family.model_class.from_config(family.config)).to(torch.bfloat16).train()
+    decoder.requires_grad_(False)  # as a training of the projector
+    states = torch.randn(1, tokens, decoder.config.hidden_size, dtype=torch.bfloat16, requires_grad=True)
+    weights = {parameter.untyped_storage().data_ptr() for parameter in decoder.parameters()}
+    kept = {}
+
+    def keep(tensor):
+        kept[tensor.untyped_storage().data_ptr()] = (tensor.untyped_storage().nbytes(), tensor)
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        output = decoder(inputs_embeds=states, use_cache=False)
+    size = sum(size for storage, (size, _) in kept.items() if storage not in weights)
+    del output
+    return size
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["qwen2_5_vl", "qwen3_vl", "blip-2"])
+def test_a_layer_that_transformers_runs_keeps_what_autograd_keeps_on_a_cpu(name, tiny_family):
+    few, many = tiny_family(name), tiny_family(name)
+    few.text_config.num_hidden_layers, many.text_config.num_hidden_layers = 2, 3
+    with torch.device("meta"):
+        model = few.model_class.from_config(few.config)
+        choose_trainable(model, few, ModelConfig(base="x", mode="projector"), OptimConfig())
+    counted = layer_bytes_per_token(model.train(), few, torch.bfloat16)
+    tokens = 64
+    assert counted == pytest.approx((kept_by_autograd(many, tokens) - kept_by_autograd(few, tokens)) / tokens, rel=0.02)
+
+
+@pytest.mark.slow
+def test_selective_checkpointing_of_such_a_layer_keeps_the_input_of_its_mlp_and_not_what_is_in_it(tiny_family):
+    family = tiny_family("qwen3_vl")
+    with torch.device("meta"):
+        model = family.model_class.from_config(family.config)
+        choose_trainable(model, family, ModelConfig(base="x", mode="projector"), OptimConfig())
+    model.train()
+    whole, selective = (layer_bytes_per_token(model, family, torch.bfloat16, selective=kind) for kind in (False, True))
+    text = family.text_config  # in the MLP: gate, its activation and up; the products have frozen weights
+    assert whole - selective == (3 * text.intermediate_size - text.hidden_size) * 2
+    assert "forward" not in vars(family.decoder(model).layers[0].mlp), "the model is as before"
+
+
+def test_selective_checkpointing_of_layers_without_an_mlp_module_is_not_counted(tiny_family):
+    family = tiny_family("blip-2")
+    with torch.device("meta"):
+        model = family.model_class.from_config(family.config)
+    assert layer_bytes_per_token(model, family, torch.bfloat16)
+    assert layer_bytes_per_token(model, family, torch.bfloat16, selective=True) is None
+
+
+def test_a_decoder_whose_angles_change_with_the_length_is_not_counted(monkeypatch):
     model, family, _ = meta_model("projector")
     counted = activation_bytes(model, family, "bf16", False, 10, 3)
     monkeypatch.setattr(family.decoder(model).config, "sliding_window", 8, raising=False)
