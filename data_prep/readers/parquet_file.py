@@ -8,6 +8,7 @@ are class labels (https://huggingface.co/docs/datasets/en/about_dataset_features
 
 import json
 import re
+from dataclasses import replace
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -94,7 +95,11 @@ def _records(opened: Any, file: str, version: str) -> list[dict[str, Any]]:
     try:
         table = opened.read(columns=columns)
         rows = table.to_pylist() if columns else [{} for _ in range(opened.metadata.num_rows)]
-        present = {name: _present(opened, leaf) for name, leaf in lazy.items() if "list" not in leaf.split(".")[1:2]}
+        present = {
+            name: _present(opened, leaf)
+            for name, leaf in lazy.items()
+            if not _is_list(opened.schema_arrow.field(name).type)
+        }
     except (OSError, ValueError) as error:
         raise damaged(file, error) from error
     for number, row in enumerate(rows):
@@ -102,26 +107,31 @@ def _records(opened: Any, file: str, version: str) -> list[dict[str, Any]]:
             row[key] = _plain(value)
         for name, leaf in lazy.items():
             cell = ParquetBytes(file, version, leaf, number)
-            row[name] = _with_cell(row.get(name), cell, is_there=name not in present or present[name][number])
+            if name in present:
+                row[name] = _with_cell(row.get(name), leaf, cell if present[name][number] else None)
+            else:
+                row[name] = _with_cells(row[name], cell)
     return rows
 
 
-def _with_cell(value: Any, cell: ParquetBytes, *, is_there: bool) -> Any:
-    """The value of a column of images: the cell itself, a struct with it, or a list of such structs."""
+def _with_cell(value: Any, leaf: str, cell: ParquetBytes | None) -> Any:
+    """The value of a column of images: the cell itself, or a struct with it."""
+    key = leaf.rpartition(".")[2]
+    return cell if key == leaf else (value or {}) | {key: cell}
+
+
+def _with_cells(value: Any, cell: ParquetBytes) -> Any:
+    """The value of a column of lists of images, each a struct with its cell; a list or a struct may be null."""
     key = cell.leaf.rpartition(".")[2]
-    if isinstance(value, list):
-        return [
-            item | {key: ParquetBytes(cell.file, cell.version, cell.leaf, cell.row, number)}
-            for number, item in enumerate(value)
-        ]
-    found = cell if is_there else None
-    return found if key == cell.leaf else (value or {}) | {key: found}
+    return value and [
+        None if item is None else item | {key: replace(cell, item=number)} for number, item in enumerate(value)
+    ]
 
 
 def _holds_bytes(kind: Any, name: str) -> bool:
     """Whether a column is of bytes, of structs whose part `name` is, or of lists of such structs."""
     types = pyarrow().types
-    if types.is_list(kind) or types.is_large_list(kind):
+    if _is_list(kind):
         kind = kind.value_type
         if not types.is_struct(kind) or kind.num_fields < 2:
             return False  # without another part the length of a list is known from its bytes only: all are read
@@ -129,6 +139,11 @@ def _holds_bytes(kind: Any, name: str) -> bool:
         index = kind.get_field_index(name)
         return index >= 0 and _is_bytes(kind.field(index).type)
     return _is_bytes(kind)
+
+
+def _is_list(kind: Any) -> bool:
+    types = pyarrow().types
+    return bool(types.is_list(kind) or types.is_large_list(kind))
 
 
 def _is_bytes(kind: Any) -> bool:

@@ -104,12 +104,13 @@ def test_a_folder_of_parquet_files_is_one_source_and_several_splits_need_a_choic
 def test_conversations_and_images_in_lists_are_read_from_parquet_too(tmp_path, built_shards):
     turns = [{"from": "human", "value": "<image>\nWhat?"}, {"from": "gpt", "value": "a cat"}]
     images = [[{"bytes": picture(n), "path": None}] for n in range(3)]
+    words = [{"from": "human", "value": "Hello?"}, {"from": "gpt", "value": "Hi"}]
     columns = {
-        "images": pa.array([*images, []], pa.list_(IMAGE)),
-        "conversations": [turns, turns, turns, [{"from": "human", "value": "Hello?"}, {"from": "gpt", "value": "Hi"}]],
+        "images": pa.array([*images, [], None, [None]], pa.list_(IMAGE)),
+        "conversations": [turns, turns, turns, words, words, words],
     }
     shards = built_shards(write(tmp_path / "a.parquet", columns), "llava", "{}")
-    assert [shards.sample(i).image for i in range(4)] == [picture(0), picture(1), picture(2), None]
+    assert [shards.sample(i).image for i in range(6)] == [picture(0), picture(1), picture(2), None, None, None]
 
 
 def test_structs_without_bytes_name_files_and_a_column_of_bytes_is_an_image(tmp_path, built_shards):
