@@ -86,6 +86,7 @@ def curve_figure(
 
 def _draw_curve(axes: "Axes", curve: Curve, number: int, *, logarithmic: bool) -> None:
     colour, name = COLOURS[number % len(COLOURS)], legend_name(curve.name)
+    alone = "o" if len(curve.points) == 1 else ""  # a line of one point would not be seen
     for stroke in strokes(curve.points):
         points = [(step, value) for step, value in stroke if _drawable(value, logarithmic=logarithmic)]
         if curve.measured:
@@ -96,7 +97,7 @@ def _draw_curve(axes: "Axes", curve: Curve, number: int, *, logarithmic: bool) -
             smooth = thinned(smoothed(points, window(len(points))), CURVE_POINTS)
             axes.plot(*_columns(smooth), color=colour, lw=1.8, label=name, gid="curve")
         else:
-            axes.plot(*_columns(points), color=colour, lw=1.5, label=name, gid="curve")
+            axes.plot(*_columns(points), f"{alone}-", color=colour, lw=1.5, label=name, gid="curve")
         name = "_"  # one entry of the legend for all strokes
 
 

@@ -13,6 +13,7 @@ from typing import ClassVar
 
 PERCENT_TICKS = ((0.0, "0 %"), (0.25, "25 %"), (0.5, "50 %"), (0.75, "75 %"), (1.0, "100 %"))
 LONG_BARS = 40  # bars; the rest is folded
+LONGEST_VALUE = 40  # characters of a bar's text in one line
 NUMBERED_COLUMNS = 30  # a heat map with more columns shows its numbers in tooltips only
 
 
@@ -54,6 +55,11 @@ class Bars:
         """The CSS position of a stretch of the axis."""
         start, end = sorted((self.position(first), self.position(last)))
         return f"left:{start:g}%;width:{end - start:g}%"
+
+    @property
+    def value_width(self) -> int:
+        """Characters of the column of texts: one width for all bars, so that they share an axis; longer texts wrap."""
+        return min(LONGEST_VALUE, max((len(bar.text) for bar in self.bars), default=0))
 
     @property
     def origin(self) -> float:

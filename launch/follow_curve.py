@@ -82,7 +82,9 @@ def describe(point: Point) -> str:
 
 
 def _page(run: RunDir, evaluation: str, points: Sequence[Point], skipped: Mapping[int, str], summary: str) -> Page:
-    blocks: list[Block] = [Text(f"{run.root.name}, evaluated as {evaluation} while it trains. {summary}.")]
+    blocks: list[Block] = [
+        Text(f"{run.root.name}, evaluated as {evaluation} while it trains. {summary[:1].upper()}{summary[1:]}.")
+    ]
     if len(points) > len(comparable(points)):
         text = "Some checkpoints were evaluated on other numbers of items, or not completely: they are not comparable."
         blocks.append(Text(text, warning=True))

@@ -473,8 +473,8 @@ def shown(text: str, folder: Path) -> str:
     return html.unescape(found[1])
 
 
-def measured(pages: dict[str, str], folder: Path) -> dict[str, tuple[int, int, list[str]]]:
-    """Page and width to (scroll width, client width, what scrolls in it and says so), in CSS pixels."""
+def measured(pages: dict[str, str], folder: Path) -> dict[str, tuple[int, int, list[str], int]]:
+    """Page and width to (scroll width, client width, what scrolls in it and says so, charts without a common axis)."""
     frames = "".join(
         f'<iframe name="{html.escape(name)} at {width}" style="width:{width}px;height:900px" '
         f'srcdoc="{html.escape(text)}"></iframe>'
@@ -492,8 +492,10 @@ def measured(pages: dict[str, str], folder: Path) -> dict[str, tuple[int, int, l
         const root = frame.contentDocument.documentElement;
         const boxes = [...root.querySelectorAll(".scroll")].filter((box) => box.scrollWidth > box.clientWidth + 1);
         const kind = (box) => box.querySelector("svg") ? "figure" : box.closest(".heat") ? "heat map" : "table";
+        const uneven = [...root.querySelectorAll(".bars")].filter(
+          (bars) => new Set([...bars.querySelectorAll(".track")].map((track) => track.clientWidth)).size > 1);
         const said = (box) => kind(box) + (box.classList.contains("wide") ? "" : " that does not say so");
-        found[frame.name] = [root.scrollWidth, root.clientWidth, [...new Set(boxes.map(said))]];
+        found[frame.name] = [root.scrollWidth, root.clientWidth, [...new Set(boxes.map(said))], uneven.length];
       }
       document.body.textContent = "MEASURED" + JSON.stringify(found) + "END";
     """
@@ -509,7 +511,8 @@ def test_no_page_is_wider_than_the_window_and_what_scrolls_in_it_says_so(tmp_pat
     found = measured({name: build() for name, build in PAGES.items()} | usual, tmp_path)
     assert len(found) == (len(PAGES) + len(usual)) * len(WIDTHS)
     assert {name: sizes for name, sizes in found.items() if sizes[0] != sizes[1]} == {}
-    scrolling = {name: kinds for name, (_, _, kinds) in found.items()}
+    assert {name: uneven for name, (*_, uneven) in found.items() if uneven} == {}
+    scrolling = {name: kinds for name, (_, _, kinds, _) in found.items()}
     assert {name: kinds for name, kinds in scrolling.items() if set(kinds) - {"table", "heat map"}} == {}
     assert scrolling["forgetting at 390"] == ["table"]
     wide = {name: kinds for name, kinds in scrolling.items() if name.startswith("usual") and not name.endswith("390")}

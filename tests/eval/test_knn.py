@@ -23,7 +23,7 @@ def test_a_model_is_classified_by_neighbours_from_config_to_page(write_config, t
     assert result["data_notes"] == [
         "test and training items are both pets: no item is its own neighbour (leave-one-out)"
     ]
-    page = (tmp_path / "answers" / "knn.html").read_text()
+    page = (tmp_path / "answers" / "knn.html").read_text().replace("\u00a0", " ")
     assert "linear probe, best epoch on held-out training items" in page and "k = 5, weighted" in page
     main(["--config", config, "--train", "pets", "--report-only", "--set", "knn.metric=l2"])
     printed = capsys.readouterr().out

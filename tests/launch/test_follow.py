@@ -189,7 +189,7 @@ def test_a_checkpoint_deleted_before_its_evaluation_is_skipped_and_said(run, pro
     one = follower(run)
     run_once(one)
     assert one.failed == 0
-    page = (run.evaluation("pets") / "accuracy.html").read_text()
+    page = (run.evaluation("pets") / "accuracy.html").read_text().replace("<wbr>", "")
     assert "raise checkpoint.keep_last" in page
 
 
