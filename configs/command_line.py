@@ -65,8 +65,19 @@ def command_parser(doc: str | None) -> argparse.ArgumentParser:
     return argparse.ArgumentParser(
         prog=program,
         description=doc,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=_HelpFormatter,
     )
+
+
+class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
+    """Keeps the lines of descriptions, and adds an option's default value where its help does not say it."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        text, default = action.help, action.default
+        shown = isinstance(default, int | float | str | Path) and not isinstance(default, bool)
+        if text is None or not shown or default == argparse.SUPPRESS or "default" in text:
+            return text
+        return f"{text} (default: %(default)s)"
 
 
 def config_parser(doc: str | None, schema: type[Section]) -> argparse.ArgumentParser:

@@ -116,7 +116,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Compare, write or find."""
     parser = command_parser(__doc__)
     parser.add_argument(
-        "lists", nargs="+", choices=("flowers102", "caltech101", "stanford_cars", "cifar10"), metavar="LIST"
+        "lists",
+        nargs="+",
+        choices=("flowers102", "caltech101", "stanford_cars", "cifar10"),
+        metavar="LIST",
+        help="class lists: %(choices)s",
     )
     parser.add_argument("--wordnet", type=Path, required=True, help="folder with data.noun and index.noun")
     parser.add_argument("--write", action="store_true", help="write the lists")

@@ -68,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = config_parser(__doc__, EvalConfig)
     parser.add_argument("--factors", nargs="+", choices=FACTORS, default=list(FACTORS), help="vary only these")
-    parser.add_argument("--seeds", type=at_least(1), default=5, metavar="N", help="seeds, the base's among them (5)")
+    parser.add_argument("--seeds", type=at_least(1), default=5, metavar="N", help="seeds, the base's among them")
     parser.add_argument(
         "--batch-sizes",
         nargs="+",

@@ -50,7 +50,7 @@ CASES = (Case("110KB", 2000, 500), Case("6KB", 10_000, 96))
 def main(argv: Sequence[str] | None = None) -> None:
     """Print rates and ratios of the chosen benchmarks; exit with 1 if one is below its goal."""
     parser = command_parser(__doc__)
-    parser.add_argument("what", choices=("build", "read", "all"), nargs="?", default="all")
+    parser.add_argument("what", choices=("build", "read", "all"), nargs="?", default="all", help="what is measured")
     parser.add_argument("--folder", type=Path, help="where to work (default: the system's temporary folder)")
     parser.add_argument("--rounds", type=at_least(1), default=4, help="rounds; the best counts (default 4)")
     parser.add_argument("--images", type=at_least(4), help="images of each size (default 2000 large, 10000 small)")

@@ -90,7 +90,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Serve until Ctrl-C or SIGTERM, then print the counts."""
     parser = command_parser(__doc__)
     parser.add_argument("--port", type=at_least(0), default=8017, help="port on 127.0.0.1 (default 8017; 0: any)")
-    parser.add_argument("--fail-every", type=at_least(0), default=0, metavar="N", help="fail each N-th request")
+    parser.add_argument(
+        "--fail-every", type=at_least(0), default=0, metavar="N", help="fail each N-th request (default: none)"
+    )
     arguments = parser.parse_args(argv)
     server = ChatServer(arguments.fail_every)
     try:

@@ -195,3 +195,28 @@ def test_an_error_about_missing_shards_names_the_build_of_the_program_s_config_w
     assert told[0] == f"{start} configs/demo.yaml`\n"
     assert told[1] == f"{start} configs/demo.yaml --base tiny --set 'data.shards=my shards'`\n"
     assert capsys.readouterr().err == f"{start} FILE`\n"
+
+
+@pytest.mark.parametrize("program", [program for program in PROGRAMS if program != "launch/reproduce.py"])
+def test_every_option_says_what_it_is(program):
+    calls = [
+        node
+        for node in ast.walk(ast.parse((ROOT / program).read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "add_argument"
+    ]
+    silent = [ast.unparse(call) for call in calls if not any(key.arg in ("help", None) for key in call.keywords)]
+    assert silent == []
+
+
+def test_an_option_s_default_is_in_the_help_once():
+    parser = command_parser("A program.")
+    for name, default, text in (
+        ("a", 5, "rounds"),
+        ("b", 7, "rounds (default 7)"),
+        ("c", None, "x"),
+        ("d", False, "y"),
+    ):
+        parser.add_argument(f"--{name}", default=default, help=text)
+    shown = parser.format_help()
+    assert "rounds (default: 5)" in shown
+    assert shown.count("default") == 2

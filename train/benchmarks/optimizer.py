@@ -15,10 +15,10 @@ from configs.command_line import add_json, command_parser
 def main() -> None:
     """Measure and print."""
     parser = command_parser(__doc__)
-    parser.add_argument("--parameters", type=int, default=448, help="LoRA on seven linears of 32 layers: 448")
+    parser.add_argument("--parameters", type=int, default=448, help="LoRA on seven linears of 32 layers")
     parser.add_argument("--elements", type=int, default=65_536, help="of each parameter; 7B, rank 128: about 714,000")
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--repeats", type=int, default=5, help="steps that are measured; the median counts")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where the steps run")
     add_json(parser)
     arguments = parser.parse_args()
     from train.benchmarks.optimizer_update import measure_and_print  # after parsing: --help needs no torch

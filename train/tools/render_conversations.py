@@ -28,7 +28,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--max-length", type=at_least(1), default=2048, help="cut text-only conversations here (default 2048)"
     )
-    parser.add_argument("--template", choices=(*CHAT_TEMPLATES, FOLDER), default="llava")
+    parser.add_argument("--template", choices=(*CHAT_TEMPLATES, FOLDER), default="llava", help="as chat.template")
     parser.add_argument("--system-prompt", default="template", help="as chat.system_prompt")
     parser.add_argument("--show", action="store_true", help="print each conversation, target tokens highlighted")
     return parser.parse_args()

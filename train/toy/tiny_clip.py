@@ -34,8 +34,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--threads", type=at_least(1), metavar="N", help="threads of PyTorch (default: OMP_NUM_THREADS, else measured)"
     )
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the weights and of the order")
+    parser.add_argument(
+        "--set",
+        dest="overrides",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="override one setting of the config",
+    )
     options = parser.parse_args(argv)
     from train.toy.clip_training import train_and_print  # after parsing: --help needs no torch
 
