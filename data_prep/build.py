@@ -19,6 +19,7 @@ from configs.layers import file_layers
 from configs.locations import as_url
 from configs.run import RunConfig
 from configs.shard_dir import ShardDir
+from configs.words import counted
 from data_prep.drops import check_drop_fraction
 from data_prep.finalise import finalise
 from data_prep.progress import Progress
@@ -84,8 +85,8 @@ def build_source(
     finished = finalise(job, outcome.records, data.max_drop_fraction, shared=shared)
     if arguments.finalise and finished.missing:
         raise DataError(
-            f"{folder.root} lacks {len(finished.missing)} shards, the first of them {finished.missing[0]:06d}.tar; run"
-            f" the build (or the workers that failed) again before --finalise"
+            f"{folder.root} lacks {counted(len(finished.missing), 'shard')}, the first of them "
+            f"{finished.missing[0]:06d}.tar; run the build (or the workers that failed) again before --finalise"
         )
     print(build_summary(folder, outcome, finished.manifest, len(finished.missing)))
 

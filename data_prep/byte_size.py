@@ -1,5 +1,7 @@
 """Numbers of bytes in words."""
 
+from configs.words import counted
+
 
 def size(count: int) -> str:
     """A number of bytes in its largest unit.
@@ -8,7 +10,7 @@ def size(count: int) -> str:
     ('1,000 bytes', '88.0 KiB', '115.0 GiB')
     """
     units = [(2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB")]
-    return next((f"{count / unit:,.1f} {name}" for unit, name in units if count >= unit), f"{count:,} bytes")
+    return next((f"{count / unit:,.1f} {name}" for unit, name in units if count >= unit), counted(count, "byte"))
 
 
 def gib_size(gib: float) -> str:

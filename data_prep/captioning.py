@@ -14,6 +14,7 @@ from typing import Any
 from configs.captions import CLASS_NAME, CaptionConfig
 from configs.data import APPLY
 from configs.errors import DataError, RunError
+from configs.words import counted
 from data_prep import atomic
 from data_prep.api.messages import ImagePart, Message
 from data_prep.api.question_file import AskedModel, Question, Replies, ask_questions, read_replies
@@ -60,7 +61,9 @@ class CaptionSummary:
 
     def words(self) -> str:
         """The counts in a few lines."""
-        lines = [f"{self.output}: {self.captions:,} captions of {self.images:,} images of {self.source}"]
+        lines = [
+            f"{self.output}: {counted(self.captions, 'caption')} of {counted(self.images, 'image')} of {self.source}"
+        ]
         if self.asked_again:
             counts = self.first_replies.items()
             faults = ", ".join(f"{count:,} x {kind}" for kind, count in counts if kind in FAULTS)
@@ -71,7 +74,7 @@ class CaptionSummary:
         if self.left_out.get(NO_REPLY):
             lines.append("the same command asks again for those without a reply")
         if self.not_asked:
-            lines.append(f"not asked: {self.not_asked:,} images")
+            lines.append(f"not asked: {counted(self.not_asked, 'image')}")
         return "\n".join(lines)
 
 

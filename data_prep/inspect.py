@@ -14,6 +14,8 @@ import numpy as np
 
 from configs.command_line import at_least, command_parser, exit_on_user_error, output_file
 from configs.errors import DataError, UserError
+from configs.words import counted
+from data_prep.byte_size import size
 from data_prep.contact_sheet import contact_sheet
 from data_prep.drops import describe_drops
 from data_prep.image_notes import note_lines
@@ -48,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(histogram(shards.manifest, arguments.classes))
         if arguments.sheet:
             contact_sheet(dict(zip(numbers, samples, strict=True))).save(arguments.sheet, format="PNG")
-            print(f"{len(samples)} samples drawn into {arguments.sheet}", file=sys.stderr)
+            print(f"{counted(len(samples), 'sample')} drawn into {arguments.sheet}", file=sys.stderr)
     except UserError as error:
         exit_on_user_error(error)
 
@@ -68,9 +70,10 @@ def choose(shards: ShardSet, count: int, seed: int, label: int | None, number: i
 
 def totals(manifest: Manifest) -> str:
     """The set in a few lines: source, sizes, identity, drops."""
+    samples, shards = counted(manifest.samples, "sample"), counted(len(manifest.shards), "shard")
     lines = [
-        f"{manifest.source}: {manifest.samples:,} samples of {manifest.records:,} records in {len(manifest.shards)}"
-        f" shards, {manifest.bytes / 1e6:,.1f} MB; reader {manifest.reader}, options {dict(manifest.options)}",
+        f"{manifest.source}: {samples} of {counted(manifest.records, 'record')} in {shards}, {size(manifest.bytes)}; "
+        f"reader {manifest.reader}, options {dict(manifest.options)}",
         f"fingerprint {manifest.fingerprint}",
     ]
     lines += [f"kept: {line}" for line in note_lines(manifest.notes)]
@@ -97,7 +100,9 @@ def histogram(manifest: Manifest, classes: int) -> str:
     order = sorted(range(len(manifest.class_names)), key=lambda index: -manifest.histogram[index])
     most = max(manifest.histogram[order[0]], 1)
     shown = order if len(order) <= 2 * classes else [*order[:classes], None, *order[-classes:]]
-    lines = [f"\n{len(order)} classes, {sum(count == 0 for count in manifest.histogram)} of them without a sample"]
+    lines = [
+        f"\n{counted(len(order), 'class')}, {sum(count == 0 for count in manifest.histogram)} of them without a sample"
+    ]
     for index in shown:
         if index is None:
             lines.append(f"    ... {len(order) - 2 * classes} more")

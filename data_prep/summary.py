@@ -3,6 +3,8 @@
 from collections import Counter
 
 from configs.shard_dir import ShardDir
+from configs.words import counted
+from data_prep.byte_size import size
 from data_prep.class_matching import named_histogram, shortened
 from data_prep.drops import SHOWN_FILES, describe_drops
 from data_prep.image_notes import note_lines
@@ -12,13 +14,13 @@ from data_prep.workers import Outcome
 
 def build_summary(folder: ShardDir, outcome: Outcome, manifest: Manifest | None, missing: int) -> str:
     """The result of one source's build; without a manifest, how many shards other workers have not written yet."""
-    work = f"{outcome.written} shards written, {outcome.kept} kept"
+    work = f"{counted(outcome.written, 'shard')} written, {outcome.kept} kept"
     if manifest is None:
-        pending = f"{missing} shards are not yet written by other workers; the last worker writes the manifest"
+        pending = f"not yet written by other workers: {counted(missing, 'shard')}; the last worker writes the manifest"
         return f"{folder.root}: {work}; {pending}"
     lines = [
-        f"{folder.root}: {manifest.samples:,} samples in {len(manifest.shards)} shards,"
-        f" {manifest.bytes / 1e6:,.1f} MB; {work}; {len(manifest.drops):,} of {manifest.records:,} records dropped"
+        f"{folder.root}: {counted(manifest.samples, 'sample')} in {counted(len(manifest.shards), 'shard')},"
+        f" {size(manifest.bytes)}; {work}; {len(manifest.drops):,} of {manifest.records:,} records dropped"
     ]
     lines += _ignored(manifest.ignored) + _classes(manifest) + [f"    {line}" for line in note_lines(manifest.notes)]
     return "\n".join(lines + [f"    {line}" for line in describe_drops(manifest.drops)])

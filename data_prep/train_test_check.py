@@ -18,6 +18,7 @@ from configs.errors import UserError
 from configs.evaluation import EvalConfig
 from configs.run import RunConfig
 from configs.trained import load_evaluation_of
+from configs.words import counted
 from data_prep.class_matching import ClassDifference, class_counts, shortened
 from data_prep.class_names import alike_names
 from data_prep.shards import ShardSet
@@ -133,7 +134,8 @@ def conflict_notes(source: SourceContent) -> list[str]:
         return []
     first, second = (source.id_of(int(order[pairs[0] + n])) for n in (0, 1))
     count = len(np.unique(images[pairs]))
-    return [f"{count:,} images of {source.name} are in several of its classes, such as {first} = {second}"]
+    found = f"{counted(count, 'image')} of {source.name} {'is' if count == 1 else 'are'}"
+    return [f"{found} in several of its classes, such as {first} = {second}"]
 
 
 def same_paths(data: DataConfig, training: Sequence[str], tests: Sequence[str]) -> list[str]:

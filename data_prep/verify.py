@@ -18,6 +18,7 @@ from configs.data import DataConfig
 from configs.errors import DataError, UserError
 from configs.locations import as_url
 from configs.shard_dir import ShardDir
+from configs.words import counted
 from data_prep import ustar
 from data_prep.images import check_image
 from data_prep.manifest import Manifest, read_manifest
@@ -59,7 +60,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     if findings:
         print(f"{arguments.folder}: {len(findings)} findings; {REMEDY}")
         raise SystemExit(1)
-    print(f"{arguments.folder}: {manifest.samples:,} samples in {len(manifest.shards)} shards: OK ({depth})")
+    shards = counted(len(manifest.shards), "shard")
+    print(f"{arguments.folder}: {counted(manifest.samples, 'sample')} in {shards}: OK ({depth})")
 
 
 def quick_check(folder: Path, manifest: Manifest) -> list[str]:

@@ -22,6 +22,7 @@ from configs.layers import override_layer
 from configs.load import load_config
 from configs.run_dir import CheckpointDir, ExportDir, RunDir, step_name
 from configs.section import result_fields
+from configs.words import counted
 from data_prep.atomic import write_bytes
 from data_prep.checksum import sha256_of
 from launch import commands
@@ -93,7 +94,7 @@ class Follower:
         done = [step for step in steps if self._is_done(step, state)]
         left = ", ".join(f"{step:,}" for step in steps if step not in done) or "none"
         return (
-            f"run {self.run.root}, evaluation {self.name}: {len(done)} checkpoints evaluated, left: {left}\n"
+            f"run {self.run.root}, evaluation {self.name}: {counted(len(done), 'checkpoint')} evaluated, left: {left}\n"
             f"each checkpoint: {typed(self._command('STEP'))}"
         )
 
@@ -117,7 +118,9 @@ class Follower:
             how = f"failed with exit code {code}" if code else "ended without a complete report"
             self.skipped[step] = f"the evaluation {how}"
             if self.failed >= MOST_FAILURES:
-                raise RunError(f"{self.failed} evaluations failed, the last of step {step:,}; the reasons are above")
+                raise RunError(
+                    f"{counted(self.failed, 'evaluation')} failed, the last of step {step:,}; the reasons are above"
+                )
         self.delete_exports(state, keep_best=keep_best)
 
     def begin(self, *, keep_best: bool) -> None:

@@ -26,11 +26,11 @@ from configs.locations import is_hub_id
 from configs.run import RunConfig
 from configs.run_dir import MODEL_CONFIG
 from configs.slurm import SlurmConfig
+from configs.words import counted
+from data_prep.byte_size import size
 from data_prep.disk_space import free_space
 from launch.hub_files import HubFile, HubModel, fault_of, local_faults, model_files
 from launch.job_environment import other_home
-
-MB = 1e6
 
 
 def models_of(configs: Sequence[Path], named: Sequence[str] = ()) -> tuple[list[HubModel], list[str]]:
@@ -100,9 +100,9 @@ def describe(model: HubModel, commit: str, files: Sequence[HubFile], here: dict[
     """Lines about a model: its files, their sizes, and which are here."""
     missing = sum(file.size for file in files if file.name not in here)
     total = sum(file.size for file in files)
-    yield f"{model} (commit {commit[:12]}): {len(files)} files, {total / MB:,.1f} MB, {missing / MB:,.1f} MB to fetch"
+    yield f"{model} (commit {commit[:12]}): {counted(len(files), 'file')}, {size(total)}, {size(missing)} to fetch"
     for file in files:
-        yield f"  {file.size / MB:>12,.1f} MB  {'here   ' if file.name in here else 'missing'}  {file.name}"
+        yield f"  {size(file.size):>12}  {'here   ' if file.name in here else 'missing'}  {file.name}"
 
 
 def fetch(model: HubModel, files: Sequence[HubFile], commit: str) -> Path:
@@ -145,7 +145,7 @@ def _check_room(model: HubModel, needed: int) -> None:
     free, folder = free_space(Path(constants.HF_HUB_CACHE))
     if needed > free:
         raise RunError(
-            f"{model} needs {needed / MB:,.0f} MB more and {folder} has {free / MB:,.0f} MB free; set HF_HOME to a "
+            f"{model} needs {size(needed)} more and {folder} has {size(free)} free; set HF_HOME to a "
             "larger disk, here and in slurm.setup"
         )
 

@@ -23,6 +23,7 @@ from configs.run import RunConfig
 from configs.run_dir import MODEL_CONFIG, TOKENIZER_FILES, RunDir
 from configs.shard_dir import ShardDir
 from configs.trained import load_evaluation_of
+from data_prep.byte_size import size
 from data_prep.class_matching import ClassDifference, named_histogram
 from data_prep.class_names import load_class_list
 from data_prep.disk_space import free_space
@@ -34,7 +35,6 @@ from launch.commands import working_directory_problem
 from launch.job_environment import missing_model
 from launch.slurm_problems import slurm_problems
 
-GIB = 2**30
 UNKNOWN_BASE_BYTES = 14 * 10**9  # of a hub id: assumed to be a 7B model in 16 bits
 TRAINED_FRACTION = {"projector": 0.003, "lora": 0.05, "selective": 0.31, "full": 1.0}
 """Of LLaVA-1.5-7B's weights, at LoRA rank 128; selective: its attention projections."""
@@ -139,7 +139,7 @@ def needed_bytes(config: RunConfig) -> tuple[float, str]:
     assumed = ""
     if is_hub_id(config.model.base):
         export_bytes = UNKNOWN_BASE_BYTES
-        assumed = f" (assuming that {config.model.base} has {UNKNOWN_BASE_BYTES / 1e9:.0f} GB)"
+        assumed = f" (assuming that {config.model.base} has {size(int(UNKNOWN_BASE_BYTES))})"
     fraction = TRAINED_FRACTION[config.model.mode]
     if config.model.mode == "selective" and config.model.selective != ATTENTION:
         fraction = 0.0  # which parameters a pattern finds is known when the run starts
@@ -156,7 +156,7 @@ def _disk(config: RunConfig) -> Iterator[str]:
     free, folder = free_space(Path(config.runs_dir))
     if free < needed:
         yield (
-            f"runs_dir {config.runs_dir} has {free / GIB:.1f} GiB free, about {needed / GIB:.1f} GiB are needed for "
+            f"runs_dir {config.runs_dir} has {size(free)} free, about {size(int(needed))} are needed for "
             f"{config.checkpoint.keep_last + 1} checkpoints and the export{assumed}; free some, or lower "
             "checkpoint.keep_last"
         )

@@ -144,7 +144,7 @@ def describe(plan: Quickstart, train: Source, test: Source) -> str:
     if plan.base == LARGE:
         seconds = counts[0] * plan.config.train.epochs / IMAGES_PER_SECOND
         lines.append(
-            f"cost        a download of 14 GB, 54 GiB of GPU memory at micro-batch 16; training takes "
+            f"cost        a download of 13.2 GiB, 53.8 GiB of GPU memory at micro-batch 16; training takes "
             f"{max(1, round(seconds / 60)):,} minutes on one H100 (counted from {IMAGES_PER_SECOND} images/s)"
         )
     if plan.base == TINY:

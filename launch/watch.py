@@ -20,6 +20,7 @@ from configs.eval_dir import EvalDir
 from configs.load import load_config
 from configs.run import RunConfig
 from configs.run_dir import RunDir
+from configs.words import counted
 from data_prep.run_search import record_of_line
 from launch.run_state import MEDIAN_STEPS, run_state
 
@@ -143,7 +144,7 @@ def _evaluations(run: RunDir) -> Iterator[str]:
 def _progress(folder: EvalDir) -> str:
     if folder.report("json").is_file():
         return f"reported in {folder.report('md')}"
-    return f"{sum(file.read_bytes().count(NEWLINE) for file in folder.all_predictions())} answers so far"
+    return counted(sum(file.read_bytes().count(NEWLINE) for file in folder.all_predictions()), "answer") + " so far"
 
 
 def follow(run: RunDir, interval: float) -> Iterator[str]:

@@ -26,6 +26,7 @@ from pathlib import Path
 
 from configs.api import ApiConfig
 from configs.errors import DataError
+from configs.words import counted
 from data_prep.api.asking import Asker
 from data_prep.api.client import Endpoint
 from data_prep.api.interrupts import stopped_by_signals
@@ -190,7 +191,7 @@ def _announce(
     spending = largest_spending(messages, model.api, model.max_tokens)
     notes = [f"{len(found.replies):,} have replies"] if found.replies else []
     notes += [f"{len(found.failures):,} failed before"] if found.failures else []
-    line = f"{name}: {len(waiting):,} questions to ask" + (f" ({', '.join(notes)})" if notes else "")
+    line = f"{name}: {counted(len(waiting), 'question')} to ask" + (f" ({', '.join(notes)})" if notes else "")
     if waiting or following:
         line += f" and up to {len(following):,} a second time" if following else ""
         line += f" of {model.name}: {spending.words()}"

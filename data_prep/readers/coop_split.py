@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from configs.errors import DataError
+from configs.words import counted
 from data_prep.class_names import ClassList, alike_names, composed, folded_name, load_class_list
 from data_prep.readers.file_content import read_text
 from data_prep.readers.listed_images import ListedImage, ListLine, choose, listed_source
@@ -63,7 +64,9 @@ def _names(file: Path, rows: list[tuple[str, ListLine, list[Any]]]) -> tuple[str
             raise line.error(f"class {label} is called {names[label]!r} in another image")
     missing = next((index for index in range(len(names)) if index not in names), None)
     if missing is not None:
-        raise DataError(f"{file} has {len(names)} classes and none has the index {missing}; is the file complete?")
+        raise DataError(
+            f"{file} has {counted(len(names), 'class')} and none has the index {missing}; is the file complete?"
+        )
     found = tuple(composed(names[index]).replace("_", " ").strip() for index in range(len(names)))
     empty = next((index for index, name in enumerate(found) if not name), None)
     if empty is not None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from configs.wikiqa import WikiqaConfig
 from configs.wikiqa_dir import WikiqaDir
+from configs.words import counted
 from data_prep.api.messages import Message
 from data_prep.api.question_file import AskedModel, Question, Replies, read_replies
 from data_prep.api.reply import Reply
@@ -127,7 +128,7 @@ def in_words(steps: Sequence[Planned]) -> list[str]:
     """A line a step, and the total."""
     lines = []
     for step in steps:
-        stored = f" ({step.stored:,} replies stored)" if step.stored else ""
+        stored = f" ({counted(step.stored, 'reply')} stored)" if step.stored else ""
         lines.append(f"{step.step}: up to {step.largest.questions:,} questions{stored}, {step.largest.words()}")
     missing = list(dict.fromkeys(name for step in steps for name in step.missing))
     needs = f" (needs {', '.join(missing)})" if missing else ""

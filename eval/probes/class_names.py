@@ -7,6 +7,7 @@ import torch
 
 from configs.errors import ConfigError, DataError
 from configs.evaluation import EvalConfig
+from configs.words import counted
 from data_prep.class_matching import ClassDifference, class_counts, indices_by_name, shortened
 from data_prep.shards import ShardSet
 from eval.probes.store import StoredStates
@@ -68,7 +69,7 @@ def _trained(name: str, shards: ShardSet) -> list[str]:
     found = [label for label, count in class_counts(shards).items() if count]
     if len(found) < 2:
         raise DataError(
-            f"source {name} has items of {len(found)} classes ({', '.join(found) or 'none'}); a linear probe needs at "
-            "least 2 to tell apart"
+            f"source {name} has items of {counted(len(found), 'class')} ({', '.join(found) or 'none'}); a linear probe "
+            "needs at least 2 to tell apart"
         )
     return found

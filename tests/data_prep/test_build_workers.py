@@ -67,7 +67,7 @@ def test_shards_do_not_depend_on_processes_or_workers(built, class_folders, writ
 def test_the_manifest_is_written_by_whoever_finishes_last(class_folders, write_config, tmp_path, capsys):
     config = write_config(class_folders)
     run("--config", config, "--worker", 0, "--workers", 2)
-    assert "1 shards are not yet written by other workers" in capsys.readouterr().out
+    assert "not yet written by other workers: 1 shard" in capsys.readouterr().out
     assert not (tmp_path / "shards/pets/manifest.json").exists()
     run("--config", config, "--worker", 1, "--workers", 2)
     assert len(ShardSet.open(tmp_path / "shards/pets")) == 12
@@ -149,7 +149,7 @@ def test_finalise_only_writes_the_manifest_and_says_what_is_missing(built, class
     run("--config", config, "--finalise")
     assert contents(built.folder) == before
     (built.folder / "000001.json").unlink()
-    assert "lacks 1 shards, the first of them 000001.tar" in fails(capsys, "--config", config, "--finalise")
+    assert "lacks 1 shard, the first of them 000001.tar" in fails(capsys, "--config", config, "--finalise")
 
 
 def test_a_check_that_would_look_at_nothing_is_refused(built, class_folders, write_config, capsys):

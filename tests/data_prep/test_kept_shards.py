@@ -29,7 +29,7 @@ def test_other_settings_or_files_are_refused_until_rebuild(built, class_folders,
     (class_folders / "cat" / "3.jpg").write_bytes(picture(5) + b"more")
     assert "from other records" in fails(capsys, "--config", changed)
     run("--config", changed, "--rebuild")
-    assert "1 shards written, 2 kept" in capsys.readouterr().out
+    assert "1 shard written, 2 kept" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("how", ["written", "moved there, and old"])
@@ -44,7 +44,7 @@ def test_an_image_replaced_by_one_of_its_size_is_noticed(built, class_folders, w
     config = write_config(class_folders)
     assert "000000.tar was built from other records" in fails(capsys, "--config", config)
     run("--config", config, "--rebuild")
-    assert "1 shards written, 2 kept" in capsys.readouterr().out
+    assert "1 shard written, 2 kept" in capsys.readouterr().out
     assert ShardSet.open(built.folder).sample(3).image == data
 
 

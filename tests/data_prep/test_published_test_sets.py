@@ -309,7 +309,7 @@ def test_a_suffix_in_upper_case_is_found_and_shots_are_of_the_images_that_are_th
         ({"train": [], "val": [], "test": [["a.jpg", "0", "cat"]]}, "path, class index and class name"),
         ({"train": [], "val": [], "test": [["a.jpg", -1, "cat"]]}, "path, class index and class name"),
         ({"train": [["b.jpg", 0, "dog"]], "val": [], "test": [["a.jpg", 0, "cat"]]}, "class 0 is called 'dog'"),
-        ({"train": [], "val": [], "test": [["a.jpg", 1, "cat"]]}, "1 classes and none has the index 0"),
+        ({"train": [], "val": [], "test": [["a.jpg", 1, "cat"]]}, "1 class and none has the index 0"),
         ({"train": [], "val": [], "test": [["a.jpg", 0, "cat"], ["a.jpg", 0, "cat"]]}, "remove one"),
         ({"train": [["a.jpg", 0, "cat"]], "val": [], "test": []}, "lists no image"),
         ({"train": [], "val": [], "test": [["./a.jpg", 0, "cat"], ["a.jpg", 0, "cat"]]}, "remove one"),

@@ -113,7 +113,7 @@ def test_empty_classes_and_images_in_several_classes_of_one_source_are_said(fold
     said = build()
     assert "classes without a sample (1): empty class" in said.out
     assert "all samples have the same class, cat" in said.out
-    assert "1 images of train are in several of its classes, such as train/cat/2 = train/dog/2" in said.err
+    assert "1 image of train is in several of its classes, such as train/cat/2 = train/dog/2" in said.err
 
 
 def test_a_kept_set_of_another_build_is_compared_too(folders, build):

@@ -156,7 +156,7 @@ def test_a_config_can_leave_unknown_classes_out_of_a_probe_and_then_counts_them(
 
 def test_heads_that_have_one_class_to_learn_are_refused(write, capsys):
     error = refused(capsys, probing.main, "--config", write("train"), "--train", "single", "--dry-run")
-    assert "source single has items of 1 classes (red); a linear probe needs at least 2" in error
+    assert "source single has items of 1 class (red); a linear probe needs at least 2" in error
 
 
 def test_names_that_two_classes_share_match_by_index_only_between_equal_lists(write, capsys, colours, tmp_path):

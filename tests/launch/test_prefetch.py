@@ -150,8 +150,8 @@ def test_a_dry_run_lists_the_files_that_a_program_reads_and_fetches_none(
     hub.files["model-1.safetensors"] = safetensors(b"a" * 3_000_000)
     assert run_main(prefetch.main, "--model", "org/llava", "--dry-run") == 0
     shown = capsys.readouterr().out
-    assert shown.startswith(f"org/llava@main (commit {COMMIT[:12]}): 5 files, 3.0 MB, 3.0 MB to fetch\n")
-    assert re.search(r"3\.0 MB  missing  model-1\.safetensors", shown)
+    assert shown.startswith(f"org/llava@main (commit {COMMIT[:12]}): 5 files, 2.9 MiB, 2.9 MiB to fetch\n")
+    assert re.search(r"2\.9 MiB  missing  model-1\.safetensors", shown)
     assert "README" not in shown and "pytorch_model.bin" not in shown
     assert hub.sent == [] and not (tmp_path / "hub").exists()
 
@@ -166,7 +166,7 @@ def test_what_was_fetched_is_whole_and_found_without_a_network(
     hub.sent.clear()
     assert run_main(prefetch.main, "--model", "org/llava") == 0
     assert hub.sent == [], "nothing is fetched twice"
-    assert ", 0.0 MB to fetch" in capsys.readouterr().out
+    assert ", 0 bytes to fetch" in capsys.readouterr().out
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
     assert run_main(prefetch.main, "--model", "org/llava", "--check") == 0

@@ -150,7 +150,7 @@ def test_a_model_folder_that_lacks_something_is_the_only_problem(load: Load, pro
 def test_a_full_disk_is_seen(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(preflight, "UNKNOWN_BASE_BYTES", 10**18)
     (found,) = problems(load(), GPUS)
-    assert re.search(r"GiB free, about [\d.]+ GiB are needed for 4 checkpoints and the export \(assuming that", found)
+    assert re.search(r"iB free, about [\d,.]+ GiB are needed for 4 checkpoints and the export \(assuming that", found)
 
 
 def test_another_folder_than_the_root_is_refused(load: Load, project: Path) -> None:

@@ -78,7 +78,7 @@ def test_a_machine_with_gpus_trains_the_papers_model_on_all_of_them(
     assert "--set train.epochs=2" in train
     said = quickstart.describe(plan, plan.photos.read("train"), plan.photos.read("test"))
     assert "8 for training, 2 for the test" in said
-    assert "download of 14 GB" in said
+    assert "download of 13.2 GiB" in said
 
 
 def test_a_training_next_to_another_one_meets_at_a_port_of_its_own(

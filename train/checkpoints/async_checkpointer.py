@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from configs.run_dir import step_name
+from data_prep.byte_size import size as in_words
 from train.checkpoints.writing import CheckpointWriter, Snapshot
 
 
@@ -34,7 +35,7 @@ class SaveResult:
                 f"step {self.step} was not saved, older ones are intact: {self.error}",
                 {},
             )
-        message = f"{step_name(self.step)}, {self.size / 1e6:.1f} MB: training waited {self.waited:.2f} s, "
+        message = f"{step_name(self.step)}, {in_words(self.size)}: training waited {self.waited:.2f} s, "
         message += f"on disk after {self.seconds:.2f} s"
         if self.prune_error:
             return "checkpoint_failed", f"{message}; old ones could not be deleted: {self.prune_error}", details

@@ -22,6 +22,7 @@ from configs.errors import RunError
 from configs.run_dir import RunDir
 from configs.saving import CheckpointConfig
 from data_prep.atomic import sync_folder, write_bytes
+from data_prep.byte_size import size as in_words
 from data_prep.disk_space import free_space
 from train.checkpoints.reading import (
     FILES,
@@ -113,7 +114,7 @@ class CheckpointWriter:
         """Raise `OSError` (ENOSPC) unless `size` bytes times `MARGIN` are free."""
         (free, _), needed = free_space(self.run.checkpoints), int(size * MARGIN)
         if free < needed:
-            text = f"{needed / 1e6:.1f} MB must be free (the state x {MARGIN}) and {free / 1e6:.1f} MB are"
+            text = f"{in_words(needed)} must be free (the state x {MARGIN}), and free: {in_words(free)}"
             raise OSError(errno.ENOSPC, text, str(self.run.checkpoints))
 
     def _sync_metrics(self) -> None:

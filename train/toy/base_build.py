@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from configs.run_dir import ExportDir
+from data_prep.byte_size import size as in_words
 from train.toy.base_language import LanguageRecipe, build_language_model, train_language_model
 from train.toy.base_metrics import measure
 from train.toy.base_projector import ProjectorRecipe, assemble, save, teach_images
@@ -78,5 +79,5 @@ def build_and_print(options: argparse.Namespace) -> int:
     for name, value in measures.items():
         print(f"{name:24s} {100 * value:6.1f} %")
     size = sum(file.stat().st_size for file in options.output.iterdir())
-    print(f"wrote {options.output} ({size / 1e6:.1f} MB)")
+    print(f"wrote {options.output} ({in_words(size)})")
     return 0

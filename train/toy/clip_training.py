@@ -22,6 +22,7 @@ from configs.command_line import exit_on_user_error
 from configs.errors import ConfigError, DataError, UserError
 from configs.load import load_config
 from data_prep.build import config_schema
+from data_prep.byte_size import size as in_words
 from data_prep.images import decode_rgb
 from data_prep.progress import log_line, progress_bar
 from data_prep.shards import ShardSet
@@ -183,4 +184,4 @@ def train_and_print(options: argparse.Namespace) -> None:
         print(f"stopped; {saved}", file=sys.stderr)
         raise SystemExit(STOPPED) from None
     size = sum(file.stat().st_size for file in options.output.iterdir())
-    print(f"wrote {options.output} ({size / 1e6:.1f} MB); loss {loss:.3f}")
+    print(f"wrote {options.output} ({in_words(size)}); loss {loss:.3f}")

@@ -61,7 +61,7 @@ def test_each_failed_question_is_kept_with_its_reason_and_asked_again_by_the_nex
     server.replies = [completion("now")]
     found = ask()
     assert (found.failures, found.replies["q3"].text, len(server.requests)) == ({}, "now", 11)
-    assert "1 questions to ask (9 have replies, 1 failed before)" in capsys.readouterr().err
+    assert "1 question to ask (9 have replies, 1 failed before)" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

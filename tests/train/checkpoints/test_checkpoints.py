@@ -262,7 +262,7 @@ def test_a_disk_without_room_is_an_outcome_and_the_next_save_is_tried(run, monke
         checkpointer.begin(snapshot(2), time.perf_counter())
         outcome = checkpointer.finished(wait=True)
     assert outcome.event()[0] == "checkpoint_failed"
-    assert "must be free (the state x 1.2) and 0.0 MB are" in outcome.error
+    assert "must be free (the state x 1.2), and free: 1 byte" in outcome.error
     assert checkpointer.failed_step == 2
     assert steps_present(run) == [1]
     checkpointer.begin(snapshot(3), time.perf_counter())
