@@ -16,7 +16,7 @@ base, also those of an earlier `eval.run`; the model is loaded once. After a kil
 answered item is asked again. Each variant is compared with the base on the same items.
 
 Files: robustness.json, .md and .html in the folder robustness/ next to the evaluation's answers, with a folder for the
-answers of each variant.
+answers of each variant. The page links to the report of the base, which is written where it is not there yet.
 """
 
 import argparse
@@ -26,6 +26,7 @@ from pathlib import Path
 
 from configs.command_line import add_dry_run, add_json, at_least, config_parser, emit_json, exit_on_user_error
 from configs.errors import UserError
+from configs.eval_dir import EvalDir
 from configs.evaluation import EvalConfig
 from eval.runner.arguments import add_processes, add_protocol_argument, eval_config_of
 from eval.runner.variants import FACTORS, Choice, factors_of, folder_of
@@ -35,6 +36,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Evaluate all variants and compare them. Exits with code 2 on a mistake in configuration or data."""
     arguments = _parser().parse_args(argv)
     from eval.metrics.robustness_run import ask, collect, plan_of, plan_text
+    from eval.paper.comparison import comparison_with
+    from eval.reports.evaluation import write_report
     from eval.reports.robustness_page import (  # after parsing: --help is quick
         factor_table,
         not_varied,
@@ -52,6 +55,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         if not arguments.report_only:
             ask(config, factors, arguments.processes)
         results = collect(config, factors)
+        if not (page := Path(results["report"])).is_file():
+            write_report(EvalDir(page.parent), config, comparison_with(config.paper_row))
         page = write_robustness(folder_of(config), results)
     except UserError as error:
         exit_on_user_error(error)

@@ -103,7 +103,7 @@ def collect(config: EvalConfig, factors: Sequence[Factor]) -> dict[str, Any]:
         "source": evaluation.source,
         "protocol": evaluation.settings | {"name": config.protocol.name, "hash": evaluation.protocol_hash},
         "notes": notes,
-        "report": str(folder.report("html")) if folder.report("html").is_file() else None,
+        "report": str(folder.report("html")),  # may be still to be written
     }
     return head | robustness_results(base, outcomes, config.protocol.task)
 

@@ -43,6 +43,8 @@ def knn_page(result: Mapping[str, Any], probe: Mapping[str, Any] | None) -> Page
             f"classification can be done like this, not other tasks (the paper's C.5). Protocol {protocol_tag(result)}."
         ),
     ]
+    if any(row["position"] == "-1" for row in result["rows"]):
+        blocks.append(Text("A position is a token of the question: -1 is the last one, mean the mean of all."))
     return Page(f"{result['name']}: nearest neighbours", blocks)
 
 

@@ -29,7 +29,7 @@ def write_robustness(folder: Path, results: Mapping[str, Any]) -> Path:
 
 def robustness_page(results: Mapping[str, Any], folder: Path) -> Page:
     """The page of one evaluation's robustness, with a link from a page in `folder` to the report of the base."""
-    base, overall, span, report = results["base"], results["overall"], _span(results), results["report"]
+    base, overall, span = results["base"], results["overall"], _span(results)
     blocks: list[Block] = [
         Definitions(
             [
@@ -39,7 +39,7 @@ def robustness_page(results: Mapping[str, Any], folder: Path) -> Page:
                     "protocol of the base",
                     f"{protocol_tag(results)}, task {results['protocol']['task'].replace('_', ' ')}",
                 ),
-                *([("items of the base", Link.to("report", Path(report), folder))] if report else []),
+                ("items of the base", Link.to("report", Path(results["report"]), folder)),
             ]
         ),
         *(Text(note, warning=True) for note in results["notes"]),

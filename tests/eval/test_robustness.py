@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -46,6 +47,7 @@ def test_a_variant_that_the_model_refuses_is_named_with_its_reason(write_config,
     found = json.loads(capsys.readouterr().out)
     assert found["factors"][0]["values"] == [] and "puts the image first" in found["factors"][0]["reason"]
     assert "image_order after is left out" in found["notes"][0]
+    assert Path(found["report"]).is_file(), "the page links to the report of the base"
 
 
 def test_without_answers_there_is_no_table(write_config, capsys):
