@@ -105,6 +105,7 @@ class WandbSession:
     def _init(self) -> Any:
         settings = self._wandb.Settings(
             x_disable_meta=True,
+            host="",  # not that of this machine
             save_code=False,
             disable_git=True,
             console="off",

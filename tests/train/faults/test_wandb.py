@@ -105,6 +105,7 @@ def test_a_run_is_trained_and_kept_offline(request, server, tmp_path, monkeypatc
     assert [record.alert.title for record in records if record.HasField("alert")] == ["straggler at step 50"]
     everything = b"".join(file.read_bytes() for file in run.wandb.rglob("*") if file.is_file())
     assert KEY.encode() not in everything
+    assert {record.run.host for record in records if record.HasField("run")} == {""}, "no host names"
     seen(f"offline copy of {kept[0].stat().st_size} bytes with all 50 steps, one event")
 
 
